@@ -1,0 +1,81 @@
+"""The contract of a filter, and the two steps that every rule is made of.
+
+A rule is an ordered list of failed tests over stored measures; the first that fails gives the reason. Null
+measures fail no test: a null says that the filter does not apply to the document (wrong language) or that the
+measure is undefined (mean of no words). `None` as a threshold switches its test off; 0 is a threshold like
+any other, unlike in datatrove, where 0 switches off too. Nothing is registered: a pipeline's config names its
+filters in a union.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.docs import Docs
+
+
+class Filter(Protocol):
+    """A frozen dataclass whose fields are thresholds.
+
+    `evidence` maps each reason's suffix to the column of `measure` that holds the offending value. Raise
+    `VERSION` whenever the same text and thresholds can give another measure or another reason.
+    """
+
+    name: ClassVar[str]
+    VERSION: ClassVar[int]
+    evidence: ClassVar[Mapping[str, str]]
+
+    def measure(self, docs: Docs) -> pa.RecordBatch:
+        """One row a document: everything that `rule` needs."""
+        ...
+
+    def rule(self, measures: pa.RecordBatch) -> pa.StringArray:
+        """One entry a row: null = keep, else `<name>.<reason>`."""
+        ...
+
+    def judge(self, docs: Docs) -> pa.StringArray:
+        """`rule(measure(docs))`."""
+        ...
+
+
+def below(values: pa.Array, threshold: float | None) -> np.ndarray:
+    """Where a value is under the threshold, bool [rows]; never where it is null or the threshold is None."""
+    return _where(pc.less(values, _scalar(values, threshold))) if threshold is not None else _nowhere(values)
+
+
+def above(values: pa.Array, threshold: float | None) -> np.ndarray:
+    """Where a value is over the threshold, bool [rows]; never where it is null or the threshold is None."""
+    return (
+        _where(pc.greater(values, _scalar(values, threshold))) if threshold is not None else _nowhere(values)
+    )
+
+
+def first_reason(name: str, rows: int, tests: Iterable[tuple[str, np.ndarray]]) -> pa.StringArray:
+    """`<name>.<reason>` of the first failed test of each row, null where none failed.
+
+    `tests`: (reason, failed bool [rows]) in the order in which they are asked.
+    """
+    reasons: list[str] = []
+    code = np.full(rows, -1, dtype=np.int64)
+    for reason, failed in tests:
+        code[failed & (code < 0)] = len(reasons)
+        reasons.append(f"{name}.{reason}")
+    return pa.array(reasons, pa.string()).take(pa.array(code, mask=code < 0))
+
+
+def _scalar(values: pa.Array, threshold: float) -> pa.Scalar:
+    # In the column's own width: float32(0.65) < 0.65 in float64, which would drop a score of exactly 0.65.
+    return pa.scalar(threshold, values.type) if pa.types.is_float32(values.type) else pa.scalar(threshold)
+
+
+def _where(mask: pa.BooleanArray) -> np.ndarray:
+    return pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+
+
+def _nowhere(values: pa.Array) -> np.ndarray:
+    return np.zeros(len(values), dtype=bool)

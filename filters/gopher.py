@@ -1,0 +1,134 @@
+"""Gopher's quality rules with datatrove's decisions: length, symbols, bullets, ellipses, letters, stop words.
+
+Measures are what datatrove's `GopherQualityFilter` compares, in float64 as it computes them, and `rule` asks
+in its order. Words are datatrove's English words, so documents in other languages are kept, with null
+measures. Unlike in datatrove a threshold of 0 is a threshold; None switches a test off. A text of no words at
+all has null ratios where datatrove divides by zero (its defaults never get there).
+Source: Rae et al. 2021, arXiv 2112.11446, A1.1; datatrove 0.10.1, pipeline/filters/gopher_quality_filter.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from filters.base import above, below, first_reason
+from filters.docs import Docs
+
+STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("n_words", pa.int64()),  # tokens that are not only punctuation
+        pa.field("mean_word_length", pa.float64()),  # characters, over those
+        pa.field("hash_ratio", pa.float64()),  # "#" a token
+        pa.field("ellipsis_ratio", pa.float64()),  # "..." and "…" a token
+        pa.field("bullet_line_ratio", pa.float64()),  # lines that start with "•" or "-"
+        pa.field("ellipsis_line_ratio", pa.float64()),  # lines that end with "..." or "…"
+        pa.field("alpha_word_ratio", pa.float64()),  # tokens with a letter
+        pa.field("n_stop_words", pa.int64()),  # different ones
+    ]
+)
+
+
+@dataclass(frozen=True)
+class GopherQuality:
+    """Keeps documents of `languages` (ISO 639-1; empty = all, no labels needed) that pass every test."""
+
+    languages: tuple[str, ...] = ("en",)
+    min_words: int | None = 50
+    max_words: int | None = 100_000
+    min_mean_word_length: float | None = 3
+    max_mean_word_length: float | None = 10
+    max_symbol_ratio: float | None = 0.1
+    max_bullet_line_ratio: float | None = 0.9
+    max_ellipsis_line_ratio: float | None = 0.3
+    min_alpha_word_ratio: float | None = 0.8
+    min_stop_words: int | None = 2
+    stop_words: tuple[str, ...] = STOP_WORDS
+
+    name: ClassVar[str] = "gopher_quality"
+    VERSION: ClassVar[int] = 1
+    evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "too_few_words": "n_words",
+            "too_many_words": "n_words",
+            "mean_word_length_low": "mean_word_length",
+            "mean_word_length_high": "mean_word_length",
+            "too_many_hashes": "hash_ratio",
+            "too_many_ellipses": "ellipsis_ratio",
+            "too_many_bullet_lines": "bullet_line_ratio",
+            "too_many_ellipsis_lines": "ellipsis_line_ratio",
+            "too_few_alpha_words": "alpha_word_ratio",
+            "too_few_stop_words": "n_stop_words",
+        }
+    )
+
+    def measure(self, docs: Docs) -> pa.RecordBatch:
+        """Measures of each document; nulls for one in another language.
+
+        Raises ValueError if `languages` is not empty and the batch has no language labels.
+        """
+        rows = docs.rows_in(self.languages)
+        words = docs.words(rows)
+        hashes, ellipses, bullet_lines, ellipsis_lines, n_lines = _symbols(docs, rows)
+        columns = [
+            pa.array(words.n_words, mask=~rows),
+            _ratio(words.word_chars, words.n_words),
+            _ratio(hashes, words.n_tokens),
+            _ratio(ellipses, words.n_tokens),
+            _ratio(bullet_lines, n_lines),
+            _ratio(ellipsis_lines, n_lines),
+            _ratio(words.n_alpha, words.n_tokens),
+            pa.array(words.n_distinct(self.stop_words), mask=~rows),
+        ]
+        return pa.record_batch(columns, schema=_SCHEMA)
+
+    def rule(self, measures: pa.RecordBatch) -> pa.StringArray:
+        """The first test that fails, in datatrove's order, from measures alone."""
+        m = measures.column
+        return first_reason(
+            self.name,
+            measures.num_rows,
+            [
+                ("too_few_words", below(m("n_words"), self.min_words)),
+                ("too_many_words", above(m("n_words"), self.max_words)),
+                ("mean_word_length_low", below(m("mean_word_length"), self.min_mean_word_length)),
+                ("mean_word_length_high", above(m("mean_word_length"), self.max_mean_word_length)),
+                ("too_many_hashes", above(m("hash_ratio"), self.max_symbol_ratio)),
+                ("too_many_ellipses", above(m("ellipsis_ratio"), self.max_symbol_ratio)),
+                ("too_many_bullet_lines", above(m("bullet_line_ratio"), self.max_bullet_line_ratio)),
+                ("too_many_ellipsis_lines", above(m("ellipsis_line_ratio"), self.max_ellipsis_line_ratio)),
+                ("too_few_alpha_words", below(m("alpha_word_ratio"), self.min_alpha_word_ratio)),
+                ("too_few_stop_words", below(m("n_stop_words"), self.min_stop_words)),
+            ],
+        )
+
+    def judge(self, docs: Docs) -> pa.StringArray:
+        """Null = keep, else `gopher_quality.<reason>`, one a document."""
+        return self.rule(self.measure(docs))
+
+
+def _symbols(docs: Docs, rows: np.ndarray) -> np.ndarray:
+    """int64 [5, rows]: hashes, ellipses, bullet lines, ellipsis lines, lines. Zero where `rows` is false."""
+    counts = np.zeros((len(docs), 5), dtype=np.int64)
+    for row in np.flatnonzero(rows).tolist():
+        text, lines = docs.strings[row], docs.lines(row)
+        ellipses = text.count("...") + text.count("…")
+        # Most texts have neither mark: then no line needs a look.
+        marked = "•" in text or "-" in text
+        bullet_lines = sum(line.lstrip().startswith(("•", "-")) for line in lines) if marked else 0
+        ellipsis_lines = sum(line.rstrip().endswith(("...", "…")) for line in lines) if ellipses else 0
+        counts[row] = text.count("#"), ellipses, bullet_lines, ellipsis_lines, len(lines)
+    return counts.T
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> pa.DoubleArray:
+    """`part / whole` in float64, null where `whole` is 0."""
+    defined = whole > 0
+    return pa.array(np.divide(part, whole, out=np.zeros(len(part)), where=defined), mask=~defined)

@@ -1,0 +1,80 @@
+"""Nothing is lost: tallies that must agree, however the records were counted.
+
+A tally is a count and the sum mod 2^128 of a hash of each record's key. The two sides of a balance come from
+different code (the boundary scan of a container; the records as parsed), so a reader that loses one record and
+doubles another is caught although the counts agree. Sums do not depend on order, so tallies of parts add up to
+the tally of the whole: at every receipt, between stages and at commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+_MOD = 1 << 128
+
+
+class BalanceError(Exception):
+    """Records were lost, doubled or invented. The version that would hold them is refused."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """`count` keys whose hashes sum to `sum` mod 2^128."""
+
+    count: int = 0
+    sum: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.count + other.count, (self.sum + other.sum) % _MOD)
+
+    def to_json(self) -> list[int | str]:
+        return [self.count, f"{self.sum:032x}"]
+
+    @classmethod
+    def from_json(cls, data: Iterable[int | str]) -> Tally:
+        count, total = data
+        return cls(int(count), int(str(total), 16))
+
+    @classmethod
+    def of(cls, keys: Iterable[bytes]) -> Tally:
+        """The tally of raw keys."""
+        count = total = 0
+        for key in keys:
+            total += int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "little")
+            count += 1
+        return cls(count, total % _MOD)
+
+    @classmethod
+    def of_records(cls, inputs: Iterable[str], ordinals: Iterable[int]) -> Tally:
+        """The tally of records by where they stand: `inputs` are input digests (hex), `ordinals` positions in them."""
+        return cls.of(record_key(digest, n) for digest, n in zip(inputs, ordinals, strict=True))
+
+
+def record_key(input_digest: str, ordinal: int) -> bytes:
+    """The key of a record in its container: what the boundary scan can know before anything is parsed."""
+    return input_digest.encode() + ordinal.to_bytes(8, "little")
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    result = Tally()
+    for tally in tallies:
+        result += tally
+    return result
+
+
+def check_balance(where: str, came_in: Tally, fates: Mapping[str, Tally]) -> None:
+    """Raises BalanceError unless `came_in` equals the sum over `fates`."""
+    went_out = total(fates.values())
+    if came_in == went_out:
+        return
+    parts = " + ".join(f"{name} {tally.count:,}" for name, tally in fates.items())
+    if came_in.count != went_out.count:
+        what = f"{came_in.count:,} records went in but {went_out.count:,} have a fate ({parts})"
+    else:
+        what = (
+            f"{came_in.count:,} records went in and as many have a fate ({parts}), but they are not the same records:"
+            " some were lost and others counted twice"
+        )
+    raise BalanceError(f"{where}: {what}. Nothing was committed; this is a defect of the stage, please report it.")

@@ -1,0 +1,79 @@
+"""Where one record becomes several (samples, crops, segments) or several become one (packs, mixtures).
+
+Fan-out: children name their parent and carry a verdict; the children that count are those an adaptive stop
+reached in sample order, and they number 0, 1, 2, ... without a gap. Fan-in: a table of members says which
+stretch of which record went into which pack; the stretches of a record tile it exactly. Both tables are ledgers
+of the version: they enter its content digest.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pyarrow as pa
+
+from lake.balance import BalanceError, Tally
+from lake.identity import record_id
+
+VERDICTS = ("accepted", "rejected", "undecided")
+
+SAMPLES = pa.schema(
+    [
+        ("id", pa.string()),  # of the child
+        ("parent_id", pa.string()),
+        ("sample", pa.int32()),  # 0, 1, 2, ... within the parent
+        ("verdict", pa.string()),  # accepted | rejected | undecided
+        ("reason", pa.string()),  # null for accepted
+        ("value", pa.string()),
+    ],
+    metadata={"gristmill.format": "1"},
+)
+MEMBERS = pa.schema(
+    [
+        ("pack", pa.string()),
+        ("position", pa.int32()),  # order within the pack
+        ("member", pa.string()),  # id of the record
+        ("start", pa.int64()),  # the stretch of it that is here, in its own units (tokens)
+        ("length", pa.int64()),
+    ],
+    metadata={"gristmill.format": "1"},
+)
+
+
+def child_id(parent_id: str, sample: int) -> str:
+    """The id of a child: 32 hex characters that share the parent's first half, so a prefix scan finds the family."""
+    return parent_id[:16] + record_id(url=None, source_key="child", own=f"{parent_id}/{sample}".encode())[16:]
+
+
+def sample_tallies(samples: pa.Table) -> dict[str, Tally]:
+    """The tally of each verdict. Raises BalanceError for a gap, a double or an unknown verdict."""
+    seen: dict[str, list[int]] = defaultdict(list)
+    keys: dict[str, list[bytes]] = {verdict: [] for verdict in VERDICTS}
+    for row in samples.select(["parent_id", "sample", "verdict"]).to_pylist():
+        seen[row["parent_id"]].append(row["sample"])
+        if row["verdict"] not in keys:
+            raise BalanceError(f"samples: verdict {row['verdict']!r}; allowed: {', '.join(VERDICTS)}")
+        keys[row["verdict"]].append(f"{row['parent_id']}/{row['sample']}".encode())
+    for parent, numbers in seen.items():
+        if sorted(numbers) != list(range(len(numbers))):
+            raise BalanceError(f"samples of {parent}: numbered {sorted(numbers)}, not 0 to {len(numbers) - 1}")
+    return {verdict: Tally.of(rows) for verdict, rows in keys.items()}
+
+
+def check_members(members: pa.Table, lengths: dict[str, int]) -> None:
+    """Raises BalanceError unless the stretches in `members` tile every record of `lengths` (id -> units) exactly."""
+    stretches: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for row in members.select(["member", "start", "length"]).to_pylist():
+        stretches[row["member"]].append((row["start"], row["length"]))
+    unknown = stretches.keys() - lengths.keys()
+    if unknown:
+        raise BalanceError(f"packs hold {len(unknown)} records that never came in, e.g. {min(unknown)}")
+    for member, units in lengths.items():
+        at = 0
+        for start, length in sorted(stretches[member]):
+            if start != at or length <= 0:
+                what = "is packed twice" if start < at else "is missing from every pack"
+                raise BalanceError(f"record {member}: units {min(start, at)} to {max(start, at)}: a part {what}")
+            at += length
+        if at != units:
+            raise BalanceError(f"record {member}: {at} of {units} units are packed")

@@ -1,0 +1,79 @@
+"""Live runs: what a run is about to produce, so that gc does not take it away half made.
+
+A run writes the keys of the work of each stage before it starts it, and touches its lease once a minute. A lease
+that was not touched for LEASE_SECONDS belongs to a dead run and protects nothing. Leases are a matter of storage
+only: no result ever depends on one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from types import TracebackType
+
+from lake.store import NotFound, Store
+
+LEASE_SECONDS = 900.0
+_BEAT = 60.0
+
+
+class Lease:
+    """`with Lease(store, "web", run_key) as lease: lease.announce("extract", keys)`."""
+
+    def __init__(self, store: Store, dataset: str, run_key: str) -> None:
+        self.store, self.dataset, self.run_key = store, dataset, run_key
+        self.prefix = f"runs/{uuid.uuid4().hex}/"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
+        self._count = 0
+
+    def __enter__(self) -> Lease:
+        self._touch()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        for info in list(self.store.list(self.prefix)):
+            self.store.delete(info.key)
+
+    def announce(self, title: str, keys: Sequence[str]) -> None:
+        """Names the work that is about to run."""
+        self._count += 1
+        data = json.dumps({"format": 1, "stage": title, "work": list(keys)}).encode()
+        self.store.put(f"{self.prefix}{self._count:04d}.json", data)
+
+    def _touch(self) -> None:
+        about = {"format": 1, "dataset": self.dataset, "run_key": self.run_key}
+        about |= {"host": platform.node(), "pid": os.getpid()}
+        self.store.put(f"{self.prefix}lease.json", json.dumps(about).encode())
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_BEAT):
+            self._touch()
+
+
+def live_work(store: Store, now: float | None = None) -> set[str]:
+    """Work keys announced by runs that are alive."""
+    now = time.time() if now is None else now
+    infos = list(store.list("runs/"))
+    alive = {
+        info.key.rpartition("/")[0]
+        for info in infos
+        if info.key.endswith("/lease.json") and now - info.modified < LEASE_SECONDS
+    }
+    keys: set[str] = set()
+    for info in infos:
+        folder, _, name = info.key.rpartition("/")
+        if folder in alive and name != "lease.json":
+            try:
+                keys.update(json.loads(store.get(info.key))["work"])
+            except NotFound:  # the run ended meanwhile
+                continue
+    return keys

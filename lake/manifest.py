@@ -1,0 +1,140 @@
+"""The manifest: everything there is to know about one version of a dataset, in one immutable file.
+
+What decides the data (recipe, inputs, stage versions) gives the `run_key`; the data itself gives the
+`content_digest`, over shards and ledgers only, so that the same inputs and recipe have the same digest on any
+number of workers and after any kill. Who made it, when, where and from which commit stands beside both, in
+`made`. Every manifest names the digest of the one before it, so a chain of versions cannot be rewritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import model_validator
+
+from lake.balance import check_balance
+from lake.identity import digest_of
+from lake.objects import Frozen, ObjectRef
+from lake.receipt import JsonTally, StageId, canonical
+
+FORMAT = 1
+
+
+class InputFile(Frozen):
+    """One input by content. `names` are the addresses it was found under: for people, no part of any key."""
+
+    digest: str
+    bytes: int
+    records: int
+    names: tuple[str, ...] = ()
+
+
+class VersionRef(Frozen):
+    """An exact version of another dataset (or of this one), and the part it played."""
+
+    dataset: str
+    version: int
+    digest: str
+    role: str = "input"
+
+    def __str__(self) -> str:
+        return f"{self.dataset}@v{self.version}"
+
+
+class FunnelRow(Frozen):
+    """One stage of the funnel. `came_in = passed + sum(dropped) + sum(quarantined)`."""
+
+    stage: str
+    came_in: int
+    passed: int
+    dropped: dict[str, int] = {}
+    quarantined: dict[str, int] = {}
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> FunnelRow:
+        out = self.passed + sum(self.dropped.values()) + sum(self.quarantined.values())
+        if out != self.came_in:
+            raise ValueError(f"funnel: {self.came_in} records entered {self.stage!r}, {out} left it")
+        return self
+
+
+class Draft(Frozen):
+    """A version before it has a slot: everything but its number and its place in the chain."""
+
+    format: int = FORMAT
+    dataset: str
+    run_key: str
+    parent: VersionRef | None = None  # the version this one extends
+    sources: tuple[VersionRef, ...] = ()  # exact versions of datasets it was made from, or initialised from
+    inputs: tuple[InputFile, ...] = ()
+    recipe: dict[str, Any]
+    stages: tuple[StageId, ...]
+    shards: tuple[ObjectRef, ...] = ()
+    ledgers: tuple[ObjectRef, ...] = ()
+    attachments: tuple[ObjectRef, ...] = ()  # measures, content hashes, receipts: kept, outside the content digest
+    schemas: dict[str, str] = {}
+    came_in: JsonTally
+    kept: JsonTally
+    dropped: JsonTally
+    quarantined: JsonTally
+    samples: JsonTally | None = None  # fan-out: the children, with a balance of their own over `verdicts`
+    verdicts: dict[str, JsonTally] = {}
+    machine_fates: int = 0
+    funnel: tuple[FunnelRow, ...] = ()
+    statistics: dict[str, Any] = {}
+    made: dict[str, Any] = {}
+
+    @property
+    def content_digest(self) -> str:
+        return content_digest(self.shards, self.ledgers)
+
+    def objects(self) -> Iterable[ObjectRef]:
+        return (*self.shards, *self.ledgers, *self.attachments)
+
+    def check(self) -> None:
+        """Raises BalanceError unless every record that came in has one fate, and every sample one verdict."""
+        fates = {"kept": self.kept, "dropped": self.dropped, "quarantined": self.quarantined}
+        check_balance(f"{self.dataset}: commit", self.came_in, fates)
+        if self.samples is not None:
+            check_balance(f"{self.dataset}: commit, samples", self.samples, self.verdicts)
+
+
+class Manifest(Draft):
+    """A committed version. `previous` is the sha256 of the manifest in the slot before."""
+
+    version: int
+    previous: str | None
+    digest: str
+
+    @property
+    def ref(self) -> VersionRef:
+        return VersionRef(dataset=self.dataset, version=self.version, digest=self.digest)
+
+    def __str__(self) -> str:
+        return f"{self.dataset}@v{self.version}"
+
+
+def content_digest(shards: Iterable[ObjectRef], ledgers: Iterable[ObjectRef]) -> str:
+    """sha256 over kind, digest and rows of shards and ledgers, in order."""
+    return digest_of(
+        b"content", *(f"{ref.kind} {ref.sha256} {ref.records}" for part in (shards, ledgers) for ref in part)
+    )
+
+
+def run_key(
+    dataset: str,
+    recipe: dict[str, Any],
+    inputs: Iterable[str],
+    stages: Sequence[StageId],
+    sources: Iterable[VersionRef] = (),
+) -> str:
+    """What a run will make, known before it runs. `inputs` are digests; they are a set."""
+    return digest_of(
+        b"run",
+        dataset,
+        canonical(recipe),
+        canonical(sorted(set(inputs))),
+        canonical([s.model_dump(mode="json") for s in stages]),
+        canonical([[s.dataset, s.version, s.digest, s.role] for s in sources]),
+    )

@@ -1,0 +1,116 @@
+"""Content-addressed objects: bytes that cannot change because their name is their digest.
+
+An object lives at `objects/ab/abcd...` under its sha256. Whoever holds an `ObjectRef` (a receipt, a manifest)
+can fetch it, prove it whole, and knows its kind, rows and, for sorted tables, the range of its sort key. Parquet
+is written with fixed settings so that the same rows are the same bytes on every worker and every rerun.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from lake.store import Store
+
+ROW_GROUP_ROWS = 16_384
+"""Small enough that a lookup by id in a ledger decodes a few ms of data, large enough to compress."""
+
+_BLOCK = 1 << 20
+
+
+class Frozen(BaseModel):
+    """Base of everything the lake writes as JSON: immutable, and unknown fields are an error, not a surprise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class ObjectRef(Frozen):
+    """A pointer to one object. `first` and `last` are the range of a sorted table's leading column."""
+
+    kind: str
+    sha256: str
+    bytes: int
+    records: int
+    first: str = ""
+    last: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"objects/{self.sha256[:2]}/{self.sha256}"
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def put_file(store: Store, kind: str, path: Path, records: int, *, first: str = "", last: str = "") -> ObjectRef:
+    """Stores the file under its digest. Writing it again is harmless and renews its age, which gc looks at."""
+    ref = ObjectRef(
+        kind=kind,
+        sha256=file_sha256(path),
+        bytes=path.stat().st_size,
+        records=records,
+        first=first,
+        last=last,
+    )
+    store.put_file(ref.key, path)
+    return ref
+
+
+def put_table(store: Store, kind: str, table: pa.Table, *, sorted_by: str | None = None) -> ObjectRef:
+    """Stores a table as Parquet; `sorted_by` names the string column whose range goes into the pointer."""
+    first = last = ""
+    if sorted_by is not None and table.num_rows:
+        first, last = table[sorted_by][0].as_py(), table[sorted_by][-1].as_py()
+    with scratch() as folder:
+        path = folder / "table.parquet"
+        with table_writer(path, table.schema) as writer:
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        return put_file(store, kind, path, table.num_rows, first=first, last=last)
+
+
+def table_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """The one place that chooses Parquet settings: they decide the bytes, and so every content digest."""
+    return pq.ParquetWriter(
+        path, schema, compression="zstd", compression_level=3, version="2.6", data_page_version="2.0"
+    )
+
+
+def put_refs(store: Store, refs: Sequence[ObjectRef]) -> ObjectRef:
+    """Stores a list of pointers as an object, so that work on many objects is still a pointer itself."""
+    with scratch() as folder:
+        path = folder / "refs.json"
+        path.write_text(json.dumps([ref.model_dump() for ref in refs]))
+        return put_file(store, "refs", path, len(refs))
+
+
+def read_refs(store: Store, ref: ObjectRef) -> list[ObjectRef]:
+    return [ObjectRef(**item) for item in json.loads(store.get(ref.key))]
+
+
+def read_table(store: Store, ref: ObjectRef, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
+    """Reads a Parquet object; `filters` is pyarrow's pushdown expression."""
+    with store.open(ref.key) as source:
+        return pq.read_table(source, columns=columns, filters=filters)
+
+
+def iter_batches(store: Store, ref: ObjectRef, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    with store.open(ref.key) as source:
+        yield from pq.ParquetFile(source).iter_batches(ROW_GROUP_ROWS, columns=columns)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A temporary folder for files on their way into the store."""
+    with tempfile.TemporaryDirectory(prefix="grist-") as folder:
+        yield Path(folder)

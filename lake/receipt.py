@@ -1,0 +1,130 @@
+"""The receipt: the only proof that a piece of work was done.
+
+Work writes its data and ledger objects first and its receipt last, put-if-absent. Resume asks for the receipt
+and checks that its outputs exist. The work key hashes what decides the result (stages, their versions and
+configs, digests of inputs) and nothing else, so receipts serve every run of the lake. Two attempts at the same
+work must write the same identity; if they do not, the stage is not deterministic, and that is an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from lake.balance import Tally
+from lake.identity import digest_of
+from lake.objects import Frozen, ObjectRef
+from lake.store import NotFound, Store
+
+FORMAT = 1
+
+JsonTally = Annotated[
+    Tally,
+    BeforeValidator(lambda v: v if isinstance(v, Tally) else Tally.from_json(v)),
+    PlainSerializer(lambda t: t.to_json()),
+]
+FATES = ("kept", "dropped", "quarantined")
+
+
+class NotDeterministic(Exception):
+    """Two attempts at one piece of work gave different results."""
+
+
+class StageId(Frozen):
+    """What decides a stage's output besides its input."""
+
+    name: str
+    version: int
+    config: dict[str, Any]
+
+
+class Receipt(Frozen):
+    """What a piece of work read, wrote, and did with every record.
+
+    `passed` go on to the next stage, `kept` ended well here; with `dropped` and `quarantined` they equal `came_in`.
+    `facts` are small results that the next step needs. `machine_fates` counts fates that a memory or wall limit
+    decided: where it is not 0, digest equality is not promised. `info` (time, host, attempt) is no part of identity.
+    """
+
+    format: int = FORMAT
+    work_key: str
+    stages: tuple[StageId, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[ObjectRef, ...] = ()
+    came_in: JsonTally = Tally()
+    passed: JsonTally = Tally()
+    kept: JsonTally = Tally()
+    dropped: JsonTally = Tally()
+    quarantined: JsonTally = Tally()
+    reasons: dict[str, int] = {}  # of dropped records
+    errors: dict[str, int] = {}  # of quarantined ones
+    facts: dict[str, Any] = {}
+    machine_fates: int = 0
+    info: dict[str, Any] = {}
+
+    def identity(self) -> str:
+        return digest_of(canonical(self.model_dump(mode="json", exclude={"info"})))
+
+    def output(self, kind: str) -> ObjectRef:
+        """The only output of this kind."""
+        found = [ref for ref in self.outputs if ref.kind == kind]
+        if len(found) != 1:
+            raise KeyError(f"receipt {self.work_key[:12]}: {len(found)} outputs of kind {kind!r}, expected one")
+        return found[0]
+
+
+def canonical(data: Any) -> bytes:
+    """One spelling for JSON that is hashed or compared."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def work_key(stages: Sequence[StageId], inputs: Sequence[str]) -> str:
+    """The address of a result: never rank, position or path."""
+    return digest_of(b"work", canonical([s.model_dump(mode="json") for s in stages]), *inputs)
+
+
+def _key(key: str) -> str:
+    return f"receipts/{key[:2]}/{key}.json"
+
+
+def read_receipt(store: Store, key: str) -> Receipt | None:
+    try:
+        return Receipt.model_validate_json(store.get(_key(key)))
+    except NotFound:
+        return None
+
+
+def finished(store: Store, key: str) -> Receipt | None:
+    """The receipt of done work, or None if it was never done or gc took an output since."""
+    receipt = read_receipt(store, key)
+    if receipt is None:
+        return None
+    for ref in receipt.outputs:
+        info = store.info(ref.key)
+        if info is None or info.size != ref.bytes:
+            return None
+    return receipt
+
+
+def write_receipt(store: Store, receipt: Receipt) -> Receipt:
+    """Puts the receipt if absent and returns the one that counts: ours, or an earlier attempt's of equal identity."""
+    if store.create(_key(receipt.work_key), receipt.model_dump_json(indent=1).encode()):
+        return receipt
+    earlier = read_receipt(store, receipt.work_key)
+    if earlier is None:  # gc removed it between the two calls
+        return write_receipt(store, receipt)
+    if earlier.identity() != receipt.identity() and not (earlier.machine_fates or receipt.machine_fates):
+        raise NotDeterministic(
+            f"{receipt.stages[-1].name}: two attempts at work {receipt.work_key[:12]} gave different results"
+            f" ({_difference(earlier, receipt)}). A stage must depend on nothing but its config and inputs;"
+            " if its code changed, raise its VERSION."
+        )
+    return earlier
+
+
+def _difference(a: Receipt, b: Receipt) -> str:
+    left, right = a.model_dump(mode="json", exclude={"info"}), b.model_dump(mode="json", exclude={"info"})
+    return ", ".join(name for name in left if left[name] != right[name])

@@ -1,0 +1,127 @@
+"""`python -m pipelines run conf/web.yaml`: a pipeline as a Ray job runs it. `grist run` is the same function.
+
+The last line of stdout is one JSON object; everything else goes to stderr. Exit codes: 0 done or already done,
+2 bad config, 3 gate failed, 4 commit conflict, 5 incomplete (run the same command again), 1 a defect of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lake.store import Store, UnknownFormat, UnsafeStore, open_store
+from lake.versions import CommitConflict
+from pipelines.assembly import GateFailed, Result, last_line
+from pipelines.config import BadConfig, Root, inside_job, lake_uri, load, override, validate
+from pipelines.web import WebConfig, run_web
+from stages.runner import Incomplete, PlanOnly, Runner, check_reachable, connect
+
+log = logging.getLogger("gristmill")
+
+DONE, BAD_CONFIG, GATE, CONFLICT, INCOMPLETE = 0, 2, 3, 4, 5
+PIPELINES: dict[str, tuple[type[Any], Callable[..., Result]]] = {"web": (WebConfig, run_web)}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run as asked for on a command line or by a flow."""
+
+    config: Path
+    settings: tuple[str, ...] = ()
+    lake: str | None = None
+    plan: bool = False
+    limit: int | None = None
+
+
+def resolve(request: Request) -> Root:
+    """The validated config: file, then --set, then --limit and --lake. Raises BadConfig."""
+    data = override(load(request.config), request.settings)
+    if request.limit is not None:
+        data = override(data, [f"recipe.limit={request.limit}"])
+    kind = data.get("pipeline")
+    if kind not in PIPELINES:
+        raise BadConfig(f"{request.config}: pipeline: {kind!r}; allowed: {', '.join(PIPELINES)}")
+    config = validate(PIPELINES[kind][0], data)
+    uri = lake_uri(request.lake, config.run.lake, in_job=inside_job())
+    return config.model_copy(update={"run": config.run.model_copy(update={"lake": uri})})
+
+
+def run(request: Request) -> int:
+    """Runs the pipeline, prints its result as the last line of stdout, and returns the exit code."""
+    try:
+        config: Any = resolve(request)
+        store = open_store(config.run.lake)
+        runner = _runner(config, store, request.plan)
+        result = PIPELINES[config.pipeline][1](config, store, runner)
+    except PlanOnly as plan:
+        _print_plan(runner, plan)
+        return DONE
+    except (BadConfig, UnsafeStore, UnknownFormat) as error:
+        return _failed(error, BAD_CONFIG)
+    except GateFailed as error:
+        return _failed(error, GATE)
+    except CommitConflict as error:
+        return _failed(error, CONFLICT)
+    except Incomplete as error:
+        return _failed(error, INCOMPLETE)
+    if not result.new:
+        log.info("%s was made by this very run before; nothing to do", result.manifest)
+    print(last_line(result), flush=True)
+    return DONE
+
+
+def _runner(config: Any, store: Store, plan: bool) -> Runner:
+    if config.run.workers and not plan:
+        connect(config.run.workers)
+        check_reachable(store, config.run.shared_filesystem)
+    return Runner(store, workers=config.run.workers, plan=plan)
+
+
+def _failed(error: Exception, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return code
+
+
+def _print_plan(runner: Runner, plan: PlanOnly) -> None:
+    for title, done, todo in runner.history:
+        print(f"{title}: {done} done, {todo} to run", file=sys.stderr)
+    for label in plan.todo[:10]:
+        print(f"  {label}", file=sys.stderr)
+    if len(plan.todo) > 10:
+        print(f"  and {len(plan.todo) - 10} more", file=sys.stderr)
+    print("what follows depends on this stage and is planned when it is done", file=sys.stderr)
+    stages = [{"stage": title, "done": done, "todo": todo} for title, done, todo in runner.history]
+    print(json.dumps({"plan": stages}), flush=True)
+
+
+def set_up_logging(verbose: bool = False) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
+    command = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run a pipeline")
+    command.add_argument("config", type=Path)
+    command.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE")
+    command.add_argument("--lake", help="a directory or s3://bucket/prefix")
+    command.add_argument("--plan", action="store_true", help="say what would run, and run nothing")
+    command.add_argument("--limit", type=int, help="only so many records; commits to DATASET.limit")
+    args = parser.parse_args(argv)
+    set_up_logging()
+    return run(Request(args.config, tuple(args.settings), args.lake, args.plan, args.limit))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""What every pipeline does around its stages: find the run done before, hold a lease, count the funnel, commit.
+
+A pipeline is its stages in order; this is the frame. The result is one JSON object, the last line of stdout.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lake.balance import Tally
+from lake.manifest import FunnelRow, Manifest
+from lake.objects import ObjectRef, put_file, scratch
+from lake.receipt import Receipt
+from lake.store import Store
+
+PACKAGES = (
+    "gristmill",
+    "datatrove",
+    "fastwarc",
+    "fasttext-numpy2-wheel",
+    "numpy",
+    "pyarrow",
+    "ray",
+    "resiliparse",
+    "spacy",
+)
+
+
+class GateFailed(Exception):
+    """A limit of the recipe was exceeded; nothing was committed."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to. `new` is False when the version was there already."""
+
+    manifest: Manifest
+    new: bool
+
+    def to_json(self) -> dict[str, Any]:
+        m = self.manifest
+        return {
+            "dataset": m.dataset,
+            "version": m.version,
+            "digest": m.digest,
+            "in": m.came_in.count,
+            "kept": m.kept.count,
+            "dropped": m.dropped.count,
+            "quarantined": m.quarantined.count,
+            "new": self.new,
+        }
+
+
+def funnel(came_in: int, stages: Sequence[str], receipts: Iterable[Receipt]) -> tuple[FunnelRow, ...]:
+    """One row a stage, in order, from the reasons in receipts: `gopher_quality.too_few_words` belongs to its prefix."""
+    dropped: Counter[str] = Counter()
+    quarantined: Counter[str] = Counter()
+    for receipt in receipts:
+        dropped.update(receipt.reasons)
+        quarantined.update(receipt.errors)
+    unknown = {reason for reason in (*dropped, *quarantined) if reason.split(".")[0] not in stages}
+    if unknown:
+        raise ValueError(f"funnel: reasons {sorted(unknown)} belong to none of the stages {', '.join(stages)}")
+    rows = []
+    for stage in stages:
+        ours = {r: n for r, n in sorted(dropped.items()) if r.split(".")[0] == stage}
+        bad = {r: n for r, n in sorted(quarantined.items()) if r.split(".")[0] == stage}
+        passed = came_in - sum(ours.values()) - sum(bad.values())
+        rows.append(FunnelRow(stage=stage, came_in=came_in, passed=passed, dropped=ours, quarantined=bad))
+        came_in = passed
+    return tuple(rows)
+
+
+def check_quarantine(receipts: Iterable[Receipt], came_in: int, limit: float) -> None:
+    """Raises GateFailed when more than `limit` of all records are unreadable."""
+    receipts = list(receipts)
+    bad = sum((r.quarantined for r in receipts), Tally()).count
+    if came_in and bad / came_in > limit:
+        worst = Counter({k: n for r in receipts for k, n in r.errors.items()}).most_common(3)
+        raise GateFailed(
+            f"{bad:,} of {came_in:,} records are quarantined ({bad / came_in:.1%}), more than"
+            f" recipe.max_quarantine_rate={limit:.1%}; mostly {', '.join(f'{k} ({n:,})' for k, n in worst)}."
+            " Look at the inputs, or raise the limit; nothing was committed."
+        )
+
+
+def bundle_receipts(store: Store, receipts: Sequence[Receipt]) -> ObjectRef:
+    """All receipts of a run as one object: provenance that outlives the single files."""
+    with scratch() as folder:
+        path = folder / "receipts.jsonl"
+        path.write_text("".join(f"{r.model_dump_json()}\n" for r in sorted(receipts, key=lambda r: r.work_key)))
+        return put_file(store, "receipts", path, len(receipts))
+
+
+def made(started: float) -> dict[str, Any]:
+    """Who made it, when, where, with what: beside the content digest, never in it."""
+    return {
+        "commit_id": uuid.uuid4().hex,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(time.time() - started, 1),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        **_code(),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def _code() -> dict[str, Any]:
+    """The git commit of this code. A job's working directory has no .git: GRIST_COMMIT speaks for it."""
+    if os.environ.get("GRIST_COMMIT"):
+        return {"commit": os.environ["GRIST_COMMIT"], "dirty": None}
+    here = Path(__file__).parent.parent
+    try:
+        run = [
+            subprocess.run(
+                ["git", "-C", str(here), *args], capture_output=True, text=True, check=True, timeout=10
+            ).stdout
+            for args in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        ]
+    except (OSError, subprocess.SubprocessError):  # no git, no repository: an installed package
+        return {"commit": None, "dirty": None}
+    return {"commit": run[0].strip(), "dirty": bool(run[1].strip())}
+
+
+def last_line(result: Result) -> str:
+    return json.dumps(result.to_json())

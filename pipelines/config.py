@@ -1,0 +1,130 @@
+"""Configuration: one YAML file, `--set a.b=c` over it, one resolved and validated object.
+
+`recipe` is identity: it decides the data and enters the run key. `run` is how and where: never part of a key.
+Leaves are the frozen dataclasses that stand beside the code that uses them; unknown keys are an error that names
+the path and what is allowed there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+LAKE_ENV = "GRIST_LAKE"
+
+
+class BadConfig(ValueError):
+    """The configuration cannot be used; the message says where, what was found, and what is allowed."""
+
+
+class Root(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Run(Root):
+    """How and where: none of this can change the data."""
+
+    lake: str = ""
+    workers: int = Field(default=2, ge=0, description="pieces of work in flight; 0: in this process, without Ray")
+    shared_filesystem: bool = False
+
+
+T = TypeVar("T", bound=Root)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises BadConfig."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise BadConfig(f"{path}: there is no such file") from None
+    except yaml.YAMLError as error:
+        raise BadConfig(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise BadConfig(f"{path}: expected a mapping at the top, found {type(data).__name__}")
+    return data
+
+
+def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """`a.b=c` laid over `data`; the value is YAML, so that lists, numbers and null can be given."""
+    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(data)))
+    for setting in settings:
+        dotted, equals, text = setting.partition("=")
+        if not equals or not dotted:
+            raise BadConfig(f"--set {setting!r}: expected a.b=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise BadConfig(f"--set {setting!r}: the value is not valid YAML: {error}") from None
+        *parents, leaf = dotted.split(".")
+        node = result
+        for name in parents:
+            child = node.setdefault(name, {})
+            if not isinstance(child, dict):
+                raise BadConfig(f"--set {setting!r}: {name!r} is a value, not a section")
+            node = child
+        node[leaf] = value
+    return result
+
+
+def validate(model: type[T], data: Mapping[str, Any]) -> T:
+    """The config object. Raises BadConfig with one line for every mistake."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(model, dict(item)) for item in error.errors()]
+        raise BadConfig("\n".join(lines)) from None
+
+
+def _explain(model: type[Any], error: dict[str, Any]) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        allowed = _keys_at(model, error["loc"][:-1])
+        return f"{path}: unknown key; allowed here: {', '.join(allowed)}"
+    return f"{path}: {error['msg']}, found {error['input']!r}"
+
+
+def _keys_at(model: Any, loc: tuple[str | int, ...]) -> list[str]:
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        hints = typing.get_type_hints(model)
+        if part in hints:
+            model = _leaf(hints[part])
+    fields = dataclasses.fields(model) if dataclasses.is_dataclass(model) else ()
+    return sorted([f.name for f in fields] or list(getattr(model, "model_fields", {})))
+
+
+def _leaf(hint: Any) -> Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    return hint
+
+
+def lake_uri(given: str | None, configured: str, *, in_job: bool) -> str:
+    """The lake's address: --lake, else run.lake, else $GRIST_LAKE. Raises BadConfig."""
+    uri = given or configured or os.environ.get(LAKE_ENV, "")
+    if not uri:
+        raise BadConfig(
+            f"no lake: give --lake, run.lake in the config, or ${LAKE_ENV} (a directory or s3://bucket/prefix)"
+        )
+    if "://" in uri or os.path.isabs(uri):
+        return uri
+    if in_job:
+        raise BadConfig(
+            f"the lake {uri!r} is relative; inside a job that is a temporary folder. Give an absolute path or s3://"
+        )
+    return os.path.abspath(uri)
+
+
+def inside_job() -> bool:
+    """Whether this process is the driver of a submitted Ray job."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ or "RAY_JOB_SUBMISSION_ID" in os.environ

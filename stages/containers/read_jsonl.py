@@ -1,0 +1,65 @@
+"""One line of JSON to a Record: an object with a string text; url, id, date, language and source if it has them.
+
+What a line lacks is absent, what it has in the wrong type is an error: a url that is a number tells of a file that
+is not what its user believes. Text must be Unicode that UTF-8 can hold (lone surrogates cannot be stored or hashed).
+An integer id is taken for its digits. JSON lines carry no identity of their own: the file's digest and the row do.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from stages.containers.read import ReadConfig, Record, RecordError
+
+
+def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
+    """`data`: the span, blank lines around the line included. Raises RecordError."""
+    try:
+        line = data.decode("utf-8-sig" if empty.start == 0 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"line is not UTF-8: byte {error.start} ({error.reason})") from None
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise RecordError(f"line is not JSON: {error.msg} at character {error.pos}") from None
+    except (ValueError, RecursionError) as error:  # numbers of too many digits; nesting too deep
+        raise RecordError(f"line is not readable JSON: {type(error).__name__}: {error}") from None
+    if not isinstance(row, dict):
+        raise RecordError(f"line is a JSON {type(row).__name__}, not an object")
+    url = _string(row, config.url)
+    text = row.get(config.text)
+    if not isinstance(text, str):
+        what = f"is a {type(text).__name__}, not a string" if config.text in row else "is missing"
+        raise RecordError(f"field {config.text!r} (the text) {what}", url=url)
+    _check(text, config.text, url)
+    own = row.get(config.id)
+    if isinstance(own, int) and not isinstance(own, bool):
+        row = {**row, config.id: str(own)}
+    return empty._replace(
+        kind="text",
+        record_type="jsonl",
+        url=url,
+        text=text,
+        id=_string(row, config.id),
+        date=_string(row, config.date),
+        language=_string(row, config.language),
+        source=_string(row, config.source),
+    )
+
+
+def _string(row: dict[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise RecordError(f"field {name!r} is a {type(value).__name__}, not a string")
+    _check(value, name, None)
+    return value
+
+
+def _check(value: str, name: str, url: str | None) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RecordError(f"field {name!r} has a lone surrogate at character {error.start}", url=url) from None

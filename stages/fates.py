@@ -1,0 +1,85 @@
+"""Fates of a batch as ledger rows: the one place where a stage's verdict takes the ledger's form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.redact import redact
+from lake import ledger
+from lake.balance import Tally
+from lake.objects import ObjectRef, put_table
+from lake.store import Store
+
+
+@dataclass
+class Fates:
+    """Collects fates and counts them. `write` stores them sorted by id as an object of kind `fates`."""
+
+    rows: list[pa.Table] = field(default_factory=list)
+    loose: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(
+        self,
+        record: dict[str, Any],
+        fate: str,
+        reason: str | None,
+        value: str | None = None,
+        survivor: str | None = None,
+    ) -> None:
+        """One record; `record` has id, input, ordinal, start, length. `value` is redacted here."""
+        self.loose.append(
+            {
+                **{name: record[name] for name in ("id", "input", "ordinal", "start", "length")},
+                "fate": fate,
+                "stage": (reason or "shards").split(".")[0],
+                "reason": reason,
+                "value": None if value is None else redact(value),
+                "survivor": survivor,
+            }
+        )
+
+    def add_kept(self, records: pa.Table) -> None:
+        """Every row of a table with id, input, ordinal, start, length."""
+        n = records.num_rows
+        columns = {name: records[name] for name in ("id", "input", "ordinal", "start", "length")}
+        null = pa.nulls(n, pa.string())
+        columns |= {
+            "fate": pa.repeat("kept", n),
+            "stage": pa.repeat("shards", n),
+            "reason": null,
+            "value": null,
+            "survivor": null,
+        }
+        self.rows.append(pa.table({name: columns[name] for name in ledger.SCHEMA.names}).cast(ledger.SCHEMA))
+
+    def table(self) -> pa.Table:
+        return ledger.sort(pa.concat_tables([*self.rows, pa.Table.from_pylist(self.loose, schema=ledger.SCHEMA)]))
+
+    def write(self, store: Store) -> tuple[ObjectRef, FateCounts]:
+        table = self.table()
+        return put_table(store, "fates", table, sorted_by="id"), count_fates(table)
+
+
+@dataclass(frozen=True)
+class FateCounts:
+    """Tallies by fate and histograms of reasons, counted from ledger rows."""
+
+    kept: Tally
+    dropped: Tally
+    quarantined: Tally
+    reasons: dict[str, int]
+    errors: dict[str, int]
+
+
+def count_fates(table: pa.Table) -> FateCounts:
+    tallies = ledger.tallies(table)
+
+    def histogram(fate: str) -> dict[str, int]:
+        return dict(sorted(Counter(table.filter(pc.equal(table["fate"], fate))["reason"].to_pylist()).items()))
+
+    return FateCounts(**tallies, reasons=histogram("dropped"), errors=histogram("quarantined"))

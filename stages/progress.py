@@ -1,0 +1,103 @@
+"""Progress of long work: a bar on a terminal, one line a minute in a log, never both.
+
+Everything goes to stderr: the last line of stdout is the result, and belongs to scripts.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lake.receipt import Receipt
+
+log = logging.getLogger("gristmill")
+
+EVERY = 60.0
+"""Seconds between two lines in a log."""
+
+
+class Progress:
+    """`with progress.stage("extract", total=90) as advance: advance(receipt)` for every finished piece."""
+
+    def __init__(self, *, terminal: bool | None = None, every: float = EVERY) -> None:
+        self.terminal = sys.stderr.isatty() if terminal is None else terminal
+        self.every = every
+
+    @contextmanager
+    def stage(self, title: str, *, total: int, done: int) -> Iterator[Callable[[Receipt], None]]:
+        if done == total:
+            log.info("%s: all %d pieces done before", title, total)
+            yield lambda receipt: None
+        elif self.terminal:
+            with self._bar(title, total, done) as advance:
+                yield advance
+        else:
+            with self._lines(title, total, done) as advance:
+                yield advance
+
+    @contextmanager
+    def _bar(self, title: str, total: int, done: int) -> Iterator[Callable[[Receipt], None]]:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as Bar
+
+        records = 0
+        columns = (
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[records]} records"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Bar(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(title, total=total, completed=done, records="0")
+
+            def advance(receipt: Receipt) -> None:
+                nonlocal records
+                records += receipt.came_in.count
+                bar.update(task, advance=1, records=f"{records:,}")
+
+            yield advance
+
+    @contextmanager
+    def _lines(self, title: str, total: int, done: int) -> Iterator[Callable[[Receipt], None]]:
+        started = last = time.monotonic()
+        ran = records = 0
+        log.info("%s: %d pieces, %d done before", title, total, done)
+
+        def advance(receipt: Receipt) -> None:
+            nonlocal last, ran, records
+            ran += 1
+            records += receipt.came_in.count
+            now = time.monotonic()
+            if now - last >= self.every:
+                last = now
+                left = (total - done - ran) * (now - started) / ran
+                log.info(
+                    "%s: %d of %d, %s records, about %.0f s left",
+                    title,
+                    done + ran,
+                    total,
+                    f"{records:,}",
+                    left,
+                )
+
+        yield advance
+        log.info(
+            "%s: %d of %d, %s records, %.1f s",
+            title,
+            done + ran,
+            total,
+            f"{records:,}",
+            time.monotonic() - started,
+        )

@@ -1,0 +1,179 @@
+"""The runner: many Works, a bounded number in flight on Ray, none done twice, none forgotten.
+
+It asks for each receipt first and runs only what is missing. Ray Core tasks carry the work with Ray's own
+retries: a worker that dies is Ray's to restart. A Work that still fails does not stop the others: all failures
+come back together as `Incomplete`, and the same command runs only those again. `workers=0` runs in this process,
+for debuggers and small tests.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from lake.balance import BalanceError
+from lake.receipt import NotDeterministic, Receipt, finished
+from lake.store import Store, open_store
+from stages.progress import Progress
+from stages.work import Work, execute
+
+log = logging.getLogger("gristmill")
+
+RETRIES = 3
+_DEFECTS = (BalanceError, NotDeterministic, TypeError, AttributeError, NameError)
+
+
+class Incomplete(Exception):
+    """Some work failed; everything else is done and has receipts. The same command tries only these again."""
+
+    def __init__(self, title: str, failures: Sequence[tuple[str, str]], done: int) -> None:
+        self.failures = tuple(failures)
+        shown = "\n".join(f"  {label}: {error}" for label, error in self.failures[:10])
+        more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
+        super().__init__(
+            f"{title}: {len(failures)} of {len(failures) + done} pieces of work failed:\n{shown}{more}\n"
+            "What is done is kept: run the same command again to try only these."
+        )
+
+
+class PlanOnly(Exception):
+    """`--plan` reached the first stage with work to do."""
+
+    def __init__(self, title: str, done: int, todo: Sequence[str]) -> None:
+        self.title, self.done, self.todo = title, done, tuple(todo)
+        super().__init__(f"{title}: {done} done, {len(todo)} to run")
+
+
+class Runner:
+    """Runs stages against one store. `before_each` is called with the keys about to run (leases, tests)."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        workers: int,
+        plan: bool = False,
+        progress: Progress | None = None,
+        announce: Callable[[str, Sequence[str]], None] | None = None,
+    ) -> None:
+        if workers < 0:
+            raise ValueError(f"workers={workers}: 0 (in this process) or more")
+        self.store, self.workers, self.plan = store, workers, plan
+        self.progress = progress or Progress()
+        self.announce = announce or (lambda title, keys: None)
+        self.history: list[tuple[str, int, int]] = []  # (title, done before, run now)
+
+    def map(self, title: str, works: Iterable[Work]) -> list[Receipt]:
+        """The receipts of the works, in their order. Raises Incomplete, PlanOnly, or a defect of a stage."""
+        todo = list(works)
+        self.announce(title, [work.key for work in todo if work.inputs is not None])
+        receipts = self._finished(todo)
+        missing = [i for i, receipt in enumerate(receipts) if receipt is None]
+        self.history.append((title, len(todo) - len(missing), len(missing)))
+        if missing and self.plan:
+            raise PlanOnly(title, len(todo) - len(missing), [todo[i].label for i in missing])
+        failures: list[tuple[str, str]] = []
+        with self.progress.stage(title, total=len(todo), done=len(todo) - len(missing)) as advance:
+            run = self._inline if self.workers == 0 else self._on_ray
+            for i, result in run([(i, todo[i]) for i in missing]):
+                if isinstance(result, Receipt):
+                    receipts[i] = _same_code(todo[i], result)
+                    advance(result)
+                else:
+                    failures.append((todo[i].label, f"{type(result).__name__}: {str(result).strip()}"))
+                    log.error("%s: %s failed: %s", title, todo[i].label, failures[-1][1])
+        if failures:
+            raise Incomplete(title, failures, len(todo) - len(failures))
+        return [receipt for receipt in receipts if receipt is not None]
+
+    def _finished(self, works: Sequence[Work]) -> list[Receipt | None]:
+        with ThreadPoolExecutor(16) as pool:
+            return list(pool.map(lambda w: finished(self.store, w.key) if w.inputs is not None else None, works))
+
+    def _inline(self, works: Sequence[tuple[int, Work]]) -> Iterator[tuple[int, Receipt | Exception]]:
+        for i, work in works:
+            try:
+                yield i, execute(self.store, work)
+            except _DEFECTS:
+                raise
+            except Exception as error:  # reported as a failure of this piece; the others go on
+                yield i, error
+
+    def _on_ray(self, works: Sequence[tuple[int, Work]]) -> Iterator[tuple[int, Receipt | Exception]]:
+        if not works:
+            return
+        import ray
+
+        connect(self.workers)
+        remote = ray.remote(_execute).options(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")
+        waiting = iter(works)
+        flying: dict[Any, int] = {}
+        while True:
+            while len(flying) < self.workers and (item := next(waiting, None)) is not None:
+                flying[remote.options(name=item[1].stage.name).remote(self.store.uri, item[1])] = item[0]
+            if not flying:
+                return
+            (ready,), _ = ray.wait(list(flying), num_returns=1)
+            i = flying.pop(ready)
+            try:
+                yield i, ray.get(ready)
+            except ray.exceptions.RayTaskError as error:
+                cause = error.cause if isinstance(error.cause, Exception) else error
+                if isinstance(cause, _DEFECTS):
+                    for other in flying:
+                        ray.cancel(other)
+                    raise cause from error
+                yield i, cause
+            except ray.exceptions.RayError as error:  # the worker died more often than Ray retries
+                yield i, error
+
+
+def _same_code(work: Work, receipt: Receipt) -> Receipt:
+    if work.inputs is not None and receipt.work_key != work.key:
+        raise NotDeterministic(
+            f"{work.label or work.stage.name}: the worker on {receipt.info.get('host')} ran another version of this"
+            " stage, or with another language model. Give every node the same code and model, then run again."
+        )
+    return receipt
+
+
+def _execute(uri: str, work: Work) -> Receipt:
+    return execute(open_store(uri, probe=False), work)
+
+
+def connect(workers: int) -> None:
+    """Joins the cluster of RAY_ADDRESS (a submitted job has one), else starts Ray here with `workers` CPUs."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        return
+    ray.init(
+        address="local",
+        num_cpus=workers,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        object_store_memory=128 << 20,  # only pointers travel through it; data goes through the store
+    )
+
+
+def check_reachable(store: Store, shared: bool) -> None:
+    """Raises ValueError if the store is a local directory and the cluster has other nodes that cannot see it."""
+    import ray
+
+    if store.uri.startswith("s3://") or shared:
+        return
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) > 1:
+        raise ValueError(
+            f"the lake {store.uri} is a directory, but the Ray cluster has {len(nodes)} nodes: work on another node"
+            " would write where nobody looks. Use an s3:// lake, or set run.shared_filesystem: true if every node"
+            " mounts this directory at this path."
+        )

@@ -1,0 +1,84 @@
+"""Scan: the input side of the balance. One pass over a file: its digest, and where each of its records stands.
+
+The boundary scan shares no code with the reader, tiles the whole file with spans (damage is a span too), and
+counts them. Extraction is later cut along these spans into chunks of bounded size, so that one large file is
+work for many. The cut depends on content and config alone, never on the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import ClassVar
+
+import pyarrow as pa
+
+from lake.balance import Tally
+from lake.objects import put_table
+from lake.receipt import StageId
+from lake.sources import input_info, open_input
+from lake.store import Store
+from stages.containers import detect
+from stages.containers.spans import scan
+from stages.work import Outcome, Work, stage_id
+
+HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Scan:
+    """`chunk_bytes`: decompressed bytes after which a chunk is closed. One record is never cut."""
+
+    name: ClassVar[str] = "scan"
+    VERSION: ClassVar[int] = 1
+
+    chunk_bytes: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if self.chunk_bytes < 1:
+            raise ValueError(f"chunk_bytes={self.chunk_bytes}: at least 1")
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        uri = work.payload["uri"]
+        before = input_info(uri)
+        with open_input(uri) as stream:
+            kind = detect(PurePosixPath(uri).name, stream.read(HEAD_BYTES))
+        with open_input(uri) as stream:
+            result = scan(stream, kind)
+        if input_info(uri) != before:
+            raise OSError(f"{uri} changed while it was read: wait until it is complete, then run again")
+        if work.inputs is not None and work.inputs != (result.sha256,):
+            raise OSError(f"{uri} is not the file it was: expected sha256 {work.inputs[0]}, found {result.sha256}")
+        spans = result.spans
+        came_in = tally_of_spans(result.sha256, spans)
+        return Outcome(
+            outputs=(put_table(store, "spans", spans),),
+            passed=came_in,
+            came_in=came_in,
+            inputs=(result.sha256,),
+            facts={
+                "kind": kind,
+                "bytes": result.size,
+                "chunks": [list(chunk) for chunk in chunks(spans, self.chunk_bytes)],
+            },
+        )
+
+
+def chunks(spans: pa.Table, chunk_bytes: int) -> Iterator[tuple[int, int]]:
+    """(first row, number of rows) of each chunk, in order."""
+    first = size = 0
+    for row, length in enumerate(spans["length"].to_pylist()):
+        size += length
+        if size >= chunk_bytes:
+            yield first, row + 1 - first
+            first, size = row + 1, 0
+    if first < spans.num_rows:
+        yield first, spans.num_rows - first
+
+
+def tally_of_spans(digest: str, spans: pa.Table) -> Tally:
+    return Tally.of_records([digest] * spans.num_rows, spans["ordinal"].to_pylist())

