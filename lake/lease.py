@@ -15,8 +15,9 @@ import time
 import uuid
 from collections.abc import Sequence
 from types import TracebackType
+from typing import NamedTuple
 
-from lake.store import NotFound, Store
+from lake.store import Info, NotFound, Store
 
 LEASE_SECONDS = 900.0
 _BEAT = 60.0
@@ -59,21 +60,45 @@ class Lease:
             self._touch()
 
 
+class LiveRun(NamedTuple):
+    """`folder` is its place under `runs/`; `started` when it first announced work, by the store's clock."""
+
+    folder: str
+    started: float
+    work: frozenset[str]
+
+
+def live_runs(store: Store, now: float | None = None) -> list[LiveRun]:
+    """Runs whose lease was touched within LEASE_SECONDS. Raises ValueError for an announcement that is no JSON."""
+    now = time.time() if now is None else now
+    folders: dict[str, list[Info]] = {}
+    for info in store.list("runs/"):
+        folders.setdefault(info.key.rpartition("/")[0], []).append(info)
+    runs = []
+    for folder, infos in folders.items():
+        lease = next((info for info in infos if info.key == f"{folder}/lease.json"), None)
+        if lease is None or now - lease.modified >= LEASE_SECONDS:
+            continue
+        work: set[str] = set()
+        for info in infos:
+            if info != lease:
+                work.update(_announced(store, info.key))
+        runs.append(LiveRun(folder, min(info.modified for info in infos), frozenset(work)))
+    return runs
+
+
 def live_work(store: Store, now: float | None = None) -> set[str]:
     """Work keys announced by runs that are alive."""
-    now = time.time() if now is None else now
-    infos = list(store.list("runs/"))
-    alive = {
-        info.key.rpartition("/")[0]
-        for info in infos
-        if info.key.endswith("/lease.json") and now - info.modified < LEASE_SECONDS
-    }
-    keys: set[str] = set()
-    for info in infos:
-        folder, _, name = info.key.rpartition("/")
-        if folder in alive and name != "lease.json":
-            try:
-                keys.update(json.loads(store.get(info.key))["work"])
-            except NotFound:  # the run ended meanwhile
-                continue
-    return keys
+    return {key for run in live_runs(store, now) for key in run.work}
+
+
+def _announced(store: Store, key: str) -> list[str]:
+    try:
+        return list(json.loads(store.get(key))["work"])
+    except NotFound:  # the run ended meanwhile
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{key} in {store.uri} is not an announcement of work ({error}); a newer gristmill may have written it:"
+            " upgrade this one, or delete the file if its run is over"
+        ) from error

@@ -108,7 +108,7 @@ class Runner:
         import ray
 
         connect(self.workers)
-        remote = ray.remote(_execute).options(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")
+        remote = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(_execute)
         waiting = iter(works)
         flying: dict[Any, int] = {}
         while True:

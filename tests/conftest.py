@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from s3_server import S3Server, run_seaweedfs
 
+# Ray's workers unpickle toy stages by the name of the test module that defines them.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

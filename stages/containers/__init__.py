@@ -77,6 +77,7 @@ def _plain_head(head: bytes) -> bytes:
             return zlib.decompressobj(31).decompress(head, 256)
         except zlib.error:
             return b""
-    from stages.containers.raw import Raw, zstd_head
+    from stages.containers.raw import Raw
+    from stages.containers.zstd import zstd_head
 
     return zstd_head(Raw.of_bytes(head), 256)

@@ -82,7 +82,8 @@ def _inflate(coding: str, body: bytes, windows: tuple[int, ...], limit: int) -> 
 
 
 def _drain(coding: str, reader: BrotliReader | ZstdReader, limit: int) -> bytes:
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     while True:
         try:
             data = reader.read(STEP)

@@ -16,7 +16,8 @@ from typing import BinaryIO, Literal, NamedTuple
 import pyarrow as pa
 
 from stages.containers import KINDS, Compression, Kind, compression
-from stages.containers.raw import MemberError, Raw, gzip_member, zstd_dictionary, zstd_frame
+from stages.containers.raw import MemberError, Raw, gzip_member
+from stages.containers.zstd import zstd_dictionary, zstd_frame
 
 PageKind = Literal["page", "text", "other"]
 PIECE = 256 << 10
@@ -107,7 +108,7 @@ def read(
     `open_at(offset)` gives the file's bytes as stored from `offset` on; it is closed here.
     Raises OSError when the file does not hold what was scanned.
     """
-    from stages.containers import read_jsonl, read_warc
+    from stages.containers import read_jsonl, read_warc  # they need Record from here
 
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: allowed are {KINDS}")

@@ -43,14 +43,15 @@ def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
             identity=digest_of(warc_id, block) if warc_id else None,
         )
         declared = headers.get("Content-Type") or ""
+        typed = _typed(item, declared)
         if kind == "conversion":
-            return item._replace(kind="text", text=_text(block), **_typed(declared))
+            return typed._replace(kind="text", text=_text(block))
         is_http = declared.lower().replace(" ", "").startswith("application/http")
         if kind == "resource" and not is_http:
-            return item._replace(kind="page", payload=block, **_typed(declared))
+            return typed._replace(kind="page", payload=block)
         if kind in ("response", "resource") and (is_http or (url or "").lower().startswith("http")):
             return _page(item, block, config.max_record_bytes)
-        return item._replace(payload=block, **_typed(declared))
+        return typed._replace(payload=block)
     except RecordError as error:
         error.url, error.warc_id = url, warc_id
         raise
@@ -88,13 +89,14 @@ def _page(item: Record, block: bytes, limit: int) -> Record:
     except BodyError as error:
         raise RecordError(str(error)) from None
     status = headers.status_code if has_status else None
-    return item._replace(kind="page", payload=body, http_status=status, **_typed(headers.get("Content-Type") or ""))
+    typed = _typed(item, headers.get("Content-Type") or "")
+    return typed._replace(kind="page", payload=body, http_status=status)
 
 
-def _typed(declared: str) -> dict[str, str | None]:
+def _typed(item: Record, declared: str) -> Record:
     charset = _CHARSET.search(declared)
     media = declared.split(";")[0].strip().lower()
-    return {"content_type": media or None, "charset": charset.group(1) if charset else None}
+    return item._replace(content_type=media or None, charset=charset.group(1) if charset else None)
 
 
 def _text(block: bytes) -> str:

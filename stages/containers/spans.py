@@ -17,7 +17,8 @@ from typing import BinaryIO, NamedTuple, Protocol
 import pyarrow as pa
 
 from stages.containers import KINDS, Compression, Kind, compression
-from stages.containers.raw import RETAIN, Damage, Members, Raw
+from stages.containers.members import RETAIN, Damage, Members
+from stages.containers.raw import Raw
 from stages.containers.warc_cut import Emit, WarcCut, looks_like_record
 
 SCHEMA = pa.schema(

@@ -1,0 +1,209 @@
+"""`sample`: a few documents of a version to look at, the same ones for the same seed.
+
+Kept documents come from the shards. Of dropped and quarantined ones the ledger has the fate, and the text that
+extraction stored is found through the receipts of the run, by (input, ordinal), as long as gc has left it there;
+where it is gone, or never was, the sample says why. Positions are drawn before anything is read, then only the
+row groups they lie in.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lake.manifest import Manifest
+from lake.objects import ObjectRef, read_table
+from lake.receipt import FATES, Receipt
+from lake.store import NotFound, Store
+from lake.versions import NoSuchVersion, Versions
+
+GONE = "its text is no longer in the lake (gc removed it); running the same inputs again extracts it again"
+NEVER = "it was dropped before its text was extracted"
+UNKNOWN = "this version keeps no receipts, so nothing says where its text is"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One record. `fields` are its columns (of the shard, or of the ledger); `why_no_text` explains a missing text."""
+
+    id: str | None
+    fate: str
+    reason: str | None
+    value: str | None
+    text: str | None
+    why_no_text: str | None
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """`samples` of the `population` records that were asked for, in the order in which they stand."""
+
+    version: str
+    population: int
+    samples: tuple[Sample, ...]
+
+
+def sample(
+    versions: Versions, manifest: Manifest, n: int = 5, *, seed: int = 0, fate: str | None = None, reason: str | None = None
+) -> Drawn:
+    """At most `n` records of one fate (default: kept), or with one reason.
+
+    Raises ValueError (n, fate), LookupError for a reason that this version has not.
+    """
+    if n < 1:
+        raise ValueError(f"sample: n is {n}; it has to be at least 1")
+    if fate is not None and fate not in FATES:
+        raise ValueError(f"sample: fate {fate!r}; allowed: {', '.join(FATES)}")
+    rng = random.Random(f"{seed}:{manifest.digest}")
+    if fate in (None, "kept") and reason is None:
+        return _kept(versions.store, manifest, n, rng)
+    return _fated(versions, manifest, n, rng, fate, reason)
+
+
+def _draw(rng: random.Random, population: int, n: int) -> list[int]:
+    return sorted(rng.sample(range(population), min(n, population)))
+
+
+def _kept(store: Store, manifest: Manifest, n: int, rng: random.Random) -> Drawn:
+    ends = list(accumulate(ref.records for ref in manifest.shards))
+    population = ends[-1] if ends else 0
+    rows: list[dict[str, Any]] = []
+    for i, at in _grouped(_draw(rng, population, n), ends):
+        rows += _rows_at(store, manifest.shards[i], at)
+    samples = [
+        Sample(
+            id=row.get("id"),
+            fate="kept",
+            reason=None,
+            value=None,
+            text=row.get("text"),
+            why_no_text=None if "text" in row else "the shards of this dataset have no column `text`",
+            fields={k: v for k, v in row.items() if k not in ("id", "text")},
+        )
+        for row in rows
+    ]
+    return Drawn(str(manifest), population, tuple(samples))
+
+
+def _grouped(positions: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """(part, positions in it) of positions over parts laid end to end; `ends` are cumulative sizes."""
+    parts: dict[int, list[int]] = {}
+    for position in positions:
+        i = bisect_right(ends, position)
+        parts.setdefault(i, []).append(position - (ends[i - 1] if i else 0))
+    yield from parts.items()
+
+
+def _rows_at(
+    store: Store, ref: ObjectRef, positions: Sequence[int], keep: Callable[[pa.Table], pa.Table] = lambda t: t
+) -> list[dict[str, Any]]:
+    """The rows of a Parquet object at positions among those that `keep` leaves; reads only their row groups."""
+    rows: list[dict[str, Any]] = []
+    with store.open(ref.key) as source:
+        file = pq.ParquetFile(source)
+        groups = range(file.num_row_groups)
+        sizes = [file.metadata.row_group(g).num_rows for g in groups]
+        if ref.kind == "ledger":
+            sizes = [keep(file.read_row_group(g, ["fate", "reason"])).num_rows for g in groups]
+        for g, at in _grouped(positions, list(accumulate(sizes))):
+            rows += keep(file.read_row_group(g)).take(at).to_pylist()
+    return rows
+
+
+def _fated(
+    versions: Versions, manifest: Manifest, n: int, rng: random.Random, fate: str | None, reason: str | None
+) -> Drawn:
+    known = {r: f for row in manifest.funnel for f in ("dropped", "quarantined") for r in getattr(row, f)}
+    if reason is not None and reason not in known:
+        have = ", ".join(known) or "none"
+        raise NoSuchVersion(f"{manifest} has no record with reason {reason!r}; it has {have}")
+
+    def wanted(table: pa.Table) -> pa.Table:
+        hit = pc.equal(table["fate"], fate or known[str(reason)])
+        if reason is not None:
+            hit = pc.and_(hit, pc.fill_null(pc.equal(table["reason"], reason), False))
+        return table.filter(hit)
+
+    store = versions.store
+    ledgers = [ref for ref in manifest.ledgers if ref.kind == "ledger"]
+    sizes = [wanted(read_table(store, ref, ["fate", "reason"])).num_rows for ref in ledgers]
+    rows: list[dict[str, Any]] = []
+    for i, at in _grouped(_draw(rng, sum(sizes), n), list(accumulate(sizes))):
+        rows += _rows_at(store, ledgers[i], at, wanted)
+    texts = _texts(versions, manifest, rows)
+    return Drawn(str(manifest), sum(sizes), tuple(_ledger_sample(row, texts) for row in rows))
+
+
+def _ledger_sample(row: dict[str, Any], texts: dict[tuple[str, int], dict[str, Any] | str]) -> Sample:
+    found = texts[row["input"], row["ordinal"]]
+    extracted = found if isinstance(found, dict) else {}
+    fields = {k: row[k] for k in ("input", "ordinal", "start", "length", "stage", "survivor")}
+    fields |= {k: v for k, v in extracted.items() if k not in (*fields, "id", "text")}
+    return Sample(
+        id=row["id"],
+        fate=row["fate"],
+        reason=row["reason"],
+        value=row["value"],
+        text=extracted.get("text"),
+        why_no_text=None if isinstance(found, dict) else found,
+        fields=fields,
+    )
+
+
+def _texts(
+    versions: Versions, manifest: Manifest, rows: Sequence[dict[str, Any]]
+) -> dict[tuple[str, int], dict[str, Any] | str]:
+    """For each row its extracted document, or why there is none."""
+    keys = [(row["input"], row["ordinal"]) for row in rows]
+    receipts = _receipts(versions, manifest, {digest for digest, _ in keys})
+    found: dict[tuple[str, int], dict[str, Any] | str] = dict.fromkeys(keys, NEVER if receipts else UNKNOWN)
+    for receipt in receipts:
+        for ref in (one for one in receipt.outputs if one.kind == "text"):
+            asked = {key for key in keys if key[0] in receipt.inputs and not isinstance(found[key], dict)}
+            if not asked:
+                continue
+            try:
+                found |= _read_texts(versions.store, ref, asked)
+            except NotFound:
+                found |= dict.fromkeys((key for key in asked if _may_hold(receipt, key[1])), GONE)
+    return found
+
+
+def _may_hold(receipt: Receipt, ordinal: int) -> bool:
+    """Whether an extraction's receipt (inputs: digest, "first+rows") covers a record."""
+    for item in receipt.inputs:
+        first, plus, rows = item.partition("+")
+        if plus and first.isdigit() and rows.isdigit():
+            return int(first) <= ordinal < int(first) + int(rows)
+    return True
+
+
+def _read_texts(
+    store: Store, ref: ObjectRef, asked: set[tuple[str, int]]
+) -> dict[tuple[str, int], dict[str, Any] | str]:
+    hit = pc.field("ordinal").isin([ordinal for _, ordinal in asked])
+    rows = read_table(store, ref, filters=hit).to_pylist()
+    return {(row["input"], row["ordinal"]): row for row in rows if (row["input"], row["ordinal"]) in asked}
+
+
+def _receipts(versions: Versions, manifest: Manifest, inputs: set[str]) -> list[Receipt]:
+    """Receipts about these inputs, of the version and of all it extends."""
+    found: list[Receipt] = []
+    at: Manifest | None = manifest
+    while at is not None:
+        for ref in (one for one in at.attachments if one.kind == "receipts"):
+            for line in versions.store.get(ref.key).splitlines():
+                if inputs & set(json.loads(line)["inputs"]):
+                    found.append(Receipt.model_validate_json(line))
+        at = None if at.parent is None else versions.manifest(at.parent.dataset, at.parent.version)
+    return found

@@ -1,0 +1,173 @@
+"""The runner: done work is never done again, failed work never stops the rest, a dead worker is Ray's to restart."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+import pytest
+
+from lake.balance import BalanceError, Tally
+from lake.objects import put_table
+from lake.receipt import NotDeterministic, StageId, finished, read_receipt
+from lake.store import Store, open_store
+from stages.progress import Progress
+from stages.runner import Incomplete, PlanOnly, Runner
+from stages.work import Outcome, Work, execute, stage_id
+
+
+@dataclass(frozen=True)
+class Double:
+    """Doubles the numbers it is given. `folder` is where it notes each call and finds orders to misbehave."""
+
+    name: ClassVar[str] = "toy.double"
+    VERSION: ClassVar[int] = 1
+
+    factor: int = 2
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        folder, numbers = Path(work.payload["folder"]), work.payload["numbers"]
+        calls = folder / f"calls-{work.label}"
+        calls.write_text(calls.read_text() + "x" if calls.exists() else "x")
+        if (folder / f"fail-{work.label}").exists():
+            raise OSError("the disk said no")
+        if (folder / f"die-{work.label}").exists():
+            (folder / f"die-{work.label}").unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        factor = len(calls.read_text()) if (folder / "drift").exists() else self.factor
+        ref = put_table(store, "numbers", pa.table({"n": [n * factor for n in numbers]}))
+        seen = Tally.of_records([work.label] * len(numbers), numbers)
+        return Outcome(outputs=(ref,), passed=seen)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return open_store(str(tmp_path / "lake"))
+
+
+def works(folder: Path, n: int = 4) -> list[Work]:
+    return [
+        Work(
+            Double(),
+            inputs=(f"digest{i}",),
+            payload={"folder": str(folder), "numbers": [i, i + 1]},
+            came_in=Tally.of_records([str(i)] * 2, [i, i + 1]),
+            label=str(i),
+        )
+        for i in range(n)
+    ]
+
+
+def calls(folder: Path) -> list[int]:
+    return [len(p.read_text()) for p in sorted(folder.glob("calls-*"))]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_work_is_done_once_and_its_receipts_serve_the_next_run(store, tmp_path, workers):
+    first = Runner(store, workers=workers).map("double", works(tmp_path))
+    again = Runner(store, workers=workers).map("double", works(tmp_path))
+    assert [r.identity() for r in again] == [r.identity() for r in first]
+    assert calls(tmp_path) == [1, 1, 1, 1]
+
+
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
+    here = open_store(str(tmp_path / "a"))
+    there = open_store(str(tmp_path / "b"))
+    one = Runner(here, workers=0).map("double", works(tmp_path))
+    two = Runner(there, workers=2).map("double", works(tmp_path))
+    assert [r.identity() for r in one] == [r.identity() for r in two]
+
+
+def test_work_whose_output_is_gone_is_done_again(store, tmp_path):
+    first = Runner(store, workers=0).map("double", works(tmp_path))
+    store.delete(first[2].outputs[0].key)
+    Runner(store, workers=0).map("double", works(tmp_path))
+    assert calls(tmp_path) == [1, 1, 2, 1]
+    assert store.info(first[2].outputs[0].key) is not None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_failed_work_does_not_stop_the_rest_and_only_it_is_tried_again(store, tmp_path, workers):
+    (tmp_path / "fail-1").touch()
+    with pytest.raises(Incomplete, match=r"1 of 4 pieces of work failed:\n  1: OSError: the disk said no"):
+        Runner(store, workers=workers).map("double", works(tmp_path))
+    (tmp_path / "fail-1").unlink()
+    assert len(Runner(store, workers=workers).map("double", works(tmp_path))) == 4
+    assert calls(tmp_path) == [1, 2, 1, 1]
+
+
+def test_a_worker_that_is_killed_is_restarted_by_ray(store, tmp_path):
+    (tmp_path / "die-2").touch()
+    receipts = Runner(store, workers=2).map("double", works(tmp_path))
+    assert [r.came_in.count for r in receipts] == [2, 2, 2, 2]
+    assert calls(tmp_path) == [1, 1, 2, 1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stage_that_loses_one_record_and_doubles_another_is_caught(store, tmp_path, workers):
+    good = works(tmp_path, 1)[0]
+    planted = replace(good, payload={**good.payload, "numbers": [1, 1]})  # came_in says 0 and 1
+    with pytest.raises(BalanceError, match="not the same records"):
+        Runner(store, workers=workers).map("double", [planted])
+    assert read_receipt(store, planted.key) is None
+
+
+def test_a_stage_that_gives_two_results_is_caught(store, tmp_path):
+    (tmp_path / "drift").touch()
+    work = works(tmp_path, 1)[0]
+    execute(store, work)
+    with pytest.raises(NotDeterministic, match="toy.double"):
+        execute(store, work)
+
+
+def test_the_key_is_what_decides_the_result_and_nothing_else(tmp_path):
+    work = works(tmp_path, 1)[0]
+    assert replace(work, payload={"folder": "elsewhere"}, label="x", came_in=Tally()).key == work.key
+    assert replace(work, stage=Double(factor=3)).key != work.key
+    assert replace(work, inputs=("other",)).key != work.key
+
+    @dataclass(frozen=True)
+    class Raised(Double):
+        VERSION: ClassVar[int] = 2
+
+    assert replace(work, stage=Raised()).key != work.key
+
+
+def test_plan_runs_nothing_and_says_what_would_run(store, tmp_path):
+    Runner(store, workers=0).map("double", works(tmp_path, 2))
+    runner = Runner(store, workers=0, plan=True)
+    with pytest.raises(PlanOnly) as caught:
+        runner.map("double", works(tmp_path))
+    assert (caught.value.done, caught.value.todo) == (2, ("2", "3"))
+    assert calls(tmp_path) == [1, 1]
+    assert len(runner.map("double", works(tmp_path, 2))) == 2
+
+
+def test_a_receipt_without_its_output_is_no_proof(store, tmp_path):
+    work = works(tmp_path, 1)[0]
+    receipt = execute(store, work)
+    assert finished(store, work.key) == receipt
+    store.put(receipt.outputs[0].key, b"cut")
+    assert finished(store, work.key) is None
+
+
+def test_logs_get_a_line_at_the_start_and_the_end_and_no_bar(store, tmp_path, caplog, capsys):
+    with caplog.at_level(logging.INFO, "gristmill"):
+        Runner(store, workers=0, progress=Progress(terminal=False)).map("double", works(tmp_path))
+    lines = [r.getMessage() for r in caplog.records]
+    assert lines[0] == "double: 4 pieces, 0 done before" and lines[-1].startswith("double: 4 of 4, 8 records")
+    assert capsys.readouterr().out == ""
+
+
+def test_progress_on_a_terminal_shows_records_and_stays_off_stdout(store, tmp_path, capsys):
+    Runner(store, workers=0, progress=Progress(terminal=True)).map("double", works(tmp_path))
+    shown = capsys.readouterr()
+    assert shown.out == "" and "4/4" in shown.err and "8 records" in shown.err

@@ -1,0 +1,97 @@
+"""WARC records and compressed members written by hand, so that tests own every byte."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from stages.containers import Kind
+from stages.containers.read import ReadConfig, Record, Unreadable, read
+from stages.containers.spans import ScanResult, scan
+
+
+def record(
+    block: bytes,
+    *,
+    kind: str = "response",
+    number: int = 0,
+    length: int | str | None = None,
+    url: str = "http://a.example/",
+    content_type: str = "application/http; msgtype=response",
+    end: bytes = b"\r\n\r\n",
+    extra: str = "",
+) -> bytes:
+    head = (
+        f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:{number}>\r\nWARC-Target-URI: {url}\r\n"
+        f"WARC-Date: 2024-05-06T07:08:09Z\r\nContent-Type: {content_type}\r\n{extra}"
+        f"Content-Length: {len(block) if length is None else length}\r\n\r\n"
+    )
+    return head.encode() + block + end
+
+
+def http(body: bytes, *headers: str, status: str = "HTTP/1.1 200 OK") -> bytes:
+    lines = [status, "Content-Type: text/html; charset=utf-8", *headers]
+    return "\r\n".join(line for line in lines if line).encode() + b"\r\n\r\n" + body
+
+
+def page(number: int, text: str = "hello") -> bytes:
+    return record(http(f"<p>{text} {number}</p>".encode()), number=number, url=f"http://a.example/{number}")
+
+
+def gz(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
+def zst(data: bytes) -> bytes:
+    return bytes(pa.Codec("zstd").compress(data, asbytes=True))
+
+
+def plain(data: bytes) -> bytes:
+    return data
+
+
+def members(records: Iterable[bytes], pack: Callable[[bytes], bytes] = gz) -> bytes:
+    return b"".join(pack(one) for one in records)
+
+
+class Trickle(io.RawIOBase):
+    """A stream that cannot seek and hands out few bytes at a time."""
+
+    def __init__(self, data: bytes, step: int) -> None:
+        self._inner, self._step = io.BytesIO(data), step
+
+    def read(self, size: int = -1) -> bytes:
+        return self._inner.read(self._step)
+
+
+def scan_bytes(data: bytes, kind: Kind = "warc") -> ScanResult:
+    return scan(io.BytesIO(data), kind)
+
+
+def opener(data: bytes) -> Callable[[int], BinaryIO]:
+    return lambda offset: io.BytesIO(data[offset:])
+
+
+def file_opener(path: Path) -> Callable[[int], BinaryIO]:
+    def open_at(offset: int) -> BinaryIO:
+        stream = path.open("rb")
+        stream.seek(offset)
+        return stream
+
+    return open_at
+
+
+def read_bytes(
+    data: bytes, kind: Kind = "warc", config: ReadConfig | None = None, spans: pa.Table | None = None
+) -> list[Record | Unreadable]:
+    spans = scan_bytes(data, kind).spans if spans is None else spans
+    return list(read(opener(data), spans, kind, config or ReadConfig()))
+
+
+def errors(data: bytes, kind: Kind = "warc") -> list[str | None]:
+    return scan_bytes(data, kind).spans["error"].to_pylist()
