@@ -119,8 +119,9 @@ def _fetch(store: Store, manifest: Manifest, ref: ObjectRef, target: Path) -> No
     if digest.hexdigest() != ref.sha256:
         part.unlink()
         raise Damaged(
-            f"{manifest}: object {ref.sha256} in {store.uri} is damaged (its bytes have sha256 {digest.hexdigest()[:12]});"
-            f" {target.name} was not written. `grist verify --deep` names every version that it harms"
+            f"{manifest}: object {ref.sha256} in {store.uri} is damaged (its bytes have sha256"
+            f" {digest.hexdigest()[:12]}); {target.name} was not written."
+            " `grist verify --deep` names every version that it harms"
         )
     os.replace(part, target)
 

@@ -191,7 +191,7 @@ def _flat(data: Any, path: str = "") -> dict[str, Any]:
 
 def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     keys = dict.fromkeys([*a, *b])
-    return [(k, a.get(k), b.get(k)) for k in keys if k in a and k in b and a[k] != b[k] or (k in a) != (k in b)]
+    return [(k, a.get(k), b.get(k)) for k in keys if (k in a and k in b and a[k] != b[k]) or (k in a) != (k in b)]
 
 
 def _funnel(a: Manifest, b: Manifest) -> tuple[tuple[str, str, int, int], ...]:

@@ -8,6 +8,7 @@ only: no result ever depends on one.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import threading
@@ -18,6 +19,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 from lake.store import Info, NotFound, Store
+
+log = logging.getLogger("gristmill")
 
 LEASE_SECONDS = 900.0
 _BEAT = 60.0
@@ -57,7 +60,12 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT):
-            self._touch()
+            try:
+                self._touch()
+            except (
+                Exception
+            ) as error:  # a thread that ends here would let gc at a run that is alive; 15 beats are spare
+                log.warning("lease %s was not renewed, trying again in %g s: %s", self.prefix, _BEAT, error)
 
 
 class LiveRun(NamedTuple):

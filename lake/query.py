@@ -172,6 +172,8 @@ def _node(versions: Versions, ref: VersionRef, seen: set[str], gone: dict[str, d
     if str(ref) in seen:
         return Node(**{**about.__dict__, "repeated": True})
     seen.add(str(ref))
-    above = (() if manifest.parent is None else (manifest.parent.model_copy(update={"role": "extends"}),)) + manifest.sources
+    above = list(manifest.sources)
+    if manifest.parent is not None:
+        above.insert(0, manifest.parent.model_copy(update={"role": "extends"}))
     origins = tuple(_node(versions, one, seen, gone) for one in above)
     return Node(**{**about.__dict__, "inputs": manifest.inputs, "origins": origins})

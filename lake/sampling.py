@@ -27,7 +27,7 @@ from lake.store import NotFound, Store
 from lake.versions import NoSuchVersion, Versions
 
 GONE = "its text is no longer in the lake (gc removed it); running the same inputs again extracts it again"
-NEVER = "it was dropped before its text was extracted"
+NEVER = "it left the pipeline before it had a text"
 UNKNOWN = "this version keeps no receipts, so nothing says where its text is"
 
 
@@ -54,7 +54,13 @@ class Drawn:
 
 
 def sample(
-    versions: Versions, manifest: Manifest, n: int = 5, *, seed: int = 0, fate: str | None = None, reason: str | None = None
+    versions: Versions,
+    manifest: Manifest,
+    n: int = 5,
+    *,
+    seed: int = 0,
+    fate: str | None = None,
+    reason: str | None = None,
 ) -> Drawn:
     """At most `n` records of one fate (default: kept), or with one reason.
 
@@ -164,7 +170,8 @@ def _texts(
     versions: Versions, manifest: Manifest, rows: Sequence[dict[str, Any]]
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """For each row its extracted document, or why there is none."""
-    keys = [(row["input"], row["ordinal"]) for row in rows]
+    reasons = {(row["input"], row["ordinal"]): row["reason"] for row in rows}
+    keys = list(reasons)
     receipts = _receipts(versions, manifest, {digest for digest, _ in keys})
     found: dict[tuple[str, int], dict[str, Any] | str] = dict.fromkeys(keys, NEVER if receipts else UNKNOWN)
     for receipt in receipts:
@@ -175,12 +182,14 @@ def _texts(
             try:
                 found |= _read_texts(versions.store, ref, asked)
             except NotFound:
-                found |= dict.fromkeys((key for key in asked if _may_hold(receipt, key[1])), GONE)
+                found |= {key: GONE for key in asked if _may_hold(receipt, key[1], reasons[key])}
     return found
 
 
-def _may_hold(receipt: Receipt, ordinal: int) -> bool:
-    """Whether an extraction's receipt (inputs: digest, "first+rows") covers a record."""
+def _may_hold(receipt: Receipt, ordinal: int, reason: str | None) -> bool:
+    """Whether an extraction (inputs: digest, "first+rows") gave this record a text: covers it, did not drop it."""
+    if reason in receipt.reasons or reason in receipt.errors:
+        return False
     for item in receipt.inputs:
         first, plus, rows = item.partition("+")
         if plus and first.isdigit() and rows.isdigit():

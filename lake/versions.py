@@ -80,7 +80,7 @@ class Versions:
         if not at or at == "latest":
             latest = self.latest(name)
             if latest is None:
-                raise NoSuchVersion(self._missing(name, "a version"))
+                raise NoSuchVersion(self._missing(name, "version that is not withdrawn"))
             return self.manifest(name, latest)
         if re.fullmatch(r"v\d+", at):
             return self.manifest(name, int(at[1:]))

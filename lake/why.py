@@ -159,13 +159,11 @@ def _stories(manifests: Sequence[Manifest], found: dict[str, list[dict[str, Any]
 
 
 def _place(row: dict[str, Any], names: dict[str, tuple[str, ...]]) -> Place:
-    where = [row[name] for name in (*_KEY, "start", "length")]
-    return Place(*where, names=names.get(row["input"], ()))
+    where = {name: row[name] for name in (*_KEY, "start", "length")}
+    return Place(**where, names=names.get(row["input"], ()))
 
 
-def _with_survivors(
-    store: Store, manifests: dict[str, list[Manifest]], stories: Sequence[Story]
-) -> list[Story]:
+def _with_survivors(store: Store, manifests: dict[str, list[Manifest]], stories: Sequence[Story]) -> list[Story]:
     """The stories with each survivor as the newest version of its story knows it."""
     done = []
     for story in stories:

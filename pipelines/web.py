@@ -103,7 +103,8 @@ def _build(recipe: Recipe, store: Store, runner: Runner, inputs: Sequence[Scanne
     came_in = total(one.tally for one in inputs)
     extracted = runner.map("extract", [work for one in inputs for work in _extract_works(recipe, one)])
     check_balance("extract", came_in, {"read": total(r.came_in for r in extracted)})
-    check_quarantine(extracted, came_in.count, recipe.max_quarantine_rate)
+    if recipe.limit is None:  # a look at ten records is no basis for a rate
+        check_quarantine(extracted, came_in.count, recipe.max_quarantine_rate)
     screened = runner.map("screen", [_screen_work(recipe, receipt) for receipt in extracted])
 
     passed = total(r.passed for r in screened)
@@ -177,7 +178,7 @@ def _draft(
         ),
         recipe=recipe.identity(),
         stages=recipe.stages(),
-        shards=tuple(ref for r in written if (ref := r.output("shard")).records),
+        shards=_not_empty([r.output("shard") for r in written]),
         ledgers=tuple(r.output("ledger") for r in merged),
         attachments=(
             *(r.output("screened") for r in screened),
@@ -192,3 +193,8 @@ def _draft(
         funnel=funnel(came_in.count, FUNNEL, decided),
         statistics=Statistics.merged(r.facts for r in written),
     )
+
+
+def _not_empty(shards: Sequence[ObjectRef]) -> tuple[ObjectRef, ...]:
+    """Shards that hold something; an empty version keeps one, so that its readers find the schema."""
+    return tuple(ref for ref in shards if ref.records) or tuple(shards[:1])

@@ -20,10 +20,14 @@ from lake.objects import ObjectRef, put_table, read_refs, read_table
 from lake.receipt import StageId
 from lake.store import Store
 from stages.fates import Fates
+from stages.screen import KEYS
 from stages.work import Outcome, Work, stage_id
 
 ROWS_PER_RANGE = 2_000_000
-_COLUMNS = ["id", "input", "ordinal", "start", "length", "content"]
+_SCHEMA = pa.schema(
+    [(name, pa.int64() if name in ("ordinal", "start", "length") else pa.string()) for name in KEYS]
+)
+_COLUMNS = list(KEYS)
 _ORDER = [(name, "ascending") for name in ("content", "id", "input", "ordinal")]
 
 
@@ -42,7 +46,8 @@ class Exact:
         hit = pc.is_null(pc.field("reason"))
         hit &= (pc.field("content") >= work.payload["low"]) & (pc.field("content") < work.payload["high"])
         refs = read_refs(store, ObjectRef(**work.payload["screened"]))
-        rows = pa.concat_tables([read_table(store, ref, _COLUMNS, hit) for ref in refs]).sort_by(_ORDER)
+        parts = [read_table(store, ref, _COLUMNS, hit) for ref in refs]
+        rows = pa.concat_tables([_SCHEMA.empty_table(), *parts]).sort_by(_ORDER)
         fates = Fates()
         first: dict[str, str] = {}  # content hash -> id of the survivor
         passed: list[bool] = []

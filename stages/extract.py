@@ -89,7 +89,7 @@ class Extract:
         fallback = f"{digest}:{item.ordinal}"
         if isinstance(item, Unreadable):
             record["id"] = record_id(url=item.url, source_key=fallback, own=fallback.encode())
-            fates.add(record, "quarantined", "read.unreadable", item.error)
+            fates.add(record, "quarantined", "read.unreadable", error=item.error)
             return None
         text, reason, value = self._text(item)
         own = item.identity or b"row\0%d\0" % item.ordinal + hashlib.sha256((text or "").encode()).digest()

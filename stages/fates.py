@@ -29,16 +29,20 @@ class Fates:
         fate: str,
         reason: str | None,
         value: str | None = None,
+        error: str | None = None,
         survivor: str | None = None,
     ) -> None:
-        """One record; `record` has id, input, ordinal, start, length. `value` is redacted here."""
+        """One record; `record` has id, input, ordinal, start, length.
+
+        `value` is redacted here; `error` is not: it is our own message, and holds nothing of the text.
+        """
         self.loose.append(
             {
                 **{name: record[name] for name in ("id", "input", "ordinal", "start", "length")},
                 "fate": fate,
                 "stage": (reason or "shards").split(".")[0],
                 "reason": reason,
-                "value": None if value is None else redact(value),
+                "value": error if value is None else redact(value),
                 "survivor": survivor,
             }
         )

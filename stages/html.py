@@ -156,4 +156,4 @@ def extract(html: str, config: ExtractConfig) -> str:
 
 def clean(text: str) -> str:
     """Newlines of all kinds to one, blanks before them and control characters away, nothing else."""
-    return _CONTROLS.sub("", _LINE_END.sub("\n", text)).strip()
+    return _LINE_END.sub("\n", _CONTROLS.sub("", text)).strip()

@@ -191,13 +191,13 @@ def ledger_works(fates: ObjectRef, records: int) -> list[Work]:
 
 
 def shard_groups(sizes: Sequence[int], target_bytes: int) -> list[tuple[int, int]]:
-    """[first, end) of consecutive chunks per shard, closed once their text reaches `target_bytes`."""
+    """[first, end) of consecutive chunks per shard, closed once their text reaches `target_bytes`; at least one."""
     groups, first, size = [], 0, 0
     for i, one in enumerate(sizes):
         size += one
         if size >= target_bytes:
             groups.append((first, i + 1))
             first, size = i + 1, 0
-    if size:
+    if size or not groups:
         groups.append((first, len(sizes)))
     return groups

@@ -55,3 +55,13 @@ def use_s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The generated crawl, small; shared by all tests, which must not write to it."""
+    from pipelines.sample import write_sample
+
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample(folder, pages=150)
+    return folder

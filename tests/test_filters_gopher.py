@@ -56,9 +56,7 @@ def edge_text(rng: random.Random) -> str:
     lines = []
     for _ in range(rng.choice([1, 10, 20])):
         size = rng.randint(2, 8)
-        line = " ".join(
-            rng.choice(marks) if rng.random() < rate else rng.choice(vocabulary) for _ in range(size)
-        )
+        line = " ".join(rng.choice(marks) if rng.random() < rate else rng.choice(vocabulary) for _ in range(size))
         line = rng.choice(["- ", "\u2003• ", "•"]) + line if rng.random() < bullets else line
         lines.append(line + rng.choice(["...", "… ", " ..."]) if rng.random() < ellipses else line)
     return rng.choice(["\n", "\r\n", "\u2028", "\x0b", "\n\n"]).join(lines)

@@ -61,9 +61,7 @@ def test_reasons() -> None:
 
 def test_score_threshold_is_inclusive_and_replayed() -> None:
     scores = pa.array([0.65, 0.6499, 0.6501, None], pa.float32())
-    measures = pa.record_batch(
-        [pa.array(["en", "en", "de", None]), scores], names=["language", "language_score"]
-    )
+    measures = pa.record_batch([pa.array(["en", "en", "de", None]), scores], names=["language", "language_score"])
     assert LanguageFilter(("en",), 0.65).rule(measures).to_pylist() == [
         None,
         "language.low_score",
@@ -92,9 +90,7 @@ def test_text_that_is_no_language_has_a_reason_or_a_label() -> None:
 def test_real_sentences(shared_data: Path) -> None:
     lines = (shared_data / "6_langid" / "lingua_sentences.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    wanted = [
-        record for record in records if record["lang"] in {"en", "de", "fr", "es", "ru", "ja", "ko", "pl"}
-    ]
+    wanted = [record for record in records if record["lang"] in {"en", "de", "fr", "es", "ru", "ja", "ko", "pl"}]
     measures = LanguageFilter().measure(docs(*(record["text"] for record in wanted)))
     right: Counter[str] = Counter()
     for record, label in zip(wanted, measures.column("language").to_pylist(), strict=True):
@@ -130,9 +126,7 @@ def test_a_named_model_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: 
         LanguageFilter().model_digest()
 
 
-def test_config_then_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_environment: None
-) -> None:
+def test_config_then_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_environment: None) -> None:
     installed = lid.find_model()
     monkeypatch.setenv(lid.ENVIRONMENT, str(shutil.copy(installed, tmp_path / "environment.ftz")))
     named = shutil.copy(installed, tmp_path / "config.ftz")
@@ -140,9 +134,7 @@ def test_config_then_environment(
     assert lid.find_model(str(named)) == (tmp_path / "config.ftz").resolve()
 
 
-def test_download_is_checked_and_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_environment: None
-) -> None:
+def test_download_is_checked_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_environment: None) -> None:
     model = lid.find_model().read_bytes()
     answers = [model[:-1], model]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -153,9 +145,7 @@ def test_download_is_checked_and_kept(
     assert os.listdir(tmp_path / "gristmill") == []
     assert lid.digest(lid.find_model()) == lid.SHA256
     assert os.listdir(tmp_path / "gristmill") == ["lid.176.ftz"]
-    assert (
-        lid.find_model() == (tmp_path / "gristmill" / "lid.176.ftz").resolve()
-    )  # answers is empty: no download
+    assert lid.find_model() == (tmp_path / "gristmill" / "lid.176.ftz").resolve()  # answers is empty: no download
 
 
 def test_download_that_fails_says_what_to_do(

@@ -94,9 +94,7 @@ def test_a_neighbour_changes_words_and_only_there() -> None:
 def test_words_are_datatroves_on_adversarial_text() -> None:
     rng = random.Random(7)
     specials = sorted(english()._specials)
-    halves = [
-        part for special in specials for part in (special, special[:1], special[1:], special[-1:]) if part
-    ]
+    halves = [part for special in specials for part in (special, special[:1], special[1:], special[-1:]) if part]
     texts = [adversarial(rng, rng.choice([PIECES, halves, PIECES + halves])) for _ in range(1500)]
     memo = WordMemo(english(), max_runs=500)  # starts afresh several times
     for start in range(0, len(texts), 100):

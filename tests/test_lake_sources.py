@@ -64,17 +64,11 @@ def fill_folder(folder: Path) -> None:
         (folder / name).write_text(name)
 
 
-def test_patterns_mean_what_glob_means_in_both_places(
-    base: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_patterns_mean_what_glob_means_in_both_places(base: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     oracle = tmp_path_factory.mktemp("oracle")
     fill_folder(oracle)
     for pattern in PATTERNS:
-        hits = {
-            os.path.abspath(hit)
-            for hit in glob.glob(f"{oracle}/{pattern}", recursive=True)
-            if os.path.isfile(hit)
-        }
+        hits = {os.path.abspath(hit) for hit in glob.glob(f"{oracle}/{pattern}", recursive=True) if os.path.isfile(hit)}
         expected = sorted(hit.replace(str(oracle), base) for hit in hits)
         assert expected, pattern
         assert expand(f"{base}/{pattern}") == expected, pattern
@@ -120,9 +114,7 @@ def test_info_and_streams(base: str) -> None:
             open_input(uri, offset)
 
 
-def test_local_names_become_absolute_and_file_uris_are_paths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_local_names_become_absolute_and_file_uris_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_folder(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert expand("crawl/b*") == [f"{tmp_path}/crawl/b-1.warc.gz"]

@@ -48,9 +48,7 @@ else:
 
 def kill_while(root: Path, verb: str, point: str) -> None:
     command = [sys.executable, "-c", VICTIM, str(root), verb, point]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[1], capture_output=True, timeout=60, check=False
-    )
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 
@@ -113,9 +111,7 @@ def test_a_file_system_without_hard_links_is_refused(
     assert list((tmp_path / "lake" / ".tmp").iterdir()) == []
 
 
-def test_a_folder_that_takes_a_second_create_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_takes_a_second_create_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", os.replace)  # a mount whose link overwrites
     with pytest.raises(UnsafeStore, match="one would be lost"):
         open_store(str(tmp_path / "lake"))

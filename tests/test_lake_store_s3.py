@@ -73,9 +73,7 @@ def test_a_conflict_in_flight_is_asked_again(fake: FakeS3) -> None:
     assert fake.conflicts == 0
 
 
-def test_a_conflict_without_end_is_an_error_not_a_wrong_answer(
-    fake: FakeS3, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conflict_without_end_is_an_error_not_a_wrong_answer(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(LAKE)
     monkeypatch.setattr("lake.store.CREATE_ATTEMPTS", 3)
     fake.conflicts = 1000
@@ -94,9 +92,7 @@ def test_get_resumes_a_cut_connection(fake: FakeS3) -> None:
     assert all(request.startswith("bytes=") for request in fake.gets[1:])
 
 
-def test_a_real_store_whose_answer_is_swallowed(
-    s3_lake: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_real_store_whose_answer_is_swallowed(s3_lake: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with run_proxy(s3) as (proxy, through):
         use_s3(through, monkeypatch)
         store = open_store(s3_lake)
@@ -124,9 +120,7 @@ def test_open_tells_missing_bucket_from_missing_object(s3_lake: str, s3: S3Serve
 def test_no_credentials_says_what_to_set(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(
-        PermissionError, match="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-    ):
+    with pytest.raises(PermissionError, match="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"):
         open_store(LAKE)
 
 
@@ -140,8 +134,7 @@ def test_a_profile_serves_both_clients(
             monkeypatch.delenv(name)
     config, credentials = tmp_path / "config", tmp_path / "credentials"
     config.write_text(
-        "[profile mill]\nregion = us-east-1\nservices = here\n"
-        f"[services here]\ns3 =\n  endpoint_url = {s3.endpoint}\n"
+        f"[profile mill]\nregion = us-east-1\nservices = here\n[services here]\ns3 =\n  endpoint_url = {s3.endpoint}\n"
     )
     credentials.write_text(
         f"[mill]\naws_access_key_id = {environment['AWS_ACCESS_KEY_ID']}\n"

@@ -144,9 +144,7 @@ def test_intact_containers_are_what_the_truth_says(sample: Path, truth: list[dic
                 for r in ArchiveIterator(stream, parse_http=False)
             ]
         assert [row["ordinal"] for row in rows[name]] == list(range(len(found)))
-        assert [(row["warc_id"], row["url"]) for row in rows[name]] == [
-            (ident, url) for ident, url, _, _ in found
-        ]
+        assert [(row["warc_id"], row["url"]) for row in rows[name]] == [(ident, url) for ident, url, _, _ in found]
         assert all(ok for *_, ok in found)
         for row, (_, _, kind, _) in zip(rows[name], found, strict=True):
             assert (row["expected"] == "other") == (kind != "response")
@@ -250,9 +248,7 @@ def _numbers(question: str) -> tuple[int, int, int, int]:
 def test_hosts_can_not_exist() -> None:
     allowed = (".example.org", ".example.com", ".example.net", ".example")
     assert len(sites()) >= 40 and all(site.host.endswith(allowed) for site in sites())
-    assert {"windows-1252", "iso-8859-1", "shift_jis", "utf-16", "gb18030"} <= {
-        site.charset for site in sites()
-    }
+    assert {"windows-1252", "iso-8859-1", "shift_jis", "utf-16", "gb18030"} <= {site.charset for site in sites()}
 
 
 def test_damage_damages() -> None:

@@ -6,6 +6,7 @@ how the stream hands out its bytes. Shared by scan and reader: decompression is 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zlib
 from collections.abc import Callable, Iterator
@@ -85,10 +86,21 @@ def gzip_member(raw: Raw) -> Iterator[bytes]:
         block = raw.peek(FEED)
         if not block:
             raise MemberError(f"gzip member at {first} is cut off by the end of the file", corrupt=False)
+        before = inflater.copy() if raw.pos > first else zlib.decompressobj(31)
         try:
             data = inflater.decompress(block)
         except zlib.error as error:
+            yield _up_to_the_fault(before, block)
             raise MemberError(f"gzip member at {first}: {error}", corrupt=True) from None
         raw.advance(len(block) - len(inflater.unused_data))
         if data:
             yield data
+
+
+def _up_to_the_fault(inflater: Any, block: bytes) -> bytes:
+    """What a failing feed yields: zlib drops it with the error, but records were in it that must be counted."""
+    parts = []
+    with contextlib.suppress(zlib.error):
+        for n in range(len(block)):
+            parts.append(inflater.decompress(block[n : n + 1]))
+    return b"".join(parts)

@@ -1,0 +1,135 @@
+"""Proof of one object: its bytes are hashed, its rows decoded, and what versions need to compare is summed up.
+
+An object is read once however many versions share it. What is kept of it is a few numbers: tallies do not depend
+on order and add up, so that the rows of a version are compared with its manifest, and the ids in its shards with
+the kept ids of its ledger, in constant memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake import ledger
+from lake.balance import Tally
+from lake.objects import ObjectRef, iter_batches
+from lake.receipt import FATES
+from lake.store import Store
+
+_BLOCK = 1 << 20
+_PARQUET = b"PAR1"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """`problem` is (kind, message) of the first thing wrong, or None.
+
+    `fates`: tally of each fate by (input, ordinal), of a ledger. `ids`: tally of the ids of a shard, or of the kept
+    ids of a ledger; None where there is no id column. `first`, `last`: ids of a ledger's first and last row.
+    """
+
+    ref: ObjectRef
+    problem: tuple[str, str] | None = None
+    fates: dict[str, Tally] = field(default_factory=dict)
+    ids: Tally | None = None
+    first: str = ""
+    last: str = ""
+
+
+class _Wrong(ValueError):
+    """What the object holds is not what it should."""
+
+
+def prove(store: Store, ref: ObjectRef) -> Proof:
+    """Reads the whole object. Only errors of the object itself become a problem; others are raised."""
+    try:
+        digest, magic = _hash(store, ref)
+    except OSError as error:  # a bad sector; a store that cannot deliver
+        return Proof(ref, ("unreadable", f"cannot be read: {error}"))
+    if digest != ref.sha256:
+        return Proof(ref, ("corrupt", f"its bytes have sha256 {digest}: they changed since they were written"))
+    try:
+        if ref.kind == "ledger":
+            return _ledger(store, ref)
+        return _table(store, ref) if magic == _PARQUET else Proof(ref)
+    except _Wrong as error:
+        return Proof(ref, (ref.kind if ref.kind == "ledger" else "rows", str(error)))
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        return Proof(ref, ("unreadable", f"has the right digest but is no readable Parquet ({first})"))
+
+
+def _hash(store: Store, ref: ObjectRef) -> tuple[str, bytes]:
+    digest, magic = hashlib.sha256(), b""
+    with store.open(ref.key) as source:
+        while block := source.read(_BLOCK):
+            magic = magic or block[:4]
+            digest.update(block)
+    return digest.hexdigest(), magic
+
+
+def _table(store: Store, ref: ObjectRef) -> Proof:
+    rows, ids = 0, Tally()
+    has_id = False
+    for batch in iter_batches(store, ref):
+        rows += batch.num_rows
+        has_id = "id" in batch.schema.names
+        if has_id and ref.kind == "shard":
+            ids += tally_ids(batch.column("id"))
+    if rows != ref.records:
+        raise _Wrong(f"holds {rows:,} rows, its pointer says {ref.records:,}")
+    return Proof(ref, ids=ids if has_id or not rows else None)
+
+
+def _ledger(store: Store, ref: ObjectRef) -> Proof:
+    rows, fates, ids = 0, {fate: Tally() for fate in FATES}, Tally()
+    last: tuple[str, str, int] | None = None
+    first, kept_before = "", None
+    for batch in iter_batches(store, ref, [field.name for field in ledger.SCHEMA]):
+        table = pa.Table.from_batches([batch])
+        try:
+            last = ledger.check_sorted(table, last)
+        except ValueError as error:
+            raise _Wrong(str(error)) from error
+        first = first or table["id"][0].as_py()
+        rows += table.num_rows
+        for fate, tally in ledger.tallies(table).items():
+            fates[fate] += tally
+        kept = table.filter(pc.equal(table["fate"], "kept"))["id"]
+        kept_before = _each_once(kept, kept_before)
+        ids += tally_ids(kept)
+    final = last[0] if last else ""
+    if rows != ref.records:
+        raise _Wrong(f"holds {rows:,} rows, its pointer says {ref.records:,}")
+    if (counted := sum(tally.count for tally in fates.values())) != rows:
+        raise _Wrong(f"{rows - counted:,} of {rows:,} rows have a fate other than {', '.join(FATES)}")
+    if (first, final) != (ref.first, ref.last):
+        raise _Wrong(f"ids run from {first} to {final}, its pointer says {ref.first} to {ref.last}: lookups miss rows")
+    return Proof(ref, None, fates, ids, first, final)
+
+
+def _each_once(kept: pa.ChunkedArray, before: str | None) -> str | None:
+    """The last kept id. Rows are sorted, so an id that is kept twice stands next to itself."""
+    for one in kept.to_pylist():
+        if one == before:
+            raise _Wrong(f"record {one} is kept twice")
+        before = one
+    return before
+
+
+def tally_ids(ids: pa.Array | pa.ChunkedArray) -> Tally:
+    return Tally.of(str(one).encode() for one in ids.to_pylist())
+
+
+def id_batches(store: Store, ref: ObjectRef, prefix: str) -> Iterator[list[str]]:
+    """Ids of a shard, or kept ids of a ledger, that begin with `prefix`; a batch at a time."""
+    columns = ["id", "fate"] if ref.kind == "ledger" else ["id"]
+    for batch in iter_batches(store, ref, columns):
+        hit = pc.starts_with(batch.column("id"), prefix)
+        if ref.kind == "ledger":
+            hit = pc.and_(hit, pc.equal(batch.column("fate"), "kept"))
+        yield batch.column("id").filter(hit).to_pylist()

@@ -1,0 +1,114 @@
+"""The command `grist`. `main` is the entry point; the commands stand here and in cli_lake and cli_keep.
+
+    grist sample-data demo && grist run conf/web.yaml --lake lake-data --set recipe.inputs='[demo/crawl/*]'
+    grist ls; grist show web; grist why https://example.org/page; grist diff web@v1 web@v2
+
+Notable choice: `run` is the same function that a Ray job runs, so its exit codes and last line are the same.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestration import cli_keep, cli_lake
+from orchestration.terminal import Grist, JsonOption, LakeOption, answer
+
+app = typer.Typer(
+    cls=Grist,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a defect keeps Python's own traceback, which people can report
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Versioned, fully accounted datasets: run pipelines, look at what they made, ask why.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"gristmill {installed_version()}")
+        raise typer.Exit
+
+
+def installed_version() -> str:
+    """The version of the installed distribution; of a bare checkout, the one in its pyproject.toml."""
+    try:
+        return importlib.metadata.version("gristmill")
+    except importlib.metadata.PackageNotFoundError:
+        import tomllib
+
+        data = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+        return f"{data['project']['version']} (not installed)"
+
+
+@app.callback()
+def grist(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and stop.")
+    ] = False,
+) -> None:
+    """Versioned, fully accounted datasets: run pipelines, look at what they made, ask why."""
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="A YAML file, such as conf/web.yaml.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Laid over the file. Repeatable.")
+    ] = None,
+    lake: LakeOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would run, and run nothing.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only so many records; commits to DATASET.limit.")
+    ] = None,
+) -> None:
+    """Run a pipeline. The last line of stdout is its result as JSON.
+
+    Exit codes: 0 done, or done before; 2 bad config; 3 a gate failed; 4 another run committed first;
+    5 some work failed, run the same command again.
+    """
+    from pipelines.__main__ import Request, set_up_logging
+    from pipelines.__main__ import run as run_pipeline
+
+    set_up_logging()
+    raise typer.Exit(run_pipeline(Request(config, tuple(settings or ()), lake, plan, limit)))
+
+
+@app.command("sample-data")
+def sample_data(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it.")],
+    pages: Annotated[int, typer.Option(help="Roughly how many pages.")] = 3000,
+    seed: Annotated[int, typer.Option(help="Decides every page.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a small synthetic crawl to try everything on, with the truth about every record."""
+    from pipelines.sample import write_sample
+
+    summary = write_sample(directory, pages=pages, seed=seed)
+    answer(
+        summary,
+        as_json,
+        lambda console: console.print(
+            f"{summary.records:,} records in {len(summary.files)} files below {summary.directory}\n"
+            f"try: grist run conf/web.yaml --lake lake-data --set recipe.inputs='[{summary.directory}/crawl/*]'"
+        ),
+    )
+
+
+_LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
+_ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample)
+_KEEP = (cli_keep.tag, cli_keep.withdraw, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
+_COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP)
+for _command in _COMMANDS:
+    app.command()(_command)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Drawing of listings, and the pieces that every drawing is made of: tables without lines, bars, facts.
+
+Numbers have thousands separators and stand right; sizes are decimal (1 MB = 10^6 bytes); times are UTC. Bars are
+drawn with eighths of a block, so that a reason of half a per cent still shows. Tables fold their widest text
+column first, and read well from 80 columns on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console, JustifyMethod
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from lake.query import DatasetRow, VersionRow
+from orchestration.terminal import plain
+
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+BAR = 20
+SHOWN = 10
+"""Inputs, shards or origins listed one by one before the rest is counted."""
+
+
+def bar(part: float, whole: float, width: int = BAR) -> str:
+    """`part` of `whole` as blocks; never empty for a part that is not zero."""
+    if part <= 0 or whole <= 0:
+        return ""
+    eighths = max(1, round(min(part / whole, 1.0) * width * 8))
+    return "█" * (eighths // 8) + (EIGHTHS[eighths % 8] if eighths % 8 else "")
+
+
+def percent(part: float, whole: float) -> str:
+    if not whole:
+        return "-"
+    share = 100 * part / whole
+    return "<0.1%" if 0 < share < 0.05 else f"{share:.1f}%"
+
+
+def when(at: str | None) -> str:
+    """`2026-11-22T00:30:00Z` to the minute."""
+    return "-" if at is None else plain(at)[:16].replace("T", " ")
+
+
+def grid(*columns: str) -> Table:
+    """A table without lines. A column is its header; one that ends in ">" stands right, in "~" it folds."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for header in columns:
+        justify: JustifyMethod = "right" if header.endswith(">") else "left"
+        table.add_column(header.rstrip(">~"), justify=justify, no_wrap=not header.endswith("~"), overflow="fold")
+    table.show_header = any(header.rstrip(">~") for header in columns)
+    return table
+
+
+def heading(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, style="bold"))
+
+
+def draw_datasets(console: Console, rows: Sequence[DatasetRow], uri: str) -> None:
+    if not rows:
+        console.print(f"{uri} has no datasets yet")
+        return
+    table = grid(
+        "dataset~",
+        "latest",
+        "records>",
+        "size>",
+        "made (UTC)",
+        "tags~",
+    )
+    for row in rows:
+        tags = ", ".join(f"{tag}=v{n}" for tag, n in sorted(row.tags.items()))
+        if row.latest is None:
+            table.add_row(row.dataset, "-", "-", "-", "-", tags)
+        else:
+            m = row.latest
+            table.add_row(row.dataset, f"v{m.version}", f"{m.kept:,}", decimal(m.bytes), when(m.at), tags)
+        for number, reason in sorted(row.withdrawn.items()):
+            table.add_row(Text(f"  v{number} withdrawn: {plain(reason)}", style="yellow"))
+    console.print(table)
+
+
+def draw_versions(console: Console, rows: Sequence[VersionRow]) -> None:
+    """`grist ls NAME`."""
+    table = grid(
+        "version",
+        "records>",
+        "shards>",
+        "size>",
+        "made (UTC)",
+        "tags~",
+    )
+    for row in rows:
+        table.add_row(
+            f"v{row.version}", f"{row.kept:,}", f"{row.shards:,}", decimal(row.bytes), when(row.at), _marks(row)
+        )
+    console.print(table)
+
+
+def draw_log(console: Console, rows: Sequence[VersionRow]) -> None:
+    """`grist log NAME`: two lines a version where the terminal is narrow would be worse than leaving out seconds."""
+    table = grid(
+        "", "made (UTC)", "in>", "kept>", "dropped>", "quar.>", "digest"
+    )  # fmt: skip
+    wide = console.width >= 110
+    if wide:
+        for header in ("parent", "commit"):
+            table.add_column(header, no_wrap=True)
+        table.add_column("tags", overflow="fold")
+    for row in rows:
+        counts = [f"{n:,}" for n in (row.came_in, row.kept, row.dropped, row.quarantined)]
+        cells = [f"v{row.version}", when(row.at), *counts, row.digest[:12]]
+        beside: list[str | Text] = [_parent(row), _commit(row), _marks(row)]
+        if wide:
+            table.add_row(*cells, *beside)
+            continue
+        table.add_row(*cells)
+        about = [f"{k} {v}" for k, v in zip(("parent", "commit"), beside[:2], strict=True) if v != "-"]
+        if str(beside[2]):
+            about.append(str(beside[2]))
+        if about:
+            table.add_row("", Text("  ".join(map(str, about)), style="dim", overflow="ellipsis"))
+    console.print(table)
+
+
+def _parent(row: VersionRow) -> str:
+    own = f"{row.dataset}@"
+    return "-" if row.parent is None else row.parent.removeprefix(own)
+
+
+def _commit(row: VersionRow) -> str:
+    return "-" if row.commit is None else row.commit[:8] + ("+" if row.dirty else "")
+
+
+def _marks(row: VersionRow) -> Text:
+    text = Text(", ".join(row.tags), style="cyan")
+    if row.withdrawn is not None:
+        text.append("; " if row.tags else "").append(f"withdrawn: {plain(row.withdrawn)}", style="yellow")
+    return text
+
+
+def draw_facts(console: Console, facts: Mapping[str, str]) -> None:
+    table = grid("", "~")
+    for name, value in facts.items():
+        table.add_row(Text(name, style="dim"), plain(value))
+    console.print(table)

@@ -1,0 +1,184 @@
+"""Drawing of single records: `why`, `sample`, and the differences between two versions.
+
+Ids, places in inputs and redacted values only: a ledger has no URL, and none is shown from it. Documents come
+from shards and may hold anything; they are made harmless for the terminal, and cut unless asked for in full.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
+from lake.diff import Diff
+from lake.sampling import Drawn, Sample
+from lake.why import Answer, Place, Story
+from orchestration.show import SHOWN, draw_facts, grid, heading
+from orchestration.terminal import plain
+
+CUT = 600
+"""Characters of a document shown without --full."""
+STYLES = {"kept": "green", "dropped": "red", "quarantined": "yellow"}
+
+
+def version_ranges(numbers: Sequence[int], existing: Sequence[int]) -> str:
+    """`v1-v7, v9`: a range runs over versions that exist, so a gap means "not there"."""
+    position = {n: i for i, n in enumerate(sorted(existing))}
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and position[n] == position[runs[-1][-1]] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ", ".join(f"v{run[0]}" if len(run) == 1 else f"v{run[0]}-v{run[-1]}" for run in runs)
+
+
+def where(place: Place) -> str:
+    name = plain(place.names[0]) if place.names else f"input {place.input[:12]} (its name is not recorded)"
+    end = place.start + place.length
+    return f"{name}, record {place.ordinal:,}, bytes {place.start:,} to {end:,} decompressed"
+
+
+def draw_why(console: Console, answer: Answer) -> None:
+    if answer.normalised not in (None, answer.query):
+        console.print(Text(f"looked up as {plain(str(answer.normalised))}", style="dim"))
+    for place, stories in groupby(answer.stories, key=lambda s: s.place):
+        told = list(stories)
+        console.print(Text.assemble("record ", (place.id, "bold")))
+        console.print(Text(f"  {where(place)}", style="dim"), soft_wrap=False)
+        table = grid("", "", "", "~")
+        for story in told:
+            versions = version_ranges(story.versions, answer.searched[story.dataset])
+            fate = Text(story.fate, style=STYLES.get(story.fate, ""))
+            table.add_row(f"  {story.dataset}", versions, fate, _because(story))
+        console.print(table)
+    _qualify(console, answer)
+
+
+def _because(story: Story) -> str:
+    parts = [story.reason or ""]
+    if story.value is not None:
+        parts.append(f"value {plain(story.value)}")
+    if story.survivor is not None:
+        one = story.survivor
+        parts.append(f"in favour of {one.id}")
+        if one.place is None:
+            parts.append("whose ledger row is not there")
+        else:
+            parts.append(f"({one.fate}{f' by {one.reason}' if one.reason else ''}; {where(one.place)})")
+    return " ".join(part for part in parts if part)
+
+
+def _qualify(console: Console, answer: Answer) -> None:
+    named = {f"{s.dataset}@v{n}" for s in answer.stories for n in s.versions}
+    gone = [ref for ref in answer.withdrawn if ref in named]
+    if gone:
+        console.print(Text(f"withdrawn since: {', '.join(gone)}", style="yellow"))
+    if answer.unreadable:
+        text = f"not searched, because a ledger object is gone: {', '.join(answer.unreadable)}"
+        console.print(Text(text, style="yellow"))
+
+
+def not_found(answer: Answer) -> str:
+    """What to say when nothing was found: what was asked, what was searched, and what may be wrong."""
+    searched = ", ".join(f"{name} ({len(numbers)} versions)" for name, numbers in answer.searched.items())
+    lines = [f"no record of {answer.query!r} in {searched or 'this lake: it has no datasets'}"]
+    prefixes = " and ".join(answer.prefixes)
+    if answer.normalised is None:
+        lines.append(f"searched for ids that begin with {prefixes}")
+    else:
+        lines.append(f"normalised: {answer.normalised}")
+        lines.append(f"searched for ids that begin with {prefixes} (as a URL, and as a source key)")
+        if "://" not in answer.query:
+            lines.append("a URL begins with its scheme: try https:// or http:// before it")
+    if answer.unreadable:
+        lines.append(f"not searched, because a ledger object is gone: {', '.join(answer.unreadable)}")
+    return "\n".join(lines)
+
+
+def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
+    console.print(Text(f"{len(drawn.samples)} of {drawn.population:,} records of {drawn.version}", style="dim"))
+    for one in drawn.samples:
+        console.print(Rule(Text(one.id or "no id", style="bold"), align="left", style="dim"))
+        draw_facts(console, _about(one))
+        console.print()
+        if one.text is None:
+            console.print(Text(f"no text: {one.why_no_text}", style="yellow"))
+            continue
+        text = one.text if full else one.text[:CUT]
+        console.print(Text(plain(text)), soft_wrap=False)
+        if len(text) < len(one.text):
+            console.print(Text(f"... {len(one.text):,} characters in all; --full prints them", style="dim"))
+
+
+def _about(one: Sample) -> dict[str, str]:
+    fate = f"{one.fate}{f' by {one.reason}' if one.reason else ''}{f', value {one.value}' if one.value else ''}"
+    return {"fate": fate, **{k: str(v) for k, v in one.fields.items() if v is not None}}
+
+
+def draw_diff(console: Console, diff: Diff) -> None:
+    """`grist diff`: what decides, then what came of it."""
+    same = "the same content" if diff.same_content else "different content"
+    console.print(Text.assemble((diff.a, "bold"), " to ", (diff.b, "bold"), f": {same}"))
+    _draw_pairs(console, "Recipe", diff.recipe)
+    _draw_pairs(console, "Stage versions", diff.stages)
+    if diff.inputs_added or diff.inputs_removed:
+        heading(console, f"Inputs  {len(diff.inputs_added):,} added, {len(diff.inputs_removed):,} removed")
+    for sign, style, files in (("+", "green", diff.inputs_added), ("-", "red", diff.inputs_removed)):
+        for one in files[:SHOWN]:
+            name = plain(one.names[0]) if one.names else "unnamed"
+            console.print(
+                Text.assemble((f"  {sign} ", style), name, (f"  {one.digest[:12]}, {one.records:,} records", "dim"))
+            )
+        if len(files) > SHOWN:
+            console.print(Text(f"  {sign} and {len(files) - SHOWN:,} more", style="dim"))
+    _draw_funnels(console, diff)
+    heading(console, "Records")
+    table = grid("", "in both>", f"only {diff.a}>", f"only {diff.b}>")
+    for what, n in (("  came in", diff.records), ("  kept", diff.kept)):
+        table.add_row(what, f"{n.both:,}", f"{n.only_a:,}", f"{n.only_b:,}")
+    console.print(table)
+    _draw_changes(console, diff)
+
+
+def _draw_pairs(console: Console, title: str, pairs: Sequence[tuple[str, Any, Any]]) -> None:
+    if not pairs:
+        return
+    heading(console, title)
+    table = grid("~", "~", "", "~")
+    for name, a, b in pairs:
+        left, right = (plain(json.dumps(v, ensure_ascii=False)) for v in (a, b))
+        table.add_row(f"  {name}", Text(left, style="red"), "->", Text(right, style="green"))
+    console.print(table)
+
+
+def _draw_funnels(console: Console, diff: Diff) -> None:
+    changed = [row for row in diff.funnel if row[2] != row[3]]
+    if not changed:
+        return
+    heading(console, "Funnel, where it changed")
+    table = grid("~", f"{diff.a}>", f"{diff.b}>", "change>")
+    for stage, reason, a, b in changed:
+        table.add_row(
+            f"  {reason if reason.startswith(stage) else f'{stage}: {reason}'}", f"{a:,}", f"{b:,}", f"{b - a:+,}"
+        )
+    console.print(table)
+
+
+def _draw_changes(console: Console, diff: Diff) -> None:
+    heading(console, "Fates that changed")
+    if not diff.changes:
+        console.print("  none")
+    for one in diff.changes:
+        arrow = Text.assemble(f"  {one.records:>9,}  ", (one.before, "red"), " -> ", (one.after, "green"))
+        console.print(arrow)
+        console.print(
+            Text(f"             e.g. {' '.join(one.examples)}", style="dim"), soft_wrap=False, overflow="fold"
+        )
+    read = f"  {diff.objects_read:,} ledger objects compared, {diff.objects_shared:,} shared and skipped"
+    console.print(Text(read, style="dim"))

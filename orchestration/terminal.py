@@ -1,0 +1,113 @@
+"""What every command shares: the lake's address, the two forms of an answer, and how errors are said.
+
+An answer is a dataclass; `answer` prints it as one JSON document or hands it to a drawing function. Errors of
+the lake are one line on stderr and an exit code: 1 not found or not possible, 2 asked wrongly. Anything else is
+a defect of ours and keeps its traceback. Text of documents is made harmless before a terminal sees it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+import typer.core
+from pydantic import BaseModel
+from rich.console import Console
+
+from lake.store import MARKER, NotFound, Store, UnknownFormat, UnsafeStore, open_store
+from lake.versions import NoSuchVersion, Versions
+from pipelines.config import lake_uri
+
+NOT_FOUND, USAGE = 1, 2
+PIPE_WIDTH = 120
+"""Columns where stdout is no terminal and $COLUMNS does not say."""
+
+LakeOption = Annotated[str | None, typer.Option("--lake", metavar="DIR|S3-URI", help="The lake. Default: $GRIST_LAKE.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
+
+
+class Grist(typer.core.TyperGroup):
+    """Says the lake's errors in one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # `grist log web | head`: the reader has seen enough
+            raise
+        except Exception as error:
+            code = exit_code(error)
+            if code is None:
+                raise
+            print(f"error: {plain(str(error))}", file=sys.stderr)
+            raise typer.Exit(code) from error
+
+
+def exit_code(error: Exception) -> int | None:
+    """The exit code of an error that a user can do something about; None for a defect of ours."""
+    if type(error).__name__ == "BadConfig" or type(error) is ValueError:
+        return USAGE
+    if isinstance(error, UnknownFormat | UnsafeStore):
+        return USAGE
+    if isinstance(error, NoSuchVersion | NotFound | OSError | ValueError):
+        return NOT_FOUND
+    if type(error).__name__ in ("Damaged", "GcStopped"):  # by name: their modules are not for every command
+        return NOT_FOUND
+    # The S3 client's errors, without importing it where the lake is a folder.
+    return NOT_FOUND if type(error).__module__.startswith("botocore") else None
+
+
+def open_lake(given: str | None) -> Store:
+    """The store at --lake or $GRIST_LAKE. Raises BadConfig, FileNotFoundError where no lake is."""
+    store = open_store(lake_uri(given, "", in_job=False), probe=False)
+    if store.info(MARKER) is None:
+        raise FileNotFoundError(f"there is no lake at {store.uri} (no {MARKER}); `grist run` makes one")
+    return store
+
+
+def versions_of(given: str | None) -> Versions:
+    return Versions(open_lake(given))
+
+
+def answer(data: Any, as_json: bool, draw: Callable[[Console], None]) -> None:
+    """Prints `data` as JSON, or draws it."""
+    if as_json:
+        print(json.dumps(to_json(data), ensure_ascii=False, default=str))
+    else:
+        draw(stdout())
+
+
+def stdout() -> Console:
+    """A console that takes its strings as they are: no markup, no emoji codes, no guessed highlights."""
+    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if wide else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
+
+
+def note(text: str) -> None:
+    """A message for people, on stderr."""
+    print(plain(text), file=sys.stderr)
+
+
+def to_json(data: Any) -> Any:
+    """Plain data for `json.dumps` from dataclasses, pydantic models, and containers of them."""
+    if hasattr(data, "to_json"):
+        return data.to_json()
+    if isinstance(data, BaseModel):
+        return data.model_dump(mode="json")
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        return {f.name: to_json(getattr(data, f.name)) for f in dataclasses.fields(data)}
+    if isinstance(data, dict):
+        return {str(k): to_json(v) for k, v in data.items()}
+    if isinstance(data, list | tuple | set | frozenset):
+        items = sorted(data) if isinstance(data, set | frozenset) else data
+        return [to_json(item) for item in items]
+    return data
+
+
+def plain(text: str) -> str:
+    """The text without control characters: a web page must not move a terminal's cursor or set its title."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

@@ -1,0 +1,35 @@
+"""What tests of the web pipeline share: a small crawl, a run in this process, and the fates it came to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lake.manifest import Manifest
+from lake.store import open_store
+from pipelines.assembly import Result
+from pipelines.web import WebConfig, run_web
+from stages.runner import Runner
+
+CHUNK = 200_000
+"""Bytes: small, so that a small crawl is still several pieces of work."""
+
+
+def config(inputs: list[Path | str], **recipe: Any) -> WebConfig:
+    # part-0005 of the sample is damaged on purpose: 5 of its 60 records
+    defaults = {"scan": {"chunk_bytes": CHUNK}, "shards": {"target_bytes": 100_000}, "max_quarantine_rate": 0.2}
+    return WebConfig.model_validate({"recipe": {"inputs": [str(i) for i in inputs], **defaults, **recipe}})
+
+
+def run(lake: Path | str, inputs: list[Path | str], workers: int = 0, plan: bool = False, **recipe: Any) -> Result:
+    store = open_store(str(lake))
+    return run_web(config(inputs, **recipe), store, Runner(store, workers=workers, plan=plan))
+
+
+def crawl_files(sample: Path) -> list[Path | str]:
+    return sorted((sample / "crawl").iterdir())
+
+
+def summary(manifest: Manifest) -> tuple[int, int, int, int]:
+    m = manifest
+    return m.came_in.count, m.kept.count, m.dropped.count, m.quarantined.count
