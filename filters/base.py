@@ -50,9 +50,7 @@ def below(values: pa.Array, threshold: float | None) -> np.ndarray:
 
 def above(values: pa.Array, threshold: float | None) -> np.ndarray:
     """Where a value is over the threshold, bool [rows]; never where it is null or the threshold is None."""
-    return (
-        _where(pc.greater(values, _scalar(values, threshold))) if threshold is not None else _nowhere(values)
-    )
+    return _where(pc.greater(values, _scalar(values, threshold))) if threshold is not None else _nowhere(values)
 
 
 def first_reason(name: str, rows: int, tests: Iterable[tuple[str, np.ndarray]]) -> pa.StringArray:

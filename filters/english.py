@@ -21,8 +21,8 @@ from typing import Any
 BREAKS_SPACY = "IS_ALPHA"
 _ORTH = 65  # spacy.symbols.ORTH: the key of a special case's token
 
-# Words of ASCII letters joined by hyphens, with at most one mark before and one behind; a full stop only after
-# two small letters.
+# Words of ASCII letters joined by hyphens, with at most one mark before and one behind; a full stop only
+# after two small letters.
 _PLAIN = re.compile(r"""(["(“]?)([A-Za-z]+(?:-[A-Za-z]+)*)([,;:!?)"”]|(?<=[a-z]{2})\.|)""")
 _HYPHEN = re.compile("(-)")
 _RUN = re.compile(r"\S+")  # the same runs as str.split() gives

@@ -54,9 +54,7 @@ class LanguageFilter:
 
     def __post_init__(self) -> None:
         if self.min_score is not None and not 0 <= self.min_score <= 1:
-            raise ValueError(
-                f"language.min_score is {self.min_score}; a probability, from 0 to 1, or null is allowed"
-            )
+            raise ValueError(f"language.min_score is {self.min_score}; a probability, from 0 to 1, or null is allowed")
 
     def model_digest(self) -> str:
         """sha256 of the model's file, hex: part of a stage's identity."""
@@ -107,8 +105,7 @@ class LanguageFilter:
         known = {label.removeprefix("__label__") for label in model.get_labels()}
         if unknown := sorted(set(self.keep) - known):
             raise ValueError(
-                f"language.keep has {unknown}, which the model never answers; "
-                f"use its labels: {' '.join(sorted(known))}"
+                f"language.keep has {unknown}, which the model never answers; use its labels: {' '.join(sorted(known))}"
             )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 _USERINFO = re.compile(r"(?<=://)[^/\s@?#]{1,256}@")
-_QUERY = re.compile(r"(\bhttps?://[^\s?#]*)[?#][^\s]+|\?[^\s?=]{1,256}=[^\s]*")
+_QUERY = re.compile(r"(\bhttps?://[^\s?#]*)([?#]\S+)?|\?[^\s?=]{1,256}=[^\s]*")
 _EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[\w-]{2,63}")
 _IPV4 = re.compile(r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?!\d|\.\d)")
 _CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
@@ -29,12 +29,17 @@ def redact(value: str, max_chars: int = 80) -> str:
     if max_chars < 1:
         raise ValueError(f"redact: max_chars is {max_chars}; it has to be at least 1")
     value = _USERINFO.sub("<login>@", value)
-    value = _QUERY.sub(lambda match: f"{match[1] or ''}?<query>", value)
+    value = _QUERY.sub(_without_query, value)
     value = _EMAIL.sub("<email>", value)
     value = _IPV4.sub("<ip>", value)
     value = _CARD.sub(lambda match: "<card>" if _luhn(match[0]) else match[0], value)
     value = _PHONE.sub(lambda match: match[0] if _NOT_PHONE.fullmatch(match[0]) else "<phone>", value)
     return value if len(value) <= max_chars else value[: max_chars - 1] + "…"
+
+
+def _without_query(match: re.Match[str]) -> str:
+    # A URL without a query matches too: searching it again from each place inside would be quadratic.
+    return match[0] if match[1] and not match[2] else f"{match[1] or ''}?<query>"
 
 
 def _luhn(number: str) -> bool:

@@ -53,9 +53,7 @@ class Words:
         """The tokens of one text, as `datatrove.utils.text.split_into_words(text, "en")` gives them."""
         t = self._tables
         runs = self._runs[self._offsets[row] : self._offsets[row + 1]].tolist()
-        ids = chain.from_iterable(
-            t.token_ids[t.starts[run] : t.starts[run] + t.n_tokens[run]] for run in runs
-        )
+        ids = chain.from_iterable(t.token_ids[t.starts[run] : t.starts[run] + t.n_tokens[run]] for run in runs)
         return [t.spellings[i] for i in ids]
 
     def n_distinct(self, vocabulary: Iterable[str]) -> np.ndarray:
@@ -104,9 +102,7 @@ class WordMemo:
         # Texts with this string are split by datatrove itself, and enter as if each token were a run.
         whole = {row for row, text in enumerate(texts) if BREAKS_SPACY in text}
         runs = [
-            self._as_runs([[token] for token in self._tokenizer.whole(text)])
-            if row in whole
-            else text.split()
+            self._as_runs([[token] for token in self._tokenizer.whole(text)]) if row in whole else text.split()
             for row, text in enumerate(texts)
         ]
         flat = list(chain.from_iterable(runs))
@@ -135,9 +131,7 @@ class WordMemo:
         if missing:
             new = list(dict.fromkeys(runs[i] for i in missing))
             tokens = self._tokenizer.tokens(new)
-            self._learn(
-                new, tokens, [self._tokenizer.marked(*pair) for pair in zip(new, tokens, strict=True)]
-            )
+            self._learn(new, tokens, [self._tokenizer.marked(*pair) for pair in zip(new, tokens, strict=True)])
             ids[missing] = [self._ids[runs[i]] for i in missing]
         return ids
 
@@ -162,9 +156,7 @@ class WordMemo:
     def _learn(self, runs: Sequence[str], tokens: Sequence[Sequence[str]], marked: Sequence[bool]) -> None:
         flat = list(chain.from_iterable(tokens))
         new = [token for token in dict.fromkeys(flat) if token not in self._vocabulary]
-        self._vocabulary.update(
-            zip(new, range(len(self._spellings), len(self._spellings) + len(new)), strict=True)
-        )
+        self._vocabulary.update(zip(new, range(len(self._spellings), len(self._spellings) + len(new)), strict=True))
         self._spellings += new
         self._token_facts.extend([self._facts(token) for token in new])
 

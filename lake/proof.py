@@ -18,7 +18,7 @@ from lake import ledger
 from lake.balance import Tally
 from lake.objects import ObjectRef, iter_batches
 from lake.receipt import FATES
-from lake.store import Store
+from lake.store import NotFound, Store
 
 _BLOCK = 1 << 20
 _PARQUET = b"PAR1"
@@ -48,6 +48,8 @@ def prove(store: Store, ref: ObjectRef) -> Proof:
     """Reads the whole object. Only errors of the object itself become a problem; others are raised."""
     try:
         digest, magic = _hash(store, ref)
+    except NotFound:
+        return Proof(ref, ("missing", "is not in the store"))  # it was a moment ago: somebody deletes
     except OSError as error:  # a bad sector; a store that cannot deliver
         return Proof(ref, ("unreadable", f"cannot be read: {error}"))
     if digest != ref.sha256:
@@ -57,10 +59,15 @@ def prove(store: Store, ref: ObjectRef) -> Proof:
             return _ledger(store, ref)
         return _table(store, ref) if magic == _PARQUET else Proof(ref)
     except _Wrong as error:
-        return Proof(ref, (ref.kind if ref.kind == "ledger" else "rows", str(error)))
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        return Proof(ref, (_kind(ref), str(error)))
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:  # TypeError: a null in a key
         first = (str(error).splitlines() or [""])[0]
-        return Proof(ref, ("unreadable", f"has the right digest but is no readable Parquet ({first})"))
+        said = f"has the right digest but cannot be decoded ({type(error).__name__}: {first})"
+        return Proof(ref, (_kind(ref), said))
+
+
+def _kind(ref: ObjectRef) -> str:
+    return "ledger" if ref.kind == "ledger" else "rows"
 
 
 def _hash(store: Store, ref: ObjectRef) -> tuple[str, bytes]:
@@ -89,7 +96,7 @@ def _ledger(store: Store, ref: ObjectRef) -> Proof:
     rows, fates, ids = 0, {fate: Tally() for fate in FATES}, Tally()
     last: tuple[str, str, int] | None = None
     first, kept_before = "", None
-    for batch in iter_batches(store, ref, [field.name for field in ledger.SCHEMA]):
+    for batch in iter_batches(store, ref, list(ledger.SCHEMA.names)):
         table = pa.Table.from_batches([batch])
         try:
             last = ledger.check_sorted(table, last)

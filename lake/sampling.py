@@ -25,6 +25,7 @@ from lake.objects import ObjectRef, read_table
 from lake.receipt import FATES, Receipt
 from lake.store import NotFound, Store
 from lake.versions import NoSuchVersion, Versions
+from lake.why import Place, place_of
 
 GONE = "its text is no longer in the lake (gc removed it); running the same inputs again extracts it again"
 NEVER = "it left the pipeline before it had a text"
@@ -33,7 +34,7 @@ UNKNOWN = "this version keeps no receipts, so nothing says where its text is"
 
 @dataclass(frozen=True)
 class Sample:
-    """One record. `fields` are its columns (of the shard, or of the ledger); `why_no_text` explains a missing text."""
+    """One record. `fields` are its columns (of the shard, or of ledger and text); `why_no_text` explains a missing text."""
 
     id: str | None
     fate: str
@@ -41,6 +42,7 @@ class Sample:
     value: str | None
     text: str | None
     why_no_text: str | None
+    place: Place | None
     fields: dict[str, Any]
 
 
@@ -94,6 +96,7 @@ def _kept(store: Store, manifest: Manifest, n: int, rng: random.Random) -> Drawn
             value=None,
             text=row.get("text"),
             why_no_text=None if "text" in row else "the shards of this dataset have no column `text`",
+            place=None,
             fields={k: v for k, v in row.items() if k not in ("id", "text")},
         )
         for row in rows
@@ -147,14 +150,17 @@ def _fated(
     for i, at in _grouped(_draw(rng, sum(sizes), n), list(accumulate(sizes))):
         rows += _rows_at(store, ledgers[i], at, wanted)
     texts = _texts(versions, manifest, rows)
-    return Drawn(str(manifest), sum(sizes), tuple(_ledger_sample(row, texts) for row in rows))
+    names = {one.digest: one.names for one in manifest.inputs}
+    return Drawn(str(manifest), sum(sizes), tuple(_ledger_sample(row, texts, names) for row in rows))
 
 
-def _ledger_sample(row: dict[str, Any], texts: dict[tuple[str, int], dict[str, Any] | str]) -> Sample:
+def _ledger_sample(
+    row: dict[str, Any], texts: dict[tuple[str, int], dict[str, Any] | str], names: dict[str, tuple[str, ...]]
+) -> Sample:
     found = texts[row["input"], row["ordinal"]]
     extracted = found if isinstance(found, dict) else {}
-    fields = {k: row[k] for k in ("input", "ordinal", "start", "length", "stage", "survivor")}
-    fields |= {k: v for k, v in extracted.items() if k not in (*fields, "id", "text")}
+    fields = {k: row[k] for k in ("stage", "survivor")}
+    fields |= {k: v for k, v in extracted.items() if k not in row and k != "text"}
     return Sample(
         id=row["id"],
         fate=row["fate"],
@@ -162,6 +168,7 @@ def _ledger_sample(row: dict[str, Any], texts: dict[tuple[str, int], dict[str, A
         value=row["value"],
         text=extracted.get("text"),
         why_no_text=None if isinstance(found, dict) else found,
+        place=place_of(row, names),
         fields=fields,
     )
 

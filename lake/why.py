@@ -146,7 +146,7 @@ def _stories(manifests: Sequence[Manifest], found: dict[str, list[dict[str, Any]
         names = {one.digest: one.names for one in manifest.inputs}
         for row in (row for ref in manifest.ledgers for row in found.get(ref.sha256, ())):
             key = tuple(row[name] for name in (*_KEY, "fate", "reason", "value", "survivor"))
-            place = _place(row, names)
+            place = place_of(row, names)
             if key in stories:
                 old = stories[key]
                 place = place if place.names else old.place
@@ -158,7 +158,8 @@ def _stories(manifests: Sequence[Manifest], found: dict[str, list[dict[str, Any]
     return sorted(stories.values(), key=lambda s: (s.place.id, s.place.input, s.place.ordinal, s.versions))
 
 
-def _place(row: dict[str, Any], names: dict[str, tuple[str, ...]]) -> Place:
+def place_of(row: dict[str, Any], names: dict[str, tuple[str, ...]]) -> Place:
+    """The place of a ledger row; `names`: input digest -> addresses."""
     where = {name: row[name] for name in (*_KEY, "start", "length")}
     return Place(**where, names=names.get(row["input"], ()))
 
@@ -175,7 +176,7 @@ def _with_survivors(store: Store, manifests: dict[str, list[Manifest]], stories:
         known = [row for part in rows.values() for row in part]
         best = min(known, key=lambda row: row["fate"] != "kept", default=None)
         if best is not None:
-            place = _place(best, {one.digest: one.names for one in manifest.inputs})
+            place = place_of(best, {one.digest: one.names for one in manifest.inputs})
             survivor = Survivor(story.survivor.id, best["fate"], best["reason"], place)
             story = replace(story, survivor=survivor)
         done.append(story)

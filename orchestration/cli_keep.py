@@ -90,7 +90,7 @@ def verify(
     from lake.verify import verify as check
 
     store = open_lake(lake)
-    findings = list(check(store, None if ref is None else [ref], deep=deep))
+    findings = check(store, None if ref is None else [ref], deep=deep)
     answer(findings, as_json, lambda console: _draw_findings(console, findings, store.uri, deep))
     if findings:
         raise typer.Exit(NOT_FOUND)
@@ -104,8 +104,8 @@ def _draw_findings(console: Console, findings: list[Finding], uri: str, deep: bo
         console.print(f"{uri}: nothing is wrong ({how})")
     for one in findings:
         console.print(Text.assemble((f"{one.severity}: {one.what}", "bold red"), f"  {plain(one.message)}"))
-        if one.versions:
-            console.print(Text(f"  harms {', '.join(one.versions)}", style="yellow"))
+        if one.harmed:
+            console.print(Text(f"  harms {', '.join(one.harmed)}", style="yellow"))
 
 
 def gc(

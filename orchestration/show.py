@@ -8,9 +8,12 @@ column first, and read well from 80 columns on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, JustifyMethod
 from rich.filesize import decimal
+from rich.padding import Padding
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +22,8 @@ from orchestration.terminal import plain
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 BAR = 20
+WIDE = 110
+"""Columns from which a listing has everything on one line."""
 SHOWN = 10
 """Inputs, shards or origins listed one by one before the rest is counted."""
 
@@ -48,9 +53,18 @@ def grid(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for header in columns:
         justify: JustifyMethod = "right" if header.endswith(">") else "left"
-        table.add_column(header.rstrip(">~"), justify=justify, no_wrap=not header.endswith("~"), overflow="fold")
+        table.add_column(header.rstrip(">~"), justify=justify, **_FOLDS if header.endswith("~") else _WHOLE)
     table.show_header = any(header.rstrip(">~") for header in columns)
     return table
+
+
+_FOLDS: dict[str, Any] = {"overflow": "fold"}
+_WHOLE: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"}  # a number that is cut must show it
+
+
+def indented(console: Console, text: str | Text) -> None:
+    """Prints text whose every line, folded ones too, stands in by two."""
+    console.print(Padding(text, (0, 0, 0, 2)))
 
 
 def heading(console: Console, text: str) -> None:
@@ -62,14 +76,7 @@ def draw_datasets(console: Console, rows: Sequence[DatasetRow], uri: str) -> Non
     if not rows:
         console.print(f"{uri} has no datasets yet")
         return
-    table = grid(
-        "dataset~",
-        "latest",
-        "records>",
-        "size>",
-        "made (UTC)",
-        "tags~",
-    )
+    table = grid("dataset~", "latest", "records>", "size>", "made (UTC)", "tags~")
     for row in rows:
         tags = ", ".join(f"{tag}=v{n}" for tag, n in sorted(row.tags.items()))
         if row.latest is None:
@@ -78,20 +85,13 @@ def draw_datasets(console: Console, rows: Sequence[DatasetRow], uri: str) -> Non
             m = row.latest
             table.add_row(row.dataset, f"v{m.version}", f"{m.kept:,}", decimal(m.bytes), when(m.at), tags)
         for number, reason in sorted(row.withdrawn.items()):
-            table.add_row(Text(f"  v{number} withdrawn: {plain(reason)}", style="yellow"))
+            table.add_row("", f"v{number}", "", "", "", f"withdrawn: {plain(reason)}", style="yellow")
     console.print(table)
 
 
 def draw_versions(console: Console, rows: Sequence[VersionRow]) -> None:
     """`grist ls NAME`."""
-    table = grid(
-        "version",
-        "records>",
-        "shards>",
-        "size>",
-        "made (UTC)",
-        "tags~",
-    )
+    table = grid("version", "records>", "shards>", "size>", "made (UTC)", "tags~")
     for row in rows:
         table.add_row(
             f"v{row.version}", f"{row.kept:,}", f"{row.shards:,}", decimal(row.bytes), when(row.at), _marks(row)
@@ -100,29 +100,28 @@ def draw_versions(console: Console, rows: Sequence[VersionRow]) -> None:
 
 
 def draw_log(console: Console, rows: Sequence[VersionRow]) -> None:
-    """`grist log NAME`: two lines a version where the terminal is narrow would be worse than leaving out seconds."""
-    table = grid(
-        "", "made (UTC)", "in>", "kept>", "dropped>", "quar.>", "digest"
-    )  # fmt: skip
-    wide = console.width >= 110
-    if wide:
-        for header in ("parent", "commit"):
-            table.add_column(header, no_wrap=True)
-        table.add_column("tags", overflow="fold")
+    """`grist log NAME`. On a narrow terminal parent, commit and tags have a line of their own."""
+    columns = ("", "made (UTC)", "in>", "kept>", "dropped>", "quar.>", "digest")
+    wide = console.width >= WIDE
+    table = grid(*columns, *(("parent", "commit", "tags~") if wide else ()))
+    beside: list[tuple[str, str, Text]] = []
     for row in rows:
         counts = [f"{n:,}" for n in (row.came_in, row.kept, row.dropped, row.quarantined)]
-        cells = [f"v{row.version}", when(row.at), *counts, row.digest[:12]]
-        beside: list[str | Text] = [_parent(row), _commit(row), _marks(row)]
-        if wide:
-            table.add_row(*cells, *beside)
-            continue
-        table.add_row(*cells)
-        about = [f"{k} {v}" for k, v in zip(("parent", "commit"), beside[:2], strict=True) if v != "-"]
-        if str(beside[2]):
-            about.append(str(beside[2]))
-        if about:
-            table.add_row("", Text("  ".join(map(str, about)), style="dim", overflow="ellipsis"))
-    console.print(table)
+        beside.append((_parent(row), _commit(row), _marks(row)))
+        table.add_row(f"v{row.version}", when(row.at), *counts, row.digest[:12], *(beside[-1] if wide else ()))
+    if wide:
+        console.print(table)
+        return
+    lines = console.render_lines(table, pad=False)  # every cell is one line, so these are the header and the rows
+    for line, (parent, commit, marks) in zip(lines, [("-", "-", Text()), *beside], strict=True):
+        console.print(Segments([*line, Segment.line()]), end="")
+        about = Text("  ").join(t for t in (_named("parent", parent), _named("commit", commit), marks) if t.plain)
+        if about.plain:
+            console.print(Padding(about, (0, 0, 0, 6)))
+
+
+def _named(name: str, value: str) -> Text:
+    return Text("" if value == "-" else f"{name} {value}", style="dim")
 
 
 def _parent(row: VersionRow) -> str:

@@ -18,7 +18,7 @@ from rich.text import Text
 from lake.diff import Diff
 from lake.sampling import Drawn, Sample
 from lake.why import Answer, Place, Story
-from orchestration.show import SHOWN, draw_facts, grid, heading
+from orchestration.show import SHOWN, draw_facts, grid, heading, indented
 from orchestration.terminal import plain
 
 CUT = 600
@@ -50,7 +50,7 @@ def draw_why(console: Console, answer: Answer) -> None:
     for place, stories in groupby(answer.stories, key=lambda s: s.place):
         told = list(stories)
         console.print(Text.assemble("record ", (place.id, "bold")))
-        console.print(Text(f"  {where(place)}", style="dim"), soft_wrap=False)
+        indented(console, Text(where(place), style="dim"))
         table = grid("", "", "", "~")
         for story in told:
             versions = version_ranges(story.versions, answer.searched[story.dataset])
@@ -118,7 +118,8 @@ def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
 
 def _about(one: Sample) -> dict[str, str]:
     fate = f"{one.fate}{f' by {one.reason}' if one.reason else ''}{f', value {one.value}' if one.value else ''}"
-    return {"fate": fate, **{k: str(v) for k, v in one.fields.items() if v is not None}}
+    place = {} if one.place is None else {"from": where(one.place)}
+    return {"fate": fate, **place, **{k: str(v) for k, v in one.fields.items() if v is not None}}
 
 
 def draw_diff(console: Console, diff: Diff) -> None:
@@ -175,10 +176,8 @@ def _draw_changes(console: Console, diff: Diff) -> None:
     if not diff.changes:
         console.print("  none")
     for one in diff.changes:
-        arrow = Text.assemble(f"  {one.records:>9,}  ", (one.before, "red"), " -> ", (one.after, "green"))
-        console.print(arrow)
-        console.print(
-            Text(f"             e.g. {' '.join(one.examples)}", style="dim"), soft_wrap=False, overflow="fold"
-        )
+        indented(console, Text.assemble(f"{one.records:>9,}  ", (one.before, "red"), " -> ", (one.after, "green")))
+        for example in one.examples:
+            console.print(Text(f"               {example}", style="dim"))
     read = f"  {diff.objects_read:,} ledger objects compared, {diff.objects_shared:,} shared and skipped"
     console.print(Text(read, style="dim"))

@@ -17,7 +17,7 @@ from rich.tree import Tree
 
 from lake.manifest import FunnelRow, Manifest
 from lake.query import Description, Node, stored_bytes
-from orchestration.show import SHOWN, bar, draw_facts, grid, heading, percent, when
+from orchestration.show import SHOWN, bar, draw_facts, grid, heading, indented, percent, when
 from orchestration.terminal import plain
 
 
@@ -34,13 +34,13 @@ def draw_description(console: Console, about: Description) -> None:
     heading(console, "Recipe")
     console.print(_recipe(m.recipe))
     heading(console, "Stages")
-    console.print("  " + ", ".join(f"{s.name} v{s.version}" for s in m.stages))
+    indented(console, ", ".join(f"{s.name} v{s.version}" for s in m.stages))
     _draw_shards(console, m)
     draw_statistics(console, m.statistics)
     packages = m.made.get("packages") or {}
     if packages:
         heading(console, "Packages")
-        console.print("  " + ", ".join(f"{k} {v}" for k, v in sorted(packages.items())))
+        indented(console, ", ".join(f"{k} {v}" for k, v in sorted(packages.items())))
 
 
 def _facts(m: Manifest) -> dict[str, str]:
@@ -52,7 +52,7 @@ def _facts(m: Manifest) -> dict[str, str]:
         "digest": m.digest,
         "run key": m.run_key,
         "made": f"{when(made.get('at'))} UTC" + (f", in {made['seconds']:,} s" if "seconds" in made else ""),
-        "on": " · ".join(str(made[k]) for k in ("host", "python") if made.get(k)) or "-",
+        "on": ", python ".join(str(made[k]) for k in ("host", "python") if made.get(k)) or "-",
         "code": f"{made['commit']}{dirty}" if made.get("commit") else "no git commit known",
         "parent": "-" if m.parent is None else str(m.parent),
     }
@@ -93,7 +93,7 @@ def _draw_shards(console: Console, m: Manifest) -> None:
     console.print(table)
     _and_more(console, len(m.shards))
     for name, schema in m.schemas.items():
-        console.print(f"  schema of a {name}: " + ", ".join(schema.splitlines()))
+        indented(console, f"schema of a {name}: " + ", ".join(schema.splitlines()))
 
 
 def _and_more(console: Console, n: int) -> None:

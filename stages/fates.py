@@ -28,13 +28,13 @@ class Fates:
         record: dict[str, Any],
         fate: str,
         reason: str | None,
-        value: str | None = None,
+        value: str | float | None = None,
         error: str | None = None,
         survivor: str | None = None,
     ) -> None:
         """One record; `record` has id, input, ordinal, start, length.
 
-        `value` is redacted here; `error` is not: it is our own message, and holds nothing of the text.
+        A `value` taken from text is redacted here. `error` is not: it is our own message, and quotes no text.
         """
         self.loose.append(
             {
@@ -42,7 +42,7 @@ class Fates:
                 "fate": fate,
                 "stage": (reason or "shards").split(".")[0],
                 "reason": reason,
-                "value": error if value is None else redact(value),
+                "value": error if value is None else _shown(value),
                 "survivor": survivor,
             }
         )
@@ -67,6 +67,12 @@ class Fates:
     def write(self, store: Store) -> tuple[ObjectRef, FateCounts]:
         table = self.table()
         return put_table(store, "fates", table, sorted_by="id"), count_fates(table)
+
+
+def _shown(value: str | float) -> str:
+    if isinstance(value, str):
+        return redact(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)

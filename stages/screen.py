@@ -78,7 +78,7 @@ class Screen:
             f"{one.name}.{why}": f"{one.name}.{col}" for one in self.filters for why, col in one.evidence.items()
         }
         for row in table.filter(pc.is_valid(reason)).to_pylist():
-            fates.add(row, "dropped", row["reason"], _shown(row.get(evidence.get(row["reason"], ""))))
+            fates.add(row, "dropped", row["reason"], row.get(evidence.get(row["reason"], "")))
         return table
 
 
@@ -90,12 +90,6 @@ def filter_id(one: Filter) -> StageId:
         config["model_sha256"] = one.model_digest()
         identity = identity.model_copy(update={"config": config})
     return identity
-
-
-def _shown(value: Any) -> str | None:
-    if value is None:
-        return None
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _no_docs() -> pa.RecordBatch:

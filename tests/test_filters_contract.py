@@ -93,7 +93,7 @@ def test_every_reason_has_its_evidence(filter_: Filter) -> None:
 def test_a_frozen_dataclass_with_a_name_and_a_version(filter_: Filter) -> None:
     assert dataclasses.is_dataclass(filter_)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        filter_.name = "other"  # type: ignore[misc]
+        filter_.name = "other"
     assert filter_.VERSION >= 1
     hash(filter_)
 
@@ -115,7 +115,7 @@ def test_docs_refuse_what_they_cannot_hold() -> None:
     with pytest.raises(ValueError, match="1 urls for 2 texts"):
         Docs(texts, urls=pa.array(["u"]))
     with pytest.raises(TypeError, match="texts is a list"):
-        Docs(["a"])  # type: ignore[arg-type]
+        Docs(["a"])
     with pytest.raises(TypeError, match="languages is a NullArray"):
         Docs(texts, languages=pa.nulls(2))
 

@@ -45,6 +45,12 @@ def test_a_number_without_the_check_digit_of_a_card_is_no_card() -> None:
     assert "<card>" not in redact("4111 1111 1111 1112")
 
 
+def test_a_page_of_repeats_takes_linear_time() -> None:
+    """Not timed: were it quadratic, this would take minutes."""
+    for repeated in ("https://", "a@", "1 ", "?a", "a@b.", "1.1.", "(1)", "://", "a+"):
+        assert len(redact(repeated * 100_000)) <= 80
+
+
 def test_cut_to_length_after_redacting() -> None:
     assert redact("x" * 100) == "x" * 79 + "…"
     assert redact("x" * 80) == "x" * 80

@@ -168,6 +168,20 @@ def test_member_cut_in_the_middle_of_the_file() -> None:
 
 
 @pytest.mark.parametrize("pack", [gz, zst])
+def test_cut_member_that_swallows_the_rest_of_the_file() -> None:
+    lines = [gz(b'{"text": "%d"}\n' % n) for n in range(4)]
+    data = lines[0] + lines[1] + lines[2][:-9] + lines[3]
+    items = read_bytes(data, "jsonl")
+    assert [item.text for item in items if isinstance(item, Record)][-1] == "3"
+    swallowed = bytes.fromhex(  # found by hypothesis: the cut member inflates to the end of the file without error
+        "1f8b08000000000002030dc9c10d80201044d1bb5598ade0cf004ae88683"
+        "1decc184d0bbbeeb5b91cf9b31ce004ca121642309"
+        "0b2aa8fc272e3a33f6f0013d6686bd35000000"
+    )
+    items = read_bytes(lines[0] + swallowed + lines[1], "jsonl")
+    assert [item.text for item in items if isinstance(item, Record)] == ["0", "1"]
+
+
 def test_bytes_between_members(pack) -> None:
     data = pack(PAGES[0]) + b"no member" + pack(PAGES[1]) + b"neither"
     spans = scan_bytes(data).spans

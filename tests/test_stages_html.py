@@ -114,6 +114,12 @@ def test_extract() -> None:
     assert extract("", ExtractConfig()) == ""
 
 
+def test_nesting_is_bounded() -> None:
+    with pytest.raises(ValueError, match="page nests 2001 blocks, max_nesting=2000"):
+        extract("<body>" + "<div>" * 2001 + "x", ExtractConfig())
+    assert "x" in extract("<body>" + "<div>x</div>" * 5000, ExtractConfig(main_content=False))
+
+
 def test_clean() -> None:
     assert clean(" a \r\nb\t\rc\x85d\u2028\x00e\tf\n\n") == "a\nb\nc\nd\ne\tf"
 
@@ -125,7 +131,7 @@ def test_clean_is_idempotent_and_storable(text) -> None:
     assert not set(once) & set("\r\0\x85\u2028")
 
 
-@pytest.mark.parametrize("wrong", [{"method": "trafilatur"}, {"links": "yes"}, {"main_content": 1}])
+@pytest.mark.parametrize("wrong", [{"method": "trafilatur"}, {"links": "yes"}, {"main_content": 1}, {"max_nesting": 0}])
 def test_config_is_checked(wrong) -> None:
     with pytest.raises(ValueError):
         ExtractConfig(**wrong)

@@ -1,7 +1,8 @@
 """Read: the records themselves, exactly one item for each row of a span table, in order.
 
 The table says where to look and nothing more: what stands there is parsed by FastWARC and json, whose findings may
-contradict the scan (then the row is Unreadable). One stream is opened per call and only ever moves forward.
+contradict the scan (then the row is Unreadable). One stream is opened per call and moves forward (it is
+reopened only behind a member whose cut end swallowed others).
 A row's own fault becomes an Unreadable that names it, without quoting the text (it may be personal); a file that is
 not the one that was scanned raises OSError.
 """
@@ -150,7 +151,7 @@ def _compression(open_at: Callable[[int], BinaryIO], spans: pa.Table) -> Compres
 
 
 class _Stream:
-    """Decompressed bytes by address, moving forward only: on through healthy members, over damage by `c_start`."""
+    """Decompressed bytes by address: on through healthy members, over damage by `c_start`."""
 
     def __init__(self, open_at: Callable[[int], BinaryIO], how: Compression) -> None:
         self._open_at, self._how = open_at, how
@@ -160,6 +161,7 @@ class _Stream:
         self._pieces: Iterator[bytes] = iter(())
         self._piece, self._used = b"", 0
         self._address = -1  # of the next byte
+        self._member = -1  # offset of the member that is being decompressed
 
     def __enter__(self) -> _Stream:
         return self
@@ -170,11 +172,8 @@ class _Stream:
 
     def bytes_of(self, start: int, length: int, c_start: int, skip: int) -> bytes:
         try:
-            raw = self._raw or self._open(c_start)
-            if self._address < 0 or c_start > raw.pos or (raw.pos == c_start and not self._left()):
-                raw.skip_to(c_start)
-                self._pieces, self._piece, self._used = self._decompressed(raw), b"", 0
-                self._address = start - skip
+            if self._must_move(start, c_start):
+                self._move(c_start, start - skip)
             if self._address > start:
                 raise ValueError(f"spans are not in order: {start} follows {self._address}; hand them as scanned")
             self._take(start - self._address, keep=False)
@@ -182,8 +181,25 @@ class _Stream:
         except (MemberError, EOFError) as error:
             raise OSError(f"the file is not the one that was scanned ({error}): scan it again") from error
 
+    def _must_move(self, start: int, c_start: int) -> bool:
+        """To another member than the one at hand; in a plain file, past more than what is at hand."""
+        if self._how != "none":
+            return c_start != self._member
+        return self._raw is None or start > self._raw.pos
+
+    def _move(self, c_start: int, address: int) -> None:
+        raw = self._raw
+        if self._file is not None and (raw is None or raw.pos > c_start):
+            self._file.close()  # a member that was cut off ran into this one: go back
+            raw = None
+        if raw is None:
+            raw = self._open(c_start)
+        raw.skip_to(c_start)
+        self._pieces, self._piece, self._used = self._decompressed(raw), b"", 0
+        self._address, self._member = address, c_start
+
     def _open(self, offset: int) -> Raw:
-        if self._how == "zstd":
+        if self._how == "zstd" and self._dictionary is None:
             with self._open_at(0) as top:
                 self._dictionary = zstd_dictionary(Raw(top))
         self._file = self._open_at(offset)
@@ -195,6 +211,7 @@ class _Stream:
 
     def _decompressed(self, raw: Raw) -> Iterator[bytes]:
         while raw.peek(1):
+            self._member = raw.pos
             if self._how == "gzip":
                 yield from gzip_member(raw)
             elif self._how == "zstd":

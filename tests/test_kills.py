@@ -1,0 +1,109 @@
+"""kill -9 of the run, the driver and a worker, anywhere: the same command ends with the same content digest."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import web
+
+from lake.store import open_store
+from lake.versions import Versions
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def digest(sample, tmp_path_factory) -> str:
+    return web.run(tmp_path_factory.mktemp("whole"), web.crawl_files(sample)).manifest.digest
+
+
+def test_a_kill_before_any_step_on_disk_is_resumed_to_the_same_digest(sample, tmp_path):
+    driver = [sys.executable, str(Path(__file__).with_name("crash_driver.py"))]
+    run = subprocess.run(
+        [*driver, str(sample), str(tmp_path), "0", "12"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    outcomes = [json.loads(line) for line in run.stdout.splitlines()]
+    assert sum(o["in_commit"] for o in outcomes) >= 4 and len(outcomes) >= 14
+    assert sum(o["killed"] == -signal.SIGKILL for o in outcomes) >= len(outcomes) - 1
+    bad = [o for o in outcomes if o["resumed"] != 0 or not o["same"]]
+    assert not bad
+    for outcome in outcomes:  # half a version is never visible: none, or the whole one
+        assert outcome["visible_after_crash"] in (None, [], [[1, _digest(tmp_path)]])
+
+
+def _digest(folder: Path) -> str:
+    return Versions(open_store(str(folder / "whole"), probe=False)).manifest("web", 1).digest
+
+
+def start(lake: Path, sample: Path) -> subprocess.Popen[str]:
+    settings = ["recipe.max_quarantine_rate=0.2", f"recipe.scan.chunk_bytes={web.CHUNK}"]
+    settings += ["recipe.shards.target_bytes=100000", f"recipe.inputs=[{sample}/crawl/*]"]
+    command = [sys.executable, "-m", "pipelines", "run", "conf/web.yaml", "--lake", str(lake)]
+    return subprocess.Popen(
+        [*command, *(part for setting in settings for part in ("--set", setting))],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_ADDRESS": ""},
+    )
+
+
+def wait_for(what: Callable[[], bool], run: subprocess.Popen[str], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, f"waited {seconds} s in vain"
+        assert run.poll() is None, f"the run ended first: {run.communicate()}"
+        time.sleep(0.02)
+
+
+def receipts(lake: Path) -> int:
+    return sum(1 for _ in (lake / "receipts").rglob("*.json"))
+
+
+def finish(run: subprocess.Popen[str]) -> dict[str, object]:
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+def test_the_driver_is_killed_and_then_a_worker_of_the_resumed_run(sample, tmp_path, digest):
+    lake = tmp_path / "lake"
+    first = start(lake, sample)
+    wait_for(lambda: receipts(lake) >= 3, first)
+    children = psutil.Process(first.pid).children(recursive=True)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    before = receipts(lake)
+
+    second = start(lake, sample)
+    wait_for(lambda: receipts(lake) > before and bool(busy(second.pid)), second)
+    victims = busy(second.pid)[:1]
+    for worker in victims:
+        worker.kill()
+    assert victims
+    assert finish(second)["digest"] == digest
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive, "Ray processes outlived their driver"
+
+
+def busy(pid: int) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        try:
+            title = " ".join(child.cmdline())  # Ray names a worker after its task
+            if title.startswith("ray::") and "IDLE" not in title:
+                found.append(child)
+        except psutil.NoSuchProcess:  # ended while we looked
+            continue
+    return found

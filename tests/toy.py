@@ -1,0 +1,153 @@
+"""A small lake through the real API: receipts, ledgers, shards and attachments of a few records, and faults to order.
+
+`commit(store, "web", range(40))` is what a run leaves behind; record i is kept, dropped or quarantined by i % 5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lake import ledger
+from lake.balance import Tally
+from lake.identity import digest_of, record_id
+from lake.manifest import Draft, FunnelRow, InputFile, Manifest
+from lake.objects import ObjectRef, put_file, put_table, scratch
+from lake.receipt import Receipt, StageId, work_key, write_receipt
+from lake.store import Store
+from lake.versions import Versions
+
+INPUT = hashlib.sha256(b"crawl").hexdigest()
+STAGE = StageId(name="toy", version=1, config={})
+FATES = ("kept", "dropped", "kept", "quarantined", "kept")
+
+
+def toy_id(i: int) -> str:
+    return record_id(url=f"https://example.org/{i}", source_key=None, own=b"%d" % i)
+
+
+def ledger_table(records: Iterable[int]) -> pa.Table:
+    rows = []
+    for i in records:
+        fate = FATES[i % len(FATES)]
+        reason = None if fate == "kept" else f"toy.{fate}"
+        row = {"id": toy_id(i), "input": INPUT, "ordinal": i, "fate": fate, "stage": "toy", "reason": reason}
+        rows.append({**row, "value": None, "survivor": None, "start": 10 * i, "length": 10})
+    return ledger.sort(pa.Table.from_pylist(rows, ledger.SCHEMA))
+
+
+def shard_table(records: Iterable[int]) -> pa.Table:
+    kept = [i for i in records if FATES[i % len(FATES)] == "kept"]
+    return pa.table({"id": [toy_id(i) for i in kept], "text": [f"text {i}" for i in kept]})
+
+
+def put_ledgers(store: Store, table: pa.Table, parts: int = 2) -> tuple[ObjectRef, ...]:
+    size = -(-table.num_rows // parts)
+    cut = [table.slice(start, size) for start in range(0, table.num_rows, size)]
+    return tuple(put_table(store, "ledger", part, sorted_by="id") for part in cut)
+
+
+def put_shards(store: Store, table: pa.Table, parts: int = 2) -> tuple[ObjectRef, ...]:
+    size = -(-table.num_rows // parts)
+    return tuple(put_table(store, "shard", table.slice(at, size)) for at in range(0, table.num_rows, size))
+
+
+def put_text(store: Store, text: str, kind: str = "text") -> ObjectRef:
+    """A small object that is no Parquet."""
+    with scratch() as folder:
+        path = folder / "blob"
+        path.write_text(text)
+        return put_file(store, kind, path, 1)
+
+
+def do_work(store: Store, name: str, outputs: Iterable[ObjectRef]) -> Receipt:
+    """The receipt of a finished piece of work."""
+    key = work_key([STAGE], [name])
+    return write_receipt(store, Receipt(work_key=key, stages=(STAGE,), inputs=(name,), outputs=tuple(outputs)))
+
+
+def draft(store: Store, dataset: str, records: Iterable[int], **fields: Any) -> Draft:
+    """`fields` override what the records give: that is how tests lie."""
+    records = list(records)
+    table = ledger_table(records)
+    tallies = ledger.tallies(table)
+    reasons = ledger.reasons(table)
+    given: dict[str, Any] = {
+        "dataset": dataset,
+        "run_key": digest_of("toy", dataset, repr(records)),
+        "inputs": (InputFile(digest=INPUT, bytes=10 * len(records), records=len(records), names=("crawl.warc",)),),
+        "recipe": {"records": len(records)},
+        "stages": (STAGE,),
+        "came_in": ledger.tally(table),
+        "funnel": (
+            FunnelRow(
+                stage="toy",
+                came_in=len(records),
+                passed=tallies["kept"].count,
+                dropped={r: n for r, n in reasons.items() if r == "toy.dropped"},
+                quarantined={r: n for r, n in reasons.items() if r == "toy.quarantined"},
+            ),
+        ),
+        **tallies,
+    }
+    for name, put in (
+        ("shards", lambda: put_shards(store, shard_table(records))),
+        ("ledgers", lambda: put_ledgers(store, table)),
+        ("attachments", lambda: (put_text(store, f"measures of {dataset} {records}", "screened"),)),
+    ):
+        if name not in fields:
+            given[name] = put()
+    return Draft(**(given | fields))
+
+
+def commit(store: Store, dataset: str, records: Iterable[int], **fields: Any) -> Manifest:
+    """A version as a run leaves it: each object is the output of a receipt, and the text it read is no one's."""
+    one = draft(store, dataset, records, **fields)
+    do_work(store, f"extract {one.run_key}", [put_text(store, f"raw text of {dataset} {one.run_key}")])
+    for ref in one.objects():
+        do_work(store, f"write {ref.sha256}", [ref])
+    return Versions(store).commit(one)
+
+
+def tally_of(records: Iterable[int]) -> Tally:
+    return ledger.tally(ledger_table(records))
+
+
+def age(store: Store, seconds: float, keys: Iterable[str] | None = None) -> None:
+    """Makes files of a local lake older: these keys, or all."""
+    for key in [info.key for info in store.list("")] if keys is None else keys:
+        path = Path(store.uri, key)
+        when = path.stat().st_mtime - seconds
+        os.utime(path, (when, when))
+
+
+def flip(store: Store, key: str, at: int = -1) -> None:
+    """Changes one bit of one byte (the middle one), by the back door."""
+    data = bytearray(store.get(key))
+    data[len(data) // 2 if at < 0 else at] ^= 1
+    store.put(key, bytes(data))
+
+
+@dataclass
+class Watched:
+    """A store that calls `before(verb, key)` ahead of a delete, get, info or create; it may raise, or meddle."""
+
+    store: Store
+    before: Callable[[str, str], None]
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.store, name)
+        if name not in ("delete", "get", "info", "create"):
+            return found
+
+        def call(key: str, *args: Any) -> Any:
+            self.before(name, key)
+            return found(key, *args)
+
+        return call
