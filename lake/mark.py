@@ -100,7 +100,10 @@ def plan_gc(store: Store, *, grace_seconds: float = GRACE_SECONDS, now: float | 
     runs = _live(store, now)
     cutoff = min([now, *(run.started for run in runs)]) - grace_seconds
     receipts = _list(store, "receipts/", RECEIPT)
-    promises, live = _promises(store, receipts, runs, cutoff)
+    announced = {key for run in runs for key in run.work}
+    promises = _promises(store, receipts)
+    live = {sha for key in announced for sha in promises.get(key, ())}
+    recent = {sha for key, outputs in promises.items() if receipts[key].modified > cutoff for sha in outputs}
     slots = list_slots(store)
     held, withdrawn = read_roots(store, slots)
     objects = _list(store, "objects/", OBJECT)
@@ -108,14 +111,14 @@ def plan_gc(store: Store, *, grace_seconds: float = GRACE_SECONDS, now: float | 
     kept: list[tuple[str, int]] = []
     doomed: list[Doomed] = []
     for sha, info in objects.items():
-        why = "version" if sha in held else "live run" if sha in live else "young" if info.modified > cutoff else None
+        young = info.modified > cutoff or sha in recent
+        why = "version" if sha in held else "live run" if sha in live else "young" if young else None
         if why is not None:
             kept.append((why, info.size))
             continue
         why = "only withdrawn versions hold it" if sha in withdrawn else _why(sha in named)
         doomed.append(Doomed("object", info.key, info.size, info.modified, why))
     going = {one.key[-64:] for one in doomed}
-    announced = {key for run in runs for key in run.work}
     for key, info in receipts.items():
         lost = [sha for sha in promises.get(key, ()) if sha in going or sha not in objects]
         if lost and key not in announced and info.modified <= cutoff:
@@ -127,7 +130,7 @@ def plan_gc(store: Store, *, grace_seconds: float = GRACE_SECONDS, now: float | 
 
 
 def _why(named: bool) -> str:
-    return "result of work that no version holds" if named else "no receipt names it: its writer was killed"
+    return "result of work that no version holds" if named else "neither a version nor a receipt names it"
 
 
 def store_time(store: Store) -> float:
@@ -147,12 +150,11 @@ def read_roots(store: Store, slots: Slots, known: frozenset[str] | None = None) 
     Raises GcStopped for anything that cannot be read.
     """
     if slots.faults:
-        raise GcStopped(f"gc stopped, nothing was deleted: {slots.faults[0].message}")
+        raise GcStopped(f"gc stopped: {slots.faults[0].message}")
     held: set[str] = set()
     withdrawn: set[str] = set()
-    new = slots.keys() - (known or frozenset())
-    datasets = [name for name in slots.versions if any(key.split("/")[1] == name for key in new)]
-    for slot in read_slots(store, slots, datasets):
+    changed = {key.split("/")[1] for key in slots.keys() - (known or frozenset())}
+    for slot in read_slots(store, slots, sorted(changed)):
         if slot.manifest is None or slot.faults:
             raise GcStopped(
                 f"gc stopped, because what it cannot read it might delete: {slot.faults[0].message}."
@@ -182,21 +184,11 @@ def _list(store: Store, prefix: str, pattern: re.Pattern[str]) -> dict[str, Info
     return {match[2]: info for info in store.list(prefix) if (match := pattern.fullmatch(info.key))}
 
 
-def _promises(
-    store: Store, receipts: Mapping[str, Info], runs: Iterable[LiveRun], cutoff: float
-) -> tuple[dict[str, tuple[str, ...]], set[str]]:
-    """Outputs of every receipt, and the digests that live work and young receipts need."""
-    announced = {key for run in runs for key in run.work}
-    promises: dict[str, tuple[str, ...]] = {}
-    live: set[str] = set()
+def _promises(store: Store, receipts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Outputs of every receipt that is still there."""
     with ThreadPoolExecutor(16) as pool:
-        for key, outputs in zip(receipts, pool.map(lambda key: _outputs(store, key), receipts), strict=True):
-            if outputs is None:  # gone since it was listed
-                continue
-            promises[key] = outputs
-            if key in announced or receipts[key].modified > cutoff:
-                live.update(outputs)
-    return promises, live
+        found = zip(receipts, pool.map(lambda key: _outputs(store, key), receipts), strict=True)
+        return {key: outputs for key, outputs in found if outputs is not None}
 
 
 def _outputs(store: Store, key: str) -> tuple[str, ...] | None:

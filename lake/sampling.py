@@ -34,7 +34,7 @@ UNKNOWN = "this version keeps no receipts, so nothing says where its text is"
 
 @dataclass(frozen=True)
 class Sample:
-    """One record. `fields` are its columns (of the shard, or of ledger and text); `why_no_text` explains a missing text."""
+    """One record. `fields` are its other columns, of the shard, or of ledger and extraction."""
 
     id: str | None
     fate: str

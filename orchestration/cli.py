@@ -107,7 +107,7 @@ for _command in _COMMANDS:
 
 
 def main() -> None:
-    app()
+    app(prog_name="grist")
 
 
 if __name__ == "__main__":

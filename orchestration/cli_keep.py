@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestration.terminal import NOT_FOUND, JsonOption, LakeOption, answer, note, open_lake, plain, versions_of
+from orchestration.terminal import (
+    NOT_FOUND,
+    JsonOption,
+    LakeOption,
+    answer,
+    counter,
+    note,
+    open_lake,
+    plain,
+    versions_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,13 +80,14 @@ def checkout(
 
     from lake.checkout import checkout as copy
     from lake.query import resolve_usable
+    from orchestration.show import counted
 
     versions = versions_of(lake)
     manifest = resolve_usable(versions, ref)
     done = copy(versions.store, manifest, directory, progress=lambda name: note(f"{name} written"))
-    text = f"{manifest}: {len(done.files):,} files, {decimal(done.bytes)} in {done.directory}"
+    text = f"{manifest}: {counted(len(done.files), 'file')}, {decimal(done.bytes)} in {done.directory}"
     if done.found:
-        text += f" ({done.found:,} were there already, and are whole)"
+        text += f" ({done.found:,} of them there before, and whole)"
     answer(done, as_json, lambda console: console.print(text))
 
 
@@ -90,7 +101,7 @@ def verify(
     from lake.verify import verify as check
 
     store = open_lake(lake)
-    findings = check(store, None if ref is None else [ref], deep=deep)
+    findings = check(store, None if ref is None else [ref], deep=deep, progress=counter())
     answer(findings, as_json, lambda console: _draw_findings(console, findings, store.uri, deep))
     if findings:
         raise typer.Exit(NOT_FOUND)
@@ -119,7 +130,7 @@ def gc(
 
     store = open_lake(lake)
     plan = plan_gc(store, grace_seconds=seconds(grace))
-    report = run_gc(store, plan) if yes else None
+    report = run_gc(store, plan, counter()) if yes else None
     data: dict[str, Any] = {"plan": plan.to_json(), "report": None if report is None else report.to_json()}
     answer(data, as_json, lambda console: _draw_gc(console, plan, report))
 
@@ -135,7 +146,7 @@ def seconds(text: str) -> float:
 def _draw_gc(console: Console, plan: GcPlan, report: GcReport | None) -> None:
     from rich.filesize import decimal
 
-    from orchestration.show import grid
+    from orchestration.show import counted, grid
 
     going = "would go" if report is None else "planned to go"
     table = grid(going, "count>", "size>", "why~")
@@ -145,7 +156,7 @@ def _draw_gc(console: Console, plan: GcPlan, report: GcReport | None) -> None:
         table.add_row("(object stays)", f"{n:,}", decimal(size), why, style="dim")
     console.print(table)
     if report is not None:
-        gone = ", ".join(f"{n:,} {kind}s" for kind, (n, _) in report.deleted.items()) or "nothing"
+        gone = ", ".join(counted(n, kind) for kind, (n, _) in report.deleted.items()) or "nothing"
         console.print(f"deleted {gone}: {decimal(report.bytes)}")
         for why, n in report.spared.items():
             console.print(f"spared {n:,}: {why}")

@@ -43,6 +43,11 @@ def percent(part: float, whole: float) -> str:
     return "<0.1%" if 0 < share < 0.05 else f"{share:.1f}%"
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 file`, `2,000 files`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def when(at: str | None) -> str:
     """`2026-11-22T00:30:00Z` to the minute."""
     return "-" if at is None else plain(at)[:16].replace("T", " ")

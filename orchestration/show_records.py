@@ -18,7 +18,7 @@ from rich.text import Text
 from lake.diff import Diff
 from lake.sampling import Drawn, Sample
 from lake.why import Answer, Place, Story
-from orchestration.show import SHOWN, draw_facts, grid, heading, indented
+from orchestration.show import SHOWN, counted, draw_facts, grid, heading, indented
 from orchestration.terminal import plain
 
 CUT = 600
@@ -47,8 +47,10 @@ def where(place: Place) -> str:
 def draw_why(console: Console, answer: Answer) -> None:
     if answer.normalised not in (None, answer.query):
         console.print(Text(f"looked up as {plain(str(answer.normalised))}", style="dim"))
-    for place, stories in groupby(answer.stories, key=lambda s: s.place):
+    # One record in several datasets is told once; only its names may differ between them.
+    for _, stories in groupby(sorted(answer.stories, key=_record), key=_record):
         told = list(stories)
+        place = told[-1].place
         console.print(Text.assemble("record ", (place.id, "bold")))
         indented(console, Text(where(place), style="dim"))
         table = grid("", "", "", "~")
@@ -58,6 +60,10 @@ def draw_why(console: Console, answer: Answer) -> None:
             table.add_row(f"  {story.dataset}", versions, fate, _because(story))
         console.print(table)
     _qualify(console, answer)
+
+
+def _record(story: Story) -> tuple[str, str, int]:
+    return story.place.id, story.place.input, story.place.ordinal
 
 
 def _because(story: Story) -> str:
@@ -86,7 +92,7 @@ def _qualify(console: Console, answer: Answer) -> None:
 
 def not_found(answer: Answer) -> str:
     """What to say when nothing was found: what was asked, what was searched, and what may be wrong."""
-    searched = ", ".join(f"{name} ({len(numbers)} versions)" for name, numbers in answer.searched.items())
+    searched = ", ".join(f"{name} ({counted(len(numbers), 'version')})" for name, numbers in answer.searched.items())
     lines = [f"no record of {answer.query!r} in {searched or 'this lake: it has no datasets'}"]
     prefixes = " and ".join(answer.prefixes)
     if answer.normalised is None:
@@ -102,7 +108,9 @@ def not_found(answer: Answer) -> str:
 
 
 def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
-    console.print(Text(f"{len(drawn.samples)} of {drawn.population:,} records of {drawn.version}", style="dim"))
+    console.print(
+        Text(f"{len(drawn.samples)} of {counted(drawn.population, 'record')} of {drawn.version}", style="dim")
+    )
     for one in drawn.samples:
         console.print(Rule(Text(one.id or "no id", style="bold"), align="left", style="dim"))
         draw_facts(console, _about(one))
@@ -179,5 +187,5 @@ def _draw_changes(console: Console, diff: Diff) -> None:
         indented(console, Text.assemble(f"{one.records:>9,}  ", (one.before, "red"), " -> ", (one.after, "green")))
         for example in one.examples:
             console.print(Text(f"               {example}", style="dim"))
-    read = f"  {diff.objects_read:,} ledger objects compared, {diff.objects_shared:,} shared and skipped"
+    read = f"  {counted(diff.objects_read, 'ledger object')} compared, {diff.objects_shared:,} shared and skipped"
     console.print(Text(read, style="dim"))

@@ -17,7 +17,7 @@ from rich.tree import Tree
 
 from lake.manifest import FunnelRow, Manifest
 from lake.query import Description, Node, stored_bytes
-from orchestration.show import SHOWN, bar, draw_facts, grid, heading, indented, percent, when
+from orchestration.show import SHOWN, bar, counted, draw_facts, grid, heading, indented, percent, when
 from orchestration.terminal import plain
 
 
@@ -77,7 +77,7 @@ def draw_funnel(console: Console, funnel: Iterable[FunnelRow]) -> None:
 
 
 def _draw_inputs(console: Console, m: Manifest) -> None:
-    heading(console, f"Inputs  {len(m.inputs):,} files, {decimal(sum(i.bytes for i in m.inputs))}")
+    heading(console, f"Inputs  {counted(len(m.inputs), 'file')}, {decimal(sum(i.bytes for i in m.inputs))}")
     table = grid("  sha256", "records>", "size>", "found as~")
     for one in m.inputs[:SHOWN]:
         table.add_row(f"  {one.digest[:12]}", f"{one.records:,}", decimal(one.bytes), plain(", ".join(one.names)))
@@ -86,7 +86,7 @@ def _draw_inputs(console: Console, m: Manifest) -> None:
 
 
 def _draw_shards(console: Console, m: Manifest) -> None:
-    heading(console, f"Shards  {len(m.shards):,} files, {decimal(stored_bytes(m))} with the ledger")
+    heading(console, f"Shards  {counted(len(m.shards), 'file')}, {decimal(stored_bytes(m))} with the ledger")
     table = grid("  sha256", "kind", "records>", "size>")
     for ref in m.shards[:SHOWN]:
         table.add_row(f"  {ref.sha256[:12]}", ref.kind, f"{ref.records:,}", decimal(ref.bytes))

@@ -92,6 +92,18 @@ def note(text: str) -> None:
     print(plain(text), file=sys.stderr)
 
 
+def counter() -> Callable[..., None] | None:
+    """A callback (done, total, ...) that shows progress on one line of stderr; None where that is no terminal."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int, *what: str) -> None:
+        end = "\n" if done == total else ""
+        print(f"\r\x1b[K{done:,} of {total:,} {' '.join(what)}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
 def to_json(data: Any) -> Any:
     """Plain data for `json.dumps` from dataclasses, pydantic models, and containers of them."""
     if hasattr(data, "to_json"):

@@ -18,7 +18,16 @@ from typing import Any
 from lake.store import Store, UnknownFormat, UnsafeStore, open_store
 from lake.versions import CommitConflict
 from pipelines.assembly import GateFailed, Result, last_line
-from pipelines.config import BadConfig, Root, inside_job, lake_uri, load, override, validate
+from pipelines.config import (
+    BadConfig,
+    Root,
+    check_inputs_absolute,
+    inside_job,
+    lake_uri,
+    load,
+    override,
+    validate,
+)
 from pipelines.web import WebConfig, run_web
 from stages.runner import Incomplete, PlanOnly, Runner, check_reachable, connect
 
@@ -49,6 +58,8 @@ def resolve(request: Request) -> Root:
         raise BadConfig(f"{request.config}: pipeline: {kind!r}; allowed: {', '.join(PIPELINES)}")
     config = validate(PIPELINES[kind][0], data)
     uri = lake_uri(request.lake, config.run.lake, in_job=inside_job())
+    if inside_job():
+        check_inputs_absolute(config.recipe.inputs)
     return config.model_copy(update={"run": config.run.model_copy(update={"lake": uri})})
 
 

@@ -125,6 +125,13 @@ def lake_uri(given: str | None, configured: str, *, in_job: bool) -> str:
     return os.path.abspath(uri)
 
 
+def check_inputs_absolute(inputs: Iterable[str]) -> None:
+    """Raises BadConfig for a relative input inside a job: it would name a file of the job's temporary folder."""
+    for uri in inputs:
+        if "://" not in uri and not os.path.isabs(uri):
+            raise BadConfig(f"recipe.inputs: {uri!r} is relative; inside a job give an absolute path or s3://")
+
+
 def inside_job() -> bool:
-    """Whether this process is the driver of a submitted Ray job."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ or "RAY_JOB_SUBMISSION_ID" in os.environ
+    """Whether this process is the driver of a submitted Ray job: Ray sets this variable, by this name, for it."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ

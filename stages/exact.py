@@ -24,9 +24,7 @@ from stages.screen import KEYS
 from stages.work import Outcome, Work, stage_id
 
 ROWS_PER_RANGE = 2_000_000
-_SCHEMA = pa.schema(
-    [(name, pa.int64() if name in ("ordinal", "start", "length") else pa.string()) for name in KEYS]
-)
+_SCHEMA = pa.schema([(name, pa.int64() if name in ("ordinal", "start", "length") else pa.string()) for name in KEYS])
 _COLUMNS = list(KEYS)
 _ORDER = [(name, "ascending") for name in ("content", "id", "input", "ordinal")]
 

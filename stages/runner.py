@@ -150,10 +150,11 @@ def connect(workers: int) -> None:
 
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns about its own coming default
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's default for a local cluster, without its warning
     ray.init(
         address="local",
         num_cpus=workers,

@@ -6,18 +6,16 @@ import base64
 import gzip
 import hashlib
 import io
-import json
 import zlib
 
 import pyarrow as pa
 import pytest
 from fastwarc.stream_io import BrotliWriter
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from warc_files import (
     file_opener,
     gz,
     http,
+    line,
     members,
     opener,
     page,
@@ -30,7 +28,7 @@ from warc_files import (
 
 from stages.containers.http_body import unchunk
 from stages.containers.read import ReadConfig, Record, Unreadable, read
-from stages.containers.spans import check_tiles, scan
+from stages.containers.spans import scan
 
 BODY = b"<html><p>" + b"hello world " * 50 + b"</p></html>"
 
@@ -225,10 +223,6 @@ def test_one_open_a_slice() -> None:
     assert list(read(open_at, bare.slice(4, 4), "warc", ReadConfig())) == items
 
 
-def line(**row: object) -> bytes:
-    return json.dumps(row).encode() + b"\n"
-
-
 def test_jsonl() -> None:
     item = one(line(text="grüße", url="http://a", id=7, date="2024", language="de", source="s"), "jsonl")
     assert item[3:] == (
@@ -265,46 +259,6 @@ def test_jsonl_faults(data, words) -> None:
 def test_config_is_checked(wrong) -> None:
     with pytest.raises(ValueError):
         ReadConfig(**wrong)
-
-
-@st.composite
-def damaged(draw: st.DrawFn) -> tuple[bytes, str]:
-    kind = draw(st.sampled_from(["warc", "jsonl"]))
-    blocks = draw(st.lists(st.binary(max_size=200), max_size=8))
-    if kind == "warc":
-        records = [
-            record(http(block), number=n, end=draw(st.sampled_from([b"\r\n\r\n", b"\n", b""])))
-            for n, block in enumerate(blocks)
-        ]
-    else:
-        records = [line(text=block.hex()) + draw(st.sampled_from([b"", b"\n", b" \n"])) for block in blocks]
-    pack = draw(st.sampled_from([plain, gz, zst]))
-    data = bytearray(pack(b"".join(records)) if draw(st.booleans()) else members(records, pack))
-    for _ in range(draw(st.integers(0, 4))):
-        if data:
-            at = draw(st.integers(0, len(data) - 1))
-            how = draw(st.sampled_from(["flip", "cut", "insert", "delete"]))
-            if how == "flip":
-                data[at] ^= 1 << draw(st.integers(0, 7))
-            elif how == "insert":
-                data[at:at] = draw(st.sampled_from([b"\0", b"\n", b"WARC/1.0\r\n", b"\x1f\x8b\x08", b"xyz"]))
-            else:
-                del data[at : at + (len(data) if how == "cut" else draw(st.integers(1, 40)))]
-    return bytes(data), kind
-
-
-@settings(max_examples=300, deadline=None)
-@given(damaged(), st.integers(0, 10), st.integers(0, 10))
-def test_any_damage_keeps_the_balance(case, first, rows) -> None:
-    data, kind = case
-    result = scan_bytes(data, kind)
-    check_tiles(result.spans, sum(result.spans["length"].to_pylist()))
-    assert scan_bytes(data, kind) == result
-    items = read_bytes(data, kind, spans=result.spans)
-    assert [(i.ordinal, i.start, i.length) for i in items] == list(
-        zip(*(result.spans[name].to_pylist() for name in ("ordinal", "start", "length")), strict=True)
-    )
-    assert read_bytes(data, kind, spans=result.spans.slice(first, rows)) == items[first : first + rows]
 
 
 def test_whole_file_of_pages(shared_data) -> None:

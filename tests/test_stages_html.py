@@ -59,6 +59,9 @@ def test_a_page_cut_in_a_character_keeps_its_charset() -> None:
     assert found.charset == "utf-8"
     cut = decode((GERMAN + "ü").encode()[:-1], "utf-8")
     assert (cut.charset, cut.replaced, cut.text) == ("utf-8", 1, GERMAN + "\ufffd")
+    text = "日本語のテキスト" * 2  # of which the guess would say ISO 8859-7
+    cut = decode(text.encode("euc_kr")[:-1], "euc-kr")
+    assert (cut.charset, cut.replaced, cut.text[:-1]) == ("euc_kr", 1, text[:-1])
 
 
 @given(st.binary(max_size=200), st.one_of(st.none(), st.text(max_size=20)))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,10 +22,12 @@ from lake.manifest import Draft, FunnelRow, InputFile, Manifest
 from lake.objects import ObjectRef, put_file, put_table, scratch
 from lake.receipt import Receipt, StageId, work_key, write_receipt
 from lake.store import Store
+from lake.verify import Finding
 from lake.versions import Versions
 
 INPUT = hashlib.sha256(b"crawl").hexdigest()
 STAGE = StageId(name="toy", version=1, config={})
+DAY = 86_400.0
 FATES = ("kept", "dropped", "kept", "quarantined", "kept")
 
 
@@ -151,3 +154,31 @@ class Watched:
             return found(key, *args)
 
         return call
+
+
+def keys(store: Store, prefix: str = "") -> set[str]:
+    return {info.key for info in store.list(prefix)}
+
+
+def garbage(store: Store, count: int = 4, *, days: float = 2) -> list[ObjectRef]:
+    """Results of finished work that no version holds."""
+    refs = [put_text(store, f"garbage {i}") for i in range(count)]
+    receipts = [do_work(store, f"work {i}", [ref]) for i, ref in enumerate(refs)]
+    names = [f"receipts/{r.work_key[:2]}/{r.work_key}.json" for r in receipts]
+    age(store, days * DAY, [*(ref.key for ref in refs), *names])
+    return refs
+
+
+def key_of(i: int) -> str:
+    return work_key([STAGE], [f"work {i}"])
+
+
+def live(store: Store, folder: str, work: list[str]) -> None:
+    """A lease as a running run has it."""
+    store.put(f"runs/{folder}/lease.json", b"{}")
+    store.put(f"runs/{folder}/0001.json", json.dumps({"format": 1, "stage": "toy", "work": work}).encode())
+
+
+def only(findings: list[Finding]) -> Finding:
+    assert len(findings) == 1, [f.message for f in findings]
+    return findings[0]

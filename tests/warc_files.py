@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -41,6 +42,10 @@ def http(body: bytes, *headers: str, status: str = "HTTP/1.1 200 OK") -> bytes:
 
 def page(number: int, text: str = "hello") -> bytes:
     return record(http(f"<p>{text} {number}</p>".encode()), number=number, url=f"http://a.example/{number}")
+
+
+def line(**row: object) -> bytes:
+    return json.dumps(row).encode() + b"\n"
 
 
 def gz(data: bytes) -> bytes:

@@ -112,9 +112,7 @@ def _build(pages: int, seed: int) -> tuple[dict[str, bytes], list[Truth]]:
     copy_name = "night2/copy-of-part-0001.warc.gz"
     copy, copy_rows = boxes[1].recompressed(copy_name)
     extra, extra_rows = jsonl("crawl/extra.jsonl.gz", seed, texts)
-    rows = _name_heads(
-        [row for box in (*boxes, bad) for row in box.rows] + extra_rows + later.rows + copy_rows
-    )
+    rows = _name_heads([row for box in (*boxes, bad) for row in box.rows] + extra_rows + later.rows + copy_rows)
     files = {box.name: box.data for box in (*boxes, bad)}
     files |= {"crawl/extra.jsonl.gz": extra, later.name: later.data, copy_name: copy}
     files |= {"benchmark.jsonl": dump(problems), "truth.jsonl": dump(rows)}
@@ -135,9 +133,7 @@ def write_sample(directory: Path, *, pages: int = 3000, seed: int = 0) -> Summar
         )
     files, rows = _build(pages, seed)
     directory = Path(directory)
-    present = [
-        p.relative_to(directory).as_posix() for sub in ("crawl", "night2") for p in directory.glob(f"{sub}/*")
-    ]
+    present = [p.relative_to(directory).as_posix() for sub in ("crawl", "night2") for p in directory.glob(f"{sub}/*")]
     foreign = sorted(set(present) - set(files))
     if foreign:
         raise FileExistsError(

@@ -63,9 +63,7 @@ def parse(language: str, lines: list[str]) -> Grammar:
     for line in lines:
         for name in _SLOT.findall(line):
             if not name.startswith("n:") and name.lower() not in grammar.slots:
-                raise ValueError(
-                    f"{language}: slot {name!r} is not defined; allowed: {sorted(grammar.slots)}: {line}"
-                )
+                raise ValueError(f"{language}: slot {name!r} is not defined; allowed: {sorted(grammar.slots)}: {line}")
     return grammar
 
 

@@ -62,9 +62,7 @@ class Labels:
 def sites() -> tuple[Site, ...]:
     """All hosts, in the order of data/sites.txt."""
     rows = [line.split("|") for line in data_lines("sites.txt")]
-    return tuple(
-        Site(host, language, charset, where, int(layout)) for host, language, charset, where, layout in rows
-    )
+    return tuple(Site(host, language, charset, where, int(layout)) for host, language, charset, where, layout in rows)
 
 
 @cache

@@ -80,9 +80,7 @@ def articles(seed: int, night: str, count: int) -> list[Page]:
         draw = Draw(seed, night, "article", i)
         language = "en" if draw.chance(_ENGLISH) else LANGUAGES[1 + i % (len(LANGUAGES) - 1)]
         pages.append(
-            _article_page(
-                f"{night}/article/{i}", article(language, draw), _of(language, draw), Truth("article")
-            )
+            _article_page(f"{night}/article/{i}", article(language, draw), _of(language, draw), Truth("article"))
         )
     return pages
 
@@ -115,9 +113,7 @@ def copies(seed: int, head: Page, kind: str) -> Page:
     family = warc_id(seed, head.key)
     truth = Truth(kind, expected="dropped", reasons=("exact",), family=family, jaccard=1.0)
     if kind == "copy_other_template":
-        truth = replace(
-            truth, reasons=("exact", "minhash"), note="exact only if extraction removes all boilerplate"
-        )
+        truth = replace(truth, reasons=("exact", "minhash"), note="exact only if extraction removes all boilerplate")
         return _article_page(key, head.article, _of("en", Draw(seed, key), head.site), truth)
     suffix = "?print=1" if kind == "copy" else ""
     return _article_page(key, head.article, head.site, truth, f"{head.truth.url}{suffix}")
@@ -176,21 +172,15 @@ def _bend(base: Page, kind: str) -> Page:
         truth = replace(base.truth, kind="http_error", expected="dropped", reasons=("http",), words=None)
         body = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>".encode()
         place = (("Location", f"{base.truth.url}?moved"),) if status == 301 else ()
-        return replace(
-            base, truth=truth, body=body, status=status, headers=(*base.headers, *place), article=None
-        )
+        return replace(base, truth=truth, body=body, status=status, headers=(*base.headers, *place), article=None)
     if kind in media:
         content_type, body = media[kind]
-        truth = replace(
-            base.truth, kind="not_html", expected="dropped", reasons=("content_type",), words=None
-        )
+        truth = replace(base.truth, kind="not_html", expected="dropped", reasons=("content_type",), words=None)
         return replace(base, truth=truth, body=body, headers=(("Content-Type", content_type),), article=None)
     if kind == "no_content_type":
         return replace(base, headers=(("Server", "nginx"),))
     if kind == "chunked":
-        return replace(
-            base, body=chunked(base.body), headers=(*base.headers, ("Transfer-Encoding", "chunked"))
-        )
+        return replace(base, body=chunked(base.body), headers=(*base.headers, ("Transfer-Encoding", "chunked")))
     return replace(base, body=gzip_member(base.body), headers=(*base.headers, ("Content-Encoding", "gzip")))
 
 

@@ -86,9 +86,7 @@ def _value(kind: str, draw: Draw) -> str:
     if kind == "iban":
         return draw.pick(_IBANS)
     return (
-        "4111111111111112"
-        if kind == "decoy_order"
-        else f"{draw.between(1, 9)}.{draw.between(0, 9)}.{draw.below(9)}.1"
+        "4111111111111112" if kind == "decoy_order" else f"{draw.between(1, 9)}.{draw.between(0, 9)}.{draw.below(9)}.1"
     )
 
 

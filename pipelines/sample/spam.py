@@ -122,10 +122,7 @@ def _keywords(draw: Draw) -> tuple[list[str], str, tuple[str, ...]]:
 
 
 def _link_farm(draw: Draw) -> tuple[list[str], str, tuple[str, ...]]:
-    lines = [
-        f"{_run(draw, _HYPE, 2)} {draw.pick(_GOODS)} {draw.between(1, 999)}"
-        for _ in range(draw.between(40, 90))
-    ]
+    lines = [f"{_run(draw, _HYPE, 2)} {draw.pick(_GOODS)} {draw.between(1, 999)}" for _ in range(draw.between(40, 90))]
     html = "\n".join(f'<a href="http://shop{i}.example/{i}">{line}</a><br>' for i, line in enumerate(lines))
     return (
         lines,
@@ -156,9 +153,7 @@ def _lorem(draw: Draw) -> tuple[list[str], str, tuple[str, ...]]:
 
 
 def _stub(draw: Draw) -> tuple[list[str], str, tuple[str, ...]]:
-    lines = [
-        f"Sorry, the page about {draw.pick(_GOODS)} has not been written yet. Please come back in a few days."
-    ]
+    lines = [f"Sorry, the page about {draw.pick(_GOODS)} has not been written yet. Please come back in a few days."]
     return lines, _paragraphs(lines), ("gopher_quality.too_few_words", "extract", "language")
 
 

@@ -1,0 +1,150 @@
+"""What only the rows show: objects whose bytes are right and whose content is not, each ledger and shard rule in turn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import toy
+from toy import only
+
+from lake import ledger, proof
+from lake import verify as verify_module
+from lake.balance import Tally
+from lake.manifest import Draft
+from lake.objects import put_table
+from lake.roots import slot_key
+from lake.store import Store, open_store
+from lake.verify import verify
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "lake"))
+
+
+def force(store: Store, draft: Draft) -> str:
+    """The manifest in slot 1 as a defective release would have written it: commit's checks are not asked."""
+    data = draft.model_dump(mode="json") | {"version": 1, "previous": None, "digest": draft.content_digest}
+    store.create(slot_key(draft.dataset, 1), json.dumps(data).encode())
+    return slot_key(draft.dataset, 1)
+
+
+def test_a_pointer_with_another_number_of_rows(store: Store) -> None:
+    shards = toy.put_shards(store, toy.shard_table(range(40)))
+    lie = shards[0].model_copy(update={"records": shards[0].records + 1})
+    toy.commit(store, "web", range(40), shards=(lie, *shards[1:]))
+    found = only(verify(store, deep=True))
+    assert (found.what, found.where) == ("rows", lie.sha256)
+    assert f"{shards[0].records} rows, its pointer says {lie.records}" in found.message
+
+
+def test_parquet_that_was_written_broken(store: Store, tmp_path: Path) -> None:
+    whole = toy.put_shards(store, toy.shard_table(range(40)), parts=1)[0]
+    data = bytearray(store.get(whole.key))
+    data[10:60] = bytes(50)
+    ref = toy.put_text(store, "", "shard").model_copy(
+        update={"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "records": whole.records}
+    )
+    store.put(ref.key, bytes(data))
+    toy.commit(store, "web", range(40), shards=(ref,))
+    found = only(verify(store, deep=True))
+    assert (found.what, found.where) == ("rows", ref.sha256) and "cannot be decoded" in found.message
+
+
+def reverse(table: pa.Table) -> pa.Table:
+    return table.take(list(reversed(range(table.num_rows))))
+
+
+def with_fate(table: pa.Table, fate: str) -> pa.Table:
+    fates = ["kept" if i else fate for i in range(table.num_rows)]
+    return table.set_column(table.column_names.index("fate"), "fate", pa.array(fates))
+
+
+WRONG_LEDGERS = {
+    "out of order": reverse(toy.ledger_table(range(8))),
+    "stands twice": pa.concat_tables([toy.ledger_table([1]), toy.ledger_table([1])]),
+    "have a fate other than": with_fate(toy.ledger_table(range(8)), "lost"),
+    "cannot be decoded": toy.ledger_table(range(8)).drop_columns(["ordinal"]),
+    "is kept twice": ledger.sort(
+        pa.concat_tables([t := toy.ledger_table([0]), t.set_column(2, "ordinal", pa.array([7], pa.int64()))])
+    ),
+}
+
+
+@pytest.mark.parametrize("said", WRONG_LEDGERS)
+def test_ledgers_that_were_written_wrong(store: Store, said: str) -> None:
+    ref = put_table(store, "ledger", WRONG_LEDGERS[said], sorted_by="id")
+    force(store, toy.draft(store, "web", range(8), ledgers=(ref,)))
+    found = only(verify(store, deep=True))
+    assert (found.what, found.where, found.harmed) == ("ledger", ref.sha256, ("web@v1",)) and said in found.message
+
+
+def test_order_is_checked_over_the_borders_of_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = toy.ledger_table(range(40))
+    swapped = pa.concat_tables([table.slice(10, 10), table.slice(0, 10), table.slice(20)])
+    monkeypatch.setattr(proof, "iter_batches", lambda *args: swapped.to_batches(max_chunksize=10))
+    ref = put_table(store, "ledger", swapped, sorted_by="id")
+    assert "out of order" in (proof.prove(store, ref).problem or ("", ""))[1]
+
+
+def test_a_range_that_is_not_the_ledgers(store: Store) -> None:
+    one, two = toy.put_ledgers(store, toy.ledger_table(range(40)))
+    lie = one.model_copy(update={"last": one.first})
+    toy.commit(store, "web", range(40), ledgers=(lie, two))
+    found = only(verify(store, deep=True))
+    assert found.what == "ledger" and found.where == one.sha256 and "lookups miss rows" in found.message
+
+
+def test_ledger_objects_in_the_wrong_order(store: Store) -> None:
+    one, two = toy.put_ledgers(store, toy.ledger_table(range(40)))
+    toy.commit(store, "web", range(40), ledgers=(two, one))
+    found = only(verify(store, deep=True))
+    assert (found.what, found.where) == ("ledger", one.sha256) and "overlap" in found.message
+
+
+def test_a_ledger_of_other_records_than_the_manifest_counts(store: Store) -> None:
+    """As many, with the same fates: only the sums of hashes differ."""
+    other = toy.ledger_table(range(40, 80))
+    shards = toy.put_shards(store, toy.shard_table(range(40, 80)))
+    toy.commit(store, "web", range(40), ledgers=toy.put_ledgers(store, other), shards=shards)
+    found = verify(store, deep=True)
+    assert {f.what for f in found} == {"ledger"} and len(found) == 3
+    assert "24 each, but not the same ones" in found[0].message and found[0].harmed == ("web@v1",)
+
+
+def test_no_ledger_at_all(store: Store) -> None:
+    toy.commit(store, "web", range(40), ledgers=())
+    assert "no ledger says" in only(verify(store, deep=True)).message
+
+
+@pytest.mark.parametrize("slices", [0, 1])
+@pytest.mark.parametrize(
+    "records, said",
+    [
+        ([0, 2, 4, 5, 7], "is kept but in no shard"),
+        ([0, 2, 4, 5, 7, 9, 10], "is in a shard but not kept"),
+        ([0, 2, 4, 5, 7, 9, 9], "stands in shards 2 times"),
+        ([0, 2, 4, 5, 7, 12], "6 each, but not the same ones"),
+    ],
+)
+def test_shards_hold_exactly_the_kept_records(
+    store: Store, records: list[int], said: str, slices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_module, "_WHOLE", 1 if slices else 1_000_000)
+    toy.commit(store, "web", range(10), shards=toy.put_shards(store, toy.shard_table(records)))
+    found = only(verify(store, deep=True))
+    assert (found.what, found.where) == ("shards", slot_key("web", 1)) and said in found.message
+
+
+def test_shards_of_samples_or_without_ids_are_not_compared(store: Store) -> None:
+    tally = Tally.of([b"a"])
+    samples = put_table(store, "shard", pa.table({"id": ["x"]}))
+    toy.commit(store, "chains", range(10), shards=(samples,), samples=tally, verdicts={"accepted": tally})
+    packs = put_table(store, "shard", pa.table({"tokens": [[1, 2]]}))
+    toy.commit(store, "packs", range(10), shards=(packs,))
+    toy.commit(store, "tars", range(10), shards=(toy.put_text(store, "a tar", "shard"),))
+    assert verify(store, deep=True) == []

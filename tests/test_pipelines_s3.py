@@ -1,0 +1,45 @@
+"""The whole pipeline with its lake and its inputs on a real S3 server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import web
+from conftest import use_s3
+from fake_s3 import run_fake_s3
+
+import lake
+from lake.s3 import connect, split_uri
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_run_on_s3_has_the_digest_of_a_run_on_a_local_directory(sample, tmp_path, s3_lake):
+    files = web.crawl_files(sample)
+    local = web.run(tmp_path, files)
+    bucket, prefix = split_uri(s3_lake)
+    for path in files:
+        connect().client.upload_file(str(path), bucket, f"{prefix}-crawl/{path.name}")
+    inputs = [f"s3://{bucket}/{prefix}-crawl/*.gz"]
+
+    first = web.run(s3_lake, inputs)
+    assert first.new and first.manifest.digest == local.manifest.digest
+    again = web.run(s3_lake, inputs)
+    assert not again.new and again.manifest == first.manifest
+    moved = web.run(s3_lake, files)  # the same bytes, from a local directory
+    assert not moved.new
+
+    data = lake.open("web@v1", lake=s3_lake)
+    assert data.to_arrow(columns=["id"]).num_rows == first.manifest.kept.count
+    assert data.ledger().num_rows == first.manifest.came_in.count
+
+
+def test_a_lake_that_ignores_conditional_put_is_refused_before_anything_runs(monkeypatch):
+    with run_fake_s3() as (server, address):
+        use_s3(address, monkeypatch)
+        server.ignore_conditions = True
+        command = [sys.executable, "-m", "pipelines", "run", "conf/web.yaml", "--lake", "s3://fake-bucket/lake"]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2 and "If-None-Match" in run.stderr and run.stdout == ""

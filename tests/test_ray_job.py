@@ -1,0 +1,107 @@
+"""`ray job submit` as the README has it, against a head of this test's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import web
+
+from lake.store import open_store
+from lake.versions import Versions
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory) -> Iterator[tuple[str, dict[str, str]]]:
+    """(address of the job server, environment). Stopped by process group: never `ray stop`, it would stop others'."""
+    home = tmp_path_factory.mktemp("home")  # the token of this cluster, not the user's
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": str(home)}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": ""}
+    subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
+    port, dashboard = free_port(), free_port()
+    command = [BIN / "ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
+    log = (home / "head.log").open("wb")
+    process = subprocess.Popen(
+        [*command, "--num-cpus=2", "--disable-usage-stats"],
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        wait_until_it_answers(address, process, home / "head.log")
+        yield address, environment
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        log.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{address}/api/version", timeout=2)
+            return
+        except urllib.error.HTTPError:  # it wants a token: it is there
+            return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.5)
+    pytest.fail(f"the head does not answer: {log.read_text()}")
+
+
+def submit(head: tuple[str, dict[str, str]], *arguments: str) -> subprocess.CompletedProcess[str]:
+    address, environment = head
+    command = [BIN / "ray", "job", "submit", "--address", address, "--working-dir", "."]
+    for _ in range(20):
+        job = subprocess.run(
+            [*command, "--", "python", "-m", "pipelines", "run", "conf/web.yaml", *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        if "No available agent" not in job.stderr:  # the head answers some seconds before its node's agent does
+            break
+        time.sleep(2)
+    return job
+
+
+def test_a_submitted_job_commits_the_version_that_a_local_run_commits(head, sample, tmp_path):
+    inputs = f"recipe.inputs=[{sample}/crawl/*]"
+    settings = ["--set", inputs, "--set", "recipe.max_quarantine_rate=0.2"]
+    settings += ["--set", f"recipe.scan.chunk_bytes={web.CHUNK}", "--set", "recipe.shards.target_bytes=100000"]
+    job = submit(head, "--lake", str(tmp_path / "lake"), *settings)
+    assert job.returncode == 0, job.stdout + job.stderr
+    manifest = Versions(open_store(str(tmp_path / "lake"))).manifest("web", 1)
+    local = web.run(tmp_path / "local", web.crawl_files(sample))
+    assert manifest.digest == local.manifest.digest
+    assert f'"digest": "{manifest.digest}"' in job.stdout
+
+
+def test_a_relative_lake_is_refused_inside_a_job(head, sample):
+    job = submit(head, "--lake", "lake-data", "--set", f"recipe.inputs=[{sample}/crawl/*]")
+    assert job.returncode != 0 and "relative; inside a job" in job.stdout + job.stderr
