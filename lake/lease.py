@@ -27,10 +27,10 @@ _BEAT = 60.0
 
 
 class Lease:
-    """`with Lease(store, "web", run_key) as lease: lease.announce("extract", keys)`."""
+    """`with Lease(store, "web") as lease: lease.announce("extract", keys)`."""
 
-    def __init__(self, store: Store, dataset: str, run_key: str) -> None:
-        self.store, self.dataset, self.run_key = store, dataset, run_key
+    def __init__(self, store: Store, dataset: str) -> None:
+        self.store, self.dataset = store, dataset
         self.prefix = f"runs/{uuid.uuid4().hex}/"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
@@ -44,8 +44,11 @@ class Lease:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
-        for info in list(self.store.list(self.prefix)):
-            self.store.delete(info.key)
+        try:
+            for info in list(self.store.list(self.prefix)):
+                self.store.delete(info.key)
+        except Exception as failed:  # never in place of the run's own error; an old lease dies by its age
+            log.warning("lease %s was not removed: %s", self.prefix, failed)
 
     def announce(self, title: str, keys: Sequence[str]) -> None:
         """Names the work that is about to run."""
@@ -54,17 +57,14 @@ class Lease:
         self.store.put(f"{self.prefix}{self._count:04d}.json", data)
 
     def _touch(self) -> None:
-        about = {"format": 1, "dataset": self.dataset, "run_key": self.run_key}
-        about |= {"host": platform.node(), "pid": os.getpid()}
+        about = {"format": 1, "dataset": self.dataset, "host": platform.node(), "pid": os.getpid()}
         self.store.put(f"{self.prefix}lease.json", json.dumps(about).encode())
 
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT):
             try:
                 self._touch()
-            except (
-                Exception
-            ) as error:  # a thread that ends here would let gc at a run that is alive; 15 beats are spare
+            except Exception as error:  # a thread that ended here would let gc at a live run; 15 beats are spare
                 log.warning("lease %s was not renewed, trying again in %g s: %s", self.prefix, _BEAT, error)
 
 

@@ -29,7 +29,7 @@ from pipelines.config import (
     validate,
 )
 from pipelines.web import WebConfig, run_web
-from stages.runner import Incomplete, PlanOnly, Runner, check_reachable, connect
+from stages.runner import Incomplete, NotReachable, PlanOnly, Runner, check_reachable, connect
 
 log = logging.getLogger("gristmill")
 
@@ -73,7 +73,7 @@ def run(request: Request) -> int:
     except PlanOnly as plan:
         _print_plan(runner, plan)
         return DONE
-    except (BadConfig, UnsafeStore, UnknownFormat) as error:
+    except (BadConfig, NotReachable, UnsafeStore, UnknownFormat) as error:
         return _failed(error, BAD_CONFIG)
     except GateFailed as error:
         return _failed(error, GATE)

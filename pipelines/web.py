@@ -86,13 +86,13 @@ def run_web(config: WebConfig, store: Store, runner: Runner) -> Result:
         uris = find_inputs(recipe.inputs)
     except (FileNotFoundError, IsADirectoryError, ValueError) as error:
         raise BadConfig(f"recipe.inputs: {error}") from error
-    inputs = scan_inputs(runner, recipe.scan, uris, recipe.limit)
-    key = run_key(recipe.target, recipe.identity(), [one.digest for one in inputs], recipe.stages())
-    before = versions.find_run(recipe.target, key)
-    if before is not None:
-        return Result(before, new=False)
-    with Lease(store, recipe.target, key) as lease:
+    with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
+        inputs = scan_inputs(runner, recipe.scan, uris, recipe.limit)
+        key = run_key(recipe.target, recipe.identity(), [one.digest for one in inputs], recipe.stages())
+        before = versions.find_run(recipe.target, key)
+        if before is not None:
+            return Result(before, new=False)
         draft = _build(recipe, store, runner, inputs, key)
         draft = draft.model_copy(update={"made": made(started)})
         manifest = versions.commit(draft)
@@ -181,6 +181,7 @@ def _draft(
         shards=_not_empty([r.output("shard") for r in written]),
         ledgers=tuple(r.output("ledger") for r in merged),
         attachments=(
+            *(one.spans for one in inputs),  # without them a no-op night would scan every input again after a gc
             *(r.output("screened") for r in screened),
             bundle_receipts(store, [*decided, *merged]),
         ),

@@ -8,8 +8,9 @@ read is quarantined with the error and its byte range, and the count must match 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from lake.objects import ObjectRef, put_table, read_table
 from lake.receipt import StageId
 from lake.sources import input_info, open_input
 from lake.store import Store
+from stages.careful import Child, ChildDied, ChildTimeout, watchdog
 from stages.containers.read import ReadConfig, Record, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, decode, extract, is_html
@@ -43,9 +45,20 @@ SCHEMA = pa.schema(
 HEAD_BYTES = 2048
 
 
+class Text(NamedTuple):
+    """The text of a record, or the reason why there is none, with the offending value."""
+
+    text: str | None
+    reason: str | None = None
+    value: str | None = None
+
+
 @dataclass(frozen=True)
 class Extract:
-    """`read` and `html` decide the text; `http_statuses` which responses count as pages."""
+    """`read` and `html` decide the text; `http_statuses` which responses count as pages.
+
+    A record that takes longer than `seconds_per_record` is taken to hang (on Ray only): it ends as quarantined.
+    """
 
     name: ClassVar[str] = "extract"
     VERSION: ClassVar[int] = 1
@@ -53,6 +66,7 @@ class Extract:
     read: ReadConfig = field(default_factory=ReadConfig)
     html: ExtractConfig = field(default_factory=ExtractConfig)
     http_statuses: tuple[int, ...] = (200,)
+    seconds_per_record: float = 60.0
 
     def identity(self) -> tuple[StageId, ...]:
         return (stage_id(self),)
@@ -64,12 +78,10 @@ class Extract:
             raise OSError(f"{p['uri']} changed since it was scanned: run the same command again")
         spans = read_table(store, ObjectRef(**p["spans"])).slice(p["first"], p["rows"])
 
-        def open_at(offset: int) -> BinaryIO:
-            return open_input(p["uri"], offset)
-
         fates, rows = Fates(), []
-        for item in read(open_at, spans, p["kind"], self.read):
-            row = self._one(item, p["digest"], fates)
+        items = self._carefully(p, spans) if work.careful else self._in_turn(p, spans)
+        for item, text in items:
+            row = self._one(item, text, p["digest"], fates)
             if row is not None:
                 rows.append(row)
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -81,17 +93,39 @@ class Extract:
             quarantined=counts.quarantined,
             reasons=counts.reasons,
             errors=counts.errors,
-            facts={"text_bytes": sum(len(row["text"]) for row in rows)},
+            machine_fates=counts.errors.get("extract.crashed", 0) + counts.errors.get("extract.timeout", 0),
         )
 
-    def _one(self, item: Record | Unreadable, digest: str, fates: Fates) -> dict[str, Any] | None:
+    def _in_turn(self, payload: Mapping[str, Any], spans: pa.Table) -> Iterator[tuple[Record | Unreadable, Text]]:
+        """Each record and its text."""
+
+        def open_at(offset: int) -> BinaryIO:
+            return open_input(payload["uri"], offset)
+
+        for item in read(open_at, spans, payload["kind"], self.read):
+            watchdog.feed(self.seconds_per_record)
+            yield item, self._text(item)
+
+    def _carefully(self, payload: Mapping[str, Any], spans: pa.Table) -> Iterator[tuple[Record | Unreadable, Text]]:
+        """The same, each record in a child that may die of it."""
+        with Child(self.seconds_per_record) as child:
+            for row in range(spans.num_rows):
+                span = spans.slice(row, 1)
+                try:
+                    yield from child.call(_one_span, self, dict(payload), span)
+                except (ChildDied, ChildTimeout) as error:
+                    ordinal, start, length = (span[name][0].as_py() for name in ("ordinal", "start", "length"))
+                    reason = "extract.crashed" if isinstance(error, ChildDied) else "extract.timeout"
+                    yield Unreadable(ordinal, start, length, str(error)), Text(None, reason)
+
+    def _one(self, item: Record | Unreadable, found: Text, digest: str, fates: Fates) -> dict[str, Any] | None:
         record = {"input": digest, "ordinal": item.ordinal, "start": item.start, "length": item.length}
         fallback = f"{digest}:{item.ordinal}"
         if isinstance(item, Unreadable):
             record["id"] = record_id(url=item.url, source_key=fallback, own=fallback.encode())
-            fates.add(record, "quarantined", "read.unreadable", error=item.error)
+            fates.add(record, "quarantined", found.reason, error=item.error)
             return None
-        text, reason, value = self._text(item)
+        text, reason, value = found
         own = item.identity or b"row\0%d\0" % item.ordinal + hashlib.sha256((text or "").encode()).digest()
         record["id"] = record_id(url=item.url, source_key=item.id or fallback, own=own)
         if reason is not None:
@@ -107,19 +141,20 @@ class Extract:
             "text": text,
         }
 
-    def _text(self, item: Record) -> tuple[str | None, str | None, str | None]:
-        """(text, None, None), or (None, reason, value)."""
+    def _text(self, item: Record | Unreadable) -> Text:
+        if isinstance(item, Unreadable):
+            return Text(None, "read.unreadable")
         if item.kind == "other":
-            return None, "read.not_a_page", item.record_type
+            return Text(None, "read.not_a_page", item.record_type)
         if item.kind == "text":
             text = item.text or ""
         else:
             if item.http_status is not None and item.http_status not in self.http_statuses:
-                return None, "read.http_status", str(item.http_status)
+                return Text(None, "read.http_status", str(item.http_status))
             if not item.payload:
-                return None, "read.empty_body", None
+                return Text(None, "read.empty_body")
             if not is_html(item.content_type, item.payload[:HEAD_BYTES]):
-                return None, "read.not_html", item.content_type or "unknown"
+                return Text(None, "read.not_html", item.content_type or "unknown")
             try:
                 text = extract(decode(item.payload, item.charset)[0], self.html)
             except (
@@ -127,6 +162,10 @@ class Extract:
                 RuntimeError,
                 RecursionError,
             ) as error:  # this page's fault; the next one is fine
-                return None, "extract.failed", f"{type(error).__name__}: {error}"
+                return Text(None, "extract.failed", f"{type(error).__name__}: {error}")
         text = text.encode("utf-8", "replace").decode()  # a lone surrogate from a numeric entity has no UTF-8
-        return (text, None, None) if text.strip() else (None, "extract.no_text", None)
+        return Text(text) if text.strip() else Text(None, "extract.no_text")
+
+
+def _one_span(stage: Extract, payload: dict[str, Any], span: pa.Table) -> list[tuple[Record | Unreadable, Text]]:
+    return list(stage._in_turn(payload, span))

@@ -1,22 +1,25 @@
 """The runner: many Works, a bounded number in flight on Ray, none done twice, none forgotten.
 
 It asks for each receipt first and runs only what is missing. Ray Core tasks carry the work with Ray's own
-retries: a worker that dies is Ray's to restart. A Work that still fails does not stop the others: all failures
-come back together as `Incomplete`, and the same command runs only those again. `workers=0` runs in this process,
-for debuggers and small tests.
+retries: a worker that dies is Ray's to restart, and input that kills every worker is tried record by record. A Work
+that still fails does not stop the others: all failures come back together as `Incomplete`, and the same command runs
+only those again. `workers=0` runs in this process, for debuggers and small tests.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from lake.balance import BalanceError
 from lake.receipt import NotDeterministic, Receipt, finished
 from lake.store import Store, open_store
+from stages.careful import watchdog
 from stages.progress import Progress
 from stages.work import Work, execute
 
@@ -37,6 +40,10 @@ class Incomplete(Exception):
             f"{title}: {len(failures)} of {len(failures) + done} pieces of work failed:\n{shown}{more}\n"
             "What is done is kept: run the same command again to try only these."
         )
+
+
+class NotReachable(ValueError):
+    """The lake is a directory of this node, and the cluster has others."""
 
 
 class PlanOnly(Exception):
@@ -109,17 +116,22 @@ class Runner:
 
         connect(self.workers)
         remote = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(_execute)
-        waiting = iter(works)
-        flying: dict[Any, int] = {}
-        while True:
-            while len(flying) < self.workers and (item := next(waiting, None)) is not None:
-                flying[remote.options(name=item[1].stage.name).remote(self.store.uri, item[1])] = item[0]
-            if not flying:
-                return
+        waiting = deque(works)
+        flying: dict[Any, tuple[int, Work]] = {}
+        while waiting or flying:
+            while waiting and len(flying) < self.workers:
+                i, work = waiting.popleft()
+                flying[remote.options(name=work.stage.name).remote(self.store.uri, work)] = i, work
             (ready,), _ = ray.wait(list(flying), num_returns=1)
-            i = flying.pop(ready)
+            i, work = flying.pop(ready)
             try:
                 yield i, ray.get(ready)
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+                if work.careful:
+                    yield i, error
+                else:
+                    log.warning("%s killed its worker %d times; now record by record", work.label, RETRIES + 1)
+                    waiting.append((i, replace(work, careful=True)))
             except ray.exceptions.RayTaskError as error:
                 cause = error.cause if isinstance(error.cause, Exception) else error
                 if isinstance(cause, _DEFECTS):
@@ -127,7 +139,7 @@ class Runner:
                         ray.cancel(other)
                     raise cause from error
                 yield i, cause
-            except ray.exceptions.RayError as error:  # the worker died more often than Ray retries
+            except ray.exceptions.RayError as error:  # the node is gone, or the like: another run may do better
                 yield i, error
 
 
@@ -141,7 +153,11 @@ def _same_code(work: Work, receipt: Receipt) -> Receipt:
 
 
 def _execute(uri: str, work: Work) -> Receipt:
-    return execute(open_store(uri, probe=False), work)
+    watchdog.arm()
+    try:
+        return execute(open_store(uri, probe=False), work)
+    finally:
+        watchdog.feed(0)
 
 
 def connect(workers: int) -> None:
@@ -154,7 +170,7 @@ def connect(workers: int) -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's default for a local cluster, without its warning
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # warns that its default is its default
     ray.init(
         address="local",
         num_cpus=workers,
@@ -166,14 +182,14 @@ def connect(workers: int) -> None:
 
 
 def check_reachable(store: Store, shared: bool) -> None:
-    """Raises ValueError if the store is a local directory and the cluster has other nodes that cannot see it."""
+    """Raises NotReachable if the store is a local directory and the cluster has other nodes that cannot see it."""
     import ray
 
     if store.uri.startswith("s3://") or shared:
         return
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) > 1:
-        raise ValueError(
+        raise NotReachable(
             f"the lake {store.uri} is a directory, but the Ray cluster has {len(nodes)} nodes: work on another node"
             " would write where nobody looks. Use an s3:// lake, or set run.shared_filesystem: true if every node"
             " mounts this directory at this path."

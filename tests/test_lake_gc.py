@@ -123,7 +123,7 @@ def test_the_real_lease_is_what_gc_reads(lake_uri: str) -> None:
     store = open_store(lake_uri)
     ref = toy.put_text(store, "needed")
     receipt = toy.do_work(store, "needed", [ref])
-    with Lease(store, "web", "run") as lease:
+    with Lease(store, "web") as lease:
         lease.announce("extract", [receipt.work_key])
         assert plan_gc(store, grace_seconds=0).doomed == ()
     assert keys(store, "runs/") == set()

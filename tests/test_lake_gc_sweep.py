@@ -83,7 +83,7 @@ def test_from_lease_to_commit_something_holds_the_work(store: Store) -> None:
     """Lease, commit, end: at every moment of it the objects are held by one or the other."""
     garbage(store, 1)
     ref = read_receipt(store, key_of(0)).outputs[0]
-    with Lease(store, "web", "run") as lease:
+    with Lease(store, "web") as lease:
         lease.announce("toy", [key_of(0)])
         plan = plan_gc(store)
         assert ref.key not in {one.key for one in plan.doomed}

@@ -1,4 +1,4 @@
-"""What only the rows show: objects whose bytes are right and whose content is not, each ledger and shard rule in turn."""
+"""What only the rows show: objects whose bytes are right and whose content is not, rule by rule."""
 
 from __future__ import annotations
 

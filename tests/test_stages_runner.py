@@ -124,7 +124,7 @@ def test_a_stage_that_gives_two_results_is_caught(store, tmp_path):
     (tmp_path / "drift").touch()
     work = works(tmp_path, 1)[0]
     execute(store, work)
-    with pytest.raises(NotDeterministic, match="toy.double"):
+    with pytest.raises(NotDeterministic, match=r"toy\.double"):
         execute(store, work)
 
 
