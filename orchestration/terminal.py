@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -122,4 +123,4 @@ def to_json(data: Any) -> Any:
 
 def plain(text: str) -> str:
     """The text without control characters: a web page must not move a terminal's cursor or set its title."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" else "�" for c in text)

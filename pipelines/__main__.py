@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lake.store import Store, UnknownFormat, UnsafeStore, open_store
+from lake.store import UnknownFormat, UnsafeStore, open_store
 from lake.versions import CommitConflict
 from pipelines.assembly import GateFailed, Result, last_line
 from pipelines.config import (
@@ -29,7 +29,7 @@ from pipelines.config import (
     validate,
 )
 from pipelines.web import WebConfig, run_web
-from stages.runner import Incomplete, NotReachable, PlanOnly, Runner, check_reachable, connect
+from stages.runner import Incomplete, NotReachable, PlanOnly, Runner
 
 log = logging.getLogger("gristmill")
 
@@ -68,7 +68,8 @@ def run(request: Request) -> int:
     try:
         config: Any = resolve(request)
         store = open_store(config.run.lake)
-        runner = _runner(config, store, request.plan)
+        how = config.run
+        runner = Runner(store, workers=how.workers, shared_filesystem=how.shared_filesystem, plan=request.plan)
         result = PIPELINES[config.pipeline][1](config, store, runner)
     except PlanOnly as plan:
         _print_plan(runner, plan)
@@ -85,13 +86,6 @@ def run(request: Request) -> int:
         log.info("%s was made by this very run before; nothing to do", result.manifest)
     print(last_line(result), flush=True)
     return DONE
-
-
-def _runner(config: Any, store: Store, plan: bool) -> Runner:
-    if config.run.workers and not plan:
-        connect(config.run.workers)
-        check_reachable(store, config.run.shared_filesystem)
-    return Runner(store, workers=config.run.workers, plan=plan)
 
 
 def _failed(error: Exception, code: int) -> int:

@@ -7,7 +7,6 @@ only a shortcut: the digest decides. A file listed twice, or a copy at another p
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +22,8 @@ from stages.scan import Scan
 from stages.work import Work
 
 SETTLED = 2.0
-"""Seconds after its last change from which a file's time is trusted: clocks of file systems are coarse."""
+"""Seconds from a file's last change to its scan from which its time is trusted: a change after the scan must have
+another time, and clocks of file systems are coarse."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,6 @@ def _limited(inputs: list[ScannedInput], limit: int | None) -> list[ScannedInput
 
 def _scan(runner: Runner, stage: Scan, uris: Sequence[str]) -> list[tuple[InputInfo, Receipt]]:
     infos = [input_info(uri) for uri in uris]
-    started = time.time()
     works = []
     for info in infos:
         digest = _known(runner.store, info)
@@ -97,7 +96,7 @@ def _scan(runner: Runner, stage: Scan, uris: Sequence[str]) -> list[tuple[InputI
         works.append(Work(stage=stage, inputs=inputs, payload={"uri": info.uri}, label=info.uri))
     receipts = runner.map("scan", works)
     for info, work, receipt in zip(infos, works, receipts, strict=True):
-        if work.inputs is None and info.modified + SETTLED < started:
+        if work.inputs is None and info.modified + SETTLED < receipt.info["started"]:
             data = json.dumps({"format": 1, "digest": receipt.inputs[0]}).encode()
             runner.store.put(_fingerprint(info), data)
     return list(zip(infos, receipts, strict=True))

@@ -55,13 +55,14 @@ class PlanOnly(Exception):
 
 
 class Runner:
-    """Runs stages against one store. `before_each` is called with the keys about to run (leases, tests)."""
+    """Runs stages against one store. `announce` is told the keys of each stage's work before it begins (leases)."""
 
     def __init__(
         self,
         store: Store,
         *,
         workers: int,
+        shared_filesystem: bool = False,
         plan: bool = False,
         progress: Progress | None = None,
         announce: Callable[[str, Sequence[str]], None] | None = None,
@@ -69,6 +70,7 @@ class Runner:
         if workers < 0:
             raise ValueError(f"workers={workers}: 0 (in this process) or more")
         self.store, self.workers, self.plan = store, workers, plan
+        self.shared_filesystem = shared_filesystem
         self.progress = progress or Progress()
         self.announce = announce or (lambda title, keys: None)
         self.history: list[tuple[str, int, int]] = []  # (title, done before, run now)
@@ -115,6 +117,7 @@ class Runner:
         import ray
 
         connect(self.workers)
+        check_reachable(self.store, self.shared_filesystem)
         remote = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(_execute)
         waiting = deque(works)
         flying: dict[Any, tuple[int, Work]] = {}

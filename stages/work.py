@@ -114,6 +114,11 @@ def execute(store: Store, work: Work) -> Receipt:
         kept=outcome.kept,
         dropped=outcome.dropped,
         quarantined=outcome.quarantined,
-        info={"seconds": round(time.time() - started, 3), "host": platform.node(), "pid": os.getpid()},
+        info={
+            "started": started,
+            "seconds": round(time.time() - started, 3),
+            "host": platform.node(),
+            "pid": os.getpid(),
+        },
     )
     return write_receipt(store, receipt)

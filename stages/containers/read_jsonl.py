@@ -22,7 +22,7 @@ def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise RecordError(f"line is not JSON: {error.msg} at character {error.pos}") from None
+        raise RecordError(f"line is not JSON: {error.msg.removesuffix(' at')} at character {error.pos}") from None
     except (ValueError, RecursionError) as error:  # numbers of too many digits; nesting too deep
         raise RecordError(f"line is not readable JSON: {type(error).__name__}: {error}") from None
     if not isinstance(row, dict):

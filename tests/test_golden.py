@@ -1,0 +1,210 @@
+"""Golden outputs: a stage whose output changes must raise its VERSION, or old receipts would pass for new work.
+
+The web pipeline runs over the few records of golden/input, and what every stage wrote is compared with
+golden/stages.json: identity, tallies, reasons, and one hash a column of the rows themselves. Parquet bytes are not
+looked at, so that another pyarrow is no failure. `python tests/test_golden.py --write` writes the file anew, and
+refuses when a VERSION should have been raised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import web
+
+from filters.gopher import GopherQuality
+from lake.balance import total
+from lake.objects import read_table
+from lake.receipt import Receipt, canonical
+from lake.store import Store, open_store
+from pipelines.web import run_web
+from stages import extract
+from stages.runner import Runner
+from stages.screen import Screen
+from stages.work import Stage, Work
+
+GOLDEN = Path(__file__).parent / "golden"
+FILE = GOLDEN / "stages.json"
+WRITE = "python tests/test_golden.py --write"
+STAGES = ["scan", "extract", "screen", "exact", "shards", "ledger"]
+# Several chunks a file and several shards, though the files are tiny; 2 of 20 records are damaged.
+RECIPE = {"scan": {"chunk_bytes": 3000}, "shards": {"target_bytes": 1200}, "max_quarantine_rate": 0.5}
+
+
+class Recorder(Runner):
+    """A runner in this process that remembers what each stage answered."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, workers=0)
+        self.seen: list[tuple[str, Stage, list[Receipt]]] = []
+
+    def map(self, title: str, works: Iterable[Work]) -> list[Receipt]:
+        todo = list(works)
+        receipts = super().map(title, todo)
+        self.seen.append((title, todo[0].stage, receipts))
+        return receipts
+
+
+def observe(lake: Path) -> dict[str, Any]:
+    """What every stage is and did, as stages.json has it."""
+    files = sorted((GOLDEN / "input").iterdir())
+    recorder = Recorder(open_store(str(lake)))
+    run_web(web.config(files, **RECIPE), recorder.store, recorder)
+    return {
+        "format": 1,
+        "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "stages": {title: _stage(recorder.store, stage, receipts) for title, stage, receipts in recorder.seen},
+    }
+
+
+def _stage(store: Store, stage: Stage, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    fates = ("came_in", "passed", "kept", "dropped", "quarantined")
+    return {
+        "identity": [one.model_dump(mode="json") for one in stage.identity()],
+        "pieces": len(receipts),
+        "tallies": {fate: total(getattr(r, fate) for r in receipts).to_json() for fate in fates},
+        "reasons": [r.reasons for r in receipts],
+        "errors": [r.errors for r in receipts],
+        "facts": [r.facts for r in receipts],
+        "outputs": _outputs(store, receipts),
+    }
+
+
+def _outputs(store: Store, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    """kind -> rows, and a hash of each column: over its type and its values, in the order of the works."""
+    tables: dict[str, list[pa.Table]] = {}
+    for receipt in receipts:
+        for ref in receipt.outputs:
+            tables.setdefault(ref.kind, []).append(read_table(store, ref))
+    return {
+        kind: {
+            "rows": [one.num_rows for one in parts],
+            "metadata": {k.decode(): v.decode() for k, v in (parts[0].schema.metadata or {}).items()},
+            "columns": {field.name: _hash(field, [one[field.name] for one in parts]) for field in parts[0].schema},
+        }
+        for kind, parts in tables.items()
+    }
+
+
+def _hash(field: pa.Field, parts: Sequence[pa.ChunkedArray]) -> str:
+    # 4 decimals: language scores of two builds of fastText agree to there (filters/language.py)
+    values = [[round(v, 4) if isinstance(v, float) else v for v in part.to_pylist()] for part in parts]
+    return hashlib.sha256(canonical([str(field.type), values])).hexdigest()[:16]
+
+
+def compare(golden: dict[str, Any], found: dict[str, Any]) -> str | None:
+    """What is wrong, or None. Only the first stage that differs is named: what follows it follows from it."""
+    if golden["inputs"] != found["inputs"]:
+        return f"tests/golden/input is not what it was when stages.json was written: restore it, or delete {FILE.name}"
+    for title, now in found["stages"].items():
+        then = golden["stages"].get(title)
+        if then is None:
+            return f"stage {title!r} is new: run `{WRITE}` and commit the file"
+        raised = _identities(then, now)
+        if raised:
+            return f"stage {title!r} is not the one of stages.json ({raised}): if that is meant, run `{WRITE}`"
+        changed = list(_changes(then, now, ""))
+        if changed:
+            return unversioned(title, now, changed)
+    gone = golden["stages"].keys() - found["stages"].keys()
+    return f"stage {', '.join(sorted(gone))} did not run: if that is meant, run `{WRITE}`" if gone else None
+
+
+def unversioned(title: str, now: dict[str, Any], changed: Sequence[str]) -> str:
+    versions = ", ".join(f"{one['name']} {one['version']}" for one in now["identity"])
+    return (
+        f"stage {title!r} gives another output ({', '.join(changed[:6])}) under the same VERSION ({versions}): receipts"
+        f" of lakes that exist would pass for work of this code. Raise the VERSION of what changed, and run `{WRITE}`"
+    )
+
+
+def _identities(then: dict[str, Any], now: dict[str, Any]) -> str:
+    before, after = ({one["name"]: one for one in at["identity"]} for at in (then, now))
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    shown = [f"{name}: {_version(before.get(name))} -> {_version(after.get(name))}" for name in names]
+    return "; ".join(shown) or ("another order" if then["identity"] != now["identity"] else "")
+
+
+def _version(one: dict[str, Any] | None) -> str:
+    return "none" if one is None else f"VERSION {one['version']} {json.dumps(one['config'])}"
+
+
+def _changes(then: Any, now: Any, path: str) -> Iterable[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in sorted(then.keys() | now.keys()):
+            yield from _changes(then.get(name), now.get(name), f"{path}.{name}" if path else name)
+    elif then != now:
+        yield path.removeprefix("outputs.")
+
+
+def test_no_stage_gives_another_output_under_the_same_version(tmp_path):
+    found = observe(tmp_path)
+    assert list(found["stages"]) == STAGES
+    problem = compare(json.loads(FILE.read_text()), found)
+    assert problem is None, problem
+
+
+def test_the_golden_input_takes_every_kind_of_way():
+    stages = json.loads(FILE.read_text())["stages"]
+    reasons = {reason for stage in stages.values() for part in (*stage["reasons"], *stage["errors"]) for reason in part}
+    assert reasons == {
+        "read.not_a_page", "read.http_status", "read.not_html", "read.unreadable", "extract.no_text",
+        "language.unwanted", "gopher_quality.too_few_words", "gopher_quality.too_many_bullet_lines",
+        "exact.duplicate", "exact.same_record",
+    }  # fmt: skip
+    assert stages["extract"]["pieces"] > 3 and stages["shards"]["pieces"] > 1
+
+
+# The golden test is able to fail
+
+
+def louder(html: str, config: Any, original: Callable[..., str] = extract.extract) -> str:
+    return original(html, config).replace("mill", "MILL")
+
+
+def one_word_more(self: GopherQuality, docs: Any, original: Callable[..., Any] = GopherQuality.measure) -> pa.Table:
+    measures = original(self, docs)
+    return measures.set_column(0, "n_words", pa.compute.add(measures["n_words"], 1))
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "value", "message"),
+    [
+        (extract, "extract", louder, r"'extract' gives .*text\.columns\.content.*extract 1"),
+        (GopherQuality, "measure", one_word_more, r"'screen' gives .*screened\.columns\.gopher_quality\.n_words\)"),
+        (Screen, "VERSION", 2, r"'screen' is not the one .*screen: VERSION 1 \{\} -> VERSION 2"),
+        (GopherQuality, "VERSION", 2, r"'screen' is not the one .*gopher_quality: VERSION 1 .*VERSION 2"),
+    ],
+)
+def test_a_change_is_named_with_what_to_do(tmp_path, monkeypatch, target, name, value, message):
+    monkeypatch.setattr(target, name, value)
+    with pytest.raises(AssertionError, match=rf"{message}.*--write"):
+        test_no_stage_gives_another_output_under_the_same_version(tmp_path)
+
+
+def write() -> str:
+    """Writes stages.json anew; says what it refuses."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = observe(Path(folder) / "lake")
+    if FILE.exists():
+        problem = compare(json.loads(FILE.read_text()), found)
+        if problem is None:
+            return "nothing changed"
+        if "Raise the VERSION" in problem or "restore it" in problem:
+            sys.exit(f"not written: {problem}. (If golden/input or this test itself changed, delete {FILE.name} first.)")
+    FILE.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    return f"wrote {FILE.relative_to(GOLDEN.parents[1])}: look at its diff, and commit it with the change"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit(f"usage: {WRITE}")
+    print(write())
