@@ -1,34 +1,27 @@
 """How much faster is GopherQuality than datatrove's GopherQualityFilter, with the same decisions?
 
-Both judge the same texts in one process, in turns, so that the machine's load falls on both; CPU time, best
-of the rounds. `cold`: ours with an empty memo (datatrove has none to lose). `unseen`: the memo has seen the
-other half of the texts, in random order, as in the middle of a run. `warm`: it has seen these texts. Decisions and
-reasons are compared before anything is printed. Run: python benchmarks/bench_gopher.py [rounds].
-Texts: ../shared/data where it is, else generated ones (and it says so).
+`cold`: ours with an empty memo (datatrove has none to lose). `unseen`: the memo has seen the other half of the
+texts, in random order, as in the middle of a run. `warm`: it has seen these very texts. Both judge the same texts;
+decisions and reasons are compared in every round.
 """
 
 from __future__ import annotations
 
-import json
-import platform
 import random
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from datatrove.data import Document
 from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
 from datatrove.utils.text import split_into_parts
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from filters import words  # noqa: E402
-from filters.docs import Docs  # noqa: E402
-from filters.gopher import GopherQuality  # noqa: E402
+from benchmarks.harness import Arm, Report, Row, contest, require_equal
+from benchmarks.material import texts as load_texts
+from filters import words
+from filters.docs import Docs
+from filters.gopher import GopherQuality
 
 REASONS = {
     "gopher_short_doc": "too_few_words",
@@ -42,94 +35,67 @@ REASONS = {
     "gopher_below_alpha_threshold": "too_few_alpha_words",
     "gopher_enough_stop_words": "too_few_stop_words",
 }
+UNSEEN = ("unseen, first half", "unseen, second half")
 
 
-def load_texts() -> tuple[str, list[str]]:
-    """Where the texts are from, and the texts."""
-    data = ROOT / ".." / "shared" / "data"
-    files = [*sorted((data / "8_quality").glob("*.jsonl")), data / "2_pages" / "pages.gold.jsonl"]
-    records = [json.loads(line) for file in files if file.is_file() for line in file.open(encoding="utf-8")]
-    texts = [text for text in (record.get("text") or record.get("main_text") for record in records) if text]
-    return ("shared: 8_quality, 2_pages", texts) if texts else ("generated", generated_texts())
-
-
-def generated_texts(count: int = 400) -> list[str]:
-    """Sentences over a vocabulary with natural text's long tail (Zipf), punctuated."""
-    rng = random.Random(0)
-    letters = "etaoinshrdlucmfwypvbgkjqxz"
-    known = ["the", "be", "to", "of", "and", "that", "have", "with"]
-    known += ["".join(rng.choices(letters, weights=range(26, 0, -1), k=rng.randint(2, 10))) for _ in range(30_000)]
-    weights = [1 / (rank + 1) for rank in range(len(known))]
-    ends = [" "] * 70 + [", ", ". ", ".\n", "; ", " - ", " (sic) ", "'s ", "... "]
-    drawn = (rng.choices(known, weights=weights, k=rng.randint(20, 1500)) for _ in range(count))
-    return ["".join(word + rng.choice(ends) for word in text) for text in drawn]
-
-
-def datatrove_verdicts(texts: list[str], oracle: GopherQualityFilter) -> list[str | None]:
-    split_into_parts.cache_clear()
+def by_datatrove(texts: list[str], oracle: GopherQualityFilter) -> list[str | None]:
     results = [oracle.filter(Document(text=text, id="0")) for text in texts]
     return [None if result is True else f"gopher_quality.{REASONS[result[1]]}" for result in results]
 
 
-def our_verdicts(texts: list[str]) -> list[str | None]:
-    return GopherQuality(languages=()).judge(Docs(pa.array(texts, pa.string()))).to_pylist()
+def by_gristmill(texts: list[str]) -> list[str | None]:
+    verdicts: list[str | None] = GopherQuality(languages=()).judge(Docs(pa.array(texts, pa.string()))).to_pylist()
+    return verdicts
 
 
-def one_round(texts: list[str], oracle: GopherQualityFilter) -> tuple[dict[str, float], list[list[str | None]]]:
-    """CPU seconds of each contestant over all texts, and the verdicts of each (the same, one hopes)."""
-    seconds: dict[str, float] = {}
-    verdicts: list[list[str | None]] = []
-
-    def run(name: str, work: Callable[[], list[str | None]]) -> list[str | None]:
-        start = time.process_time()
-        found = work()
-        seconds[name] = seconds.get(name, 0.0) + time.process_time() - start
-        return found
-
-    verdicts.append(run("datatrove", lambda: datatrove_verdicts(texts, oracle)))
+def knowing(texts: list[str]) -> None:
+    """Leaves a memo that has seen these texts and nothing else."""
     words.english_words.cache_clear()
-    verdicts.append(run("cold", lambda: our_verdicts(texts)))
-    verdicts.append(run("warm", lambda: our_verdicts(texts)))
+    by_gristmill(texts)
+
+
+def arms(texts: list[str], oracle: GopherQualityFilter) -> dict[str, Arm]:
     half = len(texts) // 2
-    unseen: list[str | None] = []
-    for seen, new in ((texts[half:], texts[:half]), (texts[:half], texts[half:])):
-        words.english_words.cache_clear()
-        our_verdicts(seen)
-        unseen += run("unseen", partial(our_verdicts, new))
-    return seconds, [*verdicts, unseen]
+    first, second = texts[:half], texts[half:]
+    return {
+        "datatrove": Arm(lambda: by_datatrove(texts, oracle), split_into_parts.cache_clear),
+        "cold": Arm(lambda: by_gristmill(texts), partial(knowing, [])),
+        "warm": Arm(lambda: by_gristmill(texts), partial(knowing, texts)),
+        UNSEEN[0]: Arm(lambda: by_gristmill(first), partial(knowing, second)),
+        UNSEEN[1]: Arm(lambda: by_gristmill(second), partial(knowing, first)),
+    }
 
 
-def main(rounds: int) -> int:
-    source, texts = load_texts()
+def check(outcomes: Mapping[str, Any]) -> None:
+    theirs = outcomes["datatrove"]
+    for name in ("cold", "warm"):
+        require_equal(f"gopher: verdicts, datatrove against ours {name}", theirs, outcomes[name])
+    require_equal("gopher: verdicts, datatrove against ours unseen", theirs, [v for n in UNSEEN for v in outcomes[n]])
+
+
+def run(tiny: bool) -> Report:
+    source, texts = load_texts(tiny)
     random.Random(0).shuffle(texts)
     oracle = GopherQualityFilter()
-    datatrove_verdicts(["load the tokenizer"], oracle)
+    by_datatrove(["load the tokenizer"], oracle)
     words.english_words()
-    taken: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        seconds, verdicts = one_round(texts, oracle)
-        for name, value in seconds.items():
-            taken.setdefault(name, []).append(value)
-        for name, found in zip(("cold", "warm", "unseen"), verdicts[1:], strict=True):
-            differ = [row for row in range(len(texts)) if found[row] != verdicts[0][row]]
-            if differ:
-                print(f"{name}: {len(differ)} of {len(texts)} verdicts are not datatrove's: {texts[differ[0]]!r}")
-                return 1
-    best = {name: min(values) for name, values in taken.items()}
-    result = {
-        "texts": {"source": source, "count": len(texts), "characters": sum(map(len, texts))},
-        "kept": verdicts[0].count(None),
-        "mismatches": 0,
-        "rounds": rounds,
-        "cpu_seconds": {name: round(value, 3) for name, value in best.items()},
-        "times_datatrove": {name: round(best["datatrove"] / value, 1) for name, value in best.items()},
-        "python": platform.python_version(),
-    }
-    (ROOT / "benchmarks" / "results").mkdir(exist_ok=True)
-    (ROOT / "benchmarks" / "results" / "gopher.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5))
+    rounds = 1 if tiny else 5
+    times = contest(arms(texts, oracle), rounds, check)
+    same = f"verdict and reason of all {len(texts)} texts"
+    names: dict[str, str | tuple[str, ...]] = {"cold": "cold", "unseen": UNSEEN, "warm": "warm"}
+    return Report(
+        name="gopher",
+        data=source,
+        rounds=rounds,
+        rows=tuple(
+            Row(f"GopherQuality ({name} memo) over datatrove's", times.ratio("datatrove", arm), "x", same)
+            for name, arm in names.items()
+        ),
+        details={
+            "texts": len(texts),
+            "characters": sum(map(len, texts)),
+            "kept": times.outcomes["datatrove"].count(None),
+            "mismatches": 0,
+            "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
+        },
+    )

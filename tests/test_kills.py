@@ -102,7 +102,7 @@ def busy(pid: int) -> list[psutil.Process]:
     for child in psutil.Process(pid).children(recursive=True):
         try:
             title = " ".join(child.cmdline())  # Ray names a worker after its task
-            if title.startswith("ray::") and "IDLE" not in title:
+            if title.strip() in {"ray::scan", "ray::extract", "ray::screen"}:
                 found.append(child)
         except psutil.NoSuchProcess:  # ended while we looked
             continue

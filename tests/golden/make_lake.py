@@ -37,16 +37,16 @@ def neutral_input(**fields: Any) -> InputFile:
     return InputFile(**{**fields, "names": tuple(f"crawl/{Path(name).name}" for name in fields["names"])})
 
 
-def run(store: Store, inputs: Path, **recipe: Any) -> None:
-    given = {"inputs": [f"{inputs}/*"], "max_quarantine_rate": 0.5, **recipe}
+def run(store: Store, inputs: Path, pattern: str, **recipe: Any) -> None:
+    given = {"inputs": [f"{inputs}/{pattern}"], "max_quarantine_rate": 0.5, **recipe}
     run_web(WebConfig.model_validate({"recipe": given}), store, Runner(store, workers=0))
 
 
 def fill(store: Store, inputs: Path) -> None:
-    """web@v1 (tagged `first`), web@v2 with another threshold, and a limited version that was taken down."""
-    run(store, inputs)
-    run(store, inputs, gopher_quality={"min_words": 5})
-    run(store, inputs, limit=5)
+    """web@v1 (tagged `first`), web@v2 with one more input, and a limited version that was taken down."""
+    run(store, inputs, "pages.warc")
+    run(store, inputs, "*.warc*", max_quarantine_rate=0.4)
+    run(store, inputs, "pages.warc", limit=5)
     versions = Versions(store)
     versions.tag("web", 1, "first")
     versions.withdraw("web.limit", 1, "a look, not a dataset")

@@ -1,0 +1,1 @@
+"""What the README claims in figures, rerun by `make bench`."""

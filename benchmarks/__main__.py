@@ -1,0 +1,71 @@
+"""`python -m benchmarks [NAME ...]`: reruns the README's figures, prints them, writes benchmarks/results/NAME.json.
+
+All of them take some minutes on two cores. `--tiny` runs on little, generated data to see that they still run, and
+writes nothing unless `--results` says where. Exit code 1: contestants differed, and there are no figures to show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness import Differ, Figure, Report
+
+NAMES = ("gopher", "containers", "ledger", "pipeline")
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Rerun the README's figures.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
+    parser.add_argument("--tiny", action="store_true", help="little generated data; says nothing about speed")
+    parser.add_argument("--results", type=Path, help="folder for the JSON files; default: benchmarks/results")
+    given = parser.parse_args(arguments)
+    if unknown := sorted(set(given.names) - set(NAMES)):
+        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    folder = given.results or (None if given.tiny else RESULTS)
+    console, reports = Console(), []
+    if not console.is_terminal:
+        console.width = 120  # a log has no width of its own
+    for name in given.names or NAMES:
+        console.print(f"[dim]{name} ...[/dim]")
+        try:
+            report: Report = importlib.import_module(f"benchmarks.bench_{name}").run(given.tiny)
+        except Differ as error:
+            console.print(f"not the same work: {error}", markup=False)
+            return 1
+        reports.append(report)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}.json").write_text(json.dumps(report.to_json(), indent=1) + "\n")
+    console.print(table(reports))
+    for report in reports:
+        for note in (f"{report.rounds} rounds; on {report.data}", *report.notes):
+            console.print(f"{report.name}: {note}", markup=False)
+    return 0
+
+
+def table(reports: Sequence[Report]) -> Table:
+    drawn = Table("what", "figure", "spread", "same work checked")
+    drawn.columns[1].justify = drawn.columns[2].justify = "right"
+    for report in reports:
+        for row in report.rows:
+            drawn.add_row(row.what, *shown(row.figure, row.unit), row.same)
+        drawn.add_section()
+    return drawn
+
+
+def shown(figure: Figure, unit: str) -> tuple[str, str]:
+    median, low, high = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in figure)
+    return f"{median} {unit}", f"{low} - {high}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,191 @@
+"""How much does the whole web pipeline cost against datatrove's, on the same crawl, to the same texts?
+
+Ours end to end in this process (`run_web`, no Ray), from an empty lake to a commit, with what datatrove does not do:
+the boundary scan, exact duplicates, a ledger with one fate a record, fsync. Datatrove's is benchmarks/datatrove_web.py,
+with its extractor in its usual child process, and (`inline`) without that child, which flatters it. Memos start empty.
+Equal work: both keep the same texts up to exact duplicates, except where the language filters differ by design (best
+label of the first 1,000 characters, against the score of English in the whole text); every difference has to be that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from datatrove.utils.text import split_into_parts
+
+from benchmarks.datatrove_web import keeps, run_datatrove
+from benchmarks.harness import Arm, Differ, Report, Row, Times, contest, cpu_seconds, figure
+from benchmarks.material import crawls
+from filters import words
+from lake.identity import url_hash
+from lake.manifest import Manifest
+from lake.objects import read_table, scratch
+from lake.receipt import Receipt
+from lake.store import Store, open_store
+from pipelines.web import WebConfig, run_web
+from stages.runner import Runner
+from stages.work import Work
+
+OURS, THEIRS, INLINE = "gristmill", "datatrove", "datatrove inline"
+
+
+class Stopwatch(Runner):
+    """A runner that notes the CPU time of each stage."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.cpu: dict[str, float] = {}
+
+    def map(self, title: str, works: Any) -> list[Receipt]:
+        started = cpu_seconds()
+        todo: list[Work] = list(works)
+        receipts = super().map(title, todo)
+        self.cpu[title] = self.cpu.get(title, 0.0) + cpu_seconds() - started
+        return receipts
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A committed run. What it holds is read when asked for, which nobody times. URLs go by their hash."""
+
+    manifest: Manifest
+    store: Store
+    cpu: dict[str, float]
+
+    @cached_property
+    def ledger(self) -> list[dict[str, Any]]:
+        return [row for ref in self.manifest.ledgers for row in read_table(self.store, ref).to_pylist()]
+
+    @cached_property
+    def passed(self) -> Counter[str]:
+        """What passed all filters, exact duplicates too."""
+        return Counter(row["id"][:16] for row in self.ledger if row["fate"] == "kept" or row["stage"] == "exact")
+
+    @cached_property
+    def duplicates(self) -> int:
+        return sum(row["stage"] == "exact" for row in self.ledger)
+
+    @cached_property
+    def reasons(self) -> dict[str, str]:
+        return {row["id"][:16]: row["reason"] for row in self.ledger if row["reason"]}
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        shards = [read_table(self.store, ref, ["url", "text"]) for ref in self.manifest.shards]
+        return {url_hash(row["url"]): row["text"] for shard in shards for row in shard.to_pylist()}
+
+
+def run_gristmill(crawl: Path, folder: Path) -> Outcome:
+    store = open_store(str(folder / "lake"))
+    runner = Stopwatch(store, workers=0)
+    started = cpu_seconds()
+    config = WebConfig.model_validate({"recipe": {"inputs": [str(crawl)]}, "run": {"workers": 0}})
+    manifest = run_web(config, store, runner).manifest
+    rest = cpu_seconds() - started - sum(runner.cpu.values())
+    return Outcome(manifest, store, {**runner.cpu, "commit and the rest": rest})
+
+
+def differences(ours: Outcome, theirs: Any) -> dict[str, str]:
+    """Hash of each URL that one side keeps and the other does not, and why; raises Differ for any other reason."""
+    kept = Counter(url_hash(url) for url, _ in theirs.kept)
+    for url, text in theirs.kept:
+        one = url_hash(url)
+        if kept[one] == 1 and ours.passed[one] == 1 and ours.texts.get(one, text) != text:
+            raise Differ(f"pipeline: {url} has another text")
+    found = {}
+    for one in kept - ours.passed:
+        reason = ours.reasons.get(one) or "is no record of ours"
+        if not reason.startswith("language."):
+            raise Differ(f"pipeline: datatrove keeps {one}, ours: {reason}")
+        found[one] = f"only datatrove keeps it; ours: {reason}"
+    for one in ours.passed - kept:
+        if one not in ours.texts or keeps(ours.texts[one]):
+            raise Differ(f"pipeline: ours keeps {one}, and datatrove dropped it for another reason than its language")
+        found[one] = "only ours keeps it; datatrove: language"
+    return found
+
+
+def check(outcomes: Mapping[str, Any]) -> None:
+    differences(outcomes[OURS], outcomes[THEIRS])
+    if outcomes[INLINE].kept != outcomes[THEIRS].kept:
+        raise Differ("pipeline: datatrove with and without its child process keeps different texts")
+
+
+def forget() -> None:
+    """Empty memos for everybody, tables loaded."""
+    words.english_words.cache_clear()
+    words.english_words()
+    split_into_parts.cache_clear()
+
+
+def arms(crawl: Path, folder: Path) -> dict[str, Arm]:
+    numbers = count()
+
+    def fresh(run: Callable[..., Any], **options: Any) -> Any:
+        place = folder / str(next(numbers))
+        place.mkdir()
+        return run(crawl, place, **options)
+
+    return {
+        OURS: Arm(partial(fresh, run_gristmill), forget),
+        THEIRS: Arm(partial(fresh, run_datatrove, sandbox=True), forget),
+        INLINE: Arm(partial(fresh, run_datatrove, sandbox=False), forget),
+    }
+
+
+def run(tiny: bool) -> Report:
+    rounds = 1 if tiny else 5
+    with crawls(tiny) as found, scratch() as folder:
+        crawl = found.paths[0]
+        times = contest(arms(crawl, folder), rounds, check)
+        return report(found.source, crawl.name, times, rounds)
+
+
+def report(source: str, crawl: str, times: Times, rounds: int) -> Report:
+    ours: Outcome = times.outcomes[OURS]
+    theirs = times.outcomes[THEIRS]
+    differ = differences(ours, theirs)
+    total = ours.passed.total()
+    same = f"texts of {len(theirs.kept)} pages; {len(differ)} others differ by language filter"
+    accounting = sum(ours.cpu[name] for name in ("scan", "exact", "ledger", "commit and the rest"))
+    return Report(
+        name="pipeline",
+        data=f"{crawl} of {source}",
+        rounds=rounds,
+        rows=(
+            Row("web pipeline over datatrove's", times.ratio(THEIRS, OURS), "x", same),
+            Row("web pipeline over datatrove's, no child process", times.ratio(INLINE, OURS), "x", same),
+            Row(
+                "of ours: scan, exact, ledger, commit (datatrove has none)",
+                figure([100 * accounting / sum(ours.cpu.values())]),
+                "%",
+                "last round",
+            ),
+        ),
+        notes=(
+            f"ours passes {total} of {ours.manifest.came_in.count} records, of which {ours.duplicates} are exact"
+            f" duplicates; datatrove keeps {len(theirs.kept)}; {len(differ)} differences, all of the language filter",
+            "CPU seconds of ours by stage: " + _split(ours.cpu),
+            "wall seconds of datatrove by block, its own count: " + _split(theirs.seconds),
+        ),
+        details={
+            "records": ours.manifest.came_in.count,
+            "passed": total,
+            "duplicates": ours.duplicates,
+            "datatrove_kept": len(theirs.kept),
+            "differences": differ,
+            "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
+            "stages": ours.cpu,
+            "datatrove_blocks": theirs.seconds,
+        },
+    )
+
+
+def _split(seconds: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())

@@ -1,0 +1,138 @@
+"""The web pipeline as datatrove's users build it, doing the same steps to the same pages as ours.
+
+Its own blocks and executor: reader, extractor, LanguageFilter, GopherQualityFilter, ParquetWriter. Two are lent by us.
+The reader is FastWARC's (datatrove's WarcReader wants warcio, cchardet and libmagic, is slower, and decodes pages in
+another way, so that texts could not be compared), and the extractor calls resiliparse with our settings. Language ID
+takes the installed model (lid.176.ftz, that of ours) where datatrove would download the large one. Exact duplicates are
+a pipeline of their own in datatrove, and are left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from datatrove.data import Document
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.extractors.base import BaseExtractor
+from datatrove.pipeline.filters import GopherQualityFilter, LanguageFilter
+from datatrove.pipeline.readers.base import BaseDiskReader
+from datatrove.pipeline.writers import ParquetWriter
+from datatrove.utils.lid import FT176LID
+from fastwarc.warc import ArchiveIterator, WarcRecordType
+
+from filters import lid
+from stages.containers.read_warc import _CHARSET
+from stages.extract import HEAD_BYTES
+from stages.html import ExtractConfig, decode, extract, is_html
+
+EXTRACT = ExtractConfig()
+
+
+class FastWarcReader(BaseDiskReader):
+    """HTTP responses with status 200 that are HTML, decoded as gristmill does it."""
+
+    name = "FastWARC"
+
+    def read_file(self, filepath: str) -> Iterator[Document]:
+        with self.data_folder.open(filepath, "rb") as stream:
+            records = ArchiveIterator(stream, WarcRecordType.response, parse_http=True, auto_decode="all")
+            for n, record in enumerate(records):
+                with self.track_time():
+                    html = _html(record)
+                    url = record.headers.get("WARC-Target-URI")
+                    document = html and self.get_document_from_dict({"text": html, "url": url}, filepath, n)
+                if document:
+                    yield document
+
+
+def _html(record: Any) -> str | None:
+    headers, body = record.http_headers, record.reader.read()
+    if headers is None or headers.status_code != 200 or not body:
+        return None
+    declared = headers.get("Content-Type") or ""
+    if not is_html(declared, body[:HEAD_BYTES]):
+        return None
+    charset = _CHARSET.search(declared)
+    return decode(body, charset.group(1) if charset else None).text
+
+
+class Resiliparse(BaseExtractor):
+    """resiliparse as a datatrove extractor: in the child process that datatrove gives every extractor."""
+
+    name = "resiliparse"
+
+    def __init__(self) -> None:
+        super().__init__(timeout=60)
+
+    def extract(self, text: str) -> str:
+        return extract(text, EXTRACT)
+
+
+class InlineResiliparse(Resiliparse):
+    """The same without the child: what an extractor without datatrove's sandbox could reach at best."""
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        for document in data:
+            with self.track_time():
+                document.text = self.extract(document.text)
+            if document.text:
+                yield document
+
+
+class InstalledModel(FT176LID):
+    """lid.176.ftz where it is installed. Not kept in the object: executors copy their blocks, a model cannot be."""
+
+    @property
+    def model(self) -> Any:
+        return lid.load_model(lid.find_model())
+
+
+class InstalledLanguageFilter(LanguageFilter):
+    def __new__(cls) -> InstalledLanguageFilter:
+        return object.__new__(cls)  # datatrove's asks for fasteners, which guards a download that does not happen
+
+    def __init__(self) -> None:
+        super().__init__("en")
+        self.model = InstalledModel(["en"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`seconds`: wall time of each block by datatrove's own count."""
+
+    folder: Path
+    seconds: dict[str, float]
+
+    @cached_property
+    def kept(self) -> list[tuple[str, str]]:
+        """URL and text of what was written; read when asked for, which nobody times."""
+        rows = [row for file in sorted(self.folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+        return [(row["metadata"]["url"], row["text"]) for row in rows]
+
+
+def run_datatrove(crawl: Path, folder: Path, *, sandbox: bool) -> Outcome:
+    """Runs the pipeline on one WARC file; `folder` is empty."""
+    blocks = [
+        FastWarcReader(str(crawl.parent), glob_pattern=crawl.name),
+        Resiliparse() if sandbox else InlineResiliparse(),
+        InstalledLanguageFilter(),
+        GopherQualityFilter(),
+        ParquetWriter(str(folder / "out"), compression="zstd"),
+    ]
+    executor = LocalPipelineExecutor(blocks, tasks=1, logging_dir=str(folder / "log"))
+    with contextlib.redirect_stderr(io.StringIO()):  # its log
+        stats = executor.run()
+    seconds = {type(block).__name__: one.time_stats.total for block, one in zip(blocks, stats.stats, strict=True)}
+    return Outcome(folder / "out", seconds)
+
+
+def keeps(text: str) -> bool:
+    """Whether datatrove's language filter keeps a text."""
+    return bool(InstalledLanguageFilter().filter(Document(text=text, id="0")))

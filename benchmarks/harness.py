@@ -1,0 +1,163 @@
+"""What the benchmarks share: contests in turns, figures with their spread, and the proof that the work is the same.
+
+Contestants run in one process, in turns, so that the machine's load falls on all of them; CPU time of this process
+and of its children that have ended. A ratio is taken within a round; its median is the figure, minimum and maximum
+over the rounds its spread. The outcomes of every round are compared before a figure exists: contestants that do
+not do the same work raise `Differ`. Absolute seconds depend on the machine, so trust ratios.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PACKAGES = ("gristmill", "datatrove", "fastwarc", "fasttext-numpy2-wheel", "numpy", "pyarrow", "resiliparse", "spacy")
+
+
+class Differ(Exception):
+    """The contestants did not do the same work, so that their times say nothing; the message shows a difference."""
+
+
+class Arm(NamedTuple):
+    """One contestant. `prepare` is not timed: it brings caches to the state that `run` is to find."""
+
+    run: Callable[[], Any]
+    prepare: Callable[[], object] = lambda: None
+
+
+class Figure(NamedTuple):
+    """A median with the range it was seen in."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. unit: "x" (how many times), "ms", "MB/s", "%" or "KB". same: how equal work was seen."""
+
+    what: str
+    figure: Figure
+    unit: str
+    same: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a benchmark found. `data` says what it ran on; `notes` qualify the figures; `details` are for machines."""
+
+    name: str
+    data: str
+    rounds: int
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        rows = [{**asdict(row), "figure": rounded(row.figure._asdict())} for row in self.rows]
+        return {**asdict(self), "rows": rows, "details": rounded(self.details), "machine": machine()}
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of each arm, one entry a round, and what the last round came to."""
+
+    cpu: Mapping[str, Sequence[float]]
+    wall: Mapping[str, Sequence[float]]
+    outcomes: Mapping[str, Any]
+
+    def seconds(self, *arms: str) -> Figure:
+        """CPU seconds of the arms together."""
+        return figure([sum(parts) for parts in zip(*(self.cpu[arm] for arm in arms), strict=True)])
+
+    def ratio(self, above: str | tuple[str, ...], below: str | tuple[str, ...]) -> Figure:
+        """CPU time of `above` over that of `below`, round by round; several arms add up."""
+        return figure([a / b for a, b in zip(self._sums(above), self._sums(below), strict=True)])
+
+    def _sums(self, arms: str | tuple[str, ...]) -> list[float]:
+        names = (arms,) if isinstance(arms, str) else arms
+        return [sum(parts) for parts in zip(*(self.cpu[name] for name in names), strict=True)]
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and its ended children."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def contest(arms: Mapping[str, Arm], rounds: int, check: Callable[[Mapping[str, Any]], None]) -> Times:
+    """Runs the arms in turns. `check` sees the outcomes of each round and raises Differ.
+
+    A first round is run and checked but not counted: imports, models and page faults are nobody's speed.
+    """
+    cpu: dict[str, list[float]] = {name: [] for name in arms}
+    wall: dict[str, list[float]] = {name: [] for name in arms}
+    outcomes: dict[str, Any] = {}
+    for n in range(rounds + 1):
+        outcomes.clear()
+        for name, arm in arms.items():
+            arm.prepare()
+            gc.collect()  # nobody pays for what the one before left
+            started, used = time.perf_counter(), cpu_seconds()
+            outcomes[name] = arm.run()
+            if n:
+                cpu[name].append(max(cpu_seconds() - used, 1e-6))
+                wall[name].append(time.perf_counter() - started)
+        check(outcomes)
+    return Times(cpu, wall, outcomes)
+
+
+def figure(values: Sequence[float]) -> Figure:
+    return Figure(statistics.median(values), min(values), max(values))
+
+
+def percentiles(values: Sequence[float]) -> Figure:
+    """Median, 5th and 95th percentile: for many single calls, of which some are always unlucky."""
+    ordered = sorted(values)
+    return Figure(statistics.median(ordered), ordered[int(0.05 * len(ordered))], ordered[int(0.95 * (len(ordered) - 1))])
+
+
+def require_equal(what: str, left: Sequence[Any], right: Sequence[Any]) -> None:
+    """Raises Differ at the first place where the two differ."""
+    if len(left) != len(right):
+        raise Differ(f"{what}: {len(left)} against {len(right)}")
+    for n, (a, b) in enumerate(zip(left, right, strict=True)):
+        if a != b:
+            raise Differ(f"{what}: number {n} is {a!r:.200} against {b!r:.200}")
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on, without the name of the host."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.machine()
+
+
+def rounded(value: Any) -> Any:
+    """Numbers to four significant digits, however deep they lie: more would only be noise in a diff."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, Mapping):
+        return {key: rounded(one) for key, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,63 @@
+"""What the benchmarks run on: the real samples beside the checkout, else generated ones; each says which.
+
+Real data lies in ../shared/data and is never copied into the repository. Generated material is the sample crawl
+(`pipelines.sample`), whose pages come from small grammars: more repetitive than the web, so it flatters memos.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lake.objects import scratch
+from pipelines.sample import write_sample
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+PAGES = "2_pages/pages.warc.gz"
+CRAWLS = (PAGES, "1_crawl/real/aut__example.warc.gz")
+
+
+@dataclass(frozen=True)
+class Crawls:
+    """Undamaged WARC files, a gzip member a record, and where they are from."""
+
+    source: str
+    paths: tuple[Path, ...]
+
+
+@contextmanager
+def crawls(tiny: bool) -> Iterator[Crawls]:
+    """The files of `CRAWLS`, or one of the sample crawl. The first holds pages."""
+    real = tuple(SHARED / name for name in CRAWLS)
+    if not tiny and all(path.is_file() for path in real):
+        yield Crawls("shared: " + ", ".join(CRAWLS), real)
+        return
+    with scratch() as folder:
+        write_sample(folder, pages=100 if tiny else 3000)
+        yield Crawls("generated: sample crawl", (folder / "crawl" / "part-0000.warc.gz",))
+
+
+def texts(tiny: bool) -> tuple[str, list[str]]:
+    """Where the texts are from, and the texts."""
+    files = [*sorted((SHARED / "8_quality").glob("*.jsonl")), SHARED / "2_pages" / "pages.gold.jsonl"]
+    records = [json.loads(line) for file in files if file.is_file() for line in file.open(encoding="utf-8")]
+    found = [text for text in (record.get("text") or record.get("main_text") for record in records) if text]
+    if tiny or not found:
+        return "generated", generated_texts(20 if tiny else 400)
+    return "shared: 8_quality, 2_pages", found
+
+
+def generated_texts(count: int) -> list[str]:
+    """Sentences over a vocabulary with natural text's long tail (Zipf), punctuated."""
+    rng = random.Random(0)
+    letters = "etaoinshrdlucmfwypvbgkjqxz"
+    known = ["the", "be", "to", "of", "and", "that", "have", "with"]
+    known += ["".join(rng.choices(letters, weights=range(26, 0, -1), k=rng.randint(2, 10))) for _ in range(30_000)]
+    weights = [1 / (rank + 1) for rank in range(len(known))]
+    ends = [" "] * 70 + [", ", ". ", ".\n", "; ", " - ", " (sic) ", "'s ", "... "]
+    drawn = (rng.choices(known, weights=weights, k=rng.randint(20, 1500)) for _ in range(count))
+    return ["".join(word + rng.choice(ends) for word in text) for text in drawn]
