@@ -42,7 +42,7 @@ def by_reader(path: Path, spans: pa.Table) -> list[Item]:
 def by_fastwarc(path: Path) -> list[Item]:
     with path.open("rb") as stream:
         records = ArchiveIterator(stream, parse_http=True, auto_decode="all")
-        return [Item(record.record_id, "", record.reader.read()) for record in records]
+        return [Item(record.record_id or "", "", record.reader.read()) for record in records]
 
 
 def _item(record: Any) -> Item:
@@ -67,7 +67,9 @@ def check(outcomes: Mapping[str, Any]) -> None:
     if spans.num_rows != len(ours) or spans["error"].null_count != spans.num_rows:
         raise Differ(f"containers: the scan found {spans.num_rows} spans for {len(ours)} records, or damage")
     require_equal("containers: ids, ours against FastWARC's", _ids(ours), _ids(theirs))
-    require_equal("containers: bodies, ours against FastWARC's", list(_digests(ours, ours)), list(_digests(ours, theirs)))
+    require_equal(
+        "containers: bodies, ours against FastWARC's", list(_digests(ours, ours)), list(_digests(ours, theirs))
+    )
 
 
 def _ids(items: list[Item]) -> list[str]:
@@ -118,6 +120,6 @@ def run(tiny: bool) -> Report:
                 "records": len(times.outcomes["read"]),
                 "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
             }
-        source = found.source
+        source = found.named(*found.paths)
     note = "above 1 x means slower than FastWARC; the scan is the input side of the balance, and finds damage"
     return Report("containers", source, rounds, tuple(rows), (note,), details)

@@ -10,7 +10,7 @@ label of the first 1,000 characters, against the score of English in the whole t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import count
@@ -33,6 +33,7 @@ from stages.runner import Runner
 from stages.work import Work
 
 OURS, THEIRS, INLINE = "gristmill", "datatrove", "datatrove inline"
+ACCOUNTING = ("scan", "exact", "ledger", "commit and the rest")
 
 
 class Stopwatch(Runner):
@@ -141,37 +142,39 @@ def arms(crawl: Path, folder: Path) -> dict[str, Arm]:
 
 def run(tiny: bool) -> Report:
     rounds = 1 if tiny else 5
+    splits: list[dict[str, float]] = []
+
+    def noted(outcomes: Mapping[str, Any]) -> None:
+        check(outcomes)
+        splits.append(outcomes[OURS].cpu)
+
     with crawls(tiny) as found, scratch() as folder:
         crawl = found.paths[0]
-        times = contest(arms(crawl, folder), rounds, check)
-        return report(found.source, crawl.name, times, rounds)
+        times = contest(arms(crawl, folder), rounds, noted)
+        return report(found.named(crawl), times, splits[1:])
 
 
-def report(source: str, crawl: str, times: Times, rounds: int) -> Report:
+def report(data: str, times: Times, splits: Sequence[dict[str, float]]) -> Report:
     ours: Outcome = times.outcomes[OURS]
     theirs = times.outcomes[THEIRS]
     differ = differences(ours, theirs)
     total = ours.passed.total()
-    same = f"texts of {len(theirs.kept)} pages; {len(differ)} others differ by language filter"
-    accounting = sum(ours.cpu[name] for name in ("scan", "exact", "ledger", "commit and the rest"))
+    same = f"the texts kept, {len(theirs.kept)} of datatrove; {len(differ)} differ by language filter"
+    shares = [100 * sum(one[name] for name in ACCOUNTING) / sum(one.values()) for one in splits]
+    stages = {name: figure([one[name] for one in splits]).median for name in splits[0]}
     return Report(
         name="pipeline",
-        data=f"{crawl} of {source}",
-        rounds=rounds,
+        data=data,
+        rounds=len(splits),
         rows=(
             Row("web pipeline over datatrove's", times.ratio(THEIRS, OURS), "x", same),
             Row("web pipeline over datatrove's, no child process", times.ratio(INLINE, OURS), "x", same),
-            Row(
-                "of ours: scan, exact, ledger, commit (datatrove has none)",
-                figure([100 * accounting / sum(ours.cpu.values())]),
-                "%",
-                "last round",
-            ),
+            Row("of ours: scan, exact, ledger, commit", figure(shares), "%", "nothing: datatrove has none"),
         ),
         notes=(
             f"ours passes {total} of {ours.manifest.came_in.count} records, of which {ours.duplicates} are exact"
-            f" duplicates; datatrove keeps {len(theirs.kept)}; {len(differ)} differences, all of the language filter",
-            "CPU seconds of ours by stage: " + _split(ours.cpu),
+            f" duplicates; datatrove keeps {len(theirs.kept)}; differences: {len(differ)}, of the language filter",
+            "CPU seconds of ours by stage: " + _split(stages),
             "wall seconds of datatrove by block, its own count: " + _split(theirs.seconds),
         ),
         details={
@@ -181,7 +184,7 @@ def report(source: str, crawl: str, times: Times, rounds: int) -> Report:
             "datatrove_kept": len(theirs.kept),
             "differences": differ,
             "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
-            "stages": ours.cpu,
+            "stages": stages,
             "datatrove_blocks": theirs.seconds,
         },
     )

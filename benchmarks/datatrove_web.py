@@ -28,7 +28,6 @@ from datatrove.utils.lid import FT176LID
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from filters import lid
-from stages.containers.read_warc import _CHARSET
 from stages.extract import HEAD_BYTES
 from stages.html import ExtractConfig, decode, extract, is_html
 
@@ -59,8 +58,7 @@ def _html(record: Any) -> str | None:
     declared = headers.get("Content-Type") or ""
     if not is_html(declared, body[:HEAD_BYTES]):
         return None
-    charset = _CHARSET.search(declared)
-    return decode(body, charset.group(1) if charset else None).text
+    return decode(body, record.http_charset).text
 
 
 class Resiliparse(BaseExtractor):

@@ -124,7 +124,9 @@ def figure(values: Sequence[float]) -> Figure:
 def percentiles(values: Sequence[float]) -> Figure:
     """Median, 5th and 95th percentile: for many single calls, of which some are always unlucky."""
     ordered = sorted(values)
-    return Figure(statistics.median(ordered), ordered[int(0.05 * len(ordered))], ordered[int(0.95 * (len(ordered) - 1))])
+    return Figure(
+        statistics.median(ordered), ordered[round(0.05 * (len(ordered) - 1))], ordered[round(0.95 * (len(ordered) - 1))]
+    )
 
 
 def require_equal(what: str, left: Sequence[Any], right: Sequence[Any]) -> None:

@@ -28,17 +28,21 @@ class Crawls:
     source: str
     paths: tuple[Path, ...]
 
+    def named(self, *paths: Path) -> str:
+        """What a report says it ran on."""
+        return f"{self.source}: {', '.join(path.name for path in paths)}"
+
 
 @contextmanager
 def crawls(tiny: bool) -> Iterator[Crawls]:
     """The files of `CRAWLS`, or one of the sample crawl. The first holds pages."""
     real = tuple(SHARED / name for name in CRAWLS)
     if not tiny and all(path.is_file() for path in real):
-        yield Crawls("shared: " + ", ".join(CRAWLS), real)
+        yield Crawls("shared real data", real)
         return
     with scratch() as folder:
         write_sample(folder, pages=100 if tiny else 3000)
-        yield Crawls("generated: sample crawl", (folder / "crawl" / "part-0000.warc.gz",))
+        yield Crawls("generated sample crawl", (folder / "crawl" / "part-0000.warc.gz",))
 
 
 def texts(tiny: bool) -> tuple[str, list[str]]:
@@ -47,8 +51,8 @@ def texts(tiny: bool) -> tuple[str, list[str]]:
     records = [json.loads(line) for file in files if file.is_file() for line in file.open(encoding="utf-8")]
     found = [text for text in (record.get("text") or record.get("main_text") for record in records) if text]
     if tiny or not found:
-        return "generated", generated_texts(20 if tiny else 400)
-    return "shared: 8_quality, 2_pages", found
+        return "generated texts", generated_texts(20 if tiny else 400)
+    return "shared real data: 8_quality, 2_pages", found
 
 
 def generated_texts(count: int) -> list[str]:

@@ -60,6 +60,10 @@ class LanguageFilter:
         """sha256 of the model's file, hex: part of a stage's identity."""
         return lid.digest(lid.find_model(self.model_path))
 
+    def check(self) -> None:
+        """Whether this can work at all: ValueError (see `measure`); FileNotFoundError, RuntimeError without a model."""
+        self._check(lid.load_model(lid.find_model(self.model_path)))
+
     def measure(self, docs: Docs) -> pa.RecordBatch:
         """Label and score of each document, null where there is no text; also sets `docs.languages`.
 

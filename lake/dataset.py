@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs
+import pyarrow.parquet as pq
 
 from lake.ledger import SCHEMA
 from lake.manifest import Manifest
-from lake.objects import read_table
+from lake.objects import iter_batches, read_table
+from lake.query import resolve_usable
 from lake.store import Store, open_store
 from lake.versions import Versions
 
@@ -31,22 +32,37 @@ class Dataset:
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All records, in the order of the shards. Raises KeyError for a column that is not there."""
-        wanted = None if columns is None else list(columns)
+        wanted = self._columns(columns)
         tables = [read_table(self.store, ref, wanted) for ref in self.manifest.shards]
-        if wanted is not None and tables and (missing := set(wanted) - set(tables[0].column_names)):
-            have = read_table(self.store, self.manifest.shards[0]).column_names
-            raise KeyError(f"{self.manifest} has no column {', '.join(sorted(missing))}; it has {', '.join(have)}")
         return pa.concat_tables(tables) if tables else pa.table({})
 
-    def to_ray(self, columns: Sequence[str] | None = None) -> Any:
-        """A `ray.data.Dataset` over the shards."""
-        import ray
+    def _columns(self, columns: Sequence[str] | None) -> list[str] | None:
+        if columns is None or not self.manifest.shards:
+            return None
+        with self.store.open(self.manifest.shards[0].key) as source:
+            have = pq.read_schema(source).names
+        if missing := sorted(set(columns) - set(have)):
+            raise KeyError(f"{self.manifest} has no column {', '.join(missing)}; it has {', '.join(have)}")
+        return list(columns)
 
-        fs, root = arrow_filesystem(self.store)
-        paths = [f"{root}/{ref.key}" for ref in self.manifest.shards]
-        return ray.data.read_parquet(
-            paths, filesystem=fs, columns=None if columns is None else list(columns), file_extensions=None
-        )
+    def to_ray(self, columns: Sequence[str] | None = None) -> Any:
+        """A `ray.data.Dataset` over the shards. Raises KeyError for a column that is not there.
+
+        Ray Data needs pandas, which gristmill does not: ImportError says so.
+        """
+        try:
+            import ray.data
+        except ImportError as error:
+            raise ImportError(f"to_ray needs Ray Data ({error}): pip install 'ray[data]'") from error
+
+        # Not ray.data.read_parquet: objects have no extension, and Ray 2.60 finds no such files. A task a shard.
+        store, refs, wanted = self.store, self.manifest.shards, self._columns(columns)
+
+        def read(rows: dict[str, Any]) -> Iterator[pa.Table]:
+            for batch in iter_batches(store, refs[int(rows["id"][0])], wanted):
+                yield pa.Table.from_batches([batch])
+
+        return ray.data.range(len(refs), override_num_blocks=len(refs) or 1).map_batches(read, batch_size=1)
 
     def ledger(self) -> pa.Table:
         """One row for every record that came in, sorted by id: fate, stage, reason, value, survivor."""
@@ -54,20 +70,13 @@ class Dataset:
         return pa.concat_tables([SCHEMA.empty_table(), *tables])
 
 
-def arrow_filesystem(store: Store) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The store as pyarrow sees it: a file system, and the path of the lake's root in it."""
-    if not store.uri.startswith("s3://"):
-        return pyarrow.fs.LocalFileSystem(), store.uri
-    from lake.s3 import connect, split_uri
-
-    bucket, prefix = split_uri(store.uri)
-    return connect().filesystem(), f"{bucket}/{prefix}".rstrip("/")
-
-
 def open(ref: str, lake: str | None = None) -> Dataset:
-    """`web@v3`, `web@some-tag`, or `web` for the latest. `lake` defaults to $GRIST_LAKE. Raises NoSuchVersion."""
+    """`web@v3`, `web@some-tag`, or `web` for the latest. `lake` defaults to $GRIST_LAKE.
+
+    Raises NoSuchVersion, for a version that was withdrawn as well: it was taken down for a reason.
+    """
     uri = lake or os.environ.get("GRIST_LAKE")
     if not uri:
         raise ValueError("lake.open: no lake; pass lake='/dir' or 's3://bucket/prefix', or set GRIST_LAKE")
     store = open_store(uri if "://" in uri else os.path.abspath(uri), probe=False)
-    return Dataset(store, Versions(store).resolve(ref))
+    return Dataset(store, resolve_usable(Versions(store), ref))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 URL_FORMAT = 1
 """Raise with any change to `normalise_url`: ids of the two formats never mix silently."""
@@ -18,14 +18,16 @@ URL_FORMAT = 1
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ftp": 21}
 _UNRESERVED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_STRAY = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PATH_SAFE = "/%:@!$&'()*+,;=-._~"
 _HEX = re.compile(r"[0-9a-f]{32}")
 
 
 def normalise_url(url: str) -> str:
     """The syntax-based normal form of RFC 3986 section 6.2.2, with the scheme-based default port and empty path
-    of 6.2.3: scheme and host lower case, percent-encodings upper case and undone where unreserved, dot segments
-    removed, fragment removed. The query is untouched. A string that is no URL comes back stripped.
+    of 6.2.3: scheme and host lower case (other scripts in IDNA, no dot at the end), percent-encodings upper case and
+    undone where unreserved, dot segments removed, fragment removed. The query is untouched. A string that is no URL
+    comes back stripped. Never raises; what is normal stays as it is.
     """
     url = url.strip()
     try:
@@ -35,38 +37,35 @@ def normalise_url(url: str) -> str:
         return url
     if not parts.scheme or not parts.netloc:
         return url
-    path = _dot_free(_percent(quote(parts.path, safe=_PATH_SAFE))) or "/"
-    return urlunsplit(
-        (
-            parts.scheme,
-            _authority(parts.netloc, parts.hostname or "", port, parts.scheme),
-            path,
-            parts.query,
-            "",
-        )
-    )
+    authority = _authority(parts.netloc, parts.hostname or "", port, parts.scheme)
+    path = _dot_free(_escapes(quote(parts.path, safe=_PATH_SAFE, errors="surrogatepass"))) or "/"
+    query = f"?{parts.query}" if "?" in url.partition("#")[0] else ""  # an empty query is not the same as none
+    return f"{parts.scheme}://{authority}{path}{query}".rstrip()
 
 
 def _authority(netloc: str, host: str, port: int | None, scheme: str) -> str:
-    user = netloc.rpartition("@")[0]
-    host = host.rstrip(".")
+    user, _, address = netloc.rpartition("@")
     if not host.isascii():
         try:
             host = host.encode("idna").decode("ascii")
         except UnicodeError:  # not a legal host name; kept as it stands, it still identifies
-            host = quote(host, safe="")
-    if ":" in host:
+            host = quote(host, safe="%", errors="surrogatepass")
+    host = _escapes(_escapes(host).lower())  # lower case but for the hex digits of escapes
+    host = host.rstrip(".") or host
+    if address.startswith("["):
         host = f"[{host}]"
     shown = "" if port is None or port == _DEFAULT_PORTS.get(scheme) else f":{port}"
-    return f"{user}@{host}{shown}" if user else f"{host}{shown}"
+    return f"{_escapes(user)}@{host}{shown}" if user else f"{host}{shown}"
 
 
-def _percent(text: str) -> str:
+def _escapes(text: str) -> str:
+    """Percent-encodings in normal form; a `%` that begins none is encoded, or it might begin one afterwards."""
+
     def one(match: re.Match[str]) -> str:
         char = unquote_to_bytes(match[0]).decode("latin-1")
         return char if char in _UNRESERVED else match[0].upper()
 
-    return _ESCAPE.sub(one, text)
+    return _ESCAPE.sub(one, _STRAY.sub("%25", text))
 
 
 def _dot_free(path: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lake.store import Store
 
@@ -31,6 +31,14 @@ class Frozen(BaseModel):
     """Base of everything the lake writes as JSON: immutable, and unknown fields are an error, not a surprise."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+def brief(error: Exception) -> str:
+    """What an error says, in one line; of pydantic's many lines the first mistake."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class ObjectRef(Frozen):

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, PlainSerializer
 
 from lake.balance import Tally
 from lake.identity import digest_of
-from lake.objects import Frozen, ObjectRef
+from lake.objects import Frozen, ObjectRef, brief
 from lake.store import NotFound, Store
 
 FORMAT = 1
@@ -91,10 +91,16 @@ def _key(key: str) -> str:
 
 
 def read_receipt(store: Store, key: str) -> Receipt | None:
+    """The receipt of a work key, whatever its format; None if there is none. Raises ValueError for a damaged one."""
     try:
         return Receipt.model_validate_json(store.get(_key(key)))
     except NotFound:
         return None
+    except ValueError as error:
+        raise ValueError(
+            f"{_key(key)} in {store.uri} is no receipt that this gristmill reads ({brief(error)}): if a newer one wrote"
+            " it, upgrade; else delete it, and its work is done again"
+        ) from error
 
 
 def finished(store: Store, key: str) -> Receipt | None:
@@ -102,6 +108,11 @@ def finished(store: Store, key: str) -> Receipt | None:
     receipt = read_receipt(store, key)
     if receipt is None:
         return None
+    if receipt.format != FORMAT:
+        raise ValueError(
+            f"{_key(key)} in {store.uri} has receipt format {receipt.format}; this gristmill reads format {FORMAT}:"
+            " upgrade it"
+        )
     for ref in receipt.outputs:
         info = store.info(ref.key)
         if info is None or info.size != ref.bytes:

@@ -75,7 +75,7 @@ def list_slots(store: Store) -> Slots:
             continue
         match = _PLACE.fullmatch(info.key)
         if match is None or not int(match[3]):
-            said = f"{info.key} is no {parts[2]} file of a dataset, and readers of the lake trip over it: move it away"
+            said = f"{info.key} is no {parts[2]} file of a dataset: move it away"
             faults.append(Fault("foreign", info.key, said))
         elif match[2] == "versions":
             versions.setdefault(match[1], []).append(int(match[3]))

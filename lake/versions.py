@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from lake.manifest import FORMAT, Draft, Manifest
-from lake.objects import ObjectRef
+from lake.objects import ObjectRef, brief
 from lake.store import NotFound, Store
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+_SLOT = re.compile(r"(\d{8,})\.json")
 _TAG = re.compile(r"(?!v\d+$|latest$)[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -47,8 +48,13 @@ class Versions:
 
     def numbers(self, name: str) -> list[int]:
         """Version numbers in order; a withdrawn version keeps its number."""
-        prefix = f"datasets/{name}/versions/"
-        return [int(info.key[len(prefix) :].split(".")[0]) for info in self.store.list(prefix)]
+        return [number for number, _ in self._slots(f"datasets/{name}/versions/")]
+
+    def _slots(self, prefix: str) -> Iterator[tuple[int, str]]:
+        """(number, key) of each file that is one of ours; `verify` reports what else lies there."""
+        for info in self.store.list(prefix):
+            if match := _SLOT.fullmatch(info.key, len(prefix)):
+                yield int(match[1]), info.key
 
     def latest(self, name: str) -> int | None:
         """The newest version that is not withdrawn."""
@@ -60,12 +66,18 @@ class Versions:
             data = self.store.get(_slot(name, version))
         except NotFound:
             raise NoSuchVersion(self._missing(name, f"v{version}")) from None
-        found = json.loads(data).get("format")
-        if found != FORMAT:
+        try:
+            found = json.loads(data)["format"]
+            if found == FORMAT:
+                return Manifest.model_validate_json(data)
+        except (ValueError, KeyError, TypeError) as error:  # pydantic's ValidationError is a ValueError
             raise ValueError(
-                f"{name}@v{version} has manifest format {found}; this gristmill reads format {FORMAT}: upgrade it"
-            )
-        return Manifest.model_validate_json(data)
+                f"{name}@v{version}: its manifest {_slot(name, version)} in {self.store.uri} cannot be read"
+                f" ({brief(error)}); restore it from a copy of the lake (`grist verify` looks at all)"
+            ) from error
+        raise ValueError(
+            f"{name}@v{version} has manifest format {found}; this gristmill reads format {FORMAT}: upgrade it"
+        )
 
     def manifests(self, name: str, *, newest_first: bool = False) -> Iterator[Manifest]:
         numbers = sorted(self.numbers(name), reverse=newest_first)
@@ -162,10 +174,10 @@ class Versions:
 
     def tags(self, name: str) -> dict[str, int]:
         prefix = f"datasets/{name}/tags/"
-        infos = list(self.store.list(prefix))
+        keys = [info.key for info in self.store.list(prefix) if info.key.endswith(".json")]
+        found = {key[len(prefix) : -len(".json")]: key for key in keys}
         return {
-            info.key[len(prefix) : -len(".json")]: int(json.loads(self.store.get(info.key))["version"])
-            for info in infos
+            tag: int(json.loads(self.store.get(key))["version"]) for tag, key in found.items() if _TAG.fullmatch(tag)
         }
 
     def tag(self, name: str, version: int, tag: str) -> None:
@@ -179,14 +191,11 @@ class Versions:
 
     def withdrawn(self, name: str) -> dict[int, str]:
         """Withdrawn versions and the reason given."""
-        prefix = f"datasets/{name}/withdrawn/"
-        return {
-            int(info.key[len(prefix) :].split(".")[0]): str(json.loads(self.store.get(info.key))["reason"])
-            for info in self.store.list(prefix)
-        }
+        slots = self._slots(f"datasets/{name}/withdrawn/")
+        return {number: str(json.loads(self.store.get(key))["reason"]) for number, key in slots}
 
     def withdraw(self, name: str, version: int, reason: str) -> None:
-        """Marks a version as taken down: no root for gc, never returned by its run key."""
+        """Marks a version as taken down: no root for gc, never returned by its run key. The first reason stays."""
         self.manifest(name, version)
         data = json.dumps({"format": 1, "reason": reason}).encode()
         self.store.create(f"datasets/{name}/withdrawn/{version:08d}.json", data)

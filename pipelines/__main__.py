@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lake.store import UnknownFormat, UnsafeStore, open_store
+from lake.store import Store, UnknownFormat, UnsafeStore, open_store
 from lake.versions import CommitConflict
 from pipelines.assembly import GateFailed, Result, last_line
 from pipelines.config import (
@@ -54,7 +54,7 @@ def resolve(request: Request) -> Root:
     if request.limit is not None:
         data = override(data, [f"recipe.limit={request.limit}"])
     kind = data.get("pipeline")
-    if kind not in PIPELINES:
+    if not isinstance(kind, str) or kind not in PIPELINES:
         raise BadConfig(f"{request.config}: pipeline: {kind!r}; allowed: {', '.join(PIPELINES)}")
     config = validate(PIPELINES[kind][0], data)
     uri = lake_uri(request.lake, config.run.lake, in_job=inside_job())
@@ -67,7 +67,7 @@ def run(request: Request) -> int:
     """Runs the pipeline, prints its result as the last line of stdout, and returns the exit code."""
     try:
         config: Any = resolve(request)
-        store = open_store(config.run.lake)
+        store = _open(config.run.lake)
         how = config.run
         runner = Runner(store, workers=how.workers, shared_filesystem=how.shared_filesystem, plan=request.plan)
         result = PIPELINES[config.pipeline][1](config, store, runner)
@@ -82,13 +82,22 @@ def run(request: Request) -> int:
         return _failed(error, CONFLICT)
     except Incomplete as error:
         return _failed(error, INCOMPLETE)
+    except KeyboardInterrupt:
+        return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
     if not result.new:
         log.info("%s was made by this very run before; nothing to do", result.manifest)
     print(last_line(result), flush=True)
     return DONE
 
 
-def _failed(error: Exception, code: int) -> int:
+def _open(uri: str) -> Store:
+    try:
+        return open_store(uri)
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"the lake {uri!r} cannot be opened: {error}") from error
+
+
+def _failed(error: Exception | str, code: int) -> int:
     print(f"error: {error}", file=sys.stderr, flush=True)
     return code
 

@@ -26,7 +26,7 @@ class BadConfig(ValueError):
 
 
 class Root(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Run(Root):
@@ -43,9 +43,11 @@ T = TypeVar("T", bound=Root)
 def load(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises BadConfig."""
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadConfig(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:  # a folder; no permission; a file that is no text
+        raise BadConfig(f"{path}: cannot be read as a YAML file: {error}") from None
     except yaml.YAMLError as error:
         raise BadConfig(f"{path}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
@@ -58,7 +60,7 @@ def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]
     result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(data)))
     for setting in settings:
         dotted, equals, text = setting.partition("=")
-        if not equals or not dotted:
+        if not equals or not all(dotted.split(".")):
             raise BadConfig(f"--set {setting!r}: expected a.b=value")
         try:
             value = yaml.safe_load(text)
@@ -88,7 +90,14 @@ def _explain(model: type[Any], error: dict[str, Any]) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _keys_at(model, error["loc"][:-1])
-        return f"{path}: unknown key; allowed here: {', '.join(allowed)}"
+        return f"{path}: unknown key; allowed here: {', '.join(allowed) or 'none'}"
+    if error["type"] == "value_error":  # our own check, which names the value
+        return f"{path}: {error['ctx']['error']}"
+    if error["type"] == "tuple_type":
+        return f"{path}: expected a list such as [a, b], found {error['input']!r}"
+    if error["type"] in ("dataclass_type", "model_type"):
+        allowed = _keys_at(model, error["loc"])
+        return f"{path}: expected a section with {', '.join(allowed) or 'no keys'}, found {error['input']!r}"
     return f"{path}: {error['msg']}, found {error['input']!r}"
 
 

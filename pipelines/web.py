@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from filters.gopher import GopherQuality
 from filters.language import LanguageFilter
@@ -21,7 +21,7 @@ from lake.manifest import Draft, InputFile, run_key
 from lake.objects import ObjectRef, put_refs
 from lake.receipt import Receipt, StageId
 from lake.store import Store
-from lake.versions import Versions
+from lake.versions import Versions, check_name
 from pipelines.assembly import Result, bundle_receipts, check_quarantine, funnel, made
 from pipelines.config import BadConfig, Root, Run
 from stages.exact import Exact, exact_works
@@ -49,6 +49,14 @@ class Recipe(Root):
     exact: Exact = Exact()
     shards: WriteShards = WriteShards()
     max_quarantine_rate: float = Field(default=0.05, ge=0, le=1)
+
+    @field_validator("dataset")
+    @classmethod
+    def _can_be_committed(cls, name: str) -> str:
+        check_name(name)
+        if name.endswith(".limit"):
+            raise ValueError(f"dataset name {name!r}: names in .limit are for runs with a limit; give another")
+        return name
 
     @property
     def target(self) -> str:
@@ -84,8 +92,12 @@ def run_web(config: WebConfig, store: Store, runner: Runner) -> Result:
         raise BadConfig("recipe.inputs is empty: give paths or patterns, e.g. --set recipe.inputs='[crawl/*.warc.gz]'")
     try:
         uris = find_inputs(recipe.inputs)
-    except (FileNotFoundError, IsADirectoryError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise BadConfig(f"recipe.inputs: {error}") from error
+    try:
+        recipe.language.check()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadConfig(f"recipe.language: {error}") from error
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
         inputs = scan_inputs(runner, recipe.scan, uris, recipe.limit)

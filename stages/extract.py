@@ -68,6 +68,10 @@ class Extract:
     http_statuses: tuple[int, ...] = (200,)
     seconds_per_record: float = 60.0
 
+    def __post_init__(self) -> None:
+        if not self.seconds_per_record > 0:
+            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0")
+
     def identity(self) -> tuple[StageId, ...]:
         return (stage_id(self),)
 

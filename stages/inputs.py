@@ -45,8 +45,15 @@ class ScannedInput:
 
 
 def find_inputs(patterns: Iterable[str]) -> list[str]:
-    """Every file that the patterns name, in order, once. Raises FileNotFoundError for one that names none."""
-    return list(dict.fromkeys(uri for pattern in patterns for uri in expand(pattern)))
+    """Every file that the patterns name, in order, once. Raises FileNotFoundError for one that names none.
+
+    Raises ValueError for a name that is not UTF-8: the manifest, which names its inputs, could not be written.
+    """
+    uris = list(dict.fromkeys(uri for pattern in patterns for uri in expand(pattern)))
+    for uri in uris:
+        if not uri.isascii() and any("\ud800" <= char <= "\udfff" for char in uri):
+            raise ValueError(f"input {uri!r}: its name is not UTF-8; rename it (the name is no part of any key)")
+    return uris
 
 
 def scan_inputs(runner: Runner, stage: Scan, uris: Sequence[str], limit: int | None = None) -> list[ScannedInput]:

@@ -174,6 +174,7 @@ def connect(workers: int) -> None:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # warns that its default is its default
+    log.info("starting Ray on this machine with %d CPUs", workers)
     ray.init(
         address="local",
         num_cpus=workers,

@@ -35,7 +35,7 @@ GOLDEN = Path(__file__).parent / "golden"
 FILE = GOLDEN / "stages.json"
 WRITE = "python tests/test_golden.py --write"
 STAGES = ["scan", "extract", "screen", "exact", "shards", "ledger"]
-# Several chunks a file and several shards, though the files are tiny; 2 of 20 records are damaged.
+# Several chunks a file and several shards, though the files are tiny; 2 of 26 records are damaged.
 RECIPE = {"scan": {"chunk_bytes": 3000}, "shards": {"target_bytes": 1200}, "max_quarantine_rate": 0.5}
 
 
@@ -199,7 +199,8 @@ def write() -> str:
         if problem is None:
             return "nothing changed"
         if "Raise the VERSION" in problem or "restore it" in problem:
-            sys.exit(f"not written: {problem}. (If golden/input or this test itself changed, delete {FILE.name} first.)")
+            hint = f"If golden/input or this test itself changed, delete {FILE.name} first"
+            sys.exit(f"not written: {problem}. {hint}")
     FILE.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return f"wrote {FILE.relative_to(GOLDEN.parents[1])}: look at its diff, and commit it with the change"
 

@@ -1,0 +1,136 @@
+"""The benchmarks still run, on next to nothing, and refuse to print figures for work that is not the same."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # benchmarks is no installed package
+
+from benchmarks import bench_containers, bench_gopher, bench_ledger, bench_pipeline, harness  # noqa: E402
+from benchmarks.__main__ import NAMES, main  # noqa: E402
+from benchmarks.harness import Arm, Differ, Figure  # noqa: E402
+from benchmarks.material import crawls  # noqa: E402
+from lake.identity import url_hash  # noqa: E402
+from lake.store import open_store  # noqa: E402
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_and_writes_figures_that_name_no_machine(name: str, tmp_path: Path) -> None:
+    assert main([name, "--tiny", "--results", str(tmp_path)]) == 0
+    written = (tmp_path / f"{name}.json").read_text()
+    found = json.loads(written)
+    assert found["rows"] and all(row["figure"]["median"] > 0 for row in found["rows"])
+    assert any(row["same"] for row in found["rows"])
+    assert {"cpu", "cores", "python", "packages", "date"} == set(found["machine"])
+    assert "/tmp" not in written and str(ROOT) not in written
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["speed"])
+    assert "gopher, containers, ledger, pipeline" in capsys.readouterr().err
+
+
+def test_a_difference_ends_the_command_without_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    honest = bench_containers.by_fastwarc
+    monkeypatch.setattr(
+        bench_containers, "by_fastwarc", lambda path: [one._replace(body=one.body + b" ") for one in honest(path)]
+    )
+    assert main(["containers", "--tiny", "--results", str(tmp_path)]) == 1
+    assert "bodies" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_record_that_a_reader_misses_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = bench_containers.by_reader
+    monkeypatch.setattr(bench_containers, "by_reader", lambda path, spans: honest(path, spans)[1:])
+    with pytest.raises(Differ, match="spans"):
+        bench_containers.run(tiny=True)
+
+
+def test_one_other_verdict_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = bench_gopher.by_gristmill
+    monkeypatch.setattr(
+        bench_gopher, "by_gristmill", lambda texts: [*honest(texts)[:-1], "gopher_quality.planted"] if texts else []
+    )
+    with pytest.raises(Differ, match="verdicts"):
+        bench_gopher.run(tiny=True)
+
+
+def test_a_lookup_that_tells_less_than_a_scan_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = bench_ledger.by_why
+    monkeypatch.setattr(bench_ledger, "by_why", lambda versions, url: [(*honest(versions, url)[0][:-1], "planted")])
+    with pytest.raises(Differ, match="against a scan"):
+        bench_ledger.run(tiny=True)
+
+
+def test_bytes_are_counted_at_the_store(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.put("a", b"x" * 1000)
+    counting = bench_ledger.Counting(store)
+    with counting.open("a") as file:
+        assert isinstance(file, pa.NativeFile) and file.read_at(100, 300) == b"x" * 100
+    assert len(counting.get("a")) == 1000
+    assert counting.bytes == 1100
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("pipelines")
+    with crawls(tiny=True) as found:
+        theirs = bench_pipeline.run_datatrove(found.paths[0], folder, sandbox=False)
+        yield {"ours": bench_pipeline.run_gristmill(found.paths[0], folder), "theirs": theirs}
+
+
+class Kept:
+    def __init__(self, kept: list[tuple[str, str]]) -> None:
+        self.kept = kept
+
+
+def test_a_page_or_a_text_that_only_one_pipeline_keeps_is_a_difference(outcomes: dict[str, Any]) -> None:
+    ours, kept = outcomes["ours"], outcomes["theirs"].kept
+    assert bench_pipeline.differences(ours, Kept(kept)) == {}
+    at = next(n for n, (url, _) in enumerate(kept) if ours.passed[url_hash(url)] == 1 and url_hash(url) in ours.texts)
+    url, text = kept[at]
+    with pytest.raises(Differ, match="another reason"):
+        bench_pipeline.differences(ours, Kept(kept[:at] + kept[at + 1 :]))
+    with pytest.raises(Differ, match="another text"):
+        bench_pipeline.differences(ours, Kept([*kept[:at], (url, text + "!"), *kept[at + 1 :]]))
+    with pytest.raises(Differ, match="no record of ours"):
+        bench_pipeline.differences(ours, Kept([*kept, ("https://planted.example/", "text")]))
+
+
+def test_a_page_that_only_the_language_filters_see_differently_is_reported(
+    outcomes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, kept = outcomes["ours"], outcomes["theirs"].kept
+    foreign = next(one for one, reason in ours.reasons.items() if reason.startswith("language."))
+    monkeypatch.setattr(
+        bench_pipeline, "url_hash", lambda url: foreign if url == "https://planted.example/" else url_hash(url)
+    )
+    found = bench_pipeline.differences(ours, Kept([*kept, ("https://planted.example/", "Ein Text.")]))
+    assert list(found) == [foreign] and "language." in found[foreign]
+
+
+def test_a_contest_checks_every_round_and_counts_all_but_the_first() -> None:
+    seen: list[int] = []
+    arms = {"a": Arm(lambda: seen.append(0)), "b": Arm(lambda: None, lambda: seen.append(1))}
+    times = harness.contest(arms, 2, lambda outcomes: seen.append(2))
+    assert seen == [0, 1, 2] * 3
+    assert [len(times.cpu[name]) for name in arms] == [2, 2]
+
+
+def test_a_ratio_is_taken_within_a_round() -> None:
+    times = harness.Times({"a": [1.0, 8.0, 3.0], "b": [1.0, 2.0, 1.0], "c": [0.0, 2.0, 0.5]}, {}, {})
+    assert times.ratio("a", "b") == Figure(3.0, 1.0, 4.0)
+    assert times.ratio("a", ("b", "c")) == Figure(2.0, 1.0, 2.0)

@@ -1,0 +1,161 @@
+"""Receipts: what is proof of work and what is not, and what the keys depend on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from toy import put_text
+
+from lake.balance import Tally
+from lake.receipt import (
+    NotDeterministic,
+    Receipt,
+    StageId,
+    canonical,
+    finished,
+    read_receipt,
+    work_key,
+    write_receipt,
+)
+from lake.store import Store, open_store
+
+STAGE = StageId(name="toy", version=1, config={"a": 1, "b": [2, None]})
+KEY = work_key([STAGE], ["in"])
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return open_store(str(tmp_path / "lake"))
+
+
+def receipt(**fields: object) -> Receipt:
+    return Receipt(**({"work_key": KEY, "stages": (STAGE,), "inputs": ("in",)} | fields))
+
+
+# Keys
+
+
+def test_the_key_depends_on_name_version_config_inputs_and_their_order():
+    others = [
+        work_key([STAGE.model_copy(update={"name": "other"})], ["in"]),
+        work_key([STAGE.model_copy(update={"version": 2})], ["in"]),
+        work_key([STAGE.model_copy(update={"config": {"a": 1}})], ["in"]),
+        work_key([STAGE, STAGE], ["in"]),
+        work_key([STAGE], ["in", ""]),
+        work_key([STAGE], ["i", "n"]),
+        work_key([STAGE], []),
+    ]
+    assert len({KEY, *others}) == len(others) + 1
+    assert work_key([STAGE], ["a", "b"]) != work_key([STAGE], ["b", "a"])
+
+
+def test_the_key_does_not_depend_on_the_order_of_config_keys():
+    other = StageId(name="toy", version=1, config={"b": [2, None], "a": 1})
+    assert work_key([other], ["in"]) == KEY
+
+
+def test_canonical_json_has_one_spelling_and_refuses_what_has_none():
+    assert canonical({"b": "ä", "a": [1, None]}) == '{"a":[1,null],"b":"ä"}'.encode()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical({"a": float("nan")})
+
+
+# Writing
+
+
+def test_the_first_receipt_counts_and_info_is_no_part_of_it(store):
+    first = write_receipt(store, receipt(info={"host": "one"}))
+    again = write_receipt(store, receipt(info={"host": "two"}))
+    assert again == first and again.info == {"host": "one"}
+    assert read_receipt(store, KEY) == first
+    assert receipt(info={"host": "one"}).identity() == receipt().identity() != receipt(facts={"n": 1}).identity()
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"facts": {"n": 2}}, "facts"),
+        ({"kept": Tally(1, 1), "came_in": Tally(1, 1)}, "came_in, kept"),
+        ({"reasons": {"toy.bad": 1}}, "reasons"),
+    ],
+)
+def test_two_results_of_one_work_are_a_defect_that_is_named(store, fields, named):
+    write_receipt(store, receipt())
+    with pytest.raises(NotDeterministic, match=rf"toy: two attempts .* \({named}\).* raise its VERSION"):
+        write_receipt(store, receipt(**fields))
+    assert read_receipt(store, KEY) == receipt()
+
+
+@pytest.mark.parametrize("machine_fates", [(1, 0), (0, 1)])
+def test_where_the_machine_decided_a_fate_the_first_result_counts(store, machine_fates):
+    first, second = (receipt(facts={"n": n}, machine_fates=m) for n, m in enumerate(machine_fates))
+    write_receipt(store, first)
+    assert write_receipt(store, second) == first
+
+
+def test_a_receipt_that_vanishes_between_two_calls_is_written_again(store, monkeypatch):
+    calls: list[str] = []
+    create = store.create
+
+    def refused_once(key: str, data: bytes) -> bool:
+        calls.append(key)
+        return len(calls) > 1 and create(key, data)
+
+    monkeypatch.setattr(store, "create", refused_once)
+    assert write_receipt(store, receipt()) == receipt() and len(calls) == 2
+
+
+# Proof
+
+
+def test_a_receipt_is_proof_only_with_every_output_at_its_size(store):
+    outputs = tuple(put_text(store, text) for text in ("one", "two"))
+    written = write_receipt(store, receipt(outputs=outputs))
+    assert finished(store, KEY) == written
+    store.put(outputs[1].key, b"cut")
+    assert finished(store, KEY) == written  # as long as before: its bytes are for verify
+    store.put(outputs[1].key, b"cu")
+    assert finished(store, KEY) is None
+    store.delete(outputs[1].key)
+    assert finished(store, KEY) is None and read_receipt(store, KEY) == written
+
+
+def test_no_receipt_is_no_proof(store):
+    assert finished(store, KEY) is None and read_receipt(store, KEY) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "Invalid JSON"),
+        (b'{"format": 1}', "work_key: Field required"),
+        (receipt().model_dump_json().replace('"format":1', '"format":1,"future":2').encode(), "future: Extra inputs"),
+    ],
+)
+def test_a_receipt_that_cannot_be_read_is_named_with_what_to_do(store, data, said):
+    store.put(f"receipts/{KEY[:2]}/{KEY}.json", data)
+    with pytest.raises(ValueError, match=rf"receipts/{KEY[:2]}/{KEY}\.json in .* \({said}.*upgrade; else delete it"):
+        finished(store, KEY)
+
+
+def test_a_receipt_of_another_format_is_not_taken_for_ours(store):
+    store.put(f"receipts/{KEY[:2]}/{KEY}.json", receipt(format=2).model_dump_json().encode())
+    with pytest.raises(ValueError, match="has receipt format 2; this gristmill reads format 1: upgrade it"):
+        finished(store, KEY)
+
+
+def test_an_output_is_found_by_its_kind(store):
+    one, two = put_text(store, "one"), put_text(store, "two", kind="other")
+    assert receipt(outputs=(one, two)).output("other") == two
+    with pytest.raises(KeyError, match="2 outputs of kind 'text', expected one"):
+        receipt(outputs=(one, one)).output("text")
+    with pytest.raises(KeyError, match="0 outputs of kind 'ledger'"):
+        receipt(outputs=(one,)).output("ledger")
+
+
+def test_a_receipt_survives_json_and_its_tallies_are_readable():
+    before = receipt(kept=Tally(3, 255))
+    data = json.loads(before.model_dump_json())
+    assert data["kept"] == [3, f"{255:032x}"] and data["format"] == 1
+    assert Receipt.model_validate(data) == before

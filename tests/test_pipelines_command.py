@@ -1,0 +1,190 @@
+"""`python -m pipelines run`: exit codes, one JSON object as the last line of stdout, and what is said when it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from lake.store import open_store
+from lake.versions import CommitConflict, Versions
+from pipelines.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+CONF = str(ROOT / "conf" / "web.yaml")
+INPUT = ROOT / "tests" / "golden" / "input"
+KEYS = ["dataset", "version", "digest", "in", "kept", "dropped", "quarantined", "new"]
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> dict[str, object]:
+        """The last line of stdout."""
+        return json.loads(self.out.splitlines()[-1])
+
+
+@pytest.fixture
+def grist(tmp_path, capfd, monkeypatch):
+    """The command over the golden input, in this process, without Ray."""
+    monkeypatch.delenv("GRIST_LAKE", raising=False)
+
+    def run(*more: str, inputs: object = f"{INPUT}/*", rate: float = 0.5, lake: str | None = None) -> Answer:
+        fixed = [f"recipe.inputs=[{inputs}]", "run.workers=0", f"recipe.max_quarantine_rate={rate}"]
+        options = [word for setting in fixed for word in ("--set", setting)]
+        code = main(["run", CONF, "--lake", lake or str(tmp_path / "lake"), *options, *more])
+        return Answer(code, *capfd.readouterr())
+
+    return run
+
+
+def versions(tmp_path: Path) -> Versions:
+    return Versions(open_store(str(tmp_path / "lake"), probe=False))
+
+
+def test_done_and_already_done_are_0_and_the_last_line_is_the_result(grist, tmp_path, caplog):
+    first, again = grist(), grist()
+    assert (first.code, again.code) == (0, 0)
+    assert list(first.result) == KEYS and first.result | {"new": False} == again.result
+    committed = versions(tmp_path).manifest("web", 1)
+    assert first.result == {
+        "dataset": "web", "version": 1, "digest": committed.digest,
+        "in": 26, "kept": 8, "dropped": 16, "quarantined": 2, "new": True,
+    }  # fmt: skip
+    assert len(first.out.splitlines()) == 1  # everything else is on stderr
+    assert "web@v1 was made by this very run before" in caplog.text
+    assert versions(tmp_path).numbers("web") == [1]
+
+
+def test_a_limit_commits_to_a_dataset_of_its_own(grist, tmp_path):
+    answer = grist("--limit", "3")
+    assert answer.code == 0 and (answer.result["dataset"], answer.result["in"]) == ("web.limit", 3)
+    assert versions(tmp_path).names() == ["web.limit"]
+
+
+def test_a_plan_is_json_and_commits_nothing(grist, tmp_path):
+    answer = grist("--plan")
+    assert answer.code == 0 and answer.result == {"plan": [{"stage": "scan", "done": 0, "todo": 4}]}
+    assert "pages.warc" in answer.err and "planned when it is done" in answer.err
+    store = versions(tmp_path).store
+    assert [info.key for info in store.list("") if not info.key.startswith("runs/")] == ["lake.json"]
+
+    grist()
+    answer = grist("--plan", "--set", "recipe.gopher_quality.min_words=10")
+    assert answer.result == {
+        "plan": [
+            {"stage": "scan", "done": 4, "todo": 0},
+            {"stage": "extract", "done": 4, "todo": 0},
+            {"stage": "screen", "done": 0, "todo": 4},
+        ]
+    }
+    assert versions(tmp_path).numbers("web") == [1]
+
+
+def test_a_plan_of_what_is_done_says_so(grist):
+    done = grist()
+    plan = grist("--plan")
+    assert plan.code == 0 and plan.result == done.result | {"new": False}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--set", "recipe.gopher_quality.min_word=3"],
+            r"error: recipe\.gopher_quality\.min_word: unknown key; allowed",
+        ),
+        (["--set", "recipe.limit"], "error: --set 'recipe.limit': expected a.b=value"),
+        (["--set", "recipe.dataset=Web"], "error: recipe.dataset: dataset name 'Web'"),
+        (["--set", "recipe.language.keep=[en, xx]"], r"error: recipe\.language: language\.keep has \['xx'\]"),
+        (["--set", "recipe.language.model_path=/none"], "error: recipe.language: language model '/none', named by the"),
+        (["--set", "recipe.inputs=[]"], "error: recipe.inputs is empty: give paths or patterns"),
+        (["--set", "recipe.inputs=[/no/such/*.gz]"], "error: recipe.inputs: input '/no/such/.*' matches no file"),
+        (["--set", "recipe.inputs=['ftp://x/y']"], "error: recipe.inputs: input 'ftp://x/y': allowed are"),
+        (["--limit", "0"], "error: recipe.limit: "),
+        (["--lake", "ftp://x"], "error: the lake 'ftp://x' cannot be opened: .*allowed are an absolute folder"),
+        (["--lake", "/dev/null/lake"], "error: the lake '/dev/null/lake' cannot be opened: .*Not a directory"),
+    ],
+)
+def test_a_bad_config_is_2_says_why_and_leaves_nothing(grist, tmp_path, more, message):
+    answer = grist(*more)
+    assert answer.code == 2 and answer.out == ""
+    line = answer.err.splitlines()[-1]
+    assert re.match(message, line), line
+    assert not (tmp_path / "lake" / "datasets").exists()
+
+
+def test_an_input_whose_name_is_not_utf_8_is_a_bad_config(grist, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.jsonl")).write_bytes(b'{"text": "a"}\n')
+    answer = grist(inputs=f"{folder}/*")
+    assert answer.code == 2 and "name is not UTF-8; rename it" in answer.err
+
+
+def test_a_missing_config_file_and_a_lake_of_another_format_are_2(capfd, tmp_path):
+    assert main(["run", str(tmp_path / "none.yaml"), "--lake", str(tmp_path)]) == 2
+    assert "none.yaml: there is no such file" in capfd.readouterr().err
+    (tmp_path / "lake.json").write_text('{"format": 99, "lake": "gristmill"}')
+    assert main(["run", CONF, "--lake", str(tmp_path), "--set", "run.workers=0"]) == 2
+    assert "has format 99; this version of gristmill reads format 1" in capfd.readouterr().err
+
+
+def test_arguments_that_are_none_are_2(capfd):
+    for argv in ([], ["run"], ["walk", CONF], ["run", CONF, "--limit", "many"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(argv)
+        assert exit_.value.code == 2
+    assert "usage: python -m pipelines" in capfd.readouterr().err
+
+
+def test_a_gate_is_3_and_commits_nothing(grist, tmp_path):
+    answer = grist(rate=0.05)
+    assert answer.code == 3 and answer.out == ""
+    assert "2 of 26 records are quarantined (7.7%), more than recipe.max_quarantine_rate=5.0%" in answer.err
+    assert versions(tmp_path).names() == []
+    assert grist(rate=0.1).code == 0
+
+
+def test_a_conflict_is_4(grist, monkeypatch):
+    def lost(*args: object, **more: object) -> None:
+        raise CommitConflict("web: expected v1 to be the latest, but v2 is there already")
+
+    monkeypatch.setattr(Versions, "commit", lost)
+    answer = grist()
+    assert answer.code == 4 and answer.out == "" and "v2 is there already" in answer.err
+
+
+def test_incomplete_is_5_and_the_same_command_goes_on(grist, tmp_path):
+    crawl = tmp_path / "crawl"
+    crawl.mkdir()
+    (crawl / "good.warc").write_bytes((INPUT / "pages.warc").read_bytes())
+    (crawl / "odd.warc").write_text("just some notes\n")
+    (crawl / "odd.txt").write_text("just some notes\n")
+    answer = grist(inputs=f"{crawl}/*")
+    assert answer.code == 5 and answer.out == ""
+    assert "scan: 1 of 3 pieces of work failed" in answer.err and "odd.txt" in answer.err
+    assert "run the same command again" in answer.err and versions(tmp_path).names() == []
+    (crawl / "odd.txt").unlink()
+    (crawl / "odd.warc").unlink()
+    assert grist(inputs=f"{crawl}/*").result["in"] == 7
+
+
+def test_as_a_program_stdout_is_the_result_alone(tmp_path):
+    command = [sys.executable, "-m", "pipelines", "run", CONF, "--lake", str(tmp_path / "lake")]
+    settings = [f"recipe.inputs=[{INPUT}/lines.jsonl]", "run.workers=0", "recipe.max_quarantine_rate=1"]
+    done = subprocess.run(
+        [*command, *(word for one in settings for word in ("--set", one))],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(done.stdout)) == KEYS and "scan: 1 of 1" in done.stderr
