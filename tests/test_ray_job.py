@@ -27,11 +27,15 @@ BIN = Path(sys.executable).parent
 def head(tmp_path_factory) -> Iterator[tuple[str, dict[str, str]]]:
     """(address of the job server, environment). Stopped by process group: never `ray stop`, it would stop others'."""
     home = tmp_path_factory.mktemp("home")  # the token of this cluster, not the user's
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": str(home)}
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": ""}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": str(home)}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
-    port, dashboard = free_port(), free_port()
-    command = [BIN / "ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
+    dashboard = free_port()
+    command = [BIN / "ray", "start", "--head", "--block", f"--dashboard-port={dashboard}"]
+    # Every fixed port of Ray is another one here: this process may have a cluster of its own on the usual ones
+    for name in ("port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "ray-client-server-port"):
+        command.append(f"--{name}={free_port()}")
     log = (home / "head.log").open("wb")
     process = subprocess.Popen(
         [*command, "--num-cpus=2", "--disable-usage-stats"],
@@ -75,7 +79,7 @@ def wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: P
 def submit(head: tuple[str, dict[str, str]], *arguments: str) -> subprocess.CompletedProcess[str]:
     address, environment = head
     command = [BIN / "ray", "job", "submit", "--address", address, "--working-dir", "."]
-    for _ in range(20):
+    for _ in range(8):
         job = subprocess.run(
             [*command, "--", "python", "-m", "pipelines", "run", "conf/web.yaml", *arguments],
             cwd=ROOT,
