@@ -46,14 +46,8 @@ class Dataset:
         return list(columns)
 
     def to_ray(self, columns: Sequence[str] | None = None) -> Any:
-        """A `ray.data.Dataset` over the shards. Raises KeyError for a column that is not there.
-
-        Ray Data needs pandas, which gristmill does not: ImportError says so.
-        """
-        try:
-            import ray.data
-        except ImportError as error:
-            raise ImportError(f"to_ray needs Ray Data ({error}): pip install 'ray[data]'") from error
+        """A `ray.data.Dataset` over the shards. Raises KeyError for a column that is not there."""
+        import ray.data
 
         # Not ray.data.read_parquet: objects have no extension, and Ray 2.60 finds no such files. A task a shard.
         store, refs, wanted = self.store, self.manifest.shards, self._columns(columns)

@@ -29,6 +29,10 @@ class CommitConflict(Exception):
     """The slot after the expected parent is taken by another run: what depends on the parent must be redone."""
 
 
+class MissingObjects(FileNotFoundError):
+    """Objects of a draft are not in the store (gc, or somebody's hand): the work that makes them is to be redone."""
+
+
 class NoSuchVersion(LookupError):
     """A dataset, version or tag that does not exist, or one that was withdrawn."""
 
@@ -120,7 +124,7 @@ class Versions:
         versions withdrawn since) will do.
 
         Returns an equal run's version if that one was first. Raises BalanceError, CommitConflict, or
-        FileNotFoundError if an object is missing.
+        MissingObjects.
         """
         check_name(draft.dataset)
         draft.check()
@@ -170,7 +174,7 @@ class Versions:
         with ThreadPoolExecutor(8) as pool:
             bad = [text for text in pool.map(missing, refs.values()) if text]
         if bad:
-            raise FileNotFoundError(f"{draft.dataset}: not committed, {len(bad)} objects are not there: {bad[0]}")
+            raise MissingObjects(f"{draft.dataset}: not committed, {len(bad)} objects are not there: {bad[0]}")
 
     def tags(self, name: str) -> dict[str, int]:
         prefix = f"datasets/{name}/tags/"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lake.store import Store, UnknownFormat, UnsafeStore, open_store
-from lake.versions import CommitConflict
+from lake.versions import CommitConflict, MissingObjects
 from pipelines.assembly import GateFailed, Result, last_line
 from pipelines.config import (
     BadConfig,
@@ -82,6 +82,8 @@ def run(request: Request) -> int:
         return _failed(error, CONFLICT)
     except Incomplete as error:
         return _failed(error, INCOMPLETE)
+    except MissingObjects as error:
+        return _failed(f"{error}: run the same command again to make them", INCOMPLETE)
     except KeyboardInterrupt:
         return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
     if not result.new:

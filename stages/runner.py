@@ -26,7 +26,8 @@ from stages.work import Work, execute
 log = logging.getLogger("gristmill")
 
 RETRIES = 3
-_DEFECTS = (BalanceError, NotDeterministic, TypeError, AttributeError, NameError)
+_DEFECTS = (BalanceError, NotDeterministic, TypeError, AttributeError, NameError, ImportError, SyntaxError)
+"""Faults of ours: no rerun will help, so they end the run with their traceback."""
 
 
 class Incomplete(Exception):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pyarrow as pa
 import pytest
 from lake_builder import Page, commit, pages
@@ -90,12 +88,6 @@ def test_the_lake_is_the_argument_or_the_environment(store, monkeypatch):
     assert lake.open("web", lake="../lake").store.uri == store.uri  # here a relative one means this directory
 
 
-def test_without_pandas_ray_data_says_what_to_install(store, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray.data", None)
-    with pytest.raises(ImportError, match=r"to_ray needs Ray Data .*: pip install 'ray\[data\]'"):
-        lake.open("web", lake=store.uri).to_ray()
-
-
 def test_looking_writes_nothing(store, tmp_path):
     before = sorted(path for path in tmp_path.rglob("*"))
     web = lake.open("web", lake=store.uri)
@@ -107,7 +99,6 @@ def test_looking_writes_nothing(store, tmp_path):
 
 
 def test_ray_data_has_the_same_records(store):
-    pytest.importorskip("pandas", reason="Ray Data needs pandas, gristmill does not")
     connect(2)
     web = lake.open("web@v1", lake=store.uri)
     batches = web.to_ray(["url", "id"]).iter_batches(batch_format="pyarrow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import fields
 from pathlib import Path
@@ -243,3 +244,9 @@ def test_a_relative_input_is_refused_inside_a_job_only(monkeypatch):
     with pytest.raises(BadConfig, match="the lake 'here' is relative"):
         resolved(lake="here")
     check_inputs_absolute(["file:///a/b"])
+
+
+def test_the_shipped_config_has_every_key_with_its_default():
+    shipped = load(CONF)
+    assert validate(WebConfig, shipped) == WebConfig()
+    assert shipped == json.loads(WebConfig().model_dump_json())

@@ -224,10 +224,10 @@ def test_one_open_a_slice() -> None:
 
 
 def test_jsonl() -> None:
-    item = one(line(text="grüße", url="http://a", id=7, date="2024", language="de", source="s"), "jsonl")
+    item = one(line(text="grüße", url="http://a", id=7, date="2024", source="s"), "jsonl")
     assert item[3:] == (
         *("text", "jsonl", None, "http://a", "2024", None, None, None, b"", "grüße", None),
-        *("7", "de", "s"),
+        *("7", "s"),
     )
     assert one(line(text="", id="x"), "jsonl").source_key == "x"
     assert one(b"\xef\xbb\xbf" + line(text="a"), "jsonl").source_key is None

@@ -29,7 +29,7 @@ class ReadConfig:
     """`max_record_bytes` bounds a record as it stands in the container, and its body after content decoding.
 
     `verify_digests` checks WARC-Block-Digest (off: it costs a SHA-1 a record, and gzip has a checksum already).
-    The others name the fields of JSON lines; url, id, date, language and source may be absent from a line.
+    The others name the fields of JSON lines; url, id, date and source may be absent from a line.
     """
 
     max_record_bytes: int = 20_000_000
@@ -38,13 +38,12 @@ class ReadConfig:
     url: str = "url"
     id: str = "id"
     date: str = "date"
-    language: str = "language"
     source: str = "source"
 
     def __post_init__(self) -> None:
         if self.max_record_bytes < 1:
             raise ValueError(f"max_record_bytes={self.max_record_bytes}: at least 1 byte is needed")
-        names = (self.text, self.url, self.id, self.date, self.language, self.source)
+        names = (self.text, self.url, self.id, self.date, self.source)
         if not all(names) or len(set(names)) < len(names):
             raise ValueError(f"JSON field names {names}: they must be non-empty and differ from one another")
 
@@ -55,7 +54,7 @@ class Record(NamedTuple):
     kind: "page" (payload = body of an HTTP response, or of a resource), "text" (`text` is it), "other" (neither).
     record_type: the WARC type, or "jsonl". date: ISO 8601 as it stands there. content_type: media type in lower case
     as declared, charset its parameter. identity: what makes it itself wherever it stands (None: it has nothing of
-    its own): b"warc\\0" + WARC-Record-ID + b"\\0" + SHA-256 of its block. id, language, source: of JSON lines.
+    its own): b"warc\\0" + WARC-Record-ID + b"\\0" + SHA-256 of its block. id, source: of JSON lines.
     """
 
     ordinal: int
@@ -73,7 +72,6 @@ class Record(NamedTuple):
     text: str | None = None
     identity: bytes | None = None
     id: str | None = None
-    language: str | None = None
     source: str | None = None
 
     @property

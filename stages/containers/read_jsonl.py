@@ -1,4 +1,4 @@
-"""One line of JSON to a Record: an object with a string text; url, id, date, language and source if it has them.
+"""One line of JSON to a Record: an object with a string text; url, id, date and source if it has them.
 
 What a line lacks is absent, what it has in the wrong type is an error: a url that is a number tells of a file that
 is not what its user believes. Text must be Unicode that UTF-8 can hold (lone surrogates cannot be stored or hashed).
@@ -43,7 +43,6 @@ def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
         text=text,
         id=_string(row, config.id),
         date=_string(row, config.date),
-        language=_string(row, config.language),
         source=_string(row, config.source),
     )
 
