@@ -12,11 +12,13 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 setup: $(STAMP)
 
+# editable_mode=compat: a path, not an import hook, so that a user's own folder `lake` never hides the package.
 # --no-deps: the lock is complete, and leaves out fasttext-predict on purpose (it overwrites the module fasttext).
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--config-settings editable_mode=compat -e .
 	touch $(STAMP)
 
 demo: $(STAMP)

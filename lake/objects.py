@@ -41,6 +41,10 @@ def brief(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+class DamagedObject(OSError):
+    """An object whose bytes are not those it is named after."""
+
+
 class ObjectRef(Frozen):
     """A pointer to one object. `first` and `last` are the range of a sorted table's leading column."""
 
@@ -88,9 +92,18 @@ def put_table(store: Store, kind: str, table: pa.Table, *, sorted_by: str | None
 
 
 def table_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """The one place that chooses Parquet settings: they decide the bytes, and so every content digest."""
+    """The one place that chooses Parquet settings: they decide the bytes, and so every content digest.
+
+    Pages carry a CRC, which every read checks: an object that no version holds is seen by no `verify`.
+    """
     return pq.ParquetWriter(
-        path, schema, compression="zstd", compression_level=3, version="2.6", data_page_version="2.0"
+        path,
+        schema,
+        compression="zstd",
+        compression_level=3,
+        version="2.6",
+        data_page_version="2.0",
+        write_page_checksum=True,
     )
 
 
@@ -107,14 +120,42 @@ def read_refs(store: Store, ref: ObjectRef) -> list[ObjectRef]:
 
 
 def read_table(store: Store, ref: ObjectRef, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
-    """Reads a Parquet object; `filters` is pyarrow's pushdown expression."""
-    with store.open(ref.key) as source:
-        return pq.read_table(source, columns=columns, filters=filters)
+    """Reads a Parquet object; `filters` is pyarrow's pushdown expression. Raises DamagedObject."""
+    with _whole(store, ref), store.open(ref.key) as source:
+        return pq.read_table(source, columns=columns, filters=filters, page_checksum_verification=True)
 
 
 def iter_batches(store: Store, ref: ObjectRef, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Batches of at most ROW_GROUP_ROWS rows. Raises DamagedObject."""
     with store.open(ref.key) as source:
-        yield from pq.ParquetFile(source).iter_batches(ROW_GROUP_ROWS, columns=columns)
+        with _whole(store, ref):
+            batches = pq.ParquetFile(source, page_checksum_verification=True).iter_batches(
+                ROW_GROUP_ROWS, columns=columns
+            )
+        while True:
+            with _whole(store, ref):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+@contextmanager
+def _whole(store: Store, ref: ObjectRef) -> Iterator[None]:
+    """Around a read: an error that comes from changed bytes names the object and the way out."""
+    try:
+        yield
+    except (OSError, pa.ArrowInvalid) as error:  # also a network's error, or a column that is not there
+        digest = hashlib.sha256()
+        with store.open(ref.key) as source:
+            while block := source.read(_BLOCK):
+                digest.update(block)
+        if digest.hexdigest() == ref.sha256:
+            raise
+        raise DamagedObject(
+            f"{ref.key} in {store.uri} is damaged, its bytes changed since they were written ({brief(error)})."
+            " Delete it, and the same command makes it again; `grist verify --deep` names the versions that it harms"
+        ) from error
 
 
 @contextmanager

@@ -121,18 +121,27 @@ def finished(store: Store, key: str) -> Receipt | None:
 
 
 def write_receipt(store: Store, receipt: Receipt) -> Receipt:
-    """Puts the receipt if absent and returns the one that counts: ours, or an earlier attempt's of equal identity."""
-    if store.create(_key(receipt.work_key), receipt.model_dump_json(indent=1).encode()):
+    """Puts the receipt if absent and returns the one that counts: ours, or an earlier attempt's of equal identity.
+
+    Where a machine decided a fate, an earlier one of another identity counts as long as its outputs are there.
+    """
+    data = receipt.model_dump_json(indent=1).encode()
+    if store.create(_key(receipt.work_key), data):
         return receipt
     earlier = read_receipt(store, receipt.work_key)
     if earlier is None:  # gc removed it between the two calls
         return write_receipt(store, receipt)
-    if earlier.identity() != receipt.identity() and not (earlier.machine_fates or receipt.machine_fates):
+    if earlier.identity() == receipt.identity():
+        return earlier
+    if not (earlier.machine_fates or receipt.machine_fates):
         raise NotDeterministic(
             f"{receipt.stages[-1].name}: two attempts at work {receipt.work_key[:12]} gave different results"
             f" ({_difference(earlier, receipt)}). A stage must depend on nothing but its config and inputs;"
             " if its code changed, raise its VERSION."
         )
+    if finished(store, receipt.work_key) is None:  # its outputs are gone, and this machine cannot make them again
+        store.put(_key(receipt.work_key), data)
+        return receipt
     return earlier
 
 

@@ -119,7 +119,7 @@ def _rows_at(
     """The rows of a Parquet object at positions among those that `keep` leaves; reads only their row groups."""
     rows: list[dict[str, Any]] = []
     with store.open(ref.key) as source:
-        file = pq.ParquetFile(source)
+        file = pq.ParquetFile(source, page_checksum_verification=True)
         groups = range(file.num_row_groups)
         sizes = [file.metadata.row_group(g).num_rows for g in groups]
         if ref.kind == "ledger":

@@ -22,12 +22,21 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 class InputInfo(NamedTuple):
-    """`size` in bytes, `modified` in seconds since the epoch, `etag` as the store gives it (None: local)."""
+    """`size` in bytes, `modified` in seconds since the epoch, `etag` as the store gives it (None: local).
+
+    `changed`: when a local file's content, time or name was last touched, which `cp -p` and `touch -d` cannot set back.
+    """
 
     uri: str
     size: int
     modified: float
     etag: str | None
+    changed: float = 0.0
+
+    @property
+    def stamp(self) -> tuple[str, int, float, str | None]:
+        """What every node sees alike; some mounts make `changed` up."""
+        return self.uri, self.size, self.modified, self.etag
 
 
 def open_input(uri: str, offset: int = 0) -> BinaryIO:
@@ -58,7 +67,7 @@ def input_info(uri: str) -> InputInfo:
         if os.path.isdir(path):
             raise _is_folder(path)
         status = os.stat(path)
-        return InputInfo(path, status.st_size, status.st_mtime, None)
+        return InputInfo(path, status.st_size, status.st_mtime, None, status.st_ctime)
     from lake.s3 import connect, head, split_uri
 
     found = head(connect().client, *split_uri(uri))
@@ -79,7 +88,7 @@ def expand(pattern: str) -> list[str]:
     if not found:
         what = "matches no file" if _MAGIC.search(where) else "does not exist"
         raise FileNotFoundError(
-            f"input {where!r} {what}; check the path, or give a pattern such as folder/*.warc.gz or folder/**/*.parquet"
+            f"input {where!r} {what}; check the path, or give a pattern such as folder/*.warc.gz or folder/**/*.jsonl"
         )
     return sorted(found)
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from lake.manifest import FORMAT, Draft, Manifest
@@ -119,6 +119,14 @@ class Versions:
                 return manifest
         return None
 
+    def taken_down(self, name: str, run_key: str) -> str | None:
+        """Why the newest version that this very run made was withdrawn; None if there is no such version."""
+        gone = self.withdrawn(name)
+        for number in sorted(gone, reverse=True):
+            if self.manifest(name, number).run_key == run_key:
+                return f"{name}@v{number} was withdrawn: {gone[number]}"
+        return None
+
     def commit(self, draft: Draft, *, expected_parent: int | None = None) -> Manifest:
         """Takes the next slot. With `expected_parent` (0: none yet) only the slot right after it (and after
         versions withdrawn since) will do.
@@ -128,13 +136,16 @@ class Versions:
         """
         check_name(draft.dataset)
         draft.check()
-        self._check_objects(draft)
-        made = {
-            "commit_id": uuid.uuid4().hex,
-            **draft.made,
-        }  # so that a lost answer can be told from a lost slot
+        if bad := self.missing(draft.objects()):
+            raise MissingObjects(f"{draft.dataset}: not committed, {len(bad)} objects are not there: {bad[0]}")
+        # a nonce, so that a lost answer can be told from a lost slot
+        made = {"commit_id": uuid.uuid4().hex, **draft.made}
         draft = draft.model_copy(update={"made": made})
         number = expected_parent if expected_parent is not None else max(self.numbers(draft.dataset), default=0)
+        if expected_parent is None:  # asked after the slot was chosen: who is equal and later meets us in that slot
+            equal = self.find_run(draft.dataset, draft.run_key)
+            if equal is not None:
+                return equal
         while True:
             number += 1
             manifest = self._numbered(draft, number)
@@ -159,22 +170,19 @@ class Versions:
         fields = {name: getattr(draft, name) for name in Draft.model_fields}
         return Manifest(**fields, version=number, previous=previous, digest=draft.content_digest)
 
-    def _check_objects(self, draft: Draft) -> None:
-        def missing(ref: ObjectRef) -> str | None:
+    def missing(self, refs: Iterable[ObjectRef]) -> list[str]:
+        """One line for every object that is not there or has another size."""
+
+        def fault(ref: ObjectRef) -> str | None:
             info = self.store.info(ref.key)
             if info is None:
                 return f"{ref.kind} {ref.sha256[:12]} is missing"
-            return (
-                None
-                if info.size == ref.bytes
-                else f"{ref.kind} {ref.sha256[:12]} has {info.size} bytes, not {ref.bytes}"
-            )
+            wrong = info.size != ref.bytes
+            return f"{ref.kind} {ref.sha256[:12]} has {info.size} bytes, not {ref.bytes}" if wrong else None
 
-        refs = {ref.sha256: ref for ref in draft.objects()}
+        different = {ref.sha256: ref for ref in refs}
         with ThreadPoolExecutor(8) as pool:
-            bad = [text for text in pool.map(missing, refs.values()) if text]
-        if bad:
-            raise MissingObjects(f"{draft.dataset}: not committed, {len(bad)} objects are not there: {bad[0]}")
+            return [text for text in pool.map(fault, different.values()) if text]
 
     def tags(self, name: str) -> dict[str, int]:
         prefix = f"datasets/{name}/tags/"

@@ -76,6 +76,8 @@ def checkout(
     as_json: JsonOption = False,
 ) -> None:
     """Copy a version's files into a folder. Killed, the same command goes on where it stopped."""
+    if ":/" in str(directory):
+        raise ValueError(f"checkout writes to a local folder, not to {directory}; copy it there afterwards")
     from rich.filesize import decimal
 
     from lake.checkout import checkout as copy

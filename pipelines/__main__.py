@@ -29,7 +29,7 @@ from pipelines.config import (
     validate,
 )
 from pipelines.web import WebConfig, run_web
-from stages.runner import Incomplete, NotReachable, PlanOnly, Runner
+from stages.runner import Incomplete, NotReachable, PlanOnly, Runner, stop_on_sigterm
 
 log = logging.getLogger("gristmill")
 
@@ -66,6 +66,7 @@ def resolve(request: Request) -> Root:
 def run(request: Request) -> int:
     """Runs the pipeline, prints its result as the last line of stdout, and returns the exit code."""
     try:
+        stop_on_sigterm()
         config: Any = resolve(request)
         store = _open(config.run.lake)
         how = config.run
@@ -84,6 +85,9 @@ def run(request: Request) -> int:
         return _failed(error, INCOMPLETE)
     except MissingObjects as error:
         return _failed(f"{error}: run the same command again to make them", INCOMPLETE)
+    except OSError as error:  # ours, not a worker's: a full disk, a store or an input that went away
+        log.debug("the run stopped", exc_info=True)
+        return _failed(f"{error}; what is done is kept: run the same command again", INCOMPLETE)
     except KeyboardInterrupt:
         return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
     if not result.new:

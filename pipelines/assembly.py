@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -19,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from lake.balance import Tally
-from lake.manifest import FunnelRow, Manifest
+from lake.manifest import Draft, FunnelRow, Manifest
 from lake.objects import ObjectRef, put_file, scratch
-from lake.receipt import Receipt
+from lake.receipt import NotDeterministic, Receipt
 from lake.store import Store
+from lake.versions import Versions
+
+log = logging.getLogger("gristmill")
 
 PACKAGES = (
     "gristmill",
@@ -62,6 +66,29 @@ class Result:
         }
 
 
+def find_before(versions: Versions, dataset: str, run_key: str) -> Manifest | None:
+    """The version that this run made before. Raises GateFailed if it was taken down: the same data would come back."""
+    before = versions.find_run(dataset, run_key)
+    if before is None and (why := versions.taken_down(dataset, run_key)):
+        raise GateFailed(
+            f"this very run made a version before, and {why}. The same inputs and recipe would bring the same data"
+            " back: change them; nothing was committed."
+        )
+    return before
+
+
+def made_again(before: Manifest, draft: Draft) -> Result:
+    """The version as it was, after its lost shards or ledgers were made again from the same inputs."""
+    if before.digest != draft.content_digest:
+        raise NotDeterministic(
+            f"{before}: its lost objects cannot be made again, this run gives other content"
+            f" ({draft.content_digest[:12]}, not {before.digest[:12]}). Compare the packages and code of"
+            f" `grist show {before}` with today's."
+        )
+    log.info("%s had lost objects; they were made again", before)
+    return Result(before, new=False)
+
+
 def funnel(came_in: int, stages: Sequence[str], receipts: Iterable[Receipt]) -> tuple[FunnelRow, ...]:
     """One row a stage, in order, from the reasons in receipts: `gopher_quality.too_few_words` belongs to its prefix."""
     dropped: Counter[str] = Counter()
@@ -87,10 +114,13 @@ def check_quarantine(receipts: Iterable[Receipt], came_in: int, limit: float) ->
     receipts = list(receipts)
     bad = sum((r.quarantined for r in receipts), Tally()).count
     if came_in and bad / came_in > limit:
-        worst = Counter({k: n for r in receipts for k, n in r.errors.items()}).most_common(3)
+        worst: Counter[str] = Counter()
+        for receipt in receipts:
+            worst.update(receipt.errors)
+        mostly = ", ".join(f"{reason} ({n:,})" for reason, n in worst.most_common(3))
         raise GateFailed(
             f"{bad:,} of {came_in:,} records are quarantined ({bad / came_in:.1%}), more than"
-            f" recipe.max_quarantine_rate={limit:.1%}; mostly {', '.join(f'{k} ({n:,})' for k, n in worst)}."
+            f" recipe.max_quarantine_rate={limit:.1%}; mostly {mostly}."
             " Look at the inputs, or raise the limit; nothing was committed."
         )
 
@@ -99,7 +129,8 @@ def bundle_receipts(store: Store, receipts: Sequence[Receipt]) -> ObjectRef:
     """All receipts of a run as one object: provenance that outlives the single files."""
     with scratch() as folder:
         path = folder / "receipts.jsonl"
-        path.write_text("".join(f"{r.model_dump_json()}\n" for r in sorted(receipts, key=lambda r: r.work_key)))
+        lines = [f"{r.model_dump_json()}\n" for r in sorted(receipts, key=lambda r: r.work_key)]
+        path.write_text("".join(lines), encoding="utf-8")
         return put_file(store, "receipts", path, len(receipts))
 
 

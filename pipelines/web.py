@@ -22,8 +22,17 @@ from lake.objects import ObjectRef, put_refs
 from lake.receipt import Receipt, StageId
 from lake.store import Store
 from lake.versions import Versions, check_name
-from pipelines.assembly import Result, bundle_receipts, check_quarantine, funnel, made
+from pipelines.assembly import (
+    Result,
+    bundle_receipts,
+    check_quarantine,
+    find_before,
+    funnel,
+    made,
+    made_again,
+)
 from pipelines.config import BadConfig, Root, Run
+from stages.containers import UnsupportedContainer
 from stages.exact import Exact, exact_works
 from stages.extract import Extract
 from stages.inputs import ScannedInput, find_inputs, scan_inputs
@@ -100,12 +109,18 @@ def run_web(config: WebConfig, store: Store, runner: Runner) -> Result:
         raise BadConfig(f"recipe.language: {error}") from error
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
-        inputs = scan_inputs(runner, recipe.scan, uris, recipe.limit)
+        try:
+            inputs = scan_inputs(runner, recipe.scan, uris, recipe.limit)
+        except UnsupportedContainer as error:
+            raise BadConfig(f"recipe.inputs: {error}. Or leave it out of recipe.inputs") from error
         key = run_key(recipe.target, recipe.identity(), [one.digest for one in inputs], recipe.stages())
-        before = versions.find_run(recipe.target, key)
-        if before is not None:
+        before = find_before(versions, recipe.target, key)
+        if before is not None and not versions.missing((*before.shards, *before.ledgers)):
             return Result(before, new=False)
         draft = _build(recipe, store, runner, inputs, key)
+        if before is not None:
+            return made_again(before, draft)
+        runner.about_to("commit", recipe.target)
         draft = draft.model_copy(update={"made": made(started)})
         manifest = versions.commit(draft)
     return Result(manifest, new=manifest.made["commit_id"] == draft.made["commit_id"])

@@ -78,7 +78,7 @@ class Extract:
     def run(self, store: Store, work: Work) -> Outcome:
         """payload: uri, stamp (size, modified, etag when scanned), kind, digest, spans (ObjectRef), first, rows."""
         p = work.payload
-        if tuple(input_info(p["uri"])) != tuple(p["stamp"]):
+        if input_info(p["uri"]).stamp != tuple(p["stamp"]):
             raise OSError(f"{p['uri']} changed since it was scanned: run the same command again")
         spans = read_table(store, ObjectRef(**p["spans"])).slice(p["first"], p["rows"])
 
@@ -140,7 +140,7 @@ class Extract:
             **record,
             "url": item.url,
             "date": item.date,
-            "source": item.source or (urlsplit(item.url).hostname if item.url else None),
+            "source": item.source or _host(item.url),
             "content": hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
             "text": text,
         }
@@ -169,6 +169,14 @@ class Extract:
                 return Text(None, "extract.failed", f"{type(error).__name__}: {error}")
         text = text.encode("utf-8", "replace").decode()  # a lone surrogate from a numeric entity has no UTF-8
         return Text(text) if text.strip() else Text(None, "extract.no_text")
+
+
+def _host(url: str | None) -> str | None:
+    """The host of a URL; None where there is none, or no URL (crawls are full of `http://[`)."""
+    try:
+        return urlsplit(url).hostname if url else None
+    except ValueError:
+        return None
 
 
 def _one_span(stage: Extract, payload: dict[str, Any], span: pa.Table) -> list[tuple[Record | Unreadable, Text]]:

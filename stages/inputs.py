@@ -1,29 +1,27 @@
 """Inputs: from patterns to a set of content digests, each scanned once in the life of a lake.
 
-A file is known by its bytes. What was scanned before is found again by (address, size, time or etag), which is
+A file is known by its bytes. What was scanned before is found again by (address, size, times or etag), which is
 only a shortcut: the digest decides. A file listed twice, or a copy at another path, is one input.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lake.balance import Tally
-from lake.identity import digest_of
 from lake.objects import ObjectRef
 from lake.receipt import Receipt
 from lake.sources import InputInfo, expand, input_info
-from lake.store import NotFound, Store
-from stages.runner import Runner
-from stages.scan import Scan
+from stages.containers import UnsupportedContainer
+from stages.runner import Incomplete, Runner
+from stages.scan import Scan, known_digest
 from stages.work import Work
 
-SETTLED = 2.0
-"""Seconds from a file's last change to its scan from which its time is trusted: a change after the scan must have
-another time, and clocks of file systems are coarse."""
+log = logging.getLogger("gristmill")
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,8 @@ def scan_inputs(runner: Runner, stage: Scan, uris: Sequence[str], limit: int | N
         if one.digest in found:
             one = replace(found[one.digest], uris=(*found[one.digest].uris, info.uri))
         found[one.digest] = one
+    if len(found) < len(receipts):
+        log.info("%d of %d files have the bytes of another and count once", len(receipts) - len(found), len(receipts))
     return _limited([found[digest] for digest in sorted(found)], limit)
 
 
@@ -95,37 +95,28 @@ def _limited(inputs: list[ScannedInput], limit: int | None) -> list[ScannedInput
 
 
 def _scan(runner: Runner, stage: Scan, uris: Sequence[str]) -> list[tuple[InputInfo, Receipt]]:
-    infos = [input_info(uri) for uri in uris]
+    with ThreadPoolExecutor(16) as pool:
+        infos = list(pool.map(input_info, uris))
     works = []
     for info in infos:
-        digest = _known(runner.store, info)
+        digest = known_digest(runner.store, info)
         inputs = None if digest is None else (digest,)
         works.append(Work(stage=stage, inputs=inputs, payload={"uri": info.uri}, label=info.uri))
-    receipts = runner.map("scan", works)
-    for info, work, receipt in zip(infos, works, receipts, strict=True):
-        if work.inputs is None and info.modified + SETTLED < receipt.info["started"]:
-            data = json.dumps({"format": 1, "digest": receipt.inputs[0]}).encode()
-            runner.store.put(_fingerprint(info), data)
-    return list(zip(infos, receipts, strict=True))
-
-
-def _known(store: Store, info: InputInfo) -> str | None:
     try:
-        return str(json.loads(store.get(_fingerprint(info)))["digest"])
-    except NotFound:
-        return None
-
-
-def _fingerprint(info: InputInfo) -> str:
-    key = digest_of(info.uri, str(info.size), repr(info.modified), info.etag or "")
-    return f"inputs/{key[:2]}/{key}.json"
+        receipts = runner.map("scan", works)
+    except Incomplete as error:
+        unsupported = [str(e) for e in error.errors if isinstance(e, UnsupportedContainer)]
+        if unsupported:  # no rerun will help
+            raise UnsupportedContainer("; ".join(unsupported)) from error
+        raise
+    return list(zip(infos, receipts, strict=True))
 
 
 def _scanned(info: InputInfo, receipt: Receipt) -> ScannedInput:
     return ScannedInput(
         digest=receipt.inputs[0],
         uris=(info.uri,),
-        stamp=tuple(info),
+        stamp=info.stamp,
         bytes=receipt.facts["bytes"],
         kind=receipt.facts["kind"],
         spans=receipt.output("spans"),

@@ -73,6 +73,7 @@ class Progress:
     def _lines(self, title: str, total: int, done: int) -> Iterator[Callable[[Receipt], None]]:
         started = last = time.monotonic()
         ran = records = 0
+        unit = "records now" if done else "records"
         log.info("%s: %d pieces, %d done before", title, total, done)
 
         def advance(receipt: Receipt) -> None:
@@ -84,20 +85,16 @@ class Progress:
                 last = now
                 left = (total - done - ran) * (now - started) / ran
                 log.info(
-                    "%s: %d of %d, %s records, about %.0f s left",
+                    "%s: %d of %d, %s %s, about %.0f s left",
                     title,
                     done + ran,
                     total,
                     f"{records:,}",
+                    unit,
                     left,
                 )
 
         yield advance
         log.info(
-            "%s: %d of %d, %s records, %.1f s",
-            title,
-            done + ran,
-            total,
-            f"{records:,}",
-            time.monotonic() - started,
+            "%s: %d of %d, %s %s, %.1f s", title, done + ran, total, f"{records:,}", unit, time.monotonic() - started
         )

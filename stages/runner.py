@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,14 +35,18 @@ _DEFECTS = (BalanceError, NotDeterministic, TypeError, AttributeError, NameError
 class Incomplete(Exception):
     """Some work failed; everything else is done and has receipts. The same command tries only these again."""
 
-    def __init__(self, title: str, failures: Sequence[tuple[str, str]], done: int) -> None:
-        self.failures = tuple(failures)
-        shown = "\n".join(f"  {label}: {error}" for label, error in self.failures[:10])
+    def __init__(self, title: str, failures: Sequence[tuple[str, Exception]], done: int) -> None:
+        self.errors = tuple(error for _, error in failures)
+        shown = "\n".join(f"  {label}: {_named(error)}" for label, error in failures[:10])
         more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
         super().__init__(
             f"{title}: {len(failures)} of {len(failures) + done} pieces of work failed:\n{shown}{more}\n"
             "What is done is kept: run the same command again to try only these."
         )
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}"
 
 
 class NotReachable(ValueError):
@@ -85,7 +91,7 @@ class Runner:
         self.history.append((title, len(todo) - len(missing), len(missing)))
         if missing and self.plan:
             raise PlanOnly(title, len(todo) - len(missing), [todo[i].label for i in missing])
-        failures: list[tuple[str, str]] = []
+        failures: list[tuple[str, Exception]] = []
         with self.progress.stage(title, total=len(todo), done=len(todo) - len(missing)) as advance:
             run = self._inline if self.workers == 0 else self._on_ray
             for i, result in run([(i, todo[i]) for i in missing]):
@@ -93,11 +99,17 @@ class Runner:
                     receipts[i] = _same_code(todo[i], result)
                     advance(result)
                 else:
-                    failures.append((todo[i].label, f"{type(result).__name__}: {str(result).strip()}"))
-                    log.error("%s: %s failed: %s", title, todo[i].label, failures[-1][1])
+                    failures.append((todo[i].label, result))
+                    log.error("%s: %s failed: %s", title, todo[i].label, _named(result))
         if failures:
             raise Incomplete(title, failures, len(todo) - len(failures))
         return [receipt for receipt in receipts if receipt is not None]
+
+    def about_to(self, title: str, label: str) -> None:
+        """A step that is no Work, such as the commit. Raises PlanOnly where only a plan was asked for."""
+        if self.plan:
+            self.history.append((title, 0, 1))
+            raise PlanOnly(title, 0, [label])
 
     def _finished(self, works: Sequence[Work]) -> list[Receipt | None]:
         with ThreadPoolExecutor(16) as pool:
@@ -173,6 +185,7 @@ def connect(workers: int) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns about its own coming default
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        stop_on_sigterm()
         return
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # warns that its default is its default
     log.info("starting Ray on this machine with %d CPUs", workers)
@@ -184,6 +197,17 @@ def connect(workers: int) -> None:
         logging_level=logging.WARNING,
         object_store_memory=128 << 20,  # only pointers travel through it; data goes through the store
     )
+    stop_on_sigterm()
+
+
+def stop_on_sigterm() -> None:
+    """Makes SIGTERM (a job's stop, a scheduler's) what Ctrl-C is. Ray puts its crash report there instead."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def check_reachable(store: Store, shared: bool) -> None:

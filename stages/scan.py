@@ -7,6 +7,8 @@ work for many. The cut depends on content and config alone, never on the number 
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,15 +17,19 @@ from typing import ClassVar
 import pyarrow as pa
 
 from lake.balance import Tally
+from lake.identity import digest_of
 from lake.objects import put_table
 from lake.receipt import StageId
-from lake.sources import input_info, open_input
-from lake.store import Store
+from lake.sources import InputInfo, input_info, open_input
+from lake.store import NotFound, Store
 from stages.containers import detect
 from stages.containers.spans import scan
 from stages.work import Outcome, Work, stage_id
 
 HEAD_BYTES = 4096
+SETTLED = 2.0
+"""Seconds from a file's last change to its scan from which its time is trusted: a change after the scan must have
+another time, and clocks of file systems are coarse."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +50,17 @@ class Scan:
 
     def run(self, store: Store, work: Work) -> Outcome:
         uri = work.payload["uri"]
-        before = input_info(uri)
+        started, before = time.time(), input_info(uri)
         with open_input(uri) as stream:
             kind = detect(PurePosixPath(uri).name, stream.read(HEAD_BYTES))
         with open_input(uri) as stream:
             result = scan(stream, kind)
-        if input_info(uri) != before:
+        if input_info(uri).stamp != before.stamp:
             raise OSError(f"{uri} changed while it was read: wait until it is complete, then run again")
         if work.inputs is not None and work.inputs != (result.sha256,):
             raise OSError(f"{uri} is not the file it was: expected sha256 {work.inputs[0]}, found {result.sha256}")
+        if max(before.modified, before.changed) + SETTLED < started:
+            remember_digest(store, before, result.sha256)
         spans = result.spans
         came_in = tally_of_spans(result.sha256, spans)
         return Outcome(
@@ -66,6 +74,24 @@ class Scan:
                 "chunks": [list(chunk) for chunk in chunks(spans, self.chunk_bytes)],
             },
         )
+
+
+def known_digest(store: Store, info: InputInfo) -> str | None:
+    """The digest found when this file was scanned; None if it was not, or has changed since."""
+    try:
+        return str(json.loads(store.get(_fingerprint(info)))["digest"])
+    except NotFound:
+        return None
+
+
+def remember_digest(store: Store, info: InputInfo, digest: str) -> None:
+    """A shortcut and no proof: a killed run may leave it without a receipt, and then the file is scanned again."""
+    store.put(_fingerprint(info), json.dumps({"format": 1, "digest": digest}).encode())
+
+
+def _fingerprint(info: InputInfo) -> str:
+    key = digest_of(info.uri, str(info.size), repr(info.modified), repr(info.changed), info.etag or "")
+    return f"inputs/{key[:2]}/{key}.json"
 
 
 def chunks(spans: pa.Table, chunk_bytes: int) -> Iterator[tuple[int, int]]:

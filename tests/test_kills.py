@@ -107,3 +107,13 @@ def busy(pid: int) -> list[psutil.Process]:
         except psutil.NoSuchProcess:  # ended while we looked
             continue
     return found
+
+
+def test_sigterm_ends_a_run_as_incomplete_and_the_same_command_finishes_it(sample, tmp_path, digest):
+    lake = tmp_path / "lake"
+    run = start(lake, sample)
+    wait_for(lambda: receipts(lake) >= 3, run)
+    run.terminate()
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (5, "") and "interrupted; what is done is kept" in err
+    assert finish(start(lake, sample))["digest"] == digest

@@ -35,7 +35,7 @@ def first(store: Store) -> Manifest:
 def test_diff_counts_fates_that_changed(store: Store, first: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     longer = dataclasses.replace(SHORT, url="https://example.org/3")
     more = [*pages(20, p3=longer, p5=BROKEN, p7=COPY, p8=OTHER), *(Page(f"https://new.example/{i}") for i in range(5))]
-    second = commit(store, "web", more[1:], recipe={"quality": {"min_words": 100}, "new": True})
+    second = commit(store, "web", more[1:], recipe={"quality": {"min_words": 100}})
     monkeypatch.setattr(objects, "ROW_GROUP_ROWS", 3)  # so that windows end in the middle of everything
     found = diff(store, first, second)
     # Ordinals moved by one, so every record counts as another: the key says which record of the file.

@@ -94,6 +94,15 @@ def test_where_the_machine_decided_a_fate_the_first_result_counts(store, machine
     assert write_receipt(store, second) == first
 
 
+def test_a_result_that_a_machine_decided_and_that_is_gone_gives_way_to_the_next(store):
+    first, second = (
+        receipt(outputs=(put_text(store, text),), machine_fates=m) for text, m in (("killed", 1), ("went well", 0))
+    )
+    write_receipt(store, first)
+    store.delete(first.outputs[0].key)
+    assert write_receipt(store, second) == second == finished(store, KEY)
+
+
 def test_a_receipt_that_vanishes_between_two_calls_is_written_again(store, monkeypatch):
     calls: list[str] = []
     create = store.create

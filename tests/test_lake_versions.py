@@ -48,7 +48,7 @@ def test_versions_are_numbered_and_every_manifest_names_the_one_before(web):
 
 def test_numbers_are_in_order_far_beyond_ten(store):
     for n in range(1, 12):
-        commit(store, "web", pages(n))
+        commit(store, "web", pages(n), recipe={"n": n})
     versions = Versions(store)
     assert versions.numbers("web") == list(range(1, 12)) and versions.latest("web") == 11
     assert [m.version for m in versions.manifests("web", newest_first=True)] == list(range(11, 0, -1))
@@ -260,3 +260,10 @@ def test_a_run_that_finds_its_version_withdrawn_commits_a_new_one(store):
     Versions(store).withdraw("web", 1, "takedown")
     second = commit(store, "web", broken)
     assert (second.version, second.digest, second.run_key) == (2, first.digest, first.run_key)
+
+
+def test_a_run_that_ends_after_an_equal_one_gets_its_version_and_takes_no_slot(store):
+    first = commit(store, "web", pages(3))
+    other = commit(store, "web", pages(3), recipe={"n": 1})
+    assert commit(store, "web", pages(3)) == first  # both began before either was there
+    assert Versions(store).numbers("web") == [1, other.version]

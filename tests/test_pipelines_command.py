@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from lake.sources import open_input
 from lake.store import open_store
 from lake.versions import CommitConflict, Versions
 from pipelines.__main__ import main
@@ -90,6 +92,15 @@ def test_a_plan_is_json_and_commits_nothing(grist, tmp_path):
     assert versions(tmp_path).numbers("web") == [1]
 
 
+def test_a_plan_with_nothing_left_but_the_commit_does_not_commit(grist, tmp_path):
+    grist()
+    slot = "datasets/web/versions/00000001.json"
+    versions(tmp_path).store.delete(slot)  # as if killed just before the commit: all work is done
+    answer = grist("--plan")
+    assert answer.code == 0 and answer.result["plan"][-1] == {"stage": "commit", "done": 0, "todo": 1}
+    assert versions(tmp_path).numbers("web") == []
+
+
 def test_a_plan_of_what_is_done_says_so(grist):
     done = grist()
     plan = grist("--plan")
@@ -164,19 +175,42 @@ def test_a_conflict_is_4(grist, monkeypatch):
     assert answer.code == 4 and answer.out == "" and "v2 is there already" in answer.err
 
 
-def test_incomplete_is_5_and_the_same_command_goes_on(grist, tmp_path):
+def test_a_full_disk_under_the_driver_is_5_and_the_same_command_finishes(grist, monkeypatch):
+    def full(*args: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Versions, "commit", full)
+        answer = grist()
+    assert answer.code == 5 and answer.out == "" and "No space left on device; what is done is kept" in answer.err
+    assert grist().code == 0
+
+
+def test_incomplete_is_5_and_the_same_command_goes_on(grist, tmp_path, monkeypatch):
     crawl = tmp_path / "crawl"
     crawl.mkdir()
     (crawl / "good.warc").write_bytes((INPUT / "pages.warc").read_bytes())
-    (crawl / "odd.warc").write_text("just some notes\n")
-    (crawl / "odd.txt").write_text("just some notes\n")
-    answer = grist(inputs=f"{crawl}/*")
+    (crawl / "far.jsonl").write_bytes((INPUT / "lines.jsonl").read_bytes())
+
+    def flaky(uri, offset=0):
+        if uri.endswith("far.jsonl"):
+            raise OSError("connection reset")
+        return open_input(uri, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.scan.open_input", flaky)
+        answer = grist(inputs=f"{crawl}/*")
     assert answer.code == 5 and answer.out == ""
-    assert "scan: 1 of 3 pieces of work failed" in answer.err and "odd.txt" in answer.err
+    assert "scan: 1 of 2 pieces of work failed" in answer.err and "far.jsonl: OSError: connection reset" in answer.err
     assert "run the same command again" in answer.err and versions(tmp_path).names() == []
-    (crawl / "odd.txt").unlink()
-    (crawl / "odd.warc").unlink()
-    assert grist(inputs=f"{crawl}/*").result["in"] == 7
+    assert grist(inputs=f"{crawl}/*").code == 0
+
+
+def test_a_file_that_is_no_crawl_is_2_because_no_rerun_will_help(grist, tmp_path):
+    (tmp_path / "odd.txt").write_text("just some notes\n")
+    answer = grist(inputs=f"{tmp_path}/odd.txt")
+    assert answer.code == 2 and answer.out == ""
+    assert "odd.txt" in answer.err and "allowed: WARC" in answer.err and "leave it out" in answer.err
 
 
 def test_as_a_program_stdout_is_the_result_alone(tmp_path):

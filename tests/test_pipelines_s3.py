@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import web
 from conftest import use_s3
 from fake_s3 import run_fake_s3
 
 import lake
 from lake.s3 import connect, split_uri
+from lake.store import open_store
+from lake.versions import Versions
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,3 +47,43 @@ def test_a_lake_that_ignores_conditional_put_is_refused_before_anything_runs(mon
         command = [sys.executable, "-m", "pipelines", "run", "conf/web.yaml", "--lake", "s3://fake-bucket/lake"]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.returncode == 2 and "If-None-Match" in run.stderr and run.stdout == ""
+
+
+COMMIT = """
+import os, signal, sys
+from lake.balance import Tally
+from lake.manifest import Draft
+from lake.store import open_store
+from lake.store_s3 import S3Store
+from lake.versions import Versions
+
+lake, when = sys.argv[1], sys.argv[2]
+put = S3Store.put_if_absent
+
+def dying(self, key, data):
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = put(self, key, data)
+    if when == "after":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+store = open_store(lake)
+S3Store.put_if_absent = dying
+draft = Draft(dataset="web", run_key="k", recipe={}, stages=(), came_in=Tally(), kept=Tally(), dropped=Tally(),
+              quarantined=Tally())
+print(Versions(store).commit(draft).version)
+"""
+
+
+@pytest.mark.parametrize(("when", "visible"), [("before", []), ("after", [1])])
+def test_a_commit_on_s3_that_is_killed_is_there_or_not_and_the_same_command_finishes(s3_lake, when, visible):
+    def commit(moment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", COMMIT, s3_lake, moment]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    assert commit(when).returncode == -signal.SIGKILL
+    versions = Versions(open_store(s3_lake))
+    assert versions.numbers("web") == visible
+    assert commit("never").stdout == "1\n"
+    assert versions.numbers("web") == [1]

@@ -15,9 +15,11 @@ import web
 import lake
 from lake.balance import BalanceError
 from lake.store import open_store
+from lake.verify import verify
+from lake.versions import Versions
 from pipelines.assembly import GateFailed
 from pipelines.config import BadConfig
-from stages import extract
+from stages import extract, scan
 from stages.containers.read import read
 from stages.runner import Incomplete, PlanOnly
 
@@ -186,6 +188,13 @@ def test_too_much_damage_fails_the_gate(sample, tmp_path):
     assert web.run(tmp_path, web.crawl_files(sample), max_quarantine_rate=0.5).new
 
 
+def test_the_gate_counts_what_is_unreadable_over_all_pieces_of_work(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text("not json\n" * (3 if name == "a" else 4))
+    with pytest.raises(GateFailed, match=r"mostly read\.unreadable \(7\)"):
+        web.run(tmp_path / "lake", sorted(tmp_path.glob("*.jsonl")))
+
+
 def test_a_page_that_breaks_the_extractor_is_quarantined_and_the_rest_goes_on(sample, tmp_path, monkeypatch):
     seen = []
 
@@ -218,11 +227,49 @@ def test_inputs_that_name_nothing_are_a_bad_config(tmp_path, inputs, message):
         web.run(tmp_path, inputs)
 
 
-def test_a_file_that_is_no_crawl_is_named_and_the_others_are_done(sample, tmp_path):
+def test_a_file_that_is_no_crawl_is_named_and_the_others_are_done(sample, tmp_path, monkeypatch):
     odd = tmp_path / "notes.txt"
     odd.write_text("just some notes\n")
-    with pytest.raises(Incomplete, match=r"1 of 2 pieces of work failed:\n  .*notes\.txt"):
-        web.run(tmp_path / "lake", [odd, sample / "crawl" / "part-0000.warc.gz"])
+    part = sample / "crawl" / "part-0000.warc.gz"
+    monkeypatch.setattr(scan, "SETTLED", -1)  # or a file as young as this one is scanned again, to be sure
+    with pytest.raises(BadConfig, match=r"notes\.txt .*allowed: WARC .*leave it out"):
+        web.run(tmp_path / "lake", [odd, part])
+    with pytest.raises(PlanOnly, match="extract"):  # the other file was scanned, and is known again
+        web.run(tmp_path / "lake", [part], plan=True)
+
+
+def test_a_run_whose_version_was_withdrawn_does_not_bring_it_back(sample, tmp_path):
+    part: list[Path | str] = [sample / "crawl" / "part-0000.warc.gz"]
+    web.run(tmp_path, part)
+    Versions(open_store(str(tmp_path))).withdraw("web", 1, "takedown 17")
+    with pytest.raises(GateFailed, match="web@v1 was withdrawn: takedown 17"):
+        web.run(tmp_path, part)
+    assert web.run(tmp_path, part, gopher_quality={"min_words": 60}).manifest.version == 2
+
+
+def test_lost_objects_of_a_version_are_made_again_by_the_command_that_made_it(sample, tmp_path):
+    part: list[Path | str] = [sample / "crawl" / "part-0000.warc.gz"]
+    first = web.run(tmp_path, part).manifest
+    store = open_store(str(tmp_path))
+    store.delete(first.shards[0].key)
+    store.delete(first.ledgers[0].key)
+    again = web.run(tmp_path, part)
+    assert not again.new and again.manifest == first
+    assert verify(store, deep=True) == []
+
+
+def test_a_damaged_intermediate_is_never_read_as_if_it_were_whole(sample, tmp_path):
+    part: list[Path | str] = [sample / "crawl" / "part-0000.warc.gz"]
+    m = web.run(tmp_path, part).manifest
+    store = open_store(str(tmp_path))
+    kept = {ref.sha256 for ref in m.objects()}
+    texts = [info for info in store.list("objects/") if info.key.rpartition("/")[2] not in kept]
+    largest = max(texts, key=lambda info: info.size)  # the extracted text
+    data = bytearray(store.get(largest.key))
+    data[len(data) // 2] ^= 1
+    store.put(largest.key, bytes(data))
+    with pytest.raises(Incomplete, match=r"DamagedObject: .*Delete it"):
+        web.run(tmp_path, part, gopher_quality={"min_words": 60})
 
 
 def test_inputs_without_a_single_record_make_an_empty_version(tmp_path):
