@@ -1,14 +1,15 @@
 """Gopher's quality rules with datatrove's decisions: length, symbols, bullets, ellipses, letters, stop words.
 
-Measures are what datatrove's `GopherQualityFilter` compares, in float64 as it computes them, and `rule` asks
-in its order. Words are datatrove's English words, so documents in other languages are kept, with null
-measures. Unlike in datatrove a threshold of 0 is a threshold; None switches a test off. A text of no words at
-all has null ratios where datatrove divides by zero (its defaults never get there).
+Measures are what datatrove's `GopherQualityFilter` compares, in float64 as it computes them, and `rule` asks in its
+order, after one test of ours (`max_symbol_run`). Words are datatrove's English words, so documents in other languages
+are kept, with null measures. Unlike in datatrove a threshold of 0 is a threshold; None switches a test off. A text of
+no words at all has null ratios where datatrove divides by zero (its defaults never get there).
 Source: Rae et al. 2021, arXiv 2112.11446, A1.1; datatrove 0.10.1, pipeline/filters/gopher_quality_filter.py.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,8 +23,12 @@ from filters.docs import Docs
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
+SHORT_RUN = 16
+_SYMBOL_RUN = re.compile(rf"(?:[^\w\s]|_){{{SHORT_RUN},}}")
+
 _SCHEMA = pa.schema(
     [
+        pa.field("longest_symbol_run", pa.int64()),  # symbols in a row; 0 for runs of less than SHORT_RUN
         pa.field("n_words", pa.int64()),  # tokens that are not only punctuation
         pa.field("mean_word_length", pa.float64()),  # characters, over those
         pa.field("hash_ratio", pa.float64()),  # "#" a token
@@ -38,9 +43,14 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class GopherQuality:
-    """Keeps documents of `languages` (ISO 639-1; empty = all, no labels needed) that pass every test."""
+    """Keeps documents of `languages` (ISO 639-1; empty = all, no labels needed) that pass every test.
+
+    `max_symbol_run` is not datatrove's: its tokenizer takes time quadratic in the length of a run of symbols (8,000 of
+    `(` take seconds, a megabyte a day), so a document with a longer run is told by it alone and never tokenized.
+    """
 
     languages: tuple[str, ...] = ("en",)
+    max_symbol_run: int | None = 1000
     min_words: int | None = 50
     max_words: int | None = 100_000
     min_mean_word_length: float | None = 3
@@ -56,6 +66,7 @@ class GopherQuality:
     VERSION: ClassVar[int] = 1
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
+            "symbol_run_too_long": "longest_symbol_run",
             "too_few_words": "n_words",
             "too_many_words": "n_words",
             "mean_word_length_low": "mean_word_length",
@@ -74,10 +85,13 @@ class GopherQuality:
 
         Raises ValueError if `languages` is not empty and the batch has no language labels.
         """
-        rows = docs.rows_in(self.languages)
+        asked = docs.rows_in(self.languages)
+        runs = _longest_runs(docs, asked)
+        rows = asked if self.max_symbol_run is None else asked & (runs <= self.max_symbol_run)
         words = docs.words(rows)
         hashes, ellipses, bullet_lines, ellipsis_lines, n_lines = _symbols(docs, rows)
         columns = [
+            pa.array(runs, mask=~asked),
             pa.array(words.n_words, mask=~rows),
             _ratio(words.word_chars, words.n_words),
             _ratio(hashes, words.n_tokens),
@@ -96,6 +110,7 @@ class GopherQuality:
             self.name,
             measures.num_rows,
             [
+                ("symbol_run_too_long", above(m("longest_symbol_run"), self.max_symbol_run)),
                 ("too_few_words", below(m("n_words"), self.min_words)),
                 ("too_many_words", above(m("n_words"), self.max_words)),
                 ("mean_word_length_low", below(m("mean_word_length"), self.min_mean_word_length)),
@@ -112,6 +127,14 @@ class GopherQuality:
     def judge(self, docs: Docs) -> pa.StringArray:
         """Null = keep, else `gopher_quality.<reason>`, one a document."""
         return self.rule(self.measure(docs))
+
+
+def _longest_runs(docs: Docs, rows: np.ndarray) -> np.ndarray:
+    """int64 [rows]: the longest run of symbols, 0 where `rows` is false."""
+    longest = np.zeros(len(docs), dtype=np.int64)
+    for row in np.flatnonzero(rows).tolist():
+        longest[row] = max((m.end() - m.start() for m in _SYMBOL_RUN.finditer(docs.strings[row])), default=0)
+    return longest
 
 
 def _symbols(docs: Docs, rows: np.ndarray) -> np.ndarray:

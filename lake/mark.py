@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lake.lease import LiveRun, live_runs
+from lake.lease import LEASE_SECONDS, LiveRun, live_runs
 from lake.receipt import FORMAT, read_receipt
 from lake.roots import Slots, follow, list_slots, read_slots
 from lake.store import TEMPORARY, Info, NotFound, Store
@@ -123,7 +123,8 @@ def plan_gc(store: Store, *, grace_seconds: float = GRACE_SECONDS, now: float | 
         lost = [sha for sha in promises.get(key, ()) if sha in going or sha not in objects]
         if lost and key not in announced and info.modified <= cutoff:
             doomed.append(Doomed("receipt", info.key, info.size, info.modified, "its outputs go or are gone"))
-    doomed += [*_stale_leases(store, runs, now - grace_seconds), *_leftovers(store, now - grace_seconds)]
+    doomed += _stale_leases(store, runs, now - grace_seconds)
+    doomed += _leftovers(store, now - max(grace_seconds, LEASE_SECONDS))  # a live writer's file is young
     return GcPlan(
         store.uri, now, skew, grace_seconds, cutoff, tuple(doomed), tally_up(kept), frozenset(slots.keys()), promises
     )

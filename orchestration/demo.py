@@ -33,7 +33,7 @@ def main() -> int:
     crawl = ["run", "conf/web.yaml", "--set", f"recipe.inputs=[{FOLDER}/data/crawl/*]"]
     stricter = [*crawl, "--set", "recipe.gopher_quality.min_words=150"]
 
-    say("A crawl of generated pages, spam, copies, errors and some damage; a second night; the truth about each record.")
+    say("A generated crawl: pages, spam, copies, errors, damage; a second night; the truth about each record.")
     grist("sample-data", str(FOLDER / "data"))
     say("The pipeline: language, quality, exact duplicates, shards, ledger, version.")
     first = result(grist(*crawl, "--lake", lake))

@@ -88,6 +88,7 @@ class Extract:
             row = self._one(item, text, p["digest"], fates)
             if row is not None:
                 rows.append(row)
+        watchdog.feed(0)  # what follows waits for the store, not for a record
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         written, counts = fates.write(store)
         return Outcome(

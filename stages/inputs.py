@@ -18,7 +18,7 @@ from lake.receipt import Receipt
 from lake.sources import InputInfo, expand, input_info
 from stages.containers import UnsupportedContainer
 from stages.runner import Incomplete, Runner
-from stages.scan import Scan, known_digest
+from stages.scan import Scan, known
 from stages.work import Work
 
 log = logging.getLogger("gristmill")
@@ -59,11 +59,11 @@ def scan_inputs(runner: Runner, stage: Scan, uris: Sequence[str], limit: int | N
     if limit is None:
         receipts = _scan(runner, stage, uris)
     else:
-        receipts, records = [], 0
+        receipts = []
         for uri in uris:
             receipts += _scan(runner, stage, [uri])
-            records += receipts[-1][1].came_in.count
-            if records >= limit:
+            different = {receipt.inputs[0]: receipt.came_in.count for _, receipt in receipts}
+            if sum(different.values()) >= limit:
                 break
     found: dict[str, ScannedInput] = {}
     for info, receipt in receipts:
@@ -99,8 +99,7 @@ def _scan(runner: Runner, stage: Scan, uris: Sequence[str]) -> list[tuple[InputI
         infos = list(pool.map(input_info, uris))
     works = []
     for info in infos:
-        digest = known_digest(runner.store, info)
-        inputs = None if digest is None else (digest,)
+        inputs = known(runner.store, info)
         works.append(Work(stage=stage, inputs=inputs, payload={"uri": info.uri}, label=info.uri))
     try:
         receipts = runner.map("scan", works)

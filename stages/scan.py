@@ -57,17 +57,18 @@ class Scan:
             result = scan(stream, kind)
         if input_info(uri).stamp != before.stamp:
             raise OSError(f"{uri} changed while it was read: wait until it is complete, then run again")
-        if work.inputs is not None and work.inputs != (result.sha256,):
-            raise OSError(f"{uri} is not the file it was: expected sha256 {work.inputs[0]}, found {result.sha256}")
+        found = (result.sha256, kind)  # the name can decide the kind, where the bytes do not
+        if work.inputs is not None and work.inputs != found:
+            raise OSError(f"{uri} is not the file it was: expected {work.inputs}, found {found}")
         if max(before.modified, before.changed) + SETTLED < started:
-            remember_digest(store, before, result.sha256)
+            remember(store, before, found)
         spans = result.spans
         came_in = tally_of_spans(result.sha256, spans)
         return Outcome(
             outputs=(put_table(store, "spans", spans),),
             passed=came_in,
             came_in=came_in,
-            inputs=(result.sha256,),
+            inputs=found,
             facts={
                 "kind": kind,
                 "bytes": result.size,
@@ -76,17 +77,19 @@ class Scan:
         )
 
 
-def known_digest(store: Store, info: InputInfo) -> str | None:
-    """The digest found when this file was scanned; None if it was not, or has changed since."""
+def known(store: Store, info: InputInfo) -> tuple[str, str] | None:
+    """(digest, kind) found when this file was scanned; None if it was not, or has changed since."""
     try:
-        return str(json.loads(store.get(_fingerprint(info)))["digest"])
+        found = json.loads(store.get(_fingerprint(info)))
     except NotFound:
         return None
+    return str(found["digest"]), str(found["kind"])
 
 
-def remember_digest(store: Store, info: InputInfo, digest: str) -> None:
+def remember(store: Store, info: InputInfo, found: tuple[str, str]) -> None:
     """A shortcut and no proof: a killed run may leave it without a receipt, and then the file is scanned again."""
-    store.put(_fingerprint(info), json.dumps({"format": 1, "digest": digest}).encode())
+    data = {"format": 1, "digest": found[0], "kind": found[1]}
+    store.put(_fingerprint(info), json.dumps(data).encode())
 
 
 def _fingerprint(info: InputInfo) -> str:

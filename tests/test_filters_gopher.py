@@ -63,7 +63,7 @@ def edge_text(rng: random.Random) -> str:
 
 
 def test_every_reason_of_datatrove_is_ours() -> None:
-    assert sorted(REASONS.values()) == sorted(GopherQuality.evidence)
+    assert sorted(REASONS.values()) == sorted(set(GopherQuality.evidence) - {"symbol_run_too_long"})
 
 
 def test_same_decision_and_reason_on_edge_documents() -> None:
@@ -165,3 +165,14 @@ def test_no_words_at_all_has_no_ratios() -> None:
 def test_zero_is_a_threshold() -> None:
     text = "the mill of the # " * 40
     assert judge([text], max_symbol_ratio=0) == ["gopher_quality.too_many_hashes"]
+
+
+def test_a_run_of_symbols_that_would_take_the_tokenizer_hours_is_told_by_its_length() -> None:
+    run = "(" * 200_000
+    prose = "The quick brown fox and that dog have to be with the others. " * 10
+    docs = Docs(pa.array([prose, prose + run, prose + "(" * 1000, run]), languages=pa.array(["en", "en", "en", "de"]))
+    measures = GopherQuality().measure(docs)
+    assert measures["longest_symbol_run"].to_pylist() == [0, 200_000, 1000, None]
+    reason = "gopher_quality.symbol_run_too_long"
+    assert GopherQuality().rule(measures).to_pylist()[:2] == [None, reason]
+    assert measures["n_words"].to_pylist()[1] is None and measures["n_words"].to_pylist()[2] is not None

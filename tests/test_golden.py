@@ -172,7 +172,8 @@ def louder(html: str, config: Any, original: Callable[..., str] = extract.extrac
 
 def one_word_more(self: GopherQuality, docs: Any, original: Callable[..., Any] = GopherQuality.measure) -> pa.Table:
     measures = original(self, docs)
-    return measures.set_column(0, "n_words", pa.compute.add(measures["n_words"], 1))
+    at = measures.schema.names.index("n_words")
+    return measures.set_column(at, "n_words", pa.compute.add(measures["n_words"], 1))
 
 
 @pytest.mark.parametrize(
