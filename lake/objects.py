@@ -125,6 +125,13 @@ def read_table(store: Store, ref: ObjectRef, columns: list[str] | None = None, f
         return pq.read_table(source, columns=columns, filters=filters, page_checksum_verification=True)
 
 
+@contextmanager
+def open_parquet(store: Store, ref: ObjectRef) -> Iterator[pq.ParquetFile]:
+    """A Parquet object for who reads parts of it. Raises DamagedObject from the reads within."""
+    with _whole(store, ref), store.open(ref.key) as source:
+        yield pq.ParquetFile(source, page_checksum_verification=True)
+
+
 def iter_batches(store: Store, ref: ObjectRef, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Batches of at most ROW_GROUP_ROWS rows. Raises DamagedObject."""
     with store.open(ref.key) as source:
