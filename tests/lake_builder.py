@@ -56,6 +56,17 @@ def pages(n: int, **special: Page) -> list[Page]:
     return [special.get(f"p{i}", Page(f"https://example.org/{i}")) for i in range(n)]
 
 
+SHORT = Page("https://example.org/2", "quality.too_few_words", "12")
+BROKEN = Page("https://example.org/5", "read.unreadable", "bad chunk")
+COPY = Page("https://example.org/7", "exact.duplicate", None, "https://example.org/1")
+OTHER = Page("https://example.org/8", "read.not_a_page", "request")
+
+
+def mixed_pages() -> list[Page]:
+    """Twenty pages: sixteen kept, one too short, one broken, one copy, one that is no page."""
+    return pages(20, p2=SHORT, p5=BROKEN, p7=COPY, p8=OTHER)
+
+
 def commit(
     store: Store,
     dataset: str,

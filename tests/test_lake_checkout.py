@@ -5,17 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lake_builder import Page, commit, pages
+from lake_builder import commit, mixed_pages, pages
 
 from lake import objects
 from lake.checkout import MARKER, Damaged, checkout
 from lake.manifest import Manifest
 from lake.store import Store, open_store
-
-SHORT = Page("https://example.org/2", "quality.too_few_words", "12")
-BROKEN = Page("https://example.org/5", "read.unreadable", "bad chunk")
-COPY = Page("https://example.org/7", "exact.duplicate", None, "https://example.org/1")
-OTHER = Page("https://example.org/8", "read.not_a_page", "request")
 
 
 @pytest.fixture
@@ -25,7 +20,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def first(store: Store) -> Manifest:
-    return commit(store, "web", pages(20, p2=SHORT, p5=BROKEN, p7=COPY, p8=OTHER))
+    return commit(store, "web", mixed_pages())
 
 
 def test_checkout_writes_whole_files_and_is_idempotent(store: Store, first: Manifest, tmp_path: Path) -> None:

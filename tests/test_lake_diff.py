@@ -8,18 +8,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from lake_builder import Page, commit, page_id, pages
+from lake_builder import BROKEN, COPY, OTHER, SHORT, Page, commit, mixed_pages, page_id, pages
 
 from lake import diff as diffing
 from lake import objects
 from lake.diff import diff
 from lake.manifest import Manifest
 from lake.store import Store, open_store
-
-SHORT = Page("https://example.org/2", "quality.too_few_words", "12")
-BROKEN = Page("https://example.org/5", "read.unreadable", "bad chunk")
-COPY = Page("https://example.org/7", "exact.duplicate", None, "https://example.org/1")
-OTHER = Page("https://example.org/8", "read.not_a_page", "request")
 
 
 @pytest.fixture
@@ -29,7 +24,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def first(store: Store) -> Manifest:
-    return commit(store, "web", pages(20, p2=SHORT, p5=BROKEN, p7=COPY, p8=OTHER))
+    return commit(store, "web", mixed_pages())
 
 
 def test_diff_counts_fates_that_changed(store: Store, first: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:

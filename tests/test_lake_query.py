@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from lake_builder import Page, commit, page_id, pages
+from lake_builder import BROKEN, COPY, OTHER, SHORT, commit, mixed_pages, page_id, pages
 
 from lake import objects, why
 from lake.checkout import checkout
@@ -17,11 +17,6 @@ from lake.sampling import GONE, NEVER, UNKNOWN, sample
 from lake.store import Store, open_store
 from lake.versions import NoSuchVersion, Versions
 
-SHORT = Page("https://example.org/2", "quality.too_few_words", "12")
-BROKEN = Page("https://example.org/5", "read.unreadable", "bad chunk")
-COPY = Page("https://example.org/7", "exact.duplicate", None, "https://example.org/1")
-OTHER = Page("https://example.org/8", "read.not_a_page", "request")
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
@@ -30,7 +25,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def first(store: Store) -> Manifest:
-    return commit(store, "web", pages(20, p2=SHORT, p5=BROKEN, p7=COPY, p8=OTHER))
+    return commit(store, "web", mixed_pages())
 
 
 def test_listings_show_tags_and_withdrawn_versions(store: Store, first: Manifest) -> None:
