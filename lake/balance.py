@@ -29,6 +29,10 @@ class Tally:
     def __add__(self, other: Tally) -> Tally:
         return Tally(self.count + other.count, (self.sum + other.sum) % _MOD)
 
+    def __sub__(self, other: Tally) -> Tally:
+        """What is left of keys when others, which are among them, are taken away."""
+        return Tally(self.count - other.count, (self.sum - other.sum) % _MOD)
+
     def to_json(self) -> list[int | str]:
         return [self.count, f"{self.sum:032x}"]
 

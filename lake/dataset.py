@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lake.ledger import SCHEMA
+from lake.ledger import SCHEMA, sort
 from lake.manifest import Manifest
-from lake.objects import iter_batches, read_table
+from lake.objects import generations, iter_batches, read_table
 from lake.query import resolve_usable
 from lake.store import Store, open_store
 from lake.versions import Versions
@@ -60,8 +60,9 @@ class Dataset:
 
     def ledger(self) -> pa.Table:
         """One row for every record that came in, sorted by id: fate, stage, reason, value, survivor."""
-        tables = [read_table(self.store, ref) for ref in self.manifest.ledgers if ref.kind == "ledger"]
-        return pa.concat_tables([SCHEMA.empty_table(), *tables])
+        refs = [ref for ref in self.manifest.ledgers if ref.kind == "ledger"]
+        table = pa.concat_tables([SCHEMA.empty_table(), *(read_table(self.store, ref) for ref in refs)])
+        return table if len(generations(refs)) < 2 else sort(table)
 
 
 def open(ref: str, lake: str | None = None) -> Dataset:

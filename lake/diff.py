@@ -15,9 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lake.growth import ancestors
 from lake.manifest import InputFile, Manifest
-from lake.objects import ObjectRef, iter_batches
+from lake.objects import ObjectRef, generations, iter_batches
 from lake.store import Store
+from lake.versions import Versions
 
 ABSENT = "absent"
 EXAMPLES = 3
@@ -69,7 +71,7 @@ def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
     only_a = [ref for sha, ref in ours.items() if sha not in shared]
     only_b = [ref for sha, ref in theirs.items() if sha not in shared]
     counts, examples = _compare(store, only_a, only_b)
-    before, after = ({one.digest: one for one in m.inputs} for m in (a, b))
+    before, after = (_inputs(store, m) for m in (a, b))
     return Diff(
         a=str(a),
         b=str(b),
@@ -87,6 +89,11 @@ def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
         objects_shared=len(shared),
         objects_read=len(only_a) + len(only_b),
     )
+
+
+def _inputs(store: Store, manifest: Manifest) -> dict[str, InputFile]:
+    """By digest, those of the versions that it extends as well."""
+    return {one.digest: one for m in ancestors(Versions(store), manifest) for one in m.inputs}
 
 
 def _order(item: tuple[tuple[str, str], int]) -> tuple[int, tuple[str, str]]:
@@ -111,7 +118,8 @@ def _compare(
     """How many records have label x in `a` and y in `b`, and the first ids of each pair that differs."""
     counts: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for left, right in _windows(_Side(store, a), _Side(store, b)):
+    ours, theirs = ([_Side(store, run) for run in generations(refs)] for refs in (a, b))
+    for left, right in _windows(ours, theirs):
         joined = left.join(right, _KEY, join_type="full outer", left_suffix=".a", right_suffix=".b")
         labels = {c: pc.fill_null(joined[c], ABSENT) for c in ("label.a", "label.b")}
         pairs = pa.table({"id": joined["id"], "a": labels["label.a"], "b": labels["label.b"]})
@@ -126,10 +134,10 @@ def _compare(
 
 
 class _Side:
-    """One ledger as a stream of rows (id, input, ordinal, label) in order of id."""
+    """One generation of a ledger as a stream of rows (id, input, ordinal, label) in order of id."""
 
     def __init__(self, store: Store, refs: list[ObjectRef]) -> None:
-        self._batches = self._stream(store, sorted(refs, key=lambda ref: ref.first))
+        self._batches = self._stream(store, refs)
         self.rows = pa.table({"id": [], "input": [], "ordinal": [], "label": []}, schema=_SIDE)
         self.done = False
         self.fill()
@@ -165,15 +173,15 @@ class _Side:
 _SIDE = pa.schema([("id", pa.string()), ("input", pa.string()), ("ordinal", pa.int64()), ("label", pa.string())])
 
 
-def _windows(a: _Side, b: _Side) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _windows(a: list[_Side], b: list[_Side]) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Pairs of tables that have the rows of both sides for one stretch of ids, which together are everything."""
     while True:
-        for side in (a, b):
+        for side in (*a, *b):
             while not side.done and not side.rows.num_rows:
                 side.fill()
-        reading = [side for side in (a, b) if not side.done]
+        reading = [side for side in (*a, *b) if not side.done]
         below = min((side.last for side in reading), default=None)
-        left, right = a.take(below), b.take(below)
+        left, right = (pa.concat_tables([_SIDE.empty_table(), *(one.take(below) for one in sides)]) for sides in (a, b))
         if left.num_rows or right.num_rows:
             yield left, right
         if not reading:

@@ -9,7 +9,7 @@ k+1 with the new base; only what depends on the base is redone, because everythi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,15 +54,18 @@ def move_base(versions: Versions, lost: Growth, inputs: Iterable[str]) -> Growth
     return _pin(versions, lost.dataset, lost.key, listed, lost.attempt + 1)
 
 
+def ancestors(versions: Versions, manifest: Manifest) -> Iterator[Manifest]:
+    """The version and all that it extends, newest first."""
+    at: Manifest | None = manifest
+    while at is not None:
+        yield at
+        at = versions.manifest(at.parent.dataset, at.parent.version) if at.parent else None
+
+
 def ancestry(versions: Versions, dataset: str, version: int) -> set[str]:
     """Input digests of a version and of all it extends."""
-    digests: set[str] = set()
-    at: int | None = version
-    while at:
-        manifest = versions.manifest(dataset, at)
-        digests.update(item.digest for item in manifest.inputs)
-        at = manifest.parent.version if manifest.parent else None
-    return digests
+    latest = versions.manifest(dataset, version)
+    return {item.digest for manifest in ancestors(versions, latest) for item in manifest.inputs}
 
 
 def _path(dataset: str, key: str, attempt: int) -> str:

@@ -7,7 +7,6 @@ hash, the place in the input and a redacted offending value. The balance recount
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.balance import Tally
-from lake.objects import ObjectRef, open_parquet
+from lake.objects import ObjectRef, rows_between
 from lake.store import Store
 
 SCHEMA = pa.schema(
@@ -64,26 +63,11 @@ def find(store: Store, ledgers: Iterable[ObjectRef], prefix: str) -> pa.Table:
     """Every row whose id begins with `prefix` (an id, or a `url_hash`)."""
     after = prefix + "g"  # greater than any hex continuation
     parts = [
-        _between(store, ref, prefix, after)
+        rows_between(store, ref, "id", prefix, after)
         for ref in ledgers
         if ref.records and ref.first < after and ref.last[: len(prefix)] >= prefix
     ]
     return pa.concat_tables(parts) if parts else empty()
-
-
-def _between(store: Store, ref: ObjectRef, low: str, high: str) -> pa.Table:
-    """The rows with `low` <= id < `high`, from the row groups that can hold some.
-
-    By hand: a filter expression makes pyarrow import its dataset module and pandas, a second for one row.
-    """
-    with open_parquet(store, ref) as file:
-        at = file.schema_arrow.get_field_index("id")
-        ranges = [file.metadata.row_group(g).column(at).statistics for g in range(file.num_row_groups)]
-        groups = [g for g, ids in enumerate(ranges) if ids is None or (ids.min < high and ids.max >= low)]
-        table = file.read_row_groups(groups)
-    ids = table["id"].to_pylist()
-    first = bisect_left(ids, low)
-    return table.slice(first, bisect_left(ids, high) - first)
 
 
 def check_sorted(table: pa.Table, after: tuple[str, str, int] | None = None) -> tuple[str, str, int] | None:

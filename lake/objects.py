@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,6 +146,33 @@ def iter_batches(store: Store, ref: ObjectRef, columns: list[str] | None = None)
             if batch is None:
                 return
             yield batch
+
+
+def rows_between(store: Store, ref: ObjectRef, column: str, low: str, high: str) -> pa.Table:
+    """The rows with `low` <= column < `high` of a table sorted by it, from the row groups that can hold some.
+
+    By hand: a filter expression makes pyarrow import its dataset module and pandas, a second for one row.
+    """
+    with open_parquet(store, ref) as file:
+        at = file.schema_arrow.get_field_index(column)
+        ranges = [file.metadata.row_group(g).column(at).statistics for g in range(file.num_row_groups)]
+        groups = [g for g, keys in enumerate(ranges) if keys is None or (keys.min < high and keys.max >= low)]
+        table = file.read_row_groups(groups)
+    keys = table[column].to_pylist()
+    first = bisect_left(keys, low)
+    return table.slice(first, bisect_left(keys, high) - first)
+
+
+def generations(refs: Sequence[ObjectRef]) -> list[list[ObjectRef]]:
+    """Sorted objects as runs whose ranges ascend: a version that grew has one for each time it did, or fewer."""
+    runs: list[list[ObjectRef]] = []
+    last = ""
+    for ref in refs:
+        if not runs or (ref.records and ref.first <= last):
+            runs.append([])
+        runs[-1].append(ref)
+        last = ref.last if ref.records else last
+    return runs
 
 
 @contextmanager

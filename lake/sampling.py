@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lake.growth import ancestors
 from lake.manifest import Manifest
 from lake.objects import ObjectRef, read_table
 from lake.receipt import FATES, Receipt
 from lake.store import NotFound, Store
 from lake.versions import NoSuchVersion, Versions
-from lake.why import Place, place_of
+from lake.why import Place, names_of, place_of
 
 GONE = "its text is no longer in the lake (gc removed it); running the same inputs again extracts it again"
 NEVER = "it left the pipeline before it had a text"
@@ -150,7 +151,7 @@ def _fated(
     for i, at in _grouped(_draw(rng, sum(sizes), n), list(accumulate(sizes))):
         rows += _rows_at(store, ledgers[i], at, wanted)
     texts = _texts(versions, manifest, rows)
-    names = {one.digest: one.names for one in manifest.inputs}
+    names = names_of(ancestors(versions, manifest))
     return Drawn(str(manifest), sum(sizes), tuple(_ledger_sample(row, texts, names) for row in rows))
 
 
@@ -215,11 +216,11 @@ def _read_texts(
 def _receipts(versions: Versions, manifest: Manifest, inputs: set[str]) -> list[Receipt]:
     """Receipts about these inputs, of the version and of all it extends."""
     found: list[Receipt] = []
-    at: Manifest | None = manifest
-    while at is not None:
-        for ref in (one for one in at.attachments if one.kind == "receipts"):
+    seen: set[str] = set()
+    for at in ancestors(versions, manifest):
+        for ref in (one for one in at.attachments if one.kind == "receipts" and one.sha256 not in seen):
+            seen.add(ref.sha256)
             for line in versions.store.get(ref.key).splitlines():
                 if inputs & set(json.loads(line)["inputs"]):
                     found.append(Receipt.model_validate_json(line))
-        at = None if at.parent is None else versions.manifest(at.parent.dataset, at.parent.version)
     return found

@@ -186,7 +186,7 @@ def _compare(store: Store, manifest: Manifest, proofs: dict[str, Proof]) -> Iter
     if len(good) < len(rows):
         return
     for before, after in pairwise([proof for proof in good if proof.ref.records]):
-        if after.first <= before.last:
+        if after.first <= before.last and manifest.parent is None:  # a version that grew has several generations
             said = f"ledger objects overlap: one ends at id {before.last}, the next begins at {after.first}"
             yield finding("ledger", said, after.ref.sha256)
     for fate in ("kept", "dropped", "quarantined"):

@@ -16,13 +16,14 @@ from typing import Any
 from lake import ledger
 from lake.identity import normalise_url, record_id, url_hash
 from lake.manifest import Manifest
-from lake.objects import ObjectRef
+from lake.objects import ObjectRef, rows_between
 from lake.query import require_dataset
 from lake.store import NotFound, Store
 from lake.versions import Versions
 
 _ID = re.compile(r"[0-9a-f]{8,32}")
 _KEY = ("id", "input", "ordinal")
+CLUSTER_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,16 @@ class Survivor:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """Near duplicates as the newest version of a story has them: `size` with the survivor; `others` are some of the
+    ids that were dropped in its favour."""
+
+    survivor: str
+    size: int
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Story:
     """One fate of one record, and the versions of the dataset that agree on it."""
 
@@ -59,6 +70,7 @@ class Story:
     reason: str | None
     value: str | None
     survivor: Survivor | None
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,7 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         normalised=normalised,
         prefixes=prefixes,
         searched={name: tuple(m.version for m in ms) for name, ms in manifests.items()},
-        stories=tuple(_with_survivors(versions.store, manifests, stories)),
+        stories=tuple(_with_clusters(versions.store, manifests, _with_survivors(versions.store, manifests, stories))),
         withdrawn=tuple(f"{name}@v{n}" for name in names for n in sorted(versions.withdrawn(name))),
         unreadable=tuple(
             str(m) for ms in manifests.values() for m in ms if any(ref.sha256 in missing for ref in m.ledgers)
@@ -142,20 +154,24 @@ def _read(
 
 def _stories(manifests: Sequence[Manifest], found: dict[str, list[dict[str, Any]]]) -> list[Story]:
     stories: dict[tuple[Any, ...], Story] = {}
+    names = names_of(manifests)
     for manifest in manifests:
-        names = {one.digest: one.names for one in manifest.inputs}
         for row in (row for ref in manifest.ledgers for row in found.get(ref.sha256, ())):
             key = tuple(row[name] for name in (*_KEY, "fate", "reason", "value", "survivor"))
             place = place_of(row, names)
             if key in stories:
                 old = stories[key]
-                place = place if place.names else old.place
-                stories[key] = replace(old, versions=(*old.versions, manifest.version), place=place)
+                stories[key] = replace(old, versions=(*old.versions, manifest.version))
                 continue
             survivor = None if row["survivor"] is None else Survivor(row["survivor"], None, None, None)
             verdict = (row["fate"], row["stage"], row["reason"], row["value"])
             stories[key] = Story(manifest.dataset, (manifest.version,), place, *verdict, survivor)
     return sorted(stories.values(), key=lambda s: (s.place.id, s.place.input, s.place.ordinal, s.versions))
+
+
+def names_of(manifests: Iterable[Manifest]) -> dict[str, tuple[str, ...]]:
+    """input digest -> addresses; a version that grew names only its own inputs, its ancestors name theirs."""
+    return {one.digest: one.names for manifest in manifests for one in manifest.inputs if one.names}
 
 
 def place_of(row: dict[str, Any], names: dict[str, tuple[str, ...]]) -> Place:
@@ -176,8 +192,31 @@ def _with_survivors(store: Store, manifests: dict[str, list[Manifest]], stories:
         known = [row for part in rows.values() for row in part]
         best = min(known, key=lambda row: row["fate"] != "kept", default=None)
         if best is not None:
-            place = place_of(best, {one.digest: one.names for one in manifest.inputs})
+            place = place_of(best, names_of(manifests[story.dataset]))
             survivor = Survivor(story.survivor.id, best["fate"], best["reason"], place)
             story = replace(story, survivor=survivor)
         done.append(story)
     return done
+
+
+def _with_clusters(store: Store, manifests: dict[str, list[Manifest]], stories: Sequence[Story]) -> list[Story]:
+    """The stories of near duplicates and of their survivors with their cluster."""
+    done = []
+    for story in stories:
+        manifest = next(m for m in manifests[story.dataset] if m.version == story.versions[-1])
+        survivor = story.place.id if story.fate == "kept" else story.survivor.id if story.survivor else None
+        if survivor is not None and (cluster := _cluster(store, manifest, survivor)):
+            story = replace(story, cluster=cluster)
+        done.append(story)
+    return done
+
+
+def _cluster(store: Store, manifest: Manifest, survivor: str) -> Cluster | None:
+    others: list[str] = []
+    for ref in manifest.attachments:
+        if ref.kind == "clusters" and ref.records and ref.first <= survivor <= ref.last:
+            try:
+                others += rows_between(store, ref, "survivor", survivor, survivor + "g")["id"].to_pylist()
+            except NotFound:  # gc took a withdrawn version's
+                return None
+    return Cluster(survivor, len(others) + 1, tuple(others[:CLUSTER_SHOWN])) if others else None

@@ -1,4 +1,4 @@
-"""The command `grist`. `main` is the entry point; the commands stand here and in cli_lake and cli_keep.
+"""The command `grist`. `main` is the entry point; the commands stand here and in cli_lake, cli_keep and cli_forget.
 
     grist sample-data demo && grist run conf/web.yaml --lake lake-data --set recipe.inputs='[demo/crawl/*]'
     grist ls; grist show web; grist why https://example.org/page; grist diff web@v1 web@v2
@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration import cli_keep, cli_lake
+from orchestration import cli_forget, cli_keep, cli_lake, cli_similar
 from orchestration.terminal import Grist, JsonOption, LakeOption, answer
 
 app = typer.Typer(
@@ -99,8 +99,8 @@ def sample_data(
 
 
 _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
-_ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample)
-_KEEP = (cli_keep.tag, cli_keep.withdraw, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
+_ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar)
+_KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
 _COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP)
 for _command in _COMMANDS:
     app.command()(_command)

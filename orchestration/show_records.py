@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.rule import Rule
@@ -20,6 +20,10 @@ from lake.sampling import Drawn, Sample
 from lake.why import Answer, Place, Story
 from orchestration.show import SHOWN, counted, draw_facts, grid, heading, indented
 from orchestration.terminal import plain
+
+if TYPE_CHECKING:
+    from lake.manifest import Manifest
+    from orchestration.cli_similar import Found
 
 CUT = 600
 """Characters of a document shown without --full."""
@@ -77,7 +81,13 @@ def _because(story: Story) -> str:
             parts.append("whose ledger row is not there")
         else:
             parts.append(f"({one.fate}{f' by {one.reason}' if one.reason else ''}; {where(one.place)})")
-    return " ".join(part for part in parts if part)
+    if story.cluster is not None:
+        others = ", ".join(one for one in story.cluster.others if one != story.place.id)
+        kept = " of which this one is kept" if story.cluster.survivor == story.place.id else ""
+        more = story.cluster.size - 1 - len(story.cluster.others)
+        parts.append(f"\ncluster of {story.cluster.size:,} near duplicates{kept}; others: {others or 'none'}")
+        parts.append(f"and {more:,} more" if more else "")
+    return " ".join(part for part in parts if part).strip()
 
 
 def _qualify(console: Console, answer: Answer) -> None:
@@ -88,6 +98,18 @@ def _qualify(console: Console, answer: Answer) -> None:
     if answer.unreadable:
         text = f"not searched, because a ledger object is gone: {', '.join(answer.unreadable)}"
         console.print(Text(text, style="yellow"))
+
+
+def draw_similar(console: Console, manifest: Manifest, found: Sequence[Found]) -> None:
+    """`grist similar`."""
+    console.print(Text(f"{counted(len(found), 'near duplicate')} in {manifest}", style="bold"))
+    table = grid("similarity>", "words>", "id", "fate~")
+    for one in found:
+        fate = Text(one.fate or "not in the ledger", style=STYLES.get(one.fate or "", ""))
+        if one.reason:
+            fate.append(f" {one.reason}" + (f" in favour of {one.survivor}" if one.survivor else ""), style="dim")
+        table.add_row(f"{one.similarity:.2f}", f"{one.words:,}", one.id, fate)
+    console.print(table)
 
 
 def not_found(answer: Answer) -> str:

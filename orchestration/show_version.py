@@ -19,6 +19,7 @@ from lake.manifest import FunnelRow, Manifest
 from lake.query import Description, Node, stored_bytes
 from orchestration.show import SHOWN, bar, counted, draw_facts, grid, heading, indented, percent, when
 from orchestration.terminal import plain
+from pipelines.growth import growth_report
 
 
 def draw_description(console: Console, about: Description) -> None:
@@ -58,6 +59,8 @@ def _facts(m: Manifest) -> dict[str, str]:
     }
     if m.sources:
         facts["made from"] = ", ".join(f"{ref} ({ref.role})" for ref in m.sources)
+    if report := growth_report(m):
+        facts["growth"] = report
     if m.machine_fates:
         facts["caution"] = f"{m.machine_fates:,} fates were decided by limits of the machine: digests may differ"
     return facts
@@ -77,7 +80,8 @@ def draw_funnel(console: Console, funnel: Iterable[FunnelRow]) -> None:
 
 
 def _draw_inputs(console: Console, m: Manifest) -> None:
-    heading(console, f"Inputs  {counted(len(m.inputs), 'file')}, {decimal(sum(i.bytes for i in m.inputs))}")
+    what = "Inputs" if m.parent is None else f"New inputs, beside those of {m.parent}"
+    heading(console, f"{what}  {counted(len(m.inputs), 'file')}, {decimal(sum(i.bytes for i in m.inputs))}")
     table = grid("  sha256", "records>", "size>", "found as~")
     for one in m.inputs[:SHOWN]:
         table.add_row(f"  {one.digest[:12]}", f"{one.records:,}", decimal(one.bytes), plain(", ".join(one.names)))
@@ -118,6 +122,8 @@ def draw_statistics(console: Console, statistics: Mapping[str, Any]) -> None:
         numbers["text bytes"] += f" ({decimal(statistics['text_bytes'])})"
     heading(console, "Statistics")
     draw_facts(console, numbers)
+    if clusters := statistics.get("clusters"):
+        draw_clusters(console, clusters)
     if statistics.get("languages"):
         heading(console, "Languages")
         draw_histogram(console, list(statistics["languages"].items())[:20])
@@ -125,6 +131,16 @@ def draw_statistics(console: Console, statistics: Mapping[str, Any]) -> None:
         heading(console, "Bytes of text per document")
         edges = sorted((int(k), n) for k, n in statistics["bytes_from"].items())
         draw_histogram(console, [(f"from {low:,}", n) for low, n in edges])
+
+
+def draw_clusters(console: Console, clusters: Mapping[str, Any]) -> None:
+    """How large clusters of near duplicates are; the survivor counts."""
+    heading(console, "Near duplicates")
+    draw_facts(console, {"clusters": f"{clusters['clusters']:,}", "largest": f"{clusters['largest']:,} documents"})
+    edges = [int(edge) for edge in clusters["sizes_from"]]
+    # up to 4 each size has a line, then they double: 5 to 8, 9 to 16, ...
+    rows = [(f"{low:,}-{2 * (low - 1):,}" if low > 4 else f"{low}", clusters["sizes_from"][str(low)]) for low in edges]
+    draw_histogram(console, rows)
 
 
 def draw_histogram(console: Console, rows: Sequence[tuple[str, int]]) -> None:

@@ -10,7 +10,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,26 +39,31 @@ PIPELINES: dict[str, tuple[type[Any], Callable[..., Result]]] = {"web": (WebConf
 
 @dataclass(frozen=True)
 class Request:
-    """One run as asked for on a command line or by a flow."""
+    """One run as asked for on a command line or by a flow. `config` is a YAML file, or what such a file holds."""
 
-    config: Path
+    config: Path | Mapping[str, Any]
     settings: tuple[str, ...] = ()
     lake: str | None = None
     plan: bool = False
     limit: int | None = None
 
 
-def resolve(request: Request) -> Root:
-    """The validated config: file, then --set, then --limit and --lake. Raises BadConfig."""
-    data = override(load(request.config), request.settings)
+def resolve(request: Request, in_job: bool | None = None) -> Root:
+    """The validated config: file, then --set, then --limit and --lake. Raises BadConfig.
+
+    `in_job`: relative paths are refused, as in a job; by default, where this process is one.
+    """
+    in_job = inside_job() if in_job is None else in_job
+    data = override(load(request.config) if isinstance(request.config, Path) else request.config, request.settings)
     if request.limit is not None:
         data = override(data, [f"recipe.limit={request.limit}"])
     kind = data.get("pipeline")
     if not isinstance(kind, str) or kind not in PIPELINES:
-        raise BadConfig(f"{request.config}: pipeline: {kind!r}; allowed: {', '.join(PIPELINES)}")
+        where = f"{request.config}: " if isinstance(request.config, Path) else ""
+        raise BadConfig(f"{where}pipeline: {kind!r}; allowed: {', '.join(PIPELINES)}")
     config = validate(PIPELINES[kind][0], data)
-    uri = lake_uri(request.lake, config.run.lake, in_job=inside_job())
-    if inside_job():
+    uri = lake_uri(request.lake, config.run.lake, in_job=in_job)
+    if in_job:
         check_inputs_absolute(config.recipe.inputs)
     return config.model_copy(update={"run": config.run.model_copy(update={"lake": uri})})
 
@@ -130,17 +135,29 @@ def set_up_logging(verbose: bool = False) -> None:
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise argparse.ArgumentTypeError(f"expected an object, found {type(data).__name__}")
+    return data
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
     command = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run a pipeline")
-    command.add_argument("config", type=Path)
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("config", type=Path, nargs="?", help="a YAML file, such as conf/web.yaml")
+    source.add_argument("--config-json", type=_mapping, metavar="JSON", help="what such a file holds, as one argument")
     command.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE")
     command.add_argument("--lake", help="a directory or s3://bucket/prefix")
     command.add_argument("--plan", action="store_true", help="say what would run, and run nothing")
     command.add_argument("--limit", type=int, help="only so many records; commits to DATASET.limit")
     args = parser.parse_args(argv)
     set_up_logging()
-    return run(Request(args.config, tuple(args.settings), args.lake, args.plan, args.limit))
+    return run(Request(args.config or args.config_json, tuple(args.settings), args.lake, args.plan, args.limit))
 
 
 if __name__ == "__main__":

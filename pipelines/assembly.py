@@ -33,12 +33,17 @@ PACKAGES = (
     "datatrove",
     "fastwarc",
     "fasttext-numpy2-wheel",
+    "numba",
     "numpy",
     "pyarrow",
     "ray",
     "resiliparse",
     "spacy",
 )
+
+
+IDLE = ("forget", "paragraphs", "minhash")
+"""Stages that do nothing in most runs, or are switched off in some."""
 
 
 class GateFailed(Exception):
@@ -89,13 +94,19 @@ def made_again(before: Manifest, draft: Draft) -> Result:
     return Result(before, new=False)
 
 
-def funnel(came_in: int, stages: Sequence[str], receipts: Iterable[Receipt]) -> tuple[FunnelRow, ...]:
-    """One row a stage, in order, from the reasons in receipts: `gopher_quality.too_few_words` belongs to its prefix."""
+def funnel(
+    came_in: int, stages: Sequence[str], receipts: Iterable[Receipt], base: Iterable[FunnelRow] = ()
+) -> tuple[FunnelRow, ...]:
+    """One row a stage, in order, from the reasons in receipts: `gopher_quality.too_few_words` belongs to its prefix.
+
+    `base` is the funnel of the version that is extended; its reasons are added. Rows of a stage that can stand idle
+    (`IDLE`) are left out where it did.
+    """
     dropped: Counter[str] = Counter()
     quarantined: Counter[str] = Counter()
-    for receipt in receipts:
-        dropped.update(receipt.reasons)
-        quarantined.update(receipt.errors)
+    for receipt in (*receipts, *base):
+        dropped.update(receipt.reasons if isinstance(receipt, Receipt) else receipt.dropped)
+        quarantined.update(receipt.errors if isinstance(receipt, Receipt) else receipt.quarantined)
     unknown = {reason for reason in (*dropped, *quarantined) if reason.split(".")[0] not in stages}
     if unknown:
         raise ValueError(f"funnel: reasons {sorted(unknown)} belong to none of the stages {', '.join(stages)}")
@@ -104,7 +115,8 @@ def funnel(came_in: int, stages: Sequence[str], receipts: Iterable[Receipt]) -> 
         ours = {r: n for r, n in sorted(dropped.items()) if r.split(".")[0] == stage}
         bad = {r: n for r, n in sorted(quarantined.items()) if r.split(".")[0] == stage}
         passed = came_in - sum(ours.values()) - sum(bad.values())
-        rows.append(FunnelRow(stage=stage, came_in=came_in, passed=passed, dropped=ours, quarantined=bad))
+        if ours or bad or stage not in IDLE:
+            rows.append(FunnelRow(stage=stage, came_in=came_in, passed=passed, dropped=ours, quarantined=bad))
         came_in = passed
     return tuple(rows)
 

@@ -1,54 +1,57 @@
 """The web pipeline: crawls in, an accounted, versioned dataset of clean text out.
 
 scan (input side of the balance) -> extract (read + HTML to text) -> screen (language, Gopher quality) -> exact
-duplicates -> shards -> ledger -> commit. Every stage is Work with receipts, so the same command finishes a killed
-run; between stages the tallies must agree, and at commit the ledger must account for every record of every input.
+duplicates -> near duplicates -> shards -> ledger -> commit. Every stage is Work with receipts, so the same command
+finishes a killed run. With `extends` a run takes only the inputs that the dataset has not seen, pins the version it
+builds on, and starts its linking anew if another run took the slot meanwhile.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from filters.gopher import GopherQuality
 from filters.language import LanguageFilter
-from lake.balance import Tally, check_balance, total
+from filters.minhash import MinHash
+from lake.growth import Growth, move_base, plan_growth
 from lake.lease import Lease
-from lake.manifest import Draft, InputFile, run_key
-from lake.objects import ObjectRef, put_refs
-from lake.receipt import Receipt, StageId
+from lake.manifest import Draft, Manifest, VersionRef
+from lake.manifest import run_key as key_of_run
+from lake.receipt import StageId
 from lake.store import Store
-from lake.versions import Versions, check_name
-from pipelines.assembly import (
-    Result,
-    bundle_receipts,
-    check_quarantine,
-    find_before,
-    funnel,
-    made,
-    made_again,
-)
+from lake.suppress import Suppression
+from lake.versions import CommitConflict, Versions, check_name
+from pipelines.assembly import Result, find_before, made, made_again
 from pipelines.config import BadConfig, Root, Run
+from pipelines.growth import growth_report
+from pipelines.web_build import build
+from stages.clusters import Choose, Clusters
 from stages.containers import UnsupportedContainer
-from stages.exact import Exact, exact_works
+from stages.exact import Exact
 from stages.extract import Extract
 from stages.inputs import ScannedInput, find_inputs, scan_inputs
+from stages.minhash import N_WORDS, Collect, Link, MergeForests, Sign
 from stages.runner import Runner
 from stages.scan import Scan
 from stages.screen import Screen
-from stages.shards import SCHEMA, MergeLedger, Statistics, WriteShards, ledger_works, shard_groups
-from stages.work import Work
+from stages.shards import MergeLedger, WriteShards
 
-FUNNEL = ("read", "extract", "language", "gopher_quality", "exact")
+log = logging.getLogger("gristmill")
 
 
 class Recipe(Root):
-    """What decides the data. `inputs` count by content: their paths are no part of the run key."""
+    """What decides the data. `inputs` count by content: their paths are no part of the run key.
+
+    `extends` names the dataset itself: only inputs it has not seen are taken, on top of its latest version.
+    """
 
     dataset: str = "web"
+    extends: str | None = None
     inputs: tuple[str, ...] = ()
     limit: int | None = Field(default=None, ge=1, description="records; commits to DATASET.limit")
     scan: Scan = Scan()
@@ -56,6 +59,8 @@ class Recipe(Root):
     language: LanguageFilter = LanguageFilter()
     gopher_quality: GopherQuality = GopherQuality()
     exact: Exact = Exact()
+    minhash: MinHash | None = MinHash()
+    survivor: tuple[str, ...] = (N_WORDS,)
     shards: WriteShards = WriteShards()
     max_quarantine_rate: float = Field(default=0.05, ge=0, le=1)
 
@@ -67,6 +72,16 @@ class Recipe(Root):
             raise ValueError(f"dataset name {name!r}: names in .limit are for runs with a limit; give another")
         return name
 
+    @model_validator(mode="after")
+    def _can_grow(self) -> Recipe:
+        if self.extends is not None and self.extends != self.dataset:
+            raise ValueError(f"extends: {self.extends!r} is not this dataset ({self.dataset!r}); a dataset extends itself")
+        if self.extends is not None and self.limit is not None:
+            raise ValueError("limit: a limited run is a look at a few records, nothing is built on it; leave extends out")
+        if not self.survivor:
+            raise ValueError(f"survivor: name at least one measure, such as {N_WORDS}")
+        return self
+
     @property
     def target(self) -> str:
         """The dataset this commits to: a limited run never passes for a whole one."""
@@ -76,13 +91,30 @@ class Recipe(Root):
     def screen(self) -> Screen:
         return Screen(filters=(self.language, self.gopher_quality))
 
+    @property
+    def sign(self) -> Sign:
+        return Sign(self.minhash or MinHash())
+
+    @property
+    def collect(self) -> Collect:
+        one = self.minhash or MinHash()
+        return Collect(one.bands, one.rows, self.survivor)
+
     def stages(self) -> tuple[StageId, ...]:
-        parts = (self.scan, self.extract, self.screen, self.exact, self.shards, MergeLedger())
+        near = (self.sign, self.collect, Link(), MergeForests(), Choose(), Clusters()) if self.minhash else ()
+        parts = (self.scan, self.extract, self.screen, self.exact, *near, self.shards, MergeLedger())
         return tuple(one for stage in parts for one in stage.identity())
 
     def identity(self) -> dict[str, Any]:
         """The recipe as the manifest keeps it: without addresses."""
         return self.model_dump(mode="json", exclude={"inputs": True, "language": {"model_path"}})
+
+    def run_key(self, inputs: Sequence[str], suppression: Suppression, sources: Sequence[VersionRef] = ()) -> str:
+        """Of these input digests, with what was taken down so far left out."""
+        identity = self.identity()
+        if suppression.digest:
+            identity["suppression"] = suppression.digest
+        return key_of_run(self.target, identity, inputs, self.stages(), sources)
 
 
 class WebConfig(Root):
@@ -97,6 +129,21 @@ def run_web(config: WebConfig, store: Store, runner: Runner) -> Result:
     Raises BadConfig, Incomplete, GateFailed, PlanOnly, BalanceError.
     """
     started, recipe, versions = time.time(), config.recipe, Versions(store)
+    uris = _check(recipe)
+    with Lease(store, recipe.target) as lease:
+        runner.announce = lease.announce
+        try:
+            inputs = scan_inputs(runner, recipe.scan, uris, recipe.limit)
+        except UnsupportedContainer as error:
+            raise BadConfig(f"recipe.inputs: {error}. Or leave it out of recipe.inputs") from error
+        suppression = Suppression.load(store)
+        if recipe.extends is None:
+            return _whole(recipe, versions, runner, inputs, suppression, started)
+        return _night(recipe, versions, runner, inputs, suppression, started)
+
+
+def _check(recipe: Recipe) -> list[str]:
+    """The input files. Raises BadConfig for what can be seen before any work."""
     if not recipe.inputs:
         raise BadConfig("recipe.inputs is empty: give paths or patterns, e.g. --set recipe.inputs='[crawl/*.warc.gz]'")
     try:
@@ -107,122 +154,107 @@ def run_web(config: WebConfig, store: Store, runner: Runner) -> Result:
         recipe.language.check()
     except (OSError, ValueError, RuntimeError) as error:
         raise BadConfig(f"recipe.language: {error}") from error
-    with Lease(store, recipe.target) as lease:
-        runner.announce = lease.announce
-        try:
-            inputs = scan_inputs(runner, recipe.scan, uris, recipe.limit)
-        except UnsupportedContainer as error:
-            raise BadConfig(f"recipe.inputs: {error}. Or leave it out of recipe.inputs") from error
-        key = run_key(recipe.target, recipe.identity(), [one.digest for one in inputs], recipe.stages())
-        before = find_before(versions, recipe.target, key)
-        if before is not None and not versions.missing((*before.shards, *before.ledgers)):
-            return Result(before, new=False)
-        draft = _build(recipe, store, runner, inputs, key)
-        if before is not None:
-            return made_again(before, draft)
-        runner.about_to("commit", recipe.target)
-        draft = draft.model_copy(update={"made": made(started)})
-        manifest = versions.commit(draft)
+    measures = [N_WORDS, *recipe.screen.measures()]
+    if unknown := sorted({name.removeprefix("-") for name in recipe.survivor} - set(measures)):
+        raise BadConfig(f"recipe.survivor: no measure is called {', '.join(unknown)}; there are {', '.join(measures)}")
+    return uris
+
+
+def _whole(
+    recipe: Recipe,
+    versions: Versions,
+    runner: Runner,
+    inputs: Sequence[ScannedInput],
+    suppression: Suppression,
+    started: float,
+) -> Result:
+    """A version of these inputs and nothing else."""
+    key = recipe.run_key([one.digest for one in inputs], suppression)
+    before = find_before(versions, recipe.target, key)
+    if before is not None and not versions.missing((*before.shards, *before.ledgers)):
+        return Result(before, new=False)
+    draft = build(recipe, runner, inputs, key, suppression=suppression)
+    if before is not None:
+        return made_again(before, draft)
+    runner.about_to("commit", recipe.target)
+    draft = draft.model_copy(update={"made": made(started)})
+    manifest = versions.commit(draft)
     return Result(manifest, new=manifest.made["commit_id"] == draft.made["commit_id"])
 
 
-def _build(recipe: Recipe, store: Store, runner: Runner, inputs: Sequence[ScannedInput], key: str) -> Draft:
-    came_in = total(one.tally for one in inputs)
-    extracted = runner.map("extract", [work for one in inputs for work in _extract_works(recipe, one)])
-    check_balance("extract", came_in, {"read": total(r.came_in for r in extracted)})
-    if recipe.limit is None:  # a look at ten records is no basis for a rate
-        check_quarantine(extracted, came_in.count, recipe.max_quarantine_rate)
-    screened = runner.map("screen", [_screen_work(recipe, receipt) for receipt in extracted])
-
-    passed = total(r.passed for r in screened)
-    tables = put_refs(store, [r.output("screened") for r in screened])
-    exact = runner.map("exact", exact_works(recipe.exact, tables, passed))
-    check_balance("exact", passed, {"compared": total(r.came_in for r in exact)})
-
-    losers = put_refs(store, [r.output("losers") for r in exact])
-    written = runner.map("shards", _shard_works(recipe, extracted, screened, losers))
-    check_balance("shards", total(r.passed for r in exact), {"kept": total(r.kept for r in written)})
-
-    decided = [*extracted, *screened, *exact, *written]
-    fates = put_refs(store, [r.output("fates") for r in decided])
-    merged = runner.map("ledger", ledger_works(fates, came_in.count))
-    return _draft(recipe, store, inputs, key, came_in, decided, written, merged, screened)
-
-
-def _extract_works(recipe: Recipe, one: ScannedInput) -> list[Work]:
-    works = []
-    for first, rows in one.chunks:
-        payload = {
-            "uri": one.uris[0],
-            "stamp": one.stamp,
-            "kind": one.kind,
-            "digest": one.digest,
-            "spans": one.spans.model_dump(),
-            "first": first,
-            "rows": rows,
-        }
-        tally = Tally.of_records([one.digest] * rows, range(first, first + rows))
-        inputs = (one.digest, f"{first}+{rows}")
-        works.append(Work(recipe.extract, inputs, payload, tally, f"{one.uris[0]} records {first}+{rows}"))
-    return works
-
-
-def _screen_work(recipe: Recipe, extracted: Receipt) -> Work:
-    text = extracted.output("text")
-    return Work(recipe.screen, (text.sha256,), {"text": text.model_dump()}, extracted.passed, text.sha256[:12])
-
-
-def _shard_works(
-    recipe: Recipe, extracted: Sequence[Receipt], screened: Sequence[Receipt], losers: ObjectRef
-) -> list[Work]:
-    pairs = [(a.output("text"), b.output("screened")) for a, b in zip(extracted, screened, strict=True)]
-    groups = shard_groups([r.facts["passed_bytes"] for r in screened], recipe.shards.target_bytes)
-    works = []
-    for n, (first, end) in enumerate(groups):
-        inputs = (*(ref.sha256 for pair in pairs[first:end] for ref in pair), losers.sha256)
-        chunks = [(text.model_dump(), verdicts.model_dump()) for text, verdicts in pairs[first:end]]
-        payload = {"chunks": chunks, "losers": losers.model_dump()}
-        works.append(Work(recipe.shards, inputs, payload, label=f"shard {n}"))
-    return works
-
-
-def _draft(
+def _night(
     recipe: Recipe,
-    store: Store,
+    versions: Versions,
+    runner: Runner,
     inputs: Sequence[ScannedInput],
-    key: str,
-    came_in: Tally,
-    decided: Sequence[Receipt],
-    written: Sequence[Receipt],
-    merged: Sequence[Receipt],
-    screened: Sequence[Receipt],
+    suppression: Suppression,
+    started: float,
+) -> Result:
+    """What is new in these inputs, on top of the latest version; that version, if nothing is."""
+    listed = [one.digest for one in inputs]
+    plan = plan_growth(versions, recipe.target, recipe.identity(), listed)
+    while isinstance(plan, Growth):
+        log.info("%s: %d of %d inputs are new to v%d", plan.dataset, len(plan.new), len(inputs), plan.base)
+        base = versions.manifest(plan.dataset, plan.base) if plan.base else None
+        draft = _grown(recipe, runner, inputs, base, plan.new, suppression)
+        runner.about_to("commit", recipe.target)
+        draft = draft.model_copy(update={"made": made(started)})
+        try:
+            manifest = versions.commit(draft, expected_parent=plan.base)
+        except CommitConflict as error:
+            log.warning("%s Linking starts anew on the version that was first.", error)
+            plan = move_base(versions, plan, listed)
+            continue
+        if report := growth_report(manifest):
+            log.info("%s: %s", manifest, report)
+        return Result(manifest, new=manifest.made["commit_id"] == draft.made["commit_id"])
+    if versions.missing((*plan.shards, *plan.ledgers)):
+        return _mended(recipe, versions, runner, inputs, plan, suppression)
+    return Result(plan, new=False)
+
+
+def _grown(
+    recipe: Recipe,
+    runner: Runner,
+    inputs: Sequence[ScannedInput],
+    base: Manifest | None,
+    new: Sequence[str],
+    suppression: Suppression,
 ) -> Draft:
-    return Draft(
-        dataset=recipe.target,
-        run_key=key,
-        inputs=tuple(
-            InputFile(digest=one.digest, bytes=one.bytes, records=one.records, names=one.uris) for one in inputs
-        ),
-        recipe=recipe.identity(),
-        stages=recipe.stages(),
-        shards=_not_empty([r.output("shard") for r in written]),
-        ledgers=tuple(r.output("ledger") for r in merged),
-        attachments=(
-            *(one.spans for one in inputs),  # without them a no-op night would scan every input again after a gc
-            *(r.output("screened") for r in screened),
-            bundle_receipts(store, [*decided, *merged]),
-        ),
-        schemas={"shard": str(SCHEMA.remove_metadata())},
-        came_in=came_in,
-        kept=total(r.kept for r in merged),
-        dropped=total(r.dropped for r in merged),
-        quarantined=total(r.quarantined for r in merged),
-        machine_fates=sum(r.machine_fates for r in decided),
-        funnel=funnel(came_in.count, FUNNEL, decided),
-        statistics=Statistics.merged(r.facts for r in written),
-    )
+    if base is not None:
+        _check_base(recipe, base)
+    sources = () if base is None else (base.ref.model_copy(update={"role": "extends"}),)
+    key = recipe.run_key(new, suppression, sources)
+    return build(recipe, runner, [one for one in inputs if one.digest in set(new)], key, base, suppression)
 
 
-def _not_empty(shards: Sequence[ObjectRef]) -> tuple[ObjectRef, ...]:
-    """Shards that hold something; an empty version keeps one, so that its readers find the schema."""
-    return tuple(ref for ref in shards if ref.records) or tuple(shards[:1])
+def _mended(
+    recipe: Recipe,
+    versions: Versions,
+    runner: Runner,
+    inputs: Sequence[ScannedInput],
+    latest: Manifest,
+    suppression: Suppression,
+) -> Result:
+    """The latest version, after its own lost objects were made again. Those of its ancestors are theirs to mend."""
+    base = versions.manifest(latest.dataset, latest.parent.version) if latest.parent else None
+    draft = _grown(recipe, runner, inputs, base, [one.digest for one in latest.inputs], suppression)
+    if still := versions.missing((*latest.shards, *latest.ledgers)):
+        raise BadConfig(f"{latest}: {still[0]}, and these inputs do not make it; `grist verify` names what is lost")
+    return made_again(latest, draft)
+
+
+def _check_base(recipe: Recipe, base: Manifest) -> None:
+    """Raises BadConfig where the new documents could not be compared with the old ones."""
+    before = base.recipe
+    for name in ("minhash", "survivor"):
+        theirs, ours = before.get(name), recipe.identity()[name]
+        if name not in before or theirs != ours:
+            was = f"has {name} {theirs}" if name in before else "was made by a release without near duplicates"
+            raise BadConfig(
+                f"recipe.{name}: {base} {was}, this recipe has {ours}: signatures of other settings cannot be compared."
+                " Take its settings, or make another dataset of all inputs"
+            )
+    changed = sorted(k for k, v in recipe.identity().items() if before.get(k) != v and k not in ("minhash", "survivor"))
+    if changed:
+        log.warning("%s was made with other %s; what is new follows this recipe", base, ", ".join(changed))

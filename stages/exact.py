@@ -1,16 +1,19 @@
 """Exact duplicates: of all records with one text, the first by id stays and the others name it.
 
-Scatter: records are looked at by range of content hash, so that equal texts meet in one Work and no Work needs
-to see more than a bounded number of them. A record met again (a file's recompressed copy, an overlapping crawl)
-has the same id and is told apart from a page that copies another.
+Scatter: records are looked at by range of content hash, so that equal texts meet in one Work and no Work needs to
+see more than a bounded number of them. Of a growing dataset the texts of earlier versions take part by their content
+hashes alone, and an earlier record stays whatever its id. A record met again (a file's recompressed copy, an
+overlapping crawl) has the same id and is told apart from a page that copies another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,6 +23,8 @@ from lake.objects import ObjectRef, put_table, read_refs, read_table
 from lake.receipt import StageId
 from lake.store import Store
 from stages.fates import Fates
+from stages.losers import SCHEMA as LOSERS
+from stages.losers import put_losers
 from stages.screen import KEYS
 from stages.work import Outcome, Work, stage_id
 
@@ -27,6 +32,7 @@ ROWS_PER_RANGE = 2_000_000
 _SCHEMA = pa.schema([(name, pa.int64() if name in ("ordinal", "start", "length") else pa.string()) for name in KEYS])
 _COLUMNS = list(KEYS)
 _ORDER = [(name, "ascending") for name in ("content", "id", "input", "ordinal")]
+CONTENTS = pa.schema([("content", pa.string()), ("id", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -34,48 +40,86 @@ class Exact:
     """Drops all but the first (by id, then input and ordinal) of the records with equal text."""
 
     name: ClassVar[str] = "exact"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def identity(self) -> tuple[StageId, ...]:
         return (stage_id(self),)
 
     def run(self, store: Store, work: Work) -> Outcome:
-        """payload: screened (a list object), low, high (range of the content hash, high excluded)."""
-        hit = pc.is_null(pc.field("reason"))
-        hit &= (pc.field("content") >= work.payload["low"]) & (pc.field("content") < work.payload["high"])
-        refs = read_refs(store, ObjectRef(**work.payload["screened"]))
-        parts = [read_table(store, ref, _COLUMNS, hit) for ref in refs]
-        rows = pa.concat_tables([_SCHEMA.empty_table(), *parts]).sort_by(_ORDER)
+        """payload: screened and losers (list objects), contents (pointers), low, high (range of the content hash, high
+        excluded). `losers` were dropped since the screen; `contents` are of earlier versions. Outputs `losers`, fates,
+        and `contents`: the texts that passed, sorted by content hash."""
+        p = work.payload
+        hit = (pc.field("content") >= p["low"]) & (pc.field("content") < p["high"])
+        rows = self._rows(store, ObjectRef(**p["screened"]), ObjectRef(**p["losers"]), hit)
+        refs = [ObjectRef(**ref) for ref in p["contents"]]
+        before = [read_table(store, ref, filters=hit) for ref in refs if ref.first < p["high"] and ref.last >= p["low"]]
+        survivors, outranked = _survivors(rows, pa.concat_tables([CONTENTS.empty_table(), *before]))
+        lost, passed = rows.filter(pc.is_valid(survivors)), rows.filter(pc.is_null(survivors))
+        survivors = pc.drop_null(survivors)
+        same = pc.equal(survivors, lost["id"])
         fates = Fates()
-        first: dict[str, str] = {}  # content hash -> id of the survivor
-        passed: list[bool] = []
-        for record in rows.to_pylist():
-            passed.append(record["content"] not in first)
-            survivor = first.setdefault(record["content"], record["id"])
-            if not passed[-1]:
-                why = "same_record" if survivor == record["id"] else "duplicate"
-                fates.add(record, "dropped", f"exact.{why}", survivor=survivor)
+        fates.add_dropped(lost, pc.if_else(same, "exact.same_record", "exact.duplicate"), survivors)
         written, counts = fates.write(store)
-        losers = fates.table().select(["input", "ordinal"]).sort_by([("input", "ascending"), ("ordinal", "ascending")])
         return Outcome(
             outputs=(
-                put_table(store, "losers", losers.replace_schema_metadata(), sorted_by="input"),
+                put_losers(store, lost),
                 written,
+                put_table(store, "contents", passed.select(CONTENTS.names), sorted_by="content"),
             ),
             came_in=ledger.tally(rows),
-            passed=ledger.tally(rows.filter(pa.array(passed, pa.bool_()))),
+            passed=ledger.tally(passed),
             dropped=counts.dropped,
             reasons=counts.reasons,
+            facts={"outranked": outranked},
         )
 
+    def _rows(self, store: Store, screened: ObjectRef, losers: ObjectRef, hit: pc.Expression) -> pa.Table:
+        """The records of the range that passed every filter, in the order in which one of equals is chosen."""
+        passed = hit & pc.is_null(pc.field("reason"))
+        parts = [read_table(store, ref, _COLUMNS, passed) for ref in read_refs(store, screened)]
+        rows = pa.concat_tables([_SCHEMA.empty_table(), *parts])
+        lost = [read_table(store, ref) for ref in read_refs(store, losers) if ref.records]
+        if lost:
+            gone = pa.concat_tables(lost).append_column("gone", pa.repeat(True, sum(t.num_rows for t in lost)))
+            rows = rows.join(gone, LOSERS.names, join_type="left anti")
+        return rows.sort_by(_ORDER)
 
-def exact_works(stage: Exact, screened: ObjectRef, passed: Tally) -> list[Work]:
+
+def _survivors(rows: pa.Table, before: pa.Table) -> tuple[pa.ChunkedArray, int]:
+    """For each sorted row the id that is kept in its place, null where it is itself kept; and how often an earlier
+    record was kept though one of these has a lower id: one run over everything would have kept another."""
+    contents = rows["content"].combine_chunks()
+    values = contents.to_numpy(zero_copy_only=False)
+    first = np.ones(len(values), dtype=bool)
+    first[1:] = values[1:] != values[:-1]
+    heads = np.flatnonzero(first)
+    ids = rows["id"].combine_chunks()
+    head = ids.take(pa.array(heads[np.cumsum(first) - 1]))
+    # several: the same text was kept by versions that were one dataset's only after a fork; the first by id speaks
+    before = before.sort_by([("content", "ascending"), ("id", "ascending")])
+    at = pc.index_in(contents, before["content"].combine_chunks())
+    earlier = before["id"].combine_chunks().take(at)
+    outranked = pc.sum(pc.and_(pa.array(first), pc.fill_null(pc.less(ids, earlier), False))).as_py() or 0
+    own = pc.if_else(pa.array(first), pa.scalar(None, pa.string()), head)
+    return pc.coalesce(earlier, own), outranked
+
+
+def exact_works(
+    stage: Exact, screened: ObjectRef, passed: Tally, losers: ObjectRef, contents: Sequence[ObjectRef] = ()
+) -> list[Work]:
     """One Work a range of content hashes; the number of ranges depends on the number of records alone."""
     return [
         Work(
             stage=stage,
-            inputs=(low, high, screened.sha256),
-            payload={"screened": screened.model_dump(), "low": low, "high": high},
+            inputs=(low, high, screened.sha256, losers.sha256, *(ref.sha256 for ref in contents)),
+            payload={
+                "screened": screened.model_dump(),
+                "losers": losers.model_dump(),
+                "contents": [ref.model_dump() for ref in contents],
+                "low": low,
+                "high": high,
+            },
             label=f"range {low or '0'}",
         )
         for low, high in hash_ranges(passed.count, ROWS_PER_RANGE)

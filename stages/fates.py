@@ -49,15 +49,25 @@ class Fates:
 
     def add_kept(self, records: pa.Table) -> None:
         """Every row of a table with id, input, ordinal, start, length."""
+        self._add_rows(records, "kept", pa.repeat("shards", records.num_rows), None, None)
+
+    def add_dropped(self, records: pa.Table, reasons: pa.Array, survivors: pa.Array | None = None) -> None:
+        """Every row of a table with id, input, ordinal, start, length, each with its reason and survivor."""
+        stages = pc.replace_substring_regex(reasons, r"\..*", "")
+        self._add_rows(records, "dropped", stages, reasons, survivors)
+
+    def _add_rows(
+        self, records: pa.Table, fate: str, stages: pa.Array, reasons: pa.Array | None, survivors: pa.Array | None
+    ) -> None:
         n = records.num_rows
-        columns = {name: records[name] for name in ("id", "input", "ordinal", "start", "length")}
         null = pa.nulls(n, pa.string())
+        columns = {name: records[name] for name in ("id", "input", "ordinal", "start", "length")}
         columns |= {
-            "fate": pa.repeat("kept", n),
-            "stage": pa.repeat("shards", n),
-            "reason": null,
+            "fate": pa.repeat(fate, n),
+            "stage": stages,
+            "reason": null if reasons is None else reasons,
             "value": null,
-            "survivor": null,
+            "survivor": null if survivors is None else survivors,
         }
         self.rows.append(pa.table({name: columns[name] for name in ledger.SCHEMA.names}).cast(ledger.SCHEMA))
 

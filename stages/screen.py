@@ -7,6 +7,7 @@ keys, content hashes and measures.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from filters.base import Filter
 from filters.docs import Docs
 from filters.language import LanguageFilter
 from lake import ledger
-from lake.objects import ObjectRef, iter_batches, put_table
+from lake.objects import ObjectRef, iter_batches, put_table, read_table
 from lake.receipt import StageId
 from lake.store import Store
 from stages.fates import Fates
@@ -40,6 +41,11 @@ class Screen:
             StageId(name=self.name, version=self.VERSION, config={}),
             *(filter_id(one) for one in self.filters),
         )
+
+    def measures(self) -> list[str]:
+        """The names under which measures are stored."""
+        docs = Docs(pa.array([], pa.string()))
+        return [f"{one.name}.{name}" for one in self.filters for name in one.measure(docs).schema.names]
 
     def run(self, store: Store, work: Work) -> Outcome:
         """payload: text (of an Extract). Output `screened`: keys, reason, and every measure, by content hash."""
@@ -90,6 +96,21 @@ def filter_id(one: Filter) -> StageId:
         config["model_sha256"] = one.model_digest()
         identity = identity.model_copy(update={"config": config})
     return identity
+
+
+def passed_rows(
+    store: Store, text: ObjectRef, screened: ObjectRef, columns: list[str] | None, measures: Sequence[str] = ()
+) -> pa.Table:
+    """The records of a chunk that passed every filter, in order of the input: `columns` of the text (None: all), and
+    `measures` by their names in the screened table. `columns` has `ordinal`."""
+    rows = read_table(store, text, columns)
+    verdicts = read_table(store, screened, ["ordinal", *measures], pc.is_null(pc.field("reason"))).sort_by("ordinal")
+    passed = rows.filter(pc.is_in(rows["ordinal"], verdicts["ordinal"]))
+    if passed["ordinal"].to_pylist() != verdicts["ordinal"].to_pylist():
+        raise ValueError(f"text {text.sha256[:12]} and its verdicts {screened.sha256[:12]} name other records")
+    for name in measures:
+        passed = passed.append_column(name, verdicts[name])
+    return passed
 
 
 def _no_docs() -> pa.RecordBatch:

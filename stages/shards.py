@@ -33,6 +33,8 @@ from lake.receipt import StageId
 from lake.store import Store
 from stages.exact import hash_ranges
 from stages.fates import Fates, count_fates
+from stages.losers import without_losers
+from stages.screen import passed_rows
 from stages.work import Outcome, Work, stage_id
 
 SCHEMA = pa.schema(
@@ -90,22 +92,9 @@ class WriteShards:
 
 def _kept(store: Store, text_ref: ObjectRef, screened_ref: ObjectRef, losers: list[ObjectRef]) -> pa.Table:
     """The texts of one chunk that passed every filter and lost to no other record, in order of the input."""
-    text = read_table(store, text_ref)
-    columns = ["ordinal", "language.language", "language.language_score"]
-    verdicts = read_table(store, screened_ref, columns, pc.is_null(pc.field("reason"))).sort_by("ordinal")
-    passed = text.filter(pc.is_in(text["ordinal"], verdicts["ordinal"]))
-    if passed["ordinal"].to_pylist() != verdicts["ordinal"].to_pylist():
-        raise ValueError(f"text {text_ref.sha256[:12]} and its verdicts {screened_ref.sha256[:12]} name other records")
-    table = passed.append_column("language", verdicts["language.language"])
-    table = table.append_column("language_score", verdicts["language.language_score"])
-    if not table.num_rows:
-        return table
-    digest, low, high = table["input"][0].as_py(), table["ordinal"][0].as_py(), table["ordinal"][-1].as_py()
-    here = (pc.field("input") == digest) & (pc.field("ordinal") >= low) & (pc.field("ordinal") <= high)
-    near = [ref for ref in losers if ref.records and ref.first <= digest <= ref.last]
-    lost = [read_table(store, ref, ["ordinal"], here)["ordinal"] for ref in near]
-    gone = pa.chunked_array([chunk for part in lost for chunk in part.chunks], pa.int64())
-    return table.filter(pc.invert(pc.is_in(table["ordinal"], gone.combine_chunks())))
+    measures = ["language.language", "language.language_score"]
+    table = passed_rows(store, text_ref, screened_ref, None, measures)
+    return without_losers(store, table.rename_columns([*table.schema.names[:-2], "language", "language_score"]), losers)
 
 
 class Statistics:

@@ -1,0 +1,307 @@
+"""How fast is a text's MinHash signature, against datatrove, rensa and datasketch, and does it find as much?
+
+Every contestant makes 112 values of shingles of 5 words, for texts and for a copy of each with some words changed.
+`words given`, `shingles given`, `hashes given`: the contestant starts from Python objects that were made outside the
+clock; ours starts from the text all the same. Shingle hashes differ between them, so equal work is seen in what
+signatures are for: the mean estimated Jaccard of texts and their copies has to agree. datasketch, fed with our
+shingles' hashes, has to come to our very bits. Recall is of made-up pairs whose Jaccard is exactly .8.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import random
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasketch
+import datatrove
+import numpy as np
+import pyarrow as pa
+import rensa
+from datatrove.utils.text import ngrams, simplify_text
+
+from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, require_equal
+from benchmarks.material import texts as load_texts
+from filters.minhash import MinHash, band_hashes, shingle_hashes, warm
+from lake.objects import scratch
+
+SETTINGS = MinHash()
+WIDTH = SETTINGS.bands * SETTINGS.rows
+LONG = 100  # words from which on a text counts in the comparison of estimates
+TOLERANCE = 0.02  # of mean estimates: words are not the same words everywhere
+CHANGED = 0.0233  # of words in a copy: (1 - .0233)^5 of its shingles stay, which is a Jaccard of .8
+OURS, DATASKETCH = "gristmill", "datasketch, hashes given"
+THEORY = 1 - (1 - 0.8**SETTINGS.rows) ** SETTINGS.bands
+
+
+class Given(NamedTuple):
+    """What the contestants start from, a row a text; every second text is the copy of the one before."""
+
+    texts: list[str]
+    arrow: pa.StringArray
+    words: list[list[str]]  # datatrove's
+    shingles: list[list[str]]  # for rensa
+    hashes: list[list[int]]  # ours, for datasketch
+
+
+def datatrove_signature(folder: Path) -> Any:
+    """datatrove's MinhashDedupSignature, from its file: its package imports `tokenizers`, for other modules."""
+    path = Path(datatrove.__file__).parent / "pipeline" / "dedup" / "minhash.py"
+    spec = importlib.util.spec_from_file_location("datatrove_minhash", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.MinhashDedupSignature(str(folder))
+
+
+def edited(text: str, rng: random.Random) -> str:
+    """A copy with some words changed into ones that nobody knows."""
+    words = text.split(" ")
+    for n in range(len(words)):
+        if rng.random() < CHANGED:
+            words[n] = "".join(rng.choices("bcdfghjklm", k=9))
+    return " ".join(words)
+
+
+def given(texts: list[str], theirs: Any) -> Given:
+    rng = random.Random(0)
+    both = [one for text in texts for one in (text, edited(text, rng))]
+    return Given(
+        texts=both,
+        arrow=pa.array(both, pa.string()),
+        words=[theirs.word_tokenizer.word_tokenize(simplify_text(text, theirs.config.norm_config)) for text in both],
+        shingles=[python_shingles(text) for text in both],
+        hashes=[shingle_hashes(text) for text in both],
+    )
+
+
+def python_shingles(text: str) -> list[str]:
+    words = text.lower().split()
+    return [" ".join(words[i : i + 5]) for i in range(len(words) - 4)]
+
+
+def by_gristmill(texts: pa.StringArray, times: int) -> np.ndarray:
+    for _ in range(times):
+        signed = SETTINGS.sign(texts)
+    return signed.values
+
+
+def by_datatrove(texts: list[str], theirs: Any) -> list[list[int]]:
+    return [flat(theirs, theirs.get_shingles(text)) for text in texts]
+
+
+def by_datatrove_from_words(texts: Sequence[Sequence[str]], theirs: Any) -> list[list[int]]:
+    """What `get_shingles` and `get_signature` do after words are split."""
+    hashed = theirs._hash_func
+    rows = ([hashed(" ".join(one)) for one in ngrams(words, 5)] for words in texts)
+    return [flat(theirs, np.array(row, dtype=np.uint64).reshape(-1, 1)) for row in rows]
+
+
+def flat(theirs: Any, shingles: np.ndarray) -> list[int]:
+    bands = theirs.get_signature(shingles) if shingles.size else []
+    return [value for band in bands for value in band]
+
+
+def by_rensa(shingles: Iterable[list[str]]) -> list[list[int]]:
+    found = []
+    for one in shingles:
+        sketch = rensa.RMinHash(num_perm=WIDTH, seed=1)
+        sketch.update(one)
+        found.append(sketch.digest())
+    return found
+
+
+def by_datasketch(hashes: list[list[int]], empty: datasketch.MinHash) -> list[np.ndarray]:
+    found = []
+    for row in hashes:
+        sketch = empty.copy()  # the permutations are drawn once
+        sketch.update_batch(row)
+        found.append(sketch.hashvalues)
+    return found
+
+
+def arms(material: Given, theirs: Any, times: int) -> dict[str, Arm]:
+    empty = datasketch.MinHash(num_perm=WIDTH, seed=SETTINGS.seed, scheme="affine32", hashfunc=int)
+    return {
+        OURS: Arm(lambda: by_gristmill(material.arrow, times)),
+        "datatrove": Arm(lambda: by_datatrove(material.texts, theirs)),
+        "datatrove, words given": Arm(lambda: by_datatrove_from_words(material.words, theirs)),
+        "rensa": Arm(lambda: by_rensa(map(python_shingles, material.texts))),
+        "rensa, shingles given": Arm(lambda: by_rensa(material.shingles)),
+        DATASKETCH: Arm(lambda: by_datasketch(material.hashes, empty)),
+    }
+
+
+def check(outcomes: Mapping[str, Any], long: np.ndarray) -> None:
+    """Raises Differ unless all contestants came to the same, as far as their hashes let them."""
+    ours = outcomes[OURS]
+    require_equal("minhash: bits, ours against datasketch's", as_lists(ours), as_lists(outcomes[DATASKETCH]))
+    for name in ("datatrove", "rensa"):
+        again = next(other for other in outcomes if other.startswith(f"{name},"))
+        require_equal(f"minhash: {name} against itself, {again}", outcomes[name], outcomes[again])
+        noise = (2 * 0.16 / WIDTH / long.sum()) ** 0.5
+        apart = abs(mean_estimate(ours, long) - mean_estimate(outcomes[name], long))
+        if apart > TOLERANCE + 3 * noise:
+            raise Differ(f"minhash: mean Jaccard of texts and copies, ours against {name}'s: {apart:.3f} apart")
+
+
+def as_lists(values: Sequence[np.ndarray] | np.ndarray) -> list[list[int]]:
+    return [row.tolist() for row in values]
+
+
+def mean_estimate(values: Any, long: np.ndarray) -> float:
+    """The mean share of equal values of a text and its copy. long: bool [texts], which count."""
+    agree = [np.mean(np.equal(values[2 * n], values[2 * n + 1])) for n in np.flatnonzero(long).tolist()]
+    return float(np.mean(agree))
+
+
+def disguised(text: str) -> str:
+    """The same words, each with its last letter under an accent, where there is such a letter."""
+    accented = _accented()
+    return re.sub(r"[A-Za-z]+", lambda word: word[0][:-1] + accented.get(word[0][-1], word[0][-1]), text)
+
+
+@lru_cache(maxsize=1)
+def _accented() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for point in range(0xC0, 0x2000):
+        base = unicodedata.normalize("NFD", chr(point))
+        if len(base) == 2 and base[0].isascii() and base[0].isalpha():
+            found.setdefault(base[0], chr(point))
+    return found
+
+
+class Spelling(NamedTuple):
+    texts: pa.StringArray
+    bytes: int
+
+
+def spellings(texts: list[str]) -> dict[str, Spelling]:
+    plain = [unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() for text in texts]
+    made: dict[str, Callable[[str], str]] = {
+        "ASCII": lambda text: text,
+        "a non-ASCII character a text": lambda text: text + " \u2014",
+        "a non-ASCII character a word": disguised,
+    }
+    arrays = {name: pa.array([spell(text) for text in plain], pa.string()) for name, spell in made.items()}
+    return {name: Spelling(array, array.nbytes - 4 * (len(array) + 1)) for name, array in arrays.items()}
+
+
+def check_spellings(outcomes: Mapping[str, Any]) -> None:
+    plain, *others = outcomes.values()
+    for name, other in zip(list(outcomes)[1:], others, strict=True):
+        require_equal(f"minhash: bits, ASCII against {name}", as_lists(plain), as_lists(other))
+
+
+def pairs(count: int) -> list[list[str]]:
+    """Words of `count` pairs of texts that share 160 of 200 shingles, all of them different: Jaccard .8."""
+    rng = random.Random(1)
+    found = []
+    for _ in range(count):
+        words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=7)) for _ in range(204)]
+        found += [words[:184], words[:164] + words[184:]]
+    return found
+
+
+def recalls(count: int, theirs: Any) -> dict[str, float]:
+    """The share of pairs that have a band in common."""
+    words = pairs(count)
+    ours = SETTINGS.sign(pa.array([" ".join(one) for one in words])).values
+    values = np.array(by_datatrove_from_words(words, theirs), dtype=np.uint64)
+    bands = values.reshape(-1, SETTINGS.bands, SETTINGS.rows)
+    hashes = band_hashes(ours, SETTINGS.bands, SETTINGS.rows)
+    return {
+        "ours": float((hashes[::2] == hashes[1::2]).any(axis=1).mean()),
+        "datatrove's": float((bands[::2] == bands[1::2]).all(axis=2).any(axis=1).mean()),
+    }
+
+
+def recall_rows(found: Mapping[str, float], count: int) -> list[Row]:
+    error = (THEORY * (1 - THEORY) / count) ** 0.5
+    rows = []
+    for name, recall in {"in theory": THEORY, **found}.items():
+        if abs(recall - THEORY) > 5 * error:
+            raise Differ(f"minhash: recall {name} is {recall:.3f}, in theory {THEORY:.3f} +- {error:.3f}")
+        spread = Figure(100 * recall, 100 * (recall - error), 100 * (recall + error))
+        rows.append(Row(f"recall at Jaccard .8, {name}", spread, "%", f"{count} pairs"))
+    return rows
+
+
+def speed_rows(times: Times, repeats: int, texts: int, size: int) -> list[Row]:
+    alike, bits = f"{texts} texts; estimated Jaccard of copies", f"{texts} texts; all bits of {WIDTH} values"
+    rows = [
+        Row(
+            f"signature over {name}",
+            Figure(*(repeats * one for one in times.ratio(name, OURS))),
+            "x",
+            bits if name == DATASKETCH else alike,
+        )
+        for name in times.cpu
+        if name != OURS
+    ]
+    return [*rows, Row("signature, UTF-8 text of the web, a CPU-second", speed(times, OURS, repeats * size), "MB/s")]
+
+
+def speed(times: Times, arm: str, size: int) -> Figure:
+    seconds = times.seconds(arm)
+    return Figure(*(size / 1e6 / one for one in (seconds.median, seconds.high, seconds.low)))
+
+
+def spelling_rows(times: Times, made: Mapping[str, Spelling], repeats: int) -> list[Row]:
+    same = "all bits"
+    rows = [Row(f"signature, {name}", speed(times, name, repeats * made[name].bytes), "MB/s", same) for name in made]
+    last = list(made)[-1]
+    return [*rows, Row(f"signature, {last}, costs, times ASCII", times.ratio(last, "ASCII"), "x", same)]
+
+
+NOTES = (
+    "`given`: made outside the clock, for the contestant only; ours always starts from text",
+    "datatrove's signature is get_shingles and get_signature, without its files; English words, 64-bit hashes",
+    "rensa's words are text.lower().split(), joined in Python; ours fold case, marks and digits in all scripts",
+    "same work: hashes differ, so the mean estimated Jaccard of texts and edited copies has to agree within "
+    f"{TOLERANCE} and three standard errors; datasketch is fed our shingles' hashes and has to agree in every bit",
+    "the spread of a recall is its standard error, of theory's that of as many pairs",
+)
+
+
+def run(tiny: bool) -> Report:
+    source, texts = load_texts(tiny)
+    rounds, repeats, count = (1, 2, 100) if tiny else (5, 20, 4000)
+    texts = texts[:8] if tiny else texts
+    warm()
+    with scratch() as folder:
+        theirs = datatrove_signature(folder)
+        material = given(texts, theirs)
+        n_words = SETTINGS.sign(material.arrow).n_words
+        long = (n_words[::2] >= LONG) & (np.array([len(one) >= LONG for one in material.shingles])[::2])
+        times = contest(arms(material, theirs, repeats), rounds, partial(check, long=long))
+        found = recalls(count, theirs)
+    made = spellings(texts)
+    turns = {name: Arm(partial(by_gristmill, one.texts, repeats)) for name, one in made.items()}
+    spelt = contest(turns, rounds, check_spellings)
+    size = sum(len(text.encode()) for text in material.texts)
+    rows = speed_rows(times, repeats, len(material.texts), size)
+    rows += spelling_rows(spelt, made, repeats) + recall_rows(found, count)
+    return Report(
+        name="minhash",
+        data=source,
+        rounds=rounds,
+        rows=tuple(rows),
+        notes=NOTES,
+        details={
+            "texts": len(material.texts),
+            "bytes": size,
+            "compared_pairs": int(long.sum()),
+            "mean_estimates": {name: mean_estimate(one, long) for name, one in times.outcomes.items()},
+            "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
+            "packages": {name: importlib.metadata.version(name) for name in ("datasketch", "numba", "rensa")},
+        },
+    )

@@ -1,0 +1,269 @@
+"""Takedown: records leave every version that is given out, and cannot come back.
+
+In this order, so that the same command finishes after a crash at any point: the request goes on the suppression list;
+each dataset whose latest version holds a record gets a clean one on top; packs made from what is affected are
+withdrawn, then every version that holds a record. Nothing remembers how far it came: what is left to do is what still
+holds a record, so that a second run finds the clean version there and makes no other. gc erases afterwards.
+A text that was dropped as a duplicate of a forgotten one stays dropped, and its number is reported.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.forget_rewrite import ROLE, NotRewritable, clean_version
+from lake.forget_search import Search, Seen
+from lake.lease import Lease
+from lake.manifest import Manifest
+from lake.objects import ObjectRef, iter_batches
+from lake.store import Store
+from lake.suppress import Suppression
+from lake.versions import CommitConflict, Versions
+
+ROUNDS = 20
+"""How often other commits may come first before forget gives up."""
+
+
+@dataclass(frozen=True)
+class Affected:
+    """One dataset. `withdraw`: its versions that hold a record. `base`: the one that gets a clean successor.
+
+    `records` texts go from the newest of them, `rows` of its other objects by kind; `followers` were dropped as
+    duplicates of a forgotten record and stay dropped. `tags` name versions that are withdrawn: they are never moved.
+    """
+
+    dataset: str
+    withdraw: tuple[int, ...]
+    base: int | None
+    why_not: str | None
+    records: int
+    rows: dict[str, int]
+    followers: int
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A version made from an affected one, in the `role` of what it was made from. Packs are withdrawn with it."""
+
+    ref: str
+    role: str
+    withdraw: bool
+
+
+@dataclass(frozen=True)
+class ForgetPlan:
+    """What would happen; nothing was changed. `ids` is how many records of the lake the request came to, with or
+    without a text in a version. `unsearched` versions have shards without ids: whether they hold a record is unknown.
+    `texts_gone`: extracted texts no longer there, in which a domain's dropped duplicates could not be looked up."""
+
+    request: Suppression = field(repr=False)
+    affected: tuple[Affected, ...]
+    derived: tuple[Derived, ...]
+    unsearched: tuple[str, ...]
+    ids: int
+    texts_gone: int
+
+    @property
+    def nothing(self) -> bool:
+        return not self.affected and not any(one.withdraw for one in self.derived)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "suppression": self.request.digest,
+            "records": self.ids,
+            "datasets": [dict(one.__dict__) for one in self.affected],
+            "derived": [dict(one.__dict__) for one in self.derived],
+            "unsearched": list(self.unsearched),
+            "texts_gone": self.texts_gone,
+        }
+
+
+@dataclass(frozen=True)
+class ForgetReport:
+    """What was done now. `plan` is as it was before; `made`: (old, new) versions; `withdrawn`: packs, then holders."""
+
+    plan: ForgetPlan
+    made: tuple[tuple[str, str], ...]
+    withdrawn: tuple[str, ...]
+    without_successor: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        made = [{"from": old, "to": new} for old, new in self.made]
+        return {"made": made, "withdrawn": list(self.withdrawn), "without_successor": self.without_successor}
+
+
+def plan_forget(versions: Versions, request: Suppression) -> ForgetPlan:
+    """What forgetting would do. Changes nothing. Raises ValueError for an empty request, and what reading raises."""
+    return _Forgetting(versions, request).plan()
+
+
+def forget(
+    versions: Versions,
+    plan: ForgetPlan,
+    reason: str,
+    made: Callable[[], dict[str, Any]] | None = None,
+) -> ForgetReport:
+    """Does it. `reason` is written to the lake: no personal data. `made` says who and when, for the new manifests.
+
+    Looks again before every step that a commit of others could spoil. Raises CommitConflict after ROUNDS of those.
+    """
+    with Lease(versions.store, "forget") as lease:
+        lease.announce("forget", [])  # gc keeps what is written from now on
+        plan.request.save(versions.store, reason)
+        return _Forgetting(versions, plan.request).run(plan, reason, made or _made)
+
+
+def _made() -> dict[str, Any]:
+    return {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+
+
+class _Forgetting:
+    """One request and what is known of the lake; each `plan` reads only what is new since the one before."""
+
+    def __init__(self, versions: Versions, request: Suppression) -> None:
+        if not request:
+            raise ValueError("forget: the request has no entries; give at least one id, URL or domain")
+        self.versions, self.request = versions, request
+        self.search = Search(versions, request)
+        self.refused: dict[str, str] = {}  # version -> why it has no successor
+        self._followers: dict[tuple[str, int], int] = {}
+        self.mark = f"forget {request.digest[:12]}: "
+
+    def plan(self) -> ForgetPlan:
+        self.search.look()
+        seen = self.search.versions
+        affected = [one for name in seen if (one := self._affected(name, seen[name])) is not None]
+        unsearched = [
+            str(one)
+            for ones in seen.values()
+            for one in ones
+            if not one.withdrawn and not one.packed and any(self.search.rows[sha] is None for sha in one.shards)
+        ]
+        return ForgetPlan(
+            request=self.request,
+            affected=tuple(affected),
+            derived=tuple(self._derived()),
+            unsearched=tuple(unsearched),
+            ids=len(self.search.found),
+            texts_gone=self.search.texts_gone,
+        )
+
+    def run(self, first: ForgetPlan, reason: str, made: Callable[[], dict[str, Any]]) -> ForgetReport:
+        new: list[tuple[str, str]] = []
+        away: list[str] = []
+        for _ in range(ROUNDS):
+            plan = self.plan()
+            if plan.nothing:
+                refused = {ref: why for ref, why in self.refused.items() if ref in away}
+                return ForgetReport(first, tuple(new), tuple(away), refused)
+            bases = [(one.dataset, one.base) for one in plan.affected if one.base is not None]
+            if bases:  # versions are withdrawn only when every dataset has its clean one
+                new += [pair for name, base in bases if (pair := self._succeed(name, base, made)) is not None]
+            else:
+                away += self._withdraw(plan, reason)
+        raise CommitConflict(
+            f"forget: other runs committed first {ROUNDS} times; the request is on the suppression list, and what was"
+            " done stays done. Run the same command again, best when no other run is committing."
+        )
+
+    def _succeed(self, name: str, base: int, made: Callable[[], dict[str, Any]]) -> tuple[str, str] | None:
+        """Commits the clean version. None if another commit came first, or if none can be made: the next look tells."""
+        manifest = self.versions.manifest(name, base)
+        try:
+            draft = clean_version(self.versions.store, manifest, self.request, self.search.gone, self.search.rows)
+            about = {key: value for key, value in made().items() if key != "commit_id"}
+            draft = draft.model_copy(update={"made": about})
+            return str(manifest), str(self.versions.commit(draft, expected_parent=base))
+        except NotRewritable as error:
+            self.refused[str(manifest)] = str(error)
+        except CommitConflict:
+            pass
+        return None
+
+    def _withdraw(self, plan: ForgetPlan, reason: str) -> list[str]:
+        """Packs first: they are found through the versions that are withdrawn after them."""
+        packs = [(name, int(v)) for one in plan.derived if one.withdraw for name, v in [one.ref.split("@v")]]
+        holders = [(one.dataset, version) for one in plan.affected for version in one.withdraw]
+        for one in plan.affected:
+            if one.why_not is not None:
+                self.refused.setdefault(f"{one.dataset}@v{max(one.withdraw)}", one.why_not)
+        for name, version in [*packs, *holders]:
+            self.versions.withdraw(name, version, f"{self.mark}{reason}")
+        return [f"{name}@v{version}" for name, version in [*packs, *holders]]
+
+    def _affected(self, name: str, seen: list[Seen]) -> Affected | None:
+        given_out = [one for one in seen if not one.withdrawn]
+        holders = [one for one in given_out if self.search.holds(one)]
+        if not holders:
+            return None
+        newest, why_not = holders[-1], None
+        if newest is given_out[-1]:
+            why_not = self.refused.get(str(newest)) or self._why_not(newest)
+        numbers = tuple(one.ref.version for one in holders)
+        tags = self.versions.tags(name)
+        return Affected(
+            dataset=name,
+            withdraw=numbers,
+            base=newest.ref.version if newest is given_out[-1] and why_not is None else None,
+            why_not=why_not,
+            records=sum(self.search.rows[sha] or 0 for sha in dict.fromkeys(newest.shards)),
+            rows=self.search.kinds(newest.attachments),
+            followers=self._count_followers(self.versions.manifest(name, newest.ref.version)),
+            tags=tuple(sorted(tag for tag, number in tags.items() if number in numbers)),
+        )
+
+    def _why_not(self, one: Seen) -> str | None:
+        if one.rewritable is None and any(self.search.rows[sha] is None for sha in one.shards):
+            return "some of its shards have no ids"
+        return one.rewritable
+
+    def _count_followers(self, manifest: Manifest) -> int:
+        key = (manifest.dataset, manifest.version)
+        if key not in self._followers:
+            gone = pa.array(sorted(self.search.found), pa.string())
+            ledgers = [ref for ref in manifest.ledgers if ref.kind == "ledger"]
+            self._followers[key] = sum(_followers_in(self.versions.store, ref, gone) for ref in ledgers)
+        return self._followers[key]
+
+    def _derived(self) -> Iterable[Derived]:
+        """Everything made from a version that holds a record, or that this request withdrew; however indirectly."""
+        seen = [one for ones in self.search.versions.values() for one in ones]
+        reasons = {name: self.versions.withdrawn(name) for name in self.search.versions}
+        roots = {str(one) for one in seen if self.search.holds(one)}
+        roots |= {
+            f"{name}@v{n}" for name, gone in reasons.items() for n, why in gone.items() if why.startswith(self.mark)
+        }
+        reached, grown = dict.fromkeys(roots, ""), True
+        while grown:
+            grown = False
+            for one in (one for one in seen if str(one) not in reached):
+                role = next((role for ref, role in _made_from(one) if ref in reached), None)
+                if role is not None:
+                    reached[str(one)], grown = role, True
+        for one in seen:
+            if str(one) in reached and str(one) not in roots and not one.withdrawn:
+                yield Derived(str(one), reached[str(one)], one.packed)
+
+
+def _made_from(one: Seen) -> list[tuple[str, str]]:
+    """(version, role); a clean successor is not made from what it replaces."""
+    above = [(str(source), source.role) for source in one.sources]
+    if one.parent is not None and one.parent.role != ROLE:
+        above.append((str(one.parent), "extends"))
+    return above
+
+
+def _followers_in(store: Store, ref: ObjectRef, gone: pa.Array) -> int:
+    """How many rows of a ledger name one of these as their survivor, and are not themselves among them."""
+    count = 0
+    for batch in iter_batches(store, ref, ["id", "survivor"]):
+        named = pc.and_not(pc.is_in(batch["survivor"], gone), pc.is_in(batch["id"], gone))
+        count += pc.sum(named).as_py() or 0
+    return count

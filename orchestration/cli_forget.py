@@ -1,0 +1,151 @@
+"""The command `forget`: a takedown. Without --yes it only says what would happen.
+
+    grist forget --urls takedown.txt --reason "request 2026-17"          # what would go, and from where
+    grist forget --urls takedown.txt --reason "request 2026-17" --yes    # new versions, old ones withdrawn
+    grist gc --grace 0s --yes                                            # erased
+
+What was asked for is personal data: it is hashed where it is read, and only hashes reach the lake.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestration.terminal import JsonOption, LakeOption, answer, plain, versions_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lake.forget import Affected, ForgetPlan, ForgetReport
+    from lake.suppress import Suppression
+
+FileOption = Path | None
+_ERASE = (
+    "Still in the lake until then: the withdrawn versions' objects, and texts that extraction stored.\n"
+    "Input files outside the lake are not touched, nor are copies that were checked out, nor trained models."
+)
+
+
+def forget(
+    reason: Annotated[str, typer.Option("--reason", help="Shown to whoever asks why. No personal data.")],
+    ids: Annotated[FileOption, typer.Option("--ids", metavar="FILE", help="Record ids, one a line.")] = None,
+    urls: Annotated[FileOption, typer.Option("--urls", metavar="FILE", help="Absolute URLs, one a line.")] = None,
+    domains: Annotated[
+        FileOption, typer.Option("--domains", metavar="FILE", help="Domains, one a line; subdomains are covered.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without it, only say what would happen.")] = False,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take records out of every dataset and keep them out of later runs. Acts only with --yes.
+
+    Each dataset gets a version without them; versions that hold them are withdrawn, and the next gc erases them.
+    """
+    from lake.forget import forget as do
+    from lake.forget import plan_forget
+    from pipelines.assembly import made
+
+    request = read_request({"ids": ids, "urls": urls, "domains": domains}, reason)
+    versions, started = versions_of(lake), time.time()
+    plan = plan_forget(versions, request)
+    report = do(versions, plan, reason, lambda: made(started)) if yes else None
+    data: dict[str, Any] = {"plan": plan.to_json(), "report": None if report is None else report.to_json()}
+    answer(data, as_json, lambda console: _draw(console, plan, report))
+
+
+def read_request(files: dict[str, Path | None], reason: str) -> Suppression:
+    """The entries of the files, hashed. Blank lines and lines that begin with # are skipped.
+
+    Raises ValueError for an entry that is none, with its place, for a request without entries, and for a reason that
+    would put one of them into the lake in clear.
+    """
+    from lake.suppress import Suppression, domain_entry, id_entry, url_entry
+
+    forms: dict[str, Callable[[str], str]] = {"ids": id_entry, "urls": url_entry, "domains": domain_entry}
+    if not reason.strip():
+        raise ValueError("--reason is empty: say why, such as 'request 2026-17'; no personal data")
+    found: dict[str, frozenset[str]] = {}
+    for name, path in files.items():
+        entries = set()
+        for number, line in enumerate([] if path is None else _lines(path, name), 1):
+            text = line.strip()
+            if not text or text.startswith("#"):
+                continue
+            try:
+                entries.add(forms[name](text))
+            except ValueError as error:
+                raise ValueError(f"--{name} {path}, line {number}: {error}. Nothing was changed") from error
+            if text.casefold() in reason.casefold():
+                raise ValueError(
+                    f"--reason names what is to be forgotten (--{name} {path}, line {number}), and it is kept for good:"
+                    " give the number of the request instead"
+                )
+        found[name] = frozenset(entries)
+    request = Suppression(**found)
+    if not request:
+        raise ValueError("forget: nothing was named; give --ids, --urls or --domains FILE with at least one entry")
+    return request
+
+
+def _lines(path: Path, name: str) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--{name} {path} is not UTF-8 text ({error}): one entry a line") from error
+
+
+def _draw(console: Console, plan: ForgetPlan, report: ForgetReport | None) -> None:
+    from orchestration.show import counted
+
+    if not plan.affected:
+        console.print("No version that is given out holds any of these records.")
+    new = {} if report is None else {old.partition("@")[0]: to for old, to in report.made}
+    for one in plan.affected:
+        for line in _said(one, new.get(one.dataset), done=report is not None):
+            console.print(line)
+    for made in plan.derived:
+        fate = "withdrawn as well" if report else "would be withdrawn as well"
+        said = fate if made.withdraw else "stays: make it anew from the clean version, or withdraw it"
+        console.print(f"made from them: {made.ref} ({plain(made.role)}), {said}")
+    for ref in plan.unsearched:
+        console.print(f"not searched: {ref} has shards without record ids; whether it holds one is not known")
+    if plan.request.domains and plan.texts_gone:
+        console.print(
+            f"{counted(plan.texts_gone, 'extracted text')} gone already: if a page of these domains was dropped as a"
+            " duplicate there, its signature could not be told and stays"
+        )
+    if report is None:
+        console.print("Nothing was changed. --yes does it, and keeps these records out of later runs.")
+        return
+    for ref, why in report.without_successor.items():
+        console.print(f"{ref} has no clean successor: {plain(why)}. Make it anew")
+    console.print(f"On the suppression list as {plan.request.digest[:12]}: later runs leave these records out.")
+    console.print(f"`grist gc --grace 0s --yes` erases, when no run is alive.\n{_ERASE}")
+
+
+def _said(one: Affected, new: str | None, *, done: bool) -> list[str]:
+    from orchestration.show import counted
+    from orchestration.show_records import version_ranges
+
+    would = "" if done else "would be "
+    rows = "".join(f", {counted(n, 'row')} of {kind}" for kind, n in one.rows.items())
+    lines = [f"{one.dataset}: {counted(one.records, 'text')}{rows}"]
+    if new is not None:
+        lines.append(f"  {new} is without them")
+    elif one.base is not None and not done:
+        lines.append(f"  a version without them would follow {one.dataset}@v{one.base}")
+    elif one.why_not is not None:
+        lines.append(f"  no version without them can be made: {one.why_not}; make it anew")
+    lines.append(f"  {would}withdrawn: {version_ranges(one.withdraw, range(1, max(one.withdraw) + 1))}")
+    if one.tags:
+        lines.append(
+            f"  tags that name {'withdrawn versions' if done else 'them'}, and are not moved: {', '.join(one.tags)}"
+        )
+    if one.followers:
+        lines.append(f"  {counted(one.followers, 'duplicate')} dropped in their favour: stay dropped")
+    return lines

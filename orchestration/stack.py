@@ -1,0 +1,239 @@
+"""A local stack: a Ray head, a Prefect server and a worker, started detached and stopped by who they are.
+
+`up` starts what is missing, so it is also the repair. Each part leads a session of its own and carries a mark in its
+environment that all its children inherit; `down` ends the three and whoever bears the mark: never `ray stop`, which
+would end the clusters of others too. A flow run is given time to stop its Ray job before Ray goes.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestration import health, processes
+from orchestration.health import Unreachable
+from orchestration.processes import Identity
+from orchestration.stack_folder import MARK, PARTS, POOL, PORTS, Stack, StackError, private
+
+SECONDS = {"ray": 120, "prefect": 120, "worker": 60}
+GRACE = {"worker": 30, "ray": 15, "prefect": 10}
+"""Seconds from SIGTERM to SIGKILL. A flow run needs the most: it stops its Ray job first."""
+OBJECT_STORE = 256 << 20  # bytes; only pointers travel through it, data goes through the lake
+SETTINGS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def up(
+    stack: Stack, cpus: int | None = None, ports: dict[str, int] | None = None, say: Callable[[str], None] = print
+) -> None:
+    """Starts what does not run, and returns when all of it answers. Raises StackError.
+
+    `ports`: wanted ones of PORTS; 0 or a taken one becomes any free port. Ports are kept from one `up` to the next.
+    """
+    with stack.alone():
+        _prepare(stack, ports or {})
+        missing = [part for part in PARTS if stack.process(part) is None]
+        for part in PARTS:
+            if part not in missing:
+                say(f"{part}: runs already (pid {_pid(stack, part)})")
+        started = time.monotonic()
+        for part in ("ray", "prefect"):
+            if part in missing:
+                _start(stack, part, _ray(stack, cpus) if part == "ray" else _prefect(stack))
+        for part in ("ray", "prefect"):
+            if part in missing:
+                _wait(stack, part, started, say)
+        _make_pool(stack)
+        if "worker" in missing:
+            started = time.monotonic()
+            _start(stack, "worker", _worker(stack))
+            _wait(stack, "worker", started, say)
+
+
+def down(stack: Stack, say: Callable[[str], None] = print) -> int:
+    """Ends the stack and all it started; how many processes that were. Flow runs stop their Ray jobs on the way."""
+    with stack.alone():
+        count = 0
+        for part in ("worker", "ray", "prefect"):
+            one = stack.process(part)
+            if one is not None:
+                count += processes.end(lambda one=one: [one] if processes.alive(one) else [], GRACE[part])  # type: ignore[misc]
+                say(f"{part}: stopped (pid {one.pid})")
+            if part == "worker":  # its flow runs outlive it; they stop their jobs while Ray is still there
+                count += processes.end(lambda: [p for p in stack.family() if _is_flow(p)], GRACE[part])
+        count += processes.end(stack.family, 5)
+        if stack.state():
+            stack.write(parts={})
+        shutil.rmtree(stack.ray_folder, ignore_errors=True)
+        return count
+
+
+def _is_flow(one: Identity) -> bool:
+    try:
+        return b"PREFECT__FLOW_RUN_ID=" in (processes.PROC / str(one.pid) / "environ").read_bytes()
+    except OSError:
+        return False
+
+
+def _pid(stack: Stack, part: str) -> int:
+    one = stack.process(part)
+    return one.pid if one else 0
+
+
+def _prepare(stack: Stack, wanted: dict[str, int]) -> None:
+    """Folders, secrets, ports, and the profile by which Prefect's own commands find server and password."""
+    os.chmod(stack.folder, 0o700)
+    (stack.folder / "logs").mkdir(exist_ok=True)
+    private(stack.folder / "ray-secret", secrets.token_hex(32))
+    private(stack.folder / "prefect-secret", f"grist:{secrets.token_urlsafe(24)}")
+    state = stack.state()
+    running = {part for part in PARTS if stack.process(part)}
+    if not running:
+        state = {"id": uuid.uuid4().hex, "parts": {}, "ports": state.get("ports", {})}
+    ports, taken = {}, set[int]()
+    for name, usual in PORTS.items():
+        port = wanted.get(name, state["ports"].get(name, usual))
+        if ("prefect" if name == "prefect" else "ray") in running:
+            port = state["ports"][name]
+        elif port == 0 or port in taken or not _is_free(port):
+            port = _free_port(taken)
+        taken.add(port)
+        ports[name] = port
+    if "worker" in running and ports != state["ports"]:  # it would speak to addresses where nobody is
+        worker = Identity(*state["parts"]["worker"])
+        processes.end(lambda: [worker] if processes.alive(worker) else [], GRACE["worker"])
+    stack.write(**{**state, "ports": ports})
+    lines = ['active = "gristmill"', "", "[profiles.gristmill]", f'PREFECT_API_URL = "{stack.prefect.url}"']
+    lines += [f'PREFECT_{kind}_AUTH_STRING = "{stack.secret("prefect")}"' for kind in ("API", "SERVER_API")]
+    private(stack.folder / "profiles.toml", "\n".join(lines), again=True)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _free_port(taken: set[int]) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in taken:
+            return port
+
+
+def environment(stack: Stack) -> dict[str, str]:
+    """Of every part: this shell's, less what points Ray or Prefect elsewhere. AWS_* and GRIST_LAKE go along."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PREFECT_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
+    ours = {"PATH": path, "PREFECT_HOME": str(stack.folder / "prefect"), MARK: stack.state()["id"]}
+    return {**kept, **SETTINGS, **stack.exports(), **ours}
+
+
+def _ray(stack: Stack, cpus: int | None) -> list[str]:
+    ports = stack.ports
+    stack.ray_folder.mkdir(mode=0o700, exist_ok=True)
+    if stack.ray_folder.stat().st_uid != os.getuid():
+        raise StackError(f"{stack.ray_folder} belongs to another user: set TMPDIR to a folder of yours")
+    command = [_beside("ray"), "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={stack.ray_folder}"]
+    command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--object-store-memory={OBJECT_STORE}"]
+    command += [f"--port={ports['gcs']}", f"--dashboard-port={ports['ray']}"]
+    command += [f"--dashboard-agent-listen-port={ports['agent']}", f"--dashboard-agent-grpc-port={ports['agent_grpc']}"]
+    command += [f"--ray-client-server-port={ports['client']}"]
+    return command if cpus is None else [*command, f"--num-cpus={cpus}"]
+
+
+def _prefect(stack: Stack) -> list[str]:
+    port = stack.ports["prefect"]
+    return [_beside("prefect"), "server", "start", "--no-prompt", "--host=127.0.0.1", f"--port={port}"]
+
+
+def _worker(stack: Stack) -> list[str]:
+    name = ["--name", stack.worker_name, "--pool", POOL, "--type", "process"]
+    return [_beside("prefect"), "worker", "start", "--no-prompt", *name]
+
+
+def _beside(command: str) -> str:
+    """The command of this very venv, whatever PATH says."""
+    return str(Path(sys.executable).parent / command)
+
+
+def _start(stack: Stack, part: str, command: list[str]) -> None:
+    with stack.log(part).open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment(stack),
+            cwd=stack.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    one = processes.identify(process.pid)
+    stack.write(parts={**stack.state()["parts"], part: one})
+
+
+def _wait(stack: Stack, part: str, started: float, say: Callable[[str], None]) -> None:
+    """Until the part answers. Raises StackError if it ended, or takes too long."""
+    began = time.time()
+    while (wrong := fault(stack, part, since=began)) is not None:
+        if stack.process(part) is None or time.time() - began > SECONDS[part]:
+            what = "ended" if stack.process(part) is None else f"does not answer after {SECONDS[part]} s ({wrong})"
+            tail = "\n".join(stack.log(part).read_text(errors="replace").splitlines()[-15:])
+            raise StackError(f"{part} {what}; the end of {stack.log(part)}:\n{tail}")
+        time.sleep(0.3)
+    say(f"{part}: started in {time.monotonic() - started:.0f} s (pid {_pid(stack, part)})")
+
+
+def fault(stack: Stack, part: str, since: float | None = None) -> str | None:
+    """What is wrong with a part that should run; None if it answers. `since`: a worker's call must be younger."""
+    if stack.process(part) is None:
+        return "does not run"
+    try:
+        if part == "ray":
+            stack.ray.ask("/api/jobs/")
+        elif part == "prefect":
+            stack.prefect.ask("/flow_runs/count", {})  # needs the password too, unlike /health
+        else:
+            return _worker_fault(stack, since)
+    except Unreachable as error:
+        return str(error)
+    return None
+
+
+def _worker_fault(stack: Stack, since: float | None) -> str | None:
+    mine = [w for w in health.workers(stack.prefect, POOL) if w["name"] == stack.worker_name]
+    if not mine or mine[0]["last_heartbeat_time"] is None:
+        return f"the server has not heard of a worker {stack.worker_name!r}"
+    age = health.age(mine[0]["last_heartbeat_time"])
+    if since is not None and time.time() - age < since - 1:
+        return "has not called the server yet"
+    return None if mine[0]["status"] == "ONLINE" else f"last called the server {age:.0f} s ago"
+
+
+def _make_pool(stack: Stack) -> None:
+    """The work pool, by the command that knows its job template. Also made by a worker, but then too late for us."""
+    try:
+        stack.prefect.ask(f"/work_pools/{POOL}")
+    except Unreachable:
+        command = [_beside("prefect"), "--no-prompt", "work-pool", "create", POOL, "--type", "process"]
+        made = subprocess.run(command, env=environment(stack), cwd=stack.folder, capture_output=True, text=True)
+        if made.returncode != 0:
+            raise StackError(f"the work pool {POOL!r} cannot be made: {made.stdout}{made.stderr}") from None

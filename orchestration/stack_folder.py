@@ -1,0 +1,145 @@
+"""Where a local stack keeps what it knows: one folder with who runs where, logs, two secrets, Prefect's database.
+
+Everything listens on 127.0.0.1 and asks for a secret made here, because whoever may submit a job runs code as you,
+and the other users of this machine share that address. The secrets lie in files that only you can read; Prefect finds
+its own through a profile, so that no secret stands on a command line or on the screen.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestration import processes
+from orchestration.health import Server
+from orchestration.processes import Identity
+
+POOL = "gristmill"
+MARK = "GRIST_STACK_ID"
+PARTS = ("ray", "prefect", "worker")
+PORTS = {"ray": 8265, "prefect": 4200, "gcs": 6379, "agent": 52365, "agent_grpc": 52366, "client": 10001}
+"""`ray` is the job server and dashboard; gcs, agent and client are Ray's own. A port that is taken: any free one."""
+
+
+class StackError(RuntimeError):
+    """A part does not start; the message has the end of its log."""
+
+
+def state_folder() -> Path:
+    """Where stacks live: $GRIST_HOME, else the user's state folder."""
+    if given := os.environ.get("GRIST_HOME"):
+        return Path(given).absolute()
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "gristmill"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """`folder`: all of its state. Nothing of it is kept in memory: every call reads what is there now."""
+
+    folder: Path
+
+    @classmethod
+    def named(cls, name: str = "local") -> Stack:
+        if not name or not name.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"stack {name!r}: letters, digits, '-' and '_'")
+        return cls(state_folder() / name)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def worker_name(self) -> str:
+        return f"{self.name}-{platform.node()}"
+
+    @property
+    def prefect(self) -> Server:
+        return Server.with_password(f"http://127.0.0.1:{self.ports['prefect']}/api", self.secret("prefect"))
+
+    @property
+    def ray(self) -> Server:
+        return Server.with_token(f"http://127.0.0.1:{self.ports['ray']}", self.secret("ray"))
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {**PORTS, **self.state().get("ports", {})}
+
+    @property
+    def ray_folder(self) -> Path:
+        """Ray's sessions. Short, because a socket's path has at most 107 bytes; not Ray's usual one, which has a
+        file that names "the current cluster" of this machine."""
+        mark = hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
+        return Path(tempfile.gettempdir()) / f"grist-{os.getuid()}-{mark}"
+
+    def secret(self, part: str) -> str:
+        path = self.folder / f"{part}-secret"
+        return path.read_text().strip() if path.exists() else ""
+
+    def log(self, part: str) -> Path:
+        return self.folder / "logs" / f"{part}.log"
+
+    def state(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.folder / "stack.json").read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def write(self, **changes: Any) -> None:
+        path = self.folder / "stack.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps({"format": 1, **self.state(), **changes}, indent=1))
+        os.replace(fresh, path)
+
+    def process(self, part: str) -> Identity | None:
+        """The part's process if it runs."""
+        found = self.state().get("parts", {}).get(part)
+        one = Identity(*found) if found else None
+        return one if one is not None and processes.alive(one) else None
+
+    def family(self) -> list[Identity]:
+        """Every process that the stack started, and that those started."""
+        mark = self.state().get("id")
+        return processes.marked(MARK, mark) if mark else []
+
+    def exports(self) -> dict[str, str]:
+        """What a shell needs in order to speak to this stack. No secret: both lie in files only you can read.
+
+        RAY_API_SERVER_ADDRESS and not RAY_ADDRESS: that one would also redirect every `grist run` of the shell.
+        """
+        return {
+            "PREFECT_API_URL": self.prefect.url,
+            "PREFECT_PROFILES_PATH": str(self.folder / "profiles.toml"),
+            "RAY_API_SERVER_ADDRESS": self.ray.url,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / "ray-secret"),
+        }
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One `up` or `down` at a time."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StackError(f"another `grist up` or `down` of {self.name} is at work: wait for it") from None
+            yield
+
+
+def private(path: Path, text: str, again: bool = False) -> None:
+    """A file only this user can read, from its first byte on."""
+    if again or not path.exists():
+        fresh = path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"{text}\n" if again else text)
+        os.replace(fresh, path)

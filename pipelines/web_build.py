@@ -1,0 +1,251 @@
+"""The web pipeline's stages in order, from scanned inputs to the draft of a version.
+
+Of a growing dataset only what is new is read: earlier versions take part by their content hashes, signatures and
+clusters, and the draft refers to their shards and ledgers beside its own. Between stages the tallies must agree, and
+at commit the ledger must account for every record of every input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lake.balance import Tally, check_balance, total
+from lake.manifest import Draft, InputFile, Manifest
+from lake.objects import ObjectRef, put_refs, read_table
+from lake.receipt import Receipt
+from lake.store import Store
+from pipelines.assembly import bundle_receipts, check_quarantine, funnel
+from pipelines.growth import divergence_counts
+from stages.clusters import choose_works, cluster_works
+from stages.compact import Compact, compacted
+from stages.exact import exact_works
+from stages.inputs import ScannedInput
+from stages.minhash import collect_works, link, sign_work
+from stages.runner import Runner
+from stages.shards import SCHEMA, Statistics, ledger_works, shard_groups
+from stages.suppress import suppress_works
+from stages.work import Work
+
+if TYPE_CHECKING:
+    from lake.suppress import Suppression
+    from pipelines.web import Recipe
+
+FUNNEL = ("read", "extract", "language", "gopher_quality", "forget", "exact", "minhash")
+MERGED = {"contents": ("content", "id"), "signatures": ()}
+"""Attachments that every night adds to: kind -> how they are sorted."""
+
+
+@dataclass
+class Night:
+    """What one run came to so far. `decided`: receipts whose fates enter the ledger; `losers`: who is left out."""
+
+    extracted: list[Receipt]
+    screened: list[Receipt]
+    decided: list[Receipt]
+    passed: Tally
+    losers: list[ObjectRef] = field(default_factory=list)
+    attachments: list[ObjectRef] = field(default_factory=list)
+    clusters: list[ObjectRef] = field(default_factory=list)
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+
+def build(
+    recipe: Recipe,
+    runner: Runner,
+    inputs: Sequence[ScannedInput],
+    key: str,
+    base: Manifest | None = None,
+    suppression: Suppression | None = None,
+) -> Draft:
+    """The version of these inputs on top of `base`. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
+    if base is not None:
+        base = _compacted(runner, base)
+    came_in = total(one.tally for one in inputs)
+    night = _read(recipe, runner, inputs, came_in)
+    if suppression:
+        _suppress(runner, night, suppression)
+    _exact(recipe, runner, night, base)
+    if recipe.minhash is not None:
+        _near(recipe, runner, night, base)
+    store = runner.store
+    losers = put_refs(store, night.losers)
+    written = runner.map("shards", _shard_works(recipe, night, losers))
+    check_balance("shards", night.passed, {"kept": total(r.kept for r in written)})
+    night.decided += written
+    fates = put_refs(store, [r.output("fates") for r in night.decided])
+    merged = runner.map("ledger", ledger_works(fates, came_in.count))
+    return _draft(recipe, store, inputs, key, base, night, written, merged)
+
+
+def _compacted(runner: Runner, base: Manifest) -> Manifest:
+    """The version that is extended, as the next one refers to it: the same rows in a bounded number of objects."""
+    merged = {kind: compacted(runner, Compact(kind, keys), held(base, kind)) for kind, keys in MERGED.items()}
+    others = [ref for ref in base.attachments if ref.kind not in merged]
+    ledgers = compacted(runner, Compact("ledger", ("id", "input", "ordinal")), base.ledgers)
+    attachments = (*others, *(ref for refs in merged.values() for ref in refs))
+    return base.model_copy(update={"ledgers": tuple(ledgers), "attachments": attachments})
+
+
+def _read(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], came_in: Tally) -> Night:
+    """Extraction and the filters."""
+    extracted = runner.map("extract", [work for one in inputs for work in _extract_works(recipe, one)])
+    check_balance("extract", came_in, {"read": total(r.came_in for r in extracted)})
+    if recipe.limit is None:  # a look at ten records is no basis for a rate
+        check_quarantine(extracted, came_in.count, recipe.max_quarantine_rate)
+    screened = runner.map("screen", [_screen_work(recipe, receipt) for receipt in extracted])
+    return Night(extracted, screened, [*extracted, *screened], total(r.passed for r in screened))
+
+
+def _pairs(night: Night) -> list[tuple[ObjectRef, ObjectRef]]:
+    """(text, verdicts) of each chunk."""
+    return [(a.output("text"), b.output("screened")) for a, b in zip(night.extracted, night.screened, strict=True)]
+
+
+def _suppress(runner: Runner, night: Night, suppression: Suppression) -> None:
+    """What was taken down stays out."""
+    chunks = [(*pair, r.passed) for pair, r in zip(_pairs(night), night.screened, strict=True)]
+    done = runner.map("suppress", suppress_works(runner.store, suppression, chunks))
+    check_balance("suppress", night.passed, {"looked at": total(r.came_in for r in done)})
+    _leave_out(night, done)
+
+
+def _leave_out(night: Night, receipts: Sequence[Receipt]) -> None:
+    night.decided += receipts
+    night.losers += [ref for r in receipts if (ref := r.output("losers")).records]
+    night.passed = total(r.passed for r in receipts)
+
+
+def _exact(recipe: Recipe, runner: Runner, night: Night, base: Manifest | None) -> None:
+    screened = put_refs(runner.store, [r.output("screened") for r in night.screened])
+    losers, before = put_refs(runner.store, night.losers), held(base, "contents")
+    done = runner.map("exact", exact_works(recipe.exact, screened, night.passed, losers, before))
+    check_balance("exact", night.passed, {"compared": total(r.came_in for r in done)})
+    _leave_out(night, done)
+    night.attachments += [*before, *(r.output("contents") for r in done)]
+    night.statistics["exact_outranked"] = sum(r.facts["outranked"] for r in done)
+
+
+def _near(recipe: Recipe, runner: Runner, night: Night, base: Manifest | None) -> None:
+    """Near duplicates, among what is new and against everything before."""
+    passed = [r.passed for r in night.screened]
+    works = [sign_work(recipe.sign, *pair, tally) for pair, tally in zip(_pairs(night), passed, strict=True)]
+    signed = runner.map("sign", works)
+    losers = put_refs(runner.store, night.losers)
+    collected = runner.map("collect", collect_works(recipe.collect, signed, night.screened, losers))
+    check_balance("minhash", night.passed, {"signed": total(r.came_in for r in collected)})
+
+    old, new = held(base, "signatures"), [r.output("signatures") for r in collected]
+    before = held(base, "clusters")
+    collections, forest, cuts = link(runner, recipe.collect.bands, old, new)
+    chosen = runner.map("choose", choose_works(forest, collections, len(old), before, cuts))
+    clusters = runner.map("clusters", cluster_works(before, [r.output("members") for r in chosen]))
+    night.decided += chosen
+    night.losers += [ref for r in chosen if (ref := r.output("losers")).records]
+    night.passed -= total(r.dropped for r in chosen)
+    divergence = [*held(base, "divergence"), *(ref for r in chosen if (ref := r.output("divergence")).records)]
+    night.attachments += [*old, *new, *divergence]
+    night.clusters = [r.output("clusters") for r in clusters]
+    night.attachments += night.clusters
+    night.statistics["clusters"] = _sizes(clusters)
+
+
+def _sizes(clusters: Sequence[Receipt]) -> dict[str, Any]:
+    sizes: dict[str, int] = {}
+    for one in clusters:
+        for edge, n in one.facts["sizes"].items():
+            sizes[edge] = sizes.get(edge, 0) + n
+    ordered = dict(sorted(sizes.items(), key=lambda item: int(item[0])))
+    largest = max((r.facts["largest"] for r in clusters), default=0)
+    return {"clusters": sum(r.facts["clusters"] for r in clusters), "largest": largest, "sizes_from": ordered}
+
+
+def held(base: Manifest | None, kind: str) -> list[ObjectRef]:
+    """The attachments of one kind of the version that is extended."""
+    return [] if base is None else [ref for ref in base.attachments if ref.kind == kind]
+
+
+def _extract_works(recipe: Recipe, one: ScannedInput) -> list[Work]:
+    works = []
+    for first, rows in one.chunks:
+        payload = {
+            "uri": one.uris[0],
+            "stamp": one.stamp,
+            "kind": one.kind,
+            "digest": one.digest,
+            "spans": one.spans.model_dump(),
+            "first": first,
+            "rows": rows,
+        }
+        tally = Tally.of_records([one.digest] * rows, range(first, first + rows))
+        inputs = (one.digest, f"{first}+{rows}")
+        works.append(Work(recipe.extract, inputs, payload, tally, f"{one.uris[0]} records {first}+{rows}"))
+    return works
+
+
+def _screen_work(recipe: Recipe, extracted: Receipt) -> Work:
+    text = extracted.output("text")
+    return Work(recipe.screen, (text.sha256,), {"text": text.model_dump()}, extracted.passed, text.sha256[:12])
+
+
+def _shard_works(recipe: Recipe, night: Night, losers: ObjectRef) -> list[Work]:
+    pairs = _pairs(night)
+    groups = shard_groups([r.facts["passed_bytes"] for r in night.screened], recipe.shards.target_bytes)
+    works = []
+    for n, (first, end) in enumerate(groups):
+        inputs = (*(ref.sha256 for pair in pairs[first:end] for ref in pair), losers.sha256)
+        chunks = [(text.model_dump(), verdicts.model_dump()) for text, verdicts in pairs[first:end]]
+        payload = {"chunks": chunks, "losers": losers.model_dump()}
+        works.append(Work(recipe.shards, inputs, payload, label=f"shard {n}"))
+    return works
+
+
+def _draft(
+    recipe: Recipe,
+    store: Store,
+    inputs: Sequence[ScannedInput],
+    key: str,
+    base: Manifest | None,
+    night: Night,
+    written: Sequence[Receipt],
+    merged: Sequence[Receipt],
+) -> Draft:
+    zero = Tally()
+    came_in = total(one.tally for one in inputs) + (base.came_in if base else zero)
+    statistics = Statistics.merged([*([base.statistics] if base else []), *(r.facts for r in written)])
+    divergence = [read_table(store, ref) for ref in night.attachments if ref.kind == "divergence"]
+    growth = divergence_counts(base, night.statistics.pop("exact_outranked"), divergence)
+    own = put_refs(store, [*(one.spans for one in inputs), *(r.output("screened") for r in night.screened)])
+    return Draft(
+        dataset=recipe.target,
+        run_key=key,
+        parent=None if base is None else base.ref,
+        inputs=tuple(
+            InputFile(digest=one.digest, bytes=one.bytes, records=one.records, names=one.uris) for one in inputs
+        ),
+        recipe=recipe.identity(),
+        stages=recipe.stages(),
+        shards=_not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),
+        ledgers=(*(base.ledgers if base else ()), *(r.output("ledger") for r in merged)),
+        attachments=(
+            *held(base, "refs"),
+            own,  # spans, without which a no-op night would scan every input again after a gc; measures, for replay
+            *held(base, "receipts"),
+            bundle_receipts(store, [*night.decided, *merged]),
+            *night.attachments,
+        ),
+        schemas={"shard": str(SCHEMA.remove_metadata())},
+        came_in=came_in,
+        kept=total(r.kept for r in merged) + (base.kept if base else zero),
+        dropped=total(r.dropped for r in merged) + (base.dropped if base else zero),
+        quarantined=total(r.quarantined for r in merged) + (base.quarantined if base else zero),
+        machine_fates=sum(r.machine_fates for r in night.decided) + (base.machine_fates if base else 0),
+        funnel=funnel(came_in.count, FUNNEL, night.decided, base.funnel if base else ()),
+        statistics={**statistics, **night.statistics, **growth},
+    )
+
+
+def _not_empty(shards: Sequence[ObjectRef]) -> tuple[ObjectRef, ...]:
+    """Shards that hold something; an empty version keeps one, so that its readers find the schema."""
+    return tuple(ref for ref in shards if ref.records) or tuple(shards[:1])

@@ -1,0 +1,109 @@
+"""Compaction: a dataset that grows every night must not become ten thousand small objects.
+
+Ledgers, content hashes and signatures of earlier versions are taken over by pointer, one generation a night. Before a
+night begins, trailing generations of similar size are merged into one, so that their number grows with the logarithm
+of the nights and each row is rewritten as seldom. Rows are not changed, and earlier versions keep their own objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.balance import Tally
+from lake.objects import (
+    ROW_GROUP_ROWS,
+    ObjectRef,
+    generations,
+    iter_batches,
+    open_parquet,
+    put_file,
+    put_table,
+    read_table,
+    scratch,
+    table_writer,
+)
+from lake.receipt import StageId
+from lake.store import Store
+from stages.exact import hash_ranges
+from stages.minhash import DOCUMENTS_PER_COLLECTION
+from stages.runner import Runner
+from stages.work import Outcome, Work, stage_id
+
+ROWS_PER_RANGE = 2_000_000
+
+
+@dataclass(frozen=True)
+class Compact:
+    """Merges objects of one kind: sorted by `keys` where there are some, else one after the other."""
+
+    name: ClassVar[str] = "compact"
+    VERSION: ClassVar[int] = 1
+
+    kind: str
+    keys: tuple[str, ...] = ()
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        """payload: refs (pointers), low, high (range of the first key, high excluded)."""
+        refs = [ObjectRef(**ref) for ref in work.payload["refs"]]
+        done = self._sorted(store, refs, work) if self.keys else self._joined(store, refs)
+        return Outcome(outputs=(done,), came_in=Tally())
+
+    def _sorted(self, store: Store, refs: Sequence[ObjectRef], work: Work) -> ObjectRef:
+        low, high = work.payload["low"], work.payload["high"]
+        hit = (pc.field(self.keys[0]) >= low) & (pc.field(self.keys[0]) < high)
+        parts = [read_table(store, ref, filters=hit) for ref in refs if ref.first < high and ref.last >= low]
+        table = pa.concat_tables(parts) if parts else read_table(store, refs[0]).slice(0, 0)
+        metadata = table.schema.metadata
+        table = table.sort_by([(key, "ascending") for key in self.keys]).replace_schema_metadata(metadata)
+        return put_table(store, self.kind, table, sorted_by=self.keys[0])
+
+    def _joined(self, store: Store, refs: Sequence[ObjectRef]) -> ObjectRef:
+        with open_parquet(store, refs[0]) as file:
+            schema = file.schema_arrow
+        with scratch() as folder:
+            path = folder / "table.parquet"
+            with table_writer(path, schema) as writer:
+                for ref in refs:
+                    for batch in iter_batches(store, ref):
+                        writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
+            return put_file(store, self.kind, path, sum(ref.records for ref in refs))
+
+
+def compacted(runner: Runner, stage: Compact, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
+    """These objects, or fewer with the same rows. Sorted ones are cut by range of the first key."""
+    groups = generations(refs) if stage.keys else [[ref] for ref in refs]
+    cap = None if stage.keys else DOCUMENTS_PER_COLLECTION
+    first = trailing([sum(ref.records for ref in group) for group in groups], cap)
+    if first >= len(groups) - 1:
+        return list(refs)
+    merged = [ref for group in groups[first:] for ref in group if ref.records]
+    rows = sum(ref.records for ref in merged)
+    ranges = hash_ranges(rows, ROWS_PER_RANGE) if stage.keys else [("", "g")]
+    works = []
+    for low, high in ranges:
+        payload = {"refs": [ref.model_dump() for ref in merged], "low": low, "high": high}
+        works.append(Work(stage, (low, high, *(ref.sha256 for ref in merged)), payload, label=f"{stage.kind} {low}"))
+    done = [receipt.output(stage.kind) for receipt in runner.map(f"compact {stage.kind}", works)]
+    if sum(ref.records for ref in done) != rows:
+        raise ValueError(f"compact {stage.kind}: {rows:,} rows went in, {sum(r.records for r in done):,} came out")
+    return [*(ref for group in groups[:first] for ref in group), *done]
+
+
+def trailing(sizes: Sequence[int], cap: int | None = None) -> int:
+    """From which generation on they are merged, so that each that is left is twice the size of what follows it.
+
+    With `cap` none grows beyond it.
+    """
+    first, size = len(sizes) - 1, sizes[-1] if sizes else 0
+    while first > 0 and sizes[first - 1] < 2 * size and (cap is None or sizes[first - 1] + size <= cap):
+        first -= 1
+        size += sizes[first]
+    return max(first, 0)

@@ -1,0 +1,63 @@
+"""Similar: which documents of a version are near duplicates of a text, dropped ones included.
+
+Answers come from `datasketch.MinHashLSH` over the stored signatures, which are datasketch's own bit for bit. It gets
+those documents alone that share a band with the text (nothing else could be an answer), so memory does not grow with
+the version; the Jaccard similarity is estimated from the whole signatures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from datasketch import MinHash as Sketch
+from datasketch import MinHashLSH
+
+from filters.minhash import MinHash, band_hashes
+from lake.manifest import Manifest
+from lake.objects import iter_batches
+from lake.store import Store
+from stages.minhash import band_names, signature_values
+
+
+@dataclass(frozen=True)
+class Match:
+    """A document that shares a band with the text. `similarity`: estimated Jaccard of word n-grams, 0 to 1."""
+
+    id: str
+    similarity: float
+    n_words: int
+
+
+def similar(store: Store, manifest: Manifest, text: str) -> list[Match]:
+    """Near duplicates of the text in a version, the most similar first. Raises LookupError, ValueError."""
+    settings = manifest.recipe.get("minhash")
+    collections = [ref for ref in manifest.attachments if ref.kind == "signatures"]
+    if not settings or not collections:
+        raise LookupError(f"{manifest} has no signatures: its recipe compared no near duplicates (recipe.minhash)")
+    minhash = MinHash(**settings)
+    signed = minhash.sign(pa.array([text], pa.string()))
+    if not signed.n_shingles[0]:
+        raise ValueError(f"the text has {signed.n_words[0]} words; at least {minhash.ngram} make something to compare")
+    values, size = signed.values, minhash.bands * minhash.rows
+    bands = dict(zip(band_names(minhash.bands), band_hashes(values, minhash.bands, minhash.rows)[0], strict=True))
+
+    index = MinHashLSH(num_perm=size, params=(minhash.bands, minhash.rows))
+    found: dict[str, Match] = {}
+    for ref in collections:
+        for batch in iter_batches(store, ref, ["id", "minhash.n_words", "signature", *bands]):
+            hit = np.zeros(batch.num_rows, dtype=bool)
+            for name, one in bands.items():
+                hit |= batch.column(name).to_numpy(zero_copy_only=True) == one
+            rows = batch.filter(pa.array(hit))
+            for row, theirs in zip(rows.to_pylist(), signature_values(rows.column("signature"), size), strict=True):
+                index.insert(row["id"], _sketch(minhash, theirs), check_duplication=False)
+                similarity = float(np.mean(theirs == values[0]))
+                found[row["id"]] = Match(row["id"], similarity, row["minhash.n_words"])
+    answers = [found[one] for one in index.query(_sketch(minhash, values[0]))]
+    return sorted(answers, key=lambda match: (-match.similarity, match.id))
+
+
+def _sketch(minhash: MinHash, values: np.ndarray) -> Sketch:
+    return Sketch(len(values), seed=minhash.seed, hashvalues=values, scheme="affine32")
