@@ -8,7 +8,7 @@ SOURCES := filters synth lake stages pipelines orchestration
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO := 0
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup demo test check format lint types layers bench lock clean
+.PHONY: setup demo test soak check format lint types layers bench lock clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+# Thirty random kills over two nights of the web pipeline, some minutes: the digests must be those without kills.
+soak: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py
 
 check: format lint types layers test
 

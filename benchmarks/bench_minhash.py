@@ -15,7 +15,7 @@ import random
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -171,28 +171,18 @@ def disguised(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _accented() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for point in range(0xC0, 0x2000):
-        base = unicodedata.normalize("NFD", chr(point))
-        if len(base) == 2 and base[0].isascii() and base[0].isalpha():
-            found.setdefault(base[0], chr(point))
-    return found
+    forms = ((unicodedata.normalize("NFD", chr(point)), chr(point)) for point in range(0xC0, 0x2000))
+    return {base[0]: char for base, char in forms if len(base) == 2 and base[0].isascii() and base[0].isalpha()}
 
 
-class Spelling(NamedTuple):
-    texts: pa.StringArray
-    bytes: int
-
-
-def spellings(texts: list[str]) -> dict[str, Spelling]:
+def spellings(texts: list[str]) -> dict[str, pa.StringArray]:
     plain = [unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() for text in texts]
-    made: dict[str, Callable[[str], str]] = {
-        "ASCII": lambda text: text,
-        "a non-ASCII character a text": lambda text: text + " \u2014",
-        "a non-ASCII character a word": disguised,
+    made = {
+        "ASCII": plain,
+        "a non-ASCII character a text": [text + " \u2014" for text in plain],
+        "a non-ASCII character a word": [disguised(text) for text in plain],
     }
-    arrays = {name: pa.array([spell(text) for text in plain], pa.string()) for name, spell in made.items()}
-    return {name: Spelling(array, array.nbytes - 4 * (len(array) + 1)) for name, array in arrays.items()}
+    return {name: pa.array(spelt, pa.string()) for name, spelt in made.items()}
 
 
 def check_spellings(outcomes: Mapping[str, Any]) -> None:
@@ -255,9 +245,12 @@ def speed(times: Times, arm: str, size: int) -> Figure:
     return Figure(*(size / 1e6 / one for one in (seconds.median, seconds.high, seconds.low)))
 
 
-def spelling_rows(times: Times, made: Mapping[str, Spelling], repeats: int) -> list[Row]:
+def spelling_rows(times: Times, made: Mapping[str, pa.StringArray], repeats: int) -> list[Row]:
     same = "all bits"
-    rows = [Row(f"signature, {name}", speed(times, name, repeats * made[name].bytes), "MB/s", same) for name in made]
+    rows = [
+        Row(f"signature, {name}", speed(times, name, repeats * made[name].buffers()[2].size), "MB/s", same)
+        for name in made
+    ]
     last = list(made)[-1]
     return [*rows, Row(f"signature, {last}, costs, times ASCII", times.ratio(last, "ASCII"), "x", same)]
 
@@ -285,7 +278,7 @@ def run(tiny: bool) -> Report:
         times = contest(arms(material, theirs, repeats), rounds, partial(check, long=long))
         found = recalls(count, theirs)
     made = spellings(texts)
-    turns = {name: Arm(partial(by_gristmill, one.texts, repeats)) for name, one in made.items()}
+    turns = {name: Arm(partial(by_gristmill, one, repeats)) for name, one in made.items()}
     spelt = contest(turns, rounds, check_spellings)
     size = sum(len(text.encode()) for text in material.texts)
     rows = speed_rows(times, repeats, len(material.texts), size)

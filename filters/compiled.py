@@ -1,4 +1,4 @@
-"""The compiled kernels of `filters/kernels.py`, found again by their content.
+"""Compiled kernels (those of `filters/kernels.py`, and whoever else has such a file), found again by their content.
 
 Numba's own cache goes by the path of the source, and a Ray job runs from a new copy of the repository each time: each
 job would compile anew, for seconds, in every worker. So the source is copied once to a folder of the user's cache that
@@ -35,9 +35,18 @@ class Kernels(NamedTuple):
 @lru_cache(maxsize=1)
 def kernels() -> Kernels:
     """The kernels of this process, loaded or compiled at the first call."""
-    source = SOURCE.read_bytes()
+    return Kernels(**load(SOURCE))
+
+
+def load(path: Path) -> dict[str, Callable[..., Any]]:
+    """Compiles the functions that a source file's `SIGNATURES` name (name -> numba signature), or finds them compiled.
+
+    The file imports nothing of ours: it runs from a copy, as the module `gristmill_` + its stem, which has to be its
+    own. Whatever it needs comes in as arguments. The caller keeps the result: each call loads anew.
+    """
+    source = path.read_bytes()
     try:
-        return _compiled(_imported(_published(cache_folder(), source)), cache=True)
+        return _compiled(_imported(_published(cache_folder(), path.name, source)), cache=True)
     except Exception as error:  # whatever a cache can do (not writable, full, damaged); a fault of ours raises again
         log.warning(
             "gristmill's compiled kernels cannot be kept in %s (%s: %s), so this process compiles them for itself, for "
@@ -46,7 +55,7 @@ def kernels() -> Kernels:
             type(error).__name__,
             error,
         )
-    return _compiled(_imported(SOURCE), cache=False)
+    return _compiled(_imported(path), cache=False)
 
 
 def cache_folder() -> Path:
@@ -57,9 +66,9 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache").absolute() / "gristmill"
 
 
-def _published(folder: Path, source: bytes) -> Path:
+def _published(folder: Path, name: str, source: bytes) -> Path:
     """The path of this source in the cache, where it is put in one step if it is not there."""
-    path = folder / "kernels" / _digest(source) / SOURCE.name
+    path = folder / "kernels" / _digest(source) / name
     if path.is_file() and path.read_bytes() == source:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +102,7 @@ def _digest(source: bytes) -> str:
 
 
 def _imported(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gristmill_kernels", path)
+    spec = importlib.util.spec_from_file_location(f"gristmill_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
@@ -102,16 +111,14 @@ def _imported(path: Path) -> ModuleType:
     return module
 
 
-def _compiled(module: ModuleType, cache: bool) -> Kernels:
+def _compiled(module: ModuleType, cache: bool) -> dict[str, Callable[..., Any]]:
     import numba
 
     signatures: dict[str, Any] = module.SIGNATURES
-    return Kernels(
-        **{
-            name: numba.njit(signature, nogil=True, cache=cache)(getattr(module, name))
-            for name, signature in signatures.items()
-        }
-    )
+    return {
+        name: numba.njit(signature, nogil=True, cache=cache)(getattr(module, name))
+        for name, signature in signatures.items()
+    }
 
 
 def _told(folder: Callable[[], Path]) -> str:

@@ -34,6 +34,8 @@ PREFIX = "suppressions/"
 _NAME = re.compile(PREFIX + r"([0-9a-f]{64})\.json")
 _HEAD = r"(?s)^[\x00-\x20]*(?P<head>(?:[^/?#]*//)?[^/?#]*)"
 """The part of a URL that has the host: all before path, query and fragment."""
+_LONGEST = 253
+"""Characters of a domain name (RFC 1035, section 2.3.4, as text)."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,28 @@ class Suppression:
         if isinstance(heads, pa.ChunkedArray):
             heads = heads.combine_chunks()
         coded = heads.dictionary_encode()
-        covered = np.array([self._covers(head) for head in coded.dictionary.to_pylist()] + [False])
+        known: dict[str, bool] = {}
+        covered = np.array([self._covers(_host(head), known) for head in coded.dictionary.to_pylist()] + [False])
         return covered[pc.fill_null(coded.indices, len(covered) - 1).to_numpy(zero_copy_only=False)]
 
-    def _covers(self, head: str) -> bool:
-        labels = _host(head).split(".")
-        return any(domain_hash(".".join(labels[i:])) in self.domains for i in range(len(labels)))
+    def _covers(self, host: str, known: dict[str, bool]) -> bool:
+        """Whether the host or a domain above it is listed. `known`: hosts of one site share what is above them.
+
+        Only what a listed domain could be is hashed, so that no crafted host costs more than another.
+        """
+        if host in known:
+            return known[host]
+        tried: list[str] = []
+        at = host if len(host) <= _LONGEST else host[-_LONGEST:].partition(".")[2]
+        found = False
+        while at and not found:
+            found = known[at] if at in known else domain_hash(at) in self.domains
+            if at in known:
+                break
+            tried.append(at)
+            at = at.partition(".")[2]
+        known.update(dict.fromkeys([*tried, host], found))
+        return found
 
 
 _FIELDS = ("ids", "urls", "domains")
@@ -178,7 +196,7 @@ def domain_entry(text: str) -> str:
     """The hash of a bare domain; it will cover its subdomains. Raises ValueError."""
     host = normalise_host(text)
     labels = host.split(".")
-    if not host.isascii() or not re.fullmatch(r"[a-z0-9_.-]+", host) or "" in labels:
+    if not host.isascii() or not re.fullmatch(r"[a-z0-9_.-]+", host) or "" in labels or len(host) > _LONGEST:
         raise ValueError(
             f"{text!r} is no domain: a bare name such as example.org, without scheme, port or path; its subdomains are"
             " covered by it. For one page use its URL"
@@ -205,7 +223,7 @@ def domain_hash(host: str) -> str:
 
 def normalise_host(host: str) -> str:
     """Lower case, percent-encodings undone, other scripts in IDNA (2003, as in record ids), no dot at the end."""
-    host = unquote(host).strip()
+    host = (unquote(host) if "%" in host else host).strip()
     if not host.isascii():
         try:
             host = host.encode("idna").decode("ascii")

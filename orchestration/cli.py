@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration import cli_forget, cli_keep, cli_lake, cli_similar
+from orchestration import cli_forget, cli_keep, cli_lake, cli_similar, cli_stack
 from orchestration.terminal import Grist, JsonOption, LakeOption, answer
 
 app = typer.Typer(
@@ -101,7 +101,8 @@ def sample_data(
 _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
 _ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar)
 _KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
-_COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP)
+_STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.doctor)
+_COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP, *_STACK)
 for _command in _COMMANDS:
     app.command()(_command)
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -29,37 +30,49 @@ def main() -> int:
     started = time.monotonic()
     os.chdir(ROOT)
     prepare()
-    lake, other = str(FOLDER / "lake"), str(FOLDER / "never-killed")
-    crawl = ["run", "conf/web.yaml", "--set", f"recipe.inputs=[{FOLDER}/data/crawl/*]"]
-    stricter = [*crawl, "--set", "recipe.gopher_quality.min_words=150"]
+    lake, other, data = str(FOLDER / "lake"), str(FOLDER / "never-killed"), FOLDER / "data"
+    grow = ["run", "conf/web.yaml", "--set", "recipe.extends=web", "--set"]
+    first = [*grow, f"recipe.inputs=[{data}/crawl/*]"]
+    second = [*grow, f"recipe.inputs=[{data}/crawl/*, {data}/night2/*]"]
 
     say("A generated crawl: pages, spam, copies, errors, damage; a second night; the truth about each record.")
-    grist("sample-data", str(FOLDER / "data"))
-    say("The pipeline: language, quality, exact duplicates, shards, ledger, version.")
-    first = result(grist(*crawl, "--lake", lake))
+    grist("sample-data", str(data))
+    say("The first night: language, quality, exact and near duplicates, shards, ledger, version.")
+    one = result(grist(*first, "--lake", lake))
     grist("show", "web", "--lake", lake)
 
-    say("The same command again: it was done before, so nothing runs.")
-    again = result(grist(*crawl, "--lake", lake))
-    check(not again["new"] and again["digest"] == first["digest"], "no new version")
+    say("The same command again: nothing is new, so nothing runs.")
+    again = result(grist(*first, "--lake", lake))
+    check(not again["new"] and again["digest"] == one["digest"], "no new version")
 
-    say("A stricter threshold, killed with SIGKILL in the middle. Extraction is not repeated: it has receipts.")
-    kill_in_the_middle(lake, stricter)
-    say("The same command finishes it.")
-    resumed = result(grist(*stricter, "--lake", lake))
-    say("The same in an empty lake, never killed:")
-    whole = result(grist(*stricter, "--lake", other))
-    check(resumed["digest"] == whole["digest"], "killed and finished, or never killed: the same content digest")
+    say("The second night, killed with SIGKILL in the middle. Only new files are read; what is done has receipts.")
+    kill_in_the_middle(lake, second)
+    say("The same command finishes it, on the version that it began with.")
+    two = result(grist(*second, "--lake", lake))
+    say("Both nights in an empty lake, never killed:")
+    grist(*first, "--lake", other)
+    whole = result(grist(*second, "--lake", other))
+    check(two["digest"] == whole["digest"], "killed and finished, or never killed: the same content digest")
 
     say("What became of one page, and why?")
-    grist("why", dropped_url(lake), "--lake", lake)
-    say("What did the stricter threshold change?")
+    url, text = dropped_page(lake)
+    grist("why", url, "--lake", lake)
+    say("Which documents are like this text?")
+    (FOLDER / "page.txt").write_text(text)
+    grist("similar", "web", str(FOLDER / "page.txt"), "--lake", lake)
+    say("What did the second night bring?")
     grist("diff", "web@v1", "web@v2", "--lake", lake)
+
+    say("Somebody asks to be forgotten: a version without their pages, the old ones withdrawn, then erased.")
+    (FOLDER / "takedown.txt").write_text(f"{urlsplit(url).hostname}\n")
+    forget = ["forget", "--domains", str(FOLDER / "takedown.txt"), "--reason", "request 2026-17"]
+    grist(*forget, "--yes", "--lake", lake)
+    grist("gc", "--grace", "0s", "--yes", "--lake", lake)
     say("Is every byte of every version what it was, and every record accounted for?")
     grist("verify", "--deep", "--lake", lake)
     grist("ls", "--lake", lake)
     console.print(f"\n[bold]Done in {time.monotonic() - started:.0f} s.[/] The lake is {lake}; look around with")
-    console.print(f"  .venv/bin/grist sample web --fate dropped --lake {lake}")
+    console.print(f"  .venv/bin/grist sample web --fate dropped --lake {other}")
     return 0
 
 
@@ -124,11 +137,12 @@ def receipts(lake: str) -> int:
     return sum(1 for _ in Path(lake, "receipts").rglob("*.json"))
 
 
-def dropped_url(lake: str) -> str:
-    """The address of a page that was dropped because another has the same text."""
-    sample = command("sample", "web", "--reason", "exact.duplicate", "-n", "1", "--json", "--lake", lake)
+def dropped_page(lake: str) -> tuple[str, str]:
+    """The address and text of a page that was dropped because another is almost the same."""
+    sample = command("sample", "web", "--reason", "minhash.duplicate", "-n", "1", "--json", "--lake", lake)
     output = subprocess.run(sample, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return str(json.loads(output)["samples"][0]["fields"]["url"])
+    found = json.loads(output)["samples"][0]
+    return str(found["fields"]["url"]), str(found["text"])
 
 
 if __name__ == "__main__":

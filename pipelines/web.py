@@ -1,9 +1,9 @@
 """The web pipeline: crawls in, an accounted, versioned dataset of clean text out.
 
 scan (input side of the balance) -> extract (read + HTML to text) -> screen (language, Gopher quality) -> exact
-duplicates -> near duplicates -> shards -> ledger -> commit. Every stage is Work with receipts, so the same command
-finishes a killed run. With `extends` a run takes only the inputs that the dataset has not seen, pins the version it
-builds on, and starts its linking anew if another run took the slot meanwhile.
+duplicates -> repeated paragraphs (an option) -> near duplicates -> shards -> ledger -> commit. Every stage is Work with
+receipts, so the same command finishes a killed run. With `extends` a run takes only the inputs that the dataset has
+not seen, pins the version it builds on, and starts its linking anew if another run took the slot meanwhile.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from stages.exact import Exact
 from stages.extract import Extract
 from stages.inputs import ScannedInput, find_inputs, scan_inputs
 from stages.minhash import N_WORDS, Collect, Link, MergeForests, Sign
+from stages.paragraphs import Paragraphs
 from stages.runner import Runner
 from stages.scan import Scan
 from stages.screen import Screen
@@ -59,6 +60,7 @@ class Recipe(Root):
     language: LanguageFilter = LanguageFilter()
     gopher_quality: GopherQuality = GopherQuality()
     exact: Exact = Exact()
+    paragraphs: Paragraphs | None = None
     minhash: MinHash | None = MinHash()
     survivor: tuple[str, ...] = (N_WORDS,)
     shards: WriteShards = WriteShards()
@@ -102,7 +104,8 @@ class Recipe(Root):
 
     def stages(self) -> tuple[StageId, ...]:
         near = (self.sign, self.collect, Link(), MergeForests(), Choose(), Clusters()) if self.minhash else ()
-        parts = (self.scan, self.extract, self.screen, self.exact, *near, self.shards, MergeLedger())
+        repeated = (self.paragraphs,) if self.paragraphs else ()
+        parts = (self.scan, self.extract, self.screen, self.exact, *repeated, *near, self.shards, MergeLedger())
         return tuple(one for stage in parts for one in stage.identity())
 
     def identity(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ at commit the ledger must account for every record of every input.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,12 @@ from stages.work import Work
 if TYPE_CHECKING:
     from lake.suppress import Suppression
     from pipelines.web import Recipe
+    from stages.paragraphs import Paragraphs
 
-FUNNEL = ("read", "extract", "language", "gopher_quality", "forget", "exact", "minhash")
-MERGED = {"contents": ("content", "id"), "signatures": ()}
+log = logging.getLogger("gristmill")
+
+FUNNEL = ("read", "extract", "language", "gopher_quality", "forget", "exact", "paragraphs", "minhash")
+MERGED = {"contents": ("content", "id"), "paragraphs": ("paragraph", "id"), "signatures": ()}
 """Attachments that every night adds to: kind -> how they are sorted."""
 
 
@@ -67,6 +71,8 @@ def build(
     if suppression:
         _suppress(runner, night, suppression)
     _exact(recipe, runner, night, base)
+    if recipe.paragraphs is not None:
+        _paragraphs(recipe.paragraphs, runner, night, base)
     if recipe.minhash is not None:
         _near(recipe, runner, night, base)
     store = runner.store
@@ -125,6 +131,21 @@ def _exact(recipe: Recipe, runner: Runner, night: Night, base: Manifest | None) 
     _leave_out(night, done)
     night.attachments += [*before, *(r.output("contents") for r in done)]
     night.statistics["exact_outranked"] = sum(r.facts["outranked"] for r in done)
+
+
+def _paragraphs(config: Paragraphs, runner: Runner, night: Night, base: Manifest | None) -> None:
+    """Documents most of whose text other pages of their host have as well."""
+    before = held(base, "paragraphs")
+    if base is not None and not before:
+        log.warning("recipe.paragraphs: %s was made without it, so that none of its pages is counted", base)
+    elif base is not None and (had := base.recipe["paragraphs"]["min_documents"]) < config.min_documents:
+        log.warning("recipe.paragraphs: of %s and before no more than %d pages count for a paragraph", base, had)
+    chunks = [(*pair, r.passed) for pair, r in zip(_pairs(night), night.screened, strict=True)]
+    done, paragraphs = config.judge(runner, chunks, night.losers, before)
+    check_balance("paragraphs", night.passed, {"judged": total(r.came_in for r in done)})
+    _leave_out(night, done)
+    shares = put_refs(runner.store, [r.output("shares") for r in done])  # measures, for replay
+    night.attachments += [*before, *paragraphs, shares]
 
 
 def _near(recipe: Recipe, runner: Runner, night: Night, base: Manifest | None) -> None:

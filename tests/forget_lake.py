@@ -16,11 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake import ledger
+from lake.forget import ForgetReport, forget, plan_forget
+from lake.gc import plan_gc, run_gc
 from lake.identity import digest_of, record_id
 from lake.manifest import Draft, FunnelRow, InputFile, Manifest, VersionRef
 from lake.objects import ObjectRef, put_refs, put_table
 from lake.receipt import Receipt, StageId, write_receipt
 from lake.store import Store
+from lake.suppress import Suppression
 from lake.verify import verify
 from lake.versions import Versions
 from pipelines.assembly import bundle_receipts
@@ -98,6 +101,36 @@ def night(
         statistics=Statistics.merged([*([base.statistics] if base else []), stats.facts()]),
     )
     return Versions(store).commit(draft.model_copy(update=more))
+
+
+COPY = Doc("https://copies.net/of-b", copy_of="https://example.org/b")
+FIRST = [*docs("a", "b", "c", "d1", "d2", "e", "f"), COPY, Doc("https://shop.evil.com/1"), Doc("https://evil.com:81/2")]
+SECOND = [
+    *docs("g", "h"),
+    Doc("https://copies.net/of-evil", copy_of="https://evil.com:81/2"),
+    Doc("https://EVIL.com/3"),
+]
+URLS = Suppression.of(urls=["https://example.org/b", "https://example.org/h"])
+
+
+def do(store: Store, request: Suppression, reason: str = "request 7") -> ForgetReport:
+    versions = Versions(store)
+    return forget(versions, plan_forget(versions, request), reason)
+
+
+def erase(store: Store) -> None:
+    run_gc(store, plan_gc(store, grace_seconds=0))
+
+
+def gone_from(store: Store, *docs: Doc) -> None:
+    """No version that is given out holds any of these, in any object."""
+    versions, ids = Versions(store), {doc.id for doc in docs}
+    for name in versions.names():
+        away = versions.withdrawn(name)
+        for manifest in versions.manifests(name):
+            if manifest.version not in away:
+                for kind in ("shard", "signatures", "contents", "clusters"):
+                    assert not ids & set(ids_of(store, manifest, kind)), (str(manifest), kind)
 
 
 def _fate(doc: Doc, digest: str, ordinal: int) -> dict[str, Any]:

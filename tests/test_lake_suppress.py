@@ -79,6 +79,25 @@ def test_a_domain_in_another_script_is_one_domain(entry, url):
     assert matches(Suppression.of(domains=[entry]), url) == [True]
 
 
+def test_a_host_made_to_hurt_costs_no_more_than_another():
+    request = Suppression.of(domains=["example.org"])
+    longest = [f"http://{'a.' * 500_000}example.org/", f"http://{'a' * 10**6}example.org/", f"http://{'.' * 10**6}org"]
+    assert matches(request, *longest) == [True, False, False]
+
+
+def test_hosts_of_one_site_are_told_apart():
+    request = Suppression.of(domains=["b.example.org"])
+    hosts = ["a.example.org", "b.example.org", "x.b.example.org", "example.org", "x.a.example.org", "b.example.org"]
+    assert matches(request, *(f"http://{host}/{i}" for i, host in enumerate(hosts))) == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
 def test_a_url_is_every_record_of_its_normal_form_and_no_other():
     request = Suppression.of(urls=["HTTPS://Example.org:443/a/../page#top"])
     hits = matches(request, "https://example.org/page", "https://example.org/page?x", "http://example.org/page")

@@ -1,0 +1,125 @@
+"""How much memory do linking and components take, of 20 million signatures?
+
+Signatures are made up (benchmarks/synthetic_signatures.py) and on disk; link, merge, choose and clusters run through
+the runner on two worker processes (benchmarks/pool.py: Ray's own would only add what Ray takes). What is bounded: the
+peak of the sum of resident sets beyond 1 GB, over the documents. The forest found has to be the one that the agreements
+make, by scipy; in a tiny run also the one of all pairs in all buckets.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.harness import Differ, Figure, Report, Row
+from benchmarks.pool import START, Memory, pool_runner
+from benchmarks.synthetic_signatures import COLLECT, Truth, Written, by_all_buckets, read_truth, write
+from lake.objects import ObjectRef, read_table, scratch
+from lake.receipt import Receipt
+from lake.store import Store, open_store
+from stages.clusters import choose_works, cluster_works
+from stages.minhash import link
+from stages.runner import Runner
+
+WORKERS = 2
+GIGABYTE = 1_000_000_000
+BOUND = 64
+"""Bytes a document beyond the first gigabyte."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    forest: ObjectRef
+    chosen: list[Receipt]
+    clusters: list[Receipt]
+
+
+def deduplicate(runner: Runner, refs: Sequence[ObjectRef]) -> Outcome:
+    """What the pipeline does from signatures on."""
+    collections, forest, cuts = link(runner, COLLECT.bands, [], refs)
+    chosen = runner.map("choose", choose_works(forest, collections, 0, [], cuts))
+    clusters = runner.map("clusters", cluster_works([], [r.output("members") for r in chosen]))
+    return Outcome(forest, chosen, clusters)
+
+
+def written(uri: str, documents: int, truth: Path) -> Written:
+    """By a process of its own, whose memory is gone with it."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(write, uri, documents, truth).result()
+
+
+def check(store: Store, outcome: Outcome, truth: Truth) -> None:
+    """Raises Differ unless forest, losers, fates and clusters are those of the truth."""
+    forest = read_table(store, outcome.forest)
+    for name, expected in truth._asdict().items():
+        found = forest[name].to_numpy()
+        if not np.array_equal(found, expected):
+            raise Differ(f"dedup_memory: {name} of {len(found)} documents, by scipy {len(expected)}, or others")
+    sizes = np.unique(truth.root, return_counts=True)[1] + 1
+    expected_counts = (len(truth.child), len(sizes), int(sizes.max()))
+    losers = sum(r.output("losers").records for r in outcome.chosen)
+    clusters = sum(r.facts["clusters"] for r in outcome.clusters)
+    counts = (losers, clusters, max(r.facts["largest"] for r in outcome.clusters))
+    if counts != expected_counts:
+        raise Differ(f"dedup_memory: losers, clusters, largest are {counts}, by scipy {expected_counts}")
+
+
+def run(tiny: bool) -> Report:
+    documents = 20_000 if tiny else 20_000_000
+    with scratch() as folder:
+        uri = str(folder / "lake")
+        made = (write if tiny else written)(uri, documents, folder / "truth.npz")
+        with pool_runner(open_store(uri), WORKERS) as runner:
+            outcome = deduplicate(runner, made.refs)
+        store, truth = open_store(uri), read_truth(made.truth)
+        check(store, outcome, truth)
+        if tiny:
+            check(store, outcome, by_all_buckets(store, made.refs))
+        return report(documents, made, outcome, runner.memory, len(truth.child))
+
+
+def report(documents: int, made: Written, outcome: Outcome, memory: Memory, losers: int) -> Report:
+    start = memory.peaks[START]
+    stages = {name: memory.peaks.get(name, start) for name in memory.seconds}
+    linking = max(stages.get(name, 0) for name in ("link", "merge"))
+    whole = max(stages.values())
+    same = f"the forest, all {losers:,} losers, by scipy"
+    rows = [
+        Row(f"{what}, summed peak", _once(peak / 1e6), "MB", same)
+        for what, peak in {"link and components": linking, "link to clusters": whole}.items()
+    ]
+    rows += [
+        Row(f"{what}, beyond 1 GB, a document (bound: {BOUND})", _once((peak - GIGABYTE) / documents), "bytes")
+        for what, peak in {"link and components": linking, "link to clusters": whole}.items()
+        if peak > GIGABYTE
+    ]
+    rows += [Row(f"{name}: wall time", _once(seconds), "s") for name, seconds in memory.seconds.items()]
+    return Report(
+        name="dedup_memory",
+        data=f"{documents:,} made-up signatures of {COLLECT.bands} bands, {losers:,} of them to be dropped",
+        rounds=1,
+        rows=tuple(rows),
+        notes=(
+            f"resident sets of the driver and {WORKERS} worker processes, summed; before work {start / 1e6:,.0f} MB",
+            "peak by stage: " + ", ".join(f"{name} {peak / 1e6:,.0f} MB" for name, peak in stages.items()),
+        ),
+        details={
+            "documents": documents,
+            "bytes_on_disk": sum(ref.bytes for ref in made.refs),
+            "losers": losers,
+            "start": start,
+            "peaks": stages,
+            "largest_process": {name: memory.largest.get(name, 0) for name in stages},
+            "seconds": memory.seconds,
+            "works": {"choose": len(outcome.chosen), "clusters": len(outcome.clusters)},
+        },
+    )
+
+
+def _once(value: float) -> Figure:
+    return Figure(value, value, value)

@@ -1,0 +1,124 @@
+"""datatrove's MinHash deduplication, its four stages as they are, run one after another in this process.
+
+No executor, which flatters it: no logs, no statistics on disk, no completion markers. Documents come from memory, and
+nothing is written but what its stages write for each other: signatures, pairs (`.dups`) and lists of numbers to remove.
+Bands are read `LINES` records at a time where its default is 5, which flatters it too. `write_signatures` makes the
+files of its first stage from given signatures, so that later stages can start from the same as others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datatrove
+import numpy as np
+from datatrove.data import Document
+from datatrove.utils.hashing import HashConfig
+from datatrove.utils.logging import logger
+
+LINES = 1000
+GIVEN = HashConfig(precision=32)  # of signatures that are not its own
+
+
+def _module() -> Any:
+    """The module by its file: its package imports `tokenizers`, which only other modules of it need."""
+    path = Path(datatrove.__file__).parent / "pipeline" / "dedup" / "minhash.py"
+    spec = importlib.util.spec_from_file_location("datatrove_minhash", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+theirs = sys.modules.get("datatrove_minhash") or _module()
+
+
+class Kept(NamedTuple):
+    """`kept`: numbers of the documents, counted through all shards."""
+
+    kept: list[int]
+    folder: Path
+
+
+def documents(texts: Sequence[str], per_shard: int) -> list[list[Document]]:
+    """A shard is what one of its tasks reads."""
+    found = [Document(text=text, id=str(n)) for n, text in enumerate(texts)]
+    return [found[i : i + per_shard] for i in range(0, len(found), per_shard)]
+
+
+def config(hashes: HashConfig | None = None, bands: int = 14, rows: int = 8) -> Any:
+    return theirs.MinhashConfig(num_buckets=bands, hashes_per_bucket=rows, hash_config=hashes or HashConfig())
+
+
+def sign(shards: Sequence[Sequence[Document]], folder: Path) -> None:
+    """Its first stage, a task a shard: text to sorted files of signatures."""
+    with _quiet():
+        stage = theirs.MinhashDedupSignature(str(folder / "signatures"), config())
+        for rank, shard in enumerate(shards):
+            stage.run(iter(shard), rank, len(shards))
+
+
+def write_signatures(values: np.ndarray, per_shard: int, folder: Path, bands: int, rows: int) -> None:
+    """The files of its first stage: uint32 [documents, bands * rows], records sorted by hashes, then number."""
+    record = np.dtype([("hashes", "<u4", (rows,)), ("number", "<u4")])
+    for rank, first in enumerate(range(0, len(values), per_shard)):
+        shard = values[first : first + per_shard].reshape(-1, bands, rows)
+        for band in range(bands):
+            place = folder / "signatures" / f"bucket_{band:03d}"
+            place.mkdir(parents=True, exist_ok=True)
+            hashes = shard[:, band]
+            order = np.lexsort((np.arange(len(hashes)), *hashes.T[::-1]))
+            found = np.empty(len(hashes), record)
+            found["hashes"], found["number"] = hashes[order], order
+            found.tofile(place / f"{rank:05d}.minhash.sig")
+
+
+def deduplicate(shards: Sequence[Sequence[Document]], folder: Path, hashes: HashConfig | None = None) -> Kept:
+    """Its stages 2 to 4 on the signatures in `folder`: pairs, clusters, and the documents that stay."""
+    bands = len(list((folder / "signatures").iterdir()))
+    settings = config(hashes, bands)
+    with _quiet():
+        pairs = theirs.MinhashDedupBuckets(
+            str(folder / "signatures"), str(folder / "pairs"), config=settings, lines_to_buffer=LINES
+        )
+        for rank in range(bands):
+            pairs.run(None, rank, bands)
+        cluster(folder, folder / "remove", settings)
+        stay = theirs.MinhashDedupFilter(str(folder / "remove"), lines_to_buffer=LINES)
+        left = [stay.run(iter(shard), rank, len(shards)) for rank, shard in enumerate(shards)]
+        return Kept([int(one.id) for shard in left for one in shard], folder)
+
+
+def cluster(folder: Path, output: Path, settings: Any, **options: bool) -> None:
+    theirs.MinhashDedupCluster(
+        str(folder / "pairs"), str(output), config=settings, lines_to_buffer=LINES, **options
+    ).run()
+
+
+def clusters(done: Kept, per_shard: int) -> list[list[int]]:
+    """The clusters of more than one, sorted: its third stage once more, told to write them. Never timed."""
+    with _quiet():
+        cluster(done.folder, done.folder / "told", theirs.MinhashConfig(), save_cluster_id=True)
+    members: dict[int, list[int]] = {}
+    for file in (done.folder / "told").glob("*.clusters"):
+        for number, name in np.fromfile(file, "<u4").reshape(-1, 2).tolist():
+            members.setdefault(name, []).append(number + int(file.stem) * per_shard)
+    return sorted(sorted(one) for one in members.values())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without its log and its progress bars."""
+    logger.disable("datatrove_minhash")
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.enable("datatrove_minhash")

@@ -1,0 +1,155 @@
+"""Texts for deduplication: tens of thousands of them, with families of near duplicates, and what is true of these.
+
+A text is sentences drawn from real ones (benchmarks/material.py and the sample crawl's articles) until a length drawn
+like a web page's, log-normal with a median of 150 words (shorter than the web's, so that datatrove is done in minutes).
+Unrelated texts share a sentence now and then, as pages do. In a family every member is its head with some words changed
+into ones that nobody knows, as many as bring the Jaccard similarity of 5-shingles to one of JACCARDS; that of each
+member with its head is then measured, over lower-cased words between spaces, the unit of no contestant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.material import texts as load_texts
+from lake.balance import Tally
+from lake.identity import record_id
+from lake.objects import ObjectRef, put_table
+from lake.store import Store
+from pipelines.sample.articles import article
+from pipelines.sample.draw import Draw
+from stages.extract import SCHEMA
+from stages.screen import KEYS
+
+JACCARDS = (0.95, 0.9, 0.8, 0.7, 0.5)
+IN_FAMILIES = 0.3
+NGRAM = 5
+FEWEST, MEDIAN, MOST = 40, 150, 3000  # words
+TEXTS_PER_CHUNK = 10_000
+
+
+class Pair(NamedTuple):
+    """A head and its only relative, by number. `planted`: of JACCARDS; `jaccard`: as measured."""
+
+    head: int
+    copy: int
+    planted: float
+    jaccard: float
+
+
+class Material(NamedTuple):
+    """`pairs`: the families of two. Larger ones are there too, whose members can find each other by ways around."""
+
+    source: str
+    texts: list[str]
+    pairs: list[Pair]
+
+
+def material(tiny: bool, count: int) -> Material:
+    source, sentences = _sentences(tiny)
+    rng = np.random.default_rng(0)
+    texts: list[str] = []
+    families: list[tuple[int, int, float]] = []  # (head, member, planted)
+    while len(texts) < count:
+        head, words = len(texts), _words(rng, sentences)
+        texts.append(" ".join(words))
+        for _ in range(min(_relatives(rng), count - len(texts))):
+            planted = JACCARDS[rng.integers(len(JACCARDS))]
+            families.append((head, len(texts), planted))
+            texts.append(" ".join(_edited(rng, words, planted)))
+    alone = [one for one, before, after in _neighbours(families) if one[0] not in (before, after)]
+    pairs = [Pair(head, copy, planted, jaccard(texts[head], texts[copy])) for head, copy, planted in alone]
+    place = rng.permutation(count)
+    shuffled = [""] * count
+    for old, new in enumerate(place.tolist()):
+        shuffled[new] = texts[old]
+    return Material(source, shuffled, [one._replace(head=int(place[one.head]), copy=int(place[one.copy])) for one in pairs])
+
+
+def _neighbours(families: list[tuple[int, int, float]]) -> Iterator[tuple[tuple[int, int, float], int, int]]:
+    """Each with the heads of the one before and the one after."""
+    heads = [-1, *(head for head, _, _ in families), -1]
+    return zip(families, heads[:-2], heads[2:], strict=True)
+
+
+def _relatives(rng: np.random.Generator) -> int:
+    """How many near duplicates a head has: mostly none, else one, sometimes many."""
+    if rng.random() > IN_FAMILIES / 2:
+        return 0
+    return 1 if rng.random() < 0.7 else int(min(2 + rng.geometric(0.3), 30))
+
+
+def _sentences(tiny: bool) -> tuple[str, list[list[str]]]:
+    source, texts = load_texts(tiny)
+    texts = [*texts, *(article("en", Draw("dedup", n)).text for n in range(20 if tiny else 1000))]
+    found = dict.fromkeys(one.strip() for text in texts for one in re.split(r"(?<=[.!?])\s+|\n+", text))
+    words = [one.split() for one in found]
+    return f"texts of sentences of: {source}, and the sample crawl", [one for one in words if 4 <= len(one) <= 60]
+
+
+def _words(rng: np.random.Generator, sentences: list[list[str]]) -> list[str]:
+    wanted = min(max(FEWEST, rng.lognormal(np.log(MEDIAN), 0.8)), MOST)
+    words: list[str] = []
+    while len(words) < wanted:
+        words += sentences[rng.integers(len(sentences))]
+    return words
+
+
+def _edited(rng: np.random.Generator, words: list[str], planted: float) -> list[str]:
+    """Of the shingles a share s stays, which is a Jaccard of s / (2 - s); a changed word costs five of them."""
+    stays = 2 * planted / (1 + planted)
+    changed = np.flatnonzero(rng.random(len(words)) < 1 - stays ** (1 / NGRAM))
+    edited = list(words)
+    for at in changed.tolist():
+        edited[at] = "".join(chr(98 + c) for c in rng.integers(0, 24, 9))
+    return edited
+
+
+def jaccard(left: str, right: str) -> float:
+    a, b = ({tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)} for words in _split(left, right))
+    return len(a & b) / len(a | b)
+
+
+def _split(*texts: str) -> list[list[str]]:
+    return [text.lower().split() for text in texts]
+
+
+class Chunk(NamedTuple):
+    text: ObjectRef
+    screened: ObjectRef
+    passed: Tally
+
+
+def put_chunks(store: Store, texts: list[str]) -> list[Chunk]:
+    """The texts as extract and screen leave them, none of them dropped; the only measures are those read here."""
+    return [
+        _put_chunk(store, n, texts[first : first + TEXTS_PER_CHUNK])
+        for n, first in enumerate(range(0, len(texts), TEXTS_PER_CHUNK))
+    ]
+
+
+def _put_chunk(store: Store, number: int, texts: list[str]) -> Chunk:
+    digest, ordinals = f"{number:064x}", list(range(len(texts)))
+    urls = [f"https://example.org/{number}/{n}" for n in ordinals]
+    columns = {
+        "id": [record_id(url=url, source_key=None, own=url.encode()) for url in urls],
+        "input": [digest] * len(texts),
+        "ordinal": ordinals,
+        "start": [1000 * n for n in ordinals],
+        "length": [1000] * len(texts),
+        "url": urls,
+        "date": [None] * len(texts),
+        "source": [None] * len(texts),
+        "content": [f"{number:016x}{n:016x}" for n in ordinals],
+        "text": texts,
+    }
+    table = pa.table(columns, schema=SCHEMA)
+    screened = table.select(KEYS).append_column("reason", pa.nulls(len(texts), pa.string())).replace_schema_metadata()
+    return Chunk(
+        put_table(store, "text", table), put_table(store, "screened", screened), Tally.of_records(columns["input"], ordinals)
+    )

@@ -1,0 +1,112 @@
+"""Runs Works in worker processes of this machine and watches what memory all of them take together.
+
+The workers are spawned and import what a worker of Ray's imports of ours, and no benchmark: what is measured is the
+stages' own. The resident sets of this process and of the workers are summed 50 times a second; shared pages (code of
+libraries) count once for each process, which makes the sum greater than what the machine gives.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import psutil
+
+from lake.receipt import Receipt
+from lake.store import Store, open_store
+from stages.forest import kernels
+from stages.runner import Runner
+from stages.work import Work, execute
+
+EVERY = 0.02
+START = "start"
+_together: Any = None  # of a worker: a barrier of all of them
+
+
+@dataclass
+class Memory:
+    """Bytes: the greatest sum by stage, and the greatest of one process by stage. Seconds (wall) by stage."""
+
+    stage: str = START
+    peaks: dict[str, int] = field(default_factory=dict)
+    largest: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def watching(self, processes: Sequence[psutil.Process]) -> Iterator[None]:
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(EVERY):
+                stage = self.stage
+                sizes = [process.memory_info().rss for process in processes]
+                self.peaks[stage] = max(self.peaks.get(stage, 0), sum(sizes))
+                self.largest[stage] = max(self.largest.get(stage, 0), *sizes)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            time.sleep(5 * EVERY)  # for START
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+class PoolRunner(Runner):
+    """A runner on worker processes that notes memory and time of each stage."""
+
+    def __init__(self, store: Store, pool: ProcessPoolExecutor, workers: int, memory: Memory) -> None:
+        super().__init__(store, workers=workers)
+        self.pool, self.memory = pool, memory
+
+    def map(self, title: str, works: Any) -> list[Receipt]:
+        self.memory.stage, started = title, time.perf_counter()
+        receipts = super().map(title, works)
+        taken = time.perf_counter() - started
+        self.memory.seconds[title] = self.memory.seconds.get(title, 0.0) + taken
+        return receipts
+
+    def _on_ray(self, works: Sequence[tuple[int, Work]]) -> Iterator[tuple[int, Receipt | Exception]]:
+        todo = iter(works)
+        flying = {self.pool.submit(run_work, self.store.uri, work): i for i, work in islice(todo, self.workers)}
+        while flying:
+            for done in wait(flying, return_when=FIRST_COMPLETED).done:
+                yield flying.pop(done), done.result()
+                for i, work in islice(todo, 1):
+                    flying[self.pool.submit(run_work, self.store.uri, work)] = i
+
+
+@contextmanager
+def pool_runner(store: Store, workers: int) -> Iterator[PoolRunner]:
+    """A runner whose workers are up and have loaded the compiled loops."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(workers)
+    with ProcessPoolExecutor(workers, context, initializer=_ready, initargs=(barrier,)) as pool:
+        numbers = {one.result() for one in [pool.submit(_process_id) for _ in range(workers)]}
+        memory = Memory()
+        with memory.watching([psutil.Process(), *map(psutil.Process, numbers)]):
+            yield PoolRunner(store, pool, workers, memory)
+
+
+def run_work(uri: str, work: Work) -> Receipt:
+    return execute(open_store(uri, probe=False), work)
+
+
+def _ready(barrier: Any) -> None:
+    global _together
+    kernels()
+    _together = barrier
+
+
+def _process_id() -> int:
+    """The number of a worker, another for each call: each waits until all have one."""
+    _together.wait(60)
+    return multiprocessing.current_process().pid or 0

@@ -1,0 +1,199 @@
+"""The nightly flow: one request brought to its version, whatever was done before and whatever dies on the way.
+
+Ask the lake; attach to the request's live job or submit one; follow its log; ask again. Prefect says when and shows
+how it went, Ray runs, and the lake alone knows what is done: no result is persisted, no cache key is trusted. A flow
+run that is cancelled stops its job on its way out; one that was killed cannot, so the worker's crash hook does, and
+every flow first stops the jobs of flow runs that are over. Only this module imports prefect; nothing imports it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run as current
+from prefect.states import Completed
+
+from lake.manifest import Manifest
+from lake.store import Store, open_store
+from lake.versions import Versions
+from orchestration.jobs import FLOW_RUN, Job, Jobs, Wanted, result_line, stale
+from pipelines.__main__ import CONFLICT, DONE, INCOMPLETE, Request, resolve
+from pipelines.ask import committed
+from pipelines.growth import growth_report
+
+SILENCE = 60
+"""Seconds without output after which the flow's log says that the job still runs."""
+PAUSE = 10
+"""Seconds before an attempt that follows an incomplete one; doubled each time."""
+DEFECT = 1
+
+
+class JobFailed(RuntimeError):
+    """The job came to an end that no other attempt would change, or the attempts are used up."""
+
+
+def stop_job_of(flow: Any, flow_run: Any, state: Any) -> None:
+    """For a flow run whose process could not do it itself. Runs in a process of the worker's."""
+    jobs = Jobs()
+    for job in jobs.all():
+        if job.live and job.metadata.get(FLOW_RUN) == str(flow_run.id):
+            print(f"flow run {flow_run.name} is {state.name}: stopping its Ray job {job.id}")
+            jobs.stop(job.id)
+
+
+@flow(
+    name="nightly",
+    flow_run_name="nightly-{lake}",
+    persist_result=False,
+    on_crashed=[stop_job_of],
+    on_cancellation=[stop_job_of],
+)
+def nightly(
+    config: str | dict[str, Any] = "conf/web.yaml",
+    settings: list[str] | None = None,
+    lake: str | None = None,
+    attempts: int = 3,
+) -> Any:
+    """Brings a dataset up to date with its inputs, and returns the version, such as "web@v3".
+
+    Args:
+        config: a YAML file, from the clone's root, or what such a file holds.
+        settings: laid over it, such as "recipe.inputs=[/data/crawl/*.warc.gz]"; patterns are expanded at each run.
+        lake: where the dataset lives, absolute or s3://; else run.lake of the config, else $GRIST_LAKE of the worker.
+        attempts: how many Ray jobs a run may take if work fails or jobs are killed.
+    """
+    log = get_run_logger()
+    source = Path(config) if isinstance(config, str) else config
+    wanted = Wanted.of(resolve(Request(source, tuple(settings or ()), lake), in_job=True))
+    uri = wanted.config.run.lake  # type: ignore[attr-defined]
+    log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], uri)
+    jobs = Jobs()
+    reap(jobs, log)
+    store = open_store(uri)
+    manifest, how = bring(wanted, store, jobs, attempts, log)
+    publish(manifest)
+    return Completed(message=f"{manifest}: {how}", data=str(manifest))
+
+
+def reap(jobs: Jobs, log: Any) -> None:
+    """Stops the jobs of flow runs that are over: whoever waits for one attaches to nothing that may be stopped."""
+    for job in stale(jobs.all(), ended):
+        log.warning("stopping %s: its flow run %s is over", job.id, job.metadata[FLOW_RUN])
+        jobs.stop(job.id)
+
+
+def ended(flow_run_id: str) -> bool | None:
+    """Whether a flow run has reached its end; None if this server does not know it (it may be another's)."""
+    if flow_run_id == str(current.id):
+        return False
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]
+        except ObjectNotFound:
+            return None
+    return state is not None and state.is_final()
+
+
+def bring(wanted: Wanted, store: Store, jobs: Jobs, attempts: int, log: Any) -> tuple[Manifest, str]:
+    """(version, how it came about). Raises JobFailed, or BadConfig where no job could help."""
+    tried, pause, why = 0, PAUSE, ""
+    while True:
+        if (found := committed(wanted.config, store)) is not None:
+            return found, "committed by this run" if tried else "nothing new, no job was needed"
+        if tried >= attempts:
+            raise JobFailed(f"{wanted.dataset}: {attempts} jobs did not finish it; the last one {why}")
+        job, ours, lines = run_job(wanted, jobs, log)
+        tried += ours  # another flow run's attempts are its own
+        why = f"({job.id}) {job.status.lower()} with exit code {job.exit_code}"
+        if job.status == "SUCCEEDED" and ours:
+            manifest = _made(store, lines)
+            if manifest is not None:
+                return manifest, f"committed by this run ({job.id})"
+        elif job.status == "STOPPED" and ours:
+            raise JobFailed(f"{job.id} was stopped by hand (`ray job stop`); what is done is kept")
+        elif ours and job.exit_code is not None and job.exit_code >= DEFECT:
+            if job.exit_code not in (CONFLICT, INCOMPLETE) and job.exit_code < 128:  # 128: killed, as a shell says it
+                raise JobFailed(f"{job.id} failed with exit code {job.exit_code}:\n" + "\n".join(lines))
+            if job.exit_code < 128 and tried < attempts:
+                log.warning("%s; next attempt in %d s", why, pause)
+                time.sleep(pause)
+                pause *= 2
+        if job.exit_code != DONE:
+            log.warning("%s did not finish: %s", job.id, job.message.splitlines()[0] if job.message else why)
+
+
+def run_job(wanted: Wanted, jobs: Jobs, log: Any) -> tuple[Job, bool, list[str]]:
+    """(job as it ended, whether it was this flow run's, its last lines). Stops its own job if it is interrupted."""
+    mine, ours = "", False
+
+    def announce(id: str) -> None:
+        nonlocal mine
+        mine = id
+
+    try:
+        id, ours = jobs.submit(wanted, str(current.id or ""), announce)
+        mine = id if ours else ""
+        log.info("%s Ray job %s", "submitted" if ours else "another flow run's job does it: attached to", id)
+        lines: deque[str] = deque(maxlen=20)
+        started = heard = time.monotonic()
+        for item in jobs.follow(id):
+            if isinstance(item, Job):
+                return item, ours, list(lines)
+            now = time.monotonic()
+            if item is not None:
+                lines.append(item)
+                log.info("%s", item)
+                heard = now
+            elif now - heard > SILENCE:
+                log.info("%s still runs, %d s now", id, now - started)
+                heard = now
+        raise AssertionError("a job that is followed ends")
+    except BaseException as error:  # a cancelled flow run: Prefect raises it in here, and it is no Exception
+        if mine and (job := jobs.get(mine)) is not None and job.metadata.get(FLOW_RUN) == str(current.id or ""):
+            log.warning("stopping Ray job %s (%s)", mine, type(error).__name__)
+            jobs.stop(mine)
+        raise
+
+
+def _made(store: Store, lines: list[str]) -> Manifest | None:
+    """The version that the job's last line names, if the lake says the same."""
+    result = result_line(lines)
+    if result is None:
+        return None
+    manifest = Versions(store).manifest(result["dataset"], result["version"])
+    if manifest.digest != result["digest"]:
+        raise JobFailed(f"the job made {result['digest'][:12]}, but {manifest} is {manifest.digest[:12]}")
+    return manifest
+
+
+def publish(manifest: Manifest) -> None:
+    """The funnel as an artifact of the flow run, one series a dataset."""
+    key = "funnel-" + "".join(c if c.isalnum() else "-" for c in manifest.dataset)
+    create_markdown_artifact(funnel(manifest), key=key, description=f"What became of every record of {manifest}")
+
+
+def funnel(manifest: Manifest) -> str:
+    """Markdown: what came in, and per stage what passed and why the rest did not."""
+    m = manifest
+    rows = [
+        f"## {m}",
+        f"{m.came_in.count:,} records in = {m.kept.count:,} kept + {m.dropped.count:,} dropped"
+        f" + {m.quarantined.count:,} quarantined; content digest `{m.digest[:16]}`",
+        "",
+        "| stage | came in | passed | not passed |",
+        "|---|---:|---:|---|",
+    ]
+    for row in m.funnel:
+        reasons = [f"{name.partition('.')[2]} {n:,}" for name, n in row.dropped.items()]
+        reasons += [f"{name.partition('.')[2]} {n:,} (quarantined)" for name, n in row.quarantined.items()]
+        rows.append(f"| {row.stage} | {row.came_in:,} | {row.passed:,} | {', '.join(reasons)} |")
+    if report := growth_report(m):
+        rows += ["", report]
+    return "\n".join(rows)

@@ -1,0 +1,204 @@
+"""Who repeats whom: paragraphs that many pages of a host have, and the documents that consist of little else.
+
+gather (some chunks: hashed paragraphs, without what was dropped since the screen) -> count (a range of hashes, with
+those of earlier versions) -> judge (a chunk). Two captures of a page are one page, told by the first half of the id.
+Documents are numbered by their place, numbers live for one run; ids go into the version, one row a paragraph and page
+of at most `min_documents` pages. Earlier documents keep their fate, though their paragraphs are repeated by now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake import ledger
+from lake.balance import Tally
+from lake.objects import ROW_GROUP_ROWS, ObjectRef, put_file, put_table, read_refs, read_table, scratch, table_writer
+from lake.receipt import StageId
+from lake.store import Store
+from stages.exact import hash_ranges
+from stages.fates import Fates
+from stages.losers import put_losers, without_losers
+from stages.shards import shard_groups
+from stages.work import Outcome, Work, stage_id
+
+REASON = "paragraphs.repeated"
+ROWS_PER_GROUP = ROWS_PER_RANGE = 1 << 20
+"""Paragraphs in one gathered table, and in one range of hashes: about 200 MB of work each."""
+KEYS = ("id", "input", "ordinal", "start", "length")
+PARAGRAPHS = pa.schema([("paragraph", pa.string()), ("id", pa.string())])
+_GATHERED = pa.schema([*PARAGRAPHS, ("document", pa.uint32()), ("bytes", pa.int64())])
+_REPEATED = pa.schema([("document", pa.uint32()), ("bytes", pa.int64())])
+_URL_HASH = 16  # characters of an id that all records of a URL share
+
+
+@dataclass(frozen=True)
+class GatherParagraphs:
+    """Brings some chunks' paragraphs together by hash, without those of documents that were dropped since."""
+
+    name: ClassVar[str] = "gather_paragraphs"
+    VERSION: ClassVar[int] = 1
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        """payload: chunks [(hashed, documents)], first (number of the first document), losers (a list object)."""
+        losers, first = read_refs(store, ObjectRef(**work.payload["losers"])), work.payload["first"]
+        parts = [_GATHERED.empty_table()]
+        for hashed, documents in work.payload["chunks"]:
+            whole = read_table(store, ObjectRef(**documents), ["id", "input", "ordinal"])
+            whole = whole.append_column("row", pa.array(np.arange(whole.num_rows, dtype=np.int32)))
+            left = without_losers(store, whole, losers)
+            rows = read_table(store, ObjectRef(**hashed))
+            at = pc.index_in(rows["row"], left["row"].combine_chunks())
+            rows = rows.append_column("id", left["id"].combine_chunks().take(at))
+            number = pc.add(pc.cast(rows["row"], pa.int64()), first)
+            rows = rows.append_column("document", number).filter(pc.is_valid(at))
+            parts.append(rows.select(_GATHERED.names).cast(_GATHERED))
+            first += whole.num_rows
+        order = [(name, "ascending") for name in ("paragraph", "id", "document")]
+        table = pa.concat_tables(parts).sort_by(order)
+        return Outcome(outputs=(put_table(store, "gathered", table, sorted_by="paragraph"),), came_in=Tally())
+
+
+@dataclass(frozen=True)
+class CountParagraphs:
+    """Finds the paragraphs that `min_documents` pages have, and how many bytes of each document stand in them."""
+
+    name: ClassVar[str] = "count_paragraphs"
+    VERSION: ClassVar[int] = 1
+
+    min_documents: int
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        """payload: gathered (a list object), before (pointers), low, high (range of hashes). Outputs `paragraphs`:
+        who has each, for later nights, and `repeated`: bytes by document, in order of their numbers."""
+        low, high = work.payload["low"], work.payload["high"]
+        hit = (pc.field("paragraph") >= low) & (pc.field("paragraph") < high)
+
+        def near(refs: Sequence[ObjectRef]) -> list[ObjectRef]:
+            return [ref for ref in refs if ref.records and ref.first < high and ref.last >= low]
+
+        def pages(refs: Sequence[ObjectRef]) -> pa.Table:
+            parts = [self._few(read_table(store, ref, PARAGRAPHS.names, hit)) for ref in refs]
+            return self._few(pa.concat_tables([PARAGRAPHS.empty_table(), *parts]))
+
+        ours = near(read_refs(store, ObjectRef(**work.payload["gathered"])))
+        tonight, before = pages(ours), pages(near([ObjectRef(**ref) for ref in work.payload["before"]]))
+        everyone = self._few(pa.concat_tables([tonight, before]))
+        repeated = everyone["paragraph"].filter(pa.array(_rank(everyone["paragraph"]) == self.min_documents - 1))
+        with scratch() as folder:
+            path, records = folder / "repeated.parquet", 0
+            with table_writer(path, _REPEATED) as writer:
+                for ref in ours:  # consecutive documents each
+                    rows = read_table(store, ref, ["paragraph", *_REPEATED.names], hit)
+                    rows = rows.filter(pc.is_in(rows["paragraph"], repeated.combine_chunks()))
+                    rows = rows.group_by("document", use_threads=False).aggregate([("bytes", "sum")])
+                    rows = rows.rename_columns({"bytes_sum": "bytes"}).sort_by("document").cast(_REPEATED)
+                    writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+                    records += rows.num_rows
+            found = put_file(store, "repeated", path, records)
+        kept = put_table(store, "paragraphs", tonight, sorted_by="paragraph")
+        return Outcome(outputs=(kept, found), came_in=Tally(), facts={"repeated": len(repeated)})
+
+    def _few(self, table: pa.Table) -> pa.Table:
+        """At most `min_documents` pages a paragraph, a row each: enough to tell, now and with any others added."""
+        table = table.replace_schema_metadata().sort_by([(name, "ascending") for name in PARAGRAPHS.names])
+        page = pc.utf8_slice_codeunits(table["id"], 0, _URL_HASH)
+        table = table.filter(pa.array(_begins(table["paragraph"]) | _begins(page)))
+        return table.filter(pa.array(_rank(table["paragraph"]) < self.min_documents))
+
+
+def _begins(column: pa.ChunkedArray) -> np.ndarray:
+    """Where a value of a column differs from the one before."""
+    values = column.combine_chunks()
+    begins = np.ones(len(values), bool)
+    if len(values):
+        begins[1:] = pc.not_equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)
+    return begins
+
+
+def _rank(column: pa.ChunkedArray) -> np.ndarray:
+    """How many equal values stand before each of a sorted column."""
+    begins = _begins(column)
+    return np.arange(len(begins)) - np.flatnonzero(begins)[np.cumsum(begins) - 1]
+
+
+@dataclass(frozen=True)
+class JudgeParagraphs:
+    """Drops the documents of which a greater share than `max_repeated` is repeated."""
+
+    name: ClassVar[str] = "judge_paragraphs"
+    VERSION: ClassVar[int] = 1
+
+    max_repeated: float
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        """payload: documents, first (their first number), repeated and losers (list objects). Outputs `losers`, fates,
+        and `shares`: the measure, so that a threshold can be replayed; null for what is not judged."""
+        p = work.payload
+        rows, first = read_table(store, ObjectRef(**p["documents"])), p["first"]
+        here = (pc.field("document") >= first) & (pc.field("document") < first + rows.num_rows)
+        total = np.zeros(rows.num_rows, np.int64)
+        for ref in read_refs(store, ObjectRef(**p["repeated"])):
+            found = read_table(store, ref, filters=here)
+            total[found["document"].to_numpy() - first] += found["bytes"].to_numpy()
+        share = pc.divide(pa.array(total, pa.float64()), pc.cast(rows["bytes"], pa.float64()))
+        rows = without_losers(store, rows.append_column("share", share), read_refs(store, ObjectRef(**p["losers"])))
+        hit = pc.fill_null(pc.greater(rows["share"], self.max_repeated), False)
+        lost, passed = rows.filter(hit), rows.filter(pc.invert(hit))
+        fates = Fates()
+        for row in lost.to_pylist():
+            fates.add(row, "dropped", REASON, row["share"])
+        written, counts = fates.write(store)
+        return Outcome(
+            outputs=(put_losers(store, lost), written, put_table(store, "shares", rows.select([*KEYS, "share"]))),
+            came_in=ledger.tally(rows),
+            passed=ledger.tally(passed),
+            dropped=counts.dropped,
+            reasons=counts.reasons,
+        )
+
+
+def gather_works(
+    stage: GatherParagraphs, pairs: Sequence[tuple[ObjectRef, ObjectRef]], first: Sequence[int], losers: ObjectRef
+) -> list[Work]:
+    """One Work for consecutive chunks of about ROWS_PER_GROUP paragraphs; the cut depends on counts alone."""
+    works = []
+    for begin, end in shard_groups([hashed.records for hashed, _ in pairs], ROWS_PER_GROUP):
+        inputs = (str(first[begin]), *(ref.sha256 for pair in pairs[begin:end] for ref in pair), losers.sha256)
+        payload: dict[str, Any] = {"chunks": [(a.model_dump(), b.model_dump()) for a, b in pairs[begin:end]]}
+        payload |= {"first": first[begin], "losers": losers.model_dump()}
+        works.append(Work(stage, inputs, payload, label=f"chunks {begin} to {end}"))
+    return works
+
+
+def count_works(stage: CountParagraphs, gathered: ObjectRef, rows: int, before: Sequence[ObjectRef]) -> list[Work]:
+    """One Work a range of hashes; the number of ranges depends on the number of paragraphs alone."""
+    works = []
+    for low, high in hash_ranges(rows + sum(ref.records for ref in before), ROWS_PER_RANGE):
+        payload: dict[str, Any] = {"gathered": gathered.model_dump(), "before": [ref.model_dump() for ref in before]}
+        inputs = (low, high, gathered.sha256, *(ref.sha256 for ref in before))
+        works.append(Work(stage, inputs, payload | {"low": low, "high": high}, label=f"range {low or '0'}"))
+    return works
+
+
+def judge_work(
+    stage: JudgeParagraphs, documents: ObjectRef, first: int, repeated: ObjectRef, losers: ObjectRef
+) -> Work:
+    payload: dict[str, Any] = {"documents": documents.model_dump(), "first": first}
+    payload |= {"repeated": repeated.model_dump(), "losers": losers.model_dump()}
+    inputs = (documents.sha256, str(first), repeated.sha256, losers.sha256)
+    return Work(stage, inputs, payload, label=documents.sha256[:12])

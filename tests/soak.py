@@ -1,0 +1,157 @@
+"""`make soak`: two nights of the web pipeline under seeded kill -9s, and the same content digests as without any.
+
+An episode is an empty lake and two nights. Each run is killed after a random number of new receipts, or in the wait
+for one: the driver alone, the driver and all it started, or a worker (which Ray replaces, and the run goes on); the
+same command is given again until both nights are committed. Episodes go on until there were as many kills as asked.
+Prints one JSON line a kill and one an episode; exit code 1 if a digest differs, a version is missing or one too many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import web
+
+from lake.store import open_store
+from lake.verify import verify
+from lake.versions import Versions
+from pipelines.sample import write_sample
+
+ROOT = Path(__file__).parents[1]
+VICTIMS = ("driver", "driver", "everything", "worker")
+TASKS = ("scan", "extract", "screen", "exact", "sign", "collect", "link", "merge_forests", "choose", "clusters", "shards")
+
+
+def command(lake: Path, inputs: list[Path | str], workers: int) -> list[str]:
+    settings = ["recipe.extends=web", "recipe.max_quarantine_rate=0.2", f"run.workers={workers}"]
+    settings += [f"recipe.scan.chunk_bytes={web.CHUNK}", "recipe.shards.target_bytes=100000"]
+    settings += [f"recipe.inputs={json.dumps([str(one) for one in inputs])}"]
+    sets = [part for setting in settings for part in ("--set", setting)]
+    return [sys.executable, "-m", "pipelines", "run", "conf/web.yaml", "--lake", str(lake), *sets]
+
+
+def start(lake: Path, inputs: list[Path | str], workers: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(lake, inputs, workers),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_ADDRESS": ""},
+    )
+
+
+def receipts(lake: Path) -> int:
+    return sum(1 for _ in (lake / "receipts").rglob("*.json"))
+
+
+def kill(run: subprocess.Popen[str], victim: str) -> bool:
+    """Whether something was killed."""
+    try:
+        family = psutil.Process(run.pid).children(recursive=True)
+    except psutil.NoSuchProcess:  # it has just ended
+        return False
+    if victim == "worker":
+        busy = [one for one in family if _title(one) in {f"ray::{task}" for task in TASKS}]
+        for one in busy[:1]:
+            one.kill()
+        return bool(busy)
+    if run.poll() is not None:
+        return False
+    run.send_signal(signal.SIGKILL)
+    for one in family if victim == "everything" else ():
+        try:
+            one.kill()
+        except psutil.NoSuchProcess:  # it followed its driver
+            continue
+    return True
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()).strip()  # Ray names a worker after its task
+    except psutil.Error:  # ended while we looked
+        return ""
+
+
+def one_run(lake: Path, inputs: list[Path | str], dice: random.Random, kills_left: int) -> tuple[int, int | None]:
+    """(kills, exit code or None if it was killed) of one run."""
+    victim = dice.choice(VICTIMS)
+    workers = 2 if victim in ("worker", "everything") else 0
+    threshold, pause = receipts(lake) + dice.randrange(0, 12), dice.random() * 0.05
+    run = start(lake, inputs, workers)
+    killed = 0
+    while kills_left and not killed and run.poll() is None:
+        if receipts(lake) >= threshold:
+            time.sleep(pause)
+            killed = int(kill(run, victim))
+            if killed:
+                print(json.dumps({"killed": victim, "receipts": receipts(lake)}), flush=True)
+            elif victim != "worker":
+                break
+        time.sleep(0.005)
+    _, errors = run.communicate(timeout=300)
+    if run.returncode not in (0, -signal.SIGKILL):
+        sys.exit(f"a run ended with exit code {run.returncode}: {errors}")
+    return killed, run.returncode if run.returncode == 0 else None
+
+
+def nights(sample: Path) -> list[list[Path | str]]:
+    first = web.crawl_files(sample)
+    return [first, [*first, *sorted((sample / "night2").iterdir())]]
+
+
+def episode(lake: Path, sample: Path, dice: random.Random, kills: int) -> int:
+    """Both nights, with at most so many kills; how many there were."""
+    done = 0
+    for inputs in nights(sample):
+        code = None
+        while code is None:
+            killed, code = one_run(lake, inputs, dice, kills - done)
+            done += killed
+    return done
+
+
+def state(lake: Path) -> list[tuple[int, str]]:
+    store = open_store(str(lake), probe=False)
+    if findings := verify(store, deep=True):
+        sys.exit(f"{lake}: {findings[0].message}")
+    return [(m.version, m.digest) for m in Versions(store).manifests("web")]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="soak", description=__doc__)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    dice, total, started = random.Random(given.seed), 0, time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="grist-soak-") as name:
+        folder = Path(name)
+        write_sample(folder / "sample", pages=150)
+        episode(folder / "whole", folder / "sample", dice, 0)
+        whole = state(folder / "whole")
+        at = 0
+        while total < given.kills:
+            lake = folder / f"episode{at}"
+            kills = episode(lake, folder / "sample", dice, given.kills - total)
+            same = state(lake) == whole
+            print(json.dumps({"episode": at, "kills": kills, "same": same}), flush=True)
+            if not same:
+                return 1
+            total, at = total + kills, at + 1
+    print(json.dumps({"kills": total, "episodes": at, "seconds": round(time.monotonic() - started), "same": True}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,208 @@
+"""The nightly job against a stack of its own: fired by its schedule, cancelled, and killed in every part.
+
+One stack serves all tests; only the schedule starts runs where the schedule is what is tested. Two lakes: the
+schedule's, and one where the same request is cancelled, loses its flow, its worker and its driver, and is then done.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import web
+
+from lake.store import open_store
+from lake.versions import Versions
+from orchestration import health, processes
+from orchestration.processes import Identity
+from orchestration.stack import down, up
+from orchestration.stack_folder import POOL, PORTS, Stack
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class House:
+    """The stack, where it keeps its lakes, and the settings that every run has."""
+
+    stack: Stack
+    folder: Path
+    settings: list[str]
+
+    def lake(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def versions(self, name: str) -> list[str]:
+        versions = Versions(open_store(self.lake(name)))
+        return [versions.manifest("web", number).digest for number in versions.numbers("web")]
+
+    def jobs(self, name: str) -> list[dict[str, Any]]:
+        """Every job there ever was of this lake, first attempt first."""
+        jobs = [job for job in self.stack.ray.ask("/api/jobs/") if self.lake(name) in job["entrypoint"]]
+        return sorted((job for job in jobs if job["submission_id"]), key=lambda job: job["submission_id"])
+
+    def live(self, name: str) -> list[str]:
+        return [job["submission_id"] for job in self.jobs(name) if job["status"] in ("PENDING", "RUNNING")]
+
+    def deployment(self, name: str) -> str:
+        return next(str(one["id"]) for one in health.deployments(self.stack.prefect, POOL) if one["name"] == name)
+
+    def start(self, name: str) -> str:
+        """A run by hand of the deployment without a schedule."""
+        body = {"parameters": {"settings": self.settings, "lake": self.lake(name)}}
+        path = f"/deployments/{self.deployment('by-hand')}/create_flow_run"
+        return str(self.stack.prefect.ask(path, body)["id"])
+
+    def state(self, run: str) -> tuple[str, str]:
+        state = self.stack.prefect.ask(f"/flow_runs/{run}")["state"]
+        return state["name"], state["message"] or ""
+
+    def ended(self, run: str, seconds: float = 90) -> tuple[str, str]:
+        over = ("Completed", "Failed", "Crashed", "Cancelled")
+        return until(lambda: (s := self.state(run))[0] in over and s, f"the end of flow run {run}", seconds)
+
+    def driver(self, name: str) -> Identity:
+        """The driver of this lake's job, at work."""
+        return until(lambda: self._find(name, b"-m\0pipelines\0run"), f"a driver for {name}")
+
+    def at_work(self, name: str) -> Identity:
+        """The driver, once it has left its first mark in the lake."""
+        driver = self.driver(name)
+        until(lambda: any(Path(self.lake(name), "receipts").rglob("*.json")), f"receipts in {name}")
+        return driver
+
+    def flow(self, run: str) -> Identity:
+        wanted = f"PREFECT__FLOW_RUN_ID={run}".encode()
+        found = [one for one in self.stack.family() if wanted in read(one, "environ").split(b"\0")]
+        flows = [
+            one for one in found if b"prefect.engine" in read(one, "cmdline") or b"flow_runs" in read(one, "cmdline")
+        ]
+        return (flows or found)[-1]
+
+    def _find(self, name: str, command: bytes) -> Identity | None:
+        lake = self.lake(name).encode()
+        lines = [(one, read(one, "cmdline")) for one in self.stack.family()]
+        return next(
+            (one for one, line in lines if line.startswith(b"python") and command in line and lake in line), None
+        )
+
+
+def read(one: Identity, what: str) -> bytes:
+    try:
+        return (processes.PROC / str(one.pid) / what).read_bytes()
+    except OSError:
+        return b""
+
+
+def until(found: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := found():
+            return result
+        time.sleep(0.2)
+    pytest.fail(f"waited {seconds} s for {what}")
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("nightly")
+    stack = Stack(folder / "state" / "test")
+    settings = [f"recipe.inputs=[{sample}/crawl/*]", "recipe.max_quarantine_rate=0.2"]
+    settings += [f"recipe.scan.chunk_bytes={web.CHUNK}", "recipe.shards.target_bytes=100000"]
+    house = House(stack, folder, settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))
+        patch.delenv("GRIST_LAKE", raising=False)
+        try:
+            up(stack, cpus=2, ports=dict.fromkeys(PORTS, 0))
+            deploy(house)
+            yield house
+        finally:
+            down(stack)
+            left = stack.family()
+            assert not left, f"processes outlive `down`: {left}"
+
+
+def deploy(house: House) -> None:
+    """The repository's own prefect.yaml, every minute, and once more without a schedule."""
+    import yaml
+
+    text = (ROOT / "prefect.yaml").read_text()
+    config = yaml.safe_load(text)
+    nightly = config["deployments"][0]
+    assert nightly["schedules"][0]["cron"] == "0 2 * * *"
+    nightly["schedules"][0]["cron"] = "* * * * *"
+    nightly["parameters"] |= {"settings": house.settings, "lake": house.lake("scheduled")}
+    by_hand = {**nightly, "name": "by-hand", "schedules": []}
+    file = house.folder / "prefect.yaml"
+    file.write_text(yaml.safe_dump({**config, "deployments": [nightly, by_hand]}))
+    command = [Path(sys.executable).parent / "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file]
+    environment = {**os.environ, **house.stack.exports(), "PREFECT_HOME": str(house.folder / "client")}
+    made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+
+
+def test_a_cancelled_flow_run_stops_its_ray_job(house: House) -> None:
+    run = house.start("hurt")
+    driver = house.driver("hurt")
+    house.stack.prefect.ask(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    assert house.ended(run)[0] == "Cancelled"
+    until(lambda: not house.live("hurt"), "the job to stop", 15)
+    assert house.jobs("hurt")[0]["status"] == "STOPPED"
+    assert not processes.alive(driver)
+    assert house.versions("hurt") == []
+
+
+def test_kill_9_of_the_flow_leaves_no_job_behind(house: House) -> None:
+    run = house.start("hurt")
+    driver = house.at_work("hurt")
+    assert processes.send(house.flow(run), signal.SIGKILL)
+    assert house.ended(run)[0] == "Crashed"
+    until(lambda: not house.live("hurt"), "the crash hook to stop the job", 40)
+    assert not processes.alive(driver)
+
+
+def test_the_schedule_fires_by_itself_and_the_next_run_needs_no_job(house: House) -> None:
+    query = {
+        "flow_runs": {
+            "deployment_id": {"any_": [house.deployment("nightly")]},
+            "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}},
+        },
+        "sort": "START_TIME_ASC",
+    }
+    runs = until(lambda: len(r := house.stack.prefect.ask("/flow_runs/filter", query)) > 1 and r, "two runs", 200)
+    assert {one["state_type"] for one in runs} == {"COMPLETED"}, [one["state"]["message"] for one in runs]
+    assert {one["created_by"]["type"] for one in runs} == {"SCHEDULER"}  # nobody started them
+    messages = [one["state"]["message"] for one in runs]
+    assert messages[0].startswith("web@v1: committed by this run")
+    assert messages[1] == "web@v1: nothing new, no job was needed"
+    assert len(house.jobs("scheduled")) == 1
+    artifacts = house.stack.prefect.ask("/artifacts/filter", {"artifacts": {"key": {"any_": ["funnel-web"]}}})
+    assert any("| gopher_quality |" in one["data"] and "## web@v1" in one["data"] for one in artifacts)
+    house.stack.prefect.ask(f"/deployments/{house.deployment('nightly')}/pause_deployment", {})
+
+
+def test_kill_9_of_the_worker_then_of_the_driver_and_the_version_comes_once(house: House) -> None:
+    first = house.start("hurt")
+    house.driver("hurt")
+    worker = house.stack.process("worker")
+    assert worker is not None and processes.send(worker, signal.SIGKILL)
+    up(house.stack)  # the repair: starts what is missing
+    run = house.start("hurt")
+    attempts = len(house.jobs("hurt"))
+    if not house.versions("hurt"):  # the flow outlived its worker and may have been quick
+        assert processes.send(house.driver("hurt"), signal.SIGKILL)
+    state, message = house.ended(run)
+    assert (state, message.partition(":")[0]) == ("Completed", "web@v1")
+    assert len(house.jobs("hurt")) > attempts
+    assert house.versions("hurt") == house.versions("scheduled")  # once, and what an unhurt run made
+    until(lambda: not house.live("hurt"), "no live job", 30)
+    assert house.state(first)[0] in ("Completed", "Crashed", "Running")
