@@ -43,9 +43,29 @@ class Pair(NamedTuple):
 
 
 class Material(NamedTuple):
-    """`pairs`: the families of two. Larger ones are there too, whose members can find each other by ways around."""
+    """`families`: (head, member, planted) of every near duplicate. Texts stand in the order they were made."""
 
     source: str
+    texts: list[str]
+    families: list[tuple[int, int, float]]
+
+    def first(self, count: int) -> Sample:
+        """The first texts, in drawn order, so that relatives lie far apart."""
+        place = np.random.default_rng(1).permutation(count).tolist()
+        shuffled = [""] * count
+        for old, new in enumerate(place):
+            shuffled[new] = self.texts[old]
+        pairs = []
+        for (head, copy, planted), before, after in _neighbours(self.families):
+            if head not in (before, after) and copy < count:
+                found = jaccard(self.texts[head], self.texts[copy])
+                pairs.append(Pair(place[head], place[copy], planted, found))
+        return Sample(shuffled, pairs)
+
+
+class Sample(NamedTuple):
+    """`pairs`: the families of two. Larger ones are there too, whose members can find each other by ways around."""
+
     texts: list[str]
     pairs: list[Pair]
 
@@ -54,21 +74,15 @@ def material(tiny: bool, count: int) -> Material:
     source, sentences = _sentences(tiny)
     rng = np.random.default_rng(0)
     texts: list[str] = []
-    families: list[tuple[int, int, float]] = []  # (head, member, planted)
+    families: list[tuple[int, int, float]] = []
     while len(texts) < count:
         head, words = len(texts), _words(rng, sentences)
         texts.append(" ".join(words))
-        for _ in range(min(_relatives(rng), count - len(texts))):
+        for _ in range(_relatives(rng)):
             planted = JACCARDS[rng.integers(len(JACCARDS))]
             families.append((head, len(texts), planted))
             texts.append(" ".join(_edited(rng, words, planted)))
-    alone = [one for one, before, after in _neighbours(families) if one[0] not in (before, after)]
-    pairs = [Pair(head, copy, planted, jaccard(texts[head], texts[copy])) for head, copy, planted in alone]
-    place = rng.permutation(count)
-    shuffled = [""] * count
-    for old, new in enumerate(place.tolist()):
-        shuffled[new] = texts[old]
-    return Material(source, shuffled, [one._replace(head=int(place[one.head]), copy=int(place[one.copy])) for one in pairs])
+    return Material(source, texts[:count], families)
 
 
 def _neighbours(families: list[tuple[int, int, float]]) -> Iterator[tuple[tuple[int, int, float], int, int]]:
@@ -151,5 +165,7 @@ def _put_chunk(store: Store, number: int, texts: list[str]) -> Chunk:
     table = pa.table(columns, schema=SCHEMA)
     screened = table.select(KEYS).append_column("reason", pa.nulls(len(texts), pa.string())).replace_schema_metadata()
     return Chunk(
-        put_table(store, "text", table), put_table(store, "screened", screened), Tally.of_records(columns["input"], ordinals)
+        put_table(store, "text", table),
+        put_table(store, "screened", screened),
+        Tally.of_records(columns["input"], ordinals),
     )

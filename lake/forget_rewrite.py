@@ -22,11 +22,13 @@ from lake import ledger
 from lake.balance import Tally
 from lake.identity import digest_of
 from lake.manifest import Draft, FunnelRow, Manifest
-from lake.objects import ROW_GROUP_ROWS, ObjectRef, open_parquet, put_file, scratch, table_writer
+from lake.objects import ROW_GROUP_ROWS, ObjectRef, iter_batches, open_parquet, put_file, scratch, table_writer
 from lake.proof import tally_ids
 from lake.store import Store
 from lake.suppress import Suppression
 
+COMPARED = frozenset({"contents", "signatures", "clusters"})
+"""Attachments that later documents are compared with."""
 STAGE, REASON, ROLE = "forget", "forget.requested", "forget"
 Change = Callable[[pa.Table], pa.Table]
 
@@ -51,7 +53,7 @@ def clean_version(
         return table.filter(pc.invert(hit))
 
     shards = _each(store, base.shards, rows, partial(without, note=removed.add))
-    attachments = _each(store, base.attachments, rows, without)
+    attachments = _without_followers(store, base, _each(store, base.attachments, rows, without), removed.ids)
     moved = _Moved(removed.ids)
     ledgers = [_rewrite(store, ref, moved.change) if moved.concerns(ref) else ref for ref in base.ledgers]
     if moved.tally.count != removed.documents or tally_ids(pa.array(moved.ids, pa.string())) != removed.tally:
@@ -84,6 +86,31 @@ def _each(
 ) -> list[tuple[ObjectRef, bool]]:
     """Each object, written anew where rows of it go, and whether it was."""
     return [(_rewrite(store, ref, change), True) if rows.get(ref.sha256) else (ref, False) for ref in refs]
+
+
+def _without_followers(
+    store: Store, base: Manifest, refs: Sequence[tuple[ObjectRef, bool]], gone: Sequence[str]
+) -> list[tuple[ObjectRef, bool]]:
+    """Without what is known of records that were dropped in favour of one that is gone: a later copy of them would be
+    dropped for a text that nobody has. They stay dropped; the next of their kind is a new text."""
+    wanted, followers = pa.array(sorted(gone), pa.string()), list[str]()
+    for ref in (one for one in base.attachments if one.kind == "clusters"):
+        for batch in iter_batches(store, ref, ["survivor", "id"]):
+            followers += batch.filter(pc.is_in(batch["survivor"], wanted))["id"].to_pylist()
+    lost = pa.array(sorted(followers), pa.string())
+
+    def without(table: pa.Table) -> pa.Table:
+        return table.filter(pc.invert(pc.is_in(table["id"], lost)))
+
+    def concerned(ref: ObjectRef) -> bool:
+        return any(pc.any(pc.is_in(batch["id"], lost)).as_py() for batch in iter_batches(store, ref, ["id"]))
+
+    return [
+        (_rewrite(store, ref, without), True)
+        if len(lost) and ref.kind in COMPARED and ref.records and concerned(ref)
+        else (ref, rewritten)
+        for ref, rewritten in refs
+    ]
 
 
 def _not_empty(refs: Sequence[tuple[ObjectRef, bool]]) -> tuple[ObjectRef, ...]:

@@ -174,6 +174,7 @@ def _node(versions: Versions, ref: VersionRef, seen: set[str], gone: dict[str, d
     seen.add(str(ref))
     above = list(manifest.sources)
     if manifest.parent is not None:
-        above.insert(0, manifest.parent.model_copy(update={"role": "extends"}))
+        role = manifest.parent.role if manifest.parent.role == "forget" else "extends"
+        above.insert(0, manifest.parent.model_copy(update={"role": role}))
     origins = tuple(_node(versions, one, seen, gone) for one in above)
     return Node(**{**about.__dict__, "inputs": manifest.inputs, "origins": origins})

@@ -1,8 +1,9 @@
 """`make demo`: the main job end to end, as a user would type it, on data it writes itself.
 
-A crawl of a few thousand generated pages goes in; an accounted, versioned dataset comes out. Then the promises: the
-same command again does nothing, a run killed with SIGKILL is finished by the same command and ends with the digest
-of a run that was never killed, every record can be asked why, two versions can be compared, every byte is checked.
+A crawl of a few thousand generated pages goes in; an accounted, versioned dataset comes out, and a second night adds
+to it. Then the promises: the same command again does nothing, a night killed with SIGKILL is finished by the same
+command and ends with the digest of one that was never killed, every record can be asked why, a text can be looked up,
+what somebody wants forgotten goes, every byte is checked.
 """
 
 from __future__ import annotations
@@ -64,15 +65,18 @@ def main() -> int:
     grist("diff", "web@v1", "web@v2", "--lake", lake)
 
     say("Somebody asks to be forgotten: a version without their pages, the old ones withdrawn, then erased.")
+    # in the other lake: here a run was killed minutes ago, and gc spares what it might still be writing
     (FOLDER / "takedown.txt").write_text(f"{urlsplit(url).hostname}\n")
     forget = ["forget", "--domains", str(FOLDER / "takedown.txt"), "--reason", "request 2026-17"]
-    grist(*forget, "--yes", "--lake", lake)
-    grist("gc", "--grace", "0s", "--yes", "--lake", lake)
+    grist(*forget, "--yes", "--lake", other)
+    grist("gc", "--grace", "0s", "--yes", "--lake", other)
+    grist("why", url, "--lake", other)
+    grist("verify", "--deep", "--lake", other)
     say("Is every byte of every version what it was, and every record accounted for?")
     grist("verify", "--deep", "--lake", lake)
     grist("ls", "--lake", lake)
     console.print(f"\n[bold]Done in {time.monotonic() - started:.0f} s.[/] The lake is {lake}; look around with")
-    console.print(f"  .venv/bin/grist sample web --fate dropped --lake {other}")
+    console.print(f"  .venv/bin/grist sample web --fate dropped --lake {lake}")
     return 0
 
 

@@ -104,9 +104,12 @@ def funnel(
     """
     dropped: Counter[str] = Counter()
     quarantined: Counter[str] = Counter()
-    for receipt in (*receipts, *base):
-        dropped.update(receipt.reasons if isinstance(receipt, Receipt) else receipt.dropped)
-        quarantined.update(receipt.errors if isinstance(receipt, Receipt) else receipt.quarantined)
+    for receipt in receipts:
+        dropped.update(receipt.reasons)
+        quarantined.update(receipt.errors)
+    for before in base:
+        dropped.update(before.dropped)
+        quarantined.update(before.quarantined)
     unknown = {reason for reason in (*dropped, *quarantined) if reason.split(".")[0] not in stages}
     if unknown:
         raise ValueError(f"funnel: reasons {sorted(unknown)} belong to none of the stages {', '.join(stages)}")

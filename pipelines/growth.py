@@ -70,7 +70,7 @@ def growth_report(manifest: Manifest) -> str | None:
             f"{growth['joined']:,} fewer (a later document joined clusters whose survivors were both kept by then)"
         )
     if growth["outranked"]:
-        parts.append(f"another one of {growth['outranked']:,} clusters (an earlier survivor stays, a better one came later)")
+        parts.append(f"another one of {growth['outranked']:,} clusters (the better one came later, and the earlier stays)")
     if growth["exact_outranked"]:
         parts.append(f"the same text under another id {growth['exact_outranked']:,} times")
     return f"grown night by night; one run over everything would have kept {', '.join(parts)}"

@@ -77,9 +77,9 @@ class Recipe(Root):
     @model_validator(mode="after")
     def _can_grow(self) -> Recipe:
         if self.extends is not None and self.extends != self.dataset:
-            raise ValueError(f"extends: {self.extends!r} is not this dataset ({self.dataset!r}); a dataset extends itself")
+            raise ValueError(f"extends: {self.extends!r} is not {self.dataset!r}; a dataset extends itself")
         if self.extends is not None and self.limit is not None:
-            raise ValueError("limit: a limited run is a look at a few records, nothing is built on it; leave extends out")
+            raise ValueError("limit: a look at a few records, on which nothing is built; leave extends out")
         if not self.survivor:
             raise ValueError(f"survivor: name at least one measure, such as {N_WORDS}")
         return self
@@ -180,6 +180,7 @@ def _whole(
     if before is not None:
         return made_again(before, draft)
     runner.about_to("commit", recipe.target)
+    _still_allowed(versions, suppression)
     draft = draft.model_copy(update={"made": made(started)})
     manifest = versions.commit(draft)
     return Result(manifest, new=manifest.made["commit_id"] == draft.made["commit_id"])
@@ -201,6 +202,7 @@ def _night(
         base = versions.manifest(plan.dataset, plan.base) if plan.base else None
         draft = _grown(recipe, runner, inputs, base, plan.new, suppression)
         runner.about_to("commit", recipe.target)
+        _still_allowed(versions, suppression)
         draft = draft.model_copy(update={"made": made(started)})
         try:
             manifest = versions.commit(draft, expected_parent=plan.base)
@@ -214,6 +216,15 @@ def _night(
     if versions.missing((*plan.shards, *plan.ledgers)):
         return _mended(recipe, versions, runner, inputs, plan, suppression)
     return Result(plan, new=False)
+
+
+def _still_allowed(versions: Versions, suppression: Suppression) -> None:
+    """Raises CommitConflict if something was asked to be forgotten since the run began: it would come back with it."""
+    if Suppression.load(versions.store).digest != suppression.digest:
+        raise CommitConflict(
+            "records were taken down (`grist forget`) while this run was under way, and it may hold them. Nothing was"
+            " committed: run the same command again, it leaves them out."
+        )
 
 
 def _grown(
@@ -240,6 +251,8 @@ def _mended(
     suppression: Suppression,
 ) -> Result:
     """The latest version, after its own lost objects were made again. Those of its ancestors are theirs to mend."""
+    if latest.parent is not None and latest.parent.role == "forget":
+        raise BadConfig(f"{latest} lost objects that `grist forget` made; `grist verify` says what to do")
     base = versions.manifest(latest.dataset, latest.parent.version) if latest.parent else None
     draft = _grown(recipe, runner, inputs, base, [one.digest for one in latest.inputs], suppression)
     if still := versions.missing((*latest.shards, *latest.ledgers)):

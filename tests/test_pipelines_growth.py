@@ -12,12 +12,13 @@ import web
 
 import lake
 from lake.diff import diff
+from lake.forget import forget, plan_forget
 from lake.manifest import Manifest
 from lake.objects import generations, put_table, read_table
 from lake.store import open_store
 from lake.suppress import Suppression
 from lake.verify import verify
-from lake.versions import Versions
+from lake.versions import CommitConflict, Versions
 from lake.why import why
 from pipelines.assembly import GateFailed
 from pipelines.config import BadConfig
@@ -25,6 +26,7 @@ from pipelines.growth import growth_report
 from stages.compact import Compact, compacted, trailing
 from stages.extract import Extract
 from stages.runner import Incomplete, PlanOnly, Runner
+from stages.shards import MergeLedger
 
 
 @pytest.fixture(scope="module")
@@ -283,3 +285,50 @@ def test_compacted_objects_have_the_same_rows(tmp_path):
     assert found.equals(pa.concat_tables(tables).sort_by(order)) and (done[0].first, done[0].last) != ("", "")
     joined = compacted(runner, Compact("contents"), refs)
     assert read_table(runner.store, joined[0]).equals(pa.concat_tables([t.sort_by(order) for t in tables]))
+
+
+def test_a_takedown_during_a_run_stops_its_commit_and_the_same_command_goes_on(files, tmp_path, monkeypatch):
+    store = open_store(str(tmp_path))
+    page = next(iter(texts_by_url(tmp_path / "other", files[:3])))
+    run = MergeLedger.run
+
+    def meanwhile(self, store_, work):
+        Suppression.of(urls=[page]).save(store, "asked to")
+        return run(self, store_, work)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MergeLedger, "run", meanwhile)
+        with pytest.raises(CommitConflict, match="taken down"):
+            night(tmp_path, files[:3])
+    assert Versions(store).latest("web") is None
+    night(tmp_path, files[:3])
+    assert [s.reason for s in why(Versions(store), page).stories] == ["forget.suppressed"]
+
+
+def test_a_copy_of_what_was_forgotten_is_new_text_and_so_is_a_copy_of_its_duplicates(files, tmp_path):
+    """A page and two near copies; the page is forgotten; later copies come from elsewhere."""
+    words_of = {url: text for url, text in texts_by_url(tmp_path / "other", files[:3]).items() if len(text) > 1500}
+    text = next(iter(words_of.values()))
+    near = text.rsplit(" ", 3)[0]
+    pages = {"a": text + " And so on.", "b": text, "c": near}
+    write_jsonl(tmp_path / "one.jsonl", {f"https://{k}.example.org/": v for k, v in pages.items()})
+    first = night(tmp_path / "lake", [tmp_path / "one.jsonl"]).manifest
+    assert first.kept.count == 1 and first.statistics["clusters"]["largest"] == 3
+    store = open_store(str(tmp_path / "lake"))
+    request = Suppression.of(urls=["https://a.example.org/"])
+    forget(Versions(store), plan_forget(Versions(store), request), "request 1")
+    write_jsonl(tmp_path / "two.jsonl", {"https://x.example.org/": text + " And so on.", "https://y.example.org/": near})
+    grown = night(tmp_path / "lake", [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]).manifest
+    assert grown.kept.count == 1
+    assert lake.open("web", lake=str(tmp_path / "lake")).to_arrow()["url"].to_pylist() == ["https://x.example.org/"]
+    assert verify(store, deep=True) == []
+
+
+def texts_by_url(folder: Path, files: list[Path | str]) -> dict[str, str]:
+    night(folder, files)
+    table = lake.open("web", lake=str(folder)).to_arrow(["url", "text"]).to_pylist()
+    return {row["url"]: row["text"] for row in table if row["url"]}
+
+
+def write_jsonl(path: Path, texts: dict[str, str]) -> None:
+    path.write_text("".join(json.dumps({"url": url, "text": text}) + "\n" for url, text in texts.items()))

@@ -1,0 +1,341 @@
+"""How fast are near duplicates found, against datatrove's four stages, and does the time grow with the documents?
+
+`from signatures`: the same signatures on disk, in datatrove's files and in our collections; its stages 2 to 4 against
+link, merge, choose and clusters. Clusters have to be the same sets of documents, and as many must be kept. Theirs reads
+whole bands and documents from memory; ours reads 64-bit hashes of the bands, made when collections are written (that is
+`collect`, part of the whole chain), and does what theirs does not: survivors by measure, fates, receipts, fsync.
+`whole chain`: from texts to who is kept. Hashes and words are not the same, so recall of planted pairs has to be.
+`growth`: the exponent of our chain's CPU time over the number of documents.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datatrove.data import Document
+
+from benchmarks import datatrove_minhash as datatrove
+from benchmarks.dedup_material import JACCARDS, TEXTS_PER_CHUNK, Chunk, Pair, material, put_chunks
+from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, cpu_seconds, figure, require_equal
+from filters.minhash import MinHash, warm
+from lake.objects import ObjectRef, put_refs, read_refs, read_table, scratch
+from lake.receipt import Receipt
+from lake.store import Store, open_store
+from stages.clusters import choose_works, cluster_works
+from stages.forest import kernels
+from stages.minhash import Collect, Sign, collect_works, link, sign_work, signature_values
+from stages.runner import Runner
+
+SETTINGS = MinHash()
+OURS, THEIRS = "gristmill", "datatrove"
+KEPT_APART = 0.01  # of all documents: kept by the two chains
+RECALL_APART = 0.03  # beyond three standard errors: words are not the same words everywhere
+GROWTH = (1, 4, 16)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What our stages came to. Read when asked for, which nobody times."""
+
+    store: Store
+    collections: ObjectRef
+    forest: ObjectRef
+    chosen: list[Receipt]
+    cpu: dict[str, float]
+
+    @cached_property
+    def clusters(self) -> list[list[int]]:
+        members: dict[int, list[int]] = {}
+        table = read_table(self.store, self.forest)
+        for child, root in zip(table["child"].to_pylist(), table["root"].to_pylist(), strict=True):
+            members.setdefault(root, [root]).append(child)
+        return sorted(sorted(one) for one in members.values())
+
+    @cached_property
+    def kept(self) -> set[int]:
+        """Numbers of the documents that stay, through all collections."""
+        tables = [read_table(self.store, r.output("losers")) for r in self.chosen]
+        lost = {key for t in tables for key in zip(t["input"].to_pylist(), t["ordinal"].to_pylist(), strict=True)}
+        refs = read_refs(self.store, self.collections)
+        keys = [read_table(self.store, ref, ["input", "ordinal"]) for ref in refs]
+        places = [key for t in keys for key in zip(t["input"].to_pylist(), t["ordinal"].to_pylist(), strict=True)]
+        if not lost <= set(places):
+            raise Differ("dedup: losers that are in no collection")
+        return {n for n, key in enumerate(places) if key not in lost}
+
+
+class Stopwatch(Runner):
+    """A runner in this process that notes the CPU time of each stage."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, workers=0)
+        self.cpu: dict[str, float] = {}
+
+    def map(self, title: str, works: Any) -> list[Receipt]:
+        started = cpu_seconds()
+        receipts = super().map(title, works)
+        self.cpu[title] = self.cpu.get(title, 0.0) + cpu_seconds() - started
+        return receipts
+
+
+def collected(runner: Runner, chunks: Sequence[Chunk]) -> list[ObjectRef]:
+    """Texts to collections of signatures."""
+    signed = runner.map("sign", [sign_work(Sign(SETTINGS), *chunk) for chunk in chunks])
+    losers = put_refs(runner.store, [])
+    # collect_works takes the receipts of the screen; of these it asks for one output
+    screened: Any = [_Screened(chunk) for chunk in chunks]
+    stage = Collect(SETTINGS.bands, SETTINGS.rows)
+    return [r.output("signatures") for r in runner.map("collect", collect_works(stage, signed, screened, losers))]
+
+
+class _Screened:
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk = chunk
+
+    def output(self, kind: str) -> ObjectRef:
+        return self.chunk.screened
+
+
+def linked(runner: Stopwatch, refs: Sequence[ObjectRef]) -> Found:
+    """Collections to losers, as pipelines/web_build.py does it."""
+    collections, forest, cuts = link(runner, SETTINGS.bands, [], refs)
+    chosen = runner.map("choose", choose_works(forest, collections, 0, [], cuts))
+    runner.map("clusters", cluster_works([], [r.output("members") for r in chosen]))
+    return Found(runner.store, collections, forest, chosen, runner.cpu)
+
+
+def chain(store: Store, chunks: Sequence[Chunk]) -> Found:
+    runner = Stopwatch(store)
+    return linked(runner, collected(runner, chunks))
+
+
+class Places:
+    """A new folder for every run, with what it starts from under another name: no receipt of a run serves the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.numbers = folder, count()
+
+    def fresh(self, origin: Path | None = None) -> Path:
+        place = self.folder / str(next(self.numbers))
+        if origin is not None:
+            shutil.copytree(origin, place, copy_function=os.link)
+        return place
+
+
+def turns(run: Callable[[Path], Any], places: Places, origin: Path) -> Arm:
+    """An arm that runs on its own copy of a folder, made outside the clock."""
+    current: list[Path] = []
+    return Arm(lambda: run(current[-1]), lambda: current.append(places.fresh(origin)))
+
+
+# The same signatures.
+
+
+@dataclass(frozen=True)
+class Signed:
+    """The same signatures in both forms, each in a folder."""
+
+    ours: Path
+    refs: list[ObjectRef]
+    theirs: Path
+    shards: list[list[Document]]
+
+
+def signed_twice(texts: Sequence[str], places: Places) -> Signed:
+    ours, theirs = places.fresh(), places.fresh()
+    store = open_store(str(ours))
+    refs = collected(Stopwatch(store), put_chunks(store, list(texts)))
+    width = SETTINGS.bands * SETTINGS.rows
+    values = np.concatenate([signature_values(read_table(store, r, ["signature"])["signature"], width) for r in refs])
+    if len(values) != len(texts):
+        raise Differ(f"dedup: {len(texts)} texts, {len(values)} signatures: give texts of five words or more")
+    datatrove.write_signatures(values, TEXTS_PER_CHUNK, theirs, SETTINGS.bands, SETTINGS.rows)
+    return Signed(ours, refs, theirs, datatrove.documents(texts, TEXTS_PER_CHUNK))
+
+
+def check_same(outcomes: Mapping[str, Any]) -> None:
+    """Raises Differ unless the clusters are the same sets, and each keeps one document."""
+    ours, theirs = outcomes[OURS], outcomes[THEIRS]
+    require_equal(
+        "dedup: clusters, ours against datatrove's", ours.clusters, datatrove.clusters(theirs, TEXTS_PER_CHUNK)
+    )
+    require_equal("dedup: number kept, ours against datatrove's", [len(ours.kept)], [len(theirs.kept)])
+    for name, kept in ((OURS, ours.kept), (THEIRS, set(theirs.kept))):
+        stay = [sum(one in kept for one in members) for members in ours.clusters]
+        require_equal(f"dedup: {name} keeps of each cluster", stay, [1] * len(stay))
+
+
+def same_signatures(texts: Sequence[str], places: Places, rounds: int) -> tuple[Times, list[dict[str, float]]]:
+    given = signed_twice(texts, places)
+    splits: list[dict[str, float]] = []
+
+    def check(outcomes: Mapping[str, Any]) -> None:
+        check_same(outcomes)
+        splits.append(outcomes[OURS].cpu)
+
+    arms = {
+        OURS: turns(lambda place: linked(Stopwatch(open_store(str(place))), given.refs), places, given.ours),
+        THEIRS: turns(lambda place: datatrove.deduplicate(given.shards, place, datatrove.GIVEN), places, given.theirs),
+    }
+    return contest(arms, rounds, check), splits[1:]
+
+
+# From texts.
+
+
+def chains(texts: Sequence[str], places: Places, rounds: int) -> tuple[Figure, Found, datatrove.Kept, Times]:
+    """datatrove once, because it takes minutes, ours `rounds` times."""
+    origin = places.fresh()
+    chunks = put_chunks(open_store(str(origin)), list(texts))
+    shards = datatrove.documents(texts, TEXTS_PER_CHUNK)
+    place = places.fresh()
+    place.mkdir()
+    started = cpu_seconds()
+    datatrove.sign(shards, place)
+    theirs = datatrove.deduplicate(shards, place)
+    taken = cpu_seconds() - started
+    times = contest({OURS: chain_arm(chunks, places, origin)}, rounds, lambda outcomes: None)
+    seconds = times.seconds(OURS)
+    ratio = Figure(taken / seconds.median, taken / seconds.high, taken / seconds.low)
+    return ratio, times.outcomes[OURS], theirs, times
+
+
+def chain_arm(chunks: Sequence[Chunk], places: Places, origin: Path) -> Arm:
+    return turns(lambda place: chain(open_store(str(place)), chunks), places, origin)
+
+
+def recalls(pairs: Sequence[Pair], clusters: Sequence[Sequence[int]]) -> dict[float, float]:
+    """Of the planted pairs at each similarity the share that ended in one cluster."""
+    name = {member: n for n, members in enumerate(clusters) for member in members}
+    hits: dict[float, list[bool]] = {planted: [] for planted in JACCARDS}
+    for one in pairs:
+        hits[one.planted].append(name.get(one.head, -1) == name.get(one.copy, -2))
+    return {planted: float(np.mean(found)) for planted, found in hits.items() if found}
+
+
+def theory(pairs: Sequence[Pair]) -> dict[float, tuple[float, int]]:
+    """The mean chance of the pairs as measured, and how many they are."""
+    chances: dict[float, list[float]] = {planted: [] for planted in JACCARDS}
+    for one in pairs:
+        chances[one.planted].append(1 - (1 - one.jaccard**SETTINGS.rows) ** SETTINGS.bands)
+    return {planted: (float(np.mean(found)), len(found)) for planted, found in chances.items() if found}
+
+
+def agreement(texts: int, pairs: Sequence[Pair], ours: Found, theirs: datatrove.Kept) -> dict[str, Any]:
+    """What both kept and found; raises Differ where they are further apart than their hashes explain."""
+    if abs(len(ours.kept) - len(theirs.kept)) > KEPT_APART * texts:
+        raise Differ(f"dedup: ours keeps {len(ours.kept)} of {texts} texts, datatrove {len(theirs.kept)}")
+    expected = theory(pairs)
+    found = {
+        OURS: recalls(pairs, ours.clusters),
+        THEIRS: recalls(pairs, datatrove.clusters(theirs, TEXTS_PER_CHUNK)),
+    }
+    for name, recall in found.items():
+        for planted, (chance, n) in expected.items():
+            slack = RECALL_APART + 3 * (chance * (1 - chance) / n) ** 0.5
+            if abs(recall[planted] - chance) > slack:
+                raise Differ(
+                    f"dedup: {name} finds {recall[planted]:.3f} of {n} pairs at {planted}; in theory {chance:.3f}"
+                    f" +- {slack:.3f}"
+                )
+    both = len(ours.kept & set(theirs.kept))
+    return {"kept": {OURS: len(ours.kept), THEIRS: len(theirs.kept), "both": both}, "recall": found, "theory": expected}
+
+
+# Growth.
+
+
+def growth(texts: Mapping[int, Sequence[str]], places: Places, rounds: int) -> Times:
+    """Our chain on each number of texts, in turns."""
+    arms = {}
+    for n, some in texts.items():
+        origin = places.fresh()
+        arms[str(n)] = chain_arm(put_chunks(open_store(str(origin)), list(some)), places, origin)
+    return contest(arms, rounds, lambda outcomes: None)
+
+
+def exponent(times: Times, small: int, large: int) -> Figure:
+    """k, if time grows as n^k between two sizes."""
+    ratios = [b / a for a, b in zip(times.cpu[str(small)], times.cpu[str(large)], strict=True)]
+    return figure([float(np.log(one) / np.log(large / small)) for one in ratios])
+
+
+def run(tiny: bool) -> Report:
+    rounds, texts, smallest = (1, 600, 100) if tiny else (5, 50_000, 6_250)
+    made = material(tiny, max(texts, smallest * GROWTH[-1]))
+    sample = made.first(texts)
+    sizes = [smallest * factor for factor in GROWTH]
+    warm()
+    kernels()
+    with scratch() as folder:
+        places = Places(folder)
+        same, splits = same_signatures(sample.texts, places, rounds)
+        ratio, ours, theirs, whole = chains(sample.texts, places, rounds)
+        agreed = agreement(texts, sample.pairs, ours, theirs)
+        grown = growth({n: made.first(n).texts for n in sizes}, places, min(rounds, 3))
+        found = same.outcomes[OURS]
+        clusters, kept = len(found.clusters), len(found.kept)
+    stages = {name: figure([one[name] for one in splits]).median for name in splits[0]}
+    alike = f"recall of {len(sample.pairs)} planted pairs, kept within {100 * KEPT_APART:g}%"
+    rows = [
+        Row(
+            "from signatures to kept, datatrove's stages 2 to 4 over ours",
+            same.ratio(THEIRS, OURS),
+            "x",
+            f"{clusters:,} clusters as sets, {kept:,} of {texts:,} kept",
+        ),
+        Row("from texts to kept, datatrove's four stages (1 run) over ours", ratio, "x", alike),
+        *recall_rows(agreed),
+        Row(f"growth: exponent from {sizes[0]:,} to {sizes[-1]:,} texts", exponent(grown, sizes[0], sizes[-1]), ""),
+        Row(f"growth: exponent from {sizes[1]:,} to {sizes[-1]:,} texts", exponent(grown, sizes[1], sizes[-1]), ""),
+    ]
+    both = agreed["kept"]
+    return Report(
+        name="dedup",
+        data=made.source,
+        rounds=rounds,
+        rows=tuple(rows),
+        notes=(
+            f"from texts ours keeps {both[OURS]:,}, datatrove {both[THEIRS]:,}, {both['both']:,} the same document",
+            "from signatures, CPU seconds of ours: " + _split(stages),
+            "from texts, CPU seconds of ours: " + _split(ours.cpu),
+            f"datatrove's stages run without executor and writers, {datatrove.LINES} records a read where 5 are usual",
+        ),
+        details={
+            "texts": texts,
+            "characters": sum(map(len, sample.texts)),
+            "clusters": clusters,
+            "kept": kept,
+            "from_texts": agreed,
+            "cpu_seconds": {
+                "from signatures": {name: same.seconds(name).median for name in same.cpu},
+                "from texts": {OURS: whole.seconds(OURS).median, THEIRS: ratio.median * whole.seconds(OURS).median},
+                "growth": {name: grown.seconds(name).median for name in grown.cpu},
+            },
+            "stages": {"from signatures": stages, "from texts": ours.cpu},
+        },
+    )
+
+
+def recall_rows(agreed: Mapping[str, Any]) -> list[Row]:
+    rows = []
+    for name in (OURS, THEIRS):
+        for planted, recall in agreed["recall"][name].items():
+            chance, n = agreed["theory"][planted]
+            error = 100 * (chance * (1 - chance) / n) ** 0.5
+            spread = Figure(100 * recall, 100 * recall - error, 100 * recall + error)
+            told = f"{n} pairs; in theory {100 * chance:.1f} %"
+            rows.append(Row(f"recall at Jaccard {planted}, {name} (spread: standard error)", spread, "%", told))
+    return rows
+
+
+def _split(seconds: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())
