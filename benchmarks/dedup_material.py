@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -150,7 +150,7 @@ def put_chunks(store: Store, texts: list[str]) -> list[Chunk]:
 def _put_chunk(store: Store, number: int, texts: list[str]) -> Chunk:
     digest, ordinals = f"{number:064x}", list(range(len(texts)))
     urls = [f"https://example.org/{number}/{n}" for n in ordinals]
-    columns = {
+    columns: dict[str, list[Any]] = {
         "id": [record_id(url=url, source_key=None, own=url.encode()) for url in urls],
         "input": [digest] * len(texts),
         "ordinal": ordinals,

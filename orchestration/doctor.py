@@ -62,8 +62,6 @@ def examine(stack: Stack, lake: str | None) -> list[Finding]:
 
 def python() -> list[Finding]:
     found = f"{sys.version.split()[0]} at {sys.prefix}"
-    if sys.version_info < (3, 11):
-        return [Finding("python", WRONG, found, f"Python 3.11 or newer: {SETUP} with PYTHON=python3.11")]
     if sys.prefix == sys.base_prefix:
         return [Finding("python", WARN, f"{found}, no venv", f"{SETUP} and start grist from .venv/bin")]
     return [Finding("python", OK, found)]
@@ -86,9 +84,7 @@ def packages(lock: Path = ROOT / "requirements.lock") -> list[Finding]:
     wanted = dict(line.split("==") for line in lock.read_text().split() if line.count("==") == 1)
     differ = {name: _installed(name) for name, version in wanted.items() if _installed(name) != version}
     if differ:
-        shown = ", ".join(
-            f"{name} {have or 'missing'} (lock: {wanted[name]})" for name, have in list(differ.items())[:5]
-        )
+        shown = ", ".join(f"{name} {differ[name] or 'missing'} (lock: {wanted[name]})" for name in sorted(differ)[:5])
         return [*findings, Finding("lock", WARN, f"{len(differ)} packages differ: {shown}", SETUP)]
     return [*findings, Finding("lock", OK, f"all {len(wanted)} packages as locked")]
 

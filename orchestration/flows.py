@@ -50,7 +50,6 @@ def stop_job_of(flow: Any, flow_run: Any, state: Any) -> None:
 
 @flow(
     name="nightly",
-    flow_run_name="nightly-{lake}",
     persist_result=False,
     on_crashed=[stop_job_of],
     on_cancellation=[stop_job_of],

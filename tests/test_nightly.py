@@ -27,6 +27,8 @@ from orchestration.stack import down, up
 from orchestration.stack_folder import POOL, PORTS, Stack
 
 ROOT = Path(__file__).parents[1]
+SMALL = 8_000
+"""Bytes of a piece in the lake that is hurt."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ class House:
         return next(str(one["id"]) for one in health.deployments(self.stack.prefect, POOL) if one["name"] == name)
 
     def start(self, name: str) -> str:
-        """A run by hand of the deployment without a schedule."""
-        body = {"parameters": {"settings": self.settings, "lake": self.lake(name)}}
+        """A run by hand of the deployment without a schedule, cut small so that there is time to hurt it."""
+        settings = [*self.settings, f"recipe.scan.chunk_bytes={SMALL}"]
+        body = {"parameters": {"settings": settings, "lake": self.lake(name)}}
         path = f"/deployments/{self.deployment('by-hand')}/create_flow_run"
         return str(self.stack.prefect.ask(path, body)["id"])
 
@@ -74,10 +77,14 @@ class House:
         return until(lambda: self._find(name, b"-m\0pipelines\0run"), f"a driver for {name}")
 
     def at_work(self, name: str) -> Identity:
-        """The driver, once it has left its first mark in the lake."""
+        """The driver, once it has done some work."""
+        before = self.receipts(name)
         driver = self.driver(name)
-        until(lambda: any(Path(self.lake(name), "receipts").rglob("*.json")), f"receipts in {name}")
+        until(lambda: self.receipts(name) > before + 2, f"receipts in {name}")
         return driver
+
+    def receipts(self, name: str) -> int:
+        return sum(1 for _ in Path(self.lake(name), "receipts").rglob("*.json"))
 
     def flow(self, run: str) -> Identity:
         wanted = f"PREFECT__FLOW_RUN_ID={run}".encode()
@@ -180,7 +187,7 @@ def test_the_schedule_fires_by_itself_and_the_next_run_needs_no_job(house: House
     }
     runs = until(lambda: len(r := house.stack.prefect.ask("/flow_runs/filter", query)) > 1 and r, "two runs", 200)
     assert {one["state_type"] for one in runs} == {"COMPLETED"}, [one["state"]["message"] for one in runs]
-    assert {one["created_by"]["type"] for one in runs} == {"SCHEDULER"}  # nobody started them
+    assert {one["created_by"]["type"] for one in runs} == {"SCHEDULE"}  # nobody started them
     messages = [one["state"]["message"] for one in runs]
     assert messages[0].startswith("web@v1: committed by this run")
     assert messages[1] == "web@v1: nothing new, no job was needed"
@@ -190,19 +197,25 @@ def test_the_schedule_fires_by_itself_and_the_next_run_needs_no_job(house: House
     house.stack.prefect.ask(f"/deployments/{house.deployment('nightly')}/pause_deployment", {})
 
 
-def test_kill_9_of_the_worker_then_of_the_driver_and_the_version_comes_once(house: House) -> None:
+def test_kill_9_of_the_worker_then_of_the_driver_and_the_version_comes_once(house: House, sample: Path) -> None:
     first = house.start("hurt")
-    house.driver("hurt")
+    house.at_work("hurt")
     worker = house.stack.process("worker")
     assert worker is not None and processes.send(worker, signal.SIGKILL)
-    up(house.stack)  # the repair: starts what is missing
+    assert house.versions("hurt") == []
+    up(house.stack, say=lambda line: None)  # the repair: starts what is missing
+    print("flow run of the killed worker:", house.state(first), [j["status"] for j in house.jobs("hurt")])
     run = house.start("hurt")
-    attempts = len(house.jobs("hurt"))
-    if not house.versions("hurt"):  # the flow outlived its worker and may have been quick
-        assert processes.send(house.driver("hurt"), signal.SIGKILL)
-    state, message = house.ended(run)
-    assert (state, message.partition(":")[0]) == ("Completed", "web@v1")
-    assert len(house.jobs("hurt")) > attempts
-    assert house.versions("hurt") == house.versions("scheduled")  # once, and what an unhurt run made
+    driver = house.at_work("hurt")
+    assert processes.send(driver, signal.SIGKILL)
+    assert house.versions("hurt") == []
+    assert house.ended(run) == (
+        "Completed",
+        f"web@v1: committed by this run ({house.jobs('hurt')[-1]['submission_id']})",
+    )
+    print("flow run of the killed worker:", house.state(first), [j["status"] for j in house.jobs("hurt")])
     until(lambda: not house.live("hurt"), "no live job", 30)
-    assert house.state(first)[0] in ("Completed", "Crashed", "Running")
+    cut = {"chunk_bytes": SMALL}
+    assert house.versions("hurt") == [
+        web.run(house.folder / "alone", web.crawl_files(sample), scan=cut).manifest.digest
+    ]
