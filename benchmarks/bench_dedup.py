@@ -310,7 +310,7 @@ def run(tiny: bool) -> Report:
         notes=(
             f"from texts ours keeps {both[OURS]:,}, datatrove {both[THEIRS]:,}, {both['both']:,} the same document",
             "recall, " + "; ".join(_recall(agreed, planted) for planted in agreed["theory"]),
-            f"growth: from {sizes[1]:,} to {sizes[-1]:,} texts k is {late.median:.2f} ({late.low:.2f} - {late.high:.2f});"
+            f"growth: k from {sizes[1]:,} to {sizes[-1]:,} is {late.median:.2f} ({late.low:.2f} - {late.high:.2f});"
             " fixed costs of small runs lower it",
             "from signatures, CPU seconds of ours: " + _split(stages),
             "from texts, CPU seconds of ours: " + _split(ours.cpu),

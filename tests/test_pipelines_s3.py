@@ -13,8 +13,11 @@ from conftest import use_s3
 from fake_s3 import run_fake_s3
 
 import lake
+from lake.forget import forget, plan_forget
 from lake.s3 import connect, split_uri
 from lake.store import open_store
+from lake.suppress import Suppression
+from lake.verify import verify
 from lake.versions import Versions
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +41,21 @@ def test_a_run_on_s3_has_the_digest_of_a_run_on_a_local_directory(sample, tmp_pa
     data = lake.open("web@v1", lake=s3_lake)
     assert data.to_arrow(columns=["id"]).num_rows == first.manifest.kept.count
     assert data.ledger().num_rows == first.manifest.came_in.count
+
+
+def test_two_nights_and_a_takedown_on_s3_are_those_on_a_local_directory(sample, tmp_path, s3_lake):
+    files = [*web.crawl_files(sample), *sorted((sample / "night2").iterdir())]
+    digests = []
+    for uri in (str(tmp_path / "lake"), s3_lake):
+        web.run(uri, files[:3], extends="web")
+        second = web.run(uri, files, extends="web").manifest
+        versions = Versions(open_store(uri))
+        request = Suppression.of(urls=lake.open("web", lake=uri).to_arrow()["url"].to_pylist()[:2])
+        report = forget(versions, plan_forget(versions, request), "request 1")
+        assert report.made == (("web@v2", "web@v3"),) and versions.latest("web") == 3
+        assert verify(versions.store, deep=True) == []
+        digests.append((second.digest, versions.resolve("web").digest))
+    assert digests[0] == digests[1]
 
 
 def test_a_lake_that_ignores_conditional_put_is_refused_before_anything_runs(monkeypatch):

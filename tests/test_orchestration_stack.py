@@ -1,0 +1,202 @@
+"""Processes by identity, the stack's folder, and what the doctor finds; no server is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestration import doctor, processes, stack
+from orchestration.cli import app
+from orchestration.processes import Identity
+from orchestration.stack_folder import MARK, PORTS, Stack, private
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Stack:
+    monkeypatch.setenv("GRIST_HOME", str(tmp_path))
+    one = Stack.named("here")
+    one.folder.mkdir()
+    return one
+
+
+def test_a_reused_pid_is_somebody_else():
+    child = subprocess.Popen(SLEEP)
+    one = processes.identify(child.pid)
+    assert one is not None and processes.alive(one)
+    for stranger in (one._replace(started=one.started - 1), one._replace(boot="another boot")):
+        assert not processes.alive(stranger)
+        assert not processes.send(stranger, signal.SIGKILL)
+    assert child.poll() is None  # the stranger's signal did not reach it
+    assert processes.send(one, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert processes.identify(child.pid) is None and not processes.send(one, signal.SIGKILL)
+
+
+def test_a_zombie_is_not_alive():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    deadline = time.monotonic() + 10
+    while processes.identify(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes.identify(child.pid) is None
+    child.wait()
+
+
+def test_the_mark_finds_children_that_left_session_and_parent():
+    mark = f"test-{os.getpid()}"
+    code = f"import subprocess, sys; subprocess.Popen({SLEEP!r}, start_new_session=True)"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, MARK: mark}, check=True)
+    (orphan,) = processes.marked(MARK, mark)
+    assert processes.marked(MARK, mark[:-1]) == []
+    assert processes.end(lambda: processes.marked(MARK, mark), 5) == 1
+    assert not processes.alive(orphan)
+
+
+def test_who_ignores_sigterm_is_killed():
+    child = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
+    assert child.stdout is not None and child.stdout.readline() == b"up\n"
+    one = processes.identify(child.pid)
+    assert one is not None
+    assert processes.end(lambda: [one] if processes.alive(one) else [], 0.3) == 1
+    assert child.wait() == -signal.SIGKILL
+    child.stdout.close()
+
+
+def test_secrets_are_for_this_user_only_and_stay(here):
+    private(here.folder / "ray-secret", "one")
+    private(here.folder / "ray-secret", "two")
+    assert here.secret("ray") == "one"
+    assert (here.folder / "ray-secret").stat().st_mode & 0o777 == 0o600
+    assert "one" not in repr(here.ray) and "one" not in json.dumps(here.exports())
+
+
+def test_ports_are_kept_and_a_taken_one_is_replaced(here):
+    stack._prepare(here, dict.fromkeys(PORTS, 0))
+    ports = here.ports
+    assert len(set(ports.values())) == len(PORTS)
+    stack._prepare(here, {})
+    assert here.ports == ports
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", ports["ray"]))
+        other.listen()
+        stack._prepare(here, {})
+    assert here.ports["ray"] != ports["ray"] and here.ports["prefect"] == ports["prefect"]
+
+
+def test_down_ends_what_was_started_and_nobody_else(here):
+    stack._prepare(here, {})
+    child = subprocess.Popen(SLEEP, env={**os.environ, MARK: here.state()["id"]})
+    stranger = subprocess.Popen(SLEEP)
+    one = processes.identify(stranger.pid)
+    assert one is not None
+    here.write(parts={"ray": Identity(one.pid, one.started - 1, one.boot)})  # its pid was used again
+    assert stack.down(here, say=lambda line: None) == 1
+    assert child.wait() == -signal.SIGTERM and stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+    assert stack.down(here, say=lambda line: None) == 0
+
+
+def test_two_commands_at_once_are_refused(here):
+    with here.alone(), pytest.raises(RuntimeError, match="wait for it"), here.alone():
+        pass
+
+
+def test_a_name_of_a_stack_is_no_path():
+    for name in ("../x", "", "a/b"):
+        with pytest.raises(ValueError, match="letters, digits"):
+            Stack.named(name)
+
+
+def test_the_environment_points_to_this_stack_only(here, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere")
+    monkeypatch.setenv("PREFECT_API_KEY", "elsewhere")
+    monkeypatch.setenv("GRIST_LAKE", "/lake")
+    stack._prepare(here, {})
+    environment = stack.environment(here)
+    assert "RAY_ADDRESS" not in environment and "PREFECT_API_KEY" not in environment
+    assert environment["GRIST_LAKE"] == "/lake" and environment["RAY_AUTH_MODE"] == "token"
+    assert environment["PATH"].split(os.pathsep)[0] == os.path.dirname(sys.executable)
+    assert here.secret("prefect") not in json.dumps(environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "level"),
+    [("fastapi", "0.150.9", "ok"), ("fastapi", "0.151.0", "wrong"), ("sqlalchemy", "2.1.0b1", "wrong")],
+)
+def test_versions_that_break_prefect_are_found(monkeypatch, tmp_path, name, version, level):
+    monkeypatch.setattr(doctor, "_installed", lambda asked: version if asked == name else "0.1")
+    (finding,) = [one for one in doctor.packages(tmp_path / "none") if one.check == name]
+    assert finding.level == level and version in finding.found
+
+
+def test_what_differs_from_the_lock_is_named(tmp_path):
+    (tmp_path / "lock").write_text("numpy==0.0.1\nno-such-package==1.0\n")
+    finding = doctor.packages(tmp_path / "lock")[-1]
+    assert finding.level == "warn" and "2 packages differ: no-such-package missing" in finding.found
+
+
+def test_the_other_fasttext_is_found(monkeypatch):
+    assert doctor.fasttext_module()[0].level == "ok"
+    monkeypatch.setattr(doctor, "_installed", lambda name: "0.9")
+    assert doctor.fasttext_module()[0].level == "wrong"
+
+
+def test_a_lake_is_asked_to_refuse(tmp_path, monkeypatch):
+    from lake.store import open_store
+
+    assert doctor.lake_findings("")[0].level == "warn"
+    assert doctor.lake_findings("lake")[0].level == "wrong"
+    assert doctor.lake_findings(str(tmp_path / "none"))[0].level == "warn"
+    open_store(str(tmp_path / "lake"))
+    assert doctor.lake_findings(str(tmp_path / "lake"))[0].level == "ok"
+    (tmp_path / "lake" / "lake.json").write_text("nonsense")
+    assert doctor.lake_findings(str(tmp_path / "lake"))[0].level == "wrong"
+
+
+def test_a_full_disk_is_wrong(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 5 << 20})())
+    (finding,) = doctor.disk([tmp_path / "not" / "there"])
+    assert finding.level == "wrong" and str(tmp_path) in finding.found
+
+
+SCHEDULE = {"id": "d", "name": "nightly", "schedules": [{"active": True}]}
+
+
+@pytest.mark.parametrize(
+    ("deployments", "runs", "level", "says"),
+    [
+        ([], [], "warn", "no deployment"),
+        ([{**SCHEDULE, "paused": True}], [], "warn", "no active schedule"),
+        ([SCHEDULE], [], "wrong", "no run is scheduled"),
+        ([SCHEDULE], [{"expected_start_time": "2020-01-01T00:00:00Z"}], "wrong", "late"),
+        ([SCHEDULE], [{"expected_start_time": "2999-01-01T00:00:00Z"}], "ok", "next run 2999"),
+    ],
+)
+def test_schedules_that_never_fire_are_found(here, monkeypatch, deployments, runs, level, says):
+    monkeypatch.setattr(doctor.health, "deployments", lambda server, pool: deployments)
+    monkeypatch.setattr(doctor.health, "next_runs", lambda server, ids: runs)
+    (finding,) = doctor.schedules(here)
+    assert finding.level == level and says in finding.found
+
+
+def test_status_and_doctor_say_that_nothing_runs(here):
+    status = CliRunner().invoke(app, ["status", "--stack", "here", "--json"])
+    assert status.exit_code == 1
+    assert [part["fault"] for part in json.loads(status.stdout)["parts"]] == ["does not run"] * 3
+    found = CliRunner().invoke(app, ["doctor", "--stack", "here", "--json"])
+    assert found.exit_code == 1
+    wrong = {one["check"] for one in json.loads(found.stdout)["findings"] if one["level"] == "wrong"}
+    assert {"ray", "prefect", "worker"} <= wrong
+    assert CliRunner().invoke(app, ["down", "--stack", "here"]).exit_code == 0
