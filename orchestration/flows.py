@@ -102,19 +102,20 @@ def ended(flow_run_id: str) -> bool | None:
 
 def bring(wanted: Wanted, store: Store, jobs: Jobs, attempts: int, log: Any) -> tuple[Manifest, str]:
     """(version, how it came about). Raises JobFailed, or BadConfig where no job could help."""
-    tried, pause, why = 0, PAUSE, ""
+    tried, pause, why, how = 0, PAUSE, "", "nothing new, no job was needed"
     while True:
         if (found := committed(wanted.config, store)) is not None:
-            return found, "committed by this run" if tried else "nothing new, no job was needed"
+            return found, how
         if tried >= attempts:
             raise JobFailed(f"{wanted.dataset}: {attempts} jobs did not finish it; the last one {why}")
         job, ours, lines = run_job(wanted, jobs, log)
         tried += ours  # another flow run's attempts are its own
+        how = f"committed by {'this' if ours else 'another flow'} run ({job.id})"
         why = f"({job.id}) {job.status.lower()} with exit code {job.exit_code}"
         if job.status == "SUCCEEDED" and ours:
             manifest = _made(store, lines)
             if manifest is not None:
-                return manifest, f"committed by this run ({job.id})"
+                return manifest, how
         elif job.status == "STOPPED" and ours:
             raise JobFailed(f"{job.id} was stopped by hand (`ray job stop`); what is done is kept")
         elif ours and job.exit_code is not None and job.exit_code >= DEFECT:

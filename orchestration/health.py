@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -46,14 +47,17 @@ class Server:
         request = urllib.request.Request(f"{self.url}{path}", data=data, headers=headers)
         # never through a proxy of the environment: these are addresses of this machine
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=timeout) as answer:
-                return json.loads(answer.read() or b"null")
-        except urllib.error.HTTPError as error:
-            with error:
-                raise Unreachable(f"{self.url}{path}: HTTP {error.code} {error.reason}") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Unreachable(f"{self.url}{path}: {getattr(error, 'reason', error)}") from None
+        for pause in (1, 2, None):
+            try:
+                with opener.open(request, timeout=timeout) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                with error:
+                    if error.code != 503 or pause is None:
+                        raise Unreachable(f"{self.url}{path}: HTTP {error.code} {error.reason}") from None
+                time.sleep(pause)  # Prefect's way to say that SQLite is busy: ask again
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise Unreachable(f"{self.url}{path}: {getattr(error, 'reason', error)}") from None
 
 
 def live_jobs(ray: Server) -> list[dict[str, Any]]:

@@ -126,8 +126,11 @@ class Jobs:
     def __init__(self) -> None:
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray").setLevel(logging.WARNING)  # a line for every file it does not upload
         self.client: JobSubmissionClient = JobSubmissionClient()
+        # A line for every file they do not upload, and these loggers have levels of their own
+        for name in ("job.sdk", "dashboard_sdk"):
+            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
+        logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
 
     def all(self) -> list[Job]:
         return [_job(details) for details in self.client.list_jobs() if details.submission_id]

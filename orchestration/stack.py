@@ -20,7 +20,6 @@ from pathlib import Path
 
 from orchestration import health, processes
 from orchestration.health import Unreachable
-from orchestration.processes import Identity
 from orchestration.stack_folder import MARK, PARTS, POOL, PORTS, Stack, StackError, private
 
 SECONDS = {"ray": 120, "prefect": 120, "worker": 60}
@@ -43,6 +42,9 @@ def up(
     `ports`: wanted ones of PORTS; 0 or a taken one becomes any free port. Ports are kept from one `up` to the next.
     """
     with stack.alone():
+        for part in PARTS:
+            if stack.process(part) is None:  # what a killed part left behind holds its ports
+                _end(stack, part, say)
         _prepare(stack, ports or {})
         missing = [part for part in PARTS if stack.process(part) is None]
         for part in PARTS:
@@ -66,25 +68,23 @@ def down(stack: Stack, say: Callable[[str], None] = print) -> int:
     """Ends the stack and all it started; how many processes that were. Flow runs stop their Ray jobs on the way."""
     with stack.alone():
         count = 0
-        for part in ("worker", "ray", "prefect"):
-            one = stack.process(part)
-            if one is not None:
-                count += processes.end(lambda one=one: [one] if processes.alive(one) else [], GRACE[part])  # type: ignore[misc]
-                say(f"{part}: stopped (pid {one.pid})")
-            if part == "worker":  # its flow runs outlive it; they stop their jobs while Ray is still there
-                count += processes.end(lambda: [p for p in stack.family() if _is_flow(p)], GRACE[part])
-        count += processes.end(stack.family, 5)
+        for part in ("worker", "ray", "prefect"):  # flow runs stop their jobs, so Ray goes after them
+            count += _end(stack, part, say)
         if stack.state():
             stack.write(parts={})
         shutil.rmtree(stack.ray_folder, ignore_errors=True)
         return count
 
 
-def _is_flow(one: Identity) -> bool:
-    try:
-        return b"PREFECT__FLOW_RUN_ID=" in (processes.PROC / str(one.pid) / "environ").read_bytes()
-    except OSError:
-        return False
+def _end(stack: Stack, part: str, say: Callable[[str], None]) -> int:
+    """Ends a part, then whatever of it is left: of a worker its flow runs, of Ray its jobs."""
+    one = stack.process(part)
+    if one is not None:
+        processes.end(lambda: [one] if processes.alive(one) else [], GRACE[part])
+    left = processes.end(lambda: stack.family(part), GRACE[part])
+    if one is not None or left:
+        say(f"{part}: stopped" + (f" (pid {one.pid})" if one else f" ({left} processes it had left behind)"))
+    return left + (one is not None)
 
 
 def _pid(stack: Stack, part: str) -> int:
@@ -112,8 +112,7 @@ def _prepare(stack: Stack, wanted: dict[str, int]) -> None:
         taken.add(port)
         ports[name] = port
     if "worker" in running and ports != state["ports"]:  # it would speak to addresses where nobody is
-        worker = Identity(*state["parts"]["worker"])
-        processes.end(lambda: [worker] if processes.alive(worker) else [], GRACE["worker"])
+        _end(stack, "worker", lambda line: None)
     stack.write(**{**state, "ports": ports})
     lines = ['active = "gristmill"', "", "[profiles.gristmill]", f'PREFECT_API_URL = "{stack.prefect.url}"']
     lines += [f'PREFECT_{kind}_AUTH_STRING = "{stack.secret("prefect")}"' for kind in ("API", "SERVER_API")]
@@ -139,11 +138,11 @@ def _free_port(taken: set[int]) -> int:
             return port
 
 
-def environment(stack: Stack) -> dict[str, str]:
+def environment(stack: Stack, part: str) -> dict[str, str]:
     """Of every part: this shell's, less what points Ray or Prefect elsewhere. AWS_* and GRIST_LAKE go along."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PREFECT_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
-    ours = {"PATH": path, "PREFECT_HOME": str(stack.folder / "prefect"), MARK: stack.state()["id"]}
+    ours = {"PATH": path, "PREFECT_HOME": str(stack.folder / "prefect"), MARK: stack.mark(part)}
     return {**kept, **SETTINGS, **stack.exports(), **ours}
 
 
@@ -179,7 +178,7 @@ def _start(stack: Stack, part: str, command: list[str]) -> None:
     with stack.log(part).open("ab") as log:
         process = subprocess.Popen(
             command,
-            env=environment(stack),
+            env=environment(stack, part),
             cwd=stack.folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -234,6 +233,8 @@ def _make_pool(stack: Stack) -> None:
         stack.prefect.ask(f"/work_pools/{POOL}")
     except Unreachable:
         command = [_beside("prefect"), "--no-prompt", "work-pool", "create", POOL, "--type", "process"]
-        made = subprocess.run(command, env=environment(stack), cwd=stack.folder, capture_output=True, text=True)
+        made = subprocess.run(
+            command, env=environment(stack, "worker"), cwd=stack.folder, capture_output=True, text=True
+        )
         if made.returncode != 0:
             raise StackError(f"the work pool {POOL!r} cannot be made: {made.stdout}{made.stderr}") from None

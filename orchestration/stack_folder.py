@@ -105,10 +105,13 @@ class Stack:
         one = Identity(*found) if found else None
         return one if one is not None and processes.alive(one) else None
 
-    def family(self) -> list[Identity]:
-        """Every process that the stack started, and that those started."""
-        mark = self.state().get("id")
-        return processes.marked(MARK, mark) if mark else []
+    def mark(self, part: str) -> str:
+        """What a part and its children have in their environment, as $GRIST_STACK_ID."""
+        return f"{self.state().get('id')}-{part}"
+
+    def family(self, *parts: str) -> list[Identity]:
+        """Every process of these parts, or of all: what the stack started, and what those started."""
+        return [one for part in parts or PARTS for one in processes.marked(MARK, self.mark(part))]
 
     def exports(self) -> dict[str, str]:
         """What a shell needs in order to speak to this stack. No secret: both lie in files only you can read.

@@ -62,15 +62,20 @@ def growth_report(manifest: Manifest) -> str | None:
     growth = manifest.statistics.get("growth")
     if growth is None:
         return None
+    caution = (
+        "; repeated paragraphs are judged by what was known each night" if manifest.recipe.get("paragraphs") else ""
+    )
     if not any(growth.values()):
-        return "grown night by night; one run over everything would have kept the same records"
+        return f"grown night by night; one run over everything would have kept the same records{caution}"
     parts = []
     if growth["joined"]:
         parts.append(
             f"{growth['joined']:,} fewer (a later document joined clusters whose survivors were both kept by then)"
         )
     if growth["outranked"]:
-        parts.append(f"another one of {growth['outranked']:,} clusters (the better one came later, and the earlier stays)")
+        parts.append(
+            f"another one of {growth['outranked']:,} clusters (the better one came later, and the earlier stays)"
+        )
     if growth["exact_outranked"]:
         parts.append(f"the same text under another id {growth['exact_outranked']:,} times")
-    return f"grown night by night; one run over everything would have kept {', '.join(parts)}"
+    return f"grown night by night; one run over everything would have kept {', '.join(parts)}{caution}"

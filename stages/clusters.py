@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake import ledger
 from lake.balance import Tally
 from lake.objects import ObjectRef, iter_batches, open_parquet, put_table, read_refs, read_table
 from lake.receipt import StageId
@@ -58,24 +57,27 @@ class Choose:
         hit = (pc.field("root") >= p["low"]) & (pc.field("root") < p["high"])
         edges = read_table(store, ObjectRef(**p["forest"]), filters=hit)
         refs = read_refs(store, ObjectRef(**p["collections"]))
-        members = _members(store, refs, p["old"], edges)
-        old, new = members.filter(members["old"]), members.filter(pc.invert(members["old"]))
+        old, new = _members(store, refs, p["old"], edges)
         earlier = _earlier(store, [ObjectRef(**ref) for ref in p["clusters"]], old)
+        came_in = _tally(new)
         survivors = _survivors(new, earlier)
+        del edges, new, old
         lost_mask = pc.not_equal(survivors["survivor"], survivors["id"])
+        passed = _tally(survivors.filter(pc.invert(lost_mask)))
+        divergence = _divergence(earlier, survivors)
         lost = survivors.filter(lost_mask)
+        del survivors, earlier, lost_mask
+        members = put_table(store, "members", lost.select(CLUSTERS.names).cast(CLUSTERS).sort_by(_ORDER))
+        lost = lost.drop_columns(["ranks", "own_ranks"])
+        losers = put_losers(store, lost)
         fates = Fates()
         fates.add_dropped(lost, pa.repeat("minhash.duplicate", lost.num_rows), lost["survivor"].combine_chunks())
+        del lost
         written, counts = fates.write(store)
         return Outcome(
-            outputs=(
-                put_losers(store, lost),
-                written,
-                put_table(store, "members", lost.select(CLUSTERS.names).cast(CLUSTERS).sort_by(_ORDER)),
-                put_table(store, "divergence", _divergence(earlier, survivors)),
-            ),
-            came_in=ledger.tally(new),
-            passed=ledger.tally(survivors.filter(pc.invert(lost_mask))),
+            outputs=(losers, written, members, put_table(store, "divergence", divergence)),
+            came_in=came_in,
+            passed=passed,
             dropped=counts.dropped,
             reasons=counts.reasons,
         )
@@ -84,25 +86,33 @@ class Choose:
 _ORDER = [("survivor", "ascending"), ("id", "ascending")]
 
 
-def _members(store: Store, refs: Sequence[ObjectRef], old: int, edges: pa.Table) -> pa.Table:
-    """Every document of these components: keys, ranks (a list), old (bool), root (its component)."""
+def _members(store: Store, refs: Sequence[ObjectRef], old: int, edges: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Every document of these components, the old and the new: keys, ranks (a list), root (its component)."""
     child, root = (edges[name].to_numpy() for name in ("child", "root"))
     numbers, first = np.unique(np.concatenate([child, root]), return_index=True)
     roots = np.concatenate([root, root])[first]
-    parts, start = [], 0
+    parts: tuple[list[pa.Table], list[pa.Table]] = ([], [])
+    start = 0
     for i, ref in enumerate(refs):
         low, high = np.searchsorted(numbers, [start, start + ref.records])
         if low < high:
             rows = _rows_at(store, ref, numbers[low:high].astype(np.int64) - start)
-            rows = rows.append_column("old", pa.repeat(i < old, rows.num_rows))
-            parts.append(rows.append_column("root", pa.array(roots[low:high])))
+            parts[i >= old].append(rows.append_column("root", pa.array(roots[low:high])))
         start += ref.records
-    return pa.concat_tables(parts) if parts else _NOBODY
+    before, now = (pa.concat_tables([_NOBODY, *some]).unify_dictionaries().combine_chunks() for some in parts)
+    return before, now
 
 
+_INPUT = pa.dictionary(pa.int32(), pa.string())
+"""Of the members' `input`: 64 characters a row would be half of the memory."""
 _NOBODY = pa.schema(
-    [(name, pa.int64() if name in ("ordinal", "start", "length") else pa.string()) for name in KEYS]
-    + [("ranks", pa.list_(pa.float64())), ("old", pa.bool_()), ("root", pa.uint32())]
+    [
+        ("id", pa.string()),
+        ("input", _INPUT),
+        *((name, pa.int64()) for name in ("ordinal", "start", "length")),
+        ("ranks", pa.list_(pa.float64())),
+        ("root", pa.uint32()),
+    ]
 ).empty_table()
 
 
@@ -115,14 +125,21 @@ def _rows_at(store: Store, ref: ObjectRef, positions: np.ndarray) -> pa.Table:
             rows = file.metadata.row_group(g).num_rows
             low, high = np.searchsorted(positions, [start, start + rows])
             if low < high:
-                group = file.read_row_group(g, [*KEYS, *ranks])
-                parts.append(group.take(pa.array(positions[low:high] - start)))
+                group = file.read_row_group(g, [*KEYS, *ranks]).take(pa.array(positions[low:high] - start))
+                parts.append(group.set_column(1, "input", pc.cast(group["input"].dictionary_encode(), _INPUT)))
             start += rows
-    table = pa.concat_tables(parts).combine_chunks()
+    table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
     values = np.column_stack([table[name].to_numpy() for name in ranks]) if ranks else np.empty((table.num_rows, 0))
     offsets = pa.array(np.arange(table.num_rows + 1, dtype=np.int32) * len(ranks))
     lists = pa.ListArray.from_arrays(offsets, pa.array(values.ravel(), pa.float64()))
     return table.select(KEYS).append_column("ranks", lists).replace_schema_metadata()
+
+
+def _tally(rows: pa.Table) -> Tally:
+    """`ledger.tally` of members, with one Python string an input instead of one a row."""
+    inputs = rows["input"].combine_chunks()
+    names = inputs.dictionary.to_pylist()
+    return Tally.of_records(map(names.__getitem__, inputs.indices.to_pylist()), rows["ordinal"].to_pylist())
 
 
 def _earlier(store: Store, clusters: Sequence[ObjectRef], old: pa.Table) -> pa.Table:
@@ -208,7 +225,7 @@ class Clusters:
         near = [ref for ref in refs if not ref.first or (ref.first < high and ref.last >= low)]
         table = pa.concat_tables([CLUSTERS.empty_table(), *(read_table(store, ref, filters=hit) for ref in near)])
         table = table.cast(CLUSTERS).sort_by(_ORDER)
-        sizes = np.unique(table["survivor"].to_numpy(zero_copy_only=False), return_counts=True)[1] + 1
+        sizes = _runs(table["survivor"]) + 1
         bins = np.searchsorted(SIZE_BINS, sizes, side="right") - 1
         histogram = {str(SIZE_BINS[i]): int(n) for i, n in sorted(Counter(bins.tolist()).items())}
         largest = int(sizes.max()) if len(sizes) else 0
@@ -217,6 +234,15 @@ class Clusters:
             came_in=Tally(),
             facts={"sizes": histogram, "largest": largest, "clusters": len(sizes)},
         )
+
+
+def _runs(column: pa.ChunkedArray) -> np.ndarray:
+    """How often each value of a sorted column stands there."""
+    values = column.combine_chunks()
+    if not len(values):
+        return np.empty(0, np.int64)
+    begins = np.flatnonzero(pc.not_equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)) + 1
+    return np.diff(begins, prepend=0, append=len(values))
 
 
 def choose_works(

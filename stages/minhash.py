@@ -48,7 +48,9 @@ DOCUMENTS_PER_COLLECTION = 1 << 18
 DOCUMENTS_PER_RANGE = 8 << 20
 """New documents linked by one Work: about 300 MB."""
 FAN_IN = 16
-EDGES_PER_CHOICE = 1 << 20
+EDGES_PER_CHOICE = 1 << 19
+"""Edges of the components that one Work chooses from: about 500 MB."""
+EDGES_PER_ROW_GROUP = 1 << 20
 FOREST = pa.schema([("child", pa.uint32()), ("root", pa.uint32())])
 
 
@@ -168,15 +170,17 @@ class Link:
         old, new = int(first[p["old"]]), int(first[-1] - first[p["old"]])
         table = BandTable(-(-new // p["parts"]), grown=bool(old))
         with scratch() as folder:
-            path, edges = folder / "forest.parquet", 0
+            path = folder / "forest.parquet"
             with table_writer(path, FOREST) as writer:
+                edges = _Edges(writer)
                 for number, hashes in _hashes(store, refs[p["old"] :], old, p):
-                    edges += _write(writer, *table.add_new(hashes, number))
+                    edges.add(*table.add_new(hashes, number))
                 for number, hashes in _hashes(store, refs[: p["old"]], 0, p):
                     table.meet_old(hashes, number)
                 if old:
-                    edges += _write(writer, *table.to_old())
-            ref = put_file(store, "forest", path, edges)
+                    edges.add(*table.to_old())
+                edges.flush()
+            ref = put_file(store, "forest", path, edges.written)
         return Outcome(outputs=(ref,), came_in=Tally())
 
 
@@ -196,10 +200,25 @@ def _hashes(
             yield documents, hashes
 
 
-def _write(writer: Any, child: np.ndarray, root: np.ndarray) -> int:
-    if len(child):
-        writer.write_table(pa.table([child, root], schema=FOREST), row_group_size=1 << 20)
-    return len(child)
+class _Edges:
+    """Writes edges as they come, in row groups of some size: one for each batch would be mostly metadata."""
+
+    def __init__(self, writer: Any) -> None:
+        self.writer, self.written, self.waiting = writer, 0, 0
+        self.parts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, child: np.ndarray, root: np.ndarray) -> None:
+        self.parts.append((child, root))
+        self.waiting += len(child)
+        if self.waiting >= EDGES_PER_ROW_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.waiting:
+            columns = [np.concatenate(column) for column in zip(*self.parts, strict=True)]
+            self.writer.write_table(pa.table(columns, schema=FOREST), row_group_size=EDGES_PER_ROW_GROUP)
+        self.written += self.waiting
+        self.parts, self.waiting = [], 0
 
 
 @dataclass(frozen=True)
@@ -223,8 +242,10 @@ class MergeForests:
         with scratch() as folder:
             path = folder / "forest.parquet"
             with table_writer(path, FOREST) as writer:
-                for at in range(0, len(child), 1 << 22):
-                    _write(writer, child[at : at + (1 << 22)], root[at : at + (1 << 22)])
+                edges = _Edges(writer)
+                for at in range(0, len(child), EDGES_PER_ROW_GROUP):
+                    edges.add(child[at : at + EDGES_PER_ROW_GROUP], root[at : at + EDGES_PER_ROW_GROUP])
+                edges.flush()
             ref = put_file(store, "forest", path, len(child))
         root.sort()
         cuts = np.unique(root[EDGES_PER_CHOICE::EDGES_PER_CHOICE]).tolist()

@@ -29,7 +29,7 @@ from stages.work import Outcome, Work, stage_id
 
 REASON = "paragraphs.repeated"
 ROWS_PER_GROUP = ROWS_PER_RANGE = 1 << 20
-"""Paragraphs in one gathered table, and in one range of hashes: about 200 MB of work each."""
+"""Paragraphs in one gathered table, and in one range of hashes: 230 MB to gather, 360 MB to count (measured)."""
 KEYS = ("id", "input", "ordinal", "start", "length")
 PARAGRAPHS = pa.schema([("paragraph", pa.string()), ("id", pa.string())])
 _GATHERED = pa.schema([*PARAGRAPHS, ("document", pa.uint32()), ("bytes", pa.int64())])

@@ -29,7 +29,9 @@ from pipelines.sample import write_sample
 
 ROOT = Path(__file__).parents[1]
 VICTIMS = ("driver", "driver", "everything", "worker")
-TASKS = frozenset("scan extract screen exact sign collect link merge_forests choose clusters shards".split())
+TASKS = frozenset(
+    ["scan", "extract", "screen", "exact", "sign", "collect", "link", "merge_forests", "choose", "clusters", "shards"]
+)
 
 
 def command(lake: Path, inputs: list[Path | str], workers: int) -> list[str]:

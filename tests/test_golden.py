@@ -34,7 +34,20 @@ from stages.work import Stage, Work
 GOLDEN = Path(__file__).parent / "golden"
 FILE = GOLDEN / "stages.json"
 WRITE = "python tests/test_golden.py --write"
-STAGES = ["scan", "extract", "screen", "exact", "sign", "collect", "link", "merge", "choose", "clusters", "shards", "ledger"]
+STAGES = [
+    "scan",
+    "extract",
+    "screen",
+    "exact",
+    "sign",
+    "collect",
+    "link",
+    "merge",
+    "choose",
+    "clusters",
+    "shards",
+    "ledger",
+]
 # Several chunks a file and several shards, though the files are tiny; 2 of 26 records are damaged.
 RECIPE = {"scan": {"chunk_bytes": 3000}, "shards": {"target_bytes": 1200}, "max_quarantine_rate": 0.5}
 

@@ -27,7 +27,7 @@ from orchestration.stack import down, up
 from orchestration.stack_folder import POOL, PORTS, Stack
 
 ROOT = Path(__file__).parents[1]
-SMALL = 8_000
+SMALL = 16_000
 """Bytes of a piece in the lake that is hurt."""
 
 
@@ -157,24 +157,19 @@ def deploy(house: House) -> None:
     assert made.returncode == 0, made.stdout + made.stderr
 
 
-def test_a_cancelled_flow_run_stops_its_ray_job(house: House) -> None:
-    run = house.start("hurt")
-    driver = house.driver("hurt")
-    house.stack.prefect.ask(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
-    assert house.ended(run)[0] == "Cancelled"
-    until(lambda: not house.live("hurt"), "the job to stop", 15)
-    assert house.jobs("hurt")[0]["status"] == "STOPPED"
-    assert not processes.alive(driver)
-    assert house.versions("hurt") == []
-
-
-def test_kill_9_of_the_flow_leaves_no_job_behind(house: House) -> None:
-    run = house.start("hurt")
-    driver = house.at_work("hurt")
-    assert processes.send(house.flow(run), signal.SIGKILL)
-    assert house.ended(run)[0] == "Crashed"
-    until(lambda: not house.live("hurt"), "the crash hook to stop the job", 40)
-    assert not processes.alive(driver)
+def test_cancel_and_kill_9_of_the_flow_stop_the_ray_job(house: House) -> None:
+    runs = {name: house.start(name) for name in ("cancelled", "hurt")}  # side by side, to save a minute
+    drivers = [house.driver(name) for name in runs]
+    house.stack.prefect.ask(f"/flow_runs/{runs['cancelled']}/set_state", {"state": {"type": "CANCELLING"}})
+    house.at_work("hurt")
+    assert processes.send(house.flow(runs["hurt"]), signal.SIGKILL)
+    assert house.ended(runs["cancelled"])[0] == "Cancelled"  # stopped on its way out
+    assert house.ended(runs["hurt"])[0] == "Crashed"  # stopped by the worker's hook
+    for name in runs:
+        until(lambda name=name: not house.live(name), "the job to stop", 40)  # type: ignore[misc]
+        assert [job["status"] for job in house.jobs(name)] == ["STOPPED"]
+        assert house.versions(name) == []
+    assert not any(processes.alive(driver) for driver in drivers)
 
 
 def test_the_schedule_fires_by_itself_and_the_next_run_needs_no_job(house: House) -> None:
@@ -190,7 +185,8 @@ def test_the_schedule_fires_by_itself_and_the_next_run_needs_no_job(house: House
     assert {one["created_by"]["type"] for one in runs} == {"SCHEDULE"}  # nobody started them
     messages = [one["state"]["message"] for one in runs]
     assert messages[0].startswith("web@v1: committed by this run")
-    assert messages[1] == "web@v1: nothing new, no job was needed"
+    # on a machine so busy that the first still runs a minute later, the second attaches to its job
+    assert messages[1].startswith(("web@v1: nothing new, no job was needed", "web@v1: committed by another flow run"))
     assert len(house.jobs("scheduled")) == 1
     artifacts = house.stack.prefect.ask("/artifacts/filter", {"artifacts": {"key": {"any_": ["funnel-web"]}}})
     assert any("| gopher_quality |" in one["data"] and "## web@v1" in one["data"] for one in artifacts)

@@ -96,7 +96,7 @@ def test_ports_are_kept_and_a_taken_one_is_replaced(here):
 
 def test_down_ends_what_was_started_and_nobody_else(here):
     stack._prepare(here, {})
-    child = subprocess.Popen(SLEEP, env={**os.environ, MARK: here.state()["id"]})
+    child = subprocess.Popen(SLEEP, env={**os.environ, MARK: here.mark("ray")})
     stranger = subprocess.Popen(SLEEP)
     one = processes.identify(stranger.pid)
     assert one is not None
@@ -106,6 +106,23 @@ def test_down_ends_what_was_started_and_nobody_else(here):
     stranger.kill()
     stranger.wait()
     assert stack.down(here, say=lambda line: None) == 0
+
+
+def test_what_a_killed_part_left_behind_is_ended_before_it_is_started_again(here, monkeypatch):
+    stack._prepare(here, {})
+    left, flow = (subprocess.Popen(SLEEP, env={**os.environ, MARK: here.mark(part)}) for part in ("ray", "worker"))
+    worker = processes.identify(flow.pid)
+    here.write(parts={"worker": worker})  # runs
+
+    def stop(*args: object) -> None:
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr(stack, "_prepare", stop)
+    with pytest.raises(RuntimeError, match="far enough"):
+        stack.up(here, say=lambda line: None)
+    assert left.wait() == -signal.SIGTERM and flow.poll() is None
+    flow.kill()
+    flow.wait()
 
 
 def test_two_commands_at_once_are_refused(here):
@@ -124,7 +141,7 @@ def test_the_environment_points_to_this_stack_only(here, monkeypatch):
     monkeypatch.setenv("PREFECT_API_KEY", "elsewhere")
     monkeypatch.setenv("GRIST_LAKE", "/lake")
     stack._prepare(here, {})
-    environment = stack.environment(here)
+    environment = stack.environment(here, "ray")
     assert "RAY_ADDRESS" not in environment and "PREFECT_API_KEY" not in environment
     assert environment["GRIST_LAKE"] == "/lake" and environment["RAY_AUTH_MODE"] == "token"
     assert environment["PATH"].split(os.pathsep)[0] == os.path.dirname(sys.executable)

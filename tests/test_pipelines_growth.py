@@ -5,28 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import web
 
 import lake
 from lake.diff import diff
-from lake.forget import forget, plan_forget
 from lake.manifest import Manifest
-from lake.objects import generations, put_table, read_table
+from lake.objects import generations, read_table
 from lake.store import open_store
-from lake.suppress import Suppression
 from lake.verify import verify
-from lake.versions import CommitConflict, Versions
+from lake.versions import Versions
 from lake.why import why
 from pipelines.assembly import GateFailed
 from pipelines.config import BadConfig
 from pipelines.growth import growth_report
-from stages.compact import Compact, compacted, trailing
 from stages.extract import Extract
-from stages.runner import Incomplete, PlanOnly, Runner
-from stages.shards import MergeLedger
+from stages.runner import Incomplete, PlanOnly
 
 
 @pytest.fixture(scope="module")
@@ -212,123 +207,8 @@ def test_objects_stay_few_over_many_nights(grown):
         assert sum(ref.kind == kind for ref in m.attachments) <= 4
 
 
-def test_a_takedown_keeps_records_out_of_later_nights(files, tmp_path, sample):
-    night(tmp_path, files[:3])
-    rows = [json.loads(line) for line in (sample / "truth.jsonl").read_text().splitlines()]
-    new = [row["url"] for row in rows if row["file"] == "night2/part-0000.warc.gz" and row["expected"] == "kept"]
-    store = open_store(str(tmp_path))
-    Suppression.of(urls=new[:3]).save(store, "asked to")
-    manifest = night(tmp_path, files).manifest
-    dropped = {r: n for row in manifest.funnel for r, n in row.dropped.items()}
-    assert dropped["forget.suppressed"] == 3
-    for url in new[:3]:
-        assert [s.reason for s in why(Versions(store), url).stories] == ["forget.suppressed"]
-
-
-def test_a_run_over_everything_has_another_key_after_a_takedown(files, tmp_path):
-    first = web.run(tmp_path, files[:3]).manifest
-    Suppression.of(urls=["https://nowhere.example.org/"]).save(open_store(str(tmp_path)), "asked to")
-    second = web.run(tmp_path, files[:3])
-    assert second.new and second.manifest.run_key != first.run_key and second.manifest.digest == first.digest
-
-
 def test_too_much_damage_in_one_night_is_refused(files, tmp_path):
     night(tmp_path, files[1:2], max_quarantine_rate=0.0)
     with pytest.raises(GateFailed):
         night(tmp_path, files[:2], max_quarantine_rate=0.0)
     assert latest(tmp_path).version == 1
-
-
-# Compaction
-
-
-@pytest.mark.parametrize(
-    ("sizes", "cap", "first"),
-    [
-        ([], None, 0),
-        ([5], None, 0),
-        ([100, 5], None, 1),
-        ([5, 5], None, 0),
-        ([100, 30, 20, 5, 5], None, 3),
-        ([1000, 30, 18, 5, 5], None, 1),
-        ([80, 80], 100, 1),
-        ([80, 10, 10], 100, 1),
-    ],
-)
-def test_generations_that_are_merged(sizes, cap, first):
-    assert trailing(sizes, cap) == first
-
-
-def test_the_number_of_generations_grows_with_the_logarithm():
-    sizes: list[int] = []
-    moved = 0
-    for _ in range(1000):
-        first = trailing(sizes)
-        if first < len(sizes) - 1:
-            moved += sum(sizes[first:])
-            sizes[first:] = [sum(sizes[first:])]
-        sizes.append(1)
-        assert len(sizes) <= 12
-    assert moved <= 1000 * 11
-
-
-def test_compacted_objects_have_the_same_rows(tmp_path):
-    runner = Runner(open_store(str(tmp_path)), workers=0)
-    tables = [
-        pa.table({"content": [f"{(i * 7919 + n) % 997:04x}" for i in range(50)], "id": [str(n)] * 50}) for n in range(5)
-    ]
-    order = [("content", "ascending"), ("id", "ascending")]
-    refs = [put_table(runner.store, "contents", t.sort_by(order), sorted_by="content") for t in tables]
-    done = compacted(runner, Compact("contents", ("content", "id")), refs)
-    assert len(done) == 1
-    found = read_table(runner.store, done[0])
-    assert found.equals(pa.concat_tables(tables).sort_by(order)) and (done[0].first, done[0].last) != ("", "")
-    joined = compacted(runner, Compact("contents"), refs)
-    assert read_table(runner.store, joined[0]).equals(pa.concat_tables([t.sort_by(order) for t in tables]))
-
-
-def test_a_takedown_during_a_run_stops_its_commit_and_the_same_command_goes_on(files, tmp_path, monkeypatch):
-    store = open_store(str(tmp_path))
-    page = next(iter(texts_by_url(tmp_path / "other", files[:3])))
-    run = MergeLedger.run
-
-    def meanwhile(self, store_, work):
-        Suppression.of(urls=[page]).save(store, "asked to")
-        return run(self, store_, work)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MergeLedger, "run", meanwhile)
-        with pytest.raises(CommitConflict, match="taken down"):
-            night(tmp_path, files[:3])
-    assert Versions(store).latest("web") is None
-    night(tmp_path, files[:3])
-    assert [s.reason for s in why(Versions(store), page).stories] == ["forget.suppressed"]
-
-
-def test_a_copy_of_what_was_forgotten_is_new_text_and_so_is_a_copy_of_its_duplicates(files, tmp_path):
-    """A page and two near copies; the page is forgotten; later copies come from elsewhere."""
-    words_of = {url: text for url, text in texts_by_url(tmp_path / "other", files[:3]).items() if len(text) > 1500}
-    text = next(iter(words_of.values()))
-    near = text.rsplit(" ", 3)[0]
-    pages = {"a": text + " And so on.", "b": text, "c": near}
-    write_jsonl(tmp_path / "one.jsonl", {f"https://{k}.example.org/": v for k, v in pages.items()})
-    first = night(tmp_path / "lake", [tmp_path / "one.jsonl"]).manifest
-    assert first.kept.count == 1 and first.statistics["clusters"]["largest"] == 3
-    store = open_store(str(tmp_path / "lake"))
-    request = Suppression.of(urls=["https://a.example.org/"])
-    forget(Versions(store), plan_forget(Versions(store), request), "request 1")
-    write_jsonl(tmp_path / "two.jsonl", {"https://x.example.org/": text + " And so on.", "https://y.example.org/": near})
-    grown = night(tmp_path / "lake", [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]).manifest
-    assert grown.kept.count == 1
-    assert lake.open("web", lake=str(tmp_path / "lake")).to_arrow()["url"].to_pylist() == ["https://x.example.org/"]
-    assert verify(store, deep=True) == []
-
-
-def texts_by_url(folder: Path, files: list[Path | str]) -> dict[str, str]:
-    night(folder, files)
-    table = lake.open("web", lake=str(folder)).to_arrow(["url", "text"]).to_pylist()
-    return {row["url"]: row["text"] for row in table if row["url"]}
-
-
-def write_jsonl(path: Path, texts: dict[str, str]) -> None:
-    path.write_text("".join(json.dumps({"url": url, "text": text}) + "\n" for url, text in texts.items()))

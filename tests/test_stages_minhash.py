@@ -22,8 +22,8 @@ from lake.manifest import Manifest
 from lake.objects import ObjectRef, put_table, read_table
 from lake.receipt import Receipt
 from lake.store import Store, open_store
-from lake.why import why
 from lake.versions import Versions
+from lake.why import why
 from pipelines.config import BadConfig
 from pipelines.sample import write_sample
 from stages.clusters import Choose, choose_works

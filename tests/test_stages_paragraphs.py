@@ -12,21 +12,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import web
+from forget_lake import do
 
 import lake
+from lake.identity import url_hash
 from lake.manifest import Manifest
 from lake.objects import read_refs, read_table
 from lake.store import open_store
+from lake.suppress import Suppression
 from lake.verify import verify
+from lake.versions import Versions
 from pipelines.web import Recipe
 from stages import repeated
 from stages.paragraphs import Paragraphs, comparable, host_of
 
 ON: dict[str, Any] = {"paragraphs": {}, "minhash": None}
 BLURB = "The house by the sea has been with the family for years, and the guests that come to it have their own garden."
-NOTICE = (
-    "All of this is the work of our writers and it may be read by all who have an interest in the sea and its fish."
-)
+NOTICE = "All of this is the work of our writers and it may be read by all who have an interest in the sea."
 
 
 def line(n: int) -> str:
@@ -102,11 +104,9 @@ def _shares(folder: Path, m: Manifest) -> list[float]:
 @pytest.mark.parametrize(
     ("config", "dropped"),
     [
-        ({"min_documents": 9}, 0),
         ({"min_documents": 8}, 0),  # the first line stands in eight pages: a fifth of a template
         ({"min_documents": 8, "max_repeated": 0.15}, 8),
         ({"max_repeated": 0.0}, 8),
-        ({"max_repeated": 0.95}, 0),
         ({"max_repeated": 1.0}, 0),
         ({"min_paragraph_bytes": 10_000}, 0),
     ],
@@ -206,6 +206,20 @@ def test_a_night_after_one_without_the_option_says_what_it_does_not_count(tmp_pa
     assert m.kept.count == 4 and "web@v1 was made without it" in caplog.text
 
 
+def test_a_takedown_leaves_no_paragraph_of_the_page_and_the_next_night_goes_on(tmp_path):
+    first, second = write(tmp_path / "a.jsonl", TEMPLATES[:2]), write(tmp_path / "b.jsonl", TEMPLATES[2:])
+    before = night(tmp_path / "lake", [first])
+    gone = url_hash(TEMPLATES[0]["url"])
+    assert any(i.startswith(gone) for _, i in _paragraphs(tmp_path / "lake", before))
+    store = open_store(str(tmp_path / "lake"))
+    do(store, Suppression.of(urls=[TEMPLATES[0]["url"]]))
+    clean = Versions(store).manifest("web", 2)
+    left = _paragraphs(tmp_path / "lake", clean)
+    assert left and not any(i.startswith(gone) for _, i in left)
+    grown = night(tmp_path / "lake", [first, second])  # one page of before and two of tonight have the blurb
+    assert (grown.parent.version, grown.kept.count, grown.dropped.count) == (2, 1, 3)
+
+
 def test_however_the_work_is_cut_the_fates_are_the_same(done, tmp_path, monkeypatch):
     monkeypatch.setattr(repeated, "ROWS_PER_GROUP", 7)
     monkeypatch.setattr(repeated, "ROWS_PER_RANGE", 5)
@@ -234,6 +248,14 @@ def test_near_duplicates_are_looked_for_among_what_is_left(tmp_path):
     assert [row.stage for row in m.funnel if row.dropped] == ["paragraphs"]
 
 
+def test_a_real_site_loses_the_page_that_is_its_menu_and_its_news(shared_data, tmp_path):
+    path = shared_data / "1_crawl" / "real" / "aut__example.warc.gz"
+    web.run(tmp_path / "lake", [path], language={"min_score": 0.3}, **ON)
+    lost = [row for row in _ledger(tmp_path / "lake") if row["reason"] == "paragraphs.repeated"]
+    credits = url_hash("http://www.archive.org/about/credits.php")  # a sentence under a menu and ten headlines
+    assert {row["id"][:16]: row["value"] for row in lost} == {credits: "0.6131"}
+
+
 # Its parts
 
 
@@ -245,7 +267,6 @@ def test_near_duplicates_are_looked_for_among_what_is_left(tmp_path):
         ("\u0661\u0662 \uff11 5\u00a0km", "0005km"),
         ("tab\tand\u2028break\u200b", "tabandbreak"),
         ("$5 + 3 = 8", "$5+3=8"),
-        ("...!", ""),
     ],
 )
 def test_what_counts_as_one_paragraph(text, same):
@@ -266,7 +287,6 @@ def test_comparable_is_the_definition_in_one_expression():
         ("https://WWW.Example.org:8080/a", "dump", "www.example.org"),
         ("http://[", "dump", "dump"),
         (None, "dump", "dump"),
-        ("no url", None, None),
         (None, None, None),
     ],
 )
@@ -274,15 +294,7 @@ def test_whose_paragraphs_are_compared(url, source, host):
     assert host_of(url, source) == host
 
 
-@pytest.mark.parametrize(
-    ("setting", "allowed"),
-    [
-        ({"min_documents": 1}, "at least 2"),
-        ({"max_repeated": 1.5}, "0 to 1"),
-        ({"max_repeated": -0.1}, "0 to 1"),
-        ({"min_paragraph_bytes": 0}, "at least 1"),
-    ],
-)
-def test_a_setting_that_makes_no_sense_says_what_is_allowed(setting, allowed):
-    with pytest.raises(ValueError, match=allowed):
-        Paragraphs(**setting)
+def test_a_setting_that_makes_no_sense_says_what_is_allowed():
+    for name, value, allowed in (("min_documents", 1, "at least 2"), ("max_repeated", 1.5, "0 to 1")):
+        with pytest.raises(ValueError, match=f"{name}={value}: .*{allowed}"):
+            Paragraphs(**{name: value})

@@ -1,0 +1,97 @@
+"""A takedown and the nights around it: what was forgotten stays out, and what comes later is judged without it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import web
+
+import lake
+from lake.forget import forget, plan_forget
+from lake.store import open_store
+from lake.suppress import Suppression
+from lake.verify import verify
+from lake.versions import CommitConflict, Versions
+from lake.why import why
+from stages.shards import MergeLedger
+
+
+@pytest.fixture(scope="module")
+def files(sample) -> list[Path | str]:
+    """Two nights: three files, then two more."""
+    return [*web.crawl_files(sample), *sorted((sample / "night2").iterdir())]
+
+
+def night(folder: Path, files: list[Path | str], **recipe):
+    return web.run(folder, files, extends="web", **recipe)
+
+
+def test_a_takedown_keeps_records_out_of_later_nights(files, tmp_path, sample):
+    night(tmp_path, files[:3])
+    rows = [json.loads(line) for line in (sample / "truth.jsonl").read_text().splitlines()]
+    new = [row["url"] for row in rows if row["file"] == "night2/part-0000.warc.gz" and row["expected"] == "kept"]
+    store = open_store(str(tmp_path))
+    Suppression.of(urls=new[:3]).save(store, "asked to")
+    manifest = night(tmp_path, files).manifest
+    dropped = {r: n for row in manifest.funnel for r, n in row.dropped.items()}
+    assert dropped["forget.suppressed"] == 3
+    for url in new[:3]:
+        assert [s.reason for s in why(Versions(store), url).stories] == ["forget.suppressed"]
+
+
+def test_a_run_over_everything_has_another_key_after_a_takedown(files, tmp_path):
+    first = web.run(tmp_path, files[:3]).manifest
+    Suppression.of(urls=["https://nowhere.example.org/"]).save(open_store(str(tmp_path)), "asked to")
+    second = web.run(tmp_path, files[:3])
+    assert second.new and second.manifest.run_key != first.run_key and second.manifest.digest == first.digest
+
+
+def test_a_takedown_during_a_run_stops_its_commit_and_the_same_command_goes_on(files, tmp_path, monkeypatch):
+    store = open_store(str(tmp_path))
+    page = next(iter(texts_by_url(tmp_path / "other", files[:3])))
+    run = MergeLedger.run
+
+    def meanwhile(self, store_, work):
+        Suppression.of(urls=[page]).save(store, "asked to")
+        return run(self, store_, work)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MergeLedger, "run", meanwhile)
+        with pytest.raises(CommitConflict, match="taken down"):
+            night(tmp_path, files[:3])
+    assert Versions(store).latest("web") is None
+    night(tmp_path, files[:3])
+    assert [s.reason for s in why(Versions(store), page).stories] == ["forget.suppressed"]
+
+
+def test_a_copy_of_what_was_forgotten_is_new_text_and_so_is_a_copy_of_its_duplicates(files, tmp_path):
+    """A page and two near copies; the page is forgotten; later copies come from elsewhere."""
+    words_of = {url: text for url, text in texts_by_url(tmp_path / "other", files[:3]).items() if len(text) > 1500}
+    text = next(iter(words_of.values()))
+    near = text.rsplit(" ", 3)[0]
+    pages = {"a": text + " And so on.", "b": text, "c": near}
+    write_jsonl(tmp_path / "one.jsonl", {f"https://{k}.example.org/": v for k, v in pages.items()})
+    first = night(tmp_path / "lake", [tmp_path / "one.jsonl"]).manifest
+    assert first.kept.count == 1 and first.statistics["clusters"]["largest"] == 3
+    store = open_store(str(tmp_path / "lake"))
+    request = Suppression.of(urls=["https://a.example.org/"])
+    forget(Versions(store), plan_forget(Versions(store), request), "request 1")
+    write_jsonl(
+        tmp_path / "two.jsonl", {"https://x.example.org/": text + " And so on.", "https://y.example.org/": near}
+    )
+    grown = night(tmp_path / "lake", [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]).manifest
+    assert grown.kept.count == 1
+    assert lake.open("web", lake=str(tmp_path / "lake")).to_arrow()["url"].to_pylist() == ["https://x.example.org/"]
+    assert verify(store, deep=True) == []
+
+
+def texts_by_url(folder: Path, files: list[Path | str]) -> dict[str, str]:
+    night(folder, files)
+    table = lake.open("web", lake=str(folder)).to_arrow(["url", "text"]).to_pylist()
+    return {row["url"]: row["text"] for row in table if row["url"]}
+
+
+def write_jsonl(path: Path, texts: dict[str, str]) -> None:
+    path.write_text("".join(json.dumps({"url": url, "text": text}) + "\n" for url, text in texts.items()))
