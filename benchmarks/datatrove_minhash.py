@@ -2,8 +2,8 @@
 
 No executor, which flatters it: no logs, no statistics on disk, no completion markers. Documents come from memory, and
 nothing is written but what its stages write for each other: signatures, pairs (`.dups`) and lists of numbers to remove.
-Bands are read `LINES` records at a time where its default is 5, which flatters it too. `write_signatures` makes the
-files of its first stage from given signatures, so that later stages can start from the same as others.
+Settings are its defaults (`lines_to_buffer` of 1000 for 5 was tried and made no difference). `write_signatures` makes
+the files of its first stage from given signatures, so that later stages can start from the same as others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from datatrove.data import Document
 from datatrove.utils.hashing import HashConfig
 from datatrove.utils.logging import logger
 
-LINES = 1000
 GIVEN = HashConfig(precision=32)  # of signatures that are not its own
 
 
@@ -85,21 +84,17 @@ def deduplicate(shards: Sequence[Sequence[Document]], folder: Path, hashes: Hash
     bands = len(list((folder / "signatures").iterdir()))
     settings = config(hashes, bands)
     with _quiet():
-        pairs = theirs.MinhashDedupBuckets(
-            str(folder / "signatures"), str(folder / "pairs"), config=settings, lines_to_buffer=LINES
-        )
+        pairs = theirs.MinhashDedupBuckets(str(folder / "signatures"), str(folder / "pairs"), config=settings)
         for rank in range(bands):
             pairs.run(None, rank, bands)
         cluster(folder, folder / "remove", settings)
-        stay = theirs.MinhashDedupFilter(str(folder / "remove"), lines_to_buffer=LINES)
+        stay = theirs.MinhashDedupFilter(str(folder / "remove"))
         left = [stay.run(iter(shard), rank, len(shards)) for rank, shard in enumerate(shards)]
         return Kept([int(one.id) for shard in left for one in shard], folder)
 
 
 def cluster(folder: Path, output: Path, settings: Any, **options: bool) -> None:
-    theirs.MinhashDedupCluster(
-        str(folder / "pairs"), str(output), config=settings, lines_to_buffer=LINES, **options
-    ).run()
+    theirs.MinhashDedupCluster(str(folder / "pairs"), str(output), config=settings, **options).run()
 
 
 def clusters(done: Kept, per_shard: int) -> list[list[int]]:

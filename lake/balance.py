@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _MOD = 1 << 128
 
@@ -52,8 +53,20 @@ class Tally:
 
     @classmethod
     def of_records(cls, inputs: Iterable[str], ordinals: Iterable[int]) -> Tally:
-        """The tally of records by where they stand: `inputs` are input digests (hex), `ordinals` positions in them."""
-        return cls.of(record_key(digest, n) for digest, n in zip(inputs, ordinals, strict=True))
+        """The tally of records by where they stand: `inputs` are input digests (hex), `ordinals` positions in them.
+
+        That of their `record_key`s; a key begins with its input, whose hash is begun once: twice as fast.
+        """
+        begun: dict[str, Any] = {}
+        count = total = 0
+        for digest, n in zip(inputs, ordinals, strict=True):
+            if digest not in begun:
+                begun[digest] = hashlib.blake2b(digest.encode(), digest_size=16)
+            key = begun[digest].copy()
+            key.update(n.to_bytes(8, "little"))
+            total += int.from_bytes(key.digest(), "little")
+            count += 1
+        return cls(count, total % _MOD)
 
 
 def record_key(input_digest: str, ordinal: int) -> bytes:

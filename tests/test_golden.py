@@ -193,7 +193,7 @@ def test_the_golden_input_takes_every_kind_of_way():
     assert reasons == {
         "read.not_a_page", "read.http_status", "read.not_html", "read.unreadable", "extract.no_text",
         "language.unwanted", "gopher_quality.too_few_words", "gopher_quality.too_many_bullet_lines",
-        "exact.duplicate", "exact.same_record",
+        "exact.duplicate", "exact.same_record", "minhash.duplicate",
     }  # fmt: skip
     assert stages["extract"]["pieces"] > 3 and stages["shards"]["pieces"] > 1
 

@@ -27,7 +27,7 @@ from orchestration.stack import down, up
 from orchestration.stack_folder import POOL, PORTS, Stack
 
 ROOT = Path(__file__).parents[1]
-SMALL = 16_000
+SMALL = 6_000
 """Bytes of a piece in the lake that is hurt."""
 
 
