@@ -3,7 +3,7 @@
 Ours end to end in this process (`run_web`, no Ray), from an empty lake to a commit, with what datatrove does not do:
 the boundary scan, exact duplicates, a ledger with one fate a record, fsync. Datatrove's is benchmarks/datatrove_web.py,
 with its extractor in its usual child process, and (`inline`) without that child, which flatters it. Memos start empty.
-Equal work: both keep the same texts up to exact duplicates, except where the language filters differ by design (best
+Near duplicates are left out on both sides (benchmarks/bench_dedup.py). Equal work: both keep the same texts up to exact duplicates, except where the language filters differ by design (best
 label of the first 1,000 characters, against the score of English in the whole text); every difference has to be that.
 """
 
@@ -86,7 +86,7 @@ def run_gristmill(crawl: Path, folder: Path) -> Outcome:
     store = open_store(str(folder / "lake"))
     runner = Stopwatch(store, workers=0)
     started = cpu_seconds()
-    config = WebConfig.model_validate({"recipe": {"inputs": [str(crawl)]}, "run": {"workers": 0}})
+    config = WebConfig.model_validate({"recipe": {"inputs": [str(crawl)], "minhash": None}, "run": {"workers": 0}})
     manifest = run_web(config, store, runner).manifest
     rest = cpu_seconds() - started - sum(runner.cpu.values())
     return Outcome(manifest, store, {**runner.cpu, "commit and the rest": rest})
