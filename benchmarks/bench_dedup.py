@@ -1,8 +1,8 @@
 """How fast are near duplicates found, against datatrove's four stages, and does the time grow with the documents?
 
 `from signatures`: the same signatures on disk, in datatrove's files and in our collections; its stages 2 to 4 against
-link and merge (which settle the clusters and how many are kept), and against all of ours with choose and clusters, which
-do what theirs does not: survivors by measure, fates, balances, tables for `why`. Clusters have to be the same sets of
+link and merge (which settle the clusters and how many are kept), and against all of ours with choose and clusters,
+which do what theirs does not: survivors by measure, fates, balances, tables for `why`. Clusters have to be the same sets of
 documents, and as many must be kept. Theirs compares whole bands, ours 64-bit hashes of them from the collections. Both
 read and write files of their own; ours with checksums, fsync and receipts.
 `whole chain`: from texts to who is kept. Hashes and words are not the same, so recall of planted pairs has to be.
@@ -317,7 +317,7 @@ def run(tiny: bool) -> Report:
             " fixed costs of small runs lower it",
             "from signatures, CPU seconds of ours: " + _split(stages),
             "from texts, CPU seconds of ours: " + _split(ours.cpu),
-            "datatrove's stages run without executor, reader and writer: documents come from memory and are only counted",
+            "datatrove's stages run without executor, reader and writer: documents are in memory and only counted",
             "the band hashes that ours links by are made when collections are written: `collect`, in the whole chain",
         ),
         details={

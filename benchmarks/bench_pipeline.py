@@ -3,8 +3,9 @@
 Ours end to end in this process (`run_web`, no Ray), from an empty lake to a commit, with what datatrove does not do:
 the boundary scan, exact duplicates, a ledger with one fate a record, fsync. Datatrove's is benchmarks/datatrove_web.py,
 with its extractor in its usual child process, and (`inline`) without that child, which flatters it. Memos start empty.
-Near duplicates are left out on both sides (benchmarks/bench_dedup.py). Equal work: both keep the same texts up to exact duplicates, except where the language filters differ by design (best
-label of the first 1,000 characters, against the score of English in the whole text); every difference has to be that.
+Near duplicates are left out on both sides (benchmarks/bench_dedup.py). Equal work: both keep the same texts up to exact
+duplicates, except where the language filters differ by design (best label of the first 1,000 characters, against the
+score of English in the whole text); every difference has to be that.
 """
 
 from __future__ import annotations
