@@ -2,9 +2,9 @@
 
 `from signatures`: the same signatures on disk, in datatrove's files and in our collections; its stages 2 to 4 against
 link and merge (which settle the clusters and how many are kept), and against all of ours with choose and clusters,
-which do what theirs does not: survivors by measure, fates, balances, tables for `why`. Clusters have to be the same sets of
-documents, and as many must be kept. Theirs compares whole bands, ours 64-bit hashes of them from the collections. Both
-read and write files of their own; ours with checksums, fsync and receipts.
+which do what theirs does not: survivors by measure, fates, balances, tables for `why`. Clusters have to be the same
+sets of documents, and as many must be kept. Theirs compares whole bands, ours 64-bit hashes of them from the
+collections. Both read and write files of their own; ours with checksums, fsync and receipts.
 `whole chain`: from texts to who is kept. Hashes and words are not the same, so recall of planted pairs has to be.
 `growth`: the exponent of our chain's CPU time over the number of documents.
 """
