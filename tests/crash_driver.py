@@ -16,8 +16,10 @@ from pathlib import Path
 
 import web
 
+from filters import minhash
 from lake.store import open_store
 from lake.versions import Versions
+from stages import forest
 
 STEPS = ("fsync", "link", "replace", "rename", "unlink")
 """What the local store does to the disk; a crash before each of them, and so after the one before."""
@@ -89,6 +91,8 @@ def versions(lake: Path) -> list[tuple[int, str]]:
 
 def main(sample: Path, folder: Path, seed: int, points: int) -> None:
     note = folder / "note.json"
+    minhash.warm()  # once here, not in every child
+    forest.kernels()
     assert run(folder / "whole", sample, note) == 0
     seen = json.loads(note.read_text())
     whole = versions(folder / "whole")
