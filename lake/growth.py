@@ -30,14 +30,19 @@ class Growth:
     new: tuple[str, ...]
 
 
-def plan_growth(versions: Versions, dataset: str, recipe: dict[str, Any], inputs: Iterable[str]) -> Growth | Manifest:
-    """The pinned plan for these inputs, or the latest version if it has them all already."""
+def plan_growth(
+    versions: Versions, dataset: str, recipe: dict[str, Any], inputs: Iterable[str], *, pin: bool = True
+) -> Growth | Manifest:
+    """The pinned plan for these inputs, or the latest version if it has them all already. Without `pin` a plan that is
+    only looked at."""
     listed = sorted(set(inputs))
     key = digest_of(b"growth", dataset, canonical(recipe), canonical(listed))
     latest = versions.latest(dataset)
     if latest is not None and not set(listed) - ancestry(versions, dataset, latest):
         return versions.manifest(dataset, latest)
     pinned = _pinned(versions, dataset, key, listed)
+    if pinned is None and not pin:
+        return _growth(versions, dataset, key, 1, latest or 0, listed)
     if pinned is None:
         return _pin(versions, dataset, key, listed, 1)
     if pinned.base in versions.withdrawn(dataset):  # taken down since: never build on it

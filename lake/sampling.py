@@ -28,6 +28,7 @@ from lake.store import NotFound, Store
 from lake.versions import NoSuchVersion, Versions
 from lake.why import Place, names_of, place_of
 
+TAKEN_DOWN = "it was taken down (`grist forget`)"
 GONE = "its text is no longer in the lake (gc removed it); running the same inputs again extracts it again"
 NEVER = "it left the pipeline before it had a text"
 UNKNOWN = "this version keeps no receipts, so nothing says where its text is"
@@ -179,7 +180,8 @@ def _texts(
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """For each row its extracted document, or why there is none."""
     reasons = {(row["input"], row["ordinal"]): row["reason"] for row in rows}
-    keys = list(reasons)
+    taken = {(row["input"], row["ordinal"]): TAKEN_DOWN for row in rows if row["stage"] == "forget"}
+    keys = [key for key in reasons if key not in taken]
     receipts = _receipts(versions, manifest, {digest for digest, _ in keys})
     found: dict[tuple[str, int], dict[str, Any] | str] = dict.fromkeys(keys, NEVER if receipts else UNKNOWN)
     for receipt in receipts:
@@ -191,7 +193,7 @@ def _texts(
                 found |= _read_texts(versions.store, ref, asked)
             except NotFound:
                 found |= {key: GONE for key in asked if _may_hold(receipt, key[1], reasons[key])}
-    return found
+    return found | taken
 
 
 def _may_hold(receipt: Receipt, ordinal: int, reason: str | None) -> bool:

@@ -147,6 +147,11 @@ class Versions:
             if equal is not None:
                 return equal
         while True:
+            if expected_parent and expected_parent in self.withdrawn(draft.dataset):
+                raise CommitConflict(
+                    f"{draft.dataset}: v{expected_parent}, on which it was built, was withdrawn meanwhile. Nothing was"
+                    " committed: run the same command again."
+                )
             number += 1
             manifest = self._numbered(draft, number)
             if self.store.create(_slot(draft.dataset, number), _encode(manifest)):

@@ -29,7 +29,7 @@ from lake.versions import CommitConflict, Versions, check_name
 from pipelines.assembly import Result, find_before, made, made_again
 from pipelines.config import BadConfig, Root, Run
 from pipelines.growth import growth_report
-from pipelines.web_build import build
+from pipelines.web_build import COMPARED, build
 from stages.clusters import Choose, Clusters
 from stages.containers import UnsupportedContainer
 from stages.exact import Exact
@@ -183,7 +183,7 @@ def _whole(
     _still_allowed(versions, suppression)
     draft = draft.model_copy(update={"made": made(started)})
     manifest = versions.commit(draft)
-    return Result(manifest, new=manifest.made["commit_id"] == draft.made["commit_id"])
+    return _committed(versions, draft, manifest, suppression)
 
 
 def _night(
@@ -196,7 +196,7 @@ def _night(
 ) -> Result:
     """What is new in these inputs, on top of the latest version; that version, if nothing is."""
     listed = [one.digest for one in inputs]
-    plan = plan_growth(versions, recipe.target, recipe.identity(), listed)
+    plan = plan_growth(versions, recipe.target, recipe.identity(), listed, pin=not runner.plan)
     while isinstance(plan, Growth):
         log.info("%s: %d of %d inputs are new to v%d", plan.dataset, len(plan.new), len(inputs), plan.base)
         base = versions.manifest(plan.dataset, plan.base) if plan.base else None
@@ -212,18 +212,30 @@ def _night(
             continue
         if report := growth_report(manifest):
             log.info("%s: %s", manifest, report)
-        return Result(manifest, new=manifest.made["commit_id"] == draft.made["commit_id"])
+        return _committed(versions, draft, manifest, suppression)
     if versions.missing((*plan.shards, *plan.ledgers)):
         return _mended(recipe, versions, runner, inputs, plan, suppression)
     return Result(plan, new=False)
+
+
+def _committed(versions: Versions, draft: Draft, manifest: Manifest, suppression: Suppression) -> Result:
+    """The result, unless a takedown came between the last look and the commit: then the version is withdrawn."""
+    new = manifest.made["commit_id"] == draft.made["commit_id"]
+    try:
+        _still_allowed(versions, suppression)
+    except CommitConflict:
+        if new:
+            versions.withdraw(manifest.dataset, manifest.version, "records were taken down while it was committed")
+        raise
+    return Result(manifest, new=new)
 
 
 def _still_allowed(versions: Versions, suppression: Suppression) -> None:
     """Raises CommitConflict if something was asked to be forgotten since the run began: it would come back with it."""
     if Suppression.load(versions.store).digest != suppression.digest:
         raise CommitConflict(
-            "records were taken down (`grist forget`) while this run was under way, and it may hold them. Nothing was"
-            " committed: run the same command again, it leaves them out."
+            "records were taken down (`grist forget`) while this run was under way, and it may hold them. Nothing that"
+            " holds them is given out: run the same command again, it leaves them out."
         )
 
 
@@ -234,11 +246,20 @@ def _grown(
     base: Manifest | None,
     new: Sequence[str],
     suppression: Suppression,
+    mended: Manifest | None = None,
 ) -> Draft:
     if base is not None:
         _check_base(recipe, base)
+        compared = [ref for ref in base.attachments if ref.kind in COMPARED]
+        if lost := Versions(runner.store).missing(compared):
+            raise BadConfig(
+                f"{base}: {lost[0]}, and what is new cannot be compared without it. Copy it back (`grist verify {base}`"
+                " names all that is lost), or make another dataset of all inputs"
+            )
     sources = () if base is None else (base.ref.model_copy(update={"role": "extends"}),)
     key = recipe.run_key(new, suppression, sources)
+    if mended is None:
+        find_before(Versions(runner.store), recipe.target, key)  # refuses what was withdrawn
     return build(recipe, runner, [one for one in inputs if one.digest in set(new)], key, base, suppression)
 
 
@@ -254,7 +275,7 @@ def _mended(
     if latest.parent is not None and latest.parent.role == "forget":
         raise BadConfig(f"{latest} lost objects that `grist forget` made; `grist verify` says what to do")
     base = versions.manifest(latest.dataset, latest.parent.version) if latest.parent else None
-    draft = _grown(recipe, runner, inputs, base, [one.digest for one in latest.inputs], suppression)
+    draft = _grown(recipe, runner, inputs, base, [one.digest for one in latest.inputs], suppression, latest)
     if still := versions.missing((*latest.shards, *latest.ledgers)):
         raise BadConfig(f"{latest}: {still[0]}, and these inputs do not make it; `grist verify` names what is lost")
     return made_again(latest, draft)
@@ -263,7 +284,7 @@ def _mended(
 def _check_base(recipe: Recipe, base: Manifest) -> None:
     """Raises BadConfig where the new documents could not be compared with the old ones."""
     before = base.recipe
-    for name in ("minhash", "survivor"):
+    for name in ("minhash", "survivor") if recipe.minhash or before.get("minhash") else ():
         theirs, ours = before.get(name), recipe.identity()[name]
         if name not in before or theirs != ours:
             was = f"has {name} {theirs}" if name in before else "was made by a release without near duplicates"
@@ -271,6 +292,8 @@ def _check_base(recipe: Recipe, base: Manifest) -> None:
                 f"recipe.{name}: {base} {was}, this recipe has {ours}: signatures of other settings cannot be compared."
                 " Take its settings, or make another dataset of all inputs"
             )
-    changed = sorted(k for k, v in recipe.identity().items() if before.get(k) != v and k not in ("minhash", "survivor"))
+    changed = sorted(
+        k for k, v in recipe.identity().items() if before.get(k) != v and k not in ("minhash", "survivor", "extends")
+    )
     if changed:
         log.warning("%s was made with other %s; what is new follows this recipe", base, ", ".join(changed))

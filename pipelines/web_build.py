@@ -39,6 +39,8 @@ log = logging.getLogger("gristmill")
 FUNNEL = ("read", "extract", "language", "gopher_quality", "forget", "exact", "paragraphs", "minhash")
 MERGED = {"contents": ("content", "id"), "paragraphs": ("paragraph", "id"), "signatures": ()}
 """Attachments that every night adds to: kind -> how they are sorted."""
+COMPARED = (*MERGED, "clusters")
+"""Attachments that what is new is compared with."""
 
 
 @dataclass
@@ -73,6 +75,8 @@ def build(
     _exact(recipe, runner, night, base)
     if recipe.paragraphs is not None:
         _paragraphs(recipe.paragraphs, runner, night, base)
+    else:  # a night that does not look at them must not make the next one forget
+        night.attachments += held(base, "paragraphs")
     if recipe.minhash is not None:
         _near(recipe, runner, night, base)
     store = runner.store

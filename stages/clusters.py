@@ -62,16 +62,25 @@ class Choose:
         came_in = _tally(new)
         survivors = _survivors(new, earlier)
         del edges, new, old
-        lost_mask = pc.not_equal(survivors["survivor"], survivors["id"])
+        lost_mask = pc.invert(survivors["chosen"])
         passed = _tally(survivors.filter(pc.invert(lost_mask)))
         divergence = _divergence(earlier, survivors)
         lost = survivors.filter(lost_mask)
         del survivors, earlier, lost_mask
-        members = put_table(store, "members", lost.select(CLUSTERS.names).cast(CLUSTERS).sort_by(_ORDER))
+        members = put_table(
+            store,
+            "members",
+            lost.filter(pc.not_equal(lost["survivor"], lost["id"]))
+            .select(CLUSTERS.names)
+            .cast(CLUSTERS)
+            .sort_by(_ORDER),
+        )
         lost = lost.drop_columns(["ranks", "own_ranks"])
         losers = put_losers(store, lost)
         fates = Fates()
-        fates.add_dropped(lost, pa.repeat("minhash.duplicate", lost.num_rows), lost["survivor"].combine_chunks())
+        again = pc.equal(lost["survivor"], lost["id"])  # a record met again, whose text another recipe made
+        why = pc.if_else(again, "minhash.same_record", "minhash.duplicate")
+        fates.add_dropped(lost, why, lost["survivor"].combine_chunks())
         del lost
         written, counts = fates.write(store)
         return Outcome(
@@ -120,7 +129,9 @@ def _rows_at(store: Store, ref: ObjectRef, positions: np.ndarray) -> pa.Table:
     """Keys and ranks of the rows at these positions (ascending), from the row groups that hold some."""
     parts, start = [], 0
     with open_parquet(store, ref) as file:
-        ranks = sorted(name for name in file.schema_arrow.names if name.startswith("rank_"))
+        ranks = sorted(
+            (n for n in file.schema_arrow.names if n.startswith("rank_")), key=lambda n: int(n[len("rank_") :])
+        )
         for g in range(file.num_row_groups):
             rows = file.metadata.row_group(g).num_rows
             low, high = np.searchsorted(positions, [start, start + rows])
@@ -174,7 +185,7 @@ def _survivors(new: pa.Table, earlier: pa.Table) -> pa.Table:
     table = ordered.drop_columns(["ranks"]).append_column("own_ranks", ordered["ranks"])
     for name in _SPEAKER:
         table = table.append_column(name, pc.if_else(pc.is_null(at), mine[name], theirs[name]))
-    return table.append_column("first", pa.array(head))
+    return table.append_column("first", pa.array(head)).append_column("chosen", pc.and_(pa.array(head), pc.is_null(at)))
 
 
 _SPEAKER = {"survivor": "id", "ranks": "ranks"}

@@ -122,7 +122,7 @@ def exact_works(
             },
             label=f"range {low or '0'}",
         )
-        for low, high in hash_ranges(passed.count, ROWS_PER_RANGE)
+        for low, high in hash_ranges(passed.count + sum(ref.records for ref in contents), ROWS_PER_RANGE)
     ]
 
 

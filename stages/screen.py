@@ -43,9 +43,11 @@ class Screen:
         )
 
     def measures(self) -> list[str]:
-        """The names under which measures are stored."""
+        """The names under which measures that are numbers are stored."""
         docs = Docs(pa.array([], pa.string()))
-        return [f"{one.name}.{name}" for one in self.filters for name in one.measure(docs).schema.names]
+        fields = [(one.name, field) for one in self.filters for field in one.measure(docs).schema]
+        numbers = (pa.types.is_integer, pa.types.is_floating)
+        return [f"{name}.{field.name}" for name, field in fields if any(is_one(field.type) for is_one in numbers)]
 
     def run(self, store: Store, work: Work) -> Outcome:
         """payload: text (of an Extract). Output `screened`: keys, reason, and every measure, by content hash."""

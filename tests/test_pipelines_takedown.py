@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import web
 
 import lake
 from lake.forget import forget, plan_forget
+from lake.sampling import sample
 from lake.store import open_store
 from lake.suppress import Suppression
 from lake.verify import verify
 from lake.versions import CommitConflict, Versions
 from lake.why import why
+from pipelines.assembly import GateFailed
 from stages.shards import MergeLedger
 
 
@@ -87,11 +90,57 @@ def test_a_copy_of_what_was_forgotten_is_new_text_and_so_is_a_copy_of_its_duplic
     assert verify(store, deep=True) == []
 
 
-def texts_by_url(folder: Path, files: list[Path | str]) -> dict[str, str]:
-    night(folder, files)
+def texts_by_url(folder: Path, files: list[Path | str], **recipe) -> dict[str, str]:
+    night(folder, files, **recipe)
     table = lake.open("web", lake=str(folder)).to_arrow(["url", "text"]).to_pylist()
     return {row["url"]: row["text"] for row in table if row["url"]}
 
 
 def write_jsonl(path: Path, texts: dict[str, str]) -> None:
     path.write_text("".join(json.dumps({"url": url, "text": text}) + "\n" for url, text in texts.items()))
+
+
+def test_a_takedown_in_the_moment_of_the_commit_withdraws_what_was_committed(files, tmp_path, monkeypatch):
+    store = open_store(str(tmp_path))
+    page = next(iter(texts_by_url(tmp_path / "other", files[:2], max_quarantine_rate=1.0)))
+    create = Versions.missing
+
+    def meanwhile(self, refs):
+        Suppression.of(urls=[page]).save(store, "asked to")
+        return create(self, refs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Versions, "missing", meanwhile)  # what `commit` looks at last
+        with pytest.raises(CommitConflict, match="taken down"):
+            night(tmp_path, files[:2], max_quarantine_rate=1.0)
+    assert Versions(store).latest("web") is None
+    again = night(tmp_path, files[:2], max_quarantine_rate=1.0)
+    assert [s.reason for s in why(Versions(store), page).stories if again.manifest.version in s.versions] == [
+        "forget.suppressed"
+    ]
+
+
+def test_sample_shows_no_text_of_what_was_taken_down(files, tmp_path):
+    page = next(iter(texts_by_url(tmp_path, files[:2], max_quarantine_rate=1.0)))
+    versions = Versions(open_store(str(tmp_path)))
+    forget(versions, plan_forget(versions, Suppression.of(urls=[page])), "request 1")
+    (found,) = sample(versions, versions.resolve("web"), reason="forget.requested").samples
+    assert found.text is None and "taken down" in found.why_no_text and "url" not in found.fields
+
+
+def test_a_withdrawn_night_does_not_come_back(files, tmp_path):
+    night(tmp_path, files[1:2])
+    Versions(open_store(str(tmp_path))).withdraw("web", 1, "bad crawl")
+    with pytest.raises(GateFailed, match="withdrawn: bad crawl"):
+        night(tmp_path, files[1:2])
+
+
+def test_a_record_met_again_with_another_extraction_is_not_kept_twice(files, tmp_path):
+    night(tmp_path, files[1:2])
+    copy = tmp_path / "copy.warc"
+    copy.write_bytes(gzip.decompress(Path(files[1]).read_bytes()))
+    html = {"html": {"preserve_formatting": False}}
+    grown = night(tmp_path, [files[1], copy], extract=html).manifest
+    ids = lake.open("web", lake=str(tmp_path)).to_arrow()["id"].to_pylist()
+    assert grown.version == 2 and len(ids) == len(set(ids))
+    assert sum(row.dropped.get("minhash.same_record", 0) for row in grown.funnel) > 0
