@@ -15,7 +15,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,98 +23,19 @@ import numpy as np
 from datatrove.data import Document
 
 from benchmarks import datatrove_minhash as datatrove
-from benchmarks.dedup_material import JACCARDS, TEXTS_PER_CHUNK, Chunk, Pair, material, put_chunks
+from benchmarks.dedup_chain import SETTINGS, Found, Stopwatch, chain, collected, linked
+from benchmarks.dedup_material import JACCARDS, TEXTS_PER_CHUNK, Chunk, Pair, Sample, material, put_chunks
 from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, cpu_seconds, figure, require_equal
-from filters.minhash import MinHash, warm
-from lake.objects import ObjectRef, put_refs, read_refs, read_table, scratch
-from lake.receipt import Receipt
-from lake.store import Store, open_store
-from stages.clusters import choose_works, cluster_works
+from filters.minhash import warm
+from lake.objects import ObjectRef, read_table, scratch
+from lake.store import open_store
 from stages.forest import kernels
-from stages.minhash import Collect, Sign, collect_works, link, sign_work, signature_values
-from stages.runner import Runner
+from stages.minhash import signature_values
 
-SETTINGS = MinHash()
 OURS, THEIRS = "gristmill", "datatrove"
 KEPT_APART = 0.01  # of all documents: kept by the two chains
 RECALL_APART = 0.03  # beyond three standard errors: words are not the same words everywhere
 GROWTH = (1, 4, 16)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What our stages came to. Read when asked for, which nobody times."""
-
-    store: Store
-    collections: ObjectRef
-    forest: ObjectRef
-    chosen: list[Receipt]
-    cpu: dict[str, float]
-
-    @cached_property
-    def clusters(self) -> list[list[int]]:
-        members: dict[int, list[int]] = {}
-        table = read_table(self.store, self.forest)
-        for child, root in zip(table["child"].to_pylist(), table["root"].to_pylist(), strict=True):
-            members.setdefault(root, [root]).append(child)
-        return sorted(sorted(one) for one in members.values())
-
-    @cached_property
-    def kept(self) -> set[int]:
-        """Numbers of the documents that stay, through all collections."""
-        tables = [read_table(self.store, r.output("losers")) for r in self.chosen]
-        lost = {key for t in tables for key in zip(t["input"].to_pylist(), t["ordinal"].to_pylist(), strict=True)}
-        refs = read_refs(self.store, self.collections)
-        keys = [read_table(self.store, ref, ["input", "ordinal"]) for ref in refs]
-        places = [key for t in keys for key in zip(t["input"].to_pylist(), t["ordinal"].to_pylist(), strict=True)]
-        if not lost <= set(places):
-            raise Differ("dedup: losers that are in no collection")
-        return {n for n, key in enumerate(places) if key not in lost}
-
-
-class Stopwatch(Runner):
-    """A runner in this process that notes the CPU time of each stage."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store, workers=0)
-        self.cpu: dict[str, float] = {}
-
-    def map(self, title: str, works: Any) -> list[Receipt]:
-        started = cpu_seconds()
-        receipts = super().map(title, works)
-        self.cpu[title] = self.cpu.get(title, 0.0) + cpu_seconds() - started
-        return receipts
-
-
-def collected(runner: Runner, chunks: Sequence[Chunk]) -> list[ObjectRef]:
-    """Texts to collections of signatures."""
-    signed = runner.map("sign", [sign_work(Sign(SETTINGS), *chunk) for chunk in chunks])
-    losers = put_refs(runner.store, [])
-    # collect_works takes the receipts of the screen; of these it asks for one output
-    screened: Any = [_Screened(chunk) for chunk in chunks]
-    stage = Collect(SETTINGS.bands, SETTINGS.rows)
-    return [r.output("signatures") for r in runner.map("collect", collect_works(stage, signed, screened, losers))]
-
-
-class _Screened:
-    def __init__(self, chunk: Chunk) -> None:
-        self.chunk = chunk
-
-    def output(self, kind: str) -> ObjectRef:
-        return self.chunk.screened
-
-
-def linked(runner: Stopwatch, refs: Sequence[ObjectRef]) -> Found:
-    """Collections to losers, as pipelines/web_build.py does it."""
-    collections, forest, cuts = link(runner, SETTINGS.bands, [], refs)
-    chosen = runner.map("choose", choose_works(forest, collections, 0, [], cuts))
-    runner.map("clusters", cluster_works([], [r.output("members") for r in chosen]))
-    return Found(runner.store, collections, forest, chosen, runner.cpu)
-
-
-def chain(store: Store, chunks: Sequence[Chunk]) -> Found:
-    runner = Stopwatch(store)
-    return linked(runner, collected(runner, chunks))
 
 
 class Places:
@@ -269,71 +189,84 @@ def exponent(times: Times, small: int, large: int) -> Figure:
     return figure([float(np.log(one) / np.log(large / small)) for one in ratios])
 
 
+@dataclass(frozen=True)
+class Results:
+    """Of the three contests. `whole`: (how many times ours datatrove took, our outcome, its outcome, our times)."""
+
+    sizes: Sequence[int]
+    sample: Sample
+    same: Times
+    splits: Sequence[dict[str, float]]  # CPU seconds of our stages in `same`, a round each
+    whole: tuple[Figure, Found, datatrove.Kept, Times]
+    agreed: dict[str, Any]
+    grown: Times
+
+
 def run(tiny: bool) -> Report:
-    rounds, texts, smallest = (1, 600, 100) if tiny else (3, 50_000, 6_250)
+    rounds, texts, smallest = (1, 240, 40) if tiny else (3, 50_000, 6_250)
     sizes = [smallest * factor for factor in GROWTH]
     made = material(tiny, sizes[-1])
     samples = {n: made.first(n) for n in {texts, *sizes}}
-    sample = samples[texts]
     warm()
     kernels()
     with scratch() as folder:
-        places = Places(folder)
+        places, sample = Places(folder), samples[texts]
         same, splits = same_signatures(samples[sizes[-1]].texts, places, rounds)
-        ratio, ours, theirs, whole = chains(sample.texts, places, rounds)
-        agreed = agreement(texts, sample.pairs, ours, theirs)
+        whole = chains(sample.texts, places, rounds)
+        agreed = agreement(texts, sample.pairs, whole[1], whole[2])
         grown = growth({n: samples[n].texts for n in sizes}, places, rounds)
-        found = same.outcomes[OURS]
-        clusters, kept = len(found.clusters), len(found.kept)
-    stages = {name: figure([one[name] for one in splits]).median for name in splits[0]}
-    linking = [one["link"] + one["merge"] for one in splits]
-    apart = figure([a / b for a, b in zip(same.cpu[THEIRS], linking, strict=True)])
-    exactly = f"{clusters:,} clusters as sets, {kept:,} of {sizes[-1]:,} kept"
-    alike = f"recall of {len(sample.pairs)} planted pairs, kept within {100 * KEPT_APART:g}%"
-    rows = [
-        Row("from signatures: datatrove's stages 2 to 4 over band link + components", apart, "x", exactly),
-        Row(
-            "from signatures: the same over all of ours, to fates and clusters", same.ratio(THEIRS, OURS), "x", exactly
-        ),
-        Row(f"from {texts:,} texts: datatrove's four stages (1 run) over ours", ratio, "x", alike),
-        *recall_rows(agreed),
-        Row(
-            f"growth: k, if time grows as n^k, {sizes[0]:,} to {sizes[-1]:,} texts",
-            exponent(grown, sizes[0], sizes[-1]),
-            "",
-        ),
-    ]
-    late = exponent(grown, sizes[1], sizes[-1])
-    both = agreed["kept"]
+        return report(made.source, rounds, Results(sizes, sample, same, splits, whole, agreed, grown))
+
+
+def report(source: str, rounds: int, of: Results) -> Report:
+    ratio, ours, _, times = of.whole
+    small, middle, large = of.sizes
+    seconds = {
+        "from signatures": {name: of.same.seconds(name).median for name in of.same.cpu},
+        "from texts": {OURS: times.seconds(OURS).median, THEIRS: ratio.median * times.seconds(OURS).median},
+        "growth": {name: of.grown.seconds(name).median for name in of.grown.cpu},
+    }
+    kept, stages = of.agreed["kept"], {name: figure([one[name] for one in of.splits]).median for name in of.splits[0]}
     return Report(
         name="dedup",
-        data=made.source,
+        data=source,
         rounds=rounds,
-        rows=tuple(rows),
+        rows=tuple(rows_of(of)),
         notes=(
-            f"from texts ours keeps {both[OURS]:,}, datatrove {both[THEIRS]:,}, {both['both']:,} the same document",
-            "recall, " + "; ".join(_recall(agreed, planted) for planted in agreed["theory"]),
-            f"growth: k from {sizes[1]:,} to {sizes[-1]:,} is {late.median:.2f} ({late.low:.2f} - {late.high:.2f});"
-            " fixed costs of small runs lower it",
+            f"from texts ours keeps {kept[OURS]:,}, datatrove {kept[THEIRS]:,}, {kept['both']:,} the same document",
+            "recall, " + "; ".join(_recall(of.agreed, planted) for planted in of.agreed["theory"]),
+            f"growth: time goes as n^k; k from {small:,} to {large:,} {_exponent(of.grown, small, large)}, from"
+            f" {middle:,} to {large:,} {_exponent(of.grown, middle, large)}; fixed costs of small runs lower it",
             "from signatures, CPU seconds of ours: " + _split(stages),
             "from texts, CPU seconds of ours: " + _split(ours.cpu),
             "datatrove's stages run without executor, reader and writer: documents are in memory and only counted",
             "the band hashes that ours links by are made when collections are written: `collect`, in the whole chain",
         ),
         details={
-            "texts": texts,
-            "characters": sum(map(len, sample.texts)),
-            "clusters": clusters,
-            "kept": kept,
-            "from_texts": agreed,
-            "cpu_seconds": {
-                "from signatures": {name: same.seconds(name).median for name in same.cpu},
-                "from texts": {OURS: whole.seconds(OURS).median, THEIRS: ratio.median * whole.seconds(OURS).median},
-                "growth": {name: grown.seconds(name).median for name in grown.cpu},
-            },
+            "texts": {"from signatures": large, "from texts": len(of.sample.texts)},
+            "characters": sum(map(len, of.sample.texts)),
+            "from_texts": of.agreed,
+            "cpu_seconds": seconds,
             "stages": {"from signatures": stages, "from texts": ours.cpu},
         },
     )
+
+
+def rows_of(of: Results) -> list[Row]:
+    small, _, large = of.sizes
+    found, texts = of.same.outcomes[OURS], len(of.sample.texts)
+    linking = [one["link"] + one["merge"] for one in of.splits]
+    components = figure([a / b for a, b in zip(of.same.cpu[THEIRS], linking, strict=True)])
+    exactly = f"{len(found.clusters):,} clusters as sets, {len(found.kept):,} of {large:,} kept"
+    alike = f"recall of {len(of.sample.pairs):,} planted pairs, kept within {100 * KEPT_APART:g}%"
+    times = of.grown.ratio(str(large), str(small))
+    return [
+        Row("from signatures: datatrove's stages 2 to 4 over band link + components", components, "x", exactly),
+        Row("from signatures: the same over all of ours, to fates", of.same.ratio(THEIRS, OURS), "x", exactly),
+        Row(f"from {texts:,} texts: datatrove's four stages (1 run) over ours", of.whole[0], "x", alike),
+        *recall_rows(of.agreed),
+        Row(f"growth: {large // small} times the texts ({small:,} to {large:,}) cost, times", times, "x"),
+    ]
 
 
 def recall_rows(agreed: Mapping[str, Any], planted: float = 0.8) -> list[Row]:
@@ -356,6 +289,11 @@ def _recall(agreed: Mapping[str, Any], planted: float) -> str:
     ours, theirs = (agreed["recall"][name][planted] for name in (OURS, THEIRS))
     chance, n = agreed["theory"][planted]
     return f"{n} pairs at {planted}: ours {ours:.3f}, datatrove {theirs:.3f}, in theory {chance:.3f}"
+
+
+def _exponent(times: Times, small: int, large: int) -> str:
+    found = exponent(times, small, large)
+    return f"{found.median:.2f} ({found.low:.2f} - {found.high:.2f})"
 
 
 def _split(seconds: Mapping[str, float]) -> str:

@@ -11,15 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from filters.compiled import load
 
 SOURCE = Path(__file__).with_name("forest_kernels.py")
 NONE = np.uint32(0xFFFFFFFF)
 MAX_DOCUMENTS = 0xFFFFFFFE
+EDGES_PER_ROW_GROUP = 1 << 20
+FOREST = pa.schema([("child", pa.uint32()), ("root", pa.uint32())])
 _FULL = 0.75
 
 
@@ -100,6 +103,27 @@ class DisjointSets:
         child = np.empty(children, np.uint32)
         kernels().children(self._parent, child)
         return child, self._parent[child]
+
+
+class EdgeWriter:
+    """Writes edges as they come, in row groups of some size: one for each batch would be mostly metadata."""
+
+    def __init__(self, writer: Any) -> None:
+        self.writer, self.written, self.waiting = writer, 0, 0
+        self.parts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, child: np.ndarray, root: np.ndarray) -> None:
+        self.parts.append((child, root))
+        self.waiting += len(child)
+        if self.waiting >= EDGES_PER_ROW_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.waiting:
+            columns = [np.concatenate(column) for column in zip(*self.parts, strict=True)]
+            self.writer.write_table(pa.table(columns, schema=FOREST), row_group_size=EDGES_PER_ROW_GROUP)
+        self.written += self.waiting
+        self.parts, self.waiting = [], 0
 
 
 def _sealed(values: np.ndarray) -> np.ndarray:

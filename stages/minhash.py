@@ -35,7 +35,7 @@ from lake.objects import (
 )
 from lake.receipt import Receipt, StageId
 from lake.store import Store
-from stages.forest import BandTable, DisjointSets
+from stages.forest import EDGES_PER_ROW_GROUP, FOREST, BandTable, DisjointSets, EdgeWriter
 from stages.losers import without_losers
 from stages.runner import Runner
 from stages.screen import passed_rows
@@ -50,8 +50,6 @@ DOCUMENTS_PER_RANGE = 8 << 20
 FAN_IN = 16
 EDGES_PER_CHOICE = 1 << 19
 """Edges of the components that one Work chooses from: about 500 MB."""
-EDGES_PER_ROW_GROUP = 1 << 20
-FOREST = pa.schema([("child", pa.uint32()), ("root", pa.uint32())])
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,7 @@ class Link:
         with scratch() as folder:
             path = folder / "forest.parquet"
             with table_writer(path, FOREST) as writer:
-                edges = _Edges(writer)
+                edges = EdgeWriter(writer)
                 for number, hashes in _hashes(store, refs[p["old"] :], old, p):
                     edges.add(*table.add_new(hashes, number))
                 for number, hashes in _hashes(store, refs[: p["old"]], 0, p):
@@ -200,27 +198,6 @@ def _hashes(
             yield documents, hashes
 
 
-class _Edges:
-    """Writes edges as they come, in row groups of some size: one for each batch would be mostly metadata."""
-
-    def __init__(self, writer: Any) -> None:
-        self.writer, self.written, self.waiting = writer, 0, 0
-        self.parts: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def add(self, child: np.ndarray, root: np.ndarray) -> None:
-        self.parts.append((child, root))
-        self.waiting += len(child)
-        if self.waiting >= EDGES_PER_ROW_GROUP:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.waiting:
-            columns = [np.concatenate(column) for column in zip(*self.parts, strict=True)]
-            self.writer.write_table(pa.table(columns, schema=FOREST), row_group_size=EDGES_PER_ROW_GROUP)
-        self.written += self.waiting
-        self.parts, self.waiting = [], 0
-
-
 @dataclass(frozen=True)
 class MergeForests:
     """Joins forests into one. Documents of a component point at its smallest number: the earliest of them."""
@@ -242,7 +219,7 @@ class MergeForests:
         with scratch() as folder:
             path = folder / "forest.parquet"
             with table_writer(path, FOREST) as writer:
-                edges = _Edges(writer)
+                edges = EdgeWriter(writer)
                 for at in range(0, len(child), EDGES_PER_ROW_GROUP):
                     edges.add(child[at : at + EDGES_PER_ROW_GROUP], root[at : at + EDGES_PER_ROW_GROUP])
                 edges.flush()

@@ -14,8 +14,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks is no installed package
 
-from benchmarks import bench_containers, bench_gopher, bench_ledger, bench_pipeline, harness  # noqa: E402
+from benchmarks import bench_containers, bench_dedup, bench_gopher, bench_ledger, bench_pipeline, harness  # noqa: E402
+from benchmarks import synthetic_signatures as synthetic  # noqa: E402
 from benchmarks.__main__ import NAMES, main  # noqa: E402
+from benchmarks.dedup_material import JACCARDS, material  # noqa: E402
 from benchmarks.harness import Arm, Differ, Figure  # noqa: E402
 from benchmarks.material import crawls  # noqa: E402
 from lake.identity import url_hash  # noqa: E402
@@ -72,6 +74,38 @@ def test_a_lookup_that_tells_less_than_a_scan_is_a_difference(monkeypatch: pytes
     monkeypatch.setattr(bench_ledger, "by_why", lambda versions, url: [(*honest(versions, url)[0][:-1], "planted")])
     with pytest.raises(Differ, match="against a scan"):
         bench_ledger.run(tiny=True)
+
+
+def test_clusters_and_numbers_kept_have_to_be_the_same(tmp_path: Path) -> None:
+    texts = material(tiny=True, count=120).first(120).texts
+    given = bench_dedup.signed_twice(texts, bench_dedup.Places(tmp_path))
+    ours = bench_dedup.linked(bench_dedup.Stopwatch(open_store(str(given.ours))), given.refs)
+    theirs = bench_dedup.datatrove.deduplicate(given.shards, given.theirs, bench_dedup.datatrove.GIVEN)
+    outcomes = {bench_dedup.OURS: ours, bench_dedup.THEIRS: theirs}
+    bench_dedup.check_same(outcomes)
+    assert any(len(one) > 2 for one in ours.clusters)
+    with pytest.raises(Differ, match="number kept"):
+        bench_dedup.check_same(outcomes | {bench_dedup.THEIRS: theirs._replace(kept=theirs.kept[1:])})
+    first = ours.clusters[0]
+    other = next(one for one in range(len(texts)) if one not in {n for cluster in ours.clusters for n in cluster})
+    ours.clusters[0] = [*first[:-1], other]
+    with pytest.raises(Differ, match="clusters"):
+        bench_dedup.check_same(outcomes)
+
+
+def test_families_are_as_similar_as_they_are_planted() -> None:
+    pairs = material(tiny=True, count=3000).first(3000).pairs
+    for planted in JACCARDS:
+        found = [one.jaccard for one in pairs if one.planted == planted]
+        assert len(found) > 10 and abs(sum(found) / len(found) - planted) < 0.06
+
+
+def test_the_truth_of_made_up_signatures_is_that_of_all_buckets(tmp_path: Path) -> None:
+    made = synthetic.write(str(tmp_path / "lake"), 3000, tmp_path / "truth.npz")
+    truth = synthetic.read_truth(made.truth)
+    found = synthetic.by_all_buckets(open_store(str(tmp_path / "lake")), made.refs)
+    assert len(truth.child) > 300
+    assert [one.tolist() for one in truth] == [one.tolist() for one in found]
 
 
 def test_bytes_are_counted_at_the_store(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ schedule's, and one where the same request is cancelled, loses its flow, its wor
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from orchestration.stack import down, up
 from orchestration.stack_folder import POOL, PORTS, Stack
 
 ROOT = Path(__file__).parents[1]
-SMALL = 6_000
+SMALL = 10_000
 """Bytes of a piece in the lake that is hurt."""
 
 
@@ -57,9 +58,9 @@ class House:
     def deployment(self, name: str) -> str:
         return next(str(one["id"]) for one in health.deployments(self.stack.prefect, POOL) if one["name"] == name)
 
-    def start(self, name: str) -> str:
-        """A run by hand of the deployment without a schedule, cut small so that there is time to hurt it."""
-        settings = [*self.settings, f"recipe.scan.chunk_bytes={SMALL}"]
+    def start(self, name: str, settings: list[str] | None = None) -> str:
+        """A run by hand of the deployment without a schedule; by default cut small: there is time to hurt it."""
+        settings = settings or [*self.settings, f"recipe.scan.chunk_bytes={SMALL}"]
         body = {"parameters": {"settings": settings, "lake": self.lake(name)}}
         path = f"/deployments/{self.deployment('by-hand')}/create_flow_run"
         return str(self.stack.prefect.ask(path, body)["id"])
@@ -68,7 +69,12 @@ class House:
         state = self.stack.prefect.ask(f"/flow_runs/{run}")["state"]
         return state["name"], state["message"] or ""
 
-    def ended(self, run: str, seconds: float = 90) -> tuple[str, str]:
+    @property
+    def growing(self) -> list[str]:
+        """What the schedule runs with: a folder that files are added to."""
+        return [*self.settings, "recipe.extends=web", f"recipe.inputs=[{self.folder}/crawl/*]"]
+
+    def ended(self, run: str, seconds: float = 300) -> tuple[str, str]:
         over = ("Completed", "Failed", "Crashed", "Cancelled")
         return until(lambda: (s := self.state(run))[0] in over and s, f"the end of flow run {run}", seconds)
 
@@ -129,6 +135,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[Ho
         patch.setenv("HOME", str(folder))
         patch.delenv("GRIST_LAKE", raising=False)
         try:
+            shutil.copytree(sample / "crawl", folder / "crawl")
             up(stack, cpus=2, ports=dict.fromkeys(PORTS, 0))
             deploy(house)
             yield house
@@ -147,7 +154,7 @@ def deploy(house: House) -> None:
     nightly = config["deployments"][0]
     assert nightly["schedules"][0]["cron"] == "0 2 * * *"
     nightly["schedules"][0]["cron"] = "* * * * *"
-    nightly["parameters"] |= {"settings": house.settings, "lake": house.lake("scheduled")}
+    nightly["parameters"] |= {"settings": house.growing, "lake": house.lake("scheduled")}
     by_hand = {**nightly, "name": "by-hand", "schedules": []}
     file = house.folder / "prefect.yaml"
     file.write_text(yaml.safe_dump({**config, "deployments": [nightly, by_hand]}))
@@ -172,25 +179,38 @@ def test_cancel_and_kill_9_of_the_flow_stop_the_ray_job(house: House) -> None:
     assert not any(processes.alive(driver) for driver in drivers)
 
 
-def test_the_schedule_fires_by_itself_and_the_next_run_needs_no_job(house: House) -> None:
-    query = {
-        "flow_runs": {
-            "deployment_id": {"any_": [house.deployment("nightly")]},
-            "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}},
-        },
-        "sort": "START_TIME_ASC",
-    }
-    runs = until(lambda: len(r := house.stack.prefect.ask("/flow_runs/filter", query)) > 1 and r, "two runs", 200)
-    assert {one["state_type"] for one in runs} == {"COMPLETED"}, [one["state"]["message"] for one in runs]
-    assert {one["created_by"]["type"] for one in runs} == {"SCHEDULE"}  # nobody started them
-    messages = [one["state"]["message"] for one in runs]
-    assert messages[0].startswith("web@v1: committed by this run")
-    # on a machine so busy that the first still runs a minute later, the second attaches to its job
-    assert messages[1].startswith(("web@v1: nothing new, no job was needed", "web@v1: committed by another flow run"))
-    assert len(house.jobs("scheduled")) == 1
-    artifacts = house.stack.prefect.ask("/artifacts/filter", {"artifacts": {"key": {"any_": ["funnel-web"]}}})
-    assert any("| gopher_quality |" in one["data"] and "## web@v1" in one["data"] for one in artifacts)
+def test_the_schedule_fires_by_itself_and_the_next_night_takes_only_what_is_new(house: House, sample: Path) -> None:
+    def runs(n: int) -> list[dict[str, Any]]:
+        """The first runs that are over, all of the schedule's own making."""
+        query = {
+            "flow_runs": {
+                "deployment_id": {"any_": [house.deployment("nightly")]},
+                "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}},
+            },
+            "sort": "START_TIME_ASC",
+        }
+        ask = house.stack.prefect.ask
+        found = until(lambda: len(r := ask("/flow_runs/filter", query)) >= n and r, f"{n} runs", 300)
+        assert {one["state_type"] for one in found} == {"COMPLETED"}, [one["state"]["message"] for one in found]
+        assert {one["created_by"]["type"] for one in found} == {"SCHEDULE"}
+        return [one["state"]["message"] for one in found]
+
+    assert runs(1)[0].startswith("web@v1: committed by this run")
+    new = sample / "night2" / "part-0000.warc.gz"
+    shutil.copy(new, house.folder / "arriving")
+    (house.folder / "arriving").rename(house.folder / "crawl" / "night2.warc.gz")  # never seen half written
+    # a run may have begun before the file was there, and on a busy machine one may attach to another's job
+    until(lambda: any(said.startswith("web@v2: committed") for said in runs(1)), "the second version", 300)
     house.stack.prefect.ask(f"/deployments/{house.deployment('nightly')}/pause_deployment", {})
+    versions = Versions(open_store(house.lake("scheduled")))
+    second = versions.manifest("web", 2)
+    assert [Path(one.names[0]).name for one in second.inputs] == ["night2.warc.gz"] and second.parent.version == 1
+    assert len(house.jobs("scheduled")) == 2 and versions.numbers("web") == [1, 2]
+    artifacts = house.stack.prefect.ask("/artifacts/filter", {"artifacts": {"key": {"any_": ["funnel-web"]}}})
+    assert any("| minhash |" in one["data"] and "## web@v2" in one["data"] for one in artifacts)
+    again = house.ended(house.start("scheduled", house.growing))
+    assert again == ("Completed", "web@v2: nothing new, no job was needed")
+    assert len(house.jobs("scheduled")) == 2
 
 
 def test_kill_9_of_the_worker_then_of_the_driver_and_the_version_comes_once(house: House, sample: Path) -> None:

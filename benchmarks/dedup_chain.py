@@ -1,0 +1,96 @@
+"""Our chain from texts to who is kept, as pipelines/web_build.py runs it, and what it came to as sets of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from benchmarks.dedup_material import Chunk
+from benchmarks.harness import Differ, cpu_seconds
+from filters.minhash import MinHash
+from lake.objects import ObjectRef, put_refs, read_refs, read_table
+from lake.receipt import Receipt
+from lake.store import Store
+from stages.clusters import choose_works, cluster_works
+from stages.minhash import Collect, Sign, collect_works, link, sign_work
+from stages.runner import Runner
+
+SETTINGS = MinHash()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What our stages came to. Read when asked for, which nobody times."""
+
+    store: Store
+    collections: ObjectRef
+    forest: ObjectRef
+    chosen: list[Receipt]
+    cpu: dict[str, float]
+
+    @cached_property
+    def clusters(self) -> list[list[int]]:
+        members: dict[int, list[int]] = {}
+        table = read_table(self.store, self.forest)
+        for child, root in zip(table["child"].to_pylist(), table["root"].to_pylist(), strict=True):
+            members.setdefault(root, [root]).append(child)
+        return sorted(sorted(one) for one in members.values())
+
+    @cached_property
+    def kept(self) -> set[int]:
+        """Numbers of the documents that stay, through all collections."""
+        tables = [read_table(self.store, r.output("losers")) for r in self.chosen]
+        lost = {key for t in tables for key in zip(t["input"].to_pylist(), t["ordinal"].to_pylist(), strict=True)}
+        refs = read_refs(self.store, self.collections)
+        keys = [read_table(self.store, ref, ["input", "ordinal"]) for ref in refs]
+        places = [key for t in keys for key in zip(t["input"].to_pylist(), t["ordinal"].to_pylist(), strict=True)]
+        if not lost <= set(places):
+            raise Differ("dedup: losers that are in no collection")
+        return {n for n, key in enumerate(places) if key not in lost}
+
+
+class Stopwatch(Runner):
+    """A runner in this process that notes the CPU time of each stage."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, workers=0)
+        self.cpu: dict[str, float] = {}
+
+    def map(self, title: str, works: Any) -> list[Receipt]:
+        started = cpu_seconds()
+        receipts = super().map(title, works)
+        self.cpu[title] = self.cpu.get(title, 0.0) + cpu_seconds() - started
+        return receipts
+
+
+def collected(runner: Runner, chunks: Sequence[Chunk]) -> list[ObjectRef]:
+    """Texts to collections of signatures."""
+    signed = runner.map("sign", [sign_work(Sign(SETTINGS), *chunk) for chunk in chunks])
+    losers = put_refs(runner.store, [])
+    # collect_works takes the receipts of the screen; of these it asks for one output
+    screened: Any = [_Screened(chunk) for chunk in chunks]
+    stage = Collect(SETTINGS.bands, SETTINGS.rows)
+    return [r.output("signatures") for r in runner.map("collect", collect_works(stage, signed, screened, losers))]
+
+
+class _Screened:
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk = chunk
+
+    def output(self, kind: str) -> ObjectRef:
+        return self.chunk.screened
+
+
+def linked(runner: Stopwatch, refs: Sequence[ObjectRef]) -> Found:
+    """Collections to losers, as pipelines/web_build.py does it."""
+    collections, forest, cuts = link(runner, SETTINGS.bands, [], refs)
+    chosen = runner.map("choose", choose_works(forest, collections, 0, [], cuts))
+    runner.map("clusters", cluster_works([], [r.output("members") for r in chosen]))
+    return Found(runner.store, collections, forest, chosen, runner.cpu)
+
+
+def chain(store: Store, chunks: Sequence[Chunk]) -> Found:
+    runner = Stopwatch(store)
+    return linked(runner, collected(runner, chunks))
