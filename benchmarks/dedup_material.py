@@ -1,7 +1,7 @@
 """Texts for deduplication: tens of thousands of them, with families of near duplicates, and what is true of these.
 
 A text is sentences drawn from real ones (benchmarks/material.py and the sample crawl's articles) until a length drawn
-like a web page's, log-normal with a median of 150 words (shorter than the web's, so that datatrove is done in minutes).
+like a web page's, log-normal with a median of 110 words (shorter than the web's, so that datatrove is done in minutes).
 Unrelated texts share a sentence now and then, as pages do. In a family every member is its head with some words changed
 into ones that nobody knows, as many as bring the Jaccard similarity of 5-shingles to one of JACCARDS; that of each
 member with its head is then measured, over lower-cased words between spaces, the unit of no contestant.
@@ -29,7 +29,7 @@ from stages.screen import KEYS
 JACCARDS = (0.95, 0.9, 0.8, 0.7, 0.5)
 IN_FAMILIES = 0.3
 NGRAM = 5
-FEWEST, MEDIAN, MOST = 40, 150, 3000  # words
+FEWEST, MEDIAN, MOST = 40, 110, 3000  # words
 TEXTS_PER_CHUNK = 10_000
 
 
