@@ -34,7 +34,7 @@ from stages.minhash import signature_values
 
 OURS, THEIRS = "gristmill", "datatrove"
 KEPT_APART = 0.01  # of all documents: kept by the two chains
-RECALL_APART = 0.03  # beyond three standard errors: words are not the same words everywhere
+RECALL_APART = 0.03  # beyond three standard errors and one pair: words are not the same words everywhere
 GROWTH = (1, 4, 16)
 
 
@@ -161,7 +161,7 @@ def agreement(texts: int, pairs: Sequence[Pair], ours: Found, theirs: datatrove.
     }
     for name, recall in found.items():
         for planted, (chance, n) in expected.items():
-            slack = RECALL_APART + 3 * (chance * (1 - chance) / n) ** 0.5
+            slack = RECALL_APART + 3 * (chance * (1 - chance) / n) ** 0.5 + 1 / n  # of a few pairs, one is much
             if abs(recall[planted] - chance) > slack:
                 raise Differ(
                     f"dedup: {name} finds {recall[planted]:.3f} of {n} pairs at {planted}; in theory {chance:.3f}"

@@ -23,7 +23,7 @@ from lake.objects import ObjectRef, read_table, scratch
 from lake.receipt import Receipt
 from lake.store import Store, open_store
 from stages.clusters import choose_works, cluster_works
-from stages.minhash import link
+from stages.link import link
 from stages.runner import Runner
 
 WORKERS = 2

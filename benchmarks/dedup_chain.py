@@ -14,7 +14,8 @@ from lake.objects import ObjectRef, put_refs, read_refs, read_table
 from lake.receipt import Receipt
 from lake.store import Store
 from stages.clusters import choose_works, cluster_works
-from stages.minhash import Collect, Sign, collect_works, link, sign_work
+from stages.link import link
+from stages.minhash import Collect, Sign, collect_works, sign_work
 from stages.runner import Runner
 
 SETTINGS = MinHash()

@@ -35,7 +35,8 @@ from stages.containers import UnsupportedContainer
 from stages.exact import Exact
 from stages.extract import Extract
 from stages.inputs import ScannedInput, find_inputs, scan_inputs
-from stages.minhash import N_WORDS, Collect, Link, MergeForests, Sign
+from stages.link import Link, MergeForests
+from stages.minhash import N_WORDS, Collect, Sign
 from stages.paragraphs import Paragraphs
 from stages.runner import Runner
 from stages.scan import Scan

@@ -23,7 +23,8 @@ from stages.clusters import choose_works, cluster_works
 from stages.compact import Compact, compacted
 from stages.exact import exact_works
 from stages.inputs import ScannedInput
-from stages.minhash import collect_works, link, sign_work
+from stages.link import link
+from stages.minhash import collect_works, sign_work
 from stages.runner import Runner
 from stages.shards import SCHEMA, Statistics, ledger_works, shard_groups
 from stages.suppress import suppress_works

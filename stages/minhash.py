@@ -1,18 +1,15 @@
-"""Near duplicates: MinHash signatures, linked by band, across everything a dataset ever held.
+"""Near duplicates, first half: MinHash signatures of what passed the screen, collected with their band hashes.
 
-sign (a chunk) -> collect (some chunks: what neither exact duplicates nor a takedown dropped, with band hashes) ->
-link (a band, a range of its hashes) -> merge (spanning forests, as a tree) -> choose and clusters (stages/clusters.py).
-Only relations are computed here, so no stage of these assigns a fate. Documents are numbered by their place in the
-list of collections, old ones first; numbers live for one run, ids go into the version. An old document is never
-linked to another old one: that was settled when the younger of the two came in.
+sign (a chunk) -> collect (some chunks: what neither exact duplicates nor a takedown dropped) -> link and merge
+(stages/link.py) -> choose and clusters (stages/clusters.py). Only `choose` assigns a fate.
 Source: Broder 1997 (MinHash), Leskovec et al. ch. 3 (banding); decisions as datatrove's minhash (any equal band links).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +21,7 @@ from lake.balance import Tally
 from lake.objects import (
     ROW_GROUP_ROWS,
     ObjectRef,
-    iter_batches,
     put_file,
-    put_refs,
     put_table,
     read_refs,
     read_table,
@@ -35,9 +30,7 @@ from lake.objects import (
 )
 from lake.receipt import Receipt, StageId
 from lake.store import Store
-from stages.forest import EDGES_PER_ROW_GROUP, FOREST, BandTable, DisjointSets, EdgeWriter
 from stages.losers import without_losers
-from stages.runner import Runner
 from stages.screen import passed_rows
 from stages.shards import shard_groups
 from stages.work import Outcome, Work, stage_id
@@ -45,11 +38,6 @@ from stages.work import Outcome, Work, stage_id
 KEYS = ("id", "input", "ordinal", "start", "length")
 N_WORDS = "minhash.n_words"
 DOCUMENTS_PER_COLLECTION = 1 << 18
-DOCUMENTS_PER_RANGE = 8 << 20
-"""New documents linked by one Work: about 300 MB."""
-FAN_IN = 16
-EDGES_PER_CHOICE = 1 << 19
-"""Edges of the components that one Work chooses from: about 500 MB."""
 
 
 @dataclass(frozen=True)
@@ -149,86 +137,6 @@ class Collect:
         return table.cast(self.schema())
 
 
-@dataclass(frozen=True)
-class Link:
-    """Links documents with an equal hash of one band: a spanning forest of the new ones and of what they touch."""
-
-    name: ClassVar[str] = "link"
-    VERSION: ClassVar[int] = 1
-
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: collections (a list object), old (how many of them are of earlier versions), band (column), part and
-        parts (which of how many ranges of its hashes; a power of two)."""
-        p = work.payload
-        refs = read_refs(store, ObjectRef(**p["collections"]))
-        first = np.cumsum([0, *(ref.records for ref in refs)])
-        old, new = int(first[p["old"]]), int(first[-1] - first[p["old"]])
-        table = BandTable(-(-new // p["parts"]), grown=bool(old))
-        with scratch() as folder:
-            path = folder / "forest.parquet"
-            with table_writer(path, FOREST) as writer:
-                edges = EdgeWriter(writer)
-                for number, hashes in _hashes(store, refs[p["old"] :], old, p):
-                    edges.add(*table.add_new(hashes, number))
-                for number, hashes in _hashes(store, refs[: p["old"]], 0, p):
-                    table.meet_old(hashes, number)
-                if old:
-                    edges.add(*table.to_old())
-                edges.flush()
-            ref = put_file(store, "forest", path, edges.written)
-        return Outcome(outputs=(ref,), came_in=Tally())
-
-
-def _hashes(
-    store: Store, refs: Sequence[ObjectRef], number: int, payload: Any
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(documents, hashes) of one range of a band, in order; documents are numbered from `number`."""
-    bits = payload["parts"].bit_length() - 1
-    for ref in refs:
-        for batch in iter_batches(store, ref, [payload["band"]]):
-            hashes = batch.column(0).to_numpy(zero_copy_only=True)
-            documents = np.arange(number, number + len(hashes), dtype=np.uint32)
-            number += len(hashes)
-            if bits:
-                here = hashes >> np.uint64(64 - bits) == payload["part"]
-                documents, hashes = documents[here], hashes[here]
-            yield documents, hashes
-
-
-@dataclass(frozen=True)
-class MergeForests:
-    """Joins forests into one. Documents of a component point at its smallest number: the earliest of them."""
-
-    name: ClassVar[str] = "merge_forests"
-    VERSION: ClassVar[int] = 1
-
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: forests (pointers), documents. facts: `cuts`, roots that divide the components into equal parts."""
-        sets = DisjointSets(work.payload["documents"])
-        for one in work.payload["forests"]:
-            for batch in iter_batches(store, ObjectRef(**one)):
-                sets.join(*(batch.column(i).to_numpy(zero_copy_only=True) for i in range(2)))
-        child, root = sets.forest()
-        del sets
-        with scratch() as folder:
-            path = folder / "forest.parquet"
-            with table_writer(path, FOREST) as writer:
-                edges = EdgeWriter(writer)
-                for at in range(0, len(child), EDGES_PER_ROW_GROUP):
-                    edges.add(child[at : at + EDGES_PER_ROW_GROUP], root[at : at + EDGES_PER_ROW_GROUP])
-                edges.flush()
-            ref = put_file(store, "forest", path, len(child))
-        root.sort()
-        cuts = np.unique(root[EDGES_PER_CHOICE::EDGES_PER_CHOICE]).tolist()
-        return Outcome(outputs=(ref,), came_in=Tally(), facts={"cuts": [0, *cuts, work.payload["documents"]]})
-
-
 def band_names(bands: int) -> list[str]:
     return [f"band_{i:02d}" for i in range(bands)]
 
@@ -258,33 +166,3 @@ def collect_works(
         chunks = [(a.model_dump(), b.model_dump()) for a, b in pairs[first:end]]
         works.append(Work(stage, inputs, {"chunks": chunks, "losers": losers.model_dump()}, label=f"collection {n}"))
     return works
-
-
-def link(
-    runner: Runner, bands: int, old: Sequence[ObjectRef], new: Sequence[ObjectRef]
-) -> tuple[ObjectRef, ObjectRef, list[int]]:
-    """(list object of the collections, forest over them, cuts for `choose`) of new documents among old ones."""
-    collections = put_refs(runner.store, [*old, *new])
-    documents, parts = sum(ref.records for ref in (*old, *new)), 1
-    while sum(ref.records for ref in new) > parts * DOCUMENTS_PER_RANGE:
-        parts *= 2
-    works = []
-    for band in band_names(bands):
-        for part in range(parts):
-            payload = {"collections": collections.model_dump(), "old": len(old)}
-            payload |= {"band": band, "part": part, "parts": parts}
-            inputs = (collections.sha256, str(len(old)), band, f"{part}/{parts}")
-            works.append(Work(Link(), inputs, payload, label=f"{band} {part + 1}/{parts}"))
-    forests = [receipt.output("forest") for receipt in runner.map("link", works)]
-    while True:
-        groups = [forests[i : i + FAN_IN] for i in range(0, len(forests), FAN_IN)]
-        merged = runner.map("merge", [_merge_work(group, documents) for group in groups])
-        forests = [receipt.output("forest") for receipt in merged]
-        if len(merged) == 1:
-            return collections, forests[0], list(dict.fromkeys(merged[0].facts["cuts"]))
-
-
-def _merge_work(forests: Sequence[ObjectRef], documents: int) -> Work:
-    payload = {"forests": [ref.model_dump() for ref in forests], "documents": documents}
-    inputs = (*(ref.sha256 for ref in forests), str(documents))
-    return Work(MergeForests(), inputs, payload, label=f"{len(forests)} forests")

@@ -115,7 +115,7 @@ def test_a_killed_night_goes_on_where_it_was(files, tmp_path, monkeypatch):
     night(tmp_path / "a", files[:3])
     night(tmp_path / "b", files[:3])
     whole = night(tmp_path / "b", files).manifest
-    for stage in ("stages.exact.Exact", "stages.minhash.Link", "stages.clusters.Choose", "stages.shards.MergeLedger"):
+    for stage in ("stages.exact.Exact", "stages.link.Link", "stages.clusters.Choose", "stages.shards.MergeLedger"):
         with monkeypatch.context() as patch:
             patch.setattr(f"{stage}.run", fail)
             with pytest.raises(Incomplete):

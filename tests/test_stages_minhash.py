@@ -27,7 +27,8 @@ from lake.why import why
 from pipelines.config import BadConfig
 from pipelines.sample import write_sample
 from stages.clusters import Choose, choose_works
-from stages.minhash import band_names, link
+from stages.link import link
+from stages.minhash import band_names
 from stages.runner import Runner
 
 # Families of the sample crawl
@@ -245,8 +246,8 @@ def test_the_number_of_ranges_changes_nothing(tmp_path, monkeypatch, parts):
         for name in ("band_00", "band_01")
     }
     refs = [collection(store, {k: v[i : i + 100].tolist() for k, v in bands.items()}, i) for i in range(0, 500, 100)]
-    monkeypatch.setattr("stages.minhash.DOCUMENTS_PER_RANGE", 500 // parts)
-    monkeypatch.setattr("stages.minhash.FAN_IN", 2)
+    monkeypatch.setattr("stages.link.DOCUMENTS_PER_RANGE", 500 // parts)
+    monkeypatch.setattr("stages.link.FAN_IN", 2)
     _, forest, _ = link(Runner(store, workers=0), 2, [], refs)
     found = read_table(store, forest)
     a, b = (np.concatenate([_stars(bands[name])[i] for name in bands]) for i in range(2))
