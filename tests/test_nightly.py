@@ -218,6 +218,7 @@ def test_kill_9_of_the_worker_then_of_the_driver_and_the_version_comes_once(hous
     house.at_work("hurt")
     worker = house.stack.process("worker")
     assert worker is not None and processes.send(worker, signal.SIGKILL)
+    until(lambda: not processes.alive(worker), "the worker's death")  # `up` leaves alone what still runs
     assert house.versions("hurt") == []
     up(house.stack, say=lambda line: None)  # the repair: starts what is missing
     print("flow run of the killed worker:", house.state(first), [j["status"] for j in house.jobs("hurt")])
