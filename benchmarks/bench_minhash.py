@@ -10,23 +10,20 @@ shingles' hashes, has to come to our very bits. Recall is of made-up pairs whose
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import random
 import re
-import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasketch
-import datatrove
 import numpy as np
 import pyarrow as pa
 import rensa
 from datatrove.utils.text import ngrams, simplify_text
 
+from benchmarks import datatrove_minhash as datatrove
 from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, require_equal
 from benchmarks.material import texts as load_texts
 from filters.minhash import MinHash, band_hashes, shingle_hashes, warm
@@ -49,17 +46,6 @@ class Given(NamedTuple):
     words: list[list[str]]  # datatrove's
     shingles: list[list[str]]  # for rensa
     hashes: list[list[int]]  # ours, for datasketch
-
-
-def datatrove_signature(folder: Path) -> Any:
-    """datatrove's MinhashDedupSignature, from its file: its package imports `tokenizers`, for other modules."""
-    path = Path(datatrove.__file__).parent / "pipeline" / "dedup" / "minhash.py"
-    spec = importlib.util.spec_from_file_location("datatrove_minhash", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be imported")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.MinhashDedupSignature(str(folder))
 
 
 def edited(text: str, rng: random.Random) -> str:
@@ -271,7 +257,7 @@ def run(tiny: bool) -> Report:
     texts = texts[:8] if tiny else texts
     warm()
     with scratch() as folder:
-        theirs = datatrove_signature(folder)
+        theirs = datatrove.signer(folder)
         material = given(texts, theirs)
         n_words = SETTINGS.sign(material.arrow).n_words
         long = (n_words[::2] >= LONG) & (np.array([len(one) >= LONG for one in material.shingles])[::2])

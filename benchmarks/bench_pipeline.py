@@ -29,7 +29,8 @@ from lake.manifest import Manifest
 from lake.objects import read_table, scratch
 from lake.receipt import Receipt
 from lake.store import Store, open_store
-from pipelines.web import WebConfig, run_web
+from pipelines.web import run_web
+from pipelines.web_recipe import WebConfig
 from stages.runner import Runner
 from stages.work import Work
 

@@ -46,6 +46,11 @@ class Kept(NamedTuple):
     folder: Path
 
 
+def signer(folder: Path) -> Any:
+    """Its first stage as an object, whose steps can be called one by one."""
+    return theirs.MinhashDedupSignature(str(folder))
+
+
 def documents(texts: Sequence[str], per_shard: int) -> list[list[Document]]:
     """A shard is what one of its tasks reads."""
     found = [Document(text=text, id=str(n)) for n, text in enumerate(texts)]

@@ -62,11 +62,7 @@ def reasons(table: pa.Table) -> dict[str, int]:
 def find(store: Store, ledgers: Iterable[ObjectRef], prefix: str) -> pa.Table:
     """Every row whose id begins with `prefix` (an id, or a `url_hash`)."""
     after = prefix + "g"  # greater than any hex continuation
-    parts = [
-        rows_between(store, ref, "id", prefix, after)
-        for ref in ledgers
-        if ref.records and ref.first < after and ref.last[: len(prefix)] >= prefix
-    ]
+    parts = [rows_between(store, ref, "id", prefix, after) for ref in ledgers if ref.overlaps(prefix, after)]
     return pa.concat_tables(parts) if parts else empty()
 
 

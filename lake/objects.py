@@ -60,6 +60,10 @@ class ObjectRef(Frozen):
     def key(self) -> str:
         return f"objects/{self.sha256[:2]}/{self.sha256}"
 
+    def overlaps(self, low: str, high: str) -> bool:
+        """Whether a sorted table can have rows with `low` <= key < `high`."""
+        return bool(self.records) and self.first < high and self.last >= low
+
 
 def file_sha256(path: Path) -> str:
     with path.open("rb") as stream:

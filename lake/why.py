@@ -126,13 +126,7 @@ def _prefixes(query: str) -> tuple[str | None, tuple[str, ...]]:
 
 def _ledgers(manifest: Manifest, prefixes: Sequence[str]) -> list[ObjectRef]:
     """The ledger objects of a version that may hold an id with one of the prefixes."""
-    return [
-        ref
-        for ref in manifest.ledgers
-        if ref.kind == "ledger"
-        and ref.records
-        and any(ref.first < p + "g" and ref.last[: len(p)] >= p for p in prefixes)
-    ]
+    return [ref for ref in manifest.ledgers if ref.kind == "ledger" and any(ref.overlaps(p, p + "g") for p in prefixes)]
 
 
 def _read(
@@ -214,7 +208,7 @@ def _with_clusters(store: Store, manifests: dict[str, list[Manifest]], stories: 
 def _cluster(store: Store, manifest: Manifest, survivor: str) -> Cluster | None:
     others: list[str] = []
     for ref in manifest.attachments:
-        if ref.kind == "clusters" and ref.records and ref.first <= survivor <= ref.last:
+        if ref.kind == "clusters" and ref.overlaps(survivor, survivor + "g"):
             try:
                 others += rows_between(store, ref, "survivor", survivor, survivor + "g")["id"].to_pylist()
             except NotFound:  # gc took a withdrawn version's

@@ -64,20 +64,24 @@ def main() -> int:
     say("What did the second night bring?")
     grist("diff", "web@v1", "web@v2", "--lake", lake)
 
-    say("Somebody asks to be forgotten: a version without their pages, the old ones withdrawn, then erased.")
-    # in the other lake: here a run was killed minutes ago, and gc spares what it might still be writing
-    (FOLDER / "takedown.txt").write_text(f"{urlsplit(url).hostname}\n")
-    forget = ["forget", "--domains", str(FOLDER / "takedown.txt"), "--reason", "request 2026-17"]
-    grist(*forget, "--yes", "--lake", other)
-    grist("gc", "--grace", "0s", "--yes", "--lake", other)
-    grist("why", url, "--lake", other)
-    grist("verify", "--deep", "--lake", other)
+    take_down(other, url)
     say("Is every byte of every version what it was, and every record accounted for?")
     grist("verify", "--deep", "--lake", lake)
     grist("ls", "--lake", lake)
     console.print(f"\n[bold]Done in {time.monotonic() - started:.0f} s.[/] The lake is {lake}; look around with")
     console.print(f"  .venv/bin/grist sample web --fate dropped --lake {lake}")
     return 0
+
+
+def take_down(lake: str, url: str) -> None:
+    """Of the lake in which no run was killed: gc spares for minutes what a killed one might still be writing."""
+    say("Somebody asks to be forgotten: a version without their pages, the old ones withdrawn, then erased.")
+    (FOLDER / "takedown.txt").write_text(f"{urlsplit(url).hostname}\n")
+    forget = ["forget", "--domains", str(FOLDER / "takedown.txt"), "--reason", "request 2026-17"]
+    grist(*forget, "--yes", "--lake", lake)
+    grist("gc", "--grace", "0s", "--yes", "--lake", lake)
+    grist("why", url, "--lake", lake)
+    grist("verify", "--deep", "--lake", lake)
 
 
 def prepare() -> None:

@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+LIVE = ("PENDING", "RUNNING")
+"""States of a Ray job that has not ended."""
+
 
 class Unreachable(OSError):
     """No answer, or none that can be used."""
@@ -63,7 +66,7 @@ class Server:
 def live_jobs(ray: Server) -> list[dict[str, Any]]:
     """Submitted jobs that have not ended. Raises Unreachable."""
     jobs = ray.ask("/api/jobs/")
-    return [job for job in jobs if job.get("type") == "SUBMISSION" and job.get("status") in ("PENDING", "RUNNING")]
+    return [job for job in jobs if job.get("type") == "SUBMISSION" and job.get("status") in LIVE]
 
 
 def workers(prefect: Server, pool: str) -> list[dict[str, Any]]:

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import queue
 import re
 import shlex
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 from lake.identity import digest_of
 from lake.receipt import canonical
 from orchestration import processes
+from orchestration.health import LIVE
+from pipelines.assembly import code_in_use
 from pipelines.config import BadConfig, Root
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 REQUEST, FLOW_RUN, OWNER = "gristmill_request", "prefect_flow_run_id", "gristmill_owner"
 """Keys of a job's metadata: the request's key, the flow run that submitted it, and that flow run's process."""
-LIVE = ("PENDING", "RUNNING")
 LONGEST_ARGUMENT = 100_000  # bytes; Linux takes 128 KiB
 AGENT_SECONDS = 60
 """A head answers some seconds before the agent of its node, without which it refuses jobs."""
@@ -283,10 +282,5 @@ def result_line(lines: Iterable[str]) -> dict[str, Any] | None:
 
 def commit_of_this_code() -> str:
     """For GRIST_COMMIT: the job's copy of the code has no .git. "-dirty" where files differ from the commit."""
-    if given := os.environ.get("GRIST_COMMIT"):
-        return given
-    try:
-        run = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-        return subprocess.run(run, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+    code = code_in_use()
+    return f"{code['commit']}-dirty" if code["dirty"] else code["commit"] or ""

@@ -28,7 +28,8 @@ from pipelines.config import (
     override,
     validate,
 )
-from pipelines.web import WebConfig, run_web
+from pipelines.web import run_web
+from pipelines.web_recipe import WebConfig
 from stages.runner import Incomplete, NotReachable, PlanOnly, Runner, stop_on_sigterm
 
 log = logging.getLogger("gristmill")

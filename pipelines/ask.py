@@ -18,7 +18,7 @@ from lake.store import Store
 from lake.suppress import Suppression
 from lake.versions import Versions
 from pipelines.config import BadConfig
-from pipelines.web import WebConfig
+from pipelines.web_recipe import WebConfig
 from stages.inputs import find_inputs
 from stages.scan import known
 
@@ -46,7 +46,7 @@ def _web(config: WebConfig, store: Store) -> Manifest | None:
             return None
         found: Manifest | None = versions.manifest(recipe.target, latest)
     else:
-        found = versions.find_run(recipe.target, recipe.run_key(digests, Suppression.load(store)))
+        found = versions.find_run(recipe.target, recipe.run_key(digests, Suppression.load(store).digest))
     if found is None or versions.missing((*found.shards, *found.ledgers)):  # the run would make them again
         return None
     return found

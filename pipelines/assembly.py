@@ -72,14 +72,20 @@ class Result:
 
 
 def find_before(versions: Versions, dataset: str, run_key: str) -> Manifest | None:
-    """The version that this run made before. Raises GateFailed if it was taken down: the same data would come back."""
+    """The version that this run made before. Raises GateFailed if it was taken down."""
     before = versions.find_run(dataset, run_key)
-    if before is None and (why := versions.taken_down(dataset, run_key)):
+    if before is None:
+        check_not_taken_down(versions, dataset, run_key)
+    return before
+
+
+def check_not_taken_down(versions: Versions, dataset: str, run_key: str) -> None:
+    """Raises GateFailed if this very run made a version that was withdrawn: the same data would come back."""
+    if why := versions.taken_down(dataset, run_key):
         raise GateFailed(
             f"this very run made a version before, and {why}. The same inputs and recipe would bring the same data"
             " back: change them; nothing was committed."
         )
-    return before
 
 
 def made_again(before: Manifest, draft: Draft) -> Result:
@@ -158,7 +164,7 @@ def made(started: float) -> dict[str, Any]:
         "host": platform.node(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        **_code(),
+        **code_in_use(),
     }
 
 
@@ -169,8 +175,8 @@ def _version(name: str) -> str:
         return "not installed as a package"
 
 
-def _code() -> dict[str, Any]:
-    """The git commit of this code. A job's working directory has no .git: GRIST_COMMIT speaks for it."""
+def code_in_use() -> dict[str, Any]:
+    """`commit` and `dirty` of this code. A job's working directory has no .git: GRIST_COMMIT speaks for it."""
     if os.environ.get("GRIST_COMMIT"):
         return {"commit": os.environ["GRIST_COMMIT"], "dirty": None}
     here = Path(__file__).parent.parent

@@ -32,7 +32,7 @@ from stages.work import Work
 
 if TYPE_CHECKING:
     from lake.suppress import Suppression
-    from pipelines.web import Recipe
+    from pipelines.web_recipe import Recipe
     from stages.paragraphs import Paragraphs
 
 log = logging.getLogger("gristmill")
@@ -54,7 +54,6 @@ class Night:
     passed: Tally
     losers: list[ObjectRef] = field(default_factory=list)
     attachments: list[ObjectRef] = field(default_factory=list)
-    clusters: list[ObjectRef] = field(default_factory=list)
     statistics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -63,8 +62,8 @@ def build(
     runner: Runner,
     inputs: Sequence[ScannedInput],
     key: str,
+    suppression: Suppression,
     base: Manifest | None = None,
-    suppression: Suppression | None = None,
 ) -> Draft:
     """The version of these inputs on top of `base`. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
     if base is not None:
@@ -87,7 +86,7 @@ def build(
     night.decided += written
     fates = put_refs(store, [r.output("fates") for r in night.decided])
     merged = runner.map("ledger", ledger_works(fates, came_in.count))
-    return _draft(recipe, store, inputs, key, base, night, written, merged)
+    return _draft(recipe, store, inputs, key, suppression.digest, base, night, written, merged)
 
 
 def _compacted(runner: Runner, base: Manifest) -> Manifest:
@@ -143,6 +142,8 @@ def _paragraphs(config: Paragraphs, runner: Runner, night: Night, base: Manifest
     before = held(base, "paragraphs")
     if base is not None and not before:
         log.warning("recipe.paragraphs: %s was made without it, so that none of its pages is counted", base)
+    elif base is not None and not base.recipe["paragraphs"]:
+        log.warning("recipe.paragraphs: it was off when %s was made, so that none of its own pages is counted", base)
     elif base is not None and (had := base.recipe["paragraphs"]["min_documents"]) < config.min_documents:
         log.warning("recipe.paragraphs: of %s and before no more than %d pages count for a paragraph", base, had)
     chunks = [(*pair, r.passed) for pair, r in zip(_pairs(night), night.screened, strict=True)]
@@ -171,9 +172,7 @@ def _near(recipe: Recipe, runner: Runner, night: Night, base: Manifest | None) -
     night.losers += [ref for r in chosen if (ref := r.output("losers")).records]
     night.passed -= total(r.dropped for r in chosen)
     divergence = [*held(base, "divergence"), *(ref for r in chosen if (ref := r.output("divergence")).records)]
-    night.attachments += [*old, *new, *divergence]
-    night.clusters = [r.output("clusters") for r in clusters]
-    night.attachments += night.clusters
+    night.attachments += [*old, *new, *divergence, *(r.output("clusters") for r in clusters)]
     night.statistics["clusters"] = _sizes(clusters)
 
 
@@ -232,6 +231,7 @@ def _draft(
     store: Store,
     inputs: Sequence[ScannedInput],
     key: str,
+    suppression: str,
     base: Manifest | None,
     night: Night,
     written: Sequence[Receipt],
@@ -250,8 +250,8 @@ def _draft(
         inputs=tuple(
             InputFile(digest=one.digest, bytes=one.bytes, records=one.records, names=one.uris) for one in inputs
         ),
-        recipe=recipe.identity(),
-        stages=recipe.stages(),
+        recipe=recipe.identity(suppression),
+        stages=recipe.stages(suppression),
         shards=_not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),
         ledgers=(*(base.ledgers if base else ()), *(r.output("ledger") for r in merged)),
         attachments=(

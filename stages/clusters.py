@@ -22,10 +22,10 @@ from lake.balance import Tally
 from lake.objects import ObjectRef, iter_batches, open_parquet, put_table, read_refs, read_table
 from lake.receipt import StageId
 from lake.store import Store
+from stages import runs
 from stages.exact import hash_ranges
-from stages.fates import Fates
+from stages.fates import KEYS, Fates
 from stages.losers import put_losers
-from stages.minhash import KEYS
 from stages.work import Outcome, Work, stage_id
 
 MEMBERS_PER_RANGE = 2_000_000
@@ -67,18 +67,12 @@ class Choose:
         divergence = _divergence(earlier, survivors)
         lost = survivors.filter(lost_mask)
         del survivors, earlier, lost_mask
-        members = put_table(
-            store,
-            "members",
-            lost.filter(pc.not_equal(lost["survivor"], lost["id"]))
-            .select(CLUSTERS.names)
-            .cast(CLUSTERS)
-            .sort_by(_ORDER),
-        )
+        again = pc.equal(lost["survivor"], lost["id"])  # a record met again, whose text another recipe made
+        members = lost.filter(pc.invert(again)).select(CLUSTERS.names).cast(CLUSTERS).sort_by(_ORDER)
+        members = put_table(store, "members", members, sorted_by="survivor")
         lost = lost.drop_columns(["ranks", "own_ranks"])
         losers = put_losers(store, lost)
         fates = Fates()
-        again = pc.equal(lost["survivor"], lost["id"])  # a record met again, whose text another recipe made
         why = pc.if_else(again, "minhash.same_record", "minhash.duplicate")
         fates.add_dropped(lost, why, lost["survivor"].combine_chunks())
         del lost
@@ -174,10 +168,7 @@ def _survivors(new: pa.Table, earlier: pa.Table) -> pa.Table:
     """The new documents with `survivor` and its `ranks`. Of several earlier survivors the root's own speaks: the root
     is the earliest document of its component."""
     ordered = _best_first(new)
-    root = ordered["root"].to_numpy()
-    head = np.ones(len(root), dtype=bool)
-    head[1:] = root[1:] != root[:-1]
-    first = pa.array(np.flatnonzero(head)[np.cumsum(head) - 1]) if len(root) else pa.array([], pa.int64())
+    head, first = runs.begins(ordered["root"]), pa.array(runs.heads(ordered["root"]))
     # earlier rows stand in order of document number, so that the first with a root is the root itself
     at = pc.index_in(ordered["root"].combine_chunks(), earlier["root"].combine_chunks())
     mine = {name: ordered[column].combine_chunks().take(first) for name, column in _SPEAKER.items()}
@@ -233,10 +224,10 @@ class Clusters:
         low, high = work.payload["low"], work.payload["high"]
         hit = (pc.field("survivor") >= low) & (pc.field("survivor") < high)
         refs = [ObjectRef(**ref) for ref in work.payload["members"]]
-        near = [ref for ref in refs if not ref.first or (ref.first < high and ref.last >= low)]
-        table = pa.concat_tables([CLUSTERS.empty_table(), *(read_table(store, ref, filters=hit) for ref in near)])
+        parts = [read_table(store, ref, filters=hit) for ref in refs if ref.overlaps(low, high)]
+        table = pa.concat_tables([CLUSTERS.empty_table(), *parts])
         table = table.cast(CLUSTERS).sort_by(_ORDER)
-        sizes = _runs(table["survivor"]) + 1
+        sizes = runs.sizes(table["survivor"]) + 1
         bins = np.searchsorted(SIZE_BINS, sizes, side="right") - 1
         histogram = {str(SIZE_BINS[i]): int(n) for i, n in sorted(Counter(bins.tolist()).items())}
         largest = int(sizes.max()) if len(sizes) else 0
@@ -245,15 +236,6 @@ class Clusters:
             came_in=Tally(),
             facts={"sizes": histogram, "largest": largest, "clusters": len(sizes)},
         )
-
-
-def _runs(column: pa.ChunkedArray) -> np.ndarray:
-    """How often each value of a sorted column stands there."""
-    values = column.combine_chunks()
-    if not len(values):
-        return np.empty(0, np.int64)
-    begins = np.flatnonzero(pc.not_equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)) + 1
-    return np.diff(begins, prepend=0, append=len(values))
 
 
 def choose_works(

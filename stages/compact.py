@@ -59,7 +59,7 @@ class Compact:
     def _sorted(self, store: Store, refs: Sequence[ObjectRef], work: Work) -> ObjectRef:
         low, high = work.payload["low"], work.payload["high"]
         hit = (pc.field(self.keys[0]) >= low) & (pc.field(self.keys[0]) < high)
-        parts = [read_table(store, ref, filters=hit) for ref in refs if ref.first < high and ref.last >= low]
+        parts = [read_table(store, ref, filters=hit) for ref in refs if ref.overlaps(low, high)]
         table = pa.concat_tables(parts) if parts else read_table(store, refs[0]).slice(0, 0)
         metadata = table.schema.metadata
         table = table.sort_by([(key, "ascending") for key in self.keys]).replace_schema_metadata(metadata)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,6 +24,7 @@ from lake.store import Store
 from stages.fates import Fates
 from stages.losers import SCHEMA as LOSERS
 from stages.losers import put_losers
+from stages.runs import begins, heads
 from stages.screen import KEYS
 from stages.work import Outcome, Work, stage_id
 
@@ -53,7 +53,7 @@ class Exact:
         hit = (pc.field("content") >= p["low"]) & (pc.field("content") < p["high"])
         rows = self._rows(store, ObjectRef(**p["screened"]), ObjectRef(**p["losers"]), hit)
         refs = [ObjectRef(**ref) for ref in p["contents"]]
-        before = [read_table(store, ref, filters=hit) for ref in refs if ref.first < p["high"] and ref.last >= p["low"]]
+        before = [read_table(store, ref, filters=hit) for ref in refs if ref.overlaps(p["low"], p["high"])]
         survivors, outranked = _survivors(rows, pa.concat_tables([CONTENTS.empty_table(), *before]))
         lost, passed = rows.filter(pc.is_valid(survivors)), rows.filter(pc.is_null(survivors))
         survivors = pc.drop_null(survivors)
@@ -81,27 +81,19 @@ class Exact:
         rows = pa.concat_tables([_SCHEMA.empty_table(), *parts])
         lost = [read_table(store, ref) for ref in read_refs(store, losers) if ref.records]
         if lost:
-            gone = pa.concat_tables(lost).append_column("gone", pa.repeat(True, sum(t.num_rows for t in lost)))
-            rows = rows.join(gone, LOSERS.names, join_type="left anti")
+            rows = rows.join(pa.concat_tables(lost), LOSERS.names, join_type="left anti")
         return rows.sort_by(_ORDER)
 
 
 def _survivors(rows: pa.Table, before: pa.Table) -> tuple[pa.ChunkedArray, int]:
     """For each sorted row the id that is kept in its place, null where it is itself kept; and how often an earlier
     record was kept though one of these has a lower id: one run over everything would have kept another."""
-    contents = rows["content"].combine_chunks()
-    values = contents.to_numpy(zero_copy_only=False)
-    first = np.ones(len(values), dtype=bool)
-    first[1:] = values[1:] != values[:-1]
-    heads = np.flatnonzero(first)
-    ids = rows["id"].combine_chunks()
-    head = ids.take(pa.array(heads[np.cumsum(first) - 1]))
-    # several: the same text was kept by versions that were one dataset's only after a fork; the first by id speaks
-    before = before.sort_by([("content", "ascending"), ("id", "ascending")])
-    at = pc.index_in(contents, before["content"].combine_chunks())
+    first, ids = pa.array(begins(rows["content"])), rows["id"].combine_chunks()
+    head = ids.take(pa.array(heads(rows["content"])))
+    at = pc.index_in(rows["content"].combine_chunks(), before["content"].combine_chunks())
     earlier = before["id"].combine_chunks().take(at)
-    outranked = pc.sum(pc.and_(pa.array(first), pc.fill_null(pc.less(ids, earlier), False))).as_py() or 0
-    own = pc.if_else(pa.array(first), pa.scalar(None, pa.string()), head)
+    outranked = pc.sum(pc.and_(first, pc.fill_null(pc.less(ids, earlier), False))).as_py() or 0
+    own = pc.if_else(first, pa.scalar(None, pa.string()), head)
     return pc.coalesce(earlier, own), outranked
 
 

@@ -15,6 +15,9 @@ from lake.balance import Tally
 from lake.objects import ObjectRef, put_table
 from lake.store import Store
 
+KEYS = ("id", "input", "ordinal", "start", "length")
+"""What the ledger needs to know of a record: who it is, and where it stands."""
+
 
 @dataclass
 class Fates:
@@ -38,7 +41,7 @@ class Fates:
         """
         self.loose.append(
             {
-                **{name: record[name] for name in ("id", "input", "ordinal", "start", "length")},
+                **{name: record[name] for name in KEYS},
                 "fate": fate,
                 "stage": (reason or "shards").split(".")[0],
                 "reason": reason,
@@ -61,7 +64,7 @@ class Fates:
     ) -> None:
         n = records.num_rows
         null = pa.nulls(n, pa.string())
-        columns = {name: records[name] for name in ("id", "input", "ordinal", "start", "length")}
+        columns = {name: records[name] for name in KEYS}
         columns |= {
             "fate": pa.repeat(fate, n),
             "stage": stages,

@@ -30,12 +30,12 @@ from lake.objects import (
 )
 from lake.receipt import Receipt, StageId
 from lake.store import Store
+from stages.fates import KEYS
 from stages.losers import without_losers
 from stages.screen import passed_rows
 from stages.shards import shard_groups
 from stages.work import Outcome, Work, stage_id
 
-KEYS = ("id", "input", "ordinal", "start", "length")
 N_WORDS = "minhash.n_words"
 DOCUMENTS_PER_COLLECTION = 1 << 18
 

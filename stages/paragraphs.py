@@ -23,8 +23,8 @@ from lake.balance import Tally
 from lake.objects import ROW_GROUP_ROWS, ObjectRef, put_refs, put_table
 from lake.receipt import Receipt, StageId
 from lake.store import Store
+from stages.fates import KEYS
 from stages.repeated import (
-    KEYS,
     CountParagraphs,
     GatherParagraphs,
     JudgeParagraphs,

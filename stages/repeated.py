@@ -22,15 +22,15 @@ from lake.objects import ROW_GROUP_ROWS, ObjectRef, put_file, put_table, read_re
 from lake.receipt import StageId
 from lake.store import Store
 from stages.exact import hash_ranges
-from stages.fates import Fates
+from stages.fates import KEYS, Fates
 from stages.losers import put_losers, without_losers
+from stages.runs import begins, heads
 from stages.shards import shard_groups
 from stages.work import Outcome, Work, stage_id
 
 REASON = "paragraphs.repeated"
 ROWS_PER_GROUP = ROWS_PER_RANGE = 1 << 20
 """Paragraphs in one gathered table, and in one range of hashes: 230 MB to gather, 360 MB to count (measured)."""
-KEYS = ("id", "input", "ordinal", "start", "length")
 PARAGRAPHS = pa.schema([("paragraph", pa.string()), ("id", pa.string())])
 _GATHERED = pa.schema([*PARAGRAPHS, ("document", pa.uint32()), ("bytes", pa.int64())])
 _REPEATED = pa.schema([("document", pa.uint32()), ("bytes", pa.int64())])
@@ -86,7 +86,7 @@ class CountParagraphs:
         hit = (pc.field("paragraph") >= low) & (pc.field("paragraph") < high)
 
         def near(refs: Sequence[ObjectRef]) -> list[ObjectRef]:
-            return [ref for ref in refs if ref.records and ref.first < high and ref.last >= low]
+            return [ref for ref in refs if ref.overlaps(low, high)]
 
         def pages(refs: Sequence[ObjectRef]) -> pa.Table:
             parts = [self._few(read_table(store, ref, PARAGRAPHS.names, hit)) for ref in refs]
@@ -114,23 +114,13 @@ class CountParagraphs:
         """At most `min_documents` pages a paragraph, a row each: enough to tell, now and with any others added."""
         table = table.replace_schema_metadata().sort_by([(name, "ascending") for name in PARAGRAPHS.names])
         page = pc.utf8_slice_codeunits(table["id"], 0, _URL_HASH)
-        table = table.filter(pa.array(_begins(table["paragraph"]) | _begins(page)))
+        table = table.filter(pa.array(begins(table["paragraph"]) | begins(page)))
         return table.filter(pa.array(_rank(table["paragraph"]) < self.min_documents))
-
-
-def _begins(column: pa.ChunkedArray) -> np.ndarray:
-    """Where a value of a column differs from the one before."""
-    values = column.combine_chunks()
-    begins = np.ones(len(values), bool)
-    if len(values):
-        begins[1:] = pc.not_equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)
-    return begins
 
 
 def _rank(column: pa.ChunkedArray) -> np.ndarray:
     """How many equal values stand before each of a sorted column."""
-    begins = _begins(column)
-    return np.arange(len(begins)) - np.flatnonzero(begins)[np.cumsum(begins) - 1]
+    return np.arange(len(column)) - heads(column)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from lake import ledger
 from lake.objects import ObjectRef, iter_batches, put_table, read_table
 from lake.receipt import StageId
 from lake.store import Store
+from stages.fates import KEYS as RECORD_KEYS
 from stages.fates import Fates
 from stages.work import Outcome, Work, stage_id
 
-KEYS = ("id", "input", "ordinal", "start", "length", "content")
+KEYS = (*RECORD_KEYS, "content")
 
 
 @dataclass(frozen=True)

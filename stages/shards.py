@@ -149,7 +149,7 @@ class MergeLedger:
         parts = [
             read_table(store, ref, filters=hit)
             for ref in read_refs(store, ObjectRef(**work.payload["fates"]))
-            if ref.records and ref.first < high and ref.last >= low
+            if ref.overlaps(low, high)
         ]
         came_in = sum((ledger.tally(part) for part in parts), Tally())
         merged = ledger.sort(pa.concat_tables([ledger.empty(), *parts]))

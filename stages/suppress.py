@@ -21,13 +21,13 @@ from lake.objects import ObjectRef
 from lake.receipt import StageId
 from lake.store import Store
 from lake.suppress import Suppression
-from stages.fates import Fates
+from stages.fates import KEYS, Fates
 from stages.losers import put_losers
 from stages.screen import passed_rows
 from stages.work import Outcome, Work, stage_id
 
 REASON = "forget.suppressed"
-_COLUMNS = ["id", "input", "ordinal", "start", "length", "url"]
+_COLUMNS = [*KEYS, "url"]
 
 
 @dataclass(frozen=True)

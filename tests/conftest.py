@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from s3_server import S3Server, run_seaweedfs
 
+from lake.store import Store, open_store
+
 # Ray's workers unpickle toy stages by the name of the test module that defines them.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 
@@ -55,6 +57,18 @@ def use_s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty lake in a folder."""
+    return open_store(str(tmp_path / "lake"))
+
+
+@pytest.fixture
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where crashes are of the process, not of the machine."""
+    monkeypatch.setattr("os.fsync", lambda fd: None)
 
 
 @pytest.fixture(scope="session")

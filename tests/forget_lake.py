@@ -238,3 +238,10 @@ def readable(store: Store) -> Iterator[tuple[str, bytes]]:
         yield str(path), data
         if data[:4] == b"PAR1":
             yield str(path), json.dumps(pq.read_table(path).to_pylist(), default=str, ensure_ascii=False).encode()
+
+
+def two_nights(store: Store) -> list[Manifest]:
+    """`web` in two nights, and `code`, which has none of what is asked for; the versions of `web`."""
+    first = night(store, "web", FIRST, file="a")
+    night(store, "code", docs("x", "y"), file="code")
+    return [first, night(store, "web", SECOND, first, file="b")]

@@ -17,15 +17,9 @@ from lake.fan import MEMBERS, SAMPLES, check_members, child_id, sample_tallies
 from lake.identity import digest_of, record_id
 from lake.manifest import Draft, VersionRef, run_key
 from lake.objects import ObjectRef, put_table
-from lake.store import Store, open_store
+from lake.store import Store
 from lake.versions import CommitConflict, Versions
 from synth.sampling import Stop, settle
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "lake"))
-
 
 # (a)
 

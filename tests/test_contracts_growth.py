@@ -16,15 +16,10 @@ from lake.identity import digest_of
 from lake.manifest import Manifest
 from lake.objects import put_table
 from lake.receipt import StageId
-from lake.store import Store, open_store
+from lake.store import Store
 from lake.versions import CommitConflict, Versions
 from stages.runner import Runner
 from stages.work import Outcome, Work, stage_id
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "lake"))
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,7 @@ from lake_builder import commit, mixed_pages, pages
 from lake import objects
 from lake.checkout import MARKER, Damaged, checkout
 from lake.manifest import Manifest
-from lake.store import Store, open_store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "lake"))
+from lake.store import Store
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from lake_builder import BROKEN, COPY, OTHER, SHORT, Page, commit, mixed_pages, page_id, pages
@@ -14,12 +13,7 @@ from lake import diff as diffing
 from lake import objects
 from lake.diff import diff
 from lake.manifest import Manifest
-from lake.store import Store, open_store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "lake"))
+from lake.store import Store
 
 
 @pytest.fixture

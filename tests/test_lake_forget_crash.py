@@ -22,6 +22,7 @@ from forget_lake import (
     made_from,
     night,
     sound,
+    two_nights,
 )
 
 from lake.forget import plan_forget
@@ -32,24 +33,12 @@ from lake.suppress import Suppression
 from lake.verify import verify
 from lake.versions import CommitConflict, Versions
 
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Crashes here are of the process, not of the machine."""
-    monkeypatch.setattr("os.fsync", lambda fd: None)
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "lake"))
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 @pytest.fixture
 def web(store) -> list[Manifest]:
-    """`web` in two nights, and `code`, which has none of what is asked for."""
-    first = night(store, "web", FIRST, file="a")
-    night(store, "code", docs("x", "y"), file="code")
-    return [first, night(store, "web", SECOND, first, file="b")]
+    return two_nights(store)
 
 
 # crashes and company

@@ -17,6 +17,7 @@ from forget_lake import (
     night,
     readable,
     sound,
+    two_nights,
 )
 
 from lake.forget import plan_forget
@@ -24,28 +25,15 @@ from lake.forget_search import Search
 from lake.growth import ancestry, plan_growth
 from lake.manifest import Manifest
 from lake.query import lineage
-from lake.store import Store, open_store
 from lake.suppress import Suppression
 from lake.versions import Versions
 
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Crashes here are of the process, not of the machine."""
-    monkeypatch.setattr("os.fsync", lambda fd: None)
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "lake"))
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 @pytest.fixture
 def web(store) -> list[Manifest]:
-    """`web` in two nights, and `code`, which has none of what is asked for."""
-    first = night(store, "web", FIRST, file="a")
-    night(store, "code", docs("x", "y"), file="code")
-    return [first, night(store, "web", SECOND, first, file="b")]
+    return two_nights(store)
 
 
 # versions and what is made from them

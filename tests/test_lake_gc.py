@@ -20,12 +20,6 @@ from lake.store import Store, open_store
 from lake.verify import verify
 from lake.versions import Versions
 
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "lake"))
-
-
 # marking
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 import toy
@@ -15,11 +14,6 @@ from lake.receipt import finished, read_receipt
 from lake.roots import slot_key
 from lake.store import Store, open_store
 from lake.verify import verify
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "lake"))
 
 
 def test_an_object_put_again_after_the_plan_survives(lake_uri: str) -> None:

@@ -10,12 +10,7 @@ import pytest
 
 from lake import lease as module
 from lake.lease import LEASE_SECONDS, Lease, live_runs, live_work
-from lake.store import Store, open_store
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "lake"))
+from lake.store import Store
 
 
 def age(store: Store, key: str, seconds: float) -> None:

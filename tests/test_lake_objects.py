@@ -8,14 +8,9 @@ import pyarrow as pa
 import pytest
 
 from lake.objects import DamagedObject, ObjectRef, iter_batches, put_table, read_table
-from lake.store import Store, open_store
+from lake.store import Store
 
 TABLE = pa.table({"id": [f"{i:032x}" for i in range(2000)], "text": [f"text {i * 7919}" for i in range(2000)]})
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "lake"))
 
 
 @pytest.mark.parametrize("read", [read_table, lambda store, ref: pa.Table.from_batches(iter_batches(store, ref))])

@@ -17,13 +17,8 @@ from lake.balance import Tally
 from lake.manifest import Draft
 from lake.objects import put_table
 from lake.roots import slot_key
-from lake.store import Store, open_store
+from lake.store import Store
 from lake.verify import verify
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "lake"))
 
 
 def force(store: Store, draft: Draft) -> str:

@@ -19,11 +19,6 @@ from lake.versions import NoSuchVersion, Versions
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "lake"))
-
-
-@pytest.fixture
 def first(store: Store) -> Manifest:
     return commit(store, "web", mixed_pages())
 

@@ -18,15 +18,9 @@ from lake.receipt import (
     work_key,
     write_receipt,
 )
-from lake.store import Store, open_store
 
 STAGE = StageId(name="toy", version=1, config={"a": 1, "b": [2, None]})
 KEY = work_key([STAGE], ["in"])
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "lake"))
 
 
 def receipt(**fields: object) -> Receipt:

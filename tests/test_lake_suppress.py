@@ -13,13 +13,7 @@ from toy import Watched
 
 from lake.gc import plan_gc, run_gc
 from lake.identity import record_id
-from lake.store import Store, open_store
 from lake.suppress import PREFIX, Suppression
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "lake"))
 
 
 def matches(request: Suppression, *urls: str | None) -> list[bool]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 import toy
@@ -17,11 +16,6 @@ from lake.roots import slot_key
 from lake.store import Store, open_store
 from lake.verify import verify
 from lake.versions import NoSuchVersion, Versions
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "lake"))
 
 
 def test_a_sound_lake_has_no_findings(lake_uri: str) -> None:

@@ -12,13 +12,7 @@ from lake.balance import Tally
 from lake.manifest import Draft, FunnelRow, VersionRef, content_digest, run_key
 from lake.objects import ObjectRef
 from lake.receipt import StageId
-from lake.store import Store, open_store
 from lake.versions import CommitConflict, NoSuchVersion, Versions, check_name
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "lake"))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from pipelines.config import (
     override,
     validate,
 )
-from pipelines.web import Recipe, WebConfig
+from pipelines.web_recipe import Recipe, WebConfig
 from stages.html import ExtractConfig
 
 CONF = Path(__file__).parents[1] / "conf" / "web.yaml"

@@ -22,7 +22,7 @@ from lake.store import open_store
 from lake.suppress import Suppression
 from lake.verify import verify
 from lake.versions import Versions
-from pipelines.web import Recipe
+from pipelines.web_recipe import Recipe
 from stages import repeated
 from stages.paragraphs import Paragraphs, comparable, host_of
 
@@ -204,6 +204,16 @@ def test_a_night_after_one_without_the_option_says_what_it_does_not_count(tmp_pa
     with caplog.at_level(logging.WARNING, "gristmill"):
         m = night(tmp_path / "lake", [first, second])
     assert m.kept.count == 4 and "web@v1 was made without it" in caplog.text
+
+
+def test_a_night_with_the_option_off_makes_the_next_one_forget_nothing(tmp_path, caplog):
+    paths = [write(tmp_path / f"{n}.jsonl", [one]) for n, one in enumerate([*TEMPLATES[:2], UNIQUE[0], *TEMPLATES[2:]])]
+    night(tmp_path / "lake", paths[:2])
+    night(tmp_path / "lake", paths[:3], paragraphs=None)
+    with caplog.at_level(logging.WARNING, "gristmill"):
+        m = night(tmp_path / "lake", paths)
+    # the two of the first night count for those of the third, which are dropped
+    assert (m.version, m.kept.count, m.dropped.count) == (3, 3, 2) and "it was off when web@v2 was made" in caplog.text
 
 
 def test_a_takedown_leaves_no_paragraph_of_the_page_and_the_next_night_goes_on(tmp_path):

@@ -48,11 +48,6 @@ class Double:
         return Outcome(outputs=(ref,), passed=seen)
 
 
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "lake"))
-
-
 def works(folder: Path, n: int = 4) -> list[Work]:
     return [
         Work(

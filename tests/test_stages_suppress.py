@@ -13,7 +13,7 @@ from lake.balance import BalanceError, Tally
 from lake.identity import record_id
 from lake.objects import ObjectRef, put_refs, put_table, read_table
 from lake.receipt import Receipt
-from lake.store import Store, open_store
+from lake.store import Store
 from lake.suppress import Suppression
 from stages.exact import Exact, exact_works
 from stages.extract import SCHEMA
@@ -33,11 +33,6 @@ URLS = [
     "https://evil.com/filtered",
 ]
 LISTED = Suppression.of(urls=["https://example.org/b"], domains=["evil.com"])
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "lake"))
 
 
 def rows(urls: list[str | None]) -> list[dict[str, object]]:

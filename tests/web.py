@@ -8,7 +8,8 @@ from typing import Any
 from lake.manifest import Manifest
 from lake.store import open_store
 from pipelines.assembly import Result
-from pipelines.web import WebConfig, run_web
+from pipelines.web import run_web
+from pipelines.web_recipe import WebConfig
 from stages.runner import Runner
 
 CHUNK = 200_000

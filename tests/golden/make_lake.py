@@ -23,7 +23,8 @@ from lake.gc import plan_gc, run_gc
 from lake.manifest import InputFile
 from lake.store import FORMAT, Store, open_store
 from lake.versions import Versions
-from pipelines.web import WebConfig, run_web
+from pipelines.web import run_web
+from pipelines.web_recipe import WebConfig
 from stages.runner import Runner
 
 HERE = Path(__file__).parent

@@ -1,0 +1,111 @@
+"""The recipe of the web pipeline: every key that decides the data, and what follows from them.
+
+Leaves stand beside the stages that use them. `conf/web.yaml` has each with its default. What was taken down
+(`grist forget`) is no key, but decides the data as well: its digest enters run keys, stages and the manifest's recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from filters.gopher import GopherQuality
+from filters.language import LanguageFilter
+from filters.minhash import MinHash
+from lake.manifest import VersionRef, run_key
+from lake.receipt import StageId
+from lake.versions import check_name
+from pipelines.config import Root, Run
+from stages.clusters import Choose, Clusters
+from stages.exact import Exact
+from stages.extract import Extract
+from stages.link import Link, MergeForests
+from stages.minhash import N_WORDS, Collect, Sign
+from stages.paragraphs import Paragraphs
+from stages.scan import Scan
+from stages.screen import Screen
+from stages.shards import MergeLedger, WriteShards
+from stages.suppress import Suppress
+
+
+class Recipe(Root):
+    """What decides the data. `inputs` count by content: their paths are no part of the run key.
+
+    `extends` names the dataset itself: only inputs it has not seen are taken, on top of its latest version.
+    """
+
+    dataset: str = "web"
+    extends: str | None = None
+    inputs: tuple[str, ...] = ()
+    limit: int | None = Field(default=None, ge=1, description="records; commits to DATASET.limit")
+    scan: Scan = Scan()
+    extract: Extract = Extract()
+    language: LanguageFilter = LanguageFilter()
+    gopher_quality: GopherQuality = GopherQuality()
+    exact: Exact = Exact()
+    paragraphs: Paragraphs | None = None
+    minhash: MinHash | None = MinHash()
+    survivor: tuple[str, ...] = (N_WORDS,)
+    shards: WriteShards = WriteShards()
+    max_quarantine_rate: float = Field(default=0.05, ge=0, le=1)
+
+    @field_validator("dataset")
+    @classmethod
+    def _can_be_committed(cls, name: str) -> str:
+        check_name(name)
+        if name.endswith(".limit"):
+            raise ValueError(f"dataset name {name!r}: names in .limit are for runs with a limit; give another")
+        return name
+
+    @model_validator(mode="after")
+    def _can_grow(self) -> Recipe:
+        if self.extends is not None and self.extends != self.dataset:
+            raise ValueError(f"extends: {self.extends!r} is not {self.dataset!r}; a dataset extends itself")
+        if self.extends is not None and self.limit is not None:
+            raise ValueError("limit: a look at a few records, on which nothing is built; leave extends out")
+        if not self.survivor:
+            raise ValueError(f"survivor: name at least one measure, such as {N_WORDS}")
+        return self
+
+    @property
+    def target(self) -> str:
+        """The dataset this commits to: a limited run never passes for a whole one."""
+        return self.dataset if self.limit is None else f"{self.dataset}.limit"
+
+    @property
+    def screen(self) -> Screen:
+        return Screen(filters=(self.language, self.gopher_quality))
+
+    @property
+    def sign(self) -> Sign:
+        return Sign(self.minhash or MinHash())
+
+    @property
+    def collect(self) -> Collect:
+        one = self.minhash or MinHash()
+        return Collect(one.bands, one.rows, self.survivor)
+
+    def stages(self, suppression: str = "") -> tuple[StageId, ...]:
+        """Every stage that decides the data. `suppression`: digest of what was taken down; "" for nothing."""
+        near = (self.sign, self.collect, Link(), MergeForests(), Choose(), Clusters()) if self.minhash else ()
+        repeated = (self.paragraphs,) if self.paragraphs else ()
+        filters = (self.scan, self.extract, self.screen, Suppress(suppression), self.exact, *repeated, *near)
+        return tuple(one for stage in (*filters, self.shards, MergeLedger()) for one in stage.identity())
+
+    def identity(self, suppression: str = "") -> dict[str, Any]:
+        """The recipe as the manifest keeps it: without addresses, with the digest of what was taken down."""
+        kept = self.model_dump(mode="json", exclude={"inputs": True, "language": {"model_path"}})
+        return kept | {"suppression": suppression} if suppression else kept
+
+    def run_key(self, inputs: Sequence[str], suppression: str = "", sources: Sequence[VersionRef] = ()) -> str:
+        """Of these input digests, with what was taken down so far left out."""
+        identity, stages = self.identity(suppression), self.stages(suppression)
+        return run_key(self.target, identity, inputs, stages, sources)
+
+
+class WebConfig(Root):
+    pipeline: str = "web"
+    recipe: Recipe = Recipe()
+    run: Run = Run()
