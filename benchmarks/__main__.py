@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.harness import Differ, Figure, Report
 
-NAMES = ("gopher", "containers", "ledger", "pipeline", "minhash", "dedup", "dedup_memory")
+NAMES = ("gopher", "containers", "ledger", "pipeline", "minhash", "dedup", "dedup_memory", "tokenize", "reader")
 RESULTS = Path(__file__).parent / "results"
 
 

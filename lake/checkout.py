@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from lake.store import Store
 MARKER = ".grist-checkout.json"
 DONE = "manifest.json"
 _BLOCK = 1 << 20
-_SUFFIX = {"shard": "parquet"}
+_SUFFIX = {"shard": "parquet", "pack": "tar", "index": "index.parquet", "tokenizer": "json"}
 
 
 class Damaged(Exception):
@@ -43,13 +44,14 @@ class Checkout:
 def checkout(
     store: Store, manifest: Manifest, directory: Path, progress: Callable[[str], None] | None = None
 ) -> Checkout:
-    """Writes NAME-00000.parquet ... and manifest.json. `progress` is told each file name.
+    """Writes NAME-00000.parquet ... (of a mixture .tar and .index.parquet) and manifest.json. `progress` is told each
+    file name.
 
     Raises FileExistsError (a folder with other things in it, or a file there that was changed), Damaged (an object
     of the lake is not whole), NotFound (it is gone).
     """
     _claim(manifest, directory)
-    names = [f"{manifest.dataset}-{i:05d}.{_SUFFIX.get(ref.kind, ref.kind)}" for i, ref in enumerate(manifest.shards)]
+    names = _names(manifest)
     written = 0
     for name, ref in zip(names, manifest.shards, strict=True):
         target = directory / name
@@ -65,6 +67,16 @@ def checkout(
     (directory / MARKER).unlink(missing_ok=True)
     size = sum(ref.bytes for ref in manifest.shards)
     return Checkout(str(manifest), str(directory), tuple(names), size, written, len(names) - written)
+
+
+def _names(manifest: Manifest) -> list[str]:
+    """A file for each shard, numbered within its kind: an index has the number of its tar."""
+    numbers: Counter[str] = Counter()
+    names = []
+    for ref in manifest.shards:
+        names.append(f"{manifest.dataset}-{numbers[ref.kind]:05d}.{_SUFFIX.get(ref.kind, ref.kind)}")
+        numbers[ref.kind] += 1
+    return names
 
 
 def _claim(manifest: Manifest, directory: Path) -> None:

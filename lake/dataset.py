@@ -31,10 +31,22 @@ class Dataset:
         return self.manifest.kept.count
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All records, in the order of the shards. Raises KeyError for a column that is not there."""
+        """All records, in the order of the shards. Raises KeyError for a column that is not there, TypeError for a
+        version whose shards are no tables: windows of a mixture (`stages.packs.read_windows`), a tokenizer."""
+        self._check_tables()
         wanted = self._columns(columns)
         tables = [read_table(self.store, ref, wanted) for ref in self.manifest.shards]
         return pa.concat_tables(tables) if tables else pa.table({})
+
+    def _check_tables(self) -> None:
+        kinds = {ref.kind for ref in self.manifest.shards} - {"shard"}
+        if "pack" in kinds:
+            raise TypeError(
+                f"{self.manifest} holds packed windows: read them with stages.packs.read_windows(store, manifest), or"
+                f" `grist checkout {self.manifest} DIR` and webdataset"
+            )
+        if kinds:
+            raise TypeError(f"{self.manifest} holds no records, but: {', '.join(sorted(kinds))}")
 
     def _columns(self, columns: Sequence[str] | None) -> list[str] | None:
         if columns is None or not self.manifest.shards:
@@ -46,7 +58,8 @@ class Dataset:
         return list(columns)
 
     def to_ray(self, columns: Sequence[str] | None = None) -> Any:
-        """A `ray.data.Dataset` over the shards. Raises KeyError for a column that is not there."""
+        """A `ray.data.Dataset` over the shards. Raises as `to_arrow`."""
+        self._check_tables()
         import ray.data
 
         # Not ray.data.read_parquet: objects have no extension, and Ray 2.60 finds no such files. A task a shard.

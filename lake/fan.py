@@ -9,6 +9,7 @@ of the version: they enter its content digest.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 import pyarrow as pa
 
@@ -32,7 +33,9 @@ MEMBERS = pa.schema(
     [
         ("pack", pa.string()),
         ("position", pa.int32()),  # order within the pack
+        ("source", pa.string()),  # the version that the record is of
         ("member", pa.string()),  # id of the record
+        ("epoch", pa.int32()),  # how often it was drawn before
         ("start", pa.int64()),  # the stretch of it that is here, in its own units (tokens)
         ("length", pa.int64()),
     ],
@@ -60,20 +63,30 @@ def sample_tallies(samples: pa.Table) -> dict[str, Tally]:
     return {verdict: Tally.of(rows) for verdict, rows in keys.items()}
 
 
-def check_members(members: pa.Table, lengths: dict[str, int]) -> None:
-    """Raises BalanceError unless the stretches in `members` tile every record of `lengths` (id -> units) exactly."""
-    stretches: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for row in members.select(["member", "start", "length"]).to_pylist():
-        stretches[row["member"]].append((row["start"], row["length"]))
+Draw = tuple[str, str, int]
+"""One drawing of a record: source, id, epoch."""
+
+
+def check_members(members: pa.Table, lengths: Mapping[Draw, int]) -> None:
+    """Raises BalanceError unless the stretches in `members` tile every draw of `lengths` (-> units) exactly."""
+    stretches: dict[Draw, list[tuple[int, int]]] = defaultdict(list)
+    columns = (members[name].to_pylist() for name in ("source", "member", "epoch", "start", "length"))
+    for source, member, epoch, start, length in zip(*columns, strict=True):
+        stretches[source, member, epoch].append((start, length))
     unknown = stretches.keys() - lengths.keys()
     if unknown:
-        raise BalanceError(f"packs hold {len(unknown)} records that never came in, e.g. {min(unknown)}")
-    for member, units in lengths.items():
+        raise BalanceError(f"packs hold {len(unknown)} records that never came in, e.g. {_name(min(unknown))}")
+    for draw, units in lengths.items():
         at = 0
-        for start, length in sorted(stretches[member]):
+        for start, length in sorted(stretches[draw]):
             if start != at or length <= 0:
                 what = "is packed twice" if start < at else "is missing from every pack"
-                raise BalanceError(f"record {member}: units {min(start, at)} to {max(start, at)}: a part {what}")
+                raise BalanceError(f"record {_name(draw)}: units {min(start, at)} to {max(start, at)}: a part {what}")
             at += length
         if at != units:
-            raise BalanceError(f"record {member}: {at} of {units} units are packed")
+            raise BalanceError(f"record {_name(draw)}: {at} of {units} units are packed")
+
+
+def _name(draw: Draw) -> str:
+    source, member, epoch = draw
+    return f"{member} of {source}, epoch {epoch}"

@@ -10,7 +10,7 @@ A text that was dropped as a duplicate of a forgotten one stays dropped, and its
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ from lake.store import Store
 from lake.suppress import Suppression
 from lake.versions import CommitConflict, Versions
 
+NO_RECORDS = frozenset({"trained_on", "tokenizer"})
+"""Roles in which no record goes from one version into another: merges of characters hold no text."""
 ROUNDS = 20
 """How often other commits may come first before forget gives up."""
 
@@ -50,7 +52,8 @@ class Affected:
 
 @dataclass(frozen=True)
 class Derived:
-    """A version made from an affected one, in the `role` of what it was made from. Packs are withdrawn with it."""
+    """A version made from an affected one, in the `role` of what it was made from. Packs that may hold a record are
+    withdrawn with it."""
 
     ref: str
     role: str
@@ -240,16 +243,23 @@ class _Forgetting:
         roots |= {
             f"{name}@v{n}" for name, gone in reasons.items() for n, why in gone.items() if why.startswith(self.mark)
         }
-        reached, grown = dict.fromkeys(roots, ""), True
-        while grown:
-            grown = False
-            for one in (one for one in seen if str(one) not in reached):
-                role = next((role for ref, role in _made_from(one) if ref in reached), None)
-                if role is not None:
-                    reached[str(one)], grown = role, True
+        given, made = _reached(seen, roots, NO_RECORDS), _reached(seen, roots, frozenset())
         for one in seen:
-            if str(one) in reached and str(one) not in roots and not one.withdrawn:
-                yield Derived(str(one), reached[str(one)], one.packed)
+            if str(one) in made and str(one) not in roots and not one.withdrawn:
+                role = given.get(str(one), made[str(one)])
+                yield Derived(str(one), role, one.packed and str(one) in given)
+
+
+def _reached(seen: Sequence[Seen], roots: Iterable[str], without: frozenset[str]) -> dict[str, str]:
+    """What was made from these, however indirectly, but not in a role of `without`: version -> role."""
+    reached, grown = dict.fromkeys(roots, ""), True
+    while grown:
+        grown = False
+        for one in (one for one in seen if str(one) not in reached):
+            role = next((role for ref, role in _made_from(one) if ref in reached and role not in without), None)
+            if role is not None:
+                reached[str(one)], grown = role, True
+    return reached
 
 
 def _made_from(one: Seen) -> list[tuple[str, str]]:

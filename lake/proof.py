@@ -30,6 +30,7 @@ class Proof:
 
     `fates`: tally of each fate by (input, ordinal), of a ledger. `ids`: tally of the ids of a shard, or of the kept
     ids of a ledger; None where there is no id column. `first`, `last`: ids of a ledger's first and last row.
+    `twice`: an id that a ledger keeps twice, which only a mixture may.
     """
 
     ref: ObjectRef
@@ -38,6 +39,7 @@ class Proof:
     ids: Tally | None = None
     first: str = ""
     last: str = ""
+    twice: str = ""
 
 
 class _Wrong(ValueError):
@@ -95,7 +97,7 @@ def _table(store: Store, ref: ObjectRef) -> Proof:
 def _ledger(store: Store, ref: ObjectRef) -> Proof:
     rows, fates, ids = 0, {fate: Tally() for fate in FATES}, Tally()
     last: tuple[str, str, int] | None = None
-    first, kept_before = "", None
+    first, twice, kept_before = "", "", ""
     for batch in iter_batches(store, ref, list(ledger.SCHEMA.names)):
         table = pa.Table.from_batches([batch])
         try:
@@ -107,7 +109,9 @@ def _ledger(store: Store, ref: ObjectRef) -> Proof:
         for fate, tally in ledger.tallies(table).items():
             fates[fate] += tally
         kept = table.filter(pc.equal(table["fate"], "kept"))["id"]
-        kept_before = _each_once(kept, kept_before)
+        for one in kept.to_pylist():  # sorted, so that an id that is kept twice stands next to itself
+            twice = twice or (one if one == kept_before else "")
+            kept_before = one
         ids += tally_ids(kept)
     final = last[0] if last else ""
     if rows != ref.records:
@@ -116,16 +120,7 @@ def _ledger(store: Store, ref: ObjectRef) -> Proof:
         raise _Wrong(f"{rows - counted:,} of {rows:,} rows have a fate other than {', '.join(FATES)}")
     if (first, final) != (ref.first, ref.last):
         raise _Wrong(f"ids run from {first} to {final}, its pointer says {ref.first} to {ref.last}: lookups miss rows")
-    return Proof(ref, None, fates, ids, first, final)
-
-
-def _each_once(kept: pa.ChunkedArray, before: str | None) -> str | None:
-    """The last kept id. Rows are sorted, so an id that is kept twice stands next to itself."""
-    for one in kept.to_pylist():
-        if one == before:
-            raise _Wrong(f"record {one} is kept twice")
-        before = one
-    return before
+    return Proof(ref, None, fates, ids, first, final, twice)
 
 
 def tally_ids(ids: pa.Array | pa.ChunkedArray) -> Tally:

@@ -31,6 +31,7 @@ from lake.why import Place, names_of, place_of
 TAKEN_DOWN = "it was taken down (`grist forget`)"
 GONE = "its text is no longer in the lake (gc removed it); running the same inputs again extracts it again"
 NEVER = "it left the pipeline before it had a text"
+IN_SOURCE = "its text is in the version that the mixture was made from"
 UNKNOWN = "this version keeps no receipts, so nothing says where its text is"
 
 
@@ -182,6 +183,8 @@ def _texts(
     reasons = {(row["input"], row["ordinal"]): row["reason"] for row in rows}
     taken = {(row["input"], row["ordinal"]): TAKEN_DOWN for row in rows if row["stage"] == "forget"}
     keys = [key for key in reasons if key not in taken]
+    if any(ref.kind == "pack" for ref in manifest.shards):
+        return {**dict.fromkeys(keys, IN_SOURCE), **taken}
     receipts = _receipts(versions, manifest, {digest for digest, _ in keys})
     found: dict[tuple[str, int], dict[str, Any] | str] = dict.fromkeys(keys, NEVER if receipts else UNKNOWN)
     for receipt in receipts:

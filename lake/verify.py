@@ -189,6 +189,10 @@ def _compare(store: Store, manifest: Manifest, proofs: dict[str, Proof]) -> Iter
         if after.first <= before.last and manifest.parent is None:  # a version that grew has several generations
             said = f"ledger objects overlap: one ends at id {before.last}, the next begins at {after.first}"
             yield finding("ledger", said, after.ref.sha256)
+    packed = any(ref.kind == "pack" for ref in manifest.shards)  # two sources of a mixture may have one record
+    for proof in good:
+        if proof.twice and not packed:
+            yield finding("ledger", f"record {proof.twice} is kept twice", proof.ref.sha256)
     for fate in ("kept", "dropped", "quarantined"):
         stated, found = getattr(manifest, fate), total(proof.fates[fate] for proof in good)
         if stated != found:

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration import cli_forget, cli_keep, cli_lake, cli_similar, cli_stack
+from orchestration import cli_forget, cli_keep, cli_lake, cli_similar, cli_stack, cli_tokenizer
 from orchestration.terminal import Grist, JsonOption, LakeOption, answer
 
 app = typer.Typer(
@@ -105,6 +105,7 @@ _STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.doctor)
 _COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP, *_STACK)
 for _command in _COMMANDS:
     app.command()(_command)
+app.add_typer(cli_tokenizer.app, name="tokenizer")
 
 
 def main() -> None:

@@ -108,15 +108,33 @@ def sample(
     seed: Annotated[int, typer.Option(help="Another seed, other documents.")] = 0,
     fate: Annotated[str | None, typer.Option(help="kept, dropped or quarantined. Default: kept.")] = None,
     reason: Annotated[str | None, typer.Option(help="Only records with this reason.")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME@vN", help="Of a mixture: only records of this source.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Print whole documents.")] = False,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a few documents, kept or dropped; the same ones for the same seed."""
+    """Print a few documents, kept or dropped; the same ones for the same seed.
+
+    Of a mixture: a few records of each source as windows hold them, with what is learned between « and ».
+    """
     from lake.query import resolve_usable
     from lake.sampling import sample as ask
     from orchestration.show_records import draw_samples
 
     versions = versions_of(lake)
-    drawn = ask(versions, resolve_usable(versions, ref), n, seed=seed, fate=fate, reason=reason)
+    manifest = resolve_usable(versions, ref)
+    if any(one.kind == "pack" for one in manifest.shards) and fate in (None, "kept") and reason is None:
+        from orchestration.show_windows import draw_stretches
+        from pipelines.tokenizer import tokenizer_of
+        from stages.packs import sample_stretches
+
+        tokenizer = tokenizer_of(versions, manifest)
+        found = sample_stretches(versions.store, manifest, tokenizer, n, seed=seed, source=source)
+        answer(found, as_json, lambda console: draw_stretches(console, found, full))
+        return
+    if source is not None:
+        raise ValueError(f"--source {source}: {manifest} is no mixture, or what was asked for is in none of its windows")
+    drawn = ask(versions, manifest, n, seed=seed, fate=fate, reason=reason)
     answer(drawn, as_json, lambda console: draw_samples(console, drawn, full))

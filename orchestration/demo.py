@@ -64,6 +64,7 @@ def main() -> int:
     say("What did the second night bring?")
     grist("diff", "web@v1", "web@v2", "--lake", lake)
 
+    mixture(lake, data / "instruct")
     take_down(other, url)
     say("Is every byte of every version what it was, and every record accounted for?")
     grist("verify", "--deep", "--lake", lake)
@@ -71,6 +72,35 @@ def main() -> int:
     console.print(f"\n[bold]Done in {time.monotonic() - started:.0f} s.[/] The lake is {lake}; look around with")
     console.print(f"  .venv/bin/grist sample web --fate dropped --lake {lake}")
     return 0
+
+
+FORMS = {"math": "pair", "code": "code", "chat": "chat", "tools": "chat", "refusals": "chat"}
+"""Instruction data: dataset -> what a line of it is."""
+SHARES = {"web@v2": 0.5, "math@v1": 0.2, "code@v1": 0.15, "chat@v1": 0.08, "tools@v1": 0.05, "refusals@v1": 0.02}
+
+
+def mixture(lake: str, folder: Path) -> None:
+    """What a trainer eats: pages and samples by weights of tokens, packed into windows."""
+    say("Word problems, code, conversations, tool calls and refusals become datasets of samples.")
+    here = ["--set", "run.workers=0", "--lake", lake]  # little data: no Ray needed
+    for name, form in FORMS.items():
+        settings = (f"dataset={name}", f"inputs=[{folder}/{name}.jsonl]", f"instruct.form={form}")
+        grist("run", "conf/instruct.yaml", *(part for one in settings for part in ("--set", f"recipe.{one}")), *here)
+    grist("sample", "tools", "-n", "1", "--full", "--lake", lake)
+    say("What was no sample, and why?")
+    grist("show", "tools", "--lake", lake)
+    say("A tokenizer of these texts, a version like any other.")
+    grist("tokenizer", "train", "web@v2", "math@v1", "code@v1", "--vocab-size", "4096", "--name", "bpe", "--lake", lake)
+    say("Mixed by weights of tokens, and packed into windows of 1,024: planned against drawn, and what stays empty.")
+    sources = ", ".join(f"{name}: {share}" for name, share in SHARES.items())
+    settings = ("tokenizer=bpe@v1", f"sources={{{sources}}}", "window=1024")
+    mixed = [part for one in settings for part in ("--set", f"recipe.{one}")]
+    one = result(grist("run", "conf/mixture.yaml", *mixed, *here))
+    grist("show", "mix", "--lake", lake)
+    say("What a model sees of each: what it learns stands between « and ».")
+    grist("sample", "mix", "-n", "3", "--lake", lake)
+    again = result(grist("run", "conf/mixture.yaml", *mixed, *here))
+    check(not again["new"] and again["digest"] == one["digest"], "the same mixture again: nothing to do")
 
 
 def take_down(lake: str, url: str) -> None:

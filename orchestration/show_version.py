@@ -18,6 +18,7 @@ from rich.tree import Tree
 from lake.manifest import FunnelRow, Manifest
 from lake.query import Description, Node, stored_bytes
 from orchestration.show import SHOWN, bar, counted, draw_facts, grid, heading, indented, percent, when
+from orchestration.show_windows import draw_mixture
 from orchestration.terminal import plain
 from pipelines.growth import growth_report
 
@@ -118,10 +119,14 @@ def _recipe(data: Mapping[str, Any], indent: str = "  ") -> str:
 def draw_statistics(console: Console, statistics: Mapping[str, Any]) -> None:
     """`languages` (label -> documents) and `bytes_from` (lower edge -> documents) as bars, other numbers as facts."""
     numbers = {k.replace("_", " "): f"{v:,}" for k, v in statistics.items() if isinstance(v, int | float)}
+    if "mixture" in statistics:  # the others stand in its own table
+        numbers = {name: numbers[name] for name in ("tokens", "loss tokens")}
     if "text_bytes" in statistics:
         numbers["text bytes"] += f" ({decimal(statistics['text_bytes'])})"
     heading(console, "Statistics")
     draw_facts(console, numbers)
+    if "mixture" in statistics:
+        draw_mixture(console, statistics)
     if clusters := statistics.get("clusters"):
         draw_clusters(console, clusters)
     if statistics.get("languages"):

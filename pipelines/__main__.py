@@ -28,6 +28,9 @@ from pipelines.config import (
     override,
     validate,
 )
+from pipelines.instruct import InstructConfig, run_instruct
+from pipelines.mixture import MixtureConfig, run_mixture
+from pipelines.tokenizer import TokenizerConfig, run_tokenizer
 from pipelines.web import run_web
 from pipelines.web_recipe import WebConfig
 from stages.runner import Incomplete, NotReachable, PlanOnly, Runner, stop_on_sigterm
@@ -35,7 +38,12 @@ from stages.runner import Incomplete, NotReachable, PlanOnly, Runner, stop_on_si
 log = logging.getLogger("gristmill")
 
 DONE, BAD_CONFIG, GATE, CONFLICT, INCOMPLETE = 0, 2, 3, 4, 5
-PIPELINES: dict[str, tuple[type[Any], Callable[..., Result]]] = {"web": (WebConfig, run_web)}
+PIPELINES: dict[str, tuple[type[Any], Callable[..., Result]]] = {
+    "web": (WebConfig, run_web),
+    "instruct": (InstructConfig, run_instruct),
+    "tokenizer": (TokenizerConfig, run_tokenizer),
+    "mixture": (MixtureConfig, run_mixture),
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def resolve(request: Request, in_job: bool | None = None) -> Root:
     config = validate(PIPELINES[kind][0], data)
     uri = lake_uri(request.lake, config.run.lake, in_job=in_job)
     if in_job:
-        check_inputs_absolute(config.recipe.inputs)
+        check_inputs_absolute(getattr(config.recipe, "inputs", ()))
     return config.model_copy(update={"run": config.run.model_copy(update={"lake": uri})})
 
 

@@ -18,6 +18,9 @@ from lake.store import Store
 from lake.suppress import Suppression
 from lake.versions import Versions
 from pipelines.config import BadConfig
+from pipelines.instruct import InstructConfig
+from pipelines.mixture import Mixture, MixtureConfig
+from pipelines.tokenizer import Origin, TokenizerConfig
 from pipelines.web_recipe import WebConfig
 from stages.inputs import find_inputs
 from stages.scan import known
@@ -44,12 +47,9 @@ def _web(config: WebConfig, store: Store) -> Manifest | None:
         latest = versions.latest(recipe.target)
         if latest is None or set(digests) - ancestry(versions, recipe.target, latest):
             return None
-        found: Manifest | None = versions.manifest(recipe.target, latest)
-    else:
-        found = versions.find_run(recipe.target, recipe.run_key(digests, Suppression.load(store).digest))
-    if found is None or versions.missing((*found.shards, *found.ledgers)):  # the run would make them again
-        return None
-    return found
+        found = versions.manifest(recipe.target, latest)
+        return None if versions.missing((*found.shards, *found.ledgers)) else found
+    return _done(store, recipe.target, recipe.run_key(digests, Suppression.load(store).digest))
 
 
 def _digests(patterns: tuple[str, ...], store: Store) -> list[str] | None:
@@ -66,4 +66,32 @@ def _digests(patterns: tuple[str, ...], store: Store) -> list[str] | None:
     return digests if len(digests) == len(found) else None
 
 
-_ASK: dict[str, Callable[[Any, Store], Manifest | None]] = {"web": _web}
+def _instruct(config: InstructConfig, store: Store) -> Manifest | None:
+    recipe = config.recipe
+    digests = None if recipe.limit is not None else _digests(recipe.inputs, store)
+    if digests is None:
+        return None
+    return _done(store, recipe.target, recipe.run_key(digests, Suppression.load(store).digest))
+
+
+def _tokenizer(config: TokenizerConfig, store: Store) -> Manifest | None:
+    return _done(store, config.recipe.target, Origin.of(config.recipe, Versions(store)).key)
+
+
+def _mixture(config: MixtureConfig, store: Store) -> Manifest | None:
+    return _done(store, config.recipe.target, Mixture.of(config.recipe, Versions(store)).key)
+
+
+def _done(store: Store, dataset: str, key: str) -> Manifest | None:
+    """The version of this run key, if its objects are all there; else the run would make them again."""
+    versions = Versions(store)
+    found = versions.find_run(dataset, key)
+    return None if found is None or versions.missing((*found.shards, *found.ledgers)) else found
+
+
+_ASK: dict[str, Callable[[Any, Store], Manifest | None]] = {
+    "web": _web,
+    "instruct": _instruct,
+    "tokenizer": _tokenizer,
+    "mixture": _mixture,
+}

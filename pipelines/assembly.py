@@ -14,8 +14,9 @@ import subprocess
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,13 @@ from lake.manifest import Draft, FunnelRow, Manifest
 from lake.objects import ObjectRef, put_file, scratch
 from lake.receipt import NotDeterministic, Receipt
 from lake.store import Store
-from lake.versions import Versions
+from lake.suppress import Suppression
+from lake.versions import CommitConflict, Versions
+from pipelines.config import BadConfig
+from stages.containers import UnsupportedContainer
+from stages.inputs import ScannedInput, find_inputs, scan_inputs
+from stages.runner import Runner
+from stages.scan import Scan
 
 log = logging.getLogger("gristmill")
 
@@ -69,6 +76,77 @@ class Result:
             "quarantined": m.quarantined.count,
             "new": self.new,
         }
+
+
+class TakenDown(CommitConflict):
+    """A takedown came first: another base would not help, the run has to begin again."""
+
+
+@dataclass(frozen=True)
+class Committer:
+    """The end of one run: nothing done twice, nothing given out that was taken down meanwhile.
+
+    `suppression` is the digest of what was taken down when the run began, at `started`.
+    """
+
+    runner: Runner
+    dataset: str
+    suppression: str
+    started: float
+
+    @cached_property
+    def versions(self) -> Versions:
+        return Versions(self.runner.store)
+
+    def once(self, key: str, build: Callable[[], Draft]) -> Result:
+        """The version that the run of this key made before, mended if it lost objects; else what `build` drafts."""
+        before = find_before(self.versions, self.dataset, key)
+        if before is not None and not self.versions.missing((*before.shards, *before.ledgers)):
+            return Result(before, new=False)
+        draft = build()
+        return self.commit(draft) if before is None else made_again(before, draft)
+
+    def commit(self, draft: Draft, expected_parent: int | None = None) -> Result:
+        """Commits, unless something was taken down since the run began; what slips through in between is withdrawn."""
+        self.runner.about_to("commit", self.dataset)
+        self.still_allowed()
+        draft = draft.model_copy(update={"made": made(self.started)})
+        manifest = self.versions.commit(draft, expected_parent=expected_parent)
+        new = manifest.made["commit_id"] == draft.made["commit_id"]
+        try:
+            self.still_allowed()
+        except TakenDown:
+            if new:
+                why = "records were taken down while it was committed"
+                self.versions.withdraw(manifest.dataset, manifest.version, why)
+            raise
+        return Result(manifest, new)
+
+    def still_allowed(self) -> None:
+        """Raises TakenDown if something was asked to be forgotten since the run began: it would come back with it."""
+        if Suppression.load(self.runner.store).digest != self.suppression:
+            raise TakenDown(
+                "records were taken down (`grist forget`) while this run was under way, and it may hold them. Nothing"
+                " that holds them is given out: run the same command again, it leaves them out."
+            )
+
+
+def input_files(patterns: Sequence[str]) -> list[str]:
+    """The files that `recipe.inputs` names. Raises BadConfig."""
+    if not patterns:
+        raise BadConfig("recipe.inputs is empty: give paths or patterns, e.g. --set recipe.inputs='[crawl/*.warc.gz]'")
+    try:
+        return find_inputs(patterns)
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"recipe.inputs: {error}") from error
+
+
+def scanned(runner: Runner, stage: Scan, uris: Sequence[str], limit: int | None) -> list[ScannedInput]:
+    """The inputs by content. Raises BadConfig for a kind of file that cannot be read."""
+    try:
+        return scan_inputs(runner, stage, uris, limit)
+    except UnsupportedContainer as error:
+        raise BadConfig(f"recipe.inputs: {error}. Or leave it out of recipe.inputs") from error
 
 
 def find_before(versions: Versions, dataset: str, run_key: str) -> Manifest | None:

@@ -20,13 +20,20 @@ from lake.manifest import Draft, Manifest
 from lake.store import Store
 from lake.suppress import Suppression
 from lake.versions import CommitConflict, Versions
-from pipelines.assembly import Result, check_not_taken_down, find_before, made, made_again
+from pipelines.assembly import (
+    Committer,
+    Result,
+    TakenDown,
+    check_not_taken_down,
+    input_files,
+    made_again,
+    scanned,
+)
 from pipelines.config import BadConfig
 from pipelines.growth import growth_report
 from pipelines.web_build import COMPARED, build
 from pipelines.web_recipe import Recipe, WebConfig
-from stages.containers import UnsupportedContainer
-from stages.inputs import ScannedInput, find_inputs, scan_inputs
+from stages.inputs import ScannedInput
 from stages.minhash import N_WORDS
 from stages.runner import Runner
 
@@ -42,22 +49,14 @@ def run_web(config: WebConfig, store: Store, runner: Runner) -> Result:
     uris = _check(recipe)
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
-        try:
-            inputs = scan_inputs(runner, recipe.scan, uris, recipe.limit)
-        except UnsupportedContainer as error:
-            raise BadConfig(f"recipe.inputs: {error}. Or leave it out of recipe.inputs") from error
+        inputs = scanned(runner, recipe.scan, uris, recipe.limit)
         run = _Run(recipe, runner, inputs, Suppression.load(store), started)
         return run.whole() if recipe.extends is None else run.night()
 
 
 def _check(recipe: Recipe) -> list[str]:
     """The input files. Raises BadConfig for what can be seen before any work."""
-    if not recipe.inputs:
-        raise BadConfig("recipe.inputs is empty: give paths or patterns, e.g. --set recipe.inputs='[crawl/*.warc.gz]'")
-    try:
-        uris = find_inputs(recipe.inputs)
-    except (OSError, ValueError) as error:
-        raise BadConfig(f"recipe.inputs: {error}") from error
+    uris = input_files(recipe.inputs)
     try:
         recipe.language.check()
     except (OSError, ValueError, RuntimeError) as error:
@@ -79,8 +78,12 @@ class _Run:
     started: float
 
     @cached_property
+    def end(self) -> Committer:
+        return Committer(self.runner, self.recipe.target, self.suppression.digest, self.started)
+
+    @property
     def versions(self) -> Versions:
-        return Versions(self.runner.store)
+        return self.end.versions
 
     @cached_property
     def digests(self) -> list[str]:
@@ -89,11 +92,7 @@ class _Run:
     def whole(self) -> Result:
         """A version of these inputs and nothing else."""
         key = self.recipe.run_key(self.digests, self.suppression.digest)
-        before = find_before(self.versions, self.recipe.target, key)
-        if before is not None and not self.versions.missing((*before.shards, *before.ledgers)):
-            return Result(before, new=False)
-        draft = build(self.recipe, self.runner, self.inputs, key, self.suppression)
-        return self.commit(draft) if before is None else made_again(before, draft)
+        return self.end.once(key, lambda: build(self.recipe, self.runner, self.inputs, key, self.suppression))
 
     def night(self) -> Result:
         """What is new in these inputs, on top of the latest version; that version, if nothing is."""
@@ -106,7 +105,7 @@ class _Run:
             check_not_taken_down(self.versions, target, key)
             draft = self.grown(base, plan.new, key)
             try:
-                done = self.commit(draft, expected_parent=plan.base)
+                done = self.end.commit(draft, expected_parent=plan.base)
             except TakenDown:
                 raise
             except CommitConflict:
@@ -152,34 +151,6 @@ class _Run:
         if still := self.versions.missing((*latest.shards, *latest.ledgers)):
             raise BadConfig(f"{latest}: {still[0]}, and these inputs do not make it; `grist verify` names what is lost")
         return made_again(latest, draft)
-
-    def commit(self, draft: Draft, expected_parent: int | None = None) -> Result:
-        """Commits, unless something was taken down since the run began; what slips through in between is withdrawn."""
-        self.runner.about_to("commit", self.recipe.target)
-        self.still_allowed()
-        draft = draft.model_copy(update={"made": made(self.started)})
-        manifest = self.versions.commit(draft, expected_parent=expected_parent)
-        new = manifest.made["commit_id"] == draft.made["commit_id"]
-        try:
-            self.still_allowed()
-        except TakenDown:
-            if new:
-                why = "records were taken down while it was committed"
-                self.versions.withdraw(manifest.dataset, manifest.version, why)
-            raise
-        return Result(manifest, new)
-
-    def still_allowed(self) -> None:
-        """Raises TakenDown if something was asked to be forgotten since the run began: it would come back with it."""
-        if Suppression.load(self.runner.store).digest != self.suppression.digest:
-            raise TakenDown(
-                "records were taken down (`grist forget`) while this run was under way, and it may hold them. Nothing"
-                " that holds them is given out: run the same command again, it leaves them out."
-            )
-
-
-class TakenDown(CommitConflict):
-    """A takedown came first: another base would not help, the run has to begin again."""
 
 
 def _check_base(recipe: Recipe, base: Manifest) -> None:

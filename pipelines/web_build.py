@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lake.balance import Tally, check_balance, total
-from lake.manifest import Draft, InputFile, Manifest
+from lake.manifest import Draft, Manifest
 from lake.objects import ObjectRef, put_refs, read_table
 from lake.receipt import Receipt
 from lake.store import Store
@@ -25,8 +25,9 @@ from stages.exact import exact_works
 from stages.inputs import ScannedInput
 from stages.link import link
 from stages.minhash import collect_works, sign_work
+from stages.reading import read_works
 from stages.runner import Runner
-from stages.shards import SCHEMA, Statistics, ledger_works, shard_groups
+from stages.shards import SCHEMA, Statistics, ledger_works, shard_works
 from stages.suppress import suppress_works
 from stages.work import Work
 
@@ -81,7 +82,7 @@ def build(
         _near(recipe, runner, night, base)
     store = runner.store
     losers = put_refs(store, night.losers)
-    written = runner.map("shards", _shard_works(recipe, night, losers))
+    written = runner.map("shards", shard_works(recipe.shards, _pairs(night), night.screened, losers))
     check_balance("shards", night.passed, {"kept": total(r.kept for r in written)})
     night.decided += written
     fates = put_refs(store, [r.output("fates") for r in night.decided])
@@ -100,7 +101,7 @@ def _compacted(runner: Runner, base: Manifest) -> Manifest:
 
 def _read(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], came_in: Tally) -> Night:
     """Extraction and the filters."""
-    extracted = runner.map("extract", [work for one in inputs for work in _extract_works(recipe, one)])
+    extracted = runner.map("extract", read_works(recipe.extract, inputs))
     check_balance("extract", came_in, {"read": total(r.came_in for r in extracted)})
     if recipe.limit is None:  # a look at ten records is no basis for a rate
         check_quarantine(extracted, came_in.count, recipe.max_quarantine_rate)
@@ -191,39 +192,9 @@ def held(base: Manifest | None, kind: str) -> list[ObjectRef]:
     return [] if base is None else [ref for ref in base.attachments if ref.kind == kind]
 
 
-def _extract_works(recipe: Recipe, one: ScannedInput) -> list[Work]:
-    works = []
-    for first, rows in one.chunks:
-        payload = {
-            "uri": one.uris[0],
-            "stamp": one.stamp,
-            "kind": one.kind,
-            "digest": one.digest,
-            "spans": one.spans.model_dump(),
-            "first": first,
-            "rows": rows,
-        }
-        tally = Tally.of_records([one.digest] * rows, range(first, first + rows))
-        inputs = (one.digest, f"{first}+{rows}")
-        works.append(Work(recipe.extract, inputs, payload, tally, f"{one.uris[0]} records {first}+{rows}"))
-    return works
-
-
 def _screen_work(recipe: Recipe, extracted: Receipt) -> Work:
     text = extracted.output("text")
     return Work(recipe.screen, (text.sha256,), {"text": text.model_dump()}, extracted.passed, text.sha256[:12])
-
-
-def _shard_works(recipe: Recipe, night: Night, losers: ObjectRef) -> list[Work]:
-    pairs = _pairs(night)
-    groups = shard_groups([r.facts["passed_bytes"] for r in night.screened], recipe.shards.target_bytes)
-    works = []
-    for n, (first, end) in enumerate(groups):
-        inputs = (*(ref.sha256 for pair in pairs[first:end] for ref in pair), losers.sha256)
-        chunks = [(text.model_dump(), verdicts.model_dump()) for text, verdicts in pairs[first:end]]
-        payload = {"chunks": chunks, "losers": losers.model_dump()}
-        works.append(Work(recipe.shards, inputs, payload, label=f"shard {n}"))
-    return works
 
 
 def _draft(
@@ -247,9 +218,7 @@ def _draft(
         dataset=recipe.target,
         run_key=key,
         parent=None if base is None else base.ref,
-        inputs=tuple(
-            InputFile(digest=one.digest, bytes=one.bytes, records=one.records, names=one.uris) for one in inputs
-        ),
+        inputs=tuple(one.as_input() for one in inputs),
         recipe=recipe.identity(suppression),
         stages=recipe.stages(suppression),
         shards=_not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from filters.gopher import GopherQuality
 from filters.language import LanguageFilter
 from filters.minhash import MinHash
 from lake.manifest import VersionRef, run_key
 from lake.receipt import StageId
-from lake.versions import check_name
-from pipelines.config import Root, Run
+from pipelines.config import Named, Root, Run
 from stages.clusters import Choose, Clusters
 from stages.exact import Exact
 from stages.extract import Extract
@@ -30,7 +29,7 @@ from stages.shards import MergeLedger, WriteShards
 from stages.suppress import Suppress
 
 
-class Recipe(Root):
+class Recipe(Named):
     """What decides the data. `inputs` count by content: their paths are no part of the run key.
 
     `extends` names the dataset itself: only inputs it has not seen are taken, on top of its latest version.
@@ -39,7 +38,6 @@ class Recipe(Root):
     dataset: str = "web"
     extends: str | None = None
     inputs: tuple[str, ...] = ()
-    limit: int | None = Field(default=None, ge=1, description="records; commits to DATASET.limit")
     scan: Scan = Scan()
     extract: Extract = Extract()
     language: LanguageFilter = LanguageFilter()
@@ -51,14 +49,6 @@ class Recipe(Root):
     shards: WriteShards = WriteShards()
     max_quarantine_rate: float = Field(default=0.05, ge=0, le=1)
 
-    @field_validator("dataset")
-    @classmethod
-    def _can_be_committed(cls, name: str) -> str:
-        check_name(name)
-        if name.endswith(".limit"):
-            raise ValueError(f"dataset name {name!r}: names in .limit are for runs with a limit; give another")
-        return name
-
     @model_validator(mode="after")
     def _can_grow(self) -> Recipe:
         if self.extends is not None and self.extends != self.dataset:
@@ -68,11 +58,6 @@ class Recipe(Root):
         if not self.survivor:
             raise ValueError(f"survivor: name at least one measure, such as {N_WORDS}")
         return self
-
-    @property
-    def target(self) -> str:
-        """The dataset this commits to: a limited run never passes for a whole one."""
-        return self.dataset if self.limit is None else f"{self.dataset}.limit"
 
     @property
     def screen(self) -> Screen:

@@ -7,24 +7,22 @@ read is quarantined with the error and its byte range, and the count must match 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from lake import ledger
-from lake.identity import record_id
-from lake.objects import ObjectRef, put_table, read_table
+from lake.objects import put_table
 from lake.receipt import StageId
-from lake.sources import input_info, open_input
 from lake.store import Store
-from stages.careful import Child, ChildDied, ChildTimeout, watchdog
-from stages.containers.read import ReadConfig, Record, Unreadable, read
+from stages.containers import Kind
+from stages.containers.read import ReadConfig, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, decode, extract, is_html
+from stages.reading import Item, OpenAt, content_hash, judged, keys_of
 from stages.work import Outcome, Work, stage_id
 
 SCHEMA = pa.schema(
@@ -76,19 +74,12 @@ class Extract:
         return (stage_id(self),)
 
     def run(self, store: Store, work: Work) -> Outcome:
-        """payload: uri, stamp (size, modified, etag when scanned), kind, digest, spans (ObjectRef), first, rows."""
-        p = work.payload
-        if input_info(p["uri"]).stamp != tuple(p["stamp"]):
-            raise OSError(f"{p['uri']} changed since it was scanned: run the same command again")
-        spans = read_table(store, ObjectRef(**p["spans"])).slice(p["first"], p["rows"])
-
+        """payload: see `stages.reading.judged`. Outputs `text` and fates."""
         fates, rows = Fates(), []
-        items = self._carefully(p, spans) if work.careful else self._in_turn(p, spans)
-        for item, text in items:
-            row = self._one(item, text, p["digest"], fates)
+        for item, found in judged(self, store, work):
+            row = _row(item, found, work.payload["digest"], fates)
             if row is not None:
                 rows.append(row)
-        watchdog.feed(0)  # what follows waits for the store, not for a record
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         written, counts = fates.write(store)
         return Outcome(
@@ -101,52 +92,13 @@ class Extract:
             machine_fates=counts.errors.get("extract.crashed", 0) + counts.errors.get("extract.timeout", 0),
         )
 
-    def _in_turn(self, payload: Mapping[str, Any], spans: pa.Table) -> Iterator[tuple[Record | Unreadable, Text]]:
-        """Each record and its text."""
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: Kind) -> Iterator[Item]:
+        return read(open_at, spans, kind, self.read)
 
-        def open_at(offset: int) -> BinaryIO:
-            return open_input(payload["uri"], offset)
+    def failed(self, reason: str) -> Text:
+        return Text(None, reason)
 
-        for item in read(open_at, spans, payload["kind"], self.read):
-            watchdog.feed(self.seconds_per_record)
-            yield item, self._text(item)
-
-    def _carefully(self, payload: Mapping[str, Any], spans: pa.Table) -> Iterator[tuple[Record | Unreadable, Text]]:
-        """The same, each record in a child that may die of it."""
-        with Child(self.seconds_per_record) as child:
-            for row in range(spans.num_rows):
-                span = spans.slice(row, 1)
-                try:
-                    yield from child.call(_one_span, self, dict(payload), span)
-                except (ChildDied, ChildTimeout) as error:
-                    ordinal, start, length = (span[name][0].as_py() for name in ("ordinal", "start", "length"))
-                    reason = "extract.crashed" if isinstance(error, ChildDied) else "extract.timeout"
-                    yield Unreadable(ordinal, start, length, str(error)), Text(None, reason)
-
-    def _one(self, item: Record | Unreadable, found: Text, digest: str, fates: Fates) -> dict[str, Any] | None:
-        record = {"input": digest, "ordinal": item.ordinal, "start": item.start, "length": item.length}
-        fallback = f"{digest}:{item.ordinal}"
-        if isinstance(item, Unreadable):
-            record["id"] = record_id(url=item.url, source_key=fallback, own=fallback.encode())
-            fates.add(record, "quarantined", found.reason, error=item.error)
-            return None
-        text, reason, value = found
-        own = item.identity or b"row\0%d\0" % item.ordinal + hashlib.sha256((text or "").encode()).digest()
-        record["id"] = record_id(url=item.url, source_key=item.id or fallback, own=own)
-        if reason is not None:
-            fates.add(record, "quarantined" if reason == "extract.failed" else "dropped", reason, value)
-            return None
-        assert text is not None
-        return {
-            **record,
-            "url": item.url,
-            "date": item.date,
-            "source": item.source or _host(item.url),
-            "content": hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
-            "text": text,
-        }
-
-    def _text(self, item: Record | Unreadable) -> Text:
+    def found(self, item: Item) -> Text:
         if isinstance(item, Unreadable):
             return Text(None, "read.unreadable")
         if item.kind == "other":
@@ -172,13 +124,24 @@ class Extract:
         return Text(text) if text.strip() else Text(None, "extract.no_text")
 
 
+def _row(item: Item, found: Text, digest: str, fates: Fates) -> dict[str, Any] | None:
+    """The record as it goes on, or None when it has its fate."""
+    text, reason, value = found
+    record = keys_of(item, digest, text)
+    if isinstance(item, Unreadable):
+        fates.add(record, "quarantined", reason, error=item.error)
+        return None
+    if reason is not None:
+        fates.add(record, "quarantined" if reason == "extract.failed" else "dropped", reason, value)
+        return None
+    assert text is not None
+    about = {"url": item.url, "date": item.date, "source": item.source or _host(item.url)}
+    return record | about | {"content": content_hash(text), "text": text}
+
+
 def _host(url: str | None) -> str | None:
     """The host of a URL; None where there is none, or no URL (crawls are full of `http://[`)."""
     try:
         return urlsplit(url).hostname if url else None
     except ValueError:
         return None
-
-
-def _one_span(stage: Extract, payload: dict[str, Any], span: pa.Table) -> list[tuple[Record | Unreadable, Text]]:
-    return list(stage._in_turn(payload, span))

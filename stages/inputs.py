@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lake.balance import Tally
+from lake.manifest import InputFile
 from lake.objects import ObjectRef
 from lake.receipt import Receipt
 from lake.sources import InputInfo, expand, input_info
@@ -40,6 +41,10 @@ class ScannedInput:
     @property
     def records(self) -> int:
         return self.tally.count
+
+    def as_input(self) -> InputFile:
+        """As a manifest has it."""
+        return InputFile(digest=self.digest, bytes=self.bytes, records=self.records, names=self.uris)
 
 
 def find_inputs(patterns: Iterable[str]) -> list[str]:

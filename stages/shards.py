@@ -9,7 +9,7 @@ hide: keys must strictly increase.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,7 +29,7 @@ from lake.objects import (
     scratch,
     table_writer,
 )
-from lake.receipt import StageId
+from lake.receipt import Receipt, StageId
 from lake.store import Store
 from stages.exact import hash_ranges
 from stages.fates import Fates, count_fates
@@ -71,23 +71,31 @@ class WriteShards:
 
     def run(self, store: Store, work: Work) -> Outcome:
         """payload: chunks [(text, screened)], losers (a list object). Outputs `shard` and the fates of its records."""
-        losers = read_refs(store, ObjectRef(**work.payload["losers"]))
-        fates, stats = Fates(), Statistics()
-        records = 0
-        with scratch() as folder:
-            path = folder / "shard.parquet"
-            with table_writer(path, SCHEMA) as writer:
-                for text_ref, screened_ref in work.payload["chunks"]:
-                    kept = _kept(store, ObjectRef(**text_ref), ObjectRef(**screened_ref), losers)
-                    shard = kept.select(SCHEMA.names).cast(SCHEMA)
-                    if shard.num_rows:
-                        writer.write_table(shard, row_group_size=ROW_GROUP_ROWS)
-                    fates.add_kept(kept)
-                    stats.add(shard)
-                    records += shard.num_rows
-            ref = put_file(store, "shard", path, records)
-        written, counts = fates.write(store)
-        return Outcome(outputs=(ref, written), came_in=counts.kept, kept=counts.kept, facts=stats.facts())
+        return pour(store, work, SCHEMA, _kept)
+
+
+Kept = Callable[[Store, ObjectRef, ObjectRef, list[ObjectRef]], pa.Table]
+
+
+def pour(store: Store, work: Work, schema: pa.Schema, kept: Kept) -> Outcome:
+    """Chunks into one shard of `schema`. `kept` gives the records of a chunk that stay, with their keys."""
+    losers = read_refs(store, ObjectRef(**work.payload["losers"]))
+    fates, stats = Fates(), Statistics()
+    records = 0
+    with scratch() as folder:
+        path = folder / "shard.parquet"
+        with table_writer(path, schema) as writer:
+            for text_ref, screened_ref in work.payload["chunks"]:
+                rows = kept(store, ObjectRef(**text_ref), ObjectRef(**screened_ref), losers)
+                shard = rows.select(schema.names).cast(schema)
+                if shard.num_rows:
+                    writer.write_table(shard, row_group_size=ROW_GROUP_ROWS)
+                fates.add_kept(rows)
+                stats.add(shard)
+                records += shard.num_rows
+        ref = put_file(store, "shard", path, records)
+    written, counts = fates.write(store)
+    return Outcome(outputs=(ref, written), came_in=counts.kept, kept=counts.kept, facts=stats.facts())
 
 
 def _kept(store: Store, text_ref: ObjectRef, screened_ref: ObjectRef, losers: list[ObjectRef]) -> pa.Table:
@@ -109,7 +117,8 @@ class Statistics:
         lengths = pc.binary_length(shard["text"]).to_numpy()
         self.documents += shard.num_rows
         self.bytes += int(lengths.sum())
-        self.languages.update(shard["language"].to_pylist())
+        if "language" in shard.schema.names:
+            self.languages.update(shard["language"].to_pylist())
         bins = np.searchsorted(LENGTH_BINS, lengths, side="right") - 1
         self.lengths.update(LENGTH_BINS[i] for i in bins)
 
@@ -177,6 +186,20 @@ def ledger_works(fates: ObjectRef, records: int) -> list[Work]:
         )
         for low, high in hash_ranges(records, LEDGER_ROWS)
     ]
+
+
+def shard_works(
+    stage: Any, pairs: Sequence[tuple[ObjectRef, ObjectRef]], screened: Sequence[Receipt], losers: ObjectRef
+) -> list[Work]:
+    """One Work a shard of consecutive chunks (text, verdicts). `stage`: WriteShards, or one like it."""
+    groups = shard_groups([r.facts["passed_bytes"] for r in screened], stage.target_bytes)
+    works = []
+    for n, (first, end) in enumerate(groups):
+        inputs = (*(ref.sha256 for pair in pairs[first:end] for ref in pair), losers.sha256)
+        chunks = [(text.model_dump(), verdicts.model_dump()) for text, verdicts in pairs[first:end]]
+        payload = {"chunks": chunks, "losers": losers.model_dump()}
+        works.append(Work(stage, inputs, payload, label=f"shard {n}"))
+    return works
 
 
 def shard_groups(sizes: Sequence[int], target_bytes: int) -> list[tuple[int, int]]:

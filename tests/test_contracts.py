@@ -161,17 +161,42 @@ def packed(lengths: dict[str, int], window: int) -> pa.Table:
         at = 0
         while at < units:
             take = min(units - at, window - used)
-            rows.append({"pack": f"pack{pack}", "position": used, "member": member, "start": at, "length": take})
+            rows.append(
+                {
+                    "pack": f"pack{pack}",
+                    "position": used,
+                    "source": "web@v1",
+                    "member": member,
+                    "epoch": 0,
+                    "start": at,
+                    "length": take,
+                }
+            )
             at, used = at + take, used + take
             if used == window:
                 pack, used = pack + 1, 0
     return pa.Table.from_pylist(rows, schema=MEMBERS)
 
 
+def draws(lengths: dict[str, int], epoch: int = 0) -> dict[tuple[str, str, int], int]:
+    return {("web@v1", member, epoch): units for member, units in lengths.items()}
+
+
+def test_a_record_drawn_twice_is_packed_twice():
+    members = packed({"a": 10, "b": 90}, window=64)
+    again = members.set_column(
+        members.schema.get_field_index("epoch"), "epoch", pa.array([1] * len(members), pa.int32())
+    )
+    both = draws({"a": 10, "b": 90}) | draws({"a": 10, "b": 90}, epoch=1)
+    check_members(pa.concat_tables([members, again]), both)
+    with pytest.raises(BalanceError, match="epoch 1: 0 of 10 units"):
+        check_members(members, both)
+
+
 def test_fan_in_members_account_for_every_record():
     lengths = {f"doc{i}": 7 + 13 * i % 50 for i in range(40)}
     members = packed(lengths, window=64)
-    check_members(members, lengths)
+    check_members(members, draws(lengths))
     assert len(set(members["pack"].to_pylist())) < len(lengths)
 
 
@@ -188,7 +213,7 @@ def test_fan_in_refuses_a_lost_doubled_or_foreign_stretch(damage, message):
     lengths = {"a": 10, "b": 90}
     rows = packed(lengths, window=64).to_pylist()
     with pytest.raises(BalanceError, match=message):
-        check_members(pa.Table.from_pylist(damage(rows), schema=MEMBERS), lengths)
+        check_members(pa.Table.from_pylist(damage(rows), schema=MEMBERS), draws(lengths))
 
 
 def test_two_version_refs_of_one_dataset_differ_by_digest():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from filters.gopher import GopherQuality
-from pipelines.__main__ import Request, resolve
+from pipelines.__main__ import PIPELINES, Request, resolve
 from pipelines.config import (
     BadConfig,
     check_inputs_absolute,
@@ -36,8 +36,22 @@ def resolved(*settings: str, **request: object) -> WebConfig:
     return resolve(Request(CONF, settings, **{"lake": "/lake", **request}))
 
 
-def test_the_file_that_is_shipped_says_the_defaults():
-    assert resolved().recipe == Recipe() and resolved().run.workers == WebConfig().run.workers
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_the_file_that_is_shipped_says_every_key_and_its_default(pipeline):
+    data, default = load(CONF.with_name(f"{pipeline}.yaml")), PIPELINES[pipeline][0]()
+    config = validate(PIPELINES[pipeline][0], data)
+    assert config.recipe == default.recipe and config.run == default.run
+    assert _keys(data) == _keys(default.model_dump())
+
+
+def _keys(data: object, at: str = "") -> set[str]:
+    if not isinstance(data, dict) or not data:
+        return {at}
+    return {key for name, value in data.items() for key in _keys(value, f"{at}.{name}")}
+
+
+def test_every_pipeline_has_a_file():
+    assert {path.stem for path in CONF.parent.glob("*.yaml")} == set(PIPELINES)
 
 
 # --set

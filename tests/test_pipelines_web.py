@@ -19,7 +19,7 @@ from lake.verify import verify
 from lake.versions import Versions
 from pipelines.assembly import GateFailed
 from pipelines.config import BadConfig
-from stages import extract, scan
+from stages import extract, reading, scan
 from stages.containers.read import read
 from stages.runner import Incomplete, PlanOnly
 
@@ -213,8 +213,8 @@ def test_a_page_that_breaks_the_extractor_is_quarantined_and_the_rest_goes_on(sa
 def test_an_input_that_changes_under_the_run_is_refused(sample, tmp_path, monkeypatch):
     path = tmp_path / "part.warc.gz"
     shutil.copy(sample / "crawl" / "part-0000.warc.gz", path)
-    original = extract.input_info
-    monkeypatch.setattr(extract, "input_info", lambda uri: original(uri)._replace(size=1))
+    original = reading.input_info
+    monkeypatch.setattr(reading, "input_info", lambda uri: original(uri)._replace(size=1))
     with pytest.raises(Incomplete, match="changed since it was scanned"):
         web.run(tmp_path / "lake", [path])
 

@@ -49,12 +49,12 @@ class Fragile(extract.Extract):
     poison: str = ""
     endless: str = ""
 
-    def _text(self, item):
+    def found(self, item):
         if item.url == self.poison:
             os.kill(os.getpid(), signal.SIGKILL)
         if item.url == self.endless:
             time.sleep(600)
-        return super()._text(item)
+        return super().found(item)
 
 
 def test_a_page_that_kills_every_worker_and_one_that_hangs_cost_only_themselves(sample, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""`grist sample-data DIR`: a crawl to try everything on, with the truth about it. Notable choices:
+"""`grist sample-data DIR`: a crawl and instruction data to try everything on, with the truth. Notable choices:
 
 - no network and no foreign text: grammars in nine languages, forty invented hosts, all under example domains;
 - pages and seed decide every record; the files' bytes are the same as well wherever the zlib is the same;
@@ -8,16 +8,34 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from pipelines.sample import instructions, tools
+from pipelines.sample.code import snippet
 from pipelines.sample.draw import Draw
 from pipelines.sample.files import Container, damaged, date_of, jsonl, page_record
+from pipelines.sample.instructions import RowTruth, distinct, written
+from pipelines.sample.maths import problem
 from pipelines.sample.pages import Page, articles, copies, crawl, heads, relatives, warc_id
 from pipelines.sample.plants import benchmark
+from pipelines.sample.refusals import refusal
 from pipelines.sample.truth import README, Truth, dump
 
 _PER_PART = 600
 _BENCHMARK = 40
+# file below instruct/: how a row is made, how many, copies of rows, whether a line breaks off
+_INSTRUCT = {
+    "math": (problem, 600, 6, True),
+    "code": (snippet, 400, 5, False),
+    "chat": (instructions.chat, 400, 6, True),
+    "tools": (tools.conversation, 200, 0, False),
+    "refusals": (refusal, 150, 0, False),
+}
+_BROKEN = {  # how a broken row is made, the faults, how many of each
+    "chat": (instructions.broken_chat, tuple(instructions.BROKEN), 4),
+    "tools": (tools.broken_call, tuple(tools.BROKEN), 1),
+}
 
 
 @dataclass(frozen=True)
@@ -103,7 +121,23 @@ def _name_heads(rows: list[Truth]) -> list[Truth]:
     return named
 
 
-def _build(pages: int, seed: int) -> tuple[dict[str, bytes], list[Truth]]:
+def _instruct(seed: int) -> tuple[dict[str, bytes], list[RowTruth]]:
+    """The files of instruct/ and the truth about their rows; the pages have no part in it."""
+    files: dict[str, bytes] = {}
+    truth: list[RowTruth] = []
+    for name, (make, count, twice, cut) in _INSTRUCT.items():
+        rows = distinct(make, count, seed, "instruct", name)
+        if name in _BROKEN:
+            spoil, faults, each = _BROKEN[name]
+            for what in faults:
+                rows += distinct(partial(spoil, what=what), each, seed, "instruct", name, what)
+        files[f"instruct/{name}.jsonl"], found = written(name, rows, seed, twice, cut)
+        truth += found
+    files["instruct/truth.jsonl"] = dump(truth)
+    return files, truth
+
+
+def _build(pages: int, seed: int) -> tuple[dict[str, bytes], Counter[str]]:
     problems = benchmark(_BENCHMARK, seed)
     texts = max(5, pages // 20)
     first = crawl(seed, pages - texts, problems)
@@ -117,34 +151,34 @@ def _build(pages: int, seed: int) -> tuple[dict[str, bytes], list[Truth]]:
     files |= {"crawl/extra.jsonl.gz": extra, later.name: later.data, copy_name: copy}
     files |= {"benchmark.jsonl": dump(problems), "truth.jsonl": dump(rows)}
     files["README.md"] = README.format(pages=pages, seed=seed, damaged=bad.name).encode()
-    return files, rows
+    more, truth = _instruct(seed)
+    return files | more, Counter([row.kind for row in rows] + [row.kind for row in truth])
 
 
 def write_sample(directory: Path, *, pages: int = 3000, seed: int = 0) -> Summary:
-    """Writes the demo crawl into the directory and says what it wrote.
+    """Writes the demo crawl and the instruction data into the directory and says what it wrote.
 
-    Files of an earlier run are overwritten; a file in crawl/ or night2/ that this run does not write raises
-    FileExistsError before anything is touched. `pages` counts the first night's pages and texts, roughly;
+    Files of an earlier run are overwritten; a file in crawl/, night2/ or instruct/ that this run does not write
+    raises FileExistsError before anything is touched. `pages` counts the first night's pages and texts, roughly;
     at least 100, else ValueError.
     """
     if pages < 100:
         raise ValueError(
             f"pages={pages}: at least 100 are needed to hold every kind of record; pass --pages 100 or more"
         )
-    files, rows = _build(pages, seed)
+    files, kinds = _build(pages, seed)
     directory = Path(directory)
-    present = [p.relative_to(directory).as_posix() for sub in ("crawl", "night2") for p in directory.glob(f"{sub}/*")]
+    folders = sorted({name.partition("/")[0] for name in files if "/" in name})
+    present = [p.relative_to(directory).as_posix() for sub in folders for p in directory.glob(f"{sub}/*")]
     foreign = sorted(set(present) - set(files))
     if foreign:
         raise FileExistsError(
             f"{directory} holds {', '.join(foreign[:3])}, which this sample (pages={pages}) does not write: "
-            "choose an empty directory, or remove crawl/ and night2/ first"
+            f"choose an empty directory, or remove {', '.join(folders)} first"
         )
     for name, data in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    kinds = Counter(row.kind for row in rows)
-    return Summary(
-        directory, tuple(sorted(files)), sum(map(len, files.values())), len(rows), dict(sorted(kinds.items()))
-    )
+    size, kinds_by_name = sum(map(len, files.values())), dict(sorted(kinds.items()))
+    return Summary(directory, tuple(sorted(files)), size, kinds.total(), kinds_by_name)

@@ -52,6 +52,7 @@ network addresses, cards and accounts are test values.
 - `night2/copy-of-part-0001.warc.gz`: the records of `crawl/part-0001.warc.gz`, recompressed as one member.
 - `benchmark.jsonl`: invented word problems; some pages leak them.
 - `truth.jsonl`: one row a record: file, ordinal, url, warc_id, kind, expected, reasons, family, jaccard, ...
+- `instruct/`: instruction data with a truth of its own, see below.
 
 How to read the truth: `expected` is the fate under a pipeline that keeps English, applies Gopher quality,
 removes duplicates and decontaminates against `benchmark.jsonl`; a pipeline without one of these keeps what
@@ -60,4 +61,20 @@ Which member of a family survives is the pipeline's choice; the head (`family` =
 original. `jaccard` compares word 5-grams of the article bodies as generated: what extraction adds or loses
 moves it. `either`: the fate hangs on the threshold or on banding. `other`: no page. `kind` broken:
 quarantined. `ordinal` is null in the damaged file.
+
+# Instruction data
+
+JSON lines, each with an `id`. The number of pages does not change them.
+
+- `instruct/math.jsonl`: word problems of two to four steps (`question`, `answer`): each line of an answer has
+  one step `a op b = c`, the last is `#### N`.
+- `instruct/code.jsonl`: small Python functions and classes (`code`), with examples in their docstrings.
+- `instruct/chat.jsonl`: everyday conversations (`messages`), some with a system message, some of several turns.
+- `instruct/tools.jsonl`: conversations that call invented tools (`messages`, `tools`).
+- `instruct/refusals.jsonl`: requests that are refused (`messages`).
+- `instruct/truth.jsonl`: one row a line of these: file, row (from 0), kind, expected, reason, family.
+
+`expected` is kept, dropped (for one `reason`: unknown_role, empty_turn, no_assistant, bad_order, unknown_tool,
+bad_arguments or bad_tool_schema) or quarantined (unreadable: the line breaks off). It is null for a duplicate_set:
+rows of one `family` (the id of its first row) are equal but for their ids, and exactly one survives.
 """

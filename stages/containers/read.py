@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -54,7 +54,8 @@ class Record(NamedTuple):
     kind: "page" (payload = body of an HTTP response, or of a resource), "text" (`text` is it), "other" (neither).
     record_type: the WARC type, or "jsonl". date: ISO 8601 as it stands there. content_type: media type in lower case
     as declared, charset its parameter. identity: what makes it itself wherever it stands (None: it has nothing of
-    its own): b"warc\\0" + WARC-Record-ID + b"\\0" + SHA-256 of its block. id, source: of JSON lines.
+    its own): b"warc\\0" + WARC-Record-ID + b"\\0" + SHA-256 of its block. id, source: of JSON lines. row: all fields of
+    a line, where whole rows were asked for.
     """
 
     ordinal: int
@@ -73,6 +74,7 @@ class Record(NamedTuple):
     identity: bytes | None = None
     id: str | None = None
     source: str | None = None
+    row: dict[str, Any] | None = None
 
     @property
     def source_key(self) -> str | None:
@@ -100,18 +102,20 @@ class RecordError(Exception):
 
 
 def read(
-    open_at: Callable[[int], BinaryIO], spans: pa.Table, kind: Kind, config: ReadConfig
+    open_at: Callable[[int], BinaryIO], spans: pa.Table, kind: Kind, config: ReadConfig, *, rows: bool = False
 ) -> Iterator[Record | Unreadable]:
     """One item for each row of `spans` (a contiguous slice of what `scan` found, its metadata kept).
 
-    `open_at(offset)` gives the file's bytes as stored from `offset` on; it is closed here.
+    `open_at(offset)` gives the file's bytes as stored from `offset` on; it is closed here. `rows`: of JSON lines every
+    field is wanted, and none has to be the text.
     Raises OSError when the file does not hold what was scanned.
     """
     from stages.containers import read_jsonl, read_warc  # they need Record from here
 
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: allowed are {KINDS}")
-    parse = read_warc.parse if kind == "warc" else read_jsonl.parse
+    parse_line = read_jsonl.parse_row if rows else read_jsonl.parse
+    parse = read_warc.parse if kind == "warc" else parse_line
     columns = (spans[name].to_pylist() for name in ("ordinal", "start", "length", "c_start", "skip", "error"))
     with _Stream(open_at, _compression(open_at, spans)) as stream:
         for ordinal, start, length, c_start, skip, error in zip(*columns, strict=True):

@@ -15,6 +15,23 @@ from stages.containers.read import ReadConfig, Record, RecordError
 
 def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
     """`data`: the span, blank lines around the line included. Raises RecordError."""
+    row = _object(empty, data)
+    url = _string(row, config.url)
+    text = row.get(config.text)
+    if not isinstance(text, str):
+        what = f"is a {type(text).__name__}, not a string" if config.text in row else "is missing"
+        raise RecordError(f"field {config.text!r} (the text) {what}", url=url)
+    _check(text, config.text, url)
+    return _record(empty, row, config)._replace(text=text)
+
+
+def parse_row(empty: Record, data: bytes, config: ReadConfig) -> Record:
+    """The same for lines that need no text: `row` has all their fields. Raises RecordError."""
+    row = _object(empty, data)
+    return _record(empty, row, config)._replace(row=row)
+
+
+def _object(empty: Record, data: bytes) -> dict[str, Any]:
     try:
         line = data.decode("utf-8-sig" if empty.start == 0 else "utf-8")
     except UnicodeDecodeError as error:
@@ -27,20 +44,17 @@ def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
         raise RecordError(f"line is not readable JSON: {type(error).__name__}: {error}") from None
     if not isinstance(row, dict):
         raise RecordError(f"line is a JSON {type(row).__name__}, not an object")
-    url = _string(row, config.url)
-    text = row.get(config.text)
-    if not isinstance(text, str):
-        what = f"is a {type(text).__name__}, not a string" if config.text in row else "is missing"
-        raise RecordError(f"field {config.text!r} (the text) {what}", url=url)
-    _check(text, config.text, url)
+    return row
+
+
+def _record(empty: Record, row: dict[str, Any], config: ReadConfig) -> Record:
     own = row.get(config.id)
     if isinstance(own, int) and not isinstance(own, bool):
         row = {**row, config.id: str(own)}
     return empty._replace(
         kind="text",
         record_type="jsonl",
-        url=url,
-        text=text,
+        url=_string(row, config.url),
         id=_string(row, config.id),
         date=_string(row, config.date),
         source=_string(row, config.source),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import pipelines.web
+import stages.inputs
 from lake.dataset import Dataset
 from lake.gc import plan_gc, run_gc
 from lake.manifest import InputFile
@@ -76,7 +76,7 @@ def main() -> None:
         for path in inputs.iterdir():
             os.utime(path)  # too young for a note under inputs/, whose key would hash this folder's address
         store = open_store(str(Path(name) / "lake"))
-        neutral = patch.object(pipelines.web, "InputFile", neutral_input)
+        neutral = patch.object(stages.inputs, "InputFile", neutral_input)
         with neutral, patch.object(platform, "node", lambda: HOST), patch.object(os, "getpid", lambda: 1):
             fill(store, inputs)
         EXPECTED.write_text(json.dumps(expected(store), indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,212 @@
+"""How fast do texts become tokens and windows, against datatrove's tokenizer pipeline with the same tokenizer.json?
+
+Both read the same Parquet file, encode on one thread (TOKENIZERS_PARALLELISM=false) and write what they make to disk;
+every document's tokens have to be equal. `tokens`: datatrove's DocumentTokenizer without its shuffle against our
+Tokenize with its fates, lengths and receipt. `windows`: DocumentTokenizer as people run it, which shuffles documents
+and leaves cutting to the reader (every document that crosses a window's end is cut), against Tokenize, Plan, Account
+and Pack, whose windows cut only what does not fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datatrove.pipeline.readers import ParquetReader
+from datatrove.pipeline.tokens import DocumentTokenizer
+
+from benchmarks.bench_dedup import Places
+from benchmarks.harness import Arm, Differ, Figure, Report, Row, contest, figure
+from benchmarks.material import texts
+from lake.balance import Tally
+from lake.identity import record_id
+from lake.manifest import Draft, Manifest
+from lake.objects import put_file, put_table, scratch
+from lake.receipt import Receipt
+from lake.store import Store, open_store
+from lake.versions import Versions
+from model.processing.text import END_OF_TEXT, train_tokenizer
+from stages.account import account_works
+from stages.mix import Plan, Share, Source, plan_work
+from stages.pack import Pack, pack_works
+from stages.packs import read_windows
+from stages.runner import Runner
+from stages.shards import SCHEMA
+from stages.tokenize import tokenize_works
+
+OURS, THEIRS, PACKED, SHUFFLED = "gristmill", "datatrove", "gristmill windows", "datatrove shuffled"
+WINDOW = 2048
+
+
+class Material:
+    """The same texts as a Parquet file and as a version, and a tokenizer trained on them."""
+
+    def __init__(self, folder: Path, found: Sequence[str], vocab_size: int) -> None:
+        self.folder, self.texts = folder, found
+        self.data = train_tokenizer(found, vocab_size)
+        (folder / "tokenizer.json").write_bytes(self.data)
+        ids = [record_id(url=None, source_key=str(i), own=b"") for i in range(len(found))]
+        self.table = pa.table({"id": ids, "text": list(found)})
+        (folder / "texts").mkdir()
+        pq.write_table(self.table, folder / "texts" / "0.parquet", compression="zstd", compression_level=3)
+
+    def fill(self, lake: Path) -> None:
+        """A lake with the version `web@v1`."""
+        store = open_store(str(lake))
+        columns = {field.name: pa.nulls(len(self.texts), field.type) for field in SCHEMA}
+        shard = put_table(
+            store, "shard", pa.table(columns | dict(zip(("id", "text"), self.table.columns, strict=True)), SCHEMA)
+        )
+        zero, tally = Tally(), Tally.of_records(["0"] * len(self.texts), range(len(self.texts)))
+        Versions(store).commit(
+            Draft(
+                dataset="web",
+                run_key="0",
+                recipe={},
+                stages=(),
+                shards=(shard,),
+                came_in=tally,
+                kept=tally,
+                dropped=zero,
+                quarantined=zero,
+            )
+        )
+
+
+Tokens = Callable[[], Counter[bytes]]
+"""Digests of every document's tokens, read back when nobody is timed."""
+
+
+def datatrove_tokens(material: Material, out: Path, shuffle: bool) -> Tokens:
+    reader = ParquetReader(str(material.folder / "texts"))
+    writer = DocumentTokenizer(
+        str(out),
+        tokenizer_name_or_path=str(material.folder / "tokenizer.json"),
+        eos_token=END_OF_TEXT,
+        shuffle_documents=shuffle,
+        save_final_metadata=False,
+        seed=0,
+    )
+    writer.run(reader.run(None))
+    return lambda: _written(out, writer.token_size)
+
+
+def _written(out: Path, size: int) -> Counter[bytes]:
+    (tokens,), (index,) = out.glob("*.ds"), out.glob("*.ds.index")
+    ids = np.frombuffer(tokens.read_bytes(), np.uint16 if size == 2 else np.uint32)
+    ends = np.frombuffer(index.read_bytes(), np.uint64).astype(np.int64)
+    return _digests(np.split(ids, ends[:-1]))
+
+
+def _digests(documents: Sequence[np.ndarray]) -> Counter[bytes]:
+    return Counter(hashlib.blake2b(one.astype(np.int32).tobytes(), digest_size=16).digest() for one in documents)
+
+
+def tokenized(store: Store, data: bytes) -> tuple[Manifest, list[Receipt]]:
+    web = Versions(store).resolve("web@v1")
+    with scratch() as folder:
+        (folder / "tokenizer.json").write_bytes(data)
+        ref = put_file(store, "tokenizer", folder / "tokenizer.json", 1)
+    return web, Runner(store, workers=0).map("tokenize", tokenize_works(web, ref))
+
+
+def our_tokens(material: Material, lake: Path) -> Tokens:
+    store = open_store(str(lake))
+    _, receipts = tokenized(store, material.data)
+    return lambda: _stored(store, receipts)
+
+
+def _stored(store: Store, receipts: Sequence[Receipt]) -> Counter[bytes]:
+    with store.open(receipts[0].output("tokens").key) as stream:
+        column = pq.read_table(stream)["ids"].combine_chunks()
+    return _digests(np.split(column.values.to_numpy(), column.offsets.to_numpy()[1:-1]))
+
+
+def our_windows(material: Material, lake: Path) -> Tokens:
+    """The whole of a mixture of one source but for its ledger and commit."""
+    store = open_store(str(lake))
+    web, receipts = tokenized(store, material.data)
+    runner, digest = Runner(store, workers=0), web.shards[0].sha256
+    plan = Plan((Source("web@v1", Share(1.0, 1.0), False),), WINDOW, 32 << 20, None, 0)
+    found = [[(digest, receipts[0])]]
+    planned = runner.map("plan", [plan_work(plan, found)])[0]
+    runner.map("account", account_works(plan, planned.facts["sources"], found))
+    with store.open(planned.output("plan").key) as stream:
+        slices = pq.read_table(stream)
+    stage = Pack(WINDOW, 0.02, 0)
+    packed = runner.map("pack", pack_works(stage, planned.output("plan"), planned.facts["shards"], receipts, slices))
+    return lambda: _documents(store, web, packed)
+
+
+def _documents(store: Store, web: Manifest, packed: Sequence[Receipt]) -> Counter[bytes]:
+    """Documents put together from windows."""
+    shards = tuple(ref for r in packed for ref in (r.output("pack"), r.output("index")))
+    reader = read_windows(store, web.model_copy(update={"shards": shards}))
+    parts: dict[str, dict[int, np.ndarray]] = {}
+    for number in range(len(reader)):
+        window = reader.sample(number)
+        pieces = np.split(window.arrays["input_ids"], window.arrays["cu_seqlens"][1:-1])
+        for member, ids in zip(window.meta["members"], pieces, strict=True):
+            parts.setdefault(member["member"], {})[member["start"]] = ids
+    return _digests([np.concatenate([ids for _, ids in sorted(one.items())]) for one in parts.values()])
+
+
+def same(outcomes: Mapping[str, Any]) -> None:
+    found = {name: tokens() for name, tokens in outcomes.items()}
+    for name, tokens in found.items():
+        if tokens != found[OURS]:
+            raise Differ(f"tokenize: {name} gave other tokens for {(tokens - found[OURS]).total()} documents")
+
+
+def run(tiny: bool) -> Report:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    name, found = texts(tiny)
+    if not tiny:
+        found = [f"{n} {text}" for n in range(6) for text in found]
+    with scratch() as folder:
+        places = Places(folder / "places")
+        places.folder.mkdir()
+        material = Material(folder, found, 600 if tiny else 32_768)
+        lake = places.fresh()
+        material.fill(lake)
+
+        def ours(work: Callable[[Material, Path], Any]) -> Arm:
+            at: list[Path] = []
+            return Arm(lambda: work(material, at[-1]), lambda: at.append(places.fresh(lake)))
+
+        def theirs(shuffle: bool) -> Arm:
+            return Arm(lambda: datatrove_tokens(material, places.fresh(), shuffle))
+
+        arms = {
+            OURS: ours(our_tokens),
+            THEIRS: theirs(False),
+            PACKED: ours(our_windows),
+            SHUFFLED: theirs(True),
+        }
+        times = contest(arms, 1 if tiny else 5, same)
+    size = sum(len(text.encode()) for text in found) / 1e6
+    checked = "every document's tokens"
+    return Report(
+        name="tokenize",
+        data=f"{name}; {len(found):,} texts, {size:.0f} MB",
+        rounds=1 if tiny else 5,
+        rows=(
+            Row("text to tokens, against datatrove's DocumentTokenizer", times.ratio(THEIRS, OURS), "x", checked),
+            Row(
+                "text to packed windows, against the same with its shuffle", times.ratio(SHUFFLED, PACKED), "x", checked
+            ),
+            Row("text to packed windows, one core", _speed(size, times.wall[PACKED]), "MB/s", checked),
+        ),
+        notes=("one thread each; ours writes Parquet and tars with checksums, fsync and receipts, theirs plain files",),
+    )
+
+
+def _speed(size: float, seconds: Sequence[float]) -> Figure:
+    return figure([size / one for one in seconds])

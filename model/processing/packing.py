@@ -1,0 +1,169 @@
+"""Packing: which stretches of which samples share a window, so that few places stay empty and few documents are cut.
+
+Best-fit decreasing (Ding et al. 2024, arXiv 2404.10830): the longest pieces first, each into the window with the least
+room that still holds it. Documents longer than a window are cut into whole windows and a rest; only if more places than
+`max_waste` stay empty are others cut, to fill them. Instruction samples never are. Ties go by number, so that lengths
+alone decide the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+SLIVER = 16
+"""Tokens: a shorter end of a document teaches little, and is cut off only where nothing else is left."""
+
+_BLOCK, _INSIDE = 9, 511
+
+
+class Piece(NamedTuple):
+    """A stretch of a sample, in tokens."""
+
+    sample: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Packing:
+    """`windows`: pieces by sample number. `waste`: the share of empty places. `split`: documents that were cut at all;
+    `forced`: those of them that are longer than a window."""
+
+    windows: list[list[Piece]]
+    waste: float
+    split: int
+    forced: int
+
+
+class _Bins:
+    """Open windows by the room they have. A set bit says that a window with so much room is open: the least room that
+    holds a piece is the lowest bit at or above its length, in two levels, so that a large window costs no more."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.pieces: list[list[Piece]] = []
+        self.room: list[int] = []
+        self._open: dict[int, list[int]] = {}
+        self._blocks = [0] * ((window >> _BLOCK) + 1)  # bit i of block b: room b * 512 + i
+        self._top = 0  # bit b: block b is not 0
+
+    def add(self, piece: Piece) -> None:
+        room = self._least(piece.length)
+        if room is None:
+            number = len(self.pieces)
+            self.pieces.append([])
+            self.room.append(self.window)
+        else:
+            number = self._take(room)
+        self.pieces[number].append(piece)
+        self.room[number] -= piece.length
+        if self.room[number]:
+            self._put(number, self.room[number])
+
+    def _least(self, length: int) -> int | None:
+        """The least room of an open window that holds so much."""
+        block, bit = length >> _BLOCK, length & _INSIDE
+        if above := self._blocks[block] >> bit:
+            return length + _lowest(above)
+        if above := self._top >> block + 1:
+            block += 1 + _lowest(above)
+            return (block << _BLOCK) + _lowest(self._blocks[block])
+        return None
+
+    def _put(self, number: int, room: int) -> None:
+        self._open.setdefault(room, []).append(number)
+        self._blocks[room >> _BLOCK] |= 1 << (room & _INSIDE)
+        self._top |= 1 << (room >> _BLOCK)
+
+    def _take(self, room: int) -> int:
+        number = self._open[room].pop()
+        if not self._open[room]:
+            block = room >> _BLOCK
+            self._blocks[block] ^= 1 << (room & _INSIDE)
+            if not self._blocks[block]:
+                self._top ^= 1 << block
+        return number
+
+
+def _lowest(bits: int) -> int:
+    return (bits & -bits).bit_length() - 1
+
+
+def pack(lengths: np.ndarray, splittable: np.ndarray, window: int, *, max_waste: float = 0.02) -> Packing:
+    """Packs samples of `lengths` tokens, int [samples], into windows of `window`; `splittable`, bool [samples], may be
+    cut. Windows stand in order of their first sample.
+
+    Raises ValueError for an empty sample, or one longer than a window that may not be cut.
+    """
+    if len(lengths) and lengths.min() < 1:
+        raise ValueError(f"sample {int(lengths.argmin())} has no tokens")
+    if len(bad := np.flatnonzero((lengths > window) & ~splittable)):
+        raise ValueError(f"sample {int(bad[0])} has {int(lengths[bad[0]])} tokens, more than a window of {window}")
+    bins, pieces = _Bins(window), list[Piece]()
+    for sample, length in enumerate(lengths.tolist()):
+        if length <= window:
+            pieces.append(Piece(sample, 0, length))
+            continue
+        whole = length // window * window
+        for start in range(0, whole, window):
+            bins.add(Piece(sample, start, window))
+        if length > whole:
+            pieces.append(Piece(sample, whole, length - whole))
+    pieces.sort(key=lambda piece: (-piece.length, piece.sample))
+    for piece in pieces:
+        bins.add(piece)
+    windows = _filled(bins, splittable, max_waste)
+    places = len(windows) * window
+    cut: dict[int, int] = {}
+    for one in windows:
+        for piece in one:
+            cut[piece.sample] = cut.get(piece.sample, 0) + 1
+    return Packing(
+        windows=windows,
+        waste=1 - int(lengths.sum()) / places if places else 0.0,
+        split=sum(n > 1 for n in cut.values()),
+        forced=int((lengths > window).sum()),
+    )
+
+
+def _filled(bins: _Bins, splittable: np.ndarray, max_waste: float) -> list[list[Piece]]:
+    """The windows, after the emptiest that hold only documents were poured into the room of the others, until no more
+    than `max_waste` is empty: each window less takes a window's places from the empty ones."""
+    window, total = bins.window, sum(bins.window - room for room in bins.room)
+    least = max(-(-total // window), int(total / (window * (1 - max_waste))))
+    surplus = len(bins.pieces) - least
+    movable = [n for n, ones in enumerate(bins.pieces) if all(splittable[piece.sample] for piece in ones)]
+    movable.sort(key=lambda n: (-bins.room[n], n))
+    gone = set(movable[: max(surplus, 0)])
+    loose = sorted((piece for n in gone for piece in bins.pieces[n]), key=lambda piece: (-piece.length, piece.sample))
+    kept = [n for n in range(len(bins.pieces)) if n not in gone]
+    left = _pour(bins, kept, loose, SLIVER)
+    left = _pour(bins, kept, left, 1)
+    assert not left, "the windows that stay have room for all that goes"
+    windows = [sorted(bins.pieces[n]) for n in kept]
+    return sorted(windows)
+
+
+def _pour(bins: _Bins, kept: Sequence[int], loose: Sequence[Piece], least: int) -> list[Piece]:
+    """Lays loose pieces into holes, the largest first, and cuts a piece that is longer than its hole, but cuts nothing
+    off that is shorter than `least`, and leaves holes that small. What found no hole."""
+    holes = sorted((n for n in kept if bins.room[n] >= least), key=lambda n: (-bins.room[n], n))
+    at, left = 0, list[Piece]()
+    for piece in loose:
+        while piece.length and at < len(holes):
+            number = holes[at]
+            take = min(piece.length, bins.room[number])
+            if 0 < piece.length - take < least <= take - least:
+                take = piece.length - least  # leave enough for the end to be worth reading
+            bins.pieces[number].append(Piece(piece.sample, piece.start, take))
+            bins.room[number] -= take
+            piece = Piece(piece.sample, piece.start + take, piece.length - take)
+            if bins.room[number] < least:
+                at += 1
+        if piece.length:
+            left.append(piece)
+    return left

@@ -1,0 +1,73 @@
+"""Drawing of mixtures: planned against drawn in `grist show`, and records as windows hold them in `grist sample`.
+
+What the loss counts stands between « and » whether or not the terminal has colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
+from orchestration.show import counted, draw_facts, grid, heading, percent
+from orchestration.terminal import plain
+
+if TYPE_CHECKING:  # `grist show` needs no tokenizer
+    from stages.packs import DrawnStretches
+
+CUT = 800
+"""Characters of a stretch that are shown."""
+
+
+def draw_mixture(console: Console, statistics: Mapping[str, Any]) -> None:
+    """What was asked for, and what was drawn, by source."""
+    heading(console, "Mixture")
+    table = grid("  source", "share>", "planned tokens>", "drawn tokens>", "drawn share>", "epochs>", "of tokens>")
+    whole = sum(row["drawn"] for row in statistics["mixture"])
+    for row in statistics["mixture"]:
+        epochs = f"{row['drawn'] / row['there']:.2f}" if row["there"] else "-"
+        share = (percent(row["drawn"], whole), epochs, f"{row['there']:,}")
+        table.add_row(f"  {row['source']}", f"{row['share']:.1%}", f"{row['planned']:,}", f"{row['drawn']:,}", *share)
+    console.print(table)
+    documents = statistics["documents"]
+    draw_facts(
+        console,
+        {
+            "windows": f"{statistics['windows']:,}",
+            "empty places": f"{statistics['waste']:.2%}",
+            "documents cut": f"{statistics['documents_cut']:,} of {documents:,} drawn"
+            f" ({statistics['documents_cut'] / max(documents, 1):.1%}); {statistics['documents_too_long']:,} of them"
+            " are longer than a window",
+            "samples": f"{statistics['samples']:,} drawn, none cut",
+        },
+    )
+
+
+def draw_stretches(console: Console, drawn: DrawnStretches, full: bool) -> None:
+    """`grist sample` of a mixture."""
+    for source, ones in groupby(drawn.stretches, key=lambda one: one.source):
+        found = list(ones)
+        what = f"{len(found)} of {counted(drawn.population[source], 'draw')} of {source}"
+        console.print(Text(f"{what} in {drawn.version}; what is learned stands between « and »", style="dim"))
+        for one in found:
+            console.print(Rule(Text(one.id, style="bold"), align="left", style="dim"))
+            place = f"{one.window}, epoch {one.epoch}, tokens {one.start:,} to {one.start + one.tokens:,}"
+            draw_facts(console, {"window": place})
+            console.print(_marked(one.pieces, None if full else CUT), soft_wrap=False)
+            console.print()
+
+
+def _marked(pieces: tuple[tuple[str, bool], ...], cut: int | None) -> Text:
+    text, left = Text(), sum(len(piece) for piece, _ in pieces) if cut is None else cut
+    for piece, learned in pieces:
+        shown = plain(piece[: max(left, 0)])
+        left -= len(piece)
+        if shown:
+            text.append(f"«{shown}»" if learned else shown, style="green" if learned else "dim")
+    if left < 0:
+        text.append(" ... (--full prints all)", style="dim")
+    return text

@@ -1,0 +1,35 @@
+"""Sources: the exact versions that a pipeline is made from, instead of input files.
+
+A recipe names them as `web@v3` or by a tag, which is never moved; `web` alone would mean another version tomorrow. What
+was withdrawn, or is a look at a few records, is refused.
+"""
+
+from __future__ import annotations
+
+from lake.manifest import InputFile, Manifest
+from lake.query import resolve_usable
+from lake.versions import NoSuchVersion, Versions
+from pipelines.config import BadConfig
+
+
+def exact(versions: Versions, ref: str, key: str) -> Manifest:
+    """The version that `ref` names. Raises BadConfig, which begins with `key`."""
+    name, at, which = ref.partition("@")
+    if not at or which in ("", "latest"):
+        latest = versions.latest(name)
+        now = f"; today that would be {name}@v{latest}" if latest else ""
+        raise BadConfig(f"{key}: {ref!r} is no exact version: give NAME@vN or NAME@TAG{now}")
+    if name.endswith(".limit"):
+        raise BadConfig(f"{key}: {ref} is a look at a few records, and nothing is built on it; run without a limit")
+    try:
+        return resolve_usable(versions, ref)
+    except (NoSuchVersion, ValueError) as error:
+        raise BadConfig(f"{key}: {error}") from error
+
+
+def as_inputs(source: Manifest) -> tuple[InputFile, ...]:
+    """A version's shards as the inputs of what is made from it: by content, named for people."""
+    return tuple(
+        InputFile(digest=ref.sha256, bytes=ref.bytes, records=ref.records, names=(f"{source} shard {number}",))
+        for number, ref in enumerate(source.shards)
+    )

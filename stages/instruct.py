@@ -1,0 +1,234 @@
+"""Instruct: lines of instruction data become samples, in the chat template or as code with a hole in the middle.
+
+Each line is one record with one fate: what does not follow the rules of a conversation, or calls a tool in a way that
+the tool's schema does not allow, is dropped with its reason. A sample is stored as its whole text and `parts`, spans
+over it that say which are special tokens and which the loss counts: no tokenizer is involved, and text that happens to
+spell `<|end|>` is told from the token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import pyarrow as pa
+
+from lake import ledger
+from lake.objects import ObjectRef, put_table
+from lake.receipt import StageId
+from lake.store import Store
+from model.processing.chat import BadSample, parse, render
+from model.processing.fim import Fim, fim
+from model.processing.text import END_OF_TEXT, Part
+from stages.containers import Kind
+from stages.containers.read import ReadConfig, Unreadable, read
+from stages.fates import Fates
+from stages.losers import without_losers
+from stages.reading import Item, OpenAt, content_hash, judged, keys_of
+from stages.screen import KEYS, passed_rows
+from stages.shards import pour
+from stages.work import Outcome, Work, stage_id
+
+PARTS = pa.list_(pa.struct([("length", pa.int32()), ("special", pa.bool_()), ("learn", pa.bool_())]))
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("input", pa.string()),
+        ("ordinal", pa.int64()),
+        ("start", pa.int64()),
+        ("length", pa.int64()),
+        ("content", pa.string()),  # 128-bit hash of the text before a hole was cut
+        ("url", pa.string()),
+        ("kind", pa.string()),  # chat | code
+        ("text", pa.string()),
+        ("parts", PARTS),  # tile the text, in characters
+        ("date", pa.string()),
+        ("source", pa.string()),
+    ],
+    metadata={"gristmill.format": "1"},
+)
+_SCREENED = pa.schema([*(SCHEMA.field(name) for name in KEYS), ("reason", pa.string())])
+SHARD = pa.schema(
+    [SCHEMA.field(name) for name in ("id", "url", "kind", "text", "parts", "date", "source")],
+    metadata={"gristmill.format": "1"},
+)
+Form = Literal["chat", "pair", "code"]
+FORMS: tuple[Form, ...] = ("chat", "pair", "code")
+
+
+class Made(NamedTuple):
+    """The parts of a sample and what tells it from others, or the reason why it is none, with the offending value."""
+
+    parts: tuple[Part, ...] = ()
+    content: str = ""
+    reason: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True)
+class Instruct:
+    """`form` says what a line is.
+
+    chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`. pair: the fields `prompt` and `response`,
+    after a `system` message if there is one. code: the fields `code`, end to end; with `fim` a share of them gets a
+    hole. Whatever the regular expressions of `remove` find is taken out of prompts and responses (GSM8K: `<<[^<>]*>>`).
+    A record that takes longer than `seconds_per_record` is taken to hang (on Ray only): it ends as quarantined.
+    """
+
+    name: ClassVar[str] = "instruct"
+    VERSION: ClassVar[int] = 1
+
+    form: Form = "chat"
+    prompt: str = "question"
+    response: str = "answer"
+    system: str | None = None
+    remove: tuple[str, ...] = ()
+    code: tuple[str, ...] = ("code",)
+    fim: Fim | None = field(default_factory=Fim)
+    read: ReadConfig = field(default_factory=ReadConfig)
+    seconds_per_record: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise ValueError(f"form={self.form!r}: one of {', '.join(FORMS)}")
+        if not self.code:
+            raise ValueError("code=[]: name at least one field")
+        if not self.seconds_per_record > 0:
+            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0")
+        for pattern in self.remove:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"remove: {pattern!r} is no regular expression: {error}") from None
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        """payload: see `stages.reading.judged`. Outputs `text` (the samples), `screened` (their keys, by content) and
+        fates."""
+        fates, rows = Fates(), []
+        for item, found in judged(self, store, work):
+            row = self._row(item, found, work.payload["digest"], fates)
+            if row is not None:
+                rows.append(row)
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        screened = table.select(list(KEYS)).append_column("reason", pa.nulls(table.num_rows, pa.string()))
+        screened = screened.cast(_SCREENED).sort_by([(name, "ascending") for name in ("content", "input", "ordinal")])
+        written, counts = fates.write(store)
+        errors = counts.errors
+        return Outcome(
+            outputs=(put_table(store, "text", table), put_table(store, "screened", screened), written),
+            passed=ledger.tally(table),
+            dropped=counts.dropped,
+            quarantined=counts.quarantined,
+            reasons=counts.reasons,
+            errors=errors,
+            facts={"passed_bytes": sum(len(row["text"].encode()) for row in rows)},
+            machine_fates=errors.get("instruct.crashed", 0) + errors.get("instruct.timeout", 0),
+        )
+
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: Kind) -> Iterator[Item]:
+        return read(open_at, spans, kind, self.read, rows=True)
+
+    def failed(self, reason: str) -> Made:
+        return Made(reason=reason)
+
+    def found(self, item: Item) -> Made:
+        if isinstance(item, Unreadable):
+            return Made(reason="read.unreadable")
+        if item.row is None:
+            return Made(reason="read.not_a_line", value=item.record_type)
+        try:
+            parts, content = self._code(item) if self.form == "code" else self._chat(item.row)
+        except BadSample as error:
+            return Made(reason=f"instruct.{error.reason}", value=error.value)
+        return Made(tuple(parts), content)
+
+    def _chat(self, row: Mapping[str, Any]) -> tuple[Sequence[Part], str]:
+        if self.form == "pair":
+            turns = [("user", self._field(row, self.prompt)), ("assistant", self._field(row, self.response))]
+            if self.system is not None:
+                turns.insert(0, ("system", self.system))
+            row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+        parts = render(parse(row))
+        return parts, "".join(part.text for part in parts)
+
+    def _field(self, row: Mapping[str, Any], name: str) -> str:
+        text = row.get(name)
+        if not isinstance(text, str):
+            raise BadSample("no_field" if name not in row else "not_text", name)
+        for pattern in self.remove:
+            text = re.sub(pattern, "", text)
+        return text
+
+    def _code(self, item: Any) -> tuple[Sequence[Part], str]:
+        """The hole is drawn by what the text is, not by where it lies: equal texts stay equal."""
+        text = "".join(self._field(item.row, name) for name in self.code)
+        if not text.strip():
+            raise BadSample("empty_turn", "code")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BadSample("lone_surrogate", "code") from None
+        parts = fim(text, content_hash(text), self.fim) if self.fim is not None else None
+        return parts or (Part(text, learn=True), Part(END_OF_TEXT, special=True, learn=True)), text
+
+    def _row(self, item: Item, found: Made, digest: str, fates: Fates) -> dict[str, Any] | None:
+        """The record as it goes on, or None when it has its fate."""
+        record = keys_of(item, digest, found.content)
+        if isinstance(item, Unreadable):
+            fates.add(record, "quarantined", found.reason, error=item.error)
+            return None
+        if found.reason is not None:
+            fates.add(record, "dropped", found.reason, found.value)
+            return None
+        spans = [{"length": len(part.text), "special": part.special, "learn": part.learn} for part in found.parts]
+        return record | {
+            "content": content_hash(found.content),
+            "url": item.url,
+            "kind": "code" if self.form == "code" else "chat",
+            "text": "".join(part.text for part in found.parts),
+            "parts": spans,
+            "date": item.date,
+            "source": item.source,
+        }
+
+
+def parts_of(text: str, spans: Sequence[Mapping[str, Any]]) -> list[Part]:
+    """The parts that a row of SCHEMA stores. Raises ValueError unless they tile its text."""
+    parts, at = [], 0
+    for span in spans:
+        parts.append(Part(text[at : at + span["length"]], span["special"], span["learn"]))
+        at += span["length"]
+    if at != len(text):
+        raise ValueError(f"parts of {at} characters over a text of {len(text)}")
+    return parts
+
+
+@dataclass(frozen=True)
+class WriteSamples:
+    """`target_bytes`: UTF-8 bytes of text after which a shard is closed; a chunk is never divided."""
+
+    name: ClassVar[str] = "samples"
+    VERSION: ClassVar[int] = 1
+
+    target_bytes: int = 256 << 20
+
+    def __post_init__(self) -> None:
+        if self.target_bytes < 1:
+            raise ValueError(f"target_bytes={self.target_bytes}: at least 1")
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        """payload: chunks [(samples, screened)], losers (a list object). Outputs `shard` and fates."""
+        return pour(store, work, SHARD, _kept)
+
+
+def _kept(store: Store, text_ref: ObjectRef, screened_ref: ObjectRef, losers: list[ObjectRef]) -> pa.Table:
+    """The samples of one chunk that are no duplicates, in order of the input."""
+    return without_losers(store, passed_rows(store, text_ref, screened_ref, None), losers)

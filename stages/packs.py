@@ -1,0 +1,105 @@
+"""Packs: the windows of a mixture, read in the order of training, from wherever the lake is.
+
+`model.shards` knows of no lake; this hands it a version's shards by their digests.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import pyarrow.compute as pc
+
+from lake.manifest import Manifest
+from lake.objects import ObjectRef, read_table
+from lake.store import Store
+from lake.versions import NoSuchVersion
+from model.processing.text import Tokenizer
+from model.shards import ShardFile, ShardReader
+
+
+def shard_files(manifest: Manifest) -> list[tuple[ObjectRef, ObjectRef]]:
+    """(tar, index) of each shard. Raises ValueError for a version that holds no windows."""
+    tars = [ref for ref in manifest.shards if ref.kind == "pack"]
+    indices = [ref for ref in manifest.shards if ref.kind == "index"]
+    if not tars:
+        raise ValueError(f"{manifest} holds no packed windows; `grist run conf/mixture.yaml` makes them")
+    return list(zip(tars, indices, strict=True))
+
+
+def read_windows(store: Store, manifest: Manifest, seed: int = 0) -> ShardReader:
+    """A reader over all windows. Raises DamagedShard for a shard that is not what the manifest says."""
+    files = [
+        ShardFile(tar=tar.key, index=index.key, samples=tar.records, bytes=tar.bytes, sha256=tar.sha256)
+        for tar, index in shard_files(manifest)
+    ]
+    return ShardReader(files, store.open, seed=seed)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A record as it stands in a window: the tokens from `start` on, as text, each piece with whether it is learned."""
+
+    window: str
+    source: str
+    id: str
+    epoch: int
+    start: int
+    tokens: int
+    pieces: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True)
+class DrawnStretches:
+    """`stretches` of the `population` that the sources asked for have in this version."""
+
+    version: str
+    population: dict[str, int]
+    stretches: tuple[Stretch, ...]
+
+
+def sample_stretches(
+    store: Store, manifest: Manifest, tokenizer: Tokenizer, n: int, *, seed: int = 0, source: str | None = None
+) -> DrawnStretches:
+    """At most `n` records of each source, or of `source`, as windows hold them; the same ones for the same seed.
+
+    Raises ValueError for a version without windows, LookupError for a source that it was not made from.
+    """
+    reader = read_windows(store, manifest)
+    names = sorted(row["source"] for row in manifest.statistics["mixture"])
+    if source is not None and source not in names:
+        raise NoSuchVersion(f"{manifest} has no source {source!r}; it has {', '.join(names)}")
+    rng = random.Random(f"{seed}:{manifest.digest}")
+    tables = [ref for ref in manifest.ledgers if ref.kind == "members"]
+    population, found = {}, list[Stretch]()
+    ends = list(accumulate(tar.records for tar, _ in shard_files(manifest)))
+    for name in names if source is None else [source]:
+        sizes = [read_table(store, ref, ["source"], pc.field("source") == name).num_rows for ref in tables]
+        population[name] = sum(sizes)
+        for position in sorted(rng.sample(range(sum(sizes)), min(n, sum(sizes)))):
+            at = bisect_right(list(accumulate(sizes)), position)
+            within = position - sum(sizes[:at])
+            row = read_table(store, tables[at], filters=pc.field("source") == name).slice(within, 1).to_pylist()[0]
+            number = (ends[at - 1] if at else 0) + int(row["pack"].rpartition("-")[2])
+            found.append(_stretch(reader, number, row, tokenizer))
+    return DrawnStretches(str(manifest), population, tuple(found))
+
+
+def _stretch(reader: ShardReader, number: int, row: dict[str, Any], tokenizer: Tokenizer) -> Stretch:
+    window = reader.sample(number)
+    if window.key != row["pack"]:
+        raise ValueError(f"window {number} is {window.key}, the members say {row['pack']}")
+    first, end = window.arrays["cu_seqlens"][row["position"] :][:2]
+    ids, learn = window.arrays["input_ids"][first:end], window.arrays["loss_mask"][first:end]
+    return Stretch(
+        window=window.key,
+        source=row["source"],
+        id=row["member"],
+        epoch=row["epoch"],
+        start=row["start"],
+        tokens=row["length"],
+        pieces=tuple(tokenizer.show(ids.tolist(), learn.tolist())),
+    )

@@ -1,0 +1,177 @@
+"""Tokenize: the texts of a version as token ids, one Work a shard, by one tokenizer.
+
+Documents end with <|endoftext|> and are learned whole; samples have their special tokens and say what is learned. The
+result depends on shard and tokenizer alone, so that every mixture of that version with that tokenizer is served by it.
+Beside the ids goes a table of lengths, by which a mixture is planned without reading a token.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lake.balance import Tally
+from lake.manifest import Manifest
+from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, put_table, scratch, table_writer
+from lake.receipt import StageId
+from lake.store import Store
+from model.processing.text import Encoded, Tokenizer
+from stages.fates import Fates
+from stages.instruct import parts_of
+from stages.work import Outcome, Work, stage_id
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("row", pa.int32()),  # in the shard
+        ("ids", pa.list_(pa.int32())),
+        ("learn", pa.list_(pa.bool_())),  # null: every token
+    ],
+    metadata={"gristmill.format": "1"},
+)
+LENGTHS = pa.schema([("row", pa.int32()), ("key", pa.uint64()), ("tokens", pa.int32())])
+ROW_GROUP = 4096
+"""Rows are read by ranges when windows are packed; tokens of a row are a few kilobytes."""
+
+
+@dataclass(frozen=True)
+class Tokenize:
+    """`tokenizer`: sha256 of the tokenizer.json."""
+
+    name: ClassVar[str] = "tokenize"
+    VERSION: ClassVar[int] = 1
+
+    tokenizer: str
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        """payload: shard, tokenizer (pointers). Outputs `tokens`, `lengths` and fates; facts: documents, tokens."""
+        shard = ObjectRef(**work.payload["shard"])
+        tokenizer = load_tokenizer(store, ObjectRef(**work.payload["tokenizer"]))
+        fates, lengths, passed = Fates(), [LENGTHS.empty_table()], []
+        row = 0
+        with scratch() as folder:
+            path = folder / "tokens.parquet"
+            with table_writer(path, SCHEMA) as writer:
+                for batch in iter_batches(store, shard, _columns(store, shard)):
+                    found = _encoded(tokenizer, batch, row)
+                    _drop_blank(fates, batch, found, shard, row)
+                    _write(writer, found)
+                    lengths.append(_lengths(found))
+                    passed += found["row"].to_pylist()
+                    row += batch.num_rows
+            tokens = put_file(store, "tokens", path, len(passed))
+        written, counts = fates.write(store)
+        table = pa.concat_tables(lengths)
+        return Outcome(
+            outputs=(tokens, put_table(store, "lengths", table), written),
+            passed=Tally.of_records([shard.sha256] * len(passed), passed),
+            dropped=counts.dropped,
+            reasons=counts.reasons,
+            facts={"documents": len(passed), "tokens": int(table["tokens"].to_numpy().sum())},
+        )
+
+
+def _columns(store: Store, shard: ObjectRef) -> list[str]:
+    return ["id", "text", "parts"] if holds_samples(store, shard) else ["id", "text"]
+
+
+def holds_samples(store: Store, shard: ObjectRef) -> bool:
+    """Whether a shard has samples (`parts`), not documents. Raises ValueError if it has neither texts nor samples."""
+    if shard.kind != "shard":
+        raise ValueError(f"it holds a {shard.kind}, no records with texts")
+    with open_parquet(store, shard) as file:
+        names = file.schema_arrow.names
+    if not {"id", "text"} <= set(names):
+        raise ValueError(f"its shards have columns {', '.join(names)}: no `id` and `text` to tokenize")
+    return "parts" in names
+
+
+def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int) -> pa.Table:
+    """The rows of a batch that are not blank, as SCHEMA has them."""
+    texts = batch["text"].to_pylist()
+    rows = [i for i, text in enumerate(texts) if text.strip()]
+    if "parts" in batch.schema.names:
+        spans = batch["parts"].to_pylist()
+        found = tokenizer.encode([parts_of(texts[i], spans[i]) for i in rows])
+    else:
+        found = tokenizer.encode_documents([texts[i] for i in rows])
+    offsets = pa.array(np.concatenate([[0], np.cumsum(found.lengths)]), pa.int32())
+    return pa.table(
+        {
+            "id": batch["id"].take(pa.array(rows, pa.int64())),
+            "row": pa.array(np.array(rows, np.int32) + first, pa.int32()),
+            "ids": pa.ListArray.from_arrays(offsets, pa.array(found.ids)),
+            "learn": _learned(found, offsets),
+        },
+        schema=SCHEMA,
+    )
+
+
+def _learned(found: Encoded, offsets: pa.Array) -> pa.Array:
+    if found.learn.all():
+        return pa.nulls(len(found.lengths), pa.list_(pa.bool_()))
+    return pa.ListArray.from_arrays(offsets, pa.array(found.learn))
+
+
+def _drop_blank(fates: Fates, batch: pa.RecordBatch, found: pa.Table, shard: ObjectRef, first: int) -> None:
+    """There is nothing to learn in blanks."""
+    there = set(found["row"].to_pylist())
+    for i in range(batch.num_rows):
+        if first + i not in there:
+            fates.add(record_at(batch["id"][i].as_py(), shard.sha256, first + i), "dropped", "tokenize.empty")
+
+
+def record_at(record: str, shard: str, row: int) -> dict[str, object]:
+    """Who a record of a mixture is: its id, and the shard and row that it came from."""
+    return {"id": record, "input": shard, "ordinal": row, "start": row, "length": 0}
+
+
+def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
+    if table.num_rows:
+        writer.write_table(table, row_group_size=ROW_GROUP)
+
+
+def _lengths(found: pa.Table) -> pa.Table:
+    tokens = np.diff(found["ids"].combine_chunks().offsets.to_numpy()) if found.num_rows else np.zeros(0)
+    keys = draw_keys(found["id"].to_pylist())
+    return pa.table({"row": found["row"], "key": keys, "tokens": pa.array(tokens, pa.int32())}, schema=LENGTHS)
+
+
+def draw_keys(ids: Sequence[str]) -> np.ndarray:
+    """64 bits of each record id, uint64 [rows]: both halves, so that captures of one URL differ."""
+    halves = np.frombuffer(bytes.fromhex("".join(ids)), dtype=">u8").reshape(len(ids), 2).astype(np.uint64)
+    return halves[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ halves[:, 1]
+
+
+def tokenize_works(source: Manifest, tokenizer: ObjectRef) -> Iterator[Work]:
+    """One Work a shard; what comes in is what the manifest says of it, not what is read."""
+    for number, shard in enumerate(source.shards):
+        yield Work(
+            stage=Tokenize(tokenizer.sha256),
+            inputs=(shard.sha256, tokenizer.sha256),
+            payload={"shard": shard.model_dump(), "tokenizer": tokenizer.model_dump()},
+            came_in=Tally.of_records([shard.sha256] * shard.records, range(shard.records)),
+            label=f"{source} shard {number}",
+        )
+
+
+_loaded: dict[str, Tokenizer] = {}
+
+
+def load_tokenizer(store: Store, ref: ObjectRef) -> Tokenizer:
+    """The tokenizer of a tokenizer.json in the lake. A worker keeps its last one: 200,000 entries take a second."""
+    # Ray gives each worker one CPU; the library would start a thread for every core of the machine
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if ref.sha256 not in _loaded:
+        _loaded.clear()
+        _loaded[ref.sha256] = Tokenizer.from_bytes(store.get(ref.key))
+    return _loaded[ref.sha256]

@@ -1,0 +1,106 @@
+"""Tokenizer: a byte-level BPE trained on the texts of versions, by one Work.
+
+Training sees a part of the texts where they are more than `max_bytes`: the records whose key is below a cut, so that
+the choice depends on the records alone. Of samples the special tokens are left out: a tokenizer has them anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.balance import Tally
+from lake.objects import ObjectRef, iter_batches, put_file, scratch
+from lake.receipt import StageId
+from lake.store import Store
+from model.processing.text import Tokenizer, train_tokenizer
+from stages.instruct import parts_of
+from stages.mix import mixed
+from stages.tokenize import draw_keys, holds_samples
+from stages.work import Outcome, Work, stage_id
+
+
+@dataclass(frozen=True)
+class TrainTokenizer:
+    """`vocab_size`: entries with the special tokens. `max_bytes`: of UTF-8 text to train on; all, if there is less."""
+
+    name: ClassVar[str] = "train_tokenizer"
+    VERSION: ClassVar[int] = 1
+
+    vocab_size: int = 32_768
+    max_bytes: int = 1 << 30
+    min_frequency: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 300:
+            raise ValueError(f"vocab_size={self.vocab_size}: at least 300 (256 bytes and the special tokens)")
+        if self.max_bytes < 1:
+            raise ValueError(f"max_bytes={self.max_bytes}: at least 1")
+        if self.min_frequency < 1:
+            raise ValueError(f"min_frequency={self.min_frequency}: at least 1")
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        """payload: shards (pointers). Output `tokenizer`, a tokenizer.json; facts: what it was trained on."""
+        shards = [ObjectRef(**ref) for ref in work.payload["shards"]]
+        cut = self._cut(store, shards)
+        seen = {"documents": 0, "bytes": 0}
+
+        def texts() -> Iterator[str]:
+            for ref in shards:
+                for batch in _batches(store, ref):
+                    for text in _texts(batch.filter(pa.array(self._keys(batch) < cut))):
+                        seen["documents"] += 1
+                        seen["bytes"] += len(text.encode())
+                        yield text
+
+        data = train_tokenizer(texts(), self.vocab_size, min_frequency=self.min_frequency)
+        made = Tokenizer.from_bytes(data)
+        with scratch() as folder:
+            path = folder / "tokenizer.json"
+            path.write_bytes(data)
+            ref = put_file(store, "tokenizer", path, made.vocab_size)
+        return Outcome(outputs=(ref,), facts={"vocab_size": made.vocab_size, **seen})
+
+    def _keys(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Of each record a number in [0, 1) that its id and the seed decide."""
+        return mixed(draw_keys(batch["id"].to_pylist()), self.seed) / 2.0**64
+
+    def _cut(self, store: Store, shards: list[ObjectRef]) -> float:
+        have = sum(
+            pc.sum(pc.binary_length(batch["text"])).as_py() or 0
+            for ref in shards
+            for batch in iter_batches(store, ref, ["text"])
+        )
+        return min(1.0, self.max_bytes / have) if have else 1.0
+
+
+def _batches(store: Store, ref: ObjectRef) -> Iterator[pa.RecordBatch]:
+    return iter_batches(store, ref, ["id", "text", *(["parts"] if holds_samples(store, ref) else [])])
+
+
+def _texts(batch: pa.RecordBatch) -> Iterator[str]:
+    texts = batch["text"].to_pylist()
+    if "parts" not in batch.schema.names:
+        yield from texts
+        return
+    for text, spans in zip(texts, batch["parts"].to_pylist(), strict=True):
+        yield from (part.text for part in parts_of(text, spans) if not part.special)
+
+
+def tokenizer_work(stage: TrainTokenizer, shards: list[ObjectRef]) -> Work:
+    return Work(
+        stage=stage,
+        inputs=tuple(ref.sha256 for ref in shards),
+        payload={"shards": [ref.model_dump() for ref in shards]},
+        came_in=Tally(),
+        label=f"{stage.vocab_size:,} entries",
+    )

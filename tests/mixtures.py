@@ -1,0 +1,89 @@
+"""Small lakes to mix from: documents, samples, a tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from drafts import draft
+
+from lake.balance import Tally
+from lake.identity import digest_of, record_id
+from lake.manifest import Manifest
+from lake.objects import put_table
+from lake.store import Store
+from lake.versions import Versions
+from pipelines.assembly import Result
+from pipelines.instruct import InstructConfig, run_instruct
+from pipelines.mixture import MixtureConfig, run_mixture
+from pipelines.tokenizer import TokenizerConfig, run_tokenizer
+from stages.runner import Runner
+from stages.shards import SCHEMA
+
+WORDS = (  # noqa: SIM905
+    "mill stone water wheel grain flour sack road river bridge market baker oven bread morning evening winter summer"
+    " the of and to in is was on with for that it as at by from they were their which one two three many some old new"
+).split()
+
+
+def texts(n: int, seed: int = 0, longest: int = 300) -> list[str]:
+    """Sentences of common words; every text has its number, so that no two are equal."""
+    import random
+
+    rng = random.Random(seed)
+    return [f"Text {i}. " + " ".join(rng.choices(WORDS, k=rng.randrange(1, longest))) for i in range(n)]
+
+
+def documents(store: Store, name: str, found: Sequence[str], shards: int = 1) -> Manifest:
+    """A version of documents as the web pipeline leaves them."""
+    rows = [
+        {
+            "id": record_id(url=f"https://{name}.example/{i}", source_key=None, own=text.encode()),
+            "url": f"https://{name}.example/{i}",
+            "text": text,
+            "language": "en",
+            "language_score": 1.0,
+            "date": None,
+            "source": None,
+        }
+        for i, text in enumerate(found)
+    ]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    per = -(-len(rows) // shards)
+    refs = tuple(put_table(store, "shard", table.slice(i * per, per)) for i in range(shards))
+    digest = digest_of(name, *found)
+    tally = Tally.of_records([digest] * len(rows), range(len(rows)))
+    made = draft(name, digest, [digest], refs, came_in=tally, kept=tally)
+    return Versions(store).commit(made)
+
+
+def samples(store: Store, folder: Path, name: str, rows: Sequence[Any], **instruct: Any) -> Result:
+    """A version by the instruct pipeline. A row that is bytes stands in the file as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.jsonl"
+    file.write_bytes(b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows))
+    recipe = {"dataset": name, "inputs": [str(file)], "instruct": instruct, "max_quarantine_rate": 1.0}
+    return run_instruct(InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0))
+
+
+def tokenizer(store: Store, *sources: str, vocab_size: int = 400) -> Manifest:
+    recipe = {"dataset": "bpe", "sources": list(sources), "train": {"vocab_size": vocab_size}}
+    return run_tokenizer(TokenizerConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
+
+
+def mix(store: Store, sources: dict[str, Any], runner: Runner | None = None, **recipe: Any) -> Result:
+    given = {"tokenizer": "bpe@v1", "sources": sources, "window": 128, **recipe}
+    config = MixtureConfig.model_validate({"recipe": given})
+    return run_mixture(config, store, runner or Runner(store, workers=0))
+
+
+def word_problem(i: int) -> dict[str, str]:
+    return {"question": f"What is {i} plus {i + 1}?", "answer": f"{i} + {i + 1} = {2 * i + 1}\n#### {2 * i + 1}"}
+
+
+def chat(i: int, **more: Any) -> dict[str, Any]:
+    turns = [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"Here it is: {i}."}]
+    return {"messages": turns, **more}

@@ -1,0 +1,303 @@
+"""Mixtures end to end: what is in the windows is what the plan says, whatever the order, the kills and the damage."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import mixtures
+import numpy as np
+import pytest
+from drafts import draft
+
+from lake.dataset import Dataset
+from lake.forget import forget, plan_forget
+from lake.objects import put_table, read_table
+from lake.store import open_store
+from lake.suppress import Suppression
+from lake.verify import verify
+from lake.versions import Versions
+from model.shards import DamagedShard
+from pipelines.assembly import GateFailed
+from pipelines.config import BadConfig
+from pipelines.tokenizer import tokenizer_of
+from stages.packs import read_windows, sample_stretches, shard_files
+from stages.runner import PlanOnly, Runner
+
+
+@pytest.fixture
+def sources(store, tmp_path):
+    mixtures.documents(store, "web", mixtures.texts(300), shards=3)
+    mixtures.samples(store, tmp_path / "in", "math", [mixtures.word_problem(i) for i in range(120)], form="pair")
+    mixtures.tokenizer(store, "web@v1", "math@v1")
+    return store
+
+
+def windows(store, manifest):
+    reader = read_windows(store, manifest)
+    return [reader.sample(i) for i in range(len(reader))]
+
+
+def stretches(found):
+    """(source, id, epoch) -> its tokens put together again from the windows."""
+    parts = defaultdict(dict)
+    for window in found:
+        bounds = window.arrays["cu_seqlens"]
+        assert bounds[0] == 0 and bounds[-1] == len(window.arrays["input_ids"]) <= window.meta["window"]
+        for n, member in enumerate(window.meta["members"]):
+            ids = window.arrays["input_ids"][bounds[n] : bounds[n + 1]]
+            assert len(ids) == member["length"]
+            key = (member["source"], member["member"], member["epoch"])
+            assert member["start"] not in parts[key]
+            parts[key][member["start"]] = ids
+    whole = {}
+    for key, one in parts.items():
+        at = 0
+        for start, ids in sorted(one.items()):
+            assert start == at
+            at += len(ids)
+        whole[key] = np.concatenate([ids for _, ids in sorted(one.items())])
+    return whole
+
+
+def test_every_record_of_every_member_is_in_the_windows_as_often_as_planned(sources):
+    store, versions = sources, Versions(sources)
+    manifest = mixtures.mix(
+        store, {"web@v1": 0.6, "math@v1": {"weight": 0.4, "max_epochs": 5}}, shard_tokens=9_000
+    ).manifest
+    tokenizer, found = tokenizer_of(versions, manifest), windows(store, manifest)
+    whole = stretches(found)
+    for source, text_of in (
+        ("web@v1", lambda row: row["text"] + "<|endoftext|>"),
+        ("math@v1", lambda row: row["text"]),
+    ):
+        rows = Dataset(store, versions.resolve(source)).to_arrow().to_pylist()
+        fact = next(one for one in manifest.statistics["mixture"] if one["source"] == source)
+        drawn = Counter(key[1] for key in whole if key[0] == source)
+        assert {drawn[row["id"]] for row in rows} <= {fact["full"], fact["full"] + 1}
+        assert {key[2] for key in whole if key[0] == source} <= set(range(fact["full"] + 1))
+        for row in rows:
+            for epoch in range(drawn[row["id"]]):
+                assert tokenizer.decode(whole[source, row["id"], epoch]) == text_of(row)
+        assert sum(len(ids) for key, ids in whole.items() if key[0] == source) == fact["drawn"]
+        assert abs(fact["drawn"] - fact["planned"]) < 400
+    ledger = Dataset(store, manifest).ledger().to_pylist()
+    assert {(row["id"], row["fate"]) for row in ledger if row["fate"] == "kept"} == {(key[1], "kept") for key in whole}
+    assert len(ledger) == 420 == manifest.came_in.count
+    assert len(shard_files(manifest)) > 3
+    assert not verify(store, [str(manifest)], deep=True)
+
+
+def test_members_table_says_what_the_windows_say(sources):
+    manifest = mixtures.mix(sources, {"web@v1": 1}, tokens=20_000).manifest
+    tables = [read_table(sources, ref).to_pylist() for ref in manifest.ledgers if ref.kind == "members"]
+    told = [
+        (window.key, n, one["source"], one["member"], one["epoch"], one["start"], one["length"])
+        for window in windows(sources, manifest)
+        for n, one in enumerate(window.meta["members"])
+    ]
+    assert [tuple(row.values()) for table in tables for row in table] == told
+
+
+def test_samples_are_never_cut_and_learn_their_answers_only(sources):
+    manifest = mixtures.mix(sources, {"math@v1": 1}).manifest
+    tokenizer = tokenizer_of(Versions(sources), manifest)
+    for window in windows(sources, manifest):
+        bounds, ids, learn = (window.arrays[name] for name in ("cu_seqlens", "input_ids", "loss_mask"))
+        for n, member in enumerate(window.meta["members"]):
+            at = slice(bounds[n], bounds[n + 1])
+            assert member["start"] == 0
+            said = "".join(text for text, learned in tokenizer.show(ids[at].tolist(), learn[at].tolist()) if learned)
+            whole = tokenizer.decode(ids[at])
+            assert whole.startswith("<|user|>What is") and whole.endswith("<|end|><|endoftext|>")
+            assert said == whole.partition("<|assistant|>")[2].removesuffix("<|endoftext|>")
+
+
+def test_nothing_is_learned_across_a_boundary(sources):
+    manifest = mixtures.mix(sources, {"web@v1": 1}, window=64).manifest
+    assert manifest.statistics["documents_too_long"] > 0
+    for window in windows(sources, manifest):
+        assert not window.arrays["loss_mask"][window.arrays["cu_seqlens"][:-1]].any()
+        assert window.arrays["loss_mask"].sum() == len(window.arrays["input_ids"]) - len(window.meta["members"])
+
+
+@pytest.mark.parametrize("fault", ["tokenize", "plan", "account", "pack", "ledger", "commit"])
+def test_a_run_that_dies_is_finished_by_the_same_command(sources, store, fault, tmp_path):
+    class Dies(Runner):
+        def map(self, title, works):
+            works = list(works)
+            if title == fault:
+                super().map(title, works[: len(works) // 2])
+                raise KeyboardInterrupt
+            return super().map(title, works)
+
+        def about_to(self, title, label):
+            if title == fault:
+                raise KeyboardInterrupt
+
+    shares = {"web@v1": 0.6, "math@v1": 0.4}
+    with pytest.raises(KeyboardInterrupt):
+        mixtures.mix(store, shares, Dies(store, workers=0), shard_tokens=9_000)
+    assert Versions(store).latest("mix") is None
+    runner = Runner(store, workers=0)
+    finished = mixtures.mix(store, shares, runner, shard_tokens=9_000)
+    done = {title: before for title, before, _ in runner.history}
+    assert done["tokenize"] == (4 if fault != "tokenize" else 2)
+    again = mixtures.mix(store, shares, shard_tokens=9_000)
+    assert not again.new and again.manifest == finished.manifest
+    unhurt = mixtures.mix(store, shares, dataset="other", shard_tokens=9_000).manifest  # receipts serve it
+    assert unhurt.digest == finished.manifest.digest
+
+
+def test_the_digest_is_that_of_another_lake(store, tmp_path):
+    def made(lake):
+        mixtures.documents(lake, "web", mixtures.texts(100), shards=2)
+        mixtures.tokenizer(lake, "web@v1")
+        return mixtures.mix(lake, {"web@v1": 1}, tokens=7_000).manifest
+
+    assert made(store).digest == made(open_store(str(tmp_path / "other"))).digest
+
+
+def test_a_tag_names_the_same_mixture(sources):
+    first = mixtures.mix(sources, {"web@v1": 1}, tokens=5_000)
+    Versions(sources).tag("web", 1, "spring")
+    again = mixtures.mix(sources, {"web@spring": 1}, tokens=5_000)
+    assert not again.new and again.manifest == first.manifest
+
+
+@pytest.mark.parametrize(
+    ("shares", "recipe", "message"),
+    [
+        ({}, {}, "recipe.sources is empty: give exact versions and weights"),
+        ({"web": 1}, {}, "recipe.sources: 'web' is no exact version: give NAME@vN or NAME@TAG; today .* web@v1"),
+        ({"web@latest": 1}, {}, "is no exact version"),
+        ({"web@v7": 1}, {}, "recipe.sources: web has no v7; it has v1"),
+        ({"wob@v1": 1}, {}, "there is no dataset 'wob' .*; it has bpe, math, web"),
+        ({"web.limit@v1": 1}, {}, "is a look at a few records"),
+        ({"bpe@v1": 1}, {}, r"recipe.sources: bpe@v1: it holds a tokenizer, no records with texts"),
+        ({"web@v1": 1}, {"tokenizer": ""}, "recipe.tokenizer is empty"),
+        ({"web@v1": 1}, {"tokenizer": "web@v1"}, "recipe.tokenizer: web@v1 is no tokenizer"),
+        (
+            {"web@v1": 1},
+            {"tokens": 10**9},
+            "recipe.sources: web@v1 has .* more than max_epochs=4. At most recipe.tokens=",
+        ),
+    ],
+)
+def test_what_cannot_be_mixed_is_a_clear_error(sources, shares, recipe, message):
+    with pytest.raises(BadConfig, match=message):
+        mixtures.mix(sources, shares, **recipe)
+
+
+def test_a_version_and_the_one_that_grew_from_it_are_not_mixed(sources):
+    versions = Versions(sources)
+    base = versions.resolve("web@v1")
+    versions.commit(draft("web", "grown", ["07"], base.shards))
+    with pytest.raises(BadConfig, match="web@v1 and web@v2 share shards"):
+        mixtures.mix(sources, {"web@v1": 1, "web@v2": 1})
+
+
+def test_samples_longer_than_the_window_and_records_left_over_have_a_fate(store, tmp_path):
+    rows = [mixtures.word_problem(i) for i in range(40)]
+    rows.insert(7, {"question": "Count to 200.", "answer": " ".join(map(str, range(200)))})
+    mixtures.samples(store, tmp_path, "math", rows, form="pair")
+    mixtures.documents(store, "web", [*mixtures.texts(50), " \n "])
+    mixtures.tokenizer(store, "math@v1")
+    manifest = mixtures.mix(store, {"math@v1": 0.5, "web@v1": {"weight": 0.5, "max_epochs": 1}}, tokens=3_000).manifest
+    reasons = {reason: n for row in manifest.funnel for reason, n in row.dropped.items()}
+    assert reasons["mix.too_long"] == 1 and reasons["tokenize.empty"] == 1 and reasons["mix.not_drawn"] > 40
+    ledger = Dataset(store, manifest).ledger().to_pylist()
+    (long,) = [row for row in ledger if row["reason"] == "mix.too_long"]
+    assert int(long["value"]) > 128 and long["ordinal"] == 7
+    assert not verify(store, [str(manifest)], deep=True)
+
+
+def test_a_record_of_two_sources_is_counted_for_each(store):
+    same = mixtures.texts(30)
+    mixtures.documents(store, "web", same)
+    table = Dataset(store, Versions(store).resolve("web@v1")).to_arrow()
+    Versions(store).commit(draft("best", "k", ["05"], (put_table(store, "shard", table.slice(0, 10)),)))
+    mixtures.tokenizer(store, "web@v1")
+    manifest = mixtures.mix(store, {"web@v1": 0.5, "best@v1": 0.5}, tokens=1_500).manifest
+    assert manifest.came_in.count == 40
+    assert not verify(store, [str(manifest)], deep=True)
+
+
+def test_a_look_at_a_few_windows_never_passes_for_a_mixture(sources):
+    found = mixtures.mix(sources, {"web@v1": 0.5, "math@v1": 0.5}, limit=5).manifest
+    assert found.dataset == "mix.limit" and found.statistics["tokens"] <= 5 * 128 + 200
+    assert found.came_in.count == 220  # of three shards of pages only the first
+
+
+def test_the_plan_runs_nothing(sources):
+    with pytest.raises(PlanOnly) as plan:
+        mixtures.mix(sources, {"web@v1": 1}, Runner(sources, workers=0, plan=True))
+    assert plan.value.title == "tokenize" and len(plan.value.todo) == 3
+    assert Versions(sources).latest("mix") is None
+
+
+def test_windows_that_are_not_whole_are_refused_by_name(sources, tmp_path):
+    manifest = mixtures.mix(sources, {"web@v1": 1}, shard_tokens=9_000).manifest
+    (tar, _), (other, _) = shard_files(manifest)[:2]
+    path, second = ((tmp_path_of(sources) / ref.key) for ref in (tar, other))
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(whole[:-512])
+    with pytest.raises(DamagedShard, match=tar.sha256):
+        read_windows(sources, manifest)
+    path.write_bytes(second.read_bytes())
+    with pytest.raises(DamagedShard, match=tar.sha256):
+        windows(sources, manifest)
+
+
+def tmp_path_of(store):
+    return Path(store.uri.removeprefix("file://"))
+
+
+def test_what_is_taken_down_takes_the_mixture_with_it(sources):
+    versions = Versions(sources)
+    manifest = mixtures.mix(sources, {"math@v1": 1}).manifest
+    gone = read_table(sources, next(ref for ref in manifest.ledgers if ref.kind == "members"))["member"][0].as_py()
+    plan = plan_forget(versions, Suppression(ids=frozenset({gone})))
+    assert [(one.ref, one.role, one.withdraw) for one in plan.derived if one.withdraw] == [("mix@v1", "mixed", True)]
+    forget(versions, plan, "a request")
+    assert versions.withdrawn("mix").keys() == {1} and versions.latest("math") == 2
+    with pytest.raises(BadConfig, match="math@v1 was withdrawn"):
+        mixtures.mix(sources, {"math@v1": 1})
+    clean = mixtures.mix(sources, {"math@v2": 1}).manifest
+    assert gone not in {row["id"] for row in Dataset(sources, clean).ledger().to_pylist()}
+    assert not verify(sources, [str(clean)], deep=True)
+
+
+def test_a_tokenizer_that_saw_what_is_taken_down_withdraws_nothing(sources):
+    versions = Versions(sources)
+    mixtures.mix(sources, {"web@v1": 1})
+    gone = Dataset(sources, versions.resolve("math@v1")).to_arrow()["id"][0].as_py()
+    plan = plan_forget(versions, Suppression(ids=frozenset({gone})))
+    assert {one.ref: (one.role, one.withdraw) for one in plan.derived} == {
+        "bpe@v1": ("trained_on", False),
+        "mix@v1": ("tokenizer", False),
+    }
+    forget(versions, plan, "a request")
+    assert versions.withdrawn("mix") == {} == versions.withdrawn("bpe")
+
+
+def test_a_mixture_that_was_withdrawn_does_not_come_back(sources):
+    made = mixtures.mix(sources, {"web@v1": 1}).manifest
+    Versions(sources).withdraw("mix", made.version, "bad weights")
+    with pytest.raises(GateFailed, match="bad weights"):
+        mixtures.mix(sources, {"web@v1": 1})
+
+
+def test_stretches_are_drawn_of_each_source(sources):
+    manifest = mixtures.mix(sources, {"web@v1": 0.6, "math@v1": 0.4}, shard_tokens=9_000).manifest
+    tokenizer = tokenizer_of(Versions(sources), manifest)
+    found = sample_stretches(sources, manifest, tokenizer, 3, seed=1)
+    assert Counter(one.source for one in found.stretches) == {"web@v1": 3, "math@v1": 3}
+    assert found == sample_stretches(sources, manifest, tokenizer, 3, seed=1)
+    whole = stretches(windows(sources, manifest))
+    for one in found.stretches:
+        ids = whole[one.source, one.id, one.epoch][one.start : one.start + one.tokens]
+        assert "".join(text for text, _ in one.pieces) == tokenizer.decode(ids)
+    json.dumps([one.pieces for one in found.stretches])
