@@ -6,12 +6,16 @@ Real data lies in ../shared/data and is never copied into the repository. Genera
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from lake.objects import scratch
 from pipelines.sample import write_sample
@@ -53,6 +57,42 @@ def texts(tiny: bool) -> tuple[str, list[str]]:
     if tiny or not found:
         return "generated texts", generated_texts(20 if tiny else 400)
     return "shared real data: 8_quality, 2_pages", found
+
+
+def more_texts(tiny: bool) -> tuple[str, list[str]]:
+    """`texts`, problems with their solutions, sentences in 75 languages, and docstrings of the installed packages: all
+    written by people, none twice."""
+    where, found = texts(tiny)
+    if tiny:
+        return where, found
+    if where.startswith("shared"):
+        where += ", 3_math_code, 6_langid"
+        for name, fields in (("gsm8k_train", ("question", "answer")), ("math_test", ("problem", "solution"))):
+            lines = (SHARED / "3_math_code" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+            found += ["\n".join(json.loads(line)[field] for field in fields) for line in lines]
+        by_language: dict[str, list[str]] = {}
+        for line in (SHARED / "6_langid" / "lingua_sentences.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            by_language.setdefault(row["lang"], []).append(row["text"])
+        found += ["\n".join(sentences) for sentences in by_language.values()]
+    return f"{where}; docstrings", [*dict.fromkeys(found), *docstrings(12_000_000)]
+
+
+def docstrings(characters: int) -> list[str]:
+    """What stands between triple quotes in the modules of this environment, a text a module; no string twice."""
+    seen: set[str] = set()
+    found: list[str] = []
+    paths = sorted(Path(np.__file__).parents[1].rglob("*.py"))
+    random.Random(0).shuffle(paths)
+    for path in paths:
+        strings = re.findall(r'"""(.{40,}?)"""', path.read_text(encoding="utf-8", errors="ignore"), re.DOTALL)
+        if new := [one for one in dict.fromkeys(strings) if one not in seen]:
+            seen.update(new)
+            found.append("\n\n".join(inspect.cleandoc(one) for one in new))
+            characters -= len(found[-1])
+        if characters < 0:
+            break
+    return found
 
 
 def generated_texts(count: int) -> list[str]:

@@ -16,6 +16,7 @@ import json
 import operator
 import os
 import re
+import tarfile
 import threading
 import zlib
 from bisect import bisect_right
@@ -218,6 +219,7 @@ def _tar_bytes(key: str, fields: Mapping[str, bytes]) -> memoryview:
     stream = io.BytesIO()
     # mtime: int. TarWriter does not hand its `format` on, and for a float tarfile adds a header with it.
     with TarWriter(stream, user="", group="", mode=0o444, mtime=0, encoder=False) as writer:
+        writer.tarstream.format = tarfile.USTAR_FORMAT  # the same bytes for our short names, in half the time
         writer.write({"__key__": key, **fields})
         end = writer.tarstream.offset
     return stream.getbuffer()[:end]

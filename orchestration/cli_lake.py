@@ -135,6 +135,8 @@ def sample(
         answer(found, as_json, lambda console: draw_stretches(console, found, full))
         return
     if source is not None:
-        raise ValueError(f"--source {source}: {manifest} is no mixture, or what was asked for is in none of its windows")
+        raise ValueError(
+            f"--source {source}: {manifest} is no mixture, or what was asked for is in none of its windows"
+        )
     drawn = ask(versions, manifest, n, seed=seed, fate=fate, reason=reason)
     answer(drawn, as_json, lambda console: draw_samples(console, drawn, full))

@@ -19,6 +19,7 @@ from lake.diff import Diff
 from lake.sampling import Drawn, Sample
 from lake.why import Answer, Place, Story
 from orchestration.show import SHOWN, counted, draw_facts, grid, heading, indented
+from orchestration.show_windows import marked
 from orchestration.terminal import plain
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 CUT = 600
 """Characters of a document shown without --full."""
+PARTS = "parts"
+"""The column in which a sample says what is learned (stages.instruct)."""
 STYLES = {"kept": "green", "dropped": "red", "quarantined": "yellow"}
 
 
@@ -141,7 +144,7 @@ def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
             console.print(Text(f"no text: {one.why_no_text}", style="yellow"))
             continue
         text = one.text if full else one.text[:CUT]
-        console.print(Text(plain(text)), soft_wrap=False)
+        console.print(marked(_pieces(one), len(text)), soft_wrap=False)
         if len(text) < len(one.text):
             console.print(Text(f"... {len(one.text):,} characters in all; --full prints them", style="dim"))
 
@@ -149,7 +152,18 @@ def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
 def _about(one: Sample) -> dict[str, str]:
     fate = f"{one.fate}{f' by {one.reason}' if one.reason else ''}{f', value {one.value}' if one.value else ''}"
     place = {} if one.place is None else {"from": where(one.place)}
-    return {"fate": fate, **place, **{k: str(v) for k, v in one.fields.items() if v is not None}}
+    fields = {k: str(v) for k, v in one.fields.items() if v is not None and k != PARTS}
+    marks = {"learned": "what stands between « and »"} if PARTS in one.fields else {}
+    return {"fate": fate, **place, **fields, **marks}
+
+
+def _pieces(one: Sample) -> list[tuple[str, bool | None]]:
+    """The text of a record; of a sample with what the loss counts."""
+    text, at, pieces = one.text or "", 0, list[tuple[str, bool | None]]()
+    for part in one.fields.get(PARTS) or [{"length": len(text), "learn": None}]:
+        pieces.append((text[at : at + part["length"]], part["learn"]))
+        at += part["length"]
+    return pieces
 
 
 def draw_diff(console: Console, diff: Diff) -> None:

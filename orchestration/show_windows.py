@@ -5,7 +5,8 @@ What the loss counts stands between « and » whether or not the terminal has co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from orchestration.show import counted, draw_facts, grid, heading, percent
+from orchestration.show import draw_facts, grid, heading, percent
 from orchestration.terminal import plain
 
 if TYPE_CHECKING:  # `grist show` needs no tokenizer
@@ -51,23 +52,26 @@ def draw_stretches(console: Console, drawn: DrawnStretches, full: bool) -> None:
     """`grist sample` of a mixture."""
     for source, ones in groupby(drawn.stretches, key=lambda one: one.source):
         found = list(ones)
-        what = f"{len(found)} of {counted(drawn.population[source], 'draw')} of {source}"
+        what = f"{len(found)} of {drawn.population[source]:,} stretches of {source}"
         console.print(Text(f"{what} in {drawn.version}; what is learned stands between « and »", style="dim"))
         for one in found:
             console.print(Rule(Text(one.id, style="bold"), align="left", style="dim"))
             place = f"{one.window}, epoch {one.epoch}, tokens {one.start:,} to {one.start + one.tokens:,}"
             draw_facts(console, {"window": place})
-            console.print(_marked(one.pieces, None if full else CUT), soft_wrap=False)
+            console.print(marked(one.pieces, None if full else CUT), soft_wrap=False)
+            if not full and (length := sum(len(piece) for piece, _ in one.pieces)) > CUT:
+                console.print(Text(f"... {length:,} characters in all; --full prints them", style="dim"))
             console.print()
 
 
-def _marked(pieces: tuple[tuple[str, bool], ...], cut: int | None) -> Text:
-    text, left = Text(), sum(len(piece) for piece, _ in pieces) if cut is None else cut
-    for piece, learned in pieces:
-        shown = plain(piece[: max(left, 0)])
-        left -= len(piece)
+def marked(pieces: Iterable[tuple[str, bool | None]], cut: int | None = None) -> Text:
+    """Pieces of a text, those that are learned between « and »; None: nothing is said about it. Of more than `cut`
+    characters only so many."""
+    text, left = Text(), sys.maxsize if cut is None else cut
+    for learned, ones in groupby(pieces, key=lambda piece: piece[1]):
+        whole = "".join(piece for piece, _ in ones)
+        shown = plain(whole[:left])
+        left -= len(shown)
         if shown:
-            text.append(f"«{shown}»" if learned else shown, style="green" if learned else "dim")
-    if left < 0:
-        text.append(" ... (--full prints all)", style="dim")
+            text.append(f"«{shown}»" if learned else shown, style={True: "green", False: "dim", None: ""}[learned])
     return text

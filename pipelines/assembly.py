@@ -40,12 +40,15 @@ PACKAGES = (
     "datatrove",
     "fastwarc",
     "fasttext-numpy2-wheel",
+    "jsonschema",
     "numba",
     "numpy",
     "pyarrow",
     "ray",
     "resiliparse",
     "spacy",
+    "tokenizers",
+    "webdataset",
 )
 
 

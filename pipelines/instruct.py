@@ -8,6 +8,7 @@ with a share of their own.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,16 @@ from lake.objects import ObjectRef, put_refs
 from lake.receipt import Receipt, StageId
 from lake.store import Store
 from lake.suppress import Suppression
-from pipelines.assembly import Committer, Result, bundle_receipts, check_quarantine, funnel, input_files, scanned
+from pipelines.assembly import (
+    Committer,
+    GateFailed,
+    Result,
+    bundle_receipts,
+    check_quarantine,
+    funnel,
+    input_files,
+    scanned,
+)
 from pipelines.config import Named, Root, Run
 from stages.exact import Exact, exact_works
 from stages.inputs import ScannedInput
@@ -86,6 +96,7 @@ def _build(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], key: 
     check_balance("instruct", came_in, {"read": total(r.came_in for r in made)})
     if recipe.limit is None:  # a look at ten records is no basis for a rate
         check_quarantine(made, came_in.count, recipe.max_quarantine_rate)
+    _check_any(made)
     pairs = [(r.output("text"), r.output("screened")) for r in made]
     passed, losers = total(r.passed for r in made), list[ObjectRef]()
     chunks = [(*pair, r.passed) for pair, r in zip(pairs, made, strict=True)]
@@ -121,6 +132,19 @@ def _build(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], key: 
         funnel=funnel(came_in.count, FUNNEL, decided),
         statistics=Statistics.merged(r.facts for r in written),
     )
+
+
+def _check_any(made: Sequence[Receipt]) -> None:
+    """Raises GateFailed where no line is a sample: data of another form, not bad data."""
+    reasons: Counter[str] = Counter()
+    for receipt in made:
+        reasons.update(receipt.reasons)
+    if reasons and not any(r.passed.count for r in made):
+        mostly = ", ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3))
+        raise GateFailed(
+            f"not one of {sum(r.came_in.count for r in made):,} lines is a sample: {mostly}. Is recipe.instruct.form"
+            " another one, or the name of a field? Nothing was committed."
+        )
 
 
 def _losers(receipts: Sequence[Receipt]) -> list[ObjectRef]:

@@ -25,7 +25,7 @@ from lake.versions import Versions
 from pipelines.assembly import Committer, Result, bundle_receipts, funnel
 from pipelines.config import BadConfig, Named, Root, Run
 from pipelines.sources import as_inputs, exact
-from stages.account import account_works
+from stages.account import Account, account_works
 from stages.mix import Plan, Share, Source, plan_work
 from stages.pack import Pack, pack_works
 from stages.runner import Runner
@@ -150,8 +150,12 @@ class Mixture:
 
     @property
     def stages(self) -> tuple[StageId, ...]:
-        tokenize = Tokenize(self.tokenizer.shards[0].sha256)
-        return tuple(i for one in (tokenize, self.plan, self.recipe.pack, MergeLedger()) for i in one.identity())
+        tokenize, account = (
+            Tokenize(self.tokenizer.shards[0].sha256),
+            StageId(name="account", version=Account.VERSION, config={}),
+        )
+        parts = [stage.identity() for stage in (tokenize, self.plan, self.recipe.pack, MergeLedger())]
+        return (*parts[0], *parts[1], account, *parts[2], *parts[3])
 
     @property
     def key(self) -> str:

@@ -175,3 +175,8 @@ def load_tokenizer(store: Store, ref: ObjectRef) -> Tokenizer:
         _loaded.clear()
         _loaded[ref.sha256] = Tokenizer.from_bytes(store.get(ref.key))
     return _loaded[ref.sha256]
+
+
+def forget_tokenizers() -> None:
+    """Frees what a worker keeps: a tokenizer, and the pieces of text that it remembers."""
+    _loaded.clear()

@@ -31,7 +31,7 @@ from model.processing.text import (
 )
 
 CORPUS = [
-    "The mill grinds grain into flour. It's the wheel that DOESN'T stop, isn't it?\n\n\tfor i in range(9):\n    i += 1\n",
+    "The mill grinds grain into flour. It's the wheel that DOESN'T stop, isn't it?\n\n\tfor i in x:\n    i += 1\n",
     "Мельница мелет зерно в муку, и вода вращает колесо.\r\nДа/нет: 12345,678 ½ ²\n/usr/bin/env\n",
     "磨坊把谷物磨成面粉。水推动轮子。 粉挽き小屋は穀物を挽く。방앗간은 곡식을 빻는다.",
     "चक्की अनाज पीसती है। الطاحونة تطحن الحبوب. Müllerstraße, naïve façade, e\u0301te\u0301",

@@ -151,6 +151,14 @@ def test_too_much_that_cannot_be_read_stops_it(store, tmp_path):
         run_instruct(config, store, Runner(store, workers=0))
 
 
+def test_data_of_another_form_is_not_an_empty_dataset(store, tmp_path):
+    with pytest.raises(
+        GateFailed, match=r"not one of 3 lines is a sample: instruct.no_turns \(3\). Is recipe.instruct.form"
+    ):
+        mixtures.samples(store, tmp_path, "math", [mixtures.word_problem(i) for i in range(3)])
+    assert Versions(store).latest("math") is None
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [

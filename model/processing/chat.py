@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from model.processing.text import END_OF_TEXT, Part
-from model.processing.tools import BadSample, Call, canonical, parse_calls, parse_tools
+from model.processing.tools import BadSample, canonical, check_arguments, read_arguments, read_json, read_schema
 
 __all__ = ["BadSample", "Call", "Conversation", "Turn", "from_json", "parse", "prompt", "render", "to_json"]
 
@@ -53,6 +53,14 @@ _END = "<|end|>"
 
 
 @dataclass(frozen=True)
+class Call:
+    """A call of a tool, its arguments a JSON object."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Turn:
     """One message. `calls` are the assistant's; with calls, content may be empty."""
 
@@ -72,8 +80,9 @@ class Conversation:
 def parse(sample: Mapping[str, Any]) -> Conversation:
     """A conversation from `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`.
 
-    Raises BadSample: no_turns, not_text, lone_surrogate, unknown_role, unsupported_content, empty_turn,
-    system_not_first, no_assistant, bad_order, last_turn_not_assistant, and what `tools` raises.
+    Raises BadSample, in this order: no_turns, bad_tools, bad_tool_schema; turn by turn unknown_role, not_text,
+    unsupported_content, unknown_tool, bad_arguments, lone_surrogate, empty_turn; then system_not_first, no_assistant,
+    bad_order, last_turn_not_assistant.
     """
     turns, tools = _read(sample)
     _check_order(turns)
@@ -84,7 +93,7 @@ def _read(sample: Mapping[str, Any]) -> tuple[tuple[Turn, ...], tuple[dict[str, 
     messages = _either(sample, "messages", "conversations")
     if not isinstance(messages, list) or not messages:
         raise BadSample("no_turns", "" if messages is None or messages == [] else f"a {type(messages).__name__}")
-    tools = parse_tools(_either(sample, "tools", "functions"))
+    tools = _tools(_either(sample, "tools", "functions"))
     if _torn(canonical(tools)):
         raise BadSample("lone_surrogate", "tools")
     return tuple(_turn(message, tools) for message in messages), tools
@@ -107,7 +116,7 @@ def _turn(message: Any, tools: Sequence[Mapping[str, Any]]) -> Turn:
         content, calls = "", _called(content)
     elif message.get("function_call") is not None:  # OpenAI before tools
         calls = [message["function_call"]]
-    found_calls = parse_calls(calls, tools)
+    found_calls = _calls(calls, tools)
     if found_calls and role != "assistant":
         raise BadSample("bad_order", f"a call by {role}")
     if _torn(content) or any(_torn(canonical([call.name, call.arguments])) for call in found_calls):
@@ -118,11 +127,65 @@ def _turn(message: Any, tools: Sequence[Mapping[str, Any]]) -> Turn:
 
 
 def _called(text: str) -> list[Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadSample("bad_arguments", "function_call: no JSON") from None
+    found = read_json(text, "bad_arguments", "function_call: no JSON")
     return found if isinstance(found, list) else [found]
+
+
+def _tools(value: Any) -> tuple[dict[str, Any], ...]:
+    """Tools in OpenAI's form or flat, or either as a JSON string, as `{name, description, parameters}`; other fields
+    are left out. Raises BadSample: bad_tools, bad_tool_schema."""
+    if isinstance(value, str):
+        value = read_json(value, "bad_tools", "no JSON") if value.strip() else None
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise BadSample("bad_tools", f"a {type(value).__name__}")
+    tools: dict[str, dict[str, Any]] = {}
+    for number, item in enumerate(value):
+        name, tool = _named(item)
+        if not name:
+            raise BadSample("bad_tools", f"tool {number} has no name")
+        if name in tools:
+            raise BadSample("bad_tools", f"two tools {name}")
+        if not isinstance(tool.get("description", ""), str | None):
+            raise BadSample("bad_tools", f"description of {name}")
+        told = {key: tool[key] for key in ("description", "parameters") if tool.get(key) is not None}
+        if "parameters" in told:
+            told["parameters"] = read_schema(name, told["parameters"])
+        tools[name] = {"name": name, **told}
+    return tuple(tools.values())
+
+
+def _calls(value: Any, tools: Iterable[Mapping[str, Any]]) -> tuple[Call, ...]:
+    """Calls in OpenAI's form or flat, arguments as an object or as its JSON, checked against the tools' schemas.
+
+    Raises BadSample: not_text, unknown_tool, bad_arguments (value: the tool and the JSON path of the first error).
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise BadSample("not_text", f"tool_calls is a {type(value).__name__}")
+    schemas = {tool["name"]: tool.get("parameters") for tool in tools}
+    calls = []
+    for item in value:
+        name, call = _named(item)
+        if not name:
+            raise BadSample("not_text", "a call without a name")
+        if name not in schemas:
+            raise BadSample("unknown_tool", name)
+        arguments = read_arguments(name, call.get("arguments"))
+        if (parameters := schemas[name]) is not None:
+            check_arguments(name, parameters, arguments)
+        calls.append(Call(name, arguments))
+    return tuple(calls)
+
+
+def _named(item: Any) -> tuple[str, Mapping[str, Any]]:
+    """Name and fields of a tool or call, also where OpenAI's form wraps them in `function`; "" if it has no name."""
+    fields = item if isinstance(item, Mapping) else {}
+    fields = inner if isinstance(inner := fields.get("function"), Mapping) else fields
+    name = fields.get("name")
+    return name if isinstance(name, str) and name.strip() else "", fields
 
 
 def _torn(text: str) -> bool:

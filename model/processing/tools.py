@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -20,15 +20,14 @@ from typing import Any
 from jsonschema import Draft202012Validator, exceptions, validators
 from referencing import Registry
 from referencing.exceptions import NoSuchResource, Unresolvable
-from referencing.jsonschema import DRAFT202012
+from referencing.jsonschema import DRAFT202012, specification_with
 
-VALUE = 100
-"""Characters of an offending value that are told."""
-
+VALUE = 100  # characters of an offending value that are told
+DEPTH = 80  # keywords within keywords; Python's own limit would depend on who calls, and rpds panics at it
 BUDGET = 30_000_000
 """Steps of backtracking, up to 80 ns each: some two seconds at the very worst."""
 
-_KEYWORD, _COMPARED = 50, 3  # what a keyword and a comparison of two items take, in such steps
+_KEYWORD, _COMPARED = 150, 3  # what a keyword and a comparison of two items take, in such steps
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _KEYED = ("patternProperties", "additionalProperties", "unevaluatedProperties")  # match names against patterns
 _parser: Any = import_module("re._parser")  # the only reading of a pattern that agrees with the engine's
@@ -47,32 +46,24 @@ class BadSample(ValueError):
         return f"{self.reason}: {self.value}" if self.value else self.reason
 
 
-@dataclass(frozen=True)
-class Call:
-    """A call of a tool, its arguments a JSON object."""
-
-    name: str
-    arguments: dict[str, Any]
-
-
-class BadSchema(ValueError):
-    """Parameters of a tool that are no JSON schema, or one that we do not use."""
-
-
 class TooMuchWork(Exception):
     """A check that could take longer than its budget."""
 
 
-@dataclass
-class Budget:
-    """What is left to a check."""
+class _Check(threading.local):
+    """The check that goes on: what is left to it, how deep it is, which patterns for names its schema has."""
 
-    left: float = BUDGET
+    left: float = 0
+    depth: int = 0
+    patterns: tuple[str, ...] = ()
 
     def pay(self, steps: float) -> None:
         self.left -= steps
-        if self.left < 0:
+        if self.left < 0 or self.depth > DEPTH:
             raise TooMuchWork
+
+
+_check = _Check()
 
 
 def canonical(value: Any) -> str:
@@ -83,76 +74,18 @@ def canonical(value: Any) -> str:
     return text
 
 
-def parse_tools(value: Any) -> tuple[dict[str, Any], ...]:
-    """Tools in OpenAI's form or flat, or either as a JSON string, as `{name, description, parameters}`; other fields
-    are left out. Raises BadSample: bad_tools, bad_tool_schema."""
-    if isinstance(value, str):
-        value = _read(value, "bad_tools", "no JSON") if value.strip() else None
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise BadSample("bad_tools", f"a {type(value).__name__}")
-    tools: dict[str, dict[str, Any]] = {}
-    for number, item in enumerate(value):
-        tool = _inner(item)
-        name = tool.get("name") if tool is not None else None
-        if tool is None or not isinstance(name, str) or not name.strip():
-            raise BadSample("bad_tools", f"tool {number} has no name")
-        if name in tools:
-            raise BadSample("bad_tools", f"two tools {name}")
-        if not isinstance(tool.get("description", ""), str | None):
-            raise BadSample("bad_tools", f"description of {name}")
-        told = {key: tool[key] for key in ("description", "parameters") if tool.get(key) is not None}
-        if "parameters" in told:
-            told["parameters"] = _schema(name, told["parameters"])
-        tools[name] = {"name": name, **told}
-    return tuple(tools.values())
-
-
-def parse_calls(value: Any, tools: Iterable[Mapping[str, Any]]) -> tuple[Call, ...]:
-    """Calls in OpenAI's form or flat, arguments as an object or as its JSON, checked against the tools' schemas.
-
-    Raises BadSample: not_text, unknown_tool, bad_arguments (value: the tool and the JSON path of the first error).
-    """
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise BadSample("not_text", f"tool_calls is a {type(value).__name__}")
-    schemas = {tool["name"]: tool.get("parameters") for tool in tools}
-    calls = []
-    for item in value:
-        call = _inner(item)
-        name = call.get("name") if call is not None else None
-        if call is None or not isinstance(name, str):
-            raise BadSample("not_text", "a call without a name")
-        if name not in schemas:
-            raise BadSample("unknown_tool", name)
-        arguments = _arguments(name, call.get("arguments"))
-        _check(name, schemas[name], arguments)
-        calls.append(Call(name, arguments))
-    return tuple(calls)
-
-
-def _inner(item: Any) -> Mapping[str, Any] | None:
-    """What OpenAI's form wraps in `function`."""
-    if isinstance(item, Mapping) and isinstance(item.get("function"), Mapping):
-        item = item["function"]
-    return item if isinstance(item, Mapping) else None
-
-
-def _read(text: str, reason: str, value: str) -> Any:
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is no JSON")
-
+def read_json(text: str, reason: str, value: str) -> Any:
+    """What a text is as JSON. Raises BadSample with this reason and value."""
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text)
     except (ValueError, RecursionError):
         raise BadSample(reason, value) from None
 
 
-def _arguments(name: str, value: Any) -> dict[str, Any]:
+def read_arguments(name: str, value: Any) -> dict[str, Any]:
+    """Arguments of a call, an object or its JSON, as plain JSON with sorted keys. Raises BadSample."""
     if isinstance(value, str):
-        value = _read(value, "bad_arguments", f"{name}: no JSON")
+        value = read_json(value, "bad_arguments", f"{name}: no JSON")
     if not isinstance(value, Mapping):
         raise BadSample("bad_arguments", f"{name}: no object")
     try:
@@ -162,62 +95,75 @@ def _arguments(name: str, value: Any) -> dict[str, Any]:
     return found
 
 
-def _schema(name: str, parameters: Any) -> dict[str, Any]:
+def read_schema(name: str, parameters: Any) -> dict[str, Any]:
+    """Parameters of a tool as plain JSON with sorted keys. Raises BadSample unless they are a schema we can use."""
     try:
         text = canonical(parameters)
         _compiled(text)
-    except (BadSchema, ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         raise BadSample("bad_tool_schema", name) from None
     found: dict[str, Any] = json.loads(text)
     return found
 
 
-def _check(name: str, parameters: Any, arguments: dict[str, Any]) -> None:
-    if parameters is None:
-        return
-    validator, budget = _compiled(canonical(parameters))
-    budget.left = BUDGET
+def check_arguments(name: str, parameters: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """Raises BadSample where arguments break the schema: with the tool and the path of the first error, no value."""
     try:
-        error = next(validator.iter_errors(arguments), None)
+        error = _first_error(*_compiled(canonical(parameters)), arguments)
     except (TooMuchWork, RecursionError):
         raise BadSample("bad_arguments", f"{name}: too much to check") from None
+    except Unresolvable:  # only from within a part that has an `$id` of its own
+        raise BadSample("bad_tool_schema", name) from None
     if error is not None:
         raise BadSample("bad_arguments", f"{name} {error.json_path}")
 
 
+def _first_error(validator: Any, patterns: tuple[str, ...], value: Any) -> Any:
+    _check.left, _check.depth, _check.patterns = BUDGET, 0, patterns
+    return next(validator.iter_errors(value), None)
+
+
 @lru_cache(maxsize=4096)
-def _compiled(text: str) -> tuple[Any, Budget]:
-    """The validator of a schema, and the budget that it draws on."""
+def _compiled(text: str) -> tuple[Any, tuple[str, ...]]:
+    """The validator of a schema, and its patterns for names. Raises ValueError for a schema that is none or refused."""
     schema = json.loads(text)
     if not isinstance(schema, dict) or not isinstance(schema.get("$schema", ""), str):
-        raise BadSchema("a schema is an object")
+        raise ValueError("a schema is an object")
     base = validators.validator_for(schema, default=Draft202012Validator)
     try:
         base.check_schema(schema)
     except exceptions.SchemaError as error:
-        raise BadSchema(error.message) from None
-    budget = Budget()
-    patterns = _patterns(schema)
-    rules = {name: _paid(name, rule, budget, patterns) for name, rule in base.VALIDATORS.items()}
-    validator = validators.extend(base, rules)(schema, registry=Registry())
+        raise ValueError(error.message) from None
     _check_references(schema)
+    patterns = _patterns(schema)
+    validator = _paying(base)(schema, registry=Registry())
     try:
-        validator.is_valid({})  # a schema that leads back to itself never ends
+        _first_error(validator, patterns, {})  # a schema that leads back to itself never ends
     except (RecursionError, TooMuchWork, Unresolvable):
-        raise BadSchema("a check of it does not end") from None
-    return validator, budget
+        raise ValueError("a check of it does not end") from None
+    return validator, patterns
 
 
-def _paid(name: str, rule: Any, budget: Budget, patterns: list[str]) -> Any:
-    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
-        budget.pay(_KEYWORD)
+@lru_cache
+def _paying(base: Any) -> Any:
+    """A draft's validator whose keywords pay for their work."""
+    return validators.extend(base, {name: _paid(name, rule) for name, rule in base.VALIDATORS.items()})
+
+
+def _paid(name: str, rule: Any) -> Any:
+    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        _check.pay(_KEYWORD)
         if name == "pattern" and isinstance(instance, str):
-            budget.pay(_steps(value, len(instance)))
+            _check.pay(_steps(value, len(instance)))
         elif name in _KEYED and isinstance(instance, dict):
-            budget.pay(sum(_steps(pattern, len(key)) for pattern in patterns for key in instance))
+            _check.pay(sum(_steps(pattern, len(key)) for pattern in _check.patterns for key in instance))
         elif name == "uniqueItems" and isinstance(instance, list):
-            budget.pay(_COMPARED * len(instance) ** 2)
-        return rule(validator, value, instance, schema)
+            _check.pay(_COMPARED * len(instance) ** 2)
+        _check.depth += 1
+        try:
+            yield from rule(validator, value, instance, schema) or ()
+        finally:
+            _check.depth -= 1
 
     return check
 
@@ -233,29 +179,30 @@ def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def _check_references(schema: dict[str, Any]) -> None:
-    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+    draft = specification_with(schema.get("$schema", ""), default=DRAFT202012)
+    resolver = Registry().resolver_with_root(draft.create_resource(schema))
     for node in _nodes(schema):
         for reference in (node[name] for name in _REFERENCES if isinstance(node.get(name), str)):
             if not reference.startswith("#"):
-                raise BadSchema(f"reference {reference!r} leads out of the schema")
+                raise ValueError(f"reference {reference!r} leads out of the schema")
             try:
                 found = resolver.lookup(reference).contents
             except (Unresolvable, NoSuchResource, TypeError, ValueError):
                 found = None
             if not isinstance(found, dict | bool):
-                raise BadSchema(f"reference {reference!r} leads to no schema")
+                raise ValueError(f"reference {reference!r} leads to no schema")
 
 
-def _patterns(schema: dict[str, Any]) -> list[str]:
-    """The patterns for names in a schema, all of its patterns looked at. Raises BadSchema for one to refuse."""
+def _patterns(schema: dict[str, Any]) -> tuple[str, ...]:
+    """The patterns for names in a schema, all of its patterns looked at. Raises ValueError for one to refuse."""
     names: list[str] = []
     for node in _nodes(schema):
-        keyed = node.get("patternProperties")
-        names += keyed if isinstance(keyed, dict) else ()
-        for pattern in [*(keyed if isinstance(keyed, dict) else ()), node.get("pattern")]:
+        keyed = node["patternProperties"] if isinstance(node.get("patternProperties"), dict) else {}
+        names += keyed
+        for pattern in (*keyed, node.get("pattern")):
             if isinstance(pattern, str) and _steps(pattern, 1) == math.inf:
-                raise BadSchema(f"pattern {pattern!r} can take exponential time: a repeat within a repeat")
-    return names
+                raise ValueError(f"pattern {pattern!r} can take exponential time: a repeat within a repeat")
+    return tuple(names)
 
 
 @lru_cache(maxsize=4096)
@@ -294,8 +241,9 @@ def _ways(items: Any, length: int) -> float:
 
 
 def _branched(branches: list[Any], length: int) -> float:
-    """Alternatives that begin with different letters are tried one at a time: no more ways than the widest has."""
+    """Alternatives that begin with different ASCII characters are tried one at a time: no more ways than one of them
+    has. Other letters may be equal where case is ignored."""
     ways = [_ways(branch, length) for branch in branches]
-    first = [branch[0] if len(branch) else (None, None) for branch in branches]
-    apart = all(str(op) == "LITERAL" for op, _ in first) and len({letter for _, letter in first}) == len(first)
+    first = [branch[0][1] if len(branch) and str(branch[0][0]) == "LITERAL" else 128 for branch in branches]
+    apart = max(first) < 128 and len({chr(letter).lower() for letter in first}) == len(first)
     return max(ways) if apart else sum(ways)
