@@ -314,8 +314,11 @@ def test_schemas_that_are_none_or_lead_away(parameters: Any) -> None:
 
 
 def test_nothing_is_ever_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
     def fetched(*args: Any, **kwargs: Any) -> Any:
-        raise AssertionError("something was fetched")
+        asked.append(repr(args))  # jsonschema turns what is raised into an error of its own
+        raise OSError
 
     monkeypatch.setattr(urllib.request, "urlopen", fetched)
     monkeypatch.setattr(socket, "socket", fetched)
@@ -325,9 +328,13 @@ def test_nothing_is_ever_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
         "x.json",
     ):
         assert reason(schema({"properties": {"a": {"$ref": reference}}}, {"a": 1}))[0] == "bad_tool_schema"
+    inner = {"$id": "http://localhost:1/z", "$ref": "#/foo"}  # where no schema is looked for, with a base of its own
+    away = {"properties": {"a": {"$ref": "#/custom/x"}}, "custom": {"x": {"allOf": [inner]}}, "foo": {}}
+    assert reason(schema(away, {"a": 1}))[0] == "bad_tool_schema"
     meta = {"$schema": "http://json-schema.org/draft-07/schema#", "$id": "http://example.org/a", "type": "object"}
     assert parse(schema(meta, {"a": 1}))
     assert parse(schema(meta | {"$schema": "https://example.org/mine"}, {"a": 1}))
+    assert not asked
 
 
 def test_local_references_are_followed() -> None:
@@ -419,8 +426,8 @@ def test_arguments_nested_without_end_are_refused() -> None:
         deep = {"a": deep}
     assert reason(schema({}, deep)) == ("bad_arguments", "f: no JSON")
     tree = {"$ref": "#/$defs/n", "$defs": {"n": {"additionalProperties": {"$ref": "#/$defs/n"}}}}
-    for _ in range(3):  # what a check was deep in, the next one is not
-        assert parse(schema(tree, '{"a":' * 38 + "{}" + "}" * 38))
+    assert parse(schema(tree, '{"a":' * 38 + "{}" + "}" * 38))
+    assert parse(schema(tree, {str(n): {} for n in range(500)}))  # wide is not deep
     assert (
         reason(schema(tree, '{"a":' * 400 + "{}" + "}" * 400))
         == reason(schema(tree, '{"a":' * 42 + "{}" + "}" * 42))

@@ -36,7 +36,7 @@ CORPUS = [
     "磨坊把谷物磨成面粉。水推动轮子。 粉挽き小屋は穀物を挽く。방앗간은 곡식을 빻는다.",
     "चक्की अनाज पीसती है। الطاحونة تطحن الحبوب. Müllerstraße, naïve façade, e\u0301te\u0301",
     "<html><body class='a-b'>x = {\"k\": [1, 2]}; // https://example.org/a?b=c_d&e=f#g</body></html>  \n",
-    "😀👩‍👩‍👧‍👦🏳️‍🌈 ok",
+    "😀👩‍👩‍👧‍👦🏳️‍🌈 ok\n\nmill\n\n  grain\n\n  flour.\r\n\r\n",
 ] * 3
 # Everything that the borders of pieces depend on: kinds of whitespace, line ends, slashes, marks, contractions.
 ATOMS = [
@@ -176,6 +176,16 @@ def test_added_tokens_that_are_not_special_are_read_in_text(data: bytes) -> None
     assert tokenizer.decode([601, 600]) == "<think>égrain mill"
     with pytest.raises(MissingToken):
         tokenizer.special("grain mill")
+
+
+def test_an_ordinary_file_is_used_as_it_is(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renaming is for files that need it."""
+
+    def renamed(*_: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(module, "_renamed", renamed)
+    assert Tokenizer.from_bytes(data).vocab_size == 600
 
 
 def word_level(vocab: dict[str, int], added: list[tuple[int, str]], **fields: Any) -> bytes:
@@ -375,7 +385,7 @@ def test_slices_and_a_full_memory_change_nothing(
     for _ in range(2):
         for one, two in zip(other.encode_documents(texts), expected, strict=True):
             assert np.array_equal(one, two)
-    assert len(other._known) <= 200
+    assert len(other._known) <= 40
     plain = Tokenizer.from_bytes(changed(data, pre_tokenizer=byte_level("b")))
     small = plain.encode_documents(texts)
     monkeypatch.undo()
