@@ -25,7 +25,10 @@ SCHEMA = pa.schema(
         ("fate", pa.string()),  # kept | dropped | quarantined
         ("stage", pa.string()),  # who decided
         ("reason", pa.string()),  # null for kept
-        ("value", pa.string()),  # the offending value, redacted; the error of a quarantined record
+        (
+            "value",
+            pa.string(),
+        ),  # the offending value, redacted; a quarantined record's error; how often a kept one is drawn
         ("survivor", pa.string()),  # for a duplicate: the id that was kept in its place
         ("start", pa.int64()),  # byte range in the decompressed input
         ("length", pa.int64()),

@@ -47,6 +47,8 @@ def version_ranges(numbers: Sequence[int], existing: Sequence[int]) -> str:
 
 def where(place: Place) -> str:
     name = plain(place.names[0]) if place.names else f"input {place.input[:12]} (its name is not recorded)"
+    if not place.length:  # of a mixture, whose inputs are shards
+        return f"{name}, record {place.ordinal:,}"
     end = place.start + place.length
     return f"{name}, record {place.ordinal:,}, bytes {place.start:,} to {end:,} decompressed"
 
@@ -76,7 +78,7 @@ def _record(story: Story) -> tuple[str, str, int]:
 def _because(story: Story) -> str:
     parts = [story.reason or ""]
     if story.value is not None:
-        parts.append(f"value {plain(story.value)}")
+        parts.append(plain(story.value) if story.fate == "kept" else f"value {plain(story.value)}")
     if story.survivor is not None:
         one = story.survivor
         parts.append(f"in favour of {one.id}")

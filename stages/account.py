@@ -55,7 +55,9 @@ class Account:
             tokens = int(lengths["tokens"][at].as_py())
             fates.add(keys.slice(at, 1).to_pylist()[0], "dropped", "mix.too_long", tokens)
         if len(rows):
-            fates.add_kept(keys.take(pa.array(drawn)))
+            times = self.full + np.isin(drawn, part)
+            said = pa.array(["drawn once" if n == 1 else f"drawn {n} times" for n in times.tolist()], pa.string())
+            fates.add_kept(keys.take(pa.array(drawn)), "mix", said)
             left = keys.take(pa.array(np.setdiff1d(one.row, drawn)))
             fates.add_dropped(left, pa.repeat("mix.not_drawn", left.num_rows))
         written, counts = fates.write(store)

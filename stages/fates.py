@@ -50,9 +50,9 @@ class Fates:
             }
         )
 
-    def add_kept(self, records: pa.Table) -> None:
+    def add_kept(self, records: pa.Table, stage: str = "shards", values: pa.Array | None = None) -> None:
         """Every row of a table with id, input, ordinal, start, length."""
-        self._add_rows(records, "kept", pa.repeat("shards", records.num_rows), None, None)
+        self._add_rows(records, "kept", pa.repeat(stage, records.num_rows), None, None, values)
 
     def add_dropped(self, records: pa.Table, reasons: pa.Array, survivors: pa.Array | None = None) -> None:
         """Every row of a table with id, input, ordinal, start, length, each with its reason and survivor."""
@@ -60,7 +60,13 @@ class Fates:
         self._add_rows(records, "dropped", stages, reasons, survivors)
 
     def _add_rows(
-        self, records: pa.Table, fate: str, stages: pa.Array, reasons: pa.Array | None, survivors: pa.Array | None
+        self,
+        records: pa.Table,
+        fate: str,
+        stages: pa.Array,
+        reasons: pa.Array | None,
+        survivors: pa.Array | None,
+        values: pa.Array | None = None,
     ) -> None:
         n = records.num_rows
         null = pa.nulls(n, pa.string())
@@ -69,7 +75,7 @@ class Fates:
             "fate": pa.repeat(fate, n),
             "stage": stages,
             "reason": null if reasons is None else reasons,
-            "value": null,
+            "value": null if values is None else values,
             "survivor": null if survivors is None else survivors,
         }
         self.rows.append(pa.table({name: columns[name] for name in ledger.SCHEMA.names}).cast(ledger.SCHEMA))

@@ -84,6 +84,11 @@ def test_every_record_of_every_member_is_in_the_windows_as_often_as_planned(sour
         assert abs(fact["drawn"] - fact["planned"]) < 400
     ledger = Dataset(store, manifest).ledger().to_pylist()
     assert {(row["id"], row["fate"]) for row in ledger if row["fate"] == "kept"} == {(key[1], "kept") for key in whole}
+    times = Counter(key[1] for key in whole)
+    said = {1: "drawn once"}
+    assert all(
+        row["value"] == said.get(n := times[row["id"]], f"drawn {n} times") for row in ledger if row["fate"] == "kept"
+    )
     assert len(ledger) == 420 == manifest.came_in.count
     assert len(shard_files(manifest)) > 3
     assert not verify(store, [str(manifest)], deep=True)
