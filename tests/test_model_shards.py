@@ -26,7 +26,9 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model import shards as module
+from model import handles
+from model import index as index_module
+from model import shards as shards_module
 from model.shards import FORMAT, DamagedShard, Sample, ShardFile, ShardReader, ShardWriter
 
 JPEG = bytes.fromhex(  # one grey pixel
@@ -363,11 +365,11 @@ def test_no_more_is_read_or_held_than_asked_for(reader: ShardReader, monkeypatch
     assert read <= 2 + 6
     for _, sample in reader.iterate(stop=600, ahead=6):
         del sample
-    assert read >= 600 and most <= 6 + 2 + module.THREADS
+    assert read >= 600 and most <= 6 + 2 + shards_module.THREADS
 
 
 def test_few_tars_stay_open_and_none_after_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HANDLES", 3)
+    monkeypatch.setattr(handles, "HANDLES", 3)
     shards, opened = write_shards(tmp_path, (2,) * 9), []
 
     def opening(name: str) -> Any:
@@ -571,7 +573,7 @@ def rewritten(folder: Path, shard: ShardFile, metadata: dict[str, str] | None = 
         at = table.schema.get_field_index(name)
         table = table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
     said = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    said |= {"index.crc32": str(module._content_crc32(table)), **(metadata or {})}
+    said |= {"index.crc32": str(index_module._content_crc32(table)), **(metadata or {})}
     pq.write_table(table.replace_schema_metadata({k: v for k, v in said.items() if v}), folder / "other.index")
     return replace(shard, index="other.index")
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -24,6 +29,8 @@ from pipelines.config import BadConfig
 from pipelines.tokenizer import tokenizer_of
 from stages.packs import read_windows, sample_stretches, shard_files
 from stages.runner import PlanOnly, Runner
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -162,6 +169,41 @@ def test_the_digest_is_that_of_another_lake(store, tmp_path):
         return mixtures.mix(lake, {"web@v1": 1}, tokens=7_000).manifest
 
     assert made(store).digest == made(open_store(str(tmp_path / "other"))).digest
+
+
+def test_on_s3_it_is_the_same_and_windows_are_read_from_there(store, s3_lake):
+    def made(lake):
+        mixtures.documents(lake, "web", mixtures.texts(100), shards=2)
+        mixtures.tokenizer(lake, "web@v1")
+        return mixtures.mix(lake, {"web@v1": 1}, tokens=7_000, shard_tokens=2_000).manifest
+
+    remote = open_store(s3_lake)
+    manifest = made(remote)
+    assert manifest.digest == made(store).digest
+    here, there = (read_windows(one, manifest, seed=5) for one in (store, remote))
+    for (_, a), (_, b) in zip(here.iterate(7, stop=40), there.iterate(7, stop=40, ahead=4), strict=True):
+        assert a.key == b.key and a.meta == b.meta
+        assert all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)
+
+
+def test_the_driver_is_killed_on_ray_and_the_same_command_finishes(sources):
+    command = [sys.executable, "-m", "pipelines", "run", "conf/mixture.yaml", "--lake", sources.uri]
+    for setting in ("tokenizer=bpe@v1", "sources={web@v1: 0.6, math@v1: 0.4}", "window=128", "shard_tokens=2000"):
+        command += ["--set", f"recipe.{setting}"]
+    receipts = Path(sources.uri, "receipts")
+    before = sum(1 for _ in receipts.rglob("*.json"))
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    end = time.monotonic() + 120
+    while sum(1 for _ in receipts.rglob("*.json")) < before + 8 and run.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGKILL)  # Ray's processes as well
+    assert run.wait() == -signal.SIGKILL
+    assert Versions(sources).latest("mix") is None
+    again = subprocess.run([*command, "--set", "run.workers=0"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    result = json.loads(again.stdout.splitlines()[-1])
+    unhurt = mixtures.mix(sources, {"web@v1": 0.6, "math@v1": 0.4}, dataset="other", shard_tokens=2_000).manifest
+    assert result["new"] and result["digest"] == unhurt.digest
 
 
 def test_a_tag_names_the_same_mixture(sources):

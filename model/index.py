@@ -1,0 +1,118 @@
+"""The index of a shard: where each sample lies in the tar and what its crc32 is, and which tar it belongs to.
+
+A Parquet file of fixed settings. Before a reader takes a sample it knows that index and tar are those that the manifest
+names: training on other data has no other symptom.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+FORMAT = 1
+SCHEMA = pa.schema(
+    [
+        pa.field(name, kind, nullable=False)
+        for name, kind in (
+            ("key", pa.string()),
+            ("offset", pa.int64()),
+            ("length", pa.int64()),
+            ("crc32", pa.uint32()),
+            ("tokens", pa.int64()),
+        )
+    ]
+)
+"""The index, a row a sample in the tar's order. offset, length: bytes of its members with headers and padding.
+
+Its metadata: gristmill.format, tar.bytes and tar.sha256 of the tar it belongs to, index.crc32 of its own columns.
+"""
+
+
+class DamagedShard(OSError):
+    """A shard whose bytes are not those that were written; names it, what is wrong, and the way out."""
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A shard by the names to give to `open`, and what its manifest says of the tar."""
+
+    tar: str
+    index: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+def damaged(shard: ShardFile, what: str) -> DamagedShard:
+    return DamagedShard(
+        f"shard {shard.tar} (index {shard.index}): {what}. Put back the tar with sha256 {shard.sha256} and the index"
+        " written with it, or write the shard again; a run then goes on from the position it had reached"
+    )
+
+
+@contextmanager
+def named(shard: ShardFile) -> Iterator[None]:
+    """Around what `open` and its streams do. Only absence is damage; a network that fails is not, but gets the name."""
+    try:
+        yield
+    except (FileNotFoundError, KeyError) as error:
+        raise damaged(shard, f"is missing ({error})") from error
+    except Exception as error:
+        error.add_note(f"while reading shard {shard.tar} (index {shard.index})")
+        raise
+
+
+def write_index(path: Path, columns: list[list[object]], tar_bytes: int, tar_sha256: str) -> None:
+    """Writes the index of a tar; `columns` as SCHEMA has them."""
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=SCHEMA)
+    said = {"gristmill.format": str(FORMAT), "tar.bytes": str(tar_bytes), "tar.sha256": tar_sha256}
+    pq.write_table(
+        table.replace_schema_metadata(said | {"index.crc32": str(_content_crc32(table))}),
+        path,
+        row_group_size=1 << 16,
+        compression="zstd",
+        compression_level=3,
+        version="2.6",
+        data_page_version="2.0",
+        write_page_checksum=True,
+    )
+
+
+def parse_index(shard: ShardFile, data: bytes) -> pa.Table:
+    """The index as a table. Raises DamagedShard, and ValueError for a format that a later release wrote."""
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
+        said = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        version = int(said["gristmill.format"])
+        recorded, crc32 = (int(said["tar.bytes"]), said["tar.sha256"], table.num_rows), int(said["index.crc32"])
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise damaged(shard, f"its index cannot be read ({error})") from error
+    if version > FORMAT:
+        raise ValueError(
+            f"shard {shard.tar} (index {shard.index}) has format {version}, this release reads up to {FORMAT}: upgrade"
+            " gristmill, or write the shard again with this release"
+        )
+    if recorded != (expected := (shard.bytes, shard.sha256, shard.samples)):
+        raise damaged(shard, f"its index is of another tar: bytes, sha256, samples are {recorded}, not {expected}")
+    if not table.schema.equals(SCHEMA):
+        raise damaged(shard, f"its index has the columns {table.schema.names} of other types or names")
+    if _content_crc32(table) != crc32:
+        raise damaged(shard, "its index does not say what was written")
+    return table
+
+
+def _content_crc32(table: pa.Table) -> int:
+    """Of an index's columns. Parquet's checksums leave page headers out: one changed bit there made all tokens 0."""
+    keys = table["key"].combine_chunks()
+    found = zlib.crc32(pc.binary_join(pa.ListArray.from_arrays([0, len(keys)], keys), "\n")[0].as_buffer())
+    for name in SCHEMA.names[1:]:
+        found = zlib.crc32(table[name].to_numpy().tobytes(), found)
+    return found
