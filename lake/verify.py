@@ -190,9 +190,10 @@ def _compare(store: Store, manifest: Manifest, proofs: dict[str, Proof]) -> Iter
             said = f"ledger objects overlap: one ends at id {before.last}, the next begins at {after.first}"
             yield finding("ledger", said, after.ref.sha256)
     packed = any(ref.kind == "pack" for ref in manifest.shards)  # two sources of a mixture may have one record
-    for proof in good:
-        if proof.twice and not packed:
+    if doubled := [proof for proof in good if proof.twice and not packed]:
+        for proof in doubled:
             yield finding("ledger", f"record {proof.twice} is kept twice", proof.ref.sha256)
+        return
     for fate in ("kept", "dropped", "quarantined"):
         stated, found = getattr(manifest, fate), total(proof.fates[fate] for proof in good)
         if stated != found:
