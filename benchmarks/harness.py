@@ -20,7 +20,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PACKAGES = ("gristmill", "datatrove", "fastwarc", "fasttext-numpy2-wheel", "numpy", "pyarrow", "resiliparse", "spacy")
+PACKAGES = (
+    "gristmill",
+    "datatrove",
+    "fastwarc",
+    "fasttext-numpy2-wheel",
+    "numpy",
+    "pyarrow",
+    "resiliparse",
+    "spacy",
+    "tokenizers",
+    "webdataset",
+)
 
 
 class Differ(Exception):
