@@ -69,12 +69,14 @@ def sample(
 ) -> Drawn:
     """At most `n` records of one fate (default: kept), or with one reason.
 
-    Raises ValueError (n, fate), LookupError for a reason that this version has not.
+    Raises ValueError (n, fate), LookupError for a reason that this version has not, or a version without records.
     """
     if n < 1:
         raise ValueError(f"sample: n is {n}; it has to be at least 1")
     if fate is not None and fate not in FATES:
         raise ValueError(f"sample: fate {fate!r}; allowed: {', '.join(FATES)}")
+    if other := sorted({ref.kind for ref in manifest.shards} - {"shard", "pack", "index"}):
+        raise NoSuchVersion(f"{manifest} holds no records, but: {', '.join(other)}")
     rng = random.Random(f"{seed}:{manifest.digest}")
     if fate in (None, "kept") and reason is None:
         return _kept(versions.store, manifest, n, rng)

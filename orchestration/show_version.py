@@ -30,9 +30,11 @@ def draw_description(console: Console, about: Description) -> None:
     if about.withdrawn is not None:
         console.print(Text(f"withdrawn: {plain(about.withdrawn)}", style="bold yellow"))
     draw_facts(console, _facts(m))
-    heading(console, "Funnel")
-    draw_funnel(console, m.funnel)
-    _draw_inputs(console, m)
+    if m.funnel:  # a tokenizer has neither
+        heading(console, "Funnel")
+        draw_funnel(console, m.funnel)
+    if m.inputs or m.parent:
+        _draw_inputs(console, m)
     heading(console, "Recipe")
     console.print(_recipe(m.recipe))
     heading(console, "Stages")

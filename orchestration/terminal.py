@@ -54,7 +54,7 @@ def exit_code(error: Exception) -> int | None:
         return USAGE
     if isinstance(error, UnknownFormat | UnsafeStore):
         return USAGE
-    if isinstance(error, NoSuchVersion | NotFound | OSError | ValueError):
+    if isinstance(error, NoSuchVersion | NotFound | OSError | ValueError) or type(error) is LookupError:
         return NOT_FOUND
     if type(error).__name__ in ("Damaged", "GcStopped"):  # by name: their modules are not for every command
         return NOT_FOUND

@@ -74,6 +74,7 @@ def resolve(request: Request, in_job: bool | None = None) -> Root:
     uri = lake_uri(request.lake, config.run.lake, in_job=in_job)
     if in_job:
         check_inputs_absolute(getattr(config.recipe, "inputs", ()))
+        check_inputs_absolute([one] if (one := getattr(config.recipe, "file", None)) else (), "recipe.file")
     return config.model_copy(update={"run": config.run.model_copy(update={"lake": uri})})
 
 

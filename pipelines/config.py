@@ -156,11 +156,11 @@ def lake_uri(given: str | None, configured: str, *, in_job: bool) -> str:
     return os.path.abspath(uri)
 
 
-def check_inputs_absolute(inputs: Iterable[str]) -> None:
+def check_inputs_absolute(inputs: Iterable[str], key: str = "recipe.inputs") -> None:
     """Raises BadConfig for a relative input inside a job: it would name a file of the job's temporary folder."""
     for uri in inputs:
         if "://" not in uri and not os.path.isabs(uri):
-            raise BadConfig(f"recipe.inputs: {uri!r} is relative; inside a job give an absolute path or s3://")
+            raise BadConfig(f"{key}: {uri!r} is relative; inside a job give an absolute path or s3://")
 
 
 def inside_job() -> bool:

@@ -21,17 +21,18 @@ from lake.manifest import Manifest
 from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, put_table, scratch, table_writer
 from lake.receipt import StageId
 from lake.store import Store
-from model.processing.text import Encoded, Tokenizer
+from model.processing.text import Tokenizer
 from stages.fates import Fates
 from stages.instruct import parts_of
 from stages.work import Outcome, Work, stage_id
 
+_LEARN = pa.list_(pa.bool_())
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("row", pa.int32()),  # in the shard
         ("ids", pa.list_(pa.int32())),
-        ("learn", pa.list_(pa.bool_())),  # null: every token
+        ("learn", _LEARN),  # null for documents: every token
     ],
     metadata={"gristmill.format": "1"},
 )
@@ -99,7 +100,8 @@ def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int) -> pa.Tabl
     """The rows of a batch that are not blank, as SCHEMA has them."""
     texts = batch["text"].to_pylist()
     rows = [i for i, text in enumerate(texts) if text.strip()]
-    if "parts" in batch.schema.names:
+    samples = "parts" in batch.schema.names
+    if samples:
         spans = batch["parts"].to_pylist()
         found = tokenizer.encode([parts_of(texts[i], spans[i]) for i in rows])
     else:
@@ -110,16 +112,12 @@ def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int) -> pa.Tabl
             "id": batch["id"].take(pa.array(rows, pa.int64())),
             "row": pa.array(np.array(rows, np.int32) + first, pa.int32()),
             "ids": pa.ListArray.from_arrays(offsets, pa.array(found.ids)),
-            "learn": _learned(found, offsets),
+            "learn": pa.ListArray.from_arrays(offsets, pa.array(found.learn))
+            if samples
+            else pa.nulls(len(rows), _LEARN),
         },
         schema=SCHEMA,
     )
-
-
-def _learned(found: Encoded, offsets: pa.Array) -> pa.Array:
-    if found.learn.all():
-        return pa.nulls(len(found.lengths), pa.list_(pa.bool_()))
-    return pa.ListArray.from_arrays(offsets, pa.array(found.learn))
 
 
 def _drop_blank(fates: Fates, batch: pa.RecordBatch, found: pa.Table, shard: ObjectRef, first: int) -> None:
