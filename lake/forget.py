@@ -52,7 +52,7 @@ class Affected:
 
 @dataclass(frozen=True)
 class Derived:
-    """A version made from an affected one, in the `role` of what it was made from. Packs that may hold a record are
+    """A version made from an affected one, in the `role` of what it was made from. Packs that hold a record are
     withdrawn with it."""
 
     ref: str
@@ -137,6 +137,7 @@ class _Forgetting:
         self.search = Search(versions, request)
         self.refused: dict[str, str] = {}  # version -> why it has no successor
         self._followers: dict[tuple[str, int], int] = {}
+        self._draws: dict[tuple[str, int], bool] = {}
         self.mark = f"forget {request.digest[:12]}: "
 
     def plan(self) -> ForgetPlan:
@@ -147,7 +148,7 @@ class _Forgetting:
             str(one)
             for ones in seen.values()
             for one in ones
-            if not one.withdrawn and not one.packed and any(self.search.rows[sha] is None for sha in one.shards)
+            if not one.withdrawn and not one.packed and any(self._unknown(sha) for sha in one.shards)
         ]
         return ForgetPlan(
             request=self.request,
@@ -157,6 +158,10 @@ class _Forgetting:
             ids=len(self.search.found),
             texts_gone=self.search.texts_gone,
         )
+
+    def _unknown(self, sha: str) -> bool:
+        """A shard that may hold records, and has no ids to find them by. A tokenizer holds none."""
+        return self.search.rows[sha] is None and self.search.refs[sha].kind != "tokenizer"
 
     def run(self, first: ForgetPlan, reason: str, made: Callable[[], dict[str, Any]]) -> ForgetReport:
         new: list[tuple[str, str]] = []
@@ -247,7 +252,23 @@ class _Forgetting:
         for one in seen:
             if str(one) in made and str(one) not in roots and not one.withdrawn:
                 role = given.get(str(one), made[str(one)])
-                yield Derived(str(one), role, one.packed and str(one) in given)
+                yield Derived(str(one), role, one.packed and str(one) in given and self._drew(one))
+
+    def _drew(self, one: Seen) -> bool:
+        """Whether a mixture kept one of these records, and so has it in its packs. Its ledger says so."""
+        key = str(one), len(self.search.found)
+        if key not in self._draws:
+            manifest = self.versions.manifest(one.ref.dataset, one.ref.version)
+            ledgers = [ref for ref in manifest.ledgers if ref.kind == "ledger"]
+            self._draws[key] = not ledgers or any(self._keeps(ref) for ref in ledgers)
+        return self._draws[key]
+
+    def _keeps(self, ref: ObjectRef) -> bool:
+        for batch in iter_batches(self.versions.store, ref, ["id", "fate"]):
+            hit = pa.array(self.search.gone.match(batch["id"]))
+            if pc.any(pc.and_(hit, pc.equal(batch["fate"], "kept"))).as_py():
+                return True
+        return False
 
 
 def _reached(seen: Sequence[Seen], roots: Iterable[str], without: frozenset[str]) -> dict[str, str]:

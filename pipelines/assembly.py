@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lake.balance import Tally
-from lake.manifest import Draft, FunnelRow, Manifest
+from lake.manifest import Draft, FunnelRow, Manifest, VersionRef
 from lake.objects import ObjectRef, put_file, scratch
 from lake.receipt import NotDeterministic, Receipt
 from lake.store import Store
@@ -89,13 +89,15 @@ class TakenDown(CommitConflict):
 class Committer:
     """The end of one run: nothing done twice, nothing given out that was taken down meanwhile.
 
-    `suppression` is the digest of what was taken down when the run began, at `started`.
+    `suppression` is the digest of what was taken down when the run began, at `started`; it is read before `sources`,
+    the versions that it is made from, are looked up.
     """
 
     runner: Runner
     dataset: str
     suppression: str
     started: float
+    sources: tuple[VersionRef, ...] = ()
 
     @cached_property
     def versions(self) -> Versions:
@@ -126,7 +128,14 @@ class Committer:
         return Result(manifest, new)
 
     def still_allowed(self) -> None:
-        """Raises TakenDown if something was asked to be forgotten since the run began: it would come back with it."""
+        """Raises TakenDown if something was asked to be forgotten since the run began, or a source was withdrawn: it
+        would come back with it."""
+        gone = [str(ref) for ref in self.sources if ref.version in self.versions.withdrawn(ref.dataset)]
+        if gone:
+            raise TakenDown(
+                f"{', '.join(gone)}, from which it was made, was withdrawn while this run was under way. Nothing that"
+                " was made from it is given out: name another version, and run again."
+            )
         if Suppression.load(self.runner.store).digest != self.suppression:
             raise TakenDown(
                 "records were taken down (`grist forget`) while this run was under way, and it may hold them. Nothing"

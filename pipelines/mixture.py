@@ -22,15 +22,16 @@ from lake.receipt import Receipt, StageId
 from lake.store import Store
 from lake.suppress import Suppression
 from lake.versions import Versions
+from model.processing.text import MissingToken
 from pipelines.assembly import Committer, Result, bundle_receipts, funnel
 from pipelines.config import BadConfig, Named, Root, Run
-from pipelines.sources import as_inputs, exact
+from pipelines.sources import as_inputs, check_texts, exact
 from stages.account import Account, account_works
 from stages.mix import Plan, Share, Source, plan_work
 from stages.pack import Pack, pack_works
-from stages.runner import Runner
+from stages.runner import Incomplete, Runner
 from stages.shards import MergeLedger, ledger_works
-from stages.tokenize import Tokenize, holds_samples, tokenize_works
+from stages.tokenize import Tokenize, tokenize_works
 
 FUNNEL = ("tokenize", "mix")
 MEMBERS_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"
@@ -90,8 +91,9 @@ def run_mixture(config: MixtureConfig, store: Store, runner: Runner) -> Result:
     started, recipe = time.time(), config.recipe
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
+        suppression = Suppression.load(store).digest  # before the sources: what goes meanwhile is noticed
         mix = Mixture.of(recipe, Versions(store))
-        end = Committer(runner, recipe.target, Suppression.load(store).digest, started)
+        end = Committer(runner, recipe.target, suppression, started, mix.refs)
         return end.once(mix.key, lambda: mix.build(runner))
 
 
@@ -125,12 +127,10 @@ class Mixture:
         pairs = sorted(found.items(), key=lambda pair: (pair[1].dataset, pair[1].version))
         sources = []
         for name, manifest in pairs:
-            try:
-                samples = any(holds_samples(versions.store, ref) for ref in manifest.shards[:1])
-            except ValueError as error:
-                raise BadConfig(f"recipe.sources: {manifest}: {error}") from error
+            samples = check_texts(versions.store, manifest, "recipe.sources")
             sources.append(Source(str(manifest), recipe.sources[name], samples))
-        plan = Plan(tuple(sources), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed)
+        look = recipe.limit is not None
+        plan = Plan(tuple(sources), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, look)
         looked = [m if recipe.limit is None else m.model_copy(update={"shards": m.shards[:1]}) for _, m in pairs]
         return cls(recipe, tokenizer, tuple(looked), plan)
 
@@ -205,7 +205,12 @@ class Mixture:
     def _tokenized(self, runner: Runner) -> tuple[Tally, list[list[tuple[str, Receipt]]]]:
         """What comes in, and for each source (digest of the shard, receipt) in order."""
         works = [list(tokenize_works(one, self.tokenizer.shards[0])) for one in self.sources]
-        done = iter(runner.map("tokenize", [work for one in works for work in one]))
+        try:
+            done = iter(runner.map("tokenize", [work for one in works for work in one]))
+        except Incomplete as error:
+            if missing := [str(one) for one in error.errors if isinstance(one, MissingToken)]:  # no rerun will help
+                raise BadConfig(f"recipe.tokenizer: {missing[0]}") from error
+            raise
         tokenized = [[(work.inputs[0], next(done)) for work in one if work.inputs] for one in works]
         return total(work.came_in for one in works for work in one if work.came_in), tokenized
 

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from lake.manifest import InputFile, Manifest
 from lake.query import resolve_usable
-from lake.versions import NoSuchVersion, Versions
+from lake.store import Store
+from lake.versions import NoSuchVersion, Versions, check_name
 from pipelines.config import BadConfig
+from stages.tokenize import holds_samples
 
 
 def exact(versions: Versions, ref: str, key: str) -> Manifest:
     """The version that `ref` names. Raises BadConfig, which begins with `key`."""
     name, at, which = ref.partition("@")
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise BadConfig(f"{key}: {ref!r}: {error}") from None
     if not at or which in ("", "latest"):
         latest = versions.latest(name)
         now = f"; today that would be {name}@v{latest}" if latest else ""
@@ -25,6 +31,14 @@ def exact(versions: Versions, ref: str, key: str) -> Manifest:
         return resolve_usable(versions, ref)
     except (NoSuchVersion, ValueError) as error:
         raise BadConfig(f"{key}: {error}") from error
+
+
+def check_texts(store: Store, source: Manifest, key: str) -> bool:
+    """Whether a version has samples, not documents. Raises BadConfig, which begins with `key`, if it has neither."""
+    try:
+        return any(holds_samples(store, ref) for ref in source.shards[:1])
+    except ValueError as error:
+        raise BadConfig(f"{key}: {source}: {error}") from error
 
 
 def as_inputs(source: Manifest) -> tuple[InputFile, ...]:

@@ -25,7 +25,7 @@ from lake.versions import Versions
 from model.processing.text import Tokenizer
 from pipelines.assembly import Committer, Result
 from pipelines.config import BadConfig, Named, Root, Run
-from pipelines.sources import exact
+from pipelines.sources import check_texts, exact
 from stages.runner import Runner
 from stages.tokenizer import TrainTokenizer, tokenizer_work
 
@@ -80,7 +80,10 @@ class Origin:
             return cls(recipe, data=data)
         if not recipe.sources:
             raise BadConfig("recipe.sources is empty: give exact versions, e.g. [web@v3], or a tokenizer.json as file")
-        return cls(recipe, tuple(exact(versions, name, "recipe.sources") for name in dict.fromkeys(recipe.sources)))
+        sources = tuple(exact(versions, name, "recipe.sources") for name in dict.fromkeys(recipe.sources))
+        for one in sources:
+            check_texts(versions.store, one, "recipe.sources")
+        return cls(recipe, sources)
 
     @property
     def refs(self) -> tuple[VersionRef, ...]:
@@ -139,8 +142,9 @@ def run_tokenizer(config: TokenizerConfig, store: Store, runner: Runner) -> Resu
     started, recipe = time.time(), config.recipe
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
-        end = Committer(runner, recipe.target, Suppression.load(store).digest, started)
-        origin = Origin.of(recipe, end.versions)
+        suppression = Suppression.load(store).digest  # before the sources: what goes meanwhile is noticed
+        origin = Origin.of(recipe, Versions(store))
+        end = Committer(runner, recipe.target, suppression, started, origin.refs)
         return end.once(origin.key, lambda: origin.build(runner))
 
 

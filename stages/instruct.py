@@ -8,6 +8,7 @@ spell `<|end|>` is told from the token.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ SCHEMA = pa.schema(
         ("ordinal", pa.int64()),
         ("start", pa.int64()),
         ("length", pa.int64()),
-        ("content", pa.string()),  # 128-bit hash of the text before a hole was cut
+        ("content", pa.string()),  # 128-bit hash of the parts, or of code before a hole was cut
         ("url", pa.string()),
         ("kind", pa.string()),  # chat | code
         ("text", pa.string()),
@@ -154,7 +155,7 @@ class Instruct:
                 turns.insert(0, ("system", self.system))
             row = {"messages": [{"role": role, "content": content} for role, content in turns]}
         parts = render(parse(row))
-        return parts, "".join(part.text for part in parts)
+        return parts, json.dumps([(part.text, part.special) for part in parts], ensure_ascii=False)
 
     def _field(self, row: Mapping[str, Any], name: str) -> str:
         text = row.get(name)

@@ -119,7 +119,8 @@ class _Material:
 
 @dataclass(frozen=True)
 class Plan:
-    """`tokens`: of the whole mixture; None: as many as the epoch caps allow."""
+    """`tokens`: of the whole mixture; None: as many as the epoch caps allow. `look`: or as many as they allow, if that
+    is less."""
 
     name: ClassVar[str] = "plan"
     VERSION: ClassVar[int] = 1
@@ -129,6 +130,7 @@ class Plan:
     shard_tokens: int
     tokens: int | None
     seed: int
+    look: bool = False
 
     def identity(self) -> tuple[StageId, ...]:
         return (stage_id(self),)
@@ -142,9 +144,13 @@ class Plan:
             )
             for source, one in zip(self.sources, work.payload["objects"], strict=True)
         ]
-        quotas, problem = quotas_of(self.sources, [one.tokens for one in material], self.tokens)
-        draws = [_draw(one, quota) for one, quota in zip(material, quotas, strict=True)]
+        quotas, problem = quotas_of(self.sources, [one.tokens for one in material], self.tokens, self.look)
+        draws = [
+            _draw(one, quota, source.share.max_epochs)
+            for one, quota, source in zip(material, quotas, self.sources, strict=True)
+        ]
         drawn = [_drawn_tokens(one, draw) for one, draw in zip(material, draws, strict=True)]
+        problem = problem or _none_drawn(self.sources, quotas, drawn)
         shards = max(1, round(sum(drawn) / self.shard_tokens))
         rows: list[dict[str, Any]] = []
         facts = []
@@ -162,7 +168,9 @@ class Plan:
         )
 
 
-def quotas_of(sources: Sequence[Source], there: Sequence[int], tokens: int | None) -> tuple[list[Fraction], str | None]:
+def quotas_of(
+    sources: Sequence[Source], there: Sequence[int], tokens: int | None, look: bool = False
+) -> tuple[list[Fraction], str | None]:
     """Tokens to draw from each source, exact; and why that cannot be done (then all are 0)."""
     weights = [Fraction(one.share.weight) for one in sources]
     whole = sum(weights)
@@ -173,7 +181,7 @@ def quotas_of(sources: Sequence[Source], there: Sequence[int], tokens: int | Non
         Fraction(one.share.max_epochs) * have * whole / w for one, have, w in zip(sources, there, weights, strict=True)
     ]
     limit = min(most)
-    if tokens is not None and tokens > limit:
+    if tokens is not None and tokens > limit and not look:
         n = most.index(limit)
         name, cap, need = sources[n].name, sources[n].share.max_epochs, tokens * weights[n] / whole
         return [Fraction(0)] * len(sources), (
@@ -181,12 +189,19 @@ def quotas_of(sources: Sequence[Source], there: Sequence[int], tokens: int | Non
             f" {float(need / there[n]):.2f} epochs, more than max_epochs={cap:g}. At most recipe.tokens={int(limit)}"
             " can be drawn with these weights; or give it less weight, or raise its max_epochs"
         )
-    total = limit if tokens is None else Fraction(tokens)
+    total = limit if tokens is None else min(Fraction(tokens), limit)
     return [total * w / whole for w in weights], None
 
 
-def _draw(material: _Material, quota: Fraction) -> Draw:
-    """Whole epochs, and the cut at which the rest is met as nearly as whole records allow."""
+def _none_drawn(sources: Sequence[Source], quotas: Sequence[Fraction], drawn: Sequence[int]) -> str | None:
+    for source, quota, n in zip(sources, quotas, drawn, strict=True):
+        if quota and not n:
+            return f"of {source.name} {round(quota):,} tokens are planned, less than any record of it that may be drawn"
+    return None
+
+
+def _draw(material: _Material, quota: Fraction, max_epochs: float) -> Draw:
+    """Whole epochs, and the cut at which the rest is met as nearly as whole records allow within `max_epochs`."""
     if not quota:
         return Draw(0, 0)
     full = int(quota // material.tokens)
@@ -202,6 +217,8 @@ def _draw(material: _Material, quota: Fraction) -> Draw:
     order = np.argsort(keys, kind="stable")
     reached = before + np.concatenate([[0], np.cumsum(tokens[order])])
     n = int(np.argmin(np.abs(reached - want)))
+    while n and full * material.tokens + int(reached[n]) > Fraction(max_epochs) * material.tokens:
+        n -= 1
     if reached[n] == material.tokens:
         return Draw(full + 1, 0)
     return Draw(full, int(keys[order[n]]) if n < len(order) else (bucket + 1) << 48)

@@ -103,6 +103,8 @@ class _Slice:
         ids = table["ids"].combine_chunks()
         starts = ids.offsets.to_numpy()
         learn = table["learn"].combine_chunks()
+        if learn.null_count not in ((0,) if one["samples"] else (0, len(learn))):
+            raise ValueError(f"{one['source']}: {learn.null_count} of {len(learn)} rows do not say what is learned")
         self = cls(
             source=one["source"],
             samples=one["samples"],

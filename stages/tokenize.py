@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
 )
 LENGTHS = pa.schema([("row", pa.int32()), ("key", pa.uint64()), ("tokens", pa.int32())])
 ROW_GROUP = 4096
-"""Rows are read by ranges when windows are packed; tokens of a row are a few kilobytes."""
+"""Rows; tokens of a row are a few kilobytes."""
 
 
 @dataclass(frozen=True)

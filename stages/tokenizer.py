@@ -1,7 +1,7 @@
 """Tokenizer: a byte-level BPE trained on the texts of versions, by one Work.
 
-Training sees a part of the texts where they are more than `max_bytes`: the records whose key is below a cut, so that
-the choice depends on the records alone. Of samples the special tokens are left out: a tokenizer has them anyway.
+Where the texts are more than `max_bytes`, training sees a part of them: of some shards, drawn by the seed, the records
+whose key is below a cut. Of samples the special tokens are left out: a tokenizer has them anyway.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lake.balance import Tally
-from lake.objects import ObjectRef, iter_batches, put_file, scratch
+from lake.identity import digest_of
+from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, scratch
 from lake.receipt import StageId
 from lake.store import Store
 from model.processing.text import Tokenizer, train_tokenizer
@@ -50,8 +50,7 @@ class TrainTokenizer:
 
     def run(self, store: Store, work: Work) -> Outcome:
         """payload: shards (pointers). Output `tokenizer`, a tokenizer.json; facts: what it was trained on."""
-        shards = [ObjectRef(**ref) for ref in work.payload["shards"]]
-        cut = self._cut(store, shards)
+        shards, cut = self._drawn(store, [ObjectRef(**ref) for ref in work.payload["shards"]])
         seen = {"documents": 0, "bytes": 0}
 
         def texts() -> Iterator[str]:
@@ -74,13 +73,23 @@ class TrainTokenizer:
         """Of each record a number in [0, 1) that its id and the seed decide."""
         return mixed(draw_keys(batch["id"].to_pylist()), self.seed) / 2.0**64
 
-    def _cut(self, store: Store, shards: list[ObjectRef]) -> float:
-        have = sum(
-            pc.sum(pc.binary_length(batch["text"])).as_py() or 0
-            for ref in shards
-            for batch in iter_batches(store, ref, ["text"])
-        )
-        return min(1.0, self.max_bytes / have) if have else 1.0
+    def _drawn(self, store: Store, shards: list[ObjectRef]) -> tuple[list[ObjectRef], float]:
+        """Shards with some four times `max_bytes` of text, in their order, and the share of their records to take."""
+        order = sorted(shards, key=lambda ref: digest_of(b"train_tokenizer", str(self.seed), ref.sha256))
+        drawn, have = set[str](), 0
+        for ref in order:
+            if have < 4 * self.max_bytes:
+                drawn.add(ref.sha256)
+                have += _text_bytes(store, ref)
+        return [ref for ref in shards if ref.sha256 in drawn], min(1.0, self.max_bytes / have) if have else 1.0
+
+
+def _text_bytes(store: Store, ref: ObjectRef) -> int:
+    """Bytes of text in a shard, by the footer of the file: nothing is read."""
+    with open_parquet(store, ref) as file:
+        at = file.schema_arrow.get_field_index("text")
+        groups = range(file.num_row_groups)
+        return sum(file.metadata.row_group(g).column(at).total_uncompressed_size for g in groups)
 
 
 def _batches(store: Store, ref: ObjectRef) -> Iterator[pa.RecordBatch]:

@@ -1,13 +1,16 @@
-"""Small lakes to mix from: documents, samples, a tokenizer."""
+"""Small lakes to mix from: documents, samples, a tokenizer; and what the windows of a mixture hold."""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pytest
 from drafts import draft
 
 from lake.balance import Tally
@@ -20,6 +23,7 @@ from pipelines.assembly import Result
 from pipelines.instruct import InstructConfig, run_instruct
 from pipelines.mixture import MixtureConfig, run_mixture
 from pipelines.tokenizer import TokenizerConfig, run_tokenizer
+from stages.packs import read_windows
 from stages.runner import Runner
 from stages.shards import SCHEMA
 
@@ -74,6 +78,12 @@ def tokenizer(store: Store, *sources: str, vocab_size: int = 400) -> Manifest:
     return run_tokenizer(TokenizerConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
 
 
+def recipe(sources: dict[str, Any], **more: Any) -> Any:
+    return MixtureConfig.model_validate(
+        {"recipe": {"tokenizer": "bpe@v1", "sources": sources, "window": 128, **more}}
+    ).recipe
+
+
 def mix(store: Store, sources: dict[str, Any], runner: Runner | None = None, **recipe: Any) -> Result:
     given = {"tokenizer": "bpe@v1", "sources": sources, "window": 128, **recipe}
     config = MixtureConfig.model_validate({"recipe": given})
@@ -87,3 +97,38 @@ def word_problem(i: int) -> dict[str, str]:
 def chat(i: int, **more: Any) -> dict[str, Any]:
     turns = [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"Here it is: {i}."}]
     return {"messages": turns, **more}
+
+
+@pytest.fixture
+def sources(store, tmp_path):
+    documents(store, "web", texts(300), shards=3)
+    samples(store, tmp_path / "in", "math", [word_problem(i) for i in range(120)], form="pair")
+    tokenizer(store, "web@v1", "math@v1")
+    return store
+
+
+def windows(store, manifest):
+    reader = read_windows(store, manifest)
+    return [reader.sample(i) for i in range(len(reader))]
+
+
+def stretches(found):
+    """(source, id, epoch) -> its tokens put together again from the windows."""
+    parts = defaultdict(dict)
+    for window in found:
+        bounds = window.arrays["cu_seqlens"]
+        assert bounds[0] == 0 and bounds[-1] == len(window.arrays["input_ids"]) <= window.meta["window"]
+        for n, member in enumerate(window.meta["members"]):
+            ids = window.arrays["input_ids"][bounds[n] : bounds[n + 1]]
+            assert len(ids) == member["length"]
+            key = (member["source"], member["member"], member["epoch"])
+            assert member["start"] not in parts[key]
+            parts[key][member["start"]] = ids
+    whole = {}
+    for key, one in parts.items():
+        at = 0
+        for start, ids in sorted(one.items()):
+            assert start == at
+            at += len(ids)
+        whole[key] = np.concatenate([ids for _, ids in sorted(one.items())])
+    return whole

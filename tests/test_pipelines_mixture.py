@@ -1,71 +1,26 @@
-"""Mixtures end to end: what is in the windows is what the plan says, whatever the order, the kills and the damage."""
+"""Mixtures end to end: what is in the windows is what the plan says, whatever the order and the lake."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections import Counter, defaultdict
-from pathlib import Path
+from collections import Counter
 
 import mixtures
 import numpy as np
 import pytest
 from drafts import draft
+from mixtures import stretches, windows
 
 from lake.dataset import Dataset
-from lake.forget import forget, plan_forget
 from lake.objects import put_table, read_table
 from lake.store import open_store
-from lake.suppress import Suppression
 from lake.verify import verify
 from lake.versions import Versions
-from model.shards import DamagedShard
-from pipelines.assembly import GateFailed
-from pipelines.config import BadConfig
 from pipelines.tokenizer import tokenizer_of
 from stages.packs import read_windows, sample_stretches, shard_files
 from stages.runner import PlanOnly, Runner
 
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def sources(store, tmp_path):
-    mixtures.documents(store, "web", mixtures.texts(300), shards=3)
-    mixtures.samples(store, tmp_path / "in", "math", [mixtures.word_problem(i) for i in range(120)], form="pair")
-    mixtures.tokenizer(store, "web@v1", "math@v1")
-    return store
-
-
-def windows(store, manifest):
-    reader = read_windows(store, manifest)
-    return [reader.sample(i) for i in range(len(reader))]
-
-
-def stretches(found):
-    """(source, id, epoch) -> its tokens put together again from the windows."""
-    parts = defaultdict(dict)
-    for window in found:
-        bounds = window.arrays["cu_seqlens"]
-        assert bounds[0] == 0 and bounds[-1] == len(window.arrays["input_ids"]) <= window.meta["window"]
-        for n, member in enumerate(window.meta["members"]):
-            ids = window.arrays["input_ids"][bounds[n] : bounds[n + 1]]
-            assert len(ids) == member["length"]
-            key = (member["source"], member["member"], member["epoch"])
-            assert member["start"] not in parts[key]
-            parts[key][member["start"]] = ids
-    whole = {}
-    for key, one in parts.items():
-        at = 0
-        for start, ids in sorted(one.items()):
-            assert start == at
-            at += len(ids)
-        whole[key] = np.concatenate([ids for _, ids in sorted(one.items())])
-    return whole
+sources = mixtures.sources
 
 
 def test_every_record_of_every_member_is_in_the_windows_as_often_as_planned(sources):
@@ -134,34 +89,6 @@ def test_nothing_is_learned_across_a_boundary(sources):
         assert window.arrays["loss_mask"].sum() == len(window.arrays["input_ids"]) - len(window.meta["members"])
 
 
-@pytest.mark.parametrize("fault", ["tokenize", "plan", "account", "pack", "ledger", "commit"])
-def test_a_run_that_dies_is_finished_by_the_same_command(sources, store, fault, tmp_path):
-    class Dies(Runner):
-        def map(self, title, works):
-            works = list(works)
-            if title == fault:
-                super().map(title, works[: len(works) // 2])
-                raise KeyboardInterrupt
-            return super().map(title, works)
-
-        def about_to(self, title, label):
-            if title == fault:
-                raise KeyboardInterrupt
-
-    shares = {"web@v1": 0.6, "math@v1": 0.4}
-    with pytest.raises(KeyboardInterrupt):
-        mixtures.mix(store, shares, Dies(store, workers=0), shard_tokens=9_000)
-    assert Versions(store).latest("mix") is None
-    runner = Runner(store, workers=0)
-    finished = mixtures.mix(store, shares, runner, shard_tokens=9_000)
-    done = {title: before for title, before, _ in runner.history}
-    assert done["tokenize"] == (4 if fault != "tokenize" else 2)
-    again = mixtures.mix(store, shares, shard_tokens=9_000)
-    assert not again.new and again.manifest == finished.manifest
-    unhurt = mixtures.mix(store, shares, dataset="other", shard_tokens=9_000).manifest  # receipts serve it
-    assert unhurt.digest == finished.manifest.digest
-
-
 def test_the_digest_is_that_of_another_lake(store, tmp_path):
     def made(lake):
         mixtures.documents(lake, "web", mixtures.texts(100), shards=2)
@@ -186,63 +113,11 @@ def test_on_s3_it_is_the_same_and_windows_are_read_from_there(store, s3_lake):
         assert all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)
 
 
-def test_the_driver_is_killed_on_ray_and_the_same_command_finishes(sources):
-    command = [sys.executable, "-m", "pipelines", "run", "conf/mixture.yaml", "--lake", sources.uri]
-    for setting in ("tokenizer=bpe@v1", "sources={web@v1: 0.6, math@v1: 0.4}", "window=128", "shard_tokens=2000"):
-        command += ["--set", f"recipe.{setting}"]
-    receipts = Path(sources.uri, "receipts")
-    before = sum(1 for _ in receipts.rglob("*.json"))
-    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-    end = time.monotonic() + 120
-    while sum(1 for _ in receipts.rglob("*.json")) < before + 8 and run.poll() is None and time.monotonic() < end:
-        time.sleep(0.01)
-    os.killpg(run.pid, signal.SIGKILL)  # Ray's processes as well
-    assert run.wait() == -signal.SIGKILL
-    assert Versions(sources).latest("mix") is None
-    again = subprocess.run([*command, "--set", "run.workers=0"], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert again.returncode == 0, again.stderr
-    result = json.loads(again.stdout.splitlines()[-1])
-    unhurt = mixtures.mix(sources, {"web@v1": 0.6, "math@v1": 0.4}, dataset="other", shard_tokens=2_000).manifest
-    assert result["new"] and result["digest"] == unhurt.digest
-
-
 def test_a_tag_names_the_same_mixture(sources):
     first = mixtures.mix(sources, {"web@v1": 1}, tokens=5_000)
     Versions(sources).tag("web", 1, "spring")
     again = mixtures.mix(sources, {"web@spring": 1}, tokens=5_000)
     assert not again.new and again.manifest == first.manifest
-
-
-@pytest.mark.parametrize(
-    ("shares", "recipe", "message"),
-    [
-        ({}, {}, "recipe.sources is empty: give exact versions and weights"),
-        ({"web": 1}, {}, "recipe.sources: 'web' is no exact version: give NAME@vN or NAME@TAG; today .* web@v1"),
-        ({"web@latest": 1}, {}, "is no exact version"),
-        ({"web@v7": 1}, {}, "recipe.sources: web has no v7; it has v1"),
-        ({"wob@v1": 1}, {}, "there is no dataset 'wob' .*; it has bpe, math, web"),
-        ({"web.limit@v1": 1}, {}, "is a look at a few records"),
-        ({"bpe@v1": 1}, {}, r"recipe.sources: bpe@v1: it holds a tokenizer, no records with texts"),
-        ({"web@v1": 1}, {"tokenizer": ""}, "recipe.tokenizer is empty"),
-        ({"web@v1": 1}, {"tokenizer": "web@v1"}, "recipe.tokenizer: web@v1 is no tokenizer"),
-        (
-            {"web@v1": 1},
-            {"tokens": 10**9},
-            "recipe.sources: web@v1 has .* more than max_epochs=4. At most recipe.tokens=",
-        ),
-    ],
-)
-def test_what_cannot_be_mixed_is_a_clear_error(sources, shares, recipe, message):
-    with pytest.raises(BadConfig, match=message):
-        mixtures.mix(sources, shares, **recipe)
-
-
-def test_a_version_and_the_one_that_grew_from_it_are_not_mixed(sources):
-    versions = Versions(sources)
-    base = versions.resolve("web@v1")
-    versions.commit(draft("web", "grown", ["07"], base.shards))
-    with pytest.raises(BadConfig, match="web@v1 and web@v2 share shards"):
-        mixtures.mix(sources, {"web@v1": 1, "web@v2": 1})
 
 
 def test_samples_longer_than_the_window_and_records_left_over_have_a_fate(store, tmp_path):
@@ -282,59 +157,6 @@ def test_the_plan_runs_nothing(sources):
         mixtures.mix(sources, {"web@v1": 1}, Runner(sources, workers=0, plan=True))
     assert plan.value.title == "tokenize" and len(plan.value.todo) == 3
     assert Versions(sources).latest("mix") is None
-
-
-def test_windows_that_are_not_whole_are_refused_by_name(sources, tmp_path):
-    manifest = mixtures.mix(sources, {"web@v1": 1}, shard_tokens=9_000).manifest
-    (tar, _), (other, _) = shard_files(manifest)[:2]
-    path, second = ((tmp_path_of(sources) / ref.key) for ref in (tar, other))
-    whole = path.read_bytes()
-    path.chmod(0o644)
-    path.write_bytes(whole[:-512])
-    with pytest.raises(DamagedShard, match=tar.sha256):
-        read_windows(sources, manifest)
-    path.write_bytes(second.read_bytes())
-    with pytest.raises(DamagedShard, match=tar.sha256):
-        windows(sources, manifest)
-
-
-def tmp_path_of(store):
-    return Path(store.uri.removeprefix("file://"))
-
-
-def test_what_is_taken_down_takes_the_mixture_with_it(sources):
-    versions = Versions(sources)
-    manifest = mixtures.mix(sources, {"math@v1": 1}).manifest
-    gone = read_table(sources, next(ref for ref in manifest.ledgers if ref.kind == "members"))["member"][0].as_py()
-    plan = plan_forget(versions, Suppression(ids=frozenset({gone})))
-    assert [(one.ref, one.role, one.withdraw) for one in plan.derived if one.withdraw] == [("mix@v1", "mixed", True)]
-    forget(versions, plan, "a request")
-    assert versions.withdrawn("mix").keys() == {1} and versions.latest("math") == 2
-    with pytest.raises(BadConfig, match="math@v1 was withdrawn"):
-        mixtures.mix(sources, {"math@v1": 1})
-    clean = mixtures.mix(sources, {"math@v2": 1}).manifest
-    assert gone not in {row["id"] for row in Dataset(sources, clean).ledger().to_pylist()}
-    assert not verify(sources, [str(clean)], deep=True)
-
-
-def test_a_tokenizer_that_saw_what_is_taken_down_withdraws_nothing(sources):
-    versions = Versions(sources)
-    mixtures.mix(sources, {"web@v1": 1})
-    gone = Dataset(sources, versions.resolve("math@v1")).to_arrow()["id"][0].as_py()
-    plan = plan_forget(versions, Suppression(ids=frozenset({gone})))
-    assert {one.ref: (one.role, one.withdraw) for one in plan.derived} == {
-        "bpe@v1": ("trained_on", False),
-        "mix@v1": ("tokenizer", False),
-    }
-    forget(versions, plan, "a request")
-    assert versions.withdrawn("mix") == {} == versions.withdrawn("bpe")
-
-
-def test_a_mixture_that_was_withdrawn_does_not_come_back(sources):
-    made = mixtures.mix(sources, {"web@v1": 1}).manifest
-    Versions(sources).withdraw("mix", made.version, "bad weights")
-    with pytest.raises(GateFailed, match="bad weights"):
-        mixtures.mix(sources, {"web@v1": 1})
 
 
 def test_stretches_are_drawn_of_each_source(sources):

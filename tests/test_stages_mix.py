@@ -82,7 +82,10 @@ def test_every_draw_is_planned_once(tmp_path_factory, seed, sizes, share, sample
     most = min(3.0 * have * whole / s.share.weight for s, have in zip(sources, there, strict=True))
     wanted = max(1, int(share * most))
     receipt, rows = planned(store, sources, tables, tokens=wanted)
-    assert receipt.facts["problem"] is None
+    if problem := receipt.facts["problem"]:
+        assert "less than any record of it" in problem
+        assert any(not fact["drawn"] for fact in receipt.facts["sources"])
+        return
     draws = replay(rows, sources, tables)
     assert len(draws) == len({d[1:] for d in draws})  # a record at most once an epoch
     for s, fact, one in zip(sources, receipt.facts["sources"], tables, strict=True):
@@ -90,7 +93,7 @@ def test_every_draw_is_planned_once(tmp_path_factory, seed, sizes, share, sample
         tokens = [t["tokens"].to_pylist() for t in one]
         got = sum(tokens[number][row] for _, _, number, row, _ in mine)
         fits = {(i, int(r)) for i, t in enumerate(one) for r in fitting(t, WINDOW, s.samples, 0).row}
-        assert got == fact["drawn"]
+        assert 0 < got == fact["drawn"] <= 3 * fact["there"]
         assert abs(got - wanted * s.share.weight / whole) <= max(max(t) for t in tokens)  # whole records
         for epoch in range(fact["full"]):
             assert {(d[2], d[3]) for d in mine if d[4] == epoch} == fits

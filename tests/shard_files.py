@@ -1,0 +1,45 @@
+"""Small shards of samples that follow from their numbers, and what tests ask of them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.shards import ShardFile, ShardWriter
+
+SIZES = (9, 1, 13)
+
+
+def text_sample(n: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    ids = np.random.default_rng(n).integers(0, 50_000, 64).astype(np.int32)
+    arrays = {"input_ids": ids, "loss_mask": ids % 3 > 0, "cu_seqlens": np.array([0, n % 64, 64], np.int32)}
+    return {"n": n, "source": "wéb"}, arrays
+
+
+def write_shard(folder: Path, name: str, numbers: range) -> ShardFile:
+    with ShardWriter(folder / f"{name}.tar", folder / f"{name}.index") as writer:
+        for n in numbers:
+            writer.write(f"{name}-{n:04d}", *text_sample(n), tokens=n)
+    return ShardFile(f"{name}.tar", f"{name}.index", writer.samples, writer.bytes, writer.sha256)
+
+
+def write_shards(folder: Path, sizes: tuple[int, ...] = SIZES) -> list[ShardFile]:
+    ends = list(itertools.accumulate(sizes, initial=0))
+    return [write_shard(folder, f"s{k}", range(*ends[k : k + 2])) for k in range(len(sizes))]
+
+
+def opener(folder: Path) -> Callable[[str], Any]:
+    return lambda name: (folder / name).open("rb")
+
+
+def numbers_of(found: Any) -> list[int]:
+    return [sample.meta["n"] for _, sample in found]
+
+
+def shard_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("shards")]
