@@ -1,6 +1,7 @@
-"""Account: what became of each record of a mixture, from lengths and plan alone: kept if it is drawn at least once.
+"""Account: what became of each record of a mixture: kept if it is drawn at least once.
 
-It shares no code with the packing, so that what it counts as drawn and what packs hold are two sides of a balance.
+It counts by lengths, without plans of shards or windows, so that what it calls drawn and what packs hold are the two
+sides of a balance.
 """
 
 from __future__ import annotations

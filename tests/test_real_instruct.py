@@ -1,0 +1,59 @@
+"""Real instruction data (GSM8K, MATH, MBPP, HumanEval): nothing is lost, and what is learned are the answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from lake.dataset import Dataset
+from lake.store import Store
+from pipelines.instruct import InstructConfig, run_instruct
+from stages.instruct import parts_of
+from stages.runner import Runner
+
+
+def parts(store: Store, name: str, file: Any, **instruct: Any) -> list[list[Any]]:
+    recipe = {"dataset": name, "inputs": [str(file)], "instruct": instruct}
+    made = run_instruct(InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
+    assert (made.kept.count, made.quarantined.count) == (len(file.read_text().splitlines()), 0)
+    rows = Dataset(store, made).to_arrow().select(["text", "parts"]).to_pylist()
+    return [parts_of(row["text"], row["parts"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "response", "remove"),
+    [
+        ("gsm8k_train", "question", "answer", ["<<[^<>]*>>"]),
+        ("math_test", "problem", "solution", []),
+        ("mbpp", "text", "code", []),
+    ],
+)
+def test_the_answers_are_learned_and_nothing_else(store, shared_data, name, prompt, response, remove):
+    file = shared_data / "3_math_code" / f"{name}.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    found = parts(store, name, file, form="pair", prompt=prompt, response=response, remove=remove)
+    for line, sample in zip(lines, found, strict=True):
+        learned = "".join(part.text for part in sample if part.learn)
+        answer = line[response]
+        for pattern in remove:
+            answer = re.sub(pattern, "", answer)
+        assert learned == answer + "<|end|>"
+        assert [part.text for part in sample if not part.learn] == [
+            "<|user|>", line[prompt], "<|end|>", "<|assistant|>", "<|endoftext|>",
+        ]  # fmt: skip
+
+
+def test_functions_have_their_holes_and_all_their_characters(store, shared_data):
+    file = shared_data / "3_math_code" / "humaneval.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    found = parts(store, "humaneval", file, form="code", code=["prompt", "canonical_solution"])
+    holes = 0
+    for line, sample in zip(lines, found, strict=True):
+        whole = line["prompt"] + line["canonical_solution"]
+        plain = [part.text for part in sample if not part.special]
+        holes += sample[0].special
+        assert "".join(plain) == whole if not sample[0].special else sorted("".join(plain)) == sorted(whole)
+    assert 25 < holes < 57  # half of 82
