@@ -1,8 +1,8 @@
 """Takedown: records leave every version that is given out, and cannot come back.
 
 In this order, so that the same command finishes after a crash at any point: the request goes on the suppression list;
-each dataset whose latest version holds a record gets a clean one on top; packs made from what is affected are
-withdrawn, then every version that holds a record. Nothing remembers how far it came: what is left to do is what still
+each dataset whose latest version holds a record gets a clean one on top; mixtures with a record in their packs are
+withdrawn, then every version that holds one. Nothing remembers how far it came: what is left to do is what still
 holds a record, so that a second run finds the clean version there and makes no other. gc erases afterwards.
 A text that was dropped as a duplicate of a forgotten one stays dropped, and its number is reported.
 """

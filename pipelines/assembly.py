@@ -236,6 +236,11 @@ def check_quarantine(receipts: Iterable[Receipt], came_in: int, limit: float) ->
         )
 
 
+def not_empty(shards: Sequence[ObjectRef]) -> tuple[ObjectRef, ...]:
+    """Shards that hold something; an empty version keeps one, so that its readers find the schema."""
+    return tuple(ref for ref in shards if ref.records) or tuple(shards[:1])
+
+
 def bundle_receipts(store: Store, receipts: Sequence[Receipt]) -> ObjectRef:
     """All receipts of a run as one object: provenance that outlives the single files."""
     with scratch() as folder:

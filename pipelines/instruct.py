@@ -29,6 +29,7 @@ from pipelines.assembly import (
     check_quarantine,
     funnel,
     input_files,
+    not_empty,
     scanned,
 )
 from pipelines.config import Named, Root, Run
@@ -120,7 +121,7 @@ def _build(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], key: 
         inputs=tuple(one.as_input() for one in inputs),
         recipe=recipe.identity(suppression.digest),
         stages=recipe.stages(suppression.digest),
-        shards=_not_empty([r.output("shard") for r in written]),
+        shards=not_empty([r.output("shard") for r in written]),
         ledgers=tuple(r.output("ledger") for r in merged),
         attachments=(put_refs(store, [one.spans for one in inputs]), bundle_receipts(store, [*decided, *merged])),
         schemas={"shard": str(SHARD.remove_metadata())},
@@ -149,7 +150,3 @@ def _check_any(made: Sequence[Receipt]) -> None:
 
 def _losers(receipts: Sequence[Receipt]) -> list[ObjectRef]:
     return [ref for r in receipts if (ref := r.output("losers")).records]
-
-
-def _not_empty(shards: Sequence[ObjectRef]) -> tuple[ObjectRef, ...]:
-    return tuple(ref for ref in shards if ref.records) or tuple(shards[:1])

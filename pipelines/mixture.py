@@ -34,7 +34,7 @@ from stages.shards import MergeLedger, ledger_works
 from stages.tokenize import Tokenize, tokenize_works
 
 FUNNEL = ("tokenize", "mix")
-MEMBERS_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"
+WINDOW_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"
 
 
 class Recipe(Named):
@@ -191,7 +191,7 @@ class Mixture:
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, bundle_receipts(store, everything)),
-            schemas={"window": MEMBERS_SCHEMA},
+            schemas={"window": WINDOW_SCHEMA},
             came_in=came_in,
             kept=total(r.kept for r in merged),
             dropped=total(r.dropped for r in merged),

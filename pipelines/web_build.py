@@ -17,7 +17,7 @@ from lake.manifest import Draft, Manifest
 from lake.objects import ObjectRef, put_refs, read_table
 from lake.receipt import Receipt
 from lake.store import Store
-from pipelines.assembly import bundle_receipts, check_quarantine, funnel
+from pipelines.assembly import bundle_receipts, check_quarantine, funnel, not_empty
 from pipelines.growth import divergence_counts
 from stages.clusters import choose_works, cluster_works
 from stages.compact import Compact, compacted
@@ -221,7 +221,7 @@ def _draft(
         inputs=tuple(one.as_input() for one in inputs),
         recipe=recipe.identity(suppression),
         stages=recipe.stages(suppression),
-        shards=_not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),
+        shards=not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),
         ledgers=(*(base.ledgers if base else ()), *(r.output("ledger") for r in merged)),
         attachments=(
             *held(base, "refs"),
@@ -239,8 +239,3 @@ def _draft(
         funnel=funnel(came_in.count, FUNNEL, night.decided, base.funnel if base else ()),
         statistics={**statistics, **night.statistics, **growth},
     )
-
-
-def _not_empty(shards: Sequence[ObjectRef]) -> tuple[ObjectRef, ...]:
-    """Shards that hold something; an empty version keeps one, so that its readers find the schema."""
-    return tuple(ref for ref in shards if ref.records) or tuple(shards[:1])

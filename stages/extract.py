@@ -22,16 +22,12 @@ from stages.containers import Kind
 from stages.containers.read import ReadConfig, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, decode, extract, is_html
-from stages.reading import Item, OpenAt, content_hash, judged, keys_of
+from stages.reading import RECORD, Item, OpenAt, content_hash, judged, keys_of
 from stages.work import Outcome, Work, stage_id
 
 SCHEMA = pa.schema(
     [
-        ("id", pa.string()),
-        ("input", pa.string()),
-        ("ordinal", pa.int64()),
-        ("start", pa.int64()),
-        ("length", pa.int64()),
+        *RECORD,
         ("url", pa.string()),
         ("date", pa.string()),
         ("source", pa.string()),

@@ -27,19 +27,15 @@ from stages.containers import Kind
 from stages.containers.read import ReadConfig, Unreadable, read
 from stages.fates import Fates
 from stages.losers import without_losers
-from stages.reading import Item, OpenAt, content_hash, judged, keys_of
+from stages.reading import RECORD, Item, OpenAt, content_hash, judged, keys_of
 from stages.screen import KEYS, passed_rows
-from stages.shards import pour
+from stages.shards import WriteShards, pour
 from stages.work import Outcome, Work, stage_id
 
 PARTS = pa.list_(pa.struct([("length", pa.int32()), ("special", pa.bool_()), ("learn", pa.bool_())]))
 SCHEMA = pa.schema(
     [
-        ("id", pa.string()),
-        ("input", pa.string()),
-        ("ordinal", pa.int64()),
-        ("start", pa.int64()),
-        ("length", pa.int64()),
+        *RECORD,
         ("content", pa.string()),  # 128-bit hash of the parts, or of code before a hole was cut
         ("url", pa.string()),
         ("kind", pa.string()),  # chat | code
@@ -210,20 +206,11 @@ def parts_of(text: str, spans: Sequence[Mapping[str, Any]]) -> list[Part]:
 
 
 @dataclass(frozen=True)
-class WriteSamples:
-    """`target_bytes`: UTF-8 bytes of text after which a shard is closed; a chunk is never divided."""
+class WriteSamples(WriteShards):
+    """Shards of samples."""
 
     name: ClassVar[str] = "samples"
     VERSION: ClassVar[int] = 1
-
-    target_bytes: int = 256 << 20
-
-    def __post_init__(self) -> None:
-        if self.target_bytes < 1:
-            raise ValueError(f"target_bytes={self.target_bytes}: at least 1")
-
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
 
     def run(self, store: Store, work: Work) -> Outcome:
         """payload: chunks [(samples, screened)], losers (a list object). Outputs `shard` and fates."""

@@ -23,6 +23,14 @@ from stages.containers.read import Record, Unreadable
 from stages.inputs import ScannedInput
 from stages.work import Work
 
+RECORD = (
+    ("id", pa.string()),
+    ("input", pa.string()),
+    ("ordinal", pa.int64()),
+    ("start", pa.int64()),
+    ("length", pa.int64()),
+)
+"""Columns of every table of records that were read: who each is, and where it stands."""
 Item = Record | Unreadable
 OpenAt = Callable[[int], BinaryIO]
 Found = TypeVar("Found")

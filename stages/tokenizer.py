@@ -18,7 +18,8 @@ from lake.identity import digest_of
 from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, scratch
 from lake.receipt import StageId
 from lake.store import Store
-from model.processing.text import Tokenizer, train_tokenizer
+from model.processing.bpe import train_tokenizer
+from model.processing.text import Tokenizer
 from stages.instruct import parts_of
 from stages.mix import mixed
 from stages.tokenize import draw_keys, holds_samples

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizer_texts import FEW, TEXTS, changed, same, whole, without_specials, word_level
 
-from model.processing import text as module
-from model.processing.text import END_OF_TEXT, SPECIAL_TOKENS, WHITESPACE, MissingToken, Part, Tokenizer
+from model.processing import tokenizer_file
+from model.processing.bpe import SPECIAL_TOKENS
+from model.processing.pieces import WHITESPACE
+from model.processing.text import END_OF_TEXT, MissingToken, Part, Tokenizer
 
 data, tokenizer, library = tokenizer_texts.data, tokenizer_texts.tokenizer, tokenizer_texts.library
 
@@ -56,7 +58,7 @@ def test_an_ordinary_file_is_used_as_it_is(data: bytes, monkeypatch: pytest.Monk
     def renamed(*_: Any) -> Any:
         raise AssertionError
 
-    monkeypatch.setattr(module, "_renamed", renamed)
+    monkeypatch.setattr(tokenizer_file, "_renamed", renamed)
     assert Tokenizer.from_bytes(data).vocab_size == 600
 
 

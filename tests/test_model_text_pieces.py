@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizer_texts import CORPUS, FEW, TEXTS, changed, same, whole, without_specials, word_level
 
+from model.processing import pieces
 from model.processing import text as module
 from model.processing.text import END_OF_TEXT, MissingToken, Part, Tokenizer
 
@@ -83,7 +85,7 @@ def test_pieces_at_every_kind_of_character(pairs: dict[str, Any], name: str) -> 
 
 def test_letters_at_borders_are_letters_for_the_library() -> None:
     letters = "".join(
-        c for c in map(chr, range(0x10000)) if not 0xD800 <= ord(c) < 0xE000 and module.re.match(f"[{module._A}]", c)
+        c for c in map(chr, range(0x10000)) if not 0xD800 <= ord(c) < 0xE000 and re.match(f"[{pieces._A}]", c)
     )
     keep = tokenizers.pre_tokenizers.Split(tokenizers.Regex(r"[\p{L}\p{N}]+"), "isolated")
     assert len(letters) > 20_000 and len(keep.pre_tokenize_str(letters)) == 1

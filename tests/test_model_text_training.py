@@ -13,7 +13,8 @@ import tokenizer_texts
 import tokenizers
 from tokenizer_texts import CORPUS, changed, same, whole
 
-from model.processing.text import END_OF_TEXT, SPECIAL_TOKENS, Part, Tokenizer, train_tokenizer
+from model.processing.bpe import SPECIAL_TOKENS, train_tokenizer
+from model.processing.text import END_OF_TEXT, Part, Tokenizer
 
 data, tokenizer = tokenizer_texts.data, tokenizer_texts.tokenizer
 
@@ -22,7 +23,8 @@ data, tokenizer = tokenizer_texts.data, tokenizer_texts.tokenizer
 
 SCRIPT = """
 import hashlib, sys
-from model.processing.text import Tokenizer, train_tokenizer
+from model.processing.bpe import train_tokenizer
+from model.processing.text import Tokenizer
 words = ["mill", "grain", "flour", "stone", "water", "wheel", "мука", "水车", "x1", "y2"]
 texts = [" ".join(words[(i * k) % 10] + words[(i + k) % 10] for k in range(1, 9)) for i in range(400)]
 data = train_tokenizer(iter(texts) if sys.argv[1] == "iter" else texts, 700)

@@ -4,57 +4,22 @@ Who builds a sample says which parts are special tokens and what the loss counts
 The library alone encodes one or two megabytes a second and core. Where its pre-tokenizer is one we know, texts are
 cut at places that no token can cross, and each piece is encoded once and remembered: the same ids, in a half to a fifth
 of the time.
-The file is longer than 300 lines because cutting is right only for the very patterns that training writes.
-Source: tokenizers 0.23 (added_vocabulary.rs for what `rstrip` and `lstrip` eat); the o200k pattern of tiktoken 0.7.
+Source: tokenizers 0.23 (added_vocabulary.rs for what `rstrip` and `lstrip` eat).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+
+from model.processing.pieces import WHITESPACE, pieces_of
+from model.processing.tokenizer_file import NO_TEXT, load, unknown_id
 
 END_OF_TEXT = "<|endoftext|>"
-WHITESPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
-"""Unicode White_Space, which is `\\s` in Rust and in Oniguruma; Python's has U+001C to U+001F as well."""
-
-_EATS_SPACE = ("assistant", "end", "user", "system", "tool", "/tool", "tool_call", "/tool_call", "tool_response")
-_KEEPS_SPACE = ("image", "audio", "fim_prefix", "fim_middle", "fim_suffix")
-SPECIAL_TOKENS = {END_OF_TEXT: False, "<|endofprompt|>": False}
-SPECIAL_TOKENS |= {f"<|{name}|>": True for name in _EATS_SPACE} | {f"<|{name}|>": False for name in _KEEPS_SPACE}
-"""What `train_tokenizer` puts in, and whether it eats the whitespace that follows (`rstrip`)."""
-
-_LETTERS = (r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]")
-_REST = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-_O200K = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_LETTERS[0]}*{_LETTERS[1]}+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    rf"|[^\r\n\p{{L}}\p{{N}}]?{_LETTERS[0]}+{_LETTERS[1]}*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*{_REST}"
-)
-_CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*" + _REST
-_QWEN2 = _CL100K.replace("{1,3}", "")
-
-# Where a text may be cut: no alternative of these patterns crosses (a) from a letter or digit to whitespace or to ASCII
-# punctuation other than the apostrophe, (b) from anything else to whitespace, line ends apart, (c) from the last line
-# end of a run of whitespace to what follows, unless that is a slash. No lookahead sees past a cut, and nothing looks
-# back. GPT-2's pattern lets line ends stand with the spaces behind them: for it a run of whitespace starts a piece.
-# Letters are those that Unicode has had for long: the library's tables and Python's may differ in age.
-_S, _P = re.escape(WHITESPACE), r"!-&(-/:-@\[-`{-~"
-_A = "0-9A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u038e-\u03a1\u03a3-\u03f5\u0400-\u0481\u05d0-\u05ea"
-_A += "\u0621-\u063a\u0641-\u064a\u0904-\u0939\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3"
-_WORD = rf"[{_S}]*+[{_P}]*+[^{_S}{_P}]++(?<=[{_A}])"
-_LINES = rf"(?:(?>[{_S}]*[\r\n]++)/[^{_S}]*+)*+(?>[{_S}]*[\r\n]++)?+"
-_TIKTOKEN_PIECES = re.compile(rf"{_WORD}|[{_S}]*+[^{_S}]++{_LINES}|[{_S}]++")
-_GPT2_PIECES = re.compile(rf"{_WORD}|[{_S}]*+[^{_S}]++|[{_S}]++")
-
-_NO_TEXT = "\ufdd0"  # not a character, says Unicode: no text has it
 _SLICE = 1 << 20  # characters encoded at a time
 _BATCH = 4096  # texts in one call of the library, which holds a few kilobytes for each
 _KNOWN = 400_000  # pieces remembered, about 60 MB
@@ -90,9 +55,9 @@ class Tokenizer:
 
     def __init__(self, data: bytes) -> None:
         self.digest = hashlib.sha256(data).hexdigest()
-        self._library, file = _load(data)
+        self._library, file = load(data)
         added = {token["id"]: token for token in file.get("added_tokens") or ()}
-        unknown = _unknown_id(file)
+        unknown = unknown_id(file)
         self._added = {i: token["content"] for i, token in added.items()}
         self._special = {token["content"]: token for token in added.values() if token["special"]}
         vocab = file["model"]["vocab"]
@@ -101,7 +66,7 @@ class Tokenizer:
         self._forbidden = np.zeros(self.vocab_size, bool)
         self._forbidden[[token["id"] for token in self._special.values() if token["id"] != unknown]] = True
         self._bytes: dict[int, bytes] | None = {} if (file.get("decoder") or {}).get("type") == "ByteLevel" else None
-        self._pieces = _pieces(file)
+        self._pieces = pieces_of(file)
         self._known: dict[str, bytes] = {}
 
     @classmethod
@@ -127,7 +92,7 @@ class Tokenizer:
         try:
             found = [self._encode(some) for some in _slices(samples)]
         except TypeError as error:  # what Python and the library say of a text that is none
-            raise ValueError(_fault(samples) or str(error)) from error
+            raise ValueError(fault(samples) or str(error)) from error
         if not found:
             return Encoded(np.zeros(0, np.int32), np.zeros(0, bool), np.zeros(0, np.int32))
         return Encoded(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
@@ -139,7 +104,7 @@ class Tokenizer:
             return b"".join(map(self._bytes_of, listed)).decode("utf-8", "replace")
         for token in listed:
             self._name(token)
-        return self._library.decode(listed, skip_special_tokens=False).replace(_NO_TEXT, "")
+        return self._library.decode(listed, skip_special_tokens=False).replace(NO_TEXT, "")
 
     def show(
         self, ids: Sequence[int], learn: Sequence[bool], bounds: Iterable[int] | None = None
@@ -257,135 +222,6 @@ class Tokenizer:
         return b"".join(map(self._bytes_of, ids)).decode("utf-8", "backslashreplace")
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, *, min_frequency: int = 2) -> bytes:
-    """A tokenizer.json: byte-level BPE behind the o200k pattern (digits in threes), with SPECIAL_TOKENS as ids 0 to 15.
-
-    Same texts and size, same bytes, whatever the threads. Fewer than `vocab_size` entries if the texts have no more
-    pairs seen `min_frequency` times. Raises ValueError for a size without room for all bytes and special tokens.
-    """
-    least = 256 + len(SPECIAL_TOKENS)
-    if vocab_size < least:
-        raise ValueError(f"vocab_size={vocab_size}: at least {least}, for 256 bytes and {len(SPECIAL_TOKENS)} specials")
-    library = tokenizers.Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(_O200K), behavior="isolated")
-    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    library.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_only])
-    library.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=[
-            AddedToken(name, special=True, normalized=False, rstrip=eats) for name, eats in SPECIAL_TOKENS.items()
-        ],
-    )
-    library.train_from_iterator(_checked(texts), trainer)
-    return library.to_str(pretty=False).encode()
-
-
-def _checked(texts: Iterable[str]) -> Iterator[str]:
-    for number, text in enumerate(texts):
-        if fault := _fault([[Part(text)]]):
-            raise ValueError(f"text {number}: {fault}")
-        yield text
-
-
-def _load(data: bytes) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
-    """The library's tokenizer, for encoding ordinary text, and the file as it is.
-
-    The library numbers added tokens anew where ids have gaps, and a model that has a special token in its vocabulary
-    may find it in text (WordLevel, Unigram). Either way the token gets another name there, under its id.
-    """
-    try:
-        file = json.loads(data)
-    except ValueError as error:
-        raise ValueError(f"no tokenizer.json: {error}") from error
-    library = _built(data.decode())
-    if file["model"].get("dropout"):
-        raise ValueError(f"dropout={file['model']['dropout']} in the model: ids would be random; set it to null")
-    added, unknown = file.get("added_tokens") or [], _unknown_id(file)
-    if _wrong(library, added, added, unknown):
-        renamed = _renamed(data, unknown)
-        library = _built(json.dumps(renamed))
-        if fault := _wrong(library, added, renamed["added_tokens"], unknown):
-            raise ValueError(f"this tokenizer.json cannot be used: {fault}")
-    return library, file
-
-
-def _built(text: str) -> tokenizers.Tokenizer:
-    try:
-        library = tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the library has no class of its own
-        raise ValueError(f"no tokenizer.json that tokenizers {tokenizers.__version__} can read: {error}") from error
-    library.encode_special_tokens = True  # special tokens in a text are text
-    library.no_padding()
-    library.no_truncation()
-    library.post_processor = None
-    return library
-
-
-def _unknown_id(file: dict[str, Any]) -> int | None:
-    """The token of what the model cannot encode: special perhaps, yet ordinary text makes it."""
-    model = file["model"]
-    return model["unk_id"] if model.get("unk_id") is not None else _id_in(file, model.get("unk_token"))
-
-
-def _id_in(file: dict[str, Any], name: str | None) -> int | None:
-    vocab = file["model"]["vocab"]
-    return vocab.get(name) if isinstance(vocab, dict) else None
-
-
-def _wrong(library: tokenizers.Tokenizer, asked: list[Any], given: list[Any], unknown: int | None) -> str | None:
-    for token, own in zip(asked, given, strict=True):
-        name, number = token["content"], token["id"]
-        if library.token_to_id(own["content"]) != number:
-            return f"{name!r} has id {number}, but the library makes it {library.token_to_id(own['content'])}"
-        if token["special"] and number != unknown and number in _ids(library, name):
-            return f"text that spells {name!r} becomes that special token"
-    return None
-
-
-def _ids(library: tokenizers.Tokenizer, text: str) -> list[int]:
-    try:
-        return library.encode(text, add_special_tokens=False).ids
-    except Exception:  # a model without a token for what it does not know: it finds nothing in this text
-        return []
-
-
-def _renamed(data: bytes, unknown: int | None) -> dict[str, Any]:
-    file = json.loads(data)
-    vocab = file["model"]["vocab"]
-    for token in file["added_tokens"]:
-        name, number = token["content"], token["id"]
-        if token["special"] and number != unknown:
-            token["content"] = _NO_TEXT + name
-            if isinstance(vocab, dict):
-                vocab.pop(name, None)
-            elif number < len(vocab):
-                vocab[number][0] = token["content"]
-        if isinstance(vocab, dict):
-            vocab[token["content"]] = number
-    return file | {"post_processor": None}
-
-
-def _pieces(file: dict[str, Any]) -> re.Pattern[str] | None:
-    """What cuts a text where no token can cross, if the pre-tokenizer is one that we know and nothing else looks on."""
-    found = file.get("pre_tokenizer") or {}
-    if file.get("normalizer") or not all(token["special"] for token in file.get("added_tokens") or ()):
-        return None
-    steps = found["pretokenizers"] if found.get("type") == "Sequence" else [found]
-    last = steps[-1] if steps else {}
-    if last.get("type") != "ByteLevel" or last["add_prefix_space"]:
-        return None
-    if last.get("use_regex", True):
-        return _GPT2_PIECES if len(steps) == 1 else None
-    split = steps[0] if len(steps) == 2 and steps[0]["type"] == "Split" else {}
-    known = split.get("pattern", {}).get("Regex") in (_O200K, _CL100K, _QWEN2)
-    whole = (split.get("behavior"), split.get("invert")) in {("Isolated", False), ("Removed", True)}
-    return _TIKTOKEN_PIECES if known and whole else None
-
-
 def _slices(samples: Sequence[Sequence[Part]]) -> Iterator[Sequence[Sequence[Part]]]:
     start = size = 0
     for end, sample in enumerate(samples, 1):
@@ -405,7 +241,7 @@ def _strip_back(texts: list[str], kinds: list[int], first: int) -> None:
             return
 
 
-def _fault(samples: Sequence[Sequence[Part]]) -> str | None:
+def fault(samples: Sequence[Sequence[Part]]) -> str | None:
     for number, sample in enumerate(samples):
         for text, *_ in sample:
             if not isinstance(text, str):

@@ -1,0 +1,92 @@
+"""The file tokenizer.json, as the library reads it once nothing in it can turn ordinary text into a special token.
+
+Padding, truncation and post-processor are left out: who builds a sample says what stands in it.
+Source: tokenizers 0.23 (added_vocabulary.rs, the models).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import tokenizers
+
+NO_TEXT = "\ufdd0"  # not a character, says Unicode: no text has it
+
+
+def load(data: bytes) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
+    """The library's tokenizer, for encoding ordinary text, and the file as it is.
+
+    The library numbers added tokens anew where ids have gaps, and a model that has a special token in its vocabulary
+    may find it in text (WordLevel, Unigram). Either way the token gets another name there, under its id.
+    """
+    try:
+        file = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"no tokenizer.json: {error}") from error
+    library = _built(data.decode())
+    if file["model"].get("dropout"):
+        raise ValueError(f"dropout={file['model']['dropout']} in the model: ids would be random; set it to null")
+    added, unknown = file.get("added_tokens") or [], unknown_id(file)
+    if _wrong(library, added, added, unknown):
+        renamed = _renamed(data, unknown)
+        library = _built(json.dumps(renamed))
+        if fault := _wrong(library, added, renamed["added_tokens"], unknown):
+            raise ValueError(f"this tokenizer.json cannot be used: {fault}")
+    return library, file
+
+
+def _built(text: str) -> tokenizers.Tokenizer:
+    try:
+        library = tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library has no class of its own
+        raise ValueError(f"no tokenizer.json that tokenizers {tokenizers.__version__} can read: {error}") from error
+    library.encode_special_tokens = True  # special tokens in a text are text
+    library.no_padding()
+    library.no_truncation()
+    library.post_processor = None
+    return library
+
+
+def unknown_id(file: dict[str, Any]) -> int | None:
+    """The token of what the model cannot encode: special perhaps, yet ordinary text makes it."""
+    model = file["model"]
+    return model["unk_id"] if model.get("unk_id") is not None else _id_in(file, model.get("unk_token"))
+
+
+def _id_in(file: dict[str, Any], name: str | None) -> int | None:
+    vocab = file["model"]["vocab"]
+    return vocab.get(name) if isinstance(vocab, dict) else None
+
+
+def _wrong(library: tokenizers.Tokenizer, asked: list[Any], given: list[Any], unknown: int | None) -> str | None:
+    for token, own in zip(asked, given, strict=True):
+        name, number = token["content"], token["id"]
+        if library.token_to_id(own["content"]) != number:
+            return f"{name!r} has id {number}, but the library makes it {library.token_to_id(own['content'])}"
+        if token["special"] and number != unknown and number in _ids(library, name):
+            return f"text that spells {name!r} becomes that special token"
+    return None
+
+
+def _ids(library: tokenizers.Tokenizer, text: str) -> list[int]:
+    try:
+        return library.encode(text, add_special_tokens=False).ids
+    except Exception:  # a model without a token for what it does not know: it finds nothing in this text
+        return []
+
+
+def _renamed(data: bytes, unknown: int | None) -> dict[str, Any]:
+    file = json.loads(data)
+    vocab = file["model"]["vocab"]
+    for token in file["added_tokens"]:
+        name, number = token["content"], token["id"]
+        if token["special"] and number != unknown:
+            token["content"] = NO_TEXT + name
+            if isinstance(vocab, dict):
+                vocab.pop(name, None)
+            elif number < len(vocab):
+                vocab[number][0] = token["content"]
+        if isinstance(vocab, dict):
+            vocab[token["content"]] = number
+    return file | {"post_processor": None}
