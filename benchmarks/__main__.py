@@ -7,7 +7,6 @@ writes nothing unless `--results` says where. Exit code 1: contestants differed,
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import Differ, Figure, Report
+from benchmarks.harness import Differ, Figure, Report, measured, measured_alone
 
 NAMES = ("gopher", "containers", "ledger", "pipeline", "minhash", "dedup", "dedup_memory", "tokenize", "reader")
 RESULTS = Path(__file__).parent / "results"
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     for name in given.names or NAMES:
         console.print(f"[dim]{name} ...[/dim]")
         try:
-            report: Report = importlib.import_module(f"benchmarks.bench_{name}").run(given.tiny)
+            report = measured(name, True) if given.tiny else measured_alone(name)
         except Differ as error:
             console.print(f"not the same work: {error}", markup=False)
             return 1

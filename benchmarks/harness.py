@@ -9,13 +9,16 @@ not do the same work raise `Differ`. Absolute seconds depend on the machine, so 
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,6 +101,18 @@ class Times:
     def _sums(self, arms: str | tuple[str, ...]) -> list[float]:
         names = (arms,) if isinstance(arms, str) else arms
         return [sum(parts) for parts in zip(*(self.cpu[name] for name in names), strict=True)]
+
+
+def measured(name: str, tiny: bool) -> Report:
+    """What the benchmark of this name finds. Raises Differ."""
+    report: Report = importlib.import_module(f"benchmarks.bench_{name}").run(tiny)
+    return report
+
+
+def measured_alone(name: str) -> Report:
+    """The same in a process of its own: what the benchmarks before it left behind is not its memory, nor its cache."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measured, name, False).result()
 
 
 def cpu_seconds() -> float:
