@@ -1,0 +1,54 @@
+"""Causal attention over whole sequences: padded rows, or several samples packed in one row that do not see each other.
+
+Without padding or packing there is no mask. Else queries go in blocks against the keys up to their end, so that a
+mask never holds more than a block of rows. A padded place sees only itself: no row is without a key, so none is NaN.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_BLOCK = 1024  # queries that share a mask
+
+
+class Attention:
+    """Called by each layer: q [B, H, L, D], k and v [B, G, L, D] with H a multiple of G, result as q.
+
+    `samples_BL`: tokens see only earlier ones of the same number, and `real_BL` ones; both None: plain causal.
+    """
+
+    def __init__(self, samples_BL: Tensor | None = None, real_BL: Tensor | None = None) -> None:
+        self._samples, self._real = samples_BL, real_BL
+        self._masks: dict[int, Tensor] = {}
+
+    def __call__(self, layer: int, q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor) -> Tensor:
+        group = q_BHLD.shape[1] // k_BGLD.shape[1]
+        k_BHLD, v_BHLD = (one.repeat_interleave(group, 1) if group > 1 else one for one in (k_BGLD, v_BGLD))
+        if self._samples is None and self._real is None:
+            return F.scaled_dot_product_attention(q_BHLD, k_BHLD, v_BHLD, is_causal=True)
+        length, found = q_BHLD.shape[2], []
+        for start in range(0, length, _BLOCK):
+            end = min(start + _BLOCK, length)
+            mask = self._mask(start, end)
+            some = (q_BHLD[:, :, start:end], k_BHLD[:, :, :end], v_BHLD[:, :, :end])
+            found.append(F.scaled_dot_product_attention(*some, attn_mask=mask))
+        return found[0] if len(found) == 1 else torch.cat(found, 2)
+
+    def _mask(self, start: int, end: int) -> Tensor:
+        """What queries start..end see of keys 0..end: bool [B, 1, end - start, end]. Kept for the next layer if all
+        queries fit in one."""
+        if (kept := self._masks.get(start)) is not None:
+            return kept
+        either = self._real if self._samples is None else self._samples
+        assert either is not None
+        query, key = torch.arange(start, end, device=either.device)[:, None], torch.arange(end, device=either.device)
+        seen = (key <= query)[None]
+        if self._samples is not None:
+            seen = seen & (self._samples[:, start:end, None] == self._samples[:, None, :end])
+        if self._real is not None:
+            seen = seen & self._real[:, None, :end] | (key == query)
+        if start == 0:
+            self._masks[start] = seen[:, None]
+        return seen[:, None]

@@ -1,0 +1,279 @@
+"""Generation by continuous batching: a fixed number of slots, each refilled as soon as its sample ends.
+
+What is promised. On one kind of device, with the same weights, options and number of threads, a sample's tokens are a
+function of its request, key and number alone: not of its slot, the order of requests, what runs beside it, or what ran
+before an interruption. For that, matrix shapes are fixed (slots, prompts, chunk, block: 4 rows or more), attention adds
+up blocks in order (`model.cache`) and random numbers are drawn by key (`model.sampling`). Greedy samples are those of
+the model without a cache, but where two tokens are as likely to within rounding.
+Source: Orca (OSDI 2022) for iteration-level scheduling; LongRoPE's switch as in the reference: computed anew.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from model.cache import Cache
+from model.config import ModelConfig
+from model.multimodal import Multimodal
+from model.prefill import Angles, Prefill, Prompt
+from model.sampling import Sampling, choose, sample_key, uniforms
+
+Finish = Literal["stop", "length"]
+"""An end token or a stop text; or `max_tokens`, or the context is full."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """`slots`: samples at a time; `length`: the longest, with its prompt. `prompts`: prompts computed side by side,
+    `chunk` tokens of each in a step; `block`: tokens that attention adds up at a time."""
+
+    slots: int = 64
+    length: int = 1024
+    prompts: int = 8
+    chunk: int = 32
+    block: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "prompts", "chunk"):
+            if getattr(self, name) < 4:
+                raise ValueError(f"{name}={getattr(self, name)}: allowed are 4 or more, below which bits are others")
+        if self.block % self.chunk or self.length % self.block:
+            raise ValueError(
+                f"length={self.length}, block={self.block}, chunk={self.chunk}: each must be a multiple of the next"
+            )
+
+    def bytes(self, config: ModelConfig, dtype: torch.dtype) -> int:
+        """What the engine's caches take."""
+        sizes = ((self.slots, self.length), (self.prompts, self.length + self.block))
+        return sum(Cache.size(config.text, rows, length, self.block, dtype) for rows, length in sizes)
+
+
+@dataclass(frozen=True)
+class Request:
+    """`n` samples of a prompt. `key` names run and problem: it decides, with a sample's number, its random numbers.
+    `inputs`: processed tensors of this prompt's images and audio, as `Multimodal.embed` takes them. `adapter`: of
+    "token", what is generated takes none. `first`: the number of the first sample, to go on after others."""
+
+    key: str
+    tokens: tuple[int, ...]
+    sampling: Sampling = Sampling()
+    n: int = 1
+    first: int = 0
+    adapter: str | None = "auto"
+    inputs: Mapping[str, Tensor] | None = field(default=None, compare=False)
+
+
+@dataclass
+class Sample:
+    """A sample as it grows, and when `finish` is set, as it ended. `tokens` include the token that ended it;
+    `text_tokens`: how many of them belong to the text. `logprobs` and `top` [tokens][k] (id, log-probability) if asked
+    for. `stop`: the stop text that ended it."""
+
+    request: Request
+    number: int
+    key: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    top: list[list[tuple[int, float]]] = field(default_factory=list)
+    finish: Finish | None = None
+    stop: str | None = None
+    long: bool = False
+    slot: int = -1
+    adapter: str | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.request.tokens) + len(self.tokens)
+
+    def text(self, decode: Callable[[Sequence[int]], str], eos: Iterable[int]) -> str:
+        """What was generated, without the end token or stop text."""
+        ended = self.finish == "stop" and self.stop is None and self.tokens[-1] in set(eos)
+        found = decode(self.tokens[:-1] if ended else self.tokens)
+        return found if self.stop is None else found[: found.index(self.stop)]
+
+
+class TooLong(ValueError):
+    """A request that does not fit in the engine's length."""
+
+
+class Engine:
+    """Generates with a model in evaluation. `decode` is needed for stop texts. Not for several threads at once."""
+
+    def __init__(
+        self, model: Multimodal, options: Options | None = None, decode: Callable[[Sequence[int]], str] | None = None
+    ) -> None:
+        self.model, self.options, self.decode = model, options or Options(), decode
+        one, weight = self.options, model.language.norm.weight
+        limit = model.config.text.rope.max_positions
+        if one.length > limit:
+            raise ValueError(f"length={one.length}: the model's context is {limit}")
+        self._angles = Angles(model, one.length + one.block, weight.dtype, weight.device)
+        self._prefill = Prefill(model, one, self._angles)
+        self._cache = Cache(model.config.text, one.slots, one.length, one.block, weight.dtype, weight.device)
+        self._logits_SV = torch.zeros(one.slots, model.config.text.vocab, device=weight.device)
+        self._active: dict[int, Sample] = {}
+        self._free = list(range(one.slots))[::-1]
+        self._queue: deque[Prompt] = deque()
+
+    def submit(self, request: Request) -> list[Sample]:
+        """Queues a request; its samples, which grow as `step` is called. Raises TooLong, and ValueError for tokens or
+        settings that cannot be."""
+        vocab, asked = self.model.config.text.vocab, request.sampling.max_tokens
+        room = self.options.length - len(request.tokens)
+        if not request.tokens or request.n < 1:
+            raise ValueError(f"{len(request.tokens)} tokens, n={request.n}: allowed are 1 or more")
+        if not all(0 <= token < vocab for token in request.tokens):
+            raise ValueError(f"tokens: allowed are ids from 0 to {vocab - 1}")
+        if room < (asked or 1):
+            raise TooLong(
+                f"{len(request.tokens)} tokens of prompt and {asked or 1} to generate: the length is "
+                f"{self.options.length}"
+            )
+        if request.sampling.stop and self.decode is None:
+            raise ValueError("stop texts need the engine to have `decode`")
+        if request.adapter not in (None, "auto", "token", *(one.name for one in self.model.config.adapters)):
+            raise ValueError(f"adapter={request.adapter!r}: this model does not have it")
+        numbers = range(request.first, request.first + request.n)
+        samples = [Sample(request, number, sample_key(request.key, number)) for number in numbers]
+        long = len(request.tokens) > self._original
+        for one in samples:
+            one.long = long
+        self._queue.append(Prompt(request, request.tokens, deque(samples), long))
+        return samples
+
+    def cancel(self, samples: Iterable[Sample]) -> None:
+        """Takes samples out, wherever they are; they get no `finish`."""
+        gone = {id(one) for one in samples}
+        for prompt in [*self._queue, *self._prefill.pending, *self._prefill.ready]:
+            prompt.waiting = deque(one for one in prompt.waiting if id(one) not in gone)
+        self._queue = deque(one for one in self._queue if one.waiting)
+        for slot, one in list(self._active.items()):
+            if id(one) in gone:
+                self._vacate(slot)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is left to do."""
+        return not (self._queue or self._prefill.pending or self._prefill.ready or self._active)
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Sample]:
+        """Samples in the order in which they end. Requests are taken as they can be worked on. Raises as `submit`."""
+        source, more = iter(requests), True
+        while more or not self.idle:
+            while more and len(self._queue) < self.options.prompts:
+                if (request := next(source, None)) is None:
+                    more = False
+                else:
+                    self.submit(request)
+            yield from (one for one in self.step() if one.finish)
+
+    @torch.inference_mode()
+    def step(self) -> list[Sample]:
+        """One token for every active sample: those that grew."""
+        if self.model.training:
+            self.model.eval()
+        while self._queue and self._prefill.room:
+            self._prefill.admit(self._queue.popleft())
+        self._refill()
+        if (pending := len(self._prefill.pending)) and (self._free or 2 * pending >= self.options.prompts):
+            self._prefill.step()
+            self._refill()
+        grown, fresh = [], list(self._active.values())
+        while fresh:  # what takes the slot of a sample that ends gets its first token in the same step
+            self._sample(fresh)
+            grown += fresh
+            for one in fresh:
+                self._settle(one)
+            fresh = self._refill()
+        if self._active:
+            self._decode()
+        return grown
+
+    @property
+    def _original(self) -> int:
+        return self.model.config.text.rope.original_positions
+
+    def _refill(self) -> list[Sample]:
+        """Starts samples whose prompt is computed in free slots."""
+        begun, prefill = [], self._prefill
+        while prefill.ready and (self._free or not prefill.ready[0].waiting):
+            prompt = prefill.ready[0]
+            if prompt.waiting:
+                one, slot = prompt.waiting.popleft(), self._free.pop()
+                self._cache.copy(prefill.cache, prompt.row, slot, len(prompt.tokens))
+                self._logits_SV[slot] = prefill.logits_RV[prompt.row]
+                one.slot, one.adapter = slot, prompt.adapter
+                self._active[slot] = one
+                begun.append(one)
+            if not prompt.waiting:
+                prefill.release(prefill.ready.popleft())
+        return begun
+
+    def _sample(self, samples: list[Sample]) -> None:
+        """The next token of each, from the logits of its slot."""
+        logits_NV = self._logits_SV[torch.tensor([one.slot for one in samples], device=self._logits_SV.device)]
+        numbers = uniforms([one.key for one in samples], [len(one.tokens) for one in samples])
+        tokens = choose(logits_NV, [one.request.sampling for one in samples], numbers)
+        for one, token in zip(samples, tokens.tolist(), strict=True):
+            one.tokens.append(token)
+        asked = [i for i, one in enumerate(samples) if one.request.sampling.logprobs is not None]
+        if asked:
+            chances = logits_NV[asked].log_softmax(-1)
+            own = chances.gather(-1, tokens[asked][:, None])[:, 0].tolist()
+            most = max(samples[i].request.sampling.logprobs or 0 for i in asked)
+            values, ids = (one.tolist() for one in chances.topk(min(most, chances.shape[-1])))
+            for row, i in enumerate(asked):
+                count = samples[i].request.sampling.logprobs
+                samples[i].logprobs.append(own[row])
+                samples[i].top.append(list(zip(ids[row][:count], values[row][:count], strict=True)))
+
+    def _settle(self, one: Sample) -> None:
+        """Ends a sample, or sends it to be computed anew if it has just outgrown the original context."""
+        sampling, token = one.request.sampling, one.tokens[-1]
+        one.stop = self._stopped_by(one)
+        if one.stop is not None or (token in self.model.config.text.eos and not sampling.ignore_eos):
+            one.finish = "stop"
+        elif len(one.tokens) == sampling.max_tokens or one.length >= self.options.length:
+            one.finish = "length"
+        if one.finish:
+            self._vacate(one.slot)
+        elif not one.long and one.length > self._original:
+            self._vacate(one.slot)
+            one.long = True
+            tokens = (*one.request.tokens, *one.tokens)
+            self._queue.appendleft(Prompt(one.request, tokens, deque([one]), long=True))
+
+    def _vacate(self, slot: int) -> None:
+        del self._active[slot]
+        self._free.append(slot)
+
+    def _stopped_by(self, one: Sample) -> str | None:
+        """The stop text that the last token completed: it lies in the last tokens, each of which is a byte or more."""
+        for stop in one.request.sampling.stop:
+            assert self.decode is not None
+            if stop in self.decode(one.tokens[-len(stop.encode()) - 4 :]):
+                return stop
+        return None
+
+    def _decode(self) -> None:
+        """The token just drawn of every active sample through the model. Slots at rest are computed and not looked at:
+        shapes never change."""
+        slots, device = self.options.slots, self._logits_SV.device
+        ids, places, long = [0] * slots, [0] * slots, [False] * slots
+        names: dict[str, list[bool]] = {}
+        for slot, one in self._active.items():
+            ids[slot], places[slot], long[slot] = one.tokens[-1], one.length - 1, one.long
+            if one.adapter is not None:
+                names.setdefault(one.adapter, [False] * slots)[slot] = True
+        positions_S1 = torch.tensor(places, device=device)[:, None]
+        x_S1D = self.model.language.embed_tokens(torch.tensor(ids, device=device)[:, None])
+        rope = self._angles.at(positions_S1, torch.tensor(long, device=device)[:, None])
+        routes = {name: torch.tensor(rows, device=device)[:, None] for name, rows in sorted(names.items())}
+        hidden = self.model.language(x_S1D, rope, self._cache.at(positions_S1, max(places) + 1), routes)
+        self._logits_SV = self.model.language.head(hidden[:, 0]).float()

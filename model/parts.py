@@ -1,0 +1,69 @@
+"""Parts of the model: every parameter belongs to exactly one, so that "frozen" can be asserted and stages can be data.
+
+The children of `Multimodal` are named as parts; an adapter's matrices lie beside the linears that they adapt, and
+belong to the part of their adapter. A new modality is a row in each table here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+
+from torch import Tensor, nn
+
+
+class Part(StrEnum):
+    """What a training stage may train, a checkpoint may replace and a digest may freeze."""
+
+    LANGUAGE = "language"
+    VISION_ENCODER = "vision_encoder"
+    VISION_PROJECTOR = "vision_projector"
+    LORA_VISION = "lora_vision"
+    AUDIO_ENCODER = "audio_encoder"
+    AUDIO_PROJECTOR_SPEECH = "audio_projector_speech"
+    AUDIO_PROJECTOR_VISION = "audio_projector_vision"
+    LORA_SPEECH = "lora_speech"
+
+
+ADAPTERS = {"vision": Part.LORA_VISION, "speech": Part.LORA_SPEECH}
+"""Adapters by name; other names are refused."""
+
+_ADAPTER = re.compile(r"\.adapters\.(\w+)\.")
+
+
+def part_of(name: str) -> Part:
+    """The part of a parameter or buffer, by its name in `Multimodal.state_dict()`. Raises ValueError if it has none."""
+    adapter = _ADAPTER.search(name)
+    try:
+        return ADAPTERS[adapter[1]] if adapter else Part(name.split(".", 1)[0])
+    except (KeyError, ValueError):
+        raise ValueError(f"{name}: belongs to no part; parts are {', '.join(Part)}") from None
+
+
+def parameters_of(model: nn.Module, part: Part) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters of a part, by name, in the order of the model."""
+    return ((name, one) for name, one in model.named_parameters() if part_of(name) == part)
+
+
+def tensors_of(model: nn.Module, part: Part) -> dict[str, Tensor]:
+    """All that a checkpoint holds of a part: parameters and persistent buffers, by name."""
+    return {name: one for name, one in model.state_dict().items() if part_of(name) == part}
+
+
+def counts(model: nn.Module) -> dict[Part, int]:
+    """Parameters of each part that the model has."""
+    found: dict[Part, int] = {}
+    for name, one in model.named_parameters():
+        found[part_of(name)] = found.get(part_of(name), 0) + one.numel()
+    return {part: found[part] for part in Part if part in found}
+
+
+def check_parts(model: nn.Module) -> None:
+    """Raises ValueError if a parameter or buffer belongs to no part, or two parts share a tensor."""
+    owner: dict[int, tuple[str, Part]] = {}
+    for name, one in [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]:
+        part = part_of(name)
+        other, before = owner.setdefault(id(one), (name, part))
+        if before != part:
+            raise ValueError(f"{name} of {part} is the same tensor as {other} of {before}")

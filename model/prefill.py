@@ -1,0 +1,140 @@
+"""Prompts on their way into the cache: chunk by chunk, several side by side, each once for all of its samples.
+
+A prompt waits here, computed, until all its samples have begun; its keys and values are copied to each one's slot.
+Rows and chunk are fixed, so that a prompt's bits do not depend on what is computed beside it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from model import lora
+from model.cache import Cache
+
+if TYPE_CHECKING:
+    from model.generate import Options, Request, Sample
+    from model.multimodal import Multimodal
+
+
+class Angles:
+    """cos and sin of all positions, computed once: a position has the same bits wherever it stands in a batch."""
+
+    def __init__(self, model: Multimodal, length: int, dtype: torch.dtype, device: torch.device) -> None:
+        from model.rope import tables
+
+        places = torch.arange(length, device=device).expand(2, length)
+        kinds = torch.tensor([[False], [True]], device=device)
+        self._cos, self._sin = (one[:, 0] for one in tables(model.config.text, places, kinds, dtype))
+
+    def at(self, positions_BL: Tensor, long_B1: Tensor) -> tuple[Tensor, Tensor]:
+        where = (long_B1.long().expand_as(positions_BL), positions_BL)
+        return self._cos[where][:, None], self._sin[where][:, None]
+
+
+@dataclass
+class Prompt:
+    """Tokens to compute, and the samples that wait for them. More than one token at a time comes back here: a sample
+    that outgrows the original context is computed again from its start, with the other frequencies."""
+
+    request: Request
+    tokens: tuple[int, ...]
+    waiting: deque[Sample]
+    long: bool
+    done: int = 0
+    row: int = -1
+    x: Tensor | None = None  # [tokens, hidden], where embeddings are more than those of the tokens
+    masks: dict[str, Tensor] = field(default_factory=dict)
+
+    def prepare(self, model: Multimodal) -> None:
+        """Embeds images and audio, alone, and finds the tokens of each adapter."""
+        device = model.language.norm.weight.device
+        ids = torch.tensor([self.tokens], device=device)
+        rows = torch.zeros_like(ids)
+        own = len(self.request.tokens)
+        if self.request.inputs:
+            start = model.embed(ids[:, :own], **dict(self.request.inputs))
+            self.x = torch.cat([start, model.language.embed_tokens(ids[:, own:])], 1)[0]
+        asked = ids.clone()
+        asked[:, own:] = -1  # a sample may write an image's token: it makes no image
+        found = lora.masks(model.config, self.request.adapter, asked, rows)
+        self.masks = {name: mask[0] for name, mask in found.items() if bool(mask.any())}
+
+    @property
+    def adapter(self) -> str | None:
+        """What the tokens after the prompt take: what all of the prompt takes."""
+        return next((name for name, mask in self.masks.items() if bool(mask.all())), None)
+
+
+class Prefill:
+    """Up to `options.prompts` prompts at a time, `options.chunk` tokens of each in a step."""
+
+    def __init__(self, model: Multimodal, options: Options, angles: Angles) -> None:
+        self.model, self.angles = model, angles
+        self.rows, self.chunk, self.spill = options.prompts, options.chunk, options.length
+        weight = model.language.norm.weight
+        # One block more: a row that rests writes there, and keeps what it holds.
+        self.cache = Cache(
+            model.config.text, self.rows, options.length + options.block, options.block, weight.dtype, weight.device
+        )
+        self.logits_RV = torch.zeros(self.rows, model.config.text.vocab, device=weight.device)
+        self.pending: list[Prompt] = []
+        self.ready: deque[Prompt] = deque()
+        self._free = list(range(self.rows))[::-1]
+
+    @property
+    def room(self) -> bool:
+        return bool(self._free)
+
+    def admit(self, prompt: Prompt) -> None:
+        prompt.row = self._free.pop()
+        prompt.prepare(self.model)
+        self.pending.append(prompt)
+
+    def release(self, prompt: Prompt) -> None:
+        """After the last of its samples has begun."""
+        self._free.append(prompt.row)
+
+    def step(self) -> None:
+        """One chunk of every pending prompt."""
+        weight = self.model.language.norm.weight
+        ids = torch.zeros(self.rows, self.chunk, dtype=torch.int64)
+        start, last, long = [self.spill] * self.rows, [0] * self.rows, [False] * self.rows
+        for one in self.pending:
+            some = one.tokens[one.done : one.done + self.chunk]
+            ids[one.row, : len(some)] = torch.tensor(some)
+            start[one.row], last[one.row], long[one.row] = one.done, len(some) - 1, one.long
+        positions = torch.tensor(start)[:, None] + torch.arange(self.chunk)
+        reach = max(one.done for one in self.pending) + self.chunk
+        ids, positions = ids.to(weight.device), positions.to(weight.device)
+        x_RCD = self.model.language.embed_tokens(ids)
+        for one in self.pending:
+            if one.x is not None:
+                some_LD = one.x[one.done : one.done + self.chunk]
+                x_RCD[one.row, : len(some_LD)] = some_LD.to(x_RCD.dtype)
+        rope = self.angles.at(positions, torch.tensor(long, device=weight.device)[:, None])
+        hidden = self.model.language(x_RCD, rope, self.cache.at(positions, reach), self._routes(self.pending))
+        for one in self.pending:
+            one.done += self.chunk
+        done = [one for one in self.pending if one.done >= len(one.tokens)]
+        if done:
+            ends = hidden[torch.arange(self.rows, device=weight.device), torch.tensor(last, device=weight.device)]
+            rows = torch.tensor([one.row for one in done], device=weight.device)
+            self.logits_RV[rows] = self.model.language.head(ends).float()[rows]
+            self.ready.extend(done)
+            self.pending = [one for one in self.pending if one.done < len(one.tokens)]
+
+    def _routes(self, prompts: Iterable[Prompt]) -> dict[str, Tensor | None]:
+        found: dict[str, Tensor | None] = {}
+        for one in prompts:
+            for name, mask in one.masks.items():
+                some = mask[one.done : one.done + self.chunk]
+                rows = found.setdefault(name, mask.new_zeros(self.rows, self.chunk))
+                assert rows is not None
+                rows[one.row, : len(some)] = some
+        return found

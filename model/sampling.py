@@ -1,0 +1,89 @@
+"""Choosing the next token: temperature, top-p, one random number per token from the sample's own key.
+
+The number depends on (key, sample, place) alone, never on what else is generated, when or where. A row's choice is
+computed from its row alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample, and when to stop. `max_tokens` None: until the context is full. `temperature` 0: greedy.
+
+    `stop`: texts that end a sample, and are cut off. `ignore_eos`: go on to `max_tokens`. `logprobs`: also give the
+    log-probability of each token (at temperature 1, of all the vocabulary) and of so many most likely ones.
+    """
+
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        wrong = [
+            ("max_tokens", self.max_tokens, "1 or more", self.max_tokens is not None and self.max_tokens < 1),
+            ("temperature", self.temperature, "0 to 100", not 0 <= self.temperature <= 100),
+            ("top_p", self.top_p, "above 0, to 1", not 0 < self.top_p <= 1),
+            ("stop", self.stop, "texts that are not empty", not all(self.stop)),
+            ("logprobs", self.logprobs, "0 to 20", self.logprobs is not None and not 0 <= self.logprobs <= 20),
+        ]
+        for name, value, allowed, bad in wrong:
+            if bad:
+                raise ValueError(f"{name}={value!r}: allowed is {allowed}")
+
+
+def sample_key(key: str, sample: int) -> int:
+    """64 bits for the sample's random numbers."""
+    return int.from_bytes(hashlib.blake2b(f"{key}\0{sample}".encode(), digest_size=8).digest(), "little")
+
+
+def uniforms(keys: Sequence[int], places: Sequence[int]) -> np.ndarray:
+    """One number in [0, 1) for each key and place, float64 [N], in steps of 2^-40 (splitmix64)."""
+    with np.errstate(over="ignore"):
+        x = np.array(keys, np.uint64) + (np.array(places, np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return (x >> np.uint64(24)) * 2.0**-40
+
+
+def choose(logits_NV: Tensor, how: Sequence[Sampling], uniforms_N: np.ndarray) -> Tensor:
+    """The token of each row, int64 [N]: the most likely, or where the row's number falls among probabilities."""
+    tokens = logits_NV.argmax(-1)
+    for full in (True, False):  # two ways to draw: which one a row takes is its own matter
+        rows = [i for i, one in enumerate(how) if one.temperature > 0 and (one.top_p == 1) == full]
+        if not rows:
+            continue
+        index = torch.tensor(rows, device=logits_NV.device)
+        heat = torch.tensor([[how[i].temperature] for i in rows], dtype=torch.float64, device=logits_NV.device)
+        chances = (logits_NV[index].double() / heat).softmax(-1)
+        number = torch.from_numpy(uniforms_N[rows][:, None]).to(logits_NV.device)
+        if full:
+            tokens[index] = _where(chances, number)
+        else:
+            limit = torch.tensor([[how[i].top_p] for i in rows], dtype=torch.float64, device=logits_NV.device)
+            tokens[index] = _where_top(chances, number, limit)
+    return tokens
+
+
+def _where(chances_NV: Tensor, number_N1: Tensor) -> Tensor:
+    upto = chances_NV.cumsum(-1)
+    return torch.searchsorted(upto, number_N1 * upto[:, -1:], right=True)[:, 0].clamp_(max=chances_NV.shape[-1] - 1)
+
+
+def _where_top(chances_NV: Tensor, number_N1: Tensor, limit_N1: Tensor) -> Tensor:
+    """Of the most likely tokens only, as many as reach the limit together."""
+    ordered, tokens = chances_NV.sort(dim=-1, descending=True, stable=True)
+    kept = ordered.masked_fill(ordered.cumsum(-1) - ordered >= limit_N1, 0.0)
+    return tokens.gather(-1, _where(kept, number_N1)[:, None])[:, 0]

@@ -1,0 +1,104 @@
+"""Small random models of transformers, and adapters of peft on disk: what the model's tests compare with.
+
+Weights are large enough that every part moves the logits; biases, separators and statistics are not left at 0 or 1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import Phi3Config, Phi3ForCausalLM, Phi4MultimodalConfig, Phi4MultimodalForCausalLM
+
+IMAGE, AUDIO = 290, 291
+TARGETS = r"model\.layers\.\d+\.(self_attn\.(qkv|o)_proj|mlp\.(gate_up|down)_proj)"
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "partial_rotary_factor": 0.75,
+    "short_factor": [1.0, 1.1, 1.3],
+    "long_factor": [1.0, 4.0, 16.0],
+    "original_max_position_embeddings": 64,
+}
+TEXT: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "original_max_position_embeddings": 64,
+    "tie_word_embeddings": True,
+    "bos_token_id": 280,
+    "pad_token_id": 280,
+    "eos_token_id": [280, 281],
+}
+VISION: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_token_id": IMAGE,
+}  # crops of 448 and patches of 14: the reference's processor has no others
+AUDIO_PART: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_blocks": 2,
+    "num_attention_heads": 4,
+    "nemo_conv_channels": 16,
+    "ext_pw_out_channel": 32,
+    "depthwise_separable_out_channel": 32,
+    "bias_max_distance": 20,
+    "audio_token_id": AUDIO,
+}
+
+
+def text_config(**changes: Any) -> Phi3Config:
+    return Phi3Config(**{**TEXT, "rope_parameters": dict(LONGROPE), **changes})
+
+
+def multimodal_config(**changes: Any) -> Phi4MultimodalConfig:
+    parts = {"vision_config": dict(VISION), "audio_config": dict(AUDIO_PART)}
+    return Phi4MultimodalConfig(**{**TEXT, "rope_parameters": dict(LONGROPE), **parts, **changes})
+
+
+def tiny_text(seed: int = 0, **changes: Any) -> Phi3ForCausalLM:
+    """`changes`: fields of the config."""
+    return randomised(Phi3ForCausalLM(text_config(**changes)), seed)
+
+
+def tiny_multimodal(seed: int = 0, **changes: Any) -> Phi4MultimodalForCausalLM:
+    return randomised(Phi4MultimodalForCausalLM(multimodal_config(**changes)), seed)
+
+
+def randomised(model: Any, seed: int) -> Any:
+    """The model with weights of unit gain, for evaluation."""
+    pick = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            gain = 1.0 if "bias_values" in name or "embed_tokens." in name else one[0].numel() ** -0.5
+            one.normal_(std=gain if one.ndim > 1 else 0.2, generator=pick)
+            if "norm" in name and name.endswith("weight"):
+                one.add_(1.0)
+        for name, one in model.named_buffers():
+            if "global_" in name:
+                one.uniform_(0.5, 1.5, generator=pick)
+    return model.eval()
+
+
+def save_adapter(model: nn.Module, folder: Path, rank: int, alpha: int, seed: int, **changes: Any) -> None:
+    """Writes an adapter of `model` as peft does, with a random B. `changes`: fields of peft's LoraConfig. The model is
+    wrapped on the way, and unwrapped again: unchanged."""
+    settings = {"r": rank, "lora_alpha": alpha, "target_modules": TARGETS, "task_type": "CAUSAL_LM", **changes}
+    wrapped = get_peft_model(model, LoraConfig(**settings))
+    pick = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, one in wrapped.named_parameters():
+            if ".lora_" in name:
+                one.normal_(std=one.shape[1] ** -0.5, generator=pick)
+    wrapped.save_pretrained(folder)
+    wrapped.unload().requires_grad_(True)
