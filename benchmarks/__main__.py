@@ -17,7 +17,18 @@ from rich.table import Table
 
 from benchmarks.harness import Differ, Figure, Report, measured, measured_alone
 
-NAMES = ("gopher", "containers", "ledger", "pipeline", "minhash", "dedup", "dedup_memory", "tokenize", "reader")
+NAMES = (
+    "gopher",
+    "containers",
+    "ledger",
+    "pipeline",
+    "minhash",
+    "dedup",
+    "dedup_memory",
+    "tokenize",
+    "reader",
+    "generate",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -22,7 +22,14 @@ from lake.store import Store
 MARKER = ".grist-checkout.json"
 DONE = "manifest.json"
 _BLOCK = 1 << 20
-_SUFFIX = {"shard": "parquet", "pack": "tar", "index": "index.parquet", "tokenizer": "json"}
+_SUFFIX = {
+    "shard": "parquet",
+    "pack": "tar",
+    "index": "index.parquet",
+    "tokenizer": "tokenizer.json",
+    "model": "model.json",
+    "weights": "safetensors",
+}
 
 
 class Damaged(Exception):

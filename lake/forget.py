@@ -28,6 +28,7 @@ from lake.versions import CommitConflict, Versions
 
 NO_RECORDS = frozenset({"trained_on", "tokenizer"})
 """Roles in which no record goes from one version into another: merges of characters hold no text."""
+NO_ROWS = frozenset({"tokenizer", "model", "weights"})  # kinds of shards that hold no records
 ROUNDS = 20
 """How often other commits may come first before forget gives up."""
 
@@ -159,9 +160,8 @@ class _Forgetting:
             texts_gone=self.search.texts_gone,
         )
 
-    def _unknown(self, sha: str) -> bool:
-        """A shard that may hold records, and has no ids to find them by. A tokenizer holds none."""
-        return self.search.rows[sha] is None and self.search.refs[sha].kind != "tokenizer"
+    def _unknown(self, sha: str) -> bool:  # a shard that may hold records, and has no ids to find them by
+        return self.search.rows[sha] is None and self.search.refs[sha].kind not in NO_ROWS
 
     def run(self, first: ForgetPlan, reason: str, made: Callable[[], dict[str, Any]]) -> ForgetReport:
         new: list[tuple[str, str]] = []

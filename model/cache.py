@@ -1,71 +1,110 @@
-"""Keys and values of many sequences of different lengths, in blocks; attention whose bits depend on its sequence alone.
+"""Keys and values of many sequences in pages, and attention whose bits depend on its sequence alone.
 
-A matrix product gives other bits at other sizes. So blocks have one size, every block is multiplied alone, and partial
-results add up in order: blocks that only other rows have reached add exact zeros. A sequence's result is then the same
-in any row, beside any others, however far those have come.
+A matrix product gives other bits at other sizes. So pages have one size, each is multiplied alone, and what a
+sequence's pages come to is added up in their order: a result is the same in any row, beside any others, in any pages.
+All pages up to the last one in use are computed, without being gathered: the lowest free page is always taken first.
+Source: PagedAttention, arXiv 2309.06180, for pages; the rest is ours.
 """
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from model.config import TextConfig
 
+NOWHERE = 0
+"""The page of rows that rest: written to, never looked at."""
+
 
 class Cache:
-    """For `rows` sequences of up to `length` tokens, a multiple of `block`: keys and values
-    [layers, 2, blocks, rows, kv_heads, block, head_dim]."""
+    """Pages for `rows` sequences of up to `length` tokens, a multiple of `block`, the tokens of a page. Keys lie
+    [layers, pages, kv_heads, head_dim, block], as the product with queries reads them; values [..., block, head_dim].
+    """
 
     def __init__(
         self, config: TextConfig, rows: int, length: int, block: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.block, self.rows = block, rows
-        self._all = torch.zeros(_shape(config, rows, length, block), dtype=dtype, device=device)
-        self._scale = config.head_dim**-0.5
+        self.block, self.scale = block, config.head_dim**-0.5
+        layers, pages, heads, block, dim = _shape(config, rows, length, block)
+        self.keys = torch.zeros(layers, pages, heads, dim, block, dtype=dtype, device=device)
+        self.values = torch.zeros(layers, pages, heads, block, dim, dtype=dtype, device=device)
+        self._free = list(range(NOWHERE + 1, pages))
 
     @staticmethod
     def size(config: TextConfig, rows: int, length: int, block: int, dtype: torch.dtype) -> int:
         """Bytes of such a cache."""
-        return torch.Size(_shape(config, rows, length, block)).numel() * dtype.itemsize
+        return 2 * torch.Size(_shape(config, rows, length, block)).numel() * dtype.itemsize
 
     @property
     def bytes(self) -> int:
-        return self._all.nbytes
+        return self.keys.nbytes + self.values.nbytes
 
-    def at(self, positions_BL: Tensor, reach: int) -> Access:
-        """For one call of the decoder on all rows: tokens [rows, L] at these positions; no row is past `reach`."""
-        return Access(self, positions_BL, -(-reach // self.block))
+    def grow(self, pages: list[int], length: int) -> None:
+        """Gives a sequence pages for so many tokens."""
+        while len(pages) * self.block < length:
+            pages.append(heapq.heappop(self._free))
 
-    def copy(self, source: Cache, row: int, to: int, length: int) -> None:
-        """The first `length` tokens of another cache's row (in whole blocks) become this one's."""
-        blocks = -(-length // self.block)
-        self._all[:, :, :blocks, to] = source._all[:, :, :blocks, row]
+    def release(self, pages: list[int]) -> None:
+        for page in pages:
+            heapq.heappush(self._free, page)
+        pages.clear()
+
+    def copy(self, source: Cache, pages: Sequence[int], to: Sequence[int]) -> None:
+        """Pages of another cache, one for one."""
+        self.keys[:, to] = source.keys[:, pages]
+        self.values[:, to] = source.values[:, pages]
+
+    def at(self, pages: Sequence[Sequence[int]], positions_BL: Tensor) -> Access:
+        """For one call of the decoder: row b has these pages, none if it rests, and its tokens these positions."""
+        return Access(self, pages, positions_BL)
 
 
 class Access:
     """What `model.decoder` calls for attention: writes new keys and values, then attends to all up to each query."""
 
-    def __init__(self, cache: Cache, positions_BL: Tensor, blocks: int) -> None:
-        self._cache, self._blocks = cache, blocks
-        block, device = cache.block, positions_BL.device
-        rows = torch.arange(cache.rows, device=device)[:, None].expand_as(positions_BL)
-        self._where = (positions_BL // block, rows, slice(None), positions_BL % block)
-        keys = torch.arange(blocks * block, device=device).view(blocks, 1, 1, 1, 1, block)
-        self._later = keys > positions_BL[:, None, None, :, None]  # [blocks, rows, 1, 1, L, block]
+    def __init__(self, cache: Cache, pages: Sequence[Sequence[int]], positions_BL: Tensor) -> None:
+        self._cache, block, device = cache, cache.block, positions_BL.device
+        depth, self._pages = max(map(len, pages)), max(max(some, default=NOWHERE) for some in pages) + 1
+        table = np.array([[*some, *[NOWHERE] * (depth - len(some))] for some in pages]).T
+        numbers, places = np.nonzero(table != NOWHERE)
+        taken = table[numbers, places]
+        rows, start = np.zeros((2, self._pages), np.int64)
+        rows[taken], start[taken] = places, numbers * block
+        self._table_NB = torch.from_numpy(table).to(device)
+        self._rows_P = torch.from_numpy(rows).to(device)
+        all_B1 = torch.arange(len(pages), device=device)[:, None]
+        self._places = self._table_NB[positions_BL // block, all_B1], positions_BL % block
+        keys_P1K = torch.from_numpy(start).to(device)[:, None, None] + torch.arange(block, device=device)
+        later = (keys_P1K > positions_BL[self._rows_P][:, :, None])[:, None, None]
+        self._hide = torch.zeros(later.shape, device=device).masked_fill_(later, -torch.inf)  # [P, 1, 1, L, block]
 
     def __call__(self, layer: int, q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor) -> Tensor:
-        keys, values = self._cache._all[layer]
-        keys[self._where] = k_BGLD.transpose(1, 2)
-        values[self._where] = v_BGLD.transpose(1, 2)
-        heads, groups, length = q_BHLD.shape[1], k_BGLD.shape[1], q_BHLD.shape[2]
-        q_BGMD = q_BHLD.unflatten(1, (groups, heads // groups)).flatten(2, 3) * self._cache._scale
-        scores = torch.matmul(q_BGMD, keys[: self._blocks].transpose(-1, -2)).float()
-        scores = scores.unflatten(3, (-1, length)).masked_fill(self._later, -torch.inf).flatten(3, 4)
-        weights = (scores - scores.amax((0, -1), keepdim=True)).exp_()
-        found = torch.matmul(weights.to(values.dtype), values[: self._blocks]).float()
-        y_BGMD = _in_order(found) / _in_order(weights.sum(-1, keepdim=True))
+        """M is all queries of a row that share a key head, P pages, K keys of a page."""
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        pages, offsets = self._places
+        keys[pages, :, :, offsets] = k_BGLD.transpose(1, 2)
+        values[pages, :, offsets] = v_BGLD.transpose(1, 2)
+        length = q_BHLD.shape[2]
+        q_BGMD = (q_BHLD * self._cache.scale).unflatten(1, (k_BGLD.shape[1], -1)).flatten(2, 3)
+        scores_PGMK = torch.matmul(q_BGMD[self._rows_P], keys[: self._pages]).float()
+        scores_PGMK.unflatten(2, (-1, length)).add_(self._hide)
+        most_BGM1 = self._of_rows(scores_PGMK.amax(-1, keepdim=True), -torch.inf).amax(0)
+        weights = scores_PGMK.sub_(most_BGM1[self._rows_P]).exp_()
+        found = torch.matmul(weights.to(values.dtype), values[: self._pages]).float()
+        # The largest weight of a row is 1: only of rows that rest is the sum less.
+        y_BGMD = _in_order(self._of_rows(found, 0.0))
+        y_BGMD = y_BGMD / _in_order(self._of_rows(weights.sum(-1, keepdim=True), 0.0)).clamp_(min=1)
         return y_BGMD.to(q_BHLD.dtype).unflatten(2, (-1, length)).flatten(1, 2)
+
+    def _of_rows(self, x_P: Tensor, none: float) -> Tensor:
+        """What pages came to, by number of page and row: [N, B, ...]; `none` where a row has no such page."""
+        x_P[NOWHERE] = none
+        return x_P[self._table_NB]
 
 
 def _in_order(parts: Tensor) -> Tensor:
@@ -79,4 +118,4 @@ def _in_order(parts: Tensor) -> Tensor:
 def _shape(config: TextConfig, rows: int, length: int, block: int) -> tuple[int, ...]:
     if length % block:
         raise ValueError(f"length={length} is no multiple of block={block}")
-    return config.layers, 2, length // block, rows, config.kv_heads, block, config.head_dim
+    return config.layers, NOWHERE + 1 + rows * (length // block), config.kv_heads, block, config.head_dim

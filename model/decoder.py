@@ -39,17 +39,16 @@ class SelfAttention(nn.Module):
 
     def __init__(self, config: TextConfig, adapters: Sequence[AdapterConfig]) -> None:
         super().__init__()
-        self.sizes = [n * config.head_dim for n in (config.heads, config.kv_heads, config.kv_heads)]
-        self.head_dim = config.head_dim
-        self.qkv_proj = RoutedLinear(config.hidden, sum(self.sizes), adapters)
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
+        rows = (config.heads + 2 * config.kv_heads) * config.head_dim
+        self.qkv_proj = RoutedLinear(config.hidden, rows, adapters)
         self.o_proj = RoutedLinear(config.hidden, config.hidden, adapters)
 
     def forward(self, layer: int, x_BLD: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, routes: Routes) -> Tensor:
-        q, k, v = (
-            one.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for one in self.qkv_proj(x_BLD, routes).split(self.sizes, -1)
-        )
-        y_BHLD = attend(layer, rotate(q, *rope), rotate(k, *rope), v)
+        qkv = self.qkv_proj(x_BLD, routes).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        turning, v_BGLD = qkv.split([self.heads + self.kv_heads, self.kv_heads], 1)
+        q_BHLD, k_BGLD = rotate(turning, *rope).split([self.heads, self.kv_heads], 1)
+        y_BHLD = attend(layer, q_BHLD, k_BGLD, v_BGLD)
         return self.o_proj(y_BHLD.transpose(1, 2).flatten(2), routes)
 
 

@@ -3,7 +3,7 @@
 What is promised. On one kind of device, with the same weights, options and number of threads, a sample's tokens are a
 function of its request, key and number alone: not of its slot, the order of requests, what runs beside it, or what ran
 before an interruption. For that, matrix shapes are fixed (slots, prompts, chunk, block: 4 rows or more), attention adds
-up blocks in order (`model.cache`) and random numbers are drawn by key (`model.sampling`). Greedy samples are those of
+up pages in order (`model.cache`) and random numbers are drawn by key (`model.sampling`). Greedy samples are those of
 the model without a cache, but where two tokens are as likely to within rounding.
 Source: Orca (OSDI 2022) for iteration-level scheduling; LongRoPE's switch as in the reference: computed anew.
 """
@@ -22,7 +22,7 @@ from model.cache import Cache
 from model.config import ModelConfig
 from model.multimodal import Multimodal
 from model.prefill import Angles, Prefill, Prompt
-from model.sampling import Sampling, choose, sample_key, uniforms
+from model.sampling import Sampling, choose, sample_key
 
 Finish = Literal["stop", "length"]
 """An end token or a stop text; or `max_tokens`, or the context is full."""
@@ -50,8 +50,7 @@ class Options:
 
     def bytes(self, config: ModelConfig, dtype: torch.dtype) -> int:
         """What the engine's caches take."""
-        sizes = ((self.slots, self.length), (self.prompts, self.length + self.block))
-        return sum(Cache.size(config.text, rows, length, self.block, dtype) for rows, length in sizes)
+        return sum(Cache.size(config.text, n, self.length, self.block, dtype) for n in (self.slots, self.prompts))
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,7 @@ class Sample:
     stop: str | None = None
     long: bool = False
     slot: int = -1
+    pages: list[int] = field(default_factory=list)
     adapter: str | None = None
 
     @property
@@ -181,9 +181,11 @@ class Engine:
         while self._queue and self._prefill.room:
             self._prefill.admit(self._queue.popleft())
         self._refill()
-        if (pending := len(self._prefill.pending)) and (self._free or 2 * pending >= self.options.prompts):
+        while self._prefill_is_due():
             self._prefill.step()
             self._refill()
+            if 2 * len(self._active) >= self.options.slots:
+                break  # those that are under way have waited long enough
         grown, fresh = [], list(self._active.values())
         while fresh:  # what takes the slot of a sample that ends gets its first token in the same step
             self._sample(fresh)
@@ -194,6 +196,11 @@ class Engine:
         if self._active:
             self._decode()
         return grown
+
+    def _prefill_is_due(self) -> bool:
+        """A slot is free for what is pending, or so much of it is that it fills a chunk."""
+        pending = len(self._prefill.pending)
+        return pending > 0 and (bool(self._free) or 2 * pending >= self.options.prompts)
 
     @property
     def _original(self) -> int:
@@ -206,7 +213,8 @@ class Engine:
             prompt = prefill.ready[0]
             if prompt.waiting:
                 one, slot = prompt.waiting.popleft(), self._free.pop()
-                self._cache.copy(prefill.cache, prompt.row, slot, len(prompt.tokens))
+                self._cache.grow(one.pages, len(prompt.tokens))
+                self._cache.copy(prefill.cache, prompt.pages[: len(one.pages)], one.pages)
                 self._logits_SV[slot] = prefill.logits_RV[prompt.row]
                 one.slot, one.adapter = slot, prompt.adapter
                 self._active[slot] = one
@@ -218,8 +226,8 @@ class Engine:
     def _sample(self, samples: list[Sample]) -> None:
         """The next token of each, from the logits of its slot."""
         logits_NV = self._logits_SV[torch.tensor([one.slot for one in samples], device=self._logits_SV.device)]
-        numbers = uniforms([one.key for one in samples], [len(one.tokens) for one in samples])
-        tokens = choose(logits_NV, [one.request.sampling for one in samples], numbers)
+        how, keys = [one.request.sampling for one in samples], [one.key for one in samples]
+        tokens = choose(logits_NV, how, keys, [len(one.tokens) for one in samples])
         for one, token in zip(samples, tokens.tolist(), strict=True):
             one.tokens.append(token)
         asked = [i for i, one in enumerate(samples) if one.request.sampling.logprobs is not None]
@@ -250,7 +258,7 @@ class Engine:
             self._queue.appendleft(Prompt(one.request, tokens, deque([one]), long=True))
 
     def _vacate(self, slot: int) -> None:
-        del self._active[slot]
+        self._cache.release(self._active.pop(slot).pages)
         self._free.append(slot)
 
     def _stopped_by(self, one: Sample) -> str | None:
@@ -267,7 +275,10 @@ class Engine:
         slots, device = self.options.slots, self._logits_SV.device
         ids, places, long = [0] * slots, [0] * slots, [False] * slots
         names: dict[str, list[bool]] = {}
+        pages: list[list[int]] = [[] for _ in range(slots)]
         for slot, one in self._active.items():
+            self._cache.grow(one.pages, one.length)
+            pages[slot] = one.pages
             ids[slot], places[slot], long[slot] = one.tokens[-1], one.length - 1, one.long
             if one.adapter is not None:
                 names.setdefault(one.adapter, [False] * slots)[slot] = True
@@ -275,5 +286,5 @@ class Engine:
         x_S1D = self.model.language.embed_tokens(torch.tensor(ids, device=device)[:, None])
         rope = self._angles.at(positions_S1, torch.tensor(long, device=device)[:, None])
         routes = {name: torch.tensor(rows, device=device)[:, None] for name, rows in sorted(names.items())}
-        hidden = self.model.language(x_S1D, rope, self._cache.at(positions_S1, max(places) + 1), routes)
+        hidden = self.model.language(x_S1D, rope, self._cache.at(pages, positions_S1), routes)
         self._logits_SV = self.model.language.head(hidden[:, 0]).float()

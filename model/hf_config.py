@@ -104,7 +104,7 @@ def from_hf(values: Values, adapters: tuple[AdapterConfig, ...] = ()) -> ModelCo
     if kind == "phi4mm":
         raise ValueError(
             "config.json: model_type='phi4mm' is the hub's format with code of its own; allowed are 'phi4_multimodal' "
-            "and 'phi3': take the revision of the checkpoint in transformers' format (refs/pr/70 of microsoft's)"
+            "and 'phi3': take the revision of the repository that is in transformers' own format"
         )
     if kind not in ("phi3", "phi4_multimodal"):
         raise ValueError(f"config.json: model_type={kind!r} is not implemented; allowed are phi3 and phi4_multimodal")

@@ -48,6 +48,7 @@ class Prompt:
     long: bool
     done: int = 0
     row: int = -1
+    pages: list[int] = field(default_factory=list)
     x: Tensor | None = None  # [tokens, hidden], where embeddings are more than those of the tokens
     masks: dict[str, Tensor] = field(default_factory=dict)
 
@@ -76,12 +77,10 @@ class Prefill:
 
     def __init__(self, model: Multimodal, options: Options, angles: Angles) -> None:
         self.model, self.angles = model, angles
-        self.rows, self.chunk, self.spill = options.prompts, options.chunk, options.length
+        self.rows, self.chunk = options.prompts, options.chunk
         weight = model.language.norm.weight
-        # One block more: a row that rests writes there, and keeps what it holds.
-        self.cache = Cache(
-            model.config.text, self.rows, options.length + options.block, options.block, weight.dtype, weight.device
-        )
+        text, length, block = model.config.text, options.length, options.block
+        self.cache = Cache(text, self.rows, length, block, weight.dtype, weight.device)
         self.logits_RV = torch.zeros(self.rows, model.config.text.vocab, device=weight.device)
         self.pending: list[Prompt] = []
         self.ready: deque[Prompt] = deque()
@@ -98,19 +97,22 @@ class Prefill:
 
     def release(self, prompt: Prompt) -> None:
         """After the last of its samples has begun."""
+        self.cache.release(prompt.pages)
         self._free.append(prompt.row)
 
     def step(self) -> None:
         """One chunk of every pending prompt."""
         weight = self.model.language.norm.weight
         ids = torch.zeros(self.rows, self.chunk, dtype=torch.int64)
-        start, last, long = [self.spill] * self.rows, [0] * self.rows, [False] * self.rows
+        start, last, long = [0] * self.rows, [0] * self.rows, [False] * self.rows
+        pages: list[list[int]] = [[] for _ in range(self.rows)]
         for one in self.pending:
             some = one.tokens[one.done : one.done + self.chunk]
             ids[one.row, : len(some)] = torch.tensor(some)
+            self.cache.grow(one.pages, one.done + self.chunk)
+            pages[one.row] = one.pages
             start[one.row], last[one.row], long[one.row] = one.done, len(some) - 1, one.long
         positions = torch.tensor(start)[:, None] + torch.arange(self.chunk)
-        reach = max(one.done for one in self.pending) + self.chunk
         ids, positions = ids.to(weight.device), positions.to(weight.device)
         x_RCD = self.model.language.embed_tokens(ids)
         for one in self.pending:
@@ -118,7 +120,7 @@ class Prefill:
                 some_LD = one.x[one.done : one.done + self.chunk]
                 x_RCD[one.row, : len(some_LD)] = some_LD.to(x_RCD.dtype)
         rope = self.angles.at(positions, torch.tensor(long, device=weight.device)[:, None])
-        hidden = self.model.language(x_RCD, rope, self.cache.at(positions, reach), self._routes(self.pending))
+        hidden = self.model.language(x_RCD, rope, self.cache.at(pages, positions), self._routes(self.pending))
         for one in self.pending:
             one.done += self.chunk
         done = [one for one in self.pending if one.done >= len(one.tokens)]

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration import cli_forget, cli_keep, cli_lake, cli_similar, cli_stack, cli_tokenizer
+from orchestration import cli_forget, cli_hf, cli_keep, cli_lake, cli_serve, cli_similar, cli_stack, cli_tokenizer
 from orchestration.terminal import Grist, JsonOption, LakeOption, answer
 
 app = typer.Typer(
@@ -102,10 +102,12 @@ _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.line
 _ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar)
 _KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
 _STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.doctor)
-_COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP, *_STACK)
+_COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP, *_STACK, cli_serve.serve)
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(cli_tokenizer.app, name="tokenizer")
+app.add_typer(cli_hf.import_app, name="import")
+app.add_typer(cli_hf.export_app, name="export")
 
 
 def main() -> None:

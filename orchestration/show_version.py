@@ -30,7 +30,7 @@ def draw_description(console: Console, about: Description) -> None:
     if about.withdrawn is not None:
         console.print(Text(f"withdrawn: {plain(about.withdrawn)}", style="bold yellow"))
     draw_facts(console, _facts(m))
-    if m.funnel:  # a tokenizer has neither
+    if m.funnel:  # a tokenizer or a model has neither
         heading(console, "Funnel")
         draw_funnel(console, m.funnel)
     if m.inputs or m.parent:
@@ -129,6 +129,9 @@ def draw_statistics(console: Console, statistics: Mapping[str, Any]) -> None:
     draw_facts(console, numbers)
     if "mixture" in statistics:
         draw_mixture(console, statistics)
+    if parts := statistics.get("parts"):
+        heading(console, "Parts, in parameters")
+        draw_histogram(console, list(parts.items()))
     if clusters := statistics.get("clusters"):
         draw_clusters(console, clusters)
     if statistics.get("languages"):

@@ -30,6 +30,7 @@ from pipelines.config import (
 )
 from pipelines.instruct import InstructConfig, run_instruct
 from pipelines.mixture import MixtureConfig, run_mixture
+from pipelines.model import ModelRunConfig, run_model
 from pipelines.tokenizer import TokenizerConfig, run_tokenizer
 from pipelines.web import run_web
 from pipelines.web_recipe import WebConfig
@@ -43,6 +44,7 @@ PIPELINES: dict[str, tuple[type[Any], Callable[..., Result]]] = {
     "instruct": (InstructConfig, run_instruct),
     "tokenizer": (TokenizerConfig, run_tokenizer),
     "mixture": (MixtureConfig, run_mixture),
+    "model": (ModelRunConfig, run_model),
 }
 
 
@@ -74,7 +76,8 @@ def resolve(request: Request, in_job: bool | None = None) -> Root:
     uri = lake_uri(request.lake, config.run.lake, in_job=in_job)
     if in_job:
         check_inputs_absolute(getattr(config.recipe, "inputs", ()))
-        check_inputs_absolute([one] if (one := getattr(config.recipe, "file", None)) else (), "recipe.file")
+        for name in ("file", "folder"):
+            check_inputs_absolute([one] if (one := getattr(config.recipe, name, None)) else (), f"recipe.{name}")
     return config.model_copy(update={"run": config.run.model_copy(update={"lake": uri})})
 
 

@@ -20,6 +20,7 @@ from lake.versions import Versions
 from pipelines.config import BadConfig
 from pipelines.instruct import InstructConfig
 from pipelines.mixture import Mixture, MixtureConfig
+from pipelines.model import Checkpoint, ModelRunConfig
 from pipelines.tokenizer import Origin, TokenizerConfig
 from pipelines.web_recipe import WebConfig
 from stages.inputs import find_inputs
@@ -82,6 +83,10 @@ def _mixture(config: MixtureConfig, store: Store) -> Manifest | None:
     return _done(store, config.recipe.target, Mixture.of(config.recipe, Versions(store)).key)
 
 
+def _model(config: ModelRunConfig, store: Store) -> Manifest | None:
+    return _done(store, config.recipe.target, Checkpoint(config.recipe).key)
+
+
 def _done(store: Store, dataset: str, key: str) -> Manifest | None:
     """The version of this run key, if its objects are all there; else the run would make them again."""
     versions = Versions(store)
@@ -94,4 +99,5 @@ _ASK: dict[str, Callable[[Any, Store], Manifest | None]] = {
     "instruct": _instruct,
     "tokenizer": _tokenizer,
     "mixture": _mixture,
+    "model": _model,
 }

@@ -46,8 +46,10 @@ PACKAGES = (
     "pyarrow",
     "ray",
     "resiliparse",
+    "safetensors",
     "spacy",
     "tokenizers",
+    "torch",
     "webdataset",
 )
 

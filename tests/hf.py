@@ -5,12 +5,15 @@ Weights are large enough that every part moves the logits; biases, separators an
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from transformers import Phi3Config, Phi3ForCausalLM, Phi4MultimodalConfig, Phi4MultimodalForCausalLM
 
 IMAGE, AUDIO = 290, 291
@@ -57,6 +60,11 @@ AUDIO_PART: dict[str, Any] = {
 }
 
 
+ATTENTION = {"vision_config": "eager"}
+"""For `from_pretrained`, and what `tiny_multimodal` has: with sdpa, transformers 5.23 makes the vision encoder causal
+where every patch of a batch is real (it has no mask then, and `is_causal = True`): not so the release, nor eager."""
+
+
 def text_config(**changes: Any) -> Phi3Config:
     return Phi3Config(**{**TEXT, "rope_parameters": dict(LONGROPE), **changes})
 
@@ -72,7 +80,8 @@ def tiny_text(seed: int = 0, **changes: Any) -> Phi3ForCausalLM:
 
 
 def tiny_multimodal(seed: int = 0, **changes: Any) -> Phi4MultimodalForCausalLM:
-    return randomised(Phi4MultimodalForCausalLM(multimodal_config(**changes)), seed)
+    config = multimodal_config(**changes)
+    return randomised(Phi4MultimodalForCausalLM._from_config(config, attn_implementation=ATTENTION), seed)
 
 
 def randomised(model: Any, seed: int) -> Any:
@@ -99,6 +108,34 @@ def save_adapter(model: nn.Module, folder: Path, rank: int, alpha: int, seed: in
     with torch.no_grad():
         for name, one in wrapped.named_parameters():
             if ".lora_" in name:
-                one.normal_(std=one.shape[1] ** -0.5, generator=pick)
+                strength = 0.05 if ".lora_B" in name else 1.0  # more, and float32's rounding alone moves logits by 1e-3
+                one.normal_(std=strength * one.shape[1] ** -0.5, generator=pick)
     wrapped.save_pretrained(folder)
     wrapped.unload().requires_grad_(True)
+
+
+def save_all(kind: str, folder: Path) -> Path:
+    """What transformers and peft write of a tiny "text" or "multimodal" model and two adapters of it."""
+    model = tiny_text() if kind == "text" else tiny_multimodal()
+    model.save_pretrained(folder)
+    save_adapter(model, folder / "vision-lora", 4, 8, seed=1)
+    save_adapter(model, folder / "speech-lora", 6, 9, seed=2, lora_dropout=0.125)
+    return folder
+
+
+def edit(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Changes the values of a JSON file, or the tensors of a safetensors file, in place."""
+    if file.suffix == ".json":
+        values = json.loads(file.read_text())
+        change(values)
+        file.write_text(json.dumps(values))
+    else:
+        tensors = {key: one.clone() for key, one in load_file(file).items()}
+        change(tensors)
+        save_file({key: one.clone() for key, one in tensors.items()}, file)
+
+
+def assert_same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Bit for bit, in dtype too."""
+    assert one.keys() == other.keys()
+    assert [key for key in one if one[key].dtype != other[key].dtype or not torch.equal(one[key], other[key])] == []

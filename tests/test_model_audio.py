@@ -168,6 +168,14 @@ def test_padding_of_more_windows_than_any_clip_changes_nothing() -> None:
 
 
 @torch.no_grad()
+def test_no_row_is_without_keys() -> None:
+    """Not every attention kernel makes zeros of a softmax over nothing, as the one here does."""
+    seen = torch.tensor([[True, False, False], [False, False, False]])
+    bias = AudioEncoder(WINDOWED)._with_mask(torch.zeros(1, 4, 3, 3), seen)
+    assert bias[:, 0, 0].isfinite().tolist() == [[True, False, False], [True, True, True]]
+
+
+@torch.no_grad()
 def test_released_windows_in_a_batch() -> None:
     encoder = randomised(AudioEncoder(replace(TINY, mels=16, bias_distance=500)))
     lengths = [WINDOW_FRAMES + 700, WINDOW_FRAMES - 1, 333]

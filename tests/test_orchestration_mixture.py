@@ -70,12 +70,12 @@ def test_a_checkout_is_plain_webdataset(lake, tmp_path: Path):
     assert len(windows) == manifest["statistics"]["windows"]
     assert sum(len(one["input_ids.npy"]) for one in windows) == manifest["statistics"]["tokens"]
     grist(lake, "checkout", "bpe@v1", str(tmp_path / "tokenizer"))
-    assert "model" in json.loads((tmp_path / "tokenizer" / "bpe-00000.json").read_text())
+    assert "model" in json.loads((tmp_path / "tokenizer" / "bpe-00000.tokenizer.json").read_text())
 
 
 def test_a_tokenizer_is_taken_in_as_it_is(lake, tmp_path: Path):
     grist(lake, "checkout", "bpe@v1", str(tmp_path / "out"))
-    file = str(tmp_path / "out" / "bpe-00000.json")
+    file = str(tmp_path / "out" / "bpe-00000.tokenizer.json")
     made = json.loads(grist(lake, "tokenizer", "add", file, "--name", "taken").stdout.splitlines()[-1])
     again = json.loads(grist(lake, "tokenizer", "add", file, "--name", "taken").stdout.splitlines()[-1])
     assert made["new"] and not again["new"] and made["digest"] == json.loads(

@@ -1,0 +1,91 @@
+"""safetensors files: what is in one, one tensor of it at a time, and many tensors spread over several.
+
+A file is opened anew for each tensor: what was mapped for the last one is given back, so a model's worth of files costs
+one model's worth of memory, and the tensors do not lean on files that may be replaced. Same tensors, same bytes.
+Source: safetensors 0.8, its format and its Python binding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file."""
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+
+    def read(self, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
+        """In memory of its own; `dtype` None: as stored."""
+        with safe_open(self.path, framework="pt") as file:
+            return file.get_tensor(self.key).to(device, dtype, copy=True)
+
+
+def contents(path: Path) -> list[Stored]:
+    """All tensors of a file, by its header. Raises ValueError if it is damaged or holds other than floating values."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            kinds = {key: one.get_dtype() for key, one in found.items()}
+            shapes = {key: tuple(one.get_shape()) for key, one in found.items()}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: no safetensors file, or cut short: {error}; fetch it again") from error
+    for key, kind in kinds.items():
+        if kind not in _FLOATS:
+            raise ValueError(f"{path}: {key} holds {kind}; allowed are {', '.join(_FLOATS)}: nothing quantised")
+    return [Stored(path, key, shape) for key, shape in shapes.items()]
+
+
+def by_name(tensors: Iterable[tuple[str, Stored]]) -> dict[str, Stored]:
+    """Raises ValueError for a name that comes twice."""
+    found: dict[str, Stored] = {}
+    for name, one in tensors:
+        if (other := found.setdefault(name, one)) is not one:
+            raise ValueError(f"{name} is stored twice: in {other.path} as {other.key}, in {one.path} as {one.key}")
+    return found
+
+
+def write(
+    tensors: Mapping[str, Tensor], folder: Path, file_name: Callable[[int, int], str], limit: int
+) -> dict[str, str]:
+    """Writes files of up to `limit` bytes of tensors each, or of one larger tensor, in the order given.
+
+    `file_name`: of the number of a file, from 0, and of how many there are. -> The file of each tensor, by its key.
+    """
+    groups = _groups(tensors, limit)
+    written: dict[str, str] = {}
+    for number, keys in enumerate(groups):
+        name = file_name(number, len(groups))
+        values = {key: tensors[key].detach().cpu().contiguous() for key in keys}
+        save_file(values, folder / name, metadata={"format": "pt"})
+        written |= dict.fromkeys(keys, name)
+    return written
+
+
+def size(tensors: Iterable[Tensor]) -> int:
+    """Bytes."""
+    return sum(one.numel() * one.element_size() for one in tensors)
+
+
+def _groups(tensors: Mapping[str, Tensor], limit: int) -> list[list[str]]:
+    groups: list[list[str]] = []
+    room = 0
+    for key, one in tensors.items():
+        room -= size([one])
+        if not groups or room < 0:
+            groups.append([])
+            room = limit - size([one])
+        groups[-1].append(key)
+    return groups

@@ -1,0 +1,104 @@
+"""`grist serve`: a model behind OpenAI's API. Loads it, checks who may reach it, and says how to call it."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestration.terminal import USAGE, LakeOption, note, open_lake
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from model.multimodal import Multimodal
+    from model.processing.text import Tokenizer
+
+DTYPES = ("float32", "bfloat16", "float16")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_PATIENCE = 10  # seconds that answers under way get when the server is told to end
+
+
+def serve(
+    model: Annotated[str, typer.Argument(metavar="FOLDER|NAME@vN", help="A checkpoint's folder, or a version.")],
+    host: Annotated[str, typer.Option(help="The address to listen on; others than this machine's need a key.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    slots: Annotated[int, typer.Option(min=4, help="Samples generated side by side.")] = 16,
+    length: Annotated[int, typer.Option(min=128, help="Tokens of the longest sample, with its prompt.")] = 4096,
+    dtype: Annotated[str | None, typer.Option(help=f"{', '.join(DTYPES)}. Default: as stored.")] = None,
+    device: Annotated[str, typer.Option(help="As torch names it: cpu, cuda, cuda:1.")] = "cpu",
+    max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait for slots; beyond: HTTP 429.")] = 256,
+    api_key_env: Annotated[str, typer.Option(help="The environment variable with the API key.")] = "GRIST_API_KEY",
+    lake: LakeOption = None,
+) -> None:
+    """Serve a model over HTTP, as OpenAI's API: chat completions, completions, models.
+
+    Asks for the key in $GRIST_API_KEY if that is set. Ctrl-C ends it.
+    """
+    key = os.environ.get(api_key_env) or None
+    if host not in _LOOPBACK and key is None:
+        note(f"error: --host {host}: others than {', '.join(_LOOPBACK)} need an API key: set ${api_key_env}")
+        raise typer.Exit(USAGE)
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
+    loaded, tokenizer = _load(model, dtype, device, lake)
+
+    from model.generate import Engine, Options
+    from orchestration.serve import make_app
+    from stages.engines import Hosted, decoder
+
+    engine = Engine(loaded, Options(slots, length), decoder(tokenizer, loaded.config.text.vocab))
+    name = model if "@" in model and not Path(model).is_dir() else Path(model).resolve().name
+    with Hosted(engine, max_waiting) as hosted:
+        _listen(make_app(hosted, tokenizer, name, api_key=key), host, port, name, key and api_key_env)
+
+
+def _load(model: str, dtype: str | None, device: str, lake: str | None) -> tuple[Multimodal, Tokenizer]:
+    """Raises ValueError, FileNotFoundError, and what `load_model` raises."""
+    folder = Path(model)
+    if folder.is_dir():
+        import torch
+
+        from model.checkpoint import load_hf
+        from model.processing.text import Tokenizer
+
+        tokenizer = Tokenizer.from_bytes((folder / "tokenizer.json").read_bytes())
+        return load_hf(folder, dtype=getattr(torch, dtype) if dtype else None, device=device), tokenizer
+    if "@" not in model:
+        raise FileNotFoundError(f"{model}: no such folder; a version in the lake is NAME@vN")
+
+    from pipelines.model import load_model
+
+    found = load_model(open_lake(lake), model, dtype=dtype, device=device)
+    if (own := found.tokenizer) is None:
+        raise ValueError(f"{model} has no tokenizer: it cannot be served")
+    return found.model, own
+
+
+def _listen(app: FastAPI, host: str, port: int, name: str, key_env: str | None) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Says how to call it as soon as it can be called."""
+
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                at = self.servers[0].sockets[0].getsockname()
+                print(_how_to_call(f"[{at[0]}]" if ":" in at[0] else at[0], at[1], name, key_env), flush=True)
+
+    with suppress(KeyboardInterrupt):  # uvicorn has ended in good order, and then tells us why
+        Server(uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=_PATIENCE)).run()
+
+
+def _how_to_call(host: str, port: int, name: str, key_env: str | None) -> str:
+    body = json.dumps({"model": name, "messages": [{"role": "user", "content": "Hello"}]})
+    key = f' -H "Authorization: Bearer ${key_env}"' if key_env else ""
+    url = f"http://{host}:{port}/v1"
+    return f"{name} at {url}   curl {url}/chat/completions{key} -d '{body}'"

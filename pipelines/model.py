@@ -1,0 +1,244 @@
+"""The model pipeline: a checkpoint of transformers becomes a version, and a version a model again.
+
+Its shards are safetensors files, each of one part, then the shape and the tokenizer: two versions that share a frozen
+part share its bytes. Which data made a model is in its sources. It has no records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import model_validator
+
+from lake.balance import Tally
+from lake.lease import Lease
+from lake.manifest import Draft, InputFile, Manifest, run_key
+from lake.objects import DamagedObject, ObjectRef, file_sha256, put_file, scratch
+from lake.query import resolve_usable
+from lake.receipt import StageId
+from lake.store import Store
+from lake.suppress import Suppression
+from lake.versions import Versions
+from model.processing.text import Tokenizer
+from pipelines.assembly import Committer, Result
+from pipelines.config import BadConfig, Named, Root, Run
+from stages.runner import Runner
+
+if TYPE_CHECKING:  # torch takes seconds to import, and `grist run` of a crawl needs none
+    from model.multimodal import Multimodal
+
+WEIGHTS, SHAPE, TOKENIZER = "weights", "model", "tokenizer"
+"""Kinds of shards: safetensors of one part, `ModelConfig` as JSON, a tokenizer.json."""
+
+FORMAT = 1
+_IMPORT = StageId(name="import_hf", version=1, config={})
+_READ = ("config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json")
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+_BLOCK = 1 << 24
+
+
+class Recipe(Named):
+    """`folder`: a checkpoint in transformers' format (`phi3`, `phi4_multimodal`), a local path."""
+
+    dataset: str = "model"
+    folder: str
+
+    @model_validator(mode="after")
+    def _whole(self) -> Recipe:
+        if self.limit is not None:
+            raise ValueError(f"limit: {self.limit}: a model has no records; leave it out")
+        return self
+
+
+class ModelRunConfig(Root):
+    pipeline: str = "model"
+    recipe: Recipe
+    run: Run = Run()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The files of a folder that decide a model."""
+
+    recipe: Recipe
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.recipe.folder)
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """Raises BadConfig where there is no checkpoint."""
+        found = {path for pattern in _READ for path in self.folder.glob(pattern)}
+        found |= {path for name in _ADAPTER for path in self.folder.glob(f"*-lora/{name}")}
+        if self.folder / "config.json" not in found:
+            raise BadConfig(f"recipe.folder: {self.folder} has no config.json: give the folder of a checkpoint")
+        return tuple(sorted(found))
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        try:
+            return {str(path.relative_to(self.folder)): file_sha256(path) for path in self.files}
+        except OSError as error:
+            raise BadConfig(f"recipe.folder: {error}") from error
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"files": self.digests}
+
+    @property
+    def key(self) -> str:
+        return run_key(self.recipe.target, self.identity, self.digests.values(), [_IMPORT])
+
+    def build(self, runner: Runner) -> Draft:
+        """Raises BadConfig for a checkpoint that cannot be read."""
+        from model.checkpoint import load_hf
+
+        runner.about_to("import", str(self.folder))
+        try:
+            model = load_hf(self.folder)
+        except (OSError, ValueError) as error:
+            raise BadConfig(f"recipe.folder: {error}") from error
+        shards = (*put_model(runner.store, model), *self._tokenizer(runner.store))
+        inputs = [
+            InputFile(digest=self.digests[name], bytes=(self.folder / name).stat().st_size, records=0, names=(name,))
+            for name in self.digests
+        ]
+        zero = Tally()
+        return Draft(
+            dataset=self.recipe.target,
+            run_key=self.key,
+            inputs=tuple(inputs),
+            recipe=self.identity,
+            stages=(_IMPORT,),
+            shards=shards,
+            came_in=zero,
+            kept=zero,
+            dropped=zero,
+            quarantined=zero,
+            statistics=figures(model),
+        )
+
+    def _tokenizer(self, store: Store) -> Iterator[ObjectRef]:
+        path = self.folder / "tokenizer.json"
+        if path not in self.files:
+            return
+        data = path.read_bytes()
+        try:
+            entries = Tokenizer.from_bytes(data).vocab_size
+        except ValueError as error:
+            raise BadConfig(f"recipe.folder: {path}: {error}") from error
+        with scratch() as folder:  # a copy: a store may move what it is given
+            (folder / path.name).write_bytes(data)
+            yield put_file(store, TOKENIZER, folder / path.name, entries)
+
+
+def run_model(config: ModelRunConfig, store: Store, runner: Runner) -> Result:
+    """Imports a checkpoint to a committed version, or returns the one made of it before. Raises as `run_web`."""
+    started, recipe = time.time(), config.recipe
+    with Lease(store, recipe.target) as lease:
+        runner.announce = lease.announce
+        end = Committer(runner, recipe.target, Suppression.load(store).digest, started)
+        checkpoint = Checkpoint(recipe)
+        return end.once(checkpoint.key, lambda: checkpoint.build(runner))
+
+
+def put_model(store: Store, model: Multimodal) -> tuple[ObjectRef, ...]:
+    """Stores the weights, part by part, and the shape. A shard's range is that of its tensors' names."""
+    from safetensors import safe_open
+
+    from model.checkpoint import part_files
+    from model.parts import counts
+
+    refs = []
+    for part in counts(model):
+        with scratch() as folder:
+            for path in part_files(model, part, folder):
+                with safe_open(path, "pt") as file:
+                    names = sorted(file.keys())
+                refs.append(put_file(store, WEIGHTS, path, len(names), first=names[0], last=names[-1]))
+    with scratch() as folder:
+        path = folder / "model.json"
+        path.write_text(json.dumps({"format": FORMAT, "config": model.config.to_dict()}, indent=1, sort_keys=True))
+        return (*refs, put_file(store, SHAPE, path, 1))
+
+
+def figures(model: Multimodal) -> dict[str, Any]:
+    """Parameters, in all and by part, and the type that they are stored in."""
+    from model.parts import counts
+
+    parts = {str(part): n for part, n in counts(model).items()}
+    dtype = str(model.language.norm.weight.dtype).removeprefix("torch.")
+    return {"parameters": sum(parts.values()), "parts": parts, "dtype": dtype}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model of a version, in evaluation, and its tokenizer if it has one."""
+
+    manifest: Manifest
+    model: Multimodal
+    tokenizer_json: bytes | None
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        return None if self.tokenizer_json is None else Tokenizer.from_bytes(self.tokenizer_json)
+
+
+def load_model(store: Store, name: str, *, dtype: str | None = None, device: str = "cpu") -> Loaded:
+    """A version such as `model@v1`. `dtype` as torch names it; None: as stored. Every file's digest is checked.
+
+    Raises NoSuchVersion, LookupError for a version that is no model, DamagedObject, ValueError.
+    """
+    import torch
+
+    from model.checkpoint import load_parts
+    from model.config import ModelConfig
+
+    manifest = resolve_usable(Versions(store), name)
+    kinds: dict[str, list[ObjectRef]] = {}
+    for ref in manifest.shards:
+        kinds.setdefault(ref.kind, []).append(ref)
+    if SHAPE not in kinds or WEIGHTS not in kinds:
+        raise LookupError(f"{manifest} is no model: its shards are {', '.join(sorted(kinds)) or 'none'}")
+    wanted = None if dtype is None else getattr(torch, dtype, None)
+    if dtype is not None and not isinstance(wanted, torch.dtype):
+        raise ValueError(f"dtype={dtype!r}: allowed are float32, bfloat16, float16")
+    shape = json.loads(store.get(kinds[SHAPE][0].key))
+    if shape["format"] != FORMAT:
+        raise ValueError(f"{manifest}: its shape has format {shape['format']}, this release reads {FORMAT}")
+    with scratch() as folder:
+        files = [_fetched(store, ref, folder) for ref in kinds[WEIGHTS]]
+        model = load_parts(ModelConfig.from_dict(shape["config"]), files, dtype=wanted, device=device).eval()
+    words = kinds.get(TOKENIZER)
+    return Loaded(manifest, model, store.get(words[0].key) if words else None)
+
+
+def _fetched(store: Store, ref: ObjectRef, folder: Path) -> Path:
+    target, digest = folder / f"{ref.sha256}.safetensors", hashlib.sha256()
+    with store.open(ref.key) as source, target.open("wb") as sink:
+        while block := source.read(_BLOCK):
+            digest.update(block)
+            sink.write(block)
+    if digest.hexdigest() != ref.sha256:
+        raise DamagedObject(f"{ref.key}: its bytes have sha256 {digest.hexdigest()[:12]}: damaged")
+    return target
+
+
+def export_hf(store: Store, name: str, folder: Path) -> Manifest:
+    """Writes a version as transformers and peft load it, with its card. Raises as `load_model`, FileExistsError for a
+    folder with anything in it, and ValueError for a model that transformers has no class for."""
+    from model.checkpoint import save_hf
+    from pipelines.model_card import model_card
+
+    loaded = load_model(store, name)
+    card = model_card(loaded.manifest, Versions(store))
+    save_hf(loaded.model, folder, card=card, tokenizer=loaded.tokenizer_json)
+    return loaded.manifest

@@ -1,0 +1,258 @@
+"""An engine on a thread of its own, for clients in an event loop: `grist serve` is one.
+
+`model.generate.Engine` serves one thread. Here that thread takes requests in between two steps and hands every client
+what grew, as plain values; a client that goes away takes its samples with it. What ends the thread ends every client
+with an error, now and later: nothing waits for a thread that is no more.
+Notable choice: a request is refused (`Busy`) only when all slots are spoken for and too many requests have not begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from model.generate import Engine, Request, Sample
+from model.processing.text import Tokenizer
+
+_LOG = logging.getLogger(__name__)
+
+
+class Busy(RuntimeError):
+    """Too many requests wait already: try again later."""
+
+
+class Failed(RuntimeError):
+    """The engine's thread has ended with an error: this host serves nothing more."""
+
+
+class Closed(RuntimeError):
+    """The host was closed."""
+
+
+@dataclass(frozen=True)
+class Grown:
+    """One more token of a sample. `logprob` and `top` (id, log-probability) if they were asked for. `ended`: it was the
+    last; only then may `sample` itself be read, the engine's thread writes to it until then."""
+
+    sample: Sample
+    token: int
+    logprob: float | None
+    top: tuple[tuple[int, float], ...]
+    ended: bool
+
+
+class Stream:
+    """What grows of one request: an asynchronous iterator of lists of `Grown`, for the event loop it was made in.
+
+    Ends with the last sample; raises Failed or Closed if that does not come. Close it, or use it in `with`: samples
+    that have not ended are then given up.
+    """
+
+    def __init__(self, host: Hosted, request: Request) -> None:
+        self.request, self.samples = request, list[Sample]()
+        self.begun, self.left = False, request.n  # the engine's thread counts
+        self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._host, self._loop, self._unread = host, asyncio.get_running_loop(), request.n
+        self._items: asyncio.Queue[list[Grown] | Exception] = asyncio.Queue()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[Grown]:
+        if not self._unread:
+            raise StopAsyncIteration
+        item = await self._items.get()
+        if isinstance(item, Exception):
+            raise item
+        self._unread -= sum(one.ended for one in item)
+        return item
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives up what has not ended. May be called again."""
+        self._host.leave(self)
+
+    def tell(self, item: list[Grown] | Exception | None) -> bool:
+        """From the engine's thread; None: the request was accepted. False: the client's event loop is closed."""
+        try:
+            self._loop.call_soon_threadsafe(self._put, item)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+            return False
+        return True
+
+    def _put(self, item: list[Grown] | Exception | None) -> None:
+        if self.accepted.done():
+            if item is not None:
+                self._items.put_nowait(item)
+        elif isinstance(item, Exception):
+            self.accepted.set_exception(item)
+        else:
+            self.accepted.set_result(None)
+
+
+class Hosted:
+    """Owns `engine`, which nobody else may use, until `close`. `max_waiting`: requests of which nothing has begun."""
+
+    def __init__(self, engine: Engine, max_waiting: int = 256) -> None:
+        if max_waiting < 0:
+            raise ValueError(f"max_waiting={max_waiting}: allowed is 0 or more")
+        self.max_waiting = max_waiting
+        self.options, self.decode, self.config = engine.options, engine.decode, engine.model.config
+        self._engine = engine
+        self._changed = threading.Condition()  # guards what follows
+        self._live: set[Stream] = set()
+        self._arrived: list[Stream] = []
+        self._left: list[Stream] = []
+        self._closing = False
+        self._failure: str | None = None
+        self._owner: dict[int, Stream] = {}  # by the id of a sample; the thread's own
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def failure(self) -> str | None:
+        """What ended the engine's thread; None as long as it serves."""
+        return self._failure
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Samples that have not ended, and requests of which none has begun."""
+        with self._changed:
+            return sum(one.left for one in self._live), sum(not one.begun for one in self._live)
+
+    async def submit(self, request: Request) -> Stream:
+        """Waits until the engine has taken the request, a step at most. Raises Busy, Failed, Closed, and what
+        `Engine.submit` raises: TooLong, ValueError."""
+        stream = Stream(self, request)
+        with self._changed:
+            self._check_open()
+            samples, waiting = self.load
+            if samples >= self.options.slots and waiting >= self.max_waiting:
+                raise Busy(f"{waiting} requests wait and all {self.options.slots} slots are taken: try again later")
+            self._live.add(stream)
+            self._arrived.append(stream)
+            self._changed.notify()
+        try:
+            await stream.accepted
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def leave(self, stream: Stream) -> None:
+        """Takes a stream's samples out, if they have not ended."""
+        with self._changed:
+            if stream in self._live:
+                self._live.remove(stream)
+                self._left.append(stream)
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Ends the thread after the step it is in; clients get Closed. May be called again."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            raise Failed(self._failure)
+        if self._closing:
+            raise Closed("the server is shutting down")
+
+    def _run(self) -> None:
+        try:
+            while self._take():
+                self._deliver(self._engine.step())
+            error: Exception = Closed("the server is shutting down")
+        except BaseException as fault:  # whatever it is, clients wait to hear of it
+            _LOG.critical("the engine's thread ended: nothing is served any more", exc_info=True)
+            error = Failed(f"the engine failed: {type(fault).__name__}: {fault}")
+        with self._changed:
+            self._failure = str(error) if isinstance(error, Failed) else None
+            self._closing = True
+            last, self._live = self._live, set()
+        for stream in last:
+            stream.tell(type(error)(str(error)))  # one each: an exception collects tracebacks
+
+    def _take(self) -> bool:
+        """Waits for something to do, and takes in who came and who left. False: it is time to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._arrived or self._left or not self._engine.idle)
+            arrived, self._arrived = self._arrived, []
+            left, self._left = self._left, []
+            if self._closing:
+                return False
+        for stream in arrived:
+            try:
+                stream.samples = self._engine.submit(stream.request)
+            except ValueError as error:  # of this request alone
+                self._forget(stream)
+                stream.tell(error)
+                continue
+            self._owner |= {id(one): stream for one in stream.samples}
+            stream.tell(None)
+        for stream in left:
+            self._drop(stream)
+        return True
+
+    def _drop(self, stream: Stream) -> None:
+        self._engine.cancel(stream.samples)
+        for one in stream.samples:
+            self._owner.pop(id(one), None)
+
+    def _forget(self, stream: Stream) -> None:
+        with self._changed:
+            self._live.discard(stream)
+
+    def _deliver(self, samples: Sequence[Sample]) -> None:
+        """What grew in a step, to each client its own."""
+        found: dict[Stream, list[Grown]] = {}
+        for one in samples:
+            found.setdefault(self._owner[id(one)], []).append(_grown(one))
+            if one.finish:
+                del self._owner[id(one)]
+        for stream, items in found.items():
+            stream.begun = True
+            stream.left -= sum(item.ended for item in items)
+            if not stream.left:
+                self._forget(stream)
+            if not stream.tell(items):
+                self._forget(stream)
+                self._drop(stream)
+
+
+def _grown(one: Sample) -> Grown:
+    asked = one.request.sampling.logprobs is not None
+    top = tuple(one.top[-1]) if asked else ()
+    return Grown(one, one.tokens[-1], one.logprobs[-1] if asked else None, top, one.finish is not None)
+
+
+def decoder(tokenizer: Tokenizer, vocab: int) -> Callable[[Iterable[int]], str]:
+    """`tokenizer.decode` that any model's output can be given: a vocabulary is often padded to a round number, and a
+    model may draw an id that stands for nothing, which is no text."""
+    nothing = set[int]()
+    for token in range(vocab):
+        try:
+            tokenizer.decode([token])
+        except ValueError:
+            nothing.add(token)
+    return lambda ids: tokenizer.decode(token for token in ids if token not in nothing)

@@ -1,0 +1,123 @@
+"""Small models with weights that matter, and prompts of every kind for the `nano` preset: for the tests of `model/`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from model.config import PRESETS, AdapterConfig, ModelConfig, RopeConfig, TextConfig
+from model.generate import Request
+from model.multimodal import Multimodal
+from model.sampling import Sampling
+
+ROPE = RopeConfig(original_positions=64, max_positions=2048, short_factor=(1.0,) * 3, long_factor=(1.0, 2.0, 5.0))
+TEXT = TextConfig(vocab=300, hidden=48, layers=3, heads=6, kv_heads=2, inner=80, rope=ROPE, bos=0, pad=0, eos=(0, 3))
+ADAPTERS = (AdapterConfig("vision", 4, 8.0), AdapterConfig("speech", 3, 9.0, 0.5))
+NANO = PRESETS["nano"]
+IMAGE, AUDIO = 11, 12
+CLIP, CLIP_TOKENS = 37, 5
+PICTURE_TOKENS = 41  # 4 x 4 + 4 separators for the crop and for the global view, and one between them
+
+
+def one_thread() -> Iterator[None]:
+    """Body of the fixture: bits are compared on one thread unless a test says otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def text_model(seed: int = 0, adapters: tuple[AdapterConfig, ...] = ADAPTERS, **changes: object) -> Multimodal:
+    """Of TEXT with `changes` to its config."""
+    return enlivened(ModelConfig(replace(TEXT, **changes), adapters=adapters), seed)  # type: ignore[arg-type]
+
+
+def short_rope(original: int, dims: int = 3) -> RopeConfig:
+    """LongRoPE that switches after `original` positions, and visibly."""
+    factors = tuple(float(1 + 2 * i) for i in range(dims))
+    return replace(ROPE, original_positions=original, short_factor=(1.0,) * dims, long_factor=factors)
+
+
+@functools.cache
+def nano(original: int = 4096, seed: int = 0) -> Multimodal:
+    """The preset, for image and audio prompts. Shared by tests: do not change it."""
+    text = replace(NANO.text, rope=short_rope(original, 12))
+    return enlivened(replace(NANO, text=text), seed)
+
+
+def enlivened(config: ModelConfig, seed: int) -> Multimodal:
+    """Weights of unit gain and adapters that are not zero: every part moves the logits. Embeddings have less, as tied
+    ones would only echo."""
+    model = Multimodal.seeded(config, seed).eval()
+    pick = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if name.startswith("language") and one.ndim == 2:
+                gain = 0.3 if "embed_tokens" in name else one.shape[1] ** -0.5
+                one.normal_(std=gain, generator=pick)
+            elif "separator" in name or name.endswith("norm.weight"):
+                one.add_(torch.randn(one.shape, generator=pick) * 0.2)
+            elif name.startswith(("vision_projector", "audio_projector")) and one.ndim == 2:
+                one.normal_(std=one.shape[1] ** -0.5, generator=pick)
+    return model
+
+
+def ids(*shape: int, seed: int = 0, vocab: int = 300) -> Tensor:
+    """Tokens that are no special ones."""
+    return torch.randint(20, vocab, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def words(count: int, seed: int = 0, vocab: int = 300) -> tuple[int, ...]:
+    return tuple(ids(count, seed=seed, vocab=vocab).tolist())
+
+
+def image_inputs(seed: int = 0) -> dict[str, Tensor]:
+    """A picture of one crop."""
+    pixels = torch.randn(1, 2, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+    ones = torch.ones(1, 2, 8, 8)
+    return {"image_pixel_values": pixels, "image_sizes": torch.tensor([[64, 64]]), "image_attention_mask": ones}
+
+
+def audio_inputs(seed: int = 0) -> dict[str, Tensor]:
+    return {"audio_input_features": torch.randn(1, CLIP, 80, generator=torch.Generator().manual_seed(seed))}
+
+
+def prompts_of_all_kinds() -> dict[str, Request]:
+    """A text, an image, a speech and a vision-speech prompt for `nano`; all the images and clips differ."""
+    picture, clip, how = (IMAGE,) * PICTURE_TOKENS, (AUDIO,) * CLIP_TOKENS, Sampling(max_tokens=12, ignore_eos=True)
+    both = {**image_inputs(3), **audio_inputs(4)}
+    return {
+        "text": Request("text", words(9, 1), how),
+        "vision": Request("vision", (*words(3, 2), *picture, *words(4, 3)), how, inputs=image_inputs(1)),
+        "speech": Request("speech", (*words(2, 4), *clip, *words(3, 5)), how, inputs=audio_inputs(2)),
+        "vision-speech": Request("both", (*picture, *words(2, 6), *clip, *words(2, 7)), how, inputs=both),
+    }
+
+
+@torch.inference_mode()
+def greedy(model: Multimodal, request: Request, count: int) -> tuple[list[int], Tensor]:
+    """`count` tokens of the model without a cache, each from the whole sequence anew; and their logits."""
+    tokens, found, logits = list(request.tokens), [], []
+    for _ in range(count):
+        all_ids = torch.tensor([tokens])
+        inputs = dict(request.inputs or {})
+        last = model(all_ids, adapter=request.adapter or None, **inputs).logits[0, -1]
+        logits.append(last)
+        found.append(int(last.argmax()))
+        tokens.append(found[-1])
+    return found, torch.stack(logits)
+
+
+@torch.inference_mode()
+def logits_after(model: Multimodal, request: Request, tokens: Sequence[int]) -> Tensor:
+    """Logits [tokens, vocab] from which each of these tokens of a sample was drawn, of the model without a cache,
+    each from its own prefix."""
+    found = []
+    for count in range(len(tokens)):
+        row = torch.tensor([[*request.tokens, *tokens[:count]]])
+        found.append(model(row, adapter=request.adapter, **dict(request.inputs or {})).logits[0, -1])
+    return torch.stack(found)

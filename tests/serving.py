@@ -1,0 +1,154 @@
+"""A tiny model with random weights on a real server, whose engine can be slowed, held, scripted and broken."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import httpx
+import openai
+import torch
+import uvicorn
+
+from model.config import PRESETS, ModelConfig
+from model.generate import Engine, Options, Sample
+from model.multimodal import Multimodal
+from model.processing.bpe import train_tokenizer
+from model.processing.text import Part, Tokenizer
+from orchestration.serve import make_app
+from stages.engines import Hosted, decoder
+
+LINES = ["the cat sat on the mat and the dog ran to the sea, où l'été finit", "numbers 1 2 3 and more of them"] * 20
+OPTIONS = Options(slots=4, length=512, prompts=4, chunk=32, block=64)
+
+
+HELLO: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Où est the cat?"}]
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Tells the weather.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+class ToyEngine(Engine):
+    """`delay`: seconds before each step; `hold`: no step begins; `script`: what every sample writes;
+    `broken`: the next step raises."""
+
+    delay, script, broken = 0.0, (), False
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.gate = threading.Event()
+        self.held = threading.Event()
+        self.gate.set()
+
+    def hold(self) -> None:
+        """Until `gate.set()`, from the next step on, which has to come: returns when it is reached."""
+        self.held.clear()
+        self.gate.clear()
+        assert self.held.wait(10), "an idle engine makes no step"
+
+    def step(self) -> list[Sample]:
+        if not self.gate.is_set():
+            self.held.set()
+        assert self.gate.wait(10), "a test has left the gate closed"
+        time.sleep(self.delay)
+        if self.broken:
+            raise RuntimeError("out of memory")
+        return super().step()
+
+    def _sample(self, samples: list[Sample]) -> None:
+        super()._sample(samples)
+        for one in samples:
+            if len(one.tokens) <= len(self.script):
+                one.tokens[-1] = self.script[len(one.tokens) - 1]
+
+
+@cache
+def toy_parts() -> tuple[bytes, Multimodal]:
+    data = train_tokenizer(LINES, 400)
+    tokenizer = Tokenizer.from_bytes(data)
+    ends = tuple(tokenizer.special(name) for name in ("<|endoftext|>", "<|end|>"))
+    # Ten ids more than the tokenizer has, as in models whose vocabulary is padded.
+    text = dataclasses.replace(PRESETS["nano"].text, vocab=tokenizer.vocab_size + 10, eos=ends)
+    return data, Multimodal.seeded(ModelConfig(text), 0).eval()
+
+
+def toy_engine() -> tuple[ToyEngine, Tokenizer]:
+    torch.set_num_threads(1)
+    data, model = toy_parts()
+    tokenizer = Tokenizer.from_bytes(data)
+    return ToyEngine(model, OPTIONS, decoder(tokenizer, model.config.text.vocab)), tokenizer
+
+
+@dataclass
+class Running:
+    url: str
+    engine: ToyEngine
+    hosted: Hosted
+    tokenizer: Tokenizer
+
+    @property
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=30)
+
+    def health(self) -> httpx.Response:
+        return httpx.get(f"{self.url}/health")
+
+    def until(self, condition: Callable[[dict[str, Any]], bool], seconds: float = 5) -> dict[str, Any]:
+        """The answer of /health that meets the condition, or the last one."""
+        end = time.monotonic() + seconds
+        while not condition(said := self.health().json()) and time.monotonic() < end:
+            time.sleep(0.02)
+        return said
+
+    def script(self, text: Sequence[str]) -> None:
+        """What every sample writes from now on: texts, and special tokens by name."""
+        tokens: list[int] = []
+        for part in text:
+            if part.startswith("<|"):
+                tokens.append(self.tokenizer.special(part))
+            else:
+                tokens += self.tokenizer.encode([[Part(part)]]).ids.tolist()
+        self.engine.script = tuple(tokens)
+
+
+@contextmanager
+def serving(max_waiting: int = 64, **settings: Any) -> Iterator[Running]:
+    engine, tokenizer = toy_engine()
+    with Hosted(engine, max_waiting) as hosted:
+        app = make_app(hosted, tokenizer, "tiny", **settings)
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the server did not start"
+                time.sleep(0.01)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            yield Running(f"http://127.0.0.1:{port}", engine, hosted, Tokenizer.from_bytes(toy_parts()[0]))
+        finally:
+            engine.gate.set()
+            server.should_exit = True
+            thread.join()
+
+
+def chat(server: Running, **settings: Any) -> Any:
+    return server.client.chat.completions.create(**{"model": "tiny", "messages": HELLO, "max_tokens": 24} | settings)
+
+
+def text(server: Running, **settings: Any) -> Any:
+    return server.client.completions.create(**{"model": "tiny", "prompt": "the cat", "max_tokens": 24} | settings)
+
+
+def texts(answer: Any) -> list[str]:
+    return [one.message.content if hasattr(one, "message") else one.text for one in answer.choices]
