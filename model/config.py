@@ -20,6 +20,10 @@ _LONG_FACTOR = (
 )  # fmt: skip
 
 
+DTYPES = ("float32", "bfloat16", "float16")
+"""What weights are kept in, as torch names it."""
+
+
 @dataclass(frozen=True)
 class RopeConfig:
     """Rotary positions. `fraction` of each head's dimensions rotate; the factors divide their frequencies (LongRoPE):

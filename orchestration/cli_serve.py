@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.config import DTYPES
 from orchestration.terminal import USAGE, LakeOption, note, open_lake
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from model.multimodal import Multimodal
     from model.processing.text import Tokenizer
 
-DTYPES = ("float32", "bfloat16", "float16")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PATIENCE = 10  # seconds that answers under way get when the server is told to end
 

@@ -26,6 +26,7 @@ from lake.receipt import StageId
 from lake.store import Store
 from lake.suppress import Suppression
 from lake.versions import Versions
+from model.config import DTYPES, ModelConfig
 from model.processing.text import Tokenizer
 from pipelines.assembly import Committer, Result
 from pipelines.config import BadConfig, Named, Root, Run
@@ -200,7 +201,6 @@ def load_model(store: Store, name: str, *, dtype: str | None = None, device: str
     import torch
 
     from model.checkpoint import load_parts
-    from model.config import ModelConfig
 
     manifest = resolve_usable(Versions(store), name)
     kinds: dict[str, list[ObjectRef]] = {}
@@ -208,9 +208,9 @@ def load_model(store: Store, name: str, *, dtype: str | None = None, device: str
         kinds.setdefault(ref.kind, []).append(ref)
     if SHAPE not in kinds or WEIGHTS not in kinds:
         raise LookupError(f"{manifest} is no model: its shards are {', '.join(sorted(kinds)) or 'none'}")
-    wanted = None if dtype is None else getattr(torch, dtype, None)
-    if dtype is not None and not isinstance(wanted, torch.dtype):
-        raise ValueError(f"dtype={dtype!r}: allowed are float32, bfloat16, float16")
+    if dtype not in (None, *DTYPES):
+        raise ValueError(f"dtype={dtype!r}: allowed are {', '.join(DTYPES)}")
+    wanted = None if dtype is None else getattr(torch, dtype)
     shape = json.loads(store.get(kinds[SHAPE][0].key))
     if shape["format"] != FORMAT:
         raise ValueError(f"{manifest}: its shape has format {shape['format']}, this release reads {FORMAT}")

@@ -12,6 +12,9 @@ from typing import Any
 from lake.manifest import Manifest, VersionRef
 from lake.versions import NoSuchVersion, Versions
 
+_EAGER = """Load it with `from_pretrained(..., attn_implementation={"vision_config": "eager"})`: with its default,
+transformers 5.23 makes the image encoder causal where no patch of a call is padding, which it was not trained to be."""
+
 
 def model_card(manifest: Manifest, versions: Versions) -> str:
     """Markdown: parts and parameters, recipe, the versions it was made from with their digests, figures, code."""
@@ -26,6 +29,8 @@ def _lines(m: Manifest, versions: Versions) -> Iterator[str]:
         yield f"| {part} | {count:,} |"
     yield f"| all | {m.statistics['parameters']:,} |"
     yield from ("", f"Stored as {m.statistics['dtype']}.")
+    if "vision_encoder" in m.statistics["parts"]:
+        yield from ("", _EAGER)
     figures = {name: value for name, value in m.statistics.items() if name not in ("parts", "parameters", "dtype")}
     if figures:
         yield from ("", "## Figures", "", *_block(figures))

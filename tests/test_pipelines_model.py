@@ -1,0 +1,183 @@
+"""Models in the lake: taken in once, part by part, given back bit for bit, with a card that says what made them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import hf
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from lake.manifest import VersionRef
+from lake.objects import DamagedObject
+from lake.store import Store, open_store
+from lake.verify import verify
+from lake.versions import Versions
+from model.checkpoint import load_hf, save_hf
+from model.config import PRESETS
+from model.multimodal import Multimodal
+from model.parts import Part, parameters_of
+from model.processing.bpe import train_tokenizer
+from orchestration.cli import app
+from pipelines.__main__ import Request, resolve
+from pipelines.ask import committed
+from pipelines.config import BadConfig
+from pipelines.model import Checkpoint, ModelRunConfig, Recipe, load_model, run_model
+from pipelines.model_card import model_card
+from stages.runner import Runner
+
+TOKENIZER = train_tokenizer(["a mill grinds grain to flour"] * 9, 400)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A nano model with adapters that do something, as transformers and peft would leave it."""
+    model = Multimodal.seeded(PRESETS["nano"], 0)
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if name.endswith(".B"):
+                one.normal_(std=0.02)
+    save_hf(model, tmp_path / "hf", tokenizer=TOKENIZER)
+    return tmp_path / "hf"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "lake"))
+
+
+def taken_in(store: Store, folder: Path, name: str = "model") -> Any:
+    config = ModelRunConfig(recipe=Recipe(dataset=name, folder=str(folder)))
+    return run_model(config, store, Runner(store, workers=0))
+
+
+def grist(store: Store, *args: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [*args, "--lake", store.uri])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_there_and_back_every_file_is_the_same(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    before = {one: one.read_bytes() for one in checkpoint.rglob("*") if one.is_file()}
+    told = json.loads(grist(store, "import", "hf", str(checkpoint)).stdout.splitlines()[-1])
+    assert (told["dataset"], told["version"], told["new"]) == ("model", 1, True)
+    grist(store, "export", "hf", "model@v1", str(tmp_path / "out"))
+    files = sorted(one.relative_to(checkpoint) for one in checkpoint.rglob("*") if one.is_file())
+    assert len(files) == 9
+    assert [one for one in files if (checkpoint / one).read_bytes() != (tmp_path / "out" / one).read_bytes()] == []
+    assert before == {one: one.read_bytes() for one in checkpoint.rglob("*") if one.is_file()}
+
+
+def test_a_checkpoint_of_transformers_and_peft_comes_back_bit_for_bit(store: Store, tmp_path: Path) -> None:
+    hf.save_all("multimodal", tmp_path / "theirs")
+    taken_in(store, tmp_path / "theirs")
+    grist(store, "export", "hf", "model@v1", str(tmp_path / "out"))
+    theirs, ours = load_hf(tmp_path / "theirs"), load_hf(tmp_path / "out")
+    assert ours.config == theirs.config
+    hf.assert_same_tensors(ours.state_dict(), theirs.state_dict())
+
+
+def test_the_same_folder_elsewhere_is_the_same_version(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    first = taken_in(store, checkpoint)
+    again = taken_in(store, Path(shutil.copytree(checkpoint, tmp_path / "moved")))
+    assert (first.new, again.new) == (True, False) and again.manifest == first.manifest
+    assert committed(ModelRunConfig(recipe=Recipe(folder=str(tmp_path / "moved"))), store) == first.manifest
+
+
+def test_two_versions_share_the_bytes_of_a_part_that_did_not_change(store: Store, checkpoint: Path) -> None:
+    first = taken_in(store, checkpoint).manifest
+    model = load_hf(checkpoint)
+    with torch.no_grad():
+        for _, one in parameters_of(model, Part.LORA_SPEECH):
+            one.add_(1)
+    shutil.rmtree(checkpoint)
+    save_hf(model, checkpoint, tokenizer=TOKENIZER)
+    second = taken_in(store, checkpoint).manifest
+    assert (second.version, second.digest == first.digest) == (2, False)
+    apart = {one.first for one in set(second.shards) - set(first.shards)}
+    assert len(apart) == 1 and ".adapters.speech." in apart.pop()
+
+
+def test_a_loaded_model_is_the_one_taken_in(store: Store, checkpoint: Path) -> None:
+    taken_in(store, checkpoint)
+    loaded, half = load_model(store, "model@v1"), load_model(store, "model", dtype="bfloat16")
+    hf.assert_same_tensors(loaded.model.state_dict(), load_hf(checkpoint).state_dict())
+    assert loaded.tokenizer_json == TOKENIZER and not loaded.model.training
+    assert {one.dtype for one in half.model.parameters()} == {torch.bfloat16}
+
+
+def test_show_counts_the_parameters_of_each_part(store: Store, checkpoint: Path) -> None:
+    taken_in(store, checkpoint)
+    shown = grist(store, "show", "model").stdout
+    assert "1,000,576" in shown and "audio_projector_vision" in shown and "1,662,944" in shown
+    assert grist(store, "verify", "--deep").exit_code == 0
+    assert "model-00000.model.json" in grist(store, "checkout", "model", str(checkpoint / "out")).output
+
+
+def test_the_card_names_parts_files_and_every_version_it_comes_from(store: Store, checkpoint: Path) -> None:
+    manifest = taken_in(store, checkpoint).manifest
+    plain = model_card(manifest, Versions(store))
+    assert "| language | 1,000,576 |" in plain and "was taken in as it is" in plain
+    assert f"`{Checkpoint(Recipe(folder=str(checkpoint))).digests['model.safetensors']}`" in plain
+    assert "eager" in plain  # how transformers has to load what sees images
+    base = VersionRef(dataset="model", version=1, digest=manifest.digest, role="init_from")
+    gone = VersionRef(dataset="web", version=7, digest="f" * 64, role="trained_on")
+    trained = manifest.model_copy(update={"version": 2, "sources": (base, gone), "inputs": ()})
+    card = model_card(trained, Versions(store))
+    assert f"| model@v1 | init_from | `{manifest.digest}` |" in card
+    assert f"| web@v7 | trained_on | `{'f' * 64}` |" in card and "as it is" not in card
+
+
+def test_lost_weights_are_made_again_and_damaged_ones_are_noticed(store: Store, checkpoint: Path) -> None:
+    manifest = taken_in(store, checkpoint).manifest
+    store.delete(manifest.shards[0].key)
+    assert taken_in(store, checkpoint).manifest.digest == manifest.digest
+    assert verify(store, deep=True) == []
+    place = Path(store.uri) / manifest.shards[0].key
+    data = bytearray(place.read_bytes())
+    data[-1] ^= 1
+    place.chmod(0o644)
+    place.write_bytes(data)
+    with pytest.raises(DamagedObject, match="damaged"):
+        load_model(store, "model@v1")
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "safetensors"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "phi4mm"}'), "phi4mm"),
+    ],
+)
+def test_a_folder_that_is_no_checkpoint_is_refused_and_leaves_no_version(
+    store: Store, checkpoint: Path, harm: Any, message: str
+) -> None:
+    harm(checkpoint)
+    told = grist(store, "import", "hf", str(checkpoint), code=2)
+    assert message in told.output and "recipe.folder" in told.output
+    assert Versions(store).latest("model") is None
+
+
+def test_what_is_no_model_is_not_loaded_or_written(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(TOKENIZER)
+    grist(store, "tokenizer", "add", str(tmp_path / "tokenizer.json"), "--name", "bpe")
+    assert "is no model" in grist(store, "export", "hf", "bpe@v1", str(tmp_path / "out"), code=1).output
+    taken_in(store, checkpoint)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("")
+    assert "not an empty folder" in grist(store, "export", "hf", "model@v1", str(tmp_path / "full"), code=2).output
+    with pytest.raises(ValueError, match="dtype='int7'"):
+        load_model(store, "model@v1", dtype="int7")
+
+
+def test_the_config_is_checked(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="no records"):
+        resolve(Request({"pipeline": "model", "recipe": {"folder": "/x", "limit": 3}}, (), str(tmp_path)))
+    with pytest.raises(BadConfig, match=r"recipe\.folder: 'x' is relative"):
+        resolve(Request({"pipeline": "model", "recipe": {"folder": "x"}}, (), str(tmp_path)), in_job=True)
