@@ -49,7 +49,7 @@ class Recipe(Named):
     """`folder`: a checkpoint in transformers' format (`phi3`, `phi4_multimodal`), a local path."""
 
     dataset: str = "model"
-    folder: str
+    folder: str = ""
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:
@@ -60,7 +60,7 @@ class Recipe(Named):
 
 class ModelRunConfig(Root):
     pipeline: str = "model"
-    recipe: Recipe
+    recipe: Recipe = Recipe()
     run: Run = Run()
 
 
@@ -77,6 +77,8 @@ class Checkpoint:
     @cached_property
     def files(self) -> tuple[Path, ...]:
         """Raises BadConfig where there is no checkpoint."""
+        if not self.recipe.folder:
+            raise BadConfig("recipe.folder is empty: give the folder of a checkpoint")
         found = {path for pattern in _READ for path in self.folder.glob(pattern)}
         found |= {path for name in _ADAPTER for path in self.folder.glob(f"*-lora/{name}")}
         if self.folder / "config.json" not in found:
