@@ -44,12 +44,18 @@ class Cache:
     def bytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes
 
-    def grow(self, pages: list[int], length: int) -> None:
-        """Gives a sequence pages for so many tokens."""
-        while len(pages) * self.block < length:
-            pages.append(heapq.heappop(self._free))
+    def grow(self, pages: list[int], length: int) -> bool:
+        """Gives a sequence pages for so many tokens. False: there are not enough, and it got none."""
+        missing = -(-length // self.block) - len(pages)
+        if missing > len(self._free):
+            return False
+        pages.extend(heapq.heappop(self._free) for _ in range(missing))
+        return True
 
     def release(self, pages: list[int]) -> None:
+        """Cleans them: what is hidden weighs nothing, but nothing times NaN is NaN."""
+        self.keys[:, pages] = 0
+        self.values[:, pages] = 0
         for page in pages:
             heapq.heappush(self._free, page)
         pages.clear()

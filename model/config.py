@@ -161,6 +161,10 @@ class AdapterConfig:
     alpha: float
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"adapter {self.name!r}: rank={self.rank}: allowed is 1 or more")
+
     @property
     def scale(self) -> float:
         return self.alpha / self.rank
@@ -220,22 +224,28 @@ def _plain(value: Any) -> Any:
 
 
 _NESTED: dict[str, type] = {"text": TextConfig, "vision": VisionConfig, "audio": AudioConfig, "rope": RopeConfig}
+_OPTIONAL = ("vision", "audio")
 
 
-def _built(cls: type, values: dict[str, Any], path: str) -> Any:
+def _built(cls: type, values: Any, path: str) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: {values!r}: expected a section with {sorted(one.name for one in fields(cls))}")
     known = {one.name for one in fields(cls)}
     if wrong := sorted(set(values) - known):
         raise ValueError(f"{path}: unknown {wrong}; allowed are {sorted(known)}")
     made = {}
     for name, value in values.items():
-        if name in _NESTED and value is not None:
+        if name in _NESTED and not (value is None and name in _OPTIONAL):
             value = _built(_NESTED[name], value, f"{path}.{name}")
         elif name == "adapters":
             value = tuple(_built(AdapterConfig, one, f"{path}.adapters") for one in value)
         elif isinstance(value, list):
             value = tuple(value)
         made[name] = value
-    return cls(**made)
+    try:
+        return cls(**made)
+    except TypeError as error:  # a field without a default is missing, or a value has another type
+        raise ValueError(f"{path}: {error}") from error
 
 
 _NANO_ROPE = RopeConfig(original_positions=4096, short_factor=(1.0,) * 12, long_factor=_LONG_FACTOR[::4])

@@ -2,7 +2,7 @@
 
 What is promised. On one kind of device, with the same weights, options and number of threads, a sample's tokens are a
 function of its request, key and number alone: not of its slot, the order of requests, what runs beside it, or what ran
-before an interruption. For that, matrix shapes are fixed (slots, prompts, chunk, block: 4 rows or more), attention adds
+before an interruption. For that, matrix shapes are fixed (slots, prompts, chunk, block), attention adds
 up pages in order (`model.cache`) and random numbers are drawn by key (`model.sampling`). Greedy samples are those of
 the model without a cache, but where two tokens are as likely to within rounding.
 Source: Orca (OSDI 2022) for iteration-level scheduling; LongRoPE's switch as in the reference: computed anew.
@@ -11,95 +11,17 @@ Source: Orca (OSDI 2022) for iteration-level scheduling; LongRoPE's switch as in
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from model.cache import Cache
-from model.config import ModelConfig
 from model.multimodal import Multimodal
 from model.prefill import Angles, Prefill, Prompt
-from model.sampling import Sampling, choose, sample_key
+from model.requests import Options, Request, Sample, TooLong
+from model.sampling import choose, sample_key, uniforms
 
-Finish = Literal["stop", "length"]
-"""An end token or a stop text; or `max_tokens`, or the context is full."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """`slots`: samples at a time; `length`: the longest, with its prompt. `prompts`: prompts computed side by side,
-    `chunk` tokens of each in a step; `block`: tokens that attention adds up at a time."""
-
-    slots: int = 64
-    length: int = 1024
-    prompts: int = 8
-    chunk: int = 32
-    block: int = 128
-
-    def __post_init__(self) -> None:
-        for name in ("slots", "prompts", "chunk"):
-            if getattr(self, name) < 4:
-                raise ValueError(f"{name}={getattr(self, name)}: allowed are 4 or more, below which bits are others")
-        if self.block % self.chunk or self.length % self.block:
-            raise ValueError(
-                f"length={self.length}, block={self.block}, chunk={self.chunk}: each must be a multiple of the next"
-            )
-
-    def bytes(self, config: ModelConfig, dtype: torch.dtype) -> int:
-        """What the engine's caches take."""
-        return sum(Cache.size(config.text, n, self.length, self.block, dtype) for n in (self.slots, self.prompts))
-
-
-@dataclass(frozen=True)
-class Request:
-    """`n` samples of a prompt. `key` names run and problem: it decides, with a sample's number, its random numbers.
-    `inputs`: processed tensors of this prompt's images and audio, as `Multimodal.embed` takes them. `adapter`: of
-    "token", what is generated takes none. `first`: the number of the first sample, to go on after others."""
-
-    key: str
-    tokens: tuple[int, ...]
-    sampling: Sampling = Sampling()
-    n: int = 1
-    first: int = 0
-    adapter: str | None = "auto"
-    inputs: Mapping[str, Tensor] | None = field(default=None, compare=False)
-
-
-@dataclass
-class Sample:
-    """A sample as it grows, and when `finish` is set, as it ended. `tokens` include the token that ended it;
-    `text_tokens`: how many of them belong to the text. `logprobs` and `top` [tokens][k] (id, log-probability) if asked
-    for. `stop`: the stop text that ended it."""
-
-    request: Request
-    number: int
-    key: int
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    top: list[list[tuple[int, float]]] = field(default_factory=list)
-    finish: Finish | None = None
-    stop: str | None = None
-    long: bool = False
-    slot: int = -1
-    pages: list[int] = field(default_factory=list)
-    adapter: str | None = None
-
-    @property
-    def length(self) -> int:
-        return len(self.request.tokens) + len(self.tokens)
-
-    def text(self, decode: Callable[[Sequence[int]], str], eos: Iterable[int]) -> str:
-        """What was generated, without the end token or stop text."""
-        ended = self.finish == "stop" and self.stop is None and self.tokens[-1] in set(eos)
-        found = decode(self.tokens[:-1] if ended else self.tokens)
-        return found if self.stop is None else found[: found.index(self.stop)]
-
-
-class TooLong(ValueError):
-    """A request that does not fit in the engine's length."""
+__all__ = ["Engine", "Options", "Request", "Sample", "TooLong"]
 
 
 class Engine:
@@ -121,9 +43,12 @@ class Engine:
         self._free = list(range(one.slots))[::-1]
         self._queue: deque[Prompt] = deque()
 
+    @torch.inference_mode()
     def submit(self, request: Request) -> list[Sample]:
-        """Queues a request; its samples, which grow as `step` is called. Raises TooLong, and ValueError for tokens or
-        settings that cannot be."""
+        """Queues a request; its samples, which grow as `step` is called. Images and audio are embedded here.
+
+        Raises TooLong, and ValueError for tokens, settings or inputs that cannot be.
+        """
         vocab, asked = self.model.config.text.vocab, request.sampling.max_tokens
         room = self.options.length - len(request.tokens)
         if not request.tokens or request.n < 1:
@@ -144,7 +69,9 @@ class Engine:
         long = len(request.tokens) > self._original
         for one in samples:
             one.long = long
-        self._queue.append(Prompt(request, request.tokens, deque(samples), long))
+        prompt = Prompt(request, request.tokens, deque(samples), long)
+        prompt.prepare(self.model)
+        self._queue.append(prompt)
         return samples
 
     def cancel(self, samples: Iterable[Sample]) -> None:
@@ -178,10 +105,8 @@ class Engine:
         """One token for every active sample: those that grew."""
         if self.model.training:
             self.model.eval()
-        while self._queue and self._prefill.room:
-            self._prefill.admit(self._queue.popleft())
         self._refill()
-        while self._prefill_is_due():
+        while self._admit():
             self._prefill.step()
             self._refill()
             if 2 * len(self._active) >= self.options.slots:
@@ -197,10 +122,11 @@ class Engine:
             self._decode()
         return grown
 
-    def _prefill_is_due(self) -> bool:
-        """A slot is free for what is pending, or so much of it is that it fills a chunk."""
-        pending = len(self._prefill.pending)
-        return pending > 0 and (bool(self._free) or 2 * pending >= self.options.prompts)
+    def _admit(self) -> bool:
+        """Takes in prompts for the rows that are free. Whether there is a chunk to compute now."""
+        while self._queue and self._prefill.admit(self._queue[0]):
+            self._queue.popleft()
+        return self._prefill.due(len(self._free))
 
     @property
     def _original(self) -> int:
@@ -215,7 +141,7 @@ class Engine:
                 one, slot = prompt.waiting.popleft(), self._free.pop()
                 self._cache.grow(one.pages, len(prompt.tokens))
                 self._cache.copy(prefill.cache, prompt.pages[: len(one.pages)], one.pages)
-                self._logits_SV[slot] = prefill.logits_RV[prompt.row]
+                self._logits_SV[slot] = prompt.logits
                 one.slot, one.adapter = slot, prompt.adapter
                 self._active[slot] = one
                 begun.append(one)
@@ -226,8 +152,8 @@ class Engine:
     def _sample(self, samples: list[Sample]) -> None:
         """The next token of each, from the logits of its slot."""
         logits_NV = self._logits_SV[torch.tensor([one.slot for one in samples], device=self._logits_SV.device)]
-        how, keys = [one.request.sampling for one in samples], [one.key for one in samples]
-        tokens = choose(logits_NV, how, keys, [len(one.tokens) for one in samples])
+        numbers = uniforms([one.key for one in samples], [len(one.tokens) for one in samples])
+        tokens = choose(logits_NV, [one.request.sampling for one in samples], numbers)
         for one, token in zip(samples, tokens.tolist(), strict=True):
             one.tokens.append(token)
         asked = [i for i, one in enumerate(samples) if one.request.sampling.logprobs is not None]
@@ -255,19 +181,28 @@ class Engine:
             self._vacate(one.slot)
             one.long = True
             tokens = (*one.request.tokens, *one.tokens)
-            self._queue.appendleft(Prompt(one.request, tokens, deque([one]), long=True))
+            prompt = Prompt(one.request, tokens, deque([one]), long=True)
+            prompt.prepare(self.model)
+            self._queue.appendleft(prompt)
 
     def _vacate(self, slot: int) -> None:
         self._cache.release(self._active.pop(slot).pages)
         self._free.append(slot)
 
     def _stopped_by(self, one: Sample) -> str | None:
-        """The stop text that the last token completed: it lies in the last tokens, each of which is a byte or more."""
-        for stop in one.request.sampling.stop:
-            assert self.decode is not None
-            if stop in self.decode(one.tokens[-len(stop.encode()) - 4 :]):
-                return stop
-        return None
+        """The stop text that the last token completed; of several, the first in the text."""
+        stops = one.request.sampling.stop
+        if not stops:
+            return None
+        assert self.decode is not None
+        longest, some = max(map(len, stops)), 4
+        while True:  # as many of the last tokens as hold the longest stop text; some tokens are no text
+            tail = self.decode(one.tokens[-some:])
+            if len(tail) > longest + 4 or some >= len(one.tokens):
+                break
+            some *= 2
+        found = [(tail.find(stop), stop) for stop in stops if stop in tail]
+        return min(found)[1] if found else None
 
     def _decode(self) -> None:
         """The token just drawn of every active sample through the model. Slots at rest are computed and not looked at:

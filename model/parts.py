@@ -60,10 +60,12 @@ def counts(model: nn.Module) -> dict[Part, int]:
 
 
 def check_parts(model: nn.Module) -> None:
-    """Raises ValueError if a parameter or buffer belongs to no part, or two parts share a tensor."""
-    owner: dict[int, tuple[str, Part]] = {}
-    for name, one in [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]:
+    """Raises ValueError if a parameter or buffer belongs to no part, or two parts share a tensor or its memory."""
+    owner: dict[object, tuple[str, Part]] = {}
+    tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    for name, one in tensors:
         part = part_of(name)
-        other, before = owner.setdefault(id(one), (name, part))
-        if before != part:
-            raise ValueError(f"{name} of {part} is the same tensor as {other} of {before}")
+        for key in (id(one), None if one.is_meta else one.untyped_storage().data_ptr()):
+            other, before = owner.setdefault(key, (name, part)) if key else (name, part)
+            if before != part:
+                raise ValueError(f"{name} of {part} is the same tensor as {other} of {before}")

@@ -1,6 +1,6 @@
 """Prompts on their way into the cache: chunk by chunk, several side by side, each once for all of its samples.
 
-A prompt waits here, computed, until all its samples have begun; its keys and values are copied to each one's slot.
+A prompt waits here, computed, until all its samples have begun; its pages are copied for each of them.
 Rows and chunk are fixed, so that a prompt's bits do not depend on what is computed beside it.
 """
 
@@ -9,25 +9,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from model import lora
 from model.cache import Cache
-
-if TYPE_CHECKING:
-    from model.generate import Options, Request, Sample
-    from model.multimodal import Multimodal
+from model.multimodal import Multimodal
+from model.requests import Options, Request, Sample
+from model.rope import tables
 
 
 class Angles:
     """cos and sin of all positions, computed once: a position has the same bits wherever it stands in a batch."""
 
     def __init__(self, model: Multimodal, length: int, dtype: torch.dtype, device: torch.device) -> None:
-        from model.rope import tables
-
         places = torch.arange(length, device=device).expand(2, length)
         kinds = torch.tensor([[False], [True]], device=device)
         self._cos, self._sin = (one[:, 0] for one in tables(model.config.text, places, kinds, dtype))
@@ -49,6 +45,7 @@ class Prompt:
     done: int = 0
     row: int = -1
     pages: list[int] = field(default_factory=list)
+    logits: Tensor | None = None  # [vocab], of the token that comes next
     x: Tensor | None = None  # [tokens, hidden], where embeddings are more than those of the tokens
     masks: dict[str, Tensor] = field(default_factory=dict)
 
@@ -68,12 +65,14 @@ class Prompt:
 
     @property
     def adapter(self) -> str | None:
-        """What the tokens after the prompt take: what all of the prompt takes."""
+        """What the tokens after the prompt take: what all of the prompt takes, but by token, none."""
+        if self.request.adapter == "token":
+            return None
         return next((name for name, mask in self.masks.items() if bool(mask.all())), None)
 
 
 class Prefill:
-    """Up to `options.prompts` prompts at a time, `options.chunk` tokens of each in a step."""
+    """Up to `options.prompts` prompts side by side, `options.chunk` tokens of each in a step."""
 
     def __init__(self, model: Multimodal, options: Options, angles: Angles) -> None:
         self.model, self.angles = model, angles
@@ -81,24 +80,29 @@ class Prefill:
         weight = model.language.norm.weight
         text, length, block = model.config.text, options.length, options.block
         self.cache = Cache(text, self.rows, length, block, weight.dtype, weight.device)
-        self.logits_RV = torch.zeros(self.rows, model.config.text.vocab, device=weight.device)
         self.pending: list[Prompt] = []
         self.ready: deque[Prompt] = deque()
         self._free = list(range(self.rows))[::-1]
 
-    @property
-    def room(self) -> bool:
-        return bool(self._free)
-
-    def admit(self, prompt: Prompt) -> None:
+    def admit(self, prompt: Prompt) -> bool:
+        """False: there is no row free, or not enough pages, since other prompts wait in them for slots."""
+        length = -(-len(prompt.tokens) // self.chunk) * self.chunk
+        if not self._free or not self.cache.grow(prompt.pages, length):
+            return False
         prompt.row = self._free.pop()
-        prompt.prepare(self.model)
         self.pending.append(prompt)
+        return True
 
     def release(self, prompt: Prompt) -> None:
         """After the last of its samples has begun."""
         self.cache.release(prompt.pages)
-        self._free.append(prompt.row)
+
+    def due(self, slots: int) -> bool:
+        """Whether to compute a chunk, with so many slots free: they have nothing to begin with, or all rows are taken
+        and what is ready will not last."""
+        ready = sum(len(one.waiting) for one in self.ready)
+        full = len(self.pending) == self.rows
+        return bool(self.pending) and (slots > ready or (full and ready < self.rows))
 
     def step(self) -> None:
         """One chunk of every pending prompt."""
@@ -109,7 +113,6 @@ class Prefill:
         for one in self.pending:
             some = one.tokens[one.done : one.done + self.chunk]
             ids[one.row, : len(some)] = torch.tensor(some)
-            self.cache.grow(one.pages, one.done + self.chunk)
             pages[one.row] = one.pages
             start[one.row], last[one.row], long[one.row] = one.done, len(some) - 1, one.long
         positions = torch.tensor(start)[:, None] + torch.arange(self.chunk)
@@ -126,8 +129,10 @@ class Prefill:
         done = [one for one in self.pending if one.done >= len(one.tokens)]
         if done:
             ends = hidden[torch.arange(self.rows, device=weight.device), torch.tensor(last, device=weight.device)]
-            rows = torch.tensor([one.row for one in done], device=weight.device)
-            self.logits_RV[rows] = self.model.language.head(ends).float()[rows]
+            logits_RV = self.model.language.head(ends).float()
+            for one in done:
+                one.logits = logits_RV[one.row].clone()
+            self._free.extend(one.row for one in done)
             self.ready.extend(done)
             self.pending = [one for one in self.pending if one.done < len(one.tokens)]
 

@@ -58,11 +58,8 @@ def uniforms(keys: Sequence[int], places: Sequence[int]) -> np.ndarray:
     return (x >> np.uint64(24)) * 2.0**-40
 
 
-def choose(logits_NV: Tensor, how: Sequence[Sampling], keys: Sequence[int], places: Sequence[int]) -> Tensor:
-    """The token of each row, int64 [N]: the most likely, or where the row's number falls among probabilities.
-
-    `keys` and `places` [N]: of the row's sample, and which of its tokens this is.
-    """
+def choose(logits_NV: Tensor, how: Sequence[Sampling], uniforms_N: np.ndarray) -> Tensor:
+    """The token of each row, int64 [N]: the most likely, or where the row's number falls among probabilities."""
     tokens = logits_NV.argmax(-1)
     for full in (True, False):  # two ways to draw: which one a row takes is its own matter
         rows = [i for i, one in enumerate(how) if one.temperature > 0 and (one.top_p == 1) == full]
@@ -70,9 +67,9 @@ def choose(logits_NV: Tensor, how: Sequence[Sampling], keys: Sequence[int], plac
             continue
         index = torch.tensor(rows, device=logits_NV.device)
         heat = torch.tensor([[how[i].temperature] for i in rows], dtype=torch.float64, device=logits_NV.device)
-        chances = (logits_NV[index].double() / heat).softmax(-1)
-        drawn = uniforms([keys[i] for i in rows], [places[i] for i in rows])
-        number = torch.from_numpy(drawn[:, None]).to(logits_NV.device)
+        wide = logits_NV[index].double()
+        chances = ((wide - wide.amax(-1, keepdim=True)) / heat).softmax(-1)  # of any temperature, however near 0
+        number = torch.from_numpy(uniforms_N[rows][:, None]).to(logits_NV.device)
         if full:
             tokens[index] = _where(chances, number)
         else:
