@@ -9,15 +9,17 @@ Source: arXiv 2503.01743, section 2.2; parity with transformers' phi4_multimodal
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import AudioConfig
+from model.config import AudioConfig, ModelConfig
 from model.conformer import ConformerBlock, RelativeBias, init_weights
 
+INPUTS = ("audio_input_features", "audio_embed_sizes", "audio_attention_mask")
 Count = TypeVar("Count", int, Tensor)
 
 
@@ -173,3 +175,43 @@ class AudioProjector(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x_BTD)))
+
+
+def parts(config: ModelConfig) -> dict[str, nn.Module]:
+    """The modules of `model.modalities`."""
+    assert config.audio is not None
+    return {
+        "audio_encoder": AudioEncoder(config.audio, config.hf_compat_mask),
+        "audio_projector_speech": AudioProjector(config.audio, config.text.hidden),
+        "audio_projector_vision": AudioProjector(config.audio, config.text.hidden),
+    }
+
+
+def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
+    """Encoder frames of all clips, end to end: [tokens, D]. Without sizes, as many of a clip as its mask says."""
+    features_BTM, sizes_B, mask_BT = (inputs.get(name) for name in INPUTS)
+    assert features_BTM is not None
+    hidden_BTD = model.audio_encoder(features_BTM, None if mask_BT is None else mask_BT.bool())
+    if sizes_B is None:
+        real_BT = torch.ones(features_BTM.shape[:2]) if mask_BT is None else mask_BT
+        sizes_B = frames_after(real_BT.long().sum(1), model.config.audio.reduction)
+    lengths = sizes_B.tolist()
+    if len(lengths) != len(hidden_BTD) or not all(0 < n <= hidden_BTD.shape[1] for n in lengths):
+        raise ValueError(
+            f"audio_embed_sizes {lengths}: {len(hidden_BTD)} clips have 1 to {hidden_BTD.shape[1]} tokens each"
+        )
+    return torch.cat([one[:n] for one, n in zip(hidden_BTD, lengths, strict=True)])
+
+
+def project(model: Any, encoded_ND: Tensor, beside: Callable[[str], Tensor]) -> Tensor:
+    """Audio of samples with an image goes through a projector of its own."""
+    with_image_N = beside("vision")
+    if not with_image_N.any():
+        return model.audio_projector_speech(encoded_ND)
+    if with_image_N.all():
+        return model.audio_projector_vision(encoded_ND)
+    alone = model.audio_projector_speech(encoded_ND[~with_image_N])
+    mixed = alone.new_empty(len(encoded_ND), alone.shape[-1])
+    mixed[~with_image_N] = alone
+    mixed[with_image_N] = model.audio_projector_vision(encoded_ND[with_image_N])
+    return mixed

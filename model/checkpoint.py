@@ -121,7 +121,7 @@ def _filled(
         if name in found:
             value = found[name].read(dtype, device)
         else:  # the encoder's first weight is in its place by now
-            stored = model.vision_encoder.embeddings.patch_embedding.weight.dtype
+            stored = model.get_parameter("vision_encoder.embeddings.patch_embedding.weight").dtype
             value = torch.zeros(wanted[name].shape, dtype=stored, device=device)
         _assign(model, name, value)
     return model.eval()

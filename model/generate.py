@@ -138,6 +138,7 @@ class Engine:
         while prefill.ready and (self._free or not prefill.ready[0].waiting):
             prompt = prefill.ready[0]
             if prompt.waiting:
+                assert prompt.logits is not None
                 one, slot = prompt.waiting.popleft(), self._free.pop()
                 self._cache.grow(one.pages, len(prompt.tokens))
                 self._cache.copy(prefill.cache, prompt.pages[: len(one.pages)], one.pages)

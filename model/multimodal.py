@@ -13,15 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model import lora
 from model.attention import Attention
-from model.audio import AudioEncoder, AudioProjector
 from model.config import ModelConfig
 from model.decoder import Decoder
-from model.lora import Adapter
+from model.modalities import MODALITIES, Inputs, Modality
 from model.parts import ADAPTERS, check_parts
 from model.rope import tables
-from model.vision import VisionEncoder, VisionProjector, embed_images
+from model.routing import Adapter, among, masks, routes, tokens_of
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,10 @@ class Multimodal(nn.Module):
             raise ValueError(f"adapters: {unknown[0]!r} is not known; allowed are {sorted(ADAPTERS)}")
         self.config = config
         self.language = Decoder(config.text, config.adapters)
-        if config.vision is not None:
-            self.vision_encoder = VisionEncoder(config.vision)
-            self.vision_projector = VisionProjector(config.vision, config.text.hidden)
-        if config.audio is not None:
-            self.audio_encoder = AudioEncoder(config.audio, config.hf_compat_mask)
-            self.audio_projector_speech = AudioProjector(config.audio, config.text.hidden)
-            self.audio_projector_vision = AudioProjector(config.audio, config.text.hidden)
+        for one in MODALITIES:
+            if getattr(config, one.name) is not None:
+                for name, module in one.parts(config).items():
+                    self.add_module(name, module)
         check_parts(self)
 
     @classmethod
@@ -70,7 +65,7 @@ class Multimodal(nn.Module):
         """Logits of `input_ids` [B, L]. `attention_mask` [B, L]: 0 is padding, on either side.
 
         `segments` [B, L]: packed samples, tokens of a row with the same number; positions restart with each.
-        `adapter`: see `model.lora.Adapter`. `inputs`: as `embed` takes them.
+        `adapter`: see `model.routing.Adapter`. `inputs`: as `embed` takes them.
         """
         hidden = self.hidden(input_ids, attention_mask, position_ids, segments, adapter, **inputs)
         return Output(self.language.head(hidden))
@@ -94,92 +89,43 @@ class Multimodal(nn.Module):
         x_BLD = self.embed(input_ids, samples, **inputs)
         rope = tables(self.config.text, position_ids, long, x_BLD.dtype)
         attend = Attention(samples if segments is not None else None, real)
-        chosen = lora.routes(lora.masks(self.config, adapter, input_ids, samples))
+        chosen = routes(masks(self.config, adapter, input_ids, samples))
         return self.language(x_BLD, rope, attend, chosen)
 
-    def embed(
-        self,
-        input_ids: Tensor,
-        samples_BL: Tensor | None = None,
-        *,
-        image_pixel_values: Tensor | None = None,
-        image_sizes: Tensor | None = None,
-        image_attention_mask: Tensor | None = None,
-        audio_input_features: Tensor | None = None,
-        audio_embed_sizes: Tensor | None = None,
-        audio_attention_mask: Tensor | None = None,
-    ) -> Tensor:
+    def embed(self, input_ids: Tensor, samples_BL: Tensor | None = None, **inputs: Tensor | None) -> Tensor:
         """Embeddings [B, L, hidden]; images and clips stand in the order of their tokens in the flattened batch.
 
         `image_pixel_values` [images, crops, 3, crop, crop], the first crop the global view; `image_sizes` [images, 2]:
         height, width in pixels; `image_attention_mask` [images, crops, G, G]: 1 is a real patch.
         `audio_input_features` [clips, frames, mels]: log-Mel; `audio_embed_sizes` [clips]: tokens of each;
         `audio_attention_mask` [clips, frames]: 1 is a real frame.
-        Raises ValueError if tokens and inputs do not match in number.
+        Raises ValueError if tokens and inputs do not match in number, TypeError for other inputs.
         """
+        if unknown := sorted(set(inputs) - {name for one in MODALITIES for name in one.inputs}):
+            raise TypeError(f"{unknown[0]} is no input of this model")
         samples_BL = _samples(input_ids, None) if samples_BL is None else samples_BL
         x_BLD = self.language.embed_tokens(input_ids)
-        if image_pixel_values is not None:
-            places = self._places(input_ids, "vision")
-            found = torch.cat(self._images(image_pixel_values, image_sizes, image_attention_mask))
-            x_BLD = _put(x_BLD, places, found, "image")
-        if audio_input_features is not None:
-            places = self._places(input_ids, "audio")
-            heard = self._clips(audio_input_features, audio_embed_sizes, audio_attention_mask)
-            if len(heard) == len(places):  # else `_put` says so
-                with_image = lora.among(self._here(input_ids, "vision"), samples_BL).flatten()[places]
-                heard = self._projected(heard, with_image)
-            x_BLD = _put(x_BLD, places, heard, "audio")
+        for one in MODALITIES:
+            if inputs.get(one.inputs[0]) is not None:
+                x_BLD = self._put(x_BLD, one, input_ids, samples_BL, inputs)
         return x_BLD
 
-    def _images(self, pixels: Tensor, sizes: Tensor | None, mask: Tensor | None) -> list[Tensor]:
-        vision = self._part("vision")
-        if sizes is None:
-            raise ValueError("image_pixel_values without image_sizes")
-        if mask is None:
-            mask = pixels.new_ones(*pixels.shape[:2], vision.grid, vision.grid)
-        pixels = pixels.to(self.vision_projector.up.weight)
-        return embed_images(self.vision_encoder, self.vision_projector, pixels, sizes, mask)
-
-    def _clips(self, features_BTM: Tensor, sizes: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Encoder frames of all clips, end to end: [tokens, audio hidden]."""
-        audio = self._part("audio")
-        features_BTM = features_BTM.to(self.audio_projector_speech.up.weight)
-        hidden_BTD = self.audio_encoder(features_BTM, None if mask is None else mask.bool())
-        if sizes is None:
-            frames = [features_BTM.shape[1]] * len(features_BTM) if mask is None else mask.sum(1).tolist()
-            sizes = torch.tensor([-(-int(n) // audio.reduction) for n in frames])
-        lengths = sizes.tolist()
-        if len(lengths) != len(hidden_BTD) or max(lengths, default=0) > hidden_BTD.shape[1]:
+    def _put(self, x_BLD: Tensor, one: Modality, input_ids: Tensor, samples_BL: Tensor, inputs: Inputs) -> Tensor:
+        """The embeddings of a modality in the places of its token."""
+        if getattr(self.config, one.name) is None:
+            raise ValueError(f"this model has no {one.name} part, and was given {one.inputs[0]}")
+        places_N = tokens_of(self.config, one.name, input_ids).flatten().nonzero()[:, 0]
+        encoded = one.encode(self, inputs)
+        if len(places_N) != len(encoded):
             raise ValueError(
-                f"audio_embed_sizes {lengths}: {len(hidden_BTD)} clips have at most {hidden_BTD.shape[1]} tokens each"
+                f"input_ids have {len(places_N)} tokens of {one.name}, {one.inputs[0]} make {len(encoded)}"
             )
-        return torch.cat([one[:n] for one, n in zip(hidden_BTD, lengths, strict=True)])
 
-    def _projected(self, heard_ND: Tensor, with_image_N: Tensor) -> Tensor:
-        """Audio tokens of samples with an image go through a projector of their own."""
-        if not with_image_N.any():
-            return self.audio_projector_speech(heard_ND)
-        if with_image_N.all():
-            return self.audio_projector_vision(heard_ND)
-        out = self.audio_projector_speech(heard_ND[~with_image_N])
-        mixed = out.new_empty(len(heard_ND), out.shape[-1])
-        mixed[~with_image_N] = out
-        mixed[with_image_N] = self.audio_projector_vision(heard_ND[with_image_N])
-        return mixed
+        def beside(other: str) -> Tensor:
+            return among(tokens_of(self.config, other, input_ids), samples_BL).flatten()[places_N]
 
-    def _part(self, name: str) -> Any:
-        if (part := getattr(self.config, name)) is None:
-            raise ValueError(f"this model has no {name} part, and was given {name} inputs")
-        return part
-
-    def _here(self, input_ids: Tensor, name: str) -> Tensor:
-        part = getattr(self.config, name)
-        return torch.zeros_like(input_ids, dtype=torch.bool) if part is None else input_ids == part.token
-
-    def _places(self, input_ids: Tensor, name: str) -> Tensor:
-        self._part(name)
-        return self._here(input_ids, name).flatten().nonzero()[:, 0]
+        found_ND = one.project(self, encoded, beside).to(x_BLD.dtype)
+        return x_BLD.flatten(0, 1).index_copy(0, places_N, found_ND).view_as(x_BLD)
 
     def _long(self, positions_BL: Tensor, samples_BL: Tensor, real_BL: Tensor | None) -> Tensor:
         """Whether a token's sample is longer than the original context, bool [B, L]. Padding does not count."""
@@ -214,10 +160,3 @@ def _positions(samples_BL: Tensor) -> Tensor:
     first = torch.full((samples_BL.numel(),), samples_BL.numel(), device=samples_BL.device)
     first.scatter_reduce_(0, samples_BL.flatten(), places.flatten(), "amin")
     return places - first[samples_BL]
-
-
-def _put(x_BLD: Tensor, places_N: Tensor, found_ND: Tensor, kind: str) -> Tensor:
-    if len(places_N) != len(found_ND):
-        raise ValueError(f"{len(places_N)} {kind} tokens in input_ids, and {kind} inputs that make {len(found_ND)}")
-    flat = x_BLD.flatten(0, 1).index_copy(0, places_N, found_ND.to(x_BLD.dtype))
-    return flat.view_as(x_BLD)

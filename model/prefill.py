@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model import lora
 from model.cache import Cache
 from model.multimodal import Multimodal
 from model.requests import Options, Request, Sample
 from model.rope import tables
+from model.routing import masks
 
 
 class Angles:
@@ -60,7 +60,7 @@ class Prompt:
             self.x = torch.cat([start, model.language.embed_tokens(ids[:, own:])], 1)[0]
         asked = ids.clone()
         asked[:, own:] = -1  # a sample may write an image's token: it makes no image
-        found = lora.masks(model.config, self.request.adapter, asked, rows)
+        found = masks(model.config, self.request.adapter, asked, rows)
         self.masks = {name: mask[0] for name, mask in found.items() if bool(mask.any())}
 
     @property

@@ -7,13 +7,16 @@ Source: arXiv 2503.01743, section 2.2; transformers 5.23, `models/phi4_multimoda
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import VisionConfig
+from model.config import ModelConfig, VisionConfig
+
+INPUTS = ("image_pixel_values", "image_sizes", "image_attention_mask")
 
 
 class Embeddings(nn.Module):
@@ -244,3 +247,28 @@ def embed_images(
     pixels_NCHW = torch.cat([one[:count] for one, count in zip(pixels_BnCHW, counts, strict=True)])
     mask_NGG = torch.cat([one[:count] for one, count in zip(mask_BnGG, counts, strict=True)])
     return projector(encoder(pixels_NCHW, mask_NGG).split(counts), sizes_B2, mask_BnGG)
+
+
+def parts(config: ModelConfig) -> dict[str, nn.Module]:
+    """The modules of `model.modalities`."""
+    assert config.vision is not None
+    projector = VisionProjector(config.vision, config.text.hidden)
+    return {"vision_encoder": VisionEncoder(config.vision), "vision_projector": projector}
+
+
+def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
+    """Tokens of all images, end to end: [tokens, hidden]. Without a mask all patches are real."""
+    pixels_BnCHW, sizes_B2, mask_BnGG = (inputs.get(name) for name in INPUTS)
+    assert pixels_BnCHW is not None
+    if sizes_B2 is None:
+        raise ValueError("image_pixel_values without image_sizes")
+    if mask_BnGG is None:
+        grid = model.config.vision.grid
+        mask_BnGG = pixels_BnCHW.new_ones(*pixels_BnCHW.shape[:2], grid, grid)
+    encoder, projector = model.vision_encoder, model.vision_projector
+    return torch.cat(embed_images(encoder, projector, pixels_BnCHW.to(projector.up.weight), sizes_B2, mask_BnGG))
+
+
+def project(model: Any, encoded_ND: Tensor, beside: Callable[[str], Tensor]) -> Tensor:
+    """As it is: separators had to go through the projector with their image."""
+    return encoded_ND

@@ -1,4 +1,4 @@
-"""Attention over pages: equal to torch's, and for each sequence the same bits in any row, any pages, beside any others."""
+"""Attention over pages: equal to torch's, and of a sequence the same bits in any row, any pages, beside any others."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def test_inputs_that_do_not_match_their_tokens_stop_no_other_request() -> None:
     """Known to no one but the embedding: it raises from `submit` or `step`, and the engine goes on."""
     engine = Engine(nano(), OPTIONS)
     for _ in range(OPTIONS.prompts + 1):
-        with pytest.raises(ValueError, match="1 image tokens"):
+        with pytest.raises(ValueError, match="1 tokens of vision"):
             engine.submit(Request("bad", (5, IMAGE), GREEDY, inputs=image_inputs()))
             engine.step()
     (good,) = engine.submit(Request("good", words(3), GREEDY))

@@ -20,7 +20,7 @@ from models import (
 )
 from torch import Tensor
 
-from model import lora
+from model import routing
 from model.config import AdapterConfig
 from model.lora import LowRank, RoutedLinear
 from model.multimodal import Multimodal
@@ -76,11 +76,12 @@ def test_places_and_masks_route_alike() -> None:
     for name, mask in masks.items():
         expected[mask] = by_hand(one, x, name)[mask]
     torch.testing.assert_close(one(x, masks), expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(one(x, lora.routes(masks)), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(one(x, routing.routes(masks)), expected, atol=1e-6, rtol=0)
 
 
 def test_places_of_all_and_of_none_are_not_listed() -> None:
-    found = lora.routes({"vision": torch.ones(2, 3, dtype=torch.bool), "speech": torch.zeros(2, 3, dtype=torch.bool)})
+    everywhere = torch.ones(2, 3, dtype=torch.bool)
+    found = routing.routes({"vision": everywhere, "speech": ~everywhere})
     assert found == {"vision": None}
 
 
@@ -177,33 +178,33 @@ def rows_of(ids_BL: Tensor) -> Tensor:
 
 
 def test_by_sample_an_image_makes_it_vision_and_else_audio_speech() -> None:
-    found = lora.masks(NANO, "auto", BATCH, rows_of(BATCH))
+    found = routing.masks(NANO, "auto", BATCH, rows_of(BATCH))
     assert places(found, "vision") == [[0] * 6, [1] * 6, [0] * 6, [1] * 6]
     assert places(found, "speech") == [[0] * 6, [0] * 6, [1] * 6, [0] * 6]
 
 
 def test_by_token_each_takes_its_own() -> None:
-    found = lora.masks(NANO, "token", BATCH, rows_of(BATCH))
+    found = routing.masks(NANO, "token", BATCH, rows_of(BATCH))
     assert places(found, "vision") == (BATCH == P).int().tolist()
     assert places(found, "speech") == (BATCH == A).int().tolist()
 
 
 def test_packed_samples_of_one_row_are_routed_apart() -> None:
-    found = lora.masks(NANO, "auto", BATCH.view(1, -1), torch.arange(24).view(1, -1) // 6)
+    found = routing.masks(NANO, "auto", BATCH.view(1, -1), torch.arange(24).view(1, -1) // 6)
     assert places(found, "vision") == [[0] * 6 + [1] * 6 + [0] * 6 + [1] * 6]
     assert places(found, "speech") == [[0] * 12 + [1] * 6 + [0] * 6]
 
 
 def test_a_named_adapter_is_for_all_rows_and_none_for_none() -> None:
-    assert lora.masks(NANO, None, BATCH, rows_of(BATCH)) == {}
-    assert places(lora.masks(NANO, "speech", BATCH, rows_of(BATCH)), "speech") == [[1] * 6] * 4
-    found = lora.masks(NANO, [None, "speech", None, "vision"], BATCH, rows_of(BATCH))
+    assert routing.masks(NANO, None, BATCH, rows_of(BATCH)) == {}
+    assert places(routing.masks(NANO, "speech", BATCH, rows_of(BATCH)), "speech") == [[1] * 6] * 4
+    found = routing.masks(NANO, [None, "speech", None, "vision"], BATCH, rows_of(BATCH))
     assert places(found, "speech") == [[0] * 6, [1] * 6, [0] * 6, [0] * 6] and set(found) == {"vision", "speech"}
 
 
 def test_a_model_without_a_part_routes_what_it_has() -> None:
     bare = text_model(adapters=())
-    assert lora.masks(bare.config, "auto", BATCH, rows_of(BATCH)) == {}
+    assert routing.masks(bare.config, "auto", BATCH, rows_of(BATCH)) == {}
     assert torch.equal(bare(BATCH).logits, bare(BATCH, adapter=None).logits)
 
 
