@@ -29,17 +29,21 @@ NAMES = (
     "reader",
     "generate",
 )
+GPU_NAMES = ("generate_gpu",)
+"""Run by name only, where there is a GPU."""
 RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Rerun the README's figures.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all; or {', '.join(GPU_NAMES)}"
+    )
     parser.add_argument("--tiny", action="store_true", help="little generated data; says nothing about speed")
     parser.add_argument("--results", type=Path, help="folder for the JSON files; default: benchmarks/results")
     given = parser.parse_args(arguments)
-    if unknown := sorted(set(given.names) - set(NAMES)):
-        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    if unknown := sorted(set(given.names) - {*NAMES, *GPU_NAMES}):
+        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join((*NAMES, *GPU_NAMES))}")
     folder = given.results or (None if given.tiny else RESULTS)
     console, reports = Console(), []
     if not console.is_terminal:

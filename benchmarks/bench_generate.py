@@ -3,9 +3,9 @@
 512 prompts, each to continue for a length drawn beforehand (geometric, mean 64, at most 256), greedily, with the end
 token ignored: all contestants must come to the same tokens. The same weights, one thread, float32. Static batches are
 of 64, in the order given, and go on until the longest of a batch is done: with the same engine, with transformers and
-its cache, and once more with the same engine where a sample that ended costs nothing but its row. The model without a cache takes one prompt at a time,
-and only some of them: its time is per token. Two tokens may be equally likely to within rounding, where contestants
-part; how many did is counted, and may be few.
+its cache, and once more with the same engine where a sample that ended costs nothing but its row. The model without a
+cache takes one prompt at a time, and only some of them: its time is per token. Two tokens may be equally likely to
+within rounding, where contestants part; how many did is counted, and may be few.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))  # benchmarks is no installed package
 
 from benchmarks import bench_containers, bench_dedup, bench_gopher, bench_ledger, bench_pipeline, harness  # noqa: E402
 from benchmarks import synthetic_signatures as synthetic  # noqa: E402
-from benchmarks.__main__ import NAMES, main  # noqa: E402
+from benchmarks.__main__ import GPU_NAMES, NAMES, main  # noqa: E402
 from benchmarks.dedup_material import JACCARDS, material  # noqa: E402
 from benchmarks.harness import Arm, Differ, Figure  # noqa: E402
 from benchmarks.material import crawls  # noqa: E402
@@ -24,7 +24,7 @@ from lake.identity import url_hash  # noqa: E402
 from lake.store import open_store  # noqa: E402
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*NAMES, *GPU_NAMES))
 def test_it_runs_and_writes_figures_that_name_no_machine(name: str, tmp_path: Path) -> None:
     assert main([name, "--tiny", "--results", str(tmp_path)]) == 0
     written = (tmp_path / f"{name}.json").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Iterable
 from dataclasses import replace
@@ -44,12 +45,19 @@ def requests() -> list[Request]:
     return [*made, Request("greedy", words(27, 9), replace(HOW, temperature=0, top_p=1.0, max_tokens=20))]
 
 
-ALL = run(requests())
+@functools.cache
+def everything() -> Found:
+    """All of them in one run."""
+    return run(requests())
 
 
 def test_samples_differ_from_each_other_and_end_where_they_should() -> None:
-    assert len({tuple(tokens) for tokens, _ in ALL.values()}) == len(ALL) == sum(one.n for one in requests())
-    assert {len(tokens) for tokens, _ in ALL.values()} == {10, 20}
+    assert (
+        len({tuple(tokens) for tokens, _ in everything().values()})
+        == len(everything())
+        == sum(one.n for one in requests())
+    )
+    assert {len(tokens) for tokens, _ in everything().values()} == {10, 20}
 
 
 def test_each_alone_is_as_all_together() -> None:
@@ -57,7 +65,7 @@ def test_each_alone_is_as_all_together() -> None:
     for one in requests():
         for number in range(one.n):
             alone |= run([replace(one, n=1, first=number)])
-    assert alone == ALL
+    assert alone == everything()
 
 
 @settings(max_examples=8, deadline=None)
@@ -69,7 +77,7 @@ def test_order_mates_and_a_busy_engine_change_nothing(pick: random.Random, befor
     for _ in range(before):
         engine.step()
     found = {key: one for key, one in outcome(engine.run(chosen)).items() if key[0] != "other"}
-    assert found == {key: ALL[key] for key in found} and len(found) == sum(one.n for one in chosen)
+    assert found == {key: everything()[key] for key in found} and len(found) == sum(one.n for one in chosen)
 
 
 def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been() -> None:
@@ -187,7 +195,7 @@ def test_cancelling_in_any_state_leaves_the_others_as_they_are(state: str) -> No
     while not engine.idle:
         assert all(one is not victim or finish for one in engine.step())
     assert (victim.tokens, victim.finish) == (had, finish) and (finish is None) == (state != "ended")
-    assert outcome([*mates, *later]) == ALL
+    assert outcome([*mates, *later]) == everything()
     kept = [one for one in victims if one is not victim]
     assert all(len(one.tokens) == 10 and one.finish == "length" for one in kept)
     assert outcome(kept).items() <= run([victim.request]).items()

@@ -235,6 +235,8 @@ def test_a_full_context_ends_a_sample() -> None:
         ([b"xxE", b"N", b"Dyy", b"z"], "END", 3, "xx"),
         ([b"EN", b"END", b"z"], "END", 2, "EN"),
         ([b"aENDbENDc", b"z"], "END", 1, "a"),
+        ([b"x", b"E", b"N", b"D of a token much longer than its stop text", b"z"], "END", 4, "x"),
+        ([b"a", b"b", b"c", b"d", b"e and so on, and on", b"z"], "abcde", 5, ""),
         ([b"x", b"\xc3", b"\xa9", b"z"], "é", 3, "x"),
         ([b"\xc3\xa9\xe2", b"\x82", b"\xac\xc3", b"\xa9", b"z"], "€é", 4, "é"),
         ([b"\xf0", b"\x9f", b"\x98", b"\x80", b"\xf0", b"\x9f", b"\x98", b"\x81", b"z"], "😀😁", 8, ""),
