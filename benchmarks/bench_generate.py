@@ -43,8 +43,10 @@ class Static(Engine):
     costs no attention any more."""
 
     def _refill(self) -> list[Sample]:
-        wait = self._active or self._prefill.pending
-        return [] if wait else super()._refill()
+        more = self._prefill.pending or self._queue
+        if self._active or (more and len(self._prefill.ready) < self.options.slots):
+            return []
+        return super()._refill()
 
 
 @dataclass(frozen=True)

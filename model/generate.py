@@ -197,11 +197,11 @@ class Engine:
             return None
         assert self.decode is not None
         longest, some = max(map(len, stops)), 4
-        while True:  # as many of the last tokens as hold the longest stop text; some tokens are no text
-            tail = self.decode(one.tokens[-some:])
-            if len(tail) > longest + 4 or some >= len(one.tokens):
-                break
+        # As many of the last tokens as hold the longest stop text, of which the last one has a character at least: some
+        # tokens are no text.
+        while some < len(one.tokens) and len(self.decode(one.tokens[-some:-1])) <= longest + 4:
             some *= 2
+        tail = self.decode(one.tokens[-some:])
         found = [(tail.find(stop), stop) for stop in stops if stop in tail]
         return min(found)[1] if found else None
 

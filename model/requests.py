@@ -59,9 +59,9 @@ class Request:
 
 @dataclass
 class Sample:
-    """A sample as it grows, and when `finish` is set, as it ended. `tokens` include the token that ended it;
-    `text_tokens`: how many of them belong to the text. `logprobs` and `top` [tokens][k] (id, log-probability) if asked
-    for. `stop`: the stop text that ended it."""
+    """A sample as it grows, and when `finish` is set, as it ended. `tokens` include the token that ended it,
+    and those of a stop text. `logprobs` and `top` [tokens][k] (id, log-probability) if asked for. `stop`: the stop text
+    that ended it."""
 
     request: Request
     number: int

@@ -166,6 +166,32 @@ def test_pages_are_given_once_taken_back_and_enough_for_all() -> None:
     assert held.pages[1] == [7, 8]
 
 
+def test_a_sequence_gets_all_pages_or_none() -> None:
+    held = Rows()
+    assert all(held.cache.grow(pages, LENGTH) for pages in held.pages[:3])
+    assert held.cache.grow(held.pages[3], LENGTH - BLOCK)
+    late: list[int] = []
+    assert not held.cache.grow(late, BLOCK + 1) and late == [], "one page is left"
+    assert held.cache.grow(late, BLOCK) and not held.cache.grow(held.pages[3], LENGTH)
+
+
+@pytest.mark.parametrize("mine", [1, 5, 17, 33])
+def test_bits_do_not_depend_on_how_many_pages_others_have(mine: int) -> None:
+    """Pages: sums of many are not made one by one, and must still not depend on the longest row's number."""
+    pick, found = torch.Generator().manual_seed(0), []
+    q, k, v = (torch.randn(ROWS, heads, 1, DIM, generator=pick) for heads in (HEADS, GROUPS, GROUPS))
+    old = [torch.randn(2, mine, *shape, generator=pick) for shape in ((GROUPS, DIM, BLOCK), (GROUPS, BLOCK, DIM))]
+    for other in (1, 2, 16, 18, 34, 257, 300):
+        cache = Cache(CONFIG, ROWS, 310 * BLOCK, BLOCK, torch.float32, CPU)
+        pages: list[list[int]] = [[] for _ in range(ROWS)]
+        for row, count in ((1, other), (2, mine)):
+            assert cache.grow(pages[row], count * BLOCK)
+        cache.keys[:, pages[2]], cache.values[:, pages[2]] = old
+        positions = torch.tensor([[0], [other * BLOCK - 1], [mine * BLOCK - 1], [0]])
+        found.append(cache.at(pages, positions)(1, q, k, v)[2])
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
 def test_layers_do_not_share() -> None:
     held = Rows()
     held.feed([sequence(i) for i in range(ROWS)], [0] * ROWS, 1)

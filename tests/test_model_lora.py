@@ -79,6 +79,22 @@ def test_places_and_masks_route_alike() -> None:
     torch.testing.assert_close(one(x, routing.routes(masks)), expected, atol=1e-6, rtol=0)
 
 
+def test_an_adapter_is_given_the_tokens_that_take_it_and_no_others() -> None:
+    one, x, given_ = linear(), torch.randn(3, 5, 10), []
+    mask = torch.rand(3, 5) < 0.4
+    one.adapters["vision"].register_forward_pre_hook(lambda _, inputs: given_.append(inputs[0]))
+    one(x, routing.routes({"vision": mask}))
+    assert len(given_) == 1 and torch.equal(given_[0], x[mask])
+
+
+def test_by_masks_an_adapter_of_no_numbers_harms_no_token_that_does_not_take_it() -> None:
+    one, x, mask = linear(), torch.randn(3, 5, 10), torch.rand(3, 5) < 0.4
+    plain = one(x, {})
+    one.adapters["vision"].A.data.fill_(torch.nan)
+    found = one(x, {"vision": mask})
+    assert found[mask].isnan().all() and torch.equal(found[~mask], plain[~mask])
+
+
 def test_places_of_all_and_of_none_are_not_listed() -> None:
     everywhere = torch.ones(2, 3, dtype=torch.bool)
     found = routing.routes({"vision": everywhere, "speech": ~everywhere})
