@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 
 from model.cache import Cache
@@ -153,8 +154,13 @@ class Engine:
     def _sample(self, samples: list[Sample]) -> None:
         """The next token of each, from the logits of its slot."""
         logits_NV = self._logits_SV[torch.tensor([one.slot for one in samples], device=self._logits_SV.device)]
-        numbers = uniforms([one.key for one in samples], [len(one.tokens) for one in samples])
-        tokens = choose(logits_NV, [one.request.sampling for one in samples], numbers)
+        how = [one.request.sampling for one in samples]
+        drawn = [one for one in samples if one.request.sampling.temperature > 0]
+        numbers = np.zeros(len(samples))
+        if drawn:
+            places = [len(one.tokens) for one in drawn]
+            numbers[[one.temperature > 0 for one in how]] = uniforms([one.key for one in drawn], places)
+        tokens = choose(logits_NV, how, numbers)
         for one, token in zip(samples, tokens.tolist(), strict=True):
             one.tokens.append(token)
         asked = [i for i, one in enumerate(samples) if one.request.sampling.logprobs is not None]
