@@ -22,6 +22,9 @@ from model.prefill import Angles, Prefill, Prompt
 from model.requests import Options, Request, Sample, TooLong
 from model.sampling import choose, sample_key, uniforms
 
+_CHUNKS = 4
+"""Chunks of prompts that one step computes at most."""
+
 __all__ = ["Engine", "Options", "Request", "Sample", "TooLong"]
 
 
@@ -107,11 +110,13 @@ class Engine:
         if self.model.training:
             self.model.eval()
         self._refill()
-        while self._admit():
+        for _ in range(_CHUNKS):  # and no more: those that are under way wait, and so does who comes
+            if not self._admit():
+                break
             self._prefill.step()
             self._refill()
             if 2 * len(self._active) >= self.options.slots:
-                break  # those that are under way have waited long enough
+                break
         grown, fresh = [], list(self._active.values())
         while fresh:  # what takes the slot of a sample that ends gets its first token in the same step
             self._sample(fresh)
