@@ -1,7 +1,7 @@
 """Causal attention over whole sequences: padded rows, or several samples packed in one row that do not see each other.
 
 Without padding or packing there is no mask. Else queries go in blocks against the keys up to their end, so that a
-mask never holds more than a block of rows. A padded place sees only itself: no row is without a key, so none is NaN.
+mask never holds more than a block of rows. A padded place sees itself at least: no row is without a key, and none NaN.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Attention:
         return found[0] if len(found) == 1 else torch.cat(found, 2)
 
     def _mask(self, start: int, end: int) -> Tensor:
-        """What queries start..end see of keys 0..end: bool [B, 1, end - start, end]. Kept for the next layer if all
-        queries fit in one."""
+        """What queries start..end see of keys 0..end: bool [B, 1, end - start, end]. That of the first block
+        is kept for the next layer."""
         if (kept := self._masks.get(start)) is not None:
             return kept
         either = self._real if self._samples is None else self._samples

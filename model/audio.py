@@ -191,7 +191,9 @@ def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
     """Encoder frames of all clips, end to end: [tokens, D]. Without sizes, as many of a clip as its mask says."""
     features_BTM, sizes_B, mask_BT = (inputs.get(name) for name in INPUTS)
     assert features_BTM is not None
-    hidden_BTD = model.audio_encoder(features_BTM, None if mask_BT is None else mask_BT.bool())
+    device = model.language.norm.weight.device
+    mask_BT = None if mask_BT is None else mask_BT.bool().to(device)
+    hidden_BTD = model.audio_encoder(features_BTM.to(device), mask_BT)
     if sizes_B is None:
         real_BT = torch.ones(features_BTM.shape[:2]) if mask_BT is None else mask_BT
         sizes_B = frames_after(real_BT.long().sum(1), model.config.audio.reduction)

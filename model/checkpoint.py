@@ -42,7 +42,10 @@ def load_hf(folder: Path | str, *, dtype: torch.dtype | None = None, device: Dev
     files = _weight_files(folder)
     adapters = {name: hf_adapters.folder_of(folder, name) for name in hf_adapters.names_in(folder)}
     read = (hf_adapters.read(name, _json(at / hf_adapters.CONFIG), at) for name, at in adapters.items())
-    config = hf_config.from_hf(_json(folder / "config.json"), tuple(read))
+    values = _json(folder / "config.json")
+    if (generation := folder / "generation_config.json").is_file() and (eos := _json(generation).get("eos_token_id")):
+        values["eos_token_id"] = eos  # generation goes by this file, and config.json often has one of several
+    config = hf_config.from_hf(values, tuple(read))
     stored = [(hf_names.from_hf(one.key), one) for file in files for one in tensor_files.contents(file)]
     for name, at in adapters.items():
         file = _needed(at / hf_adapters.WEIGHTS)
@@ -112,8 +115,14 @@ def _filled(
     may_lack: bool = False,
 ) -> Multimodal:
     """A model of stored tensors by our names. `may_lack`: zeros where `hf_names.is_unused`."""
-    with torch.device("meta"):
-        model = Multimodal(config)
+    layers = config.text.layers + sum(one.layers for one in (config.vision, config.audio) if one is not None)
+    if layers > len(found):  # before a model of as many is built
+        raise ValueError(f"the config has {layers} layers, the files {len(found)} tensors")
+    try:
+        with torch.device("meta"):
+            model = Multimodal(config)
+    except (RuntimeError, TypeError, IndexError, OverflowError) as error:
+        raise ValueError(f"no model has the sizes of this config: {error}") from error
     wanted = model.state_dict()
     unused = {name for name in wanted if may_lack and hf_names.is_unused(name, config)}
     _check(wanted, found, unused)
@@ -185,7 +194,7 @@ def _json(file: Path) -> dict[str, Any]:
     content = _needed(file).read_bytes()
     try:
         values = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: no JSON: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{file}: holds {type(values).__name__}; an object of fields is needed")

@@ -39,6 +39,11 @@ class RopeConfig:
     long_factor: tuple[float, ...] = _LONG_FACTOR
     attention_factor: float | None = None
 
+    def __post_init__(self) -> None:
+        if not (self.theta > 0 and self.original_positions > 1 and self.max_positions > 0):
+            at = f"theta={self.theta}, original_positions={self.original_positions}, max_positions={self.max_positions}"
+            raise ValueError(f"rope: {at}: allowed are above 0, above 1, above 0")
+
     @property
     def scale(self) -> float:
         """What cos and sin are multiplied by, in short sequences too."""
@@ -107,7 +112,7 @@ class VisionConfig:
 
     def __post_init__(self) -> None:
         _divides(self, "heads", "hidden")
-        if self.crop % (2 * self.patch):
+        if self.patch < 1 or self.crop < 1 or self.crop % (2 * self.patch):
             raise ValueError(f"crop={self.crop} must be a multiple of twice patch={self.patch}: patches pool 2x2")
         if not -self.layers - 1 <= self.feature_layer <= -1:
             raise ValueError(f"feature_layer={self.feature_layer}: allowed are {-self.layers - 1} to -1")

@@ -74,7 +74,12 @@ class Engine:
         for one in samples:
             one.long = long
         prompt = Prompt(request, request.tokens, deque(samples), long)
-        prompt.prepare(self.model)
+        try:
+            prompt.prepare(self.model)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, IndexError) as error:
+            raise ValueError(f"tokens or inputs: {error}") from error
         self._queue.append(prompt)
         return samples
 
@@ -84,6 +89,7 @@ class Engine:
         for prompt in [*self._queue, *self._prefill.pending, *self._prefill.ready]:
             prompt.waiting = deque(one for one in prompt.waiting if id(one) not in gone)
         self._queue = deque(one for one in self._queue if one.waiting)
+        self._prefill.forget()
         for slot, one in list(self._active.items()):
             if id(one) in gone:
                 self._vacate(slot)
@@ -95,14 +101,20 @@ class Engine:
 
     def run(self, requests: Iterable[Request]) -> Iterator[Sample]:
         """Samples in the order in which they end. Requests are taken as they can be worked on. Raises as `submit`."""
-        source, more = iter(requests), True
-        while more or not self.idle:
-            while more and len(self._queue) < self.options.prompts:
-                if (request := next(source, None)) is None:
-                    more = False
-                else:
-                    self.submit(request)
-            yield from (one for one in self.step() if one.finish)
+        source, more, ours = iter(requests), True, dict[int, Sample]()
+        try:
+            while more or not self.idle:
+                while more and len(self._queue) < self.options.prompts:
+                    if (request := next(source, None)) is None:
+                        more = False
+                    else:
+                        ours |= {id(one): one for one in self.submit(request)}
+                for one in self.step():
+                    if one.finish:
+                        ours.pop(id(one), None)
+                        yield one
+        finally:  # who stops listening, or submits what cannot be, leaves nothing behind
+            self.cancel(ours.values())
 
     @torch.inference_mode()
     def step(self) -> list[Sample]:

@@ -41,6 +41,9 @@ _EMPTY = (
 """Fields that ask for another computation than B(A(x)), or for other tensors, unless they are empty."""
 
 
+_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
+
+
 def folder_of(checkpoint: Path, name: str) -> Path:
     return checkpoint / f"{name}-lora"
 
@@ -62,6 +65,8 @@ def read(name: str, values: Mapping[str, Any], where: Path) -> AdapterConfig:
     for field in _EMPTY:
         if values.get(field):
             raise ValueError(f"{where}: {field}={values[field]!r} is not implemented; allowed is null or false")
+    if (start := values.get("init_lora_weights", True)) not in _STARTS:  # others change the base weights as they load
+        raise ValueError(f"{where}: init_lora_weights={start!r} is not implemented; allowed are {_STARTS}")
     rank, alpha, dropout = (_number(values, field, where) for field in ("r", "lora_alpha", "lora_dropout"))
     if rank < 1 or rank != int(rank) or dropout >= 1:
         raise ValueError(f"{where}: r={rank}, lora_dropout={dropout}: allowed are whole r from 1, dropout below 1")
@@ -70,7 +75,7 @@ def read(name: str, values: Mapping[str, Any], where: Path) -> AdapterConfig:
 
 def _number(values: Mapping[str, Any], field: str, where: Path) -> float:
     value = values.get(field)
-    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e30:
         raise ValueError(f"{where}: {field}={value!r}: a number from 0 on is needed")
     return float(value)
 

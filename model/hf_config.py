@@ -108,12 +108,20 @@ def from_hf(values: Values, adapters: tuple[AdapterConfig, ...] = ()) -> ModelCo
         )
     if kind not in ("phi3", "phi4_multimodal"):
         raise ValueError(f"config.json: model_type={kind!r} is not implemented; allowed are phi3 and phi4_multimodal")
-    values = {**(_PHI3 if kind == "phi3" else {}), **values}
+    values = _with_tokens({**(_PHI3 if kind == "phi3" else {}), **values})
     text = _text(values)
     if kind == "phi3":
         return ModelConfig(text, adapters=adapters)
     vision, audio = (_nested(values, name) for name in ("vision_config", "audio_config"))
     return ModelConfig(text, _vision(vision), _audio(audio), adapters)
+
+
+def _with_tokens(values: Values) -> Values:
+    """null for the first or the padding token: the end token, which every text has."""
+    eos = values.get("eos_token_id")
+    first = eos[0] if isinstance(eos, list) and eos else eos
+    lacking = [name for name in ("bos_token_id", "pad_token_id") if name in values and values[name] is None]
+    return values if first is None else {**values, **dict.fromkeys(lacking, first)}
 
 
 def to_hf(config: ModelConfig, dtype: str = "float32") -> dict[str, Any]:
@@ -162,7 +170,7 @@ def _text(values: Values) -> TextConfig:
 
 def _rope(values: Values) -> RopeConfig:
     """From `rope_parameters`, or the older `rope_scaling` with its fields at the top of the file."""
-    given = values.get("rope_scaling") or values.get("rope_parameters") or {}
+    given = _nested(values, "rope_scaling") or _nested(values, "rope_parameters")
     read = _read(values, _ROPE, "")
     outer = {"rope_theta": values.get("rope_theta", 10_000.0)}
     outer |= {"partial_rotary_factor": values.get("partial_rotary_factor", 1.0)}
@@ -260,8 +268,10 @@ def _read(values: Values, names: _Fields, where: str) -> dict[str, Any]:
 def _typed(value: Any, default: Any, name: str) -> Any:
     kind = type(default)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number:
+    if kind is float and number and 0 <= value < 1e30:  # no NaN either; nothing here has a sign
         return float(value)
+    if kind is float or (kind is int and number and abs(value) > 1 << 40):
+        raise _refused(name, value, "a number from 0 on" if kind is float else "a whole number of a size that can be")
     if not isinstance(value, kind) or (kind is int and not number):
         raise _refused(name, value, {int: "a whole number", float: "a number", bool: "true and false"}[kind])
     return value

@@ -106,7 +106,10 @@ class Multimodal(nn.Module):
         samples_BL = _samples(input_ids, None) if samples_BL is None else samples_BL
         x_BLD = self.language.embed_tokens(input_ids)
         for one in MODALITIES:
-            if inputs.get(one.inputs[0]) is not None:
+            first, *others = (inputs.get(name) for name in one.inputs)
+            if first is None and any(other is not None for other in others):
+                raise ValueError(f"{', '.join(one.inputs[1:])} without {one.inputs[0]}")
+            if first is not None:
                 x_BLD = self._put(x_BLD, one, input_ids, samples_BL, inputs)
         return x_BLD
 

@@ -97,6 +97,15 @@ class Prefill:
         """After the last of its samples has begun."""
         self.cache.release(prompt.pages)
 
+    def forget(self) -> None:
+        """Gives up prompts that no sample waits for any more."""
+        for one in (*self.pending, *self.ready):
+            if not one.waiting:
+                self.release(one)
+        self._free.extend(one.row for one in self.pending if not one.waiting)
+        self.pending = [one for one in self.pending if one.waiting]
+        self.ready = deque(one for one in self.ready if one.waiting)
+
     def due(self, slots: int) -> bool:
         """Whether to compute a chunk, with so many slots free: they have nothing to begin with, or all rows are taken
         and what is ready will not last."""

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_ROWS = 64  # drawn at a time: probabilities are in float64, of the whole vocabulary
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -32,7 +34,12 @@ class Sampling:
 
     def __post_init__(self) -> None:
         wrong = [
-            ("max_tokens", self.max_tokens, "1 or more", self.max_tokens is not None and self.max_tokens < 1),
+            (
+                "max_tokens",
+                self.max_tokens,
+                "a whole number from 1",
+                not (self.max_tokens is None or _counts(self.max_tokens)),
+            ),
             ("temperature", self.temperature, "0 to 100", not 0 <= self.temperature <= 100),
             ("top_p", self.top_p, "above 0, to 1", not 0 < self.top_p <= 1),
             ("stop", self.stop, "texts that are not empty", not all(self.stop)),
@@ -41,6 +48,10 @@ class Sampling:
         for name, value, allowed, bad in wrong:
             if bad:
                 raise ValueError(f"{name}={value!r}: allowed is {allowed}")
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def sample_key(key: str, sample: int) -> int:
@@ -62,19 +73,19 @@ def choose(logits_NV: Tensor, how: Sequence[Sampling], uniforms_N: np.ndarray) -
     """The token of each row, int64 [N]: the most likely, or where the row's number falls among probabilities."""
     tokens = logits_NV.argmax(-1)
     for full in (True, False):  # two ways to draw: which one a row takes is its own matter
-        rows = [i for i, one in enumerate(how) if one.temperature > 0 and (one.top_p == 1) == full]
-        if not rows:
-            continue
-        index = torch.tensor(rows, device=logits_NV.device)
-        heat = torch.tensor([[how[i].temperature] for i in rows], dtype=torch.float64, device=logits_NV.device)
-        wide = logits_NV[index].double()
-        chances = ((wide - wide.amax(-1, keepdim=True)) / heat).softmax(-1)  # of any temperature, however near 0
-        number = torch.from_numpy(uniforms_N[rows][:, None]).to(logits_NV.device)
-        if full:
-            tokens[index] = _where(chances, number)
-        else:
-            limit = torch.tensor([[how[i].top_p] for i in rows], dtype=torch.float64, device=logits_NV.device)
-            tokens[index] = _where_top(chances, number, limit)
+        drawn = [i for i, one in enumerate(how) if one.temperature > 0 and (one.top_p == 1) == full]
+        for start in range(0, len(drawn), _ROWS):
+            rows = drawn[start : start + _ROWS]
+            index = torch.tensor(rows, device=logits_NV.device)
+            heat = torch.tensor([[how[i].temperature] for i in rows], dtype=torch.float64, device=logits_NV.device)
+            wide = logits_NV[index].double()
+            chances = ((wide - wide.amax(-1, keepdim=True)) / heat).softmax(-1)  # of any temperature, however near 0
+            number = torch.from_numpy(uniforms_N[rows][:, None]).to(logits_NV.device)
+            if full:
+                tokens[index] = _where(chances, number)
+            else:
+                limit = torch.tensor([[how[i].top_p] for i in rows], dtype=torch.float64, device=logits_NV.device)
+                tokens[index] = _where_top(chances, number, limit)
     return tokens
 
 

@@ -266,7 +266,9 @@ def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
         grid = model.config.vision.grid
         mask_BnGG = pixels_BnCHW.new_ones(*pixels_BnCHW.shape[:2], grid, grid)
     encoder, projector = model.vision_encoder, model.vision_projector
-    return torch.cat(embed_images(encoder, projector, pixels_BnCHW.to(projector.up.weight), sizes_B2, mask_BnGG))
+    pixels_BnCHW = pixels_BnCHW.to(projector.up.weight)
+    mask_BnGG = mask_BnGG.to(pixels_BnCHW.device)
+    return torch.cat(embed_images(encoder, projector, pixels_BnCHW, sizes_B2, mask_BnGG))
 
 
 def project(model: Any, encoded_ND: Tensor, beside: Callable[[str], Tensor]) -> Tensor:

@@ -40,7 +40,7 @@ WEIGHTS, SHAPE, TOKENIZER = "weights", "model", "tokenizer"
 
 FORMAT = 1
 _IMPORT = StageId(name="import_hf", version=1, config={})
-_READ = ("config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json")
+_READ = ("config.json", "generation_config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json")
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _BLOCK = 1 << 24
 

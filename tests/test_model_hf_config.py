@@ -157,7 +157,6 @@ def test_transformers_stops_where_we_do(tmp_path: Path) -> None:
         ("hidden_size", None),
         ("rms_norm_eps", "small"),
         ("tie_word_embeddings", "no"),
-        ("pad_token_id", None),
         ("original_max_position_embeddings", None),
         ("rope_parameters.rope_type", "linear"),
         ("rope_parameters.short_factor", None),
