@@ -39,7 +39,7 @@ class Engine:
         limit = model.config.text.rope.max_positions
         if one.length > limit:
             raise ValueError(f"length={one.length}: the model's context is {limit}")
-        self._angles = Angles(model, one.length + one.block, weight.dtype, weight.device)
+        self._angles = Angles(model, one.length, weight.dtype, weight.device)
         self._prefill = Prefill(model, one, self._angles)
         self._cache = Cache(model.config.text, one.slots, one.length, one.block, weight.dtype, weight.device)
         self._logits_SV = torch.zeros(one.slots, model.config.text.vocab, device=weight.device)
@@ -76,7 +76,7 @@ class Engine:
         prompt = Prompt(request, request.tokens, deque(samples), long)
         try:
             prompt.prepare(self.model)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, torch.AcceleratorError):  # the device's fault, not the request's
             raise
         except (RuntimeError, TypeError, IndexError) as error:
             raise ValueError(f"tokens or inputs: {error}") from error

@@ -9,6 +9,7 @@ Source: the API reference of OpenAI (chat completions, completions), types of op
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -63,7 +64,7 @@ class StreamOptions(BaseModel):
     include_obfuscation: bool = False  # padding against who listens: no text of an answer
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, ABC):
     """What both kinds of requests have. `max_tokens` None: until the context is full."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -97,9 +98,9 @@ class Settings(BaseModel):
             raise refuse(str(error), str(error).partition("=")[0]) from error
 
     @property
+    @abstractmethod
     def alternatives(self) -> int | None:
         """How many most likely tokens to tell with each one's log-probability; None: no log-probabilities."""
-        raise NotImplementedError
 
 
 class TextRequest(Settings):

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from s3_server import S3Server, run_seaweedfs
@@ -79,3 +80,32 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample")
     write_sample(folder, pages=150)
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch on one thread and from one seed: bits and draws are compared, and machines have other numbers of cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[Any]:
+    """The toy model behind `grist serve`, one for a file."""
+    from serving import serving
+
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: Any) -> Iterator[Any]:
+    """`shared_server`, left as it was found."""
+    yield shared_server
+    shared_server.engine.script, shared_server.engine.delay = (), 0.0
+    shared_server.engine.gate.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -21,14 +21,6 @@ NANO = PRESETS["nano"]
 IMAGE, AUDIO = 11, 12
 CLIP, CLIP_TOKENS = 37, 5
 PICTURE_TOKENS = 41  # 4 x 4 + 4 separators for the crop and for the global view, and one between them
-
-
-def one_thread() -> Iterator[None]:
-    """Body of the fixture: bits are compared on one thread unless a test says otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def text_model(seed: int = 0, adapters: tuple[AdapterConfig, ...] = ADAPTERS, **changes: object) -> Multimodal:

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import TEXT, one_thread
+from models import TEXT
 from torch import Tensor
 
 from model.cache import Cache
 from model.config import TextConfig
 
-threads = pytest.fixture(autouse=True)(one_thread)
+pytestmark = pytest.mark.usefixtures("one_thread")
 BLOCK, LENGTH, ROWS, CPU = 8, 48, 4, torch.device("cpu")
 CONFIG = replace(TEXT, layers=2)
 HEADS, GROUPS, DIM = CONFIG.heads, CONFIG.kv_heads, CONFIG.head_dim

@@ -29,7 +29,7 @@ def text(whole: Path, tmp_path: Path) -> Path:
     return shutil.copytree(whole, tmp_path / "text")
 
 
-def refused(folder: Path, message: str) -> None:
+def assert_refused(folder: Path, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_hf(folder)
 
@@ -42,12 +42,12 @@ def test_nothing_is_unpickled(text: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (text / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     assert load_hf(text).config.text.layers == 3
     (text / WEIGHTS).unlink()
-    refused(text, r"model\.safetensors is missing \(pytorch_model\.bin is not read: unpickling runs code")
+    assert_refused(text, r"model\.safetensors is missing \(pytorch_model\.bin is not read: unpickling runs code")
 
 
 def test_a_pickled_adapter_is_refused(text: Path) -> None:
     (text / "speech-lora" / ADAPTER).rename(text / "speech-lora" / "adapter_model.bin")
-    refused(text, r"speech-lora/adapter_model\.safetensors is missing \(adapter_model\.bin is not read")
+    assert_refused(text, r"speech-lora/adapter_model\.safetensors is missing \(adapter_model\.bin is not read")
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
@@ -55,44 +55,44 @@ def test_a_pickled_adapter_is_refused(text: Path) -> None:
 def test_a_file_cut_short_is_refused(text: Path, file: str, keep: int) -> None:
     content = (text / file).read_bytes()
     (text / file).write_bytes(content[:keep])
-    refused(text, f"{file}: no safetensors file, or cut short")
+    assert_refused(text, f"{file}: no safetensors file, or cut short")
 
 
 @pytest.mark.parametrize("name", ["config.json", "vision-lora/adapter_config.json", f"vision-lora/{ADAPTER}", WEIGHTS])
 def test_missing_files_are_named(text: Path, name: str) -> None:
     (text / name).unlink()
-    refused(text, f"{name} is missing")
+    assert_refused(text, f"{name} is missing")
 
 
 @pytest.mark.parametrize(("content", "message"), [("{", "no JSON"), ("[]", "holds list"), ("\x00\xff", "no JSON")])
 def test_a_config_that_is_none_is_refused(text: Path, content: str, message: str) -> None:
     (text / "config.json").write_text(content, encoding="latin-1")
-    refused(text, f"config.json: {message}")
+    assert_refused(text, f"config.json: {message}")
 
 
 def test_tensors_too_few_too_many_too_large(text: Path) -> None:
     norm = "model.layers.1.input_layernorm.weight"
     hf.edit(text / WEIGHTS, lambda tensors: tensors.pop(norm))
-    refused(text, rf"tensors missing, of \d+: language\.layers\.1\.input_layernorm\.weight \({norm}\)")
+    assert_refused(text, rf"tensors missing, of \d+: language\.layers\.1\.input_layernorm\.weight \({norm}\)")
     hf.edit(text / WEIGHTS, lambda tensors: tensors.update({norm: torch.ones(47)}))
-    refused(text, rf"{norm} is \[47\]; by the config \[48\] is needed")
+    assert_refused(text, rf"{norm} is \[47\]; by the config \[48\] is needed")
     hf.edit(text / WEIGHTS, lambda tensors: tensors.update({norm: torch.ones(48, dtype=torch.int8)}))
-    refused(text, rf"{norm} holds I8; allowed are")
+    assert_refused(text, rf"{norm} holds I8; allowed are")
     hf.edit(text / WEIGHTS, lambda tensors: tensors.update({norm: torch.ones(48), "model.extra": torch.ones(1)}))
-    refused(text, rf"no place for: model\.extra in .*{WEIGHTS}")
+    assert_refused(text, rf"no place for: model\.extra in .*{WEIGHTS}")
 
 
 @pytest.mark.parametrize("key", ["language.norm.weight", "model.layers.0.self_attn.o_proj.adapters.vision.A"])
 def test_our_own_names_mean_nothing_in_their_files(text: Path, key: str) -> None:
     hf.edit(text / WEIGHTS, lambda tensors: tensors.update({key: torch.ones(48)}))
-    refused(text, f"no place for: {key} in")
+    assert_refused(text, f"no place for: {key} in")
 
 
 def test_a_head_beside_a_tied_embedding_must_be_it(whole: Path, text: Path) -> None:
     hf.edit(text / WEIGHTS, lambda tensors: tensors.update({"lm_head.weight": tensors["model.embed_tokens.weight"]}))
     hf.assert_same_tensors(load_hf(text).state_dict(), load_hf(whole).state_dict())
     hf.edit(text / WEIGHTS, lambda tensors: tensors["lm_head.weight"][0].add_(1.0))
-    refused(text, r"lm_head\.weight is not the embedding")
+    assert_refused(text, r"lm_head\.weight is not the embedding")
 
 
 def sharded(whole: Path, folder: Path) -> Path:
@@ -106,20 +106,20 @@ def sharded(whole: Path, folder: Path) -> Path:
 def test_an_index_stays_in_its_folder(whole: Path, tmp_path: Path, name: str) -> None:
     index = sharded(whole, tmp_path / "out")
     hf.edit(index, lambda values: values["weight_map"].update({"model.norm.weight": name}))
-    refused(tmp_path / "out", "weight_map names .* allowed are .safetensors files of its own folder")
+    assert_refused(tmp_path / "out", "weight_map names .* allowed are .safetensors files of its own folder")
 
 
 def test_an_index_and_its_files_agree(whole: Path, tmp_path: Path) -> None:
     index = sharded(whole, tmp_path / "out")
     names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     hf.edit(index, lambda values: values["weight_map"].update({"model.norm.weight": names[0]}))
-    refused(tmp_path / "out", rf"model\.norm\.weight should be in {names[0]}, and is in {names[-1]}")
+    assert_refused(tmp_path / "out", rf"model\.norm\.weight should be in {names[0]}, and is in {names[-1]}")
     hf.edit(index, lambda values: values["weight_map"].update({"model.norm.weight": names[-1], "model.more": names[0]}))
-    refused(tmp_path / "out", rf"model\.more should be in {names[0]}, and is in None")
+    assert_refused(tmp_path / "out", rf"model\.more should be in {names[0]}, and is in None")
     (tmp_path / "out" / names[0]).unlink()
-    refused(tmp_path / "out", f"{names[0]} is missing")
+    assert_refused(tmp_path / "out", f"{names[0]} is missing")
     hf.edit(index, lambda values: values.pop("weight_map"))
-    refused(tmp_path / "out", "weight_map=None")
+    assert_refused(tmp_path / "out", "weight_map=None")
 
 
 @pytest.mark.parametrize(
@@ -145,21 +145,21 @@ def test_an_index_and_its_files_agree(whole: Path, tmp_path: Path) -> None:
 )
 def test_an_adapter_of_another_kind_is_refused(text: Path, field: str, value: Any) -> None:
     hf.edit(text / "vision-lora" / "adapter_config.json", lambda values: values.update({field: value}))
-    refused(text, rf"vision-lora: .*{field}=")
+    assert_refused(text, rf"vision-lora: .*{field}=")
 
 
 def test_an_adapter_has_the_four_linears_of_every_layer(text: Path) -> None:
     file = text / "vision-lora" / ADAPTER
     key = "base_model.model.model.layers.1.mlp.down_proj.lora_A.weight"
     hf.edit(file, lambda tensors: tensors.pop(key))
-    refused(text, rf"tensors missing.*layers\.1\.mlp\.down_proj\.adapters\.vision\.A \({key}\)")
+    assert_refused(text, rf"tensors missing.*layers\.1\.mlp\.down_proj\.adapters\.vision\.A \({key}\)")
     hf.edit(file, lambda tensors: tensors.update({key: torch.ones(5, 80)}))
-    refused(text, rf"{key} is \[5, 80\]; by the config \[4, 80\]")
+    assert_refused(text, rf"{key} is \[5, 80\]; by the config \[4, 80\]")
     head = "base_model.model.lm_head.lora_A.weight"
     hf.edit(file, lambda tensors: tensors.update({key: torch.ones(4, 80), head: torch.ones(4, 48)}))
-    refused(text, f"no place for: {head} in .*vision-lora")
+    assert_refused(text, f"no place for: {head} in .*vision-lora")
     (text / "vision-lora").rename(text / "smell-lora")
-    refused(text, "smell-lora: not a known adapter; allowed are vision-lora, speech-lora")
+    assert_refused(text, "smell-lora: not a known adapter; allowed are vision-lora, speech-lora")
 
 
 def test_a_folder_with_something_in_it_is_left_alone(whole: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from models import ROPE, TEXT, enlivened, ids, one_thread, text_model
+from models import ROPE, TEXT, enlivened, ids, text_model
 from torch import Tensor
 from transformers import Phi3Config, Phi3ForCausalLM
 from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
@@ -17,7 +17,7 @@ from model.config import ModelConfig, TextConfig
 from model.decoder import RMSNorm
 from model.multimodal import Multimodal
 
-threads = pytest.fixture(autouse=True)(one_thread)
+pytestmark = pytest.mark.usefixtures("one_thread")
 SWITCH = ROPE.original_positions
 CLOSE = {"atol": 1e-5, "rtol": 0}
 

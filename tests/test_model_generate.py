@@ -15,7 +15,6 @@ from models import (
     image_inputs,
     logits_after,
     nano,
-    one_thread,
     prompts_of_all_kinds,
     short_rope,
     text_model,
@@ -28,7 +27,7 @@ from model.multimodal import Multimodal
 from model.prefill import Prefill
 from model.sampling import Sampling
 
-threads = pytest.fixture(autouse=True)(one_thread)
+pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS = Options(slots=4, length=128, prompts=4, chunk=8, block=16)
 GREEDY = Sampling(max_tokens=12, temperature=0, ignore_eos=True)
 

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import nano, one_thread, prompts_of_all_kinds, short_rope, text_model, words
+from models import nano, prompts_of_all_kinds, short_rope, text_model, words
 
 from model.generate import Engine, Options, Request, Sample
 from model.multimodal import Multimodal
 from model.sampling import Sampling
 
-threads = pytest.fixture(autouse=True)(one_thread)
+pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS = Options(slots=4, length=128, prompts=4, chunk=8, block=16)
 MODEL = text_model(rope=short_rope(32))
 HOW = Sampling(max_tokens=10, temperature=1.3, top_p=0.95, ignore_eos=True, logprobs=1)

@@ -14,7 +14,6 @@ from models import (
     enlivened,
     ids,
     nano,
-    one_thread,
     prompts_of_all_kinds,
     text_model,
 )
@@ -25,7 +24,7 @@ from model.config import AdapterConfig
 from model.lora import LowRank, RoutedLinear
 from model.multimodal import Multimodal
 
-threads = pytest.fixture(autouse=True)(one_thread)
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS = (None, "vision", "speech", "vision", None)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import TEXT, one_thread
+from models import TEXT
 from torch import Tensor
 
 from model.config import ModelConfig
@@ -18,7 +18,7 @@ from model.generate import Engine, Options, Request, Sample
 from model.multimodal import Multimodal
 from model.sampling import Sampling, choose, sample_key, uniforms
 
-threads = pytest.fixture(autouse=True)(one_thread)
+pytestmark = pytest.mark.usefixtures("one_thread")
 LOGITS = torch.tensor([2.0, 0.5, -1.0, 2.0, 1.0, -torch.inf, 0.0, -3.0])
 DRAWS = 20_000
 

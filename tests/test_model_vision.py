@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -28,13 +27,7 @@ PADDING = [(0, 0), (3, 0), (0, 2), (1, 3), (4, 1)]
 """Patches of padding below and at the right of the images of GRIDS."""
 
 
-@pytest.fixture(autouse=True)
-def one_seed_one_thread() -> Iterator[None]:
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def patch_mask(grid: tuple[int, int], padding: tuple[int, int], side: int, crops: int) -> Tensor:

@@ -5,28 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from serving import HELLO, WEATHER, Running, chat, serving, text, texts
+from serving import HELLO, WEATHER, Running, chat, text, texts
 
 from model.processing.text import Part
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Running]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Running) -> Iterator[Running]:
-    yield shared
-    shared.engine.script, shared.engine.delay = (), 0.0
-    shared.engine.gate.set()
 
 
 def test_n_samples_are_distinct_and_counted(server: Running) -> None:

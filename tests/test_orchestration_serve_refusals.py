@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,19 +13,6 @@ from typer.testing import CliRunner
 
 from orchestration import cli_serve
 from orchestration.cli import app
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Running]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Running) -> Iterator[Running]:
-    yield shared
-    shared.engine.script, shared.engine.delay = (), 0.0
-    shared.engine.gate.set()
 
 
 def refused(server: Running, path: str, **fields: Any) -> dict[str, Any]:
