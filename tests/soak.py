@@ -102,7 +102,7 @@ def one_run(lake: Path, inputs: list[Path | str], dice: random.Random, kills_lef
             elif victim != "worker":
                 break
         time.sleep(0.005)
-    _, errors = run.communicate(timeout=300)
+    _, errors = run.communicate()
     if run.returncode not in (0, -signal.SIGKILL):
         sys.exit(f"a run ended with exit code {run.returncode}: {errors}")
     return killed, run.returncode if run.returncode == 0 else None

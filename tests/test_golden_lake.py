@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import web
 from typer.testing import CliRunner
+from waiting import PATIENCE
 
 import lake
 from lake.diff import diff
@@ -113,5 +114,5 @@ def test_it_holds_no_address_of_a_machine():
 
 def test_it_is_never_made_again():
     maker = [sys.executable, str(GOLDEN / "make_lake.py")]
-    run = subprocess.run(maker, cwd=GOLDEN.parents[1], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(maker, cwd=GOLDEN.parents[1], capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 1 and "never made again" in run.stderr

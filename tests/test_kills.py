@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import web
+from waiting import PATIENCE, until
 
 from lake.store import open_store
 from lake.versions import Versions
@@ -29,7 +28,7 @@ def digest(sample, tmp_path_factory) -> str:
 def test_a_kill_before_any_step_on_disk_is_resumed_to_the_same_digest(sample, tmp_path):
     driver = [sys.executable, str(Path(__file__).with_name("crash_driver.py"))]
     run = subprocess.run(
-        [*driver, str(sample), str(tmp_path), "0", "12"], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [*driver, str(sample), str(tmp_path), "0", "12"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert run.returncode == 0, run.stderr
     outcomes = [json.loads(line) for line in run.stdout.splitlines()]
@@ -59,20 +58,12 @@ def start(lake: Path, sample: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(what: Callable[[], bool], run: subprocess.Popen[str], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, f"waited {seconds} s in vain"
-        assert run.poll() is None, f"the run ended first: {run.communicate()}"
-        time.sleep(0.02)
-
-
 def receipts(lake: Path) -> int:
     return sum(1 for _ in (lake / "receipts").rglob("*.json"))
 
 
 def finish(run: subprocess.Popen[str]) -> dict[str, object]:
-    out, err = run.communicate(timeout=120)
+    out, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 0, err
     return json.loads(out.splitlines()[-1])
 
@@ -80,40 +71,37 @@ def finish(run: subprocess.Popen[str]) -> dict[str, object]:
 def test_the_driver_is_killed_and_then_a_worker_of_the_resumed_run(sample, tmp_path, digest):
     lake = tmp_path / "lake"
     first = start(lake, sample)
-    wait_for(lambda: receipts(lake) >= 3, first)
+    until(lambda: receipts(lake) >= 3, "the first receipts", by=first)
     children = psutil.Process(first.pid).children(recursive=True)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     before = receipts(lake)
 
     second = start(lake, sample)
-    wait_for(lambda: receipts(lake) > before and bool(busy(second.pid)), second)
-    victims = busy(second.pid)[:1]
-    for worker in victims:
-        worker.kill()
-    assert victims
+    until(lambda: receipts(lake) > before, "a receipt of the second run", by=second)
+    until(lambda: busy(second.pid), "a worker at work", by=second)[0].kill()
     assert finish(second)["digest"] == digest
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
     assert not alive, "Ray processes outlived their driver"
 
 
 def busy(pid: int) -> list[psutil.Process]:
-    found = []
+    workers = []
     for child in psutil.Process(pid).children(recursive=True):
         try:
             title = " ".join(child.cmdline())  # Ray names a worker after its task
             if title.strip() in {"ray::scan", "ray::extract", "ray::screen"}:
-                found.append(child)
+                workers.append(child)
         except psutil.NoSuchProcess:  # ended while we looked
             continue
-    return found
+    return workers
 
 
 def test_sigterm_ends_a_run_as_incomplete_and_the_same_command_finishes_it(sample, tmp_path, digest):
     lake = tmp_path / "lake"
     run = start(lake, sample)
-    wait_for(lambda: receipts(lake) >= 3, run)
+    until(lambda: receipts(lake) >= 3, "the first receipts", by=run)
     run.terminate()
-    out, err = run.communicate(timeout=60)
+    out, err = run.communicate(timeout=PATIENCE)
     assert (run.returncode, out) == (5, "") and "interrupted; what is done is kept" in err
     assert finish(start(lake, sample))["digest"] == digest

@@ -8,6 +8,8 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+from waiting import PATIENCE
+
 from lake.store import open_store
 from lake.versions import Versions
 
@@ -51,7 +53,7 @@ def test_eight_writers_lose_no_commit_and_break_no_chain(lake_uri):
     for writer in writers:
         writer.stdin.write("go\n")
         writer.stdin.flush()
-    told = [int(line) for writer in writers for line in writer.communicate(timeout=180)[0].split()]
+    told = [int(line) for writer in writers for line in writer.communicate(timeout=PATIENCE)[0].split()]
     assert [writer.returncode for writer in writers] == [0] * WRITERS
 
     versions = Versions(store)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 from lake import store_s3
 from lake.s3 import MissingBucket
@@ -181,9 +182,9 @@ def test_of_16_writers_in_4_processes_one_wins(lake_uri: str) -> None:
     children = [context.Process(target=_race, args=(store, n, gate, results)) for n in range(4)]
     for child in children:
         child.start()
-    won = sorted(writer for _ in children for writer in results.get(timeout=120))
+    won = sorted(writer for _ in children for writer in results.get(timeout=PATIENCE))
     for child in children:
-        child.join(60)
+        child.join(PATIENCE)
         assert child.exitcode == 0
     for key in range(races(store)):
         assert [w for k, w in won if k == key] == [int(store.get(f"race/{key}"))]
@@ -195,7 +196,7 @@ def _race(store: Store, process: int, gate: threading.Barrier, results: multipro
     store.info("warm-up")
     with ThreadPoolExecutor(4) as pool:
         for key in range(races(store)):
-            gate.wait(60)
+            gate.wait(PATIENCE)
             writers = range(process * 4, process * 4 + 4)
             answers = pool.map(lambda w, k=key: store.create(f"race/{k}", str(w).encode()), writers)
             won += [(key, writer) for writer, answer in zip(writers, answers, strict=True) if answer]

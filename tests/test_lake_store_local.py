@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 from lake.store import NotFound, UnsafeStore, open_store
 from lake.store_local import STALE_S
@@ -48,7 +49,7 @@ else:
 
 def kill_while(root: Path, verb: str, point: str) -> None:
     command = [sys.executable, "-c", VICTIM, str(root), verb, point]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from waiting import PATIENCE
 
 from lake.sources import open_input
 from lake.store import open_store
@@ -218,7 +219,7 @@ def test_as_a_program_stdout_is_the_result_alone(tmp_path):
     settings = [f"recipe.inputs=[{INPUT}/lines.jsonl]", "run.workers=0", "recipe.max_quarantine_rate=1"]
     done = subprocess.run(
         [*command, *(word for one in settings for word in ("--set", one))],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert list(json.loads(done.stdout)) == KEYS and "scan: 1 of 1" in done.stderr

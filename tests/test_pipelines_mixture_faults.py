@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mixtures
 import pytest
 from drafts import draft
 from mixtures import windows
+from waiting import PATIENCE, until
 
 from lake.dataset import Dataset
 from lake.forget import forget, plan_forget
@@ -68,13 +68,13 @@ def test_the_driver_is_killed_on_ray_and_the_same_command_finishes(sources):
     receipts = Path(sources.uri, "receipts")
     before = sum(1 for _ in receipts.rglob("*.json"))
     run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-    end = time.monotonic() + 120
-    while sum(1 for _ in receipts.rglob("*.json")) < before + 8 and run.poll() is None and time.monotonic() < end:
-        time.sleep(0.01)
+    until(lambda: sum(1 for _ in receipts.rglob("*.json")) >= before + 8, "eight receipts", by=run, pause=0.01)
     os.killpg(run.pid, signal.SIGKILL)  # Ray's processes as well
     assert run.wait() == -signal.SIGKILL
     assert Versions(sources).latest("mix") is None
-    again = subprocess.run([*command, "--set", "run.workers=0"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    again = subprocess.run(
+        [*command, "--set", "run.workers=0"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert again.returncode == 0, again.stderr
     result = json.loads(again.stdout.splitlines()[-1])
     unhurt = mixtures.mix(sources, {"web@v1": 0.6, "math@v1": 0.4}, dataset="other", shard_tokens=2_000).manifest

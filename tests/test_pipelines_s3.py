@@ -11,6 +11,7 @@ import pytest
 import web
 from conftest import use_s3
 from fake_s3 import run_fake_s3
+from waiting import PATIENCE
 
 import lake
 from lake.forget import forget, plan_forget
@@ -63,7 +64,7 @@ def test_a_lake_that_ignores_conditional_put_is_refused_before_anything_runs(mon
         use_s3(address, monkeypatch)
         server.ignore_conditions = True
         command = [sys.executable, "-m", "pipelines", "run", "conf/web.yaml", "--lake", "s3://fake-bucket/lake"]
-        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 2 and "If-None-Match" in run.stderr and run.stdout == ""
 
 
@@ -98,7 +99,7 @@ print(Versions(store).commit(draft).version)
 def test_a_commit_on_s3_that_is_killed_is_there_or_not_and_the_same_command_finishes(s3_lake, when, visible):
     def commit(moment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", COMMIT, s3_lake, moment]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
 
     assert commit(when).returncode == -signal.SIGKILL
     versions = Versions(open_store(s3_lake))

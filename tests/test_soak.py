@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import PATIENCE
+
 
 def test_two_nights_under_kills_come_to_the_same_digests():
     program = Path(__file__).with_name("soak.py")
@@ -15,7 +17,7 @@ def test_two_nights_under_kills_come_to_the_same_digests():
         cwd=program.parents[1],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     last = json.loads(run.stdout.splitlines()[-1])
