@@ -56,7 +56,7 @@ def main() -> int:
     check(two["digest"] == whole["digest"], "killed and finished, or never killed: the same content digest")
 
     say("What became of one page, and why?")
-    url, text = dropped_page(lake)
+    url, text = page(lake, "--reason", "minhash.duplicate")
     grist("why", url, "--lake", lake)
     say("Which documents are like this text?")
     (FOLDER / "page.txt").write_text(text)
@@ -65,7 +65,7 @@ def main() -> int:
     grist("diff", "web@v1", "web@v2", "--lake", lake)
 
     mixture(lake, data / "instruct")
-    take_down(other, url)
+    take_down(other)
     say("Is every byte of every version what it was, and every record accounted for?")
     grist("verify", "--deep", "--lake", lake)
     grist("ls", "--lake", lake)
@@ -103,9 +103,12 @@ def mixture(lake: str, folder: Path) -> None:
     check(not again["new"] and again["digest"] == one["digest"], "the same mixture again: nothing to do")
 
 
-def take_down(lake: str, url: str) -> None:
+def take_down(lake: str) -> None:
     """Of the lake in which no run was killed: gc spares for minutes what a killed one might still be writing."""
-    say("Somebody asks to be forgotten: a version without their pages, the old ones withdrawn, then erased.")
+    say("Somebody asks to be forgotten: this page, and all others of its site.")
+    url, _ = page(lake, "--fate", "kept")
+    grist("why", url, "--lake", lake)
+    say("A version without them, the old ones withdrawn, then erased.")
     (FOLDER / "takedown.txt").write_text(f"{urlsplit(url).hostname}\n")
     forget = ["forget", "--domains", str(FOLDER / "takedown.txt"), "--reason", "request 2026-17"]
     grist(*forget, "--yes", "--lake", lake)
@@ -175,12 +178,12 @@ def receipts(lake: str) -> int:
     return sum(1 for _ in Path(lake, "receipts").rglob("*.json"))
 
 
-def dropped_page(lake: str) -> tuple[str, str]:
-    """The address and text of a page that was dropped because another is almost the same."""
-    sample = command("sample", "web", "--reason", "minhash.duplicate", "-n", "1", "--json", "--lake", lake)
+def page(lake: str, *which: str) -> tuple[str, str]:
+    """The address and text of a page with this fate."""
+    sample = command("sample", "web", *which, "-n", "1", "--json", "--lake", lake)
     output = subprocess.run(sample, stdout=subprocess.PIPE, text=True, check=True).stdout
-    found = json.loads(output)["samples"][0]
-    return str(found["fields"]["url"]), str(found["text"])
+    record = json.loads(output)["samples"][0]
+    return str(record["fields"]["url"]), str(record["text"])
 
 
 if __name__ == "__main__":
