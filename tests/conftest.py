@@ -9,12 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from s3_server import S3Server, run_seaweedfs
 
 from lake.store import Store, open_store
 
+# An example that takes long says nothing about the code: the machine may be busy.
+settings.register_profile("gristmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gristmill")
+
+LONGEST = ("test_nightly", "test_soak", "test_kills", "test_ray_job", "test_stages_runner")
+"""Files that wait for servers, schedules and kills: they come first, so that the other worker has enough to do beside
+them. `make test` deals whole files to its workers, and none of these may be left for the end."""
+
 # Ray's workers unpickle toy stages by the name of the test module that defines them.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others as they came."""
+    rank = {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

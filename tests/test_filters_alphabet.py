@@ -40,7 +40,7 @@ def test_words(text: str, expected: list[str]) -> None:
     assert sign([text]).n_words.tolist() == [len(expected)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ANY_TEXT)
 def test_normalisation_and_case_change_nothing(text: str) -> None:
     forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]

@@ -91,7 +91,7 @@ def test_too_many_words() -> None:
     assert judge(texts) == expected(texts, GopherQualityFilter()) == [None, "gopher_quality.too_many_words"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.text(st.one_of(st.sampled_from(" \n#.…•-a'"), st.characters(codec="utf-8")), max_size=80),

@@ -36,7 +36,7 @@ def check(signed: Signatures, texts: list[str], settings: MinHash) -> None:
 # The kernel says what Python and datasketch say.
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(ANY_TEXT, max_size=4), st.booleans(), st.integers(0, 3), st.integers(0, 3))
 @example([], False, 0, 0)
 @example(["", "one", "two words", ""], True, 1, 0)
@@ -63,7 +63,7 @@ def test_words_and_characters_on_the_edge_of_a_chunk_are_whole(unit: str) -> Non
     check(sign(texts), texts, SMALL)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60))
 @example(b"a\xe0\x81\xa1b \xf0\x80\x81\xa1 \xed\xa0\x80 \xf4\x90\x80\x80 \xc1\xa1 \xe2\x82A \xf0\x9f\x98")
 @example(b"w\xc3")

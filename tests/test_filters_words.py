@@ -102,13 +102,13 @@ def test_words_are_datatroves_on_adversarial_text() -> None:
         assert tokens(memo.split(batch)) == [truth(text) for text in batch]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.text(st.one_of(st.sampled_from(" :().,-'#\n"), st.characters(codec="utf-8"))), max_size=4))
 def test_words_are_datatroves_on_any_text(texts: list[str]) -> None:
     assert tokens(english_words().split(texts)) == [truth(text) for text in texts]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.from_regex(r"""["(“]?[A-Za-z]{1,4}(-[A-Za-z]{1,4})*[,;:!?)"”.]?""", fullmatch=True))
 def test_plain_words_need_no_spacy(run: str) -> None:
     assert english().tokens([run]) == [truth(run)]

@@ -92,7 +92,7 @@ def test_large_scores_neither_overflow_nor_vanish() -> None:
     torch.testing.assert_close(by_token([*rows]).double(), wide, atol=1e-3, rtol=0)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.randoms(use_true_random=False), st.integers(0, ROWS - 1))
 def test_a_sequences_bits_do_not_depend_on_its_row_its_pages_or_the_others(pick: random.Random, row: int) -> None:
     """It goes on one token a time; beside it others begin, go on, rest and end as they like."""

@@ -68,7 +68,7 @@ def test_each_alone_is_as_all_together() -> None:
     assert alone == everything()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.randoms(use_true_random=False), st.integers(0, 40))
 def test_order_mates_and_a_busy_engine_change_nothing(pick: random.Random, before: int) -> None:
     chosen = pick.sample(requests(), pick.randrange(1, len(requests())))

@@ -29,7 +29,7 @@ def test_each_number_stands_at_one_place(n: int) -> None:
         assert np.array_equal(np.sort(whole(n, seed)), np.arange(n))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 300), st.integers(), st.integers(0, 10**9))
 def test_it_is_a_bijection_and_take_agrees_with_single_elements(n: int, seed: int, epoch: int) -> None:
     order = Permutation(n, seed, epoch)

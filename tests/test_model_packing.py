@@ -34,7 +34,7 @@ def check(packing: Packing, lengths: np.ndarray, splittable: np.ndarray, window:
     assert packing.windows == sorted(packing.windows) and all(one == sorted(one) for one in packing.windows)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), st.integers(1, 1500))
 def test_every_token_is_in_one_window(data, window):
     lengths = np.array(data.draw(st.lists(st.integers(1, 3 * window), max_size=60)), dtype=np.int64)

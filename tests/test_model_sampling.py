@@ -100,7 +100,7 @@ SETTINGS = st.builds(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(SETTINGS, min_size=1, max_size=9), st.integers(0, 1000))
 def test_a_row_is_chosen_as_if_it_were_alone(how: list[Sampling], seed: int) -> None:
     logits = torch.randn(len(how), 50, generator=torch.Generator().manual_seed(seed)) * 2

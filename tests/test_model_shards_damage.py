@@ -147,7 +147,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ShardFile]:
     return folder, write_shard(folder, "good", range(5))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_index_is_refused_by_name_or_says_the_same(
     index: tuple[Path, ShardFile], data: st.DataObject

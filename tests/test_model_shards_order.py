@@ -45,7 +45,7 @@ def test_ranks_together_read_the_one_global_order(reader: ShardReader, world: in
     assert all([position for position, _ in one] == list(range(7 + rank, 90, world)) for rank, one in enumerate(ranks))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 60), st.lists(st.tuples(st.integers(1, 5), st.integers(0, 12), st.sampled_from([0, 4]))))
 def test_a_run_goes_on_at_any_position_with_any_number_of_ranks(
     reader: ShardReader, start: int, lives: list[tuple[int, int, int]]

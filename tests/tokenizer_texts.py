@@ -88,7 +88,7 @@ WORDS = st.lists(st.sampled_from(ATOMS), max_size=30).map("".join)
 TEXTS = st.one_of(WORDS, st.text(max_size=40), st.text(st.sampled_from(" \n\t\r/.a1'"), max_size=40))
 
 
-FEW = settings(max_examples=120, deadline=None)
+FEW = settings(max_examples=120)
 
 
 @pytest.fixture(scope="module")
