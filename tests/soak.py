@@ -1,8 +1,9 @@
 """`make soak`: two nights of the web pipeline under seeded kill -9s, and the same content digests as without any.
 
-An episode is an empty lake and two nights. Each run is killed after a random number of new receipts, or in the wait
-for one: the driver alone, the driver and all it started, or a worker (which Ray replaces, and the run goes on); the
-same command is given again until both nights are committed. Episodes go on until there were as many kills as asked.
+An episode is an empty lake and two nights. Each run is killed after a random number of new receipts, or in the wait for
+one: the driver alone (what it started has to follow it), a worker (which Ray replaces, and the run goes on), the driver
+and all it started, or a run without Ray; the same command is given again until both nights are committed. Episodes go
+on until there were as many kills as asked, and the first ones have each kind of victim in turn.
 Prints one JSON line a kill and one an episode; exit code 1 if a digest differs, a version is missing or one too many.
 """
 
@@ -28,7 +29,10 @@ from lake.versions import Versions
 from pipelines.sample import write_sample
 
 ROOT = Path(__file__).parents[1]
-VICTIMS = ("driver", "driver", "everything", "worker")
+VICTIMS = ("driver", "worker", "everything", "process")
+"""`process`: a run without Ray."""
+ORPHANS: list[psutil.Process] = []
+"""What killed drivers had started. All of it ends by itself; Ray takes about a minute for that."""
 TASKS = frozenset(
     ["scan", "extract", "screen", "exact", "sign", "collect", "link", "merge_forests", "choose", "clusters", "shards"]
 )
@@ -37,7 +41,7 @@ TASKS = frozenset(
 def command(lake: Path, inputs: list[Path | str], workers: int) -> list[str]:
     settings = ["recipe.extends=web", "recipe.max_quarantine_rate=0.2", f"run.workers={workers}"]
     settings += [f"recipe.scan.chunk_bytes={web.CHUNK}", "recipe.shards.target_bytes=100000"]
-    settings += [f"recipe.inputs={json.dumps([str(one) for one in inputs])}"]
+    settings += [f"recipe.inputs={json.dumps([str(path) for path in inputs])}"]
     sets = [part for setting in settings for part in ("--set", setting)]
     return [sys.executable, "-m", "pipelines", "run", "conf/web.yaml", "--lake", str(lake), *sets]
 
@@ -64,18 +68,19 @@ def kill(run: subprocess.Popen[str], victim: str) -> bool:
     except psutil.NoSuchProcess:  # it has just ended
         return False
     if victim == "worker":
-        busy = [one for one in family if _title(one) in {f"ray::{task}" for task in TASKS}]
-        for one in busy[:1]:
-            one.kill()
+        busy = [process for process in family if _title(process) in {f"ray::{task}" for task in TASKS}]
+        for process in busy[:1]:
+            process.kill()
         return bool(busy)
     if run.poll() is not None:
         return False
     run.send_signal(signal.SIGKILL)
-    for one in family if victim == "everything" else ():
+    for process in family if victim == "everything" else ():
         try:
-            one.kill()
+            process.kill()
         except psutil.NoSuchProcess:  # it followed its driver
             continue
+    ORPHANS.extend(family)
     return True
 
 
@@ -86,14 +91,13 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def one_run(lake: Path, inputs: list[Path | str], dice: random.Random, kills_left: int) -> tuple[int, int | None]:
+def hurt(lake: Path, inputs: list[Path | str], dice: random.Random, victim: str | None) -> tuple[int, int | None]:
     """(kills, exit code or None if it was killed) of one run."""
-    victim = dice.choice(VICTIMS)
-    workers = 2 if victim in ("worker", "everything") else 0
+    workers = 0 if victim in ("process", None) else 2
     threshold, pause = receipts(lake) + dice.randrange(0, 12), dice.random() * 0.05
     run = start(lake, inputs, workers)
     killed = 0
-    while kills_left and not killed and run.poll() is None:
+    while victim and not killed and run.poll() is None:
         if receipts(lake) >= threshold:
             time.sleep(pause)
             killed = int(kill(run, victim))
@@ -113,13 +117,14 @@ def nights(sample: Path) -> list[list[Path | str]]:
     return [first, [*first, *sorted((sample / "night2").iterdir())]]
 
 
-def episode(lake: Path, sample: Path, dice: random.Random, kills: int) -> int:
-    """Both nights, with at most so many kills; how many there were."""
-    done = 0
+def episode(lake: Path, sample: Path, dice: random.Random, before: int, kills: int) -> int:
+    """Both nights; the number of kills when they are done. `before`: how many there were, of `kills` in all."""
+    done = before
     for inputs in nights(sample):
         code = None
         while code is None:
-            killed, code = one_run(lake, inputs, dice, kills - done)
+            victim = VICTIMS[done] if done < len(VICTIMS) else dice.choice(VICTIMS)
+            killed, code = hurt(lake, inputs, dice, victim if done < kills else None)
             done += killed
     return done
 
@@ -140,18 +145,19 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="grist-soak-") as name:
         folder = Path(name)
         write_sample(folder / "sample", pages=150)
-        episode(folder / "whole", folder / "sample", dice, 0)
+        episode(folder / "whole", folder / "sample", dice, 0, 0)
         whole = state(folder / "whole")
-        at = 0
+        number = 0
         while total < given.kills:
-            lake = folder / f"episode{at}"
-            kills = episode(lake, folder / "sample", dice, given.kills - total)
+            lake = folder / f"episode{number}"
+            before, total = total, episode(lake, folder / "sample", dice, total, given.kills)
             same = state(lake) == whole
-            print(json.dumps({"episode": at, "kills": kills, "same": same}), flush=True)
+            print(json.dumps({"episode": number, "kills": total - before, "same": same}), flush=True)
             if not same:
                 return 1
-            total, at = total + kills, at + 1
-    print(json.dumps({"kills": total, "episodes": at, "seconds": round(time.monotonic() - started), "same": True}))
+            number += 1
+        psutil.wait_procs(ORPHANS)
+    print(json.dumps({"kills": total, "episodes": number, "seconds": round(time.monotonic() - started), "same": True}))
     return 0
 
 

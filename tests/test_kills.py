@@ -1,4 +1,7 @@
-"""kill -9 of the run, the driver and a worker, anywhere: the same command ends with the same content digest."""
+"""A run that is killed at any step on disk, or told to stop: the same command ends with the same content digest.
+
+kill -9 of a driver, of a worker and of everything at once, while Ray runs: tests/soak.py.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import web
 from waiting import PATIENCE, until
@@ -66,35 +68,6 @@ def finish(run: subprocess.Popen[str]) -> dict[str, object]:
     out, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 0, err
     return json.loads(out.splitlines()[-1])
-
-
-def test_the_driver_is_killed_and_then_a_worker_of_the_resumed_run(sample, tmp_path, digest):
-    lake = tmp_path / "lake"
-    first = start(lake, sample)
-    until(lambda: receipts(lake) >= 3, "the first receipts", by=first)
-    children = psutil.Process(first.pid).children(recursive=True)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    before = receipts(lake)
-
-    second = start(lake, sample)
-    until(lambda: receipts(lake) > before, "a receipt of the second run", by=second)
-    until(lambda: busy(second.pid), "a worker at work", by=second)[0].kill()
-    assert finish(second)["digest"] == digest
-    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
-    assert not alive, "Ray processes outlived their driver"
-
-
-def busy(pid: int) -> list[psutil.Process]:
-    workers = []
-    for child in psutil.Process(pid).children(recursive=True):
-        try:
-            title = " ".join(child.cmdline())  # Ray names a worker after its task
-            if title.strip() in {"ray::scan", "ray::extract", "ray::screen"}:
-                workers.append(child)
-        except psutil.NoSuchProcess:  # ended while we looked
-            continue
-    return workers
 
 
 def test_sigterm_ends_a_run_as_incomplete_and_the_same_command_finishes_it(sample, tmp_path, digest):
