@@ -12,7 +12,9 @@ Source: spacy/tokenizer.pyx (`_tokenize_affixes`, `_apply_special_cases`), datat
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -29,6 +31,23 @@ _RUN = re.compile(r"\S+")  # the same runs as str.split() gives
 _BATCH_CHARS = 1 << 18  # spaCy holds some hundred bytes a token while it works
 
 
+@contextmanager
+def without_torch() -> Iterator[None]:
+    """Inside, torch cannot be imported anew, only asked for in vain.
+
+    spaCy's thinc imports torch wherever it is installed, for models that a tokenizer does not have: four seconds and
+    200 MB in every worker that only counts words. thinc does without it when the import fails.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` an ImportError
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
 class English:
     """spaCy's blank English tokenizer as datatrove loads it. Use `english()`: loading takes a second."""
 
@@ -36,7 +55,8 @@ class English:
         from datatrove.utils.word_tokenizers import load_word_tokenizer
 
         self._datatrove = load_word_tokenizer("en")
-        self._nlp = self._datatrove.tokenizer
+        with without_torch():  # here datatrove loads spaCy
+            self._nlp = self._datatrove.tokenizer
         # In a fresh process the first text that has it passes and the next ones do not: settle that here.
         self._datatrove.word_tokenize(BREAKS_SPACY)
         rules = {chunk: tuple(spec[_ORTH] for spec in specs) for chunk, specs in self._rules().items()}

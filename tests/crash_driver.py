@@ -17,6 +17,7 @@ from pathlib import Path
 import web
 
 from filters import minhash
+from filters.english import english
 from lake.store import open_store
 from lake.versions import Versions
 from stages import forest
@@ -93,6 +94,7 @@ def main(sample: Path, folder: Path, seed: int, points: int) -> None:
     note = folder / "note.json"
     minhash.warm()  # once here, not in every child
     forest.kernels()
+    english()
     assert run(folder / "whole", sample, note) == 0
     seen = json.loads(note.read_text())
     whole = versions(folder / "whole")

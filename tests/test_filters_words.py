@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +185,17 @@ def test_no_texts() -> None:
     assert len(words) == 0
     assert words.n_tokens.dtype == np.int64
     assert len(words.n_distinct(["the"])) == 0
+
+
+def test_counting_words_does_not_load_torch_and_leaves_it_to_be_loaded():
+    program = """
+import sys
+from filters.english import english
+tokens = english().tokens(["don't", "U.K."])
+assert tokens == [["do", "n't"], ["U.K."]], tokens
+assert "torch" not in sys.modules, "a worker that counts words would pay for torch"
+import torch
+assert float(torch.ones(2).sum()) == 2
+"""
+    run = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
