@@ -81,10 +81,12 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "lake"))
 
 
-@pytest.fixture
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where crashes are of the process, not of the machine."""
-    monkeypatch.setattr("os.fsync", lambda fd: None)
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """No test pulls the plug of the machine: what a killed process wrote is there, flushed or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda fd: None)
+        yield
 
 
 @pytest.fixture(scope="session")

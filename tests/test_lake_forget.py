@@ -32,9 +32,6 @@ from stages.shards import Statistics
 FORGOTTEN = ("dropped", "forget", "forget.requested", None, None)
 
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
-
-
 @pytest.fixture
 def web(store) -> list[Manifest]:
     return two_nights(store)

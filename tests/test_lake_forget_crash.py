@@ -33,8 +33,6 @@ from lake.suppress import Suppression
 from lake.verify import verify
 from lake.versions import CommitConflict, Versions
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
-
 
 @pytest.fixture
 def web(store) -> list[Manifest]:

@@ -28,8 +28,6 @@ from lake.query import lineage
 from lake.suppress import Suppression
 from lake.versions import Versions
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
-
 
 @pytest.fixture
 def web(store) -> list[Manifest]:
