@@ -25,8 +25,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m orchestration.demo
 
+# Whole files go to the workers, the longest first (tests/conftest.py): servers and clusters are started once a file.
 test: $(STAMP)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Thirty random kills over two nights of the web pipeline, some minutes: the digests must be those without kills.
 soak: $(STAMP)
