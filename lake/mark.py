@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lake.lease import LEASE_SECONDS, LiveRun, live_runs
+from lake.objects import DamagedObject
 from lake.receipt import FORMAT, read_receipt
 from lake.roots import Slots, follow, list_slots, read_slots
 from lake.store import TEMPORARY, Info, NotFound, Store
@@ -166,7 +167,7 @@ def read_roots(store: Store, slots: Slots, known: frozenset[str] | None = None) 
             continue
         try:
             held |= follow(store, slot.manifest.objects())
-        except (NotFound, ValueError) as error:
+        except (NotFound, DamagedObject, ValueError) as error:
             raise GcStopped(
                 f"gc stopped: a list object of {slot} cannot be read ({error}); see `grist verify`"
             ) from error
@@ -206,7 +207,9 @@ def _outputs(store: Store, key: str) -> tuple[str, ...] | None:
     try:
         return tuple(sorted(follow(store, receipt.outputs)))
     except NotFound:  # a list is gone: so is the use of the receipt, and the work will be done again
-        return tuple(ref.sha256 for ref in receipt.outputs)
+        return tuple(one.sha256 for ref in receipt.outputs for one in (ref, *ref.beside()))
+    except DamagedObject as error:
+        raise GcStopped(f"gc stopped: a list that receipt {key} names cannot be read: {error}") from error
 
 
 _RECEIPT_HELP = "a newer gristmill may have written it: upgrade this one, or delete the file to have the work redone"

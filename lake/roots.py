@@ -98,7 +98,8 @@ def read_slots(store: Store, slots: Slots, datasets: Iterable[str] | None = None
 
 
 def follow(store: Store, refs: Iterable[ObjectRef]) -> set[str]:
-    """Digests of these objects and of all that lists among them (kind `refs`) name. Raises NotFound for a lost list."""
+    """Digests of these objects and of all that lists among them (kind `refs`) name. Raises NotFound for a lost list,
+    DamagedObject."""
     reached: set[str] = set()
     todo = list(refs)
     while todo:
@@ -106,6 +107,7 @@ def follow(store: Store, refs: Iterable[ObjectRef]) -> set[str]:
         if ref.sha256 in reached:
             continue
         reached.add(ref.sha256)
+        todo.extend(ref.beside())
         if ref.kind == "refs":
             todo.extend(read_refs(store, ref))
     return reached
