@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from lake.checked import BLOCK, DIGEST, CheckedFile, ChangedBlock, digests
+from lake.checked import BLOCK, DIGEST, ChangedBlock, CheckedFile, digests
 from lake.store import NotFound, Store
 
 ROW_GROUP_ROWS = 16_384

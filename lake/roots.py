@@ -8,7 +8,6 @@ any fault, because a root it cannot read is data it would delete; verify reports
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +15,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lake.balance import BalanceError
-from lake.manifest import FORMAT, Manifest
+from lake.manifest import RESTORE as _RESTORE
+from lake.manifest import Manifest, parse
 from lake.manifest import content_digest as digest_over
 from lake.objects import ObjectRef, read_refs
 from lake.store import NotFound, Store
 
 _PLACE = re.compile(r"datasets/([^/]+)/(versions|withdrawn)/(\d{8,})\.json")
-_RESTORE = "restore the file from a backup or a replica of the lake"
 _AT_ONCE = 16
 
 
@@ -126,20 +125,11 @@ def _slot(name: str, n: int, data: bytes | None, before: bytes | None, withdrawn
         said = f"{name}@v{n} is missing though later versions exist: a version is never deleted; {_RESTORE}"
         return Slot(name, n, None, withdrawn, (Fault("gap", key, said),))
     try:
-        manifest = _parse(data)
-    except ValueError as error:  # pydantic's ValidationError is one too
-        first = str(error).splitlines()[0]
-        said = f"{name}@v{n}: its manifest {key} cannot be read ({first}); {_RESTORE}"
+        manifest = parse(data)
+    except ValueError as error:
+        said = f"{name}@v{n}: its manifest {key} cannot be read ({error}); {_RESTORE}"
         return Slot(name, n, None, withdrawn, (Fault("manifest", key, said),))
     return Slot(name, n, manifest, withdrawn, tuple(_faults(name, n, manifest, before)))
-
-
-def _parse(data: bytes) -> Manifest:
-    found = json.loads(data)
-    number = found.get("format") if isinstance(found, dict) else None
-    if number != FORMAT:
-        raise ValueError(f"it has format {number}, this gristmill reads format {FORMAT}: upgrade it")
-    return Manifest.model_validate_json(data)
 
 
 def _faults(name: str, n: int, manifest: Manifest, before: bytes | None) -> Iterator[Fault]:

@@ -11,11 +11,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from lake.input_notes import known
 from lake.growth import ancestry
+from lake.input_notes import known
 from lake.manifest import Manifest
+from lake.input_notes import known
 from lake.sources import input_info
+from lake.input_notes import known
 from lake.store import Store
+from lake.input_notes import known
 from lake.suppress import Suppression
+from lake.input_notes import known
 from lake.versions import Versions
 from pipelines.config import BadConfig
 from pipelines.instruct import InstructConfig
@@ -24,7 +30,6 @@ from pipelines.model import Checkpoint, ModelRunConfig
 from pipelines.tokenizer import Origin, TokenizerConfig
 from pipelines.web_recipe import WebConfig
 from stages.inputs import find_inputs
-from stages.scan import known
 
 
 def committed(config: Any, store: Store) -> Manifest | None:
