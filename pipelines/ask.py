@@ -11,17 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lake.input_notes import known
 from lake.growth import ancestry
 from lake.input_notes import known
 from lake.manifest import Manifest
-from lake.input_notes import known
 from lake.sources import input_info
-from lake.input_notes import known
 from lake.store import Store
-from lake.input_notes import known
 from lake.suppress import Suppression
-from lake.input_notes import known
 from lake.versions import Versions
 from pipelines.config import BadConfig
 from pipelines.instruct import InstructConfig
