@@ -15,10 +15,12 @@ from typing import Any
 from pydantic import model_validator
 
 from lake.balance import check_balance
+from lake.folded import Unfolder, fold
 from lake.identity import digest_of
 from lake.objects import Frozen, ObjectRef, brief
 from lake.receipt import JsonTally, StageId, canonical
 from lake.sealed import FORMAT, seal, unseal
+from lake.store import Store
 
 RESTORE = "restore the file from a backup or a replica of the lake"
 
@@ -128,6 +130,20 @@ def parse(data: bytes) -> Manifest:
         return Manifest.model_validate_json(unseal(data))
     except ValueError as error:
         raise ValueError(brief(error)) from error
+
+
+def folded(store: Store, manifest: Manifest) -> Manifest:
+    """As it is written: long lists of shards and ledgers by pointers to lists, which are written now."""
+    lists = {"shards": fold(store, manifest.shards), "ledgers": fold(store, manifest.ledgers)}
+    return manifest.model_copy(update=lists)
+
+
+def unfolded(unfolder: Unfolder, manifest: Manifest, *, shards: bool = True) -> Manifest:
+    """As it is used. Raises NotFound, DamagedObject."""
+    lists = {"ledgers": unfolder.unfold(manifest.ledgers)}
+    if shards:
+        lists["shards"] = unfolder.unfold(manifest.shards)
+    return manifest.model_copy(update=lists)
 
 
 def content_digest(shards: Iterable[ObjectRef], ledgers: Iterable[ObjectRef]) -> str:

@@ -163,10 +163,10 @@ def read_roots(store: Store, slots: Slots, known: frozenset[str] | None = None) 
                 " `grist verify` lists everything that is wrong"
             )
         if slot.withdrawn:
-            withdrawn.update(ref.sha256 for ref in slot.manifest.objects())
+            withdrawn.update(ref.sha256 for ref in slot.objects())
             continue
         try:
-            held |= follow(store, slot.manifest.objects())
+            held |= follow(store, slot.objects())
         except (NotFound, DamagedObject, ValueError) as error:
             raise GcStopped(
                 f"gc stopped: a list object of {slot} cannot be read ({error}); see `grist verify`"

@@ -144,12 +144,12 @@ def table_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     )
 
 
-def put_refs(store: Store, refs: Sequence[ObjectRef]) -> ObjectRef:
+def put_refs(store: Store, refs: Sequence[ObjectRef], kind: str = "refs") -> ObjectRef:
     """Stores a list of pointers as an object, so that work on many objects is still a pointer itself."""
     with scratch() as folder:
         path = folder / "refs.json"
         path.write_text(json.dumps([ref.model_dump() for ref in refs]))
-        return put_file(store, "refs", path, len(refs))
+        return put_file(store, kind, path, len(refs))
 
 
 def read_refs(store: Store, ref: ObjectRef) -> list[ObjectRef]:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lake.balance import BalanceError
+from lake.folded import Unfolder
 from lake.manifest import RESTORE as _RESTORE
-from lake.manifest import Manifest, parse
+from lake.manifest import Manifest, parse, unfolded
 from lake.manifest import content_digest as digest_over
-from lake.objects import ObjectRef, read_refs
+from lake.objects import DamagedObject, ObjectRef, read_refs
 from lake.store import NotFound, Store
 
 _PLACE = re.compile(r"datasets/([^/]+)/(versions|withdrawn)/(\d{8,})\.json")
@@ -47,13 +48,19 @@ class Slots:
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot. `manifest` is None where it is missing or cannot be read; `faults` say why, and what else is wrong."""
+    """One slot. `manifest` is None where it is missing or cannot be read; `faults` say why, and what else is wrong.
+
+    `lists`: objects that list its shards and ledgers, where those are many."""
 
     dataset: str
     version: int
     manifest: Manifest | None
     withdrawn: bool
     faults: tuple[Fault, ...]
+    lists: tuple[ObjectRef, ...] = ()
+
+    def objects(self) -> tuple[ObjectRef, ...]:
+        return () if self.manifest is None else (*self.manifest.objects(), *self.lists)
 
     def __str__(self) -> str:
         return f"{self.dataset}@v{self.version}"
@@ -85,6 +92,7 @@ def list_slots(store: Store) -> Slots:
 
 def read_slots(store: Store, slots: Slots, datasets: Iterable[str] | None = None) -> Iterator[Slot]:
     """Every slot from 1 to the last of each dataset, in order, those that are missing in between included."""
+    unfolder = Unfolder(store)
     with ThreadPoolExecutor(8) as pool:  # many small GETs; a remote store answers them side by side
         for name in slots.versions if datasets is None else datasets:
             last, before = max(slots.versions[name]), None
@@ -92,7 +100,7 @@ def read_slots(store: Store, slots: Slots, datasets: Iterable[str] | None = None
                 numbers = range(start, min(start + _AT_ONCE, last + 1))
                 found = pool.map(lambda n: _bytes(store, slot_key(name, n)), numbers)  # noqa: B023  (used up here)
                 for n, data in zip(numbers, found, strict=True):
-                    yield _slot(name, n, data, before, (name, n) in slots.withdrawn)
+                    yield _slot(unfolder, name, n, data, before, (name, n) in slots.withdrawn)
                     before = data
 
 
@@ -119,17 +127,18 @@ def _bytes(store: Store, key: str) -> bytes | None:
         return None
 
 
-def _slot(name: str, n: int, data: bytes | None, before: bytes | None, withdrawn: bool) -> Slot:
+def _slot(unfolder: Unfolder, name: str, n: int, data: bytes | None, before: bytes | None, withdrawn: bool) -> Slot:
     key = slot_key(name, n)
     if data is None:
         said = f"{name}@v{n} is missing though later versions exist: a version is never deleted; {_RESTORE}"
         return Slot(name, n, None, withdrawn, (Fault("gap", key, said),))
     try:
-        manifest = parse(data)
-    except ValueError as error:
+        stored = parse(data)
+        manifest, lists = unfolded(unfolder, stored), unfolder.lists((*stored.shards, *stored.ledgers))
+    except (ValueError, NotFound, DamagedObject) as error:
         said = f"{name}@v{n}: its manifest {key} cannot be read ({error}); {_RESTORE}"
         return Slot(name, n, None, withdrawn, (Fault("manifest", key, said),))
-    return Slot(name, n, manifest, withdrawn, tuple(_faults(name, n, manifest, before)))
+    return Slot(name, n, manifest, withdrawn, tuple(_faults(name, n, manifest, before)), lists)
 
 
 def _faults(name: str, n: int, manifest: Manifest, before: bytes | None) -> Iterator[Fault]:

@@ -163,7 +163,7 @@ class _Survey:
 
     def _add(self, slot: Slot, manifest: Manifest) -> None:
         self._names.append(str(slot))
-        for ref in (ref for held in manifest.objects() for ref in (held, *held.beside())):
+        for ref in (ref for held in slot.objects() for ref in (held, *held.beside())):
             holders = self._holders.setdefault(ref.sha256, [])
             if not holders or holders[-1] != len(self._names) - 1:
                 holders.append(len(self._names) - 1)

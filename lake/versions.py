@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from lake.manifest import RESTORE, Draft, Manifest, encode, parse
+from lake.folded import Unfolder
+from lake.manifest import RESTORE, Draft, Manifest, encode, folded, parse, unfolded
 from lake.objects import ObjectRef
-from lake.sealed import Unreadable, read_note, write_note
+from lake.sealed import FORMAT, Unreadable, read_note, write_note
 from lake.store import NotFound, Store
 
 log = logging.getLogger("gristmill")
@@ -53,6 +54,7 @@ class Versions:
 
     def __init__(self, store: Store, warn: Callable[[str], None] | None = None) -> None:
         self.store = store
+        self._unfolder = Unfolder(store)
         self._warn, self._warned = warn or (lambda text: log.warning("%s", text)), set[str]()
 
     def warn(self, error: Exception | str) -> None:
@@ -79,7 +81,11 @@ class Versions:
         gone = self.withdrawn(name)
         return max((n for n in self.numbers(name) if n not in gone), default=None)
 
-    def manifest(self, name: str, version: int) -> Manifest:
+    def manifest(self, name: str, version: int, *, shards: bool = True) -> Manifest:
+        """A version. Without `shards` long lists of them are not read, and stand as pointers of kind `list`.
+
+        Raises NoSuchVersion, Unreadable, DamagedObject.
+        """
         try:
             data = self.store.get(_slot(name, version))
         except NotFound:
@@ -88,9 +94,10 @@ class Versions:
             manifest = parse(data)
             if (manifest.dataset, manifest.version) != (name, version):
                 raise ValueError(f"it is the manifest of {manifest}")
-            if manifest.digest != manifest.content_digest:
+            manifest = unfolded(self._unfolder, manifest, shards=shards)
+            if shards and manifest.digest != manifest.content_digest:
                 raise ValueError(f"its shards and ledgers do not have the digest {manifest.digest[:12]}")
-        except ValueError as error:
+        except (ValueError, NotFound) as error:
             raise Unreadable(
                 f"{name}@v{version}: its manifest {_slot(name, version)} in {self.store.uri} cannot be read ({error});"
                 f" {RESTORE} (`grist verify` looks at all)"
@@ -173,7 +180,7 @@ class Versions:
                 )
             number += 1
             manifest = self._numbered(draft, number)
-            if self.store.create(_slot(draft.dataset, number), encode(manifest)):
+            if self.store.create(_slot(draft.dataset, number), encode(folded(self.store, manifest))):
                 return manifest
             winner = self.manifest(draft.dataset, number)
             if winner.run_key == draft.run_key and number not in self.withdrawn(draft.dataset):
@@ -192,6 +199,7 @@ class Versions:
             except NotFound:
                 raise NoSuchVersion(self._missing(draft.dataset, f"v{number - 1}")) from None
         fields = {name: getattr(draft, name) for name in Draft.model_fields}
+        fields["format"] = FORMAT  # a clean successor of an old version is none
         return Manifest(**fields, version=number, previous=previous, digest=draft.content_digest)
 
     def missing(self, refs: Iterable[ObjectRef]) -> list[str]:

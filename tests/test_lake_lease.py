@@ -78,9 +78,7 @@ def test_announcements_without_a_lease_are_of_a_dead_run(store):
 def test_an_announcement_that_cannot_be_read_is_named_with_what_to_do(store, data):
     with Lease(store, "web") as lease:
         store.put(f"{lease.prefix}0001.json", data)
-        with pytest.raises(
-            ValueError, match=rf"{lease.prefix}0001\.json in .* cannot be used.*upgrade this one"
-        ):
+        with pytest.raises(ValueError, match=rf"{lease.prefix}0001\.json in .* cannot be used.*upgrade this one"):
             live_work(store)
 
 

@@ -134,7 +134,10 @@ def test_no_receipt_is_no_proof(store):
         (b"", "it is empty"),
         (b"{", "it is cut short, or no JSON"),
         (b'{"format": 1}', "work_key: Field required"),
-        (receipt(format=1).model_dump_json().replace('"format":1', '"format":1,"future":2').encode(), "future: Extra inputs"),
+        (
+            receipt(format=1).model_dump_json().replace('"format":1', '"format":1,"future":2').encode(),
+            "future: Extra inputs",
+        ),
     ],
 )
 def test_a_receipt_that_cannot_be_read_is_named_with_what_to_do(store, data, said):
