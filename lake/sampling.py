@@ -219,13 +219,15 @@ def _read_texts(
 
 
 def _receipts(versions: Versions, manifest: Manifest, inputs: set[str]) -> list[Receipt]:
-    """Receipts about these inputs, of the version and of all it extends."""
-    found: list[Receipt] = []
+    """Receipts about these inputs, of the version and of all it extends: bundles of nights are merged, so that one
+    receipt may stand in several."""
+    receipts: dict[str, Receipt] = {}
     seen: set[str] = set()
     for at in ancestors(versions, manifest):
-        for ref in (one for one in at.attachments if one.kind == "receipts" and one.sha256 not in seen):
+        for ref in (ref for ref in at.attachments if ref.kind == "receipts" and ref.sha256 not in seen):
             seen.add(ref.sha256)
             for line in read_object(versions.store, ref).splitlines():
-                if inputs & set(json.loads(line)["inputs"]):
-                    found.append(Receipt.model_validate_json(line))
-    return found
+                fields = json.loads(line)
+                if fields["work_key"] not in receipts and inputs & set(fields["inputs"]):
+                    receipts[fields["work_key"]] = Receipt.model_validate_json(line)
+    return list(receipts.values())
