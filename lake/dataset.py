@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lake.ledger import SCHEMA, sort
 from lake.manifest import Manifest
-from lake.objects import generations, iter_batches, read_table
+from lake.objects import generations, iter_batches, open_parquet, read_table
 from lake.query import resolve_usable
 from lake.store import Store, open_store
 from lake.versions import Versions
@@ -51,8 +50,8 @@ class Dataset:
     def _columns(self, columns: Sequence[str] | None) -> list[str] | None:
         if columns is None or not self.manifest.shards:
             return None
-        with self.store.open(self.manifest.shards[0].key) as source:
-            have = pq.read_schema(source).names
+        with open_parquet(self.store, self.manifest.shards[0]) as file:
+            have = file.schema_arrow.names
         if missing := sorted(set(columns) - set(have)):
             raise KeyError(f"{self.manifest} has no column {', '.join(missing)}; it has {', '.join(have)}")
         return list(columns)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from lake.manifest import Manifest, VersionRef
-from lake.objects import ObjectRef, iter_batches, open_parquet
+from lake.objects import ObjectRef, is_table, iter_batches, open_parquet, read_object
 from lake.receipt import Receipt
 from lake.store import NotFound, Store
 from lake.suppress import Suppression
@@ -24,7 +24,6 @@ from lake.versions import Versions
 
 NO_TEXT = frozenset({"ledger", "refs", "receipts", "spans", "screened"})
 """Kinds that hold keys, places and measures of records, never text nor what is computed to compare texts."""
-_PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True)
@@ -132,9 +131,8 @@ class Search:
     def _schema(self, ref: ObjectRef, *, needed: bool) -> list[str] | None:
         """Which of id and url it has; None for no Parquet, no ids, or (of a withdrawn version) gone."""
         try:
-            with self.store.open(ref.key) as source:
-                if source.read(4) != _PARQUET:
-                    return None
+            if not is_table(self.store, ref):
+                return None
             with open_parquet(self.store, ref) as file:
                 schema = file.schema_arrow
         except NotFound:
@@ -159,7 +157,7 @@ class Search:
         for bundle in (ref for ref in bundles if ref.sha256 not in self._read):
             self._read.add(bundle.sha256)
             try:
-                lines = self.store.get(bundle.key).splitlines()
+                lines = read_object(self.store, bundle).splitlines()
             except NotFound:  # of a withdrawn version; its texts are gone with it
                 continue
             outputs = [ref for line in lines for ref in Receipt.model_validate_json(line).outputs]

@@ -8,7 +8,7 @@ k+1 with the new base; only what depends on the base is redone, because everythi
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,11 @@ from typing import Any
 from lake.identity import digest_of
 from lake.manifest import Manifest
 from lake.receipt import canonical
+from lake.sealed import Unreadable, read_note, write_note
+from lake.store import Store
 from lake.versions import Versions
+
+_ATTEMPT = re.compile(r"/(\d{4,})\.json$")
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,12 @@ def plan_growth(
     latest = versions.latest(dataset)
     if latest is not None and not set(listed) - ancestry(versions, dataset, latest):
         return versions.manifest(dataset, latest)
-    pinned = _pinned(versions, dataset, key, listed)
-    if pinned is None and not pin:
-        return _growth(versions, dataset, key, 1, latest or 0, listed)
-    if pinned is None:
-        return _pin(versions, dataset, key, listed, 1)
-    if pinned.base in versions.withdrawn(dataset):  # taken down since: never build on it
-        return _pin(versions, dataset, key, listed, pinned.attempt + 1)
-    return pinned
+    attempt, base = _last_pin(versions, dataset, key)
+    if base is not None and base not in versions.withdrawn(dataset):  # taken down since: never build on it
+        return _growth(versions, dataset, key, attempt, base, listed)
+    if not pin:
+        return _growth(versions, dataset, key, attempt + 1, latest or 0, listed)
+    return _pin(versions, dataset, key, listed, attempt + 1)
 
 
 def move_base(versions: Versions, lost: Growth, inputs: Iterable[str]) -> Growth | Manifest:
@@ -61,10 +63,16 @@ def move_base(versions: Versions, lost: Growth, inputs: Iterable[str]) -> Growth
 
 def ancestors(versions: Versions, manifest: Manifest) -> Iterator[Manifest]:
     """The version and all that it extends, newest first."""
-    at: Manifest | None = manifest
-    while at is not None:
+    at = manifest
+    yield at
+    while at.parent is not None:
+        child, at = at, versions.manifest(at.parent.dataset, at.parent.version)
+        if at.digest != child.parent.digest:
+            raise Unreadable(
+                f"{child} extends {at} of digest {child.parent.digest[:12]}, which now has {at.digest[:12]}: one of the"
+                " two manifests was changed; `grist verify` says which"
+            )
         yield at
-        at = versions.manifest(at.parent.dataset, at.parent.version) if at.parent else None
 
 
 def ancestry(versions: Versions, dataset: str, version: int) -> set[str]:
@@ -73,23 +81,39 @@ def ancestry(versions: Versions, dataset: str, version: int) -> set[str]:
     return {item.digest for manifest in ancestors(versions, latest) for item in manifest.inputs}
 
 
-def _path(dataset: str, key: str, attempt: int) -> str:
+def pin_key(dataset: str, key: str, attempt: int) -> str:
     return f"datasets/{dataset}/pins/{key}/{attempt:04d}.json"
 
 
-def _pinned(versions: Versions, dataset: str, key: str, listed: list[str]) -> Growth | None:
-    pins = list(versions.store.list(f"datasets/{dataset}/pins/{key}/"))
-    if not pins:
-        return None
-    data = json.loads(versions.store.get(pins[-1].key))
-    return _growth(versions, dataset, key, len(pins), int(data["base"]), listed)
+def read_pin(store: Store, dataset: str, key: str, attempt: int) -> int:
+    """The version that attempt `attempt` of a night is built on. Raises Unreadable, NotFound."""
+    about = {"dataset": dataset, "night": key, "attempt": attempt}
+    remedy = "it is not used, and the night is pinned anew; delete it"
+    return int(read_note(store, pin_key(dataset, key, attempt), about, remedy, base=int)["base"])
+
+
+def _last_pin(versions: Versions, dataset: str, key: str) -> tuple[int, int | None]:
+    """(attempt, its base) of the last pin; (0, None) if there is none. The base is None if it cannot be read."""
+    prefix = f"datasets/{dataset}/pins/{key}/"
+    attempts = [int(match[1]) for info in versions.store.list(prefix) if (match := _ATTEMPT.search(info.key))]
+    if not attempts:
+        return 0, None
+    try:
+        return max(attempts), read_pin(versions.store, dataset, key, max(attempts))
+    except Unreadable as error:
+        versions.warn(error)
+        return max(attempts), None
 
 
 def _pin(versions: Versions, dataset: str, key: str, listed: list[str], attempt: int) -> Growth:
     base = versions.latest(dataset) or 0
-    path = _path(dataset, key, attempt)
-    if not versions.store.create(path, json.dumps({"format": 1, "base": base}).encode()):
-        base = int(json.loads(versions.store.get(path))["base"])  # a run beside ours pinned first
+    note = write_note({"dataset": dataset, "night": key, "attempt": attempt}, base=base)
+    if not versions.store.create(pin_key(dataset, key, attempt), note):
+        try:
+            base = read_pin(versions.store, dataset, key, attempt)  # a run beside ours pinned first
+        except Unreadable as error:
+            versions.warn(error)
+            return _pin(versions, dataset, key, listed, attempt + 1)
     return _growth(versions, dataset, key, attempt, base, listed)
 
 

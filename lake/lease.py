@@ -7,7 +7,6 @@ only: no result ever depends on one.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -16,8 +15,9 @@ import time
 import uuid
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from lake.sealed import read_note, write_note
 from lake.store import Info, NotFound, Store
 
 log = logging.getLogger("gristmill")
@@ -31,7 +31,8 @@ class Lease:
 
     def __init__(self, store: Store, dataset: str) -> None:
         self.store, self.dataset = store, dataset
-        self.prefix = f"runs/{uuid.uuid4().hex}/"
+        self.run = uuid.uuid4().hex
+        self.prefix = f"runs/{self.run}/"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
         self._count = 0
@@ -53,12 +54,13 @@ class Lease:
     def announce(self, title: str, keys: Sequence[str]) -> None:
         """Names the work that is about to run."""
         self._count += 1
-        data = json.dumps({"format": 1, "stage": title, "work": list(keys)}).encode()
-        self.store.put(f"{self.prefix}{self._count:04d}.json", data)
+        key = f"{self.prefix}{self._count:04d}.json"
+        self.store.put(key, write_note(about_of(key), stage=title, work=list(keys)))
 
     def _touch(self) -> None:
-        about = {"format": 1, "dataset": self.dataset, "host": platform.node(), "pid": os.getpid()}
-        self.store.put(f"{self.prefix}lease.json", json.dumps(about).encode())
+        key = f"{self.prefix}lease.json"
+        holder = {"dataset": self.dataset, "host": platform.node(), "pid": os.getpid()}
+        self.store.put(key, write_note(about_of(key), **holder))
 
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT):
@@ -66,6 +68,12 @@ class Lease:
                 self._touch()
             except Exception as error:  # a thread that ended here would let gc at a live run; 15 beats are spare
                 log.warning("lease %s was not renewed, trying again in %g s: %s", self.prefix, _BEAT, error)
+
+
+def about_of(key: str) -> dict[str, Any]:
+    """What a file of a live run says of itself."""
+    _, run, name = key.split("/")
+    return {"run": run, "file": name.removesuffix(".json")}
 
 
 class LiveRun(NamedTuple):
@@ -102,11 +110,14 @@ def live_work(store: Store, now: float | None = None) -> set[str]:
 
 def _announced(store: Store, key: str) -> list[str]:
     try:
-        return list(json.loads(store.get(key))["work"])
+        return list(read_announcement(store, key)["work"])
     except NotFound:  # the run ended meanwhile
         return []
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{key} in {store.uri} is not an announcement of work ({error}); a newer gristmill may have written it:"
-            " upgrade this one, or delete the file if its run is over"
-        ) from error
+
+
+def read_announcement(store: Store, key: str) -> dict[str, Any]:
+    """What a run announced. Raises Unreadable, NotFound."""
+    help = (
+        "it announces work of a run; if a newer gristmill wrote it, upgrade this one, or delete it if its run is over"
+    )
+    return read_note(store, key, about_of(key), help, work=list)

@@ -3,7 +3,8 @@
 What decides the data (recipe, inputs, stage versions) gives the `run_key`; the data itself gives the
 `content_digest`, over shards and ledgers only, so that the same inputs and recipe have the same digest on any
 number of workers and after any kill. Who made it, when, where and from which commit stands beside both, in
-`made`. Every manifest names the digest of the one before it, so a chain of versions cannot be rewritten.
+`made`. Every manifest names the digest of the one before it, so a chain of versions cannot be rewritten, and is sealed
+by its own (lake/sealed.py), so that the newest cannot either.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import Any
 from pydantic import model_validator
 
 from lake.balance import check_balance
+from lake.folded import Unfolder, fold
 from lake.identity import digest_of
-from lake.objects import Frozen, ObjectRef
+from lake.objects import Frozen, ObjectRef, brief
 from lake.receipt import JsonTally, StageId, canonical
+from lake.sealed import FORMAT, seal, unseal
+from lake.store import Store
 
-FORMAT = 1
+RESTORE = "restore the file from a backup or a replica of the lake"
 
 
 class InputFile(Frozen):
@@ -113,6 +117,33 @@ class Manifest(Draft):
 
     def __str__(self) -> str:
         return f"{self.dataset}@v{self.version}"
+
+
+def encode(manifest: Manifest) -> bytes:
+    """As it stands in its slot."""
+    return seal(manifest.model_dump_json(indent=1).encode())
+
+
+def parse(data: bytes) -> Manifest:
+    """The manifest of a file. Raises ValueError, saying what is wrong with it in one line."""
+    try:
+        return Manifest.model_validate_json(unseal(data))
+    except ValueError as error:
+        raise ValueError(brief(error)) from error
+
+
+def folded(store: Store, manifest: Manifest) -> Manifest:
+    """As it is written: long lists of shards and ledgers by pointers to lists, which are written now."""
+    lists = {"shards": fold(store, manifest.shards), "ledgers": fold(store, manifest.ledgers)}
+    return manifest.model_copy(update=lists)
+
+
+def unfolded(unfolder: Unfolder, manifest: Manifest, *, shards: bool = True) -> Manifest:
+    """As it is used. Raises NotFound, DamagedObject."""
+    lists = {"ledgers": unfolder.unfold(manifest.ledgers)}
+    if shards:
+        lists["shards"] = unfolder.unfold(manifest.shards)
+    return manifest.model_copy(update=lists)
 
 
 def content_digest(shards: Iterable[ObjectRef], ledgers: Iterable[ObjectRef]) -> str:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from lake.lease import LEASE_SECONDS, LiveRun, live_runs
-from lake.receipt import FORMAT, read_receipt
+from lake.objects import DamagedObject
+from lake.receipt import read_receipt
 from lake.roots import Slots, follow, list_slots, read_slots
 from lake.store import TEMPORARY, Info, NotFound, Store
 
@@ -162,11 +163,11 @@ def read_roots(store: Store, slots: Slots, known: frozenset[str] | None = None) 
                 " `grist verify` lists everything that is wrong"
             )
         if slot.withdrawn:
-            withdrawn.update(ref.sha256 for ref in slot.manifest.objects())
+            withdrawn.update(ref.sha256 for ref in slot.objects())
             continue
         try:
-            held |= follow(store, slot.manifest.objects())
-        except (NotFound, ValueError) as error:
+            held |= follow(store, slot.objects())
+        except (NotFound, DamagedObject, ValueError) as error:
             raise GcStopped(
                 f"gc stopped: a list object of {slot} cannot be read ({error}); see `grist verify`"
             ) from error
@@ -197,19 +198,15 @@ def _outputs(store: Store, key: str) -> tuple[str, ...] | None:
     try:
         receipt = read_receipt(store, key)
     except ValueError as error:
-        first = str(error).splitlines()[0]
-        raise GcStopped(f"gc stopped: receipt {key} cannot be read ({first}); {_RECEIPT_HELP}") from error
+        raise GcStopped(f"gc stopped: {error}") from error
     if receipt is None:
         return None
-    if receipt.format != FORMAT:
-        raise GcStopped(f"gc stopped: receipt {key} has format {receipt.format}, not {FORMAT}; {_RECEIPT_HELP}")
     try:
         return tuple(sorted(follow(store, receipt.outputs)))
     except NotFound:  # a list is gone: so is the use of the receipt, and the work will be done again
-        return tuple(ref.sha256 for ref in receipt.outputs)
-
-
-_RECEIPT_HELP = "a newer gristmill may have written it: upgrade this one, or delete the file to have the work redone"
+        return tuple(one.sha256 for ref in receipt.outputs for one in (ref, *ref.beside()))
+    except DamagedObject as error:
+        raise GcStopped(f"gc stopped: a list that receipt {key} names cannot be read: {error}") from error
 
 
 def _stale_leases(store: Store, runs: Iterable[LiveRun], before: float) -> list[Doomed]:

@@ -1,8 +1,9 @@
 """Content-addressed objects: bytes that cannot change because their name is their digest.
 
-An object lives at `objects/ab/abcd...` under its sha256. Whoever holds an `ObjectRef` (a receipt, a manifest)
-can fetch it, prove it whole, and knows its kind, rows and, for sorted tables, the range of its sort key. Parquet
-is written with fixed settings so that the same rows are the same bytes on every worker and every rerun.
+An object lives at `objects/ab/abcd...` under its sha256. Whoever holds an `ObjectRef` (a receipt, a manifest) knows
+its kind, rows and, for sorted tables, the range of its sort key. Every read goes through here and is hashed: what is
+up to WHOLE_BYTES as a whole, larger tables block by block (lake/checked.py). Parquet is written with fixed settings so
+that the same rows are the same bytes on every worker and every rerun.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from lake.store import Store
+from lake.checked import BLOCK, DIGEST, ChangedBlock, CheckedFile, digests
+from lake.store import NotFound, Store
 
 ROW_GROUP_ROWS = 16_384
 """Small enough that a lookup by id in a ledger decodes a few ms of data, large enough to compress."""
 
+WHOLE_BYTES = 8 << 20
+"""What is no larger is read and hashed whole, even for a few rows of it."""
+
 _BLOCK = 1 << 20
+_PARQUET = b"PAR1"
 
 
 class Frozen(BaseModel):
@@ -47,7 +53,8 @@ class DamagedObject(OSError):
 
 
 class ObjectRef(Frozen):
-    """A pointer to one object. `first` and `last` are the range of a sorted table's leading column."""
+    """A pointer to one object. `first` and `last` are the range of a sorted table's leading column. `sums` names the
+    object with the digests of a large table's blocks; how it is read, and no part of what it is."""
 
     kind: str
     sha256: str
@@ -55,14 +62,34 @@ class ObjectRef(Frozen):
     records: int
     first: str = ""
     last: str = ""
+    sums: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_sums(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As pointers were written before there were sums: lists of them keep their digests."""
+        fields: dict[str, Any] = handler(self)
+        if not self.sums:
+            fields.pop("sums", None)
+        return fields
 
     @property
     def key(self) -> str:
-        return f"objects/{self.sha256[:2]}/{self.sha256}"
+        return object_key(self.sha256)
+
+    def beside(self) -> tuple[ObjectRef, ...]:
+        """The object of sums, if it has one."""
+        if not self.sums:
+            return ()
+        size = DIGEST * -(-self.bytes // BLOCK)
+        return (ObjectRef(kind="sums", sha256=self.sums, bytes=size, records=size // DIGEST),)
 
     def overlaps(self, low: str, high: str) -> bool:
         """Whether a sorted table can have rows with `low` <= key < `high`."""
         return bool(self.records) and self.first < high and self.last >= low
+
+
+def object_key(sha256: str) -> str:
+    return f"objects/{sha256[:2]}/{sha256}"
 
 
 def file_sha256(path: Path) -> str:
@@ -72,16 +99,21 @@ def file_sha256(path: Path) -> str:
 
 def put_file(store: Store, kind: str, path: Path, records: int, *, first: str = "", last: str = "") -> ObjectRef:
     """Stores the file under its digest. Writing it again is harmless and renews its age, which gc looks at."""
-    ref = ObjectRef(
-        kind=kind,
-        sha256=file_sha256(path),
-        bytes=path.stat().st_size,
-        records=records,
-        first=first,
-        last=last,
-    )
+    size, sums = path.stat().st_size, ""
+    if size > WHOLE_BYTES and _is_parquet(path):
+        sha256, blocks = digests(path)
+        sums = hashlib.sha256(blocks).hexdigest()
+        store.put(object_key(sums), blocks)
+    else:
+        sha256 = file_sha256(path)
+    ref = ObjectRef(kind=kind, sha256=sha256, bytes=size, records=records, first=first, last=last, sums=sums)
     store.put_file(ref.key, path)
     return ref
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(_PARQUET)) == _PARQUET
 
 
 def put_table(store: Store, kind: str, table: pa.Table, *, sorted_by: str | None = None) -> ObjectRef:
@@ -112,44 +144,64 @@ def table_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     )
 
 
-def put_refs(store: Store, refs: Sequence[ObjectRef]) -> ObjectRef:
+def put_refs(store: Store, refs: Sequence[ObjectRef], kind: str = "refs") -> ObjectRef:
     """Stores a list of pointers as an object, so that work on many objects is still a pointer itself."""
     with scratch() as folder:
         path = folder / "refs.json"
         path.write_text(json.dumps([ref.model_dump() for ref in refs]))
-        return put_file(store, "refs", path, len(refs))
+        return put_file(store, kind, path, len(refs))
 
 
 def read_refs(store: Store, ref: ObjectRef) -> list[ObjectRef]:
-    return [ObjectRef(**item) for item in json.loads(store.get(ref.key))]
+    return [ObjectRef(**item) for item in json.loads(read_object(store, ref))]
+
+
+def read_object(store: Store, ref: ObjectRef) -> bytes:
+    """All bytes of an object. Raises DamagedObject, NotFound."""
+    data = store.get(ref.key)
+    if hashlib.sha256(data).hexdigest() != ref.sha256:
+        raise _damaged(store, ref, f"{len(data):,} bytes of {ref.bytes:,}")
+    return data
+
+
+def copy_object(store: Store, ref: ObjectRef, target: Path) -> None:
+    """Writes an object to a file, hashed on the way. Raises DamagedObject, and leaves no file then; NotFound."""
+    digest = hashlib.sha256()
+    with store.open(ref.key) as source, target.open("wb") as sink:
+        while block := source.read(_BLOCK):
+            digest.update(block)
+            sink.write(block)
+    if digest.hexdigest() != ref.sha256:
+        target.unlink()
+        raise _damaged(store, ref, f"its sha256 is {digest.hexdigest()[:12]}")
+
+
+def is_table(store: Store, ref: ObjectRef) -> bool:
+    """Whether it is Parquet. What does not look like it is hashed, or a changed byte would hide its rows."""
+    with store.open(ref.key) as source:
+        head = source.read(len(_PARQUET))
+    if head != _PARQUET:
+        _hash_once(store, ref)
+    return bool(head == _PARQUET)
 
 
 def read_table(store: Store, ref: ObjectRef, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
     """Reads a Parquet object; `filters` is pyarrow's pushdown expression. Raises DamagedObject."""
-    with _whole(store, ref), store.open(ref.key) as source:
+    with _opened(store, ref) as source:
         return pq.read_table(source, columns=columns, filters=filters, page_checksum_verification=True)
 
 
 @contextmanager
 def open_parquet(store: Store, ref: ObjectRef) -> Iterator[pq.ParquetFile]:
     """A Parquet object for who reads parts of it. Raises DamagedObject from the reads within."""
-    with _whole(store, ref), store.open(ref.key) as source:
+    with _opened(store, ref) as source:
         yield pq.ParquetFile(source, page_checksum_verification=True)
 
 
 def iter_batches(store: Store, ref: ObjectRef, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Batches of at most ROW_GROUP_ROWS rows. Raises DamagedObject."""
-    with store.open(ref.key) as source:
-        with _whole(store, ref):
-            batches = pq.ParquetFile(source, page_checksum_verification=True).iter_batches(
-                ROW_GROUP_ROWS, columns=columns
-            )
-        while True:
-            with _whole(store, ref):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
+    with open_parquet(store, ref) as file:
+        yield from file.iter_batches(ROW_GROUP_ROWS, columns=columns)
 
 
 def rows_between(store: Store, ref: ObjectRef, column: str, low: str, high: str) -> pa.Table:
@@ -180,21 +232,54 @@ def generations(refs: Sequence[ObjectRef]) -> list[list[ObjectRef]]:
 
 
 @contextmanager
-def _whole(store: Store, ref: ObjectRef) -> Iterator[None]:
-    """Around a read: an error that comes from changed bytes names the object and the way out."""
-    try:
-        yield
-    except (OSError, pa.ArrowInvalid) as error:  # also a network's error, or a column that is not there
-        digest = hashlib.sha256()
-        with store.open(ref.key) as source:
-            while block := source.read(_BLOCK):
-                digest.update(block)
-        if digest.hexdigest() == ref.sha256:
-            raise
-        raise DamagedObject(
-            f"{ref.key} in {store.uri} is damaged, its bytes changed since they were written ({brief(error)})."
-            " Delete it, and the same command makes it again; `grist verify --deep` names the versions that it harms"
-        ) from error
+def _opened(store: Store, ref: ObjectRef) -> Iterator[Any]:
+    """The bytes of a table as pyarrow reads them, none of them unchecked. Raises DamagedObject."""
+    if ref.bytes <= WHOLE_BYTES:
+        yield pa.BufferReader(read_object(store, ref))
+        return
+    sums = _sums(store, ref)
+    with store.open(ref.key) as source:
+        if sums is None:  # a pointer of a release without them, or they are lost: all of it, once a process
+            _hash_once(store, ref)
+            yield source
+            return
+        try:
+            yield pa.PythonFile(CheckedFile(source, ref.bytes, sums), mode="r")
+        except ChangedBlock as error:
+            raise _damaged(store, ref, str(error)) from error
+
+
+def _sums(store: Store, ref: ObjectRef) -> bytes | None:
+    for beside in ref.beside():
+        try:
+            return read_object(store, beside)
+        except NotFound:
+            break
+    return None
+
+
+_hashed: set[tuple[str, str]] = set()
+"""(store, sha256) of large objects that this process hashed and found whole."""
+
+
+def _hash_once(store: Store, ref: ObjectRef) -> None:
+    if (store.uri, ref.sha256) in _hashed:
+        return
+    digest = hashlib.sha256()
+    with store.open(ref.key) as source:
+        while block := source.read(_BLOCK):
+            digest.update(block)
+    if digest.hexdigest() != ref.sha256:
+        raise _damaged(store, ref, f"its sha256 is {digest.hexdigest()[:12]}")
+    _hashed.add((store.uri, ref.sha256))
+
+
+def _damaged(store: Store, ref: ObjectRef, what: str) -> DamagedObject:
+    return DamagedObject(
+        f"{ref.key} in {store.uri} ({ref.kind}) is damaged, its bytes changed since they were written ({what})."
+        " Copy it from another lake; or delete it, and the command that made it makes it again. `grist verify --deep`"
+        " names the versions that it harms"
+    )
 
 
 @contextmanager

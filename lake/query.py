@@ -7,16 +7,19 @@ costs a few small reads. Withdrawn versions are shown and marked, never silently
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from lake.manifest import InputFile, Manifest, VersionRef
+from lake.sealed import Unreadable
 from lake.versions import NoSuchVersion, Versions
 
 
 @dataclass(frozen=True)
 class VersionRow:
-    """One version as a line of a listing. `bytes` are of shards and ledgers; `withdrawn` is the reason given."""
+    """One version as a line of a listing. `bytes` are of shards and ledgers; `withdrawn` is the reason given. Where its
+    manifest cannot be read `problem` says so, and counts are 0."""
 
     dataset: str
     version: int
@@ -33,6 +36,7 @@ class VersionRow:
     dirty: bool | None
     tags: tuple[str, ...]
     withdrawn: str | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def list_datasets(versions: Versions) -> list[DatasetRow]:
     for name in versions.names():
         tags, gone, numbers = versions.tags(name), versions.withdrawn(name), versions.numbers(name)
         latest = max((n for n in numbers if n not in gone), default=None)
-        row = None if latest is None else _row(versions.manifest(name, latest), tags, gone)
+        row = None if latest is None else _read_row(versions, name, latest, tags, gone)
         rows.append(DatasetRow(name, len(numbers), row, tags, gone))
     return rows
 
@@ -94,7 +98,9 @@ def list_versions(versions: Versions, name: str) -> list[VersionRow]:
     """Every version of a dataset, newest first. Raises NoSuchVersion if there is no such dataset."""
     require_dataset(versions, name)
     tags, gone = versions.tags(name), versions.withdrawn(name)
-    return [_row(manifest, tags, gone) for manifest in versions.manifests(name, newest_first=True)]
+    with ThreadPoolExecutor(8) as pool:
+        numbers = reversed(versions.numbers(name))
+        return list(pool.map(lambda number: _read_row(versions, name, number, tags, gone), numbers))
 
 
 def require_dataset(versions: Versions, name: str) -> None:
@@ -102,6 +108,32 @@ def require_dataset(versions: Versions, name: str) -> None:
     if not versions.numbers(name):
         have = ", ".join(versions.names()) or "none"
         raise NoSuchVersion(f"there is no dataset {name!r} in {versions.store.uri}; it has {have}")
+
+
+def _read_row(versions: Versions, name: str, number: int, tags: dict[str, int], gone: dict[int, str]) -> VersionRow:
+    """The line of a version; where its manifest cannot be read, what is known without it."""
+    try:
+        return _row(versions.manifest(name, number), tags, gone)
+    except Unreadable as error:
+        versions.warn(error)
+        return VersionRow(
+            dataset=name,
+            version=number,
+            at=None,
+            came_in=0,
+            kept=0,
+            dropped=0,
+            quarantined=0,
+            shards=0,
+            bytes=0,
+            digest="",
+            parent=None,
+            commit=None,
+            dirty=None,
+            tags=tuple(sorted(tag for tag, tagged in tags.items() if tagged == number)),
+            withdrawn=gone.get(number),
+            problem=str(error),
+        )
 
 
 def _row(manifest: Manifest, tags: dict[str, int], gone: dict[int, str]) -> VersionRow:
@@ -158,6 +190,8 @@ def _node(versions: Versions, ref: VersionRef, seen: set[str], gone: dict[str, d
         manifest = versions.manifest(ref.dataset, ref.version)
     except NoSuchVersion as error:
         return Node(str(ref), ref.role, ref.digest, problem=f"not in this lake: {error}")
+    except Unreadable as error:
+        return Node(str(ref), ref.role, ref.digest, problem=str(error))
     problem = None
     if manifest.digest != ref.digest:
         problem = f"its digest is {manifest.digest[:12]}, not {ref.digest[:12]} as recorded: run `grist verify {ref}`"

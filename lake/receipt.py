@@ -17,9 +17,8 @@ from pydantic import BeforeValidator, PlainSerializer
 from lake.balance import Tally
 from lake.identity import digest_of
 from lake.objects import Frozen, ObjectRef, brief
+from lake.sealed import FORMAT, seal, unreadable, unseal
 from lake.store import NotFound, Store
-
-FORMAT = 1
 
 JsonTally = Annotated[
     Tally,
@@ -66,7 +65,12 @@ class Receipt(Frozen):
     info: dict[str, Any] = {}
 
     def identity(self) -> str:
-        return digest_of(canonical(self.model_dump(mode="json", exclude={"info"})))
+        """Of what was done: not of how it was written down, when, or where."""
+        return digest_of(canonical(self._result()))
+
+    def _result(self) -> dict[str, Any]:
+        aside = {"info": True, "format": True, "outputs": {"__all__": {"sums"}}}
+        return self.model_dump(mode="json", exclude=aside)
 
     def output(self, kind: str) -> ObjectRef:
         """The only output of this kind."""
@@ -91,16 +95,19 @@ def _key(key: str) -> str:
 
 
 def read_receipt(store: Store, key: str) -> Receipt | None:
-    """The receipt of a work key, whatever its format; None if there is none. Raises ValueError for a damaged one."""
+    """The receipt of a work key; None if there is none. Raises Unreadable for a damaged one, or another's."""
     try:
-        return Receipt.model_validate_json(store.get(_key(key)))
+        data = store.get(_key(key))
     except NotFound:
         return None
+    try:
+        receipt = Receipt.model_validate_json(unseal(data))
+        if receipt.work_key != key:
+            raise ValueError(f"it is the receipt of work {receipt.work_key[:12]}")
     except ValueError as error:
-        raise ValueError(
-            f"{_key(key)} in {store.uri} is no receipt that this gristmill reads ({brief(error)}): if a newer one wrote"
-            " it, upgrade; else delete it, and its work is done again"
-        ) from error
+        help = "if a newer gristmill wrote it, upgrade; else delete it, and its work is done again"
+        raise unreadable(store, _key(key), brief(error), help) from error
+    return receipt
 
 
 def finished(store: Store, key: str) -> Receipt | None:
@@ -108,11 +115,6 @@ def finished(store: Store, key: str) -> Receipt | None:
     receipt = read_receipt(store, key)
     if receipt is None:
         return None
-    if receipt.format != FORMAT:
-        raise ValueError(
-            f"{_key(key)} in {store.uri} has receipt format {receipt.format}; this gristmill reads format {FORMAT}:"
-            " upgrade it"
-        )
     for ref in receipt.outputs:
         info = store.info(ref.key)
         if info is None or info.size != ref.bytes:
@@ -125,7 +127,7 @@ def write_receipt(store: Store, receipt: Receipt) -> Receipt:
 
     Where a machine decided a fate, an earlier one of another identity counts as long as its outputs are there.
     """
-    data = receipt.model_dump_json(indent=1).encode()
+    data = seal(receipt.model_dump_json(indent=1).encode())
     if store.create(_key(receipt.work_key), data):
         return receipt
     earlier = read_receipt(store, receipt.work_key)
@@ -146,5 +148,5 @@ def write_receipt(store: Store, receipt: Receipt) -> Receipt:
 
 
 def _difference(a: Receipt, b: Receipt) -> str:
-    left, right = a.model_dump(mode="json", exclude={"info"}), b.model_dump(mode="json", exclude={"info"})
+    left, right = a._result(), b._result()
     return ", ".join(name for name in left if left[name] != right[name])

@@ -8,7 +8,6 @@ any fault, because a root it cannot read is data it would delete; verify reports
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +15,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lake.balance import BalanceError
-from lake.manifest import FORMAT, Manifest
+from lake.folded import Unfolder
+from lake.manifest import RESTORE as _RESTORE
+from lake.manifest import Manifest, parse, unfolded
 from lake.manifest import content_digest as digest_over
-from lake.objects import ObjectRef, read_refs
+from lake.objects import DamagedObject, ObjectRef, read_refs
 from lake.store import NotFound, Store
 
 _PLACE = re.compile(r"datasets/([^/]+)/(versions|withdrawn)/(\d{8,})\.json")
-_RESTORE = "restore the file from a backup or a replica of the lake"
 _AT_ONCE = 16
 
 
@@ -48,13 +48,19 @@ class Slots:
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot. `manifest` is None where it is missing or cannot be read; `faults` say why, and what else is wrong."""
+    """One slot. `manifest` is None where it is missing or cannot be read; `faults` say why, and what else is wrong.
+
+    `lists`: objects that list its shards and ledgers, where those are many."""
 
     dataset: str
     version: int
     manifest: Manifest | None
     withdrawn: bool
     faults: tuple[Fault, ...]
+    lists: tuple[ObjectRef, ...] = ()
+
+    def objects(self) -> tuple[ObjectRef, ...]:
+        return () if self.manifest is None else (*self.manifest.objects(), *self.lists)
 
     def __str__(self) -> str:
         return f"{self.dataset}@v{self.version}"
@@ -86,6 +92,7 @@ def list_slots(store: Store) -> Slots:
 
 def read_slots(store: Store, slots: Slots, datasets: Iterable[str] | None = None) -> Iterator[Slot]:
     """Every slot from 1 to the last of each dataset, in order, those that are missing in between included."""
+    unfolder = Unfolder(store)
     with ThreadPoolExecutor(8) as pool:  # many small GETs; a remote store answers them side by side
         for name in slots.versions if datasets is None else datasets:
             last, before = max(slots.versions[name]), None
@@ -93,12 +100,13 @@ def read_slots(store: Store, slots: Slots, datasets: Iterable[str] | None = None
                 numbers = range(start, min(start + _AT_ONCE, last + 1))
                 found = pool.map(lambda n: _bytes(store, slot_key(name, n)), numbers)  # noqa: B023  (used up here)
                 for n, data in zip(numbers, found, strict=True):
-                    yield _slot(name, n, data, before, (name, n) in slots.withdrawn)
+                    yield _slot(unfolder, name, n, data, before, (name, n) in slots.withdrawn)
                     before = data
 
 
 def follow(store: Store, refs: Iterable[ObjectRef]) -> set[str]:
-    """Digests of these objects and of all that lists among them (kind `refs`) name. Raises NotFound for a lost list."""
+    """Digests of these objects and of all that lists among them (kind `refs`) name. Raises NotFound for a lost list,
+    DamagedObject."""
     reached: set[str] = set()
     todo = list(refs)
     while todo:
@@ -106,6 +114,7 @@ def follow(store: Store, refs: Iterable[ObjectRef]) -> set[str]:
         if ref.sha256 in reached:
             continue
         reached.add(ref.sha256)
+        todo.extend(ref.beside())
         if ref.kind == "refs":
             todo.extend(read_refs(store, ref))
     return reached
@@ -118,26 +127,18 @@ def _bytes(store: Store, key: str) -> bytes | None:
         return None
 
 
-def _slot(name: str, n: int, data: bytes | None, before: bytes | None, withdrawn: bool) -> Slot:
+def _slot(unfolder: Unfolder, name: str, n: int, data: bytes | None, before: bytes | None, withdrawn: bool) -> Slot:
     key = slot_key(name, n)
     if data is None:
         said = f"{name}@v{n} is missing though later versions exist: a version is never deleted; {_RESTORE}"
         return Slot(name, n, None, withdrawn, (Fault("gap", key, said),))
     try:
-        manifest = _parse(data)
-    except ValueError as error:  # pydantic's ValidationError is one too
-        first = str(error).splitlines()[0]
-        said = f"{name}@v{n}: its manifest {key} cannot be read ({first}); {_RESTORE}"
+        stored = parse(data)
+        manifest, lists = unfolded(unfolder, stored), unfolder.lists((*stored.shards, *stored.ledgers))
+    except (ValueError, NotFound, DamagedObject) as error:
+        said = f"{name}@v{n}: its manifest {key} cannot be read ({error}); {_RESTORE}"
         return Slot(name, n, None, withdrawn, (Fault("manifest", key, said),))
-    return Slot(name, n, manifest, withdrawn, tuple(_faults(name, n, manifest, before)))
-
-
-def _parse(data: bytes) -> Manifest:
-    found = json.loads(data)
-    number = found.get("format") if isinstance(found, dict) else None
-    if number != FORMAT:
-        raise ValueError(f"it has format {number}, this gristmill reads format {FORMAT}: upgrade it")
-    return Manifest.model_validate_json(data)
+    return Slot(name, n, manifest, withdrawn, tuple(_faults(name, n, manifest, before)), lists)
 
 
 def _faults(name: str, n: int, manifest: Manifest, before: bytes | None) -> Iterator[Fault]:

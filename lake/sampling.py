@@ -18,11 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lake.growth import ancestors
 from lake.manifest import Manifest
-from lake.objects import ObjectRef, read_table
+from lake.objects import ObjectRef, open_parquet, read_object, read_table
 from lake.receipt import FATES, Receipt
 from lake.store import NotFound, Store
 from lake.versions import NoSuchVersion, Versions
@@ -123,8 +122,7 @@ def _rows_at(
 ) -> list[dict[str, Any]]:
     """The rows of a Parquet object at positions among those that `keep` leaves; reads only their row groups."""
     rows: list[dict[str, Any]] = []
-    with store.open(ref.key) as source:
-        file = pq.ParquetFile(source, page_checksum_verification=True)
+    with open_parquet(store, ref) as file:
         groups = range(file.num_row_groups)
         sizes = [file.metadata.row_group(g).num_rows for g in groups]
         if ref.kind == "ledger":
@@ -221,13 +219,15 @@ def _read_texts(
 
 
 def _receipts(versions: Versions, manifest: Manifest, inputs: set[str]) -> list[Receipt]:
-    """Receipts about these inputs, of the version and of all it extends."""
-    found: list[Receipt] = []
+    """Receipts about these inputs, of the version and of all it extends: bundles of nights are merged, so that one
+    receipt may stand in several."""
+    receipts: dict[str, Receipt] = {}
     seen: set[str] = set()
     for at in ancestors(versions, manifest):
-        for ref in (one for one in at.attachments if one.kind == "receipts" and one.sha256 not in seen):
+        for ref in (ref for ref in at.attachments if ref.kind == "receipts" and ref.sha256 not in seen):
             seen.add(ref.sha256)
-            for line in versions.store.get(ref.key).splitlines():
-                if inputs & set(json.loads(line)["inputs"]):
-                    found.append(Receipt.model_validate_json(line))
-    return found
+            for line in read_object(versions.store, ref).splitlines():
+                fields = json.loads(line)
+                if fields["work_key"] not in receipts and inputs & set(fields["inputs"]):
+                    receipts[fields["work_key"]] = Receipt.model_validate_json(line)
+    return list(receipts.values())

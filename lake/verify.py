@@ -1,6 +1,7 @@
 """Verify: is everything that versions promise still there, and is it what they say?
 
-Always: the chain of manifests, their digests and balances, and that every object is there at its size. `deep`
+Always: the chain of manifests, their seals, digests and balances, that every object is there at its size, and of the
+whole lake every other file (lake/inventory.py). `deep`
 reads every object once, however many versions share it, and compares rows and ids with ledger and manifest. A
 finding names the object and every version it harms, of every dataset, because an object may serve many. It only
 looks: repairs are for people. Objects that only withdrawn versions hold may be gone, and nobody misses them.
@@ -17,9 +18,11 @@ from itertools import pairwise, product
 from typing import Any
 
 from lake.balance import Tally, total
-from lake.manifest import Manifest
+from lake.inventory import take_inventory, unheld
+from lake.manifest import RESTORE, Manifest, VersionRef
 from lake.objects import ObjectRef
 from lake.proof import Proof, id_batches, prove
+from lake.query import require_dataset
 from lake.roots import Slot, list_slots, read_slots, slot_key
 from lake.store import Info, Store
 from lake.versions import Versions
@@ -35,8 +38,9 @@ _WHOLE = 1_000_000
 
 @dataclass(frozen=True)
 class Finding:
-    """`severity`: error | warning. `what`: manifest | slot | gap | chain | digest | balance | foreign | missing |
-    size | corrupt | unreadable | rows | ledger | shards. `where`: the sha256 of an object, else a key of the store.
+    """`severity`: error | warning. `what`: manifest | slot | gap | chain | digest | balance | source | foreign |
+    missing | size | corrupt | unreadable | rows | ledger | shards | tag | withdrawal | pin | receipt | note | lease |
+    suppression. `where`: the sha256 of an object, else a key of the store.
     `harmed`: every version that is not what it was, as `web@v3`."""
 
     severity: str
@@ -77,7 +81,11 @@ def verify(
             whole.append(ref)
         else:
             findings.append(_of_object(ref, wrong, survey.harmed(ref.sha256)))
+    if wanted is None:
+        findings += [Finding(o.severity, o.what, o.key, (), o.message) for o in take_inventory(store, survey.listed)]
     proofs: dict[str, Proof] = {}
+    if deep and wanted is None:
+        findings += [Finding(o.severity, o.what, o.key, (), o.message) for o in unheld(store, survey.objects)]
     if deep:
         with ThreadPoolExecutor(4) as pool:
             for done, proof in enumerate(pool.map(lambda ref: prove(store, ref), whole), 1):
@@ -98,13 +106,17 @@ def _wanted(store: Store, refs: Sequence[str]) -> set[tuple[str, int]]:
     for ref in refs:
         name, _, at = ref.partition("@")
         if not at:
-            versions.resolve(f"{name}@latest")  # says what there is if there is no such dataset
+            require_dataset(versions, name)
             wanted.update((name, n) for n in range(1, max(versions.numbers(name)) + 1))
         elif re.fullmatch(r"v\d+", at) and int(at[1:]) in versions.numbers(name):
             wanted.add((name, int(at[1:])))  # by number, so that a damaged manifest is a finding and no error
         else:
-            wanted.add((name, versions.resolve(ref).version))
+            wanted.add((name, versions.tagged(name, at)))
     return wanted
+
+
+def _origins(manifest: Manifest) -> tuple[VersionRef, ...]:
+    return (*((manifest.parent,) if manifest.parent else ()), *manifest.sources)
 
 
 class _Survey:
@@ -117,6 +129,8 @@ class _Survey:
         self.findings: list[Finding] = []
         self._holders: dict[str, list[int]] = {}
         self._names: list[str] = []
+        self._digests: dict[str, str] = {}
+        self._named: list[tuple[str, str, VersionRef]] = []
         if wanted is None:
             self.findings += [Finding("warning", f.what, f.key, (), f.message) for f in self.listed.faults]
         for slot in read_slots(store, self.listed):
@@ -124,13 +138,32 @@ class _Survey:
                 self.findings += [Finding("error", f.what, f.key, (str(slot),), f.message) for f in slot.faults]
             if slot.manifest is not None and not slot.withdrawn:
                 self._add(slot, slot.manifest)
+                self._digests[str(slot)] = slot.manifest.digest
+                if self._wants(slot):
+                    self._named += [
+                        (str(slot), slot_key(slot.dataset, slot.version), ref) for ref in _origins(slot.manifest)
+                    ]
+        self.findings += self._wrong_origins()
+
+    def _wrong_origins(self) -> Iterator[Finding]:
+        """Versions that others were made from, and that are not what they were."""
+        for version, key, ref in self._named:
+            there = self._digests.get(str(ref))
+            if ref.version not in self.listed.versions.get(ref.dataset, ()):
+                said = f"{version} was made from {ref}, which is not there; {RESTORE}"
+                yield Finding("error", "source", key, (version,), said)
+            elif there not in (None, ref.digest):
+                said = (
+                    f"{version} was made from {ref} of digest {ref.digest[:12]}, which now has {there[:12]}; {RESTORE}"
+                )
+                yield Finding("error", "source", key, (version,), said)
 
     def _wants(self, slot: Slot) -> bool:
         return self.wanted is None or (slot.dataset, slot.version) in self.wanted
 
     def _add(self, slot: Slot, manifest: Manifest) -> None:
         self._names.append(str(slot))
-        for ref in manifest.objects():
+        for ref in (ref for held in slot.objects() for ref in (held, *held.beside())):
             holders = self._holders.setdefault(ref.sha256, [])
             if not holders or holders[-1] != len(self._names) - 1:
                 holders.append(len(self._names) - 1)

@@ -10,15 +10,20 @@ are create-only as well.
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
-from lake.manifest import FORMAT, Draft, Manifest
-from lake.objects import ObjectRef, brief
+from lake.folded import Unfolder
+from lake.manifest import RESTORE, Draft, Manifest, encode, folded, parse, unfolded
+from lake.objects import ObjectRef
+from lake.sealed import FORMAT, Unreadable, read_note, write_note
 from lake.store import NotFound, Store
+
+log = logging.getLogger("gristmill")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 _SLOT = re.compile(r"(\d{8,})\.json")
@@ -42,10 +47,21 @@ def _slot(name: str, version: int) -> str:
 
 
 class Versions:
-    """All datasets of a store, their versions, tags and withdrawals."""
+    """All datasets of a store, their versions, tags and withdrawals.
 
-    def __init__(self, store: Store) -> None:
+    A tag or withdrawal that cannot be read harms nothing else: `warn` is told of it once, with the way out.
+    """
+
+    def __init__(self, store: Store, warn: Callable[[str], None] | None = None) -> None:
         self.store = store
+        self._unfolder = Unfolder(store)
+        self._warn, self._warned = warn or (lambda text: log.warning("%s", text)), set[str]()
+
+    def warn(self, error: Exception | str) -> None:
+        """Says it, unless it was said before."""
+        if str(error) not in self._warned:
+            self._warned.add(str(error))
+            self._warn(str(error))
 
     def names(self) -> list[str]:
         return sorted({info.key.split("/")[1] for info in self.store.list("datasets/") if "/versions/" in info.key})
@@ -65,23 +81,28 @@ class Versions:
         gone = self.withdrawn(name)
         return max((n for n in self.numbers(name) if n not in gone), default=None)
 
-    def manifest(self, name: str, version: int) -> Manifest:
+    def manifest(self, name: str, version: int, *, shards: bool = True) -> Manifest:
+        """A version. Without `shards` long lists of them are not read, and stand as pointers of kind `list`.
+
+        Raises NoSuchVersion, Unreadable, DamagedObject.
+        """
         try:
             data = self.store.get(_slot(name, version))
         except NotFound:
             raise NoSuchVersion(self._missing(name, f"v{version}")) from None
         try:
-            found = json.loads(data)["format"]
-            if found == FORMAT:
-                return Manifest.model_validate_json(data)
-        except (ValueError, KeyError, TypeError) as error:  # pydantic's ValidationError is a ValueError
-            raise ValueError(
-                f"{name}@v{version}: its manifest {_slot(name, version)} in {self.store.uri} cannot be read"
-                f" ({brief(error)}); restore it from a copy of the lake (`grist verify` looks at all)"
+            manifest = parse(data)
+            if (manifest.dataset, manifest.version) != (name, version):
+                raise ValueError(f"it is the manifest of {manifest}")
+            manifest = unfolded(self._unfolder, manifest, shards=shards)
+            if shards and manifest.digest != manifest.content_digest:
+                raise ValueError(f"its shards and ledgers do not have the digest {manifest.digest[:12]}")
+        except (ValueError, NotFound) as error:
+            raise Unreadable(
+                f"{name}@v{version}: its manifest {_slot(name, version)} in {self.store.uri} cannot be read ({error});"
+                f" {RESTORE} (`grist verify` looks at all)"
             ) from error
-        raise ValueError(
-            f"{name}@v{version} has manifest format {found}; this gristmill reads format {FORMAT}: upgrade it"
-        )
+        return manifest
 
     def manifests(self, name: str, *, newest_first: bool = False) -> Iterator[Manifest]:
         numbers = sorted(self.numbers(name), reverse=newest_first)
@@ -100,10 +121,15 @@ class Versions:
             return self.manifest(name, latest)
         if re.fullmatch(r"v\d+", at):
             return self.manifest(name, int(at[1:]))
-        tagged = self.tags(name).get(at)
-        if tagged is None:
-            raise NoSuchVersion(self._missing(name, f"tag {at!r}"))
-        return self.manifest(name, tagged)
+        return self.manifest(name, self.tagged(name, at))
+
+    def tagged(self, name: str, tag: str) -> int:
+        """The version that a tag names. Raises NoSuchVersion, Unreadable."""
+        check_name(name)
+        if _TAG.fullmatch(tag):
+            with suppress(NotFound):
+                return read_tag(self.store, name, tag)
+        raise NoSuchVersion(self._missing(name, f"tag {tag!r}"))
 
     def _missing(self, name: str, what: str) -> str:
         have = [f"v{n}" for n in self.numbers(name)] + sorted(self.tags(name))
@@ -154,7 +180,7 @@ class Versions:
                 )
             number += 1
             manifest = self._numbered(draft, number)
-            if self.store.create(_slot(draft.dataset, number), _encode(manifest)):
+            if self.store.create(_slot(draft.dataset, number), encode(folded(self.store, manifest))):
                 return manifest
             winner = self.manifest(draft.dataset, number)
             if winner.run_key == draft.run_key and number not in self.withdrawn(draft.dataset):
@@ -173,6 +199,7 @@ class Versions:
             except NotFound:
                 raise NoSuchVersion(self._missing(draft.dataset, f"v{number - 1}")) from None
         fields = {name: getattr(draft, name) for name in Draft.model_fields}
+        fields["format"] = FORMAT  # a clean successor of an old version is none
         return Manifest(**fields, version=number, previous=previous, digest=draft.content_digest)
 
     def missing(self, refs: Iterable[ObjectRef]) -> list[str]:
@@ -190,38 +217,65 @@ class Versions:
             return [text for text in pool.map(fault, different.values()) if text]
 
     def tags(self, name: str) -> dict[str, int]:
+        """Tags that can be read; `warn` is told of others."""
         prefix = f"datasets/{name}/tags/"
-        keys = [info.key for info in self.store.list(prefix) if info.key.endswith(".json")]
-        found = {key[len(prefix) : -len(".json")]: key for key in keys}
-        return {
-            tag: int(json.loads(self.store.get(key))["version"]) for tag, key in found.items() if _TAG.fullmatch(tag)
-        }
+        tags: dict[str, int] = {}
+        for info in self.store.list(prefix):
+            tag = info.key[len(prefix) :].removesuffix(".json")
+            if info.key.endswith(".json") and _TAG.fullmatch(tag):
+                try:
+                    tags[tag] = read_tag(self.store, name, tag)
+                except Unreadable as error:
+                    self.warn(error)
+        return tags
 
     def tag(self, name: str, version: int, tag: str) -> None:
         """Gives a version a name for good. Raises FileExistsError if the tag names another version."""
         if not _TAG.fullmatch(tag):
             raise ValueError(f"tag {tag!r}: letters, digits, '.', '_', '-'; not 'latest' and not like 'v3'")
         self.manifest(name, version)
-        data = json.dumps({"format": 1, "version": version}).encode()
-        if not self.store.create(f"datasets/{name}/tags/{tag}.json", data):
-            raise FileExistsError(f"{name}@{tag} is v{self.tags(name)[tag]} already; tags are never moved")
+        note = write_note({"dataset": name, "tag": tag}, version=version)
+        if self.store.create(f"datasets/{name}/tags/{tag}.json", note):
+            return
+        tagged = read_tag(self.store, name, tag)
+        if tagged != version:
+            raise FileExistsError(f"{name}@{tag} is v{tagged} already; tags are never moved")
 
     def withdrawn(self, name: str) -> dict[int, str]:
-        """Withdrawn versions and the reason given."""
-        slots = self._slots(f"datasets/{name}/withdrawn/")
-        return {number: str(json.loads(self.store.get(key))["reason"]) for number, key in slots}
+        """Withdrawn versions and the reason given. The name of the file is what withdraws: where the reason cannot be
+        read the version stays withdrawn."""
+        reasons: dict[int, str] = {}
+        for number, key in self._slots(f"datasets/{name}/withdrawn/"):
+            try:
+                reasons[number] = read_reason(self.store, name, number)
+            except Unreadable as error:
+                self.warn(error)
+                reasons[number] = f"{key} does not say why"
+        return reasons
 
     def withdraw(self, name: str, version: int, reason: str) -> None:
         """Marks a version as taken down: no root for gc, never returned by its run key. The first reason stays."""
         self.manifest(name, version)
-        data = json.dumps({"format": 1, "reason": reason}).encode()
-        self.store.create(f"datasets/{name}/withdrawn/{version:08d}.json", data)
+        note = write_note({"dataset": name, "version": version}, reason=reason)
+        self.store.create(f"datasets/{name}/withdrawn/{version:08d}.json", note)
+
+
+def read_tag(store: Store, name: str, tag: str) -> int:
+    """The version that a tag names. Raises Unreadable, NotFound."""
+    key = f"datasets/{name}/tags/{tag}.json"
+    remedy = f"restore it from a copy of the lake, or delete it and run `grist tag {name}@vN {tag}`"
+    return int(read_note(store, key, {"dataset": name, "tag": tag}, remedy, version=int)["version"])
+
+
+def read_reason(store: Store, name: str, version: int) -> str:
+    """Why a version was withdrawn. Raises Unreadable, NotFound."""
+    key = f"datasets/{name}/withdrawn/{version:08d}.json"
+    remedy = (
+        f"{name}@v{version} stays withdrawn; restore the file from a copy of the lake, or delete it and withdraw again"
+    )
+    return str(read_note(store, key, {"dataset": name, "version": version}, remedy, reason=str)["reason"])
 
 
 def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(f"dataset name {name!r}: lower-case letters, digits, '_', '-', parts joined by '.'")
-
-
-def _encode(manifest: Manifest) -> bytes:
-    return manifest.model_dump_json(indent=1).encode()

@@ -213,4 +213,4 @@ def _cluster(store: Store, manifest: Manifest, survivor: str) -> Cluster | None:
                 others += rows_between(store, ref, "survivor", survivor, survivor + "g")["id"].to_pylist()
             except NotFound:  # gc took a withdrawn version's
                 return None
-    return Cluster(survivor, len(others) + 1, tuple(others[:CLUSTER_SHOWN])) if others else None
+    return Cluster(survivor, len(others) + 1, tuple(sorted(others)[:CLUSTER_SHOWN])) if others else None

@@ -88,7 +88,8 @@ def draw_datasets(console: Console, rows: Sequence[DatasetRow], uri: str) -> Non
             table.add_row(row.dataset, "-", "-", "-", "-", tags)
         else:
             m = row.latest
-            table.add_row(row.dataset, f"v{m.version}", f"{m.kept:,}", decimal(m.bytes), when(m.at), tags)
+            numbers = ("?", "?", "?") if m.problem else (f"{m.kept:,}", decimal(m.bytes), when(m.at))
+            table.add_row(row.dataset, f"v{m.version}", *numbers, tags)
         for number, reason in sorted(row.withdrawn.items()):
             table.add_row("", f"v{number}", "", "", "", f"withdrawn: {plain(reason)}", style="yellow")
     console.print(table)
@@ -98,9 +99,8 @@ def draw_versions(console: Console, rows: Sequence[VersionRow]) -> None:
     """`grist ls NAME`."""
     table = grid("version", "records>", "shards>", "size>", "made (UTC)", "tags~")
     for row in rows:
-        table.add_row(
-            f"v{row.version}", f"{row.kept:,}", f"{row.shards:,}", decimal(row.bytes), when(row.at), _marks(row)
-        )
+        numbers = (f"{row.kept:,}", f"{row.shards:,}", decimal(row.bytes), when(row.at))
+        table.add_row(f"v{row.version}", *(("?",) * 4 if row.problem else numbers), _marks(row))
     console.print(table)
 
 
@@ -111,7 +111,7 @@ def draw_log(console: Console, rows: Sequence[VersionRow]) -> None:
     table = grid(*columns, *(("parent", "commit", "tags~") if wide else ()))
     beside: list[tuple[str, str, Text]] = []
     for row in rows:
-        counts = [f"{n:,}" for n in (row.came_in, row.kept, row.dropped, row.quarantined)]
+        counts = ["?" if row.problem else f"{n:,}" for n in (row.came_in, row.kept, row.dropped, row.quarantined)]
         beside.append((_parent(row), _commit(row), _marks(row)))
         table.add_row(f"v{row.version}", when(row.at), *counts, row.digest[:12], *(beside[-1] if wide else ()))
     if wide:
@@ -140,8 +140,10 @@ def _commit(row: VersionRow) -> str:
 
 def _marks(row: VersionRow) -> Text:
     text = Text(", ".join(row.tags), style="cyan")
+    if row.problem is not None:
+        text.append("; " if row.tags else "").append("its manifest cannot be read", style="red")
     if row.withdrawn is not None:
-        text.append("; " if row.tags else "").append(f"withdrawn: {plain(row.withdrawn)}", style="yellow")
+        text.append("; " if text else "").append(f"withdrawn: {plain(row.withdrawn)}", style="yellow")
     return text
 
 

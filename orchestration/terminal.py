@@ -71,7 +71,7 @@ def open_lake(given: str | None) -> Store:
 
 
 def versions_of(given: str | None) -> Versions:
-    return Versions(open_lake(given))
+    return Versions(open_lake(given), warn=lambda text: note(f"warning: {text}"))
 
 
 def answer(data: Any, as_json: bool, draw: Callable[[Console], None]) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lake.growth import ancestry
+from lake.input_notes import known
 from lake.manifest import Manifest
 from lake.sources import input_info
 from lake.store import Store
@@ -24,7 +25,6 @@ from pipelines.model import Checkpoint, ModelRunConfig
 from pipelines.tokenizer import Origin, TokenizerConfig
 from pipelines.web_recipe import WebConfig
 from stages.inputs import find_inputs
-from stages.scan import known
 
 
 def committed(config: Any, store: Store) -> Manifest | None:

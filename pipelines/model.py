@@ -6,7 +6,6 @@ part share its bytes. Which data made a model is in its sources. It has no recor
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from pydantic import model_validator
 from lake.balance import Tally
 from lake.lease import Lease
 from lake.manifest import Draft, InputFile, Manifest, run_key
-from lake.objects import DamagedObject, ObjectRef, file_sha256, put_file, scratch
+from lake.objects import ObjectRef, copy_object, file_sha256, put_file, read_object, scratch
 from lake.query import resolve_usable
 from lake.receipt import StageId
 from lake.store import Store
@@ -42,7 +41,6 @@ FORMAT = 1
 _IMPORT = StageId(name="import_hf", version=1, config={})
 _READ = ("config.json", "generation_config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json")
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
-_BLOCK = 1 << 24
 
 
 class Recipe(Named):
@@ -213,24 +211,19 @@ def load_model(store: Store, name: str, *, dtype: str | None = None, device: str
     if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype={dtype!r}: allowed are {', '.join(DTYPES)}")
     wanted = None if dtype is None else getattr(torch, dtype)
-    shape = json.loads(store.get(kinds[SHAPE][0].key))
+    shape = json.loads(read_object(store, kinds[SHAPE][0]))
     if shape["format"] != FORMAT:
         raise ValueError(f"{manifest}: its shape has format {shape['format']}, this release reads {FORMAT}")
     with scratch() as folder:
         files = [_fetched(store, ref, folder) for ref in kinds[WEIGHTS]]
         model = load_parts(ModelConfig.from_dict(shape["config"]), files, dtype=wanted, device=device).eval()
     words = kinds.get(TOKENIZER)
-    return Loaded(manifest, model, store.get(words[0].key) if words else None)
+    return Loaded(manifest, model, read_object(store, words[0]) if words else None)
 
 
 def _fetched(store: Store, ref: ObjectRef, folder: Path) -> Path:
-    target, digest = folder / f"{ref.sha256}.safetensors", hashlib.sha256()
-    with store.open(ref.key) as source, target.open("wb") as sink:
-        while block := source.read(_BLOCK):
-            digest.update(block)
-            sink.write(block)
-    if digest.hexdigest() != ref.sha256:
-        raise DamagedObject(f"{ref.key}: its bytes have sha256 {digest.hexdigest()[:12]}: damaged")
+    target = folder / f"{ref.sha256}.safetensors"
+    copy_object(store, ref, target)
     return target
 
 

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from lake.balance import Tally
 from lake.lease import Lease
 from lake.manifest import Draft, InputFile, Manifest, VersionRef, run_key
-from lake.objects import ObjectRef, put_file, scratch
+from lake.objects import ObjectRef, put_file, read_object, scratch
 from lake.receipt import StageId
 from lake.sources import open_input
 from lake.store import Store
@@ -153,5 +153,5 @@ def tokenizer_of(versions: Versions, mixture: Manifest) -> Tokenizer:
     for ref in mixture.sources:
         if ref.role == "tokenizer":
             shard = versions.manifest(ref.dataset, ref.version).shards[0]
-            return Tokenizer.from_bytes(versions.store.get(shard.key))
+            return Tokenizer.from_bytes(read_object(versions.store, shard))
     raise LookupError(f"{mixture} was made with no tokenizer: it holds no windows")

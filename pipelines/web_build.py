@@ -19,6 +19,7 @@ from lake.receipt import Receipt
 from lake.store import Store
 from pipelines.assembly import bundle_receipts, check_quarantine, funnel, not_empty
 from pipelines.growth import divergence_counts
+from stages.cluster_sizes import cluster_size_works, cluster_statistics
 from stages.clusters import choose_works, cluster_works
 from stages.compact import Compact, compacted
 from stages.exact import exact_works
@@ -39,15 +40,24 @@ if TYPE_CHECKING:
 log = logging.getLogger("gristmill")
 
 FUNNEL = ("read", "extract", "language", "gopher_quality", "forget", "exact", "paragraphs", "minhash")
-MERGED = {"contents": ("content", "id"), "paragraphs": ("paragraph", "id"), "signatures": ()}
+MERGED = {
+    "contents": ("content", "id"),
+    "paragraphs": ("paragraph", "id"),
+    "signatures": (),
+    "clusters": ("survivor", "id"),
+    "divergence": (),
+    "refs": (),
+    "receipts": (),
+}
 """Attachments that every night adds to: kind -> how they are sorted."""
-COMPARED = (*MERGED, "clusters")
+COMPARED = ("contents", "paragraphs", "signatures", "clusters")
 """Attachments that what is new is compared with."""
 
 
 @dataclass
 class Night:
-    """What one run came to so far. `decided`: receipts whose fates enter the ledger; `losers`: who is left out."""
+    """What one run came to so far. `decided`: receipts whose fates enter the ledger; `losers`: who is left out;
+    `measures`: tables kept for replay, beside those of the screen."""
 
     extracted: list[Receipt]
     screened: list[Receipt]
@@ -55,6 +65,7 @@ class Night:
     passed: Tally
     losers: list[ObjectRef] = field(default_factory=list)
     attachments: list[ObjectRef] = field(default_factory=list)
+    measures: list[ObjectRef] = field(default_factory=list)
     statistics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -151,8 +162,8 @@ def _paragraphs(config: Paragraphs, runner: Runner, night: Night, base: Manifest
     done, paragraphs = config.judge(runner, chunks, night.losers, before)
     check_balance("paragraphs", night.passed, {"judged": total(r.came_in for r in done)})
     _leave_out(night, done)
-    shares = put_refs(runner.store, [r.output("shares") for r in done])  # measures, for replay
-    night.attachments += [*before, *paragraphs, shares]
+    night.measures += [r.output("shares") for r in done]
+    night.attachments += [*before, *paragraphs]
 
 
 def _near(recipe: Recipe, runner: Runner, night: Night, base: Manifest | None) -> None:
@@ -168,23 +179,15 @@ def _near(recipe: Recipe, runner: Runner, night: Night, base: Manifest | None) -
     before = held(base, "clusters")
     collections, forest, cuts = link(runner, recipe.collect.bands, old, new)
     chosen = runner.map("choose", choose_works(forest, collections, len(old), before, cuts))
-    clusters = runner.map("clusters", cluster_works(before, [r.output("members") for r in chosen]))
+    members = runner.map("clusters", cluster_works([], [r.output("members") for r in chosen]))
+    clusters = [*before, *(ref for r in members if (ref := r.output("clusters")).records)]
+    counted = runner.map("sizes", cluster_size_works(clusters))
     night.decided += chosen
     night.losers += [ref for r in chosen if (ref := r.output("losers")).records]
     night.passed -= total(r.dropped for r in chosen)
     divergence = [*held(base, "divergence"), *(ref for r in chosen if (ref := r.output("divergence")).records)]
-    night.attachments += [*old, *new, *divergence, *(r.output("clusters") for r in clusters)]
-    night.statistics["clusters"] = _sizes(clusters)
-
-
-def _sizes(clusters: Sequence[Receipt]) -> dict[str, Any]:
-    sizes: dict[str, int] = {}
-    for one in clusters:
-        for edge, n in one.facts["sizes"].items():
-            sizes[edge] = sizes.get(edge, 0) + n
-    ordered = dict(sorted(sizes.items(), key=lambda item: int(item[0])))
-    largest = max((r.facts["largest"] for r in clusters), default=0)
-    return {"clusters": sum(r.facts["clusters"] for r in clusters), "largest": largest, "sizes_from": ordered}
+    night.attachments += [*old, *new, *divergence, *(clusters or [members[0].output("clusters")])]
+    night.statistics["clusters"] = cluster_statistics(r.facts for r in counted)
 
 
 def held(base: Manifest | None, kind: str) -> list[ObjectRef]:
@@ -213,7 +216,8 @@ def _draft(
     statistics = Statistics.merged([*([base.statistics] if base else []), *(r.facts for r in written)])
     divergence = [read_table(store, ref) for ref in night.attachments if ref.kind == "divergence"]
     growth = divergence_counts(base, night.statistics.pop("exact_outranked"), divergence)
-    own = put_refs(store, [*(one.spans for one in inputs), *(r.output("screened") for r in night.screened)])
+    spans = [one.spans for one in inputs]
+    own = put_refs(store, [*spans, *(r.output("screened") for r in night.screened), *night.measures])
     return Draft(
         dataset=recipe.target,
         run_key=key,

@@ -1,8 +1,9 @@
 """Compaction: a dataset that grows every night must not become ten thousand small objects.
 
-Ledgers, content hashes and signatures of earlier versions are taken over by pointer, one generation a night. Before a
-night begins, trailing generations of similar size are merged into one, so that their number grows with the logarithm
-of the nights and each row is rewritten as seldom. Rows are not changed, and earlier versions keep their own objects.
+Ledgers, content hashes, signatures, clusters, receipts and the like of earlier versions are taken over by pointer, one
+generation a night. Before a night begins, trailing generations of similar size are merged into one, so that their
+number grows with the logarithm of the nights and each row is rewritten as seldom. Rows are not changed, and earlier
+versions keep their own objects.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from lake.objects import (
     iter_batches,
     open_parquet,
     put_file,
+    put_refs,
     put_table,
+    read_object,
+    read_refs,
     read_table,
     scratch,
     table_writer,
@@ -39,7 +43,8 @@ ROWS_PER_RANGE = 2_000_000
 
 @dataclass(frozen=True)
 class Compact:
-    """Merges objects of one kind: sorted by `keys` where there are some, else one after the other."""
+    """Merges objects of one kind: sorted by `keys` where there are some, else one after the other. All are tables but
+    `refs`, lists of pointers, and `receipts`, a line each."""
 
     name: ClassVar[str] = "compact"
     VERSION: ClassVar[int] = 1
@@ -53,7 +58,14 @@ class Compact:
     def run(self, store: Store, work: Work) -> Outcome:
         """payload: refs (pointers), low, high (range of the first key, high excluded)."""
         refs = [ObjectRef(**ref) for ref in work.payload["refs"]]
-        done = self._sorted(store, refs, work) if self.keys else self._joined(store, refs)
+        if self.kind == "refs":
+            done = put_refs(store, [listed for ref in refs for listed in read_refs(store, ref)])
+        elif self.kind == "receipts":
+            done = self._lines(store, refs)
+        elif self.keys:
+            done = self._sorted(store, refs, work)
+        else:
+            done = self._joined(store, refs)
         return Outcome(outputs=(done,), came_in=Tally())
 
     def _sorted(self, store: Store, refs: Sequence[ObjectRef], work: Work) -> ObjectRef:
@@ -76,11 +88,21 @@ class Compact:
                         writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
             return put_file(store, self.kind, path, sum(ref.records for ref in refs))
 
+    def _lines(self, store: Store, refs: Sequence[ObjectRef]) -> ObjectRef:
+        with scratch() as folder:
+            path = folder / "lines"
+            with path.open("wb") as sink:
+                for ref in refs:
+                    sink.write(read_object(store, ref))
+            return put_file(store, self.kind, path, sum(ref.records for ref in refs))
+
 
 def compacted(runner: Runner, stage: Compact, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
-    """These objects, or fewer with the same rows. Sorted ones are cut by range of the first key."""
+    """These objects, or fewer with the same rows. Sorted ones are cut by range of the first key. Of empty ones the
+    first stays, where there is no other."""
+    refs = [ref for ref in refs if ref.records] or refs[:1]
     groups = generations(refs) if stage.keys else [[ref] for ref in refs]
-    cap = None if stage.keys else DOCUMENTS_PER_COLLECTION
+    cap = DOCUMENTS_PER_COLLECTION if stage.kind == "signatures" else None
     first = trailing([sum(ref.records for ref in group) for group in groups], cap)
     if first >= len(groups) - 1:
         return list(refs)
@@ -100,10 +122,15 @@ def compacted(runner: Runner, stage: Compact, refs: Sequence[ObjectRef]) -> list
 def trailing(sizes: Sequence[int], cap: int | None = None) -> int:
     """From which generation on they are merged, so that each that is left is twice the size of what follows it.
 
-    With `cap` none grows beyond it.
+    With `cap` none grows beyond it, and only the last ones are looked at.
     """
-    first, size = len(sizes) - 1, sizes[-1] if sizes else 0
+    if not sizes:
+        return 0
+    first = len(sizes) - 1
+    if cap is None:  # a night that left several, or many nights that were never merged
+        first = next((i for i in range(len(sizes) - 1) if sizes[i] < 2 * sizes[i + 1]), first)
+    size = sum(sizes[first:])
     while first > 0 and sizes[first - 1] < 2 * size and (cap is None or sizes[first - 1] + size <= cap):
         first -= 1
         size += sizes[first]
-    return max(first, 0)
+    return first

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lake.balance import Tally
+from lake.input_notes import known
 from lake.manifest import InputFile
 from lake.objects import ObjectRef
 from lake.receipt import Receipt
 from lake.sources import InputInfo, expand, input_info
 from stages.containers import UnsupportedContainer
 from stages.runner import Incomplete, Runner
-from stages.scan import Scan, known
+from stages.scan import Scan
 from stages.work import Work
 
 log = logging.getLogger("gristmill")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from lake.manifest import Manifest
-from lake.objects import ObjectRef, read_table
+from lake.objects import ObjectRef, read_object, read_table
 from lake.store import Store
 from lake.versions import NoSuchVersion
 from model.processing.text import Tokenizer
@@ -36,7 +37,13 @@ def read_windows(store: Store, manifest: Manifest, seed: int = 0) -> ShardReader
         ShardFile(tar=tar.key, index=index.key, samples=tar.records, bytes=tar.bytes, sha256=tar.sha256)
         for tar, index in shard_files(manifest)
     ]
-    return ShardReader(files, store.open, seed=seed)
+    indices = {index.key: index for _, index in shard_files(manifest)}
+
+    def opened(key: str) -> Any:
+        """A tar has a checksum for each sample; an index is hashed whole."""
+        return io.BytesIO(read_object(store, indices[key])) if key in indices else store.open(key)
+
+    return ShardReader(files, opened, seed=seed)
 
 
 @dataclass(frozen=True)

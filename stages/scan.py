@@ -7,7 +7,6 @@ work for many. The cut depends on content and config alone, never on the number 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from typing import ClassVar
 import pyarrow as pa
 
 from lake.balance import Tally
-from lake.identity import digest_of
+from lake.input_notes import remember
 from lake.objects import put_table
 from lake.receipt import StageId
-from lake.sources import InputInfo, input_info, open_input
-from lake.store import NotFound, Store
+from lake.sources import input_info, open_input
+from lake.store import Store
 from stages.containers import detect
 from stages.containers.spans import scan
 from stages.work import Outcome, Work, stage_id
@@ -75,26 +74,6 @@ class Scan:
                 "chunks": [list(chunk) for chunk in chunks(spans, self.chunk_bytes)],
             },
         )
-
-
-def known(store: Store, info: InputInfo) -> tuple[str, str] | None:
-    """(digest, kind) found when this file was scanned; None if it was not, or has changed since."""
-    try:
-        found = json.loads(store.get(_fingerprint(info)))
-    except NotFound:
-        return None
-    return str(found["digest"]), str(found["kind"])
-
-
-def remember(store: Store, info: InputInfo, found: tuple[str, str]) -> None:
-    """A shortcut and no proof: a killed run may leave it without a receipt, and then the file is scanned again."""
-    data = {"format": 1, "digest": found[0], "kind": found[1]}
-    store.put(_fingerprint(info), json.dumps(data).encode())
-
-
-def _fingerprint(info: InputInfo) -> str:
-    key = digest_of(info.uri, str(info.size), repr(info.modified), repr(info.changed), info.etag or "")
-    return f"inputs/{key[:2]}/{key}.json"
 
 
 def chunks(spans: pa.Table, chunk_bytes: int) -> Iterator[tuple[int, int]]:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from lake.balance import Tally
 from lake.manifest import Manifest
-from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, put_table, scratch, table_writer
+from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, put_table, read_object, scratch, table_writer
 from lake.receipt import StageId
 from lake.store import Store
 from model.processing.text import Tokenizer
@@ -171,7 +171,7 @@ def load_tokenizer(store: Store, ref: ObjectRef) -> Tokenizer:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if ref.sha256 not in _loaded:
         _loaded.clear()
-        _loaded[ref.sha256] = Tokenizer.from_bytes(store.get(ref.key))
+        _loaded[ref.sha256] = Tokenizer.from_bytes(read_object(store, ref))
     return _loaded[ref.sha256]
 
 

@@ -24,7 +24,7 @@ import web
 
 from filters.gopher import GopherQuality
 from lake.balance import total
-from lake.objects import ObjectRef, read_table
+from lake.objects import ObjectRef, read_object, read_refs, read_table
 from lake.receipt import Receipt, canonical
 from lake.store import Store, open_store
 from pipelines.instruct import InstructConfig, run_instruct
@@ -49,6 +49,7 @@ STAGES = [
     "merge",
     "choose",
     "clusters",
+    "sizes",
     "shards",
     "ledger",
 ]
@@ -166,7 +167,24 @@ def _vocabulary(store: Store, ref: ObjectRef) -> pa.Table:
     return pa.table({"vocab": [json.dumps(sorted(model["vocab"].items()))], "merges": [json.dumps(model["merges"])]})
 
 
-_READ: dict[str, Callable[[Store, ObjectRef], pa.Table]] = {"pack": _windows, "tokenizer": _vocabulary}
+def _kinds(store: Store, ref: ObjectRef) -> pa.Table:
+    """Of a list of pointers what they point to; digests of Parquet are those of one pyarrow."""
+    listed = sorted((one.kind, one.records) for one in read_refs(store, ref))
+    return pa.table({"kind": [kind for kind, _ in listed], "records": [records for _, records in listed]})
+
+
+def _work(store: Store, ref: ObjectRef) -> pa.Table:
+    """Of merged receipts which stages they are of; their order is that of digests."""
+    receipts = [Receipt.model_validate_json(line) for line in read_object(store, ref).splitlines()]
+    return pa.table({"stage": sorted(receipt.stages[-1].name for receipt in receipts)})
+
+
+_READ: dict[str, Callable[[Store, ObjectRef], pa.Table]] = {
+    "pack": _windows,
+    "tokenizer": _vocabulary,
+    "refs": _kinds,
+    "receipts": _work,
+}
 
 
 def _hash(field: pa.Field, parts: Sequence[pa.ChunkedArray]) -> str:

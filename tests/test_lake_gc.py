@@ -167,7 +167,7 @@ def damage(store: Store, how: str) -> str:
     if how == "torn":
         store.put(key, store.get(key)[:100])
     elif how == "newer":
-        store.put(key, store.get(key).replace(b'"format": 1', b'"format": 2', 1))
+        store.put(key, store.get(key).replace(b'"format": 2', b'"format": 3', 1))
     elif how == "gone":
         store.delete(key)
     elif how == "swapped":
@@ -176,7 +176,7 @@ def damage(store: Store, how: str) -> str:
         data = json.loads(store.get(key))
         data["attachments"][0]["sha256"] = "0" * 64
         store.put(key, json.dumps(data).encode())
-        return "web@v3"  # the chain shows it
+        return "web@v2"  # its seal shows it
     elif how == "foreign":
         key = "datasets/web/versions/00000002.json.bak"
         store.put(key, b"{}")

@@ -40,7 +40,7 @@ def test_runs_do_not_disturb_each_other(store):
 def test_the_lease_says_who_it_is(store):
     with Lease(store, "web") as lease:
         about = json.loads(store.get(f"{lease.prefix}lease.json"))
-    assert about["format"] == 1 and about["dataset"] == "web" and about["pid"] == os.getpid() and about["host"]
+    assert about["format"] == 2 and about["dataset"] == "web" and about["pid"] == os.getpid() and about["host"]
 
 
 @pytest.mark.parametrize(("seconds", "alive"), [(LEASE_SECONDS - 5, True), (LEASE_SECONDS + 5, False)])
@@ -78,9 +78,7 @@ def test_announcements_without_a_lease_are_of_a_dead_run(store):
 def test_an_announcement_that_cannot_be_read_is_named_with_what_to_do(store, data):
     with Lease(store, "web") as lease:
         store.put(f"{lease.prefix}0001.json", data)
-        with pytest.raises(
-            ValueError, match=rf"{lease.prefix}0001\.json in .* is not an announcement.*upgrade this one"
-        ):
+        with pytest.raises(ValueError, match=rf"{lease.prefix}0001\.json in .* cannot be used.*upgrade this one"):
             live_work(store)
 
 

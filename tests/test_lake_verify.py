@@ -13,6 +13,7 @@ from lake import ledger
 from lake import verify as verify_module
 from lake.objects import ObjectRef, put_table
 from lake.roots import slot_key
+from lake.sealed import seal, unseal
 from lake.store import Store, open_store
 from lake.verify import verify
 from lake.versions import NoSuchVersion, Versions
@@ -111,8 +112,10 @@ def test_a_version_withdrawn_while_we_look_is_not_reported(store: Store) -> None
 
 
 def rewrite(store: Store, n: int, **fields: object) -> None:
+    """Changes a manifest and seals it again, as somebody who means it would."""
     key = slot_key("web", n)
-    store.put(key, json.dumps(json.loads(store.get(key)) | fields).encode())
+    changed = json.loads(unseal(store.get(key))) | fields
+    store.put(key, seal(json.dumps(changed, indent=1).encode()))
 
 
 def test_damaged_chains(store: Store) -> None:
@@ -129,6 +132,8 @@ def test_damaged_chains(store: Store) -> None:
 
     v2, v3 = slot_key("web", 2), slot_key("web", 3)
     store.put(v2, whole[2].replace(b"crawl.warc", b"other.warc"))
+    assert findings() == {("manifest", v2, ("web@v2",)), ("chain", v3, ("web@v3",))}
+    rewrite(store, 2, recipe={})  # sealed anew: the next one names what stood there
     assert findings() == {("chain", v3, ("web@v3",))}
     store.delete(v2)
     assert findings() == {("gap", v2, ("web@v2",))}
@@ -136,7 +141,7 @@ def test_damaged_chains(store: Store) -> None:
     assert findings() == {("manifest", v2, ("web@v2",)), ("chain", v3, ("web@v3",))}
     store.put(v2, b"[]")
     assert ("manifest", v2, ("web@v2",)) in findings()
-    store.put(v2, whole[2].replace(b'"format": 1', b'"format": 9', 1))
+    store.put(v2, whole[2].replace(b'"format": 2', b'"format": 9', 1))
     assert ("manifest", v2, ("web@v2",)) in findings()
     store.put(v2, whole[1])
     assert ("slot", v2, ("web@v2",)) in findings()
@@ -160,10 +165,10 @@ def test_only_the_versions_asked_for_are_judged(store: Store) -> None:
     for n in (10, 20):
         toy.commit(store, "web", range(n))
     toy.commit(store, "code", range(10))
+    Versions(store).tag("web", 2, "release")
     rewrite(store, 2, digest="0" * 64)
     assert verify(store, ["web@v1", "code"]) == []
     assert [f.harmed for f in verify(store, ["web"])] == [("web@v2",)]
-    Versions(store).tag("web", 2, "release")
     assert [f.harmed for f in verify(store, ["web@release"])] == [("web@v2",)]
     store.put(slot_key("web", 2), b"{")
     assert only(verify(store, ["web@v2"])).what == "manifest"

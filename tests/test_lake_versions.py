@@ -98,11 +98,17 @@ def test_other_peoples_files_do_no_harm(web):
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [(b"", "Expecting value"), (b"[]", "list indices"), (b"{}", "'format'"), (b'{"format": 1}', "dataset: Field req")],
+    [
+        (b"", "it is empty"),
+        (b"[]", "it has no format number"),
+        (b"{}", "it has no format number"),
+        (b"\xff", "it is cut short, or no JSON"),
+        (b'{"format": 1}', "dataset: Field req"),
+    ],
 )
 def test_a_damaged_manifest_is_named_with_what_to_do(web, data, said):
     web.store.put(slot(2), data)
-    where = rf"web@v2: its manifest {slot(2)} in .* cannot be read \({said}.*restore it"
+    where = rf"web@v2: its manifest {slot(2)} in .* cannot be read \({said}.*restore the file"
     with pytest.raises(ValueError, match=where):
         web.resolve("web@v2")
     with pytest.raises(ValueError, match=where):
@@ -110,9 +116,9 @@ def test_a_damaged_manifest_is_named_with_what_to_do(web, data, said):
 
 
 def test_a_manifest_of_another_format_says_upgrade(web):
-    data = json.loads(web.store.get(slot(3))) | {"format": 2, "future": True}
+    data = json.loads(web.store.get(slot(3))) | {"format": 3, "future": True}
     web.store.put(slot(3), json.dumps(data).encode())
-    with pytest.raises(ValueError, match="web@v3 has manifest format 2; this gristmill reads format 1: upgrade it"):
+    with pytest.raises(ValueError, match=r"web@v3: its manifest .* format 3, this gristmill reads up to 2: upgrade it"):
         web.resolve("web")
 
 

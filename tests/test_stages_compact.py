@@ -18,7 +18,8 @@ from stages.runner import Runner
         ([5], None, 0),
         ([100, 5], None, 1),
         ([5, 5], None, 0),
-        ([100, 30, 20, 5, 5], None, 3),
+        ([100, 30, 20, 5, 5], None, 0),  # many nights that were never merged
+        ([2, 1, 2, 1], None, 0),  # two a night
         ([1000, 30, 18, 5, 5], None, 1),
         ([80, 80], 100, 1),
         ([80, 10, 10], 100, 1),
