@@ -37,6 +37,8 @@ class Lease:
         self._count = 0
 
     def __enter__(self) -> Lease:
+        """Says when it began, once and for all: what is written from now on, as a Work or not, gc leaves alone."""
+        self.store.put(f"{self.prefix}0000.json", json.dumps({"format": 1, "stage": "began", "work": []}).encode())
         self._touch()
         self._thread.start()
         return self

@@ -4,6 +4,7 @@ anything that was forgotten can come back."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,13 +61,19 @@ DAMAGE = {
 }
 
 
-@pytest.fixture
-def asked(store) -> Store:
+@pytest.fixture(scope="module")
+def three_requests(tmp_path_factory) -> Path:
     """A lake of which three pages were forgotten, each by a request of its own."""
+    store = open_store(str(tmp_path_factory.mktemp("asked") / "lake"))
     two_nights(store)
     for request in (A, B, C):
         do(store, request)
-    return store
+    return Path(store.uri)
+
+
+@pytest.fixture
+def asked(three_requests, tmp_path) -> Store:
+    return open_store(str(shutil.copytree(three_requests, tmp_path / "lake")))
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
