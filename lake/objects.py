@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lake.scratch import scratch as scratch
 from lake.store import Store
 
 ROW_GROUP_ROWS = 16_384
@@ -195,10 +195,3 @@ def _whole(store: Store, ref: ObjectRef) -> Iterator[None]:
             f"{ref.key} in {store.uri} is damaged, its bytes changed since they were written ({brief(error)})."
             " Delete it, and the same command makes it again; `grist verify --deep` names the versions that it harms"
         ) from error
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A temporary folder for files on their way into the store."""
-    with tempfile.TemporaryDirectory(prefix="grist-") as folder:
-        yield Path(folder)
