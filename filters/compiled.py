@@ -14,7 +14,7 @@ import logging
 import os
 import platform
 import sys
-import tempfile
+import uuid
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -72,13 +72,12 @@ def _published(folder: Path, name: str, source: bytes) -> Path:
     if path.is_file() and path.read_bytes() == source:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(source)
+        draft.write_bytes(source)  # with the mode of any new file: a cache may serve several users
         os.replace(draft, path)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
     return path
 

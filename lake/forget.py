@@ -65,7 +65,8 @@ class Derived:
 class ForgetPlan:
     """What would happen; nothing was changed. `ids` is how many records of the lake the request came to, with or
     without a text in a version. `unsearched` versions have shards without ids: whether they hold a record is unknown.
-    `texts_gone`: extracted texts no longer there, in which a domain's dropped duplicates could not be looked up."""
+    `texts_gone`: extracted texts no longer there, in which a domain's dropped duplicates could not be looked
+    up. `without_url`: records of shards that are given out and have no URL, which no domain finds."""
 
     request: Suppression = field(repr=False)
     affected: tuple[Affected, ...]
@@ -73,6 +74,7 @@ class ForgetPlan:
     unsearched: tuple[str, ...]
     ids: int
     texts_gone: int
+    without_url: int = 0
 
     @property
     def nothing(self) -> bool:
@@ -86,6 +88,7 @@ class ForgetPlan:
             "derived": [dict(one.__dict__) for one in self.derived],
             "unsearched": list(self.unsearched),
             "texts_gone": self.texts_gone,
+            "without_url": self.without_url,
         }
 
 
@@ -158,6 +161,7 @@ class _Forgetting:
             unsearched=tuple(unsearched),
             ids=len(self.search.found),
             texts_gone=self.search.texts_gone,
+            without_url=self.search.without_url(),
         )
 
     def _unknown(self, sha: str) -> bool:  # a shard that may hold records, and has no ids to find them by

@@ -1,8 +1,9 @@
 """Where a lake holds records that are to be forgotten: every version searched, every object read once.
 
-A domain is turned into ids first, by the URLs in shards; then everything with ids (shards, signatures, content hashes)
-is asked by id. A duplicate that was dropped has a signature and no text in any shard: for a domain its id is
-looked up in the texts that extraction stored, while gc has left them. Only ids and URLs are read, batch by batch.
+A domain, or a URL in another spelling, is turned into ids first, by the URLs in shards; then everything with ids
+(shards, signatures, content hashes) is asked by id. A duplicate that was dropped has a signature and no text in any
+shard: for a domain its id is looked up in the texts that extraction stored, while gc has left them. Only ids and URLs
+are read, batch by batch.
 What is remembered of a version are digests, because manifests of many versions are too large to keep.
 """
 
@@ -20,6 +21,7 @@ from lake.objects import ObjectRef, is_table, iter_batches, open_parquet, read_o
 from lake.receipt import Receipt
 from lake.store import NotFound, Store
 from lake.suppress import Suppression
+from lake.suppress_entries import page_hash
 from lake.versions import Versions
 
 NO_TEXT = frozenset({"ledger", "refs", "receipts", "spans", "screened"})
@@ -50,8 +52,9 @@ class Search:
     None for one that cannot tell (no Parquet, no ids).
     """
 
-    def __init__(self, versions: Versions, request: Suppression) -> None:
-        self.store, self.catalogue, self.request = versions.store, versions, request
+    def __init__(self, versions: Versions, request: Suppression, *, asking: bool = False) -> None:
+        """`asking`: nothing will be done; what is lost is passed over, and texts are looked at whatever was asked."""
+        self.store, self.catalogue, self.request, self.asking = versions.store, versions, request, asking
         self.versions: dict[str, list[Seen]] = {}
         self.refs: dict[str, ObjectRef] = {}
         self.rows: dict[str, int | None] = {}
@@ -59,6 +62,7 @@ class Search:
         self.texts_gone = 0
         self._columns: dict[str, list[str] | None] = {}
         self._read: set[str] = set()  # receipts and texts
+        self._no_url: dict[str, int] = {}  # object -> how many of its rows have none
 
     @property
     def gone(self) -> Suppression:
@@ -75,7 +79,7 @@ class Search:
             for manifest in self.catalogue.manifests(name):
                 seen = self._remember(manifest, manifest.version in away)
                 self.versions.setdefault(name, []).append(seen)
-                if not seen.withdrawn:
+                if not seen.withdrawn and not self.asking:
                     needed.update((*seen.shards, *seen.attachments))
                 bundles |= {ref.sha256: ref for ref in manifest.attachments if ref.kind == "receipts"}
         with ThreadPoolExecutor(4) as pool:
@@ -84,10 +88,11 @@ class Search:
                 new, pool.map(lambda ref: self._schema(ref, needed=ref.sha256 in needed), new), strict=True
             ):
                 self._columns[ref.sha256] = found
-            if self.request.domains:
+            if self.request.by_url:
                 known = len(self.found)
                 self._look_at_urls(pool, new)
-                self._look_in_texts(pool, bundles.values())
+                if self.request.domains or self.asking:
+                    self._look_in_texts(pool, bundles.values())
                 if len(self.found) > known:
                     new = list(self.refs.values())
             gone = self.gone
@@ -104,6 +109,11 @@ class Search:
         for sha in dict.fromkeys(digests):
             rows[self.refs[sha].kind] += self.rows[sha] or 0
         return {kind: n for kind, n in sorted(rows.items()) if n}
+
+    def without_url(self) -> int:
+        """Records in shards of versions that are given out that no domain can find."""
+        given_out = {sha for ones in self.versions.values() for one in ones if not one.withdrawn for sha in one.shards}
+        return sum(self._no_url.get(sha, 0) for sha in given_out)
 
     def _remember(self, manifest: Manifest, withdrawn: bool) -> Seen:
         looked = [ref for ref in manifest.attachments if ref.kind not in NO_TEXT]
@@ -144,7 +154,11 @@ class Search:
 
     def _look_at_urls(self, pool: ThreadPoolExecutor, refs: Iterable[ObjectRef]) -> None:
         having = [ref for ref in refs if "url" in (self._columns[ref.sha256] or ())]
-        for ids in pool.map(lambda ref: list(_ids(self.store, ref, ["id", "url"], self.request)), having):
+
+        def look(ref: ObjectRef) -> list[str]:
+            return list(_ids(self.store, ref, ["id", "url"], self.request, self._no_url))
+
+        for ids in pool.map(look, having):
             self.found.update(ids)
 
     def _by_id(self, ref: ObjectRef, gone: Suppression) -> list[str] | None:
@@ -173,14 +187,28 @@ class Search:
             self.found.update(ids or ())
 
 
+def ids_of_page(versions: Versions, url: str) -> set[str]:
+    """Ids of records whose URL is this page in whatever spelling, as far as their URL is still in the lake."""
+    page = page_hash(url)
+    if page is None:
+        return set()
+    search = Search(versions, Suppression(pages=frozenset((page,))), asking=True)
+    search.look()
+    return search.found
+
+
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _ids(store: Store, ref: ObjectRef, columns: list[str], wanted: Suppression) -> Iterator[str]:
-    """The ids of matching rows."""
+def _ids(
+    store: Store, ref: ObjectRef, columns: list[str], wanted: Suppression, no_url: dict[str, int] | None = None
+) -> Iterator[str]:
+    """The ids of matching rows. `no_url`: takes how many rows of this object have no URL."""
     for batch in iter_batches(store, ref, columns):
         urls = batch["url"] if "url" in columns else None
+        if no_url is not None and urls is not None:
+            no_url[ref.sha256] = no_url.get(ref.sha256, 0) + urls.null_count
         hit = wanted.match(batch["id"], urls)
         if hit.any():
             yield from batch["id"].filter(pa.array(hit)).to_pylist()

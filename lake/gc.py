@@ -53,6 +53,8 @@ def run_gc(store: Store, plan: GcPlan, progress: Callable[[int, int], None] | No
     deleting; such a run is refused at commit, which checks every object, and does the work again.
     Raises GcStopped, ValueError (the plan of another lake), and whatever the store raises: run gc again then.
     """
+    if plan.clock != "store":
+        raise ValueError("gc: the plan was made to look at, by this machine's clock; plan again where you may write")
     if plan.uri != store.uri:
         raise ValueError(f"gc: the plan is for {plan.uri}, the store is {store.uri}; plan again for this one")
     guard = _Guard(store, plan)

@@ -38,7 +38,7 @@ def normalise_url(url: str) -> str:
     if not parts.scheme or not parts.netloc:
         return url
     authority = _authority(parts.netloc, parts.hostname or "", port, parts.scheme)
-    path = _dot_free(_escapes(quote(parts.path, safe=_PATH_SAFE, errors="surrogatepass"))) or "/"
+    path = remove_dot_segments(_escapes(quote(parts.path, safe=_PATH_SAFE, errors="surrogatepass"))) or "/"
     query = f"?{parts.query}" if "?" in url.partition("#")[0] else ""  # an empty query is not the same as none
     return f"{parts.scheme}://{authority}{path}{query}".rstrip()
 
@@ -68,8 +68,8 @@ def _escapes(text: str) -> str:
     return _ESCAPE.sub(one, _STRAY.sub("%25", text))
 
 
-def _dot_free(path: str) -> str:
-    """`remove_dot_segments` of RFC 3986 section 5.2.4, for an absolute or empty path."""
+def remove_dot_segments(path: str) -> str:
+    """RFC 3986 section 5.2.4, for an absolute or empty path."""
     out: list[str] = []
     segments = path.split("/")
     for i, segment in enumerate(segments):
@@ -96,6 +96,11 @@ def url_hash(url: str) -> str:
     return _h64(f"url.{URL_FORMAT}\0{normalise_url(url)}".encode("utf-8", "surrogatepass"))
 
 
+def key_hash(key: str) -> str:
+    """The first 16 characters of the id of every record that has this source key and no URL."""
+    return _h64(b"key\0" + key.encode("utf-8", "surrogatepass"))
+
+
 def record_id(*, url: str | None, source_key: str | None, own: bytes) -> str:
     """The id of a record: `url` where there is one, else `source_key` (an id field, or input and ordinal).
 
@@ -104,10 +109,19 @@ def record_id(*, url: str | None, source_key: str | None, own: bytes) -> str:
     if url:
         head = url_hash(url)
     elif source_key:
-        head = _h64(b"key\0" + source_key.encode("utf-8", "surrogatepass"))
+        head = key_hash(source_key)
     else:
         raise ValueError("record_id: a record needs a url or a source key")
     return head + _h64(b"own\0" + own)
+
+
+def is_url(text: str) -> bool:
+    """Whether the text is an absolute URL with a host."""
+    try:
+        parts = urlsplit(text.strip())
+    except ValueError:
+        return False
+    return bool(parts.scheme and parts.netloc)
 
 
 def is_record_id(text: str) -> bool:

@@ -20,7 +20,6 @@ from lake.receipt import read_receipt
 from lake.roots import Slots
 from lake.sealed import Unreadable, read_note
 from lake.store import NotFound, Store
-from lake.suppress import Suppression
 from lake.versions import read_reason, read_tag
 
 _BLOCK = 1 << 20
@@ -107,7 +106,7 @@ KINDS = (
     Kind(re.compile(r"runs/[0-9a-f]{32}/lease\.json"), "lease", "warning", _lease),
     Kind(re.compile(r"runs/[0-9a-f]{32}/clock\.json"), None, "warning", _nothing),
     Kind(re.compile(r"runs/[0-9a-f]{32}/\d{4,}\.json"), "lease", "error", _announcement),
-    Kind(re.compile(r"suppressions/[0-9a-f]{64}\.json"), None, "error", _nothing),
+    Kind(re.compile(r"(suppressions|takedowns)/(\d{8,}|[0-9a-f]{64})\.json"), None, "error", _nothing),
 )
 """Every kind of file in a lake. The first that fits counts."""
 
@@ -120,10 +119,6 @@ def take_inventory(store: Store, slots: Slots) -> Iterator[Oddity]:
         for oddity in pool.map(lambda key: _look(looked, key), keys):
             if oddity is not None:
                 yield oddity
-    try:
-        Suppression.load(store)
-    except ValueError as error:
-        yield Oddity("error", "suppression", str(error).partition(" ")[0], str(error))
 
 
 def _look(looked: _Looked, key: str) -> Oddity | None:

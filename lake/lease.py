@@ -38,6 +38,8 @@ class Lease:
         self._count = 0
 
     def __enter__(self) -> Lease:
+        """Says when it began, once and for all: what is written from now on, as a Work or not, gc leaves alone."""
+        self.announce("began", [])
         self._touch()
         self._thread.start()
         return self
@@ -53,8 +55,8 @@ class Lease:
 
     def announce(self, title: str, keys: Sequence[str]) -> None:
         """Names the work that is about to run."""
-        self._count += 1
         key = f"{self.prefix}{self._count:04d}.json"
+        self._count += 1
         self.store.put(key, write_note(about_of(key), stage=title, work=list(keys)))
 
     def _touch(self) -> None:

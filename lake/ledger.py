@@ -8,13 +8,13 @@ hash, the place in the input and a redacted offending value. The balance recount
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.balance import Tally
-from lake.objects import ObjectRef, rows_between
+from lake.objects import ObjectRef, iter_batches, rows_between
 from lake.store import Store
 
 SCHEMA = pa.schema(
@@ -67,6 +67,21 @@ def find(store: Store, ledgers: Iterable[ObjectRef], prefix: str) -> pa.Table:
     after = prefix + "g"  # greater than any hex continuation
     parts = [rows_between(store, ref, "id", prefix, after) for ref in ledgers if ref.overlaps(prefix, after)]
     return pa.concat_tables(parts) if parts else empty()
+
+
+FEW = 8
+"""Prefixes up to which each is looked up on its own; more are looked for in one pass over the ids."""
+
+
+def find_any(store: Store, ref: ObjectRef, prefixes: Sequence[str]) -> pa.Table:
+    """Every row of one ledger object whose id begins with one of the prefixes; many of them are of equal length."""
+    near = [p for p in prefixes if ref.overlaps(p, p + "g")]
+    if len(near) > FEW:
+        size, wanted = len(near[0]), pa.array(near)
+        ids = [batch["id"] for batch in iter_batches(store, ref, ["id"])]
+        hit = pc.is_in(pc.utf8_slice_codeunits(pa.chunked_array(ids, pa.string()), 0, size), wanted)
+        near = sorted(set(pa.chunked_array(ids, pa.string()).filter(hit).to_pylist()))
+    return pa.concat_tables([empty(), *(find(store, [ref], p) for p in near)])
 
 
 def check_sorted(table: pa.Table, after: tuple[str, str, int] | None = None) -> tuple[str, str, int] | None:

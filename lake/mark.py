@@ -8,6 +8,7 @@ machine does no harm. `datasets/`, `inputs/` and `lake.json` are never touched.
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 import uuid
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lake.lease import LEASE_SECONDS, LiveRun, live_runs
 from lake.objects import DamagedObject
@@ -30,6 +31,7 @@ OBJECT = re.compile(r"objects/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 RECEIPT = re.compile(r"receipts/([0-9a-f]{2})/(\1[0-9a-f]{62})\.json")
 LEASE = re.compile(r"(runs/[0-9a-f]{32})/(lease|clock|\d{4,})\.json")
 """What gc may delete, by name. Anything else below these folders is somebody's own and stays."""
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class GcStopped(Exception):
@@ -51,8 +53,9 @@ class Doomed:
 class GcPlan:
     """What would go and why; nothing was deleted yet. `kept` counts what stays: reason -> (objects, bytes).
 
-    `now` is the store's time of the plan; what changed after `cutoff` (seconds since the epoch) is young. `known`
-    versions and `promises` (receipt -> its outputs) are what the sweep compares the store with.
+    `now` is the store's time of the plan (`clock`: this machine's, where the store takes no file of ours to tell its
+    own); what changed after `cutoff` (seconds since the epoch) is young. `known` versions and `promises` (receipt ->
+    its outputs) are what the sweep compares the store with.
     """
 
     uri: str
@@ -64,6 +67,7 @@ class GcPlan:
     kept: Mapping[str, tuple[int, int]]
     known: frozenset[str] = field(repr=False)
     promises: Mapping[str, tuple[str, ...]] = field(repr=False)
+    clock: Literal["store", "machine"] = "store"
 
     @property
     def bytes(self) -> int:
@@ -88,14 +92,17 @@ def tally_up(items: Iterable[tuple[Any, int]]) -> dict[Any, tuple[int, int]]:
     return dict(sorted(sums.items()))
 
 
-def plan_gc(store: Store, *, grace_seconds: float = GRACE_SECONDS, now: float | None = None) -> GcPlan:
+def plan_gc(
+    store: Store, *, grace_seconds: float = GRACE_SECONDS, now: float | None = None, to_look: bool = False
+) -> GcPlan:
     """What gc would delete. Deletes nothing (it puts and removes one empty file, to read the store's clock).
 
-    `now` is the store's time in seconds since the epoch; tests give one. Raises GcStopped, ValueError.
+    `now` is the store's time in seconds since the epoch; tests give one. `to_look`: nothing will be done by this plan,
+    so that a lake that cannot be written is measured by this machine's clock. Raises GcStopped, ValueError.
     """
     if grace_seconds < 0:
         raise ValueError(f"grace_seconds={grace_seconds}: 0 or more; a day is usual, an hour the least that is wise")
-    now = store_time(store) if now is None else now
+    now, clock = _clock(store, to_look=to_look) if now is None else (now, "store")
     skew = now - time.time()
     # Leases before receipts and versions: a run that ends in between has its version committed by then.
     runs = _live(store, now)
@@ -127,7 +134,16 @@ def plan_gc(store: Store, *, grace_seconds: float = GRACE_SECONDS, now: float | 
     doomed += _stale_leases(store, runs, now - grace_seconds)
     doomed += _leftovers(store, now - max(grace_seconds, LEASE_SECONDS))  # a live writer's file is young
     return GcPlan(
-        store.uri, now, skew, grace_seconds, cutoff, tuple(doomed), tally_up(kept), frozenset(slots.keys()), promises
+        store.uri,
+        now,
+        skew,
+        grace_seconds,
+        cutoff,
+        tuple(doomed),
+        tally_up(kept),
+        frozenset(slots.keys()),
+        promises,
+        clock,
     )
 
 
@@ -144,6 +160,16 @@ def store_time(store: Store) -> float:
     if info is None:
         raise GcStopped(f"{store.uri}: {key} was written and is not there; gc does not trust such a store")
     return info.modified
+
+
+def _clock(store: Store, *, to_look: bool) -> tuple[float, Literal["store", "machine"]]:
+    """The time, and whose it is."""
+    try:
+        return store_time(store), "store"
+    except OSError as error:
+        if not to_look or error.errno not in _READ_ONLY:
+            raise
+        return time.time(), "machine"
 
 
 def read_roots(store: Store, slots: Slots, known: frozenset[str] | None = None) -> tuple[set[str], set[str]]:

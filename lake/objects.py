@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from lake.checked import BLOCK, DIGEST, ChangedBlock, CheckedFile, digests
+from lake.scratch import scratch as scratch
 from lake.store import NotFound, Store
 
 ROW_GROUP_ROWS = 16_384
@@ -280,10 +280,3 @@ def _damaged(store: Store, ref: ObjectRef, what: str) -> DamagedObject:
         " Copy it from another lake; or delete it, and the command that made it makes it again. `grist verify --deep`"
         " names the versions that it harms"
     )
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A temporary folder for files on their way into the store."""
-    with tempfile.TemporaryDirectory(prefix="grist-") as folder:
-        yield Path(folder)

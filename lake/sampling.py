@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -24,6 +24,7 @@ from lake.manifest import Manifest
 from lake.objects import ObjectRef, open_parquet, read_object, read_table
 from lake.receipt import FATES, Receipt
 from lake.store import NotFound, Store
+from lake.suppress import Suppression
 from lake.versions import NoSuchVersion, Versions
 from lake.why import Place, names_of, place_of
 
@@ -196,7 +197,19 @@ def _texts(
                 found |= _read_texts(versions.store, ref, asked)
             except NotFound:
                 found |= {key: GONE for key in asked if _may_hold(receipt, key[1], reasons[key])}
-    return found | taken
+    return found | _forgotten(versions.store, found) | taken
+
+
+def _forgotten(
+    store: Store, found: Mapping[tuple[str, int], dict[str, Any] | str]
+) -> dict[tuple[str, int], dict[str, Any] | str]:
+    """Of these, what is on the suppression list: a text that was dropped for another reason stays until gc."""
+    rows = {key: row for key, row in found.items() if isinstance(row, dict)}
+    if not rows:
+        return {}
+    ids, urls = ([row.get(name) for row in rows.values()] for name in ("id", "url"))
+    hit = Suppression.load(store).match(pa.array(ids, pa.string()), pa.array(urls, pa.string()))
+    return {key: TAKEN_DOWN for key, listed in zip(rows, hit, strict=True) if listed}
 
 
 def _may_hold(receipt: Receipt, ordinal: int, reason: str | None) -> bool:

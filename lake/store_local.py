@@ -74,6 +74,7 @@ class LocalStore:
     def put_file(self, key: str, path: str | Path) -> None:
         source, target = os.fspath(path), self._path(key)
         os.utime(source)  # gc measures age from here; a rename would keep the time the file was written
+        os.chmod(source, self._new_mode())  # nor may it keep the mode: some writers make files that only they can read
         _sync_file(source)
         _make_folder(os.path.dirname(target))
         try:
@@ -172,6 +173,11 @@ class LocalStore:
         finally:
             with suppress(FileNotFoundError):  # renamed away: the normal end of a put
                 os.unlink(path)
+
+    def _new_mode(self) -> int:
+        """Permissions of a file that is made now, in this lake: by umask and default ACL, as every other object's."""
+        with self._temporary() as path, open(path, "xb") as stream:
+            return stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
 
     def _sweep(self) -> None:
         """Removes what killed writers left. A day is longer than any write or clock skew."""

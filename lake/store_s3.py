@@ -8,6 +8,7 @@ State is the address only; see lake/s3.py for the connection.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,8 @@ class S3Store:
             self._client.put_object(Bucket=self._bucket, Key=name, Body=data)
         except ClientError as error:
             self._explain(error)
+            if error_status(error)[0] == 403:  # as a folder says it
+                raise PermissionError(errno.EACCES, f"{self.uri} may not be written ({error})") from error
             raise
 
     def put_file(self, key: str, path: str | Path) -> None:

@@ -25,6 +25,7 @@ from lake.proof import Proof, id_batches, prove
 from lake.query import require_dataset
 from lake.roots import Slot, list_slots, read_slots, slot_key
 from lake.store import Info, Store
+from lake.suppress_guard import Witness, list_problems
 from lake.versions import Versions
 
 _REPAIR = (
@@ -40,7 +41,7 @@ _WHOLE = 1_000_000
 class Finding:
     """`severity`: error | warning. `what`: manifest | slot | gap | chain | digest | balance | source | foreign |
     missing | size | corrupt | unreadable | rows | ledger | shards | tag | withdrawal | pin | receipt | note | lease |
-    suppression. `where`: the sha256 of an object, else a key of the store.
+    suppressions. `where`: the sha256 of an object, else a key of the store.
     `harmed`: every version that is not what it was, as `web@v3`."""
 
     severity: str
@@ -73,6 +74,8 @@ def verify(
     wanted = None if refs is None else _wanted(store, refs)
     survey = _Survey(store, wanted)
     findings = list(survey.findings)
+    problems = list_problems(store, survey.witnesses.values())
+    findings += [Finding("error", "suppressions", key, (), message) for key, message in problems]
     sizes = _sizes(store, survey.objects, listed=wanted is None)
     whole = []
     for ref in survey.objects.values():
@@ -131,11 +134,14 @@ class _Survey:
         self._names: list[str] = []
         self._digests: dict[str, str] = {}
         self._named: list[tuple[str, str, VersionRef]] = []
+        self.witnesses: dict[str, list[Witness]] = {}  # of the suppression list
         if wanted is None:
             self.findings += [Finding("warning", f.what, f.key, (), f.message) for f in self.listed.faults]
         for slot in read_slots(store, self.listed):
             if self._wants(slot):
                 self.findings += [Finding("error", f.what, f.key, (str(slot),), f.message) for f in slot.faults]
+            if slot.manifest is not None:
+                self.witnesses.setdefault(slot.dataset, []).append(Witness.of(slot.manifest))
             if slot.manifest is not None and not slot.withdrawn:
                 self._add(slot, slot.manifest)
                 self._digests[str(slot)] = slot.manifest.digest

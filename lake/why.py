@@ -1,8 +1,9 @@
 """`why`: what became of a record, in every dataset and version, from the ledgers alone.
 
 A URL (or source key) is hashed to the first half of an id, so the question is a prefix scan of sorted ledgers:
-range in the pointer, then row group, then rows. A ledger object that many versions share is read once. Equal
-answers of several versions are one line of the answer. For a duplicate the survivor is looked up as well.
+range in the pointer, then row group, then rows. Other spellings of the URL (`lake/suppress_entries.py`) are asked for
+with it. A ledger object that many versions share is read once. Equal answers of several versions are one line of the
+answer. For a duplicate the survivor is looked up as well.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lake import ledger
-from lake.identity import normalise_url, record_id, url_hash
+from lake.forget_search import ids_of_page
+from lake.identity import normalise_url
 from lake.manifest import Manifest
 from lake.objects import ObjectRef, rows_between
 from lake.query import require_dataset
 from lake.store import NotFound, Store
+from lake.suppress_entries import url_heads
 from lake.versions import Versions
 
 _ID = re.compile(r"[0-9a-f]{8,32}")
 _KEY = ("id", "input", "ordinal")
 CLUSTER_SHOWN = 10
+ALIKE = 2
+"""Prefixes of a URL that can be spelled in one way: as a URL, and as a source key."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,10 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         require_dataset(versions, dataset)
     names = versions.names() if dataset is None else [dataset]
     manifests = {name: list(versions.manifests(name)) for name in names}
-    found, missing = _read(versions.store, (m for ms in manifests.values() for m in ms), prefixes)
+    every = [m for ms in manifests.values() for m in ms]
+    found, missing = _read(versions.store, every, prefixes)
+    if len(prefixes) > ALIKE and not any(found.values()) and (ids := ids_of_page(versions, query)):
+        found, missing = _read(versions.store, every, sorted(ids))  # one that mixes spellings has another first half
     stories: list[Story] = []
     for ms in manifests.values():
         stories += _stories(ms, found)
@@ -120,8 +128,7 @@ def _prefixes(query: str) -> tuple[str | None, tuple[str, ...]]:
         raise ValueError("why: give a URL, a record id, or at least 8 hex characters of one")
     if _ID.fullmatch(query):
         return None, (query,)
-    by_key = record_id(url=None, source_key=query, own=b"")[:16]
-    return normalise_url(query), (url_hash(query), by_key)
+    return normalise_url(query), url_heads(query)
 
 
 def _ledgers(manifest: Manifest, prefixes: Sequence[str]) -> list[ObjectRef]:
@@ -137,7 +144,7 @@ def _read(
 
     def rows(ref: ObjectRef) -> list[dict[str, Any]] | None:
         try:
-            return [row for p in prefixes for row in ledger.find(store, [ref], p).to_pylist()]
+            return ledger.find_any(store, ref, prefixes).to_pylist()
         except NotFound:  # gc took a withdrawn version's ledger; the answer names the version
             return None
 

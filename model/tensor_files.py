@@ -70,8 +70,17 @@ def write(
         name = file_name(number, len(groups))
         values = {key: tensors[key].detach().cpu().contiguous() for key in keys}
         save_file(values, folder / name, metadata={"format": "pt"})
+        _share(folder / name)
         written |= dict.fromkeys(keys, name)
     return written
+
+
+def _share(file: Path) -> None:
+    """Gives the file the mode of a new one: safetensors writes so that nobody else can read it."""
+    new = file.with_name(f".{file.name}.new")
+    new.touch()
+    file.chmod(new.stat().st_mode & 0o777)
+    new.unlink()
 
 
 def size(tensors: Iterable[Tensor]) -> int:

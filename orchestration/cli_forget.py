@@ -10,7 +10,6 @@ What was asked for is personal data: it is hashed where it is read, and only has
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,20 +63,18 @@ def read_request(files: dict[str, Path | None], reason: str) -> Suppression:
     Raises ValueError for an entry that is none, with its place, for a request without entries, and for a reason that
     would put one of them into the lake in clear.
     """
-    from lake.suppress import Suppression, domain_entry, id_entry, url_entry
+    from lake.suppress import Suppression
 
-    forms: dict[str, Callable[[str], str]] = {"ids": id_entry, "urls": url_entry, "domains": domain_entry}
     if not reason.strip():
         raise ValueError("--reason is empty: say why, such as 'request 2026-17'; no personal data")
-    found: dict[str, frozenset[str]] = {}
+    entries: list[Suppression] = []
     for name, path in files.items():
-        entries = set()
         for number, line in enumerate([] if path is None else _lines(path, name), 1):
             text = line.strip()
             if not text or text.startswith("#"):
                 continue
             try:
-                entries.add(forms[name](text))
+                entries.append(Suppression.of(**{name: [text]}))
             except ValueError as error:
                 raise ValueError(f"--{name} {path}, line {number}: {error}. Nothing was changed") from error
             if text.casefold() in reason.casefold():
@@ -85,8 +82,7 @@ def read_request(files: dict[str, Path | None], reason: str) -> Suppression:
                     f"--reason names what is to be forgotten (--{name} {path}, line {number}), and it is kept for good:"
                     " give the number of the request instead"
                 )
-        found[name] = frozenset(entries)
-    request = Suppression(**found)
+    request = Suppression().union(entries)
     if not request:
         raise ValueError("forget: nothing was named; give --ids, --urls or --domains FILE with at least one entry")
     return request
@@ -114,6 +110,11 @@ def _draw(console: Console, plan: ForgetPlan, report: ForgetReport | None) -> No
         console.print(f"made from them: {made.ref} ({plain(made.role)}), {said}")
     for ref in plan.unsearched:
         console.print(f"not searched: {ref} has shards without record ids; whether it holds one is not known")
+    if plan.request.domains and plan.without_url:
+        console.print(
+            f"{counted(plan.without_url, 'record')} of these versions have no URL, so that whether they are of these"
+            " domains is not known: name them by --ids"
+        )
     if plan.request.domains and plan.texts_gone:
         console.print(
             f"{counted(plan.texts_gone, 'extracted text')} gone already: if a page of these domains was dropped as a"

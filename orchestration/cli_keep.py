@@ -131,7 +131,7 @@ def gc(
     from lake.gc import plan_gc, run_gc
 
     store = open_lake(lake)
-    plan = plan_gc(store, grace_seconds=seconds(grace))
+    plan = plan_gc(store, grace_seconds=seconds(grace), to_look=not yes)
     report = run_gc(store, plan, counter()) if yes else None
     data: dict[str, Any] = {"plan": plan.to_json(), "report": None if report is None else report.to_json()}
     answer(data, as_json, lambda console: _draw_gc(console, plan, report))
@@ -157,6 +157,8 @@ def _draw_gc(console: Console, plan: GcPlan, report: GcReport | None) -> None:
     for why, (n, size) in plan.kept.items():
         table.add_row("(object stays)", f"{n:,}", decimal(size), why, style="dim")
     console.print(table)
+    if plan.clock == "machine":
+        console.print("this lake cannot be written from here: ages are by this machine's clock, not by the store's")
     if report is not None:
         gone = ", ".join(counted(n, kind) for kind, (n, _) in report.deleted.items()) or "nothing"
         console.print(f"deleted {gone}: {decimal(report.bytes)}")

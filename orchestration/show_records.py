@@ -17,7 +17,7 @@ from rich.text import Text
 
 from lake.diff import Diff
 from lake.sampling import Drawn, Sample
-from lake.why import Answer, Place, Story
+from lake.why import ALIKE, Answer, Place, Story
 from orchestration.show import SHOWN, counted, draw_facts, grid, heading, indented
 from orchestration.show_windows import marked
 from orchestration.terminal import plain
@@ -121,12 +121,14 @@ def not_found(answer: Answer) -> str:
     """What to say when nothing was found: what was asked, what was searched, and what may be wrong."""
     searched = ", ".join(f"{name} ({counted(len(numbers), 'version')})" for name, numbers in answer.searched.items())
     lines = [f"no record of {answer.query!r} in {searched or 'this lake: it has no datasets'}"]
-    prefixes = " and ".join(answer.prefixes)
+    prefixes = " and ".join(answer.prefixes[:ALIKE])
     if answer.normalised is None:
         lines.append(f"searched for ids that begin with {prefixes}")
     else:
         lines.append(f"normalised: {answer.normalised}")
         lines.append(f"searched for ids that begin with {prefixes} (as a URL, and as a source key)")
+        if more := len(answer.prefixes) - ALIKE:
+            lines.append(f"and with {more} others, for other spellings of the same URL")
         if "://" not in answer.query:
             lines.append("a URL begins with its scheme: try https:// or http:// before it")
     if answer.unreadable:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lake.store import Store, UnknownFormat, UnsafeStore, open_store
+from lake.suppress import ListNotWhole
 from lake.versions import CommitConflict, MissingObjects
 from pipelines.assembly import GateFailed, Result, last_line
 from pipelines.config import (
@@ -95,7 +96,7 @@ def run(request: Request) -> int:
         return DONE
     except (BadConfig, NotReachable, UnsafeStore, UnknownFormat) as error:
         return _failed(error, BAD_CONFIG)
-    except GateFailed as error:
+    except (GateFailed, ListNotWhole) as error:
         return _failed(error, GATE)
     except CommitConflict as error:
         return _failed(error, CONFLICT)

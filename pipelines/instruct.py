@@ -21,6 +21,7 @@ from lake.objects import ObjectRef, put_refs
 from lake.receipt import Receipt, StageId
 from lake.store import Store
 from lake.suppress import Suppression
+from lake.suppress_guard import guarded_list
 from pipelines.assembly import (
     Committer,
     GateFailed,
@@ -30,6 +31,7 @@ from pipelines.assembly import (
     funnel,
     input_files,
     not_empty,
+    read_allowed,
     scanned,
 )
 from pipelines.config import Named, Root, Run
@@ -40,7 +42,7 @@ from stages.reading import read_works
 from stages.runner import Runner
 from stages.scan import Scan
 from stages.shards import MergeLedger, Statistics, ledger_works, shard_works
-from stages.suppress import Suppress, suppress_works
+from stages.suppress import suppressed
 
 FUNNEL = ("read", "instruct", "forget", "exact")
 
@@ -57,7 +59,7 @@ class Recipe(Named):
     max_quarantine_rate: float = Field(default=0.05, ge=0, le=1)
 
     def stages(self, suppression: str) -> tuple[StageId, ...]:
-        parts = (self.scan, self.instruct, Suppress(suppression), self.exact, self.shards, MergeLedger())
+        parts = (self.scan, suppressed(self.instruct, suppression), self.exact, self.shards, MergeLedger())
         return tuple(one for part in parts for one in part.identity())
 
     def identity(self, suppression: str) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def run_instruct(config: InstructConfig, store: Store, runner: Runner) -> Result
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
         inputs = scanned(runner, recipe.scan, uris, recipe.limit)
-        suppression = Suppression.load(store)
+        suppression = guarded_list(store)
         key = recipe.run_key([one.digest for one in inputs], suppression.digest)
         end = Committer(runner, recipe.target, suppression.digest, started)
         return end.once(key, lambda: _build(recipe, runner, inputs, key, suppression))
@@ -93,26 +95,20 @@ def run_instruct(config: InstructConfig, store: Store, runner: Runner) -> Result
 
 def _build(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], key: str, suppression: Suppression) -> Draft:
     store, came_in = runner.store, total(one.tally for one in inputs)
-    made = runner.map("instruct", read_works(recipe.instruct, inputs))
+    made = read_allowed(runner, "instruct", read_works(recipe.instruct, inputs), suppression, recipe.target)
     check_balance("instruct", came_in, {"read": total(r.came_in for r in made)})
     if recipe.limit is None:  # a look at ten records is no basis for a rate
         check_quarantine(made, came_in.count, recipe.max_quarantine_rate)
     _check_any(made)
     pairs = [(r.output("text"), r.output("screened")) for r in made]
     passed, losers = total(r.passed for r in made), list[ObjectRef]()
-    chunks = [(*pair, r.passed) for pair, r in zip(pairs, made, strict=True)]
-    suppressed = runner.map("suppress", suppress_works(store, suppression, chunks)) if suppression else []
-    if suppressed:
-        check_balance("suppress", passed, {"looked at": total(r.came_in for r in suppressed)})
-        passed = total(r.passed for r in suppressed)
-        losers += _losers(suppressed)
     screened = put_refs(store, [one for _, one in pairs])
     compared = runner.map("exact", exact_works(recipe.exact, screened, passed, put_refs(store, losers)))
     check_balance("exact", passed, {"compared": total(r.came_in for r in compared)})
     losers += _losers(compared)
     written = runner.map("shards", shard_works(recipe.shards, pairs, made, put_refs(store, losers)))
     check_balance("shards", total(r.passed for r in compared), {"kept": total(r.kept for r in written)})
-    decided = [*made, *suppressed, *compared, *written]
+    decided = [*made, *compared, *written]
     fates = put_refs(store, [r.output("fates") for r in decided])
     merged = runner.map("ledger", ledger_works(fates, came_in.count))
     return Draft(

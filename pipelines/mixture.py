@@ -20,7 +20,7 @@ from lake.manifest import Draft, Manifest, VersionRef, run_key
 from lake.objects import put_refs, read_table
 from lake.receipt import Receipt, StageId
 from lake.store import Store
-from lake.suppress import Suppression
+from lake.suppress_guard import guarded_list
 from lake.versions import Versions
 from model.processing.text import MissingToken
 from pipelines.assembly import Committer, Result, bundle_receipts, funnel
@@ -91,7 +91,7 @@ def run_mixture(config: MixtureConfig, store: Store, runner: Runner) -> Result:
     started, recipe = time.time(), config.recipe
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
-        suppression = Suppression.load(store).digest  # before the sources: what goes meanwhile is noticed
+        suppression = guarded_list(store).digest  # before the sources: what goes meanwhile is noticed
         mix = Mixture.of(recipe, Versions(store))
         end = Committer(runner, recipe.target, suppression, started, mix.refs)
         return end.once(mix.key, lambda: mix.build(runner))

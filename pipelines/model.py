@@ -23,7 +23,7 @@ from lake.objects import ObjectRef, copy_object, file_sha256, put_file, read_obj
 from lake.query import resolve_usable
 from lake.receipt import StageId
 from lake.store import Store
-from lake.suppress import Suppression
+from lake.suppress_guard import guarded_list
 from lake.versions import Versions
 from model.config import DTYPES, ModelConfig
 from model.processing.text import Tokenizer
@@ -146,7 +146,7 @@ def run_model(config: ModelRunConfig, store: Store, runner: Runner) -> Result:
     started, recipe = time.time(), config.recipe
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
-        end = Committer(runner, recipe.target, Suppression.load(store).digest, started)
+        end = Committer(runner, recipe.target, guarded_list(store).digest, started)
         checkpoint = Checkpoint(recipe)
         return end.once(checkpoint.key, lambda: checkpoint.build(runner))
 

@@ -20,7 +20,7 @@ from lake.objects import ObjectRef, put_file, read_object, scratch
 from lake.receipt import StageId
 from lake.sources import open_input
 from lake.store import Store
-from lake.suppress import Suppression
+from lake.suppress_guard import guarded_list
 from lake.versions import Versions
 from model.processing.text import Tokenizer
 from pipelines.assembly import Committer, Result
@@ -142,7 +142,7 @@ def run_tokenizer(config: TokenizerConfig, store: Store, runner: Runner) -> Resu
     started, recipe = time.time(), config.recipe
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
-        suppression = Suppression.load(store).digest  # before the sources: what goes meanwhile is noticed
+        suppression = guarded_list(store).digest  # before the sources: what goes meanwhile is noticed
         origin = Origin.of(recipe, Versions(store))
         end = Committer(runner, recipe.target, suppression, started, origin.refs)
         return end.once(origin.key, lambda: origin.build(runner))

@@ -19,6 +19,7 @@ from lake.lease import Lease
 from lake.manifest import Draft, Manifest
 from lake.store import Store
 from lake.suppress import Suppression
+from lake.suppress_guard import guarded_list
 from lake.versions import CommitConflict, Versions
 from pipelines.assembly import (
     Committer,
@@ -50,7 +51,7 @@ def run_web(config: WebConfig, store: Store, runner: Runner) -> Result:
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
         inputs = scanned(runner, recipe.scan, uris, recipe.limit)
-        run = _Run(recipe, runner, inputs, Suppression.load(store), started)
+        run = _Run(recipe, runner, inputs, guarded_list(store), started)
         return run.whole() if recipe.extends is None else run.night()
 
 

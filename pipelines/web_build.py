@@ -17,7 +17,7 @@ from lake.manifest import Draft, Manifest
 from lake.objects import ObjectRef, put_refs, read_table
 from lake.receipt import Receipt
 from lake.store import Store
-from pipelines.assembly import bundle_receipts, check_quarantine, funnel, not_empty
+from pipelines.assembly import bundle_receipts, check_quarantine, funnel, not_empty, read_allowed
 from pipelines.growth import divergence_counts
 from stages.cluster_sizes import cluster_size_works, cluster_statistics
 from stages.clusters import choose_works, cluster_works
@@ -29,7 +29,6 @@ from stages.minhash import collect_works, sign_work
 from stages.reading import read_works
 from stages.runner import Runner
 from stages.shards import SCHEMA, Statistics, ledger_works, shard_works
-from stages.suppress import suppress_works
 from stages.work import Work
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gristmill")
 
-FUNNEL = ("read", "extract", "language", "gopher_quality", "forget", "exact", "paragraphs", "minhash")
+FUNNEL = ("read", "extract", "forget", "language", "gopher_quality", "exact", "paragraphs", "minhash")
 MERGED = {
     "contents": ("content", "id"),
     "paragraphs": ("paragraph", "id"),
@@ -81,9 +80,7 @@ def build(
     if base is not None:
         base = _compacted(runner, base)
     came_in = total(one.tally for one in inputs)
-    night = _read(recipe, runner, inputs, came_in)
-    if suppression:
-        _suppress(runner, night, suppression)
+    night = _read(recipe, runner, inputs, came_in, suppression)
     _exact(recipe, runner, night, base)
     if recipe.paragraphs is not None:
         _paragraphs(recipe.paragraphs, runner, night, base)
@@ -110,9 +107,11 @@ def _compacted(runner: Runner, base: Manifest) -> Manifest:
     return base.model_copy(update={"ledgers": tuple(ledgers), "attachments": attachments})
 
 
-def _read(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], came_in: Tally) -> Night:
-    """Extraction and the filters."""
-    extracted = runner.map("extract", read_works(recipe.extract, inputs))
+def _read(
+    recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], came_in: Tally, suppression: Suppression
+) -> Night:
+    """Extraction, without what was taken down, and the filters."""
+    extracted = read_allowed(runner, "extract", read_works(recipe.extract, inputs), suppression, recipe.target)
     check_balance("extract", came_in, {"read": total(r.came_in for r in extracted)})
     if recipe.limit is None:  # a look at ten records is no basis for a rate
         check_quarantine(extracted, came_in.count, recipe.max_quarantine_rate)
@@ -123,14 +122,6 @@ def _read(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], came_i
 def _pairs(night: Night) -> list[tuple[ObjectRef, ObjectRef]]:
     """(text, verdicts) of each chunk."""
     return [(a.output("text"), b.output("screened")) for a, b in zip(night.extracted, night.screened, strict=True)]
-
-
-def _suppress(runner: Runner, night: Night, suppression: Suppression) -> None:
-    """What was taken down stays out."""
-    chunks = [(*pair, r.passed) for pair, r in zip(_pairs(night), night.screened, strict=True)]
-    done = runner.map("suppress", suppress_works(runner.store, suppression, chunks))
-    check_balance("suppress", night.passed, {"looked at": total(r.came_in for r in done)})
-    _leave_out(night, done)
 
 
 def _leave_out(night: Night, receipts: Sequence[Receipt]) -> None:

@@ -26,7 +26,7 @@ from stages.paragraphs import Paragraphs
 from stages.scan import Scan
 from stages.screen import Screen
 from stages.shards import MergeLedger, WriteShards
-from stages.suppress import Suppress
+from stages.suppress import suppressed
 
 
 class Recipe(Named):
@@ -76,7 +76,7 @@ class Recipe(Named):
         """Every stage that decides the data. `suppression`: digest of what was taken down; "" for nothing."""
         near = (self.sign, self.collect, Link(), MergeForests(), Choose(), Clusters()) if self.minhash else ()
         repeated = (self.paragraphs,) if self.paragraphs else ()
-        filters = (self.scan, self.extract, self.screen, Suppress(suppression), self.exact, *repeated, *near)
+        filters = (self.scan, suppressed(self.extract, suppression), self.screen, self.exact, *repeated, *near)
         return tuple(one for stage in (*filters, self.shards, MergeLedger()) for one in stage.identity())
 
     def identity(self, suppression: str = "") -> dict[str, Any]:

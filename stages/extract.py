@@ -23,6 +23,7 @@ from stages.containers.read import ReadConfig, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, decode, extract, is_html
 from stages.reading import RECORD, Item, OpenAt, content_hash, judged, keys_of
+from stages.suppress import leave_out
 from stages.work import Outcome, Work, stage_id
 
 SCHEMA = pa.schema(
@@ -55,7 +56,7 @@ class Extract:
     """
 
     name: ClassVar[str] = "extract"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     read: ReadConfig = field(default_factory=ReadConfig)
     html: ExtractConfig = field(default_factory=ExtractConfig)
@@ -76,7 +77,11 @@ class Extract:
             row = _row(item, found, work.payload["digest"], fates)
             if row is not None:
                 rows.append(row)
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        return self.written(store, leave_out(store, work, pa.Table.from_pylist(rows, schema=SCHEMA), fates), fates)
+
+    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
+        """What went on and what did not, stored."""
+        table = table.cast(SCHEMA)  # as it was read back, a list's items have another name
         written, counts = fates.write(store)
         return Outcome(
             outputs=(put_table(store, "text", table), written),

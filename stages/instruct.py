@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lake import ledger
 from lake.objects import ObjectRef, put_table
@@ -30,6 +31,7 @@ from stages.losers import without_losers
 from stages.reading import RECORD, Item, OpenAt, content_hash, judged, keys_of
 from stages.screen import KEYS, passed_rows
 from stages.shards import WriteShards, pour
+from stages.suppress import leave_out
 from stages.work import Outcome, Work, stage_id
 
 PARTS = pa.list_(pa.struct([("length", pa.int32()), ("special", pa.bool_()), ("learn", pa.bool_())]))
@@ -75,7 +77,7 @@ class Instruct:
     """
 
     name: ClassVar[str] = "instruct"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     form: Form = "chat"
     prompt: str = "question"
@@ -111,7 +113,11 @@ class Instruct:
             row = self._row(item, found, work.payload["digest"], fates)
             if row is not None:
                 rows.append(row)
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        return self.written(store, leave_out(store, work, pa.Table.from_pylist(rows, schema=SCHEMA), fates), fates)
+
+    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
+        """What went on and what did not, stored."""
+        table = table.cast(SCHEMA)  # as it was read back, a list's items have another name
         screened = table.select(list(KEYS)).append_column("reason", pa.nulls(table.num_rows, pa.string()))
         screened = screened.cast(_SCREENED).sort_by([(name, "ascending") for name in ("content", "input", "ordinal")])
         written, counts = fates.write(store)
@@ -123,7 +129,7 @@ class Instruct:
             quarantined=counts.quarantined,
             reasons=counts.reasons,
             errors=errors,
-            facts={"passed_bytes": sum(len(row["text"].encode()) for row in rows)},
+            facts={"passed_bytes": pc.sum(pc.binary_length(table["text"])).as_py() or 0},
             machine_fates=errors.get("instruct.crashed", 0) + errors.get("instruct.timeout", 0),
         )
 

@@ -1,80 +1,127 @@
-"""Suppress: what was asked to be forgotten is left out of every later run, before anything is compared or signed.
+"""Suppress: what was asked to be forgotten is left out of every later run, before its text is written anywhere.
 
-It stands between the screen and the duplicates, so that a suppressed page outlives no other, and nothing of it enters a
-version. One Work a chunk reads keys and URLs, no text; what it drops is said in a table of
-losers, as by the stages after it. Its config is the digest of the list as it was when the run began; without a list
-there is no Work at all.
+It wraps the stage that reads. A piece of a crawl that was read before is not read again because the list grew: the
+texts of the plain stage, or of the list that the dataset's latest version was made with, are taken as they are, or
+written anew without what is on the list now. Where nothing is on it, the plain stage's receipt is written too, so that
+the next list costs no more. Only what has a text is left out: all else has its fate already, and leaves none.
+Without a list there is nothing here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import ClassVar
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake import ledger
-from lake.balance import Tally
-from lake.objects import ObjectRef
-from lake.receipt import StageId
+from lake.objects import ObjectRef, read_table
+from lake.receipt import Receipt, StageId, finished, work_key, write_receipt
 from lake.store import Store
 from lake.suppress import Suppression
-from stages.fates import KEYS, Fates
-from stages.losers import put_losers
-from stages.screen import passed_rows
-from stages.work import Outcome, Work, stage_id
+from stages.fates import Fates
+from stages.work import Outcome, Stage, Work, receipt_of
 
 REASON = "forget.suppressed"
-_COLUMNS = [*KEYS, "url"]
+
+
+class Writes(Stage, Protocol):
+    """A stage that reads records and stores the texts of those that go on."""
+
+    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
+        """Stores both. `table` has id and url; its object is of kind `text`, that of the fates of kind `fates`."""
+        ...
 
 
 @dataclass(frozen=True)
-class Suppress:
-    """`suppression` is the digest of the list (`Suppression.load(store).digest`)."""
+class Suppressed:
+    """`stage` without the records of the list whose digest is `suppression` (`Suppression.load(store).digest`)."""
 
     name: ClassVar[str] = "suppress"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
+    stage: Any  # Writes
     suppression: str
 
     def identity(self) -> tuple[StageId, ...]:
-        """Nothing without a list: run keys of a lake in which nothing was ever forgotten stay as they are."""
-        return (stage_id(self),) if self.suppression else ()
+        own = StageId(name=self.name, version=self.VERSION, config={"suppression": self.suppression})
+        return (*self.stage.identity(), own)
 
     def run(self, store: Store, work: Work) -> Outcome:
-        """payload: text, screened (of a chunk), suppression (the list as an object). Outputs `losers` and fates."""
-        p = work.payload
-        listed = Suppression.read(store, ObjectRef(**p["suppression"]), self.suppression)
-        rows = passed_rows(store, ObjectRef(**p["text"]), ObjectRef(**p["screened"]), _COLUMNS)
-        hit = pa.array(listed.match(rows["id"], rows["url"]))
-        lost, passed = rows.filter(hit), rows.filter(pc.invert(hit))
-        fates = Fates()
-        fates.add_dropped(lost, pa.repeat(REASON, lost.num_rows))
-        written, counts = fates.write(store)
+        """payload: that of the stage, suppression (the list as an object), earlier (digests of lists that were
+        shorter). Outputs as the stage."""
+        started = time.time()
+        done = (finished(store, key) for key in keys_before(work))
+        receipt = next((one for one in done if one is not None), None)
+        if receipt is not None:
+            return self._without(store, work, receipt)
+        outcome: Outcome = self.stage.run(store, work)
+        if REASON not in outcome.reasons:
+            write_receipt(store, receipt_of(replace(work, stage=self.stage), outcome, started))
+        return outcome
+
+    def _without(self, store: Store, work: Work, receipt: Receipt) -> Outcome:
+        listed, text = listed_in(store, work), receipt.output("text")
+        assert listed is not None
+        keys = read_table(store, text, ["id", "url"])
+        if listed.match(keys["id"], keys["url"]).any():
+            fates = Fates(rows=[read_table(store, receipt.output("fates"))])
+            table = leave_out(store, work, read_table(store, text), fates)
+            outcome: Outcome = self.stage.written(store, table, fates)
+            return outcome
         return Outcome(
-            outputs=(put_losers(store, lost), written),
-            passed=ledger.tally(passed),
-            dropped=counts.dropped,
-            reasons=counts.reasons,
+            outputs=receipt.outputs,
+            passed=receipt.passed,
+            dropped=receipt.dropped,
+            quarantined=receipt.quarantined,
+            reasons=receipt.reasons,
+            errors=receipt.errors,
+            facts=receipt.facts,
+            machine_fates=receipt.machine_fates,
         )
 
 
-def suppress_works(
-    store: Store, listed: Suppression, chunks: Iterable[tuple[ObjectRef, ObjectRef, Tally]]
-) -> list[Work]:
-    """One Work a chunk (text, screened, what passed the screen); none where the list is empty."""
-    if not listed:
+def keys_before(work: Work) -> list[str]:
+    """Of the same reading with nothing, or less, left out."""
+    if not isinstance(work.stage, Suppressed):
         return []
-    stage, ref = Suppress(listed.digest), listed.put(store).model_dump()
-    return [
-        Work(
-            stage=stage,
-            inputs=(text.sha256, screened.sha256),
-            payload={"text": text.model_dump(), "screened": screened.model_dump(), "suppression": ref},
-            came_in=passed,
-            label=text.sha256[:12],
-        )
-        for text, screened, passed in chunks
-    ]
+    stages = [work.stage.stage, *(replace(work.stage, suppression=digest) for digest in work.payload["earlier"])]
+    return [work_key(stage.identity(), work.inputs or ()) for stage in stages]
+
+
+def listed_in(store: Store, work: Work) -> Suppression | None:
+    """The list that this work goes by, as it was when the run began."""
+    if not isinstance(work.stage, Suppressed):
+        return None
+    return Suppression.read(store, ObjectRef(**work.payload["suppression"]), work.stage.suppression)
+
+
+def leave_out(store: Store, work: Work, table: pa.Table, fates: Fates) -> pa.Table:
+    """The rows that are not on the work's list; the others get their fate."""
+    listed = listed_in(store, work)
+    if listed is None:
+        return table
+    hit = pa.array(listed.match(table["id"], table["url"]))
+    lost = table.filter(hit)
+    fates.add_dropped(lost, pa.repeat(REASON, lost.num_rows))
+    return table.filter(pc.invert(hit)).combine_chunks()  # the same bytes, however the table came about
+
+
+def suppressed(stage: Any, suppression: str) -> Any:
+    """The stage as it runs under the list of this digest; itself for none, so that run keys stay as they were."""
+    return Suppressed(stage, suppression) if suppression else stage
+
+
+def suppressed_works(
+    store: Store, listed: Suppression, works: Iterable[Work], earlier: Iterable[str] = ()
+) -> Iterator[Work]:
+    """The works of a stage that reads, under a list; as they are where it is empty. `earlier`: digests of shorter lists
+    under which they may have been done before."""
+    ref, before = listed.put(store).model_dump() if listed else {}, [digest for digest in earlier if digest]
+    for work in works:
+        if listed:
+            payload = {**work.payload, "suppression": ref, "earlier": before}
+            work = replace(work, stage=suppressed(work.stage, listed.digest), payload=payload)
+        yield work

@@ -86,7 +86,11 @@ class Outcome:
 def execute(store: Store, work: Work) -> Receipt:
     """Runs the work and returns the receipt that counts. Raises BalanceError if a record was lost or doubled."""
     started = time.time()
-    outcome = work.stage.run(store, work)
+    return write_receipt(store, receipt_of(work, work.stage.run(store, work), started))
+
+
+def receipt_of(work: Work, outcome: Outcome, started: float) -> Receipt:
+    """What the work will be proved by. Raises BalanceError if a record was lost or doubled."""
     came_in = work.came_in if work.came_in is not None else outcome.came_in
     if came_in is None:
         raise ValueError(f"{work.stage.name}: neither the work nor its outcome says what came in")
@@ -100,7 +104,7 @@ def execute(store: Store, work: Work) -> Receipt:
     inputs = work.inputs if work.inputs is not None else outcome.inputs
     if inputs is None:
         raise ValueError(f"{work.stage.name}: neither the work nor its outcome names its inputs")
-    receipt = Receipt(
+    return Receipt(
         work_key=work_key(work.stage.identity(), inputs),
         stages=work.stage.identity(),
         inputs=inputs,
@@ -121,4 +125,3 @@ def execute(store: Store, work: Work) -> Receipt:
             "pid": os.getpid(),
         },
     )
-    return write_receipt(store, receipt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import hf
 import pytest
 import torch
+from toy import Watched
 from typer.testing import CliRunner, Result
 
+from lake.gc import plan_gc, run_gc
 from lake.manifest import VersionRef
 from lake.objects import DamagedObject
 from lake.store import Store, open_store
@@ -79,6 +82,41 @@ def test_a_checkpoint_of_transformers_and_peft_comes_back_bit_for_bit(store: Sto
     theirs, ours = load_hf(tmp_path / "theirs"), load_hf(tmp_path / "out")
     assert ours.config == theirs.config
     hf.assert_same_tensors(ours.state_dict(), theirs.state_dict())
+
+
+def test_gc_beside_an_import_takes_nothing_of_it(store: Store, checkpoint: Path) -> None:
+    """Between the weights and the commit, after the lease was renewed: nothing says yet that they are needed."""
+
+    def collect(verb: str, key: str) -> None:
+        if verb == "create" and "/versions/" in key:
+            for info in [one for one in store.list("runs/") if one.key.endswith("lease.json")]:
+                store.put(info.key, store.get(info.key))
+            assert not [one.key for one in plan_gc(store, grace_seconds=0).doomed if one.kind == "object"]
+            run_gc(store, plan_gc(store, grace_seconds=0))
+
+    config = ModelRunConfig(recipe=Recipe(folder=str(checkpoint)))
+    assert run_model(config, store, Runner(Watched(store, collect), workers=0)).new
+    assert verify(store, deep=True) == []
+    load_model(store, "model@v1")
+
+
+def test_what_is_taken_in_and_given_back_has_the_mode_of_any_new_file(store: Store, checkpoint: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        taken_in(store, checkpoint)
+        exported = checkpoint.parent / "out"
+        grist(store, "export", "hf", "model@v1", str(exported))
+        grist(store, "checkout", "model@v1", str(checkpoint.parent / "files"))
+    finally:
+        os.umask(before)
+    files = [one for place in (store.uri + "/objects", exported, checkpoint.parent / "files") for one in tree(place)]
+    assert len([one for one in files if one.suffix == ".safetensors"]) > 4
+    assert {oct(one.stat().st_mode & 0o777) for one in files if one.is_file()} == {"0o640"}
+    assert {oct(one.stat().st_mode & 0o777) for one in files if one.is_dir()} == {"0o750"}
+
+
+def tree(folder: Path | str) -> list[Path]:
+    return [Path(folder), *Path(folder).rglob("*")]
 
 
 def test_the_same_folder_elsewhere_is_the_same_version(store: Store, checkpoint: Path, tmp_path: Path) -> None:

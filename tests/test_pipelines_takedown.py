@@ -128,6 +128,19 @@ def test_sample_shows_no_text_of_what_was_taken_down(files, tmp_path):
     assert found.text is None and "taken down" in found.why_no_text and "url" not in found.fields
 
 
+def test_sample_shows_no_text_of_a_page_that_was_dropped_and_then_taken_down(files, tmp_path):
+    """Extraction's text of it is there until gc; so are the texts of the others."""
+    night(tmp_path, files[:2], max_quarantine_rate=1.0)
+    versions = Versions(open_store(str(tmp_path)))
+    shown = sample(versions, versions.resolve("web"), 500, fate="dropped").samples
+    page = next(one for one in shown if one.text is not None)
+    forget(versions, plan_forget(versions, Suppression.of(urls=[page.fields["url"]])), "request 1")
+    again = {one.id: one for one in sample(versions, versions.resolve("web"), 500, fate="dropped").samples}
+    assert again[page.id].text is None and "taken down" in again[page.id].why_no_text
+    assert "url" not in again[page.id].fields and again[page.id].reason == page.reason
+    assert sum(one.text is not None for one in shown) - 1 == sum(one.text is not None for one in again.values()) > 0
+
+
 def test_a_withdrawn_night_does_not_come_back(files, tmp_path):
     night(tmp_path, files[1:2])
     Versions(open_store(str(tmp_path))).withdraw("web", 1, "bad crawl")

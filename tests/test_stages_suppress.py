@@ -1,140 +1,151 @@
-"""Suppress: what is on the list leaves a chunk before anything is compared, with a fate, and is named a loser."""
+"""Suppress: what is on the list gets its fate where it is read, and its text is written nowhere; what was read before
+is not read again because the list grew."""
 
 from __future__ import annotations
 
-import hashlib
+import json
+from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from forget_lake import readable
 
-from lake import ledger
-from lake.balance import BalanceError, Tally
-from lake.identity import record_id
-from lake.objects import ObjectRef, put_refs, put_table, read_table
-from lake.receipt import Receipt
-from lake.store import Store
+from lake.objects import ObjectRef, read_table
+from lake.receipt import finished
+from lake.store import Store, open_store
 from lake.suppress import Suppression
-from stages.exact import Exact, exact_works
-from stages.extract import SCHEMA
-from stages.losers import SCHEMA as LOSERS
-from stages.losers import without_losers
+from stages.extract import Extract
+from stages.inputs import ScannedInput, scan_inputs
+from stages.instruct import Instruct
+from stages.reading import read_works
 from stages.runner import Runner
-from stages.suppress import Suppress, suppress_works
-from stages.work import execute
+from stages.scan import Scan
+from stages.suppress import Suppressed, keys_before, suppressed, suppressed_works
+from stages.work import Work, execute
 
-INPUT = hashlib.sha256(b"crawl").hexdigest()
 URLS = [
     "https://example.org/a",
     "https://evil.com/1",
     "https://www.evil.com/2",
     None,
-    "https://example.org/b",
-    "https://evil.com/filtered",
+    "https://example.org/b?q=%7ejane+doe",
+    "https://example.org/empty",
 ]
-LISTED = Suppression.of(urls=["https://example.org/b"], domains=["evil.com"])
+LISTED = Suppression.of(urls=["https://example.org/b?q=~jane%20doe"], domains=["evil.com"])
+STAGES = [Extract(), Instruct(form="pair")]
+pytestmark = pytest.mark.parametrize("stage", STAGES, ids=["extract", "instruct"])
 
 
-def rows(urls: list[str | None]) -> list[dict[str, object]]:
-    return [
-        {
-            "id": record_id(url=url, source_key=f"row {i}", own=b"%d" % i),
-            "input": INPUT,
-            "ordinal": i,
-            "start": 10 * i,
-            "length": 10,
-            "url": url,
-            "content": f"{i % 3:032x}",
-            "text": f"text {i % 3}",
-        }
-        for i, url in enumerate(urls)
-    ]
+@pytest.fixture
+def crawl(tmp_path: Path) -> Path:
+    """Lines that both stages read; the last one has no text to read, and the third no URL but an id that is one."""
+    rows = []
+    for i, url in enumerate(URLS):
+        text = "" if url == URLS[-1] else f"secret-{i} is what this says"
+        row = {"text": text, "question": f"what {i}?", "answer": text}
+        rows.append({**row, "id": url} if i == 2 else {**row, "url": url})
+    path = tmp_path / "crawl.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
-def chunk(store: Store, urls: list[str | None] = URLS) -> tuple[ObjectRef, ObjectRef, Tally]:
-    """A chunk as extraction and screen leave it: what is called filtered did not pass."""
-    table = pa.Table.from_pylist(rows(urls), schema=SCHEMA)
-    reasons = ["c4.lorem" if (url or "").endswith("filtered") else None for url in urls]
-    keys = ["id", "input", "ordinal", "start", "length", "content"]
-    screened = table.select(keys).append_column("reason", pa.array(reasons, pa.string()))
-    passed = screened.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
-    by_content = screened.sort_by([("content", "ascending"), ("ordinal", "ascending")])
-    return put_table(store, "text", table), put_table(store, "screened", by_content), ledger.tally(passed)
+def inputs(store: Store, crawl: Path) -> list[ScannedInput]:
+    return scan_inputs(Runner(store, workers=0), Scan(), [str(crawl)], None)
 
 
-def suppressed(store: Store, listed: Suppression = LISTED, urls: list[str | None] = URLS) -> Receipt:
-    (work,) = suppress_works(store, listed, [chunk(store, urls)])
-    return execute(store, work)
+def work_of(store: Store, crawl: Path, stage, listed: Suppression = LISTED, earlier: tuple[str, ...] = ()) -> Work:
+    (work,) = suppressed_works(store, listed, read_works(stage, inputs(store, crawl)), earlier)
+    return work
 
 
-def test_what_is_listed_and_passed_is_dropped_with_its_reason(store):
-    receipt = suppressed(store)
-    losers = read_table(store, receipt.output("losers"))
-    assert losers.schema.equals(LOSERS) and losers["ordinal"].to_pylist() == [1, 2, 4]
-    ref = receipt.output("losers")
-    assert (ref.first, ref.last, ref.records) == (INPUT, INPUT, 3)
+def lake(tmp_path: Path, name: str) -> Store:
+    return open_store(str(tmp_path / name))
+
+
+def nobody_reads(monkeypatch, stage) -> None:
+    def refused(self, item):
+        raise AssertionError("a record was read again")
+
+    monkeypatch.setattr(type(stage), "found", refused)
+
+
+def secrets(store: Store) -> list[int]:
+    return [i for i in range(len(URLS)) if any(f"secret-{i}".encode() in data for _, data in readable(store))]
+
+
+def test_what_is_listed_has_a_fate_and_its_text_is_nowhere(store, crawl, stage):
+    receipt = execute(store, work_of(store, crawl, stage))
     fates = read_table(store, receipt.output("fates")).to_pylist()
-    assert {row["ordinal"] for row in fates} == {1, 2, 4}
-    assert {(r["fate"], r["stage"], r["reason"], r["value"], r["survivor"]) for r in fates} == {
-        ("dropped", "forget", "forget.suppressed", None, None)
+    left_out = [row for row in fates if row["reason"] == "forget.suppressed"]
+    assert [row["ordinal"] for row in sorted(left_out, key=lambda row: row["ordinal"])] == [1, 2, 4]
+    assert {(row["fate"], row["stage"], row["value"], row["survivor"]) for row in left_out} == {
+        ("dropped", "forget", None, None)
     }
-    assert receipt.reasons == {"forget.suppressed": 3}
-    assert (receipt.came_in.count, receipt.passed.count, receipt.dropped.count) == (5, 2, 3)
-    assert receipt.passed == Tally.of_records([INPUT] * 2, [0, 3])
+    assert receipt.reasons["forget.suppressed"] == 3 and receipt.passed.count == 2 and receipt.came_in.count == 6
+    assert secrets(store) == [0, 3]
 
 
-def test_a_chunk_that_has_none_of_them_passes_whole(store):
-    receipt = suppressed(store, urls=["https://example.org/a", None])
-    assert receipt.output("losers").records == 0 and receipt.passed == receipt.came_in
-    empty = suppressed(store, urls=[])
-    assert empty.came_in.count == 0 and empty.output("fates").records == 0
+def test_texts_of_the_plain_stage_are_taken_over_to_the_same_bytes(tmp_path, crawl, stage, monkeypatch):
+    fresh, before = lake(tmp_path, "fresh"), lake(tmp_path, "before")
+    direct = execute(fresh, work_of(fresh, crawl, stage))
+    (plain,) = read_works(stage, inputs(before, crawl))
+    execute(before, plain)
+    with monkeypatch.context() as patch:
+        nobody_reads(patch, stage)
+        taken_over = execute(before, work_of(before, crawl, stage))
+    assert taken_over.identity() == direct.identity()
 
 
-def test_without_a_list_there_is_no_work_and_no_identity(store):
+def test_a_longer_list_takes_over_what_a_shorter_one_left(tmp_path, crawl, stage, monkeypatch):
+    longer = LISTED.union([Suppression.of(urls=[URLS[0]])])
+    fresh, before = lake(tmp_path, "fresh"), lake(tmp_path, "before")
+    direct = execute(fresh, work_of(fresh, crawl, stage, longer))
+    execute(before, work_of(before, crawl, stage))
+    with monkeypatch.context() as patch:
+        nobody_reads(patch, stage)
+        work = work_of(before, crawl, stage, longer, (LISTED.digest,))
+        assert execute(before, work).identity() == direct.identity()
+    assert len(keys_before(work)) == 2 and direct.passed.count == 1
+
+
+def test_where_nothing_is_listed_the_next_list_costs_no_reading(store, crawl, stage, monkeypatch):
+    elsewhere, more = (Suppression.of(domains=[name]) for name in ("nowhere.org", "never.org"))
+    first = execute(store, work_of(store, crawl, stage, elsewhere))
+    (plain,) = read_works(stage, inputs(store, crawl))
+    receipt = finished(store, plain.key)
+    assert receipt is not None and receipt.outputs == first.outputs and receipt.passed == first.passed
+    nobody_reads(monkeypatch, stage)
+    assert execute(store, work_of(store, crawl, stage, elsewhere.union([more]))).outputs == first.outputs
+
+
+def test_where_something_is_listed_no_receipt_says_that_the_plain_stage_is_done(store, crawl, stage):
+    execute(store, work_of(store, crawl, stage))
+    (plain,) = read_works(stage, inputs(store, crawl))
+    assert finished(store, plain.key) is None
+    assert execute(store, plain).passed.count == 5  # and its own result is another
+
+
+def test_without_a_list_everything_stays_as_it_was(store, crawl, stage):
+    (plain,) = read_works(stage, inputs(store, crawl))
     before = {info.key for info in store.list("")}
-    assert suppress_works(store, Suppression(), []) == [] and Suppress("").identity() == ()
-    assert {info.key for info in store.list("")} == before
+    assert work_of(store, crawl, stage, Suppression()) == plain and suppressed(stage, "") is stage
+    assert keys_before(plain) == [] and {info.key for info in store.list("")} == before
 
 
-def test_the_key_follows_the_entries_and_nothing_else(store):
-    one = chunk(store)
-    (work,) = suppress_works(store, LISTED, [one])
-    (same,) = suppress_works(store, Suppression.of(["ab" * 16]).union([LISTED]), [one])
-    (again,) = suppress_works(store, Suppression().union([LISTED]), [one])
-    assert again.key == work.key != same.key
-    (other,) = suppress_works(store, LISTED, [chunk(store, URLS[:2])])
-    assert other.key != work.key
-    first, second = execute(store, work), execute(store, again)
-    assert first.identity() == second.identity()
+def test_the_key_follows_the_entries_and_nothing_else(store, crawl, stage):
+    work = work_of(store, crawl, stage)
+    same = work_of(store, crawl, stage, Suppression().union([LISTED]), ("0" * 64,))
+    other = work_of(store, crawl, stage, Suppression.of(["ab" * 16]).union([LISTED]))
+    assert isinstance(work.stage, Suppressed) and same.key == work.key != other.key
 
 
-def test_a_request_made_meanwhile_changes_nothing_of_a_run_that_began_before(store):
-    (work,) = suppress_works(store, LISTED, [chunk(store)])
-    Suppression.of(urls=["https://example.org/a"]).save(store, "later")
-    assert execute(store, work).dropped.count == 3
+def test_a_request_made_meanwhile_changes_nothing_of_a_run_that_began_before(store, crawl, stage):
+    work = work_of(store, crawl, stage)
+    Suppression.of(urls=[URLS[0]]).save(store, "later")
+    assert execute(store, work).reasons["forget.suppressed"] == 3
 
 
-def test_the_wrong_list_is_refused(store):
-    (work,) = suppress_works(store, LISTED, [chunk(store)])
+def test_the_wrong_list_is_refused(store, crawl, stage):
+    work = work_of(store, crawl, stage)
     store.put(ObjectRef(**work.payload["suppression"]).key, store.get(Suppression().put(store).key))
     with pytest.raises(ValueError, match="is damaged"):
         execute(store, work)
-
-
-def test_a_record_that_goes_missing_is_noticed(store):
-    text, screened, _ = chunk(store)
-    (work,) = suppress_works(store, LISTED, [(text, screened, Tally.of_records([INPUT] * 6, range(6)))])
-    with pytest.raises(BalanceError, match="6 records went in but 5 have a fate"):
-        execute(store, work)
-
-
-def test_a_suppressed_page_outlives_no_other(store):
-    """Ordinals 0 and 3, 1 and 4, 2 and 5 have one text each; 1, 2 and 4 are suppressed, 5 was filtered."""
-    text, screened, _ = chunk(store)
-    receipt = suppressed(store)
-    lists = put_refs(store, [screened]), put_refs(store, [receipt.output("losers")])
-    (done,) = Runner(store, workers=0).map("exact", exact_works(Exact(), lists[0], receipt.passed, lists[1]))
-    assert done.came_in == receipt.passed and done.dropped.count == 1
-    both = [receipt.output("losers"), done.output("losers")]
-    left = without_losers(store, pq.read_table(store.open(text.key)).filter(pa.array([True] * 5 + [False])), both)
-    assert left.num_rows == 1 and left["text"][0].as_py() == "text 0"

@@ -2,7 +2,8 @@
 
 What a line lacks is absent, what it has in the wrong type is an error: a url that is a number tells of a file that
 is not what its user believes. Text must be Unicode that UTF-8 can hold (lone surrogates cannot be stored or hashed).
-An integer id is taken for its digits. JSON lines carry no identity of their own: the file's digest and the row do.
+An integer id is taken for its digits; an id that is an absolute URL (as in dolma's data) is the URL where there is no
+other. JSON lines carry no identity of their own: the file's digest and the row do.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from lake.identity import is_url
 from stages.containers.read import ReadConfig, Record, RecordError
 
 
 def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
     """`data`: the span, blank lines around the line included. Raises RecordError."""
     row = _object(empty, data)
-    url = _string(row, config.url)
+    url = _url(row, config)
     text = row.get(config.text)
     if not isinstance(text, str):
         what = f"is a {type(text).__name__}, not a string" if config.text in row else "is missing"
@@ -54,11 +56,19 @@ def _record(empty: Record, row: dict[str, Any], config: ReadConfig) -> Record:
     return empty._replace(
         kind="text",
         record_type="jsonl",
-        url=_string(row, config.url),
+        url=_url(row, config),
         id=_string(row, config.id),
         date=_string(row, config.date),
         source=_string(row, config.source),
     )
+
+
+def _url(row: dict[str, Any], config: ReadConfig) -> str | None:
+    """What the record is filed under, if that is a URL: a takedown of the page or of its domain must find it."""
+    url, own = _string(row, config.url), row.get(config.id)
+    if url is not None or not isinstance(own, str) or not is_url(own):
+        return url
+    return _string(row, config.id)
 
 
 def _string(row: dict[str, Any], name: str) -> str | None:
