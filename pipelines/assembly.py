@@ -51,6 +51,7 @@ PACKAGES = (
     "tokenizers",
     "torch",
     "webdataset",
+    "zstandard",
 )
 
 

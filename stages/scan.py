@@ -37,7 +37,7 @@ class Scan:
     """`chunk_bytes`: decompressed bytes after which a chunk is closed. One record is never cut."""
 
     name: ClassVar[str] = "scan"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     chunk_bytes: int = 64 << 20
 
