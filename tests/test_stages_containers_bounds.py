@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from re import _parser  # type: ignore[attr-defined]
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
+import brotli
 import pytest
 import zstandard
 from warc_files import gz, http, line, opener, page, record
@@ -237,6 +238,15 @@ def test_what_real_files_have_is_no_bomb(kind) -> None:
     rows = [page(i) if kind == "warc" else line(text=f"line {i}") for i in range(60_000)]
     spans = scan(io.BytesIO(gzip.compress(b"".join(rows))), kind).spans
     assert spans.num_rows == 60_000 and spans["error"].null_count == 60_000
+
+
+@pytest.mark.parametrize("pack", [brotli.Compressor(quality=1), zstandard.ZstdCompressor(), gzip])
+def test_a_body_is_decoded_no_further_than_its_limit(pack) -> None:
+    zeros, name = bytes(30 << 20), {brotli.Compressor: "br", ModuleType: "gzip"}.get(type(pack), "zstd")
+    body = pack.process(zeros) + pack.finish() if name == "br" else pack.compress(zeros)
+    data = record(http(body, f"Content-Encoding: {name}"))
+    (item,) = read_all(data, "warc")
+    assert isinstance(item, Unreadable) and "more than max_record_bytes" in item.error
 
 
 def test_codings_over_one_another_are_bounded() -> None:

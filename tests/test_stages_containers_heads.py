@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import zlib
 
+import brotli
 import pytest
 from warc_files import gz, http, plain, read_bytes, record, zst
 
@@ -175,6 +176,7 @@ CUT = [
     (record(http(SQUEEZED[:-9], "Content-Encoding: gzip")), "content-encoding gzip: the body is cut off"),
     (record(http(zlib.compress(BODY)[:-5], "Content-Encoding: deflate")), "content-encoding deflate: the body is cut"),
     (record(http(zst(BODY)[:-1], "Content-Encoding: zstd")), "content-encoding zstd: the body is cut off"),
+    (record(http(brotli.compress(BODY)[:-1], "Content-Encoding: br")), "content-encoding br: the body is cut off"),
     (record(http(chunked(SQUEEZED)[:-9], CHUNKED, "Content-Encoding: gzip")), "chunked body is cut off"),
 ]
 WHOLE = [

@@ -8,13 +8,12 @@ is an error. Each byte is handed to a decoder a bounded number of times, however
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from fastwarc.stream_io import BrotliReader
+import brotli
 
 from stages.containers import ZSTD_MAGIC
 from stages.containers.http_head import Head
@@ -103,7 +102,7 @@ def _decode(coding: str, body: bytes, limit: int) -> Body:
     if coding == "deflate":  # meant is zlib, but some servers send raw deflate
         return _inflate(coding, body, (15, -15), limit)
     if coding == "br":
-        return _drain(coding, BrotliReader(io.BytesIO(body)), limit)
+        return _unbrotli(coding, body, limit)
     if coding == "zstd" and body.startswith(ZSTD_MAGIC):
         decoded = _members(coding, body, partial(zstd_frame, dictionary=None), ZSTD_MAGIC, limit)
         if isinstance(decoded, str):
@@ -139,21 +138,20 @@ def _members(
     return Body(bytes(out))
 
 
-def _drain(coding: str, reader: BrotliReader, limit: int) -> Body:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        try:
-            data = reader.read(STEP)
-        except (OSError, ValueError) as error:
-            if re.search(r"incomplete|unexpected|eof", str(error), re.IGNORECASE):
-                return Body(b"".join(parts), f"content-encoding {coding}: the body is cut off")
-            raise BodyError(f"content-encoding {coding}: {error}") from None
-        if not data:
-            return Body(b"".join(parts))
-        size += len(data)
-        _check(coding, size, limit)
-        parts.append(data)
+def _unbrotli(coding: str, body: bytes, limit: int) -> Body:
+    out, at, decoder = bytearray(), 0, brotli.Decompressor()
+    try:
+        while not decoder.is_finished():
+            data = body[at : at + STEP] if decoder.can_accept_more_data() else b""
+            at += len(data)
+            decoded = decoder.process(data, output_buffer_limit=STEP)
+            if not data and not decoded:
+                return Body(bytes(out), f"content-encoding {coding}: the body is cut off")
+            out += decoded
+            _check(coding, len(out), limit)
+    except brotli.error as error:
+        raise BodyError(f"content-encoding {coding}: {error}") from None
+    return Body(bytes(out))
 
 
 def _check(coding: str, size: int, limit: int) -> None:
