@@ -75,7 +75,7 @@ class Instruct:
     """
 
     name: ClassVar[str] = "instruct"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     form: Form = "chat"
     prompt: str = "question"
