@@ -20,7 +20,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lake.balance import Tally
 from lake.manifest import Draft, FunnelRow, Manifest, VersionRef
 from lake.objects import ObjectRef, put_file, scratch
 from lake.receipt import NotDeterministic, Receipt
@@ -221,22 +220,6 @@ def funnel(
             rows.append(FunnelRow(stage=stage, came_in=came_in, passed=passed, dropped=ours, quarantined=bad))
         came_in = passed
     return tuple(rows)
-
-
-def check_quarantine(receipts: Iterable[Receipt], came_in: int, limit: float) -> None:
-    """Raises GateFailed when more than `limit` of all records are unreadable."""
-    receipts = list(receipts)
-    bad = sum((r.quarantined for r in receipts), Tally()).count
-    if came_in and bad / came_in > limit:
-        worst: Counter[str] = Counter()
-        for receipt in receipts:
-            worst.update(receipt.errors)
-        mostly = ", ".join(f"{reason} ({n:,})" for reason, n in worst.most_common(3))
-        raise GateFailed(
-            f"{bad:,} of {came_in:,} records are quarantined ({bad / came_in:.1%}), more than"
-            f" recipe.max_quarantine_rate={limit:.1%}; mostly {mostly}."
-            " Look at the inputs, or raise the limit; nothing was committed."
-        )
 
 
 def not_empty(shards: Sequence[ObjectRef]) -> tuple[ObjectRef, ...]:

@@ -26,13 +26,13 @@ from pipelines.assembly import (
     GateFailed,
     Result,
     bundle_receipts,
-    check_quarantine,
     funnel,
     input_files,
     not_empty,
     scanned,
 )
 from pipelines.config import Named, Root, Run
+from pipelines.refused import check_quarantine
 from stages.exact import Exact, exact_works
 from stages.inputs import ScannedInput
 from stages.instruct import SHARD, Instruct, WriteSamples
@@ -96,7 +96,7 @@ def _build(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], key: 
     made = runner.map("instruct", read_works(recipe.instruct, inputs))
     check_balance("instruct", came_in, {"read": total(r.came_in for r in made)})
     if recipe.limit is None:  # a look at ten records is no basis for a rate
-        check_quarantine(made, came_in.count, recipe.max_quarantine_rate)
+        check_quarantine(store, made, inputs, recipe.max_quarantine_rate)
     _check_any(made)
     pairs = [(r.output("text"), r.output("screened")) for r in made]
     passed, losers = total(r.passed for r in made), list[ObjectRef]()
