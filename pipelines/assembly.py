@@ -28,7 +28,7 @@ from lake.suppress import Suppression
 from lake.versions import CommitConflict, Versions
 from pipelines.config import BadConfig
 from stages.containers import UnsupportedContainer
-from stages.inputs import ScannedInput, find_inputs, scan_inputs
+from stages.inputs import EmptyInputs, Listing, ScannedInput, list_inputs, scan_inputs
 from stages.runner import Runner
 from stages.scan import Scan
 
@@ -145,22 +145,27 @@ class Committer:
             )
 
 
-def input_files(patterns: Sequence[str]) -> list[str]:
-    """The files that `recipe.inputs` names. Raises BadConfig."""
+def input_files(patterns: Sequence[str]) -> Listing:
+    """The files that `recipe.inputs` names, and what of it cannot be looked at. Raises BadConfig."""
     if not patterns:
         raise BadConfig("recipe.inputs is empty: give paths or patterns, e.g. --set recipe.inputs='[crawl/*.warc.gz]'")
     try:
-        return find_inputs(patterns)
-    except (OSError, ValueError) as error:
+        return list_inputs(patterns)
+    except ValueError as error:
         raise BadConfig(f"recipe.inputs: {error}") from error
 
 
-def scanned(runner: Runner, stage: Scan, uris: Sequence[str], limit: int | None) -> list[ScannedInput]:
-    """The inputs by content. Raises BadConfig for a kind of file that cannot be read."""
+def scanned(runner: Runner, stage: Scan, files: Listing, limit: int | None, allow_empty: bool) -> list[ScannedInput]:
+    """The inputs by content. Raises BadConfig for files that cannot be read, GateFailed for those without a record."""
     try:
-        return scan_inputs(runner, stage, uris, limit)
+        return scan_inputs(runner, stage, files, limit, allow_empty=allow_empty)
     except UnsupportedContainer as error:
-        raise BadConfig(f"recipe.inputs: {error}. Or leave it out of recipe.inputs") from error
+        raise BadConfig(f"recipe.inputs: {error}. Mend it, or leave it out of recipe.inputs") from error
+    except EmptyInputs as error:
+        raise GateFailed(
+            f"recipe.inputs: {error}. Fetch it again, leave it out of recipe.inputs, or set recipe.allow_empty=true if"
+            " files without a record are as they should be; nothing was committed."
+        ) from error
 
 
 def find_before(versions: Versions, dataset: str, run_key: str) -> Manifest | None:

@@ -50,6 +50,7 @@ class Recipe(Named):
 
     dataset: str = "instruct"
     inputs: tuple[str, ...] = ()
+    allow_empty: bool = False
     scan: Scan = Scan()
     instruct: Instruct = Instruct()
     exact: Exact = Exact()
@@ -81,10 +82,10 @@ def run_instruct(config: InstructConfig, store: Store, runner: Runner) -> Result
     Raises BadConfig, Incomplete, GateFailed, CommitConflict, PlanOnly, BalanceError.
     """
     started, recipe = time.time(), config.recipe
-    uris = input_files(recipe.inputs)
+    files = input_files(recipe.inputs)
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
-        inputs = scanned(runner, recipe.scan, uris, recipe.limit)
+        inputs = scanned(runner, recipe.scan, files, recipe.limit, recipe.allow_empty)
         suppression = Suppression.load(store)
         key = recipe.run_key([one.digest for one in inputs], suppression.digest)
         end = Committer(runner, recipe.target, suppression.digest, started)
