@@ -8,17 +8,16 @@ Streams are raw and sequential; decompression and record boundaries are the read
 
 from __future__ import annotations
 
-import glob
 import io
 import os
-import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
+from lake.patterns import MAGIC, Found, find
+
 BUFFER = 1 << 20
-_MAGIC = re.compile(r"[*?\[]")
 
 
 class InputInfo(NamedTuple):
@@ -79,18 +78,29 @@ def input_info(uri: str) -> InputInfo:
 def expand(pattern: str) -> list[str]:
     """Sorted inputs that a path or pattern names; local ones absolute, to mean the same in a worker.
 
+    Raises what `survey` raises, and OSError for what could not be looked at.
+    """
+    found = survey(pattern)
+    if found.faults:
+        raise OSError(f"input {pattern!r}: {'; '.join(found.faults)}")
+    return found.files
+
+
+def survey(pattern: str) -> Found:
+    """The same, with what could not be looked at beside it.
+
     A file whose name has `*` or `[` in it is found by its own name.
     Raises FileNotFoundError when nothing matches, IsADirectoryError (a folder), ValueError (another scheme).
     """
     path = local_path(pattern)
     where = pattern if path is None else os.path.abspath(path)
-    found = _expand_s3(where) if path is None else _expand_local(where)
-    if not found:
-        what = "matches no file" if _MAGIC.search(where) else "does not exist"
+    found = Found(sorted(_expand_s3(where)), [], []) if path is None else _expand_local(where)
+    if not found.files and not found.faults:
+        what = "matches no file" if MAGIC.search(where) else "does not exist"
         raise FileNotFoundError(
             f"input {where!r} {what}; check the path, or give a pattern such as folder/*.warc.gz or folder/**/*.jsonl"
         )
-    return sorted(found)
+    return found
 
 
 def local_path(uri: str) -> str | None:
@@ -115,13 +125,12 @@ def _is_folder(where: str) -> IsADirectoryError:
     )
 
 
-def _expand_local(where: str) -> list[str]:
+def _expand_local(where: str) -> Found:
     if os.path.isfile(where):
-        return [where]
+        return Found([where], [], [])
     if os.path.isdir(where):
         raise _is_folder(where)
-    # A set: `**` twice in a pattern finds a file once for every way to split its folders.
-    return list({path for path in glob.iglob(where, recursive=True) if os.path.isfile(path)})
+    return find(where)
 
 
 def _expand_s3(where: str) -> list[str]:
@@ -131,7 +140,7 @@ def _expand_s3(where: str) -> list[str]:
     bucket, key = split_uri(where)
     if key and not key.endswith("/") and head(client, bucket, key) is not None:
         return [where]
-    magic = _MAGIC.search(key)
+    magic = MAGIC.search(key)
     if magic is None:
         folder = key.rstrip("/") + "/" if key else ""
         if client.list_objects_v2(Bucket=bucket, Prefix=folder, MaxKeys=1).get("Contents"):
@@ -154,15 +163,24 @@ def _names(client: Any, bucket: str, prefix: str) -> Iterator[str]:
 
 
 def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    """`glob.glob(recursive=True)`'s rules over the parts of a key."""
-    if not wanted or not parts:
-        return not wanted and not parts
-    first, rest = wanted[0], wanted[1:]
-    visible = not parts[0].startswith(".")
-    if first == "**":
-        if not rest:  # a last `**` is every file below
-            return all(not part.startswith(".") for part in parts)
-        return _matches(parts, rest) or (visible and _matches(parts[1:], wanted))
-    if not visible and _MAGIC.search(first) and not first.startswith("."):
-        return False
-    return fnmatchcase(parts[0], first) and _matches(parts[1:], rest)
+    """`glob.glob(recursive=True)`'s rules over the parts of a key: which places in `wanted` each part may lead to."""
+    end = len(wanted)
+    places = _and_behind({0}, wanted)
+    for part in parts:
+        visible, reached = not part.startswith("."), set[int]()
+        for place in places - {end}:
+            name = wanted[place]
+            if name == "**":
+                reached |= {place, *([end] if place + 1 == end else [])} if visible else set()
+            elif fnmatchcase(part, name) and (visible or name.startswith(".") or not MAGIC.search(name)):
+                reached.add(place + 1)
+        places = _and_behind(reached, wanted)
+    return end in places
+
+
+def _and_behind(places: set[int], wanted: Sequence[str]) -> set[int]:
+    """Also the places behind each `**`, which may stand for no folder; a last `**` stands for one name at least."""
+    for place in range(len(wanted) - 1):
+        if place in places and wanted[place] == "**":
+            places.add(place + 1)
+    return places

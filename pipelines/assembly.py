@@ -20,7 +20,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lake.balance import Tally
 from lake.manifest import Draft, FunnelRow, Manifest, VersionRef
 from lake.objects import ObjectRef, put_file, scratch
 from lake.receipt import NotDeterministic, Receipt
@@ -29,7 +28,7 @@ from lake.suppress import Suppression
 from lake.versions import CommitConflict, Versions
 from pipelines.config import BadConfig
 from stages.containers import UnsupportedContainer
-from stages.inputs import ScannedInput, find_inputs, scan_inputs
+from stages.inputs import EmptyInputs, Listing, ScannedInput, list_inputs, scan_inputs
 from stages.runner import Runner
 from stages.scan import Scan
 from stages.suppress import keys_before, suppressed_works
@@ -53,6 +52,7 @@ PACKAGES = (
     "tokenizers",
     "torch",
     "webdataset",
+    "zstandard",
 )
 
 
@@ -161,22 +161,27 @@ def read_allowed(
     return runner.map(title, todo)
 
 
-def input_files(patterns: Sequence[str]) -> list[str]:
-    """The files that `recipe.inputs` names. Raises BadConfig."""
+def input_files(patterns: Sequence[str]) -> Listing:
+    """The files that `recipe.inputs` names, and what of it cannot be looked at. Raises BadConfig."""
     if not patterns:
         raise BadConfig("recipe.inputs is empty: give paths or patterns, e.g. --set recipe.inputs='[crawl/*.warc.gz]'")
     try:
-        return find_inputs(patterns)
-    except (OSError, ValueError) as error:
+        return list_inputs(patterns)
+    except ValueError as error:
         raise BadConfig(f"recipe.inputs: {error}") from error
 
 
-def scanned(runner: Runner, stage: Scan, uris: Sequence[str], limit: int | None) -> list[ScannedInput]:
-    """The inputs by content. Raises BadConfig for a kind of file that cannot be read."""
+def scanned(runner: Runner, stage: Scan, files: Listing, limit: int | None, allow_empty: bool) -> list[ScannedInput]:
+    """The inputs by content. Raises BadConfig for files that cannot be read, GateFailed for those without a record."""
     try:
-        return scan_inputs(runner, stage, uris, limit)
+        return scan_inputs(runner, stage, files, limit, allow_empty=allow_empty)
     except UnsupportedContainer as error:
-        raise BadConfig(f"recipe.inputs: {error}. Or leave it out of recipe.inputs") from error
+        raise BadConfig(f"recipe.inputs: {error}. Mend it, or leave it out of recipe.inputs") from error
+    except EmptyInputs as error:
+        raise GateFailed(
+            f"recipe.inputs: {error}. Fetch it again, leave it out of recipe.inputs, or set recipe.allow_empty=true if"
+            " files without a record are as they should be; nothing was committed."
+        ) from error
 
 
 def find_before(versions: Versions, dataset: str, run_key: str) -> Manifest | None:
@@ -236,22 +241,6 @@ def funnel(
             rows.append(FunnelRow(stage=stage, came_in=came_in, passed=passed, dropped=ours, quarantined=bad))
         came_in = passed
     return tuple(rows)
-
-
-def check_quarantine(receipts: Iterable[Receipt], came_in: int, limit: float) -> None:
-    """Raises GateFailed when more than `limit` of all records are unreadable."""
-    receipts = list(receipts)
-    bad = sum((r.quarantined for r in receipts), Tally()).count
-    if came_in and bad / came_in > limit:
-        worst: Counter[str] = Counter()
-        for receipt in receipts:
-            worst.update(receipt.errors)
-        mostly = ", ".join(f"{reason} ({n:,})" for reason, n in worst.most_common(3))
-        raise GateFailed(
-            f"{bad:,} of {came_in:,} records are quarantined ({bad / came_in:.1%}), more than"
-            f" recipe.max_quarantine_rate={limit:.1%}; mostly {mostly}."
-            " Look at the inputs, or raise the limit; nothing was committed."
-        )
 
 
 def not_empty(shards: Sequence[ObjectRef]) -> tuple[ObjectRef, ...]:

@@ -27,7 +27,6 @@ from pipelines.assembly import (
     GateFailed,
     Result,
     bundle_receipts,
-    check_quarantine,
     funnel,
     input_files,
     not_empty,
@@ -35,6 +34,7 @@ from pipelines.assembly import (
     scanned,
 )
 from pipelines.config import Named, Root, Run
+from pipelines.refused import check_quarantine
 from stages.exact import Exact, exact_works
 from stages.inputs import ScannedInput
 from stages.instruct import SHARD, Instruct, WriteSamples
@@ -52,6 +52,7 @@ class Recipe(Named):
 
     dataset: str = "instruct"
     inputs: tuple[str, ...] = ()
+    allow_empty: bool = False
     scan: Scan = Scan()
     instruct: Instruct = Instruct()
     exact: Exact = Exact()
@@ -83,10 +84,10 @@ def run_instruct(config: InstructConfig, store: Store, runner: Runner) -> Result
     Raises BadConfig, Incomplete, GateFailed, CommitConflict, PlanOnly, BalanceError.
     """
     started, recipe = time.time(), config.recipe
-    uris = input_files(recipe.inputs)
+    files = input_files(recipe.inputs)
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
-        inputs = scanned(runner, recipe.scan, uris, recipe.limit)
+        inputs = scanned(runner, recipe.scan, files, recipe.limit, recipe.allow_empty)
         suppression = guarded_list(store)
         key = recipe.run_key([one.digest for one in inputs], suppression.digest)
         end = Committer(runner, recipe.target, suppression.digest, started)
@@ -98,7 +99,7 @@ def _build(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], key: 
     made = read_allowed(runner, "instruct", read_works(recipe.instruct, inputs), suppression, recipe.target)
     check_balance("instruct", came_in, {"read": total(r.came_in for r in made)})
     if recipe.limit is None:  # a look at ten records is no basis for a rate
-        check_quarantine(made, came_in.count, recipe.max_quarantine_rate)
+        check_quarantine(store, made, inputs, recipe.max_quarantine_rate)
     _check_any(made)
     pairs = [(r.output("text"), r.output("screened")) for r in made]
     passed, losers = total(r.passed for r in made), list[ObjectRef]()

@@ -34,7 +34,7 @@ from pipelines.config import BadConfig
 from pipelines.growth import growth_report
 from pipelines.web_build import COMPARED, build
 from pipelines.web_recipe import Recipe, WebConfig
-from stages.inputs import ScannedInput
+from stages.inputs import Listing, ScannedInput
 from stages.minhash import N_WORDS
 from stages.runner import Runner
 
@@ -47,17 +47,17 @@ def run_web(config: WebConfig, store: Store, runner: Runner) -> Result:
     Raises BadConfig, Incomplete, GateFailed, CommitConflict, PlanOnly, BalanceError.
     """
     started, recipe = time.time(), config.recipe
-    uris = _check(recipe)
+    files = _check(recipe)
     with Lease(store, recipe.target) as lease:
         runner.announce = lease.announce
-        inputs = scanned(runner, recipe.scan, uris, recipe.limit)
+        inputs = scanned(runner, recipe.scan, files, recipe.limit, recipe.allow_empty)
         run = _Run(recipe, runner, inputs, guarded_list(store), started)
         return run.whole() if recipe.extends is None else run.night()
 
 
-def _check(recipe: Recipe) -> list[str]:
+def _check(recipe: Recipe) -> Listing:
     """The input files. Raises BadConfig for what can be seen before any work."""
-    uris = input_files(recipe.inputs)
+    files = input_files(recipe.inputs)
     try:
         recipe.language.check()
     except (OSError, ValueError, RuntimeError) as error:
@@ -65,7 +65,7 @@ def _check(recipe: Recipe) -> list[str]:
     measures = [N_WORDS, *recipe.screen.measures()]
     if unknown := sorted({name.removeprefix("-") for name in recipe.survivor} - set(measures)):
         raise BadConfig(f"recipe.survivor: no measure is called {', '.join(unknown)}; there are {', '.join(measures)}")
-    return uris
+    return files
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from lake.manifest import Draft, Manifest
 from lake.objects import ObjectRef, put_refs, read_table
 from lake.receipt import Receipt
 from lake.store import Store
-from pipelines.assembly import bundle_receipts, check_quarantine, funnel, not_empty, read_allowed
+from pipelines.assembly import bundle_receipts, funnel, not_empty, read_allowed
 from pipelines.growth import divergence_counts
+from pipelines.refused import check_quarantine
 from stages.cluster_sizes import cluster_size_works, cluster_statistics
 from stages.clusters import choose_works, cluster_works
 from stages.compact import Compact, compacted
@@ -114,7 +115,7 @@ def _read(
     extracted = read_allowed(runner, "extract", read_works(recipe.extract, inputs), suppression, recipe.target)
     check_balance("extract", came_in, {"read": total(r.came_in for r in extracted)})
     if recipe.limit is None:  # a look at ten records is no basis for a rate
-        check_quarantine(extracted, came_in.count, recipe.max_quarantine_rate)
+        check_quarantine(runner.store, extracted, inputs, recipe.max_quarantine_rate)
     screened = runner.map("screen", [_screen_work(recipe, receipt) for receipt in extracted])
     return Night(extracted, screened, [*extracted, *screened], total(r.passed for r in screened))
 

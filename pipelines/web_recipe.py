@@ -38,6 +38,7 @@ class Recipe(Named):
     dataset: str = "web"
     extends: str | None = None
     inputs: tuple[str, ...] = ()
+    allow_empty: bool = False
     scan: Scan = Scan()
     extract: Extract = Extract()
     language: LanguageFilter = LanguageFilter()

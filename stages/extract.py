@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ from lake.objects import put_table
 from lake.receipt import StageId
 from lake.store import Store
 from stages.containers import Kind
-from stages.containers.read import ReadConfig, Unreadable, read
+from stages.containers.read import ReadConfig, Record, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, decode, extract, is_html
 from stages.reading import RECORD, Item, OpenAt, content_hash, judged, keys_of
@@ -33,11 +33,13 @@ SCHEMA = pa.schema(
         ("date", pa.string()),
         ("source", pa.string()),
         ("content", pa.string()),  # 128-bit hash of the text
+        ("truncated", pa.string()),  # how one can tell that its end is missing
         ("text", pa.string()),
     ],
     metadata={"gristmill.format": "1"},
 )
 HEAD_BYTES = 2048
+TRUNCATED = ("drop", "keep")
 
 
 class Text(NamedTuple):
@@ -52,6 +54,8 @@ class Text(NamedTuple):
 class Extract:
     """`read` and `html` decide the text; `http_statuses` which responses count as pages.
 
+    `truncated`: a page whose end is missing (WARC-Truncated, fewer bytes than Content-Length, a coding cut off) is
+    dropped as `read.truncated`, or kept; then the ledger says so.
     A record that takes longer than `seconds_per_record` is taken to hang (on Ray only): it ends as quarantined.
     """
 
@@ -61,9 +65,12 @@ class Extract:
     read: ReadConfig = field(default_factory=ReadConfig)
     html: ExtractConfig = field(default_factory=ExtractConfig)
     http_statuses: tuple[int, ...] = (200,)
+    truncated: Literal["drop", "keep"] = "drop"
     seconds_per_record: float = 60.0
 
     def __post_init__(self) -> None:
+        if self.truncated not in TRUNCATED:
+            raise ValueError(f"truncated={self.truncated!r}: one of {', '.join(TRUNCATED)}")
         if not self.seconds_per_record > 0:
             raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0")
 
@@ -105,14 +112,18 @@ class Extract:
         if item.kind == "other":
             return Text(None, "read.not_a_page", item.record_type)
         if item.kind == "text":
+            if cut := self._cut_off(item):
+                return cut
             text = item.text or ""
         else:
             if item.http_status is not None and item.http_status not in self.http_statuses:
                 return Text(None, "read.http_status", str(item.http_status))
             if not item.payload:
-                return Text(None, "read.empty_body")
+                return self._cut_off(item) or Text(None, "read.empty_body")
             if not is_html(item.content_type, item.payload[:HEAD_BYTES]):
                 return Text(None, "read.not_html", item.content_type or "unknown")
+            if cut := self._cut_off(item):
+                return cut
             try:
                 text = extract(decode(item.payload, item.charset)[0], self.html)
             except (
@@ -123,6 +134,11 @@ class Extract:
                 return Text(None, "extract.failed", f"{type(error).__name__}: {error}")
         text = text.encode("utf-8", "replace").decode()  # a lone surrogate from a numeric entity has no UTF-8
         return Text(text) if text.strip() else Text(None, "extract.no_text")
+
+    def _cut_off(self, item: Record) -> Text | None:
+        if item.truncated is None or self.truncated == "keep":
+            return None
+        return Text(None, "read.truncated", item.truncated)
 
 
 def _row(item: Item, found: Text, digest: str, fates: Fates) -> dict[str, Any] | None:
@@ -137,7 +153,8 @@ def _row(item: Item, found: Text, digest: str, fates: Fates) -> dict[str, Any] |
         return None
     assert text is not None
     about = {"url": item.url, "date": item.date, "source": item.source or _host(item.url)}
-    return record | about | {"content": content_hash(text), "text": text}
+    truncated = None if item.truncated is None else f"truncated, {item.truncated}"
+    return record | about | {"content": content_hash(text), "truncated": truncated, "text": text}
 
 
 def _host(url: str | None) -> str | None:

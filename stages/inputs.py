@@ -10,20 +10,25 @@ import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 from lake.balance import Tally
 from lake.input_notes import known
 from lake.manifest import InputFile
 from lake.objects import ObjectRef
 from lake.receipt import Receipt
-from lake.sources import InputInfo, expand, input_info
-from stages.containers import UnsupportedContainer
-from stages.runner import Incomplete, Runner
-from stages.scan import Scan
+from lake.sources import InputInfo, input_info, open_input, survey
+from lake.store import Store
+from stages.containers import UnsupportedContainer, detect
+from stages.runner import Runner
+from stages.scan import HEAD_BYTES, Scan
 from stages.work import Work
 
 log = logging.getLogger("gristmill")
+
+SHOWN = 50
+"""Faults that a message names."""
 
 
 @dataclass(frozen=True)
@@ -48,26 +53,70 @@ class ScannedInput:
         return InputFile(digest=self.digest, bytes=self.bytes, records=self.records, names=self.uris)
 
 
-def find_inputs(patterns: Iterable[str]) -> list[str]:
-    """Every file that the patterns name, in order, once. Raises FileNotFoundError for one that names none.
+class EmptyInputs(ValueError):
+    """Files in which there is no record."""
 
-    Raises ValueError for a name that is not UTF-8: the manifest, which names its inputs, could not be written.
-    """
-    uris = list(dict.fromkeys(uri for pattern in patterns for uri in expand(pattern)))
+
+class Listing(NamedTuple):
+    """The files that patterns name, in order, once; and a sentence for each thing that could not be looked at:
+    patterns that match nothing, broken links, unreadable folders."""
+
+    uris: list[str]
+    faults: list[str]
+
+
+def list_inputs(patterns: Iterable[str]) -> Listing:
+    """Raises ValueError for another scheme, and for a name that is not UTF-8: the manifest, which names its inputs,
+    could not be written."""
+    uris: list[str] = []
+    faults: list[str] = []
+    for pattern in patterns:
+        try:
+            found = survey(pattern)
+        except OSError as error:
+            faults.append(str(error))
+            continue
+        uris += found.files
+        faults += found.faults
+        for again in found.again:
+            log.warning("input %r: %s", pattern, again)
     for uri in uris:
         if not uri.isascii() and any("\ud800" <= char <= "\udfff" for char in uri):
             raise ValueError(f"input {uri!r}: its name is not UTF-8; rename it (the name is no part of any key)")
+    return Listing(list(dict.fromkeys(uris)), faults)
+
+
+def find_inputs(patterns: Iterable[str]) -> list[str]:
+    """The files of `list_inputs`. Raises OSError for its faults."""
+    uris, faults = list_inputs(patterns)
+    if faults:
+        raise OSError(_all_of(faults))
     return uris
 
 
-def scan_inputs(runner: Runner, stage: Scan, uris: Sequence[str], limit: int | None = None) -> list[ScannedInput]:
-    """The inputs by content, sorted by digest. `limit` takes only as many files, in order, as hold so many records."""
+def _all_of(faults: Sequence[str]) -> str:
+    """One fault as it is, several under a headline."""
+    if len(faults) == 1:
+        return faults[0]
+    shown = "".join(f"\n  {fault}" for fault in faults[:SHOWN])
+    more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return f"{len(faults)} inputs cannot be read:{shown}{more}\n"
+
+
+def scan_inputs(
+    runner: Runner, stage: Scan, files: Listing, limit: int | None = None, *, allow_empty: bool = False
+) -> list[ScannedInput]:
+    """The inputs by content, sorted by digest. `limit` takes only as many files, in order, as hold so many records.
+
+    Raises UnsupportedContainer before any work, for all files that cannot be read, and EmptyInputs for files without
+    a record unless they are allowed.
+    """
     if limit is None:
-        receipts = _scan(runner, stage, uris)
+        receipts = _scan(runner, stage, files, allow_empty)
     else:
         receipts = []
-        for uri in uris:
-            receipts += _scan(runner, stage, [uri])
+        for number, uri in enumerate(files.uris):
+            receipts += _scan(runner, stage, Listing([uri], [] if number else files.faults), allow_empty)
             different = {receipt.inputs[0]: receipt.came_in.count for _, receipt in receipts}
             if sum(different.values()) >= limit:
                 break
@@ -77,6 +126,8 @@ def scan_inputs(runner: Runner, stage: Scan, uris: Sequence[str], limit: int | N
         if one.digest in found:
             one = replace(found[one.digest], uris=(*found[one.digest].uris, info.uri))
         found[one.digest] = one
+    if empty := [info.uri for info, receipt in receipts if not receipt.came_in.count and not allow_empty]:
+        raise EmptyInputs(_all_of([f"{uri} holds no record" for uri in empty]))
     if len(found) < len(receipts):
         log.info("%d of %d files have the bytes of another and count once", len(receipts) - len(found), len(receipts))
     return _limited([found[digest] for digest in sorted(found)], limit)
@@ -100,21 +151,42 @@ def _limited(inputs: list[ScannedInput], limit: int | None) -> list[ScannedInput
     return result
 
 
-def _scan(runner: Runner, stage: Scan, uris: Sequence[str]) -> list[tuple[InputInfo, Receipt]]:
+def _scan(runner: Runner, stage: Scan, files: Listing, allow_empty: bool) -> list[tuple[InputInfo, Receipt]]:
+    looks = _readable(runner.store, files, allow_empty)
+    works = [Work(stage=stage, inputs=before, payload={"uri": i.uri}, label=i.uri) for i, before in looks]
+    return list(zip((info for info, _ in looks), runner.map("scan", works), strict=True))
+
+
+Look = tuple[InputInfo, tuple[str, str] | None]
+"""Size and age of an input; digest and kind, if this lake has scanned it as it is now."""
+
+
+def _readable(store: Store, files: Listing, allow_empty: bool) -> list[Look]:
+    """A look at each input before any work, at its first bytes too if it was not scanned before."""
+
+    def look(uri: str) -> Look | str:
+        try:
+            info = input_info(uri)
+            before = known(store, info)
+            if info.size and before is None:
+                with open_input(uri) as stream:
+                    detect(PurePosixPath(uri).name, stream.read(HEAD_BYTES))
+            return info, before
+        except UnsupportedContainer as error:
+            return str(error)
+        except (FileNotFoundError, PermissionError) as error:
+            return f"{uri} cannot be read: {error.strerror or error}"
+
     with ThreadPoolExecutor(16) as pool:
-        infos = list(pool.map(input_info, uris))
-    works = []
-    for info in infos:
-        inputs = known(runner.store, info)
-        works.append(Work(stage=stage, inputs=inputs, payload={"uri": info.uri}, label=info.uri))
-    try:
-        receipts = runner.map("scan", works)
-    except Incomplete as error:
-        unsupported = [str(e) for e in error.errors if isinstance(e, UnsupportedContainer)]
-        if unsupported:  # no rerun will help
-            raise UnsupportedContainer("; ".join(unsupported)) from error
-        raise
-    return list(zip(infos, receipts, strict=True))
+        answers = list(pool.map(look, files.uris))
+    faults = [*files.faults, *(answer for answer in answers if isinstance(answer, str))]
+    looks = [answer for answer in answers if not isinstance(answer, str)]
+    empty = [f"{info.uri} is empty: it has 0 bytes" for info, _ in looks if not info.size and not allow_empty]
+    if faults:  # no rerun will help
+        raise UnsupportedContainer(_all_of([*faults, *empty]))
+    if empty:
+        raise EmptyInputs(_all_of(empty))
+    return looks
 
 
 def _scanned(info: InputInfo, receipt: Receipt) -> ScannedInput:

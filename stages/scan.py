@@ -33,16 +33,21 @@ another time, and clocks of file systems are coarse."""
 
 @dataclass(frozen=True)
 class Scan:
-    """`chunk_bytes`: decompressed bytes after which a chunk is closed. One record is never cut."""
+    """A chunk is closed after `chunk_bytes` decompressed bytes or `chunk_records`. One record is never cut.
+
+    Both bound what one piece of work holds in memory: 64 MiB of lines that say `{}` are 20 million records.
+    """
 
     name: ClassVar[str] = "scan"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     chunk_bytes: int = 64 << 20
+    chunk_records: int = 50_000
 
     def __post_init__(self) -> None:
-        if self.chunk_bytes < 1:
-            raise ValueError(f"chunk_bytes={self.chunk_bytes}: at least 1")
+        for name in ("chunk_bytes", "chunk_records"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: at least 1")
 
     def identity(self) -> tuple[StageId, ...]:
         return (stage_id(self),)
@@ -71,17 +76,17 @@ class Scan:
             facts={
                 "kind": kind,
                 "bytes": result.size,
-                "chunks": [list(chunk) for chunk in chunks(spans, self.chunk_bytes)],
+                "chunks": [list(chunk) for chunk in chunks(spans, self.chunk_bytes, self.chunk_records)],
             },
         )
 
 
-def chunks(spans: pa.Table, chunk_bytes: int) -> Iterator[tuple[int, int]]:
+def chunks(spans: pa.Table, chunk_bytes: int, chunk_records: int) -> Iterator[tuple[int, int]]:
     """(first row, number of rows) of each chunk, in order."""
     first = size = 0
     for row, length in enumerate(spans["length"].to_pylist()):
         size += length
-        if size >= chunk_bytes:
+        if size >= chunk_bytes or row + 1 - first >= chunk_records:
             yield first, row + 1 - first
             first, size = row + 1, 0
     if first < spans.num_rows:

@@ -19,7 +19,7 @@ from lake.verify import verify
 from lake.versions import Versions
 from pipelines.assembly import GateFailed
 from pipelines.config import BadConfig
-from stages import extract, reading, scan
+from stages import extract, reading
 from stages.containers.read import read
 from stages.runner import Incomplete, PlanOnly
 
@@ -228,15 +228,21 @@ def test_inputs_that_name_nothing_are_a_bad_config(tmp_path, inputs, message):
         web.run(tmp_path, inputs)
 
 
-def test_a_file_that_is_no_crawl_is_named_and_the_others_are_done(sample, tmp_path, monkeypatch):
-    odd = tmp_path / "notes.txt"
-    odd.write_text("just some notes\n")
+def test_all_files_that_are_no_crawls_are_named_before_any_work_begins(sample, tmp_path):
+    (tmp_path / "notes.txt").write_text("just some notes\n")
+    (tmp_path / "list.jsonl").write_text("[1, 2]\n")
+    (tmp_path / "nothing.warc").touch()
+    (tmp_path / "gone.warc").symlink_to(tmp_path / "elsewhere.warc")
     part = sample / "crawl" / "part-0000.warc.gz"
-    monkeypatch.setattr(scan, "SETTLED", -1)  # or a file as young as this one is scanned again, to be sure
-    with pytest.raises(BadConfig, match=r"notes\.txt .*allowed: WARC .*leave it out"):
-        web.run(tmp_path / "lake", [odd, part])
-    with pytest.raises(PlanOnly, match="extract"):  # the other file was scanned, and is known again
-        web.run(tmp_path / "lake", [part], plan=True)
+    with pytest.raises(BadConfig) as failure:
+        web.run(tmp_path / "lake", [tmp_path / "*.*", part, tmp_path / "none"])
+    message = str(failure.value)
+    assert "5 inputs cannot be read" in message and message.endswith("leave it out of recipe.inputs")
+    for words in ("gone.warc is a link to ", "none' does not exist"):
+        assert words in message
+    for words in ("notes.txt starts with", "list.jsonl is one JSON array", "nothing.warc is empty: it has 0 bytes"):
+        assert words in message
+    assert not list(open_store(str(tmp_path / "lake")).list("receipts/"))
 
 
 def test_a_run_whose_version_was_withdrawn_does_not_bring_it_back(sample, tmp_path):
@@ -273,8 +279,17 @@ def test_a_damaged_intermediate_is_never_read_as_if_it_were_whole(sample, tmp_pa
         web.run(tmp_path, part, gopher_quality={"min_words": 60})
 
 
-def test_inputs_without_a_single_record_make_an_empty_version(tmp_path):
-    empty = tmp_path / "empty.jsonl"
-    empty.touch()
-    m = web.run(tmp_path / "lake", [empty]).manifest
-    assert web.summary(m) == (0, 0, 0, 0) and lake.open("web", lake=str(tmp_path / "lake")).to_arrow().num_rows == 0
+@pytest.mark.parametrize(
+    ("name", "data"), [("a.jsonl", b""), ("a.warc.gz", b""), ("a.jsonl.gz", gzip.compress(b"")), ("a.warc", b"")]
+)
+def test_files_without_a_record_fail_the_run_unless_they_are_allowed(tmp_path, name, data):
+    empty = tmp_path / name
+    empty.write_bytes(data)
+    page = tmp_path / "b.jsonl"
+    page.write_text('{"text": "a"}\n')
+    for inputs in ([empty], [page, empty]):
+        with pytest.raises(GateFailed, match=rf"{name} .*(0 bytes|no record).* recipe.allow_empty=true .*nothing was"):
+            web.run(tmp_path / "lake", inputs)
+    m = web.run(tmp_path / "lake", [empty], allow_empty=True).manifest
+    assert web.summary(m) == (0, 0, 0, 0) and m.version == 1
+    assert lake.open("web", lake=str(tmp_path / "lake")).to_arrow().num_rows == 0

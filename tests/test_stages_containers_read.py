@@ -166,7 +166,7 @@ def test_damaged_content_encoding() -> None:
     ],
 )
 def test_unchunk(body, expected) -> None:
-    assert unchunk(body) == expected
+    assert unchunk(body).data == expected
 
 
 def test_long_record_is_skipped_and_named() -> None:
@@ -227,7 +227,7 @@ def test_jsonl() -> None:
     item = one(line(text="grüße", url="http://a", id=7, date="2024", source="s"), "jsonl")
     assert item[3:-1] == (
         *("text", "jsonl", None, "http://a", "2024", None, None, None, b"", "grüße", None),
-        *("7", "s"),
+        *("7", "s", None),
     )
     assert one(line(text="", id="x"), "jsonl").source_key == "x"
     assert one(b"\xef\xbb\xbf" + line(text="a"), "jsonl").source_key is None

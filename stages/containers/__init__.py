@@ -21,10 +21,10 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 ALLOWED = "allowed: WARC (.warc, .wet, .wat) and JSON lines (.jsonl, .ndjson), plain, .gz or .zst"
 
 _OTHER_COMPRESSION = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x04\x22\x4d\x18": "lz4", b"PK\x03\x04": "zip"}
-_ARC_HEAD = re.compile(rb"filedesc:/*|https?://\S+ [0-9.]{7,15} \d{14} ")
+_ARC_HEAD = re.compile(rb"filedesc:|https?://\S{1,2048} [0-9.]{7,15} \d{14} ")
 _NAMES: tuple[tuple[str, Kind], ...] = (
-    (r"\.(warc|wet|wat)(\.gz|\.zst|\.open)*$", "warc"),
-    (r"\.(jsonl|ndjson|json)(\.gz|\.zst)*$", "jsonl"),
+    (r"\.(warc|wet|wat)(\.gz|\.zst|\.open){0,4}$", "warc"),
+    (r"\.(jsonl|ndjson|json)(\.gz|\.zst){0,4}$", "jsonl"),
 )
 
 

@@ -3,7 +3,8 @@
 A member is the unit of trust: what it inflated to is good once its end (and checksum) was reached, or when the file
 simply stops in it; a member that fails is bad from its first byte, as nobody can say where the flipped bit was.
 After damage the next member is searched in the compressed bytes, from the byte behind the start of the failed one
-(inflating past a cut eats into its successors), within the last RETAIN bytes.
+(inflating past a cut eats into its successors), within the last RETAIN bytes. Whatever is read a second time for that
+is counted, and a file that wants more of it than REREAD times its size is hostile: the rest of it is lost.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from stages.containers import GZIP_MAGIC, ZSTD_MAGIC, Compression, is_skippable
-from stages.containers.raw import FEED, MemberError, Raw, gzip_member
-from stages.containers.zstd import zstd_dictionary, zstd_frame
+from stages.containers.raw import FEED, FIRST_FEED, MemberError, Raw, gzip_member
+from stages.containers.zstd import Dictionary, zstd_dictionary, zstd_frame
 
 RETAIN = 8 << 20
+REREAD = 4
+REREAD_ANYWAY = 128 << 10  # bytes: a small file may be searched whole
 FIRST = 16  # bytes: the first piece of a member is never shorter, unless the member is
 
 
@@ -41,8 +44,9 @@ class Members:
 
     def __init__(self, raw: Raw, how: Compression, plausible: Callable[[bytes], bool]) -> None:
         self._raw, self._how, self._plausible = raw, how, plausible
-        self._dictionary = zstd_dictionary(raw) if how == "zstd" else None
+        self._dictionary: Dictionary | None = zstd_dictionary(raw) if how == "zstd" else None
         self._magic = GZIP_MAGIC if how == "gzip" else ZSTD_MAGIC
+        self._reread, self._gave_up = 0, False  # bytes that were read again in searches; whether they are too many
 
     def __iter__(self) -> Iterator[Piece | Damage]:
         raw = self._raw
@@ -62,15 +66,17 @@ class Members:
                     continue
                 except MemberError as error:
                     bad = error
-                found = self._search(first + 1, whole=not bad.corrupt)
-                yield Damage(first, raw.pos, str(bad), bad.corrupt)
+                self._search(first + 1, whole=not bad.corrupt)
+                yield Damage(first, raw.pos, f"{bad}{self._end_of_search()}", bad.corrupt)
             else:
-                found, blank = self._search(first, whole=False), False
-                if not found:
+                if self._search(first, whole=False):
+                    blank = False
+                else:
                     raw.back_to(first)
                     blank = self._only_zeros()
                 if not blank:  # zero padding behind the last member is what tapes and block devices leave
-                    yield Damage(first, raw.pos, f"no {self._how} member starts at {first}", False)
+                    message = f"no {self._how} member starts at {first}{self._end_of_search()}"
+                    yield Damage(first, raw.pos, message, False)
 
     def _skip(self, head: bytes) -> bool:
         """Over a skippable frame; False when it is longer than the file."""
@@ -97,31 +103,37 @@ class Members:
         `whole`: the member must be good to its end: the file ended inside another, so most likely there is none.
         """
         raw = self._raw
+        self._reread += raw.pos - max(offset, raw.base)
         raw.back_to(offset)
-        while True:
-            window = raw.peek(2 * FEED)
-            at = window.find(self._magic)
-            if at < 0:
-                if len(window) < 2 * FEED:
-                    raw.advance(len(window))
-                    return False
-                raw.advance(len(window) - len(self._magic) + 1)
-                continue
-            raw.advance(at)
-            if self._starts_here(raw.peek(RETAIN if whole else FEED), whole):
+        while not self._exhausted() and raw.find(self._magic):
+            if self._starts_here(whole):
                 return True
             raw.advance(1)
+        while raw.take(FEED):
+            pass
+        return False
 
-    def _starts_here(self, data: bytes, whole: bool) -> bool:
-        if self._how == "gzip" and data[3:4] > b"\x1f":  # reserved flags (RFC 1952, 2.3.1)
+    def _exhausted(self) -> bool:
+        self._gave_up = self._gave_up or self._reread > REREAD * self._raw.pos + REREAD_ANYWAY
+        return self._gave_up
+
+    def _end_of_search(self) -> str:
+        return f"; no more members are searched: {self._reread} bytes were read again for that" if self._gave_up else ""
+
+    def _starts_here(self, whole: bool) -> bool:
+        raw = self._raw
+        if self._how == "gzip" and raw.peek(4)[3:] > b"\x1f":  # reserved flags (RFC 1952, 2.3.1)
             return False
+        ahead = raw.ahead(RETAIN if whole else FEED)
         start, size = b"", 0
         try:
-            for piece in self._member(Raw.of_bytes(data)):
+            for piece in self._member(ahead):
                 start, size = start[:FIRST] + piece[:FIRST], size + len(piece)
         except MemberError as error:
             if error.corrupt or whole:
                 return False
+        finally:
+            self._reread += FIRST_FEED + ahead.pos - raw.pos
         return size > 0 and self._plausible(start)
 
 

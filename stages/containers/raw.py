@@ -10,9 +10,10 @@ import contextlib
 import io
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 FEED = 32 << 10
+FIRST_FEED = 2 << 10  # a file can be members of 20 bytes each: what is fed past the end of one is fed again
 
 
 class MemberError(Exception):
@@ -31,15 +32,20 @@ class Raw:
         *,
         retain: int = 0,
         seen: Callable[[bytes], Any] | None = None,
+        block: int = 4 * FEED,
     ) -> None:
-        self._stream, self._seen, self._retain = stream, seen, retain
+        self._stream, self._seen, self._retain, self._block = stream, seen, retain, block
         self._buffer = bytearray()
         self.base = self.pos = offset  # offsets of the first byte kept, and of the next byte to hand out
         self._ended = False
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Raw:
-        return cls(io.BytesIO(data))
+        return cls(io.BytesIO(data), block=FIRST_FEED)
+
+    def ahead(self, limit: int) -> Raw:
+        """What follows, at most `limit` bytes of it, read without moving."""
+        return Raw(cast(BinaryIO, _Ahead(self, limit)), self.pos, block=FIRST_FEED)
 
     def _fill(self, n: int) -> None:
         past = self.pos - self.base - self._retain
@@ -47,7 +53,7 @@ class Raw:
             del self._buffer[:past]
             self.base += past
         while not self._ended and len(self._buffer) - (self.pos - self.base) < n:
-            data = self._stream.read(max(n, 4 * FEED))
+            data = self._stream.read(max(n, self._block))
             if not data:
                 self._ended = True
                 break
@@ -60,6 +66,26 @@ class Raw:
         self._fill(n)
         at = self.pos - self.base
         return bytes(self._buffer[at : at + n])
+
+    def bytes_at(self, offset: int, n: int) -> bytes:
+        """As `peek`, from an offset at or behind the position."""
+        self._fill(offset - self.pos + n)
+        at = offset - self.base
+        return bytes(self._buffer[at : at + n])
+
+    def find(self, pattern: bytes) -> bool:
+        """Move to the next `pattern` at or behind the position; if there is none, to the end of the file."""
+        while True:
+            at = self._buffer.find(pattern, self.pos - self.base)
+            if at >= 0:
+                self.pos = self.base + at
+                return True
+            end = self.base + len(self._buffer)
+            if self._ended:
+                self.pos = end
+                return False
+            self.pos = max(self.pos, end - len(pattern) + 1)
+            self._fill(end - self.pos + FEED)
 
     def advance(self, n: int) -> None:
         self.pos += n
@@ -78,21 +104,39 @@ class Raw:
         self.pos = max(offset, self.base)
 
 
+class _Ahead:
+    """A stream over what follows in a Raw, which it leaves where it is."""
+
+    def __init__(self, raw: Raw, limit: int) -> None:
+        self._raw, self._at, self._end = raw, raw.pos, raw.pos + limit
+
+    def read(self, n: int) -> bytes:
+        data = self._raw.bytes_at(self._at, min(n, self._end - self._at))
+        self._at += len(data)
+        return data
+
+
 def gzip_member(raw: Raw) -> Iterator[bytes]:
     """Pieces of the member at raw.pos, which then stands behind it. Raises MemberError."""
-    inflater = zlib.decompressobj(31)
-    first = raw.pos
+    return deflated(raw, 31)
+
+
+def deflated(raw: Raw, window: int) -> Iterator[bytes]:
+    """The same; `window` as zlib has it: 31 gzip, 15 zlib, -15 neither header nor checksum."""
+    inflater, feed = zlib.decompressobj(window), FIRST_FEED
+    first, what = raw.pos, "gzip member" if window == 31 else "deflate stream"
     while not inflater.eof:
-        block = raw.peek(FEED)
+        block = raw.peek(feed)
         if not block:
-            raise MemberError(f"gzip member at {first} is cut off by the end of the file", corrupt=False)
-        before = inflater.copy() if raw.pos > first else zlib.decompressobj(31)
+            raise MemberError(f"{what} at {first} is cut off by the end of the file", corrupt=False)
+        before = inflater.copy() if raw.pos > first else zlib.decompressobj(window)
         try:
             data = inflater.decompress(block)
         except zlib.error as error:
             yield _up_to_the_fault(before, block)
-            raise MemberError(f"gzip member at {first}: {error}", corrupt=True) from None
+            raise MemberError(f"{what} at {first}: {error}", corrupt=True) from None
         raw.advance(len(block) - len(inflater.unused_data))
+        feed = min(2 * feed, FEED)
         if data:
             yield data
 

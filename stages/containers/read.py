@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from stages.containers import KINDS, Compression, Kind, compression
 from stages.containers.raw import MemberError, Raw, gzip_member
-from stages.containers.zstd import zstd_dictionary, zstd_frame
+from stages.containers.zstd import Dictionary, zstd_dictionary, zstd_frame
 
 PageKind = Literal["page", "text", "other"]
 PIECE = 256 << 10
@@ -55,7 +55,7 @@ class Record(NamedTuple):
     record_type: the WARC type, or "jsonl". date: ISO 8601 as it stands there. content_type: media type in lower case
     as declared, charset its parameter. identity: what makes it itself wherever it stands (None: it has nothing of
     its own): b"warc\\0" + WARC-Record-ID + b"\\0" + SHA-256 of its block. id, source: of JSON lines. row: all fields of
-    a line, where whole rows were asked for.
+    a line, where whole rows were asked for. truncated: what tells that the end of its body is missing; None: nothing.
     """
 
     ordinal: int
@@ -75,6 +75,7 @@ class Record(NamedTuple):
     id: str | None = None
     source: str | None = None
     row: dict[str, Any] | None = None
+    truncated: str | None = None
 
     @property
     def source_key(self) -> str | None:
@@ -159,7 +160,7 @@ class _Stream:
         self._open_at, self._how = open_at, how
         self._file: BinaryIO | None = None
         self._raw: Raw | None = None
-        self._dictionary: bytes | None = None
+        self._dictionary: Dictionary | None = None
         self._pieces: Iterator[bytes] = iter(())
         self._piece, self._used = b"", 0
         self._address = -1  # of the next byte

@@ -2,8 +2,9 @@
 
 What a line lacks is absent, what it has in the wrong type is an error: a url that is a number tells of a file that
 is not what its user believes. Text must be Unicode that UTF-8 can hold (lone surrogates cannot be stored or hashed).
-An integer id is taken for its digits; an id that is an absolute URL (as in dolma's data) is the URL where there is no
-other. JSON lines carry no identity of their own: the file's digest and the row do.
+A whole number as id is taken for its digits, a number as date for the time that it means (`dates`); an id that is an
+absolute URL (as in dolma's data) is the URL where there is no other. JSON lines carry no identity of their own: the
+file's digest and the row do.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from typing import Any
 
 from lake.identity import is_url
+from stages.containers.dates import iso_date
 from stages.containers.read import ReadConfig, Record, RecordError
 
 
@@ -58,7 +60,7 @@ def _record(empty: Record, row: dict[str, Any], config: ReadConfig) -> Record:
         record_type="jsonl",
         url=_url(row, config),
         id=_string(row, config.id),
-        date=_string(row, config.date),
+        date=_date(row, config.date),
         source=_string(row, config.source),
     )
 
@@ -71,12 +73,23 @@ def _url(row: dict[str, Any], config: ReadConfig) -> str | None:
     return _string(row, config.id)
 
 
-def _string(row: dict[str, Any], name: str) -> str | None:
+def _date(row: dict[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return _string(row, name, "a string or a number")
+    date = iso_date(value)
+    if date is None:
+        allowed = "seconds (or ms, µs, ns) since 1970, YYYY, YYYYMMDD or YYYYMMDDhhmmss"
+        raise RecordError(f"field {name!r} is a number that is no date; allowed: {allowed}")
+    return date
+
+
+def _string(row: dict[str, Any], name: str, allowed: str = "a string") -> str | None:
     value = row.get(name)
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise RecordError(f"field {name!r} is a {type(value).__name__}, not a string")
+        raise RecordError(f"field {name!r} is a {type(value).__name__}, not {allowed}")
     _check(value, name, None)
     return value
 

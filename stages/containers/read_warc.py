@@ -1,6 +1,7 @@
 """One WARC record's bytes to a Record, parsed by FastWARC; bodies decoded as a browser would.
 
-A span must hold one record, whole, and nothing else, or scan and reader disagree and the row is Unreadable.
+A span must hold one record, whole, and nothing else, or scan and reader disagree and the row is Unreadable. FastWARC
+wants CRLF, so header lines that end in LF or in CR CR LF are mended before; the block is never touched.
 Pages are HTTP responses and resources; WET's conversions are text; requests, revisits, warcinfo, metadata are "other".
 The identity hashes the block as stored, so two records under one mis-issued id stay two, and a recompressed copy of
 a record stays one.
@@ -14,14 +15,18 @@ import io
 import re
 from collections.abc import Mapping
 
-from fastwarc.warc import ArchiveIterator, HeaderMap, WarcRecord
+from fastwarc.warc import ArchiveIterator, WarcRecord
 
 from stages.containers.http_body import BodyError, decode_body
+from stages.containers.http_head import HeadError, parse_head
 from stages.containers.read import ReadConfig, Record, RecordError, digest_of
 from stages.containers.warc_cut import MAX_HEADER
 
-_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.IGNORECASE)
-_HEADER_LINE = re.compile(rb"[A-Za-z][A-Za-z0-9-]*:[ \t]")
+_CHARSET = re.compile(r"charset\s{0,32}=[\s\"']{0,32}([^\s\"';,]{1,64})", re.IGNORECASE)
+_MEDIA_TYPE = re.compile(r"\s{0,32}([a-z][a-z0-9-]{0,31}/[a-z0-9!#$&^_.+*-]{1,127})", re.IGNORECASE)  # RFC 6838, 4.2
+_TYPES = frozenset(("warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation"))
+_TRUNCATED = frozenset(("length", "time", "disconnect", "unspecified"))  # WARC 1.1, 5.13
+_END = re.compile(rb"\n[ \t]{0,32}\r{0,2}\n")
 _SIZES: Mapping[str, int] = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
 
 
@@ -36,11 +41,12 @@ def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
             _verify(headers.get("WARC-Block-Digest"), block)
         kind = (headers.get("WARC-Type") or "").strip().lower()
         item = empty._replace(
-            record_type=kind or "unknown",
+            record_type=kind if kind in _TYPES else "unknown",  # it enters the ledger, and could be anything
             warc_id=warc_id,
             url=url,
             date=headers.get("WARC-Date"),
             identity=digest_of(warc_id, block) if warc_id else None,
+            truncated=_truncated(headers.get("WARC-Truncated")),
         )
         declared = headers.get("Content-Type") or ""
         typed = _typed(item, declared)
@@ -58,14 +64,15 @@ def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
 
 
 def _only_record(data: bytes) -> tuple[WarcRecord, bytes]:
-    stream = io.BytesIO(data.lstrip(b"\r\n"))
+    stream = io.BytesIO(_with_crlf(data.lstrip(b"\r\n")))
     try:
         records = ArchiveIterator(stream, parse_http=False, stream_detect=False, max_header_len=MAX_HEADER)
         record = next(records)
         block = record.reader.read()
         length = (record.headers.get("Content-Length") or "").strip()
         if length != str(len(block)) and length.lstrip("0") != str(len(block)):
-            raise RecordError(f"block has {len(block)} bytes, Content-Length says {length[:20] or 'nothing'}")
+            said = length[:20] if length.isdecimal() else "no number"
+            raise RecordError(f"block has {len(block)} bytes, Content-Length says {said}")
         if next(records, None) is not None:
             raise RecordError("the scan found one record here, FastWARC more")
     except StopIteration:
@@ -75,28 +82,44 @@ def _only_record(data: bytes) -> tuple[WarcRecord, bytes]:
     return record, block
 
 
+def _with_crlf(data: bytes) -> bytes:
+    """The record with every line of its header ended by CRLF."""
+    end = _END.search(data, 0, MAX_HEADER + 2)
+    if end is None:
+        return data
+    lines = data[: end.start()].split(b"\n")
+    if all(line.endswith(b"\r") and not line.endswith(b"\r\r") for line in lines) and end.group() == b"\n\r\n":
+        return data
+    return b"".join(line.rstrip() + b"\r\n" for line in lines) + b"\r\n" + data[end.end() :]
+
+
+def _truncated(declared: str | None) -> str | None:
+    reason = (declared or "").strip().lower()
+    if not reason:
+        return None
+    return f"WARC-Truncated: {reason if reason in _TRUNCATED else 'unspecified'}"
+
+
 def _page(item: Record, block: bytes, limit: int) -> Record:
     """The HTTP message in `block`. Some writers left out the status line, or all headers: then they are unknown."""
-    headers, end = HeaderMap("latin1"), 0
-    has_status = block.startswith(b"HTTP/")
-    if has_status or _HEADER_LINE.match(block):
-        try:
-            end = headers.parse(io.BytesIO(block[:MAX_HEADER]), has_status)
-        except (OSError, ValueError) as error:
-            raise RecordError(f"HTTP header: {error}") from None
     try:
-        body = decode_body(headers, block[end:], limit)
-    except BodyError as error:
+        head = parse_head(block)
+        body = decode_body(head, block[head.end :], limit)
+    except (HeadError, BodyError) as error:
         raise RecordError(str(error)) from None
-    status = headers.status_code if has_status else None
-    typed = _typed(item, headers.get("Content-Type") or "")
-    return typed._replace(kind="page", payload=body, http_status=status)
+    typed = _typed(item, head.first("content-type") or "")
+    truncated = item.truncated or body.cut
+    return typed._replace(kind="page", payload=body.data, http_status=head.status, truncated=truncated)
 
 
 def _typed(item: Record, declared: str) -> Record:
+    """With what a Content-Type says, where it is one: the media type enters the ledger, and could be anything."""
     charset = _CHARSET.search(declared)
-    media = declared.split(";")[0].strip().lower()
-    return item._replace(content_type=media or None, charset=charset.group(1) if charset else None)
+    media = _MEDIA_TYPE.match(declared)
+    return item._replace(
+        content_type=media.group(1).lower() if media else None,
+        charset=charset.group(1) if charset else None,
+    )
 
 
 def _text(block: bytes) -> str:

@@ -5,11 +5,13 @@ compressed bytes and yielded nothing is a span too, of length 0. Only a member t
 so all spans that touch a corrupt one carry its error; a file that merely ends early keeps its whole records.
 `c_start` is where a reader may start: the offset of the member that holds the first byte, `skip` bytes into it (for
 a file that is one large member that means inflating from the top: recompress such files, a member a record).
+What a file may expand to is bounded, in bytes and in records, in proportion to its size as stored.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from bisect import bisect_right
 from typing import BinaryIO, NamedTuple, Protocol
@@ -18,7 +20,7 @@ import pyarrow as pa
 
 from stages.containers import KINDS, Compression, Kind, compression
 from stages.containers.members import RETAIN, Damage, Members
-from stages.containers.raw import Raw
+from stages.containers.raw import FEED, Raw
 from stages.containers.warc_cut import Emit, WarcCut, looks_like_record
 
 SCHEMA = pa.schema(
@@ -32,6 +34,11 @@ SCHEMA = pa.schema(
     ]
 )
 FORMAT = b"1"
+STEP = 256 << 10  # decompressed bytes, after which the bounds are looked at
+EXPANSION, EXPANSION_ANYWAY = 1100, 64 << 20
+"""Decompressed bytes per stored byte, and for any file. More than gzip can (1,032); text has 3 to 20."""
+RECORDS_ANYWAY = 1 << 20
+"""Records that any file may have; beyond that one per stored byte. Lines of text take 30 stored bytes and more."""
 
 
 class ScanResult(NamedTuple):
@@ -43,6 +50,10 @@ class ScanResult(NamedTuple):
 
 
 class Cut(Protocol):
+    """`held`: spans that were cut, but not emitted yet."""
+
+    @property
+    def held(self) -> int: ...
     def feed(self, data: bytes, begins_member: bool = False) -> None: ...
     def close(self, message: str | None = None) -> None: ...
 
@@ -56,18 +67,44 @@ def scan(stream: BinaryIO, kind: Kind) -> ScanResult:
     how = compression(raw.peek(4))
     rows = _Rows(plain=how == "none")
     cut: Cut = WarcCut(rows.add) if kind == "warc" else JsonlCut(rows.add)
-    for event in Members(raw, how, looks_like_record if kind == "warc" else bool):
+    members = Members(raw, how, looks_like_record if kind == "warc" else bool)
+    for event in members:
         if isinstance(event, Damage):
             rows.damage(event, cut)
             continue
         if event.begins is not None:
             rows.member(event.begins)
-        rows.end += len(event.data)
-        cut.feed(event.data, event.begins is not None and how != "none")
+        begins_member = event.begins is not None and how != "none"
+        for at in range(0, len(event.data), STEP):
+            part = event.data[at : at + STEP]
+            rows.end += len(part)
+            cut.feed(part, begins_member and at == 0)
+            if (bomb := _bomb(rows.end, len(rows) + cut.held, raw.pos)) is not None:
+                break
+        else:
+            continue
+        rows.damage(Damage(raw.pos, _drained(raw), bomb, False), cut)
+        break
     cut.close()
     spans = rows.table(how)
     check_tiles(spans, rows.end)
     return ScanResult(digest.hexdigest(), raw.pos, spans)
+
+
+def _bomb(size: int, records: int, stored: int) -> str | None:
+    """What is wrong with `size` decompressed bytes or so many records out of `stored` bytes; None: nothing."""
+    if size > EXPANSION * stored + EXPANSION_ANYWAY:
+        return f"the first {stored} bytes of the file expand more than {EXPANSION} times: the rest is not read"
+    if records > stored + RECORDS_ANYWAY:
+        return f"the first {stored} bytes of the file expand to more than {records} records: the rest is not read"
+    return None
+
+
+def _drained(raw: Raw) -> int:
+    """The end of the file, after reading it to there: its digest is of all its bytes."""
+    while raw.take(FEED):
+        pass
+    return raw.pos
 
 
 def check_tiles(spans: pa.Table, length: int) -> None:
@@ -92,6 +129,9 @@ class _Rows:
         self._member_at: list[int] = []  # decompressed address of each member that open spans may begin in
         self._member_c: list[int] = []
         self.end = 0  # decompressed bytes so far
+
+    def __len__(self) -> int:
+        return len(self._start)
 
     def member(self, c_start: int) -> None:
         self._member_at.append(self.end)
@@ -135,8 +175,13 @@ class _Rows:
         return pa.table([pa.array(range(n), pa.int64()), *numbers, errors], schema=schema)
 
 
+_NOT_BLANK = re.compile(rb"\S")
+
+
 class JsonlCut:
     """One line one span; blank lines belong to the line before them, leading ones to the first."""
+
+    held = 0  # every span is emitted as it is cut
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
@@ -147,17 +192,22 @@ class JsonlCut:
     def feed(self, data: bytes, begins_member: bool = False) -> None:
         i, n = 0, len(data)
         while i < n:
-            newline = data.find(b"\n", i)
-            stop = newline + 1 if newline >= 0 else n
-            if not self._content and (data[i] > 32 or data[i:stop].strip()):
-                self._content = True
+            if not self._content:
+                text = _NOT_BLANK.search(data, i)
+                newline = data.rfind(b"\n", i, text.start() if text else n)
+                if newline >= 0:
+                    self._line = self._end + newline + 1
+                if text is None:
+                    break
                 if self._done:
                     self._cut(self._line, None)
-            if newline >= 0:
-                self._done = self._done or self._content
-                self._content = False
-                self._line = self._end + stop
-            i = stop
+                self._content, i = True, text.start()
+            newline = data.find(b"\n", i)
+            if newline < 0:
+                break
+            self._content, self._done = False, True
+            i = newline + 1
+            self._line = self._end + i
         self._end += n
 
     def close(self, message: str | None = None) -> None:

@@ -9,14 +9,13 @@ block holds what looks like a record, a second cutter follows from there, and ta
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 MAX_HEADER = 64 << 10
 LOOK = 96  # bytes that must be at hand to recognise a record start
-NEXT_RECORD = re.compile(rb"\nWARC/\d\.\d{1,3}\r?\n[A-Za-z][A-Za-z-]*[ \t]*:")
-MAGIC = re.compile(rb"WARC/\d{1,3}\.\d{1,3}[ \t]*\r?\n")
-BLANK_LINE = re.compile(rb"\r?\n\r?\n")
-CONTENT_LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+NEXT_RECORD = re.compile(rb"\nWARC/\d\.\d{1,3}\r{0,2}\n[A-Za-z][A-Za-z-]{0,39}[ \t]{0,8}:")
+MAGIC = re.compile(rb"WARC/\d{1,3}\.\d{1,3}[ \t]{0,32}\r{0,2}\n")
+BLANK_LINE = re.compile(rb"\n[ \t]{0,32}\r{0,2}\n")
 NEWLINES = re.compile(rb"[\r\n]*")
 
 Emit = Callable[[int, int, str | None], None]
@@ -25,7 +24,7 @@ HEAD, BLOCK, TAIL, GARBAGE = "head", "block", "tail", "garbage"
 
 def looks_like_record(data: bytes) -> bool:
     """Whether a member that begins with these bytes begins with a record."""
-    return re.match(rb"[\r\n]*WARC/\d", data) is not None
+    return re.match(rb"[\r\n]{0,65536}WARC/\d", data) is not None
 
 
 class WarcCut:
@@ -33,11 +32,9 @@ class WarcCut:
         self._emit, self._follow = emit, follow
         self._state = HEAD
         self._start = start  # of the open span
-        self._buf, self._pos, self._at = (
-            b"",
-            start,
-            0,
-        )  # bytes at hand, address of the first, index of the next
+        # bytes at hand, address of the first, index of the next
+        self._buf, self._pos, self._at = bytearray(), start, 0
+        self._gap, self._looked = 0, start  # newlines before the header; address up to which it has no blank line
         self._member_start = False  # the open span began with a member
         self._size = self._need = 0  # of the block
         self._seen = b""  # the end of the block so far, for starts that straddle pieces
@@ -46,13 +43,20 @@ class WarcCut:
         self._rival: _Rival | None = None
 
     @property
+    def held(self) -> int:
+        return len(self._rival.spans) if self._rival is not None else 0
+
+    @property
     def _here(self) -> int:
         return self._pos + self._at
 
     def feed(self, data: bytes, begins_member: bool = False) -> None:
         if begins_member:
             self._new_member(data)
-        self._buf, self._pos, self._at = self._buf[self._at :] + data, self._here, 0
+        self._pos = self._here
+        del self._buf[: self._at]
+        self._buf += data
+        self._at = 0
         steps = {HEAD: self._head, BLOCK: self._block, TAIL: self._after, GARBAGE: self._garbage}
         while steps[self._state]():
             pass
@@ -86,7 +90,7 @@ class WarcCut:
                 GARBAGE: self._reason,
             }[self._state]
             self._cut(end, f"{reason}; {message}" if message else reason)
-        self._buf, self._pos, self._at = b"", end, 0
+        self._buf, self._pos, self._at = bytearray(), end, 0
         self._member_start = False
         return None
 
@@ -96,26 +100,30 @@ class WarcCut:
         self._state, self._start, self._rival = HEAD, end, None
         self._tail, self._tail_at_member, self._seen = b"", False, b""
         self._member_start = False
+        self._gap, self._looked = 0, end
 
     def _head(self) -> bool:
         match = NEWLINES.match(self._buf, self._at)
         first = match.end() if match else self._at
+        self._gap, self._at = self._gap + first - self._at, first
         left = len(self._buf) - first
         magic = MAGIC.match(self._buf, first)
         if magic is None:
-            if first - self._at < MAX_HEADER and left < LOOK and _may_become_magic(self._buf[first:]):
+            if self._gap < MAX_HEADER and left < LOOK and _may_become_magic(bytes(self._buf[first : first + LOOK])):
                 return False
             return self._to_garbage(first, "no WARC record starts here")
-        blank = BLANK_LINE.search(self._buf, magic.end() - 2, first + MAX_HEADER)
+        looked = max(magic.end() - 1, self._looked - self._pos)
+        blank = BLANK_LINE.search(self._buf, looked, first + MAX_HEADER)
         if blank is None:
+            self._looked = self._pos + max(looked, len(self._buf) - LOOK)
             if left < MAX_HEADER:
                 return False
             return self._to_garbage(first, f"header is longer than {MAX_HEADER} bytes")
-        lengths = set(CONTENT_LENGTH.findall(self._buf, magic.end(), blank.start() + 1))
+        lengths = set(_content_lengths(bytes(self._buf[magic.end() : blank.start()])))
         length = lengths.pop() if len(lengths) == 1 else b""
         if not re.fullmatch(rb"\d{1,18}", length):
-            found = f"Content-Length {length[:40]!r} is no number" if length else "no one Content-Length"
-            return self._to_garbage(first, f"{found} in the header")
+            fault = "Content-Length is no number" if length else "no one Content-Length"
+            return self._to_garbage(first, f"{fault} in the header")
         self._size = self._need = int(length)
         self._at, self._state = blank.end(), BLOCK
         return True
@@ -136,7 +144,7 @@ class WarcCut:
     def _block(self) -> bool:
         take = min(self._need, len(self._buf) - self._at)
         if self._follow and take:
-            self._watch(self._buf[self._at : self._at + take])
+            self._watch(bytes(self._buf[self._at : self._at + take]))
         self._at += take
         self._need -= take
         if self._need:
@@ -159,8 +167,8 @@ class WarcCut:
 
     def _after(self) -> bool:
         match = NEWLINES.match(self._buf, self._at)
-        newlines = match.group() if match else b""
-        self._tail = (self._tail + newlines[:4])[:4]
+        newlines = bytes(match.group()) if match else b""
+        self._tail = (self._tail + newlines[:8])[:8]
         if self._rival is not None and newlines:
             self._rival.cut.feed(newlines)
         self._at += len(newlines)
@@ -171,7 +179,7 @@ class WarcCut:
             self._cut(self._here, None)
         elif self._rival is not None:
             self._yield_to_rival()
-        elif self._tail_at_member or BLANK_LINE.match(self._tail):
+        elif self._tail_at_member or self._tail.count(b"\n") > 1:
             self._cut(self._here, None)
             self._to_garbage(self._at, "no WARC record starts here")
         else:
@@ -190,6 +198,7 @@ class WarcCut:
         self._state, self._start, self._pos, self._at = cut._state, cut._start, cut._pos, cut._at
         self._buf, self._size, self._need = cut._buf + rest, cut._size, cut._need
         self._seen, self._tail, self._reason = b"", cut._tail, cut._reason
+        self._gap, self._looked = cut._gap, cut._looked
 
 
 class _Rival:
@@ -197,6 +206,21 @@ class _Rival:
         self.start = start
         self.spans: list[tuple[int, int, str | None]] = []
         self.cut = WarcCut(lambda *span: self.spans.append(span), start, follow=False)
+
+
+def _content_lengths(header: bytes) -> Iterator[bytes]:
+    """Every value of Content-Length; a line that begins with a blank goes on with the one before."""
+    value: bytes | None = None
+    for line in header.split(b"\n"):
+        if line[:1] in (b" ", b"\t"):
+            value = None if value is None else value + b" " + line.strip()
+            continue
+        if value is not None:
+            yield value.strip()
+        name, colon, rest = line.partition(b":")
+        value = rest.strip() if colon and name.strip().lower() == b"content-length" else None
+    if value is not None:
+        yield value.strip()
 
 
 def _may_become_magic(data: bytes) -> bool:
