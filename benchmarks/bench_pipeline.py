@@ -4,7 +4,7 @@ Ours end to end in this process (`run_web`, no Ray), from an empty lake to a com
 the boundary scan, exact duplicates, a ledger with one fate a record, fsync. Datatrove's is benchmarks/datatrove_web.py,
 with its extractor in its usual child process, and (`inline`) without that child, which flatters it. Memos start empty.
 Near duplicates are left out on both sides (benchmarks/bench_dedup.py). Equal work: both keep the same texts up to exact
-duplicates, except where the language filters differ by design (best label of the first 1,000 characters, against the
+duplicates, except where the language filters differ by design (the label of five windows over the text, against the
 score of English in the whole text); every difference has to be that.
 """
 

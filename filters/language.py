@@ -1,17 +1,20 @@
-"""Language by fastText's lid.176: the best label of a text's first 1,000 characters, and its score.
+"""Language by fastText's lid.176: the label of five windows spread over a text, and how sure the middle one is.
 
-One label for a document, predicted a batch at a time; this is 3.8 times datatrove's filter and gives the same
-label for 98 of 100 pages. A document is judged by its best label only: datatrove, which looks at all, can
-also keep one whose second label is wanted when `min_score` is below 0.5. Scores are rounded to 4 decimals:
-builds differ beyond. `measure` labels the batch (`docs.languages`), for the filters behind it that ask for a
-language.
+A menu or a cookie notice in other languages fills a window or two, not three: the label is the one with the highest
+mean over the windows, the score its median. Capitals and no-break spaces are lowered and levelled for the model, which
+knows neither. datatrove reads whole texts and looks at all labels, so that below a `min_score` of 0.5 it can also keep
+a document whose second label is wanted. Scores are rounded to 4 decimals: builds differ beyond. `measure` labels the
+batch (`docs.languages`), for the filters behind it that ask for a language.
 Source: https://fasttext.cc/docs/en/language-identification.html; datatrove 0.10.1,
 filters/language_filter.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -24,7 +27,12 @@ from filters import lid
 from filters.base import below, first_reason
 from filters.docs import Docs
 
-MAX_CHARS = 1000
+WINDOWS, WINDOW = 5, 200
+"""Windows of a text, and characters of one: 1,000 in all, as many as one head would need to be told from others."""
+LABELS = 2
+"""Best labels of a window that take part in the mean."""
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]+")  # soft hyphen, zero-width space, word joiner, BOM: inside words
+_PREFIX = "__label__"
 
 _SCHEMA = pa.schema(
     [
@@ -47,7 +55,7 @@ class LanguageFilter:
     model_path: str | None = field(default=None, compare=False, repr=False)
 
     name: ClassVar[str] = "language"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"no_text": "language", "unwanted": "language", "low_score": "language_score"}
     )
@@ -71,16 +79,11 @@ class LanguageFilter:
         """
         model = lid.load_model(lid.find_model(self.model_path))
         self._check(model)
-        heads = [_line(text) for text in docs.strings]
-        rows = [row for row, head in enumerate(heads) if head]
-        labels: list[str | None] = [None] * len(heads)
-        scores = np.full(len(heads), np.nan)
-        if rows:
-            found, probabilities = model.predict([heads[row] for row in rows], k=1)
-            for row, label, probability in zip(rows, found, probabilities, strict=True):
-                if len(label):  # none for text without a single known n-gram
-                    labels[row] = label[0].removeprefix("__label__")
-                    scores[row] = probability[0]
+        windows = [_windows(text) for text in docs.strings]
+        predicted = iter(_predict(model, [window for of_text in windows for window in of_text]))
+        verdicts = [_verdict([next(predicted) for _ in of_text]) for of_text in windows]
+        labels = [label for label, _ in verdicts]
+        scores = np.array([score for _, score in verdicts], np.float64)
         rounded = np.round(np.clip(scores, 0.0, 1.0), 4).astype(np.float32)
         columns = [pa.array(labels, pa.string()), pa.array(rounded, mask=np.isnan(rounded))]
         docs.languages = columns[0]
@@ -106,13 +109,41 @@ class LanguageFilter:
         return self.rule(self.measure(docs))
 
     def _check(self, model: Any) -> None:
-        known = {label.removeprefix("__label__") for label in model.get_labels()}
+        known = {label.removeprefix(_PREFIX) for label in model.get_labels()}
         if unknown := sorted(set(self.keep) - known):
             raise ValueError(
                 f"language.keep has {unknown}, which the model never answers; use its labels: {' '.join(sorted(known))}"
             )
 
 
-def _line(text: str) -> str:
-    """What the model sees: one line, of the first characters that are not blank."""
-    return text.strip()[:MAX_CHARS].replace("\n", " ")
+def _windows(text: str) -> list[str]:
+    """What the model sees: a short text whole, of a longer one `WINDOWS` windows from its head to its tail."""
+    text = text.strip()
+    if len(text) <= WINDOWS * WINDOW:
+        windows = [text]
+    else:
+        step = (len(text) - WINDOW) / (WINDOWS - 1)
+        starts = [round(step * k) for k in range(WINDOWS)]
+        windows = [text[start : start + WINDOW] for start in starts]
+    lines = [" ".join(_INVISIBLE.sub("", window).split()).lower() for window in windows]
+    return [line for line in lines if line]
+
+
+def _predict(model: Any, lines: list[str]) -> list[dict[str, float]]:
+    """The best labels of each line with their probabilities; none for a line without a single known n-gram."""
+    if not lines:
+        return []
+    labels, scores = model.predict(lines, k=LABELS)
+    return [dict(zip(*pair, strict=True)) for pair in zip(labels, scores, strict=True)]
+
+
+def _verdict(windows: Sequence[Mapping[str, float]]) -> tuple[str | None, float]:
+    """The label with the highest mean over the windows, and the median of its probabilities; None, NaN without any."""
+    sums: dict[str, float] = {}
+    for window in windows:
+        for label, probability in window.items():
+            sums[label] = sums.get(label, 0.0) + probability
+    if not sums:
+        return None, math.nan
+    best = min(sums, key=lambda label: (-sums[label], label))
+    return best.removeprefix(_PREFIX), statistics.median(window.get(best, 0.0) for window in windows)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from filters import lid
+from filters import language, lid
 from filters.docs import Docs
 from filters.language import LanguageFilter
 
@@ -71,12 +71,57 @@ def test_score_threshold_is_inclusive_and_replayed() -> None:
     assert LanguageFilter((), None).rule(measures).to_pylist() == [None, None, None, "language.no_text"]
 
 
-def test_the_model_sees_the_first_thousand_characters_as_one_line() -> None:
-    head = (ENGLISH + "\n") * 12
-    assert len(head) > 1000
-    labels = LanguageFilter().measure(docs(head, head + GERMAN * 100, "\n" * 2000 + GERMAN))
-    assert labels.column("language").to_pylist() == ["en", "en", "de"]
-    assert labels.column("language_score")[0] == labels.column("language_score")[1]
+MENU = "Deutsch Français Español Italiano Português Русский 日本語 中文 한국어 العربية Türkçe Polski Suomi Ελληνικά "
+NOTICE = (
+    "Wir verwenden Cookies, um Inhalte und Anzeigen zu personalisieren und die Zugriffe auf unsere Website zu messen. "
+)
+
+
+@pytest.mark.parametrize("foreign", [MENU, NOTICE, GERMAN + " "])
+@pytest.mark.parametrize("place", ["head", "middle", "tail"])
+def test_a_thousand_foreign_characters_do_not_decide_a_longer_text(foreign: str, place: str) -> None:
+    half, other = (ENGLISH + "\n") * 20, (foreign * 12)[:1000]
+    text = {"head": other + half * 2, "middle": half + other + half, "tail": half * 2 + other}[place]
+    measures = LanguageFilter().measure(docs(text))
+    assert measures.column("language").to_pylist() == ["en"]
+    assert LanguageFilter().rule(measures).to_pylist() == [None]
+
+
+def test_an_english_head_does_not_make_a_german_text_english() -> None:
+    assert LanguageFilter().judge(docs((ENGLISH * 20)[:1000] + GERMAN * 40)).to_pylist() == ["language.unwanted"]
+    mixed = LanguageFilter().judge(docs(*(ENGLISH * n + GERMAN * (40 - n) for n in range(16, 25))))
+    assert mixed.to_pylist()[0] is not None, "two fifths of English are too little"
+
+
+def test_a_short_text_is_one_window_and_a_long_one_costs_no_more_than_five() -> None:
+    assert language._windows("a" * 1000) == ["a" * 1000]
+    for length in (1001, 4_321, 100_000):
+        windows = language._windows("".join(chr(ord("a") + i % 26) for i in range(length)))
+        assert [len(window) for window in windows] == [200] * 5
+        assert windows[0].startswith("abc") and windows[-1].endswith(chr(ord("a") + (length - 1) % 26))
+
+
+BLANKS = "\t\n\x0b\x0c\r\x1c\x85\u00a0\u1680\u2000\u2003\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_every_blank_of_unicode_parts_words(blank: str) -> None:
+    texts = [ENGLISH, GERMAN, FRENCH]
+    spoken = LanguageFilter().measure(docs(*texts))
+    assert LanguageFilter().measure(docs(*(text.replace(" ", blank) for text in texts))).equals(spoken)
+
+
+@pytest.mark.parametrize("invisible", ["\u00ad", "\u200b", "\u2060", "\ufeff"])
+def test_what_is_not_seen_parts_no_words(invisible: str) -> None:
+    hyphenated = ENGLISH.replace("in", f"i{invisible}n").replace("er", f"e{invisible}r")
+    assert LanguageFilter().measure(docs(hyphenated)).equals(LanguageFilter().measure(docs(ENGLISH)))
+
+
+def test_capitals_do_not_count() -> None:
+    texts = [ENGLISH, GERMAN.replace("ß", "ss"), FRENCH]
+    spoken = LanguageFilter().measure(docs(*texts))
+    for shout in (str.upper, str.title, str.swapcase):
+        assert LanguageFilter().measure(docs(*map(shout, texts))).equals(spoken)
 
 
 def test_text_that_is_no_language_has_a_reason_or_a_label() -> None:
