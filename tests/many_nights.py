@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Iterator
 
 import pyarrow as pa
+from drafts import draft as draft_of
 
 from lake import ledger
 from lake.identity import digest_of, record_id
 from lake.manifest import Draft, InputFile, Manifest
-from lake.objects import ObjectRef, put_table
+from lake.objects import ObjectRef, put_refs, put_table
 from lake.receipt import StageId
 from lake.store import Store
 from lake.versions import Versions
@@ -58,14 +59,10 @@ def nights(store: Store, count: int) -> Iterator[Manifest]:
 
 
 def _nothing() -> Draft:
-    from drafts import draft
-
-    return draft("web", "", [])
+    return draft_of("web", "", [])
 
 
 def _list(store: Store, night: int) -> ObjectRef:
-    from lake.objects import put_refs
-
     return put_refs(store, [put_table(store, "spans", pa.table({"night": [night]}))])
 
 
