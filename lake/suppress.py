@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from lake.identity import URL_FORMAT, digest_of, is_record_id, normalise_url, url_hash
 from lake.objects import ObjectRef, put_file, scratch
 from lake.receipt import canonical
+from lake.sealed import fields_of
 from lake.store import Store
 
 FORMAT = 1
@@ -154,7 +155,7 @@ def _is_in(values: pa.Array | pa.ChunkedArray, wanted: pa.Array) -> np.ndarray:
 
 def _parse(store: Store, key: str, digest: str) -> Suppression:
     try:
-        data = json.loads(store.get(key))
+        data = fields_of(store.get(key))
         if (data["format"], data["url_format"]) == (FORMAT, URL_FORMAT):
             found = Suppression(*(frozenset(map(str, data[name])) for name in _FIELDS))
             if found.digest == digest:

@@ -1,4 +1,4 @@
-"""A dataset that grows for many nights: what stands in manifests, and what a question reads, grows with the logarithm."""
+"""A dataset of many nights: what stands in its manifests, and what a question reads, grows with the logarithm."""
 
 from __future__ import annotations
 
