@@ -69,7 +69,7 @@ class Receipt(Frozen):
         return digest_of(canonical(self._result()))
 
     def _result(self) -> dict[str, Any]:
-        aside = {"info": True, "format": True, "outputs": {"__all__": {"sums"}}}
+        aside: Any = {"info": True, "format": True, "outputs": {"__all__": {"sums"}}}
         return self.model_dump(mode="json", exclude=aside)
 
     def output(self, kind: str) -> ObjectRef:
