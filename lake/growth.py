@@ -65,12 +65,12 @@ def ancestors(versions: Versions, manifest: Manifest) -> Iterator[Manifest]:
     """The version and all that it extends, newest first."""
     at = manifest
     yield at
-    while (parent := at.parent) is not None:
-        child, at = at, versions.manifest(parent.dataset, parent.version)
-        if at.digest != parent.digest:
+    while (ref := at.parent) is not None:
+        child, at = at, versions.manifest(ref.dataset, ref.version)
+        if at.digest != ref.digest:
             raise Unreadable(
-                f"{child} extends {at} of digest {parent.digest[:12]}, which now has {at.digest[:12]}: one of the"
-                " two manifests was changed; `grist verify` says which"
+                f"{child} extends {at} of digest {ref.digest[:12]}, which now has {at.digest[:12]}: one of the two"
+                " manifests was changed; `grist verify` says which"
             )
         yield at
 

@@ -135,16 +135,15 @@ def _look(looked: _Looked, key: str) -> Oddity | None:
 
 
 def unheld(store: Store, held: Collection[str]) -> Iterator[Oddity]:
-    """Objects that no version holds and that are not what they are named after: a later run would read them."""
+    """Objects that no manifest names (results on their way, members of lists) and that are not what they are named
+    after: a later run would read them."""
     names = [info.key.rpartition("/")[2] for info in store.list("objects/")]
     rest = [name for name in names if name not in held and re.fullmatch(r"[0-9a-f]{64}", name)]
     with ThreadPoolExecutor(4) as pool:
         for name, digest in zip(rest, pool.map(lambda name: _digest(store, name), rest), strict=True):
             if digest not in (None, name):
-                said = (
-                    f"object {name[:12]}, which no version holds, is damaged: delete it, and a run that needs it makes"
-                )
-                yield Oddity("error", "corrupt", name, f"{said} it again")
+                said = f"object {name[:12]}, which no manifest names itself, is damaged: delete it, and a run that"
+                yield Oddity("error", "corrupt", name, f"{said} needs it makes it again")
 
 
 def _digest(store: Store, name: str) -> str | None:

@@ -10,9 +10,9 @@ by its own (lake/sealed.py), so that the newest cannot either.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from lake.balance import check_balance
 from lake.folded import Unfolder, fold
@@ -23,6 +23,9 @@ from lake.sealed import FORMAT, seal, unseal
 from lake.store import Store
 
 RESTORE = "restore the file from a backup or a replica of the lake"
+
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class InputFile(Frozen):
@@ -119,6 +122,23 @@ class Manifest(Draft):
         return f"{self.dataset}@v{self.version}"
 
 
+class Outline(BaseModel):
+    """What a question over all versions of a dataset needs of each: the rest of its manifest is not looked at."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    dataset: str
+    version: int
+    digest: str
+    parent: VersionRef | None = None
+    inputs: tuple[InputFile, ...] = ()
+    ledgers: tuple[ObjectRef, ...] = ()
+    came_in: JsonTally
+
+    def __str__(self) -> str:
+        return f"{self.dataset}@v{self.version}"
+
+
 def encode(manifest: Manifest) -> bytes:
     """As it stands in its slot."""
     return seal(manifest.model_dump_json(indent=1).encode())
@@ -126,8 +146,17 @@ def encode(manifest: Manifest) -> bytes:
 
 def parse(data: bytes) -> Manifest:
     """The manifest of a file. Raises ValueError, saying what is wrong with it in one line."""
+    return _parsed(Manifest, data)
+
+
+def parse_outline(data: bytes) -> Outline:
+    """The same of its outline."""
+    return _parsed(Outline, data)
+
+
+def _parsed(model: type[Parsed], data: bytes) -> Parsed:
     try:
-        return Manifest.model_validate_json(unseal(data))
+        return model.model_validate_json(unseal(data))
     except ValueError as error:
         raise ValueError(brief(error)) from error
 
@@ -138,11 +167,9 @@ def folded(store: Store, manifest: Manifest) -> Manifest:
     return manifest.model_copy(update=lists)
 
 
-def unfolded(unfolder: Unfolder, manifest: Manifest, *, shards: bool = True) -> Manifest:
+def unfolded(unfolder: Unfolder, manifest: Manifest) -> Manifest:
     """As it is used. Raises NotFound, DamagedObject."""
-    lists = {"ledgers": unfolder.unfold(manifest.ledgers)}
-    if shards:
-        lists["shards"] = unfolder.unfold(manifest.shards)
+    lists = {"shards": unfolder.unfold(manifest.shards), "ledgers": unfolder.unfold(manifest.ledgers)}
     return manifest.model_copy(update=lists)
 
 

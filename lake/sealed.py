@@ -39,8 +39,6 @@ def seal(body: bytes) -> bytes:
 
 def unseal(data: bytes) -> bytes:
     """The object as it was sealed; of format 1 the bytes as they are. Raises ValueError, saying what is wrong."""
-    if not data.strip():
-        raise ValueError("it is empty")
     match = _SEAL.search(data)
     if match is not None:
         head = data[: match.start()]
@@ -48,16 +46,19 @@ def unseal(data: bytes) -> bytes:
             raise ValueError("its seal is not that of its content: it was changed")
         body = head + b"\n}"
         number = _HEAD.match(head)
-        _check_format(int(number[1]) if number else _fields(body)["format"])
+        _check_format(int(number[1]) if number else fields_of(body)["format"])
         return body
-    fields = _fields(data)
+    fields = fields_of(data)
     _check_format(fields["format"])
     if "seal" in fields or fields["format"] == FORMAT:
         raise ValueError("it has no valid seal: it was changed")
     return data
 
 
-def _fields(data: bytes) -> dict[str, Any]:
+def fields_of(data: bytes) -> dict[str, Any]:
+    """A JSON object with a format number. Raises ValueError, saying in a few words what it is instead."""
+    if not data.strip():
+        raise ValueError("it is empty")
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):  # a codec's error too

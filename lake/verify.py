@@ -287,4 +287,4 @@ def _still_true(store: Store, findings: list[Finding]) -> list[Finding]:
     """Without what harms only versions withdrawn while we looked: gc takes their objects, and rightly."""
     gone = {f"{name}@v{n}" for name, n in list_slots(store).withdrawn}
     of_objects = ("missing", "size", "corrupt", "unreadable")
-    return [f for f in findings if f.what not in of_objects or set(f.harmed) - gone]
+    return [f for f in findings if f.what not in of_objects or not f.harmed or set(f.harmed) - gone]

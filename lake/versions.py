@@ -15,10 +15,10 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from lake.folded import Unfolder
-from lake.manifest import RESTORE, Draft, Manifest, encode, folded, parse, unfolded
+from lake.manifest import RESTORE, Draft, Manifest, Outline, encode, folded, parse, parse_outline, unfolded
 from lake.objects import ObjectRef
 from lake.sealed import FORMAT, Unreadable, read_note, write_note
 from lake.store import NotFound, Store
@@ -81,28 +81,38 @@ class Versions:
         gone = self.withdrawn(name)
         return max((n for n in self.numbers(name) if n not in gone), default=None)
 
-    def manifest(self, name: str, version: int, *, shards: bool = True) -> Manifest:
-        """A version. Without `shards` long lists of them are not read, and stand as pointers of kind `list`.
+    def manifest(self, name: str, version: int) -> Manifest:
+        """A version, compared with its seal and its slot. Raises NoSuchVersion, Unreadable, DamagedObject."""
+        with self._naming(name, version):
+            manifest = parse(self._in_slot(name, version))
+            _check_place(manifest, name, version)
+            manifest = unfolded(self._unfolder, manifest)
+            if manifest.digest != manifest.content_digest:
+                raise ValueError(f"its shards and ledgers do not have the digest {manifest.digest[:12]}")
+            return manifest
 
-        Raises NoSuchVersion, Unreadable, DamagedObject.
-        """
+    def outline(self, name: str, version: int) -> Outline:
+        """What there is to know of a version without its shards. Raises as `manifest`."""
+        with self._naming(name, version):
+            outline = parse_outline(self._in_slot(name, version))
+            _check_place(outline, name, version)
+            return outline.model_copy(update={"ledgers": self._unfolder.unfold(outline.ledgers)})
+
+    def _in_slot(self, name: str, version: int) -> bytes:
         try:
-            data = self.store.get(_slot(name, version))
+            return self.store.get(_slot(name, version))
         except NotFound:
             raise NoSuchVersion(self._missing(name, f"v{version}")) from None
+
+    @contextmanager
+    def _naming(self, name: str, version: int) -> Iterator[None]:
         try:
-            manifest = parse(data)
-            if (manifest.dataset, manifest.version) != (name, version):
-                raise ValueError(f"it is the manifest of {manifest}")
-            manifest = unfolded(self._unfolder, manifest, shards=shards)
-            if shards and manifest.digest != manifest.content_digest:
-                raise ValueError(f"its shards and ledgers do not have the digest {manifest.digest[:12]}")
+            yield
         except (ValueError, NotFound) as error:
             raise Unreadable(
                 f"{name}@v{version}: its manifest {_slot(name, version)} in {self.store.uri} cannot be read ({error});"
                 f" {RESTORE} (`grist verify` looks at all)"
             ) from error
-        return manifest
 
     def manifests(self, name: str, *, newest_first: bool = False) -> Iterator[Manifest]:
         numbers = sorted(self.numbers(name), reverse=newest_first)
@@ -274,6 +284,11 @@ def read_reason(store: Store, name: str, version: int) -> str:
         f"{name}@v{version} stays withdrawn; restore the file from a copy of the lake, or delete it and withdraw again"
     )
     return str(read_note(store, key, {"dataset": name, "version": version}, remedy, reason=str)["reason"])
+
+
+def _check_place(manifest: Manifest | Outline, name: str, version: int) -> None:
+    if (manifest.dataset, manifest.version) != (name, version):
+        raise ValueError(f"it is the manifest of {manifest}")
 
 
 def check_name(name: str) -> None:

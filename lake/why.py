@@ -1,25 +1,27 @@
 """`why`: what became of a record, in every dataset and version, from the ledgers alone.
 
 A URL (or source key) is hashed to the first half of an id, so the question is a prefix scan of sorted ledgers:
-range in the pointer, then row group, then rows. Other spellings of the URL (`lake/suppress_entries.py`) are asked for
-with it. A ledger object that many versions share is read once. Equal answers of several versions are one line of the
-answer. For a duplicate the survivor is looked up as well.
+range in the pointer, then row group, then rows. Other spellings of the URL (lake/suppress_entries.py) are asked for
+with it. Of versions that extend each other the newest is searched (lake/chains.py). Equal answers of several versions
+are one line of the answer. For a duplicate the survivor is looked up as well. What cannot be read is named, and the
+rest is answered.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lake import ledger
+from lake.chains import Row, Searched, rows_of, search
 from lake.forget_search import ids_of_page
 from lake.identity import normalise_url
-from lake.manifest import Manifest
-from lake.objects import ObjectRef, rows_between
+from lake.manifest import Manifest, Outline
+from lake.objects import DamagedObject, rows_between
 from lake.query import require_dataset
+from lake.sealed import Unreadable
 from lake.store import NotFound, Store
 from lake.suppress_entries import url_heads
 from lake.versions import Versions
@@ -100,25 +102,31 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
     if dataset is not None:
         require_dataset(versions, dataset)
     names = versions.names() if dataset is None else [dataset]
-    manifests = {name: list(versions.manifests(name)) for name in names}
-    every = [m for ms in manifests.values() for m in ms]
-    found, missing = _read(versions.store, every, prefixes)
-    if len(prefixes) > ALIKE and not any(found.values()) and (ids := ids_of_page(versions, query)):
-        found, missing = _read(versions.store, every, sorted(ids))  # one that mixes spellings has another first half
-    stories: list[Story] = []
-    for ms in manifests.values():
-        stories += _stories(ms, found)
+    outlines, broken = dict[str, list[Outline]](), dict[str, list[int]]()
+    for name in names:
+        outlines[name], broken[name] = _outlines(versions, name)
+    searched = _search(versions.store, outlines, prefixes)
+    unanswered = not any(rows for part in searched.values() for rows in part.rows.values())
+    if unanswered and len(prefixes) > ALIKE and (ids := ids_of_page(versions, query)):
+        searched = _search(versions.store, outlines, sorted(ids))  # one that mixes spellings has another first half
+    stories = [story for name in names for story in _stories(outlines[name], searched[name].rows)]
     return Answer(
         query=query,
         normalised=normalised,
         prefixes=prefixes,
-        searched={name: tuple(m.version for m in ms) for name, ms in manifests.items()},
-        stories=tuple(_with_clusters(versions.store, manifests, _with_survivors(versions.store, manifests, stories))),
+        searched={name: tuple(m.version for m in ms) for name, ms in outlines.items()},
+        stories=tuple(_with_clusters(versions, _with_survivors(versions.store, outlines, stories))),
         withdrawn=tuple(f"{name}@v{n}" for name in names for n in sorted(versions.withdrawn(name))),
         unreadable=tuple(
-            str(m) for ms in manifests.values() for m in ms if any(ref.sha256 in missing for ref in m.ledgers)
+            f"{name}@v{number}" for name in names for number in sorted({*broken[name], *searched[name].unreadable})
         ),
     )
+
+
+def _search(store: Store, outlines: Mapping[str, Sequence[Outline]], prefixes: Sequence[str]) -> dict[str, Searched]:
+    """By dataset. An object that several datasets share is read once."""
+    read: dict[str, list[Row]] = {}
+    return {name: search(store, versions, prefixes, read) for name, versions in outlines.items()}
 
 
 def _prefixes(query: str) -> tuple[str | None, tuple[str, ...]]:
@@ -131,46 +139,39 @@ def _prefixes(query: str) -> tuple[str | None, tuple[str, ...]]:
     return normalise_url(query), url_heads(query)
 
 
-def _ledgers(manifest: Manifest, prefixes: Sequence[str]) -> list[ObjectRef]:
-    """The ledger objects of a version that may hold an id with one of the prefixes."""
-    return [ref for ref in manifest.ledgers if ref.kind == "ledger" and any(ref.overlaps(p, p + "g") for p in prefixes)]
+def _outlines(versions: Versions, name: str) -> tuple[list[Outline], list[int]]:
+    """The versions of a dataset in order, and the numbers of those that cannot be read."""
+    broken: list[int] = []
 
-
-def _read(
-    store: Store, manifests: Iterable[Manifest], prefixes: Sequence[str]
-) -> tuple[dict[str, list[dict[str, Any]]], set[str]]:
-    """(rows by object, objects that are not there). Each object is read once however many versions share it."""
-    refs = {ref.sha256: ref for m in manifests for ref in _ledgers(m, prefixes)}
-
-    def rows(ref: ObjectRef) -> list[dict[str, Any]] | None:
+    def read(number: int) -> Outline | None:
         try:
-            return ledger.find_any(store, ref, prefixes).to_pylist()
-        except NotFound:  # gc took a withdrawn version's ledger; the answer names the version
+            return versions.outline(name, number)
+        except (Unreadable, DamagedObject) as error:
+            versions.warn(error)
+            broken.append(number)
             return None
 
-    with ThreadPoolExecutor(8) as pool:
-        parts = dict(zip(refs, pool.map(rows, refs.values()), strict=True))
-    return {k: v for k, v in parts.items() if v is not None}, {k for k, v in parts.items() if v is None}
+    with ThreadPoolExecutor(16) as pool:  # many small GETs; a remote store answers them side by side
+        return [found for found in pool.map(read, versions.numbers(name)) if found is not None], broken
 
 
-def _stories(manifests: Sequence[Manifest], found: dict[str, list[dict[str, Any]]]) -> list[Story]:
-    stories: dict[tuple[Any, ...], Story] = {}
-    names = names_of(manifests)
+def _stories(manifests: Sequence[Outline], rows: Mapping[int, Sequence[Row]]) -> list[Story]:
+    """`rows`: those of each version."""
+    told: dict[tuple[Any, ...], tuple[Outline, Row, list[int]]] = {}
     for manifest in manifests:
-        for row in (row for ref in manifest.ledgers for row in found.get(ref.sha256, ())):
+        for row in rows.get(manifest.version, ()):
             key = tuple(row[name] for name in (*_KEY, "fate", "reason", "value", "survivor"))
-            place = place_of(row, names)
-            if key in stories:
-                old = stories[key]
-                stories[key] = replace(old, versions=(*old.versions, manifest.version))
-                continue
-            survivor = None if row["survivor"] is None else Survivor(row["survivor"], None, None, None)
-            verdict = (row["fate"], row["stage"], row["reason"], row["value"])
-            stories[key] = Story(manifest.dataset, (manifest.version,), place, *verdict, survivor)
-    return sorted(stories.values(), key=lambda s: (s.place.id, s.place.input, s.place.ordinal, s.versions))
+            told.setdefault(key, (manifest, row, []))[2].append(manifest.version)
+    names = names_of(manifests)
+    stories = []
+    for manifest, row, numbers in told.values():
+        survivor = None if row["survivor"] is None else Survivor(row["survivor"], None, None, None)
+        verdict = (row["fate"], row["stage"], row["reason"], row["value"])
+        stories.append(Story(manifest.dataset, tuple(numbers), place_of(row, names), *verdict, survivor))
+    return sorted(stories, key=lambda s: (s.place.id, s.place.input, s.place.ordinal, s.versions))
 
 
-def names_of(manifests: Iterable[Manifest]) -> dict[str, tuple[str, ...]]:
+def names_of(manifests: Iterable[Manifest | Outline]) -> dict[str, tuple[str, ...]]:
     """input digest -> addresses; a version that grew names only its own inputs, its ancestors name theirs."""
     return {one.digest: one.names for manifest in manifests for one in manifest.inputs if one.names}
 
@@ -181,33 +182,43 @@ def place_of(row: dict[str, Any], names: dict[str, tuple[str, ...]]) -> Place:
     return Place(**where, names=names.get(row["input"], ()))
 
 
-def _with_survivors(store: Store, manifests: dict[str, list[Manifest]], stories: Sequence[Story]) -> list[Story]:
+def _with_survivors(store: Store, outlines: dict[str, list[Outline]], stories: Sequence[Story]) -> list[Story]:
     """The stories with each survivor as the newest version of its story knows it."""
     done = []
     for story in stories:
         if story.survivor is None:
             done.append(story)
             continue
-        manifest = next(m for m in manifests[story.dataset] if m.version == story.versions[-1])
-        rows, _ = _read(store, [manifest], [story.survivor.id])
-        known = [row for part in rows.values() for row in part]
+        newest = next(m for m in outlines[story.dataset] if m.version == story.versions[-1])
+        known = _rows_or_none(store, newest, story.survivor.id)
         best = min(known, key=lambda row: row["fate"] != "kept", default=None)
         if best is not None:
-            place = place_of(best, names_of(manifests[story.dataset]))
+            place = place_of(best, names_of(outlines[story.dataset]))
             survivor = Survivor(story.survivor.id, best["fate"], best["reason"], place)
             story = replace(story, survivor=survivor)
         done.append(story)
     return done
 
 
-def _with_clusters(store: Store, manifests: dict[str, list[Manifest]], stories: Sequence[Story]) -> list[Story]:
+def _rows_or_none(store: Store, outline: Outline, record: str) -> list[Row]:
+    try:
+        return rows_of(store, outline, [record])
+    except (NotFound, DamagedObject):  # of a version whose rows were found in a later one
+        return []
+
+
+def _with_clusters(versions: Versions, stories: Sequence[Story]) -> list[Story]:
     """The stories of near duplicates and of their survivors with their cluster."""
     done = []
+    manifests: dict[tuple[str, int], Manifest] = {}
     for story in stories:
-        manifest = next(m for m in manifests[story.dataset] if m.version == story.versions[-1])
         survivor = story.place.id if story.fate == "kept" else story.survivor.id if story.survivor else None
-        if survivor is not None and (cluster := _cluster(store, manifest, survivor)):
-            story = replace(story, cluster=cluster)
+        if survivor is not None:
+            newest = (story.dataset, story.versions[-1])
+            if newest not in manifests:
+                manifests[newest] = versions.manifest(*newest)
+            if cluster := _cluster(versions.store, manifests[newest], survivor):
+                story = replace(story, cluster=cluster)
         done.append(story)
     return done
 
@@ -218,6 +229,6 @@ def _cluster(store: Store, manifest: Manifest, survivor: str) -> Cluster | None:
         if ref.kind == "clusters" and ref.overlaps(survivor, survivor + "g"):
             try:
                 others += rows_between(store, ref, "survivor", survivor, survivor + "g")["id"].to_pylist()
-            except NotFound:  # gc took a withdrawn version's
+            except (NotFound, DamagedObject):  # gc took a withdrawn version's; a cluster is an extra
                 return None
     return Cluster(survivor, len(others) + 1, tuple(sorted(others)[:CLUSTER_SHOWN])) if others else None

@@ -101,7 +101,7 @@ def _qualify(console: Console, answer: Answer) -> None:
     if gone:
         console.print(Text(f"withdrawn since: {', '.join(gone)}", style="yellow"))
     if answer.unreadable:
-        text = f"not searched, because a ledger object is gone: {', '.join(answer.unreadable)}"
+        text = f"not searched (manifest or ledger gone or damaged): {', '.join(answer.unreadable)}"
         console.print(Text(text, style="yellow"))
 
 
@@ -132,7 +132,7 @@ def not_found(answer: Answer) -> str:
         if "://" not in answer.query:
             lines.append("a URL begins with its scheme: try https:// or http:// before it")
     if answer.unreadable:
-        lines.append(f"not searched, because a ledger object is gone: {', '.join(answer.unreadable)}")
+        lines.append(f"not searched (manifest or ledger gone or damaged): {', '.join(answer.unreadable)}")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lake_builder import BROKEN, COPY, OTHER, SHORT, commit, mixed_pages, page_id, pages
 
-from lake import objects, why
+from lake import chains, objects, why
 from lake.checkout import checkout
 from lake.diff import diff
 from lake.manifest import Manifest
@@ -90,13 +90,13 @@ def test_why_joins_versions_that_agree_and_reads_a_shared_object_once(
     commit(store, "web", pages(20), recipe={"other": 2})
     commit(store, "copy", pages(20, p2=SHORT, p5=BROKEN, p7=COPY, p8=OTHER))
     reads: list[str] = []
-    find = why.ledger.find
+    find = chains.ledger.find
 
     def counting(store: Store, refs: list[objects.ObjectRef], prefix: str) -> object:
         reads.extend(ref.sha256 for ref in refs)
         return find(store, refs, prefix)
 
-    monkeypatch.setattr(why.ledger, "find", counting)
+    monkeypatch.setattr(chains.ledger, "find", counting)
     found = why.why(Versions(store), SHORT.id)
     assert [(s.dataset, s.versions, s.fate) for s in found.stories] == [
         ("copy", (1,), "dropped"),

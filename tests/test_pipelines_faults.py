@@ -57,3 +57,26 @@ def test_a_file_replaced_by_one_of_its_size_and_time_is_another_input(tmp_path, 
         digests.append(web.run(tmp_path / "lake", [file]).manifest.inputs[0].digest)
         assert list(open_store(str(tmp_path / "lake")).list("inputs/"))
     assert digests[0] != digests[1] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("how", ["swapped", "emptied"])
+def test_notes_on_inputs_that_are_not_their_own_are_not_believed(tmp_path, monkeypatch, caplog, how):
+    """Two entries of the scan cache that changed places made a run of A commit B's records under A's name."""
+    monkeypatch.setattr(stages.scan, "SETTLED", 0.0)
+    files = {}
+    for city in ("London", "Dublin"):
+        files[city] = tmp_path / f"{city}.jsonl"
+        files[city].write_text(json.dumps({"text": f"The people of {city}", "id": city}) + "\n")
+        os.utime(files[city], (1e9, 1e9))
+    time.sleep(0.05)
+    web.run(tmp_path / "lake", list(files.values()), dataset="both")
+    store = open_store(str(tmp_path / "lake"))
+    notes = {info.key: store.get(info.key) for info in store.list("inputs/")}
+    assert len(notes) == 2
+    for key, data in zip(notes, [b"", b""] if how == "emptied" else list(notes.values())[::-1], strict=True):
+        store.put(key, data)
+    for city, file in files.items():
+        (item,) = web.run(tmp_path / "lake", [file], dataset=city.lower()).manifest.inputs
+        assert item.names == (str(file),) and item.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert caplog.text.count("is not used, and the file is scanned again") == 2
+    assert sorted(store.get(key) for key in notes) == sorted(notes.values())  # written anew

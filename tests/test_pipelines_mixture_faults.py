@@ -11,21 +11,25 @@ from pathlib import Path
 
 import mixtures
 import pytest
+import toy
 from drafts import draft
 from mixtures import windows
 from waiting import PATIENCE, until
 
 from lake.dataset import Dataset
 from lake.forget import forget, plan_forget
-from lake.objects import read_table
+from lake.manifest import VersionRef
+from lake.objects import DamagedObject, read_table
 from lake.suppress import Suppression
 from lake.verify import verify
 from lake.versions import Versions
 from model.shards import DamagedShard
 from pipelines.assembly import GateFailed
 from pipelines.config import BadConfig
+from pipelines.tokenizer import tokenizer_of
 from stages.packs import read_windows, shard_files
-from stages.runner import Runner
+from stages.runner import Incomplete, Runner
+from stages.tokenize import forget_tokenizers
 
 ROOT = Path(__file__).parents[1]
 
@@ -125,6 +129,33 @@ def test_windows_that_are_not_whole_are_refused_by_name(sources, tmp_path):
     path.write_bytes(second.read_bytes())
     with pytest.raises(DamagedShard, match=tar.sha256):
         windows(sources, manifest)
+
+
+def test_an_index_with_a_changed_byte_is_refused_by_name(sources):
+    manifest = mixtures.mix(sources, {"web@v1": 1}, shard_tokens=9_000).manifest
+    _, index = shard_files(manifest)[0]
+    toy.flip(sources, index.key, index.bytes - 30)
+    with pytest.raises(OSError, match=index.sha256):
+        read_windows(sources, manifest)
+
+
+def test_a_tokenizer_with_two_changed_bytes_makes_no_mixture(sources):
+    """Two letters of a tokenizer.json that changed places gave other windows under valid receipts."""
+    (ref,) = Versions(sources).manifest("bpe", 1).shards
+    data = sources.get(ref.key)
+    at = data.index(b'"the"') if b'"the"' in data else data.index(b'"in"')
+    sources.put(ref.key, data[: at + 1] + data[at + 2 : at + 3] + data[at + 1 : at + 2] + data[at + 3 :])
+    forget_tokenizers()
+    with pytest.raises(Incomplete, match=rf"DamagedObject: {ref.key}"):
+        mixtures.mix(sources, {"web@v1": 1})
+    with pytest.raises(DamagedObject, match=ref.sha256):
+        tokenizer_of(
+            Versions(sources), mixtures.documents(sources, "other", mixtures.texts(9)).model_copy(update=_NAMES)
+        )
+    assert "mixture" not in Versions(sources).names()
+
+
+_NAMES = {"sources": (VersionRef(dataset="bpe", version=1, digest="", role="tokenizer"),)}
 
 
 def tmp_path_of(store):

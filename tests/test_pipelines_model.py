@@ -29,7 +29,7 @@ from orchestration.cli import app
 from pipelines.__main__ import Request, resolve
 from pipelines.ask import committed
 from pipelines.config import BadConfig
-from pipelines.model import Checkpoint, ModelRunConfig, Recipe, load_model, run_model
+from pipelines.model import Checkpoint, ModelRunConfig, Recipe, export_hf, load_model, run_model
 from pipelines.model_card import model_card
 from stages.runner import Runner
 
@@ -182,6 +182,24 @@ def test_lost_weights_are_made_again_and_damaged_ones_are_noticed(store: Store, 
     place.write_bytes(data)
     with pytest.raises(DamagedObject, match="damaged"):
         load_model(store, "model@v1")
+
+
+@pytest.mark.parametrize("kind", ["model", "tokenizer"])
+def test_one_changed_byte_of_the_shape_or_the_tokenizer_is_noticed(
+    store: Store, checkpoint: Path, tmp_path: Path, kind: str
+) -> None:
+    """One digit of a shape was another rope_theta in what was exported, without a word."""
+    ref = next(ref for ref in taken_in(store, checkpoint).manifest.shards if ref.kind == kind)
+    place = Path(store.uri) / ref.key
+    data = place.read_bytes()
+    at = data.index(b"10000") if kind == "model" else len(data) // 2
+    place.chmod(0o644)
+    place.write_bytes(data[:at] + bytes([data[at] ^ 2]) + data[at + 1 :])
+    with pytest.raises(DamagedObject, match=ref.sha256):
+        load_model(store, "model@v1")
+    with pytest.raises(DamagedObject, match=ref.sha256):
+        export_hf(store, "model@v1", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""A dataset of many nights in seconds: real manifests, ledgers and compaction, but no pages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pyarrow as pa
+from drafts import draft as draft_of
+
+from lake import ledger
+from lake.identity import digest_of, record_id
+from lake.manifest import Draft, InputFile, Manifest
+from lake.objects import ObjectRef, put_refs, put_table
+from lake.receipt import StageId
+from lake.store import Store
+from lake.versions import Versions
+from stages.compact import Compact, compacted
+from stages.runner import Runner
+
+PAGES = 3
+LEDGER = Compact("ledger", ("id", "input", "ordinal"))
+LISTS = Compact("refs")
+
+
+def url(night: int, page: int) -> str:
+    return f"https://example.org/{night}/{page}"
+
+
+def nights(store: Store, count: int) -> Iterator[Manifest]:
+    """`count` versions, each with PAGES records more. The first of a night is kept, the others are duplicates of it."""
+    runner, versions = Runner(store, workers=0), Versions(store)
+    base: Manifest | None = None
+    for night in range(count):
+        rows = ledger.sort(pa.Table.from_pylist(list(_rows(night)), schema=ledger.SCHEMA))
+        tallies = ledger.tallies(rows)
+        old = base or _nothing()
+        digest = _input(night)
+        shard = put_table(store, "shard", pa.table({"id": [_id(night, 0)], "text": [f"night {night}"]}))
+        own = put_table(store, "ledger", rows, sorted_by="id")
+        listed = [ref for ref in old.attachments if ref.kind == "refs"]
+        draft = Draft(
+            dataset="web",
+            run_key=digest_of("night", str(night)),
+            parent=base.ref if base else None,
+            inputs=(InputFile(digest=digest, bytes=100, records=PAGES, names=(f"crawl/{night}.warc.gz",)),),
+            recipe={"nights": True},
+            stages=(StageId(name="toy", version=1, config={}),),
+            shards=(*old.shards, shard),
+            ledgers=(*compacted(runner, LEDGER, old.ledgers), own),
+            attachments=(*compacted(runner, LISTS, listed), _list(store, night)),
+            came_in=old.came_in + ledger.tally(rows),
+            kept=old.kept + tallies["kept"],
+            dropped=old.dropped + tallies["dropped"],
+            quarantined=old.quarantined,
+        )
+        base = versions.commit(draft, expected_parent=night)
+        yield base
+
+
+def _nothing() -> Draft:
+    return draft_of("web", "", [])
+
+
+def _list(store: Store, night: int) -> ObjectRef:
+    return put_refs(store, [put_table(store, "spans", pa.table({"night": [night]}))])
+
+
+def _input(night: int) -> str:
+    return hashlib.sha256(b"night %d" % night).hexdigest()
+
+
+def _id(night: int, page: int) -> str:
+    return record_id(url=url(night, page), source_key=None, own=b"%d" % page)
+
+
+def _rows(night: int) -> Iterator[dict[str, object]]:
+    for page in range(PAGES):
+        lost = page > 0
+        yield {
+            "id": _id(night, page),
+            "input": _input(night),
+            "ordinal": page,
+            "fate": "dropped" if lost else "kept",
+            "stage": "exact" if lost else "shards",
+            "reason": "exact.duplicate" if lost else None,
+            "value": None,
+            "survivor": _id(night, 0) if lost else None,
+            "start": 10 * page,
+            "length": 10,
+        }
