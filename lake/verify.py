@@ -37,7 +37,7 @@ _WHOLE = 1_000_000
 @dataclass(frozen=True)
 class Finding:
     """`severity`: error | warning. `what`: manifest | slot | gap | chain | digest | balance | foreign | missing |
-    size | corrupt | unreadable | rows | ledger | shards | suppressions. `where`: the sha256 of an object, else a key of
+    size | corrupt | unreadable | rows | ledger | shards | suppression. `where`: the sha256 of an object, else a key of
     the store. `harmed`: every version that is not what it was, as `web@v3`."""
 
     severity: str
@@ -71,7 +71,7 @@ def verify(
     survey = _Survey(store, wanted)
     findings = list(survey.findings)
     problems = list_problems(store, survey.witnesses.values())
-    findings += [Finding("error", "suppressions", key, (), message) for key, message in problems]
+    findings += [Finding("error", "suppression", key, (), message) for key, message in problems]
     sizes = _sizes(store, survey.objects, listed=wanted is None)
     whole = []
     for ref in survey.objects.values():

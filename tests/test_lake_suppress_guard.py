@@ -81,7 +81,7 @@ def asked(three_requests, tmp_path) -> Store:
 def test_whatever_is_taken_from_the_list_is_noticed_by_verify_and_by_every_run(asked, damage):
     assert verify(asked) == [] and guarded_list(asked) == A.union([B, C])
     damage(asked)
-    found = [one for one in verify(asked) if one.what == "suppressions"]
+    found = [one for one in verify(asked) if one.what == "suppression"]
     assert found and all("suppressions/" in one.message and "estore" in one.message for one in found)
     with pytest.raises(ListNotWhole, match=r"suppressions/.*estore") as told:
         guarded_list(asked)
@@ -102,7 +102,7 @@ def test_to_ask_for_the_same_again_mends_a_list_that_is_lost(asked):
     for prefix in (PREFIX, COPIES):
         for info in list(asked.list(prefix)):
             asked.delete(info.key)
-    for request in (C, A, B):
+    for request in (A, B, C):
         do(asked, request)
     assert verify(asked) == [] and guarded_list(asked) == A.union([B, C])
 
