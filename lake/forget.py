@@ -18,11 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.forget_rewrite import ROLE, NotRewritable, clean_version
-from lake.forget_search import Search, Seen
+from lake.forget_search import Search, Seen, followers_in
 from lake.lease import Lease
 from lake.manifest import Manifest
 from lake.objects import ObjectRef, iter_batches
-from lake.store import Store
 from lake.suppress import Suppression
 from lake.versions import CommitConflict, Versions
 
@@ -241,7 +240,7 @@ class _Forgetting:
         if key not in self._followers:
             gone = pa.array(sorted(self.search.found), pa.string())
             ledgers = [ref for ref in manifest.ledgers if ref.kind == "ledger"]
-            self._followers[key] = sum(_followers_in(self.versions.store, ref, gone) for ref in ledgers)
+            self._followers[key] = sum(followers_in(self.versions.store, ref, gone) for ref in ledgers)
         return self._followers[key]
 
     def _derived(self) -> Iterable[Derived]:
@@ -293,12 +292,3 @@ def _made_from(one: Seen) -> list[tuple[str, str]]:
     if one.parent is not None and one.parent.role != ROLE:
         above.append((str(one.parent), "extends"))
     return above
-
-
-def _followers_in(store: Store, ref: ObjectRef, gone: pa.Array) -> int:
-    """How many rows of a ledger name one of these as their survivor, and are not themselves among them."""
-    count = 0
-    for batch in iter_batches(store, ref, ["id", "survivor"]):
-        named = pc.and_not(pc.is_in(batch["survivor"], gone), pc.is_in(batch["id"], gone))
-        count += pc.sum(named).as_py() or 0
-    return count

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lake.manifest import Manifest, VersionRef
 from lake.objects import ObjectRef, is_table, iter_batches, open_parquet, read_object
@@ -195,6 +196,15 @@ def ids_of_page(versions: Versions, url: str) -> set[str]:
     search = Search(versions, Suppression(pages=frozenset((page,))), asking=True)
     search.look()
     return search.found
+
+
+def followers_in(store: Store, ref: ObjectRef, gone: pa.Array) -> int:
+    """How many rows of a ledger name one of these as their survivor, and are not themselves among them."""
+    count = 0
+    for batch in iter_batches(store, ref, ["id", "survivor"]):
+        named = pc.and_not(pc.is_in(batch["survivor"], gone), pc.is_in(batch["id"], gone))
+        count += pc.sum(named).as_py() or 0
+    return count
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -221,8 +221,9 @@ class Takedowns:
 def read_takedowns(store: Store) -> Takedowns:
     """Every request of the lake, checked: contents against digests, numbers without a gap, each file against the one
     after it and against its copy's size. Raises ListNotWhole with the file and what to do."""
-    sizes = {info.key: info.size for info in store.list(PREFIX)}
+    # Copies first: a request that is saved between the two lists must not look like one that was lost.
     copies = {PREFIX + info.key.removeprefix(COPIES): info.size for info in store.list(COPIES)}
+    sizes = {info.key: info.size for info in store.list(PREFIX)}
     old = sorted(match[1] for key in sizes if (match := _UNNUMBERED.fullmatch(key)))
     numbered = sorted(key for key in {*sizes, *copies} if _NUMBERED.fullmatch(key))
     wanted = [f"{PREFIX}{number:08d}.json" for number in range(1, len(numbered) + 1)]

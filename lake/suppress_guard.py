@@ -49,7 +49,7 @@ def list_problems(store: Store, witnesses: Iterable[list[Witness]]) -> Iterator[
     try:
         takedowns = read_takedowns(store)
     except ListNotWhole as error:
-        yield PREFIX, str(error)
+        yield str(error).partition(" ")[0], str(error)
         return
     copies = {info.key for info in store.list(COPIES)}
     for number, data in enumerate(takedowns.slots, 1):
@@ -69,8 +69,8 @@ def _older(store: Store, takedowns: Takedowns, witnesses: list[Witness]) -> Iter
     """What versions of one dataset, in order, have seen and the list has not. A list only grows, so that of those used
     the newest is enough; that of a clean version is older than its request."""
     remedy = (
-        f"Restore {PREFIX} (or {COPIES}, its copy) from a backup or a replica of the lake, or ask for the same again"
-        " with `grist forget --yes`; a run would bring back what was forgotten"
+        f"Restore {PREFIX} (or {COPIES}, its copy) from a backup or a replica of the lake, or ask for the same again,"
+        " in the same order, with `grist forget --yes`; a run would bring back what was forgotten"
     )
     for one in witnesses:
         if one.asked is not None and one.asked not in takedowns.requests:

@@ -41,7 +41,7 @@ _WHOLE = 1_000_000
 class Finding:
     """`severity`: error | warning. `what`: manifest | slot | gap | chain | digest | balance | source | foreign |
     missing | size | corrupt | unreadable | rows | ledger | shards | tag | withdrawal | pin | receipt | note | lease |
-    suppressions. `where`: the sha256 of an object, else a key of the store.
+    suppression. `where`: the sha256 of an object, else a key of the store.
     `harmed`: every version that is not what it was, as `web@v3`."""
 
     severity: str
@@ -75,7 +75,7 @@ def verify(
     survey = _Survey(store, wanted)
     findings = list(survey.findings)
     problems = list_problems(store, survey.witnesses.values())
-    findings += [Finding("error", "suppressions", key, (), message) for key, message in problems]
+    findings += [Finding("error", "suppression", key, (), message) for key, message in problems]
     sizes = _sizes(store, survey.objects, listed=wanted is None)
     whole = []
     for ref in survey.objects.values():

@@ -33,7 +33,9 @@ _ERASE = (
 def forget(
     reason: Annotated[str, typer.Option("--reason", help="Shown to whoever asks why. No personal data.")],
     ids: Annotated[FileOption, typer.Option("--ids", metavar="FILE", help="Record ids, one a line.")] = None,
-    urls: Annotated[FileOption, typer.Option("--urls", metavar="FILE", help="Absolute URLs, one a line.")] = None,
+    urls: Annotated[
+        FileOption, typer.Option("--urls", metavar="FILE", help="Absolute URLs, one a line, in any spelling of theirs.")
+    ] = None,
     domains: Annotated[
         FileOption, typer.Option("--domains", metavar="FILE", help="Domains, one a line; subdomains are covered.")
     ] = None,

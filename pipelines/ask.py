@@ -16,7 +16,7 @@ from lake.input_notes import known
 from lake.manifest import Manifest
 from lake.sources import input_info
 from lake.store import Store
-from lake.suppress import Suppression
+from lake.suppress_guard import guarded_list
 from lake.versions import Versions
 from pipelines.config import BadConfig
 from pipelines.instruct import InstructConfig
@@ -50,7 +50,7 @@ def _web(config: WebConfig, store: Store) -> Manifest | None:
             return None
         found = versions.manifest(recipe.target, latest)
         return None if versions.missing((*found.shards, *found.ledgers)) else found
-    return _done(store, recipe.target, recipe.run_key(digests, Suppression.load(store).digest))
+    return _done(store, recipe.target, recipe.run_key(digests, guarded_list(store).digest))
 
 
 def _digests(patterns: tuple[str, ...], store: Store) -> list[str] | None:
@@ -72,7 +72,7 @@ def _instruct(config: InstructConfig, store: Store) -> Manifest | None:
     digests = None if recipe.limit is not None else _digests(recipe.inputs, store)
     if digests is None:
         return None
-    return _done(store, recipe.target, recipe.run_key(digests, Suppression.load(store).digest))
+    return _done(store, recipe.target, recipe.run_key(digests, guarded_list(store).digest))
 
 
 def _tokenizer(config: TokenizerConfig, store: Store) -> Manifest | None:

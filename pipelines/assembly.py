@@ -31,8 +31,6 @@ from stages.containers import UnsupportedContainer
 from stages.inputs import EmptyInputs, Listing, ScannedInput, list_inputs, scan_inputs
 from stages.runner import Runner
 from stages.scan import Scan
-from stages.suppress import keys_before, suppressed_works
-from stages.work import Work
 
 log = logging.getLogger("gristmill")
 
@@ -145,20 +143,6 @@ class Committer:
                 "records were taken down (`grist forget`) while this run was under way, and it may hold them. Nothing"
                 " that holds them is given out: run the same command again, it leaves them out."
             )
-
-
-def read_allowed(
-    runner: Runner, title: str, works: Iterable[Work], suppression: Suppression, dataset: str
-) -> list[Receipt]:
-    """Runs the works of a stage that reads, without what was taken down. What was read for the dataset's newest
-    version, with fewer taken down, is not read again."""
-    versions = Versions(runner.store)
-    newest = [versions.manifest(dataset, n) for n in versions.numbers(dataset)[-1:]] if suppression else []
-    earlier = [digest for one in newest if (digest := one.recipe.get("suppression"))]
-    todo = list(suppressed_works(runner.store, suppression, works, earlier))
-    if suppression:  # what they take over must not go meanwhile
-        runner.announce(f"{title} before", [key for work in todo for key in keys_before(work)])
-    return runner.map(title, todo)
 
 
 def input_files(patterns: Sequence[str]) -> Listing:

@@ -22,6 +22,7 @@ from lake.receipt import Receipt, StageId
 from lake.store import Store
 from lake.suppress import Suppression
 from lake.suppress_guard import guarded_list
+from pipelines.allowed import read_allowed
 from pipelines.assembly import (
     Committer,
     GateFailed,
@@ -30,7 +31,6 @@ from pipelines.assembly import (
     funnel,
     input_files,
     not_empty,
-    read_allowed,
     scanned,
 )
 from pipelines.config import Named, Root, Run

@@ -17,7 +17,8 @@ from lake.manifest import Draft, Manifest
 from lake.objects import ObjectRef, put_refs, read_table
 from lake.receipt import Receipt
 from lake.store import Store
-from pipelines.assembly import bundle_receipts, funnel, not_empty, read_allowed
+from pipelines.allowed import read_allowed
+from pipelines.assembly import bundle_receipts, funnel, not_empty
 from pipelines.growth import divergence_counts
 from pipelines.refused import check_quarantine
 from stages.cluster_sizes import cluster_size_works, cluster_statistics

@@ -35,7 +35,7 @@ class FakeS3(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.puts = 0
         self.gets: list[str] = []
-        self.ignore_conditions = False
+        self.ignore_conditions = self.read_only = False
         self.drop_puts = self.conflicts = self.cut_gets = 0
         self.refuse_status = 412
 
@@ -74,6 +74,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         server = self.server
         data = self.rfile.read(int(self.headers["Content-Length"]))
+        if server.read_only:
+            self.fail(403, "AccessDenied")
+            return
         conditional = self.headers["If-None-Match"] == "*" and not server.ignore_conditions
         if conditional and server.take("conflicts"):
             self.fail(409, "ConditionalRequestConflict")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def test_a_store_that_ignores_the_condition_is_refused_and_unharmed(fake: FakeS3
     with pytest.raises(UnsafeStore, match=r"ignores conditional writes.*Allowed: .*Upgrade the store"):
         open_store(LAKE)
     assert fake.objects == {"lake/lake.json": marker}
+
+
+def test_who_may_only_read_is_told_so_as_by_a_folder(fake: FakeS3) -> None:
+    store = open_store(LAKE)
+    fake.read_only = True
+    with pytest.raises(PermissionError, match=r"s3://fake-bucket/lake may not be written .*AccessDenied") as told:
+        store.put("a/b", b"x")
+    assert told.value.errno == errno.EACCES and store.get(MARKER)
 
 
 def test_a_new_lake_on_such_a_store_is_refused_too(fake: FakeS3) -> None:

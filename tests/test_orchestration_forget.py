@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,83 @@ def test_a_reason_that_names_the_record_is_refused(lake, tmp_path):
 def test_a_byte_order_mark_and_a_fragment_are_no_comment(lake, tmp_path):
     args = named(tmp_path, "\ufeffhttps://example.org/b#top\r\n")
     assert ask(lake, *args)["plan"]["records"] == 1
+
+
+COMMON = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "that",
+    "was",
+    "for",
+    "people",
+    "which",
+    "would",
+    "about",
+    "number",
+    "have",
+]
+
+
+def crawl_in_dolmas_form(path: Path) -> dict[str, str]:
+    """URL -> a word of its text that no other has. The URL stands in `id`, and there is no url, or none that says any
+    thing; the last record has no URL at all."""
+    urls = ["http://blog.example/private/page", "http://blog.example/?q=J%c3%bcrgen%20doe&me=%7Ex", "http://b.example/"]
+    rng, rows, words = random.Random(0), [], {}
+    for i, url in enumerate([*urls, "record-17"]):
+        lines = [" ".join(rng.choices(COMMON, k=12)).capitalize() + "." for _ in range(25)]
+        words[url] = f"secretword{i}"
+        row = {"id": url, "text": "\n".join([*lines, f"It is {words[url]}."])}
+        rows.append({**row, "url": None} if i == 1 else {**row, "url": ""} if i == 2 else row)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return words
+
+
+@pytest.fixture(scope="module")
+def dolma(tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """A folder with such a crawl and a lake made of it, and its words."""
+    folder = tmp_path_factory.mktemp("dolma")
+    words = crawl_in_dolmas_form(folder / "crawl.jsonl")
+    assert web.run(folder / "lake", [folder / "crawl.jsonl"]).manifest.kept.count == 4
+    return folder, words
+
+
+@pytest.fixture
+def dolmas(dolma, tmp_path) -> tuple[Store, Path, dict[str, str]]:
+    folder, words = dolma
+    return open_store(str(shutil.copytree(folder / "lake", tmp_path / "lake"))), folder / "crawl.jsonl", words
+
+
+SPELLED = ["http://BLOG.example/private/page", "http://blog.example:80/?q=Jürgen+doe&me=~x#top"]
+
+
+@pytest.mark.parametrize("kind", ["urls", "domains", "ids"])
+def test_a_url_that_stands_in_id_is_found_by_why_and_by_forget(dolmas, tmp_path, kind):
+    store, _, words = dolmas
+    ids = []
+    for url in (*list(words)[:2], *SPELLED):
+        (story,) = json.loads(grist(store, "why", "--json", url).stdout)["stories"]
+        assert story["fate"] == "kept"
+        ids.append(story["place"]["id"])
+    assert ids[:2] == ids[2:] and ids[0] != ids[1]
+    entries = {"urls": SPELLED, "domains": ["BLOG.example"], "ids": ids}[kind]
+    said = grist(store, "forget", *named(tmp_path, "\n".join(entries), kind), "--reason", "request 7").stdout
+    assert "web: 2 texts" in said and ("1 record of these versions have no URL" in said) == (kind == "domains")
+
+
+def test_after_gc_a_later_run_over_the_same_crawl_stores_nothing_of_it(dolmas, tmp_path):
+    store, crawl, words = dolmas
+    assert ask(store, *named(tmp_path, "blog.example\n", "domains"), "--yes")["report"]["withdrawn"] == ["web@v1"]
+    assert grist(store, "gc", "--grace", "0s", "--yes").exit_code == 0
+    other = web.run(store.uri, [crawl], dataset="other", gopher_quality={"min_words": 20}).manifest
+    assert other.kept.count == 2
+    assert next(row for row in other.funnel if row.stage == "forget").dropped == {"forget.suppressed": 2}
+    left = {url for url, word in words.items() if any(word.encode() in data for _, data in readable(store))}
+    assert left == set(list(words)[2:])
+    sound(store)
 
 
 def test_the_web_pipeline_leaves_out_what_was_forgotten(tmp_path, sample):

@@ -236,6 +236,26 @@ def test_jsonl() -> None:
     assert (item.text, item.url) == ("b", "http://b")
 
 
+@pytest.mark.parametrize("rest", [{}, {"url": None}, {"url": ""}], ids=["no url", "null", "empty"])
+@pytest.mark.parametrize("own", ["http://blog.example/private/page", " HTTPS://Blog.example:443/?q=%7Ea#x"])
+def test_an_id_that_is_a_url_is_the_url_where_there_is_none(rest, own) -> None:
+    """As in dolma's data; in the form that the web pipeline reads, and in whole rows."""
+    data = line(text="a", id=own, **rest)
+    item = one(data, "jsonl")
+    (row,) = read(opener(data), scan_bytes(data, "jsonl").spans, "jsonl", ReadConfig(), rows=True)
+    assert isinstance(row, Record)
+    assert (item.url, item.id, item.source_key) == (own, own, own) == (row.url, row.id, row.source_key)
+    assert one(line(text="a", id=own, url="http://u"), "jsonl").url == "http://u"  # that is what it is filed under
+    assert fault(line(text=5, id=own, **rest), "jsonl").url == own
+
+
+@pytest.mark.parametrize(
+    "own", ["page-17", 17, "urn:uuid:1", "doi:10.1/2", "/a/b", "//host/a", "mailto:a@b.c", "http:", ""]
+)
+def test_an_id_that_is_no_url_is_none(own) -> None:
+    assert one(line(text="a", id=own), "jsonl").url is None
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
