@@ -22,7 +22,7 @@ from stages.containers import Kind
 from stages.containers.read import ReadConfig, Record, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, decode, extract, is_html
-from stages.reading import RECORD, Item, OpenAt, content_hash, judged, keys_of
+from stages.reading import RECORD, Item, OpenAt, Rows, content_hash, judged, keys_of
 from stages.work import Outcome, Work, stage_id
 
 SCHEMA = pa.schema(
@@ -78,12 +78,12 @@ class Extract:
 
     def run(self, store: Store, work: Work) -> Outcome:
         """payload: see `stages.reading.judged`. Outputs `text` and fates."""
-        fates, rows = Fates(), []
+        fates, rows = Fates(), Rows(SCHEMA)
         for item, found in judged(self, store, work):
             row = _row(item, found, work.payload["digest"], fates)
             if row is not None:
                 rows.append(row)
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        table = rows.table()
         written, counts = fates.write(store)
         return Outcome(
             outputs=(put_table(store, "text", table), written),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lake import ledger
 from lake.objects import ObjectRef, put_table
@@ -27,7 +28,7 @@ from stages.containers import Kind
 from stages.containers.read import ReadConfig, Unreadable, read
 from stages.fates import Fates
 from stages.losers import without_losers
-from stages.reading import RECORD, Item, OpenAt, content_hash, judged, keys_of
+from stages.reading import RECORD, Item, OpenAt, Rows, content_hash, judged, keys_of
 from stages.screen import KEYS, passed_rows
 from stages.shards import WriteShards, pour
 from stages.work import Outcome, Work, stage_id
@@ -106,12 +107,12 @@ class Instruct:
     def run(self, store: Store, work: Work) -> Outcome:
         """payload: see `stages.reading.judged`. Outputs `text` (the samples), `screened` (their keys, by content) and
         fates."""
-        fates, rows = Fates(), []
+        fates, rows = Fates(), Rows(SCHEMA)
         for item, found in judged(self, store, work):
             row = self._row(item, found, work.payload["digest"], fates)
             if row is not None:
                 rows.append(row)
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        table = rows.table()
         screened = table.select(list(KEYS)).append_column("reason", pa.nulls(table.num_rows, pa.string()))
         screened = screened.cast(_SCREENED).sort_by([(name, "ascending") for name in ("content", "input", "ordinal")])
         written, counts = fates.write(store)
@@ -123,7 +124,7 @@ class Instruct:
             quarantined=counts.quarantined,
             reasons=counts.reasons,
             errors=errors,
-            facts={"passed_bytes": sum(len(row["text"].encode()) for row in rows)},
+            facts={"passed_bytes": pc.sum(pc.binary_length(table["text"])).as_py() or 0},
             machine_fates=errors.get("instruct.crashed", 0) + errors.get("instruct.timeout", 0),
         )
 
