@@ -75,6 +75,20 @@ def test_a_folder_that_may_not_be_read_is_named(crawl, pattern, monkeypatch) -> 
         expand(f"{crawl}/{pattern}")
 
 
+def test_a_path_into_a_folder_that_may_not_be_entered_is_not_called_missing(crawl, monkeypatch) -> None:
+    lstat: Callable[..., object] = os.lstat
+
+    def guarded(path: str) -> object:
+        if "/deep/" in str(path):
+            raise PermissionError(13, "Permission denied", path)
+        return lstat(path)
+
+    monkeypatch.setattr(os, "lstat", guarded)
+    for pattern in ("*/x.warc", "deep/x.warc"):
+        with pytest.raises(OSError, match=r"deep/x\.warc cannot be read: Permission denied"):
+            expand(f"{crawl}/{pattern}")
+
+
 def test_a_circle_of_links_is_followed_once_and_named(crawl, caplog) -> None:
     (crawl / "deep" / "round").symlink_to(crawl)
     (crawl / "deep" / "er" / "up").symlink_to("..")
