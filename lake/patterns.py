@@ -58,7 +58,7 @@ class _Walk:
                 for name, path in self._entries(folder):
                     if fnmatchcase(name, part) and (not name.startswith(".") or part.startswith(".")):
                         self._next(path, number)
-            elif os.path.lexists(path := os.path.join(folder, part)):
+            elif self._is_there(path := os.path.join(folder, part)):
                 self._next(path, number)
 
     def _enter(self, folder: str, number: int, is_link: bool) -> bool:
@@ -96,6 +96,16 @@ class _Walk:
             self.files.add(path)
         elif kind == "folder" and not last:
             (self._links if os.path.islink(path) else self._steps).append((path, number + 1))
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            self._fault(path, error)
+            return False
+        return True
 
     def _kind(self, path: str) -> str:
         """`file`, `folder` or `fault`, which is then noted."""

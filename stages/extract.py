@@ -22,7 +22,7 @@ from stages.containers import Kind
 from stages.containers.read import ReadConfig, Record, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, decode, extract, is_html
-from stages.reading import RECORD, Item, OpenAt, content_hash, judged, keys_of
+from stages.reading import RECORD, Item, OpenAt, Rows, content_hash, judged, keys_of
 from stages.suppress import leave_out
 from stages.work import Outcome, Work, stage_id
 
@@ -79,12 +79,12 @@ class Extract:
 
     def run(self, store: Store, work: Work) -> Outcome:
         """payload: see `stages.reading.judged`. Outputs `text` and fates."""
-        fates, rows = Fates(), []
+        fates, rows = Fates(), Rows(SCHEMA)
         for item, found in judged(self, store, work):
             row = _row(item, found, work.payload["digest"], fates)
             if row is not None:
                 rows.append(row)
-        return self.written(store, leave_out(store, work, pa.Table.from_pylist(rows, schema=SCHEMA), fates), fates)
+        return self.written(store, leave_out(store, work, rows.table(), fates), fates)
 
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
         """What went on and what did not, stored."""

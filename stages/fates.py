@@ -15,6 +15,7 @@ from lake.balance import Tally
 from lake.objects import ObjectRef, put_table
 from lake.store import Store
 
+BATCH_ROWS = 4096
 KEYS = ("id", "input", "ordinal", "start", "length")
 """What the ledger needs to know of a record: who it is, and where it stands."""
 
@@ -49,6 +50,12 @@ class Fates:
                 "survivor": survivor,
             }
         )
+        if len(self.loose) == BATCH_ROWS:  # as Arrow a row takes a tenth of the memory
+            self._flush()
+
+    def _flush(self) -> None:
+        self.rows.append(pa.Table.from_pylist(self.loose, schema=ledger.SCHEMA))
+        self.loose = []
 
     def add_kept(self, records: pa.Table, stage: str = "shards", values: pa.Array | None = None) -> None:
         """Every row of a table with id, input, ordinal, start, length."""
@@ -81,7 +88,8 @@ class Fates:
         self.rows.append(pa.table({name: columns[name] for name in ledger.SCHEMA.names}).cast(ledger.SCHEMA))
 
     def table(self) -> pa.Table:
-        return ledger.sort(pa.concat_tables([*self.rows, pa.Table.from_pylist(self.loose, schema=ledger.SCHEMA)]))
+        self._flush()
+        return ledger.sort(pa.concat_tables(self.rows))
 
     def write(self, store: Store) -> tuple[ObjectRef, FateCounts]:
         table = self.table()

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from lake.balance import Tally
@@ -170,7 +169,7 @@ def _readable(store: Store, files: Listing, allow_empty: bool) -> list[Look]:
             before = known(store, info)
             if info.size and before is None:
                 with open_input(uri) as stream:
-                    detect(PurePosixPath(uri).name, stream.read(HEAD_BYTES))
+                    detect(uri, stream.read(HEAD_BYTES))
             return info, before
         except UnsupportedContainer as error:
             return str(error)

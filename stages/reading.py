@@ -31,6 +31,7 @@ RECORD = (
     ("length", pa.int64()),
 )
 """Columns of every table of records that were read: who each is, and where it stands."""
+BATCH_ROWS = 4096
 Item = Record | Unreadable
 OpenAt = Callable[[int], BinaryIO]
 Found = TypeVar("Found")
@@ -92,6 +93,26 @@ def _carefully(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> It
 
 def _one_span(stage: Reader[Found], uri: str, kind: str, span: pa.Table) -> list[tuple[Item, Found]]:
     return list(_in_turn(stage, uri, kind, span))
+
+
+class Rows:
+    """A table that grows row by row; what is complete is held as Arrow, of which a row takes a tenth of a dict."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema, self._tables, self._loose = schema, list[pa.Table](), list[dict[str, Any]]()
+
+    def append(self, row: dict[str, Any]) -> None:
+        self._loose.append(row)
+        if len(self._loose) == BATCH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._tables.append(pa.Table.from_pylist(self._loose, schema=self._schema))
+        self._loose = []
+
+    def table(self) -> pa.Table:
+        self._flush()
+        return pa.concat_tables(self._tables)
 
 
 def read_works(stage: Any, inputs: Iterable[ScannedInput]) -> Iterator[Work]:

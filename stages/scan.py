@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from lake.balance import Tally
@@ -42,7 +43,7 @@ class Scan:
     VERSION: ClassVar[int] = 2
 
     chunk_bytes: int = 64 << 20
-    chunk_records: int = 50_000
+    chunk_records: int = 200_000
 
     def __post_init__(self) -> None:
         for name in ("chunk_bytes", "chunk_records"):
@@ -83,15 +84,14 @@ class Scan:
 
 def chunks(spans: pa.Table, chunk_bytes: int, chunk_records: int) -> Iterator[tuple[int, int]]:
     """(first row, number of rows) of each chunk, in order."""
-    first = size = 0
-    for row, length in enumerate(spans["length"].to_pylist()):
-        size += length
-        if size >= chunk_bytes or row + 1 - first >= chunk_records:
-            yield first, row + 1 - first
-            first, size = row + 1, 0
-    if first < spans.num_rows:
-        yield first, spans.num_rows - first
+    first, ends = 0, np.cumsum(spans["length"].to_numpy())
+    while first < spans.num_rows:
+        before = int(ends[first - 1]) if first else 0
+        full = int(np.searchsorted(ends, before + chunk_bytes)) + 1
+        end = min(full, first + chunk_records, spans.num_rows)
+        yield first, end - first
+        first = end
 
 
 def tally_of_spans(digest: str, spans: pa.Table) -> Tally:
-    return Tally.of_records([digest] * spans.num_rows, spans["ordinal"].to_pylist())
+    return Tally.of_records([digest] * spans.num_rows, range(spans.num_rows))

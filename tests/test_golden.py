@@ -281,7 +281,7 @@ def one_word_more(self: GopherQuality, docs: Any, original: Callable[..., Any] =
 @pytest.mark.parametrize(
     ("target", "name", "value", "message"),
     [
-        (extract, "extract", louder, r"'extract' gives .*text\.columns\.content.*extract 2"),
+        (extract, "extract", louder, r"'extract' gives .*text\.columns\.content.*extract \d"),
         (GopherQuality, "measure", one_word_more, r"'screen' gives .*screened\.columns\.gopher_quality\.n_words\)"),
         (Screen, "VERSION", 2, r"'screen' is not the one .*screen: VERSION 1 \{\} -> VERSION 2"),
         (GopherQuality, "VERSION", 2, r"'screen' is not the one .*gopher_quality: VERSION 1 .*VERSION 2"),

@@ -75,6 +75,20 @@ def test_a_folder_that_may_not_be_read_is_named(crawl, pattern, monkeypatch) -> 
         expand(f"{crawl}/{pattern}")
 
 
+def test_a_path_into_a_folder_that_may_not_be_entered_is_not_called_missing(crawl, monkeypatch) -> None:
+    lstat: Callable[..., object] = os.lstat
+
+    def guarded(path: str) -> object:
+        if "/deep/" in str(path):
+            raise PermissionError(13, "Permission denied", path)
+        return lstat(path)
+
+    monkeypatch.setattr(os, "lstat", guarded)
+    for pattern in ("*/x.warc", "deep/x.warc"):
+        with pytest.raises(OSError, match=r"deep/x\.warc cannot be read: Permission denied"):
+            expand(f"{crawl}/{pattern}")
+
+
 def test_a_circle_of_links_is_followed_once_and_named(crawl, caplog) -> None:
     (crawl / "deep" / "round").symlink_to(crawl)
     (crawl / "deep" / "er" / "up").symlink_to("..")
@@ -131,6 +145,9 @@ def test_a_deep_folder_and_a_deep_key_are_no_limit(tmp_path) -> None:
         path += "/d"
         os.mkdir(path)
     assert find(f"{tmp_path}/**/*.warc").files == []
+    while path != str(tmp_path):  # what pytest removes its folders with is recursive
+        os.rmdir(path)
+        path = os.path.dirname(path)
     key, wanted = ["d"] * 1500, ["**", "d"] * 12 + ["x"]
     assert not _matches(key, wanted) and _matches([*key, "x"], wanted)
 

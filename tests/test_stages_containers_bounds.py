@@ -216,6 +216,17 @@ def test_no_pattern_repeats_without_bound_before_something_else() -> None:
 # Output
 
 
+@pytest.mark.parametrize("size", [30, 3000, 90_000])
+def test_a_file_in_which_every_second_member_is_damaged_loses_those_and_no_other(size) -> None:
+    draw = random.Random(size)
+    pages = [page(i, draw.randbytes(size // 2).hex()) for i in range(2_000_000 // (size + 300))]
+    packed = [gz(data) for data in pages]
+    packed[1::2] = [data[:-7] + bytes(7) for data in packed[1::2]]
+    items = read_all(b"".join(packed), "warc")
+    assert [item.warc_id for item in items[::2]] == [f"urn:uuid:{i}" for i in range(0, len(pages), 2)]
+    assert all(isinstance(item, Unreadable) for item in items[1::2])
+
+
 def test_a_bomb_of_records_ends_as_one_stretch_of_damage() -> None:
     data = gzip.compress(b"{}\n" * (RECORDS_ANYWAY + 300_000))
     spans = scan(io.BytesIO(data), "jsonl").spans

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from stages.containers import GZIP_MAGIC, ZSTD_MAGIC, Compression, is_skippable
-from stages.containers.raw import FEED, FIRST_FEED, MemberError, Raw, gzip_member
+from stages.containers.raw import FEED, MemberError, Raw, gzip_member
 from stages.containers.zstd import Dictionary, zstd_dictionary, zstd_frame
 
 RETAIN = 8 << 20
 REREAD = 4
 REREAD_ANYWAY = 128 << 10  # bytes: a small file may be searched whole
+TRIAL = 64  # bytes: what looking at a place counts for, however soon it shows that no member starts there
 FIRST = 16  # bytes: the first piece of a member is never shorter, unless the member is
 
 
@@ -133,7 +134,7 @@ class Members:
             if error.corrupt or whole:
                 return False
         finally:
-            self._reread += FIRST_FEED + ahead.pos - raw.pos
+            self._reread += TRIAL + ahead.pos - raw.pos
         return size > 0 and self._plausible(start)
 
 

@@ -16,6 +16,7 @@ from array import array
 from bisect import bisect_right
 from typing import BinaryIO, NamedTuple, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from stages.containers import KINDS, Compression, Kind, compression
@@ -109,14 +110,15 @@ def _drained(raw: Raw) -> int:
 
 def check_tiles(spans: pa.Table, length: int) -> None:
     """Raise AssertionError unless the spans follow one another from 0 to `length`, only damage being empty."""
-    at = 0
-    columns = (spans[name].to_pylist() for name in ("ordinal", "start", "length", "error"))
-    for row, (ordinal, start, size, error) in enumerate(zip(*columns, strict=True)):
-        if ordinal != row or start != at or size < 0 or (size == 0 and error is None):
-            raise AssertionError(f"span {row} (ordinal {ordinal}, [{start}, +{size}), {error}) does not tile at {at}")
-        at += size
-    if at != length:
-        raise AssertionError(f"spans end at {at}, the data at {length}")
+    ordinal, start, size = (spans[name].to_numpy() for name in ("ordinal", "start", "length"))
+    harmless = spans["error"].is_null().to_numpy()
+    ends = np.concatenate([[0], np.cumsum(size)])
+    wrong = (ordinal != np.arange(len(size))) | (start != ends[:-1]) | (size < 0) | ((size == 0) & harmless)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise AssertionError(f"span {row}, {spans.slice(row, 1).to_pylist()[0]}, does not tile at {ends[row]}")
+    if ends[-1] != length:
+        raise AssertionError(f"spans end at {ends[-1]}, the data at {length}")
 
 
 class _Rows:
@@ -170,9 +172,9 @@ class _Rows:
     def table(self, how: Compression) -> pa.Table:
         numbers = [pa.array(memoryview(a), pa.int64()) for a in (self._start, self._length, self._c_start, self._skip)]
         n = len(self._start)
-        errors = pa.array([self._errors.get(row) for row in range(n)], pa.string())
+        errors = pa.array((self._errors.get(row) for row in range(n)), pa.string(), size=n)
         schema = SCHEMA.with_metadata({b"gristmill.spans": FORMAT, b"gristmill.compression": how.encode()})
-        return pa.table([pa.array(range(n), pa.int64()), *numbers, errors], schema=schema)
+        return pa.table([pa.array(np.arange(n)), *numbers, errors], schema=schema)
 
 
 _NOT_BLANK = re.compile(rb"\S")
