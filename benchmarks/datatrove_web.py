@@ -28,8 +28,9 @@ from datatrove.utils.lid import FT176LID
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from filters import lid
+from stages.charset import decode
 from stages.extract import HEAD_BYTES
-from stages.html import ExtractConfig, decode, extract, is_html
+from stages.html import ExtractConfig, is_html, page_text
 
 EXTRACT = ExtractConfig()
 
@@ -70,7 +71,7 @@ class Resiliparse(BaseExtractor):
         super().__init__(timeout=60)
 
     def extract(self, text: str) -> str:
-        return extract(text, EXTRACT)
+        return page_text(text, EXTRACT).text
 
 
 class InlineResiliparse(Resiliparse):

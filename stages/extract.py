@@ -13,15 +13,18 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lake import ledger
 from lake.objects import put_table
 from lake.receipt import StageId
 from lake.store import Store
+from stages.charset import decode
+from stages.complexity import TooComplex
 from stages.containers import Kind
 from stages.containers.read import ReadConfig, Record, Unreadable, read
 from stages.fates import Fates
-from stages.html import ExtractConfig, decode, extract, is_html
+from stages.html import ExtractConfig, PageText, is_html, page_text
 from stages.reading import RECORD, Item, OpenAt, Rows, content_hash, judged, keys_of
 from stages.suppress import leave_out
 from stages.work import Outcome, Work, stage_id
@@ -33,21 +36,25 @@ SCHEMA = pa.schema(
         ("date", pa.string()),
         ("source", pa.string()),
         ("content", pa.string()),  # 128-bit hash of the text
-        ("truncated", pa.string()),  # how one can tell that its end is missing
+        ("mark", pa.string()),  # what one has to know of the text; the ledger says it of a record that is kept
         ("text", pa.string()),
     ],
     metadata={"gristmill.format": "1"},
 )
+WHOLE_PAGE = "whole page"
+"""Mark of a text that is the whole page's, because nothing on it passed for its main content."""
 HEAD_BYTES = 2048
 TRUNCATED = ("drop", "keep")
+_UNREADABLE = ("extract.failed", "extract.too_complex")
 
 
 class Text(NamedTuple):
-    """The text of a record, or the reason why there is none, with the offending value."""
+    """The text of a record and what one has to know of it, or the reason why it has none, with the offending value."""
 
     text: str | None
     reason: str | None = None
     value: str | None = None
+    mark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,8 @@ class Extract:
 
     `truncated`: a page whose end is missing (WARC-Truncated, fewer bytes than Content-Length, a coding cut off) is
     dropped as `read.truncated`, or kept; then the ledger says so.
-    A record that takes longer than `seconds_per_record` is taken to hang (on Ray only): it ends as quarantined.
+    A record that takes longer than `seconds_per_record` is taken to hang: it ends as quarantined. None: no limit, and
+    records are judged in this very process (for debuggers), else in a child of it.
     """
 
     name: ClassVar[str] = "extract"
@@ -66,13 +74,13 @@ class Extract:
     html: ExtractConfig = field(default_factory=ExtractConfig)
     http_statuses: tuple[int, ...] = (200,)
     truncated: Literal["drop", "keep"] = "drop"
-    seconds_per_record: float = 60.0
+    seconds_per_record: float | None = 60.0
 
     def __post_init__(self) -> None:
         if self.truncated not in TRUNCATED:
             raise ValueError(f"truncated={self.truncated!r}: one of {', '.join(TRUNCATED)}")
-        if not self.seconds_per_record > 0:
-            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0")
+        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
+            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
 
     def identity(self) -> tuple[StageId, ...]:
         return (stage_id(self),)
@@ -97,6 +105,7 @@ class Extract:
             quarantined=counts.quarantined,
             reasons=counts.reasons,
             errors=counts.errors,
+            facts={"whole_pages": pc.sum(pc.ends_with(table["mark"], WHOLE_PAGE)).as_py() or 0},
             machine_fates=counts.errors.get("extract.crashed", 0) + counts.errors.get("extract.timeout", 0),
         )
 
@@ -114,7 +123,7 @@ class Extract:
         if item.kind == "text":
             if cut := self._cut_off(item):
                 return cut
-            text = item.text or ""
+            page = PageText(item.text or "")
         else:
             if item.http_status is not None and item.http_status not in self.http_statuses:
                 return Text(None, "read.http_status", str(item.http_status))
@@ -125,15 +134,15 @@ class Extract:
             if cut := self._cut_off(item):
                 return cut
             try:
-                text = extract(decode(item.payload, item.charset)[0], self.html)
-            except (
-                ValueError,
-                RuntimeError,
-                RecursionError,
-            ) as error:  # this page's fault; the next one is fine
+                page = page_text(decode(item.payload, item.charset).text, self.html)
+            except TooComplex as error:
+                return Text(None, "extract.too_complex", str(error))
+            except (ValueError, RuntimeError, RecursionError) as error:  # this page's fault; the next one is fine
                 return Text(None, "extract.failed", f"{type(error).__name__}: {error}")
-        text = text.encode("utf-8", "replace").decode()  # a lone surrogate from a numeric entity has no UTF-8
-        return Text(text) if text.strip() else Text(None, "extract.no_text")
+        text = page.text.encode("utf-8", "replace").decode()  # a lone surrogate from a numeric entity has no UTF-8
+        if not text.strip():
+            return Text(None, "extract.no_text")
+        return Text(text, mark=WHOLE_PAGE if page.whole else None)
 
     def _cut_off(self, item: Record) -> Text | None:
         if item.truncated is None or self.truncated == "keep":
@@ -143,18 +152,19 @@ class Extract:
 
 def _row(item: Item, found: Text, digest: str, fates: Fates) -> dict[str, Any] | None:
     """The record as it goes on, or None when it has its fate."""
-    text, reason, value = found
+    text, reason, value, mark = found
     record = keys_of(item, digest, text)
     if isinstance(item, Unreadable):
         fates.add(record, "quarantined", reason, error=item.error)
         return None
     if reason is not None:
-        fates.add(record, "quarantined" if reason == "extract.failed" else "dropped", reason, value)
+        fates.add(record, "quarantined" if reason in _UNREADABLE else "dropped", reason, value)
         return None
     assert text is not None
     about = {"url": item.url, "date": item.date, "source": item.source or _host(item.url)}
-    truncated = None if item.truncated is None else f"truncated, {item.truncated}"
-    return record | about | {"content": content_hash(text), "truncated": truncated, "text": text}
+    marks = [f"truncated, {item.truncated}" if item.truncated else None, mark]
+    said = "; ".join(filter(None, marks)) or None
+    return record | about | {"content": content_hash(text), "mark": said, "text": text}
 
 
 def _host(url: str | None) -> str | None:

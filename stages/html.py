@@ -1,30 +1,27 @@
-"""HTML: bytes to characters as browsers do it, characters to the text of the page.
+"""HTML: what is a page, and its text.
 
-Charset: BOM, then the HTTP header, then <meta>, then UTF-8, then a guess; a label counts only if the bytes agree, so
-a server's wrong default does not garble a page. Labels follow the WHATWG table (latin-1 means windows-1252).
-Extraction is resiliparse's: at 1/12 of trafilatura's time it misses less and keeps more boilerplate. Of the text only
-newlines and control characters are changed (no NFC: what the page wrote is what is judged, hashed and kept).
+Extraction is resiliparse's: at 1/12 of trafilatura's time it misses less and keeps more boilerplate. Where it takes a
+whole page for boilerplate, the text is that of the whole page, and says so. Of the text only newlines and control
+characters are changed (no NFC: what the page wrote is what is judged, hashed and kept). A formula comes once: as TeX
+where the page has TeX, as OpenWebMath and its like have formulas. Everything here is one pass over its input; what
+takes the parser more than that is counted before, and refused.
 """
 
 from __future__ import annotations
 
-import codecs
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 
-META_BYTES = 4096
+from stages import complexity
+from stages.charset import BOMS
+from stages.formulas import RENDERED, once
+
 METHODS = ("resiliparse",)
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_META = re.compile(rb"<meta\b[^>]{0,512}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.()-]{2,40})", re.IGNORECASE)
-_CP1252 = {i: bytes([i]).decode("cp1252", "ignore") or chr(i) for i in range(0x80, 0xA0)}
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
-_LINE_END = re.compile(r"[ \t]*(?:\r\n|\r|\n|\x85|\u2028|\u2029)")
-
-_NESTING = re.compile(r"<(/?)(?:div|article|ol)[\s/>]", re.IGNORECASE)  # where resiliparse is quadratic
+_NEWLINE = re.compile("\r\n|[\r\x85\u2028\u2029]")
 
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml"})
 _XML_TYPES = frozenset({"text/xml", "application/xml"})
@@ -34,18 +31,10 @@ _BINARY = re.compile(
 )
 # the tags by which browsers know HTML without a type (https://mimesniff.spec.whatwg.org/#identifying-a-resource-with-an-unknown-mime-type)
 _SNIFF = re.compile(
-    rb"(?:<!--.*?-->|<\?xml[^>]*>|\s)*"
+    rb"(?:(?><!--.*?-->)|<\?xml[^>]*+>|\s++)*+"
     rb"<(?:!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p|meta|link)[\s>/]",
     re.IGNORECASE | re.DOTALL,
 )
-
-
-class Decoded(NamedTuple):
-    """`replaced`: how many U+FFFD stand for bytes that the charset does not have."""
-
-    text: str
-    charset: str
-    replaced: int
 
 
 @dataclass(frozen=True)
@@ -75,65 +64,10 @@ class ExtractConfig:
             raise ValueError(f"max_nesting={self.max_nesting}: at least 1")
 
 
-def decode(payload: bytes, declared_charset: str | None) -> Decoded:
-    """Characters of a page; `declared_charset` is the HTTP header's, any string. Never raises."""
-    for bom, charset in _BOMS:
-        if payload.startswith(bom):
-            return _replacing(payload[len(bom) :], charset)
-    meta = _META.search(payload[:META_BYTES])
-    in_page = codec(meta.group(1).decode("ascii")) if meta else None
-    if in_page is not None and in_page.startswith("utf-16"):
-        in_page = "utf-8"  # a <meta> that can be read as ASCII stands in no UTF-16
-    labels = [label for label in (codec(declared_charset or ""), in_page) if label]
-    for charset in (*labels, "utf-8"):
-        text = _strict(payload, charset)
-        if text is not None:
-            return Decoded(text, charset, 0)
-    for charset in labels:
-        found = _replacing(payload, charset)
-        others = len(found.text) - len(found.text.encode("ascii", "ignore"))
-        if found.replaced * 10 <= others:  # a page cut in a character, or spliced: the label is right all the same
-            return found
-    return _replacing(payload, _guess(payload))
-
-
-def codec(label: str) -> str | None:
-    """Python's name for a charset label (WHATWG Encoding, 4.2); None for what is no charset."""
-    label = label.strip().lower()
-    try:
-        name = map_encoding_to_html5(label, fallback_utf8=False)
-        return codecs.lookup(name).name if name else None
-    except (LookupError, ValueError):
-        return None
-
-
-def _strict(payload: bytes, charset: str) -> str | None:
-    try:
-        return payload.decode(charset)
-    except UnicodeError:
-        # WHATWG's windows-1252 has no holes: the five bytes Python refuses are C1 controls
-        return payload.decode("latin-1").translate(_CP1252) if charset == "cp1252" else None
-
-
-def _replacing(payload: bytes, charset: str) -> Decoded:
-    text = _strict(payload, charset)
-    if text is not None:
-        return Decoded(text, charset, 0)
-    text = payload.decode(charset, "replace")
-    return Decoded(text, charset, text.count("\ufffd"))
-
-
-def _guess(payload: bytes) -> str:
-    head = payload[:META_BYTES]
-    if head.count(0) * 4 > len(head):  # ASCII markup in UTF-16 is half zeros
-        return "utf-16-be" if head[0::2].count(0) > head[1::2].count(0) else "utf-16-le"
-    return codec(detect_encoding(payload) or "") or "utf-8"
-
-
 def is_html(content_type: str | None, head: bytes) -> bool:
     """Whether to extract: by the declared type unless the first bytes (2,048 will do) belie it; by them if none."""
     media = (content_type or "").split(";")[0].strip().lower()
-    for bom, _ in _BOMS:
+    for bom, _ in BOMS:
         head = head.removeprefix(bom)
     if _BINARY.match(head):
         return False
@@ -145,16 +79,35 @@ def is_html(content_type: str | None, head: bytes) -> bool:
     return media in _NO_TYPES and _SNIFF.match(plain) is not None
 
 
-def extract(html: str, config: ExtractConfig) -> str:
-    """The text of a page, lines ended by one newline and not by blanks; "" when there is none.
+class PageText(NamedTuple):
+    """The text of a page, "" when there is none. `whole`: the whole page's, because no part of it passed for its main
+    content."""
 
-    Raises ValueError for a page nested deeper than `max_nesting`.
+    text: str
+    whole: bool = False
+
+
+def page_text(html: str, config: ExtractConfig) -> PageText:
+    """The text of a page: of its main content, if that is asked for and the page has any, else of all of it.
+
+    Raises TooComplex.
     """
-    depth = _nesting(html) if html.count("<") > config.max_nesting else 0
-    if depth > config.max_nesting:
-        raise ValueError(f"page nests {depth} blocks, max_nesting={config.max_nesting}")
+    text = extract(html, config)
+    if text or not config.main_content:
+        return PageText(text)
+    text = extract(html, replace(config, main_content=False))
+    return PageText(text, whole=bool(text))
+
+
+def extract(html: str, config: ExtractConfig) -> str:
+    """What resiliparse takes for the text, lines ended by one newline and not by blanks; "" when there is none.
+
+    Raises TooComplex.
+    """
+    complexity.check(html, config.max_nesting)
+    formulas = "<math" in html or "<MATH" in html
     text = extract_plain_text(
-        html,
+        once(html) if formulas else html,
         preserve_formatting=config.preserve_formatting,
         main_content=config.main_content,
         list_bullets=config.list_bullets,
@@ -163,18 +116,12 @@ def extract(html: str, config: ExtractConfig) -> str:
         form_fields=config.form_fields,
         noscript=config.noscript,
         comments=config.comments,
+        skip_elements=RENDERED if formulas else None,
     )
     return clean(text)
 
 
-def _nesting(html: str) -> int:
-    deepest = depth = 0
-    for tag in _NESTING.finditer(html):
-        depth = max(0, depth - 1) if tag.group(1) else depth + 1
-        deepest = max(deepest, depth)
-    return deepest
-
-
 def clean(text: str) -> str:
     """Newlines of all kinds to one, blanks before them and control characters away, nothing else."""
-    return _LINE_END.sub("\n", _CONTROLS.sub("", text)).strip()
+    lines = _NEWLINE.sub("\n", _CONTROLS.sub("", text)).split("\n")
+    return "\n".join(line.rstrip(" \t") for line in lines).strip()

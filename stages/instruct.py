@@ -73,7 +73,8 @@ class Instruct:
     chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`. pair: the fields `prompt` and `response`,
     after a `system` message if there is one. code: the fields `code`, end to end; with `fim` a share of them gets a
     hole. Whatever the regular expressions of `remove` find is taken out of prompts and responses (GSM8K: `<<[^<>]*>>`).
-    A record that takes longer than `seconds_per_record` is taken to hang (on Ray only): it ends as quarantined.
+    A record that takes longer than `seconds_per_record` is taken to hang: it ends as quarantined. None: no limit, and
+    records are judged in this very process (for debuggers), else in a child of it.
     """
 
     name: ClassVar[str] = "instruct"
@@ -87,15 +88,15 @@ class Instruct:
     code: tuple[str, ...] = ("code",)
     fim: Fim | None = field(default_factory=Fim)
     read: ReadConfig = field(default_factory=ReadConfig)
-    seconds_per_record: float = 60.0
+    seconds_per_record: float | None = 60.0
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise ValueError(f"form={self.form!r}: one of {', '.join(FORMS)}")
         if not self.code:
             raise ValueError("code=[]: name at least one field")
-        if not self.seconds_per_record > 0:
-            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0")
+        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
+            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
         for pattern in self.remove:
             try:
                 re.compile(pattern)

@@ -1,24 +1,26 @@
 """Reading: what every stage does that takes records out of containers and judges them one by one.
 
-A stage opens the chunk that its Work names, if the file is still the one that was scanned. A record that hangs kills
-the worker (on Ray); work that killed its worker again and again comes back `careful`, and then each record is judged in
-a child that may die of it, so that it costs itself alone. Ids are given here, by one rule.
+A stage opens the chunk that its Work names, if the file is still the one that was scanned. Records are read and judged
+in a child process, wherever the Work runs: one that kills it, or takes longer than it may, costs itself alone, and that
+time once. Ids are given here, by one rule.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO, ClassVar, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, BinaryIO, ClassVar, Generic, Protocol, TypeVar, cast
 
 import pyarrow as pa
 
 from lake.balance import Tally
 from lake.identity import record_id
 from lake.objects import ObjectRef, read_table
-from lake.sources import input_info, open_input
+from lake.sources import BUFFER, input_info, open_input
 from lake.store import Store
-from stages.careful import Child, ChildDied, ChildTimeout, watchdog
+from stages.careful import ChildDied, ChildTimeout, child, watchdog
 from stages.containers.read import Record, Unreadable
 from stages.inputs import ScannedInput
 from stages.work import Work
@@ -41,13 +43,14 @@ FoundOut = TypeVar("FoundOut", covariant=True)
 class Reader(Protocol, Generic[FoundOut]):
     """A stage that reads: how it takes items from a container, and what it makes of one.
 
-    `failed` is what stands for a record that killed or hung its process, with the reason.
+    `failed` is what stands for a record that killed or hung its process, with the reason. `seconds_per_record`: None
+    for no limit, and no child (for debuggers).
     """
 
     name: ClassVar[str]
 
     @property
-    def seconds_per_record(self) -> float: ...
+    def seconds_per_record(self) -> float | None: ...
 
     def items(self, open_at: OpenAt, spans: pa.Table, kind: Any) -> Iterator[Item]: ...
 
@@ -65,34 +68,77 @@ def judged(stage: Reader[Found], store: Store, work: Work) -> Iterator[tuple[Ite
     if input_info(p["uri"]).stamp != tuple(p["stamp"]):
         raise OSError(f"{p['uri']} changed since it was scanned: run the same command again")
     spans = read_table(store, ObjectRef(**p["spans"])).slice(p["first"], p["rows"])
-    yield from (_carefully if work.careful else _in_turn)(stage, p["uri"], p["kind"], spans)
-    watchdog.feed(0)  # what follows waits for the store, not for a record
+    judge = _in_turn if stage.seconds_per_record is None else _isolated
+    yield from judge(stage, p["uri"], p["kind"], spans)
 
 
 def _in_turn(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Found]]:
-    def open_at(offset: int) -> BinaryIO:
-        return open_input(uri, offset)
-
-    for item in stage.items(open_at, spans, kind):
-        watchdog.feed(stage.seconds_per_record)
+    for item in stage.items(partial(_open, uri), spans, kind):
         yield item, stage.found(item)
 
 
-def _carefully(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Found]]:
-    """The same, each record in a child that may die of it."""
-    with Child(stage.seconds_per_record) as child:
-        for row in range(spans.num_rows):
-            span = spans.slice(row, 1)
-            try:
-                yield from child.call(_one_span, stage, uri, kind, span)
-            except (ChildDied, ChildTimeout) as error:
-                ordinal, start, length = (span[name][0].as_py() for name in ("ordinal", "start", "length"))
-                what = "crashed" if isinstance(error, ChildDied) else "timeout"
-                yield Unreadable(ordinal, start, length, str(error)), stage.failed(f"{stage.name}.{what}")
+def _isolated(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Found]]:
+    """The same in the child. A death is tried once more: it may have been the machine's, short of memory."""
+    first, suspect = 0, -1
+    while first < spans.num_rows:
+        try:
+            for answer in child().iterate(_timed, stage, uri, kind, spans.slice(first)):
+                first += 1
+                yield answer
+            return
+        except ChildTimeout:
+            yield _lost(stage, spans, first, "timeout", f"no answer in {stage.seconds_per_record:g} s")
+        except ChildDied as error:
+            if suspect != first:
+                suspect = first
+                continue
+            yield _lost(stage, spans, first, "crashed", str(error))
+        first += 1
 
 
-def _one_span(stage: Reader[Found], uri: str, kind: str, span: pa.Table) -> list[tuple[Item, Found]]:
-    return list(_in_turn(stage, uri, kind, span))
+def _lost(stage: Reader[Found], spans: pa.Table, row: int, what: str, error: str) -> tuple[Item, Found]:
+    ordinal, start, length = (spans[name][row].as_py() for name in ("ordinal", "start", "length"))
+    return Unreadable(ordinal, start, length, error), stage.failed(f"{stage.name}.{what}")
+
+
+def _timed(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Found]]:
+    """What the child does: each record has its time from when the one before it was answered."""
+    watchdog.feed(stage.seconds_per_record or 0)
+    for item, found in _in_turn(stage, uri, kind, spans):
+        yield _without_content(item), found
+        watchdog.feed(stage.seconds_per_record or 0)
+    watchdog.feed(0)
+
+
+def _without_content(item: Item) -> Item:
+    """What stages need of a record that was judged; its content stays where it was read."""
+    return item._replace(payload=b"", text=None, row=None) if isinstance(item, Record) else item
+
+
+class _Untimed(io.RawIOBase):
+    """An input while it is read: what the store takes is no record's time."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with watchdog.asleep():
+            data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _open(uri: str, offset: int) -> BinaryIO:
+    with watchdog.asleep():
+        stream = open_input(uri, offset)
+    return cast(BinaryIO, io.BufferedReader(_Untimed(stream), BUFFER))
 
 
 class Rows:

@@ -1,9 +1,9 @@
 """The runner: many Works, a bounded number in flight on Ray, none done twice, none forgotten.
 
 It asks for each receipt first and runs only what is missing. Ray Core tasks carry the work with Ray's own
-retries: a worker that dies is Ray's to restart, and input that kills every worker is tried record by record. A Work
-that still fails does not stop the others: all failures come back together as `Incomplete`, and the same command runs
-only those again. `workers=0` runs in this process, for debuggers and small tests.
+retries: a worker that dies is Ray's to restart (input that kills its reader is isolated below, in `stages.reading`). A
+Work that still fails does not stop the others: all failures come back together as `Incomplete`, and the same command
+runs only those again. `workers=0` runs in this process, for debuggers and small tests.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 from lake.balance import BalanceError
 from lake.receipt import NotDeterministic, Receipt, finished
 from lake.store import Store, open_store
-from stages.careful import watchdog
 from stages.progress import Progress
 from stages.work import Work, execute
 
@@ -142,12 +140,6 @@ class Runner:
             i, work = flying.pop(ready)
             try:
                 yield i, ray.get(ready)
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-                if work.careful:
-                    yield i, error
-                else:
-                    log.warning("%s killed its worker %d times; now record by record", work.label, RETRIES + 1)
-                    waiting.append((i, replace(work, careful=True)))
             except ray.exceptions.RayTaskError as error:
                 cause = error.cause if isinstance(error.cause, Exception) else error
                 if isinstance(cause, _DEFECTS):
@@ -155,7 +147,9 @@ class Runner:
                         ray.cancel(other)
                     raise cause from error
                 yield i, cause
-            except ray.exceptions.RayError as error:  # the node is gone, or the like: another run may do better
+            except (
+                ray.exceptions.RayError
+            ) as error:  # a worker died again and again, a node is gone: another run may do better
                 yield i, error
 
 
@@ -169,11 +163,7 @@ def _same_code(work: Work, receipt: Receipt) -> Receipt:
 
 
 def _execute(uri: str, work: Work) -> Receipt:
-    watchdog.arm()
-    try:
-        return execute(open_store(uri, probe=False), work)
-    finally:
-        watchdog.feed(0)
+    return execute(open_store(uri, probe=False), work)
 
 
 def connect(workers: int) -> None:

@@ -90,8 +90,7 @@ def pour(store: Store, work: Work, schema: pa.Schema, kept: Kept) -> Outcome:
                 shard = rows.select(schema.names).cast(schema)
                 if shard.num_rows:
                     writer.write_table(shard, row_group_size=ROW_GROUP_ROWS)
-                marks = rows["truncated"] if "truncated" in rows.schema.names else None
-                fates.add_kept(rows, values=marks)
+                fates.add_kept(rows, values=rows["mark"] if "mark" in rows.schema.names else None)
                 stats.add(shard)
                 records += shard.num_rows
         ref = put_file(store, "shard", path, records)

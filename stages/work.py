@@ -49,7 +49,6 @@ class Work:
 
     `payload` says where to find it (addresses, pointers) and never decides the result. `came_in` is what the stage
     before passed on: the receipt must balance against it. `None`: the stage itself counts what it finds.
-    `careful`: the work killed its worker again and again; a stage that can isolates each record (stages.careful).
     """
 
     stage: Stage
@@ -57,7 +56,6 @@ class Work:
     payload: Mapping[str, Any] = field(default_factory=dict)
     came_in: Tally | None = None
     label: str = ""
-    careful: bool = False
 
     @property
     def key(self) -> str:

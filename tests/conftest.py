@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -126,3 +128,29 @@ def server(shared_server: Any) -> Iterator[Any]:
     yield shared_server
     shared_server.engine.script, shared_server.engine.delay = (), 0.0
     shared_server.engine.gate.set()
+
+
+@pytest.fixture
+def counted_lines() -> Callable[[str, Callable[[], object]], int]:
+    """`counted_lines("stages.html", call)`: how many lines of a module a call runs. No clock takes part."""
+
+    def count(module: str, call: Callable[[], object]) -> int:
+        lines = 0
+        file = sys.modules[module].__file__
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal lines
+            if frame.f_code.co_filename != file:
+                return None
+            lines += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            call()
+        finally:
+            sys.settrace(before)
+        return lines
+
+    return count

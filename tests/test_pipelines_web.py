@@ -21,7 +21,11 @@ from pipelines.assembly import GateFailed
 from pipelines.config import BadConfig
 from stages import extract, reading
 from stages.containers.read import read
+from stages.html import PageText
 from stages.runner import Incomplete, PlanOnly
+
+IN_PROCESS = {"seconds_per_record": None}
+"""For tests that plant faults in a stage: a child process would not know of them."""
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +152,9 @@ def test_limit_goes_to_a_dataset_of_its_own_and_the_full_run_follows(done, sampl
 
 def test_a_changed_threshold_extracts_nothing_again(sample, tmp_path, monkeypatch):
     files = web.crawl_files(sample)
-    first = web.run(tmp_path, files).manifest
-    monkeypatch.setattr(extract, "extract", lambda *_: pytest.fail("extracted again"))
-    second = web.run(tmp_path, files, gopher_quality={"min_words": 150}).manifest
+    first = web.run(tmp_path, files, extract=IN_PROCESS).manifest
+    monkeypatch.setattr(extract, "page_text", lambda *_: pytest.fail("extracted again"))
+    second = web.run(tmp_path, files, extract=IN_PROCESS, gopher_quality={"min_words": 150}).manifest
     assert second.version == 2 and second.kept.count < first.kept.count
 
 
@@ -173,14 +177,14 @@ def test_a_reader_that_loses_one_record_and_doubles_another_is_caught(sample, tm
 
     monkeypatch.setattr(extract, "read", faulty)
     with pytest.raises(BalanceError, match="not the same records"):
-        web.run(tmp_path, [sample / "crawl" / "part-0000.warc.gz"])
+        web.run(tmp_path, [sample / "crawl" / "part-0000.warc.gz"], extract=IN_PROCESS)
     assert not list(open_store(str(tmp_path)).list("datasets/"))
 
 
 def test_a_reader_that_stops_early_is_caught(sample, tmp_path, monkeypatch):
     monkeypatch.setattr(extract, "read", lambda *args: list(read(*args))[:-1])
     with pytest.raises(BalanceError, match="records went in but"):
-        web.run(tmp_path, [sample / "crawl" / "part-0000.warc.gz"])
+        web.run(tmp_path, [sample / "crawl" / "part-0000.warc.gz"], extract=IN_PROCESS)
 
 
 def test_too_much_damage_fails_the_gate(sample, tmp_path):
@@ -203,10 +207,10 @@ def test_a_page_that_breaks_the_extractor_is_quarantined_and_the_rest_goes_on(sa
         seen.append(html)
         if len(seen) == 5:
             raise ValueError("no root element")
-        return "The quick brown fox and that dog have to be with the others. " * 30
+        return PageText("The quick brown fox and that dog have to be with the others. " * 30)
 
-    monkeypatch.setattr(extract, "extract", fragile)
-    m = web.run(tmp_path, [sample / "crawl" / "part-0000.warc.gz"]).manifest
+    monkeypatch.setattr(extract, "page_text", fragile)
+    m = web.run(tmp_path, [sample / "crawl" / "part-0000.warc.gz"], extract=IN_PROCESS).manifest
     assert m.quarantined.count == 1 and m.funnel[1].quarantined == {"extract.failed": 1}
 
 
