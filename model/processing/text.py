@@ -74,6 +74,14 @@ class Tokenizer:
         """Raises ValueError that says what is wrong with the file."""
         return cls(data)
 
+    def check_fits(self, vocab: int) -> None:
+        """Raises ValueError if a model of `vocab` entries has none for some id. A larger one is padded: usual."""
+        if self.vocab_size > vocab:
+            raise ValueError(
+                f"the tokenizer's largest id is {self.vocab_size - 1}, and the model's vocabulary has {vocab} entries, "
+                f"ids 0 to {vocab - 1}: this is another model's tokenizer, or the embedding was not resized with it"
+            )
+
     def special(self, name: str) -> int:
         """The id of a special token. Raises MissingToken."""
         return self._token(name)["id"]
