@@ -8,7 +8,6 @@ Source: spec of the format by transformers 5.23 `save_pretrained` and peft 0.21.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -20,10 +19,11 @@ from typing import Any
 
 import torch
 
-from model import hf_adapters, hf_config, hf_folder, hf_names, phi4mm, tensor_files
+from model import hf_adapters, hf_config, hf_folder, hf_names, hf_sidecars, phi4mm, tensor_files
 from model.config import AdapterConfig, ModelConfig
 from model.filling import filled
 from model.hf_folder import INDEX, WEIGHTS
+from model.json_files import json_object, needed
 from model.multimodal import Multimodal
 from model.parts import ADAPTERS, Part, tensors_of
 from model.tensor_files import Stored
@@ -50,8 +50,8 @@ def load_hf(folder: Path | str, *, dtype: torch.dtype | None = None, device: Dev
     inline = {name for name in ADAPTERS if hub and phi4mm.is_inline(name, shapes)}
     adapters, copies = [], dict[str, Stored]()
     for name, place in hf_adapters.find(folder).items():
-        adapters.append(hf_adapters.read(name, hf_folder.json_object(place / hf_adapters.CONFIG), place))
-        beside = tensor_files.contents(hf_folder.needed(place / hf_adapters.WEIGHTS))
+        adapters.append(hf_adapters.read(name, json_object(place / hf_adapters.CONFIG), place))
+        beside = tensor_files.contents(needed(place / hf_adapters.WEIGHTS))
         named = tensor_files.by_name((hf_names.from_peft(one.key, name), one) for one in beside)
         (copies if name in inline else found).update(named)
     config = phi4mm.config(values, shapes, adapters) if hub else hf_config.from_hf(values, tuple(adapters))
@@ -106,10 +106,12 @@ def save_hf(
     shard_bytes: int = 5_000_000_000,
     card: str | None = None,
     tokenizer: bytes | None = None,
+    sidecars: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a new folder that transformers' `from_pretrained`, peft's `load_adapter` and `load_hf` read.
 
-    `shard_bytes`: of weights in a file; `card`: README.md; `tokenizer`: a tokenizer.json. Same model, same bytes.
+    `shard_bytes`: of weights in a file; `card`: README.md; `tokenizer`: a tokenizer.json; `sidecars`: what
+    `hf_sidecars.read` found beside the weights, chat template and all. Same model, same bytes.
     Raises ValueError if the folder has something in it, or transformers cannot express the config.
     """
     folder = Path(folder).resolve()
@@ -119,14 +121,13 @@ def save_hf(
     values = hf_config.to_hf(model.config, dtype)
     with _renamed_when_whole(folder) as new:
         _write_json(new / "config.json", values)
-        _write_json(new / "generation_config.json", hf_config.generation_config(model.config))
         _write_weights(model, new, shard_bytes)
         _write_adapters(model, new)
         if card is not None:
             (new / "README.md").write_text(card, encoding="utf-8")
         if tokenizer is not None:
             (new / "tokenizer.json").write_bytes(tokenizer)
-            _write_json(new / "tokenizer_config.json", _tokenizer_config(model.config, tokenizer))
+        hf_sidecars.write(new, model.config, tokenizer, sidecars or {})
 
 
 def part_files(model: Multimodal, part: Part, folder: Path, shard_bytes: int = 1 << 30) -> list[Path]:
@@ -146,7 +147,7 @@ def load_parts(
 
 
 def _write_json(file: Path, values: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(hf_sidecars.as_json(values), encoding="utf-8")
 
 
 def _write_weights(model: Multimodal, folder: Path, shard_bytes: int) -> None:
@@ -176,18 +177,6 @@ def _write_adapters(model: Multimodal, folder: Path) -> None:
         chosen = (name for names in (linears if whole else adapted).values() for name in names)
         named = {hf_names.to_hf(name): tensors[name] for name in chosen}
         tensor_files.write(named, place, lambda _number, _count: hf_adapters.WEIGHTS, tensor_files.size(named.values()))
-
-
-def _tokenizer_config(config: ModelConfig, tokenizer: bytes) -> dict[str, Any]:
-    """What transformers' AutoTokenizer and Phi4MultimodalProcessor need beside a tokenizer.json."""
-    names = {one["id"]: one["content"] for one in json.loads(tokenizer).get("added_tokens") or []}
-    text = config.text
-    values: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": text.rope.max_positions}
-    ids = {"bos_token": text.bos, "eos_token": text.eos[0] if text.eos else None, "pad_token": text.pad}
-    values |= {role: names[token] for role, token in ids.items() if token in names}
-    parts = {"image_token": config.vision, "audio_token": config.audio}
-    extra = {role: names[part.token] for role, part in parts.items() if part is not None and part.token in names}
-    return {**values, "extra_special_tokens": extra} if extra else values
 
 
 @contextmanager

@@ -148,12 +148,6 @@ def to_hf(config: ModelConfig, dtype: str = "float32") -> dict[str, Any]:
     return {**values, "sliding_window": None, "initializer_range": 0.02, "use_cache": True, "dtype": dtype}
 
 
-def generation_config(config: ModelConfig) -> dict[str, Any]:
-    """generation_config.json: where to stop, and what to pad with."""
-    text = config.text
-    return {"bos_token_id": text.bos, "eos_token_id": list(text.eos), "pad_token_id": text.pad}
-
-
 def text_config(values: Values) -> TextConfig:
     """The language model of a config.json, whose fields are those of `Phi3Config` at the top of the file."""
     values = _with_tokens(values)

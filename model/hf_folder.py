@@ -7,17 +7,17 @@ Source: transformers 5.23, `from_pretrained`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from model import hf_names, tensor_files
 from model.hf_fields import shown
+from model.hf_sidecars import GENERATION
+from model.json_files import json_object, needed
 from model.tensor_files import Stored
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-CONFIG, GENERATION = "config.json", "generation_config.json"
-_LARGEST_JSON = 1 << 26  # bytes; an index of 100,000 tensors has a sixth of it
+CONFIG = "config.json"
 
 
 def config_values(folder: Path) -> dict[str, Any]:
@@ -55,26 +55,3 @@ def tensors(folder: Path) -> list[Stored]:
     if (key := min(wrong, default=None)) is not None:
         raise ValueError(f"{index}: {key} should be in {listed.get(key)}, and is in {found.get(key)}; fetch it again")
     return stored
-
-
-def needed(file: Path) -> Path:
-    """Raises ValueError if it is not there; says so if what is there is pickled."""
-    if file.is_file():
-        return file
-    pickled = sorted(child.name for child in file.parent.glob("*.bin"))
-    hint = f" ({', '.join(pickled)} is not read: unpickling runs code; convert it to safetensors)" if pickled else ""
-    raise ValueError(f"{file} is missing{hint}")
-
-
-def json_object(file: Path) -> dict[str, Any]:
-    """The fields of a JSON file. Raises ValueError for other than an object of fields."""
-    size = needed(file).stat().st_size
-    if size > _LARGEST_JSON:
-        raise ValueError(f"{file}: {size:,} bytes; allowed are {_LARGEST_JSON:,}: no file of this name is so large")
-    try:
-        values = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file}: holds {type(values).__name__}; an object of fields is needed")
-    return values

@@ -15,7 +15,8 @@ from transformers import GenerationConfig, Phi3Config, Phi4MultimodalConfig
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from model.config import PRESETS, AudioConfig, ModelConfig, RopeConfig, TextConfig, VisionConfig
-from model.hf_config import from_hf, generation_config, to_hf
+from model.hf_config import from_hf, to_hf
+from model.hf_sidecars import generation_config
 from model.rope import tables
 
 CLASSES = {"phi3": Phi3Config, "phi4_multimodal": Phi4MultimodalConfig}
