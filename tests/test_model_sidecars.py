@@ -1,4 +1,4 @@
-"""What lies beside the weights goes out as it came in: chat template, tokens by role, sampling; added to, never lost."""
+"""What lies beside the weights goes out as it came in: chat template, tokens by role, sampling; added to at most."""
 
 from __future__ import annotations
 
