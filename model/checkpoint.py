@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from model import hf_adapters, hf_config, hf_folder, hf_names, hf_sidecars, phi4mm, tensor_files
 from model.config import AdapterConfig, ModelConfig
@@ -57,7 +58,7 @@ def load_hf(folder: Path | str, *, dtype: torch.dtype | None = None, device: Dev
     config = phi4mm.config(values, shapes, adapters) if hub else hf_config.from_hf(values, tuple(adapters))
     head = _tied_head(found) if config.text.tied else None
     model = filled(config, found, dtype, device, may_lack=True)
-    if head is not None and not torch.equal(head.read(dtype, device), model.language.embed_tokens.weight):
+    if head is not None and not _equal(head.read(dtype, device), model.language.embed_tokens.weight):
         raise ValueError(
             f"{head.path}: {head.key} is not the embedding, and config.json says tie_word_embeddings: "
             "set that to false, or leave the tensor out"
@@ -85,9 +86,7 @@ def _compare(
     folder's is another."""
     own = dict(model.named_parameters())
     differ = [
-        one.path
-        for name, one in copies.items()
-        if name not in own or not torch.equal(own[name], one.read(dtype, device))
+        one.path for name, one in copies.items() if name not in own or not _equal(own[name], one.read(dtype, device))
     ]
     for path in sorted(set(differ)):
         _LOG.warning(
@@ -97,6 +96,12 @@ def _compare(
         taken = next((one for one in model.config.adapters if one.name == adapter.name), adapter)
         if taken != adapter:
             _LOG.warning("%s-lora: %s; by config.json it is %s, which is taken", adapter.name, adapter, taken)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """In value, whatever types they are stored in."""
+    wide = torch.promote_types(one.dtype, other.dtype)
+    return torch.equal(one.to(wide), other.to(wide))
 
 
 def save_hf(

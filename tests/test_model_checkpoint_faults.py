@@ -93,6 +93,8 @@ def test_our_own_names_mean_nothing_in_their_files(text: Path, key: str) -> None
 def test_a_head_beside_a_tied_embedding_must_be_it(whole: Path, text: Path) -> None:
     hf.edit(text / WEIGHTS, lambda tensors: tensors.update({"lm_head.weight": tensors["model.embed_tokens.weight"]}))
     hf.assert_same_tensors(load_hf(text).state_dict(), load_hf(whole).state_dict())
+    hf.edit(text / WEIGHTS, lambda tensors: tensors.update({"lm_head.weight": tensors["lm_head.weight"].double()}))
+    hf.assert_same_tensors(load_hf(text).state_dict(), load_hf(whole).state_dict())
     hf.edit(text / WEIGHTS, lambda tensors: tensors["lm_head.weight"][0].add_(1.0))
     assert_refused(text, r"lm_head\.weight is not the embedding")
 
