@@ -110,7 +110,7 @@ _VISION: Fields = {
     "eps": ("layer_norm_eps", 1e-6),
     "feature_layer": ("layer_idx", -2),
 }
-"""Constants of the hub's code; an `img_processor` in the file may say others, as some tools write it."""
+"""Constants of the hub's code; `img_processor` in the file may say others, or `vision_config`, as some tools write."""
 _RELEASED_WIDTH = 1152
 
 
@@ -151,11 +151,12 @@ def is_inline(adapter: str, names: Collection[str]) -> bool:
 
 def _vision(values: Values, layer: Values, shapes: Mapping[str, tuple[int, ...]]) -> VisionConfig:
     _check_said(layer, _IMAGE_SAID, "embd_layer.image_embd_layer.")
-    given = nested(values, "img_processor")
+    given = {**nested(values, "vision_config"), **nested(values, "img_processor")}
     check_fixed(given, {"type_feature": ("patch",)}, "img_processor.")
     read = read_fields({**_sizes(shapes), **given}, _VISION, "img_processor.")
     read |= read_fields(layer, {"crop": ("crop_size", 336)}, "embd_layer.image_embd_layer.")
-    return VisionConfig(**read, **read_fields(values, {"token": ("image_token_id", 200_010)}, ""))
+    token: Fields = {"token": ("image_token_id", 200_010)}
+    return VisionConfig(**read, **read_fields({**nested(values, "vision_config"), **values}, token, ""))
 
 
 def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -197,7 +198,8 @@ def _audio(values: Values, layer: Values) -> AudioConfig:
         raise refused(f"{where}encoder_embedding_config.input_size", mels, f"that of input_size, {read['mels']}")
     _check_said(layer, _SPEECH_SAID, "embd_layer.audio_embd_layer.")
     check_fixed(layer, _SPEECH_FIXED, "embd_layer.audio_embd_layer.")
-    return AudioConfig(**read, **read_fields(values, {"token": ("audio_token_id", 200_011)}, ""))
+    token: Fields = {"token": ("audio_token_id", 200_011)}
+    return AudioConfig(**read, **read_fields({**nested(values, "audio_config"), **values}, token, ""))
 
 
 def _adapter(values: Values, name: str) -> AdapterConfig:

@@ -82,6 +82,12 @@ def test_bfloat16_stays_as_it_is_stored(theirs: Path, hub: Path) -> None:
     hf.assert_same_tensors(load_hf(hub).state_dict(), load_hf(theirs, dtype=torch.bfloat16).state_dict())
 
 
+def test_what_the_hub_s_form_has_no_place_for_may_stand_in_transformers_sections(theirs: Path, tmp_path: Path) -> None:
+    sections = {"vision_config": {"num_attention_heads": 2, "image_token_id": hf.IMAGE}}
+    sections["audio_config"] = {"audio_token_id": hf.AUDIO}
+    assert_same(load_hf(hf.as_hub(theirs, tmp_path / "hub", **sections)), load_hf(theirs))
+
+
 @pytest.mark.parametrize(
     ("kinds", "adapter"),
     [("text", None), ("text", "speech"), ("image", "vision"), ("audio", "speech"), ("image and audio", "vision")],

@@ -78,8 +78,8 @@ class Tokenizer:
         """Raises ValueError if a model of `vocab` entries has none for some id. A larger one is padded: usual."""
         if self.vocab_size > vocab:
             raise ValueError(
-                f"the tokenizer's largest id is {self.vocab_size - 1}, and the model's vocabulary has {vocab} entries, "
-                f"ids 0 to {vocab - 1}: this is another model's tokenizer, or the embedding was not resized with it"
+                f"the tokenizer has {self.vocab_size} ids, 0 to {self.vocab_size - 1}, and the model's vocabulary {vocab} "
+                "entries: this is another model's tokenizer, or the embedding was not resized with it"
             )
 
     def special(self, name: str) -> int:
