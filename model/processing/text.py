@@ -76,10 +76,11 @@ class Tokenizer:
 
     def check_fits(self, vocab: int) -> None:
         """Raises ValueError if a model of `vocab` entries has none for some id. A larger one is padded: usual."""
-        if self.vocab_size > vocab:
+        ids = self.vocab_size
+        if ids > vocab:
             raise ValueError(
-                f"the tokenizer has {self.vocab_size} ids, 0 to {self.vocab_size - 1}, and the model's vocabulary {vocab} "
-                "entries: this is another model's tokenizer, or the embedding was not resized with it"
+                f"the tokenizer has {ids} ids, 0 to {ids - 1}, and the model's vocabulary {vocab} entries: "
+                "this is another model's tokenizer, or the embedding was not resized with it"
             )
 
     def special(self, name: str) -> int:
