@@ -44,20 +44,20 @@ def load_hf(folder: Path | str, *, dtype: torch.dtype | None = None, device: Dev
     folder = Path(folder)
     stored, values = hf_folder.tensors(folder), hf_folder.config_values(folder)
     hub = values.get("model_type") == phi4mm.KIND
-    found = tensor_files.by_name(
-        (phi4mm.from_hub(one.key) if hub else hf_names.from_hf(one.key), one) for one in stored
+    named = tensor_files.by_name(
+        (phi4mm.from_hub(tensor.key) if hub else hf_names.from_hf(tensor.key), tensor) for tensor in stored
     )
-    shapes = {name: one.shape for name, one in found.items()}
+    shapes = {name: tensor.shape for name, tensor in named.items()}
     inline = {name for name in ADAPTERS if hub and phi4mm.is_inline(name, shapes)}
     adapters, copies = [], dict[str, Stored]()
     for name, place in hf_adapters.find(folder).items():
         adapters.append(hf_adapters.read(name, json_object(place / hf_adapters.CONFIG), place))
         beside = tensor_files.contents(needed(place / hf_adapters.WEIGHTS))
-        named = tensor_files.by_name((hf_names.from_peft(one.key, name), one) for one in beside)
-        (copies if name in inline else found).update(named)
+        adapted = tensor_files.by_name((hf_names.from_peft(tensor.key, name), tensor) for tensor in beside)
+        (copies if name in inline else named).update(adapted)
     config = phi4mm.config(values, shapes, adapters) if hub else hf_config.from_hf(values, tuple(adapters))
-    head = _tied_head(found) if config.text.tied else None
-    model = filled(config, found, dtype, device, may_lack=True)
+    head = _tied_head(named) if config.text.tied else None
+    model = filled(config, named, dtype, device, may_lack=True)
     if head is not None and not _equal(head.read(dtype, device), model.language.embed_tokens.weight):
         raise ValueError(
             f"{head.path}: {head.key} is not the embedding, and config.json says tie_word_embeddings: "
@@ -67,10 +67,10 @@ def load_hf(folder: Path | str, *, dtype: torch.dtype | None = None, device: Dev
     return model
 
 
-def _tied_head(found: dict[str, Stored]) -> Stored | None:
+def _tied_head(named: dict[str, Stored]) -> Stored | None:
     """Takes a head out that is stored beside the embedding that it should be; alone, it is the embedding."""
-    head = found.pop(hf_names.from_hf(hf_names.HEAD), None)
-    if head is not None and found.setdefault("language.embed_tokens.weight", head) is head:
+    head = named.pop(hf_names.from_hf(hf_names.HEAD), None)
+    if head is not None and named.setdefault("language.embed_tokens.weight", head) is head:
         return None
     return head
 
@@ -86,22 +86,24 @@ def _compare(
     folder's is another."""
     own = dict(model.named_parameters())
     differ = [
-        one.path for name, one in copies.items() if name not in own or not _equal(own[name], one.read(dtype, device))
+        tensor.path
+        for name, tensor in copies.items()
+        if name not in own or not _equal(own[name], tensor.read(dtype, device))
     ]
     for path in sorted(set(differ)):
         _LOG.warning(
             "%s: %s of its tensors differ from the model's own files, which are taken", path, differ.count(path)
         )
     for adapter in folders:
-        taken = next((one for one in model.config.adapters if one.name == adapter.name), adapter)
+        taken = next((tensor for tensor in model.config.adapters if tensor.name == adapter.name), adapter)
         if taken != adapter:
             _LOG.warning("%s-lora: %s; by config.json it is %s, which is taken", adapter.name, adapter, taken)
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
+def _equal(a: Tensor, b: Tensor) -> bool:
     """In value, whatever types they are stored in."""
-    wide = torch.promote_types(one.dtype, other.dtype)
-    return torch.equal(one.to(wide), other.to(wide))
+    wide = torch.promote_types(a.dtype, b.dtype)
+    return torch.equal(a.to(wide), b.to(wide))
 
 
 def save_hf(

@@ -49,9 +49,9 @@ def tensors(folder: Path) -> list[Stored]:
             )
         stored += tensor_files.contents(needed(folder / name), hf_names.is_computed)
     listed = {key: place for key, place in places.items() if not hf_names.is_computed(key)}
-    found = {tensor.key: tensor.path.name for tensor in stored}
+    held = {tensor.key: tensor.path.name for tensor in stored}
     # A head that is the embedding is often listed and not stored. If it is none, it is missing, and called so later.
-    wrong = (key for key in {*found, *listed} - {hf_names.HEAD} if found.get(key) != listed.get(key))
+    wrong = (key for key in {*held, *listed} - {hf_names.HEAD} if held.get(key) != listed.get(key))
     if (key := min(wrong, default=None)) is not None:
-        raise ValueError(f"{index}: {key} should be in {listed.get(key)}, and is in {found.get(key)}; fetch it again")
+        raise ValueError(f"{index}: {key} should be in {listed.get(key)}, and is in {held.get(key)}; fetch it again")
     return stored

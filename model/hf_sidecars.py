@@ -91,7 +91,7 @@ def generation_config(config: ModelConfig) -> dict[str, Any]:
 
 def tokenizer_config(config: ModelConfig, tokenizer: bytes) -> dict[str, Any]:
     """What transformers' AutoTokenizer and Phi4MultimodalProcessor need beside a tokenizer.json."""
-    names = {one["id"]: one["content"] for one in json.loads(tokenizer).get("added_tokens") or []}
+    names = {token["id"]: token["content"] for token in json.loads(tokenizer).get("added_tokens") or []}
     text = config.text
     values: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": text.rope.max_positions}
     ids = {"bos_token": text.bos, "eos_token": text.eos[0] if text.eos else None, "pad_token": text.pad}

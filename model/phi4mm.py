@@ -23,8 +23,8 @@ KIND = "phi4mm"
 _EMBED = r"model\.embed_tokens_extend\."
 _ENCODER = rf"({_EMBED}audio_embed\.encoder\.encoders\.\d+\."
 _NAMES = tuple(
-    (re.compile(theirs), transformers)
-    for theirs, transformers in (
+    (re.compile(pattern), transformers)
+    for pattern, transformers in (
         (rf"{_ENCODER}feed_forward_(?:in|out)\.)net\.0\.linear\.", r"\1gate_up_proj."),
         (rf"{_ENCODER}feed_forward_(?:in|out)\.)net\.2\.", r"\1down_proj."),
         (rf"{_ENCODER}self_attn\.)linear_([qkv])\.", r"\1\2_proj."),
@@ -118,8 +118,8 @@ def from_hub(key: str) -> str:
     """Our name of a tensor of the hub's files; for others what no tensor of ours is named."""
     if inline := _INLINE.fullmatch(key):
         return f"language.{inline[1]}.adapters.{inline[3]}.{inline[2]}"
-    for theirs, transformers in _NAMES:
-        renamed, count = theirs.subn(transformers, key)
+    for pattern, transformers in _NAMES:
+        renamed, count = pattern.subn(transformers, key)
         if count:
             return hf_names.from_hf(renamed)
     return hf_names.from_hf(key)

@@ -85,14 +85,14 @@ class Checkpoint:
 
         if not self.recipe.folder:
             raise BadConfig("recipe.folder is empty: give the folder of a checkpoint")
-        found = {path for pattern in _READ for path in self.folder.glob(pattern)}
-        if self.folder / "config.json" not in found:
+        files = {path for pattern in _READ for path in self.folder.glob(pattern)}
+        if self.folder / "config.json" not in files:
             raise BadConfig(f"recipe.folder: {self.folder} has no config.json: give the folder of a checkpoint")
         try:
             places = hf_adapters.find(self.folder).values()
         except (OSError, ValueError) as error:
             raise BadConfig(f"recipe.folder: {error}") from error
-        return tuple(sorted(found.union(path for place in places for name in _ADAPTER for path in place.glob(name))))
+        return tuple(sorted(files.union(path for place in places for name in _ADAPTER for path in place.glob(name))))
 
     @cached_property
     def digests(self) -> dict[str, str]:

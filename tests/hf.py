@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Phi3Config, Phi3ForCausalLM, Phi4MultimodalConfig, Phi4MultimodalForCausalLM
 
+from model.config import PRESETS
+
 IMAGE, AUDIO = 290, 291
 TARGETS = r"model\.layers\.\d+\.(self_attn\.(qkv|o)_proj|mlp\.(gate_up|down)_proj)"
 LONGROPE = {
@@ -222,6 +224,37 @@ def as_hub(folder: Path, target: Path, **changes: Any) -> Path:
         places |= dict.fromkeys(some, file)
     (target / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return target
+
+
+def released_hub_config() -> dict[str, Any]:
+    """config.json of microsoft/Phi-4-multimodal-instruct, as published."""
+    values = Phi4MultimodalConfig(
+        num_attention_heads=24,
+        tie_word_embeddings=True,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10_000.0,
+            "partial_rotary_factor": 0.75,
+            "short_factor": [1.0] * 48,
+            "long_factor": list(PRESETS["multimodal"].text.rope.long_factor),
+            "original_max_position_embeddings": 4096,
+        },
+        audio_config={"bias_max_distance": 500},
+    )
+    file = hub_config(json.loads(values.to_json_string(use_diff=False)), eos_token_id=199_999)
+    file["vision_lora"] |= {"r": 256, "lora_alpha": 512, "dp": 0.0}
+    file["speech_lora"] |= {"r": 320, "lora_alpha": 640, "dp": 0.01}
+    return file
+
+
+def merge_files(folder: Path) -> None:
+    """One file instead of several."""
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors |= load_file(file)
+        file.unlink()
+    (folder / "model.safetensors.index.json").unlink(missing_ok=True)
+    save_file(tensors, folder / "model.safetensors")
 
 
 def edit(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -1,4 +1,4 @@
-"""Adapters beside a checkpoint: found wherever peft puts them, of any type and on any linears, or refused by name."""
+"""Adapters beside a checkpoint: adapted wherever peft puts them, of any type and on any linears, or refused by name."""
 
 from __future__ import annotations
 
@@ -67,20 +67,23 @@ def test_an_adapter_is_found_where_peft_puts_it(whole: Path, text: Path, place: 
 def test_what_peft_saves_of_two_named_adapters_is_read(whole: Path, tmp_path: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(whole)
     settings = {"target_modules": hf.TARGETS, "task_type": "CAUSAL_LM"}
-    theirs = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, **settings), adapter_name="vision")
-    theirs.add_adapter("speech", LoraConfig(r=6, lora_alpha=9, **settings))
+    reference = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, **settings), adapter_name="vision")
+    reference.add_adapter("speech", LoraConfig(r=6, lora_alpha=9, **settings))
     with torch.no_grad():
-        for name, one in theirs.named_parameters():
+        for name, tensor in reference.named_parameters():
             if ".lora_B" in name:
-                one.normal_(std=0.02)
-    theirs.save_pretrained(tmp_path / "out")
+                tensor.normal_(std=0.02)
+    reference.save_pretrained(tmp_path / "out")
     for file in ("config.json", WEIGHTS):
         shutil.copy(whole / file, tmp_path / "out" / file)
     ours = load_hf(tmp_path / "out")
-    assert [(one.name, one.rank, one.alpha) for one in ours.config.adapters] == [("vision", 4, 8.0), ("speech", 6, 9.0)]
+    assert [(adapter.name, adapter.rank, adapter.alpha) for adapter in ours.config.adapters] == [
+        ("vision", 4, 8.0),
+        ("speech", 6, 9.0),
+    ]
     for name in ("vision", "speech"):
-        theirs.set_adapter(name)
-        torch.testing.assert_close(logits(ours, adapter=name), logits(theirs.eval()), atol=1e-4, rtol=0)
+        reference.set_adapter(name)
+        torch.testing.assert_close(logits(ours, adapter=name), logits(reference.eval()), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("file", [CONFIG, ADAPTER, "adapter_model.bin"])
@@ -181,21 +184,23 @@ def test_many_names_are_told_in_few_words_and_with_what_to_do(text: Path) -> Non
 
 
 def test_a_float32_adapter_on_a_bfloat16_base_is_kept_and_used(whole: Path, text: Path, tmp_path: Path) -> None:
-    hf.edit(text / WEIGHTS, lambda tensors: tensors.update({key: one.bfloat16() for key, one in tensors.items()}))
+    hf.edit(text / WEIGHTS, lambda tensors: tensors.update({key: tensor.bfloat16() for key, tensor in tensors.items()}))
     ours, single = load_hf(text), load_hf(whole)
     assert ours.language.layers[0].mlp.down_proj.weight.dtype == torch.bfloat16
-    adapters = {name: one for name, one in single.state_dict().items() if ".adapters." in name}
-    hf.assert_same_tensors({name: one for name, one in ours.state_dict().items() if ".adapters." in name}, adapters)
+    adapters = {name: tensor for name, tensor in single.state_dict().items() if ".adapters." in name}
+    hf.assert_same_tensors(
+        {name: tensor for name, tensor in ours.state_dict().items() if ".adapters." in name}, adapters
+    )
     save_hf(ours, tmp_path / "out")
     hf.assert_same_tensors(load_hf(tmp_path / "out").state_dict(), ours.state_dict())
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.bfloat16).eval()
-    theirs.load_adapter(str(tmp_path / "out" / "vision-lora"), adapter_name="vision")
-    found, plain = logits(ours, adapter="vision"), logits(ours, adapter=None)
-    assert found.dtype == torch.bfloat16
-    apart = (found - logits(theirs)).float().abs().mean()
-    assert apart < 0.2 * (found - plain).float().abs().mean()  # all that sets them apart is bfloat16's rounding
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.bfloat16).eval()
+    reference.load_adapter(str(tmp_path / "out" / "vision-lora"), adapter_name="vision")
+    adapted, plain = logits(ours, adapter="vision"), logits(ours, adapter=None)
+    assert adapted.dtype == torch.bfloat16
+    apart = (adapted - logits(reference)).float().abs().mean()
+    assert apart < 0.2 * (adapted - plain).float().abs().mean()  # all that sets them apart is bfloat16's rounding
     request = Request("a", words(9), Sampling(max_tokens=4, ignore_eos=True), n=2, adapter="vision")
-    assert all(len(one.tokens) == 4 for one in Engine(ours, Options(slots=4, length=128)).run([request]))
+    assert all(len(sample.tokens) == 4 for sample in Engine(ours, Options(slots=4, length=128)).run([request]))
 
 
 # Of some linears only.
@@ -210,10 +215,10 @@ def test_linears_that_an_adapter_leaves_alone_stay_alone(whole: Path, text: Path
     shutil.rmtree(text / "vision-lora")
     base = AutoModelForCausalLM.from_pretrained(whole)
     hf.save_adapter(base, text / "vision-lora", 4, 8, seed=3, target_modules=targets)
-    theirs = AutoModelForCausalLM.from_pretrained(whole).eval()
-    theirs.load_adapter(str(text / "vision-lora"), adapter_name="vision")
+    reference = AutoModelForCausalLM.from_pretrained(whole).eval()
+    reference.load_adapter(str(text / "vision-lora"), adapter_name="vision")
     ours = load_hf(text)
-    expected = logits(theirs)
+    expected = logits(reference)
     torch.testing.assert_close(logits(ours, adapter="vision"), expected, atol=1e-4, rtol=0)
     assert (expected - logits(ours, adapter=None)).abs().max() > 1e-3
 
@@ -238,8 +243,12 @@ def test_training_leaves_a_linear_alone_that_the_adapter_left_alone(text: Path) 
         optimiser.zero_grad()
         model(IDS, adapter="vision").logits.square().mean().backward()
         optimiser.step()
-    low = {name: one for name, one in model.named_modules() if isinstance(one, LowRank) and name.endswith("vision")}
-    assert {name.split(".")[-3] for name, one in low.items() if one.B.any()} == {"qkv_proj"}
+    low = {
+        name: tensor
+        for name, tensor in model.named_modules()
+        if isinstance(tensor, LowRank) and name.endswith("vision")
+    }
+    assert {name.split(".")[-3] for name, tensor in low.items() if tensor.B.any()} == {"qkv_proj"}
 
 
 def test_an_adapter_without_any_matrix_is_missing(text: Path) -> None:
@@ -250,9 +259,9 @@ def test_an_adapter_without_any_matrix_is_missing(text: Path) -> None:
 def test_an_adapter_that_nothing_has_trained_comes_back_whole(whole: Path, tmp_path: Path) -> None:
     model = load_hf(whole)
     with torch.no_grad():
-        for name, one in model.named_parameters():
+        for name, tensor in model.named_parameters():
             if ".adapters.speech." in name or name.endswith("vision.B"):
-                one.zero_()
+                tensor.zero_()
     save_hf(model, tmp_path / "out")
     hf.assert_same_tensors(load_hf(tmp_path / "out").state_dict(), model.state_dict())
     written = json.loads((tmp_path / "out" / "vision-lora" / CONFIG).read_text())
