@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from model.config import ModelConfig
@@ -54,7 +54,15 @@ def read(folder: Path) -> dict[str, str]:
 
 
 def write(folder: Path, config: ModelConfig, tokenizer: bytes | None, given: Mapping[str, str]) -> None:
-    """Writes them: `given` as `read` gave it, completed by what `config` and a tokenizer.json tell."""
+    """Writes them: `given` as `read` gave it, completed by what `config` and a tokenizer.json tell.
+
+    Raises ValueError for a name that `read` does not give.
+    """
+    for name in given:
+        if not any(
+            PurePosixPath(name).match(pattern) and name.count("/") == pattern.count("/") for pattern in PATTERNS
+        ):
+            raise ValueError(f"{name!r} is no file beside a model's weights; allowed are {', '.join(PATTERNS)}")
     known = {GENERATION: generation_config(config)}
     if tokenizer is not None:
         known[TOKENIZER] = tokenizer_config(config, tokenizer)

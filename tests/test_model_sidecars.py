@@ -131,3 +131,13 @@ def test_a_template_that_is_no_text_or_too_large_is_refused_by_name(tmp_path: Pa
         file.truncate(1 << 32)
     with pytest.raises(ValueError, match=r"chat_template\.jinja: 4,294,967,296 bytes; allowed are 16,777,216"):
         hf_sidecars.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x.json", "/tmp/x.json", "model.safetensors", "config.json", "additional_chat_templates/../../x.jinja", ""],
+)
+def test_other_names_are_not_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="is no file beside a model's weights"):
+        saved(tmp_path / "deep" / "out", {name: "{}"})
+    assert list((tmp_path / "deep").iterdir()) == []
