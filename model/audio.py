@@ -174,7 +174,7 @@ class AudioProjector(nn.Module):
         self.apply(init_weights)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x_BTD)))
+        return self.down(F.gelu(self.up(x_BTD.to(self.up.weight.dtype))))  # the encoder may be of another type
 
 
 def parts(config: ModelConfig) -> dict[str, nn.Module]:
@@ -215,5 +215,5 @@ def project(model: Any, encoded_ND: Tensor, beside: Callable[[str], Tensor]) -> 
     alone = model.audio_projector_speech(encoded_ND[~with_image_N])
     mixed = alone.new_empty(len(encoded_ND), alone.shape[-1])
     mixed[~with_image_N] = alone
-    mixed[with_image_N] = model.audio_projector_vision(encoded_ND[with_image_N])
+    mixed[with_image_N] = model.audio_projector_vision(encoded_ND[with_image_N]).to(mixed.dtype)
     return mixed

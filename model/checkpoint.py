@@ -8,7 +8,7 @@ Source: spec of the format by transformers 5.23 `save_pretrained` and peft 0.21.
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import shutil
 import uuid
@@ -18,47 +18,92 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from model import hf_adapters, hf_config, hf_names, tensor_files
-from model.config import ModelConfig
+from model import hf_adapters, hf_config, hf_folder, hf_names, hf_sidecars, phi4mm, tensor_files
+from model.config import AdapterConfig, ModelConfig
+from model.filling import filled
+from model.hf_folder import INDEX, WEIGHTS
+from model.json_files import json_object, needed
 from model.multimodal import Multimodal
-from model.parts import Part, tensors_of
+from model.parts import ADAPTERS, Part, tensors_of
 from model.tensor_files import Stored
 
 Device = torch.device | str
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-_LISTED = 20  # tensors that an error lists
+_LOG = logging.getLogger("gristmill.model")
 
 
 def load_hf(folder: Path | str, *, dtype: torch.dtype | None = None, device: Device = "cpu") -> Multimodal:
-    """The model of a folder as transformers writes it, with the adapters of `vision-lora/` and `speech-lora/` if there.
+    """The model of a folder as transformers writes it, or as the hub has Phi-4-multimodal (`model.phi4mm`), with the
+    adapters beside it (`model.hf_adapters`).
 
     `dtype` None: each tensor as stored. Raises ValueError that names the file and what is wrong with it. In evaluation
-    mode. What the vision encoder never uses may be missing, and is zero then.
+    mode. What the vision encoder never uses may be missing, and linears that an adapter leaves alone: zero then.
     """
     folder = Path(folder)
-    files = _weight_files(folder)
-    adapters = {name: hf_adapters.folder_of(folder, name) for name in hf_adapters.names_in(folder)}
-    read = (hf_adapters.read(name, _json(at / hf_adapters.CONFIG), at) for name, at in adapters.items())
-    values = _json(folder / "config.json")
-    if (generation := folder / "generation_config.json").is_file() and (eos := _json(generation).get("eos_token_id")):
-        values["eos_token_id"] = eos  # generation goes by this file, and config.json often has one of several
-    config = hf_config.from_hf(values, tuple(read))
-    stored = [(hf_names.from_hf(one.key), one) for file in files for one in tensor_files.contents(file)]
-    for name, at in adapters.items():
-        file = _needed(at / hf_adapters.WEIGHTS)
-        stored += [(hf_names.from_peft(one.key, name), one) for one in tensor_files.contents(file)]
-    found = tensor_files.by_name(stored)
-    head = found.pop(hf_names.from_hf(hf_names.HEAD), None) if config.text.tied else None
-    model = _filled(config, found, dtype, device, may_lack=True)
-    if head is not None and not torch.equal(head.read(dtype, device), model.language.embed_tokens.weight):
+    stored, values = hf_folder.tensors(folder), hf_folder.config_values(folder)
+    hub = values.get("model_type") == phi4mm.KIND
+    named = tensor_files.by_name(
+        (phi4mm.from_hub(tensor.key) if hub else hf_names.from_hf(tensor.key), tensor) for tensor in stored
+    )
+    shapes = {name: tensor.shape for name, tensor in named.items()}
+    inline = {name for name in ADAPTERS if hub and phi4mm.is_inline(name, shapes)}
+    adapters, copies = [], dict[str, Stored]()
+    for name, place in hf_adapters.find(folder).items():
+        adapters.append(hf_adapters.read(name, json_object(place / hf_adapters.CONFIG), place))
+        beside = tensor_files.contents(needed(place / hf_adapters.WEIGHTS))
+        adapted = tensor_files.by_name((hf_names.from_peft(tensor.key, name), tensor) for tensor in beside)
+        (copies if name in inline else named).update(adapted)
+    config = phi4mm.config(values, shapes, adapters) if hub else hf_config.from_hf(values, tuple(adapters))
+    head = _tied_head(named) if config.text.tied else None
+    model = filled(config, named, dtype, device, may_lack=True)
+    if head is not None and not _equal(head.read(dtype, device), model.language.embed_tokens.weight):
         raise ValueError(
             f"{head.path}: {head.key} is not the embedding, and config.json says tie_word_embeddings: "
             "set that to false, or leave the tensor out"
         )
+    _compare(model, adapters, copies, dtype, device)
     return model
+
+
+def _tied_head(named: dict[str, Stored]) -> Stored | None:
+    """Takes a head out that is stored beside the embedding that it should be; alone, it is the embedding."""
+    head = named.pop(hf_names.from_hf(hf_names.HEAD), None)
+    if head is not None and named.setdefault("language.embed_tokens.weight", head) is head:
+        return None
+    return head
+
+
+def _compare(
+    model: Multimodal,
+    folders: Iterable[AdapterConfig],
+    copies: Mapping[str, Stored],
+    dtype: torch.dtype | None,
+    device: Device,
+) -> None:
+    """The hub has its adapters twice: inline, which its own code reads, and in folders, for others. Says so where the
+    folder's is another."""
+    own = dict(model.named_parameters())
+    differ = [
+        tensor.path
+        for name, tensor in copies.items()
+        if name not in own or not _equal(own[name], tensor.read(dtype, device))
+    ]
+    for path in sorted(set(differ)):
+        _LOG.warning(
+            "%s: %s of its tensors differ from the model's own files, which are taken", path, differ.count(path)
+        )
+    for adapter in folders:
+        taken = next((tensor for tensor in model.config.adapters if tensor.name == adapter.name), adapter)
+        if taken != adapter:
+            _LOG.warning("%s-lora: %s; by config.json it is %s, which is taken", adapter.name, adapter, taken)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """In value, whatever types they are stored in."""
+    wide = torch.promote_types(a.dtype, b.dtype)
+    return torch.equal(a.to(wide), b.to(wide))
 
 
 def save_hf(
@@ -68,10 +113,12 @@ def save_hf(
     shard_bytes: int = 5_000_000_000,
     card: str | None = None,
     tokenizer: bytes | None = None,
+    sidecars: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a new folder that transformers' `from_pretrained`, peft's `load_adapter` and `load_hf` read.
 
-    `shard_bytes`: of weights in a file; `card`: README.md; `tokenizer`: a tokenizer.json. Same model, same bytes.
+    `shard_bytes`: of weights in a file; `card`: README.md; `tokenizer`: a tokenizer.json; `sidecars`: what
+    `hf_sidecars.read` found beside the weights, chat template and all. Same model, same bytes.
     Raises ValueError if the folder has something in it, or transformers cannot express the config.
     """
     folder = Path(folder).resolve()
@@ -81,14 +128,13 @@ def save_hf(
     values = hf_config.to_hf(model.config, dtype)
     with _renamed_when_whole(folder) as new:
         _write_json(new / "config.json", values)
-        _write_json(new / "generation_config.json", hf_config.generation_config(model.config))
         _write_weights(model, new, shard_bytes)
         _write_adapters(model, new)
         if card is not None:
             (new / "README.md").write_text(card, encoding="utf-8")
         if tokenizer is not None:
             (new / "tokenizer.json").write_bytes(tokenizer)
-            _write_json(new / "tokenizer_config.json", _tokenizer_config(model.config, tokenizer))
+        hf_sidecars.write(new, model.config, tokenizer, sidecars or {})
 
 
 def part_files(model: Multimodal, part: Part, folder: Path, shard_bytes: int = 1 << 30) -> list[Path]:
@@ -104,105 +150,11 @@ def load_parts(
 ) -> Multimodal:
     """The model of files that `part_files` wrote, of all its parts; as `load_hf`, but nothing may lack."""
     stored = ((one.key, one) for file in files for one in tensor_files.contents(file))
-    return _filled(config, tensor_files.by_name(stored), dtype, device)
-
-
-def _filled(
-    config: ModelConfig,
-    found: Mapping[str, Stored],
-    dtype: torch.dtype | None,
-    device: Device,
-    may_lack: bool = False,
-) -> Multimodal:
-    """A model of stored tensors by our names. `may_lack`: zeros where `hf_names.is_unused`."""
-    layers = config.text.layers + sum(one.layers for one in (config.vision, config.audio) if one is not None)
-    if layers > len(found):  # before a model of as many is built
-        raise ValueError(f"the config has {layers} layers, the files {len(found)} tensors")
-    try:
-        with torch.device("meta"):
-            model = Multimodal(config)
-    except (RuntimeError, TypeError, IndexError, OverflowError) as error:
-        raise ValueError(f"no model has the sizes of this config: {error}") from error
-    wanted = model.state_dict()
-    unused = {name for name in wanted if may_lack and hf_names.is_unused(name, config)}
-    _check(wanted, found, unused)
-    for name in wanted:
-        if name in found:
-            value = found[name].read(dtype, device)
-        else:  # the encoder's first weight is in its place by now
-            stored = model.get_parameter("vision_encoder.embeddings.patch_embedding.weight").dtype
-            value = torch.zeros(wanted[name].shape, dtype=stored, device=device)
-        _assign(model, name, value)
-    return model.eval()
-
-
-def _check(wanted: Mapping[str, Tensor], found: Mapping[str, Stored], unused: set[str]) -> None:
-    if unexpected := [f"{one.key} in {one.path}" for name, one in found.items() if name not in wanted]:
-        raise ValueError(f"tensors that this model has no place for: {_listed(unexpected)}")
-    if missing := [f"{name} ({hf_names.to_hf(name)})" for name in wanted if name not in found and name not in unused]:
-        raise ValueError(f"tensors missing, of {len(wanted)}: {_listed(missing)}")
-    for name, one in found.items():
-        if one.shape != (needed := tuple(wanted[name].shape)):
-            raise ValueError(f"{one.path}: {one.key} is {list(one.shape)}; by the config {list(needed)} is needed")
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
-
-
-def _assign(model: nn.Module, name: str, value: Tensor) -> None:
-    """Puts `value` itself in the place of a parameter or buffer, which stays trainable or not."""
-    owner, _, leaf = name.rpartition(".")
-    module = model.get_submodule(owner)
-    before = getattr(module, leaf)
-    new = nn.Parameter(value, before.requires_grad) if isinstance(before, nn.Parameter) else value
-    setattr(module, leaf, new)
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).exists():  # transformers too prefers it to an index
-        return [folder / WEIGHTS]
-    if not (folder / INDEX).exists():
-        return [_needed(folder / WEIGHTS)]
-    index = folder / INDEX
-    places = _json(index).get("weight_map")
-    if not isinstance(places, dict) or not places:
-        raise ValueError(f"{index}: weight_map={places!r}: needed is the file of each tensor")
-    files = {}
-    for name in sorted(set(map(str, places.values()))):
-        if name != Path(name).name or "\\" in name or not name.endswith(".safetensors"):
-            raise ValueError(f"{index}: weight_map names {name!r}; allowed are .safetensors files of its own folder")
-        files[name] = _needed(folder / name)
-    stored = {one.key: name for name, file in files.items() for one in tensor_files.contents(file)}
-    if wrong := sorted(key for key in {*stored, *places} if stored.get(key) != places.get(key)):
-        key = wrong[0]
-        raise ValueError(f"{index}: {key} should be in {places.get(key)}, and is in {stored.get(key)}; fetch it again")
-    return list(files.values())
-
-
-def _needed(file: Path) -> Path:
-    """Raises ValueError if it is not there; says so if what is there is pickled."""
-    if file.is_file():
-        return file
-    pickled = sorted(one.name for one in file.parent.glob("*.bin"))
-    hint = f" ({', '.join(pickled)} is not read: unpickling runs code; convert it to safetensors)" if pickled else ""
-    raise ValueError(f"{file} is missing{hint}")
-
-
-def _json(file: Path) -> dict[str, Any]:
-    content = _needed(file).read_bytes()
-    try:
-        values = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file}: holds {type(values).__name__}; an object of fields is needed")
-    return values
+    return filled(config, tensor_files.by_name(stored), dtype, device)
 
 
 def _write_json(file: Path, values: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(hf_sidecars.as_json(values), encoding="utf-8")
 
 
 def _write_weights(model: Multimodal, folder: Path, shard_bytes: int) -> None:
@@ -218,30 +170,20 @@ def _weights_name(number: int, count: int) -> str:
 
 
 def _write_adapters(model: Multimodal, folder: Path) -> None:
+    tensors = model.state_dict()
     for adapter in model.config.adapters:
-        at = hf_adapters.folder_of(folder, adapter.name)
-        at.mkdir()
-        _write_json(at / hf_adapters.CONFIG, hf_adapters.written(adapter))
-        tensors = {
-            hf_names.to_hf(name): one
-            for name, one in model.state_dict().items()
-            if f".adapters.{adapter.name}." in name
+        place = hf_adapters.folder_of(folder, adapter.name)
+        place.mkdir()
+        linears = hf_names.linears_of(adapter.name, tensors)
+        adapted = {
+            linear: names for linear, names in linears.items() if any(bool(tensors[name].any()) for name in names)
         }
-        tensor_files.write(
-            tensors, at, lambda _number, _count: hf_adapters.WEIGHTS, tensor_files.size(tensors.values())
-        )
-
-
-def _tokenizer_config(config: ModelConfig, tokenizer: bytes) -> dict[str, Any]:
-    """What transformers' AutoTokenizer and Phi4MultimodalProcessor need beside a tokenizer.json."""
-    names = {one["id"]: one["content"] for one in json.loads(tokenizer).get("added_tokens") or []}
-    text = config.text
-    values: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": text.rope.max_positions}
-    ids = {"bos_token": text.bos, "eos_token": text.eos[0] if text.eos else None, "pad_token": text.pad}
-    values |= {role: names[token] for role, token in ids.items() if token in names}
-    parts = {"image_token": config.vision, "audio_token": config.audio}
-    extra = {role: names[part.token] for role, part in parts.items() if part is not None and part.token in names}
-    return {**values, "extra_special_tokens": extra} if extra else values
+        whole = len(adapted) in (0, len(linears))  # else those that it leaves alone came as nothing, and go so
+        targets = hf_adapters.TARGETS if whole else sorted(adapted)
+        _write_json(place / hf_adapters.CONFIG, hf_adapters.written(adapter, targets))
+        chosen = (name for names in (linears if whole else adapted).values() for name in names)
+        named = {hf_names.to_hf(name): tensors[name] for name in chosen}
+        tensor_files.write(named, place, lambda _number, _count: hf_adapters.WEIGHTS, tensor_files.size(named.values()))
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import nn
 
 from model.cache import Cache
 from model.multimodal import Multimodal
@@ -28,8 +30,22 @@ _CHUNKS = 4
 __all__ = ["Engine", "Options", "Request", "Sample", "TooLong"]
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode in the block; after it, and after an error in it, each module is in the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 class Engine:
-    """Generates with a model in evaluation. `decode` is needed for stop texts. Not for several threads at once."""
+    """Generates with a model as it is in evaluation, and leaves its modules in the modes that they were in: a trainer
+    may generate between two steps. `decode` is needed for stop texts. Not for several threads at once."""
 
     def __init__(
         self, model: Multimodal, options: Options | None = None, decode: Callable[[Sequence[int]], str] | None = None
@@ -75,7 +91,8 @@ class Engine:
             one.long = long
         prompt = Prompt(request, request.tokens, deque(samples), long)
         try:
-            prompt.prepare(self.model)
+            with evaluating(self.model):
+                prompt.prepare(self.model)
         except (torch.OutOfMemoryError, torch.AcceleratorError):  # the device's fault, not the request's
             raise
         except (RuntimeError, TypeError, IndexError) as error:
@@ -119,8 +136,10 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Sample]:
         """One token for every active sample: those that grew."""
-        if self.model.training:
-            self.model.eval()
+        with evaluating(self.model):
+            return self._step()
+
+    def _step(self) -> list[Sample]:
         self._refill()
         for _ in range(_CHUNKS):  # and no more: those that are under way wait, and so does who comes
             if not self._admit():

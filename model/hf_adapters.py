@@ -1,4 +1,4 @@
-"""The folders of adapters beside a checkpoint, `vision-lora/` and `speech-lora/`, as peft reads and writes them.
+"""The folders of adapters beside a checkpoint, such as `vision-lora/`, as peft reads and writes them.
 
 Only plain LoRA: whatever else peft can put in adapter_config.json changes what the matrices mean, and is refused by
 name. Which linears are adapted is checked by the tensors, not by the pattern, which may be written in many ways.
@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from model.config import AdapterConfig
+from model.hf_fields import shown
 from model.parts import ADAPTERS
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PICKLED = "adapter_model.bin"
 TARGETS = r"model\.layers\.\d+\.(self_attn\.(qkv|o)_proj|mlp\.(gate_up|down)_proj)"
 """Anchored at the decoder: the bare names of its linears are those of the audio encoder's too."""
+
+_PLACES = ", ".join(f"{name}-lora" for name in ADAPTERS)
 
 _ONLY = {"peft_type": "LORA", "bias": "none"}
 _EMPTY = (
@@ -45,43 +49,73 @@ _STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
 
 
 def folder_of(checkpoint: Path, name: str) -> Path:
+    """Where `save_hf` writes an adapter."""
     return checkpoint / f"{name}-lora"
 
 
-def names_in(checkpoint: Path) -> list[str]:
-    """Adapters of a checkpoint. Raises ValueError for a folder of an adapter that is not known."""
-    found = {one.name.removesuffix("-lora") for one in checkpoint.glob("*-lora") if one.is_dir()}
-    if unknown := sorted(found - set(ADAPTERS)):
-        allowed = ", ".join(folder_of(checkpoint, name).name for name in ADAPTERS)
-        raise ValueError(f"{folder_of(checkpoint, unknown[0])}: not a known adapter; allowed are {allowed}")
-    return [name for name in ADAPTERS if name in found]
+def find(checkpoint: Path) -> dict[str, Path]:
+    """The folder of each adapter beside a model: `vision-lora/` as released, or as peft's `save_pretrained` names it:
+    `vision/`, or that within the former. Raises ValueError for an adapter that has no place here."""
+    if _is_adapter(checkpoint):
+        raise ValueError(
+            f"{checkpoint / CONFIG}: an adapter in the model's own folder has no name here: move its two files to "
+            f"{_PLACES}, or merge it into the model first (peft: merge_and_unload)"
+        )
+    places: dict[str, Path] = {}
+    for folder in _folders(checkpoint):
+        inner = [child for child in _folders(folder) if _is_adapter(child)]
+        if not (inner or _is_adapter(folder) or folder.name.endswith("-lora")):
+            continue
+        name = folder.name.removesuffix("-lora")
+        if name not in ADAPTERS:
+            raise ValueError(f"{folder}: not a known adapter; allowed are {_PLACES}: rename it, or move it away")
+        own = [folder] if _is_adapter(folder) or not inner else []
+        for place in (*own, *inner):
+            if place in inner and place.name.removesuffix("-lora") not in (name, "default"):
+                raise ValueError(f"{place}: not the adapter {name}: rename it to {folder / name}, or move it away")
+            if (other := places.setdefault(name, place)) != place:
+                raise ValueError(f"the adapter {name} is there twice, in {other} and in {place}: move one away")
+    return {name: places[name] for name in ADAPTERS if name in places}
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _is_adapter(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (CONFIG, WEIGHTS, _PICKLED))
 
 
 def read(name: str, values: Mapping[str, Any], where: Path) -> AdapterConfig:
     """`values`: adapter_config.json at `where`. Raises ValueError that names a field and its value."""
     for field, only in _ONLY.items():
         if values.get(field, only) != only:
-            raise ValueError(f"{where}: {field}={values[field]!r} is not implemented; allowed is {only!r}")
+            raise ValueError(f"{where}: {field}={shown(values[field])} is not implemented; allowed is {only!r}")
     for field in _EMPTY:
         if values.get(field):
-            raise ValueError(f"{where}: {field}={values[field]!r} is not implemented; allowed is null or false")
+            raise ValueError(f"{where}: {field}={shown(values[field])} is not implemented; allowed is null or false")
     if (start := values.get("init_lora_weights", True)) not in _STARTS:  # others change the base weights as they load
-        raise ValueError(f"{where}: init_lora_weights={start!r} is not implemented; allowed are {_STARTS}")
+        raise ValueError(f"{where}: init_lora_weights={shown(start)} is not implemented; allowed are {_STARTS}")
+    return plain(name, values, str(where))
+
+
+def plain(name: str, values: Mapping[str, Any], where: str) -> AdapterConfig:
+    """From the three numbers of a LoRA."""
     rank, alpha, dropout = (_number(values, field, where) for field in ("r", "lora_alpha", "lora_dropout"))
     if rank < 1 or rank != int(rank) or dropout >= 1:
         raise ValueError(f"{where}: r={rank}, lora_dropout={dropout}: allowed are whole r from 1, dropout below 1")
     return AdapterConfig(name, int(rank), alpha, dropout)
 
 
-def _number(values: Mapping[str, Any], field: str, where: Path) -> float:
+def _number(values: Mapping[str, Any], field: str, where: str) -> float:
     value = values.get(field)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e30:
-        raise ValueError(f"{where}: {field}={value!r}: a number from 0 on is needed")
+        raise ValueError(f"{where}: {field}={shown(value)}: a number from 0 on is needed")
     return float(value)
 
 
-def written(adapter: AdapterConfig) -> dict[str, Any]:
-    """adapter_config.json."""
+def written(adapter: AdapterConfig, targets: str | list[str] = TARGETS) -> dict[str, Any]:
+    """adapter_config.json; `targets`: a pattern, or names of linears."""
     alpha = int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha
     return {
         "peft_type": "LORA",
@@ -90,7 +124,7 @@ def written(adapter: AdapterConfig) -> dict[str, Any]:
         "lora_alpha": alpha,
         "lora_dropout": adapter.dropout,
         "bias": "none",
-        "target_modules": TARGETS,
+        "target_modules": targets,
         "fan_in_fan_out": False,
         "inference_mode": True,
     }

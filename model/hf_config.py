@@ -9,16 +9,23 @@ Source: transformers 5.23, `configuration_phi3`, `configuration_phi4_multimodal`
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from model.config import AdapterConfig, AudioConfig, ModelConfig, RopeConfig, TextConfig, VisionConfig
+from model.hf_fields import (
+    Fields,
+    Fixed,
+    Values,
+    check_fixed,
+    check_head_dim,
+    nested,
+    read_fields,
+    refused,
+    typed,
+    written_fields,
+)
 
-Values = Mapping[str, Any]
-_Fields = dict[str, tuple[str, Any]]
-"""Our name: (theirs, the default of their class), whose type a value must have."""
-
-_TEXT: _Fields = {
+_TEXT: Fields = {
     "vocab": ("vocab_size", 200_064),
     "hidden": ("hidden_size", 3072),
     "layers": ("num_hidden_layers", 32),
@@ -30,7 +37,7 @@ _TEXT: _Fields = {
     "bos": ("bos_token_id", 199_999),
     "pad": ("pad_token_id", 199_999),
 }
-_ROPE: _Fields = {
+_ROPE: Fields = {
     "original_positions": ("original_max_position_embeddings", 4096),
     "max_positions": ("max_position_embeddings", 131_072),
 }
@@ -44,7 +51,7 @@ _PHI3 = {
     "eos_token_id": 32_000,
 }
 """Defaults of phi3 where they are others."""
-_VISION: _Fields = {
+_VISION: Fields = {
     "hidden": ("hidden_size", 1152),
     "inner": ("intermediate_size", 4304),
     "layers": ("num_hidden_layers", 27),
@@ -55,7 +62,7 @@ _VISION: _Fields = {
     "feature_layer": ("feature_layer", -2),
     "token": ("image_token_id", 200_010),
 }
-_AUDIO: _Fields = {
+_AUDIO: Fields = {
     "hidden": ("hidden_size", 1024),
     "inner": ("intermediate_size", 1536),
     "layers": ("num_blocks", 24),
@@ -68,19 +75,17 @@ _AUDIO: _Fields = {
     "token": ("audio_token_id", 200_011),
 }
 
-_Fixed = dict[str, tuple[Any, ...]]
-"""Fields with one meaning here: the values that have it, the default of their class first."""
-_TEXT_FIXED: _Fixed = {
+_TEXT_FIXED: Fixed = {
     "hidden_act": ("silu",),
     "resid_pdrop": (0.0,),
     "embd_pdrop": (0.0,),
     "attention_dropout": (0.0,),
 }
-_TEXT_ABSENT: _Fixed = dict.fromkeys(
+_TEXT_ABSENT: Fixed = dict.fromkeys(
     ("quantization_config", "attention_bias", "qkv_bias", "mlp_bias", "lm_head_bias"), (None, False)
 )
-_VISION_FIXED: _Fixed = {"num_channels": (3,), "hidden_act": ("gelu_pytorch_tanh",), "attention_dropout": (0.0,)}
-_AUDIO_FIXED: _Fixed = {
+_VISION_FIXED: Fixed = {"num_channels": (3,), "hidden_act": ("gelu_pytorch_tanh",), "attention_dropout": (0.0,)}
+_AUDIO_FIXED: Fixed = {
     "activation": ("swish", "silu"),
     "conv_activation": ("swish", "silu"),
     "conv_glu_type": ("swish", "silu"),
@@ -101,25 +106,23 @@ def from_hf(values: Values, adapters: tuple[AdapterConfig, ...] = ()) -> ModelCo
     Raises ValueError that names a field and its value where the model does not implement it, or it is of a wrong type.
     """
     kind = values.get("model_type")
-    if kind == "phi4mm":
-        raise ValueError(
-            "config.json: model_type='phi4mm' is the hub's format with code of its own; allowed are 'phi4_multimodal' "
-            "and 'phi3': take the revision of the repository that is in transformers' own format"
-        )
     if kind not in ("phi3", "phi4_multimodal"):
-        raise ValueError(f"config.json: model_type={kind!r} is not implemented; allowed are phi3 and phi4_multimodal")
-    values = _with_tokens({**(_PHI3 if kind == "phi3" else {}), **values})
-    text = _text(values)
+        raise ValueError(
+            f"config.json: model_type={kind!r} is not implemented; allowed are phi3 and phi4_multimodal, and the hub's "
+            "own phi4mm, in a folder with its weights"
+        )
     if kind == "phi3":
-        return ModelConfig(text, adapters=adapters)
-    vision, audio = (_nested(values, name) for name in ("vision_config", "audio_config"))
+        return ModelConfig(text_config({**_PHI3, **values}), adapters=adapters)
+    eos = values.get("eos_token_id")
+    text = text_config({**values, "eos_token_id": _EOS if eos in (None, []) else eos})
+    vision, audio = (nested(values, name) for name in ("vision_config", "audio_config"))
     return ModelConfig(text, _vision(vision), _audio(audio), adapters)
 
 
 def _with_tokens(values: Values) -> Values:
     """null for the first or the padding token: the end token, which every text has."""
     eos = values.get("eos_token_id")
-    first = eos[0] if isinstance(eos, list) and eos else eos
+    first = next(iter(eos), None) if isinstance(eos, list) else eos
     lacking = [name for name in ("bos_token_id", "pad_token_id") if name in values and values[name] is None]
     return values if first is None else {**values, **dict.fromkeys(lacking, first)}
 
@@ -140,64 +143,66 @@ def to_hf(config: ModelConfig, dtype: str = "float32") -> dict[str, Any]:
     if config.vision is not None and config.audio is not None:
         values = {"architectures": ["Phi4MultimodalForCausalLM"], "model_type": "phi4_multimodal"}
         values |= {"vision_config": _vision_values(config.vision), "audio_config": _audio_values(config.audio)}
-    values |= {**_written(config.text, _TEXT, _TEXT_FIXED), **_written(config.text.rope, _ROPE, {})}
+    values |= {**written_fields(config.text, _TEXT, _TEXT_FIXED), **written_fields(config.text.rope, _ROPE, {})}
     values |= {"eos_token_id": list(config.text.eos), "rope_parameters": _rope_values(config.text)}
     return {**values, "sliding_window": None, "initializer_range": 0.02, "use_cache": True, "dtype": dtype}
 
 
-def generation_config(config: ModelConfig) -> dict[str, Any]:
-    """generation_config.json: where to stop, and what to pad with."""
-    text = config.text
-    return {"bos_token_id": text.bos, "eos_token_id": list(text.eos), "pad_token_id": text.pad}
-
-
-def _text(values: Values) -> TextConfig:
-    _check_fixed(values, {**_TEXT_FIXED, **_TEXT_ABSENT}, "")
+def text_config(values: Values) -> TextConfig:
+    """The language model of a config.json, whose fields are those of `Phi3Config` at the top of the file."""
+    values = _with_tokens(values)
+    check_fixed(values, {**_TEXT_FIXED, **_TEXT_ABSENT}, "")
     if values.get("num_key_value_heads", 0) is None:
         values = {**values, "num_key_value_heads": values.get("num_attention_heads", _TEXT["heads"][1])}
-    read = _read(values, _TEXT, "")
-    _check_head_dim(values, read, "")
+    read = read_fields(values, _TEXT, "")
+    check_head_dim(values, read, "")
     rope = _rope(values)
     window = values.get("sliding_window")
-    if window is not None and _typed(window, 0, "sliding_window") < rope.max_positions:
-        raise _refused(
+    if window is not None and typed(window, 0, "sliding_window") < rope.max_positions:
+        raise refused(
             "sliding_window", window, f"null, or at least max_position_embeddings={rope.max_positions}, which is none"
         )
-    eos = values.get("eos_token_id") or (_EOS if values["model_type"] == "phi4_multimodal" else [])
-    eos = tuple(_typed(one, 0, "eos_token_id") for one in (eos if isinstance(eos, list) else [eos]))
-    return TextConfig(**read, rope=rope, eos=eos)
+    return TextConfig(**read, rope=rope, eos=_eos(values))
+
+
+def _eos(values: Values) -> tuple[int, ...]:
+    """0 is a token like any other; null: none."""
+    given = values.get("eos_token_id")
+    listed = given if isinstance(given, list) else [] if given is None else [given]
+    return tuple(typed(token, 0, "eos_token_id") for token in listed)
 
 
 def _rope(values: Values) -> RopeConfig:
     """From `rope_parameters`, or the older `rope_scaling` with its fields at the top of the file."""
-    given = _nested(values, "rope_scaling") or _nested(values, "rope_parameters")
-    read = _read(values, _ROPE, "")
+    given = nested(values, "rope_scaling") or nested(values, "rope_parameters")
+    read = read_fields(values, _ROPE, "")
     outer = {"rope_theta": values.get("rope_theta", 10_000.0)}
     outer |= {"partial_rotary_factor": values.get("partial_rotary_factor", 1.0)}
-    names: _Fields = {"theta": ("rope_theta", 0.0), "fraction": ("partial_rotary_factor", 0.0)}
-    read |= _read({**outer, **given}, names, "rope_parameters.")
+    names: Fields = {"theta": ("rope_theta", 0.0), "fraction": ("partial_rotary_factor", 0.0)}
+    read |= read_fields({**outer, **given}, names, "rope_parameters.")
     if not 0 < read["fraction"] <= 1:
-        raise _refused("rope_parameters.partial_rotary_factor", read["fraction"], "more than 0, up to 1")
+        raise refused("rope_parameters.partial_rotary_factor", read["fraction"], "more than 0, up to 1")
     kind = given.get("rope_type", given.get("type", "default"))
     if kind == "default":
         return RopeConfig(**read, short_factor=(), long_factor=())
     if kind not in ("longrope", "su", "yarn"):  # of this model, the latter are older names of the first
-        raise _refused("rope_parameters.rope_type", kind, "'default' and 'longrope'")
+        raise refused("rope_parameters.rope_type", kind, "'default' and 'longrope'")
     original = read["original_positions"]
-    if (inner := given.get("original_max_position_embeddings") or original) != original:
+    inner = given.get("original_max_position_embeddings")
+    if inner is not None and inner != original:
         # transformers would take the outer one, or its default of 4096, and say nothing
-        raise _refused("rope_parameters.original_max_position_embeddings", inner, f"the file's own, {original}")
+        raise refused("rope_parameters.original_max_position_embeddings", inner, f"the file's own, {original}")
     for name in ("short_factor", "long_factor"):
         if not isinstance(factors := given.get(name), list) or not factors:
-            raise _refused(f"rope_parameters.{name}", factors, "a list of numbers, one a pair of rotating dimensions")
-        read[name] = tuple(_typed(one, 0.0, f"rope_parameters.{name}") for one in factors)
+            raise refused(f"rope_parameters.{name}", factors, "a list of numbers, one a pair of rotating dimensions")
+        read[name] = tuple(typed(one, 0.0, f"rope_parameters.{name}") for one in factors)
     return RopeConfig(**read, attention_factor=_attention_factor(given, RopeConfig(**read)))
 
 
 def _attention_factor(given: Values, rope: RopeConfig) -> float | None:
     """None where it is what RopeConfig works out by itself."""
     scale, stretch = (
-        None if given.get(name) is None else _typed(given[name], 0.0, f"rope_parameters.{name}")
+        None if given.get(name) is None else typed(given[name], 0.0, f"rope_parameters.{name}")
         for name in ("attention_factor", "factor")
     )
     if scale is None and stretch is not None:
@@ -219,26 +224,26 @@ def _rope_values(text: TextConfig) -> dict[str, Any]:
 
 def _vision(values: Values) -> VisionConfig:
     where = "vision_config."
-    _check_fixed(values, _VISION_FIXED, where)
-    read = _read(values, _VISION, where)
+    check_fixed(values, _VISION_FIXED, where)
+    read = read_fields(values, _VISION, where)
     if (size := values.get("image_size", 448)) not in (read["crop"], [read["crop"]] * 2):
-        raise _refused(f"{where}image_size", size, f"that of crop_size, {read['crop']}")
+        raise refused(f"{where}image_size", size, f"that of crop_size, {read['crop']}")
     return VisionConfig(**read)
 
 
 def _vision_values(vision: VisionConfig) -> dict[str, Any]:
     values = {"model_type": "phi4_multimodal_vision", "image_size": vision.crop}
-    return {**values, **_written(vision, _VISION, _VISION_FIXED)}
+    return {**values, **written_fields(vision, _VISION, _VISION_FIXED)}
 
 
 def _audio(values: Values) -> AudioConfig:
     where = "audio_config."
-    _check_fixed(values, _AUDIO_FIXED, where)
-    read = _read(values, _AUDIO, where)
-    _check_head_dim(values, read, where)
+    check_fixed(values, _AUDIO_FIXED, where)
+    read = read_fields(values, _AUDIO, where)
+    check_head_dim(values, read, where)
     for name in _AS_HIDDEN:
         if (width := values.get(name, _AUDIO_WIDTH)) != read["hidden"]:
-            raise _refused(where + name, width, f"that of hidden_size, {read['hidden']}")
+            raise refused(where + name, width, f"that of hidden_size, {read['hidden']}")
     return AudioConfig(**read)
 
 
@@ -248,51 +253,4 @@ def _audio_values(audio: AudioConfig) -> dict[str, Any]:
         if (value := getattr(audio, name)) != (only := getattr(released, name)):
             raise ValueError(f"audio.{name}={value}: transformers has no field for it; allowed for export is {only}")
     values = {"model_type": "phi4_multimodal_audio", **dict.fromkeys(_AS_HIDDEN, audio.hidden)}
-    return {**values, **_written(audio, _AUDIO, _AUDIO_FIXED)}
-
-
-def _nested(values: Values, name: str) -> Values:
-    found = values.get(name) or {}
-    if not isinstance(found, Mapping):
-        raise _refused(name, found, "an object of fields")
-    return found
-
-
-def _read(values: Values, names: _Fields, where: str) -> dict[str, Any]:
-    """Our fields of their values, each of the type of its default."""
-    return {
-        ours: _typed(values.get(theirs, default), default, where + theirs) for ours, (theirs, default) in names.items()
-    }
-
-
-def _typed(value: Any, default: Any, name: str) -> Any:
-    kind = type(default)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number and 0 <= value < 1e30:  # no NaN either; nothing here has a sign
-        return float(value)
-    if kind is float or (kind is int and number and abs(value) > 1 << 40):
-        raise _refused(name, value, "a number from 0 on" if kind is float else "a whole number of a size that can be")
-    if not isinstance(value, kind) or (kind is int and not number):
-        raise _refused(name, value, {int: "a whole number", float: "a number", bool: "true and false"}[kind])
-    return value
-
-
-def _written(part: Any, names: _Fields, fixed: _Fixed) -> dict[str, Any]:
-    read = {theirs: getattr(part, ours) for ours, (theirs, _) in names.items()}
-    return {**read, **{name: values[0] for name, values in fixed.items()}}
-
-
-def _check_fixed(values: Values, fixed: _Fixed, where: str) -> None:
-    for name, allowed in fixed.items():
-        if (value := values.get(name, allowed[0])) not in allowed:
-            raise _refused(where + name, value, " or ".join(repr(one) for one in allowed))
-
-
-def _check_head_dim(values: Values, read: dict[str, Any], where: str) -> None:
-    heads = max(read["heads"], 1)  # none: the part's config says so
-    if (given := values.get("head_dim")) is not None and given * heads != read["hidden"]:
-        raise _refused(f"{where}head_dim", given, f"hidden_size / num_attention_heads = {read['hidden'] / heads:g}")
-
-
-def _refused(name: str, value: Any, allowed: str) -> ValueError:
-    return ValueError(f"config.json: {name}={value!r} is not implemented here; allowed: {allowed}")
+    return {**values, **written_fields(audio, _AUDIO, _AUDIO_FIXED)}

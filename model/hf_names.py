@@ -8,6 +8,7 @@ Source: state dicts of transformers 5.23 `models/phi4_multimodal`, `models/phi3`
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from model.config import ModelConfig
 
@@ -37,6 +38,9 @@ _PEFT = re.compile(r"base_model\.model\.(?:model\.)?(layers\.\d+\.\w+\.\w+)\.lor
 """With and without the model's own `model.`, with and without the adapter's name: peft has written them all."""
 
 
+_COMPUTED = re.compile(r"(?:.*\.)?(?:rotary_emb\.inv_freq|embeddings\.position_ids)")
+
+
 def to_hf(name: str) -> str:
     """Their name of a tensor of ours; of an adapter's, that in the adapter's own file."""
     if adapted := _ADAPTED.fullmatch(name):
@@ -60,6 +64,21 @@ def from_peft(key: str, adapter: str) -> str:
 def is_adapter(name: str) -> bool:
     """Whether a tensor of ours lies in the file of an adapter."""
     return _ADAPTED.fullmatch(name) is not None
+
+
+def is_computed(key: str) -> bool:
+    """Whether a tensor of theirs is a buffer that older releases stored, and that follows from the config."""
+    return _COMPUTED.fullmatch(key) is not None
+
+
+def linears_of(adapter: str, names: Iterable[str]) -> dict[str, list[str]]:
+    """The tensors of an adapter among `names` of ours, by the linear that they adapt, as transformers names it."""
+    linears: dict[str, list[str]] = {}
+    for name in names:
+        adapted = _ADAPTED.fullmatch(name)
+        if adapted and adapted[2] == adapter:
+            linears.setdefault(f"model.{adapted[1]}", []).append(name)
+    return linears
 
 
 def is_unused(name: str, config: ModelConfig) -> bool:

@@ -32,11 +32,15 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(F.linear(F.dropout(x, self.dropout, self.training), self.A), self.B) * self.scale
+        """In the wider type of `x` and the adapter, as in peft, whose adapters are float32 on any base."""
+        wide = torch.promote_types(x.dtype, self.A.dtype)
+        x = F.dropout(x.to(wide), self.dropout, self.training)
+        return F.linear(F.linear(x, self.A.to(wide)), self.B.to(wide)) * self.scale
 
 
 class RoutedLinear(nn.Module):
-    """y = Wx, plus what the adapter of a token adds. No bias, as nowhere in the decoder."""
+    """y = Wx, plus what the adapter of a token adds. No bias, as nowhere in the decoder. y has the type of Wx, whatever
+    the adapter's: the sum is rounded once, as in peft."""
 
     def __init__(self, inputs: int, outputs: int, adapters: Sequence[AdapterConfig]) -> None:
         super().__init__()
@@ -49,10 +53,11 @@ class RoutedLinear(nn.Module):
         for name, tokens in routes.items():
             adapter = self.adapters[name]
             if tokens is None:
-                y_BLO = y_BLO + adapter(x_BLI)
+                y_BLO = (y_BLO + adapter(x_BLI)).to(y_BLO.dtype)
             elif tokens.dtype == torch.bool:
-                y_BLO = torch.where(tokens[..., None], y_BLO + adapter(x_BLI), y_BLO)
+                y_BLO = torch.where(tokens[..., None], (y_BLO + adapter(x_BLI)).to(y_BLO.dtype), y_BLO)
             else:
-                added = adapter(x_BLI.flatten(0, 1).index_select(0, tokens))
-                y_BLO.flatten(0, 1).index_add_(0, tokens, added.to(y_BLO.dtype))
+                flat = y_BLO.flatten(0, 1)
+                added = flat.index_select(0, tokens) + adapter(x_BLI.flatten(0, 1).index_select(0, tokens))
+                flat.index_copy_(0, tokens, added.to(y_BLO.dtype))
         return y_BLO

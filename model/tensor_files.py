@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-_FLOATS = ("F64", "F32", "F16", "BF16")
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Stored:
     path: Path
     key: str
     shape: tuple[int, ...]
+    dtype: torch.dtype
 
     def read(self, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
         """In memory of its own; `dtype` None: as stored."""
@@ -33,11 +34,12 @@ class Stored:
             return file.get_tensor(self.key).to(device, dtype, copy=True)
 
 
-def contents(path: Path) -> list[Stored]:
-    """All tensors of a file, by its header. Raises ValueError if it is damaged or holds other than floating values."""
+def contents(path: Path, ignored: Callable[[str], bool] = lambda key: False) -> list[Stored]:
+    """All tensors of a file, by its header, but those `ignored` by their keys. Raises ValueError if it is damaged or
+    holds other than floating values."""
     try:
         with safe_open(path, framework="pt") as file:
-            found = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            found = {key: file.get_slice(key) for key in file.keys() if not ignored(key)}  # noqa: SIM118 - no mapping
             kinds = {key: one.get_dtype() for key, one in found.items()}
             shapes = {key: tuple(one.get_shape()) for key, one in found.items()}
     except SafetensorError as error:
@@ -45,7 +47,7 @@ def contents(path: Path) -> list[Stored]:
     for key, kind in kinds.items():
         if kind not in _FLOATS:
             raise ValueError(f"{path}: {key} holds {kind}; allowed are {', '.join(_FLOATS)}: nothing quantised")
-    return [Stored(path, key, shape) for key, shape in shapes.items()]
+    return [Stored(path, key, shape, _FLOATS[kinds[key]]) for key, shape in shapes.items()]
 
 
 def by_name(tensors: Iterable[tuple[str, Stored]]) -> dict[str, Stored]:

@@ -246,7 +246,8 @@ def embed_images(
     counts = [1 + rows * columns for rows, columns in _grids(encoder.config, sizes_B2, pixels_BnCHW.shape[1])]
     pixels_NCHW = torch.cat([one[:count] for one, count in zip(pixels_BnCHW, counts, strict=True)])
     mask_NGG = torch.cat([one[:count] for one, count in zip(mask_BnGG, counts, strict=True)])
-    return projector(encoder(pixels_NCHW, mask_NGG).split(counts), sizes_B2, mask_BnGG)
+    features_NPD = encoder(pixels_NCHW, mask_NGG).to(projector.up.weight.dtype)  # they may be of two types
+    return projector(features_NPD.split(counts), sizes_B2, mask_BnGG)
 
 
 def parts(config: ModelConfig) -> dict[str, nn.Module]:
@@ -266,7 +267,7 @@ def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
         grid = model.config.vision.grid
         mask_BnGG = pixels_BnCHW.new_ones(*pixels_BnCHW.shape[:2], grid, grid)
     encoder, projector = model.vision_encoder, model.vision_projector
-    pixels_BnCHW = pixels_BnCHW.to(projector.up.weight)
+    pixels_BnCHW = pixels_BnCHW.to(encoder.embeddings.patch_embedding.weight)
     mask_BnGG = mask_BnGG.to(pixels_BnCHW.device)
     return torch.cat(embed_images(encoder, projector, pixels_BnCHW, sizes_B2, mask_BnGG))
 

@@ -21,7 +21,7 @@ def import_hf(
     name: Annotated[str, typer.Option("--name", help="The dataset that it becomes a version of.")] = "model",
     lake: LakeOption = None,
 ) -> None:
-    """Take in a checkpoint of transformers (phi3 or phi4_multimodal). Nothing in it is unpickled."""
+    """Take in a checkpoint of transformers (phi3, phi4_multimodal) or the hub (phi4mm). Nothing in it is unpickled."""
     from pipelines.__main__ import Request, set_up_logging
     from pipelines.__main__ import run as run_pipeline
 

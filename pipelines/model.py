@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from lake.receipt import StageId
 from lake.store import Store
 from lake.suppress_guard import guarded_list
 from lake.versions import Versions
+from model import hf_sidecars
 from model.config import DTYPES, ModelConfig
 from model.processing.text import Tokenizer
 from pipelines.assembly import Committer, Result
@@ -37,14 +38,17 @@ if TYPE_CHECKING:  # torch takes seconds to import, and `grist run` of a crawl n
 WEIGHTS, SHAPE, TOKENIZER = "weights", "model", "tokenizer"
 """Kinds of shards: safetensors of one part, `ModelConfig` as JSON, a tokenizer.json."""
 
-FORMAT = 1
-_IMPORT = StageId(name="import_hf", version=1, config={})
-_READ = ("config.json", "generation_config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json")
+FORMAT = 2
+"""Of the shape: since 2 it has the files that lay beside the weights."""
+_FORMATS = (1, FORMAT)
+_IMPORT = StageId(name="import_hf", version=2, config={})
+_READ = ("config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json", *hf_sidecars.PATTERNS)
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class Recipe(Named):
-    """`folder`: a checkpoint in transformers' format (`phi3`, `phi4_multimodal`), a local path."""
+    """`folder`: a checkpoint in transformers' format (`phi3`, `phi4_multimodal`) or the hub's own (`phi4mm`), a local
+    path."""
 
     dataset: str = "model"
     folder: str = ""
@@ -74,14 +78,19 @@ class Checkpoint:
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
-        """Raises BadConfig where there is no checkpoint."""
+        """Raises BadConfig where there is no checkpoint, or an adapter that has no place beside it."""
+        from model import hf_adapters
+
         if not self.recipe.folder:
             raise BadConfig("recipe.folder is empty: give the folder of a checkpoint")
-        found = {path for pattern in _READ for path in self.folder.glob(pattern)}
-        found |= {path for name in _ADAPTER for path in self.folder.glob(f"*-lora/{name}")}
-        if self.folder / "config.json" not in found:
+        files = {path for pattern in _READ for path in self.folder.glob(pattern)}
+        if self.folder / "config.json" not in files:
             raise BadConfig(f"recipe.folder: {self.folder} has no config.json: give the folder of a checkpoint")
-        return tuple(sorted(found))
+        try:
+            places = hf_adapters.find(self.folder).values()
+        except (OSError, ValueError) as error:
+            raise BadConfig(f"recipe.folder: {error}") from error
+        return tuple(sorted(files.union(path for place in places for name in _ADAPTER for path in place.glob(name))))
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -104,10 +113,12 @@ class Checkpoint:
 
         runner.about_to("import", str(self.folder))
         try:
+            sidecars = hf_sidecars.read(self.folder)
             model = load_hf(self.folder)
+            tokenizer = self._tokenizer(model.config.text.vocab)
         except (OSError, ValueError) as error:
             raise BadConfig(f"recipe.folder: {error}") from error
-        shards = (*put_model(runner.store, model), *self._tokenizer(runner.store))
+        shards = (*put_model(runner.store, model, sidecars), *put_tokenizer(runner.store, tokenizer))
         inputs = [
             InputFile(digest=self.digests[name], bytes=(self.folder / name).stat().st_size, records=0, names=(name,))
             for name in self.digests
@@ -127,18 +138,16 @@ class Checkpoint:
             statistics=figures(model),
         )
 
-    def _tokenizer(self, store: Store) -> Iterator[ObjectRef]:
+    def _tokenizer(self, vocab: int) -> bytes | None:
         path = self.folder / "tokenizer.json"
         if path not in self.files:
-            return
+            return None
         data = path.read_bytes()
         try:
-            entries = Tokenizer.from_bytes(data).vocab_size
+            Tokenizer.from_bytes(data).check_fits(vocab)
         except ValueError as error:
-            raise BadConfig(f"recipe.folder: {path}: {error}") from error
-        with scratch() as folder:  # a copy: a store may move what it is given
-            (folder / path.name).write_bytes(data)
-            yield put_file(store, TOKENIZER, folder / path.name, entries)
+            raise ValueError(f"{path}: {error}") from error
+        return data
 
 
 def run_model(config: ModelRunConfig, store: Store, runner: Runner) -> Result:
@@ -151,8 +160,9 @@ def run_model(config: ModelRunConfig, store: Store, runner: Runner) -> Result:
         return end.once(checkpoint.key, lambda: checkpoint.build(runner))
 
 
-def put_model(store: Store, model: Multimodal) -> tuple[ObjectRef, ...]:
-    """Stores the weights, part by part, and the shape. A shard's range is that of its tensors' names."""
+def put_model(store: Store, model: Multimodal, sidecars: Mapping[str, str] | None = None) -> tuple[ObjectRef, ...]:
+    """Stores the weights, part by part, and the shape, with the files beside them (`model.hf_sidecars`). A shard's
+    range is that of its tensors' names."""
     from safetensors import safe_open
 
     from model.checkpoint import part_files
@@ -167,8 +177,18 @@ def put_model(store: Store, model: Multimodal) -> tuple[ObjectRef, ...]:
                 refs.append(put_file(store, WEIGHTS, path, len(names), first=names[0], last=names[-1]))
     with scratch() as folder:
         path = folder / "model.json"
-        path.write_text(json.dumps({"format": FORMAT, "config": model.config.to_dict()}, indent=1, sort_keys=True))
+        shape = {"format": FORMAT, "config": model.config.to_dict(), "sidecars": dict(sidecars or {})}
+        path.write_text(json.dumps(shape, indent=1, sort_keys=True))
         return (*refs, put_file(store, SHAPE, path, 1))
+
+
+def put_tokenizer(store: Store, data: bytes | None) -> Iterator[ObjectRef]:
+    """Stores a tokenizer.json, if there is one."""
+    if data is not None:
+        with scratch() as folder:  # a copy: a store may move what it is given
+            path = folder / "tokenizer.json"
+            path.write_bytes(data)
+            yield put_file(store, TOKENIZER, path, Tokenizer.from_bytes(data).vocab_size)
 
 
 def figures(model: Multimodal) -> dict[str, Any]:
@@ -182,11 +202,12 @@ def figures(model: Multimodal) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model of a version, in evaluation, and its tokenizer if it has one."""
+    """A model of a version, in evaluation, its tokenizer if it has one, and what lay beside its weights."""
 
     manifest: Manifest
     model: Multimodal
     tokenizer_json: bytes | None
+    sidecars: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -212,13 +233,14 @@ def load_model(store: Store, name: str, *, dtype: str | None = None, device: str
         raise ValueError(f"dtype={dtype!r}: allowed are {', '.join(DTYPES)}")
     wanted = None if dtype is None else getattr(torch, dtype)
     shape = json.loads(read_object(store, kinds[SHAPE][0]))
-    if shape["format"] != FORMAT:
-        raise ValueError(f"{manifest}: its shape has format {shape['format']}, this release reads {FORMAT}")
+    if shape["format"] not in _FORMATS:
+        raise ValueError(f"{manifest}: its shape has format {shape['format']}, this release reads up to {FORMAT}")
     with scratch() as folder:
         files = [_fetched(store, ref, folder) for ref in kinds[WEIGHTS]]
         model = load_parts(ModelConfig.from_dict(shape["config"]), files, dtype=wanted, device=device).eval()
     words = kinds.get(TOKENIZER)
-    return Loaded(manifest, model, read_object(store, words[0]) if words else None)
+    tokenizer = read_object(store, words[0]) if words else None
+    return Loaded(manifest, model, tokenizer, shape.get("sidecars", {}))
 
 
 def _fetched(store: Store, ref: ObjectRef, folder: Path) -> Path:
@@ -235,5 +257,5 @@ def export_hf(store: Store, name: str, folder: Path) -> Manifest:
 
     loaded = load_model(store, name)
     card = model_card(loaded.manifest, Versions(store))
-    save_hf(loaded.model, folder, card=card, tokenizer=loaded.tokenizer_json)
+    save_hf(loaded.model, folder, card=card, tokenizer=loaded.tokenizer_json, sidecars=loaded.sidecars)
     return loaded.manifest

@@ -10,11 +10,13 @@ from typing import Any
 import hf
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from model import tensor_files
 from model.checkpoint import load_hf, save_hf
 
 WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
+EMBEDDING = "model.embed_tokens.weight"
 
 
 @pytest.fixture(scope="session")
@@ -91,8 +93,24 @@ def test_our_own_names_mean_nothing_in_their_files(text: Path, key: str) -> None
 def test_a_head_beside_a_tied_embedding_must_be_it(whole: Path, text: Path) -> None:
     hf.edit(text / WEIGHTS, lambda tensors: tensors.update({"lm_head.weight": tensors["model.embed_tokens.weight"]}))
     hf.assert_same_tensors(load_hf(text).state_dict(), load_hf(whole).state_dict())
+    hf.edit(text / WEIGHTS, lambda tensors: tensors.update({"lm_head.weight": tensors["lm_head.weight"].double()}))
+    hf.assert_same_tensors(load_hf(text).state_dict(), load_hf(whole).state_dict())
     hf.edit(text / WEIGHTS, lambda tensors: tensors["lm_head.weight"][0].add_(1.0))
     assert_refused(text, r"lm_head\.weight is not the embedding")
+
+
+@pytest.mark.parametrize("eos", [0, [0], [7, 0]])
+def test_the_end_tokens_of_generation_config_count_token_0_too(text: Path, eos: Any) -> None:
+    (text / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))
+    assert load_hf(text).config.text.eos == tuple(eos if isinstance(eos, list) else [eos])
+    (text / "generation_config.json").write_text(json.dumps({"eos_token_id": None}))
+    assert load_hf(text).config.text.eos == (280, 281)
+
+
+def test_a_json_file_that_is_none_of_a_checkpoint_s_size_is_refused_unread(text: Path) -> None:
+    with (text / "config.json").open("ab") as file:
+        file.truncate(1 << 33)
+    assert_refused(text, r"config\.json: 8,589,934,592 bytes; allowed are 67,108,864")
 
 
 def sharded(whole: Path, folder: Path) -> Path:
@@ -109,6 +127,41 @@ def test_an_index_stays_in_its_folder(whole: Path, tmp_path: Path, name: str) ->
     assert_refused(tmp_path / "out", "weight_map names .* allowed are .safetensors files of its own folder")
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_what_an_index_lists_and_transformers_does_without_is_no_fault(
+    whole: Path, tmp_path: Path, stored: bool
+) -> None:
+    index = sharded(whole, tmp_path / "out")
+    places = json.loads(index.read_text())["weight_map"]
+    first, last = min(places.values()), max(places.values())
+    frequencies = ("model.layers.0.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq")
+    extra = {"lm_head.weight": last, **dict.fromkeys(frequencies, first)}
+    hf.edit(index, lambda values: values["weight_map"].update(extra))
+    if stored:
+        held = places["model.embed_tokens.weight"]
+        frequency = torch.arange(3)  # of no floating type either
+        hf.edit(
+            tmp_path / "out" / first, lambda tensors: tensors.update({key: frequency.clone() for key in frequencies})
+        )
+        hf.edit(tmp_path / "out" / held, lambda tensors: tensors.update({"lm_head.weight": tensors[EMBEDDING].clone()}))
+    model = load_hf(tmp_path / "out")
+    hf.assert_same_tensors(model.state_dict(), load_hf(whole).state_dict())
+    _, info = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not info["missing_keys"]
+
+
+def test_a_tied_head_without_its_embedding_is_the_embedding(whole: Path, text: Path) -> None:
+    hf.edit(text / WEIGHTS, lambda tensors: tensors.update({"lm_head.weight": tensors.pop(EMBEDDING)}))
+    hf.assert_same_tensors(load_hf(text).state_dict(), load_hf(whole).state_dict())
+
+
+def test_a_head_of_its_own_that_is_listed_and_not_stored_is_missing(whole: Path, tmp_path: Path) -> None:
+    index = sharded(whole, tmp_path / "out")
+    hf.edit(tmp_path / "out" / "config.json", lambda values: values.update(tie_word_embeddings=False))
+    hf.edit(index, lambda values: values["weight_map"].update({"lm_head.weight": min(values["weight_map"].values())}))
+    assert_refused(tmp_path / "out", r"tensors missing, of \d+: language\.lm_head\.weight \(lm_head\.weight\)")
+
+
 def test_an_index_and_its_files_agree(whole: Path, tmp_path: Path) -> None:
     index = sharded(whole, tmp_path / "out")
     names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
@@ -120,46 +173,6 @@ def test_an_index_and_its_files_agree(whole: Path, tmp_path: Path) -> None:
     assert_refused(tmp_path / "out", f"{names[0]} is missing")
     hf.edit(index, lambda values: values.pop("weight_map"))
     assert_refused(tmp_path / "out", "weight_map=None")
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("peft_type", "LOHA"),
-        ("bias", "all"),
-        ("use_dora", True),
-        ("use_rslora", True),
-        ("rank_pattern", {"o_proj": 8}),
-        ("alpha_pattern", {"o_proj": 8}),
-        ("modules_to_save", ["lm_head"]),
-        ("fan_in_fan_out", True),
-        ("lora_bias", True),
-        ("layer_replication", [[0, 2]]),
-        ("alora_invocation_tokens", [5]),
-        ("r", 0),
-        ("r", "4"),
-        ("lora_alpha", None),
-        ("lora_dropout", 1.0),
-    ],
-    ids=str,
-)
-def test_an_adapter_of_another_kind_is_refused(text: Path, field: str, value: Any) -> None:
-    hf.edit(text / "vision-lora" / "adapter_config.json", lambda values: values.update({field: value}))
-    assert_refused(text, rf"vision-lora: .*{field}=")
-
-
-def test_an_adapter_has_the_four_linears_of_every_layer(text: Path) -> None:
-    file = text / "vision-lora" / ADAPTER
-    key = "base_model.model.model.layers.1.mlp.down_proj.lora_A.weight"
-    hf.edit(file, lambda tensors: tensors.pop(key))
-    assert_refused(text, rf"tensors missing.*layers\.1\.mlp\.down_proj\.adapters\.vision\.A \({key}\)")
-    hf.edit(file, lambda tensors: tensors.update({key: torch.ones(5, 80)}))
-    assert_refused(text, rf"{key} is \[5, 80\]; by the config \[4, 80\]")
-    head = "base_model.model.lm_head.lora_A.weight"
-    hf.edit(file, lambda tensors: tensors.update({key: torch.ones(4, 80), head: torch.ones(4, 48)}))
-    assert_refused(text, f"no place for: {head} in .*vision-lora")
-    (text / "vision-lora").rename(text / "smell-lora")
-    assert_refused(text, "smell-lora: not a known adapter; allowed are vision-lora, speech-lora")
 
 
 def test_a_folder_with_something_in_it_is_left_alone(whole: Path, tmp_path: Path) -> None:

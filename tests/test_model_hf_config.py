@@ -15,7 +15,8 @@ from transformers import GenerationConfig, Phi3Config, Phi4MultimodalConfig
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from model.config import PRESETS, AudioConfig, ModelConfig, RopeConfig, TextConfig, VisionConfig
-from model.hf_config import from_hf, generation_config, to_hf
+from model.hf_config import from_hf, to_hf
+from model.hf_sidecars import generation_config
 from model.rope import tables
 
 CLASSES = {"phi3": Phi3Config, "phi4_multimodal": Phi4MultimodalConfig}
@@ -209,9 +210,43 @@ def test_values_that_make_no_model_are_refused(path: str, value: Any, message: s
         from_hf(changed(path, value))
 
 
-def test_the_hub_s_own_format_is_told_from_transformers() -> None:
-    with pytest.raises(ValueError, match=r"phi4mm.*revision"):
+def test_the_hub_s_own_form_needs_its_weights() -> None:
+    with pytest.raises(ValueError, match=r"model_type='phi4mm'.* in a folder with its weights"):
         from_hf({"model_type": "phi4mm"})
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize(("given", "expected"), [(0, (0,)), ([0], (0,)), ([0, 7], (0, 7)), (7, (7,))])
+def test_token_0_ends_a_text_like_any_other(kind: str, given: Any, expected: tuple[int, ...]) -> None:
+    values = {**as_file(TINY[kind]()), "eos_token_id": given, "bos_token_id": None, "pad_token_id": 0}
+    read = from_hf(values).text
+    assert (read.eos, read.bos, read.pad) == (expected, expected[0], 0)
+    assert from_hf(to_hf(from_hf(values))).text.eos == expected
+
+
+def test_no_end_token_is_what_each_class_makes_of_it() -> None:
+    assert from_hf({**as_file(hf.text_config()), "eos_token_id": None, "bos_token_id": 5}).text.eos == ()
+    assert from_hf({**as_file(hf.text_config()), "eos_token_id": [], "bos_token_id": 5}).text.eos == ()
+    large = {"model_type": "phi4_multimodal", "eos_token_id": None}
+    assert from_hf(large).text.eos == (199_999, 200_020) == tuple(Phi4MultimodalConfig(eos_token_id=None).eos_token_id)
+
+
+def test_an_error_shows_a_value_in_short_however_large() -> None:
+    deep: Any = "x"
+    for _ in range(400):
+        deep = [deep]
+    for value in (["x"] * 100_000, "y" * 100_000, deep, {"a": deep}):
+        for path in ("hidden_size", "rope_parameters.long_factor", "vision_config", "hidden_act", "head_dim"):
+            with pytest.raises(ValueError) as told:
+                from_hf(changed(path, value))
+            assert len(str(told.value)) < 500
+
+
+@pytest.mark.parametrize("value", ["x", [1], 1 << 38])
+def test_a_size_is_not_multiplied_before_its_type_is_known(value: Any) -> None:
+    values = {**changed("head_dim", value), "num_attention_heads": 1 << 39, "hidden_size": 1 << 39}
+    with pytest.raises(ValueError, match="head_dim="):
+        from_hf(values)
 
 
 @pytest.mark.parametrize("lacks", ["vision", "audio"])

@@ -178,6 +178,39 @@ def test_masks_of_a_step_in_bfloat16_keep_its_type() -> None:
         assert text_model()(ids(2, 6), adapter=["vision", None]).logits.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("base", "adapter"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16), (torch.float16, torch.bfloat16)],
+    ids=str,
+)
+def test_an_adapter_of_another_type_than_its_base_is_what_peft_computes(
+    base: torch.dtype, adapter: torch.dtype
+) -> None:
+    one, x = linear().to(base), torch.randn(2, 5, 10).to(base)
+    one.adapters.to(adapter)
+    low = one.adapters["vision"]
+    expected = x @ one.weight.T + (x.float() @ low.A.float().T) @ low.B.float().T * low.scale  # peft's own order
+    mask = torch.tensor([[True, False, True, True, False]] * 2)
+    plain = one(x, {})
+    assert torch.equal(one(x, {"vision": None}), expected.to(base))
+    for found in (one(x, {"vision": mask}), one(x, routing.routes({"vision": mask}))):
+        assert found.dtype == base and torch.equal(found[~mask], plain[~mask])
+        torch.testing.assert_close(found[mask], expected.to(base)[mask])
+
+
+def test_a_float32_adapter_on_a_bfloat16_base_runs_and_learns() -> None:
+    half = text_model().bfloat16().train()
+    for one in half.modules():
+        if isinstance(one, LowRank):
+            one.float()
+    rows = ids(3, 6)
+    logits = half(rows, adapter=["vision", None, "speech"]).logits
+    assert logits.dtype == torch.bfloat16 and logits.isfinite().all()
+    logits.float().square().mean().backward()
+    for name, one in half.named_parameters():
+        assert one.grad is not None and one.grad.dtype == one.dtype and one.grad.isfinite().all(), name
+
+
 # Routing.
 
 P, A, T = IMAGE, AUDIO, 50

@@ -172,9 +172,10 @@ def greedy(pair: Pair, ids: Tensor, given: dict[str, Tensor], count: int, adapte
 
 
 def theirs_greedy(pair: Pair, ids: Tensor, given: dict[str, Tensor], count: int) -> list[int]:
+    """Without a cache: with it, `Phi4MultimodalForCausalLM.generate` often differs from its own uncached output."""
     made = pair.theirs.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), **given, max_new_tokens=count, do_sample=False,
-        eos_token_id=-1,
+        eos_token_id=-1, use_cache=False,
     )  # fmt: skip
     return [int(one) for one in made[0, ids.shape[1] :]]
 

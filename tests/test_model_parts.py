@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from models import ADAPTERS, NANO, nano, text_model
+from models import ADAPTERS, NANO, enlivened, nano, prompts_of_all_kinds, text_model
 from torch import nn
 
 from model.config import PRESETS, AdapterConfig, ModelConfig
+from model.generate import Engine, Options
 from model.multimodal import Multimodal
 from model.parts import Part, check_parts, counts, parameters_of, part_of, tensors_of
+from model.sampling import Sampling
 
 RELEASED = {
     Part.LANGUAGE: 3_836_021_760,
@@ -32,6 +36,21 @@ def test_the_paper_s_shape_has_the_released_counts() -> None:
     model = on_meta(PRESETS["multimodal"])
     assert counts(model) == RELEASED
     assert sum(one.numel() for one in model.parameters()) == sum(RELEASED.values()) == 5_574_460_224
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("part", Part)
+@pytest.mark.parametrize(("rest", "own"), [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)], ids=str)
+def test_a_part_may_be_of_another_type_than_the_rest(part: Part, rest: torch.dtype, own: torch.dtype) -> None:
+    model = enlivened(NANO, 1).to(rest)
+    for _, one in parameters_of(model, part):
+        one.data = one.data.to(own)
+    requests = [replace(one, sampling=Sampling(max_tokens=2)) for one in prompts_of_all_kinds().values()]
+    for request in requests:
+        logits = model(torch.tensor([request.tokens]), **dict(request.inputs or {})).logits
+        assert logits.dtype == model.language.norm.weight.dtype and logits.isfinite().all()
+    engine = Engine(model, Options(slots=4, length=128, prompts=4, chunk=64, block=64))
+    assert len(list(engine.run(requests))) == 4
 
 
 def test_mini_is_the_language_model_alone() -> None:

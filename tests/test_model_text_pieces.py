@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from itertools import pairwise
@@ -181,6 +182,7 @@ def test_a_missing_token_is_named_with_those_there(tokenizer: Tokenizer) -> None
         (b"\xff\xfe", "no tokenizer.json"),
         (b"", "no tokenizer.json"),
         (b"[1]", "no tokenizer.json"),
+        (b"[" * 100_000, "no tokenizer.json"),
         (b'{"version": "1.0"}', "Model missing"),
         (b'{"version":"2.0","model":{"type":"BPE","vocab":{},"merges":[]}}', "version '2.0'"),
         (
@@ -193,6 +195,52 @@ def test_a_missing_token_is_named_with_those_there(tokenizer: Tokenizer) -> None
 def test_what_is_wrong_with_a_file_is_said(content: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Tokenizer.from_bytes(content)
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 24, 1 << 31, 1 << 32, 1 << 70])
+@pytest.mark.parametrize("where", ["vocab", "added"])
+def test_an_id_that_no_window_can_hold_is_refused_by_name(data: bytes, where: str, number: int) -> None:
+    file = json.loads(data)
+    if where == "vocab":
+        file["model"]["vocab"]["mill"] = number
+    else:
+        file["added_tokens"].append({**file["added_tokens"][0], "content": "mill", "id": number})
+    with pytest.raises(ValueError, match=f"'mill' has id {number}; allowed: 0 to 16777215"):
+        Tokenizer.from_bytes(json.dumps(file).encode())
+
+
+def test_an_id_of_two_texts_is_refused_by_both(data: bytes) -> None:
+    file = json.loads(data)
+    last, number = list(file["model"]["vocab"].items())[-1]
+    vocab = [["<unk>", 0.0], ["a", -1.0]]
+    added = {**file["added_tokens"][0], "content": "<|twin|>"}
+    unigram = {"version": "1.0", "model": {"type": "Unigram", "unk_id": 0, "vocab": vocab}}
+    for wrong, names in (
+        (changed(data, model=file["model"] | {"vocab": file["model"]["vocab"] | {"twin": number}}), (last, "twin")),
+        (changed(data, added_tokens=[*file["added_tokens"], {**added, "id": number}]), (last, "<|twin|>")),
+        (json.dumps(unigram | {"added_tokens": [{**added, "id": 1}]}).encode(), ("a", "<|twin|>")),
+    ):
+        with pytest.raises(ValueError, match="stands for both") as told:
+            Tokenizer.from_bytes(wrong)
+        assert all(repr(name) in str(told.value) for name in names)
+
+
+def test_ids_may_have_gaps_and_an_entry_may_come_twice(data: bytes) -> None:
+    file = json.loads(data)
+    far = {**file["added_tokens"][0], "content": "<|far|>", "id": 70_000}
+    tokenizer = Tokenizer.from_bytes(changed(data, added_tokens=[*file["added_tokens"], far, dict(far)]))
+    assert (tokenizer.vocab_size, tokenizer.special("<|far|>")) == (70_001, 70_000)
+    assert tokenizer.encode([[Part("<|far|>", special=True)]]).ids.tolist() == [70_000]
+
+
+def test_a_tokenizer_of_more_ids_than_a_model_is_told_with_both_numbers(tokenizer: Tokenizer) -> None:
+    tokenizer.check_fits(tokenizer.vocab_size)
+    tokenizer.check_fits(tokenizer.vocab_size + 63)
+    ids = tokenizer.vocab_size
+    with pytest.raises(
+        ValueError, match=rf"has {ids} ids, 0 to {ids - 1}, and the model's vocabulary {ids - 1} entries"
+    ):
+        tokenizer.check_fits(ids - 1)
 
 
 @pytest.mark.parametrize("bad", ["a\ud800b", None, 5, b"x"])

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from lake.gc import plan_gc, run_gc
 from lake.manifest import VersionRef
-from lake.objects import DamagedObject
+from lake.objects import DamagedObject, put_file
 from lake.store import Store, open_store
 from lake.verify import verify
 from lake.versions import Versions
@@ -51,6 +51,12 @@ def checkpoint(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "lake"))
+
+
+def tokenizer_up_to(largest: int) -> bytes:
+    file = json.loads(TOKENIZER)
+    file["added_tokens"].append({**file["added_tokens"][0], "content": "<|far|>", "id": largest})
+    return json.dumps(file).encode()
 
 
 def taken_in(store: Store, folder: Path, name: str = "model") -> Any:
@@ -117,6 +123,57 @@ def test_what_is_taken_in_and_given_back_has_the_mode_of_any_new_file(store: Sto
 
 def tree(folder: Path | str) -> list[Path]:
     return [Path(folder), *Path(folder).rglob("*")]
+
+
+def test_what_lies_beside_the_weights_goes_through_the_lake(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}\r\n"
+    how = '{"eos_token_id":[0, 3], "bos_token_id": 0, "pad_token_id": 0, "do_sample":  true, "temperature": 0.6}'
+    files = {"chat_template.jinja": template, "generation_config.json": how, "special_tokens_map.json": "{ }"}
+    for name, text in files.items():
+        (checkpoint / name).write_bytes(text.encode())
+    first = taken_in(store, checkpoint).manifest
+    grist(store, "export", "hf", "model@v1", str(tmp_path / "out"))
+    assert {name: (tmp_path / "out" / name).read_bytes().decode() for name in files} == files
+    assert {one.names[0] for one in first.inputs} >= set(files)
+    (checkpoint / "chat_template.jinja").write_text("{{ messages }}")
+    second = taken_in(store, checkpoint).manifest
+    apart = set(second.shards) - set(first.shards)
+    assert second.version == 2 and [ref.kind for ref in apart] == ["model"]
+
+
+def test_the_hub_s_own_checkpoint_goes_in_and_comes_out_in_transformers_form(store: Store, tmp_path: Path) -> None:
+    theirs = hf.save_all("multimodal", tmp_path / "theirs")
+    names = {"img_processor": {"num_attention_heads": 2}, "image_token_id": hf.IMAGE, "audio_token_id": hf.AUDIO}
+    hub = hf.as_hub(theirs, tmp_path / "hub", **names)
+    (hub / "generation_config.json").write_text('{"eos_token_id": [281, 280], "temperature": 0.5}')
+    taken_in(store, hub)
+    grist(store, "export", "hf", "model@v1", str(tmp_path / "out"))
+    ours = load_hf(tmp_path / "out")
+    hf.assert_same_tensors(ours.state_dict(), load_hf(theirs).state_dict())
+    assert ours.config.text.eos == (281, 280)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "phi4_multimodal"
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["temperature"] == 0.5
+
+
+def test_a_version_of_the_release_before_has_no_files_beside_its_weights(store: Store, checkpoint: Path) -> None:
+    manifest = taken_in(store, checkpoint).manifest
+    shape = next(ref for ref in manifest.shards if ref.kind == "model")
+    assert json.loads(store.get(shape.key))["format"] == 2
+    old = {"format": 1, "config": json.loads(store.get(shape.key))["config"]}
+    (checkpoint / "model.json").write_text(json.dumps(old))
+    ref = put_file(store, "model", checkpoint / "model.json", 1)
+    shards = tuple(ref if one.kind == "model" else one for one in manifest.shards)
+    draft = Checkpoint(Recipe(dataset="old", folder=str(checkpoint))).build(Runner(store, workers=0))
+    Versions(store).commit(draft.model_copy(update={"shards": shards}))
+    assert load_model(store, "old").sidecars == {}
+
+
+def test_adapters_in_peft_s_own_folders_are_part_of_what_was_read(store: Store, checkpoint: Path) -> None:
+    (checkpoint / "speech").mkdir()
+    (checkpoint / "speech-lora").rename(checkpoint / "speech" / "speech")
+    manifest = taken_in(store, checkpoint).manifest
+    assert "speech/speech/adapter_model.safetensors" in {one.names[0] for one in manifest.inputs}
+    assert manifest.statistics["parts"]["lora_speech"] > 0
 
 
 def test_the_same_folder_elsewhere_is_the_same_version(store: Store, checkpoint: Path, tmp_path: Path) -> None:
@@ -208,6 +265,14 @@ def test_one_changed_byte_of_the_shape_or_the_tokenizer_is_noticed(
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
         (lambda folder: (folder / "model.safetensors").unlink(), "safetensors"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json"),
+        (
+            lambda folder: (folder / "tokenizer.json").write_bytes(tokenizer_up_to(2048)),
+            "2049 ids, 0 to 2048, and the model's vocabulary 2048",
+        ),
+        (lambda folder: (folder / "tokenizer.json").write_bytes(tokenizer_up_to(1 << 31)), "has id 2147483648"),
+        (lambda folder: (folder / "generation_config.json").write_text("[]"), "generation_config.json: holds list"),
+        (lambda folder: (folder / "vision-lora").rename(folder / "style"), "style: not a known adapter"),
+        (lambda folder: shutil.copy(folder / "vision-lora" / "adapter_config.json", folder), "has no name here"),
         (lambda folder: (folder / "config.json").write_text('{"model_type": "phi4mm"}'), "phi4mm"),
     ],
 )

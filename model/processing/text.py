@@ -74,6 +74,15 @@ class Tokenizer:
         """Raises ValueError that says what is wrong with the file."""
         return cls(data)
 
+    def check_fits(self, vocab: int) -> None:
+        """Raises ValueError if a model of `vocab` entries has none for some id. A larger one is padded: usual."""
+        ids = self.vocab_size
+        if ids > vocab:
+            raise ValueError(
+                f"the tokenizer has {ids} ids, 0 to {ids - 1}, and the model's vocabulary {vocab} entries: "
+                "this is another model's tokenizer, or the embedding was not resized with it"
+            )
+
     def special(self, name: str) -> int:
         """The id of a special token. Raises MissingToken."""
         return self._token(name)["id"]

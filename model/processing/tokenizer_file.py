@@ -7,11 +7,15 @@ Source: tokenizers 0.23 (added_vocabulary.rs, the models).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import tokenizers
 
 NO_TEXT = "\ufdd0"  # not a character, says Unicode: no text has it
+
+LARGEST_ID = (1 << 24) - 1
+"""Windows hold ids as int32, and tables by id are as long as the largest; vocabularies in use end at a million."""
 
 
 def load(data: bytes) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
@@ -22,8 +26,9 @@ def load(data: bytes) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
     """
     try:
         file = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"no tokenizer.json: {error}") from error
+    _check_ids(file)
     library = _built(data.decode())
     if file["model"].get("dropout"):
         raise ValueError(f"dropout={file['model']['dropout']} in the model: ids would be random; set it to null")
@@ -46,6 +51,35 @@ def _built(text: str) -> tokenizers.Tokenizer:
     library.no_truncation()
     library.post_processor = None
     return library
+
+
+def _check_ids(file: Any) -> None:
+    """Raises ValueError for an id that cannot be, or stands for two texts. Ids may have gaps."""
+    names: dict[int, str] = {}
+    for name, number in _entries(file):
+        if not 0 <= number <= LARGEST_ID:
+            raise ValueError(
+                f"this tokenizer.json cannot be used: {name!r} has id {number}; allowed: 0 to {LARGEST_ID}"
+            )
+        if (other := names.setdefault(number, name)) != name:
+            raise ValueError(
+                f"this tokenizer.json cannot be used: id {number} stands for both {other!r} and {name!r}; "
+                "give each text an id of its own"
+            )
+
+
+def _entries(file: Any) -> Iterator[tuple[str, int]]:
+    """Texts and ids, of the model and added; what has another form the library refuses, and says why."""
+    fields = file if isinstance(file, dict) else {}
+    model = fields.get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocab, list):
+        yield from ((str(entry[0]), number) for number, entry in enumerate(vocab) if isinstance(entry, list) and entry)
+    elif isinstance(vocab, dict):
+        yield from ((name, number) for name, number in vocab.items() if isinstance(number, int))
+    for token in fields.get("added_tokens") or ():
+        if isinstance(token, dict) and isinstance(token.get("id"), int):
+            yield str(token.get("content")), token["id"]
 
 
 def unknown_id(file: dict[str, Any]) -> int | None:
