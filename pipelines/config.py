@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ from pipelines.plain import one_line
 from pipelines.yaml_text import MAX_CHARACTERS, BadYaml, read_yaml, unshared
 
 LAKE_ENV = "GRIST_LAKE"
+_PATTERN = re.compile(r"(^|[\[,])\s*\*")  # of files, where YAML reads an alias
 _SHOWN = 200
 """Characters of an offending value or key that a message quotes."""
 
@@ -99,7 +101,7 @@ def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]
         try:
             value = read_yaml(text)
         except BadYaml as error:
-            hint = "; a pattern such as [*.jsonl] wants quotes: ['*.jsonl']" if "undefined alias" in str(error) else ""
+            hint = "; a pattern such as [*.jsonl] wants quotes: ['*.jsonl']" if _PATTERN.search(text) else ""
             raise BadConfig(f"--set {shown}: the value is {one_line(str(error))}{hint}") from None
         *parents, leaf = dotted.split(".")
         node = result
