@@ -71,6 +71,7 @@ class Tokenizer:
         self.decoder: dict[str, Any] | None = file.get("decoder")
         self._bytes: dict[int, bytes] | None = {} if is_byte_level(self.decoder) else None
         self._pieces = pieces_of(file)
+        self.eats_space = any(token["lstrip"] or token["rstrip"] for token in self._special.values())
         self._known: dict[str, bytes] = {}
         self._loses_nothing = loses_nothing(file)
 
@@ -95,6 +96,10 @@ class Tokenizer:
     def name(self, token: int) -> str | None:
         """What an id is called in the file; None: it stands for nothing."""
         return self._library.id_to_token(token) if 0 <= token < self.vocab_size else None
+
+    def is_special(self, token: int) -> bool:
+        """Whether an id is a special token."""
+        return token in self._added and self._added[token] in self._special
 
     @cached_property
     def most_bytes(self) -> int | None:
