@@ -63,7 +63,7 @@ def _check_size(text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             if any(event.anchor == anchor for anchor, _ in begun):
                 raise BadYaml(f"not valid YAML here: the alias *{event.anchor} leads back to itself")
-            total += sizes.get(event.anchor, 1)  # one that was never anchored is the library's to refuse
+            total += sizes.get(str(event.anchor), 1)  # one that was never anchored is the library's to refuse
         elif isinstance(event, yaml.CollectionStartEvent):
             begun.append((event.anchor, total))
             total += 1
