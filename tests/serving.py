@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import httpx
@@ -128,7 +128,7 @@ class Running:
     hosted: Hosted
     tokenizer: Tokenizer
 
-    @property
+    @cached_property  # each makes an SSL context of its own, which takes longer than an answer
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=30)
 

@@ -45,10 +45,13 @@ def test_what_was_said_is_taken_back(server: Running, written: list[str], stream
     server.engine.script = ()
     calls = said.get("tool_calls") or []
     answers = [{"role": "tool", "tool_call_id": call["id"], "content": ""} for call in calls]
-    for history in ([said], [said, *answers], [said, *answers[::-1], HELLO[1]], [said, HELLO[1], said]):
-        for more in ({"tools": [WEATHER]}, {}, {"tools": [WEATHER], "tool_choice": "none"}):
-            again = chat(server, messages=[*HELLO, *history], max_tokens=1, **more)
-            assert again.usage.prompt_tokens > 4
+    for history, more in (
+        ([said], {}),
+        ([said, *answers[::-1], HELLO[1]], {"tools": [WEATHER]}),
+        ([said, HELLO[1], said, *answers], {"tools": [WEATHER], "tool_choice": "none"}),
+    ):
+        again = chat(server, messages=[HELLO[1], *history], max_tokens=1, **more)
+        assert again.usage.prompt_tokens > 4
 
 
 def message_of(answer: Any, streamed: bool) -> dict[str, Any]:
