@@ -120,7 +120,6 @@ def test_reasoning_stands_before_the_answer_and_is_learned(name: str) -> None:
 def test_no_field_is_passed_over() -> None:
     for message, value in (
         (ANSWER | {"train": False}, "train"),
-        (ANSWER | {"name": "ann"}, "name"),
         (ANSWER | {"prefix": True}, "prefix"),
         (ANSWER | {"reasoning_details": [{"type": "x"}]}, "reasoning_details"),
         (ANSWER | {"value": "other"}, "value beside content"),
@@ -137,8 +136,8 @@ def test_no_field_is_passed_over() -> None:
     assert reason(two) == ("two_reasonings", "reasoning, thinking")
     harmless = {"id": 3, "timestamp": 5.0, "metadata": {"a": 1}, "annotations": [], "unheard_of": None, "audio": {}}
     assert parse(chat(USER | harmless, ANSWER | harmless)) == parse(chat(USER, ANSWER))
-    named = chat(USER | {"name": "ann"}, ANSWER | {"train": False})
-    assert parse(named, Rules(harmless=frozenset(("name", "train")))) == parse(chat(USER, ANSWER))
+    marked = chat(USER | {"name": "ann"}, ANSWER | {"train": False, "mask": 1})
+    assert parse(marked, Rules(harmless=frozenset(("mask", "train")))) == parse(chat(USER, ANSWER))
 
 
 def test_what_forms_have_beside_the_turns() -> None:

@@ -22,7 +22,7 @@ HARMLESS = frozenset((
     "id", "uuid", "message_id", "msg_id", "parent_id", "parent", "conversation_id", "conversation_hash",
     "turn_id", "turn", "turn_index", "turn_identifier", "index", "idx", "number", "date", "time",
     "timestamp", "created", "created_at", "create_time", "updated_at", "update_time", "source", "url",
-    "hash", "user_id", "author",
+    "hash", "user_id", "name", "author",
     # what it was made or measured with
     "model", "model_name", "provider", "usage", "tokens", "token_count", "num_tokens", "tokens_count",
     "finish_reason", "stop_reason", "logprobs", "latency", "cost", "metadata", "meta", "lang", "language",
