@@ -16,14 +16,16 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model.cache import Cache
 from model.multimodal import Multimodal
 from model.prefill import Angles, Prefill, Prompt
-from model.requests import Options, Request, Sample, TooLong
+from model.requests import Options, Request, Sample, Score, TooLong
 from model.sampling import choose, sample_key, uniforms
 
+BROKEN = "\ufffd"
+"""What the bytes of half a character decode to."""
 _CHUNKS = 4
 """Chunks of prompts that one step computes at most."""
 
@@ -75,10 +77,10 @@ class Engine:
             raise ValueError(f"{len(request.tokens)} tokens, n={request.n}: allowed are 1 or more")
         if not all(0 <= token < vocab for token in request.tokens):
             raise ValueError(f"tokens: allowed are ids from 0 to {vocab - 1}")
-        if room < (asked or 1):
+        least = 1 if asked is None else asked
+        if room < least:
             raise TooLong(
-                f"{len(request.tokens)} tokens of prompt and {asked or 1} to generate: the length is "
-                f"{self.options.length}"
+                f"{len(request.tokens)} tokens of prompt and {least} to generate: the length is {self.options.length}"
             )
         if request.sampling.stop and self.decode is None:
             raise ValueError("stop texts need the engine to have `decode`")
@@ -89,7 +91,9 @@ class Engine:
         long = len(request.tokens) > self._original
         for one in samples:
             one.long = long
-        prompt = Prompt(request, request.tokens, deque(samples), long)
+            one.constraint = None if request.constraint is None else request.constraint.copy()
+        scores: list[Score] | None = None if request.scored is None else [(None, [])]
+        prompt = Prompt(request, request.tokens, deque(samples), long, scores=scores)
         try:
             with evaluating(self.model):
                 prompt.prepare(self.model)
@@ -150,7 +154,9 @@ class Engine:
                 break
         grown, fresh = [], list(self._active.values())
         while fresh:  # what takes the slot of a sample that ends gets its first token in the same step
-            self._sample(fresh)
+            asked = [one for one in fresh if one.request.sampling.max_tokens != 0]
+            if asked:
+                self._sample(asked)
             grown += fresh
             for one in fresh:
                 self._settle(one)
@@ -181,6 +187,7 @@ class Engine:
                 self._cache.copy(prefill.cache, prompt.pages[: len(one.pages)], one.pages)
                 self._logits_SV[slot] = prompt.logits
                 one.slot, one.adapter = slot, prompt.adapter
+                one.scores = prompt.scores or one.scores
                 self._active[slot] = one
                 begun.append(one)
             if not prompt.waiting:
@@ -196,9 +203,11 @@ class Engine:
         if drawn:
             places = [len(one.tokens) for one in drawn]
             numbers[[one.temperature > 0 for one in how]] = uniforms([one.key for one in drawn], places)
-        tokens = choose(logits_NV, how, numbers)
+        tokens = choose(self._constrained(logits_NV, samples), how, numbers)
         for one, token in zip(samples, tokens.tolist(), strict=True):
             one.tokens.append(token)
+            if one.constraint is not None:
+                one.constraint.take(token)
         asked = [i for i, one in enumerate(samples) if one.request.sampling.logprobs is not None]
         if asked:
             chances = logits_NV[asked].log_softmax(-1)
@@ -210,9 +219,28 @@ class Engine:
                 samples[i].logprobs.append(own[row])
                 samples[i].top.append(list(zip(ids[row][:count], values[row][:count], strict=True)))
 
+    @staticmethod
+    def _constrained(logits_NV: Tensor, samples: list[Sample]) -> Tensor:
+        """The logits without what a sample's constraint forbids. Log-probabilities are of all the vocabulary still."""
+        bound = [i for i, one in enumerate(samples) if one.constraint is not None]
+        if not bound:
+            return logits_NV
+        masked = logits_NV.clone()
+        for i in bound:
+            constraint = samples[i].constraint
+            assert constraint is not None
+            allowed = constraint.allowed(masked.shape[-1]).to(masked.device)
+            masked[i] = masked[i].masked_fill(~allowed, -torch.inf)
+        return masked
+
     def _settle(self, one: Sample) -> None:
         """Ends a sample, or sends it to be computed anew if it has just outgrown the original context."""
-        sampling, token = one.request.sampling, one.tokens[-1]
+        sampling = one.request.sampling
+        if sampling.max_tokens == 0 or (one.constraint is not None and one.constraint.broken):
+            one.finish = "length"  # nothing was asked for; or its rules can no longer be kept to
+            self._vacate(one.slot)
+            return
+        token = one.tokens[-1]
         one.stop = self._stopped_by(one)
         if one.stop is not None or (token in self.model.config.text.eos and not sampling.ignore_eos):
             one.finish = "stop"
@@ -243,6 +271,8 @@ class Engine:
         # tokens are no text.
         while some < len(one.tokens) and len(self.decode(one.tokens[-some:-1])) <= longest + 4:
             some *= 2
+        while some < len(one.tokens) and BROKEN in self.decode(one.tokens[-some : len(one.tokens) - some + 1]):
+            some += 1  # not from within a character, or a run of bytes that is read as one
         tail = self.decode(one.tokens[-some:])
         found = [(tail.find(stop), stop) for stop in stops if stop in tail]
         return min(found)[1] if found else None

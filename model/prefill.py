@@ -15,7 +15,7 @@ from torch import Tensor
 
 from model.cache import Cache
 from model.multimodal import Multimodal
-from model.requests import Options, Request, Sample
+from model.requests import Options, Request, Sample, Score
 from model.rope import tables
 from model.routing import masks
 
@@ -48,6 +48,7 @@ class Prompt:
     logits: Tensor | None = None  # [vocab], of the token that comes next
     x: Tensor | None = None  # [tokens, hidden], where embeddings are more than those of the tokens
     masks: dict[str, Tensor] = field(default_factory=dict)
+    scores: list[Score] | None = None  # of the tokens so far, where they are asked for
 
     def prepare(self, model: Multimodal) -> None:
         """Embeds images and audio, alone, and finds the tokens of each adapter."""
@@ -134,6 +135,8 @@ class Prefill:
         rope = self.angles.at(positions, torch.tensor(long, device=weight.device)[:, None])
         hidden = self.model.language(x_RCD, rope, self.cache.at(pages, positions), self._routes(self.pending))
         for one in self.pending:
+            if one.scores is not None:
+                self._score(one, hidden[one.row])
             one.done += self.chunk
         done = [one for one in self.pending if one.done >= len(one.tokens)]
         if done:
@@ -144,6 +147,17 @@ class Prefill:
             self._free.extend(one.row for one in done)
             self.ready.extend(done)
             self.pending = [one for one in self.pending if one.done < len(one.tokens)]
+
+    def _score(self, prompt: Prompt, hidden_CD: Tensor) -> None:
+        """The log-probabilities of the tokens that a chunk predicts: those after each of its own, within the prompt."""
+        assert prompt.scores is not None
+        tokens = prompt.tokens[prompt.done + 1 : prompt.done + self.chunk + 1]
+        if not tokens:
+            return
+        chances = self.model.language.head(hidden_CD).float().log_softmax(-1)[: len(tokens)]
+        own = chances.gather(-1, torch.tensor(tokens, device=chances.device)[:, None])[:, 0].tolist()
+        values, ids = (row.tolist() for row in chances.topk(min(prompt.request.scored or 0, chances.shape[-1])))
+        prompt.scores += [(chance, list(zip(*top, strict=True))) for chance, *top in zip(own, ids, values, strict=True)]
 
     def _routes(self, prompts: Iterable[Prompt]) -> dict[str, Tensor | None]:
         found: dict[str, Tensor | None] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,11 @@ from model.cache import Cache
 from model.config import ModelConfig
 from model.sampling import Sampling
 
+if TYPE_CHECKING:
+    from model.constraint import Constraint
+
+Score = tuple[float | None, list[tuple[int, float]]]
+"""Of a token of a prompt: its log-probability, and the most likely tokens there; of the first, none."""
 Finish = Literal["stop", "length"]
 """An end token or a stop text; or `max_tokens`, or the context is full."""
 
@@ -46,7 +51,9 @@ class Options:
 class Request:
     """`n` samples of a prompt. `key` names run and problem: it decides, with a sample's number, its random numbers.
     `inputs`: processed tensors of this prompt's images and audio, as `Multimodal.embed` takes them. `adapter`: of
-    "token", what is generated takes none. `first`: the number of the first sample, to go on after others."""
+    "token", what is generated takes none. `first`: the number of the first sample, to go on after others. `scored`:
+    also give the log-probabilities of the prompt's tokens, and of so many most likely ones. `constraint`: the rules
+    that what is generated keeps to; each sample has a copy."""
 
     key: str
     tokens: tuple[int, ...]
@@ -55,13 +62,15 @@ class Request:
     first: int = 0
     adapter: str | None = "auto"
     inputs: Mapping[str, Tensor] | None = field(default=None, compare=False)
+    scored: int | None = None
+    constraint: Constraint | None = field(default=None, compare=False)
 
 
 @dataclass
 class Sample:
     """A sample as it grows, and when `finish` is set, as it ended. `tokens` include the token that ended it,
     and those of a stop text. `logprobs` and `top` [tokens][k] (id, log-probability) if asked for. `stop`: the stop text
-    that ended it."""
+    that ended it. `scores`: of the prompt's tokens, if asked for."""
 
     request: Request
     number: int
@@ -75,6 +84,8 @@ class Sample:
     slot: int = -1
     pages: list[int] = field(default_factory=list)
     adapter: str | None = None
+    scores: list[Score] | None = None
+    constraint: Constraint | None = None
 
     @property
     def length(self) -> int:
@@ -84,7 +95,8 @@ class Sample:
         """What was generated, without the end token or stop text."""
         ended = self.finish == "stop" and self.stop is None and self.tokens[-1] in set(eos)
         found = decode(self.tokens[:-1] if ended else self.tokens)
-        return found if self.stop is None else found[: found.index(self.stop)]
+        # A stop text can be in the tail that was looked at and not in the whole: bytes that became no character.
+        return found if self.stop is None else found.partition(self.stop)[0]
 
 
 class TooLong(ValueError):

@@ -19,7 +19,8 @@ _ROWS = 64  # drawn at a time: probabilities are in float64, of the whole vocabu
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample, and when to stop. `max_tokens` None: until the context is full. `temperature` 0: greedy.
+    """How to sample, and when to stop. `max_tokens` None: until the context is full; 0: nothing, for what a request
+    tells of its prompt. `temperature` 0: greedy.
 
     `stop`: texts that end a sample, and are cut off. `ignore_eos`: go on to `max_tokens`. `logprobs`: also give the
     log-probability of each token (at temperature 1, of all the vocabulary) and of so many most likely ones.
@@ -37,7 +38,7 @@ class Sampling:
             (
                 "max_tokens",
                 self.max_tokens,
-                "a whole number from 1",
+                "a whole number from 0",
                 not (self.max_tokens is None or _counts(self.max_tokens)),
             ),
             ("temperature", self.temperature, "0 to 100", not 0 <= self.temperature <= 100),
@@ -51,7 +52,7 @@ class Sampling:
 
 
 def _counts(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
+    return isinstance(value, int) and value >= 0
 
 
 def sample_key(key: str, sample: int) -> int:

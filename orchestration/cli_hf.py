@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration.terminal import LakeOption, open_lake
+from orchestration.terminal import LakeOption, open_lake, say
 
 import_app = typer.Typer(no_args_is_help=True, help="Take a model in: a version like any other.")
 export_app = typer.Typer(no_args_is_help=True, help="Write a model out, for other tools.")
@@ -40,4 +40,4 @@ def export_hf(
     from pipelines.model import export_hf as export
 
     manifest = export(open_lake(lake), model, folder)
-    print(f"{manifest} is in {folder}")
+    say(f"{manifest} is in {folder}")

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from model.config import DTYPES
-from orchestration.terminal import USAGE, LakeOption, note, open_lake
+from orchestration.terminal import USAGE, LakeOption, note, open_lake, say
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from model.generate import Options
     from model.multimodal import Multimodal
     from model.processing.text import Tokenizer
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_LENGTH = 4096
 _PATIENCE = 10  # seconds that answers under way get when the server is told to end
 
 
@@ -30,7 +32,12 @@ def serve(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
     slots: Annotated[int, typer.Option(min=4, help="Samples generated side by side.")] = 16,
-    length: Annotated[int, typer.Option(min=128, help="Tokens of the longest sample, with its prompt.")] = 4096,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Tokens of the longest sample, with its prompt. Default: 4096, or less with the model."
+        ),
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help=f"{', '.join(DTYPES)}. Default: as stored.")] = None,
     device: Annotated[str, typer.Option(help="As torch names it: cpu, cuda, cuda:1.")] = "cpu",
     max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait for slots; beyond: HTTP 429.")] = 256,
@@ -47,16 +54,52 @@ def serve(
         raise typer.Exit(USAGE)
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
+    _check_device(device)
     loaded, tokenizer = _load(model, dtype, device, lake)
 
-    from model.generate import Engine, Options
+    from model.generate import Engine
     from orchestration.serve import make_app
     from stages.engines import Hosted, decoder
 
-    engine = Engine(loaded, Options(slots, length), decoder(tokenizer, loaded.config.text.vocab))
+    options = _options(slots, length, loaded.config.text.rope.max_positions)
+    engine = Engine(loaded, options, decoder(tokenizer))
     name = model if "@" in model and not Path(model).is_dir() else Path(model).resolve().name
     with Hosted(engine, max_waiting) as hosted:
         _listen(make_app(hosted, tokenizer, name, api_key=key), host, port, name, key and api_key_env)
+
+
+def _check_device(device: str) -> None:
+    """Raises ValueError for a device that is not there, before anything is loaded."""
+    import torch
+
+    try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.zeros(1, device=device)
+    # What torch says of a driver that is missing, of a device that it was not built for, of a name that is none.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {device}: {reason}; on this machine there are {', '.join(there)}") from None
+
+
+def _options(slots: int, length: int | None, context: int) -> Options:
+    """The engine's options: the length that was asked for, or as much as a model's context has room for, up to 4096.
+
+    Raises ValueError.
+    """
+    from model.generate import Options
+
+    if length is not None and length > context:
+        raise ValueError(f"--length {length}: the model's context is {context} tokens")
+    asked = min(_LENGTH, context) if length is None else length
+    # Pages are multiples of a chunk, and a length is one of pages.
+    block = next(
+        (size for size in (128, 64, 32, 16, 8, 4) if size <= asked and (length is None or not length % size)), 0
+    )
+    if not block:
+        raise ValueError(f"--length {asked}: allowed are multiples of 4")
+    return Options(slots, asked - asked % block, chunk=min(32, block), block=block)
 
 
 def _load(model: str, dtype: str | None, device: str, lake: str | None) -> tuple[Multimodal, Tokenizer]:
@@ -84,6 +127,8 @@ def _load(model: str, dtype: str | None, device: str, lake: str | None) -> tuple
 def _listen(app: FastAPI, host: str, port: int, name: str, key_env: str | None) -> None:
     import uvicorn
 
+    from orchestration.serve_wire import server_config
+
     class Server(uvicorn.Server):
         """Says how to call it as soon as it can be called."""
 
@@ -91,10 +136,10 @@ def _listen(app: FastAPI, host: str, port: int, name: str, key_env: str | None) 
             await super().startup(sockets)
             if self.started:
                 at = self.servers[0].sockets[0].getsockname()
-                print(_how_to_call(f"[{at[0]}]" if ":" in at[0] else at[0], at[1], name, key_env), flush=True)
+                say(_how_to_call(f"[{at[0]}]" if ":" in at[0] else at[0], at[1], name, key_env))
 
     with suppress(KeyboardInterrupt):  # uvicorn has ended in good order, and then tells us why
-        Server(uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=_PATIENCE)).run()
+        Server(server_config(app, host, port, log_level="warning", timeout_graceful_shutdown=_PATIENCE)).run()
 
 
 def _how_to_call(host: str, port: int, name: str, key_env: str | None) -> str:

@@ -1,8 +1,9 @@
 """The HTTP server of `grist serve`: OpenAI's chat completions and completions over one hosted engine.
 
-The event loop only waits; the engine has its thread (`stages.engines`), and so has the tokenizer. A client that goes
-away, whole answer or stream, takes its samples out of the engine. With a seed, the answer depends on request, seed and
-model alone; every error has OpenAI's form, and a field that is not honoured is one (`serve_protocol`).
+The event loop only waits: the engine has its thread (`stages.engines`), and requests are read, prompts encoded and
+answers put together in threads of their own, large ones apart from small ones. A client that goes away, whole answer or
+stream, takes its samples out of the engine. With a seed, the answer depends on request, seed and model alone; every
+error has OpenAI's form, and a field that is not honoured is one (`serve_protocol`).
 Source: the API reference of OpenAI; server-sent events as in the HTML standard, section 9.2.
 """
 
@@ -11,47 +12,63 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from model.constraint import Constraint, Grammars
 from model.generate import Request as Job
 from model.generate import TooLong
-from model.processing import chat
+from model.processing.detokenize import decoded
+from model.processing.pieces import WHITESPACE
+from model.processing.template import answered
 from model.processing.text import Part, Tokenizer
-from orchestration.serve_protocol import ApiError, ChatRequest, TextRequest, read, refuse
-from orchestration.serve_reply import Reply, dumped
+from orchestration.serve_errors import ApiError, refuse, too_long
+from orchestration.serve_protocol import ChatRequest, TextRequest, read
+from orchestration.serve_reply import Reply
 from orchestration.serve_text import Calls, Names
+from orchestration.serve_wire import PATIENCE, Gone, read_body, unless_gone
 from stages.engines import Busy, Closed, Failed, Grown, Hosted, Stream
 
 BODY_LIMIT = 8 << 20
+_LARGE = 1 << 16  # bytes of a body from which on it waits for others of its kind alone
+_SMALL_THREADS, _LARGE_THREADS = 4, 2
 _DEFAULT_TEXT = 16  # tokens of a completion that says no number, as OpenAI's
 _GONE = 499  # nobody reads it; what proxies log for a client that closed
+_LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
 def make_app(
-    hosted: Hosted, tokenizer: Tokenizer, name: str, *, api_key: str | None = None, body_limit: int = BODY_LIMIT
+    hosted: Hosted,
+    tokenizer: Tokenizer,
+    name: str,
+    *,
+    api_key: str | None = None,
+    body_limit: int = BODY_LIMIT,
+    patience: float = PATIENCE,
 ) -> FastAPI:
     """Serves `hosted` as the model `name`. The engine must have been given `decode` (`stages.engines.decoder`).
 
     `api_key`: what clients send as `Authorization: Bearer`; None: none is asked for. `body_limit`: bytes of a request.
-    `hosted` stays the caller's, to close after the server has ended; `tokenizer` is the app's from here on.
+    `patience`: seconds that a client may take to send a body (`serve_wire` has more of them).
+    `hosted` stays the caller's, to close after the server has ended.
     """
-    service = _Service(hosted, tokenizer, name, body_limit)
+    service = _Service(hosted, tokenizer, name, body_limit, patience)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        service.pool.shutdown()
+        service.close()
 
     def authorized(request: Request) -> None:
         if api_key is None:
@@ -73,6 +90,7 @@ def make_app(
     app.add_exception_handler(HTTPException, _said)
     app.add_exception_handler(404, _said)
     app.add_exception_handler(405, _said)
+    app.add_exception_handler(Gone, _unread)
     app.add_exception_handler(Exception, _said)
     return app
 
@@ -80,27 +98,48 @@ def make_app(
 async def _said(request: Request, error: Exception) -> Response:
     """Any error as an answer in OpenAI's form. What is a defect of ours goes on to the server's log as well."""
     if isinstance(error, ApiError):
-        found = error
+        answer = error
     elif isinstance(status := getattr(error, "status_code", None), int):
-        found = ApiError(status, f"{request.method} {request.url.path}: {getattr(error, 'detail', '')}")
+        answer = ApiError(status, f"{request.method} {request.url.path}: {getattr(error, 'detail', '')}")
     else:
-        found = ApiError(500, f"an error of the server: {type(error).__name__}; its log says more", "server_error")
-    return JSONResponse(found.body, found.status, dict(found.headers or {}))
+        answer = _defect(error)
+    return JSONResponse(answer.body, answer.status, dict(answer.headers or {}))
+
+
+async def _unread(request: Request, error: Exception) -> Response:
+    return Response(status_code=_GONE)
+
+
+def _defect(error: BaseException) -> ApiError:
+    return ApiError(500, f"an error of the server: {type(error).__name__}; its log says more", "server_error")
+
+
+class _Prepared(NamedTuple):
+    """A request that was read: what the engine is to do, and how to answer."""
+
+    asked: ChatRequest | TextRequest
+    jobs: list[Job]
+    reply: Reply
 
 
 class _Service:
     """The endpoints."""
 
-    def __init__(self, hosted: Hosted, tokenizer: Tokenizer, name: str, body_limit: int) -> None:
+    def __init__(self, hosted: Hosted, tokenizer: Tokenizer, name: str, body_limit: int, patience: float) -> None:
         if hosted.decode is None:
-            raise ValueError(
-                "the engine has no `decode`: make it with Engine(model, options, decoder(tokenizer, vocab))"
-            )
-        self.hosted, self.name, self._tokenizer, self._limit = hosted, name, tokenizer, body_limit
-        self._decode, self._eos = hosted.decode, hosted.config.text.eos
-        self._names, self._calls = Names(tokenizer, hosted.decode), Calls(tokenizer)
+            raise ValueError("the engine has no `decode`: make it with Engine(model, options, decoder(tokenizer))")
+        self.hosted, self.name, self._tokenizer = hosted, name, tokenizer
+        self._limit, self._patience = body_limit, patience
+        self._names, self._calls = Names(tokenizer), Calls(tokenizer)
+        self._grammars = Grammars(tokenizer, hosted.config.text.vocab, hosted.config.text.eos)
         self._created = int(time.time())
-        self.pool = ThreadPoolExecutor(1, "tokenizer")  # one: a tokenizer serves one thread
+        self._small = ThreadPoolExecutor(_SMALL_THREADS, "requests")
+        self._large = ThreadPoolExecutor(_LARGE_THREADS, "large requests")
+        self._whole = ThreadPoolExecutor(_LARGE_THREADS, "whole answers")
+
+    def close(self) -> None:
+        for pool in (self._small, self._large, self._whole):
+            pool.shutdown()
 
     async def health(self) -> Response:
         """200 as long as the engine serves, else 503."""
@@ -117,30 +156,10 @@ class _Service:
         return self._card()
 
     async def chat(self, request: Request) -> Response:
-        asked = read(ChatRequest, await self._body(request))
-        self._check_name(asked.model)
-        sampling = asked.sampling(asked.limit)
-        ids = await self._tokens(lambda: chat.prompt(asked.conversation()), "messages")
-        job = Job(_key(asked.seed, ids), ids, sampling, asked.n)
-        return await self._answer(request, asked, job)
+        return await self._answer(request, self._chat)
 
     async def text(self, request: Request) -> Response:
-        asked = read(TextRequest, await self._body(request))
-        self._check_name(asked.model)
-        prompt = asked.text
-        ids = await self._tokens(lambda: [Part(prompt)], "prompt") if isinstance(prompt, str) else tuple(prompt)
-        room = max(1, self.hosted.options.length - len(ids))
-        most = min(_DEFAULT_TEXT, room) if asked.max_tokens is None else asked.max_tokens
-        job = Job(_key(asked.seed, ids), ids, asked.sampling(most), asked.n)
-        return await self._answer(request, asked, job)
-
-    async def _body(self, request: Request) -> bytes:
-        data = bytearray()
-        async for some in request.stream():
-            data += some
-            if len(data) > self._limit:
-                raise ApiError(413, f"the body is larger than {self._limit:,} bytes: send less")
-        return bytes(data)
+        return await self._answer(request, self._text)
 
     def _check_name(self, model: str) -> None:
         if model != self.name:
@@ -152,37 +171,111 @@ class _Service:
         about = {"object": "model", "created": self._created, "owned_by": "gristmill", "max_model_len": length}
         return {"id": self.name, **about}
 
-    async def _tokens(self, parts: Callable[[], list[Part]], param: str) -> tuple[int, ...]:
-        """Token ids of a prompt, made in the tokenizer's thread: it and the checks of tools may take a while."""
+    def _chat(self, data: bytes) -> _Prepared:
+        """In a thread: what to do about a request for a message."""
+        asked = read(ChatRequest, data)
+        self._check_name(asked.model)
+        self._check_length(2 * len(asked.messages) + 1, "messages", asked.limit)  # who speaks, and the end of it
+        sampling, conversation = asked.sampling(asked.limit), asked.conversation()
+        ids = self._tokens(lambda: answered(conversation), "messages", asked.limit)
+        constraint = self._constraint(asked.schema_asked)
+        jobs = [Job(_key(asked.seed, ids), ids, sampling, asked.n, constraint=constraint)]
+        return self._prepared(asked, jobs, [])
 
-        def encode() -> tuple[int, ...]:
-            return tuple(self._tokenizer.encode([parts()]).ids.tolist())
+    def _text(self, data: bytes) -> _Prepared:
+        """In a thread: what to do about a request for completions."""
+        asked = read(TextRequest, data)
+        self._check_name(asked.model)
+        jobs: list[Job] = []
+        echoed: list[str] = []
+        for prompt in asked.prompts:
+            ids = self._prompt(prompt, asked.max_tokens)
+            if asked.echo:
+                echoed.append(prompt if isinstance(prompt, str) else decoded(self._tokenizer, ids))
+            room = max(1, self.hosted.options.length - len(ids))
+            sampling = asked.sampling(min(_DEFAULT_TEXT, room) if asked.max_tokens is None else asked.max_tokens)
+            jobs.append(
+                Job(_key(asked.seed, ids), ids, sampling, asked.n, scored=asked.logprobs if asked.echo else None)
+            )
+        return self._prepared(asked, jobs, echoed)
 
+    def _prompt(self, prompt: str | list[int], asked: int | None) -> tuple[int, ...]:
+        if isinstance(prompt, str):
+            return self._tokens(lambda: [Part(prompt)], "prompt", asked)
+        self._check_length(len(prompt), "prompt", asked)
+        return tuple(prompt)
+
+    def _prepared(self, asked: ChatRequest | TextRequest, jobs: list[Job], echoed: Sequence[str]) -> _Prepared:
+        return _Prepared(asked, jobs, Reply(asked, jobs, echoed, self._tokenizer, self._names, self._calls))
+
+    def _constraint(self, schema: dict[str, Any] | None) -> Constraint | None:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.pool, encode)
+            return None if schema is None else self._grammars.json_schema(schema)
+        except ValueError as error:
+            raise refuse(f"response_format: {error}"[:500], "response_format") from error
+
+    def _tokens(self, build: Callable[[], list[Part]], param: str, asked: int | None) -> tuple[int, ...]:
+        """Token ids of a prompt. One that cannot fit by its bytes alone is refused before it is encoded."""
+        try:
+            parts = build()
+            self._check_length(self._least_tokens(parts), param, asked)
+            return tuple(self._tokenizer.encode([parts]).ids.tolist())
         except ValueError as error:  # no Unicode, or a tokenizer without the tokens of a chat
             raise refuse(f"{param}: {error}", param) from error
 
-    async def _answer(self, request: Request, asked: ChatRequest | TextRequest, job: Job) -> Response:
-        reply = Reply(asked, job, self._decode, self._eos, self._names, self._calls)
-        stream = await self._submit(job, "messages" if reply.chat else "prompt")
-        if asked.stream:
-            return _Events(stream, _events(stream, reply))
-        with stream:
-            grown = await _unless_gone(request.receive, _collected(stream))
-        if grown is None:
-            return Response(status_code=_GONE)
-        return Response(dumped(reply.whole(grown)), media_type="application/json")
+    def _least_tokens(self, parts: Sequence[Part]) -> int:
+        """How many tokens these parts are at least; special ones may eat the blanks beside them."""
+        special, most = sum(part.special for part in parts), self._tokenizer.most_bytes
+        if most is None:
+            return special
+        eaten = WHITESPACE if special and self._tokenizer.eats_space else ""
+        texts = (part.text.strip(eaten) if eaten else part.text for part in parts if not part.special)
+        return special + sum(-(-len(text.encode("utf-8", "surrogatepass")) // most) for text in texts)
 
-    async def _submit(self, job: Job, param: str) -> Stream:
+    def _check_length(self, tokens: int, param: str, asked: int | None) -> None:
+        least, length = 1 if asked is None else asked, self.hosted.options.length
+        if tokens + least > length:
+            message = f"at least {tokens} tokens of prompt and {least} to generate: the length is {length}"
+            raise too_long(message, param)
+
+    async def _answer(self, request: Request, prepare: Callable[[bytes], _Prepared]) -> Response:
+        body = await read_body(request.receive, self._limit, self._patience)
+        pool = self._large if len(body) >= _LARGE else self._small
+        loop = asyncio.get_running_loop()
+        asked, jobs, reply = await loop.run_in_executor(pool, prepare, body)
+        stream = await self._submit(jobs, "messages" if reply.chat else "prompt")
+        if asked.stream:
+            return _Events(stream, self._events(stream, reply))
+        with stream:
+            grown = await unless_gone(request.receive, _collected(stream))
+        answer = await loop.run_in_executor(self._whole, reply.whole, grown)
+        return Response(answer, media_type="application/json")
+
+    async def _submit(self, jobs: Sequence[Job], param: str) -> Stream:
         try:
-            return await self.hosted.submit(job)
+            return await self.hosted.submit(*jobs)
         except TooLong as error:
-            raise refuse(f"the prompt is too long: {error}", param, "context_length_exceeded") from error
+            raise too_long(str(error), param) from error
         except ValueError as error:
             raise refuse(f"{param}: {error}", param) from error
         except (Busy, Failed, Closed) as error:
             raise _unserved(error) from error
+
+    async def _events(self, stream: Stream, reply: Reply) -> AsyncIterator[str]:
+        """Server-sent events. The status is sent by now: an error is an event, which OpenAI's clients raise."""
+        loop = asyncio.get_running_loop()
+        try:
+            for event in reply.opening():
+                yield event
+            async for items in stream:
+                if said := await loop.run_in_executor(self._small, reply.events, items):
+                    yield "".join(said)
+            yield "".join(reply.closing())
+        except (Failed, Closed) as error:
+            yield f"data: {json.dumps(_unserved(error).body)}\n\n"
+        except Exception as error:  # a stream that just ends would pass for a whole one
+            _LOG.exception("an answer could not be told")
+            yield f"data: {json.dumps(_defect(error).body)}\n\n"
 
 
 def _unserved(error: Exception) -> ApiError:
@@ -200,30 +293,14 @@ def _key(seed: int | None, ids: tuple[int, ...]) -> str:
 
 async def _collected(stream: Stream) -> dict[int, list[Grown]]:
     """All tokens of every sample, by its number."""
-    found: dict[int, list[Grown]] = {}
+    grown: dict[int, list[Grown]] = {}
     try:
         async for items in stream:
-            for one in items:
-                found.setdefault(one.sample.number, []).append(one)
+            for item in items:
+                grown.setdefault(item.index, []).append(item)
     except (Failed, Closed) as error:
         raise _unserved(error) from error
-    return found
-
-
-async def _events(stream: Stream, reply: Reply) -> AsyncIterator[str]:
-    """Server-sent events. The status is sent by now: an error is an event, which OpenAI's clients raise."""
-    for answer in reply.opening():
-        yield f"data: {dumped(answer)}\n\n"
-    try:
-        async for items in stream:
-            for answer in (answer for one in items for answer in reply.piece(one)):
-                yield f"data: {dumped(answer)}\n\n"
-    except (Failed, Closed) as error:
-        yield f"data: {json.dumps(_unserved(error).body)}\n\n"
-        return
-    for answer in reply.closing():
-        yield f"data: {dumped(answer)}\n\n"
-    yield "data: [DONE]\n\n"
+    return grown
 
 
 class _Events(StreamingResponse):
@@ -234,22 +311,5 @@ class _Events(StreamingResponse):
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._stream:
-            await _unless_gone(receive, self.stream_response(send))
-
-
-async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T | None:
-    """What `work` returns; None, and `work` cancelled, if the client goes away before."""
-
-    async def gone() -> None:
-        message: Message = {"type": ""}
-        while message["type"] != "http.disconnect":
-            message = await receive()
-
-    tasks = asyncio.create_task(work), asyncio.create_task(gone())
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return tasks[0].result() if tasks[0].done() else None
-    finally:
-        for task in tasks:
-            task.cancel()
+        with self._stream, suppress(Gone):
+            await unless_gone(receive, self.stream_response(send))

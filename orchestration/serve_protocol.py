@@ -8,19 +8,21 @@ Source: the API reference of OpenAI (chat completions, completions), types of op
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from model.processing import chat
+from model.processing.chat import BadSample, Conversation
+from model.processing.fields import REASONINGS, absent
+from model.processing.served import read_history
 from model.sampling import Sampling
+from orchestration.serve_errors import refuse
 from orchestration.serve_text import BROKEN
 
-MAX_SAMPLES, MAX_STOPS, MAX_STOP = 128, 16, 256
+MAX_SAMPLES, MAX_PROMPTS, MAX_STOPS, MAX_STOP = 128, 1024, 16, 256
 
 _HARMLESS = frozenset(("user", "metadata", "store", "service_tier", "safety_identifier", "prediction")) | frozenset(
     ("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention")
@@ -31,30 +33,9 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
 }
 """Not implemented: the only values that are taken, since they ask for nothing."""
-_MESSAGE = frozenset(("role", "content", "tool_calls", "tool_call_id", "refusal", "annotations"))
+_MESSAGE = frozenset(("role", "content", "name", "tool_calls", "tool_call_id", "refusal", "annotations"))
+_MESSAGE |= frozenset(("function_call", "id", "status", *REASONINGS))
 _TOOL = frozenset(("name", "description", "parameters", "strict"))
-
-
-class ApiError(Exception):
-    """An answer with an error, in OpenAI's form."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        kind: str = "invalid_request_error",
-        param: str | None = None,
-        code: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status, self.headers = status, headers
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
-def refuse(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """What is wrong with a request: 400."""
-    return ApiError(400, message, param=param, code=code)
 
 
 class StreamOptions(BaseModel):
@@ -106,26 +87,47 @@ class Settings(BaseModel, ABC):
 class TextRequest(Settings):
     """POST /v1/completions."""
 
-    neutral = {**_NEUTRAL, "best_of": (1,), "echo": (False,), "suffix": ("",)}
+    neutral = {**_NEUTRAL, "best_of": (1,), "suffix": ("",)}
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[int] | list[str | list[int]]
     logprobs: int | None = None
+    echo: bool = False
 
     @property
     def alternatives(self) -> int | None:
         return self.logprobs
 
     @property
-    def text(self) -> str | list[int]:
-        """The prompt, as text or token ids. Raises ApiError."""
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, each as text or token ids. Raises ApiError."""
         prompt = self.prompt
-        if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
-            if len(prompt) > 1:
-                raise refuse(f"prompt: {len(prompt)} prompts: allowed is one a request, send several", "prompt")
-            prompt = prompt[0]
-        if not prompt:
-            raise refuse("prompt: it is empty: allowed is a text or token ids, one or more", "prompt")
-        return prompt  # type: ignore[return-value]  # a list is one of ints here
+        listed = isinstance(prompt, list) and not (prompt and isinstance(prompt[0], int))
+        prompts: list[Any] = prompt if listed else [prompt]  # type: ignore[assignment]  # a list is one of ints else
+        if not prompts or not all(prompts):
+            raise refuse(
+                "prompt: it is empty: allowed is a text or token ids, one or more, or a list of these", "prompt"
+            )
+        if len(prompts) > MAX_PROMPTS or len(prompts) * self.n > MAX_PROMPTS:
+            raise refuse(f"prompt: {len(prompts)} prompts with n={self.n}: allowed are {MAX_PROMPTS} samples", "prompt")
+        return prompts
+
+
+class JsonSchema(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str = ""
+    description: str | None = None
+    schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(BaseModel):
+    """What an answer has to be; of JSON, every answer that ends by itself is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
 
 
 class ChatRequest(Settings):
@@ -137,9 +139,7 @@ class ChatRequest(Settings):
         "functions": ([],),
         "function_call": ("none", "auto"),
         "modalities": (["text"],),
-        "parallel_tool_calls": (True,),
         "reasoning_effort": ("none",),
-        "response_format": ({"type": "text"},),
         "verbosity": ("medium",),
         "web_search_options": (),
     }
@@ -150,6 +150,13 @@ class ChatRequest(Settings):
     logprobs: bool = False
     top_logprobs: int | None = None
     max_completion_tokens: int | None = None
+    parallel_tool_calls: bool = True
+    response_format: ResponseFormat | None = None
+
+    @property
+    def offered(self) -> list[dict[str, Any]]:
+        """The tools that the model is shown, and whose calls are looked for in what it writes."""
+        return [] if self.tool_choice == "none" else self.tools
 
     @property
     def alternatives(self) -> int | None:
@@ -165,23 +172,45 @@ class ChatRequest(Settings):
         one, other = self.max_tokens, self.max_completion_tokens
         if one is not None and other is not None and one != other:
             raise refuse(f"max_tokens={one}, max_completion_tokens={other}: give one of them", "max_tokens")
-        return one if other is None else other
+        limit = one if other is None else other
+        if limit == 0:
+            raise refuse("max_tokens=0: allowed is a whole number from 1", "max_tokens")
+        return limit
 
-    def conversation(self) -> chat.Conversation:
+    @property
+    def schema_asked(self) -> dict[str, Any] | None:
+        """The JSON schema of the answer; None: any text. Raises ApiError."""
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        if self.offered:
+            message = f"response_format={wanted.type!r} with tools: not supported by this server; send one of them"
+            raise refuse(message, "response_format")
+        if wanted.type == "json_object":
+            return {"type": "object"}
+        if wanted.json_schema is None:
+            raise refuse("response_format.json_schema: it is missing", "response_format")
+        return wanted.json_schema.schema_
+
+    def conversation(self) -> Conversation:
         """What the template renders. Raises ApiError."""
-        choices = (None, "auto") if self.tools else (None, "auto", "none")
-        if self.tool_choice not in choices:
-            message = f"tool_choice={self.tool_choice!r}: allowed is 'auto'; to forbid tools, send none"
-            raise refuse(message, "tool_choice")
+        if self.tool_choice not in (None, "auto", "none"):
+            raise refuse(f"tool_choice={self.tool_choice!r}: allowed are 'auto' and 'none'"[:500], "tool_choice")
         for tool in self.tools:
             _check_tool(tool)
+        if len({tool["function"].get("name") for tool in self.tools}) < len(self.tools):
+            raise refuse("tools: two of one name", "tools")
+        if not self.messages:
+            raise refuse("messages: there are none: send one or more", "messages")
         _check_messages(self.messages)
         try:
-            return chat.from_json(json.dumps({"messages": self.messages, "tools": self.tools}))
-        except chat.BadSample as error:
-            param = "tools" if error.reason in ("bad_tools", "bad_tool_schema") else "messages"
+            return read_history(self.messages, self.offered)
+        except BadSample as error:
+            param = "tools" if error.reason == "bad_tools" else "messages"
             more = ": this server takes text only" if error.reason == "unsupported_content" else ""
             raise refuse(f"{param}: {error}{more}", param) from error
+        except (ValueError, RecursionError) as error:  # parameters that are no JSON
+            raise refuse(f"tools: {error}", "tools") from error
 
 
 def _check_tool(tool: Mapping[str, Any]) -> None:
@@ -195,26 +224,12 @@ def _check_tool(tool: Mapping[str, Any]) -> None:
 
 
 def _check_messages(messages: list[dict[str, Any]]) -> None:
-    """What the template would leave out in silence, or could not show."""
-    open_calls: list[Any] = []
-    for number, one in enumerate(messages):
-        role, where = one.get("role"), f"messages[{number}]"
-        told = {name for name, value in one.items() if value is not None}
-        if unknown := sorted(told - _MESSAGE - ({"name"} if role == "tool" else set())):
-            raise refuse(f"{where}: {unknown[0]} is not supported; allowed are {sorted(_MESSAGE)}", "messages")
-        if one.get("refusal"):
-            raise refuse(f"{where}: a refusal is not supported; send it as content", "messages")
-        if number and role in ("system", "developer"):
-            raise refuse(f"{where}: the {role} message stands first, and is one", "messages")
-        if isinstance(calls := one.get("tool_calls"), list):
-            open_calls = [call.get("id") for call in calls if isinstance(call, dict)]
-        if role == "tool":  # the template shows answers by their order alone
-            expected, answered = (open_calls or [None]).pop(0), one.get("tool_call_id")
-            if answered is not None and answered != expected:
-                message = f"{where}: tool_call_id={answered!r}: answer in the order of the calls, next {expected!r}"
-                raise refuse(message, "messages")
-    if messages and messages[-1].get("role") == "assistant":
-        raise refuse("messages: the last is the assistant's: end with what it shall answer", "messages")
+    """Refuses what the template would leave out in silence."""
+    for number, message in enumerate(messages):
+        told = {name for name, value in message.items() if not absent(value)}
+        if unknown := sorted(told - _MESSAGE):
+            allowed = sorted(_MESSAGE)
+            raise refuse(f"messages[{number}]: {unknown[0]} is not supported; allowed are {allowed}", "messages")
 
 
 Kind = TypeVar("Kind", bound=Settings)

@@ -1,8 +1,10 @@
 """Answers of `grist serve`: what the engine grew, whole or in pieces, in OpenAI's two forms.
 
-Streamed text, put together, is the whole text. Log-probabilities are of what was generated: also of tokens whose text a
-stop text cut off, but not of the end token. Usage counts all of them, and the prompt once.
-Notable choice: models are dumped by what was set, so that a null which clients look for is there.
+A whole answer is its pieces put together, so that both say the same. Log-probabilities are of what was generated: also
+of tokens whose text a stop text cut off, but not of the end token; with `echo`, of the prompt's tokens before them.
+Usage counts all of them, and each prompt once.
+Notable choice: JSON is put together from small texts: one large document would hold the interpreter's lock, and with it
+the event loop, for as long as it takes.
 """
 
 from __future__ import annotations
@@ -10,263 +12,231 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
-from model.generate import Request, Sample
+from model.generate import Request
+from model.processing.text import Tokenizer
 from orchestration.serve_protocol import ChatRequest, TextRequest
-from orchestration.serve_text import Calls, Decode, Growing, Names
+from orchestration.serve_text import Calls, Growing, Names
 from stages.engines import Grown
 
-
-class Usage(BaseModel):
-    """Tokens: of the prompt once, of all its samples, of both."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
+_LEAST = -9999.0
+"""What OpenAI's API says of a token that cannot be: JSON has no infinity."""
 
 
-class Likely(BaseModel):
-    """A token that could have been. `bytes` None: not known."""
+class Told(NamedTuple):
+    """A token and its log-probability, None for the first of a prompt, beside the most likely ones."""
 
-    token: str
+    token: int
     logprob: float | None
-    bytes: list[int] | None
-
-
-class TokenLogprob(Likely):
-    top_logprobs: list[Likely]
-
-
-class ChatLogprobs(BaseModel):
-    content: list[TokenLogprob]
-    refusal: None = None
-
-
-class TextLogprobs(BaseModel):
-    """`text_offset`: characters of the text before each token."""
-
-    tokens: list[str]
-    token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float]]
-    text_offset: list[int]
-
-
-class Function(BaseModel):
-    name: str
-    arguments: str
-
-
-class ToolCall(BaseModel):
-    """`index` stands in streams only."""
-
-    index: int = 0
-    id: str
-    type: Literal["function"]
-    function: Function
-
-
-class Message(BaseModel):
-    """A whole message, or of a stream's delta what is new. `content` None: calls only."""
-
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    refusal: None = None
-    tool_calls: list[ToolCall] | None = None
-
-
-class Choice(BaseModel):
-    """Of one sample. `text` in completions, `message` in chats, `delta` in their streams."""
-
-    index: int
-    text: str | None = None
-    message: Message | None = None
-    delta: Message | None = None
-    logprobs: ChatLogprobs | TextLogprobs | None = None
-    finish_reason: Literal["stop", "length", "tool_calls"] | None = None
-
-
-class Answer(BaseModel):
-    """A whole answer, or a chunk of a stream."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage | None = None
+    top: Sequence[tuple[int, float]]
 
 
 @dataclass
-class _Piecewise:
-    """One sample in a stream: its text, tokens of which nothing was said yet, characters before them."""
+class Piece:
+    """What is new of one choice."""
+
+    index: int
+    text: str = ""
+    told: list[Told] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    finish: str | None = None
+
+
+@dataclass
+class _Choice:
+    """One sample on its way: its text, tokens of which nothing was said yet, those from the first call on."""
 
     growing: Growing
-    unsaid: list[Grown] = field(default_factory=list)
-    offset: int = 0
-    calling: bool = False
+    prompt: int
+    begun: bool = False
+    unsaid: list[Told] = field(default_factory=list)
+    calling: list[int] = field(default_factory=list)
+    offset: int = 0  # characters of the text before the next token
 
 
 class Reply:
-    """To one request: `whole`, or `opening`, `piece` for every token, `closing`."""
+    """To one request: `whole`, or `opening`, `events` for what grew in a step, `closing`. One thread at a time.
+
+    `jobs`: a request of the engine for each prompt. `prompts`: their texts, where they are echoed.
+    """
 
     def __init__(
         self,
         asked: ChatRequest | TextRequest,
-        request: Request,
-        decode: Decode,
-        eos: Sequence[int],
+        jobs: Sequence[Request],
+        prompts: Sequence[str],
+        tokenizer: Tokenizer,
         names: Names,
         calls: Calls,
     ) -> None:
         self.chat = isinstance(asked, ChatRequest)
-        self._asked, self._request, self._decode, self._eos, self._names = asked, request, decode, eos, names
-        self._calls = calls if isinstance(asked, ChatRequest) and asked.tools else None
+        self._asked, self._jobs, self._prompts, self._names = asked, jobs, prompts, names
+        self._tokenizer = tokenizer
+        self._calls = calls if isinstance(asked, ChatRequest) and asked.offered else None
+        self._logprobs = jobs[0].sampling.logprobs is not None
         self._id = f"{'chatcmpl' if self.chat else 'cmpl'}-{uuid.uuid4().hex}"
         self._created, self._count = int(time.time()), 0
-        self._samples: dict[int, _Piecewise] = {}
+        self._choices = [_Choice(self._growing(job), at) for at, job in enumerate(jobs) for _ in range(job.n)]
 
-    def whole(self, grown: dict[int, list[Grown]]) -> Answer:
-        """Of all tokens of every sample."""
-        choices = []
-        for index, tokens in sorted(grown.items()):
-            self._count += len(tokens)
-            sample = tokens[-1].sample
-            text, calls = self._ended(sample)
-            choice = Choice(index=index, logprobs=self._logprobs(tokens, 0), finish_reason=_finish(sample, calls))
+    def whole(self, grown: Mapping[int, Sequence[Grown]]) -> bytes:
+        """The answer, of all that grew of every choice."""
+        choices: list[str] = []
+        for index, items in sorted(grown.items()):
+            pieces = [piece for item in items for piece in self._pieces(item)]
+            text = "".join(piece.text for piece in pieces)
+            calls = [call for piece in pieces for call in piece.calls]
+            choices += [",", f'{{"index":{index},']
             if self.chat:
-                content = None if calls and not text else text
-                choice.message = Message(role="assistant", content=content, refusal=None)
-                if calls:
-                    choice.message.tool_calls = calls
+                message: dict[str, Any] = {"role": "assistant", "content": None if calls and not text else text}
+                message |= {"refusal": None} | ({"tool_calls": calls} if calls else {})
+                choices.append(f'"message":{_json(message)}')
             else:
-                choice.text = text
-            choices.append(choice)
-        return self._answer(choices, self._usage(), streamed=False)
+                choices.append(f'"text":{_json(text)}')
+            choices.append(',"logprobs":')
+            choices += self._told(index, [told for piece in pieces for told in piece.told])
+            choices.append(f',"finish_reason":{_json(pieces[-1].finish)}}}')
+        kind = "chat.completion" if self.chat else "text_completion"
+        parts = [self._head(kind), *choices[1:], f'],"usage":{self._usage()}}}']
+        return "".join(parts).encode()
 
-    def opening(self) -> Iterator[Answer]:
-        """Before all else: whose the message will be."""
-        for index in range(self._request.n if self.chat else 0):
-            delta = Message(role="assistant", content="", refusal=None)
-            yield self._chunk(Choice(index=index, delta=delta, logprobs=None, finish_reason=None))
+    def opening(self) -> list[str]:
+        """Events before all else: whose the message will be."""
+        delta = {"role": "assistant", "content": "", "refusal": None}
+        return [self._chunk(Piece(index), {"delta": delta}) for index in range(len(self._choices) if self.chat else 0)]
 
-    def piece(self, one: Grown) -> Iterator[Answer]:
+    def events(self, items: Iterable[Grown]) -> list[str]:
+        """Events for what can be said now."""
+        return [event for item in items for piece in self._pieces(item) for event in self._events(piece)]
+
+    def closing(self) -> list[str]:
+        """Events after all else: what it used, if that was asked for."""
+        kind = "chat.completion.chunk" if self.chat else "text_completion"
+        last = [f'{self._head(kind)}],"usage":{self._usage()}}}'] if self._asked.with_usage else []
+        return [_event(text) for text in (*last, "[DONE]")]
+
+    def _growing(self, job: Request) -> Growing:
+        # A completion goes on with its prompt's text; a message begins anew.
+        return Growing(self._tokenizer, job.sampling.stop, () if self.chat else job.tokens)
+
+    def _pieces(self, item: Grown) -> Iterator[Piece]:
         """What can be said after one more token."""
-        self._count += 1
-        index = one.sample.number
-        at = self._samples.setdefault(index, _Piecewise(Growing(self._decode, self._request.sampling.stop)))
-        at.unsaid.append(one)
-        if one.ended:
-            yield from self._last(index, at, one.sample)
+        choice, sample = self._choices[item.index], item.sample
+        if not choice.begun:
+            choice.begun = True
+            if self._prompts:
+                yield self._echo(item)
+        end_token = item.ended and sample.finish == "stop" and sample.stop is None
+        if item.token is not None:
+            self._count += 1
+            if not end_token:
+                choice.unsaid.append(Told(item.token, item.logprob, item.top))
+        text, calls = "", list[dict[str, Any]]()
+        if item.token is not None and not end_token:
+            if choice.calling or (self._calls is not None and item.token == self._calls.begin):
+                choice.calling.append(item.token)
+            elif item.ended:
+                choice.growing.hold(item.token)
+            else:
+                text = choice.growing.add(item.token)
+        if item.ended:
+            text, calls = self._rest(choice, sample.stop)
+        if not (text or item.ended):
             return
-        at.calling = at.calling or (self._calls is not None and one.token == self._calls.begin)
-        if not at.calling and (text := at.growing.add(one.token)):
-            yield self._said(index, at, text)
+        told, choice.unsaid = choice.unsaid, []
+        finish = ("tool_calls" if calls else sample.finish) if item.ended else None
+        yield Piece(item.index, text, told, calls, finish)
 
-    def closing(self) -> Iterator[Answer]:
-        """After all else: what it used, if that was asked for."""
-        if self._asked.with_usage:
-            yield self._answer([], self._usage(), streamed=True)
+    def _echo(self, item: Grown) -> Piece:
+        """The prompt, as the start of a choice."""
+        prompt, scores = self._choices[item.index].prompt, item.sample.scores or ()
+        told = [Told(token, *score) for token, score in zip(self._jobs[prompt].tokens, scores, strict=False)]
+        return Piece(item.index, self._prompts[prompt], told)
 
-    def _last(self, index: int, at: _Piecewise, sample: Sample) -> Iterator[Answer]:
-        text, calls = self._ended(sample)
-        rest = at.growing.end(text)
-        if rest or (self._request.sampling.logprobs is not None and at.unsaid):
-            yield self._said(index, at, rest)
-        finish = _finish(sample, calls)
+    def _rest(self, choice: _Choice, stop: str | None) -> tuple[str, list[dict[str, Any]]]:
+        """The rest of a text, and its calls."""
+        found = self._calls.split(choice.calling) if self._calls and choice.calling and stop is None else None
+        outside, calls = found or (choice.calling, [])
+        for token in outside:
+            choice.growing.hold(token)
+        if isinstance(self._asked, ChatRequest) and not self._asked.parallel_tool_calls:
+            calls = calls[:1]
+        return choice.growing.end(stop), [self._call(index, call) for index, call in enumerate(calls)]
+
+    def _call(self, index: int, call: Mapping[str, Any]) -> dict[str, Any]:
+        function = {"name": call["name"], "arguments": json.dumps(call["arguments"], ensure_ascii=False)}
+        numbered = {"index": index} if self._asked.stream else {}
+        return numbered | {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
+
+    def _events(self, piece: Piece) -> Iterator[str]:
         if not self.chat:
-            yield self._chunk(Choice(index=index, text="", logprobs=None, finish_reason=finish))
+            yield self._chunk(piece, {"text": piece.text})
             return
-        if calls:
-            delta = Message(tool_calls=calls)
-            yield self._chunk(Choice(index=index, delta=delta, logprobs=None, finish_reason=None))
-        yield self._chunk(Choice(index=index, delta=Message(), logprobs=None, finish_reason=finish))
+        if piece.text or piece.told:
+            said = Piece(piece.index, piece.text, piece.told)
+            yield self._chunk(said, {"delta": {"content": piece.text}})
+        if piece.calls:
+            yield self._chunk(Piece(piece.index), {"delta": {"tool_calls": piece.calls}})
+        if piece.finish:
+            yield self._chunk(Piece(piece.index, finish=piece.finish), {"delta": {}})
 
-    def _said(self, index: int, at: _Piecewise, text: str) -> Answer:
-        logprobs = self._logprobs(at.unsaid, at.offset)
-        if isinstance(logprobs, TextLogprobs):
-            at.offset += sum(self._characters(one.token) for one in at.unsaid)
-        at.unsaid = []
-        choice = Choice(index=index, logprobs=logprobs, finish_reason=None)
-        if self.chat:
-            choice.delta = Message(content=text)
+    def _chunk(self, piece: Piece, fields: Mapping[str, Any]) -> str:
+        logprobs = "".join(self._told(piece.index, piece.told)) if piece.told else "null"
+        choice = f'{{"index":{piece.index},{_json(fields)[1:-1]},"logprobs":{logprobs},'
+        kind = "chat.completion.chunk" if self.chat else "text_completion"
+        usage = ',"usage":null' if self._asked.with_usage else ""
+        return _event(f'{self._head(kind)}{choice}"finish_reason":{_json(piece.finish)}}}]{usage}}}')
+
+    def _told(self, index: int, told: Sequence[Told]) -> Iterator[str]:
+        """Log-probabilities as pieces of JSON."""
+        if not self._logprobs:
+            yield "null"
+        elif self.chat:
+            yield '{"content":['
+            for number, item in enumerate(told):
+                top = ",".join(self._likely(token, chance) + "}" for token, chance in item.top)
+                yield f'{"," if number else ""}{self._likely(item.token, item.logprob)},"top_logprobs":[{top}]}}'
+            yield '],"refusal":null}'
         else:
-            choice.text = text
-        return self._chunk(choice)
+            yield from self._told_of_text(index, told)
 
-    def _ended(self, sample: Sample) -> tuple[str, list[ToolCall]]:
-        """The text of a sample, and its calls."""
-        found = None
-        if self._calls is not None and sample.stop is None:
-            found = self._calls.split(sample.tokens, self._decode)
-        if found is None:
-            return sample.text(self._decode, self._eos), []
-        return found[0], [self._call(index, one) for index, one in enumerate(found[1])]
+    def _told_of_text(self, index: int, told: Sequence[Told]) -> Iterator[str]:
+        choice, offsets = self._choices[index], list[int]()
+        for item in told:
+            offsets.append(choice.offset)
+            choice.offset += self._names.of(item.token).characters
+        yield '{"tokens":['
+        yield ",".join(_json(self._names.of(item.token).text) for item in told)
+        yield '],"token_logprobs":['
+        yield ",".join(_number(item.logprob) for item in told)
+        yield '],"top_logprobs":['
+        for number, item in enumerate(told):
+            top = {self._names.of(token).text: max(chance, _LEAST) for token, chance in item.top}
+            yield f"{',' if number else ''}{'null' if item.logprob is None else _json(top)}"
+        yield f'],"text_offset":{json.dumps(offsets)}}}'
 
-    def _call(self, index: int, one: dict[str, Any]) -> ToolCall:
-        function = Function(name=one["name"], arguments=json.dumps(one["arguments"], ensure_ascii=False))
-        made = ToolCall(id=f"call_{uuid.uuid4().hex[:24]}", type="function", function=function)
-        if self._asked.stream:
-            made.index = index
-        return made
+    def _likely(self, token: int, chance: float | None) -> str:
+        return f'{{{self._names.of(token).fields},"logprob":{_number(chance)}'
 
-    def _logprobs(self, tokens: Sequence[Grown], offset: int) -> ChatLogprobs | TextLogprobs | None:
-        if self._request.sampling.logprobs is None:
-            return None
-        told = [one for one in tokens if not _is_end(one)]
-        if self.chat:
-            return ChatLogprobs(content=[self._likely(one) for one in told], refusal=None)
-        offsets = [offset]
-        for one in told:
-            offsets.append(offsets[-1] + self._characters(one.token))
-        return TextLogprobs(
-            tokens=[self._names.of(one.token)[0] for one in told],
-            token_logprobs=[one.logprob for one in told],
-            top_logprobs=[{self._names.of(token)[0]: chance for token, chance in one.top} for one in told],
-            text_offset=offsets[:-1],
-        )
+    def _usage(self) -> str:
+        prompt = sum(len(job.tokens) for job in self._jobs)
+        used = {"prompt_tokens": prompt, "completion_tokens": self._count, "total_tokens": prompt + self._count}
+        return _json(used)
 
-    def _likely(self, one: Grown) -> TokenLogprob:
-        (text, data), top = self._names.of(one.token), []
-        for token, chance in one.top:
-            name, its = self._names.of(token)
-            top.append(Likely(token=name, logprob=chance, bytes=its))
-        return TokenLogprob(token=text, logprob=one.logprob, bytes=data, top_logprobs=top)
-
-    def _characters(self, token: int) -> int:
-        """Characters that begin in a token."""
-        text, data = self._names.of(token)
-        return len(text) if data is None else sum(byte & 0xC0 != 0x80 for byte in data)
-
-    def _usage(self) -> Usage:
-        prompt = len(self._request.tokens)
-        return Usage(prompt_tokens=prompt, completion_tokens=self._count, total_tokens=prompt + self._count)
-
-    def _chunk(self, choice: Choice) -> Answer:
-        answer = self._answer([choice], None, streamed=True)
-        if self._asked.with_usage:
-            answer.usage = None  # it is set, so that it is written
-        return answer
-
-    def _answer(self, choices: list[Choice], usage: Usage | None, streamed: bool) -> Answer:
-        kind = "text_completion" if not self.chat else "chat.completion.chunk" if streamed else "chat.completion"
-        made = Answer(id=self._id, object=kind, created=self._created, model=self._asked.model, choices=choices)
-        if usage is not None:
-            made.usage = usage
-        return made
+    def _head(self, kind: str) -> str:
+        about = {"id": self._id, "object": kind, "created": self._created, "model": self._asked.model}
+        return f'{_json(about)[:-1]},"choices":['
 
 
-def dumped(answer: Answer) -> str:
-    return answer.model_dump_json(exclude_unset=True)
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _is_end(one: Grown) -> bool:
-    return one.ended and one.sample.finish == "stop" and one.sample.stop is None
+def _number(chance: float | None) -> str:
+    return "null" if chance is None else repr(max(chance, _LEAST))
 
 
-def _finish(sample: Sample, calls: Sequence[ToolCall]) -> Literal["stop", "length", "tool_calls"]:
-    return "tool_calls" if calls else sample.finish or "stop"
+def _event(text: str) -> str:
+    return f"data: {text}\n\n"

@@ -2,27 +2,29 @@
 
 An answer is a dataclass; `answer` prints it as one JSON document or hands it to a drawing function. Errors of
 the lake are one line on stderr and an exit code: 1 not found or not possible, 2 asked wrongly. Anything else is
-a defect of ours and keeps its traceback. Text of documents is made harmless before a terminal sees it.
+a defect of ours and keeps its traceback. Whatever is printed goes through `pipelines.plain`, JSON too: what
+others wrote must not act on a terminal.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
-import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
 import typer.core
 from pydantic import BaseModel
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from lake.store import MARKER, NotFound, Store, UnknownFormat, UnsafeStore, open_store
 from lake.versions import NoSuchVersion, Versions
 from pipelines.config import lake_uri
+from pipelines.plain import json_line
+from pipelines.plain import plain as plain  # every command takes it from here
 
 NOT_FOUND, USAGE = 1, 2
 PIPE_WIDTH = 120
@@ -77,20 +79,37 @@ def versions_of(given: str | None) -> Versions:
 def answer(data: Any, as_json: bool, draw: Callable[[Console], None]) -> None:
     """Prints `data` as JSON, or draws it."""
     if as_json:
-        print(json.dumps(to_json(data), ensure_ascii=False, default=str))
+        print(json_line(to_json(data), default=str))
     else:
         draw(stdout())
+
+
+class Terminal(Console):
+    """A console that lets no foreign control character through, whoever drew the text and however deep it lies.
+
+    Escaping what is drawn makes it longer than the room it was given: who draws foreign text calls `plain` first, and
+    this is what holds where somebody forgot.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else plain(text), style, control)
 
 
 def stdout() -> Console:
     """A console that takes its strings as they are: no markup, no emoji codes, no guessed highlights."""
     wide = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if wide else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
+    return Terminal(width=None if wide else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
 
 
 def note(text: str) -> None:
     """A message for people, on stderr."""
     print(plain(text), file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """A line of an answer, on stdout."""
+    print(plain(text), flush=True)
 
 
 def counter() -> Callable[..., None] | None:
@@ -100,7 +119,7 @@ def counter() -> Callable[..., None] | None:
 
     def show(done: int, total: int, *what: str) -> None:
         end = "\n" if done == total else ""
-        print(f"\r\x1b[K{done:,} of {total:,} {' '.join(what)}", end=end, file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{done:,} of {total:,} {plain(' '.join(what))}", end=end, file=sys.stderr, flush=True)
 
     return show
 
@@ -119,8 +138,3 @@ def to_json(data: Any) -> Any:
         items = sorted(data) if isinstance(data, set | frozenset) else data
         return [to_json(item) for item in items]
     return data
-
-
-def plain(text: str) -> str:
-    """The text without control characters: a web page must not move a terminal's cursor or set its title."""
-    return "".join(c if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" else "�" for c in text)

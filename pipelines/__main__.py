@@ -32,6 +32,7 @@ from pipelines.config import (
 from pipelines.instruct import InstructConfig, run_instruct
 from pipelines.mixture import MixtureConfig, run_mixture
 from pipelines.model import ModelRunConfig, run_model
+from pipelines.plain import PlainFormatter, plain
 from pipelines.tokenizer import TokenizerConfig, run_tokenizer
 from pipelines.web import run_web
 from pipelines.web_recipe import WebConfig
@@ -123,7 +124,7 @@ def _open(uri: str) -> Store:
 
 
 def _failed(error: Exception | str, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    print(f"error: {plain(str(error))}", file=sys.stderr, flush=True)
     return code
 
 
@@ -131,7 +132,7 @@ def _print_plan(runner: Runner, plan: PlanOnly) -> None:
     for title, done, todo in runner.history:
         print(f"{title}: {done} done, {todo} to run", file=sys.stderr)
     for label in plan.todo[:10]:
-        print(f"  {label}", file=sys.stderr)
+        print(f"  {plain(label)}", file=sys.stderr)
     if len(plan.todo) > 10:
         print(f"  and {len(plan.todo) - 10} more", file=sys.stderr)
     print("what follows depends on this stage and is planned when it is done", file=sys.stderr)
@@ -140,12 +141,9 @@ def _print_plan(runner: Runner, plan: PlanOnly) -> None:
 
 
 def set_up_logging(verbose: bool = False) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
 
 

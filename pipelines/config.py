@@ -9,22 +9,33 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lake.versions import check_name
+from pipelines.plain import one_line
+from pipelines.yaml_text import MAX_CHARACTERS, BadYaml, read_yaml, unshared
 
 LAKE_ENV = "GRIST_LAKE"
+_PATTERN = re.compile(r"(^|[\[,])\s*\*")  # of files, where YAML reads an alias
+_SHOWN = 200
+"""Characters of an offending value or key that a message quotes."""
 
 
 class BadConfig(ValueError):
-    """The configuration cannot be used; the message says where, what was found, and what is allowed."""
+    """The configuration cannot be used; the message says where, what was found, and what is allowed.
+
+    One line for each mistake, in which nothing acts on a terminal: a key or value may come from anywhere.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(one_line(line) for line in message.split("\n")))
 
 
 class Root(BaseModel):
@@ -64,39 +75,52 @@ T = TypeVar("T", bound=Root)
 
 def load(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises BadConfig."""
+    name = one_line(str(path))
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            data = read_yaml(file.read(MAX_CHARACTERS + 1))
     except FileNotFoundError:
-        raise BadConfig(f"{path}: there is no such file") from None
+        raise BadConfig(f"{name}: there is no such file") from None
+    except BadYaml as error:
+        raise BadConfig(f"{name}: {one_line(str(error))}") from None
     except (OSError, UnicodeDecodeError) as error:  # a folder; no permission; a file that is no text
-        raise BadConfig(f"{path}: cannot be read as a YAML file: {error}") from None
-    except yaml.YAMLError as error:
-        raise BadConfig(f"{path}: not valid YAML: {error}") from None
+        raise BadConfig(f"{name}: cannot be read as a YAML file: {one_line(str(error))}") from None
     if not isinstance(data, dict):
-        raise BadConfig(f"{path}: expected a mapping at the top, found {type(data).__name__}")
+        raise BadConfig(f"{name}: expected a mapping at the top, found {type(data).__name__}")
     return data
 
 
 def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """`a.b=c` laid over `data`; the value is YAML, so that lists, numbers and null can be given."""
-    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(data)))
+    """`a.b=c` laid over `data`; the value is YAML, so that lists, numbers and null can be given. Raises BadConfig."""
+    result: dict[str, Any] = unshared(dict(data))
     for setting in settings:
         dotted, equals, text = setting.partition("=")
+        shown = _quoted(setting)
         if not equals or not all(dotted.split(".")):
-            raise BadConfig(f"--set {setting!r}: expected a.b=value")
+            raise BadConfig(f"--set {shown}: expected a.b=value")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise BadConfig(f"--set {setting!r}: the value is not valid YAML: {error}") from None
+            value = read_yaml(text)
+        except BadYaml as error:
+            hint = "; a pattern such as [*.jsonl] wants quotes: ['*.jsonl']" if _PATTERN.search(text) else ""
+            raise BadConfig(f"--set {shown}: the value is {one_line(str(error))}{hint}") from None
         *parents, leaf = dotted.split(".")
         node = result
         for name in parents:
             child = node.setdefault(name, {})
             if not isinstance(child, dict):
-                raise BadConfig(f"--set {setting!r}: {name!r} is a value, not a section")
+                raise BadConfig(f"--set {shown}: {name!r} is a value, not a section")
             node = child
         node[leaf] = value
     return result
+
+
+def _quoted(value: Any) -> str:
+    """A value as Python writes it, on one line, and no longer than a message can be."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits; lists without end
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
 
 
 def validate(model: type[T], data: Mapping[str, Any]) -> T:
@@ -109,18 +133,18 @@ def validate(model: type[T], data: Mapping[str, Any]) -> T:
 
 
 def _explain(model: type[Any], error: dict[str, Any]) -> str:
-    path = ".".join(str(part) for part in error["loc"])
+    path = one_line(".".join(str(part) for part in error["loc"]))[:_SHOWN]
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _keys_at(model, error["loc"][:-1])
         return f"{path}: unknown key; allowed here: {', '.join(allowed) or 'none'}"
     if error["type"] == "value_error":  # our own check, which names the value
-        return f"{path}: {error['ctx']['error']}"
+        return f"{path}: {one_line(str(error['ctx']['error']))}"
     if error["type"] == "tuple_type":
-        return f"{path}: expected a list such as [a, b], found {error['input']!r}"
+        return f"{path}: expected a list such as [a, b], found {_quoted(error['input'])}"
     if error["type"] in ("dataclass_type", "model_type"):
         allowed = _keys_at(model, error["loc"])
-        return f"{path}: expected a section with {', '.join(allowed) or 'no keys'}, found {error['input']!r}"
-    return f"{path}: {error['msg']}, found {error['input']!r}"
+        return f"{path}: expected a section with {', '.join(allowed) or 'no keys'}, found {_quoted(error['input'])}"
+    return f"{path}: {error['msg']}, found {_quoted(error['input'])}"
 
 
 def _keys_at(model: Any, loc: tuple[str | int, ...]) -> list[str]:

@@ -36,28 +36,31 @@ class Closed(RuntimeError):
 
 @dataclass(frozen=True)
 class Grown:
-    """One more token of a sample. `logprob` and `top` (id, log-probability) if they were asked for. `ended`: it was the
-    last; only then may `sample` itself be read, the engine's thread writes to it until then."""
+    """One more token of a sample; None: it ended without one, since none was asked for. `index`: which of the stream's
+    samples. `logprob` and `top` (id, log-probability) if they were asked for. `ended`: it was the last; only then may
+    `sample` itself be read, but for its `scores`: the engine's thread writes to it until then."""
 
     sample: Sample
-    token: int
+    index: int
+    token: int | None
     logprob: float | None
     top: tuple[tuple[int, float], ...]
     ended: bool
 
 
 class Stream:
-    """What grows of one request: an asynchronous iterator of lists of `Grown`, for the event loop it was made in.
+    """What grows of requests that belong together: an asynchronous iterator of lists of `Grown`, for the event loop it
+    was made in. Samples are numbered from one request to the next.
 
     Ends with the last sample; raises Failed or Closed if that does not come. Close it, or use it in `with`: samples
     that have not ended are then given up.
     """
 
-    def __init__(self, host: Hosted, request: Request) -> None:
-        self.request, self.samples = request, list[Sample]()
-        self.begun, self.left = False, request.n  # the engine's thread counts
+    def __init__(self, host: Hosted, requests: Sequence[Request]) -> None:
+        self.requests, self.samples = tuple(requests), list[Sample]()
+        self.begun, self.left = False, sum(request.n for request in requests)  # the engine's thread counts
         self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._host, self._loop, self._unread = host, asyncio.get_running_loop(), request.n
+        self._host, self._loop, self._unread = host, asyncio.get_running_loop(), self.left
         self._items: asyncio.Queue[list[Grown] | Exception] = asyncio.Queue()
 
     def __aiter__(self) -> Self:
@@ -117,7 +120,7 @@ class Hosted:
         self._left: list[Stream] = []
         self._closing = False
         self._failure: str | None = None
-        self._owner: dict[int, Stream] = {}  # by the id of a sample; the thread's own
+        self._owner: dict[int, tuple[Stream, int]] = {}  # and its number there, by the id of a sample; the thread's own
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -138,10 +141,10 @@ class Hosted:
         with self._changed:
             return sum(one.left for one in self._live), sum(not one.begun for one in self._live)
 
-    async def submit(self, request: Request) -> Stream:
-        """Waits until the engine has taken the request, a step at most. Raises Busy, Failed, Closed, and what
-        `Engine.submit` raises: TooLong, ValueError."""
-        stream = Stream(self, request)
+    async def submit(self, *requests: Request) -> Stream:
+        """Waits until the engine has taken the requests, a step at most: all of them or none. Raises Busy, Failed,
+        Closed, and what `Engine.submit` raises: TooLong, ValueError."""
+        stream = Stream(self, requests)
         with self._changed:
             self._check_open()
             samples, waiting = self.load
@@ -203,12 +206,14 @@ class Hosted:
                 return False
         for stream in arrived:
             try:
-                stream.samples = self._engine.submit(stream.request)
-            except ValueError as error:  # of this request alone
+                for request in stream.requests:
+                    stream.samples += self._engine.submit(request)
+            except ValueError as error:  # of these requests alone
+                self._engine.cancel(stream.samples)
                 self._forget(stream)
                 stream.tell(error)
                 continue
-            self._owner |= {id(one): stream for one in stream.samples}
+            self._owner |= {id(one): (stream, number) for number, one in enumerate(stream.samples)}
             stream.tell(None)
         for stream in left:
             self._drop(stream)
@@ -227,7 +232,8 @@ class Hosted:
         """What grew in a step, to each client its own."""
         found: dict[Stream, list[Grown]] = {}
         for one in samples:
-            found.setdefault(self._owner[id(one)], []).append(_grown(one))
+            stream, number = self._owner[id(one)]
+            found.setdefault(stream, []).append(_grown(one, number))
             if one.finish:
                 del self._owner[id(one)]
         for stream, items in found.items():
@@ -240,19 +246,14 @@ class Hosted:
                 self._drop(stream)
 
 
-def _grown(one: Sample) -> Grown:
-    asked = one.request.sampling.logprobs is not None
-    top = tuple(one.top[-1]) if asked else ()
-    return Grown(one, one.tokens[-1], one.logprobs[-1] if asked else None, top, one.finish is not None)
+def _grown(sample: Sample, number: int) -> Grown:
+    asked = sample.request.sampling.logprobs is not None and bool(sample.tokens)
+    top = tuple(sample.top[-1]) if asked else ()
+    token = sample.tokens[-1] if sample.tokens else None
+    return Grown(sample, number, token, sample.logprobs[-1] if asked else None, top, sample.finish is not None)
 
 
-def decoder(tokenizer: Tokenizer, vocab: int) -> Callable[[Iterable[int]], str]:
+def decoder(tokenizer: Tokenizer) -> Callable[[Iterable[int]], str]:
     """`tokenizer.decode` that any model's output can be given: a vocabulary is often padded to a round number, and a
     model may draw an id that stands for nothing, which is no text."""
-    nothing = set[int]()
-    for token in range(vocab):
-        try:
-            tokenizer.decode([token])
-        except ValueError:
-            nothing.add(token)
-    return lambda ids: tokenizer.decode(token for token in ids if token not in nothing)
+    return lambda ids: tokenizer.decode(token for token in ids if tokenizer.has(int(token)))

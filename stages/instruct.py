@@ -21,7 +21,7 @@ from lake import ledger
 from lake.objects import ObjectRef, put_table
 from lake.receipt import StageId
 from lake.store import Store
-from model.processing.chat import BadSample, parse, render
+from model.processing.chat import REASONING, BadSample, Reasoning, Rules, parse, render
 from model.processing.fim import Fim, fim
 from model.processing.text import END_OF_TEXT, Part
 from stages.containers import Kind
@@ -70,7 +70,9 @@ class Made(NamedTuple):
 class Instruct:
     """`form` says what a line is.
 
-    chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`. pair: the fields `prompt` and `response`,
+    chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`; `weight: 0` of an answer keeps it from being
+    learned, `reasoning` says what becomes of what was thought before it, `harmless` names fields to pass over; any
+    other that is not known drops the sample (`model.processing.fields`). pair: the fields `prompt` and `response`,
     after a `system` message if there is one. code: the fields `code`, end to end; with `fim` a share of them gets a
     hole. Whatever the regular expressions of `remove` find is taken out of prompts and responses (GSM8K: `<<[^<>]*>>`).
     A record that takes longer than `seconds_per_record` is taken to hang: it ends as quarantined. None: no limit, and
@@ -84,6 +86,8 @@ class Instruct:
     prompt: str = "question"
     response: str = "answer"
     system: str | None = None
+    reasoning: Reasoning = "think"
+    harmless: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     code: tuple[str, ...] = ("code",)
     fim: Fim | None = field(default_factory=Fim)
@@ -93,6 +97,8 @@ class Instruct:
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise ValueError(f"form={self.form!r}: one of {', '.join(FORMS)}")
+        if self.reasoning not in REASONING:
+            raise ValueError(f"reasoning={self.reasoning!r}: one of {', '.join(REASONING)}")
         if not self.code:
             raise ValueError("code=[]: name at least one field")
         if self.seconds_per_record is not None and not self.seconds_per_record > 0:
@@ -157,8 +163,12 @@ class Instruct:
             if self.system is not None:
                 turns.insert(0, ("system", self.system))
             row = {"messages": [{"role": role, "content": content} for role, content in turns]}
-        parts = render(parse(row))
-        return parts, json.dumps([(part.text, part.special) for part in parts], ensure_ascii=False)
+        conversation = parse(row, Rules(self.reasoning, frozenset(self.harmless)))
+        parts = render(conversation)
+        # What is learned tells samples apart as well, where it is not all that the assistant says.
+        whole = all(turn.learn for turn in conversation.turns)
+        told = [(part.text, part.special) if whole else tuple(part) for part in parts]
+        return parts, json.dumps(told, ensure_ascii=False)
 
     def _field(self, row: Mapping[str, Any], name: str) -> str:
         text = row.get(name)

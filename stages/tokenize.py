@@ -46,7 +46,7 @@ class Tokenize:
     """`tokenizer`: sha256 of the tokenizer.json."""
 
     name: ClassVar[str] = "tokenize"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     tokenizer: str
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import httpx
@@ -19,12 +20,14 @@ import uvicorn
 from model.config import PRESETS, ModelConfig
 from model.generate import Engine, Options, Sample
 from model.multimodal import Multimodal
-from model.processing.bpe import train_tokenizer
+from model.processing.bpe import SPECIAL_TOKENS, train_tokenizer
 from model.processing.text import Part, Tokenizer
 from orchestration.serve import make_app
+from orchestration.serve_wire import PATIENCE, server_config
 from stages.engines import Hosted, decoder
 
 LINES = ["the cat sat on the mat and the dog ran to the sea, où l'été finit", "numbers 1 2 3 and more of them"] * 20
+Parts = Callable[[], tuple[bytes, Multimodal]]
 OPTIONS = Options(slots=4, length=512, prompts=4, chunk=32, block=64)
 
 
@@ -76,18 +79,46 @@ class ToyEngine(Engine):
 @cache
 def toy_parts() -> tuple[bytes, Multimodal]:
     data = train_tokenizer(LINES, 400)
+    return data, _model_for(data)
+
+
+@cache
+def fallback_parts() -> tuple[bytes, Multimodal]:
+    """As of Llama: spaces are letters, and what has no token is written as bytes."""
+    special = list(SPECIAL_TOKENS)
+    words = ["▁", *"abcdefghijklmnopqrstuvwxyz,.12", "▁the", "▁cat", "▁sat", "é", "▁où"]
+    names = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+    flags = {"special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    steps: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}]
+    steps += [{"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    model = {"type": "BPE", "vocab": {name: i for i, name in enumerate(names)}, "merges": [], "byte_fallback": True}
+    marks = [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
+    data = json.dumps(
+        {
+            "version": "1.0",
+            "added_tokens": [{"id": i, "content": name} | flags for i, name in enumerate(special)],
+            "normalizer": {"type": "Sequence", "normalizers": marks},
+            "pre_tokenizer": None,
+            "decoder": {"type": "Sequence", "decoders": steps},
+            "model": model | {"dropout": None, "unk_token": None, "fuse_unk": True},
+        }
+    ).encode()
+    return data, _model_for(data)
+
+
+def _model_for(data: bytes) -> Multimodal:
     tokenizer = Tokenizer.from_bytes(data)
     ends = tuple(tokenizer.special(name) for name in ("<|endoftext|>", "<|end|>"))
     # Ten ids more than the tokenizer has, as in models whose vocabulary is padded.
     text = dataclasses.replace(PRESETS["nano"].text, vocab=tokenizer.vocab_size + 10, eos=ends)
-    return data, Multimodal.seeded(ModelConfig(text), 0).eval()
+    return Multimodal.seeded(ModelConfig(text), 0).eval()
 
 
-def toy_engine() -> tuple[ToyEngine, Tokenizer]:
+def toy_engine(parts: Parts = toy_parts) -> tuple[ToyEngine, Tokenizer]:
     torch.set_num_threads(1)
-    data, model = toy_parts()
+    data, model = parts()
     tokenizer = Tokenizer.from_bytes(data)
-    return ToyEngine(model, OPTIONS, decoder(tokenizer, model.config.text.vocab)), tokenizer
+    return ToyEngine(model, OPTIONS, decoder(tokenizer)), tokenizer
 
 
 @dataclass
@@ -97,7 +128,7 @@ class Running:
     hosted: Hosted
     tokenizer: Tokenizer
 
-    @property
+    @cached_property  # each makes an SSL context of its own, which takes longer than an answer
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=30)
 
@@ -123,11 +154,13 @@ class Running:
 
 
 @contextmanager
-def serving(max_waiting: int = 64, **settings: Any) -> Iterator[Running]:
-    engine, tokenizer = toy_engine()
+def serving(max_waiting: int = 64, parts: Parts = toy_parts, **settings: Any) -> Iterator[Running]:
+    engine, tokenizer = toy_engine(parts)
     with Hosted(engine, max_waiting) as hosted:
         app = make_app(hosted, tokenizer, "tiny", **settings)
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2))
+        patience = settings.get("patience", PATIENCE)
+        config = server_config(app, "127.0.0.1", 0, patience, log_level="error", timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
@@ -135,7 +168,7 @@ def serving(max_waiting: int = 64, **settings: Any) -> Iterator[Running]:
                 assert thread.is_alive(), "the server did not start"
                 time.sleep(0.01)
             port = server.servers[0].sockets[0].getsockname()[1]
-            yield Running(f"http://127.0.0.1:{port}", engine, hosted, Tokenizer.from_bytes(toy_parts()[0]))
+            yield Running(f"http://127.0.0.1:{port}", engine, hosted, Tokenizer.from_bytes(parts()[0]))
         finally:
             engine.gate.set()
             server.should_exit = True

@@ -162,7 +162,7 @@ def test_a_number_depends_on_its_key_and_place_alone() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"max_tokens": 0},
+        {"max_tokens": -1},
         {"temperature": -0.1},
         {"temperature": float("nan")},
         {"temperature": 101.0},

@@ -233,7 +233,7 @@ def test_sample_data_and_version(tmp_path: Path) -> None:
 
 
 def test_text_of_a_document_cannot_drive_the_terminal() -> None:
-    assert plain("a\x1b[2Jb\x9bc\r\n\td\u202e") == "a�[2Jb�c�\n\td�"
+    assert plain("a\x1b[2Jb\x9bc\r\n\td\u202e") == "a\\x1b[2Jb\\x9bc\\r\n\td\\u202e"
 
 
 def test_brackets_in_data_are_no_markup(lake: Store) -> None:

@@ -159,9 +159,6 @@ def test_tools_are_offered_and_calls_come_back(server: Running) -> None:
     again = [*HELLO, one.message.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]
     server.engine.script = ()
     assert chat(server, messages=again, tools=[WEATHER]).usage.prompt_tokens > 40
-    again[-1]["tool_call_id"] = "call_other"
-    with pytest.raises(openai.BadRequestError, match="in the order of the calls"):
-        chat(server, messages=again, tools=[WEATHER])
 
 
 @pytest.mark.parametrize("written", ['[{"name":"weather"}]', "[]", '{"name":', "[[1]]"])

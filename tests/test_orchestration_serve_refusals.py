@@ -29,12 +29,14 @@ def refused(server: Running, path: str, **fields: Any) -> dict[str, Any]:
         {"frequency_penalty": 0.5},
         {"presence_penalty": -1},
         {"logit_bias": {"5": 100}},
-        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "yaml"}},
+        {"response_format": {"type": "json_schema"}},
+        {"tools": [WEATHER], "response_format": {"type": "json_object"}},
         {"functions": [{"name": "f"}]},
         {"audio": {"voice": "x", "format": "wav"}},
         {"modalities": ["text", "audio"]},
         {"reasoning_effort": "high"},
-        {"parallel_tool_calls": False},
+        {"parallel_tool_calls": "no"},
         {"web_search_options": {}},
         {"top_k": 5},
         {"n": 129},
@@ -70,11 +72,9 @@ def test_what_is_not_honoured_is_refused(server: Running, fields: dict[str, Any]
     [
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], "text only"),
         ([{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}], "text only"),
-        ([*HELLO, {"role": "assistant", "content": "It"}], "the last is the assistant's"),
-        ([*HELLO, {"role": "system", "content": "Be long."}], "stands first"),
-        ([{"role": "user", "content": "x", "name": "ann"}], "name is not supported"),
+        ([{"role": "user", "content": "x", "weight": 0}], "weight is not supported"),
+        ([{"role": "assistant", "tool_calls": [{"id": "x"}]}], "a call without function.name"),
         ([{"role": "wizard", "content": "x"}], "unknown_role: wizard"),
-        ([{"role": "user", "content": " "}], "empty_turn"),
     ],
 )
 def test_messages_that_cannot_be_shown_are_refused(server: Running, messages: Any, word: str) -> None:
@@ -83,9 +83,17 @@ def test_messages_that_cannot_be_shown_are_refused(server: Running, messages: An
 
 
 def test_prompts_that_cannot_be_are_refused(server: Running) -> None:
-    for prompt, word in (("", "empty"), (["a", "b"], "one a request"), ([10**6], "ids from 0")):
+    for prompt, word in (
+        ("", "empty"),
+        ([], "empty"),
+        (["a", ""], "empty"),
+        ([[5], []], "empty"),
+        ([10**6], "ids from 0"),
+        ([[5], [10**6]], "ids from 0"),
+        (["x"] * 1025, "1025 prompts"),
+    ):
         assert word in refused(server, "completions", model="tiny", prompt=prompt)["message"]
-    assert refused(server, "completions", model="tiny", prompt="x", echo=True)["param"] == "echo"
+    assert server.health().json()["samples"] == 0, "none of several is left behind"
 
 
 def test_harmless_fields_are_taken(server: Running) -> None:

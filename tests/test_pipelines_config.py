@@ -95,6 +95,52 @@ def test_a_setting_that_makes_no_sense_is_refused(setting, message):
         override({"a": {"b": 1}}, [setting])
 
 
+BOMB = "a.b={a: &a [x,x,x,x,x,x,x,x], b: &b [*a,*a,*a,*a,*a,*a,*a,*a], c: &c [*b,*b,*b,*b,*b,*b,*b,*b], \
+d: &d [*c,*c,*c,*c,*c,*c,*c,*c], e: &e [*d,*d,*d,*d,*d,*d,*d,*d], f: [*e,*e,*e,*e,*e,*e,*e,*e]}"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (BOMB, "too large: it stands for more than 100,000 values"),
+        (f"a.b={'[' * 60}", "too deep: sections or lists within each other, more than 50"),
+        (f"a.b={'[' * 100_000}", "too deep"),
+        (f"a.b={'x' * (1 << 20)}y", "too long: more than 1,048,576 characters"),
+        ("a.b=&x [*x]", "leads back to itself"),
+        ("a.b=[*.jsonl]", r"not valid YAML: .*, line 1, column 3; a pattern such as .* wants quotes"),
+        ("a.b=*x", "undefined alias 'x', line 1, column 1; a pattern such as"),
+        ("a.b=2001-99-99", "not valid YAML: month must be in 1..12"),
+        ("a.b=!!int x", "not valid YAML: invalid literal"),
+        ("a.b=!!timestamp x", "not valid YAML"),
+        ("a.b=" + "9" * 5000, "not valid YAML: Exceeds the limit"),
+        ("a.b={x: 1\n\ny: [", "not valid YAML"),
+        ("a.b=\x1b[31m", "not valid YAML: unacceptable character"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_value_that_is_no_yaml_or_too_much_is_one_line(setting, message):
+    with pytest.raises(BadConfig, match=message) as caught:
+        override({"a": {"b": 1}}, [setting])
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500 and "\x1b" not in str(caught.value)
+
+
+def test_aliases_are_read_and_share_nothing(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("a: &x {b: 1, c: [2]}\nd: *x\ne: {<<: *x, b: 3}\n")
+    data = override(load(path), ["a.b=9"])
+    assert data == {"a": {"b": 9, "c": [2]}, "d": {"b": 1, "c": [2]}, "e": {"b": 3, "c": [2]}}
+    path.write_text(BOMB.partition("=")[2])
+    with pytest.raises(BadConfig, match=r"a\.yaml: too large"):
+        load(path)
+
+
+@pytest.mark.parametrize("key", ["recipe.in\x1b[31mputs", "recipe.\u202einputs", "recipe.in\nputs", "\x9b.a"])
+def test_an_unknown_key_is_named_and_does_nothing_to_a_terminal(key):
+    with pytest.raises(BadConfig, match="unknown key; allowed here") as caught:
+        resolved(f"{key}=1")
+    assert str(caught.value).isprintable()
+
+
 # The file
 
 

@@ -1,40 +1,27 @@
-"""Conversations: from the field's common forms to turns, and from turns to the chat template of Phi-4-Mini.
+"""Conversations to learn from: in what order turns may stand, and which answer belongs to which call.
 
-system? user assistant (tool+ assistant | user assistant)*: whatever else is no sample, and says why. Tools answer the
-calls of a turn, each call at most once, before anybody else speaks. The template is `<|role|>content<|end|>` a message,
-no line ends between, <|endoftext|> after the last. Only what the assistant says is learned: its content, its calls, and
-the <|end|> with which it stops.
-Source: the chat template of microsoft/Phi-4-mini-instruct; arXiv 2503.01743, section 2.
+system? user assistant (tool+ assistant | user assistant)*: whatever else is no sample, and says why. Turns of the
+assistant that end in calls and follow each other are one, as the model would write it; tools answer its calls, each at
+most once, before anybody else speaks. The template shows answers by their order alone, so they are put in the order of
+the calls. What a server is sent keeps to none of this and is read by `served`.
+Source: OpenAI's chat completions and fine-tuning forms; gpt-oss for calls split over turns.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from model.processing.text import END_OF_TEXT, Part
-from model.processing.tools import BadSample, canonical, check_arguments, read_arguments, read_json, read_schema
+from model.processing.fields import REASONING, Reasoning, Rules, absent, either
+from model.processing.messages import Message, read_content, read_message, read_tools, torn
+from model.processing.template import plain_calls, prompt, render
+from model.processing.tools import BadSample, canonical
+from model.processing.turns import ROLES, Call, Conversation, Turn
 
-__all__ = ["BadSample", "Call", "Conversation", "Turn", "from_json", "parse", "prompt", "render", "to_json"]
-
-Role = Literal["system", "user", "assistant", "tool"]
-ROLES: Mapping[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "function_call": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "tool_response": "tool",
-    "observation": "tool",
-}
-"""Names of roles in OpenAI's and ShareGPT's forms."""
+__all__ = ["REASONING", "ROLES", "BadSample", "Call", "Conversation", "Reasoning", "Rules", "Turn"]
+__all__ += ["from_json", "parse", "prompt", "render", "to_json"]
 
 _FOLLOWS: Mapping[str, tuple[str, ...]] = {
     "": ("system", "user"),
@@ -43,192 +30,140 @@ _FOLLOWS: Mapping[str, tuple[str, ...]] = {
     "assistant": ("user", "tool"),
     "tool": ("tool", "assistant"),
 }
-_TOKENS: Mapping[Role, str] = {
-    "system": "<|system|>",
-    "user": "<|user|>",
-    "assistant": "<|assistant|>",
-    "tool": "<|tool_response|>",
-}
-_END = "<|end|>"
 
 
-@dataclass(frozen=True)
-class Call:
-    """A call of a tool, its arguments a JSON object."""
+def parse(sample: Mapping[str, Any], rules: Rules | None = None) -> Conversation:
+    """A conversation from `messages` (OpenAI) or `conversations` (ShareGPT), with `tools` and `system`.
 
-    name: str
-    arguments: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One message. `calls` are the assistant's; with calls, content may be empty."""
-
-    role: Role
-    content: str
-    calls: tuple[Call, ...] = ()
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """`tools`: what the system message offers, as `{name, description, parameters}`."""
-
-    turns: tuple[Turn, ...]
-    tools: tuple[dict[str, Any], ...] = ()
-
-
-def parse(sample: Mapping[str, Any]) -> Conversation:
-    """A conversation from `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`.
-
-    Raises BadSample, in this order: no_turns, bad_tools, bad_tool_schema; turn by turn unknown_role, not_text,
-    unsupported_content, unknown_tool, bad_arguments, lone_surrogate, empty_turn; then system_not_first, no_assistant,
-    bad_order, last_turn_not_assistant.
+    Raises BadSample, in this order: no_turns, bad_tools, bad_tool_schema; turn by turn unknown_role, unknown_field,
+    bad_weight, not_text, unsupported_content, two_reasonings, reasoning, unknown_tool, bad_arguments, lone_surrogate,
+    empty_turn; then system_not_first, no_assistant, bad_order, unknown_call_id, last_turn_not_assistant,
+    nothing_learned.
     """
-    turns, tools = _read(sample)
-    _check_order(turns)
+    messages, tools = _read(sample, rules or Rules())
+    messages = _joined(messages)
+    _check_order(messages)
+    turns = tuple(message.turn for message in _in_order_of_calls(messages))
+    if not any(turn.learn for turn in turns if turn.role == "assistant"):
+        raise BadSample("nothing_learned", "weight 0 in every turn of the assistant")
     return Conversation(turns, tools)
 
 
-def _read(sample: Mapping[str, Any]) -> tuple[tuple[Turn, ...], tuple[dict[str, Any], ...]]:
-    messages = _either(sample, "messages", "conversations")
-    if not isinstance(messages, list) or not messages:
-        raise BadSample("no_turns", "" if messages is None or messages == [] else f"a {type(messages).__name__}")
-    tools = _tools(_either(sample, "tools", "functions"))
-    if _torn(canonical(tools)):
-        raise BadSample("lone_surrogate", "tools")
-    return tuple(_turn(message, tools) for message in messages), tools
+def _read(sample: Mapping[str, Any], rules: Rules) -> tuple[list[Message], tuple[dict[str, Any], ...]]:
+    given = either(sample, "messages", "conversations")
+    if not isinstance(given, list) or not given:
+        raise BadSample("no_turns", "" if given is None or given == [] else f"a {type(given).__name__}")
+    tools = read_tools(_tools_of(sample, given), rules)
+    messages = [read_message(number, message, tools, rules) for number, message in enumerate(given)]
+    return _with_system(sample.get("system"), messages, rules), tools
 
 
-def _either(fields: Mapping[str, Any], one: str, other: str) -> Any:
-    """Tables of several forms have all columns, and nulls in those of the other form."""
-    return fields[one] if fields.get(one) is not None else fields.get(other)
+def _tools_of(sample: Mapping[str, Any], messages: Sequence[Any]) -> Any:
+    """Tools of the sample, or of its system message, where Phi-4's own form has them."""
+    tools, first = either(sample, "tools", "functions"), messages[0]
+    own = first.get("tools") if isinstance(first, Mapping) else None
+    if absent(own) or (isinstance(own, str) and not own.strip()):
+        return tools
+    if not absent(tools) and tools != own:
+        raise BadSample("bad_tools", "of the sample and of its system message")
+    return own
 
 
-def _turn(message: Any, tools: Sequence[Mapping[str, Any]]) -> Turn:
-    if not isinstance(message, Mapping):
-        raise BadSample("not_text", f"a turn is a {type(message).__name__}")
-    name = _either(message, "role", "from")
-    if not isinstance(name, str) or name not in ROLES:
-        raise BadSample("unknown_role", name if isinstance(name, str) else f"a {type(name).__name__}")
-    role, content = ROLES[name], _content(_either(message, "content", "value"))
-    calls = message.get("tool_calls")
-    if name == "function_call":  # ShareGPT: the call is the text
-        content, calls = "", _called(content)
-    elif message.get("function_call") is not None:  # OpenAI before tools
-        calls = [message["function_call"]]
-    found_calls = _calls(calls, tools)
-    if found_calls and role != "assistant":
-        raise BadSample("bad_order", f"a call by {role}")
-    if _torn(content) or any(_torn(canonical([call.name, call.arguments])) for call in found_calls):
-        raise BadSample("lone_surrogate", role)
-    if not content.strip() and not found_calls:
-        raise BadSample("empty_turn", role)
-    return Turn(role, content, found_calls)
+def _with_system(value: Any, messages: list[Message], rules: Rules) -> list[Message]:
+    """LLaMA-Factory's column `system` stands before the turns."""
+    if absent(value):
+        return messages
+    text = read_content(value, rules)
+    if torn(text):
+        raise BadSample("lone_surrogate", "system")
+    if not text.strip():
+        return messages
+    if messages[0].turn.role != "system":
+        return [Message(-1, Turn("system", text)), *messages]
+    if messages[0].turn.content != text:
+        raise BadSample("system_not_first", "one beside the turns, one in them")
+    return messages
 
 
-def _called(text: str) -> list[Any]:
-    found = read_json(text, "bad_arguments", "function_call: no JSON")
-    return found if isinstance(found, list) else [found]
+def _joined(messages: Sequence[Message]) -> list[Message]:
+    """Turns of the assistant of which the later one ends in calls, and which nobody has spoken between, as one."""
+    joined: list[Message] = []
+    for message in messages:
+        turn = message.turn
+        before = joined[-1] if joined else None
+        if before is None or turn.role != "assistant" or not turn.calls or before.turn.role != "assistant":
+            joined.append(message)
+            continue
+        if before.turn.learn != turn.learn:
+            raise BadSample("bad_weight", f"turns {before.number} and {message.number} are one")
+        whole = replace(
+            turn,
+            content="\n".join(filter(None, (before.turn.content, turn.content))),
+            reasoning="\n\n".join(filter(None, (before.turn.reasoning, turn.reasoning))),
+            calls=before.turn.calls + turn.calls,
+        )
+        joined[-1] = before._replace(turn=whole, ids=before.ids + message.ids)
+    return joined
 
 
-def _tools(value: Any) -> tuple[dict[str, Any], ...]:
-    """Tools in OpenAI's form or flat, or either as a JSON string, as `{name, description, parameters}`; other fields
-    are left out. Raises BadSample: bad_tools, bad_tool_schema."""
-    if isinstance(value, str):
-        value = read_json(value, "bad_tools", "no JSON") if value.strip() else None
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise BadSample("bad_tools", f"a {type(value).__name__}")
-    tools: dict[str, dict[str, Any]] = {}
-    for number, item in enumerate(value):
-        name, tool = _named(item)
-        if not name:
-            raise BadSample("bad_tools", f"tool {number} has no name")
-        if name in tools:
-            raise BadSample("bad_tools", f"two tools {name}")
-        if not isinstance(tool.get("description", ""), str | None):
-            raise BadSample("bad_tools", f"description of {name}")
-        told = {key: tool[key] for key in ("description", "parameters") if tool.get(key) is not None}
-        if "parameters" in told:
-            told["parameters"] = read_schema(name, told["parameters"])
-        tools[name] = {"name": name, **told}
-    return tuple(tools.values())
-
-
-def _calls(value: Any, tools: Iterable[Mapping[str, Any]]) -> tuple[Call, ...]:
-    """Calls in OpenAI's form or flat, arguments as an object or as its JSON, checked against the tools' schemas.
-
-    Raises BadSample: not_text, unknown_tool, bad_arguments (value: the tool and the JSON path of the first error).
-    """
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise BadSample("not_text", f"tool_calls is a {type(value).__name__}")
-    schemas = {tool["name"]: tool.get("parameters") for tool in tools}
-    calls = []
-    for item in value:
-        name, call = _named(item)
-        if not name:
-            raise BadSample("not_text", "a call without a name")
-        if name not in schemas:
-            raise BadSample("unknown_tool", name)
-        arguments = read_arguments(name, call.get("arguments"))
-        if (parameters := schemas[name]) is not None:
-            check_arguments(name, parameters, arguments)
-        calls.append(Call(name, arguments))
-    return tuple(calls)
-
-
-def _named(item: Any) -> tuple[str, Mapping[str, Any]]:
-    """Name and fields of a tool or call, also where OpenAI's form wraps them in `function`; "" if it has no name."""
-    fields = item if isinstance(item, Mapping) else {}
-    fields = inner if isinstance(inner := fields.get("function"), Mapping) else fields
-    name = fields.get("name")
-    return name if isinstance(name, str) and name.strip() else "", fields
-
-
-def _torn(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _content(content: Any) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        for part in content:
-            kind = part.get("type") if isinstance(part, Mapping) else None
-            if kind != "text":
-                raise BadSample("unsupported_content", kind if isinstance(kind, str) else f"a {type(part).__name__}")
-            if not isinstance(part.get("text"), str):
-                raise BadSample("not_text", "a part without text")
-        return "".join(part["text"] for part in content)
-    raise BadSample("not_text", f"content is a {type(content).__name__}")
-
-
-def _check_order(turns: Sequence[Turn]) -> None:
-    roles = [turn.role for turn in turns]
+def _check_order(messages: Sequence[Message]) -> None:
+    roles = [message.turn.role for message in messages]
     if "system" in roles[1:]:
-        raise BadSample("system_not_first", f"turn {roles.index('system', 1)}")
+        raise BadSample("system_not_first", f"turn {messages[roles.index('system', 1)].number}")
     if "assistant" not in roles:
         raise BadSample("no_assistant")
     before, calls = "", 0  # calls without an answer
-    for number, turn in enumerate(turns):
-        if turn.role not in _FOLLOWS[before]:
-            raise BadSample("bad_order", f"turn {number}: {turn.role} after {before or 'nothing'}")
-        if turn.role == "tool" and not calls:
+    for message in messages:
+        role, number = message.turn.role, message.number
+        if role not in _FOLLOWS[before]:
+            raise BadSample("bad_order", f"turn {number}: {role} after {before or 'nothing'}")
+        if role == "tool" and not calls:
             raise BadSample("bad_order", f"turn {number}: an answer that nothing called for")
-        if turn.role == "user" and calls:
+        if role == "user" and calls:
             raise BadSample("bad_order", f"turn {number}: user after a call")
-        before, calls = turn.role, calls - 1 if turn.role == "tool" else len(turn.calls)
+        before, calls = role, calls - 1 if role == "tool" else len(message.turn.calls)
     if before != "assistant":
         raise BadSample("last_turn_not_assistant", before)
+
+
+def _in_order_of_calls(messages: Sequence[Message]) -> list[Message]:
+    """The answers to each turn's calls in the order of those calls. Raises BadSample."""
+    ordered: list[Message] = []
+    at = 0
+    while at < len(messages):
+        calling = messages[at]
+        end = at + 1
+        while end < len(messages) and messages[end].turn.role == "tool":
+            end += 1
+        answers = messages[at + 1 : end]
+        places = _places(calling, answers) if answers else []
+        for place, (expected, answer) in enumerate(sorted(zip(places, answers, strict=True), key=lambda pair: pair[0])):
+            if expected != place:  # the template would show it as the answer to an earlier call
+                raise BadSample("bad_order", f"turn {answer.number}: a call before the one it answers has no answer")
+        ordered += [calling, *(answers[i] for i in sorted(range(len(answers)), key=places.__getitem__))]
+        at = end
+    return ordered
+
+
+def _places(calling: Message, answers: Sequence[Message]) -> list[int]:
+    """Which call each answer belongs to: by the calls' ids, else by the names of their tools, else in their order."""
+    ids: Sequence[str | None] = calling.ids
+    names = [call.name for call in calling.turn.calls]
+    if None not in ids and len(set(ids)) == len(names) and any(answer.answers for answer in answers):
+        keys, asked = ids, [answer.answers for answer in answers]
+    elif len(set(names)) == len(names) and all(answer.name in names for answer in answers):
+        keys, asked = names, [answer.name for answer in answers]
+    else:
+        return list(range(len(answers)))
+    places: list[int] = []
+    for answer, key in zip(answers, asked, strict=True):
+        if key not in keys:
+            raise BadSample("unknown_call_id", f"turn {answer.number}")
+        place = keys.index(key)
+        if place in places:
+            raise BadSample("bad_order", f"turn {answer.number}: a call that has its answer")
+        places.append(place)
+    return places
 
 
 def to_json(conversation: Conversation) -> str:
@@ -239,11 +174,11 @@ def to_json(conversation: Conversation) -> str:
 
 def _message(turn: Turn) -> dict[str, Any]:
     message: dict[str, Any] = {"role": turn.role, "content": turn.content}
-    return message | ({"tool_calls": _plain(turn)} if turn.calls else {})
-
-
-def _plain(turn: Turn) -> list[dict[str, Any]]:
-    return [{"name": call.name, "arguments": call.arguments} for call in turn.calls]
+    if turn.calls:
+        message["tool_calls"] = plain_calls(turn)
+    if turn.reasoning:
+        message["reasoning_content"] = turn.reasoning
+    return message if turn.learn else message | {"weight": 0}
 
 
 def from_json(text: str) -> Conversation:
@@ -252,47 +187,5 @@ def from_json(text: str) -> Conversation:
     data = json.loads(text)
     if not isinstance(data, dict):
         raise ValueError(f"expected an object, found {type(data).__name__}")
-    return Conversation(*_read(data))
-
-
-def render(conversation: Conversation) -> list[Part]:
-    """The whole conversation, for training."""
-    return [*_rendered(conversation), Part(END_OF_TEXT, special=True)]
-
-
-def prompt(conversation: Conversation) -> list[Part]:
-    """What stands before the assistant's next turn, for generation; before its last one where that ends it all."""
-    turns = conversation.turns
-    if turns and turns[-1].role == "assistant":
-        turns = turns[:-1]
-    return [*_rendered(Conversation(turns, conversation.tools)), Part(_TOKENS["assistant"], special=True)]
-
-
-def _rendered(conversation: Conversation) -> list[Part]:
-    turns = list(conversation.turns)
-    if conversation.tools and (not turns or turns[0].role != "system"):
-        turns.insert(0, Turn("system", ""))  # somebody has to offer the tools
-    parts: list[Part] = []
-    for turn in turns:
-        learn = turn.role == "assistant"
-        parts += [Part(_TOKENS[turn.role], special=True), Part(turn.content, learn=learn)]
-        if turn.role == "system" and conversation.tools:
-            parts += _between("tool", conversation.tools, learn=False)
-        if turn.calls:
-            parts += _between("tool_call", _plain(turn), learn=True)
-        parts.append(Part(_END, special=True, learn=learn))
-    return [part for part in parts if part.text]
-
-
-def _listed(items: Iterable[Mapping[str, Any]]) -> str:
-    """Calls or tools as a JSON list: the fields of each in their order, so a call's name first, all within sorted."""
-    fields = ([f"{canonical(name)}:{canonical(value)}" for name, value in item.items()] for item in items)
-    return "[" + ",".join("{" + ",".join(one) + "}" for one in fields) + "]"
-
-
-def _between(token: str, items: Sequence[Mapping[str, Any]], learn: bool) -> list[Part]:
-    return [
-        Part(f"<|{token}|>", special=True, learn=learn),
-        Part(_listed(items), learn=learn),
-        Part(f"<|/{token}|>", special=True, learn=learn),
-    ]
+    messages, tools = _read(data, Rules())
+    return Conversation(tuple(message.turn for message in messages), tools)

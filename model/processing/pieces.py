@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from model.processing.tokenizer_file import is_control
+
 WHITESPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """Unicode White_Space, which is `\\s` in Rust and in Oniguruma; Python's has U+001C to U+001F as well."""
 
@@ -39,7 +41,7 @@ _GPT2_PIECES = re.compile(rf"{_WORD}|[{_S}]*+[^{_S}]++|[{_S}]++")
 def pieces_of(file: dict[str, Any]) -> re.Pattern[str] | None:
     """What cuts a text where no token can cross, if the pre-tokenizer is one that we know and nothing else looks on."""
     found = file.get("pre_tokenizer") or {}
-    if file.get("normalizer") or not all(token["special"] for token in file.get("added_tokens") or ()):
+    if file.get("normalizer") or not all(map(is_control, file.get("added_tokens") or ())):
         return None
     steps = found["pretokenizers"] if found.get("type") == "Sequence" else [found]
     last = steps[-1] if steps else {}
@@ -51,3 +53,27 @@ def pieces_of(file: dict[str, Any]) -> re.Pattern[str] | None:
     known = split.get("pattern", {}).get("Regex") in (O200K, _CL100K, _QWEN2)
     whole = (split.get("behavior"), split.get("invert")) in {("Isolated", False), ("Removed", True)}
     return _TIKTOKEN_PIECES if known and whole else None
+
+
+def loses_nothing(file: dict[str, Any]) -> bool:
+    """Whether every byte of a text is in the text of some token: nothing is normalized away, unknown or split off."""
+    vocab = file["model"].get("vocab")
+    if not isinstance(vocab, dict) or file["model"].get("type") != "BPE":
+        return False
+    if pieces_of(file) is not None:
+        return sum(len(name) == 1 for name in vocab) >= 256  # the whole alphabet of bytes
+    steps = _steps(file.get("normalizer"), "normalizers") + _steps(file.get("pre_tokenizer"), "pretokenizers")
+    fallback = file["model"].get("byte_fallback") and all(f"<0x{byte:02X}>" in vocab for byte in range(256))
+    return bool(fallback) and all(map(_only_marks_spaces, steps))
+
+
+def _steps(part: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:
+    if not part:
+        return []
+    return part[name] if part["type"] == "Sequence" else [part]
+
+
+def _only_marks_spaces(step: dict[str, Any]) -> bool:
+    if step["type"] == "Replace":
+        return step["pattern"] == {"String": " "} and step["content"] == "\u2581"
+    return step["type"] in ("Prepend", "Metaspace")

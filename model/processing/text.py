@@ -10,14 +10,17 @@ Source: tokenizers 0.23 (added_vocabulary.rs for what `rstrip` and `lstrip` eat)
 from __future__ import annotations
 
 import hashlib
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.processing.pieces import WHITESPACE, pieces_of
-from model.processing.tokenizer_file import NO_TEXT, load, unknown_id
+from model.processing.byte_level import byte_level, is_byte_level
+from model.processing.pieces import WHITESPACE, loses_nothing, pieces_of
+from model.processing.tokenizer_file import NO_TEXT, is_control, load, unknown_id
 
 END_OF_TEXT = "<|endoftext|>"
 _SLICE = 1 << 20  # characters encoded at a time
@@ -49,7 +52,7 @@ class MissingToken(ValueError):
 class Tokenizer:
     """A tokenizer.json. `digest` is the sha256 of its bytes, `vocab_size` its largest id + 1, added tokens included.
 
-    Padding, truncation and post-processor of the file are left out. One object serves one thread: it remembers pieces.
+    Padding, truncation and post-processor of the file are left out. One object may serve several threads.
     A pre-tokenizer that treats the start of a string apart (Metaspace "first") takes every part for a start.
     """
 
@@ -59,15 +62,18 @@ class Tokenizer:
         added = {token["id"]: token for token in file.get("added_tokens") or ()}
         unknown = unknown_id(file)
         self._added = {i: token["content"] for i, token in added.items()}
-        self._special = {token["content"]: token for token in added.values() if token["special"]}
+        self._special = {token["content"]: token for token in added.values() if is_control(token)}
         vocab = file["model"]["vocab"]
         largest = len(vocab) - 1 if isinstance(vocab, list) else max(vocab.values(), default=-1)
         self.vocab_size = max(largest, *added, -1) + 1
         self._forbidden = np.zeros(self.vocab_size, bool)
         self._forbidden[[token["id"] for token in self._special.values() if token["id"] != unknown]] = True
-        self._bytes: dict[int, bytes] | None = {} if (file.get("decoder") or {}).get("type") == "ByteLevel" else None
+        self.decoder: dict[str, Any] | None = file.get("decoder")
+        self._bytes: dict[int, bytes] | None = {} if is_byte_level(self.decoder) else None
         self._pieces = pieces_of(file)
+        self.eats_space = any(token["lstrip"] or token["rstrip"] for token in self._special.values())
         self._known: dict[str, bytes] = {}
+        self._loses_nothing = loses_nothing(file)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Tokenizer:
@@ -86,6 +92,32 @@ class Tokenizer:
     def special(self, name: str) -> int:
         """The id of a special token. Raises MissingToken."""
         return self._token(name)["id"]
+
+    @property
+    def byte_level(self) -> bool:
+        """Whether tokens are bytes: `bytes_of` gives them."""
+        return self._bytes is not None
+
+    def has(self, token: int) -> bool:
+        """Whether an id stands for a token."""
+        return self.name(token) is not None
+
+    def name(self, token: int) -> str | None:
+        """What an id is called in the file; None: it stands for nothing."""
+        return self._library.id_to_token(token) if 0 <= token < self.vocab_size else None
+
+    def is_special(self, token: int) -> bool:
+        """Whether an id is a special token."""
+        return token in self._added and self._added[token] in self._special
+
+    @cached_property
+    def most_bytes(self) -> int | None:
+        """UTF-8 bytes of a text that one token can stand for at most, so that n bytes are at least n / most_bytes
+        tokens. None where that is not known: a normalizer may shorten a text, an unknown token stand for any of it."""
+        if not self._loses_nothing:
+            return None
+        names = (self.bytes_of(i) if self.byte_level else (self.name(i) or "").encode() for i in self._ids())
+        return max(map(len, names), default=1)
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         """Each text and <|endoftext|>, all of it learned. Raises ValueError for what is no Unicode text."""
@@ -110,10 +142,15 @@ class Tokenizer:
         """The text of token ids, special tokens by name. Raises ValueError for an id that stands for nothing."""
         listed = [int(i) for i in ids]
         if self._bytes is not None:
-            return b"".join(map(self._bytes_of, listed)).decode("utf-8", "replace")
+            return b"".join(map(self.bytes_of, listed)).decode("utf-8", "replace")
         for token in listed:
             self._name(token)
-        return self._library.decode(listed, skip_special_tokens=False).replace(NO_TEXT, "")
+        try:
+            return self._library.decode(listed, skip_special_tokens=False).replace(NO_TEXT, "")
+        except BaseException as error:  # a panic of the library is no Exception
+            if type(error).__name__ != "PanicException":
+                raise
+            raise ValueError(f"tokenizer {self.digest[:12]} cannot decode {len(listed)} tokens: {error}") from None
 
     def show(
         self, ids: Sequence[int], learn: Sequence[bool], bounds: Iterable[int] | None = None
@@ -179,19 +216,18 @@ class Tokenizer:
             found = [self._ask(texts[i : i + _BATCH]) for i in range(0, len(texts), _BATCH)] or [self._ask([])]
             return np.concatenate([ids for ids, _ in found]), np.concatenate([sizes for _, sizes in found])
         pieces = [self._pieces.findall(text) for text in texts]
-        known = self._known
+        # Threads share what is known, and only ever add to it; one that is full is left to who still reads it.
+        if len(self._known) > _KNOWN:
+            self._known = {}
+        known, own = self._known, dict[str, bytes]()
         new = list(set[str]().union(*pieces).difference(known))
         for i in range(0, len(new), _BATCH):
             ids, sizes = self._ask(new[i : i + _BATCH])
             data, cuts = ids.tobytes(), [0, *np.cumsum(sizes * 4).tolist()]
-            known |= zip(new[i : i + _BATCH], (data[start:end] for start, end in pairwise(cuts)), strict=True)
-        joined = [b"".join(map(known.__getitem__, some)) for some in pieces]
-        if len(known) > _KNOWN:
-            known.clear()
-        else:
-            for piece in new:
-                if len(piece) > _LONG:
-                    del known[piece]
+            own |= zip(new[i : i + _BATCH], (data[start:end] for start, end in pairwise(cuts)), strict=True)
+        known |= {piece: data for piece, data in own.items() if len(piece) <= _LONG}
+        find = ChainMap(own, known).__getitem__ if any(len(piece) > _LONG for piece in own) else known.__getitem__
+        joined = [b"".join(map(find, some)) for some in pieces]
         return np.frombuffer(b"".join(joined), np.int32), np.array([len(some) // 4 for some in joined], np.int64)
 
     def _ask(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -207,28 +243,32 @@ class Tokenizer:
             raise ValueError(f"tokenizer {self.digest[:12]} makes a special token of ordinary text: it cannot be used")
         return ids, sizes
 
-    def _bytes_of(self, token: int) -> bytes:
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes of a byte-level token. Raises ValueError for an id that stands for nothing."""
         assert self._bytes is not None
         if token not in self._bytes:
             name = self._added.get(token)
-            self._bytes[token] = name.encode() if name is not None else _byte_level(self._name(token))
+            self._bytes[token] = name.encode() if name is not None else byte_level(self._name(token))
         return self._bytes[token]
 
     def _name(self, token: int) -> str:
-        name = self._library.id_to_token(token) if 0 <= token < self.vocab_size else None
+        name = self.name(token)
         if name is None:
             raise ValueError(f"id {token} stands for no token of tokenizer {self.digest[:12]} ({self.vocab_size} ids)")
         return name
 
+    def _ids(self) -> Iterator[int]:
+        return filter(self.has, range(self.vocab_size))
+
     def _goes_on(self, token: int) -> bool:
         """Whether a token starts inside a character."""
-        data = self._bytes_of(token) if self._bytes is not None else b""
+        data = self.bytes_of(token) if self._bytes is not None else b""
         return bool(data) and 0x80 <= data[0] < 0xC0
 
     def _printable(self, ids: list[int]) -> str:
         if self._bytes is None:
             return self.decode(ids)
-        return b"".join(map(self._bytes_of, ids)).decode("utf-8", "backslashreplace")
+        return b"".join(map(self.bytes_of, ids)).decode("utf-8", "backslashreplace")
 
 
 def _slices(samples: Sequence[Sequence[Part]]) -> Iterator[Sequence[Sequence[Part]]]:
@@ -260,18 +300,3 @@ def fault(samples: Sequence[Sequence[Part]]) -> str | None:
             except UnicodeEncodeError as error:
                 return f"sample {number}: a lone surrogate at character {error.start} is no Unicode text"
     return None
-
-
-def _byte_level(token: str) -> bytes:
-    """The bytes of a token that is written in the byte-level alphabet."""
-    return bytes(_BYTE_OF[letter] for letter in token)
-
-
-def _alphabet() -> dict[str, int]:
-    """GPT-2's letters for bytes: those that print stand for themselves, the rest for U+0100 and on."""
-    printing = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printing]
-    return {chr(byte): byte for byte in printing} | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-_BYTE_OF = _alphabet()

@@ -7,11 +7,13 @@ Source: tokenizers 0.23 (added_vocabulary.rs, the models).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import tokenizers
 
+_CONTROL = re.compile(r"<\|[^\s|<>]+\|>")
 NO_TEXT = "\ufdd0"  # not a character, says Unicode: no text has it
 
 LARGEST_ID = (1 << 24) - 1
@@ -39,6 +41,12 @@ def load(data: bytes) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
         if fault := _wrong(library, added, renamed["added_tokens"], unknown):
             raise ValueError(f"this tokenizer.json cannot be used: {fault}")
     return library, file
+
+
+def is_control(token: dict[str, Any]) -> bool:
+    """Whether an added token must never be made of ordinary text: it is special, or it is written as those of chat
+    templates are. Phi-4's own file says `special: false` of <|tool_call|> and its like."""
+    return bool(token["special"]) or _CONTROL.fullmatch(token["content"]) is not None
 
 
 def _built(text: str) -> tokenizers.Tokenizer:
@@ -98,7 +106,7 @@ def _wrong(library: tokenizers.Tokenizer, asked: list[Any], given: list[Any], un
         name, number = token["content"], token["id"]
         if library.token_to_id(own["content"]) != number:
             return f"{name!r} has id {number}, but the library makes it {library.token_to_id(own['content'])}"
-        if token["special"] and number != unknown and number in _ids(library, name):
+        if is_control(token) and number != unknown and number in _ids(library, name):
             return f"text that spells {name!r} becomes that special token"
     return None
 
@@ -115,7 +123,7 @@ def _renamed(data: bytes, unknown: int | None) -> dict[str, Any]:
     vocab = file["model"]["vocab"]
     for token in file["added_tokens"]:
         name, number = token["content"], token["id"]
-        if token["special"] and number != unknown:
+        if is_control(token) and number != unknown:
             token["content"] = NO_TEXT + name
             if isinstance(vocab, dict):
                 vocab.pop(name, None)
