@@ -23,6 +23,7 @@ from orchestration.health import Unreachable
 from orchestration.stack import fault
 from orchestration.stack_folder import PARTS, POOL, Stack
 from pipelines.config import LAKE_ENV
+from stages.private import weaknesses
 
 ROOT = Path(__file__).parents[1]
 OK, WARN, WRONG = "ok", "warn", "wrong"
@@ -53,6 +54,7 @@ def examine(stack: Stack, lake: str | None) -> list[Finding]:
         language_model,
         lambda: lake_findings(lake or os.environ.get(LAKE_ENV, "")),
         lambda: disk([stack.folder, Path("/tmp"), *_local(lake or os.environ.get(LAKE_ENV, ""))]),
+        lambda: privacy(stack),
         lambda: ports(stack),
         lambda: parts(stack),
         lambda: schedules(stack),
@@ -163,6 +165,18 @@ def disk(folders: Iterable[Path]) -> list[Finding]:
         level = WRONG if free < VERY_LITTLE else WARN if free < LITTLE else OK
         findings.append(Finding("disk", level, f"{free / 2**30:.1f} GB free at {there}", "make room" * (level != OK)))
     return findings
+
+
+def privacy(stack: Stack) -> list[Finding]:
+    """Whoever reaches the secrets, or the folder of Ray's sessions, runs code as this user."""
+    folders = [folder for folder in (stack.folder, stack.ray_folder) if folder is not None and folder.exists()]
+    faults = dict.fromkeys(fault for folder in folders for fault in weaknesses(folder))
+    if faults:
+        fix = "mend it, or `grist down`, set GRIST_HOME and TMPDIR to folders of yours, and `grist up`"
+        return [Finding("privacy", WRONG, f"other users could run code as you: {'; '.join(faults)}", fix)]
+    if not folders:
+        return [Finding("privacy", OK, "no stack here yet")]
+    return [Finding("privacy", OK, f"only this user reaches {' and '.join(map(str, folders))}")]
 
 
 def ports(stack: Stack) -> list[Finding]:

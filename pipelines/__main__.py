@@ -34,7 +34,8 @@ from pipelines.model import ModelRunConfig, run_model
 from pipelines.tokenizer import TokenizerConfig, run_tokenizer
 from pipelines.web import run_web
 from pipelines.web_recipe import WebConfig
-from stages.runner import Incomplete, NotReachable, PlanOnly, Runner, stop_on_sigterm
+from stages.cluster import NotReachable, stop_on_sigterm
+from stages.runner import Incomplete, PlanOnly, Runner
 
 log = logging.getLogger("gristmill")
 

@@ -9,9 +9,6 @@ only those again. `workers=0` runs in this process, for debuggers and small test
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +19,7 @@ from lake.balance import BalanceError
 from lake.receipt import NotDeterministic, Receipt, finished
 from lake.store import Store, open_store
 from stages.careful import watchdog
+from stages.cluster import check_reachable, connect
 from stages.progress import Progress
 from stages.work import Work, execute
 
@@ -47,10 +45,6 @@ class Incomplete(Exception):
 
 def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()}"
-
-
-class NotReachable(ValueError):
-    """The lake is a directory of this node, and the cluster has others."""
 
 
 class PlanOnly(Exception):
@@ -127,9 +121,9 @@ class Runner:
     def _on_ray(self, works: Sequence[tuple[int, Work]]) -> Iterator[tuple[int, Receipt | Exception]]:
         if not works:
             return
+        connect(self.workers)
         import ray
 
-        connect(self.workers)
         check_reachable(self.store, self.shared_filesystem)
         remote = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(_execute)
         waiting = deque(works)
@@ -174,52 +168,3 @@ def _execute(uri: str, work: Work) -> Receipt:
         return execute(open_store(uri, probe=False), work)
     finally:
         watchdog.feed(0)
-
-
-def connect(workers: int) -> None:
-    """Joins the cluster of RAY_ADDRESS (a submitted job has one), else starts Ray here with `workers` CPUs."""
-    import ray
-
-    if ray.is_initialized():
-        return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns about its own coming default
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
-        stop_on_sigterm()
-        return
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # warns that its default is its default
-    log.info("starting Ray on this machine with %d CPUs", workers)
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        object_store_memory=128 << 20,  # only pointers travel through it; data goes through the store
-    )
-    stop_on_sigterm()
-
-
-def stop_on_sigterm() -> None:
-    """Makes SIGTERM (a job's stop, a scheduler's) what Ctrl-C is. Ray puts its crash report there instead."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def check_reachable(store: Store, shared: bool) -> None:
-    """Raises NotReachable if the store is a local directory and the cluster has other nodes that cannot see it."""
-    import ray
-
-    if store.uri.startswith("s3://") or shared:
-        return
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) > 1:
-        raise NotReachable(
-            f"the lake {store.uri} is a directory, but the Ray cluster has {len(nodes)} nodes: work on another node"
-            " would write where nobody looks. Use an s3:// lake, or set run.shared_filesystem: true if every node"
-            " mounts this directory at this path."
-        )

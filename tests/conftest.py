@@ -12,9 +12,12 @@ import pytest
 from s3_server import S3Server, run_seaweedfs
 
 from lake.store import Store, open_store
+from stages.cluster import LOOPBACK
 
 # Ray's workers unpickle toy stages by the name of the test module that defines them.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+os.environ |= LOOPBACK  # a test may import Ray before a runner does, and Ray reads this when it is imported
 
 
 @pytest.fixture(scope="session")
