@@ -61,7 +61,7 @@ class LanguageFilter:
         return lid.digest(lid.find_model(self.model_path))
 
     def check(self) -> None:
-        """Whether this can work at all: ValueError (see `measure`); FileNotFoundError, RuntimeError without a model."""
+        """Whether this can work at all: ValueError (see `measure`); FileNotFoundError, RuntimeError as `lid.load_model`."""
         self._check(lid.load_model(lid.find_model(self.model_path)))
 
     def measure(self, docs: Docs) -> pa.RecordBatch:

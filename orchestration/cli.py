@@ -55,7 +55,7 @@ def grist(
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as conf/web.yaml.")],
+    config: Annotated[Path, typer.Argument(help="A YAML file, or the name of one that comes along: web.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Laid over the file. Repeatable.")
     ] = None,

@@ -85,9 +85,8 @@ def status(
 def doctor(name: StackOption = "local", lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """Look for what would keep a nightly run from coming off, and say what to do. Exit code 1 if something is wrong."""
     from orchestration.doctor import all_well, examine
-    from orchestration.stack_folder import Stack
 
-    findings = examine(Stack.named(name), lake)
+    findings = examine(name, lake)
     well = all_well(findings)
     answer({"well": well, "findings": findings}, as_json, lambda console: _draw_findings(console, findings))
     if not well:

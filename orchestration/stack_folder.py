@@ -29,15 +29,20 @@ PORTS = {"ray": 8265, "prefect": 4200, "gcs": 6379, "agent": 52365, "agent_grpc"
 """`ray` is the job server and dashboard; gcs, agent and client are Ray's own. A port that is taken: any free one."""
 
 
-class StackError(RuntimeError):
-    """A part does not start; the message has the end of its log."""
+class StackError(OSError):
+    """The stack cannot do what was asked; the message says why, with the end of a log where a part does not start."""
 
 
 def state_folder() -> Path:
-    """Where stacks live: $GRIST_HOME, else the user's state folder."""
+    """Where stacks live: $GRIST_HOME, else the user's state folder. Raises ValueError where there is neither."""
     if given := os.environ.get("GRIST_HOME"):
         return Path(given).absolute()
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "gristmill"
+    if given := os.environ.get("XDG_STATE_HOME"):
+        return Path(given) / "gristmill"
+    try:
+        return Path.home() / ".local/state/gristmill"
+    except RuntimeError:
+        raise ValueError("this user has no home folder: set GRIST_HOME to a folder for the state of stacks") from None
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,13 @@ class Stack:
         return self.folder / "logs" / f"{part}.log"
 
     def state(self) -> dict[str, Any]:
+        file = self.folder / "stack.json"
         try:
-            return dict(json.loads((self.folder / "stack.json").read_text()))
+            return dict(json.loads(file.read_text()))
         except FileNotFoundError:
             return {}
+        except ValueError as error:
+            raise StackError(f"{file} is damaged ({error}): end what still runs by hand, and delete it") from None
 
     def write(self, **changes: Any) -> None:
         path = self.folder / "stack.json"

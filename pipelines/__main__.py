@@ -31,6 +31,7 @@ from pipelines.config import (
 from pipelines.instruct import InstructConfig, run_instruct
 from pipelines.mixture import MixtureConfig, run_mixture
 from pipelines.model import ModelRunConfig, run_model
+from pipelines.shipped import find_config
 from pipelines.tokenizer import TokenizerConfig, run_tokenizer
 from pipelines.web import run_web
 from pipelines.web_recipe import WebConfig
@@ -66,7 +67,8 @@ def resolve(request: Request, in_job: bool | None = None) -> Root:
     `in_job`: relative paths are refused, as in a job; by default, where this process is one.
     """
     in_job = inside_job() if in_job is None else in_job
-    data = override(load(request.config) if isinstance(request.config, Path) else request.config, request.settings)
+    given = load(find_config(request.config)) if isinstance(request.config, Path) else request.config
+    data = override(given, request.settings)
     if request.limit is not None:
         data = override(data, [f"recipe.limit={request.limit}"])
     kind = data.get("pipeline")
@@ -163,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
     command = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run a pipeline")
     source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("config", type=Path, nargs="?", help="a YAML file, such as conf/web.yaml")
+    source.add_argument("config", type=Path, nargs="?", help="a YAML file, or the name of one of ours: web")
     source.add_argument("--config-json", type=_mapping, metavar="JSON", help="what such a file holds, as one argument")
     command.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE")
     command.add_argument("--lake", help="a directory or s3://bucket/prefix")

@@ -99,7 +99,7 @@ def test_where_no_folder_is_private_the_message_says_why_and_what_to_do(folder, 
 
 
 def test_folders_of_killed_processes_are_removed_and_of_living_ones_are_not():
-    code = "import time; from stages.private import locked_folder\nwith locked_folder() as f: print(f, flush=True); input()"
+    code = "from stages.private import locked_folder\nwith locked_folder() as f: print(f, flush=True); input()"
     living, killed = (
         subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
