@@ -24,15 +24,15 @@ from lake.manifest import Manifest
 from lake.store import Store, open_store
 from lake.versions import Versions
 from orchestration.jobs import FLOW_RUN, Job, Jobs, Wanted, result_line, stale
-from pipelines.__main__ import CONFLICT, DONE, INCOMPLETE, Request, resolve
+from pipelines.__main__ import Request, resolve
 from pipelines.ask import committed
+from pipelines.exits import CONFLICT, DEFECT, DONE, INCOMPLETE
 from pipelines.growth import growth_report
 
 SILENCE = 60
 """Seconds without output after which the flow's log says that the job still runs."""
 PAUSE = 10
 """Seconds before an attempt that follows an incomplete one; doubled each time."""
-DEFECT = 1
 
 
 class JobFailed(RuntimeError):

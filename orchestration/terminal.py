@@ -22,9 +22,10 @@ from rich.console import Console
 
 from lake.store import MARKER, NotFound, Store, UnknownFormat, UnsafeStore, open_store
 from lake.versions import NoSuchVersion, Versions
+from pipelines import exits
 from pipelines.config import lake_uri
 
-NOT_FOUND, USAGE = 1, 2
+NOT_FOUND, USAGE = exits.NOT_FOUND, exits.BAD_CONFIG
 PIPE_WIDTH = 120
 """Columns where stdout is no terminal and $COLUMNS does not say."""
 
@@ -39,7 +40,7 @@ class Grist(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # `grist log web | head`: the reader has seen enough
-            raise
+            raise typer.Exit(exits.BROKEN_PIPE) from None
         except Exception as error:
             code = exit_code(error)
             if code is None:
@@ -82,10 +83,20 @@ def answer(data: Any, as_json: bool, draw: Callable[[Console], None]) -> None:
         draw(stdout())
 
 
+class Terminal(Console):
+    """Cuts nothing that is too wide: an id without its end is no id. A reader who left is not an error of ours."""
+
+    def print(self, *objects: Any, crop: bool = False, **how: Any) -> None:
+        super().print(*objects, crop=crop, **how)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def stdout() -> Console:
     """A console that takes its strings as they are: no markup, no emoji codes, no guessed highlights."""
     wide = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if wide else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
+    return Terminal(width=None if wide else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
 
 
 def note(text: str) -> None:

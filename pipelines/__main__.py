@@ -1,7 +1,6 @@
 """`python -m pipelines run conf/web.yaml`: a pipeline as a Ray job runs it. `grist run` is the same function.
 
-The last line of stdout is one JSON object; everything else goes to stderr. Exit codes: 0 done or already done,
-2 bad config, 3 gate failed, 4 commit conflict, 5 incomplete (run the same command again), 1 a defect of ours.
+The last line of stdout is one JSON object; everything else goes to stderr. Exit codes: pipelines/exits.py.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from pipelines.config import (
     override,
     validate,
 )
+from pipelines.exits import BAD_CONFIG, CONFLICT, DONE, GATE, INCOMPLETE, help_text
 from pipelines.instruct import InstructConfig, run_instruct
 from pipelines.mixture import MixtureConfig, run_mixture
 from pipelines.model import ModelRunConfig, run_model
@@ -40,7 +40,6 @@ from stages.runner import Incomplete, PlanOnly, Runner
 
 log = logging.getLogger("gristmill")
 
-DONE, BAD_CONFIG, GATE, CONFLICT, INCOMPLETE = 0, 2, 3, 4, 5
 PIPELINES: dict[str, tuple[type[Any], Callable[..., Result]]] = {
     "web": (WebConfig, run_web),
     "instruct": (InstructConfig, run_instruct),
@@ -162,8 +161,9 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
-    command = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run a pipeline")
+    how: dict[str, Any] = {"epilog": help_text(), "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__, **how)
+    command = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run a pipeline", **how)
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("config", type=Path, nargs="?", help="a YAML file, or the name of one of ours: web")
     source.add_argument("--config-json", type=_mapping, metavar="JSON", help="what such a file holds, as one argument")

@@ -14,7 +14,7 @@ import pytest
 
 from lake.balance import BalanceError, Tally
 from lake.objects import put_table
-from lake.receipt import NotDeterministic, StageId, finished, read_receipt
+from lake.receipt import NotDeterministic, Receipt, StageId, finished, read_receipt
 from lake.store import Store, open_store
 from stages.progress import Progress
 from stages.runner import Incomplete, PlanOnly, Runner
@@ -166,3 +166,16 @@ def test_progress_on_a_terminal_shows_records_and_stays_off_stdout(store, tmp_pa
     Runner(store, workers=0, progress=Progress(terminal=True)).map("double", works(tmp_path))
     shown = capsys.readouterr()
     assert shown.out == "" and "4/4" in shown.err and "8 records" in shown.err
+
+
+def test_what_is_left_is_told_from_the_pace_since_the_first_piece(caplog):
+    """Workers took 100 s to start, the pieces 10 s each: 70 s are left after the third, not 303."""
+    now = [0.0]
+    progress = Progress(terminal=False, every=0, clock=lambda: now[-1])
+    receipt = Receipt(work_key="k", stages=(), inputs=())
+    with caplog.at_level(logging.INFO, "gristmill"), progress.stage("double", total=10, done=0) as advance:
+        for moment in (100.0, 110.0, 120.0):
+            now.append(moment)
+            advance(receipt)
+    said = [record.getMessage().partition("records")[2] for record in caplog.records[1:]]
+    assert said == ["", ", about 80 s left", ", about 70 s left", ", 120.0 s"]
