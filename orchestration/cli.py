@@ -101,7 +101,7 @@ def sample_data(
 _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
 _ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar)
 _KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
-_STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.doctor)
+_STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.env, cli_stack.doctor)
 _COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP, *_STACK, cli_serve.serve)
 for _command in _COMMANDS:
     app.command()(_command)

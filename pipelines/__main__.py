@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lake.outage import Patience, brief, is_outage
 from lake.store import Store, UnknownFormat, UnsafeStore, open_store
 from lake.versions import CommitConflict, MissingObjects
 from pipelines.assembly import GateFailed, Result, last_line
@@ -36,6 +37,7 @@ from pipelines.tokenizer import TokenizerConfig, run_tokenizer
 from pipelines.web import run_web
 from pipelines.web_recipe import WebConfig
 from stages.cluster import NotReachable, stop_on_sigterm
+from stages.private import NotPrivate
 from stages.runner import Incomplete, PlanOnly, Runner
 
 log = logging.getLogger("gristmill")
@@ -88,14 +90,15 @@ def run(request: Request) -> int:
     try:
         stop_on_sigterm()
         config: Any = resolve(request)
-        store = _open(config.run.lake)
         how = config.run
+        patience = Patience(f"store {how.lake} or cluster", how.patience_seconds)
+        store = patience.wait(lambda: open_lake(how.lake))
         runner = Runner(store, workers=how.workers, shared_filesystem=how.shared_filesystem, plan=request.plan)
-        result = PIPELINES[config.pipeline][1](config, store, runner)
+        result = patience.wait(lambda: _once(config, store, runner))
     except PlanOnly as plan:
         _print_plan(runner, plan)
         return DONE
-    except (BadConfig, NotReachable, UnsafeStore, UnknownFormat) as error:
+    except (BadConfig, NotPrivate, NotReachable, UnsafeStore, UnknownFormat) as error:
         return _failed(error, BAD_CONFIG)
     except GateFailed as error:
         return _failed(error, GATE)
@@ -108,6 +111,10 @@ def run(request: Request) -> int:
     except OSError as error:  # ours, not a worker's: a full disk, a store or an input that went away
         log.debug("the run stopped", exc_info=True)
         return _failed(f"{error}; what is done is kept: run the same command again", INCOMPLETE)
+    except Exception as error:
+        if not type(error).__module__.startswith("botocore"):  # S3 refused: credentials that expired, no permission
+            raise
+        return _failed(f"{brief(error)}; what is done is kept: run the same command again", INCOMPLETE)
     except KeyboardInterrupt:
         return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
     if not result.new:
@@ -116,10 +123,22 @@ def run(request: Request) -> int:
     return DONE
 
 
-def _open(uri: str) -> Store:
+def _once(config: Any, store: Store, runner: Runner) -> Result:
+    """One run, which may be repeated after an outage: what it did has receipts."""
+    runner.history.clear()
+    return PIPELINES[config.pipeline][1](config, store, runner)
+
+
+def open_lake(uri: str) -> Store:
+    """The lake. Raises BadConfig, UnsafeStore, UnknownFormat, and the error of an outage (lake.outage)."""
     try:
         return open_store(uri)
-    except (OSError, ValueError) as error:
+    except (UnsafeStore, UnknownFormat):
+        raise
+    except Exception as error:
+        refused = type(error).__module__.startswith("botocore")  # S3 does not let us in
+        if is_outage(error) or not (refused or isinstance(error, OSError | ValueError)):
+            raise
         raise BadConfig(f"the lake {uri!r} cannot be opened: {error}") from error
 
 

@@ -31,7 +31,10 @@ class NotReachable(ValueError):
 
 
 def connect(workers: int) -> None:
-    """Joins the cluster of RAY_ADDRESS (a submitted job has one), else starts Ray here with `workers` CPUs."""
+    """Joins the cluster of RAY_ADDRESS (a submitted job has one), else starts Ray here with `workers` CPUs.
+
+    Raises ConnectionError where that cluster does not answer.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns about its own coming default
     if os.environ.get("RAY_ADDRESS"):
         import ray

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from lake.balance import BalanceError
+from lake.outage import is_outage
 from lake.receipt import NotDeterministic, Receipt, finished
 from lake.store import Store, open_store
 from stages.careful import watchdog
@@ -75,16 +76,21 @@ class Runner:
         self.progress = progress or Progress()
         self.announce = announce or (lambda title, keys: None)
         self.history: list[tuple[str, int, int]] = []  # (title, done before, run now)
+        self._names: dict[str, str] = {}  # sha256 of an object -> the label of the work that wrote it
 
     def map(self, title: str, works: Iterable[Work]) -> list[Receipt]:
-        """The receipts of the works, in their order. Raises Incomplete, PlanOnly, or a defect of a stage."""
+        """The receipts of the works, in their order.
+
+        Raises Incomplete, PlanOnly, a defect of a stage, or the error of an outage, of which lake.outage knows whether
+        to wait for its end: it would meet every other piece as well.
+        """
         todo = list(works)
         self.announce(title, [work.key for work in todo if work.inputs is not None])
         receipts = self._finished(todo)
         missing = [i for i, receipt in enumerate(receipts) if receipt is None]
         self.history.append((title, len(todo) - len(missing), len(missing)))
         if missing and self.plan:
-            raise PlanOnly(title, len(todo) - len(missing), [todo[i].label for i in missing])
+            raise PlanOnly(title, len(todo) - len(missing), [self._name(todo[i]) for i in missing])
         failures: list[tuple[str, Exception]] = []
         with self.progress.stage(title, total=len(todo), done=len(todo) - len(missing)) as advance:
             run = self._inline if self.workers == 0 else self._on_ray
@@ -93,11 +99,18 @@ class Runner:
                     receipts[i] = _same_code(todo[i], result)
                     advance(result)
                 else:
-                    failures.append((todo[i].label, result))
-                    log.error("%s: %s failed: %s", title, todo[i].label, _named(result))
+                    failures.append((self._name(todo[i]), result))
+                    log.error("%s: %s failed: %s", title, self._name(todo[i]), _named(result))
         if failures:
             raise Incomplete(title, failures, len(todo) - len(failures))
+        for work, receipt in zip(todo, receipts, strict=True):
+            self._names |= {ref.sha256: self._name(work) for ref in receipt.outputs} if receipt else {}
         return [receipt for receipt in receipts if receipt is not None]
+
+    def _name(self, work: Work) -> str:
+        """The label; of work that is labelled by the hash of what it reads, that of the work which wrote it: a file."""
+        digest = next((one for one in work.inputs or () if work.label and one.startswith(work.label)), None)
+        return self._names.get(digest, work.label) if digest else work.label
 
     def about_to(self, title: str, label: str) -> None:
         """A step that is no Work, such as the commit. Raises PlanOnly where only a plan was asked for."""
@@ -115,8 +128,10 @@ class Runner:
                 yield i, execute(self.store, work)
             except _DEFECTS:
                 raise
-            except Exception as error:  # reported as a failure of this piece; the others go on
-                yield i, error
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                yield i, error  # reported as a failure of this piece; the others go on
 
     def _on_ray(self, works: Sequence[tuple[int, Work]]) -> Iterator[tuple[int, Receipt | Exception]]:
         if not works:
@@ -128,8 +143,9 @@ class Runner:
         remote = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(_execute)
         waiting = deque(works)
         flying: dict[Any, tuple[int, Work]] = {}
-        while waiting or flying:
-            while waiting and len(flying) < self.workers:
+        outage: Exception | None = None
+        while flying or (waiting and outage is None):
+            while waiting and len(flying) < self.workers and outage is None:
                 i, work = waiting.popleft()
                 flying[remote.options(name=work.stage.name).remote(self.store.uri, work)] = i, work
             (ready,), _ = ray.wait(list(flying), num_returns=1)
@@ -148,9 +164,14 @@ class Runner:
                     for other in flying:
                         ray.cancel(other)
                     raise cause from error
-                yield i, cause
+                if is_outage(cause):
+                    outage = outage or cause  # nothing more is begun, and those under way come to their end
+                else:
+                    yield i, cause
             except ray.exceptions.RayError as error:  # the node is gone, or the like: another run may do better
                 yield i, error
+        if outage is not None:
+            raise outage
 
 
 def _same_code(work: Work, receipt: Receipt) -> Receipt:
