@@ -8,6 +8,7 @@ every flow first stops the jobs of flow runs that are over. Only this module imp
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import FailedRun, ObjectNotFound
 from prefect.runtime import flow_run as current
 from prefect.settings import PREFECT_LOGGING_MARKUP
 from prefect.states import Completed, Failed
@@ -43,6 +44,17 @@ PAUSE = 10
 
 class JobFailed(RuntimeError):
     """The job came to an end that no other attempt would change, or the attempts are used up."""
+
+
+class OneLine(logging.Filter):
+    """Leaves out the traceback through Prefect's engine that follows a state which says in a line what failed."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
+
+
+for _name in ("prefect.flow_runs", "prefect.engine"):
+    logging.getLogger(_name).addFilter(OneLine())
 
 
 def stop_job_of(flow: Any, flow_run: Any, state: Any) -> None:

@@ -185,7 +185,7 @@ class Jobs:
         reader = threading.Thread(target=self._read, args=(id, lines, over), daemon=True)
         reader.start()
         clock = self.patience.clock
-        seen = clock()
+        seen, away = clock(), False
         job: Job | None = None
         try:
             while True:
@@ -195,11 +195,14 @@ class Jobs:
                 except queue.Empty:
                     yield None
                 try:
-                    job, seen = self.get_now(id), clock()
+                    job, seen, away = self.get_now(id), clock(), False
                 except (RuntimeError, OSError) as error:
                     if not head_is_away(error):
                         raise
                     if clock() - seen < self.patience.seconds:
+                        if not away:
+                            self.patience.say(f"{self.patience.what} unreachable, trying again: {brief(error)}")
+                        away = True
                         continue
                     raise Unreachable(
                         f"{self.patience.what} unreachable for {clock() - seen:.0f} s: {brief(error)}"

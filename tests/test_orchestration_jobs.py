@@ -248,10 +248,13 @@ def test_a_job_whose_head_comes_back_without_it_is_lost_and_one_that_stays_away_
 
     monkeypatch.setattr(jobs, "get_now", get_now)
     monkeypatch.setattr(jobs_module, "TICK", 0)
+    said: list[str] = []
+    jobs.patience = Patience("Ray's job server", 100, clock=lambda: 0, say=said.append)
     assert [item.status for item in jobs.follow("a") if isinstance(item, Job)] == ["LOST"] and answers == []
+    assert said == ["Ray's job server unreachable, trying again: ConnectionError: down"]
     answers += [ConnectionError("down")] * 3
     ticks = iter(range(0, 10_000, 60))
-    jobs.patience = Patience("Ray's job server", 100, clock=lambda: next(ticks))
+    jobs.patience = Patience("Ray's job server", 100, clock=lambda: next(ticks), say=said.append)
     with pytest.raises(Unreachable, match=r"unreachable for \d+ s: ConnectionError: down"):
         list(jobs.follow("a"))
 
@@ -329,6 +332,28 @@ def test_a_job_stopped_by_hand_is_not_started_again(monkeypatch):
     bring, _ = outcomes(monkeypatch, ("STOPPED", None, True))
     with pytest.raises(JobFailed, match="by hand"):
         bring()
+
+
+def test_a_failure_that_its_state_says_has_no_traceback_in_the_log_and_others_have():
+    from prefect.exceptions import FailedRun
+
+    from orchestration.flows import OneLine
+
+    def record(error: Exception) -> logging.LogRecord:
+        return logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 0, "exited", (), (type(error), error, None))
+
+    assert any(isinstance(one, OneLine) for one in logging.getLogger("prefect.flow_runs").filters)
+    assert not OneLine().filter(record(FailedRun("recipe.nope: unknown key")))
+    assert OneLine().filter(record(TypeError("a defect")))
+
+
+def test_what_a_job_says_last_is_its_reason():
+    from orchestration.flows import _reason
+
+    assert _reason(["12:00 INFO begun", "error: first", "error: a gate failed:", "  mostly x"]) == (
+        "error: a gate failed:\n  mostly x"
+    )
+    assert _reason([str(n) for n in range(9)]) == "4\n5\n6\n7\n8"
 
 
 def test_the_funnel_says_what_came_in_and_why_it_left(sample, tmp_path):
