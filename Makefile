@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 setup: $(STAMP)
 
 # editable_mode=compat: a path, not an import hook, so that a user's own folder `lake` never hides the package.
-# --no-deps: the lock is complete, and leaves out fasttext-predict on purpose (it overwrites the module fasttext).
+# --no-deps: the lock is complete.
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
@@ -53,7 +53,7 @@ bench: $(STAMP)
 # Needs uv. The lock names versions only: no index, no path.
 lock:
 	uv pip compile pyproject.toml --extra test --python-version 3.11 --quiet --no-header --no-annotate \
-		--no-emit-package fasttext-predict --no-emit-index-url --no-emit-find-links --output-file requirements.lock
+		--no-emit-index-url --no-emit-find-links --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -86,7 +86,7 @@ class InlineResiliparse(Resiliparse):
 
 
 class InstalledModel(FT176LID):
-    """lid.176.ftz where it is installed. Not kept in the object: executors copy their blocks, a model cannot be."""
+    """Our lid.176.ftz. Not kept in the object: executors copy their blocks, a model cannot be."""
 
     @property
     def model(self) -> Any:

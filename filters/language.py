@@ -69,7 +69,7 @@ class LanguageFilter:
         return lid.digest(lid.find_model(self.model_path))
 
     def check(self) -> None:
-        """Whether this can work at all: ValueError (see `measure`); FileNotFoundError, RuntimeError without a model."""
+        """Whether this can work at all. Raises what `measure`, `lid.find_model` and `lid.load_model` raise."""
         self._check(lid.load_model(lid.find_model(self.model_path)))
 
     def measure(self, docs: Docs) -> pa.RecordBatch:

@@ -206,7 +206,7 @@ class RangeReader(io.RawIOBase):
                 failure = error
             self._drop()
             time.sleep(0.05 * 2**attempt)
-        raise OSError(
+        raise ConnectionError(  # by its type it is an outage also where its cause is lost, between processes
             f"reading s3://{self._bucket}/{self._key} stopped at byte {self._position} of {self._size}: "
             f"{ATTEMPTS} connections in a row gave nothing; check the network and the store"
         ) from failure

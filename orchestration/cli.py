@@ -9,14 +9,17 @@ Notable choice: `run` is the same function that a Ray job runs, so its exit code
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from orchestration import cli_forget, cli_hf, cli_keep, cli_lake, cli_serve, cli_similar, cli_stack, cli_tokenizer
 from orchestration.terminal import Grist, JsonOption, LakeOption, answer
+from pipelines.exits import BROKEN_PIPE, help_text
 
 app = typer.Typer(
     cls=Grist,
@@ -24,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a defect keeps Python's own traceback, which people can report
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Versioned, fully accounted datasets: run pipelines, look at what they made, ask why.",
+    epilog=help_text(),
 )
 
 
@@ -53,9 +57,9 @@ def grist(
     """Versioned, fully accounted datasets: run pipelines, look at what they made, ask why."""
 
 
-@app.command()
+@app.command(epilog=help_text())
 def run(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as conf/web.yaml.")],
+    config: Annotated[Path, typer.Argument(help="A YAML file, or the name of one that comes along: web.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Laid over the file. Repeatable.")
     ] = None,
@@ -65,11 +69,7 @@ def run(
         int | None, typer.Option("--limit", min=1, help="Only so many records; commits to DATASET.limit.")
     ] = None,
 ) -> None:
-    """Run a pipeline. The last line of stdout is its result as JSON.
-
-    Exit codes: 0 done, or done before; 2 bad config; 3 a gate failed; 4 another run committed first;
-    5 some work failed, run the same command again.
-    """
+    """Run a pipeline. The last line of stdout is its result as JSON."""
     from pipelines.__main__ import Request, set_up_logging
     from pipelines.__main__ import run as run_pipeline
 
@@ -101,7 +101,7 @@ def sample_data(
 _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
 _ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar)
 _KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
-_STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.doctor)
+_STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.env, cli_stack.doctor)
 _COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP, *_STACK, cli_serve.serve)
 for _command in _COMMANDS:
     app.command()(_command)
@@ -111,7 +111,17 @@ app.add_typer(cli_hf.export_app, name="export")
 
 
 def main() -> None:
-    app(prog_name="grist")
+    code: Any = 0
+    try:
+        app(prog_name="grist")
+    except SystemExit as end:
+        code = end.code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the last words, too, were for somebody who left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own flush is quiet
+        code = code or BROKEN_PIPE
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,7 @@ def up(
         note(f"error: {error}\nwhat did start goes on: `grist up` again, or `grist down`")
         raise typer.Exit(NOT_FOUND) from None
     note(f"Ray {stack.ray.url}   Prefect {stack.prefect.url.removesuffix('/api')}   state and logs {stack.folder}")
-    note("for `prefect` and `ray job` in this shell:")
-    _print_exports(stack)
+    note('`eval "$(grist env)"` makes `prefect` and `ray job` of a shell speak to it')
 
 
 def down(name: StackOption = "local") -> None:
@@ -82,12 +81,18 @@ def status(
         raise typer.Exit(NOT_FOUND)
 
 
+def env(name: StackOption = "local") -> None:
+    """What a shell needs so that `prefect` and `ray job` speak to this stack: eval "$(grist env)". Holds no secret."""
+    from orchestration.stack_folder import Stack
+
+    _print_exports(Stack.named(name))
+
+
 def doctor(name: StackOption = "local", lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """Look for what would keep a nightly run from coming off, and say what to do. Exit code 1 if something is wrong."""
     from orchestration.doctor import all_well, examine
-    from orchestration.stack_folder import Stack
 
-    findings = examine(Stack.named(name), lake)
+    findings = examine(name, lake)
     well = all_well(findings)
     answer({"well": well, "findings": findings}, as_json, lambda console: _draw_findings(console, findings))
     if not well:

@@ -1,7 +1,8 @@
 """`grist doctor`: what must be true for a nightly run to come off, each with what was found and what to do.
 
-Every check is a function that returns findings and raises nothing: what it cannot find out is a finding too. Checks
-ask the thing itself (a store is made to refuse a second create, a server to answer) instead of reading settings.
+Every check is a function that returns findings; what it cannot find out is a finding too, also where it breaks in a way
+that nobody thought of, so that one broken package never hides what the other checks say. Checks ask the thing itself (a
+store is made to refuse a second create, a server to answer) instead of reading settings.
 "wrong" means that tonight's run will fail or never start, "warn" that something will go wrong sooner or later.
 """
 
@@ -13,16 +14,19 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from filters import lid
 from orchestration import health
 from orchestration.health import Unreachable
 from orchestration.stack import fault
 from orchestration.stack_folder import PARTS, POOL, Stack
 from pipelines.config import LAKE_ENV
+from stages.private import weaknesses
 
 ROOT = Path(__file__).parents[1]
 OK, WARN, WRONG = "ok", "warn", "wrong"
@@ -32,7 +36,8 @@ LIMITS = {
     "fastapi": ((0, 151), "Prefect 3.8's server dies with a newer one"),
     "sqlalchemy": ((2, 1), "with a newer one Prefect's cron schedules silently never fire"),
 }
-SETUP = "run `make setup`"
+SETUP = "run `make setup`" if (ROOT / "Makefile").exists() else "pip install --upgrade --force-reinstall gristmill"
+NEEDED = ("prefect", "ray")
 
 
 @dataclass(frozen=True)
@@ -45,19 +50,34 @@ class Finding:
     fix: str = ""
 
 
-def examine(stack: Stack, lake: str | None) -> list[Finding]:
-    checks: list[Callable[[], Iterable[Finding]]] = [
-        python,
-        packages,
-        fasttext_module,
-        language_model,
-        lambda: lake_findings(lake or os.environ.get(LAKE_ENV, "")),
-        lambda: disk([stack.folder, Path("/tmp"), *_local(lake or os.environ.get(LAKE_ENV, ""))]),
-        lambda: ports(stack),
-        lambda: parts(stack),
-        lambda: schedules(stack),
-    ]
-    return [finding for check in checks for finding in check()]
+def examine(name: str, lake: str | None) -> list[Finding]:
+    """Every check of this environment, of the stack of that name, and of the lake (default: $GRIST_LAKE)."""
+    uri = lake or os.environ.get(LAKE_ENV, "")
+
+    def stack() -> Stack:
+        return Stack.named(name)
+
+    checks: dict[str, Callable[[], Iterable[Finding]]] = {
+        "python": python,
+        "packages": packages,
+        "fasttext": fasttext_module,
+        "language model": language_model,
+        "lake": lambda: lake_findings(uri),
+        "disk": lambda: disk([stack().folder, Path(tempfile.gettempdir()), *_local(uri)]),
+        "privacy": lambda: privacy(stack()),
+        "ports": lambda: ports(stack()),
+        "parts": lambda: parts(stack()),
+        "schedules": lambda: schedules(stack()),
+    }
+    return [finding for title, check in checks.items() for finding in _outcome(title, check)]
+
+
+def _outcome(title: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    try:
+        return list(check())
+    except Exception as error:  # of any library, in any state: said, and the other checks go on
+        said = f"this check broke: {type(error).__name__}: {error}"
+        return [Finding(title, WRONG, said, "mend what it names; if it names nothing of yours, report it")]
 
 
 def python() -> list[Finding]:
@@ -70,6 +90,9 @@ def python() -> list[Finding]:
 def packages(lock: Path = ROOT / "requirements.lock") -> list[Finding]:
     """Versions that are known to break something, and what differs from the lock."""
     findings = []
+    for name in NEEDED:
+        version = _installed(name)
+        findings.append(Finding(name, OK, version) if version else Finding(name, WRONG, "not installed", SETUP))
     for name, (limit, why) in LIMITS.items():
         version = _installed(name)
         if version is None:
@@ -80,7 +103,7 @@ def packages(lock: Path = ROOT / "requirements.lock") -> list[Finding]:
         else:
             findings.append(Finding(name, OK, version))
     if not lock.exists():
-        return [*findings, Finding("lock", WARN, f"no {lock.name} beside the code: an installed package?")]
+        return [*findings, Finding("lock", OK, f"no {lock.name} beside the code: an installed package")]
     wanted = dict(line.split("==") for line in lock.read_text().split() if line.count("==") == 1)
     differ = {name: _installed(name) for name, version in wanted.items() if _installed(name) != version}
     if differ:
@@ -105,14 +128,14 @@ def _installed(name: str) -> str | None:
 def fasttext_module() -> list[Finding]:
     """Three distributions install a module `fasttext`; one of them, fasttext-predict, cannot train and overwrites."""
     if _installed("fasttext-predict") is not None:
-        fix = "pip uninstall fasttext-predict, delete .venv, " + SETUP
-        return [Finding("fasttext", WRONG, "fasttext-predict is installed and overwrites the module fasttext", fix)]
+        found = "fasttext-predict is installed and overwrites the module fasttext"
+        return [Finding("fasttext", WRONG, found, lid.REPAIR)]
     try:
         import fasttext
-    except ImportError as error:
-        return [Finding("fasttext", WRONG, f"cannot be imported: {error}", SETUP)]
+    except Exception as error:  # a broken extension module raises whatever it likes
+        return [Finding("fasttext", WRONG, f"cannot be imported: {type(error).__name__}: {error}", lid.REPAIR)]
     if not hasattr(fasttext, "train_supervised"):
-        return [Finding("fasttext", WRONG, f"{fasttext.__file__} cannot train: another package's", SETUP)]
+        return [Finding("fasttext", WRONG, f"{fasttext.__file__} cannot train: another package's", lid.REPAIR)]
     return [Finding("fasttext", OK, f"fasttext-numpy2-wheel {_installed('fasttext-numpy2-wheel')}")]
 
 
@@ -122,8 +145,8 @@ def language_model() -> list[Finding]:
     try:
         LanguageFilter().check()
     except (OSError, ValueError, RuntimeError) as error:
-        return [Finding("language model", WRONG, str(error), "install it, or set recipe.language.model_path")]
-    return [Finding("language model", OK, "lid.176 found")]
+        return [Finding("language model", WRONG, str(error), f"see above, or unset {lid.ENVIRONMENT}")]
+    return [Finding("language model", OK, f"lid.176 at {lid.find_model()}")]
 
 
 def lake_findings(uri: str) -> list[Finding]:
@@ -158,11 +181,23 @@ def _local(uri: str) -> list[Path]:
 def disk(folders: Iterable[Path]) -> list[Finding]:
     findings = []
     for folder in folders:
-        there = next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
+        there = next((one for one in (folder, *folder.parents) if os.path.exists(one)), Path("/"))
         free = shutil.disk_usage(there).free
         level = WRONG if free < VERY_LITTLE else WARN if free < LITTLE else OK
         findings.append(Finding("disk", level, f"{free / 2**30:.1f} GB free at {there}", "make room" * (level != OK)))
     return findings
+
+
+def privacy(stack: Stack) -> list[Finding]:
+    """Whoever reaches the secrets, or the folder of Ray's sessions, runs code as this user."""
+    folders = [folder for folder in (stack.folder, stack.ray_folder) if folder is not None and folder.exists()]
+    faults = dict.fromkeys(fault for folder in folders for fault in weaknesses(folder))
+    if faults:
+        fix = "mend it, or `grist down`, set GRIST_HOME and TMPDIR to folders of yours, and `grist up`"
+        return [Finding("privacy", WRONG, f"other users could run code as you: {'; '.join(faults)}", fix)]
+    if not folders:
+        return [Finding("privacy", OK, "no stack here yet")]
+    return [Finding("privacy", OK, f"only this user reaches {' and '.join(map(str, folders))}")]
 
 
 def ports(stack: Stack) -> list[Finding]:

@@ -8,35 +8,53 @@ every flow first stops the jobs of flow runs that are over. Only this module imp
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import FailedRun, ObjectNotFound
 from prefect.runtime import flow_run as current
-from prefect.states import Completed
+from prefect.settings import PREFECT_LOGGING_MARKUP
+from prefect.states import Completed, Failed
+from rich.markup import escape
 
 from lake.manifest import Manifest
-from lake.store import Store, open_store
+from lake.outage import Patience, Unreachable, brief
+from lake.store import Store
 from lake.versions import Versions
-from orchestration.jobs import FLOW_RUN, Job, Jobs, Wanted, result_line, stale
-from pipelines.__main__ import CONFLICT, DONE, INCOMPLETE, Request, resolve
+from orchestration.jobs import FLOW_RUN, Job, Jobs, result_line, stale
+from orchestration.wanted import Wanted
+from pipelines.__main__ import Request, open_lake, resolve
 from pipelines.ask import committed
+from pipelines.config import BadConfig
+from pipelines.exits import CONFLICT, DEFECT, DONE, INCOMPLETE
 from pipelines.growth import growth_report
 
 SILENCE = 60
 """Seconds without output after which the flow's log says that the job still runs."""
 PAUSE = 10
 """Seconds before an attempt that follows an incomplete one; doubled each time."""
-DEFECT = 1
 
 
 class JobFailed(RuntimeError):
     """The job came to an end that no other attempt would change, or the attempts are used up."""
+
+
+class OneLine(logging.Filter):
+    """Leaves out the traceback through Prefect's engine that follows a state which says in a line what failed."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
+
+
+for _name in ("prefect.flow_runs", "prefect.engine"):
+    logging.getLogger(_name).addFilter(OneLine())
 
 
 def stop_job_of(flow: Any, flow_run: Any, state: Any) -> None:
@@ -64,19 +82,24 @@ def nightly(
 
     Args:
         config: a YAML file, from the clone's root, or what such a file holds.
-        settings: laid over it, such as "recipe.inputs=[/data/crawl/*.warc.gz]"; patterns are expanded at each run.
+        settings: laid over it, such as "recipe.inputs=['/data/crawl/*.warc.gz']"; patterns are expanded at each run.
         lake: where the dataset lives, absolute or s3://; else run.lake of the config, else $GRIST_LAKE of the worker.
         attempts: how many Ray jobs a run may take if work fails or jobs are killed.
     """
     log = get_run_logger()
     source = Path(config) if isinstance(config, str) else config
-    wanted = Wanted.of(resolve(Request(source, tuple(settings or ()), lake), in_job=True))
-    uri = wanted.config.run.lake  # type: ignore[attr-defined]
-    log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], uri)
-    jobs = Jobs()
-    reap(jobs, log)
-    store = open_store(uri)
-    manifest, how = bring(wanted, store, jobs, attempts, log)
+    try:
+        wanted = Wanted.of(resolve(Request(source, tuple(settings or ()), lake), in_job=True))
+        run: Any = wanted.config.run  # type: ignore[attr-defined]
+        log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], run.lake)
+        say = partial(log.warning, "%s")
+        jobs = Jobs(Patience("Ray's job server", run.patience_seconds, say=say))
+        reap(jobs, log)
+        patience = Patience(f"store {run.lake}", run.patience_seconds, say=say)
+        store = patience.wait(lambda: open_lake(run.lake))
+        manifest, how = bring(wanted, store, jobs, attempts, log, patience)
+    except (BadConfig, JobFailed, Unreachable) as error:  # said in one line: a traceback would hide it
+        return Failed(message="; ".join(str(error).splitlines()))
     publish(manifest)
     return Completed(message=f"{manifest}: {how}", data=str(manifest))
 
@@ -100,11 +123,13 @@ def ended(flow_run_id: str) -> bool | None:
     return state is not None and state.is_final()
 
 
-def bring(wanted: Wanted, store: Store, jobs: Jobs, attempts: int, log: Any) -> tuple[Manifest, str]:
-    """(version, how it came about). Raises JobFailed, or BadConfig where no job could help."""
+def bring(
+    wanted: Wanted, store: Store, jobs: Jobs, attempts: int, log: Any, patience: Patience
+) -> tuple[Manifest, str]:
+    """(version, how it came about). Raises JobFailed, Unreachable, or BadConfig where no job could help."""
     tried, pause, why, how = 0, PAUSE, "", "nothing new, no job was needed"
     while True:
-        if (found := committed(wanted.config, store)) is not None:
+        if (found := patience.wait(lambda: committed(wanted.config, store))) is not None:
             return found, how
         if tried >= attempts:
             raise JobFailed(f"{wanted.dataset}: {attempts} jobs did not finish it; the last one {why}")
@@ -113,14 +138,14 @@ def bring(wanted: Wanted, store: Store, jobs: Jobs, attempts: int, log: Any) -> 
         how = f"committed by {'this' if ours else 'another flow'} run ({job.id})"
         why = f"({job.id}) {job.status.lower()} with exit code {job.exit_code}"
         if job.status == "SUCCEEDED" and ours:
-            manifest = _made(store, lines)
+            manifest = patience.wait(partial(_made, store, lines))
             if manifest is not None:
                 return manifest, how
         elif job.status == "STOPPED" and ours:
             raise JobFailed(f"{job.id} was stopped by hand (`ray job stop`); what is done is kept")
         elif ours and job.exit_code is not None and job.exit_code >= DEFECT:
             if job.exit_code not in (CONFLICT, INCOMPLETE) and job.exit_code < 128:  # 128: killed, as a shell says it
-                raise JobFailed(f"{job.id} failed with exit code {job.exit_code}:\n" + "\n".join(lines))
+                raise JobFailed(f"{job.id} failed with exit code {job.exit_code}: {_reason(lines)}")
             if job.exit_code < 128 and tried < attempts:
                 log.warning("%s; next attempt in %d s", why, pause)
                 time.sleep(pause)
@@ -149,17 +174,39 @@ def run_job(wanted: Wanted, jobs: Jobs, log: Any) -> tuple[Job, bool, list[str]]
             now = time.monotonic()
             if item is not None:
                 lines.append(item)
-                log.info("%s", item)
+                log.info("%s", _unmarked(item))
                 heard = now
             elif now - heard > SILENCE:
                 log.info("%s still runs, %d s now", id, now - started)
                 heard = now
         raise AssertionError("a job that is followed ends")
     except BaseException as error:  # a cancelled flow run: Prefect raises it in here, and it is no Exception
-        if mine and (job := jobs.get(mine)) is not None and job.metadata.get(FLOW_RUN) == str(current.id or ""):
-            log.warning("stopping Ray job %s (%s)", mine, type(error).__name__)
-            jobs.stop(mine)
+        if mine:
+            _stop_own(jobs, mine, error, log)
         raise
+
+
+def _stop_own(jobs: Jobs, id: str, error: BaseException, log: Any) -> None:
+    """Stops this flow run's job. Where the server is away nobody can: the next flow run stops what it finds."""
+    try:
+        job = jobs.get_now(id)
+    except (OSError, RuntimeError) as away:
+        log.warning("Ray job %s could not be stopped: %s", id, brief(away))
+        return
+    if job is not None and job.metadata.get(FLOW_RUN) == str(current.id or ""):
+        log.warning("stopping Ray job %s (%s)", id, type(error).__name__)
+        jobs.stop(id)
+
+
+def _reason(lines: list[str]) -> str:
+    """What the job said last about why it ended: its error line, else its last lines."""
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    return "\n".join(lines[errors[-1] :] if errors else lines[-5:])
+
+
+def _unmarked(line: str) -> str:
+    """A line as Prefect's console shows it unchanged: with PREFECT_LOGGING_MARKUP it takes [...] for markup."""
+    return escape(line) if PREFECT_LOGGING_MARKUP.value() else line
 
 
 def _made(store: Store, lines: list[str]) -> Manifest | None:

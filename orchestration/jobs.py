@@ -1,9 +1,8 @@
-"""Ray jobs by what was asked: found, submitted, followed, stopped.
+"""Ray jobs by what was asked (orchestration/wanted.py): found, submitted, followed, stopped.
 
-A request is the resolved config without its run settings, at one lake; its key stands in the job's metadata and, cut,
-in the submission id `{dataset}-{key}-{attempt}`. Ray takes an id once, so of two flows that submit the same attempt
-one gets "exists" and attaches to the other's job. Whether a run finished is never asked of Ray, which forgets its jobs
-with its head: that is the lake's to say. Settings travel as an argument; no secret does, Ray shows both in clear.
+Ray takes an id once, so of two flows that submit the same attempt one gets "exists" and attaches to the other's job.
+Whether a run finished is never asked of Ray, which forgets its jobs with its head: that is the lake's to say. A head
+that is away, as while `grist up` starts another, is waited for.
 """
 
 from __future__ import annotations
@@ -13,32 +12,34 @@ import logging
 import platform
 import queue
 import re
-import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lake.identity import digest_of
-from lake.receipt import canonical
+from lake.outage import Patience, Unreachable, brief
 from orchestration import processes
 from orchestration.health import LIVE
+from orchestration.wanted import Wanted
 from pipelines.assembly import code_in_use
-from pipelines.config import BadConfig, Root
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 ROOT = Path(__file__).parents[1]
+IS_CHECKOUT = (ROOT / "pyproject.toml").exists()
+"""Then a job gets a copy of it; the code of an installed package is where the job's python is."""
 REQUEST, FLOW_RUN, OWNER = "gristmill_request", "prefect_flow_run_id", "gristmill_owner"
 """Keys of a job's metadata: the request's key, the flow run that submitted it, and that flow run's process."""
-LONGEST_ARGUMENT = 100_000  # bytes; Linux takes 128 KiB
 AGENT_SECONDS = 60
 """A head answers some seconds before the agent of its node, without which it refuses jobs."""
-LOST_SECONDS = 60
-"""How long a job server may be silent before its job counts as lost."""
+TICK = 1
+"""Seconds between two questions after a job that says nothing."""
+PATIENCE_SECONDS = 600
+"""How long a job server may be silent, where run.patience_seconds does not say."""
 
 
 @dataclass(frozen=True)
@@ -54,44 +55,6 @@ class Job:
     @property
     def live(self) -> bool:
         return self.status in LIVE
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked: the resolved config, as a YAML file would hold it, and its key."""
-
-    config: Root
-    dataset: str
-    key: str
-
-    @classmethod
-    def of(cls, config: Root) -> Wanted:
-        return cls(config, config.recipe.target, request_key(config))  # type: ignore[attr-defined]
-
-    def id(self, attempt: int) -> str:
-        return f"{self.dataset}-{self.key[:12]}-{attempt}"
-
-    def attempt(self, id: str) -> int:
-        """The attempt that this id names; 0 if it is none of this request."""
-        match = re.fullmatch(re.escape(f"{self.dataset}-{self.key[:12]}-") + r"(\d+)", id)
-        return int(match[1]) if match else 0
-
-    @property
-    def entrypoint(self) -> str:
-        """The command of the job. Raises BadConfig where it is too long for an argument."""
-        data = json.dumps(self.config.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
-        if len(data.encode()) > LONGEST_ARGUMENT:
-            raise BadConfig(
-                f"the config has {len(data.encode()):,} bytes, a job's argument at most {LONGEST_ARGUMENT:,}:"
-                " give recipe.inputs as patterns (crawl/*.warc.gz) instead of single files"
-            )
-        return f"python -m pipelines run --config-json {shlex.quote(data)}"
-
-
-def request_key(config: Root) -> str:
-    """Identity of what is asked: the recipe with its addresses and patterns, at one lake. No run setting changes it."""
-    data = config.model_dump(mode="json")
-    return digest_of(b"request", data["pipeline"], canonical(data["recipe"]), data["run"]["lake"])
 
 
 def owner_of_this_process() -> str:
@@ -119,23 +82,42 @@ def stale(jobs: Iterable[Job], ended: Callable[[str], bool | None]) -> list[Job]
     return [job for job in ours if owner_is_dead(job) or ended(job.metadata[FLOW_RUN])]
 
 
-class Jobs:
-    """The job server at $RAY_API_SERVER_ADDRESS, else at $RAY_ADDRESS."""
+def head_is_away(error: BaseException) -> bool:
+    """Whether the head may be restarting: no connection (requests' errors are OSErrors), or a server's own 5xx."""
+    if isinstance(error, Unreachable):
+        return False
+    return isinstance(error, OSError) or (isinstance(error, RuntimeError) and bool(_SERVER_ERROR.search(str(error))))
 
-    def __init__(self) -> None:
+
+_SERVER_ERROR = re.compile(r"status code 5\d\d")
+
+
+class Jobs:
+    """The job server at $RAY_API_SERVER_ADDRESS, else at $RAY_ADDRESS. While it is away, every call waits.
+
+    Every call raises lake.outage.Unreachable if it stays away for as long as `patience` says.
+    """
+
+    def __init__(self, patience: Patience | None = None) -> None:
         from ray.job_submission import JobSubmissionClient
 
-        self.client: JobSubmissionClient = JobSubmissionClient()
+        self.patience = patience or Patience("Ray's job server", PATIENCE_SECONDS)
+        self.client: JobSubmissionClient = self.patience.wait(JobSubmissionClient, head_is_away)
         # A line for every file they do not upload, and these loggers have levels of their own
         for name in ("job.sdk", "dashboard_sdk"):
             logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
         logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
 
     def all(self) -> list[Job]:
-        return [_job(details) for details in self.client.list_jobs() if details.submission_id]
+        jobs = self.patience.wait(self.client.list_jobs, head_is_away)
+        return [_job(details) for details in jobs if details.submission_id]
 
     def get(self, id: str) -> Job | None:
         """The job; None where the server does not know it, as after a restart of the head."""
+        return self.patience.wait(lambda: self.get_now(id), head_is_away)
+
+    def get_now(self, id: str) -> Job | None:
+        """`get` without waiting: raises OSError or RuntimeError while the server is away."""
         try:
             return _job(self.client.get_job_info(id))
         except RuntimeError as error:
@@ -174,12 +156,17 @@ class Jobs:
         if flow_run:
             metadata |= {FLOW_RUN: flow_run, OWNER: owner_of_this_process()}
         variables = {"GRIST_COMMIT": commit} if (commit := commit_of_this_code()) else {}
-        self.client.submit_job(
+        environment: dict[str, Any] = {"env_vars": variables}
+        if IS_CHECKOUT:
+            environment["working_dir"] = str(ROOT)
+        submit = partial(
+            self.client.submit_job,
             entrypoint=wanted.entrypoint,
             submission_id=id,
             metadata=metadata,
-            runtime_env={"working_dir": str(ROOT), "env_vars": variables},
+            runtime_env=environment,
         )
+        self.patience.wait(submit, head_is_away)  # one that got through unheard is "already exists", and found live
 
     def stop(self, id: str, seconds: float = 20) -> None:
         """SIGTERM, and SIGKILL 3 s later; returns when it has ended, or after `seconds`."""
@@ -191,27 +178,35 @@ class Jobs:
     def follow(self, id: str) -> Iterator[str | Job | None]:
         """The job's output line by line, None every second or so without one, and at last the job as it ended.
 
-        A job that the server no longer knows ends as status LOST.
+        A job that the server no longer knows ends as status LOST. A server that is away is waited for.
         """
         lines: queue.Queue[str] = queue.Queue()
         over = threading.Event()
         reader = threading.Thread(target=self._read, args=(id, lines, over), daemon=True)
         reader.start()
-        seen = time.monotonic()
+        clock = self.patience.clock
+        seen, away = clock(), False
         job: Job | None = None
         try:
             while True:
                 try:
-                    yield lines.get(timeout=1)
+                    yield lines.get(timeout=TICK)
                     continue  # while it talks there is no need to ask
                 except queue.Empty:
                     yield None
                 try:
-                    job, seen = self.get(id), time.monotonic()
-                except (RuntimeError, OSError):  # requests' errors are OSErrors
-                    if time.monotonic() - seen < LOST_SECONDS:
+                    job, seen, away = self.get_now(id), clock(), False
+                except (RuntimeError, OSError) as error:
+                    if not head_is_away(error):
+                        raise
+                    if clock() - seen < self.patience.seconds:
+                        if not away:
+                            self.patience.say(f"{self.patience.what} unreachable, trying again: {brief(error)}")
+                        away = True
                         continue
-                    job = None
+                    raise Unreachable(
+                        f"{self.patience.what} unreachable for {clock() - seen:.0f} s: {brief(error)}"
+                    ) from error
                 if job is None or not job.live:
                     break
             reader.join(10)  # the rest of its output, which comes a little later
@@ -249,7 +244,7 @@ class Jobs:
             except Exception:  # whatever broke the connection: the job goes on, and its status is asked elsewhere
                 over.wait(2)
                 try:
-                    job = self.get(id)
+                    job = self.get_now(id)
                 except (RuntimeError, OSError):
                     continue
                 if job is None:

@@ -2,7 +2,7 @@
 
 Numbers have thousands separators and stand right; sizes are decimal (1 MB = 10^6 bytes); times are UTC. Bars are
 drawn with eighths of a block, so that a reason of half a per cent still shows. Tables fold their widest text
-column first, and read well from 80 columns on.
+column first, and read well from 80 columns on; below, their lines run on rather than cut an id or a version.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, JustifyMethod
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.filesize import decimal
+from rich.measure import Measurement
 from rich.padding import Padding
+from rich.rule import Rule
 from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
@@ -53,23 +55,56 @@ def when(at: str | None) -> str:
     return "-" if at is None else plain(at)[:16].replace("T", " ")
 
 
-def grid(*columns: str) -> Table:
-    """A table without lines. A column is its header; one that ends in ">" stands right, in "~" it folds."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+class Grid(Table):
+    """Lines run on where a terminal is too narrow: a cell is whole, or folded. Only bars are cut, visibly."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from super().__rich_console__(console, options.update_width(max(options.max_width, self.needed(console))))
+
+    def needed(self, console: Console) -> int:
+        """Columns below which this would cut a cell; makes every column keep what it needs."""
+        options = console.options.update_width(UNBOUNDED)
+        for column in self.columns:
+            cells = [column.header, *column.cells] if self.show_header else list(column.cells)
+            sizes = [Measurement.get(console, options, cell) for cell in cells]
+            if column.overflow == "fold":
+                column.min_width = min(max((size.minimum for size in sizes), default=0), LONGEST_WORD)
+            elif column.overflow == "crop":
+                column.min_width = max((size.maximum for size in sizes), default=0)
+        return sum(column.min_width or 0 for column in self.columns) + GAP * (len(self.columns) - 1)
+
+
+def grid(*columns: str) -> Grid:
+    """A table without lines. A column is its header; one that ends in ">" stands right, in "~" it folds, in "|" it is a
+    bar, which may be cut."""
+    table = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     for header in columns:
         justify: JustifyMethod = "right" if header.endswith(">") else "left"
-        table.add_column(header.rstrip(">~"), justify=justify, **_FOLDS if header.endswith("~") else _WHOLE)
-    table.show_header = any(header.rstrip(">~") for header in columns)
+        table.add_column(header.rstrip(">~|"), justify=justify, **_OVERFLOW.get(header[-1:], _WHOLE))
+    table.show_header = any(header.rstrip(">~|") for header in columns)
     return table
 
 
-_FOLDS: dict[str, Any] = {"overflow": "fold"}
-_WHOLE: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"}  # a number that is cut must show it
+GAP = 2
+UNBOUNDED = 10_000
+LONGEST_WORD = 32
+"""Characters of a word that a folding column does not break: an id has so many, a URL more."""
+_WHOLE: dict[str, Any] = {"no_wrap": True, "overflow": "crop"}  # and kept as wide as its cells, so nothing is cropped
+_OVERFLOW: dict[str, dict[str, Any]] = {
+    "~": {"overflow": "fold"},
+    "|": {"no_wrap": True, "overflow": "ellipsis"},  # a bar that is cut must show it
+}
 
 
 def indented(console: Console, text: str | Text) -> None:
     """Prints text whose every line, folded ones too, stands in by two."""
     console.print(Padding(text, (0, 0, 0, 2)))
+
+
+def ruled(console: Console, title: str) -> None:
+    """A title with a rule behind it; alone, and whole, where there is no room for one."""
+    text = Text(title, style="bold")
+    console.print(Rule(text, align="left", style="dim") if console.width > len(title) + 6 else text)
 
 
 def heading(console: Console, text: str) -> None:
@@ -117,7 +152,10 @@ def draw_log(console: Console, rows: Sequence[VersionRow]) -> None:
     if wide:
         console.print(table)
         return
-    lines = console.render_lines(table, pad=False)  # every cell is one line, so these are the header and the rows
+    options = console.options.update_width(max(console.width, table.needed(console)))
+    lines = console.render_lines(
+        table, options, pad=False
+    )  # every cell is one line, so these are the header and the rows
     for line, (parent, commit, marks) in zip(lines, [("-", "-", Text()), *beside], strict=True):
         console.print(Segments([*line, Segment.line()]), end="")
         about = Text("  ").join(t for t in (_named("parent", parent), _named("commit", commit), marks) if t.plain)

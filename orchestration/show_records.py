@@ -12,13 +12,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.rule import Rule
 from rich.text import Text
 
 from lake.diff import Diff
 from lake.sampling import Drawn, Sample
 from lake.why import ALIKE, Answer, Place, Story
-from orchestration.show import SHOWN, counted, draw_facts, grid, heading, indented
+from orchestration.show import SHOWN, counted, draw_facts, grid, heading, indented, ruled
 from orchestration.show_windows import marked
 from orchestration.terminal import plain
 
@@ -141,7 +140,7 @@ def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
         Text(f"{len(drawn.samples)} of {counted(drawn.population, 'record')} of {drawn.version}", style="dim")
     )
     for one in drawn.samples:
-        console.print(Rule(Text(one.id or "no id", style="bold"), align="left", style="dim"))
+        ruled(console, one.id or "no id")
         draw_facts(console, _about(one))
         console.print()
         if one.text is None:
@@ -226,6 +225,6 @@ def _draw_changes(console: Console, diff: Diff) -> None:
     for one in diff.changes:
         indented(console, Text.assemble(f"{one.records:>9,}  ", (one.before, "red"), " -> ", (one.after, "green")))
         for example in one.examples:
-            console.print(Text(f"               {example}", style="dim"))
+            console.print(Text(f"               {example}", style="dim"), soft_wrap=True)
     read = f"  {counted(diff.objects_read, 'ledger object')} compared, {diff.objects_shared:,} shared and skipped"
     console.print(Text(read, style="dim"))

@@ -71,7 +71,7 @@ def _facts(m: Manifest) -> dict[str, str]:
 
 def draw_funnel(console: Console, funnel: Iterable[FunnelRow]) -> None:
     """Stage by stage what passed, and below it what did not, in % of what came into that stage."""
-    table = grid("stage and reason~", "records>", "of stage>", "")
+    table = grid("stage and reason~", "records>", "of stage>", "|")
     for row in funnel:
         share = (f"{row.passed:,}", percent(row.passed, row.came_in), Text(bar(row.passed, row.came_in), style="green"))
         table.add_row(Text.assemble((row.stage, "bold"), (" passed", "dim")), *share)
@@ -155,7 +155,7 @@ def draw_clusters(console: Console, clusters: Mapping[str, Any]) -> None:
 
 def draw_histogram(console: Console, rows: Sequence[tuple[str, int]]) -> None:
     whole, most = sum(n for _, n in rows), max((n for _, n in rows), default=0)
-    table = grid(">", ">", ">", "")
+    table = grid(">", ">", ">", "|")
     for label, n in rows:
         table.add_row("  " + plain(label), f"{n:,}", percent(n, whole), Text(bar(n, most, 30), style="blue"))
     console.print(table)

@@ -11,10 +11,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.rule import Rule
 from rich.text import Text
 
-from orchestration.show import draw_facts, grid, heading, percent
+from orchestration.show import draw_facts, grid, heading, percent, ruled
 from orchestration.terminal import plain
 
 if TYPE_CHECKING:  # `grist show` needs no tokenizer
@@ -55,7 +54,7 @@ def draw_stretches(console: Console, drawn: DrawnStretches, full: bool) -> None:
         what = f"{len(found)} of {drawn.population[source]:,} stretches of {source}"
         console.print(Text(f"{what} in {drawn.version}; what is learned stands between « and »", style="dim"))
         for one in found:
-            console.print(Rule(Text(one.id, style="bold"), align="left", style="dim"))
+            ruled(console, one.id)
             place = f"{one.window}, epoch {one.epoch}, tokens {one.start:,} to {one.start + one.tokens:,}"
             draw_facts(console, {"window": place})
             console.print(marked(one.pieces, None if full else CUT), soft_wrap=False)

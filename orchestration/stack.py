@@ -21,6 +21,8 @@ from pathlib import Path
 from orchestration import health, processes
 from orchestration.health import Unreachable
 from orchestration.stack_folder import MARK, PARTS, POOL, PORTS, Stack, StackError, private
+from stages.cluster import LOOPBACK
+from stages.private import NotPrivate, new_folder, weaknesses
 
 SECONDS = {"ray": 120, "prefect": 120, "worker": 60}
 GRACE = {"worker": 30, "ray": 15, "prefect": 10}
@@ -31,6 +33,7 @@ SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    **LOOPBACK,
 }
 
 
@@ -72,7 +75,7 @@ def down(stack: Stack, say: Callable[[str], None] = print) -> int:
             count += _end(stack, part, say)
         if stack.state():
             stack.write(parts={})
-        shutil.rmtree(stack.ray_folder, ignore_errors=True)
+        _remove_ray_folder(stack)
         return count
 
 
@@ -94,14 +97,21 @@ def _pid(stack: Stack, part: str) -> int:
 
 def _prepare(stack: Stack, wanted: dict[str, int]) -> None:
     """Folders, secrets, ports, and the profile by which Prefect's own commands find server and password."""
-    os.chmod(stack.folder, 0o700)
+    if stack.folder.lstat().st_uid == os.getuid():
+        os.chmod(stack.folder, 0o700)
+    if faults := weaknesses(stack.folder):
+        raise StackError(
+            f"other users of this machine could run code as you: {'; '.join(faults)}. Mend that, or set GRIST_HOME to a"
+            " folder of yours"
+        )
     (stack.folder / "logs").mkdir(exist_ok=True)
     private(stack.folder / "ray-secret", secrets.token_hex(32))
     private(stack.folder / "prefect-secret", f"grist:{secrets.token_urlsafe(24)}")
     state = stack.state()
     running = {part for part in PARTS if stack.process(part)}
     if not running:
-        state = {"id": uuid.uuid4().hex, "parts": {}, "ports": state.get("ports", {})}
+        kept = {"ports": state.get("ports", {}), "ray_folder": state.get("ray_folder")}
+        state = {"id": uuid.uuid4().hex, "parts": {}, **kept}
     ports, taken = {}, set[int]()
     for name, usual in PORTS.items():
         port = wanted.get(name, state["ports"].get(name, usual))
@@ -148,15 +158,30 @@ def environment(stack: Stack, part: str) -> dict[str, str]:
 
 def _ray(stack: Stack, cpus: int | None) -> list[str]:
     ports = stack.ports
-    stack.ray_folder.mkdir(mode=0o700, exist_ok=True)
-    if stack.ray_folder.stat().st_uid != os.getuid():
-        raise StackError(f"{stack.ray_folder} belongs to another user: set TMPDIR to a folder of yours")
-    command = [_beside("ray"), "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={stack.ray_folder}"]
+    folder = _new_ray_folder(stack)
+    command = [_beside("ray"), "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={folder / 'r'}"]
     command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--object-store-memory={OBJECT_STORE}"]
     command += [f"--port={ports['gcs']}", f"--dashboard-port={ports['ray']}"]
     command += [f"--dashboard-agent-listen-port={ports['agent']}", f"--dashboard-agent-grpc-port={ports['agent_grpc']}"]
     command += [f"--ray-client-server-port={ports['client']}"]
     return command if cpus is None else [*command, f"--num-cpus={cpus}"]
+
+
+def _new_ray_folder(stack: Stack) -> Path:
+    """A folder that nobody else can enter, above the one that Ray opens to everybody. Raises StackError."""
+    _remove_ray_folder(stack)
+    try:
+        folder = new_folder()
+    except NotPrivate as error:
+        raise StackError(str(error)) from None
+    stack.write(ray_folder=str(folder))
+    return folder
+
+
+def _remove_ray_folder(stack: Stack) -> None:
+    if stack.ray_folder is not None:
+        shutil.rmtree(stack.ray_folder, ignore_errors=True)
+        stack.write(ray_folder=None)
 
 
 def _prefect(stack: Stack) -> list[str]:

@@ -1,18 +1,17 @@
 """Where a local stack keeps what it knows: one folder with who runs where, logs, two secrets, Prefect's database.
 
-Everything listens on 127.0.0.1 and asks for a secret made here, because whoever may submit a job runs code as you,
-and the other users of this machine share that address. The secrets lie in files that only you can read; Prefect finds
-its own through a profile, so that no secret stands on a command line or on the screen.
+Everything listens on 127.0.0.1, and what takes orders asks for a secret made here, because whoever may submit a job
+runs code as you, and the other users of this machine share that address. The secrets lie in files that only you can
+read; Prefect finds its own through a profile, so that no secret stands on a command line or on the screen.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import platform
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,15 +29,20 @@ PORTS = {"ray": 8265, "prefect": 4200, "gcs": 6379, "agent": 52365, "agent_grpc"
 """`ray` is the job server and dashboard; gcs, agent and client are Ray's own. A port that is taken: any free one."""
 
 
-class StackError(RuntimeError):
-    """A part does not start; the message has the end of its log."""
+class StackError(OSError):
+    """The stack cannot do what was asked; the message says why, with the end of a log where a part does not start."""
 
 
 def state_folder() -> Path:
-    """Where stacks live: $GRIST_HOME, else the user's state folder."""
+    """Where stacks live: $GRIST_HOME, else the user's state folder. Raises ValueError where there is neither."""
     if given := os.environ.get("GRIST_HOME"):
         return Path(given).absolute()
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "gristmill"
+    if given := os.environ.get("XDG_STATE_HOME"):
+        return Path(given) / "gristmill"
+    try:
+        return Path.home() / ".local/state/gristmill"
+    except RuntimeError:
+        raise ValueError("this user has no home folder: set GRIST_HOME to a folder for the state of stacks") from None
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,11 @@ class Stack:
         return {**PORTS, **self.state().get("ports", {})}
 
     @property
-    def ray_folder(self) -> Path:
-        """Ray's sessions. Short, because a socket's path has at most 107 bytes; not Ray's usual one, which has a
-        file that names "the current cluster" of this machine."""
-        mark = hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
-        return Path(tempfile.gettempdir()) / f"grist-{os.getuid()}-{mark}"
+    def ray_folder(self) -> Path | None:
+        """The private folder above Ray's sessions; None where Ray never ran. Not in `folder`: that path is too long
+        for a socket, and not Ray's usual one, which has a file that names "the current cluster" of this machine."""
+        kept = self.state().get("ray_folder")
+        return Path(kept) if kept else None
 
     def secret(self, part: str) -> str:
         path = self.folder / f"{part}-secret"
@@ -88,10 +92,13 @@ class Stack:
         return self.folder / "logs" / f"{part}.log"
 
     def state(self) -> dict[str, Any]:
+        file = self.folder / "stack.json"
         try:
-            return dict(json.loads((self.folder / "stack.json").read_text()))
+            return dict(json.loads(file.read_text()))
         except FileNotFoundError:
             return {}
+        except ValueError as error:
+            raise StackError(f"{file} is damaged ({error}): end what still runs by hand, and delete it") from None
 
     def write(self, **changes: Any) -> None:
         path = self.folder / "stack.json"
@@ -139,10 +146,18 @@ class Stack:
 
 
 def private(path: Path, text: str, again: bool = False) -> None:
-    """A file only this user can read, from its first byte on."""
-    if again or not path.exists():
+    """A file only this user can read, from its first byte on. One that others could have written is made anew."""
+    if again or not _kept_private(path):
         fresh = path.with_suffix(".new")
         fresh.unlink(missing_ok=True)
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(f"{text}\n" if again else text)
         os.replace(fresh, path)
+
+
+def _kept_private(path: Path) -> bool:
+    try:
+        about = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o077

@@ -22,11 +22,12 @@ from rich.segment import Segment
 
 from lake.store import MARKER, NotFound, Store, UnknownFormat, UnsafeStore, open_store
 from lake.versions import NoSuchVersion, Versions
+from pipelines import exits
 from pipelines.config import lake_uri
 from pipelines.plain import json_line
 from pipelines.plain import plain as plain  # every command takes it from here
 
-NOT_FOUND, USAGE = 1, 2
+NOT_FOUND, USAGE = exits.NOT_FOUND, exits.BAD_CONFIG
 PIPE_WIDTH = 120
 """Columns where stdout is no terminal and $COLUMNS does not say."""
 
@@ -41,7 +42,7 @@ class Grist(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # `grist log web | head`: the reader has seen enough
-            raise
+            raise typer.Exit(exits.BROKEN_PIPE) from None
         except Exception as error:
             code = exit_code(error)
             if code is None:
@@ -87,6 +88,7 @@ def answer(data: Any, as_json: bool, draw: Callable[[Console], None]) -> None:
 class Terminal(Console):
     """A console that lets no foreign control character through, whoever drew the text and however deep it lies.
 
+    It cuts nothing that is too wide: an id without its end is no id. A reader who left is not an error of ours.
     Escaping what is drawn makes it longer than the room it was given: who draws foreign text calls `plain` first, and
     this is what holds where somebody forgot.
     """
@@ -94,6 +96,12 @@ class Terminal(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else plain(text), style, control)
+
+    def print(self, *objects: Any, crop: bool = False, **how: Any) -> None:
+        super().print(*objects, crop=crop, **how)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def stdout() -> Console:

@@ -1,7 +1,6 @@
 """`python -m pipelines run conf/web.yaml`: a pipeline as a Ray job runs it. `grist run` is the same function.
 
-The last line of stdout is one JSON object; everything else goes to stderr. Exit codes: 0 done or already done,
-2 bad config, 3 gate failed, 4 commit conflict, 5 incomplete (run the same command again), 1 a defect of ours.
+The last line of stdout is one JSON object; everything else goes to stderr. Exit codes: pipelines/exits.py.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lake.outage import Patience, brief, is_outage
 from lake.store import Store, UnknownFormat, UnsafeStore, open_store
 from lake.suppress import ListNotWhole
 from lake.versions import CommitConflict, MissingObjects
@@ -29,18 +29,21 @@ from pipelines.config import (
     override,
     validate,
 )
+from pipelines.exits import BAD_CONFIG, CONFLICT, DONE, GATE, INCOMPLETE, help_text
 from pipelines.instruct import InstructConfig, run_instruct
 from pipelines.mixture import MixtureConfig, run_mixture
 from pipelines.model import ModelRunConfig, run_model
 from pipelines.plain import PlainFormatter, plain
+from pipelines.shipped import find_config
 from pipelines.tokenizer import TokenizerConfig, run_tokenizer
 from pipelines.web import run_web
 from pipelines.web_recipe import WebConfig
-from stages.runner import Incomplete, NotReachable, PlanOnly, Runner, stop_on_sigterm
+from stages.cluster import NotReachable, stop_on_sigterm
+from stages.private import NotPrivate
+from stages.runner import Incomplete, PlanOnly, Runner
 
 log = logging.getLogger("gristmill")
 
-DONE, BAD_CONFIG, GATE, CONFLICT, INCOMPLETE = 0, 2, 3, 4, 5
 PIPELINES: dict[str, tuple[type[Any], Callable[..., Result]]] = {
     "web": (WebConfig, run_web),
     "instruct": (InstructConfig, run_instruct),
@@ -67,7 +70,8 @@ def resolve(request: Request, in_job: bool | None = None) -> Root:
     `in_job`: relative paths are refused, as in a job; by default, where this process is one.
     """
     in_job = inside_job() if in_job is None else in_job
-    data = override(load(request.config) if isinstance(request.config, Path) else request.config, request.settings)
+    given = load(find_config(request.config)) if isinstance(request.config, Path) else request.config
+    data = override(given, request.settings)
     if request.limit is not None:
         data = override(data, [f"recipe.limit={request.limit}"])
     kind = data.get("pipeline")
@@ -88,14 +92,15 @@ def run(request: Request) -> int:
     try:
         stop_on_sigterm()
         config: Any = resolve(request)
-        store = _open(config.run.lake)
         how = config.run
+        patience = Patience(f"store {how.lake} or cluster", how.patience_seconds)
+        store = patience.wait(lambda: open_lake(how.lake))
         runner = Runner(store, workers=how.workers, shared_filesystem=how.shared_filesystem, plan=request.plan)
-        result = PIPELINES[config.pipeline][1](config, store, runner)
+        result = patience.wait(lambda: _once(config, store, runner))
     except PlanOnly as plan:
         _print_plan(runner, plan)
         return DONE
-    except (BadConfig, NotReachable, UnsafeStore, UnknownFormat) as error:
+    except (BadConfig, NotPrivate, NotReachable, UnsafeStore, UnknownFormat) as error:
         return _failed(error, BAD_CONFIG)
     except (GateFailed, ListNotWhole) as error:
         return _failed(error, GATE)
@@ -108,6 +113,10 @@ def run(request: Request) -> int:
     except OSError as error:  # ours, not a worker's: a full disk, a store or an input that went away
         log.debug("the run stopped", exc_info=True)
         return _failed(f"{error}; what is done is kept: run the same command again", INCOMPLETE)
+    except Exception as error:
+        if not type(error).__module__.startswith("botocore"):  # S3 refused: credentials that expired, no permission
+            raise
+        return _failed(f"{brief(error)}; what is done is kept: run the same command again", INCOMPLETE)
     except KeyboardInterrupt:
         return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
     if not result.new:
@@ -116,10 +125,22 @@ def run(request: Request) -> int:
     return DONE
 
 
-def _open(uri: str) -> Store:
+def _once(config: Any, store: Store, runner: Runner) -> Result:
+    """One run, which may be repeated after an outage: what it did has receipts."""
+    runner.history.clear()
+    return PIPELINES[config.pipeline][1](config, store, runner)
+
+
+def open_lake(uri: str) -> Store:
+    """The lake. Raises BadConfig, UnsafeStore, UnknownFormat, and the error of an outage (lake.outage)."""
     try:
         return open_store(uri)
-    except (OSError, ValueError) as error:
+    except (UnsafeStore, UnknownFormat):
+        raise
+    except Exception as error:
+        refused = type(error).__module__.startswith("botocore")  # S3 does not let us in
+        if is_outage(error) or not (refused or isinstance(error, OSError | ValueError)):
+            raise
         raise BadConfig(f"the lake {uri!r} cannot be opened: {error}") from error
 
 
@@ -158,10 +179,11 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
-    command = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run a pipeline")
+    how: dict[str, Any] = {"epilog": help_text(), "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__, **how)
+    command = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run a pipeline", **how)
     source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("config", type=Path, nargs="?", help="a YAML file, such as conf/web.yaml")
+    source.add_argument("config", type=Path, nargs="?", help="a YAML file, or the name of one of ours: web")
     source.add_argument("--config-json", type=_mapping, metavar="JSON", help="what such a file holds, as one argument")
     command.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE")
     command.add_argument("--lake", help="a directory or s3://bucket/prefix")

@@ -48,6 +48,7 @@ class Run(Root):
     lake: str = ""
     workers: int = Field(default=2, ge=0, description="pieces of work in flight; 0: in this process, without Ray")
     shared_filesystem: bool = False
+    patience_seconds: float = Field(default=600, ge=0, description="how long to wait for a store or cluster")
 
 
 class Named(Root):

@@ -20,16 +20,21 @@ EVERY = 60.0
 
 
 class Progress:
-    """`with progress.stage("extract", total=90) as advance: advance(receipt)` for every finished piece."""
+    """`with progress.stage("extract", total=90) as advance: advance(receipt)` for every finished piece.
 
-    def __init__(self, *, terminal: bool | None = None, every: float = EVERY) -> None:
+    What is left is estimated from the pace since the first finished piece: before it, workers start and compile.
+    """
+
+    def __init__(
+        self, *, terminal: bool | None = None, every: float = EVERY, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
-        self.every = every
+        self.every, self.clock = every, clock
 
     @contextmanager
     def stage(self, title: str, *, total: int, done: int) -> Iterator[Callable[[Receipt], None]]:
         if done == total:
-            log.info("%s: all %d pieces done before", title, total)
+            log.info("%s: %s done before", title, "its only piece was" if total == 1 else f"all {total:,} pieces")
             yield lambda receipt: None
         elif self.terminal:
             with self._bar(title, total, done) as advance:
@@ -71,30 +76,23 @@ class Progress:
 
     @contextmanager
     def _lines(self, title: str, total: int, done: int) -> Iterator[Callable[[Receipt], None]]:
-        started = last = time.monotonic()
+        started = last = self.clock()
+        first = started
         ran = records = 0
         unit = "records now" if done else "records"
-        log.info("%s: %d pieces, %d done before", title, total, done)
+        log.info("%s: %s, %d done before", title, "1 piece" if total == 1 else f"{total:,} pieces", done)
 
         def advance(receipt: Receipt) -> None:
-            nonlocal last, ran, records
+            nonlocal first, last, ran, records
             ran += 1
             records += receipt.came_in.count
-            now = time.monotonic()
+            now = self.clock()
+            if ran == 1:
+                first = now
             if now - last >= self.every:
                 last = now
-                left = (total - done - ran) * (now - started) / ran
-                log.info(
-                    "%s: %d of %d, %s %s, about %.0f s left",
-                    title,
-                    done + ran,
-                    total,
-                    f"{records:,}",
-                    unit,
-                    left,
-                )
+                pace = f", about {(total - done - ran) * (now - first) / (ran - 1):.0f} s left" if ran > 1 else ""
+                log.info("%s: %d of %d, %s %s%s", title, done + ran, total, f"{records:,}", unit, pace)
 
         yield advance
-        log.info(
-            "%s: %d of %d, %s %s, %.1f s", title, done + ran, total, f"{records:,}", unit, time.monotonic() - started
-        )
+        log.info("%s: %d of %d, %s %s, %.1f s", title, done + ran, total, f"{records:,}", unit, self.clock() - started)

@@ -9,17 +9,16 @@ runs only those again. `workers=0` runs in this process, for debuggers and small
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lake.balance import BalanceError
+from lake.outage import is_outage
 from lake.receipt import NotDeterministic, Receipt, finished
 from lake.store import Store, open_store
+from stages.cluster import check_reachable, connect
 from stages.progress import Progress
 from stages.work import Work, execute
 
@@ -45,10 +44,6 @@ class Incomplete(Exception):
 
 def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()}"
-
-
-class NotReachable(ValueError):
-    """The lake is a directory of this node, and the cluster has others."""
 
 
 class PlanOnly(Exception):
@@ -79,16 +74,21 @@ class Runner:
         self.progress = progress or Progress()
         self.announce = announce or (lambda title, keys: None)
         self.history: list[tuple[str, int, int]] = []  # (title, done before, run now)
+        self._names: dict[str, str] = {}  # sha256 of an object -> the label of the work that wrote it
 
     def map(self, title: str, works: Iterable[Work]) -> list[Receipt]:
-        """The receipts of the works, in their order. Raises Incomplete, PlanOnly, or a defect of a stage."""
+        """The receipts of the works, in their order.
+
+        Raises Incomplete, PlanOnly, a defect of a stage, or the error of an outage, of which lake.outage knows whether
+        to wait for its end: it would meet every other piece as well.
+        """
         todo = list(works)
         self.announce(title, [work.key for work in todo if work.inputs is not None])
         receipts = self._finished(todo)
         missing = [i for i, receipt in enumerate(receipts) if receipt is None]
         self.history.append((title, len(todo) - len(missing), len(missing)))
         if missing and self.plan:
-            raise PlanOnly(title, len(todo) - len(missing), [todo[i].label for i in missing])
+            raise PlanOnly(title, len(todo) - len(missing), [self._name(todo[i]) for i in missing])
         failures: list[tuple[str, Exception]] = []
         with self.progress.stage(title, total=len(todo), done=len(todo) - len(missing)) as advance:
             run = self._inline if self.workers == 0 else self._on_ray
@@ -97,11 +97,18 @@ class Runner:
                     receipts[i] = _same_code(todo[i], result)
                     advance(result)
                 else:
-                    failures.append((todo[i].label, result))
-                    log.error("%s: %s failed: %s", title, todo[i].label, _named(result))
+                    failures.append((self._name(todo[i]), result))
+                    log.error("%s: %s failed: %s", title, self._name(todo[i]), _named(result))
         if failures:
             raise Incomplete(title, failures, len(todo) - len(failures))
+        for work, receipt in zip(todo, receipts, strict=True):
+            self._names |= {ref.sha256: self._name(work) for ref in receipt.outputs} if receipt else {}
         return [receipt for receipt in receipts if receipt is not None]
+
+    def _name(self, work: Work) -> str:
+        """The label; of work that is labelled by the hash of what it reads, that of the work which wrote it: a file."""
+        digest = next((one for one in work.inputs or () if work.label and one.startswith(work.label)), None)
+        return self._names.get(digest, work.label) if digest else work.label
 
     def about_to(self, title: str, label: str) -> None:
         """A step that is no Work, such as the commit. Raises PlanOnly where only a plan was asked for."""
@@ -119,21 +126,24 @@ class Runner:
                 yield i, execute(self.store, work)
             except _DEFECTS:
                 raise
-            except Exception as error:  # reported as a failure of this piece; the others go on
-                yield i, error
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                yield i, error  # reported as a failure of this piece; the others go on
 
     def _on_ray(self, works: Sequence[tuple[int, Work]]) -> Iterator[tuple[int, Receipt | Exception]]:
         if not works:
             return
+        connect(self.workers)
         import ray
 
-        connect(self.workers)
         check_reachable(self.store, self.shared_filesystem)
         remote = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(_execute)
         waiting = deque(works)
         flying: dict[Any, tuple[int, Work]] = {}
-        while waiting or flying:
-            while waiting and len(flying) < self.workers:
+        outage: Exception | None = None
+        while flying or (waiting and outage is None):
+            while waiting and len(flying) < self.workers and outage is None:
                 i, work = waiting.popleft()
                 flying[remote.options(name=work.stage.name).remote(self.store.uri, work)] = i, work
             (ready,), _ = ray.wait(list(flying), num_returns=1)
@@ -146,11 +156,14 @@ class Runner:
                     for other in flying:
                         ray.cancel(other)
                     raise cause from error
-                yield i, cause
-            except (
-                ray.exceptions.RayError
-            ) as error:  # a worker died again and again, a node is gone: another run may do better
+                if is_outage(cause):
+                    outage = outage or cause  # nothing more is begun, and those under way come to their end
+                else:
+                    yield i, cause
+            except ray.exceptions.RayError as error:  # the node is gone, or the like: another run may do better
                 yield i, error
+        if outage is not None:
+            raise outage
 
 
 def _same_code(work: Work, receipt: Receipt) -> Receipt:
@@ -164,52 +177,3 @@ def _same_code(work: Work, receipt: Receipt) -> Receipt:
 
 def _execute(uri: str, work: Work) -> Receipt:
     return execute(open_store(uri, probe=False), work)
-
-
-def connect(workers: int) -> None:
-    """Joins the cluster of RAY_ADDRESS (a submitted job has one), else starts Ray here with `workers` CPUs."""
-    import ray
-
-    if ray.is_initialized():
-        return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns about its own coming default
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
-        stop_on_sigterm()
-        return
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # warns that its default is its default
-    log.info("starting Ray on this machine with %d CPUs", workers)
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        object_store_memory=128 << 20,  # only pointers travel through it; data goes through the store
-    )
-    stop_on_sigterm()
-
-
-def stop_on_sigterm() -> None:
-    """Makes SIGTERM (a job's stop, a scheduler's) what Ctrl-C is. Ray puts its crash report there instead."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def check_reachable(store: Store, shared: bool) -> None:
-    """Raises NotReachable if the store is a local directory and the cluster has other nodes that cannot see it."""
-    import ray
-
-    if store.uri.startswith("s3://") or shared:
-        return
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) > 1:
-        raise NotReachable(
-            f"the lake {store.uri} is a directory, but the Ray cluster has {len(nodes)} nodes: work on another node"
-            " would write where nobody looks. Use an s3:// lake, or set run.shared_filesystem: true if every node"
-            " mounts this directory at this path."
-        )

@@ -16,7 +16,10 @@ from s3_server import S3Server
 
 
 class SwallowingProxy(socketserver.ThreadingTCPServer):
-    """While `swallow` is positive, an answer counts it down and the client is cut off instead."""
+    """While `swallow` is positive, an answer counts it down and the client is cut off instead.
+
+    While `down`, every connection is cut at once; `down_after` takes it down when so many requests came through.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -27,6 +30,17 @@ class SwallowingProxy(socketserver.ThreadingTCPServer):
         self.lock = threading.Lock()
         self.swallow = 0
         self.swallowed: list[bytes] = []
+        self.down = False
+        self.down_after: int | None = None
+
+    def admits(self) -> bool:
+        """Whether a request goes through."""
+        with self.lock:
+            if self.down_after is not None:
+                self.down_after -= 1
+                if self.down_after <= 0:
+                    self.down, self.down_after = True, None
+            return not self.down
 
 
 class Relay(socketserver.BaseRequestHandler):
@@ -34,10 +48,14 @@ class Relay(socketserver.BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
+        if self.server.down:
+            return
         with socket.create_connection(self.server.upstream) as upstream:
             back = threading.Thread(target=self.answers, args=(upstream,), daemon=True)
             back.start()
             while data := receive(self.request):
+                if not self.server.admits():
+                    break
                 upstream.sendall(data)
             shut(upstream)
             back.join()

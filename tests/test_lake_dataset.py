@@ -10,7 +10,7 @@ import lake
 from lake import ledger
 from lake.store import Store, open_store
 from lake.versions import NoSuchVersion, Versions
-from stages.runner import connect
+from stages.cluster import connect
 
 SHORT = Page("https://example.org/2", "quality.too_few_words", "12")
 BROKEN = Page("https://example.org/5", "read.unreadable", "bad chunk")

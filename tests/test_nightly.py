@@ -9,23 +9,27 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import web
+from strangers import as_a_stranger, is_loopback, listening, needs_root
 
 from lake.store import open_store
 from lake.versions import Versions
 from orchestration import health, processes
 from orchestration.processes import Identity
 from orchestration.stack import down, up
-from orchestration.stack_folder import POOL, PORTS, Stack
+from orchestration.stack_folder import PARTS, POOL, PORTS, Stack
 
 ROOT = Path(__file__).parents[1]
 SMALL = 10_000
@@ -162,6 +166,36 @@ def deploy(house: House) -> None:
     environment = {**os.environ, **house.stack.exports(), "PREFECT_HOME": str(house.folder / "client")}
     made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
+
+
+def test_everything_listens_on_this_machine_only(house: House) -> None:
+    parts = [psutil.Process(one.pid) for part in PARTS if (one := house.stack.process(part))]
+    found = [process for part in parts for process in [part, *part.children(recursive=True)]]
+    addresses = listening(found)
+    assert len(parts) == 3 and len(addresses) >= 6
+    assert not [address for address in addresses if not is_loopback(address)]
+
+
+@needs_root
+def test_another_user_of_this_machine_reaches_neither_code_nor_secrets_nor_jobs(house: House) -> None:
+    """Imports first, then another uid: the interpreter itself may lie where that user cannot read."""
+    stack, folder = house.stack, house.stack.ray_folder
+    assert folder is not None and (folder / "r").stat().st_mode & 0o777 == 0o777  # Ray opened it again
+    session = next((folder / "r").glob("session_2*"))
+    places = [folder, folder / "r", session, session / "runtime_resources", stack.folder]
+    attempts: list[Callable[[], object]] = [partial(os.listdir, place) for place in places]
+    attempts += [(session / "planted.py").touch, (stack.folder / "ray-secret").read_text]
+    attempts += [partial(ask_without_token, stack.ports[name]) for name in ("ray", "agent")]
+    assert as_a_stranger(attempts) == ["PermissionError"] * 9
+
+
+def ask_without_token(port: int) -> None:
+    """GET of the jobs. Raises PermissionError for 401."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"GET /api/jobs/ HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        answer = connection.recv(100)
+    if b" 401 " in answer.split(b"\r\n")[0]:
+        raise PermissionError(answer)
 
 
 def test_cancel_and_kill_9_of_the_flow_stop_the_ray_job(house: House) -> None:

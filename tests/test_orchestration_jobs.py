@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import web
 
+from lake.outage import Patience, Unreachable
 from lake.store import open_store
 from orchestration import jobs as jobs_module
 from orchestration import processes
-from orchestration.jobs import FLOW_RUN, OWNER, REQUEST, Job, Jobs, Wanted, request_key, result_line, stale
+from orchestration.jobs import FLOW_RUN, OWNER, REQUEST, Job, Jobs, result_line, stale
+from orchestration.wanted import Wanted, request_key
 from pipelines.__main__ import Request, main, resolve
 from pipelines.ask import committed
 from pipelines.config import BadConfig
@@ -147,7 +149,22 @@ class FakeRay:
 def server(*args: Any) -> tuple[Jobs, FakeRay]:
     jobs, fake = Jobs.__new__(Jobs), FakeRay(*args)
     jobs.client = fake  # type: ignore[assignment]
+    jobs.patience = Clock().patience(100)
     return jobs, fake
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now, self.slept, self.said = 0.0, list[float](), list[str]()
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept.append(seconds)
+
+    def patience(self, seconds: float) -> Patience:
+        return Patience("Ray's job server", seconds, self.sleep, lambda: self.now, self.said.append)
 
 
 def test_a_live_job_of_the_same_request_is_attached_to():
@@ -173,6 +190,93 @@ def test_the_next_attempt_gets_the_next_number_and_a_taken_id_is_not_an_error(mo
         jobs.submit(one, "a", heard.append)
 
 
+class Restarting(FakeRay):
+    """A head that refuses connections, or answers 503, so many times."""
+
+    def __init__(self, away: int, error: Exception, jobs: list[Job]) -> None:
+        super().__init__(jobs)
+        self.away, self.error = away, error
+
+    def list_jobs(self) -> list[Any]:
+        if self.away:
+            self.away -= 1
+            raise self.error
+        return super().list_jobs()
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionError("Failed to connect to Ray"), RuntimeError("Request failed with status code 503: ...")]
+)
+def test_a_head_that_comes_back_within_minutes_is_waited_for_and_said_once(error):
+    clock = Clock()
+    jobs, _ = server([])
+    jobs.client, jobs.patience = Restarting(6, error, [Job("a", "RUNNING")]), clock.patience(600)  # type: ignore
+    assert [job.id for job in jobs.all()] == ["a"]
+    assert clock.slept == [1, 2, 4, 8, 16, 30] and clock.now > 60
+    assert len(clock.said) == 2 and "unreachable, trying again for 600 s" in clock.said[0]
+    assert "answered again, 61 s after" in clock.said[1]
+
+
+def test_a_head_that_stays_away_ends_in_one_line():
+    clock = Clock()
+    jobs, _ = server([])
+    jobs.client, jobs.patience = Restarting(10**6, ConnectionError("no"), []), clock.patience(600)  # type: ignore
+    with pytest.raises(Unreachable, match=r"^Ray's job server unreachable for 600 s: ConnectionError: no$"):
+        jobs.all()
+    assert sum(clock.slept) == 600 and len(clock.said) == 1
+
+
+def test_another_error_of_the_server_is_not_waited_for():
+    clock = Clock()
+    jobs, _ = server([])
+    jobs.client, jobs.patience = Restarting(1, RuntimeError("status code 401"), []), clock.patience(600)  # type: ignore
+    with pytest.raises(RuntimeError, match="401"):
+        jobs.all()
+    assert clock.slept == []
+
+
+def test_a_job_whose_head_comes_back_without_it_is_lost_and_one_that_stays_away_is_unreachable(monkeypatch):
+    jobs, _ = server([])
+    monkeypatch.setattr(jobs, "_read", lambda id, lines, over: None)
+    answers: list[Any] = [ConnectionError("down"), ConnectionError("down"), None]
+
+    def get_now(id: str) -> Job | None:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(jobs, "get_now", get_now)
+    monkeypatch.setattr(jobs_module, "TICK", 0)
+    said: list[str] = []
+    jobs.patience = Patience("Ray's job server", 100, clock=lambda: 0, say=said.append)
+    assert [item.status for item in jobs.follow("a") if isinstance(item, Job)] == ["LOST"] and answers == []
+    assert said == ["Ray's job server unreachable, trying again: ConnectionError: down"]
+    answers += [ConnectionError("down")] * 3
+    ticks = iter(range(0, 10_000, 60))
+    jobs.patience = Patience("Ray's job server", 100, clock=lambda: next(ticks), say=said.append)
+    with pytest.raises(Unreachable, match=r"unreachable for \d+ s: ConnectionError: down"):
+        list(jobs.follow("a"))
+
+
+def test_an_interrupted_flow_whose_head_is_away_keeps_its_own_error(monkeypatch):
+    from orchestration import flows
+
+    class Away(Jobs):
+        def __init__(self) -> None:
+            pass
+
+        def submit(self, wanted: Wanted, flow_run: str, announce: Any) -> tuple[str, bool]:
+            announce("mine")
+            raise KeyboardInterrupt
+
+        def get_now(self, id: str) -> Job | None:
+            raise ConnectionError("down")
+
+    with pytest.raises(KeyboardInterrupt):
+        flows.run_job(wanted(), Away(), logging.getLogger("test"))
+
+
 def outcomes(monkeypatch, *ends: tuple[str, int | None, bool], found_after: int = 99) -> tuple[Any, list[float]]:
     """`bring` with these ends of jobs; the lake has the version after so many jobs."""
     from orchestration import flows
@@ -187,7 +291,8 @@ def outcomes(monkeypatch, *ends: tuple[str, int | None, bool], found_after: int 
     monkeypatch.setattr(flows, "run_job", run_job)
     monkeypatch.setattr(flows, "committed", lambda config, store: "web@v1" if ran[0] >= found_after else None)
     monkeypatch.setattr(flows.time, "sleep", slept.append)
-    return (lambda: flows.bring(wanted(), None, None, 3, logging.getLogger("test"))), slept  # type: ignore[arg-type]
+    log, patience = logging.getLogger("test"), Clock().patience(100)
+    return (lambda: flows.bring(wanted(), None, None, 3, log, patience)), slept  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("code", [1, 2, 3])
@@ -195,7 +300,7 @@ def test_bad_config_gates_and_defects_fail_at_once_with_the_message(monkeypatch,
     from orchestration.flows import JobFailed
 
     bring, _ = outcomes(monkeypatch, ("FAILED", code, True))
-    with pytest.raises(JobFailed, match=f"exit code {code}:\nerror: the reason"):
+    with pytest.raises(JobFailed, match=f"exit code {code}: error: the reason"):
         bring()
 
 
@@ -227,6 +332,28 @@ def test_a_job_stopped_by_hand_is_not_started_again(monkeypatch):
     bring, _ = outcomes(monkeypatch, ("STOPPED", None, True))
     with pytest.raises(JobFailed, match="by hand"):
         bring()
+
+
+def test_a_failure_that_its_state_says_has_no_traceback_in_the_log_and_others_have():
+    from prefect.exceptions import FailedRun
+
+    from orchestration.flows import OneLine
+
+    def record(error: Exception) -> logging.LogRecord:
+        return logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 0, "exited", (), (type(error), error, None))
+
+    assert any(isinstance(one, OneLine) for one in logging.getLogger("prefect.flow_runs").filters)
+    assert not OneLine().filter(record(FailedRun("recipe.nope: unknown key")))
+    assert OneLine().filter(record(TypeError("a defect")))
+
+
+def test_what_a_job_says_last_is_its_reason():
+    from orchestration.flows import _reason
+
+    assert _reason(["12:00 INFO begun", "error: first", "error: a gate failed:", "  mostly x"]) == (
+        "error: a gate failed:\n  mostly x"
+    )
+    assert _reason([str(n) for n in range(9)]) == "4\n5\n6\n7\n8"
 
 
 def test_the_funnel_says_what_came_in_and_why_it_left(sample, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.abc
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 from orchestration import doctor, processes, stack
 from orchestration.cli import app
 from orchestration.processes import Identity
-from orchestration.stack_folder import MARK, PORTS, Stack, private
+from orchestration.stack_folder import MARK, PORTS, Stack, StackError, private
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
@@ -126,7 +127,7 @@ def test_what_a_killed_part_left_behind_is_ended_before_it_is_started_again(here
 
 
 def test_two_commands_at_once_are_refused(here):
-    with here.alone(), pytest.raises(RuntimeError, match="wait for it"), here.alone():
+    with here.alone(), pytest.raises(StackError, match="wait for it"), here.alone():
         pass
 
 
@@ -168,6 +169,74 @@ def test_the_other_fasttext_is_found(monkeypatch):
     assert doctor.fasttext_module()[0].level == "ok"
     monkeypatch.setattr(doctor, "_installed", lambda name: "0.9")
     assert doctor.fasttext_module()[0].level == "wrong"
+
+
+def broken() -> list[doctor.Finding]:
+    raise AttributeError("'_FastText' object has no attribute 'get_labels'")
+
+
+def test_a_check_that_breaks_is_a_finding_and_the_others_are_made(here, monkeypatch):
+    names = ("python", "packages", "fasttext_module", "language_model")
+    for name in names:
+        monkeypatch.setattr(doctor, name, broken)
+    monkeypatch.setattr(doctor, "privacy", lambda stack: broken())
+    done = CliRunner().invoke(app, ["doctor", "--stack", "here", "--json"])
+    findings = json.loads(done.stdout)["findings"]
+    said = {one["check"] for one in findings if "this check broke: AttributeError: '_FastText'" in one["found"]}
+    assert said == {"python", "packages", "fasttext", "language model", "privacy"} and done.exit_code == 1
+    assert {"lake", "disk", "ports", "ray", "prefect", "worker"} <= {one["check"] for one in findings}
+
+
+@pytest.mark.parametrize("error", [SystemError("no"), OSError("libstdc++"), AttributeError("x"), ImportError("y")])
+def test_a_module_fasttext_that_breaks_on_import_is_found(monkeypatch, error):
+    class Breaks(importlib.abc.MetaPathFinder):
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            if name == "fasttext":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "fasttext", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Breaks(), *sys.meta_path])
+    (finding,) = doctor.fasttext_module()
+    assert finding.level == "wrong" and str(error) in finding.found and "pip install" in finding.fix
+
+
+def test_no_prefect_and_no_ray_are_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "_installed", lambda name: None if name in ("prefect", "ray") else "0.1")
+    wrong = [one.check for one in doctor.packages(tmp_path / "none") if one.level == "wrong"]
+    assert wrong == ["prefect", "ray"]
+
+
+def test_a_damaged_state_is_named_and_the_doctor_goes_on(here):
+    (here.folder / "stack.json").write_text("{")
+    done = CliRunner().invoke(app, ["doctor", "--stack", "here", "--json"])
+    findings = {one["check"]: one for one in json.loads(done.stdout)["findings"]}
+    assert "stack.json is damaged" in findings["parts"]["found"] and findings["language model"]["level"] == "ok"
+    status = CliRunner().invoke(app, ["status", "--stack", "here"])
+    assert status.exit_code == 1 and "stack.json is damaged" in status.stderr and "Traceback" not in status.output
+
+
+def test_a_home_that_others_can_change_is_refused_and_found(here, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    other = Stack(tmp_path / "open" / "here")
+    other.folder.mkdir(mode=0o700)
+    with pytest.raises(StackError, match=r"everybody can replace what lies in .*open.*set GRIST_HOME"):
+        stack._prepare(other, {})
+    assert not (other.folder / "ray-secret").exists()
+    (finding,) = doctor.privacy(other)
+    assert finding.level == "wrong" and "everybody can replace" in finding.found
+    stack._prepare(here, {})
+    assert [one.level for one in doctor.privacy(here)] == ["ok"]
+    here.write(ray_folder=str(tmp_path / "open"))
+    (finding,) = doctor.privacy(here)
+    assert finding.level == "wrong" and "has mode 0777, not 0700" in finding.found
+
+
+def test_a_secret_that_others_could_have_written_is_made_anew(here):
+    (here.folder / "ray-secret").write_text("known to others")
+    (here.folder / "ray-secret").chmod(0o644)
+    stack._prepare(here, {})
+    assert here.secret("ray") != "known to others" and len(here.secret("ray")) == 64
 
 
 def test_a_lake_is_asked_to_refuse(tmp_path, monkeypatch):

@@ -181,7 +181,7 @@ def test_an_unknown_pipeline_is_refused_with_those_there_are(kind):
     ("typo", "allowed"),
     [
         ("recipes", ["pipeline", "recipe", "run"]),
-        ("run.worker", ["lake", "shared_filesystem", "workers"]),
+        ("run.worker", ["lake", "patience_seconds", "shared_filesystem", "workers"]),
         ("recipe.input", sorted(Recipe.model_fields)),
         ("recipe.scan.chunkbytes", ["chunk_bytes", "chunk_records"]),
         ("recipe.extract.htm", ["html", "http_statuses", "read", "seconds_per_record", "truncated"]),

@@ -14,7 +14,8 @@ import pytest
 
 from lake.balance import BalanceError, Tally
 from lake.objects import put_table
-from lake.receipt import NotDeterministic, StageId, finished, read_receipt
+from lake.outage import Patience
+from lake.receipt import NotDeterministic, Receipt, StageId, finished, read_receipt
 from lake.store import Store, open_store
 from stages.progress import Progress
 from stages.runner import Incomplete, PlanOnly, Runner
@@ -39,6 +40,8 @@ class Double:
         calls.write_text(calls.read_text() + "x" if calls.exists() else "x")
         if (folder / f"fail-{work.label}").exists():
             raise OSError("the disk said no")
+        if (folder / "away").exists():
+            raise ConnectionError("the store is away")
         if (folder / f"die-{work.label}").exists():
             (folder / f"die-{work.label}").unlink()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -166,3 +169,44 @@ def test_progress_on_a_terminal_shows_records_and_stays_off_stdout(store, tmp_pa
     Runner(store, workers=0, progress=Progress(terminal=True)).map("double", works(tmp_path))
     shown = capsys.readouterr()
     assert shown.out == "" and "4/4" in shown.err and "8 records" in shown.err
+
+
+def test_what_is_left_is_told_from_the_pace_since_the_first_piece(caplog):
+    """Workers took 100 s to start, the pieces 10 s each: 70 s are left after the third, not 303."""
+    now = [0.0]
+    progress = Progress(terminal=False, every=0, clock=lambda: now[-1])
+    receipt = Receipt(work_key="k", stages=(), inputs=())
+    with caplog.at_level(logging.INFO, "gristmill"), progress.stage("double", total=10, done=0) as advance:
+        for moment in (100.0, 110.0, 120.0):
+            now.append(moment)
+            advance(receipt)
+    said = [record.getMessage().partition("records")[2] for record in caplog.records[1:]]
+    assert said == ["", ", about 80 s left", ", about 70 s left", ", 120.0 s"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_outage_is_nobodys_failure_and_ends_the_stage_once(store, tmp_path, workers, caplog):
+    (tmp_path / "away").touch()
+    with pytest.raises(ConnectionError, match="the store is away"):
+        Runner(store, workers=workers).map("double", works(tmp_path, 20))
+    assert sum(calls(tmp_path)) <= 2 and "failed" not in caplog.text  # what was under way, and nothing after it
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now.append(now[-1] + seconds)
+        (tmp_path / "away").unlink()
+
+    patience = Patience("the store", 600, sleep, lambda: now[-1], said := [].append)
+    receipts = patience.wait(lambda: Runner(store, workers=workers).map("double", works(tmp_path, 20)))
+    assert len(receipts) == 20 and said.__self__[0].startswith("the store unreachable")
+
+
+def test_work_that_is_labelled_by_a_hash_is_named_by_the_file_it_came_from(store, tmp_path):
+    runner = Runner(store, workers=0)
+    label = "a.warc.gz records 0+2"
+    work = replace(works(tmp_path, 1)[0], label=label, came_in=Tally.of_records([label] * 2, [0, 1]))
+    (receipt,) = runner.map("read", [work])
+    digest = receipt.outputs[0].sha256
+    (tmp_path / f"fail-{digest[:12]}").touch()
+    with pytest.raises(Incomplete, match=r"screen: 1 of 1 .*\n  a\.warc\.gz records 0\+2: OSError"):
+        runner.map("screen", [replace(work, inputs=(digest,), label=digest[:12])])

@@ -1,0 +1,109 @@
+"""Outages: what does not answer now and may in a minute is waited for, with growing pauses, for minutes.
+
+Clients retry for seconds, which is right for a lost packet; a store that restarts takes longer, and a night must not be
+lost to it. `is_outage` tells such errors from those that no waiting mends (no bucket, no permission, a defect).
+`Patience` repeats a whole call, such as a run, of which receipts keep what was done; it says so once an outage and ends
+in `Unreachable`, which a run answers with exit code 5.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+log = logging.getLogger("gristmill")
+
+T = TypeVar("T")
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds; doubled in between
+_NETWORK = frozenset(
+    [
+        "EndpointConnectionError",
+        "ConnectTimeoutError",
+        "ReadTimeoutError",
+        "ConnectionClosedError",
+        "HTTPClientError",
+        "ProxyConnectionError",
+        "SSLError",
+        "IncompleteReadError",
+        "ResponseStreamingError",
+    ]
+)
+"""Exceptions of botocore by name: this module serves local lakes too, and botocore takes half a second to import."""
+_BUSY = frozenset(["SlowDown", "RequestTimeout", "RequestLimitExceeded", "Throttling", "ThrottlingException"])
+_BUSY_STATUS = frozenset([429, 500, 502, 503, 504])
+_OF_ARROW = re.compile(r"AWS Error (NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT)")
+
+
+class Unreachable(OSError):
+    """A store or cluster that stayed away for as long as was waited. The message names it, how long, and the cause."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the same call may succeed in a minute, with nothing changed by anybody."""
+    if isinstance(error, Unreachable | BrokenPipeError):  # somebody has waited already; a child process, or a reader
+        return False
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    if type(error).__module__.startswith("botocore"):
+        return type(error).__name__ in _NETWORK or _is_busy(getattr(error, "response", None) or {})
+    if isinstance(error, OSError) and _OF_ARROW.search(str(error)):
+        return True
+    return error.__cause__ is not None and is_outage(error.__cause__)
+
+
+def _is_busy(response: dict[str, Any]) -> bool:
+    """Of an S3 answer that was an error: the store is there, and cannot serve now."""
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in _BUSY_STATUS or response.get("Error", {}).get("Code") in _BUSY
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait, and for whom: `seconds` from the first failure of an outage to the last try."""
+
+    what: str
+    seconds: float
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    say: Callable[[str], None] = field(default=log.warning, repr=False)
+
+    def wait(self, call: Callable[[], T], outage: Callable[[BaseException], bool] = is_outage) -> T:
+        """The result of `call`, which is made again while it meets an outage: it has to be safe to repeat.
+
+        A call that worked for longer than `seconds` before it failed met another outage than the last one. Raises
+        Unreachable, or at once whatever is no outage.
+        """
+        began: float | None = None
+        pause = FIRST_PAUSE
+        while True:
+            started = self.clock()
+            try:
+                result = call()
+            except Exception as error:
+                if not outage(error):
+                    raise
+                now = self.clock()
+                if began is None or now - started > self.seconds > 0:
+                    began, pause = now, FIRST_PAUSE
+                    self._say_that_it_began(error)
+                if now - began >= self.seconds:
+                    raise Unreachable(f"{self.what} unreachable for {now - began:.0f} s: {brief(error)}") from error
+                self.sleep(min(pause, self.seconds - (now - began)))
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                if began is not None:
+                    self.say(f"{self.what} answered again, {self.clock() - began:.0f} s after it had not")
+                return result
+
+    def _say_that_it_began(self, error: BaseException) -> None:
+        if self.seconds:
+            self.say(f"{self.what} unreachable, trying again for {self.seconds:.0f} s: {brief(error)}")
+
+
+def brief(error: BaseException) -> str:
+    """One line of an error."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

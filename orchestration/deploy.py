@@ -1,0 +1,76 @@
+"""A step of `prefect deploy`: parameters that no night could use are refused when they are deployed.
+
+prefect.yaml hands them to `check` (a `build` step) by a YAML alias, so that a copy of that file checks its own. Nothing
+is run and no input is opened: what is missing now may arrive by tonight, so that is only said.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.errors import MarkupError
+from rich.markup import render
+
+from pipelines.__main__ import Request, resolve
+from pipelines.assembly import input_files
+from pipelines.config import BadConfig
+from pipelines.exits import BAD_CONFIG
+
+
+def check(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Resolves the config as the flow will. Ends the command with one line on stderr if that fails.
+
+    Returns `clone`, the folder that the flow is to run in: this one. (With it prefect.yaml has a `pull` step of its
+    own, and an interactive `prefect deploy` does not offer to fetch the code from elsewhere.)
+    """
+    try:
+        check_parameters(parameters)
+    except BadConfig as error:
+        print(f"error: not deployed: {'; '.join(str(error).splitlines())}", file=sys.stderr, flush=True)
+        raise SystemExit(BAD_CONFIG) from None
+    return {"clone": str(Path.cwd())}
+
+
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Raises BadConfig."""
+    settings = parameters.get("settings") or []
+    for setting in settings:
+        if not isinstance(setting, str):
+            raise BadConfig(f"settings: {setting!r} is no text of the form a.b=c: put it in quotes")
+        if not can_be_printed(setting):
+            raise BadConfig(
+                f"settings: {setting!r}: Prefect's commands print parameters as markup, and `prefect deployment run`"
+                " would fail after starting the run: quote what stands in brackets, such as"
+                " recipe.inputs=['/data/crawl/*.warc.gz']"
+            )
+    config = parameters.get("config") or "conf/web.yaml"
+    source = Path(config) if isinstance(config, str) else config
+    resolved: Any = resolve(Request(source, tuple(settings), parameters.get("lake") or LAKE_LATER), in_job=True)
+    inputs = getattr(resolved.recipe, "inputs", None)
+    if inputs is not None and not inputs:
+        raise BadConfig("recipe.inputs is empty: say in prefect.yaml what to read, absolute or s3://")
+    _note_what_is_not_there([one for one in inputs or () if "://" not in one])
+
+
+def _note_what_is_not_there(patterns: list[str]) -> None:
+    try:
+        if patterns:
+            input_files(patterns)
+    except BadConfig as error:
+        print(f"note: deployed all the same, but as of now a night would fail: {error}", file=sys.stderr, flush=True)
+
+
+LAKE_LATER = "/the/lake/of/the/worker"
+"""Stands for $GRIST_LAKE as it was when `grist up` started the worker, which this shell need not know."""
+
+
+def can_be_printed(text: str) -> bool:
+    """False where rich, by which Prefect's commands print, finds `[/...]`: the end of a style that never began."""
+    try:
+        render(text)
+    except MarkupError:
+        return False
+    return True

@@ -1,0 +1,43 @@
+"""What other users of a machine meet: a second uid, and the addresses that processes listen on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+STRANGER = 65534
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away or become another user")
+
+
+def as_a_stranger(attempts: list[Callable[[], object]]) -> list[str]:
+    """What each attempt comes to for another user: "done", or the name of its error. Imports nothing there."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setgroups([])
+        os.setgid(STRANGER)
+        os.setuid(STRANGER)
+        said = []
+        for attempt in attempts:
+            try:
+                attempt()
+                said.append("done")
+            except OSError as error:
+                said.append(type(error).__name__)
+        os.write(write, "\n".join(said).encode())
+        os._exit(0)
+    os.close(write)
+    os.waitpid(pid, 0)
+    with os.fdopen(read) as answers:
+        return answers.read().split("\n")
+
+
+def listening(found: list[psutil.Process]) -> list[str]:
+    return [c.laddr.ip for one in found for c in one.net_connections() if c.status == psutil.CONN_LISTEN]
+
+
+def is_loopback(address: str) -> bool:
+    return address.removeprefix("::ffff:").startswith("127.") or address == "::1"
