@@ -56,30 +56,21 @@ class Choose:
         `rejudged`: what of the earlier divergence it replaces."""
         p = work.payload
         refs = read_refs(store, ObjectRef(**p["collections"]))
-        edges = _edges(
-            store, ObjectRef(**p["forest"]), p["low"], p["high"], sum(ref.records for ref in refs[: p["old"]])
-        )
+        clusters, said = ([ObjectRef(**ref) for ref in p[name]] for name in ("clusters", "divergence"))
+        old = sum(ref.records for ref in refs[: p["old"]])
+        edges = _edges(store, ObjectRef(**p["forest"]), p["low"], p["high"], old)
         members = read_members(store, refs, p["old"], edges, signatures=self.min_similarity is not None)
         del edges
-        before = earlier_survivors(
-            store,
-            [ObjectRef(**ref) for ref in p["clusters"]],
-            members.rows["id"].combine_chunks().slice(0, members.old),
-        )
+        old_ids = members.rows["id"].slice(0, members.old).combine_chunks()
+        before = earlier_survivors(store, clusters, old_ids)
         settled = self.settled(members, before)
         divergence = differences(members, before, settled, self.alone(members)) if members.old else None
         fates, losers, favour = self._dropped(store, members, settled)
         written, counts = fates.write(store)
         new = np.arange(len(members.root)) >= members.old
         stay = settled.survivor == np.arange(len(members.root), dtype=np.uint32)
-        ids = members.rows["id"].slice(0, members.old).combine_chunks()
         return Outcome(
-            outputs=(
-                losers,
-                written,
-                favour,
-                *_told(store, divergence, [ObjectRef(**r) for r in p["divergence"]], ids),
-            ),
+            outputs=(losers, written, favour, *_told(store, divergence, said, old_ids)),
             came_in=members.tally(new),
             passed=members.tally(new & stay),
             dropped=counts.dropped,
@@ -138,18 +129,15 @@ def _edges(store: Store, forest: ObjectRef, low: int, high: int, old: int) -> tu
 
 
 def _in_order(members: Members, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(rows by component, where components begin). In each those of `first` (bool) come first, in order of their
-    number; then the best measures, then the lowest id."""
+    """(rows by component, where components begin). In each those of `first` (bool) come first; then, and among them,
+    the best measures, then the lowest id."""
     values = pc.list_flatten(members.rows["ranks"]).to_numpy()
     width = len(values) // len(first) if len(first) else 0
-    keys = {f"key_{i}": np.where(first, np.inf, values[i::width]) for i in range(width)}
-    rows = np.arange(len(first))
-    table = pa.table(
-        {"root": members.root, "later": ~first, "number": np.where(first, rows, 0), **keys, "id": members.rows["id"]}
-    )
-    order = [("root", "ascending"), ("later", "ascending"), ("number", "ascending")]
-    order += [*((name, "descending") for name in keys), ("id", "ascending")]
-    at = pc.sort_indices(table, order).to_numpy()
+    keys = {f"key_{i}": values[i::width] for i in range(width)}
+    last = {name: members.rows[name] for name in ("id", "input", "ordinal")}  # one record may be there twice
+    table = pa.table({"root": members.root, "later": ~first, **keys, **last})
+    order = [("root", "ascending"), ("later", "ascending"), *((name, "descending") for name in keys)]
+    at = pc.sort_indices(table, [*order, *((name, "ascending") for name in last)]).to_numpy()
     starts = np.flatnonzero(np.diff(members.root[at], prepend=-1, append=-1))
     return at, starts
 

@@ -78,8 +78,10 @@ def settle(
 
     Without `min_similarity` all of a component are alike, and `values` are not looked at.
     """
+    room: tuple[int, ...] = (_EVERYONE,)
+    scan = _EVERYONE
     if min_similarity is None:
-        values, room, scan = np.empty((len(values), 0), np.uint32), (_EVERYONE,), _EVERYONE
+        values = np.empty((len(values), 0), np.uint32)
     else:
         room, scan = rooms(values.shape[1], min_similarity), SCAN
     survivor, agreement = np.full(len(values), NONE, np.uint32), np.zeros(len(values), np.int64)
