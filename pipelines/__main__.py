@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lake.diff import recipe_changes
+from lake.manifest import Manifest
 from lake.outage import Patience, brief, is_outage
 from lake.store import Store, UnknownFormat, UnsafeStore, open_store
 from lake.suppress import ListNotWhole
@@ -30,6 +32,7 @@ from pipelines.config import (
     validate,
 )
 from pipelines.exits import BAD_CONFIG, CONFLICT, DONE, GATE, INCOMPLETE, help_text
+from pipelines.growth import nothing_new
 from pipelines.instruct import InstructConfig, run_instruct
 from pipelines.mixture import MixtureConfig, run_mixture
 from pipelines.model import ModelRunConfig, run_model
@@ -120,7 +123,7 @@ def run(request: Request) -> int:
     except KeyboardInterrupt:
         return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
     if not result.new:
-        log.info("%s was made by this very run before; nothing to do", result.manifest)
+        log.info("%s", _nothing_to_do(config, result.manifest))
     print(last_line(result), flush=True)
     return DONE
 
@@ -129,6 +132,13 @@ def _once(config: Any, store: Store, runner: Runner) -> Result:
     """One run, which may be repeated after an outage: what it did has receipts."""
     runner.history.clear()
     return PIPELINES[config.pipeline][1](config, store, runner)
+
+
+def _nothing_to_do(config: Any, there: Manifest) -> str:
+    """Why the version was there already."""
+    if getattr(config.recipe, "extends", None) is None:
+        return f"{there} was made by this very run before; nothing to do"
+    return nothing_new(there, recipe_changes(there.recipe, config.recipe.identity()))
 
 
 def open_lake(uri: str) -> Store:
