@@ -104,6 +104,8 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         outlines[name], broken = _outlines(versions, name)
         searched = search(versions.store, outlines[name], prefixes, read)
         stories += _stories(outlines[name], searched.rows)
+        for said in searched.damage:
+            versions.warn(said)
         unreadable += [f"{name}@v{number}" for number in sorted({*broken, *searched.unreadable})]
     return Answer(
         query=query,
