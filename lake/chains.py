@@ -22,10 +22,11 @@ Row = dict[str, Any]
 
 @dataclass
 class Searched:
-    """`rows` of each version that was searched; `unreadable`: version -> why it was not."""
+    """`rows` of each version that was searched; `unreadable`: those that were not. `damage`: of objects, in words."""
 
     rows: dict[int, list[Row]] = field(default_factory=dict)
-    unreadable: dict[int, str] = field(default_factory=dict)
+    unreadable: list[int] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
 
 
 def search(
@@ -40,8 +41,10 @@ def search(
         for i, head in enumerate(chain):
             try:
                 rows = rows_of(store, head, prefixes, read)
-            except (NotFound, DamagedObject) as error:  # gc took a withdrawn version's ledger, or bytes changed
-                searched.unreadable[head.version] = str(error)
+            except (NotFound, DamagedObject) as error:
+                searched.unreadable.append(head.version)
+                if isinstance(error, DamagedObject):  # else gc took the ledger of a withdrawn version
+                    searched.damage.append(str(error))
                 continue
             _share(searched, chain[i:], rows)
             break

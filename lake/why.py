@@ -109,6 +109,8 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
     unanswered = not any(rows for part in searched.values() for rows in part.rows.values())
     if unanswered and len(prefixes) > ALIKE and (ids := ids_of_page(versions, query)):
         searched = _search(versions.store, outlines, sorted(ids))  # one that mixes spellings has another first half
+    for said in (message for part in searched.values() for message in part.damage):
+        versions.warn(said)
     stories = [story for name in names for story in _stories(outlines[name], searched[name].rows)]
     return Answer(
         query=query,

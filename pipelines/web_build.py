@@ -23,6 +23,7 @@ from pipelines.allowed import read_allowed
 from pipelines.assembly import bundle_receipts, funnel, not_empty
 from pipelines.growth import divergence_counts
 from pipelines.refused import check_quarantine
+from stages.choose import choose_works
 from stages.cluster_sizes import cluster_size_works, cluster_statistics
 from stages.clusters import cluster_works
 from stages.compact import Compact, compacted

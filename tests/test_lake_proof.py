@@ -17,6 +17,7 @@ from lake.balance import Tally
 from lake.manifest import Draft
 from lake.objects import put_table
 from lake.roots import slot_key
+from lake.sealed import seal
 from lake.store import Store
 from lake.verify import verify
 
@@ -24,7 +25,7 @@ from lake.verify import verify
 def force(store: Store, draft: Draft) -> str:
     """The manifest in slot 1 as a defective release would have written it: commit's checks are not asked."""
     data = draft.model_dump(mode="json") | {"version": 1, "previous": None, "digest": draft.content_digest}
-    store.create(slot_key(draft.dataset, 1), json.dumps(data).encode())
+    store.create(slot_key(draft.dataset, 1), seal(json.dumps(data, indent=1).encode()))
     return slot_key(draft.dataset, 1)
 
 

@@ -109,7 +109,9 @@ def test_a_damaged_head_is_named_and_the_version_before_it_answers(copy: Store) 
     asked = url_hash(many_nights.url(5, 0))
     touched = [ref for ref in head.ledgers if ref.overlaps(asked, asked + "g")]
     toy.flip(copy, touched[0].key)
-    answer = why(Versions(copy), many_nights.url(5, 0))
+    told: list[str] = []
+    answer = why(Versions(copy, told.append), many_nights.url(5, 0))
+    assert len(told) == 1 and touched[0].key in told[0]
     holders = [m.version for m in Versions(copy).manifests("web") if touched[0] in m.ledgers]
     assert answer.unreadable == tuple(f"web@v{number}" for number in holders)
     assert single(answer.stories).versions == tuple(n for n in range(6, NIGHTS + 1) if n not in holders)
