@@ -11,6 +11,7 @@ from lake_builder import BROKEN, COPY, OTHER, SHORT, commit, mixed_pages, page_i
 from lake import chains, objects, why
 from lake.checkout import checkout
 from lake.diff import diff
+from lake.identity import url_hash
 from lake.manifest import Manifest
 from lake.query import describe, lineage, list_datasets, list_versions, resolve_usable
 from lake.sampling import GONE, NEVER, UNKNOWN, sample
@@ -81,6 +82,18 @@ def test_why_finds_every_spelling_of_a_url(store: Store, first: Manifest, url: s
     (story,) = why.why(Versions(store), url).stories
     assert (story.fate, story.reason, story.value, story.versions) == ("dropped", SHORT.reason, "12", (1,))
     assert (story.place.names, story.place.start, story.place.length) == (("crawl/a.warc.gz",), 2000, 1000)
+
+
+def test_many_prefixes_find_what_each_of_them_does(store: Store, first: Manifest) -> None:
+    """One pass over the ids, where a URL can be spelled in many ways."""
+    refs = [ref for ref in first.ledgers if ref.kind == "ledger"]
+    prefixes = [*(url_hash(f"https://example.org/{n}") for n in range(12)), *(f"{n:016x}" for n in range(40))]
+    each = {row["id"] for prefix in prefixes for row in ledger.find(store, refs, prefix).to_pylist()}
+    for asked in (prefixes, prefixes[:3], prefixes[40:], []):
+        rows = [row for ref in refs for row in ledger.find_any(store, ref, asked).to_pylist()]
+        assert {row["id"] for row in rows} == {one for one in each if one[:16] in asked}
+        assert len(rows) == len({row["id"] for row in rows})
+    assert len(each) == 12
 
 
 def test_why_joins_versions_that_agree_and_reads_a_shared_object_once(
