@@ -52,7 +52,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     inputs = getattr(resolved.recipe, "inputs", None)
     if inputs is not None and not inputs:
         raise BadConfig("recipe.inputs is empty: say in prefect.yaml what to read, absolute or s3://")
-    _note_what_is_not_there([one for one in inputs or () if "://" not in one])
+    _note_what_is_not_there([pattern for pattern in inputs or () if "://" not in pattern])
 
 
 def _note_what_is_not_there(patterns: list[str]) -> None:

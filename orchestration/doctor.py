@@ -128,8 +128,8 @@ def _installed(name: str) -> str | None:
 def fasttext_module() -> list[Finding]:
     """Three distributions install a module `fasttext`; one of them, fasttext-predict, cannot train and overwrites."""
     if _installed("fasttext-predict") is not None:
-        found = "fasttext-predict is installed and overwrites the module fasttext"
-        return [Finding("fasttext", WRONG, found, lid.REPAIR)]
+        overwritten = "fasttext-predict is installed and overwrites the module fasttext"
+        return [Finding("fasttext", WRONG, overwritten, lid.REPAIR)]
     try:
         import fasttext
     except Exception as error:  # a broken extension module raises whatever it likes

@@ -55,8 +55,17 @@ def when(at: str | None) -> str:
     return "-" if at is None else plain(at)[:16].replace("T", " ")
 
 
+GAP = 2
+UNBOUNDED = 10_000
+LONGEST_WORD = 32
+"""Characters of a word that a folding column does not break: an id has so many, a URL more."""
+DIGEST = 64
+
+
 class Grid(Table):
     """Lines run on where a terminal is too narrow: a cell is whole, or folded. Only bars are cut, visibly."""
+
+    longest = LONGEST_WORD
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from super().__rich_console__(console, options.update_width(max(options.max_width, self.needed(console))))
@@ -68,27 +77,28 @@ class Grid(Table):
             cells = [column.header, *column.cells] if self.show_header else list(column.cells)
             sizes = [Measurement.get(console, options, cell) for cell in cells]
             if column.overflow == "fold":
-                column.min_width = min(max((size.minimum for size in sizes), default=0), LONGEST_WORD)
+                column.min_width = max((self._unbroken(size) for size in sizes), default=0)
             elif column.overflow == "crop":
                 column.min_width = max((size.maximum for size in sizes), default=0)
         return sum(column.min_width or 0 for column in self.columns) + GAP * (len(self.columns) - 1)
 
+    def _unbroken(self, size: Measurement) -> int:
+        """What a folding column needs so as not to break a word: all of a short text, with what it is indented by."""
+        return size.maximum if size.maximum <= self.longest else min(size.minimum, self.longest)
 
-def grid(*columns: str) -> Grid:
-    """A table without lines. A column is its header; one that ends in ">" stands right, in "~" it folds, in "|" it is a
-    bar, which may be cut."""
+
+def grid(*columns: str, longest: int = LONGEST_WORD) -> Grid:
+    """A table without lines. A column is its header; one that ends in ">" stands right, in "~" it folds (words up to
+    `longest` stay whole), in "|" it is a bar, which may be cut."""
     table = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     for header in columns:
         justify: JustifyMethod = "right" if header.endswith(">") else "left"
         table.add_column(header.rstrip(">~|"), justify=justify, **_OVERFLOW.get(header[-1:], _WHOLE))
+    table.longest = longest
     table.show_header = any(header.rstrip(">~|") for header in columns)
     return table
 
 
-GAP = 2
-UNBOUNDED = 10_000
-LONGEST_WORD = 32
-"""Characters of a word that a folding column does not break: an id has so many, a URL more."""
 _WHOLE: dict[str, Any] = {"no_wrap": True, "overflow": "crop"}  # and kept as wide as its cells, so nothing is cropped
 _OVERFLOW: dict[str, dict[str, Any]] = {
     "~": {"overflow": "fold"},
@@ -186,7 +196,7 @@ def _marks(row: VersionRow) -> Text:
 
 
 def draw_facts(console: Console, facts: Mapping[str, str]) -> None:
-    table = grid("", "~")
+    table = grid("", "~", longest=DIGEST)
     for name, value in facts.items():
         table.add_row(Text(name, style="dim"), plain(value))
     console.print(table)

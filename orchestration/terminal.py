@@ -106,8 +106,9 @@ class Terminal(Console):
 
 def stdout() -> Console:
     """A console that takes its strings as they are: no markup, no emoji codes, no guessed highlights."""
-    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Terminal(width=None if wide else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
+    columns = os.environ.get("COLUMNS", "")
+    told = int(columns) > 0 if columns.isdigit() else sys.stdout.isatty()  # 0 is what some programs leave there
+    return Terminal(width=None if told else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
 
 
 def note(text: str) -> None:

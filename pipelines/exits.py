@@ -51,11 +51,11 @@ EXITS = (
 
 def help_text() -> str:
     """For the end of `--help`: a paragraph a code."""
-    lines = [f"{one.code}: {one.meaning}" + (f". {one.remedy.capitalize()}" if one.remedy else "") for one in EXITS]
+    lines = [f"{code}: {meaning}" + (f". {remedy.capitalize()}" if remedy else "") for code, meaning, remedy in EXITS]
     return "\n\n".join(["Exit codes:", *lines])
 
 
 def markdown() -> str:
     """The table of the README."""
-    rows = [f"| {one.code} | {one.meaning} | {one.remedy} |" for one in EXITS]
+    rows = [f"| {code} | {meaning} | {remedy} |" for code, meaning, remedy in EXITS]
     return "\n".join(["| exit code | meaning | what to do |", "|---|---|---|", *rows])

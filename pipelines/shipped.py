@@ -21,7 +21,7 @@ def configurations() -> dict[str, Path]:
     if CHECKOUT.is_dir():
         files = list(CHECKOUT.glob("*.yaml"))
     else:
-        files = [Path(str(one.locate())) for one in _recorded() if one.match(f"{INSTALLED}/*.yaml")]
+        files = [Path(str(file.locate())) for file in _recorded() if file.match(f"{INSTALLED}/*.yaml")]
     return {file.stem: file.resolve() for file in sorted(files)}
 
 

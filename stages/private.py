@@ -121,9 +121,10 @@ def new_folder() -> Path:
 def locked_folder() -> Iterator[Path]:
     """`new_folder` for as long as this process lives; what killed processes left behind is removed on the way."""
     folder = new_folder()
-    _sweep(folder)
-    with (folder / "lock").open("w") as lock:
+    with (folder / "unlocked").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / "unlocked").rename(folder / "lock")  # nobody ever sees a lock that is not held
+        _sweep(folder)
         try:
             yield folder
         finally:

@@ -107,7 +107,7 @@ class Runner:
 
     def _name(self, work: Work) -> str:
         """The label; of work that is labelled by the hash of what it reads, that of the work which wrote it: a file."""
-        digest = next((one for one in work.inputs or () if work.label and one.startswith(work.label)), None)
+        digest = next((sha for sha in work.inputs or () if work.label and sha.startswith(work.label)), None)
         return self._names.get(digest, work.label) if digest else work.label
 
     def about_to(self, title: str, label: str) -> None:

@@ -35,8 +35,8 @@ def as_a_stranger(attempts: list[Callable[[], object]]) -> list[str]:
         return answers.read().split("\n")
 
 
-def listening(found: list[psutil.Process]) -> list[str]:
-    return [c.laddr.ip for one in found for c in one.net_connections() if c.status == psutil.CONN_LISTEN]
+def listening(processes: list[psutil.Process]) -> list[str]:
+    return [c.laddr.ip for process in processes for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
 
 
 def is_loopback(address: str) -> bool:

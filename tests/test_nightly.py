@@ -76,7 +76,7 @@ class House:
     @property
     def growing(self) -> list[str]:
         """What the schedule runs with: a folder that files are added to."""
-        return [*self.settings, "recipe.extends=web", f"recipe.inputs=[{self.folder}/crawl/*]"]
+        return [*self.settings, "recipe.extends=web", f"recipe.inputs=['{self.folder}/crawl/*']"]
 
     def ended(self, run: str, seconds: float = 300) -> tuple[str, str]:
         over = ("Completed", "Failed", "Crashed", "Cancelled")
@@ -132,7 +132,7 @@ def until(found: Callable[[], Any], what: str, seconds: float = 60) -> Any:
 def house(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("nightly")
     stack = Stack(folder / "state" / "test")
-    settings = [f"recipe.inputs=[{sample}/crawl/*]", "recipe.max_quarantine_rate=0.2"]
+    settings = [f"recipe.inputs=['{sample}/crawl/*']", "recipe.max_quarantine_rate=0.2"]
     settings += [f"recipe.scan.chunk_bytes={web.CHUNK}", "recipe.shards.target_bytes=100000"]
     house = House(stack, folder, settings)
     with pytest.MonkeyPatch.context() as patch:
@@ -170,8 +170,8 @@ def deploy(house: House) -> None:
 
 def test_everything_listens_on_this_machine_only(house: House) -> None:
     parts = [psutil.Process(one.pid) for part in PARTS if (one := house.stack.process(part))]
-    found = [process for part in parts for process in [part, *part.children(recursive=True)]]
-    addresses = listening(found)
+    everything = [process for part in parts for process in [part, *part.children(recursive=True)]]
+    addresses = listening(everything)
     assert len(parts) == 3 and len(addresses) >= 6
     assert not [address for address in addresses if not is_loopback(address)]
 

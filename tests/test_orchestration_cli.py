@@ -112,7 +112,7 @@ def test_answers_for_people_fit_the_terminal(
         (["ls"], ["web", "v2", "2026-11-22 10:00"]),
         (["ls", "web"], ["v1", "v2", "2026-11-22 10:00"]),
         (["log", "web"], ["v1", "v2", "{digest1:.12}", "{digest2:.12}", "aaaaaaaa"]),
-        (["show", "web@v2"], ["{input:.12}", "{shard:.12}"]),
+        (["show", "web@v2"], ["{input:.12}", "{shard:.12}", "{digest2}"]),
         (["why", SHORT.url], [SHORT.id, "v1", "v2"]),
         (["diff", "web@v1", "web@v2"], ["web@v1", "web@v2", SHORT.id]),
         (["sample", "web@v1", "--reason", "quality.too_few_words"], [SHORT.id]),
@@ -131,6 +131,11 @@ def test_no_id_and_no_version_is_cut_on_a_narrow_terminal(
         assert text.format(**names) in result.stdout, result.stdout
     # only a bar may end in a sign that it was cut
     assert not [line for line in result.stdout.splitlines() if "…" in line and "█" not in line]
+
+
+def test_a_terminal_of_no_columns_is_taken_for_a_wide_one(lake: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    assert "web" in grist("ls", lake=lake).stdout
 
 
 @pytest.mark.parametrize("args", [["show", "web"], ["show", "web", "--json"], ["ls"], ["why", "https://no.where/"]])

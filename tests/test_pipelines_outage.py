@@ -43,8 +43,8 @@ def proxy(s3: S3Server, s3_lake: str, monkeypatch: pytest.MonkeyPatch):
 
 def patiently(monkeypatch: pytest.MonkeyPatch, then: dict[int, Callable[[], None]]) -> Pauses:
     pauses = Pauses(then)
-    made = partial(Patience, sleep=pauses.sleep, clock=lambda: pauses.now)
-    monkeypatch.setattr(program, "Patience", made)
+    counted = partial(Patience, sleep=pauses.sleep, clock=lambda: pauses.now)
+    monkeypatch.setattr(program, "Patience", counted)
     return pauses
 
 

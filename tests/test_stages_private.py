@@ -18,11 +18,11 @@ from stages import cluster, private
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "mine" / "here"
-    made.mkdir(parents=True)
+    folder = tmp_path / "mine" / "here"
+    folder.mkdir(parents=True)
     (tmp_path / "mine").chmod(0o755)
-    made.chmod(0o700)
-    return made
+    folder.chmod(0o700)
+    return folder
 
 
 def test_a_folder_of_ones_own_is_private(folder):
@@ -81,12 +81,12 @@ def test_a_new_folder_is_short_enough_for_ray_whatever_tmpdir_is(tmp_path, monke
     long = tmp_path / ("x" * 60)
     long.mkdir()
     monkeypatch.setattr(private.tempfile, "tempdir", str(long))
-    made = private.new_folder()
+    folder = private.new_folder()
     try:
-        assert made.parent == Path("/tmp") and private.weaknesses(made) == []
-        assert len(f"{made}/r{private._OF_RAY}") <= private.LONGEST_SOCKET
+        assert folder.parent == Path("/tmp") and private.weaknesses(folder) == []
+        assert len(f"{folder}/r{private._OF_RAY}") <= private.LONGEST_SOCKET
     finally:
-        made.rmdir()
+        folder.rmdir()
     assert list(long.iterdir()) == []
 
 
