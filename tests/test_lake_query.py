@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lake_builder import BROKEN, COPY, OTHER, SHORT, commit, mixed_pages, page_id, pages
 
-from lake import chains, objects, why
+from lake import chains, ledger, objects, why
 from lake.checkout import checkout
 from lake.diff import diff
 from lake.identity import url_hash
