@@ -160,12 +160,18 @@ def scanned(runner: Runner, stage: Scan, files: Listing, limit: int | None, allo
     try:
         return scan_inputs(runner, stage, files, limit, allow_empty=allow_empty)
     except UnsupportedContainer as error:
-        raise BadConfig(f"recipe.inputs: {error}. Mend it, or leave it out of recipe.inputs") from error
+        raise BadConfig(_with_advice(error, "Mend it, or leave it out of recipe.inputs")) from error
     except EmptyInputs as error:
-        raise GateFailed(
-            f"recipe.inputs: {error}. Fetch it again, leave it out of recipe.inputs, or set recipe.allow_empty=true if"
-            " files without a record are as they should be; nothing was committed."
-        ) from error
+        advice = (
+            "Fetch it again, leave it out of recipe.inputs, or set recipe.allow_empty=true if files without a record"
+            " are as they should be; nothing was committed."
+        )
+        raise GateFailed(_with_advice(error, advice)) from error
+
+
+def _with_advice(error: Exception, advice: str) -> str:
+    """What is wrong with `recipe.inputs`, which may be a list of lines, and what to do."""
+    return f"recipe.inputs: {error}" + ("\n" if "\n" in str(error) else ". ") + advice
 
 
 def find_before(versions: Versions, dataset: str, run_key: str) -> Manifest | None:

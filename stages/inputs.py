@@ -99,7 +99,7 @@ def _all_of(faults: Sequence[str]) -> str:
         return faults[0]
     shown = "".join(f"\n  {fault}" for fault in faults[:SHOWN])
     more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    return f"{len(faults)} inputs cannot be read:{shown}{more}\n"
+    return f"{len(faults)} inputs cannot be used:{shown}{more}"
 
 
 def scan_inputs(

@@ -141,20 +141,20 @@ def test_folders_that_all_lead_to_one_another_cost_what_they_are(tmp_path) -> No
 
 def test_a_deep_folder_and_a_deep_key_are_no_limit(tmp_path) -> None:
     path = str(tmp_path)
-    for _ in range(1500):
+    for _ in range(1100):
         path += "/d"
         os.mkdir(path)
     assert find(f"{tmp_path}/**/*.warc").files == []
     while path != str(tmp_path):  # what pytest removes its folders with is recursive
         os.rmdir(path)
         path = os.path.dirname(path)
-    key, wanted = ["d"] * 1500, ["**", "d"] * 12 + ["x"]
+    key, wanted = ["d"] * 1100, ["**", "d"] * 12 + ["x"]
     assert not _matches(key, wanted) and _matches([*key, "x"], wanted)
 
 
 def test_all_patterns_are_looked_at_before_anything_is_refused(crawl) -> None:
     (crawl / "gone.warc").symlink_to("nowhere")
-    with pytest.raises(OSError, match="3 inputs cannot be read") as failure:
+    with pytest.raises(OSError, match="3 inputs cannot be used") as failure:
         find_inputs([f"{crawl}/*.warc", f"{crawl}/none", f"{crawl}/deep"])
     for words in ("gone.warc is a link to nowhere", "none' does not exist", "deep' is a folder; write"):
         assert words in str(failure.value)

@@ -26,6 +26,7 @@ from warc_files import (
     zst,
 )
 
+from stages.containers import read_warc
 from stages.containers.http_body import unchunk
 from stages.containers.read import ReadConfig, Record, Unreadable, read
 from stages.containers.spans import scan
@@ -206,6 +207,24 @@ def test_another_file_than_the_one_scanned() -> None:
         read_bytes(gz(page(1)), spans=spans)
     with pytest.raises(OSError, match="scan it again"):
         read_bytes(bytes(2000), spans=spans)
+
+
+def test_a_panic_of_the_parser_costs_one_record(monkeypatch) -> None:
+    class PanicException(BaseException):
+        """As pyo3 makes it: no Exception."""
+
+    def fragile(empty, data, config, parse=read_warc.parse):
+        if b"<urn:uuid:1>" in data:
+            raise PanicException("Failed to create decoder")
+        return parse(empty, data, config)
+
+    monkeypatch.setattr(read_warc, "parse", fragile)
+    items = read_bytes(b"".join(page(n) for n in range(3)))
+    assert [isinstance(item, Unreadable) for item in items] == [False, True, False]
+    assert items[1].error == "the parser of this record panicked"
+    monkeypatch.setattr(read_warc, "parse", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        read_bytes(page(0))
 
 
 def test_one_open_a_slice() -> None:

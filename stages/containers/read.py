@@ -132,6 +132,10 @@ def read(
                 item: Record | Unreadable = parse(Record(ordinal, start, length, "other", ""), data, config)
             except RecordError as fault:
                 item = Unreadable(ordinal, start, length, _one_line(str(fault)), fault.url, fault.warc_id)
+            except BaseException as panic:
+                if type(panic).__name__ != "PanicException":  # of Rust, as FastWARC raises it: no Exception
+                    raise
+                item = Unreadable(ordinal, start, length, "the parser of this record panicked")
             yield item
 
 
