@@ -112,12 +112,12 @@ def page_form(url: str) -> str | None:
 def _spelled(text: str, structure: str) -> str:
     """Percent-encoded where it has to be, or where the raw character would be structure; upper-case hex."""
 
-    def one(match: re.Match[str]) -> str:
+    def plain(match: re.Match[str]) -> str:
         char = chr(int(match[1], 16))
         return char if char in _PLAIN and char not in structure else match[0].upper()
 
     encoded = quote(text, safe=f"{_PLAIN}%", errors="surrogatepass")
-    return _ESCAPE.sub(one, _STRAY.sub("%25", encoded))
+    return _ESCAPE.sub(plain, _STRAY.sub("%25", encoded))
 
 
 def url_heads(url: str) -> tuple[str, ...]:

@@ -72,11 +72,13 @@ def _older(store: Store, takedowns: Takedowns, witnesses: list[Witness]) -> Iter
         f"Restore {PREFIX} (or {COPIES}, its copy) from a backup or a replica of the lake, or ask for the same again,"
         " in the same order, with `grist forget --yes`; a run would bring back what was forgotten"
     )
-    for one in witnesses:
-        if one.asked is not None and one.asked not in takedowns.requests:
-            said = f"lacks the request {one.asked[:12]}, by which {one.version} was made"
+    for witness in witnesses:
+        if witness.asked is not None and witness.asked not in takedowns.requests:
+            said = f"lacks the request {witness.asked[:12]}, by which {witness.version} was made"
             yield f"{PREFIX} in {store.uri} {said}. {remedy}"
-    for one in witnesses[-1:]:
-        if one.used is not None and one.used not in takedowns.lists and not takedowns.unnumbered:
-            said = f"is not what it was: {one.version} was made with the list {one.used[:12]}, which it never was"
+    for witness in witnesses[-1:]:
+        if witness.used is not None and witness.used not in takedowns.lists and not takedowns.unnumbered:
+            said = (
+                f"is not what it was: {witness.version} was made with the list {witness.used[:12]}, which it never was"
+            )
             yield f"{PREFIX} in {store.uri} {said}. {remedy}"

@@ -22,8 +22,8 @@ def read_allowed(
     """Runs the works of a stage that reads, without what was taken down. What was read for the dataset's newest
     version, with fewer taken down, is not read again."""
     versions = Versions(runner.store)
-    newest = [versions.manifest(dataset, n) for n in versions.numbers(dataset)[-1:]] if suppression else []
-    earlier = [digest for one in newest if (digest := one.recipe.get("suppression"))]
+    numbers = versions.numbers(dataset)[-1:] if suppression else []
+    earlier = [digest for n in numbers if (digest := versions.manifest(dataset, n).recipe.get("suppression"))]
     todo = list(suppressed_works(runner.store, suppression, works, earlier))
     if suppression:  # what they take over must not go meanwhile
         runner.announce(f"{title} before", [key for work in todo for key in keys_before(work)])

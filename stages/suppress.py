@@ -54,7 +54,7 @@ class Suppressed:
         shorter). Outputs as the stage."""
         started = time.time()
         done = (finished(store, key) for key in keys_before(work))
-        receipt = next((one for one in done if one is not None), None)
+        receipt = next(filter(None, done), None)
         if receipt is not None:
             return self._without(store, work, receipt)
         outcome: Outcome = self.stage.run(store, work)
