@@ -40,10 +40,10 @@ class _Looked(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """`check(looked, key, match)` raises Unreadable; `what` is None for files that are checked elsewhere."""
+    """`check(looked, key, match)` raises Unreadable; `_nothing` for files that are checked elsewhere."""
 
     pattern: re.Pattern[str]
-    what: str | None
+    what: str
     severity: str
     check: Callable[[_Looked, str, re.Match[str]], None]
 
@@ -94,19 +94,23 @@ def _announcement(looked: _Looked, key: str, match: re.Match[str]) -> None:
 
 _SHA = r"([0-9a-f]{2})/(\1[0-9a-f]{62})"
 KINDS = (
-    Kind(re.compile(r"lake\.json"), None, "error", _nothing),  # read when the lake is opened
-    Kind(re.compile(r"objects/" + _SHA), None, "error", _nothing),
-    Kind(re.compile(r"datasets/[^/]+/versions/.*"), None, "error", _nothing),
+    Kind(re.compile(r"lake\.json"), "lake", "error", _nothing),  # read when the lake is opened
+    Kind(re.compile(r"objects/" + _SHA), "object", "error", _nothing),
+    Kind(re.compile(r"datasets/[^/]+/versions/.*"), "manifest", "error", _nothing),
     Kind(re.compile(r"datasets/([^/]+)/withdrawn/(\d{8,})\.json"), "withdrawal", "error", _withdrawal),
-    Kind(re.compile(r"datasets/[^/]+/withdrawn/.*"), None, "error", _nothing),
+    Kind(re.compile(r"datasets/[^/]+/withdrawn/.*"), "withdrawal", "error", _nothing),
     Kind(re.compile(r"datasets/([^/]+)/tags/([A-Za-z0-9][A-Za-z0-9._-]*)\.json"), "tag", "error", _tag),
     Kind(re.compile(r"datasets/([^/]+)/pins/([0-9a-f]{64})/(\d{4,})\.json"), "pin", "warning", _pin),
     Kind(re.compile(r"receipts/" + _SHA + r"\.json"), "receipt", "error", _receipt),
     Kind(re.compile(r"inputs/" + _SHA + r"\.json"), "note", "warning", _note),
     Kind(re.compile(r"runs/[0-9a-f]{32}/lease\.json"), "lease", "warning", _lease),
-    Kind(re.compile(r"runs/[0-9a-f]{32}/clock\.json"), None, "warning", _nothing),
+    Kind(re.compile(r"runs/[0-9a-f]{32}/clock\.json"), "lease", "warning", _nothing),
     Kind(re.compile(r"runs/[0-9a-f]{32}/\d{4,}\.json"), "lease", "error", _announcement),
+<<<<<<< HEAD
     Kind(re.compile(r"(suppressions|takedowns)/(\d{8,}|[0-9a-f]{64})\.json"), None, "error", _nothing),
+=======
+    Kind(re.compile(r"suppressions/[0-9a-f]{64}\.json"), "suppression", "error", _nothing),
+>>>>>>> integrity
 )
 """Every kind of file in a lake. The first that fits counts."""
 
@@ -114,24 +118,29 @@ KINDS = (
 def take_inventory(store: Store, slots: Slots) -> Iterator[Oddity]:
     """What is wrong with files that are neither manifests nor objects."""
     looked = _Looked(store, slots)
+    to_read: list[tuple[str, Kind]] = []
+    for info in store.list():
+        kind = next((kind for kind in KINDS if kind.pattern.fullmatch(info.key)), None)
+        if kind is None:
+            yield Oddity("warning", "foreign", info.key, f"{info.key} is no file of a lake: move it away")
+        elif kind.check is not _nothing:
+            to_read.append((info.key, kind))
     with ThreadPoolExecutor(16) as pool:
-        keys = (info.key for info in store.list())
-        for oddity in pool.map(lambda key: _look(looked, key), keys):
+        for oddity in pool.map(lambda item: _look(looked, *item), to_read):
             if oddity is not None:
                 yield oddity
 
 
-def _look(looked: _Looked, key: str) -> Oddity | None:
-    for kind in KINDS:
-        if (match := kind.pattern.fullmatch(key)) is not None:
-            try:
-                kind.check(looked, key, match)
-            except NotFound:  # its run ended, or gc took it, since it was listed
-                return None
-            except Unreadable as error:
-                return Oddity(kind.severity, kind.what or "foreign", key, str(error))
-            return None
-    return Oddity("warning", "foreign", key, f"{key} is no file of a lake: move it away")
+def _look(looked: _Looked, key: str, kind: Kind) -> Oddity | None:
+    match = kind.pattern.fullmatch(key)
+    assert match is not None  # as it did a moment ago
+    try:
+        kind.check(looked, key, match)
+    except NotFound:  # its run ended, or gc took it, since it was listed
+        return None
+    except Unreadable as error:
+        return Oddity(kind.severity, kind.what, key, str(error))
+    return None
 
 
 def unheld(store: Store, held: Collection[str]) -> Iterator[Oddity]:

@@ -1,10 +1,10 @@
 """Verify: is everything that versions promise still there, and is it what they say?
 
 Always: the chain of manifests, their seals, digests and balances, that every object is there at its size, and of the
-whole lake every other file (lake/inventory.py). `deep`
-reads every object once, however many versions share it, and compares rows and ids with ledger and manifest. A
-finding names the object and every version it harms, of every dataset, because an object may serve many. It only
-looks: repairs are for people. Objects that only withdrawn versions hold may be gone, and nobody misses them.
+whole lake every other file (lake/inventory.py). `deep` reads every object once, however many versions share it, and
+compares rows and ids with ledger and manifest. A finding names the object and every version it harms, of every dataset,
+because an object may serve many. It only looks: repairs are for people. Objects that only withdrawn versions hold may
+be gone, and nobody misses them.
 """
 
 from __future__ import annotations

@@ -112,7 +112,9 @@ def _load(model: str, dtype: str | None, device: str, lake: str | None) -> tuple
         from model.processing.text import Tokenizer
 
         tokenizer = Tokenizer.from_bytes((folder / "tokenizer.json").read_bytes())
-        return load_hf(folder, dtype=getattr(torch, dtype) if dtype else None, device=device), tokenizer
+        loaded = load_hf(folder, dtype=getattr(torch, dtype) if dtype else None, device=device)
+        tokenizer.check_fits(loaded.config.text.vocab)
+        return loaded, tokenizer
     if "@" not in model:
         raise FileNotFoundError(f"{model}: no such folder; a version in the lake is NAME@vN")
 
