@@ -102,6 +102,11 @@ def _draw(console: Console, plan: ForgetPlan, report: ForgetReport | None) -> No
 
     if not plan.affected:
         console.print("No version that is given out holds any of these records.")
+        if plan.request.by_url:
+            console.print(
+                "A record is searched by the URL that it is filed under: its url, else its id where that is a URL."
+                " An id beside a url was not searched"
+            )
     new = {} if report is None else {old.partition("@")[0]: to for old, to in report.made}
     for one in plan.affected:
         for line in _said(one, new.get(one.dataset), done=report is not None):

@@ -127,6 +127,9 @@ def test_what_matches_nothing_is_still_kept_out(lake, tmp_path):
     result = grist(lake, "forget", *named(tmp_path, "ab" * 16, "ids"), "--reason", "request 7", "--yes")
     assert result.exit_code == 0 and "No version that is given out holds any of these records." in result.stdout
     assert "On the suppression list" in result.stdout and Versions(lake).numbers("web") == [1]
+    assert "was not searched" not in result.stdout
+    by_url = grist(lake, "forget", *named(tmp_path, "https://example.org/none"), "--reason", "request 8")
+    assert "An id beside a url was not searched" in by_url.stdout
     assert Suppression.load(lake) == Suppression.of(["ab" * 16])
 
 
