@@ -137,11 +137,11 @@ def test_a_mistake_in_a_mapping_of_names_is_one_line(value):
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_no_value_anywhere_is_a_traceback(pipeline):
     """Every key of every pipeline with values that fit nowhere: used, or refused with its path."""
-    path = CONF.with_name(f"{pipeline}.yaml")
-    for key in sorted(_keys(load(path))):
+    data = load(CONF.with_name(f"{pipeline}.yaml"))
+    for key in sorted(_keys(data)):
         for value in ("null", "-1", ".nan", "{x: null}", "[[1]]", "2020-01-01", "!!set {a}", "'\\ud800'", "x"):
             try:
-                resolve(Request(path, (f"{key.removeprefix('.')}={value}",), "/lake"))
+                resolve(Request(data, (f"{key.removeprefix('.')}={value}",), "/lake"))
             except BadConfig as error:
                 assert all(line.isprintable() for line in str(error).splitlines())
 
