@@ -149,12 +149,15 @@ def _explain(model: type[Any], error: dict[str, Any]) -> str:
 
 
 def _keys_at(model: Any, loc: tuple[str | int, ...]) -> list[str]:
+    """The keys allowed at a place; none where any are, as in a mapping of names that the user gives."""
     for part in loc:
-        if isinstance(part, int):
-            continue
-        hints = typing.get_type_hints(model)
-        if part in hints:
-            model = _leaf(hints[part])
+        model = _leaf(model)
+        origin, arguments = typing.get_origin(model), typing.get_args(model)
+        if origin in (dict, list, tuple):  # what its entries are, whatever they are called
+            model = arguments[-1] if origin is dict else arguments[0]
+        elif isinstance(model, type) and part in (hints := typing.get_type_hints(model)):
+            model = hints[part]
+    model = _leaf(model)
     fields = dataclasses.fields(model) if dataclasses.is_dataclass(model) else ()
     return sorted([f.name for f in fields] or list(getattr(model, "model_fields", {})))
 

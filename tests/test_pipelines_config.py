@@ -124,6 +124,28 @@ def test_a_value_that_is_no_yaml_or_too_much_is_one_line(setting, message):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500 and "\x1b" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", ["{x: null}", "{x: {weigt: 1}}", "{x: [1]}", "3", "[a]", "{1: {weight: 1}}"])
+def test_a_mistake_in_a_mapping_of_names_is_one_line(value):
+    settings = (f"recipe.sources={value}",)
+    with pytest.raises(BadConfig, match=r"^recipe\.sources") as caught:
+        resolve(Request(CONF.with_name("mixture.yaml"), settings, "/lake"))
+    assert all(line.isprintable() for line in str(caught.value).splitlines())
+    if "weigt" in value:
+        assert "recipe.sources.x.weigt: unknown key; allowed here: max_epochs, weight" in str(caught.value)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_no_value_anywhere_is_a_traceback(pipeline):
+    """Every key of every pipeline with values that fit nowhere: used, or refused with its path."""
+    data = load(CONF.with_name(f"{pipeline}.yaml"))
+    for key in sorted(_keys(data)):
+        for value in ("null", "-1", ".nan", "{x: null}", "[[1]]", "2020-01-01", "!!set {a}", "'\\ud800'", "x"):
+            try:
+                resolve(Request(data, (f"{key.removeprefix('.')}={value}",), "/lake"))
+            except BadConfig as error:
+                assert all(line.isprintable() for line in str(error).splitlines())
+
+
 def test_aliases_are_read_and_share_nothing(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("a: &x {b: 1, c: [2]}\nd: *x\ne: {<<: *x, b: 3}\n")

@@ -61,6 +61,26 @@ def test_what_cannot_be_is_refused_to_its_client_alone(engine: ToyEngine) -> Non
         assert hosted.failure is None and hosted.load == (0, 0)
 
 
+def test_requests_that_belong_together_are_one(engine: ToyEngine) -> None:
+    jobs = [job("a", 5, n=2), job("b", 7), job("c", 3, n=3)]
+    expected = {(one.request.key, one.number): one.tokens for one in toy_engine()[0].run(jobs)}
+
+    async def together(hosted: Hosted) -> dict[int, list[int | None]]:
+        found: dict[int, list[int | None]] = {}
+        async for items in await hosted.submit(*jobs):
+            for one in items:
+                found.setdefault(one.index, []).append(one.token)
+        with pytest.raises(TooLong):
+            await hosted.submit(job("d", 400), Request("long", PROMPT * 200))
+        return found
+
+    with Hosted(engine, max_waiting=1) as hosted:
+        found = asyncio.run(together(hosted))
+        assert hosted.load == (0, 0)
+    assert [found[index] for index in range(6)] == list(dict(sorted(expected.items())).values())
+    assert engine.idle, "all of them or none"
+
+
 def test_busy_only_when_slots_are_taken_and_enough_wait(engine: ToyEngine) -> None:
     async def crowd(hosted: Hosted) -> list[dict[int, list[int]]]:
         burst = await asyncio.gather(*(hosted.submit(job(f"b{i}", 40)) for i in range(4)))  # more than may wait
