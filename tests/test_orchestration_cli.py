@@ -11,42 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lake_builder import Page, commit, pages
+from lake_builder import commit, pages
 from rich.console import Console
-from typer.testing import CliRunner, Result
+from two_versions import BROKEN, SHORT, grist, two_versions
 
 from lake.query import list_versions
-from lake.store import Store, open_store
+from lake.store import Store
 from lake.versions import Versions
 from orchestration import show
-from orchestration.cli import app
 from orchestration.cli_keep import seconds
 from orchestration.show_records import version_ranges
 from orchestration.terminal import exit_code, plain
-from pipelines import exits
-from pipelines.exits import BROKEN_PIPE
-
-SHORT = Page("https://example.org/2", "quality.too_few_words", "12")
-BROKEN = Page("https://example.org/5", "read.unreadable", "bad chunk")
 
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Store:
-    store = open_store(str(tmp_path / "lake"))
-    commit(store, "web", pages(20, p2=SHORT, p5=BROKEN))
-    commit(store, "web", pages(20, p5=BROKEN), recipe={"quality": {"min_words": 10}})
-    return store
+    return two_versions(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def no_lake_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRIST_LAKE", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
-
-
-def grist(*args: str, lake: Store | None = None) -> Result:
-    where = [] if lake is None else ["--lake", lake.uri]
-    return CliRunner().invoke(app, [*args, *where])
 
 
 def ask(lake: Store, *args: str) -> Any:
@@ -103,63 +89,6 @@ def test_answers_for_people_fit_the_terminal(
         assert text in " ".join(result.stdout.split())
     assert max(map(len, result.stdout.splitlines())) <= int(columns)
     assert "…" not in result.stdout
-
-
-@pytest.mark.parametrize("columns", ["40", "60", "79"])
-@pytest.mark.parametrize(
-    ("args", "whole"),
-    [
-        (["ls"], ["web", "v2", "2026-11-22 10:00"]),
-        (["ls", "web"], ["v1", "v2", "2026-11-22 10:00"]),
-        (["log", "web"], ["v1", "v2", "{digest1:.12}", "{digest2:.12}", "aaaaaaaa"]),
-        (["show", "web@v2"], ["{input:.12}", "{shard:.12}", "{digest2}"]),
-        (["why", SHORT.url], [SHORT.id, "v1", "v2"]),
-        (["diff", "web@v1", "web@v2"], ["web@v1", "web@v2", SHORT.id]),
-        (["sample", "web@v1", "--reason", "quality.too_few_words"], [SHORT.id]),
-    ],
-)
-def test_no_id_and_no_version_is_cut_on_a_narrow_terminal(
-    lake: Store, args: list[str], whole: list[str], columns: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = (Versions(lake).manifest("web", number) for number in (1, 2))
-    names = {"digest1": first.digest, "digest2": second.digest}
-    names |= {"input": second.inputs[0].digest, "shard": second.shards[0].sha256}
-    monkeypatch.setenv("COLUMNS", columns)
-    result = grist(*args, lake=lake)
-    assert result.exit_code == 0, result.output
-    for text in whole:
-        assert text.format(**names) in result.stdout, result.stdout
-    # only a bar may end in a sign that it was cut
-    assert not [line for line in result.stdout.splitlines() if "…" in line and "█" not in line]
-
-
-def test_a_terminal_of_no_columns_is_taken_for_a_wide_one(lake: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "0")
-    assert "web" in grist("ls", lake=lake).stdout
-
-
-@pytest.mark.parametrize("args", [["show", "web"], ["show", "web", "--json"], ["ls"], ["why", "https://no.where/"]])
-def test_a_reader_who_leaves_is_no_error(lake: Store, args: list[str]) -> None:
-    read, write = os.pipe()
-    os.close(read)  # whoever reads has left before the first byte: no race
-    command = [sys.executable, "-m", "orchestration.cli", *args, "--lake", lake.uri]
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
-    os.close(write)
-    nothing_said = args[0] == "why"  # its answer goes to stderr, with a code of its own
-    assert done.returncode == (1 if nothing_said else BROKEN_PIPE)
-    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
-    assert nothing_said or done.stderr == ""
-
-
-def test_exit_codes_stand_in_one_table_that_help_and_the_readme_have() -> None:
-    assert exits.markdown() in (Path(__file__).parents[1] / "README.md").read_text()
-    for args in (["--help"], ["run", "--help"]):
-        said = " ".join(grist(*args).stdout.split())
-        assert all(f"{one.code}: {one.meaning}" in said for one in exits.EXITS), said
-    codes = [one.code for one in exits.EXITS]
-    assert codes == sorted(set(codes))
-    used = {"DONE", "NOT_FOUND", "BAD_CONFIG", "GATE", "CONFLICT", "INCOMPLETE", "BROKEN_PIPE"}
-    assert {getattr(exits, name) for name in used} == set(codes)
 
 
 def test_every_answer_is_one_json_document(lake: Store, tmp_path: Path) -> None:

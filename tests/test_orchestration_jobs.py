@@ -8,27 +8,20 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import web
+from fake_ray import CONF, Clock, server, wanted
 
-from lake.outage import Patience, Unreachable
 from lake.store import open_store
 from orchestration import jobs as jobs_module
 from orchestration import processes
-from orchestration.jobs import FLOW_RUN, OWNER, REQUEST, Job, Jobs, result_line, stale
-from orchestration.wanted import Wanted, request_key
+from orchestration.jobs import FLOW_RUN, OWNER, REQUEST, Job, result_line, stale
+from orchestration.wanted import request_key
 from pipelines.__main__ import Request, main, resolve
 from pipelines.ask import committed
 from pipelines.config import BadConfig
-
-CONF = Path(__file__).parents[1] / "conf" / "web.yaml"
-
-
-def wanted(*settings: str, lake: str = "/lake") -> Wanted:
-    return Wanted.of(resolve(Request(CONF, ("recipe.inputs=[/crawl/*]", *settings), lake), in_job=True))
 
 
 def test_a_request_is_its_recipe_and_its_lake_and_no_run_setting():
@@ -126,47 +119,6 @@ def test_the_result_is_the_last_line_that_is_one():
     assert result_line(["nothing"]) is None
 
 
-class FakeRay:
-    """A job server: what is listed, and what it answers to a submission."""
-
-    def __init__(self, listed: list[Job], refusals: list[str] | None = None) -> None:
-        self.listed, self.refusals, self.submitted = listed, refusals or [], []  # type: ignore[var-annotated]
-
-    def list_jobs(self) -> list[Any]:
-        class Details:
-            def __init__(self, job: Job) -> None:
-                self.submission_id, self.status, self.metadata = job.id, job.status, job.metadata
-                self.driver_exit_code, self.message = job.exit_code, job.message
-
-        return [Details(job) for job in self.listed]
-
-    def submit_job(self, submission_id: str, **rest: Any) -> None:
-        self.submitted.append(submission_id)
-        if self.refusals:
-            raise RuntimeError(self.refusals.pop(0))
-
-
-def server(*args: Any) -> tuple[Jobs, FakeRay]:
-    jobs, fake = Jobs.__new__(Jobs), FakeRay(*args)
-    jobs.client = fake  # type: ignore[assignment]
-    jobs.patience = Clock().patience(100)
-    return jobs, fake
-
-
-class Clock:
-    """Time that passes only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now, self.slept, self.said = 0.0, list[float](), list[str]()
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.slept.append(seconds)
-
-    def patience(self, seconds: float) -> Patience:
-        return Patience("Ray's job server", seconds, self.sleep, lambda: self.now, self.said.append)
-
-
 def test_a_live_job_of_the_same_request_is_attached_to():
     one = wanted()
     jobs, fake = server([Job("other", "RUNNING", metadata={REQUEST: one.key, FLOW_RUN: "a"})])
@@ -188,93 +140,6 @@ def test_the_next_attempt_gets_the_next_number_and_a_taken_id_is_not_an_error(mo
     jobs, _ = server([], ["out of luck"])
     with pytest.raises(RuntimeError, match="out of luck"):
         jobs.submit(one, "a", heard.append)
-
-
-class Restarting(FakeRay):
-    """A head that refuses connections, or answers 503, so many times."""
-
-    def __init__(self, away: int, error: Exception, jobs: list[Job]) -> None:
-        super().__init__(jobs)
-        self.away, self.error = away, error
-
-    def list_jobs(self) -> list[Any]:
-        if self.away:
-            self.away -= 1
-            raise self.error
-        return super().list_jobs()
-
-
-@pytest.mark.parametrize(
-    "error", [ConnectionError("Failed to connect to Ray"), RuntimeError("Request failed with status code 503: ...")]
-)
-def test_a_head_that_comes_back_within_minutes_is_waited_for_and_said_once(error):
-    clock = Clock()
-    jobs, _ = server([])
-    jobs.client, jobs.patience = Restarting(6, error, [Job("a", "RUNNING")]), clock.patience(600)  # type: ignore
-    assert [job.id for job in jobs.all()] == ["a"]
-    assert clock.slept == [1, 2, 4, 8, 16, 30] and clock.now > 60
-    assert len(clock.said) == 2 and "unreachable, trying again for 600 s" in clock.said[0]
-    assert "answered again, 61 s after" in clock.said[1]
-
-
-def test_a_head_that_stays_away_ends_in_one_line():
-    clock = Clock()
-    jobs, _ = server([])
-    jobs.client, jobs.patience = Restarting(10**6, ConnectionError("no"), []), clock.patience(600)  # type: ignore
-    with pytest.raises(Unreachable, match=r"^Ray's job server unreachable for 600 s: ConnectionError: no$"):
-        jobs.all()
-    assert sum(clock.slept) == 600 and len(clock.said) == 1
-
-
-def test_another_error_of_the_server_is_not_waited_for():
-    clock = Clock()
-    jobs, _ = server([])
-    jobs.client, jobs.patience = Restarting(1, RuntimeError("status code 401"), []), clock.patience(600)  # type: ignore
-    with pytest.raises(RuntimeError, match="401"):
-        jobs.all()
-    assert clock.slept == []
-
-
-def test_a_job_whose_head_comes_back_without_it_is_lost_and_one_that_stays_away_is_unreachable(monkeypatch):
-    jobs, _ = server([])
-    monkeypatch.setattr(jobs, "_read", lambda id, lines, over: None)
-    answers: list[Any] = [ConnectionError("down"), ConnectionError("down"), None]
-
-    def get_now(id: str) -> Job | None:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(jobs, "get_now", get_now)
-    monkeypatch.setattr(jobs_module, "TICK", 0)
-    said: list[str] = []
-    jobs.patience = Patience("Ray's job server", 100, clock=lambda: 0, say=said.append)
-    assert [item.status for item in jobs.follow("a") if isinstance(item, Job)] == ["LOST"] and answers == []
-    assert said == ["Ray's job server unreachable, trying again: ConnectionError: down"]
-    answers += [ConnectionError("down")] * 3
-    ticks = iter(range(0, 10_000, 60))
-    jobs.patience = Patience("Ray's job server", 100, clock=lambda: next(ticks), say=said.append)
-    with pytest.raises(Unreachable, match=r"unreachable for \d+ s: ConnectionError: down"):
-        list(jobs.follow("a"))
-
-
-def test_an_interrupted_flow_whose_head_is_away_keeps_its_own_error(monkeypatch):
-    from orchestration import flows
-
-    class Away(Jobs):
-        def __init__(self) -> None:
-            pass
-
-        def submit(self, wanted: Wanted, flow_run: str, announce: Any) -> tuple[str, bool]:
-            announce("mine")
-            raise KeyboardInterrupt
-
-        def get_now(self, id: str) -> Job | None:
-            raise ConnectionError("down")
-
-    with pytest.raises(KeyboardInterrupt):
-        flows.run_job(wanted(), Away(), logging.getLogger("test"))
 
 
 def outcomes(monkeypatch, *ends: tuple[str, int | None, bool], found_after: int = 99) -> tuple[Any, list[float]]:
