@@ -31,6 +31,9 @@ _KEY = ("id", "input", "ordinal")
 CLUSTER_SHOWN = 10
 ALIKE = 2
 """Prefixes of a URL that can be spelled in one way: as a URL, and as a source key."""
+SCANNED_RECORDS = 1_000_000
+"""Up to so many records a URL that no id answers is looked for in the URL columns: a second. In larger lakes that would
+be no lookup any more, and `grist forget --urls` (which looks, and without --yes does no more) is named instead."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class Story:
 
 @dataclass(frozen=True)
 class Answer:
-    """`prefixes` were searched in `searched` (dataset -> versions). `withdrawn` and `unreadable` qualify them."""
+    """`prefixes` were searched in `searched` (dataset -> versions). `withdrawn` and `unreadable` qualify them.
+
+    `unscanned`: whether URL columns, which would tell of a URL that mixes spellings, were not looked at."""
 
     query: str
     normalised: str | None
@@ -91,6 +96,7 @@ class Answer:
     stories: tuple[Story, ...]
     withdrawn: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    unscanned: bool = False
 
 
 def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
@@ -107,8 +113,10 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         outlines[name], broken[name] = _outlines(versions, name)
     searched = _search(versions.store, outlines, prefixes)
     unanswered = not any(rows for part in searched.values() for rows in part.rows.values())
-    if unanswered and len(prefixes) > ALIKE and (ids := ids_of_page(versions, query)):
-        searched = _search(versions.store, outlines, sorted(ids))  # one that mixes spellings has another first half
+    respelled = unanswered and len(prefixes) > ALIKE  # a URL that mixes spellings has another first half
+    unscanned = respelled and sum(of[-1].came_in.count for of in outlines.values() if of) > SCANNED_RECORDS
+    if respelled and not unscanned and (ids := ids_of_page(versions, query)):
+        searched = _search(versions.store, outlines, sorted(ids))
     for said in (message for part in searched.values() for message in part.damage):
         versions.warn(said)
     stories = [story for name in names for story in _stories(outlines[name], searched[name].rows)]
@@ -122,6 +130,7 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         unreadable=tuple(
             f"{name}@v{number}" for name in names for number in sorted({*broken[name], *searched[name].unreadable})
         ),
+        unscanned=unscanned,
     )
 
 

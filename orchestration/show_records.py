@@ -129,6 +129,10 @@ def not_found(answer: Answer) -> str:
         lines.append(f"searched for ids that begin with {prefixes} (as a URL, and as a source key)")
         if more := len(answer.prefixes) - ALIKE:
             lines.append(f"and with {more} others, for other spellings of the same URL")
+        if answer.unscanned:
+            lines.append(
+                "one that mixes spellings is found by `grist forget --urls FILE`, which without --yes only looks"
+            )
         if "://" not in answer.query:
             lines.append("a URL begins with its scheme: try https:// or http:// before it")
     if answer.unreadable:

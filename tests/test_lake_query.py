@@ -84,6 +84,17 @@ def test_why_finds_every_spelling_of_a_url(store: Store, first: Manifest, url: s
     assert (story.place.names, story.place.start, story.place.length) == (("crawl/a.warc.gz",), 2000, 1000)
 
 
+def test_in_a_large_lake_why_stays_a_lookup_and_says_what_it_did_not_do(
+    store: Store, first: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = "https://example.org/a%7Eb~c?q=x%20y"
+    assert not why.why(Versions(store), absent).unscanned
+    monkeypatch.setattr(why, "SCANNED_RECORDS", first.came_in.count - 1)
+    monkeypatch.setattr(why, "ids_of_page", lambda versions, url: pytest.fail("URL columns are read"))
+    assert why.why(Versions(store), absent).unscanned
+    assert not why.why(Versions(store), SHORT.url).unscanned
+
+
 def test_many_prefixes_find_what_each_of_them_does(store: Store, first: Manifest) -> None:
     """One pass over the ids, where a URL can be spelled in many ways."""
     refs = [ref for ref in first.ledgers if ref.kind == "ledger"]
