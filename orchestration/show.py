@@ -21,6 +21,7 @@ from rich.text import Text
 
 from lake.query import DatasetRow, VersionRow
 from orchestration.terminal import plain
+from stages.progress import counted as counted
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 BAR = 20
@@ -43,11 +44,6 @@ def percent(part: float, whole: float) -> str:
         return "-"
     share = 100 * part / whole
     return "<0.1%" if 0 < share < 0.05 else f"{share:.1f}%"
-
-
-def counted(n: int, noun: str) -> str:
-    """`1 file`, `2,000 files`."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def when(at: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, one line a minute in a log, never both.
+"""Progress of long work: a bar on a terminal; in a log one line a minute while a stage works, and one when it is done.
 
 Everything goes to stderr: the last line of stdout is the result, and belongs to scripts.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,16 +21,11 @@ EVERY = 60.0
 
 
 class Progress:
-    """`with progress.stage("extract", total=90) as advance: advance(receipt)` for every finished piece.
+    """`with progress.stage("extract", total=90) as advance: advance(receipt)` for every finished piece."""
 
-    What is left is estimated from the pace since the first finished piece: before it, workers start and compile.
-    """
-
-    def __init__(
-        self, *, terminal: bool | None = None, every: float = EVERY, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, terminal: bool | None = None, every: float = EVERY) -> None:
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
-        self.every, self.clock = every, clock
+        self.every = every
 
     @contextmanager
     def stage(self, title: str, *, total: int, done: int) -> Iterator[Callable[[Receipt], None]]:
@@ -76,23 +72,57 @@ class Progress:
 
     @contextmanager
     def _lines(self, title: str, total: int, done: int) -> Iterator[Callable[[Receipt], None]]:
-        started = last = self.clock()
-        first = started
-        ran = records = 0
-        unit = "records now" if done else "records"
-        log.info("%s: %s, %d done before", title, "1 piece" if total == 1 else f"{total:,} pieces", done)
+        """A thread says where the stage stands, also while no piece comes to its end."""
+        standing, over = Standing(title, total, done), threading.Event()
 
-        def advance(receipt: Receipt) -> None:
-            nonlocal first, last, ran, records
-            ran += 1
-            records += receipt.came_in.count
-            now = self.clock()
-            if ran == 1:
-                first = now
-            if now - last >= self.every:
-                last = now
-                pace = f", about {(total - done - ran) * (now - first) / (ran - 1):.0f} s left" if ran > 1 else ""
-                log.info("%s: %d of %d, %s %s%s", title, done + ran, total, f"{records:,}", unit, pace)
+        def tell() -> None:
+            while not over.wait(self.every):
+                log.info("%s", standing.line())
 
-        yield advance
-        log.info("%s: %d of %d, %s %s, %.1f s", title, done + ran, total, f"{records:,}", unit, self.clock() - started)
+        thread = threading.Thread(target=tell, name=f"progress of {title}", daemon=True)
+        thread.start()
+        try:
+            yield standing.advance
+        finally:
+            over.set()
+            thread.join()
+        log.info("%s", standing.last_line())
+
+
+class Standing:
+    """Where a stage stands, in words. What is left is estimated from the pace since the first finished piece: before
+    it, workers start and compile."""
+
+    def __init__(self, title: str, total: int, done: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.title, self.total, self.done, self.clock = title, total, done, clock
+        self.ran = self.records = 0
+        self.started = self.first = self.last = clock()
+
+    def advance(self, receipt: Receipt) -> None:
+        self.ran += 1
+        self.records += receipt.came_in.count
+        self.last = self.clock()
+        if self.ran == 1:
+            self.first = self.last
+
+    def line(self) -> str:
+        """While it works."""
+        if self.ran < 2:
+            return self._counts()
+        left = (self.total - self.done - self.ran) * (self.last - self.first) / (self.ran - 1)
+        return f"{self._counts()}, about {left:.0f} s left"
+
+    def last_line(self) -> str:
+        return f"{self._counts()}, {self.clock() - self.started:.1f} s"
+
+    def _counts(self) -> str:
+        pieces = counted(self.total, "piece")
+        finished = self.done + self.ran
+        new = " now" if self.done else ""
+        records = f", {counted(self.records, 'record')}{new}" if self.records else ""
+        return f"{self.title}: {pieces if finished == self.total else f'{finished:,} of {pieces}'}{records}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 piece`, `1,200 pieces`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

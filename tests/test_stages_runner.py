@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
 import pytest
+from waiting import PATIENCE
 
 from lake.balance import BalanceError, Tally
 from lake.objects import put_table
 from lake.outage import Patience
 from lake.receipt import NotDeterministic, Receipt, StageId, finished, read_receipt
 from lake.store import Store, open_store
-from stages.progress import Progress
+from stages.progress import Progress, Standing
 from stages.runner import Incomplete, PlanOnly, Runner
 from stages.work import Outcome, Work, execute, stage_id
 
@@ -157,12 +159,30 @@ def test_a_receipt_without_its_output_is_no_proof(store, tmp_path):
     assert finished(store, work.key) is None
 
 
-def test_logs_get_a_line_at_the_start_and_the_end_and_no_bar(store, tmp_path, caplog, capsys):
+def test_logs_get_a_line_when_a_stage_is_done_and_no_bar(store, tmp_path, caplog, capsys):
     with caplog.at_level(logging.INFO, "gristmill"):
         Runner(store, workers=0, progress=Progress(terminal=False)).map("double", works(tmp_path))
-    lines = [r.getMessage() for r in caplog.records]
-    assert lines[0] == "double: 4 pieces, 0 done before" and lines[-1].startswith("double: 4 of 4, 8 records")
+    (line,) = [r.getMessage() for r in caplog.records]
+    assert line.startswith("double: 4 pieces, 8 records, ")
     assert capsys.readouterr().out == ""
+
+
+def test_logs_say_where_a_long_stage_stands_though_no_piece_is_done(caplog):
+    told = threading.Event()
+
+    class Telling(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.set()
+
+    handler, log = Telling(), logging.getLogger("gristmill")
+    log.addHandler(handler)
+    try:
+        progress = Progress(terminal=False, every=0.001)
+        with caplog.at_level(logging.INFO, "gristmill"), progress.stage("double", total=4, done=1):
+            assert told.wait(PATIENCE)
+    finally:
+        log.removeHandler(handler)
+    assert caplog.records[0].getMessage() == "double: 1 of 4 pieces"
 
 
 def test_progress_on_a_terminal_shows_records_and_stays_off_stdout(store, tmp_path, capsys):
@@ -171,17 +191,22 @@ def test_progress_on_a_terminal_shows_records_and_stays_off_stdout(store, tmp_pa
     assert shown.out == "" and "4/4" in shown.err and "8 records" in shown.err
 
 
-def test_what_is_left_is_told_from_the_pace_since_the_first_piece(caplog):
+def test_what_is_left_is_told_from_the_pace_since_the_first_piece():
     """Workers took 100 s to start, the pieces 10 s each: 70 s are left after the third, not 303."""
     now = [0.0]
-    progress = Progress(terminal=False, every=0, clock=lambda: now[-1])
-    receipt = Receipt(work_key="k", stages=(), inputs=())
-    with caplog.at_level(logging.INFO, "gristmill"), progress.stage("double", total=10, done=0) as advance:
-        for moment in (100.0, 110.0, 120.0):
-            now.append(moment)
-            advance(receipt)
-    said = [record.getMessage().partition("records")[2] for record in caplog.records[1:]]
-    assert said == ["", ", about 80 s left", ", about 70 s left", ", 120.0 s"]
+    standing = Standing("double", total=10, done=0, clock=lambda: now[-1])
+    receipt = Receipt(work_key="k", stages=(), inputs=(), came_in=Tally(1, 1))
+    said = []
+    for moment in (100.0, 110.0, 120.0):
+        now.append(moment)
+        standing.advance(receipt)
+        said.append(standing.line())
+    assert said == [
+        "double: 1 of 10 pieces, 1 record",
+        "double: 2 of 10 pieces, 2 records, about 80 s left",
+        "double: 3 of 10 pieces, 3 records, about 70 s left",
+    ]
+    assert standing.last_line() == "double: 3 of 10 pieces, 3 records, 120.0 s"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
