@@ -32,18 +32,17 @@ from model.processing.detokenize import decoded
 from model.processing.pieces import WHITESPACE
 from model.processing.template import answered
 from model.processing.text import Part, Tokenizer
-from orchestration.serve_errors import ApiError, refuse, too_long
+from orchestration.serve_errors import ApiError, defect, refuse, say_error, too_long, unserved
 from orchestration.serve_protocol import ChatRequest, TextRequest, read
 from orchestration.serve_reply import Reply
 from orchestration.serve_text import Calls, Names
-from orchestration.serve_wire import PATIENCE, Gone, read_body, unless_gone
+from orchestration.serve_wire import PATIENCE, Gone, read_body, say_nothing, unless_gone
 from stages.engines import Busy, Closed, Failed, Grown, Hosted, Stream
 
 BODY_LIMIT = 8 << 20
 _LARGE = 1 << 16  # bytes of a body from which on it waits for others of its kind alone
 _SMALL_THREADS, _LARGE_THREADS = 4, 2
 _DEFAULT_TEXT = 16  # tokens of a completion that says no number, as OpenAI's
-_GONE = 499  # nobody reads it; what proxies log for a client that closed
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -86,32 +85,13 @@ def make_app(
     app.add_api_route("/v1/models/{model:path}", service.model, methods=["GET"], dependencies=guarded)
     app.add_api_route("/v1/chat/completions", service.chat, methods=["POST"], dependencies=guarded)
     app.add_api_route("/v1/completions", service.text, methods=["POST"], dependencies=guarded)
-    app.add_exception_handler(ApiError, _said)
-    app.add_exception_handler(HTTPException, _said)
-    app.add_exception_handler(404, _said)
-    app.add_exception_handler(405, _said)
-    app.add_exception_handler(Gone, _unread)
-    app.add_exception_handler(Exception, _said)
+    app.add_exception_handler(ApiError, say_error)
+    app.add_exception_handler(HTTPException, say_error)
+    app.add_exception_handler(404, say_error)
+    app.add_exception_handler(405, say_error)
+    app.add_exception_handler(Gone, say_nothing)
+    app.add_exception_handler(Exception, say_error)
     return app
-
-
-async def _said(request: Request, error: Exception) -> Response:
-    """Any error as an answer in OpenAI's form. What is a defect of ours goes on to the server's log as well."""
-    if isinstance(error, ApiError):
-        answer = error
-    elif isinstance(status := getattr(error, "status_code", None), int):
-        answer = ApiError(status, f"{request.method} {request.url.path}: {getattr(error, 'detail', '')}")
-    else:
-        answer = _defect(error)
-    return JSONResponse(answer.body, answer.status, dict(answer.headers or {}))
-
-
-async def _unread(request: Request, error: Exception) -> Response:
-    return Response(status_code=_GONE)
-
-
-def _defect(error: BaseException) -> ApiError:
-    return ApiError(500, f"an error of the server: {type(error).__name__}; its log says more", "server_error")
 
 
 class _Prepared(NamedTuple):
@@ -259,7 +239,7 @@ class _Service:
         except ValueError as error:
             raise refuse(f"{param}: {error}", param) from error
         except (Busy, Failed, Closed) as error:
-            raise _unserved(error) from error
+            raise unserved(error) from error
 
     async def _events(self, stream: Stream, reply: Reply) -> AsyncIterator[str]:
         """Server-sent events. The status is sent by now: an error is an event, which OpenAI's clients raise."""
@@ -272,16 +252,10 @@ class _Service:
                     yield "".join(said)
             yield "".join(reply.closing())
         except (Failed, Closed) as error:
-            yield f"data: {json.dumps(_unserved(error).body)}\n\n"
+            yield f"data: {json.dumps(unserved(error).body)}\n\n"
         except Exception as error:  # a stream that just ends would pass for a whole one
             _LOG.exception("an answer could not be told")
-            yield f"data: {json.dumps(_defect(error).body)}\n\n"
-
-
-def _unserved(error: Exception) -> ApiError:
-    if isinstance(error, Busy):
-        return ApiError(429, str(error), "rate_limit_error", code="rate_limit_exceeded", headers={"Retry-After": "1"})
-    return ApiError(503 if isinstance(error, Closed) else 500, str(error), "server_error")
+            yield f"data: {json.dumps(defect(error).body)}\n\n"
 
 
 def _key(seed: int | None, ids: tuple[int, ...]) -> str:
@@ -299,7 +273,7 @@ async def _collected(stream: Stream) -> dict[int, list[Grown]]:
             for item in items:
                 grown.setdefault(item.index, []).append(item)
     except (Failed, Closed) as error:
-        raise _unserved(error) from error
+        raise unserved(error) from error
     return grown
 
 

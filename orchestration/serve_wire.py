@@ -13,6 +13,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Message, Receive
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -20,11 +22,17 @@ from orchestration.serve_errors import ApiError
 
 PATIENCE = 60.0
 """Seconds that a client may take for its headers, for its body, and for a piece of the answer."""
+_GONE = 499
 _T = TypeVar("_T")
 
 
 class Gone(Exception):
     """The client has left: nobody reads an answer."""
+
+
+async def say_nothing(request: Request, error: Exception) -> Response:
+    """The answer to a client that has left: what proxies log for one that closed."""
+    return Response(status_code=_GONE)
 
 
 def server_config(app: Any, host: str, port: int, patience: float = PATIENCE, **settings: Any) -> uvicorn.Config:
