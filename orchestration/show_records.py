@@ -80,12 +80,13 @@ def _because(story: Story) -> str:
         what = "" if story.fate == "kept" else "similarity " if story.stage == "minhash" else "value "
         parts.append(f"{what}{plain(story.value)}")
     if story.survivor is not None:
-        one = story.survivor
-        parts.append(f"in favour of {one.id}")
-        if one.place is None:
-            parts.append("whose ledger row is not there")
+        survivor, again = story.survivor, story.survivor.id == story.place.id
+        parts.append("met before" if again else f"in favour of {survivor.id}")
+        if survivor.place is None:
+            parts.append("but that ledger row is not there" if again else "whose ledger row is not there")
         else:
-            parts.append(f"({one.fate}{f' by {one.reason}' if one.reason else ''}; {where(one.place)})")
+            how = f"{survivor.fate} by {survivor.reason}" if survivor.reason else survivor.fate
+            parts.append(f"({how}; {where(survivor.place)})")
     if story.cluster is not None:
         others = ", ".join(one for one in story.cluster.others if one != story.place.id)
         kept = " of which this one is kept" if story.cluster.survivor == story.place.id else ""

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import web
 from lake_builder import commit, pages
 from rich.console import Console
 from two_versions import BROKEN, SHORT, grist, two_versions
+from typer.testing import CliRunner
 
 from lake.query import list_versions
 from lake.store import Store
 from lake.versions import Versions
 from orchestration import show
+from orchestration.cli import app
 from orchestration.cli_keep import seconds
 from orchestration.show_records import version_ranges
 from orchestration.terminal import exit_code, plain
@@ -256,3 +259,15 @@ def test_small_helpers() -> None:
     assert version_ranges([3], [3]) == "v3"
     assert (show.percent(1, 10**6), show.percent(0, 9), show.percent(1, 0)) == ("<0.1%", "0.0%", "-")
     assert (seconds("90s"), seconds("24h"), seconds("1.5d")) == (90, 86_400, 129_600)
+
+
+def test_a_record_that_was_met_before_is_not_in_favour_of_itself(tmp_path):
+    line = json.dumps({"url": "https://a.example/1", "id": "1", "text": "The same record, in a file and in its copy."})
+    for name, first in (("one.jsonl", ""), ("two.jsonl", " ")):  # blanks: other bytes, the same record
+        (tmp_path / name).write_text(first + line + "\n")
+    plain = {"language": {"keep": [], "min_score": 0}, "gopher_quality": {"languages": ["xx"]}}
+    web.run(tmp_path / "lake", [tmp_path / "one.jsonl", tmp_path / "two.jsonl"], **plain)
+    answer = CliRunner().invoke(app, ["why", "https://a.example/1", "--lake", str(tmp_path / "lake")])
+    assert answer.exit_code == 0, answer.output
+    said = " ".join(answer.output.split())
+    assert "exact.same_record met before (kept; " in said and "in favour of" not in said
