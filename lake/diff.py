@@ -19,7 +19,7 @@ from lake.growth import ancestors
 from lake.manifest import InputFile, Manifest
 from lake.objects import ObjectRef, generations, iter_batches
 from lake.store import Store
-from lake.versions import Versions
+from lake.versions import NoSuchVersion, Versions
 
 ABSENT = "absent"
 EXAMPLES = 3
@@ -210,3 +210,31 @@ def _funnel(a: Manifest, b: Manifest) -> tuple[tuple[str, str, int, int], ...]:
 
 def _reasons(row: Any) -> list[tuple[str, int]]:
     return [*row.dropped.items(), *row.quarantined.items()]
+
+
+_NO_FATE = ("dataset", "extends", "forget", "limit", "max_quarantine_rate", "scan.chunk_bytes", "shards", "suppression")
+"""Keys of a recipe that do not decide which records of an input are kept (or, of a takedown, for any recipe alike)."""
+
+
+def recipe_changes(a: dict[str, Any], b: dict[str, Any]) -> tuple[str, ...]:
+    """The keys that can decide what is kept in which two recipes differ, dotted, in order."""
+    return tuple(
+        key
+        for key, _, _ in sorted(_differences(_flat(a), _flat(b)), key=lambda change: change[0])
+        if not any(key == name or key.startswith(f"{name}.") for name in _NO_FATE)
+    )
+
+
+def changed_on_the_way(versions: Versions, manifest: Manifest) -> tuple[str, ...]:
+    """In what a version's ancestors were made otherwise than itself: keys of the recipe, and stages whose VERSION is
+    another; or that one of them is not in this lake. Empty for one that extends nothing."""
+    changes: set[str] = set()
+    try:
+        for ancestor in ancestors(versions, manifest):
+            changes.update(recipe_changes(ancestor.recipe, manifest.recipe))
+            ours, theirs = ({stage.name: stage.version for stage in m.stages} for m in (manifest, ancestor))
+            both = ours.keys() & theirs.keys()
+            changes.update(f"stage {name}" for name in both if ours[name] != theirs[name])
+    except NoSuchVersion:
+        changes.add("an ancestor that is not in this lake")
+    return tuple(sorted(changes))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from lake.diff import changed_on_the_way
 from lake.manifest import InputFile, Manifest, VersionRef
 from lake.versions import NoSuchVersion, Versions
 
@@ -53,10 +54,12 @@ class Description:
     manifest: Manifest
     tags: tuple[str, ...]
     withdrawn: str | None
+    changed: tuple[str, ...] = ()
+    """In what the versions that it extends were made otherwise."""
 
     def to_json(self) -> dict[str, Any]:
         about = {"tags": list(self.tags), "withdrawn": self.withdrawn, "bytes": stored_bytes(self.manifest)}
-        return {**self.manifest.model_dump(mode="json"), **about}
+        return {**self.manifest.model_dump(mode="json"), **about, "changed_on_the_way": list(self.changed)}
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def describe(versions: Versions, ref: str) -> Description:
     """Everything about one version; a withdrawn one too, with the reason. Raises NoSuchVersion."""
     manifest = versions.resolve(ref)
     row = _row(manifest, versions.tags(manifest.dataset), versions.withdrawn(manifest.dataset))
-    return Description(manifest, row.tags, row.withdrawn)
+    return Description(manifest, row.tags, row.withdrawn, changed_on_the_way(versions, manifest))
 
 
 def resolve_usable(versions: Versions, ref: str) -> Manifest:

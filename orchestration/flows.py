@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as current
 from prefect.states import Completed
 
+from lake.diff import changed_on_the_way
 from lake.manifest import Manifest
 from lake.store import Store, open_store
 from lake.versions import Versions
@@ -77,7 +79,7 @@ def nightly(
     reap(jobs, log)
     store = open_store(uri)
     manifest, how = bring(wanted, store, jobs, attempts, log)
-    publish(manifest)
+    publish(manifest, changed_on_the_way(Versions(store), manifest))
     return Completed(message=f"{manifest}: {how}", data=str(manifest))
 
 
@@ -173,13 +175,14 @@ def _made(store: Store, lines: list[str]) -> Manifest | None:
     return manifest
 
 
-def publish(manifest: Manifest) -> None:
-    """The funnel as an artifact of the flow run, one series a dataset."""
+def publish(manifest: Manifest, changed: Sequence[str]) -> None:
+    """The funnel as an artifact of the flow run, one series a dataset. `changed`: see `growth_report`."""
     key = "funnel-" + "".join(c if c.isalnum() else "-" for c in manifest.dataset)
-    create_markdown_artifact(funnel(manifest), key=key, description=f"What became of every record of {manifest}")
+    text = funnel(manifest, changed)
+    create_markdown_artifact(text, key=key, description=f"What became of every record of {manifest}")
 
 
-def funnel(manifest: Manifest) -> str:
+def funnel(manifest: Manifest, changed: Sequence[str] = ()) -> str:
     """Markdown: what came in, and per stage what passed and why the rest did not."""
     m = manifest
     rows = [
@@ -194,6 +197,6 @@ def funnel(manifest: Manifest) -> str:
         reasons = [f"{name.partition('.')[2]} {n:,}" for name, n in row.dropped.items()]
         reasons += [f"{name.partition('.')[2]} {n:,} (quarantined)" for name, n in row.quarantined.items()]
         rows.append(f"| {row.stage} | {row.came_in:,} | {row.passed:,} | {', '.join(reasons)} |")
-    if report := growth_report(m):
+    if report := growth_report(m, changed):
         rows += ["", report]
     return "\n".join(rows)

@@ -78,7 +78,8 @@ def _record(story: Story) -> tuple[str, str, int]:
 def _because(story: Story) -> str:
     parts = [story.reason or ""]
     if story.value is not None:
-        parts.append(plain(story.value) if story.fate == "kept" else f"value {plain(story.value)}")
+        what = "" if story.fate == "kept" else "similarity " if story.stage == "minhash" else "value "
+        parts.append(f"{what}{plain(story.value)}")
     if story.survivor is not None:
         one = story.survivor
         parts.append(f"in favour of {one.id}")

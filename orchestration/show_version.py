@@ -29,7 +29,7 @@ def draw_description(console: Console, about: Description) -> None:
     console.print(Text.assemble((str(m), "bold"), "  ", (", ".join(about.tags), "cyan")))
     if about.withdrawn is not None:
         console.print(Text(f"withdrawn: {plain(about.withdrawn)}", style="bold yellow"))
-    draw_facts(console, _facts(m))
+    draw_facts(console, _facts(m, about.changed))
     if m.funnel:  # a tokenizer or a model has neither
         heading(console, "Funnel")
         draw_funnel(console, m.funnel)
@@ -47,7 +47,7 @@ def draw_description(console: Console, about: Description) -> None:
         indented(console, ", ".join(f"{k} {v}" for k, v in sorted(packages.items())))
 
 
-def _facts(m: Manifest) -> dict[str, str]:
+def _facts(m: Manifest, changed: Sequence[str]) -> dict[str, str]:
     made = m.made
     dirty = {True: " (with uncommitted changes)", False: "", None: ""}[made.get("dirty")]
     fates = f"{m.came_in.count:,} in = {m.kept.count:,} kept + {m.dropped.count:,} dropped"
@@ -62,7 +62,7 @@ def _facts(m: Manifest) -> dict[str, str]:
     }
     if m.sources:
         facts["made from"] = ", ".join(f"{ref} ({ref.role})" for ref in m.sources)
-    if report := growth_report(m):
+    if report := growth_report(m, changed):
         facts["growth"] = report
     if m.machine_fates:
         facts["caution"] = f"{m.machine_fates:,} fates were decided by limits of the machine: digests may differ"

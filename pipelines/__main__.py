@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lake.diff import recipe_changes
+from lake.manifest import Manifest
 from lake.store import Store, UnknownFormat, UnsafeStore, open_store
 from lake.versions import CommitConflict, MissingObjects
 from pipelines.assembly import GateFailed, Result, last_line
@@ -28,6 +30,7 @@ from pipelines.config import (
     override,
     validate,
 )
+from pipelines.growth import nothing_new
 from pipelines.instruct import InstructConfig, run_instruct
 from pipelines.mixture import MixtureConfig, run_mixture
 from pipelines.model import ModelRunConfig, run_model
@@ -109,9 +112,16 @@ def run(request: Request) -> int:
     except KeyboardInterrupt:
         return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
     if not result.new:
-        log.info("%s was made by this very run before; nothing to do", result.manifest)
+        log.info("%s", _nothing_to_do(config, result.manifest))
     print(last_line(result), flush=True)
     return DONE
+
+
+def _nothing_to_do(config: Any, there: Manifest) -> str:
+    """Why the version was there already."""
+    if getattr(config.recipe, "extends", None) is None:
+        return f"{there} was made by this very run before; nothing to do"
+    return nothing_new(there, recipe_changes(there.recipe, config.recipe.identity()))
 
 
 def _open(uri: str) -> Store:

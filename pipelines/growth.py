@@ -1,81 +1,89 @@
 """How a dataset that grew night by night differs from one run over everything, counted and said.
 
-Versions are immutable, so an earlier survivor stays: two clusters that a later document joins keep both survivors
-(one run would keep one of them), and a later document that would have been the better survivor is dropped. Both are
-written down when they happen (stages/clusters.py, stages/exact.py), so the difference is known without another run.
+Versions are immutable, so an earlier survivor stays: a night may keep what one run would have dropped, and drop what it
+would have kept. Both are found when they happen (stages/choose.py, stages/exact.py), so the difference is known without
+another run. It is known for one recipe: where versions on the way were made by others, that is said instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from lake.manifest import Manifest
+from stages.divergence import DROPPED_HERE, KEPT_HERE
+
+CHANGES_NAMED = 4
 
 
-def divergence_counts(base: Manifest | None, exact_outranked: int, tables: Iterable[pa.Table]) -> dict[str, Any]:
+def divergence_counts(base: Manifest | None, exact_outranked: int, divergence: pa.Table) -> dict[str, Any]:
     """`growth` for the statistics of a version that extends another; nothing for one that does not.
 
-    `tables`: all divergence of this dataset. `joined`: survivors more than one run would have kept.
+    `divergence`: of this version (stages/divergence.py). `kept_here`: records that one run would have dropped as near
+    duplicates; `dropped_here`: records that it would have kept.
     """
     if base is None:
         return {}
-    pairs, outranked = set(), set()
-    for table in tables:
-        for row in table.to_pylist():
-            if row["what"] == "joined":
-                pairs.add((row["survivor"], row["other"]))
-            else:
-                outranked.add(row["survivor"])
+    ids = {KEPT_HERE: set[str](), DROPPED_HERE: set[str]()}
+    for row in divergence.to_pylist():
+        ids[row["what"]].add(row["survivor"] if row["what"] == KEPT_HERE else row["other"])
     before = base.statistics.get("growth", {})
-    return {
-        "growth": {
-            "joined": _rank(pairs),
-            "outranked": len(outranked),
-            "exact_outranked": exact_outranked + int(before.get("exact_outranked", 0)),
-        }
-    }
+    counts = {what: len(found) for what, found in ids.items()}
+    return {"growth": {**counts, "exact_outranked": exact_outranked + int(before.get("exact_outranked", 0))}}
 
 
-def _rank(pairs: Iterable[tuple[str, str]]) -> int:
-    """How many of these pairs join two sets that were apart until then."""
-    parent: dict[str, str] = {}
+def growth_report(manifest: Manifest, changed: Sequence[str] = ()) -> str | None:
+    """One sentence on how this version differs from one run over all its inputs; None where it extends nothing.
 
-    def find(one: str) -> str:
-        while parent.setdefault(one, one) != one:
-            parent[one] = one = parent[parent[one]]
-        return one
-
-    joins = 0
-    for a, b in sorted(pairs):
-        left, right = find(a), find(b)
-        if left != right:
-            parent[left] = right
-            joins += 1
-    return joins
-
-
-def growth_report(manifest: Manifest) -> str | None:
-    """One sentence on how this version differs from one run over all its inputs; None where it extends nothing."""
+    `changed`: in what its ancestors were made otherwise (`lake.diff.changed_on_the_way`).
+    """
     growth = manifest.statistics.get("growth")
     if growth is None:
         return None
-    caution = (
-        "; repeated paragraphs are judged by what was known each night" if manifest.recipe.get("paragraphs") else ""
-    )
-    if not any(growth.values()):
-        return f"grown night by night; one run over everything would have kept the same records{caution}"
+    parts = _differences(growth)
+    if changed:
+        named = ", ".join(changed[:CHANGES_NAMED])
+        more = f" and {len(changed) - CHANGES_NAMED:,} more" if len(changed) > CHANGES_NAMED else ""
+        told = (
+            f"grown night by night, and not by one recipe ({named}{more} changed on the way): what one run over"
+            " everything would have kept is not known"
+        )
+        told += f"; by the duplicates that the nights compared it {', and '.join(parts)}" if parts else ""
+    elif parts:
+        told = f"grown night by night; one run over everything {', and '.join(parts)}"
+    else:
+        told = "grown night by night; one run over everything would have kept the same records"
+    caution = "; repeated paragraphs are judged by what was known each night"
+    return told + (caution if manifest.recipe.get("paragraphs") else "")
+
+
+def _differences(growth: dict[str, Any]) -> list[str]:
+    """What one run would have done, as ends of a sentence. A release before wrote other counts of the same."""
+    kept = growth.get(KEPT_HERE, growth.get("joined", 0) + growth.get("outranked", 0))
+    dropped, same = growth.get(DROPPED_HERE, growth.get("outranked", 0)), growth["exact_outranked"]
     parts = []
-    if growth["joined"]:
+    if kept or dropped:
+        more = dropped - kept
+        how_many = f"{abs(more):,} {'more' if more > 0 else 'fewer'}" if more else "as many"
         parts.append(
-            f"{growth['joined']:,} fewer (a later document joined clusters whose survivors were both kept by then)"
+            f"would have kept {how_many} (dropped {kept:,} near duplicates that are kept here, because they came first,"
+            f" and kept {dropped:,} that are dropped here)"
         )
-    if growth["outranked"]:
-        parts.append(
-            f"another one of {growth['outranked']:,} clusters (the better one came later, and the earlier stays)"
-        )
-    if growth["exact_outranked"]:
-        parts.append(f"the same text under another id {growth['exact_outranked']:,} times")
-    return f"grown night by night; one run over everything would have kept {', '.join(parts)}{caution}"
+    if same:
+        parts.append(f"would have kept the same text under another id {same:,} times")
+    return parts
+
+
+def nothing_new(latest: Manifest, changed: Sequence[str]) -> str:
+    """Why a run that extends a dataset came to the version that is there. `changed`: keys in which its recipe differs
+    from that of the run (`lake.diff.recipe_changes`)."""
+    told = f"{latest} has all of these inputs; nothing to do"
+    if not changed:
+        return told
+    named = ", ".join(changed)
+    return (
+        f"{told}. It was made with other {named} than this recipe has, which was not applied: a version is not made"
+        " anew by extending it. For that, run without extends"
+    )

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from lake.diff import changed_on_the_way, recipe_changes
 from lake.growth import Growth, move_base, plan_growth
 from lake.lease import Lease
 from lake.manifest import Draft, Manifest
@@ -112,7 +113,7 @@ class _Run:
                 log.warning("%s: v%d is no longer the latest version; linking starts anew", target, plan.base)
                 plan = move_base(self.versions, plan, self.digests)
                 continue
-            if report := growth_report(done.manifest):
+            if report := growth_report(done.manifest, changed_on_the_way(self.versions, done.manifest)):
                 log.info("%s: %s", done.manifest, report)
             return done
         if self.versions.missing((*plan.shards, *plan.ledgers)):
@@ -164,8 +165,5 @@ def _check_base(recipe: Recipe, base: Manifest) -> None:
                 f"recipe.{name}: {base} {was}, this recipe has {ours}: signatures of other settings cannot be compared."
                 " Take its settings, or make another dataset of all inputs"
             )
-    changed = sorted(
-        k for k, v in recipe.identity().items() if before.get(k) != v and k not in ("minhash", "survivor", "extends")
-    )
-    if changed:
+    if changed := recipe_changes(before, recipe.identity()):
         log.warning("%s was made with other %s; what is new follows this recipe", base, ", ".join(changed))

@@ -12,15 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from lake.balance import Tally, check_balance, total
 from lake.manifest import Draft, Manifest
-from lake.objects import ObjectRef, put_refs, read_table
+from lake.objects import ObjectRef, put_refs, put_table, read_table
 from lake.receipt import Receipt
 from lake.store import Store
 from pipelines.assembly import bundle_receipts, check_quarantine, funnel, not_empty
 from pipelines.growth import divergence_counts
-from stages.clusters import choose_works, cluster_works
+from stages.choose import choose_works
+from stages.clusters import cluster_works
 from stages.compact import Compact, compacted
+from stages.divergence import DIVERGENCE, current
 from stages.exact import exact_works
 from stages.inputs import ScannedInput
 from stages.link import link
@@ -166,15 +170,26 @@ def _near(recipe: Recipe, runner: Runner, night: Night, base: Manifest | None) -
 
     old, new = held(base, "signatures"), [r.output("signatures") for r in collected]
     before = held(base, "clusters")
-    collections, forest, cuts = link(runner, recipe.collect.bands, old, new)
-    chosen = runner.map("choose", choose_works(forest, collections, len(old), before, cuts))
+    linked, said = held(base, "forest"), held(base, "divergence")
+    collections, forest, cuts = link(runner, recipe.collect.bands, old, new, linked[-1] if linked else None)
+    works = choose_works(recipe.choose, forest, collections, len(old), before, cuts, said)
+    chosen = runner.map("choose", works)
     clusters = runner.map("clusters", cluster_works(before, [r.output("members") for r in chosen]))
     night.decided += chosen
     night.losers += [ref for r in chosen if (ref := r.output("losers")).records]
     night.passed -= total(r.dropped for r in chosen)
-    divergence = [*held(base, "divergence"), *(ref for r in chosen if (ref := r.output("divergence")).records)]
-    night.attachments += [*old, *new, *divergence, *(r.output("clusters") for r in clusters)]
+    night.attachments += [*old, *new, forest, *(r.output("clusters") for r in clusters)]
+    if base is not None:
+        night.attachments.append(_divergence(runner.store, said, chosen))
     night.statistics["clusters"] = _sizes(clusters)
+
+
+def _divergence(store: Store, earlier: Sequence[ObjectRef], chosen: Sequence[Receipt]) -> ObjectRef:
+    """One table of what this version keeps and drops otherwise than one run."""
+    new, rejudged = (
+        [ref for r in chosen for ref in r.outputs if ref.kind == kind] for kind in ("divergence", "rejudged")
+    )
+    return put_table(store, "divergence", current(store, earlier, rejudged, new))
 
 
 def _sizes(clusters: Sequence[Receipt]) -> dict[str, Any]:
@@ -212,7 +227,8 @@ def _draft(
     came_in = total(one.tally for one in inputs) + (base.came_in if base else zero)
     statistics = Statistics.merged([*([base.statistics] if base else []), *(r.facts for r in written)])
     divergence = [read_table(store, ref) for ref in night.attachments if ref.kind == "divergence"]
-    growth = divergence_counts(base, night.statistics.pop("exact_outranked"), divergence)
+    table = pa.concat_tables([DIVERGENCE.empty_table(), *divergence])
+    growth = divergence_counts(base, night.statistics.pop("exact_outranked"), table)
     own = put_refs(store, [*(one.spans for one in inputs), *(r.output("screened") for r in night.screened)])
     return Draft(
         dataset=recipe.target,

@@ -17,7 +17,8 @@ from filters.minhash import MinHash
 from lake.manifest import VersionRef, run_key
 from lake.receipt import StageId
 from pipelines.config import Named, Root, Run
-from stages.clusters import Choose, Clusters
+from stages.choose import Choose
+from stages.clusters import Clusters
 from stages.exact import Exact
 from stages.extract import Extract
 from stages.link import Link, MergeForests
@@ -46,6 +47,7 @@ class Recipe(Named):
     paragraphs: Paragraphs | None = None
     minhash: MinHash | None = MinHash()
     survivor: tuple[str, ...] = (N_WORDS,)
+    min_similarity: float | None = Field(default=0.7, gt=0, le=1)
     shards: WriteShards = WriteShards()
     max_quarantine_rate: float = Field(default=0.05, ge=0, le=1)
 
@@ -72,9 +74,13 @@ class Recipe(Named):
         one = self.minhash or MinHash()
         return Collect(one.bands, one.rows, self.survivor)
 
+    @property
+    def choose(self) -> Choose:
+        return Choose(self.min_similarity)
+
     def stages(self, suppression: str = "") -> tuple[StageId, ...]:
         """Every stage that decides the data. `suppression`: digest of what was taken down; "" for nothing."""
-        near = (self.sign, self.collect, Link(), MergeForests(), Choose(), Clusters()) if self.minhash else ()
+        near = (self.sign, self.collect, Link(), MergeForests(), self.choose, Clusters()) if self.minhash else ()
         repeated = (self.paragraphs,) if self.paragraphs else ()
         filters = (self.scan, self.extract, self.screen, Suppress(suppression), self.exact, *repeated, *near)
         return tuple(one for stage in (*filters, self.shards, MergeLedger()) for one in stage.identity())

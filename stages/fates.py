@@ -54,10 +54,12 @@ class Fates:
         """Every row of a table with id, input, ordinal, start, length."""
         self._add_rows(records, "kept", pa.repeat(stage, records.num_rows), None, None, values)
 
-    def add_dropped(self, records: pa.Table, reasons: pa.Array, survivors: pa.Array | None = None) -> None:
-        """Every row of a table with id, input, ordinal, start, length, each with its reason and survivor."""
+    def add_dropped(
+        self, records: pa.Table, reasons: pa.Array, survivors: pa.Array | None = None, values: pa.Array | None = None
+    ) -> None:
+        """Every row of a table with id, input, ordinal, start, length, each with its reason, survivor and value."""
         stages = pc.replace_substring_regex(reasons, r"\..*", "")
-        self._add_rows(records, "dropped", stages, reasons, survivors)
+        self._add_rows(records, "dropped", stages, reasons, survivors, values)
 
     def _add_rows(
         self,

@@ -1,8 +1,10 @@
 """Links: which documents hang together by shared band hashes, as a spanning forest over all that a dataset ever held.
 
 link (a band, a range of its hashes) -> merge (forests, as a tree). Documents are numbered by their place in the list of
-collections, old ones first; numbers live for one run. An old document is never linked to another old one: that was
-settled when the younger of the two came in. What crosses between Works are n - 1 links of a bucket of n, not its edges.
+collections, old ones first. An old document is never linked to another old one: the forest of the last night has
+those links, and is merged with tonight's, so that components are whole. Nights only add to the end of the list; where
+that does not hold (a takedown took rows out), the forest is made anew. What crosses between Works are n - 1 links of a
+bucket of n, not its edges.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lake.balance import Tally
-from lake.objects import ObjectRef, iter_batches, put_file, put_refs, read_refs, scratch, table_writer
+from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, put_refs, read_refs, scratch, table_writer
 from lake.receipt import StageId
 from lake.store import Store
 from stages.forest import EDGES_PER_ROW_GROUP, FOREST, BandTable, DisjointSets, EdgeWriter
@@ -27,6 +29,9 @@ DOCUMENTS_PER_RANGE = 8 << 20
 FAN_IN = 16
 EDGES_PER_CHOICE = 1 << 19
 """Edges of the components that one Work chooses from: about 500 MB."""
+FOREST_FORMAT = {"gristmill.format": "1"}
+DOCUMENTS = "documents"
+"""In the metadata of a merged forest: over how many documents it is."""
 
 
 @dataclass(frozen=True)
@@ -83,39 +88,57 @@ class MergeForests:
     """Joins forests into one. Documents of a component point at its smallest number: the earliest of them."""
 
     name: ClassVar[str] = "merge_forests"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def identity(self) -> tuple[StageId, ...]:
         return (stage_id(self),)
 
     def run(self, store: Store, work: Work) -> Outcome:
-        """payload: forests (pointers), documents. facts: `cuts`, roots that divide the components into equal parts."""
+        """payload: forests (pointers), documents, old (how many of them were there before). facts: `cuts`, roots that
+        divide the components that have a new document into equal parts."""
         sets = DisjointSets(work.payload["documents"])
         for one in work.payload["forests"]:
             for batch in iter_batches(store, ObjectRef(**one)):
                 sets.join(*(batch.column(i).to_numpy(zero_copy_only=True) for i in range(2)))
         child, root = sets.forest()
         del sets
+        documents = work.payload["documents"]
         with scratch() as folder:
             path = folder / "forest.parquet"
-            with table_writer(path, FOREST) as writer:
+            with table_writer(path, FOREST.with_metadata({**FOREST_FORMAT, DOCUMENTS: str(documents)})) as writer:
                 edges = EdgeWriter(writer)
                 for at in range(0, len(child), EDGES_PER_ROW_GROUP):
                     edges.add(child[at : at + EDGES_PER_ROW_GROUP], root[at : at + EDGES_PER_ROW_GROUP])
                 edges.flush()
             ref = put_file(store, "forest", path, len(child))
+        root = root[with_new(child, root, work.payload["old"])]
         root.sort()
         cuts = np.unique(root[EDGES_PER_CHOICE::EDGES_PER_CHOICE]).tolist()
-        return Outcome(outputs=(ref,), came_in=Tally(), facts={"cuts": [0, *cuts, work.payload["documents"]]})
+        return Outcome(outputs=(ref,), came_in=Tally(), facts={"cuts": [0, *cuts, documents]})
+
+
+def with_new(child: np.ndarray, root: np.ndarray, old: int) -> np.ndarray:
+    """Which edges are of components with a new document: one numbered `old` or more; bool [edges]. Roots are the
+    smallest numbers of their components, so a new one has new children."""
+    if not old:
+        return np.ones(len(child), bool)
+    return np.isin(root, np.unique(root[child >= old]))
 
 
 def link(
-    runner: Runner, bands: int, old: Sequence[ObjectRef], new: Sequence[ObjectRef]
+    runner: Runner, bands: int, old: Sequence[ObjectRef], new: Sequence[ObjectRef], before: ObjectRef | None = None
 ) -> tuple[ObjectRef, ObjectRef, list[int]]:
-    """(list object of the collections, forest over them, cuts for `choose`) of new documents among old ones."""
+    """(list object of the collections, forest over them, cuts for `choose`) of new documents among old ones.
+
+    `before`: the forest of the old ones, as the last night returned it. Without it, or if it is of other documents,
+    all old ones are linked first.
+    """
+    if old and not _covers(runner.store, before, old):
+        before = link(runner, bands, [], old)[1]
     collections = put_refs(runner.store, [*old, *new])
-    documents, parts = sum(ref.records for ref in (*old, *new)), 1
-    while sum(ref.records for ref in new) > parts * DOCUMENTS_PER_RANGE:
+    before_tonight, tonight = (sum(ref.records for ref in refs) for refs in (old, new))
+    parts = 1
+    while tonight > parts * DOCUMENTS_PER_RANGE:
         parts *= 2
     works = []
     for band in band_names(bands):
@@ -125,15 +148,26 @@ def link(
             inputs = (collections.sha256, str(len(old)), band, f"{part}/{parts}")
             works.append(Work(Link(), inputs, payload, label=f"{band} {part + 1}/{parts}"))
     forests = [receipt.output("forest") for receipt in runner.map("link", works)]
+    forests = forests if before is None or not old else [before, *forests]
     while True:
         groups = [forests[i : i + FAN_IN] for i in range(0, len(forests), FAN_IN)]
-        merged = runner.map("merge", [_merge_work(group, documents) for group in groups])
+        merged = runner.map("merge", [_merge_work(group, before_tonight, tonight) for group in groups])
         forests = [receipt.output("forest") for receipt in merged]
         if len(merged) == 1:
             return collections, forests[0], list(dict.fromkeys(merged[0].facts["cuts"]))
 
 
-def _merge_work(forests: Sequence[ObjectRef], documents: int) -> Work:
-    payload = {"forests": [ref.model_dump() for ref in forests], "documents": documents}
-    inputs = (*(ref.sha256 for ref in forests), str(documents))
+def _covers(store: Store, forest: ObjectRef | None, old: Sequence[ObjectRef]) -> bool:
+    """Whether this is the forest of just these documents, and still there. Numbers are places: of as many documents,
+    because nights only add to the end."""
+    if forest is None or store.info(forest.key) is None:
+        return False
+    with open_parquet(store, forest) as file:
+        documents = (file.schema_arrow.metadata or {}).get(DOCUMENTS.encode(), b"")
+    return documents == b"%d" % sum(ref.records for ref in old)
+
+
+def _merge_work(forests: Sequence[ObjectRef], old: int, new: int) -> Work:
+    payload = {"forests": [ref.model_dump() for ref in forests], "documents": old + new, "old": old}
+    inputs = (*(ref.sha256 for ref in forests), str(old + new), str(old))
     return Work(MergeForests(), inputs, payload, label=f"{len(forests)} forests")

@@ -26,7 +26,7 @@ from lake.versions import Versions
 from lake.why import why
 from pipelines.config import BadConfig
 from pipelines.sample import write_sample
-from stages.clusters import Choose, choose_works
+from stages.choose import Choose, choose_works
 from stages.link import link
 from stages.minhash import band_names
 from stages.runner import Runner
