@@ -130,11 +130,11 @@ def _edges(store: Store, forest: ObjectRef, low: int, high: int, old: int) -> tu
 
 def _in_order(members: Members, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(rows by component, where components begin). In each those of `first` (bool) come first; then, and among them,
-    the best measures, then the lowest id."""
+    the best measures, then the lowest id, then of one record's rows the earliest."""
     values = pc.list_flatten(members.rows["ranks"]).to_numpy()
     width = len(values) // len(first) if len(first) else 0
     keys = {f"key_{i}": values[i::width] for i in range(width)}
-    last = {name: members.rows[name] for name in ("id", "input", "ordinal")}  # one record may be there twice
+    last = {"id": members.rows["id"], "row": np.arange(len(first))}
     table = pa.table({"root": members.root, "later": ~first, **keys, **last})
     order = [("root", "ascending"), ("later", "ascending"), *((name, "descending") for name in keys)]
     at = pc.sort_indices(table, [*order, *((name, "ascending") for name in last)]).to_numpy()

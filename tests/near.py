@@ -1,0 +1,116 @@
+"""Signatures of documents that never existed, in collections, and nights over them as the web pipeline runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from filters.minhash import band_hashes
+from lake.objects import ObjectRef, put_table, read_table
+from lake.store import Store
+from stages.choose import Choose, choose_works
+from stages.clusters import cluster_works
+from stages.divergence import current
+from stages.link import link
+from stages.minhash import Collect, band_names
+from stages.runner import Runner
+
+BANDS, ROWS = 14, 8
+WIDTH = BANDS * ROWS
+COLLECT = Collect(BANDS, ROWS)
+
+
+def edited(random: np.random.Generator, values: np.ndarray, similarity: float, copies: int) -> np.ndarray:
+    """Copies of a signature, each of whose values stays with this probability: near duplicates of that similarity."""
+    fresh = random.integers(0, 1 << 32, (copies, len(values)), dtype=np.uint32)
+    return np.where(random.random(fresh.shape) < similarity, values, fresh).astype(np.uint32)
+
+
+def texts(random: np.random.Generator, n: int) -> np.ndarray:
+    """Signatures of texts that have nothing in common, uint32 [n, 112]."""
+    return random.integers(0, 1 << 32, (n, WIDTH), dtype=np.uint32)
+
+
+def template(random: np.random.Generator, pages: int, similarity: float, shared: float = 143) -> np.ndarray:
+    """Signatures of pages with `shared` shingles of a template and as many of their own as make two of them so alike:
+    of each hash the template has its least value, a page its own, and the lesser of both counts."""
+    own = shared * (1 - similarity) / (2 * similarity)
+    least = random.exponential(1 / shared, WIDTH)
+    mine = random.exponential(1 / own, (pages, WIDTH)) < least
+    return np.where(mine, texts(random, pages), texts(random, 1)).astype(np.uint32)
+
+
+def collection(
+    store: Store, values: np.ndarray, ids: Sequence[str], ranks: Sequence[float], night: int = 0
+) -> ObjectRef:
+    """What `Collect` writes of documents with these signatures."""
+    n = len(values)
+    data = pa.py_buffer(np.ascontiguousarray(values, "<u4"))
+    hashes = band_hashes(np.ascontiguousarray(values, np.uint32), BANDS, ROWS)
+    columns: dict[str, Any] = {
+        "id": list(ids),
+        "input": [f"{night:064x}"] * n,
+        "ordinal": np.arange(n),
+        "start": np.arange(n),
+        "length": np.ones(n, np.int64),
+        "minhash.n_words": np.asarray(ranks, np.int64),
+        "signature": pa.FixedSizeBinaryArray.from_buffers(pa.binary(4 * WIDTH), n, [None, data]),
+        "rank_0": np.asarray(ranks, np.float64),
+    }
+    columns |= {name: np.ascontiguousarray(hashes[:, i]) for i, name in enumerate(band_names(BANDS))}
+    return put_table(store, "signatures", pa.table(columns, schema=COLLECT.schema()))
+
+
+@dataclass
+class Nights:
+    """A dataset of signatures that grows, with what a version of it holds. `values`: id -> similarity in the ledger."""
+
+    store: Store
+    stage: Choose = Choose()
+    kept: set[str] = field(default_factory=set)
+    values: dict[str, str | None] = field(default_factory=dict)
+    survivors: dict[str, str] = field(default_factory=dict)
+    collections: list[ObjectRef] = field(default_factory=list)
+    forest: ObjectRef | None = None
+    clusters: list[ObjectRef] = field(default_factory=list)
+    divergence: list[ObjectRef] = field(default_factory=list)
+    compared: int = 0
+
+    def night(self, values: np.ndarray, ids: Sequence[str], ranks: Sequence[float], pieces: int = 1) -> None:
+        """These documents come in, in collections of equal size."""
+        number = len(self.collections)
+        cuts = np.array_split(np.arange(len(values)), pieces)
+        new = [
+            collection(self.store, values[at], [ids[i] for i in at], [ranks[i] for i in at], number + n)
+            for n, at in enumerate(cuts)
+            if len(at)
+        ]
+        runner = Runner(self.store, workers=0)
+        before = self.collections
+        collections, self.forest, cut = link(runner, BANDS, before, new, self.forest)
+        works = choose_works(
+            self.stage, self.forest, collections, len(before), self.clusters, cut, self.divergence if before else ()
+        )
+        chosen = runner.map("choose", works)
+        self.clusters = [
+            r.output("clusters")
+            for r in runner.map("clusters", cluster_works(self.clusters, [r.output("members") for r in chosen]))
+        ]
+        lost = [row for r in chosen for row in read_table(self.store, r.output("fates")).to_pylist()]
+        self.values |= {row["id"]: row["value"] for row in lost}
+        self.survivors |= {row["id"]: row["survivor"] for row in lost}
+        self.kept |= set(ids) - {row["id"] for row in lost}
+        self.compared = sum(r.facts["compared"] for r in chosen)
+        self.collections = [*before, *new]
+        if before:
+            said, rejudged = ([r.output(kind) for r in chosen] for kind in ("divergence", "rejudged"))
+            table = current(self.store, self.divergence, rejudged, said)
+            self.divergence = [put_table(self.store, "divergence", table)]
+
+    @property
+    def differences(self) -> list[dict[str, str]]:
+        return [row for ref in self.divergence for row in read_table(self.store, ref).to_pylist()]
