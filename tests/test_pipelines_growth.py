@@ -76,7 +76,7 @@ def test_the_difference_to_one_run_is_reported_and_true(grown, files, tmp_path):
     same_text = growth["exact_outranked"]
     assert growth["kept_here"] > 0 and abs(len(ours - theirs) - growth["kept_here"]) <= same_text
     assert growth["dropped_here"] > 0 and abs(len(theirs - ours) - growth["dropped_here"]) <= same_text
-    print(growth, len(ours-theirs), len(theirs-ours))
+    print(growth, len(ours - theirs), len(theirs - ours))
     assert "one run over everything would have kept" in growth_report(m)
     assert growth_report(whole) is None
 

@@ -48,7 +48,7 @@ def world(seed: int) -> tuple[np.ndarray, list[str], list[float]]:
 
 
 def by_hand(values: np.ndarray, ids: list[str], ranks: list[float]) -> dict[str, str]:
-    """id -> survivor, of documents that all hang together: the rule as the decision has it, one comparison at a time."""
+    """id -> survivor, of documents that all hang together: the rule, one comparison at a time."""
     survivors: list[int] = []
     found = {}
     for i in sorted(range(len(values)), key=lambda i: (-ranks[i], ids[i])):
