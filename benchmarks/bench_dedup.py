@@ -29,10 +29,13 @@ from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest,
 from filters.minhash import warm
 from lake.objects import ObjectRef, read_table, scratch
 from lake.store import open_store
+from stages.choose import Choose
 from stages.forest import kernels
 from stages.minhash import signature_values
+from stages.settle import kernels as settle_kernels
 
 OURS, THEIRS = "gristmill", "datatrove"
+BY_SIMILARITY = "gristmill, by similarity"
 KEPT_APART = 0.01  # of all documents: kept by the two chains
 RECALL_APART = 0.03  # beyond three standard errors and one pair: words are not the same words everywhere
 GROWTH = (1, 4, 16)
@@ -104,6 +107,9 @@ def same_signatures(texts: Sequence[str], places: Places, rounds: int) -> tuple[
 
     arms = {
         OURS: turns(lambda place: linked(Stopwatch(open_store(str(place))), given.refs), places, given.ours),
+        BY_SIMILARITY: turns(
+            lambda place: linked(Stopwatch(open_store(str(place))), given.refs, Choose()), places, given.ours
+        ),
         THEIRS: turns(lambda place: datatrove.deduplicate(given.shards, place, datatrove.GIVEN), places, given.theirs),
     }
     return contest(arms, rounds, check), splits[1:]
@@ -209,6 +215,7 @@ def run(tiny: bool) -> Report:
     samples = {n: made.first(n) for n in {texts, *sizes}}
     warm()
     kernels()
+    settle_kernels()
     with scratch() as folder:
         places, sample = Places(folder), samples[texts]
         same, splits = same_signatures(samples[sizes[-1]].texts, places, rounds)
@@ -263,6 +270,12 @@ def rows_of(of: Results) -> list[Row]:
     return [
         Row("from signatures: datatrove's stages 2 to 4 over band link + components", components, "x", exactly),
         Row("from signatures: the same over all of ours, to fates", of.same.ratio(THEIRS, OURS), "x", exactly),
+        Row(
+            "from signatures: all of ours with min_similarity at its default over without",
+            of.same.ratio(BY_SIMILARITY, OURS),
+            "x",
+            f"{len(of.same.outcomes[BY_SIMILARITY].kept):,} of {large:,} kept",
+        ),
         Row(f"from {texts:,} texts: datatrove's four stages (1 run) over ours", of.whole[0], "x", alike),
         *recall_rows(of.agreed),
         Row(f"growth: {large // small} times the texts ({small:,} to {large:,}) cost, times", times, "x"),

@@ -22,12 +22,14 @@ from benchmarks.synthetic_signatures import COLLECT, Truth, Written, by_all_buck
 from lake.objects import ObjectRef, read_table, scratch
 from lake.receipt import Receipt
 from lake.store import Store, open_store
-from stages.clusters import choose_works, cluster_works
+from stages.choose import Choose, choose_works
+from stages.clusters import cluster_works
 from stages.link import link
 from stages.runner import Runner
 
 WORKERS = 2
 GIGABYTE = 1_000_000_000
+BY_SIMILARITY = "choose by similarity"
 BOUND = 64
 """Bytes a document beyond the first gigabyte."""
 
@@ -40,9 +42,11 @@ class Outcome:
 
 
 def deduplicate(runner: Runner, refs: Sequence[ObjectRef]) -> Outcome:
-    """What the pipeline does from signatures on."""
+    """What the pipeline does from signatures on, without a least similarity, which has a truth to be held to; and the
+    choice once more with it, which reads signatures and compares."""
     collections, forest, cuts = link(runner, COLLECT.bands, [], refs)
-    chosen = runner.map("choose", choose_works(forest, collections, 0, [], cuts))
+    chosen = runner.map("choose", choose_works(Choose(None), forest, collections, 0, [], cuts))
+    runner.map(BY_SIMILARITY, choose_works(Choose(), forest, collections, 0, [], cuts))
     clusters = runner.map("clusters", cluster_works([], [r.output("members") for r in chosen]))
     return Outcome(forest, chosen, clusters)
 

@@ -13,7 +13,8 @@ from filters.minhash import MinHash
 from lake.objects import ObjectRef, put_refs, read_refs, read_table
 from lake.receipt import Receipt
 from lake.store import Store
-from stages.clusters import choose_works, cluster_works
+from stages.choose import Choose, choose_works
+from stages.clusters import cluster_works
 from stages.link import link
 from stages.minhash import Collect, Sign, collect_works, sign_work
 from stages.runner import Runner
@@ -84,10 +85,11 @@ class _Screened:
         return self.chunk.screened
 
 
-def linked(runner: Stopwatch, refs: Sequence[ObjectRef]) -> Found:
-    """Collections to losers, as pipelines/web_build.py does it."""
+def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: Choose = Choose(None)) -> Found:
+    """Collections to losers, as pipelines/web_build.py does it; by default datatrove's rule, that whatever hangs
+    together by shared bands has one survivor."""
     collections, forest, cuts = link(runner, SETTINGS.bands, [], refs)
-    chosen = runner.map("choose", choose_works(forest, collections, 0, [], cuts))
+    chosen = runner.map("choose", choose_works(stage, forest, collections, 0, [], cuts))
     runner.map("clusters", cluster_works([], [r.output("members") for r in chosen]))
     return Found(runner.store, collections, forest, chosen, runner.cpu)
 

@@ -3,7 +3,8 @@
 A share of the documents stands in clusters whose sizes follow a power law up to 1,000, spread over all collections.
 A member has each of its cluster's band hashes with a probability of its own, .1 to .9, so that members are linked by
 some bands, in chains, or by none, which splits clusters as it does on real text; all other hashes are random. Columns
-that linking never reads are empty (the signature) or simple; ids are random. Written collection by collection.
+that linking never reads are simple, ids random; a signature is its band hashes, each four times, so that two members
+agree in as many values as in bands. Written collection by collection.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _put(store: Store, rng: np.random.Generator, first: int, hashes: np.ndarray)
         "start": pa.array(numbers % PER_INPUT * 20_000),
         "length": pa.array(words * 40),
         "minhash.n_words": pa.array(words),
-        "signature": pa.nulls(n, COLLECT.schema().field("signature").type),
+        "signature": _signatures(hashes),
         "rank_0": pa.array(words.astype(np.float64)),
     }
     columns |= {name: pa.array(np.ascontiguousarray(hashes[:, i])) for i, name in enumerate(band_names(COLLECT.bands))}
@@ -94,6 +95,12 @@ def _put(store: Store, rng: np.random.Generator, first: int, hashes: np.ndarray)
         with table_writer(path, COLLECT.schema()) as writer:
             writer.write_table(pa.table(columns, schema=COLLECT.schema()), row_group_size=ROW_GROUP_ROWS)
         return put_file(store, "signatures", path, n)
+
+
+def _signatures(hashes: np.ndarray) -> pa.Array:
+    data = np.ascontiguousarray(np.repeat(hashes, COLLECT.rows // 2, axis=1))
+    kind = COLLECT.schema().field("signature").type
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(hashes), [None, pa.py_buffer(data)])
 
 
 def _random_ids(rng: np.random.Generator, rows: int) -> pa.Array:

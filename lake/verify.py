@@ -25,10 +25,14 @@ from lake.store import Info, Store
 from lake.versions import Versions
 
 _REPAIR = (
-    "Copy the object from a backup or another lake (one of the same name has the same bytes); without one, delete it,"
-    " withdraw the versions it harms and run their recipes again"
+    "Copy the object from a backup or another lake (one of the same name has the same bytes); without one, delete it"
+    " and run the recipe of the versions it harms again, which makes the same bytes. Do not withdraw them first: what was"
+    " withdrawn is not made again"
 )
-_DEFECT = "The release that wrote it has a defect: please report it, withdraw the version and run its recipe again"
+_DEFECT = (
+    "The release that wrote it has a defect: please report it. A release that mends it makes the version anew from the"
+    " same recipe; withdraw this one then"
+)
 _WHOLE = 1_000_000
 """Ids compared in one set when stray ones are looked for: about 150 MB."""
 

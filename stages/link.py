@@ -27,8 +27,8 @@ from stages.work import Outcome, Work, stage_id
 DOCUMENTS_PER_RANGE = 8 << 20
 """New documents linked by one Work: about 300 MB."""
 FAN_IN = 16
-EDGES_PER_CHOICE = 1 << 19
-"""Edges of the components that one Work chooses from: about 500 MB."""
+EDGES_PER_CHOICE = 1 << 18
+"""Edges of the components that one Work chooses from: about 400 MB, half of it signatures."""
 FOREST_FORMAT = {"gristmill.format": "1"}
 DOCUMENTS = "documents"
 """In the metadata of a merged forest: over how many documents it is."""
