@@ -20,6 +20,7 @@ from stages.minhash import Collect, Sign, collect_works, sign_work
 from stages.runner import Runner
 
 SETTINGS = MinHash()
+BANDS_ALONE = Choose(None)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class _Screened:
         return self.chunk.screened
 
 
-def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: Choose = Choose(None)) -> Found:
+def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: Choose = BANDS_ALONE) -> Found:
     """Collections to losers, as pipelines/web_build.py does it; by default datatrove's rule, that whatever hangs
     together by shared bands has one survivor."""
     collections, forest, cuts = link(runner, SETTINGS.bands, [], refs)
