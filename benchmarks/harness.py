@@ -23,6 +23,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 PACKAGES = (
     "gristmill",
     "datatrove",
@@ -116,9 +118,10 @@ def measured_alone(name: str) -> Report:
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process and its ended children."""
+    """User and system time of this process and its children, those that ended and those that are kept."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    kept = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    return sum(u.ru_utime + u.ru_stime for u in usages) + sum(c.user + c.system for c in kept)
 
 
 def contest(arms: Mapping[str, Arm], rounds: int, check: Callable[[Mapping[str, Any]], None]) -> Times:

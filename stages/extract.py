@@ -45,7 +45,6 @@ WHOLE_PAGE = "whole page"
 """Mark of a text that is the whole page's, because nothing on it passed for its main content."""
 HEAD_BYTES = 2048
 TRUNCATED = ("drop", "keep")
-_UNREADABLE = ("extract.failed", "extract.too_complex")
 
 
 class Text(NamedTuple):
@@ -157,8 +156,11 @@ def _row(item: Item, found: Text, digest: str, fates: Fates) -> dict[str, Any] |
     if isinstance(item, Unreadable):
         fates.add(record, "quarantined", reason, error=item.error)
         return None
+    if reason == "extract.too_complex":
+        fates.add(record, "quarantined", reason, error=value)  # counts of ours, which look like phone numbers
+        return None
     if reason is not None:
-        fates.add(record, "quarantined" if reason in _UNREADABLE else "dropped", reason, value)
+        fates.add(record, "quarantined" if reason == "extract.failed" else "dropped", reason, value)
         return None
     assert text is not None
     about = {"url": item.url, "date": item.date, "source": item.source or _host(item.url)}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 import web
+from warc_files import http, record
 
 import lake
 from lake.balance import BalanceError
@@ -212,6 +213,20 @@ def test_a_page_that_breaks_the_extractor_is_quarantined_and_the_rest_goes_on(sa
     monkeypatch.setattr(extract, "page_text", fragile)
     m = web.run(tmp_path, [sample / "crawl" / "part-0000.warc.gz"], extract=IN_PROCESS).manifest
     assert m.quarantined.count == 1 and m.funnel[1].quarantined == {"extract.failed": 1}
+
+
+def test_a_page_taken_whole_is_marked_and_one_too_complex_says_what_of(tmp_path):
+    text = "The lighthouse keeper climbed the stair, and the wind was with him when he came to the lamp. " * 12
+    pages = [f"<div class='sidebar-wrapper nav-menu'><p>{text}</p></div>", f"<main><p>The others. {text}</p></main>"]
+    pages.append("<body>" + "<rt>" * 100_000)
+    records = [record(http(page.encode()), number=i, url=f"http://a.example/{i}") for i, page in enumerate(pages)]
+    (tmp_path / "a.warc").write_bytes(b"".join(records))
+    m = web.run(tmp_path / "lake", [tmp_path / "a.warc"], minhash=None, max_quarantine_rate=1.0).manifest
+    rows = lake.open("web", lake=str(tmp_path / "lake")).ledger().sort_by("ordinal").to_pylist()
+    assert [(row["fate"], row["reason"]) for row in rows[:2]] == [("kept", None)] * 2
+    assert [row["value"] for row in rows[:2]] == [extract.WHOLE_PAGE, None]
+    assert (rows[2]["reason"], m.machine_fates) == ("extract.too_complex", 0)
+    assert "steps through elements that are never closed; the limit is 200000000" in rows[2]["value"]
 
 
 def test_an_input_that_changes_under_the_run_is_refused(sample, tmp_path, monkeypatch):
