@@ -42,9 +42,8 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             raise BadConfig(f"settings: {setting!r} is no text of the form a.b=c: put it in quotes")
         if not can_be_printed(setting):
             raise BadConfig(
-                f"settings: {setting!r}: Prefect's commands print parameters as markup, and `prefect deployment run`"
-                " would fail after starting the run: quote what stands in brackets, such as"
-                " recipe.inputs=['/data/crawl/*.warc.gz']"
+                f"settings: {setting!r}: Prefect's commands take [/...] for markup and fail on it: quote what stands in"
+                " brackets, such as recipe.inputs=['/data/crawl/*.warc.gz']"
             )
     config = parameters.get("config") or "conf/web.yaml"
     source = Path(config) if isinstance(config, str) else config

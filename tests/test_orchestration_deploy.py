@@ -27,7 +27,7 @@ def parameters(*settings: str, **others: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["recipe.inputs=[/data/*]"], "would fail after starting the run: quote what stands in brackets"),
+        (["recipe.inputs=[/data/*]"], "for markup and fail on it: quote what stands in brackets"),
         (["recipe.inputs=['/data/*']", "recipe.nope=1"], "recipe.nope: unknown key"),
         (["recipe.inputs=['data/*']"], "relative"),
         (["recipe.inputs=[]"], "recipe.inputs is empty"),
@@ -48,6 +48,18 @@ def test_what_is_quoted_is_deployed_and_survives_prefects_printing(inputs, monke
     assert check(given)["clone"] == str(Path.cwd())
     Console(width=500).print(f"Parameters: {given['settings']}")  # as `prefect deployment run` does
     assert "/data/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("inputs", "refused"), [("[/data/*]", True), ("['/data/*']", False), ("[s3://b/*]", False)])
+def test_the_server_starts_no_run_whose_settings_prefect_cannot_print(inputs, refused):
+    from prefect.utilities.callables import parameter_schema
+    from prefect.utilities.schema_tools.validation import validate
+
+    from orchestration.flows import nightly
+
+    schema = parameter_schema(nightly).model_dump_for_openapi()
+    errors = validate({"settings": [f"recipe.inputs={inputs}"]}, schema)
+    assert bool(errors) is refused
 
 
 def test_a_refusal_is_one_line_and_an_exit_code(capsys):
