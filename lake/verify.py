@@ -26,8 +26,8 @@ from lake.versions import Versions
 
 _REPAIR = (
     "Copy the object from a backup or another lake (one of the same name has the same bytes); without one, delete it"
-    " and run the recipe of the versions it harms again, which makes the same bytes. Do not withdraw them first: what was"
-    " withdrawn is not made again"
+    " and run the recipe of the versions it harms again, which makes the same bytes. Do not withdraw them first: what"
+    " was withdrawn is not made again"
 )
 _DEFECT = (
     "The release that wrote it has a defect: please report it. A release that mends it makes the version anew from the"
