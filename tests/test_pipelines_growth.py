@@ -76,7 +76,6 @@ def test_the_difference_to_one_run_is_reported_and_true(grown, files, tmp_path):
     same_text = growth["exact_outranked"]
     assert growth["kept_here"] > 0 and abs(len(ours - theirs) - growth["kept_here"]) <= same_text
     assert growth["dropped_here"] > 0 and abs(len(theirs - ours) - growth["dropped_here"]) <= same_text
-    print(growth, len(ours - theirs), len(theirs - ours))
     assert "one run over everything would have kept" in growth_report(m)
     assert growth_report(whole) is None
 
@@ -186,6 +185,8 @@ def test_lost_objects_of_the_latest_night_are_made_again(files, tmp_path):
     second = night(tmp_path, files).manifest
     own = [ref for ref in second.shards if ref not in Versions(open_store(str(tmp_path))).manifest("web", 1).shards]
     (tmp_path / own[0].key).unlink()
+    (finding,) = verify(open_store(str(tmp_path)))
+    assert "run the recipe of the versions it harms again" in finding.message and "Do not withdraw" in finding.message
     again = night(tmp_path, files)
     assert not again.new and again.manifest == second and verify(open_store(str(tmp_path)), deep=True) == []
 
