@@ -16,6 +16,7 @@ import httpx
 import openai
 import torch
 import uvicorn
+from waiting import PATIENCE, until
 
 from model.config import PRESETS, ModelConfig
 from model.generate import Engine, Options, Sample
@@ -23,7 +24,8 @@ from model.multimodal import Multimodal
 from model.processing.bpe import SPECIAL_TOKENS, train_tokenizer
 from model.processing.text import Part, Tokenizer
 from orchestration.serve import make_app
-from orchestration.serve_wire import PATIENCE, server_config
+from orchestration.serve_wire import PATIENCE as WITH_CLIENTS
+from orchestration.serve_wire import server_config
 from stages.engines import Hosted, decoder
 
 LINES = ["the cat sat on the mat and the dog ran to the sea, où l'été finit", "numbers 1 2 3 and more of them"] * 20
@@ -44,9 +46,9 @@ WEATHER: dict[str, Any] = {
 
 class ToyEngine(Engine):
     """`delay`: seconds before each step; `hold`: no step begins; `script`: what every sample writes;
-    `broken`: the next step raises."""
+    `broken`: the next step raises; `steps` counts them."""
 
-    delay, script, broken = 0.0, (), False
+    delay, script, broken, steps = 0.0, (), False, 0
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -58,13 +60,14 @@ class ToyEngine(Engine):
         """Until `gate.set()`, from the next step on, which has to come: returns when it is reached."""
         self.held.clear()
         self.gate.clear()
-        assert self.held.wait(10), "an idle engine makes no step"
+        assert self.held.wait(PATIENCE), "an idle engine makes no step"
 
     def step(self) -> list[Sample]:
         if not self.gate.is_set():
             self.held.set()
-        assert self.gate.wait(10), "a test has left the gate closed"
+        assert self.gate.wait(PATIENCE), "a test has left the gate closed"
         time.sleep(self.delay)
+        self.steps += 1
         if self.broken:
             raise RuntimeError("out of memory")
         return super().step()
@@ -130,17 +133,21 @@ class Running:
 
     @cached_property  # each makes an SSL context of its own, which takes longer than an answer
     def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=30)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
 
     def health(self) -> httpx.Response:
-        return httpx.get(f"{self.url}/health")
+        return httpx.get(f"{self.url}/health", timeout=PATIENCE)
 
-    def until(self, condition: Callable[[dict[str, Any]], bool], seconds: float = 5) -> dict[str, Any]:
-        """The answer of /health that meets the condition, or the last one."""
-        end = time.monotonic() + seconds
-        while not condition(said := self.health().json()) and time.monotonic() < end:
-            time.sleep(0.02)
-        return said
+    def until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first answer of /health that meets the condition."""
+
+        def asked() -> dict[str, Any] | None:
+            said: dict[str, Any] = self.health().json()
+            return said if condition(said) else None
+
+        answer = until(asked, "an answer of /health that meets the condition")
+        assert answer is not None
+        return answer
 
     def script(self, text: Sequence[str]) -> None:
         """What every sample writes from now on: texts, and special tokens by name."""
@@ -158,7 +165,7 @@ def serving(max_waiting: int = 64, parts: Parts = toy_parts, **settings: Any) ->
     engine, tokenizer = toy_engine(parts)
     with Hosted(engine, max_waiting) as hosted:
         app = make_app(hosted, tokenizer, "tiny", **settings)
-        patience = settings.get("patience", PATIENCE)
+        patience = settings.get("patience", WITH_CLIENTS)
         config = server_config(app, "127.0.0.1", 0, patience, log_level="error", timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)

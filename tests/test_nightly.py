@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ import psutil
 import pytest
 import web
 from strangers import as_a_stranger, is_loopback, listening, needs_root
+from waiting import PATIENCE, until
 
 from lake.store import open_store
 from lake.versions import Versions
@@ -44,6 +44,10 @@ class House:
     folder: Path
     settings: list[str]
 
+    def ask(self, path: str, body: Any = None) -> Any:
+        """Prefect's server, however long it takes: `status` wants an answer at once, a test does not."""
+        return self.stack.prefect.ask(path, body, timeout=PATIENCE)
+
     def lake(self, name: str) -> str:
         return str(self.folder / name)
 
@@ -53,7 +57,9 @@ class House:
 
     def jobs(self, name: str) -> list[dict[str, Any]]:
         """Every job there ever was of this lake, first attempt first."""
-        jobs = [job for job in self.stack.ray.ask("/api/jobs/") if self.lake(name) in job["entrypoint"]]
+        jobs = [
+            job for job in self.stack.ray.ask("/api/jobs/", timeout=PATIENCE) if self.lake(name) in job["entrypoint"]
+        ]
         return sorted((job for job in jobs if job["submission_id"]), key=lambda job: job["submission_id"])
 
     def live(self, name: str) -> list[str]:
@@ -67,10 +73,10 @@ class House:
         settings = settings or [*self.settings, f"recipe.scan.chunk_bytes={SMALL}"]
         body = {"parameters": {"settings": settings, "lake": self.lake(name)}}
         path = f"/deployments/{self.deployment('by-hand')}/create_flow_run"
-        return str(self.stack.prefect.ask(path, body)["id"])
+        return str(self.ask(path, body)["id"])
 
     def state(self, run: str) -> tuple[str, str]:
-        state = self.stack.prefect.ask(f"/flow_runs/{run}")["state"]
+        state = self.ask(f"/flow_runs/{run}")["state"]
         return state["name"], state["message"] or ""
 
     @property
@@ -78,9 +84,9 @@ class House:
         """What the schedule runs with: a folder that files are added to."""
         return [*self.settings, "recipe.extends=web", f"recipe.inputs=['{self.folder}/crawl/*']"]
 
-    def ended(self, run: str, seconds: float = 300) -> tuple[str, str]:
+    def ended(self, run: str) -> tuple[str, str]:
         over = ("Completed", "Failed", "Crashed", "Cancelled")
-        return until(lambda: (s := self.state(run))[0] in over and s, f"the end of flow run {run}", seconds)
+        return until(lambda: (s := self.state(run))[0] in over and s, f"the end of flow run {run}")
 
     def driver(self, name: str) -> Identity:
         """The driver of this lake's job, at work."""
@@ -117,15 +123,6 @@ def read(one: Identity, what: str) -> bytes:
         return (processes.PROC / str(one.pid) / what).read_bytes()
     except OSError:
         return b""
-
-
-def until(found: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if result := found():
-            return result
-        time.sleep(0.2)
-    pytest.fail(f"waited {seconds} s for {what}")
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +188,7 @@ def test_another_user_of_this_machine_reaches_neither_code_nor_secrets_nor_jobs(
 
 def ask_without_token(port: int) -> None:
     """GET of the jobs. Raises PermissionError for 401."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(b"GET /api/jobs/ HTTP/1.0\r\nHost: localhost\r\n\r\n")
         answer = connection.recv(100)
     if b" 401 " in answer.split(b"\r\n")[0]:
@@ -201,13 +198,13 @@ def ask_without_token(port: int) -> None:
 def test_cancel_and_kill_9_of_the_flow_stop_the_ray_job(house: House) -> None:
     runs = {name: house.start(name) for name in ("cancelled", "hurt")}  # side by side, to save a minute
     drivers = [house.driver(name) for name in runs]
-    house.stack.prefect.ask(f"/flow_runs/{runs['cancelled']}/set_state", {"state": {"type": "CANCELLING"}})
+    house.ask(f"/flow_runs/{runs['cancelled']}/set_state", {"state": {"type": "CANCELLING"}})
     house.at_work("hurt")
     assert processes.send(house.flow(runs["hurt"]), signal.SIGKILL)
     assert house.ended(runs["cancelled"])[0] == "Cancelled"  # stopped on its way out
     assert house.ended(runs["hurt"])[0] == "Crashed"  # stopped by the worker's hook
     for name in runs:
-        until(lambda name=name: not house.live(name), "the job to stop", 40)  # type: ignore[misc]
+        until(lambda name=name: not house.live(name), "the job to stop")  # type: ignore[misc]
         assert [job["status"] for job in house.jobs(name)] == ["STOPPED"]
         assert house.versions(name) == []
     assert not any(processes.alive(driver) for driver in drivers)
@@ -223,8 +220,8 @@ def test_the_schedule_fires_by_itself_and_the_next_night_takes_only_what_is_new(
             },
             "sort": "START_TIME_ASC",
         }
-        ask = house.stack.prefect.ask
-        found = until(lambda: len(r := ask("/flow_runs/filter", query)) >= n and r, f"{n} runs", 300)
+        ask = house.ask
+        found = until(lambda: len(r := ask("/flow_runs/filter", query)) >= n and r, f"{n} runs")
         assert {one["state_type"] for one in found} == {"COMPLETED"}, [one["state"]["message"] for one in found]
         assert {one["created_by"]["type"] for one in found} == {"SCHEDULE"}
         return [one["state"]["message"] for one in found]
@@ -234,13 +231,13 @@ def test_the_schedule_fires_by_itself_and_the_next_night_takes_only_what_is_new(
     shutil.copy(new, house.folder / "arriving")
     (house.folder / "arriving").rename(house.folder / "crawl" / "night2.warc.gz")  # never seen half written
     # a run may have begun before the file was there, and on a busy machine one may attach to another's job
-    until(lambda: any(said.startswith("web@v2: committed") for said in runs(1)), "the second version", 300)
-    house.stack.prefect.ask(f"/deployments/{house.deployment('nightly')}/pause_deployment", {})
+    until(lambda: any(said.startswith("web@v2: committed") for said in runs(1)), "the second version")
+    house.ask(f"/deployments/{house.deployment('nightly')}/pause_deployment", {})
     versions = Versions(open_store(house.lake("scheduled")))
     second = versions.manifest("web", 2)
     assert [Path(one.names[0]).name for one in second.inputs] == ["night2.warc.gz"] and second.parent.version == 1
     assert len(house.jobs("scheduled")) == 2 and versions.numbers("web") == [1, 2]
-    artifacts = house.stack.prefect.ask("/artifacts/filter", {"artifacts": {"key": {"any_": ["funnel-web"]}}})
+    artifacts = house.ask("/artifacts/filter", {"artifacts": {"key": {"any_": ["funnel-web"]}}})
     assert any("| minhash |" in one["data"] and "## web@v2" in one["data"] for one in artifacts)
     again = house.ended(house.start("scheduled", house.growing))
     assert again == ("Completed", "web@v2: nothing new, no job was needed")
@@ -265,7 +262,7 @@ def test_kill_9_of_the_worker_then_of_the_driver_and_the_version_comes_once(hous
         f"web@v1: committed by this run ({house.jobs('hurt')[-1]['submission_id']})",
     )
     print("flow run of the killed worker:", house.state(first), [j["status"] for j in house.jobs("hurt")])
-    until(lambda: not house.live("hurt"), "no live job", 30)
+    until(lambda: not house.live("hurt"), "no live job")
     cut = {"chunk_bytes": SMALL}
     assert house.versions("hurt") == [
         web.run(house.folder / "alone", web.crawl_files(sample), scan=cut).manifest.digest

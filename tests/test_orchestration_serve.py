@@ -11,6 +11,7 @@ import httpx
 import openai
 import pytest
 from serving import HELLO, WEATHER, Running, chat, text, texts
+from waiting import PATIENCE
 
 from model.processing.text import Part
 
@@ -118,7 +119,7 @@ def test_a_stream_is_the_whole_text_in_pieces(server: Running, create: Any) -> N
 def test_the_events_of_a_stream(server: Running) -> None:
     server.script(["l'été finit the", "<|end|>"])
     body = {"model": "tiny", "messages": HELLO, "stream": True, "stop": ["the sea"], "n": 2}
-    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=PATIENCE)
     lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
     assert answer.headers["content-type"].startswith("text/event-stream") and lines[-1] == "[DONE]"
     chunks = [json.loads(line) for line in lines[:-1]]
@@ -180,13 +181,14 @@ def test_ids_that_stand_for_nothing_are_no_text(server: Running) -> None:
 
 
 def test_a_client_that_goes_away_frees_its_slots(server: Running) -> None:
-    server.engine.delay = 0.02  # 400 tokens would take 8 seconds
+    server.engine.delay, before = 0.05, server.engine.steps  # 400 tokens would take 20 seconds
     body = {"model": "tiny", "prompt": "the cat", "max_tokens": 400, "n": 4}
-    with httpx.stream("POST", f"{server.url}/v1/completions", json=body | {"stream": True}) as answer:
+    with httpx.stream("POST", f"{server.url}/v1/completions", json=body | {"stream": True}, timeout=PATIENCE) as answer:
         lines = answer.iter_lines()  # kept: closing it closes the answer
         assert next(lines).startswith("data: ")
         assert server.health().json()["samples"] > 0
-    assert server.until(lambda said: said["samples"] == 0, 2) == {"status": "ok", "samples": 0, "waiting": 0}
+    assert server.until(lambda said: said["samples"] == 0) == {"status": "ok", "samples": 0, "waiting": 0}
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{server.url}/v1/completions", json=body, timeout=0.5)
-    assert server.until(lambda said: said["samples"] == 0, 2)["samples"] == 0
+        httpx.post(f"{server.url}/v1/completions", json=body, timeout=httpx.Timeout(PATIENCE, read=0.5))
+    server.until(lambda said: said["samples"] == 0)
+    assert server.engine.steps < before + 400, "both went on to their ends, though nobody listened"

@@ -11,6 +11,7 @@ from chats import CITY
 from hypothesis import given
 from hypothesis import strategies as st
 from serving import HELLO, WEATHER, Running, chat
+from waiting import PATIENCE
 
 from model.processing.chat import parse, prompt
 from model.processing.served import read_history
@@ -95,7 +96,7 @@ ODD: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize("messages", ODD.values(), ids=list(ODD))
 def test_histories_of_any_order_are_taken(server: Running, messages: list[Any]) -> None:
     body = {"model": "tiny", "messages": messages, "max_tokens": 1}
-    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
 
 

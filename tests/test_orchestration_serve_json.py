@@ -9,6 +9,7 @@ import httpx
 import jsonschema
 import pytest
 from serving import Running, chat, fallback_parts, serving, texts, toy_parts
+from waiting import PATIENCE
 
 from model.constraint import Grammars
 from model.processing.text import Part, Tokenizer
@@ -67,7 +68,7 @@ def test_with_bytes_and_ids_that_stand_for_nothing() -> None:
 )
 def test_a_schema_that_cannot_be_kept_to_is_refused(server: Running, schema: dict[str, Any]) -> None:
     body = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "response_format": asked(schema)}
-    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=PATIENCE)
     assert answer.status_code == 400 and answer.json()["error"]["param"] == "response_format"
     assert "cannot be kept to" in answer.json()["error"]["message"]
     assert server.health().status_code == 200

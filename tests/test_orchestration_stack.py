@@ -8,18 +8,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from typer.testing import CliRunner
+from waiting import until
 
 from orchestration import doctor, processes, stack
 from orchestration.cli import app
 from orchestration.processes import Identity
 from orchestration.stack_folder import MARK, PORTS, Stack, StackError, private
 
-SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+SLEEP = [sys.executable, "-c", "import time; time.sleep(3600)"]
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(3600)"
+)
 
 
 @pytest.fixture
@@ -45,10 +47,7 @@ def test_a_reused_pid_is_somebody_else():
 
 def test_a_zombie_is_not_alive():
     child = subprocess.Popen([sys.executable, "-c", ""])
-    deadline = time.monotonic() + 10
-    while processes.identify(child.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert processes.identify(child.pid) is None
+    until(lambda: processes.identify(child.pid) is None, "the end of the child")
     child.wait()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import web
+from waiting import PATIENCE, until
 
 from lake.store import open_store
 from lake.versions import Versions
@@ -64,34 +65,34 @@ def free_port() -> int:
 
 
 def wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(120):
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
         try:
-            urllib.request.urlopen(f"{address}/api/version", timeout=2)
-            return
+            urllib.request.urlopen(f"{address}/api/version", timeout=PATIENCE)
         except urllib.error.HTTPError:  # it wants a token: it is there
-            return
+            return True
         except OSError:
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.5)
-    pytest.fail(f"the head does not answer: {log.read_text()}")
+            return False
+        return True
+
+    until(answers, "an answer of the head", pause=0.5)
 
 
 def submit(head: tuple[str, dict[str, str]], *arguments: str) -> subprocess.CompletedProcess[str]:
     address, environment = head
     command = [BIN / "ray", "job", "submit", "--address", address, "--working-dir", "."]
-    for _ in range(8):
+    while True:
         job = subprocess.run(
             [*command, "--", "python", "-m", "pipelines", "run", "conf/web.yaml", *arguments],
             cwd=ROOT,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=PATIENCE,
         )
         if "No available agent" not in job.stderr:  # the head answers some seconds before its node's agent does
-            break
+            return job
         time.sleep(2)
-    return job
 
 
 def test_a_submitted_job_commits_the_version_that_a_local_run_commits(head, sample, tmp_path):

@@ -9,18 +9,17 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import pytest
 
 PATIENCE = 1800.0
 """Seconds after which a wait is taken for a hang; also the timeout of every child process of a test."""
-Answer = TypeVar("Answer")
 
 
 def until(
-    condition: Callable[[], Answer], what: str, *, by: subprocess.Popen[str] | None = None, pause: float = 0.02
-) -> Answer:
+    condition: Callable[[], Any], what: str, *, by: subprocess.Popen[Any] | None = None, pause: float = 0.02
+) -> Any:
     """The first true answer of `condition`, asked every `pause` seconds.
 
     `by` is the process that has to bring it about: if that ends first, the wait is over, with what it printed.
