@@ -34,7 +34,7 @@ IS_CHECKOUT = (ROOT / "pyproject.toml").exists()
 """Then a job gets a copy of it; the code of an installed package is where the job's python is."""
 REQUEST, FLOW_RUN, OWNER = "gristmill_request", "prefect_flow_run_id", "gristmill_owner"
 """Keys of a job's metadata: the request's key, the flow run that submitted it, and that flow run's process."""
-AGENT_SECONDS = 60
+AGENT_SECONDS = 300
 """A head answers some seconds before the agent of its node, without which it refuses jobs."""
 TICK = 1
 """Seconds between two questions after a job that says nothing."""
