@@ -40,7 +40,7 @@ PATTERNS = {
     "receipt": r"receipts/.*",
     "note": r"inputs/.*",
     "lease": r"runs/[^/]*/lease\.json",
-    "announcement": r"runs/[^/]*/0001\.json",
+    "announcement": r"runs/[^/]*/0000\.json",
     "suppression": r"suppressions/.*",
 }
 OF_OBJECTS = ("shard", "ledger", "screened", "refs", "text")

@@ -24,6 +24,7 @@ import web
 from strangers import as_a_stranger, is_loopback, listening, needs_root
 from waiting import PATIENCE, until
 
+from filters.compiled import cache_folder
 from lake.store import open_store
 from lake.versions import Versions
 from orchestration import health, processes
@@ -133,6 +134,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[Ho
     settings += [f"recipe.scan.chunk_bytes={web.CHUNK}", "recipe.shards.target_bytes=100000"]
     house = House(stack, folder, settings)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRIST_CACHE", str(cache_folder()))  # this process has loaded kernels from there
         patch.setenv("HOME", str(folder))
         patch.delenv("GRIST_LAKE", raising=False)
         try:

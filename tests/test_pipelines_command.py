@@ -222,4 +222,4 @@ def test_as_a_program_stdout_is_the_result_alone(tmp_path):
         cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert list(json.loads(done.stdout)) == KEYS and "scan: 1 of 1" in done.stderr
+    assert list(json.loads(done.stdout)) == KEYS and "scan: 1 piece, 8 records, " in done.stderr

@@ -14,7 +14,7 @@ from lake.receipt import finished
 from lake.store import Store, open_store
 from lake.suppress import Suppression
 from stages.extract import Extract
-from stages.inputs import ScannedInput, scan_inputs
+from stages.inputs import Listing, ScannedInput, scan_inputs
 from stages.instruct import Instruct
 from stages.reading import read_works
 from stages.runner import Runner
@@ -49,7 +49,7 @@ def crawl(tmp_path: Path) -> Path:
 
 
 def inputs(store: Store, crawl: Path) -> list[ScannedInput]:
-    return scan_inputs(Runner(store, workers=0), Scan(), [str(crawl)], None)
+    return scan_inputs(Runner(store, workers=0), Scan(), Listing([str(crawl)], []), None)
 
 
 def work_of(store: Store, crawl: Path, stage, listed: Suppression = LISTED, earlier: tuple[str, ...] = ()) -> Work:
