@@ -1,9 +1,9 @@
 """How much memory do linking and components take, of 20 million signatures?
 
 Signatures are made up (benchmarks/synthetic_signatures.py) and on disk; link, merge, gather, choose and clusters run
-through the runner on two worker processes (benchmarks/pool.py: Ray's own would only add what Ray takes). What is bounded: the
-peak of the sum of resident sets beyond 1 GB, over the documents. The forest found has to be the one that the agreements
-make, by scipy; in a tiny run also the one of all pairs in all buckets.
+through the runner on two worker processes (benchmarks/pool.py: Ray's own would only add what Ray takes). What is
+bounded: the peak of the sum of resident sets beyond 1 GB, over the documents. The forest found has to be the one that
+the agreements make, by scipy; in a tiny run also the one of all pairs in all buckets.
 """
 
 from __future__ import annotations

@@ -105,7 +105,9 @@ class Nights:
         self.compared = sum(r.facts["compared"] for r in chosen)
         self.collections = [*before, *new]
         if before:
-            said, rejudged = ([r.output(kind) for r in chosen] for kind in ("divergence", "rejudged"))
+            said, rejudged = (
+                [ref for r in chosen for ref in r.outputs if ref.kind == kind] for kind in ("divergence", "rejudged")
+            )
             table = current(self.store, self.divergence, rejudged, said)
             self.divergence = [put_table(self.store, "divergence", table)]
 

@@ -299,8 +299,7 @@ def test_a_damaged_intermediate_is_never_read_as_if_it_were_whole(sample, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("name", "data"),
-    [("a.jsonl", b""), ("a.warc.gz", b""), ("a.jsonl.gz", gzip.compress(b"", mtime=0)), ("a.warc", b"")],
+    ("name", "data"), [("a.jsonl", b""), ("a.warc.gz", b""), ("a.jsonl.gz", gzip.compress(b"", mtime=0)), ("a.warc", b"")]
 )
 def test_files_without_a_record_fail_the_run_unless_they_are_allowed(tmp_path, name, data):
     empty = tmp_path / name
