@@ -160,6 +160,7 @@ def _put_chunk(store: Store, number: int, texts: list[str]) -> Chunk:
         "date": [None] * len(texts),
         "source": [None] * len(texts),
         "content": [f"{number:016x}{n:016x}" for n in ordinals],
+        "mark": [None] * len(texts),
         "text": texts,
     }
     table = pa.table(columns, schema=SCHEMA)
