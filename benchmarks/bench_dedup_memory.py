@@ -1,9 +1,9 @@
 """How much memory do linking and components take, of 20 million signatures?
 
-Signatures are made up (benchmarks/synthetic_signatures.py) and on disk; link, merge, choose and clusters run through
-the runner on two worker processes (benchmarks/pool.py: Ray's own would only add what Ray takes). What is bounded: the
-peak of the sum of resident sets beyond 1 GB, over the documents. The forest found has to be the one that the agreements
-make, by scipy; in a tiny run also the one of all pairs in all buckets.
+Signatures are made up (benchmarks/synthetic_signatures.py) and on disk; link, merge, gather, choose and clusters run
+through the runner on two worker processes (benchmarks/pool.py: Ray's own would only add what Ray takes). What is
+bounded: the peak of the sum of resident sets beyond 1 GB, over the documents. The forest found has to be the one that
+the agreements make, by scipy; in a tiny run also the one of all pairs in all buckets.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,9 @@ from lake.objects import ObjectRef, read_table, scratch
 from lake.receipt import Receipt
 from lake.store import Store, open_store
 from stages.choose import Choose, choose_works
+from stages.cluster_sizes import cluster_size_works, cluster_statistics
 from stages.clusters import cluster_works
+from stages.gather import gather
 from stages.link import link
 from stages.runner import Runner
 
@@ -39,16 +42,18 @@ class Outcome:
     forest: ObjectRef
     chosen: list[Receipt]
     clusters: list[Receipt]
+    sizes: dict[str, Any]
 
 
 def deduplicate(runner: Runner, refs: Sequence[ObjectRef]) -> Outcome:
     """What the pipeline does from signatures on, without a least similarity, which has a truth to be held to; and the
-    choice once more with it, which reads signatures and compares."""
-    collections, forest, cuts = link(runner, COLLECT.bands, [], refs)
-    chosen = runner.map("choose", choose_works(Choose(None), forest, collections, 0, [], cuts))
-    runner.map(BY_SIMILARITY, choose_works(Choose(), forest, collections, 0, [], cuts))
-    clusters = runner.map("clusters", cluster_works([], [r.output("members") for r in chosen]))
-    return Outcome(forest, chosen, clusters)
+    choice once more with it, which gathers signatures as well and compares them."""
+    linked = link(runner, COLLECT.bands, [], refs)
+    chosen = runner.map("choose", choose_works(Choose(None), linked, gather(runner, linked, signatures=False)))
+    runner.map(BY_SIMILARITY, choose_works(Choose(), linked, gather(runner, linked, signatures=True)))
+    clusters = runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
+    counted = runner.map("sizes", cluster_size_works([r.output("clusters") for r in clusters]))
+    return Outcome(linked.forest, chosen, clusters, cluster_statistics(r.facts for r in counted))
 
 
 def written(uri: str, documents: int, truth: Path) -> Written:
@@ -67,8 +72,7 @@ def check(store: Store, outcome: Outcome, truth: Truth) -> None:
     sizes = np.unique(truth.root, return_counts=True)[1] + 1
     expected_counts = (len(truth.child), len(sizes), int(sizes.max()))
     losers = sum(r.output("losers").records for r in outcome.chosen)
-    clusters = sum(r.facts["clusters"] for r in outcome.clusters)
-    counts = (losers, clusters, max(r.facts["largest"] for r in outcome.clusters))
+    counts = (losers, outcome.sizes["clusters"], outcome.sizes["largest"])
     if counts != expected_counts:
         raise Differ(f"dedup_memory: losers, clusters, largest are {counts}, by scipy {expected_counts}")
 

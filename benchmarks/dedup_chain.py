@@ -15,6 +15,7 @@ from lake.receipt import Receipt
 from lake.store import Store
 from stages.choose import Choose, choose_works
 from stages.clusters import cluster_works
+from stages.gather import gather
 from stages.link import link
 from stages.minhash import Collect, Sign, collect_works, sign_work
 from stages.runner import Runner
@@ -89,10 +90,11 @@ class _Screened:
 def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: Choose = BANDS_ALONE) -> Found:
     """Collections to losers, as pipelines/web_build.py does it; by default datatrove's rule, that whatever hangs
     together by shared bands has one survivor."""
-    collections, forest, cuts = link(runner, SETTINGS.bands, [], refs)
-    chosen = runner.map("choose", choose_works(stage, forest, collections, 0, [], cuts))
-    runner.map("clusters", cluster_works([], [r.output("members") for r in chosen]))
-    return Found(runner.store, collections, forest, chosen, runner.cpu)
+    together = link(runner, SETTINGS.bands, [], refs)
+    gathered = gather(runner, together, signatures=stage.min_similarity is not None)
+    chosen = runner.map("choose", choose_works(stage, together, gathered))
+    runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
+    return Found(runner.store, together.collections, together.forest, chosen, runner.cpu)
 
 
 def chain(store: Store, chunks: Sequence[Chunk]) -> Found:

@@ -204,16 +204,20 @@ def iter_batches(store: Store, ref: ObjectRef, columns: list[str] | None = None)
         yield from file.iter_batches(ROW_GROUP_ROWS, columns=columns)
 
 
+def groups_between(file: pq.ParquetFile, column: str, low: Any, high: Any) -> list[int]:
+    """The row groups that can hold a row with `low` <= column < `high`."""
+    at = file.schema_arrow.get_field_index(column)
+    ranges = [file.metadata.row_group(g).column(at).statistics for g in range(file.num_row_groups)]
+    return [g for g, keys in enumerate(ranges) if keys is None or (keys.min < high and keys.max >= low)]
+
+
 def rows_between(store: Store, ref: ObjectRef, column: str, low: str, high: str) -> pa.Table:
     """The rows with `low` <= column < `high` of a table sorted by it, from the row groups that can hold some.
 
     By hand: a filter expression makes pyarrow import its dataset module and pandas, a second for one row.
     """
     with open_parquet(store, ref) as file:
-        at = file.schema_arrow.get_field_index(column)
-        ranges = [file.metadata.row_group(g).column(at).statistics for g in range(file.num_row_groups)]
-        groups = [g for g, keys in enumerate(ranges) if keys is None or (keys.min < high and keys.max >= low)]
-        table = file.read_row_groups(groups)
+        table = file.read_row_groups(groups_between(file, column, low, high))
     keys = table[column].to_pylist()
     first = bisect_left(keys, low)
     return table.slice(first, bisect_left(keys, high) - first)

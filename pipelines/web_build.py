@@ -29,6 +29,7 @@ from stages.clusters import cluster_works
 from stages.compact import Compact, compacted
 from stages.divergence import DIVERGENCE, current
 from stages.exact import exact_works
+from stages.gather import gather
 from stages.inputs import ScannedInput
 from stages.link import link
 from stages.minhash import collect_works, sign_work
@@ -173,17 +174,17 @@ def _near(recipe: Recipe, runner: Runner, night: Night, base: Manifest | None) -
 
     old, new = held(base, "signatures"), [r.output("signatures") for r in collected]
     before = held(base, "clusters")
-    linked, said = held(base, "forest"), held(base, "divergence")
-    collections, forest, cuts = link(runner, recipe.collect.bands, old, new, linked[-1] if linked else None)
-    works = choose_works(recipe.choose, forest, collections, len(old), before, cuts, said)
-    chosen = runner.map("choose", works)
-    members = runner.map("clusters", cluster_works([], [r.output("members") for r in chosen]))
+    forests, said = held(base, "forest"), held(base, "divergence")
+    linked = link(runner, recipe.collect.bands, old, new, forests[-1] if forests else None)
+    gathered = gather(runner, linked, signatures=recipe.gather.signatures)
+    chosen = runner.map("choose", choose_works(recipe.choose, linked, gathered, before, said))
+    members = runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
     clusters = [*before, *(ref for r in members if (ref := r.output("clusters")).records)]
     counted = runner.map("sizes", cluster_size_works(clusters))
     night.decided += chosen
     night.losers += [ref for r in chosen if (ref := r.output("losers")).records]
     night.passed -= total(r.dropped for r in chosen)
-    night.attachments += [*old, *new, forest, *(clusters or [members[0].output("clusters")])]
+    night.attachments += [*old, *new, linked.forest, *(clusters or [members[0].output("clusters")])]
     if base is not None:
         night.attachments.append(_divergence(runner.store, said, chosen))
     night.statistics["clusters"] = cluster_statistics(r.facts for r in counted)

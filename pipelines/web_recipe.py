@@ -21,6 +21,7 @@ from stages.choose import Choose
 from stages.clusters import Clusters
 from stages.exact import Exact
 from stages.extract import Extract
+from stages.gather import Gather
 from stages.link import Link, MergeForests
 from stages.minhash import N_WORDS, Collect, Sign
 from stages.paragraphs import Paragraphs
@@ -76,12 +77,17 @@ class Recipe(Named):
         return Collect(one.bands, one.rows, self.survivor)
 
     @property
+    def gather(self) -> Gather:
+        return Gather(signatures=self.min_similarity is not None)
+
+    @property
     def choose(self) -> Choose:
         return Choose(self.min_similarity)
 
     def stages(self, suppression: str = "") -> tuple[StageId, ...]:
         """Every stage that decides the data. `suppression`: digest of what was taken down; "" for nothing."""
-        near = (self.sign, self.collect, Link(), MergeForests(), self.choose, Clusters()) if self.minhash else ()
+        compared = (Link(), MergeForests(), self.gather, self.choose, Clusters())
+        near = (self.sign, self.collect, *compared) if self.minhash else ()
         repeated = (self.paragraphs,) if self.paragraphs else ()
         filters = (self.scan, suppressed(self.extract, suppression), self.screen, self.exact, *repeated, *near)
         return tuple(one for stage in (*filters, self.shards, MergeLedger()) for one in stage.identity())

@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.objects import ObjectRef, put_table, read_refs, read_table
+from lake.objects import ObjectRef, put_table, read_refs
 from lake.receipt import StageId
 from lake.store import Store
 from stages.clusters import CLUSTERS, CLUSTERS_ORDER
 from stages.divergence import differences, touching
 from stages.fates import KEYS, Fates
-from stages.link import with_new
+from stages.link import Linked
 from stages.losers import put_losers
 from stages.members import Members, earlier_survivors, read_members
 from stages.settle import DROPPED, GIVEN, KEPT, Settled, settle
@@ -51,16 +51,12 @@ class Choose:
         return (stage_id(self),)
 
     def run(self, store: Store, work: Work) -> Outcome:
-        """payload: forest, collections (a list object), old (how many of them), clusters and divergence (pointers, of
-        earlier versions), low, high (range of roots). Outputs `losers`, fates, `members`, `divergence`, and
+        """payload: gathered (a list object), old (documents of earlier versions), clusters and divergence (pointers,
+        of earlier versions), low, high (range of roots). Outputs `losers`, fates, `members`, `divergence`, and
         `rejudged`: what of the earlier divergence it replaces."""
         p = work.payload
-        refs = read_refs(store, ObjectRef(**p["collections"]))
         clusters, said = ([ObjectRef(**ref) for ref in p[name]] for name in ("clusters", "divergence"))
-        old = sum(ref.records for ref in refs[: p["old"]])
-        edges = _edges(store, ObjectRef(**p["forest"]), p["low"], p["high"], old)
-        members = read_members(store, refs, p["old"], edges, signatures=self.min_similarity is not None)
-        del edges
+        members = read_members(store, read_refs(store, ObjectRef(**p["gathered"])), p["low"], p["high"], p["old"])
         old_ids = members.rows["id"].slice(0, members.old).combine_chunks()
         before = earlier_survivors(store, clusters, old_ids)
         settled = self.settled(members, before)
@@ -119,15 +115,6 @@ class Choose:
         return pa.array(shown, pa.string()).take(pa.array(agreement))
 
 
-def _edges(store: Store, forest: ObjectRef, low: int, high: int, old: int) -> tuple[np.ndarray, np.ndarray]:
-    """(child, root) of the components with roots from `low` to `high` (excluded) that have a new document."""
-    hit = (pc.field("root") >= low) & (pc.field("root") < high)
-    table = read_table(store, forest, filters=hit)
-    child, root = (table[name].to_numpy() for name in ("child", "root"))
-    near = with_new(child, root, old)
-    return child[near], root[near]
-
-
 def _in_order(members: Members, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(rows by component, where components begin). In each those of `first` (bool) come first; then, and among them,
     the best measures, then the lowest id, then of one record's rows the earliest."""
@@ -153,19 +140,18 @@ def _told(
 
 def choose_works(
     stage: Choose,
-    forest: ObjectRef,
-    collections: ObjectRef,
-    old: int,
-    clusters: Sequence[ObjectRef],
-    cuts: Sequence[int],
+    linked: Linked,
+    gathered: ObjectRef,
+    clusters: Sequence[ObjectRef] = (),
     divergence: Sequence[ObjectRef] = (),
 ) -> list[Work]:
-    """One Work a range of components."""
+    """One Work a range of components. `gathered`: of what is linked (stages/gather.py), with signatures if the stage
+    compares them."""
     works = []
-    for low, high in pairwise(cuts):
+    for low, high in pairwise(linked.cuts):
         earlier = [ref.sha256 for ref in (*clusters, *divergence)]
-        inputs = (forest.sha256, collections.sha256, str(old), f"{low}:{high}", *earlier)
-        payload: dict[str, Any] = {"forest": forest.model_dump(), "collections": collections.model_dump(), "old": old}
+        inputs = (gathered.sha256, str(linked.old), f"{low}:{high}", *earlier)
+        payload: dict[str, Any] = {"gathered": gathered.model_dump(), "old": linked.old}
         payload |= {"clusters": [ref.model_dump() for ref in clusters], "low": low, "high": high}
         payload |= {"divergence": [ref.model_dump() for ref in divergence]}
         works.append(Work(stage, inputs, payload, label=f"components from {low}"))

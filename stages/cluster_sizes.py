@@ -20,9 +20,12 @@ from lake.objects import ObjectRef, read_table
 from lake.receipt import StageId
 from lake.store import Store
 from stages import runs
-from stages.clusters import MEMBERS_PER_RANGE, SIZE_BINS
+from stages.clusters import MEMBERS_PER_RANGE
 from stages.exact import hash_ranges
 from stages.work import Outcome, Work, stage_id
+
+SIZE_BINS = (2, 3, 4, 5, 9, 17, 33, 65, 129, 257, 513, 1025)
+"""Lower edges of the histogram of cluster sizes; the survivor counts."""
 
 
 @dataclass(frozen=True)

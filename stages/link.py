@@ -1,10 +1,10 @@
 """Links: which documents hang together by shared band hashes, as a spanning forest over all that a dataset ever held.
 
-link (a band, a range of its hashes) -> merge (forests, as a tree). Documents are numbered by their place in the list of
-collections, old ones first. An old document is never linked to another old one: the forest of the last night has
-those links, and is merged with tonight's, so that components are whole. Nights only add to the end of the list; where
-that does not hold (a takedown took rows out), the forest is made anew. What crosses between Works are n - 1 links of a
-bucket of n, not its edges.
+link (a band, a range of its hashes) -> merge (forests, as a tree) -> gather and choose. Documents are numbered by
+their place in the list of collections, old ones first. An old document is never linked to another old one: the forest
+of the last night has those links, and is merged with tonight's, so that components are whole. Nights only add to the
+end of the list; where that does not hold (a takedown took rows out), the forest is made anew. What crosses between
+Works are n - 1 links of a bucket of n, not its edges.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 
 from lake.balance import Tally
 from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, put_refs, read_refs, scratch, table_writer
@@ -29,6 +30,9 @@ DOCUMENTS_PER_RANGE = 8 << 20
 FAN_IN = 16
 EDGES_PER_CHOICE = 1 << 18
 """Edges of the components that one Work chooses from: about 400 MB, half of it signatures."""
+MEMBERS_PER_SHARE = 1 << 18
+"""Members of components that one Work gathers."""
+COMPONENTS = pa.schema([("document", pa.uint32()), ("root", pa.uint32())], metadata={"gristmill.format": "1"})
 FOREST_FORMAT = {"gristmill.format": "1"}
 DOCUMENTS = "documents"
 """In the metadata of a merged forest: over how many documents it is."""
@@ -88,14 +92,15 @@ class MergeForests:
     """Joins forests into one. Documents of a component point at its smallest number: the earliest of them."""
 
     name: ClassVar[str] = "merge_forests"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     def identity(self) -> tuple[StageId, ...]:
         return (stage_id(self),)
 
     def run(self, store: Store, work: Work) -> Outcome:
-        """payload: forests (pointers), documents, old (how many of them were there before). facts: `cuts`, roots that
-        divide the components that have a new document into equal parts."""
+        """payload: forests (pointers), documents, old (how many of them were there before). Outputs `forest`, and
+        `components`: the members of those that have a new document. facts: `cuts`, roots that divide these components
+        into equal parts, and `shares`, documents that divide their members so."""
         sets = DisjointSets(work.payload["documents"])
         for one in work.payload["forests"]:
             for batch in iter_batches(store, ObjectRef(**one)):
@@ -111,13 +116,33 @@ class MergeForests:
                     edges.add(child[at : at + EDGES_PER_ROW_GROUP], root[at : at + EDGES_PER_ROW_GROUP])
                 edges.flush()
             ref = put_file(store, "forest", path, len(child))
-        root = root[with_new(child, root, work.payload["old"])]
+        near = _with_new(child, root, work.payload["old"])
+        child, root = child[near], root[near]
+        components, shares = _put_components(store, child, root, documents)
         root.sort()
         cuts = np.unique(root[EDGES_PER_CHOICE::EDGES_PER_CHOICE]).tolist()
-        return Outcome(outputs=(ref,), came_in=Tally(), facts={"cuts": [0, *cuts, documents]})
+        facts = {"cuts": [0, *cuts, documents], "shares": [0, *shares, documents]}
+        return Outcome(outputs=(ref, components), came_in=Tally(), facts=facts)
 
 
-def with_new(child: np.ndarray, root: np.ndarray, old: int) -> np.ndarray:
+def _put_components(store: Store, child: np.ndarray, root: np.ndarray, documents: int) -> tuple[ObjectRef, list[int]]:
+    """Every document of the components with these edges, with its root, by number; and where each share but the first
+    begins. A share is a row group."""
+    root_of = np.arange(documents, dtype=np.uint32)
+    root_of[child] = root
+    member = np.zeros(documents, bool)
+    member[child] = member[root] = True
+    document = np.flatnonzero(member).astype(np.uint32)
+    with scratch() as folder:
+        path = folder / "components.parquet"
+        with table_writer(path, COMPONENTS) as writer:
+            table = pa.table([document, root_of[document]], schema=COMPONENTS)
+            writer.write_table(table, row_group_size=MEMBERS_PER_SHARE)
+        ref = put_file(store, "components", path, len(document))
+    return ref, document[MEMBERS_PER_SHARE::MEMBERS_PER_SHARE].tolist()
+
+
+def _with_new(child: np.ndarray, root: np.ndarray, old: int) -> np.ndarray:
     """Which edges are of components with a new document: one numbered `old` or more; bool [edges]. Roots are the
     smallest numbers of their components, so a new one has new children."""
     if not old:
@@ -125,16 +150,29 @@ def with_new(child: np.ndarray, root: np.ndarray, old: int) -> np.ndarray:
     return np.isin(root, np.unique(root[child >= old]))
 
 
+@dataclass(frozen=True)
+class Linked:
+    """What hangs together. collections: a list object. old: documents of earlier versions. cuts and shares: of roots
+    for `choose`, of documents for `gather`, from 0 to the number of documents; only 0 if there are none."""
+
+    collections: ObjectRef
+    old: int
+    forest: ObjectRef
+    components: ObjectRef
+    cuts: list[int]
+    shares: list[int]
+
+
 def link(
     runner: Runner, bands: int, old: Sequence[ObjectRef], new: Sequence[ObjectRef], before: ObjectRef | None = None
-) -> tuple[ObjectRef, ObjectRef, list[int]]:
-    """(list object of the collections, forest over them, cuts for `choose`) of new documents among old ones.
+) -> Linked:
+    """New documents among old ones.
 
     `before`: the forest of the old ones, as the last night returned it. Without it, or if it is of other documents,
     all old ones are linked first.
     """
     if old and not _covers(runner.store, before, old):
-        before = link(runner, bands, [], old)[1]
+        before = link(runner, bands, [], old).forest
     collections = put_refs(runner.store, [*old, *new])
     before_tonight, tonight = (sum(ref.records for ref in refs) for refs in (old, new))
     parts = 1
@@ -154,7 +192,9 @@ def link(
         merged = runner.map("merge", [_merge_work(group, before_tonight, tonight) for group in groups])
         forests = [receipt.output("forest") for receipt in merged]
         if len(merged) == 1:
-            return collections, forests[0], list(dict.fromkeys(merged[0].facts["cuts"]))
+            cuts, shares = (list(dict.fromkeys(merged[0].facts[name])) for name in ("cuts", "shares"))
+            components = merged[0].output("components")
+            return Linked(collections, before_tonight, forests[0], components, cuts, shares)
 
 
 def _covers(store: Store, forest: ObjectRef | None, old: Sequence[ObjectRef]) -> bool:

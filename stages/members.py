@@ -2,12 +2,13 @@
 
 A row is a document of some components, in order of its number, so that the old ones stand before the new. Signatures
 are one matrix beside the table and are only read where they are compared: 448 bytes a document, half of what a Work
-that chooses holds. Rows are read from the row groups that have some; of the earlier clusters a stream passes by.
+that chooses holds. Only the row groups of its own range are read of what is gathered (stages/gather.py); of the
+earlier clusters a stream passes by.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,22 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.balance import Tally
-from lake.objects import ObjectRef, iter_batches, open_parquet
+from lake.objects import ObjectRef, groups_between, iter_batches, open_parquet
 from lake.store import Store
 from stages.clusters import CLUSTERS
 from stages.fates import KEYS
+from stages.gather import with_short_inputs
 from stages.minhash import signature_values
-
-_INPUT = pa.dictionary(pa.int32(), pa.string())
-"""Of the members' `input`: 64 characters a row would be half of the memory."""
-_NOBODY = pa.schema(
-    [
-        ("id", pa.string()),
-        ("input", _INPUT),
-        *((name, pa.int64()) for name in ("ordinal", "start", "length")),
-        ("ranks", pa.list_(pa.float64())),
-    ]
-).empty_table()
 
 
 @dataclass(frozen=True)
@@ -51,54 +42,48 @@ class Members:
         return Tally.of_records(map(names.__getitem__, inputs.indices.to_pylist()), rows["ordinal"].to_pylist())
 
 
-def read_members(
-    store: Store, refs: Sequence[ObjectRef], old: int, edges: tuple[np.ndarray, np.ndarray], *, signatures: bool
-) -> Members:
-    """Every document of the components with these edges (child, root). `old`: how many collections are of earlier
-    versions."""
-    child, root = edges
-    numbers, first = np.unique(np.concatenate([child, root]), return_index=True)
-    values = np.empty((len(numbers), _width(store, refs) if signatures else 0), np.uint32)
-    parts, start, before = [_NOBODY], 0, 0
-    for i, ref in enumerate(refs):
-        low, high = np.searchsorted(numbers, [start, start + ref.records])
-        if low < high:
-            parts.append(_rows_at(store, ref, numbers[low:high].astype(np.int64) - start, values[low:high]))
-        start += ref.records
-        before = int(high) if i < old else before
+def read_members(store: Store, gathered: Sequence[ObjectRef], low: int, high: int, old: int) -> Members:
+    """Every gathered document of the components with roots from `low` to `high` (excluded), one of the ranges that they
+    are laid by. `old`: documents of earlier versions."""
+    parts, signatures = [], []
+    for ref in gathered:  # each is of later documents than the one before
+        for group in _row_groups(store, ref, low, high):
+            if "signature" in group.column_names:
+                signatures.append(group["signature"])
+                group = group.drop_columns("signature")
+            parts.append(with_short_inputs(group))
     rows = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
-    return Members(rows, np.concatenate([root, root])[first], before, values)
+    del parts
+    root, document = (rows[name].to_numpy() for name in ("root", "document"))
+    return Members(_ranked(rows), root, int((document < old).sum()), _stacked(signatures, len(root)))
 
 
-def _width(store: Store, refs: Sequence[ObjectRef]) -> int:
-    """Values of a signature."""
-    with open_parquet(store, refs[0]) as file:
-        return int(file.schema_arrow.field("signature").type.byte_width) // 4
-
-
-def _rows_at(store: Store, ref: ObjectRef, positions: np.ndarray, values: np.ndarray) -> pa.Table:
-    """Keys and ranks of the rows at these positions (ascending). Their signatures are written to `values`, unless it
-    has no columns."""
-    parts, start = [], 0
+def _row_groups(store: Store, ref: ObjectRef, low: int, high: int) -> Iterator[pa.Table]:
+    """A table without rows, for its columns, and the row groups of a range of roots."""
     with open_parquet(store, ref) as file:
-        names = [name for name in file.schema_arrow.names if name.startswith("rank_")]
-        ranks = sorted(names, key=lambda name: int(name.removeprefix("rank_")))
-        columns = [*KEYS, *ranks, *(["signature"] if values.shape[1] else [])]
-        for g in range(file.num_row_groups):
-            rows = file.metadata.row_group(g).num_rows
-            low, high = np.searchsorted(positions, [start, start + rows])
-            if low < high:
-                group = file.read_row_group(g, columns).take(pa.array(positions[low:high] - start))
-                if values.shape[1]:
-                    values[low:high] = signature_values(group["signature"], values.shape[1])
-                group = group.select([*KEYS, *ranks])
-                parts.append(group.set_column(1, "input", pc.cast(group["input"].dictionary_encode(), _INPUT)))
-            start += rows
-    table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
-    numbers = np.column_stack([table[name].to_numpy() for name in ranks]) if ranks else np.empty((table.num_rows, 0))
-    offsets = pa.array(np.arange(table.num_rows + 1, dtype=np.int32) * len(ranks))
-    lists = pa.ListArray.from_arrays(offsets, pa.array(numbers.ravel(), pa.float64()))
-    return table.select(KEYS).append_column("ranks", lists).replace_schema_metadata()
+        yield file.schema_arrow.empty_table()
+        for g in groups_between(file, "root", low, high):
+            yield file.read_row_group(g)
+
+
+def _ranked(rows: pa.Table) -> pa.Table:
+    """Keys, and the columns of ranks as one of lists."""
+    ranks = [name for name in rows.column_names if name.startswith("rank_")]
+    values = np.column_stack([rows[name].to_numpy() for name in ranks]) if ranks else np.empty((rows.num_rows, 0))
+    offsets = pa.array(np.arange(rows.num_rows + 1, dtype=np.int32) * len(ranks))
+    lists = pa.ListArray.from_arrays(offsets, pa.array(values.ravel(), pa.float64()))
+    return rows.select(KEYS).append_column("ranks", lists)
+
+
+def _stacked(signatures: list[pa.ChunkedArray], rows: int) -> np.ndarray:
+    """uint32 [rows, width]. Takes the parts off the list, so that little is held twice: it is most of the memory."""
+    width = signatures[0].type.byte_width // 4 if signatures else 0
+    values, end = np.empty((rows, width), np.uint32), rows
+    while signatures:
+        part = signatures.pop()
+        values[end - len(part) : end] = signature_values(part, width)
+        end -= len(part)
+    return values
 
 
 def earlier_survivors(store: Store, clusters: Sequence[ObjectRef], ids: pa.Array) -> pa.Array:

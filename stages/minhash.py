@@ -1,7 +1,7 @@
 """Near duplicates, first half: MinHash signatures of what passed the screen, collected with their band hashes.
 
 sign (a chunk) -> collect (some chunks: what neither exact duplicates nor a takedown dropped) -> link and merge
-(stages/link.py) -> choose and clusters (stages/clusters.py). Only `choose` assigns a fate.
+(stages/link.py) -> gather, choose and clusters (each a file of its name). Only `choose` assigns a fate.
 Source: Broder 1997 (MinHash), Leskovec et al. ch. 3 (banding); decisions as datatrove's minhash (any equal band links).
 """
 

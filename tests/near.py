@@ -15,6 +15,7 @@ from lake.store import Store
 from stages.choose import Choose, choose_works
 from stages.clusters import cluster_works
 from stages.divergence import current
+from stages.gather import gather
 from stages.link import link
 from stages.minhash import Collect, band_names
 from stages.runner import Runner
@@ -91,15 +92,12 @@ class Nights:
         ]
         runner = Runner(self.store, workers=0)
         before = self.collections
-        collections, self.forest, cut = link(runner, BANDS, before, new, self.forest)
-        works = choose_works(
-            self.stage, self.forest, collections, len(before), self.clusters, cut, self.divergence if before else ()
-        )
-        chosen = runner.map("choose", works)
-        self.clusters = [
-            r.output("clusters")
-            for r in runner.map("clusters", cluster_works(self.clusters, [r.output("members") for r in chosen]))
-        ]
+        linked = link(runner, BANDS, before, new, self.forest)
+        self.forest = linked.forest
+        gathered = gather(runner, linked, signatures=self.stage.min_similarity is not None)
+        chosen = runner.map("choose", choose_works(self.stage, linked, gathered, self.clusters, self.divergence))
+        sorted_members = runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
+        self.clusters = [*self.clusters, *(r.output("clusters") for r in sorted_members)]
         lost = [row for r in chosen for row in read_table(self.store, r.output("fates")).to_pylist()]
         self.values |= {row["id"]: row["value"] for row in lost}
         self.survivors |= {row["id"]: row["survivor"] for row in lost}
@@ -107,7 +105,9 @@ class Nights:
         self.compared = sum(r.facts["compared"] for r in chosen)
         self.collections = [*before, *new]
         if before:
-            said, rejudged = ([r.output(kind) for r in chosen] for kind in ("divergence", "rejudged"))
+            said, rejudged = (
+                [ref for r in chosen for ref in r.outputs if ref.kind == kind] for kind in ("divergence", "rejudged")
+            )
             table = current(self.store, self.divergence, rejudged, said)
             self.divergence = [put_table(self.store, "divergence", table)]
 

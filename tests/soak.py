@@ -33,9 +33,8 @@ VICTIMS = ("driver", "worker", "everything", "process")
 """`process`: a run without Ray."""
 ORPHANS: list[psutil.Process] = []
 """What killed drivers had started. All of it ends by itself; Ray takes about a minute for that."""
-TASKS = frozenset(
-    ["scan", "extract", "screen", "exact", "sign", "collect", "link", "merge_forests", "choose", "clusters", "shards"]
-)
+_READ, _COMPARED = ["scan", "extract", "screen", "exact"], ["sign", "collect", "link", "merge_forests", "gather"]
+TASKS = frozenset([*_READ, *_COMPARED, "choose", "clusters", "shards"])
 
 
 def command(lake: Path, inputs: list[Path | str], workers: int) -> list[str]:

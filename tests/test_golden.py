@@ -48,6 +48,7 @@ STAGES = [
     "collect",
     "link",
     "merge",
+    "gather",
     "choose",
     "clusters",
     "sizes",

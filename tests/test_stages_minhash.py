@@ -28,6 +28,7 @@ from lake.why import why
 from pipelines.config import BadConfig
 from pipelines.sample import write_sample
 from stages.choose import Choose, choose_works
+from stages.gather import gather
 from stages.link import link
 from stages.minhash import band_names
 from stages.runner import Runner
@@ -235,10 +236,11 @@ def test_a_chain_through_two_bands_is_one_component(tmp_path):
         collection(store, {"band_00": [10, 10, 20], "band_01": [100, 200, 200]}, 0),
         collection(store, {"band_00": [30, 40], "band_01": [300, 300]}, 3),
     ]
-    collections, forest, cuts = link(Runner(store, workers=0), 2, [], refs)
-    rows = read_table(store, forest).to_pylist()
+    runner = Runner(store, workers=0)
+    linked = link(runner, 2, [], refs)
+    rows = read_table(store, linked.forest).to_pylist()
     assert [(row["child"], row["root"]) for row in rows] == [(1, 0), (2, 0), (4, 3)]
-    (work,) = choose_works(Choose(None), forest, collections, 0, [], cuts)
+    (work,) = choose_works(Choose(None), linked, gather(runner, linked, signatures=False))
     outcome = Choose(None).run(store, work)
     members = read_table(store, next(ref for ref in outcome.outputs if ref.kind == "members")).to_pylist()
     assert [(row["survivor"][-1], row["id"][-1]) for row in members] == [("2", "0"), ("2", "1"), ("4", "3")]
@@ -256,8 +258,7 @@ def test_the_number_of_ranges_changes_nothing(tmp_path, monkeypatch, parts):
     refs = [collection(store, {k: v[i : i + 100].tolist() for k, v in bands.items()}, i) for i in range(0, 500, 100)]
     monkeypatch.setattr("stages.link.DOCUMENTS_PER_RANGE", 500 // parts)
     monkeypatch.setattr("stages.link.FAN_IN", 2)
-    _, forest, _ = link(Runner(store, workers=0), 2, [], refs)
-    found = read_table(store, forest)
+    found = read_table(store, link(Runner(store, workers=0), 2, [], refs).forest)
     a, b = (np.concatenate([_stars(bands[name])[i] for name in bands]) for i in range(2))
     n, labels = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(500, 500)), directed=False)
     assert found.num_rows == 500 - n

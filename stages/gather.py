@@ -1,0 +1,158 @@
+"""Gather: the rows that `choose` compares, taken out of the collections and laid by component.
+
+A collection is in order of documents, and the members of a component are anywhere. So that a Work that chooses looks
+into no collection, each member of a component with something new is read once, by a Work for a range of documents
+that has its share of them, and is written by ranges of roots, those that `choose` takes: no row group is of two
+ranges, and statistics of `root` say of which it is. Within a range rows ascend by document. No version holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.balance import Tally
+from lake.objects import (
+    ROW_GROUP_ROWS,
+    ObjectRef,
+    open_parquet,
+    put_file,
+    put_refs,
+    read_refs,
+    read_table,
+    scratch,
+    table_writer,
+)
+from lake.receipt import StageId
+from lake.store import Store
+from stages.fates import KEYS
+from stages.link import Linked
+from stages.minhash import signature_values
+from stages.runner import Runner
+from stages.work import Outcome, Work, stage_id
+
+INPUT = pa.dictionary(pa.int32(), pa.string())
+"""Of the members' `input`, in memory: 64 characters a row would be half of what a row without signature takes."""
+SHARES_WITHOUT_SIGNATURES = 4
+"""Shares of the members (stages/link.py) that one Work gathers where they are a quarter of the size."""
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Gathers the members of components, with or without their signatures."""
+
+    name: ClassVar[str] = "gather"
+    VERSION: ClassVar[int] = 1
+
+    signatures: bool
+
+    def identity(self) -> tuple[StageId, ...]:
+        return (stage_id(self),)
+
+    def run(self, store: Store, work: Work) -> Outcome:
+        """payload: components, collections (a list object), cuts (of roots), low, high (range of documents). Output
+        `gathered`: keys, ranks, root, document (numbers, uint32) and, where they are asked for, signature."""
+        p = work.payload
+        refs = read_refs(store, ObjectRef(**p["collections"]))
+        hit = (pc.field("document") >= p["low"]) & (pc.field("document") < p["high"])
+        components = read_table(store, ObjectRef(**p["components"]), filters=hit)
+        schema = self._schema(store, refs[0])
+        rows, values = self._members(store, refs, components, schema)
+        with scratch() as folder:
+            path = folder / "gathered.parquet"
+            with table_writer(path, schema) as writer:
+                for at in _by_range(components["root"].to_numpy(), p["cuts"]):
+                    writer.write_table(_laid(rows, values, at, schema), row_group_size=ROW_GROUP_ROWS)
+            ref = put_file(store, "gathered", path, rows.num_rows)
+        return Outcome(outputs=(ref,), came_in=Tally())
+
+    def _schema(self, store: Store, ref: ObjectRef) -> pa.Schema:
+        with open_parquet(store, ref) as file:
+            given = file.schema_arrow
+        ranks = sorted((n for n in given.names if n.startswith("rank_")), key=lambda n: int(n.removeprefix("rank_")))
+        fields = [given.field(name) for name in (*KEYS, *ranks)]
+        fields += [pa.field("root", pa.uint32()), pa.field("document", pa.uint32())]
+        fields += [given.field("signature")] if self.signatures else []
+        return pa.schema(fields, metadata={"gristmill.format": "1"})
+
+    def _members(
+        self, store: Store, refs: Sequence[ObjectRef], components: pa.Table, schema: pa.Schema
+    ) -> tuple[pa.Table, np.ndarray]:
+        """Everything but the signatures of these documents, in their order, and their signatures: uint32 [rows, width],
+        of width 0 where they are not asked for."""
+        document = components["document"].to_numpy().astype(np.int64)
+        width = schema.field("signature").type.byte_width // 4 if self.signatures else 0
+        values = np.empty((len(document), width), np.uint32)
+        plain = [name for name in schema.names if name not in ("signature", *components.column_names)]
+        kinds = [pa.field(name, INPUT if name == "input" else schema.field(name).type) for name in plain]
+        parts, start = [pa.schema(kinds).empty_table()], 0
+        for ref in refs:
+            low, high = np.searchsorted(document, [start, start + ref.records])
+            if low < high:
+                parts += _rows_at(store, ref, document[low:high] - start, plain, values[low:high])
+            start += ref.records
+        rows = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+        for name in ("root", "document"):
+            rows = rows.append_column(name, components[name].combine_chunks())
+        return rows, values
+
+
+def _rows_at(
+    store: Store, ref: ObjectRef, positions: np.ndarray, columns: Sequence[str], values: np.ndarray
+) -> Iterator[pa.Table]:
+    """The rows at these positions (ascending), from the row groups that have some. Their signatures are written to
+    `values`, unless it has no columns."""
+    width, start = values.shape[1], 0
+    read = [*columns, "signature"] if width else list(columns)
+    with open_parquet(store, ref) as file:
+        for g in range(file.num_row_groups):
+            rows = file.metadata.row_group(g).num_rows
+            low, high = np.searchsorted(positions, [start, start + rows])
+            if low < high:
+                group = file.read_row_group(g, read).take(pa.array(positions[low:high] - start))
+                if width:
+                    values[low:high] = signature_values(group["signature"], width)
+                yield with_short_inputs(group.select(columns))
+            start += rows
+
+
+def with_short_inputs(rows: pa.Table) -> pa.Table:
+    """The rows with `input` as a number into a dictionary; without metadata, as parts of one table have to be."""
+    short = pc.cast(rows["input"].dictionary_encode(), INPUT)
+    return rows.set_column(rows.column_names.index("input"), "input", short).replace_schema_metadata()
+
+
+def _by_range(root: np.ndarray, cuts: Sequence[int]) -> list[np.ndarray]:
+    """Which rows are of each range that has some, in order."""
+    place = np.searchsorted(cuts, root, side="right")
+    order = np.argsort(place, kind="stable")
+    return [rows for rows in np.split(order, np.flatnonzero(np.diff(place[order])) + 1) if len(rows)]
+
+
+def _laid(rows: pa.Table, values: np.ndarray, at: np.ndarray, schema: pa.Schema) -> pa.Table:
+    """Some of the rows as they are written."""
+    table = rows.take(pa.array(at))
+    if values.shape[1]:
+        data = pa.py_buffer(values[at].astype("<u4", copy=False))
+        kind = schema.field("signature").type
+        table = table.append_column("signature", pa.FixedSizeBinaryArray.from_buffers(kind, len(at), [None, data]))
+    return table.cast(schema)
+
+
+def gather(runner: Runner, linked: Linked, *, signatures: bool) -> ObjectRef:
+    """The list object of what is gathered; one Work a range of documents."""
+    bounds = linked.shares if signatures else [*linked.shares[:-1:SHARES_WITHOUT_SIGNATURES], linked.shares[-1]]
+    cuts = ",".join(map(str, linked.cuts))
+    works = []
+    for low, high in pairwise(bounds):
+        payload: dict[str, Any] = {"components": linked.components.model_dump(), "cuts": linked.cuts}
+        payload |= {"collections": linked.collections.model_dump(), "low": low, "high": high}
+        inputs = (linked.components.sha256, linked.collections.sha256, cuts, f"{low}:{high}")
+        works.append(Work(Gather(signatures), inputs, payload, label=f"documents from {low}"))
+    return put_refs(runner.store, [receipt.output("gathered") for receipt in runner.map("gather", works)])
