@@ -203,7 +203,7 @@ def _ascii(payload: bytes) -> Decoded:
 def _legacy(payload: bytes, labels: list[str], unicode: Decoded) -> Decoded:
     """Bytes that are not UTF-8, or hardly any: the charset whose language they read as, else the label that agrees,
     else a guess."""
-    lines = b"\n".join(line for line in payload.split(b"\n") if not line.isascii())
+    lines = b"\n".join([line for line in payload.split(b"\n") if not line.isascii()])
     readings = {name: _Reading.of(lines, name) for name in _FREQUENT}
     labelled = [readings[label] for label in labels if label in readings]
     for reading in labelled:

@@ -101,9 +101,9 @@ def _count(tags: list[tuple[str, str, str]], max_nesting: int) -> None:
             opened[name] += change
             elements += change
             blocks += change * (name in _BLOCKS)
-            _refuse_beyond("blocks nested in one another", blocks, max_nesting, "max_nesting")
-        if steps > MAX_STEPS or copies > MAX_COPIES or block_steps > MAX_BLOCK_STEPS:
+        if blocks > max_nesting or steps > MAX_STEPS or copies > MAX_COPIES or block_steps > MAX_BLOCK_STEPS:
             break
+    _refuse_beyond("blocks nested in one another", blocks, max_nesting, "max_nesting")
     _refuse_beyond("steps through elements that are never closed", steps, MAX_STEPS)
     _refuse_beyond("copies of formatting that is never closed", copies, MAX_COPIES)
     _refuse_beyond("steps through nested blocks", block_steps, MAX_BLOCK_STEPS)

@@ -21,7 +21,7 @@ from stages.formulas import RENDERED, once
 
 METHODS = ("resiliparse",)
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
-_NEWLINE = re.compile("\r\n|[\r\x85\u2028\u2029]")
+_NEWLINE = re.compile("[\r\x85\u2028\u2029](?:(?<=\r)\n)?")  # one set at its start is searched for fastest
 _MATH = re.compile("<(?:math|MATH)")
 
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml"})
@@ -125,4 +125,4 @@ def extract(html: str, config: ExtractConfig) -> str:
 def clean(text: str) -> str:
     """Newlines of all kinds to one, blanks before them and control characters away, nothing else."""
     lines = _NEWLINE.sub("\n", _CONTROLS.sub("", text)).split("\n")
-    return "\n".join(line.rstrip(" \t") for line in lines).strip()
+    return "\n".join([line.rstrip(" \t") for line in lines]).strip()
