@@ -64,7 +64,7 @@ def check(html: str, max_nesting: int) -> None:
 def _long_tags(html: str, size: int) -> Iterator[str]:
     """What stands behind a "<" up to the next, where that is more than `size` characters.
 
-    It is looked for from behind, so that of ordinary pages hardly a character is read, and of no page one twice.
+    It is looked for from behind, so that of ordinary pages hardly a character is read, and of no page one three times.
     """
     start = html.find("<") + 1
     while start and len(html) - start > size:
