@@ -11,16 +11,16 @@ score of English in the whole text); every difference has to be that.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from datatrove.utils.text import split_into_parts
 
-from benchmarks.datatrove_web import keeps, run_datatrove
+from benchmarks.datatrove_web import EXTRACT, keeps, run_datatrove
 from benchmarks.harness import Arm, Differ, Report, Row, Times, contest, cpu_seconds, figure
 from benchmarks.material import crawls
 from filters import words
@@ -31,6 +31,10 @@ from lake.receipt import Receipt
 from lake.store import Store, open_store
 from pipelines.web import run_web
 from pipelines.web_recipe import WebConfig
+from stages.charset import decode
+from stages.containers.read import ReadConfig, Record, read
+from stages.containers.spans import scan
+from stages.html import page_text
 from stages.runner import Runner
 from stages.work import Work
 
@@ -57,6 +61,7 @@ class Stopwatch(Runner):
 class Outcome:
     """A committed run. What it holds is read when asked for, which nobody times. URLs go by their hash."""
 
+    crawl: Path
     manifest: Manifest
     store: Store
     cpu: dict[str, float]
@@ -76,7 +81,9 @@ class Outcome:
 
     @cached_property
     def reasons(self) -> dict[str, str]:
-        return {row["id"][:16]: row["reason"] for row in self.ledger if row["reason"]}
+        """Why a record was dropped, with what the ledger says it had."""
+        lost = [row for row in self.ledger if row["reason"]]
+        return {row["id"][:16]: " ".join(filter(None, (row["reason"], row["value"]))) for row in lost}
 
     @cached_property
     def texts(self) -> dict[str, str]:
@@ -91,27 +98,50 @@ def run_gristmill(crawl: Path, folder: Path) -> Outcome:
     config = WebConfig.model_validate({"recipe": {"inputs": [str(crawl)], "minhash": None}, "run": {"workers": 0}})
     manifest = run_web(config, store, runner).manifest
     rest = cpu_seconds() - started - sum(runner.cpu.values())
-    return Outcome(manifest, store, {**runner.cpu, "commit and the rest": rest})
+    return Outcome(crawl, manifest, store, {**runner.cpu, "commit and the rest": rest})
+
+
+ALLOWED = ("language.unwanted", "language.low_score", "read.truncated")
+"""Reasons for which ours drops what datatrove keeps: it judges languages in another way, and truncation not at all."""
 
 
 def differences(ours: Outcome, theirs: Any) -> dict[str, str]:
-    """Hash of each URL that one side keeps and the other does not, and why; raises Differ for any other reason."""
+    """Hash of each URL that the two do not keep alike, and why; raises Differ for what is not allowed to differ."""
     kept = Counter(url_hash(url) for url, _ in theirs.kept)
+    reasons: dict[str, str] = {}
     for url, text in theirs.kept:
-        one = url_hash(url)
-        if kept[one] == 1 and ours.passed[one] == 1 and ours.texts.get(one, text) != text:
-            raise Differ(f"pipeline: {url} has another text")
-    found = {}
-    for one in kept - ours.passed:
-        reason = ours.reasons.get(one) or "is no record of ours"
-        if not reason.startswith("language."):
-            raise Differ(f"pipeline: datatrove keeps {one}, ours: {reason}")
-        found[one] = f"only datatrove keeps it; ours: {reason}"
-    for one in ours.passed - kept:
-        if one not in ours.texts or keeps(ours.texts[one]):
-            raise Differ(f"pipeline: ours keeps {one}, and datatrove dropped it for another reason than its language")
-        found[one] = "only ours keeps it; datatrove: language"
-    return found
+        page = url_hash(url)
+        if kept[page] == 1 and ours.passed[page] == 1 and ours.texts.get(page, text) != text:
+            reasons[page] = f"another text; {_charsets(ours, theirs, url)}"
+    for page in kept - ours.passed:
+        reason = ours.reasons.get(page) or "is no record of ours"
+        if not reason.startswith(ALLOWED):
+            raise Differ(f"pipeline: datatrove keeps {page}, ours: {reason}")
+        reasons[page] = f"only datatrove keeps it; ours: {reason}"
+    for page in ours.passed - kept:
+        if page not in ours.texts or keeps(ours.texts[page]):
+            raise Differ(f"pipeline: ours keeps {page}, and datatrove dropped it for another reason than its language")
+        reasons[page] = "only ours keeps it; datatrove: language"
+    return reasons
+
+
+def _charsets(ours: Outcome, theirs: Any, url: str) -> str:
+    """That the page was decoded in two charsets, and that ours gives the text that ours has. Raises Differ."""
+    with ours.crawl.open("rb") as stream:
+        spans = scan(stream, "warc").spans
+    for item in read(partial(_open_at, ours.crawl), spans, "warc", ReadConfig()):
+        if isinstance(item, Record) and item.kind == "page" and item.url == url:
+            html = decode(item.payload, item.charset)
+            charset = theirs.charsets[url]
+            if html.charset != charset and page_text(html.text, EXTRACT).text == ours.texts[url_hash(url)]:
+                return f"ours reads {html.charset}, datatrove's reader {charset}"
+    raise Differ(f"pipeline: {url} has another text, though both read it in one charset")
+
+
+def _open_at(path: Path, offset: int) -> BinaryIO:
+    stream = path.open("rb")
+    stream.seek(offset)
+    return stream
 
 
 def check(outcomes: Mapping[str, Any]) -> None:
@@ -161,7 +191,7 @@ def report(data: str, times: Times, splits: Sequence[dict[str, float]]) -> Repor
     theirs = times.outcomes[THEIRS]
     differ = differences(ours, theirs)
     total = ours.passed.total()
-    same = f"the texts kept, {len(theirs.kept)} of datatrove; {len(differ)} differ by language filter"
+    same = f"the texts kept, {len(theirs.kept)} of datatrove; {len(differ)} differ, each for a reason that is allowed"
     shares = [100 * sum(one[name] for name in ACCOUNTING) / sum(one.values()) for one in splits]
     stages = {name: figure([one[name] for one in splits]).median for name in splits[0]}
     return Report(
@@ -175,7 +205,7 @@ def report(data: str, times: Times, splits: Sequence[dict[str, float]]) -> Repor
         ),
         notes=(
             f"ours passes {total} of {ours.manifest.came_in.count} records, of which {ours.duplicates} are exact"
-            f" duplicates; datatrove keeps {len(theirs.kept)}; differences: {len(differ)}, of the language filter",
+            f" duplicates; datatrove keeps {len(theirs.kept)}; differences: {_counted(differ.values())}",
             "CPU seconds of ours by stage: " + _split(stages),
             "wall seconds of datatrove by block, its own count: " + _split(theirs.seconds),
         ),
@@ -190,6 +220,10 @@ def report(data: str, times: Times, splits: Sequence[dict[str, float]]) -> Repor
             "datatrove_blocks": theirs.seconds,
         },
     )
+
+
+def _counted(reasons: Iterable[str]) -> str:
+    return ", ".join(f"{number} x {reason}" for reason, number in sorted(Counter(reasons).items())) or "none"
 
 
 def _split(seconds: Mapping[str, float]) -> str:

@@ -28,7 +28,7 @@ from datatrove.utils.lid import FT176LID
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from filters import lid
-from stages.charset import decode
+from stages.charset import Decoded, decode
 from stages.extract import HEAD_BYTES
 from stages.html import ExtractConfig, is_html, page_text
 
@@ -46,20 +46,22 @@ class FastWarcReader(BaseDiskReader):
             for n, record in enumerate(records):
                 with self.track_time():
                     html = _html(record)
-                    url = record.headers.get("WARC-Target-URI")
-                    document = html and self.get_document_from_dict({"text": html, "url": url}, filepath, n)
+                    fields = {"url": record.headers.get("WARC-Target-URI")}
+                    if html:
+                        fields |= {"text": html.text, "charset": html.charset}
+                    document = self.get_document_from_dict(fields, filepath, n) if html and html.text else None
                 if document:
                     yield document
 
 
-def _html(record: Any) -> str | None:
+def _html(record: Any) -> Decoded | None:
     headers, body = record.http_headers, record.reader.read()
     if headers is None or headers.status_code != 200 or not body:
         return None
     declared = headers.get("Content-Type") or ""
     if not is_html(declared, body[:HEAD_BYTES]):
         return None
-    return decode(body, record.http_charset).text
+    return decode(body, record.http_charset)
 
 
 class Resiliparse(BaseExtractor):
@@ -112,8 +114,16 @@ class Outcome:
     @cached_property
     def kept(self) -> list[tuple[str, str]]:
         """URL and text of what was written; read when asked for, which nobody times."""
-        rows = [row for file in sorted(self.folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
-        return [(row["metadata"]["url"], row["text"]) for row in rows]
+        return [(row["metadata"]["url"], row["text"]) for row in self._rows]
+
+    @cached_property
+    def charsets(self) -> dict[str, str]:
+        """What the page of each URL was decoded in."""
+        return {row["metadata"]["url"]: row["metadata"]["charset"] for row in self._rows}
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        return [row for file in sorted(self.folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
 
 
 def run_datatrove(crawl: Path, folder: Path, *, sandbox: bool) -> Outcome:

@@ -36,6 +36,8 @@ _SUPERSETS = {  # WHATWG's decoders, by the codec that Python has for the plain 
 _WESTERN = "cp1252"
 _CP1252 = {i: bytes([i]).decode("cp1252", "ignore") or chr(i) for i in range(0x80, 0xA0)}
 
+_UNUSUAL = re.compile("[^\x00-\u017f\u2010-\u203a]")  # what English does not have: it has accents, quotes, dashes
+_LETTERS = re.compile("[\u0180-\u07ff]")
 _NO_LEADS = bytes(range(0xC0))  # of UTF-8: what begins no character beyond ASCII
 
 _KANA = "ぁ-ゖァ-ヺー、。"
@@ -96,6 +98,8 @@ def decode(payload: bytes, declared: str | None) -> Decoded:
         return unicode
     sequences = _others(unicode.text) - unicode.replaced
     if sequences >= SURE and unicode.replaced * 10 <= sequences:
+        return unicode
+    if not unicode.replaced and not _UNUSUAL.search(unicode.text):
         return unicode
     in_page = prescan(payload[:PRESCAN_BYTES]) or (None if header else prescan(payload[:LATE_BYTES]))
     labels = [label for label in (header, in_page) if label and not label.startswith("utf-16")]
@@ -199,7 +203,7 @@ def _ascii(payload: bytes) -> Decoded:
 def _legacy(payload: bytes, labels: list[str], unicode: Decoded) -> Decoded:
     """Bytes that are not UTF-8, or hardly any: the charset whose language they read as, else the label that agrees,
     else a guess."""
-    lines = b"\n".join(line for line in payload.split(b"\n") if not line.isascii())
+    lines = b"\n".join([line for line in payload.split(b"\n") if not line.isascii()])
     readings = {name: _Reading.of(lines, name) for name in _FREQUENT}
     labelled = [readings[label] for label in labels if label in readings]
     for reading in labelled:
@@ -269,13 +273,12 @@ class _Reading(NamedTuple):
 def _accident(payload: bytes, labels: list[str], text: str) -> bool:
     """Whether one or two UTF-8 sequences, read as `text`, may just as well be what the labels say.
 
-    In a charset of two bytes they may be any letter, unless they are what English has of UTF-8: an accent, a quote, a
-    dash. In one of a single byte they would be a capital with an accent and then a quote, a sign or a no-break space.
+    `text` has something that English has not. In a charset of two bytes it may be any letter; in one of a single byte,
+    a capital with an accent and then a quote, a sign or a no-break space.
     """
-    others = [ch for ch in text if ch > "\x7f"]
     if any(label in _FREQUENT and _strict(payload, label) is not None for label in labels):
-        return not all(ch < "\u0180" or "\u2010" <= ch <= "\u203a" for ch in others)
-    return any(label != "utf-8" for label in labels) and any("\u0180" <= ch < "\u0800" for ch in others)
+        return True
+    return any(label != "utf-8" for label in labels) and _LETTERS.search(text) is not None
 
 
 def _others(text: str) -> int:

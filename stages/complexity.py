@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 MAX_STEPS = 200_000_000
 """Elements that are open, over all tags: 20,000 nested in one another, or 200 around a million; 0.5 s."""
@@ -47,9 +47,8 @@ class TooComplex(ValueError):
 
 def check(html: str, max_nesting: int) -> None:
     """Raises TooComplex. `max_nesting`: how deep blocks may stand in one another."""
-    if len(html) > 2 * MAX_ATTRIBUTES:
-        for tag in [piece for piece in html.split("<") if len(piece) > 2 * MAX_ATTRIBUTES]:
-            _refuse_beyond("attributes in one tag", _attributes(tag), MAX_ATTRIBUTES)
+    for tag in _long_tags(html, 2 * MAX_ATTRIBUTES):
+        _refuse_beyond("attributes in one tag", _attributes(tag), MAX_ATTRIBUTES)
     tags = html.count("<")
     if tags <= min(_SMALL, max_nesting):
         return
@@ -60,6 +59,20 @@ def check(html: str, max_nesting: int) -> None:
     _refuse_beyond("tags whose attributes are put together", starts["html"] + starts["body"], MAX_ATTRIBUTES)
     if _may_be_beyond(starts, tags, max_nesting):
         _count(_TAG.findall(html), max_nesting)
+
+
+def _long_tags(html: str, size: int) -> Iterator[str]:
+    """What stands behind a "<" up to the next, where that is more than `size` characters.
+
+    It is looked for from behind, so that of ordinary pages hardly a character is read, and of no page one three times.
+    """
+    start = html.find("<") + 1
+    while start and len(html) - start > size:
+        last = html.rfind("<", start, start + size + 1)
+        if last < 0:
+            last = html.find("<", start + size + 1)
+            yield html[start : last if last >= 0 else len(html)]
+        start = last + 1
 
 
 def _attributes(tag: str) -> int:
@@ -88,9 +101,9 @@ def _count(tags: list[tuple[str, str, str]], max_nesting: int) -> None:
             opened[name] += change
             elements += change
             blocks += change * (name in _BLOCKS)
-            _refuse_beyond("blocks nested in one another", blocks, max_nesting, "max_nesting")
-        if steps > MAX_STEPS or copies > MAX_COPIES or block_steps > MAX_BLOCK_STEPS:
+        if blocks > max_nesting or steps > MAX_STEPS or copies > MAX_COPIES or block_steps > MAX_BLOCK_STEPS:
             break
+    _refuse_beyond("blocks nested in one another", blocks, max_nesting, "max_nesting")
     _refuse_beyond("steps through elements that are never closed", steps, MAX_STEPS)
     _refuse_beyond("copies of formatting that is never closed", copies, MAX_COPIES)
     _refuse_beyond("steps through nested blocks", block_steps, MAX_BLOCK_STEPS)

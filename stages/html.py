@@ -21,7 +21,8 @@ from stages.formulas import RENDERED, once
 
 METHODS = ("resiliparse",)
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
-_NEWLINE = re.compile("\r\n|[\r\x85\u2028\u2029]")
+_NEWLINE = re.compile("[\r\x85\u2028\u2029](?:(?<=\r)\n)?")  # one set at its start is searched for fastest
+_MATH = re.compile("<(?:math|MATH)")
 
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml"})
 _XML_TYPES = frozenset({"text/xml", "application/xml"})
@@ -105,7 +106,7 @@ def extract(html: str, config: ExtractConfig) -> str:
     Raises TooComplex.
     """
     complexity.check(html, config.max_nesting)
-    formulas = "<math" in html or "<MATH" in html
+    formulas = _MATH.search(html) is not None
     text = extract_plain_text(
         once(html) if formulas else html,
         preserve_formatting=config.preserve_formatting,
@@ -124,4 +125,4 @@ def extract(html: str, config: ExtractConfig) -> str:
 def clean(text: str) -> str:
     """Newlines of all kinds to one, blanks before them and control characters away, nothing else."""
     lines = _NEWLINE.sub("\n", _CONTROLS.sub("", text)).split("\n")
-    return "\n".join(line.rstrip(" \t") for line in lines).strip()
+    return "\n".join([line.rstrip(" \t") for line in lines]).strip()

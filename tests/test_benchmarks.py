@@ -127,8 +127,11 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
 
 
 class Kept:
-    def __init__(self, kept: list[tuple[str, str]]) -> None:
+    """Texts that datatrove would have kept, each read in `charset`."""
+
+    def __init__(self, kept: list[tuple[str, str]], charset: str = "utf-8") -> None:
         self.kept = kept
+        self.charsets = {url: charset for url, _ in kept}
 
 
 def test_a_page_or_a_text_that_only_one_pipeline_keeps_is_a_difference(outcomes: dict[str, Any]) -> None:
@@ -154,6 +157,33 @@ def test_a_page_that_only_the_language_filters_see_differently_is_reported(
     )
     found = bench_pipeline.differences(ours, Kept([*kept, ("https://planted.example/", "Ein Text.")]))
     assert list(found) == [foreign] and "language." in found[foreign]
+
+
+def test_a_page_that_is_truncated_is_a_difference_that_names_what_the_ledger_says() -> None:
+    page = url_hash("https://planted.example/")
+    lost = {"id": page + "0" * 16, "fate": "dropped", "stage": "extract", "reason": "read.truncated"}
+    ours = bench_pipeline.Outcome(Path(), None, None, {})  # type: ignore[arg-type]
+    vars(ours).update(ledger=[lost | {"value": "WARC-Truncated: length"}], texts={})
+    theirs = Kept([("https://planted.example/", "text")])
+    found = bench_pipeline.differences(ours, theirs)
+    assert found == {page: "only datatrove keeps it; ours: read.truncated WARC-Truncated: length"}
+    vars(ours).update(reasons={page: "read.http_status 404"})
+    with pytest.raises(Differ, match=r"read\.http_status 404"):
+        bench_pipeline.differences(ours, theirs)
+
+
+def test_another_text_is_explained_by_another_charset_only_where_ours_gives_our_text(outcomes: dict[str, Any]) -> None:
+    ours, kept = outcomes["ours"], outcomes["theirs"].kept
+    at = next(n for n, (url, _) in enumerate(kept) if ours.passed[url_hash(url)] == 1 and url_hash(url) in ours.texts)
+    url, text = kept[at]
+    planted = [*kept[:at], (url, text + "!"), *kept[at + 1 :]]
+    found = bench_pipeline.differences(ours, Kept(planted, "cp1251"))
+    assert found == {url_hash(url): "another text; ours reads utf-8, datatrove's reader cp1251"}
+    theirs = dict(ours.texts)
+    ours.texts[url_hash(url)] += "?"
+    with pytest.raises(Differ, match="another text"):
+        bench_pipeline.differences(ours, Kept(planted, "cp1251"))
+    ours.texts.update(theirs)
 
 
 def test_a_contest_checks_every_round_and_counts_all_but_the_first() -> None:

@@ -10,6 +10,8 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages import charset, complexity, formulas, html
 from stages.complexity import TooComplex, check
@@ -62,6 +64,8 @@ def test_other_pages_that_nobody_writes(page, message) -> None:
         "<script>" + "if (a<b && c>d) { x = '<div>' } " * 1900 + "</script>",
         "<select>" + "<option>x</option>" * 19_000 + "</select>",
         "<ruby>漢<rt>kan</ruby>" * 10_000,
+        "words that stand in no tag " * 20_000,
+        "words before a tag " * 20_000 + "<p>x</p>",
         "",
     ],
 )
@@ -79,6 +83,30 @@ def test_the_count_takes_steps_in_proportion_to_its_input(unit, counted_lines, m
     monkeypatch.setattr(complexity, "_SMALL", 0)
     steps = [counted_lines("stages.complexity", lambda n=n: check(unit * (1000 * n), 10**9)) for n in (1, 2, 4)]
     assert steps[1] <= 2.2 * steps[0] + 50 and steps[2] <= 4.4 * steps[0] + 100, steps
+
+
+class Watched(str):
+    """A page that counts the characters that a search in it looks at."""
+
+    looked_at = 0
+
+    def find(self, what: str, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        at = super().find(what, start, end)
+        Watched.looked_at += (at if at >= 0 else len(self)) - start
+        return at
+
+    def rfind(self, what: str, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        at = super().rfind(what, start, end)
+        stop = len(self) if end is None else min(end, len(self))
+        Watched.looked_at += stop - (at if at >= 0 else start)
+        return at
+
+
+@given(st.text("<ab ", max_size=60), st.integers(1, 9))
+def test_long_tags_are_those_of_a_page_that_is_cut_up_and_no_character_is_looked_at_three_times(page, size) -> None:
+    Watched.looked_at = 0
+    assert list(complexity._long_tags(Watched(page), size)) == [tag for tag in page.split("<")[1:] if len(tag) > size]
+    assert Watched.looked_at <= 2 * len(page)
 
 
 ANCHORED = {"_ATTRIBUTE", "_END", "_SNIFF"}  # used with `match`: tried at one place, not at every one
