@@ -86,16 +86,23 @@ class _Walk:
             kind = self._kind(path)
             if kind == "folder":
                 (self._links if os.path.islink(path) else self._steps).append((path, number))
-            elif kind == "file" and last:
-                self.files.add(path)
+            elif last:
+                self._end(path, kind)
 
     def _next(self, path: str, number: int) -> None:
         """`path` matches this part of the pattern: a file, if it is the last part, or the way to more."""
         kind, last = self._kind(path), number + 1 == len(self._parts)
-        if kind == "file" and last:
-            self.files.add(path)
-        elif kind == "folder" and not last:
+        if last:
+            self._end(path, kind)
+        elif kind == "folder":
             (self._links if os.path.islink(path) else self._steps).append((path, number + 1))
+
+    def _end(self, path: str, kind: str) -> None:
+        """`path` matches the whole pattern."""
+        if kind == "file":
+            self.files.add(path)
+        elif kind == "special":
+            self.faults.add(f"{path} is no regular file (a pipe, a socket or a device)")
 
     def _is_there(self, path: str) -> bool:
         try:
@@ -108,7 +115,7 @@ class _Walk:
         return True
 
     def _kind(self, path: str) -> str:
-        """`file`, `folder` or `fault`, which is then noted."""
+        """`file`, `folder`, `special` (a pipe, ...), or `fault`, which is then noted."""
         try:
             mode = os.stat(path).st_mode
         except OSError as error:
@@ -118,8 +125,7 @@ class _Walk:
             return "folder"
         if stat.S_ISREG(mode):
             return "file"
-        self.faults.add(f"{path} is no regular file (a pipe, a socket or a device)")
-        return "fault"
+        return "special"
 
     def _entries(self, folder: str) -> Iterator[tuple[str, str]]:
         try:

@@ -72,7 +72,7 @@ def _differences(growth: dict[str, Any]) -> list[str]:
             f" and kept {dropped:,} that are dropped here)"
         )
     if same:
-        parts.append(f"would have kept the same text under another id {same:,} times")
+        parts.append(f"would have kept {same:,} {'text' if same == 1 else 'texts'} under another id")
     return parts
 
 

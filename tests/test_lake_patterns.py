@@ -42,6 +42,13 @@ def test_a_broken_link_on_the_way_is_named(crawl) -> None:
     assert find(f"{crawl}/d*/*.warc").faults == []  # it could not match
 
 
+def test_a_pipe_that_matches_no_whole_pattern_hides_nothing(crawl) -> None:
+    os.mkfifo(crawl / "worker.pipe")
+    for where in ("**/*.jsonl", "*/*.jsonl", "**/nothing"):
+        assert find(f"{crawl}/{where}").faults == [], where
+    assert len(find(f"{crawl}/**/*.pipe").faults) == 1
+
+
 def test_a_link_to_itself_and_a_pipe_are_named(crawl) -> None:
     (crawl / "self.warc").symlink_to("self.warc")
     os.mkfifo(crawl / "pipe.warc")

@@ -207,6 +207,9 @@ def test_what_nights_of_the_last_release_wrote_down_is_read_as_what_it_meant(tmp
         statistics={"growth": {"joined": 2, "outranked": 1, "exact_outranked": 0}}, recipe={}, dataset="web", version=2
     )
     assert "would have kept 2 fewer (dropped 3 near duplicates" in growth_report(old)
+    for same, told in ((1, "kept 1 text under another id"), (2, "kept 2 texts under another id")):
+        old.statistics["growth"]["exact_outranked"] = same
+        assert growth_report(old).endswith(f"would have {told}")
 
 
 def test_the_lake_of_the_last_release_grows(tmp_path):

@@ -57,6 +57,17 @@ def test_lines_of_a_warc_header_may_end_in_any_way(ends, pack) -> None:
         ]
 
 
+@pytest.mark.parametrize("pack", [plain, gz, zst])
+@pytest.mark.parametrize("spelling", [bytes.lower, bytes.upper, lambda name: name + b" "])
+def test_names_of_warc_fields_may_be_spelled_in_any_way(spelling, pack) -> None:
+    for name in (b"WARC-Type", b"WARC-Target-URI", b"WARC-Record-ID", b"WARC-Date", b"Content-Type", b"Content-Length"):
+        pages = [record(http(BODY), number=n).replace(name + b":", spelling(name) + b":", 1) for n in range(2)]
+        items = read_bytes(b"".join(pack(data) for data in pages))
+        assert [(i.warc_id, i.payload, i.url) for i in items if isinstance(i, Record)] == [
+            (f"urn:uuid:{n}", BODY, "http://a.example/") for n in range(2)
+        ], name
+
+
 def test_line_ends_change_no_identity_and_never_the_block() -> None:
     data = record(b"\n\n\r\r\n a: b\n", kind="metadata", content_type="text/plain")
     items = [one(with_ends(data, ends)) for ends in ENDS]

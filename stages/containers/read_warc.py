@@ -27,6 +27,7 @@ _MEDIA_TYPE = re.compile(r"\s{0,32}([a-z][a-z0-9-]{0,31}/[a-z0-9!#$&^_.+*-]{1,12
 _TYPES = frozenset(("warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation"))
 _TRUNCATED = frozenset(("length", "time", "disconnect", "unspecified"))  # WARC 1.1, 5.13
 _END = re.compile(rb"\n[ \t]{0,32}\r{0,2}\n")
+_LENGTH = re.compile(rb"content-length[ \t]{0,32}:", re.IGNORECASE)
 _SIZES: Mapping[str, int] = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
 
 
@@ -64,7 +65,7 @@ def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
 
 
 def _only_record(data: bytes) -> tuple[WarcRecord, bytes]:
-    stream = io.BytesIO(_with_crlf(data.lstrip(b"\r\n")))
+    stream = io.BytesIO(_as_fastwarc_reads(data.lstrip(b"\r\n")))
     try:
         records = ArchiveIterator(stream, parse_http=False, stream_detect=False, max_header_len=MAX_HEADER)
         record = next(records)
@@ -82,15 +83,18 @@ def _only_record(data: bytes) -> tuple[WarcRecord, bytes]:
     return record, block
 
 
-def _with_crlf(data: bytes) -> bytes:
-    """The record with every line of its header ended by CRLF."""
+def _as_fastwarc_reads(data: bytes) -> bytes:
+    """The record with every line of its header ended by CRLF, and its length named as FastWARC spells it: names of
+    fields are case-insensitive (WARC 1.1, 4), but FastWARC reads no byte of a block behind `content-length`."""
     end = _END.search(data, 0, MAX_HEADER + 2)
     if end is None:
         return data
     lines = data[: end.start()].split(b"\n")
-    if all(line.endswith(b"\r") and not line.endswith(b"\r\r") for line in lines) and end.group() == b"\n\r\n":
+    is_crlf = all(line.endswith(b"\r") and not line.endswith(b"\r\r") for line in lines) and end.group() == b"\n\r\n"
+    named = [_LENGTH.sub(b"Content-Length:", line, 1) if _LENGTH.match(line) else line for line in lines]
+    if is_crlf and named == lines:
         return data
-    return b"".join(line.rstrip() + b"\r\n" for line in lines) + b"\r\n" + data[end.end() :]
+    return b"".join(line.rstrip() + b"\r\n" for line in named) + b"\r\n" + data[end.end() :]
 
 
 def _truncated(declared: str | None) -> str | None:
