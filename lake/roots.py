@@ -70,6 +70,11 @@ def slot_key(dataset: str, version: int) -> str:
     return f"datasets/{dataset}/versions/{version:08d}.json"
 
 
+def missing(dataset: str, version: int) -> str:
+    """What is wrong where a version's manifest is not there and a later one's is."""
+    return f"{dataset}@v{version} is missing though later versions exist: a version is never deleted; {_RESTORE}"
+
+
 def list_slots(store: Store) -> Slots:
     """One listing. A file under `versions/` or `withdrawn/` that is none of ours is a fault."""
     versions: dict[str, list[int]] = {}
@@ -130,8 +135,7 @@ def _bytes(store: Store, key: str) -> bytes | None:
 def _slot(unfolder: Unfolder, name: str, n: int, data: bytes | None, before: bytes | None, withdrawn: bool) -> Slot:
     key = slot_key(name, n)
     if data is None:
-        said = f"{name}@v{n} is missing though later versions exist: a version is never deleted; {_RESTORE}"
-        return Slot(name, n, None, withdrawn, (Fault("gap", key, said),))
+        return Slot(name, n, None, withdrawn, (Fault("gap", key, missing(name, n)),))
     try:
         stored = parse(data)
         manifest, lists = unfolded(unfolder, stored), unfolder.lists((*stored.shards, *stored.ledgers))

@@ -30,6 +30,13 @@ ALLOWED = (
 )
 
 
+OBJECT_LOST = (
+    "Copy it from another lake, or run the command that made it, which makes it again. `grist verify` names the"
+    " versions that it harms"
+)
+"""What to do about an object that a version holds and the lake has lost."""
+
+
 class NotFound(KeyError):
     """No object under this key."""
 
@@ -38,7 +45,8 @@ class NotFound(KeyError):
         self.uri, self.key = uri, key
 
     def __str__(self) -> str:
-        return f"no object {self.key!r} in {self.uri}"
+        said = f"no object {self.key!r} in {self.uri}"
+        return f"{said}. {OBJECT_LOST}" if self.key.startswith("objects/") else said
 
 
 class UnsafeStore(RuntimeError):
@@ -208,7 +216,8 @@ def _check_format(uri: str, marker: bytes) -> None:
     if not isinstance(found, dict) or found.get("lake") != "gristmill":
         raise UnknownFormat(
             f"{uri}/{MARKER} is not a gristmill lake's ({marker[:60]!r}); "
-            f'expected {{"format": {FORMAT}, "lake": "gristmill"}}. Give another folder or prefix'
+            f'expected {{"format": {FORMAT}, "lake": "gristmill"}}. Give another folder or prefix; if it is a lake '
+            "and the file was damaged, write that line into it"
         )
     if found.get("format") != FORMAT:
         raise UnknownFormat(

@@ -21,6 +21,7 @@ from lake.identity import normalise_url
 from lake.manifest import Manifest, Outline
 from lake.objects import DamagedObject, rows_between
 from lake.query import require_dataset
+from lake.roots import missing
 from lake.sealed import Unreadable
 from lake.store import NotFound, Store
 from lake.suppress_entries import url_heads
@@ -125,7 +126,7 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         normalised=normalised,
         prefixes=prefixes,
         searched={name: tuple(m.version for m in ms) for name, ms in outlines.items()},
-        stories=tuple(_with_clusters(versions, _with_survivors(versions.store, outlines, stories))),
+        stories=tuple(_with_clusters(versions, _with_survivors(versions, outlines, stories))),
         withdrawn=tuple(f"{name}@v{n}" for name in names for n in sorted(versions.withdrawn(name))),
         unreadable=tuple(
             f"{name}@v{number}" for name in names for number in sorted({*broken[name], *searched[name].unreadable})
@@ -162,8 +163,12 @@ def _outlines(versions: Versions, name: str) -> tuple[list[Outline], list[int]]:
             broken.append(number)
             return None
 
+    numbers = versions.numbers(name)
+    for number in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
+        versions.warn(missing(name, number))
+        broken.append(number)
     with ThreadPoolExecutor(16) as pool:  # many small GETs; a remote store answers them side by side
-        return [found for found in pool.map(read, versions.numbers(name)) if found is not None], broken
+        return [found for found in pool.map(read, numbers) if found is not None], broken
 
 
 def _stories(manifests: Sequence[Outline], rows: Mapping[int, Sequence[Row]]) -> list[Story]:
@@ -193,7 +198,7 @@ def place_of(row: dict[str, Any], names: dict[str, tuple[str, ...]]) -> Place:
     return Place(**where, names=names.get(row["input"], ()))
 
 
-def _with_survivors(store: Store, outlines: dict[str, list[Outline]], stories: Sequence[Story]) -> list[Story]:
+def _with_survivors(versions: Versions, outlines: dict[str, list[Outline]], stories: Sequence[Story]) -> list[Story]:
     """The stories with each survivor as the newest version of its story knows it."""
     done = []
     for story in stories:
@@ -201,7 +206,7 @@ def _with_survivors(store: Store, outlines: dict[str, list[Outline]], stories: S
             done.append(story)
             continue
         newest = next(m for m in outlines[story.dataset] if m.version == story.versions[-1])
-        known = _rows_or_none(store, newest, story.survivor.id)
+        known = _rows_or_none(versions, newest, story.survivor.id)
         best = min(known, key=lambda row: row["fate"] != "kept", default=None)
         if best is not None:
             place = place_of(best, names_of(outlines[story.dataset]))
@@ -211,11 +216,19 @@ def _with_survivors(store: Store, outlines: dict[str, list[Outline]], stories: S
     return done
 
 
-def _rows_or_none(store: Store, outline: Outline, record: str) -> list[Row]:
+def _rows_or_none(versions: Versions, outline: Outline, record: str) -> list[Row]:
     try:
-        return rows_of(store, outline, [record])
-    except (NotFound, DamagedObject):  # of a version whose rows were found in a later one
+        return rows_of(versions.store, outline, [record])
+    except (NotFound, DamagedObject) as error:
+        _say_lost(versions, outline, error)
         return []
+
+
+def _say_lost(versions: Versions, manifest: Manifest | Outline, error: NotFound | DamagedObject) -> None:
+    """Warns of a part of the answer that cannot be read, unless gc took it with a withdrawn version."""
+    erased = isinstance(error, NotFound) and manifest.version in versions.withdrawn(manifest.dataset)
+    if not erased:
+        versions.warn(f"{manifest.dataset}@v{manifest.version}: a part of the answer is missing: {error}")
 
 
 def _with_clusters(versions: Versions, stories: Sequence[Story]) -> list[Story]:
@@ -228,18 +241,19 @@ def _with_clusters(versions: Versions, stories: Sequence[Story]) -> list[Story]:
             newest = (story.dataset, story.versions[-1])
             if newest not in manifests:
                 manifests[newest] = versions.manifest(*newest)
-            if cluster := _cluster(versions.store, manifests[newest], survivor):
+            if cluster := _cluster(versions, manifests[newest], survivor):
                 story = replace(story, cluster=cluster)
         done.append(story)
     return done
 
 
-def _cluster(store: Store, manifest: Manifest, survivor: str) -> Cluster | None:
+def _cluster(versions: Versions, manifest: Manifest, survivor: str) -> Cluster | None:
     others: list[str] = []
     for ref in manifest.attachments:
         if ref.kind == "clusters" and ref.overlaps(survivor, survivor + "g"):
             try:
-                others += rows_between(store, ref, "survivor", survivor, survivor + "g")["id"].to_pylist()
-            except (NotFound, DamagedObject):  # gc took a withdrawn version's; a cluster is an extra
+                others += rows_between(versions.store, ref, "survivor", survivor, survivor + "g")["id"].to_pylist()
+            except (NotFound, DamagedObject) as error:  # a cluster is an extra: the rest is answered
+                _say_lost(versions, manifest, error)
                 return None
     return Cluster(survivor, len(others) + 1, tuple(sorted(others)[:CLUSTER_SHOWN])) if others else None

@@ -75,6 +75,8 @@ class Grammars:
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"this schema cannot be kept to: {error}") from None
         matcher = LLMatcher(self._library, grammar, log_level=0)
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # some that no text keeps to, as {"$ref": "#"}, show only now
         if matcher.is_error():
             raise ValueError(f"this schema cannot be kept to: {matcher.get_error().splitlines()[0]}")
         return Constraint(matcher)

@@ -53,5 +53,6 @@ def tensors(folder: Path) -> list[Stored]:
     # A head that is the embedding is often listed and not stored. If it is none, it is missing, and called so later.
     wrong = (key for key in {*held, *listed} - {hf_names.HEAD} if held.get(key) != listed.get(key))
     if (key := min(wrong, default=None)) is not None:
-        raise ValueError(f"{index}: {key} should be in {listed.get(key)}, and is in {held.get(key)}; fetch it again")
+        should, does = listed.get(key, "no file"), held.get(key, "no file")
+        raise ValueError(f"{index}: {key} should be in {should}, and is in {does}; fetch the checkpoint again")
     return stored

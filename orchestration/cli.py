@@ -9,6 +9,7 @@ Notable choice: `run` is the same function that a Ray job runs, so its exit code
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -112,6 +113,8 @@ app.add_typer(cli_hf.export_app, name="export")
 
 def main() -> None:
     code: Any = 0
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a bar, or a page's title, where the terminal's charset has none
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="grist")
     except SystemExit as end:

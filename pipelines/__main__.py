@@ -17,7 +17,7 @@ from typing import Any
 from lake.diff import recipe_changes
 from lake.manifest import Manifest
 from lake.outage import Patience, brief, is_outage
-from lake.store import Store, UnknownFormat, UnsafeStore, open_store
+from lake.store import NotFound, Store, UnknownFormat, UnsafeStore, open_store
 from lake.suppress import ListNotWhole
 from lake.versions import CommitConflict, MissingObjects
 from pipelines.assembly import GateFailed, Result, last_line
@@ -96,7 +96,7 @@ def run(request: Request) -> int:
         stop_on_sigterm()
         config: Any = resolve(request)
         how = config.run
-        patience = Patience(f"store {how.lake} or cluster", how.patience_seconds)
+        patience = Patience(f"store {how.lake}, inputs or cluster", how.patience_seconds)
         store = patience.wait(lambda: open_lake(how.lake))
         runner = Runner(store, workers=how.workers, shared_filesystem=how.shared_filesystem, plan=request.plan)
         result = patience.wait(lambda: _once(config, store, runner))
@@ -113,7 +113,7 @@ def run(request: Request) -> int:
         return _failed(error, INCOMPLETE)
     except MissingObjects as error:
         return _failed(f"{error}: run the same command again to make them", INCOMPLETE)
-    except OSError as error:  # ours, not a worker's: a full disk, a store or an input that went away
+    except (OSError, NotFound) as error:  # ours, not a worker's: a full disk, a store, input or object that went away
         log.debug("the run stopped", exc_info=True)
         return _failed(f"{error}; what is done is kept: run the same command again", INCOMPLETE)
     except Exception as error:

@@ -45,6 +45,20 @@ def test_names_of_neither_form_have_no_place(hub: Path) -> None:
         hf.edit(hub / "model.safetensors", lambda tensors, key=key: tensors.pop(key))
 
 
+def test_an_index_and_its_files_that_disagree_are_told_apart(hub: Path) -> None:
+    index = hub / "model.safetensors.index.json"
+    places = json.loads(index.read_text())["weight_map"]
+    first, file = min(places.items())
+    unlisted = {key: place for key, place in places.items() if key != first}
+    for changed, message in (
+        ({**places, "model.gone": file}, f"model.gone should be in {file}, and is in no file"),
+        (unlisted, f"{first} should be in no file, and is in {file}"),
+    ):
+        index.write_text(json.dumps({"weight_map": changed}))
+        with pytest.raises(ValueError, match=message):
+            load_hf(hub)
+
+
 def test_an_adapter_inline_needs_its_numbers(hub: Path) -> None:
     for change, message in (
         ({"speech_lora": None}, "speech_lora=None"),

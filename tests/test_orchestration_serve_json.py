@@ -61,6 +61,7 @@ def test_with_bytes_and_ids_that_stand_for_nothing() -> None:
         {"type": "array", "uniqueItems": True},
         {"$ref": "https://elsewhere.example/schema.json"},
         {"type": "nothing"},
+        {"$ref": "#"},
         {"not": {"type": "string"}},
         {"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}},
     ],

@@ -68,6 +68,14 @@ def test_a_reader_who_leaves_is_no_error(lake: Store, args: list[str]) -> None:
     assert nothing_said or done.stderr == ""
 
 
+def test_a_terminal_without_unicode_gets_all_of_it_escaped(lake: Store) -> None:
+    command = [sys.executable, "-m", "orchestration.cli", "show", "web", "--lake", lake.uri]
+    where = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=where)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u2588" in done.stdout and "Shards" in done.stdout.partition("Funnel")[2]
+
+
 def test_exit_codes_stand_in_one_table_that_help_and_the_readme_have() -> None:
     assert exits.markdown() in (Path(__file__).parents[1] / "README.md").read_text()
     for args in (["--help"], ["run", "--help"]):

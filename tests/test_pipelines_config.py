@@ -114,6 +114,7 @@ d: &d [*c,*c,*c,*c,*c,*c,*c,*c], e: &e [*d,*d,*d,*d,*d,*d,*d,*d], f: [*e,*e,*e,*
         ("a.b=!!timestamp x", "not valid YAML"),
         ("a.b=" + "9" * 5000, "not valid YAML: Exceeds the limit"),
         ("a.b={x: 1\n\ny: [", "not valid YAML"),
+        ("a.b={x: 1, y: {z: 1, z: 2}}", "the key 'z' stands twice in one section, line 1, column 18"),
         ("a.b=\x1b[31m", "not valid YAML: unacceptable character"),
     ],
     ids=lambda text: text[:20],
