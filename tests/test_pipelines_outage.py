@@ -74,7 +74,9 @@ def test_a_store_that_stays_away_is_exit_code_5_in_one_line(proxy, s3_lake, samp
     said = capsys.readouterr()
     assert pauses.now == 100 and said.out == ""
     (line,) = said.err.splitlines()
-    assert line.startswith(f"error: store {s3_lake}, inputs or cluster unreachable for 100 s: ") and "run the same" in line
+    assert (
+        line.startswith(f"error: store {s3_lake}, inputs or cluster unreachable for 100 s: ") and "run the same" in line
+    )
     assert caplog.text.count("unreachable") == 1 and "Traceback" not in said.err
 
 
