@@ -126,25 +126,15 @@ def plan_gc(
             continue
         why = "only withdrawn versions hold it" if sha in withdrawn else _why(sha in named)
         doomed.append(Doomed("object", info.key, info.size, info.modified, why))
-    going = {one.key[-64:] for one in doomed}
+    staying = objects.keys() - {one.key[-64:] for one in doomed}
     for key, info in receipts.items():
-        lost = [sha for sha in promises.get(key, ()) if sha in going or sha not in objects]
+        lost = not staying.issuperset(promises.get(key, ()))
         if lost and key not in announced and info.modified <= cutoff:
             doomed.append(Doomed("receipt", info.key, info.size, info.modified, "its outputs go or are gone"))
     doomed += _stale_leases(store, runs, now - grace_seconds)
     doomed += _leftovers(store, now - max(grace_seconds, LEASE_SECONDS))  # a live writer's file is young
-    return GcPlan(
-        store.uri,
-        now,
-        skew,
-        grace_seconds,
-        cutoff,
-        tuple(doomed),
-        tally_up(kept),
-        frozenset(slots.keys()),
-        promises,
-        clock,
-    )
+    ages = (now, skew, grace_seconds, cutoff)
+    return GcPlan(store.uri, *ages, tuple(doomed), tally_up(kept), frozenset(slots.keys()), promises, clock)
 
 
 def _why(named: bool) -> str:
