@@ -35,11 +35,9 @@ _SUPERSETS = {  # WHATWG's decoders, by the codec that Python has for the plain 
 }
 _WESTERN = "cp1252"
 _CP1252 = {i: bytes([i]).decode("cp1252", "ignore") or chr(i) for i in range(0x80, 0xA0)}
-
 _UNUSUAL = re.compile("[^\x00-\u017f\u2010-\u203a]")  # what English does not have: it has accents, quotes, dashes
 _LETTERS = re.compile("[\u0180-\u07ff]")
 _NO_LEADS = bytes(range(0xC0))  # of UTF-8: what begins no character beyond ASCII
-
 _KANA = "ぁ-ゖァ-ヺー、。"
 _HANGUL = (
     "이다는의가을에고하지도로사한리기은인어자시대그서아해나정일수부스를들제여상전라보게주만니있것조원과공장구무성년비안선"
@@ -97,9 +95,8 @@ def decode(payload: bytes, declared: str | None) -> Decoded:
     if not unicode.replaced and len(payload) - len(unicode.text) >= 3 * SURE:  # at most three bytes more a sequence
         return unicode
     sequences = _others(unicode.text) - unicode.replaced
-    if sequences >= SURE and unicode.replaced * 10 <= sequences:
-        return unicode
-    if not unicode.replaced and not _UNUSUAL.search(unicode.text):
+    is_sure = sequences >= SURE and unicode.replaced * 10 <= sequences
+    if is_sure or (not unicode.replaced and not _UNUSUAL.search(unicode.text)):
         return unicode
     in_page = prescan(payload[:PRESCAN_BYTES]) or (None if header else prescan(payload[:LATE_BYTES]))
     labels = [label for label in (header, in_page) if label and not label.startswith("utf-16")]
@@ -273,8 +270,8 @@ class _Reading(NamedTuple):
 def _accident(payload: bytes, labels: list[str], text: str) -> bool:
     """Whether one or two UTF-8 sequences, read as `text`, may just as well be what the labels say.
 
-    `text` has something that English has not. In a charset of two bytes it may be any letter; in one of a single byte,
-    a capital with an accent and then a quote, a sign or a no-break space.
+    In a charset of two bytes what English has not may be any letter; in one of a single byte, a capital with an accent
+    and then a quote, a sign or a no-break space.
     """
     if any(label in _FREQUENT and _strict(payload, label) is not None for label in labels):
         return True
