@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from lake.identity import URL_FORMAT, digest_of
 from lake.objects import ObjectRef, put_file, scratch
 from lake.receipt import canonical
+from lake.sealed import fields_of, in_words
 from lake.store import NotFound, Store
 from lake.suppress_entries import (
     LONGEST,
@@ -261,13 +262,13 @@ def _bytes(store: Store, key: str) -> bytes:
 def _about(store: Store, key: str, data: bytes) -> dict[str, Any]:
     """What a numbered file says beside its entries. Raises ListNotWhole."""
     try:
-        about = json.loads(data)
+        about = fields_of(data)
         kinds = {"number": int, "request": str, "list": str, "before": list}
         if all(isinstance(about[name], kind) for name, kind in kinds.items()) and "previous" in about:
-            return dict(about)
-        raise ValueError("fields of another kind")
-    except (ValueError, KeyError, TypeError) as error:
-        raise _lost(store, key, f"is damaged ({type(error).__name__}: {error})") from error
+            return about
+        raise ValueError("it has fields of another kind")
+    except (ValueError, KeyError) as error:
+        raise _lost(store, key, f"is damaged ({in_words(error)})") from error
 
 
 def _lost(store: Store, key: str, what: str) -> ListNotWhole:
@@ -281,7 +282,7 @@ def _lost(store: Store, key: str, what: str) -> ListNotWhole:
 
 def _parse(store: Store, key: str, digest: str) -> Suppression:
     try:
-        data = json.loads(_bytes(store, key))
+        data = fields_of(_bytes(store, key))
         if data["format"] in (1, FORMAT) and data["url_format"] == URL_FORMAT:
             names = _FIELDS if data["format"] == FORMAT else _FIELDS[:-1]
             entries = Suppression(**{name: frozenset(map(str, data[name])) for name in names})
@@ -292,8 +293,6 @@ def _parse(store: Store, key: str, digest: str) -> Suppression:
     except ListNotWhole:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise _lost(store, key, f"is damaged ({type(error).__name__}: {error})") from error
-    raise ListNotWhole(
-        f"{key} in {store.uri}: {said}: use the gristmill that wrote it, or make the request again with this one"
-        " and move the file away"
-    )
+        raise _lost(store, key, f"is damaged ({in_words(error)})") from error
+    remedy = "use the gristmill that wrote it, or make the request again with this one and move the file away"
+    raise ListNotWhole(f"{key} in {store.uri}: {said}: {remedy}")
