@@ -68,6 +68,13 @@ def fields_of(data: bytes) -> dict[str, Any]:
     return fields
 
 
+def in_words(error: Exception) -> str:
+    """What is wrong with fields, of the error that reading them raised."""
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    return "it has fields of another kind" if isinstance(error, TypeError) else str(error)
+
+
 def _check_format(number: int) -> None:
     if number not in FORMATS:
         raise ValueError(f"it has format {number}, this gristmill reads up to {FORMAT}: upgrade it")

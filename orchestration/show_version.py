@@ -166,7 +166,9 @@ def draw_lineage(console: Console, node: Node) -> None:
 
 
 def _branch(node: Node, above: Tree | None) -> Tree:
-    label = Text.assemble((node.ref, "bold"), "  ", (node.digest[:12], "dim"), f"  {node.kept:,} records")
+    label = Text.assemble((node.ref, "bold"), "  ", (node.digest[:12], "dim"))
+    if node.kept or not node.problem:  # of one that cannot be read, how many is not known
+        label.append(f"  {node.kept:,} records")
     if node.role:
         label = Text.assemble((f"{node.role} ", "cyan"), label)
     for text in (node.problem, None if node.withdrawn is None else f"withdrawn: {node.withdrawn}"):

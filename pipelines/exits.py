@@ -42,7 +42,7 @@ EXITS = (
     ),
     Exit(
         INCOMPLETE,
-        "incomplete: some work failed, store or cluster stayed away, or it was interrupted; the rest is kept",
+        "incomplete: some work failed, store, inputs or cluster stayed away, or it was interrupted; the rest is kept",
         "run the same command again",
     ),
     Exit(BROKEN_PIPE, "whoever read the output stopped reading (`grist log web | head`)", ""),

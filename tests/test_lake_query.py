@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from lake_builder import BROKEN, COPY, OTHER, SHORT, commit, mixed_pages, page_id, pages
+from typer.testing import CliRunner
 
 from lake import chains, ledger, objects, why
 from lake.checkout import checkout
@@ -14,9 +15,11 @@ from lake.diff import diff
 from lake.identity import url_hash
 from lake.manifest import Manifest
 from lake.query import describe, lineage, list_datasets, list_versions, resolve_usable
+from lake.roots import slot_key
 from lake.sampling import GONE, NEVER, UNKNOWN, sample
 from lake.store import Store, open_store
 from lake.versions import NoSuchVersion, Versions
+from orchestration.cli import app
 
 
 @pytest.fixture
@@ -195,3 +198,10 @@ def test_everything_works_on_s3(s3_lake: str, tmp_path: Path) -> None:
     assert diff(store, first, second).kept.only_b == 1
     assert sample(versions, first, fate="dropped").samples[0].text == SHORT.text
     assert checkout(store, first, tmp_path / "out").written == 2
+
+
+def test_of_an_origin_that_cannot_be_read_no_number_of_records_is_told(store: Store, first: Manifest) -> None:
+    commit(store, "mix", pages(2), file="c", sources=[first.ref])
+    store.put(slot_key("web", 1), b"[]")
+    result = CliRunner().invoke(app, ["lineage", "mix", "--lake", store.uri])
+    assert "cannot be read" in result.stdout and "2 records" in result.stdout and " 0 records" not in result.stdout

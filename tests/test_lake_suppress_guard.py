@@ -171,6 +171,16 @@ def test_a_request_saved_while_the_list_is_read_is_on_it_or_not_yet(store, place
     assert Suppression.load(store) == A.union([B])
 
 
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff" * 40, b"[]", b'{"format": 1}', b'{"format": 1, "url_format": 1}'])
+def test_what_is_wrong_is_said_in_words_of_ours(store, data):
+    A.save(store, "asked")
+    for prefix in (PREFIX, COPIES):
+        store.put(slot(1, prefix), data)
+    with pytest.raises(ListNotWhole, match=r"is damaged \(it .*restore it from a copy of the lake") as caught:
+        read_takedowns(store)
+    assert "Error" not in str(caught.value) and "codec" not in str(caught.value)
+
+
 def test_another_datasets_damaged_manifest_stops_no_run(asked):
     asked.put("datasets/code/versions/00000001.json", b"{")
     with Lease(asked, "x"):
