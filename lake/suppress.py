@@ -25,11 +25,7 @@ import pyarrow.compute as pc
 from lake.identity import URL_FORMAT, digest_of
 from lake.objects import ObjectRef, put_file, scratch
 from lake.receipt import canonical
-<<<<<<< HEAD
-from lake.sealed import fields_of
-=======
 from lake.sealed import fields_of, in_words
->>>>>>> w-review2
 from lake.store import NotFound, Store
 from lake.suppress_entries import (
     LONGEST,
@@ -268,19 +264,11 @@ def _about(store: Store, key: str, data: bytes) -> dict[str, Any]:
     try:
         about = fields_of(data)
         kinds = {"number": int, "request": str, "list": str, "before": list}
-<<<<<<< HEAD
-        if all(isinstance(about.get(name), kind) for name, kind in kinds.items()) and "previous" in about:
-            return about
-        raise ValueError("it lacks fields")
-    except ValueError as error:
-        raise _lost(store, key, f"is damaged ({error})") from error
-=======
         if all(isinstance(about[name], kind) for name, kind in kinds.items()) and "previous" in about:
             return about
         raise ValueError("it has fields of another kind")
     except (ValueError, KeyError) as error:
         raise _lost(store, key, f"is damaged ({in_words(error)})") from error
->>>>>>> w-review2
 
 
 def _lost(store: Store, key: str, what: str) -> ListNotWhole:
@@ -295,31 +283,16 @@ def _lost(store: Store, key: str, what: str) -> ListNotWhole:
 def _parse(store: Store, key: str, digest: str) -> Suppression:
     try:
         data = fields_of(_bytes(store, key))
-<<<<<<< HEAD
-        if data["format"] in (1, FORMAT) and data.get("url_format") == URL_FORMAT:
-=======
         if data["format"] in (1, FORMAT) and data["url_format"] == URL_FORMAT:
->>>>>>> w-review2
             names = _FIELDS if data["format"] == FORMAT else _FIELDS[:-1]
-            if not all(isinstance(data.get(name), list) for name in names):
-                raise ValueError("it lacks entries")
             entries = Suppression(**{name: frozenset(map(str, data[name])) for name in names})
             if entries.digest == digest:
                 return entries
             raise ValueError(f"its entries have digest {entries.digest[:12]}, not {digest[:12]}")
-        said = f"it has format {data['format']} (URL format {data.get('url_format')}), not 1 or {FORMAT} ({URL_FORMAT})"
+        said = f"it has format {data['format']} (URL format {data['url_format']}), not 1 or {FORMAT} ({URL_FORMAT})"
     except ListNotWhole:
         raise
-<<<<<<< HEAD
-    except ValueError as error:
-        raise _lost(store, key, f"is damaged ({error})") from error
-    raise ListNotWhole(
-        f"{key} in {store.uri}: {said}: use the gristmill that wrote it, or make the request again with this one"
-        " and move the file away"
-    )
-=======
     except (ValueError, KeyError, TypeError) as error:
         raise _lost(store, key, f"is damaged ({in_words(error)})") from error
     remedy = "use the gristmill that wrote it, or make the request again with this one and move the file away"
     raise ListNotWhole(f"{key} in {store.uri}: {said}: {remedy}")
->>>>>>> w-review2
