@@ -19,7 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		--config-settings editable_mode=compat -e .
-	$(BIN)/python -c "import filters.minhash, stages.forest; filters.minhash.warm(); stages.forest.kernels()"
+	$(BIN)/python -c "import filters.minhash, stages.forest, stages.settle; filters.minhash.warm(); stages.forest.kernels(); stages.settle.kernels()"
 	touch $(STAMP)
 
 demo: $(STAMP)
