@@ -21,6 +21,19 @@ class BadYaml(ValueError):
     """A text that is no YAML, or more of it than is allowed; the message is one line."""
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML lets the last of two equal keys win, so that half of a config would be lost without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add((key.tag, str(key.value)))
+        return node
+
+
 def read_yaml(text: str) -> Any:
     """The value of a YAML text; nothing in it is shared, so that a change in one place is a change in one place.
 
@@ -30,7 +43,7 @@ def read_yaml(text: str) -> Any:
         raise BadYaml(f"too long: more than {MAX_CHARACTERS:,} characters")
     try:
         _check_size(text)
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _UniqueKeys)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
