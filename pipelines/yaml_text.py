@@ -21,6 +21,21 @@ class BadYaml(ValueError):
     """A text that is no YAML, or more of it than is allowed; the message is one line."""
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one section: the library would take the last, and drop the other unsaid. What
+    `<<` merges in may repeat a key, which then is the section's own."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in seen:
+                said = f"the key {key.value!r} stands twice in one section"
+                raise yaml.MarkedYAMLError(problem=said, problem_mark=key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
+
 def read_yaml(text: str) -> Any:
     """The value of a YAML text; nothing in it is shared, so that a change in one place is a change in one place.
 
@@ -30,7 +45,7 @@ def read_yaml(text: str) -> Any:
         raise BadYaml(f"too long: more than {MAX_CHARACTERS:,} characters")
     try:
         _check_size(text)
-        value = yaml.load(text, _Loader)  # a SafeLoader
+        value = yaml.load(text, _UniqueKeys)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -43,20 +58,6 @@ def read_yaml(text: str) -> Any:
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise BadYaml(f"not valid YAML: {str(error) or type(error).__name__}") from None
     return unshared(value)
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one section: the library would take the last, and drop the other unsaid."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        # Before `<<` is unfolded: what is merged in may repeat a key, which then is the section's own.
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                said = f"the key {key.value!r} stands twice in one section"
-                raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
-            seen.add(key.value)
-        super().flatten_mapping(node)
 
 
 def unshared(value: Any) -> Any:
