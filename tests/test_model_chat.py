@@ -104,13 +104,13 @@ def test_orders_that_are_none(letters: str, expected: str) -> None:
     assert reason(order(letters))[0] == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text("uacCts", max_size=9))
 def test_the_grammar_of_orders(letters: str) -> None:
-    """Against a regular expression, over calls: a run of turns that end in calls is one turn with all of them (x)."""
-    calls = re.sub("a?([cC]+)", lambda run: "".join("xx" if turn == "C" else "x" for turn in run[1]), letters)
-    good = bool(re.fullmatch(r"s?(u(x+t+)*(a|x+$))+", calls))
-    good = good and all(len(run[2]) <= len(run[1]) for run in re.finditer("(x+)(t*)", calls))
+    """Against a regular expression over calls: a run of turns that end in calls is one turn with all of them, <xxx>."""
+    calls = re.sub("a?([cC]+)", lambda run: "<" + run[1].replace("C", "xx").replace("c", "x") + ">", letters)
+    good = bool(re.fullmatch(r"s?(u(<x+>t+)*(a|<x+>$))+", calls))
+    good = good and all(len(run[2]) <= len(run[1]) for run in re.finditer("<(x+)>(t*)", calls))
     try:
         parse(order(letters))
         assert good

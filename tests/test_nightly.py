@@ -33,6 +33,7 @@ from orchestration.stack import down, up
 from orchestration.stack_folder import PARTS, POOL, PORTS, Stack
 
 ROOT = Path(__file__).parents[1]
+OVER = ("Completed", "Failed", "Crashed", "Cancelled")
 SMALL = 10_000
 """Bytes of a piece in the lake that is hurt."""
 
@@ -86,19 +87,21 @@ class House:
         return [*self.settings, "recipe.extends=web", f"recipe.inputs=['{self.folder}/crawl/*']"]
 
     def ended(self, run: str) -> tuple[str, str]:
-        over = ("Completed", "Failed", "Crashed", "Cancelled")
-        return until(lambda: (s := self.state(run))[0] in over and s, f"the end of flow run {run}")
+        return until(lambda: (s := self.state(run))[0] in OVER and s, f"the end of flow run {run}")
 
-    def driver(self, name: str) -> Identity:
-        """The driver of this lake's job, at work."""
-        return until(lambda: self._find(name, b"-m\0pipelines\0run"), f"a driver for {name}")
+    def held(self, name: str, run: str, receipts: int = 0) -> Identity:
+        """The driver of this lake's job, stopped (SIGSTOP) once it has written so many receipts: what is done to it
+        then happens in the middle of its work, however fast that is. The end of `run` before that is a failure."""
 
-    def at_work(self, name: str) -> Identity:
-        """The driver, once it has done some work."""
+        def look() -> Identity | None:
+            driver = self._find(name, b"-m\0pipelines\0run")
+            if driver is None or self.receipts(name) < before + receipts:
+                assert self.state(run)[0] not in OVER, f"flow run {run} ended: {self.state(run)}"
+                return None
+            return driver if processes.send(driver, signal.SIGSTOP) else None
+
         before = self.receipts(name)
-        driver = self.driver(name)
-        until(lambda: self.receipts(name) > before + 2, f"receipts in {name}")
-        return driver
+        return until(look, f"a driver for {name} with {receipts} receipts")
 
     def receipts(self, name: str) -> int:
         return sum(1 for _ in Path(self.lake(name), "receipts").rglob("*.json"))
@@ -199,9 +202,8 @@ def ask_without_token(port: int) -> None:
 
 def test_cancel_and_kill_9_of_the_flow_stop_the_ray_job(house: House) -> None:
     runs = {name: house.start(name) for name in ("cancelled", "hurt")}  # side by side, to save a minute
-    drivers = [house.driver(name) for name in runs]
+    drivers = [house.held("cancelled", runs["cancelled"]), house.held("hurt", runs["hurt"], receipts=3)]
     house.ask(f"/flow_runs/{runs['cancelled']}/set_state", {"state": {"type": "CANCELLING"}})
-    house.at_work("hurt")
     assert processes.send(house.flow(runs["hurt"]), signal.SIGKILL)
     assert house.ended(runs["cancelled"])[0] == "Cancelled"  # stopped on its way out
     assert house.ended(runs["hurt"])[0] == "Crashed"  # stopped by the worker's hook
@@ -248,7 +250,7 @@ def test_the_schedule_fires_by_itself_and_the_next_night_takes_only_what_is_new(
 
 def test_kill_9_of_the_worker_then_of_the_driver_and_the_version_comes_once(house: House, sample: Path) -> None:
     first = house.start("hurt")
-    house.at_work("hurt")
+    driver = house.held("hurt", first, receipts=3)
     worker = house.stack.process("worker")
     assert worker is not None and processes.send(worker, signal.SIGKILL)
     until(lambda: not processes.alive(worker), "the worker's death")  # `up` leaves alone what still runs
@@ -256,7 +258,7 @@ def test_kill_9_of_the_worker_then_of_the_driver_and_the_version_comes_once(hous
     up(house.stack, say=lambda line: None)  # the repair: starts what is missing
     print("flow run of the killed worker:", house.state(first), [j["status"] for j in house.jobs("hurt")])
     run = house.start("hurt")
-    driver = house.at_work("hurt")
+    until(lambda: house.state(run)[0] == "Running", "the second flow run at work")
     assert processes.send(driver, signal.SIGKILL)
     assert house.versions("hurt") == []
     assert house.ended(run) == (
