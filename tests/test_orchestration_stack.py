@@ -72,11 +72,11 @@ def test_who_ignores_sigterm_is_killed():
 
 
 def test_secrets_are_for_this_user_only_and_stay(here):
-    private(here.folder / "ray-secret", "one")
-    private(here.folder / "ray-secret", "two")
-    assert here.secret("ray") == "one"
+    private(here.folder / "ray-secret", "of-the-first")
+    private(here.folder / "ray-secret", "of-the-second")
+    assert here.secret("ray") == "of-the-first"
     assert (here.folder / "ray-secret").stat().st_mode & 0o777 == 0o600
-    assert "one" not in repr(here.ray) and "one" not in json.dumps(here.exports())
+    assert "of-the-first" not in repr(here.ray) and "of-the-first" not in json.dumps(here.exports())
 
 
 def test_ports_are_kept_and_a_taken_one_is_replaced(here):
