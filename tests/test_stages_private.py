@@ -165,3 +165,58 @@ def test_more_workers_than_cpus_are_said_and_not_started(workers, cpus, at_once,
     with caplog.at_level(logging.WARNING, "gristmill"):
         assert cluster._at_once(workers, cpus, "this machine") == at_once
     assert ("run.workers is 16, but this machine has 2 CPUs" in caplog.text) is said
+
+
+SLOW_START = """
+import os, sys, time
+from stages import cluster
+cluster._close_to_others()  # which Ray reads when it is imported
+import ray._private.node, ray._private.services
+
+class Clock:
+    "Time as Ray's node sees it: every look at it is a minute later."
+    now = 0.0
+    sleep = staticmethod(time.sleep)
+    time = staticmethod(time.time)
+    @classmethod
+    def monotonic(cls):
+        cls.now += 60
+        return cls.now
+
+real, asked = ray._private.services.get_node, []
+def not_yet(*args, **kwargs):
+    asked.append(1)
+    if len(asked) <= int(sys.argv[1]):
+        raise RuntimeError("the raylet has not registered yet")
+    return real(*args, **kwargs)
+ray._private.services.get_node = not_yet
+ray._private.node.time = Clock
+cluster.ATTEMPTS = 2
+before = cluster._children()
+try:
+    cluster.connect(1)
+except ConnectionError as error:
+    print("refused:", error)
+    time.sleep(0.1)
+else:
+    ray._private.node.time = time
+    print(ray.get(ray.remote(lambda: 6 * 7).remote()))
+states = [open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] for pid in cluster._children() - before]
+print("running:", sum(state != "Z" for state in states))
+"""
+
+
+@pytest.mark.parametrize("too_slow, outcome", [(1, "42"), (2, "refused: Ray did not start")])
+def test_ray_that_a_busy_machine_was_too_slow_for_is_started_anew(too_slow, outcome):
+    """Ray's own limit is 30 s and fixed. What an attempt left running is ended: it would slow the next one down."""
+    run = subprocess.run(
+        [sys.executable, "-c", SLOW_START, str(too_slow)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TMPDIR": "/tmp"},
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(outcome), run.stdout + run.stderr
+    assert run.stderr.count("did not start within") == too_slow
+    running = int(run.stdout.rsplit("running: ", 1)[1])
+    assert (running > 0) == (outcome == "42")
