@@ -23,8 +23,10 @@ from orchestration.health import Unreachable
 from orchestration.stack_folder import MARK, PARTS, POOL, PORTS, Stack, StackError, private
 from stages.cluster import LOOPBACK
 from stages.private import NotPrivate, new_folder, weaknesses
+from stages.ray_start import LIMITS
 
-SECONDS = {"ray": 120, "prefect": 120, "worker": 60}
+SECONDS = {"ray": 600, "prefect": 300, "worker": 300}
+"""To answer, on a machine that is busy with other things; a part that ends is noticed at once."""
 GRACE = {"worker": 30, "ray": 15, "prefect": 10}
 """Seconds from SIGTERM to SIGKILL. A flow run needs the most: it stops its Ray job first."""
 OBJECT_STORE = 256 << 20  # bytes; only pointers travel through it, data goes through the lake
@@ -34,6 +36,7 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     **LOOPBACK,
+    **LIMITS,
 }
 
 
@@ -159,7 +162,16 @@ def environment(stack: Stack, part: str) -> dict[str, str]:
 def _ray(stack: Stack, cpus: int | None) -> list[str]:
     ports = stack.ports
     folder = _new_ray_folder(stack)
-    command = [_beside("ray"), "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={folder / 'r'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "stages.ray_start",
+        "start",
+        "--head",
+        "--block",
+        "--disable-usage-stats",
+        f"--temp-dir={folder / 'r'}",
+    ]
     command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--object-store-memory={OBJECT_STORE}"]
     command += [f"--port={ports['gcs']}", f"--dashboard-port={ports['ray']}"]
     command += [f"--dashboard-agent-listen-port={ports['agent']}", f"--dashboard-agent-grpc-port={ports['agent_grpc']}"]

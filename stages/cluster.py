@@ -13,11 +13,11 @@ import os
 import secrets
 import signal
 import threading
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import ExitStack
 
 from lake.store import Store
 from stages.private import locked_folder
+from stages.ray_start import LIMITS, patient
 
 log = logging.getLogger("gristmill")
 
@@ -27,11 +27,6 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _private/services.py, `get_node_ip_address`)."""
 
 
-ATTEMPTS = 5
-TOO_SLOW = "timed out during startup"
-"""What Ray says when the processes that it started were not up in time."""
-
-
 class NotReachable(ValueError):
     """The lake is a directory of this node, and the cluster has others."""
 
@@ -39,7 +34,7 @@ class NotReachable(ValueError):
 def connect(workers: int) -> None:
     """Joins the cluster of RAY_ADDRESS (a submitted job has one), else starts Ray here with `workers` CPUs.
 
-    Raises ConnectionError where that cluster does not answer, or where Ray does not come up here.
+    Raises ConnectionError where that cluster does not answer.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns about its own coming default
     if os.environ.get("RAY_ADDRESS"):
@@ -50,7 +45,9 @@ def connect(workers: int) -> None:
             stop_on_sigterm()
             _at_once(workers, int(ray.cluster_resources().get("CPU", workers)), "the Ray cluster")
         return
-    _close_to_others()  # before Ray is imported: it reads this then
+    for name, value in {**LOOPBACK, **LIMITS}.items():  # before Ray is imported: it reads them then
+        os.environ.setdefault(name, value)
+    _close_to_others()
     import ray
 
     if ray.is_initialized():
@@ -60,20 +57,7 @@ def connect(workers: int) -> None:
     with ExitStack() as leaving:
         folder = leaving.enter_context(locked_folder())
         leaving.callback(ray.shutdown)
-        _start(cpus, folder / "r")
-        atexit.register(leaving.pop_all().close)
-    stop_on_sigterm()
-
-
-def _start(cpus: int, folder: Path) -> None:
-    """Starts Ray here, anew where a busy machine was too slow for it: Ray gives up after 30 s, and cannot be told
-    otherwise (ray 2.60, _private/node.py). Raises ConnectionError where that goes on, which is waited out as an outage.
-    """
-    import ray
-
-    before = _children()
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
+        with patient():
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -81,28 +65,10 @@ def _start(cpus: int, folder: Path) -> None:
                 log_to_driver=False,
                 logging_level=logging.WARNING,
                 object_store_memory=128 << 20,  # only pointers travel through it; data goes through the store
-                _temp_dir=str(folder),
+                _temp_dir=str(folder / "r"),
             )
-            return
-        except Exception as error:
-            if TOO_SLOW not in str(error):
-                raise
-            ray.shutdown()
-            for pid in _children() - before:  # what it had started so far, which it does not stop itself
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            log.warning("Ray did not start within its 30 s (attempt %d of %d): a busy machine", attempt, ATTEMPTS)
-            last = error
-    raise ConnectionError(f"Ray did not start on this machine in {ATTEMPTS} attempts: {last}") from last
-
-
-def _children() -> set[int]:
-    """The processes that any thread of this one started and that still run."""
-    pids = set[int]()
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(OSError):  # a thread that ended meanwhile
-            pids.update(int(pid) for pid in (task / "children").read_text().split())
-    return pids
+        atexit.register(leaving.pop_all().close)
+    stop_on_sigterm()
 
 
 def _at_once(workers: int, cpus: int, where: str) -> int:
@@ -113,8 +79,6 @@ def _at_once(workers: int, cpus: int, where: str) -> int:
 
 
 def _close_to_others() -> None:
-    for name, value in LOOPBACK.items():
-        os.environ.setdefault(name, value)
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 

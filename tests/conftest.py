@@ -16,6 +16,7 @@ from s3_server import S3Server, run_seaweedfs
 
 from lake.store import Store, open_store
 from stages.cluster import LOOPBACK
+from stages.ray_start import LIMITS
 
 # An example that takes long says nothing about the code: the machine may be busy.
 settings.register_profile("gristmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,7 +29,7 @@ them. `make test` deals whole files to its workers, and none of these may be lef
 # Ray's workers unpickle toy stages by the name of the test module that defines them.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 
-os.environ |= LOOPBACK  # a test may import Ray before a runner does, and Ray reads this when it is imported
+os.environ |= LOOPBACK | LIMITS  # a test may import Ray before a runner does, and Ray reads this when it is imported
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
