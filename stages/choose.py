@@ -26,7 +26,7 @@ from stages.fates import KEYS, Fates
 from stages.link import Linked
 from stages.losers import put_losers
 from stages.members import Members, earlier_survivors, read_members
-from stages.settle import DROPPED, GIVEN, KEPT, Settled, settle
+from stages.settle import DROPPED, KEPT, UNDECIDED, Settled, settle
 from stages.work import Outcome, Work, stage_id
 
 
@@ -76,7 +76,7 @@ class Choose:
 
     def settled(self, members: Members, before: pa.Array) -> Settled:
         """The survivors on top of earlier versions, whose own survivors stay and come first."""
-        state = np.full(len(members.root), GIVEN, np.uint8)
+        state = np.full(len(members.root), UNDECIDED, np.uint8)
         state[: members.old] = np.where(pc.is_null(before).to_numpy(zero_copy_only=False), KEPT, DROPPED)
         order, starts = _in_order(members, first=state == KEPT)
         ids = members.rows["id"].combine_chunks()
@@ -85,7 +85,7 @@ class Choose:
     def alone(self, members: Members) -> Settled:
         """The survivors if all had come in one run."""
         order, starts = _in_order(members, first=np.zeros(len(members.root), bool))
-        state = np.full(len(members.root), GIVEN, np.uint8)
+        state = np.full(len(members.root), UNDECIDED, np.uint8)
         return settle(members.values, order, starts, state, members.rows["id"].combine_chunks(), self.min_similarity)
 
     def _dropped(self, store: Store, members: Members, settled: Settled) -> tuple[Fates, ObjectRef, ObjectRef]:

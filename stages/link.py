@@ -20,7 +20,7 @@ from lake.balance import Tally
 from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, put_refs, read_refs, scratch, table_writer
 from lake.receipt import StageId
 from lake.store import Store
-from stages.forest import EDGES_PER_ROW_GROUP, FOREST, BandTable, DisjointSets, EdgeWriter
+from stages.forest import EDGES_PER_ROW_GROUP, FOREST, BandTable, EdgeWriter, UnionFind
 from stages.minhash import band_names
 from stages.runner import Runner
 from stages.work import Outcome, Work, stage_id
@@ -101,10 +101,10 @@ class MergeForests:
         """payload: forests (pointers), documents, old (how many of them were there before). Outputs `forest`, and
         `components`: the members of those that have a new document. facts: `cuts`, roots that divide these components
         into equal parts, and `shares`, documents that divide their members so."""
-        sets = DisjointSets(work.payload["documents"])
+        sets = UnionFind(work.payload["documents"])
         for one in work.payload["forests"]:
             for batch in iter_batches(store, ObjectRef(**one)):
-                sets.join(*(batch.column(i).to_numpy(zero_copy_only=True) for i in range(2)))
+                sets.union(*(batch.column(i).to_numpy(zero_copy_only=True) for i in range(2)))
         child, root = sets.forest()
         del sets
         documents = work.payload["documents"]

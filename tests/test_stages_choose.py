@@ -14,7 +14,7 @@ from near import WIDTH, Nights, edited, template, texts
 from lake.store import Store, open_store
 from stages import settle as settling
 from stages.choose import Choose
-from stages.settle import GIVEN, NONE, rooms, settle
+from stages.settle import NONE, UNDECIDED, most_survivors, settle
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def doubt(agreed: int, similarity: float = 0.7) -> Fraction:
 def test_survivors_are_those_of_the_rule(seed):
     values, ids, ranks = world(seed)
     order = np.array(sorted(range(len(ids)), key=lambda i: (-ranks[i], ids[i])))
-    state = np.full(len(ids), GIVEN, np.uint8)
+    state = np.full(len(ids), UNDECIDED, np.uint8)
     settled = settle(values, order, np.array([0, len(ids)]), state, pa.array(ids), 0.7)
     assert {one: ids[at] for one, at in zip(ids, settled.survivor, strict=True)} == by_hand(values, ids, ranks)
     agreed = (values == values[settled.survivor]).sum(1)
@@ -84,10 +84,15 @@ def test_survivors_are_those_of_the_rule(seed):
 
 def test_how_many_values_have_to_agree():
     """Of 112 at .7: 83 with one survivor, which is .74; of more, more, because one of them may agree by chance."""
-    room = rooms(WIDTH, 0.7)
-    assert [int(np.searchsorted(room, n)) for n in (1, 2, 10, 100, 1000, 10**6)] == [83, 85, 89, 92, 95, 102]
-    assert [int(np.searchsorted(rooms(WIDTH, share), 1)) for share in (0.5, 0.8, 0.9, 1.0)] == [61, 94, 104, WIDTH]
-    assert rooms(4, 0.7)[4] > 1 << 60 and max(rooms(4, 0.7)[:4]) == 0  # four values say little
+    bounds = most_survivors(WIDTH, 0.7)
+    assert [int(np.searchsorted(bounds, n)) for n in (1, 2, 10, 100, 1000, 10**6)] == [83, 85, 89, 92, 95, 102]
+    assert [int(np.searchsorted(most_survivors(WIDTH, share), 1)) for share in (0.5, 0.8, 0.9, 1.0)] == [
+        61,
+        94,
+        104,
+        WIDTH,
+    ]
+    assert most_survivors(4, 0.7)[4] > 1 << 60 and max(most_survivors(4, 0.7)[:4]) == 0  # four values say little
 
 
 @pytest.mark.parametrize("given", [0.0, -0.1, 1.1])
@@ -252,18 +257,18 @@ def test_a_record_met_again_is_kept_once_however_unlike_its_texts_are(store):
 @pytest.mark.parametrize("similarity", [0.3, 0.62, 0.9])
 def test_comparisons_grow_with_the_documents(monkeypatch, similarity):
     """A page meets so many survivors and no more, in a template of any size and of any weight."""
-    monkeypatch.setattr(settling, "SCAN", 64)
+    monkeypatch.setattr(settling, "SCAN_LIMIT", 64)
     random = np.random.default_rng(11)
     pages = template(random, 8000, similarity)
     compared = [settled_alone(pages[:n]).compared for n in (2000, 4000, 8000)]
-    most = 64 + 28 * settling.RARE
+    most = 64 + 28 * settling.BUCKET_CAP
     assert all(n <= most * size for n, size in zip(compared, (2000, 4000, 8000), strict=True))
     assert compared[2] - compared[1] < 3 * (compared[1] - compared[0])  # of all pairs: 4 times
 
 
 def test_near_duplicates_are_found_in_a_template_of_many(monkeypatch):
     """Beyond the survivors that are looked through, by what the template did not put there."""
-    monkeypatch.setattr(settling, "SCAN", 64)
+    monkeypatch.setattr(settling, "SCAN_LIMIT", 64)
     random = np.random.default_rng(12)
     pages = template(random, 4000, 0.62)
     copies = np.concatenate([edited(random, pages[i], 0.93, 1) for i in range(2000, 2300)])
@@ -276,7 +281,7 @@ def test_near_duplicates_are_found_in_a_template_of_many(monkeypatch):
 def settled_alone(values: np.ndarray) -> settling.Settled:
     n = len(values)
     ids = pa.array([f"{i:032x}" for i in range(n)])
-    return settle(values, np.arange(n), np.array([0, n]), np.full(n, GIVEN, np.uint8), ids, 0.7)
+    return settle(values, np.arange(n), np.array([0, n]), np.full(n, UNDECIDED, np.uint8), ids, 0.7)
 
 
 def test_what_was_dropped_before_is_nobodys_survivor():

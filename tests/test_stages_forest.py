@@ -1,4 +1,4 @@
-"""Band tables and disjoint sets, against the plainest code that does the same."""
+"""Band tables and union-find, against the plainest code that does the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from filters import compiled
 from stages import forest
-from stages.forest import MAX_DOCUMENTS, BandTable, DisjointSets
+from stages.forest import MAX_DOCUMENTS, BandTable, UnionFind
 
 SPREAD = 0x9E3779B97F4A7C15
 MASK = (1 << 64) - 1
@@ -116,9 +116,9 @@ def test_sets_are_components_known_by_their_smallest_whatever_the_order(edges, r
         smallest.setdefault(label, number)
     expected = [(n, smallest[x]) for n, x in enumerate(labels.tolist()) if smallest[x] != n]
     for _ in range(3):
-        sets = DisjointSets(40)
+        sets = UnionFind(40)
         for part in batches_of(edges, random.randint(1, 10)):
-            sets.join(*(np.array([edge[i] for edge in part], np.uint32) for i in range(2)))
+            sets.union(*(np.array([edge[i] for edge in part], np.uint32) for i in range(2)))
         child, root = sets.forest()
         assert child.dtype == root.dtype == np.uint32
         assert list(zip(child.tolist(), root.tolist(), strict=True)) == expected
@@ -131,9 +131,9 @@ def batches_of(edges: list[tuple[int, int]], size: int) -> list[list[tuple[int, 
 
 def test_a_long_chain_is_one_set() -> None:
     n = 200_000
-    sets = DisjointSets(n)
+    sets = UnionFind(n)
     numbers = np.arange(n, dtype=np.uint32)
-    sets.join(numbers[:0:-1], numbers[-2::-1])  # from the far end: the deepest trees that union by smallest can make
+    sets.union(numbers[:0:-1], numbers[-2::-1])  # from the far end: the deepest trees that union by smallest can make
     child, root = sets.forest()
     assert len(child) == n - 1 and not root.any()
 
@@ -142,11 +142,11 @@ def test_tables_and_sets_find_the_components_of_all_buckets() -> None:
     rng = np.random.default_rng(1)
     n, bands = 3_000, 4
     hashes = rng.integers(0, 2_500, (bands, n), dtype=np.uint64) << np.uint64(20)
-    sets = DisjointSets(n)
+    sets = UnionFind(n)
     pairs: list[tuple[int, int]] = []
     for band in hashes:
         child, root = BandTable(n).add_new(band, np.arange(n, dtype=np.uint32))
-        sets.join(child, root)
+        sets.union(child, root)
         buckets = defaultdict(list)
         for number, one in enumerate(band.tolist()):
             buckets[one].append(number)
@@ -162,7 +162,7 @@ def test_tables_and_sets_find_the_components_of_all_buckets() -> None:
 
 def test_more_documents_than_numbers_are_refused_with_the_bound() -> None:
     with pytest.raises(ValueError, match=f"at most {MAX_DOCUMENTS:,}"):
-        DisjointSets(MAX_DOCUMENTS + 1)
+        UnionFind(MAX_DOCUMENTS + 1)
 
 
 def test_the_loops_stand_in_the_cache_of_kernels_and_have_one_form_each() -> None:
