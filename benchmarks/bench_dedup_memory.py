@@ -53,7 +53,7 @@ def deduplicate(runner: Runner, refs: Sequence[ObjectRef]) -> Outcome:
     runner.map(BY_SIMILARITY, choose_works(Choose(), linked, gather(runner, linked, signatures=True)))
     clusters = runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
     counted = runner.map("sizes", cluster_size_works([r.output("clusters") for r in clusters]))
-    return Outcome(linked.forest, chosen, clusters, cluster_statistics(r.facts for r in counted))
+    return Outcome(linked.forest, chosen, clusters, cluster_statistics(counted))
 
 
 def written(uri: str, documents: int, truth: Path) -> Written:

@@ -187,7 +187,7 @@ def _near(recipe: Recipe, runner: Runner, night: Night, base: Manifest | None) -
     night.attachments += [*old, *new, linked.forest, *(clusters or [members[0].output("clusters")])]
     if base is not None:
         night.attachments.append(_divergence(runner.store, said, chosen))
-    night.statistics["clusters"] = cluster_statistics(r.facts for r in counted)
+    night.statistics["clusters"] = cluster_statistics(counted)
 
 
 def _divergence(store: Store, earlier: Sequence[ObjectRef], chosen: Sequence[Receipt]) -> ObjectRef:
