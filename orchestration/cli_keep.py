@@ -115,10 +115,10 @@ def _draw_findings(console: Console, findings: list[Finding], uri: str, deep: bo
     if not findings:
         how = "every object was read and hashed" if deep else "objects were not read: --deep does that"
         console.print(f"{uri}: nothing is wrong ({how})")
-    for one in findings:
-        console.print(Text.assemble((f"{one.severity}: {one.what}", "bold red"), f"  {plain(one.message)}"))
-        if one.harmed:
-            console.print(Text(f"  harms {', '.join(one.harmed)}", style="yellow"))
+    for finding in findings:
+        console.print(Text.assemble((f"{finding.severity}: {finding.what}", "bold red"), f"  {plain(finding.message)}"))
+        if finding.harmed:
+            console.print(Text(f"  harms {', '.join(finding.harmed)}", style="yellow"))
 
 
 def gc(

@@ -1,7 +1,7 @@
-"""A step of `prefect deploy`: parameters that no night could use are refused when they are deployed.
+"""A step of `prefect deploy`: parameters that no run could use are refused when they are deployed.
 
 prefect.yaml hands them to `check` (a `build` step) by a YAML alias, so that a copy of that file checks its own. Nothing
-is run and no input is opened: what is missing now may arrive by tonight, so that is only said.
+is run and no input is opened: what is missing now may arrive before the next run, so that is only a warning.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
 
 def _note_what_is_not_there(patterns: list[str]) -> None:
     for fault in input_files(patterns).faults if patterns else ():
-        said = f"note: deployed all the same, but as of now a night would fail: recipe.inputs: {fault}"
-        print(said, file=sys.stderr, flush=True)
+        warning = f"note: deployed all the same, but as of now a run would fail: recipe.inputs: {fault}"
+        print(warning, file=sys.stderr, flush=True)
 
 
 LAKE_LATER = "/the/lake/of/the/worker"

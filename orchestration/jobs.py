@@ -54,12 +54,14 @@ class Job:
 
     @property
     def live(self) -> bool:
+        """Whether it has not ended."""
         return self.status in LIVE
 
 
 def owner_of_this_process() -> str:
-    one = processes.myself()
-    return json.dumps([platform.node(), *one])
+    """This process as a job's metadata names it: JSON of host, pid, start and boot."""
+    process = processes.myself()
+    return json.dumps([platform.node(), *process])
 
 
 def owner_is_dead(job: Job) -> bool:
@@ -78,8 +80,8 @@ def stale(jobs: Iterable[Job], ended: Callable[[str], bool | None]) -> list[Job]
     A job that no flow submitted is nobody's to reap. A flow run whose process was killed together with its worker
     stays "running" for Prefect, so the process itself is looked for as well.
     """
-    ours = [job for job in jobs if job.live and FLOW_RUN in job.metadata and REQUEST in job.metadata]
-    return [job for job in ours if owner_is_dead(job) or ended(job.metadata[FLOW_RUN])]
+    of_flows = [job for job in jobs if job.live and FLOW_RUN in job.metadata and REQUEST in job.metadata]
+    return [job for job in of_flows if owner_is_dead(job) or ended(job.metadata[FLOW_RUN])]
 
 
 def head_is_away(error: BaseException) -> bool:
@@ -109,6 +111,7 @@ class Jobs:
         logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
 
     def all(self) -> list[Job]:
+        """The submitted jobs that the head remembers, ended ones too."""
         jobs = self.patience.wait(self.client.list_jobs, head_is_away)
         return [_job(details) for details in jobs if details.submission_id]
 
@@ -126,7 +129,7 @@ class Jobs:
             raise
 
     def submit(self, wanted: Wanted, flow_run: str, announce: Callable[[str], None]) -> tuple[str, bool]:
-        """(id, whether it is ours): a live job of this request, or a new one.
+        """(id, whether this flow run submitted it): a live job of this request, or a new one.
 
         `announce` hears a new id before Ray does, so that whoever is interrupted in between knows what to stop.
         """
@@ -265,14 +268,14 @@ def _job(details: Any) -> Job:
 
 def result_line(lines: Iterable[str]) -> dict[str, Any] | None:
     """The last line that is a pipeline's result. A job's output mixes stdout with stderr."""
-    found = None
+    result = None
     for line in lines:
         if line.startswith('{"dataset":'):
             try:
-                found = json.loads(line)
+                result = json.loads(line)
             except ValueError:
                 continue
-    return found
+    return result
 
 
 def commit_of_this_code() -> str:

@@ -28,9 +28,11 @@ class Wanted:
 
     @classmethod
     def of(cls, config: Root) -> Wanted:
+        """What a resolved config asks for."""
         return cls(config, config.recipe.target, request_key(config))  # type: ignore[attr-defined]
 
     def id(self, attempt: int) -> str:
+        """The submission id of an attempt, counted from 1."""
         return f"{self.dataset}-{self.key[:12]}-{attempt}"
 
     def attempt(self, id: str) -> int:
