@@ -48,11 +48,11 @@ class Clock:
     """Time that passes only while somebody sleeps."""
 
     def __init__(self) -> None:
-        self.now, self.slept, self.said = 0.0, list[float](), list[str]()
+        self.now, self.slept, self.messages = 0.0, list[float](), list[str]()
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         self.slept.append(seconds)
 
     def patience(self, seconds: float) -> Patience:
-        return Patience("Ray's job server", seconds, self.sleep, lambda: self.now, self.said.append)
+        return Patience("Ray's job server", seconds, self.sleep, lambda: self.now, self.messages.append)

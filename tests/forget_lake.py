@@ -170,12 +170,12 @@ def _attached(store: Store, pages: Sequence[Doc], rows: list[dict[str, Any]]) ->
         ({"survivor": doc_id(d.copy_of), "id": d.id} for d in pages if d.copy_of),
         key=lambda r: (r["survivor"], r["id"]),
     )
-    made = [put_table(store, "signatures", pa.Table.from_pylist(signed))]
+    attachments = [put_table(store, "signatures", pa.Table.from_pylist(signed))]
     if contents:
-        made.append(put_table(store, "contents", pa.Table.from_pylist(contents), sorted_by="content"))
+        attachments.append(put_table(store, "contents", pa.Table.from_pylist(contents), sorted_by="content"))
     if clusters:
-        made.append(put_table(store, "clusters", pa.Table.from_pylist(clusters), sorted_by="survivor"))
-    return made
+        attachments.append(put_table(store, "clusters", pa.Table.from_pylist(clusters), sorted_by="survivor"))
+    return attachments
 
 
 def _screened(store: Store, pages: Sequence[Doc]) -> ObjectRef:
@@ -212,7 +212,7 @@ def made_from(store: Store, dataset: str, source: Manifest, kind: str, role: str
 
 def ids_of(store: Store, manifest: Manifest, kind: str = "shard") -> list[str]:
     refs = [ref for ref in manifest.objects() if ref.kind == kind]
-    return [one for ref in refs for one in pq.read_table(store.open(ref.key), columns=["id"])["id"].to_pylist()]
+    return [id for ref in refs for id in pq.read_table(store.open(ref.key), columns=["id"])["id"].to_pylist()]
 
 
 def fates_of(store: Store, manifest: Manifest) -> dict[str, tuple[Any, ...]]:

@@ -150,8 +150,8 @@ def _text(row: dict[str, Any], page: Page) -> dict[str, Any]:
 def _funnel(records: Sequence[Page]) -> tuple[FunnelRow, ...]:
     rows, came_in = [], len(records)
     for stage in STAGES:
-        ours = [p for p in records if (p.reason or "").split(".")[0] == stage]
-        by_fate = {f: dict(Counter(p.reason for p in ours if p.fate == f)) for f in ("dropped", "quarantined")}
-        rows.append(FunnelRow(stage=stage, came_in=came_in, passed=came_in - len(ours), **by_fate))
-        came_in -= len(ours)
+        of_stage = [p for p in records if (p.reason or "").split(".")[0] == stage]
+        by_fate = {f: dict(Counter(p.reason for p in of_stage if p.fate == f)) for f in ("dropped", "quarantined")}
+        rows.append(FunnelRow(stage=stage, came_in=came_in, passed=came_in - len(of_stage), **by_fate))
+        came_in -= len(of_stage)
     return tuple(rows)

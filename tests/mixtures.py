@@ -41,7 +41,7 @@ def texts(n: int, seed: int = 0, longest: int = 300) -> list[str]:
     return [f"Text {i}. " + " ".join(rng.choices(WORDS, k=rng.randrange(1, longest))) for i in range(n)]
 
 
-def documents(store: Store, name: str, found: Sequence[str], shards: int = 1) -> Manifest:
+def documents(store: Store, name: str, texts: Sequence[str], shards: int = 1) -> Manifest:
     """A version of documents as the web pipeline leaves them."""
     rows = [
         {
@@ -53,15 +53,15 @@ def documents(store: Store, name: str, found: Sequence[str], shards: int = 1) ->
             "date": None,
             "source": None,
         }
-        for i, text in enumerate(found)
+        for i, text in enumerate(texts)
     ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     per = -(-len(rows) // shards)
     refs = tuple(put_table(store, "shard", table.slice(i * per, per)) for i in range(shards))
-    digest = digest_of(name, *found)
+    digest = digest_of(name, *texts)
     tally = Tally.of_records([digest] * len(rows), range(len(rows)))
-    made = draft(name, digest, [digest], refs, came_in=tally, kept=tally)
-    return Versions(store).commit(made)
+    manifest_draft = draft(name, digest, [digest], refs, came_in=tally, kept=tally)
+    return Versions(store).commit(manifest_draft)
 
 
 def samples(store: Store, folder: Path, name: str, rows: Sequence[Any], **instruct: Any) -> Result:
@@ -112,10 +112,10 @@ def windows(store, manifest):
     return [reader.sample(i) for i in range(len(reader))]
 
 
-def stretches(found):
+def stretches(rows):
     """(source, id, epoch) -> its tokens put together again from the windows."""
     parts = defaultdict(dict)
-    for window in found:
+    for window in rows:
         bounds = window.arrays["cu_seqlens"]
         assert bounds[0] == 0 and bounds[-1] == len(window.arrays["input_ids"]) <= window.meta["window"]
         for n, member in enumerate(window.meta["members"]):
@@ -125,10 +125,10 @@ def stretches(found):
             assert member["start"] not in parts[key]
             parts[key][member["start"]] = ids
     whole = {}
-    for key, one in parts.items():
+    for key, part in parts.items():
         at = 0
-        for start, ids in sorted(one.items()):
+        for start, ids in sorted(part.items()):
             assert start == at
             at += len(ids)
-        whole[key] = np.concatenate([ids for _, ids in sorted(one.items())])
+        whole[key] = np.concatenate([ids for _, ids in sorted(part.items())])
     return whole

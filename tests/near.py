@@ -105,10 +105,10 @@ class Nights:
         self.compared = sum(r.facts_as(Comparisons).compared for r in chosen)
         self.collections = [*before, *new]
         if before:
-            said, rejudged = (
+            divergence, rejudged = (
                 [ref for r in chosen for ref in r.outputs if ref.kind == kind] for kind in ("divergence", "rejudged")
             )
-            table = current(self.store, self.divergence, rejudged, said)
+            table = current(self.store, self.divergence, rejudged, divergence)
             self.divergence = [put_table(self.store, "divergence", table)]
 
     @property

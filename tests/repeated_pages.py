@@ -33,7 +33,7 @@ def page(host: str, n: int, shared: int, own: int, **fields: Any) -> dict[str, A
 
 
 def write(path: Path, pages: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(one) + "\n" for one in pages))
+    path.write_text("".join(json.dumps(page) + "\n" for page in pages))
     return path
 
 

@@ -37,8 +37,8 @@ def opener(folder: Path) -> Callable[[str], Any]:
     return lambda name: (folder / name).open("rb")
 
 
-def numbers_of(found: Any) -> list[int]:
-    return [sample.meta["n"] for _, sample in found]
+def numbers_of(samples: Any) -> list[int]:
+    return [sample.meta["n"] for _, sample in samples]
 
 
 def shard_threads() -> list[threading.Thread]:

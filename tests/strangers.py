@@ -20,14 +20,14 @@ def as_a_stranger(attempts: list[Callable[[], object]]) -> list[str]:
         os.setgroups([])
         os.setgid(STRANGER)
         os.setuid(STRANGER)
-        said = []
+        lines = []
         for attempt in attempts:
             try:
                 attempt()
-                said.append("done")
+                lines.append("done")
             except OSError as error:
-                said.append(type(error).__name__)
-        os.write(write, "\n".join(said).encode())
+                lines.append(type(error).__name__)
+        os.write(write, "\n".join(lines).encode())
         os._exit(0)
     os.close(write)
     os.waitpid(pid, 0)

@@ -37,8 +37,8 @@ def test_a_head_that_comes_back_within_minutes_is_waited_for_and_said_once(error
     jobs.client, jobs.patience = Restarting(6, error, [Job("a", "RUNNING")]), clock.patience(600)  # type: ignore
     assert [job.id for job in jobs.all()] == ["a"]
     assert clock.slept == [1, 2, 4, 8, 16, 30] and clock.now > 60
-    assert len(clock.said) == 2 and "unreachable, trying again for 600 s" in clock.said[0]
-    assert "answered again, 61 s after" in clock.said[1]
+    assert len(clock.messages) == 2 and "unreachable, trying again for 600 s" in clock.messages[0]
+    assert "answered again, 61 s after" in clock.messages[1]
 
 
 def test_a_head_that_stays_away_ends_in_one_line():
@@ -47,7 +47,7 @@ def test_a_head_that_stays_away_ends_in_one_line():
     jobs.client, jobs.patience = Restarting(10**6, ConnectionError("no"), []), clock.patience(600)  # type: ignore
     with pytest.raises(Unreachable, match=r"^Ray's job server unreachable for 600 s: ConnectionError: no$"):
         jobs.all()
-    assert sum(clock.slept) == 600 and len(clock.said) == 1
+    assert sum(clock.slept) == 600 and len(clock.messages) == 1
 
 
 def test_another_error_of_the_server_is_not_waited_for():

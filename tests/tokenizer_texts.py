@@ -115,11 +115,11 @@ def whole(library: tokenizers.Tokenizer, text: str) -> list[int]:
     return library.encode(text, add_special_tokens=False).ids
 
 
-def same(found: Encoded, expected: list[list[int]]) -> None:
-    assert found.ids.dtype == np.int32 and found.learn.dtype == bool and found.lengths.dtype == np.int32
-    assert found.lengths.tolist() == [len(ids) for ids in expected]
-    assert found.ids.tolist() == [i for ids in expected for i in ids]
-    assert len(found.learn) == len(found.ids)
+def same(encoded: Encoded, expected: list[list[int]]) -> None:
+    assert encoded.ids.dtype == np.int32 and encoded.learn.dtype == bool and encoded.lengths.dtype == np.int32
+    assert encoded.lengths.tolist() == [len(ids) for ids in expected]
+    assert encoded.ids.tolist() == [i for ids in expected for i in ids]
+    assert len(encoded.learn) == len(encoded.ids)
 
 
 def without_specials(text: str) -> str:

@@ -111,11 +111,13 @@ def draft(store: Store, dataset: str, records: Iterable[int], **fields: Any) -> 
 
 def commit(store: Store, dataset: str, records: Iterable[int], **fields: Any) -> Manifest:
     """A version as a run leaves it: each object is the output of a receipt, and the text it read is no one's."""
-    one = draft(store, dataset, records, **fields)
-    do_work(store, f"extract {one.run_key}", [put_text(store, f"raw text of {dataset} {one.run_key}")])
-    for ref in one.objects():
+    manifest_draft = draft(store, dataset, records, **fields)
+    do_work(
+        store, f"extract {manifest_draft.run_key}", [put_text(store, f"raw text of {dataset} {manifest_draft.run_key}")]
+    )
+    for ref in manifest_draft.objects():
         do_work(store, f"write {ref.sha256}", [ref])
-    return Versions(store).commit(one)
+    return Versions(store).commit(manifest_draft)
 
 
 def tally_of(records: Iterable[int]) -> Tally:
@@ -145,13 +147,13 @@ class Watched:
     before: Callable[[str, str], None]
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.store, name)
+        attribute = getattr(self.store, name)
         if name not in ("delete", "get", "info", "create"):
-            return found
+            return attribute
 
         def call(key: str, *args: Any) -> Any:
             self.before(name, key)
-            return found(key, *args)
+            return attribute(key, *args)
 
         return call
 

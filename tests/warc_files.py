@@ -61,7 +61,7 @@ def plain(data: bytes) -> bytes:
 
 
 def members(records: Iterable[bytes], pack: Callable[[bytes], bytes] = gz) -> bytes:
-    return b"".join(pack(one) for one in records)
+    return b"".join(pack(record) for record in records)
 
 
 class Trickle(io.RawIOBase):
