@@ -42,18 +42,22 @@ class Doc:
 
     @property
     def id(self) -> str:
+        """Its record id."""
         return doc_id(self.url)
 
     @property
     def text(self) -> str:
+        """Its text; copies have the same."""
         return f"secret-{hashlib.sha256((self.copy_of or self.url).encode()).hexdigest()} " * (len(self.url) % 7 + 1)
 
 
 def doc_id(url: str) -> str:
+    """The record id of the page at this URL."""
     return record_id(url=url, source_key=None, own=url.encode())
 
 
 def docs(*names: str) -> list[Doc]:
+    """Pages of example.org; those whose name begins with d are German."""
     return [Doc(f"https://example.org/{name}", language="de" if name.startswith("d") else "en") for name in names]
 
 
@@ -114,11 +118,13 @@ URLS = Suppression.of(urls=["https://example.org/b", "https://example.org/h"])
 
 
 def do(store: Store, request: Suppression, reason: str = "request 7") -> ForgetReport:
+    """The takedown."""
     versions = Versions(store)
     return forget(versions, plan_forget(versions, request), reason)
 
 
 def erase(store: Store) -> None:
+    """Garbage collection without grace."""
     run_gc(store, plan_gc(store, grace_seconds=0))
 
 
@@ -211,11 +217,13 @@ def made_from(store: Store, dataset: str, source: Manifest, kind: str, role: str
 
 
 def ids_of(store: Store, manifest: Manifest, kind: str = "shard") -> list[str]:
+    """Ids in the objects of one kind."""
     refs = [ref for ref in manifest.objects() if ref.kind == kind]
     return [id for ref in refs for id in pq.read_table(store.open(ref.key), columns=["id"])["id"].to_pylist()]
 
 
 def fates_of(store: Store, manifest: Manifest) -> dict[str, tuple[Any, ...]]:
+    """id -> (fate, stage, reason, value, survivor); every id once."""
     rows = [row for ref in manifest.ledgers for row in pq.read_table(store.open(ref.key)).to_pylist()]
     assert len({row["id"] for row in rows}) == len(rows)
     return {row["id"]: tuple(row[k] for k in ("fate", "stage", "reason", "value", "survivor")) for row in rows}

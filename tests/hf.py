@@ -69,10 +69,12 @@ where every patch of a batch is real (it has no mask then, and `is_causal = True
 
 
 def text_config(**changes: Any) -> Phi3Config:
+    """transformers' config of a tiny language model."""
     return Phi3Config(**{**TEXT, "rope_parameters": dict(LONGROPE), **changes})
 
 
 def multimodal_config(**changes: Any) -> Phi4MultimodalConfig:
+    """transformers' config of a tiny multimodal model."""
     parts = {"vision_config": dict(VISION), "audio_config": dict(AUDIO_PART)}
     return Phi4MultimodalConfig(**{**TEXT, "rope_parameters": dict(LONGROPE), **parts, **changes})
 
@@ -83,6 +85,7 @@ def tiny_text(seed: int = 0, **changes: Any) -> Phi3ForCausalLM:
 
 
 def tiny_multimodal(seed: int = 0, **changes: Any) -> Phi4MultimodalForCausalLM:
+    """`changes`: fields of the config."""
     config = multimodal_config(**changes)
     return randomised(Phi4MultimodalForCausalLM._from_config(config, attn_implementation=ATTENTION), seed)
 
@@ -145,6 +148,7 @@ HUB_NAMES = {
 
 
 def hub_name(key: str) -> str:
+    """The hub's name of a tensor."""
     for reference, hub in HUB_NAMES.items():
         renamed, count = re.subn(reference, hub, key)
         if count:

@@ -36,18 +36,22 @@ class Page:
 
     @property
     def id(self) -> str:
+        """Its record id."""
         return page_id(self.url)
 
     @property
     def fate(self) -> str:
+        """kept, quarantined or dropped."""
         return {None: "kept", "read.unreadable": "quarantined"}.get(self.reason, "dropped")
 
     @property
     def text(self) -> str:
+        """Its text."""
         return f"The text of {self.url}. " * 40
 
 
 def page_id(url: str) -> str:
+    """The record id of the page at this URL."""
     return record_id(url=url, source_key=None, own=url.encode())
 
 

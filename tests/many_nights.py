@@ -24,6 +24,7 @@ LISTS = Compact("refs")
 
 
 def url(night: int, page: int) -> str:
+    """Of a page of one increment."""
     return f"https://example.org/{night}/{page}"
 
 

@@ -74,33 +74,39 @@ def samples(store: Store, folder: Path, name: str, rows: Sequence[Any], **instru
 
 
 def tokenizer(store: Store, *sources: str, vocab_size: int = 400) -> Manifest:
+    """A tokenizer of these versions, `bpe`."""
     recipe = {"dataset": "bpe", "sources": list(sources), "train": {"vocab_size": vocab_size}}
     return run_tokenizer(TokenizerConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
 
 
 def recipe(sources: dict[str, Any], **more: Any) -> Any:
+    """The recipe of a mixture of these sources."""
     return MixtureConfig.model_validate(
         {"recipe": {"tokenizer": "bpe@v1", "sources": sources, "window": 128, **more}}
     ).recipe
 
 
 def mix(store: Store, sources: dict[str, Any], runner: Runner | None = None, **recipe: Any) -> Result:
+    """A mixture of these sources."""
     given = {"tokenizer": "bpe@v1", "sources": sources, "window": 128, **recipe}
     config = MixtureConfig.model_validate({"recipe": given})
     return run_mixture(config, store, runner or Runner(store, workers=0))
 
 
 def word_problem(i: int) -> dict[str, str]:
+    """A question and its answer."""
     return {"question": f"What is {i} plus {i + 1}?", "answer": f"{i} + {i + 1} = {2 * i + 1}\n#### {2 * i + 1}"}
 
 
 def chat(i: int, **more: Any) -> dict[str, Any]:
+    """A conversation of two turns."""
     turns = [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"Here it is: {i}."}]
     return {"messages": turns, **more}
 
 
 @pytest.fixture
 def sources(store, tmp_path):
+    """A store with documents, samples and a tokenizer."""
     documents(store, "web", texts(300), shards=3)
     samples(store, tmp_path / "in", "math", [word_problem(i) for i in range(120)], form="pair")
     tokenizer(store, "web@v1", "math@v1")
@@ -108,6 +114,7 @@ def sources(store, tmp_path):
 
 
 def windows(store, manifest):
+    """All windows of a mixture."""
     reader = read_windows(store, manifest)
     return [reader.sample(i) for i in range(len(reader))]
 

@@ -113,4 +113,5 @@ class Nights:
 
     @property
     def differences(self) -> list[dict[str, str]]:
+        """The rows of its divergence."""
         return [row for ref in self.divergence for row in read_table(self.store, ref).to_pylist()]

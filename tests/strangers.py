@@ -36,8 +36,10 @@ def as_a_stranger(attempts: list[Callable[[], object]]) -> list[str]:
 
 
 def listening(processes: list[psutil.Process]) -> list[str]:
+    """Addresses on which these processes listen."""
     return [c.laddr.ip for process in processes for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
 
 
 def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches it."""
     return address.removeprefix("::ffff:").startswith("127.") or address == "::1"

@@ -78,9 +78,9 @@ def test_a_lookup_that_tells_less_than_a_scan_is_a_difference(monkeypatch: pytes
 
 def test_clusters_and_numbers_kept_have_to_be_the_same(tmp_path: Path) -> None:
     texts = material(tiny=True, count=120).first(120).texts
-    given = bench_dedup.signed_twice(texts, bench_dedup.Places(tmp_path))
-    ours = bench_dedup.linked(bench_dedup.Stopwatch(open_store(str(given.ours))), given.refs)
-    theirs = bench_dedup.datatrove.deduplicate(given.shards, given.theirs, bench_dedup.datatrove.GIVEN)
+    given = bench_dedup.signed_twice(texts, harness.Places(tmp_path))
+    ours = bench_dedup.linked(bench_dedup.Stopwatch(open_store(str(given.lake))), given.refs)
+    theirs = bench_dedup.datatrove.deduplicate(given.shards, given.files, bench_dedup.datatrove.GIVEN)
     outcomes = {bench_dedup.OURS: ours, bench_dedup.THEIRS: theirs}
     bench_dedup.check_same(outcomes)
     assert any(len(one) > 2 for one in ours.clusters)

@@ -32,10 +32,12 @@ FATES = ("kept", "dropped", "kept", "quarantined", "kept")
 
 
 def toy_id(i: int) -> str:
+    """The id of record i."""
     return record_id(url=f"https://example.org/{i}", source_key=None, own=b"%d" % i)
 
 
 def ledger_table(records: Iterable[int]) -> pa.Table:
+    """The ledger of these records, whose fates follow from their numbers."""
     rows = []
     for i in records:
         fate = FATES[i % len(FATES)]
@@ -46,17 +48,20 @@ def ledger_table(records: Iterable[int]) -> pa.Table:
 
 
 def shard_table(records: Iterable[int]) -> pa.Table:
+    """Those of these records that are kept."""
     kept = [i for i in records if FATES[i % len(FATES)] == "kept"]
     return pa.table({"id": [toy_id(i) for i in kept], "text": [f"text {i}" for i in kept]})
 
 
 def put_ledgers(store: Store, table: pa.Table, parts: int = 2) -> tuple[ObjectRef, ...]:
+    """A ledger in several objects."""
     size = -(-table.num_rows // parts)
     cut = [table.slice(start, size) for start in range(0, table.num_rows, size)]
     return tuple(put_table(store, "ledger", part, sorted_by="id") for part in cut)
 
 
 def put_shards(store: Store, table: pa.Table, parts: int = 2) -> tuple[ObjectRef, ...]:
+    """Shards of equal size."""
     size = -(-table.num_rows // parts)
     return tuple(put_table(store, "shard", table.slice(at, size)) for at in range(0, table.num_rows, size))
 
@@ -121,6 +126,7 @@ def commit(store: Store, dataset: str, records: Iterable[int], **fields: Any) ->
 
 
 def tally_of(records: Iterable[int]) -> Tally:
+    """The tally of these records."""
     return ledger.tally(ledger_table(records))
 
 
@@ -159,6 +165,7 @@ class Watched:
 
 
 def keys(store: Store, prefix: str = "") -> set[str]:
+    """Every key below a prefix."""
     return {info.key for info in store.list(prefix)}
 
 
@@ -172,6 +179,7 @@ def garbage(store: Store, count: int = 4, *, days: float = 2) -> list[ObjectRef]
 
 
 def key_of(i: int) -> str:
+    """The work key of piece i."""
     return work_key([STAGE], [f"work {i}"])
 
 
@@ -182,5 +190,6 @@ def live(store: Store, folder: str, work: list[str]) -> None:
 
 
 def only(findings: list[Finding]) -> Finding:
+    """The only finding."""
     assert len(findings) == 1, [f.message for f in findings]
     return findings[0]

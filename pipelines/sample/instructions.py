@@ -90,9 +90,8 @@ def _units(draw: Draw) -> list[Exchange]:
         f"{draw.pick(('One', 'A'))} {singular} has {f} {small}, so {n} {plural} are {n} * {f} = {n * f} {small}.",
         f"{n * f} {small}",
     )
-    double = f"{n * 2} {plural}"
-    back = f"{n * f * 2} / {f} = {n * 2}, so these are {double}."
-    down = Exchange(f"And {n * f * 2} {small} in {plural}?", back, double)
+    total, double = n * f * 2, f"{n * 2} {plural}"
+    down = Exchange(f"And {total} {small} in {plural}?", f"{total} / {f} = {n * 2}, so these are {double}.", double)
     return [up, down]
 
 

@@ -35,10 +35,12 @@ HOME_NAME = platform.node().encode()
 
 
 def neutral_input(**fields: Any) -> InputFile:
+    """An input whose names say nothing of this machine."""
     return InputFile(**{**fields, "names": tuple(f"crawl/{Path(name).name}" for name in fields["names"])})
 
 
 def run(store: Store, inputs: Path, pattern: str, **recipe: Any) -> None:
+    """One run of the web pipeline over the inputs that match."""
     given = {"inputs": [f"{inputs}/{pattern}"], "max_quarantine_rate": 0.5, **recipe}
     run_web(WebConfig.model_validate({"recipe": given}), store, Runner(store, workers=0))
 
@@ -55,6 +57,8 @@ def fill(store: Store, inputs: Path) -> None:
 
 
 def expected(store: Store) -> dict[str, Any]:
+    """What each version of `web` gives to whoever reads it."""
+
     def facts(dataset: Dataset) -> dict[str, Any]:
         return {
             "digest": dataset.manifest.digest,
@@ -68,6 +72,7 @@ def expected(store: Store) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Writes the lake and what is expected of it, once."""
     if FOLDER.exists():
         sys.exit(f"{FOLDER} is there already and is never made again: a new lake format gets a new folder")
     with tempfile.TemporaryDirectory() as name:
