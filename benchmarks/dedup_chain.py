@@ -36,11 +36,12 @@ class Found:
 
     @cached_property
     def clusters(self) -> list[list[int]]:
+        """Components of two documents and more: their numbers, sorted."""
         members: dict[int, list[int]] = {}
         table = read_table(self.store, self.forest)
         for child, root in zip(table["child"].to_pylist(), table["root"].to_pylist(), strict=True):
             members.setdefault(root, [root]).append(child)
-        return sorted(sorted(one) for one in members.values())
+        return sorted(sorted(component) for component in members.values())
 
     @cached_property
     def kept(self) -> set[int]:
@@ -98,5 +99,6 @@ def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: Choose = BANDS_A
 
 
 def chain(store: Store, chunks: Sequence[Chunk]) -> Found:
+    """Texts to losers."""
     runner = Stopwatch(store)
     return linked(runner, collected(runner, chunks))
