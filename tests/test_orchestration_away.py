@@ -72,13 +72,13 @@ def test_a_job_whose_head_comes_back_without_it_is_lost_and_one_that_stays_away_
 
     monkeypatch.setattr(jobs, "get_now", get_now)
     monkeypatch.setattr(jobs_module, "TICK", 0)
-    said: list[str] = []
-    jobs.patience = Patience("Ray's job server", 100, clock=lambda: 0, say=said.append)
+    messages: list[str] = []
+    jobs.patience = Patience("Ray's job server", 100, clock=lambda: 0, say=messages.append)
     assert [item.status for item in jobs.follow("a") if isinstance(item, Job)] == ["LOST"] and answers == []
-    assert said == ["Ray's job server unreachable, trying again: ConnectionError: down"]
+    assert messages == ["Ray's job server unreachable, trying again: ConnectionError: down"]
     answers += [ConnectionError("down")] * 3
     ticks = iter(range(0, 10_000, 60))
-    jobs.patience = Patience("Ray's job server", 100, clock=lambda: next(ticks), say=said.append)
+    jobs.patience = Patience("Ray's job server", 100, clock=lambda: next(ticks), say=messages.append)
     with pytest.raises(Unreachable, match=r"unreachable for \d+ s: ConnectionError: down"):
         list(jobs.follow("a"))
 

@@ -50,16 +50,16 @@ def world(seed: int) -> tuple[np.ndarray, list[str], list[float]]:
 def by_hand(values: np.ndarray, ids: list[str], ranks: list[float]) -> dict[str, str]:
     """id -> survivor, of documents that all hang together: the rule, one comparison at a time."""
     survivors: list[int] = []
-    found = {}
+    favoured = {}
     for i in sorted(range(len(values)), key=lambda i: (-ranks[i], ids[i])):
-        agreed = [int((values[i] == values[one]).sum()) for one in survivors]
+        agreed = [int((values[i] == values[other]).sum()) for other in survivors]
         allowed = [k for k in agreed if doubt(k) * len(survivors) <= Fraction(1, 4)]
         if allowed:
-            found[ids[i]] = ids[survivors[agreed.index(max(allowed))]]
+            favoured[ids[i]] = ids[survivors[agreed.index(max(allowed))]]
         else:
             survivors.append(i)
-            found[ids[i]] = ids[i]
-    return found
+            favoured[ids[i]] = ids[i]
+    return favoured
 
 
 @cache
@@ -77,7 +77,7 @@ def test_survivors_are_those_of_the_rule(seed):
     order = np.array(sorted(range(len(ids)), key=lambda i: (-ranks[i], ids[i])))
     state = np.full(len(ids), UNDECIDED, np.uint8)
     settled = settle(values, order, np.array([0, len(ids)]), state, pa.array(ids), 0.7)
-    assert {one: ids[at] for one, at in zip(ids, settled.survivor, strict=True)} == by_hand(values, ids, ranks)
+    assert {id: ids[at] for id, at in zip(ids, settled.survivor, strict=True)} == by_hand(values, ids, ranks)
     agreed = (values == values[settled.survivor]).sum(1)
     assert settled.agreement.tolist() == agreed.tolist()
 
@@ -135,10 +135,10 @@ def test_a_chain_does_not_collapse(store, length):
     ids = ids_of(random, length)
     nights = Nights(store)
     nights.night(np.array(chain), ids, ranks_of(random, length))
-    at = {one: chain[i] for i, one in enumerate(ids)}
-    for one, survivor in nights.survivors.items():
-        alike = float((at[one] == at[survivor]).mean())
-        assert alike >= 0.74 and nights.values[one] == f"{np.floor(100 * alike) / 100:.2f}" and survivor in nights.kept
+    at = {id: chain[i] for i, id in enumerate(ids)}
+    for id, survivor in nights.survivors.items():
+        alike = float((at[id] == at[survivor]).mean())
+        assert alike >= 0.74 and nights.values[id] == f"{np.floor(100 * alike) / 100:.2f}" and survivor in nights.kept
     assert length / 8 < len(nights.kept) < length * 0.7 + 1
 
 
@@ -152,8 +152,8 @@ def test_a_star_and_a_bridge_keep_their_clusters_apart(store):
     nights = Nights(store)
     nights.night(values, ids, [90.0, 90.0, 100.0] + [10.0] * 20)
     assert nights.kept == set(ids[:3])
-    assert {nights.survivors[one] for one in ids[3:13]} == {ids[0]}
-    assert {nights.survivors[one] for one in ids[13:]} == {ids[1]}
+    assert {nights.survivors[id] for id in ids[3:13]} == {ids[0]}
+    assert {nights.survivors[id] for id in ids[13:]} == {ids[1]}
 
 
 def test_copies_go_to_the_best_of_them_and_equal_signatures_are_alike_at_1(store):
@@ -186,10 +186,10 @@ def test_the_difference_between_nights_and_one_run_is_written_down(tmp_path, see
         grown.night(values[at], [ids[i] for i in at], [ranks[i] for i in at])
         assert before <= grown.kept
     only_here, only_there = grown.kept - whole.kept, whole.kept - grown.kept
-    told = grown.differences
-    assert {row["survivor"] for row in told if row["what"] == "kept_here"} == only_here
-    assert {row["other"] for row in told if row["what"] == "dropped_here"} == only_there
-    assert only_here and {row["survivor"] for row in told} <= grown.kept
+    rows = grown.differences
+    assert {row["survivor"] for row in rows if row["what"] == "kept_here"} == only_here
+    assert {row["other"] for row in rows if row["what"] == "dropped_here"} == only_there
+    assert only_here and {row["survivor"] for row in rows} <= grown.kept
 
 
 def test_a_later_document_is_compared_with_every_earlier_survivor_of_its_component(store):
@@ -212,10 +212,10 @@ def test_a_later_document_is_compared_with_every_earlier_survivor_of_its_compone
 def test_order_and_cut_of_the_input_change_nothing(tmp_path, pieces):
     values, ids, ranks = world(1)
     at = np.random.default_rng(pieces).permutation(len(ids))
-    one, other = (Nights(open_store(str(tmp_path / name))) for name in "ab")
-    one.night(values, ids, ranks)
-    other.night(values[at], [ids[i] for i in at], [ranks[i] for i in at], pieces)
-    assert (one.kept, one.survivors, one.values) == (other.kept, other.survivors, other.values)
+    whole, shuffled = (Nights(open_store(str(tmp_path / name))) for name in "ab")
+    whole.night(values, ids, ranks)
+    shuffled.night(values[at], [ids[i] for i in at], [ranks[i] for i in at], pieces)
+    assert (whole.kept, whole.survivors, whole.values) == (shuffled.kept, shuffled.survivors, shuffled.values)
 
 
 def test_a_night_without_the_forest_of_the_last_one_makes_it_again(tmp_path):
