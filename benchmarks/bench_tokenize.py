@@ -23,8 +23,7 @@ from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.tokens import DocumentTokenizer
 from loguru import logger
 
-from benchmarks.bench_dedup import Places
-from benchmarks.harness import Arm, Differ, Figure, Report, Row, contest, figure
+from benchmarks.harness import Arm, Differ, Figure, Places, Report, Row, contest, figure
 from benchmarks.material import more_texts
 from lake.balance import Tally
 from lake.identity import record_id
