@@ -138,6 +138,7 @@ def bring(
     """(version, how it came about). Raises JobFailed, Unreachable, or BadConfig where no job could help."""
     tried, pause, why, how = 0, PAUSE, "", "nothing new, no job was needed"
     while True:
+        # The lake is asked before each attempt: whoever committed meanwhile, a job of another flow too, has done it.
         if (manifest := patience.wait(lambda: committed(wanted.config, store))) is not None:
             return manifest, how
         if tried >= attempts:
@@ -147,6 +148,7 @@ def bring(
         how = f"committed by {'this' if submitted_here else 'another flow'} run ({job.id})"
         why = f"({job.id}) {job.status.lower()} with exit code {job.exit_code}"
         if job.status == "SUCCEEDED" and submitted_here:
+            # By its own result line: `committed` cannot tell for a run with a limit, nor where inputs changed since.
             manifest = patience.wait(partial(_committed_version, store, lines))
             if manifest is not None:
                 return manifest, how

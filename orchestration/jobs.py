@@ -136,9 +136,11 @@ class Jobs:
         tried, deadline = 0, time.monotonic() + AGENT_SECONDS
         while True:
             jobs = self.all()
+            # A live job of this request does the work already, whoever submitted it: attach to it.
             for job in jobs:
                 if job.live and job.metadata.get(REQUEST) == wanted.key:
                     return job.id, bool(flow_run) and job.metadata.get(FLOW_RUN) == flow_run
+            # Ray takes an id once, so the next attempt is counted from all that Ray knows, not from this process alone.
             tried = max([tried, *(wanted.attempt(job.id) for job in jobs)]) + 1
             id = wanted.id(tried)
             announce(id)
@@ -151,7 +153,7 @@ class Jobs:
                     continue
                 if "No available agent" not in str(error) or time.monotonic() > deadline:
                     raise
-                tried -= 1
+                tried -= 1  # refused before it counted: the same id once more
                 time.sleep(1)
 
     def _submit(self, wanted: Wanted, id: str, flow_run: str) -> None:
@@ -187,8 +189,9 @@ class Jobs:
         over = threading.Event()
         reader = threading.Thread(target=self._read, args=(id, lines, over), daemon=True)
         reader.start()
+        # The log is read by a thread of its own, so that a tail that hangs keeps nobody from asking for the status.
         clock = self.patience.clock
-        seen, away = clock(), False
+        seen, away = clock(), False  # when the server last answered; whether that it is away was said
         job: Job | None = None
         try:
             while True:
@@ -227,7 +230,7 @@ class Jobs:
 
         async def tail() -> None:
             nonlocal read, rest
-            skip = read
+            skip = read  # characters: every tail begins at the start of the log
             async for text in self.client.tail_job_logs(id):
                 if skip >= len(text):
                     skip -= len(text)

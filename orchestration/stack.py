@@ -110,11 +110,14 @@ def _prepare(stack: Stack, wanted: dict[str, int]) -> None:
     state = stack.state()
     running = {part for part in PARTS if stack.process(part)}
     if not running:
+        # A new id, so that what an earlier stack of this name left behind is never taken for this one's. Ports are
+        # kept: shells of yesterday still know them.
         kept = {"ports": state.get("ports", {}), "ray_folder": state.get("ray_folder")}
         state = {"id": uuid.uuid4().hex, "parts": {}, **kept}
     ports, taken = {}, set[int]()
     for name, usual in PORTS.items():
         port = wanted.get(name, state["ports"].get(name, usual))
+        # Prefect has one port, all others are Ray's; what runs keeps the ports it was started with.
         if ("prefect" if name == "prefect" else "ray") in running:
             port = state["ports"][name]
         elif port == 0 or port in taken or not _is_free(port):
