@@ -7,94 +7,74 @@ with a share of their own.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from lake.balance import check_balance, total
-from lake.lease import Lease
-from lake.manifest import Draft, run_key
+from lake.manifest import Draft, Manifest
 from lake.objects import ObjectRef, put_refs
 from lake.receipt import Receipt, StageId
-from lake.store import Store
 from lake.suppress import Suppression
-from lake.suppress_guard import guarded_list
+from lake.versions import Versions
 from pipelines.allowed import read_allowed
-from pipelines.assembly import (
-    Committer,
-    GateFailed,
-    Result,
-    bundle_receipts,
-    funnel,
-    input_files,
-    not_empty,
-    scanned,
-)
-from pipelines.config import Named, Root, Run
+from pipelines.assembly import GateFailed, bundle_receipts, funnel, not_empty
+from pipelines.config import Run
+from pipelines.recipe import BuildContext, InputRecipe, PipelineConfig, Resolved
 from pipelines.refused import check_quarantine
 from stages.exact import Exact, exact_works
 from stages.inputs import ScannedInput
 from stages.instruct import SHARD, Instruct, WriteSamples
 from stages.reading import read_works
 from stages.runner import Runner
-from stages.scan import Scan
 from stages.shards import MergeLedger, Statistics, ledger_works, shard_works
 from stages.suppress import suppressed
 
 FUNNEL = ("read", "instruct", "forget", "exact")
 
 
-class Recipe(Named):
-    """What decides the data. `inputs` count by content: their paths are no part of the run key."""
+class InstructRecipe(InputRecipe):
+    """What decides the data."""
+
+    form: ClassVar[str] = "samples"
 
     dataset: str = "instruct"
-    inputs: tuple[str, ...] = ()
-    allow_empty: bool = False
-    scan: Scan = Scan()
     instruct: Instruct = Instruct()
     exact: Exact = Exact()
     shards: WriteSamples = WriteSamples()
-    max_quarantine_rate: float = Field(default=0.05, ge=0, le=1)
 
-    def stages(self, suppression: str) -> tuple[StageId, ...]:
-        parts = (self.scan, suppressed(self.instruct, suppression), self.exact, self.shards, MergeLedger())
-        return tuple(one for part in parts for one in part.identity())
+    def stages(self, suppression: str = "") -> tuple[StageId, ...]:
+        in_order = (self.scan, suppressed(self.instruct, suppression), self.exact, self.shards, MergeLedger())
+        return tuple(identity for stage in in_order for identity in stage.identity())
 
-    def identity(self, suppression: str) -> dict[str, Any]:
-        """The recipe as the manifest keeps it: without addresses, with the digest of what was taken down."""
-        kept = self.model_dump(mode="json", exclude={"inputs"})
-        return kept | {"suppression": suppression} if suppression else kept
+    def identity(self, suppression: str = "") -> dict[str, Any]:
+        """Without `extends` where it is off: a run has the key that it had before the key was there."""
+        kept = super().identity(suppression)
+        if self.extends is None:
+            del kept["extends"]
+        return kept
 
-    def run_key(self, inputs: Sequence[str], suppression: str) -> str:
-        return run_key(self.target, self.identity(suppression), inputs, self.stages(suppression))
+    def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        return Resolved(self.identity(suppression), self.stages(suppression), self._build)
+
+    def _build(self, run: BuildContext) -> Draft:
+        return build(self, run.runner, run.inputs, run.key, run.suppression, run.base)
 
 
-class InstructConfig(Root):
+class InstructConfig(PipelineConfig):
     pipeline: str = "instruct"
-    recipe: Recipe = Recipe()
+    recipe: InstructRecipe = InstructRecipe()
     run: Run = Run()
 
 
-def run_instruct(config: InstructConfig, store: Store, runner: Runner) -> Result:
-    """Runs the pipeline to a committed version, or returns the one this run made before.
-
-    Raises BadConfig, Incomplete, GateFailed, CommitConflict, PlanOnly, BalanceError.
-    """
-    started, recipe = time.time(), config.recipe
-    files = input_files(recipe.inputs)
-    with Lease(store, recipe.target) as lease:
-        runner.announce = lease.announce
-        inputs = scanned(runner, recipe.scan, files, recipe.limit, recipe.allow_empty)
-        suppression = guarded_list(store)
-        key = recipe.run_key([one.digest for one in inputs], suppression.digest)
-        end = Committer(runner, recipe.target, suppression.digest, started)
-        return end.once(key, lambda: _build(recipe, runner, inputs, key, suppression))
-
-
-def _build(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], key: str, suppression: Suppression) -> Draft:
+def build(
+    recipe: InstructRecipe,
+    runner: Runner,
+    inputs: Sequence[ScannedInput],
+    key: str,
+    suppression: Suppression,
+    base: Manifest | None = None,
+) -> Draft:
     store, came_in = runner.store, total(one.tally for one in inputs)
     made = read_allowed(runner, "instruct", read_works(recipe.instruct, inputs), suppression, recipe.target)
     check_balance("instruct", came_in, {"read": total(r.came_in for r in made)})

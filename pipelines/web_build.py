@@ -40,7 +40,7 @@ from stages.work import Work
 
 if TYPE_CHECKING:
     from lake.suppress import Suppression
-    from pipelines.web_recipe import Recipe
+    from pipelines.web import WebRecipe as Recipe
     from stages.paragraphs import Paragraphs
 
 log = logging.getLogger("gristmill")

@@ -23,8 +23,8 @@ from lake.gc import plan_gc, run_gc
 from lake.manifest import InputFile
 from lake.store import FORMAT, Store, open_store
 from lake.versions import Versions
-from pipelines.web import run_web
-from pipelines.web_recipe import WebConfig
+from pipelines.run import run_pipeline
+from pipelines.web import WebConfig
 from stages.runner import Runner
 
 HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ def neutral_input(**fields: Any) -> InputFile:
 
 def run(store: Store, inputs: Path, pattern: str, **recipe: Any) -> None:
     given = {"inputs": [f"{inputs}/{pattern}"], "max_quarantine_rate": 0.5, **recipe}
-    run_web(WebConfig.model_validate({"recipe": given}), store, Runner(store, workers=0))
+    run_pipeline(WebConfig.model_validate({"recipe": given}), store, Runner(store, workers=0))
 
 
 def fill(store: Store, inputs: Path) -> None:
