@@ -173,7 +173,7 @@ class _Run:
                 f"{base}: {lost[0]}, and what is new cannot be compared without it. Copy it back (`grist verify"
                 f" {base}` names all that is lost), or make another dataset of all inputs"
             )
-        if not compared and base.came_in.count:
+        if recipe.compared and not compared and base.came_in.count:
             raise BadConfig(
                 f"{base} cannot be extended: it was made by a release that kept nothing to compare new records with."
                 " Run once without extends, over all inputs; what that makes can be extended"
