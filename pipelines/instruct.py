@@ -8,7 +8,7 @@ with a share of their own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 from lake.balance import check_balance, total
@@ -53,6 +53,10 @@ class InstructRecipe(InputRecipe):
         if self.extends is None:
             del kept["extends"]
         return kept
+
+    @property
+    def compared(self) -> Collection[str]:
+        return ("contents",)
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
         return Resolved(self.identity(suppression), self.stages(suppression), self._build)

@@ -9,7 +9,7 @@ both.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -107,9 +107,6 @@ class InputRecipe(Recipe):
     `extends` names the dataset itself: only inputs it has not seen are taken, on top of its latest version.
     """
 
-    compared: ClassVar[tuple[str, ...]] = ("contents",)
-    """Kinds of attachments of the version that is extended which what is new is compared with."""
-
     extends: str | None = None
     inputs: tuple[str, ...] = ()
     allow_empty: bool = False
@@ -135,6 +132,11 @@ class InputRecipe(Recipe):
     @abstractmethod
     def stages(self, suppression: str = "") -> tuple[StageId, ...]:
         """Every stage that decides the data. `suppression`: as in `resolve`."""
+
+    @property
+    def compared(self) -> Collection[str]:
+        """Kinds of attachments of the version that is extended which what is new is compared with."""
+        return ()
 
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:
         """Keys of the recipe that have to be those of `base`, the version that this one extends -> why."""

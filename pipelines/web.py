@@ -7,7 +7,7 @@ Leaves of the recipe stand beside the stages that use them; `conf/web.yaml` has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -38,7 +38,6 @@ class WebRecipe(InputRecipe):
     """What decides the data."""
 
     form: ClassVar[str] = "documents"
-    compared: ClassVar[tuple[str, ...]] = COMPARED
 
     dataset: str = "web"
     extract: Extract = Extract()
@@ -101,6 +100,10 @@ class WebRecipe(InputRecipe):
         kept = super().identity(suppression)
         del kept["language"]["model_path"]
         return kept
+
+    @property
+    def compared(self) -> Collection[str]:
+        return COMPARED
 
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:
         if not (self.minhash or base.recipe.get("minhash")):

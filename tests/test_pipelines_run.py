@@ -252,7 +252,7 @@ def test_a_key_that_has_to_stay_is_named_with_its_reason_and_others_are_said(sto
 
 def test_a_base_with_nothing_to_compare_with_is_not_built_on(store, files, monkeypatch):
     run(store, files[:1], extends="upper")
-    monkeypatch.setattr(UpperRecipe, "compared", ("contents",))
+    monkeypatch.setattr(UpperRecipe, "compared", property(lambda recipe: ("contents",)))
     with pytest.raises(BadConfig, match=r"upper@v1 cannot be extended: it was made by a release that kept nothing"):
         run(store, files, extends="upper")
 

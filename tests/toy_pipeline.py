@@ -60,7 +60,6 @@ class Upper:
 
 class UpperRecipe(InputRecipe):
     form: ClassVar[str] = "documents"
-    compared: ClassVar[tuple[str, ...]] = ()
     reproducible: ClassVar[bool] = True
 
     dataset: str = "upper"
