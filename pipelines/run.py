@@ -166,7 +166,7 @@ class _Run:
         return self._draft(new, base)
 
     def _check_compared(self, recipe: InputRecipe, base: Manifest) -> None:
-        """Raises BadConfig where what the new records are compared with is lost, or never was."""
+        """Raises BadConfig where what the new records are compared with is lost."""
         compared = [ref for ref in base.attachments if ref.kind in recipe.compared]
         if lost := self.versions.missing(compared):
             raise BadConfig(
@@ -174,9 +174,10 @@ class _Run:
                 f" {base}` names all that is lost), or make another dataset of all inputs"
             )
         if recipe.compared and not compared and base.came_in.count:
-            raise BadConfig(
-                f"{base} cannot be extended: it was made by a release that kept nothing to compare new records with."
-                " Run once without extends, over all inputs; what that makes can be extended"
+            log.warning(
+                "%s was made by a release that kept nothing to compare new records with: copies of what it has are kept"
+                " as well. A run without extends, over all inputs, keeps one of each, and can be extended",
+                base,
             )
 
     def _lost(self, manifest: Manifest) -> list[str]:

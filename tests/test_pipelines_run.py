@@ -250,11 +250,12 @@ def test_a_key_that_has_to_stay_is_named_with_its_reason_and_others_are_said(sto
     assert "upper@v1 was made with other upper.note; what is new follows this recipe" in caplog.text
 
 
-def test_a_base_with_nothing_to_compare_with_is_not_built_on(store, files, monkeypatch):
+def test_a_base_with_nothing_to_compare_with_is_built_on_with_a_warning(store, files, monkeypatch, caplog):
     run(store, files[:1], extends="upper")
     monkeypatch.setattr(UpperRecipe, "compared", property(lambda recipe: ("contents",)))
-    with pytest.raises(BadConfig, match=r"upper@v1 cannot be extended: it was made by a release that kept nothing"):
-        run(store, files, extends="upper")
+    with caplog.at_level(logging.WARNING, "gristmill"):
+        assert run(store, files, extends="upper").manifest.version == 2
+    assert "upper@v1 was made by a release that kept nothing to compare new records with" in caplog.text
 
 
 def test_what_cannot_grow_is_said_before_anything_runs(files):
