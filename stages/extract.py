@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from lake import ledger
 from lake.objects import put_table
-from lake.receipt import StageId
+from lake.receipt import Receipt, StageId
 from lake.store import Store
 from stages.charset import decode
 from stages.complexity import TooComplex
@@ -25,8 +25,7 @@ from stages.containers import Kind
 from stages.containers.read import ReadConfig, Record, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, PageText, is_html, page_text
-from stages.reading import RECORD, Item, OpenAt, Rows, content_hash, judged, keys_of
-from stages.suppress import leave_out
+from stages.reading import RECORD, Item, OpenAt, ReadPayload, Rows, content_hash, judged, keys_of
 from stages.work import Outcome, Work, stage_id
 
 SCHEMA = pa.schema(
@@ -85,13 +84,17 @@ class Extract:
         return (stage_id(self),)
 
     def run(self, store: Store, work: Work) -> Outcome:
-        """payload: see `stages.reading.judged`. Outputs `text` and fates."""
+        """payload: ReadPayload. Outputs `text` and fates."""
+        return self.written(store, *self.records(store, work.payload))
+
+    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+        """The texts of a chunk (SCHEMA), and the fates of its records that have none."""
         fates, rows = Fates(), Rows(SCHEMA)
-        for item, found in judged(self, store, work):
-            row = _row(item, found, work.payload["digest"], fates)
+        for item, text in judged(self, store, payload):
+            row = _row(item, text, payload.digest, fates)
             if row is not None:
                 rows.append(row)
-        return self.written(store, leave_out(store, work, rows.table(), fates), fates)
+        return rows.table(), fates
 
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
         """What went on and what did not, stored."""
@@ -107,6 +110,10 @@ class Extract:
             facts={"whole_pages": pc.sum(pc.ends_with(table["mark"], WHOLE_PAGE)).as_py() or 0},
             machine_fates=counts.errors.get("extract.crashed", 0) + counts.errors.get("extract.timeout", 0),
         )
+
+    def text_bytes(self, receipt: Receipt) -> int:
+        """Of the texts that went on, as they are stored: it does not count them."""
+        return receipt.output("text").bytes
 
     def items(self, open_at: OpenAt, spans: pa.Table, kind: Kind) -> Iterator[Item]:
         return read(open_at, spans, kind, self.read)

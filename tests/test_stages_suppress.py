@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from forget_lake import readable
 
-from lake.objects import ObjectRef, read_table
+from lake.objects import read_table
 from lake.receipt import finished
 from lake.store import Store, open_store
 from lake.suppress import Suppression
@@ -146,6 +146,6 @@ def test_a_request_made_meanwhile_changes_nothing_of_a_run_that_began_before(sto
 
 def test_the_wrong_list_is_refused(store, crawl, stage):
     work = work_of(store, crawl, stage)
-    store.put(ObjectRef(**work.payload["suppression"]).key, store.get(Suppression().put(store).key))
+    store.put(work.payload.suppression.key, store.get(Suppression().put(store).key))
     with pytest.raises(ValueError, match="is damaged"):
         execute(store, work)
