@@ -14,10 +14,11 @@ from typing import Any, Protocol
 from lake.manifest import Manifest
 from lake.objects import ObjectRef
 from lake.receipt import Receipt, StageId
+from stages.reading import ReadStage
 from stages.records import Records
 from stages.runner import Runner
 from stages.shards import MergeLedger, WriteShards
-from stages.suppress import FORGET, Reads, suppressed
+from stages.suppress import FORGET, suppressed
 from stages.work import Stage
 
 
@@ -75,7 +76,7 @@ class Step(Protocol):
     """A part of a flow: a stage on each chunk, or several stages that compare records of all of them."""
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[Stage[Any], ...]:
         """All that decide what it does, in order."""
         ...
 
@@ -100,7 +101,7 @@ class Flow:
     """`read`: the stage that reads inputs. `if_none`: why nothing is committed where not one record passed it, with
     `{records}`, how many there are, and `{reasons}`, the most frequent ones; None: an empty version is fine."""
 
-    read: Reads
+    read: ReadStage
     steps: tuple[Step, ...]
     write: WriteShards
     if_none: str | None = None

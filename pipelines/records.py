@@ -29,7 +29,6 @@ from pipelines.refused import check_quarantine
 from stages.compact import Compact, compacted
 from stages.divergence import DIVERGENCE
 from stages.inputs import ScannedInput
-from stages.reading import read_works
 from stages.records import Chunk, Records
 from stages.runner import Runner
 from stages.shards import Statistics, ledger_works, shard_works
@@ -96,7 +95,7 @@ def _read(
 ) -> State:
     """What the inputs hold, without what was taken down."""
     reads = recipe.flow.read
-    done = read_allowed(runner, reads.name, read_works(reads, inputs), suppression, recipe.target)
+    done = read_allowed(runner, reads, inputs, suppression, recipe.target)
     check_balance(reads.name, came_in, {"read": total(receipt.came_in for receipt in done)})
     if recipe.limit is None:  # a look at ten records is no basis for a rate
         check_quarantine(runner.store, done, inputs, recipe.max_quarantine_rate)
@@ -165,7 +164,7 @@ def _statistics(store: Store, base: Manifest | None, state: State, written: Sequ
     """Of all shards; and of an extended version how it differs from one run over everything."""
     counts = Statistics() if base is None else Statistics.read(base.statistics)
     for receipt in written:
-        counts += Statistics.read(receipt.facts)
+        counts += receipt.facts_as(Statistics)
     divergence = [read_table(store, ref) for ref in state.attachments if ref.kind == "divergence"]
     table = pa.concat_tables([DIVERGENCE.empty_table(), *divergence])
     return {**asdict(counts), **state.statistics, **divergence_counts(base, state.outranked, table)}

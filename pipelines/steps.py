@@ -20,7 +20,7 @@ from stages.choose import Choose, choose_works
 from stages.cluster_sizes import cluster_size_works, cluster_statistics
 from stages.clusters import Clusters, cluster_works
 from stages.divergence import current
-from stages.exact import Exact, exact_works
+from stages.exact import Exact, ExactFacts, exact_works
 from stages.gather import Gather, gather
 from stages.link import Link, MergeForests, link
 from stages.minhash import Collect, Sign, collect_works, sign_work
@@ -43,7 +43,7 @@ class Screening:
     grows: ClassVar[Mapping[str, tuple[str, ...]]] = NOTHING
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[Stage[Any], ...]:
         return (self.screen,)
 
     @property
@@ -66,7 +66,7 @@ class ExactDuplicates:
     grows: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({"contents": ("content", "id")})
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[Stage[Any], ...]:
         return (self.exact,)
 
     @property
@@ -82,7 +82,7 @@ class ExactDuplicates:
             state.records.compared(done),
             done,
             attachments=[*before, *(receipt.output("contents") for receipt in done)],
-            outranked=sum(receipt.facts["outranked"] for receipt in done),
+            outranked=sum(receipt.facts_as(ExactFacts).outranked for receipt in done),
         )
 
 
@@ -96,7 +96,7 @@ class RepeatedParagraphs:
     deciders: ClassVar[tuple[str, ...]] = ("paragraphs",)
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[Stage[Any], ...]:
         return (self.paragraphs,)
 
     def run(self, night: Night, state: State) -> State:
@@ -143,7 +143,7 @@ class NearDuplicates:
     deciders: ClassVar[tuple[str, ...]] = ("minhash",)
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[Stage[Any], ...]:
         return (self.sign, self.collect, Link(), MergeForests(), self.gather, self.choose, Clusters())
 
     def run(self, night: Night, state: State) -> State:

@@ -18,13 +18,12 @@ import pyarrow.compute as pc
 
 from lake import ledger
 from lake.objects import ObjectRef, put_table, read_table
-from lake.receipt import StageId
 from lake.store import Store
 from stages.fates import Fates
 from stages.losers import put_losers
 from stages.records import Records, alive_keys
 from stages.runs import begins, heads
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 ROWS_PER_RANGE = 2_000_000
 _ORDER = [(name, "ascending") for name in ("content", "id", "input", "ordinal")]
@@ -44,19 +43,23 @@ class ExactPayload:
 
 
 @dataclass(frozen=True)
-class Exact:
+class ExactFacts:
+    """`outranked`: how often an earlier record was kept though one of these has a lower id."""
+
+    outranked: int
+
+
+@dataclass(frozen=True)
+class Exact(Stage[ExactPayload]):
     """Drops all but the first (by id, then input and ordinal) of the records with equal text."""
 
     name: ClassVar[str] = "exact"
     VERSION: ClassVar[int] = 2
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
+    def run(self, store: Store, work: Work[ExactPayload]) -> Outcome:
         """payload: ExactPayload. Outputs `losers`, fates, and `contents`: the texts that passed, sorted by content
         hash."""
-        payload: ExactPayload = work.payload
+        payload = work.payload
         low, high = payload.low, payload.high
         hit = (pc.field("content") >= low) & (pc.field("content") < high)
         rows = alive_keys(store, payload.keys, payload.exclusions, hit).sort_by(_ORDER)
@@ -78,7 +81,7 @@ class Exact:
             passed=ledger.tally(passed),
             dropped=counts.dropped,
             reasons=counts.reasons,
-            facts={"outranked": outranked},
+            facts=ExactFacts(outranked),
         )
 
 
@@ -94,7 +97,9 @@ def _survivors(rows: pa.Table, before: pa.Table) -> tuple[pa.ChunkedArray, int]:
     return pc.coalesce(earlier, own), outranked
 
 
-def exact_works(stage: Exact, store: Store, records: Records, contents: Sequence[ObjectRef] = ()) -> list[Work]:
+def exact_works(
+    stage: Exact, store: Store, records: Records, contents: Sequence[ObjectRef] = ()
+) -> list[Work[ExactPayload]]:
     """One Work a range of content hashes; the number of ranges depends on the number of records alone. `contents`: the
     texts of earlier versions."""
     keys, exclusions = records.put_keys(store), records.put_exclusions(store)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from lake import ledger
 from lake.objects import put_table
-from lake.receipt import Receipt, StageId
+from lake.receipt import Receipt
 from lake.store import Store
 from model.processing.chat import REASONING, BadSample, Reasoning, Rules, parse, render
 from model.processing.fim import Fim, fim
@@ -28,10 +28,10 @@ from model.processing.text import END_OF_TEXT, Part
 from stages.containers import Kind
 from stages.containers.read import ReadConfig, Unreadable, read
 from stages.fates import Fates
-from stages.reading import RECORD, Item, OpenAt, ReadPayload, Rows, content_hash, judged, keys_of
-from stages.records import KEYS, put_verdicts
+from stages.reading import RECORD, Item, OpenAt, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from stages.records import KEYS, Passed, put_verdicts
 from stages.shards import WriteShards
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome
 
 PARTS = pa.list_(pa.struct([("length", pa.int32()), ("special", pa.bool_()), ("learn", pa.bool_())]))
 SCHEMA = pa.schema(
@@ -66,8 +66,8 @@ class Made(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Instruct:
-    """`form` says what a line is.
+class Instruct(ReadStage):
+    """Outputs `text` (the samples), `screened` (their keys, by content) and fates. `form` says what a line is.
 
     chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`; `weight: 0` of an answer keeps it from being
     learned, `reasoning` says what becomes of what was thought before it, `harmless` names fields to pass over; any
@@ -80,6 +80,7 @@ class Instruct:
 
     name: ClassVar[str] = "instruct"
     VERSION: ClassVar[int] = 2
+    facts: ClassVar[type[Any]] = Passed
 
     form: Form = "chat"
     prompt: str = "question"
@@ -108,13 +109,6 @@ class Instruct:
             except re.error as error:
                 raise ValueError(f"remove: {pattern!r} is no regular expression: {error}") from None
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: ReadPayload. Outputs `text` (the samples), `screened` (their keys, by content) and fates."""
-        return self.written(store, *self.records(store, work.payload))
-
     def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
         """The samples of a chunk (SCHEMA), and the fates of its lines that are none."""
         fates, rows = Fates(), Rows(SCHEMA)
@@ -137,13 +131,13 @@ class Instruct:
             quarantined=counts.quarantined,
             reasons=counts.reasons,
             errors=errors,
-            facts={"passed_bytes": pc.sum(pc.binary_length(table["text"])).as_py() or 0},
+            facts=Passed(pc.sum(pc.binary_length(table["text"])).as_py() or 0),
             machine_fates=errors.get("instruct.crashed", 0) + errors.get("instruct.timeout", 0),
         )
 
     def text_bytes(self, receipt: Receipt) -> int:
         """Of the samples that went on, UTF-8."""
-        return int(receipt.facts["passed_bytes"])
+        return receipt.facts_as(Passed).passed_bytes
 
     def items(self, open_at: OpenAt, spans: pa.Table, kind: Kind) -> Iterator[Item]:
         return read(open_at, spans, kind, self.read, rows=True)

@@ -34,14 +34,14 @@ from stages.fates import KEYS
 from stages.losers import without_losers
 from stages.records import Chunk, Records, alive, alive_measures
 from stages.shards import shard_groups
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work, stage_id
 
 N_WORDS = "minhash.n_words"
 DOCUMENTS_PER_COLLECTION = 1 << 18
 
 
 @dataclass(frozen=True)
-class Sign:
+class Sign(Stage[Chunk]):
     """Signs what passed the screen. Its receipts serve every night and every threshold of other stages."""
 
     name: ClassVar[str] = "sign"
@@ -52,7 +52,7 @@ class Sign:
     def identity(self) -> tuple[StageId, ...]:
         return (StageId(name=self.name, version=self.VERSION, config={}), stage_id(self.minhash))
 
-    def run(self, store: Store, work: Work) -> Outcome:
+    def run(self, store: Store, work: Work[Chunk]) -> Outcome:
         """payload: Chunk. Output `signed`: keys, words, signature (null where a text has no n-gram)."""
         rows = alive(store, work.payload, [*KEYS, "text"])
         parts = [self._signed(pa.Table.from_batches([batch])) for batch in rows.to_batches(ROW_GROUP_ROWS)]
@@ -79,7 +79,7 @@ class CollectPayload:
 
 
 @dataclass(frozen=True)
-class Collect:
+class Collect(Stage[CollectPayload]):
     """Brings some chunks' signatures together, without what was dropped since the screen, and hashes their bands.
 
     `survivor` names the measures that choose the survivor of a cluster, the first that differs decides; the greater
@@ -93,13 +93,10 @@ class Collect:
     rows: int
     survivor: tuple[str, ...] = (N_WORDS,)
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
+    def run(self, store: Store, work: Work[CollectPayload]) -> Outcome:
         """payload: CollectPayload. Output `signatures`: keys, words, signature, ranks, and band_00, band_01, ...; a
         text without an n-gram is in none, and compared with nothing."""
-        payload: CollectPayload = work.payload
+        payload = work.payload
         exclusions = read_refs(store, payload.exclusions)
         tally, records = Tally(), 0
         with scratch() as folder:
@@ -158,12 +155,14 @@ def signature_values(signatures: pa.Array | pa.ChunkedArray, size: int) -> np.nd
     return np.frombuffer(data, "<u4").reshape(-1, size)[column.offset : column.offset + len(column)]
 
 
-def sign_work(stage: Sign, chunk: Chunk) -> Work:
+def sign_work(stage: Sign, chunk: Chunk) -> Work[Chunk]:
     """Signs all that the chunk's own verdicts leave in: exclusions come later, and differ from run to run."""
     return Work(stage, chunk.digests, chunk, chunk.tally, chunk.label)
 
 
-def collect_works(stage: Collect, store: Store, signed: Sequence[ObjectRef], records: Records) -> list[Work]:
+def collect_works(
+    stage: Collect, store: Store, signed: Sequence[ObjectRef], records: Records
+) -> list[Work[CollectPayload]]:
     """One Work for consecutive chunks of about DOCUMENTS_PER_COLLECTION; the cut depends on counts alone."""
     pairs, exclusions = list(zip(signed, records.chunks, strict=True)), records.put_exclusions(store)
     works = []

@@ -34,7 +34,7 @@ from stages.repeated import (
     judge_work,
 )
 from stages.runner import Runner
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 _HASHED = pa.schema([("paragraph", pa.string()), ("row", pa.int32()), ("bytes", pa.int64())])
 
@@ -103,7 +103,7 @@ class Paragraphs:
 
 
 @dataclass(frozen=True)
-class HashParagraphs:
+class HashParagraphs(Stage[Chunk]):
     """Hashes the paragraphs of what passed the filters. Its receipts serve every version and every other threshold."""
 
     name: ClassVar[str] = "hash_paragraphs"
@@ -111,10 +111,7 @@ class HashParagraphs:
 
     min_paragraph_bytes: int
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
+    def run(self, store: Store, work: Work[Chunk]) -> Outcome:
         """payload: Chunk. Outputs `hashed`: a row a paragraph of a document, and `documents`: keys and bytes of text
         in order of the input, no bytes for what has no host."""
         rows = alive(store, work.payload, [*KEYS, "url", "source", "text"])
@@ -170,5 +167,5 @@ def host_of(url: str | None, source: str | None) -> str | None:
     return host or source or None
 
 
-def _hash_work(stage: HashParagraphs, chunk: Chunk) -> Work:
+def _hash_work(stage: HashParagraphs, chunk: Chunk) -> Work[Chunk]:
     return Work(stage, chunk.digests, chunk, chunk.tally, chunk.label)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +20,14 @@ import pyarrow as pa
 from lake.balance import Tally
 from lake.identity import record_id
 from lake.objects import ObjectRef, read_table
+from lake.receipt import Receipt
 from lake.sources import BUFFER, input_info, open_input
 from lake.store import Store
 from stages.careful import ChildDied, ChildTimeout, child, watchdog
 from stages.containers.read import Record, Unreadable
+from stages.fates import Fates
 from stages.inputs import ScannedInput
-from stages.work import Work
+from stages.work import Outcome, Stage, Work
 
 RECORD = (
     ("id", pa.string()),
@@ -53,6 +56,32 @@ class ReadPayload:
     spans: ObjectRef
     first: int
     rows: int
+
+
+class ReadStage(Stage[ReadPayload]):
+    """A stage that reads records and stores the texts of those that go on, in two steps: what was taken down is left
+    out between them (stages/suppress.py).
+
+    `facts`: the class of what it hands out beside its outputs.
+    """
+
+    facts: ClassVar[type[Any]]
+
+    @abstractmethod
+    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+        """The records that go on, with `id` and `url`, in order of the input, and the fates of the others."""
+
+    @abstractmethod
+    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
+        """Stores both: the table as an object of kind `text`, the fates as one of kind `fates`."""
+
+    @abstractmethod
+    def text_bytes(self, receipt: Receipt) -> int:
+        """How many bytes of text went on, for shards of about equal size."""
+
+    def run(self, store: Store, work: Work[ReadPayload]) -> Outcome:
+        """The one after the other."""
+        return self.written(store, *self.records(store, work.payload))
 
 
 class Reader(Protocol, Generic[FoundOut]):
@@ -172,7 +201,7 @@ class Rows:
         return pa.concat_tables(self._tables)
 
 
-def read_works(stage: Any, inputs: Iterable[ScannedInput]) -> Iterator[Work]:
+def read_works(stage: ReadStage, inputs: Iterable[ScannedInput]) -> Iterator[Work[ReadPayload]]:
     """One Work a chunk of an input; what comes in is what the boundary scan counted."""
     for scanned in inputs:
         uri, digest = scanned.uris[0], scanned.digest

@@ -33,6 +33,13 @@ _PASSED = pc.is_null(pc.field("reason"))
 
 
 @dataclass(frozen=True)
+class Passed:
+    """Facts of a stage that writes verdicts: bytes of the content that passed, UTF-8."""
+
+    passed_bytes: int
+
+
+@dataclass(frozen=True)
 class Verdicts:
     """A table of verdicts, keys and reason (null: passed), and the names of the measures that it has beside them."""
 
@@ -66,7 +73,7 @@ class Chunk:
         return replace(
             self,
             tally=receipt.passed,
-            bytes=receipt.facts["passed_bytes"],
+            bytes=receipt.facts_as(Passed).passed_bytes,
             verdicts=(*self.verdicts, verdicts),
         )
 

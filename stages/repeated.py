@@ -19,14 +19,13 @@ import pyarrow.compute as pc
 from lake import ledger
 from lake.balance import Tally
 from lake.objects import ROW_GROUP_ROWS, ObjectRef, put_file, put_table, read_refs, read_table, scratch, table_writer
-from lake.receipt import StageId
 from lake.store import Store
 from stages.exact import hash_ranges
 from stages.fates import KEYS, Fates
 from stages.losers import put_losers, without_losers
 from stages.runs import begins, heads
 from stages.shards import shard_groups
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 REASON = "paragraphs.repeated"
 ROWS_PER_GROUP = ROWS_PER_RANGE = 1 << 20
@@ -74,18 +73,15 @@ class JudgePayload:
 
 
 @dataclass(frozen=True)
-class GatherParagraphs:
+class GatherParagraphs(Stage[GatherPayload]):
     """Brings some chunks' paragraphs together by hash, without those of documents that were dropped since."""
 
     name: ClassVar[str] = "gather_paragraphs"
     VERSION: ClassVar[int] = 1
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
+    def run(self, store: Store, work: Work[GatherPayload]) -> Outcome:
         """payload: GatherPayload. Output `gathered`: paragraph, id and number of its document, bytes; by paragraph."""
-        payload: GatherPayload = work.payload
+        payload = work.payload
         exclusions, first = read_refs(store, payload.exclusions), payload.first
         parts = [_GATHERED.empty_table()]
         for chunk in payload.chunks:
@@ -105,7 +101,14 @@ class GatherParagraphs:
 
 
 @dataclass(frozen=True)
-class CountParagraphs:
+class CountFacts:
+    """`repeated`: how many paragraphs of a range are."""
+
+    repeated: int
+
+
+@dataclass(frozen=True)
+class CountParagraphs(Stage[CountPayload]):
     """Finds the paragraphs that `min_documents` pages have, and how many bytes of each document stand in them."""
 
     name: ClassVar[str] = "count_paragraphs"
@@ -113,13 +116,10 @@ class CountParagraphs:
 
     min_documents: int
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
+    def run(self, store: Store, work: Work[CountPayload]) -> Outcome:
         """payload: CountPayload. Outputs `paragraphs`: who has each, for later versions, and `repeated`: bytes by
         document, in order of their numbers."""
-        payload: CountPayload = work.payload
+        payload = work.payload
         low, high = payload.low, payload.high
         hit = (pc.field("paragraph") >= low) & (pc.field("paragraph") < high)
 
@@ -146,7 +146,7 @@ class CountParagraphs:
                     records += rows.num_rows
             by_document = put_file(store, "repeated", path, records)
         kept = put_table(store, "paragraphs", new, sorted_by="paragraph")
-        return Outcome(outputs=(kept, by_document), came_in=Tally(), facts={"repeated": len(repeated)})
+        return Outcome(outputs=(kept, by_document), came_in=Tally(), facts=CountFacts(len(repeated)))
 
     def _few(self, table: pa.Table) -> pa.Table:
         """At most `min_documents` pages a paragraph, a row each: enough to tell, now and with any others added."""
@@ -162,7 +162,7 @@ def _rank(column: pa.ChunkedArray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class JudgeParagraphs:
+class JudgeParagraphs(Stage[JudgePayload]):
     """Drops the documents of which a greater share than `max_repeated` is repeated."""
 
     name: ClassVar[str] = "judge_paragraphs"
@@ -170,13 +170,10 @@ class JudgeParagraphs:
 
     max_repeated: float
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
+    def run(self, store: Store, work: Work[JudgePayload]) -> Outcome:
         """payload: JudgePayload. Outputs `losers`, fates, and `shares`: the measure, so that a threshold can be
         replayed; null for what is not judged."""
-        payload: JudgePayload = work.payload
+        payload = work.payload
         rows, first = read_table(store, payload.documents), payload.first
         here = (pc.field("document") >= first) & (pc.field("document") < first + rows.num_rows)
         total = np.zeros(rows.num_rows, np.int64)
@@ -202,7 +199,7 @@ class JudgeParagraphs:
 
 def gather_works(
     stage: GatherParagraphs, chunks: Sequence[Hashed], first: Sequence[int], exclusions: ObjectRef
-) -> list[Work]:
+) -> list[Work[GatherPayload]]:
     """One Work for consecutive chunks of about ROWS_PER_GROUP paragraphs; the cut depends on counts alone."""
     works = []
     for begin, end in shard_groups([chunk.hashed.records for chunk in chunks], ROWS_PER_GROUP):
@@ -213,7 +210,9 @@ def gather_works(
     return works
 
 
-def count_works(stage: CountParagraphs, gathered: ObjectRef, rows: int, before: Sequence[ObjectRef]) -> list[Work]:
+def count_works(
+    stage: CountParagraphs, gathered: ObjectRef, rows: int, before: Sequence[ObjectRef]
+) -> list[Work[CountPayload]]:
     """One Work a range of hashes; the number of ranges depends on the number of paragraphs alone."""
     works = []
     for low, high in hash_ranges(rows + sum(ref.records for ref in before), ROWS_PER_RANGE):
@@ -225,7 +224,7 @@ def count_works(stage: CountParagraphs, gathered: ObjectRef, rows: int, before: 
 
 def judge_work(
     stage: JudgeParagraphs, documents: ObjectRef, first: int, repeated: ObjectRef, exclusions: ObjectRef
-) -> Work:
+) -> Work[JudgePayload]:
     """The verdict on one chunk's documents, of which `first` is the number of the first."""
     inputs = (documents.sha256, str(first), repeated.sha256, exclusions.sha256)
     return Work(stage, inputs, JudgePayload(documents, first, repeated, exclusions), label=documents.sha256[:12])

@@ -21,8 +21,8 @@ from lake.objects import ObjectRef, read_refs
 from lake.receipt import StageId, canonical
 from lake.store import Store
 from stages.fates import Fates
-from stages.records import KEYS, KEYS_SCHEMA, Chunk, Records, alive_batches, put_verdicts
-from stages.work import Outcome, Work
+from stages.records import KEYS, KEYS_SCHEMA, Chunk, Passed, Records, alive_batches, put_verdicts
+from stages.work import Outcome, Stage, Work
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ScreenPayload:
 
 
 @dataclass(frozen=True)
-class Screen(Generic[B]):
+class Screen(Stage[ScreenPayload], Generic[B]):
     """`filters` in the order in which they decide; `batch` is what they look at: `Docs` for texts."""
 
     name: ClassVar[str] = "screen"
@@ -59,9 +59,9 @@ class Screen(Generic[B]):
         numbers = (pa.types.is_integer, pa.types.is_floating)
         return [field.name for field in self.schema if any(is_kind(field.type) for is_kind in numbers)]
 
-    def run(self, store: Store, work: Work) -> Outcome:
+    def run(self, store: Store, work: Work[ScreenPayload]) -> Outcome:
         """payload: ScreenPayload. Outputs `screened`: keys, reason, and every measure, by content hash; and fates."""
-        payload: ScreenPayload = work.payload
+        payload = work.payload
         exclusions = read_refs(store, payload.exclusions) if payload.exclusions else []
         fates, tables = Fates(), []
         came_in, passed_bytes = Tally(), 0
@@ -86,7 +86,7 @@ class Screen(Generic[B]):
             quarantined=counts.quarantined,
             reasons=counts.reasons,
             errors=counts.errors,
-            facts={"passed_bytes": passed_bytes},
+            facts=Passed(passed_bytes),
         )
 
     def _judge(self, rows: pa.RecordBatch, batch: B, fates: Fates) -> pa.Table:
@@ -118,7 +118,7 @@ def filter_id(filter_: Filter[Any]) -> StageId:
     return StageId.model_validate_json(about)
 
 
-def screen_works(stage: Screen[Any], store: Store, records: Records) -> list[Work]:
+def screen_works(stage: Screen[Any], store: Store, records: Records) -> list[Work[ScreenPayload]]:
     """One Work a chunk. Where records were excluded before, the stage itself counts what comes in."""
     if not records.exclusions:  # the same work in every run, whatever is excluded later
         return [Work(stage, chunk.digests, ScreenPayload(chunk), chunk.tally, chunk.label) for chunk in records.chunks]

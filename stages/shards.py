@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -30,12 +30,11 @@ from lake.objects import (
     scratch,
     table_writer,
 )
-from lake.receipt import StageId
 from lake.store import Store
 from stages.exact import hash_ranges
 from stages.fates import Fates, count_fates
 from stages.records import Chunk, Records, alive
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 SCHEMA = pa.schema(
     [
@@ -62,7 +61,7 @@ class ShardPayload:
 
 
 @dataclass(frozen=True)
-class WriteShards:
+class WriteShards(Stage[ShardPayload]):
     """`target_bytes`: UTF-8 bytes of text after which a shard is closed; a chunk is never divided.
 
     `schema` is that of the shards. Its columns are those of the content, and `measured`: column -> the measure it has.
@@ -81,12 +80,9 @@ class WriteShards:
         if self.target_bytes < 1:
             raise ValueError(f"target_bytes={self.target_bytes}: at least 1")
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
+    def run(self, store: Store, work: Work[ShardPayload]) -> Outcome:
         """payload: ShardPayload. Outputs `shard` and the fates of its records; facts: their statistics."""
-        payload: ShardPayload = work.payload
+        payload = work.payload
         exclusions = read_refs(store, payload.exclusions)
         fates, statistics, records = Fates(), Statistics(), 0
         with scratch() as folder:
@@ -102,7 +98,7 @@ class WriteShards:
                     records += shard.num_rows
             ref = put_file(store, "shard", path, records)
         written, counts = fates.write(store)
-        return Outcome(outputs=(ref, written), came_in=counts.kept, kept=counts.kept, facts=asdict(statistics))
+        return Outcome(outputs=(ref, written), came_in=counts.kept, kept=counts.kept, facts=statistics)
 
     def _kept(self, store: Store, chunk: Chunk, exclusions: Sequence[ObjectRef]) -> pa.Table:
         """The records of a chunk that are still in, in order of the input, with the columns of the shards."""
@@ -159,18 +155,15 @@ class LedgerPayload:
 
 
 @dataclass(frozen=True)
-class MergeLedger:
+class MergeLedger(Stage[LedgerPayload]):
     """Merges the fates of all stages in one range of ids."""
 
     name: ClassVar[str] = "ledger"
     VERSION: ClassVar[int] = 1
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
+    def run(self, store: Store, work: Work[LedgerPayload]) -> Outcome:
         """payload: LedgerPayload. Output `ledger`, sorted. Raises ValueError where a record has two fates."""
-        payload: LedgerPayload = work.payload
+        payload = work.payload
         low, high = payload.low, payload.high
         hit = (pc.field("id") >= low) & (pc.field("id") < high)
         near = [ref for ref in read_refs(store, payload.fates) if ref.overlaps(low, high)]
@@ -189,7 +182,7 @@ class MergeLedger:
         )
 
 
-def ledger_works(fates: ObjectRef, records: int) -> list[Work]:
+def ledger_works(fates: ObjectRef, records: int) -> list[Work[LedgerPayload]]:
     """One Work a range of ids; the number of ranges depends on the number of records alone."""
     return [
         Work(MergeLedger(), (low, high, fates.sha256), LedgerPayload(fates, low, high), label=f"ids from {low or '0'}")
@@ -197,7 +190,7 @@ def ledger_works(fates: ObjectRef, records: int) -> list[Work]:
     ]
 
 
-def shard_works(stage: WriteShards, store: Store, records: Records) -> list[Work]:
+def shard_works(stage: WriteShards, store: Store, records: Records) -> list[Work[ShardPayload]]:
     """One Work a shard of consecutive chunks."""
     exclusions = records.put_exclusions(store)
     works = []

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,46 +22,30 @@ from lake.receipt import Receipt, StageId, finished, work_key, write_receipt
 from lake.store import Store
 from lake.suppress import Suppression
 from stages.fates import Fates
-from stages.work import Outcome, Stage, Work, receipt_of
+from stages.reading import ReadPayload, ReadStage
+from stages.work import Outcome, Resources, Stage, Work, receipt_of
 
 FORGET = "forget"
 REASON = f"{FORGET}.suppressed"
-
-
-class Reads(Stage, Protocol):
-    """A stage that reads records and stores the texts of those that go on, in two steps: what was taken down is left
-    out between them. `run` is the one after the other."""
-
-    def records(self, store: Store, payload: Any) -> tuple[pa.Table, Fates]:
-        """The records that go on, with `id` and `url`, in order of the input, and the fates of the others."""
-        ...
-
-    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
-        """Stores both: the table as an object of kind `text`, the fates as one of kind `fates`."""
-        ...
-
-    def text_bytes(self, receipt: Receipt) -> int:
-        """How many bytes of text went on, for shards of about equal size."""
-        ...
 
 
 @dataclass(frozen=True)
 class SuppressedPayload:
     """The payload of the stage that reads, the list as an object, and the digests of lists that were shorter."""
 
-    reading: Any
+    reading: ReadPayload
     suppression: ObjectRef
     earlier: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Suppressed:
+class Suppressed(Stage[SuppressedPayload]):
     """`stage` without the records of the list whose digest is `suppression` (`Suppression.load(store).digest`)."""
 
     name: ClassVar[str] = "suppress"
     VERSION: ClassVar[int] = 2
 
-    stage: Any  # Reads
+    stage: ReadStage
     suppression: str
 
     def identity(self) -> tuple[StageId, ...]:
@@ -69,7 +53,17 @@ class Suppressed:
         own = StageId(name=self.name, version=self.VERSION, config={"suppression": self.suppression})
         return (*self.stage.identity(), own)
 
-    def run(self, store: Store, work: Work) -> Outcome:
+    @property
+    def resources(self) -> Resources:
+        """Those of the stage."""
+        return self.stage.resources
+
+    @property
+    def deterministic(self) -> bool:
+        """As the stage is."""
+        return self.stage.deterministic
+
+    def run(self, store: Store, work: Work[SuppressedPayload]) -> Outcome:
         """payload: SuppressedPayload. Outputs as the stage."""
         started, payload = time.time(), work.payload
         suppression = Suppression.read(store, payload.suppression, self.suppression)
@@ -78,9 +72,9 @@ class Suppressed:
         if receipt is not None:
             return self._taken_over(store, receipt, suppression)
         table, fates = self.stage.records(store, payload.reading)
-        outcome: Outcome = self.stage.written(store, leave_out(suppression, table, fates), fates)
+        outcome = self.stage.written(store, leave_out(suppression, table, fates), fates)
         if REASON not in outcome.reasons:
-            plain = replace(work, stage=self.stage, payload=payload.reading)
+            plain = Work(self.stage, work.inputs, payload.reading, work.came_in, work.label)
             write_receipt(store, receipt_of(plain, outcome, started))
         return outcome
 
@@ -91,8 +85,7 @@ class Suppressed:
         if suppression.match(keys["id"], keys["url"]).any():
             fates = Fates(rows=[read_table(store, receipt.output("fates"))])
             table = leave_out(suppression, read_table(store, text), fates)
-            outcome: Outcome = self.stage.written(store, table, fates)
-            return outcome
+            return self.stage.written(store, table, fates)
         return Outcome(
             outputs=receipt.outputs,
             passed=receipt.passed,
@@ -100,17 +93,19 @@ class Suppressed:
             quarantined=receipt.quarantined,
             reasons=receipt.reasons,
             errors=receipt.errors,
-            facts=receipt.facts,
+            facts=receipt.facts_as(self.stage.facts),
             machine_fates=receipt.machine_fates,
+            children_in=receipt.children_in,
+            children=receipt.children,
         )
 
 
-def keys_before(work: Work) -> list[str]:
+def keys_before(work: Work[SuppressedPayload]) -> list[str]:
     """Of the same reading with nothing, or less, left out."""
-    if not isinstance(work.stage, Suppressed):
-        return []
-    stages = [work.stage.stage, *(replace(work.stage, suppression=digest) for digest in work.payload.earlier)]
-    return [work_key(stage.identity(), work.inputs or ()) for stage in stages]
+    stage = work.stage
+    assert isinstance(stage, Suppressed)
+    before = [stage.stage, *(replace(stage, suppression=digest) for digest in work.payload.earlier)]
+    return [work_key(earlier.identity(), work.inputs or ()) for earlier in before]
 
 
 def leave_out(suppression: Suppression, table: pa.Table, fates: Fates) -> pa.Table:
@@ -121,20 +116,22 @@ def leave_out(suppression: Suppression, table: pa.Table, fates: Fates) -> pa.Tab
     return table.filter(pc.invert(hit)).combine_chunks()  # the same bytes, however the table came about
 
 
-def suppressed(stage: Any, suppression: str) -> Any:
+def suppressed(stage: ReadStage, suppression: str) -> Stage[Any]:
     """The stage as it runs under the list of this digest; itself for none, so that run keys stay as they were."""
     return Suppressed(stage, suppression) if suppression else stage
 
 
 def suppressed_works(
-    store: Store, suppression: Suppression, works: Iterable[Work], earlier: Iterable[str] = ()
-) -> Iterator[Work]:
-    """The works of a stage that reads, under a list; as they are where it is empty. `earlier`: digests of shorter lists
-    under which they may have been done before."""
-    if not suppression:
-        yield from works
-        return
-    listed, before = suppression.put(store), tuple(digest for digest in earlier if digest)
+    store: Store,
+    stage: ReadStage,
+    works: Iterable[Work[ReadPayload]],
+    suppression: Suppression,
+    earlier: Iterable[str] = (),
+) -> Iterator[Work[SuppressedPayload]]:
+    """The works of a stage that reads, under a list. `earlier`: digests of shorter lists under which they may have been
+    done before."""
+    wrapped, listed = Suppressed(stage, suppression.digest), suppression.put(store)
+    before = tuple(digest for digest in earlier if digest)
     for work in works:
-        stage = suppressed(work.stage, suppression.digest)
-        yield replace(work, stage=stage, payload=SuppressedPayload(work.payload, listed, before))
+        payload = SuppressedPayload(work.payload, listed, before)
+        yield Work(wrapped, work.inputs, payload, work.came_in, work.label)
