@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
+from lake.balance import Tally, total
 from lake.manifest import Draft, Manifest, VersionRef, run_key
 from lake.receipt import StageId
 from lake.suppress import Suppression
@@ -62,6 +63,11 @@ class BuildContext:
     suppression: Suppression
     inputs: tuple[ScannedInput, ...] = ()
     base: Manifest | None = None
+
+    @property
+    def came_in(self) -> Tally:
+        """The records of the inputs, as the scans counted them."""
+        return total(file.tally for file in self.inputs)
 
 
 class Recipe(Root):

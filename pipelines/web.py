@@ -1,40 +1,38 @@
 """The web pipeline: crawls in, an accounted, versioned dataset of clean text out.
 
 scan (input side of the balance) -> extract (read + HTML to text) -> screen (language, Gopher quality) -> exact
-duplicates -> repeated paragraphs -> near duplicates -> shards -> ledger; the order stands in pipelines/web_build.py.
-Leaves of the recipe stand beside the stages that use them; `conf/web.yaml` has each key with its default.
+duplicates -> repeated paragraphs -> near duplicates -> shards -> ledger. Leaves of the recipe stand beside the stages
+that use them; `conf/web.yaml` has each key with its default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from filters.docs import Docs
 from filters.gopher import GopherQuality
 from filters.language import LanguageFilter
 from filters.minhash import MinHash
-from lake.manifest import Draft, Manifest
-from lake.receipt import StageId
-from lake.versions import Versions
+from lake.manifest import Manifest
 from pipelines.config import BadConfig, Run
-from pipelines.recipe import BuildContext, InputRecipe, PipelineConfig, Resolved
-from pipelines.web_build import COMPARED, build
+from pipelines.flow import Flow, Step
+from pipelines.recipe import PipelineConfig
+from pipelines.records import RecordRecipe
+from pipelines.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
 from stages.choose import Choose
-from stages.clusters import Clusters
 from stages.exact import Exact
 from stages.extract import Extract
 from stages.gather import Gather
-from stages.link import Link, MergeForests
 from stages.minhash import N_WORDS, Collect, Sign
 from stages.paragraphs import Paragraphs
 from stages.screen import Screen
-from stages.shards import MergeLedger, WriteShards
-from stages.suppress import suppressed
+from stages.shards import WriteShards
 
 
-class WebRecipe(InputRecipe):
+class WebRecipe(RecordRecipe):
     """What decides the data."""
 
     form: ClassVar[str] = "documents"
@@ -50,34 +48,30 @@ class WebRecipe(InputRecipe):
     min_similarity: float | None = Field(default=0.7, gt=0, le=1)
     shards: WriteShards = WriteShards()
 
+    @property
+    def flow(self) -> Flow:
+        """From a page to a document, in order."""
+        steps: list[Step] = [Screening(self.screen), ExactDuplicates(self.exact)]
+        if self.paragraphs is not None:
+            steps.append(RepeatedParagraphs(self.paragraphs))
+        if self.minhash is not None:
+            sign, collect = Sign(self.minhash), Collect(self.minhash.bands, self.minhash.rows, self.survivor)
+            gather = Gather(signatures=self.min_similarity is not None)
+            steps.append(NearDuplicates(sign, collect, gather, Choose(self.min_similarity)))
+        return Flow(self.extract, tuple(steps), self.shards)
+
+    @property
+    def screen(self) -> Screen[Docs]:
+        return Screen((self.language, self.gopher_quality), Docs)
+
     @model_validator(mode="after")
     def _has_survivors(self) -> WebRecipe:
         if not self.survivor:
             raise ValueError(f"survivor: name at least one measure, such as {N_WORDS}")
         return self
 
-    @property
-    def screen(self) -> Screen:
-        return Screen(filters=(self.language, self.gopher_quality))
-
-    @property
-    def sign(self) -> Sign:
-        return Sign(self.minhash or MinHash())
-
-    @property
-    def collect(self) -> Collect:
-        settings = self.minhash or MinHash()
-        return Collect(settings.bands, settings.rows, self.survivor)
-
-    @property
-    def gather(self) -> Gather:
-        return Gather(signatures=self.min_similarity is not None)
-
-    @property
-    def choose(self) -> Choose:
-        return Choose(self.min_similarity)
-
     def check(self) -> None:
+        """Raises BadConfig for a language model that cannot be used, and for a measure that no filter takes."""
         try:
             self.language.check()
         except (OSError, ValueError, RuntimeError) as error:
@@ -87,34 +81,17 @@ class WebRecipe(InputRecipe):
             known = ", ".join(measures)
             raise BadConfig(f"recipe.survivor: no measure is called {', '.join(unknown)}; there are {known}")
 
-    def stages(self, suppression: str = "") -> tuple[StageId, ...]:
-        reading = (self.scan, suppressed(self.extract, suppression), self.screen)
-        repeated = (self.paragraphs,) if self.paragraphs else ()
-        compared = (Link(), MergeForests(), self.gather, self.choose, Clusters())
-        near = (self.sign, self.collect, *compared) if self.minhash else ()
-        in_order = (*reading, self.exact, *repeated, *near, self.shards, MergeLedger())
-        return tuple(identity for stage in in_order for identity in stage.identity())
-
     def identity(self, suppression: str = "") -> dict[str, Any]:
         """Without the address of the language model as well: its bytes count."""
         kept = super().identity(suppression)
         del kept["language"]["model_path"]
         return kept
 
-    @property
-    def compared(self) -> Collection[str]:
-        return COMPARED
-
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:
+        """Near duplicates are compared by signatures, whatever else the two recipes are."""
         if not (self.minhash or base.recipe.get("minhash")):
             return {}
         return dict.fromkeys(("minhash", "survivor"), "signatures of other settings cannot be compared")
-
-    def resolve(self, versions: Versions, suppression: str) -> Resolved:
-        return Resolved(self.identity(suppression), self.stages(suppression), self._build)
-
-    def _build(self, run: BuildContext) -> Draft:
-        return build(self, run.runner, run.inputs, run.key, run.suppression, run.base)
 
 
 class WebConfig(PipelineConfig):
