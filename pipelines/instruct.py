@@ -114,6 +114,7 @@ def _build(recipe: Recipe, runner: Runner, inputs: Sequence[ScannedInput], key: 
     merged = runner.map("ledger", ledger_works(fates, came_in.count))
     return Draft(
         dataset=recipe.target,
+        form="samples",
         run_key=key,
         inputs=tuple(one.as_input() for one in inputs),
         recipe=recipe.identity(suppression.digest),

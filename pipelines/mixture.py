@@ -118,7 +118,7 @@ class Mixture:
                 "recipe.tokenizer is empty: give an exact version, e.g. bpe@v1 (`grist tokenizer` makes one)"
             )
         tokenizer = exact(versions, recipe.tokenizer, "recipe.tokenizer")
-        if [ref.kind for ref in tokenizer.shards] != ["tokenizer"]:
+        if tokenizer.form != "tokenizer":
             raise BadConfig(
                 f"recipe.tokenizer: {tokenizer} is no tokenizer; `grist tokenizer train` or `add` makes one"
             )
@@ -183,6 +183,7 @@ class Mixture:
         everything = [*decided, planned, *packed, *merged]
         return Draft(
             dataset=self.recipe.target,
+            form="windows",
             run_key=self.key,
             sources=self.refs,
             inputs=tuple(one for source in self.sources for one in as_inputs(source)),

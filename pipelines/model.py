@@ -126,6 +126,7 @@ class Checkpoint:
         zero = Tally()
         return Draft(
             dataset=self.recipe.target,
+            form="model",
             run_key=self.key,
             inputs=tuple(inputs),
             recipe=self.identity,

@@ -108,6 +108,7 @@ class Origin:
         zero = Tally()
         return Draft(
             dataset=self.recipe.target,
+            form="tokenizer",
             run_key=self.key,
             sources=self.refs,
             inputs=inputs,

@@ -229,6 +229,7 @@ def _draft(
     own = put_refs(store, [*spans, *(r.output("screened") for r in night.screened), *night.measures])
     return Draft(
         dataset=recipe.target,
+        form="documents",
         run_key=key,
         parent=None if base is None else base.ref,
         inputs=tuple(one.as_input() for one in inputs),
