@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from lake.form import Form
 from pipelines.config import Run
 from pipelines.flow import Flow
 from pipelines.recipe import PipelineConfig
@@ -26,7 +27,7 @@ IF_NONE = (
 class InstructRecipe(RecordRecipe):
     """What decides the data."""
 
-    form: ClassVar[str] = "samples"
+    form: ClassVar[Form] = "samples"
 
     dataset: str = "instruct"
     instruct: Instruct = Instruct()

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from lake.balance import Tally, check_balance, total
+from lake.form import Form
 from lake.manifest import Draft, Manifest, VersionRef
 from lake.objects import put_refs, read_table
 from lake.receipt import Receipt, StageId
@@ -41,7 +42,7 @@ class MixtureRecipe(Recipe):
     look, drawn from the first shard of each source.
     """
 
-    form: ClassVar[str] = "windows"
+    form: ClassVar[Form] = "windows"
 
     dataset: str = "mix"
     tokenizer: str = ""
@@ -107,7 +108,7 @@ class Mixture:
                 "recipe.tokenizer is empty: give an exact version, e.g. bpe@v1 (`grist tokenizer` makes one)"
             )
         tokenizer = exact(versions, recipe.tokenizer, "recipe.tokenizer")
-        if [ref.kind for ref in tokenizer.shards] != ["tokenizer"]:
+        if tokenizer.form != "tokenizer":
             raise BadConfig(
                 f"recipe.tokenizer: {tokenizer} is no tokenizer; `grist tokenizer train` or `add` makes one"
             )
@@ -168,6 +169,7 @@ class Mixture:
         everything = [*decided, planned, *packed, *merged]
         return Draft(
             dataset=run.dataset,
+            form=run.form,
             run_key=run.key,
             sources=run.resolved.sources,
             inputs=tuple(one for source in self.sources for one in as_inputs(source)),

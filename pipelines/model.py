@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import model_validator
 
 from lake.balance import Tally
+from lake.form import Form
 from lake.manifest import Draft, InputFile, Manifest
 from lake.objects import ObjectRef, copy_object, file_sha256, put_file, read_object, scratch
 from lake.query import resolve_usable
@@ -46,7 +47,7 @@ class ModelRecipe(Recipe):
     """`folder`: a checkpoint in transformers' format (`phi3`, `phi4_multimodal`) or the hub's own (`phi4mm`), a local
     path."""
 
-    form: ClassVar[str] = "model"
+    form: ClassVar[Form] = "model"
 
     dataset: str = "model"
     folder: str = ""
@@ -124,6 +125,7 @@ class Checkpoint:
         zero = Tally()
         return Draft(
             dataset=run.dataset,
+            form=run.form,
             run_key=run.key,
             inputs=tuple(inputs),
             recipe=run.resolved.identity,

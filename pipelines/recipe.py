@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from lake.balance import Tally, total
+from lake.form import Form
 from lake.manifest import Draft, Manifest, VersionRef, run_key
 from lake.receipt import StageId
 from lake.suppress import Suppression
@@ -58,6 +59,7 @@ class BuildContext:
 
     runner: Runner
     dataset: str
+    form: Form
     key: str
     resolved: Resolved
     suppression: Suppression
@@ -73,8 +75,8 @@ class BuildContext:
 class Recipe(Root):
     """What decides the data. Every recipe has the dataset that it makes, and how much of it."""
 
-    form: ClassVar[str]
-    """What the records of its versions are (`Manifest.form`)."""
+    form: ClassVar[Form]
+    """What the records of its versions are (lake/form.py)."""
 
     dataset: str
     limit: int | None = Field(default=None, ge=1, description="a look at so much; commits to DATASET.limit")

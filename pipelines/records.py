@@ -122,6 +122,7 @@ def _draft(
     carried = [ref for ref in base.attachments if ref.kind not in attached] if base else []
     return Draft(
         dataset=run.dataset,
+        form=run.form,
         run_key=run.key,
         parent=None if base is None else base.ref,
         sources=run.resolved.sources,

@@ -143,11 +143,13 @@ class _Run:
         """The pipeline's stages, run for some of the inputs. Raises ValueError if its draft is not of this run."""
         wanted = set(digests)
         inputs = tuple(scanned for scanned in self.inputs if scanned.digest in wanted)
-        dataset, key = self.recipe.target, self.resolved.key(self.recipe.target, wanted, base)
-        context = BuildContext(self.runner, dataset, key, self.resolved, self.suppression, inputs, base)
+        dataset, form = self.recipe.target, self.recipe.form
+        key = self.resolved.key(dataset, wanted, base)
+        context = BuildContext(self.runner, dataset, form, key, self.resolved, self.suppression, inputs, base)
         draft = self.resolved.build(context)
         promised = {
             "dataset": dataset,
+            "form": form,
             "run_key": key,
             "parent": None if base is None else base.ref,
             "sources": self.resolved.sources,

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from lake.balance import Tally
+from lake.form import Form
 from lake.manifest import Draft, InputFile, Manifest
 from lake.objects import ObjectRef, put_file, read_object, scratch
 from lake.sources import open_input
@@ -27,7 +28,7 @@ from stages.tokenizer import TrainTokenizer, tokenizer_work
 class TokenizerRecipe(Recipe):
     """`sources`: exact versions to train on; or `file`: a tokenizer.json to take in as it is. `limit`: MB of text."""
 
-    form: ClassVar[str] = "tokenizer"
+    form: ClassVar[Form] = "tokenizer"
 
     dataset: str = "tokenizer"
     sources: tuple[str, ...] = ()
@@ -105,6 +106,7 @@ def _draft(
     zero = Tally()
     return Draft(
         dataset=run.dataset,
+        form=run.form,
         run_key=run.key,
         sources=run.resolved.sources,
         inputs=inputs,

@@ -16,6 +16,7 @@ from filters.docs import Docs
 from filters.gopher import GopherQuality
 from filters.language import LanguageFilter
 from filters.minhash import MinHash
+from lake.form import Form
 from lake.manifest import Manifest
 from pipelines.config import BadConfig, Run
 from pipelines.flow import Flow, Step
@@ -35,7 +36,7 @@ from stages.shards import WriteShards
 class WebRecipe(RecordRecipe):
     """What decides the data."""
 
-    form: ClassVar[str] = "documents"
+    form: ClassVar[Form] = "documents"
 
     dataset: str = "web"
     extract: Extract = Extract()

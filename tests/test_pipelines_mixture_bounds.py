@@ -130,7 +130,7 @@ def test_sources_and_tokenizers_that_cannot_be_used(math, tmp_path):
     with pytest.raises(BadConfig, match=r"recipe.sources: bpe@v1: it holds a tokenizer, no records"):
         trained("bpe@v1")
     mixtures.mix(math, {"math@v1": 1})
-    with pytest.raises(BadConfig, match=r"recipe.sources: mix@v1: it holds a pack, no records"):
+    with pytest.raises(BadConfig, match=r"recipe.sources: mix@v1: it holds packed windows, no records"):
         trained("mix@v1")
     with pytest.raises(BadConfig, match=r"recipe.sources: '@v1': dataset name ''"):
         mixtures.mix(math, {"@v1": 1})

@@ -143,9 +143,12 @@ def test_what_no_other_run_makes_is_not_tried_again(store, files, monkeypatch):
     assert len(RUNS) == 3
 
 
-@pytest.mark.parametrize("field", ["dataset", "run_key", "recipe", "stages"])
+@pytest.mark.parametrize("field", ["dataset", "form", "run_key", "recipe", "stages"])
 def test_a_draft_of_another_run_is_a_defect(store, files, monkeypatch, field):
-    build, wrong = UpperRecipe.build, {"dataset": "other", "run_key": "0", "recipe": {}, "stages": ()}
+    build, wrong = (
+        UpperRecipe.build,
+        {"dataset": "other", "form": "samples", "run_key": "0", "recipe": {}, "stages": ()},
+    )
 
     def other(self: UpperRecipe, context: BuildContext) -> Draft:
         return build(self, context).model_copy(update={field: wrong[field]})

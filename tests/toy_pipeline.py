@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from lake import ledger
 from lake.balance import Tally, total
+from lake.form import Form
 from lake.identity import record_id
 from lake.manifest import Draft, Manifest
 from lake.objects import put_refs, put_table
@@ -59,7 +60,7 @@ class Upper:
 
 
 class UpperRecipe(InputRecipe):
-    form: ClassVar[str] = "documents"
+    form: ClassVar[Form] = "documents"
     reproducible: ClassVar[bool] = True
 
     dataset: str = "upper"
@@ -90,6 +91,7 @@ class UpperRecipe(InputRecipe):
         came_in = total([*(manifest.came_in for manifest in before), *(receipt.came_in for receipt in receipts)])
         return Draft(
             dataset=run.dataset,
+            form=run.form,
             run_key=run.key,
             parent=None if run.base is None else run.base.ref,
             sources=run.resolved.sources,
