@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from record_flows import (
     FORGOTTEN,
@@ -62,7 +62,13 @@ LINES = st.lists(
 ORDERS = st.lists(st.sampled_from(sorted(STEPS)), unique=True).flatmap(st.permutations)
 
 
+PAGES = [Line(host=2, page=n, body=n, marked=False) for n in range(1, 5)]
+ALIKE = [Line(host=2, page=n, body=n, marked=True) for n in range(1, 5)]
+
+
 @settings(max_examples=16, derandomize=True)
+@example([(["minhash", "exact", "paragraphs"], PAGES), ([], PAGES[:1]), (["exact", "minhash"], PAGES + ALIKE)], False)
+@example([(["paragraphs", "long"], PAGES), (["exact"], PAGES[:1]), (["paragraphs"], PAGES[1:2])], True)
 @given(st.lists(st.tuples(ORDERS, LINES), min_size=1, max_size=3), st.booleans())
 def test_steps_compose_in_any_order_over_any_number_of_versions(versions, forget):
     """Each version has steps of its own in an order of its own. A step that was off for a version does not make the
