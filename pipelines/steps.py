@@ -97,7 +97,7 @@ class RepeatedParagraphs:
 
     @property
     def stages(self) -> tuple[Stage[Any], ...]:
-        return (self.paragraphs,)
+        return self.paragraphs.stages
 
     def run(self, night: Night, state: State) -> State:
         """Drops the documents that consist of little else."""

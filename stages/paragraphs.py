@@ -20,7 +20,7 @@ import xxhash
 
 from lake import ledger
 from lake.objects import ROW_GROUP_ROWS, ObjectRef, put_refs, put_table
-from lake.receipt import Receipt, StageId
+from lake.receipt import Receipt
 from lake.store import Store
 from stages.fates import KEYS
 from stages.records import Chunk, Records, alive
@@ -68,11 +68,9 @@ class Paragraphs:
         if self.min_paragraph_bytes < 1:
             raise ValueError(f"min_paragraph_bytes={self.min_paragraph_bytes}: at least 1; 1 compares every line")
 
-    def identity(self) -> tuple[StageId, ...]:
-        """Of all its stages: each has of these settings what decides its output."""
-        return tuple(part for stage in self._stages() for part in stage.identity())
-
-    def _stages(self) -> tuple[HashParagraphs, GatherParagraphs, CountParagraphs, JudgeParagraphs]:
+    @property
+    def stages(self) -> tuple[HashParagraphs, GatherParagraphs, CountParagraphs, JudgeParagraphs]:
+        """In order; each has of these settings what decides its output."""
         return (
             HashParagraphs(self.min_paragraph_bytes),
             GatherParagraphs(),
@@ -88,7 +86,7 @@ class Paragraphs:
         Returns receipts with `losers`, fates and `shares`; and the paragraphs of these records, for later versions.
         """
         store, exclusions = runner.store, records.put_exclusions(runner.store)
-        hashing, gathering, counting, judging = self._stages()
+        hashing, gathering, counting, judging = self.stages
         done = runner.map("hash paragraphs", [_hash_work(hashing, chunk) for chunk in records.chunks])
         chunks = [Hashed(r.output("hashed"), r.output("documents")) for r in done]
         first = np.cumsum([0, *(chunk.documents.records for chunk in chunks)]).tolist()

@@ -104,7 +104,7 @@ def keys_before(work: Work[SuppressedPayload]) -> list[str]:
     """Of the same reading with nothing, or less, left out."""
     stage = work.stage
     assert isinstance(stage, Suppressed)
-    before = [stage.stage, *(replace(stage, suppression=digest) for digest in work.payload.earlier)]
+    before: list[Stage[Any]] = [stage.stage, *(replace(stage, suppression=digest) for digest in work.payload.earlier)]
     return [work_key(earlier.identity(), work.inputs or ()) for earlier in before]
 
 
