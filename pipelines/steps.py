@@ -17,7 +17,7 @@ from lake.receipt import Receipt
 from lake.store import Store
 from pipelines.flow import Night, State
 from stages.choose import Choose, choose_works
-from stages.cluster_sizes import cluster_size_works, cluster_statistics
+from stages.cluster_sizes import ClusterSizes, cluster_size_works, cluster_statistics
 from stages.clusters import Clusters, cluster_works
 from stages.divergence import current
 from stages.exact import Exact, ExactFacts, exact_works
@@ -144,7 +144,7 @@ class NearDuplicates:
 
     @property
     def stages(self) -> tuple[Stage[Any], ...]:
-        return (self.sign, self.collect, Link(), MergeForests(), self.gather, self.choose, Clusters())
+        return (self.sign, self.collect, Link(), MergeForests(), self.gather, self.choose, Clusters(), ClusterSizes())
 
     def run(self, night: Night, state: State) -> State:
         """Drops what is like another record that is kept."""
