@@ -134,11 +134,11 @@ def tally_ids(ids: pa.Array | pa.ChunkedArray) -> Tally:
     return Tally.of(str(one).encode() for one in ids.to_pylist())
 
 
-def id_batches(store: Store, ref: ObjectRef, prefix: str) -> Iterator[list[str]]:
-    """Ids of a shard, or kept ids of a ledger, that begin with `prefix`; a batch at a time."""
-    columns = ["id", "fate"] if ref.kind == "ledger" else ["id"]
+def id_batches(store: Store, ref: ObjectRef, prefix: str, id_column: str = "id") -> Iterator[list[str]]:
+    """Ids of a table of records, or kept ids of a ledger, that begin with `prefix`; a batch at a time."""
+    columns = [id_column, "fate"] if ref.kind == "ledger" else [id_column]
     for batch in iter_batches(store, ref, columns):
-        hit = pc.starts_with(batch.column("id"), prefix)
+        hit = pc.starts_with(batch.column(id_column), prefix)
         if ref.kind == "ledger":
             hit = pc.and_(hit, pc.equal(batch.column("fate"), "kept"))
-        yield batch.column("id").filter(hit).to_pylist()
+        yield batch.column(id_column).filter(hit).to_pylist()

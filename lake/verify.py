@@ -19,6 +19,7 @@ from itertools import pairwise, product
 from typing import Any
 
 from lake.balance import Tally, total
+from lake.fan import MEMBER
 from lake.inventory import take_inventory, unheld
 from lake.manifest import RESTORE, Manifest, VersionRef
 from lake.objects import ObjectRef
@@ -139,7 +140,7 @@ class _Survey:
         self.store, self.wanted = store, wanted
         self.listed = list_slots(store)
         self.objects: dict[str, ObjectRef] = {}
-        self.id_columns: dict[str, str] = {}  # of shards that are tables of records
+        self.id_columns: dict[str, str] = {}  # of tables that name records, one a row
         self.findings: list[Finding] = []
         self._holders: dict[str, list[int]] = {}
         self._names: list[str] = []
@@ -183,6 +184,7 @@ class _Survey:
         for ref in manifest.shards:
             if (column := manifest.layout.id_column_of(ref.kind)) is not None:
                 self.id_columns[ref.sha256] = column
+        self.id_columns |= {ref.sha256: MEMBER for ref in manifest.members}  # of tars, which have no columns
         for ref in (ref for held in slot.objects() for ref in (held, *held.beside())):
             holders = self._holders.setdefault(ref.sha256, [])
             if not holders or holders[-1] != len(self._names) - 1:
@@ -262,16 +264,18 @@ def _compare_shards(
     proofs: dict[str, Proof],
     finding: Callable[[str, str], Finding],
 ) -> Iterator[Finding]:
-    """Only where shards are tables of the kept records themselves: a fan-out's hold samples, a pack has no ids."""
+    """Only where shards hold each kept record once: a fan-out's hold samples, windows hold pieces of what was drawn."""
     if not manifest.layout.one_each:
         return
-    found = [proofs.get(ref.sha256) for ref in manifest.shards]
-    shards = [proof for proof in found if proof is not None and proof.problem is None and proof.ids is not None]
+    naming = (*(ref for ref in manifest.shards if manifest.layout.holds(ref.kind) == "rows"), *manifest.members)
+    found = [proofs.get(ref.sha256) for ref in naming]
+    shards = [proof for proof in found if proof is not None and proof.problem is None]
     if not shards or len(shards) < len(found):
         return
     kept, held = total(p.ids for p in good if p.ids), total(p.ids for p in shards if p.ids)
     if kept != held:
-        strays = "; ".join(_strays(store, ledgers, manifest.shards, max(kept.count, held.count)))
+        columns = [(ref, MEMBER if ref in manifest.members else str(manifest.layout.id_column)) for ref in naming]
+        strays = "; ".join(_strays(store, ledgers, columns, max(kept.count, held.count)))
         yield finding("shards", f"shards and kept records disagree, {_differ(kept, held)} ({strays})")
 
 
@@ -281,17 +285,22 @@ def _differ(stated: Tally, found: Tally) -> str:
     return f"{stated.count:,} each, but not the same ones"
 
 
-def _strays(store: Store, ledgers: Sequence[ObjectRef], shards: Sequence[ObjectRef], count: int) -> Iterator[str]:
-    """Up to three ids that stand in one and not the other, or twice in shards; a slice of the id space at a time."""
+def _strays(
+    store: Store, ledgers: Sequence[ObjectRef], shards: Sequence[tuple[ObjectRef, str]], count: int
+) -> Iterator[str]:
+    """Up to three ids that stand in one and not the other, or twice in shards; a slice of the id space at a time.
+    `shards`: each with its column of ids."""
     width = 0
     while count > _WHOLE * 16**width:
         width += 1
     for prefix in map("".join, product("0123456789abcdef", repeat=width)):
-        kept = {one for ref in ledgers for ids in id_batches(store, ref, prefix) for one in ids}
-        held = Counter(one for ref in shards for ids in id_batches(store, ref, prefix) for one in ids)
-        lost = [f"{one} is kept but in no shard" for one in sorted(kept - held.keys())]
-        extra = [f"{one} is in a shard but not kept" for one in sorted(held.keys() - kept)]
-        twice = [f"{one} stands in shards {n} times" for one, n in sorted(held.items()) if n > 1]
+        kept = {record for ref in ledgers for ids in id_batches(store, ref, prefix) for record in ids}
+        held = Counter(
+            record for ref, column in shards for ids in id_batches(store, ref, prefix, column) for record in ids
+        )
+        lost = [f"{record} is kept but in no shard" for record in sorted(kept - held.keys())]
+        extra = [f"{record} is in a shard but not kept" for record in sorted(held.keys() - kept)]
+        twice = [f"{record} stands in shards {n} times" for record, n in sorted(held.items()) if n > 1]
         if lost or extra or twice:
             yield from [*lost[:1], *extra[:1], *twice[:1]]
             return

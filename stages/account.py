@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from lake.balance import Tally
+from lake.fan import draw_key
 from lake.objects import ObjectRef, read_table
 from lake.receipt import Receipt, StageId
 from lake.store import Store
@@ -74,7 +75,7 @@ class Account:
 
 def draw_tally(shard: str, draws: Sequence[tuple[int, int]]) -> Tally:
     """The tally of draws (epoch, row) from a shard."""
-    return Tally.of(f"{shard}/{row}/{epoch}".encode() for epoch, row in draws)
+    return Tally.of(draw_key(shard, row, epoch) for epoch, row in draws)
 
 
 def account_works(

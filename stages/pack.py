@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.balance import Tally
-from lake.fan import MEMBERS, check_members
+from lake.fan import MEMBERS, check_members, draw_key
 from lake.objects import ObjectRef, put_file, put_table, read_table, scratch
 from lake.receipt import Receipt, StageId
 from lake.store import Store
@@ -201,8 +201,7 @@ def _tally_of(members: pa.Table, texts: _Texts) -> Tally:
     }
     whole = members.filter(pc.equal(members["start"], 0))
     draws = zip(*(whole[name].to_pylist() for name in ("source", "member", "epoch")), strict=True)
-    keys = [(*places[source, member], epoch) for source, member, epoch in draws]
-    return Tally.of(f"{digest}/{row}/{epoch}".encode() for digest, row, epoch in keys)
+    return Tally.of(draw_key(*places[source, member], epoch) for source, member, epoch in draws)
 
 
 def pack_works(stage: Pack, plan: ObjectRef, shards: int, tokenized: Sequence[Receipt], slices: pa.Table) -> list[Work]:

@@ -92,10 +92,14 @@ def test_a_takedown_between_the_look_at_sources_and_the_start(math, monkeypatch)
 def test_a_takedown_of_what_was_not_drawn_leaves_the_mixture(math):
     manifest = mixtures.mix(math, {"math@v1": 1}, tokens=400).manifest
     ledger = Dataset(math, manifest).ledger().to_pylist()
-    for fate, withdrawn in (("dropped", False), ("kept", True)):
-        one = next(row["id"] for row in ledger if row["fate"] == fate)
-        plan = plan_forget(Versions(math), Suppression(ids=frozenset({one})))
-        assert [one.withdraw for one in plan.derived if one.ref == "mix@v1"] == [withdrawn]
+    for fate in ("dropped", "kept"):
+        record = next(row["id"] for row in ledger if row["fate"] == fate)
+        plan = plan_forget(Versions(math), Suppression(ids=frozenset({record})))
+        affected = {dataset.dataset: (dataset.withdraw, dataset.records) for dataset in plan.affected}
+        assert affected == {"math": ((1,), 1)} | ({"mix": ((1,), 1)} if fate == "kept" else {})
+        assert [(version.ref, version.withdraw) for version in plan.derived if version.role == "mixed"] == (
+            [] if fate == "kept" else [("mix@v1", False)]
+        )
         assert plan.unsearched == ()  # a tokenizer has no records to look for
 
 
