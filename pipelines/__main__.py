@@ -41,7 +41,7 @@ from pipelines.shipped import find_config
 from pipelines.tokenizer import TokenizerConfig, run_tokenizer
 from pipelines.web import run_web
 from pipelines.web_recipe import WebConfig
-from stages.cluster import NotReachable, stop_on_sigterm
+from stages.cluster import WrongCluster, stop_on_sigterm
 from stages.private import NotPrivate
 from stages.runner import Incomplete, PlanOnly, Runner
 
@@ -103,7 +103,7 @@ def run(request: Request) -> int:
     except PlanOnly as plan:
         _print_plan(runner, plan)
         return DONE
-    except (BadConfig, NotPrivate, NotReachable, UnsafeStore, UnknownFormat) as error:
+    except (BadConfig, NotPrivate, WrongCluster, UnsafeStore, UnknownFormat) as error:
         return _failed(error, BAD_CONFIG)
     except (GateFailed, ListNotWhole) as error:
         return _failed(error, GATE)
@@ -130,7 +130,6 @@ def run(request: Request) -> int:
 
 def _once(config: Any, store: Store, runner: Runner) -> Result:
     """One run, which may be repeated after an outage: what it did has receipts."""
-    runner.history.clear()
     return PIPELINES[config.pipeline][1](config, store, runner)
 
 

@@ -111,11 +111,19 @@ class Committer:
         if before is not None and not self.versions.missing((*before.shards, *before.ledgers)):
             return Result(before, new=False)
         draft = build()
-        return self.commit(draft) if before is None else made_again(before, draft)
+        if before is None:
+            return self.commit(draft)
+        self.runner.ran.check(self.dataset, draft.stages)
+        return made_again(before, draft)
 
     def commit(self, draft: Draft, expected_parent: int | None = None) -> Result:
-        """Commits, unless something was taken down since the run began; what slips through in between is withdrawn."""
+        """Commits, unless something was taken down since the run began; what slips through in between is withdrawn.
+
+        Raises WrongClaim unless the draft's stages, of which its run key is made, are those that ran; TakenDown and
+        other CommitConflicts, PlanOnly, BalanceError.
+        """
         self.runner.about_to("commit", self.dataset)
+        self.runner.ran.check(self.dataset, draft.stages)
         self.still_allowed()
         draft = draft.model_copy(update={"made": made(self.started)})
         manifest = self.versions.commit(draft, expected_parent=expected_parent)

@@ -86,7 +86,7 @@ def run_instruct(config: InstructConfig, store: Store, runner: Runner) -> Result
     started, recipe = time.time(), config.recipe
     files = input_files(recipe.inputs)
     with Lease(store, recipe.target) as lease:
-        runner.announce = lease.announce
+        runner.begin(lease.announce)
         inputs = scanned(runner, recipe.scan, files, recipe.limit, recipe.allow_empty)
         suppression = guarded_list(store)
         key = recipe.run_key([one.digest for one in inputs], suppression.digest)

@@ -90,7 +90,7 @@ def run_mixture(config: MixtureConfig, store: Store, runner: Runner) -> Result:
     """
     started, recipe = time.time(), config.recipe
     with Lease(store, recipe.target) as lease:
-        runner.announce = lease.announce
+        runner.begin(lease.announce)
         suppression = guarded_list(store).digest  # before the sources: what goes meanwhile is noticed
         mix = Mixture.of(recipe, Versions(store))
         end = Committer(runner, recipe.target, suppression, started, mix.refs)

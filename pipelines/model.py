@@ -111,7 +111,7 @@ class Checkpoint:
         """Raises BadConfig for a checkpoint that cannot be read."""
         from model.checkpoint import load_hf
 
-        runner.about_to("import", str(self.folder))
+        runner.about_to("import", str(self.folder), [_IMPORT])
         try:
             sidecars = hf_sidecars.read(self.folder)
             model = load_hf(self.folder)
@@ -155,7 +155,7 @@ def run_model(config: ModelRunConfig, store: Store, runner: Runner) -> Result:
     """Imports a checkpoint to a committed version, or returns the one made of it before. Raises as `run_web`."""
     started, recipe = time.time(), config.recipe
     with Lease(store, recipe.target) as lease:
-        runner.announce = lease.announce
+        runner.begin(lease.announce)
         end = Committer(runner, recipe.target, guarded_list(store).digest, started)
         checkpoint = Checkpoint(recipe)
         return end.once(checkpoint.key, lambda: checkpoint.build(runner))

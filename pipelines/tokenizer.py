@@ -142,7 +142,7 @@ def run_tokenizer(config: TokenizerConfig, store: Store, runner: Runner) -> Resu
     """Runs the pipeline to a committed version, or returns the one this run made before. Raises as `run_web`."""
     started, recipe = time.time(), config.recipe
     with Lease(store, recipe.target) as lease:
-        runner.announce = lease.announce
+        runner.begin(lease.announce)
         suppression = guarded_list(store).digest  # before the sources: what goes meanwhile is noticed
         origin = Origin.of(recipe, Versions(store))
         end = Committer(runner, recipe.target, suppression, started, origin.refs)

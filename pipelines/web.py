@@ -33,7 +33,7 @@ from pipelines.assembly import (
 )
 from pipelines.config import BadConfig
 from pipelines.growth import growth_report
-from pipelines.web_build import COMPARED, build
+from pipelines.web_build import COMPARED, build, compaction
 from pipelines.web_recipe import Recipe, WebConfig
 from stages.inputs import Listing, ScannedInput
 from stages.minhash import N_WORDS
@@ -50,7 +50,7 @@ def run_web(config: WebConfig, store: Store, runner: Runner) -> Result:
     started, recipe = time.time(), config.recipe
     files = _check(recipe)
     with Lease(store, recipe.target) as lease:
-        runner.announce = lease.announce
+        runner.begin(lease.announce)
         inputs = scanned(runner, recipe.scan, files, recipe.limit, recipe.allow_empty)
         run = _Run(recipe, runner, inputs, guarded_list(store), started)
         return run.whole() if recipe.extends is None else run.night()
@@ -100,7 +100,9 @@ class _Run:
         """What is new in these inputs, on top of the latest version; that version, if nothing is."""
         target, pin = self.recipe.target, not self.runner.plan
         plan = plan_growth(self.versions, target, self.recipe.identity(), self.digests, pin=pin)
+        ran = self.runner.ran
         while isinstance(plan, Growth):
+            self.runner.ran = ran.copy()  # what was merged of another base is no part of this version
             log.info("%s: %d of %d inputs are new to v%d", target, len(plan.new), len(self.inputs), plan.base)
             base = self.versions.manifest(target, plan.base) if plan.base else None
             key = self.key_of_night(base, plan.new)
@@ -123,7 +125,7 @@ class _Run:
 
     def key_of_night(self, base: Manifest | None, new: Sequence[str]) -> str:
         sources = () if base is None else (base.ref.model_copy(update={"role": "extends"}),)
-        return self.recipe.run_key(new, self.suppression.digest, sources)
+        return self.recipe.run_key(new, self.suppression.digest, sources, compaction(base))
 
     def grown(self, base: Manifest | None, new: Sequence[str], key: str) -> Draft:
         """`base` with the new inputs. Raises BadConfig where they could not be compared with it."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 from lake.balance import Tally, check_balance, total
 from lake.manifest import Draft, Manifest
 from lake.objects import ObjectRef, put_refs, put_table, read_table
-from lake.receipt import Receipt
+from lake.receipt import Receipt, StageId
 from lake.store import Store
 from pipelines.allowed import read_allowed
 from pipelines.assembly import bundle_receipts, funnel, not_empty
@@ -55,6 +55,7 @@ MERGED = {
     "receipts": (),
 }
 """Attachments that every night adds to: kind -> how they are sorted."""
+LEDGER = Compact("ledger", ("id", "input", "ordinal"))
 COMPARED = ("contents", "paragraphs", "signatures", "clusters")
 """Attachments that what is new is compared with."""
 
@@ -83,6 +84,7 @@ def build(
     base: Manifest | None = None,
 ) -> Draft:
     """The version of these inputs on top of `base`. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
+    merging = compaction(base)
     if base is not None:
         base = _compacted(runner, base)
     came_in = total(one.tally for one in inputs)
@@ -101,14 +103,25 @@ def build(
     night.decided += written
     fates = put_refs(store, [r.output("fates") for r in night.decided])
     merged = runner.map("ledger", ledger_works(fates, came_in.count))
-    return _draft(recipe, store, inputs, key, suppression.digest, base, night, written, merged)
+    draft = _draft(recipe, store, inputs, key, suppression.digest, base, night, written, merged)
+    return draft.model_copy(update={"stages": recipe.stages(suppression.digest, merging)})
+
+
+def compaction(base: Manifest | None) -> tuple[StageId, ...]:
+    """The stages that merge objects of the version that is extended: part of a run key where there is something to
+    merge, since the version then refers to what they make. Known from its manifest alone."""
+    if base is None:
+        return ()
+    lists = [(Compact(kind, keys), held(base, kind)) for kind, keys in MERGED.items()]
+    lists.append((LEDGER, list(base.ledgers)))
+    return tuple(part for stage, refs in lists if stage.split(refs).merged for part in stage.identity())
 
 
 def _compacted(runner: Runner, base: Manifest) -> Manifest:
     """The version that is extended, as the next one refers to it: the same rows in a bounded number of objects."""
     merged = {kind: compacted(runner, Compact(kind, keys), held(base, kind)) for kind, keys in MERGED.items()}
     others = [ref for ref in base.attachments if ref.kind not in merged]
-    ledgers = compacted(runner, Compact("ledger", ("id", "input", "ordinal")), base.ledgers)
+    ledgers = compacted(runner, LEDGER, base.ledgers)
     attachments = (*others, *(ref for refs in merged.values() for ref in refs))
     return base.model_copy(update={"ledgers": tuple(ledgers), "attachments": attachments})
 

@@ -18,6 +18,7 @@ from lake.manifest import VersionRef, run_key
 from lake.receipt import StageId
 from pipelines.config import Named, Root, Run
 from stages.choose import Choose
+from stages.cluster_sizes import ClusterSizes
 from stages.clusters import Clusters
 from stages.exact import Exact
 from stages.extract import Extract
@@ -84,22 +85,30 @@ class Recipe(Named):
     def choose(self) -> Choose:
         return Choose(self.min_similarity)
 
-    def stages(self, suppression: str = "") -> tuple[StageId, ...]:
-        """Every stage that decides the data. `suppression`: digest of what was taken down; "" for nothing."""
-        compared = (Link(), MergeForests(), self.gather, self.choose, Clusters())
+    def stages(self, suppression: str = "", compaction: Sequence[StageId] = ()) -> tuple[StageId, ...]:
+        """Every stage that decides the version. `suppression`: digest of what was taken down; "" for nothing.
+        `compaction`: what merges objects of the version that is extended."""
+        compared = (Link(), MergeForests(), self.gather, self.choose, Clusters(), ClusterSizes())
         near = (self.sign, self.collect, *compared) if self.minhash else ()
         repeated = (self.paragraphs,) if self.paragraphs else ()
         filters = (self.scan, suppressed(self.extract, suppression), self.screen, self.exact, *repeated, *near)
-        return tuple(one for stage in (*filters, self.shards, MergeLedger()) for one in stage.identity())
+        stages = [part for stage in (*filters, self.shards, MergeLedger()) for part in stage.identity()]
+        return (*stages, *compaction)
 
     def identity(self, suppression: str = "") -> dict[str, Any]:
         """The recipe as the manifest keeps it: without addresses, with the digest of what was taken down."""
         kept = self.model_dump(mode="json", exclude={"inputs": True, "language": {"model_path"}})
         return kept | {"suppression": suppression} if suppression else kept
 
-    def run_key(self, inputs: Sequence[str], suppression: str = "", sources: Sequence[VersionRef] = ()) -> str:
+    def run_key(
+        self,
+        inputs: Sequence[str],
+        suppression: str = "",
+        sources: Sequence[VersionRef] = (),
+        compaction: Sequence[StageId] = (),
+    ) -> str:
         """Of these input digests, with what was taken down so far left out."""
-        identity, stages = self.identity(suppression), self.stages(suppression)
+        identity, stages = self.identity(suppression), self.stages(suppression, compaction)
         return run_key(self.target, identity, inputs, stages, sources)
 
 
