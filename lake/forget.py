@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.forget_groups import NotRewritable
+from lake.forget_plan import Affected, Derived, ForgetPlan, ForgetReport
 from lake.forget_rewrite import ROLE, clean_version
 from lake.forget_search import Search, Seen, followers_in
 from lake.lease import Lease
@@ -31,79 +31,6 @@ NO_RECORDS = frozenset({"trained_on", "tokenizer"})
 WINDOWS = "windows"  # the form of a mixture
 ROUNDS = 20
 """How often other commits may come first before forget gives up."""
-
-
-@dataclass(frozen=True)
-class Affected:
-    """One dataset. `withdraw`: its versions that hold a record. `base`: the one that gets a clean successor.
-
-    `records` texts go from the newest of them, `rows` of its other objects by kind; `followers` were dropped as
-    duplicates of a forgotten record and stay dropped. `tags` name versions that are withdrawn: they are never moved.
-    """
-
-    dataset: str
-    withdraw: tuple[int, ...]
-    base: int | None
-    why_not: str | None
-    records: int
-    rows: dict[str, int]
-    followers: int
-    tags: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A version made from an affected one, in the `role` of what it was made from. `withdraw`: windows that may hold a
-    record and do not say so go with it."""
-
-    ref: str
-    role: str
-    withdraw: bool
-
-
-@dataclass(frozen=True)
-class ForgetPlan:
-    """What would happen; nothing was changed. `ids` is how many records of the lake the request came to, with or
-    without a text in a version. `unsearched` versions have shards without ids: whether they hold a record is unknown.
-    `texts_gone`: extracted texts no longer there, in which a domain's dropped duplicates could not be looked
-    up. `without_url`: records of shards that are given out and have no URL, which no domain finds."""
-
-    request: Suppression = field(repr=False)
-    affected: tuple[Affected, ...]
-    derived: tuple[Derived, ...]
-    unsearched: tuple[str, ...]
-    ids: int
-    texts_gone: int
-    without_url: int = 0
-
-    @property
-    def nothing(self) -> bool:
-        return not self.affected and not any(derived.withdraw for derived in self.derived)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "suppression": self.request.digest,
-            "records": self.ids,
-            "datasets": [asdict(dataset) for dataset in self.affected],
-            "derived": [asdict(version) for version in self.derived],
-            "unsearched": list(self.unsearched),
-            "texts_gone": self.texts_gone,
-            "without_url": self.without_url,
-        }
-
-
-@dataclass(frozen=True)
-class ForgetReport:
-    """What was done now. `plan` is as it was before; `made`: (old, new) versions; `withdrawn`: packs, then holders."""
-
-    plan: ForgetPlan
-    made: tuple[tuple[str, str], ...]
-    withdrawn: tuple[str, ...]
-    without_successor: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        made = [{"from": old, "to": new} for old, new in self.made]
-        return {"made": made, "withdrawn": list(self.withdrawn), "without_successor": self.without_successor}
 
 
 def plan_forget(versions: Versions, request: Suppression) -> ForgetPlan:
@@ -145,6 +72,7 @@ class _Forgetting:
         self.mark = f"forget {request.digest[:12]}: "
 
     def plan(self) -> ForgetPlan:
+        """What is left to do, as the lake is now."""
         self.search.look()
         seen = self.search.versions
         affected = [dataset for name in seen if (dataset := self._affected(name, seen[name])) is not None]
@@ -165,6 +93,7 @@ class _Forgetting:
         )
 
     def run(self, first: ForgetPlan, reason: str, made: Callable[[], dict[str, Any]]) -> ForgetReport:
+        """Acts until a look finds nothing left to do. `first`: the plan that the report is about."""
         new: list[tuple[str, str]] = []
         away: list[str] = []
         for _ in range(ROUNDS):

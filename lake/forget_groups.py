@@ -176,12 +176,12 @@ _MEMBER = ("source", "member", "epoch", "start", "length")
 
 def _check_window(sample: Sample, members: pa.Table) -> None:
     """Raises NotRewritable unless the window's own list, its boundaries and the table of members agree."""
-    said: list[dict[str, Any]] = members.select(_MEMBER).to_pylist()
-    if said != sample.meta.get("members"):
+    expected: list[dict[str, Any]] = members.select(_MEMBER).to_pylist()
+    if expected != sample.meta.get("members"):
         raise NotRewritable(f"window {sample.key!r} names other members than the table of members")
     bounds = sample.arrays["cu_seqlens"]
     lengths = np.diff(bounds).tolist()
-    if lengths != [row["length"] for row in said] or bounds[-1] != len(sample.arrays["input_ids"]):
+    if lengths != [row["length"] for row in expected] or bounds[-1] != len(sample.arrays["input_ids"]):
         raise NotRewritable(f"window {sample.key!r} has stretches of other lengths than the table of members says")
 
 

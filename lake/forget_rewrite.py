@@ -150,7 +150,7 @@ def _without_followers(
     """Without what is known of records that were dropped in favour of one that is gone: a later copy of them would be
     dropped for a text that nobody has. They stay dropped; the next of their kind is a new text."""
     wanted, followers = pa.array(sorted(gone), pa.string()), list[str]()
-    for ref in (one for one in base.attachments if one.kind == "clusters"):
+    for ref in (ref for ref in base.attachments if ref.kind == "clusters"):
         for batch in iter_batches(store, ref, ["survivor", "id"]):
             followers += batch.filter(pc.is_in(batch["survivor"], wanted))["id"].to_pylist()
     lost = pa.array(sorted(followers), pa.string())
