@@ -8,13 +8,13 @@ many windows it was cut over, because members name every stretch of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.balance import Tally
-from lake.fan import draw_key
+from lake.balance import Tally, total
+from lake.fan import Draw, draw_tally
 from lake.forget_groups import CutShard, NotRewritable
 from lake.manifest import Manifest
 from lake.objects import read_table
@@ -25,26 +25,18 @@ PACKED, FORGOTTEN = "packed", "forgotten"
 """Verdicts of a draw."""
 
 
-class Draw(NamedTuple):
-    """One drawing of a record, by the version that it is of."""
-
-    source: str
-    record: str
-    epoch: int
-
-
 def draws_gone(cuts: Iterable[CutShard]) -> dict[Draw, list[int]]:
     """Each draw that was cut out, with the lengths in tokens of its stretches."""
     draws: dict[Draw, list[int]] = {}
     for cut in cuts:
         for row in cut.gone.to_pylist():
-            draws.setdefault(Draw(row["source"], row["member"], row["epoch"]), []).append(row["length"])
+            draws.setdefault((row["source"], row["member"], row["epoch"]), []).append(row["length"])
     return draws
 
 
 def records_gone(draws: Iterable[Draw]) -> list[str]:
     """The ids of the records of these draws, once for each row that a ledger has: of two sources, twice."""
-    return sorted(record for _, record in {(draw.source, draw.record) for draw in draws})
+    return sorted(record for _, record in {(source, record) for source, record, _ in draws})
 
 
 def statistics_without(base: Manifest, cuts: Sequence[CutShard], draws: Mapping[Draw, Sequence[int]]) -> dict[str, Any]:
@@ -52,9 +44,9 @@ def statistics_without(base: Manifest, cuts: Sequence[CutShard], draws: Mapping[
     before, window = WindowStatistics.of(base.statistics), int(base.recipe["window"])
     never_cut = {share.source for share in before.mixture if share.samples}
     tokens = dict.fromkeys((share.source for share in before.mixture), 0)
-    for draw, lengths in draws.items():
-        tokens[draw.source] += sum(lengths)
-    documents = [lengths for draw, lengths in draws.items() if draw.source not in never_cut]
+    for (source, _, _), lengths in draws.items():
+        tokens[source] += sum(lengths)
+    documents = [lengths for (source, _, _), lengths in draws.items() if source not in never_cut]
     gone = WindowStatistics(
         windows=sum(cut.groups for cut in cuts),
         tokens=sum(tokens.values()),
@@ -77,23 +69,27 @@ def verdicts_without(versions: Versions, base: Manifest, draws: Iterable[Draw]) 
     """The verdicts of all draws of `base`, these being forgotten. Raises NotRewritable for one that no ledger has."""
     if base.samples is None:  # its draws were not counted
         return base.verdicts
-    gone = Tally.of(_keys(versions, base, list(draws)))
+    gone = _tally(versions, base, list(draws))
     forgotten = base.verdicts.get(FORGOTTEN, Tally()) + gone
     return {**base.verdicts, PACKED: base.verdicts[PACKED] - gone, FORGOTTEN: forgotten}
 
 
-def _keys(versions: Versions, base: Manifest, draws: Sequence[Draw]) -> list[bytes]:
-    """What each draw is counted by: where its record stands in the source."""
+def _tally(versions: Versions, base: Manifest, draws: Sequence[Draw]) -> Tally:
+    """As draws are counted: by where the record stands in its source."""
     of_source = {
         ref.sha256: str(source)
         for source in base.sources
         for ref in versions.manifest(source.dataset, source.version).shards
     }
-    wanted = pa.array(sorted({draw.record for draw in draws}), pa.string())
+    wanted = pa.array(sorted({record for _, record, _ in draws}), pa.string())
     places: dict[tuple[str, str], tuple[str, int]] = {}
     for ref in base.fates:
         for row in read_table(versions.store, ref, ["id", "input", "ordinal"], pc.field("id").isin(wanted)).to_pylist():
             places[of_source.get(row["input"], ""), row["id"]] = (row["input"], row["ordinal"])
-    if lost := [draw for draw in draws if (draw.source, draw.record) not in places]:
-        raise NotRewritable(f"{base}: its windows hold {lost[0].record} of {lost[0].source}, its ledger does not")
-    return [draw_key(*places[draw.source, draw.record], draw.epoch) for draw in draws]
+    tallies = []
+    for source, record, epoch in draws:
+        if (source, record) not in places:
+            raise NotRewritable(f"{base}: its windows hold {record} of {source}, its ledger does not")
+        shard, row = places[source, record]
+        tallies.append(draw_tally(shard, [(epoch, row)]))
+    return total(tallies)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -27,7 +27,7 @@ from pipelines.assembly import Committer, Result
 from pipelines.config import BadConfig, Named, Root, Run
 from pipelines.sources import check_texts, exact
 from stages.runner import Runner
-from stages.tokenizer import TrainTokenizer, tokenizer_work
+from stages.tokenizer import TrainedFacts, TrainTokenizer, tokenizer_work
 
 
 class Recipe(Named):
@@ -82,7 +82,7 @@ class Origin:
             raise BadConfig("recipe.sources is empty: give exact versions, e.g. [web@v3], or a tokenizer.json as file")
         sources = tuple(exact(versions, name, "recipe.sources") for name in dict.fromkeys(recipe.sources))
         for one in sources:
-            check_texts(versions.store, one, "recipe.sources")
+            check_texts(one, "recipe.sources")
         return cls(recipe, sources)
 
     @property
@@ -123,9 +123,8 @@ class Origin:
         )
 
     def _trained(self, runner: Runner) -> tuple[ObjectRef, dict[str, Any], tuple[InputFile, ...]]:
-        shards = [ref for one in self.sources for ref in one.shards]
-        trained = runner.map("tokenizer", [tokenizer_work(self.recipe.stage, shards)])[0]
-        return trained.output("tokenizer"), dict(trained.facts), ()
+        trained = runner.map("tokenizer", [tokenizer_work(self.recipe.stage, self.sources)])[0]
+        return trained.output("tokenizer"), asdict(trained.facts_as(TrainedFacts)), ()
 
     def _taken_in(self, runner: Runner) -> tuple[ObjectRef, dict[str, Any], tuple[InputFile, ...]]:
         runner.about_to("store", str(self.recipe.file))
