@@ -99,11 +99,11 @@ def _owner(directory: Path) -> tuple[str, int, str] | None:
     """(dataset, version, digest) of the checkout that the folder holds, finished or not."""
     for name in (MARKER, DONE):
         try:
-            found = json.loads((directory / name).read_bytes())
+            fields = json.loads((directory / name).read_bytes())
         except (FileNotFoundError, ValueError):  # ValueError: somebody else's manifest.json
             continue
-        if isinstance(found, dict) and {"dataset", "version", "digest"} <= found.keys():
-            return found["dataset"], found["version"], found["digest"]
+        if isinstance(fields, dict) and {"dataset", "version", "digest"} <= fields.keys():
+            return fields["dataset"], fields["version"], fields["digest"]
     return None
 
 
@@ -112,10 +112,10 @@ def _part(path: Path) -> Path:
 
 
 def _check_there(target: Path, ref: ObjectRef) -> None:
-    found = file_sha256(target)
-    if found != ref.sha256:
+    present = file_sha256(target)
+    if present != ref.sha256:
         raise FileExistsError(
-            f"{target} is not as it was checked out (sha256 {found[:12]}, expected {ref.sha256[:12]}):"
+            f"{target} is not as it was checked out (sha256 {present[:12]}, expected {ref.sha256[:12]}):"
             " move it away, and run the same command again"
         )
 

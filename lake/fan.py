@@ -29,12 +29,14 @@ SAMPLES = pa.schema(
     ],
     metadata={"gristmill.format": "1"},
 )
+MEMBER = "member"
+"""The column of MEMBERS with the id of a record."""
 MEMBERS = pa.schema(
     [
         ("pack", pa.string()),
         ("position", pa.int32()),  # order within the pack
         ("source", pa.string()),  # the version that the record is of
-        ("member", pa.string()),  # id of the record
+        (MEMBER, pa.string()),  # id of the record
         ("epoch", pa.int32()),  # how often it was drawn before
         ("start", pa.int64()),  # the stretch of it that is here, in its own units (tokens)
         ("length", pa.int64()),

@@ -68,10 +68,14 @@ class Layout:
         """The kind that a shard's pointer names; None for one that this form does not have."""
         return next((kind for kind in self.kinds if kind.kind == name), None)
 
+    def holds(self, name: str) -> Holds | None:
+        """What shards of this kind hold; None for a kind that this form does not have."""
+        kind = self.kind(name)
+        return None if kind is None else kind.holds
+
     def id_column_of(self, name: str) -> str | None:
         """The column with the ids of records in shards of this kind; None if they are no tables of records."""
-        kind = self.kind(name)
-        return self.id_column if kind is not None and kind.holds == "rows" else None
+        return self.id_column if self.holds(name) == "rows" else None
 
     @property
     def is_table(self) -> bool:

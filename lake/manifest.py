@@ -99,6 +99,7 @@ class Draft(Frozen):
 
     @property
     def content_digest(self) -> str:
+        """Of shards and ledgers: what the data is, whoever made it."""
         return content_digest(self.shards, self.ledgers)
 
     @property
@@ -159,6 +160,7 @@ class Manifest(Draft):
 
     @property
     def ref(self) -> VersionRef:
+        """A pointer to this version."""
         return VersionRef(dataset=self.dataset, version=self.version, digest=self.digest)
 
     def __str__(self) -> str:

@@ -71,8 +71,8 @@ def prove(store: Store, ref: ObjectRef, id_column: str | None = None) -> Proof:
         return Proof(ref, (_kind(ref), str(error)))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:  # TypeError: a null in a key
         first = (str(error).splitlines() or [""])[0]
-        said = f"has the right digest but cannot be decoded ({type(error).__name__}: {first})"
-        return Proof(ref, (_kind(ref), said))
+        problem = f"has the right digest but cannot be decoded ({type(error).__name__}: {first})"
+        return Proof(ref, (_kind(ref), problem))
 
 
 def _kind(ref: ObjectRef) -> str:
@@ -116,9 +116,9 @@ def _ledger(store: Store, ref: ObjectRef) -> Proof:
         for fate, tally in ledger.tallies(table).items():
             fates[fate] += tally
         kept = table.filter(pc.equal(table["fate"], "kept"))["id"]
-        for one in kept.to_pylist():  # sorted, so that an id that is kept twice stands next to itself
-            twice = twice or (one if one == kept_before else "")
-            kept_before = one
+        for record in kept.to_pylist():  # sorted, so that an id that is kept twice stands next to itself
+            twice = twice or (record if record == kept_before else "")
+            kept_before = record
         ids += tally_ids(kept)
     final = last[0] if last else ""
     if rows != ref.records:
@@ -131,14 +131,15 @@ def _ledger(store: Store, ref: ObjectRef) -> Proof:
 
 
 def tally_ids(ids: pa.Array | pa.ChunkedArray) -> Tally:
-    return Tally.of(str(one).encode() for one in ids.to_pylist())
+    """The tally of these ids, strings."""
+    return Tally.of(str(record).encode() for record in ids.to_pylist())
 
 
-def id_batches(store: Store, ref: ObjectRef, prefix: str) -> Iterator[list[str]]:
-    """Ids of a shard, or kept ids of a ledger, that begin with `prefix`; a batch at a time."""
-    columns = ["id", "fate"] if ref.kind == "ledger" else ["id"]
+def id_batches(store: Store, ref: ObjectRef, prefix: str, id_column: str = "id") -> Iterator[list[str]]:
+    """Ids of a table of records, or kept ids of a ledger, that begin with `prefix`; a batch at a time."""
+    columns = [id_column, "fate"] if ref.kind == "ledger" else [id_column]
     for batch in iter_batches(store, ref, columns):
-        hit = pc.starts_with(batch.column("id"), prefix)
+        hit = pc.starts_with(batch.column(id_column), prefix)
         if ref.kind == "ledger":
             hit = pc.and_(hit, pc.equal(batch.column("fate"), "kept"))
-        yield batch.column("id").filter(hit).to_pylist()
+        yield batch.column(id_column).filter(hit).to_pylist()

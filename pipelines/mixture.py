@@ -110,7 +110,7 @@ class Mixture:
         shares: list[Source] = []
         manifests: list[Manifest] = []
         for name, manifest in sorted(named.items(), key=lambda item: (item[1].dataset, item[1].version)):
-            samples = check_texts(versions.store, manifest, "recipe.sources")
+            samples = check_texts(manifest, "recipe.sources")
             shares.append(Source(str(manifest), recipe.sources[name], samples))
             look = manifest.model_copy(update={"shards": manifest.shards[:1]})
             manifests.append(manifest if recipe.limit is None else look)

@@ -62,11 +62,11 @@ class TokenizerRecipe(Recipe):
             raise BadConfig("recipe.sources is empty: give exact versions, e.g. [web@v3], or a tokenizer.json as file")
         sources = tuple(exact(versions, name, "recipe.sources") for name in dict.fromkeys(self.sources))
         for source in sources:
-            check_texts(versions.store, source, "recipe.sources")
-        stage, shards = self.stage, [ref for source in sources for ref in source.shards]
+            check_texts(source, "recipe.sources")
+        stage = self.stage
 
         def build(run: BuildContext) -> Draft:
-            trained = run.runner.map("tokenizer", [tokenizer_work(stage, shards)])[0]
+            trained = run.runner.map("tokenizer", [tokenizer_work(stage, sources)])[0]
             return _draft(run, trained.output("tokenizer"), asdict(trained.facts_as(TrainedFacts)))
 
         identity = {"train": self.model_dump(mode="json")["train"], "limit": self.limit}

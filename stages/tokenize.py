@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from lake.balance import Tally
 from lake.manifest import Manifest
-from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, put_table, read_object, scratch, table_writer
+from lake.objects import ObjectRef, iter_batches, put_file, put_table, read_object, scratch, table_writer
 from lake.store import Store
 from model.processing.text import Tokenizer
 from stages.fates import Fates
@@ -36,15 +36,37 @@ SCHEMA = pa.schema(
     metadata={"gristmill.format": "1"},
 )
 LENGTHS = pa.schema([("row", pa.int32()), ("key", pa.uint64()), ("tokens", pa.int32())])
+TEXT_FORMS = ("documents", "samples")
+"""Forms whose records have a text to tokenize."""
 ROW_GROUP = 4096
 """Rows; tokens of a row are a few kilobytes."""
+
+
+@dataclass(frozen=True)
+class TextShard:
+    """A shard of records with texts. `samples`: whether their parts say what is learned; else they are documents."""
+
+    shard: ObjectRef
+    samples: bool
+
+    @property
+    def columns(self) -> list[str]:
+        """What of it is read."""
+        return ["id", "text", "parts"] if self.samples else ["id", "text"]
+
+
+def text_shards(source: Manifest) -> tuple[TextShard, ...]:
+    """The shards of a version, in order. Raises ValueError for one that has no texts to tokenize."""
+    if source.form not in TEXT_FORMS:
+        raise ValueError(f"it holds {source.layout.called}, no records with texts")
+    return tuple(TextShard(ref, source.form == "samples") for ref in source.shards)
 
 
 @dataclass(frozen=True)
 class TokenizeInput:
     """A shard of a version, and the tokenizer.json."""
 
-    shard: ObjectRef
+    texts: TextShard
     tokenizer: ObjectRef
 
 
@@ -68,16 +90,16 @@ class Tokenize(Stage[TokenizeInput]):
     def run(self, store: Store, work: Work[TokenizeInput]) -> Outcome:
         """Outputs `tokens` (SCHEMA), `lengths` (LENGTHS) and fates; facts: TokenizeFacts. Raises MissingToken,
         DamagedObject."""
-        shard = work.payload.shard
+        texts = work.payload.texts
         tokenizer = load_tokenizer(store, work.payload.tokenizer)
         fates, lengths, passed = Fates(), [LENGTHS.empty_table()], []
         row = 0
         with scratch() as folder:
             path = folder / "tokens.parquet"
             with table_writer(path, SCHEMA) as writer:
-                for batch in iter_batches(store, shard, _columns(store, shard)):
-                    encoded = _encoded(tokenizer, batch, row)
-                    _drop_blank(fates, batch, encoded, shard, row)
+                for batch in iter_batches(store, texts.shard, texts.columns):
+                    encoded = _encoded(tokenizer, batch, row, texts.samples)
+                    _drop_blank(fates, batch, encoded, texts.shard, row)
                     _write(writer, encoded)
                     lengths.append(_lengths(encoded))
                     passed += encoded["row"].to_pylist()
@@ -87,33 +109,17 @@ class Tokenize(Stage[TokenizeInput]):
         table = pa.concat_tables(lengths)
         return Outcome(
             outputs=(tokens, put_table(store, "lengths", table), written),
-            passed=Tally.of_records([shard.sha256] * len(passed), passed),
+            passed=Tally.of_records([texts.shard.sha256] * len(passed), passed),
             dropped=counts.dropped,
             reasons=counts.reasons,
             facts=TokenizeFacts(len(passed), int(table["tokens"].to_numpy().sum())),
         )
 
 
-def _columns(store: Store, shard: ObjectRef) -> list[str]:
-    return ["id", "text", "parts"] if holds_samples(store, shard) else ["id", "text"]
-
-
-def holds_samples(store: Store, shard: ObjectRef) -> bool:
-    """Whether a shard has samples (`parts`), not documents. Raises ValueError if it has neither texts nor samples."""
-    if shard.kind != "shard":
-        raise ValueError(f"it holds a {shard.kind}, no records with texts")
-    with open_parquet(store, shard) as file:
-        names = file.schema_arrow.names
-    if not {"id", "text"} <= set(names):
-        raise ValueError(f"its shards have columns {', '.join(names)}: no `id` and `text` to tokenize")
-    return "parts" in names
-
-
-def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int) -> pa.Table:
+def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int, samples: bool) -> pa.Table:
     """The rows of a batch that are not blank, as SCHEMA has them."""
     texts = batch["text"].to_pylist()
     rows = [i for i, text in enumerate(texts) if text.strip()]
-    samples = "parts" in batch.schema.names
     if samples:
         spans = batch["parts"].to_pylist()
         encoded = tokenizer.encode([parts_of(texts[i], spans[i]) for i in rows])
@@ -165,11 +171,12 @@ def draw_keys(ids: Sequence[str]) -> np.ndarray:
 
 def tokenize_works(source: Manifest, tokenizer: ObjectRef) -> Iterator[Work[TokenizeInput]]:
     """One Work a shard; what comes in is what the manifest says of it, not what is read."""
-    for number, shard in enumerate(source.shards):
+    for number, texts in enumerate(text_shards(source)):
+        shard = texts.shard
         yield Work(
             stage=Tokenize(tokenizer.sha256),
             inputs=(shard.sha256, tokenizer.sha256),
-            payload=TokenizeInput(shard, tokenizer),
+            payload=TokenizeInput(texts, tokenizer),
             came_in=Tally.of_records([shard.sha256] * shard.records, range(shard.records)),
             label=f"{source} shard {number}",
         )

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake import ledger
-from lake.forget import ForgetReport, forget, plan_forget
+from lake.forget import forget, plan_forget
+from lake.forget_plan import ForgetReport
 from lake.gc import plan_gc, run_gc
 from lake.identity import digest_of, record_id
 from lake.manifest import Draft, FunnelRow, InputFile, Manifest, VersionRef

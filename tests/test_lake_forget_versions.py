@@ -157,9 +157,9 @@ def test_other_datasets_are_not_touched(store, web):
 
 @pytest.mark.parametrize("request_", [URLS, Suppression.of(domains=["evil.com"])], ids=["urls", "domain"])
 def test_after_gc_no_byte_of_them_is_in_any_file(store, web, request_):
-    found = Search(Versions(store), request_)
-    found.look()
-    forgotten = [doc for doc in (*FIRST, *SECOND) if doc.id in found.found]
+    search = Search(Versions(store), request_)
+    search.look()
+    forgotten = [doc for doc in (*FIRST, *SECOND) if doc.id in search.ids]
     needles = [n.encode() for doc in forgotten for n in (doc.text.split()[0], doc.url, doc.url.split("/")[2].lower())]
     needles = [n for n in needles if n != b"example.org"]
     assert forgotten and all(any(n in data for _, data in readable(store)) for n in needles[:1])

@@ -11,8 +11,7 @@ import pytest
 import toy
 from toy import only
 
-from lake import ledger, proof
-from lake import verify as verify_module
+from lake import ledger, proof, verify_content
 from lake.balance import Tally
 from lake.manifest import Draft
 from lake.objects import put_table
@@ -130,7 +129,7 @@ def test_no_ledger_at_all(store: Store) -> None:
 def test_shards_hold_exactly_the_kept_records(
     store: Store, records: list[int], said: str, slices: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify_module, "_WHOLE", 1 if slices else 1_000_000)
+    monkeypatch.setattr(verify_content, "_WHOLE", 1 if slices else 1_000_000)
     toy.commit(store, "web", range(10), shards=toy.put_shards(store, toy.shard_table(records)))
     found = only(verify(store, deep=True))
     assert (found.what, found.where) == ("shards", slot_key("web", 1)) and said in found.message

@@ -17,6 +17,7 @@ from pipelines.config import BadConfig
 from pipelines.mixture import Mixture
 from pipelines.run import TakenDown, run_pipeline
 from pipelines.tokenizer import TokenizerConfig, tokenizer_of
+from stages.mix import PlanRow
 from stages.pack import _Slice
 from stages.packs import read_windows
 from stages.runner import Runner
@@ -92,10 +93,14 @@ def test_a_takedown_between_the_look_at_sources_and_the_start(math, monkeypatch)
 def test_a_takedown_of_what_was_not_drawn_leaves_the_mixture(math):
     manifest = mixtures.mix(math, {"math@v1": 1}, tokens=400).manifest
     ledger = Dataset(math, manifest).ledger().to_pylist()
-    for fate, withdrawn in (("dropped", False), ("kept", True)):
-        one = next(row["id"] for row in ledger if row["fate"] == fate)
-        plan = plan_forget(Versions(math), Suppression(ids=frozenset({one})))
-        assert [one.withdraw for one in plan.derived if one.ref == "mix@v1"] == [withdrawn]
+    for fate in ("dropped", "kept"):
+        record = next(row["id"] for row in ledger if row["fate"] == fate)
+        plan = plan_forget(Versions(math), Suppression(ids=frozenset({record})))
+        affected = {dataset.dataset: (dataset.withdraw, dataset.records) for dataset in plan.affected}
+        assert affected == {"math": ((1,), 1)} | ({"mix": ((1,), 1)} if fate == "kept" else {})
+        assert [(version.ref, version.withdraw) for version in plan.derived if version.role == "mixed"] == (
+            [] if fate == "kept" else [("mix@v1", False)]
+        )
         assert plan.unsearched == ()  # a tokenizer has no records to look for
 
 
@@ -178,6 +183,6 @@ def test_rows_that_do_not_say_what_is_learned_are_refused(math):
     learn[3] = None
     bad = put_table(math, "tokens", table.set_column(3, table.schema.field("learn"), [learn]))
     assert bad.sha256 != ref.sha256
-    one = {"source": "math@v1", "samples": True, "cut": None, "first": 0, "end": 30, "epoch": 0, "input": "x"}
+    row = PlanRow(0, "math@v1", bad.sha256, "x", True, epoch=0, cut=None, first=0, end=30, documents=30, units=0)
     with pytest.raises(ValueError, match="1 of 30 rows do not say what is learned"):
-        _Slice.read(math, bad, {**one, "documents": 30, "units": 0}, mix.recipe.pack)
+        _Slice.read(math, bad, row, mix.recipe.pack)
