@@ -21,7 +21,7 @@ from datatrove.data import Document
 
 from benchmarks import datatrove_minhash as datatrove
 from benchmarks.dedup_chain import SETTINGS, Found, Stopwatch, chain, collected, linked
-from benchmarks.dedup_material import TEXTS_PER_CHUNK, Chunk, Pair, Sample, material, put_chunks
+from benchmarks.dedup_material import TEXTS_PER_CHUNK, Pair, Sample, material, put_chunks
 from benchmarks.dedup_recall import OURS, THEIRS, recall_note, recall_rows, recalls, theory
 from benchmarks.harness import (
     Arm,
@@ -42,6 +42,7 @@ from lake.store import open_store
 from stages.choose import Choose
 from stages.forest import kernels
 from stages.minhash import signature_values
+from stages.records import Chunk
 from stages.settle import kernels as settle_kernels
 
 BY_SIMILARITY = "gristmill, by similarity"

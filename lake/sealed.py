@@ -105,4 +105,5 @@ def read_note(store: Store, key: str, about: Mapping[str, Any], remedy: str, **t
 
 
 def unreadable(store: Store, key: str, why: Exception | str, remedy: str) -> Unreadable:
+    """The error for a small file, with what is wrong with it and the way out."""
     return Unreadable(f"{key} in {store.uri} cannot be used ({why}): {remedy}")

@@ -20,7 +20,7 @@ from orchestration.terminal import JsonOption, LakeOption, answer, plain, versio
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lake.forget import Affected, ForgetPlan, ForgetReport
+    from lake.forget_plan import Affected, ForgetPlan, ForgetReport
     from lake.suppress import Suppression
 
 FileOption = Path | None

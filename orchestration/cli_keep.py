@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lake.gc import GcPlan, GcReport
-    from lake.verify import Finding
+    from lake.verify_content import Finding
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 VersionArgument = Annotated[str, typer.Argument(metavar="NAME[@vN|@TAG]", help="A version. Default: the latest.")]

@@ -42,8 +42,8 @@ ROWS_PER_RANGE = 2_000_000
 
 
 @dataclass(frozen=True)
-class KeyRange:
-    """Objects of one kind, and which of their rows: first keys from `low` to `high`, excluded."""
+class CompactRange:
+    """refs: what is merged; low, high: range of the first key, high excluded."""
 
     refs: tuple[ObjectRef, ...]
     low: str
@@ -51,7 +51,15 @@ class KeyRange:
 
 
 @dataclass(frozen=True)
-class Compact(Stage[KeyRange]):
+class Split:
+    """Generations of objects that stay as they are, and those that become one."""
+
+    kept: tuple[ObjectRef, ...]
+    merged: tuple[ObjectRef, ...]
+
+
+@dataclass(frozen=True)
+class Compact(Stage[CompactRange]):
     """Merges objects of one kind: sorted by `keys` where there are some, else one after the other. All are tables but
     `refs`, lists of pointers, and `receipts`, a line each."""
 
@@ -61,24 +69,37 @@ class Compact(Stage[KeyRange]):
     kind: str
     keys: tuple[str, ...] = ()
 
-    def run(self, store: Store, work: Work[KeyRange]) -> Outcome:
-        """Output: one object of `kind`."""
+    def split(self, refs: Sequence[ObjectRef]) -> Split:
+        """What of these objects is to be merged, by their numbers of rows alone. Of empty ones the first stays, where
+        there is no other."""
+        refs = [ref for ref in refs if ref.records] or refs[:1]
+        # A generation of a sorted kind is all tables that one increment cut by range; of another, each object is one.
+        groups = generations(refs) if self.keys else [[ref] for ref in refs]
+        cap = DOCUMENTS_PER_COLLECTION if self.kind == "signatures" else None
+        first = trailing([sum(ref.records for ref in group) for group in groups], cap)
+        if first >= len(groups) - 1:  # the last generation alone is merged with none
+            first = len(groups)
+        kept = [ref for group in groups[:first] for ref in group]
+        merged = [ref for group in groups[first:] for ref in group if ref.records]
+        return Split(tuple(kept), tuple(merged))
+
+    def run(self, store: Store, work: Work[CompactRange]) -> Outcome:
+        """Output: one object of the stage's kind."""
         refs = work.payload.refs
         if self.kind == "refs":
-            merged = put_refs(store, [listed for ref in refs for listed in read_refs(store, ref)])
+            done = put_refs(store, [listed for ref in refs for listed in read_refs(store, ref)])
         elif self.kind == "receipts":
-            merged = self._lines(store, refs)
+            done = self._lines(store, refs)
         elif self.keys:
-            merged = self._sorted(store, work.payload)
+            done = self._sorted(store, refs, work.payload.low, work.payload.high)
         else:
-            merged = self._joined(store, refs)
-        return Outcome(outputs=(merged,), came_in=Tally())
+            done = self._joined(store, refs)
+        return Outcome(outputs=(done,), came_in=Tally())
 
-    def _sorted(self, store: Store, payload: KeyRange) -> ObjectRef:
-        low, high = payload.low, payload.high
-        in_range = (pc.field(self.keys[0]) >= low) & (pc.field(self.keys[0]) < high)
-        parts = [read_table(store, ref, filters=in_range) for ref in payload.refs if ref.overlaps(low, high)]
-        table = pa.concat_tables(parts) if parts else read_table(store, payload.refs[0]).slice(0, 0)
+    def _sorted(self, store: Store, refs: Sequence[ObjectRef], low: str, high: str) -> ObjectRef:
+        hit = (pc.field(self.keys[0]) >= low) & (pc.field(self.keys[0]) < high)
+        parts = [read_table(store, ref, filters=hit) for ref in refs if ref.overlaps(low, high)]
+        table = pa.concat_tables(parts) if parts else read_table(store, refs[0]).slice(0, 0)
         metadata = table.schema.metadata
         table = table.sort_by([(key, "ascending") for key in self.keys]).replace_schema_metadata(metadata)
         return put_table(store, self.kind, table, sorted_by=self.keys[0])
@@ -104,26 +125,20 @@ class Compact(Stage[KeyRange]):
 
 
 def compacted(runner: Runner, stage: Compact, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
-    """These objects, or fewer with the same rows. Sorted ones are cut by range of the first key. Of empty ones the
-    first stays, where there is no other. Raises ValueError if a row was lost, and what `Runner.map` does."""
-    refs = [ref for ref in refs if ref.records] or refs[:1]
-    # A generation of a sorted kind is all tables that one increment cut by range; of another, each object is one.
-    groups = generations(refs) if stage.keys else [[ref] for ref in refs]
-    cap = DOCUMENTS_PER_COLLECTION if stage.kind == "signatures" else None
-    first = trailing([sum(ref.records for ref in group) for group in groups], cap)
-    if first >= len(groups) - 1:
-        return list(refs)
-    to_merge = tuple(ref for group in groups[first:] for ref in group if ref.records)
-    rows = sum(ref.records for ref in to_merge)
-    ranges = hash_ranges(rows, ROWS_PER_RANGE) if stage.keys else [("", "g")]
+    """These objects, or fewer with the same rows. Sorted ones are cut by range of the first key. Raises as
+    `Runner.map`, ValueError where a row was lost."""
+    split = stage.split(refs)
+    if not split.merged:
+        return list(split.kept)
+    rows = sum(ref.records for ref in split.merged)
     works = []
-    for low, high in ranges:
-        inputs = (low, high, *(ref.sha256 for ref in to_merge))
-        works.append(Work(stage, inputs, KeyRange(to_merge, low, high), label=f"{stage.kind} {low}"))
-    merged = [receipt.output(stage.kind) for receipt in runner.map(f"compact {stage.kind}", works)]
-    if sum(ref.records for ref in merged) != rows:
-        raise ValueError(f"compact {stage.kind}: {rows:,} rows went in, {sum(r.records for r in merged):,} came out")
-    return [*(ref for group in groups[:first] for ref in group), *merged]
+    for low, high in hash_ranges(rows, ROWS_PER_RANGE) if stage.keys else [("", "g")]:
+        inputs = (low, high, *(ref.sha256 for ref in split.merged))
+        works.append(Work(stage, inputs, CompactRange(split.merged, low, high), label=f"{stage.kind} {low}"))
+    done = [receipt.output(stage.kind) for receipt in runner.map(f"compact {stage.kind}", works)]
+    if sum(ref.records for ref in done) != rows:
+        raise ValueError(f"compact {stage.kind}: {rows:,} rows went in, {sum(r.records for r in done):,} came out")
+    return [*split.kept, *done]
 
 
 def trailing(sizes: Sequence[int], cap: int | None = None) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake import ledger
-from lake.forget import ForgetReport, forget, plan_forget
+from lake.forget import forget, plan_forget
+from lake.forget_plan import ForgetReport
 from lake.gc import plan_gc, run_gc
 from lake.identity import digest_of, record_id
 from lake.manifest import Draft, FunnelRow, InputFile, Manifest, VersionRef
@@ -71,9 +72,8 @@ def night(
     tallies = ledger.tallies(table)
     kept = [doc for doc in pages if doc.copy_of is None]
     shards = [_shard(kept[: len(kept) // 2]), _shard(kept[len(kept) // 2 :])]
-    stats = Statistics()
-    for shard in shards:
-        stats.add(shard)
+    counted_before = Statistics.read(base.statistics) if base else Statistics()
+    statistics = sum((Statistics.of(shard) for shard in shards), counted_before)
     text = put_table(
         store,
         "text",
@@ -88,6 +88,7 @@ def night(
     lost = n_in - n_kept
     draft = Draft(
         dataset=dataset,
+        form="documents",
         run_key=digest_of("toy", dataset, file, repr([d.url for d in pages]), base.digest if base else ""),
         parent=base.ref if base else None,
         inputs=(InputFile(digest=digest, bytes=1, records=len(pages), names=(f"{file}.warc.gz",)),),
@@ -102,7 +103,7 @@ def night(
             FunnelRow(stage="read", came_in=n_in, passed=n_in),
             FunnelRow(stage="exact", came_in=n_in, passed=n_kept, dropped={"exact.duplicate": lost} if lost else {}),
         ),
-        statistics=Statistics.merged([*([base.statistics] if base else []), stats.facts()]),
+        statistics=asdict(statistics),
     )
     return Versions(store).commit(draft.model_copy(update=more))
 
@@ -195,14 +196,18 @@ def _receipt(store: Store, digest: str, outputs: list[ObjectRef]) -> Receipt:
     return write_receipt(store, Receipt(work_key=key, stages=(STAGE,), inputs=(digest,), outputs=tuple(outputs)))
 
 
+FORM_OF = {"shard": "documents", "pack": "windows", "weights": "model"}
+
+
 def made_from(store: Store, dataset: str, source: Manifest, kind: str, role: str = "input") -> Manifest:
-    """A version with no ids of its own: tokens, weights."""
+    """A version whose shards have no ids: tokens, packs, weights."""
     ref = put_table(store, kind, pa.table({"tokens": [1, 2, len(dataset)]}))
     sources = (VersionRef(**{**source.ref.model_dump(), "role": role}),)
     zero = ledger.tally(ledger.empty())
     return Versions(store).commit(
         Draft(
             dataset=dataset,
+            form=FORM_OF[kind],
             run_key=digest_of("made", dataset, source.digest),
             sources=sources,
             recipe={},

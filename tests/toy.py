@@ -22,7 +22,7 @@ from lake.manifest import Draft, FunnelRow, InputFile, Manifest
 from lake.objects import ObjectRef, put_file, put_table, scratch
 from lake.receipt import Receipt, StageId, work_key, write_receipt
 from lake.store import Store
-from lake.verify import Finding
+from lake.verify_content import Finding
 from lake.versions import Versions
 
 INPUT = hashlib.sha256(b"crawl").hexdigest()
@@ -88,6 +88,7 @@ def draft(store: Store, dataset: str, records: Iterable[int], **fields: Any) -> 
     reasons = ledger.reasons(table)
     given: dict[str, Any] = {
         "dataset": dataset,
+        "form": "documents",
         "run_key": digest_of("toy", dataset, repr(records)),
         "inputs": (InputFile(digest=INPUT, bytes=10 * len(records), records=len(records), names=("crawl.warc",)),),
         "recipe": {"records": len(records)},
