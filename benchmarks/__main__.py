@@ -35,6 +35,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Runs benchmarks, prints their figures and stores them. Returns the exit code: 1 if work was not the same."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Rerun the README's figures.")
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all; or {', '.join(GPU_NAMES)}"
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def table(reports: Sequence[Report]) -> Table:
+    """The figures of all reports as a table."""
     drawn = Table("what", "figure", "spread", "same work checked")
     drawn.columns[1].justify = drawn.columns[2].justify = "right"
     for report in reports:
@@ -77,6 +79,7 @@ def table(reports: Sequence[Report]) -> Table:
 
 
 def shown(figure: Figure, unit: str) -> tuple[str, str]:
+    """(median, spread) as text."""
     median, low, high = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in figure)
     return f"{median} {unit}", f"{low} - {high}"
 

@@ -25,21 +25,26 @@ BODILESS = ("request", "revisit")  # FastWARC takes their HTTP header off, which
 
 
 class Item(NamedTuple):
+    """A record as both readers see it."""
+
     id: str
     kind: str  # of ours; FastWARC's are matched by place
     body: bytes
 
 
 def by_scan(path: Path) -> pa.Table:
+    """The spans of a file, by the boundary scan."""
     with path.open("rb") as stream:
         return scan(stream, "warc").spans
 
 
 def by_reader(path: Path, spans: pa.Table) -> list[Item]:
+    """The records along these spans."""
     return [_item(record) for record in read(_opener(path), spans, "warc", ReadConfig())]
 
 
 def by_fastwarc(path: Path) -> list[Item]:
+    """The records as FastWARC yields them."""
     with path.open("rb") as stream:
         records = ArchiveIterator(stream, parse_http=True, auto_decode="all")
         return [Item(record.record_id or "", "", record.reader.read()) for record in records]
@@ -62,13 +67,14 @@ def _opener(path: Path) -> Callable[[int], BinaryIO]:
 
 
 def check(outcomes: Mapping[str, Any]) -> None:
-    ours, theirs = outcomes["read"], outcomes["FastWARC"]
+    """Raises Differ unless both read the same ids and bodies, and the scan found every record."""
+    items, reference = outcomes["read"], outcomes["FastWARC"]
     spans = outcomes["scan"]
-    if spans.num_rows != len(ours) or spans["error"].null_count != spans.num_rows:
-        raise Differ(f"containers: the scan found {spans.num_rows} spans for {len(ours)} records, or damage")
-    require_equal("containers: ids, ours against FastWARC's", _ids(ours), _ids(theirs))
+    if spans.num_rows != len(items) or spans["error"].null_count != spans.num_rows:
+        raise Differ(f"containers: the scan found {spans.num_rows} spans for {len(items)} records, or damage")
+    require_equal("containers: ids, ours against FastWARC's", _ids(items), _ids(reference))
     require_equal(
-        "containers: bodies, ours against FastWARC's", list(_digests(ours, ours)), list(_digests(ours, theirs))
+        "containers: bodies, ours against FastWARC's", list(_digests(items, items)), list(_digests(items, reference))
     )
 
 
@@ -82,6 +88,7 @@ def _digests(kinds: list[Item], items: list[Item]) -> Iterator[str]:
 
 
 def contest_on(path: Path, rounds: int) -> Times:
+    """All three on one file."""
     spans = by_scan(path)
     arms = {
         "scan": Arm(lambda: by_scan(path)),
@@ -92,13 +99,14 @@ def contest_on(path: Path, rounds: int) -> Times:
 
 
 def rows_of(label: str, times: Times) -> list[Row]:
+    """The figures of one file."""
     items = times.outcomes["read"]
     bodies = sum(item.kind not in BODILESS for item in items)
     same = f"{len(items)} ids, SHA-256 of {bodies} bodies"
     size = sum(times.outcomes["scan"]["length"].to_pylist()) / 1e6
     total = times.seconds("scan", "read")
     speed = Figure(size / total.median, size / total.high, size / total.low)
-    share = figure([100 * one for one in times.ratio("scan", ("scan", "read"))])
+    share = figure([100 * ratio for ratio in times.ratio("scan", ("scan", "read"))])
     return [
         Row(f"{label}: scan + read costs, times FastWARC", times.ratio(("scan", "read"), "FastWARC"), "x", same),
         Row(f"{label}: read alone costs, times FastWARC", times.ratio("read", "FastWARC"), "x", same),
@@ -108,11 +116,12 @@ def rows_of(label: str, times: Times) -> list[Row]:
 
 
 def run(tiny: bool) -> Report:
+    """The report; `tiny` on a generated crawl."""
     rounds = 1 if tiny else 9
     rows: list[Row] = []
     details: dict[str, Any] = {}
-    with crawls(tiny) as found:
-        for path in found.paths:
+    with crawls(tiny) as crawl_files:
+        for path in crawl_files.paths:
             times = contest_on(path, rounds)
             rows += rows_of(path.name, times)
             details[path.name] = {
@@ -120,6 +129,6 @@ def run(tiny: bool) -> Report:
                 "records": len(times.outcomes["read"]),
                 "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
             }
-        source = found.named(*found.paths)
+        source = crawl_files.named(*crawl_files.paths)
     note = "above 1 x means slower than FastWARC; the scan is the input side of the balance, and finds damage"
     return Report("containers", source, rounds, tuple(rows), (note,), details)

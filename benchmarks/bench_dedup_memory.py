@@ -39,6 +39,8 @@ BOUND = 64
 
 @dataclass(frozen=True)
 class Outcome:
+    """What the stages wrote."""
+
     forest: ObjectRef
     chosen: list[Receipt]
     clusters: list[Receipt]
@@ -53,7 +55,7 @@ def deduplicate(runner: Runner, refs: Sequence[ObjectRef]) -> Outcome:
     runner.map(BY_SIMILARITY, choose_works(Choose(), linked, gather(runner, linked, signatures=True)))
     clusters = runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
     counted = runner.map("sizes", cluster_size_works([r.output("clusters") for r in clusters]))
-    return Outcome(linked.forest, chosen, clusters, cluster_statistics(r.facts for r in counted))
+    return Outcome(linked.forest, chosen, clusters, cluster_statistics(counted))
 
 
 def written(uri: str, documents: int, truth: Path) -> Written:
@@ -66,9 +68,9 @@ def check(store: Store, outcome: Outcome, truth: Truth) -> None:
     """Raises Differ unless forest, losers, fates and clusters are those of the truth."""
     forest = read_table(store, outcome.forest)
     for name, expected in truth._asdict().items():
-        found = forest[name].to_numpy()
-        if not np.array_equal(found, expected):
-            raise Differ(f"dedup_memory: {name} of {len(found)} documents, by scipy {len(expected)}, or others")
+        column = forest[name].to_numpy()
+        if not np.array_equal(column, expected):
+            raise Differ(f"dedup_memory: {name} of {len(column)} documents, by scipy {len(expected)}, or others")
     sizes = np.unique(truth.root, return_counts=True)[1] + 1
     expected_counts = (len(truth.child), len(sizes), int(sizes.max()))
     losers = sum(r.output("losers").records for r in outcome.chosen)
@@ -78,20 +80,22 @@ def check(store: Store, outcome: Outcome, truth: Truth) -> None:
 
 
 def run(tiny: bool) -> Report:
+    """The report; `tiny` with a thousandth of the signatures."""
     documents = 20_000 if tiny else 20_000_000
     with scratch() as folder:
         uri = str(folder / "lake")
-        made = (write if tiny else written)(uri, documents, folder / "truth.npz")
+        signatures = (write if tiny else written)(uri, documents, folder / "truth.npz")
         with pool_runner(open_store(uri), WORKERS) as runner:
-            outcome = deduplicate(runner, made.refs)
-        store, truth = open_store(uri), read_truth(made.truth)
+            outcome = deduplicate(runner, signatures.refs)
+        store, truth = open_store(uri), read_truth(signatures.truth)
         check(store, outcome, truth)
         if tiny:
-            check(store, outcome, by_all_buckets(store, made.refs))
-        return report(documents, made, outcome, runner.memory, len(truth.child))
+            check(store, outcome, by_all_buckets(store, signatures.refs))
+        return report(documents, signatures, outcome, runner.memory, len(truth.child))
 
 
-def report(documents: int, made: Written, outcome: Outcome, memory: Memory, losers: int) -> Report:
+def report(documents: int, signatures: Written, outcome: Outcome, memory: Memory, losers: int) -> Report:
+    """The figures."""
     start = memory.peaks[START]
     stages = {name: memory.peaks.get(name, start) for name in memory.seconds}
     linking = max(stages.get(name, 0) for name in ("link", "merge"))
@@ -118,7 +122,7 @@ def report(documents: int, made: Written, outcome: Outcome, memory: Memory, lose
         ),
         details={
             "documents": documents,
-            "bytes_on_disk": sum(ref.bytes for ref in made.refs),
+            "bytes_on_disk": sum(ref.bytes for ref in signatures.refs),
             "losers": losers,
             "start": start,
             "peaks": stages,

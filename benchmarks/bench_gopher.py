@@ -39,11 +39,13 @@ UNSEEN = ("unseen, first half", "unseen, second half")
 
 
 def by_datatrove(texts: list[str], oracle: GopherQualityFilter) -> list[str | None]:
+    """Its verdicts under the names of our reasons; None: kept."""
     results = [oracle.filter(Document(text=text, id="0")) for text in texts]
     return [None if result is True else f"gopher_quality.{REASONS[result[1]]}" for result in results]
 
 
 def by_gristmill(texts: list[str]) -> list[str | None]:
+    """Our verdicts; None: kept."""
     verdicts: list[str | None] = GopherQuality(languages=()).judge(Docs(pa.array(texts, pa.string()))).to_pylist()
     return verdicts
 
@@ -55,6 +57,7 @@ def knowing(texts: list[str]) -> None:
 
 
 def arms(texts: list[str], oracle: GopherQualityFilter) -> dict[str, Arm]:
+    """Both, ours with a memo in each of its states."""
     half = len(texts) // 2
     first, second = texts[:half], texts[half:]
     return {
@@ -67,13 +70,17 @@ def arms(texts: list[str], oracle: GopherQualityFilter) -> dict[str, Arm]:
 
 
 def check(outcomes: Mapping[str, Any]) -> None:
-    theirs = outcomes["datatrove"]
+    """Raises Differ unless all verdicts are the same."""
+    reference = outcomes["datatrove"]
     for name in ("cold", "warm"):
-        require_equal(f"gopher: verdicts, datatrove against ours {name}", theirs, outcomes[name])
-    require_equal("gopher: verdicts, datatrove against ours unseen", theirs, [v for n in UNSEEN for v in outcomes[n]])
+        require_equal(f"gopher: verdicts, datatrove against ours {name}", reference, outcomes[name])
+    require_equal(
+        "gopher: verdicts, datatrove against ours unseen", reference, [v for n in UNSEEN for v in outcomes[n]]
+    )
 
 
 def run(tiny: bool) -> Report:
+    """The report; `tiny` on generated texts."""
     source, texts = load_texts(tiny)
     random.Random(0).shuffle(texts)
     oracle = GopherQualityFilter()

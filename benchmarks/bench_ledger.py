@@ -42,11 +42,13 @@ class Counting:
         return getattr(self._store, name)
 
     def get(self, key: str) -> bytes:
+        """As the store does."""
         data = self._store.get(key)
         self.bytes += len(data)
         return data
 
     def open(self, key: str) -> pa.NativeFile:
+        """As the store does; reads of the file count as they happen."""
         return pa.PythonFile(_CountingFile(self._store.open(key), self), mode="r")
 
 
@@ -97,13 +99,17 @@ def _as_told(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 def check(truth: list[tuple[Any, ...]], outcomes: Mapping[str, Any]) -> None:
-    found, scanned = outcomes["why"], outcomes["scan"]
-    require_equal("ledger: rows for a URL", [len(rows) for rows in found], [1] * len(found))
-    require_equal("ledger: rows of all URLs, why against a scan", sorted(row for rows in found for row in rows), truth)
-    require_equal("ledger: rows of the first URL, why against a scan", found[0], scanned)
+    """Raises Differ unless every URL has its one row, and the rows are those of a scan."""
+    looked_up, scanned = outcomes["why"], outcomes["scan"]
+    require_equal("ledger: rows for a URL", [len(rows) for rows in looked_up], [1] * len(looked_up))
+    require_equal(
+        "ledger: rows of all URLs, why against a scan", sorted(row for rows in looked_up for row in rows), truth
+    )
+    require_equal("ledger: rows of the first URL, why against a scan", looked_up[0], scanned)
 
 
 def against_scan(versions: Versions, urls: Sequence[str], rounds: int) -> Times:
+    """CPU times of looking up all URLs, and of one scan."""
     arms = {
         "why": Arm(lambda: [by_why(versions, url) for url in urls]),
         "scan": Arm(lambda: by_scan(versions, urls[0])),
@@ -112,6 +118,7 @@ def against_scan(versions: Versions, urls: Sequence[str], rounds: int) -> Times:
 
 
 def milliseconds(lookup: Callable[[str], object], urls: Sequence[str], prepare: Callable[[], object]) -> Figure:
+    """Wall time of a lookup: median, 5th and 95th percentile. `prepare` is not timed."""
     taken = []
     for url in urls:
         prepare()
@@ -133,11 +140,13 @@ def forget_pages(folder: Path) -> None:
 
 
 def command(folder: Path, url: str) -> None:
+    """The whole command, in a process of its own."""
     arguments = [sys.executable, "-m", "orchestration.cli", "why", url, "--lake", str(folder), "--json"]
     subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)
 
 
 def bytes_read(folder: Path, urls: Sequence[str]) -> Figure:
+    """Kilobytes read by a lookup in a store that was just opened."""
     counted = []
     for url in urls:
         store = Counting(open_store(str(folder), probe=False))
@@ -147,12 +156,13 @@ def bytes_read(folder: Path, urls: Sequence[str]) -> Figure:
 
 
 def measure(rows: int, rounds: int, probes: int) -> tuple[list[Row], dict[str, Any]]:
+    """(figures, details) for a ledger of so many rows."""
     with scratch() as folder:
         store = open_store(str(folder))
         built: Built = build(store, rows, probes)
         urls, versions = built.urls, Versions(store)
         times = against_scan(versions, urls, rounds)
-        scans = figure([1000 * one for one in times.wall["scan"]])
+        scans = figure([1000 * seconds for seconds in times.wall["scan"]])
         warm = milliseconds(lambda url: why(versions, url), urls, lambda: None)
         cold = milliseconds(
             lambda url: why(Versions(open_store(str(folder), probe=False)), url), urls, lambda: forget_pages(folder)
@@ -160,9 +170,9 @@ def measure(rows: int, rounds: int, probes: int) -> tuple[list[Row], dict[str, A
         whole = milliseconds(lambda url: command(folder, url), urls[: rounds + 1], lambda: None)
         read = bytes_read(folder, urls)
         size = sum(ref.bytes for ref in built.manifest.ledgers)
-        ratio = Figure(*(one * len(urls) for one in times.ratio("scan", "why")))
+        ratio = Figure(*(value * len(urls) for value in times.ratio("scan", "why")))
     label, same = f"why, {rows:,} rows", f"the rows of all {len(urls)} URLs, against a scan"
-    found = [
+    rows_of_size = [
         Row(f"{label}: warm", warm, "ms", same),
         Row(f"{label}: cold", cold, "ms", same),
         Row(f"{label}: bytes read, of {size / 1e6:,.0f} MB", read, "KB"),
@@ -179,16 +189,17 @@ def measure(rows: int, rounds: int, probes: int) -> tuple[list[Row], dict[str, A
             "scan": 1000 * times.seconds("scan").median,
         },
     }
-    return found, details
+    return rows_of_size, details
 
 
 def run(tiny: bool) -> Report:
+    """The report; `tiny` with 20,000 rows."""
     sizes, rounds, probes = ((20_000,), 1, 10) if tiny else ((1_000_000, 4_000_000), 5, 100)
     rows: list[Row] = []
     details: dict[str, Any] = {}
     for size in sizes:
-        found, details[str(size)] = measure(size, rounds, probes)
-        rows += found
+        measured, details[str(size)] = measure(size, rounds, probes)
+        rows += measured
     note = "spread of lookups (ms, KB): 5th to 95th percentile over the URLs; of scans and ratios: over the rounds"
     data = f"generated ledgers of {' and '.join(f'{size:,}' for size in sizes)} rows in one version, local disk"
     return Report("ledger", data, rounds, tuple(rows), (note,), details)

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import random
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import datasketch
@@ -25,6 +24,7 @@ from datatrove.utils.text import ngrams, simplify_text
 
 from benchmarks import datatrove_minhash as datatrove
 from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, require_equal
+from benchmarks.material import disguised
 from benchmarks.material import texts as load_texts
 from filters.minhash import MinHash, band_hashes, shingle_hashes, warm
 from lake.objects import scratch
@@ -57,69 +57,77 @@ def edited(text: str, rng: random.Random) -> str:
     return " ".join(words)
 
 
-def given(texts: list[str], theirs: Any) -> Given:
+def given(texts: list[str], signer: Any) -> Given:
+    """Texts and their edited copies, in every form that a contestant starts from."""
     rng = random.Random(0)
-    both = [one for text in texts for one in (text, edited(text, rng))]
+    both = [spelling for text in texts for spelling in (text, edited(text, rng))]
     return Given(
         texts=both,
         arrow=pa.array(both, pa.string()),
-        words=[theirs.word_tokenizer.word_tokenize(simplify_text(text, theirs.config.norm_config)) for text in both],
+        words=[signer.word_tokenizer.word_tokenize(simplify_text(text, signer.config.norm_config)) for text in both],
         shingles=[python_shingles(text) for text in both],
         hashes=[shingle_hashes(text) for text in both],
     )
 
 
 def python_shingles(text: str) -> list[str]:
+    """Shingles as people make them for rensa."""
     words = text.lower().split()
     return [" ".join(words[i : i + 5]) for i in range(len(words) - 4)]
 
 
 def by_gristmill(texts: pa.StringArray, times: int) -> np.ndarray:
+    """uint32 [texts, 112], the last of so many runs."""
     for _ in range(times):
         signed = SETTINGS.sign(texts)
     return signed.values
 
 
-def by_datatrove(texts: list[str], theirs: Any) -> list[list[int]]:
-    return [flat(theirs, theirs.get_shingles(text)) for text in texts]
+def by_datatrove(texts: list[str], signer: Any) -> list[list[int]]:
+    """From text."""
+    return [flat(signer, signer.get_shingles(text)) for text in texts]
 
 
-def by_datatrove_from_words(texts: Sequence[Sequence[str]], theirs: Any) -> list[list[int]]:
+def by_datatrove_from_words(texts: Sequence[Sequence[str]], signer: Any) -> list[list[int]]:
     """What `get_shingles` and `get_signature` do after words are split."""
-    hashed = theirs._hash_func
-    rows = ([hashed(" ".join(one)) for one in ngrams(words, 5)] for words in texts)
-    return [flat(theirs, np.array(row, dtype=np.uint64).reshape(-1, 1)) for row in rows]
+    hashed = signer._hash_func
+    rows = ([hashed(" ".join(ngram)) for ngram in ngrams(words, 5)] for words in texts)
+    return [flat(signer, np.array(row, dtype=np.uint64).reshape(-1, 1)) for row in rows]
 
 
-def flat(theirs: Any, shingles: np.ndarray) -> list[int]:
-    bands = theirs.get_signature(shingles) if shingles.size else []
+def flat(signer: Any, shingles: np.ndarray) -> list[int]:
+    """A signature without its division into bands."""
+    bands = signer.get_signature(shingles) if shingles.size else []
     return [value for band in bands for value in band]
 
 
 def by_rensa(shingles: Iterable[list[str]]) -> list[list[int]]:
-    found = []
-    for one in shingles:
+    """From shingles."""
+    signatures = []
+    for words in shingles:
         sketch = rensa.RMinHash(num_perm=WIDTH, seed=1)
-        sketch.update(one)
-        found.append(sketch.digest())
-    return found
+        sketch.update(words)
+        signatures.append(sketch.digest())
+    return signatures
 
 
 def by_datasketch(hashes: list[list[int]], empty: datasketch.MinHash) -> list[np.ndarray]:
-    found = []
+    """From our hashes of shingles."""
+    signatures = []
     for row in hashes:
         sketch = empty.copy()  # the permutations are drawn once
         sketch.update_batch(row)
-        found.append(sketch.hashvalues)
-    return found
+        signatures.append(sketch.hashvalues)
+    return signatures
 
 
-def arms(material: Given, theirs: Any, times: int) -> dict[str, Arm]:
+def arms(material: Given, signer: Any, times: int) -> dict[str, Arm]:
+    """Every contestant."""
     empty = datasketch.MinHash(num_perm=WIDTH, seed=SETTINGS.seed, scheme="affine32", hashfunc=int)
     return {
         OURS: Arm(lambda: by_gristmill(material.arrow, times)),
-        "datatrove": Arm(lambda: by_datatrove(material.texts, theirs)),
-        "datatrove, words given": Arm(lambda: by_datatrove_from_words(material.words, theirs)),
+        "datatrove": Arm(lambda: by_datatrove(material.texts, signer)),
+        "datatrove, words given": Arm(lambda: by_datatrove_from_words(material.words, signer)),
         "rensa": Arm(lambda: by_rensa(map(python_shingles, material.texts))),
         "rensa, shingles given": Arm(lambda: by_rensa(material.shingles)),
         DATASKETCH: Arm(lambda: by_datasketch(material.hashes, empty)),
@@ -128,18 +136,19 @@ def arms(material: Given, theirs: Any, times: int) -> dict[str, Arm]:
 
 def check(outcomes: Mapping[str, Any], long: np.ndarray) -> None:
     """Raises Differ unless all contestants came to the same, as far as their hashes let them."""
-    ours = outcomes[OURS]
-    require_equal("minhash: bits, ours against datasketch's", as_lists(ours), as_lists(outcomes[DATASKETCH]))
+    signatures = outcomes[OURS]
+    require_equal("minhash: bits, ours against datasketch's", as_lists(signatures), as_lists(outcomes[DATASKETCH]))
     for name in ("datatrove", "rensa"):
         again = next(other for other in outcomes if other.startswith(f"{name},"))
         require_equal(f"minhash: {name} against itself, {again}", outcomes[name], outcomes[again])
         noise = (2 * 0.16 / WIDTH / long.sum()) ** 0.5
-        apart = abs(mean_estimate(ours, long) - mean_estimate(outcomes[name], long))
+        apart = abs(mean_estimate(signatures, long) - mean_estimate(outcomes[name], long))
         if apart > TOLERANCE + 3 * noise:
             raise Differ(f"minhash: mean Jaccard of texts and copies, ours against {name}'s: {apart:.3f} apart")
 
 
 def as_lists(values: Sequence[np.ndarray] | np.ndarray) -> list[list[int]]:
+    """Rows as lists of plain numbers."""
     return [row.tolist() for row in values]
 
 
@@ -149,29 +158,19 @@ def mean_estimate(values: Any, long: np.ndarray) -> float:
     return float(np.mean(agree))
 
 
-def disguised(text: str) -> str:
-    """The same words, each with its last letter under an accent, where there is such a letter."""
-    accented = _accented()
-    return re.sub(r"[A-Za-z]+", lambda word: word[0][:-1] + accented.get(word[0][-1], word[0][-1]), text)
-
-
-@lru_cache(maxsize=1)
-def _accented() -> dict[str, str]:
-    forms = ((unicodedata.normalize("NFD", chr(point)), chr(point)) for point in range(0xC0, 0x2000))
-    return {base[0]: char for base, char in forms if len(base) == 2 and base[0].isascii() and base[0].isalpha()}
-
-
 def spellings(texts: list[str]) -> dict[str, pa.StringArray]:
+    """The texts in ASCII, with one other character each, and with one in each word."""
     plain = [unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() for text in texts]
-    made = {
+    by_name = {
         "ASCII": plain,
         "a non-ASCII character a text": [text + " \u2014" for text in plain],
         "a non-ASCII character a word": [disguised(text) for text in plain],
     }
-    return {name: pa.array(spelt, pa.string()) for name, spelt in made.items()}
+    return {name: pa.array(spelt, pa.string()) for name, spelt in by_name.items()}
 
 
 def check_spellings(outcomes: Mapping[str, Any]) -> None:
+    """Raises Differ unless all spellings of a text have the same signature."""
     plain, *others = outcomes.values()
     for name, other in zip(list(outcomes)[1:], others, strict=True):
         require_equal(f"minhash: bits, ASCII against {name}", as_lists(plain), as_lists(other))
@@ -180,30 +179,31 @@ def check_spellings(outcomes: Mapping[str, Any]) -> None:
 def pairs(count: int) -> list[list[str]]:
     """Words of `count` pairs of texts that share 160 of 200 shingles, all of them different: Jaccard .8."""
     rng = random.Random(1)
-    found = []
+    texts = []
     for _ in range(count):
         words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=7)) for _ in range(204)]
-        found += [words[:184], words[:164] + words[184:]]
-    return found
+        texts += [words[:184], words[:164] + words[184:]]
+    return texts
 
 
-def recalls(count: int, theirs: Any) -> dict[str, float]:
+def recalls(count: int, signer: Any) -> dict[str, float]:
     """The share of pairs that have a band in common."""
     words = pairs(count)
-    ours = SETTINGS.sign(pa.array([" ".join(one) for one in words])).values
-    values = np.array(by_datatrove_from_words(words, theirs), dtype=np.uint64)
+    signatures = SETTINGS.sign(pa.array([" ".join(text_words) for text_words in words])).values
+    values = np.array(by_datatrove_from_words(words, signer), dtype=np.uint64)
     bands = values.reshape(-1, SETTINGS.bands, SETTINGS.rows)
-    hashes = band_hashes(ours, SETTINGS.bands, SETTINGS.rows)
+    hashes = band_hashes(signatures, SETTINGS.bands, SETTINGS.rows)
     return {
         "ours": float((hashes[::2] == hashes[1::2]).any(axis=1).mean()),
         "datatrove's": float((bands[::2] == bands[1::2]).all(axis=2).any(axis=1).mean()),
     }
 
 
-def recall_rows(found: Mapping[str, float], count: int) -> list[Row]:
+def recall_rows(recall_by_name: Mapping[str, float], count: int) -> list[Row]:
+    """Recall of each, and of theory. Raises Differ where one is five standard errors off."""
     error = (THEORY * (1 - THEORY) / count) ** 0.5
     rows = []
-    for name, recall in {"in theory": THEORY, **found}.items():
+    for name, recall in {"in theory": THEORY, **recall_by_name}.items():
         if abs(recall - THEORY) > 5 * error:
             raise Differ(f"minhash: recall {name} is {recall:.3f}, in theory {THEORY:.3f} +- {error:.3f}")
         spread = Figure(100 * recall, 100 * (recall - error), 100 * (recall + error))
@@ -212,11 +212,12 @@ def recall_rows(found: Mapping[str, float], count: int) -> list[Row]:
 
 
 def speed_rows(times: Times, repeats: int, texts: int, size: int) -> list[Row]:
+    """The figures against the others."""
     alike, bits = f"{texts} texts; estimated Jaccard of copies", f"{texts} texts; all bits of {WIDTH} values"
     rows = [
         Row(
             f"signature over {name}",
-            Figure(*(repeats * one for one in times.ratio(name, OURS))),
+            Figure(*(repeats * ratio for ratio in times.ratio(name, OURS))),
             "x",
             bits if name == DATASKETCH else alike,
         )
@@ -227,17 +228,19 @@ def speed_rows(times: Times, repeats: int, texts: int, size: int) -> list[Row]:
 
 
 def speed(times: Times, arm: str, size: int) -> Figure:
+    """MB of text a CPU-second."""
     seconds = times.seconds(arm)
-    return Figure(*(size / 1e6 / one for one in (seconds.median, seconds.high, seconds.low)))
+    return Figure(*(size / 1e6 / taken for taken in (seconds.median, seconds.high, seconds.low)))
 
 
-def spelling_rows(times: Times, made: Mapping[str, pa.StringArray], repeats: int) -> list[Row]:
+def spelling_rows(times: Times, by_name: Mapping[str, pa.StringArray], repeats: int) -> list[Row]:
+    """The figures of the spellings."""
     same = "all bits"
     rows = [
-        Row(f"signature, {name}", speed(times, name, repeats * made[name].buffers()[2].size), "MB/s", same)
-        for name in made
+        Row(f"signature, {name}", speed(times, name, repeats * by_name[name].buffers()[2].size), "MB/s", same)
+        for name in by_name
     ]
-    last = list(made)[-1]
+    last = list(by_name)[-1]
     return [*rows, Row(f"signature, {last}, costs, times ASCII", times.ratio(last, "ASCII"), "x", same)]
 
 
@@ -252,23 +255,24 @@ NOTES = (
 
 
 def run(tiny: bool) -> Report:
+    """The report; `tiny` on a few texts."""
     source, texts = load_texts(tiny)
     rounds, repeats, count = (1, 2, 100) if tiny else (5, 20, 4000)
     texts = texts[:8] if tiny else texts
     warm()
     with scratch() as folder:
-        theirs = datatrove.signer(folder)
-        material = given(texts, theirs)
+        signer = datatrove.signer(folder)
+        material = given(texts, signer)
         n_words = SETTINGS.sign(material.arrow).n_words
-        long = (n_words[::2] >= LONG) & (np.array([len(one) >= LONG for one in material.shingles])[::2])
-        times = contest(arms(material, theirs, repeats), rounds, partial(check, long=long))
-        found = recalls(count, theirs)
-    made = spellings(texts)
-    turns = {name: Arm(partial(by_gristmill, one, repeats)) for name, one in made.items()}
+        long = (n_words[::2] >= LONG) & (np.array([len(words) >= LONG for words in material.shingles])[::2])
+        times = contest(arms(material, signer, repeats), rounds, partial(check, long=long))
+        recall_by_name = recalls(count, signer)
+    by_name = spellings(texts)
+    turns = {name: Arm(partial(by_gristmill, spelt_texts, repeats)) for name, spelt_texts in by_name.items()}
     spelt = contest(turns, rounds, check_spellings)
     size = sum(len(text.encode()) for text in material.texts)
     rows = speed_rows(times, repeats, len(material.texts), size)
-    rows += spelling_rows(spelt, made, repeats) + recall_rows(found, count)
+    rows += spelling_rows(spelt, by_name, repeats) + recall_rows(recall_by_name, count)
     return Report(
         name="minhash",
         data=source,
@@ -279,7 +283,7 @@ def run(tiny: bool) -> Report:
             "texts": len(material.texts),
             "bytes": size,
             "compared_pairs": int(long.sum()),
-            "mean_estimates": {name: mean_estimate(one, long) for name, one in times.outcomes.items()},
+            "mean_estimates": {name: mean_estimate(signatures, long) for name, signatures in times.outcomes.items()},
             "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
             "packages": {name: importlib.metadata.version(name) for name in ("datasketch", "numba", "rensa")},
         },

@@ -1,8 +1,9 @@
 """How much does the whole web pipeline cost against datatrove's, on the same crawl, to the same texts?
 
-Ours end to end in this process (`run_web`, no Ray), from an empty lake to a commit, with what datatrove does not do:
-the boundary scan, exact duplicates, a ledger with one fate a record, fsync. Datatrove's is benchmarks/datatrove_web.py,
-with its extractor in its usual child process, and (`inline`) without that child, which flatters it. Memos start empty.
+Ours end to end in this process (`run_pipeline`, no Ray), from an empty lake to a commit, with what datatrove does not
+do: the boundary scan, exact duplicates, a ledger with one fate a record, fsync. Datatrove's is
+benchmarks/datatrove_web.py, with its extractor in its usual child process, and (`inline`) without that child, which
+flatters it. Memos start empty.
 Near duplicates are left out on both sides (benchmarks/bench_dedup.py). Equal work: both keep the same texts up to exact
 duplicates, except where the language filters differ by design (the label of five windows over the text, against the
 score of English in the whole text); every difference has to be that.
@@ -29,8 +30,8 @@ from lake.manifest import Manifest
 from lake.objects import read_table, scratch
 from lake.receipt import Receipt
 from lake.store import Store, open_store
-from pipelines.web import run_web
-from pipelines.web_recipe import WebConfig
+from pipelines.run import run_pipeline
+from pipelines.web import WebConfig
 from stages.charset import decode
 from stages.containers.read import ReadConfig, Record, read
 from stages.containers.spans import scan
@@ -68,6 +69,7 @@ class Outcome:
 
     @cached_property
     def ledger(self) -> list[dict[str, Any]]:
+        """Its rows."""
         return [row for ref in self.manifest.ledgers for row in read_table(self.store, ref).to_pylist()]
 
     @cached_property
@@ -77,6 +79,7 @@ class Outcome:
 
     @cached_property
     def duplicates(self) -> int:
+        """How many exact duplicates were dropped."""
         return sum(row["stage"] == "exact" for row in self.ledger)
 
     @cached_property
@@ -87,16 +90,18 @@ class Outcome:
 
     @cached_property
     def texts(self) -> dict[str, str]:
+        """Hash of a URL -> the text in the shards."""
         shards = [read_table(self.store, ref, ["url", "text"]) for ref in self.manifest.shards]
         return {url_hash(row["url"]): row["text"] for shard in shards for row in shard.to_pylist()}
 
 
 def run_gristmill(crawl: Path, folder: Path) -> Outcome:
+    """Our pipeline on one WARC file, in a new lake below `folder`."""
     store = open_store(str(folder / "lake"))
     runner = Stopwatch(store, workers=0)
     started = cpu_seconds()
     config = WebConfig.model_validate({"recipe": {"inputs": [str(crawl)], "minhash": None}, "run": {"workers": 0}})
-    manifest = run_web(config, store, runner).manifest
+    manifest = run_pipeline(config, store, runner).manifest
     rest = cpu_seconds() - started - sum(runner.cpu.values())
     return Outcome(crawl, manifest, store, {**runner.cpu, "commit and the rest": rest})
 
@@ -105,35 +110,35 @@ ALLOWED = ("language.unwanted", "language.low_score", "read.truncated")
 """Reasons for which ours drops what datatrove keeps: it judges languages in another way, and truncation not at all."""
 
 
-def differences(ours: Outcome, theirs: Any) -> dict[str, str]:
+def differences(outcome: Outcome, reference: Any) -> dict[str, str]:
     """Hash of each URL that the two do not keep alike, and why; raises Differ for what is not allowed to differ."""
-    kept = Counter(url_hash(url) for url, _ in theirs.kept)
+    kept = Counter(url_hash(url) for url, _ in reference.kept)
     reasons: dict[str, str] = {}
-    for url, text in theirs.kept:
+    for url, text in reference.kept:
         page = url_hash(url)
-        if kept[page] == 1 and ours.passed[page] == 1 and ours.texts.get(page, text) != text:
-            reasons[page] = f"another text; {_charsets(ours, theirs, url)}"
-    for page in kept - ours.passed:
-        reason = ours.reasons.get(page) or "is no record of ours"
+        if kept[page] == 1 and outcome.passed[page] == 1 and outcome.texts.get(page, text) != text:
+            reasons[page] = f"another text; {_charsets(outcome, reference, url)}"
+    for page in kept - outcome.passed:
+        reason = outcome.reasons.get(page) or "is no record of ours"
         if not reason.startswith(ALLOWED):
             raise Differ(f"pipeline: datatrove keeps {page}, ours: {reason}")
         reasons[page] = f"only datatrove keeps it; ours: {reason}"
-    for page in ours.passed - kept:
-        if page not in ours.texts or keeps(ours.texts[page]):
+    for page in outcome.passed - kept:
+        if page not in outcome.texts or keeps(outcome.texts[page]):
             raise Differ(f"pipeline: ours keeps {page}, and datatrove dropped it for another reason than its language")
         reasons[page] = "only ours keeps it; datatrove: language"
     return reasons
 
 
-def _charsets(ours: Outcome, theirs: Any, url: str) -> str:
+def _charsets(outcome: Outcome, reference: Any, url: str) -> str:
     """That the page was decoded in two charsets, and that ours gives the text that ours has. Raises Differ."""
-    with ours.crawl.open("rb") as stream:
+    with outcome.crawl.open("rb") as stream:
         spans = scan(stream, "warc").spans
-    for item in read(partial(_open_at, ours.crawl), spans, "warc", ReadConfig()):
+    for item in read(partial(_open_at, outcome.crawl), spans, "warc", ReadConfig()):
         if isinstance(item, Record) and item.kind == "page" and item.url == url:
             html = decode(item.payload, item.charset)
-            charset = theirs.charsets[url]
-            if html.charset != charset and page_text(html.text, EXTRACT).text == ours.texts[url_hash(url)]:
+            charset = reference.charsets[url]
+            if html.charset != charset and page_text(html.text, EXTRACT).text == outcome.texts[url_hash(url)]:
                 return f"ours reads {html.charset}, datatrove's reader {charset}"
     raise Differ(f"pipeline: {url} has another text, though both read it in one charset")
 
@@ -145,6 +150,7 @@ def _open_at(path: Path, offset: int) -> BinaryIO:
 
 
 def check(outcomes: Mapping[str, Any]) -> None:
+    """Raises Differ for a difference that is not allowed."""
     differences(outcomes[OURS], outcomes[THEIRS])
     if outcomes[INLINE].kept != outcomes[THEIRS].kept:
         raise Differ("pipeline: datatrove with and without its child process keeps different texts")
@@ -158,6 +164,7 @@ def forget() -> None:
 
 
 def arms(crawl: Path, folder: Path) -> dict[str, Arm]:
+    """Every contestant, each time in a new folder."""
     numbers = count()
 
     def fresh(run: Callable[..., Any], **options: Any) -> Any:
@@ -173,6 +180,7 @@ def arms(crawl: Path, folder: Path) -> dict[str, Arm]:
 
 
 def run(tiny: bool) -> Report:
+    """The report; `tiny` on a generated crawl."""
     rounds = 1 if tiny else 5
     splits: list[dict[str, float]] = []
 
@@ -180,20 +188,23 @@ def run(tiny: bool) -> Report:
         check(outcomes)
         splits.append(outcomes[OURS].cpu)
 
-    with crawls(tiny) as found, scratch() as folder:
-        crawl = found.paths[0]
+    with crawls(tiny) as crawl_files, scratch() as folder:
+        crawl = crawl_files.paths[0]
         times = contest(arms(crawl, folder), rounds, noted)
-        return report(found.named(crawl), times, splits[1:])
+        return report(crawl_files.named(crawl), times, splits[1:])
 
 
 def report(data: str, times: Times, splits: Sequence[dict[str, float]]) -> Report:
-    ours: Outcome = times.outcomes[OURS]
-    theirs = times.outcomes[THEIRS]
-    differ = differences(ours, theirs)
-    total = ours.passed.total()
-    same = f"the texts kept, {len(theirs.kept)} of datatrove; {len(differ)} differ, each for a reason that is allowed"
-    shares = [100 * sum(one[name] for name in ACCOUNTING) / sum(one.values()) for one in splits]
-    stages = {name: figure([one[name] for one in splits]).median for name in splits[0]}
+    """The figures."""
+    outcome: Outcome = times.outcomes[OURS]
+    reference = times.outcomes[THEIRS]
+    differ = differences(outcome, reference)
+    total = outcome.passed.total()
+    same = (
+        f"the texts kept, {len(reference.kept)} of datatrove; {len(differ)} differ, each for a reason that is allowed"
+    )
+    shares = [100 * sum(split[name] for name in ACCOUNTING) / sum(split.values()) for split in splits]
+    stages = {name: figure([split[name] for split in splits]).median for name in splits[0]}
     return Report(
         name="pipeline",
         data=data,
@@ -204,20 +215,20 @@ def report(data: str, times: Times, splits: Sequence[dict[str, float]]) -> Repor
             Row("of ours: scan, exact, ledger, commit", figure(shares), "%", "nothing: datatrove has none"),
         ),
         notes=(
-            f"ours passes {total} of {ours.manifest.came_in.count} records, of which {ours.duplicates} are exact"
-            f" duplicates; datatrove keeps {len(theirs.kept)}; differences: {_counted(differ.values())}",
+            f"ours passes {total} of {outcome.manifest.came_in.count} records, of which {outcome.duplicates} are exact"
+            f" duplicates; datatrove keeps {len(reference.kept)}; differences: {_counted(differ.values())}",
             "CPU seconds of ours by stage: " + _split(stages),
-            "wall seconds of datatrove by block, its own count: " + _split(theirs.seconds),
+            "wall seconds of datatrove by block, its own count: " + _split(reference.seconds),
         ),
         details={
-            "records": ours.manifest.came_in.count,
+            "records": outcome.manifest.came_in.count,
             "passed": total,
-            "duplicates": ours.duplicates,
-            "datatrove_kept": len(theirs.kept),
+            "duplicates": outcome.duplicates,
+            "datatrove_kept": len(reference.kept),
             "differences": differ,
             "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
             "stages": stages,
-            "datatrove_blocks": theirs.seconds,
+            "datatrove_blocks": reference.seconds,
         },
     )
 

@@ -40,11 +40,14 @@ Read = tuple[str, tuple[np.ndarray, ...]]
 
 @dataclass(frozen=True)
 class Given:
+    """Shards in a folder."""
+
     folder: Path
     shards: list[ShardFile]
     samples: int
 
     def reader(self) -> ShardReader:
+        """Our reader of them."""
         return ShardReader(self.shards, lambda name: (self.folder / name).open("rb"), seed=SEED)
 
     def webdataset(self) -> Any:
@@ -63,6 +66,7 @@ class Seen(NamedTuple):
 
 
 def write(folder: Path, shards: int, each: int) -> Given:
+    """So many shards of `each` samples."""
     rng = np.random.default_rng(0)
     files = []
     for s in range(shards):
@@ -78,6 +82,7 @@ def write(folder: Path, shards: int, each: int) -> Given:
 
 
 def by_position(given: Given, position: int = 0) -> Iterator[Read]:
+    """Samples in the random order, from a position."""
     reader = given.reader()
     for _, sample in reader.iterate(position, stop=given.samples):
         yield sample.key, tuple(sample.arrays[name] for name in NAMES)
@@ -85,6 +90,7 @@ def by_position(given: Given, position: int = 0) -> Iterator[Read]:
 
 
 def by_number(given: Given) -> Iterator[Read]:
+    """Samples in the order of the tars."""
     reader = given.reader()
     for number in range(given.samples):
         sample = reader.sample(number)
@@ -93,27 +99,32 @@ def by_number(given: Given) -> Iterator[Read]:
 
 
 def by_webdataset(given: Given, position: int = 0) -> Iterator[Read]:
+    """Samples as webdataset yields them, from a position, decoded."""
     for sample in given.webdataset().slice(position, None).decode():
         yield sample["__key__"], tuple(sample[f"{name}.npy"] for name in NAMES)
 
 
 def seen(read: Read) -> Seen:
+    """What is noted of a sample."""
     key, (ids, mask, bounds) = read
     return Seen(key, int(ids[0]), bool(mask[-1]), int(bounds[-2]))
 
 
 def whole(reading: Callable[[Given], Iterator[Read]], given: Given) -> list[Seen]:
+    """What is noted of an epoch."""
     return [seen(read) for read in reading(given)]
 
 
 def first(reading: Callable[[Given, int], Iterator[Read]], given: Given, position: int) -> Seen:
-    found = reading(given, position)
-    sample = seen(next(found))
-    found.close()  # type: ignore[attr-defined]  # a generator, whose handles end here and not in the next arm's time
+    """The first sample from a position."""
+    samples = reading(given, position)
+    sample = seen(next(samples))
+    samples.close()  # type: ignore[attr-defined]  # a generator, whose handles end here and not in the next arm's time
     return sample
 
 
 def digests(reading: Callable[[Given], Iterator[Read]], given: Given) -> list[str]:
+    """SHA-256 of every sample, sorted."""
     return sorted(
         hashlib.sha256(
             b"".join([key.encode(), *(f"{a.dtype}{a.shape}".encode() + a.tobytes() for a in arrays)])
@@ -123,18 +134,20 @@ def digests(reading: Callable[[Given], Iterator[Read]], given: Given) -> list[st
 
 
 def check_whole(outcomes: Mapping[str, list[Seen]], samples: int) -> None:
-    ours = outcomes[OURS]
-    if len({one.key for one in ours}) != samples:
-        raise Differ(f"reader: an epoch of ours has {len({one.key for one in ours})} samples of {samples}")
-    if ours == outcomes[IN_TAR_ORDER]:
+    """Raises Differ unless all saw each sample once, and ours in another order than the tars."""
+    epoch = outcomes[OURS]
+    if len({sample.key for sample in epoch}) != samples:
+        raise Differ(f"reader: an epoch of ours has {len({sample.key for sample in epoch})} samples of {samples}")
+    if epoch == outcomes[IN_TAR_ORDER]:
         raise Differ("reader: the random order is the tars' order")
     for name in (IN_TAR_ORDER, THEIRS):
-        require_equal(f"reader: samples, ours against {name}", sorted(ours), sorted(outcomes[name]))
+        require_equal(f"reader: samples, ours against {name}", sorted(epoch), sorted(outcomes[name]))
 
 
 def check_first(outcomes: Mapping[str, Seen], uninterrupted: Mapping[str, Seen]) -> None:
-    for name, found in outcomes.items():
-        require_equal(f"reader: resumed against uninterrupted, {name}", found, uninterrupted[name])
+    """Raises Differ unless each resumed where its uninterrupted pass was."""
+    for name, sample in outcomes.items():
+        require_equal(f"reader: resumed against uninterrupted, {name}", sample, uninterrupted[name])
 
 
 def memory(given: Given) -> tuple[int, int]:
@@ -149,11 +162,13 @@ def memory(given: Given) -> tuple[int, int]:
 
 
 def speed(times: Times, name: str, samples: int) -> Figure:
+    """Samples a CPU-second."""
     seconds = times.seconds(name)
     return Figure(samples / seconds.median, samples / seconds.high, samples / seconds.low)
 
 
 def rows_of(times: Times, resumed: Times, samples: int) -> list[Row]:
+    """The figures of whole epochs and of resumes."""
     same = f"{samples:,} samples, SHA-256 of every array"
     rows = [
         Row(f"a CPU-second, {name} over {THEIRS}", times.ratio(THEIRS, name), "x", same)
@@ -161,7 +176,7 @@ def rows_of(times: Times, resumed: Times, samples: int) -> list[Row]:
     ]
     rows += [Row(f"a CPU-second, {name}", speed(times, name, samples), "samples/s", same) for name in times.cpu]
     same = "the sample of the uninterrupted pass"
-    ms = figure([1000 * one for one in resumed.wall[OURS]])
+    ms = figure([1000 * seconds for seconds in resumed.wall[OURS]])
     return [
         *rows,
         Row(
@@ -172,6 +187,7 @@ def rows_of(times: Times, resumed: Times, samples: int) -> list[Row]:
 
 
 def memory_row(early: int, peak: int) -> Row:
+    """The figure of memory."""
     ratio = peak / early
     what = f"resident memory, peak of an epoch over that of its first tenth ({AHEAD} ahead)"
     return Row(what, Figure(ratio, ratio, ratio), "x")
@@ -181,14 +197,15 @@ def epochs(given: Given, rounds: int) -> Times:
     """Whole epochs, once the arrays are known to be the same."""
     readings: dict[str, Callable[[Given], Iterator[Read]]]
     readings = {OURS: by_position, IN_TAR_ORDER: by_number, THEIRS: by_webdataset}
-    ours, *others = (digests(reading, given) for reading in readings.values())
-    for name, theirs in zip((IN_TAR_ORDER, THEIRS), others, strict=True):
-        require_equal(f"reader: arrays, ours against {name}", ours, theirs)
+    expected, *others = (digests(reading, given) for reading in readings.values())
+    for name, read_digests in zip((IN_TAR_ORDER, THEIRS), others, strict=True):
+        require_equal(f"reader: arrays, ours against {name}", expected, read_digests)
     arms = {name: Arm(partial(whole, reading, given)) for name, reading in readings.items()}
     return contest(arms, rounds, partial(check_whole, samples=given.samples))
 
 
 def resumes(given: Given, rounds: int) -> Times:
+    """The first sample after nine tenths of an epoch."""
     position = given.samples * 9 // 10
     readings: dict[str, Callable[..., Iterator[Read]]] = {OURS: by_position, THEIRS: by_webdataset}
     uninterrupted = {name: seen(next(islice(read(given), position, None))) for name, read in readings.items()}
@@ -197,6 +214,7 @@ def resumes(given: Given, rounds: int) -> Times:
 
 
 def run(tiny: bool) -> Report:
+    """The report; `tiny` with 240 samples."""
     rounds, shards, each, of_them = (1, 4, 60, 2) if tiny else (3, 20, 1000, 5)
     with scratch() as folder:
         given = write(folder, shards, each)

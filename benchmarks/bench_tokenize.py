@@ -23,8 +23,7 @@ from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.tokens import DocumentTokenizer
 from loguru import logger
 
-from benchmarks.bench_dedup import Places
-from benchmarks.harness import Arm, Differ, Figure, Report, Row, contest, figure
+from benchmarks.harness import Arm, Differ, Figure, Places, Report, Row, contest, figure
 from benchmarks.material import more_texts
 from lake.balance import Tally
 from lake.identity import record_id
@@ -36,7 +35,7 @@ from lake.versions import Versions
 from model.processing.bpe import train_tokenizer
 from model.processing.text import END_OF_TEXT
 from stages.account import account_works
-from stages.mix import Plan, Share, Source, plan_work
+from stages.mix import Plan, PlanFacts, Share, Source, Tokenized, plan_work
 from stages.pack import Pack, pack_works
 from stages.packs import read_windows
 from stages.runner import Runner
@@ -50,12 +49,12 @@ WINDOW = 4096
 class Material:
     """The same texts as a Parquet file and as a version, and a tokenizer trained on them."""
 
-    def __init__(self, folder: Path, found: Sequence[str], vocab_size: int) -> None:
-        self.folder, self.texts = folder, found
-        self.data = train_tokenizer(found, vocab_size)
+    def __init__(self, folder: Path, texts: Sequence[str], vocab_size: int) -> None:
+        self.folder, self.texts = folder, texts
+        self.data = train_tokenizer(texts, vocab_size)
         (folder / "tokenizer.json").write_bytes(self.data)
-        ids = [record_id(url=None, source_key=str(i), own=b"") for i in range(len(found))]
-        self.table = pa.table({"id": ids, "text": list(found)})
+        ids = [record_id(url=None, source_key=str(i), own=b"") for i in range(len(texts))]
+        self.table = pa.table({"id": ids, "text": list(texts)})
         (folder / "texts").mkdir()
         pq.write_table(self.table, folder / "texts" / "0.parquet", compression="zstd", compression_level=3)
 
@@ -70,6 +69,7 @@ class Material:
         Versions(store).commit(
             Draft(
                 dataset="web",
+                form="documents",
                 run_key="0",
                 recipe={},
                 stages=(),
@@ -87,6 +87,7 @@ Tokens = Callable[[], Counter[bytes]]
 
 
 def datatrove_tokens(material: Material, out: Path, shuffle: bool) -> Tokens:
+    """Its DocumentTokenizer on the texts."""
     reader = ParquetReader(str(material.folder / "texts"))
     writer = DocumentTokenizer(
         str(out),
@@ -108,10 +109,11 @@ def _written(out: Path, size: int) -> Counter[bytes]:
 
 
 def _digests(documents: Sequence[np.ndarray]) -> Counter[bytes]:
-    return Counter(hashlib.blake2b(one.astype(np.int32).tobytes(), digest_size=16).digest() for one in documents)
+    return Counter(hashlib.blake2b(ids.astype(np.int32).tobytes(), digest_size=16).digest() for ids in documents)
 
 
 def tokenized(store: Store, data: bytes) -> tuple[Manifest, list[Receipt]]:
+    """(the version, receipts of Tokenize)."""
     web = Versions(store).resolve("web@v1")
     with scratch() as folder:
         (folder / "tokenizer.json").write_bytes(data)
@@ -120,6 +122,7 @@ def tokenized(store: Store, data: bytes) -> tuple[Manifest, list[Receipt]]:
 
 
 def our_tokens(material: Material, lake: Path) -> Tokens:
+    """Tokenize on the texts."""
     store = open_store(str(lake))
     _, receipts = tokenized(store, material.data)
     return lambda: _stored(store, receipts)
@@ -137,13 +140,14 @@ def our_windows(material: Material, lake: Path) -> Tokens:
     web, receipts = tokenized(store, material.data)
     runner, digest = Runner(store, workers=0), web.shards[0].sha256
     plan = Plan((Source("web@v1", Share(1.0, 1.0), False),), WINDOW, 32 << 20, None, 0)
-    found = [[(digest, receipts[0])]]
-    planned = runner.map("plan", [plan_work(plan, found)])[0]
-    runner.map("account", account_works(plan, planned.facts["sources"], found))
+    by_shard = [[(digest, receipts[0])]]
+    planned = runner.map("plan", [plan_work(plan, [[Tokenized.of(digest, receipts[0])]])])[0]
+    facts = planned.facts_as(PlanFacts)
+    runner.map("account", account_works(plan, facts.sources, by_shard))
     with store.open(planned.output("plan").key) as stream:
         slices = pq.read_table(stream)
     stage = Pack(WINDOW, 0.02, 0)
-    packed = runner.map("pack", pack_works(stage, planned.output("plan"), planned.facts["shards"], receipts, slices))
+    packed = runner.map("pack", pack_works(stage, planned.output("plan"), facts.shards, receipts, slices))
     return lambda: _documents(store, web, packed)
 
 
@@ -157,28 +161,30 @@ def _documents(store: Store, web: Manifest, packed: Sequence[Receipt]) -> Counte
         pieces = np.split(window.arrays["input_ids"], window.arrays["cu_seqlens"][1:-1])
         for member, ids in zip(window.meta["members"], pieces, strict=True):
             parts.setdefault(member["member"], {})[member["start"]] = ids
-    return _digests([np.concatenate([ids for _, ids in sorted(one.items())]) for one in parts.values()])
+    return _digests([np.concatenate([ids for _, ids in sorted(pieces.items())]) for pieces in parts.values()])
 
 
 def same(outcomes: Mapping[str, Any]) -> None:
-    found = {name: tokens() for name, tokens in outcomes.items()}
-    for name, tokens in found.items():
-        if tokens != found[OURS]:
-            raise Differ(f"tokenize: {name} gave other tokens for {(tokens - found[OURS]).total()} documents")
+    """Raises Differ unless every document's tokens are the same."""
+    digests = {name: tokens() for name, tokens in outcomes.items()}
+    for name, tokens in digests.items():
+        if tokens != digests[OURS]:
+            raise Differ(f"tokenize: {name} gave other tokens for {(tokens - digests[OURS]).total()} documents")
 
 
 def run(tiny: bool) -> Report:
+    """The report; `tiny` on generated texts."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     logger.remove()  # datatrove's
-    name, found = more_texts(tiny)
+    name, texts = more_texts(tiny)
     with scratch() as folder:
         places = Places(folder / "places")
         places.folder.mkdir()
-        material = Material(folder, found, 600 if tiny else 32_768)
+        material = Material(folder, texts, 600 if tiny else 32_768)
         lake = places.fresh()
         material.fill(lake)
 
-        def ours(work: Callable[[Material, Path], Any]) -> Arm:
+        def gristmill_arm(work: Callable[[Material, Path], Any]) -> Arm:
             at: list[Path] = []
 
             def prepare() -> None:
@@ -187,21 +193,21 @@ def run(tiny: bool) -> Report:
 
             return Arm(lambda: work(material, at[-1]), prepare)
 
-        def theirs(shuffle: bool) -> Arm:
+        def datatrove_arm(shuffle: bool) -> Arm:
             return Arm(lambda: datatrove_tokens(material, places.fresh(), shuffle))
 
         arms = {
-            OURS: ours(our_tokens),
-            THEIRS: theirs(False),
-            PACKED: ours(our_windows),
-            SHUFFLED: theirs(True),
+            OURS: gristmill_arm(our_tokens),
+            THEIRS: datatrove_arm(False),
+            PACKED: gristmill_arm(our_windows),
+            SHUFFLED: datatrove_arm(True),
         }
         times = contest(arms, 1 if tiny else 3, same)
-    size = sum(len(text.encode()) for text in found) / 1e6
+    size = sum(len(text.encode()) for text in texts) / 1e6
     checked = "every document's tokens"
     return Report(
         name="tokenize",
-        data=f"{name}; {len(found):,} texts, {size:.0f} MB",
+        data=f"{name}; {len(texts):,} texts, {size:.0f} MB",
         rounds=1 if tiny else 3,
         rows=(
             Row("text to tokens, against datatrove's DocumentTokenizer", times.ratio(THEIRS, OURS), "x", checked),
@@ -215,4 +221,4 @@ def run(tiny: bool) -> Report:
 
 
 def _speed(size: float, seconds: Sequence[float]) -> Figure:
-    return figure([size / one for one in seconds])
+    return figure([size / taken for taken in seconds])

@@ -36,7 +36,7 @@ def _module() -> Any:
     return module
 
 
-theirs = sys.modules.get("datatrove_minhash") or _module()
+minhash = sys.modules.get("datatrove_minhash") or _module()
 
 
 class Kept(NamedTuple):
@@ -48,23 +48,24 @@ class Kept(NamedTuple):
 
 def signer(folder: Path) -> Any:
     """Its first stage as an object, whose steps can be called one by one."""
-    return theirs.MinhashDedupSignature(str(folder))
+    return minhash.MinhashDedupSignature(str(folder))
 
 
 def documents(texts: Sequence[str], per_shard: int) -> list[list[Document]]:
     """A shard is what one of its tasks reads."""
-    found = [Document(text=text, id=str(n)) for n, text in enumerate(texts)]
-    return [found[i : i + per_shard] for i in range(0, len(found), per_shard)]
+    numbered = [Document(text=text, id=str(n)) for n, text in enumerate(texts)]
+    return [numbered[i : i + per_shard] for i in range(0, len(numbered), per_shard)]
 
 
 def config(hashes: HashConfig | None = None, bands: int = 14, rows: int = 8) -> Any:
-    return theirs.MinhashConfig(num_buckets=bands, hashes_per_bucket=rows, hash_config=hashes or HashConfig())
+    """Its settings, with 64-bit hashes where none are given."""
+    return minhash.MinhashConfig(num_buckets=bands, hashes_per_bucket=rows, hash_config=hashes or HashConfig())
 
 
 def sign(shards: Sequence[Sequence[Document]], folder: Path) -> None:
     """Its first stage, a task a shard: text to sorted files of signatures."""
     with _quiet():
-        stage = theirs.MinhashDedupSignature(str(folder / "signatures"), config())
+        stage = minhash.MinhashDedupSignature(str(folder / "signatures"), config())
         for rank, shard in enumerate(shards):
             stage.run(iter(shard), rank, len(shards))
 
@@ -79,9 +80,9 @@ def write_signatures(values: np.ndarray, per_shard: int, folder: Path, bands: in
             place.mkdir(parents=True, exist_ok=True)
             hashes = shard[:, band]
             order = np.lexsort((np.arange(len(hashes)), *hashes.T[::-1]))
-            found = np.empty(len(hashes), record)
-            found["hashes"], found["number"] = hashes[order], order
-            found.tofile(place / f"{rank:05d}.minhash.sig")
+            records = np.empty(len(hashes), record)
+            records["hashes"], records["number"] = hashes[order], order
+            records.tofile(place / f"{rank:05d}.minhash.sig")
 
 
 def deduplicate(shards: Sequence[Sequence[Document]], folder: Path, hashes: HashConfig | None = None) -> Kept:
@@ -89,28 +90,29 @@ def deduplicate(shards: Sequence[Sequence[Document]], folder: Path, hashes: Hash
     bands = len(list((folder / "signatures").iterdir()))
     settings = config(hashes, bands)
     with _quiet():
-        pairs = theirs.MinhashDedupBuckets(str(folder / "signatures"), str(folder / "pairs"), config=settings)
+        pairs = minhash.MinhashDedupBuckets(str(folder / "signatures"), str(folder / "pairs"), config=settings)
         for rank in range(bands):
             pairs.run(None, rank, bands)
         cluster(folder, folder / "remove", settings)
-        stay = theirs.MinhashDedupFilter(str(folder / "remove"))
+        stay = minhash.MinhashDedupFilter(str(folder / "remove"))
         left = [stay.run(iter(shard), rank, len(shards)) for rank, shard in enumerate(shards)]
-        return Kept([int(one.id) for shard in left for one in shard], folder)
+        return Kept([int(document.id) for shard in left for document in shard], folder)
 
 
 def cluster(folder: Path, output: Path, settings: Any, **options: bool) -> None:
-    theirs.MinhashDedupCluster(str(folder / "pairs"), str(output), config=settings, **options).run()
+    """Its third stage: from pairs in `folder` to the numbers to remove."""
+    minhash.MinhashDedupCluster(str(folder / "pairs"), str(output), config=settings, **options).run()
 
 
 def clusters(done: Kept, per_shard: int) -> list[list[int]]:
     """The clusters of more than one, sorted: its third stage once more, told to write them. Never timed."""
     with _quiet():
-        cluster(done.folder, done.folder / "told", theirs.MinhashConfig(), save_cluster_id=True)
+        cluster(done.folder, done.folder / "written", minhash.MinhashConfig(), save_cluster_id=True)
     members: dict[int, list[int]] = {}
-    for file in (done.folder / "told").glob("*.clusters"):
+    for file in (done.folder / "written").glob("*.clusters"):
         for number, name in np.fromfile(file, "<u4").reshape(-1, 2).tolist():
             members.setdefault(name, []).append(number + int(file.stem) * per_shard)
-    return sorted(sorted(one) for one in members.values())
+    return sorted(sorted(component) for component in members.values())
 
 
 @contextlib.contextmanager

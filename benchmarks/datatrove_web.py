@@ -41,6 +41,7 @@ class FastWarcReader(BaseDiskReader):
     name = "FastWARC"
 
     def read_file(self, filepath: str) -> Iterator[Document]:
+        """Its documents."""
         with self.data_folder.open(filepath, "rb") as stream:
             records = ArchiveIterator(stream, WarcRecordType.response, parse_http=True, auto_decode="all")
             for n, record in enumerate(records):
@@ -73,6 +74,7 @@ class Resiliparse(BaseExtractor):
         super().__init__(timeout=60)
 
     def extract(self, text: str) -> str:
+        """The main text of a page."""
         return page_text(text, EXTRACT).text
 
 
@@ -80,6 +82,7 @@ class InlineResiliparse(Resiliparse):
     """The same without the child: what an extractor without datatrove's sandbox could reach at best."""
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Its documents with their text; those without one are left out."""
         for document in data:
             with self.track_time():
                 document.text = self.extract(document.text)
@@ -92,10 +95,13 @@ class InstalledModel(FT176LID):
 
     @property
     def model(self) -> Any:
+        """fastText's model, loaded once a process."""
         return lid.load_model(lid.find_model())
 
 
 class InstalledLanguageFilter(LanguageFilter):
+    """datatrove's filter of English, with the model that comes along with this project."""
+
     def __new__(cls) -> InstalledLanguageFilter:
         return object.__new__(cls)  # datatrove's asks for fasteners, which guards a download that does not happen
 
@@ -138,7 +144,7 @@ def run_datatrove(crawl: Path, folder: Path, *, sandbox: bool) -> Outcome:
     executor = LocalPipelineExecutor(blocks, tasks=1, logging_dir=str(folder / "log"))
     with contextlib.redirect_stderr(io.StringIO()):  # its log
         stats = executor.run()
-    seconds = {type(block).__name__: one.time_stats.total for block, one in zip(blocks, stats.stats, strict=True)}
+    seconds = {type(block).__name__: timed.time_stats.total for block, timed in zip(blocks, stats.stats, strict=True)}
     return Outcome(folder / "out", seconds)
 
 

@@ -19,12 +19,12 @@ import pyarrow as pa
 from benchmarks.material import texts as load_texts
 from lake.balance import Tally
 from lake.identity import record_id
-from lake.objects import ObjectRef, put_table
+from lake.objects import put_table
 from lake.store import Store
 from pipelines.sample.articles import article
 from pipelines.sample.draw import Draw
 from stages.extract import SCHEMA
-from stages.screen import KEYS
+from stages.records import CONTENT, KEYS, VERDICTS, Chunk, Verdicts
 
 JACCARDS = (0.95, 0.9, 0.8, 0.7, 0.5)
 IN_FAMILIES = 0.3
@@ -58,8 +58,8 @@ class Material(NamedTuple):
         pairs = []
         for (head, copy, planted), before, after in _neighbours(self.families):
             if head not in (before, after) and copy < count:
-                found = jaccard(self.texts[head], self.texts[copy])
-                pairs.append(Pair(place[head], place[copy], planted, found))
+                similarity = jaccard(self.texts[head], self.texts[copy])
+                pairs.append(Pair(place[head], place[copy], planted, similarity))
         return Sample(shuffled, pairs)
 
 
@@ -71,6 +71,7 @@ class Sample(NamedTuple):
 
 
 def material(tiny: bool, count: int) -> Material:
+    """Texts of real sentences with near duplicates planted among them."""
     source, sentences = _sentences(tiny)
     rng = np.random.default_rng(0)
     texts: list[str] = []
@@ -101,9 +102,11 @@ def _relatives(rng: np.random.Generator) -> int:
 def _sentences(tiny: bool) -> tuple[str, list[list[str]]]:
     source, texts = load_texts(tiny)
     texts = [*texts, *(article("en", Draw("dedup", n)).text for n in range(20 if tiny else 1000))]
-    found = dict.fromkeys(one.strip() for text in texts for one in re.split(r"(?<=[.!?])\s+|\n+", text))
-    words = [one.split() for one in found]
-    return f"texts of sentences of: {source}, and the sample crawl", [one for one in words if 4 <= len(one) <= 60]
+    distinct = dict.fromkeys(sentence.strip() for text in texts for sentence in re.split(r"(?<=[.!?])\s+|\n+", text))
+    words = [sentence.split() for sentence in distinct]
+    return f"texts of sentences of: {source}, and the sample crawl", [
+        sentence for sentence in words if 4 <= len(sentence) <= 60
+    ]
 
 
 def _words(rng: np.random.Generator, sentences: list[list[str]]) -> list[str]:
@@ -125,18 +128,13 @@ def _edited(rng: np.random.Generator, words: list[str], planted: float) -> list[
 
 
 def jaccard(left: str, right: str) -> float:
+    """Of the word n-grams of two texts."""
     a, b = ({tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)} for words in _split(left, right))
     return len(a & b) / len(a | b)
 
 
 def _split(*texts: str) -> list[list[str]]:
     return [text.lower().split() for text in texts]
-
-
-class Chunk(NamedTuple):
-    text: ObjectRef
-    screened: ObjectRef
-    passed: Tally
 
 
 def put_chunks(store: Store, texts: list[str]) -> list[Chunk]:
@@ -166,7 +164,8 @@ def _put_chunk(store: Store, number: int, texts: list[str]) -> Chunk:
     table = pa.table(columns, schema=SCHEMA)
     screened = table.select(KEYS).append_column("reason", pa.nulls(len(texts), pa.string())).replace_schema_metadata()
     return Chunk(
-        put_table(store, "text", table),
-        put_table(store, "screened", screened),
-        Tally.of_records(columns["input"], ordinals),
+        content=put_table(store, CONTENT, table),
+        tally=Tally.of_records(columns["input"], ordinals),
+        bytes=sum(len(text.encode()) for text in texts),
+        verdicts=(Verdicts(put_table(store, VERDICTS, screened)),),
     )

@@ -15,11 +15,13 @@ import multiprocessing
 import os
 import platform
 import resource
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +60,20 @@ class Figure(NamedTuple):
     high: float
 
 
+class Places:
+    """A new folder for every run, with what it starts from under another name: no receipt of a run serves the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.numbers = folder, count()
+
+    def fresh(self, origin: Path | None = None) -> Path:
+        """A folder that is not there yet or, with an origin, holds links to its files."""
+        place = self.folder / str(next(self.numbers))
+        if origin is not None:
+            shutil.copytree(origin, place, copy_function=os.link)
+        return place
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table. unit: "x" (how many times), "ms", "MB/s", "%" or "KB". same: how equal work was seen."""
@@ -80,6 +96,7 @@ class Report:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """As it is stored in benchmarks/results."""
         rows = [{**asdict(row), "figure": rounded(row.figure._asdict())} for row in self.rows]
         return {**asdict(self), "rows": rows, "details": rounded(self.details), "machine": machine()}
 
@@ -147,6 +164,7 @@ def contest(arms: Mapping[str, Arm], rounds: int, check: Callable[[Mapping[str, 
 
 
 def figure(values: Sequence[float]) -> Figure:
+    """Median, least and greatest."""
     return Figure(statistics.median(values), min(values), max(values))
 
 
@@ -181,8 +199,8 @@ def machine() -> dict[str, Any]:
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return found[0] if found else platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def rounded(value: Any) -> Any:
@@ -190,5 +208,5 @@ def rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, Mapping):
-        return {key: rounded(one) for key, one in value.items()}
-    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list | tuple) else value

@@ -32,6 +32,8 @@ PER_INPUT = 40_000
 
 
 class Drawn(NamedTuple):
+    """A fate, and the share of rows that have it."""
+
     share: float
     fate: str
     stage: str
@@ -59,16 +61,18 @@ class Built:
 
 
 def build(store: Store, rows: int, probes: int) -> Built:
+    """Commits a version whose ledger has so many rows, `probes` of them with URLs that are known."""
     urls = tuple(f"https://www.example.org/news/2026/{n}/some-story.html" for n in range(probes))
     table = _table(rows, urls)
     inputs = pc.unique(table["input"]).to_pylist()
     parts = [_between(table, low, high) for low, high in hash_ranges(rows, LEDGER_ROWS)]
     ledgers = tuple(put_table(store, "ledger", part, sorted_by="id") for part in parts)
     tallies = [ledger.tallies(part) for part in parts]
-    kept, dropped, quarantined = (total(one[f] for one in tallies) for f in ("kept", "dropped", "quarantined"))
+    kept, dropped, quarantined = (total(tally[f] for tally in tallies) for f in ("kept", "dropped", "quarantined"))
     stages = (StageId(name="benchmark", version=1, config={"rows": rows}),)
     draft = Draft(
         dataset=DATASET,
+        form="documents",
         run_key=run_key(DATASET, {}, inputs, stages),
         inputs=tuple(
             InputFile(digest=digest, bytes=1 << 30, records=PER_INPUT, names=(f"crawl/{n:05}.warc.gz",))
@@ -93,7 +97,7 @@ def _table(rows: int, urls: tuple[str, ...]) -> pa.Table:
     mask[places] = True
     own = pa.array([record_id(url=url, source_key=None, own=url.encode()) for url in urls], pa.string())
     ids = pc.replace_with_mask(ids, pa.array(mask), own)
-    drawn = pa.array(rng.choice(len(FATES), rows, p=[one.share for one in FATES]), pa.int8())
+    drawn = pa.array(rng.choice(len(FATES), rows, p=[fate.share for fate in FATES]), pa.int8())
     fate, stage, reason, value = (_taken(list(column), drawn) for column in list(zip(*FATES, strict=True))[1:])
     others = ids.take(pa.array(rng.integers(0, rows, rows)))
     lengths = rng.integers(500, 100_000, rows)

@@ -10,9 +10,11 @@ import inspect
 import json
 import random
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -53,46 +55,46 @@ def texts(tiny: bool) -> tuple[str, list[str]]:
     """Where the texts are from, and the texts."""
     files = [*sorted((SHARED / "8_quality").glob("*.jsonl")), SHARED / "2_pages" / "pages.gold.jsonl"]
     records = [json.loads(line) for file in files if file.is_file() for line in file.open(encoding="utf-8")]
-    found = [text for text in (record.get("text") or record.get("main_text") for record in records) if text]
-    if tiny or not found:
+    written = [text for text in (record.get("text") or record.get("main_text") for record in records) if text]
+    if tiny or not written:
         return "generated texts", generated_texts(20 if tiny else 400)
-    return "shared real data: 8_quality, 2_pages", found
+    return "shared real data: 8_quality, 2_pages", written
 
 
 def more_texts(tiny: bool) -> tuple[str, list[str]]:
     """`texts`, problems with their solutions, sentences in 75 languages, and docstrings of the installed packages: all
     written by people, none twice."""
-    where, found = texts(tiny)
+    where, everything = texts(tiny)
     if tiny:
-        return where, found
+        return where, everything
     if where.startswith("shared"):
         where += ", 3_math_code, 6_langid"
         for name, fields in (("gsm8k_train", ("question", "answer")), ("math_test", ("problem", "solution"))):
             lines = (SHARED / "3_math_code" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-            found += ["\n".join(json.loads(line)[field] for field in fields) for line in lines]
+            everything += ["\n".join(json.loads(line)[field] for field in fields) for line in lines]
         by_language: dict[str, list[str]] = {}
         for line in (SHARED / "6_langid" / "lingua_sentences.jsonl").read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             by_language.setdefault(row["lang"], []).append(row["text"])
-        found += ["\n".join(sentences) for sentences in by_language.values()]
-    return f"{where}; docstrings", [*dict.fromkeys(found), *docstrings(12_000_000)]
+        everything += ["\n".join(sentences) for sentences in by_language.values()]
+    return f"{where}; docstrings", [*dict.fromkeys(everything), *docstrings(12_000_000)]
 
 
 def docstrings(characters: int) -> list[str]:
     """What stands between triple quotes in the modules of this environment, a text a module; no string twice."""
     seen: set[str] = set()
-    found: list[str] = []
+    by_module: list[str] = []
     paths = sorted(Path(np.__file__).parents[1].rglob("*.py"))
     random.Random(0).shuffle(paths)
     for path in paths:
         strings = re.findall(r'"""(.{40,}?)"""', path.read_text(encoding="utf-8", errors="ignore"), re.DOTALL)
-        if new := [one for one in dict.fromkeys(strings) if one not in seen]:
+        if new := [string for string in dict.fromkeys(strings) if string not in seen]:
             seen.update(new)
-            found.append("\n\n".join(inspect.cleandoc(one) for one in new))
-            characters -= len(found[-1])
+            by_module.append("\n\n".join(inspect.cleandoc(string) for string in new))
+            characters -= len(by_module[-1])
         if characters < 0:
             break
-    return found
+    return by_module
 
 
 def generated_texts(count: int) -> list[str]:
@@ -105,3 +107,15 @@ def generated_texts(count: int) -> list[str]:
     ends = [" "] * 70 + [", ", ". ", ".\n", "; ", " - ", " (sic) ", "'s ", "... "]
     drawn = (rng.choices(known, weights=weights, k=rng.randint(20, 1500)) for _ in range(count))
     return ["".join(word + rng.choice(ends) for word in text) for text in drawn]
+
+
+def disguised(text: str) -> str:
+    """The same words, each with its last letter under an accent, where there is such a letter."""
+    accented = _accented()
+    return re.sub(r"[A-Za-z]+", lambda word: word[0][:-1] + accented.get(word[0][-1], word[0][-1]), text)
+
+
+@lru_cache(maxsize=1)
+def _accented() -> dict[str, str]:
+    forms = ((unicodedata.normalize("NFD", chr(point)), chr(point)) for point in range(0xC0, 0x2000))
+    return {base[0]: char for base, char in forms if len(base) == 2 and base[0].isascii() and base[0].isalpha()}

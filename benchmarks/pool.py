@@ -41,6 +41,7 @@ class Memory:
 
     @contextmanager
     def watching(self, processes: Sequence[psutil.Process]) -> Iterator[None]:
+        """Notes the memory of these processes as long as it is open."""
         stop = threading.Event()
 
         def watch() -> None:
@@ -90,13 +91,14 @@ def pool_runner(store: Store, workers: int) -> Iterator[PoolRunner]:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(workers)
     with ProcessPoolExecutor(workers, context, initializer=_ready, initargs=(barrier,)) as pool:
-        numbers = {one.result() for one in [pool.submit(_process_id) for _ in range(workers)]}
+        numbers = {future.result() for future in [pool.submit(_process_id) for _ in range(workers)]}
         memory = Memory()
         with memory.watching([psutil.Process(), *map(psutil.Process, numbers)]):
             yield PoolRunner(store, pool, workers, memory)
 
 
 def run_work(uri: str, work: Work) -> Receipt:
+    """Runs in a worker."""
     return execute(open_store(uri, probe=False), work)
 
 

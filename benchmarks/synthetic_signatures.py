@@ -34,11 +34,14 @@ class Truth(NamedTuple):
 
 
 class Written(NamedTuple):
+    """Collections, and where their truth is."""
+
     refs: list[ObjectRef]
     truth: Path  # of a .npz file, for `read_truth`
 
 
 def read_truth(path: Path) -> Truth:
+    """The forest that `write` left."""
     with np.load(path) as arrays:
         return Truth(arrays["child"], arrays["root"])
 

@@ -94,7 +94,7 @@ def meaning(char: str) -> tuple[int, str]:
     if kind == DIGIT:
         return kind, "0"
     small = "".join(unicodedata.normalize("NFD", base.casefold()) for base in bases)
-    folded = "".join(one for one in small if not _is_mark(one))
+    folded = "".join(char for char in small if not _is_mark(char))
     return (kind, folded) if len(folded) == 1 else (SEVERAL, folded)
 
 
@@ -141,10 +141,10 @@ def _assigned() -> frozenset[int]:
 
 @lru_cache(maxsize=1)
 def _unspaced() -> frozenset[int]:
-    found: set[int] = set()
+    points: set[int] = set()
     for first, last in UNSPACED:
-        found.update(range(first, last + 1))
-    return frozenset(found.difference(*(range(first, last + 1) for first, last in HANGUL_LETTERS)))
+        points.update(range(first, last + 1))
+    return frozenset(points.difference(*(range(first, last + 1) for first, last in HANGUL_LETTERS)))
 
 
 def _is_ideograph(point: int) -> bool:

@@ -51,7 +51,7 @@ def load(path: Path) -> dict[str, Callable[..., Any]]:
         log.warning(
             "gristmill's compiled kernels cannot be kept in %s (%s: %s), so this process compiles them for itself, for "
             "seconds; set GRIST_CACHE to a folder that can be written, or delete this one if it is damaged",
-            _told(cache_folder),
+            _path_of(cache_folder),
             type(error).__name__,
             error,
         )
@@ -120,7 +120,8 @@ def _compiled(module: ModuleType, cache: bool) -> dict[str, Callable[..., Any]]:
     }
 
 
-def _told(folder: Callable[[], Path]) -> str:
+def _path_of(folder: Callable[[], Path]) -> str:
+    """The folder as a message names it, also where a user without a home has none."""
     try:
         return str(folder())
     except RuntimeError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,8 @@ class Docs:
     texts: string [rows], no nulls. urls: string [rows] or None. languages: ISO 639-1 labels, string [rows]
     (null = unknown), or None = not known for the whole batch. Raises TypeError or ValueError otherwise.
     """
+
+    columns: ClassVar[tuple[str, ...]] = ("text", "url")
 
     def __init__(
         self,
@@ -43,6 +46,21 @@ class Docs:
         self._languages = self._column("languages", languages)
         self._lines: list[list[str] | None] = [None] * len(texts)
         self._words: dict[bytes, Words] = {}
+
+    @classmethod
+    def of(cls, rows: pa.RecordBatch) -> Self:
+        """The documents of a table with `columns`."""
+        return cls(rows["text"], urls=rows["url"])
+
+    @classmethod
+    def empty(cls) -> Self:
+        """A batch of no documents."""
+        return cls(pa.array([], pa.string()), urls=pa.array([], pa.string()))
+
+    @property
+    def sizes(self) -> pa.Array:
+        """UTF-8 bytes of each text, int32 [rows]."""
+        return pc.binary_length(self.texts)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -82,8 +100,8 @@ class Docs:
                 "run the language filter first, pass Docs(languages=...), or give the filter languages=() "
                 "to apply it to every document"
             )
-        found = pc.is_in(self._languages, value_set=pa.array(wanted, self._languages.type))
-        return found.to_numpy(zero_copy_only=False)
+        is_wanted = pc.is_in(self._languages, value_set=pa.array(wanted, self._languages.type))
+        return is_wanted.to_numpy(zero_copy_only=False)
 
     def words(self, rows: np.ndarray | None = None) -> Words:
         """English words of the documents where `rows` (bool [rows], None = all) is true, else none."""

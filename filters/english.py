@@ -73,17 +73,17 @@ class English:
 
     def tokens(self, runs: Sequence[str]) -> list[list[str]]:
         """Tokens of each run of non-whitespace, as if it stood alone; none may hold BREAKS_SPACY."""
-        found: list[list[str]] = [[] for _ in runs]
+        by_run: list[list[str]] = [[] for _ in runs]
         hard = []
         for i, run in enumerate(runs):
             plain = self._plain(run)
             if plain is None:
                 hard.append(i)
             else:
-                found[i] = plain
+                by_run[i] = plain
         for i, tokens in zip(hard, self._spacy([runs[i] for i in hard]), strict=True):
-            found[i] = tokens
-        return found
+            by_run[i] = tokens
+        return by_run
 
     def whole(self, text: str) -> list[str]:
         """Tokens of a whole text, by datatrove itself."""
@@ -92,14 +92,14 @@ class English:
     def in_context(self, text: str, runs: Sequence[int]) -> list[list[str]]:
         """Tokens of some runs of a text (by number), as its other runs leave them."""
         spans = [match.span() for match in _RUN.finditer(text)]
-        found = []
+        by_run = []
         with self._nlp.memory_zone():
             for run in runs:
                 first, last = max(run - self._reach, 0), min(run + self._reach, len(spans) - 1)
                 window = self._nlp.tokenizer(text[spans[first][0] : spans[last][1]])
                 start, end = (position - spans[first][0] for position in spans[run])
-                found.append([token.text for token in window if start <= token.idx < end])
-        return found
+                by_run.append([token.text for token in window if start <= token.idx < end])
+        return by_run
 
     def marked(self, run: str, tokens: Iterable[str]) -> bool:
         """Whether a neighbouring run could change these tokens of this run (never wrongly False)."""
@@ -126,18 +126,18 @@ class English:
             # A memory zone, as in datatrove: spaCy neither grows its vocabulary nor fills its cache.
             with self._nlp.memory_zone():
                 tokens = [token.text for token in self._nlp.tokenizer("\n".join(batch))]
-            found: list[list[str]] = [[]]
+            by_run: list[list[str]] = [[]]
             for token in tokens:
                 if token == "\n":
-                    found.append([])
+                    by_run.append([])
                 else:
-                    found[-1].append(token)
-            if ["".join(run) for run in found] != list(batch):
+                    by_run[-1].append(token)
+            if ["".join(run) for run in by_run] != list(batch):
                 raise RuntimeError(
                     "spaCy's English tokenizer gave back other text than it was given; "
                     "filters/english.py does not fit this version of spaCy"
                 )
-            yield from found
+            yield from by_run
 
     def _rules(self) -> dict[str, list[dict[int, str]]]:
         return self._nlp.tokenizer.rules

@@ -72,6 +72,8 @@ def read_words(data: Any, at: Any, stop: Any, end: Any, ascii_table: Any, alphab
 
     state: (words complete, hash of the word at hand, all ones if there is one, 1 after a digit). Its hash stands behind
     the complete ones, where every byte writes it: so that the end of a word, which nobody can predict, is no branch.
+
+    long: the loop over bytes, whose state lives in registers as long as it is one function.
     """
     codes, keeps = ascii_table
     entries, several = alphabet

@@ -112,18 +112,18 @@ def warm() -> None:
 
 def words(text: str) -> list[str]:
     """The folded words of a text; in plain Python, slow: it says what the kernel does."""
-    found, current, after_digit = [], "", False
+    complete, current, after_digit = [], "", False
     for char in text:
         kind, folded = meaning(char)
         if kind == NOTHING or (kind == DIGIT and after_digit):
             continue
         after_digit = kind == DIGIT
         if kind in (BREAK, ALONE):
-            found += [current, folded]
+            complete += [current, folded]
             current = ""
         else:
             current += folded
-    return [word for word in [*found, current] if word]
+    return [word for word in [*complete, current] if word]
 
 
 def shingle_hashes(text: str, ngram: int = 5) -> list[int]:
@@ -132,13 +132,13 @@ def shingle_hashes(text: str, ngram: int = 5) -> list[int]:
     These are what datasketch takes as the values of a hash function (it mixes them once more itself).
     """
     hashes = [_word_hash(word) for word in words(text)]
-    found = []
+    shingles = []
     for i in range(len(hashes) - ngram + 1):
         total = 0
-        for one in hashes[i : i + ngram]:
-            total = (total * GOLDEN + one) & MASK
-        found.append(((total ^ total >> 29) * SPLIT_B & MASK) >> 32)
-    return found
+        for word_hash in hashes[i : i + ngram]:
+            total = (total * GOLDEN + word_hash) & MASK
+        shingles.append(((total ^ total >> 29) * SPLIT_B & MASK) >> 32)
+    return shingles
 
 
 def _word_hash(word: str) -> int:

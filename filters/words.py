@@ -58,11 +58,11 @@ class Words:
 
     def n_distinct(self, vocabulary: Iterable[str]) -> np.ndarray:
         """How many words of `vocabulary` are a token of each text, int64 [rows]; case matters."""
-        found = np.zeros(len(self), dtype=np.int64)
+        counts = np.zeros(len(self), dtype=np.int64)
         words = list(dict.fromkeys(vocabulary))
         for first in range(0, len(words), 64):
-            found += np.bitwise_count(self._any_bits(words[first : first + 64]))
-        return found
+            counts += np.bitwise_count(self._any_bits(words[first : first + 64]))
+        return counts
 
     def _any_bits(self, words: Sequence[str]) -> np.ndarray:
         """uint64 [rows]: bit i says whether `words[i]` (at most 64) is a token of the text."""
@@ -72,11 +72,11 @@ class Words:
             token = t.vocabulary.get(word)
             if token is not None:
                 bits[t.runs_of[t.token_ids == token]] |= np.uint64(1 << i)
-        found = np.zeros(len(self), dtype=np.uint64)
+        any_bits = np.zeros(len(self), dtype=np.uint64)
         filled = np.flatnonzero(np.diff(self._offsets))
         if len(filled):
-            found[filled] = np.bitwise_or.reduceat(bits[self._runs], self._offsets[filled])
-        return found
+            any_bits[filled] = np.bitwise_or.reduceat(bits[self._runs], self._offsets[filled])
+        return any_bits
 
     def _sum(self, table: np.ndarray) -> np.ndarray:
         running = np.zeros(len(self._runs) + 1, dtype=np.int64)

@@ -22,14 +22,6 @@ from lake.store import Store
 MARKER = ".grist-checkout.json"
 DONE = "manifest.json"
 _BLOCK = 1 << 20
-_SUFFIX = {
-    "shard": "parquet",
-    "pack": "tar",
-    "index": "index.parquet",
-    "tokenizer": "tokenizer.json",
-    "model": "model.json",
-    "weights": "safetensors",
-}
 
 
 class Damaged(Exception):
@@ -81,7 +73,9 @@ def _names(manifest: Manifest) -> list[str]:
     numbers: Counter[str] = Counter()
     names = []
     for ref in manifest.shards:
-        names.append(f"{manifest.dataset}-{numbers[ref.kind]:05d}.{_SUFFIX.get(ref.kind, ref.kind)}")
+        kind = manifest.layout.kind(ref.kind)
+        suffix = ref.kind if kind is None else kind.suffix
+        names.append(f"{manifest.dataset}-{numbers[ref.kind]:05d}.{suffix}")
         numbers[ref.kind] += 1
     return names
 
@@ -105,11 +99,11 @@ def _owner(directory: Path) -> tuple[str, int, str] | None:
     """(dataset, version, digest) of the checkout that the folder holds, finished or not."""
     for name in (MARKER, DONE):
         try:
-            found = json.loads((directory / name).read_bytes())
+            fields = json.loads((directory / name).read_bytes())
         except (FileNotFoundError, ValueError):  # ValueError: somebody else's manifest.json
             continue
-        if isinstance(found, dict) and {"dataset", "version", "digest"} <= found.keys():
-            return found["dataset"], found["version"], found["digest"]
+        if isinstance(fields, dict) and {"dataset", "version", "digest"} <= fields.keys():
+            return fields["dataset"], fields["version"], fields["digest"]
     return None
 
 
@@ -118,10 +112,10 @@ def _part(path: Path) -> Path:
 
 
 def _check_there(target: Path, ref: ObjectRef) -> None:
-    found = file_sha256(target)
-    if found != ref.sha256:
+    present = file_sha256(target)
+    if present != ref.sha256:
         raise FileExistsError(
-            f"{target} is not as it was checked out (sha256 {found[:12]}, expected {ref.sha256[:12]}):"
+            f"{target} is not as it was checked out (sha256 {present[:12]}, expected {ref.sha256[:12]}):"
             " move it away, and run the same command again"
         )
 

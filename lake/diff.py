@@ -66,10 +66,10 @@ class Diff:
 
 def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
     """What changed from `a` to `b`. Raises NotFound if a ledger is gone (a withdrawn version)."""
-    ours, theirs = ({ref.sha256: ref for ref in m.ledgers if ref.kind == "ledger"} for m in (a, b))
-    shared = ours.keys() & theirs.keys()
-    only_a = [ref for sha, ref in ours.items() if sha not in shared]
-    only_b = [ref for sha, ref in theirs.items() if sha not in shared]
+    refs_a, refs_b = ({ref.sha256: ref for ref in m.fates} for m in (a, b))
+    shared = refs_a.keys() & refs_b.keys()
+    only_a = [ref for sha, ref in refs_a.items() if sha not in shared]
+    only_b = [ref for sha, ref in refs_b.items() if sha not in shared]
     counts, examples = _compare(store, only_a, only_b)
     before, after = (_inputs(store, m) for m in (a, b))
     return Diff(
@@ -81,7 +81,7 @@ def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
         inputs_added=tuple(after[d] for d in sorted(after.keys() - before.keys())),
         inputs_removed=tuple(before[d] for d in sorted(before.keys() - after.keys())),
         funnel=_funnel(a, b),
-        records=_records(counts, sum(ours[sha].records for sha in shared)),
+        records=_records(counts, sum(refs_a[sha].records for sha in shared)),
         kept=_kept(counts, a),
         changes=tuple(
             Change(x, y, n, tuple(examples[x, y])) for (x, y), n in sorted(counts.items(), key=_order) if x != y
@@ -93,7 +93,7 @@ def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
 
 def _inputs(store: Store, manifest: Manifest) -> dict[str, InputFile]:
     """By digest, those of the versions that it extends as well."""
-    return {one.digest: one for m in ancestors(Versions(store), manifest) for one in m.inputs}
+    return {file.digest: file for m in ancestors(Versions(store), manifest) for file in m.inputs}
 
 
 def _order(item: tuple[tuple[str, str], int]) -> tuple[int, tuple[str, str]]:
@@ -118,8 +118,8 @@ def _compare(
     """How many records have label x in `a` and y in `b`, and the first ids of each pair that differs."""
     counts: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[str]] = defaultdict(list)
-    ours, theirs = ([_Side(store, run) for run in generations(refs)] for refs in (a, b))
-    for left, right in _windows(ours, theirs):
+    sides_a, sides_b = ([_Side(store, run) for run in generations(refs)] for refs in (a, b))
+    for left, right in _windows(sides_a, sides_b):
         joined = left.join(right, _KEY, join_type="full outer", left_suffix=".a", right_suffix=".b")
         labels = {c: pc.fill_null(joined[c], ABSENT) for c in ("label.a", "label.b")}
         pairs = pa.table({"id": joined["id"], "a": labels["label.a"], "b": labels["label.b"]})
@@ -159,6 +159,7 @@ class _Side:
 
     @property
     def last(self) -> str:
+        """The id of the last row that is here."""
         return str(self.rows["id"][-1].as_py())
 
     def take(self, below: str | None) -> pa.Table:
@@ -181,7 +182,9 @@ def _windows(a: list[_Side], b: list[_Side]) -> Iterator[tuple[pa.Table, pa.Tabl
                 side.fill()
         reading = [side for side in (*a, *b) if not side.done]
         below = min((side.last for side in reading), default=None)
-        left, right = (pa.concat_tables([_SIDE.empty_table(), *(one.take(below) for one in sides)]) for sides in (a, b))
+        left, right = (
+            pa.concat_tables([_SIDE.empty_table(), *(side.take(below) for side in sides)]) for sides in (a, b)
+        )
         if left.num_rows or right.num_rows:
             yield left, right
         if not reading:
@@ -194,7 +197,7 @@ def _windows(a: list[_Side], b: list[_Side]) -> Iterator[tuple[pa.Table, pa.Tabl
 def _flat(data: Any, path: str = "") -> dict[str, Any]:
     if not isinstance(data, dict) or not data:
         return {path: data}
-    return {k: v for name, one in data.items() for k, v in _flat(one, f"{path}.{name}" if path else name).items()}
+    return {k: v for name, value in data.items() for k, v in _flat(value, f"{path}.{name}" if path else name).items()}
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -232,9 +235,9 @@ def changed_on_the_way(versions: Versions, manifest: Manifest) -> tuple[str, ...
     try:
         for ancestor in ancestors(versions, manifest):
             changes.update(recipe_changes(ancestor.recipe, manifest.recipe))
-            ours, theirs = ({stage.name: stage.version for stage in m.stages} for m in (manifest, ancestor))
-            both = ours.keys() & theirs.keys()
-            changes.update(f"stage {name}" for name in both if ours[name] != theirs[name])
+            own, earlier = ({stage.name: stage.version for stage in m.stages} for m in (manifest, ancestor))
+            both = own.keys() & earlier.keys()
+            changes.update(f"stage {name}" for name in both if own[name] != earlier[name])
     except NoSuchVersion:
         changes.add("an ancestor that is not in this lake")
     return tuple(sorted(changes))

@@ -1,23 +1,24 @@
 """Takedown: records leave every version that is given out, and cannot come back.
 
 In this order, so that the same command finishes after a crash at any point: the request goes on the suppression list;
-each dataset whose latest version holds a record gets a clean one on top; mixtures with a record in their packs are
-withdrawn, then every version that holds one. Nothing remembers how far it came: what is left to do is what still
-holds a record, so that a second run finds the clean version there and makes no other. gc erases afterwards.
-A text that was dropped as a duplicate of a forgotten one stays dropped, and its number is reported.
+each dataset whose latest version holds a record gets a clean one on top, mixtures too; mixtures that cannot say what
+they hold are withdrawn, then every version that holds a record. Nothing remembers how far it came: what is left to do
+is what still holds a record, so that a second run finds the clean version there and makes no other. gc erases
+afterwards. A text that was dropped as a duplicate of a forgotten one stays dropped, and its number is reported.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.forget_rewrite import ROLE, NotRewritable, clean_version
+from lake.forget_groups import NotRewritable
+from lake.forget_plan import Affected, Derived, ForgetPlan, ForgetReport
+from lake.forget_rewrite import ROLE, clean_version
 from lake.forget_search import Search, Seen, followers_in
 from lake.lease import Lease
 from lake.manifest import Manifest
@@ -27,82 +28,9 @@ from lake.versions import CommitConflict, Versions
 
 NO_RECORDS = frozenset({"trained_on", "tokenizer"})
 """Roles in which no record goes from one version into another: merges of characters hold no text."""
-NO_ROWS = frozenset({"tokenizer", "model", "weights"})  # kinds of shards that hold no records
+WINDOWS = "windows"  # the form of a mixture
 ROUNDS = 20
 """How often other commits may come first before forget gives up."""
-
-
-@dataclass(frozen=True)
-class Affected:
-    """One dataset. `withdraw`: its versions that hold a record. `base`: the one that gets a clean successor.
-
-    `records` texts go from the newest of them, `rows` of its other objects by kind; `followers` were dropped as
-    duplicates of a forgotten record and stay dropped. `tags` name versions that are withdrawn: they are never moved.
-    """
-
-    dataset: str
-    withdraw: tuple[int, ...]
-    base: int | None
-    why_not: str | None
-    records: int
-    rows: dict[str, int]
-    followers: int
-    tags: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A version made from an affected one, in the `role` of what it was made from. Packs that hold a record are
-    withdrawn with it."""
-
-    ref: str
-    role: str
-    withdraw: bool
-
-
-@dataclass(frozen=True)
-class ForgetPlan:
-    """What would happen; nothing was changed. `ids` is how many records of the lake the request came to, with or
-    without a text in a version. `unsearched` versions have shards without ids: whether they hold a record is unknown.
-    `texts_gone`: extracted texts no longer there, in which a domain's dropped duplicates could not be looked
-    up. `without_url`: records of shards that are given out and have no URL, which no domain finds."""
-
-    request: Suppression = field(repr=False)
-    affected: tuple[Affected, ...]
-    derived: tuple[Derived, ...]
-    unsearched: tuple[str, ...]
-    ids: int
-    texts_gone: int
-    without_url: int = 0
-
-    @property
-    def nothing(self) -> bool:
-        return not self.affected and not any(one.withdraw for one in self.derived)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "suppression": self.request.digest,
-            "records": self.ids,
-            "datasets": [dict(one.__dict__) for one in self.affected],
-            "derived": [dict(one.__dict__) for one in self.derived],
-            "unsearched": list(self.unsearched),
-            "texts_gone": self.texts_gone,
-            "without_url": self.without_url,
-        }
-
-
-@dataclass(frozen=True)
-class ForgetReport:
-    """What was done now. `plan` is as it was before; `made`: (old, new) versions; `withdrawn`: packs, then holders."""
-
-    plan: ForgetPlan
-    made: tuple[tuple[str, str], ...]
-    withdrawn: tuple[str, ...]
-    without_successor: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        made = [{"from": old, "to": new} for old, new in self.made]
-        return {"made": made, "withdrawn": list(self.withdrawn), "without_successor": self.without_successor}
 
 
 def plan_forget(versions: Versions, request: Suppression) -> ForgetPlan:
@@ -144,29 +72,28 @@ class _Forgetting:
         self.mark = f"forget {request.digest[:12]}: "
 
     def plan(self) -> ForgetPlan:
+        """What is left to do, as the lake is now."""
         self.search.look()
         seen = self.search.versions
-        affected = [one for name in seen if (one := self._affected(name, seen[name])) is not None]
+        affected = [dataset for name in seen if (dataset := self._affected(name, seen[name])) is not None]
         unsearched = [
-            str(one)
-            for ones in seen.values()
-            for one in ones
-            if not one.withdrawn and not one.packed and any(self._unknown(sha) for sha in one.shards)
+            str(version)
+            for dataset_versions in seen.values()
+            for version in dataset_versions
+            if not version.withdrawn and version.form != WINDOWS and not self.search.knows(version)
         ]
         return ForgetPlan(
             request=self.request,
             affected=tuple(affected),
             derived=tuple(self._derived()),
             unsearched=tuple(unsearched),
-            ids=len(self.search.found),
+            ids=len(self.search.ids),
             texts_gone=self.search.texts_gone,
             without_url=self.search.without_url(),
         )
 
-    def _unknown(self, sha: str) -> bool:  # a shard that may hold records, and has no ids to find them by
-        return self.search.rows[sha] is None and self.search.refs[sha].kind not in NO_ROWS
-
     def run(self, first: ForgetPlan, reason: str, made: Callable[[], dict[str, Any]]) -> ForgetReport:
+        """Acts until a look finds nothing left to do. `first`: the plan that the report is about."""
         new: list[tuple[str, str]] = []
         away: list[str] = []
         for _ in range(ROUNDS):
@@ -174,7 +101,7 @@ class _Forgetting:
             if plan.nothing:
                 refused = {ref: why for ref, why in self.refused.items() if ref in away}
                 return ForgetReport(first, tuple(new), tuple(away), refused)
-            bases = [(one.dataset, one.base) for one in plan.affected if one.base is not None]
+            bases = [(dataset.dataset, dataset.base) for dataset in plan.affected if dataset.base is not None]
             if bases:  # versions are withdrawn only when every dataset has its clean one
                 new += [pair for name, base in bases if (pair := self._succeed(name, base, made)) is not None]
             else:
@@ -188,7 +115,7 @@ class _Forgetting:
         """Commits the clean version. None if another commit came first, or if none can be made: the next look tells."""
         manifest = self.versions.manifest(name, base)
         try:
-            draft = clean_version(self.versions.store, manifest, self.request, self.search.gone, self.search.rows)
+            draft = clean_version(self.versions, manifest, self.request, self.search.gone, self.search.rows)
             about = {key: value for key, value in made().items() if key != "commit_id"}
             draft = draft.model_copy(update={"made": about})
             return str(manifest), str(self.versions.commit(draft, expected_parent=base))
@@ -199,71 +126,70 @@ class _Forgetting:
         return None
 
     def _withdraw(self, plan: ForgetPlan, reason: str) -> list[str]:
-        """Packs first: they are found through the versions that are withdrawn after them."""
-        packs = [(name, int(v)) for one in plan.derived if one.withdraw for name, v in [one.ref.split("@v")]]
-        holders = [(one.dataset, version) for one in plan.affected for version in one.withdraw]
-        for one in plan.affected:
-            if one.why_not is not None:
-                self.refused.setdefault(f"{one.dataset}@v{max(one.withdraw)}", one.why_not)
-        for name, version in [*packs, *holders]:
+        """What was made from them first: it is found through the versions that are withdrawn after it."""
+        made_from_them = [_name_and_number(derived.ref) for derived in plan.derived if derived.withdraw]
+        holders = [(dataset.dataset, version) for dataset in plan.affected for version in dataset.withdraw]
+        for dataset in plan.affected:
+            if dataset.why_not is not None:
+                self.refused.setdefault(f"{dataset.dataset}@v{max(dataset.withdraw)}", dataset.why_not)
+        for name, version in [*made_from_them, *holders]:
             self.versions.withdraw(name, version, f"{self.mark}{reason}")
-        return [f"{name}@v{version}" for name, version in [*packs, *holders]]
+        return [f"{name}@v{version}" for name, version in [*made_from_them, *holders]]
 
     def _affected(self, name: str, seen: list[Seen]) -> Affected | None:
-        given_out = [one for one in seen if not one.withdrawn]
-        holders = [one for one in given_out if self.search.holds(one)]
+        given_out = [version for version in seen if not version.withdrawn]
+        holders = [version for version in given_out if self.search.holds(version)]
         if not holders:
             return None
         newest, why_not = holders[-1], None
         if newest is given_out[-1]:
             why_not = self.refused.get(str(newest)) or self._why_not(newest)
-        numbers = tuple(one.ref.version for one in holders)
+        numbers = tuple(version.ref.version for version in holders)
         tags = self.versions.tags(name)
         return Affected(
             dataset=name,
             withdraw=numbers,
             base=newest.ref.version if newest is given_out[-1] and why_not is None else None,
             why_not=why_not,
-            records=sum(self.search.rows[sha] or 0 for sha in dict.fromkeys(newest.shards)),
-            rows=self.search.kinds(newest.attachments),
+            records=self.search.count(newest),
+            rows=self.search.kinds((*newest.members, *newest.attachments)),
             followers=self._count_followers(self.versions.manifest(name, newest.ref.version)),
             tags=tuple(sorted(tag for tag, number in tags.items() if number in numbers)),
         )
 
-    def _why_not(self, one: Seen) -> str | None:
-        if one.rewritable is None and any(self.search.rows[sha] is None for sha in one.shards):
+    def _why_not(self, version: Seen) -> str | None:
+        if version.not_rewritable is None and not self.search.knows(version):
             return "some of its shards have no ids"
-        return one.rewritable
+        return version.not_rewritable
 
     def _count_followers(self, manifest: Manifest) -> int:
         key = (manifest.dataset, manifest.version)
         if key not in self._followers:
-            gone = pa.array(sorted(self.search.found), pa.string())
-            ledgers = [ref for ref in manifest.ledgers if ref.kind == "ledger"]
-            self._followers[key] = sum(followers_in(self.versions.store, ref, gone) for ref in ledgers)
+            gone = pa.array(sorted(self.search.ids), pa.string())
+            self._followers[key] = sum(followers_in(self.versions.store, ref, gone) for ref in manifest.fates)
         return self._followers[key]
 
     def _derived(self) -> Iterable[Derived]:
         """Everything made from a version that holds a record, or that this request withdrew; however indirectly."""
-        seen = [one for ones in self.search.versions.values() for one in ones]
+        seen = [version for dataset in self.search.versions.values() for version in dataset]
         reasons = {name: self.versions.withdrawn(name) for name in self.search.versions}
-        roots = {str(one) for one in seen if self.search.holds(one)}
+        roots = {str(version) for version in seen if self.search.holds(version)}
         roots |= {
             f"{name}@v{n}" for name, gone in reasons.items() for n, why in gone.items() if why.startswith(self.mark)
         }
         given, made = _reached(seen, roots, NO_RECORDS), _reached(seen, roots, frozenset())
-        for one in seen:
-            if str(one) in made and str(one) not in roots and not one.withdrawn:
-                role = given.get(str(one), made[str(one)])
-                yield Derived(str(one), role, one.packed and str(one) in given and self._drew(one))
+        for version in seen:
+            ref = str(version)
+            if ref in made and ref not in roots and not version.withdrawn:
+                unknown = version.form == WINDOWS and ref in given and not self.search.knows(version)
+                yield Derived(ref, given.get(ref, made[ref]), unknown and self._drew(version))
 
-    def _drew(self, one: Seen) -> bool:
-        """Whether a mixture kept one of these records, and so has it in its packs. Its ledger says so."""
-        key = str(one), len(self.search.found)
+    def _drew(self, version: Seen) -> bool:
+        """Whether a mixture kept one of these records, and so has it in its windows. Its ledger says so."""
+        key = str(version), len(self.search.ids)
         if key not in self._draws:
-            manifest = self.versions.manifest(one.ref.dataset, one.ref.version)
-            ledgers = [ref for ref in manifest.ledgers if ref.kind == "ledger"]
-            self._draws[key] = not ledgers or any(self._keeps(ref) for ref in ledgers)
+            fates = self.versions.manifest(version.ref.dataset, version.ref.version).fates
+            self._draws[key] = not fates or any(self._keeps(ref) for ref in fates)
         return self._draws[key]
 
     def _keeps(self, ref: ObjectRef) -> bool:
@@ -274,21 +200,29 @@ class _Forgetting:
         return False
 
 
+def _name_and_number(ref: str) -> tuple[str, int]:
+    name, _, number = ref.rpartition("@v")
+    return name, int(number)
+
+
 def _reached(seen: Sequence[Seen], roots: Iterable[str], without: frozenset[str]) -> dict[str, str]:
     """What was made from these, however indirectly, but not in a role of `without`: version -> role."""
     reached, grown = dict.fromkeys(roots, ""), True
     while grown:
         grown = False
-        for one in (one for one in seen if str(one) not in reached):
-            role = next((role for ref, role in _made_from(one) if ref in reached and role not in without), None)
+        for version in seen:
+            if str(version) in reached:
+                continue
+            role = next((role for ref, role in _made_from(version) if ref in reached and role not in without), None)
             if role is not None:
-                reached[str(one)], grown = role, True
+                reached[str(version)], grown = role, True
     return reached
 
 
-def _made_from(one: Seen) -> list[tuple[str, str]]:
-    """(version, role); a clean successor is not made from what it replaces."""
-    above = [(str(source), source.role) for source in one.sources]
-    if one.parent is not None and one.parent.role != ROLE:
-        above.append((str(one.parent), "extends"))
-    return above
+def _made_from(version: Seen) -> list[tuple[str, str]]:
+    """(version, role). A clean successor is made from nothing that holds a record: neither from what it replaces nor,
+    if it is a mixture, from what that was mixed from."""
+    if version.parent is not None and version.parent.role == ROLE:
+        return []
+    above = [(str(source), source.role) for source in version.sources]
+    return above if version.parent is None else [*above, (str(version.parent), "extends")]

@@ -2,30 +2,34 @@
 
 Rows keep their order, objects their schema and writer, so that the result depends on the version and the records
 alone. In the ledger a forgotten record turns from kept to dropped, `forget.requested`: it came in and has one fate, as
-ever. Tallies and statistics move by what was taken out, read from the rows themselves, and the rows taken from shards
-must be those that change in the ledger. Rows are streamed: no shard is ever in memory as a whole.
+ever. Tallies and statistics move by what was taken out, read from the shards themselves, and the records taken from
+shards must be those that change in the ledger. Tables are streamed, tars are cut (lake/forget_groups.py): no shard is
+ever in memory as a whole.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import ledger
 from lake.balance import Tally
+from lake.forget_groups import CutShard, GroupShard, NotRewritable, cut_shard
+from lake.forget_windows import draws_gone, records_gone, statistics_without, verdicts_without
+from lake.form import ShardKind
 from lake.identity import digest_of
 from lake.manifest import Draft, FunnelRow, Manifest
 from lake.objects import ROW_GROUP_ROWS, ObjectRef, iter_batches, open_parquet, put_file, scratch, table_writer
-from lake.proof import tally_ids
+from lake.statistics import TextStatistics
 from lake.store import Store
 from lake.suppress import Suppression
+from lake.versions import Versions
 
 COMPARED = frozenset({"contents", "signatures", "clusters"})
 """Attachments that later documents are compared with."""
@@ -33,52 +37,104 @@ STAGE, REASON, ROLE = "forget", "forget.requested", "forget"
 Change = Callable[[pa.Table], pa.Table]
 
 
-class NotRewritable(ValueError):
-    """No clean version can be made of this one; it can still be withdrawn."""
-
-
 def clean_version(
-    store: Store, base: Manifest, request: Suppression, gone: Suppression, rows: Mapping[str, int | None]
+    versions: Versions, base: Manifest, request: Suppression, gone: Suppression, rows: Mapping[str, int | None]
 ) -> Draft:
     """`base` without the records of `gone`: the request and the ids it came to. `rows`: see `Search`.
 
-    Raises NotRewritable where shards and ledger do not name the same records.
+    Raises NotRewritable where shards and ledger do not name the same records, or a shard cannot be parted.
     """
-    removed = _Removed(base.statistics)
-
-    def without(table: pa.Table, note: Callable[[pa.Table], None] | None = None) -> pa.Table:
-        hit = pa.array(gone.match(table["id"]))
-        if note is not None:
-            note(table.filter(hit))
-        return table.filter(pc.invert(hit))
-
-    shards = _each(store, base.shards, rows, partial(without, note=removed.add))
-    attachments = _without_followers(store, base, _each(store, base.attachments, rows, without), removed.ids)
-    moved = _Moved(removed.ids)
-    ledgers = [_rewrite(store, ref, moved.change) if moved.concerns(ref) else ref for ref in base.ledgers]
-    if moved.tally.count != removed.documents or tally_ids(pa.array(moved.ids, pa.string())) != removed.tally:
+    store = versions.store
+    taken = _without(store, base, gone, rows)
+    attachments = _each(store, base.attachments, rows, partial(_not_matching, gone))
+    attachments = _without_followers(store, base, attachments, taken.ids)
+    moved = _Moved(taken.ids)
+    fates = [_rewrite(store, ref, moved.change) if moved.concerns(ref) else ref for ref in base.fates]
+    if sorted(moved.ids) != sorted(taken.ids):
         raise NotRewritable(
-            f"{base}: {removed.documents:,} records go from its shards, its ledger has {moved.tally.count:,} of them as"
+            f"{base}: {len(taken.ids):,} records go from its shards, its ledger has {moved.tally.count:,} of them as"
             " kept: it does not say what became of each; `grist verify --deep` says more"
         )
+    windows = base.layout.shown == "stretches"
     return Draft(
         dataset=base.dataset,
+        form=base.form,
         run_key=digest_of(b"forget", base.dataset, base.digest, request.digest),
         parent=base.ref.model_copy(update={"role": ROLE}),
+        sources=base.sources if windows else (),  # windows are read with the tokenizer that they were made with
         recipe={**base.recipe, "forget": {"suppression": request.digest}},
         stages=base.stages,
-        shards=_not_empty(shards),
-        ledgers=tuple(ledgers),
+        shards=taken.shards,
+        ledgers=(*fates, *taken.members, *(ref for ref in base.ledgers if ref.kind not in ("ledger", "members"))),
         attachments=_not_empty(attachments),
         schemas=base.schemas,
         came_in=base.came_in,
         kept=base.kept - moved.tally,
         dropped=base.dropped + moved.tally,
         quarantined=base.quarantined,
+        samples=base.samples,
+        verdicts=verdicts_without(versions, base, draws_gone(taken.cuts)) if windows else base.verdicts,
         machine_fates=base.machine_fates,
         funnel=_funnel(base, moved.tally.count),
-        statistics=removed.statistics(),
+        statistics=taken.statistics,
     )
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Shards and tables of members without the records. `ids`: of those, one for each row that the ledger kept.
+    `cuts`: of tars."""
+
+    shards: tuple[ObjectRef, ...]
+    members: tuple[ObjectRef, ...]
+    ids: list[str]
+    statistics: dict[str, Any]
+    cuts: tuple[CutShard, ...] = ()
+
+
+def _without(store: Store, base: Manifest, gone: Suppression, rows: Mapping[str, int | None]) -> _Taken:
+    """Every shard of `base` without the records of `gone`, tables row by row and tars group by group."""
+    removed = _Removed(TextStatistics.of(base.statistics))
+    tables = [ref for ref in base.shards if base.layout.id_column_of(ref.kind) is not None]
+    without = partial(_not_matching, gone, note=removed.add)
+    kept = list(_not_empty(_each(store, tables, rows, without)))
+    cuts = [cut_shard(store, shard, kind.unit, gone) for shard, kind in _group_shards(base)]
+    left = [cut.shard for cut in cuts if cut.shard is not None]
+    if cuts and not left and not kept:
+        raise NotRewritable(f"{base}: nothing would be left in its shards")
+    shards = (*kept, *(ref for shard in left for ref in (shard.tar, shard.index)))
+    members = tuple(shard.members for shard in left)
+    if base.layout.shown == "stretches":
+        draws = draws_gone(cuts)
+        statistics = statistics_without(base, cuts, draws)
+        return _Taken(shards, members, records_gone(draws), statistics, tuple(cuts))
+    for cut in cuts:
+        removed.add_records(cut.gone["member"].to_pylist())
+    return _Taken(shards, members, removed.ids, removed.statistics().into(base.statistics), tuple(cuts))
+
+
+def _group_shards(base: Manifest) -> list[tuple[GroupShard, ShardKind]]:
+    """The tars of a version with what belongs to each. Raises NotRewritable where something is not there."""
+    kinds = [(ref, base.layout.kind(ref.kind)) for ref in base.shards]
+    tars = [(ref, kind) for ref, kind in kinds if kind is not None and kind.holds == "groups"]
+    indices = [ref for ref, kind in kinds if kind is not None and kind.holds == "index"]
+    if not len(tars) == len(indices) == len(base.members):
+        raise NotRewritable(
+            f"{base}: {len(tars)} tars, {len(indices)} indices and {len(base.members)} tables of members do not belong"
+            " together"
+        )
+    return [
+        (GroupShard(tar, index, members), kind)
+        for (tar, kind), index, members in zip(tars, indices, base.members, strict=True)
+    ]
+
+
+def _not_matching(gone: Suppression, table: pa.Table, note: Callable[[pa.Table], None] | None = None) -> pa.Table:
+    """The rows that `gone` does not name by id. `note` is handed the others."""
+    hit = pa.array(gone.match(table["id"]))
+    if note is not None:
+        note(table.filter(hit))
+    return table.filter(pc.invert(hit))
 
 
 def _each(
@@ -94,7 +150,7 @@ def _without_followers(
     """Without what is known of records that were dropped in favour of one that is gone: a later copy of them would be
     dropped for a text that nobody has. They stay dropped; the next of their kind is a new text."""
     wanted, followers = pa.array(sorted(gone), pa.string()), list[str]()
-    for ref in (one for one in base.attachments if one.kind == "clusters"):
+    for ref in (ref for ref in base.attachments if ref.kind == "clusters"):
         for batch in iter_batches(store, ref, ["survivor", "id"]):
             followers += batch.filter(pc.is_in(batch["survivor"], wanted))["id"].to_pylist()
     lost = pa.array(sorted(followers), pa.string())
@@ -143,50 +199,27 @@ def _rewrite(store: Store, ref: ObjectRef, change: Change) -> ObjectRef:
         return put_file(store, ref.kind, path, records, first=first, last=last)
 
 
+@dataclass
 class _Removed:
-    """What goes from the shards: ids, tallies, and the statistics that remain."""
+    """What goes from shards: ids, and what the statistics counted of it. `before`: statistics of the version."""
 
-    def __init__(self, before: Mapping[str, Any]) -> None:
-        self.before = before
-        self.ids: list[str] = []
-        self.tally = Tally()
-        self.text_bytes = 0
-        self.languages: Counter[str] = Counter()
-        self.bins: Counter[str] = Counter()
-        # A text that goes was counted, so its bin is there: that of the largest bound not above its length.
-        self._bounds = sorted(int(bound) for bound in before.get("bytes_from", ()))
-
-    @property
-    def documents(self) -> int:
-        return len(self.ids)
+    before: TextStatistics
+    ids: list[str] = field(default_factory=list)
+    counted: TextStatistics = TextStatistics()
 
     def add(self, rows: pa.Table) -> None:
+        """Rows of a table."""
         self.ids += rows["id"].to_pylist()
-        self.tally += tally_ids(rows["id"])
-        if "text" in rows.schema.names:
-            lengths = pc.fill_null(pc.binary_length(rows["text"]), 0).to_numpy()
-            self.text_bytes += int(lengths.sum())
-            at = np.searchsorted(self._bounds, lengths, side="right") - 1
-            self.bins.update(str(self._bounds[i]) for i in at if i >= 0)
-        if "language" in rows.schema.names:
-            self.languages.update(rows["language"].to_pylist())
+        self.counted = self.counted.plus(self.before.of_rows(rows))
 
-    def statistics(self) -> dict[str, Any]:
-        """Those of the version, less what went. What else it counted stays as it is."""
-        after = dict(self.before)
-        for name, less in (("documents", self.documents), ("text_bytes", self.text_bytes)):
-            if name in after:
-                after[name] -= less
-        if "languages" in after:
-            left = _less(after["languages"], self.languages)
-            after["languages"] = dict(sorted(left.items(), key=lambda item: (-item[1], item[0])))
-        if "bytes_from" in after:
-            after["bytes_from"] = _less(after["bytes_from"], self.bins)
-        return after
+    def add_records(self, ids: Sequence[str]) -> None:
+        """Groups of a tar, of which no text was counted."""
+        self.ids += ids
+        self.counted = self.counted.plus(TextStatistics(documents=len(ids)))
 
-
-def _less(before: Mapping[str, int], less: Mapping[str, int]) -> dict[str, int]:
-    return {key: n - less.get(key, 0) for key, n in before.items() if n > less.get(key, 0)}
+    def statistics(self) -> TextStatistics:
+        """Those of what is left."""
+        return self.before.less(self.counted)
 
 
 class _Moved:
@@ -200,7 +233,7 @@ class _Moved:
 
     def concerns(self, ref: ObjectRef) -> bool:
         at = bisect_left(self.sorted, ref.first)
-        return ref.kind == "ledger" and bool(ref.records) and at < len(self.sorted) and self.sorted[at] <= ref.last
+        return bool(ref.records) and at < len(self.sorted) and self.sorted[at] <= ref.last
 
     def change(self, table: pa.Table) -> pa.Table:
         hit = pc.and_(pc.is_in(table["id"], self.wanted), pc.equal(table["fate"], "kept"))

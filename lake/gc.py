@@ -39,9 +39,11 @@ class GcReport:
 
     @property
     def bytes(self) -> int:
+        """Of all that was deleted."""
         return sum(size for _, size in self.deleted.values())
 
     def to_json(self) -> dict[str, Any]:
+        """As `grist gc --json` prints it."""
         gone = {kind: {"count": n, "bytes": size} for kind, (n, size) in self.deleted.items()}
         return {"bytes": self.bytes, "deleted": gone, "spared": self.spared}
 
@@ -61,13 +63,13 @@ def run_gc(store: Store, plan: GcPlan, progress: Callable[[int, int], None] | No
     outcomes: list[tuple[Doomed, str | None]] = []
     with ThreadPoolExecutor(8) as pool:
         for kind in _ORDER:
-            ours = [one for one in plan.doomed if one.kind == kind]
-            for start in range(0, len(ours), BATCH):
+            of_kind = [doomed for doomed in plan.doomed if doomed.kind == kind]
+            for start in range(0, len(of_kind), BATCH):
                 guard.refresh()
-                outcomes += _sweep(guard, pool, kind, ours[start : start + BATCH])
+                outcomes += _sweep(guard, pool, kind, of_kind[start : start + BATCH])
                 if progress is not None:
                     progress(len(outcomes), len(plan.doomed))
-    gone = tally_up((one.kind, one.bytes) for one, why in outcomes if why is None)
+    gone = tally_up((doomed.kind, doomed.bytes) for doomed, why in outcomes if why is None)
     return GcReport(gone, dict(sorted(Counter(why for _, why in outcomes if why is not None).items())))
 
 
@@ -83,6 +85,7 @@ class _Guard:
         self.alive: set[str] = set()
 
     def refresh(self) -> None:
+        """Looks again at leases and at versions that were committed since."""
         try:
             runs = live_runs(self.store, time.time() + self.plan.skew)
         except ValueError as error:
@@ -95,15 +98,15 @@ class _Guard:
             self.held |= read_roots(self.store, slots, self.known)[0]
             self.known = frozenset(slots.keys())
 
-    def needs(self, one: Doomed) -> str | None:
+    def needs(self, doomed: Doomed) -> str | None:
         """Why it must stay after all."""
-        sha = one.key.rpartition("/")[2].removesuffix(".json")
-        if one.kind == "object" and sha in self.held:
+        sha = doomed.key.rpartition("/")[2].removesuffix(".json")
+        if doomed.kind == "object" and sha in self.held:
             return "a version committed since holds it"
-        if (one.kind == "object" and sha in self.promised) or (one.kind == "receipt" and sha in self.announced):
+        if (doomed.kind == "object" and sha in self.promised) or (doomed.kind == "receipt" and sha in self.announced):
             return "a run that began since needs it"
-        match = LEASE.fullmatch(one.key)
-        if one.kind == "lease" and match is not None and match[1] in self.alive:
+        match = LEASE.fullmatch(doomed.key)
+        if doomed.kind == "lease" and match is not None and match[1] in self.alive:
             return "its run is alive"
         return None
 
@@ -113,14 +116,14 @@ def _sweep(
 ) -> list[tuple[Doomed, str | None]]:
     """Each of the batch with None if it is gone now, else why it was spared."""
     if kind != "receipt":
-        return list(zip(batch, pool.map(lambda one: _delete(guard, one), batch), strict=True))
-    bodies = list(pool.map(lambda one: _body(guard.store, one.key), batch))
-    results = list(pool.map(lambda one: _delete(guard, one), batch))
+        return list(zip(batch, pool.map(lambda doomed: _delete(guard, doomed), batch), strict=True))
+    bodies = list(pool.map(lambda doomed: _body(guard.store, doomed.key), batch))
+    results = list(pool.map(lambda doomed: _delete(guard, doomed), batch))
     guard.refresh()
-    for i, (one, body) in enumerate(zip(batch, bodies, strict=True)):
-        why = guard.needs(one)
+    for i, (doomed, body) in enumerate(zip(batch, bodies, strict=True)):
+        why = guard.needs(doomed)
         if results[i] is None and why is not None and body is not None:
-            guard.store.create(one.key, body)
+            guard.store.create(doomed.key, body)
             results[i] = why
     return list(zip(batch, results, strict=True))
 
@@ -132,19 +135,19 @@ def _body(store: Store, key: str) -> bytes | None:
         return None
 
 
-def _delete(guard: _Guard, one: Doomed) -> str | None:
+def _delete(guard: _Guard, doomed: Doomed) -> str | None:
     """Deletes it, unless it is needed or changed since the plan; then says why. Gone already counts as deleted."""
-    why = guard.needs(one)
+    why = guard.needs(doomed)
     if why is not None:
         return why
-    if one.kind == "temporary":
-        return _delete_temporary(guard.store, one)
-    if not one.key.startswith(_SWEPT):
-        raise ValueError(f"gc: {one.key!r} is not gc's to delete; it sweeps {', '.join(_SWEPT)} only. Plan again")
-    info = guard.store.info(one.key)
-    if info is not None and not _same_time(info.modified, one.modified):
+    if doomed.kind == "temporary":
+        return _delete_temporary(guard.store, doomed)
+    if not doomed.key.startswith(_SWEPT):
+        raise ValueError(f"gc: {doomed.key!r} is not gc's to delete; it sweeps {', '.join(_SWEPT)} only. Plan again")
+    info = guard.store.info(doomed.key)
+    if info is not None and not _same_time(info.modified, doomed.modified):
         return "it was written again since the plan"
-    guard.store.delete(one.key)
+    guard.store.delete(doomed.key)
     return None
 
 
@@ -153,10 +156,10 @@ def _same_time(a: float, b: float) -> bool:
     return a == b or (int(a) == int(b) and (a.is_integer() or b.is_integer()))
 
 
-def _delete_temporary(store: Store, one: Doomed) -> str | None:
-    path = Path(store.uri, TEMPORARY, Path(one.key).name)
+def _delete_temporary(store: Store, doomed: Doomed) -> str | None:
+    path = Path(store.uri, TEMPORARY, Path(doomed.key).name)
     try:
-        if path.stat().st_mtime != one.modified:
+        if path.stat().st_mtime != doomed.modified:
             return "it was written again since the plan"
         path.unlink()
     except FileNotFoundError:  # its writer finished after all, or another gc took it

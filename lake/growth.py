@@ -82,6 +82,7 @@ def ancestry(versions: Versions, dataset: str, version: int) -> set[str]:
 
 
 def pin_key(dataset: str, key: str, attempt: int) -> str:
+    """Where attempt `attempt` of a run is pinned; `key` is of its recipe and list of inputs."""
     return f"datasets/{dataset}/pins/{key}/{attempt:04d}.json"
 
 

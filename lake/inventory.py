@@ -147,8 +147,8 @@ def unheld(store: Store, held: Collection[str]) -> Iterator[Oddity]:
     with ThreadPoolExecutor(4) as pool:
         for name, digest in zip(rest, pool.map(lambda name: _digest(store, name), rest), strict=True):
             if digest not in (None, name):
-                said = f"object {name[:12]}, which no manifest names itself, is damaged: delete it, and a run that"
-                yield Oddity("error", "corrupt", name, f"{said} needs it makes it again")
+                message = f"object {name[:12]}, which no manifest names itself, is damaged: delete it, and a run that"
+                yield Oddity("error", "corrupt", name, f"{message} needs it makes it again")
 
 
 def _digest(store: Store, name: str) -> str | None:

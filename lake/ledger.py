@@ -39,10 +39,12 @@ KEY = [("id", "ascending"), ("input", "ascending"), ("ordinal", "ascending")]
 
 
 def empty() -> pa.Table:
+    """A ledger without rows."""
     return SCHEMA.empty_table()
 
 
 def sort(table: pa.Table) -> pa.Table:
+    """The rows by (id, input, ordinal), cast to SCHEMA."""
     return table.cast(SCHEMA).sort_by(KEY).replace_schema_metadata(SCHEMA.metadata)
 
 

@@ -71,13 +71,15 @@ class GcPlan:
 
     @property
     def bytes(self) -> int:
-        return sum(one.bytes for one in self.doomed)
+        """Of all that would go."""
+        return sum(doomed.bytes for doomed in self.doomed)
 
     def reasons(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(kind, why) -> (how many, bytes)."""
-        return tally_up(((one.kind, one.why), one.bytes) for one in self.doomed)
+        return tally_up(((doomed.kind, doomed.why), doomed.bytes) for doomed in self.doomed)
 
     def to_json(self) -> dict[str, Any]:
+        """As `grist gc --json` prints it."""
         going = [{"kind": k, "why": why, "count": n, "bytes": b} for (k, why), (n, b) in self.reasons().items()]
         kept = [{"why": why, "count": n, "bytes": b} for why, (n, b) in self.kept.items()]
         return {"lake": self.uri, "bytes": self.bytes, "count": len(self.doomed), "going": going, "kept": kept}
@@ -126,7 +128,7 @@ def plan_gc(
             continue
         why = "only withdrawn versions hold it" if sha in withdrawn else _why(sha in named)
         doomed.append(Doomed("object", info.key, info.size, info.modified, why))
-    staying = objects.keys() - {one.key[-64:] for one in doomed}
+    staying = objects.keys() - {thing.key[-64:] for thing in doomed}
     for key, info in receipts.items():
         lost = not staying.issuperset(promises.get(key, ()))
         if lost and key not in announced and info.modified <= cutoff:
@@ -205,8 +207,8 @@ def _list(store: Store, prefix: str, pattern: re.Pattern[str]) -> dict[str, Info
 def _promises(store: Store, receipts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Outputs of every receipt that is still there."""
     with ThreadPoolExecutor(16) as pool:
-        found = zip(receipts, pool.map(lambda key: _outputs(store, key), receipts), strict=True)
-        return {key: outputs for key, outputs in found if outputs is not None}
+        named = zip(receipts, pool.map(lambda key: _outputs(store, key), receipts), strict=True)
+        return {key: outputs for key, outputs in named if outputs is not None}
 
 
 def _outputs(store: Store, key: str) -> tuple[str, ...] | None:
@@ -220,7 +222,7 @@ def _outputs(store: Store, key: str) -> tuple[str, ...] | None:
     try:
         return tuple(sorted(follow(store, receipt.outputs)))
     except NotFound:  # a list is gone: so is the use of the receipt, and the work will be done again
-        return tuple(one.sha256 for ref in receipt.outputs for one in (ref, *ref.beside()))
+        return tuple(held.sha256 for ref in receipt.outputs for held in (ref, *ref.beside()))
     except DamagedObject as error:
         raise GcStopped(f"gc stopped: a list that receipt {key} names cannot be read: {error}") from error
 
@@ -244,7 +246,7 @@ def _leftovers(store: Store, before: float) -> list[Doomed]:
     """Half-written files of killed writers. Local lakes only: on S3 what was not completed is not there."""
     if store.uri.startswith("s3://"):
         return []
-    found = []
+    left_behind = []
     for path in sorted(Path(store.uri, TEMPORARY).glob("*")):
         try:
             status = path.stat()
@@ -252,5 +254,5 @@ def _leftovers(store: Store, before: float) -> list[Doomed]:
             continue
         if status.st_mtime <= before:
             key = f"{TEMPORARY}/{path.name}"
-            found.append(Doomed("temporary", key, status.st_size, status.st_mtime, "its writer was killed"))
-    return found
+            left_behind.append(Doomed("temporary", key, status.st_size, status.st_mtime, "its writer was killed"))
+    return left_behind

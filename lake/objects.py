@@ -74,6 +74,7 @@ class ObjectRef(Frozen):
 
     @property
     def key(self) -> str:
+        """Where it lies in a store."""
         return object_key(self.sha256)
 
     def beside(self) -> tuple[ObjectRef, ...]:
@@ -89,10 +90,12 @@ class ObjectRef(Frozen):
 
 
 def object_key(sha256: str) -> str:
+    """Where an object of this digest lies in a store."""
     return f"objects/{sha256[:2]}/{sha256}"
 
 
 def file_sha256(path: Path) -> str:
+    """The digest of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -153,6 +156,7 @@ def put_refs(store: Store, refs: Sequence[ObjectRef], kind: str = "refs") -> Obj
 
 
 def read_refs(store: Store, ref: ObjectRef) -> list[ObjectRef]:
+    """The pointers that `put_refs` stored. Raises DamagedObject, NotFound."""
     return [ObjectRef(**item) for item in json.loads(read_object(store, ref))]
 
 

@@ -28,8 +28,8 @@ _PARQUET = b"PAR1"
 class Proof:
     """`problem` is (kind, message) of the first thing wrong, or None.
 
-    `fates`: tally of each fate by (input, ordinal), of a ledger. `ids`: tally of the ids of a shard, or of the kept
-    ids of a ledger; None where there is no id column. `first`, `last`: ids of a ledger's first and last row.
+    `fates`: tally of each fate by (input, ordinal), of a ledger. `ids`: tally of the ids of a shard of records, or of
+    the kept ids of a ledger; None for any other object. `first`, `last`: ids of a ledger's first and last row.
     `twice`: an id that a ledger keeps twice, which only a mixture may.
     """
 
@@ -46,8 +46,11 @@ class _Wrong(ValueError):
     """What the object holds is not what it should."""
 
 
-def prove(store: Store, ref: ObjectRef) -> Proof:
-    """Reads the whole object. Only errors of the object itself become a problem; others are raised."""
+def prove(store: Store, ref: ObjectRef, id_column: str | None = None) -> Proof:
+    """Reads the whole object. `id_column`: where its rows, one a record, have the record's id; None: they are none.
+
+    Only errors of the object itself become a problem; others are raised.
+    """
     try:
         digest, magic = _hash(store, ref)
     except NotFound:
@@ -59,13 +62,17 @@ def prove(store: Store, ref: ObjectRef) -> Proof:
     try:
         if ref.kind == "ledger":
             return _ledger(store, ref)
-        return _table(store, ref) if magic == _PARQUET else Proof(ref)
+        if magic == _PARQUET:
+            return _table(store, ref, id_column)
+        if id_column is not None:
+            raise _Wrong("is a shard of records and no Parquet")
+        return Proof(ref)
     except _Wrong as error:
         return Proof(ref, (_kind(ref), str(error)))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:  # TypeError: a null in a key
         first = (str(error).splitlines() or [""])[0]
-        said = f"has the right digest but cannot be decoded ({type(error).__name__}: {first})"
-        return Proof(ref, (_kind(ref), said))
+        problem = f"has the right digest but cannot be decoded ({type(error).__name__}: {first})"
+        return Proof(ref, (_kind(ref), problem))
 
 
 def _kind(ref: ObjectRef) -> str:
@@ -81,17 +88,17 @@ def _hash(store: Store, ref: ObjectRef) -> tuple[str, bytes]:
     return digest.hexdigest(), magic
 
 
-def _table(store: Store, ref: ObjectRef) -> Proof:
+def _table(store: Store, ref: ObjectRef, id_column: str | None) -> Proof:
     rows, ids = 0, Tally()
-    has_id = False
     for batch in iter_batches(store, ref):
         rows += batch.num_rows
-        has_id = "id" in batch.schema.names
-        if has_id and ref.kind == "shard":
-            ids += tally_ids(batch.column("id"))
+        if id_column is not None:
+            if id_column not in batch.schema.names:
+                raise _Wrong(f"is a shard of records without a column {id_column!r} that names them")
+            ids += tally_ids(batch.column(id_column))
     if rows != ref.records:
         raise _Wrong(f"holds {rows:,} rows, its pointer says {ref.records:,}")
-    return Proof(ref, ids=ids if has_id or not rows else None)
+    return Proof(ref, ids=None if id_column is None else ids)
 
 
 def _ledger(store: Store, ref: ObjectRef) -> Proof:
@@ -109,9 +116,9 @@ def _ledger(store: Store, ref: ObjectRef) -> Proof:
         for fate, tally in ledger.tallies(table).items():
             fates[fate] += tally
         kept = table.filter(pc.equal(table["fate"], "kept"))["id"]
-        for one in kept.to_pylist():  # sorted, so that an id that is kept twice stands next to itself
-            twice = twice or (one if one == kept_before else "")
-            kept_before = one
+        for record in kept.to_pylist():  # sorted, so that an id that is kept twice stands next to itself
+            twice = twice or (record if record == kept_before else "")
+            kept_before = record
         ids += tally_ids(kept)
     final = last[0] if last else ""
     if rows != ref.records:
@@ -124,14 +131,15 @@ def _ledger(store: Store, ref: ObjectRef) -> Proof:
 
 
 def tally_ids(ids: pa.Array | pa.ChunkedArray) -> Tally:
-    return Tally.of(str(one).encode() for one in ids.to_pylist())
+    """The tally of these ids, strings."""
+    return Tally.of(str(record).encode() for record in ids.to_pylist())
 
 
-def id_batches(store: Store, ref: ObjectRef, prefix: str) -> Iterator[list[str]]:
-    """Ids of a shard, or kept ids of a ledger, that begin with `prefix`; a batch at a time."""
-    columns = ["id", "fate"] if ref.kind == "ledger" else ["id"]
+def id_batches(store: Store, ref: ObjectRef, prefix: str, id_column: str = "id") -> Iterator[list[str]]:
+    """Ids of a table of records, or kept ids of a ledger, that begin with `prefix`; a batch at a time."""
+    columns = [id_column, "fate"] if ref.kind == "ledger" else [id_column]
     for batch in iter_batches(store, ref, columns):
-        hit = pc.starts_with(batch.column("id"), prefix)
+        hit = pc.starts_with(batch.column(id_column), prefix)
         if ref.kind == "ledger":
             hit = pc.and_(hit, pc.equal(batch.column("fate"), "kept"))
-        yield batch.column("id").filter(hit).to_pylist()
+        yield batch.column(id_column).filter(hit).to_pylist()

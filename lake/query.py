@@ -62,6 +62,7 @@ class Description:
     """In what the versions that it extends were made otherwise."""
 
     def to_json(self) -> dict[str, Any]:
+        """As `grist show --json` prints it: the manifest, and what is known beside it."""
         about = {"tags": list(self.tags), "withdrawn": self.withdrawn, "bytes": stored_bytes(self.manifest)}
         return {**self.manifest.model_dump(mode="json"), **about, "changed_on_the_way": list(self.changed)}
 
@@ -213,5 +214,5 @@ def _node(versions: Versions, ref: VersionRef, seen: set[str], gone: dict[str, d
     if manifest.parent is not None:
         role = manifest.parent.role if manifest.parent.role == "forget" else "extends"
         above.insert(0, manifest.parent.model_copy(update={"role": role}))
-    origins = tuple(_node(versions, one, seen, gone) for one in above)
+    origins = tuple(_node(versions, origin, seen, gone) for origin in above)
     return Node(**{**about.__dict__, "inputs": manifest.inputs, "origins": origins})

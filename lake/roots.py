@@ -43,6 +43,7 @@ class Slots:
     faults: tuple[Fault, ...]
 
     def keys(self) -> set[str]:
+        """Where all of these manifests stand."""
         return {slot_key(name, n) for name, numbers in self.versions.items() for n in numbers}
 
 
@@ -60,6 +61,7 @@ class Slot:
     lists: tuple[ObjectRef, ...] = ()
 
     def objects(self) -> tuple[ObjectRef, ...]:
+        """All that the version holds, lists of pointers included; nothing where it cannot be read."""
         return () if self.manifest is None else (*self.manifest.objects(), *self.lists)
 
     def __str__(self) -> str:
@@ -67,6 +69,7 @@ class Slot:
 
 
 def slot_key(dataset: str, version: int) -> str:
+    """Where the manifest of a version stands."""
     return f"datasets/{dataset}/versions/{version:08d}.json"
 
 
@@ -86,8 +89,8 @@ def list_slots(store: Store) -> Slots:
             continue
         match = _PLACE.fullmatch(info.key)
         if match is None or not int(match[3]):
-            said = f"{info.key} is no {parts[2]} file of a dataset: move it away"
-            faults.append(Fault("foreign", info.key, said))
+            message = f"{info.key} is no {parts[2]} file of a dataset: move it away"
+            faults.append(Fault("foreign", info.key, message))
         elif match[2] == "versions":
             versions.setdefault(match[1], []).append(int(match[3]))
         else:
@@ -103,8 +106,8 @@ def read_slots(store: Store, slots: Slots, datasets: Iterable[str] | None = None
             last, before = max(slots.versions[name]), None
             for start in range(1, last + 1, _AT_ONCE):
                 numbers = range(start, min(start + _AT_ONCE, last + 1))
-                found = pool.map(lambda n: _bytes(store, slot_key(name, n)), numbers)  # noqa: B023  (used up here)
-                for n, data in zip(numbers, found, strict=True):
+                files = pool.map(lambda n: _bytes(store, slot_key(name, n)), numbers)  # noqa: B023  (used up here)
+                for n, data in zip(numbers, files, strict=True):
                     yield _slot(unfolder, name, n, data, before, (name, n) in slots.withdrawn)
                     before = data
 
@@ -140,8 +143,8 @@ def _slot(unfolder: Unfolder, name: str, n: int, data: bytes | None, before: byt
         stored = parse(data)
         manifest, lists = unfolded(unfolder, stored), unfolder.lists((*stored.shards, *stored.ledgers))
     except (ValueError, NotFound, DamagedObject) as error:
-        said = f"{name}@v{n}: its manifest {key} cannot be read ({error}); {_RESTORE}"
-        return Slot(name, n, None, withdrawn, (Fault("manifest", key, said),))
+        message = f"{name}@v{n}: its manifest {key} cannot be read ({error}); {_RESTORE}"
+        return Slot(name, n, None, withdrawn, (Fault("manifest", key, message),))
     return Slot(name, n, manifest, withdrawn, tuple(_faults(name, n, manifest, before)), lists)
 
 
@@ -151,15 +154,19 @@ def _faults(name: str, n: int, manifest: Manifest, before: bytes | None) -> Iter
         yield Fault("slot", key, f"slot {n} of {name} holds the manifest of {manifest}; {_RESTORE}")
     previous = None if before is None else hashlib.sha256(before).hexdigest()
     if manifest.previous != previous and (before is not None or n == 1):  # a gap before it is reported already
-        said = f"{name}@v{n} was committed after a manifest of sha256 {manifest.previous}, but slot {n - 1} holds"
-        said += f" {previous}: one of the two was changed since; {_RESTORE}"
-        yield Fault("chain", key, said)
+        message = f"{name}@v{n} was committed after a manifest of sha256 {manifest.previous}, but slot {n - 1} holds"
+        message += f" {previous}: one of the two was changed since; {_RESTORE}"
+        yield Fault("chain", key, message)
     digest = digest_over(manifest.shards, manifest.ledgers)
     if manifest.digest != digest:
-        said = f"{name}@v{n} states content digest {manifest.digest[:12]}, its shards and ledgers give {digest[:12]}"
-        yield Fault("digest", key, f"{said}: the manifest was changed; {_RESTORE}")
+        message = f"{name}@v{n} states content digest {manifest.digest[:12]}, its shards and ledgers give {digest[:12]}"
+        yield Fault("digest", key, f"{message}: the manifest was changed; {_RESTORE}")
+    try:
+        manifest.check_shards()
+    except ValueError as error:
+        yield Fault("manifest", key, f"{error}: the manifest {key} was changed; {_RESTORE}")
     try:
         manifest.check()
     except BalanceError as error:
-        said = f"{name}@v{n}: {str(error).partition(' Nothing was committed')[0]} The manifest was changed"
-        yield Fault("balance", key, f"{said}, or a defective release wrote it; {_RESTORE}")
+        message = f"{name}@v{n}: {str(error).partition(' Nothing was committed')[0]} The manifest was changed"
+        yield Fault("balance", key, f"{message}, or a defective release wrote it; {_RESTORE}")

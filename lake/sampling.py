@@ -75,8 +75,8 @@ def sample(
         raise ValueError(f"sample: n is {n}; it has to be at least 1")
     if fate is not None and fate not in FATES:
         raise ValueError(f"sample: fate {fate!r}; allowed: {', '.join(FATES)}")
-    if other := sorted({ref.kind for ref in manifest.shards} - {"shard", "pack", "index"}):
-        raise NoSuchVersion(f"{manifest} holds no records, but: {', '.join(other)}")
+    if manifest.layout.shown is None:
+        raise NoSuchVersion(f"{manifest} holds no records, but {manifest.layout.called}")
     rng = random.Random(f"{seed}:{manifest.digest}")
     if fate in (None, "kept") and reason is None:
         return _kept(versions.store, manifest, n, rng)
@@ -148,7 +148,7 @@ def _fated(
         return table.filter(hit)
 
     store = versions.store
-    ledgers = [ref for ref in manifest.ledgers if ref.kind == "ledger"]
+    ledgers = manifest.fates
     sizes = [wanted(read_table(store, ref, ["fate", "reason"])).num_rows for ref in ledgers]
     rows: list[dict[str, Any]] = []
     for i, at in _grouped(_draw(rng, sum(sizes), n), list(accumulate(sizes))):
@@ -161,8 +161,8 @@ def _fated(
 def _ledger_sample(
     row: dict[str, Any], texts: dict[tuple[str, int], dict[str, Any] | str], names: dict[str, tuple[str, ...]]
 ) -> Sample:
-    found = texts[row["input"], row["ordinal"]]
-    extracted = found if isinstance(found, dict) else {}
+    text = texts[row["input"], row["ordinal"]]
+    extracted = text if isinstance(text, dict) else {}
     fields = {k: row[k] for k in ("stage", "survivor")}
     fields |= {k: v for k, v in extracted.items() if k not in row and k != "text"}
     return Sample(
@@ -171,7 +171,7 @@ def _ledger_sample(
         reason=row["reason"],
         value=row["value"],
         text=extracted.get("text"),
-        why_no_text=None if isinstance(found, dict) else found,
+        why_no_text=None if isinstance(text, dict) else text,
         place=place_of(row, names),
         fields=fields,
     )
@@ -184,27 +184,27 @@ def _texts(
     reasons = {(row["input"], row["ordinal"]): row["reason"] for row in rows}
     taken = {(row["input"], row["ordinal"]): TAKEN_DOWN for row in rows if row["stage"] == "forget"}
     keys = [key for key in reasons if key not in taken]
-    if any(ref.kind == "pack" for ref in manifest.shards):
+    if manifest.layout.shown == "stretches":
         return {**dict.fromkeys(keys, IN_SOURCE), **taken}
     receipts = _receipts(versions, manifest, {digest for digest, _ in keys})
-    found: dict[tuple[str, int], dict[str, Any] | str] = dict.fromkeys(keys, NEVER if receipts else UNKNOWN)
+    texts: dict[tuple[str, int], dict[str, Any] | str] = dict.fromkeys(keys, NEVER if receipts else UNKNOWN)
     for receipt in receipts:
-        for ref in (one for one in receipt.outputs if one.kind == "text"):
-            asked = {key for key in keys if key[0] in receipt.inputs and not isinstance(found[key], dict)}
+        for ref in (output for output in receipt.outputs if output.kind == "text"):
+            asked = {key for key in keys if key[0] in receipt.inputs and not isinstance(texts[key], dict)}
             if not asked:
                 continue
             try:
-                found |= _read_texts(versions.store, ref, asked)
+                texts |= _read_texts(versions.store, ref, asked)
             except NotFound:
-                found |= {key: GONE for key in asked if _may_hold(receipt, key[1], reasons[key])}
-    return found | _forgotten(versions.store, found) | taken
+                texts |= {key: GONE for key in asked if _may_hold(receipt, key[1], reasons[key])}
+    return texts | _forgotten(versions.store, texts) | taken
 
 
 def _forgotten(
-    store: Store, found: Mapping[tuple[str, int], dict[str, Any] | str]
+    store: Store, texts: Mapping[tuple[str, int], dict[str, Any] | str]
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """Of these, what is on the suppression list: a text that was dropped for another reason stays until gc."""
-    rows = {key: row for key, row in found.items() if isinstance(row, dict)}
+    rows = {key: row for key, row in texts.items() if isinstance(row, dict)}
     if not rows:
         return {}
     ids, urls = ([row.get(name) for row in rows.values()] for name in ("id", "url"))

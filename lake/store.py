@@ -45,8 +45,8 @@ class NotFound(KeyError):
         self.uri, self.key = uri, key
 
     def __str__(self) -> str:
-        said = f"no object {self.key!r} in {self.uri}"
-        return f"{said}. {OBJECT_LOST}" if self.key.startswith("objects/") else said
+        message = f"no object {self.key!r} in {self.uri}"
+        return f"{message}. {OBJECT_LOST}" if self.key.startswith("objects/") else message
 
 
 class UnsafeStore(RuntimeError):
@@ -210,18 +210,18 @@ def _establish(store: Store) -> None:
 
 def _check_format(uri: str, marker: bytes) -> None:
     try:
-        found = json.loads(marker)
+        fields = json.loads(marker)
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or found.get("lake") != "gristmill":
+        fields = None
+    if not isinstance(fields, dict) or fields.get("lake") != "gristmill":
         raise UnknownFormat(
             f"{uri}/{MARKER} is not a gristmill lake's ({marker[:60]!r}); "
             f'expected {{"format": {FORMAT}, "lake": "gristmill"}}. Give another folder or prefix; if it is a lake '
             "and the file was damaged, write that line into it"
         )
-    if found.get("format") != FORMAT:
+    if fields.get("format") != FORMAT:
         raise UnknownFormat(
-            f"the lake {uri} has format {found.get('format')!r}; "
+            f"the lake {uri} has format {fields.get('format')!r}; "
             f"this version of gristmill reads format {FORMAT}. "
             "Use the gristmill release that wrote it, or another lake"
         )

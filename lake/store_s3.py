@@ -94,8 +94,8 @@ class S3Store:
             return False
 
     def info(self, key: str) -> Info | None:
-        found = head(self._client, self._bucket, self._name(key))
-        return None if found is None else Info(key, found.size, found.modified)
+        info = head(self._client, self._bucket, self._name(key))
+        return None if info is None else Info(key, info.size, info.modified)
 
     def list(self, prefix: str = "") -> Iterator[Info]:
         check_prefix(prefix)

@@ -74,8 +74,9 @@ class Suppression:
         return read_takedowns(store).whole
 
     def union(self, others: Iterable[Suppression]) -> Suppression:
+        """All entries of this list and of `every` other."""
         every = [self, *others]
-        return Suppression(*(frozenset().union(*(getattr(one, name) for one in every)) for name in _FIELDS))
+        return Suppression(*(frozenset().union(*(getattr(listed, name) for listed in every)) for name in _FIELDS))
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in _FIELDS)
@@ -172,23 +173,23 @@ class Suppression:
             return known[host]
         tried: list[str] = []
         at = host if len(host) <= LONGEST else host[-LONGEST:].partition(".")[2]
-        found = False
-        while at and not found:
-            found = known[at] if at in known else domain_hash(at) in self.domains
+        covered = False
+        while at and not covered:
+            covered = known[at] if at in known else domain_hash(at) in self.domains
             if at in known:
                 break
             tried.append(at)
             at = at.partition(".")[2]
-        known.update(dict.fromkeys([*tried, host], found))
-        return found
+        known.update(dict.fromkeys([*tried, host], covered))
+        return covered
 
 
 _FIELDS = ("ids", "urls", "domains", "pages")
 
 
 def _is_in(values: pa.Array | pa.ChunkedArray, wanted: pa.Array) -> np.ndarray:
-    found = pc.is_in(values, wanted)
-    return np.asarray(found.to_numpy() if isinstance(found, pa.ChunkedArray) else found.to_numpy(zero_copy_only=False))
+    hits = pc.is_in(values, wanted)
+    return np.asarray(hits.to_numpy() if isinstance(hits, pa.ChunkedArray) else hits.to_numpy(zero_copy_only=False))
 
 
 class ListNotWhole(ValueError):
@@ -289,10 +290,10 @@ def _parse(store: Store, key: str, digest: str) -> Suppression:
             if entries.digest == digest:
                 return entries
             raise ValueError(f"its entries have digest {entries.digest[:12]}, not {digest[:12]}")
-        said = f"it has format {data['format']} (URL format {data['url_format']}), not 1 or {FORMAT} ({URL_FORMAT})"
+        problem = f"it has format {data['format']} (URL format {data['url_format']}), not 1 or {FORMAT} ({URL_FORMAT})"
     except ListNotWhole:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise _lost(store, key, f"is damaged ({in_words(error)})") from error
     remedy = "use the gristmill that wrote it, or make the request again with this one and move the file away"
-    raise ListNotWhole(f"{key} in {store.uri}: {said}: {remedy}")
+    raise ListNotWhole(f"{key} in {store.uri}: {problem}: {remedy}")

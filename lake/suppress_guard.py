@@ -26,6 +26,7 @@ class Witness(NamedTuple):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Witness:
+        """What this manifest says of the list."""
         recipe = manifest.recipe
         return cls(str(manifest), (recipe.get("forget") or {}).get("suppression"), recipe.get("suppression"))
 
@@ -60,8 +61,8 @@ def list_problems(store: Store, witnesses: Iterable[list[Witness]]) -> Iterator[
             yield copy, f"{copy}, the copy of a request to forget, is missing: the next `grist forget --yes` writes it"
         elif store.get(copy) != data:
             yield copy, f"{copy} and {key}, one request to forget, differ: restore both from a copy of the lake"
-    for ours in witnesses:
-        for problem in _older(store, takedowns, ours):
+    for of_dataset in witnesses:
+        for problem in _older(store, takedowns, of_dataset):
             yield PREFIX, problem
 
 
@@ -74,11 +75,11 @@ def _older(store: Store, takedowns: Takedowns, witnesses: list[Witness]) -> Iter
     )
     for witness in witnesses:
         if witness.asked is not None and witness.asked not in takedowns.requests:
-            said = f"lacks the request {witness.asked[:12]}, by which {witness.version} was made"
-            yield f"{PREFIX} in {store.uri} {said}. {remedy}"
+            problem = f"lacks the request {witness.asked[:12]}, by which {witness.version} was made"
+            yield f"{PREFIX} in {store.uri} {problem}. {remedy}"
     for witness in witnesses[-1:]:
         if witness.used is not None and witness.used not in takedowns.lists and not takedowns.unnumbered:
-            said = (
+            problem = (
                 f"is not what it was: {witness.version} was made with the list {witness.used[:12]}, which it never was"
             )
-            yield f"{PREFIX} in {store.uri} {said}. {remedy}"
+            yield f"{PREFIX} in {store.uri} {problem}. {remedy}"

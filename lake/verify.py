@@ -10,22 +10,20 @@ be gone, and nobody misses them.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import pairwise, product
-from typing import Any
+from functools import partial
 
-from lake.balance import Tally, total
+from lake.fan import MEMBER
 from lake.inventory import take_inventory, unheld
 from lake.manifest import RESTORE, Manifest, VersionRef
 from lake.objects import ObjectRef
-from lake.proof import Proof, id_batches, prove
+from lake.proof import Proof, prove
 from lake.query import require_dataset
 from lake.roots import Slot, list_slots, read_slots, slot_key
 from lake.store import Info, Store
 from lake.suppress_guard import Witness, list_problems
+from lake.verify_content import DEFECT, Finding, compare
 from lake.versions import Versions
 
 _REPAIR = (
@@ -33,35 +31,6 @@ _REPAIR = (
     " and run the recipe of the versions it harms again, which makes the same bytes. Do not withdraw them first: what"
     " was withdrawn is not made again"
 )
-_DEFECT = (
-    "The release that wrote it has a defect: please report it. A release that mends it makes the version anew from the"
-    " same recipe; withdraw this one then"
-)
-_WHOLE = 1_000_000
-"""Ids compared in one set when stray ones are looked for: about 150 MB."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`severity`: error | warning. `what`: manifest | slot | gap | chain | digest | balance | source | foreign |
-    missing | size | corrupt | unreadable | rows | ledger | shards | tag | withdrawal | pin | receipt | note | lease |
-    suppression. `where`: the sha256 of an object, else a key of the store.
-    `harmed`: every version that is not what it was, as `web@v3`."""
-
-    severity: str
-    what: str
-    where: str
-    harmed: tuple[str, ...]
-    message: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "severity": self.severity,
-            "what": self.what,
-            "where": self.where,
-            "harmed": list(self.harmed),
-            "message": self.message,
-        }
 
 
 Progress = Callable[[int, int, str], None]
@@ -95,7 +64,8 @@ def verify(
         findings += [Finding(o.severity, o.what, o.key, (), o.message) for o in unheld(store, survey.objects)]
     if deep:
         with ThreadPoolExecutor(4) as pool:
-            for done, proof in enumerate(pool.map(lambda ref: prove(store, ref), whole), 1):
+            prove_one = partial(_prove, store, survey.id_columns)
+            for done, proof in enumerate(pool.map(prove_one, whole), 1):
                 proofs[proof.ref.sha256] = proof
                 if proof.problem is not None:
                     findings.append(_of_object(proof.ref, proof.problem, survey.harmed(proof.ref.sha256)))
@@ -103,8 +73,12 @@ def verify(
                     progress(done, len(whole), f"{proof.ref.kind} {proof.ref.sha256[:12]}")
         for slot in survey.slots():
             if slot.manifest is not None and not slot.withdrawn:
-                findings += _compare(store, slot.manifest, proofs)
+                findings += compare(store, slot.manifest, proofs)
     return _still_true(store, findings)
+
+
+def _prove(store: Store, id_columns: Mapping[str, str], ref: ObjectRef) -> Proof:
+    return prove(store, ref, id_columns.get(ref.sha256))
 
 
 def _wanted(store: Store, refs: Sequence[str]) -> set[tuple[str, int]]:
@@ -133,6 +107,7 @@ class _Survey:
         self.store, self.wanted = store, wanted
         self.listed = list_slots(store)
         self.objects: dict[str, ObjectRef] = {}
+        self.id_columns: dict[str, str] = {}  # of tables that name records, one a row
         self.findings: list[Finding] = []
         self._holders: dict[str, list[int]] = {}
         self._names: list[str] = []
@@ -160,19 +135,23 @@ class _Survey:
         for version, key, ref in self._named:
             there = self._digests.get(str(ref))
             if ref.version not in self.listed.versions.get(ref.dataset, ()):
-                said = f"{version} was made from {ref}, which is not there; {RESTORE}"
-                yield Finding("error", "source", key, (version,), said)
+                message = f"{version} was made from {ref}, which is not there; {RESTORE}"
+                yield Finding("error", "source", key, (version,), message)
             elif there not in (None, ref.digest):
-                said = (
+                message = (
                     f"{version} was made from {ref} of digest {ref.digest[:12]}, which now has {there[:12]}; {RESTORE}"
                 )
-                yield Finding("error", "source", key, (version,), said)
+                yield Finding("error", "source", key, (version,), message)
 
     def _wants(self, slot: Slot) -> bool:
         return self.wanted is None or (slot.dataset, slot.version) in self.wanted
 
     def _add(self, slot: Slot, manifest: Manifest) -> None:
         self._names.append(str(slot))
+        for ref in manifest.shards:
+            if (column := manifest.layout.id_column_of(ref.kind)) is not None:
+                self.id_columns[ref.sha256] = column
+        self.id_columns |= {ref.sha256: MEMBER for ref in manifest.members}  # of tars, which have no columns
         for ref in (ref for held in slot.objects() for ref in (held, *held.beside())):
             holders = self._holders.setdefault(ref.sha256, [])
             if not holders or holders[-1] != len(self._names) - 1:
@@ -181,6 +160,7 @@ class _Survey:
                 self.objects.setdefault(ref.sha256, ref)
 
     def harmed(self, sha256: str) -> tuple[str, ...]:
+        """Every version that holds the object."""
         return tuple(self._names[i] for i in self._holders.get(sha256, ()))
 
     def slots(self) -> Iterator[Slot]:
@@ -205,86 +185,9 @@ def _missing(ref: ObjectRef, info: Info | None) -> tuple[str, str] | None:
 
 
 def _of_object(ref: ObjectRef, wrong: tuple[str, str], harmed: tuple[str, ...]) -> Finding:
-    what, said = wrong
-    remedy = _DEFECT if what in ("rows", "ledger") else _REPAIR
-    return Finding("error", what, ref.sha256, harmed, f"{ref.kind} {ref.sha256[:12]} {said}. {remedy}")
-
-
-def _compare(store: Store, manifest: Manifest, proofs: dict[str, Proof]) -> Iterator[Finding]:
-    """A version's ledger and shards against each other and its manifest; damaged objects are reported already."""
-    key = slot_key(manifest.dataset, manifest.version)
-
-    def finding(what: str, said: str, where: str = key) -> Finding:
-        return Finding("error", what, where, (str(manifest),), f"{manifest}: {said}. {_DEFECT}")
-
-    ledgers = [ref for ref in manifest.ledgers if ref.kind == "ledger"]
-    if not ledgers:
-        if manifest.came_in.count and not manifest.ledgers:
-            yield finding(
-                "ledger", f"{manifest.came_in.count:,} records came in and no ledger says what became of them"
-            )
-        return
-    rows = [proofs.get(ref.sha256) for ref in ledgers]
-    good = [proof for proof in rows if proof is not None and proof.problem is None]
-    if len(good) < len(rows):
-        return
-    for before, after in pairwise([proof for proof in good if proof.ref.records]):
-        if after.first <= before.last and manifest.parent is None:  # a version that grew has several generations
-            said = f"ledger objects overlap: one ends at id {before.last}, the next begins at {after.first}"
-            yield finding("ledger", said, after.ref.sha256)
-    packed = any(ref.kind == "pack" for ref in manifest.shards)  # two sources of a mixture may have one record
-    if doubled := [proof for proof in good if proof.twice and not packed]:
-        for proof in doubled:
-            yield finding("ledger", f"record {proof.twice} is kept twice", proof.ref.sha256)
-        return
-    for fate in ("kept", "dropped", "quarantined"):
-        stated, found = getattr(manifest, fate), total(proof.fates[fate] for proof in good)
-        if stated != found:
-            yield finding("ledger", f"{fate}: manifest and ledger disagree, {_differ(stated, found)}")
-    yield from _compare_shards(store, manifest, ledgers, good, proofs, finding)
-
-
-def _compare_shards(
-    store: Store,
-    manifest: Manifest,
-    ledgers: Sequence[ObjectRef],
-    good: Sequence[Proof],
-    proofs: dict[str, Proof],
-    finding: Callable[[str, str], Finding],
-) -> Iterator[Finding]:
-    """Only where shards hold the kept records themselves: a fan-out's hold samples, a pack has no ids."""
-    found = [proofs.get(ref.sha256) for ref in manifest.shards]
-    shards = [proof for proof in found if proof is not None and proof.problem is None and proof.ids is not None]
-    if manifest.samples is not None or not shards or len(shards) < len(found):
-        return
-    if any(proof.ref.kind != "shard" for proof in shards):
-        return
-    kept, held = total(p.ids for p in good if p.ids), total(p.ids for p in shards if p.ids)
-    if kept != held:
-        strays = "; ".join(_strays(store, ledgers, manifest.shards, max(kept.count, held.count)))
-        yield finding("shards", f"shards and kept records disagree, {_differ(kept, held)} ({strays})")
-
-
-def _differ(stated: Tally, found: Tally) -> str:
-    if stated.count != found.count:
-        return f"{stated.count:,} against {found.count:,}"
-    return f"{stated.count:,} each, but not the same ones"
-
-
-def _strays(store: Store, ledgers: Sequence[ObjectRef], shards: Sequence[ObjectRef], count: int) -> Iterator[str]:
-    """Up to three ids that stand in one and not the other, or twice in shards; a slice of the id space at a time."""
-    width = 0
-    while count > _WHOLE * 16**width:
-        width += 1
-    for prefix in map("".join, product("0123456789abcdef", repeat=width)):
-        kept = {one for ref in ledgers for ids in id_batches(store, ref, prefix) for one in ids}
-        held = Counter(one for ref in shards for ids in id_batches(store, ref, prefix) for one in ids)
-        lost = [f"{one} is kept but in no shard" for one in sorted(kept - held.keys())]
-        extra = [f"{one} is in a shard but not kept" for one in sorted(held.keys() - kept)]
-        twice = [f"{one} stands in shards {n} times" for one, n in sorted(held.items()) if n > 1]
-        if lost or extra or twice:
-            yield from [*lost[:1], *extra[:1], *twice[:1]]
-            return
+    what, problem = wrong
+    remedy = DEFECT if what in ("rows", "ledger") else _REPAIR
+    return Finding("error", what, ref.sha256, harmed, f"{ref.kind} {ref.sha256[:12]} {problem}. {remedy}")
 
 
 def _still_true(store: Store, findings: list[Finding]) -> list[Finding]:

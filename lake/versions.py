@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from lake.folded import Unfolder
-from lake.manifest import RESTORE, Draft, Manifest, Outline, encode, folded, parse, parse_outline, unfolded
+from lake.manifest import FORMAT, RESTORE, Draft, Manifest, Outline, encode, folded, parse, parse_outline, unfolded
 from lake.objects import ObjectRef
-from lake.sealed import FORMAT, Unreadable, read_note, write_note
+from lake.sealed import Unreadable, read_note, write_note
 from lake.store import NotFound, Store
 
 log = logging.getLogger("gristmill")
@@ -64,6 +64,7 @@ class Versions:
             self._warn(str(error))
 
     def names(self) -> list[str]:
+        """Every dataset that has a version, sorted."""
         return sorted({info.key.split("/")[1] for info in self.store.list("datasets/") if "/versions/" in info.key})
 
     def numbers(self, name: str) -> list[int]:
@@ -115,6 +116,7 @@ class Versions:
             ) from error
 
     def manifests(self, name: str, *, newest_first: bool = False) -> Iterator[Manifest]:
+        """Every version of a dataset in order, read a few at a time. Raises as `manifest`."""
         numbers = sorted(self.numbers(name), reverse=newest_first)
         with ThreadPoolExecutor(8) as pool:  # many small GETs; a remote store answers them side by side
             for start in range(0, len(numbers), 64):
@@ -172,6 +174,7 @@ class Versions:
         """
         check_name(draft.dataset)
         draft.check()
+        draft.check_shards()
         if bad := self.missing(draft.objects()):
             raise MissingObjects(f"{draft.dataset}: not committed, {len(bad)} objects are not there: {bad[0]}")
         # a nonce, so that a lost answer can be told from a lost slot
@@ -292,5 +295,6 @@ def _check_place(manifest: Manifest | Outline, name: str, version: int) -> None:
 
 
 def check_name(name: str) -> None:
+    """Raises ValueError for what cannot be the name of a dataset."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"dataset name {name!r}: lower-case letters, digits, '_', '-', parts joined by '.'")

@@ -118,8 +118,8 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
     unscanned = respelled and sum(of[-1].came_in.count for of in outlines.values() if of) > SCANNED_RECORDS
     if respelled and not unscanned and (ids := ids_of_page(versions, query)):
         searched = _search(versions.store, outlines, sorted(ids))
-    for said in (message for part in searched.values() for message in part.damage):
-        versions.warn(said)
+    for message in (message for part in searched.values() for message in part.damage):
+        versions.warn(message)
     stories = [story for name in names for story in _stories(outlines[name], searched[name].rows)]
     return Answer(
         query=query,
@@ -168,19 +168,19 @@ def _outlines(versions: Versions, name: str) -> tuple[list[Outline], list[int]]:
         versions.warn(missing(name, number))
         broken.append(number)
     with ThreadPoolExecutor(16) as pool:  # many small GETs; a remote store answers them side by side
-        return [found for found in pool.map(read, numbers) if found is not None], broken
+        return [outline for outline in pool.map(read, numbers) if outline is not None], broken
 
 
 def _stories(manifests: Sequence[Outline], rows: Mapping[int, Sequence[Row]]) -> list[Story]:
     """`rows`: those of each version."""
-    told: dict[tuple[Any, ...], tuple[Outline, Row, list[int]]] = {}
+    agreeing: dict[tuple[Any, ...], tuple[Outline, Row, list[int]]] = {}
     for manifest in manifests:
         for row in rows.get(manifest.version, ()):
             key = tuple(row[name] for name in (*_KEY, "fate", "reason", "value", "survivor"))
-            told.setdefault(key, (manifest, row, []))[2].append(manifest.version)
+            agreeing.setdefault(key, (manifest, row, []))[2].append(manifest.version)
     names = names_of(manifests)
     stories = []
-    for manifest, row, numbers in told.values():
+    for manifest, row, numbers in agreeing.values():
         survivor = None if row["survivor"] is None else Survivor(row["survivor"], None, None, None)
         verdict = (row["fate"], row["stage"], row["reason"], row["value"])
         stories.append(Story(manifest.dataset, tuple(numbers), place_of(row, names), *verdict, survivor))
@@ -189,7 +189,7 @@ def _stories(manifests: Sequence[Outline], rows: Mapping[int, Sequence[Row]]) ->
 
 def names_of(manifests: Iterable[Manifest | Outline]) -> dict[str, tuple[str, ...]]:
     """input digest -> addresses; a version that grew names only its own inputs, its ancestors name theirs."""
-    return {one.digest: one.names for manifest in manifests for one in manifest.inputs if one.names}
+    return {file.digest: file.names for manifest in manifests for file in manifest.inputs if file.names}
 
 
 def place_of(row: dict[str, Any], names: dict[str, tuple[str, ...]]) -> Place:

@@ -68,18 +68,31 @@ class ShardWriter:
 
         Raises ValueError, with nothing written, for a key, name, extension, dtype or value that is not allowed.
         """
+        self._check(key, tokens)
+        self._add(key, tar_bytes(key, fields_of(key, meta, arrays, files or {})), tokens)
+
+    def copy(self, key: str, data: bytes | bytearray, *, tokens: int = 0) -> None:
+        """Appends a sample as it stands in another shard: `data` are its members there, with headers and padding.
+
+        Raises ValueError, with nothing written, for a key that is not allowed or is here already.
+        """
+        self._check(key, tokens)
+        self._add(key, data, tokens)
+
+    def _check(self, key: str, tokens: int) -> None:
         if not KEY.fullmatch(key):
             raise ValueError(f"key {key!r} is not allowed: 1 to 60 of 0-9 a-z _ -, the first one of 0-9 a-z")
         if key in self._rows:
             raise ValueError(f"key {key!r} is in this shard already: keys are unique in a shard")
         if not 0 <= operator.index(tokens) < 1 << 31:
             raise ValueError(f"sample {key!r}: tokens is {tokens}, allowed are 0 to 2^31 - 1")
-        data = tar_bytes(key, fields_of(key, meta, arrays, files or {}))
+
+    def _add(self, key: str, data: bytes | bytearray | memoryview, tokens: int) -> None:
         self._rows[key] = (self.bytes, len(data), zlib.crc32(data), tokens)
         self._append(data)
         self.samples += 1
 
-    def _append(self, data: bytes | memoryview) -> None:
+    def _append(self, data: bytes | bytearray | memoryview) -> None:
         self._tar.write(data)
         self._digest.update(data)
         self.bytes += len(data)

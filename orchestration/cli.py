@@ -112,6 +112,7 @@ app.add_typer(cli_hf.export_app, name="export")
 
 
 def main() -> None:
+    """The command `grist`; ends the process with its exit code (pipelines/exits.py)."""
     code: Any = 0
     if isinstance(sys.stdout, io.TextIOWrapper):  # a bar, or a page's title, where the terminal's charset has none
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -20,7 +20,7 @@ from orchestration.terminal import JsonOption, LakeOption, answer, plain, versio
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lake.forget import Affected, ForgetPlan, ForgetReport
+    from lake.forget_plan import Affected, ForgetPlan, ForgetReport
     from lake.suppress import Suppression
 
 FileOption = Path | None
@@ -98,6 +98,7 @@ def _lines(path: Path, name: str) -> list[str]:
 
 
 def _draw(console: Console, plan: ForgetPlan, report: ForgetReport | None) -> None:
+    """Prints what would happen, or with a report what did."""
     from orchestration.show import counted
 
     if not plan.affected:
@@ -108,13 +109,13 @@ def _draw(console: Console, plan: ForgetPlan, report: ForgetReport | None) -> No
                 " An id beside a url was not searched"
             )
     new = {} if report is None else {old.partition("@")[0]: to for old, to in report.made}
-    for one in plan.affected:
-        for line in _said(one, new.get(one.dataset), done=report is not None):
+    for affected in plan.affected:
+        for line in _consequences(affected, new.get(affected.dataset), done=report is not None):
             console.print(line)
-    for made in plan.derived:
+    for derived in plan.derived:
         fate = "withdrawn as well" if report else "would be withdrawn as well"
-        said = fate if made.withdraw else "stays: make it anew from the clean version, or withdraw it"
-        console.print(f"made from them: {made.ref} ({plain(made.role)}), {said}")
+        outcome = fate if derived.withdraw else "stays: make it anew from the clean version, or withdraw it"
+        console.print(f"made from them: {derived.ref} ({plain(derived.role)}), {outcome}")
     for ref in plan.unsearched:
         console.print(f"not searched: {ref} has shards without record ids; whether it holds one is not known")
     if plan.request.domains and plan.without_url:
@@ -136,24 +137,24 @@ def _draw(console: Console, plan: ForgetPlan, report: ForgetReport | None) -> No
     console.print(f"`grist gc --grace 0s --yes` erases, when no run is alive.\n{_ERASE}")
 
 
-def _said(one: Affected, new: str | None, *, done: bool) -> list[str]:
+def _consequences(affected: Affected, new: str | None, *, done: bool) -> list[str]:
+    """What happens to one dataset, as lines to print. new: the clean version, if there is one already."""
     from orchestration.show import counted
     from orchestration.show_records import version_ranges
 
     would = "" if done else "would be "
-    rows = "".join(f", {counted(n, 'row')} of {kind}" for kind, n in one.rows.items())
-    lines = [f"{one.dataset}: {counted(one.records, 'text')}{rows}"]
+    rows = "".join(f", {counted(n, 'row')} of {kind}" for kind, n in affected.rows.items())
+    lines = [f"{affected.dataset}: {counted(affected.records, 'text')}{rows}"]
     if new is not None:
         lines.append(f"  {new} is without them")
-    elif one.base is not None and not done:
-        lines.append(f"  a version without them would follow {one.dataset}@v{one.base}")
-    elif one.why_not is not None:
-        lines.append(f"  no version without them can be made: {one.why_not}; make it anew")
-    lines.append(f"  {would}withdrawn: {version_ranges(one.withdraw, range(1, max(one.withdraw) + 1))}")
-    if one.tags:
-        lines.append(
-            f"  tags that name {'withdrawn versions' if done else 'them'}, and are not moved: {', '.join(one.tags)}"
-        )
-    if one.followers:
-        lines.append(f"  {counted(one.followers, 'duplicate')} dropped in their favour: stay dropped")
+    elif affected.base is not None and not done:
+        lines.append(f"  a version without them would follow {affected.dataset}@v{affected.base}")
+    elif affected.why_not is not None:
+        lines.append(f"  no version without them can be made: {affected.why_not}; make it anew")
+    lines.append(f"  {would}withdrawn: {version_ranges(affected.withdraw, range(1, max(affected.withdraw) + 1))}")
+    if affected.tags:
+        named = "withdrawn versions" if done else "them"
+        lines.append(f"  tags that name {named}, and are not moved: {', '.join(affected.tags)}")
+    if affected.followers:
+        lines.append(f"  {counted(affected.followers, 'duplicate')} dropped in their favour: stay dropped")
     return lines

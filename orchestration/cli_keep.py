@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lake.gc import GcPlan, GcReport
-    from lake.verify import Finding
+    from lake.verify_content import Finding
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 VersionArgument = Annotated[str, typer.Argument(metavar="NAME[@vN|@TAG]", help="A version. Default: the latest.")]
@@ -115,10 +115,10 @@ def _draw_findings(console: Console, findings: list[Finding], uri: str, deep: bo
     if not findings:
         how = "every object was read and hashed" if deep else "objects were not read: --deep does that"
         console.print(f"{uri}: nothing is wrong ({how})")
-    for one in findings:
-        console.print(Text.assemble((f"{one.severity}: {one.what}", "bold red"), f"  {plain(one.message)}"))
-        if one.harmed:
-            console.print(Text(f"  harms {', '.join(one.harmed)}", style="yellow"))
+    for finding in findings:
+        console.print(Text.assemble((f"{finding.severity}: {finding.what}", "bold red"), f"  {plain(finding.message)}"))
+        if finding.harmed:
+            console.print(Text(f"  harms {', '.join(finding.harmed)}", style="yellow"))
 
 
 def gc(

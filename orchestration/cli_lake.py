@@ -57,7 +57,7 @@ def stats(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = False
 
     manifest = versions_of(lake).resolve(ref)
     data = {"version": str(manifest), "digest": manifest.digest, "statistics": manifest.statistics}
-    answer(data, as_json, lambda console: draw_statistics(console, manifest.statistics))
+    answer(data, as_json, lambda console: draw_statistics(console, manifest))
 
 
 def lineage(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = False) -> None:
@@ -79,11 +79,11 @@ def why(
     from lake.why import why as ask
     from orchestration.show_records import draw_why, not_found
 
-    found = ask(versions_of(lake), query, dataset)
-    if found.stories or as_json:
-        answer(found, as_json, lambda console: draw_why(console, found))
-    if not found.stories:
-        note(not_found(found))
+    history = ask(versions_of(lake), query, dataset)
+    if history.stories or as_json:
+        answer(history, as_json, lambda console: draw_why(console, history))
+    if not history.stories:
+        note(not_found(history))
         raise typer.Exit(NOT_FOUND)
 
 
@@ -98,8 +98,8 @@ def diff(
     from orchestration.show_records import draw_diff
 
     versions = versions_of(lake)
-    found = ask(versions.store, versions.resolve(a), versions.resolve(b))
-    answer(found, as_json, lambda console: draw_diff(console, found))
+    differences = ask(versions.store, versions.resolve(a), versions.resolve(b))
+    answer(differences, as_json, lambda console: draw_diff(console, differences))
 
 
 def sample(
@@ -125,14 +125,14 @@ def sample(
 
     versions = versions_of(lake)
     manifest = resolve_usable(versions, ref)
-    if any(one.kind == "pack" for one in manifest.shards) and fate in (None, "kept") and reason is None:
+    if manifest.layout.shown == "stretches" and fate in (None, "kept") and reason is None:
         from orchestration.show_windows import draw_stretches
         from pipelines.tokenizer import tokenizer_of
         from stages.packs import sample_stretches
 
         tokenizer = tokenizer_of(versions, manifest)
-        found = sample_stretches(versions.store, manifest, tokenizer, n, seed=seed, source=source)
-        answer(found, as_json, lambda console: draw_stretches(console, found, full))
+        stretches = sample_stretches(versions.store, manifest, tokenizer, n, seed=seed, source=source)
+        answer(stretches, as_json, lambda console: draw_stretches(console, stretches, full))
         return
     if source is not None:
         raise ValueError(

@@ -38,16 +38,16 @@ def similar(
 
     versions = versions_of(lake)
     manifest = resolve_usable(versions, ref)
-    found = []
+    answers = []
     for match in ask(versions.store, manifest, file.read()):
         rows: list[dict[str, Any]] = ledger.find(versions.store, manifest.ledgers, match.id).to_pylist()
         row = min(rows, key=lambda row: (row["fate"] != "kept", row["reason"] == "exact.same_record"), default={})
         about = (row.get("fate"), row.get("reason"), row.get("survivor"))
-        found.append(Found(match.id, match.similarity, match.n_words, *about))
-    if found or as_json:
-        data = {"version": str(manifest), "similar": found}
-        answer(data, as_json, lambda console: draw_similar(console, manifest, found))
-    if not found:
+        answers.append(Found(match.id, match.similarity, match.n_words, *about))
+    if answers or as_json:
+        data = {"version": str(manifest), "similar": answers}
+        answer(data, as_json, lambda console: draw_similar(console, manifest, answers))
+    if not answers:
         name = "the text" if file is sys.stdin else file.name
         note(f"nothing in {manifest} shares a band with {name}: below a similarity of about .5 that is usual")
         raise typer.Exit(NOT_FOUND)

@@ -89,7 +89,7 @@ def env(name: StackOption = "local") -> None:
 
 
 def doctor(name: StackOption = "local", lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Look for what would keep a nightly run from coming off, and say what to do. Exit code 1 if something is wrong."""
+    """Look for what would make the next run fail, and say what to do. Exit code 1 if something is wrong."""
     from orchestration.doctor import all_well, examine
 
     findings = examine(name, lake)
@@ -110,9 +110,9 @@ def look(stack: Stack) -> dict[str, Any]:
     addresses = {"ray": stack.ray.url, "prefect": stack.prefect.url.removesuffix("/api"), "worker": f"pool {POOL}"}
     parts = []
     for part in PARTS:
-        one, wrong = stack.process(part), fault(stack, part)
+        process, wrong = stack.process(part), fault(stack, part)
         seconds = uptime(stack, part)
-        about = {"part": part, "pid": one.pid if one else None, "address": addresses[part], "fault": wrong}
+        about = {"part": part, "pid": process.pid if process else None, "address": addresses[part], "fault": wrong}
         parts.append({**about, "uptime": None if seconds is None else round(seconds), "log": str(stack.log(part))})
     jobs: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []
@@ -121,7 +121,7 @@ def look(stack: Stack) -> dict[str, Any]:
             flow_run = job["metadata"].get("prefect_flow_run_id")
             jobs.append({"id": job["submission_id"], "status": job["status"], "flow_run": flow_run})
     with suppress(Unreachable):
-        names = {one["id"]: one["name"] for one in health.deployments(stack.prefect, POOL)}
+        names = {deployment["id"]: deployment["name"] for deployment in health.deployments(stack.prefect, POOL)}
         for run in health.next_runs(stack.prefect, list(names)):
             runs.append({"deployment": names[run["deployment_id"]], "at": run["expected_start_time"]})
     well = all(part["fault"] is None for part in parts)
@@ -146,8 +146,8 @@ def _draw(console: Console, seen: dict[str, Any]) -> None:
 
 def _draw_findings(console: Console, findings: list[Finding]) -> None:
     styles = {"ok": "green", "warn": "yellow", "wrong": "red"}
-    for one in findings:
-        console.print(f"{one.level:<6}", style=styles[one.level], end="")
-        console.print(f"{one.check}: {one.found}", soft_wrap=True)
-        if one.fix:
-            console.print(f"      -> {one.fix}", soft_wrap=True)
+    for finding in findings:
+        console.print(f"{finding.level:<6}", style=styles[finding.level], end="")
+        console.print(f"{finding.check}: {finding.found}", soft_wrap=True)
+        if finding.fix:
+            console.print(f"      -> {finding.fix}", soft_wrap=True)

@@ -1,7 +1,7 @@
 """`make demo`: the main job end to end, as a user would type it, on data it writes itself.
 
-A crawl of a few thousand generated pages goes in; an accounted, versioned dataset comes out, and a second night adds
-to it. Then the promises: the same command again does nothing, a night killed with SIGKILL is finished by the same
+A crawl of a few thousand generated pages goes in; an accounted, versioned dataset comes out, and an increment adds
+to it. Then the promises: the same command again does nothing, a run killed with SIGKILL is finished by the same
 command and ends with the digest of one that was never killed, every record can be asked why, a text can be looked up,
 what somebody wants forgotten goes, every byte is checked.
 """
@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ console = Console(highlight=False)
 
 
 def main() -> int:
+    """Runs the demo in ./demo, which it empties first. Raises SystemExit where a promise does not hold."""
     started = time.monotonic()
     os.chdir(ROOT)
     prepare()
@@ -36,21 +38,21 @@ def main() -> int:
     first = [*grow, f"recipe.inputs=[{data}/crawl/*]"]
     second = [*grow, f"recipe.inputs=[{data}/crawl/*, {data}/night2/*]"]
 
-    say("A generated crawl: pages, spam, copies, errors, damage; a second night; the truth about each record.")
+    say("A generated crawl: pages, spam, copies, errors, damage; a second crawl; the truth about each record.")
     grist("sample-data", str(data))
-    say("The first night: language, quality, exact and near duplicates, shards, ledger, version.")
-    one = result(grist(*first, "--lake", lake))
+    say("The first run: language, quality, exact and near duplicates, shards, ledger, version.")
+    first_run = result(grist(*first, "--lake", lake))
     grist("show", "web", "--lake", lake)
 
     say("The same command again: nothing is new, so nothing runs.")
     again = result(grist(*first, "--lake", lake))
-    check(not again["new"] and again["digest"] == one["digest"], "no new version")
+    check(not again["new"] and again["digest"] == first_run["digest"], "no new version")
 
-    say("The second night, killed with SIGKILL in the middle. Only new files are read; what is done has receipts.")
+    say("An increment, killed with SIGKILL in the middle. Only new files are read; what is done has receipts.")
     kill_in_the_middle(lake, second)
     say("The same command finishes it, on the version that it began with.")
     two = result(grist(*second, "--lake", lake))
-    say("Both nights in an empty lake, never killed:")
+    say("Both runs in an empty lake, never killed:")
     grist(*first, "--lake", other)
     whole = result(grist(*second, "--lake", other))
     check(two["digest"] == whole["digest"], "killed and finished, or never killed: the same content digest")
@@ -61,7 +63,7 @@ def main() -> int:
     say("Which documents are like this text?")
     (FOLDER / "page.txt").write_text(text)
     grist("similar", "web", str(FOLDER / "page.txt"), "--lake", lake)
-    say("What did the second night bring?")
+    say("What did the increment bring?")
     grist("diff", "web@v1", "web@v2", "--lake", lake)
 
     mixture(lake, data / "instruct")
@@ -85,7 +87,7 @@ def mixture(lake: str, folder: Path) -> None:
     here = ["--set", "run.workers=0", "--lake", lake]  # little data: no Ray needed
     for name, form in FORMS.items():
         settings = (f"dataset={name}", f"inputs=[{folder}/{name}.jsonl]", f"instruct.form={form}")
-        grist("run", "conf/instruct.yaml", *(part for one in settings for part in ("--set", f"recipe.{one}")), *here)
+        grist("run", "conf/instruct.yaml", *_set(settings), *here)
     grist("sample", "tools", "-n", "1", "--full", "--lake", lake)
     say("What was no sample, and why?")
     grist("show", "tools", "--lake", lake)
@@ -94,13 +96,18 @@ def mixture(lake: str, folder: Path) -> None:
     say("Mixed by weights of tokens, and packed into windows of 1,024: planned against drawn, and what stays empty.")
     sources = ", ".join(f"{name}: {share}" for name, share in SHARES.items())
     settings = ("tokenizer=bpe@v1", f"sources={{{sources}}}", "window=1024")
-    mixed = [part for one in settings for part in ("--set", f"recipe.{one}")]
-    one = result(grist("run", "conf/mixture.yaml", *mixed, *here))
+    mixed = _set(settings)
+    first_run = result(grist("run", "conf/mixture.yaml", *mixed, *here))
     grist("show", "mix", "--lake", lake)
     say("What a model sees of each: what it learns stands between « and ».")
     grist("sample", "mix", "-n", "3", "--lake", lake)
     again = result(grist("run", "conf/mixture.yaml", *mixed, *here))
-    check(not again["new"] and again["digest"] == one["digest"], "the same mixture again: nothing to do")
+    check(not again["new"] and again["digest"] == first_run["digest"], "the same mixture again: nothing to do")
+
+
+def _set(settings: Iterable[str]) -> list[str]:
+    """Keys of a recipe as arguments."""
+    return [argument for setting in settings for argument in ("--set", f"recipe.{setting}")]
 
 
 def take_down(lake: str) -> None:
@@ -127,20 +134,24 @@ def prepare() -> None:
 
 
 def say(text: str) -> None:
+    """Prints a heading."""
     console.print(f"\n[bold cyan]{text}[/]", soft_wrap=True)
 
 
 def check(holds: bool, what: str) -> None:
+    """Ends the demo where something does not hold."""
     if not holds:
         sys.exit(f"error: the demo expected: {what}")
     console.print(f"[green]checked: {what}[/]")
 
 
 def command(*arguments: str) -> list[str]:
+    """A grist command as this Python runs it."""
     return [sys.executable, "-m", "orchestration.cli", *arguments]
 
 
 def show(*arguments: str, note: str = "") -> None:
+    """Prints a grist command as it would be typed."""
     console.print(f"$ grist {shlex.join(arguments)}{note}", style="bold", markup=False, soft_wrap=True)
 
 
@@ -175,6 +186,7 @@ def kill_in_the_middle(lake: str, arguments: list[str]) -> None:
 
 
 def receipts(lake: str) -> int:
+    """How many receipts a lake holds."""
     return sum(1 for _ in Path(lake, "receipts").rglob("*.json"))
 
 

@@ -1,9 +1,9 @@
-"""`grist doctor`: what must be true for a nightly run to come off, each with what was found and what to do.
+"""`grist doctor`: what must be true for a scheduled run to succeed, each with what was found and what to do.
 
 Every check is a function that returns findings; what it cannot find out is a finding too, also where it breaks in a way
 that nobody thought of, so that one broken package never hides what the other checks say. Checks ask the thing itself (a
 store is made to refuse a second create, a server to answer) instead of reading settings.
-"wrong" means that tonight's run will fail or never start, "warn" that something will go wrong sooner or later.
+"wrong" means that the next run will fail or never start, "warn" that something will go wrong sooner or later.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NEEDED = ("prefect", "ray")
 
 @dataclass(frozen=True)
 class Finding:
-    """`level`: ok, warn or wrong. `fix` is what to do, empty where nothing is to be done."""
+    """What one check says. level: ok, warn or wrong. found: what is there. fix: what to do, empty where nothing is."""
 
     check: str
     level: str
@@ -76,15 +76,16 @@ def _outcome(title: str, check: Callable[[], Iterable[Finding]]) -> list[Finding
     try:
         return list(check())
     except Exception as error:  # of any library, in any state: said, and the other checks go on
-        said = f"this check broke: {type(error).__name__}: {error}"
-        return [Finding(title, WRONG, said, "mend what it names; if it names nothing of yours, report it")]
+        message = f"this check broke: {type(error).__name__}: {error}"
+        return [Finding(title, WRONG, message, "mend what it names; if it names nothing of yours, report it")]
 
 
 def python() -> list[Finding]:
-    found = f"{sys.version.split()[0]} at {sys.prefix}"
+    """Which Python runs, and whether it is a venv's own."""
+    running = f"{sys.version.split()[0]} at {sys.prefix}"
     if sys.prefix == sys.base_prefix:
-        return [Finding("python", WARN, f"{found}, no venv", f"{SETUP} and start grist from .venv/bin")]
-    return [Finding("python", OK, found)]
+        return [Finding("python", WARN, f"{running}, no venv", f"{SETUP} and start grist from .venv/bin")]
+    return [Finding("python", OK, running)]
 
 
 def packages(lock: Path = ROOT / "requirements.lock") -> list[Finding]:
@@ -140,6 +141,7 @@ def fasttext_module() -> list[Finding]:
 
 
 def language_model() -> list[Finding]:
+    """The model of language identification is there, and the one that was released."""
     from filters.language import LanguageFilter
 
     try:
@@ -179,9 +181,10 @@ def _local(uri: str) -> list[Path]:
 
 
 def disk(folders: Iterable[Path]) -> list[Finding]:
+    """Free space where these folders are, or would be made."""
     findings = []
     for folder in folders:
-        there = next((one for one in (folder, *folder.parents) if os.path.exists(one)), Path("/"))
+        there = next((ancestor for ancestor in (folder, *folder.parents) if os.path.exists(ancestor)), Path("/"))
         free = shutil.disk_usage(there).free
         level = WRONG if free < VERY_LITTLE else WARN if free < LITTLE else OK
         findings.append(Finding("disk", level, f"{free / 2**30:.1f} GB free at {there}", "make room" * (level != OK)))
@@ -218,24 +221,27 @@ def _answers(port: int) -> bool:
 
 
 def parts(stack: Stack) -> list[Finding]:
+    """Ray, Prefect and the worker run and answer."""
     findings = []
     for part in PARTS:
         wrong = fault(stack, part)
         fix = f"`grist up`; if it stays so: {stack.log(part)}" if wrong else ""
-        one = stack.process(part)
-        findings.append(Finding(part, WRONG if wrong else OK, wrong or f"answers, pid {one.pid if one else '?'}", fix))
+        process = stack.process(part)
+        findings.append(
+            Finding(part, WRONG if wrong else OK, wrong or f"answers, pid {process.pid if process else '?'}", fix)
+        )
     return findings
 
 
 def schedules(stack: Stack) -> list[Finding]:
     """Each active schedule must have produced runs: with a wrong sqlalchemy it never does, without any error."""
     try:
-        found = health.deployments(stack.prefect, POOL)
+        deployments = health.deployments(stack.prefect, POOL)
     except Unreachable as error:
         return [Finding("schedules", WRONG, str(error), "`grist up`")]
-    if not found:
+    if not deployments:
         return [Finding("schedules", WARN, f"no deployment on the pool {POOL}", "`prefect deploy --all` in the clone")]
-    return [one for deployment in found for one in _schedule(stack, deployment)]
+    return [finding for deployment in deployments for finding in _schedule(stack, deployment)]
 
 
 def _schedule(stack: Stack, deployment: dict[str, object]) -> list[Finding]:
@@ -259,11 +265,12 @@ def _schedule(stack: Stack, deployment: dict[str, object]) -> list[Finding]:
 
 def uptime(stack: Stack, part: str) -> float | None:
     """Seconds since the part was started."""
-    one = stack.process(part)
-    if one is None:
+    process = stack.process(part)
+    if process is None:
         return None
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - one.started / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - process.started / os.sysconf("SC_CLK_TCK")
 
 
 def all_well(findings: Iterable[Finding]) -> bool:
+    """Whether nothing is wrong; warnings do not count."""
     return all(finding.level != WRONG for finding in findings)

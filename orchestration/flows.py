@@ -58,6 +58,7 @@ class OneLine(logging.Filter):
     """Leaves out the traceback through Prefect's engine that follows a state which says in a line what failed."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
         return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
 
 
@@ -98,7 +99,7 @@ def nightly(
     source = Path(config) if isinstance(config, str) else config
     try:
         wanted = Wanted.of(resolve(Request(source, tuple(settings or ()), lake), in_job=True))
-        run: Any = wanted.config.run  # type: ignore[attr-defined]
+        run = wanted.config.run
         log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], run.lake)
         say = partial(log.warning, "%s")
         jobs = Jobs(Patience("Ray's job server", run.patience_seconds, say=say))
@@ -137,21 +138,23 @@ def bring(
     """(version, how it came about). Raises JobFailed, Unreachable, or BadConfig where no job could help."""
     tried, pause, why, how = 0, PAUSE, "", "nothing new, no job was needed"
     while True:
-        if (found := patience.wait(lambda: committed(wanted.config, store))) is not None:
-            return found, how
+        # The lake is asked before each attempt: whoever committed meanwhile, a job of another flow too, has done it.
+        if (manifest := patience.wait(lambda: committed(wanted.config, store))) is not None:
+            return manifest, how
         if tried >= attempts:
             raise JobFailed(f"{wanted.dataset}: {attempts} jobs did not finish it; the last one {why}")
-        job, ours, lines = run_job(wanted, jobs, log)
-        tried += ours  # another flow run's attempts are its own
-        how = f"committed by {'this' if ours else 'another flow'} run ({job.id})"
+        job, submitted_here, lines = run_job(wanted, jobs, log)
+        tried += submitted_here  # another flow run's attempts are its own
+        how = f"committed by {'this' if submitted_here else 'another flow'} run ({job.id})"
         why = f"({job.id}) {job.status.lower()} with exit code {job.exit_code}"
-        if job.status == "SUCCEEDED" and ours:
-            manifest = patience.wait(partial(_made, store, lines))
+        if job.status == "SUCCEEDED" and submitted_here:
+            # By its own result line: `committed` cannot tell for a run with a limit, nor where inputs changed since.
+            manifest = patience.wait(partial(_committed_version, store, lines))
             if manifest is not None:
                 return manifest, how
-        elif job.status == "STOPPED" and ours:
+        elif job.status == "STOPPED" and submitted_here:
             raise JobFailed(f"{job.id} was stopped by hand (`ray job stop`); what is done is kept")
-        elif ours and job.exit_code is not None and job.exit_code >= DEFECT:
+        elif submitted_here and job.exit_code is not None and job.exit_code >= DEFECT:
             if job.exit_code not in (CONFLICT, INCOMPLETE) and job.exit_code < 128:  # 128: killed, as a shell says it
                 raise JobFailed(f"{job.id} failed with exit code {job.exit_code}: {_reason(lines)}")
             if job.exit_code < 128 and tried < attempts:
@@ -164,21 +167,21 @@ def bring(
 
 def run_job(wanted: Wanted, jobs: Jobs, log: Any) -> tuple[Job, bool, list[str]]:
     """(job as it ended, whether it was this flow run's, its last lines). Stops its own job if it is interrupted."""
-    mine, ours = "", False
+    mine, submitted_here = "", False
 
     def announce(id: str) -> None:
         nonlocal mine
         mine = id
 
     try:
-        id, ours = jobs.submit(wanted, str(current.id or ""), announce)
-        mine = id if ours else ""
-        log.info("%s Ray job %s", "submitted" if ours else "another flow run's job does it: attached to", id)
+        id, submitted_here = jobs.submit(wanted, str(current.id or ""), announce)
+        mine = id if submitted_here else ""
+        log.info("%s Ray job %s", "submitted" if submitted_here else "another flow run's job does it: attached to", id)
         lines: deque[str] = deque(maxlen=20)
         started = heard = time.monotonic()
         for item in jobs.follow(id):
             if isinstance(item, Job):
-                return item, ours, list(lines)
+                return item, submitted_here, list(lines)
             now = time.monotonic()
             if item is not None:
                 lines.append(item)
@@ -217,7 +220,7 @@ def _unmarked(line: str) -> str:
     return escape(line) if PREFECT_LOGGING_MARKUP.value() else line
 
 
-def _made(store: Store, lines: list[str]) -> Manifest | None:
+def _committed_version(store: Store, lines: list[str]) -> Manifest | None:
     """The version that the job's last line names, if the lake says the same."""
     result = result_line(lines)
     if result is None:

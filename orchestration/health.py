@@ -34,10 +34,12 @@ class Server:
 
     @classmethod
     def with_token(cls, url: str, token: str) -> Server:
+        """One that wants a bearer token, as Ray's job server does; "" for none."""
         return cls(url, f"Bearer {token}" if token else "")
 
     @classmethod
     def with_password(cls, url: str, user_and_password: str) -> Server:
+        """One that wants basic authentication with "user:password", as Prefect's does; "" for none."""
         text = base64.b64encode(user_and_password.encode()).decode()
         return cls(url, f"Basic {text}" if user_and_password else "")
 

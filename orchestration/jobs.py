@@ -54,12 +54,14 @@ class Job:
 
     @property
     def live(self) -> bool:
+        """Whether it has not ended."""
         return self.status in LIVE
 
 
 def owner_of_this_process() -> str:
-    one = processes.myself()
-    return json.dumps([platform.node(), *one])
+    """This process as a job's metadata names it: JSON of host, pid, start and boot."""
+    process = processes.myself()
+    return json.dumps([platform.node(), *process])
 
 
 def owner_is_dead(job: Job) -> bool:
@@ -78,8 +80,8 @@ def stale(jobs: Iterable[Job], ended: Callable[[str], bool | None]) -> list[Job]
     A job that no flow submitted is nobody's to reap. A flow run whose process was killed together with its worker
     stays "running" for Prefect, so the process itself is looked for as well.
     """
-    ours = [job for job in jobs if job.live and FLOW_RUN in job.metadata and REQUEST in job.metadata]
-    return [job for job in ours if owner_is_dead(job) or ended(job.metadata[FLOW_RUN])]
+    of_flows = [job for job in jobs if job.live and FLOW_RUN in job.metadata and REQUEST in job.metadata]
+    return [job for job in of_flows if owner_is_dead(job) or ended(job.metadata[FLOW_RUN])]
 
 
 def head_is_away(error: BaseException) -> bool:
@@ -109,6 +111,7 @@ class Jobs:
         logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
 
     def all(self) -> list[Job]:
+        """The submitted jobs that the head remembers, ended ones too."""
         jobs = self.patience.wait(self.client.list_jobs, head_is_away)
         return [_job(details) for details in jobs if details.submission_id]
 
@@ -126,16 +129,18 @@ class Jobs:
             raise
 
     def submit(self, wanted: Wanted, flow_run: str, announce: Callable[[str], None]) -> tuple[str, bool]:
-        """(id, whether it is ours): a live job of this request, or a new one.
+        """(id, whether this flow run submitted it): a live job of this request, or a new one.
 
         `announce` hears a new id before Ray does, so that whoever is interrupted in between knows what to stop.
         """
         tried, deadline = 0, time.monotonic() + AGENT_SECONDS
         while True:
             jobs = self.all()
+            # A live job of this request does the work already, whoever submitted it: attach to it.
             for job in jobs:
                 if job.live and job.metadata.get(REQUEST) == wanted.key:
                     return job.id, bool(flow_run) and job.metadata.get(FLOW_RUN) == flow_run
+            # Ray takes an id once, so the next attempt is counted from all that Ray knows, not from this process alone.
             tried = max([tried, *(wanted.attempt(job.id) for job in jobs)]) + 1
             id = wanted.id(tried)
             announce(id)
@@ -148,7 +153,7 @@ class Jobs:
                     continue
                 if "No available agent" not in str(error) or time.monotonic() > deadline:
                     raise
-                tried -= 1
+                tried -= 1  # refused before it counted: the same id once more
                 time.sleep(1)
 
     def _submit(self, wanted: Wanted, id: str, flow_run: str) -> None:
@@ -184,8 +189,9 @@ class Jobs:
         over = threading.Event()
         reader = threading.Thread(target=self._read, args=(id, lines, over), daemon=True)
         reader.start()
+        # The log is read by a thread of its own, so that a tail that hangs keeps nobody from asking for the status.
         clock = self.patience.clock
-        seen, away = clock(), False
+        seen, away = clock(), False  # when the server last answered; whether that it is away was said
         job: Job | None = None
         try:
             while True:
@@ -224,7 +230,7 @@ class Jobs:
 
         async def tail() -> None:
             nonlocal read, rest
-            skip = read
+            skip = read  # characters: every tail begins at the start of the log
             async for text in self.client.tail_job_logs(id):
                 if skip >= len(text):
                     skip -= len(text)
@@ -265,14 +271,14 @@ def _job(details: Any) -> Job:
 
 def result_line(lines: Iterable[str]) -> dict[str, Any] | None:
     """The last line that is a pipeline's result. A job's output mixes stdout with stderr."""
-    found = None
+    result = None
     for line in lines:
         if line.startswith('{"dataset":'):
             try:
-                found = json.loads(line)
+                result = json.loads(line)
             except ValueError:
                 continue
-    return found
+    return result
 
 
 def commit_of_this_code() -> str:

@@ -37,13 +37,15 @@ def identify(pid: int) -> Identity | None:
 
 
 def myself() -> Identity:
-    found = identify(os.getpid())
-    assert found is not None
-    return found
+    """This process."""
+    identity = identify(os.getpid())
+    assert identity is not None
+    return identity
 
 
-def alive(one: Identity) -> bool:
-    return identify(one.pid) == one
+def alive(process: Identity) -> bool:
+    """Whether this very process still runs."""
+    return identify(process.pid) == process
 
 
 def _boot() -> str:
@@ -53,28 +55,28 @@ def _boot() -> str:
 def marked(name: str, value: str) -> list[Identity]:
     """Processes of this user that were started with NAME=VALUE in their environment; this one is left out."""
     wanted = f"{name}={value}".encode()
-    found = []
+    family = []
     for entry in PROC.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        one = identify(int(entry.name))
+        process = identify(int(entry.name))
         try:
             environment = (entry / "environ").read_bytes().split(b"\0")
         except OSError:  # another user's, or gone
             continue
-        if one is not None and wanted in environment and alive(one):
-            found.append(one)
-    return found
+        if process is not None and wanted in environment and alive(process):
+            family.append(process)
+    return family
 
 
-def send(one: Identity, number: signal.Signals) -> bool:
+def send(process: Identity, number: signal.Signals) -> bool:
     """Signals that very process. False if it is gone."""
     try:
-        fd = os.pidfd_open(one.pid)
+        fd = os.pidfd_open(process.pid)
     except OSError:
         return False
     try:
-        if not alive(one):
+        if not alive(process):
             return False
         signal.pidfd_send_signal(fd, number)
         return True
@@ -89,15 +91,15 @@ def end(find: Callable[[], list[Identity]], seconds: float) -> int:
 
     Whoever turns up on the way (a child started just before its parent heard of it) is ended as well.
     """
-    told: set[Identity] = set()
+    terminated: set[Identity] = set()
     deadline = time.monotonic() + seconds
     while there := find():
         late = time.monotonic() > deadline
-        for one in there:
+        for process in there:
             if late:
-                send(one, signal.SIGKILL)
-            elif one not in told:
-                send(one, signal.SIGTERM)
-            told.add(one)
+                send(process, signal.SIGKILL)
+            elif process not in terminated:
+                send(process, signal.SIGTERM)
+            terminated.add(process)
         time.sleep(0.1)
-    return len(told)
+    return len(terminated)

@@ -84,18 +84,18 @@ def down(stack: Stack, say: Callable[[str], None] = print) -> int:
 
 def _end(stack: Stack, part: str, say: Callable[[str], None]) -> int:
     """Ends a part, then whatever of it is left: of a worker its flow runs, of Ray its jobs."""
-    one = stack.process(part)
-    if one is not None:
-        processes.end(lambda: [one] if processes.alive(one) else [], GRACE[part])
+    process = stack.process(part)
+    if process is not None:
+        processes.end(lambda: [process] if processes.alive(process) else [], GRACE[part])
     left = processes.end(lambda: stack.family(part), GRACE[part])
-    if one is not None or left:
-        say(f"{part}: stopped" + (f" (pid {one.pid})" if one else f" ({left} processes it had left behind)"))
-    return left + (one is not None)
+    if process is not None or left:
+        say(f"{part}: stopped" + (f" (pid {process.pid})" if process else f" ({left} processes it had left behind)"))
+    return left + (process is not None)
 
 
 def _pid(stack: Stack, part: str) -> int:
-    one = stack.process(part)
-    return one.pid if one else 0
+    process = stack.process(part)
+    return process.pid if process else 0
 
 
 def _prepare(stack: Stack, wanted: dict[str, int]) -> None:
@@ -113,11 +113,14 @@ def _prepare(stack: Stack, wanted: dict[str, int]) -> None:
     state = stack.state()
     running = {part for part in PARTS if stack.process(part)}
     if not running:
+        # A new id, so that what an earlier stack of this name left behind is never taken for this one's. Ports are
+        # kept: shells of yesterday still know them.
         kept = {"ports": state.get("ports", {}), "ray_folder": state.get("ray_folder")}
         state = {"id": uuid.uuid4().hex, "parts": {}, **kept}
     ports, taken = {}, set[int]()
     for name, usual in PORTS.items():
         port = wanted.get(name, state["ports"].get(name, usual))
+        # Prefect has one port, all others are Ray's; what runs keeps the ports it was started with.
         if ("prefect" if name == "prefect" else "ray") in running:
             port = state["ports"][name]
         elif port == 0 or port in taken or not _is_free(port):
@@ -155,8 +158,8 @@ def environment(stack: Stack, part: str) -> dict[str, str]:
     """Of every part: this shell's, less what points Ray or Prefect elsewhere. AWS_* and GRIST_LAKE go along."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PREFECT_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
-    ours = {"PATH": path, "PREFECT_HOME": str(stack.folder / "prefect"), MARK: stack.mark(part)}
-    return {**kept, **SETTINGS, **stack.exports(), **ours}
+    variables = {"PATH": path, "PREFECT_HOME": str(stack.folder / "prefect"), MARK: stack.mark(part)}
+    return {**kept, **SETTINGS, **stack.exports(), **variables}
 
 
 def _ray(stack: Stack, cpus: int | None) -> list[str]:
@@ -222,8 +225,8 @@ def _start(stack: Stack, part: str, command: list[str]) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    one = processes.identify(process.pid)
-    stack.write(parts={**stack.state()["parts"], part: one})
+    identity = processes.identify(process.pid)
+    stack.write(parts={**stack.state()["parts"], part: identity})
 
 
 def _wait(stack: Stack, part: str, started: float, say: Callable[[str], None]) -> None:
@@ -270,8 +273,8 @@ def _make_pool(stack: Stack) -> None:
         stack.prefect.ask(f"/work_pools/{POOL}")
     except Unreachable:
         command = [_beside("prefect"), "--no-prompt", "work-pool", "create", POOL, "--type", "process"]
-        made = subprocess.run(
+        created = subprocess.run(
             command, env=environment(stack, "worker"), cwd=stack.folder, capture_output=True, text=True
         )
-        if made.returncode != 0:
-            raise StackError(f"the work pool {POOL!r} cannot be made: {made.stdout}{made.stderr}") from None
+        if created.returncode != 0:
+            raise StackError(f"the work pool {POOL!r} cannot be made: {created.stdout}{created.stderr}") from None

@@ -53,28 +53,34 @@ class Stack:
 
     @classmethod
     def named(cls, name: str = "local") -> Stack:
+        """The stack of that name in the user's state folder. Raises ValueError for a name that is no folder's."""
         if not name or not name.replace("-", "").replace("_", "").isalnum():
             raise ValueError(f"stack {name!r}: letters, digits, '-' and '_'")
         return cls(state_folder() / name)
 
     @property
     def name(self) -> str:
+        """What it is called: the last part of its folder."""
         return self.folder.name
 
     @property
     def worker_name(self) -> str:
+        """Under which its worker registers with Prefect: one a machine."""
         return f"{self.name}-{platform.node()}"
 
     @property
     def prefect(self) -> Server:
+        """Prefect's API, with its password."""
         return Server.with_password(f"http://127.0.0.1:{self.ports['prefect']}/api", self.secret("prefect"))
 
     @property
     def ray(self) -> Server:
+        """Ray's job server, with its token."""
         return Server.with_token(f"http://127.0.0.1:{self.ports['ray']}", self.secret("ray"))
 
     @property
     def ports(self) -> dict[str, int]:
+        """The ports of PORTS, as they were chosen when the stack was started."""
         return {**PORTS, **self.state().get("ports", {})}
 
     @property
@@ -85,13 +91,19 @@ class Stack:
         return Path(kept) if kept else None
 
     def secret(self, part: str) -> str:
+        """The secret of `ray` (a token) or `prefect` ("user:password"); "" before the first start."""
         path = self.folder / f"{part}-secret"
         return path.read_text().strip() if path.exists() else ""
 
     def log(self, part: str) -> Path:
+        """The file to which a part writes its output."""
         return self.folder / "logs" / f"{part}.log"
 
     def state(self) -> dict[str, Any]:
+        """What stack.json holds: id, parts (name -> Identity), ports, ray_folder; {} before the first start.
+
+        Raises StackError where the file is damaged.
+        """
         file = self.folder / "stack.json"
         try:
             return dict(json.loads(file.read_text()))
@@ -101,6 +113,7 @@ class Stack:
             raise StackError(f"{file} is damaged ({error}): end what still runs by hand, and delete it") from None
 
     def write(self, **changes: Any) -> None:
+        """Changes keys of stack.json, in one step."""
         path = self.folder / "stack.json"
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps({"format": 1, **self.state(), **changes}, indent=1))
@@ -108,9 +121,9 @@ class Stack:
 
     def process(self, part: str) -> Identity | None:
         """The part's process if it runs."""
-        found = self.state().get("parts", {}).get(part)
-        one = Identity(*found) if found else None
-        return one if one is not None and processes.alive(one) else None
+        recorded = self.state().get("parts", {}).get(part)
+        process = Identity(*recorded) if recorded else None
+        return process if process is not None and processes.alive(process) else None
 
     def mark(self, part: str) -> str:
         """What a part and its children have in their environment, as $GRIST_STACK_ID."""
@@ -118,7 +131,7 @@ class Stack:
 
     def family(self, *parts: str) -> list[Identity]:
         """Every process of these parts, or of all: what the stack started, and what those started."""
-        return [one for part in parts or PARTS for one in processes.marked(MARK, self.mark(part))]
+        return [process for part in parts or PARTS for process in processes.marked(MARK, self.mark(part))]
 
     def exports(self) -> dict[str, str]:
         """What a shell needs in order to speak to this stack. No secret: both lie in files only you can read.
@@ -156,6 +169,7 @@ def private(path: Path, text: str, again: bool = False) -> None:
 
 
 def _kept_private(path: Path) -> bool:
+    """Whether it is a file of this user's that nobody else can read or write."""
     try:
         about = path.lstat()
     except FileNotFoundError:

@@ -39,6 +39,7 @@ class Grist(typer.core.TyperGroup):
     """Says the lake's errors in one line."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Runs a command; an error that a user can do something about becomes a line and an exit code."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # `grist log web | head`: the reader has seen enough
@@ -74,6 +75,7 @@ def open_lake(given: str | None) -> Store:
 
 
 def versions_of(given: str | None) -> Versions:
+    """The versions of the lake at --lake or $GRIST_LAKE. Raises as `open_lake` does."""
     return Versions(open_lake(given), warn=lambda text: note(f"warning: {text}"))
 
 
@@ -94,21 +96,24 @@ class Terminal(Console):
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich renders it, with control characters in texts escaped."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else plain(text), style, control)
 
     def print(self, *objects: Any, crop: bool = False, **how: Any) -> None:
+        """Prints as rich does, but does not crop."""
         super().print(*objects, crop=crop, **how)
 
     def on_broken_pipe(self) -> None:
+        """Raises BrokenPipeError, which `Grist.invoke` knows; rich would exit with 1."""
         raise BrokenPipeError
 
 
 def stdout() -> Console:
     """A console that takes its strings as they are: no markup, no emoji codes, no guessed highlights."""
     columns = os.environ.get("COLUMNS", "")
-    told = int(columns) > 0 if columns.isdigit() else sys.stdout.isatty()  # 0 is what some programs leave there
-    return Terminal(width=None if told else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
+    knows_width = int(columns) > 0 if columns.isdigit() else sys.stdout.isatty()  # 0 is what some programs leave there
+    return Terminal(width=None if knows_width else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
 
 
 def note(text: str) -> None:

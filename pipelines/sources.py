@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from lake.manifest import InputFile, Manifest
 from lake.query import resolve_usable
-from lake.store import Store
 from lake.versions import NoSuchVersion, Versions, check_name
 from pipelines.config import BadConfig
-from stages.tokenize import holds_samples
+from stages.tokenize import text_shards
 
 
 def exact(versions: Versions, ref: str, key: str) -> Manifest:
@@ -33,12 +32,13 @@ def exact(versions: Versions, ref: str, key: str) -> Manifest:
         raise BadConfig(f"{key}: {error}") from error
 
 
-def check_texts(store: Store, source: Manifest, key: str) -> bool:
+def check_texts(source: Manifest, key: str) -> bool:
     """Whether a version has samples, not documents. Raises BadConfig, which begins with `key`, if it has neither."""
     try:
-        return any(holds_samples(store, ref) for ref in source.shards[:1])
+        text_shards(source)
     except ValueError as error:
         raise BadConfig(f"{key}: {source}: {error}") from error
+    return source.form == "samples"
 
 
 def as_inputs(source: Manifest) -> tuple[InputFile, ...]:

@@ -1,4 +1,4 @@
-"""Choose: of each component of near duplicates, who survives, who is dropped, in whose favour, and how like it is.
+"""Survivor selection: of each component of near duplicates, who survives, who is dropped in whose favour, how like it.
 
 It sees whole components. Survivors of earlier versions come first, because versions are immutable; then the new
 documents, best by measure, then by id. Each is dropped in favour of the survivor that it is most like, if that is at
@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.objects import ObjectRef, put_table, read_refs
-from lake.receipt import StageId
 from lake.store import Store
 from stages.clusters import CLUSTERS, CLUSTERS_ORDER
 from stages.divergence import differences, touching
@@ -26,14 +25,37 @@ from stages.fates import KEYS, Fates
 from stages.link import Linked
 from stages.losers import put_losers
 from stages.members import Members, earlier_survivors, read_members
-from stages.settle import DROPPED, GIVEN, KEPT, Settled, settle
-from stages.work import Outcome, Work, stage_id
+from stages.settle import DROPPED, KEPT, UNDECIDED, Settled, settle
+from stages.work import Outcome, Stage, Work
 
 
 @dataclass(frozen=True)
-class Choose:
-    """Chooses the survivors of some components. `min_similarity`: of word n-grams, above 0 up to 1; with None all of a
-    component are alike, and one survives."""
+class ComponentRange:
+    """What one Work chooses from. gathered: a list object (stages/gather.py). low, high: roots, `high` excluded.
+    old: documents of earlier versions. clusters, divergence: tables of those versions."""
+
+    gathered: ObjectRef
+    low: int
+    high: int
+    old: int
+    clusters: tuple[ObjectRef, ...] = ()
+    divergence: tuple[ObjectRef, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """facts: `compared`, how many pairs of signatures were compared."""
+
+    compared: int
+
+
+@dataclass(frozen=True)
+class Choose(Stage[ComponentRange]):
+    """Chooses the survivors of some components.
+
+    `min_similarity`: estimated Jaccard similarity of word n-grams, above 0 up to 1; with None all of a component are
+    alike, and one survives. Raises ValueError for another.
+    """
 
     name: ClassVar[str] = "choose"
     VERSION: ClassVar[int] = 2
@@ -47,64 +69,67 @@ class Choose:
                 " which everything that hangs together by shared bands has one survivor"
             )
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: gathered (a list object), old (documents of earlier versions), clusters and divergence (pointers,
-        of earlier versions), low, high (range of roots). Outputs `losers`, fates, `members`, `divergence`, and
-        `rejudged`: what of the earlier divergence it replaces."""
+    def run(self, store: Store, work: Work[ComponentRange]) -> Outcome:
+        """Outputs: `losers` and `fates` of the new documents that are dropped, `members` (rows for `clusters`), and
+        where earlier versions take part `divergence`, and `rejudged`: what of their divergence it replaces."""
         p = work.payload
-        clusters, said = ([ObjectRef(**ref) for ref in p[name]] for name in ("clusters", "divergence"))
-        members = read_members(store, read_refs(store, ObjectRef(**p["gathered"])), p["low"], p["high"], p["old"])
+        members = read_members(store, read_refs(store, p.gathered), p.low, p.high, p.old)
         old_ids = members.rows["id"].slice(0, members.old).combine_chunks()
-        before = earlier_survivors(store, clusters, old_ids)
-        settled = self.settled(members, before)
-        divergence = differences(members, before, settled, self.alone(members)) if members.old else None
-        fates, losers, favour = self._dropped(store, members, settled)
+        dropped_for = earlier_survivors(store, p.clusters, old_ids)
+        settled = self.settled(members, dropped_for)
+        fates, losers, cluster_members = self._dropped(store, members, settled)
         written, counts = fates.write(store)
-        new = np.arange(len(members.root)) >= members.old
-        stay = settled.survivor == np.arange(len(members.root), dtype=np.uint32)
+        outputs = [losers, written, cluster_members]
+        if members.old:
+            divergence = differences(members, dropped_for, settled, self.alone(members))
+            outputs.append(put_table(store, "divergence", divergence))
+            outputs.append(put_table(store, "rejudged", touching(store, p.divergence, old_ids)))
+        rows = np.arange(len(members.root), dtype=np.uint32)
+        is_new, survives = rows >= members.old, settled.survivor == rows
         return Outcome(
-            outputs=(losers, written, favour, *_told(store, divergence, said, old_ids)),
-            came_in=members.tally(new),
-            passed=members.tally(new & stay),
+            outputs=tuple(outputs),
+            came_in=members.tally(is_new),
+            passed=members.tally(is_new & survives),
             dropped=counts.dropped,
             reasons=counts.reasons,
-            facts={"compared": settled.compared},
+            facts=Comparisons(settled.compared),
         )
 
-    def settled(self, members: Members, before: pa.Array) -> Settled:
-        """The survivors on top of earlier versions, whose own survivors stay and come first."""
-        state = np.full(len(members.root), GIVEN, np.uint8)
-        state[: members.old] = np.where(pc.is_null(before).to_numpy(zero_copy_only=False), KEPT, DROPPED)
+    def settled(self, members: Members, dropped_for: pa.Array) -> Settled:
+        """The survivors on top of earlier versions, whose own survivors stay and come first. dropped_for: in whose
+        favour each old row was dropped, null for who was kept; string [members.old]."""
+        state = np.full(len(members.root), UNDECIDED, np.uint8)
+        state[: members.old] = np.where(pc.is_null(dropped_for).to_numpy(zero_copy_only=False), KEPT, DROPPED)
+        return self._settled(members, state)
+
+    def alone(self, members: Members) -> Settled:
+        """The survivors if all had come in one run."""
+        return self._settled(members, np.full(len(members.root), UNDECIDED, np.uint8))
+
+    def _settled(self, members: Members, state: np.ndarray) -> Settled:
         order, starts = _in_order(members, first=state == KEPT)
         ids = members.rows["id"].combine_chunks()
         return settle(members.values, order, starts, state, ids, self.min_similarity)
 
-    def alone(self, members: Members) -> Settled:
-        """The survivors if all had come in one run."""
-        order, starts = _in_order(members, first=np.zeros(len(members.root), bool))
-        state = np.full(len(members.root), GIVEN, np.uint8)
-        return settle(members.values, order, starts, state, members.rows["id"].combine_chunks(), self.min_similarity)
-
     def _dropped(self, store: Store, members: Members, settled: Settled) -> tuple[Fates, ObjectRef, ObjectRef]:
         """Fates, losers and members (rows for `clusters`) of the new documents that do not survive."""
         rows = np.arange(len(members.root), dtype=np.uint32)
-        hit = (rows >= members.old) & (settled.survivor != rows)
-        lost, at = members.rows.filter(pa.array(hit)), pa.array(settled.survivor[hit])
-        survivors = members.rows.select(["id", "ranks"]).take(at).combine_chunks()
-        again = pc.equal(survivors["id"], lost["id"])  # a record met again, whose text another recipe made
-        table = pa.table({"survivor": survivors["id"], "id": lost["id"], "ranks": survivors["ranks"]}).cast(CLUSTERS)
-        favour = table.filter(pc.invert(again)).sort_by(CLUSTERS_ORDER)
+        is_dropped = (rows >= members.old) & (settled.survivor != rows)
+        dropped = members.rows.filter(pa.array(is_dropped))
+        survivors = members.rows.select(["id", "ranks"]).take(pa.array(settled.survivor[is_dropped])).combine_chunks()
+        # A record met again, whose text another recipe made, goes in favour of itself: it is no member of a cluster.
+        again = pc.equal(survivors["id"], dropped["id"])
+        table = pa.table({"survivor": survivors["id"], "id": dropped["id"], "ranks": survivors["ranks"]}).cast(CLUSTERS)
+        cluster_members = table.filter(pc.invert(again)).sort_by(CLUSTERS_ORDER)
         fates = Fates()
         fates.add_dropped(
-            lost.select(KEYS),
+            dropped.select(KEYS),
             pc.if_else(again, "minhash.same_record", "minhash.duplicate").combine_chunks(),
             survivors["id"].combine_chunks(),
-            self._similarities(members, settled.agreement[hit]),
+            self._similarities(members, settled.agreement[is_dropped]),
         )
-        return fates, put_losers(store, lost), put_table(store, "members", favour, sorted_by="survivor")
+        ref = put_table(store, "members", cluster_members, sorted_by="survivor")
+        return fates, put_losers(store, dropped), ref
 
     def _similarities(self, members: Members, agreement: np.ndarray) -> pa.Array | None:
         """As the ledger has them: the share of values that agree, two decimals, never rounded up to 1."""
@@ -116,26 +141,19 @@ class Choose:
 
 
 def _in_order(members: Members, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(rows by component, where components begin). In each those of `first` (bool) come first; then, and among them,
-    the best measures, then the lowest id, then of one record's rows the earliest."""
+    """(rows by component, int64 [rows]; where components begin, and the end, int64 [components + 1]).
+
+    In each component those of `first` (bool [rows]) come first; then, and among them, the best measures, then the
+    lowest id, then of one record's rows the earliest. Nothing else decides: not the order in which files came in.
+    """
     values = pc.list_flatten(members.rows["ranks"]).to_numpy()
-    width = len(values) // len(first) if len(first) else 0
-    keys = {f"key_{i}": values[i::width] for i in range(width)}
-    last = {"id": members.rows["id"], "row": np.arange(len(first))}
-    table = pa.table({"root": members.root, "later": ~first, **keys, **last})
-    order = [("root", "ascending"), ("later", "ascending"), *((name, "descending") for name in keys)]
-    at = pc.sort_indices(table, [*order, *((name, "ascending") for name in last)]).to_numpy()
-    starts = np.flatnonzero(np.diff(members.root[at], prepend=-1, append=-1))
-    return at, starts
-
-
-def _told(
-    store: Store, divergence: pa.Table | None, earlier: Sequence[ObjectRef], ids: pa.Array
-) -> tuple[ObjectRef, ...]:
-    """The objects `divergence` and `rejudged`; nothing where no earlier version takes part."""
-    if divergence is None:
-        return ()
-    return (put_table(store, "divergence", divergence), put_table(store, "rejudged", touching(store, earlier, ids)))
+    measures = len(values) // len(first) if len(first) else 0
+    ranks = {f"rank_{i}": values[i::measures] for i in range(measures)}
+    keys = {"root": members.root, "later": ~first, **ranks, "id": members.rows["id"], "row": np.arange(len(first))}
+    directions = [(name, "descending" if name in ranks else "ascending") for name in keys]
+    order = pc.sort_indices(pa.table(keys), directions).to_numpy()
+    starts = np.flatnonzero(np.diff(members.root[order], prepend=-1, append=-1))
+    return order, starts
 
 
 def choose_works(
@@ -144,15 +162,13 @@ def choose_works(
     gathered: ObjectRef,
     clusters: Sequence[ObjectRef] = (),
     divergence: Sequence[ObjectRef] = (),
-) -> list[Work]:
+) -> list[Work[ComponentRange]]:
     """One Work a range of components. `gathered`: of what is linked (stages/gather.py), with signatures if the stage
-    compares them."""
+    compares them. clusters, divergence: of earlier versions."""
     works = []
     for low, high in pairwise(linked.cuts):
         earlier = [ref.sha256 for ref in (*clusters, *divergence)]
         inputs = (gathered.sha256, str(linked.old), f"{low}:{high}", *earlier)
-        payload: dict[str, Any] = {"gathered": gathered.model_dump(), "old": linked.old}
-        payload |= {"clusters": [ref.model_dump() for ref in clusters], "low": low, "high": high}
-        payload |= {"divergence": [ref.model_dump() for ref in divergence]}
+        payload = ComponentRange(gathered, low, high, linked.old, tuple(clusters), tuple(divergence))
         works.append(Work(stage, inputs, payload, label=f"components from {low}"))
     return works

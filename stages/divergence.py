@@ -1,9 +1,9 @@
-"""Divergence: which records a dataset that grew night by night keeps or drops otherwise than one run over everything.
+"""Divergence: which records a dataset that grew by increments keeps or drops otherwise than one run over everything.
 
-Earlier survivors stay, so a night may keep what one run would have dropped (a later document is better than both, or
-joins two components) and drop what one run would have kept. A row names both documents, so that the difference can be
-looked at. A component that grows again is judged anew, and its rows replace what earlier nights said of it; one table
-holds what is true of the version. Rows of an earlier format are read as what they meant.
+Earlier survivors stay, so an increment may keep what one run would have dropped (a later document is better than both,
+or joins two components) and drop what one run would have kept. A row names both documents, so that the difference can
+be looked at. A component that grows again is judged anew, and its rows replace those that earlier increments wrote of
+it; one table holds what is true of the version. Rows of an earlier format are read as what they meant.
 """
 
 from __future__ import annotations
@@ -29,34 +29,43 @@ _ORDER = [(name, "ascending") for name in ("survivor", "other", "what")]
 
 
 def differences(members: Members, before: pa.Array, grown: Settled, alone: Settled) -> pa.Table:
-    """Between the survivors on top of earlier versions and those of one run. `before`: in whose favour an old row was
-    dropped; null for who was kept."""
+    """A row of DIVERGENCE for each difference between `grown`, the survivors on top of earlier versions, and `alone`,
+    those of one run. before: in whose favour an old row was dropped, null for who was kept; string [members.old]."""
     rows, ids = np.arange(len(members.root), dtype=np.uint32), members.rows["id"].combine_chunks()
-    here, there = grown.survivor == rows, alone.survivor == rows
-    kept = pa.array(_without_twins(here & ~there, there, members))
-    dropped = pa.array(_without_twins(there & ~here, here, members))
-    known = pa.array(grown.survivor, mask=grown.survivor == NONE)
-    favour = pc.coalesce(ids.take(known), pa.concat_arrays([before, pa.nulls(len(rows) - members.old, pa.string())]))
-    parts = [
-        (ids.filter(kept), ids.take(pa.array(alone.survivor)).filter(kept), KEPT_HERE),
-        (favour.filter(dropped), ids.filter(dropped), DROPPED_HERE),
-    ]
+    survives_here, survives_there = grown.survivor == rows, alone.survivor == rows
+    kept = pa.array(_without_twins(survives_here & ~survives_there, survives_there, members))
+    dropped = pa.array(_without_twins(survives_there & ~survives_here, survives_here, members))
+    # In whose favour a row is dropped here: of a new one as it was settled; of an old one that was dropped before
+    # (NONE, and so null) as its cluster says.
+    settled_for = ids.take(pa.array(grown.survivor, mask=grown.survivor == NONE))
+    of_old = pa.concat_arrays([before, pa.nulls(len(rows) - members.old, pa.string())])
+    favoured_here = pc.coalesce(settled_for, of_old)
+    favoured_there = ids.take(pa.array(alone.survivor))
     tables = [
-        pa.table({"survivor": a, "other": b, "what": pa.repeat(what, len(a))}).cast(DIVERGENCE) for a, b, what in parts
+        _differing(ids.filter(kept), favoured_there.filter(kept), KEPT_HERE),
+        _differing(favoured_here.filter(dropped), ids.filter(dropped), DROPPED_HERE),
     ]
     return pa.concat_tables(tables).sort_by(_ORDER)
 
 
-def _without_twins(hit: np.ndarray, others: np.ndarray, members: Members) -> np.ndarray:
-    """Without records of which the other side keeps another row: one record with two texts is kept once on both."""
-    if not hit.any():
-        return hit
+def _differing(survivors: pa.Array, others: pa.Array, what: str) -> pa.Table:
+    """Rows of one sort."""
+    columns = {"survivor": survivors, "other": others, "what": pa.repeat(what, len(survivors))}
+    return pa.table(columns).cast(DIVERGENCE)
+
+
+def _without_twins(selected: np.ndarray, kept_otherwise: np.ndarray, members: Members) -> np.ndarray:
+    """The selected rows (bool [rows]) without records of which the other side keeps another row: one record with two
+    texts is kept once on both."""
+    if not selected.any():
+        return selected
     ids = members.rows["id"].combine_chunks()
-    return hit & ~pc.is_in(ids, ids.filter(pa.array(others))).to_numpy(zero_copy_only=False)
+    has_twin = pc.is_in(ids, ids.filter(pa.array(kept_otherwise))).to_numpy(zero_copy_only=False)
+    return selected & ~has_twin
 
 
 def touching(store: Store, refs: Iterable[ObjectRef], ids: pa.Array) -> pa.Table:
-    """The rows of earlier nights about these documents."""
+    """The rows that earlier increments wrote of these documents."""
     table = pa.concat_tables([DIVERGENCE.empty_table(), *(_read(store, ref) for ref in refs)])
     return table.filter(pc.or_(pc.is_in(table["survivor"], ids), pc.is_in(table["other"], ids))).sort_by(_ORDER)
 
@@ -64,11 +73,14 @@ def touching(store: Store, refs: Iterable[ObjectRef], ids: pa.Array) -> pa.Table
 def current(
     store: Store, earlier: Iterable[ObjectRef], rejudged: Sequence[ObjectRef], new: Sequence[ObjectRef]
 ) -> pa.Table:
-    """What is true of a version: what earlier nights said and nobody said anew, and what is said tonight."""
-    gone = {tuple(row.values()) for ref in rejudged for row in read_table(store, ref).to_pylist()}
-    said = [row for ref in earlier for row in _read(store, ref).to_pylist() if tuple(row.values()) not in gone]
-    said += [row for ref in new for row in read_table(store, ref).to_pylist()]
-    return pa.Table.from_pylist(said, schema=DIVERGENCE).sort_by(_ORDER)
+    """What is true of a version: the rows of earlier increments that none replaced, and the new ones."""
+    replaced = {tuple(row.values()) for ref in rejudged for row in read_table(store, ref).to_pylist()}
+    rows = []
+    for ref in earlier:
+        rows += [row for row in _read(store, ref).to_pylist() if tuple(row.values()) not in replaced]
+    for ref in new:
+        rows += read_table(store, ref).to_pylist()
+    return pa.Table.from_pylist(rows, schema=DIVERGENCE).sort_by(_ORDER)
 
 
 def _read(store: Store, ref: ObjectRef) -> pa.Table:
@@ -83,5 +95,5 @@ def _read(store: Store, ref: ObjectRef) -> pa.Table:
             rows.add((row["other"], row["survivor"], KEPT_HERE))
         else:
             rows |= {(row["survivor"], row["other"], KEPT_HERE), (row["survivor"], row["other"], DROPPED_HERE)}
-    read = [dict(zip(DIVERGENCE.names, row, strict=True)) for row in sorted(rows)]
-    return pa.Table.from_pylist(read, schema=DIVERGENCE)
+    as_dicts = [dict(zip(DIVERGENCE.names, row, strict=True)) for row in sorted(rows)]
+    return pa.Table.from_pylist(as_dicts, schema=DIVERGENCE)

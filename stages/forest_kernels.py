@@ -1,7 +1,8 @@
-"""The compiled loops of stages/forest.py: tables from hash to document, and disjoint sets.
+"""The compiled loops of stages/forest.py: tables from hash to document, and union-find.
 
 Plain functions until `filters.compiled` compiles them, from a copy of this file named by its content; so nothing of
-ours is imported here. Arrays that are only read may be read-only, as Arrow's are.
+this project is imported here. Arrays that are only read may be read-only, as Arrow's are. Tables have a power of two
+of slots and are probed linearly; a quarter of the slots stays empty (stages/forest.py), so that a probe ends soon.
 """
 
 from __future__ import annotations
@@ -12,15 +13,22 @@ import numpy as np
 from numba import types
 
 NONE = np.uint32(0xFFFFFFFF)
-_ONE, _SHIFT = np.uint64(1), np.uint64(8)
+_ONE = np.uint64(1)
+_SHIFT = np.uint64(8)
+"""Which bits of a hash say the slot: above the lowest, which the keys give up, and below the highest, which are all
+equal where a Work takes one range of the hashes (stages/link.py)."""
 
 
 def add_new(hashes: Any, documents: Any, keys: Any, first: Any, child: Any, root: Any) -> Any:
-    """Puts hashes into the table; writes a (child, root) for each that was there. Returns (written, added)."""
+    """Puts hashes [n] into the table (keys, first [slots]); writes a (child, root) for each that was there already.
+
+    A document is linked to the first one of its bucket, not to all of them: n - 1 edges a bucket, which hang together
+    just as all n * (n - 1) / 2 do. Returns (edges written, hashes added).
+    """
     mask = np.uint64(len(keys) - 1)
-    found = added = 0
+    written = added = 0
     for i in range(len(hashes)):
-        key = hashes[i] | _ONE  # never the mark of an empty slot; costs a bit of 64
+        key = hashes[i] | _ONE  # 0 marks an empty slot, so no key may be 0; costs a bit of 64
         slot = (key >> _SHIFT) & mask
         while keys[slot] != 0 and keys[slot] != key:
             slot = (slot + _ONE) & mask
@@ -29,14 +37,17 @@ def add_new(hashes: Any, documents: Any, keys: Any, first: Any, child: Any, root
             first[slot] = documents[i]
             added += 1
         else:
-            child[found] = documents[i]
-            root[found] = first[slot]
-            found += 1
-    return found, added
+            child[written] = documents[i]
+            root[written] = first[slot]
+            written += 1
+    return written, added
 
 
 def meet_old(hashes: Any, documents: Any, keys: Any, old: Any) -> None:
-    """Notes at each hash of the table the first of these documents that has it."""
+    """Notes at each hash of the table the first of these earlier documents that has it; adds no hash.
+
+    So memory goes with the new documents, however many earlier ones stream past.
+    """
     mask = np.uint64(len(keys) - 1)
     for i in range(len(hashes)):
         key = hashes[i] | _ONE
@@ -48,7 +59,7 @@ def meet_old(hashes: Any, documents: Any, keys: Any, old: Any) -> None:
 
 
 def rehash(keys: Any, first: Any, new_keys: Any, new_first: Any) -> None:
-    """Copies the entries of a table into a greater, empty one."""
+    """Copies the entries of a table into a greater, empty one. Keys are distinct, so an empty slot is all it seeks."""
     mask = np.uint64(len(new_keys) - 1)
     for i in range(len(keys)):
         if keys[i] == 0:
@@ -61,15 +72,17 @@ def rehash(keys: Any, first: Any, new_keys: Any, new_first: Any) -> None:
 
 
 def join(parent: Any, a: Any, b: Any) -> None:
-    """Joins the sets of a[i] and b[i]; a parent is never greater than its child."""
+    """Unites the sets of a[i] and b[i]. `parent` [documents]: a root is its own parent, and the smallest of its set."""
     for i in range(len(a)):
         x, y = a[i], b[i]
+        # Find with path halving: each step points at the grandparent, which keeps trees flat at one write a step.
         while parent[x] != x:
             parent[x] = parent[parent[x]]
             x = parent[x]
         while parent[y] != y:
             parent[y] = parent[parent[y]]
             y = parent[y]
+        # The smaller root wins, whatever the sizes: the result then depends on the edges alone, not on their order.
         if x < y:
             parent[y] = x
         elif y < x:
@@ -77,7 +90,10 @@ def join(parent: Any, a: Any, b: Any) -> None:
 
 
 def flatten(parent: Any) -> Any:
-    """Points every document at its root (a parent is never greater, so one pass does), and counts the others."""
+    """Points every document at its root, and counts those that are no root.
+
+    One pass in ascending order will do: a parent is never greater than its child, so it points at its root already.
+    """
     children = 0
     for i in range(len(parent)):
         parent[i] = parent[parent[i]]
@@ -87,12 +103,12 @@ def flatten(parent: Any) -> Any:
 
 
 def children(parent: Any, out: Any) -> None:
-    """The documents that are not their own root, in order, to `out`."""
-    n = 0
+    """Writes the documents that are no root to `out` [children], ascending. After `flatten`."""
+    written = 0
     for i in range(len(parent)):
         if parent[i] != i:
-            out[n] = i
-            n += 1
+            out[written] = i
+            written += 1
 
 
 def _array(dtype: types.Type, readonly: bool = False) -> types.Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,13 +29,12 @@ from lake.objects import (
     scratch,
     table_writer,
 )
-from lake.receipt import StageId
 from lake.store import Store
 from stages.fates import KEYS
 from stages.link import Linked
 from stages.minhash import signature_values
 from stages.runner import Runner
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 INPUT = pa.dictionary(pa.int32(), pa.string())
 """Of the members' `input`, in memory: 64 characters a row would be half of what a row without signature takes."""
@@ -44,7 +43,19 @@ SHARES_WITHOUT_SIGNATURES = 4
 
 
 @dataclass(frozen=True)
-class Gather:
+class DocumentRange:
+    """What one Work gathers. components: members of components (link.COMPONENTS). collections: a list object. cuts:
+    the ranges of roots by which rows are laid. low, high: documents, `high` excluded."""
+
+    components: ObjectRef
+    collections: ObjectRef
+    cuts: tuple[int, ...]
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Gather(Stage[DocumentRange]):
     """Gathers the members of components, with or without their signatures."""
 
     name: ClassVar[str] = "gather"
@@ -52,33 +63,33 @@ class Gather:
 
     signatures: bool
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: components, collections (a list object), cuts (of roots), low, high (range of documents). Output
-        `gathered`: keys, ranks, root, document (numbers, uint32) and, where they are asked for, signature."""
+    def run(self, store: Store, work: Work[DocumentRange]) -> Outcome:
+        """Output `gathered`: keys, ranks, root, document (numbers, uint32) and, where they are asked for, signature."""
         p = work.payload
-        refs = read_refs(store, ObjectRef(**p["collections"]))
-        hit = (pc.field("document") >= p["low"]) & (pc.field("document") < p["high"])
-        components = read_table(store, ObjectRef(**p["components"]), filters=hit)
+        refs = read_refs(store, p.collections)
+        in_range = (pc.field("document") >= p.low) & (pc.field("document") < p.high)
+        components = read_table(store, p.components, filters=in_range)
         schema = self._schema(store, refs[0])
         rows, values = self._members(store, refs, components, schema)
         with scratch() as folder:
             path = folder / "gathered.parquet"
             with table_writer(path, schema) as writer:
-                for at in _by_range(components["root"].to_numpy(), p["cuts"]):
-                    writer.write_table(_laid(rows, values, at, schema), row_group_size=ROW_GROUP_ROWS)
+                for positions in _by_range(components["root"].to_numpy(), p.cuts):
+                    table = _laid_out(rows, values, positions, schema)
+                    writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
             ref = put_file(store, "gathered", path, rows.num_rows)
         return Outcome(outputs=(ref,), came_in=Tally())
 
     def _schema(self, store: Store, ref: ObjectRef) -> pa.Schema:
+        """Of what is written, after the columns of a collection: as many ranks as its recipe has measures."""
         with open_parquet(store, ref) as file:
-            given = file.schema_arrow
-        ranks = sorted((n for n in given.names if n.startswith("rank_")), key=lambda n: int(n.removeprefix("rank_")))
-        fields = [given.field(name) for name in (*KEYS, *ranks)]
+            collection = file.schema_arrow
+        ranks = [name for name in collection.names if name.startswith("rank_")]
+        ranks.sort(key=lambda name: int(name.removeprefix("rank_")))
+        fields = [collection.field(name) for name in (*KEYS, *ranks)]
         fields += [pa.field("root", pa.uint32()), pa.field("document", pa.uint32())]
-        fields += [given.field("signature")] if self.signatures else []
+        if self.signatures:
+            fields.append(collection.field("signature"))
         return pa.schema(fields, metadata={"gristmill.format": "1"})
 
     def _members(
@@ -86,16 +97,17 @@ class Gather:
     ) -> tuple[pa.Table, np.ndarray]:
         """Everything but the signatures of these documents, in their order, and their signatures: uint32 [rows, width],
         of width 0 where they are not asked for."""
-        document = components["document"].to_numpy().astype(np.int64)
+        documents = components["document"].to_numpy().astype(np.int64)
         width = schema.field("signature").type.byte_width // 4 if self.signatures else 0
-        values = np.empty((len(document), width), np.uint32)
-        plain = [name for name in schema.names if name not in ("signature", *components.column_names)]
-        kinds = [pa.field(name, INPUT if name == "input" else schema.field(name).type) for name in plain]
-        parts, start = [pa.schema(kinds).empty_table()], 0
+        values = np.empty((len(documents), width), np.uint32)
+        columns = [name for name in schema.names if name not in ("signature", *components.column_names)]
+        fields = [pa.field(name, INPUT if name == "input" else schema.field(name).type) for name in columns]
+        parts = [pa.schema(fields).empty_table()]  # for the columns, where there are no rows
+        start = 0  # the number of the collection's first document
         for ref in refs:
-            low, high = np.searchsorted(document, [start, start + ref.records])
+            low, high = np.searchsorted(documents, [start, start + ref.records])
             if low < high:
-                parts += _rows_at(store, ref, document[low:high] - start, plain, values[low:high])
+                parts += _rows_at(store, ref, documents[low:high] - start, columns, values[low:high])
             start += ref.records
         rows = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
         for name in ("root", "document"):
@@ -106,20 +118,21 @@ class Gather:
 def _rows_at(
     store: Store, ref: ObjectRef, positions: np.ndarray, columns: Sequence[str], values: np.ndarray
 ) -> Iterator[pa.Table]:
-    """The rows at these positions (ascending), from the row groups that have some. Their signatures are written to
-    `values`, unless it has no columns."""
-    width, start = values.shape[1], 0
+    """The rows at these positions (ascending, int64 [rows]), from the row groups that have any of them. Their
+    signatures are written to `values`, uint32 [rows, width], unless it has no columns."""
+    width = values.shape[1]
     read = [*columns, "signature"] if width else list(columns)
+    start = 0  # the row group's first row
     with open_parquet(store, ref) as file:
         for g in range(file.num_row_groups):
-            rows = file.metadata.row_group(g).num_rows
-            low, high = np.searchsorted(positions, [start, start + rows])
+            end = start + file.metadata.row_group(g).num_rows
+            low, high = np.searchsorted(positions, [start, end])
             if low < high:
                 group = file.read_row_group(g, read).take(pa.array(positions[low:high] - start))
                 if width:
                     values[low:high] = signature_values(group["signature"], width)
                 yield with_short_inputs(group.select(columns))
-            start += rows
+            start = end
 
 
 def with_short_inputs(rows: pa.Table) -> pa.Table:
@@ -129,30 +142,34 @@ def with_short_inputs(rows: pa.Table) -> pa.Table:
 
 
 def _by_range(root: np.ndarray, cuts: Sequence[int]) -> list[np.ndarray]:
-    """Which rows are of each range that has some, in order."""
+    """The positions of the rows of each range between two cuts, in order; ranges without rows are left out."""
     place = np.searchsorted(cuts, root, side="right")
-    order = np.argsort(place, kind="stable")
-    return [rows for rows in np.split(order, np.flatnonzero(np.diff(place[order])) + 1) if len(rows)]
+    order = np.argsort(place, kind="stable")  # stable: within a range rows stay in order of their documents
+    boundaries = np.flatnonzero(np.diff(place[order])) + 1
+    return [positions for positions in np.split(order, boundaries) if len(positions)]
 
 
-def _laid(rows: pa.Table, values: np.ndarray, at: np.ndarray, schema: pa.Schema) -> pa.Table:
-    """Some of the rows as they are written."""
-    table = rows.take(pa.array(at))
+def _laid_out(rows: pa.Table, values: np.ndarray, positions: np.ndarray, schema: pa.Schema) -> pa.Table:
+    """The rows at these positions, as they are written."""
+    table = rows.take(pa.array(positions))
     if values.shape[1]:
-        data = pa.py_buffer(values[at].astype("<u4", copy=False))
+        data = pa.py_buffer(values[positions].astype("<u4", copy=False))
         kind = schema.field("signature").type
-        table = table.append_column("signature", pa.FixedSizeBinaryArray.from_buffers(kind, len(at), [None, data]))
+        signatures = pa.FixedSizeBinaryArray.from_buffers(kind, len(positions), [None, data])
+        table = table.append_column("signature", signatures)
     return table.cast(schema)
 
 
 def gather(runner: Runner, linked: Linked, *, signatures: bool) -> ObjectRef:
-    """The list object of what is gathered; one Work a range of documents."""
-    bounds = linked.shares if signatures else [*linked.shares[:-1:SHARES_WITHOUT_SIGNATURES], linked.shares[-1]]
+    """The list object of what is gathered of what is linked; one Work a range of documents. signatures: whether they
+    will be compared."""
+    bounds = linked.shares
+    if not signatures:
+        bounds = [*linked.shares[:-1:SHARES_WITHOUT_SIGNATURES], linked.shares[-1]]
     cuts = ",".join(map(str, linked.cuts))
     works = []
     for low, high in pairwise(bounds):
-        payload: dict[str, Any] = {"components": linked.components.model_dump(), "cuts": linked.cuts}
-        payload |= {"collections": linked.collections.model_dump(), "low": low, "high": high}
+        payload = DocumentRange(linked.components, linked.collections, tuple(linked.cuts), low, high)
         inputs = (linked.components.sha256, linked.collections.sha256, cuts, f"{low}:{high}")
         works.append(Work(Gather(signatures), inputs, payload, label=f"documents from {low}"))
     return put_refs(runner.store, [receipt.output("gathered") for receipt in runner.map("gather", works)])

@@ -1,6 +1,6 @@
 """The members of components: who they are, how they rank, their signatures, and what an earlier version decided.
 
-A row is a document of some components, in order of its number, so that the old ones stand before the new. Signatures
+A row is a document of some components, in order of its number, so that old ones stand before new ones. Signatures
 are one matrix beside the table and are only read where they are compared: 448 bytes a document, half of what a Work
 that chooses holds. Only the row groups of its own range are read of what is gathered (stages/gather.py); of the
 earlier clusters a stream passes by.
@@ -26,17 +26,20 @@ from stages.minhash import signature_values
 
 @dataclass(frozen=True)
 class Members:
-    """rows: keys and `ranks` (a list). root: the component of each, uint32 [rows]. old: how many rows are of earlier
-    versions. values: their signatures, uint32 [rows, width]; width is 0 where they were not asked for."""
+    """Members of some components, in order of their numbers.
+
+    rows: keys and `ranks` (a list). root: the component of each, uint32 [rows]. old: how many rows, the first ones, are
+    of earlier versions. values: signatures, uint32 [rows, width]; width is 0 where they were not asked for.
+    """
 
     rows: pa.Table
     root: np.ndarray
     old: int
     values: np.ndarray
 
-    def tally(self, hit: np.ndarray) -> Tally:
-        """Of some rows (bool); `ledger.tally` with one Python string an input instead of one a row."""
-        rows = self.rows.filter(pa.array(hit))
+    def tally(self, selected: np.ndarray) -> Tally:
+        """Of the selected rows (bool [rows]); `ledger.tally` with one Python string an input instead of one a row."""
+        rows = self.rows.filter(pa.array(selected))
         inputs = rows["input"].combine_chunks()
         names = inputs.dictionary.to_pylist()
         return Tally.of_records(map(names.__getitem__, inputs.indices.to_pylist()), rows["ordinal"].to_pylist())
@@ -59,7 +62,7 @@ def read_members(store: Store, gathered: Sequence[ObjectRef], low: int, high: in
 
 
 def _row_groups(store: Store, ref: ObjectRef, low: int, high: int) -> Iterator[pa.Table]:
-    """A table without rows, for its columns, and the row groups of a range of roots."""
+    """A table without rows, for its columns, and the row groups of a range of roots: each is of one range alone."""
     with open_parquet(store, ref) as file:
         yield file.schema_arrow.empty_table()
         for g in groups_between(file, "root", low, high):
@@ -78,21 +81,25 @@ def _ranked(rows: pa.Table) -> pa.Table:
 def _stacked(signatures: list[pa.ChunkedArray], rows: int) -> np.ndarray:
     """uint32 [rows, width]. Takes the parts off the list, so that little is held twice: it is most of the memory."""
     width = signatures[0].type.byte_width // 4 if signatures else 0
-    values, end = np.empty((rows, width), np.uint32), rows
-    while signatures:
+    values = np.empty((rows, width), np.uint32)
+    end = rows
+    while signatures:  # from the last to the first
         part = signatures.pop()
-        values[end - len(part) : end] = signature_values(part, width)
-        end -= len(part)
+        start = end - len(part)
+        values[start:end] = signature_values(part, width)
+        end = start
     return values
 
 
 def earlier_survivors(store: Store, clusters: Sequence[ObjectRef], ids: pa.Array) -> pa.Array:
-    """In whose favour each of these documents was dropped in an earlier version; null for who was kept."""
+    """In whose favour each of these documents (string [n]) was dropped in an earlier version; null for who was kept."""
     if not len(ids):
         return pa.nulls(0, pa.string())
     parts = [CLUSTERS.empty_table()]
     for ref in clusters:
+        # Clusters lie in order of the survivor and are asked by member, so all of them pass by, a batch at a time.
         for batch in iter_batches(store, ref):
-            parts.append(pa.Table.from_batches([batch.filter(pc.is_in(batch.column("id"), ids))], CLUSTERS))
+            asked = batch.filter(pc.is_in(batch.column("id"), ids))
+            parts.append(pa.Table.from_batches([asked], CLUSTERS))
     known = pa.concat_tables(parts).combine_chunks()
     return known["survivor"].combine_chunks().take(pc.index_in(ids, known["id"].combine_chunks()))

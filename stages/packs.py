@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from lake.form import INDEX, PACK
 from lake.manifest import Manifest
 from lake.objects import ObjectRef, read_object, read_table
 from lake.store import Store
@@ -24,10 +25,10 @@ from model.shards import ShardFile, ShardReader
 
 def shard_files(manifest: Manifest) -> list[tuple[ObjectRef, ObjectRef]]:
     """(tar, index) of each shard. Raises ValueError for a version that holds no windows."""
-    tars = [ref for ref in manifest.shards if ref.kind == "pack"]
-    indices = [ref for ref in manifest.shards if ref.kind == "index"]
-    if not tars:
+    if manifest.form != "windows":
         raise ValueError(f"{manifest} holds no packed windows; `grist run conf/mixture.yaml` makes them")
+    tars = [ref for ref in manifest.shards if ref.kind == PACK.kind]
+    indices = [ref for ref in manifest.shards if ref.kind == INDEX.kind]
     return list(zip(tars, indices, strict=True))
 
 
@@ -80,9 +81,10 @@ def sample_stretches(
     if source is not None and source not in names:
         raise NoSuchVersion(f"{manifest} has no source {source!r}; it has {', '.join(names)}")
     rng = random.Random(f"{seed}:{manifest.digest}")
-    tables = [ref for ref in manifest.ledgers if ref.kind == "members"]
+    tables = manifest.members
     population, found = {}, list[Stretch]()
-    ends = list(accumulate(tar.records for tar, _ in shard_files(manifest)))
+    files = shard_files(manifest)
+    ends = list(accumulate(tar.records for tar, _ in files))
     for name in names if source is None else [source]:
         sizes = [read_table(store, ref, ["source"], pc.field("source") == name).num_rows for ref in tables]
         population[name] = sum(sizes)
@@ -90,9 +92,14 @@ def sample_stretches(
             at = bisect_right(list(accumulate(sizes)), position)
             within = position - sum(sizes[:at])
             row = read_table(store, tables[at], filters=pc.field("source") == name).slice(within, 1).to_pylist()[0]
-            number = (ends[at - 1] if at else 0) + int(row["pack"].rpartition("-")[2])
+            number = (ends[at - 1] if at else 0) + _place(store, files[at][1], row["pack"])
             found.append(_stretch(reader, number, row, tokenizer))
     return DrawnStretches(str(manifest), population, tuple(found))
+
+
+def _place(store: Store, index: ObjectRef, key: str) -> int:
+    """Which window of its tar a key names: where a takedown took windows, the number in the key is another."""
+    return int(pc.index(read_table(store, index, ["key"])["key"], key).as_py())
 
 
 def _stretch(reader: ShardReader, number: int, row: dict[str, Any], tokenizer: Tokenizer) -> Stretch:

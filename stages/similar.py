@@ -7,6 +7,7 @@ the version; the Jaccard similarity is estimated from the whole signatures.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,10 @@ class Match:
 
 
 def similar(store: Store, manifest: Manifest, text: str) -> list[Match]:
-    """Near duplicates of the text in a version, the most similar first. Raises LookupError, ValueError."""
+    """Near duplicates of the text in a version, the most similar first.
+
+    Raises LookupError where the version has no signatures, ValueError where the text is too short to be compared.
+    """
     settings = manifest.recipe.get("minhash")
     collections = [ref for ref in manifest.attachments if ref.kind == "signatures"]
     if not settings or not collections:
@@ -40,24 +44,32 @@ def similar(store: Store, manifest: Manifest, text: str) -> list[Match]:
     signed = minhash.sign(pa.array([text], pa.string()))
     if not signed.n_shingles[0]:
         raise ValueError(f"the text has {signed.n_words[0]} words; at least {minhash.ngram} make something to compare")
-    values, size = signed.values, minhash.bands * minhash.rows
-    bands = dict(zip(band_names(minhash.bands), band_hashes(values, minhash.bands, minhash.rows)[0], strict=True))
+    values, width = signed.values, minhash.bands * minhash.rows
+    hashes = band_hashes(values, minhash.bands, minhash.rows)[0]
+    bands = dict(zip(band_names(minhash.bands), hashes, strict=True))
 
-    index = MinHashLSH(num_perm=size, params=(minhash.bands, minhash.rows))
-    found: dict[str, Match] = {}
+    index = MinHashLSH(num_perm=width, params=(minhash.bands, minhash.rows))
+    candidates: dict[str, Match] = {}
     for ref in collections:
         for batch in iter_batches(store, ref, ["id", "minhash.n_words", "signature", *bands]):
-            hit = np.zeros(batch.num_rows, dtype=bool)
-            for name, one in bands.items():
-                hit |= batch.column(name).to_numpy(zero_copy_only=True) == one
-            rows = batch.filter(pa.array(hit))
-            for row, theirs in zip(rows.to_pylist(), signature_values(rows.column("signature"), size), strict=True):
-                index.insert(row["id"], _sketch(minhash, theirs), check_duplication=False)
-                similarity = float(np.mean(theirs == values[0]))
-                found[row["id"]] = Match(row["id"], similarity, row["minhash.n_words"])
-    answers = [found[one] for one in index.query(_sketch(minhash, values[0]))]
-    return sorted(answers, key=lambda match: (-match.similarity, match.id))
+            rows = _sharing_a_band(batch, bands)
+            signatures = signature_values(rows.column("signature"), width)
+            for row, signature in zip(rows.to_pylist(), signatures, strict=True):
+                index.insert(row["id"], _sketch(minhash, signature), check_duplication=False)
+                similarity = float(np.mean(signature == values[0]))
+                candidates[row["id"]] = Match(row["id"], similarity, row["minhash.n_words"])
+    matches = [candidates[id] for id in index.query(_sketch(minhash, values[0]))]
+    return sorted(matches, key=lambda match: (-match.similarity, match.id))
+
+
+def _sharing_a_band(batch: pa.RecordBatch, bands: Mapping[str, np.uint64]) -> pa.RecordBatch:
+    """The rows that have one of these hashes (column -> hash)."""
+    shares = np.zeros(batch.num_rows, dtype=bool)
+    for name, hash in bands.items():
+        shares |= batch.column(name).to_numpy(zero_copy_only=True) == hash
+    return batch.filter(pa.array(shares))
 
 
 def _sketch(minhash: MinHash, values: np.ndarray) -> Sketch:
+    """A signature, uint32 [bands * rows], as datasketch has it."""
     return Sketch(len(values), seed=minhash.seed, hashvalues=values, scheme="affine32")

@@ -18,13 +18,12 @@ import pyarrow.parquet as pq
 
 from lake.balance import Tally
 from lake.manifest import Manifest
-from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, put_table, read_object, scratch, table_writer
-from lake.receipt import StageId
+from lake.objects import ObjectRef, iter_batches, put_file, put_table, read_object, scratch, table_writer
 from lake.store import Store
 from model.processing.text import Tokenizer
 from stages.fates import Fates
 from stages.instruct import parts_of
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 _LEARN = pa.list_(pa.bool_())
 SCHEMA = pa.schema(
@@ -37,12 +36,50 @@ SCHEMA = pa.schema(
     metadata={"gristmill.format": "1"},
 )
 LENGTHS = pa.schema([("row", pa.int32()), ("key", pa.uint64()), ("tokens", pa.int32())])
+TEXT_FORMS = ("documents", "samples")
+"""Forms whose records have a text to tokenize."""
 ROW_GROUP = 4096
 """Rows; tokens of a row are a few kilobytes."""
 
 
 @dataclass(frozen=True)
-class Tokenize:
+class TextShard:
+    """A shard of records with texts. `samples`: whether their parts say what is learned; else they are documents."""
+
+    shard: ObjectRef
+    samples: bool
+
+    @property
+    def columns(self) -> list[str]:
+        """What of it is read."""
+        return ["id", "text", "parts"] if self.samples else ["id", "text"]
+
+
+def text_shards(source: Manifest) -> tuple[TextShard, ...]:
+    """The shards of a version, in order. Raises ValueError for one that has no texts to tokenize."""
+    if source.form not in TEXT_FORMS:
+        raise ValueError(f"it holds {source.layout.called}, no records with texts")
+    return tuple(TextShard(ref, source.form == "samples") for ref in source.shards)
+
+
+@dataclass(frozen=True)
+class TokenizeInput:
+    """A shard of a version, and the tokenizer.json."""
+
+    texts: TextShard
+    tokenizer: ObjectRef
+
+
+@dataclass(frozen=True)
+class TokenizeFacts:
+    """Of the records that are not blank."""
+
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Tokenize(Stage[TokenizeInput]):
     """`tokenizer`: sha256 of the tokenizer.json."""
 
     name: ClassVar[str] = "tokenize"
@@ -50,81 +87,63 @@ class Tokenize:
 
     tokenizer: str
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: shard, tokenizer (pointers). Outputs `tokens`, `lengths` and fates; facts: documents, tokens."""
-        shard = ObjectRef(**work.payload["shard"])
-        tokenizer = load_tokenizer(store, ObjectRef(**work.payload["tokenizer"]))
+    def run(self, store: Store, work: Work[TokenizeInput]) -> Outcome:
+        """Outputs `tokens` (SCHEMA), `lengths` (LENGTHS) and fates; facts: TokenizeFacts. Raises MissingToken,
+        DamagedObject."""
+        texts = work.payload.texts
+        tokenizer = load_tokenizer(store, work.payload.tokenizer)
         fates, lengths, passed = Fates(), [LENGTHS.empty_table()], []
         row = 0
         with scratch() as folder:
             path = folder / "tokens.parquet"
             with table_writer(path, SCHEMA) as writer:
-                for batch in iter_batches(store, shard, _columns(store, shard)):
-                    found = _encoded(tokenizer, batch, row)
-                    _drop_blank(fates, batch, found, shard, row)
-                    _write(writer, found)
-                    lengths.append(_lengths(found))
-                    passed += found["row"].to_pylist()
+                for batch in iter_batches(store, texts.shard, texts.columns):
+                    encoded = _encoded(tokenizer, batch, row, texts.samples)
+                    _drop_blank(fates, batch, encoded, texts.shard, row)
+                    _write(writer, encoded)
+                    lengths.append(_lengths(encoded))
+                    passed += encoded["row"].to_pylist()
                     row += batch.num_rows
             tokens = put_file(store, "tokens", path, len(passed))
         written, counts = fates.write(store)
         table = pa.concat_tables(lengths)
         return Outcome(
             outputs=(tokens, put_table(store, "lengths", table), written),
-            passed=Tally.of_records([shard.sha256] * len(passed), passed),
+            passed=Tally.of_records([texts.shard.sha256] * len(passed), passed),
             dropped=counts.dropped,
             reasons=counts.reasons,
-            facts={"documents": len(passed), "tokens": int(table["tokens"].to_numpy().sum())},
+            facts=TokenizeFacts(len(passed), int(table["tokens"].to_numpy().sum())),
         )
 
 
-def _columns(store: Store, shard: ObjectRef) -> list[str]:
-    return ["id", "text", "parts"] if holds_samples(store, shard) else ["id", "text"]
-
-
-def holds_samples(store: Store, shard: ObjectRef) -> bool:
-    """Whether a shard has samples (`parts`), not documents. Raises ValueError if it has neither texts nor samples."""
-    if shard.kind != "shard":
-        raise ValueError(f"it holds a {shard.kind}, no records with texts")
-    with open_parquet(store, shard) as file:
-        names = file.schema_arrow.names
-    if not {"id", "text"} <= set(names):
-        raise ValueError(f"its shards have columns {', '.join(names)}: no `id` and `text` to tokenize")
-    return "parts" in names
-
-
-def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int) -> pa.Table:
+def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int, samples: bool) -> pa.Table:
     """The rows of a batch that are not blank, as SCHEMA has them."""
     texts = batch["text"].to_pylist()
     rows = [i for i, text in enumerate(texts) if text.strip()]
-    samples = "parts" in batch.schema.names
     if samples:
         spans = batch["parts"].to_pylist()
-        found = tokenizer.encode([parts_of(texts[i], spans[i]) for i in rows])
+        encoded = tokenizer.encode([parts_of(texts[i], spans[i]) for i in rows])
     else:
-        found = tokenizer.encode_documents([texts[i] for i in rows])
-    offsets = pa.array(np.concatenate([[0], np.cumsum(found.lengths)]), pa.int32())
+        encoded = tokenizer.encode_documents([texts[i] for i in rows])
+    offsets = pa.array(np.concatenate([[0], np.cumsum(encoded.lengths)]), pa.int32())
+    # every token of a document is learned: a null says so in no space
+    loss_mask = pa.ListArray.from_arrays(offsets, pa.array(encoded.learn)) if samples else pa.nulls(len(rows), _LEARN)
     return pa.table(
         {
             "id": batch["id"].take(pa.array(rows, pa.int64())),
             "row": pa.array(np.array(rows, np.int32) + first, pa.int32()),
-            "ids": pa.ListArray.from_arrays(offsets, pa.array(found.ids)),
-            "learn": pa.ListArray.from_arrays(offsets, pa.array(found.learn))
-            if samples
-            else pa.nulls(len(rows), _LEARN),
+            "ids": pa.ListArray.from_arrays(offsets, pa.array(encoded.ids)),
+            "learn": loss_mask,
         },
         schema=SCHEMA,
     )
 
 
-def _drop_blank(fates: Fates, batch: pa.RecordBatch, found: pa.Table, shard: ObjectRef, first: int) -> None:
+def _drop_blank(fates: Fates, batch: pa.RecordBatch, encoded: pa.Table, shard: ObjectRef, first: int) -> None:
     """There is nothing to learn in blanks."""
-    there = set(found["row"].to_pylist())
+    kept = set(encoded["row"].to_pylist())
     for i in range(batch.num_rows):
-        if first + i not in there:
+        if first + i not in kept:
             fates.add(record_at(batch["id"][i].as_py(), shard.sha256, first + i), "dropped", "tokenize.empty")
 
 
@@ -138,10 +157,10 @@ def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
         writer.write_table(table, row_group_size=ROW_GROUP)
 
 
-def _lengths(found: pa.Table) -> pa.Table:
-    tokens = np.diff(found["ids"].combine_chunks().offsets.to_numpy()) if found.num_rows else np.zeros(0)
-    keys = draw_keys(found["id"].to_pylist())
-    return pa.table({"row": found["row"], "key": keys, "tokens": pa.array(tokens, pa.int32())}, schema=LENGTHS)
+def _lengths(encoded: pa.Table) -> pa.Table:
+    tokens = np.diff(encoded["ids"].combine_chunks().offsets.to_numpy()) if encoded.num_rows else np.zeros(0)
+    keys = draw_keys(encoded["id"].to_pylist())
+    return pa.table({"row": encoded["row"], "key": keys, "tokens": pa.array(tokens, pa.int32())}, schema=LENGTHS)
 
 
 def draw_keys(ids: Sequence[str]) -> np.ndarray:
@@ -150,13 +169,14 @@ def draw_keys(ids: Sequence[str]) -> np.ndarray:
     return halves[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ halves[:, 1]
 
 
-def tokenize_works(source: Manifest, tokenizer: ObjectRef) -> Iterator[Work]:
+def tokenize_works(source: Manifest, tokenizer: ObjectRef) -> Iterator[Work[TokenizeInput]]:
     """One Work a shard; what comes in is what the manifest says of it, not what is read."""
-    for number, shard in enumerate(source.shards):
+    for number, texts in enumerate(text_shards(source)):
+        shard = texts.shard
         yield Work(
             stage=Tokenize(tokenizer.sha256),
             inputs=(shard.sha256, tokenizer.sha256),
-            payload={"shard": shard.model_dump(), "tokenizer": tokenizer.model_dump()},
+            payload=TokenizeInput(texts, tokenizer),
             came_in=Tally.of_records([shard.sha256] * shard.records, range(shard.records)),
             label=f"{source} shard {number}",
         )

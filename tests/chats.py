@@ -17,19 +17,23 @@ ANSWER = {"role": "assistant", "content": "No."}
 
 
 def call(name: str = "weather", arguments: Any = '{"city": "Uster"}', **fields: Any) -> dict[str, Any]:
+    """A message that calls a tool."""
     function = {"name": name, "arguments": arguments}
     return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]} | fields
 
 
 def tool(content: str = "dry") -> dict[str, Any]:
+    """What the tool answers."""
     return {"role": "tool", "content": content}
 
 
 def chat(*messages: dict[str, Any], tools: Any = (WEATHER,), **fields: Any) -> dict[str, Any]:
+    """A sample of these messages, with the tools that are offered."""
     return {"messages": list(messages), "tools": list(tools) if isinstance(tools, tuple) else tools} | fields
 
 
 def reason(sample: dict[str, Any]) -> tuple[str, str]:
+    """(reason, value) for which a sample is refused."""
     with pytest.raises(BadSample) as caught:
         parse(sample)
     assert len(caught.value.value) <= 100

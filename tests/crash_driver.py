@@ -88,11 +88,13 @@ def run(lake: Path, sample: Path, note: Path, crash_before: int | None = None) -
 
 
 def versions(lake: Path) -> list[tuple[int, str]]:
+    """(number, digest) of every version of `web`."""
     store = Versions(open_store(str(lake), probe=False))
     return [(m.version, m.digest) for m in store.manifests("web")]
 
 
 def main(sample: Path, folder: Path, seed: int, points: int) -> None:
+    """Crashes a run at drawn steps and at each step of its commit; prints an outcome a line."""
     note = folder / "note.json"
     minhash.warm()  # once here, not in every child
     forest.kernels()

@@ -14,6 +14,7 @@ CONF = Path(__file__).parents[1] / "conf" / "web.yaml"
 
 
 def wanted(*settings: str, lake: str = "/lake") -> Wanted:
+    """What conf/web.yaml asks for with these settings."""
     return Wanted.of(resolve(Request(CONF, ("recipe.inputs=[/crawl/*]", *settings), lake), in_job=True))
 
 
@@ -24,6 +25,8 @@ class FakeRay:
         self.listed, self.refusals, self.submitted = listed, refusals or [], []  # type: ignore[var-annotated]
 
     def list_jobs(self) -> list[Any]:
+        """As Ray's client."""
+
         class Details:
             def __init__(self, job: Job) -> None:
                 self.submission_id, self.status, self.metadata = job.id, job.status, job.metadata
@@ -32,12 +35,14 @@ class FakeRay:
         return [Details(job) for job in self.listed]
 
     def submit_job(self, submission_id: str, **rest: Any) -> None:
+        """As Ray's client; refuses as often as it was told to."""
         self.submitted.append(submission_id)
         if self.refusals:
             raise RuntimeError(self.refusals.pop(0))
 
 
 def server(*args: Any) -> tuple[Jobs, FakeRay]:
+    """(our client, the server that it speaks to)."""
     jobs, fake = Jobs.__new__(Jobs), FakeRay(*args)
     jobs.client = fake  # type: ignore[assignment]
     jobs.patience = Clock().patience(100)
@@ -48,11 +53,13 @@ class Clock:
     """Time that passes only while somebody sleeps."""
 
     def __init__(self) -> None:
-        self.now, self.slept, self.said = 0.0, list[float](), list[str]()
+        self.now, self.slept, self.messages = 0.0, list[float](), list[str]()
 
     def sleep(self, seconds: float) -> None:
+        """Lets that time pass."""
         self.now += seconds
         self.slept.append(seconds)
 
     def patience(self, seconds: float) -> Patience:
-        return Patience("Ray's job server", seconds, self.sleep, lambda: self.now, self.said.append)
+        """Patience by this clock, whose words stand in `messages`."""
+        return Patience("Ray's job server", seconds, self.sleep, lambda: self.now, self.messages.append)

@@ -48,6 +48,8 @@ class FakeS3(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
     protocol_version = "HTTP/1.1"
     server: FakeS3
 
@@ -56,9 +58,11 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def key(self) -> str:
+        """The key of the object that is asked for."""
         return unquote(urlsplit(self.path).path).removeprefix(f"/{BUCKET}/")
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        """Sends an answer; of HEAD and 304 without its body."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -69,9 +73,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def fail(self, status: int, code: str) -> None:
+        """Sends an error as S3 does."""
         self.answer(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
 
     def do_PUT(self) -> None:
+        """Stores an object, or fails as it was told to."""
         server = self.server
         data = self.rfile.read(int(self.headers["Content-Length"]))
         if server.read_only:
@@ -94,6 +100,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, ETag=etag(data))
 
     def do_GET(self) -> None:
+        """Sends an object or its end (Range), or fails as it was told to."""
         data = self.server.objects.get(self.key)
         self.server.gets.append(self.headers["Range"] or "whole")
         if data is None:
@@ -121,6 +128,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def etag(data: bytes) -> str:
+    """As S3 makes it."""
     return f'"{hashlib.md5(data).hexdigest()}"'
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake import ledger
-from lake.forget import ForgetReport, forget, plan_forget
+from lake.forget import forget, plan_forget
+from lake.forget_plan import ForgetReport
 from lake.gc import plan_gc, run_gc
 from lake.identity import digest_of, record_id
 from lake.manifest import Draft, FunnelRow, InputFile, Manifest, VersionRef
@@ -42,18 +43,22 @@ class Doc:
 
     @property
     def id(self) -> str:
+        """Its record id."""
         return doc_id(self.url)
 
     @property
     def text(self) -> str:
+        """Its text; copies have the same."""
         return f"secret-{hashlib.sha256((self.copy_of or self.url).encode()).hexdigest()} " * (len(self.url) % 7 + 1)
 
 
 def doc_id(url: str) -> str:
+    """The record id of the page at this URL."""
     return record_id(url=url, source_key=None, own=url.encode())
 
 
 def docs(*names: str) -> list[Doc]:
+    """Pages of example.org; those whose name begins with d are German."""
     return [Doc(f"https://example.org/{name}", language="de" if name.startswith("d") else "en") for name in names]
 
 
@@ -67,9 +72,8 @@ def night(
     tallies = ledger.tallies(table)
     kept = [doc for doc in pages if doc.copy_of is None]
     shards = [_shard(kept[: len(kept) // 2]), _shard(kept[len(kept) // 2 :])]
-    stats = Statistics()
-    for shard in shards:
-        stats.add(shard)
+    counted_before = Statistics.read(base.statistics) if base else Statistics()
+    statistics = sum((Statistics.of(shard) for shard in shards), counted_before)
     text = put_table(
         store,
         "text",
@@ -84,6 +88,7 @@ def night(
     lost = n_in - n_kept
     draft = Draft(
         dataset=dataset,
+        form="documents",
         run_key=digest_of("toy", dataset, file, repr([d.url for d in pages]), base.digest if base else ""),
         parent=base.ref if base else None,
         inputs=(InputFile(digest=digest, bytes=1, records=len(pages), names=(f"{file}.warc.gz",)),),
@@ -98,7 +103,7 @@ def night(
             FunnelRow(stage="read", came_in=n_in, passed=n_in),
             FunnelRow(stage="exact", came_in=n_in, passed=n_kept, dropped={"exact.duplicate": lost} if lost else {}),
         ),
-        statistics=Statistics.merged([*([base.statistics] if base else []), stats.facts()]),
+        statistics=asdict(statistics),
     )
     return Versions(store).commit(draft.model_copy(update=more))
 
@@ -114,11 +119,13 @@ URLS = Suppression.of(urls=["https://example.org/b", "https://example.org/h"])
 
 
 def do(store: Store, request: Suppression, reason: str = "request 7") -> ForgetReport:
+    """The takedown."""
     versions = Versions(store)
     return forget(versions, plan_forget(versions, request), reason)
 
 
 def erase(store: Store) -> None:
+    """Garbage collection without grace."""
     run_gc(store, plan_gc(store, grace_seconds=0))
 
 
@@ -170,12 +177,12 @@ def _attached(store: Store, pages: Sequence[Doc], rows: list[dict[str, Any]]) ->
         ({"survivor": doc_id(d.copy_of), "id": d.id} for d in pages if d.copy_of),
         key=lambda r: (r["survivor"], r["id"]),
     )
-    made = [put_table(store, "signatures", pa.Table.from_pylist(signed))]
+    attachments = [put_table(store, "signatures", pa.Table.from_pylist(signed))]
     if contents:
-        made.append(put_table(store, "contents", pa.Table.from_pylist(contents), sorted_by="content"))
+        attachments.append(put_table(store, "contents", pa.Table.from_pylist(contents), sorted_by="content"))
     if clusters:
-        made.append(put_table(store, "clusters", pa.Table.from_pylist(clusters), sorted_by="survivor"))
-    return made
+        attachments.append(put_table(store, "clusters", pa.Table.from_pylist(clusters), sorted_by="survivor"))
+    return attachments
 
 
 def _screened(store: Store, pages: Sequence[Doc]) -> ObjectRef:
@@ -189,14 +196,18 @@ def _receipt(store: Store, digest: str, outputs: list[ObjectRef]) -> Receipt:
     return write_receipt(store, Receipt(work_key=key, stages=(STAGE,), inputs=(digest,), outputs=tuple(outputs)))
 
 
+FORM_OF = {"shard": "documents", "pack": "windows", "weights": "model"}
+
+
 def made_from(store: Store, dataset: str, source: Manifest, kind: str, role: str = "input") -> Manifest:
-    """A version with no ids of its own: tokens, weights."""
+    """A version whose shards have no ids: tokens, packs, weights."""
     ref = put_table(store, kind, pa.table({"tokens": [1, 2, len(dataset)]}))
     sources = (VersionRef(**{**source.ref.model_dump(), "role": role}),)
     zero = ledger.tally(ledger.empty())
     return Versions(store).commit(
         Draft(
             dataset=dataset,
+            form=FORM_OF[kind],
             run_key=digest_of("made", dataset, source.digest),
             sources=sources,
             recipe={},
@@ -211,11 +222,13 @@ def made_from(store: Store, dataset: str, source: Manifest, kind: str, role: str
 
 
 def ids_of(store: Store, manifest: Manifest, kind: str = "shard") -> list[str]:
+    """Ids in the objects of one kind."""
     refs = [ref for ref in manifest.objects() if ref.kind == kind]
-    return [one for ref in refs for one in pq.read_table(store.open(ref.key), columns=["id"])["id"].to_pylist()]
+    return [id for ref in refs for id in pq.read_table(store.open(ref.key), columns=["id"])["id"].to_pylist()]
 
 
 def fates_of(store: Store, manifest: Manifest) -> dict[str, tuple[Any, ...]]:
+    """id -> (fate, stage, reason, value, survivor); every id once."""
     rows = [row for ref in manifest.ledgers for row in pq.read_table(store.open(ref.key)).to_pylist()]
     assert len({row["id"] for row in rows}) == len(rows)
     return {row["id"]: tuple(row[k] for k in ("fate", "stage", "reason", "value", "survivor")) for row in rows}

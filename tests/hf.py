@@ -69,10 +69,12 @@ where every patch of a batch is real (it has no mask then, and `is_causal = True
 
 
 def text_config(**changes: Any) -> Phi3Config:
+    """transformers' config of a tiny language model."""
     return Phi3Config(**{**TEXT, "rope_parameters": dict(LONGROPE), **changes})
 
 
 def multimodal_config(**changes: Any) -> Phi4MultimodalConfig:
+    """transformers' config of a tiny multimodal model."""
     parts = {"vision_config": dict(VISION), "audio_config": dict(AUDIO_PART)}
     return Phi4MultimodalConfig(**{**TEXT, "rope_parameters": dict(LONGROPE), **parts, **changes})
 
@@ -83,6 +85,7 @@ def tiny_text(seed: int = 0, **changes: Any) -> Phi3ForCausalLM:
 
 
 def tiny_multimodal(seed: int = 0, **changes: Any) -> Phi4MultimodalForCausalLM:
+    """`changes`: fields of the config."""
     config = multimodal_config(**changes)
     return randomised(Phi4MultimodalForCausalLM._from_config(config, attn_implementation=ATTENTION), seed)
 
@@ -91,14 +94,14 @@ def randomised(model: Any, seed: int) -> Any:
     """The model with weights of unit gain, for evaluation."""
     pick = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, one in model.named_parameters():
-            gain = 1.0 if "bias_values" in name or "embed_tokens." in name else one[0].numel() ** -0.5
-            one.normal_(std=gain if one.ndim > 1 else 0.2, generator=pick)
+        for name, buffer in model.named_parameters():
+            gain = 1.0 if "bias_values" in name or "embed_tokens." in name else buffer[0].numel() ** -0.5
+            buffer.normal_(std=gain if buffer.ndim > 1 else 0.2, generator=pick)
             if "norm" in name and name.endswith("weight"):
-                one.add_(1.0)
-        for name, one in model.named_buffers():
+                buffer.add_(1.0)
+        for name, buffer in model.named_buffers():
             if "global_" in name:
-                one.uniform_(0.5, 1.5, generator=pick)
+                buffer.uniform_(0.5, 1.5, generator=pick)
     return model.eval()
 
 
@@ -109,10 +112,10 @@ def save_adapter(model: nn.Module, folder: Path, rank: int, alpha: int, seed: in
     wrapped = get_peft_model(model, LoraConfig(**settings))
     pick = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, one in wrapped.named_parameters():
+        for name, parameter in wrapped.named_parameters():
             if ".lora_" in name:
                 strength = 0.05 if ".lora_B" in name else 1.0  # more, and float32's rounding alone moves logits by 1e-3
-                one.normal_(std=strength * one.shape[1] ** -0.5, generator=pick)
+                parameter.normal_(std=strength * parameter.shape[1] ** -0.5, generator=pick)
     wrapped.save_pretrained(folder)
     wrapped.unload().requires_grad_(True)
 
@@ -145,15 +148,18 @@ HUB_NAMES = {
 
 
 def hub_name(key: str) -> str:
-    for theirs, hub in HUB_NAMES.items():
-        renamed, count = re.subn(theirs, hub, key)
+    """The hub's name of a tensor."""
+    for reference, hub in HUB_NAMES.items():
+        renamed, count = re.subn(reference, hub, key)
         if count:
             return renamed
     return key
 
 
 def hub_config(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """config.json of the hub's own form, of one in transformers' (`values`), as far as that form can say it."""
+    """config.json of the hub's own form, of one in transformers' (`values`), as far as that form can say it.
+
+    long: a config, key by key."""
     audio, vision = values["audio_config"], values["vision_config"]
     rope = values["rope_parameters"]
     lora = r"layers.*((self_attn\.(qkv_proj|o_proj))|(mlp\.(gate_up|down)_proj))"
@@ -211,17 +217,17 @@ def as_hub(folder: Path, target: Path, **changes: Any) -> Path:
     (target / "config.json").write_text(
         json.dumps(hub_config(json.loads((folder / "config.json").read_text()), **changes))
     )
-    tensors = {hub_name(key): one for key, one in load_file(folder / "model.safetensors").items()}
+    tensors = {hub_name(key): tensor for key, tensor in load_file(folder / "model.safetensors").items()}
     for name in ("vision", "speech"):
-        for key, one in load_file(folder / f"{name}-lora" / "adapter_model.safetensors").items():
+        for key, tensor in load_file(folder / f"{name}-lora" / "adapter_model.safetensors").items():
             inline = key.removeprefix("base_model.model.").replace(".weight", f".{name}.weight")
-            tensors[inline] = one
+            tensors[inline] = tensor
     keys = sorted(tensors)
     places = {}
-    for number, some in enumerate((keys[::2], keys[1::2]), 1):
+    for number, half in enumerate((keys[::2], keys[1::2]), 1):
         file = f"model-{number:05d}-of-00002.safetensors"
-        save_file({key: tensors[key] for key in some}, target / file, metadata={"format": "pt"})
-        places |= dict.fromkeys(some, file)
+        save_file({key: tensors[key] for key in half}, target / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(half, file)
     (target / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return target
 
@@ -264,12 +270,14 @@ def edit(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         change(values)
         file.write_text(json.dumps(values))
     else:
-        tensors = {key: one.clone() for key, one in load_file(file).items()}
+        tensors = {key: tensor.clone() for key, tensor in load_file(file).items()}
         change(tensors)
-        save_file({key: one.clone() for key, one in tensors.items()}, file)
+        save_file({key: tensor.clone() for key, tensor in tensors.items()}, file)
 
 
-def assert_same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+def assert_same_tensors(tensors: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     """Bit for bit, in dtype too."""
-    assert one.keys() == other.keys()
-    assert [key for key in one if one[key].dtype != other[key].dtype or not torch.equal(one[key], other[key])] == []
+    assert tensors.keys() == other.keys()
+    assert [
+        key for key in tensors if tensors[key].dtype != other[key].dtype or not torch.equal(tensors[key], other[key])
+    ] == []

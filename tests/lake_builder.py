@@ -36,18 +36,22 @@ class Page:
 
     @property
     def id(self) -> str:
+        """Its record id."""
         return page_id(self.url)
 
     @property
     def fate(self) -> str:
+        """kept, quarantined or dropped."""
         return {None: "kept", "read.unreadable": "quarantined"}.get(self.reason, "dropped")
 
     @property
     def text(self) -> str:
+        """Its text."""
         return f"The text of {self.url}. " * 40
 
 
 def page_id(url: str) -> str:
+    """The record id of the page at this URL."""
     return record_id(url=url, source_key=None, own=url.encode())
 
 
@@ -88,6 +92,7 @@ def commit(
     tallies = ledger.tallies(table)
     draft = Draft(
         dataset=dataset,
+        form="documents",
         run_key=run_key(dataset, recipe, [digest], stages, sources),
         parent=None if parent is None else parent.ref,
         sources=tuple(sources),
@@ -150,8 +155,8 @@ def _text(row: dict[str, Any], page: Page) -> dict[str, Any]:
 def _funnel(records: Sequence[Page]) -> tuple[FunnelRow, ...]:
     rows, came_in = [], len(records)
     for stage in STAGES:
-        ours = [p for p in records if (p.reason or "").split(".")[0] == stage]
-        by_fate = {f: dict(Counter(p.reason for p in ours if p.fate == f)) for f in ("dropped", "quarantined")}
-        rows.append(FunnelRow(stage=stage, came_in=came_in, passed=came_in - len(ours), **by_fate))
-        came_in -= len(ours)
+        of_stage = [p for p in records if (p.reason or "").split(".")[0] == stage]
+        by_fate = {f: dict(Counter(p.reason for p in of_stage if p.fate == f)) for f in ("dropped", "quarantined")}
+        rows.append(FunnelRow(stage=stage, came_in=came_in, passed=came_in - len(of_stage), **by_fate))
+        came_in -= len(of_stage)
     return tuple(rows)

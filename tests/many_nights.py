@@ -24,6 +24,7 @@ LISTS = Compact("refs")
 
 
 def url(night: int, page: int) -> str:
+    """Of a page of one increment."""
     return f"https://example.org/{night}/{page}"
 
 
@@ -41,6 +42,7 @@ def nights(store: Store, count: int) -> Iterator[Manifest]:
         listed = [ref for ref in old.attachments if ref.kind == "refs"]
         draft = Draft(
             dataset="web",
+            form="documents",
             run_key=digest_of("night", str(night)),
             parent=base.ref if base else None,
             inputs=(InputFile(digest=digest, bytes=100, records=PAGES, names=(f"crawl/{night}.warc.gz",)),),

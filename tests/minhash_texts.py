@@ -53,4 +53,5 @@ MIXED = "The Quick brown fox, 2024: naïve CAFÉ über ﬁne. 中文网络文本
 
 
 def sign(texts: list[str], settings: MinHash = SMALL) -> Signatures:
+    """Signatures with small settings."""
     return settings.sign(pa.array(texts, pa.string()))

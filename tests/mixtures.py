@@ -19,10 +19,10 @@ from lake.manifest import Manifest
 from lake.objects import put_table
 from lake.store import Store
 from lake.versions import Versions
-from pipelines.assembly import Result
-from pipelines.instruct import InstructConfig, run_instruct
-from pipelines.mixture import MixtureConfig, run_mixture
-from pipelines.tokenizer import TokenizerConfig, run_tokenizer
+from pipelines.instruct import InstructConfig
+from pipelines.mixture import MixtureConfig
+from pipelines.run import Result, run_pipeline
+from pipelines.tokenizer import TokenizerConfig
 from stages.packs import read_windows
 from stages.runner import Runner
 from stages.shards import SCHEMA
@@ -41,7 +41,7 @@ def texts(n: int, seed: int = 0, longest: int = 300) -> list[str]:
     return [f"Text {i}. " + " ".join(rng.choices(WORDS, k=rng.randrange(1, longest))) for i in range(n)]
 
 
-def documents(store: Store, name: str, found: Sequence[str], shards: int = 1) -> Manifest:
+def documents(store: Store, name: str, texts: Sequence[str], shards: int = 1) -> Manifest:
     """A version of documents as the web pipeline leaves them."""
     rows = [
         {
@@ -53,15 +53,15 @@ def documents(store: Store, name: str, found: Sequence[str], shards: int = 1) ->
             "date": None,
             "source": None,
         }
-        for i, text in enumerate(found)
+        for i, text in enumerate(texts)
     ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     per = -(-len(rows) // shards)
     refs = tuple(put_table(store, "shard", table.slice(i * per, per)) for i in range(shards))
-    digest = digest_of(name, *found)
+    digest = digest_of(name, *texts)
     tally = Tally.of_records([digest] * len(rows), range(len(rows)))
-    made = draft(name, digest, [digest], refs, came_in=tally, kept=tally)
-    return Versions(store).commit(made)
+    manifest_draft = draft(name, digest, [digest], refs, came_in=tally, kept=tally)
+    return Versions(store).commit(manifest_draft)
 
 
 def samples(store: Store, folder: Path, name: str, rows: Sequence[Any], **instruct: Any) -> Result:
@@ -70,37 +70,43 @@ def samples(store: Store, folder: Path, name: str, rows: Sequence[Any], **instru
     file = folder / f"{name}.jsonl"
     file.write_bytes(b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows))
     recipe = {"dataset": name, "inputs": [str(file)], "instruct": instruct, "max_quarantine_rate": 1.0}
-    return run_instruct(InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0))
+    return run_pipeline(InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0))
 
 
 def tokenizer(store: Store, *sources: str, vocab_size: int = 400) -> Manifest:
+    """A tokenizer of these versions, `bpe`."""
     recipe = {"dataset": "bpe", "sources": list(sources), "train": {"vocab_size": vocab_size}}
-    return run_tokenizer(TokenizerConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
+    return run_pipeline(TokenizerConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
 
 
 def recipe(sources: dict[str, Any], **more: Any) -> Any:
+    """The recipe of a mixture of these sources."""
     return MixtureConfig.model_validate(
         {"recipe": {"tokenizer": "bpe@v1", "sources": sources, "window": 128, **more}}
     ).recipe
 
 
 def mix(store: Store, sources: dict[str, Any], runner: Runner | None = None, **recipe: Any) -> Result:
+    """A mixture of these sources."""
     given = {"tokenizer": "bpe@v1", "sources": sources, "window": 128, **recipe}
     config = MixtureConfig.model_validate({"recipe": given})
-    return run_mixture(config, store, runner or Runner(store, workers=0))
+    return run_pipeline(config, store, runner or Runner(store, workers=0))
 
 
 def word_problem(i: int) -> dict[str, str]:
+    """A question and its answer."""
     return {"question": f"What is {i} plus {i + 1}?", "answer": f"{i} + {i + 1} = {2 * i + 1}\n#### {2 * i + 1}"}
 
 
 def chat(i: int, **more: Any) -> dict[str, Any]:
+    """A conversation of two turns."""
     turns = [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"Here it is: {i}."}]
     return {"messages": turns, **more}
 
 
 @pytest.fixture
 def sources(store, tmp_path):
+    """A store with documents, samples and a tokenizer."""
     documents(store, "web", texts(300), shards=3)
     samples(store, tmp_path / "in", "math", [word_problem(i) for i in range(120)], form="pair")
     tokenizer(store, "web@v1", "math@v1")
@@ -108,14 +114,15 @@ def sources(store, tmp_path):
 
 
 def windows(store, manifest):
+    """All windows of a mixture."""
     reader = read_windows(store, manifest)
     return [reader.sample(i) for i in range(len(reader))]
 
 
-def stretches(found):
+def stretches(rows):
     """(source, id, epoch) -> its tokens put together again from the windows."""
     parts = defaultdict(dict)
-    for window in found:
+    for window in rows:
         bounds = window.arrays["cu_seqlens"]
         assert bounds[0] == 0 and bounds[-1] == len(window.arrays["input_ids"]) <= window.meta["window"]
         for n, member in enumerate(window.meta["members"]):
@@ -125,10 +132,10 @@ def stretches(found):
             assert member["start"] not in parts[key]
             parts[key][member["start"]] = ids
     whole = {}
-    for key, one in parts.items():
+    for key, part in parts.items():
         at = 0
-        for start, ids in sorted(one.items()):
+        for start, ids in sorted(part.items()):
             assert start == at
             at += len(ids)
-        whole[key] = np.concatenate([ids for _, ids in sorted(one.items())])
+        whole[key] = np.concatenate([ids for _, ids in sorted(part.items())])
     return whole

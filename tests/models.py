@@ -47,14 +47,14 @@ def enlivened(config: ModelConfig, seed: int) -> Multimodal:
     model = Multimodal.seeded(config, seed).eval()
     pick = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, one in model.named_parameters():
-            if name.startswith("language") and one.ndim == 2:
-                gain = 0.3 if "embed_tokens" in name else one.shape[1] ** -0.5
-                one.normal_(std=gain, generator=pick)
+        for name, parameter in model.named_parameters():
+            if name.startswith("language") and parameter.ndim == 2:
+                gain = 0.3 if "embed_tokens" in name else parameter.shape[1] ** -0.5
+                parameter.normal_(std=gain, generator=pick)
             elif "separator" in name or name.endswith("norm.weight"):
-                one.add_(torch.randn(one.shape, generator=pick) * 0.2)
-            elif name.startswith(("vision_projector", "audio_projector")) and one.ndim == 2:
-                one.normal_(std=one.shape[1] ** -0.5, generator=pick)
+                parameter.add_(torch.randn(parameter.shape, generator=pick) * 0.2)
+            elif name.startswith(("vision_projector", "audio_projector")) and parameter.ndim == 2:
+                parameter.normal_(std=parameter.shape[1] ** -0.5, generator=pick)
     return model
 
 
@@ -93,23 +93,23 @@ def prompts_of_all_kinds() -> dict[str, Request]:
 @torch.inference_mode()
 def greedy(model: Multimodal, request: Request, count: int) -> tuple[list[int], Tensor]:
     """`count` tokens of the model without a cache, each from the whole sequence anew; and their logits."""
-    tokens, found, logits = list(request.tokens), [], []
+    tokens, written, logits = list(request.tokens), [], []
     for _ in range(count):
         all_ids = torch.tensor([tokens])
         inputs = dict(request.inputs or {})
         last = model(all_ids, adapter=request.adapter or None, **inputs).logits[0, -1]
         logits.append(last)
-        found.append(int(last.argmax()))
-        tokens.append(found[-1])
-    return found, torch.stack(logits)
+        written.append(int(last.argmax()))
+        tokens.append(written[-1])
+    return written, torch.stack(logits)
 
 
 @torch.inference_mode()
 def logits_after(model: Multimodal, request: Request, tokens: Sequence[int]) -> Tensor:
     """Logits [tokens, vocab] from which each of these tokens of a sample was drawn, of the model without a cache,
     each from its own prefix."""
-    found = []
+    outputs = []
     for count in range(len(tokens)):
         row = torch.tensor([[*request.tokens, *tokens[:count]]])
-        found.append(model(row, adapter=request.adapter, **dict(request.inputs or {})).logits[0, -1])
-    return torch.stack(found)
+        outputs.append(model(row, adapter=request.adapter, **dict(request.inputs or {})).logits[0, -1])
+    return torch.stack(outputs)

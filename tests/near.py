@@ -12,7 +12,7 @@ import pyarrow as pa
 from filters.minhash import band_hashes
 from lake.objects import ObjectRef, put_table, read_table
 from lake.store import Store
-from stages.choose import Choose, choose_works
+from stages.choose import Choose, Comparisons, choose_works
 from stages.clusters import cluster_works
 from stages.divergence import current
 from stages.gather import gather
@@ -102,15 +102,16 @@ class Nights:
         self.values |= {row["id"]: row["value"] for row in lost}
         self.survivors |= {row["id"]: row["survivor"] for row in lost}
         self.kept |= set(ids) - {row["id"] for row in lost}
-        self.compared = sum(r.facts["compared"] for r in chosen)
+        self.compared = sum(r.facts_as(Comparisons).compared for r in chosen)
         self.collections = [*before, *new]
         if before:
-            said, rejudged = (
+            divergence, rejudged = (
                 [ref for r in chosen for ref in r.outputs if ref.kind == kind] for kind in ("divergence", "rejudged")
             )
-            table = current(self.store, self.divergence, rejudged, said)
+            table = current(self.store, self.divergence, rejudged, divergence)
             self.divergence = [put_table(self.store, "divergence", table)]
 
     @property
     def differences(self) -> list[dict[str, str]]:
+        """The rows of its divergence."""
         return [row for ref in self.divergence for row in read_table(self.store, ref).to_pylist()]

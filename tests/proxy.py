@@ -44,10 +44,13 @@ class SwallowingProxy(socketserver.ThreadingTCPServer):
 
 
 class Relay(socketserver.BaseRequestHandler):
+    """One connection, passed on in both directions."""
+
     server: SwallowingProxy
     request: socket.socket
 
     def handle(self) -> None:
+        """Passes on what the client sends, as long as the proxy is up."""
         if self.server.down:
             return
         with socket.create_connection(self.server.upstream) as upstream:
@@ -61,6 +64,7 @@ class Relay(socketserver.BaseRequestHandler):
             back.join()
 
     def answers(self, upstream: socket.socket) -> None:
+        """Passes on what the server answers, or swallows it."""
         while data := receive(upstream):
             with self.server.lock:
                 # "100 Continue" is no answer yet: the body is still to be sent.
@@ -83,6 +87,7 @@ def receive(connection: socket.socket) -> bytes:
 
 
 def shut(connection: socket.socket) -> None:
+    """Ends a connection, if it is still there."""
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:

@@ -33,7 +33,8 @@ def page(host: str, n: int, shared: int, own: int, **fields: Any) -> dict[str, A
 
 
 def write(path: Path, pages: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(one) + "\n" for one in pages))
+    """Pages as JSON lines."""
+    path.write_text("".join(json.dumps(page) + "\n" for page in pages))
     return path
 
 
@@ -44,6 +45,7 @@ def fates(folder: Path, name: str = "web") -> dict[str, tuple[str, str | None]]:
 
 
 def reasons(folder: Path) -> dict[str, int]:
+    """Reason or "kept" -> records."""
     return dict(Counter(reason for reason, _ in fates(folder).values()))
 
 
@@ -54,6 +56,7 @@ OTHERS = [page(f"inn{n}.example", n, shared=4, own=1) for n in range(20, 24)]
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> tuple[Path, Manifest]:
+    """(lake, version) of all pages together."""
     folder = tmp_path_factory.mktemp("paragraphs")
     path = write(folder / "pages.jsonl", [*TEMPLATES, *UNIQUE, *OTHERS])
     return folder / "lake", web.run(folder / "lake", [path], **ON).manifest

@@ -38,6 +38,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
+        """Variables by which boto3 finds it, and nothing else."""
         return {
             "AWS_ENDPOINT_URL_S3": self.endpoint,
             "AWS_ACCESS_KEY_ID": ACCESS,

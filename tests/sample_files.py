@@ -11,6 +11,7 @@ PAGES = 120
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its folder."""
     directory = tmp_path_factory.mktemp("sample")
     write_sample(directory, pages=PAGES, seed=3)
     return directory

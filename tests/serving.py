@@ -74,9 +74,9 @@ class ToyEngine(Engine):
 
     def _sample(self, samples: list[Sample]) -> None:
         super()._sample(samples)
-        for one in samples:
-            if len(one.tokens) <= len(self.script):
-                one.tokens[-1] = self.script[len(one.tokens) - 1]
+        for sample in samples:
+            if len(sample.tokens) <= len(self.script):
+                sample.tokens[-1] = self.script[len(sample.tokens) - 1]
 
 
 @cache
@@ -142,8 +142,8 @@ class Running:
         """The first answer of /health that meets the condition."""
 
         def asked() -> dict[str, Any] | None:
-            said: dict[str, Any] = self.health().json()
-            return said if condition(said) else None
+            answer: dict[str, Any] = self.health().json()
+            return answer if condition(answer) else None
 
         answer = until(asked, "an answer of /health that meets the condition")
         assert answer is not None
@@ -191,4 +191,4 @@ def text(server: Running, **settings: Any) -> Any:
 
 
 def texts(answer: Any) -> list[str]:
-    return [one.message.content if hasattr(one, "message") else one.text for one in answer.choices]
+    return [choice.message.content if hasattr(choice, "message") else choice.text for choice in answer.choices]

@@ -38,6 +38,7 @@ TASKS = frozenset([*_READ, *_COMPARED, "choose", "clusters", "shards"])
 
 
 def command(lake: Path, inputs: list[Path | str], workers: int) -> list[str]:
+    """A run of the web pipeline that extends `web`."""
     settings = ["recipe.extends=web", "recipe.max_quarantine_rate=0.2", f"run.workers={workers}"]
     settings += [f"recipe.scan.chunk_bytes={web.CHUNK}", "recipe.shards.target_bytes=100000"]
     settings += [f"recipe.inputs={json.dumps([str(path) for path in inputs])}"]
@@ -46,6 +47,7 @@ def command(lake: Path, inputs: list[Path | str], workers: int) -> list[str]:
 
 
 def start(lake: Path, inputs: list[Path | str], workers: int) -> subprocess.Popen[str]:
+    """Starts a run whose output is kept."""
     return subprocess.Popen(
         command(lake, inputs, workers),
         cwd=ROOT,
@@ -57,6 +59,7 @@ def start(lake: Path, inputs: list[Path | str], workers: int) -> subprocess.Pope
 
 
 def receipts(lake: Path) -> int:
+    """How many receipts a lake holds."""
     return sum(1 for _ in (lake / "receipts").rglob("*.json"))
 
 
@@ -112,6 +115,7 @@ def hurt(lake: Path, inputs: list[Path | str], dice: random.Random, victim: str 
 
 
 def nights(sample: Path) -> list[list[Path | str]]:
+    """The inputs of the first run, and of the increment."""
     first = web.crawl_files(sample)
     return [first, [*first, *sorted((sample / "night2").iterdir())]]
 
@@ -129,6 +133,7 @@ def episode(lake: Path, sample: Path, dice: random.Random, before: int, kills: i
 
 
 def state(lake: Path) -> list[tuple[int, str]]:
+    """(number, digest) of every version; ends the process if the lake is not whole."""
     store = open_store(str(lake), probe=False)
     if findings := verify(store, deep=True):
         sys.exit(f"{lake}: {findings[0].message}")
@@ -136,6 +141,7 @@ def state(lake: Path) -> list[tuple[int, str]]:
 
 
 def main(arguments: list[str]) -> int:
+    """So many kills, and whether the digests are those without kills."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)

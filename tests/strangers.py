@@ -20,14 +20,14 @@ def as_a_stranger(attempts: list[Callable[[], object]]) -> list[str]:
         os.setgroups([])
         os.setgid(STRANGER)
         os.setuid(STRANGER)
-        said = []
+        lines = []
         for attempt in attempts:
             try:
                 attempt()
-                said.append("done")
+                lines.append("done")
             except OSError as error:
-                said.append(type(error).__name__)
-        os.write(write, "\n".join(said).encode())
+                lines.append(type(error).__name__)
+        os.write(write, "\n".join(lines).encode())
         os._exit(0)
     os.close(write)
     os.waitpid(pid, 0)
@@ -36,8 +36,10 @@ def as_a_stranger(attempts: list[Callable[[], object]]) -> list[str]:
 
 
 def listening(processes: list[psutil.Process]) -> list[str]:
+    """Addresses on which these processes listen."""
     return [c.laddr.ip for process in processes for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
 
 
 def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches it."""
     return address.removeprefix("::ffff:").startswith("127.") or address == "::1"

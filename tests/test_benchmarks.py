@@ -28,10 +28,10 @@ from lake.store import open_store  # noqa: E402
 def test_it_runs_and_writes_figures_that_name_no_machine(name: str, tmp_path: Path) -> None:
     assert main([name, "--tiny", "--results", str(tmp_path)]) == 0
     written = (tmp_path / f"{name}.json").read_text()
-    found = json.loads(written)
-    assert found["rows"] and all(row["figure"]["median"] > 0 for row in found["rows"])
-    assert any(row["same"] for row in found["rows"])
-    assert {"cpu", "cores", "python", "packages", "date"} == set(found["machine"])
+    report = json.loads(written)
+    assert report["rows"] and all(row["figure"]["median"] > 0 for row in report["rows"])
+    assert any(row["same"] for row in report["rows"])
+    assert {"cpu", "cores", "python", "packages", "date"} == set(report["machine"])
     assert "/tmp" not in written and str(ROOT) not in written
 
 
@@ -46,7 +46,7 @@ def test_a_difference_ends_the_command_without_a_result(
 ) -> None:
     honest = bench_containers.by_fastwarc
     monkeypatch.setattr(
-        bench_containers, "by_fastwarc", lambda path: [one._replace(body=one.body + b" ") for one in honest(path)]
+        bench_containers, "by_fastwarc", lambda path: [item._replace(body=item.body + b" ") for item in honest(path)]
     )
     assert main(["containers", "--tiny", "--results", str(tmp_path)]) == 1
     assert "bodies" in capsys.readouterr().out
@@ -78,17 +78,19 @@ def test_a_lookup_that_tells_less_than_a_scan_is_a_difference(monkeypatch: pytes
 
 def test_clusters_and_numbers_kept_have_to_be_the_same(tmp_path: Path) -> None:
     texts = material(tiny=True, count=120).first(120).texts
-    given = bench_dedup.signed_twice(texts, bench_dedup.Places(tmp_path))
-    ours = bench_dedup.linked(bench_dedup.Stopwatch(open_store(str(given.ours))), given.refs)
-    theirs = bench_dedup.datatrove.deduplicate(given.shards, given.theirs, bench_dedup.datatrove.GIVEN)
-    outcomes = {bench_dedup.OURS: ours, bench_dedup.THEIRS: theirs}
+    given = bench_dedup.signed_twice(texts, harness.Places(tmp_path))
+    result = bench_dedup.linked(bench_dedup.Stopwatch(open_store(str(given.lake))), given.refs)
+    reference = bench_dedup.datatrove.deduplicate(given.shards, given.files, bench_dedup.datatrove.GIVEN)
+    outcomes = {bench_dedup.OURS: result, bench_dedup.THEIRS: reference}
     bench_dedup.check_same(outcomes)
-    assert any(len(one) > 2 for one in ours.clusters)
+    assert any(len(cluster) > 2 for cluster in result.clusters)
     with pytest.raises(Differ, match="number kept"):
-        bench_dedup.check_same(outcomes | {bench_dedup.THEIRS: theirs._replace(kept=theirs.kept[1:])})
-    first = ours.clusters[0]
-    other = next(one for one in range(len(texts)) if one not in {n for cluster in ours.clusters for n in cluster})
-    ours.clusters[0] = [*first[:-1], other]
+        bench_dedup.check_same(outcomes | {bench_dedup.THEIRS: reference._replace(kept=reference.kept[1:])})
+    first = result.clusters[0]
+    other = next(
+        number for number in range(len(texts)) if number not in {n for cluster in result.clusters for n in cluster}
+    )
+    result.clusters[0] = [*first[:-1], other]
     with pytest.raises(Differ, match="clusters"):
         bench_dedup.check_same(outcomes)
 
@@ -96,16 +98,16 @@ def test_clusters_and_numbers_kept_have_to_be_the_same(tmp_path: Path) -> None:
 def test_families_are_as_similar_as_they_are_planted() -> None:
     pairs = material(tiny=True, count=3000).first(3000).pairs
     for planted in JACCARDS:
-        found = [one.jaccard for one in pairs if one.planted == planted]
-        assert len(found) > 10 and abs(sum(found) / len(found) - planted) < 0.06
+        similarities = [pair.jaccard for pair in pairs if pair.planted == planted]
+        assert len(similarities) > 10 and abs(sum(similarities) / len(similarities) - planted) < 0.06
 
 
 def test_the_truth_of_made_up_signatures_is_that_of_all_buckets(tmp_path: Path) -> None:
-    made = synthetic.write(str(tmp_path / "lake"), 3000, tmp_path / "truth.npz")
-    truth = synthetic.read_truth(made.truth)
-    found = synthetic.by_all_buckets(open_store(str(tmp_path / "lake")), made.refs)
+    signatures = synthetic.write(str(tmp_path / "lake"), 3000, tmp_path / "truth.npz")
+    truth = synthetic.read_truth(signatures.truth)
+    by_buckets = synthetic.by_all_buckets(open_store(str(tmp_path / "lake")), signatures.refs)
     assert len(truth.child) > 300
-    assert [one.tolist() for one in truth] == [one.tolist() for one in found]
+    assert [column.tolist() for column in truth] == [column.tolist() for column in by_buckets]
 
 
 def test_bytes_are_counted_at_the_store(tmp_path: Path) -> None:
@@ -121,9 +123,9 @@ def test_bytes_are_counted_at_the_store(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("pipelines")
-    with crawls(tiny=True) as found:
-        theirs = bench_pipeline.run_datatrove(found.paths[0], folder, sandbox=False)
-        yield {"ours": bench_pipeline.run_gristmill(found.paths[0], folder), "theirs": theirs}
+    with crawls(tiny=True) as crawl:
+        reference = bench_pipeline.run_datatrove(crawl.paths[0], folder, sandbox=False)
+        yield {"ours": bench_pipeline.run_gristmill(crawl.paths[0], folder), "theirs": reference}
 
 
 class Kept:
@@ -135,55 +137,59 @@ class Kept:
 
 
 def test_a_page_or_a_text_that_only_one_pipeline_keeps_is_a_difference(outcomes: dict[str, Any]) -> None:
-    ours, kept = outcomes["ours"], outcomes["theirs"].kept
-    assert bench_pipeline.differences(ours, Kept(kept)) == {}
-    at = next(n for n, (url, _) in enumerate(kept) if ours.passed[url_hash(url)] == 1 and url_hash(url) in ours.texts)
+    result, kept = outcomes["ours"], outcomes["theirs"].kept
+    assert bench_pipeline.differences(result, Kept(kept)) == {}
+    at = next(
+        n for n, (url, _) in enumerate(kept) if result.passed[url_hash(url)] == 1 and url_hash(url) in result.texts
+    )
     url, text = kept[at]
     with pytest.raises(Differ, match="another reason"):
-        bench_pipeline.differences(ours, Kept(kept[:at] + kept[at + 1 :]))
+        bench_pipeline.differences(result, Kept(kept[:at] + kept[at + 1 :]))
     with pytest.raises(Differ, match="another text"):
-        bench_pipeline.differences(ours, Kept([*kept[:at], (url, text + "!"), *kept[at + 1 :]]))
+        bench_pipeline.differences(result, Kept([*kept[:at], (url, text + "!"), *kept[at + 1 :]]))
     with pytest.raises(Differ, match="no record of ours"):
-        bench_pipeline.differences(ours, Kept([*kept, ("https://planted.example/", "text")]))
+        bench_pipeline.differences(result, Kept([*kept, ("https://planted.example/", "text")]))
 
 
 def test_a_page_that_only_the_language_filters_see_differently_is_reported(
     outcomes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, kept = outcomes["ours"], outcomes["theirs"].kept
-    foreign = next(one for one, reason in ours.reasons.items() if reason.startswith("language."))
+    result, kept = outcomes["ours"], outcomes["theirs"].kept
+    foreign = next(page for page, reason in result.reasons.items() if reason.startswith("language."))
     monkeypatch.setattr(
         bench_pipeline, "url_hash", lambda url: foreign if url == "https://planted.example/" else url_hash(url)
     )
-    found = bench_pipeline.differences(ours, Kept([*kept, ("https://planted.example/", "Ein Text.")]))
-    assert list(found) == [foreign] and "language." in found[foreign]
+    reasons = bench_pipeline.differences(result, Kept([*kept, ("https://planted.example/", "Ein Text.")]))
+    assert list(reasons) == [foreign] and "language." in reasons[foreign]
 
 
 def test_a_page_that_is_truncated_is_a_difference_that_names_what_the_ledger_says() -> None:
     page = url_hash("https://planted.example/")
     lost = {"id": page + "0" * 16, "fate": "dropped", "stage": "extract", "reason": "read.truncated"}
-    ours = bench_pipeline.Outcome(Path(), None, None, {})  # type: ignore[arg-type]
-    vars(ours).update(ledger=[lost | {"value": "WARC-Truncated: length"}], texts={})
-    theirs = Kept([("https://planted.example/", "text")])
-    found = bench_pipeline.differences(ours, theirs)
-    assert found == {page: "only datatrove keeps it; ours: read.truncated WARC-Truncated: length"}
-    vars(ours).update(reasons={page: "read.http_status 404"})
+    result = bench_pipeline.Outcome(Path(), None, None, {})  # type: ignore[arg-type]
+    vars(result).update(ledger=[lost | {"value": "WARC-Truncated: length"}], texts={})
+    reference = Kept([("https://planted.example/", "text")])
+    reasons = bench_pipeline.differences(result, reference)
+    assert reasons == {page: "only datatrove keeps it; ours: read.truncated WARC-Truncated: length"}
+    vars(result).update(reasons={page: "read.http_status 404"})
     with pytest.raises(Differ, match=r"read\.http_status 404"):
-        bench_pipeline.differences(ours, theirs)
+        bench_pipeline.differences(result, reference)
 
 
 def test_another_text_is_explained_by_another_charset_only_where_ours_gives_our_text(outcomes: dict[str, Any]) -> None:
-    ours, kept = outcomes["ours"], outcomes["theirs"].kept
-    at = next(n for n, (url, _) in enumerate(kept) if ours.passed[url_hash(url)] == 1 and url_hash(url) in ours.texts)
+    result, kept = outcomes["ours"], outcomes["theirs"].kept
+    at = next(
+        n for n, (url, _) in enumerate(kept) if result.passed[url_hash(url)] == 1 and url_hash(url) in result.texts
+    )
     url, text = kept[at]
     planted = [*kept[:at], (url, text + "!"), *kept[at + 1 :]]
-    found = bench_pipeline.differences(ours, Kept(planted, "cp1251"))
-    assert found == {url_hash(url): "another text; ours reads utf-8, datatrove's reader cp1251"}
-    theirs = dict(ours.texts)
-    ours.texts[url_hash(url)] += "?"
+    reasons = bench_pipeline.differences(result, Kept(planted, "cp1251"))
+    assert reasons == {url_hash(url): "another text; ours reads utf-8, datatrove's reader cp1251"}
+    texts = dict(result.texts)
+    result.texts[url_hash(url)] += "?"
     with pytest.raises(Differ, match="another text"):
-        bench_pipeline.differences(ours, Kept(planted, "cp1251"))
-    ours.texts.update(theirs)
+        bench_pipeline.differences(result, Kept(planted, "cp1251"))
+    result.texts.update(texts)
 
 
 def test_a_contest_checks_every_round_and_counts_all_but_the_first() -> None:

@@ -73,10 +73,10 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def load() -> tuple[int, int]:
     """What a new process would: (found in the cache, compiled)."""
-    found = compiled.kernels.__wrapped__()
-    assert [found.sign(20), found.band_hashes(20)] == [21, 40]
-    hits = sum(sum(one.stats.cache_hits.values()) for one in found)
-    return hits, len(found) - hits
+    loaded = compiled.kernels.__wrapped__()
+    assert [loaded.sign(20), loaded.band_hashes(20)] == [21, 40]
+    hits = sum(sum(kernel.stats.cache_hits.values()) for kernel in loaded)
+    return hits, len(loaded) - hits
 
 
 def test_new_source_is_compiled_and_old_source_is_found_again(toy: Path) -> None:

@@ -107,7 +107,7 @@ def test_same_decision_with_any_threshold(
     oracle = GopherQualityFilter(
         counts[0], counts[1], counts[2], counts[3], ratios[0], ratios[1], ratios[2], ratios[3], counts[4]
     )
-    ours = judge(
+    verdicts = judge(
         texts,
         min_words=counts[0],
         max_words=counts[1],
@@ -119,7 +119,7 @@ def test_same_decision_with_any_threshold(
         min_alpha_word_ratio=ratios[3],
         min_stop_words=counts[4],
     )
-    assert ours == expected(texts, oracle)
+    assert verdicts == expected(texts, oracle)
 
 
 def test_same_decision_and_reason_on_real_text(shared_data: Path) -> None:

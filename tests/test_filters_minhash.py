@@ -151,9 +151,9 @@ def test_datasketch_lsh_finds_in_our_signatures_what_our_bands_find() -> None:
     for row, sketch in enumerate(sketches):
         lsh.insert(row, sketch)
     bands = band_hashes(values, 14, 8)
-    ours = [set(np.flatnonzero((bands == row).any(axis=1)).tolist()) for row in bands]
-    assert [set(lsh.query(sketch)) for sketch in sketches] == ours
-    assert 100 < sum(len(found) - 1 for found in ours) < 300  # some pairs, not all
+    neighbours = [set(np.flatnonzero((bands == row).any(axis=1)).tolist()) for row in bands]
+    assert [set(lsh.query(sketch)) for sketch in sketches] == neighbours
+    assert 100 < sum(len(near) - 1 for near in neighbours) < 300  # some pairs, not all
 
 
 # Band hashes.

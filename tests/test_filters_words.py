@@ -89,8 +89,8 @@ def test_words_are_datatroves(text: str) -> None:
 
 
 def test_a_neighbour_changes_words_and_only_there() -> None:
-    found = tokens(english_words().split(["foo:)", "foo:) )", "foo:)"]))
-    assert found == [["foo", ":)"], ["foo", ":", ")", ")"], ["foo", ":)"]]
+    split = tokens(english_words().split(["foo:)", "foo:) )", "foo:)"]))
+    assert split == [["foo", ":)"], ["foo", ":", ")", ")"], ["foo", ":)"]]
 
 
 def test_words_are_datatroves_on_adversarial_text() -> None:

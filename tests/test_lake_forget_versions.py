@@ -81,7 +81,7 @@ def test_its_inputs_are_found_through_the_versions_it_replaced(store, web):
 
 
 def test_a_version_that_only_lists_what_it_is_made_from_is_named_and_packs_go_with_it(store, web):
-    mixture = made_from(store, "mix", web[1], "tokens", "mixture")
+    mixture = made_from(store, "mix", web[1], "shard", "mixture")
     pack = made_from(store, "packs", mixture, "pack")
     model = made_from(store, "model", pack, "weights", "init")
     clean = made_from(store, "other-pack", Versions(store).resolve("code"), "pack")
@@ -157,9 +157,9 @@ def test_other_datasets_are_not_touched(store, web):
 
 @pytest.mark.parametrize("request_", [URLS, Suppression.of(domains=["evil.com"])], ids=["urls", "domain"])
 def test_after_gc_no_byte_of_them_is_in_any_file(store, web, request_):
-    found = Search(Versions(store), request_)
-    found.look()
-    forgotten = [doc for doc in (*FIRST, *SECOND) if doc.id in found.found]
+    search = Search(Versions(store), request_)
+    search.look()
+    forgotten = [doc for doc in (*FIRST, *SECOND) if doc.id in search.ids]
     needles = [n.encode() for doc in forgotten for n in (doc.text.split()[0], doc.url, doc.url.split("/")[2].lower())]
     needles = [n for n in needles if n != b"example.org"]
     assert forgotten and all(any(n in data for _, data in readable(store)) for n in needles[:1])

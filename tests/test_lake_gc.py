@@ -167,7 +167,7 @@ def damage(store: Store, how: str) -> str:
     if how == "torn":
         store.put(key, store.get(key)[:100])
     elif how == "newer":
-        store.put(key, store.get(key).replace(b'"format": 2', b'"format": 3', 1))
+        store.put(key, store.get(key).replace(b'"format": 3', b'"format": 4', 1))
     elif how == "gone":
         store.delete(key)
     elif how == "swapped":

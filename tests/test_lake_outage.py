@@ -80,7 +80,7 @@ def test_it_is_known_for_an_outage_also_in_another_process(error):
 
 class Clock:
     def __init__(self) -> None:
-        self.now, self.said = 0.0, list[str]()
+        self.now, self.messages = 0.0, list[str]()
         self.pauses: list[float] = []
 
     def sleep(self, seconds: float) -> None:
@@ -88,7 +88,7 @@ class Clock:
         self.pauses.append(seconds)
 
     def patience(self, seconds: float) -> Patience:
-        return Patience("store s3://b", seconds, self.sleep, lambda: self.now, self.said.append)
+        return Patience("store s3://b", seconds, self.sleep, lambda: self.now, self.messages.append)
 
 
 def failing(times: int, error: Exception = REFUSED):
@@ -107,7 +107,7 @@ def test_pauses_grow_to_a_bound_and_an_outage_is_said_once():
     clock = Clock()
     assert clock.patience(600).wait(failing(8)) == "done"
     assert clock.pauses == [1, 2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
-    began, ended = clock.said
+    began, ended = clock.messages
     assert "store s3://b unreachable, trying again for 600 s: EndpointConnectionError" in began
     assert "store s3://b answered again, 121 s after it had not" in ended
 
@@ -116,14 +116,14 @@ def test_patience_ends_at_its_second_with_one_line_that_names_the_cause():
     clock = Clock()
     with pytest.raises(Unreachable, match=r"^store s3://b unreachable for 100 s: EndpointConnectionError: [^\n]*$"):
         clock.patience(100).wait(failing(10**9))
-    assert clock.now == 100 and len(clock.said) == 1
+    assert clock.now == 100 and len(clock.messages) == 1
 
 
 def test_no_patience_fails_at_once_and_says_nothing_twice():
     clock = Clock()
     with pytest.raises(Unreachable, match="unreachable for 0 s"):
         clock.patience(0).wait(failing(1))
-    assert clock.pauses == [] and clock.said == []
+    assert clock.pauses == [] and clock.messages == []
 
 
 def test_what_is_no_outage_is_not_waited_for():

@@ -37,8 +37,8 @@ def test_a_head_that_comes_back_within_minutes_is_waited_for_and_said_once(error
     jobs.client, jobs.patience = Restarting(6, error, [Job("a", "RUNNING")]), clock.patience(600)  # type: ignore
     assert [job.id for job in jobs.all()] == ["a"]
     assert clock.slept == [1, 2, 4, 8, 16, 30] and clock.now > 60
-    assert len(clock.said) == 2 and "unreachable, trying again for 600 s" in clock.said[0]
-    assert "answered again, 61 s after" in clock.said[1]
+    assert len(clock.messages) == 2 and "unreachable, trying again for 600 s" in clock.messages[0]
+    assert "answered again, 61 s after" in clock.messages[1]
 
 
 def test_a_head_that_stays_away_ends_in_one_line():
@@ -47,7 +47,7 @@ def test_a_head_that_stays_away_ends_in_one_line():
     jobs.client, jobs.patience = Restarting(10**6, ConnectionError("no"), []), clock.patience(600)  # type: ignore
     with pytest.raises(Unreachable, match=r"^Ray's job server unreachable for 600 s: ConnectionError: no$"):
         jobs.all()
-    assert sum(clock.slept) == 600 and len(clock.said) == 1
+    assert sum(clock.slept) == 600 and len(clock.messages) == 1
 
 
 def test_another_error_of_the_server_is_not_waited_for():
@@ -72,13 +72,13 @@ def test_a_job_whose_head_comes_back_without_it_is_lost_and_one_that_stays_away_
 
     monkeypatch.setattr(jobs, "get_now", get_now)
     monkeypatch.setattr(jobs_module, "TICK", 0)
-    said: list[str] = []
-    jobs.patience = Patience("Ray's job server", 100, clock=lambda: 0, say=said.append)
+    messages: list[str] = []
+    jobs.patience = Patience("Ray's job server", 100, clock=lambda: 0, say=messages.append)
     assert [item.status for item in jobs.follow("a") if isinstance(item, Job)] == ["LOST"] and answers == []
-    assert said == ["Ray's job server unreachable, trying again: ConnectionError: down"]
+    assert messages == ["Ray's job server unreachable, trying again: ConnectionError: down"]
     answers += [ConnectionError("down")] * 3
     ticks = iter(range(0, 10_000, 60))
-    jobs.patience = Patience("Ray's job server", 100, clock=lambda: next(ticks), say=said.append)
+    jobs.patience = Patience("Ray's job server", 100, clock=lambda: next(ticks), say=messages.append)
     with pytest.raises(Unreachable, match=r"unreachable for \d+ s: ConnectionError: down"):
         list(jobs.follow("a"))
 

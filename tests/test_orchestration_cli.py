@@ -114,7 +114,7 @@ def test_every_answer_is_one_json_document(lake: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "said"),
+    ("args", "code", "message"),
     [
         (["show", "nope"], 1, "there is no dataset 'nope'"),
         (["show", "web@v9"], 1, "it has v1, v2"),
@@ -131,10 +131,10 @@ def test_every_answer_is_one_json_document(lake: Store, tmp_path: Path) -> None:
         (["bogus"], 2, "No such command"),
     ],
 )
-def test_errors_are_one_line_and_an_exit_code(lake: Store, args: list[str], code: int, said: str) -> None:
+def test_errors_are_one_line_and_an_exit_code(lake: Store, args: list[str], code: int, message: str) -> None:
     result = grist(*args, lake=lake)
     assert result.exit_code == code
-    assert said in result.stderr and "Traceback" not in result.stderr
+    assert message in result.stderr and "Traceback" not in result.stderr
     assert result.stdout == ""
 
 
@@ -176,9 +176,9 @@ def test_damage_is_found_by_checkout_and_verify(lake: Store, tmp_path: Path) -> 
     lake.put(ref.key, data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     result = grist("checkout", "web@v1", str(tmp_path / "out"), lake=lake)
     assert result.exit_code == 1 and ref.sha256 in result.stderr
-    found = grist("verify", "--deep", "--json", lake=lake)
-    assert found.exit_code == 1
-    assert [(f["where"], f["harmed"]) for f in json.loads(found.stdout)] == [(ref.sha256, ["web@v1"])]
+    findings = grist("verify", "--deep", "--json", lake=lake)
+    assert findings.exit_code == 1
+    assert [(f["where"], f["harmed"]) for f in json.loads(findings.stdout)] == [(ref.sha256, ["web@v1"])]
 
 
 def test_gc_deletes_only_when_told_to(lake: Store) -> None:
@@ -212,8 +212,8 @@ def test_run_prints_its_result_last(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     last = json.loads(result.stdout.splitlines()[-1])
     assert (last["dataset"], last["version"], last["in"], last["kept"], last["new"]) == ("web", 1, 1, 0, True)
-    told = grist("why", "https://example.org/a", "--lake", str(tmp_path / "lake"))
-    assert "too_few_words" in told.stdout
+    answer = grist("why", "https://example.org/a", "--lake", str(tmp_path / "lake"))
+    assert "too_few_words" in answer.stdout
 
 
 def test_sample_data_and_version(tmp_path: Path) -> None:
@@ -269,5 +269,5 @@ def test_a_record_that_was_met_before_is_not_in_favour_of_itself(tmp_path):
     web.run(tmp_path / "lake", [tmp_path / "one.jsonl", tmp_path / "two.jsonl"], **plain)
     answer = CliRunner().invoke(app, ["why", "https://a.example/1", "--lake", str(tmp_path / "lake")])
     assert answer.exit_code == 0, answer.output
-    said = " ".join(answer.output.split())
-    assert "exact.same_record met before (kept; " in said and "in favour of" not in said
+    output = " ".join(answer.output.split())
+    assert "exact.same_record met before (kept; " in output and "in favour of" not in output

@@ -25,7 +25,7 @@ def parameters(*settings: str, **others: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (["recipe.inputs=[/data/*]"], "for markup and fail on it: quote what stands in brackets"),
         (["recipe.inputs=['/data/*']", "recipe.nope=1"], "recipe.nope: unknown key"),
@@ -35,10 +35,10 @@ def parameters(*settings: str, **others: object) -> dict[str, object]:
         ([3], "3 is no text of the form a.b=c"),
     ],
 )
-def test_parameters_that_no_night_could_use_are_refused(settings, said):
+def test_parameters_that_no_night_could_use_are_refused(settings, message):
     with pytest.raises(BadConfig) as refused:
         check_parameters(parameters(*settings))
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("inputs", ["['/data/*']", '["/data/*", "s3://bucket/*"]', "['/data/[a-z]*']"])
@@ -102,8 +102,8 @@ def test_env_prints_what_a_shell_evaluates_and_no_secret(tmp_path, monkeypatch):
     stack = Stack.named("here")
     stack.folder.mkdir(parents=True)
     (stack.folder / "ray-secret").write_text("geheim")
-    said = CliRunner().invoke(app, ["env", "--stack", "here"]).stdout
-    exported = dict(shlex.split(line)[1].split("=", 1) for line in said.splitlines())
-    assert exported == stack.exports() and "geheim" not in said
-    assert said == CliRunner().invoke(app, ["status", "--export", "--stack", "here"]).stdout
+    exports = CliRunner().invoke(app, ["env", "--stack", "here"]).stdout
+    exported = dict(shlex.split(line)[1].split("=", 1) for line in exports.splitlines())
+    assert exported == stack.exports() and "geheim" not in exports
+    assert exports == CliRunner().invoke(app, ["status", "--export", "--stack", "here"]).stdout
     assert json.dumps(exported)

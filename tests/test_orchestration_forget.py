@@ -134,7 +134,7 @@ def test_what_matches_nothing_is_still_kept_out(lake, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "said"),
+    ("kind", "text", "message"),
     [
         ("urls", "# x\n\nhttps://example.org/b\nexample\n", "line 4: 'example' is no absolute URL"),
         ("ids", "abc\n", "line 1: 'abc' is no record id"),
@@ -143,10 +143,10 @@ def test_what_matches_nothing_is_still_kept_out(lake, tmp_path):
         ("urls", "\n# nothing\n", "nothing was named"),
     ],
 )
-def test_a_bad_entry_is_refused_with_its_place_and_nothing_changes(lake, tmp_path, kind, text, said):
+def test_a_bad_entry_is_refused_with_its_place_and_nothing_changes(lake, tmp_path, kind, text, message):
     before = files(lake)
     result = grist(lake, "forget", *named(tmp_path, text, kind), "--reason", "request 7", "--yes")
-    assert result.exit_code == 2 and said in result.stderr, result.output
+    assert result.exit_code == 2 and message in result.stderr, result.output
     assert files(lake) == before
 
 
@@ -229,8 +229,8 @@ def test_a_url_that_stands_in_id_is_found_by_why_and_by_forget(dolmas, tmp_path,
         ids.append(story["place"]["id"])
     assert ids[:2] == ids[2:] and ids[0] != ids[1]
     entries = {"urls": SPELLED, "domains": ["BLOG.example"], "ids": ids}[kind]
-    said = grist(store, "forget", *named(tmp_path, "\n".join(entries), kind), "--reason", "request 7").stdout
-    assert "web: 2 texts" in said and ("1 record of these versions have no URL" in said) == (kind == "domains")
+    output = grist(store, "forget", *named(tmp_path, "\n".join(entries), kind), "--reason", "request 7").stdout
+    assert "web: 2 texts" in output and ("1 record of these versions have no URL" in output) == (kind == "domains")
 
 
 def test_after_gc_a_later_run_over_the_same_crawl_stores_nothing_of_it(dolmas, tmp_path):

@@ -28,26 +28,28 @@ def test_a_request_is_its_recipe_and_its_lake_and_no_run_setting():
     base = wanted().key
     assert wanted("run.workers=9", "run.shared_filesystem=true").key == base
     others = [wanted("recipe.gopher_quality.min_words=9"), wanted("recipe.inputs=[/other/*]"), wanted(lake="/other")]
-    assert len({base, *(one.key for one in others)}) == 4
+    assert len({base, *(other.key for other in others)}) == 4
 
 
 def test_the_resolved_dict_asks_for_the_same_as_the_file(tmp_path):
-    one = wanted()
-    data = json.loads(json.dumps(one.config.model_dump(mode="json")))
+    request = wanted()
+    data = json.loads(json.dumps(request.config.model_dump(mode="json")))
     again = resolve(Request(data), in_job=True)
-    assert again == one.config and request_key(again) == one.key
+    assert again == request.config and request_key(again) == request.key
 
 
 def test_ids_name_dataset_request_and_attempt():
-    one = wanted("recipe.dataset=web-small")
-    assert one.id(3) == f"web-small-{one.key[:12]}-3"
-    assert one.attempt(one.id(12)) == 12
-    assert wanted().attempt(one.id(12)) == 0 and one.attempt(f"x{one.id(1)}") == 0
+    request = wanted("recipe.dataset=web-small")
+    assert request.id(3) == f"web-small-{request.key[:12]}-3"
+    assert request.attempt(request.id(12)) == 12
+    assert wanted().attempt(request.id(12)) == 0 and request.attempt(f"x{request.id(1)}") == 0
 
 
 def test_the_entrypoint_survives_a_shell_and_has_a_limit(tmp_path):
-    one = wanted('recipe.inputs=["/crawl/it\'s $HOME/*"]')
-    script = one.entrypoint.replace("python -m pipelines", f"{sys.executable} -c 'import sys; print(sys.argv[-1])'", 1)
+    request = wanted('recipe.inputs=["/crawl/it\'s $HOME/*"]')
+    script = request.entrypoint.replace(
+        "python -m pipelines", f"{sys.executable} -c 'import sys; print(sys.argv[-1])'", 1
+    )
     printed = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
     assert json.loads(printed)["recipe"]["inputs"] == ["/crawl/it's $HOME/*"]
     many = ",".join(f"/crawl/part-{n:06}.warc.gz" for n in range(5000))
@@ -120,26 +122,26 @@ def test_the_result_is_the_last_line_that_is_one():
 
 
 def test_a_live_job_of_the_same_request_is_attached_to():
-    one = wanted()
-    jobs, fake = server([Job("other", "RUNNING", metadata={REQUEST: one.key, FLOW_RUN: "a"})])
-    assert jobs.submit(one, "b", lambda id: None) == ("other", False)
-    assert jobs.submit(one, "a", lambda id: None) == ("other", True)
+    request = wanted()
+    jobs, fake = server([Job("other", "RUNNING", metadata={REQUEST: request.key, FLOW_RUN: "a"})])
+    assert jobs.submit(request, "b", lambda id: None) == ("other", False)
+    assert jobs.submit(request, "a", lambda id: None) == ("other", True)
     assert fake.submitted == []
 
 
 def test_the_next_attempt_gets_the_next_number_and_a_taken_id_is_not_an_error(monkeypatch):
     monkeypatch.setattr(jobs_module.time, "sleep", lambda seconds: None)
-    one = wanted()
-    ended = Job(one.id(2), "FAILED", metadata={REQUEST: one.key})
+    request = wanted()
+    ended = Job(request.id(2), "FAILED", metadata={REQUEST: request.key})
     refusals = ["Job with submission_id x already exists", "No available agent to submit job"]
     jobs, fake = server([ended], refusals)
     heard: list[str] = []
-    assert jobs.submit(one, "a", heard.append) == (one.id(4), True)
-    assert fake.submitted == [one.id(3), one.id(4), one.id(4)]
-    assert heard == [one.id(3), "", one.id(4), "", one.id(4)]
+    assert jobs.submit(request, "a", heard.append) == (request.id(4), True)
+    assert fake.submitted == [request.id(3), request.id(4), request.id(4)]
+    assert heard == [request.id(3), "", request.id(4), "", request.id(4)]
     jobs, _ = server([], ["out of luck"])
     with pytest.raises(RuntimeError, match="out of luck"):
-        jobs.submit(one, "a", heard.append)
+        jobs.submit(request, "a", heard.append)
 
 
 def outcomes(monkeypatch, *ends: tuple[str, int | None, bool], found_after: int = 99) -> tuple[Any, list[float]]:
@@ -150,8 +152,8 @@ def outcomes(monkeypatch, *ends: tuple[str, int | None, bool], found_after: int 
 
     def run_job(*args: Any) -> tuple[Job, bool, list[str]]:
         ran[0] += 1
-        status, code, ours = todo.pop(0)
-        return Job("job", status, code), ours, ["error: the reason"]
+        status, code, submitted_here = todo.pop(0)
+        return Job("job", status, code), submitted_here, ["error: the reason"]
 
     monkeypatch.setattr(flows, "run_job", run_job)
     monkeypatch.setattr(flows, "committed", lambda config, store: "web@v1" if ran[0] >= found_after else None)
@@ -207,7 +209,7 @@ def test_a_failure_that_its_state_says_has_no_traceback_in_the_log_and_others_ha
     def record(error: Exception) -> logging.LogRecord:
         return logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 0, "exited", (), (type(error), error, None))
 
-    assert any(isinstance(one, OneLine) for one in logging.getLogger("prefect.flow_runs").filters)
+    assert any(isinstance(installed, OneLine) for installed in logging.getLogger("prefect.flow_runs").filters)
     assert not OneLine().filter(record(FailedRun("recipe.nope: unknown key")))
     assert OneLine().filter(record(TypeError("a defect")))
 

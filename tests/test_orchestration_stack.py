@@ -27,22 +27,22 @@ STUBBORN = (
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Stack:
     monkeypatch.setenv("GRIST_HOME", str(tmp_path))
-    one = Stack.named("here")
-    one.folder.mkdir()
-    return one
+    named = Stack.named("here")
+    named.folder.mkdir()
+    return named
 
 
 def test_a_reused_pid_is_somebody_else():
     child = subprocess.Popen(SLEEP)
-    one = processes.identify(child.pid)
-    assert one is not None and processes.alive(one)
-    for stranger in (one._replace(started=one.started - 1), one._replace(boot="another boot")):
+    identity = processes.identify(child.pid)
+    assert identity is not None and processes.alive(identity)
+    for stranger in (identity._replace(started=identity.started - 1), identity._replace(boot="another boot")):
         assert not processes.alive(stranger)
         assert not processes.send(stranger, signal.SIGKILL)
     assert child.poll() is None  # the stranger's signal did not reach it
-    assert processes.send(one, signal.SIGKILL)
+    assert processes.send(identity, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
-    assert processes.identify(child.pid) is None and not processes.send(one, signal.SIGKILL)
+    assert processes.identify(child.pid) is None and not processes.send(identity, signal.SIGKILL)
 
 
 def test_a_zombie_is_not_alive():
@@ -64,9 +64,9 @@ def test_the_mark_finds_children_that_left_session_and_parent():
 def test_who_ignores_sigterm_is_killed():
     child = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
     assert child.stdout is not None and child.stdout.readline() == b"up\n"
-    one = processes.identify(child.pid)
-    assert one is not None
-    assert processes.end(lambda: [one] if processes.alive(one) else [], 0.3) == 1
+    identity = processes.identify(child.pid)
+    assert identity is not None
+    assert processes.end(lambda: [identity] if processes.alive(identity) else [], 0.3) == 1
     assert child.wait() == -signal.SIGKILL
     child.stdout.close()
 
@@ -98,9 +98,9 @@ def test_down_ends_what_was_started_and_nobody_else(here):
     stack._prepare(here, {})
     child = subprocess.Popen(SLEEP, env={**os.environ, MARK: here.mark("ray")})
     stranger = subprocess.Popen(SLEEP)
-    one = processes.identify(stranger.pid)
-    assert one is not None
-    here.write(parts={"ray": Identity(one.pid, one.started - 1, one.boot)})  # its pid was used again
+    identity = processes.identify(stranger.pid)
+    assert identity is not None
+    here.write(parts={"ray": Identity(identity.pid, identity.started - 1, identity.boot)})  # its pid was used again
     assert stack.down(here, say=lambda line: None) == 1
     assert child.wait() == -signal.SIGTERM and stranger.poll() is None
     stranger.kill()
@@ -154,7 +154,7 @@ def test_the_environment_points_to_this_stack_only(here, monkeypatch):
 )
 def test_versions_that_break_prefect_are_found(monkeypatch, tmp_path, name, version, level):
     monkeypatch.setattr(doctor, "_installed", lambda asked: version if asked == name else "0.1")
-    (finding,) = [one for one in doctor.packages(tmp_path / "none") if one.check == name]
+    (finding,) = [item for item in doctor.packages(tmp_path / "none") if item.check == name]
     assert finding.level == level and version in finding.found
 
 
@@ -181,9 +181,11 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_are_made(here, monkeypa
     monkeypatch.setattr(doctor, "privacy", lambda stack: broken())
     done = CliRunner().invoke(app, ["doctor", "--stack", "here", "--json"])
     findings = json.loads(done.stdout)["findings"]
-    said = {one["check"] for one in findings if "this check broke: AttributeError: '_FastText'" in one["found"]}
-    assert said == {"python", "packages", "fasttext", "language model", "privacy"} and done.exit_code == 1
-    assert {"lake", "disk", "ports", "ray", "prefect", "worker"} <= {one["check"] for one in findings}
+    broke = {
+        finding["check"] for finding in findings if "this check broke: AttributeError: '_FastText'" in finding["found"]
+    }
+    assert broke == {"python", "packages", "fasttext", "language model", "privacy"} and done.exit_code == 1
+    assert {"lake", "disk", "ports", "ray", "prefect", "worker"} <= {finding["check"] for finding in findings}
 
 
 @pytest.mark.parametrize("error", [SystemError("no"), OSError("libstdc++"), AttributeError("x"), ImportError("y")])
@@ -201,14 +203,14 @@ def test_a_module_fasttext_that_breaks_on_import_is_found(monkeypatch, error):
 
 def test_no_prefect_and_no_ray_are_found(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "_installed", lambda name: None if name in ("prefect", "ray") else "0.1")
-    wrong = [one.check for one in doctor.packages(tmp_path / "none") if one.level == "wrong"]
+    wrong = [finding.check for finding in doctor.packages(tmp_path / "none") if finding.level == "wrong"]
     assert wrong == ["prefect", "ray"]
 
 
 def test_a_damaged_state_is_named_and_the_doctor_goes_on(here):
     (here.folder / "stack.json").write_text("{")
     done = CliRunner().invoke(app, ["doctor", "--stack", "here", "--json"])
-    findings = {one["check"]: one for one in json.loads(done.stdout)["findings"]}
+    findings = {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert "stack.json is damaged" in findings["parts"]["found"] and findings["language model"]["level"] == "ok"
     status = CliRunner().invoke(app, ["status", "--stack", "here"])
     assert status.exit_code == 1 and "stack.json is damaged" in status.stderr and "Traceback" not in status.output
@@ -225,7 +227,7 @@ def test_a_home_that_others_can_change_is_refused_and_found(here, tmp_path):
     (finding,) = doctor.privacy(other)
     assert finding.level == "wrong" and "everybody can replace" in finding.found
     stack._prepare(here, {})
-    assert [one.level for one in doctor.privacy(here)] == ["ok"]
+    assert [finding.level for finding in doctor.privacy(here)] == ["ok"]
     here.write(ray_folder=str(tmp_path / "open"))
     (finding,) = doctor.privacy(here)
     assert finding.level == "wrong" and "has mode 0777, not 0700" in finding.found
@@ -280,8 +282,8 @@ def test_status_and_doctor_say_that_nothing_runs(here):
     status = CliRunner().invoke(app, ["status", "--stack", "here", "--json"])
     assert status.exit_code == 1
     assert [part["fault"] for part in json.loads(status.stdout)["parts"]] == ["does not run"] * 3
-    found = CliRunner().invoke(app, ["doctor", "--stack", "here", "--json"])
-    assert found.exit_code == 1
-    wrong = {one["check"] for one in json.loads(found.stdout)["findings"] if one["level"] == "wrong"}
+    answer = CliRunner().invoke(app, ["doctor", "--stack", "here", "--json"])
+    assert answer.exit_code == 1
+    wrong = {finding["check"] for finding in json.loads(answer.stdout)["findings"] if finding["level"] == "wrong"}
     assert {"ray", "prefect", "worker"} <= wrong
     assert CliRunner().invoke(app, ["down", "--stack", "here"]).exit_code == 0

@@ -79,9 +79,9 @@ def test_a_terminal_without_unicode_gets_all_of_it_escaped(lake: Store) -> None:
 def test_exit_codes_stand_in_one_table_that_help_and_the_readme_have() -> None:
     assert exits.markdown() in (Path(__file__).parents[1] / "README.md").read_text()
     for args in (["--help"], ["run", "--help"]):
-        said = " ".join(grist(*args).stdout.split())
-        assert all(f"{one.code}: {one.meaning}" in said for one in exits.EXITS), said
-    codes = [one.code for one in exits.EXITS]
+        output = " ".join(grist(*args).stdout.split())
+        assert all(f"{row.code}: {row.meaning}" in output for row in exits.EXITS), output
+    codes = [row.code for row in exits.EXITS]
     assert codes == sorted(set(codes))
     used = {"DONE", "NOT_FOUND", "BAD_CONFIG", "GATE", "CONFLICT", "INCOMPLETE", "BROKEN_PIPE"}
     assert {getattr(exits, name) for name in used} == set(codes)

@@ -13,10 +13,11 @@ from lake.forget import forget, plan_forget
 from lake.objects import ObjectRef, put_table, read_table
 from lake.suppress import Suppression
 from lake.versions import Versions
-from pipelines.assembly import TakenDown
 from pipelines.config import BadConfig
 from pipelines.mixture import Mixture
-from pipelines.tokenizer import TokenizerConfig, run_tokenizer, tokenizer_of
+from pipelines.run import TakenDown, run_pipeline
+from pipelines.tokenizer import TokenizerConfig, tokenizer_of
+from stages.mix import PlanRow
 from stages.pack import _Slice
 from stages.packs import read_windows
 from stages.runner import Runner
@@ -92,10 +93,14 @@ def test_a_takedown_between_the_look_at_sources_and_the_start(math, monkeypatch)
 def test_a_takedown_of_what_was_not_drawn_leaves_the_mixture(math):
     manifest = mixtures.mix(math, {"math@v1": 1}, tokens=400).manifest
     ledger = Dataset(math, manifest).ledger().to_pylist()
-    for fate, withdrawn in (("dropped", False), ("kept", True)):
-        one = next(row["id"] for row in ledger if row["fate"] == fate)
-        plan = plan_forget(Versions(math), Suppression(ids=frozenset({one})))
-        assert [one.withdraw for one in plan.derived if one.ref == "mix@v1"] == [withdrawn]
+    for fate in ("dropped", "kept"):
+        record = next(row["id"] for row in ledger if row["fate"] == fate)
+        plan = plan_forget(Versions(math), Suppression(ids=frozenset({record})))
+        affected = {dataset.dataset: (dataset.withdraw, dataset.records) for dataset in plan.affected}
+        assert affected == {"math": ((1,), 1)} | ({"mix": ((1,), 1)} if fate == "kept" else {})
+        assert [(version.ref, version.withdraw) for version in plan.derived if version.role == "mixed"] == (
+            [] if fate == "kept" else [("mix@v1", False)]
+        )
         assert plan.unsearched == ()  # a tokenizer has no records to look for
 
 
@@ -125,12 +130,12 @@ def test_a_look_takes_what_there_is(math):
 def test_sources_and_tokenizers_that_cannot_be_used(math, tmp_path):
     def trained(*names):
         recipe = {"dataset": "other", "sources": list(names)}
-        return run_tokenizer(TokenizerConfig.model_validate({"recipe": recipe}), math, Runner(math, workers=0))
+        return run_pipeline(TokenizerConfig.model_validate({"recipe": recipe}), math, Runner(math, workers=0))
 
     with pytest.raises(BadConfig, match=r"recipe.sources: bpe@v1: it holds a tokenizer, no records"):
         trained("bpe@v1")
     mixtures.mix(math, {"math@v1": 1})
-    with pytest.raises(BadConfig, match=r"recipe.sources: mix@v1: it holds a pack, no records"):
+    with pytest.raises(BadConfig, match=r"recipe.sources: mix@v1: it holds packed windows, no records"):
         trained("mix@v1")
     with pytest.raises(BadConfig, match=r"recipe.sources: '@v1': dataset name ''"):
         mixtures.mix(math, {"@v1": 1})
@@ -139,7 +144,7 @@ def test_sources_and_tokenizers_that_cannot_be_used(math, tmp_path):
     file = tmp_path / "lacking.json"
     file.write_text(json.dumps(data))
     recipe = {"dataset": "lacking", "file": str(file)}
-    run_tokenizer(TokenizerConfig.model_validate({"recipe": recipe}), math, Runner(math, workers=0))
+    run_pipeline(TokenizerConfig.model_validate({"recipe": recipe}), math, Runner(math, workers=0))
     with pytest.raises(BadConfig, match=r"recipe.tokenizer: .* has no special token '<\|user\|>'"):
         mixtures.mix(math, {"math@v1": 1}, tokenizer="lacking@v1")
 
@@ -149,7 +154,7 @@ def test_a_tokenizer_is_trained_on_a_part_that_the_seed_draws(store):
 
     def trained(**train):
         recipe = {"dataset": "bpe", "sources": ["web@v1"], "train": {"vocab_size": 320, **train}}
-        return run_tokenizer(
+        return run_pipeline(
             TokenizerConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)
         ).manifest
 
@@ -178,6 +183,6 @@ def test_rows_that_do_not_say_what_is_learned_are_refused(math):
     learn[3] = None
     bad = put_table(math, "tokens", table.set_column(3, table.schema.field("learn"), [learn]))
     assert bad.sha256 != ref.sha256
-    one = {"source": "math@v1", "samples": True, "cut": None, "first": 0, "end": 30, "epoch": 0, "input": "x"}
+    row = PlanRow(0, "math@v1", bad.sha256, "x", True, epoch=0, cut=None, first=0, end=30, documents=30, units=0)
     with pytest.raises(ValueError, match="1 of 30 rows do not say what is learned"):
-        _Slice.read(math, bad, {**one, "documents": 30, "units": 0}, mix.recipe.pack)
+        _Slice.read(math, bad, row, mix.recipe.pack)

@@ -162,14 +162,17 @@ def tmp_path_of(store):
     return Path(store.uri.removeprefix("file://"))
 
 
-def test_what_is_taken_down_takes_the_mixture_with_it(sources):
+def test_what_is_taken_down_is_cut_out_of_the_mixture_and_a_new_one_is_without_it(sources):
     versions = Versions(sources)
     manifest = mixtures.mix(sources, {"math@v1": 1}).manifest
-    gone = read_table(sources, next(ref for ref in manifest.ledgers if ref.kind == "members"))["member"][0].as_py()
+    gone = read_table(sources, manifest.members[0])["member"][0].as_py()
     plan = plan_forget(versions, Suppression(ids=frozenset({gone})))
-    assert [(one.ref, one.role, one.withdraw) for one in plan.derived if one.withdraw] == [("mix@v1", "mixed", True)]
+    assert {(dataset.dataset, dataset.base) for dataset in plan.affected} == {("math", 1), ("mix", 1)}
     forget(versions, plan, "a request")
-    assert versions.withdrawn("mix").keys() == {1} and versions.latest("math") == 2
+    assert versions.withdrawn("mix").keys() == {1} and versions.latest("math") == versions.latest("mix") == 2
+    assert gone not in {
+        member["member"] for w in mixtures.windows(sources, versions.resolve("mix")) for member in w.meta["members"]
+    }
     with pytest.raises(BadConfig, match="math@v1 was withdrawn"):
         mixtures.mix(sources, {"math@v1": 1})
     clean = mixtures.mix(sources, {"math@v2": 1}).manifest

@@ -24,7 +24,7 @@ from lake.why import why
 from pipelines.__main__ import main
 from pipelines.config import BadConfig, validate
 from pipelines.growth import growth_report
-from pipelines.web_recipe import WebConfig
+from pipelines.web import WebConfig
 from stages.divergence import current
 from stages.minhash import Sign
 
@@ -40,11 +40,11 @@ def revisions(seed: int, number: int, sentences: int = 25) -> list[str]:
     """Each changes one sentence of the one before it, in turn."""
     chance = random.Random(seed)
     text = [sentence(chance) for _ in range(sentences)]
-    found = []
+    texts = []
     for i in range(number):
-        found.append(". ".join(text))
+        texts.append(". ".join(text))
         text[i % sentences] = sentence(chance)
-    return found
+    return texts
 
 
 def template(seed: int, pages: int, own: int, shared: int = 151) -> list[str]:
@@ -66,7 +66,7 @@ def run(folder: Path, texts: list[str], **recipe) -> Manifest:
 
 def jaccard(a: str, b: str) -> float:
     left, right = (
-        {tuple(found[i : i + 5]) for i in range(len(found) - 4)} for found in (words(text) for text in (a, b))
+        {tuple(folded[i : i + 5]) for i in range(len(folded) - 4)} for folded in (words(text) for text in (a, b))
     )
     return len(left & right) / len(left | right)
 
@@ -167,9 +167,9 @@ def test_nights_of_other_recipes_do_not_claim_to_know(tmp_path):
     grown = night(tmp_path, parts, max_quarantine_rate=0.4)
     about = describe(Versions(open_store(str(tmp_path / "lake"))), "web")
     assert about.manifest == grown and about.changed == ("gopher_quality.min_words",)
-    told = growth_report(grown, about.changed)
-    assert "(gopher_quality.min_words changed on the way)" in told and "is not known" in told
-    assert "the same records" not in told and about.to_json()["changed_on_the_way"] == ["gopher_quality.min_words"]
+    report = growth_report(grown, about.changed)
+    assert "(gopher_quality.min_words changed on the way)" in report and "is not known" in report
+    assert "the same records" not in report and about.to_json()["changed_on_the_way"] == ["gopher_quality.min_words"]
 
 
 def test_nothing_new_with_another_recipe_is_said_as_it_is(tmp_path, caplog):
@@ -177,17 +177,17 @@ def test_nothing_new_with_another_recipe_is_said_as_it_is(tmp_path, caplog):
     night(tmp_path, parts)
     common = [f"recipe.inputs=[{tmp_path}/0.jsonl]", "recipe.language={keep: [], min_score: 0}", "run.workers=0"]
     common += ["recipe.scan.chunk_bytes=200000", "recipe.shards.target_bytes=100000"]
-    said = {}
+    reports = {}
     for language in ("xx", "en"):
         caplog.clear()
         settings = [*common, "recipe.extends=web", f"recipe.gopher_quality.languages=[{language}]"]
         argv = ["run", str(GOLDEN.parents[1] / "conf" / "web.yaml"), "--lake", str(tmp_path / "lake")]
         with caplog.at_level("INFO", "gristmill"):
-            assert main([*argv, *(word for one in settings for word in ("--set", one))]) == 0
-        said[language] = next(record.message for record in caplog.records if "nothing to do" in record.message)
-    assert said["xx"] == "web@v1 has all of these inputs; nothing to do"
-    assert "made with other gopher_quality.languages than this recipe has" in said["en"]
-    assert "very run" not in said["en"] and "run without extends" in said["en"]
+            assert main([*argv, *(word for setting in settings for word in ("--set", setting))]) == 0
+        reports[language] = next(record.message for record in caplog.records if "nothing to do" in record.message)
+    assert reports["xx"] == "web@v1 has all of these inputs; nothing to do"
+    assert "made with other gopher_quality.languages than this recipe has" in reports["en"]
+    assert "very run" not in reports["en"] and "run without extends" in reports["en"]
 
 
 def test_what_nights_of_the_last_release_wrote_down_is_read_as_what_it_meant(tmp_path):
@@ -207,9 +207,9 @@ def test_what_nights_of_the_last_release_wrote_down_is_read_as_what_it_meant(tmp
         statistics={"growth": {"joined": 2, "outranked": 1, "exact_outranked": 0}}, recipe={}, dataset="web", version=2
     )
     assert "would have kept 2 fewer (dropped 3 near duplicates" in growth_report(old)
-    for same, told in ((1, "kept 1 text under another id"), (2, "kept 2 texts under another id")):
+    for same, ending in ((1, "kept 1 text under another id"), (2, "kept 2 texts under another id")):
         old.statistics["growth"]["exact_outranked"] = same
-        assert growth_report(old).endswith(f"would have {told}")
+        assert growth_report(old).endswith(f"would have {ending}")
 
 
 def test_the_lake_of_the_last_release_grows(tmp_path):

@@ -71,9 +71,9 @@ def test_spam_fails_gopher_quality_or_language(kind: str) -> None:
     document = pytest.importorskip("datatrove.data").Document
     gopher = filters.GopherQualityFilter()
     for i in range(8):
-        made = spam(kind, Draw("spam", i))
-        assert gopher.filter(document(text=made.text, id="x")) is not True, made.text[:300]
-        assert made.reasons
+        page = spam(kind, Draw("spam", i))
+        assert gopher.filter(document(text=page.text, id="x")) is not True, page.text[:300]
+        assert page.reasons
 
 
 def test_every_language_is_recognised() -> None:
@@ -127,7 +127,7 @@ def test_intact_containers_are_what_the_truth_says(sample: Path, truth: list[dic
     assert len(intact) == 4  # two parts, the second night, the recompressed copy
     for name in intact:
         with (sample / name).open("rb") as stream:
-            found = [
+            matches = [
                 (
                     r.record_id,
                     r.headers.get("WARC-Target-URI"),
@@ -136,10 +136,10 @@ def test_intact_containers_are_what_the_truth_says(sample: Path, truth: list[dic
                 )
                 for r in ArchiveIterator(stream, parse_http=False)
             ]
-        assert [row["ordinal"] for row in rows[name]] == list(range(len(found)))
-        assert [(row["warc_id"], row["url"]) for row in rows[name]] == [(ident, url) for ident, url, _, _ in found]
-        assert all(ok for *_, ok in found)
-        for row, (_, _, kind, _) in zip(rows[name], found, strict=True):
+        assert [row["ordinal"] for row in rows[name]] == list(range(len(matches)))
+        assert [(row["warc_id"], row["url"]) for row in rows[name]] == [(ident, url) for ident, url, _, _ in matches]
+        assert all(ok for *_, ok in matches)
+        for row, (_, _, kind, _) in zip(rows[name], matches, strict=True):
             assert (row["expected"] == "other") == (kind != "response")
 
 

@@ -25,7 +25,7 @@ def lines(sample: Path) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
     rows = [json.loads(line) for line in (sample / "instruct/truth.jsonl").read_text(encoding="utf-8").splitlines()]
     files = {name: (sample / name).read_bytes().splitlines() for name in dict.fromkeys(row["file"] for row in rows)}
     assert [(row["file"], row["row"]) for row in rows] == [
-        (n, i) for n, found in files.items() for i in range(len(found))
+        (name, i) for name, file_lines in files.items() for i in range(len(file_lines))
     ]
     return [(row, _object(files[row["file"]][row["row"]])) for row in rows]
 
@@ -60,7 +60,7 @@ def test_rows_of_a_duplicate_set_are_equal_and_no_others(lines: Any) -> None:
             content = json.dumps({name: value for name, value in line.items() if name != "id"})
             families[content].add(row["family"] or line["id"])
             heads |= {line["id"]} if row["family"] == line["id"] else set()
-    assert all(len(found) == 1 for found in families.values())
+    assert all(len(reasons) == 1 for reasons in families.values())
     assert len(families) == sum(row["family"] is None for row, line in lines if line) + len(heads)
     assert len(heads) == len({row["family"] for row, _ in lines if row["family"]}) == 17
 

@@ -14,7 +14,7 @@ from near import WIDTH, Nights, edited, template, texts
 from lake.store import Store, open_store
 from stages import settle as settling
 from stages.choose import Choose
-from stages.settle import GIVEN, NONE, rooms, settle
+from stages.settle import NONE, UNDECIDED, most_survivors, settle
 
 
 @pytest.fixture
@@ -50,16 +50,16 @@ def world(seed: int) -> tuple[np.ndarray, list[str], list[float]]:
 def by_hand(values: np.ndarray, ids: list[str], ranks: list[float]) -> dict[str, str]:
     """id -> survivor, of documents that all hang together: the rule, one comparison at a time."""
     survivors: list[int] = []
-    found = {}
+    favoured = {}
     for i in sorted(range(len(values)), key=lambda i: (-ranks[i], ids[i])):
-        agreed = [int((values[i] == values[one]).sum()) for one in survivors]
+        agreed = [int((values[i] == values[other]).sum()) for other in survivors]
         allowed = [k for k in agreed if doubt(k) * len(survivors) <= Fraction(1, 4)]
         if allowed:
-            found[ids[i]] = ids[survivors[agreed.index(max(allowed))]]
+            favoured[ids[i]] = ids[survivors[agreed.index(max(allowed))]]
         else:
             survivors.append(i)
-            found[ids[i]] = ids[i]
-    return found
+            favoured[ids[i]] = ids[i]
+    return favoured
 
 
 @cache
@@ -75,19 +75,24 @@ def doubt(agreed: int, similarity: float = 0.7) -> Fraction:
 def test_survivors_are_those_of_the_rule(seed):
     values, ids, ranks = world(seed)
     order = np.array(sorted(range(len(ids)), key=lambda i: (-ranks[i], ids[i])))
-    state = np.full(len(ids), GIVEN, np.uint8)
+    state = np.full(len(ids), UNDECIDED, np.uint8)
     settled = settle(values, order, np.array([0, len(ids)]), state, pa.array(ids), 0.7)
-    assert {one: ids[at] for one, at in zip(ids, settled.survivor, strict=True)} == by_hand(values, ids, ranks)
+    assert {id: ids[at] for id, at in zip(ids, settled.survivor, strict=True)} == by_hand(values, ids, ranks)
     agreed = (values == values[settled.survivor]).sum(1)
     assert settled.agreement.tolist() == agreed.tolist()
 
 
 def test_how_many_values_have_to_agree():
     """Of 112 at .7: 83 with one survivor, which is .74; of more, more, because one of them may agree by chance."""
-    room = rooms(WIDTH, 0.7)
-    assert [int(np.searchsorted(room, n)) for n in (1, 2, 10, 100, 1000, 10**6)] == [83, 85, 89, 92, 95, 102]
-    assert [int(np.searchsorted(rooms(WIDTH, share), 1)) for share in (0.5, 0.8, 0.9, 1.0)] == [61, 94, 104, WIDTH]
-    assert rooms(4, 0.7)[4] > 1 << 60 and max(rooms(4, 0.7)[:4]) == 0  # four values say little
+    bounds = most_survivors(WIDTH, 0.7)
+    assert [int(np.searchsorted(bounds, n)) for n in (1, 2, 10, 100, 1000, 10**6)] == [83, 85, 89, 92, 95, 102]
+    assert [int(np.searchsorted(most_survivors(WIDTH, share), 1)) for share in (0.5, 0.8, 0.9, 1.0)] == [
+        61,
+        94,
+        104,
+        WIDTH,
+    ]
+    assert most_survivors(4, 0.7)[4] > 1 << 60 and max(most_survivors(4, 0.7)[:4]) == 0  # four values say little
 
 
 @pytest.mark.parametrize("given", [0.0, -0.1, 1.1])
@@ -130,10 +135,10 @@ def test_a_chain_does_not_collapse(store, length):
     ids = ids_of(random, length)
     nights = Nights(store)
     nights.night(np.array(chain), ids, ranks_of(random, length))
-    at = {one: chain[i] for i, one in enumerate(ids)}
-    for one, survivor in nights.survivors.items():
-        alike = float((at[one] == at[survivor]).mean())
-        assert alike >= 0.74 and nights.values[one] == f"{np.floor(100 * alike) / 100:.2f}" and survivor in nights.kept
+    at = {id: chain[i] for i, id in enumerate(ids)}
+    for id, survivor in nights.survivors.items():
+        alike = float((at[id] == at[survivor]).mean())
+        assert alike >= 0.74 and nights.values[id] == f"{np.floor(100 * alike) / 100:.2f}" and survivor in nights.kept
     assert length / 8 < len(nights.kept) < length * 0.7 + 1
 
 
@@ -147,8 +152,8 @@ def test_a_star_and_a_bridge_keep_their_clusters_apart(store):
     nights = Nights(store)
     nights.night(values, ids, [90.0, 90.0, 100.0] + [10.0] * 20)
     assert nights.kept == set(ids[:3])
-    assert {nights.survivors[one] for one in ids[3:13]} == {ids[0]}
-    assert {nights.survivors[one] for one in ids[13:]} == {ids[1]}
+    assert {nights.survivors[id] for id in ids[3:13]} == {ids[0]}
+    assert {nights.survivors[id] for id in ids[13:]} == {ids[1]}
 
 
 def test_copies_go_to_the_best_of_them_and_equal_signatures_are_alike_at_1(store):
@@ -181,10 +186,10 @@ def test_the_difference_between_nights_and_one_run_is_written_down(tmp_path, see
         grown.night(values[at], [ids[i] for i in at], [ranks[i] for i in at])
         assert before <= grown.kept
     only_here, only_there = grown.kept - whole.kept, whole.kept - grown.kept
-    told = grown.differences
-    assert {row["survivor"] for row in told if row["what"] == "kept_here"} == only_here
-    assert {row["other"] for row in told if row["what"] == "dropped_here"} == only_there
-    assert only_here and {row["survivor"] for row in told} <= grown.kept
+    rows = grown.differences
+    assert {row["survivor"] for row in rows if row["what"] == "kept_here"} == only_here
+    assert {row["other"] for row in rows if row["what"] == "dropped_here"} == only_there
+    assert only_here and {row["survivor"] for row in rows} <= grown.kept
 
 
 def test_a_later_document_is_compared_with_every_earlier_survivor_of_its_component(store):
@@ -207,10 +212,10 @@ def test_a_later_document_is_compared_with_every_earlier_survivor_of_its_compone
 def test_order_and_cut_of_the_input_change_nothing(tmp_path, pieces):
     values, ids, ranks = world(1)
     at = np.random.default_rng(pieces).permutation(len(ids))
-    one, other = (Nights(open_store(str(tmp_path / name))) for name in "ab")
-    one.night(values, ids, ranks)
-    other.night(values[at], [ids[i] for i in at], [ranks[i] for i in at], pieces)
-    assert (one.kept, one.survivors, one.values) == (other.kept, other.survivors, other.values)
+    whole, shuffled = (Nights(open_store(str(tmp_path / name))) for name in "ab")
+    whole.night(values, ids, ranks)
+    shuffled.night(values[at], [ids[i] for i in at], [ranks[i] for i in at], pieces)
+    assert (whole.kept, whole.survivors, whole.values) == (shuffled.kept, shuffled.survivors, shuffled.values)
 
 
 def test_a_night_without_the_forest_of_the_last_one_makes_it_again(tmp_path):
@@ -252,18 +257,18 @@ def test_a_record_met_again_is_kept_once_however_unlike_its_texts_are(store):
 @pytest.mark.parametrize("similarity", [0.3, 0.62, 0.9])
 def test_comparisons_grow_with_the_documents(monkeypatch, similarity):
     """A page meets so many survivors and no more, in a template of any size and of any weight."""
-    monkeypatch.setattr(settling, "SCAN", 64)
+    monkeypatch.setattr(settling, "SCAN_LIMIT", 64)
     random = np.random.default_rng(11)
     pages = template(random, 8000, similarity)
     compared = [settled_alone(pages[:n]).compared for n in (2000, 4000, 8000)]
-    most = 64 + 28 * settling.RARE
+    most = 64 + 28 * settling.BUCKET_CAP
     assert all(n <= most * size for n, size in zip(compared, (2000, 4000, 8000), strict=True))
     assert compared[2] - compared[1] < 3 * (compared[1] - compared[0])  # of all pairs: 4 times
 
 
 def test_near_duplicates_are_found_in_a_template_of_many(monkeypatch):
     """Beyond the survivors that are looked through, by what the template did not put there."""
-    monkeypatch.setattr(settling, "SCAN", 64)
+    monkeypatch.setattr(settling, "SCAN_LIMIT", 64)
     random = np.random.default_rng(12)
     pages = template(random, 4000, 0.62)
     copies = np.concatenate([edited(random, pages[i], 0.93, 1) for i in range(2000, 2300)])
@@ -276,7 +281,7 @@ def test_near_duplicates_are_found_in_a_template_of_many(monkeypatch):
 def settled_alone(values: np.ndarray) -> settling.Settled:
     n = len(values)
     ids = pa.array([f"{i:032x}" for i in range(n)])
-    return settle(values, np.arange(n), np.array([0, n]), np.full(n, GIVEN, np.uint8), ids, 0.7)
+    return settle(values, np.arange(n), np.array([0, n]), np.full(n, UNDECIDED, np.uint8), ids, 0.7)
 
 
 def test_what_was_dropped_before_is_nobodys_survivor():

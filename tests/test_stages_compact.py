@@ -51,7 +51,7 @@ def test_compacted_objects_have_the_same_rows(tmp_path):
     refs = [put_table(runner.store, "contents", t.sort_by(order), sorted_by="content") for t in tables]
     done = compacted(runner, Compact("contents", ("content", "id")), refs)
     assert len(done) == 1
-    found = read_table(runner.store, done[0])
-    assert found.equals(pa.concat_tables(tables).sort_by(order)) and (done[0].first, done[0].last) != ("", "")
+    table = read_table(runner.store, done[0])
+    assert table.equals(pa.concat_tables(tables).sort_by(order)) and (done[0].first, done[0].last) != ("", "")
     joined = compacted(runner, Compact("contents"), refs)
     assert read_table(runner.store, joined[0]).equals(pa.concat_tables([t.sort_by(order) for t in tables]))

@@ -1,4 +1,4 @@
-"""Band tables and disjoint sets, against the plainest code that does the same."""
+"""Band tables and union-find, against the plainest code that does the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from filters import compiled
 from stages import forest
-from stages.forest import MAX_DOCUMENTS, BandTable, DisjointSets
+from stages.forest import MAX_DOCUMENTS, BandTable, UnionFind
 
 SPREAD = 0x9E3779B97F4A7C15
 MASK = (1 << 64) - 1
@@ -52,9 +52,9 @@ def fill(table: BandTable, parts: list[np.ndarray], first: int) -> list[tuple[in
 def test_each_new_document_is_linked_to_the_first_with_its_hash(hashes: list[int], cuts: list[int], start: int) -> None:
     first: dict[int, int] = {}
     expected = []
-    for number, one in enumerate(hashes, start):
-        if first.setdefault(one, number) != number:
-            expected.append((number, first[one]))
+    for number, hash in enumerate(hashes, start):
+        if first.setdefault(hash, number) != number:
+            expected.append((number, first[hash]))
     assert fill(BandTable(0), batches(hashes, cuts), start) == expected
 
 
@@ -66,7 +66,7 @@ def test_old_documents_link_new_ones_and_never_each_other(new: list[int], old: l
     for part in batches(old, cuts):
         table.meet_old(part, np.arange(number, number + len(part), dtype=np.uint32))
         number += len(part)
-    expected = [(len(old) + new.index(one), old.index(one)) for one in set(new) & set(old)]
+    expected = [(len(old) + new.index(hash), old.index(hash)) for hash in set(new) & set(old)]
     child, root = table.to_old()
     assert list(zip(child.tolist(), root.tolist(), strict=True)) == sorted(expected)
 
@@ -83,19 +83,19 @@ def test_a_table_that_was_expected_to_be_small_grows(grown: bool) -> None:
     assert len(table._keys) >= 15_000 / 0.75
     if grown:
         table.meet_old(hashes[-3:], np.arange(3, dtype=np.uint32))
-        assert [one.tolist() for one in table.to_old()] == [[19_997, 19_998, 19_999], [0, 1, 2]]
+        assert [column.tolist() for column in table.to_old()] == [[19_997, 19_998, 19_999], [0, 1, 2]]
 
 
 @given(HASHES, st.integers(0, 3))
 def test_ranges_of_hashes_together_find_what_one_table_finds(hashes: list[int], bits: int) -> None:
     whole = set(fill(BandTable(len(hashes)), [np.array(hashes, np.uint64)], 0))
-    found: set[tuple[int, int]] = set()
+    edges_found: set[tuple[int, int]] = set()
     values, numbers = np.array(hashes, np.uint64), np.arange(len(hashes), dtype=np.uint32)
     for part in range(1 << bits):
         here = values >> np.uint64(64 - bits) == part if bits else np.ones(len(values), bool)
         child, root = BandTable(1).add_new(values[here], numbers[here])
-        found |= set(zip(child.tolist(), root.tolist(), strict=True))
-    assert found == whole
+        edges_found |= set(zip(child.tolist(), root.tolist(), strict=True))
+    assert edges_found == whole
 
 
 def test_hashes_may_be_read_only_or_a_view_with_gaps() -> None:
@@ -116,9 +116,9 @@ def test_sets_are_components_known_by_their_smallest_whatever_the_order(edges, r
         smallest.setdefault(label, number)
     expected = [(n, smallest[x]) for n, x in enumerate(labels.tolist()) if smallest[x] != n]
     for _ in range(3):
-        sets = DisjointSets(40)
+        sets = UnionFind(40)
         for part in batches_of(edges, random.randint(1, 10)):
-            sets.join(*(np.array([edge[i] for edge in part], np.uint32) for i in range(2)))
+            sets.union(*(np.array([edge[i] for edge in part], np.uint32) for i in range(2)))
         child, root = sets.forest()
         assert child.dtype == root.dtype == np.uint32
         assert list(zip(child.tolist(), root.tolist(), strict=True)) == expected
@@ -131,9 +131,9 @@ def batches_of(edges: list[tuple[int, int]], size: int) -> list[list[tuple[int, 
 
 def test_a_long_chain_is_one_set() -> None:
     n = 200_000
-    sets = DisjointSets(n)
+    sets = UnionFind(n)
     numbers = np.arange(n, dtype=np.uint32)
-    sets.join(numbers[:0:-1], numbers[-2::-1])  # from the far end: the deepest trees that union by smallest can make
+    sets.union(numbers[:0:-1], numbers[-2::-1])  # from the far end: the deepest trees that union by smallest can make
     child, root = sets.forest()
     assert len(child) == n - 1 and not root.any()
 
@@ -142,27 +142,27 @@ def test_tables_and_sets_find_the_components_of_all_buckets() -> None:
     rng = np.random.default_rng(1)
     n, bands = 3_000, 4
     hashes = rng.integers(0, 2_500, (bands, n), dtype=np.uint64) << np.uint64(20)
-    sets = DisjointSets(n)
+    sets = UnionFind(n)
     pairs: list[tuple[int, int]] = []
     for band in hashes:
         child, root = BandTable(n).add_new(band, np.arange(n, dtype=np.uint32))
-        sets.join(child, root)
+        sets.union(child, root)
         buckets = defaultdict(list)
-        for number, one in enumerate(band.tolist()):
-            buckets[one].append(number)
+        for number, hash in enumerate(band.tolist()):
+            buckets[hash].append(number)
         pairs += [(x, y) for bucket in buckets.values() for x in bucket for y in bucket if x < y]
     a, b = np.array(pairs).T
     labels = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)[1]
-    found = np.arange(n)
+    label = np.arange(n)
     child, root = sets.forest()
-    found[child] = root
-    assert len(set(zip(labels.tolist(), found.tolist(), strict=True))) == len(set(labels.tolist()))
-    assert len(set(found.tolist())) == len(set(labels.tolist()))
+    label[child] = root
+    assert len(set(zip(labels.tolist(), label.tolist(), strict=True))) == len(set(labels.tolist()))
+    assert len(set(label.tolist())) == len(set(labels.tolist()))
 
 
 def test_more_documents_than_numbers_are_refused_with_the_bound() -> None:
     with pytest.raises(ValueError, match=f"at most {MAX_DOCUMENTS:,}"):
-        DisjointSets(MAX_DOCUMENTS + 1)
+        UnionFind(MAX_DOCUMENTS + 1)
 
 
 def test_the_loops_stand_in_the_cache_of_kernels_and_have_one_form_each() -> None:

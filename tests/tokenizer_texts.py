@@ -93,11 +93,13 @@ FEW = settings(max_examples=120)
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
+    """A tokenizer.json, trained on CORPUS."""
     return train_tokenizer(CORPUS, 600)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(data: bytes) -> Tokenizer:
+    """Ours."""
     return Tokenizer.from_bytes(data)
 
 
@@ -108,25 +110,30 @@ def library(data: bytes) -> tokenizers.Tokenizer:
 
 
 def changed(data: bytes, **fields: Any) -> bytes:
+    """The same file with other fields."""
     return json.dumps(json.loads(data) | fields).encode()
 
 
 def whole(library: tokenizers.Tokenizer, text: str) -> list[int]:
+    """Ids of a text by the library."""
     return library.encode(text, add_special_tokens=False).ids
 
 
-def same(found: Encoded, expected: list[list[int]]) -> None:
-    assert found.ids.dtype == np.int32 and found.learn.dtype == bool and found.lengths.dtype == np.int32
-    assert found.lengths.tolist() == [len(ids) for ids in expected]
-    assert found.ids.tolist() == [i for ids in expected for i in ids]
-    assert len(found.learn) == len(found.ids)
+def same(encoded: Encoded, expected: list[list[int]]) -> None:
+    """Asserts that these ids were given, in the types that are promised."""
+    assert encoded.ids.dtype == np.int32 and encoded.learn.dtype == bool and encoded.lengths.dtype == np.int32
+    assert encoded.lengths.tolist() == [len(ids) for ids in expected]
+    assert encoded.ids.tolist() == [i for ids in expected for i in ids]
+    assert len(encoded.learn) == len(encoded.ids)
 
 
 def without_specials(text: str) -> str:
+    """The text without what spells a special token."""
     return text.replace("|>", "| >")
 
 
 def word_level(vocab: dict[str, int], added: list[tuple[int, str]], **fields: Any) -> bytes:
+    """A tokenizer.json of whole words."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     file = {
         "version": "1.0",

@@ -22,7 +22,7 @@ from lake.manifest import Draft, FunnelRow, InputFile, Manifest
 from lake.objects import ObjectRef, put_file, put_table, scratch
 from lake.receipt import Receipt, StageId, work_key, write_receipt
 from lake.store import Store
-from lake.verify import Finding
+from lake.verify_content import Finding
 from lake.versions import Versions
 
 INPUT = hashlib.sha256(b"crawl").hexdigest()
@@ -32,10 +32,12 @@ FATES = ("kept", "dropped", "kept", "quarantined", "kept")
 
 
 def toy_id(i: int) -> str:
+    """The id of record i."""
     return record_id(url=f"https://example.org/{i}", source_key=None, own=b"%d" % i)
 
 
 def ledger_table(records: Iterable[int]) -> pa.Table:
+    """The ledger of these records, whose fates follow from their numbers."""
     rows = []
     for i in records:
         fate = FATES[i % len(FATES)]
@@ -46,17 +48,20 @@ def ledger_table(records: Iterable[int]) -> pa.Table:
 
 
 def shard_table(records: Iterable[int]) -> pa.Table:
+    """Those of these records that are kept."""
     kept = [i for i in records if FATES[i % len(FATES)] == "kept"]
     return pa.table({"id": [toy_id(i) for i in kept], "text": [f"text {i}" for i in kept]})
 
 
 def put_ledgers(store: Store, table: pa.Table, parts: int = 2) -> tuple[ObjectRef, ...]:
+    """A ledger in several objects."""
     size = -(-table.num_rows // parts)
     cut = [table.slice(start, size) for start in range(0, table.num_rows, size)]
     return tuple(put_table(store, "ledger", part, sorted_by="id") for part in cut)
 
 
 def put_shards(store: Store, table: pa.Table, parts: int = 2) -> tuple[ObjectRef, ...]:
+    """Shards of equal size."""
     size = -(-table.num_rows // parts)
     return tuple(put_table(store, "shard", table.slice(at, size)) for at in range(0, table.num_rows, size))
 
@@ -83,6 +88,7 @@ def draft(store: Store, dataset: str, records: Iterable[int], **fields: Any) -> 
     reasons = ledger.reasons(table)
     given: dict[str, Any] = {
         "dataset": dataset,
+        "form": "documents",
         "run_key": digest_of("toy", dataset, repr(records)),
         "inputs": (InputFile(digest=INPUT, bytes=10 * len(records), records=len(records), names=("crawl.warc",)),),
         "recipe": {"records": len(records)},
@@ -111,14 +117,17 @@ def draft(store: Store, dataset: str, records: Iterable[int], **fields: Any) -> 
 
 def commit(store: Store, dataset: str, records: Iterable[int], **fields: Any) -> Manifest:
     """A version as a run leaves it: each object is the output of a receipt, and the text it read is no one's."""
-    one = draft(store, dataset, records, **fields)
-    do_work(store, f"extract {one.run_key}", [put_text(store, f"raw text of {dataset} {one.run_key}")])
-    for ref in one.objects():
+    manifest_draft = draft(store, dataset, records, **fields)
+    do_work(
+        store, f"extract {manifest_draft.run_key}", [put_text(store, f"raw text of {dataset} {manifest_draft.run_key}")]
+    )
+    for ref in manifest_draft.objects():
         do_work(store, f"write {ref.sha256}", [ref])
-    return Versions(store).commit(one)
+    return Versions(store).commit(manifest_draft)
 
 
 def tally_of(records: Iterable[int]) -> Tally:
+    """The tally of these records."""
     return ledger.tally(ledger_table(records))
 
 
@@ -145,18 +154,19 @@ class Watched:
     before: Callable[[str, str], None]
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.store, name)
+        attribute = getattr(self.store, name)
         if name not in ("delete", "get", "info", "create"):
-            return found
+            return attribute
 
         def call(key: str, *args: Any) -> Any:
             self.before(name, key)
-            return found(key, *args)
+            return attribute(key, *args)
 
         return call
 
 
 def keys(store: Store, prefix: str = "") -> set[str]:
+    """Every key below a prefix."""
     return {info.key for info in store.list(prefix)}
 
 
@@ -170,6 +180,7 @@ def garbage(store: Store, count: int = 4, *, days: float = 2) -> list[ObjectRef]
 
 
 def key_of(i: int) -> str:
+    """The work key of piece i."""
     return work_key([STAGE], [f"work {i}"])
 
 
@@ -180,5 +191,6 @@ def live(store: Store, folder: str, work: list[str]) -> None:
 
 
 def only(findings: list[Finding]) -> Finding:
+    """The only finding."""
     assert len(findings) == 1, [f.message for f in findings]
     return findings[0]

@@ -15,6 +15,7 @@ BROKEN = Page("https://example.org/5", "read.unreadable", "bad chunk")
 
 
 def two_versions(folder: Path) -> Store:
+    """The lake."""
     store = open_store(str(folder / "lake"))
     commit(store, "web", pages(20, p2=SHORT, p5=BROKEN))
     commit(store, "web", pages(20, p5=BROKEN), recipe={"quality": {"min_words": 10}})
@@ -22,5 +23,6 @@ def two_versions(folder: Path) -> Store:
 
 
 def grist(*args: str, lake: Store | None = None) -> Result:
+    """Runs the command in this process."""
     where = [] if lake is None else ["--lake", lake.uri]
     return CliRunner().invoke(app, [*args, *where])

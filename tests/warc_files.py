@@ -27,6 +27,7 @@ def record(
     end: bytes = b"\r\n\r\n",
     extra: str = "",
 ) -> bytes:
+    """A WARC record; `length` overrides what the header says of it."""
     head = (
         f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:{number}>\r\nWARC-Target-URI: {url}\r\n"
         f"WARC-Date: 2024-05-06T07:08:09Z\r\nContent-Type: {content_type}\r\n{extra}"
@@ -36,32 +37,39 @@ def record(
 
 
 def http(body: bytes, *headers: str, status: str = "HTTP/1.1 200 OK") -> bytes:
+    """An HTTP answer."""
     lines = [status, "Content-Type: text/html; charset=utf-8", *headers]
     return "\r\n".join(line for line in lines if line).encode() + b"\r\n\r\n" + body
 
 
 def page(number: int, text: str = "hello") -> bytes:
+    """A record of an HTML page."""
     return record(http(f"<p>{text} {number}</p>".encode()), number=number, url=f"http://a.example/{number}")
 
 
 def line(**row: object) -> bytes:
+    """A JSON line."""
     return json.dumps(row).encode() + b"\n"
 
 
 def gz(data: bytes) -> bytes:
+    """A gzip member."""
     return gzip.compress(data, mtime=0)
 
 
 def zst(data: bytes) -> bytes:
+    """A zstd frame."""
     return bytes(pa.Codec("zstd").compress(data, asbytes=True))
 
 
 def plain(data: bytes) -> bytes:
+    """Uncompressed."""
     return data
 
 
 def members(records: Iterable[bytes], pack: Callable[[bytes], bytes] = gz) -> bytes:
-    return b"".join(pack(one) for one in records)
+    """Records, each a member of its own."""
+    return b"".join(pack(record) for record in records)
 
 
 class Trickle(io.RawIOBase):
@@ -71,18 +79,23 @@ class Trickle(io.RawIOBase):
         self._inner, self._step = io.BytesIO(data), step
 
     def read(self, size: int = -1) -> bytes:
+        """At most `step` bytes, whatever was asked for."""
         return self._inner.read(self._step)
 
 
 def scan_bytes(data: bytes, kind: Kind = "warc") -> ScanResult:
+    """The boundary scan of these bytes."""
     return scan(io.BytesIO(data), kind)
 
 
 def opener(data: bytes) -> Callable[[int], BinaryIO]:
+    """Opens these bytes at an offset."""
     return lambda offset: io.BytesIO(data[offset:])
 
 
 def file_opener(path: Path) -> Callable[[int], BinaryIO]:
+    """Opens a file at an offset."""
+
     def open_at(offset: int) -> BinaryIO:
         stream = path.open("rb")
         stream.seek(offset)
@@ -94,9 +107,11 @@ def file_opener(path: Path) -> Callable[[int], BinaryIO]:
 def read_bytes(
     data: bytes, kind: Kind = "warc", config: ReadConfig | None = None, spans: pa.Table | None = None
 ) -> list[Record | Unreadable]:
+    """What the reader makes of these bytes along their spans."""
     spans = scan_bytes(data, kind).spans if spans is None else spans
     return list(read(opener(data), spans, kind, config or ReadConfig()))
 
 
 def errors(data: bytes, kind: Kind = "warc") -> list[str | None]:
+    """The error of each span."""
     return scan_bytes(data, kind).spans["error"].to_pylist()

@@ -7,9 +7,8 @@ from typing import Any
 
 from lake.manifest import Manifest
 from lake.store import open_store
-from pipelines.assembly import Result
-from pipelines.web import run_web
-from pipelines.web_recipe import WebConfig
+from pipelines.run import Result, run_pipeline
+from pipelines.web import WebConfig
 from stages.runner import Runner
 
 CHUNK = 200_000
@@ -17,20 +16,24 @@ CHUNK = 200_000
 
 
 def config(inputs: list[Path | str], **recipe: Any) -> WebConfig:
+    """The config of a run over these inputs."""
     # part-0005 of the sample is damaged on purpose: 5 of its 60 records
     defaults = {"scan": {"chunk_bytes": CHUNK}, "shards": {"target_bytes": 100_000}, "max_quarantine_rate": 0.2}
     return WebConfig.model_validate({"recipe": {"inputs": [str(i) for i in inputs], **defaults, **recipe}})
 
 
 def run(lake: Path | str, inputs: list[Path | str], workers: int = 0, plan: bool = False, **recipe: Any) -> Result:
+    """A run in this process, or with workers on Ray."""
     store = open_store(str(lake))
-    return run_web(config(inputs, **recipe), store, Runner(store, workers=workers, plan=plan))
+    return run_pipeline(config(inputs, **recipe), store, Runner(store, workers=workers, plan=plan))
 
 
 def crawl_files(sample: Path) -> list[Path | str]:
+    """The files of the first run."""
     return sorted((sample / "crawl").iterdir())
 
 
 def summary(manifest: Manifest) -> tuple[int, int, int, int]:
+    """How many records came in, were kept, dropped and quarantined."""
     m = manifest
     return m.came_in.count, m.kept.count, m.dropped.count, m.quarantined.count

@@ -131,8 +131,8 @@ def _instruct(seed: int) -> tuple[dict[str, bytes], list[RowTruth]]:
             spoil, faults, each = _BROKEN[name]
             for what in faults:
                 rows += distinct(partial(spoil, what=what), each, seed, "instruct", name, what)
-        files[f"instruct/{name}.jsonl"], found = written(name, rows, seed, twice, cut)
-        truth += found
+        files[f"instruct/{name}.jsonl"], row_truths = written(name, rows, seed, twice, cut)
+        truth += row_truths
     files["instruct/truth.jsonl"] = dump(truth)
     return files, truth
 

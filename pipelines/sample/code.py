@@ -165,7 +165,7 @@ class _Function:
         self.test, self.words, self.condition, self.opposite, given = draw.pick(_table(_TESTS[of]))
         self.given = given.split(", ") if given else []
         at = 2 * draw.below(len(_GATHERS) // 2)
-        ((verbs, self.says, self.type, self.nothing, self.one),) = _table(_GATHERS[at])
+        ((verbs, self.says, self.type, self.nothing, self.of_one),) = _table(_GATHERS[at])
         ((self.start, self.step, self.result, self.short),) = _table(_GATHERS[at + 1])
         numeric = self.type in ("t", "t|None", "float")
         views = [row for row in _table(_VIEWS[of]) if not (numeric and row[3] == "str")]
@@ -215,12 +215,12 @@ class _Function:
             f"        return {self.nothing}",
             f"    {self.x}, rest = {self.xs}[0], {rest}",
         ]
-        return [*lines, f"    return {self._put(self.one)} if {self._put(self.condition)} else rest"]
+        return [*lines, f"    return {self._put(self.of_one)} if {self._put(self.condition)} else rest"]
 
     def code(self) -> str:
         """The function's text, `$x` standing where its examples go."""
         styles: list[Callable[[], list[str]]] = [self._loop, self._loop]
-        if self.one and not self.method:
+        if self.of_one and not self.method:
             styles.append(self._recursive)
         if self.short:
             styles.append(lambda: [f"    return {self._put(self.short)}"])
@@ -239,13 +239,13 @@ class _Function:
 
 def _function(draw: Draw, language: int | None, main: bool) -> str:
     of = draw.pick(("int", "str"))
-    made = _Function(draw, language, of, draw.pick(_NOUNS[of].split()))
+    function = _Function(draw, language, of, draw.pick(_NOUNS[of].split()))
     items = _items(draw, of)
-    code = _shown(made.code(), [] if main or draw.chance(0.3) else [made.call(items)])
+    code = _shown(function.code(), [] if main or draw.chance(0.3) else [function.call(items)])
     if main:
-        call = made.call(made.noun).replace('"', "'")  # it stands in a string
+        call = function.call(function.noun).replace('"', "'")  # it stands in a string
         label = _REMARKS["print"].split(" | ")[language or 0]
-        code += f'\n\nif __name__ == "__main__":\n    {made.noun} = {items}\n'
+        code += f'\n\nif __name__ == "__main__":\n    {function.noun} = {items}\n'
         code += f'    print(f"{label}: {{{call}}}")\n'
     return code
 
@@ -253,17 +253,17 @@ def _function(draw: Draw, language: int | None, main: bool) -> str:
 def _class(draw: Draw, language: int | None) -> str:
     of = draw.pick(("int", "str"))
     noun = draw.pick(_NOUNS[of].split())
-    made = {f.name: f for f in (_Function(draw, language, of, noun, True) for _ in range(draw.between(2, 5)))}
-    many, one = next((f.noun, f.x) for f in made.values())
+    functions = {f.name: f for f in (_Function(draw, language, of, noun, True) for _ in range(draw.between(2, 5)))}
+    many, item = next((f.noun, f.x) for f in functions.values())
     methods = draw.shuffled([
-        f"def add(self, {one}: {of}) -> None:\n    self.{many}.append({one})\n",
+        f"def add(self, {item}: {of}) -> None:\n    self.{many}.append({item})\n",
         f"def __len__(self) -> int:\n    return len(self.{many})\n",
         f"def __iter__(self) -> Iterator[{of}]:\n    yield from self.{many}\n",
     ])[: draw.between(1, 3)]  # fmt: skip
     methods.insert(0, f"def __init__(self, {many}: list[{of}]) -> None:\n    self.{many} = list({many})\n")
-    methods += [function.code().replace("$x", "") for function in made.values()]
+    methods += [function.code().replace("$x", "") for function in functions.values()]
     head = f'class {many.capitalize()}:\n    """A list of {many} that answers questions about them.$x"""\n\n'
-    calls = [function.call(many) for function in made.values()][: draw.between(1, 2)]
+    calls = [function.call(many) for function in functions.values()][: draw.between(1, 2)]
     body = textwrap.indent("\n".join(methods), "    ")
     return _shown(head + body, [f"{many} = {many.capitalize()}({_items(draw, of)})", *calls])
 

@@ -57,14 +57,14 @@ def _swap(word: str, draw: Draw) -> str | None:
 
 def _edits(article: Article, draw: Draw) -> list[tuple[int, str]]:
     """(word position, new word), five words apart, in the order to apply them."""
-    found: list[tuple[int, str]] = []
+    edits: list[tuple[int, str]] = []
     last = -_NGRAM
     for position, word in enumerate(article.text.split()):
         new = _swap(word, draw) if position - last >= _NGRAM else None
         if new is not None:
-            found.append((position, new))
+            edits.append((position, new))
             last = position
-    return draw.shuffled(found)
+    return draw.shuffled(edits)
 
 
 def _apply(article: Article, edits: list[tuple[int, str]]) -> Article:

@@ -166,11 +166,11 @@ def jsonl(name: str, seed: int, count: int) -> tuple[bytes, list[Truth]]:
     rows: list[Truth] = []
     step = max(1, count // len(BROKEN_LINES))
     for i in range(count):
-        made = article("en", Draw(seed, "jsonl", i))
+        text = article("en", Draw(seed, "jsonl", i))
         url = None if i % 4 == 3 else f"https://texts.example.org/item/{i}"
-        item = {"id": f"text-{i}", "url": url, "text": made.text, "date": date_of(0, i)}
+        item = {"id": f"text-{i}", "url": url, "text": text.text, "date": date_of(0, i)}
         item = {key: value for key, value in item.items() if value is not None}
-        words = len(made.text.split())
+        words = len(text.text.split())
         lines.append(json.dumps(item, ensure_ascii=False).encode())
         rows.append(Truth("text", url, language="en", words=words, note=f"id text-{i}"))
         if i % step == step - 1 and i // step < len(BROKEN_LINES):

@@ -83,15 +83,15 @@ day days hours 24 | foot feet inches 12 | pound pounds ounces 16""".replace("\n"
 
 
 def _units(draw: Draw) -> list[Exchange]:
-    one, many, small, factor = draw.pick(_UNITS).split()
+    singular, plural, small, factor = draw.pick(_UNITS).split()
     n, f = draw.between(2, 60), int(factor)
     up = Exchange(
-        phrase(draw, "[How many {s} are {n} {m}?|Convert {n} {m} to {s}.]", s=small, n=n, m=many),
-        f"{draw.pick(('One', 'A'))} {one} has {f} {small}, so {n} {many} are {n} * {f} = {n * f} {small}.",
+        phrase(draw, "[How many {s} are {n} {m}?|Convert {n} {m} to {s}.]", s=small, n=n, m=plural),
+        f"{draw.pick(('One', 'A'))} {singular} has {f} {small}, so {n} {plural} are {n} * {f} = {n * f} {small}.",
         f"{n * f} {small}",
     )
-    down = Exchange(f"And {n * f * 2} {small} in {many}?", f"{n * f * 2} / {f} = {n * 2}, so these are {n * 2} {many}.",
-                    f"{n * 2} {many}")  # fmt: skip
+    total, double = n * f * 2, f"{n * 2} {plural}"
+    down = Exchange(f"And {total} {small} in {plural}?", f"{total} / {f} = {n * 2}, so these are {double}.", double)
     return [up, down]
 
 
@@ -115,7 +115,7 @@ def _place(draw: Draw) -> list[Exchange]:
         "[Write a short paragraph|Write a few sentences] about {town}, a town in my [story|novel|game]. Notes: on the "
         "river {river}; founded in {year}; known for its {goods}; an old {sight}; a fair in {month}."
     )
-    told = (
+    reply = (
         "{town} lies on the river {river} and was founded in {year}. [People know it for its {goods}|It is best known "
         "for its {goods}], and the old {sight} [still stands in the middle of the town|draws visitors all year]. Every "
         "{month} [there is a fair|the town holds a fair][ that lasts for days|]."
@@ -127,7 +127,7 @@ def _place(draw: Draw) -> list[Exchange]:
         ("Now make it one sentence.", short),
         ("When is the fair?", "The fair is in {month}."),
     ))  # fmt: skip
-    return [Exchange(*(phrase(draw, text, **facts) for text in pair)) for pair in ((asked, told), more)]
+    return [Exchange(*(phrase(draw, text, **facts) for text in pair)) for pair in ((asked, reply), more)]
 
 
 # base | third person | past | participle | object | is or are
@@ -159,16 +159,19 @@ def _rewrite(draw: Draw) -> list[Exchange]:
 def _extract(draw: Draw) -> list[Exchange]:
     slots = {"name": "{person}", "job": "{job}", "town": "{town}", "year": "{n:1960-2020}"}
     facts = {name: filled(draw, template) for name, template in slots.items()}
-    told = phrase(draw, "[In {year} {name} moved to {town} and has worked there as a {job} since|{name}, a {job}, has "
+    text = phrase(draw, "[In {year} {name} moved to {town} and has worked there as a {job} since|{name}, a {job}, has "
                   "lived in {town} since {year}|The {job} {name} came to {town} in {year}].", **facts)  # fmt: skip
     keys = draw.shuffled(list(facts))[: draw.between(3, 4)]
-    found = {key: int(facts[key]) if key == "year" else facts[key] for key in keys}
+    asked_for = {key: int(facts[key]) if key == "year" else facts[key] for key in keys}
     if draw.chance(0.5):
-        asked, done = f"Answer with a JSON object with the keys {_listed(keys)}", json.dumps(found, ensure_ascii=False)
+        asked, done = (
+            f"Answer with a JSON object with the keys {_listed(keys)}",
+            json.dumps(asked_for, ensure_ascii=False),
+        )
     else:
-        head, rule, cells = (" | ".join(x) for x in (keys, ["---"] * len(keys), map(str, found.values())))
+        head, rule, cells = (" | ".join(x) for x in (keys, ["---"] * len(keys), map(str, asked_for.values())))
         asked, done = f"Make a Markdown table with the columns {_listed(keys)}", f"| {head} |\n| {rule} |\n| {cells} |"
-    return [Exchange(f"{asked}: {told}", done, done)]
+    return [Exchange(f"{asked}: {text}", done, done)]
 
 
 def _mail(draw: Draw) -> list[Exchange]:
@@ -177,12 +180,12 @@ def _mail(draw: Draw) -> list[Exchange]:
     values["what"] = draw.pick(("the meeting", "our lesson", "the interview", "lunch", "the rehearsal"))
     values["why"] = draw.pick(("my train is cancelled", "I have a cold", "I expect a customer", "the room is taken"))
     asked = "[Write|Draft] a short message from {a} to {b}: {what} moves from {d} to {e} at {h}:00, because {why}."
-    told = (
+    reply = (
         "Dear {b},\n\n[I'm sorry, but|Unfortunately,] {why}, so {d} does not suit me. [Could we move {what} to {e} at "
         "{h}:00|Would {e} at {h}:00 be possible for {what}]? [Please let me know.|I hope that you have time then.]\n\n"
         "[Best wishes|Kind regards],\n{a}"
     )
-    return [Exchange(phrase(draw, asked, **values), phrase(draw, told, **values))]
+    return [Exchange(phrase(draw, asked, **values), phrase(draw, reply, **values))]
 
 
 def _logic(draw: Draw) -> list[Exchange]:
@@ -216,7 +219,7 @@ _TASKS = (_sort, _count, _units, _weekday, _place, _rewrite, _extract, _mail, _l
 _SYSTEMS = ("You are a helpful assistant.", "You are a patient teacher.", "You are a friendly and careful assistant.")
 
 
-def _said(exchanges: Sequence[Exchange], bare: bool = False) -> list[dict[str, str]]:
+def _turns(exchanges: Sequence[Exchange], bare: bool = False) -> list[dict[str, str]]:
     texts = [text for e in exchanges for text in (e.ask, e.bare if bare else e.answer)]
     return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
 
@@ -226,7 +229,7 @@ def chat(draw: Draw) -> Row:
     tasks = draw.shuffled(_TASKS)[: draw.pick((1, 1, 1, 2, 2, 3))]
     exchanges = [e for task in tasks for e in task(draw)[: draw.between(1, 2)]]
     bare = all(e.bare for e in exchanges) and draw.chance(0.4)
-    turns = _said(exchanges, bare)
+    turns = _turns(exchanges, bare)
     if bare or draw.chance(0.35):
         system = "Answer with the result only, without any explanation." if bare else draw.pick(_SYSTEMS)
         turns.insert(0, {"role": "system", "content": system})
@@ -239,7 +242,7 @@ BROKEN = {"other_role": "unknown_role", "no_text": "empty_turn", "no_answer": "n
 
 def broken_chat(draw: Draw, what: str) -> Row:
     """A conversation with one of BROKEN."""
-    turns = _said([*_rewrite(draw), *draw.pick(_TASKS)(draw)])
+    turns = _turns([*_rewrite(draw), *draw.pick(_TASKS)(draw)])
     if what == "other_role":
         turns.append({"role": draw.pick(("narrator", "moderator", "observer")), "content": "And so they parted."})
     elif what == "no_text":
@@ -265,13 +268,13 @@ class RowTruth:
 
 def distinct(make: Callable[[Draw], Row], count: int, *key: object) -> list[Row]:
     """So many rows of different content: what was drawn before is drawn again with another key."""
-    found: dict[str, Row] = {}
+    rows: dict[str, Row] = {}
     tries = 0
-    while len(found) < count:
+    while len(rows) < count:
         row = make(Draw(*key, tries))
-        found.setdefault(json.dumps({name: row.fields[name] for name in row.fields if name != "tools"}), row)
+        rows.setdefault(json.dumps({name: row.fields[name] for name in row.fields if name != "tools"}), row)
         tries += 1
-    return list(found.values())
+    return list(rows.values())
 
 
 def written(name: str, rows: list[Row], seed: int, copies: int, cut: bool) -> tuple[bytes, list[RowTruth]]:

@@ -211,10 +211,10 @@ def _pair(draw: Draw, choices: str) -> list[str]:
 
 
 def _divisor(draw: Draw, n: int, low: int, high: int) -> int:
-    found = [k for k in range(low, high + 1) if n % k == 0 and k < n]
-    if not found:
+    divisors = [k for k in range(low, high + 1) if n % k == 0 and k < n]
+    if not divisors:
         raise _DoesNotComeOut
-    return draw.pick(found)
+    return draw.pick(divisors)
 
 
 class _Story:
@@ -252,13 +252,13 @@ class _Story:
     def _choose(self, names: str, expression: str) -> None:
         low, dots, high = expression.partition("..")
         value = self._number(f"between({low}, {high})" if dots else expression)
-        for name, one in zip(names.split(","), value if "," in names else [value], strict=True):
-            self.values[name] = one
-            if isinstance(one, int):
-                if one < 2:
+        for name, number in zip(names.split(","), value if "," in names else [value], strict=True):
+            self.values[name] = number
+            if isinstance(number, int):
+                if number < 2:
                     raise _DoesNotComeOut
-                letters = one < len(_LETTERS) and self.draw.chance(0.6)
-                self.values[f"{name}~"] = _LETTERS[one] if letters else one
+                letters = number < len(_LETTERS) and self.draw.chance(0.6)
+                self.values[f"{name}~"] = _LETTERS[number] if letters else number
 
     def _number(self, expression: str) -> Any:
         return eval(expression, {"__builtins__": {}, **self.functions}, self.values)  # of the constants above

@@ -124,13 +124,13 @@ def spam_pages(seed: int, count: int) -> list[Page]:
     pages = []
     for i in range(count):
         draw = Draw(seed, "spam", i)
-        site, made = _of("en", draw), spam(KINDS[i % len(KINDS)], draw)
-        url = f"https://{site.host}/offers/{_slug(made.title)}-{i}.html"
+        site, offer = _of("en", draw), spam(KINDS[i % len(KINDS)], draw)
+        url = f"https://{site.host}/offers/{_slug(offer.title)}-{i}.html"
         truth = Truth(
-            "spam", url, "dropped", made.reasons, words=len(made.text.split()),
-            note="; ".join(part for part in (made.kind, site.note) if part),
+            "spam", url, "dropped", offer.reasons, words=len(offer.text.split()),
+            note="; ".join(part for part in (offer.kind, site.note) if part),
         )  # fmt: skip
-        body = site.encode(page(site, made.title, made.html, url))
+        body = site.encode(page(site, offer.title, offer.html, url))
         pages.append(Page(f"spam/{i}", truth, body, 200, (("Content-Type", site.content_type),), None, site))
     return pages
 

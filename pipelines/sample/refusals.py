@@ -178,27 +178,27 @@ def _subjects() -> dict[str, dict[str, list[str]]]:
 def refusal(draw: Draw) -> Row:
     """A refused request: `messages`."""
     if draw.chance(0.06):
-        said = [draw.pick(_OWN_HARM), draw.pick(_CARE)]
-        return Row("refusal_own_harm", {"messages": _turns(said)})
+        texts = [draw.pick(_OWN_HARM), draw.pick(_CARE)]
+        return Row("refusal_own_harm", {"messages": _turns(texts)})
     subjects = _subjects()
     name = draw.pick(list(subjects))
     parts = subjects[name]
     ask, reasons = phrase(draw, draw.pick(parts["ask"])), draw.shuffled(parts["why"])
-    said = [phrase(draw, draw.pick(_FRAMES), ask=ask[0].lower() + ask[1:])]
+    texts = [phrase(draw, draw.pick(_FRAMES), ask=ask[0].lower() + ask[1:])]
     answer = phrase(draw, draw.pick(_NO), why=reasons[0])
     ends = draw.pick(("no", "offer", "offer", "insists", "takes"))
     if ends == "no":
-        return Row(f"refusal_{name}", {"messages": _turns([*said, answer])})
+        return Row(f"refusal_{name}", {"messages": _turns([*texts, answer])})
     offer = phrase(draw, draw.pick(parts["offer"]))
     if ends == "insists":
         still = phrase(draw, f"{draw.pick(_STILL_NO)} {{offer}}", why=reasons[-1], offer=offer)
-        said += [answer, draw.pick(_INSIST), still]
+        texts += [answer, draw.pick(_INSIST), still]
     else:
-        said.append(f"{answer} {offer}")
+        texts.append(f"{answer} {offer}")
     if ends == "takes":
-        said += [parts["take"][0], parts["help"][0]]
-    return Row(f"refusal_{name}", {"messages": _turns(said)})
+        texts += [parts["take"][0], parts["help"][0]]
+    return Row(f"refusal_{name}", {"messages": _turns(texts)})
 
 
-def _turns(said: list[str]) -> list[dict[str, str]]:
-    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
+def _turns(texts: list[str]) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]

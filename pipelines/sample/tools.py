@@ -190,19 +190,19 @@ def _say(role: str, content: str | None, **more: Any) -> Json:
     return {"role": role, "content": content, **more}
 
 
-def _calls(uses: list[_Use], said: str | None, error: str | None = None) -> list[Json]:
+def _calls(uses: list[_Use], remark: str | None, error: str | None = None) -> list[Json]:
     """The assistant's message that calls, and what the tools answer."""
     calls = [use.call() for use in uses]
     answers = [json.dumps({"error": error} if error else use.result, ensure_ascii=False) for use in uses]
     results = [_say("tool", text, tool_call_id=c["id"]) for c, text in zip(calls, answers, strict=True)]
-    return [_say("assistant", said, tool_calls=calls), *results]
+    return [_say("assistant", remark, tool_calls=calls), *results]
 
 
 def _turns(draw: Draw, shape: str, first: _Use, second: _Use, offered: list[str]) -> list[Json]:
-    said = draw.pick((None, None, None, "One moment, please.", "Let me see."))
+    remark = draw.pick((None, None, None, "One moment, please.", "Let me see."))
     if shape == "two_at_once":
         ask = f"{first.ask} {draw.pick(('And another thing:', 'Also:', 'Then one more thing:'))} {second.ask}"
-        return [_say("user", ask), *_calls([first, second], said), _say("assistant", f"{first.say} {second.say}")]
+        return [_say("user", ask), *_calls([first, second], remark), _say("assistant", f"{first.say} {second.say}")]
     if shape == "detail_first":
         opening, question, reply = first.open
         turns = [_say("user", opening), _say("assistant", question), _say("user", reply)]
@@ -221,8 +221,8 @@ def _turns(draw: Draw, shape: str, first: _Use, second: _Use, offered: list[str]
     if shape == "failure":
         error = draw.pick(("service not available", "timeout", "try again later"))
         sorry = "I'm sorry, that did not work: the service does not answer. Shall I try again [later|in a moment]?"
-        return [*turns, *_calls([first], said, error), _say("assistant", phrase(draw, sorry))]
-    turns += [*_calls([first], said), _say("assistant", first.say)]
+        return [*turns, *_calls([first], remark, error), _say("assistant", phrase(draw, sorry))]
+    turns += [*_calls([first], remark), _say("assistant", first.say)]
     if shape == "one_after_the_other":
         turns += [_say("user", second.ask), *_calls([second], None), _say("assistant", second.say)]
     if draw.chance(0.15):
