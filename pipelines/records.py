@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +24,7 @@ from lake.store import Store
 from lake.versions import Versions
 from pipelines.allowed import read_allowed
 from pipelines.assembly import GateFailed, bundle_receipts, funnel, not_empty
-from pipelines.flow import Flow, Night, State, held
+from pipelines.flow import Flow, State, held
 from pipelines.growth import divergence_counts
 from pipelines.recipe import BuildContext, InputRecipe, Resolved
 from pipelines.refused import check_quarantine
@@ -59,17 +59,17 @@ class RecordRecipe(InputRecipe):
     def _build(self, run: BuildContext) -> Draft:
         """The version of these inputs on top of a base. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
         runner, store, flow = run.runner, run.runner.store, self.flow
-        base = None if run.base is None else _compacted(runner, run.base, {**flow.grows, **PROVENANCE})
-        night = Night(runner, base)
+        if run.base is not None:
+            run = replace(run, base=_compacted(runner, run.base, {**flow.grows, **PROVENANCE}))
         state = _read(self, run)
         for step in flow.steps:
-            state = step.run(night, state)
+            state = step.run(run, state)
         written = runner.map("shards", shard_works(flow.write, store, state.records))
         check_balance("shards", state.records.tally, {"kept": total(r.kept for r in written)})
         state = state.after(state.records, written)
         fates = put_refs(store, [receipt.output("fates") for receipt in state.decided])
         merged = runner.map("ledger", ledger_works(fates, run.came_in.count))
-        return _draft(self, run, base, state, written, merged)
+        return _draft(self, run, state, written, merged)
 
 
 def _compacted(runner: Runner, base: Manifest, kinds: Mapping[str, tuple[str, ...]]) -> Manifest:
@@ -108,13 +108,12 @@ def _check_any(receipts: Sequence[Receipt], if_none: str) -> None:
 def _draft(
     recipe: RecordRecipe,
     run: BuildContext,
-    base: Manifest | None,
     state: State,
     written: Sequence[Receipt],
     merged: Sequence[Receipt],
 ) -> Draft:
-    """`base`: the version that is extended, compacted."""
-    store, inputs, suppression = run.runner.store, run.inputs, run.suppression.digest
+    """What is to be committed. `written`, `merged`: receipts of shards and ledgers."""
+    store, inputs, base, suppression = run.runner.store, run.inputs, run.base, run.suppression.digest
     came_in = run.came_in + (base.came_in if base else Tally())
     # Spans, without which a run over known inputs would scan them again after a gc; measures, for replay.
     own = put_refs(store, [*(scanned.spans for scanned in inputs), *state.measures])
