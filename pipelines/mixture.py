@@ -69,6 +69,7 @@ class MixtureRecipe(Recipe):
 
     @property
     def budget(self) -> int | None:
+        """Tokens to draw; None: as many as the sources allow."""
         most = None if self.limit is None else self.limit * self.window
         return most if self.tokens is None else min(self.tokens, most or self.tokens)
 
@@ -89,7 +90,7 @@ class MixtureConfig(PipelineConfig):
 
 @dataclass(frozen=True)
 class Mixture:
-    """A recipe with its versions looked up, in order of their names."""
+    """A recipe with its versions looked up: `sources` in order of their names; of a look, only their first shards."""
 
     recipe: MixtureRecipe
     tokenizer: Manifest
@@ -98,54 +99,51 @@ class Mixture:
 
     @classmethod
     def of(cls, recipe: MixtureRecipe, versions: Versions) -> Mixture:
-        """Raises BadConfig."""
+        """Raises BadConfig for versions that cannot be used, or not together."""
         if not recipe.sources:
             raise BadConfig(
                 "recipe.sources is empty: give exact versions and weights, e.g. {web@v3: 0.7, math@v1: 0.3}"
             )
-        if not recipe.tokenizer:
-            raise BadConfig(
-                "recipe.tokenizer is empty: give an exact version, e.g. bpe@v1 (`grist tokenizer` makes one)"
-            )
-        tokenizer = exact(versions, recipe.tokenizer, "recipe.tokenizer")
-        if tokenizer.form != "tokenizer":
-            raise BadConfig(
-                f"recipe.tokenizer: {tokenizer} is no tokenizer; `grist tokenizer train` or `add` makes one"
-            )
-        found = {name: exact(versions, name, "recipe.sources") for name in recipe.sources}
-        _check_apart(found)
-        pairs = sorted(found.items(), key=lambda pair: (pair[1].dataset, pair[1].version))
-        sources = []
-        for name, manifest in pairs:
+        tokenizer = _tokenizer(recipe, versions)
+        named = {name: exact(versions, name, "recipe.sources") for name in recipe.sources}
+        _check_apart(named)
+        shares: list[Source] = []
+        manifests: list[Manifest] = []
+        for name, manifest in sorted(named.items(), key=lambda item: (item[1].dataset, item[1].version)):
             samples = check_texts(versions.store, manifest, "recipe.sources")
-            sources.append(Source(str(manifest), recipe.sources[name], samples))
-        look = recipe.limit is not None
-        plan = Plan(tuple(sources), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, look)
-        looked = [m if recipe.limit is None else m.model_copy(update={"shards": m.shards[:1]}) for _, m in pairs]
-        return cls(recipe, tokenizer, tuple(looked), plan)
+            shares.append(Source(str(manifest), recipe.sources[name], samples))
+            look = manifest.model_copy(update={"shards": manifest.shards[:1]})
+            manifests.append(manifest if recipe.limit is None else look)
+        is_look = recipe.limit is not None
+        plan = Plan(tuple(shares), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, is_look)
+        return cls(recipe, tokenizer, tuple(manifests), plan)
 
     @property
     def refs(self) -> tuple[VersionRef, ...]:
+        """What it is made from, with the part that each plays."""
         tokenizer = self.tokenizer.ref.model_copy(update={"role": "tokenizer"})
-        return (*(one.ref.model_copy(update={"role": "mixed"}) for one in self.sources), tokenizer)
+        return (*(source.ref.model_copy(update={"role": "mixed"}) for source in self.sources), tokenizer)
 
     @property
     def identity(self) -> dict[str, Any]:
         """The recipe with the versions' own names: a tag and the version that it names are the same."""
         data = self.recipe.model_dump(mode="json", exclude={"sources", "tokenizer"})
         shares = {
-            one.name: {"weight": one.share.weight, "max_epochs": one.share.max_epochs} for one in self.plan.sources
+            source.name: {"weight": source.share.weight, "max_epochs": source.share.max_epochs}
+            for source in self.plan.sources
         }
         return data | {"tokenizer": str(self.tokenizer), "sources": shares}
 
     @property
     def stages(self) -> tuple[StageId, ...]:
-        tokenize, account = (
-            Tokenize(self.tokenizer.shards[0].sha256),
+        """In the order in which they run."""
+        return (
+            *Tokenize(self.tokenizer.shards[0].sha256).identity(),
+            *self.plan.identity(),
             StageId(name="account", version=Account.VERSION, config={}),
+            *self.recipe.pack.identity(),
+            *MergeLedger().identity(),
         )
-        parts = [stage.identity() for stage in (tokenize, self.plan, self.recipe.pack, MergeLedger())]
-        return (*parts[0], *parts[1], account, *parts[2], *parts[3])
 
     def build(self, run: BuildContext) -> Draft:
         """Raises BadConfig where the weights cannot be drawn, Incomplete, PlanOnly, BalanceError."""
@@ -174,7 +172,7 @@ class Mixture:
             sources=run.resolved.sources,
             inputs=tuple(one for source in self.sources for one in as_inputs(source)),
             recipe=run.resolved.identity,
-            stages=run.resolved.stages,
+            stages=run.stages,
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, bundle_receipts(store, everything)),
@@ -202,12 +200,22 @@ class Mixture:
         return total(work.came_in for one in works for work in one if work.came_in), tokenized
 
 
-def _check_apart(found: dict[str, Manifest]) -> None:
+def _tokenizer(recipe: MixtureRecipe, versions: Versions) -> Manifest:
+    """The version of the tokenizer. Raises BadConfig."""
+    if not recipe.tokenizer:
+        raise BadConfig("recipe.tokenizer is empty: give an exact version, e.g. bpe@v1 (`grist tokenizer` makes one)")
+    manifest = exact(versions, recipe.tokenizer, "recipe.tokenizer")
+    if manifest.form != "tokenizer":
+        raise BadConfig(f"recipe.tokenizer: {manifest} is no tokenizer; `grist tokenizer train` or `add` makes one")
+    return manifest
+
+
+def _check_apart(sources: dict[str, Manifest]) -> None:
     """Raises BadConfig for sources that share shards: a record has one fate."""
-    seen: dict[str, str] = {}
-    for name, manifest in found.items():
+    holders: dict[str, str] = {}
+    for name, manifest in sources.items():
         for ref in manifest.shards:
-            other = seen.setdefault(ref.sha256, name)
+            other = holders.setdefault(ref.sha256, name)
             if other != name:
                 raise BadConfig(
                     f"recipe.sources: {other} and {name} share shards, so that a record would be counted twice: give"

@@ -129,7 +129,7 @@ class Checkpoint:
             run_key=run.key,
             inputs=tuple(inputs),
             recipe=run.resolved.identity,
-            stages=run.resolved.stages,
+            stages=run.stages,
             shards=shards,
             came_in=zero,
             kept=zero,

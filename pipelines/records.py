@@ -127,7 +127,7 @@ def _draft(
         sources=run.resolved.sources,
         inputs=tuple(scanned.as_input() for scanned in inputs),
         recipe=run.resolved.identity,
-        stages=run.resolved.stages,
+        stages=run.stages,
         shards=not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),
         ledgers=(*(base.ledgers if base else ()), *(r.output("ledger") for r in merged)),
         attachments=(

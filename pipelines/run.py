@@ -154,7 +154,7 @@ class _Run:
             "parent": None if base is None else base.ref,
             "sources": self.resolved.sources,
             "recipe": self.resolved.identity,
-            "stages": self.resolved.stages,
+            "stages": context.stages,
         }
         if wrong := [name for name, value in promised.items() if getattr(draft, name) != value]:
             raise ValueError(f"{dataset}: the draft's {', '.join(wrong)} are not those of its run")

@@ -111,7 +111,7 @@ def _draft(
         sources=run.resolved.sources,
         inputs=inputs,
         recipe=run.resolved.identity,
-        stages=run.resolved.stages,
+        stages=run.stages,
         shards=(tokenizer,),
         came_in=zero,
         kept=zero,
