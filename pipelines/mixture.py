@@ -8,7 +8,7 @@ ledger say which records of which versions a model saw, and how often.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -24,9 +24,9 @@ from pipelines.assembly import bundle_receipts, funnel
 from pipelines.config import BadConfig, Run
 from pipelines.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 from pipelines.sources import as_inputs, check_texts, exact
-from stages.account import Account, account_works
-from stages.mix import Plan, Share, Source, plan_work
-from stages.pack import Pack, pack_works
+from stages.account import DRAWN, Account, account_works
+from stages.mix import Plan, PlanFacts, Share, Source, SourceFacts, Tokenized, plan_work
+from stages.pack import Pack, PackFacts, pack_works
 from stages.runner import Incomplete, Runner
 from stages.shards import MergeLedger, ledger_works
 from stages.tokenize import Tokenize, tokenize_works
@@ -137,30 +137,29 @@ class Mixture:
     @property
     def stages(self) -> tuple[StageId, ...]:
         """In the order in which they run."""
-        return (
-            *Tokenize(self.tokenizer.shards[0].sha256).identity(),
-            *self.plan.identity(),
-            StageId(name="account", version=Account.VERSION, config={}),
-            *self.recipe.pack.identity(),
-            *MergeLedger().identity(),
-        )
+        tokenize = Tokenize(self.tokenizer.shards[0].sha256)
+        stages = (tokenize, self.plan, Account(), self.recipe.pack, MergeLedger())
+        return tuple(part for stage in stages for part in stage.identity())
 
     def build(self, run: BuildContext) -> Draft:
         """Raises BadConfig where the weights cannot be drawn, Incomplete, PlanOnly, BalanceError."""
         runner, store = run.runner, run.runner.store
         came_in, tokenized = self._tokenized(runner)
-        receipts = [receipt for one in tokenized for _, receipt in one]
+        receipts = [receipt for shards in tokenized for _, receipt in shards]
         check_balance("tokenize", came_in, {"read": total(r.came_in for r in receipts)})
-        planned = runner.map("plan", [plan_work(self.plan, tokenized)])[0]
-        if planned.facts["problem"]:
-            raise BadConfig(f"recipe.sources: {planned.facts['problem']}")
-        accounted = runner.map("account", account_works(self.plan, planned.facts["sources"], tokenized))
+        objects = [[Tokenized.of(digest, receipt) for digest, receipt in shards] for shards in tokenized]
+        planned = runner.map("plan", [plan_work(self.plan, objects)])[0]
+        facts = planned.facts_as(PlanFacts)
+        if facts.problem:
+            raise BadConfig(f"recipe.sources: {facts.problem}")
+        accounted = runner.map("account", account_works(self.plan, facts.sources, tokenized))
         check_balance("account", total(r.passed for r in receipts), {"looked at": total(r.came_in for r in accounted)})
         plan = planned.output("plan")
         slices = read_table(store, plan, ["shard", "tokens"])
-        packed = runner.map("pack", pack_works(self.recipe.pack, plan, planned.facts["shards"], receipts, slices))
-        draws = total(Tally.from_json(r.facts["draws"]) for r in accounted)
-        check_balance("pack", draws, {"packed": total(r.passed for r in packed)})
+        packed = runner.map("pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices))
+        draws = total(r.children[DRAWN] for r in accounted)
+        windows = {"packed": total(r.passed for r in packed)}
+        check_balance("pack", draws, windows, what="draws", end="place in a window")
         decided = [*receipts, *accounted]
         fates = put_refs(store, [r.output("fates") for r in decided])
         merged = runner.map("ledger", ledger_works(fates, came_in.count))
@@ -182,9 +181,9 @@ class Mixture:
             dropped=total(r.dropped for r in merged),
             quarantined=total(r.quarantined for r in merged),
             samples=draws,
-            verdicts={"packed": total(r.passed for r in packed)},
+            verdicts=windows,
             funnel=funnel(came_in.count, FUNNEL, decided),
-            statistics=_statistics(packed, planned.facts["sources"], self.recipe.window),
+            statistics=_statistics([r.facts_as(PackFacts) for r in packed], facts.sources, self.recipe.window),
         )
 
     def _tokenized(self, runner: Runner) -> tuple[Tally, list[list[tuple[str, Receipt]]]]:
@@ -223,19 +222,17 @@ def _check_apart(sources: dict[str, Manifest]) -> None:
                 )
 
 
-def _statistics(packed: Sequence[Receipt], sources: list[dict[str, Any]], window: int) -> dict[str, Any]:
-    def count(name: str) -> int:
-        return sum(r.facts[name] for r in packed)
-
-    places = count("windows") * window
+def _statistics(packed: Sequence[PackFacts], sources: Sequence[SourceFacts], window: int) -> dict[str, Any]:
+    windows, tokens = sum(shard.windows for shard in packed), sum(shard.tokens for shard in packed)
+    places = windows * window
     return {
-        "windows": count("windows"),
-        "tokens": count("tokens"),
-        "loss_tokens": count("loss_tokens"),
-        "waste": round(1 - count("tokens") / places, 6) if places else 0.0,
-        "documents": count("documents"),
-        "documents_cut": count("split"),
-        "documents_too_long": count("forced"),
-        "samples": count("samples"),
-        "mixture": sources,
+        "windows": windows,
+        "tokens": tokens,
+        "loss_tokens": sum(shard.loss_tokens for shard in packed),
+        "waste": round(1 - tokens / places, 6) if places else 0.0,
+        "documents": sum(shard.documents for shard in packed),
+        "documents_cut": sum(shard.split for shard in packed),
+        "documents_too_long": sum(shard.forced for shard in packed),
+        "samples": sum(shard.samples for shard in packed),
+        "mixture": [asdict(source) for source in sources],
     }

@@ -145,8 +145,7 @@ class NearDuplicates:
 
     @property
     def stages(self) -> tuple[Stage[Any], ...]:
-        compared = (Link(), MergeForests(), self.gather, self.choose)
-        return (self.sign, self.collect, *compared, Clusters(), ClusterSizes())
+        return (self.sign, self.collect, Link(), MergeForests(), self.gather, self.choose, Clusters(), ClusterSizes())
 
     def run(self, run: BuildContext, state: State) -> State:
         """Drops what is like another record that is kept."""
