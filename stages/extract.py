@@ -21,8 +21,7 @@ from lake.receipt import StageId
 from lake.store import Store
 from stages.charset import decode
 from stages.complexity import TooComplex
-from stages.containers import Kind
-from stages.containers.read import ReadConfig, Record, Unreadable, read
+from stages.containers import ReadConfig, Record, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, PageText, is_html, page_text
 from stages.reading import RECORD, Item, OpenAt, Rows, content_hash, judged, keys_of
@@ -108,7 +107,7 @@ class Extract:
             machine_fates=counts.errors.get("extract.crashed", 0) + counts.errors.get("extract.timeout", 0),
         )
 
-    def items(self, open_at: OpenAt, spans: pa.Table, kind: Kind) -> Iterator[Item]:
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
         return read(open_at, spans, kind, self.read)
 
     def failed(self, reason: str) -> Text:

@@ -24,8 +24,7 @@ from lake.store import Store
 from model.processing.chat import REASONING, BadSample, Reasoning, Rules, parse, render
 from model.processing.fim import Fim, fim
 from model.processing.text import END_OF_TEXT, Part
-from stages.containers import Kind
-from stages.containers.read import ReadConfig, Unreadable, read
+from stages.containers import ReadConfig, Unreadable, read
 from stages.fates import Fates
 from stages.losers import without_losers
 from stages.reading import RECORD, Item, OpenAt, Rows, content_hash, judged, keys_of
@@ -140,7 +139,7 @@ class Instruct:
             machine_fates=errors.get("instruct.crashed", 0) + errors.get("instruct.timeout", 0),
         )
 
-    def items(self, open_at: OpenAt, spans: pa.Table, kind: Kind) -> Iterator[Item]:
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
         return read(open_at, spans, kind, self.read, rows=True)
 
     def failed(self, reason: str) -> Made:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, BinaryIO, ClassVar, Generic, Protocol, TypeVar, cast
 
 import pyarrow as pa
 
 from lake.balance import Tally
-from lake.identity import record_id
+from lake.identity import own_identity, record_id
 from lake.objects import ObjectRef, read_table
 from lake.sources import BUFFER, input_info, open_input
 from lake.store import Store
 from stages.careful import ChildDied, ChildTimeout, child, watchdog
-from stages.containers.read import Record, Unreadable
+from stages.containers import Item, OpenAt, Record, Unreadable
+from stages.containers.media import digests
 from stages.inputs import ScannedInput
 from stages.work import Work
 
@@ -34,8 +35,6 @@ RECORD = (
 )
 """Columns of every table of records that were read: who each is, and where it stands."""
 BATCH_ROWS = 4096
-Item = Record | Unreadable
-OpenAt = Callable[[int], BinaryIO]
 Found = TypeVar("Found")
 FoundOut = TypeVar("FoundOut", covariant=True)
 
@@ -105,14 +104,9 @@ def _timed(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterat
     """What the child does: each record has its time from when the one before it was answered."""
     watchdog.feed(stage.seconds_per_record or 0)
     for item, found in _in_turn(stage, uri, kind, spans):
-        yield _without_content(item), found
+        yield item.without_content() if isinstance(item, Record) else item, found
         watchdog.feed(stage.seconds_per_record or 0)
     watchdog.feed(0)
-
-
-def _without_content(item: Item) -> Item:
-    """What stages need of a record that was judged; its content stays where it was read."""
-    return item._replace(payload=b"", text=None, row=None) if isinstance(item, Record) else item
 
 
 class _Untimed(io.RawIOBase):
@@ -180,7 +174,7 @@ def read_works(stage: Any, inputs: Iterable[ScannedInput]) -> Iterator[Work]:
 
 
 def keys_of(item: Item, digest: str, text: str | None) -> dict[str, Any]:
-    """Who a record is, and where it stands. JSON lines have no identity of their own: their row and text are it."""
+    """Who a record is, and where it stands. Rows have no identity of their own: their place and text are it."""
     record: dict[str, Any] = {
         "input": digest,
         "ordinal": item.ordinal,
@@ -191,6 +185,7 @@ def keys_of(item: Item, digest: str, text: str | None) -> dict[str, Any]:
     if isinstance(item, Unreadable):
         return record | {"id": record_id(url=item.url, source_key=fallback, own=fallback.encode())}
     own = item.identity or b"row\0%d\0" % item.ordinal + hashlib.sha256((text or "").encode()).digest()
+    own = own_identity(own, digests(item.media))
     return record | {"id": record_id(url=item.url, source_key=item.id or fallback, own=own)}
 
 

@@ -22,8 +22,7 @@ from lake.objects import put_table
 from lake.receipt import StageId
 from lake.sources import input_info, open_input
 from lake.store import Store
-from stages.containers import detect
-from stages.containers.spans import scan
+from stages.containers import detect, scan
 from stages.work import Outcome, Work, stage_id
 
 HEAD_BYTES = 4096
