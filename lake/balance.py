@@ -81,17 +81,20 @@ def total(tallies: Iterable[Tally]) -> Tally:
     return result
 
 
-def check_balance(where: str, came_in: Tally, fates: Mapping[str, Tally]) -> None:
-    """Raises BalanceError unless `came_in` equals the sum over `fates`."""
+def check_balance(
+    where: str, came_in: Tally, fates: Mapping[str, Tally], *, what: str = "records", end: str = "fate"
+) -> None:
+    """Raises BalanceError unless `came_in` equals the sum over `fates`. `what` they are and what each must have at the
+    `end`, for messages: records a fate, children a verdict."""
     went_out = total(fates.values())
     if came_in == went_out:
         return
-    parts = " + ".join(f"{name} {tally.count:,}" for name, tally in fates.items())
+    parts = " + ".join(f"{name} {tally.count:,}" for name, tally in fates.items()) or "none"
     if came_in.count != went_out.count:
-        what = f"{came_in.count:,} records went in but {went_out.count:,} have a fate ({parts})"
+        problem = f"{came_in.count:,} {what} went in but {went_out.count:,} have a {end} ({parts})"
     else:
-        what = (
-            f"{came_in.count:,} records went in and as many have a fate ({parts}), but they are not the same records:"
+        problem = (
+            f"{came_in.count:,} {what} went in and as many have a {end} ({parts}), but they are not the same {what}:"
             " some were lost and others counted twice"
         )
-    raise BalanceError(f"{where}: {what}. Nothing was committed; this is a defect of the stage, please report it.")
+    raise BalanceError(f"{where}: {problem}. Nothing was committed; this is a defect of the stage, please report it.")

@@ -15,10 +15,14 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer
 
 from lake.balance import Tally
+from lake.facts import FactsT, facts_from_json
 from lake.identity import digest_of
 from lake.objects import Frozen, ObjectRef, brief
-from lake.sealed import FORMAT, seal, unreadable, unseal
+from lake.sealed import seal, unreadable, unseal
 from lake.store import NotFound, Store
+
+FORMAT = 3
+"""2: sealed. 3: the balance of children."""
 
 JsonTally = Annotated[
     Tally,
@@ -44,8 +48,10 @@ class Receipt(Frozen):
     """What a piece of work read, wrote, and did with every record.
 
     `passed` go on to the next stage, `kept` ended well here; with `dropped` and `quarantined` they equal `came_in`.
-    `facts` are small results that the next step needs. `machine_fates` counts fates that a memory or wall limit
-    decided: where it is not 0, digest equality is not promised. `info` (time, host, attempt) is no part of identity.
+    Where a record became several (samples, draws), `children_in` of them were there, and each has one verdict in
+    `children`. `facts` are small results that the next step needs, as a dict; `facts_as` reads them. `machine_fates`
+    counts fates that a memory or wall limit decided: where it is not 0, digest equality is not promised. `info` (time,
+    host, attempt) is no part of identity.
     """
 
     format: int = FORMAT
@@ -60,6 +66,8 @@ class Receipt(Frozen):
     quarantined: JsonTally = Tally()
     reasons: dict[str, int] = {}  # of dropped records
     errors: dict[str, int] = {}  # of quarantined ones
+    children_in: JsonTally = Tally()
+    children: dict[str, JsonTally] = {}
     facts: dict[str, Any] = {}
     machine_fates: int = 0
     info: dict[str, Any] = {}
@@ -72,8 +80,13 @@ class Receipt(Frozen):
         aside: Any = {"info": True, "format": True, "outputs": {"__all__": {"sums"}}}
         return self.model_dump(mode="json", exclude=aside)
 
+    def facts_as(self, kind: type[FactsT]) -> FactsT:
+        """The facts as the frozen dataclass that the stage handed out. Raises WrongFacts where they do not fit it."""
+        stage = self.stages[-1].name if self.stages else "work"
+        return facts_from_json(kind, self.facts, f"receipt {self.work_key[:12]} of {stage}")
+
     def output(self, kind: str) -> ObjectRef:
-        """The only output of this kind."""
+        """The only output of this kind. Raises KeyError."""
         found = [ref for ref in self.outputs if ref.kind == kind]
         if len(found) != 1:
             raise KeyError(f"receipt {self.work_key[:12]}: {len(found)} outputs of kind {kind!r}, expected one")
@@ -122,20 +135,21 @@ def finished(store: Store, key: str) -> Receipt | None:
     return receipt
 
 
-def write_receipt(store: Store, receipt: Receipt) -> Receipt:
-    """Puts the receipt if absent and returns the one that counts: ours, or an earlier attempt's of equal identity.
+def write_receipt(store: Store, receipt: Receipt, *, deterministic: bool = True) -> Receipt:
+    """Puts the receipt if absent and returns the one that counts: this one, or an earlier attempt's of equal identity.
 
-    Where a machine decided a fate, an earlier one of another identity counts as long as its outputs are there.
+    Of work that is not `deterministic`, or where a machine decided a fate, an earlier one of another identity counts as
+    long as its outputs are there. Else two results raise NotDeterministic.
     """
     data = seal(receipt.model_dump_json(indent=1).encode())
     if store.create(_key(receipt.work_key), data):
         return receipt
     earlier = read_receipt(store, receipt.work_key)
     if earlier is None:  # gc removed it between the two calls
-        return write_receipt(store, receipt)
+        return write_receipt(store, receipt, deterministic=deterministic)
     if earlier.identity() == receipt.identity():
         return earlier
-    if not (earlier.machine_fates or receipt.machine_fates):
+    if deterministic and not (earlier.machine_fates or receipt.machine_fates):
         raise NotDeterministic(
             f"{receipt.stages[-1].name}: two attempts at work {receipt.work_key[:12]} gave different results"
             f" ({_difference(earlier, receipt)}). A stage must depend on nothing but its config and inputs;"

@@ -16,7 +16,9 @@ from typing import Any
 from lake.store import Store
 
 FORMAT = 2
-FORMATS = (1, FORMAT)
+"""Of notes, such as tags and pins. Receipts and manifests have numbers of their own."""
+NEWEST = 3
+FORMATS = (1, 2, NEWEST)
 """Formats of manifests, receipts and notes that are read."""
 
 _SEAL = re.compile(rb',\n "seal": "([0-9a-f]{64})"\n\}\n?\Z')
@@ -50,7 +52,7 @@ def unseal(data: bytes) -> bytes:
         return body
     fields = fields_of(data)
     _check_format(fields["format"])
-    if "seal" in fields or fields["format"] == FORMAT:
+    if "seal" in fields or fields["format"] != 1:
         raise ValueError("it has no valid seal: it was changed")
     return data
 
@@ -77,7 +79,7 @@ def in_words(error: Exception) -> str:
 
 def _check_format(number: int) -> None:
     if number not in FORMATS:
-        raise ValueError(f"it has format {number}, this gristmill reads up to {FORMAT}: upgrade it")
+        raise ValueError(f"it has format {number}, this gristmill reads up to {NEWEST}: upgrade it")
 
 
 def write_note(about: Mapping[str, Any], **content: Any) -> bytes:

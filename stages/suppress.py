@@ -22,12 +22,12 @@ from lake.receipt import Receipt, StageId, finished, work_key, write_receipt
 from lake.store import Store
 from lake.suppress import Suppression
 from stages.fates import Fates
-from stages.work import Outcome, Stage, Work, receipt_of
+from stages.work import Outcome, Work, receipt_of
 
 REASON = "forget.suppressed"
 
 
-class Writes(Stage, Protocol):
+class Writes(Protocol):
     """A stage that reads records and stores the texts of those that go on."""
 
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:

@@ -147,8 +147,8 @@ def test_a_receipt_that_cannot_be_read_is_named_with_what_to_do(store, data, sai
 
 
 def test_a_receipt_of_another_format_is_not_taken_for_ours(store):
-    store.put(f"receipts/{KEY[:2]}/{KEY}.json", receipt(format=3).model_dump_json().encode())
-    with pytest.raises(ValueError, match="it has format 3, this gristmill reads up to 2: upgrade it"):
+    store.put(f"receipts/{KEY[:2]}/{KEY}.json", receipt(format=4).model_dump_json().encode())
+    with pytest.raises(ValueError, match="it has format 4, this gristmill reads up to 3: upgrade it"):
         finished(store, KEY)
 
 
@@ -164,5 +164,5 @@ def test_an_output_is_found_by_its_kind(store):
 def test_a_receipt_survives_json_and_its_tallies_are_readable():
     before = receipt(kept=Tally(3, 255))
     data = json.loads(before.model_dump_json())
-    assert data["kept"] == [3, f"{255:032x}"] and data["format"] == 2
+    assert data["kept"] == [3, f"{255:032x}"] and data["format"] == 3
     assert Receipt.model_validate(data) == before

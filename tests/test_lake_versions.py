@@ -116,9 +116,9 @@ def test_a_damaged_manifest_is_named_with_what_to_do(web, data, said):
 
 
 def test_a_manifest_of_another_format_says_upgrade(web):
-    data = json.loads(web.store.get(slot(3))) | {"format": 3, "future": True}
+    data = json.loads(web.store.get(slot(3))) | {"format": 4, "future": True}
     web.store.put(slot(3), json.dumps(data).encode())
-    with pytest.raises(ValueError, match=r"web@v3: its manifest .* format 3, this gristmill reads up to 2: upgrade it"):
+    with pytest.raises(ValueError, match=r"web@v3: its manifest .* format 4, this gristmill reads up to 3: upgrade it"):
         web.resolve("web")
 
 
