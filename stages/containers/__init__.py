@@ -17,6 +17,7 @@ from stages.containers.arc import ARC
 from stages.containers.compressed import compression
 from stages.containers.container import Container
 from stages.containers.jsonl import JSONL
+from stages.containers.parquet import PARQUET
 from stages.containers.raw import Raw
 from stages.containers.record import Item, ReadConfig, Record, Unreadable
 from stages.containers.span_table import OpenAt, ScanResult
@@ -44,6 +45,7 @@ CONTAINERS: dict[str, Container] = {
     for container in (
         WARC,
         ARC,
+        PARQUET,
         TAR,
         JSONL,
     )
