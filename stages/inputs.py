@@ -16,8 +16,9 @@ from lake.balance import Tally
 from lake.input_notes import known
 from lake.manifest import InputFile
 from lake.objects import ObjectRef
+from lake.outage import is_outage
 from lake.receipt import Receipt
-from lake.sources import InputInfo, input_info, open_input, survey
+from lake.sources import InputFault, InputInfo, input_info, open_input, survey
 from lake.store import Store
 from stages.containers import UnsupportedContainer, detect
 from stages.runner import Runner
@@ -73,6 +74,8 @@ def list_inputs(patterns: Iterable[str]) -> Listing:
         try:
             found = survey(pattern)
         except OSError as error:
+            if is_outage(error):
+                raise
             faults.append(str(error))
             continue
         uris += found.files
@@ -175,6 +178,8 @@ def _readable(store: Store, files: Listing, allow_empty: bool) -> list[Look]:
             return str(error)
         except (FileNotFoundError, PermissionError) as error:
             return f"{uri} cannot be read: {error.strerror or error}"
+        except InputFault as error:
+            return str(error)
 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(look, files.uris))

@@ -69,6 +69,8 @@ def judged(stage: Reader[Found], store: Store, work: Work) -> Iterator[tuple[Ite
     spans = read_table(store, ObjectRef(**p["spans"])).slice(p["first"], p["rows"])
     judge = _in_turn if stage.seconds_per_record is None else _isolated
     yield from judge(stage, p["uri"], p["kind"], spans)
+    if input_info(p["uri"]).stamp != tuple(p["stamp"]):  # not every store notices it in the middle of a stream
+        raise OSError(f"{p['uri']} changed while it was read: run the same command again")
 
 
 def _in_turn(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Found]]:
@@ -123,6 +125,16 @@ class _Untimed(io.RawIOBase):
             data = self._stream.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with watchdog.asleep():
+            return self._stream.seek(offset, whence)
 
     def close(self) -> None:
         self._stream.close()
