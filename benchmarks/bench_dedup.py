@@ -24,7 +24,7 @@ from datatrove.data import Document
 
 from benchmarks import datatrove_minhash as datatrove
 from benchmarks.dedup_chain import SETTINGS, Found, Stopwatch, chain, collected, linked
-from benchmarks.dedup_material import JACCARDS, TEXTS_PER_CHUNK, Chunk, Pair, Sample, material, put_chunks
+from benchmarks.dedup_material import JACCARDS, TEXTS_PER_CHUNK, Pair, Sample, material, put_chunks
 from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, cpu_seconds, figure, require_equal
 from filters.minhash import warm
 from lake.objects import ObjectRef, read_table, scratch
@@ -32,6 +32,7 @@ from lake.store import open_store
 from stages.choose import Choose
 from stages.forest import kernels
 from stages.minhash import signature_values
+from stages.records import Chunk
 from stages.settle import kernels as settle_kernels
 
 OURS, THEIRS = "gristmill", "datatrove"

@@ -1,4 +1,4 @@
-"""Our chain from texts to who is kept, as pipelines/web_build.py runs it, and what it came to as sets of numbers."""
+"""Our chain from texts to who is kept, as pipelines/steps.py runs it, and what it came to as sets of numbers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from benchmarks.dedup_material import Chunk
 from benchmarks.harness import Differ, cpu_seconds
 from filters.minhash import MinHash
-from lake.objects import ObjectRef, put_refs, read_refs, read_table
+from lake.objects import ObjectRef, read_refs, read_table
 from lake.receipt import Receipt
 from lake.store import Store
 from stages.choose import Choose, choose_works
@@ -18,6 +17,7 @@ from stages.clusters import cluster_works
 from stages.gather import gather
 from stages.link import link
 from stages.minhash import Collect, Sign, collect_works, sign_work
+from stages.records import Chunk, Records
 from stages.runner import Runner
 
 SETTINGS = MinHash()
@@ -71,24 +71,13 @@ class Stopwatch(Runner):
 
 def collected(runner: Runner, chunks: Sequence[Chunk]) -> list[ObjectRef]:
     """Texts to collections of signatures."""
-    signed = runner.map("sign", [sign_work(Sign(SETTINGS), *chunk) for chunk in chunks])
-    losers = put_refs(runner.store, [])
-    # collect_works takes the receipts of the screen; of these it asks for one output
-    screened: Any = [_Screened(chunk) for chunk in chunks]
-    stage = Collect(SETTINGS.bands, SETTINGS.rows)
-    return [r.output("signatures") for r in runner.map("collect", collect_works(stage, signed, screened, losers))]
-
-
-class _Screened:
-    def __init__(self, chunk: Chunk) -> None:
-        self.chunk = chunk
-
-    def output(self, kind: str) -> ObjectRef:
-        return self.chunk.screened
+    records, stage = Records.of(chunks), Collect(SETTINGS.bands, SETTINGS.rows)
+    signed = [r.output("signed") for r in runner.map("sign", [sign_work(Sign(SETTINGS), chunk) for chunk in chunks])]
+    return [r.output("signatures") for r in runner.map("collect", collect_works(stage, runner.store, signed, records))]
 
 
 def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: Choose = BANDS_ALONE) -> Found:
-    """Collections to losers, as pipelines/web_build.py does it; by default datatrove's rule, that whatever hangs
+    """Collections to losers, as pipelines/steps.py does it; by default datatrove's rule, that whatever hangs
     together by shared bands has one survivor."""
     together = link(runner, SETTINGS.bands, [], refs)
     gathered = gather(runner, together, signatures=stage.min_similarity is not None)

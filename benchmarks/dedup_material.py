@@ -19,12 +19,12 @@ import pyarrow as pa
 from benchmarks.material import texts as load_texts
 from lake.balance import Tally
 from lake.identity import record_id
-from lake.objects import ObjectRef, put_table
+from lake.objects import put_table
 from lake.store import Store
 from pipelines.sample.articles import article
 from pipelines.sample.draw import Draw
 from stages.extract import SCHEMA
-from stages.screen import KEYS
+from stages.records import CONTENT, KEYS, VERDICTS, Chunk, Verdicts
 
 JACCARDS = (0.95, 0.9, 0.8, 0.7, 0.5)
 IN_FAMILIES = 0.3
@@ -133,12 +133,6 @@ def _split(*texts: str) -> list[list[str]]:
     return [text.lower().split() for text in texts]
 
 
-class Chunk(NamedTuple):
-    text: ObjectRef
-    screened: ObjectRef
-    passed: Tally
-
-
 def put_chunks(store: Store, texts: list[str]) -> list[Chunk]:
     """The texts as extract and screen leave them, none of them dropped; the only measures are those read here."""
     return [
@@ -166,7 +160,8 @@ def _put_chunk(store: Store, number: int, texts: list[str]) -> Chunk:
     table = pa.table(columns, schema=SCHEMA)
     screened = table.select(KEYS).append_column("reason", pa.nulls(len(texts), pa.string())).replace_schema_metadata()
     return Chunk(
-        put_table(store, "text", table),
-        put_table(store, "screened", screened),
-        Tally.of_records(columns["input"], ordinals),
+        content=put_table(store, CONTENT, table),
+        tally=Tally.of_records(columns["input"], ordinals),
+        bytes=sum(len(text.encode()) for text in texts),
+        verdicts=(Verdicts(put_table(store, VERDICTS, screened)),),
     )

@@ -3,44 +3,75 @@
 A rule is an ordered list of failed tests over stored measures; the first that fails gives the reason. Null
 measures fail no test: a null says that the filter does not apply to the document (wrong language) or that the
 measure is undefined (mean of no words). `None` as a threshold switches its test off; 0 is a threshold like
-any other, unlike in datatrove, where 0 switches off too. Nothing is registered: a pipeline's config names its
-filters in a union.
+any other, unlike in datatrove, where 0 switches off too. What a filter looks at is its batch (documents, images,
+clips); the rest does not depend on it. Nothing is registered: a pipeline's config names its filters in a union.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Protocol
+from dataclasses import asdict
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.docs import Docs
+
+class Batch(Protocol):
+    """Some records as filters look at them: what several filters need of a record is computed here, at most once.
+
+    Rows keep their order and number. `columns` are those that `of` needs of the table with the records' content.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def of(cls, rows: pa.RecordBatch) -> Self:
+        """A batch of these rows, which have `columns`."""
+        ...
+
+    @classmethod
+    def empty(cls) -> Self:
+        """A batch of no rows: what filters measure of it has the schema of what they measure of any other."""
+        ...
+
+    @property
+    def sizes(self) -> pa.Array:
+        """Bytes of each record's content, integers [rows]: what shards are measured by."""
+        ...
 
 
-class Filter(Protocol):
-    """A frozen dataclass whose fields are thresholds.
+B = TypeVar("B", bound=Batch)
+_B = TypeVar("_B", bound=Batch, contravariant=True)
+
+
+class Filter(Protocol[_B]):
+    """A frozen dataclass whose fields are thresholds: `class GopherQuality(Filter[Docs])`.
 
     `evidence` maps each reason's suffix to the column of `measure` that holds the offending value. Raise
-    `VERSION` whenever the same text and thresholds can give another measure or another reason.
+    `VERSION` whenever the same content and thresholds can give another measure or another reason.
     """
 
     name: ClassVar[str]
     VERSION: ClassVar[int]
     evidence: ClassVar[Mapping[str, str]]
 
-    def measure(self, docs: Docs) -> pa.RecordBatch:
-        """One row a document: everything that `rule` needs."""
+    def measure(self, batch: _B, /) -> pa.RecordBatch:
+        """One row a record: everything that `rule` needs."""
         ...
 
     def rule(self, measures: pa.RecordBatch) -> pa.StringArray:
         """One entry a row: null = keep, else `<name>.<reason>`."""
         ...
 
-    def judge(self, docs: Docs) -> pa.StringArray:
-        """`rule(measure(docs))`."""
-        ...
+    def judge(self, batch: _B, /) -> pa.StringArray:
+        """`rule(measure(batch))`: one entry a row, null = keep, else `<name>.<reason>`."""
+        return self.rule(self.measure(batch))
+
+    def config(self) -> dict[str, Any]:
+        """What decides beside name and VERSION, for the filter's identity: its fields, unless it says otherwise."""
+        return asdict(self)  # type: ignore[call-overload]  # every filter is a dataclass
 
 
 def below(values: pa.Array, threshold: float | None) -> np.ndarray:

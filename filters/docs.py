@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,8 @@ class Docs:
     texts: string [rows], no nulls. urls: string [rows] or None. languages: ISO 639-1 labels, string [rows]
     (null = unknown), or None = not known for the whole batch. Raises TypeError or ValueError otherwise.
     """
+
+    columns: ClassVar[tuple[str, ...]] = ("text", "url")
 
     def __init__(
         self,
@@ -43,6 +46,21 @@ class Docs:
         self._languages = self._column("languages", languages)
         self._lines: list[list[str] | None] = [None] * len(texts)
         self._words: dict[bytes, Words] = {}
+
+    @classmethod
+    def of(cls, rows: pa.RecordBatch) -> Self:
+        """The documents of a table with `columns`."""
+        return cls(rows["text"], urls=rows["url"])
+
+    @classmethod
+    def empty(cls) -> Self:
+        """A batch of no documents."""
+        return cls(pa.array([], pa.string()), urls=pa.array([], pa.string()))
+
+    @property
+    def sizes(self) -> pa.Array:
+        """UTF-8 bytes of each text, int32 [rows]."""
+        return pc.binary_length(self.texts)
 
     def __len__(self) -> int:
         return len(self.texts)

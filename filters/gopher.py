@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from filters.base import above, below, first_reason
+from filters.base import Filter, above, below, first_reason
 from filters.docs import Docs
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -42,7 +42,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class GopherQuality:
+class GopherQuality(Filter[Docs]):
     """Keeps documents of `languages` (ISO 639-1; empty = all, no labels needed) that pass every test.
 
     `max_symbol_run` is not datatrove's: its tokenizer takes time quadratic in the length of a run of symbols (8,000 of
@@ -123,10 +123,6 @@ class GopherQuality:
                 ("too_few_stop_words", below(m("n_stop_words"), self.min_stop_words)),
             ],
         )
-
-    def judge(self, docs: Docs) -> pa.StringArray:
-        """Null = keep, else `gopher_quality.<reason>`, one a document."""
-        return self.rule(self.measure(docs))
 
 
 def _longest_runs(docs: Docs, rows: np.ndarray) -> np.ndarray:

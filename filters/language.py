@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters import lid
-from filters.base import below, first_reason
+from filters.base import Filter, below, first_reason
 from filters.docs import Docs
 
 WINDOWS, WINDOW = 5, 200
@@ -43,7 +43,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class LanguageFilter:
+class LanguageFilter(Filter[Docs]):
     """Keeps documents whose language is in `keep` (lid.176's labels; empty = any) with at least `min_score`.
 
     `model_path` says where the model lies (see `filters.lid`); it is no threshold and no part of the
@@ -104,9 +104,11 @@ class LanguageFilter:
             ],
         )
 
-    def judge(self, docs: Docs) -> pa.StringArray:
-        """Null = keep, else `language.<reason>`, one a document."""
-        return self.rule(self.measure(docs))
+    def config(self) -> dict[str, Any]:
+        """The thresholds and the model's bytes, which decide like a threshold does, wherever the file lies."""
+        config = super().config()
+        del config["model_path"]
+        return config | {"model_sha256": self.model_digest()}
 
     def _check(self, model: Any) -> None:
         known = {label.removeprefix(_PREFIX) for label in model.get_labels()}

@@ -11,20 +11,24 @@ from collections.abc import Iterable
 from lake.receipt import Receipt
 from lake.suppress import Suppression
 from lake.versions import Versions
+from stages.inputs import ScannedInput
+from stages.reading import ReadStage, read_works
 from stages.runner import Runner
 from stages.suppress import keys_before, suppressed_works
-from stages.work import Work
 
 
 def read_allowed(
-    runner: Runner, title: str, works: Iterable[Work], suppression: Suppression, dataset: str
+    runner: Runner, stage: ReadStage, inputs: Iterable[ScannedInput], suppression: Suppression, dataset: str
 ) -> list[Receipt]:
-    """Runs the works of a stage that reads, without what was taken down. What was read for the dataset's newest
-    version, with fewer taken down, is not read again."""
+    """Runs a stage that reads over inputs, without what was taken down. What was read for the dataset's newest version,
+    with fewer taken down, is not read again."""
+    works = read_works(stage, inputs)
+    if not suppression:
+        return runner.map(stage.name, works)
     versions = Versions(runner.store)
-    numbers = versions.numbers(dataset)[-1:] if suppression else []
-    earlier = [digest for n in numbers if (digest := versions.manifest(dataset, n).recipe.get("suppression"))]
-    todo = list(suppressed_works(runner.store, suppression, works, earlier))
-    if suppression:  # what they take over must not go meanwhile
-        runner.announce(f"{title} before", [key for work in todo for key in keys_before(work)])
-    return runner.map(title, todo)
+    latest = [versions.manifest(dataset, n) for n in versions.numbers(dataset)[-1:]]
+    earlier = [digest for manifest in latest if (digest := manifest.recipe.get("suppression"))]
+    todo = list(suppressed_works(runner.store, stage, works, suppression, earlier))
+    # What they take over must not go meanwhile.
+    runner.announce(f"{stage.name} before", [key for work in todo for key in keys_before(work)])
+    return runner.map(stage.name, todo)

@@ -54,10 +54,6 @@ PACKAGES = (
 )
 
 
-IDLE = ("forget", "paragraphs", "minhash")
-"""Stages that do nothing in most runs, or are switched off in some."""
-
-
 class GateFailed(Exception):
     """A limit of the recipe was exceeded; nothing was committed."""
 
@@ -208,29 +204,43 @@ def funnel(
 ) -> tuple[FunnelRow, ...]:
     """One row a stage, in order, from the reasons in receipts: `gopher_quality.too_few_words` belongs to its prefix.
 
-    `base` is the funnel of the version that is extended; its reasons are added. Rows of a stage that can stand idle
-    (`IDLE`) are left out where it did.
+    `stages` are those that ran, `base` is the funnel of the version that is extended, whose reasons are added; a stage
+    that ran only then has its row where it stood. Raises ValueError for a reason of a stage that did not run.
     """
     dropped: Counter[str] = Counter()
     quarantined: Counter[str] = Counter()
     for receipt in receipts:
         dropped.update(receipt.reasons)
         quarantined.update(receipt.errors)
-    for before in base:
-        dropped.update(before.dropped)
-        quarantined.update(before.quarantined)
-    unknown = {reason for reason in (*dropped, *quarantined) if reason.split(".")[0] not in stages}
+    unknown = {reason for reason in (*dropped, *quarantined) if _stage_of(reason) not in stages}
     if unknown:
         raise ValueError(f"funnel: reasons {sorted(unknown)} belong to none of the stages {', '.join(stages)}")
+    base = tuple(base)
+    for row in base:
+        dropped.update(row.dropped)
+        quarantined.update(row.quarantined)
     rows = []
-    for stage in stages:
-        ours = {r: n for r, n in sorted(dropped.items()) if r.split(".")[0] == stage}
-        bad = {r: n for r, n in sorted(quarantined.items()) if r.split(".")[0] == stage}
-        passed = came_in - sum(ours.values()) - sum(bad.values())
-        if ours or bad or stage not in IDLE:
-            rows.append(FunnelRow(stage=stage, came_in=came_in, passed=passed, dropped=ours, quarantined=bad))
+    for stage in _in_order(stages, [row.stage for row in base]):
+        out = {reason: n for reason, n in sorted(dropped.items()) if _stage_of(reason) == stage}
+        bad = {reason: n for reason, n in sorted(quarantined.items()) if _stage_of(reason) == stage}
+        passed = came_in - sum(out.values()) - sum(bad.values())
+        rows.append(FunnelRow(stage=stage, came_in=came_in, passed=passed, dropped=out, quarantined=bad))
         came_in = passed
     return tuple(rows)
+
+
+def _stage_of(reason: str) -> str:
+    return reason.split(".")[0]
+
+
+def _in_order(stages: Sequence[str], before: Sequence[str]) -> list[str]:
+    """`stages`, and of those before what is not among them, each behind the one that it stood behind."""
+    order = list(stages)
+    for at, name in enumerate(before):
+        if name not in order:
+            known = [earlier for earlier in before[:at] if earlier in order]
+            order.insert(order.index(known[-1]) + 1 if known else 0, name)
+    return order
 
 
 def not_empty(shards: Sequence[ObjectRef]) -> tuple[ObjectRef, ...]:

@@ -33,7 +33,7 @@ from pipelines.assembly import (
 )
 from pipelines.config import BadConfig
 from pipelines.growth import growth_report
-from pipelines.web_build import COMPARED, build
+from pipelines.records import build
 from pipelines.web_recipe import Recipe, WebConfig
 from stages.inputs import Listing, ScannedInput
 from stages.minhash import N_WORDS
@@ -129,7 +129,7 @@ class _Run:
         """`base` with the new inputs. Raises BadConfig where they could not be compared with it."""
         if base is not None:
             _check_base(self.recipe, base)
-            if lost := self.versions.missing(ref for ref in base.attachments if ref.kind in COMPARED):
+            if lost := self.versions.missing(ref for ref in base.attachments if ref.kind in self.recipe.flow.grows):
                 raise BadConfig(
                     f"{base}: {lost[0]}, and what is new cannot be compared without it. Copy it back (`grist verify"
                     f" {base}` names all that is lost), or make another dataset of all inputs"

@@ -11,24 +11,24 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from filters.docs import Docs
 from filters.gopher import GopherQuality
 from filters.language import LanguageFilter
 from filters.minhash import MinHash
 from lake.manifest import VersionRef, run_key
 from lake.receipt import StageId
 from pipelines.config import Named, Root, Run
+from pipelines.flow import Flow, Step
+from pipelines.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
 from stages.choose import Choose
-from stages.clusters import Clusters
 from stages.exact import Exact
 from stages.extract import Extract
 from stages.gather import Gather
-from stages.link import Link, MergeForests
 from stages.minhash import N_WORDS, Collect, Sign
 from stages.paragraphs import Paragraphs
 from stages.scan import Scan
 from stages.screen import Screen
-from stages.shards import MergeLedger, WriteShards
-from stages.suppress import suppressed
+from stages.shards import WriteShards
 
 
 class Recipe(Named):
@@ -64,33 +64,24 @@ class Recipe(Named):
         return self
 
     @property
-    def screen(self) -> Screen:
-        return Screen(filters=(self.language, self.gopher_quality))
+    def flow(self) -> Flow:
+        """From a page to a document, in order."""
+        steps: list[Step] = [Screening(self.screen), ExactDuplicates(self.exact)]
+        if self.paragraphs is not None:
+            steps.append(RepeatedParagraphs(self.paragraphs))
+        if self.minhash is not None:
+            sign, collect = Sign(self.minhash), Collect(self.minhash.bands, self.minhash.rows, self.survivor)
+            gather = Gather(signatures=self.min_similarity is not None)
+            steps.append(NearDuplicates(sign, collect, gather, Choose(self.min_similarity)))
+        return Flow(self.extract, tuple(steps), self.shards)
 
     @property
-    def sign(self) -> Sign:
-        return Sign(self.minhash or MinHash())
-
-    @property
-    def collect(self) -> Collect:
-        one = self.minhash or MinHash()
-        return Collect(one.bands, one.rows, self.survivor)
-
-    @property
-    def gather(self) -> Gather:
-        return Gather(signatures=self.min_similarity is not None)
-
-    @property
-    def choose(self) -> Choose:
-        return Choose(self.min_similarity)
+    def screen(self) -> Screen[Docs]:
+        return Screen((self.language, self.gopher_quality), Docs)
 
     def stages(self, suppression: str = "") -> tuple[StageId, ...]:
         """Every stage that decides the data. `suppression`: digest of what was taken down; "" for nothing."""
-        compared = (Link(), MergeForests(), self.gather, self.choose, Clusters())
-        near = (self.sign, self.collect, *compared) if self.minhash else ()
-        repeated = (self.paragraphs,) if self.paragraphs else ()
-        filters = (self.scan, suppressed(self.extract, suppression), self.screen, self.exact, *repeated, *near)
-        return tuple(one for stage in (*filters, self.shards, MergeLedger()) for one in stage.identity())
+        return (*self.scan.identity(), *self.flow.stages(suppression))
 
     def identity(self, suppression: str = "") -> dict[str, Any]:
         """The recipe as the manifest keeps it: without addresses, with the digest of what was taken down."""

@@ -17,43 +17,53 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import ledger
-from lake.balance import Tally
-from lake.objects import ObjectRef, put_table, read_refs, read_table
-from lake.receipt import StageId
+from lake.objects import ObjectRef, put_table, read_table
 from lake.store import Store
 from stages.fates import Fates
-from stages.losers import SCHEMA as LOSERS
 from stages.losers import put_losers
+from stages.records import Records, alive_keys
 from stages.runs import begins, heads
-from stages.screen import KEYS
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 ROWS_PER_RANGE = 2_000_000
-_SCHEMA = pa.schema([(name, pa.int64() if name in ("ordinal", "start", "length") else pa.string()) for name in KEYS])
-_COLUMNS = list(KEYS)
 _ORDER = [(name, "ascending") for name in ("content", "id", "input", "ordinal")]
 CONTENTS = pa.schema([("content", pa.string()), ("id", pa.string())])
 
 
 @dataclass(frozen=True)
-class Exact:
+class ExactPayload:
+    """Records by their key tables and exclusions (list objects), texts of earlier versions, and the range of content
+    hashes, `high` excluded."""
+
+    keys: ObjectRef
+    exclusions: ObjectRef
+    contents: tuple[ObjectRef, ...]
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class ExactFacts:
+    """`outranked`: how often an earlier record was kept though one of these has a lower id."""
+
+    outranked: int
+
+
+@dataclass(frozen=True)
+class Exact(Stage[ExactPayload]):
     """Drops all but the first (by id, then input and ordinal) of the records with equal text."""
 
     name: ClassVar[str] = "exact"
     VERSION: ClassVar[int] = 2
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: screened and losers (list objects), contents (pointers), low, high (range of the content hash, high
-        excluded). `losers` were dropped since the screen; `contents` are of earlier versions. Outputs `losers`, fates,
-        and `contents`: the texts that passed, sorted by content hash."""
-        p = work.payload
-        hit = (pc.field("content") >= p["low"]) & (pc.field("content") < p["high"])
-        rows = self._rows(store, ObjectRef(**p["screened"]), ObjectRef(**p["losers"]), hit)
-        refs = [ObjectRef(**ref) for ref in p["contents"]]
-        before = [read_table(store, ref, filters=hit) for ref in refs if ref.overlaps(p["low"], p["high"])]
+    def run(self, store: Store, work: Work[ExactPayload]) -> Outcome:
+        """payload: ExactPayload. Outputs `losers`, fates, and `contents`: the texts that passed, sorted by content
+        hash."""
+        payload = work.payload
+        low, high = payload.low, payload.high
+        hit = (pc.field("content") >= low) & (pc.field("content") < high)
+        rows = alive_keys(store, payload.keys, payload.exclusions, hit).sort_by(_ORDER)
+        before = [read_table(store, ref, filters=hit) for ref in payload.contents if ref.overlaps(low, high)]
         survivors, outranked = _survivors(rows, pa.concat_tables([CONTENTS.empty_table(), *before]))
         lost, passed = rows.filter(pc.is_valid(survivors)), rows.filter(pc.is_null(survivors))
         survivors = pc.drop_null(survivors)
@@ -71,18 +81,8 @@ class Exact:
             passed=ledger.tally(passed),
             dropped=counts.dropped,
             reasons=counts.reasons,
-            facts={"outranked": outranked},
+            facts=ExactFacts(outranked),
         )
-
-    def _rows(self, store: Store, screened: ObjectRef, losers: ObjectRef, hit: pc.Expression) -> pa.Table:
-        """The records of the range that passed every filter, in the order in which one of equals is chosen."""
-        passed = hit & pc.is_null(pc.field("reason"))
-        parts = [read_table(store, ref, _COLUMNS, passed) for ref in read_refs(store, screened)]
-        rows = pa.concat_tables([_SCHEMA.empty_table(), *parts])
-        lost = [read_table(store, ref) for ref in read_refs(store, losers) if ref.records]
-        if lost:
-            rows = rows.join(pa.concat_tables(lost), LOSERS.names, join_type="left anti")
-        return rows.sort_by(_ORDER)
 
 
 def _survivors(rows: pa.Table, before: pa.Table) -> tuple[pa.ChunkedArray, int]:
@@ -98,24 +98,17 @@ def _survivors(rows: pa.Table, before: pa.Table) -> tuple[pa.ChunkedArray, int]:
 
 
 def exact_works(
-    stage: Exact, screened: ObjectRef, passed: Tally, losers: ObjectRef, contents: Sequence[ObjectRef] = ()
-) -> list[Work]:
-    """One Work a range of content hashes; the number of ranges depends on the number of records alone."""
-    return [
-        Work(
-            stage=stage,
-            inputs=(low, high, screened.sha256, losers.sha256, *(ref.sha256 for ref in contents)),
-            payload={
-                "screened": screened.model_dump(),
-                "losers": losers.model_dump(),
-                "contents": [ref.model_dump() for ref in contents],
-                "low": low,
-                "high": high,
-            },
-            label=f"range {low or '0'}",
-        )
-        for low, high in hash_ranges(passed.count + sum(ref.records for ref in contents), ROWS_PER_RANGE)
-    ]
+    stage: Exact, store: Store, records: Records, contents: Sequence[ObjectRef] = ()
+) -> list[Work[ExactPayload]]:
+    """One Work a range of content hashes; the number of ranges depends on the number of records alone. `contents`: the
+    texts of earlier versions."""
+    keys, exclusions = records.put_keys(store), records.put_exclusions(store)
+    works = []
+    for low, high in hash_ranges(records.tally.count + sum(ref.records for ref in contents), ROWS_PER_RANGE):
+        inputs = (low, high, keys.sha256, exclusions.sha256, *(ref.sha256 for ref in contents))
+        payload = ExactPayload(keys, exclusions, tuple(contents), low, high)
+        works.append(Work(stage, inputs, payload, label=f"range {low or '0'}"))
+    return works
 
 
 def hash_ranges(rows: int, rows_per_range: int) -> list[tuple[str, str]]:

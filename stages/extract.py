@@ -17,16 +17,15 @@ import pyarrow.compute as pc
 
 from lake import ledger
 from lake.objects import put_table
-from lake.receipt import StageId
+from lake.receipt import Receipt
 from lake.store import Store
 from stages.charset import decode
 from stages.complexity import TooComplex
 from stages.containers import ReadConfig, Record, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, PageText, is_html, page_text
-from stages.reading import RECORD, Item, OpenAt, Rows, content_hash, judged, keys_of
-from stages.suppress import leave_out
-from stages.work import Outcome, Work, stage_id
+from stages.reading import RECORD, Item, OpenAt, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from stages.work import Outcome
 
 SCHEMA = pa.schema(
     [
@@ -56,7 +55,14 @@ class Text(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Extract:
+class ExtractFacts:
+    """`whole_pages`: texts that are the whole page's, because nothing on it passed for its main content."""
+
+    whole_pages: int
+
+
+@dataclass(frozen=True)
+class Extract(ReadStage):
     """`read` and `html` decide the text; `http_statuses` which responses count as pages.
 
     `truncated`: a page whose end is missing (WARC-Truncated, fewer bytes than Content-Length, a coding cut off) is
@@ -67,6 +73,7 @@ class Extract:
 
     name: ClassVar[str] = "extract"
     VERSION: ClassVar[int] = 2
+    facts: ClassVar[type[Any]] = ExtractFacts
 
     read: ReadConfig = field(default_factory=ReadConfig)
     html: ExtractConfig = field(default_factory=ExtractConfig)
@@ -80,17 +87,14 @@ class Extract:
         if self.seconds_per_record is not None and not self.seconds_per_record > 0:
             raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: see `stages.reading.judged`. Outputs `text` and fates."""
+    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+        """The texts of a chunk (SCHEMA), and the fates of its records that have none."""
         fates, rows = Fates(), Rows(SCHEMA)
-        for item, found in judged(self, store, work):
-            row = _row(item, found, work.payload["digest"], fates)
+        for item, text in judged(self, store, payload):
+            row = _row(item, text, payload.digest, fates)
             if row is not None:
                 rows.append(row)
-        return self.written(store, leave_out(store, work, rows.table(), fates), fates)
+        return rows.table(), fates
 
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
         """What went on and what did not, stored."""
@@ -103,9 +107,13 @@ class Extract:
             quarantined=counts.quarantined,
             reasons=counts.reasons,
             errors=counts.errors,
-            facts={"whole_pages": pc.sum(pc.ends_with(table["mark"], WHOLE_PAGE)).as_py() or 0},
+            facts=ExtractFacts(pc.sum(pc.ends_with(table["mark"], WHOLE_PAGE)).as_py() or 0),
             machine_fates=counts.errors.get("extract.crashed", 0) + counts.errors.get("extract.timeout", 0),
         )
+
+    def text_bytes(self, receipt: Receipt) -> int:
+        """Of the texts that went on, as they are stored: it does not count them."""
+        return receipt.output("text").bytes
 
     def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
         return read(open_at, spans, kind, self.read)

@@ -12,26 +12,25 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import ledger
-from lake.objects import ObjectRef, put_table
-from lake.receipt import StageId
+from lake.objects import put_table
+from lake.receipt import Receipt
 from lake.store import Store
 from model.processing.chat import REASONING, BadSample, Reasoning, Rules, parse, render
 from model.processing.fim import Fim, fim
 from model.processing.text import END_OF_TEXT, Part
 from stages.containers import ReadConfig, Unreadable, read
 from stages.fates import Fates
-from stages.losers import without_losers
-from stages.reading import RECORD, Item, OpenAt, Rows, content_hash, judged, keys_of
-from stages.screen import KEYS, passed_rows
-from stages.shards import WriteShards, pour
-from stages.suppress import leave_out
-from stages.work import Outcome, Work, stage_id
+from stages.reading import RECORD, Item, OpenAt, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from stages.records import KEYS, Passed, put_verdicts
+from stages.shards import WriteShards
+from stages.work import Outcome
 
 PARTS = pa.list_(pa.struct([("length", pa.int32()), ("special", pa.bool_()), ("learn", pa.bool_())]))
 SCHEMA = pa.schema(
@@ -47,7 +46,7 @@ SCHEMA = pa.schema(
     ],
     metadata={"gristmill.format": "1"},
 )
-_SCREENED = pa.schema([*(SCHEMA.field(name) for name in KEYS), ("reason", pa.string())])
+_VERDICTS = pa.schema([*(SCHEMA.field(name) for name in KEYS), ("reason", pa.string())])
 SHARD = pa.schema(
     [SCHEMA.field(name) for name in ("id", "url", "kind", "text", "parts", "date", "source")],
     metadata={"gristmill.format": "1"},
@@ -66,8 +65,8 @@ class Made(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Instruct:
-    """`form` says what a line is.
+class Instruct(ReadStage):
+    """Outputs `text` (the samples), `screened` (their keys, by content) and fates. `form` says what a line is.
 
     chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`; `weight: 0` of an answer keeps it from being
     learned, `reasoning` says what becomes of what was thought before it, `harmless` names fields to pass over; any
@@ -80,6 +79,7 @@ class Instruct:
 
     name: ClassVar[str] = "instruct"
     VERSION: ClassVar[int] = 2
+    facts: ClassVar[type[Any]] = Passed
 
     form: Form = "chat"
     prompt: str = "question"
@@ -108,36 +108,35 @@ class Instruct:
             except re.error as error:
                 raise ValueError(f"remove: {pattern!r} is no regular expression: {error}") from None
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: see `stages.reading.judged`. Outputs `text` (the samples), `screened` (their keys, by content) and
-        fates."""
+    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+        """The samples of a chunk (SCHEMA), and the fates of its lines that are none."""
         fates, rows = Fates(), Rows(SCHEMA)
-        for item, found in judged(self, store, work):
-            row = self._row(item, found, work.payload["digest"], fates)
+        for item, sample in judged(self, store, payload):
+            row = self._row(item, sample, payload.digest, fates)
             if row is not None:
                 rows.append(row)
-        return self.written(store, leave_out(store, work, rows.table(), fates), fates)
+        return rows.table(), fates
 
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
         """What went on and what did not, stored."""
         table = table.cast(SCHEMA)  # as it was read back, a list's items have another name
-        screened = table.select(list(KEYS)).append_column("reason", pa.nulls(table.num_rows, pa.string()))
-        screened = screened.cast(_SCREENED).sort_by([(name, "ascending") for name in ("content", "input", "ordinal")])
+        verdicts = table.select(list(KEYS)).append_column("reason", pa.nulls(table.num_rows, pa.string()))
         written, counts = fates.write(store)
         errors = counts.errors
         return Outcome(
-            outputs=(put_table(store, "text", table), put_table(store, "screened", screened), written),
+            outputs=(put_table(store, "text", table), put_verdicts(store, verdicts.cast(_VERDICTS)), written),
             passed=ledger.tally(table),
             dropped=counts.dropped,
             quarantined=counts.quarantined,
             reasons=counts.reasons,
             errors=errors,
-            facts={"passed_bytes": pc.sum(pc.binary_length(table["text"])).as_py() or 0},
+            facts=Passed(pc.sum(pc.binary_length(table["text"])).as_py() or 0),
             machine_fates=errors.get("instruct.crashed", 0) + errors.get("instruct.timeout", 0),
         )
+
+    def text_bytes(self, receipt: Receipt) -> int:
+        """Of the samples that went on, UTF-8."""
+        return receipt.facts_as(Passed).passed_bytes
 
     def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
         return read(open_at, spans, kind, self.read, rows=True)
@@ -227,12 +226,5 @@ class WriteSamples(WriteShards):
 
     name: ClassVar[str] = "samples"
     VERSION: ClassVar[int] = 1
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: chunks [(samples, screened)], losers (a list object). Outputs `shard` and fates."""
-        return pour(store, work, SHARD, _kept)
-
-
-def _kept(store: Store, text_ref: ObjectRef, screened_ref: ObjectRef, losers: list[ObjectRef]) -> pa.Table:
-    """The samples of one chunk that are no duplicates, in order of the input."""
-    return without_losers(store, passed_rows(store, text_ref, screened_ref, None), losers)
+    schema: ClassVar[pa.Schema] = SHARD
+    measured: ClassVar[Mapping[str, str]] = MappingProxyType({})

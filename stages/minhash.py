@@ -28,20 +28,20 @@ from lake.objects import (
     scratch,
     table_writer,
 )
-from lake.receipt import Receipt, StageId
+from lake.receipt import StageId
 from lake.store import Store
 from stages.fates import KEYS
 from stages.losers import without_losers
-from stages.screen import passed_rows
+from stages.records import Chunk, Records, alive, alive_measures
 from stages.shards import shard_groups
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work, stage_id
 
 N_WORDS = "minhash.n_words"
 DOCUMENTS_PER_COLLECTION = 1 << 18
 
 
 @dataclass(frozen=True)
-class Sign:
+class Sign(Stage[Chunk]):
     """Signs what passed the screen. Its receipts serve every night and every threshold of other stages."""
 
     name: ClassVar[str] = "sign"
@@ -52,27 +52,34 @@ class Sign:
     def identity(self) -> tuple[StageId, ...]:
         return (StageId(name=self.name, version=self.VERSION, config={}), stage_id(self.minhash))
 
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: text, screened. Output `signed`: keys, words, signature (null where a text has no n-gram)."""
-        text, screened = (ObjectRef(**work.payload[name]) for name in ("text", "screened"))
-        rows = passed_rows(store, text, screened, [*KEYS, "text"])
+    def run(self, store: Store, work: Work[Chunk]) -> Outcome:
+        """payload: Chunk. Output `signed`: keys, words, signature (null where a text has no n-gram)."""
+        rows = alive(store, work.payload, [*KEYS, "text"])
         parts = [self._signed(pa.Table.from_batches([batch])) for batch in rows.to_batches(ROW_GROUP_ROWS)]
         signed = pa.concat_tables(parts) if parts else self._signed(rows)
         tally = ledger.tally(signed)
         return Outcome(outputs=(put_table(store, "signed", signed),), passed=tally, came_in=tally)
 
     def _signed(self, rows: pa.Table) -> pa.Table:
-        found = self.minhash.sign(rows["text"].combine_chunks())
+        signatures = self.minhash.sign(rows["text"].combine_chunks())
         size = 4 * self.minhash.bands * self.minhash.rows
-        data = pa.py_buffer(np.ascontiguousarray(found.values, dtype="<u4"))
-        signature = pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), rows.num_rows, [None, data])
-        none = pa.scalar(None, signature.type)
-        table = rows.select(KEYS).append_column(N_WORDS, pa.array(found.n_words, pa.int64()))
-        return table.append_column("signature", pc.if_else(pa.array(found.n_shingles > 0), signature, none))
+        data = pa.py_buffer(np.ascontiguousarray(signatures.values, dtype="<u4"))
+        column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), rows.num_rows, [None, data])
+        has_shingles, none = pa.array(signatures.n_shingles > 0), pa.scalar(None, column.type)
+        table = rows.select(KEYS).append_column(N_WORDS, pa.array(signatures.n_words, pa.int64()))
+        return table.append_column("signature", pc.if_else(has_shingles, column, none))
 
 
 @dataclass(frozen=True)
-class Collect:
+class CollectPayload:
+    """(signatures, chunk) of consecutive chunks, and who is excluded of them (a list object)."""
+
+    signed: tuple[tuple[ObjectRef, Chunk], ...]
+    exclusions: ObjectRef
+
+
+@dataclass(frozen=True)
+class Collect(Stage[CollectPayload]):
     """Brings some chunks' signatures together, without what was dropped since the screen, and hashes their bands.
 
     `survivor` names the measures that choose the survivor of a cluster, the first that differs decides; the greater
@@ -86,19 +93,17 @@ class Collect:
     rows: int
     survivor: tuple[str, ...] = (N_WORDS,)
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: chunks [(signed, screened)], losers (a list object). Output `signatures`: keys, words, signature,
-        ranks, and band_00, band_01, ...; a text without an n-gram is in none, and compared with nothing."""
-        losers = read_refs(store, ObjectRef(**work.payload["losers"]))
+    def run(self, store: Store, work: Work[CollectPayload]) -> Outcome:
+        """payload: CollectPayload. Output `signatures`: keys, words, signature, ranks, and band_00, band_01, ...; a
+        text without an n-gram is in none, and compared with nothing."""
+        payload = work.payload
+        exclusions = read_refs(store, payload.exclusions)
         tally, records = Tally(), 0
         with scratch() as folder:
             path = folder / "signatures.parquet"
             with table_writer(path, self.schema()) as writer:
-                for signed, screened in work.payload["chunks"]:
-                    rows = self._rows(store, ObjectRef(**signed), ObjectRef(**screened), losers)
+                for signed, chunk in payload.signed:
+                    rows = self._rows(store, signed, chunk, exclusions)
                     tally += ledger.tally(rows)
                     hashed = self._hashed(rows.filter(pc.is_valid(rows["signature"])))
                     records += hashed.num_rows
@@ -115,15 +120,15 @@ class Collect:
         fields += [(band, pa.uint64()) for band in band_names(self.bands)]
         return pa.schema(fields, metadata={"gristmill.format": "1"})
 
-    def _rows(self, store: Store, signed: ObjectRef, screened: ObjectRef, losers: list[ObjectRef]) -> pa.Table:
+    def _rows(self, store: Store, signed: ObjectRef, chunk: Chunk, exclusions: list[ObjectRef]) -> pa.Table:
+        """What was signed of a chunk and is still in, with the measures that choose survivors."""
         rows = read_table(store, signed)
         measured = sorted({name.removeprefix("-") for name in self.survivor} - {N_WORDS})
         if measured:
-            hit = pc.is_null(pc.field("reason"))
-            measures = read_table(store, screened, ["ordinal", *measured], hit).sort_by("ordinal")
+            measures = alive_measures(store, chunk, measured)
             for name in measured:
                 rows = rows.append_column(name, measures[name])
-        return without_losers(store, rows, losers)
+        return without_losers(store, rows, exclusions)
 
     def _hashed(self, rows: pa.Table) -> pa.Table:
         table = rows.select([*KEYS, N_WORDS, "signature"])
@@ -150,19 +155,21 @@ def signature_values(signatures: pa.Array | pa.ChunkedArray, size: int) -> np.nd
     return np.frombuffer(data, "<u4").reshape(-1, size)[column.offset : column.offset + len(column)]
 
 
-def sign_work(stage: Sign, text: ObjectRef, screened: ObjectRef, passed: Tally) -> Work:
-    payload = {"text": text.model_dump(), "screened": screened.model_dump()}
-    return Work(stage, (text.sha256, screened.sha256), payload, passed, text.sha256[:12])
+def sign_work(stage: Sign, chunk: Chunk) -> Work[Chunk]:
+    """Signs all that the chunk's own verdicts leave in: exclusions come later, and differ from run to run."""
+    return Work(stage, chunk.digests, chunk, chunk.tally, chunk.label)
 
 
 def collect_works(
-    stage: Collect, signed: Sequence[Receipt], screened: Sequence[Receipt], losers: ObjectRef
-) -> list[Work]:
+    stage: Collect, store: Store, signed: Sequence[ObjectRef], records: Records
+) -> list[Work[CollectPayload]]:
     """One Work for consecutive chunks of about DOCUMENTS_PER_COLLECTION; the cut depends on counts alone."""
-    pairs = [(a.output("signed"), b.output("screened")) for a, b in zip(signed, screened, strict=True)]
+    pairs, exclusions = list(zip(signed, records.chunks, strict=True)), records.put_exclusions(store)
     works = []
-    for n, (first, end) in enumerate(shard_groups([a.records for a, _ in pairs], DOCUMENTS_PER_COLLECTION)):
-        inputs = (*(ref.sha256 for pair in pairs[first:end] for ref in pair), losers.sha256)
-        chunks = [(a.model_dump(), b.model_dump()) for a, b in pairs[first:end]]
-        works.append(Work(stage, inputs, {"chunks": chunks, "losers": losers.model_dump()}, label=f"collection {n}"))
+    for n, (first, end) in enumerate(shard_groups([ref.records for ref in signed], DOCUMENTS_PER_COLLECTION)):
+        group = tuple(pairs[first:end])
+        # The content decides nothing here but through its signatures, so that only verdicts stand beside them.
+        digests = [(ref.sha256, *chunk.digests[1:]) for ref, chunk in group]
+        inputs = (*(digest for pair in digests for digest in pair), exclusions.sha256)
+        works.append(Work(stage, inputs, CollectPayload(group, exclusions), label=f"collection {n}"))
     return works

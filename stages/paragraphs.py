@@ -19,22 +19,22 @@ import pyarrow.compute as pc
 import xxhash
 
 from lake import ledger
-from lake.balance import Tally
 from lake.objects import ROW_GROUP_ROWS, ObjectRef, put_refs, put_table
-from lake.receipt import Receipt, StageId
+from lake.receipt import Receipt
 from lake.store import Store
 from stages.fates import KEYS
+from stages.records import Chunk, Records, alive
 from stages.repeated import (
     CountParagraphs,
     GatherParagraphs,
+    Hashed,
     JudgeParagraphs,
     count_works,
     gather_works,
     judge_work,
 )
 from stages.runner import Runner
-from stages.screen import passed_rows
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 _HASHED = pa.schema([("paragraph", pa.string()), ("row", pa.int32()), ("bytes", pa.int64())])
 
@@ -68,11 +68,9 @@ class Paragraphs:
         if self.min_paragraph_bytes < 1:
             raise ValueError(f"min_paragraph_bytes={self.min_paragraph_bytes}: at least 1; 1 compares every line")
 
-    def identity(self) -> tuple[StageId, ...]:
-        """Of all its stages: each has of these settings what decides its output."""
-        return tuple(one for stage in self._stages() for one in stage.identity())
-
-    def _stages(self) -> tuple[HashParagraphs, GatherParagraphs, CountParagraphs, JudgeParagraphs]:
+    @property
+    def stages(self) -> tuple[HashParagraphs, GatherParagraphs, CountParagraphs, JudgeParagraphs]:
+        """In order; each has of these settings what decides its output."""
         return (
             HashParagraphs(self.min_paragraph_bytes),
             GatherParagraphs(),
@@ -81,47 +79,40 @@ class Paragraphs:
         )
 
     def judge(
-        self,
-        runner: Runner,
-        chunks: Sequence[tuple[ObjectRef, ObjectRef, Tally]],
-        lost: Sequence[ObjectRef],
-        before: Sequence[ObjectRef],
+        self, runner: Runner, records: Records, before: Sequence[ObjectRef]
     ) -> tuple[list[Receipt], list[ObjectRef]]:
-        """(receipts with `losers`, fates and `shares`; tonight's paragraphs, for later nights).
+        """Judges all records that are in, on top of the paragraphs of earlier versions (`before`).
 
-        `chunks`: (text, screened, what passed the screen); `lost`: losers since; `before`: of earlier versions.
+        Returns receipts with `losers`, fates and `shares`; and the paragraphs of these records, for later versions.
         """
-        store, losers = runner.store, put_refs(runner.store, lost)
-        hashing, gathering, counting, judging = self._stages()
-        done = runner.map("hash paragraphs", [_hash_work(hashing, *chunk) for chunk in chunks])
-        pairs = [(r.output("hashed"), r.output("documents")) for r in done]
-        first = np.cumsum([0, *(documents.records for _, documents in pairs)]).tolist()
-        done = runner.map("gather paragraphs", gather_works(gathering, pairs, first, losers))
+        store, exclusions = runner.store, records.put_exclusions(runner.store)
+        hashing, gathering, counting, judging = self.stages
+        done = runner.map("hash paragraphs", [_hash_work(hashing, chunk) for chunk in records.chunks])
+        chunks = [Hashed(r.output("hashed"), r.output("documents")) for r in done]
+        first = np.cumsum([0, *(chunk.documents.records for chunk in chunks)]).tolist()
+        done = runner.map("gather paragraphs", gather_works(gathering, chunks, first, exclusions))
         gathered = put_refs(store, [r.output("gathered") for r in done])
         rows = sum(r.output("gathered").records for r in done)
         done = runner.map("count paragraphs", count_works(counting, gathered, rows, before))
         repeated = put_refs(store, [r.output("repeated") for r in done])
-        works = [judge_work(judging, pair[1], n, repeated, losers) for pair, n in zip(pairs, first, strict=False)]
+        numbered = zip(chunks, first, strict=False)  # `first` has the number of all at its end
+        works = [judge_work(judging, chunk.documents, n, repeated, exclusions) for chunk, n in numbered]
         return runner.map("judge paragraphs", works), [r.output("paragraphs") for r in done]
 
 
 @dataclass(frozen=True)
-class HashParagraphs:
-    """Hashes the paragraphs of what passed the screen. Its receipts serve every night and every other threshold."""
+class HashParagraphs(Stage[Chunk]):
+    """Hashes the paragraphs of what passed the filters. Its receipts serve every version and every other threshold."""
 
     name: ClassVar[str] = "hash_paragraphs"
     VERSION: ClassVar[int] = 1
 
     min_paragraph_bytes: int
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: text, screened. Outputs `hashed`: a row a paragraph of a document, and `documents`: keys and bytes
-        of text in order of the input, no bytes for what has no host."""
-        text, screened = (ObjectRef(**work.payload[name]) for name in ("text", "screened"))
-        rows = passed_rows(store, text, screened, [*KEYS, "url", "source", "text"])
+    def run(self, store: Store, work: Work[Chunk]) -> Outcome:
+        """payload: Chunk. Outputs `hashed`: a row a paragraph of a document, and `documents`: keys and bytes of text
+        in order of the input, no bytes for what has no host."""
+        rows = alive(store, work.payload, [*KEYS, "url", "source", "text"])
         hashed, sizes, first = [_HASHED.empty_table()], [pa.array([], pa.int64())], 0
         for batch in rows.to_batches(ROW_GROUP_ROWS):
             table, size = self._hashed(batch, first)
@@ -146,8 +137,8 @@ class HashParagraphs:
         plain = comparable(lines)
         hit = (pc.binary_length(plain).to_numpy() >= self.min_paragraph_bytes) & judged[row]
         seeds = [xxhash.xxh3_64_intdigest(host or "") for host in hosts]
-        found = zip(plain.filter(pa.array(hit)).to_pylist(), row[hit].tolist(), strict=True)
-        hashes = [xxhash.xxh3_64_hexdigest(line, seeds[i]) for line, i in found]
+        paragraphs = zip(plain.filter(pa.array(hit)).to_pylist(), row[hit].tolist(), strict=True)
+        hashes = [xxhash.xxh3_64_hexdigest(line, seeds[i]) for line, i in paragraphs]
         table = pa.table([pa.array(hashes, pa.string()), row[hit] + first, sizes[hit]], names=_HASHED.names)
         table = table.group_by(["paragraph", "row"], use_threads=False).aggregate([("bytes", "sum")])
         table = table.rename_columns({"bytes_sum": "bytes"}).select(_HASHED.names).cast(_HASHED)
@@ -174,6 +165,5 @@ def host_of(url: str | None, source: str | None) -> str | None:
     return host or source or None
 
 
-def _hash_work(stage: HashParagraphs, text: ObjectRef, screened: ObjectRef, passed: Tally) -> Work:
-    payload = {"text": text.model_dump(), "screened": screened.model_dump()}
-    return Work(stage, (text.sha256, screened.sha256), payload, passed, text.sha256[:12])
+def _hash_work(stage: HashParagraphs, chunk: Chunk) -> Work[Chunk]:
+    return Work(stage, chunk.digests, chunk, chunk.tally, chunk.label)

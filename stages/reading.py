@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, ClassVar, Generic, Protocol, TypeVar, cast
 
@@ -18,13 +20,15 @@ import pyarrow as pa
 from lake.balance import Tally
 from lake.identity import own_identity, record_id
 from lake.objects import ObjectRef, read_table
+from lake.receipt import Receipt
 from lake.sources import BUFFER, input_info, open_input
 from lake.store import Store
 from stages.careful import ChildDied, ChildTimeout, child, watchdog
 from stages.containers import Item, OpenAt, Record, Unreadable
 from stages.containers.media import digests
+from stages.fates import Fates
 from stages.inputs import ScannedInput
-from stages.work import Work
+from stages.work import Outcome, Stage, Work
 
 RECORD = (
     ("id", pa.string()),
@@ -39,6 +43,46 @@ Found = TypeVar("Found")
 FoundOut = TypeVar("FoundOut", covariant=True)
 
 
+@dataclass(frozen=True)
+class ReadPayload:
+    """Some records of an input: where it lies, what it was like when it was scanned (`stamp`: size, modified, etag),
+    its kind and digest, and which rows of its spans to read."""
+
+    uri: str
+    stamp: tuple[Any, ...]
+    kind: str
+    digest: str
+    spans: ObjectRef
+    first: int
+    rows: int
+
+
+class ReadStage(Stage[ReadPayload]):
+    """A stage that reads records and stores the texts of those that go on, in two steps: what was taken down is left
+    out between them (stages/suppress.py).
+
+    `facts`: the class of what it hands out beside its outputs.
+    """
+
+    facts: ClassVar[type[Any]]
+
+    @abstractmethod
+    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+        """The records that go on, with `id` and `url`, in order of the input, and the fates of the others."""
+
+    @abstractmethod
+    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
+        """Stores both: the table as an object of kind `text`, the fates as one of kind `fates`."""
+
+    @abstractmethod
+    def text_bytes(self, receipt: Receipt) -> int:
+        """How many bytes of text went on, for shards of about equal size."""
+
+    def run(self, store: Store, work: Work[ReadPayload]) -> Outcome:
+        """The one after the other."""
+        return self.written(store, *self.records(store, work.payload))
+
+
 class Reader(Protocol, Generic[FoundOut]):
     """A stage that reads: how it takes items from a container, and what it makes of one.
 
@@ -51,26 +95,22 @@ class Reader(Protocol, Generic[FoundOut]):
     @property
     def seconds_per_record(self) -> float | None: ...
 
-    def items(self, open_at: OpenAt, spans: pa.Table, kind: Any) -> Iterator[Item]: ...
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]: ...
 
     def found(self, item: Item) -> FoundOut: ...
 
     def failed(self, reason: str) -> FoundOut: ...
 
 
-def judged(stage: Reader[Found], store: Store, work: Work) -> Iterator[tuple[Item, Found]]:
-    """Each record of the chunk and what the stage makes of it.
-
-    payload: uri, stamp (size, modified, etag when scanned), kind, digest, spans (ObjectRef), first, rows.
-    """
-    p = work.payload
-    if input_info(p["uri"]).stamp != tuple(p["stamp"]):
-        raise OSError(f"{p['uri']} changed since it was scanned: run the same command again")
-    spans = read_table(store, ObjectRef(**p["spans"])).slice(p["first"], p["rows"])
+def judged(stage: Reader[Found], store: Store, payload: ReadPayload) -> Iterator[tuple[Item, Found]]:
+    """Each record of the chunk and what the stage makes of it. Raises OSError if the input is not what was scanned."""
+    if input_info(payload.uri).stamp != tuple(payload.stamp):
+        raise OSError(f"{payload.uri} changed since it was scanned: run the same command again")
+    spans = read_table(store, payload.spans).slice(payload.first, payload.rows)
     judge = _in_turn if stage.seconds_per_record is None else _isolated
-    yield from judge(stage, p["uri"], p["kind"], spans)
-    if input_info(p["uri"]).stamp != tuple(p["stamp"]):  # not every store notices it in the middle of a stream
-        raise OSError(f"{p['uri']} changed while it was read: run the same command again")
+    yield from judge(stage, payload.uri, payload.kind, spans)
+    if input_info(payload.uri).stamp != tuple(payload.stamp):  # not every store notices it in the middle of a stream
+        raise OSError(f"{payload.uri} changed while it was read: run the same command again")
 
 
 def _in_turn(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Found]]:
@@ -167,22 +207,14 @@ class Rows:
         return pa.concat_tables(self._tables)
 
 
-def read_works(stage: Any, inputs: Iterable[ScannedInput]) -> Iterator[Work]:
+def read_works(stage: ReadStage, inputs: Iterable[ScannedInput]) -> Iterator[Work[ReadPayload]]:
     """One Work a chunk of an input; what comes in is what the boundary scan counted."""
-    for one in inputs:
-        for first, rows in one.chunks:
-            payload = {
-                "uri": one.uris[0],
-                "stamp": one.stamp,
-                "kind": one.kind,
-                "digest": one.digest,
-                "spans": one.spans.model_dump(),
-                "first": first,
-                "rows": rows,
-            }
-            tally = Tally.of_records([one.digest] * rows, range(first, first + rows))
-            label = f"{one.uris[0]} records {first}+{rows}"
-            yield Work(stage, (one.digest, f"{first}+{rows}"), payload, tally, label)
+    for scanned in inputs:
+        uri, digest = scanned.uris[0], scanned.digest
+        for first, rows in scanned.chunks:
+            payload = ReadPayload(uri, scanned.stamp, scanned.kind, digest, scanned.spans, first, rows)
+            tally = Tally.of_records([digest] * rows, range(first, first + rows))
+            yield Work(stage, (digest, f"{first}+{rows}"), payload, tally, f"{uri} records {first}+{rows}")
 
 
 def keys_of(item: Item, digest: str, text: str | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +19,13 @@ import pyarrow.compute as pc
 from lake import ledger
 from lake.balance import Tally
 from lake.objects import ROW_GROUP_ROWS, ObjectRef, put_file, put_table, read_refs, read_table, scratch, table_writer
-from lake.receipt import StageId
 from lake.store import Store
 from stages.exact import hash_ranges
 from stages.fates import KEYS, Fates
 from stages.losers import put_losers, without_losers
 from stages.runs import begins, heads
 from stages.shards import shard_groups
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 REASON = "paragraphs.repeated"
 ROWS_PER_GROUP = ROWS_PER_RANGE = 1 << 20
@@ -37,25 +36,59 @@ _REPEATED = pa.schema([("document", pa.uint32()), ("bytes", pa.int64())])
 _URL_HASH = 16  # characters of an id that all records of a URL share
 
 
+class Hashed(NamedTuple):
+    """Of a chunk: its hashed paragraphs, and the keys and sizes of its documents."""
+
+    hashed: ObjectRef
+    documents: ObjectRef
+
+
 @dataclass(frozen=True)
-class GatherParagraphs:
+class GatherPayload:
+    """Consecutive chunks, the number of their first document, and who is excluded of them (a list object)."""
+
+    chunks: tuple[Hashed, ...]
+    first: int
+    exclusions: ObjectRef
+
+
+@dataclass(frozen=True)
+class CountPayload:
+    """Gathered paragraphs (a list object), those of earlier versions, and the range of hashes, `high` excluded."""
+
+    gathered: ObjectRef
+    before: tuple[ObjectRef, ...]
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class JudgePayload:
+    """The documents of a chunk, the number of the first; bytes in repeated paragraphs and exclusions (list objects)."""
+
+    documents: ObjectRef
+    first: int
+    repeated: ObjectRef
+    exclusions: ObjectRef
+
+
+@dataclass(frozen=True)
+class GatherParagraphs(Stage[GatherPayload]):
     """Brings some chunks' paragraphs together by hash, without those of documents that were dropped since."""
 
     name: ClassVar[str] = "gather_paragraphs"
     VERSION: ClassVar[int] = 1
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: chunks [(hashed, documents)], first (number of the first document), losers (a list object)."""
-        losers, first = read_refs(store, ObjectRef(**work.payload["losers"])), work.payload["first"]
+    def run(self, store: Store, work: Work[GatherPayload]) -> Outcome:
+        """payload: GatherPayload. Output `gathered`: paragraph, id and number of its document, bytes; by paragraph."""
+        payload = work.payload
+        exclusions, first = read_refs(store, payload.exclusions), payload.first
         parts = [_GATHERED.empty_table()]
-        for hashed, documents in work.payload["chunks"]:
-            whole = read_table(store, ObjectRef(**documents), ["id", "input", "ordinal"])
+        for chunk in payload.chunks:
+            whole = read_table(store, chunk.documents, ["id", "input", "ordinal"])
             whole = whole.append_column("row", pa.array(np.arange(whole.num_rows, dtype=np.int32)))
-            left = without_losers(store, whole, losers)
-            rows = read_table(store, ObjectRef(**hashed))
+            left = without_losers(store, whole, exclusions)
+            rows = read_table(store, chunk.hashed)
             at = pc.index_in(rows["row"], left["row"].combine_chunks())
             rows = rows.append_column("id", left["id"].combine_chunks().take(at))
             number = pc.add(pc.cast(rows["row"], pa.int64()), first)
@@ -68,7 +101,14 @@ class GatherParagraphs:
 
 
 @dataclass(frozen=True)
-class CountParagraphs:
+class CountFacts:
+    """`repeated`: how many paragraphs of a range are."""
+
+    repeated: int
+
+
+@dataclass(frozen=True)
+class CountParagraphs(Stage[CountPayload]):
     """Finds the paragraphs that `min_documents` pages have, and how many bytes of each document stand in them."""
 
     name: ClassVar[str] = "count_paragraphs"
@@ -76,13 +116,11 @@ class CountParagraphs:
 
     min_documents: int
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: gathered (a list object), before (pointers), low, high (range of hashes). Outputs `paragraphs`:
-        who has each, for later nights, and `repeated`: bytes by document, in order of their numbers."""
-        low, high = work.payload["low"], work.payload["high"]
+    def run(self, store: Store, work: Work[CountPayload]) -> Outcome:
+        """payload: CountPayload. Outputs `paragraphs`: who has each, for later versions, and `repeated`: bytes by
+        document, in order of their numbers."""
+        payload = work.payload
+        low, high = payload.low, payload.high
         hit = (pc.field("paragraph") >= low) & (pc.field("paragraph") < high)
 
         def near(refs: Sequence[ObjectRef]) -> list[ObjectRef]:
@@ -92,23 +130,23 @@ class CountParagraphs:
             parts = [self._few(read_table(store, ref, PARAGRAPHS.names, hit)) for ref in refs]
             return self._few(pa.concat_tables([PARAGRAPHS.empty_table(), *parts]))
 
-        ours = near(read_refs(store, ObjectRef(**work.payload["gathered"])))
-        tonight, before = pages(ours), pages(near([ObjectRef(**ref) for ref in work.payload["before"]]))
-        everyone = self._few(pa.concat_tables([tonight, before]))
+        gathered = near(read_refs(store, payload.gathered))
+        new, before = pages(gathered), pages(near(payload.before))
+        everyone = self._few(pa.concat_tables([new, before]))
         repeated = everyone["paragraph"].filter(pa.array(_rank(everyone["paragraph"]) == self.min_documents - 1))
         with scratch() as folder:
             path, records = folder / "repeated.parquet", 0
             with table_writer(path, _REPEATED) as writer:
-                for ref in ours:  # consecutive documents each
+                for ref in gathered:  # consecutive documents each
                     rows = read_table(store, ref, ["paragraph", *_REPEATED.names], hit)
                     rows = rows.filter(pc.is_in(rows["paragraph"], repeated.combine_chunks()))
                     rows = rows.group_by("document", use_threads=False).aggregate([("bytes", "sum")])
                     rows = rows.rename_columns({"bytes_sum": "bytes"}).sort_by("document").cast(_REPEATED)
                     writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
                     records += rows.num_rows
-            found = put_file(store, "repeated", path, records)
-        kept = put_table(store, "paragraphs", tonight, sorted_by="paragraph")
-        return Outcome(outputs=(kept, found), came_in=Tally(), facts={"repeated": len(repeated)})
+            by_document = put_file(store, "repeated", path, records)
+        kept = put_table(store, "paragraphs", new, sorted_by="paragraph")
+        return Outcome(outputs=(kept, by_document), came_in=Tally(), facts=CountFacts(len(repeated)))
 
     def _few(self, table: pa.Table) -> pa.Table:
         """At most `min_documents` pages a paragraph, a row each: enough to tell, now and with any others added."""
@@ -124,7 +162,7 @@ def _rank(column: pa.ChunkedArray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class JudgeParagraphs:
+class JudgeParagraphs(Stage[JudgePayload]):
     """Drops the documents of which a greater share than `max_repeated` is repeated."""
 
     name: ClassVar[str] = "judge_paragraphs"
@@ -132,21 +170,18 @@ class JudgeParagraphs:
 
     max_repeated: float
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: documents, first (their first number), repeated and losers (list objects). Outputs `losers`, fates,
-        and `shares`: the measure, so that a threshold can be replayed; null for what is not judged."""
-        p = work.payload
-        rows, first = read_table(store, ObjectRef(**p["documents"])), p["first"]
+    def run(self, store: Store, work: Work[JudgePayload]) -> Outcome:
+        """payload: JudgePayload. Outputs `losers`, fates, and `shares`: the measure, so that a threshold can be
+        replayed; null for what is not judged."""
+        payload = work.payload
+        rows, first = read_table(store, payload.documents), payload.first
         here = (pc.field("document") >= first) & (pc.field("document") < first + rows.num_rows)
         total = np.zeros(rows.num_rows, np.int64)
-        for ref in read_refs(store, ObjectRef(**p["repeated"])):
-            found = read_table(store, ref, filters=here)
-            total[found["document"].to_numpy() - first] += found["bytes"].to_numpy()
+        for ref in read_refs(store, payload.repeated):
+            part = read_table(store, ref, filters=here)
+            total[part["document"].to_numpy() - first] += part["bytes"].to_numpy()
         share = pc.divide(pa.array(total, pa.float64()), pc.cast(rows["bytes"], pa.float64()))
-        rows = without_losers(store, rows.append_column("share", share), read_refs(store, ObjectRef(**p["losers"])))
+        rows = without_losers(store, rows.append_column("share", share), read_refs(store, payload.exclusions))
         hit = pc.fill_null(pc.greater(rows["share"], self.max_repeated), False)
         lost, passed = rows.filter(hit), rows.filter(pc.invert(hit))
         fates = Fates()
@@ -163,32 +198,33 @@ class JudgeParagraphs:
 
 
 def gather_works(
-    stage: GatherParagraphs, pairs: Sequence[tuple[ObjectRef, ObjectRef]], first: Sequence[int], losers: ObjectRef
-) -> list[Work]:
+    stage: GatherParagraphs, chunks: Sequence[Hashed], first: Sequence[int], exclusions: ObjectRef
+) -> list[Work[GatherPayload]]:
     """One Work for consecutive chunks of about ROWS_PER_GROUP paragraphs; the cut depends on counts alone."""
     works = []
-    for begin, end in shard_groups([hashed.records for hashed, _ in pairs], ROWS_PER_GROUP):
-        inputs = (str(first[begin]), *(ref.sha256 for pair in pairs[begin:end] for ref in pair), losers.sha256)
-        payload: dict[str, Any] = {"chunks": [(a.model_dump(), b.model_dump()) for a, b in pairs[begin:end]]}
-        payload |= {"first": first[begin], "losers": losers.model_dump()}
+    for begin, end in shard_groups([chunk.hashed.records for chunk in chunks], ROWS_PER_GROUP):
+        group = tuple(chunks[begin:end])
+        inputs = (str(first[begin]), *(ref.sha256 for chunk in group for ref in chunk), exclusions.sha256)
+        payload = GatherPayload(group, first[begin], exclusions)
         works.append(Work(stage, inputs, payload, label=f"chunks {begin} to {end}"))
     return works
 
 
-def count_works(stage: CountParagraphs, gathered: ObjectRef, rows: int, before: Sequence[ObjectRef]) -> list[Work]:
+def count_works(
+    stage: CountParagraphs, gathered: ObjectRef, rows: int, before: Sequence[ObjectRef]
+) -> list[Work[CountPayload]]:
     """One Work a range of hashes; the number of ranges depends on the number of paragraphs alone."""
     works = []
     for low, high in hash_ranges(rows + sum(ref.records for ref in before), ROWS_PER_RANGE):
-        payload: dict[str, Any] = {"gathered": gathered.model_dump(), "before": [ref.model_dump() for ref in before]}
         inputs = (low, high, gathered.sha256, *(ref.sha256 for ref in before))
-        works.append(Work(stage, inputs, payload | {"low": low, "high": high}, label=f"range {low or '0'}"))
+        payload = CountPayload(gathered, tuple(before), low, high)
+        works.append(Work(stage, inputs, payload, label=f"range {low or '0'}"))
     return works
 
 
 def judge_work(
-    stage: JudgeParagraphs, documents: ObjectRef, first: int, repeated: ObjectRef, losers: ObjectRef
-) -> Work:
-    payload: dict[str, Any] = {"documents": documents.model_dump(), "first": first}
-    payload |= {"repeated": repeated.model_dump(), "losers": losers.model_dump()}
-    inputs = (documents.sha256, str(first), repeated.sha256, losers.sha256)
-    return Work(stage, inputs, payload, label=documents.sha256[:12])
+    stage: JudgeParagraphs, documents: ObjectRef, first: int, repeated: ObjectRef, exclusions: ObjectRef
+) -> Work[JudgePayload]:
+    """The verdict on one chunk's documents, of which `first` is the number of the first."""
+    inputs = (documents.sha256, str(first), repeated.sha256, exclusions.sha256)
+    return Work(stage, inputs, JudgePayload(documents, first, repeated, exclusions), label=documents.sha256[:12])

@@ -1,122 +1,129 @@
-"""Screen: the filters, fused in one Work over stored text. It measures first and rules second.
+"""Screen: the filters, fused in one Work over stored content. It measures first and rules second.
 
-Every document is measured by every filter, and all values are stored, so that a threshold can be replayed
-without a rerun. The first filter with a reason decides the fate. Text is not rewritten: the output is a table of
-keys, content hashes and measures.
+Every record that comes in is measured by every filter, and all values are stored, so that a threshold can be replayed
+without a rerun. The first filter with a reason decides the fate. Content is not rewritten: the output is a table of
+keys, content hashes and measures. A screen may stand anywhere after the reading, and there may be several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, Generic
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.base import Filter
-from filters.docs import Docs
-from filters.language import LanguageFilter
+from filters.base import B, Filter
 from lake import ledger
-from lake.objects import ObjectRef, iter_batches, put_table, read_table
-from lake.receipt import StageId
+from lake.balance import Tally
+from lake.objects import ObjectRef, read_refs
+from lake.receipt import StageId, canonical
 from lake.store import Store
-from stages.fates import KEYS as RECORD_KEYS
 from stages.fates import Fates
-from stages.work import Outcome, Work, stage_id
-
-KEYS = (*RECORD_KEYS, "content")
+from stages.records import KEYS, KEYS_SCHEMA, Chunk, Passed, Records, alive_batches, put_verdicts
+from stages.work import Outcome, Stage, Work
 
 
 @dataclass(frozen=True)
-class Screen:
-    """`filters` in the order in which they decide."""
+class ScreenPayload:
+    """A chunk, and the exclusions (a list object) that were there before."""
+
+    chunk: Chunk
+    exclusions: ObjectRef | None = None
+
+
+@dataclass(frozen=True)
+class Screen(Stage[ScreenPayload], Generic[B]):
+    """`filters` in the order in which they decide; `batch` is what they look at: `Docs` for texts."""
 
     name: ClassVar[str] = "screen"
     VERSION: ClassVar[int] = 1
 
-    filters: tuple[Filter, ...]
+    filters: tuple[Filter[B], ...]
+    batch: type[B]
 
     def identity(self) -> tuple[StageId, ...]:
-        return (
-            StageId(name=self.name, version=self.VERSION, config={}),
-            *(filter_id(one) for one in self.filters),
-        )
+        own = StageId(name=self.name, version=self.VERSION, config={})
+        return (own, *(filter_id(filter_) for filter_ in self.filters))
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Of the measures, by their stored names: `gopher_quality.n_words`."""
+        nothing = self.batch.empty()
+        fields = [(filter_.name, field) for filter_ in self.filters for field in filter_.measure(nothing).schema]
+        return pa.schema([field.with_name(f"{name}.{field.name}") for name, field in fields])
 
     def measures(self) -> list[str]:
         """The names under which measures that are numbers are stored."""
-        docs = Docs(pa.array([], pa.string()))
-        fields = [(one.name, field) for one in self.filters for field in one.measure(docs).schema]
         numbers = (pa.types.is_integer, pa.types.is_floating)
-        return [f"{name}.{field.name}" for name, field in fields if any(is_one(field.type) for is_one in numbers)]
+        return [field.name for field in self.schema if any(is_kind(field.type) for is_kind in numbers)]
 
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: text (of an Extract). Output `screened`: keys, reason, and every measure, by content hash."""
+    def run(self, store: Store, work: Work[ScreenPayload]) -> Outcome:
+        """payload: ScreenPayload. Outputs `screened`: keys, reason, and every measure, by content hash; and fates."""
+        payload = work.payload
+        exclusions = read_refs(store, payload.exclusions) if payload.exclusions else []
         fates, tables = Fates(), []
-        passed_bytes = 0
-        for batch in iter_batches(store, ObjectRef(**work.payload["text"])):
-            table = self._judge(batch, fates)
+        came_in, passed_bytes = Tally(), 0
+        for rows in alive_batches(store, payload.chunk, [*KEYS, *self.batch.columns], exclusions):
+            if work.came_in is None:  # only here is known who was excluded before
+                came_in += ledger.tally(rows)
+            batch = self.batch.of(rows)
+            table = self._judge(rows, batch, fates)
             tables.append(table)
-            lengths = pc.binary_length(batch["text"])
-            passed_bytes += pc.sum(pc.filter(lengths, pc.is_null(table["reason"]))).as_py() or 0
-        screened = pa.concat_tables(tables) if tables else self._judge(_no_docs(), fates)
-        screened = screened.sort_by([(c, "ascending") for c in ("content", "input", "ordinal")])
+            passed_bytes += pc.sum(pc.filter(batch.sizes, pc.is_null(table["reason"]))).as_py() or 0
+        if not tables:
+            nothing = pa.RecordBatch.from_pylist([], schema=KEYS_SCHEMA)
+            tables.append(self._judge(nothing, self.batch.empty(), fates))
+        verdicts = pa.concat_tables(tables)
         written, counts = fates.write(store)
-        passed = screened.filter(pc.is_null(screened["reason"]))
+        passed = ledger.tally(verdicts.filter(pc.is_null(verdicts["reason"])))
         return Outcome(
-            outputs=(put_table(store, "screened", screened), written),
-            passed=ledger.tally(passed),
+            outputs=(put_verdicts(store, verdicts), written),
+            came_in=came_in,
+            passed=passed,
             dropped=counts.dropped,
             quarantined=counts.quarantined,
             reasons=counts.reasons,
             errors=counts.errors,
-            facts={"passed_bytes": passed_bytes},
+            facts=Passed(passed_bytes),
         )
 
-    def _judge(self, batch: pa.RecordBatch, fates: Fates) -> pa.Table:
-        docs = Docs(batch["text"], urls=batch["url"])
-        columns: dict[str, Any] = {name: batch[name] for name in KEYS}
-        reason = pa.nulls(batch.num_rows, pa.string())
-        for one in self.filters:
-            measures = one.measure(docs)
-            columns |= {f"{one.name}.{name}": measures[name] for name in measures.schema.names}
-            reason = pc.coalesce(reason, one.rule(measures))
+    def _judge(self, rows: pa.RecordBatch, batch: B, fates: Fates) -> pa.Table:
+        columns: dict[str, Any] = {name: rows[name] for name in KEYS}
+        reason = pa.nulls(rows.num_rows, pa.string())
+        for filter_ in self.filters:
+            measures = filter_.measure(batch)
+            columns |= {f"{filter_.name}.{name}": measures[name] for name in measures.schema.names}
+            reason = pc.coalesce(reason, filter_.rule(measures))
         columns["reason"] = reason
         table = pa.table(columns)
-        evidence = {
-            f"{one.name}.{why}": f"{one.name}.{col}" for one in self.filters for why, col in one.evidence.items()
-        }
         for row in table.filter(pc.is_valid(reason)).to_pylist():
-            fates.add(row, "dropped", row["reason"], row.get(evidence.get(row["reason"], "")))
+            fates.add(row, "dropped", row["reason"], row.get(self._evidence.get(row["reason"], "")))
         return table
 
-
-def filter_id(one: Filter) -> StageId:
-    """A filter's identity. A model's bytes decide like a threshold does, wherever the file lies."""
-    identity = stage_id(one)
-    if isinstance(one, LanguageFilter):
-        config = {k: v for k, v in identity.config.items() if k != "model_path"}
-        config["model_sha256"] = one.model_digest()
-        identity = identity.model_copy(update={"config": config})
-    return identity
-
-
-def passed_rows(
-    store: Store, text: ObjectRef, screened: ObjectRef, columns: list[str] | None, measures: Sequence[str] = ()
-) -> pa.Table:
-    """The records of a chunk that passed every filter, in order of the input: `columns` of the text (None: all), and
-    `measures` by their names in the screened table. `columns` has `ordinal`."""
-    rows = read_table(store, text, columns)
-    verdicts = read_table(store, screened, ["ordinal", *measures], pc.is_null(pc.field("reason"))).sort_by("ordinal")
-    passed = rows.filter(pc.is_in(rows["ordinal"], verdicts["ordinal"]))
-    if passed["ordinal"].to_pylist() != verdicts["ordinal"].to_pylist():
-        raise ValueError(f"text {text.sha256[:12]} and its verdicts {screened.sha256[:12]} name other records")
-    for name in measures:
-        passed = passed.append_column(name, verdicts[name])
-    return passed
+    @cached_property
+    def _evidence(self) -> dict[str, str]:
+        """Reason -> the column with the offending value."""
+        return {
+            f"{filter_.name}.{reason}": f"{filter_.name}.{column}"
+            for filter_ in self.filters
+            for reason, column in filter_.evidence.items()
+        }
 
 
-def _no_docs() -> pa.RecordBatch:
-    from stages.extract import SCHEMA
+def filter_id(filter_: Filter[Any]) -> StageId:
+    """A filter's identity, with its config as JSON will read it back: tuples become lists."""
+    about = canonical({"name": filter_.name, "version": filter_.VERSION, "config": filter_.config()})
+    return StageId.model_validate_json(about)
 
-    return pa.RecordBatch.from_pylist([], schema=SCHEMA)
+
+def screen_works(stage: Screen[Any], store: Store, records: Records) -> list[Work[ScreenPayload]]:
+    """One Work a chunk. Where records were excluded before, the stage itself counts what comes in."""
+    if not records.exclusions:  # the same work in every run, whatever is excluded later
+        return [Work(stage, chunk.digests, ScreenPayload(chunk), chunk.tally, chunk.label) for chunk in records.chunks]
+    excluded = records.put_exclusions(store)
+    return [
+        Work(stage, (*chunk.digests, excluded.sha256), ScreenPayload(chunk, excluded), label=chunk.label)
+        for chunk in records.chunks
+    ]

@@ -9,8 +9,9 @@ hide: keys must strictly increase.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import ledger
-from lake.balance import Tally
+from lake.balance import total
 from lake.objects import (
     ROW_GROUP_ROWS,
     ObjectRef,
@@ -29,13 +30,11 @@ from lake.objects import (
     scratch,
     table_writer,
 )
-from lake.receipt import Receipt, StageId
 from lake.store import Store
 from stages.exact import hash_ranges
 from stages.fates import Fates, count_fates
-from stages.losers import without_losers
-from stages.screen import passed_rows
-from stages.work import Outcome, Work, stage_id
+from stages.records import Chunk, Records, alive
+from stages.work import Outcome, Stage, Work
 
 SCHEMA = pa.schema(
     [
@@ -54,11 +53,26 @@ LENGTH_BINS = (0, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000
 
 
 @dataclass(frozen=True)
-class WriteShards:
-    """`target_bytes`: UTF-8 bytes of text after which a shard is closed; a chunk is never divided."""
+class ShardPayload:
+    """Consecutive chunks, and who is excluded of them (a list object)."""
+
+    chunks: tuple[Chunk, ...]
+    exclusions: ObjectRef
+
+
+@dataclass(frozen=True)
+class WriteShards(Stage[ShardPayload]):
+    """`target_bytes`: UTF-8 bytes of text after which a shard is closed; a chunk is never divided.
+
+    `schema` is that of the shards. Its columns are those of the content, and `measured`: column -> the measure it has.
+    """
 
     name: ClassVar[str] = "shards"
     VERSION: ClassVar[int] = 1
+    schema: ClassVar[pa.Schema] = SCHEMA
+    measured: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"language": "language.language", "language_score": "language.language_score"}
+    )
 
     target_bytes: int = 256 << 20
 
@@ -66,107 +80,100 @@ class WriteShards:
         if self.target_bytes < 1:
             raise ValueError(f"target_bytes={self.target_bytes}: at least 1")
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
+    def run(self, store: Store, work: Work[ShardPayload]) -> Outcome:
+        """payload: ShardPayload. Outputs `shard` and the fates of its records; facts: their statistics."""
+        payload = work.payload
+        exclusions = read_refs(store, payload.exclusions)
+        fates, statistics, records = Fates(), Statistics(), 0
+        with scratch() as folder:
+            path = folder / "shard.parquet"
+            with table_writer(path, self.schema) as writer:
+                for chunk in payload.chunks:
+                    rows = self._kept(store, chunk, exclusions)
+                    shard = rows.select(self.schema.names).cast(self.schema)
+                    if shard.num_rows:
+                        writer.write_table(shard, row_group_size=ROW_GROUP_ROWS)
+                    fates.add_kept(rows, values=rows["mark"] if "mark" in rows.schema.names else None)
+                    statistics += Statistics.of(shard)
+                    records += shard.num_rows
+            ref = put_file(store, "shard", path, records)
+        written, counts = fates.write(store)
+        return Outcome(outputs=(ref, written), came_in=counts.kept, kept=counts.kept, facts=statistics)
 
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: chunks [(text, screened)], losers (a list object). Outputs `shard` and the fates of its records."""
-        return pour(store, work, SCHEMA, _kept)
-
-
-Kept = Callable[[Store, ObjectRef, ObjectRef, list[ObjectRef]], pa.Table]
-
-
-def pour(store: Store, work: Work, schema: pa.Schema, kept: Kept) -> Outcome:
-    """Chunks into one shard of `schema`. `kept` gives the records of a chunk that stay, with their keys."""
-    losers = read_refs(store, ObjectRef(**work.payload["losers"]))
-    fates, stats = Fates(), Statistics()
-    records = 0
-    with scratch() as folder:
-        path = folder / "shard.parquet"
-        with table_writer(path, schema) as writer:
-            for text_ref, screened_ref in work.payload["chunks"]:
-                rows = kept(store, ObjectRef(**text_ref), ObjectRef(**screened_ref), losers)
-                shard = rows.select(schema.names).cast(schema)
-                if shard.num_rows:
-                    writer.write_table(shard, row_group_size=ROW_GROUP_ROWS)
-                fates.add_kept(rows, values=rows["mark"] if "mark" in rows.schema.names else None)
-                stats.add(shard)
-                records += shard.num_rows
-        ref = put_file(store, "shard", path, records)
-    written, counts = fates.write(store)
-    return Outcome(outputs=(ref, written), came_in=counts.kept, kept=counts.kept, facts=stats.facts())
-
-
-def _kept(store: Store, text_ref: ObjectRef, screened_ref: ObjectRef, losers: list[ObjectRef]) -> pa.Table:
-    """The texts of one chunk that passed every filter and lost to no other record, in order of the input."""
-    measures = ["language.language", "language.language_score"]
-    table = passed_rows(store, text_ref, screened_ref, None, measures)
-    return without_losers(store, table.rename_columns([*table.schema.names[:-2], "language", "language_score"]), losers)
-
-
-class Statistics:
-    """Counts that add up over shards: what a reader of `grist stats` asks first."""
-
-    def __init__(self) -> None:
-        self.documents = self.bytes = 0
-        self.languages: Counter[str] = Counter()
-        self.lengths: Counter[int] = Counter()
-
-    def add(self, shard: pa.Table) -> None:
-        lengths = pc.binary_length(shard["text"]).to_numpy()
-        self.documents += shard.num_rows
-        self.bytes += int(lengths.sum())
-        if "language" in shard.schema.names:
-            self.languages.update(shard["language"].to_pylist())
-        bins = np.searchsorted(LENGTH_BINS, lengths, side="right") - 1
-        self.lengths.update(LENGTH_BINS[i] for i in bins)
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "documents": self.documents,
-            "text_bytes": self.bytes,
-            "languages": dict(sorted(self.languages.items(), key=lambda kv: (-kv[1], kv[0]))),
-            "bytes_from": {str(k): n for k, n in sorted(self.lengths.items())},
-        }
-
-    @classmethod
-    def merged(cls, facts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-        self = cls()
-        for one in facts:
-            self.documents += one["documents"]
-            self.bytes += one["text_bytes"]
-            self.languages.update(one["languages"])
-            self.lengths.update({int(k): n for k, n in one["bytes_from"].items()})
-        return self.facts()
+    def _kept(self, store: Store, chunk: Chunk, exclusions: Sequence[ObjectRef]) -> pa.Table:
+        """The records of a chunk that are still in, in order of the input, with the columns of the shards."""
+        names = {measure: column for column, measure in self.measured.items()}
+        rows = alive(store, chunk, None, measures=list(names), exclusions=exclusions)
+        return rows.rename_columns([names.get(name, name) for name in rows.schema.names])
 
 
 @dataclass(frozen=True)
-class MergeLedger:
+class Statistics:
+    """Counts that add up over shards: what a reader of `grist stats` asks first.
+
+    `languages`: records by language, the most frequent first. `bytes_from`: records by length of text in bytes, each
+    under the greatest of LENGTH_BINS that it reaches, as a string, because JSON knows no other keys.
+    """
+
+    documents: int = 0
+    text_bytes: int = 0
+    languages: Mapping[str, int] = field(default_factory=dict)
+    bytes_from: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, shard: pa.Table) -> Statistics:
+        """Of a table with `text` and, if its records have one, `language`."""
+        lengths = pc.binary_length(shard["text"]).to_numpy()
+        languages = Counter(shard["language"].to_pylist()) if "language" in shard.schema.names else Counter()
+        bins = Counter(LENGTH_BINS[i] for i in np.searchsorted(LENGTH_BINS, lengths, side="right") - 1)
+        by_length = {str(low): n for low, n in bins.items()}
+        return cls() + cls(shard.num_rows, int(lengths.sum()), languages, by_length)
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Statistics:
+        """What of a version's statistics is counted here."""
+        return cls(**{own.name: stored[own.name] for own in fields(cls)})
+
+    def __add__(self, other: Statistics) -> Statistics:
+        languages = Counter(self.languages) + Counter(other.languages)
+        by_length = Counter(self.bytes_from) + Counter(other.bytes_from)
+        return Statistics(
+            documents=self.documents + other.documents,
+            text_bytes=self.text_bytes + other.text_bytes,
+            languages=dict(sorted(languages.items(), key=lambda pair: (-pair[1], pair[0]))),
+            bytes_from=dict(sorted(by_length.items(), key=lambda pair: int(pair[0]))),
+        )
+
+
+@dataclass(frozen=True)
+class LedgerPayload:
+    """The fates of all stages (a list object), and the range of ids, `high` excluded."""
+
+    fates: ObjectRef
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class MergeLedger(Stage[LedgerPayload]):
     """Merges the fates of all stages in one range of ids."""
 
     name: ClassVar[str] = "ledger"
     VERSION: ClassVar[int] = 1
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: fates (a list object), low, high (range of ids, high excluded)."""
-        low, high = work.payload["low"], work.payload["high"]
+    def run(self, store: Store, work: Work[LedgerPayload]) -> Outcome:
+        """payload: LedgerPayload. Output `ledger`, sorted. Raises ValueError where a record has two fates."""
+        payload = work.payload
+        low, high = payload.low, payload.high
         hit = (pc.field("id") >= low) & (pc.field("id") < high)
-        parts = [
-            read_table(store, ref, filters=hit)
-            for ref in read_refs(store, ObjectRef(**work.payload["fates"]))
-            if ref.overlaps(low, high)
-        ]
-        came_in = sum((ledger.tally(part) for part in parts), Tally())
+        near = [ref for ref in read_refs(store, payload.fates) if ref.overlaps(low, high)]
+        parts = [read_table(store, ref, filters=hit) for ref in near]
         merged = ledger.sort(pa.concat_tables([ledger.empty(), *parts]))
         ledger.check_sorted(merged)
         counts = count_fates(merged)
         return Outcome(
             outputs=(put_table(store, "ledger", merged, sorted_by="id"),),
-            came_in=came_in,
+            came_in=total(ledger.tally(part) for part in parts),
             kept=counts.kept,
             dropped=counts.dropped,
             quarantined=counts.quarantined,
@@ -175,38 +182,30 @@ class MergeLedger:
         )
 
 
-def ledger_works(fates: ObjectRef, records: int) -> list[Work]:
+def ledger_works(fates: ObjectRef, records: int) -> list[Work[LedgerPayload]]:
     """One Work a range of ids; the number of ranges depends on the number of records alone."""
     return [
-        Work(
-            stage=MergeLedger(),
-            inputs=(low, high, fates.sha256),
-            payload={"fates": fates.model_dump(), "low": low, "high": high},
-            label=f"ids from {low or '0'}",
-        )
+        Work(MergeLedger(), (low, high, fates.sha256), LedgerPayload(fates, low, high), label=f"ids from {low or '0'}")
         for low, high in hash_ranges(records, LEDGER_ROWS)
     ]
 
 
-def shard_works(
-    stage: Any, pairs: Sequence[tuple[ObjectRef, ObjectRef]], screened: Sequence[Receipt], losers: ObjectRef
-) -> list[Work]:
-    """One Work a shard of consecutive chunks (text, verdicts). `stage`: WriteShards, or one like it."""
-    groups = shard_groups([r.facts["passed_bytes"] for r in screened], stage.target_bytes)
+def shard_works(stage: WriteShards, store: Store, records: Records) -> list[Work[ShardPayload]]:
+    """One Work a shard of consecutive chunks."""
+    exclusions = records.put_exclusions(store)
     works = []
-    for n, (first, end) in enumerate(groups):
-        inputs = (*(ref.sha256 for pair in pairs[first:end] for ref in pair), losers.sha256)
-        chunks = [(text.model_dump(), verdicts.model_dump()) for text, verdicts in pairs[first:end]]
-        payload = {"chunks": chunks, "losers": losers.model_dump()}
-        works.append(Work(stage, inputs, payload, label=f"shard {n}"))
+    for n, (first, end) in enumerate(shard_groups([chunk.bytes for chunk in records.chunks], stage.target_bytes)):
+        chunks = records.chunks[first:end]
+        inputs = (*(digest for chunk in chunks for digest in chunk.digests), exclusions.sha256)
+        works.append(Work(stage, inputs, ShardPayload(chunks, exclusions), label=f"shard {n}"))
     return works
 
 
 def shard_groups(sizes: Sequence[int], target_bytes: int) -> list[tuple[int, int]]:
     """[first, end) of consecutive chunks per shard, closed once their text reaches `target_bytes`; at least one."""
     groups, first, size = [], 0, 0
-    for i, one in enumerate(sizes):
-        size += one
+    for i, bytes_of_chunk in enumerate(sizes):
+        size += bytes_of_chunk
         if size >= target_bytes:
             groups.append((first, i + 1))
             first, size = i + 1, 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,55 +22,70 @@ from lake.receipt import Receipt, StageId, finished, work_key, write_receipt
 from lake.store import Store
 from lake.suppress import Suppression
 from stages.fates import Fates
-from stages.work import Outcome, Work, receipt_of
+from stages.reading import ReadPayload, ReadStage
+from stages.work import Outcome, Resources, Stage, Work, receipt_of
 
-REASON = "forget.suppressed"
-
-
-class Writes(Protocol):
-    """A stage that reads records and stores the texts of those that go on."""
-
-    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
-        """Stores both. `table` has id and url; its object is of kind `text`, that of the fates of kind `fates`."""
-        ...
+FORGET = "forget"
+REASON = f"{FORGET}.suppressed"
 
 
 @dataclass(frozen=True)
-class Suppressed:
+class SuppressedPayload:
+    """The payload of the stage that reads, the list as an object, and the digests of lists that were shorter."""
+
+    reading: ReadPayload
+    suppression: ObjectRef
+    earlier: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Suppressed(Stage[SuppressedPayload]):
     """`stage` without the records of the list whose digest is `suppression` (`Suppression.load(store).digest`)."""
 
     name: ClassVar[str] = "suppress"
     VERSION: ClassVar[int] = 2
 
-    stage: Any  # Writes
+    stage: ReadStage
     suppression: str
 
     def identity(self) -> tuple[StageId, ...]:
+        """That of the stage, and the list."""
         own = StageId(name=self.name, version=self.VERSION, config={"suppression": self.suppression})
         return (*self.stage.identity(), own)
 
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: that of the stage, suppression (the list as an object), earlier (digests of lists that were
-        shorter). Outputs as the stage."""
-        started = time.time()
+    @property
+    def resources(self) -> Resources:
+        """Those of the stage."""
+        return self.stage.resources
+
+    @property
+    def deterministic(self) -> bool:
+        """As the stage is."""
+        return self.stage.deterministic
+
+    def run(self, store: Store, work: Work[SuppressedPayload]) -> Outcome:
+        """payload: SuppressedPayload. Outputs as the stage."""
+        started, payload = time.time(), work.payload
+        suppression = Suppression.read(store, payload.suppression, self.suppression)
         done = (finished(store, key) for key in keys_before(work))
         receipt = next(filter(None, done), None)
         if receipt is not None:
-            return self._without(store, work, receipt)
-        outcome: Outcome = self.stage.run(store, work)
+            return self._taken_over(store, receipt, suppression)
+        table, fates = self.stage.records(store, payload.reading)
+        outcome = self.stage.written(store, leave_out(suppression, table, fates), fates)
         if REASON not in outcome.reasons:
-            write_receipt(store, receipt_of(replace(work, stage=self.stage), outcome, started))
+            plain = Work(self.stage, work.inputs, payload.reading, work.came_in, work.label)
+            write_receipt(store, receipt_of(plain, outcome, started))
         return outcome
 
-    def _without(self, store: Store, work: Work, receipt: Receipt) -> Outcome:
-        listed, text = listed_in(store, work), receipt.output("text")
-        assert listed is not None
+    def _taken_over(self, store: Store, receipt: Receipt, suppression: Suppression) -> Outcome:
+        """What was read before, without what is on the list by now."""
+        text = receipt.output("text")
         keys = read_table(store, text, ["id", "url"])
-        if listed.match(keys["id"], keys["url"]).any():
+        if suppression.match(keys["id"], keys["url"]).any():
             fates = Fates(rows=[read_table(store, receipt.output("fates"))])
-            table = leave_out(store, work, read_table(store, text), fates)
-            outcome: Outcome = self.stage.written(store, table, fates)
-            return outcome
+            table = leave_out(suppression, read_table(store, text), fates)
+            return self.stage.written(store, table, fates)
         return Outcome(
             outputs=receipt.outputs,
             passed=receipt.passed,
@@ -78,50 +93,45 @@ class Suppressed:
             quarantined=receipt.quarantined,
             reasons=receipt.reasons,
             errors=receipt.errors,
-            facts=receipt.facts,
+            facts=receipt.facts_as(self.stage.facts),
             machine_fates=receipt.machine_fates,
+            children_in=receipt.children_in,
+            children=receipt.children,
         )
 
 
-def keys_before(work: Work) -> list[str]:
+def keys_before(work: Work[SuppressedPayload]) -> list[str]:
     """Of the same reading with nothing, or less, left out."""
-    if not isinstance(work.stage, Suppressed):
-        return []
-    stages = [work.stage.stage, *(replace(work.stage, suppression=digest) for digest in work.payload["earlier"])]
-    return [work_key(stage.identity(), work.inputs or ()) for stage in stages]
+    stage = work.stage
+    assert isinstance(stage, Suppressed)
+    before: list[Stage[Any]] = [stage.stage, *(replace(stage, suppression=digest) for digest in work.payload.earlier)]
+    return [work_key(earlier.identity(), work.inputs or ()) for earlier in before]
 
 
-def listed_in(store: Store, work: Work) -> Suppression | None:
-    """The list that this work goes by, as it was when the run began."""
-    if not isinstance(work.stage, Suppressed):
-        return None
-    return Suppression.read(store, ObjectRef(**work.payload["suppression"]), work.stage.suppression)
-
-
-def leave_out(store: Store, work: Work, table: pa.Table, fates: Fates) -> pa.Table:
-    """The rows that are not on the work's list; the others get their fate."""
-    listed = listed_in(store, work)
-    if listed is None:
-        return table
-    hit = pa.array(listed.match(table["id"], table["url"]))
+def leave_out(suppression: Suppression, table: pa.Table, fates: Fates) -> pa.Table:
+    """The rows that are not on the list; the others get their fate."""
+    hit = pa.array(suppression.match(table["id"], table["url"]))
     lost = table.filter(hit)
     fates.add_dropped(lost, pa.repeat(REASON, lost.num_rows))
     return table.filter(pc.invert(hit)).combine_chunks()  # the same bytes, however the table came about
 
 
-def suppressed(stage: Any, suppression: str) -> Any:
+def suppressed(stage: ReadStage, suppression: str) -> Stage[Any]:
     """The stage as it runs under the list of this digest; itself for none, so that run keys stay as they were."""
     return Suppressed(stage, suppression) if suppression else stage
 
 
 def suppressed_works(
-    store: Store, listed: Suppression, works: Iterable[Work], earlier: Iterable[str] = ()
-) -> Iterator[Work]:
-    """The works of a stage that reads, under a list; as they are where it is empty. `earlier`: digests of shorter lists
-    under which they may have been done before."""
-    ref, before = listed.put(store).model_dump() if listed else {}, [digest for digest in earlier if digest]
+    store: Store,
+    stage: ReadStage,
+    works: Iterable[Work[ReadPayload]],
+    suppression: Suppression,
+    earlier: Iterable[str] = (),
+) -> Iterator[Work[SuppressedPayload]]:
+    """The works of a stage that reads, under a list. `earlier`: digests of shorter lists under which they may have been
+    done before."""
+    wrapped, listed = Suppressed(stage, suppression.digest), suppression.put(store)
+    before = tuple(digest for digest in earlier if digest)
     for work in works:
-        if listed:
-            payload = {**work.payload, "suppression": ref, "earlier": before}
-            work = replace(work, stage=suppressed(work.stage, listed.digest), payload=payload)
-        yield work
+        payload = SuppressedPayload(work.payload, listed, before)
+        yield Work(wrapped, work.inputs, payload, work.came_in, work.label)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,8 @@ def night(
     tallies = ledger.tallies(table)
     kept = [doc for doc in pages if doc.copy_of is None]
     shards = [_shard(kept[: len(kept) // 2]), _shard(kept[len(kept) // 2 :])]
-    stats = Statistics()
-    for shard in shards:
-        stats.add(shard)
+    counted_before = Statistics.read(base.statistics) if base else Statistics()
+    statistics = sum((Statistics.of(shard) for shard in shards), counted_before)
     text = put_table(
         store,
         "text",
@@ -98,7 +97,7 @@ def night(
             FunnelRow(stage="read", came_in=n_in, passed=n_in),
             FunnelRow(stage="exact", came_in=n_in, passed=n_kept, dropped={"exact.duplicate": lost} if lost else {}),
         ),
-        statistics=Statistics.merged([*([base.statistics] if base else []), stats.facts()]),
+        statistics=asdict(statistics),
     )
     return Versions(store).commit(draft.model_copy(update=more))
 

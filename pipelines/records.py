@@ -1,0 +1,170 @@
+"""The version of some inputs, on top of an earlier one or alone: one build for every pipeline whose records are read.
+
+A pipeline differs from another by its flow (pipelines/flow.py) alone. Of a growing dataset only what is new is read:
+earlier versions take part by what their steps left for it, and the draft refers to their shards and ledgers beside its
+own. Between steps the tallies must agree, and the ledger must account for every record of every input.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from lake.balance import Tally, check_balance, total
+from lake.manifest import Draft, Manifest
+from lake.objects import put_refs, read_table
+from lake.receipt import Receipt, StageId
+from lake.store import Store
+from lake.suppress import Suppression
+from pipelines.allowed import read_allowed
+from pipelines.assembly import GateFailed, bundle_receipts, funnel, not_empty
+from pipelines.flow import Flow, Night, State, held
+from pipelines.growth import divergence_counts
+from pipelines.refused import check_quarantine
+from stages.compact import Compact, compacted
+from stages.divergence import DIVERGENCE
+from stages.inputs import ScannedInput
+from stages.records import Chunk, Records
+from stages.runner import Runner
+from stages.shards import Statistics, ledger_works, shard_works
+
+PROVENANCE: Mapping[str, tuple[str, ...]] = MappingProxyType({"refs": (), "receipts": ()})
+"""Attachments that every version adds to, whatever its steps: lists of objects (spans, measures), and receipts."""
+
+
+class RecordRecipe(Protocol):
+    """What the build asks of a recipe."""
+
+    @property
+    def target(self) -> str: ...
+
+    @property
+    def limit(self) -> int | None: ...
+
+    @property
+    def max_quarantine_rate(self) -> float: ...
+
+    @property
+    def flow(self) -> Flow: ...
+
+    def identity(self, suppression: str = "") -> dict[str, Any]: ...
+
+    def stages(self, suppression: str = "") -> tuple[StageId, ...]: ...
+
+
+def build(
+    recipe: RecordRecipe,
+    runner: Runner,
+    inputs: Sequence[ScannedInput],
+    key: str,
+    suppression: Suppression,
+    base: Manifest | None = None,
+) -> Draft:
+    """The version of these inputs on top of `base`. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
+    store, flow, came_in = runner.store, recipe.flow, total(scanned.tally for scanned in inputs)
+    if base is not None:
+        base = _compacted(runner, base, {**flow.grows, **PROVENANCE})
+    night = Night(runner, base)
+    state = _read(recipe, runner, inputs, came_in, suppression)
+    for step in flow.steps:
+        state = step.run(night, state)
+    written = runner.map("shards", shard_works(flow.write, store, state.records))
+    check_balance("shards", state.records.tally, {"kept": total(r.kept for r in written)})
+    state = state.after(state.records, written)
+    fates = put_refs(store, [receipt.output("fates") for receipt in state.decided])
+    merged = runner.map("ledger", ledger_works(fates, came_in.count))
+    return _draft(recipe, store, inputs, key, suppression.digest, base, state, written, merged)
+
+
+def _compacted(runner: Runner, base: Manifest, kinds: Mapping[str, tuple[str, ...]]) -> Manifest:
+    """The version that is extended, as the next one refers to it: the same rows in a bounded number of objects."""
+    merged = {kind: compacted(runner, Compact(kind, keys), held(base, kind)) for kind, keys in kinds.items()}
+    others = [ref for ref in base.attachments if ref.kind not in merged]
+    ledgers = compacted(runner, Compact("ledger", ("id", "input", "ordinal")), base.ledgers)
+    attachments = (*others, *(ref for refs in merged.values() for ref in refs))
+    return base.model_copy(update={"ledgers": tuple(ledgers), "attachments": attachments})
+
+
+def _read(
+    recipe: RecordRecipe, runner: Runner, inputs: Sequence[ScannedInput], came_in: Tally, suppression: Suppression
+) -> State:
+    """What the inputs hold, without what was taken down."""
+    reads = recipe.flow.read
+    done = read_allowed(runner, reads, inputs, suppression, recipe.target)
+    check_balance(reads.name, came_in, {"read": total(receipt.came_in for receipt in done)})
+    if recipe.limit is None:  # a look at ten records is no basis for a rate
+        check_quarantine(runner.store, done, inputs, recipe.max_quarantine_rate)
+    if recipe.flow.if_none is not None:
+        _check_any(done, recipe.flow.if_none)
+    records = Records.of(Chunk.read(receipt, reads.text_bytes(receipt)) for receipt in done)
+    return State(records, decided=tuple(done))
+
+
+def _check_any(receipts: Sequence[Receipt], if_none: str) -> None:
+    """Raises GateFailed where every record was dropped as it was read: data of another form, not bad data."""
+    reasons: Counter[str] = Counter()
+    for receipt in receipts:
+        reasons.update(receipt.reasons)
+    if reasons and not any(receipt.passed.count for receipt in receipts):
+        mostly = ", ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3))
+        records = f"{total(receipt.came_in for receipt in receipts).count:,}"
+        raise GateFailed(if_none.format(records=records, reasons=mostly))
+
+
+def _draft(
+    recipe: RecordRecipe,
+    store: Store,
+    inputs: Sequence[ScannedInput],
+    key: str,
+    suppression: str,
+    base: Manifest | None,
+    state: State,
+    written: Sequence[Receipt],
+    merged: Sequence[Receipt],
+) -> Draft:
+    came_in = total(scanned.tally for scanned in inputs) + (base.came_in if base else Tally())
+    # Spans, without which a run over known inputs would scan them again after a gc; measures, for replay.
+    own = put_refs(store, [*(scanned.spans for scanned in inputs), *state.measures])
+    attached = {ref.kind for ref in state.attachments} | PROVENANCE.keys()
+    carried = [ref for ref in base.attachments if ref.kind not in attached] if base else []
+    return Draft(
+        dataset=recipe.target,
+        run_key=key,
+        parent=None if base is None else base.ref,
+        inputs=tuple(scanned.as_input() for scanned in inputs),
+        recipe=recipe.identity(suppression),
+        stages=recipe.stages(suppression),
+        shards=not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),
+        ledgers=(*(base.ledgers if base else ()), *(r.output("ledger") for r in merged)),
+        attachments=(
+            *held(base, "refs"),
+            own,
+            *held(base, "receipts"),
+            bundle_receipts(store, [*state.decided, *merged]),
+            *state.attachments,
+            *carried,  # of steps that are off in this recipe: the next version must not have to forget them
+        ),
+        schemas={"shard": str(recipe.flow.write.schema.remove_metadata())},
+        came_in=came_in,
+        kept=total(r.kept for r in merged) + (base.kept if base else Tally()),
+        dropped=total(r.dropped for r in merged) + (base.dropped if base else Tally()),
+        quarantined=total(r.quarantined for r in merged) + (base.quarantined if base else Tally()),
+        machine_fates=sum(r.machine_fates for r in state.decided) + (base.machine_fates if base else 0),
+        funnel=funnel(came_in.count, recipe.flow.deciders(suppression), state.decided, base.funnel if base else ()),
+        statistics=_statistics(store, base, state, written),
+    )
+
+
+def _statistics(store: Store, base: Manifest | None, state: State, written: Sequence[Receipt]) -> dict[str, Any]:
+    """Of all shards; and of an extended version how it differs from one run over everything."""
+    counts = Statistics() if base is None else Statistics.read(base.statistics)
+    for receipt in written:
+        counts += receipt.facts_as(Statistics)
+    divergence = [read_table(store, ref) for ref in state.attachments if ref.kind == "divergence"]
+    table = pa.concat_tables([DIVERGENCE.empty_table(), *divergence])
+    return {**asdict(counts), **state.statistics, **divergence_counts(base, state.outranked, table)}

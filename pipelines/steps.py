@@ -1,0 +1,180 @@
+"""The steps that pipelines over records are made of: filters, exact duplicates, repeated paragraphs, near duplicates.
+
+Each may stand anywhere in a flow, and is left out by leaving it out. Cheap steps that drop much belong first; a filter
+that stands behind a comparison is run anew where the comparison came out otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from lake.objects import ObjectRef, put_table
+from lake.receipt import Receipt
+from lake.store import Store
+from pipelines.flow import Night, State
+from stages.choose import Choose, choose_works
+from stages.cluster_sizes import cluster_size_works, cluster_statistics
+from stages.clusters import Clusters, cluster_works
+from stages.divergence import current
+from stages.exact import Exact, ExactFacts, exact_works
+from stages.gather import Gather, gather
+from stages.link import Link, MergeForests, link
+from stages.minhash import Collect, Sign, collect_works, sign_work
+from stages.paragraphs import Paragraphs
+from stages.screen import Screen, screen_works
+from stages.work import Stage
+
+log = logging.getLogger("gristmill")
+
+NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Screening:
+    """Filters over every chunk. `title`: what the progress calls it, where a flow has several."""
+
+    screen: Screen[Any]
+    title: str = "screen"
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = NOTHING
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return (self.screen,)
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        return tuple(filter_.name for filter_ in self.screen.filters)
+
+    def run(self, night: Night, state: State) -> State:
+        """Drops what a filter has a reason against."""
+        done = night.runner.map(self.title, screen_works(self.screen, night.runner.store, state.records))
+        records = state.records.judged(self.title, done, self.screen.schema.names)
+        return state.after(records, done, measures=[receipt.output("screened") for receipt in done])
+
+
+@dataclass(frozen=True)
+class ExactDuplicates:
+    """Records whose content another one has, of this run or of earlier versions."""
+
+    exact: Exact
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({"contents": ("content", "id")})
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return (self.exact,)
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        return (self.exact.name,)
+
+    def run(self, night: Night, state: State) -> State:
+        """Drops all but one of the records with equal content."""
+        before = night.held("contents")
+        done = night.runner.map("exact", exact_works(self.exact, night.runner.store, state.records, before))
+        state.records.check("exact", done)
+        return state.after(
+            state.records.compared(done),
+            done,
+            attachments=[*before, *(receipt.output("contents") for receipt in done)],
+            outranked=sum(receipt.facts_as(ExactFacts).outranked for receipt in done),
+        )
+
+
+@dataclass(frozen=True)
+class RepeatedParagraphs:
+    """Documents most of whose text other pages of their host have as well."""
+
+    paragraphs: Paragraphs
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({"paragraphs": ("paragraph", "id")})
+    deciders: ClassVar[tuple[str, ...]] = ("paragraphs",)
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return self.paragraphs.stages
+
+    def run(self, night: Night, state: State) -> State:
+        """Drops the documents that consist of little else."""
+        before = night.held("paragraphs")
+        self._warn(night, before)
+        done, paragraphs = self.paragraphs.judge(night.runner, state.records, before)
+        state.records.check("paragraphs", done)
+        return state.after(
+            state.records.compared(done),
+            done,
+            attachments=[*before, *paragraphs],
+            measures=[receipt.output("shares") for receipt in done],
+        )
+
+    def _warn(self, night: Night, before: Sequence[ObjectRef]) -> None:
+        """Says what of the version that is extended is not counted."""
+        base = night.base
+        if base is None:
+            return
+        config = base.recipe.get("paragraphs")
+        if not before:
+            log.warning("recipe.paragraphs: %s was made without it, so that none of its pages is counted", base)
+        elif not config:
+            log.warning(
+                "recipe.paragraphs: it was off when %s was made, so that none of its own pages is counted", base
+            )
+        elif (had := config["min_documents"]) < self.paragraphs.min_documents:
+            log.warning("recipe.paragraphs: of %s and before no more than %d pages count for a paragraph", base, had)
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Near duplicates, among what is new and against everything before."""
+
+    sign: Sign
+    collect: Collect
+    gather: Gather
+    choose: Choose
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+        {"signatures": (), "clusters": ("survivor", "id")}
+    )
+    deciders: ClassVar[tuple[str, ...]] = ("minhash",)
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return (self.sign, self.collect, Link(), MergeForests(), self.gather, self.choose, Clusters())
+
+    def run(self, night: Night, state: State) -> State:
+        """Drops what is like another record that is kept."""
+        runner, records = night.runner, state.records
+        signed = [r.output("signed") for r in runner.map("sign", [sign_work(self.sign, c) for c in records.chunks])]
+        collected = runner.map("collect", collect_works(self.collect, runner.store, signed, records))
+        records.check("minhash", collected)
+        old, new = night.held("signatures"), [receipt.output("signatures") for receipt in collected]
+        before, forests, divergence = (night.held(kind) for kind in ("clusters", "forest", "divergence"))
+
+        linked = link(runner, self.collect.bands, old, new, forests[-1] if forests else None)
+        gathered = gather(runner, linked, signatures=self.gather.signatures)
+        chosen = runner.map("choose", choose_works(self.choose, linked, gathered, before, divergence))
+        members = runner.map("clusters", cluster_works([receipt.output("members") for receipt in chosen]))
+        clusters = [*before, *(ref for receipt in members if (ref := receipt.output("clusters")).records)]
+        counted = runner.map("sizes", cluster_size_works(clusters))
+
+        kept = [*old, *new, linked.forest, *(clusters or [members[0].output("clusters")])]
+        if night.base is not None:
+            kept.append(_divergence(runner.store, divergence, chosen))
+        return state.after(
+            records.compared(chosen),
+            chosen,
+            attachments=kept,
+            statistics={"clusters": cluster_statistics(receipt.facts for receipt in counted)},
+        )
+
+
+def _divergence(store: Store, earlier: Sequence[ObjectRef], chosen: Sequence[Receipt]) -> ObjectRef:
+    """One table of what this version keeps and drops otherwise than one run over everything would."""
+    outputs = [ref for receipt in chosen for ref in receipt.outputs]
+    new, rejudged = ([ref for ref in outputs if ref.kind == kind] for kind in ("divergence", "rejudged"))
+    return put_table(store, "divergence", current(store, earlier, rejudged, new))

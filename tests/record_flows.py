@@ -1,0 +1,269 @@
+"""Small flows over generated lines, and what they come to in plain Python: what tests of the record flow share.
+
+Texts are made so that the truth is clear: two bodies have no words in common, and copies of one are equal but for
+punctuation, which only exact duplicates tell apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.base import Filter, below, first_reason
+from filters.docs import Docs
+from filters.minhash import MinHash
+from lake.balance import Tally
+from lake.identity import record_id
+from lake.receipt import StageId
+from pipelines.flow import Flow, Night, State, Step
+from pipelines.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
+from stages.choose import Choose
+from stages.exact import Exact
+from stages.extract import Extract
+from stages.gather import Gather
+from stages.inputs import Listing, ScannedInput, scan_inputs
+from stages.minhash import Collect, Sign
+from stages.paragraphs import Paragraphs
+from stages.runner import Runner
+from stages.scan import Scan
+from stages.screen import Screen
+from stages.shards import SCHEMA, WriteShards
+
+HOSTS = ("one.example", "two.example", "three.example")
+BLOCKED, FORGOTTEN = HOSTS[0], HOSTS[1]
+WORDS, FOOTERS = 40, 2
+SCAN = Scan(chunk_records=4)  # several chunks, though the files are tiny
+
+
+class Line(NamedTuple):
+    """What one line of an input says: a body on a page of a host, `marked` with other punctuation or not."""
+
+    host: int
+    page: int
+    body: int
+    marked: bool
+
+    @property
+    def url(self) -> str:
+        return f"https://{HOSTS[self.host]}/{self.page}"
+
+    @property
+    def text(self) -> str:
+        """A body of its own words, the first one too short to stay, and a footer that every other body has as well."""
+        words = [f"body{_letters(self.body)}{_letters(n)}" for n in range(WORDS - (self.body == 0))]
+        footer = " ".join(f"footer{_letters(self.body % FOOTERS)}{_letters(n)}" for n in range(8))
+        return (", " if self.marked else " ").join(words) + "\n" + footer
+
+
+def _letters(n: int) -> str:
+    """A number without digits, which paragraphs are compared without."""
+    return chr(97 + n // 26) + chr(97 + n % 26)
+
+
+@dataclass(frozen=True)
+class Blocklist(Filter[Docs]):
+    """Drops pages of some hosts."""
+
+    hosts: tuple[str, ...] = (BLOCKED,)
+
+    name: ClassVar[str] = "blocklist"
+    VERSION: ClassVar[int] = 1
+    evidence: ClassVar[Mapping[str, str]] = MappingProxyType({"host": "host"})
+
+    def measure(self, docs: Docs, /) -> pa.RecordBatch:
+        assert docs.urls is not None
+        hosts = [urlsplit(url).hostname for url in docs.urls.to_pylist()]
+        return pa.record_batch([pa.array(hosts, pa.string())], names=["host"])
+
+    def rule(self, measures: pa.RecordBatch) -> pa.StringArray:
+        blocked = pc.is_in(measures["host"], pa.array(self.hosts, pa.string())).to_numpy(zero_copy_only=False)
+        return first_reason(self.name, measures.num_rows, [("host", blocked)])
+
+
+@dataclass(frozen=True)
+class Long(Filter[Docs]):
+    """Drops texts of few words."""
+
+    min_words: int = WORDS + 8
+
+    name: ClassVar[str] = "long"
+    VERSION: ClassVar[int] = 1
+    evidence: ClassVar[Mapping[str, str]] = MappingProxyType({"too_short": "words"})
+
+    def measure(self, docs: Docs, /) -> pa.RecordBatch:
+        return pa.record_batch([pa.array([len(text.split()) for text in docs.strings], pa.int64())], names=["words"])
+
+    def rule(self, measures: pa.RecordBatch) -> pa.StringArray:
+        return first_reason(self.name, measures.num_rows, [("too_short", below(measures["words"], self.min_words))])
+
+
+@dataclass(frozen=True)
+class WritePlain(WriteShards):
+    """Shards without what only a language filter knows."""
+
+    name: ClassVar[str] = "plain_shards"
+    schema: ClassVar[pa.Schema] = pa.schema([SCHEMA.field(name) for name in ("id", "url", "text")])
+    measured: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+
+MINHASH = MinHash(bands=4, rows=4)
+PARAGRAPHS = Paragraphs(min_documents=3, max_repeated=0.05)
+STEPS: dict[str, Step] = {
+    "blocklist": Screening(Screen((Blocklist(),), Docs), "screen hosts"),
+    "long": Screening(Screen((Long(),), Docs)),
+    "exact": ExactDuplicates(Exact()),
+    "paragraphs": RepeatedParagraphs(PARAGRAPHS),
+    "minhash": NearDuplicates(Sign(MINHASH), Collect(4, 4), Gather(signatures=True), Choose()),
+}
+
+
+@dataclass(frozen=True)
+class ToyRecipe:
+    """A recipe of some steps in some order."""
+
+    flow: Flow
+    target: str = "toy"
+    limit: int | None = None
+    max_quarantine_rate: float = 1.0
+
+    def identity(self, suppression: str = "") -> dict[str, Any]:
+        paragraphs = {"min_documents": PARAGRAPHS.min_documents}
+        return {"paragraphs": paragraphs if "paragraphs" in self.flow.deciders() else None, "suppression": suppression}
+
+    def stages(self, suppression: str = "") -> tuple[StageId, ...]:
+        return (*SCAN.identity(), *self.flow.stages(suppression))
+
+
+def flow_of(steps: Sequence[Step]) -> Flow:
+    return Flow(Extract(seconds_per_record=None), tuple(steps), WritePlain(target_bytes=1500))
+
+
+def scanned(runner: Runner, path: Path, lines: Sequence[Line], version: int) -> list[ScannedInput]:
+    """One input of these lines."""
+    rows = [{"url": line.url, "text": line.text, "source": f"version {version}"} for line in lines]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return scan_inputs(runner, SCAN, Listing([str(path)], []))
+
+
+# The same in plain Python
+
+
+@dataclass(frozen=True)
+class Doc:
+    """A record as plain values."""
+
+    input: str
+    ordinal: int
+    line: Line
+
+    @property
+    def id(self) -> str:
+        own = b"row\0%d\0" % self.ordinal + hashlib.sha256(self.line.text.encode()).digest()
+        return record_id(url=self.line.url, source_key=None, own=own)
+
+    @property
+    def paragraphs(self) -> list[tuple[str, str, int]]:
+        """(host, as compared, bytes) of each."""
+        host = HOSTS[self.line.host]
+        return [(host, re.sub(r"\W", "", p), len(p)) for p in self.line.text.split("\n")]
+
+
+@dataclass
+class Reference:
+    """What earlier versions left, and what each step does to the records that are in."""
+
+    texts: set[str] = field(default_factory=set)
+    pages: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    signed: set[tuple[str, ...]] = field(default_factory=set)
+
+    def after(self, step: str, docs: Sequence[Doc]) -> list[Doc]:
+        return getattr(self, f"_{step}")(docs)
+
+    def _blocklist(self, docs: Sequence[Doc]) -> list[Doc]:
+        return [doc for doc in docs if HOSTS[doc.line.host] != BLOCKED]
+
+    def _long(self, docs: Sequence[Doc]) -> list[Doc]:
+        return [doc for doc in docs if doc.line.body != 0]
+
+    def _exact(self, docs: Sequence[Doc]) -> list[Doc]:
+        left = _first_of_each(docs, lambda doc: doc.line.text, self.texts)
+        self.texts |= {doc.line.text for doc in left}
+        return left
+
+    def _paragraphs(self, docs: Sequence[Doc]) -> list[Doc]:
+        for doc in docs:
+            for host, paragraph, _ in doc.paragraphs:
+                self.pages[host, paragraph].add(doc.line.url)
+        return [doc for doc in docs if self._repeated(doc) <= PARAGRAPHS.max_repeated]
+
+    def _repeated(self, doc: Doc) -> float:
+        sizes = [
+            (size, len(self.pages[host, paragraph]) >= PARAGRAPHS.min_documents)
+            for host, paragraph, size in doc.paragraphs
+        ]
+        return sum(size for size, repeated in sizes if repeated) / sum(size for size, _ in sizes)
+
+    def _minhash(self, docs: Sequence[Doc]) -> list[Doc]:
+        left = _first_of_each(docs, lambda doc: _words(doc), self.signed)
+        self.signed |= {_words(doc) for doc in docs}
+        return left
+
+
+def _words(doc: Doc) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", doc.line.text))
+
+
+def _first_of_each(docs: Sequence[Doc], key: Any, known: set[Any]) -> list[Doc]:
+    """The first by id of those with one key, in their order; none where the key is known."""
+    first: dict[Any, Doc] = {}
+    for doc in sorted(docs, key=lambda doc: (doc.id, doc.input, doc.ordinal)):
+        first.setdefault(key(doc), doc)
+    return [doc for doc in docs if key(doc) not in known and first[key(doc)] is doc]
+
+
+def tally_of(docs: Sequence[Doc]) -> Tally:
+    return Tally.of_records([doc.input for doc in docs], [doc.ordinal for doc in docs])
+
+
+@dataclass
+class Checked:
+    """A step that is held to the reference: at its end just the reference's records are in."""
+
+    name: str
+    reference: Reference
+    docs: list[Doc]
+    """Those that are in; shared by the steps of a flow."""
+
+    @property
+    def step(self) -> Step:
+        return STEPS[self.name]
+
+    @property
+    def stages(self) -> Any:
+        return self.step.stages
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        return self.step.deciders
+
+    @property
+    def grows(self) -> Mapping[str, tuple[str, ...]]:
+        return self.step.grows
+
+    def run(self, night: Night, state: State) -> State:
+        assert state.records.tally == tally_of(self.docs), f"before {self.name}"
+        state = self.step.run(night, state)
+        self.docs[:] = self.reference.after(self.name, self.docs)
+        assert state.records.tally == tally_of(self.docs), f"after {self.name}"
+        return state
