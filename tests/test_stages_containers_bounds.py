@@ -23,6 +23,8 @@ from types import FrameType, ModuleType
 from typing import Any
 
 import brotli
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from warc_files import arc_record, gz, http, line, opener, page, record, tar_member
@@ -198,7 +200,29 @@ def read_all(data: bytes, kind: Any) -> list[Any]:
     return items
 
 
-BY_KIND = {"warc": HOSTILE, "jsonl": LINES, "arc": ARCS, "tar": TARS}
+def columns(n: int, texts: list[str], **options: object) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"text": texts * (n // 50)}), stream, **options)
+    return stream.getvalue()
+
+
+PARQUETS: dict[str, Callable[[int], bytes]] = {
+    "pages of one row": lambda n: columns(n, ["a"], data_page_size=1, write_batch_size=1, use_dictionary=False),
+    "row groups of one row": lambda n: columns(n // 4, ["a"], row_group_size=1),
+    "a dictionary": lambda n: columns(n, ["a" * 1000]),
+    "no footer": lambda n: b"PAR1" + bytes(n),
+    "a footer of empty structs": lambda n: (
+        b"PAR1\x49\xfc" + varint(n) + bytes(n) + (n + 9).to_bytes(4, "little") + b"PAR1"
+    ),
+}
+
+
+def varint(number: int) -> bytes:
+    """Of five bytes, with zeros before it."""
+    return bytes(number >> shift & 127 | 128 for shift in (0, 7, 14, 21)) + bytes([number >> 28])
+
+
+BY_KIND = {"warc": HOSTILE, "jsonl": LINES, "arc": ARCS, "tar": TARS, "parquet": PARQUETS}
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, builds in BY_KIND.items() for name in builds])

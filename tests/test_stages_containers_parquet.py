@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.containers import Item, ReadConfig, Record, Unreadable, detect, read, scan
-from stages.containers.parquet_layout import Thrift, ThriftError
 from stages.containers.span_table import RECORDS_ANYWAY, check_tiles
+from stages.containers.thrift import Thrift, ThriftError
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 WRITERS = [
@@ -147,6 +147,10 @@ def test_a_file_without_its_footer_is_one_stretch_of_damage(damaged, words) -> N
     assert isinstance(item, Unreadable) and words in item.error
 
 
+def test_a_file_without_rows_has_no_span() -> None:
+    assert items_of(written(texts(0))) == []
+
+
 def test_a_damaged_group_loses_no_other() -> None:
     data = bytearray(written(texts(900), compression="none"))
     second = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(1).column(0)
@@ -194,8 +198,8 @@ def test_any_damage_keeps_the_balance(options, changes) -> None:
 # Bounds
 
 
-def with_rows(data: bytes, rows: int) -> bytes:
-    """The file, its footer claiming so many rows a group (of 300)."""
+def with_rows(data: bytes, rows: int, fields: int = -1) -> bytes:
+    """The file of one row group of 300, its footer claiming so many rows in the first `fields` places (-1: all)."""
     said = b"\x16\xd8\x04"  # the field num_rows of a row group, 300 as a zigzag number
     zigzag, number = bytearray(), rows * 2
     while number > 127:
@@ -203,7 +207,7 @@ def with_rows(data: bytes, rows: int) -> bytes:
         number >>= 7
     zigzag.append(number)
     length = int.from_bytes(data[-8:-4], "little")
-    footer = data[-8 - length : -8].replace(said, b"\x16" + bytes(zigzag))
+    footer = data[-8 - length : -8].replace(said, b"\x16" + bytes(zigzag), fields)
     return data[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1"
 
 
@@ -211,6 +215,8 @@ def test_rows_that_are_not_there_are_not_believed() -> None:
     data = with_rows(written(texts(300)), 2**40)
     (item,) = items_of(data)
     assert isinstance(item, Unreadable) and "values for 1099511627776 rows" in item.error
+    (item,) = items_of(with_rows(written(texts(300)), 2**40, fields=1))
+    assert isinstance(item, Unreadable) and "row groups" in item.error
 
 
 def test_more_rows_than_bytes_end_as_one_stretch_of_damage() -> None:

@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.containers.parquet_layout import MAGIC, scan
+from stages.containers.parquet_footer import MAGIC
+from stages.containers.parquet_layout import scan
 from stages.containers.parquet_values import fields_of, holds_media, row_bytes
 from stages.containers.record import Item, ReadConfig, Record, RecordError, Unreadable, one_line
 from stages.containers.rows import row_record, text_record
