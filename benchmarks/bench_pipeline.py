@@ -1,6 +1,6 @@
 """How much does the whole web pipeline cost against datatrove's, on the same crawl, to the same texts?
 
-Ours end to end in this process (`run_web`, no Ray), from an empty lake to a commit, with what datatrove does not do:
+Ours end to end in this process (`run_pipeline`, no Ray), from an empty lake to a commit, with what datatrove does not do:
 the boundary scan, exact duplicates, a ledger with one fate a record, fsync. Datatrove's is benchmarks/datatrove_web.py,
 with its extractor in its usual child process, and (`inline`) without that child, which flatters it. Memos start empty.
 Near duplicates are left out on both sides (benchmarks/bench_dedup.py). Equal work: both keep the same texts up to exact
@@ -29,8 +29,8 @@ from lake.manifest import Manifest
 from lake.objects import read_table, scratch
 from lake.receipt import Receipt
 from lake.store import Store, open_store
-from pipelines.web import run_web
-from pipelines.web_recipe import WebConfig
+from pipelines.run import run_pipeline
+from pipelines.web import WebConfig
 from stages.charset import decode
 from stages.containers import ReadConfig, Record, read, scan
 from stages.html import page_text
@@ -95,7 +95,7 @@ def run_gristmill(crawl: Path, folder: Path) -> Outcome:
     runner = Stopwatch(store, workers=0)
     started = cpu_seconds()
     config = WebConfig.model_validate({"recipe": {"inputs": [str(crawl)], "minhash": None}, "run": {"workers": 0}})
-    manifest = run_web(config, store, runner).manifest
+    manifest = run_pipeline(config, store, runner).manifest
     rest = cpu_seconds() - started - sum(runner.cpu.values())
     return Outcome(crawl, manifest, store, {**runner.cpu, "commit and the rest": rest})
 

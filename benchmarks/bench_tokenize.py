@@ -70,6 +70,7 @@ class Material:
         Versions(store).commit(
             Draft(
                 dataset="web",
+                form="documents",
                 run_key="0",
                 recipe={},
                 stages=(),

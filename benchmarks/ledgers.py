@@ -69,6 +69,7 @@ def build(store: Store, rows: int, probes: int) -> Built:
     stages = (StageId(name="benchmark", version=1, config={"rows": rows}),)
     draft = Draft(
         dataset=DATASET,
+        form="documents",
         run_key=run_key(DATASET, {}, inputs, stages),
         inputs=tuple(
             InputFile(digest=digest, bytes=1 << 30, records=PER_INPUT, names=(f"crawl/{n:05}.warc.gz",))

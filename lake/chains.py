@@ -74,7 +74,7 @@ def rows_of(
 ) -> list[Row]:
     """The rows of one version; `read` as for `search`. Raises NotFound, DamagedObject."""
     read = {} if read is None else read
-    refs = [ref for ref in manifest.ledgers if ref.kind == "ledger" and any(ref.overlaps(p, p + "g") for p in prefixes)]
+    refs = [ref for ref in manifest.fates if any(ref.overlaps(p, p + "g") for p in prefixes)]
 
     def rows(ref: ObjectRef) -> list[Row]:
         return list(ledger.find_any(store, ref, prefixes).to_pylist())

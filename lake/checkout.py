@@ -22,14 +22,6 @@ from lake.store import Store
 MARKER = ".grist-checkout.json"
 DONE = "manifest.json"
 _BLOCK = 1 << 20
-_SUFFIX = {
-    "shard": "parquet",
-    "pack": "tar",
-    "index": "index.parquet",
-    "tokenizer": "tokenizer.json",
-    "model": "model.json",
-    "weights": "safetensors",
-}
 
 
 class Damaged(Exception):
@@ -81,7 +73,9 @@ def _names(manifest: Manifest) -> list[str]:
     numbers: Counter[str] = Counter()
     names = []
     for ref in manifest.shards:
-        names.append(f"{manifest.dataset}-{numbers[ref.kind]:05d}.{_SUFFIX.get(ref.kind, ref.kind)}")
+        kind = manifest.layout.kind(ref.kind)
+        suffix = ref.kind if kind is None else kind.suffix
+        names.append(f"{manifest.dataset}-{numbers[ref.kind]:05d}.{suffix}")
         numbers[ref.kind] += 1
     return names
 

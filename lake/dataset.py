@@ -38,14 +38,18 @@ class Dataset:
         return pa.concat_tables(tables) if tables else pa.table({})
 
     def _check_tables(self) -> None:
-        kinds = {ref.kind for ref in self.manifest.shards} - {"shard"}
-        if "pack" in kinds:
+        layout = self.manifest.layout
+        if layout.shown == "stretches":
             raise TypeError(
                 f"{self.manifest} holds packed windows: read them with stages.packs.read_windows(store, manifest), or"
                 f" `grist checkout {self.manifest} DIR` and webdataset"
             )
-        if kinds:
-            raise TypeError(f"{self.manifest} holds no records, but: {', '.join(sorted(kinds))}")
+        if not layout.has_records:
+            raise TypeError(f"{self.manifest} holds no records, but {layout.called}")
+        if any(layout.id_column_of(ref.kind) is None for ref in self.manifest.shards):
+            raise TypeError(
+                f"{self.manifest} holds tars: `grist checkout {self.manifest} DIR` and webdataset read them"
+            )
 
     def _columns(self, columns: Sequence[str] | None) -> list[str] | None:
         if columns is None or not self.manifest.shards:
@@ -72,7 +76,7 @@ class Dataset:
 
     def ledger(self) -> pa.Table:
         """One row for every record that came in, sorted by id: fate, stage, reason, value, survivor."""
-        refs = [ref for ref in self.manifest.ledgers if ref.kind == "ledger"]
+        refs = self.manifest.fates
         table = pa.concat_tables([SCHEMA.empty_table(), *(read_table(self.store, ref) for ref in refs)])
         return table if len(generations(refs)) < 2 else sort(table)
 

@@ -66,7 +66,7 @@ class Diff:
 
 def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
     """What changed from `a` to `b`. Raises NotFound if a ledger is gone (a withdrawn version)."""
-    ours, theirs = ({ref.sha256: ref for ref in m.ledgers if ref.kind == "ledger"} for m in (a, b))
+    ours, theirs = ({ref.sha256: ref for ref in m.fates} for m in (a, b))
     shared = ours.keys() & theirs.keys()
     only_a = [ref for sha, ref in ours.items() if sha not in shared]
     only_b = [ref for sha, ref in theirs.items() if sha not in shared]

@@ -63,6 +63,7 @@ def clean_version(
         )
     return Draft(
         dataset=base.dataset,
+        form=base.form,
         run_key=digest_of(b"forget", base.dataset, base.digest, request.digest),
         parent=base.ref.model_copy(update={"role": ROLE}),
         recipe={**base.recipe, "forget": {"suppression": request.digest}},

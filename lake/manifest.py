@@ -16,14 +16,17 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from lake.balance import check_balance
 from lake.folded import Unfolder, fold
+from lake.form import FORMS, Form, Layout, form_of
 from lake.identity import digest_of
 from lake.objects import Frozen, ObjectRef, brief
 from lake.receipt import JsonTally, StageId, canonical
-from lake.sealed import FORMAT, seal, unseal
+from lake.sealed import seal, unseal
 from lake.store import Store
 
+FORMAT = 3
+"""2: sealed. 3: names the form of its records."""
+_WITHOUT_FORM = (1, 2)
 RESTORE = "restore the file from a backup or a replica of the lake"
-
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -67,10 +70,12 @@ class FunnelRow(Frozen):
 
 
 class Draft(Frozen):
-    """A version before it has a slot: everything but its number and its place in the chain."""
+    """A version before it has a slot: everything but its number and its place in the chain. `form` says what its
+    records are, and so what its shards are (lake/form.py)."""
 
     format: int = FORMAT
     dataset: str
+    form: Form
     run_key: str
     parent: VersionRef | None = None  # the version this one extends
     sources: tuple[VersionRef, ...] = ()  # exact versions of datasets it was made from, or initialised from
@@ -96,8 +101,33 @@ class Draft(Frozen):
     def content_digest(self) -> str:
         return content_digest(self.shards, self.ledgers)
 
+    @property
+    def layout(self) -> Layout:
+        """What its shards are."""
+        return FORMS[self.form]
+
+    @property
+    def fates(self) -> tuple[ObjectRef, ...]:
+        """The ledgers that say what became of each record that came in (lake/ledger.py)."""
+        return tuple(ref for ref in self.ledgers if ref.kind == "ledger")
+
+    @property
+    def members(self) -> tuple[ObjectRef, ...]:
+        """The ledgers that say which records lie in which group of a tar (lake/fan.py), one for each tar, in order."""
+        return tuple(ref for ref in self.ledgers if ref.kind == "members")
+
     def objects(self) -> Iterable[ObjectRef]:
+        """Shards, ledgers and attachments, in this order."""
         return (*self.shards, *self.ledgers, *self.attachments)
+
+    def check_shards(self) -> None:
+        """Raises ValueError unless every shard is of a kind that this form has."""
+        if unknown := sorted({ref.kind for ref in self.shards if self.layout.kind(ref.kind) is None}):
+            allowed = ", ".join(kind.kind for kind in self.layout.kinds)
+            raise ValueError(
+                f"{self.dataset}: shards of kind {', '.join(unknown)} in a version of {self.form}; allowed: {allowed}."
+                " Give the version another form, or the form another row in lake/form.py"
+            )
 
     def check(self) -> None:
         """Raises BalanceError unless every record that came in has one fate, and every sample one verdict."""
@@ -113,6 +143,19 @@ class Manifest(Draft):
     version: int
     previous: str | None
     digest: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_form(cls, data: Any) -> Any:
+        """As it is since format 3."""
+        if not isinstance(data, dict) or data.get("format") not in _WITHOUT_FORM or "form" in data:
+            return data
+        recipe, shards = data.get("recipe"), data.get("shards")
+        # what is neither is passed over here: the validation that follows says so
+        kinds = (
+            {str(shard.get("kind")) for shard in shards if isinstance(shard, dict)} if isinstance(shards, list) else ()
+        )
+        return {**data, "form": form_of(recipe if isinstance(recipe, dict) else {}, kinds)}
 
     @property
     def ref(self) -> VersionRef:
@@ -134,6 +177,11 @@ class Outline(BaseModel):
     inputs: tuple[InputFile, ...] = ()
     ledgers: tuple[ObjectRef, ...] = ()
     came_in: JsonTally
+
+    @property
+    def fates(self) -> tuple[ObjectRef, ...]:
+        """As `Draft.fates`."""
+        return tuple(ref for ref in self.ledgers if ref.kind == "ledger")
 
     def __str__(self) -> str:
         return f"{self.dataset}@v{self.version}"

@@ -28,8 +28,8 @@ _PARQUET = b"PAR1"
 class Proof:
     """`problem` is (kind, message) of the first thing wrong, or None.
 
-    `fates`: tally of each fate by (input, ordinal), of a ledger. `ids`: tally of the ids of a shard, or of the kept
-    ids of a ledger; None where there is no id column. `first`, `last`: ids of a ledger's first and last row.
+    `fates`: tally of each fate by (input, ordinal), of a ledger. `ids`: tally of the ids of a shard of records, or of
+    the kept ids of a ledger; None for any other object. `first`, `last`: ids of a ledger's first and last row.
     `twice`: an id that a ledger keeps twice, which only a mixture may.
     """
 
@@ -46,8 +46,11 @@ class _Wrong(ValueError):
     """What the object holds is not what it should."""
 
 
-def prove(store: Store, ref: ObjectRef) -> Proof:
-    """Reads the whole object. Only errors of the object itself become a problem; others are raised."""
+def prove(store: Store, ref: ObjectRef, id_column: str | None = None) -> Proof:
+    """Reads the whole object. `id_column`: where its rows, one a record, have the record's id; None: they are none.
+
+    Only errors of the object itself become a problem; others are raised.
+    """
     try:
         digest, magic = _hash(store, ref)
     except NotFound:
@@ -59,7 +62,11 @@ def prove(store: Store, ref: ObjectRef) -> Proof:
     try:
         if ref.kind == "ledger":
             return _ledger(store, ref)
-        return _table(store, ref) if magic == _PARQUET else Proof(ref)
+        if magic == _PARQUET:
+            return _table(store, ref, id_column)
+        if id_column is not None:
+            raise _Wrong("is a shard of records and no Parquet")
+        return Proof(ref)
     except _Wrong as error:
         return Proof(ref, (_kind(ref), str(error)))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:  # TypeError: a null in a key
@@ -81,17 +88,17 @@ def _hash(store: Store, ref: ObjectRef) -> tuple[str, bytes]:
     return digest.hexdigest(), magic
 
 
-def _table(store: Store, ref: ObjectRef) -> Proof:
+def _table(store: Store, ref: ObjectRef, id_column: str | None) -> Proof:
     rows, ids = 0, Tally()
-    has_id = False
     for batch in iter_batches(store, ref):
         rows += batch.num_rows
-        has_id = "id" in batch.schema.names
-        if has_id and ref.kind == "shard":
-            ids += tally_ids(batch.column("id"))
+        if id_column is not None:
+            if id_column not in batch.schema.names:
+                raise _Wrong(f"is a shard of records without a column {id_column!r} that names them")
+            ids += tally_ids(batch.column(id_column))
     if rows != ref.records:
         raise _Wrong(f"holds {rows:,} rows, its pointer says {ref.records:,}")
-    return Proof(ref, ids=ids if has_id or not rows else None)
+    return Proof(ref, ids=None if id_column is None else ids)
 
 
 def _ledger(store: Store, ref: ObjectRef) -> Proof:

@@ -159,6 +159,10 @@ def _faults(name: str, n: int, manifest: Manifest, before: bytes | None) -> Iter
         said = f"{name}@v{n} states content digest {manifest.digest[:12]}, its shards and ledgers give {digest[:12]}"
         yield Fault("digest", key, f"{said}: the manifest was changed; {_RESTORE}")
     try:
+        manifest.check_shards()
+    except ValueError as error:
+        yield Fault("manifest", key, f"{error}: the manifest {key} was changed; {_RESTORE}")
+    try:
         manifest.check()
     except BalanceError as error:
         said = f"{name}@v{n}: {str(error).partition(' Nothing was committed')[0]} The manifest was changed"

@@ -75,8 +75,8 @@ def sample(
         raise ValueError(f"sample: n is {n}; it has to be at least 1")
     if fate is not None and fate not in FATES:
         raise ValueError(f"sample: fate {fate!r}; allowed: {', '.join(FATES)}")
-    if other := sorted({ref.kind for ref in manifest.shards} - {"shard", "pack", "index"}):
-        raise NoSuchVersion(f"{manifest} holds no records, but: {', '.join(other)}")
+    if manifest.layout.shown is None:
+        raise NoSuchVersion(f"{manifest} holds no records, but {manifest.layout.called}")
     rng = random.Random(f"{seed}:{manifest.digest}")
     if fate in (None, "kept") and reason is None:
         return _kept(versions.store, manifest, n, rng)
@@ -148,7 +148,7 @@ def _fated(
         return table.filter(hit)
 
     store = versions.store
-    ledgers = [ref for ref in manifest.ledgers if ref.kind == "ledger"]
+    ledgers = manifest.fates
     sizes = [wanted(read_table(store, ref, ["fate", "reason"])).num_rows for ref in ledgers]
     rows: list[dict[str, Any]] = []
     for i, at in _grouped(_draw(rng, sum(sizes), n), list(accumulate(sizes))):
@@ -184,7 +184,7 @@ def _texts(
     reasons = {(row["input"], row["ordinal"]): row["reason"] for row in rows}
     taken = {(row["input"], row["ordinal"]): TAKEN_DOWN for row in rows if row["stage"] == "forget"}
     keys = [key for key in reasons if key not in taken]
-    if any(ref.kind == "pack" for ref in manifest.shards):
+    if manifest.layout.shown == "stretches":
         return {**dict.fromkeys(keys, IN_SOURCE), **taken}
     receipts = _receipts(versions, manifest, {digest for digest, _ in keys})
     found: dict[tuple[str, int], dict[str, Any] | str] = dict.fromkeys(keys, NEVER if receipts else UNKNOWN)

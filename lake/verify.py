@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -95,7 +96,8 @@ def verify(
         findings += [Finding(o.severity, o.what, o.key, (), o.message) for o in unheld(store, survey.objects)]
     if deep:
         with ThreadPoolExecutor(4) as pool:
-            for done, proof in enumerate(pool.map(lambda ref: prove(store, ref), whole), 1):
+            prove_one = partial(_prove, store, survey.id_columns)
+            for done, proof in enumerate(pool.map(prove_one, whole), 1):
                 proofs[proof.ref.sha256] = proof
                 if proof.problem is not None:
                     findings.append(_of_object(proof.ref, proof.problem, survey.harmed(proof.ref.sha256)))
@@ -105,6 +107,10 @@ def verify(
             if slot.manifest is not None and not slot.withdrawn:
                 findings += _compare(store, slot.manifest, proofs)
     return _still_true(store, findings)
+
+
+def _prove(store: Store, id_columns: Mapping[str, str], ref: ObjectRef) -> Proof:
+    return prove(store, ref, id_columns.get(ref.sha256))
 
 
 def _wanted(store: Store, refs: Sequence[str]) -> set[tuple[str, int]]:
@@ -133,6 +139,7 @@ class _Survey:
         self.store, self.wanted = store, wanted
         self.listed = list_slots(store)
         self.objects: dict[str, ObjectRef] = {}
+        self.id_columns: dict[str, str] = {}  # of shards that are tables of records
         self.findings: list[Finding] = []
         self._holders: dict[str, list[int]] = {}
         self._names: list[str] = []
@@ -173,6 +180,9 @@ class _Survey:
 
     def _add(self, slot: Slot, manifest: Manifest) -> None:
         self._names.append(str(slot))
+        for ref in manifest.shards:
+            if (column := manifest.layout.id_column_of(ref.kind)) is not None:
+                self.id_columns[ref.sha256] = column
         for ref in (ref for held in slot.objects() for ref in (held, *held.beside())):
             holders = self._holders.setdefault(ref.sha256, [])
             if not holders or holders[-1] != len(self._names) - 1:
@@ -217,7 +227,7 @@ def _compare(store: Store, manifest: Manifest, proofs: dict[str, Proof]) -> Iter
     def finding(what: str, said: str, where: str = key) -> Finding:
         return Finding("error", what, where, (str(manifest),), f"{manifest}: {said}. {_DEFECT}")
 
-    ledgers = [ref for ref in manifest.ledgers if ref.kind == "ledger"]
+    ledgers = manifest.fates
     if not ledgers:
         if manifest.came_in.count and not manifest.ledgers:
             yield finding(
@@ -232,8 +242,8 @@ def _compare(store: Store, manifest: Manifest, proofs: dict[str, Proof]) -> Iter
         if after.first <= before.last and manifest.parent is None:  # a version that grew has several generations
             said = f"ledger objects overlap: one ends at id {before.last}, the next begins at {after.first}"
             yield finding("ledger", said, after.ref.sha256)
-    packed = any(ref.kind == "pack" for ref in manifest.shards)  # two sources of a mixture may have one record
-    if doubled := [proof for proof in good if proof.twice and not packed]:
+    mixed = manifest.form == "windows"  # two sources of a mixture may have one record
+    if doubled := [proof for proof in good if proof.twice and not mixed]:
         for proof in doubled:
             yield finding("ledger", f"record {proof.twice} is kept twice", proof.ref.sha256)
         return
@@ -252,12 +262,12 @@ def _compare_shards(
     proofs: dict[str, Proof],
     finding: Callable[[str, str], Finding],
 ) -> Iterator[Finding]:
-    """Only where shards hold the kept records themselves: a fan-out's hold samples, a pack has no ids."""
+    """Only where shards are tables of the kept records themselves: a fan-out's hold samples, a pack has no ids."""
+    if not manifest.layout.one_each:
+        return
     found = [proofs.get(ref.sha256) for ref in manifest.shards]
     shards = [proof for proof in found if proof is not None and proof.problem is None and proof.ids is not None]
-    if manifest.samples is not None or not shards or len(shards) < len(found):
-        return
-    if any(proof.ref.kind != "shard" for proof in shards):
+    if not shards or len(shards) < len(found):
         return
     kept, held = total(p.ids for p in good if p.ids), total(p.ids for p in shards if p.ids)
     if kept != held:

@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from lake.folded import Unfolder
-from lake.manifest import RESTORE, Draft, Manifest, Outline, encode, folded, parse, parse_outline, unfolded
+from lake.manifest import FORMAT, RESTORE, Draft, Manifest, Outline, encode, folded, parse, parse_outline, unfolded
 from lake.objects import ObjectRef
-from lake.sealed import FORMAT, Unreadable, read_note, write_note
+from lake.sealed import Unreadable, read_note, write_note
 from lake.store import NotFound, Store
 
 log = logging.getLogger("gristmill")
@@ -172,6 +172,7 @@ class Versions:
         """
         check_name(draft.dataset)
         draft.check()
+        draft.check_shards()
         if bad := self.missing(draft.objects()):
             raise MissingObjects(f"{draft.dataset}: not committed, {len(bad)} objects are not there: {bad[0]}")
         # a nonce, so that a lost answer can be told from a lost slot

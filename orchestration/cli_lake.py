@@ -57,7 +57,7 @@ def stats(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = False
 
     manifest = versions_of(lake).resolve(ref)
     data = {"version": str(manifest), "digest": manifest.digest, "statistics": manifest.statistics}
-    answer(data, as_json, lambda console: draw_statistics(console, manifest.statistics))
+    answer(data, as_json, lambda console: draw_statistics(console, manifest))
 
 
 def lineage(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = False) -> None:
@@ -125,7 +125,7 @@ def sample(
 
     versions = versions_of(lake)
     manifest = resolve_usable(versions, ref)
-    if any(one.kind == "pack" for one in manifest.shards) and fate in (None, "kept") and reason is None:
+    if manifest.layout.shown == "stretches" and fate in (None, "kept") and reason is None:
         from orchestration.show_windows import draw_stretches
         from pipelines.tokenizer import tokenizer_of
         from stages.packs import sample_stretches

@@ -15,9 +15,10 @@ from rich.errors import MarkupError
 from rich.markup import render
 
 from pipelines.__main__ import Request, resolve
-from pipelines.assembly import input_files
 from pipelines.config import BadConfig
 from pipelines.exits import BAD_CONFIG
+from pipelines.inputs import input_files
+from pipelines.recipe import InputRecipe
 
 
 def check(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -47,11 +48,12 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             )
     config = parameters.get("config") or "conf/web.yaml"
     source = Path(config) if isinstance(config, str) else config
-    resolved: Any = resolve(Request(source, tuple(settings), parameters.get("lake") or LAKE_LATER), in_job=True)
-    inputs = getattr(resolved.recipe, "inputs", None)
-    if inputs is not None and not inputs:
-        raise BadConfig("recipe.inputs is empty: say in prefect.yaml what to read, absolute or s3://")
-    _note_what_is_not_there([pattern for pattern in inputs or () if "://" not in pattern])
+    lake = parameters.get("lake") or LAKE_LATER
+    recipe = resolve(Request(source, tuple(settings), lake), in_job=True).recipe
+    if isinstance(recipe, InputRecipe):
+        if not recipe.inputs:
+            raise BadConfig("recipe.inputs is empty: say in prefect.yaml what to read, absolute or s3://")
+        _note_what_is_not_there([pattern for pattern in recipe.inputs if "://" not in pattern])
 
 
 def _note_what_is_not_there(patterns: list[str]) -> None:

@@ -98,7 +98,7 @@ def nightly(
     source = Path(config) if isinstance(config, str) else config
     try:
         wanted = Wanted.of(resolve(Request(source, tuple(settings or ()), lake), in_job=True))
-        run: Any = wanted.config.run  # type: ignore[attr-defined]
+        run = wanted.config.run
         log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], run.lake)
         say = partial(log.warning, "%s")
         jobs = Jobs(Patience("Ray's job server", run.patience_seconds, say=say))

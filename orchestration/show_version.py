@@ -17,6 +17,7 @@ from rich.tree import Tree
 
 from lake.manifest import FunnelRow, Manifest
 from lake.query import Description, Node, stored_bytes
+from lake.statistics import TextStatistics, WindowStatistics
 from orchestration.show import SHOWN, bar, counted, draw_facts, grid, heading, indented, percent, when
 from orchestration.show_windows import draw_mixture
 from orchestration.terminal import plain
@@ -40,7 +41,7 @@ def draw_description(console: Console, about: Description) -> None:
     heading(console, "Stages")
     indented(console, ", ".join(f"{s.name} v{s.version}" for s in m.stages))
     _draw_shards(console, m)
-    draw_statistics(console, m.statistics)
+    draw_statistics(console, m)
     packages = m.made.get("packages") or {}
     if packages:
         heading(console, "Packages")
@@ -52,6 +53,7 @@ def _facts(m: Manifest, changed: Sequence[str]) -> dict[str, str]:
     dirty = {True: " (with uncommitted changes)", False: "", None: ""}[made.get("dirty")]
     fates = f"{m.came_in.count:,} in = {m.kept.count:,} kept + {m.dropped.count:,} dropped"
     facts = {
+        "holds": m.layout.called,
         "records": f"{fates} + {m.quarantined.count:,} quarantined",
         "digest": m.digest,
         "run key": m.run_key,
@@ -118,28 +120,34 @@ def _recipe(data: Mapping[str, Any], indent: str = "  ") -> str:
     return plain("\n".join(lines))
 
 
-def draw_statistics(console: Console, statistics: Mapping[str, Any]) -> None:
-    """`languages` (label -> documents) and `bytes_from` (lower edge -> documents) as bars, other numbers as facts."""
-    numbers = {k.replace("_", " "): f"{v:,}" for k, v in statistics.items() if isinstance(v, int | float)}
-    if "mixture" in statistics:  # the others stand in its own table
-        numbers = {name: numbers[name] for name in ("tokens", "loss tokens")}
-    if "text_bytes" in statistics:
-        numbers["text bytes"] += f" ({decimal(statistics['text_bytes'])})"
+def draw_statistics(console: Console, m: Manifest) -> None:
+    """What the version's form counts, as facts and bars, and the numbers that only its pipeline knows."""
+    numbers = {k.replace("_", " "): f"{v:,}" for k, v in m.statistics.items() if isinstance(v, int | float)}
     heading(console, "Statistics")
+    if m.layout.statistics is WindowStatistics:
+        windows = WindowStatistics.of(m.statistics)
+        draw_facts(console, {"tokens": f"{windows.tokens:,}", "loss tokens": f"{windows.loss_tokens:,}"})
+        draw_mixture(console, windows)
+        return
+    if "text bytes" in numbers:
+        numbers["text bytes"] += f" ({decimal(m.statistics['text_bytes'])})"
     draw_facts(console, numbers)
-    if "mixture" in statistics:
-        draw_mixture(console, statistics)
-    if parts := statistics.get("parts"):
+    if parts := m.statistics.get("parts"):
         heading(console, "Parts, in parameters")
         draw_histogram(console, list(parts.items()))
-    if clusters := statistics.get("clusters"):
+    if clusters := m.statistics.get("clusters"):
         draw_clusters(console, clusters)
-    if statistics.get("languages"):
+    if m.layout.statistics is TextStatistics:
+        _draw_texts(console, TextStatistics.of(m.statistics))
+
+
+def _draw_texts(console: Console, texts: TextStatistics) -> None:
+    if texts.languages:
         heading(console, "Languages")
-        draw_histogram(console, list(statistics["languages"].items())[:20])
-    if statistics.get("bytes_from"):
+        draw_histogram(console, list(texts.languages.items())[:20])
+    if texts.bytes_from:
         heading(console, "Bytes of text per document")
-        edges = sorted((int(k), n) for k, n in statistics["bytes_from"].items())
+        edges = sorted((int(edge), n) for edge, n in texts.bytes_from.items())
         draw_histogram(console, [(f"from {low:,}", n) for low, n in edges])
 
 

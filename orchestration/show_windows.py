@@ -6,13 +6,14 @@ What the loss counts stands between « and » whether or not the terminal has co
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
+from lake.statistics import WindowStatistics
 from orchestration.show import draw_facts, grid, heading, percent, ruled
 from orchestration.terminal import plain
 
@@ -23,26 +24,25 @@ CUT = 800
 """Characters of a stretch that are shown."""
 
 
-def draw_mixture(console: Console, statistics: Mapping[str, Any]) -> None:
+def draw_mixture(console: Console, statistics: WindowStatistics) -> None:
     """What was asked for, and what was drawn, by source."""
     heading(console, "Mixture")
     table = grid("  source", "share>", "planned tokens>", "drawn tokens>", "drawn share>", "epochs>", "of tokens>")
-    whole = sum(row["drawn"] for row in statistics["mixture"])
-    for row in statistics["mixture"]:
-        epochs = f"{row['drawn'] / row['there']:.2f}" if row["there"] else "-"
-        share = (percent(row["drawn"], whole), epochs, f"{row['there']:,}")
-        table.add_row(f"  {row['source']}", f"{row['share']:.1%}", f"{row['planned']:,}", f"{row['drawn']:,}", *share)
+    whole = sum(share.drawn for share in statistics.mixture)
+    for share in statistics.mixture:
+        epochs = f"{share.drawn / share.there:.2f}" if share.there else "-"
+        drawn = (f"{share.drawn:,}", percent(share.drawn, whole), epochs, f"{share.there:,}")
+        table.add_row(f"  {share.source}", f"{share.share:.1%}", f"{share.planned:,}", *drawn)
     console.print(table)
-    documents = statistics["documents"]
+    documents, cut = statistics.documents, statistics.documents_cut
     draw_facts(
         console,
         {
-            "windows": f"{statistics['windows']:,}",
-            "empty places": f"{statistics['waste']:.2%}",
-            "documents cut": f"{statistics['documents_cut']:,} of {documents:,} drawn"
-            f" ({statistics['documents_cut'] / max(documents, 1):.1%}); {statistics['documents_too_long']:,} of them"
-            " are longer than a window",
-            "samples": f"{statistics['samples']:,} drawn, none cut",
+            "windows": f"{statistics.windows:,}",
+            "empty places": f"{statistics.waste:.2%}",
+            "documents cut": f"{cut:,} of {documents:,} drawn ({cut / max(documents, 1):.1%});"
+            f" {statistics.documents_too_long:,} of them are longer than a window",
+            "samples": f"{statistics.samples:,} drawn, none cut",
         },
     )
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from lake.identity import digest_of
 from lake.receipt import canonical
-from pipelines.config import BadConfig, Root
+from pipelines.config import BadConfig
+from pipelines.recipe import PipelineConfig
 
 LONGEST_ARGUMENT = 100_000  # bytes; Linux takes 128 KiB
 
@@ -22,13 +23,13 @@ LONGEST_ARGUMENT = 100_000  # bytes; Linux takes 128 KiB
 class Wanted:
     """What is asked: the resolved config, as a YAML file would hold it, and its key."""
 
-    config: Root
+    config: PipelineConfig
     dataset: str
     key: str
 
     @classmethod
-    def of(cls, config: Root) -> Wanted:
-        return cls(config, config.recipe.target, request_key(config))  # type: ignore[attr-defined]
+    def of(cls, config: PipelineConfig) -> Wanted:
+        return cls(config, config.recipe.target, request_key(config))
 
     def id(self, attempt: int) -> str:
         return f"{self.dataset}-{self.key[:12]}-{attempt}"
@@ -50,7 +51,7 @@ class Wanted:
         return f"python -m pipelines run --config-json {shlex.quote(data)}"
 
 
-def request_key(config: Root) -> str:
+def request_key(config: PipelineConfig) -> str:
     """Identity of what is asked: the recipe with its addresses and patterns, at one lake. No run setting changes it."""
     data = config.model_dump(mode="json")
     return digest_of(b"request", data["pipeline"], canonical(data["recipe"]), data["run"]["lake"])

@@ -9,7 +9,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,9 @@ from lake.outage import Patience, brief, is_outage
 from lake.store import NotFound, Store, UnknownFormat, UnsafeStore, open_store
 from lake.suppress import ListNotWhole
 from lake.versions import CommitConflict, MissingObjects
-from pipelines.assembly import GateFailed, Result, last_line
+from pipelines.assembly import GateFailed
 from pipelines.config import (
     BadConfig,
-    Root,
     check_inputs_absolute,
     inside_job,
     lake_uri,
@@ -33,27 +32,16 @@ from pipelines.config import (
 )
 from pipelines.exits import BAD_CONFIG, CONFLICT, DONE, GATE, INCOMPLETE, help_text
 from pipelines.growth import nothing_new
-from pipelines.instruct import InstructConfig, run_instruct
-from pipelines.mixture import MixtureConfig, run_mixture
-from pipelines.model import ModelRunConfig, run_model
 from pipelines.plain import PlainFormatter, plain
+from pipelines.recipe import InputRecipe, PipelineConfig
+from pipelines.registry import PIPELINES
+from pipelines.run import Result, last_line, run_pipeline
 from pipelines.shipped import find_config
-from pipelines.tokenizer import TokenizerConfig, run_tokenizer
-from pipelines.web import run_web
-from pipelines.web_recipe import WebConfig
 from stages.cluster import NotReachable, stop_on_sigterm
 from stages.private import NotPrivate
 from stages.runner import Incomplete, PlanOnly, Runner
 
 log = logging.getLogger("gristmill")
-
-PIPELINES: dict[str, tuple[type[Any], Callable[..., Result]]] = {
-    "web": (WebConfig, run_web),
-    "instruct": (InstructConfig, run_instruct),
-    "tokenizer": (TokenizerConfig, run_tokenizer),
-    "mixture": (MixtureConfig, run_mixture),
-    "model": (ModelRunConfig, run_model),
-}
 
 
 @dataclass(frozen=True)
@@ -67,7 +55,7 @@ class Request:
     limit: int | None = None
 
 
-def resolve(request: Request, in_job: bool | None = None) -> Root:
+def resolve(request: Request, in_job: bool | None = None) -> PipelineConfig:
     """The validated config: file, then --set, then --limit and --lake. Raises BadConfig.
 
     `in_job`: relative paths are refused, as in a job; by default, where this process is one.
@@ -81,12 +69,11 @@ def resolve(request: Request, in_job: bool | None = None) -> Root:
     if not isinstance(kind, str) or kind not in PIPELINES:
         where = f"{request.config}: " if isinstance(request.config, Path) else ""
         raise BadConfig(f"{where}pipeline: {kind!r}; allowed: {', '.join(PIPELINES)}")
-    config = validate(PIPELINES[kind][0], data)
+    config = validate(PIPELINES[kind], data)
     uri = lake_uri(request.lake, config.run.lake, in_job=in_job)
     if in_job:
-        check_inputs_absolute(getattr(config.recipe, "inputs", ()))
-        for name in ("file", "folder"):
-            check_inputs_absolute([one] if (one := getattr(config.recipe, name, None)) else (), f"recipe.{name}")
+        for key, addresses in config.recipe.addresses().items():
+            check_inputs_absolute(addresses, key)
     return config.model_copy(update={"run": config.run.model_copy(update={"lake": uri})})
 
 
@@ -94,7 +81,7 @@ def run(request: Request) -> int:
     """Runs the pipeline, prints its result as the last line of stdout, and returns the exit code."""
     try:
         stop_on_sigterm()
-        config: Any = resolve(request)
+        config = resolve(request)
         how = config.run
         patience = Patience(f"store {how.lake}, inputs or cluster", how.patience_seconds)
         store = patience.wait(lambda: open_lake(how.lake))
@@ -128,17 +115,18 @@ def run(request: Request) -> int:
     return DONE
 
 
-def _once(config: Any, store: Store, runner: Runner) -> Result:
+def _once(config: PipelineConfig, store: Store, runner: Runner) -> Result:
     """One run, which may be repeated after an outage: what it did has receipts."""
     runner.history.clear()
-    return PIPELINES[config.pipeline][1](config, store, runner)
+    return run_pipeline(config, store, runner)
 
 
-def _nothing_to_do(config: Any, there: Manifest) -> str:
+def _nothing_to_do(config: PipelineConfig, there: Manifest) -> str:
     """Why the version was there already."""
-    if getattr(config.recipe, "extends", None) is None:
-        return f"{there} was made by this very run before; nothing to do"
-    return nothing_new(there, recipe_changes(there.recipe, config.recipe.identity()))
+    recipe = config.recipe
+    if isinstance(recipe, InputRecipe) and recipe.extends is not None:
+        return nothing_new(there, recipe_changes(there.recipe, recipe.identity()))
+    return f"{there} was made by this very run before; nothing to do"
 
 
 def open_lake(uri: str) -> Store:

@@ -16,9 +16,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lake.versions import check_name
 from pipelines.plain import one_line
 from pipelines.yaml_text import MAX_CHARACTERS, BadYaml, read_yaml, unshared
 
@@ -49,26 +48,6 @@ class Run(Root):
     workers: int = Field(default=2, ge=0, description="pieces of work in flight; 0: in this process, without Ray")
     shared_filesystem: bool = False
     patience_seconds: float = Field(default=600, ge=0, description="how long to wait for a store or cluster")
-
-
-class Named(Root):
-    """What every recipe has: the dataset that it makes, and how much of it."""
-
-    dataset: str
-    limit: int | None = Field(default=None, ge=1, description="a look at so much; commits to DATASET.limit")
-
-    @field_validator("dataset")
-    @classmethod
-    def _can_be_committed(cls, name: str) -> str:
-        check_name(name)
-        if name.endswith(".limit"):
-            raise ValueError(f"dataset name {name!r}: names in .limit are for runs with a limit; give another")
-        return name
-
-    @property
-    def target(self) -> str:
-        """The dataset this commits to: a limited run never passes for a whole one."""
-        return self.dataset if self.limit is None else f"{self.dataset}.limit"
 
 
 T = TypeVar("T", bound=Root)

@@ -7,24 +7,22 @@ ledger say which records of which versions a model saw, and how often.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
 from lake.balance import Tally, check_balance, total
-from lake.lease import Lease
-from lake.manifest import Draft, Manifest, VersionRef, run_key
+from lake.form import Form
+from lake.manifest import Draft, Manifest, VersionRef
 from lake.objects import put_refs, read_table
 from lake.receipt import Receipt, StageId
-from lake.store import Store
-from lake.suppress_guard import guarded_list
 from lake.versions import Versions
 from model.processing.text import MissingToken
-from pipelines.assembly import Committer, Result, bundle_receipts, funnel
-from pipelines.config import BadConfig, Named, Root, Run
+from pipelines.assembly import bundle_receipts, funnel
+from pipelines.config import BadConfig, Run
+from pipelines.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 from pipelines.sources import as_inputs, check_texts, exact
 from stages.account import Account, account_works
 from stages.mix import Plan, Share, Source, plan_work
@@ -37,12 +35,14 @@ FUNNEL = ("tokenize", "mix")
 WINDOW_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"
 
 
-class Recipe(Named):
+class MixtureRecipe(Recipe):
     """What decides the data. `sources`: exact versions and their shares; a bare number is a weight.
 
     `tokens`: of the whole mixture; None: as many as `max_epochs` of the sources allow. `limit`: windows, for a
     look, drawn from the first shard of each source.
     """
+
+    form: ClassVar[Form] = "windows"
 
     dataset: str = "mix"
     tokenizer: str = ""
@@ -62,7 +62,7 @@ class Recipe(Named):
         return {k: {"weight": v} if isinstance(v, number) and not isinstance(v, bool) else v for k, v in given.items()}
 
     @model_validator(mode="after")
-    def _fits(self) -> Recipe:
+    def _fits(self) -> MixtureRecipe:
         if self.shard_tokens < self.window:
             raise ValueError(f"shard_tokens={self.shard_tokens}: at least one window of {self.window}")
         return self
@@ -76,38 +76,28 @@ class Recipe(Named):
     def pack(self) -> Pack:
         return Pack(self.window, self.max_waste, self.seed)
 
+    def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        mixture = Mixture.of(self, versions)
+        return Resolved(mixture.identity, mixture.stages, mixture.build, sources=mixture.refs)
 
-class MixtureConfig(Root):
+
+class MixtureConfig(PipelineConfig):
     pipeline: str = "mixture"
-    recipe: Recipe = Recipe()
+    recipe: MixtureRecipe = MixtureRecipe()
     run: Run = Run()
-
-
-def run_mixture(config: MixtureConfig, store: Store, runner: Runner) -> Result:
-    """Runs the pipeline to a committed version, or returns the one this run made before.
-
-    Raises BadConfig, Incomplete, GateFailed, CommitConflict, PlanOnly, BalanceError.
-    """
-    started, recipe = time.time(), config.recipe
-    with Lease(store, recipe.target) as lease:
-        runner.announce = lease.announce
-        suppression = guarded_list(store).digest  # before the sources: what goes meanwhile is noticed
-        mix = Mixture.of(recipe, Versions(store))
-        end = Committer(runner, recipe.target, suppression, started, mix.refs)
-        return end.once(mix.key, lambda: mix.build(runner))
 
 
 @dataclass(frozen=True)
 class Mixture:
     """A recipe with its versions looked up, in order of their names."""
 
-    recipe: Recipe
+    recipe: MixtureRecipe
     tokenizer: Manifest
     sources: tuple[Manifest, ...]
     plan: Plan
 
     @classmethod
-    def of(cls, recipe: Recipe, versions: Versions) -> Mixture:
+    def of(cls, recipe: MixtureRecipe, versions: Versions) -> Mixture:
         """Raises BadConfig."""
         if not recipe.sources:
             raise BadConfig(
@@ -118,7 +108,7 @@ class Mixture:
                 "recipe.tokenizer is empty: give an exact version, e.g. bpe@v1 (`grist tokenizer` makes one)"
             )
         tokenizer = exact(versions, recipe.tokenizer, "recipe.tokenizer")
-        if [ref.kind for ref in tokenizer.shards] != ["tokenizer"]:
+        if tokenizer.form != "tokenizer":
             raise BadConfig(
                 f"recipe.tokenizer: {tokenizer} is no tokenizer; `grist tokenizer train` or `add` makes one"
             )
@@ -157,13 +147,9 @@ class Mixture:
         parts = [stage.identity() for stage in (tokenize, self.plan, self.recipe.pack, MergeLedger())]
         return (*parts[0], *parts[1], account, *parts[2], *parts[3])
 
-    @property
-    def key(self) -> str:
-        return run_key(self.recipe.target, self.identity, [], self.stages, self.refs)
-
-    def build(self, runner: Runner) -> Draft:
+    def build(self, run: BuildContext) -> Draft:
         """Raises BadConfig where the weights cannot be drawn, Incomplete, PlanOnly, BalanceError."""
-        store = runner.store
+        runner, store = run.runner, run.runner.store
         came_in, tokenized = self._tokenized(runner)
         receipts = [receipt for one in tokenized for _, receipt in one]
         check_balance("tokenize", came_in, {"read": total(r.came_in for r in receipts)})
@@ -182,12 +168,13 @@ class Mixture:
         merged = runner.map("ledger", ledger_works(fates, came_in.count))
         everything = [*decided, planned, *packed, *merged]
         return Draft(
-            dataset=self.recipe.target,
-            run_key=self.key,
-            sources=self.refs,
+            dataset=run.dataset,
+            form=run.form,
+            run_key=run.key,
+            sources=run.resolved.sources,
             inputs=tuple(one for source in self.sources for one in as_inputs(source)),
-            recipe=self.identity,
-            stages=self.stages,
+            recipe=run.resolved.identity,
+            stages=run.resolved.stages,
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, bundle_receipts(store, everything)),

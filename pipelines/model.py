@@ -7,30 +7,27 @@ part share its bytes. Which data made a model is in its sources. It has no recor
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import model_validator
 
 from lake.balance import Tally
-from lake.lease import Lease
-from lake.manifest import Draft, InputFile, Manifest, run_key
+from lake.form import Form
+from lake.manifest import Draft, InputFile, Manifest
 from lake.objects import ObjectRef, copy_object, file_sha256, put_file, read_object, scratch
 from lake.query import resolve_usable
 from lake.receipt import StageId
 from lake.store import Store
-from lake.suppress_guard import guarded_list
 from lake.versions import Versions
 from model import hf_sidecars
 from model.config import DTYPES, ModelConfig
 from model.processing.text import Tokenizer
-from pipelines.assembly import Committer, Result
-from pipelines.config import BadConfig, Named, Root, Run
-from stages.runner import Runner
+from pipelines.config import BadConfig, Run
+from pipelines.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `grist run` of a crawl needs none
     from model.multimodal import Multimodal
@@ -46,23 +43,33 @@ _READ = ("config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
-class Recipe(Named):
+class ModelRecipe(Recipe):
     """`folder`: a checkpoint in transformers' format (`phi3`, `phi4_multimodal`) or the hub's own (`phi4mm`), a local
     path."""
+
+    form: ClassVar[Form] = "model"
 
     dataset: str = "model"
     folder: str = ""
 
     @model_validator(mode="after")
-    def _whole(self) -> Recipe:
+    def _whole(self) -> ModelRecipe:
         if self.limit is not None:
             raise ValueError(f"limit: {self.limit}: a model has no records; leave it out")
         return self
 
+    def addresses(self) -> Mapping[str, Sequence[str]]:
+        return {"recipe.folder": (self.folder,) if self.folder else ()}
 
-class ModelRunConfig(Root):
+    def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        checkpoint = Checkpoint(self.folder)
+        digests = checkpoint.digests
+        return Resolved({"files": digests}, (_IMPORT,), checkpoint.build, files=tuple(digests.values()))
+
+
+class ModelRunConfig(PipelineConfig):
     pipeline: str = "model"
-    recipe: Recipe = Recipe()
+    recipe: ModelRecipe = ModelRecipe()
     run: Run = Run()
 
 
@@ -70,18 +77,18 @@ class ModelRunConfig(Root):
 class Checkpoint:
     """The files of a folder that decide a model."""
 
-    recipe: Recipe
+    address: str
 
     @property
     def folder(self) -> Path:
-        return Path(self.recipe.folder)
+        return Path(self.address)
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
         """Raises BadConfig where there is no checkpoint, or an adapter that has no place beside it."""
         from model import hf_adapters
 
-        if not self.recipe.folder:
+        if not self.address:
             raise BadConfig("recipe.folder is empty: give the folder of a checkpoint")
         files = {path for pattern in _READ for path in self.folder.glob(pattern)}
         if self.folder / "config.json" not in files:
@@ -99,37 +106,30 @@ class Checkpoint:
         except OSError as error:
             raise BadConfig(f"recipe.folder: {error}") from error
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        return {"files": self.digests}
-
-    @property
-    def key(self) -> str:
-        return run_key(self.recipe.target, self.identity, self.digests.values(), [_IMPORT])
-
-    def build(self, runner: Runner) -> Draft:
+    def build(self, run: BuildContext) -> Draft:
         """Raises BadConfig for a checkpoint that cannot be read."""
         from model.checkpoint import load_hf
 
-        runner.about_to("import", str(self.folder))
+        run.runner.about_to("import", str(self.folder))
         try:
             sidecars = hf_sidecars.read(self.folder)
             model = load_hf(self.folder)
             tokenizer = self._tokenizer(model.config.text.vocab)
         except (OSError, ValueError) as error:
             raise BadConfig(f"recipe.folder: {error}") from error
-        shards = (*put_model(runner.store, model, sidecars), *put_tokenizer(runner.store, tokenizer))
+        shards = (*put_model(run.runner.store, model, sidecars), *put_tokenizer(run.runner.store, tokenizer))
         inputs = [
             InputFile(digest=self.digests[name], bytes=(self.folder / name).stat().st_size, records=0, names=(name,))
             for name in self.digests
         ]
         zero = Tally()
         return Draft(
-            dataset=self.recipe.target,
-            run_key=self.key,
+            dataset=run.dataset,
+            form=run.form,
+            run_key=run.key,
             inputs=tuple(inputs),
-            recipe=self.identity,
-            stages=(_IMPORT,),
+            recipe=run.resolved.identity,
+            stages=run.resolved.stages,
             shards=shards,
             came_in=zero,
             kept=zero,
@@ -148,16 +148,6 @@ class Checkpoint:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         return data
-
-
-def run_model(config: ModelRunConfig, store: Store, runner: Runner) -> Result:
-    """Imports a checkpoint to a committed version, or returns the one made of it before. Raises as `run_web`."""
-    started, recipe = time.time(), config.recipe
-    with Lease(store, recipe.target) as lease:
-        runner.announce = lease.announce
-        end = Committer(runner, recipe.target, guarded_list(store).digest, started)
-        checkpoint = Checkpoint(recipe)
-        return end.once(checkpoint.key, lambda: checkpoint.build(runner))
 
 
 def put_model(store: Store, model: Multimodal, sidecars: Mapping[str, str] | None = None) -> tuple[ObjectRef, ...]:

@@ -7,11 +7,12 @@ own. Between steps the tallies must agree, and the ledger must account for every
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,15 +21,15 @@ from lake.manifest import Draft, Manifest
 from lake.objects import put_refs, read_table
 from lake.receipt import Receipt, StageId
 from lake.store import Store
-from lake.suppress import Suppression
+from lake.versions import Versions
 from pipelines.allowed import read_allowed
 from pipelines.assembly import GateFailed, bundle_receipts, funnel, not_empty
 from pipelines.flow import Flow, Night, State, held
 from pipelines.growth import divergence_counts
+from pipelines.recipe import BuildContext, InputRecipe, Resolved
 from pipelines.refused import check_quarantine
 from stages.compact import Compact, compacted
 from stages.divergence import DIVERGENCE
-from stages.inputs import ScannedInput
 from stages.records import Chunk, Records
 from stages.runner import Runner
 from stages.shards import Statistics, ledger_works, shard_works
@@ -37,48 +38,38 @@ PROVENANCE: Mapping[str, tuple[str, ...]] = MappingProxyType({"refs": (), "recei
 """Attachments that every version adds to, whatever its steps: lists of objects (spans, measures), and receipts."""
 
 
-class RecordRecipe(Protocol):
-    """What the build asks of a recipe."""
+class RecordRecipe(InputRecipe):
+    """A recipe that is its flow: what reads the inputs, the steps, what writes the shards."""
 
     @property
-    def target(self) -> str: ...
+    @abstractmethod
+    def flow(self) -> Flow:
+        """The reading, the steps in order, and the writing."""
 
     @property
-    def limit(self) -> int | None: ...
+    def compared(self) -> Collection[str]:
+        return self.flow.grows
 
-    @property
-    def max_quarantine_rate(self) -> float: ...
+    def stages(self, suppression: str = "") -> tuple[StageId, ...]:
+        return (*self.scan.identity(), *self.flow.stages(suppression))
 
-    @property
-    def flow(self) -> Flow: ...
+    def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        return Resolved(self.identity(suppression), self.stages(suppression), self._build)
 
-    def identity(self, suppression: str = "") -> dict[str, Any]: ...
-
-    def stages(self, suppression: str = "") -> tuple[StageId, ...]: ...
-
-
-def build(
-    recipe: RecordRecipe,
-    runner: Runner,
-    inputs: Sequence[ScannedInput],
-    key: str,
-    suppression: Suppression,
-    base: Manifest | None = None,
-) -> Draft:
-    """The version of these inputs on top of `base`. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
-    store, flow, came_in = runner.store, recipe.flow, total(scanned.tally for scanned in inputs)
-    if base is not None:
-        base = _compacted(runner, base, {**flow.grows, **PROVENANCE})
-    night = Night(runner, base)
-    state = _read(recipe, runner, inputs, came_in, suppression)
-    for step in flow.steps:
-        state = step.run(night, state)
-    written = runner.map("shards", shard_works(flow.write, store, state.records))
-    check_balance("shards", state.records.tally, {"kept": total(r.kept for r in written)})
-    state = state.after(state.records, written)
-    fates = put_refs(store, [receipt.output("fates") for receipt in state.decided])
-    merged = runner.map("ledger", ledger_works(fates, came_in.count))
-    return _draft(recipe, store, inputs, key, suppression.digest, base, state, written, merged)
+    def _build(self, run: BuildContext) -> Draft:
+        """The version of these inputs on top of a base. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
+        runner, store, flow = run.runner, run.runner.store, self.flow
+        base = None if run.base is None else _compacted(runner, run.base, {**flow.grows, **PROVENANCE})
+        night = Night(runner, base)
+        state = _read(self, run)
+        for step in flow.steps:
+            state = step.run(night, state)
+        written = runner.map("shards", shard_works(flow.write, store, state.records))
+        check_balance("shards", state.records.tally, {"kept": total(r.kept for r in written)})
+        state = state.after(state.records, written)
+        fates = put_refs(store, [receipt.output("fates") for receipt in state.decided])
+        merged = runner.map("ledger", ledger_works(fates, run.came_in.count))
+        return _draft(self, run, base, state, written, merged)
 
 
 def _compacted(runner: Runner, base: Manifest, kinds: Mapping[str, tuple[str, ...]]) -> Manifest:
@@ -90,15 +81,13 @@ def _compacted(runner: Runner, base: Manifest, kinds: Mapping[str, tuple[str, ..
     return base.model_copy(update={"ledgers": tuple(ledgers), "attachments": attachments})
 
 
-def _read(
-    recipe: RecordRecipe, runner: Runner, inputs: Sequence[ScannedInput], came_in: Tally, suppression: Suppression
-) -> State:
+def _read(recipe: RecordRecipe, run: BuildContext) -> State:
     """What the inputs hold, without what was taken down."""
     reads = recipe.flow.read
-    done = read_allowed(runner, reads, inputs, suppression, recipe.target)
-    check_balance(reads.name, came_in, {"read": total(receipt.came_in for receipt in done)})
+    done = read_allowed(run.runner, reads, run.inputs, run.suppression, run.dataset)
+    check_balance(reads.name, run.came_in, {"read": total(receipt.came_in for receipt in done)})
     if recipe.limit is None:  # a look at ten records is no basis for a rate
-        check_quarantine(runner.store, done, inputs, recipe.max_quarantine_rate)
+        check_quarantine(run.runner.store, done, run.inputs, recipe.max_quarantine_rate)
     if recipe.flow.if_none is not None:
         _check_any(done, recipe.flow.if_none)
     records = Records.of(Chunk.read(receipt, reads.text_bytes(receipt)) for receipt in done)
@@ -118,27 +107,28 @@ def _check_any(receipts: Sequence[Receipt], if_none: str) -> None:
 
 def _draft(
     recipe: RecordRecipe,
-    store: Store,
-    inputs: Sequence[ScannedInput],
-    key: str,
-    suppression: str,
+    run: BuildContext,
     base: Manifest | None,
     state: State,
     written: Sequence[Receipt],
     merged: Sequence[Receipt],
 ) -> Draft:
-    came_in = total(scanned.tally for scanned in inputs) + (base.came_in if base else Tally())
+    """`base`: the version that is extended, compacted."""
+    store, inputs, suppression = run.runner.store, run.inputs, run.suppression.digest
+    came_in = run.came_in + (base.came_in if base else Tally())
     # Spans, without which a run over known inputs would scan them again after a gc; measures, for replay.
     own = put_refs(store, [*(scanned.spans for scanned in inputs), *state.measures])
     attached = {ref.kind for ref in state.attachments} | PROVENANCE.keys()
     carried = [ref for ref in base.attachments if ref.kind not in attached] if base else []
     return Draft(
-        dataset=recipe.target,
-        run_key=key,
+        dataset=run.dataset,
+        form=run.form,
+        run_key=run.key,
         parent=None if base is None else base.ref,
+        sources=run.resolved.sources,
         inputs=tuple(scanned.as_input() for scanned in inputs),
-        recipe=recipe.identity(suppression),
-        stages=recipe.stages(suppression),
+        recipe=run.resolved.identity,
+        stages=run.resolved.stages,
         shards=not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),
         ledgers=(*(base.ledgers if base else ()), *(r.output("ledger") for r in merged)),
         attachments=(

@@ -35,6 +35,8 @@ def exact(versions: Versions, ref: str, key: str) -> Manifest:
 
 def check_texts(store: Store, source: Manifest, key: str) -> bool:
     """Whether a version has samples, not documents. Raises BadConfig, which begins with `key`, if it has neither."""
+    if source.layout.shown != "texts":
+        raise BadConfig(f"{key}: {source}: it holds {source.layout.called}, no records with texts")
     try:
         return any(holds_samples(store, ref) for ref in source.shards[:1])
     except ValueError as error:

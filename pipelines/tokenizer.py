@@ -7,31 +7,28 @@ one shard is the file.
 from __future__ import annotations
 
 import hashlib
-import time
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from lake.balance import Tally
-from lake.lease import Lease
-from lake.manifest import Draft, InputFile, Manifest, VersionRef, run_key
+from lake.form import Form
+from lake.manifest import Draft, InputFile, Manifest
 from lake.objects import ObjectRef, put_file, read_object, scratch
-from lake.receipt import StageId
 from lake.sources import open_input
-from lake.store import Store
-from lake.suppress_guard import guarded_list
 from lake.versions import Versions
 from model.processing.text import Tokenizer
-from pipelines.assembly import Committer, Result
-from pipelines.config import BadConfig, Named, Root, Run
+from pipelines.config import BadConfig, Run
+from pipelines.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 from pipelines.sources import check_texts, exact
-from stages.runner import Runner
 from stages.tokenizer import TrainTokenizer, tokenizer_work
 
 
-class Recipe(Named):
+class TokenizerRecipe(Recipe):
     """`sources`: exact versions to train on; or `file`: a tokenizer.json to take in as it is. `limit`: MB of text."""
+
+    form: ClassVar[Form] = "tokenizer"
 
     dataset: str = "tokenizer"
     sources: tuple[str, ...] = ()
@@ -40,112 +37,88 @@ class Recipe(Named):
     limit: int | None = Field(default=None, ge=1, description="megabytes of text; commits to DATASET.limit")
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Recipe:
+    def _one_origin(self) -> TokenizerRecipe:
         if self.file is not None and self.sources:
             raise ValueError(f"file: {self.file!r} is taken in as it is; leave sources out, or file")
         return self
+
+    def addresses(self) -> Mapping[str, Sequence[str]]:
+        return {"recipe.file": (self.file,) if self.file else ()}
 
     @property
     def stage(self) -> TrainTokenizer:
         if self.limit is None:
             return self.train
-        one = self.train
-        return TrainTokenizer(one.vocab_size, min(one.max_bytes, self.limit * 1_000_000), one.min_frequency, one.seed)
+        train, most = self.train, self.limit * 1_000_000
+        return TrainTokenizer(train.vocab_size, min(train.max_bytes, most), train.min_frequency, train.seed)
+
+    def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        return _taken_in(self.file) if self.file is not None else self._trained(versions)
+
+    def _trained(self, versions: Versions) -> Resolved:
+        """Trained on versions. Raises BadConfig for one that cannot be used."""
+        if not self.sources:
+            raise BadConfig("recipe.sources is empty: give exact versions, e.g. [web@v3], or a tokenizer.json as file")
+        sources = tuple(exact(versions, name, "recipe.sources") for name in dict.fromkeys(self.sources))
+        for source in sources:
+            check_texts(versions.store, source, "recipe.sources")
+        stage, shards = self.stage, [ref for source in sources for ref in source.shards]
+
+        def build(run: BuildContext) -> Draft:
+            trained = run.runner.map("tokenizer", [tokenizer_work(stage, shards)])[0]
+            return _draft(run, trained.output("tokenizer"), dict(trained.facts))
+
+        identity = {"train": self.model_dump(mode="json")["train"], "limit": self.limit}
+        refs = tuple(source.ref.model_copy(update={"role": "trained_on"}) for source in sources)
+        return Resolved(identity, stage.identity(), build, sources=refs)
 
 
-class TokenizerConfig(Root):
+class TokenizerConfig(PipelineConfig):
     pipeline: str = "tokenizer"
-    recipe: Recipe = Recipe()
+    recipe: TokenizerRecipe = TokenizerRecipe()
     run: Run = Run()
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What a tokenizer comes from: versions to train on, or the bytes of a file."""
+def _taken_in(address: str) -> Resolved:
+    """A tokenizer.json as it is: its bytes count, not where it lies. Raises BadConfig for a file that is none."""
+    try:
+        with open_input(address) as stream:
+            data = stream.read()
+        entries = Tokenizer.from_bytes(data).vocab_size
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"recipe.file: {address}: {error}") from error
 
-    recipe: Recipe
-    sources: tuple[Manifest, ...] = ()
-    data: bytes = b""
-
-    @classmethod
-    def of(cls, recipe: Recipe, versions: Versions) -> Origin:
-        """Raises BadConfig for a version that cannot be used, or a file that is no tokenizer.json."""
-        if recipe.file is not None:
-            try:
-                with open_input(recipe.file) as stream:
-                    data = stream.read()
-                Tokenizer.from_bytes(data)
-            except (OSError, ValueError) as error:
-                raise BadConfig(f"recipe.file: {recipe.file}: {error}") from error
-            return cls(recipe, data=data)
-        if not recipe.sources:
-            raise BadConfig("recipe.sources is empty: give exact versions, e.g. [web@v3], or a tokenizer.json as file")
-        sources = tuple(exact(versions, name, "recipe.sources") for name in dict.fromkeys(recipe.sources))
-        for one in sources:
-            check_texts(versions.store, one, "recipe.sources")
-        return cls(recipe, sources)
-
-    @property
-    def refs(self) -> tuple[VersionRef, ...]:
-        return tuple(one.ref.model_copy(update={"role": "trained_on"}) for one in self.sources)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        if self.data:
-            return {"file": hashlib.sha256(self.data).hexdigest()}
-        return {"train": self.recipe.model_dump(mode="json")["train"], "limit": self.recipe.limit}
-
-    @property
-    def stages(self) -> tuple[StageId, ...]:
-        return () if self.data else self.recipe.stage.identity()
-
-    @property
-    def key(self) -> str:
-        return run_key(self.recipe.target, self.identity, [], self.stages, self.refs)
-
-    def build(self, runner: Runner) -> Draft:
-        ref, facts, inputs = self._taken_in(runner) if self.data else self._trained(runner)
-        zero = Tally()
-        return Draft(
-            dataset=self.recipe.target,
-            run_key=self.key,
-            sources=self.refs,
-            inputs=inputs,
-            recipe=self.identity,
-            stages=self.stages,
-            shards=(ref,),
-            came_in=zero,
-            kept=zero,
-            dropped=zero,
-            quarantined=zero,
-            statistics=facts,
-        )
-
-    def _trained(self, runner: Runner) -> tuple[ObjectRef, dict[str, Any], tuple[InputFile, ...]]:
-        shards = [ref for one in self.sources for ref in one.shards]
-        trained = runner.map("tokenizer", [tokenizer_work(self.recipe.stage, shards)])[0]
-        return trained.output("tokenizer"), dict(trained.facts), ()
-
-    def _taken_in(self, runner: Runner) -> tuple[ObjectRef, dict[str, Any], tuple[InputFile, ...]]:
-        runner.about_to("store", str(self.recipe.file))
-        entries = Tokenizer.from_bytes(self.data).vocab_size
+    def build(run: BuildContext) -> Draft:
+        run.runner.about_to("store", address)
         with scratch() as folder:
             path = folder / "tokenizer.json"
-            path.write_bytes(self.data)
-            ref = put_file(runner.store, "tokenizer", path, entries)
-        one = InputFile(digest=ref.sha256, bytes=ref.bytes, records=0, names=(str(self.recipe.file),))
-        return ref, {"vocab_size": entries}, (one,)
+            path.write_bytes(data)
+            ref = put_file(run.runner.store, "tokenizer", path, entries)
+        file = InputFile(digest=ref.sha256, bytes=ref.bytes, records=0, names=(address,))
+        return _draft(run, ref, {"vocab_size": entries}, (file,))
+
+    return Resolved({"file": hashlib.sha256(data).hexdigest()}, (), build)
 
 
-def run_tokenizer(config: TokenizerConfig, store: Store, runner: Runner) -> Result:
-    """Runs the pipeline to a committed version, or returns the one this run made before. Raises as `run_web`."""
-    started, recipe = time.time(), config.recipe
-    with Lease(store, recipe.target) as lease:
-        runner.announce = lease.announce
-        suppression = guarded_list(store).digest  # before the sources: what goes meanwhile is noticed
-        origin = Origin.of(recipe, Versions(store))
-        end = Committer(runner, recipe.target, suppression, started, origin.refs)
-        return end.once(origin.key, lambda: origin.build(runner))
+def _draft(
+    run: BuildContext, tokenizer: ObjectRef, statistics: dict[str, Any], inputs: tuple[InputFile, ...] = ()
+) -> Draft:
+    zero = Tally()
+    return Draft(
+        dataset=run.dataset,
+        form=run.form,
+        run_key=run.key,
+        sources=run.resolved.sources,
+        inputs=inputs,
+        recipe=run.resolved.identity,
+        stages=run.resolved.stages,
+        shards=(tokenizer,),
+        came_in=zero,
+        kept=zero,
+        dropped=zero,
+        quarantined=zero,
+        statistics=statistics,
+    )
 
 
 def tokenizer_of(versions: Versions, mixture: Manifest) -> Tokenizer:

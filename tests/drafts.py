@@ -16,6 +16,7 @@ def draft(dataset: str, key: str, inputs: list[str], shards: tuple[ObjectRef, ..
     tally = Tally.of_records(inputs, [0] * len(inputs))
     fields: dict[str, object] = {
         "dataset": dataset,
+        "form": "documents",
         "run_key": key,
         "inputs": tuple(InputFile(digest=d, bytes=1, records=1) for d in inputs),
         "recipe": {},

@@ -83,6 +83,7 @@ def night(
     lost = n_in - n_kept
     draft = Draft(
         dataset=dataset,
+        form="documents",
         run_key=digest_of("toy", dataset, file, repr([d.url for d in pages]), base.digest if base else ""),
         parent=base.ref if base else None,
         inputs=(InputFile(digest=digest, bytes=1, records=len(pages), names=(f"{file}.warc.gz",)),),
@@ -188,14 +189,18 @@ def _receipt(store: Store, digest: str, outputs: list[ObjectRef]) -> Receipt:
     return write_receipt(store, Receipt(work_key=key, stages=(STAGE,), inputs=(digest,), outputs=tuple(outputs)))
 
 
+FORM_OF = {"shard": "documents", "pack": "windows", "weights": "model"}
+
+
 def made_from(store: Store, dataset: str, source: Manifest, kind: str, role: str = "input") -> Manifest:
-    """A version with no ids of its own: tokens, weights."""
+    """A version whose shards have no ids: tokens, packs, weights."""
     ref = put_table(store, kind, pa.table({"tokens": [1, 2, len(dataset)]}))
     sources = (VersionRef(**{**source.ref.model_dump(), "role": role}),)
     zero = ledger.tally(ledger.empty())
     return Versions(store).commit(
         Draft(
             dataset=dataset,
+            form=FORM_OF[kind],
             run_key=digest_of("made", dataset, source.digest),
             sources=sources,
             recipe={},

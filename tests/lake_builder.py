@@ -88,6 +88,7 @@ def commit(
     tallies = ledger.tallies(table)
     draft = Draft(
         dataset=dataset,
+        form="documents",
         run_key=run_key(dataset, recipe, [digest], stages, sources),
         parent=None if parent is None else parent.ref,
         sources=tuple(sources),

@@ -41,6 +41,7 @@ def nights(store: Store, count: int) -> Iterator[Manifest]:
         listed = [ref for ref in old.attachments if ref.kind == "refs"]
         draft = Draft(
             dataset="web",
+            form="documents",
             run_key=digest_of("night", str(night)),
             parent=base.ref if base else None,
             inputs=(InputFile(digest=digest, bytes=100, records=PAGES, names=(f"crawl/{night}.warc.gz",)),),

@@ -19,10 +19,10 @@ from lake.manifest import Manifest
 from lake.objects import put_table
 from lake.store import Store
 from lake.versions import Versions
-from pipelines.assembly import Result
-from pipelines.instruct import InstructConfig, run_instruct
-from pipelines.mixture import MixtureConfig, run_mixture
-from pipelines.tokenizer import TokenizerConfig, run_tokenizer
+from pipelines.instruct import InstructConfig
+from pipelines.mixture import MixtureConfig
+from pipelines.run import Result, run_pipeline
+from pipelines.tokenizer import TokenizerConfig
 from stages.packs import read_windows
 from stages.runner import Runner
 from stages.shards import SCHEMA
@@ -70,12 +70,12 @@ def samples(store: Store, folder: Path, name: str, rows: Sequence[Any], **instru
     file = folder / f"{name}.jsonl"
     file.write_bytes(b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows))
     recipe = {"dataset": name, "inputs": [str(file)], "instruct": instruct, "max_quarantine_rate": 1.0}
-    return run_instruct(InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0))
+    return run_pipeline(InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0))
 
 
 def tokenizer(store: Store, *sources: str, vocab_size: int = 400) -> Manifest:
     recipe = {"dataset": "bpe", "sources": list(sources), "train": {"vocab_size": vocab_size}}
-    return run_tokenizer(TokenizerConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
+    return run_pipeline(TokenizerConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
 
 
 def recipe(sources: dict[str, Any], **more: Any) -> Any:
@@ -87,7 +87,7 @@ def recipe(sources: dict[str, Any], **more: Any) -> Any:
 def mix(store: Store, sources: dict[str, Any], runner: Runner | None = None, **recipe: Any) -> Result:
     given = {"tokenizer": "bpe@v1", "sources": sources, "window": 128, **recipe}
     config = MixtureConfig.model_validate({"recipe": given})
-    return run_mixture(config, store, runner or Runner(store, workers=0))
+    return run_pipeline(config, store, runner or Runner(store, workers=0))
 
 
 def word_problem(i: int) -> dict[str, str]:

@@ -24,9 +24,14 @@ from filters.base import Filter, below, first_reason
 from filters.docs import Docs
 from filters.minhash import MinHash
 from lake.balance import Tally
+from lake.form import Form
 from lake.identity import record_id
-from lake.receipt import StageId
+from lake.manifest import Draft, Manifest
+from lake.suppress import Suppression
+from lake.versions import Versions
 from pipelines.flow import Flow, Night, State, Step
+from pipelines.recipe import BuildContext
+from pipelines.records import RecordRecipe
 from pipelines.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
 from stages.choose import Choose
 from stages.exact import Exact
@@ -128,21 +133,32 @@ STEPS: dict[str, Step] = {
 }
 
 
-@dataclass(frozen=True)
-class ToyRecipe:
-    """A recipe of some steps in some order."""
+def recipe_of(flow: Flow) -> RecordRecipe:
+    """The recipe of a pipeline that is this flow."""
 
-    flow: Flow
-    target: str = "toy"
-    limit: int | None = None
-    max_quarantine_rate: float = 1.0
+    class ToyRecipe(RecordRecipe):
+        form: ClassVar[Form] = "documents"
+        dataset: str = "toy"
 
-    def identity(self, suppression: str = "") -> dict[str, Any]:
-        paragraphs = {"min_documents": PARAGRAPHS.min_documents}
-        return {"paragraphs": paragraphs if "paragraphs" in self.flow.deciders() else None, "suppression": suppression}
+        @property
+        def flow(self) -> Flow:
+            return flow
 
-    def stages(self, suppression: str = "") -> tuple[StageId, ...]:
-        return (*SCAN.identity(), *self.flow.stages(suppression))
+    return ToyRecipe(scan=SCAN)
+
+
+def draft_of(
+    recipe: RecordRecipe,
+    runner: Runner,
+    inputs: Sequence[ScannedInput],
+    suppression: Suppression,
+    base: Manifest | None = None,
+) -> Draft:
+    """What the frame would commit."""
+    resolved = recipe.resolve(Versions(runner.store), suppression.digest)
+    key = resolved.key(recipe.target, [scanned.digest for scanned in inputs], base)
+    run = BuildContext(runner, recipe.target, recipe.form, key, resolved, suppression, tuple(inputs), base)
+    return resolved.build(run)
 
 
 def flow_of(steps: Sequence[Step]) -> Flow:

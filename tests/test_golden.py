@@ -27,9 +27,9 @@ from lake.balance import total
 from lake.objects import ObjectRef, read_object, read_refs, read_table
 from lake.receipt import Receipt, canonical
 from lake.store import Store, open_store
-from pipelines.instruct import InstructConfig, run_instruct
-from pipelines.tokenizer import TokenizerConfig, run_tokenizer
-from pipelines.web import run_web
+from pipelines.instruct import InstructConfig
+from pipelines.run import run_pipeline
+from pipelines.tokenizer import TokenizerConfig
 from stages import extract
 from stages.html import PageText
 from stages.runner import Runner
@@ -83,7 +83,7 @@ def observe(lake: Path) -> dict[str, Any]:
     """What every stage is and did, as stages.json has it."""
     files = sorted((GOLDEN / "input").iterdir())
     recorder = Recorder(open_store(str(lake)))
-    run_web(web.config(files, **RECIPE), recorder.store, recorder)
+    run_pipeline(web.config(files, **RECIPE), recorder.store, recorder)
     return {
         "format": 1,
         "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
@@ -102,13 +102,13 @@ def mixture(lake: Path) -> dict[str, Any]:
         instruct = {"form": form, "remove": ["<<[^<>]*>>"]}
         recipe = {"dataset": name, "inputs": [str(GOLDEN / "instruct" / f"{name}.jsonl")], "instruct": instruct}
         config = InstructConfig.model_validate({"recipe": {**recipe, "max_quarantine_rate": 0.5}})
-        run_instruct(config, store, recorder)
+        run_pipeline(config, store, recorder)
         found |= {k: v for k, v in _stages(recorder, f"{name}: ").items() if k.endswith(("instruct", "shards"))}
     mixtures.documents(store, "web", mixtures.texts(12, longest=60), shards=2)
     recorder = Recorder(store)
     sources = {"web@v1": 0.5, "chat@v1": 0.1, "code@v1": 0.2, "math@v1": 0.2}
     training = {"dataset": "bpe", "sources": list(sources), "train": {"vocab_size": 380}}
-    run_tokenizer(TokenizerConfig.model_validate({"recipe": training}), store, recorder)
+    run_pipeline(TokenizerConfig.model_validate({"recipe": training}), store, recorder)
     mixtures.mix(store, sources, recorder, tokens=2400, shard_tokens=1200)
     return found | {f"mix: {title}": _named_by_objects(one) for title, one in _stages(recorder, "").items()}
 
@@ -125,7 +125,7 @@ def nights(files: Sequence[Path], lake: Path) -> Recorder:
     store = open_store(str(lake))
     for n in range(1, len(files) + 1):
         recorder = Recorder(store)
-        run_web(web.config(files[:n], **{**RECIPE, "max_quarantine_rate": 1.0}, extends="web"), store, recorder)
+        run_pipeline(web.config(files[:n], **{**RECIPE, "max_quarantine_rate": 1.0}, extends="web"), store, recorder)
     return recorder
 
 

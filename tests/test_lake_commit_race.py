@@ -31,8 +31,8 @@ sys.stdin.readline()
 none = Tally()
 for n in range(commits):
     draft = Draft(
-        dataset="web", run_key=f"{writer}.{n}", recipe={}, stages=(), came_in=none, kept=none, dropped=none,
-        quarantined=none,
+        dataset="web", form="documents", run_key=f"{writer}.{n}", recipe={}, stages=(), came_in=none, kept=none,
+        dropped=none, quarantined=none,
     )
     print(versions.commit(draft).version, flush=True)
 """

@@ -81,7 +81,7 @@ def test_its_inputs_are_found_through_the_versions_it_replaced(store, web):
 
 
 def test_a_version_that_only_lists_what_it_is_made_from_is_named_and_packs_go_with_it(store, web):
-    mixture = made_from(store, "mix", web[1], "tokens", "mixture")
+    mixture = made_from(store, "mix", web[1], "shard", "mixture")
     pack = made_from(store, "packs", mixture, "pack")
     model = made_from(store, "model", pack, "weights", "init")
     clean = made_from(store, "other-pack", Versions(store).resolve("code"), "pack")

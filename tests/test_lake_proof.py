@@ -136,11 +136,21 @@ def test_shards_hold_exactly_the_kept_records(
     assert (found.what, found.where) == ("shards", slot_key("web", 1)) and said in found.message
 
 
-def test_shards_of_samples_or_without_ids_are_not_compared(store: Store) -> None:
-    tally = Tally.of([b"a"])
-    samples = put_table(store, "shard", pa.table({"id": ["x"]}))
-    toy.commit(store, "chains", range(10), shards=(samples,), samples=tally, verdicts={"accepted": tally})
-    packs = put_table(store, "shard", pa.table({"tokens": [[1, 2]]}))
-    toy.commit(store, "packs", range(10), shards=(packs,))
-    toy.commit(store, "tars", range(10), shards=(toy.put_text(store, "a tar", "shard"),))
+def test_shards_that_are_no_tables_of_the_kept_records_are_not_compared(store: Store) -> None:
+    children = {"samples": Tally.of([b"a"]), "verdicts": {"accepted": Tally.of([b"a"])}}
+    chains = put_table(store, "shard", pa.table({"id": ["x"]}))
+    toy.commit(store, "chains", range(10), form="verdicts", shards=(chains,), **children)
+    tar, index = toy.put_text(store, "a tar", "pack"), put_table(store, "index", pa.table({"key": ["a"]}))
+    toy.commit(store, "mix", range(10), form="windows", shards=(tar, index))
+    toy.commit(store, "model", range(10), form="model", shards=(toy.put_text(store, "numbers", "weights"),))
     assert verify(store, deep=True) == []
+
+
+@pytest.mark.parametrize("table", [pa.table({"tokens": [[1, 2]]}), None])
+def test_shards_of_records_that_name_none_are_found(store: Store, table: pa.Table | None) -> None:
+    """No takedown could find a record there."""
+    shard = toy.put_text(store, "a tar", "shard") if table is None else put_table(store, "shard", table)
+    toy.commit(store, "web", range(10), shards=(shard,))
+    found = only(verify(store, deep=True))
+    assert (found.what, found.where) == ("rows", shard.sha256)
+    assert ("without a column 'id'" if table else "no Parquet") in found.message

@@ -16,7 +16,7 @@ from model.checkpoint import load_hf, save_hf
 from model.generate import Engine, Options, Request
 from model.hf_config import from_hf
 from model.sampling import Sampling
-from pipelines.model import Checkpoint, Recipe
+from pipelines.model import Checkpoint
 from stages.engines import Hosted
 
 OPTIONS = Options(slots=4, length=256, prompts=4, chunk=16, block=64)
@@ -40,7 +40,7 @@ def test_the_end_tokens_of_generation_config_count_and_are_written_again(folder:
     assert model.config.text.eos == (281, 280)
     save_hf(model, tmp_path / "out")
     assert load_hf(tmp_path / "out").config.text.eos == (281, 280)
-    assert "generation_config.json" in Checkpoint(Recipe(folder=str(folder))).digests
+    assert "generation_config.json" in Checkpoint(str(folder)).digests
 
 
 def test_a_config_without_first_and_padding_token_takes_the_end_token(folder: Path) -> None:

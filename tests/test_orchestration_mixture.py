@@ -95,7 +95,7 @@ def test_lineage_goes_down_to_the_files(lake):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["sample", "bpe"], "bpe@v1 holds no records, but: tokenizer"),
+        (["sample", "bpe"], "bpe@v1 holds no records, but a tokenizer"),
         (["sample", "mix", "--source", "code@v1"], "mix@v1 has no source 'code@v1'; it has math@v1, web@v1"),
         (["similar", "mix", "README.md"], "mix@v1 has no signatures"),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from filters.gopher import GopherQuality
-from pipelines.__main__ import PIPELINES, Request, resolve
+from pipelines.__main__ import Request, resolve
 from pipelines.config import (
     BadConfig,
     check_inputs_absolute,
@@ -20,7 +20,8 @@ from pipelines.config import (
     override,
     validate,
 )
-from pipelines.web_recipe import Recipe, WebConfig
+from pipelines.registry import PIPELINES
+from pipelines.web import WebConfig, WebRecipe
 from stages.html import ExtractConfig
 
 CONF = Path(__file__).parents[1] / "conf" / "web.yaml"
@@ -38,8 +39,8 @@ def resolved(*settings: str, **request: object) -> WebConfig:
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_the_file_that_is_shipped_says_every_key_and_its_default(pipeline):
-    data, default = load(CONF.with_name(f"{pipeline}.yaml")), PIPELINES[pipeline][0]()
-    config = validate(PIPELINES[pipeline][0], data)
+    data, default = load(CONF.with_name(f"{pipeline}.yaml")), PIPELINES[pipeline]()
+    config = validate(PIPELINES[pipeline], data)
     assert config.recipe == default.recipe and config.run == default.run
     assert _keys(data) == _keys(default.model_dump())
 
@@ -205,7 +206,7 @@ def test_an_unknown_pipeline_is_refused_with_those_there_are(kind):
     [
         ("recipes", ["pipeline", "recipe", "run"]),
         ("run.worker", ["lake", "patience_seconds", "shared_filesystem", "workers"]),
-        ("recipe.input", sorted(Recipe.model_fields)),
+        ("recipe.input", sorted(WebRecipe.model_fields)),
         ("recipe.scan.chunkbytes", ["chunk_bytes", "chunk_records"]),
         ("recipe.extract.htm", ["html", "http_statuses", "read", "seconds_per_record", "truncated"]),
         ("recipe.extract.html.foo", sorted(f.name for f in fields(ExtractConfig))),
@@ -282,7 +283,7 @@ def test_null_switches_a_threshold_off_and_lists_become_tuples():
 
 def test_addresses_and_everything_in_run_are_no_part_of_the_recipe(tmp_path):
     here = resolved("recipe.inputs=[/a]", "run.workers=7", f"recipe.language.model_path={tmp_path}").recipe.identity()
-    assert here == Recipe().identity() and "inputs" not in here
+    assert here == WebRecipe().identity() and "inputs" not in here
     assert resolved("recipe.gopher_quality.min_words=49").recipe.identity() != here
 
 

@@ -17,7 +17,8 @@ from lake.verify import verify
 from lake.versions import Versions
 from pipelines.assembly import GateFailed
 from pipelines.config import BadConfig, validate
-from pipelines.instruct import InstructConfig, run_instruct
+from pipelines.instruct import InstructConfig
+from pipelines.run import run_pipeline
 from pipelines.sample import write_sample
 from stages.instruct import parts_of
 from stages.runner import Runner
@@ -148,7 +149,7 @@ def test_too_much_that_cannot_be_read_stops_it(store, tmp_path):
     file.write_text(json.dumps(mixtures.chat(1)) + "\n{\n")
     config = InstructConfig.model_validate({"recipe": {"inputs": [str(file)]}})
     with pytest.raises(GateFailed, match="1 of 2 records are quarantined"):
-        run_instruct(config, store, Runner(store, workers=0))
+        run_pipeline(config, store, Runner(store, workers=0))
 
 
 def test_data_of_another_form_is_not_an_empty_dataset(store, tmp_path):
@@ -195,7 +196,7 @@ def test_the_generated_data_is_judged_as_its_truth_says(store, tmp_path):
     for name, form in FORMS.items():
         (file,) = folder.glob(f"{name}.jsonl*")
         recipe = {"dataset": name, "inputs": [str(file)], "instruct": {"form": form}}
-        manifest = run_instruct(
+        manifest = run_pipeline(
             InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)
         ).manifest
         found, families = fates(store, manifest), Counter()

@@ -13,10 +13,10 @@ from lake.forget import forget, plan_forget
 from lake.objects import ObjectRef, put_table, read_table
 from lake.suppress import Suppression
 from lake.versions import Versions
-from pipelines.assembly import TakenDown
 from pipelines.config import BadConfig
 from pipelines.mixture import Mixture
-from pipelines.tokenizer import TokenizerConfig, run_tokenizer, tokenizer_of
+from pipelines.run import TakenDown, run_pipeline
+from pipelines.tokenizer import TokenizerConfig, tokenizer_of
 from stages.pack import _Slice
 from stages.packs import read_windows
 from stages.runner import Runner
@@ -125,12 +125,12 @@ def test_a_look_takes_what_there_is(math):
 def test_sources_and_tokenizers_that_cannot_be_used(math, tmp_path):
     def trained(*names):
         recipe = {"dataset": "other", "sources": list(names)}
-        return run_tokenizer(TokenizerConfig.model_validate({"recipe": recipe}), math, Runner(math, workers=0))
+        return run_pipeline(TokenizerConfig.model_validate({"recipe": recipe}), math, Runner(math, workers=0))
 
     with pytest.raises(BadConfig, match=r"recipe.sources: bpe@v1: it holds a tokenizer, no records"):
         trained("bpe@v1")
     mixtures.mix(math, {"math@v1": 1})
-    with pytest.raises(BadConfig, match=r"recipe.sources: mix@v1: it holds a pack, no records"):
+    with pytest.raises(BadConfig, match=r"recipe.sources: mix@v1: it holds packed windows, no records"):
         trained("mix@v1")
     with pytest.raises(BadConfig, match=r"recipe.sources: '@v1': dataset name ''"):
         mixtures.mix(math, {"@v1": 1})
@@ -139,7 +139,7 @@ def test_sources_and_tokenizers_that_cannot_be_used(math, tmp_path):
     file = tmp_path / "lacking.json"
     file.write_text(json.dumps(data))
     recipe = {"dataset": "lacking", "file": str(file)}
-    run_tokenizer(TokenizerConfig.model_validate({"recipe": recipe}), math, Runner(math, workers=0))
+    run_pipeline(TokenizerConfig.model_validate({"recipe": recipe}), math, Runner(math, workers=0))
     with pytest.raises(BadConfig, match=r"recipe.tokenizer: .* has no special token '<\|user\|>'"):
         mixtures.mix(math, {"math@v1": 1}, tokenizer="lacking@v1")
 
@@ -149,7 +149,7 @@ def test_a_tokenizer_is_trained_on_a_part_that_the_seed_draws(store):
 
     def trained(**train):
         recipe = {"dataset": "bpe", "sources": ["web@v1"], "train": {"vocab_size": 320, **train}}
-        return run_tokenizer(
+        return run_pipeline(
             TokenizerConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)
         ).manifest
 

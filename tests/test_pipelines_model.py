@@ -15,7 +15,7 @@ from toy import Watched
 from typer.testing import CliRunner, Result
 
 from lake.gc import plan_gc, run_gc
-from lake.manifest import VersionRef
+from lake.manifest import Draft, VersionRef
 from lake.objects import DamagedObject, put_file
 from lake.store import Store, open_store
 from lake.verify import verify
@@ -29,8 +29,9 @@ from orchestration.cli import app
 from pipelines.__main__ import Request, resolve
 from pipelines.ask import committed
 from pipelines.config import BadConfig
-from pipelines.model import Checkpoint, ModelRunConfig, Recipe, export_hf, load_model, run_model
+from pipelines.model import Checkpoint, ModelRecipe, ModelRunConfig, export_hf, load_model
 from pipelines.model_card import model_card
+from pipelines.run import run_pipeline
 from stages.runner import Runner
 
 TOKENIZER = train_tokenizer(["a mill grinds grain to flour"] * 9, 400)
@@ -60,8 +61,8 @@ def tokenizer_up_to(largest: int) -> bytes:
 
 
 def taken_in(store: Store, folder: Path, name: str = "model") -> Any:
-    config = ModelRunConfig(recipe=Recipe(dataset=name, folder=str(folder)))
-    return run_model(config, store, Runner(store, workers=0))
+    config = ModelRunConfig(recipe=ModelRecipe(dataset=name, folder=str(folder)))
+    return run_pipeline(config, store, Runner(store, workers=0))
 
 
 def grist(store: Store, *args: str, code: int = 0) -> Result:
@@ -100,8 +101,8 @@ def test_gc_beside_an_import_takes_nothing_of_it(store: Store, checkpoint: Path)
             assert not [one.key for one in plan_gc(store, grace_seconds=0).doomed if one.kind == "object"]
             run_gc(store, plan_gc(store, grace_seconds=0))
 
-    config = ModelRunConfig(recipe=Recipe(folder=str(checkpoint)))
-    assert run_model(config, store, Runner(Watched(store, collect), workers=0)).new
+    config = ModelRunConfig(recipe=ModelRecipe(folder=str(checkpoint)))
+    assert run_pipeline(config, store, Runner(Watched(store, collect), workers=0)).new
     assert verify(store, deep=True) == []
     load_model(store, "model@v1")
 
@@ -163,8 +164,8 @@ def test_a_version_of_the_release_before_has_no_files_beside_its_weights(store: 
     (checkpoint / "model.json").write_text(json.dumps(old))
     ref = put_file(store, "model", checkpoint / "model.json", 1)
     shards = tuple(ref if one.kind == "model" else one for one in manifest.shards)
-    draft = Checkpoint(Recipe(dataset="old", folder=str(checkpoint))).build(Runner(store, workers=0))
-    Versions(store).commit(draft.model_copy(update={"shards": shards}))
+    fields = {name: getattr(manifest, name) for name in Draft.model_fields}
+    Versions(store).commit(Draft(**fields | {"dataset": "old", "shards": shards}))
     assert load_model(store, "old").sidecars == {}
 
 
@@ -180,7 +181,7 @@ def test_the_same_folder_elsewhere_is_the_same_version(store: Store, checkpoint:
     first = taken_in(store, checkpoint)
     again = taken_in(store, Path(shutil.copytree(checkpoint, tmp_path / "moved")))
     assert (first.new, again.new) == (True, False) and again.manifest == first.manifest
-    assert committed(ModelRunConfig(recipe=Recipe(folder=str(tmp_path / "moved"))), store) == first.manifest
+    assert committed(ModelRunConfig(recipe=ModelRecipe(folder=str(tmp_path / "moved"))), store) == first.manifest
 
 
 def test_two_versions_share_the_bytes_of_a_part_that_did_not_change(store: Store, checkpoint: Path) -> None:
@@ -217,7 +218,7 @@ def test_the_card_names_parts_files_and_every_version_it_comes_from(store: Store
     manifest = taken_in(store, checkpoint).manifest
     plain = model_card(manifest, Versions(store))
     assert "| language | 1,000,576 |" in plain and "was taken in as it is" in plain
-    assert f"`{Checkpoint(Recipe(folder=str(checkpoint))).digests['model.safetensors']}`" in plain
+    assert f"`{Checkpoint(str(checkpoint)).digests['model.safetensors']}`" in plain
     assert "eager" in plain  # how transformers has to load what sees images
     base = VersionRef(dataset="model", version=1, digest=manifest.digest, role="init_from")
     gone = VersionRef(dataset="web", version=7, digest="f" * 64, role="trained_on")

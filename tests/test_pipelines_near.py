@@ -24,7 +24,7 @@ from lake.why import why
 from pipelines.__main__ import main
 from pipelines.config import BadConfig, validate
 from pipelines.growth import growth_report
-from pipelines.web_recipe import WebConfig
+from pipelines.web import WebConfig
 from stages.divergence import current
 from stages.minhash import Sign
 

@@ -89,8 +89,8 @@ def dying(self, key, data):
 
 store = open_store(lake)
 S3Store.put_if_absent = dying
-draft = Draft(dataset="web", run_key="k", recipe={}, stages=(), came_in=Tally(), kept=Tally(), dropped=Tally(),
-              quarantined=Tally())
+draft = Draft(dataset="web", form="documents", run_key="k", recipe={}, stages=(), came_in=Tally(), kept=Tally(),
+              dropped=Tally(), quarantined=Tally())
 print(Versions(store).commit(draft).version)
 """
 

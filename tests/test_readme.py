@@ -15,10 +15,9 @@ from typer.testing import CliRunner
 
 from lake.store import open_store
 from orchestration.cli import app
-from pipelines.assembly import last_line
+from pipelines.run import last_line, run_pipeline
 from pipelines.sample import write_sample
-from pipelines.web import run_web
-from pipelines.web_recipe import WebConfig
+from pipelines.web import WebConfig
 from stages.runner import Runner
 
 README = Path(__file__).parents[1] / "README.md"
@@ -31,7 +30,7 @@ def first_night(folder: Path) -> dict[str, str]:
     write_sample(folder / "data")
     store = open_store(str(folder / "lake"))
     recipe = {"inputs": [str(folder / "data" / "crawl" / "*")], "extends": "web"}
-    result = run_web(WebConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0))
+    result = run_pipeline(WebConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0))
     shown = CliRunner().invoke(app, ["show", "web", "--lake", store.uri])
     assert shown.exit_code == 0, shown.output
     digest = result.manifest.digest

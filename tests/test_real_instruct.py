@@ -10,14 +10,15 @@ import pytest
 
 from lake.dataset import Dataset
 from lake.store import Store
-from pipelines.instruct import InstructConfig, run_instruct
+from pipelines.instruct import InstructConfig
+from pipelines.run import run_pipeline
 from stages.instruct import parts_of
 from stages.runner import Runner
 
 
 def parts(store: Store, name: str, file: Any, **instruct: Any) -> list[list[Any]]:
     recipe = {"dataset": name, "inputs": [str(file)], "instruct": instruct}
-    made = run_instruct(InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
+    made = run_pipeline(InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
     assert (made.kept.count, made.quarantined.count) == (len(file.read_text().splitlines()), 0)
     rows = Dataset(store, made).to_arrow().select(["text", "parts"]).to_pylist()
     return [parts_of(row["text"], row["parts"]) for row in rows]

@@ -16,7 +16,7 @@ import web
 
 import lake
 from lake.store import open_store
-from pipelines import web as pipeline
+from pipelines.run import run_pipeline
 from stages import extract, reading
 from stages.careful import Child, ChildDied, ChildTimeout, watchdog
 from stages.runner import Runner
@@ -150,7 +150,7 @@ def test_a_page_that_kills_and_one_that_hangs_cost_only_themselves_and_once(samp
     stage = Fragile(poison=poison, endless=endless, unlucky=unlucky, folder=str(tmp_path), seconds_per_record=5)
     fragile = config.recipe.model_copy(update={"extract": stage})
     store = open_store(str(tmp_path / "fragile"))
-    result = pipeline.run_web(config.model_copy(update={"recipe": fragile}), store, Runner(store, workers=workers))
+    result = run_pipeline(config.model_copy(update={"recipe": fragile}), store, Runner(store, workers=workers))
 
     m = result.manifest
     assert m.came_in.count == healthy.came_in.count

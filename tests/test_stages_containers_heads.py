@@ -152,15 +152,15 @@ SECRET = "http://users.example/~anna.muster/?login=anna"
 )
 @pytest.mark.parametrize("nl", [b"\r\n", b"\n"])
 def test_no_value_of_a_ledger_holds_an_address_or_a_header(data, nl, tmp_path) -> None:
-    from pipelines.web import run_web
-    from pipelines.web_recipe import WebConfig
+    from pipelines.run import run_pipeline
+    from pipelines.web import WebConfig
     from stages.runner import Runner
 
     path = tmp_path / "a.warc"
     path.write_bytes(data.replace(b"\r\n", nl))
     store = open_store(str(tmp_path / "lake"))
     recipe = {"inputs": [str(path)], "max_quarantine_rate": 1.0}
-    manifest = run_web(WebConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
+    manifest = run_pipeline(WebConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
     values = [v for ref in manifest.ledgers for v in read_table(store, ref)["value"].to_pylist()]
     assert len(values) == manifest.came_in.count >= 1
     assert not [v for v in values if v and ("anna" in v or "users.example" in v or "login" in v)], values
@@ -229,8 +229,8 @@ def test_what_is_no_page_is_not_called_truncated() -> None:
 
 
 def test_a_truncated_page_that_is_kept_is_marked_in_the_ledger(tmp_path) -> None:
-    from pipelines.web import run_web
-    from pipelines.web_recipe import WebConfig
+    from pipelines.run import run_pipeline
+    from pipelines.web import WebConfig
     from stages.runner import Runner
 
     text = "The mill by the river is old and of stone, and it grinds the corn that the people have brought with them. "
@@ -243,7 +243,7 @@ def test_a_truncated_page_that_is_kept_is_marked_in_the_ledger(tmp_path) -> None
     fates = {}
     for truncated in ("drop", "keep"):
         recipe = {"inputs": [str(path)], "extract": {"truncated": truncated}, "minhash": None}
-        manifest = run_web(WebConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
+        manifest = run_pipeline(WebConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
         rows = [row for ref in manifest.ledgers for row in read_table(store, ref).to_pylist()]
         fates[truncated] = {row["ordinal"]: (row["fate"], row["reason"], row["value"]) for row in rows}
     assert fates["drop"][1] == ("dropped", "read.truncated", "WARC-Truncated: length")

@@ -20,7 +20,7 @@ from lake.store import open_store
 from lake.suppress import Suppression
 from lake.verify import verify
 from lake.versions import Versions
-from pipelines.web_recipe import Recipe
+from pipelines.web import WebRecipe
 from stages import repeated
 
 done = repeated_pages.done
@@ -119,7 +119,7 @@ def test_the_same_run_elsewhere_has_the_same_digest_and_off_is_the_default(done,
     never = web.run(tmp_path / "never", [path], paragraphs={"max_repeated": 1.0}, minhash=None).manifest
     assert off.digest == never.digest != again.digest
     assert "paragraphs" not in {ref.kind for ref in off.attachments} and off.run_key != never.run_key
-    assert "paragraphs" not in " ".join(stage.name for stage in Recipe().stages()) + str(off.funnel)
+    assert "paragraphs" not in " ".join(stage.name for stage in WebRecipe().stages()) + str(off.funnel)
 
 
 def test_near_duplicates_are_looked_for_among_what_is_left(tmp_path):

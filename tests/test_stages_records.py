@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from record_flows import (
     FORGOTTEN,
@@ -26,8 +26,9 @@ from record_flows import (
     Line,
     Long,
     Reference,
-    ToyRecipe,
+    draft_of,
     flow_of,
+    recipe_of,
     scanned,
     tally_of,
 )
@@ -42,9 +43,8 @@ from lake.store import Store, open_store
 from lake.suppress import Suppression
 from lake.versions import Versions
 from pipelines.flow import Flow
-from pipelines.records import build
 from pipelines.steps import ExactDuplicates, NearDuplicates, Screening
-from pipelines.web_recipe import Recipe
+from pipelines.web import WebRecipe
 from stages.choose import Choose
 from stages.exact import Exact, exact_works
 from stages.gather import Gather
@@ -62,7 +62,13 @@ LINES = st.lists(
 ORDERS = st.lists(st.sampled_from(sorted(STEPS)), unique=True).flatmap(st.permutations)
 
 
+PAGES = [Line(host=2, page=n, body=n, marked=False) for n in range(1, 5)]
+ALIKE = [Line(host=2, page=n, body=n, marked=True) for n in range(1, 5)]
+
+
 @settings(max_examples=16, derandomize=True)
+@example([(["minhash", "exact", "paragraphs"], PAGES), ([], PAGES[:1]), (["exact", "minhash"], PAGES + ALIKE)], False)
+@example([(["paragraphs", "long"], PAGES), (["exact"], PAGES[:1]), (["paragraphs"], PAGES[1:2])], True)
 @given(st.lists(st.tuples(ORDERS, LINES), min_size=1, max_size=3), st.booleans())
 def test_steps_compose_in_any_order_over_any_number_of_versions(versions, forget):
     """Each version has steps of its own in an order of its own. A step that was off for a version does not make the
@@ -92,8 +98,8 @@ def grown(
     if suppression:
         docs = [doc for doc in docs if HOSTS[doc.line.host] != FORGOTTEN]
     forgotten = come - len(docs)
-    recipe = ToyRecipe(flow_of([Checked(name, reference, docs) for name in steps]))
-    draft = build(recipe, runner, inputs, f"run {number}", suppression, base)
+    recipe = recipe_of(flow_of([Checked(name, reference, docs) for name in steps]))
+    draft = draft_of(recipe, runner, inputs, suppression, base)
     manifest = Versions(store).commit(draft)
     rows = pa.concat_tables([read_table(store, ref) for ref in manifest.ledgers]).to_pylist()
     new = [row for row in rows if row["input"] == inputs[0].digest]
@@ -120,7 +126,7 @@ def check_funnel(manifest: Manifest, reasons: Counter[str], steps: list[str], fo
     assert sum((Counter(row.dropped) for row in manifest.funnel), Counter()) == reasons
 
 
-class BlockedRecipe(Recipe):
+class BlockedRecipe(WebRecipe):
     """The web pipeline with a blocklist of hosts behind its filters, as its documentation says to add one."""
 
     @property
@@ -144,7 +150,7 @@ def test_a_host_blocklist_after_the_screen_works_where_records_were_forgotten(tm
     runner, suppression = Runner(store, workers=0), Suppression.of(domains=[FORGOTTEN])
     recipe = BlockedRecipe.model_validate({"inputs": ["unused"], "minhash": None})
     inputs = scan_inputs(runner, recipe.scan, Listing([str(tmp_path / "pages.jsonl")], []))
-    m = Versions(store).commit(build(recipe, runner, inputs, "key", suppression))
+    m = Versions(store).commit(draft_of(recipe, runner, inputs, suppression))
     kept = lake.open(str(m), lake=str(tmp_path / "lake")).to_arrow()
     assert sorted(kept["url"].to_pylist()) == [url for url in urls if HOSTS[2] in url]
     assert set(kept["language"].to_pylist()) == {"en"}  # a measure of the first screen
@@ -275,7 +281,7 @@ def test_survivors_are_chosen_by_a_measure_of_any_screen_before(tmp_path):
     runner = Runner(store, workers=0)
     lines = [Line(1, page, 1, marked=page % 2 == 1) for page in (3, 2, 1, 0)]
     flow = flow_of([Screening(Screen((Ranked(),), Docs), "screen hosts"), STEPS["long"], near])
-    draft = build(ToyRecipe(flow), runner, scanned(runner, tmp_path / "a.jsonl", lines, 0), "key", Suppression())
+    draft = draft_of(recipe_of(flow), runner, scanned(runner, tmp_path / "a.jsonl", lines, 0), Suppression())
     (shard,) = (read_table(store, ref) for ref in draft.shards)
     assert shard["url"].to_pylist() == ["https://two.example/0"]
 

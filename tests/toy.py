@@ -83,6 +83,7 @@ def draft(store: Store, dataset: str, records: Iterable[int], **fields: Any) -> 
     reasons = ledger.reasons(table)
     given: dict[str, Any] = {
         "dataset": dataset,
+        "form": "documents",
         "run_key": digest_of("toy", dataset, repr(records)),
         "inputs": (InputFile(digest=INPUT, bytes=10 * len(records), records=len(records), names=("crawl.warc",)),),
         "recipe": {"records": len(records)},

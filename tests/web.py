@@ -7,9 +7,8 @@ from typing import Any
 
 from lake.manifest import Manifest
 from lake.store import open_store
-from pipelines.assembly import Result
-from pipelines.web import run_web
-from pipelines.web_recipe import WebConfig
+from pipelines.run import Result, run_pipeline
+from pipelines.web import WebConfig
 from stages.runner import Runner
 
 CHUNK = 200_000
@@ -24,7 +23,7 @@ def config(inputs: list[Path | str], **recipe: Any) -> WebConfig:
 
 def run(lake: Path | str, inputs: list[Path | str], workers: int = 0, plan: bool = False, **recipe: Any) -> Result:
     store = open_store(str(lake))
-    return run_web(config(inputs, **recipe), store, Runner(store, workers=workers, plan=plan))
+    return run_pipeline(config(inputs, **recipe), store, Runner(store, workers=workers, plan=plan))
 
 
 def crawl_files(sample: Path) -> list[Path | str]:

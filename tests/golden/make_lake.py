@@ -3,6 +3,9 @@
 A golden lake is what a release left on people's disks. It is never made again: newer code has to read this one, and
 a new format gets a new folder beside it (hence the name, and the refusal below). What the tests expect of it stands
 in `lake-format-N.json`, written with it. Names of hosts and addresses of inputs are those of nobody's machine.
+
+Another folder may be named on the command line. Those of formats 1 and 2 were made by the releases that wrote them, of
+which the first had no takedowns, no samples and no mixtures.
 """
 
 from __future__ import annotations
@@ -19,17 +22,21 @@ from unittest.mock import patch
 
 import stages.inputs
 from lake.dataset import Dataset
+from lake.forget import forget, plan_forget
 from lake.gc import plan_gc, run_gc
-from lake.manifest import InputFile
-from lake.store import FORMAT, Store, open_store
+from lake.manifest import FORMAT, InputFile, Manifest
+from lake.store import Store, open_store
+from lake.suppress import Suppression
 from lake.versions import Versions
-from pipelines.web import run_web
-from pipelines.web_recipe import WebConfig
+from pipelines.instruct import InstructConfig
+from pipelines.mixture import MixtureConfig
+from pipelines.run import run_pipeline
+from pipelines.tokenizer import TokenizerConfig
+from pipelines.web import WebConfig
+from stages.packs import read_windows
 from stages.runner import Runner
 
 HERE = Path(__file__).parent
-FOLDER = HERE / f"lake-format-{FORMAT}"
-EXPECTED = HERE / f"lake-format-{FORMAT}.json"
 HOST = "golden.example"
 HOME_NAME = platform.node().encode()
 
@@ -38,55 +45,81 @@ def neutral_input(**fields: Any) -> InputFile:
     return InputFile(**{**fields, "names": tuple(f"crawl/{Path(name).name}" for name in fields["names"])})
 
 
-def run(store: Store, inputs: Path, pattern: str, **recipe: Any) -> None:
+def web(store: Store, inputs: Path, pattern: str, **recipe: Any) -> None:
     given = {"inputs": [f"{inputs}/{pattern}"], "max_quarantine_rate": 0.5, **recipe}
-    run_web(WebConfig.model_validate({"recipe": given}), store, Runner(store, workers=0))
+    run_pipeline(WebConfig.model_validate({"recipe": given}), store, Runner(store, workers=0))
+
+
+def chat(store: Store, inputs: Path) -> Manifest:
+    given = {"dataset": "chat", "inputs": [f"{inputs}/chat.jsonl"], "max_quarantine_rate": 0.5}
+    return run_pipeline(InstructConfig.model_validate({"recipe": given}), store, Runner(store, workers=0)).manifest
+
+
+def mixture(store: Store) -> None:
+    sources = ["web@v2", "chat@v2"]
+    trained = {"dataset": "bpe", "sources": sources, "train": {"vocab_size": 320}}
+    run_pipeline(TokenizerConfig.model_validate({"recipe": trained}), store, Runner(store, workers=0))
+    mixed = {"tokenizer": "bpe@v1", "sources": dict.fromkeys(sources, 1), "window": 256, "shard_tokens": 2048}
+    run_pipeline(MixtureConfig.model_validate({"recipe": mixed}), store, Runner(store, workers=0))
 
 
 def fill(store: Store, inputs: Path) -> None:
-    """web@v1 (tagged `first`), web@v2 with one more input, and a limited version that was taken down."""
-    run(store, inputs, "pages.warc")
-    run(store, inputs, "*.warc*", max_quarantine_rate=0.4)
-    run(store, inputs, "pages.warc", limit=5)
+    """web@v1 (tagged `first`) and web@v2, a night later; a limited version that was withdrawn; chat@v1, which a
+    takedown replaced by chat@v2; a tokenizer, and a mixture of both."""
     versions = Versions(store)
+    web(store, inputs, "pages.warc", extends="web")
+    web(store, inputs, "*.warc*", extends="web")
+    web(store, inputs, "pages.warc", limit=5)
     versions.tag("web", 1, "first")
     versions.withdraw("web.limit", 1, "a look, not a dataset")
+    taken = Dataset(store, chat(store, inputs)).to_arrow(["id"])["id"][0].as_py()
+    made = {"at": "2026-11-28T00:00:00Z"}
+    forget(versions, plan_forget(versions, Suppression.of(ids=[taken])), "request 7", lambda: made)
+    mixture(store)
     run_gc(store, plan_gc(store, grace_seconds=0))  # as people keep a lake
 
 
 def expected(store: Store) -> dict[str, Any]:
-    def facts(dataset: Dataset) -> dict[str, Any]:
-        return {
-            "digest": dataset.manifest.digest,
-            "run_key": dataset.manifest.run_key,
-            "rows": dataset.to_arrow().to_pylist(),
-            "ledger": dataset.ledger().to_pylist(),
-        }
+    """Of each version that is given out: its digests, its ledger, and its records (or the tokens of its windows)."""
+
+    def facts(manifest: Manifest) -> dict[str, Any]:
+        dataset = Dataset(store, manifest)
+        named = {"digest": manifest.digest, "run_key": manifest.run_key, "ledger": dataset.ledger().to_pylist()}
+        kinds = {ref.kind for ref in manifest.shards}
+        if kinds == {"shard"}:
+            return {**named, "rows": dataset.to_arrow().to_pylist()}
+        if "pack" not in kinds:
+            return named
+        reader = read_windows(store, manifest)
+        windows = [reader.sample(number).arrays for number in range(len(reader))]
+        return {**named, "windows": [{name: array.tolist() for name, array in one.items()} for one in windows]}
 
     versions = Versions(store)
-    return {str(m): facts(Dataset(store, m)) for m in versions.manifests("web")}
+    given_out = [m for name in versions.names() for m in versions.manifests(name)]
+    return {str(m): facts(m) for m in given_out if m.version not in versions.withdrawn(m.dataset)}
 
 
-def main() -> None:
-    if FOLDER.exists():
-        sys.exit(f"{FOLDER} is there already and is never made again: a new lake format gets a new folder")
+def main(folder: Path) -> None:
+    if folder.exists():
+        sys.exit(f"{folder} is there already and is never made again: a new lake format gets a new folder")
     with tempfile.TemporaryDirectory() as name:
         inputs = Path(name) / "crawl"
         shutil.copytree(HERE / "input", inputs, ignore=shutil.ignore_patterns(".*"))
-        for path in inputs.iterdir():
-            os.utime(path)  # too young for a note under inputs/, whose key would hash this folder's address
+        shutil.copy(HERE / "instruct" / "chat.jsonl", inputs)
         store = open_store(str(Path(name) / "lake"))
         neutral = patch.object(stages.inputs, "InputFile", neutral_input)
         with neutral, patch.object(platform, "node", lambda: HOST), patch.object(os, "getpid", lambda: 1):
             fill(store, inputs)
-        EXPECTED.write_text(json.dumps(expected(store), indent=1, ensure_ascii=False) + "\n")
-        shutil.rmtree(Path(name) / "lake" / ".tmp", ignore_errors=True)
+        facts = json.dumps(expected(store), indent=1, ensure_ascii=False)
+        for cache in (".tmp", "inputs"):  # notes on inputs: they name this folder
+            shutil.rmtree(Path(name) / "lake" / cache, ignore_errors=True)
         for marker in (str(HERE.parents[1]).encode(), name.encode(), HOME_NAME):
             bad = [path for path in (Path(name) / "lake").rglob("*") if path.is_file() and marker in path.read_bytes()]
             if bad:
                 sys.exit(f"not written: {marker!r} stands in {bad}")
-        shutil.copytree(Path(name) / "lake", FOLDER)
+        shutil.copytree(Path(name) / "lake", folder)
+        folder.with_suffix(".json").write_text(facts + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if sys.argv[1:] else HERE / f"lake-format-{FORMAT}")
