@@ -18,7 +18,17 @@ from lake.input_folder import PREFIX, FolderInputs
 from lake.input_store import BUFFER, InputFault, InputInfo, InputStore, check_offset, is_folder
 from lake.patterns import MAGIC, Found, find
 
-__all__ = ["BUFFER", "InputFault", "InputInfo", "expand", "input_info", "open_input", "survey"]
+__all__ = [
+    "BUFFER",
+    "InputFault",
+    "InputInfo",
+    "expand",
+    "input_info",
+    "is_absolute",
+    "is_local",
+    "open_input",
+    "survey",
+]
 
 
 def open_input(uri: str, offset: int = 0) -> BinaryIO:
@@ -92,6 +102,18 @@ class LocalInputs:
         if os.path.isdir(where):
             raise is_folder(where)
         return find(where)
+
+
+def is_absolute(address: str) -> bool:
+    """Whether an address or pattern means the same in every process, wherever it was started."""
+    where = address.removeprefix(PREFIX)
+    return "://" in where or os.path.isabs(where)
+
+
+def is_local(address: str) -> bool:
+    """Whether it lies on a file system of this machine."""
+    where = address.removeprefix(PREFIX)
+    return "://" not in where or where.startswith("file://")
 
 
 def _local_path(uri: str) -> str:
