@@ -15,20 +15,8 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from lake.input_folder import PREFIX, FolderInputs
-from lake.input_store import BUFFER, InputFault, InputInfo, InputStore, check_offset, is_folder
+from lake.input_store import BUFFER, InputInfo, InputStore, check_offset, is_folder
 from lake.patterns import MAGIC, Found, find
-
-__all__ = [
-    "BUFFER",
-    "InputFault",
-    "InputInfo",
-    "expand",
-    "input_info",
-    "is_absolute",
-    "is_local",
-    "open_input",
-    "survey",
-]
 
 
 def open_input(uri: str, offset: int = 0) -> BinaryIO:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 from lake.balance import Tally
 from lake.input_notes import known
+from lake.input_store import InputFault, InputInfo
 from lake.manifest import InputFile
 from lake.objects import ObjectRef
 from lake.outage import is_outage
 from lake.receipt import Receipt
-from lake.sources import InputFault, InputInfo, input_info, open_input, survey
+from lake.sources import input_info, open_input, survey
 from lake.store import Store
 from stages.containers import UnsupportedContainer, detect
 from stages.runner import Runner

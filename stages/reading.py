@@ -19,9 +19,10 @@ import pyarrow as pa
 
 from lake.balance import Tally
 from lake.identity import own_identity, record_id
+from lake.input_store import BUFFER
 from lake.objects import ObjectRef, read_table
 from lake.receipt import Receipt
-from lake.sources import BUFFER, input_info, open_input
+from lake.sources import input_info, open_input
 from lake.store import Store
 from stages.careful import ChildDied, ChildTimeout, child, watchdog
 from stages.containers import Item, OpenAt, Record, Unreadable
