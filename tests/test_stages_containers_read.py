@@ -309,4 +309,4 @@ def test_whole_file_of_pages(shared_data) -> None:
 
 def test_unknown_kind_is_a_callers_error() -> None:
     with pytest.raises(ValueError, match="kind="):
-        list(read(opener(b""), scan_bytes(b"").spans, "parquet", ReadConfig()))  # type: ignore[arg-type]
+        list(read(opener(b""), scan_bytes(b"").spans, "csv", ReadConfig()))

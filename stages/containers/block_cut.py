@@ -79,7 +79,7 @@ class BlockCut(ABC):
     def feed(self, data: bytes, begins_member: bool = False) -> None:
         if begins_member:
             self._new_member(data)
-        self._pos = self._here
+        self._pos = self._here  # what was passed goes; the rest waits for what makes it whole
         del self._buf[: self._at]
         self._buf += data
         self._at = 0
@@ -94,7 +94,7 @@ class BlockCut(ABC):
                 return  # one stream in many members: the edge means nothing
             self.close(f"the next record begins at {edge}, before this one ends" if self._state != GARBAGE else None)
             self._member_start = True
-        elif self._state == HEAD and edge == self._start:
+        elif self._state == HEAD and edge == self._start:  # newlines alone, where a record may begin
             self._member_start = True
         elif self._state == TAIL:
             self._tail_at_member = True
@@ -102,7 +102,7 @@ class BlockCut(ABC):
     def close(self, message: str | None = None) -> None:
         """Nothing more belongs to the open span: the data end, or break off because of `message`."""
         end = self._pos + len(self._buf)
-        if self._state == BLOCK and self._need and self._rival is not None:
+        if self._state == BLOCK and self._need and self._rival is not None:  # the block never ends: records are in it
             self._yield_to_rival()
             return self.close(message)
         if self._state == TAIL:
@@ -146,6 +146,7 @@ class BlockCut(ABC):
         return True
 
     def _garbage(self) -> bool:
+        """To the next record; all up to there is one span."""
         match = self.next_record.search(self._buf, self._at)
         if match:
             self._at = match.start() + 1
@@ -169,7 +170,7 @@ class BlockCut(ABC):
         if self._rival is not None:
             self._rival.cut.feed(data)
             return
-        window = self._seen + data
+        window = self._seen + data  # a record start may straddle two pieces
         match = self.next_record.search(window)
         if match is None:
             self._seen = window[-self.look :]
@@ -181,7 +182,7 @@ class BlockCut(ABC):
     def _after(self) -> bool:
         match = NEWLINES.match(self._buf, self._at)
         newlines = bytes(match.group()) if match else b""
-        self._tail = (self._tail + newlines[:8])[:8]
+        self._tail = (self._tail + newlines[:8])[:8]  # only whether there were two matters, not how many thousand
         if self._rival is not None and newlines:
             self._rival.cut.feed(newlines)
         self._at += len(newlines)
@@ -192,6 +193,8 @@ class BlockCut(ABC):
             self._cut(self._here, None)
         elif self._rival is not None:
             self._yield_to_rival()
+        # No record follows. Where the block was closed as blocks are (a blank line, the end of a member), it is whole
+        # and what comes is garbage of its own; else its length was wrong, and the two are one stretch of damage.
         elif self._tail_at_member or self._tail.count(b"\n") > 1:
             self._cut(self._here, None)
             self._to_garbage(self._at, f"no {self.format} record starts here")
@@ -203,6 +206,8 @@ class BlockCut(ABC):
         """The block was none: what the second cutter found in it counts, and it is in our place from here."""
         rival = self._rival
         assert rival is not None
+        # Its state becomes this one's, member by member: from here on there is one cutter again. What it had at hand
+        # stands before what came since, which it was not shown.
         size, rest = self._size, self._buf[self._at :]
         self._cut(rival.start, f"{self.length_name} {size} runs past the next record at {rival.start}")
         for span in rival.spans:
