@@ -23,9 +23,10 @@ import torch
 from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, figure
 from lake.objects import scratch
 from model.checkpoint import save_hf
-from model.config import PRESETS, ModelConfig
-from model.generate import Engine, Options, Request, Sample
+from model.config import ModelConfig
+from model.generate import Completion, Engine, Options, Request
 from model.multimodal import Multimodal
+from model.presets import PRESETS
 from model.sampling import Sampling
 
 CONTINUOUS, STATIC, NAIVE = "continuous batching", "static batches", "one by one, no cache"
@@ -42,9 +43,9 @@ class Static(Engine):
     """Refills when all slots are empty, with a whole batch whose prompts are computed side by side. A sample that ended
     costs no attention any more."""
 
-    def _refill(self) -> list[Sample]:
+    def _refill(self) -> list[Completion]:
         more = self._prefill.pending or self._queue
-        if self._active or (more and len(self._prefill.ready) < self.options.slots):
+        if self._active or (more and len(self._prefill.ready) < self.options.max_num_seqs):
             return []
         return super()._refill()
 
@@ -86,11 +87,13 @@ def given(folder: Path, count: int) -> Given:
                 one.mul_(3)
     save_hf(model, folder / "hf")
     theirs = AutoModelForCausalLM.from_pretrained(folder / "hf", dtype=torch.float32).eval()
-    return Given(model, theirs, requests(count, config.text.vocab))
+    return Given(model, theirs, requests(count, config.text.vocab_size))
 
 
 def by_engine(given: Given, kind: type[Engine], slots: int, prompts: int) -> Outcome:
-    options = Options(slots=slots, length=384, prompts=prompts, chunk=32, block=64)
+    options = Options(
+        max_num_seqs=slots, max_model_len=384, max_num_partial_prefills=prompts, prefill_chunk_size=32, block_size=64
+    )
     engine = kind(given.model, options)
     return {one.request.key: tuple(one.tokens) for one in engine.run(given.requests)}
 

@@ -22,9 +22,10 @@ import torch
 from benchmarks.harness import Differ, Figure, Report, Row, figure
 from lake.objects import scratch
 from model.checkpoint import save_hf
-from model.config import PRESETS, ModelConfig
+from model.config import ModelConfig
 from model.generate import Engine, Options, Request
 from model.multimodal import Multimodal
+from model.presets import PRESETS
 from model.sampling import Sampling
 
 PROMPT, WRITTEN = 128, 128
@@ -94,7 +95,13 @@ def limit(model: Multimodal, slots: int, prompt: int, written: int, bytes_a_seco
     """Tokens a second if a step only read the weights and the keys and values of sequences half written."""
     text = model.config.text
     weights = sum(one.nbytes for one in model.parameters())
-    token = 2 * text.layers * text.kv_heads * text.head_dim * model.language.norm.weight.element_size()
+    token = (
+        2
+        * text.num_hidden_layers
+        * text.num_key_value_heads
+        * text.head_dim
+        * model.language.norm.weight.element_size()
+    )
     return slots * bytes_a_second / (weights + slots * (prompt + written / 2) * token)
 
 
@@ -102,10 +109,16 @@ def measure(model: Multimodal, theirs: Any, slots: int, rounds: int, lengths: tu
     prompt, written = lengths
     device = model.language.norm.weight.device
     draw = random.Random(0)
-    vocab = model.config.text.vocab
+    vocab = model.config.text.vocab_size
     prompts = [[draw.randrange(16, vocab) for _ in range(prompt)] for _ in range(2 * slots)]
     block = min(128, prompt)
-    options = Options(slots, -(-(prompt + written) // block) * block, prompts=8, chunk=min(128, prompt), block=block)
+    options = Options(
+        slots,
+        -(-(prompt + written) // block) * block,
+        max_num_partial_prefills=8,
+        prefill_chunk_size=min(128, prompt),
+        block_size=block,
+    )
     before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
     engine = Engine(model, options)
     ours, tokens = timed(lambda: by_engine(engine, prompts, written), rounds, device)

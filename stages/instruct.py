@@ -23,7 +23,7 @@ from lake.receipt import StageId
 from lake.store import Store
 from model.processing.chat import REASONING, BadSample, Reasoning, Rules, parse, render
 from model.processing.fim import Fim, fim
-from model.processing.text import END_OF_TEXT, Part
+from model.processing.segments import END_OF_TEXT, Segment
 from stages.containers import Kind
 from stages.containers.read import ReadConfig, Unreadable, read
 from stages.fates import Fates
@@ -60,7 +60,7 @@ FORMS: tuple[Form, ...] = ("chat", "pair", "code")
 class Made(NamedTuple):
     """The parts of a sample and what tells it from others, or the reason why it is none, with the offending value."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Segment, ...] = ()
     content: str = ""
     reason: str | None = None
     value: str | None = None
@@ -157,7 +157,7 @@ class Instruct:
             return Made(reason=f"instruct.{error.reason}", value=error.value)
         return Made(tuple(parts), content)
 
-    def _chat(self, row: Mapping[str, Any]) -> tuple[Sequence[Part], str]:
+    def _chat(self, row: Mapping[str, Any]) -> tuple[Sequence[Segment], str]:
         if self.form == "pair":
             turns = [("user", self._field(row, self.prompt)), ("assistant", self._field(row, self.response))]
             if self.system is not None:
@@ -166,7 +166,7 @@ class Instruct:
         conversation = parse(row, Rules(self.reasoning, frozenset(self.harmless)))
         parts = render(conversation)
         # What is learned tells samples apart as well, where it is not all that the assistant says.
-        whole = all(turn.learn for turn in conversation.turns)
+        whole = all(turn.loss_mask for turn in conversation.turns)
         told = [(part.text, part.special) if whole else tuple(part) for part in parts]
         return parts, json.dumps(told, ensure_ascii=False)
 
@@ -178,7 +178,7 @@ class Instruct:
             text = re.sub(pattern, "", text)
         return text
 
-    def _code(self, item: Any) -> tuple[Sequence[Part], str]:
+    def _code(self, item: Any) -> tuple[Sequence[Segment], str]:
         """The hole is drawn by what the text is, not by where it lies: equal texts stay equal."""
         text = "".join(self._field(item.row, name) for name in self.code)
         if not text.strip():
@@ -188,7 +188,7 @@ class Instruct:
         except UnicodeEncodeError:
             raise BadSample("lone_surrogate", "code") from None
         parts = fim(text, content_hash(text), self.fim) if self.fim is not None else None
-        return parts or (Part(text, learn=True), Part(END_OF_TEXT, special=True, learn=True)), text
+        return parts or (Segment(text, loss_mask=True), Segment(END_OF_TEXT, special=True, loss_mask=True)), text
 
     def _row(self, item: Item, found: Made, digest: str, fates: Fates) -> dict[str, Any] | None:
         """The record as it goes on, or None when it has its fate."""
@@ -199,7 +199,7 @@ class Instruct:
         if found.reason is not None:
             fates.add(record, "dropped", found.reason, found.value)
             return None
-        spans = [{"length": len(part.text), "special": part.special, "learn": part.learn} for part in found.parts]
+        spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in found.parts]
         return record | {
             "content": content_hash(found.content),
             "url": item.url,
@@ -211,11 +211,11 @@ class Instruct:
         }
 
 
-def parts_of(text: str, spans: Sequence[Mapping[str, Any]]) -> list[Part]:
+def parts_of(text: str, spans: Sequence[Mapping[str, Any]]) -> list[Segment]:
     """The parts that a row of SCHEMA stores. Raises ValueError unless they tile its text."""
     parts, at = [], 0
     for span in spans:
-        parts.append(Part(text[at : at + span["length"]], span["special"], span["learn"]))
+        parts.append(Segment(text[at : at + span["length"]], span["special"], span["learn"]))
         at += span["length"]
     if at != len(text):
         raise ValueError(f"parts of {at} characters over a text of {len(text)}")

@@ -112,7 +112,7 @@ def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int) -> pa.Tabl
             "id": batch["id"].take(pa.array(rows, pa.int64())),
             "row": pa.array(np.array(rows, np.int32) + first, pa.int32()),
             "ids": pa.ListArray.from_arrays(offsets, pa.array(found.ids)),
-            "learn": pa.ListArray.from_arrays(offsets, pa.array(found.learn))
+            "learn": pa.ListArray.from_arrays(offsets, pa.array(found.loss_mask))
             if samples
             else pa.nulls(len(rows), _LEARN),
         },

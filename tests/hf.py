@@ -11,13 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Phi3Config, Phi3ForCausalLM, Phi4MultimodalConfig, Phi4MultimodalForCausalLM
 
-from model.config import PRESETS
+from model.checkpoint import load_hf
+from model.multimodal import Multimodal
+from model.presets import PRESETS
 
 IMAGE, AUDIO = 290, 291
 TARGETS = r"model\.layers\.\d+\.(self_attn\.(qkv|o)_proj|mlp\.(gate_up|down)_proj)"
@@ -61,6 +64,18 @@ AUDIO_PART: dict[str, Any] = {
     "bias_max_distance": 20,
     "audio_token_id": AUDIO,
 }
+
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+HUB_CONSTANTS: dict[str, Any] = {
+    "img_processor": {"num_attention_heads": 2},
+    "image_token_id": IMAGE,
+    "audio_token_id": AUDIO,
+}
+"""What the hub's config has no place for, and a tiny model needs: constants of the hub's code."""
+IMAGE_TOKENS = 16 * 17 + 1 + 16 * 17  # of one crop and the global view
+AUDIO_TOKENS, AUDIO_FRAMES = 13, 98  # of a second
 
 
 ATTENTION = {"vision_config": "eager"}
@@ -236,7 +251,7 @@ def released_hub_config() -> dict[str, Any]:
             "rope_theta": 10_000.0,
             "partial_rotary_factor": 0.75,
             "short_factor": [1.0] * 48,
-            "long_factor": list(PRESETS["multimodal"].text.rope.long_factor),
+            "long_factor": list(PRESETS["multimodal"].text.rope_parameters.long_factor),
             "original_max_position_embeddings": 4096,
         },
         audio_config={"bias_max_distance": 500},
@@ -273,3 +288,31 @@ def assert_same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> Non
     """Bit for bit, in dtype too."""
     assert one.keys() == other.keys()
     assert [key for key in one if one[key].dtype != other[key].dtype or not torch.equal(one[key], other[key])] == []
+
+
+def inputs(kinds: str) -> dict[str, Tensor]:
+    """One row with text, and an image of one crop and a clip of a second where `kinds` says so; with an image, longer
+    than the original context."""
+    row, tensors = [torch.arange(20)], dict[str, Tensor]()
+    pick = torch.Generator().manual_seed(0)
+    if "image" in kinds:
+        row += [torch.full((IMAGE_TOKENS,), IMAGE), torch.arange(5)]
+        tensors["image_pixel_values"] = torch.randn(1, 2, 3, 448, 448, generator=pick)
+        tensors |= {"image_sizes": torch.tensor([[448, 448]]), "image_attention_mask": torch.ones(1, 2, 32, 32)}
+    if "audio" in kinds:
+        row += [torch.full((AUDIO_TOKENS,), AUDIO), torch.arange(5)]
+        tensors["audio_input_features"] = torch.randn(1, AUDIO_FRAMES, 80, generator=pick)
+        tensors["audio_embed_sizes"] = torch.tensor([AUDIO_TOKENS])
+    return {"input_ids": torch.cat(row)[None], **tensors}
+
+
+def assert_same_model(model: Multimodal, other: Multimodal) -> None:
+    """In config and, bit for bit, in weights."""
+    assert model.config == other.config
+    assert_same_tensors(model.state_dict(), other.state_dict())
+
+
+def assert_refused(folder: Path, message: str) -> None:
+    """`load_hf` of the folder raises a ValueError that says this."""
+    with pytest.raises(ValueError, match=message):
+        load_hf(folder)

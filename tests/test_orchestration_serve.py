@@ -13,7 +13,7 @@ import pytest
 from serving import HELLO, WEATHER, Running, chat, text, texts
 from waiting import PATIENCE
 
-from model.processing.text import Part
+from model.processing.segments import Segment
 
 
 def test_n_samples_are_distinct_and_counted(server: Running) -> None:
@@ -133,7 +133,7 @@ def test_the_events_of_a_stream(server: Running) -> None:
 
 
 def test_prompts_of_completions(server: Running) -> None:
-    ids = server.tokenizer.encode([[Part("the cat")]]).ids.tolist()
+    ids = server.tokenizer.encode([[Segment("the cat")]]).ids.tolist()
     as_text = text(server, seed=1)
     assert texts(text(server, seed=1, prompt=ids)) == texts(as_text) == texts(text(server, seed=1, prompt=["the cat"]))
     assert as_text.usage.prompt_tokens == len(ids)

@@ -21,16 +21,17 @@ from lake.store import Store, open_store
 from lake.verify import verify
 from lake.versions import Versions
 from model.checkpoint import load_hf, save_hf
-from model.config import PRESETS
 from model.multimodal import Multimodal
 from model.parts import Part, parameters_of
+from model.presets import PRESETS
 from model.processing.bpe import train_tokenizer
 from orchestration.cli import app
 from pipelines.__main__ import Request, resolve
 from pipelines.ask import committed
 from pipelines.config import BadConfig
-from pipelines.model import Checkpoint, ModelRunConfig, Recipe, export_hf, load_model, run_model
+from pipelines.model import Checkpoint, ModelRunConfig, Recipe, export_hf, run_model
 from pipelines.model_card import model_card
+from stages.model_versions import load_model
 from stages.runner import Runner
 
 TOKENIZER = train_tokenizer(["a mill grinds grain to flour"] * 9, 400)
@@ -81,13 +82,12 @@ def test_there_and_back_every_file_is_the_same(store: Store, checkpoint: Path, t
     assert before == {one: one.read_bytes() for one in checkpoint.rglob("*") if one.is_file()}
 
 
-def test_a_checkpoint_of_transformers_and_peft_comes_back_bit_for_bit(store: Store, tmp_path: Path) -> None:
-    hf.save_all("multimodal", tmp_path / "theirs")
-    taken_in(store, tmp_path / "theirs")
+def test_a_checkpoint_of_transformers_and_peft_comes_back_bit_for_bit(
+    store: Store, written_multimodal: Path, tmp_path: Path
+) -> None:
+    taken_in(store, written_multimodal)
     grist(store, "export", "hf", "model@v1", str(tmp_path / "out"))
-    theirs, ours = load_hf(tmp_path / "theirs"), load_hf(tmp_path / "out")
-    assert ours.config == theirs.config
-    hf.assert_same_tensors(ours.state_dict(), theirs.state_dict())
+    hf.assert_same_model(load_hf(tmp_path / "out"), load_hf(written_multimodal))
 
 
 def test_gc_beside_an_import_takes_nothing_of_it(store: Store, checkpoint: Path) -> None:
@@ -141,31 +141,35 @@ def test_what_lies_beside_the_weights_goes_through_the_lake(store: Store, checkp
     assert second.version == 2 and [ref.kind for ref in apart] == ["model"]
 
 
-def test_the_hub_s_own_checkpoint_goes_in_and_comes_out_in_transformers_form(store: Store, tmp_path: Path) -> None:
-    theirs = hf.save_all("multimodal", tmp_path / "theirs")
-    names = {"img_processor": {"num_attention_heads": 2}, "image_token_id": hf.IMAGE, "audio_token_id": hf.AUDIO}
-    hub = hf.as_hub(theirs, tmp_path / "hub", **names)
-    (hub / "generation_config.json").write_text('{"eos_token_id": [281, 280], "temperature": 0.5}')
-    taken_in(store, hub)
+def test_the_hub_s_own_checkpoint_goes_in_and_comes_out_in_transformers_form(
+    store: Store, written_multimodal: Path, hub_folder: Path, tmp_path: Path
+) -> None:
+    generation = '{"eos_token_id": [281, 280], "temperature": 0.5}'
+    (hub_folder / "generation_config.json").write_text(generation)
+    taken_in(store, hub_folder)
     grist(store, "export", "hf", "model@v1", str(tmp_path / "out"))
     ours = load_hf(tmp_path / "out")
-    hf.assert_same_tensors(ours.state_dict(), load_hf(theirs).state_dict())
-    assert ours.config.text.eos == (281, 280)
+    hf.assert_same_tensors(ours.state_dict(), load_hf(written_multimodal).state_dict())
+    assert ours.config.text.eos_token_id == (281, 280)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "phi4_multimodal"
     assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["temperature"] == 0.5
 
 
-def test_a_version_of_the_release_before_has_no_files_beside_its_weights(store: Store, checkpoint: Path) -> None:
-    manifest = taken_in(store, checkpoint).manifest
-    shape = next(ref for ref in manifest.shards if ref.kind == "model")
-    assert json.loads(store.get(shape.key))["format"] == 2
-    old = {"format": 1, "config": json.loads(store.get(shape.key))["config"]}
-    (checkpoint / "model.json").write_text(json.dumps(old))
+@pytest.mark.parametrize("stored", [1, 2])
+def test_a_version_of_an_earlier_release_is_loaded(store: Store, checkpoint: Path, stored: int) -> None:
+    """Its shape has other names for the config's fields; format 1 had no files beside the weights."""
+    shape = json.loads((Path(__file__).parent / "golden" / "model-shape-2-nano.json").read_bytes())
+    if stored == 1:
+        shape = {"format": 1, "config": shape["config"]}
+    (checkpoint / "model.json").write_text(json.dumps(shape))
     ref = put_file(store, "model", checkpoint / "model.json", 1)
-    shards = tuple(ref if one.kind == "model" else one for one in manifest.shards)
     draft = Checkpoint(Recipe(dataset="old", folder=str(checkpoint))).build(Runner(store, workers=0))
+    shards = tuple(ref if shard.kind == "model" else shard for shard in draft.shards)
     Versions(store).commit(draft.model_copy(update={"shards": shards}))
-    assert load_model(store, "old").sidecars == {}
+    loaded = load_model(store, "old")
+    assert loaded.model.config == PRESETS["nano"]
+    assert list(loaded.sidecars) == ([] if stored == 1 else ["chat_template.jinja"])
+    hf.assert_same_tensors(loaded.model.state_dict(), load_hf(checkpoint).state_dict())
 
 
 def test_adapters_in_peft_s_own_folders_are_part_of_what_was_read(store: Store, checkpoint: Path) -> None:

@@ -116,10 +116,10 @@ def whole(library: tokenizers.Tokenizer, text: str) -> list[int]:
 
 
 def same(found: Encoded, expected: list[list[int]]) -> None:
-    assert found.ids.dtype == np.int32 and found.learn.dtype == bool and found.lengths.dtype == np.int32
+    assert found.ids.dtype == np.int32 and found.loss_mask.dtype == bool and found.lengths.dtype == np.int32
     assert found.lengths.tolist() == [len(ids) for ids in expected]
     assert found.ids.tolist() == [i for ids in expected for i in ids]
-    assert len(found.learn) == len(found.ids)
+    assert len(found.loss_mask) == len(found.ids)
 
 
 def without_specials(text: str) -> str:
