@@ -179,15 +179,8 @@ class _Service:
                 echoed.append(prompt if isinstance(prompt, str) else decoded(self._tokenizer, ids))
             room = max(1, self.hosted.options.max_model_len - len(ids))
             sampling = asked.sampling(min(_DEFAULT_TEXT, room) if asked.max_tokens is None else asked.max_tokens)
-            jobs.append(
-                Job(
-                    _key(asked.seed, ids),
-                    ids,
-                    sampling,
-                    asked.n,
-                    prompt_logprobs=asked.logprobs if asked.echo else None,
-                )
-            )
+            prompt_logprobs = asked.logprobs if asked.echo else None
+            jobs.append(Job(_key(asked.seed, ids), ids, sampling, asked.n, prompt_logprobs=prompt_logprobs))
         return self._prepared(asked, jobs, echoed)
 
     def _prompt(self, prompt: str | list[int], asked: int | None) -> tuple[int, ...]:

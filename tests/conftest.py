@@ -185,6 +185,6 @@ def text_folder(written_text: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def hub_folder(written_multimodal: Path, tmp_path: Path) -> Path:
     """The multimodal one in the form that the hub has Phi-4-multimodal in, to change."""
-    import hf
+    import hf_hub
 
-    return hf.as_hub(written_multimodal, tmp_path / "hub", **hf.HUB_CONSTANTS)
+    return hf_hub.as_hub(written_multimodal, tmp_path / "hub", **hf_hub.HUB_CONSTANTS)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from model.checkpoint import save_hf
 from model.config import LoraConfig, ModelConfig, RopeParameters, TextConfig
 from model.generate import Request
 from model.multimodal import Multimodal
 from model.presets import PRESETS
+from model.processing.bpe import train_tokenizer
 from model.sampling import Sampling
 
 ROPE = RopeParameters(short_factor=(1.0,) * 3, long_factor=(1.0, 2.0, 5.0))
@@ -130,3 +133,20 @@ def logits_after(model: Multimodal, request: Request, tokens: Sequence[int]) -> 
         row = torch.tensor([[*request.tokens, *tokens[:count]]])
         found.append(model(row, adapter=request.adapter, **dict(request.inputs or {})).logits[0, -1])
     return torch.stack(found)
+
+
+@functools.cache
+def small_tokenizer() -> bytes:
+    """A tokenizer.json that fits `nano`."""
+    return train_tokenizer(["a mill grinds grain to flour"] * 9, 400)
+
+
+def save_nano(folder: Path) -> Path:
+    """Writes a nano model with adapters that do something, and a tokenizer, as transformers and peft would leave it."""
+    model = Multimodal.seeded(NANO, 0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".B"):
+                parameter.normal_(std=0.02)
+    save_hf(model, folder, tokenizer=small_tokenizer())
+    return folder

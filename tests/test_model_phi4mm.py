@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import hf
+import hf_hub
 import pytest
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def test_what_the_hub_s_form_has_no_place_for_may_stand_in_transformers_sections
     sections = {"vision_config": {"num_attention_heads": 2, "image_token_id": hf.IMAGE}}
     sections["audio_config"] = {"audio_token_id": hf.AUDIO}
     hf.assert_same_model(
-        load_hf(hf.as_hub(written_multimodal, tmp_path / "hub", **sections)), load_hf(written_multimodal)
+        load_hf(hf_hub.as_hub(written_multimodal, tmp_path / "hub", **sections)), load_hf(written_multimodal)
     )
 
 
@@ -99,8 +100,8 @@ def released_shapes() -> dict[str, tuple[int, ...]]:
     for key, tensor in model.state_dict().items():
         if key == "lm_head.weight":
             continue
-        shapes[hf.hub_name(key)] = tuple(tensor.shape)
-        if hf.hub_name(key).endswith(".base_layer.weight"):
+        shapes[hf_hub.hub_name(key)] = tuple(tensor.shape)
+        if hf_hub.hub_name(key).endswith(".base_layer.weight"):
             for adapter in multimodal.adapters:
                 stem = key.removesuffix("weight")
                 shapes[f"{stem}lora_A.{adapter.name}.weight"] = (adapter.r, tensor.shape[1])
@@ -110,7 +111,7 @@ def released_shapes() -> dict[str, tuple[int, ...]]:
 
 def test_the_released_model_has_a_place_for_every_name_and_the_published_counts() -> None:
     shapes = {phi4mm.from_hub(key): shape for key, shape in released_shapes().items()}
-    config = phi4mm.config(hf.released_hub_config(), shapes)
+    config = phi4mm.config(hf_hub.released_hub_config(), shapes)
     expected = PRESETS["multimodal"]
     assert config == replace(expected, text=replace(expected.text, eos_token_id=(199_999,)))
     with torch.device("meta"):
@@ -134,7 +135,7 @@ def test_the_image_encoder_s_sizes_are_seen_where_the_file_has_no_place_for_them
     model.save_pretrained(tmp_path / "standard")
     for name, rank in (("vision", 4), ("speech", 6)):
         hf.save_adapter(model, tmp_path / "standard" / f"{name}-lora", rank, 8, seed=1)
-    hub = hf.as_hub(tmp_path / "standard", tmp_path / "hub", image_token_id=hf.IMAGE, audio_token_id=hf.AUDIO)
+    hub = hf_hub.as_hub(tmp_path / "standard", tmp_path / "hub", image_token_id=hf.IMAGE, audio_token_id=hf.AUDIO)
     hf.edit(hub / hf.CONFIG, lambda values: values["speech_lora"].update(lora_alpha=8, dp=0.0))
     hf.assert_same_model(load_hf(hub), load_hf(tmp_path / "standard"))
     for file in hub.glob("*.safetensors"):  # with its end cut off, nobody can tell how many layers there were

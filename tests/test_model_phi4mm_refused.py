@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hf
+import hf_hub
 import pytest
 import torch
 
@@ -110,7 +111,7 @@ AUDIO, IMAGE = "audio_processor.config.", "embd_layer.image_embd_layer."
     ids=str,
 )
 def test_what_is_not_implemented_is_refused_by_the_hub_s_name(path: str, value: Any) -> None:
-    values = hf.released_hub_config() | {"img_processor": {}}
+    values = hf_hub.released_hub_config() | {"img_processor": {}}
     with pytest.raises(ValueError) as told:
         phi4mm.config(changed(values, tuple(path.split(".")), value), {})
     assert str(told.value).startswith(f"config.json: {path}={value!r} is not implemented here; allowed: ")

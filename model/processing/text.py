@@ -171,6 +171,9 @@ class Tokenizer:
         return token
 
     def _encode(self, samples: Sequence[Sequence[Segment]]) -> Encoded:
+        """As `encode`, in two passes: all texts go to the library at once, for it encodes batches on many cores; then
+        special tokens are put in between. A special token may eat the whitespace before or behind it, as the library
+        does it where they stand in one text."""
         texts: list[str] = []
         kinds: list[int] = []  # id of a special token, -1 for a text
         masks: list[bool] = []
@@ -186,14 +189,14 @@ class Tokenizer:
                     eats = token["rstrip"]
                 else:
                     text = text.lstrip(WHITESPACE) if eats else text
-                    eats = eats and not text
+                    eats = eats and not text  # nothing is left of this text: what follows is eaten from as well
                     kinds.append(-1)
                     texts.append(text)
                 masks.append(loss_mask)
             ends.append(len(kinds))
         tokens, sizes = self._tokens(texts)
         kind = np.array(kinds, np.int32)
-        spans = np.ones(len(kinds), np.int64)
+        spans = np.ones(len(kinds), np.int64)  # tokens of each segment
         spans[kind < 0] = sizes
         special_at = np.repeat(kind >= 0, spans)
         ids = np.empty(len(special_at), np.int32)
@@ -202,7 +205,10 @@ class Tokenizer:
         return Encoded(ids, np.repeat(np.array(masks, bool), spans), np.diff(starts).astype(np.int32))
 
     def _tokens(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of ordinary texts end to end, int32 [tokens], and how many each has, int64 [texts]."""
+        """Ids of ordinary texts end to end, int32 [tokens], and how many each has, int64 [texts].
+
+        Where texts can be cut into pieces, each piece that was not met before is encoded, and a text is the pieces put
+        together. Long pieces are used and forgotten: they hardly ever come again."""
         if self._pieces is None:
             batches = [self._ask(texts[i : i + _BATCH]) for i in range(0, len(texts), _BATCH)] or [self._ask([])]
             return np.concatenate([ids for ids, _ in batches]), np.concatenate([sizes for _, sizes in batches])
