@@ -63,8 +63,9 @@ def serve(
     loaded, tokenizer = _load(model, dtype, device, lake)
 
     from model.generate import Engine
+    from model.processing.detokenize import decoder
     from orchestration.serve import make_app
-    from orchestration.serve_engine import HostedEngine, decoder
+    from orchestration.serve_engine import HostedEngine
 
     options = _options(max_num_seqs, max_model_len, loaded.config.text.max_position_embeddings)
     engine = Engine(loaded, options, decoder(tokenizer))

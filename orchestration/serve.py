@@ -57,7 +57,7 @@ def make_app(
     body_limit: int = BODY_LIMIT,
     patience: float = PATIENCE,
 ) -> FastAPI:
-    """Serves `hosted` as the model `name`. The engine must have been given `decode` (`serve_engine.decoder`).
+    """Serves `hosted` as the model `name`. The engine must have been given `decode`, `model.processing`'s `decoder`.
 
     `api_key`: what clients send as `Authorization: Bearer`; None: none is asked for. `body_limit`: bytes of a request.
     `patience`: seconds that a client may take to send a body (`serve_wire` has more of them).

@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from model.generate import Completion, Engine, Request
-from model.processing.text import Tokenizer
 
 _LOG = logging.getLogger(__name__)
 
@@ -261,9 +260,3 @@ def _delta(completion: Completion, number: int) -> Delta:
         top_logprobs=tuple(completion.top_logprobs[-1]) if with_logprobs else (),
         finished=completion.finish_reason is not None,
     )
-
-
-def decoder(tokenizer: Tokenizer) -> Callable[[Iterable[int]], str]:
-    """`tokenizer.decode` that any model's output can be given: a vocabulary is often padded to a round number, and a
-    model may draw an id that stands for nothing, which is no text."""
-    return lambda ids: tokenizer.decode(token for token in ids if tokenizer.has(int(token)))

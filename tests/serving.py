@@ -23,10 +23,11 @@ from model.generate import Completion, Engine, Options
 from model.multimodal import Multimodal
 from model.presets import PRESETS
 from model.processing.bpe import SPECIAL_TOKENS, train_tokenizer
+from model.processing.detokenize import decoder
 from model.processing.segments import Segment
 from model.processing.text import Tokenizer
 from orchestration.serve import make_app
-from orchestration.serve_engine import HostedEngine, decoder
+from orchestration.serve_engine import HostedEngine
 from orchestration.serve_wire import PATIENCE as WITH_CLIENTS
 from orchestration.serve_wire import server_config
 

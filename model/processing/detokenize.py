@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from model.processing.text import Tokenizer
@@ -68,6 +68,12 @@ def decoded(tokenizer: Tokenizer, tokens: Sequence[int], context: Sequence[int] 
     """The whole text of tokens that go on from a context."""
     growing = Detokenizer(tokenizer, context)
     return "".join([*map(growing.add, tokens), growing.end()])
+
+
+def decoder(tokenizer: Tokenizer) -> Callable[[Iterable[int]], str]:
+    """`tokenizer.decode` that any model's output can be given, for an engine: a vocabulary is often padded to a round
+    number, and a model may draw an id that stands for nothing, which is no text."""
+    return lambda ids: tokenizer.decode(token for token in ids if tokenizer.has(int(token)))
 
 
 def byte_of(tokenizer: Tokenizer, token: int) -> int | None:
