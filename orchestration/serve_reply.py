@@ -99,8 +99,8 @@ class Reply:
             choices += self._logprobs(index, [token for piece in pieces for token in piece.tokens])
             choices.append(f',"finish_reason":{_json(pieces[-1].finish_reason)}}}')
         kind = "chat.completion" if self.chat else "text_completion"
-        parts = [self._head(kind), *choices[1:], f'],"usage":{self._usage()}}}']
-        return "".join(parts).encode()
+        pieces_of_json = [self._head(kind), *choices[1:], f'],"usage":{self._usage()}}}']
+        return "".join(pieces_of_json).encode()
 
     def opening(self) -> list[str]:
         """Events before all else: whose the message will be."""

@@ -1,7 +1,7 @@
 """Fill-in-the-middle: a document as prefix, suffix and middle, so that a model learns to write what stands between.
 
 Bavarian et al. 2022 (arXiv 2207.14255): cuts at random characters, half of the documents, half of those with the suffix
-first. All three parts are learned, as there; `middle_only` learns the middle alone. Which documents, where and in which
+first. All three are learned, as there; `middle_only` learns the middle alone. Which documents, where and in which
 order follows from text and seed, so that a copy elsewhere is cut alike. No cut falls inside what a reader sees as one
 character, nor between the two halves of a line end.
 """
@@ -37,7 +37,7 @@ class Fim:
 
 
 def fim(text: str, record: str, config: Fim) -> list[Segment] | None:
-    """The parts of `text` with a hole, or None where `record` (an id, or a hash of the text) is to stay as it is.
+    """The segments of `text` with a hole, or None where `record` (an id, or a hash of the text) is to stay as it is.
 
     PSM: <prefix> prefix <suffix> suffix <middle> middle. SPM: <prefix> <suffix> suffix <middle> prefix middle, which
     are one stretch. Both end with <|endoftext|>. Prefix, middle and suffix are `text` again, and may be empty.
@@ -52,14 +52,14 @@ def fim(text: str, record: str, config: Fim) -> list[Segment] | None:
     rest = not config.middle_only
     if first:
         before = [Segment(suffix, loss_mask=rest), Segment(MIDDLE, special=True), Segment(prefix, loss_mask=rest)]
-        parts = [Segment(PREFIX, special=True), Segment(SUFFIX, special=True), *before]
+        segments = [Segment(PREFIX, special=True), Segment(SUFFIX, special=True), *before]
     else:
-        parts = [Segment(PREFIX, special=True), Segment(prefix, loss_mask=rest), Segment(SUFFIX, special=True)]
-        parts += [Segment(suffix, loss_mask=rest), Segment(MIDDLE, special=True)]
-    parts += [Segment(middle, loss_mask=True), Segment(END_OF_TEXT, special=True, loss_mask=True)]
+        segments = [Segment(PREFIX, special=True), Segment(prefix, loss_mask=rest), Segment(SUFFIX, special=True)]
+        segments += [Segment(suffix, loss_mask=rest), Segment(MIDDLE, special=True)]
+    segments += [Segment(middle, loss_mask=True), Segment(END_OF_TEXT, special=True, loss_mask=True)]
     if first and rest:  # one stretch: a token may stand across the border, as in the text itself
-        parts[4:6] = [Segment(prefix + middle, loss_mask=True)]
-    return [part for part in parts if part.text]
+        segments[4:6] = [Segment(prefix + middle, loss_mask=True)]
+    return [segment for segment in segments if segment.text]
 
 
 def _whole(text: str, at: int) -> int:

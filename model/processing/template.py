@@ -61,16 +61,16 @@ def _rendered(conversation: Conversation) -> list[Segment]:
     turns = list(conversation.turns)
     if conversation.tools and (not turns or turns[0].role != "system"):
         turns.insert(0, Turn("system", ""))  # somebody has to offer the tools
-    parts: list[Segment] = []
+    segments: list[Segment] = []
     for number, turn in enumerate(turns):
         loss_mask = turn.role == "assistant" and turn.loss_mask
-        parts += [Segment(_TOKENS[turn.role], special=True), Segment(thought(turn), loss_mask=loss_mask)]
+        segments += [Segment(_TOKENS[turn.role], special=True), Segment(thought(turn), loss_mask=loss_mask)]
         if number == 0 and conversation.tools:
-            parts += _between("tool", conversation.tools, loss_mask=False)
+            segments += _between("tool", conversation.tools, loss_mask=False)
         if turn.calls:
-            parts += _between("tool_call", plain_calls(turn), loss_mask=loss_mask)
-        parts.append(Segment(_END, special=True, loss_mask=loss_mask))
-    return [part for part in parts if part.text]
+            segments += _between("tool_call", plain_calls(turn), loss_mask=loss_mask)
+        segments.append(Segment(_END, special=True, loss_mask=loss_mask))
+    return [segment for segment in segments if segment.text]
 
 
 def _listed(items: Iterable[Mapping[str, Any]]) -> str:
