@@ -23,14 +23,15 @@ import torch
 from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, figure
 from lake.objects import scratch
 from model.checkpoint import save_hf
-from model.config import PRESETS, ModelConfig
-from model.generate import Engine, Options, Request, Sample
+from model.config import ModelConfig
+from model.generate import Completion, Engine, Options, Request
 from model.multimodal import Multimodal
+from model.presets import PRESETS
 from model.sampling import Sampling
 
 CONTINUOUS, STATIC, NAIVE = "continuous batching", "static batches", "one by one, no cache"
 SPARING = "static batches whose ended samples cost no attention"
-THEIRS = "transformers.generate"
+TRANSFORMERS = "transformers.generate"
 SLOTS, MEAN, CAP, PROMPT = 64, 64, 256, 64
 PARTING = 0.02
 """Share of requests whose tokens may part at a near tie."""
@@ -42,33 +43,37 @@ class Static(Engine):
     """Refills when all slots are empty, with a whole batch whose prompts are computed side by side. A sample that ended
     costs no attention any more."""
 
-    def _refill(self) -> list[Sample]:
+    def _refill(self) -> list[Completion]:
         more = self._prefill.pending or self._queue
-        if self._active or (more and len(self._prefill.ready) < self.options.slots):
+        if self._active or (more and len(self._prefill.ready) < self.options.max_num_seqs):
             return []
         return super()._refill()
 
 
 @dataclass(frozen=True)
 class Given:
+    """What all contestants are given: the same weights, in our model and in transformers', and the requests."""
+
     model: Multimodal
-    theirs: Any
+    reference: Any
     requests: Sequence[Request]
 
     @property
     def tokens(self) -> int:
-        return sum(one.sampling.max_tokens or 0 for one in self.requests)
+        """Tokens to generate, in all."""
+        return sum(request.sampling.max_tokens or 0 for request in self.requests)
 
 
 def requests(count: int, vocab: int) -> list[Request]:
-    draw, found = random.Random(0), []
+    """Greedy ones; lengths are drawn as if each token ended a completion with the same chance."""
+    draw, drawn = random.Random(0), list[Request]()
     for n in range(count):
         length = 1
         while length < CAP and draw.random() > 1 / MEAN:
             length += 1
         prompt = tuple(draw.randrange(16, vocab) for _ in range(draw.randint(16, PROMPT)))
-        found.append(Request(str(n), prompt, Sampling(max_tokens=length, temperature=0.0, ignore_eos=True)))
-    return found
+        drawn.append(Request(str(n), prompt, Sampling(max_tokens=length, temperature=0.0, ignore_eos=True)))
+    return drawn
 
 
 def given(folder: Path, count: int) -> Given:
@@ -81,86 +86,102 @@ def given(folder: Path, count: int) -> Given:
     config = ModelConfig(PRESETS["nano"].text)
     model = Multimodal.seeded(config, 0).eval()
     with torch.no_grad():
-        for one in model.parameters():
-            if one.dim() > 1:
-                one.mul_(3)
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(3)
     save_hf(model, folder / "hf")
-    theirs = AutoModelForCausalLM.from_pretrained(folder / "hf", dtype=torch.float32).eval()
-    return Given(model, theirs, requests(count, config.text.vocab))
+    reference = AutoModelForCausalLM.from_pretrained(folder / "hf", dtype=torch.float32).eval()
+    return Given(model, reference, requests(count, config.text.vocab_size))
 
 
-def by_engine(given: Given, kind: type[Engine], slots: int, prompts: int) -> Outcome:
-    options = Options(slots=slots, length=384, prompts=prompts, chunk=32, block=64)
-    engine = kind(given.model, options)
-    return {one.request.key: tuple(one.tokens) for one in engine.run(given.requests)}
+def by_engine(given: Given, kind: type[Engine], slots: int, prefills: int) -> Outcome:
+    """With an engine of `slots` completions and `prefills` prompts side by side."""
+    options = Options(
+        max_num_seqs=slots, max_model_len=384, max_num_partial_prefills=prefills, prefill_chunk_size=32, block_size=64
+    )
+    completions = kind(given.model, options).run(given.requests)
+    return {completion.request.key: tuple(completion.tokens) for completion in completions}
 
 
 def by_batches(given: Given, slots: int) -> Outcome:
-    """Batches of which every sample goes on until the longest is done, as transformers' do."""
-    found: dict[str, tuple[int, ...]] = {}
+    """Batches of which every completion goes on until the longest is done, as transformers' do."""
+    outcome: dict[str, tuple[int, ...]] = {}
     for start in range(0, len(given.requests), slots):
-        some = given.requests[start : start + slots]
-        longest = max(one.sampling.max_tokens or 0 for one in some)
-        whole = [replace(one, sampling=replace(one.sampling, max_tokens=longest)) for one in some]
-        made = by_engine(replace(given, requests=whole), Static, slots, slots)
-        found |= {one.key: made[one.key][: one.sampling.max_tokens] for one in some}
-    return found
+        batch = given.requests[start : start + slots]
+        longest = max(request.sampling.max_tokens or 0 for request in batch)
+        whole = [replace(request, sampling=replace(request.sampling, max_tokens=longest)) for request in batch]
+        tokens = by_engine(replace(given, requests=whole), Static, slots, slots)
+        for request in batch:
+            outcome[request.key] = tokens[request.key][: request.sampling.max_tokens]
+    return outcome
 
 
 @torch.inference_mode()
 def by_model(given: Given, count: int) -> Outcome:
-    found = {}
-    for one in given.requests[:count]:
-        ids = list(one.tokens)
-        for _ in range(one.sampling.max_tokens or 0):
+    """The first `count` requests, each token from the whole sequence anew."""
+    outcome: dict[str, tuple[int, ...]] = {}
+    for request in given.requests[:count]:
+        ids = list(request.tokens)
+        for _ in range(request.sampling.max_tokens or 0):
             ids.append(int(given.model(torch.tensor([ids])).logits[0, -1].argmax()))
-        found[one.key] = tuple(ids[len(one.tokens) :])
-    return found
+        outcome[request.key] = tuple(ids[len(request.tokens) :])
+    return outcome
 
 
 @torch.inference_mode()
 def by_transformers(given: Given, slots: int) -> Outcome:
-    found = {}
+    """transformers' `generate`, in batches padded on the left."""
+    outcome: dict[str, tuple[int, ...]] = {}
     for start in range(0, len(given.requests), slots):
-        some = given.requests[start : start + slots]
-        width = max(len(one.tokens) for one in some)
-        lengths = [one.sampling.max_tokens or 0 for one in some]
-        ids = torch.tensor([[0] * (width - len(one.tokens)) + list(one.tokens) for one in some])
-        mask = torch.tensor([[0] * (width - len(one.tokens)) + [1] * len(one.tokens) for one in some])
-        made = given.theirs.generate(
+        batch = given.requests[start : start + slots]
+        lengths = [request.sampling.max_tokens or 0 for request in batch]
+        width = max(len(request.tokens) for request in batch)
+        padding = [width - len(request.tokens) for request in batch]
+        ids = torch.tensor([[0] * pad + list(request.tokens) for pad, request in zip(padding, batch, strict=True)])
+        mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
+        sequences = given.reference.generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=max(lengths), do_sample=False, eos_token_id=-1
         )
-        for one, row, length in zip(some, made[:, width:].tolist(), lengths, strict=True):
-            found[one.key] = tuple(row[:length])
-    return found
+        for request, row, length in zip(batch, sequences[:, width:].tolist(), lengths, strict=True):
+            outcome[request.key] = tuple(row[:length])
+    return outcome
 
 
 def check(outcomes: Mapping[str, Outcome], asked: Sequence[Request]) -> None:
-    ours = outcomes[CONTINUOUS]
-    for one in asked:
-        if len(ours[one.key]) != one.sampling.max_tokens:
-            raise Differ(f"generate: request {one.key} has {len(ours[one.key])} tokens of {one.sampling.max_tokens}")
-    for name, found in outcomes.items():
-        apart = [key for key, tokens in found.items() if tokens != ours[key]]
-        if len(apart) > PARTING * len(found) or (name in (STATIC, SPARING) and apart):
-            raise Differ(f"generate: {len(apart)} of {len(found)} requests have other tokens by {name}, as {apart[:3]}")
+    """Raises Differ unless all contestants wrote the same tokens, near ties apart."""
+    expected = outcomes[CONTINUOUS]
+    for request in asked:
+        count, length = len(expected[request.key]), request.sampling.max_tokens
+        if count != length:
+            raise Differ(f"generate: request {request.key} has {count} tokens of {length}")
+    for name, outcome in outcomes.items():
+        apart = [key for key, tokens in outcome.items() if tokens != expected[key]]
+        if len(apart) > PARTING * len(outcome) or (name in (STATIC, SPARING) and apart):
+            raise Differ(
+                f"generate: {len(apart)} of {len(outcome)} requests have other tokens by {name}, as {apart[:3]}"
+            )
 
 
 def parted(times: Times) -> dict[str, int]:
-    ours = times.outcomes[CONTINUOUS]
-    return {name: sum(tokens != ours[key] for key, tokens in found.items()) for name, found in times.outcomes.items()}
+    """For each contestant the requests whose tokens are others than those of the engine."""
+    expected = times.outcomes[CONTINUOUS]
+    return {
+        name: sum(tokens != expected[key] for key, tokens in outcome.items())
+        for name, outcome in times.outcomes.items()
+    }
 
 
 def rows_of(times: Times, tokens: int, part: int) -> list[Row]:
+    """What the report shows, of `tokens` in all, `part` of which were generated without a cache too."""
     same = "every token, but near ties"
-    per_token = Figure(*(one * tokens / part for one in times.ratio(NAIVE, CONTINUOUS)))
-    speed = figure([tokens / one for one in times.cpu[CONTINUOUS]])
+    per_token = Figure(*(ratio * tokens / part for ratio in times.ratio(NAIVE, CONTINUOUS)))
+    speed = figure([tokens / seconds for seconds in times.cpu[CONTINUOUS]])
     return [
         Row(f"{CONTINUOUS}, {SLOTS} slots, over {STATIC}", times.ratio(STATIC, CONTINUOUS), "x", "every token"),
         Row(f"{CONTINUOUS}, {SLOTS} slots, over {SPARING}", times.ratio(SPARING, CONTINUOUS), "x", "every token"),
         Row(
-            f"{CONTINUOUS}, {SLOTS} slots, over {THEIRS} in batches of as many",
-            times.ratio(THEIRS, CONTINUOUS),
+            f"{CONTINUOUS}, {SLOTS} slots, over {TRANSFORMERS} in batches of as many",
+            times.ratio(TRANSFORMERS, CONTINUOUS),
             "x",
             same,
         ),
@@ -170,40 +191,41 @@ def rows_of(times: Times, tokens: int, part: int) -> list[Row]:
 
 
 def run(tiny: bool) -> Report:
+    """The contest. `tiny`: on next to nothing, for the tests."""
     rounds, count, part, slots = (1, 12, 4, 8) if tiny else (3, 512, 32, SLOTS)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with scratch() as folder:
-            one = given(folder, count)
+            data = given(folder, count)
             if tiny:
                 short = [
-                    replace(r, sampling=replace(r.sampling, max_tokens=4 + n % 5)) for n, r in enumerate(one.requests)
+                    replace(r, sampling=replace(r.sampling, max_tokens=4 + n % 5)) for n, r in enumerate(data.requests)
                 ]
-                one = replace(one, requests=short)
+                data = replace(data, requests=short)
             arms = {
-                CONTINUOUS: Arm(partial(by_engine, one, Engine, slots, 8)),
-                STATIC: Arm(partial(by_batches, one, slots)),
-                SPARING: Arm(partial(by_engine, one, Static, slots, slots)),
-                THEIRS: Arm(partial(by_transformers, one, slots)),
-                NAIVE: Arm(partial(by_model, one, part)),
+                CONTINUOUS: Arm(partial(by_engine, data, Engine, slots, 8)),
+                STATIC: Arm(partial(by_batches, data, slots)),
+                SPARING: Arm(partial(by_engine, data, Static, slots, slots)),
+                TRANSFORMERS: Arm(partial(by_transformers, data, slots)),
+                NAIVE: Arm(partial(by_model, data, part)),
             }
-            times = contest(arms, rounds, partial(check, asked=one.requests))
+            times = contest(arms, rounds, partial(check, asked=data.requests))
     finally:
         torch.set_num_threads(threads)
-    some = sum(r.sampling.max_tokens or 0 for r in one.requests[:part])
+    part_tokens = sum(r.sampling.max_tokens or 0 for r in data.requests[:part])
     return Report(
         name="generate",
-        data=f"{count} prompts of 16 to {PROMPT} tokens, {one.tokens:,} tokens to generate, "
-        f"{sum(p.numel() for p in one.model.parameters()):,} parameters",
+        data=f"{count} prompts of 16 to {PROMPT} tokens, {data.tokens:,} tokens to generate, "
+        f"{sum(p.numel() for p in data.model.parameters()):,} parameters",
         rounds=rounds,
-        rows=tuple(rows_of(times, one.tokens, some)),
+        rows=tuple(rows_of(times, data.tokens, part_tokens)),
         notes=(
             "a small model on one thread: what is saved is steps, and Python's time in each",
             f"requests whose tokens part at a near tie: {parted(times)}",
         ),
         details={
-            "tokens": one.tokens,
+            "tokens": data.tokens,
             "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
             "parted": parted(times),
             "packages": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},

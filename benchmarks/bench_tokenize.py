@@ -33,7 +33,7 @@ from lake.receipt import Receipt
 from lake.store import Store, open_store
 from lake.versions import Versions
 from model.processing.bpe import train_tokenizer
-from model.processing.text import END_OF_TEXT
+from model.processing.segments import END_OF_TEXT
 from stages.account import account_works
 from stages.mix import Plan, PlanFacts, Share, Source, Tokenized, plan_work
 from stages.pack import Pack, pack_works

@@ -36,7 +36,7 @@ UNKNOWN = "this version keeps no receipts, so nothing says where its text is"
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampledRecord:
     """One record. `fields` are its other columns, of the shard, or of ledger and extraction."""
 
     id: str | None
@@ -55,7 +55,7 @@ class Drawn:
 
     version: str
     population: int
-    samples: tuple[Sample, ...]
+    samples: tuple[SampledRecord, ...]
 
 
 def sample(
@@ -94,7 +94,7 @@ def _kept(store: Store, manifest: Manifest, n: int, rng: random.Random) -> Drawn
     for i, at in _grouped(_draw(rng, population, n), ends):
         rows += _rows_at(store, manifest.shards[i], at)
     samples = [
-        Sample(
+        SampledRecord(
             id=row.get("id"),
             fate="kept",
             reason=None,
@@ -160,12 +160,12 @@ def _fated(
 
 def _ledger_sample(
     row: dict[str, Any], texts: dict[tuple[str, int], dict[str, Any] | str], names: dict[str, tuple[str, ...]]
-) -> Sample:
+) -> SampledRecord:
     text = texts[row["input"], row["ordinal"]]
     extracted = text if isinstance(text, dict) else {}
     fields = {k: row[k] for k in ("stage", "survivor")}
     fields |= {k: v for k, v in extracted.items() if k not in row and k != "text"}
-    return Sample(
+    return SampledRecord(
         id=row["id"],
         fate=row["fate"],
         reason=row["reason"],

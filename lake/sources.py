@@ -48,12 +48,12 @@ def expand(pattern: str) -> list[str]:
 def survey(pattern: str) -> Found:
     """The same, with what could not be looked at beside it.
 
-    A file whose name has `*` or `[` in it is matches by its own name.
+    A file whose name has `*` or `[` in it is found by its own name.
     Raises FileNotFoundError when nothing matches, IsADirectoryError (a folder), ValueError (a scheme that cannot be
     opened).
     """
     matches = _store_of(pattern).survey(pattern)
-    if not matches.files and not found.faults:
+    if not matches.files and not matches.faults:
         where = pattern if "://" in pattern or pattern.startswith(PREFIX) else os.path.abspath(pattern)
         what = "matches no file" if MAGIC.search(where) else "does not exist"
         raise FileNotFoundError(

@@ -25,16 +25,17 @@ class Attention:
 
     def __call__(self, layer: int, q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor) -> Tensor:
         group = q_BHLD.shape[1] // k_BGLD.shape[1]
-        k_BHLD, v_BHLD = (one.repeat_interleave(group, 1) if group > 1 else one for one in (k_BGLD, v_BGLD))
+        # Not every kernel takes fewer heads of keys than of queries.
+        k_BHLD = k_BGLD.repeat_interleave(group, 1) if group > 1 else k_BGLD
+        v_BHLD = v_BGLD.repeat_interleave(group, 1) if group > 1 else v_BGLD
         if self._samples is None and self._real is None:
             return F.scaled_dot_product_attention(q_BHLD, k_BHLD, v_BHLD, is_causal=True)
-        length, found = q_BHLD.shape[2], []
-        for start in range(0, length, _BLOCK):
+        length, blocks = q_BHLD.shape[2], list[Tensor]()
+        for start in range(0, length, _BLOCK):  # N queries of a block, E keys up to its end
             end = min(start + _BLOCK, length)
-            mask = self._mask(start, end)
-            some = (q_BHLD[:, :, start:end], k_BHLD[:, :, :end], v_BHLD[:, :, :end])
-            found.append(F.scaled_dot_product_attention(*some, attn_mask=mask))
-        return found[0] if len(found) == 1 else torch.cat(found, 2)
+            q_BHND, k_BHED, v_BHED = q_BHLD[:, :, start:end], k_BHLD[:, :, :end], v_BHLD[:, :, :end]
+            blocks.append(F.scaled_dot_product_attention(q_BHND, k_BHED, v_BHED, attn_mask=self._mask(start, end)))
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 2)
 
     def _mask(self, start: int, end: int) -> Tensor:
         """What queries start..end see of keys 0..end: bool [B, 1, end - start, end]. That of the first block

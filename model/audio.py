@@ -45,10 +45,11 @@ class Normalise(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        self.register_buffer("global_mean", torch.zeros(config.mels))
-        self.register_buffer("global_invstd", torch.ones(config.mels))
+        self.register_buffer("global_mean", torch.zeros(config.input_size))
+        self.register_buffer("global_invstd", torch.ones(config.input_size))
 
     def forward(self, x_BTM: Tensor) -> Tensor:
+        """[B, T, mels], in natural logarithms of power, -> the same shape."""
         return (x_BTM - self.global_mean) * self.global_invstd
 
 
@@ -58,7 +59,7 @@ class Subsampling(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        channels = config.conv_channels
+        channels = config.nemo_conv_channels
         layers: list[nn.Module] = [nn.Conv2d(1, channels, 3, stride=2, padding=1), nn.ReLU()]
         for _ in range(config.conv_steps - 1):
             layers += [
@@ -67,7 +68,7 @@ class Subsampling(nn.Module):
                 nn.ReLU(),
             ]
         self.conv = nn.Sequential(*layers)
-        self.out = nn.Linear(channels * frames_after(config.mels, config.reduction), config.hidden)
+        self.out = nn.Linear(channels * frames_after(config.input_size, config.time_reduction), config.hidden_size)
 
     def forward(self, x_BTM: Tensor, length_B: Tensor | None) -> Tensor:
         """Frames [B, T, mels] -> [B, ceil(T/reduction), D]. With `length_B`, frames of each clip, the rest is zero:
@@ -102,7 +103,7 @@ class AudioEncoder(nn.Module):
         self.encoder_embedding = Normalise(config)
         self.embed = Subsampling(config)
         self.relative_attention_bias_layer = RelativeBias(config)
-        self.encoders = nn.ModuleList(ConformerBlock(config) for _ in range(config.layers))
+        self.encoders = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_blocks))
         self.apply(init_weights)
 
     def forward(self, features_BTM: Tensor, mask_BT: Tensor | None = None) -> Tensor:
@@ -121,18 +122,18 @@ class AudioEncoder(nn.Module):
         x_RWD = self._fold(x_BTD)
         bias_RHWW = self.relative_attention_bias_layer(x_RWD.shape[1])
         if length_B is not None:
-            seen_RW = self._seen(frames_after(length_B, self.config.reduction), *x_RWD.shape[:2])
+            seen_RW = self._seen(frames_after(length_B, self.config.time_reduction), *x_RWD.shape[:2])
             bias_RHWW = self._with_mask(bias_RHWW, seen_RW)
         for block in self.encoders:
             x_RWD = block(x_RWD, bias_RHWW)
-        return x_RWD.reshape(batch, -1, self.config.hidden)[:, :frames]
+        return x_RWD.reshape(batch, -1, self.config.hidden_size)[:, :frames]
 
     def _fold(self, x_BTD: Tensor) -> Tensor:
         """Rows of one window each, [R, W, D]: the windows of a clip follow each other; zeros fill the last."""
         frames, window = x_BTD.shape[1], self.config.window
         if frames <= window:
             return x_BTD
-        return F.pad(x_BTD, (0, 0, 0, -frames % window)).reshape(-1, window, self.config.hidden)
+        return F.pad(x_BTD, (0, 0, 0, -frames % window)).reshape(-1, window, self.config.hidden_size)
 
     def _seen(self, length_B: Tensor, rows: int, width: int) -> Tensor:
         """Which keys each row sees, [R, W], of clips with `length_B` encoder frames."""
@@ -152,9 +153,9 @@ class AudioEncoder(nn.Module):
 
     def _check(self, features_BTM: Tensor, mask_BT: Tensor | None) -> None:
         shape = tuple(features_BTM.shape)
-        if len(shape) != 3 or 0 in shape or shape[2] != self.config.mels:
+        if len(shape) != 3 or 0 in shape or shape[2] != self.config.input_size:
             raise ValueError(
-                f"features {list(shape)}: allowed are [clips, frames, mels={self.config.mels}], none empty"
+                f"features {list(shape)}: allowed are [clips, frames, mels={self.config.input_size}], none empty"
             )
         if mask_BT is None:
             return
@@ -169,11 +170,12 @@ class AudioProjector(nn.Module):
 
     def __init__(self, config: AudioConfig, out: int) -> None:
         super().__init__()
-        self.up = nn.Linear(config.hidden, out)
+        self.up = nn.Linear(config.hidden_size, out)
         self.down = nn.Linear(out, out)
         self.apply(init_weights)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        """[..., D] -> [..., out]."""
         return self.down(F.gelu(self.up(x_BTD.to(self.up.weight.dtype))))  # the encoder may be of another type
 
 
@@ -182,8 +184,8 @@ def parts(config: ModelConfig) -> dict[str, nn.Module]:
     assert config.audio is not None
     return {
         "audio_encoder": AudioEncoder(config.audio, config.hf_compat_mask),
-        "audio_projector_speech": AudioProjector(config.audio, config.text.hidden),
-        "audio_projector_vision": AudioProjector(config.audio, config.text.hidden),
+        "audio_projector_speech": AudioProjector(config.audio, config.text.hidden_size),
+        "audio_projector_vision": AudioProjector(config.audio, config.text.hidden_size),
     }
 
 
@@ -196,13 +198,13 @@ def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
     hidden_BTD = model.audio_encoder(features_BTM.to(device), mask_BT)
     if sizes_B is None:
         real_BT = torch.ones(features_BTM.shape[:2]) if mask_BT is None else mask_BT
-        sizes_B = frames_after(real_BT.long().sum(1), model.config.audio.reduction)
+        sizes_B = frames_after(real_BT.long().sum(1), model.config.audio.time_reduction)
     lengths = sizes_B.tolist()
-    if len(lengths) != len(hidden_BTD) or not all(0 < n <= hidden_BTD.shape[1] for n in lengths):
+    if len(lengths) != len(hidden_BTD) or not all(0 < tokens <= hidden_BTD.shape[1] for tokens in lengths):
         raise ValueError(
             f"audio_embed_sizes {lengths}: {len(hidden_BTD)} clips have 1 to {hidden_BTD.shape[1]} tokens each"
         )
-    return torch.cat([one[:n] for one, n in zip(hidden_BTD, lengths, strict=True)])
+    return torch.cat([clip[:tokens] for clip, tokens in zip(hidden_BTD, lengths, strict=True)])
 
 
 def project(model: Any, encoded_ND: Tensor, beside: Callable[[str], Tensor]) -> Tensor:

@@ -43,6 +43,7 @@ class Cache:
 
     @property
     def bytes(self) -> int:
+        """What keys and values take."""
         return self.keys.nbytes + self.values.nbytes
 
     def grow(self, pages: list[int], length: int) -> bool:
@@ -54,7 +55,7 @@ class Cache:
         return True
 
     def release(self, pages: list[int]) -> None:
-        """Cleans them: what is hidden weighs nothing, but nothing times NaN is NaN."""
+        """Takes pages back, and cleans them: what is hidden weighs nothing, but nothing times NaN is NaN."""
         self.keys[:, pages] = 0
         self.values[:, pages] = 0
         for page in pages:
@@ -62,7 +63,7 @@ class Cache:
         pages.clear()
 
     def copy(self, source: Cache, pages: Sequence[int], to: Sequence[int]) -> None:
-        """Pages of another cache, one for one."""
+        """Copies pages of another cache to pages of this one, in their order."""
         self.keys[:, to] = source.keys[:, pages]
         self.values[:, to] = source.values[:, pages]
 
@@ -72,65 +73,87 @@ class Cache:
 
 
 class Access:
-    """What `model.decoder` calls for attention: writes new keys and values, then attends to all up to each query."""
+    """What `model.decoder` calls for attention: writes new keys and values, then attends to all up to each query.
+
+    In shapes: P pages up to the last one in use, whoever has them; N the most pages of a row; B rows; K keys of a page.
+    `pages`: of each row; `positions_BL`: of its queries, within its sequence.
+    """
 
     def __init__(self, cache: Cache, pages: Sequence[Sequence[int]], positions_BL: Tensor) -> None:
         self._cache, block, device = cache, cache.block, positions_BL.device
-        depth, self._pages = max(map(len, pages)), max(max(some, default=NOWHERE) for some in pages) + 1
-        table = np.array([[*some, *[NOWHERE] * (depth - len(some))] for some in pages]).T
-        numbers, places = np.nonzero(table != NOWHERE)
-        taken = table[numbers, places]
-        rows, start = np.zeros((2, self._pages), np.int64)
-        rows[taken], start[taken] = places, numbers * block
-        self._table_NB = torch.from_numpy(table).to(device)
-        self._rows_P = torch.from_numpy(rows).to(device)
+        self._pages = 1 + max(max(of_row, default=NOWHERE) for of_row in pages)
+        # Both ways: the n-th page of row b, and of each page its row and the first position that it holds. Pages that
+        # nobody has belong to row 0 here: they are computed with the others, and no row of the table names them.
+        depth = max(map(len, pages))
+        table_NB = np.array([[*of_row, *[NOWHERE] * (depth - len(of_row))] for of_row in pages]).T
+        numbers, rows = np.nonzero(table_NB != NOWHERE)
+        owned = table_NB[numbers, rows]
+        row_P, start_P = np.zeros((2, self._pages), np.int64)
+        row_P[owned], start_P[owned] = rows, numbers * block
+        self._table_NB = torch.from_numpy(table_NB).to(device)
+        self._row_P = torch.from_numpy(row_P).to(device)
+        # Where the new keys and values go: page and offset of each position.
         all_B1 = torch.arange(len(pages), device=device)[:, None]
-        self._places = self._table_NB[positions_BL // block, all_B1], positions_BL % block
-        keys_P1K = torch.from_numpy(start).to(device)[:, None, None] + torch.arange(block, device=device)
-        later = (keys_P1K > positions_BL[self._rows_P][:, :, None])[:, None, None]
-        self._hide = torch.zeros(later.shape, device=device).masked_fill_(later, -torch.inf)  # [P, 1, 1, L, block]
+        self._places_BL = self._table_NB[positions_BL // block, all_B1], positions_BL % block
+        # A query sees keys up to itself. What a page holds beyond is left from its last owner, or not yet written.
+        keys_P1K = torch.from_numpy(start_P).to(device)[:, None, None] + torch.arange(block, device=device)
+        later = (keys_P1K > positions_BL[self._row_P][:, :, None])[:, None, None]
+        self._hide = torch.zeros(later.shape, device=device).masked_fill_(later, -torch.inf)  # [P, 1, 1, L, K]
 
     def __call__(self, layer: int, q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor) -> Tensor:
-        """M is all queries of a row that share a key head, P pages, K keys of a page."""
+        """As `model.decoder.Attend`. M is all queries of a row that share a key head.
+
+        A softmax over pages: scores of each page alone, the largest of a row over its pages (exact in any order), then
+        weights and weighted values of each page, added up in the order of the row's pages.
+        """
         keys, values = self._cache.keys[layer], self._cache.values[layer]
-        pages, offsets = self._places
+        pages, offsets = self._places_BL
         keys[pages, :, :, offsets] = k_BGLD.transpose(1, 2)
         values[pages, :, offsets] = v_BGLD.transpose(1, 2)
         length = q_BHLD.shape[2]
+        # Queries of one key head side by side: a page is multiplied once for all of them.
         q_BGMD = (q_BHLD * self._cache.scale).unflatten(1, (k_BGLD.shape[1], -1)).flatten(2, 3)
-        scores_PGMK = torch.matmul(q_BGMD[self._rows_P], keys[: self._pages]).float()
+        scores_PGMK = torch.matmul(q_BGMD[self._row_P], keys[: self._pages]).float()
         scores_PGMK.unflatten(2, (-1, length)).add_(self._hide)
-        most_BGM1 = self._of_rows(scores_PGMK.amax(-1, keepdim=True), -torch.inf).amax(0)
-        weights = scores_PGMK.sub_(most_BGM1[self._rows_P]).exp_()
-        found = torch.matmul(weights.to(values.dtype), values[: self._pages]).float()
-        # The largest weight of a row is 1: only of rows that rest is the sum less.
-        y_BGMD = _in_order(self._of_rows(found, 0.0))
-        y_BGMD = y_BGMD / _in_order(self._of_rows(weights.sum(-1, keepdim=True), 0.0)).clamp_(min=1)
+        most_BGM1 = self._by_row(scores_PGMK.amax(-1, keepdim=True), -torch.inf).amax(0)
+        weights_PGMK = scores_PGMK.sub_(most_BGM1[self._row_P]).exp_()
+        sums_PGMD = torch.matmul(weights_PGMK.to(values.dtype), values[: self._pages]).float()
+        y_BGMD = _sum_in_order(self._by_row(sums_PGMD, 0.0))
+        total_BGM1 = _sum_in_order(self._by_row(weights_PGMK.sum(-1, keepdim=True), 0.0))
+        # The largest weight of a row is 1: only of rows that rest is the total less.
+        y_BGMD = y_BGMD / total_BGM1.clamp_(min=1)
         return y_BGMD.to(q_BHLD.dtype).unflatten(2, (-1, length)).flatten(1, 2)
 
-    def _of_rows(self, x_P: Tensor, none: float) -> Tensor:
-        """What pages came to, by number of page and row: [N, B, ...]; `none` where a row has no such page."""
-        x_P[NOWHERE] = none
+    def _by_row(self, x_P: Tensor, absent: float) -> Tensor:
+        """What pages came to, by number of page and row: [N, B, ...]; `absent` where a row has no such page."""
+        x_P[NOWHERE] = absent
         return x_P[self._table_NB]
 
 
-def _in_order(parts: Tensor) -> Tensor:
+def _sum_in_order(terms_N: Tensor) -> Tensor:
     """The sum over the first dimension, by sixteens, and sixteens of those: zeros at the end change no bit, and many
-    pages take few steps."""
-    while len(parts) > _GROUP:
-        whole = torch.cat([parts, parts.new_zeros(-len(parts) % _GROUP, *parts.shape[1:])])
-        parts = _one_by_one(whole.unflatten(0, (-1, _GROUP)).transpose(0, 1))
-    return _one_by_one(parts)
+    pages take few steps. torch's own sum would group the terms by how many there are."""
+    while len(terms_N) > _GROUP:
+        whole = torch.cat([terms_N, terms_N.new_zeros(-len(terms_N) % _GROUP, *terms_N.shape[1:])])
+        terms_N = _sum_one_by_one(whole.unflatten(0, (-1, _GROUP)).transpose(0, 1))
+    return _sum_one_by_one(terms_N)
 
 
-def _one_by_one(parts: Tensor) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
+def _sum_one_by_one(terms_N: Tensor) -> Tensor:
+    total = terms_N[0]
+    for term in terms_N[1:]:
+        total = total + term
     return total
 
 
 def _shape(config: TextConfig, rows: int, length: int, block: int) -> tuple[int, ...]:
+    """Layers, pages (with the one for rows that rest), key heads, tokens of a page, channels of a head."""
     if length % block:
         raise ValueError(f"length={length} is no multiple of block={block}")
-    return config.layers, NOWHERE + 1 + rows * (length // block), config.kv_heads, block, config.head_dim
+    return (
+        config.num_hidden_layers,
+        NOWHERE + 1 + rows * (length // block),
+        config.num_key_value_heads,
+        block,
+        config.head_dim,
+    )

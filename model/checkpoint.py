@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from model import hf_adapters, hf_config, hf_folder, hf_names, hf_sidecars, phi4mm, tensor_files
-from model.config import AdapterConfig, ModelConfig
+from model.config import LoraConfig, ModelConfig
 from model.filling import filled
 from model.hf_folder import INDEX, WEIGHTS
 from model.json_files import json_object, needed
@@ -44,9 +45,8 @@ def load_hf(folder: Path | str, *, dtype: torch.dtype | None = None, device: Dev
     folder = Path(folder)
     stored, values = hf_folder.tensors(folder), hf_folder.config_values(folder)
     hub = values.get("model_type") == phi4mm.KIND
-    named = tensor_files.by_name(
-        (phi4mm.from_hub(tensor.key) if hub else hf_names.from_hf(tensor.key), tensor) for tensor in stored
-    )
+    own_name = phi4mm.from_hub if hub else hf_names.from_hf
+    named = tensor_files.by_name((own_name(tensor.key), tensor) for tensor in stored)
     shapes = {name: tensor.shape for name, tensor in named.items()}
     inline = {name for name in ADAPTERS if hub and phi4mm.is_inline(name, shapes)}
     adapters, copies = [], dict[str, Stored]()
@@ -56,7 +56,7 @@ def load_hf(folder: Path | str, *, dtype: torch.dtype | None = None, device: Dev
         adapted = tensor_files.by_name((hf_names.from_peft(tensor.key, name), tensor) for tensor in beside)
         (copies if name in inline else named).update(adapted)
     config = phi4mm.config(values, shapes, adapters) if hub else hf_config.from_hf(values, tuple(adapters))
-    head = _tied_head(named) if config.text.tied else None
+    head = _tied_head(named) if config.text.tie_word_embeddings else None
     model = filled(config, named, dtype, device, may_lack=True)
     if head is not None and not _equal(head.read(dtype, device), model.language.embed_tokens.weight):
         raise ValueError(
@@ -77,7 +77,7 @@ def _tied_head(named: dict[str, Stored]) -> Stored | None:
 
 def _compare(
     model: Multimodal,
-    folders: Iterable[AdapterConfig],
+    folders: Iterable[LoraConfig],
     copies: Mapping[str, Stored],
     dtype: torch.dtype | None,
     device: Device,
@@ -85,15 +85,12 @@ def _compare(
     """The hub has its adapters twice: inline, which its own code reads, and in folders, for others. Says so where the
     folder's is another."""
     own = dict(model.named_parameters())
-    differ = [
-        tensor.path
-        for name, tensor in copies.items()
-        if name not in own or not _equal(own[name], tensor.read(dtype, device))
-    ]
-    for path in sorted(set(differ)):
-        _LOG.warning(
-            "%s: %s of its tensors differ from the model's own files, which are taken", path, differ.count(path)
-        )
+    differing: Counter[Path] = Counter()
+    for name, copy in copies.items():
+        if name not in own or not _equal(own[name], copy.read(dtype, device)):
+            differing[copy.path] += 1
+    for path, count in sorted(differing.items()):
+        _LOG.warning("%s: %s of its tensors differ from the model's own files, which are taken", path, count)
     for adapter in folders:
         taken = next((tensor for tensor in model.config.adapters if tensor.name == adapter.name), adapter)
         if taken != adapter:
@@ -149,7 +146,7 @@ def load_parts(
     config: ModelConfig, files: Iterable[Path], *, dtype: torch.dtype | None = None, device: Device = "cpu"
 ) -> Multimodal:
     """The model of files that `part_files` wrote, of all its parts; as `load_hf`, but nothing may lack."""
-    stored = ((one.key, one) for file in files for one in tensor_files.contents(file))
+    stored = ((tensor.key, tensor) for file in files for tensor in tensor_files.contents(file))
     return filled(config, tensor_files.by_name(stored), dtype, device)
 
 
@@ -158,7 +155,8 @@ def _write_json(file: Path, values: Mapping[str, Any]) -> None:
 
 
 def _write_weights(model: Multimodal, folder: Path, shard_bytes: int) -> None:
-    tensors = {hf_names.to_hf(name): one for name, one in model.state_dict().items() if not hf_names.is_adapter(name)}
+    own = model.state_dict()
+    tensors = {hf_names.to_hf(name): tensor for name, tensor in own.items() if not hf_names.is_adapter(name)}
     places = tensor_files.write(tensors, folder, _weights_name, shard_bytes)
     if set(places.values()) != {WEIGHTS}:
         total = {"total_size": tensor_files.size(tensors.values())}
@@ -175,15 +173,20 @@ def _write_adapters(model: Multimodal, folder: Path) -> None:
         place = hf_adapters.folder_of(folder, adapter.name)
         place.mkdir()
         linears = hf_names.linears_of(adapter.name, tensors)
-        adapted = {
-            linear: names for linear, names in linears.items() if any(bool(tensors[name].any()) for name in names)
-        }
-        whole = len(adapted) in (0, len(linears))  # else those that it leaves alone came as nothing, and go so
-        targets = hf_adapters.TARGETS if whole else sorted(adapted)
+        adapted = [linear for linear, names in linears.items() if _not_zero(tensors[name] for name in names)]
+        targets: str | list[str] = sorted(adapted)
+        if len(adapted) in (0, len(linears)):  # else those that it leaves alone came as nothing, and go so
+            adapted, targets = list(linears), hf_adapters.TARGETS
         _write_json(place / hf_adapters.CONFIG, hf_adapters.written(adapter, targets))
-        chosen = (name for names in (linears if whole else adapted).values() for name in names)
-        named = {hf_names.to_hf(name): tensors[name] for name in chosen}
+        named: dict[str, Tensor] = {}
+        for linear in adapted:
+            named |= {hf_names.to_hf(name): tensors[name] for name in linears[linear]}
         tensor_files.write(named, place, lambda _number, _count: hf_adapters.WEIGHTS, tensor_files.size(named.values()))
+
+
+def _not_zero(tensors: Iterable[Tensor]) -> bool:
+    """Whether any number in any of them is not 0."""
+    return any(bool(tensor.any()) for tensor in tensors)
 
 
 @contextmanager

@@ -31,8 +31,8 @@ class RelativeBias(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        self.distance = config.bias_distance
-        self.bias_values = nn.Embedding(2 * config.bias_distance, config.heads)
+        self.distance = config.bias_max_distance
+        self.bias_values = nn.Embedding(2 * config.bias_max_distance, config.num_attention_heads)
 
     def forward(self, frames: int) -> Tensor:
         """Bias [1, heads, frames, frames] of query i and key j, to be added to scaled scores.
@@ -52,11 +52,12 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        self.layer_norm = nn.LayerNorm(config.hidden, config.eps)
-        self.gate_up_proj = nn.Linear(config.hidden, 2 * config.inner)
-        self.down_proj = nn.Linear(config.inner, config.hidden)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]; I inner channels."""
         up_BTI, gate_BTI = self.gate_up_proj(self.layer_norm(x_BTD)).chunk(2, dim=-1)
         return self.down_proj(up_BTI * F.silu(gate_BTI))
 
@@ -66,13 +67,14 @@ class Attention(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        self.heads = config.heads
-        self.q_proj = nn.Linear(config.hidden, config.hidden)
-        self.k_proj = nn.Linear(config.hidden, config.hidden)
-        self.v_proj = nn.Linear(config.hidden, config.hidden)
-        self.o_proj = nn.Linear(config.hidden, config.hidden)
+        self.heads = config.num_attention_heads
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]; E channels of a head. `bias_BHTT` is added to the scaled scores."""
         q_BHTE, k_BHTE, v_BHTE = (
             proj(x_BTD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for proj in (self.q_proj, self.k_proj, self.v_proj)
@@ -86,11 +88,12 @@ class GatedPointwise(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        self.ext_pw_conv_1d = nn.Conv1d(config.hidden, 2 * config.hidden, 1)
-        self.b1 = nn.Parameter(torch.zeros(1, config.hidden, 1))
-        self.b2 = nn.Parameter(torch.zeros(1, config.hidden, 1))
+        self.ext_pw_conv_1d = nn.Conv1d(config.hidden_size, 2 * config.hidden_size, 1)
+        self.b1 = nn.Parameter(torch.zeros(1, config.hidden_size, 1))
+        self.b2 = nn.Parameter(torch.zeros(1, config.hidden_size, 1))
 
     def forward(self, x_BDT: Tensor) -> Tensor:
+        """[B, D, T] -> [B, D, T]: channels before frames, as convolutions over time want them."""
         value_BDT, gate_BDT = self.ext_pw_conv_1d(x_BDT).chunk(2, dim=1)
         return (value_BDT + self.b1) * F.silu(gate_BDT + self.b2)
 
@@ -101,11 +104,12 @@ class CausalConv(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        self.before = config.kernel - 1
-        self.dw_conv = nn.Conv1d(config.hidden, config.hidden, config.kernel, groups=config.hidden)
-        self.pw_conv = nn.Conv1d(config.hidden, config.hidden, 1)
+        self.before = config.kernel_size - 1
+        self.dw_conv = nn.Conv1d(config.hidden_size, config.hidden_size, config.kernel_size, groups=config.hidden_size)
+        self.pw_conv = nn.Conv1d(config.hidden_size, config.hidden_size, 1)
 
     def forward(self, x_BDT: Tensor) -> Tensor:
+        """[B, D, T] -> [B, D, T]. Padded on the left alone; the reference pads both sides and cuts the right."""
         return self.pw_conv(self.dw_conv(F.pad(x_BDT, (self.before, 0))))
 
 
@@ -114,12 +118,13 @@ class ConvModule(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        self.layer_norm = nn.LayerNorm(config.hidden, config.eps)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.glu = GatedPointwise(config)
         self.dw_sep_conv_1d = CausalConv(config)
-        self.ext_pw_conv_1d = nn.Conv1d(config.hidden, config.hidden, 1)
+        self.ext_pw_conv_1d = nn.Conv1d(config.hidden_size, config.hidden_size, 1)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
         x_BDT = self.glu(self.layer_norm(x_BTD).transpose(1, 2))
         return self.ext_pw_conv_1d(F.silu(self.dw_sep_conv_1d(x_BDT))).transpose(1, 2)
 
@@ -130,11 +135,11 @@ class ConformerBlock(nn.Module):
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
         self.feed_forward_in = FeedForward(config)
-        self.layer_norm_att = nn.LayerNorm(config.hidden, config.eps)
+        self.layer_norm_att = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.self_attn = Attention(config)
         self.conv = ConvModule(config)
         self.feed_forward_out = FeedForward(config)
-        self.layer_norm = nn.LayerNorm(config.hidden, config.eps)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def forward(self, x_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
         """Frames [B, T, D] -> [B, T, D]. `bias_BHTT` [1 or B, heads, T, T] is added to the scores; -inf hides a key,

@@ -21,7 +21,8 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from torch import Tensor
 
 from model.processing.detokenize import find_anchor, token_bytes
-from model.processing.text import Part, Tokenizer
+from model.processing.segments import Segment
+from model.processing.text import Tokenizer
 
 _LOG = logging.getLogger(__name__)
 _SPACES = r"(?: |\n {0,12})?"
@@ -108,7 +109,7 @@ class _Bytes:
         if not isinstance(text, str):
             raise TypeError(f"a {type(text).__name__}: allowed is a text")
         if self._tokenizer.byte_level:
-            ids: list[int] = self._tokenizer.encode([[Part(text)]]).ids.tolist()
+            ids: list[int] = self._tokenizer.encode([[Segment(text)]]).ids.tolist()
             return ids
         return self._longest(text.encode())  # others mark the start of a text, and this one stands amid it
 

@@ -31,7 +31,9 @@ def filled(
     `may_lack`: zeros for what checkpoints of others leave out. Raises ValueError that lists what is missing, has no
     place, or has another shape.
     """
-    layers = config.text.layers + sum(part.layers for part in (config.vision, config.audio) if part is not None)
+    layers = config.text.num_hidden_layers
+    layers += config.vision.num_hidden_layers if config.vision is not None else 0
+    layers += config.audio.num_blocks if config.audio is not None else 0
     if layers > len(stored):  # before a model of as many is built
         raise ValueError(f"the config has {layers} layers, the files {len(stored)} tensors")
     try:
@@ -59,11 +61,14 @@ def _lacking(config: ModelConfig, wanted: Iterable[str], stored: Mapping[str, St
     if patches is not None:
         kinds |= {name: patches.dtype for name in wanted if name not in stored and hf_names.is_unused(name, config)}
     for adapter in config.adapters:
-        linears = hf_names.linears_of(adapter.name, wanted).values()
-        present = [stored[name] for names in linears for name in names if name in stored]
+        present: list[str] = []
+        absent: list[str] = []  # of linears that are not adapted at all: half of a pair of matrices is missing
+        for names in hf_names.linears_of(adapter.name, wanted).values():
+            here = [name for name in names if name in stored]
+            present += here
+            absent += names if not here else []
         if present:
-            absent = [name for names in linears if stored.keys().isdisjoint(names) for name in names]
-            kinds |= dict.fromkeys(absent, present[0].dtype)
+            kinds |= dict.fromkeys(absent, stored[present[0]].dtype)
     return kinds
 
 
@@ -91,13 +96,13 @@ def _outside(stored: Mapping[str, Stored], wanted: Collection[str]) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    """Names that differ in numbers alone are told once."""
+    """Names for an error, those that differ in numbers alone as one entry."""
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(re.sub(r"\d+", "*", name), []).append(name)
-    told = [f"{first} and {len(others)} alike" if others else first for first, *others in alike.values()]
-    more = f" and {len(told) - _LISTED} more" if len(told) > _LISTED else ""
-    return ", ".join(told[:_LISTED]) + more
+    entries = [f"{first} and {len(others)} alike" if others else first for first, *others in alike.values()]
+    more = f" and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
+    return ", ".join(entries[:_LISTED]) + more
 
 
 def _assign(model: nn.Module, name: str, value: Tensor) -> None:

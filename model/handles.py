@@ -26,6 +26,7 @@ class Handles:
 
     @contextmanager
     def lend(self, name: str) -> Iterator[BinaryIO]:
+        """The stream of a name, this thread's own within the block. Raises what `open` raises."""
         with self._lock:
             stream = self._take(name) if name in self._resting else None
         if stream is None:
@@ -51,8 +52,11 @@ class Handles:
         return stream
 
     def close(self) -> None:
+        """Closes the streams that are not lent."""
         with self._lock:
-            leaving = [self._take(name) for name, streams in list(self._resting.items()) for _ in list(streams)]
+            leaving: list[BinaryIO] = []
+            while self._resting:
+                leaving.append(self._take(next(iter(self._resting))))
         for stream in leaving:
             stream.close()
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.config import AdapterConfig
+from model.config import LoraConfig
 from model.hf_fields import shown
 from model.parts import ADAPTERS
 
@@ -86,7 +86,7 @@ def _is_adapter(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (CONFIG, WEIGHTS, _PICKLED))
 
 
-def read(name: str, values: Mapping[str, Any], where: Path) -> AdapterConfig:
+def read(name: str, values: Mapping[str, Any], where: Path) -> LoraConfig:
     """`values`: adapter_config.json at `where`. Raises ValueError that names a field and its value."""
     for field, only in _ONLY.items():
         if values.get(field, only) != only:
@@ -99,12 +99,12 @@ def read(name: str, values: Mapping[str, Any], where: Path) -> AdapterConfig:
     return plain(name, values, str(where))
 
 
-def plain(name: str, values: Mapping[str, Any], where: str) -> AdapterConfig:
+def plain(name: str, values: Mapping[str, Any], where: str) -> LoraConfig:
     """From the three numbers of a LoRA."""
     rank, alpha, dropout = (_number(values, field, where) for field in ("r", "lora_alpha", "lora_dropout"))
     if rank < 1 or rank != int(rank) or dropout >= 1:
         raise ValueError(f"{where}: r={rank}, lora_dropout={dropout}: allowed are whole r from 1, dropout below 1")
-    return AdapterConfig(name, int(rank), alpha, dropout)
+    return LoraConfig(name, int(rank), alpha, dropout)
 
 
 def _number(values: Mapping[str, Any], field: str, where: str) -> float:
@@ -114,15 +114,15 @@ def _number(values: Mapping[str, Any], field: str, where: str) -> float:
     return float(value)
 
 
-def written(adapter: AdapterConfig, targets: str | list[str] = TARGETS) -> dict[str, Any]:
+def written(adapter: LoraConfig, targets: str | list[str] = TARGETS) -> dict[str, Any]:
     """adapter_config.json; `targets`: a pattern, or names of linears."""
-    alpha = int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha
+    alpha = int(adapter.lora_alpha) if adapter.lora_alpha == int(adapter.lora_alpha) else adapter.lora_alpha
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "r": adapter.rank,
+        "r": adapter.r,
         "lora_alpha": alpha,
-        "lora_dropout": adapter.dropout,
+        "lora_dropout": adapter.lora_dropout,
         "bias": "none",
         "target_modules": targets,
         "fan_in_fan_out": False,

@@ -31,7 +31,7 @@ _PREFIXES = (
 """The first row that fits counts, in either direction."""
 
 HEAD = "lm_head.weight"
-"""Theirs: in a checkpoint although it is the embedding, if who wrote it was careless."""
+"""In a checkpoint's names: there although it is the embedding, if who wrote it was careless."""
 
 _ADAPTED = re.compile(r"language\.(layers\.\d+\.\w+\.\w+)\.adapters\.(\w+)\.([AB])")
 _PEFT = re.compile(r"base_model\.model\.(?:model\.)?(layers\.\d+\.\w+\.\w+)\.lora_([AB])(?:\.\w+)?\.weight")
@@ -42,23 +42,22 @@ _COMPUTED = re.compile(r"(?:.*\.)?(?:rotary_emb\.inv_freq|embeddings\.position_i
 
 
 def to_hf(name: str) -> str:
-    """Their name of a tensor of ours; of an adapter's, that in the adapter's own file."""
+    """The name in transformers' files of a tensor of ours; of an adapter's, that in the adapter's own file."""
     if adapted := _ADAPTED.fullmatch(name):
         return f"base_model.model.model.{adapted[1]}.lora_{adapted[3]}.weight"
-    return next(theirs + name.removeprefix(ours) for ours, theirs in _PREFIXES if name.startswith(ours))
+    return next(hf + name.removeprefix(own) for own, hf in _PREFIXES if name.startswith(own))
 
 
 def from_hf(key: str) -> str:
     """Our name of a tensor of the model's files; for others what no tensor of ours is named."""
-    fits = (ours + key.removeprefix(theirs) for ours, theirs in _PREFIXES if key.startswith(theirs))
-    name = next(fits, None)
+    name = next((own + key.removeprefix(hf) for own, hf in _PREFIXES if key.startswith(hf)), None)
     return name if name is not None and to_hf(name) == key else f"?{key}"
 
 
 def from_peft(key: str, adapter: str) -> str:
     """Our name of a tensor of an adapter's file; for others what no tensor of ours is named."""
-    found = _PEFT.fullmatch(key)
-    return f"language.{found[1]}.adapters.{adapter}.{found[2]}" if found else f"?{key}"
+    match = _PEFT.fullmatch(key)
+    return f"language.{match[1]}.adapters.{adapter}.{match[2]}" if match else f"?{key}"
 
 
 def is_adapter(name: str) -> bool:
@@ -67,7 +66,7 @@ def is_adapter(name: str) -> bool:
 
 
 def is_computed(key: str) -> bool:
-    """Whether a tensor of theirs is a buffer that older releases stored, and that follows from the config."""
+    """Whether a tensor of a checkpoint is a buffer that older releases stored, and that follows from the config."""
     return _COMPUTED.fullmatch(key) is not None
 
 

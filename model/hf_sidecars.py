@@ -59,9 +59,7 @@ def write(folder: Path, config: ModelConfig, tokenizer: bytes | None, given: Map
     Raises ValueError for a name that `read` does not give.
     """
     for name in given:
-        if not any(
-            PurePosixPath(name).match(pattern) and name.count("/") == pattern.count("/") for pattern in PATTERNS
-        ):
+        if not any(_fits(name, pattern) for pattern in PATTERNS):
             raise ValueError(f"{name!r} is no file beside a model's weights; allowed are {', '.join(PATTERNS)}")
     known = {GENERATION: generation_config(config)}
     if tokenizer is not None:
@@ -72,17 +70,21 @@ def write(folder: Path, config: ModelConfig, tokenizer: bytes | None, given: Map
         target.write_bytes(_completed(name, given.get(name), known.get(name, {})).encode())
 
 
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a pattern names this file, and not one of that name in a folder below."""
+    return PurePosixPath(name).match(pattern) and name.count("/") == pattern.count("/")
+
+
 def _completed(name: str, text: str | None, known: Mapping[str, Any]) -> str:
     """The text itself, unless something has to be added or renamed."""
     if text is not None and not name.endswith(".json"):
         return text
     values = {} if text is None else json.loads(text)
     changed = {**known, **{field: value for field, value in values.items() if field != "auto_map"}}
-    changed |= {
-        field: _CLASSES[changed[field]]
-        for field in _CLASS_FIELDS
-        if isinstance(changed.get(field), str) and changed[field] in _CLASSES
-    }
+    for field in _CLASS_FIELDS:
+        class_name = changed.get(field)
+        if isinstance(class_name, str) and class_name in _CLASSES:
+            changed[field] = _CLASSES[class_name]
     return text if text is not None and changed == values else as_json(changed)
 
 
@@ -94,16 +96,21 @@ def as_json(values: Mapping[str, Any]) -> str:
 def generation_config(config: ModelConfig) -> dict[str, Any]:
     """generation_config.json: where to stop, and what to pad with."""
     text = config.text
-    return {"bos_token_id": text.bos, "eos_token_id": list(text.eos), "pad_token_id": text.pad}
+    eos = list(text.eos_token_id)
+    return {"bos_token_id": text.bos_token_id, "eos_token_id": eos, "pad_token_id": text.pad_token_id}
 
 
 def tokenizer_config(config: ModelConfig, tokenizer: bytes) -> dict[str, Any]:
     """What transformers' AutoTokenizer and Phi4MultimodalProcessor need beside a tokenizer.json."""
     names = {token["id"]: token["content"] for token in json.loads(tokenizer).get("added_tokens") or []}
     text = config.text
-    values: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": text.rope.max_positions}
-    ids = {"bos_token": text.bos, "eos_token": text.eos[0] if text.eos else None, "pad_token": text.pad}
+    values: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    values["model_max_length"] = text.max_position_embeddings
+    ids: dict[str, int | None] = {"bos_token": text.bos_token_id, "pad_token": text.pad_token_id}
+    ids["eos_token"] = next(iter(text.eos_token_id), None)
     values |= {role: names[token] for role, token in ids.items() if token in names}
-    parts = {"image_token": config.vision, "audio_token": config.audio}
-    extra = {role: names[part.token] for role, part in parts.items() if part is not None and part.token in names}
+    extra: dict[str, str] = {}
+    for role, part in (("image_token", config.vision), ("audio_token", config.audio)):
+        if part is not None and part.token_id in names:
+            extra[role] = names[part.token_id]
     return {**values, "extra_special_tokens": extra} if extra else values

@@ -51,6 +51,7 @@ class ShardFile:
 
 
 def damaged(shard: ShardFile, what: str) -> DamagedShard:
+    """What to raise for a shard: its names, what is wrong, and the way out."""
     return DamagedShard(
         f"shard {shard.tar} (index {shard.index}): {what}. Put back the tar with sha256 {shard.sha256} and the index"
         " written with it, or write the shard again; a run then goes on from the position it had reached"
@@ -73,9 +74,9 @@ def write_index(path: Path, columns: list[list[object]], tar_bytes: int, tar_sha
     """Writes the index of a tar; `columns` as SCHEMA has them."""
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     table = pa.Table.from_arrays(arrays, schema=SCHEMA)
-    said = {"gristmill.format": str(FORMAT), "tar.bytes": str(tar_bytes), "tar.sha256": tar_sha256}
+    metadata = {"gristmill.format": str(FORMAT), "tar.bytes": str(tar_bytes), "tar.sha256": tar_sha256}
     pq.write_table(
-        table.replace_schema_metadata(said | {"index.crc32": str(_content_crc32(table))}),
+        table.replace_schema_metadata(metadata | {"index.crc32": str(_content_crc32(table))}),
         path,
         row_group_size=1 << 16,
         compression="zstd",
@@ -90,9 +91,10 @@ def parse_index(shard: ShardFile, data: bytes) -> pa.Table:
     """The index as a table. Raises DamagedShard, and ValueError for a format that a later release wrote."""
     try:
         table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
-        said = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        version = int(said["gristmill.format"])
-        recorded, crc32 = (int(said["tar.bytes"]), said["tar.sha256"], table.num_rows), int(said["index.crc32"])
+        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        version = int(metadata["gristmill.format"])
+        recorded = (int(metadata["tar.bytes"]), metadata["tar.sha256"], table.num_rows)
+        crc32 = int(metadata["index.crc32"])
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise damaged(shard, f"its index cannot be read ({error})") from error
     if version > FORMAT:
@@ -112,7 +114,7 @@ def parse_index(shard: ShardFile, data: bytes) -> pa.Table:
 def _content_crc32(table: pa.Table) -> int:
     """Of an index's columns. Parquet's checksums leave page headers out: one changed bit there made all tokens 0."""
     keys = table["key"].combine_chunks()
-    found = zlib.crc32(pc.binary_join(pa.ListArray.from_arrays([0, len(keys)], keys), "\n")[0].as_buffer())
+    crc32 = zlib.crc32(pc.binary_join(pa.ListArray.from_arrays([0, len(keys)], keys), "\n")[0].as_buffer())
     for name in SCHEMA.names[1:]:
-        found = zlib.crc32(table[name].to_numpy().tobytes(), found)
-    return found
+        crc32 = zlib.crc32(table[name].to_numpy().tobytes(), crc32)
+    return crc32

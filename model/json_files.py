@@ -1,4 +1,4 @@
-"""JSON files of a checkpoint, with every fault told by the file's name. Imports nothing that is slow to import."""
+"""JSON files of a checkpoint, with every fault reported by the file's name. Imports nothing that is slow to import."""
 
 from __future__ import annotations
 

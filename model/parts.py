@@ -43,29 +43,31 @@ def part_of(name: str) -> Part:
 
 def parameters_of(model: nn.Module, part: Part) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters of a part, by name, in the order of the model."""
-    return ((name, one) for name, one in model.named_parameters() if part_of(name) == part)
+    return ((name, parameter) for name, parameter in model.named_parameters() if part_of(name) == part)
 
 
 def tensors_of(model: nn.Module, part: Part) -> dict[str, Tensor]:
     """All that a checkpoint holds of a part: parameters and persistent buffers, by name."""
-    return {name: one for name, one in model.state_dict().items() if part_of(name) == part}
+    return {name: tensor for name, tensor in model.state_dict().items() if part_of(name) == part}
 
 
 def counts(model: nn.Module) -> dict[Part, int]:
-    """Parameters of each part that the model has."""
-    found: dict[Part, int] = {}
-    for name, one in model.named_parameters():
-        found[part_of(name)] = found.get(part_of(name), 0) + one.numel()
-    return {part: found[part] for part in Part if part in found}
+    """Numbers of parameters of each part that the model has, in the order of `Part`."""
+    totals: dict[Part, int] = {}
+    for name, parameter in model.named_parameters():
+        totals[part_of(name)] = totals.get(part_of(name), 0) + parameter.numel()
+    return {part: totals[part] for part in Part if part in totals}
 
 
 def check_parts(model: nn.Module) -> None:
     """Raises ValueError if a parameter or buffer belongs to no part, or two parts share a tensor or its memory."""
-    owner: dict[object, tuple[str, Part]] = {}
+    owners: dict[object, tuple[str, Part]] = {}
     tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
-    for name, one in tensors:
+    for name, tensor in tensors:
         part = part_of(name)
-        for key in (id(one), None if one.is_meta else one.untyped_storage().data_ptr()):
-            other, before = owner.setdefault(key, (name, part)) if key else (name, part)
-            if before != part:
-                raise ValueError(f"{name} of {part} is the same tensor as {other} of {before}")
+        # A tied parameter is one object under two names; a view is another object over the same memory. On the meta
+        # device there is no memory to compare.
+        for key in (id(tensor), None if tensor.is_meta else tensor.untyped_storage().data_ptr()):
+            owner, owning_part = owners.setdefault(key, (name, part)) if key else (name, part)
+            if owning_part != part:
+                raise ValueError(f"{name} of {part} is the same tensor as {owner} of {owning_part}")

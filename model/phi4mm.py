@@ -13,33 +13,33 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from model import hf_adapters, hf_names
-from model.config import AdapterConfig, AudioConfig, ModelConfig, VisionConfig
+from model.config import AudioConfig, LoraConfig, ModelConfig, VisionConfig
 from model.hf_config import text_config
-from model.hf_fields import Fields, Fixed, Values, check_fixed, nested, read_fields, refused, typed
+from model.hf_fields import Fixed, Renamed, Values, check_fixed, nested, read_fields, read_renamed, refused, typed
 from model.parts import ADAPTERS
 
 KIND = "phi4mm"
 
 _EMBED = r"model\.embed_tokens_extend\."
 _ENCODER = rf"({_EMBED}audio_embed\.encoder\.encoders\.\d+\."
-_NAMES = tuple(
-    (re.compile(pattern), transformers)
-    for pattern, transformers in (
-        (rf"{_ENCODER}feed_forward_(?:in|out)\.)net\.0\.linear\.", r"\1gate_up_proj."),
-        (rf"{_ENCODER}feed_forward_(?:in|out)\.)net\.2\.", r"\1down_proj."),
-        (rf"{_ENCODER}self_attn\.)linear_([qkv])\.", r"\1\2_proj."),
-        (rf"{_ENCODER}self_attn\.)linear_out\.", r"\1o_proj."),
-        (rf"({_EMBED}image_embed\.)img_projection\.0\.", r"\1img_projection_up."),
-        (rf"({_EMBED}image_embed\.)img_projection\.2\.", r"\1img_projection_down."),
-        (rf"({_EMBED}image_embed\.)glb_GN$", r"\1global_img_feature_extensor"),
-        (rf"({_EMBED}image_embed\.)sub_GN$", r"\1sub_img_feature_extensor"),
-        (rf"({_EMBED}audio_embed\.)audio_projection\.speech\.0\.", r"\1up_proj_for_speech."),
-        (rf"({_EMBED}audio_embed\.)audio_projection\.speech\.2\.", r"\1down_proj_for_speech."),
-        (rf"({_EMBED}audio_embed\.)audio_projection\.vision\.0\.", r"\1up_proj_for_vision_speech."),
-        (rf"({_EMBED}audio_embed\.)audio_projection\.vision\.2\.", r"\1down_proj_for_vision_speech."),
-        (r"(model\.layers\.\d+\.\w+\.\w+\.)base_layer\.weight$", r"\1weight"),
-    )
+_RENAMED = (
+    (rf"{_ENCODER}feed_forward_(?:in|out)\.)net\.0\.linear\.", r"\1gate_up_proj."),
+    (rf"{_ENCODER}feed_forward_(?:in|out)\.)net\.2\.", r"\1down_proj."),
+    (rf"{_ENCODER}self_attn\.)linear_([qkv])\.", r"\1\2_proj."),
+    (rf"{_ENCODER}self_attn\.)linear_out\.", r"\1o_proj."),
+    (rf"({_EMBED}image_embed\.)img_projection\.0\.", r"\1img_projection_up."),
+    (rf"({_EMBED}image_embed\.)img_projection\.2\.", r"\1img_projection_down."),
+    (rf"({_EMBED}image_embed\.)glb_GN$", r"\1global_img_feature_extensor"),
+    (rf"({_EMBED}image_embed\.)sub_GN$", r"\1sub_img_feature_extensor"),
+    (rf"({_EMBED}audio_embed\.)audio_projection\.speech\.0\.", r"\1up_proj_for_speech."),
+    (rf"({_EMBED}audio_embed\.)audio_projection\.speech\.2\.", r"\1down_proj_for_speech."),
+    (rf"({_EMBED}audio_embed\.)audio_projection\.vision\.0\.", r"\1up_proj_for_vision_speech."),
+    (rf"({_EMBED}audio_embed\.)audio_projection\.vision\.2\.", r"\1down_proj_for_vision_speech."),
+    (r"(model\.layers\.\d+\.\w+\.\w+\.)base_layer\.weight$", r"\1weight"),
 )
+"""Patterns of names in the hub's files, and what transformers calls these tensors."""
+
+_NAMES = tuple((re.compile(pattern), transformers) for pattern, transformers in _RENAMED)
 _INLINE = re.compile(r"model\.(layers\.\d+\.\w+\.\w+)\.lora_([AB])\.(\w+)\.weight")
 
 _TEXT: Mapping[str, Any] = {
@@ -52,14 +52,14 @@ _TEXT: Mapping[str, Any] = {
 """Defaults of the hub's class where they are others than transformers'; None: the file must say it."""
 _TEXT_FIXED: Fixed = {"full_attn_mod": (1,), "interpolate_factor": (1,)}
 
-_AUDIO: Fields = {
-    "hidden": ("attention_dim", 256),
-    "inner": ("linear_units", 2048),
-    "layers": ("num_blocks", 6),
-    "heads": ("attention_heads", 4),
-    "mels": ("input_size", 80),
-    "kernel": ("kernel_size", 3),
-    "reduction": ("time_reduction", 4),
+_AUDIO: Renamed = {
+    "hidden_size": ("attention_dim", 256),
+    "intermediate_size": ("linear_units", 2048),
+    "num_blocks": ("num_blocks", 6),
+    "num_attention_heads": ("attention_heads", 4),
+    "input_size": ("input_size", 80),
+    "kernel_size": ("kernel_size", 3),
+    "time_reduction": ("time_reduction", 4),
 }
 _AUDIO_SAID: Fixed = {
     "activation": ("swish",),
@@ -101,13 +101,13 @@ _SPEECH_FIXED: Fixed = {
     "use_qformer": (False, None),
     "use_conv_downsample": (False, None),
 }
-_VISION: Fields = {
-    "hidden": ("hidden_size", 1152),
-    "inner": ("intermediate_size", 4304),
-    "layers": ("num_hidden_layers", 27),
-    "heads": ("num_attention_heads", 16),
-    "patch": ("patch_size", 14),
-    "eps": ("layer_norm_eps", 1e-6),
+_VISION: Renamed = {
+    "hidden_size": ("hidden_size", 1152),
+    "intermediate_size": ("intermediate_size", 4304),
+    "num_hidden_layers": ("num_hidden_layers", 27),
+    "num_attention_heads": ("num_attention_heads", 16),
+    "patch_size": ("patch_size", 14),
+    "layer_norm_eps": ("layer_norm_eps", 1e-6),
     "feature_layer": ("layer_idx", -2),
 }
 """Constants of the hub's code; `img_processor` in the file may say others, or `vision_config`, as some tools write."""
@@ -125,9 +125,7 @@ def from_hub(key: str) -> str:
     return hf_names.from_hf(key)
 
 
-def config(
-    values: Values, shapes: Mapping[str, tuple[int, ...]], folders: Collection[AdapterConfig] = ()
-) -> ModelConfig:
+def config(values: Values, shapes: Mapping[str, tuple[int, ...]], folders: Collection[LoraConfig] = ()) -> ModelConfig:
     """`values`: the hub's config.json; `shapes`: of the tensors beside it, by our names. `folders`: adapters of folders
     beside the model, for those that are not inline. Raises ValueError as `hf_config.from_hf`."""
     for name in ("embd_layer", "audio_processor"):
@@ -153,10 +151,10 @@ def _vision(values: Values, layer: Values, shapes: Mapping[str, tuple[int, ...]]
     _check_said(layer, _IMAGE_SAID, "embd_layer.image_embd_layer.")
     given = {**nested(values, "vision_config"), **nested(values, "img_processor")}
     check_fixed(given, {"type_feature": ("patch",)}, "img_processor.")
-    read = read_fields({**_sizes(shapes), **given}, _VISION, "img_processor.")
-    read |= read_fields(layer, {"crop": ("crop_size", 336)}, "embd_layer.image_embd_layer.")
-    token: Fields = {"token": ("image_token_id", 200_010)}
-    return VisionConfig(**read, **read_fields({**nested(values, "vision_config"), **values}, token, ""))
+    read = read_renamed({**_sizes(shapes), **given}, _VISION, "img_processor.")
+    read |= read_fields(layer, {"crop_size": 336}, "embd_layer.image_embd_layer.")
+    read |= read_fields({**nested(values, "vision_config"), **values}, {"image_token_id": 200_010}, "")
+    return VisionConfig(**read)
 
 
 def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -166,7 +164,8 @@ def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     whole = "vision_encoder.head.probe" in shapes  # else nobody can tell how many layers are missing
     if len(patches) != 4 or len(inner) != 2 or not whole or patches[0] == _RELEASED_WIDTH:
         return {}
-    numbers = {match[1] for name in shapes if (match := re.match(r"vision_encoder\.encoder\.layers\.(\d+)\.", name))}
+    layers = (re.match(r"vision_encoder\.encoder\.layers\.(\d+)\.", name) for name in shapes)
+    numbers = {match[1] for match in layers if match}
     return {
         "hidden_size": patches[0],
         "patch_size": patches[2],
@@ -181,28 +180,29 @@ def _audio(values: Values, layer: Values) -> AudioConfig:
     given = nested(processor, "config", "audio_processor.")
     _check_said(given, _AUDIO_SAID, where)
     check_fixed(given, _AUDIO_FIXED, where)
-    read = read_fields(given, _AUDIO, where)
+    read = read_renamed(given, _AUDIO, where)
     for name in _AS_HIDDEN:
-        if (width := given.get(name)) != read["hidden"]:
-            raise refused(where + name, width, f"that of attention_dim, {read['hidden']}")
+        if (width := given.get(name)) != read["hidden_size"]:
+            raise refused(where + name, width, f"that of attention_dim, {read['hidden_size']}")
     conv = nested(given, "nemo_conv_settings", where)
     check_fixed(conv, _CONV_FIXED, f"{where}nemo_conv_settings.")
-    read |= read_fields(conv, {"conv_channels": ("conv_channels", 256)}, f"{where}nemo_conv_settings.")
+    channels: Renamed = {"nemo_conv_channels": ("conv_channels", 256)}
+    read |= read_renamed(conv, channels, f"{where}nemo_conv_settings.")
     bias = nested(given, "relative_attention_bias_args", where)
     _check_said(bias, {"type": ("t5",)}, f"{where}relative_attention_bias_args.")
     check_fixed(bias, _BIAS_FIXED, f"{where}relative_attention_bias_args.")
-    distance: Fields = {"bias_distance": ("t5_bias_max_distance", 1000)}
-    read |= read_fields(bias, distance, f"{where}relative_attention_bias_args.")
-    mels = nested(given, "encoder_embedding_config", where).get("input_size", read["mels"])
-    if typed(mels, 0, f"{where}encoder_embedding_config.input_size") != read["mels"]:
-        raise refused(f"{where}encoder_embedding_config.input_size", mels, f"that of input_size, {read['mels']}")
+    distance: Renamed = {"bias_max_distance": ("t5_bias_max_distance", 1000)}
+    read |= read_renamed(bias, distance, f"{where}relative_attention_bias_args.")
+    mels = nested(given, "encoder_embedding_config", where).get("input_size", read["input_size"])
+    if typed(mels, 0, f"{where}encoder_embedding_config.input_size") != read["input_size"]:
+        raise refused(f"{where}encoder_embedding_config.input_size", mels, f"that of input_size, {read['input_size']}")
     _check_said(layer, _SPEECH_SAID, "embd_layer.audio_embd_layer.")
     check_fixed(layer, _SPEECH_FIXED, "embd_layer.audio_embd_layer.")
-    token: Fields = {"token": ("audio_token_id", 200_011)}
-    return AudioConfig(**read, **read_fields({**nested(values, "audio_config"), **values}, token, ""))
+    read |= read_fields({**nested(values, "audio_config"), **values}, {"audio_token_id": 200_011}, "")
+    return AudioConfig(**read)
 
 
-def _adapter(values: Values, name: str) -> AdapterConfig:
+def _adapter(values: Values, name: str) -> LoraConfig:
     field = f"{name}_lora"
     if not (given := nested(values, field)):
         raise refused(field, values.get(field), "r, lora_alpha and dp of the adapter whose matrices are in the weights")

@@ -17,12 +17,15 @@ def tables(config: TextConfig, positions_BL: Tensor, long_BL: Tensor, dtype: tor
     """cos and sin [B, 1, L, rotary_dim] for `rotate`. `long_BL` (or [B, 1]): the token's sequence exceeds the original
     context."""
     device = positions_BL.device
-    rates = [_rates(config, factor, device) for factor in (config.rope.short_factor, config.rope.long_factor)]
-    rate = torch.where(long_BL[..., None], rates[1], rates[0])
-    angle = positions_BL[..., None].float() * rate
-    angle = torch.cat([angle, angle], -1)[:, None]
-    scale = config.rope.scale
-    return (angle.cos() * scale).to(dtype), (angle.sin() * scale).to(dtype)
+    rope = config.rope_parameters
+    # Both sets of frequencies for every token, and each takes its own: the choice is by sequence, not by batch.
+    short_R, long_R = (_rates(config, factor, device) for factor in (rope.short_factor, rope.long_factor))
+    rate_BLR = torch.where(long_BL[..., None], long_R, short_R)
+    angle_BLR = positions_BL[..., None].float() * rate_BLR
+    angle_B1LR = torch.cat([angle_BLR, angle_BLR], -1)[:, None]
+    # LongRoPE's temperature is on cos and sin, so on queries and keys both, in short sequences too.
+    scale = config.rope_scale
+    return (angle_B1LR.cos() * scale).to(dtype), (angle_B1LR.sin() * scale).to(dtype)
 
 
 def rotate(x_BHLD: Tensor, cos_B1LR: Tensor, sin_B1LR: Tensor) -> Tensor:
@@ -37,4 +40,4 @@ def _rates(config: TextConfig, factor: tuple[float, ...], device: torch.device) 
     """Radians per position, [rotary_dim / 2], in float32 as the reference computes them."""
     dims = torch.arange(0, config.rotary_dim, 2, dtype=torch.float32, device=device) / config.rotary_dim
     stretch = torch.tensor(factor or (1.0,) * len(dims), dtype=torch.float32, device=device)
-    return 1.0 / (stretch * config.rope.theta**dims)
+    return 1.0 / (stretch * config.rope_parameters.rope_theta**dims)

@@ -72,31 +72,35 @@ def uniforms(keys: Sequence[int], places: Sequence[int]) -> np.ndarray:
 
 def choose(logits_NV: Tensor, how: Sequence[Sampling], uniforms_N: np.ndarray) -> Tensor:
     """The token of each row, int64 [N]: the most likely, or where the row's number falls among probabilities."""
-    tokens = logits_NV.argmax(-1)
+    tokens, device = logits_NV.argmax(-1), logits_NV.device
     for full in (True, False):  # two ways to draw: which one a row takes is its own matter
-        drawn = [i for i, one in enumerate(how) if one.temperature > 0 and (one.top_p == 1) == full]
+        drawn = [row for row, sampling in enumerate(how) if sampling.temperature > 0 and (sampling.top_p == 1) == full]
         for start in range(0, len(drawn), _ROWS):
             rows = drawn[start : start + _ROWS]
-            index = torch.tensor(rows, device=logits_NV.device)
-            heat = torch.tensor([[how[i].temperature] for i in rows], dtype=torch.float64, device=logits_NV.device)
-            wide = logits_NV[index].double()
-            chances = ((wide - wide.amax(-1, keepdim=True)) / heat).softmax(-1)  # of any temperature, however near 0
-            number = torch.from_numpy(uniforms_N[rows][:, None]).to(logits_NV.device)
+            index = torch.tensor(rows, device=device)
+            heat_R1 = torch.tensor([[how[row].temperature] for row in rows], dtype=torch.float64, device=device)
+            wide_RV = logits_NV[index].double()
+            # Less the largest first: then no temperature, however near 0, overflows.
+            probabilities_RV = ((wide_RV - wide_RV.amax(-1, keepdim=True)) / heat_R1).softmax(-1)
+            uniforms_R1 = torch.from_numpy(uniforms_N[rows][:, None]).to(device)
             if full:
-                tokens[index] = _where(chances, number)
+                tokens[index] = _inverse(probabilities_RV, uniforms_R1)
             else:
-                limit = torch.tensor([[how[i].top_p] for i in rows], dtype=torch.float64, device=logits_NV.device)
-                tokens[index] = _where_top(chances, number, limit)
+                top_p_R1 = torch.tensor([[how[row].top_p] for row in rows], dtype=torch.float64, device=device)
+                tokens[index] = _inverse_of_top(probabilities_RV, uniforms_R1, top_p_R1)
     return tokens
 
 
-def _where(chances_NV: Tensor, number_N1: Tensor) -> Tensor:
-    upto = chances_NV.cumsum(-1)
-    return torch.searchsorted(upto, number_N1 * upto[:, -1:], right=True)[:, 0].clamp_(max=chances_NV.shape[-1] - 1)
+def _inverse(probabilities_RV: Tensor, uniforms_R1: Tensor) -> Tensor:
+    """Where each row's number falls among its probabilities, laid end to end; these need not add up to 1."""
+    upto_RV = probabilities_RV.cumsum(-1)
+    places_R1 = torch.searchsorted(upto_RV, uniforms_R1 * upto_RV[:, -1:], right=True)
+    return places_R1[:, 0].clamp_(max=probabilities_RV.shape[-1] - 1)
 
 
-def _where_top(chances_NV: Tensor, number_N1: Tensor, limit_N1: Tensor) -> Tensor:
-    """Of the most likely tokens only, as many as reach the limit together."""
-    ordered, tokens = chances_NV.sort(dim=-1, descending=True, stable=True)
-    kept = ordered.masked_fill(ordered.cumsum(-1) - ordered >= limit_N1, 0.0)
-    return tokens.gather(-1, _where(kept, number_N1)[:, None])[:, 0]
+def _inverse_of_top(probabilities_RV: Tensor, uniforms_R1: Tensor, top_p_R1: Tensor) -> Tensor:
+    """Of the most likely tokens only, as many as reach top_p together; equal ones in the vocabulary's order."""
+    ordered_RV, tokens_RV = probabilities_RV.sort(dim=-1, descending=True, stable=True)
+    before_RV = ordered_RV.cumsum(-1) - ordered_RV
+    kept_RV = ordered_RV.masked_fill(before_RV >= top_p_R1, 0.0)
+    return tokens_RV.gather(-1, _inverse(kept_RV, uniforms_R1)[:, None])[:, 0]

@@ -154,7 +154,7 @@ class ShardReader:
 
     @property
     def tokens(self) -> int:
-        """Of all samples together, as the writer was told."""
+        """Of all samples together, as they were given to the writer."""
         return int(self.token_counts.sum(dtype=np.int64))
 
     def sample(self, number: int) -> Sample:
@@ -246,8 +246,8 @@ class ShardReader:
         with named(shard), self._handles.lend(shard.tar) as stream:
             data = read_at(stream, place.offset, place.length)
         wrong = f"sample {place.key!r} at byte {place.offset}: "
-        if (found := zlib.crc32(data)) != place.crc32:
-            what = f"{len(data)} bytes of {place.length}, crc32 {found:08x}, the index says {place.crc32:08x}"
+        if (crc32 := zlib.crc32(data)) != place.crc32:
+            what = f"{len(data)} bytes of {place.length}, crc32 {crc32:08x}, the index says {place.crc32:08x}"
             raise damaged(shard, wrong + what)
         try:
             return decode(place.key, data)

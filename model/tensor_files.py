@@ -39,9 +39,9 @@ def contents(path: Path, ignored: Callable[[str], bool] = lambda key: False) -> 
     holds other than floating values."""
     try:
         with safe_open(path, framework="pt") as file:
-            found = {key: file.get_slice(key) for key in file.keys() if not ignored(key)}  # noqa: SIM118 - no mapping
-            kinds = {key: one.get_dtype() for key, one in found.items()}
-            shapes = {key: tuple(one.get_shape()) for key, one in found.items()}
+            slices = {key: file.get_slice(key) for key in file.keys() if not ignored(key)}  # noqa: SIM118 - no mapping
+            kinds = {key: of_tensor.get_dtype() for key, of_tensor in slices.items()}
+            shapes = {key: tuple(of_tensor.get_shape()) for key, of_tensor in slices.items()}
     except SafetensorError as error:
         raise ValueError(f"{path}: no safetensors file, or cut short: {error}; fetch it again") from error
     for key, kind in kinds.items():
@@ -51,12 +51,14 @@ def contents(path: Path, ignored: Callable[[str], bool] = lambda key: False) -> 
 
 
 def by_name(tensors: Iterable[tuple[str, Stored]]) -> dict[str, Stored]:
-    """Raises ValueError for a name that comes twice."""
-    found: dict[str, Stored] = {}
-    for name, one in tensors:
-        if (other := found.setdefault(name, one)) is not one:
-            raise ValueError(f"{name} is stored twice: in {other.path} as {other.key}, in {one.path} as {one.key}")
-    return found
+    """Stored tensors by name. Raises ValueError for a name that comes twice."""
+    named: dict[str, Stored] = {}
+    for name, tensor in tensors:
+        if (other := named.setdefault(name, tensor)) is not tensor:
+            raise ValueError(
+                f"{name} is stored twice: in {other.path} as {other.key}, in {tensor.path} as {tensor.key}"
+            )
+    return named
 
 
 def write(
@@ -86,17 +88,18 @@ def _share(file: Path) -> None:
 
 
 def size(tensors: Iterable[Tensor]) -> int:
-    """Bytes."""
-    return sum(one.numel() * one.element_size() for one in tensors)
+    """Bytes of tensors together."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _groups(tensors: Mapping[str, Tensor], limit: int) -> list[list[str]]:
+    """Keys of tensors by file, in their order: each file as full as it can be."""
     groups: list[list[str]] = []
-    room = 0
-    for key, one in tensors.items():
-        room -= size([one])
+    room = 0  # bytes left in the last group
+    for key, tensor in tensors.items():
+        room -= size([tensor])
         if not groups or room < 0:
             groups.append([])
-            room = limit - size([one])
+            room = limit - size([tensor])
         groups[-1].append(key)
     return groups

@@ -24,8 +24,8 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.patch_embedding = nn.Conv2d(3, config.hidden, config.patch, stride=config.patch)
-        self.position_embedding = nn.Embedding(config.grid**2, config.hidden)
+        self.patch_embedding = nn.Conv2d(3, config.hidden_size, config.patch_size, stride=config.patch_size)
+        self.position_embedding = nn.Embedding(config.grid**2, config.hidden_size)
 
     def forward(self, pixels_NCHW: Tensor, real_NGG: Tensor) -> Tensor:
         """[N, L, D], row-major."""
@@ -59,13 +59,14 @@ class Attention(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.heads = config.heads
-        self.k_proj = nn.Linear(config.hidden, config.hidden)
-        self.v_proj = nn.Linear(config.hidden, config.hidden)
-        self.q_proj = nn.Linear(config.hidden, config.hidden)
-        self.out_proj = nn.Linear(config.hidden, config.hidden)
+        self.heads = config.num_attention_heads
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x_NLD: Tensor, seen_N11L: Tensor | None) -> Tensor:
+        """[N, L, D] -> [N, L, D]. `seen_N11L`: the keys that a crop's queries see, bool; None: all."""
         q, k, v = (
             project(x_NLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
@@ -75,24 +76,30 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
+    """Two linears with GELU (tanh) between."""
+
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden, config.inner)
-        self.fc2 = nn.Linear(config.inner, config.hidden)
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_NLD: Tensor) -> Tensor:
+        """[N, L, D] -> [N, L, D]."""
         return self.fc2(F.gelu(self.fc1(x_NLD), approximate="tanh"))
 
 
 class Layer(nn.Module):
+    """Attention and MLP, each on the normed input and added to it (pre-norm)."""
+
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.layer_norm1 = nn.LayerNorm(config.hidden, eps=config.eps)
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.self_attn = Attention(config)
-        self.layer_norm2 = nn.LayerNorm(config.hidden, eps=config.eps)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config)
 
     def forward(self, x_NLD: Tensor, seen_N11L: Tensor | None) -> Tensor:
+        """[N, L, D] -> [N, L, D]; arguments as those of `Attention`."""
         x_NLD = x_NLD + self.self_attn(self.layer_norm1(x_NLD), seen_N11L)
         return x_NLD + self.mlp(self.layer_norm2(x_NLD))
 
@@ -103,9 +110,10 @@ class Layers(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.used = config.used_layers
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
     def forward(self, x_NLD: Tensor, seen_N11L: Tensor | None) -> Tensor:
+        """[N, L, D] -> [N, L, D], of the last layer that is used; arguments as those of `Attention`."""
         for layer in self.layers[: self.used]:
             x_NLD = layer(x_NLD, seen_N11L)
         return x_NLD
@@ -116,9 +124,9 @@ class PoolingHead(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.probe = nn.Parameter(torch.randn(1, 1, config.hidden))
-        self.attention = nn.MultiheadAttention(config.hidden, config.heads, batch_first=True)
-        self.layernorm = nn.LayerNorm(config.hidden, eps=config.eps)
+        self.probe = nn.Parameter(torch.randn(1, 1, config.hidden_size))
+        self.attention = nn.MultiheadAttention(config.hidden_size, config.num_attention_heads, batch_first=True)
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config)
 
 
@@ -134,7 +142,7 @@ class VisionEncoder(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.encoder = Layers(config)
-        self.post_layernorm = nn.LayerNorm(config.hidden, eps=config.eps)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.head = PoolingHead(config)
         self.apply(_init)
         for unused in (*self.encoder.layers[config.used_layers :], self.post_layernorm, self.head):
@@ -176,9 +184,9 @@ class VisionProjector(nn.Module):
     def __init__(self, config: VisionConfig, out: int) -> None:
         super().__init__()
         self.config = config
-        self.global_separator = nn.Parameter(torch.zeros(1, 1, config.hidden))
-        self.sub_separator = nn.Parameter(torch.zeros(1, 1, 1, config.hidden))
-        self.up = nn.Linear(config.hidden, out)
+        self.global_separator = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.sub_separator = nn.Parameter(torch.zeros(1, 1, 1, config.hidden_size))
+        self.up = nn.Linear(config.hidden_size, out)
         self.down = nn.Linear(out, out)
         for linear in (self.up, self.down):
             nn.init.normal_(linear.weight, std=0.02)
@@ -196,7 +204,7 @@ class VisionProjector(nn.Module):
         images = zip(features_BnPD, grids, mask_BnSS, strict=True)
         rows = [self.arrange(features_nPD, grid, mask_nSS) for features_nPD, grid, mask_nSS in images]
         tokens_TO = self.down(F.gelu(self.up(torch.cat(rows))))
-        return list(tokens_TO.split([len(one) for one in rows]))
+        return list(tokens_TO.split([len(image) for image in rows]))
 
     def arrange(self, features_nPD: Tensor, grid: tuple[int, int], mask_nSS: Tensor) -> Tensor:
         """One image before the projection, [tokens, D]: its crops as one picture of `grid` rows and columns, cut to
@@ -221,20 +229,21 @@ def _stitch(crops_nSSD: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def _grids(config: VisionConfig, sizes_B2: Tensor, crops: int) -> list[tuple[int, int]]:
     """Rows and columns of crops of each image. Raises ValueError as `VisionProjector.forward` says."""
-    found = []
+    grids = []
     for image, (height, width) in enumerate(sizes_B2.tolist()):
-        if min(height, width) < 1 or height % config.crop or width % config.crop:
+        if min(height, width) < 1 or height % config.crop_size or width % config.crop_size:
             raise ValueError(
-                f"image_sizes[{image}] is {height}x{width}: padded sizes are positive multiples of crop={config.crop}"
+                f"image_sizes[{image}] is {height}x{width}: padded sizes are positive multiples of "
+                f"crop_size={config.crop_size}"
             )
-        rows, columns = height // config.crop, width // config.crop
+        rows, columns = height // config.crop_size, width // config.crop_size
         if 1 + rows * columns > crops:
             raise ValueError(
-                f"image_sizes[{image}] is {height}x{width}: {rows}x{columns} crops of {config.crop} pixels and the "
-                f"global view make {1 + rows * columns}, and {crops} are given"
+                f"image_sizes[{image}] is {height}x{width}: {rows}x{columns} crops of {config.crop_size} pixels and "
+                f"the global view make {1 + rows * columns}, and {crops} are given"
             )
-        found.append((rows, columns))
-    return found
+        grids.append((rows, columns))
+    return grids
 
 
 def embed_images(
@@ -244,8 +253,8 @@ def embed_images(
     `VisionProjector.forward`; crops that only pad an image to the batch's number are not computed."""
     sizes_B2 = sizes_B2.cpu()
     counts = [1 + rows * columns for rows, columns in _grids(encoder.config, sizes_B2, pixels_BnCHW.shape[1])]
-    pixels_NCHW = torch.cat([one[:count] for one, count in zip(pixels_BnCHW, counts, strict=True)])
-    mask_NGG = torch.cat([one[:count] for one, count in zip(mask_BnGG, counts, strict=True)])
+    pixels_NCHW = torch.cat([image[:count] for image, count in zip(pixels_BnCHW, counts, strict=True)])
+    mask_NGG = torch.cat([image[:count] for image, count in zip(mask_BnGG, counts, strict=True)])
     features_NPD = encoder(pixels_NCHW, mask_NGG).to(projector.up.weight.dtype)  # they may be of two types
     return projector(features_NPD.split(counts), sizes_B2, mask_BnGG)
 
@@ -253,7 +262,7 @@ def embed_images(
 def parts(config: ModelConfig) -> dict[str, nn.Module]:
     """The modules of `model.modalities`."""
     assert config.vision is not None
-    projector = VisionProjector(config.vision, config.text.hidden)
+    projector = VisionProjector(config.vision, config.text.hidden_size)
     return {"vision_encoder": VisionEncoder(config.vision), "vision_projector": projector}
 
 

@@ -31,23 +31,28 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    slots: Annotated[int, typer.Option(min=4, help="Samples generated side by side.")] = 16,
-    length: Annotated[
+    max_num_seqs: Annotated[int, typer.Option(min=4, help="Completions generated side by side.")] = 16,
+    max_model_len: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Tokens of the longest sample, with its prompt. Default: 4096, or less with the model."
+            min=1, help="Tokens of the longest completion, with its prompt. Default: 4096, or less with the model."
         ),
     ] = None,
     dtype: Annotated[str | None, typer.Option(help=f"{', '.join(DTYPES)}. Default: as stored.")] = None,
     device: Annotated[str, typer.Option(help="As torch names it: cpu, cuda, cuda:1.")] = "cpu",
     max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait for slots; beyond: HTTP 429.")] = 256,
     api_key_env: Annotated[str, typer.Option(help="The environment variable with the API key.")] = "GRIST_API_KEY",
+    slots: Annotated[int | None, typer.Option(hidden=True)] = None,
+    length: Annotated[int | None, typer.Option(hidden=True)] = None,
     lake: LakeOption = None,
 ) -> None:
     """Serve a model over HTTP, as OpenAI's API: chat completions, completions, models.
 
     Asks for the key in $GRIST_API_KEY if that is set. Ctrl-C ends it.
     """
+    for old, value, new in (("--slots", slots, "--max-num-seqs"), ("--length", length, "--max-model-len")):
+        if value is not None:
+            raise ValueError(f"{old} {value}: this option is called {new} now")
     key = os.environ.get(api_key_env) or None
     if host not in _LOOPBACK and key is None:
         note(f"error: --host {host}: others than {', '.join(_LOOPBACK)} need an API key: set ${api_key_env}")
@@ -58,13 +63,14 @@ def serve(
     loaded, tokenizer = _load(model, dtype, device, lake)
 
     from model.generate import Engine
+    from model.processing.detokenize import decoder
     from orchestration.serve import make_app
-    from stages.engines import Hosted, decoder
+    from orchestration.serve_engine import HostedEngine
 
-    options = _options(slots, length, loaded.config.text.rope.max_positions)
+    options = _options(max_num_seqs, max_model_len, loaded.config.text.max_position_embeddings)
     engine = Engine(loaded, options, decoder(tokenizer))
     name = model if "@" in model and not Path(model).is_dir() else Path(model).resolve().name
-    with Hosted(engine, max_waiting) as hosted:
+    with HostedEngine(engine, max_waiting) as hosted:
         _listen(make_app(hosted, tokenizer, name, api_key=key), host, port, name, key and api_key_env)
 
 
@@ -83,23 +89,33 @@ def _check_device(device: str) -> None:
         raise ValueError(f"--device {device}: {reason}; on this machine there are {', '.join(there)}") from None
 
 
-def _options(slots: int, length: int | None, context: int) -> Options:
+def _options(max_num_seqs: int, max_model_len: int | None, context: int) -> Options:
     """The engine's options: the length that was asked for, or as much as a model's context has room for, up to 4096.
 
     Raises ValueError.
     """
     from model.generate import Options
 
-    if length is not None and length > context:
-        raise ValueError(f"--length {length}: the model's context is {context} tokens")
-    asked = min(_LENGTH, context) if length is None else length
-    # Pages are multiples of a chunk, and a length is one of pages.
-    block = next(
-        (size for size in (128, 64, 32, 16, 8, 4) if size <= asked and (length is None or not length % size)), 0
+    if max_model_len is not None and max_model_len > context:
+        raise ValueError(f"--max-model-len {max_model_len}: the model's context is {context} tokens")
+    length = min(_LENGTH, context) if max_model_len is None else max_model_len
+    block_size = _block_size(length, exact=max_model_len is not None)
+    if not block_size:
+        raise ValueError(f"--max-model-len {length}: allowed are multiples of 4")
+    return Options(
+        max_num_seqs,
+        length - length % block_size,
+        prefill_chunk_size=min(32, block_size),
+        block_size=block_size,
     )
-    if not block:
-        raise ValueError(f"--length {asked}: allowed are multiples of 4")
-    return Options(slots, asked - asked % block, chunk=min(32, block), block=block)
+
+
+def _block_size(length: int, exact: bool) -> int:
+    """The largest page that fits; `exact`: the length has to be whole pages of it. 0: there is none."""
+    for size in (128, 64, 32, 16, 8, 4):
+        if size <= length and not (exact and length % size):
+            return size
+    return 0
 
 
 def _load(model: str, dtype: str | None, device: str, lake: str | None) -> tuple[Multimodal, Tokenizer]:
@@ -113,17 +129,17 @@ def _load(model: str, dtype: str | None, device: str, lake: str | None) -> tuple
 
         tokenizer = Tokenizer.from_bytes((folder / "tokenizer.json").read_bytes())
         loaded = load_hf(folder, dtype=getattr(torch, dtype) if dtype else None, device=device)
-        tokenizer.check_fits(loaded.config.text.vocab)
+        tokenizer.check_fits(loaded.config.text.vocab_size)
         return loaded, tokenizer
     if "@" not in model:
         raise FileNotFoundError(f"{model}: no such folder; a version in the lake is NAME@vN")
 
-    from pipelines.model import load_model
+    from stages.model_versions import load_model
 
-    found = load_model(open_lake(lake), model, dtype=dtype, device=device)
-    if (own := found.tokenizer) is None:
+    version = load_model(open_lake(lake), model, dtype=dtype, device=device)
+    if version.tokenizer is None:
         raise ValueError(f"{model} has no tokenizer: it cannot be served")
-    return found.model, own
+    return version.model, version.tokenizer
 
 
 def _listen(app: FastAPI, host: str, port: int, name: str, key_env: str | None) -> None:

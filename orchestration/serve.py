@@ -1,9 +1,9 @@
 """The HTTP server of `grist serve`: OpenAI's chat completions and completions over one hosted engine.
 
-The event loop only waits: the engine has its thread (`stages.engines`), and requests are read, prompts encoded and
-answers put together in threads of their own, large ones apart from small ones. A client that goes away, whole answer or
-stream, takes its samples out of the engine. With a seed, the answer depends on request, seed and model alone; every
-error has OpenAI's form, and a field that is not honoured is one (`serve_protocol`).
+The event loop only waits: the engine has its thread (`serve_engine`); requests are read, prompts encoded and answers
+put together in threads of their own, large ones apart from small ones. A client that goes away, whole answer or stream,
+takes its completions out of the engine. With a seed, the answer depends on request, seed and model alone; every error
+has OpenAI's form, and a field that is not honoured is one (`serve_protocol`).
 Source: the API reference of OpenAI; server-sent events as in the HTML standard, section 9.2.
 """
 
@@ -30,14 +30,15 @@ from model.generate import Request as Job
 from model.generate import TooLong
 from model.processing.detokenize import decoded
 from model.processing.pieces import WHITESPACE
+from model.processing.segments import Segment
 from model.processing.template import answered
-from model.processing.text import Part, Tokenizer
+from model.processing.text import Tokenizer
+from orchestration.serve_engine import Busy, Closed, Delta, Failed, HostedEngine, Stream
 from orchestration.serve_errors import ApiError, defect, refuse, say_error, too_long, unserved
 from orchestration.serve_protocol import ChatRequest, TextRequest, read
 from orchestration.serve_reply import Reply
 from orchestration.serve_text import Calls, Names
 from orchestration.serve_wire import PATIENCE, Gone, read_body, say_nothing, unless_gone
-from stages.engines import Busy, Closed, Failed, Grown, Hosted, Stream
 
 BODY_LIMIT = 8 << 20
 _LARGE = 1 << 16  # bytes of a body from which on it waits for others of its kind alone
@@ -48,7 +49,7 @@ _T = TypeVar("_T")
 
 
 def make_app(
-    hosted: Hosted,
+    hosted: HostedEngine,
     tokenizer: Tokenizer,
     name: str,
     *,
@@ -56,7 +57,7 @@ def make_app(
     body_limit: int = BODY_LIMIT,
     patience: float = PATIENCE,
 ) -> FastAPI:
-    """Serves `hosted` as the model `name`. The engine must have been given `decode` (`stages.engines.decoder`).
+    """Serves `hosted` as the model `name`. The engine must have been given `decode`, `model.processing`'s `decoder`.
 
     `api_key`: what clients send as `Authorization: Bearer`; None: none is asked for. `body_limit`: bytes of a request.
     `patience`: seconds that a client may take to send a body (`serve_wire` has more of them).
@@ -105,13 +106,13 @@ class _Prepared(NamedTuple):
 class _Service:
     """The endpoints."""
 
-    def __init__(self, hosted: Hosted, tokenizer: Tokenizer, name: str, body_limit: int, patience: float) -> None:
+    def __init__(self, hosted: HostedEngine, tokenizer: Tokenizer, name: str, body_limit: int, patience: float) -> None:
         if hosted.decode is None:
             raise ValueError("the engine has no `decode`: make it with Engine(model, options, decoder(tokenizer))")
         self.hosted, self.name, self._tokenizer = hosted, name, tokenizer
         self._limit, self._patience = body_limit, patience
         self._names, self._calls = Names(tokenizer), Calls(tokenizer)
-        self._grammars = Grammars(tokenizer, hosted.config.text.vocab, hosted.config.text.eos)
+        self._grammars = Grammars(tokenizer, hosted.config.text.vocab_size, hosted.config.text.eos_token_id)
         self._created = int(time.time())
         self._small = ThreadPoolExecutor(_SMALL_THREADS, "requests")
         self._large = ThreadPoolExecutor(_LARGE_THREADS, "large requests")
@@ -129,16 +130,20 @@ class _Service:
         return JSONResponse({"status": "ok", "samples": samples, "waiting": waiting})
 
     async def models(self) -> dict[str, Any]:
+        """GET /v1/models: the one model that is served."""
         return {"object": "list", "data": [self._card()]}
 
     async def model(self, model: str) -> dict[str, Any]:
+        """GET /v1/models/NAME."""
         self._check_name(model)
         return self._card()
 
     async def chat(self, request: Request) -> Response:
+        """POST /v1/chat/completions."""
         return await self._answer(request, self._chat)
 
     async def text(self, request: Request) -> Response:
+        """POST /v1/completions."""
         return await self._answer(request, self._text)
 
     def _check_name(self, model: str) -> None:
@@ -147,7 +152,7 @@ class _Service:
             raise ApiError(404, message, param="model", code="model_not_found")
 
     def _card(self) -> dict[str, Any]:
-        length = self.hosted.options.length
+        length = self.hosted.options.max_model_len
         about = {"object": "model", "created": self._created, "owned_by": "gristmill", "max_model_len": length}
         return {"id": self.name, **about}
 
@@ -172,16 +177,15 @@ class _Service:
             ids = self._prompt(prompt, asked.max_tokens)
             if asked.echo:
                 echoed.append(prompt if isinstance(prompt, str) else decoded(self._tokenizer, ids))
-            room = max(1, self.hosted.options.length - len(ids))
+            room = max(1, self.hosted.options.max_model_len - len(ids))
             sampling = asked.sampling(min(_DEFAULT_TEXT, room) if asked.max_tokens is None else asked.max_tokens)
-            jobs.append(
-                Job(_key(asked.seed, ids), ids, sampling, asked.n, scored=asked.logprobs if asked.echo else None)
-            )
+            prompt_logprobs = asked.logprobs if asked.echo else None
+            jobs.append(Job(_key(asked.seed, ids), ids, sampling, asked.n, prompt_logprobs=prompt_logprobs))
         return self._prepared(asked, jobs, echoed)
 
     def _prompt(self, prompt: str | list[int], asked: int | None) -> tuple[int, ...]:
         if isinstance(prompt, str):
-            return self._tokens(lambda: [Part(prompt)], "prompt", asked)
+            return self._tokens(lambda: [Segment(prompt)], "prompt", asked)
         self._check_length(len(prompt), "prompt", asked)
         return tuple(prompt)
 
@@ -194,26 +198,27 @@ class _Service:
         except ValueError as error:
             raise refuse(f"response_format: {error}"[:500], "response_format") from error
 
-    def _tokens(self, build: Callable[[], list[Part]], param: str, asked: int | None) -> tuple[int, ...]:
+    def _tokens(self, build: Callable[[], list[Segment]], param: str, asked: int | None) -> tuple[int, ...]:
         """Token ids of a prompt. One that cannot fit by its bytes alone is refused before it is encoded."""
         try:
-            parts = build()
-            self._check_length(self._least_tokens(parts), param, asked)
-            return tuple(self._tokenizer.encode([parts]).ids.tolist())
+            segments = build()
+            self._check_length(self._least_tokens(segments), param, asked)
+            return tuple(self._tokenizer.encode([segments]).ids.tolist())
         except ValueError as error:  # no Unicode, or a tokenizer without the tokens of a chat
             raise refuse(f"{param}: {error}", param) from error
 
-    def _least_tokens(self, parts: Sequence[Part]) -> int:
-        """How many tokens these parts are at least; special ones may eat the blanks beside them."""
-        special, most = sum(part.special for part in parts), self._tokenizer.most_bytes
+    def _least_tokens(self, segments: Sequence[Segment]) -> int:
+        """How many tokens these segments are at least; special ones may eat the blanks beside them."""
+        special, most = sum(segment.special for segment in segments), self._tokenizer.most_bytes
         if most is None:
             return special
         eaten = WHITESPACE if special and self._tokenizer.eats_space else ""
-        texts = (part.text.strip(eaten) if eaten else part.text for part in parts if not part.special)
+        ordinary = (segment.text for segment in segments if not segment.special)
+        texts = (text.strip(eaten) if eaten else text for text in ordinary)
         return special + sum(-(-len(text.encode("utf-8", "surrogatepass")) // most) for text in texts)
 
     def _check_length(self, tokens: int, param: str, asked: int | None) -> None:
-        least, length = 1 if asked is None else asked, self.hosted.options.length
+        least, length = 1 if asked is None else asked, self.hosted.options.max_model_len
         if tokens + least > length:
             message = f"at least {tokens} tokens of prompt and {least} to generate: the length is {length}"
             raise too_long(message, param)
@@ -248,13 +253,13 @@ class _Service:
             for event in reply.opening():
                 yield event
             async for items in stream:
-                if said := await loop.run_in_executor(self._small, reply.events, items):
-                    yield "".join(said)
+                if events := await loop.run_in_executor(self._small, reply.events, items):
+                    yield "".join(events)
             yield "".join(reply.closing())
         except (Failed, Closed) as error:
             yield f"data: {json.dumps(unserved(error).body)}\n\n"
         except Exception as error:  # a stream that just ends would pass for a whole one
-            _LOG.exception("an answer could not be told")
+            _LOG.exception("an answer could not be sent")
             yield f"data: {json.dumps(defect(error).body)}\n\n"
 
 
@@ -265,9 +270,9 @@ def _key(seed: int | None, ids: tuple[int, ...]) -> str:
     return f"{seed}/{hashlib.sha256(np.array(ids, np.int64).tobytes()).hexdigest()}"
 
 
-async def _collected(stream: Stream) -> dict[int, list[Grown]]:
-    """All tokens of every sample, by its number."""
-    grown: dict[int, list[Grown]] = {}
+async def _collected(stream: Stream) -> dict[int, list[Delta]]:
+    """All tokens of every completion, by its number."""
+    grown: dict[int, list[Delta]] = {}
     try:
         async for items in stream:
             for item in items:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from stages.engines import Busy, Closed
+from orchestration.serve_engine import Busy, Closed
 
 
 class ApiError(Exception):

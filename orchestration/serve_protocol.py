@@ -39,6 +39,8 @@ _TOOL = frozenset(("name", "description", "parameters", "strict"))
 
 
 class StreamOptions(BaseModel):
+    """`stream_options` of either request."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
     include_usage: bool = False
@@ -69,7 +71,7 @@ class Settings(BaseModel, ABC):
     def sampling(self, max_tokens: int | None) -> Sampling:
         """How to sample. Raises ApiError."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop
-        if len(stops) > MAX_STOPS or any(not 0 < len(one) <= MAX_STOP or BROKEN in one for one in stops):
+        if len(stops) > MAX_STOPS or any(not 0 < len(stop) <= MAX_STOP or BROKEN in stop for stop in stops):
             raise refuse(f"stop: allowed are up to {MAX_STOPS} texts of 1 to {MAX_STOP} characters, no U+FFFD", "stop")
         if self.stream_options is not None and not self.stream:
             raise refuse("stream_options: only with stream=true", "stream_options")
@@ -81,7 +83,7 @@ class Settings(BaseModel, ABC):
     @property
     @abstractmethod
     def alternatives(self) -> int | None:
-        """How many most likely tokens to tell with each one's log-probability; None: no log-probabilities."""
+        """How many most likely tokens to send with each one's log-probability; None: no log-probabilities."""
 
 
 class TextRequest(Settings):
@@ -95,6 +97,7 @@ class TextRequest(Settings):
 
     @property
     def alternatives(self) -> int | None:
+        """As `Settings` says."""
         return self.logprobs
 
     @property
@@ -113,6 +116,8 @@ class TextRequest(Settings):
 
 
 class JsonSchema(BaseModel):
+    """`response_format.json_schema`: a schema and its name."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str = ""
@@ -160,6 +165,7 @@ class ChatRequest(Settings):
 
     @property
     def alternatives(self) -> int | None:
+        """As `Settings` says. Raises ApiError for `top_logprobs` without `logprobs`, or out of bounds."""
         if self.top_logprobs is not None and not self.logprobs:
             raise refuse("top_logprobs: only with logprobs=true", "top_logprobs")
         if not 0 <= (self.top_logprobs or 0) <= 20:
@@ -169,10 +175,10 @@ class ChatRequest(Settings):
     @property
     def limit(self) -> int | None:
         """The most tokens to generate, by either name."""
-        one, other = self.max_tokens, self.max_completion_tokens
-        if one is not None and other is not None and one != other:
-            raise refuse(f"max_tokens={one}, max_completion_tokens={other}: give one of them", "max_tokens")
-        limit = one if other is None else other
+        old_name, new_name = self.max_tokens, self.max_completion_tokens
+        if old_name is not None and new_name is not None and old_name != new_name:
+            raise refuse(f"max_tokens={old_name}, max_completion_tokens={new_name}: give one of them", "max_tokens")
+        limit = old_name if new_name is None else new_name
         if limit == 0:
             raise refuse("max_tokens=0: allowed is a whole number from 1", "max_tokens")
         return limit
@@ -226,8 +232,8 @@ def _check_tool(tool: Mapping[str, Any]) -> None:
 def _check_messages(messages: list[dict[str, Any]]) -> None:
     """Refuses what the template would leave out in silence."""
     for number, message in enumerate(messages):
-        told = {name for name, value in message.items() if not absent(value)}
-        if unknown := sorted(told - _MESSAGE):
+        present = {name for name, value in message.items() if not absent(value)}
+        if unknown := sorted(present - _MESSAGE):
             allowed = sorted(_MESSAGE)
             raise refuse(f"messages[{number}]: {unknown[0]} is not supported; allowed are {allowed}", "messages")
 

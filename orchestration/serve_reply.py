@@ -18,20 +18,20 @@ from typing import Any, NamedTuple
 
 from model.generate import Request
 from model.processing.text import Tokenizer
+from orchestration.serve_engine import Delta
 from orchestration.serve_protocol import ChatRequest, TextRequest
 from orchestration.serve_text import Calls, Growing, Names
-from stages.engines import Grown
 
 _LEAST = -9999.0
 """What OpenAI's API says of a token that cannot be: JSON has no infinity."""
 
 
-class Told(NamedTuple):
+class ScoredToken(NamedTuple):
     """A token and its log-probability, None for the first of a prompt, beside the most likely ones."""
 
     token: int
     logprob: float | None
-    top: Sequence[tuple[int, float]]
+    top_logprobs: Sequence[tuple[int, float]]
 
 
 @dataclass
@@ -40,19 +40,19 @@ class Piece:
 
     index: int
     text: str = ""
-    told: list[Told] = field(default_factory=list)
+    tokens: list[ScoredToken] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
-    finish: str | None = None
+    finish_reason: str | None = None
 
 
 @dataclass
 class _Choice:
-    """One sample on its way: its text, tokens of which nothing was said yet, those from the first call on."""
+    """One completion on its way: its text, tokens of which nothing was sent yet, those from the first call on."""
 
     growing: Growing
     prompt: int
     begun: bool = False
-    unsaid: list[Told] = field(default_factory=list)
+    unsent: list[ScoredToken] = field(default_factory=list)
     calling: list[int] = field(default_factory=list)
     offset: int = 0  # characters of the text before the next token
 
@@ -65,23 +65,23 @@ class Reply:
 
     def __init__(
         self,
-        asked: ChatRequest | TextRequest,
+        request: ChatRequest | TextRequest,
         jobs: Sequence[Request],
         prompts: Sequence[str],
         tokenizer: Tokenizer,
         names: Names,
         calls: Calls,
     ) -> None:
-        self.chat = isinstance(asked, ChatRequest)
-        self._asked, self._jobs, self._prompts, self._names = asked, jobs, prompts, names
+        self.chat = isinstance(request, ChatRequest)
+        self._request, self._jobs, self._prompts, self._names = request, jobs, prompts, names
         self._tokenizer = tokenizer
-        self._calls = calls if isinstance(asked, ChatRequest) and asked.offered else None
-        self._logprobs = jobs[0].sampling.logprobs is not None
+        self._calls = calls if isinstance(request, ChatRequest) and request.offered else None
+        self._with_logprobs = jobs[0].sampling.logprobs is not None
         self._id = f"{'chatcmpl' if self.chat else 'cmpl'}-{uuid.uuid4().hex}"
         self._created, self._count = int(time.time()), 0
         self._choices = [_Choice(self._growing(job), at) for at, job in enumerate(jobs) for _ in range(job.n)]
 
-    def whole(self, grown: Mapping[int, Sequence[Grown]]) -> bytes:
+    def whole(self, grown: Mapping[int, Sequence[Delta]]) -> bytes:
         """The answer, of all that grew of every choice."""
         choices: list[str] = []
         for index, items in sorted(grown.items()):
@@ -96,129 +96,136 @@ class Reply:
             else:
                 choices.append(f'"text":{_json(text)}')
             choices.append(',"logprobs":')
-            choices += self._told(index, [told for piece in pieces for told in piece.told])
-            choices.append(f',"finish_reason":{_json(pieces[-1].finish)}}}')
+            choices += self._logprobs(index, [token for piece in pieces for token in piece.tokens])
+            choices.append(f',"finish_reason":{_json(pieces[-1].finish_reason)}}}')
         kind = "chat.completion" if self.chat else "text_completion"
-        parts = [self._head(kind), *choices[1:], f'],"usage":{self._usage()}}}']
-        return "".join(parts).encode()
+        pieces_of_json = [self._head(kind), *choices[1:], f'],"usage":{self._usage()}}}']
+        return "".join(pieces_of_json).encode()
 
     def opening(self) -> list[str]:
         """Events before all else: whose the message will be."""
         delta = {"role": "assistant", "content": "", "refusal": None}
-        return [self._chunk(Piece(index), {"delta": delta}) for index in range(len(self._choices) if self.chat else 0)]
+        if not self.chat:
+            return []
+        return [self._chunk(Piece(index), {"delta": delta}) for index in range(len(self._choices))]
 
-    def events(self, items: Iterable[Grown]) -> list[str]:
+    def events(self, items: Iterable[Delta]) -> list[str]:
         """Events for what can be said now."""
-        return [event for item in items for piece in self._pieces(item) for event in self._events(piece)]
+        events: list[str] = []
+        for item in items:
+            for piece in self._pieces(item):
+                events += self._events(piece)
+        return events
 
     def closing(self) -> list[str]:
         """Events after all else: what it used, if that was asked for."""
         kind = "chat.completion.chunk" if self.chat else "text_completion"
-        last = [f'{self._head(kind)}],"usage":{self._usage()}}}'] if self._asked.with_usage else []
+        last = [f'{self._head(kind)}],"usage":{self._usage()}}}'] if self._request.with_usage else []
         return [_event(text) for text in (*last, "[DONE]")]
 
     def _growing(self, job: Request) -> Growing:
         # A completion goes on with its prompt's text; a message begins anew.
         return Growing(self._tokenizer, job.sampling.stop, () if self.chat else job.tokens)
 
-    def _pieces(self, item: Grown) -> Iterator[Piece]:
+    def _pieces(self, item: Delta) -> Iterator[Piece]:
         """What can be said after one more token."""
-        choice, sample = self._choices[item.index], item.sample
+        choice, completion = self._choices[item.index], item.completion
         if not choice.begun:
             choice.begun = True
             if self._prompts:
                 yield self._echo(item)
-        end_token = item.ended and sample.finish == "stop" and sample.stop is None
+        end_token = item.finished and completion.finish_reason == "stop" and completion.stop_reason is None
         if item.token is not None:
             self._count += 1
             if not end_token:
-                choice.unsaid.append(Told(item.token, item.logprob, item.top))
+                choice.unsent.append(ScoredToken(item.token, item.logprob, item.top_logprobs))
         text, calls = "", list[dict[str, Any]]()
         if item.token is not None and not end_token:
             if choice.calling or (self._calls is not None and item.token == self._calls.begin):
                 choice.calling.append(item.token)
-            elif item.ended:
+            elif item.finished:
                 choice.growing.hold(item.token)
             else:
                 text = choice.growing.add(item.token)
-        if item.ended:
-            text, calls = self._rest(choice, sample.stop)
-        if not (text or item.ended):
+        if item.finished:
+            text, calls = self._rest(choice, completion.stop_reason)
+        if not (text or item.finished):
             return
-        told, choice.unsaid = choice.unsaid, []
-        finish = ("tool_calls" if calls else sample.finish) if item.ended else None
-        yield Piece(item.index, text, told, calls, finish)
+        tokens, choice.unsent = choice.unsent, []
+        finish_reason = ("tool_calls" if calls else completion.finish_reason) if item.finished else None
+        yield Piece(item.index, text, tokens, calls, finish_reason)
 
-    def _echo(self, item: Grown) -> Piece:
+    def _echo(self, item: Delta) -> Piece:
         """The prompt, as the start of a choice."""
-        prompt, scores = self._choices[item.index].prompt, item.sample.scores or ()
-        told = [Told(token, *score) for token, score in zip(self._jobs[prompt].tokens, scores, strict=False)]
-        return Piece(item.index, self._prompts[prompt], told)
+        prompt, logprobs = self._choices[item.index].prompt, item.completion.prompt_logprobs or ()
+        scored = zip(self._jobs[prompt].tokens, logprobs, strict=False)
+        tokens = [ScoredToken(token, logprob, top) for token, (logprob, top) in scored]
+        return Piece(item.index, self._prompts[prompt], tokens)
 
     def _rest(self, choice: _Choice, stop: str | None) -> tuple[str, list[dict[str, Any]]]:
         """The rest of a text, and its calls."""
-        found = self._calls.split(choice.calling) if self._calls and choice.calling and stop is None else None
-        outside, calls = found or (choice.calling, [])
+        split = self._calls.split(choice.calling) if self._calls and choice.calling and stop is None else None
+        outside, calls = split or (choice.calling, [])
         for token in outside:
             choice.growing.hold(token)
-        if isinstance(self._asked, ChatRequest) and not self._asked.parallel_tool_calls:
+        if isinstance(self._request, ChatRequest) and not self._request.parallel_tool_calls:
             calls = calls[:1]
         return choice.growing.end(stop), [self._call(index, call) for index, call in enumerate(calls)]
 
     def _call(self, index: int, call: Mapping[str, Any]) -> dict[str, Any]:
         function = {"name": call["name"], "arguments": json.dumps(call["arguments"], ensure_ascii=False)}
-        numbered = {"index": index} if self._asked.stream else {}
+        numbered = {"index": index} if self._request.stream else {}
         return numbered | {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
 
     def _events(self, piece: Piece) -> Iterator[str]:
         if not self.chat:
             yield self._chunk(piece, {"text": piece.text})
             return
-        if piece.text or piece.told:
-            said = Piece(piece.index, piece.text, piece.told)
-            yield self._chunk(said, {"delta": {"content": piece.text}})
+        if piece.text or piece.tokens:
+            content = Piece(piece.index, piece.text, piece.tokens)
+            yield self._chunk(content, {"delta": {"content": piece.text}})
         if piece.calls:
             yield self._chunk(Piece(piece.index), {"delta": {"tool_calls": piece.calls}})
-        if piece.finish:
-            yield self._chunk(Piece(piece.index, finish=piece.finish), {"delta": {}})
+        if piece.finish_reason:
+            yield self._chunk(Piece(piece.index, finish_reason=piece.finish_reason), {"delta": {}})
 
     def _chunk(self, piece: Piece, fields: Mapping[str, Any]) -> str:
-        logprobs = "".join(self._told(piece.index, piece.told)) if piece.told else "null"
+        logprobs = "".join(self._logprobs(piece.index, piece.tokens)) if piece.tokens else "null"
         choice = f'{{"index":{piece.index},{_json(fields)[1:-1]},"logprobs":{logprobs},'
         kind = "chat.completion.chunk" if self.chat else "text_completion"
-        usage = ',"usage":null' if self._asked.with_usage else ""
-        return _event(f'{self._head(kind)}{choice}"finish_reason":{_json(piece.finish)}}}]{usage}}}')
+        usage = ',"usage":null' if self._request.with_usage else ""
+        return _event(f'{self._head(kind)}{choice}"finish_reason":{_json(piece.finish_reason)}}}]{usage}}}')
 
-    def _told(self, index: int, told: Sequence[Told]) -> Iterator[str]:
+    def _logprobs(self, index: int, tokens: Sequence[ScoredToken]) -> Iterator[str]:
         """Log-probabilities as pieces of JSON."""
-        if not self._logprobs:
+        if not self._with_logprobs:
             yield "null"
         elif self.chat:
             yield '{"content":['
-            for number, item in enumerate(told):
-                top = ",".join(self._likely(token, chance) + "}" for token, chance in item.top)
+            for number, item in enumerate(tokens):
+                top = ",".join(self._likely(token, logprob) + "}" for token, logprob in item.top_logprobs)
                 yield f'{"," if number else ""}{self._likely(item.token, item.logprob)},"top_logprobs":[{top}]}}'
             yield '],"refusal":null}'
         else:
-            yield from self._told_of_text(index, told)
+            yield from self._text_logprobs(index, tokens)
 
-    def _told_of_text(self, index: int, told: Sequence[Told]) -> Iterator[str]:
+    def _text_logprobs(self, index: int, tokens: Sequence[ScoredToken]) -> Iterator[str]:
         choice, offsets = self._choices[index], list[int]()
-        for item in told:
+        for item in tokens:
             offsets.append(choice.offset)
             choice.offset += self._names.of(item.token).characters
         yield '{"tokens":['
-        yield ",".join(_json(self._names.of(item.token).text) for item in told)
+        yield ",".join(_json(self._names.of(item.token).text) for item in tokens)
         yield '],"token_logprobs":['
-        yield ",".join(_number(item.logprob) for item in told)
+        yield ",".join(_number(item.logprob) for item in tokens)
         yield '],"top_logprobs":['
-        for number, item in enumerate(told):
-            top = {self._names.of(token).text: max(chance, _LEAST) for token, chance in item.top}
+        for number, item in enumerate(tokens):
+            top = {self._names.of(token).text: max(logprob, _LEAST) for token, logprob in item.top_logprobs}
             yield f"{',' if number else ''}{'null' if item.logprob is None else _json(top)}"
         yield f'],"text_offset":{json.dumps(offsets)}}}'
 
-    def _likely(self, token: int, chance: float | None) -> str:
-        return f'{{{self._names.of(token).fields},"logprob":{_number(chance)}'
+    def _likely(self, token: int, logprob: float | None) -> str:
+        return f'{{{self._names.of(token).fields},"logprob":{_number(logprob)}'
 
     def _usage(self) -> str:
         prompt = sum(len(job.tokens) for job in self._jobs)
@@ -226,7 +233,7 @@ class Reply:
         return _json(used)
 
     def _head(self, kind: str) -> str:
-        about = {"id": self._id, "object": kind, "created": self._created, "model": self._asked.model}
+        about = {"id": self._id, "object": kind, "created": self._created, "model": self._request.model}
         return f'{_json(about)[:-1]},"choices":['
 
 
@@ -234,8 +241,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _number(chance: float | None) -> str:
-    return "null" if chance is None else repr(max(chance, _LEAST))
+def _number(logprob: float | None) -> str:
+    return "null" if logprob is None else repr(max(logprob, _LEAST))
 
 
 def _event(text: str) -> str:

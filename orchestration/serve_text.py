@@ -30,8 +30,8 @@ class Growing:
         """What can be said after one more token."""
         self.hold(token)
         safe = len(self._held) - self._doubtful()
-        said, self._held = self._held[:safe], self._held[safe:]
-        return said
+        text, self._held = self._held[:safe], self._held[safe:]
+        return text
 
     def hold(self, token: int) -> None:
         """One more token, of which nothing is said yet."""
@@ -66,6 +66,7 @@ class Names:
         self._known: dict[int, Named] = {}
 
     def of(self, token: int) -> Named:
+        """What an id is called, worked out when it is first asked for."""
         named = self._known.get(token)
         if named is None:
             data = token_bytes(self._tokenizer, token, self._anchor)

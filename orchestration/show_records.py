@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lake.diff import Diff
-from lake.sampling import Drawn, Sample
+from lake.sampling import Drawn, SampledRecord
 from lake.why import ALIKE, Answer, Place, Story
 from orchestration.show import SHOWN, counted, draw_facts, grid, heading, indented, ruled
 from orchestration.show_windows import marked
@@ -158,7 +158,7 @@ def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
             console.print(Text(f"... {len(one.text):,} characters in all; --full prints them", style="dim"))
 
 
-def _about(one: Sample) -> dict[str, str]:
+def _about(one: SampledRecord) -> dict[str, str]:
     fate = f"{one.fate}{f' by {one.reason}' if one.reason else ''}{f', value {one.value}' if one.value else ''}"
     place = {} if one.place is None else {"from": where(one.place)}
     fields = {k: str(v) for k, v in one.fields.items() if v is not None and k != PARTS}
@@ -166,7 +166,7 @@ def _about(one: Sample) -> dict[str, str]:
     return {"fate": fate, **place, **fields, **marks}
 
 
-def _pieces(one: Sample) -> list[tuple[str, bool | None]]:
+def _pieces(one: SampledRecord) -> list[tuple[str, bool | None]]:
     """The text of a record; of a sample with what the loss counts."""
     text, at, pieces = one.text or "", 0, list[tuple[str, bool | None]]()
     for part in one.fields.get(PARTS) or [{"length": len(text), "learn": None}]:

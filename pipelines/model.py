@@ -1,44 +1,33 @@
 """The model pipeline: a checkpoint of transformers becomes a version, and a version a model again.
 
-Its shards are safetensors files, each of one part, then the shape and the tokenizer: two versions that share a frozen
-part share its bytes. Which data made a model is in its sources. It has no records.
+What its shards are, and how they are loaded, `stages.model_versions` says. Which data made a model is in its sources.
+It has no records.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 from pydantic import model_validator
 
 from lake.balance import Tally
 from lake.form import Form
 from lake.manifest import Draft, InputFile, Manifest
-from lake.objects import ObjectRef, copy_object, file_sha256, put_file, read_object, scratch
-from lake.query import resolve_usable
+from lake.objects import file_sha256
 from lake.receipt import StageId
 from lake.store import Store
 from lake.versions import Versions
 from model import hf_sidecars
-from model.config import DTYPES, ModelConfig
 from model.processing.text import Tokenizer
 from pipelines.config import BadConfig, Run
 from pipelines.recipe import BuildContext, PipelineConfig, Recipe, Resolved
+from stages.model_versions import load_model, model_statistics, put_model, put_tokenizer
 
-if TYPE_CHECKING:  # torch takes seconds to import, and `grist run` of a crawl needs none
-    from model.multimodal import Multimodal
-
-WEIGHTS, SHAPE, TOKENIZER = "weights", "model", "tokenizer"
-"""Kinds of shards: safetensors of one part, `ModelConfig` as JSON, a tokenizer.json."""
-
-FORMAT = 2
-"""Of the shape: since 2 it has the files that lay beside the weights."""
-_FORMATS = (1, FORMAT)
-_IMPORT = StageId(name="import_hf", version=2, config={})
+_IMPORT = StageId(name="import_hf", version=3, config={})  # 3: format 3 of the shape
 _READ = ("config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json", *hf_sidecars.PATTERNS)
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -114,7 +103,7 @@ class Checkpoint:
         try:
             sidecars = hf_sidecars.read(self.folder)
             model = load_hf(self.folder)
-            tokenizer = self._tokenizer(model.config.text.vocab)
+            tokenizer = self._tokenizer(model.config.text.vocab_size)
         except (OSError, ValueError) as error:
             raise BadConfig(f"recipe.folder: {error}") from error
         shards = (*put_model(run.runner.store, model, sidecars), *put_tokenizer(run.runner.store, tokenizer))
@@ -135,7 +124,7 @@ class Checkpoint:
             kept=zero,
             dropped=zero,
             quarantined=zero,
-            statistics=figures(model),
+            statistics=model_statistics(model),
         )
 
     def _tokenizer(self, vocab: int) -> bytes | None:
@@ -148,95 +137,6 @@ class Checkpoint:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         return data
-
-
-def put_model(store: Store, model: Multimodal, sidecars: Mapping[str, str] | None = None) -> tuple[ObjectRef, ...]:
-    """Stores the weights, part by part, and the shape, with the files beside them (`model.hf_sidecars`). A shard's
-    range is that of its tensors' names."""
-    from safetensors import safe_open
-
-    from model.checkpoint import part_files
-    from model.parts import counts
-
-    refs = []
-    for part in counts(model):
-        with scratch() as folder:
-            for path in part_files(model, part, folder):
-                with safe_open(path, "pt") as file:
-                    names = sorted(file.keys())
-                refs.append(put_file(store, WEIGHTS, path, len(names), first=names[0], last=names[-1]))
-    with scratch() as folder:
-        path = folder / "model.json"
-        shape = {"format": FORMAT, "config": model.config.to_dict(), "sidecars": dict(sidecars or {})}
-        path.write_text(json.dumps(shape, indent=1, sort_keys=True))
-        return (*refs, put_file(store, SHAPE, path, 1))
-
-
-def put_tokenizer(store: Store, data: bytes | None) -> Iterator[ObjectRef]:
-    """Stores a tokenizer.json, if there is one."""
-    if data is not None:
-        with scratch() as folder:  # a copy: a store may move what it is given
-            path = folder / "tokenizer.json"
-            path.write_bytes(data)
-            yield put_file(store, TOKENIZER, path, Tokenizer.from_bytes(data).vocab_size)
-
-
-def figures(model: Multimodal) -> dict[str, Any]:
-    """Parameters, in all and by part, and the type that they are stored in."""
-    from model.parts import counts
-
-    parts = {str(part): n for part, n in counts(model).items()}
-    dtype = str(model.language.norm.weight.dtype).removeprefix("torch.")
-    return {"parameters": sum(parts.values()), "parts": parts, "dtype": dtype}
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model of a version, in evaluation, its tokenizer if it has one, and what lay beside its weights."""
-
-    manifest: Manifest
-    model: Multimodal
-    tokenizer_json: bytes | None
-    sidecars: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        return None if self.tokenizer_json is None else Tokenizer.from_bytes(self.tokenizer_json)
-
-
-def load_model(store: Store, name: str, *, dtype: str | None = None, device: str = "cpu") -> Loaded:
-    """A version such as `model@v1`. `dtype` as torch names it; None: as stored. Every file's digest is checked.
-
-    Raises NoSuchVersion, LookupError for a version that is no model, DamagedObject, ValueError.
-    """
-    import torch
-
-    from model.checkpoint import load_parts
-
-    manifest = resolve_usable(Versions(store), name)
-    kinds: dict[str, list[ObjectRef]] = {}
-    for ref in manifest.shards:
-        kinds.setdefault(ref.kind, []).append(ref)
-    if SHAPE not in kinds or WEIGHTS not in kinds:
-        raise LookupError(f"{manifest} is no model: its shards are {', '.join(sorted(kinds)) or 'none'}")
-    if dtype not in (None, *DTYPES):
-        raise ValueError(f"dtype={dtype!r}: allowed are {', '.join(DTYPES)}")
-    wanted = None if dtype is None else getattr(torch, dtype)
-    shape = json.loads(read_object(store, kinds[SHAPE][0]))
-    if shape["format"] not in _FORMATS:
-        raise ValueError(f"{manifest}: its shape has format {shape['format']}, this release reads up to {FORMAT}")
-    with scratch() as folder:
-        files = [_fetched(store, ref, folder) for ref in kinds[WEIGHTS]]
-        model = load_parts(ModelConfig.from_dict(shape["config"]), files, dtype=wanted, device=device).eval()
-    words = kinds.get(TOKENIZER)
-    tokenizer = read_object(store, words[0]) if words else None
-    return Loaded(manifest, model, tokenizer, shape.get("sidecars", {}))
-
-
-def _fetched(store: Store, ref: ObjectRef, folder: Path) -> Path:
-    target = folder / f"{ref.sha256}.safetensors"
-    copy_object(store, ref, target)
-    return target
 
 
 def export_hf(store: Store, name: str, folder: Path) -> Manifest:

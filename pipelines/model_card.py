@@ -38,8 +38,8 @@ def _lines(m: Manifest, versions: Versions) -> Iterator[str]:
     yield from _data(m, versions)
     if m.inputs:
         yield from ("Read from these files:", "", "| file | sha256 | bytes |", "|---|---|---:|")
-        yield from (f"| {', '.join(one.names)} | `{one.digest}` | {one.bytes:,} |" for one in m.inputs)
-    yield from ("", "## Recipe", "", *_block({"stages": [one.model_dump() for one in m.stages], **m.recipe}))
+        yield from (f"| {', '.join(file.names)} | `{file.digest}` | {file.bytes:,} |" for file in m.inputs)
+    yield from ("", "## Recipe", "", *_block({"stages": [stage.model_dump() for stage in m.stages], **m.recipe}))
     yield from ("", "## Code", "", f"Commit {m.made.get('commit') or 'not known'}, with these packages:", "")
     packages = m.made.get("packages") or {}
     yield ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))

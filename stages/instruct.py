@@ -24,7 +24,7 @@ from lake.receipt import Receipt
 from lake.store import Store
 from model.processing.chat import REASONING, BadSample, Reasoning, Rules, parse, render
 from model.processing.fim import Fim, fim
-from model.processing.text import END_OF_TEXT, Part
+from model.processing.segments import END_OF_TEXT, Segment
 from stages.containers import ReadConfig, Unreadable, read
 from stages.fates import Fates
 from stages.reading import RECORD, Item, OpenAt, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
@@ -58,7 +58,7 @@ FORMS: tuple[Form, ...] = ("chat", "pair", "code")
 class Made(NamedTuple):
     """The parts of a sample and what tells it from others, or the reason why it is none, with the offending value."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Segment, ...] = ()
     content: str = ""
     reason: str | None = None
     value: str | None = None
@@ -155,7 +155,7 @@ class Instruct(ReadStage):
             return Made(reason=f"instruct.{error.reason}", value=error.value)
         return Made(tuple(parts), content)
 
-    def _chat(self, row: Mapping[str, Any]) -> tuple[Sequence[Part], str]:
+    def _chat(self, row: Mapping[str, Any]) -> tuple[Sequence[Segment], str]:
         if self.form == "pair":
             turns = [("user", self._field(row, self.prompt)), ("assistant", self._field(row, self.response))]
             if self.system is not None:
@@ -164,7 +164,7 @@ class Instruct(ReadStage):
         conversation = parse(row, Rules(self.reasoning, frozenset(self.harmless)))
         parts = render(conversation)
         # What is learned tells samples apart as well, where it is not all that the assistant says.
-        whole = all(turn.learn for turn in conversation.turns)
+        whole = all(turn.loss_mask for turn in conversation.turns)
         told = [(part.text, part.special) if whole else tuple(part) for part in parts]
         return parts, json.dumps(told, ensure_ascii=False)
 
@@ -176,7 +176,7 @@ class Instruct(ReadStage):
             text = re.sub(pattern, "", text)
         return text
 
-    def _code(self, item: Any) -> tuple[Sequence[Part], str]:
+    def _code(self, item: Any) -> tuple[Sequence[Segment], str]:
         """The hole is drawn by what the text is, not by where it lies: equal texts stay equal."""
         text = "".join(self._field(item.row, name) for name in self.code)
         if not text.strip():
@@ -186,7 +186,7 @@ class Instruct(ReadStage):
         except UnicodeEncodeError:
             raise BadSample("lone_surrogate", "code") from None
         parts = fim(text, content_hash(text), self.fim) if self.fim is not None else None
-        return parts or (Part(text, learn=True), Part(END_OF_TEXT, special=True, learn=True)), text
+        return parts or (Segment(text, loss_mask=True), Segment(END_OF_TEXT, special=True, loss_mask=True)), text
 
     def _row(self, item: Item, found: Made, digest: str, fates: Fates) -> dict[str, Any] | None:
         """The record as it goes on, or None when it has its fate."""
@@ -197,7 +197,7 @@ class Instruct(ReadStage):
         if found.reason is not None:
             fates.add(record, "dropped", found.reason, found.value)
             return None
-        spans = [{"length": len(part.text), "special": part.special, "learn": part.learn} for part in found.parts]
+        spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in found.parts]
         return record | {
             "content": content_hash(found.content),
             "url": item.url,
@@ -209,11 +209,11 @@ class Instruct(ReadStage):
         }
 
 
-def parts_of(text: str, spans: Sequence[Mapping[str, Any]]) -> list[Part]:
+def parts_of(text: str, spans: Sequence[Mapping[str, Any]]) -> list[Segment]:
     """The parts that a row of SCHEMA stores. Raises ValueError unless they tile its text."""
     parts, at = [], 0
     for span in spans:
-        parts.append(Part(text[at : at + span["length"]], span["special"], span["learn"]))
+        parts.append(Segment(text[at : at + span["length"]], span["special"], span["learn"]))
         at += span["length"]
     if at != len(text):
         raise ValueError(f"parts of {at} characters over a text of {len(text)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -158,3 +159,33 @@ def counted_lines() -> Callable[[str, Callable[[], object]], int]:
         return lines
 
     return count
+
+
+@pytest.fixture(scope="session")
+def written_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny text model and two adapters, as transformers and peft write them (tests/hf.py); not to be changed."""
+    import hf  # transformers takes seconds to import, and few tests need it
+
+    return hf.save_all("text", tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="session")
+def written_multimodal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `written_text`, of a model that sees and hears."""
+    import hf
+
+    return hf.save_all("multimodal", tmp_path_factory.mktemp("multimodal"))
+
+
+@pytest.fixture
+def text_folder(written_text: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    return shutil.copytree(written_text, tmp_path / "text")
+
+
+@pytest.fixture
+def hub_folder(written_multimodal: Path, tmp_path: Path) -> Path:
+    """The multimodal one in the form that the hub has Phi-4-multimodal in, to change."""
+    import hf_hub
+
+    return hf_hub.as_hub(written_multimodal, tmp_path / "hub", **hf_hub.HUB_CONSTANTS)

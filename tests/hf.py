@@ -6,18 +6,19 @@ Weights are large enough that every part moves the logits; biases, separators an
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Phi3Config, Phi3ForCausalLM, Phi4MultimodalConfig, Phi4MultimodalForCausalLM
 
-from model.config import PRESETS
+from model.checkpoint import load_hf
+from model.multimodal import Multimodal
 
 IMAGE, AUDIO = 290, 291
 TARGETS = r"model\.layers\.\d+\.(self_attn\.(qkv|o)_proj|mlp\.(gate_up|down)_proj)"
@@ -61,6 +62,12 @@ AUDIO_PART: dict[str, Any] = {
     "bias_max_distance": 20,
     "audio_token_id": AUDIO,
 }
+
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+IMAGE_TOKENS = 16 * 17 + 1 + 16 * 17  # of one crop and the global view
+AUDIO_TOKENS, AUDIO_FRAMES = 13, 98  # of a second
 
 
 ATTENTION = {"vision_config": "eager"}
@@ -129,130 +136,6 @@ def save_all(kind: str, folder: Path) -> Path:
     return folder
 
 
-HUB_NAMES = {
-    r"(encoders\.\d+\.feed_forward_(?:in|out)\.)gate_up_proj": r"\1net.0.linear",
-    r"(encoders\.\d+\.feed_forward_(?:in|out)\.)down_proj": r"\1net.2",
-    r"(encoders\.\d+\.self_attn\.)([qkv])_proj": r"\1linear_\2",
-    r"(encoders\.\d+\.self_attn\.)o_proj": r"\1linear_out",
-    r"img_projection_up": "img_projection.0",
-    r"img_projection_down": "img_projection.2",
-    r"global_img_feature_extensor": "glb_GN",
-    r"sub_img_feature_extensor": "sub_GN",
-    r"up_proj_for_speech": "audio_projection.speech.0",
-    r"down_proj_for_speech": "audio_projection.speech.2",
-    r"up_proj_for_vision_speech": "audio_projection.vision.0",
-    r"down_proj_for_vision_speech": "audio_projection.vision.2",
-    r"(model\.layers\.\d+\.(?:self_attn\.(?:qkv|o)|mlp\.(?:gate_up|down))_proj)": r"\1.base_layer",
-}
-"""Names of transformers, and the hub's for the same tensors of Phi-4-multimodal: transformers' converter, reversed."""
-
-
-def hub_name(key: str) -> str:
-    """The hub's name of a tensor."""
-    for reference, hub in HUB_NAMES.items():
-        renamed, count = re.subn(reference, hub, key)
-        if count:
-            return renamed
-    return key
-
-
-def hub_config(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """config.json of the hub's own form, of one in transformers' (`values`), as far as that form can say it.
-
-    long: a config, key by key."""
-    audio, vision = values["audio_config"], values["vision_config"]
-    rope = values["rope_parameters"]
-    lora = r"layers.*((self_attn\.(qkv_proj|o_proj))|(mlp\.(gate_up|down)_proj))"
-    same = ("activation", "chunk_size", "conv_activation", "conv_glu_type", "dropout_rate", "ext_pw_out_channel")
-    same += ("input_size", "kernel_size", "num_blocks", "time_reduction", "depthwise_multiplier")
-    encoder = {name: audio[name] for name in same} | {
-        "activation_checkpointing": {"interval": 1, "module": "transformer", "offload": False},
-        "attention_dim": audio["hidden_size"],
-        "attention_heads": audio["num_attention_heads"],
-        "batch_norm": False,
-        "bias_in_glu": True,
-        "causal": True,
-        "cnn_layer_norm": True,
-        "depthwise_seperable_out_channel": audio["depthwise_separable_out_channel"],
-        "encoder_embedding_config": {"input_size": audio["input_size"]},
-        "ext_pw_kernel_size": 1,
-        "input_layer": "nemo_conv",
-        "left_chunk": 18,
-        "linear_units": audio["intermediate_size"],
-        "nemo_conv_settings": {"conv_channels": audio["nemo_conv_channels"]},
-        "relative_attention_bias_args": {"t5_bias_max_distance": audio["bias_max_distance"], "type": "t5"},
-    }
-    speech = {"compression_rate": 8, "downsample_rate": 1, "embedding_cls": "audio", "projection_cls": "mlp"}
-    speech |= {"enable_gradient_checkpointing": True, "use_conv_downsample": False, "use_qformer": False}
-    image = {"crop_size": vision["crop_size"], "embedding_cls": "tune_image", "projection_cls": "mlp"}
-    image |= {"hd_transform_order": "sub_glb", "image_token_compression_cls": "avg_pool_2d"}
-    image |= {"enable_gradient_checkpointing": True, "use_hd_transform": True, "with_learnable_separator": True}
-    embedding = {"embedding_cls": "image_audio", "audio_embd_layer": speech, "image_embd_layer": image}
-    gone = ("audio_config", "vision_config", "rope_parameters", "architectures", "dtype")
-    text = {name: value for name, value in values.items() if name not in gone}
-    return {
-        **text,
-        "model_type": "phi4mm",
-        "architectures": ["Phi4MMForCausalLM"],
-        "auto_map": {"AutoModelForCausalLM": "modeling_phi4mm.Phi4MMForCausalLM"},
-        "audio_processor": {"config": encoder, "name": "cascades"},
-        "embd_layer": embedding,
-        "full_attn_mod": 1,
-        "interpolate_factor": 1,
-        "partial_rotary_factor": rope["partial_rotary_factor"],
-        "rope_scaling": {"type": "longrope", **{name: rope[name] for name in ("short_factor", "long_factor")}},
-        "rope_theta": rope["rope_theta"],
-        "speech_lora": {"dp": 0.125, "layer": lora, "lora_alpha": 9, "r": 6},
-        "vision_lora": {"dp": 0.0, "layer": lora, "lora_alpha": 8, "r": 4},
-        "torch_dtype": "bfloat16",
-        "sliding_window": 262_144,
-        **changes,
-    }
-
-
-def as_hub(folder: Path, target: Path, **changes: Any) -> Path:
-    """The checkpoint of `save_all` in the hub's own form: adapters inline, in two files with an index. `changes`: of
-    fields of its config.json."""
-    target.mkdir()
-    (target / "config.json").write_text(
-        json.dumps(hub_config(json.loads((folder / "config.json").read_text()), **changes))
-    )
-    tensors = {hub_name(key): tensor for key, tensor in load_file(folder / "model.safetensors").items()}
-    for name in ("vision", "speech"):
-        for key, tensor in load_file(folder / f"{name}-lora" / "adapter_model.safetensors").items():
-            inline = key.removeprefix("base_model.model.").replace(".weight", f".{name}.weight")
-            tensors[inline] = tensor
-    keys = sorted(tensors)
-    places = {}
-    for number, half in enumerate((keys[::2], keys[1::2]), 1):
-        file = f"model-{number:05d}-of-00002.safetensors"
-        save_file({key: tensors[key] for key in half}, target / file, metadata={"format": "pt"})
-        places |= dict.fromkeys(half, file)
-    (target / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    return target
-
-
-def released_hub_config() -> dict[str, Any]:
-    """config.json of microsoft/Phi-4-multimodal-instruct, as published."""
-    values = Phi4MultimodalConfig(
-        num_attention_heads=24,
-        tie_word_embeddings=True,
-        rope_parameters={
-            "rope_type": "longrope",
-            "rope_theta": 10_000.0,
-            "partial_rotary_factor": 0.75,
-            "short_factor": [1.0] * 48,
-            "long_factor": list(PRESETS["multimodal"].text.rope.long_factor),
-            "original_max_position_embeddings": 4096,
-        },
-        audio_config={"bias_max_distance": 500},
-    )
-    file = hub_config(json.loads(values.to_json_string(use_diff=False)), eos_token_id=199_999)
-    file["vision_lora"] |= {"r": 256, "lora_alpha": 512, "dp": 0.0}
-    file["speech_lora"] |= {"r": 320, "lora_alpha": 640, "dp": 0.01}
-    return file
-
-
 def merge_files(folder: Path) -> None:
     """One file instead of several."""
     tensors: dict[str, Tensor] = {}
@@ -281,3 +164,31 @@ def assert_same_tensors(tensors: dict[str, Tensor], other: dict[str, Tensor]) ->
     assert [
         key for key in tensors if tensors[key].dtype != other[key].dtype or not torch.equal(tensors[key], other[key])
     ] == []
+
+
+def inputs(kinds: str) -> dict[str, Tensor]:
+    """One row with text, and an image of one crop and a clip of a second where `kinds` says so; with an image, longer
+    than the original context."""
+    row, tensors = [torch.arange(20)], dict[str, Tensor]()
+    pick = torch.Generator().manual_seed(0)
+    if "image" in kinds:
+        row += [torch.full((IMAGE_TOKENS,), IMAGE), torch.arange(5)]
+        tensors["image_pixel_values"] = torch.randn(1, 2, 3, 448, 448, generator=pick)
+        tensors |= {"image_sizes": torch.tensor([[448, 448]]), "image_attention_mask": torch.ones(1, 2, 32, 32)}
+    if "audio" in kinds:
+        row += [torch.full((AUDIO_TOKENS,), AUDIO), torch.arange(5)]
+        tensors["audio_input_features"] = torch.randn(1, AUDIO_FRAMES, 80, generator=pick)
+        tensors["audio_embed_sizes"] = torch.tensor([AUDIO_TOKENS])
+    return {"input_ids": torch.cat(row)[None], **tensors}
+
+
+def assert_same_model(model: Multimodal, other: Multimodal) -> None:
+    """In config and, bit for bit, in weights."""
+    assert model.config == other.config
+    assert_same_tensors(model.state_dict(), other.state_dict())
+
+
+def assert_refused(folder: Path, message: str) -> None:
+    """`load_hf` of the folder raises a ValueError that says this."""
+    with pytest.raises(ValueError, match=message):
+        load_hf(folder)

@@ -5,39 +5,59 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from model.config import PRESETS, AdapterConfig, ModelConfig, RopeConfig, TextConfig
+from model.checkpoint import save_hf
+from model.config import LoraConfig, ModelConfig, RopeParameters, TextConfig
 from model.generate import Request
 from model.multimodal import Multimodal
+from model.presets import PRESETS
+from model.processing.bpe import train_tokenizer
 from model.sampling import Sampling
 
-ROPE = RopeConfig(original_positions=64, max_positions=2048, short_factor=(1.0,) * 3, long_factor=(1.0, 2.0, 5.0))
-TEXT = TextConfig(vocab=300, hidden=48, layers=3, heads=6, kv_heads=2, inner=80, rope=ROPE, bos=0, pad=0, eos=(0, 3))
-ADAPTERS = (AdapterConfig("vision", 4, 8.0), AdapterConfig("speech", 3, 9.0, 0.5))
+ROPE = RopeParameters(short_factor=(1.0,) * 3, long_factor=(1.0, 2.0, 5.0))
+TEXT = TextConfig(
+    vocab_size=300,
+    hidden_size=48,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    intermediate_size=80,
+    max_position_embeddings=2048,
+    original_max_position_embeddings=64,
+    rope_parameters=ROPE,
+    bos_token_id=0,
+    pad_token_id=0,
+    eos_token_id=(0, 3),
+)
+ADAPTERS = (LoraConfig("vision", 4, 8.0), LoraConfig("speech", 3, 9.0, 0.5))
 NANO = PRESETS["nano"]
 IMAGE, AUDIO = 11, 12
 CLIP, CLIP_TOKENS = 37, 5
 PICTURE_TOKENS = 41  # 4 x 4 + 4 separators for the crop and for the global view, and one between them
 
 
-def text_model(seed: int = 0, adapters: tuple[AdapterConfig, ...] = ADAPTERS, **changes: object) -> Multimodal:
+def text_model(seed: int = 0, adapters: tuple[LoraConfig, ...] = ADAPTERS, **changes: Any) -> Multimodal:
     """Of TEXT with `changes` to its config."""
-    return enlivened(ModelConfig(replace(TEXT, **changes), adapters=adapters), seed)  # type: ignore[arg-type]
+    return enlivened(ModelConfig(replace(TEXT, **changes), adapters=adapters), seed)
 
 
-def short_rope(original: int, dims: int = 3) -> RopeConfig:
-    """LongRoPE that switches after `original` positions, and visibly."""
+def switching_at(original: int, dims: int = 3) -> dict[str, Any]:
+    """Changes to a TextConfig: LongRoPE that switches after `original` positions, and visibly."""
     factors = tuple(float(1 + 2 * i) for i in range(dims))
-    return replace(ROPE, original_positions=original, short_factor=(1.0,) * dims, long_factor=factors)
+    rope = RopeParameters(short_factor=(1.0,) * dims, long_factor=factors)
+    context = {"max_position_embeddings": 2048, "original_max_position_embeddings": original}
+    return {**context, "rope_parameters": rope}
 
 
 @functools.cache
 def nano(original: int = 4096, seed: int = 0) -> Multimodal:
     """The preset, for image and audio prompts. Shared by tests: do not change it."""
-    text = replace(NANO.text, rope=short_rope(original, 12))
+    text = replace(NANO.text, **switching_at(original, 12))
     return enlivened(replace(NANO, text=text), seed)
 
 
@@ -113,3 +133,20 @@ def logits_after(model: Multimodal, request: Request, tokens: Sequence[int]) -> 
         row = torch.tensor([[*request.tokens, *tokens[:count]]])
         outputs.append(model(row, adapter=request.adapter, **dict(request.inputs or {})).logits[0, -1])
     return torch.stack(outputs)
+
+
+@functools.cache
+def small_tokenizer() -> bytes:
+    """A tokenizer.json that fits `nano`."""
+    return train_tokenizer(["a mill grinds grain to flour"] * 9, 400)
+
+
+def save_nano(folder: Path) -> Path:
+    """Writes a nano model with adapters that do something, and a tokenizer, as transformers and peft would leave it."""
+    model = Multimodal.seeded(NANO, 0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".B"):
+                parameter.normal_(std=0.02)
+    save_hf(model, folder, tokenizer=small_tokenizer())
+    return folder

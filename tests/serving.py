@@ -18,19 +18,22 @@ import torch
 import uvicorn
 from waiting import PATIENCE, until
 
-from model.config import PRESETS, ModelConfig
-from model.generate import Engine, Options, Sample
+from model.config import ModelConfig
+from model.generate import Completion, Engine, Options
 from model.multimodal import Multimodal
+from model.presets import PRESETS
 from model.processing.bpe import SPECIAL_TOKENS, train_tokenizer
-from model.processing.text import Part, Tokenizer
+from model.processing.detokenize import decoder
+from model.processing.segments import Segment
+from model.processing.text import Tokenizer
 from orchestration.serve import make_app
+from orchestration.serve_engine import HostedEngine
 from orchestration.serve_wire import PATIENCE as WITH_CLIENTS
 from orchestration.serve_wire import server_config
-from stages.engines import Hosted, decoder
 
 LINES = ["the cat sat on the mat and the dog ran to the sea, où l'été finit", "numbers 1 2 3 and more of them"] * 20
 Parts = Callable[[], tuple[bytes, Multimodal]]
-OPTIONS = Options(slots=4, length=512, prompts=4, chunk=32, block=64)
+OPTIONS = Options(max_num_seqs=4, max_model_len=512, max_num_partial_prefills=4, prefill_chunk_size=32, block_size=64)
 
 
 HELLO: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Où est the cat?"}]
@@ -62,7 +65,7 @@ class ToyEngine(Engine):
         self.gate.clear()
         assert self.held.wait(PATIENCE), "an idle engine makes no step"
 
-    def step(self) -> list[Sample]:
+    def step(self) -> list[Completion]:
         if not self.gate.is_set():
             self.held.set()
         assert self.gate.wait(PATIENCE), "a test has left the gate closed"
@@ -72,7 +75,7 @@ class ToyEngine(Engine):
             raise RuntimeError("out of memory")
         return super().step()
 
-    def _sample(self, samples: list[Sample]) -> None:
+    def _sample(self, samples: list[Completion]) -> None:
         super()._sample(samples)
         for sample in samples:
             if len(sample.tokens) <= len(self.script):
@@ -113,7 +116,7 @@ def _model_for(data: bytes) -> Multimodal:
     tokenizer = Tokenizer.from_bytes(data)
     ends = tuple(tokenizer.special(name) for name in ("<|endoftext|>", "<|end|>"))
     # Ten ids more than the tokenizer has, as in models whose vocabulary is padded.
-    text = dataclasses.replace(PRESETS["nano"].text, vocab=tokenizer.vocab_size + 10, eos=ends)
+    text = dataclasses.replace(PRESETS["nano"].text, vocab_size=tokenizer.vocab_size + 10, eos_token_id=ends)
     return Multimodal.seeded(ModelConfig(text), 0).eval()
 
 
@@ -128,7 +131,7 @@ def toy_engine(parts: Parts = toy_parts) -> tuple[ToyEngine, Tokenizer]:
 class Running:
     url: str
     engine: ToyEngine
-    hosted: Hosted
+    hosted: HostedEngine
     tokenizer: Tokenizer
 
     @cached_property  # each makes an SSL context of its own, which takes longer than an answer
@@ -156,14 +159,14 @@ class Running:
             if part.startswith("<|"):
                 tokens.append(self.tokenizer.special(part))
             else:
-                tokens += self.tokenizer.encode([[Part(part)]]).ids.tolist()
+                tokens += self.tokenizer.encode([[Segment(part)]]).ids.tolist()
         self.engine.script = tuple(tokens)
 
 
 @contextmanager
 def serving(max_waiting: int = 64, parts: Parts = toy_parts, **settings: Any) -> Iterator[Running]:
     engine, tokenizer = toy_engine(parts)
-    with Hosted(engine, max_waiting) as hosted:
+    with HostedEngine(engine, max_waiting) as hosted:
         app = make_app(hosted, tokenizer, "tiny", **settings)
         patience = settings.get("patience", WITH_CLIENTS)
         config = server_config(app, "127.0.0.1", 0, patience, log_level="error", timeout_graceful_shutdown=2)

@@ -13,10 +13,18 @@ from transformers.models.phi4_multimodal.configuration_phi4_multimodal import Ph
 from transformers.models.phi4_multimodal.modeling_phi4_multimodal import Phi4MultimodalAudioModel
 
 from model.audio import AudioEncoder, AudioProjector, frames_after
-from model.config import PRESETS, AudioConfig
+from model.config import AudioConfig
+from model.presets import PRESETS
 
-TINY = AudioConfig(hidden=32, inner=48, layers=2, heads=4, conv_channels=16, bias_distance=20)
-WINDOWED = replace(TINY, mels=16, window=8)
+TINY = AudioConfig(
+    hidden_size=32,
+    intermediate_size=48,
+    num_blocks=2,
+    num_attention_heads=4,
+    nemo_conv_channels=16,
+    bias_max_distance=20,
+)
+WINDOWED = replace(TINY, input_size=16, window=8)
 WINDOW_FRAMES = 8 * 500
 """Log-Mel frames of the reference's window, which no config can change."""
 
@@ -40,17 +48,17 @@ def pair(config: AudioConfig, hf_compat_mask: bool = False) -> tuple[AudioEncode
     """Ours and the reference with the same random weights."""
     theirs = Phi4MultimodalAudioModel(
         Phi4MultimodalAudioConfig(
-            hidden_size=config.hidden,
-            intermediate_size=config.inner,
-            num_blocks=config.layers,
-            num_attention_heads=config.heads,
-            input_size=config.mels,
-            time_reduction=config.reduction,
-            kernel_size=config.kernel,
-            nemo_conv_channels=config.conv_channels,
-            ext_pw_out_channel=config.hidden,
-            depthwise_separable_out_channel=config.hidden,
-            bias_max_distance=config.bias_distance,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_blocks=config.num_blocks,
+            num_attention_heads=config.num_attention_heads,
+            input_size=config.input_size,
+            time_reduction=config.time_reduction,
+            kernel_size=config.kernel_size,
+            nemo_conv_channels=config.nemo_conv_channels,
+            ext_pw_out_channel=config.hidden_size,
+            depthwise_separable_out_channel=config.hidden_size,
+            bias_max_distance=config.bias_max_distance,
         )
     )
     ours = AudioEncoder(config, hf_compat_mask).eval()
@@ -78,7 +86,7 @@ def difference(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("distance", [20, 500])
 @torch.no_grad()
 def test_one_clip_as_in_the_reference(frames: int, distance: int) -> None:
-    ours, theirs = pair(replace(TINY, bias_distance=distance))
+    ours, theirs = pair(replace(TINY, bias_max_distance=distance))
     features = torch.randn(1, frames, 80) * 3 + 2
     found = ours(features)
     assert found.shape == (1, math.ceil(frames / 8), 32) and found.std() > 0.3
@@ -89,7 +97,7 @@ def test_one_clip_as_in_the_reference(frames: int, distance: int) -> None:
 @pytest.mark.parametrize("frames", [WINDOW_FRAMES, WINDOW_FRAMES + 1, WINDOW_FRAMES + 3001, 2 * WINDOW_FRAMES])
 @torch.no_grad()
 def test_one_long_clip_as_in_the_reference(frames: int) -> None:
-    ours, theirs = pair(replace(TINY, bias_distance=500))
+    ours, theirs = pair(replace(TINY, bias_max_distance=500))
     features = torch.randn(1, frames, 80)
     expected = theirs(features, None)
     assert difference(ours(features), expected) < 1e-5
@@ -106,12 +114,14 @@ def test_clips_of_one_length_as_in_the_reference(frames: int) -> None:
     assert difference(ours(features, mask_of([frames] * 2)), expected) < 1e-5
 
 
-@pytest.mark.parametrize("change", [{"kernel": 5}, {"reduction": 2}, {"reduction": 4, "mels": 27}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"kernel_size": 5}, {"time_reduction": 2}, {"time_reduction": 4, "input_size": 27}], ids=str
+)
 @torch.no_grad()
 def test_other_shapes_as_in_the_reference(change: dict[str, int]) -> None:
     config = replace(TINY, **change)
     ours, theirs = pair(config)
-    features = torch.randn(2, 101, config.mels)
+    features = torch.randn(2, 101, config.input_size)
     assert difference(ours(features), theirs(features, None)) < 1e-5
 
 
@@ -170,7 +180,7 @@ def test_no_row_is_without_keys() -> None:
 
 @torch.no_grad()
 def test_released_windows_in_a_batch() -> None:
-    encoder = randomised(AudioEncoder(replace(TINY, mels=16, bias_distance=500)))
+    encoder = randomised(AudioEncoder(replace(TINY, input_size=16, bias_max_distance=500)))
     lengths = [WINDOW_FRAMES + 700, WINDOW_FRAMES - 1, 333]
     clips = [torch.randn(length, 16) for length in lengths]
     batch = encoder(padded(clips, 1e4), mask_of(lengths))

@@ -18,8 +18,8 @@ from model.config import TextConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BLOCK, LENGTH, ROWS, CPU = 8, 48, 4, torch.device("cpu")
-CONFIG = replace(TEXT, layers=2)
-HEADS, GROUPS, DIM = CONFIG.heads, CONFIG.kv_heads, CONFIG.head_dim
+CONFIG = replace(TEXT, num_hidden_layers=2)
+HEADS, GROUPS, DIM = CONFIG.num_attention_heads, CONFIG.num_key_value_heads, CONFIG.head_dim
 Row = tuple[Tensor, Tensor, Tensor]
 """q, k, v [heads, length, dim] of a sequence."""
 
@@ -81,7 +81,10 @@ def test_it_is_causal_attention(count: int) -> None:
 
 @pytest.mark.parametrize("groups", [1, 6])
 def test_key_heads_may_serve_all_or_one(groups: int) -> None:
-    rows, held = [sequence(i, groups=groups) for i in range(ROWS)], Rows(config=replace(CONFIG, kv_heads=groups))
+    rows, held = (
+        [sequence(i, groups=groups) for i in range(ROWS)],
+        Rows(config=replace(CONFIG, num_key_value_heads=groups)),
+    )
     found = torch.cat([held.feed([*rows], [i] * ROWS, 1) for i in range(LENGTH)], 2)
     torch.testing.assert_close(found, torch.stack([reference(row) for row in rows]), atol=1e-6, rtol=0)
 

@@ -10,7 +10,7 @@ import pytest
 from chats import ANSWER, CLOCK, USER, WEATHER, chat, reason
 
 from model.processing.chat import BadSample, Call, Rules, Turn, from_json, parse, render, to_json
-from model.processing.text import Part
+from model.processing.segments import Segment
 
 
 def asking(*ids: str | None, names: tuple[str, ...] = (), **fields: Any) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def test_weights_say_what_is_learned() -> None:
     turns = [{"from": "human", "value": "x", "weight": 0.0}, {"from": "gpt", "value": "y", "weight": 0}]
     turns += [{"from": "human", "value": "z", "weight": None}, {"from": "gpt", "value": "w", "weight": 1.0}]
     found = parse({"conversations": turns})
-    assert [turn.learn for turn in found.turns if turn.role == "assistant"] == [False, True]
-    learned = [(part.text, part.learn) for part in render(found)]
+    assert [turn.loss_mask for turn in found.turns if turn.role == "assistant"] == [False, True]
+    learned = [(part.text, part.loss_mask) for part in render(found)]
     assert learned[3:6] == [("<|assistant|>", False), ("y", False), ("<|end|>", False)]
     assert learned[-3:-1] == [("w", True), ("<|end|>", True)]
     assert from_json(to_json(found)) == found
@@ -100,8 +100,8 @@ def test_other_weights_are_refused_by_name(weight: Any, value: str) -> None:
 def test_reasoning_stands_before_the_answer_and_is_learned(name: str) -> None:
     sample = chat(USER, ANSWER | {name: " It is\nsummer. "}, tools=None)
     assert render(parse(sample))[3:5] == [
-        Part("<|assistant|>", special=True),
-        Part("<think>\nIt is\nsummer.\n</think>\n\nNo.", learn=True),
+        Segment("<|assistant|>", special=True),
+        Segment("<think>\nIt is\nsummer.\n</think>\n\nNo.", loss_mask=True),
     ]
     assert parse(sample, Rules("omit")) == parse(chat(USER, ANSWER, tools=None))
     with pytest.raises(BadSample, match="reasoning: assistant"):
@@ -113,7 +113,7 @@ def test_reasoning_stands_before_the_answer_and_is_learned(name: str) -> None:
     twice["messages"][1][name] = "Other."
     assert reason(twice) == ("two_reasonings", "content")
     calling = render(parse(chat(USER, asking("a", **{name: "Look."}), tools=TOOLS)))
-    assert Part("<think>\nLook.\n</think>", learn=True) in calling
+    assert Segment("<think>\nLook.\n</think>", loss_mask=True) in calling
     assert parse(chat(USER | {name: None}, ANSWER | {name: ""})) == parse(chat(USER, ANSWER))
 
 

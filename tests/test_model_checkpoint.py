@@ -17,49 +17,20 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.checkpoint import load_hf, save_hf
-from model.config import PRESETS, AdapterConfig, ModelConfig
+from model.config import LoraConfig, ModelConfig
 from model.multimodal import Multimodal
+from model.presets import PRESETS
 from model.processing.bpe import train_tokenizer
-from model.processing.text import Part as Piece
+from model.processing.segments import Segment
 from model.processing.text import Tokenizer
-
-IMAGE_TOKENS = 16 * 17 + 1 + 16 * 17  # of one crop and the global view
-WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What transformers and peft wrote, with both adapters; not to be changed."""
-    return {kind: hf.save_all(kind, tmp_path_factory.mktemp(kind)) for kind in ("text", "multimodal")}
-
-
 @pytest.fixture
-def text(folders: dict[str, Path], tmp_path: Path) -> Path:
-    """A copy of the text folder, to change."""
-    return shutil.copytree(folders["text"], tmp_path / "text")
-
-
-def assert_same(one: Multimodal, other: Multimodal) -> None:
-    assert one.config == other.config
-    hf.assert_same_tensors(one.state_dict(), other.state_dict())
-
-
-def inputs(kinds: str) -> dict[str, Tensor]:
-    """One row with text, and an image and a clip of a second where `kinds` says so; longer than the original context
-    with an image."""
-    row = [torch.arange(20)]
-    given: dict[str, Tensor] = {}
-    if "image" in kinds:
-        row += [torch.full((IMAGE_TOKENS,), hf.IMAGE), torch.arange(5)]
-        given |= {"image_pixel_values": torch.randn(1, 2, 3, 448, 448), "image_sizes": torch.tensor([[448, 448]])}
-        given |= {"image_attention_mask": torch.ones(1, 2, 32, 32)}
-    if "audio" in kinds:
-        row += [torch.full((13,), hf.AUDIO), torch.arange(5)]
-        given |= {"audio_input_features": torch.randn(1, 98, 80), "audio_embed_sizes": torch.tensor([13])}
-    return {"input_ids": torch.cat(row)[None], **given}
+def folders(written_text: Path, written_multimodal: Path) -> dict[str, Path]:
+    """What transformers and peft wrote, with both adapters; not to be changed."""
+    return {"text": written_text, "multimodal": written_multimodal}
 
 
 def difference(ours: Multimodal, theirs: Any, given: dict[str, Tensor], adapter: str | None) -> float:
@@ -75,17 +46,17 @@ def test_there_and_back_bit_for_bit(
 ) -> None:
     model = load_hf(folders[kind], dtype=dtype)
     save_hf(model, tmp_path / "out", shard_bytes=shard_bytes)
-    assert (tmp_path / "out" / WEIGHTS).exists() == (shard_bytes > 60_000)
-    assert_same(load_hf(tmp_path / "out"), model)
+    assert (tmp_path / "out" / hf.WEIGHTS).exists() == (shard_bytes > 60_000)
+    hf.assert_same_model(load_hf(tmp_path / "out"), model)
     assert {one.dtype for one in model.state_dict().values()} == {dtype or torch.float32}
 
 
 @pytest.mark.parametrize("kind", ["text", "multimodal"])
 def test_what_we_write_is_what_transformers_and_peft_wrote(folders: dict[str, Path], kind: str, tmp_path: Path) -> None:
     save_hf(load_hf(folders[kind]), tmp_path / "out")
-    for file in (WEIGHTS, f"vision-lora/{ADAPTER}", f"speech-lora/{ADAPTER}"):
+    for file in (hf.WEIGHTS, f"vision-lora/{hf.ADAPTER}", f"speech-lora/{hf.ADAPTER}"):
         hf.assert_same_tensors(load_file(tmp_path / "out" / file), load_file(folders[kind] / file))
-    assert "lm_head.weight" not in load_file(tmp_path / "out" / WEIGHTS)
+    assert "lm_head.weight" not in load_file(tmp_path / "out" / hf.WEIGHTS)
 
 
 def test_an_untied_head_comes_along(tmp_path: Path) -> None:
@@ -93,8 +64,8 @@ def test_an_untied_head_comes_along(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path / "theirs")
     ours = load_hf(tmp_path / "theirs")
     save_hf(ours, tmp_path / "out")
-    hf.assert_same_tensors(load_file(tmp_path / "out" / WEIGHTS), load_file(tmp_path / "theirs" / WEIGHTS))
-    assert difference(ours, theirs, inputs("text"), None) < 1e-4
+    hf.assert_same_tensors(load_file(tmp_path / "out" / hf.WEIGHTS), load_file(tmp_path / "theirs" / hf.WEIGHTS))
+    assert difference(ours, theirs, hf.inputs("text"), None) < 1e-4
 
 
 def test_same_model_same_bytes(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -119,7 +90,7 @@ def test_transformers_loads_ours_whole_and_alike(
         tmp_path / "out", output_loading_info=True, attn_implementation=attention
     )
     assert not any(info.values()), info
-    given = inputs("image and audio" if kind == "multimodal" else "text")
+    given = hf.inputs("image and audio" if kind == "multimodal" else "text")
     assert difference(ours, theirs.eval(), given, None) < 1e-4
 
 
@@ -131,32 +102,32 @@ def test_peft_loads_our_adapters_alike(folders: dict[str, Path], tmp_path: Path)
     for name in ("vision", "speech"):
         theirs.load_adapter(str(tmp_path / "out" / f"{name}-lora"), adapter_name=name)
     for kinds, name in (("text", "vision"), ("text", "speech"), ("image and audio", "vision"), ("audio", "speech")):
-        given = inputs(kinds)
+        given = hf.inputs(kinds)
         theirs.set_adapter(name)
         assert difference(ours, theirs, given, name) < 1e-4
         assert difference(ours, theirs, given, None) > 0.1
     theirs.disable_adapters()
-    assert difference(ours, theirs, inputs("image"), None) < 1e-4
+    assert difference(ours, theirs, hf.inputs("image"), None) < 1e-4
     # its report of missing keys, of parameters that have an adapter's name in theirs, is no more than a report
     now = {name.replace(".base_layer.", "."): one for name, one in theirs.state_dict().items() if ".lora_" not in name}
     hf.assert_same_tensors(now, base)
 
 
 def test_adapters_take_their_scale_from_the_folder(folders: dict[str, Path]) -> None:
-    wanted = (AdapterConfig("vision", 4, 8.0, 0.0), AdapterConfig("speech", 6, 9.0, 0.125))
+    wanted = (LoraConfig("vision", 4, 8.0, 0.0), LoraConfig("speech", 6, 9.0, 0.125))
     assert load_hf(folders["text"]).config.adapters == wanted
 
 
-def test_a_model_without_adapters_has_no_folders(folders: dict[str, Path], text: Path, tmp_path: Path) -> None:
+def test_a_model_without_adapters_has_no_folders(folders: dict[str, Path], text_folder: Path, tmp_path: Path) -> None:
     for name in ("vision", "speech"):
-        shutil.rmtree(text / f"{name}-lora")
-    model = load_hf(text)
+        shutil.rmtree(text_folder / f"{name}-lora")
+    model = load_hf(text_folder)
     save_hf(model, tmp_path / "out")
     assert model.config.adapters == ()
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == [
         "config.json",
         "generation_config.json",
-        WEIGHTS,
+        hf.WEIGHTS,
     ]
 
 
@@ -164,13 +135,13 @@ def test_a_model_without_adapters_has_no_folders(folders: dict[str, Path], text:
     ("old", "new"),
     [("model.model.", "model."), (".weight", ".default.weight"), (".weight", ".vision.weight")],
 )
-def test_other_spellings_of_peft_s_keys(folders: dict[str, Path], text: Path, old: str, new: str) -> None:
+def test_other_spellings_of_peft_s_keys(folders: dict[str, Path], text_folder: Path, old: str, new: str) -> None:
     def rename(tensors: dict[str, Tensor]) -> None:
         for key in list(tensors):
             tensors[key.replace(old, new, 1)] = tensors.pop(key)
 
-    hf.edit(text / "vision-lora" / ADAPTER, rename)
-    assert_same(load_hf(text), load_hf(folders["text"]))
+    hf.edit(text_folder / "vision-lora" / hf.ADAPTER, rename)
+    hf.assert_same_model(load_hf(text_folder), load_hf(folders["text"]))
 
 
 def test_the_end_of_the_vision_encoder_may_lack(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -183,14 +154,14 @@ def test_the_end_of_the_vision_encoder_may_lack(folders: dict[str, Path], tmp_pa
         for key in tensors:
             tensors[key] = tensors[key].bfloat16()
 
-    hf.edit(folder / WEIGHTS, cut)
+    hf.edit(folder / hf.WEIGHTS, cut)
     short, whole = load_hf(folder), load_hf(folders["multimodal"], dtype=torch.bfloat16)
-    given = inputs("image")
+    given = hf.inputs("image")
     assert torch.equal(short(**given, adapter=None).logits, whole(**given, adapter=None).logits)
     assert short.vision_encoder.head.probe.dtype == torch.bfloat16
     assert short.vision_encoder.head.probe.abs().sum() == 0
     save_hf(short, tmp_path / "out")
-    assert_same(load_hf(tmp_path / "out"), short)
+    hf.assert_same_model(load_hf(tmp_path / "out"), short)
 
 
 def test_a_loaded_model_is_ready(folders: dict[str, Path]) -> None:
@@ -203,10 +174,10 @@ def test_a_loaded_model_is_ready(folders: dict[str, Path]) -> None:
     assert model.audio_encoder.encoder_embedding.global_mean.abs().sum() > 0
 
 
-def test_a_loaded_model_does_not_lean_on_its_files(text: Path) -> None:
-    model = load_hf(text)
+def test_a_loaded_model_does_not_lean_on_its_files(text_folder: Path) -> None:
+    model = load_hf(text_folder)
     before = {name: one.clone() for name, one in model.state_dict().items()}
-    for file in text.rglob("*.safetensors"):
+    for file in text_folder.rglob("*.safetensors"):
         file.write_bytes(b"\0" * file.stat().st_size)
     hf.assert_same_tensors(model.state_dict(), before)
 
@@ -230,14 +201,14 @@ def test_loading_takes_the_memory_of_one_copy(tmp_path: Path) -> None:
         [sys.executable, "-c", _PEAK, str(tmp_path / "out")], capture_output=True, text=True, check=True
     )
     peak, size = map(int, done.stdout.split())
-    largest = 4 * config.text.vocab * config.text.hidden  # is mapped while it is copied
+    largest = 4 * config.text.vocab_size * config.text.hidden_size  # is mapped while it is copied
     assert size > 300_000_000
     assert peak < 1.05 * size + largest
 
 
 def small_vocab() -> ModelConfig:
     nano = PRESETS["nano"]
-    return replace(nano, text=replace(nano.text, vocab=290, layers=1))
+    return replace(nano, text=replace(nano.text, vocab_size=290, num_hidden_layers=1))
 
 
 def test_card_and_tokenizer_go_along(tmp_path: Path) -> None:
@@ -245,8 +216,8 @@ def test_card_and_tokenizer_go_along(tmp_path: Path) -> None:
     save_hf(Multimodal.seeded(small_vocab(), 0), tmp_path / "out", card="# A model\n\nfür alle\n", tokenizer=data)
     theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
     said = "<|user|>a tokenizer<|image|><|end|>"
-    pieces = [Piece("<|user|>", special=True), Piece("a tokenizer"), Piece("<|image|>", special=True)]
-    ours = Tokenizer.from_bytes(data).encode([[*pieces, Piece("<|end|>", special=True)]])
+    pieces = [Segment("<|user|>", special=True), Segment("a tokenizer"), Segment("<|image|>", special=True)]
+    ours = Tokenizer.from_bytes(data).encode([[*pieces, Segment("<|end|>", special=True)]])
     assert theirs(said)["input_ids"] == ours.ids.tolist()
     assert (theirs.eos_token_id, theirs.pad_token_id, theirs.image_token_id, theirs.audio_token_id) == (0, 0, 11, 12)
     assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8") == "# A model\n\nfür alle\n"

@@ -14,30 +14,24 @@ from model.multimodal import Multimodal
 from model.parts import Part
 
 
-@pytest.fixture(scope="session")
-def multimodal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all parts, not to be changed."""
-    return hf.save_all("multimodal", tmp_path_factory.mktemp("multimodal"))
-
-
 def part_folder(model: Multimodal, folder: Path, shard_bytes: int = 1 << 30) -> dict[Part, list[Path]]:
     folder.mkdir()
     return {part: part_files(model, part, folder, shard_bytes) for part in Part}
 
 
 @pytest.mark.parametrize("shard_bytes", [1 << 30, 20_000])
-def test_parts_there_and_back(multimodal: Path, shard_bytes: int, tmp_path: Path) -> None:
-    model = load_hf(multimodal, dtype=torch.bfloat16)
+def test_parts_there_and_back(written_multimodal: Path, shard_bytes: int, tmp_path: Path) -> None:
+    model = load_hf(written_multimodal, dtype=torch.bfloat16)
     files = part_folder(model, tmp_path / "parts", shard_bytes)
-    every = [file for some in files.values() for file in some]
+    every = [file for of_part in files.values() for file in of_part]
     hf.assert_same_tensors(load_parts(model.config, reversed(every)).state_dict(), model.state_dict())
     assert sorted(every) == sorted((tmp_path / "parts").iterdir())
     assert files[Part.LANGUAGE][0].name == "language-00000.safetensors"
     assert (len(files[Part.LANGUAGE]) > 1) == (shard_bytes == 20_000)
 
 
-def test_a_part_that_is_shared_is_the_same_bytes(multimodal: Path, tmp_path: Path) -> None:
-    model = load_hf(multimodal)
+def test_a_part_that_is_shared_is_the_same_bytes(written_multimodal: Path, tmp_path: Path) -> None:
+    model = load_hf(written_multimodal)
     before = part_folder(model, tmp_path / "before", 20_000)
     with torch.no_grad():
         model.language.layers[0].self_attn.qkv_proj.adapters["vision"].B.add_(1.0)
@@ -48,10 +42,10 @@ def test_a_part_that_is_shared_is_the_same_bytes(multimodal: Path, tmp_path: Pat
     assert changed == [Part.LORA_VISION]
 
 
-def test_parts_must_be_all_there(multimodal: Path, tmp_path: Path) -> None:
-    model = load_hf(multimodal)
+def test_parts_must_be_all_there(written_multimodal: Path, tmp_path: Path) -> None:
+    model = load_hf(written_multimodal)
     files = part_folder(model, tmp_path / "parts")
-    every = [file for some in files.values() for file in some]
+    every = [file for of_part in files.values() for file in of_part]
     lacking = [file for file in every if file not in files[Part.VISION_ENCODER]]
     with pytest.raises(ValueError, match=r"tensors missing.*vision_encoder\.embeddings.* and \d+ more"):
         load_parts(model.config, lacking)

@@ -9,15 +9,8 @@ from typing import Any
 
 import pytest
 
-from model.config import (
-    PRESETS,
-    AdapterConfig,
-    AudioConfig,
-    ModelConfig,
-    RopeConfig,
-    TextConfig,
-    VisionConfig,
-)
+from model.config import AudioConfig, LoraConfig, ModelConfig, RopeParameters, TextConfig, VisionConfig
+from model.presets import PRESETS
 
 TEXT = PRESETS["nano"].text
 
@@ -30,10 +23,14 @@ def test_a_preset_goes_through_json_and_back(name: str) -> None:
 
 def test_every_value_goes_through_json_and_back() -> None:
     config = ModelConfig(
-        replace(TEXT, tied=False, rope=RopeConfig(short_factor=(), long_factor=(), attention_factor=1.5)),
-        VisionConfig(feature_layer=-1, token=7),
+        replace(
+            TEXT,
+            tie_word_embeddings=False,
+            rope_parameters=RopeParameters(short_factor=(), long_factor=(), attention_factor=1.5),
+        ),
+        VisionConfig(feature_layer=-1, image_token_id=7),
         None,
-        (AdapterConfig("speech", 3, 9.0, 0.25),),
+        (LoraConfig("speech", 3, 9.0, 0.25),),
         hf_compat_rope=True,
         hf_compat_mask=True,
     )
@@ -42,7 +39,7 @@ def test_every_value_goes_through_json_and_back() -> None:
 
 def test_what_a_dictionary_leaves_out_is_as_released() -> None:
     assert ModelConfig.from_dict({}) == PRESETS["mini"] == ModelConfig()
-    assert ModelConfig.from_dict({"text": {"layers": 2}}) == ModelConfig(TextConfig(layers=2))
+    assert ModelConfig.from_dict({"text": {"num_hidden_layers": 2}}) == ModelConfig(TextConfig(num_hidden_layers=2))
 
 
 @pytest.mark.parametrize(
@@ -50,13 +47,13 @@ def test_what_a_dictionary_leaves_out_is_as_released() -> None:
     [
         ({"texts": {}}, r"model: unknown \['texts'\]; allowed .*'text'"),
         ({"text": {"layer": 2}}, r"model.text: unknown \['layer'\]"),
-        ({"text": {"rope": {"base": 2}}}, r"model.text.rope: unknown \['base'\]"),
+        ({"text": {"rope_parameters": {"base": 2}}}, r"model.text.rope_parameters: unknown \['base'\]"),
         ({"vision": {"crops": 2}}, r"model.vision: unknown"),
-        ({"adapters": [{"name": "vision", "rank": 2, "alpha": 4, "r": 2}]}, r"model.adapters: unknown \['r'\]"),
-        ({"adapters": [{"rank": 2, "alpha": 4}]}, "model.adapters.*name"),
+        ({"adapters": [{"name": "vision", "r": 2, "lora_alpha": 4, "rank": 2}]}, r"model.adapters: unknown \['rank'\]"),
+        ({"adapters": [{"r": 2, "lora_alpha": 4}]}, "model.adapters.*name"),
         ({"text": None}, "model.text"),
         ({"text": 3}, "model.text"),
-        ({"adapters": [{"name": "vision", "rank": 0, "alpha": 4}]}, "rank"),
+        ({"adapters": [{"name": "vision", "r": 0, "lora_alpha": 4}]}, "r=0"),
     ],
 )
 def test_a_dictionary_that_is_none_of_ours_is_refused(values: dict[str, Any], message: str) -> None:
@@ -67,27 +64,33 @@ def test_a_dictionary_that_is_none_of_ours_is_refused(values: dict[str, Any], me
 @pytest.mark.parametrize(
     ("config", "wrong", "message"),
     [
-        (TEXT, {"heads": 5}, "hidden=128 is no multiple of heads=5"),
-        (TEXT, {"heads": 0}, "heads=0"),
-        (TEXT, {"kv_heads": 3}, "heads=4 is no multiple of kv_heads=3"),
-        (TEXT, {"rope": replace(TEXT.rope, fraction=0.97)}, "31 of 32 dims"),
-        (TEXT, {"rope": replace(TEXT.rope, long_factor=(1.0,) * 11)}, "long_factor has 11 .* 12, or none"),
-        (TEXT, {"rope": replace(TEXT.rope, short_factor=(1.0,) * 13)}, "short_factor has 13"),
-        (TEXT, {"pad": 2048}, "pad=2048: .* 0 to 2047"),
-        (TEXT, {"bos": -1}, "bos=-1"),
-        (TEXT, {"eos": (0, 2048)}, "eos=2048"),
-        (VisionConfig(), {"heads": 5}, "hidden=1152 is no multiple of heads=5"),
-        (VisionConfig(), {"crop": 450}, "crop=450 .* patch=14"),
-        (VisionConfig(), {"crop": 14 * 31}, "pool 2x2"),
+        (TEXT, {"num_attention_heads": 5}, "hidden_size=128 is no multiple of num_attention_heads=5"),
+        (TEXT, {"num_attention_heads": 0}, "num_attention_heads=0"),
+        (TEXT, {"num_key_value_heads": 3}, "num_attention_heads=4 is no multiple of num_key_value_heads=3"),
+        (TEXT, {"rope_parameters": replace(TEXT.rope_parameters, partial_rotary_factor=0.97)}, "31 of 32 dims"),
+        (
+            TEXT,
+            {"rope_parameters": replace(TEXT.rope_parameters, long_factor=(1.0,) * 11)},
+            "long_factor has 11 .* 12, or none",
+        ),
+        (TEXT, {"rope_parameters": replace(TEXT.rope_parameters, short_factor=(1.0,) * 13)}, "short_factor has 13"),
+        (TEXT, {"original_max_position_embeddings": 1}, "original_max_position_embeddings=1: allowed is 2"),
+        (TEXT, {"max_position_embeddings": 0}, "max_position_embeddings=0"),
+        (TEXT, {"pad_token_id": 2048}, "pad_token_id=2048: .* 0 to 2047"),
+        (TEXT, {"bos_token_id": -1}, "bos_token_id=-1"),
+        (TEXT, {"eos_token_id": (0, 2048)}, "eos_token_id=2048"),
+        (VisionConfig(), {"num_attention_heads": 5}, "hidden_size=1152 is no multiple of num_attention_heads=5"),
+        (VisionConfig(), {"crop_size": 450}, "crop_size=450 .* patch_size=14"),
+        (VisionConfig(), {"crop_size": 14 * 31}, "pool 2x2"),
         (VisionConfig(), {"feature_layer": 0}, "feature_layer=0"),
         (VisionConfig(), {"feature_layer": -29}, "-28 to -1"),
-        (AudioConfig(), {"heads": 3}, "hidden=1024 is no multiple of heads=3"),
-        (AudioConfig(), {"reduction": 1}, "reduction=1"),
-        (AudioConfig(), {"reduction": 12}, "reduction=12"),
-        (PRESETS["nano"], {"vision": VisionConfig()}, "vision.token=200010"),
-        (PRESETS["nano"], {"audio": AudioConfig()}, "audio.token=200011"),
-        (PRESETS["nano"], {"vision": replace(VisionConfig(), token=12)}, "both 12"),
-        (PRESETS["nano"], {"adapters": (AdapterConfig("a", 1, 1.0),) * 2}, "each name once"),
+        (AudioConfig(), {"num_attention_heads": 3}, "hidden_size=1024 is no multiple of num_attention_heads=3"),
+        (AudioConfig(), {"time_reduction": 1}, "time_reduction=1"),
+        (AudioConfig(), {"time_reduction": 12}, "time_reduction=12"),
+        (PRESETS["nano"], {"vision": VisionConfig()}, "vision.image_token_id=200010"),
+        (PRESETS["nano"], {"audio": AudioConfig()}, "audio.audio_token_id=200011"),
+        (PRESETS["nano"], {"vision": replace(VisionConfig(), image_token_id=12)}, "both 12"),
+        (PRESETS["nano"], {"adapters": (LoraConfig("a", 1, 1.0),) * 2}, "each name once"),
     ],
 )
 def test_shapes_that_cannot_be_are_refused(config: Any, wrong: dict[str, Any], message: str) -> None:
@@ -96,11 +99,14 @@ def test_shapes_that_cannot_be_are_refused(config: Any, wrong: dict[str, Any], m
 
 
 def test_the_released_scale_of_positions() -> None:
-    assert PRESETS["mini"].text.rope.scale == pytest.approx(1.1902380714, abs=1e-10)
-    rope = PRESETS["mini"].text.rope
-    assert replace(rope, max_positions=4096).scale == replace(rope, long_factor=()).scale == 1
-    assert replace(rope, attention_factor=1.25).scale == 1.25
-    assert replace(rope, original_positions=64, max_positions=2048).scale == math.sqrt(1 + math.log(32) / math.log(64))
+    text = PRESETS["mini"].text
+    rope = text.rope_parameters
+    assert text.rope_scale == pytest.approx(1.1902380714, abs=1e-10)
+    assert replace(text, max_position_embeddings=4096).rope_scale == 1
+    assert replace(text, rope_parameters=replace(rope, long_factor=())).rope_scale == 1
+    assert replace(text, rope_parameters=replace(rope, attention_factor=1.25)).rope_scale == 1.25
+    stretched = replace(text, original_max_position_embeddings=64, max_position_embeddings=2048)
+    assert stretched.rope_scale == math.sqrt(1 + math.log(32) / math.log(64))
 
 
 def test_the_released_sizes_that_follow_from_others() -> None:
@@ -108,4 +114,4 @@ def test_the_released_sizes_that_follow_from_others() -> None:
     assert config.vision is not None and config.audio is not None
     assert (config.text.head_dim, config.text.rotary_dim) == (128, 96)
     assert (config.vision.grid, config.vision.used_layers, config.audio.conv_steps) == (32, 26, 3)
-    assert [(one.name, one.rank, one.scale) for one in config.adapters] == [("vision", 256, 2.0), ("speech", 320, 2.0)]
+    assert [(one.name, one.r, one.scaling) for one in config.adapters] == [("vision", 256, 2.0), ("speech", 320, 2.0)]

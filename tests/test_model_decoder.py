@@ -18,7 +18,7 @@ from model.decoder import RMSNorm
 from model.multimodal import Multimodal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SWITCH = ROPE.original_positions
+SWITCH = TEXT.original_max_position_embeddings
 CLOSE = {"atol": 1e-5, "rtol": 0}
 
 
@@ -27,27 +27,27 @@ def reference(model: Multimodal) -> Phi3ForCausalLM:
     text = model.config.text
     rope = {
         "rope_type": "longrope",
-        "rope_theta": text.rope.theta,
-        "partial_rotary_factor": text.rope.fraction,
-        "short_factor": list(text.rope.short_factor),
-        "long_factor": list(text.rope.long_factor),
-        "original_max_position_embeddings": text.rope.original_positions,
+        "rope_theta": text.rope_parameters.rope_theta,
+        "partial_rotary_factor": text.rope_parameters.partial_rotary_factor,
+        "short_factor": list(text.rope_parameters.short_factor),
+        "long_factor": list(text.rope_parameters.long_factor),
+        "original_max_position_embeddings": text.original_max_position_embeddings,
     }
     config = Phi3Config(
-        vocab_size=text.vocab,
-        hidden_size=text.hidden,
-        intermediate_size=text.inner,
-        num_hidden_layers=text.layers,
-        num_attention_heads=text.heads,
-        num_key_value_heads=text.kv_heads,
-        rms_norm_eps=text.eps,
-        max_position_embeddings=text.rope.max_positions,
-        original_max_position_embeddings=text.rope.original_positions,
-        tie_word_embeddings=text.tied,
+        vocab_size=text.vocab_size,
+        hidden_size=text.hidden_size,
+        intermediate_size=text.intermediate_size,
+        num_hidden_layers=text.num_hidden_layers,
+        num_attention_heads=text.num_attention_heads,
+        num_key_value_heads=text.num_key_value_heads,
+        rms_norm_eps=text.rms_norm_eps,
+        max_position_embeddings=text.max_position_embeddings,
+        original_max_position_embeddings=text.original_max_position_embeddings,
+        tie_word_embeddings=text.tie_word_embeddings,
         rope_parameters=rope,
-        pad_token_id=text.pad,
-        bos_token_id=text.bos,
-        eos_token_id=list(text.eos),
+        pad_token_id=text.pad_token_id,
+        bos_token_id=text.bos_token_id,
+        eos_token_id=list(text.eos_token_id),
     )
     theirs = Phi3ForCausalLM(config).eval()
     values = {f"model.{name}": one for name, one in model.language.state_dict().items() if ".adapters." not in name}
@@ -89,19 +89,27 @@ def test_logits_are_transformers_own(ours: Multimodal, theirs: Phi3ForCausalLM, 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"tied": False},
-        {"kv_heads": 6},
-        {"kv_heads": 1},
-        {"eps": 1e-2},
-        {"rope": replace(ROPE, fraction=1.0, short_factor=(1.0, 1.5, 2.0, 3.0), long_factor=(1.0, 2.0, 5.0, 9.0))},
-        {"rope": replace(ROPE, fraction=0.5, theta=500.0, short_factor=(1.0, 1.5), long_factor=(1.0, 2.0))},
-        {"rope": replace(ROPE, max_positions=SWITCH)},
+        {"tie_word_embeddings": False},
+        {"num_key_value_heads": 6},
+        {"num_key_value_heads": 1},
+        {"rms_norm_eps": 1e-2},
+        {
+            "rope_parameters": replace(
+                ROPE, partial_rotary_factor=1.0, short_factor=(1.0, 1.5, 2.0, 3.0), long_factor=(1.0, 2.0, 5.0, 9.0)
+            )
+        },
+        {
+            "rope_parameters": replace(
+                ROPE, partial_rotary_factor=0.5, rope_theta=500.0, short_factor=(1.0, 1.5), long_factor=(1.0, 2.0)
+            )
+        },
+        {"max_position_embeddings": SWITCH},
     ],
 )
 def test_other_shapes_are_transformers_own_too(changes: dict[str, object]) -> None:
     model = text_model(adapters=(), **changes)
     other = reference(model)
-    for length in (40, SWITCH) if "max_positions=64" in str(changes) else (40, 90):
+    for length in (40, SWITCH) if "max_position_embeddings" in changes else (40, 90):
         rows = ids(2, length)
         torch.testing.assert_close(model(rows).logits, other(rows).logits, **CLOSE)
 
@@ -226,9 +234,19 @@ def test_a_future_token_changes_nothing_before_it(ours: Multimodal) -> None:
 
 def test_the_released_positions_are_transformers_own() -> None:
     """Its 48 factors, on one layer of narrow heads of 128."""
-    text = TextConfig(vocab=300, hidden=256, layers=1, heads=2, kv_heads=1, inner=32, bos=0, pad=0, eos=(0,))
+    text = TextConfig(
+        vocab_size=300,
+        hidden_size=256,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=32,
+        bos_token_id=0,
+        pad_token_id=0,
+        eos_token_id=(0,),
+    )
     model = enlivened(ModelConfig(text), 0)
-    assert model.config.text.rope == TextConfig().rope
+    assert model.config.text.rope_parameters == TextConfig().rope_parameters
     rows = ids(1, 4200)
     with torch.no_grad():
         for length in (4096, 4097):
@@ -237,4 +255,8 @@ def test_the_released_positions_are_transformers_own() -> None:
 
 
 def test_the_config_of_these_tests_has_what_matters() -> None:
-    assert TEXT.heads != TEXT.kv_heads and TEXT.rotary_dim < TEXT.head_dim and len(set(ROPE.long_factor)) == 3
+    assert (
+        TEXT.num_attention_heads != TEXT.num_key_value_heads
+        and TEXT.rotary_dim < TEXT.head_dim
+        and len(set(ROPE.long_factor)) == 3
+    )

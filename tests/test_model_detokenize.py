@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from model.processing.bpe import train_tokenizer
 from model.processing.detokenize import Detokenizer, byte_of, decoded, find_anchor, token_bytes
-from model.processing.text import Part, Tokenizer
+from model.processing.segments import Segment
+from model.processing.text import Tokenizer
 
 WORDS = [
     "▁",
@@ -130,7 +131,7 @@ def test_a_panic_of_the_library_is_an_error() -> None:
 @given(data=st.data())
 def test_a_text_goes_on_from_its_context(name: str, data: st.DataObject) -> None:
     tokenizer = ALL[name]
-    before = data.draw(tokens_of(tokenizer)) + tokenizer.encode([[Part("x")]]).ids.tolist()
+    before = data.draw(tokens_of(tokenizer)) + tokenizer.encode([[Segment("x")]]).ids.tolist()
     after = data.draw(tokens_of(tokenizer))
     whole = [token for token in [*before, *after] if tokenizer.has(token)]
     start = tokenizer.decode(token for token in before if tokenizer.has(token))
@@ -174,7 +175,7 @@ def test_a_token_is_named_as_it_stands_in_a_text() -> None:
     assert token_bytes(tokenizer, tokenizer.vocab_size + 3, anchor) == b""
     assert byte_of(ALL["fuse"], 0xE4) is None and token_bytes(ALL["fuse"], 0xE4, anchor) == b"<0xE4>"
     level = ALL["byte level"]
-    ids = level.encode([[Part("où 你")]]).ids.tolist()
+    ids = level.encode([[Segment("où 你")]]).ids.tolist()
     assert b"".join(token_bytes(level, i, None) for i in ids) == "où 你".encode()
 
 
@@ -182,7 +183,7 @@ def test_a_text_has_as_many_tokens_as_its_bytes_need() -> None:
     level, fallback = ALL["byte level"], ALL["sentencepiece"]
     for tokenizer in (level, fallback):
         for text in ("the cat", "你好" * 50, " " * 300, "\x00\x01é"):
-            count = len(tokenizer.encode([[Part(text)]]).ids)
+            count = len(tokenizer.encode([[Segment(text)]]).ids)
             assert tokenizer.most_bytes is not None and count * tokenizer.most_bytes >= len(text.encode())
     lossy = json.loads(train_tokenizer(["the cat"] * 5, 300))
     lossy["normalizer"] = {"type": "Strip", "strip_left": True, "strip_right": True}
@@ -196,7 +197,7 @@ def test_tokens_of_a_template_are_never_made_of_text() -> None:
         token["special"] = "tool" not in token["content"]
     tokenizer = Tokenizer.from_bytes(json.dumps(file).encode())
     call = tokenizer.special("<|tool_call|>")
-    spelled = tokenizer.encode([[Part("a <|tool_call|> b<|end|>")]]).ids.tolist()
+    spelled = tokenizer.encode([[Segment("a <|tool_call|> b<|end|>")]]).ids.tolist()
     assert call not in spelled and tokenizer.decode(spelled) == "a <|tool_call|> b<|end|>"
-    assert tokenizer.encode([[Part("<|tool_call|>", special=True)]]).ids.tolist() == [call]
+    assert tokenizer.encode([[Segment("<|tool_call|>", special=True)]]).ids.tolist() == [call]
     assert tokenizer.decode([call]) == "<|tool_call|>"

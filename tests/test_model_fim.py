@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.processing.fim import MIDDLE, PREFIX, SUFFIX, Fim, fim
-from model.processing.text import END_OF_TEXT, Part
+from model.processing.segments import END_OF_TEXT, Segment
 
 ALWAYS = [
     Fim(rate=1, spm_rate=0),
@@ -19,7 +19,7 @@ ALWAYS = [
 ]
 
 
-def whole(parts: list[Part]) -> str:
+def whole(parts: list[Segment]) -> str:
     """The document again: prefix, middle, suffix by the sentinels that stand before them."""
     at, found = "", {PREFIX: "", SUFFIX: "", MIDDLE: ""}
     for part in parts:
@@ -36,7 +36,7 @@ def test_the_document_can_be_put_together_again(text, record, config, seed):
     assert parts is not None and whole(parts) == text
     names = [part.text for part in parts if part.special]
     assert sorted(names) == sorted([PREFIX, SUFFIX, MIDDLE, END_OF_TEXT]) and names[-1] == END_OF_TEXT
-    assert not any(part.learn for part in parts if part.text in (PREFIX, SUFFIX, MIDDLE) and part.special)
+    assert not any(part.loss_mask for part in parts if part.text in (PREFIX, SUFFIX, MIDDLE) and part.special)
 
 
 TORN = (
@@ -68,16 +68,16 @@ def test_the_forms():
     assert prefix + middle + suffix == "abcdef"
     spm = fim("abcdef", "r", Fim(rate=1, spm_rate=1, seed=seed))
     assert spm == [
-        Part(PREFIX, special=True),
-        Part(SUFFIX, special=True),
-        Part(suffix, learn=True),
-        Part(MIDDLE, special=True),
-        Part(prefix + middle, learn=True),
-        Part(END_OF_TEXT, special=True, learn=True),
+        Segment(PREFIX, special=True),
+        Segment(SUFFIX, special=True),
+        Segment(suffix, loss_mask=True),
+        Segment(MIDDLE, special=True),
+        Segment(prefix + middle, loss_mask=True),
+        Segment(END_OF_TEXT, special=True, loss_mask=True),
     ]
     alone = fim("abcdef", "r", Fim(rate=1, spm_rate=1, seed=seed, middle_only=True))
     assert alone is not None
-    assert [part.text for part in alone if part.learn] == [middle, END_OF_TEXT]
+    assert [part.text for part in alone if part.loss_mask] == [middle, END_OF_TEXT]
 
 
 def test_rates_are_met_and_the_record_decides():

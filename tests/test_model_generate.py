@@ -11,24 +11,25 @@ import torch
 from models import (
     IMAGE,
     PICTURE_TOKENS,
+    TEXT,
     greedy,
     image_inputs,
     logits_after,
     nano,
     prompts_of_all_kinds,
-    short_rope,
+    switching_at,
     text_model,
     words,
 )
 
-import model.generate
-from model.generate import Engine, Options, Request, Sample, TooLong
+import model.draw
+from model.generate import Completion, Engine, Options, Request, TooLong
 from model.multimodal import Multimodal
 from model.prefill import Prefill
 from model.sampling import Sampling
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-OPTIONS = Options(slots=4, length=128, prompts=4, chunk=8, block=16)
+OPTIONS = Options(max_num_seqs=4, max_model_len=128, max_num_partial_prefills=4, prefill_chunk_size=8, block_size=16)
 GREEDY = Sampling(max_tokens=12, temperature=0, ignore_eos=True)
 
 
@@ -40,10 +41,10 @@ def text() -> Multimodal:
 @pytest.fixture(scope="module")
 def switching() -> Multimodal:
     """LongRoPE switches after 32 tokens."""
-    return text_model(rope=short_rope(32))
+    return text_model(**switching_at(32))
 
 
-def run(model: Multimodal, requests: Sequence[Request], options: Options = OPTIONS) -> list[Sample]:
+def run(model: Multimodal, requests: Sequence[Request], options: Options = OPTIONS) -> list[Completion]:
     """Samples in the order of their requests and numbers."""
     order = {request.key: place for place, request in enumerate(requests)}
     return sorted(Engine(model, options).run(requests), key=lambda one: (order[one.request.key], one.number))
@@ -61,7 +62,7 @@ def test_every_sample_is_asked_for_once_and_has_all_its_tokens(text: Multimodal,
     how = Sampling(max_tokens=5, temperature=temperature, ignore_eos=True)
     found = run(text, [Request(f"{i}", words(i + 1), how, n=1 + i % 3) for i in range(7)])
     assert [(one.request.key, one.number) for one in found] == [(f"{i}", k) for i in range(7) for k in range(1 + i % 3)]
-    assert all(len(one.tokens) == 5 and one.finish == "length" for one in found)
+    assert all(len(one.tokens) == 5 and one.finish_reason == "length" for one in found)
 
 
 def test_greedy_is_the_model_without_a_cache_for_prompts_around_chunks_and_blocks(text: Multimodal) -> None:
@@ -78,7 +79,9 @@ def test_greedy_is_the_model_without_a_cache_across_the_switch_of_frequencies(
 
 
 def test_the_switch_of_frequencies_would_be_seen(switching: Multimodal) -> None:
-    never = text_model(rope=replace(short_rope(32), original_positions=512, attention_factor=short_rope(32).scale))
+    switch = switching_at(32)
+    rope = replace(switch["rope_parameters"], attention_factor=replace(TEXT, **switch).rope_scale)
+    never = text_model(**{**switch, "original_max_position_embeddings": 512, "rope_parameters": rope})
     request = Request("a", words(28, 28), replace(GREEDY, max_tokens=30))
     one, other = (greedy(model, request, 30)[0] for model in (switching, never))
     assert one[:5] == other[:5] and one != other
@@ -125,8 +128,8 @@ def test_log_probabilities_are_those_of_the_model_without_a_cache(switching: Mul
         own = chances[torch.arange(12), torch.tensor(one.tokens)]
         torch.testing.assert_close(torch.tensor(one.logprobs), own, atol=1e-4, rtol=0)
         values, ids = chances.topk(3)
-        assert [[token for token, _ in row] for row in one.top] == ids.tolist()
-        found = torch.tensor([[value for _, value in row] for row in one.top])
+        assert [[token for token, _ in row] for row in one.top_logprobs] == ids.tolist()
+        found = torch.tensor([[value for _, value in row] for row in one.top_logprobs])
         torch.testing.assert_close(found, values, atol=1e-4, rtol=0)
 
 
@@ -134,9 +137,11 @@ def test_each_request_gets_as_many_alternatives_as_it_asked_for(text: Multimodal
     asked = (None, 0, 1, 20)
     found = run(text, [Request(f"{k}", words(5), replace(GREEDY, logprobs=k)) for k in asked])
     assert [len(one.logprobs) for one in found] == [0, 12, 12, 12]
-    assert [{len(row) for row in one.top} for one in found] == [set(), {0}, {1}, {20}]
+    assert [{len(row) for row in one.top_logprobs} for one in found] == [set(), {0}, {1}, {20}]
     assert len({tuple(one.tokens) for one in found}) == 1, "asking changes no token"
-    assert [row[0] for row in found[3].top] == list(zip(found[1].tokens, found[1].logprobs, strict=True)), "greedy"
+    assert [row[0] for row in found[3].top_logprobs] == list(zip(found[1].tokens, found[1].logprobs, strict=True)), (
+        "greedy"
+    )
 
 
 def test_the_samples_of_a_prompt_share_one_prefill(text: Multimodal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +172,7 @@ def test_prompts_wait_for_pages_that_others_hold(text: Multimodal) -> None:
     requests = [Request("first", words(9), replace(GREEDY, max_tokens=60), n=4)]
     requests += [Request(f"{i}", words(100 + i, i), GREEDY, n=1 + i % 3) for i in range(12)]
     for one in run(text, requests):
-        assert one.finish == "length"
+        assert one.finish_reason == "length"
         if one.number == 0 and one.request.key in ("first", "0", "7", "11"):
             assert one.tokens == greedy(text, one.request, len(one.tokens))[0]
 
@@ -179,14 +184,14 @@ def test_an_images_token_that_a_sample_writes_makes_no_image(monkeypatch: pytest
     plain = replace(request, tokens=(*request.tokens, IMAGE), adapter=None)
     expected = greedy(nano(32), plain, 11)[0]
     assert expected != greedy(nano(32), replace(plain, adapter="auto"), 11)[0]
-    draw = model.generate.choose
+    draw = model.draw.choose
 
     def image_first(logits: torch.Tensor, *rest: object) -> torch.Tensor:
         first.append(1)
         return draw(logits, *rest) if len(first) > 1 else torch.tensor([IMAGE])  # type: ignore[arg-type]
 
     first: list[int] = []
-    monkeypatch.setattr(model.generate, "choose", image_first)
+    monkeypatch.setattr(model.draw, "choose", image_first)
     assert run(nano(32), [request])[0].tokens == [IMAGE, *expected]
 
 
@@ -199,7 +204,7 @@ def test_a_run_takes_requests_as_it_can_work_on_them(text: Multimodal) -> None:
             yield Request(f"{i}", words(3), replace(GREEDY, max_tokens=4))
 
     next(Engine(text, OPTIONS).run(requests()))  # type: ignore[arg-type]
-    assert len(taken) <= 2 * (OPTIONS.slots + 2 * OPTIONS.prompts)
+    assert len(taken) <= 2 * (OPTIONS.max_num_seqs + 2 * OPTIONS.max_num_partial_prefills)
 
 
 @pytest.mark.parametrize(
@@ -232,28 +237,31 @@ def test_a_request_that_does_not_fit_is_refused_and_one_that_just_fits_is_not(te
 def test_inputs_that_do_not_match_their_tokens_stop_no_other_request() -> None:
     """Known to no one but the embedding: it raises from `submit` or `step`, and the engine goes on."""
     engine = Engine(nano(), OPTIONS)
-    for _ in range(OPTIONS.prompts + 1):
+    for _ in range(OPTIONS.max_num_partial_prefills + 1):
         with pytest.raises(ValueError, match="1 tokens of vision"):
             engine.submit(Request("bad", (5, IMAGE), GREEDY, inputs=image_inputs()))
             engine.step()
     (good,) = engine.submit(Request("good", words(3), GREEDY))
     for _ in range(30):
         engine.step()
-    assert good.finish == "length", "each refused prompt kept a row of the prefill"
+    assert good.finish_reason == "length", "each refused prompt kept a row of the prefill"
     assert engine.idle
+
+
+SIZES = ("max_num_seqs", "max_num_partial_prefills", "prefill_chunk_size")
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({name: count} for name in ("slots", "prompts", "chunk") for count in (3, 0)),
-        {"slots": 5},  # on 2 threads, the last of 5, 6, 7, 9, 10 and 11 rows of a product have other bits
-        {"prompts": 6},
-        {"block": 12},
-        {"block": 0},
-        {"length": 120},
-        {"length": 0},
-        {"length": -128},
+        *({name: count} for name in SIZES for count in (3, 0)),
+        {"max_num_seqs": 5},  # on 2 threads, the last of 5, 6, 7, 9, 10 and 11 rows of a product have other bits
+        {"max_num_partial_prefills": 6},
+        {"block_size": 12},
+        {"block_size": 0},
+        {"max_model_len": 120},
+        {"max_model_len": 0},
+        {"max_model_len": -128},
     ],
 )
 def test_options_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
@@ -263,13 +271,13 @@ def test_options_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
 
 def test_an_engine_longer_than_the_models_context_is_refused(text: Multimodal) -> None:
     with pytest.raises(ValueError, match="2048"):
-        Engine(text, replace(OPTIONS, length=4096))
+        Engine(text, replace(OPTIONS, max_model_len=4096))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_estimate_of_memory_is_what_is_allocated(dtype: torch.dtype) -> None:
     model = text_model().to(dtype)
-    engine = Engine(model, replace(OPTIONS, slots=8))
+    engine = Engine(model, replace(OPTIONS, max_num_seqs=8))
     held = [one for cache in (engine._cache, engine._prefill.cache) for one in (cache.keys, cache.values)]
     assert {one.dtype for one in held} == {dtype}
     assert engine.options.bytes(model.config, dtype) == sum(one.untyped_storage().nbytes() for one in held)

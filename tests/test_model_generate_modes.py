@@ -7,12 +7,12 @@ import torch
 from models import image_inputs, nano, prompts_of_all_kinds, text_model, words
 
 from model.generate import Engine, Options, Request
-from model.lora import LowRank
+from model.lora import LoRA
 from model.multimodal import Multimodal
 from model.sampling import Sampling
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-OPTIONS = Options(slots=4, length=128, prompts=4, chunk=8, block=16)
+OPTIONS = Options(max_num_seqs=4, max_model_len=128, max_num_partial_prefills=4, prefill_chunk_size=8, block_size=16)
 HOW = Sampling(max_tokens=6, ignore_eos=True)
 
 
@@ -26,7 +26,7 @@ def partly_training() -> Multimodal:
     model.training = True
     model.language.layers[1].train()
     for module in model.modules():
-        if isinstance(module, LowRank):
+        if isinstance(module, LoRA):
             module.train()
     return model
 

@@ -13,21 +13,21 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import nano, prompts_of_all_kinds, short_rope, text_model, words
+from models import nano, prompts_of_all_kinds, switching_at, text_model, words
 
-from model.generate import Engine, Options, Request, Sample
+from model.generate import Completion, Engine, Options, Request
 from model.multimodal import Multimodal
 from model.sampling import Sampling
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-OPTIONS = Options(slots=4, length=128, prompts=4, chunk=8, block=16)
-MODEL = text_model(rope=short_rope(32))
+OPTIONS = Options(max_num_seqs=4, max_model_len=128, max_num_partial_prefills=4, prefill_chunk_size=8, block_size=16)
+MODEL = text_model(**switching_at(32))
 HOW = Sampling(max_tokens=10, temperature=1.3, top_p=0.95, ignore_eos=True, logprobs=1)
 
 Found = dict[tuple[str, int], tuple[list[int], list[float]]]
 
 
-def outcome(samples: Iterable[Sample]) -> Found:
+def outcome(samples: Iterable[Completion]) -> Found:
     """Tokens and the bits of their log-probabilities, which show what tokens alone would hide."""
     return {(one.request.key, one.number): (one.tokens, one.logprobs) for one in samples}
 
@@ -90,7 +90,7 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been() -> None:
 def test_every_slot_gives_the_same_bits() -> None:
     request = Request("a", words(20), replace(HOW, max_tokens=20), adapter="speech")
     expected = run([request])
-    for slot in range(OPTIONS.slots):
+    for slot in range(OPTIONS.max_num_seqs):
         engine = Engine(MODEL, OPTIONS)
         engine._free.remove(slot)
         engine._free.append(slot)
@@ -117,9 +117,9 @@ def test_every_row_of_a_product_as_wide_as_the_slots_has_the_same_bits(slots: in
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_promise_holds_with_as_many_threads_all_along(count: int) -> None:
     torch.set_num_threads(count)
-    together = run(requests(), replace(OPTIONS, slots=8))
+    together = run(requests(), replace(OPTIONS, max_num_seqs=8))
     for one in requests()[::3]:
-        alone = run([one], replace(OPTIONS, slots=8))
+        alone = run([one], replace(OPTIONS, max_num_seqs=8))
         assert alone == {key: together[key] for key in alone}
 
 
@@ -168,7 +168,7 @@ def test_numbers_that_are_none_harm_no_later_sample(rows: str) -> None:
 # Cancelling.
 
 
-def states(engine: Engine, one: Sample) -> str:
+def states(engine: Engine, one: Completion) -> str:
     """Where a sample is."""
     prefill = engine._prefill
     for name, prompts in (("queued", engine._queue), ("pending", prefill.pending), ("ready", prefill.ready)):
@@ -191,13 +191,13 @@ def test_cancelling_in_any_state_leaves_the_others_as_they_are(state: str) -> No
         engine.step()
     assert states(engine, victim) == wanted
     engine.cancel([victim])
-    had, finish = list(victim.tokens), victim.finish
+    had, finish = list(victim.tokens), victim.finish_reason
     while not engine.idle:
         assert all(one is not victim or finish for one in engine.step())
-    assert (victim.tokens, victim.finish) == (had, finish) and (finish is None) == (state != "ended")
+    assert (victim.tokens, victim.finish_reason) == (had, finish) and (finish is None) == (state != "ended")
     assert outcome([*mates, *later]) == everything()
     kept = [one for one in victims if one is not victim]
-    assert all(len(one.tokens) == 10 and one.finish == "length" for one in kept)
+    assert all(len(one.tokens) == 10 and one.finish_reason == "length" for one in kept)
     assert outcome(kept).items() <= run([victim.request]).items()
     assert_at_rest(engine)
 
@@ -217,7 +217,10 @@ def test_cancelling_all_leaves_an_engine_at_rest() -> None:
 
 def assert_at_rest(engine: Engine) -> None:
     assert engine.idle
-    assert sorted(engine._free) == list(range(OPTIONS.slots))
-    assert sorted(engine._prefill._free) == list(range(OPTIONS.prompts))
-    for cache, rows in ((engine._cache, OPTIONS.slots), (engine._prefill.cache, OPTIONS.prompts)):
-        assert sorted(cache._free) == list(range(1, 1 + rows * OPTIONS.length // OPTIONS.block)), "pages"
+    assert sorted(engine._free) == list(range(OPTIONS.max_num_seqs))
+    assert sorted(engine._prefill._free) == list(range(OPTIONS.max_num_partial_prefills))
+    for cache, rows in (
+        (engine._cache, OPTIONS.max_num_seqs),
+        (engine._prefill.cache, OPTIONS.max_num_partial_prefills),
+    ):
+        assert sorted(cache._free) == list(range(1, 1 + rows * OPTIONS.max_model_len // OPTIONS.block_size)), "pages"

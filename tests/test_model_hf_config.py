@@ -14,9 +14,10 @@ import torch
 from transformers import GenerationConfig, Phi3Config, Phi4MultimodalConfig
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
-from model.config import PRESETS, AudioConfig, ModelConfig, RopeConfig, TextConfig, VisionConfig
+from model.config import AudioConfig, ModelConfig, RopeParameters, TextConfig, VisionConfig
 from model.hf_config import from_hf, to_hf
 from model.hf_sidecars import generation_config
+from model.presets import PRESETS
 from model.rope import tables
 
 CLASSES = {"phi3": Phi3Config, "phi4_multimodal": Phi4MultimodalConfig}
@@ -51,8 +52,12 @@ def test_transformers_reads_what_we_write_as_what_it_wrote(kind: str) -> None:
 def test_a_missing_field_means_the_default_of_their_class(kind: str) -> None:
     read = from_hf({"model_type": kind})
     assert read == from_hf(as_file(CLASSES[kind]()))
-    assert (read.text.heads, read.text.tied, read.text.rope.fraction) == (32, False, 1.0)
-    assert read.audio is None or read.audio.bias_distance == 1000
+    assert (
+        read.text.num_attention_heads,
+        read.text.tie_word_embeddings,
+        read.text.rope_parameters.partial_rotary_factor,
+    ) == (32, False, 1.0)
+    assert read.audio is None or read.audio.bias_max_distance == 1000
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -62,8 +67,8 @@ def test_presets_come_back(name: str) -> None:
 
 
 def test_every_field_of_ours_is_written_and_read() -> None:
-    rope = RopeConfig(5e4, 0.5, 32, 512, (1.5, 2.0), (2.0, 3.0), 1.25)
-    text = TextConfig(64, 32, 5, 4, 2, 24, 1e-4, False, rope, 1, 2, (3, 4, 5))
+    rope = RopeParameters(5e4, 0.5, (1.5, 2.0), (2.0, 3.0), 1.25)
+    text = TextConfig(64, 32, 5, 4, 2, 24, 1e-4, False, 512, 32, rope, 1, 2, (3, 4, 5))
     vision = VisionConfig(16, 24, 4, 2, 96, 12, 1e-3, -3, 6)
     audio = AudioConfig(24, 36, 3, 2, 40, 8, 5, 4, 500, 7, 1e-5, 8)
     config = ModelConfig(text, vision, audio)
@@ -73,7 +78,7 @@ def test_every_field_of_ours_is_written_and_read() -> None:
 def test_the_released_file_is_the_preset() -> None:
     released = PRESETS["multimodal"]
     scaling = {"type": "longrope"}
-    scaling |= {"short_factor": [1.0] * 48, "long_factor": list(map(float, released.text.rope.long_factor))}
+    scaling |= {"short_factor": [1.0] * 48, "long_factor": list(map(float, released.text.rope_parameters.long_factor))}
     values = {
         "model_type": "phi4_multimodal",
         "num_attention_heads": 24,
@@ -100,7 +105,9 @@ def test_the_old_form_of_rope_is_the_new_one(kind: str, name: str) -> None:
     old["rope_scaling"] = {"type": name, **{key: hf.LONGROPE[key] for key in ("short_factor", "long_factor")}}
     assert from_hf(old) == from_hf(new)
     if name != "su":  # which transformers 5.23 takes for longrope only after it missed a field of longrope
-        assert CLASSES[kind](**old).rope_parameters["long_factor"] == list(from_hf(old).text.rope.long_factor)
+        assert CLASSES[kind](**old).rope_parameters["long_factor"] == list(
+            from_hf(old).text.rope_parameters.long_factor
+        )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,7 @@ def test_the_old_form_of_rope_is_the_new_one(kind: str, name: str) -> None:
 def test_the_scale_of_rope_is_theirs(changes: dict[str, float]) -> None:
     theirs = hf.text_config(rope_parameters={**hf.LONGROPE, **changes})
     ours = from_hf(as_file(theirs))
-    assert ours.text.rope.scale == Phi3RotaryEmbedding(theirs).attention_scaling
+    assert ours.text.rope_scale == Phi3RotaryEmbedding(theirs).attention_scaling
     assert from_hf(to_hf(ours)) == ours
 
 
@@ -119,15 +126,15 @@ def test_the_scale_of_rope_is_theirs(changes: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     "rope",
     [
-        RopeConfig(short_factor=(), long_factor=(), original_positions=64),
-        RopeConfig(short_factor=(1.0, 2.0, 3.0), long_factor=(), original_positions=64),
-        RopeConfig(short_factor=(), long_factor=(1.0, 2.0, 3.0), original_positions=64),
-        RopeConfig(short_factor=(), long_factor=(), original_positions=64, attention_factor=1.5),
+        RopeParameters(short_factor=(), long_factor=()),
+        RopeParameters(short_factor=(1.0, 2.0, 3.0), long_factor=()),
+        RopeParameters(short_factor=(), long_factor=(1.0, 2.0, 3.0)),
+        RopeParameters(short_factor=(), long_factor=(), attention_factor=1.5),
     ],
     ids=["default", "short only", "long only", "factor only"],
 )
-def test_factors_that_we_leave_out_are_written_as_what_they_mean(rope: RopeConfig, long: bool) -> None:
-    text = replace(from_hf(as_file(hf.text_config())).text, rope=rope)
+def test_factors_that_we_leave_out_are_written_as_what_they_mean(rope: RopeParameters, long: bool) -> None:
+    text = replace(from_hf(as_file(hf.text_config())).text, rope_parameters=rope)
     position = torch.arange(80 if long else 50)[None]
     ours = tables(text, position, torch.tensor([[long]]), torch.float32)
     theirs = Phi3RotaryEmbedding(Phi3Config(**to_hf(ModelConfig(text))))(torch.zeros(1), position)
@@ -193,15 +200,15 @@ def test_what_is_not_implemented_is_refused_by_name(path: str, value: Any) -> No
     ("path", "value", "message"),
     [
         ("model_type", "llama", "model_type='llama' is not implemented; allowed are phi3 and phi4_multimodal"),
-        ("hidden_size", 50, "hidden=50 is no multiple of heads=6"),
-        ("num_attention_heads", 0, "hidden=48 is no multiple of heads=0"),
-        ("eos_token_id", 300, "eos=300"),
+        ("hidden_size", 50, "hidden_size=50 is no multiple of num_attention_heads=6"),
+        ("num_attention_heads", 0, "hidden_size=48 is no multiple of num_attention_heads=0"),
+        ("eos_token_id", 300, "eos_token_id=300"),
         ("eos_token_id", ["end"], "eos_token_id='end'"),
         ("rope_parameters.long_factor", [1.0, 2.0], "long_factor has 2 entries"),
         ("rope_parameters.long_factor", [1.0, 2.0, "3"], "rope_parameters.long_factor='3'"),
         ("vision_config.feature_layer", 2, "feature_layer=2"),
-        ("vision_config.image_token_id", 300, "vision.token=300"),
-        ("audio_config.time_reduction", 6, "reduction=6"),
+        ("vision_config.image_token_id", 300, "vision.image_token_id=300"),
+        ("audio_config.time_reduction", 6, "time_reduction=6"),
     ],
     ids=str,
 )
@@ -220,15 +227,19 @@ def test_the_hub_s_own_form_needs_its_weights() -> None:
 def test_token_0_ends_a_text_like_any_other(kind: str, given: Any, expected: tuple[int, ...]) -> None:
     values = {**as_file(TINY[kind]()), "eos_token_id": given, "bos_token_id": None, "pad_token_id": 0}
     read = from_hf(values).text
-    assert (read.eos, read.bos, read.pad) == (expected, expected[0], 0)
-    assert from_hf(to_hf(from_hf(values))).text.eos == expected
+    assert (read.eos_token_id, read.bos_token_id, read.pad_token_id) == (expected, expected[0], 0)
+    assert from_hf(to_hf(from_hf(values))).text.eos_token_id == expected
 
 
 def test_no_end_token_is_what_each_class_makes_of_it() -> None:
-    assert from_hf({**as_file(hf.text_config()), "eos_token_id": None, "bos_token_id": 5}).text.eos == ()
-    assert from_hf({**as_file(hf.text_config()), "eos_token_id": [], "bos_token_id": 5}).text.eos == ()
+    assert from_hf({**as_file(hf.text_config()), "eos_token_id": None, "bos_token_id": 5}).text.eos_token_id == ()
+    assert from_hf({**as_file(hf.text_config()), "eos_token_id": [], "bos_token_id": 5}).text.eos_token_id == ()
     large = {"model_type": "phi4_multimodal", "eos_token_id": None}
-    assert from_hf(large).text.eos == (199_999, 200_020) == tuple(Phi4MultimodalConfig(eos_token_id=None).eos_token_id)
+    assert (
+        from_hf(large).text.eos_token_id
+        == (199_999, 200_020)
+        == tuple(Phi4MultimodalConfig(eos_token_id=None).eos_token_id)
+    )
 
 
 def test_an_error_shows_a_value_in_short_however_large() -> None:
@@ -256,7 +267,7 @@ def test_one_of_image_and_sound_alone_is_no_phi4_multimodal(lacks: str) -> None:
         to_hf(config)
 
 
-@pytest.mark.parametrize(("field", "value"), [("window", 8), ("eps", 1e-6)])
+@pytest.mark.parametrize(("field", "value"), [("window", 8), ("layer_norm_eps", 1e-6)])
 def test_what_transformers_has_no_field_for_is_not_written(field: str, value: float) -> None:
     nano = PRESETS["nano"]
     assert nano.audio is not None

@@ -20,8 +20,8 @@ from models import (
 from torch import Tensor
 
 from model import routing
-from model.config import AdapterConfig
-from model.lora import LowRank, RoutedLinear
+from model.config import LoraConfig
+from model.lora import LoRA, MultiLoRALinear
 from model.multimodal import Multimodal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,22 +42,22 @@ def ruined(name: str, seed: int = 0) -> Multimodal:
     return model
 
 
-def linear(seed: int = 0) -> RoutedLinear:
+def linear(seed: int = 0) -> MultiLoRALinear:
     torch.manual_seed(seed)
-    made = RoutedLinear(10, 7, ADAPTERS).eval()
+    made = MultiLoRALinear(10, 7, ADAPTERS).eval()
     for one in made.adapters.values():
         torch.nn.init.normal_(one.B)
     return made
 
 
-def by_hand(one: RoutedLinear, x: Tensor, name: str | None) -> Tensor:
+def by_hand(one: MultiLoRALinear, x: Tensor, name: str | None) -> Tensor:
     """As peft's documentation has it: Wx + alpha / r * B(Ax)."""
     y = x @ one.weight.T
     if name is None:
         return y
     config = {adapter.name: adapter for adapter in ADAPTERS}[name]
     a, b = one.adapters[name].A, one.adapters[name].B
-    return y + config.alpha / config.rank * ((x @ a.T) @ b.T)
+    return y + config.lora_alpha / config.r * ((x @ a.T) @ b.T)
 
 
 @pytest.mark.parametrize("name", [None, "vision", "speech"])
@@ -102,7 +102,7 @@ def test_places_of_all_and_of_none_are_not_listed() -> None:
 
 def test_an_untrained_adapter_changes_nothing_and_starts_as_pefts() -> None:
     torch.manual_seed(0)
-    one, x = RoutedLinear(400, 7, ADAPTERS), torch.randn(2, 5, 400)
+    one, x = MultiLoRALinear(400, 7, ADAPTERS), torch.randn(2, 5, 400)
     assert torch.equal(one(x, {"vision": None}), one(x, {}))
     a = one.adapters["vision"].A.detach()
     assert a.abs().max() <= 1 / math.sqrt(400) and a.std() == pytest.approx(1 / math.sqrt(3 * 400), rel=0.1)
@@ -111,14 +111,14 @@ def test_an_untrained_adapter_changes_nothing_and_starts_as_pefts() -> None:
 
 def test_dropout_is_for_training_and_the_adapter_alone() -> None:
     torch.manual_seed(0)
-    one, x = LowRank(AdapterConfig("vision", 8, 8.0, dropout=0.25), 8, 8), torch.ones(2000, 8)
+    one, x = LoRA(LoraConfig("vision", 8, 8.0, lora_dropout=0.25), 8, 8), torch.ones(2000, 8)
     torch.nn.init.eye_(one.A)
     torch.nn.init.eye_(one.B)
     assert torch.equal(one.eval()(x), x)
     found = one.train()(x)
     assert found.unique().tolist() == pytest.approx([0.0, 4 / 3])
     assert (found == 0).float().mean() == pytest.approx(0.25, abs=0.02)
-    routed = RoutedLinear(10, 7, ADAPTERS).train()
+    routed = MultiLoRALinear(10, 7, ADAPTERS).train()
     assert torch.equal(routed(x[:1, :1].expand(1, 1, 10), {}), routed.eval()(x[:1, :1].expand(1, 1, 10), {}))
 
 
@@ -189,7 +189,7 @@ def test_an_adapter_of_another_type_than_its_base_is_what_peft_computes(
     one, x = linear().to(base), torch.randn(2, 5, 10).to(base)
     one.adapters.to(adapter)
     low = one.adapters["vision"]
-    expected = x @ one.weight.T + (x.float() @ low.A.float().T) @ low.B.float().T * low.scale  # peft's own order
+    expected = x @ one.weight.T + (x.float() @ low.A.float().T) @ low.B.float().T * low.scaling  # peft's own order
     mask = torch.tensor([[True, False, True, True, False]] * 2)
     plain = one(x, {})
     assert torch.equal(one(x, {"vision": None}), expected.to(base))
@@ -201,7 +201,7 @@ def test_an_adapter_of_another_type_than_its_base_is_what_peft_computes(
 def test_a_float32_adapter_on_a_bfloat16_base_runs_and_learns() -> None:
     half = text_model().bfloat16().train()
     for one in half.modules():
-        if isinstance(one, LowRank):
+        if isinstance(one, LoRA):
             one.float()
     rows = ids(3, 6)
     logits = half(rows, adapter=["vision", None, "speech"]).logits
@@ -270,7 +270,7 @@ def test_an_adapter_that_is_not_there_is_refused(adapter: str | list[str], messa
 def test_all_four_kinds_in_one_batch_are_as_alone_in_training_too() -> None:
     model = enlivened(NANO, 3).train()
     for one in model.modules():
-        if isinstance(one, LowRank):
+        if isinstance(one, LoRA):
             one.dropout = 0.0
     requests = list(prompts_of_all_kinds().values())
     length = max(len(one.tokens) for one in requests)

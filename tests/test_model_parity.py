@@ -32,7 +32,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _pair(kind: str, folder: Path) -> Pair:
-    hf.save_all(kind, folder)
     theirs = hf.tiny_text() if kind == "text" else hf.tiny_multimodal()
     for name in ("vision", "speech"):
         theirs.load_adapter(str(folder / f"{name}-lora"), adapter_name=name)
@@ -40,13 +39,13 @@ def _pair(kind: str, folder: Path) -> Pair:
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return _pair("text", tmp_path_factory.mktemp("text"))
+def text(written_text: Path) -> Pair:
+    return _pair("text", written_text)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return _pair("multimodal", tmp_path_factory.mktemp("multimodal"))
+def whole(written_multimodal: Path) -> Pair:
+    return _pair("multimodal", written_multimodal)
 
 
 def furthest(pair: Pair, given: dict[str, Tensor], adapter: str | None) -> float:
@@ -165,7 +164,10 @@ def test_auto_is_the_adapter_of_what_a_row_has(whole: Pair) -> None:
 
 def greedy(pair: Pair, ids: Tensor, given: dict[str, Tensor], count: int, adapter: str | None) -> list[int]:
     sampling = Sampling(max_tokens=count, temperature=0.0, ignore_eos=True)
-    engine = Engine(pair.ours, Options(slots=4, length=1024, prompts=4, chunk=32, block=64))
+    engine = Engine(
+        pair.ours,
+        Options(max_num_seqs=4, max_model_len=1024, max_num_partial_prefills=4, prefill_chunk_size=32, block_size=64),
+    )
     request = Request("greedy", tuple(ids[0].tolist()), sampling, adapter=adapter, inputs=given)
     (found,) = engine.run([request])
     return found.tokens

@@ -9,10 +9,11 @@ import torch
 from models import ADAPTERS, NANO, enlivened, nano, prompts_of_all_kinds, text_model
 from torch import nn
 
-from model.config import PRESETS, AdapterConfig, ModelConfig
+from model.config import LoraConfig, ModelConfig
 from model.generate import Engine, Options
 from model.multimodal import Multimodal
 from model.parts import Part, check_parts, counts, parameters_of, part_of, tensors_of
+from model.presets import PRESETS
 from model.sampling import Sampling
 
 RELEASED = {
@@ -49,7 +50,10 @@ def test_a_part_may_be_of_another_type_than_the_rest(part: Part, rest: torch.dty
     for request in requests:
         logits = model(torch.tensor([request.tokens]), **dict(request.inputs or {})).logits
         assert logits.dtype == model.language.norm.weight.dtype and logits.isfinite().all()
-    engine = Engine(model, Options(slots=4, length=128, prompts=4, chunk=64, block=64))
+    engine = Engine(
+        model,
+        Options(max_num_seqs=4, max_model_len=128, max_num_partial_prefills=4, prefill_chunk_size=64, block_size=64),
+    )
     assert len(list(engine.run(requests))) == 4
 
 
@@ -123,7 +127,7 @@ def test_a_part_may_share_within_itself() -> None:
 
 def test_an_adapter_of_no_part_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'music' is not known; allowed are .*speech"):
-        Multimodal(ModelConfig(adapters=(*ADAPTERS, AdapterConfig("music", 2, 4.0))))
+        Multimodal(ModelConfig(adapters=(*ADAPTERS, LoraConfig("music", 2, 4.0))))
 
 
 def test_weights_follow_from_the_seed_and_the_global_generator_stays() -> None:

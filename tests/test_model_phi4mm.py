@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import hf
+import hf_hub
 import pytest
 import torch
 from torch import Tensor
@@ -16,96 +17,70 @@ from transformers import AutoModelForCausalLM, Phi4MultimodalConfig, Phi4Multimo
 
 from model import phi4mm
 from model.checkpoint import load_hf, save_hf
-from model.config import PRESETS
 from model.multimodal import Multimodal
 from model.parts import counts
+from model.presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-# What that form has no place for, and a tiny model needs: constants of the hub's code.
-SMALL = {"img_processor": {"num_attention_heads": 2}, "image_token_id": hf.IMAGE, "audio_token_id": hf.AUDIO}
-ADAPTER, CONFIG = "adapter_model.safetensors", "config.json"
 FIRST = "model-00001-of-00002.safetensors"
-IMAGE_TOKENS = 16 * 17 + 1 + 16 * 17  # of one crop and the global view
-
-
-@pytest.fixture(scope="module")
-def standard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What transformers and peft wrote; not to be changed."""
-    return hf.save_all("multimodal", tmp_path_factory.mktemp("standard"))
-
-
-@pytest.fixture
-def hub(standard: Path, tmp_path: Path) -> Path:
-    """The same in the hub's form, to change."""
-    return hf.as_hub(standard, tmp_path / "hub", **SMALL)
-
-
-def assert_same(model: Multimodal, other: Multimodal) -> None:
-    assert model.config == other.config
-    hf.assert_same_tensors(model.state_dict(), other.state_dict())
-
-
-def inputs(kinds: str) -> dict[str, Tensor]:
-    row, given = [torch.arange(20)], dict[str, Tensor]()
-    pick = torch.Generator().manual_seed(0)
-    if "image" in kinds:
-        row += [torch.full((IMAGE_TOKENS,), hf.IMAGE), torch.arange(5)]
-        given["image_pixel_values"] = torch.randn(1, 2, 3, 448, 448, generator=pick)
-        given |= {"image_sizes": torch.tensor([[448, 448]]), "image_attention_mask": torch.ones(1, 2, 32, 32)}
-    if "audio" in kinds:
-        row += [torch.full((13,), hf.AUDIO), torch.arange(5)]
-        given["audio_input_features"] = torch.randn(1, 98, 80, generator=pick)
-        given["audio_embed_sizes"] = torch.tensor([13])
-    return {"input_ids": torch.cat(row)[None], **given}
 
 
 # Read.
 
 
-def test_every_tensor_is_bit_for_bit_that_of_transformers_form(standard: Path, hub: Path) -> None:
-    listed = json.loads((hub / "model.safetensors.index.json").read_text())["weight_map"]
+def test_every_tensor_is_bit_for_bit_that_of_transformers_form(written_multimodal: Path, hub_folder: Path) -> None:
+    listed = json.loads((hub_folder / "model.safetensors.index.json").read_text())["weight_map"]
     assert sum(key.endswith(".base_layer.weight") for key in listed) == 12
     assert "model.layers.2.mlp.gate_up_proj.lora_A.speech.weight" in listed
     assert "model.embed_tokens_extend.audio_embed.encoder.encoders.1.self_attn.linear_k.bias" in listed
     assert "model.embed_tokens_extend.image_embed.sub_GN" in listed
-    ours = load_hf(hub)
-    assert_same(ours, load_hf(standard))
+    ours = load_hf(hub_folder)
+    hf.assert_same_model(ours, load_hf(written_multimodal))
     assert [adapter.name for adapter in ours.config.adapters] == ["vision", "speech"]
 
 
-def test_bfloat16_stays_as_it_is_stored(standard: Path, hub: Path) -> None:
-    for file in hub.glob("*.safetensors"):
+def test_bfloat16_stays_as_it_is_stored(written_multimodal: Path, hub_folder: Path) -> None:
+    for file in hub_folder.glob("*.safetensors"):
         hf.edit(file, lambda tensors: tensors.update({key: tensor.bfloat16() for key, tensor in tensors.items()}))
-    hf.assert_same_tensors(load_hf(hub).state_dict(), load_hf(standard, dtype=torch.bfloat16).state_dict())
+    hf.assert_same_tensors(
+        load_hf(hub_folder).state_dict(), load_hf(written_multimodal, dtype=torch.bfloat16).state_dict()
+    )
 
 
 def test_what_the_hub_s_form_has_no_place_for_may_stand_in_transformers_sections(
-    standard: Path, tmp_path: Path
+    written_multimodal: Path, tmp_path: Path
 ) -> None:
     sections = {"vision_config": {"num_attention_heads": 2, "image_token_id": hf.IMAGE}}
     sections["audio_config"] = {"audio_token_id": hf.AUDIO}
-    assert_same(load_hf(hf.as_hub(standard, tmp_path / "hub", **sections)), load_hf(standard))
+    hf.assert_same_model(
+        load_hf(hf_hub.as_hub(written_multimodal, tmp_path / "hub", **sections)), load_hf(written_multimodal)
+    )
 
 
 @pytest.mark.parametrize(
     ("kinds", "adapter"),
     [("text", None), ("text", "speech"), ("image", "vision"), ("audio", "speech"), ("image and audio", "vision")],
 )
-def test_logits_are_those_of_the_reference(standard: Path, hub: Path, kinds: str, adapter: str | None) -> None:
-    reference = AutoModelForCausalLM.from_pretrained(standard, attn_implementation=hf.ATTENTION).eval()
+def test_logits_are_those_of_the_reference(
+    written_multimodal: Path, hub_folder: Path, kinds: str, adapter: str | None
+) -> None:
+    reference = AutoModelForCausalLM.from_pretrained(written_multimodal, attn_implementation=hf.ATTENTION).eval()
     if adapter is not None:
-        reference.load_adapter(str(standard / f"{adapter}-lora"), adapter_name=adapter)
-    given = inputs(kinds)
+        reference.load_adapter(str(written_multimodal / f"{adapter}-lora"), adapter_name=adapter)
+    given = hf.inputs(kinds)
     with torch.no_grad():
-        computed, expected = load_hf(hub)(**given, adapter=adapter).logits, reference(**given, use_cache=False).logits
+        computed, expected = (
+            load_hf(hub_folder)(**given, adapter=adapter).logits,
+            reference(**given, use_cache=False).logits,
+        )
     torch.testing.assert_close(computed, expected, atol=1e-4, rtol=0)
 
 
-def test_exported_in_transformers_form_and_back(standard: Path, hub: Path, tmp_path: Path) -> None:
-    ours = load_hf(hub)
+def test_exported_in_transformers_form_and_back(written_multimodal: Path, hub_folder: Path, tmp_path: Path) -> None:
+    ours = load_hf(hub_folder)
     save_hf(ours, tmp_path / "out")
-    assert_same(load_hf(tmp_path / "out"), ours)
-    values = json.loads((tmp_path / "out" / CONFIG).read_text())
+    hf.assert_same_model(load_hf(tmp_path / "out"), ours)
+    values = json.loads((tmp_path / "out" / hf.CONFIG).read_text())
     assert (values["model_type"], values["vision_config"]["num_attention_heads"]) == ("phi4_multimodal", 2)
     _, info = AutoModelForCausalLM.from_pretrained(
         tmp_path / "out", output_loading_info=True, attn_implementation=hf.ATTENTION
@@ -125,20 +100,20 @@ def released_shapes() -> dict[str, tuple[int, ...]]:
     for key, tensor in model.state_dict().items():
         if key == "lm_head.weight":
             continue
-        shapes[hf.hub_name(key)] = tuple(tensor.shape)
-        if hf.hub_name(key).endswith(".base_layer.weight"):
+        shapes[hf_hub.hub_name(key)] = tuple(tensor.shape)
+        if hf_hub.hub_name(key).endswith(".base_layer.weight"):
             for adapter in multimodal.adapters:
                 stem = key.removesuffix("weight")
-                shapes[f"{stem}lora_A.{adapter.name}.weight"] = (adapter.rank, tensor.shape[1])
-                shapes[f"{stem}lora_B.{adapter.name}.weight"] = (tensor.shape[0], adapter.rank)
+                shapes[f"{stem}lora_A.{adapter.name}.weight"] = (adapter.r, tensor.shape[1])
+                shapes[f"{stem}lora_B.{adapter.name}.weight"] = (tensor.shape[0], adapter.r)
     return shapes
 
 
 def test_the_released_model_has_a_place_for_every_name_and_the_published_counts() -> None:
     shapes = {phi4mm.from_hub(key): shape for key, shape in released_shapes().items()}
-    config = phi4mm.config(hf.released_hub_config(), shapes)
+    config = phi4mm.config(hf_hub.released_hub_config(), shapes)
     expected = PRESETS["multimodal"]
-    assert config == replace(expected, text=replace(expected.text, eos=(199_999,)))
+    assert config == replace(expected, text=replace(expected.text, eos_token_id=(199_999,)))
     with torch.device("meta"):
         model = Multimodal(config)
     assert {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} == shapes
@@ -160,9 +135,9 @@ def test_the_image_encoder_s_sizes_are_seen_where_the_file_has_no_place_for_them
     model.save_pretrained(tmp_path / "standard")
     for name, rank in (("vision", 4), ("speech", 6)):
         hf.save_adapter(model, tmp_path / "standard" / f"{name}-lora", rank, 8, seed=1)
-    hub = hf.as_hub(tmp_path / "standard", tmp_path / "hub", image_token_id=hf.IMAGE, audio_token_id=hf.AUDIO)
-    hf.edit(hub / CONFIG, lambda values: values["speech_lora"].update(lora_alpha=8, dp=0.0))
-    assert_same(load_hf(hub), load_hf(tmp_path / "standard"))
+    hub = hf_hub.as_hub(tmp_path / "standard", tmp_path / "hub", image_token_id=hf.IMAGE, audio_token_id=hf.AUDIO)
+    hf.edit(hub / hf.CONFIG, lambda values: values["speech_lora"].update(lora_alpha=8, dp=0.0))
+    hf.assert_same_model(load_hf(hub), load_hf(tmp_path / "standard"))
     for file in hub.glob("*.safetensors"):  # with its end cut off, nobody can tell how many layers there were
         hf.edit(file, lambda tensors: [tensors.pop(key) for key in list(tensors) if "img_processor.head." in key])
     (hub / "model.safetensors.index.json").unlink()
@@ -174,64 +149,69 @@ def test_the_image_encoder_s_sizes_are_seen_where_the_file_has_no_place_for_them
 # Adapters, inline and in folders.
 
 
-def copied_folders(standard: Path, hub: Path) -> None:
+def copied_folders(written_multimodal: Path, hub_folder: Path) -> None:
     for name in ("vision", "speech"):
-        shutil.copytree(standard / f"{name}-lora", hub / f"{name}-lora")
+        shutil.copytree(written_multimodal / f"{name}-lora", hub_folder / f"{name}-lora")
 
 
 def test_the_hub_s_folders_hold_the_same_adapters_again(
-    standard: Path, hub: Path, caplog: pytest.LogCaptureFixture
+    written_multimodal: Path, hub_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    copied_folders(standard, hub)
-    hf.edit(hub / "vision-lora" / ADAPTER, lambda tensors: tensors.update({k: v.double() for k, v in tensors.items()}))
+    copied_folders(written_multimodal, hub_folder)
+    hf.edit(
+        hub_folder / "vision-lora" / hf.ADAPTER,
+        lambda tensors: tensors.update({k: v.double() for k, v in tensors.items()}),
+    )
     with caplog.at_level(logging.WARNING):
-        assert_same(load_hf(hub), load_hf(standard))
+        hf.assert_same_model(load_hf(hub_folder), load_hf(written_multimodal))
     assert caplog.text == ""
 
 
 def test_a_folder_that_differs_from_the_adapter_inline_is_told(
-    standard: Path, hub: Path, caplog: pytest.LogCaptureFixture
+    written_multimodal: Path, hub_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    copied_folders(standard, hub)
+    copied_folders(written_multimodal, hub_folder)
     key = "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"
-    hf.edit(hub / "speech-lora" / ADAPTER, lambda tensors: tensors[key].add_(1.0))
-    hf.edit(hub / "vision-lora" / "adapter_config.json", lambda values: values.update(lora_alpha=99))
+    hf.edit(hub_folder / "speech-lora" / hf.ADAPTER, lambda tensors: tensors[key].add_(1.0))
+    hf.edit(hub_folder / "vision-lora" / "adapter_config.json", lambda values: values.update(lora_alpha=99))
     with caplog.at_level(logging.WARNING):
-        assert_same(load_hf(hub), load_hf(standard))
-    assert f"speech-lora/{ADAPTER}: 1 of its tensors differ from the model's own files" in caplog.text
-    assert "vision-lora: AdapterConfig" in caplog.text and "99" in caplog.text
+        hf.assert_same_model(load_hf(hub_folder), load_hf(written_multimodal))
+    assert f"speech-lora/{hf.ADAPTER}: 1 of its tensors differ from the model's own files" in caplog.text
+    assert "vision-lora: LoraConfig" in caplog.text and "99" in caplog.text
 
 
-def without_inline(hub: Path, name: str) -> None:
+def without_inline(hub_folder: Path, name: str) -> None:
     def cut(tensors: dict[str, Tensor]) -> None:
         for key in [key for key in tensors if f".{name}.weight" in key]:
             del tensors[key]
 
-    for file in hub.glob("*.safetensors"):
+    for file in hub_folder.glob("*.safetensors"):
         hf.edit(file, cut)
-    hf.merge_files(hub)
+    hf.merge_files(hub_folder)
 
 
-def test_an_adapter_in_its_folder_alone_is_read_from_there(standard: Path, hub: Path) -> None:
-    without_inline(hub, "vision")
-    shutil.copytree(standard / "vision-lora", hub / "vision-lora")
-    hf.edit(hub / CONFIG, lambda values: values.pop("vision_lora"))
-    assert_same(load_hf(hub), load_hf(standard))
+def test_an_adapter_in_its_folder_alone_is_read_from_there(written_multimodal: Path, hub_folder: Path) -> None:
+    without_inline(hub_folder, "vision")
+    shutil.copytree(written_multimodal / "vision-lora", hub_folder / "vision-lora")
+    hf.edit(hub_folder / hf.CONFIG, lambda values: values.pop("vision_lora"))
+    hf.assert_same_model(load_hf(hub_folder), load_hf(written_multimodal))
 
 
-def test_an_adapter_that_is_nowhere_is_none(standard: Path, hub: Path) -> None:
-    without_inline(hub, "speech")
-    assert [adapter.name for adapter in load_hf(hub).config.adapters] == ["vision"]
+def test_an_adapter_that_is_nowhere_is_none(written_multimodal: Path, hub_folder: Path) -> None:
+    without_inline(hub_folder, "speech")
+    assert [adapter.name for adapter in load_hf(hub_folder).config.adapters] == ["vision"]
 
 
-def test_linears_without_base_layer_are_read_too(standard: Path, hub: Path) -> None:
+def test_linears_without_base_layer_are_read_too(written_multimodal: Path, hub_folder: Path) -> None:
     for name in ("vision", "speech"):
-        without_inline(hub, name)
+        without_inline(hub_folder, name)
 
     def unwrap(tensors: dict[str, Tensor]) -> None:
         for key in list(tensors):
             tensors[key.replace(".base_layer.", ".")] = tensors.pop(key)
 
-    hf.edit(hub / "model.safetensors", unwrap)
-    base = {name: tensor for name, tensor in load_hf(standard).state_dict().items() if ".adapters." not in name}
-    hf.assert_same_tensors(load_hf(hub).state_dict(), base)
+    hf.edit(hub_folder / "model.safetensors", unwrap)
+    base = {
+        name: tensor for name, tensor in load_hf(written_multimodal).state_dict().items() if ".adapters." not in name
+    }
+    hf.assert_same_tensors(load_hf(hub_folder).state_dict(), base)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hf
+import hf_hub
 import pytest
 import torch
 
@@ -15,38 +16,22 @@ from model import hf_folder, phi4mm, tensor_files
 from model.checkpoint import load_hf
 from model.filling import filled
 
-# What that form has no place for, and a tiny model needs: constants of the hub's code.
-SMALL = {"img_processor": {"num_attention_heads": 2}, "image_token_id": hf.IMAGE, "audio_token_id": hf.AUDIO}
-CONFIG = "config.json"
 
-
-@pytest.fixture(scope="module")
-def standard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What transformers and peft wrote; not to be changed."""
-    return hf.save_all("multimodal", tmp_path_factory.mktemp("standard"))
-
-
-@pytest.fixture
-def hub(standard: Path, tmp_path: Path) -> Path:
-    """The same in the hub's form, to change."""
-    return hf.as_hub(standard, tmp_path / "hub", **SMALL)
-
-
-def test_names_of_neither_form_have_no_place(hub: Path) -> None:
+def test_names_of_neither_form_have_no_place(hub_folder: Path) -> None:
     keys = (
         "model.layers.0.self_attn.qkv_proj.lora_A.smell.weight",
         "model.embed_tokens_extend.image_embed.image_newline",
     )
-    hf.merge_files(hub)
+    hf.merge_files(hub_folder)
     for key in keys:
-        hf.edit(hub / "model.safetensors", lambda tensors, key=key: tensors.update({key: torch.ones(4, 48)}))
+        hf.edit(hub_folder / "model.safetensors", lambda tensors, key=key: tensors.update({key: torch.ones(4, 48)}))
         with pytest.raises(ValueError, match=f"no place for: {key} in"):
-            load_hf(hub)
-        hf.edit(hub / "model.safetensors", lambda tensors, key=key: tensors.pop(key))
+            load_hf(hub_folder)
+        hf.edit(hub_folder / "model.safetensors", lambda tensors, key=key: tensors.pop(key))
 
 
-def test_an_index_and_its_files_that_disagree_are_told_apart(hub: Path) -> None:
-    index = hub / "model.safetensors.index.json"
+def test_an_index_and_its_files_that_disagree_are_told_apart(hub_folder: Path) -> None:
+    index = hub_folder / "model.safetensors.index.json"
     places = json.loads(index.read_text())["weight_map"]
     first, file = min(places.items())
     unlisted = {key: place for key, place in places.items() if key != first}
@@ -56,18 +41,18 @@ def test_an_index_and_its_files_that_disagree_are_told_apart(hub: Path) -> None:
     ):
         index.write_text(json.dumps({"weight_map": changed}))
         with pytest.raises(ValueError, match=message):
-            load_hf(hub)
+            load_hf(hub_folder)
 
 
-def test_an_adapter_inline_needs_its_numbers(hub: Path) -> None:
+def test_an_adapter_inline_needs_its_numbers(hub_folder: Path) -> None:
     for change, message in (
         ({"speech_lora": None}, "speech_lora=None"),
         ({"speech_lora": {"r": 6}}, "speech_lora: lora_alpha=None"),
         ({"speech_lora": {"r": 7, "lora_alpha": 9}}, r"lora_A.speech.weight is \[6, .*\[7, "),
     ):
-        hf.edit(hub / CONFIG, lambda values, change=change: values.update(change))
+        hf.edit(hub_folder / hf.CONFIG, lambda values, change=change: values.update(change))
         with pytest.raises(ValueError, match=message):
-            load_hf(hub)
+            load_hf(hub_folder)
 
 
 def leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -126,7 +111,7 @@ AUDIO, IMAGE = "audio_processor.config.", "embd_layer.image_embd_layer."
     ids=str,
 )
 def test_what_is_not_implemented_is_refused_by_the_hub_s_name(path: str, value: Any) -> None:
-    values = hf.released_hub_config() | {"img_processor": {}}
+    values = hf_hub.released_hub_config() | {"img_processor": {}}
     with pytest.raises(ValueError) as told:
         phi4mm.config(changed(values, tuple(path.split(".")), value), {})
     assert str(told.value).startswith(f"config.json: {path}={value!r} is not implemented here; allowed: ")
@@ -135,9 +120,11 @@ def test_what_is_not_implemented_is_refused_by_the_hub_s_name(path: str, value: 
 HOSTILE = (None, True, -1, 0, 1 << 39, 1 << 70, 1e300, float("nan"), "x", [], [[1]], {}, {"a": 1}, [1e9] * 400)
 
 
-def test_hostile_values_anywhere_are_an_error_or_the_model_of_other_numbers(standard: Path, hub: Path) -> None:
-    good = json.loads((hub / CONFIG).read_text()) | {"rope_theta": 10_000.0}
-    computed = stored(hub)
+def test_hostile_values_anywhere_are_an_error_or_the_model_of_other_numbers(
+    written_multimodal: Path, hub_folder: Path
+) -> None:
+    good = json.loads((hub_folder / hf.CONFIG).read_text()) | {"rope_theta": 10_000.0}
+    computed = stored(hub_folder)
     shapes = {name: tensor.shape for name, tensor in computed.items()}
     expected = phi4mm.config(good, shapes)
     refused = 0
@@ -153,5 +140,5 @@ def test_hostile_values_anywhere_are_an_error_or_the_model_of_other_numbers(stan
     assert refused > 600
 
 
-def stored(hub: Path) -> dict[str, Any]:
-    return tensor_files.by_name((phi4mm.from_hub(tensor.key), tensor) for tensor in hf_folder.tensors(hub))
+def stored(hub_folder: Path) -> dict[str, Any]:
+    return tensor_files.by_name((phi4mm.from_hub(tensor.key), tensor) for tensor in hf_folder.tensors(hub_folder))

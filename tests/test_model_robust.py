@@ -16,10 +16,10 @@ from model.checkpoint import load_hf, save_hf
 from model.generate import Engine, Options, Request
 from model.hf_config import from_hf
 from model.sampling import Sampling
+from orchestration.serve_engine import HostedEngine
 from pipelines.model import Checkpoint
-from stages.engines import Hosted
 
-OPTIONS = Options(slots=4, length=256, prompts=4, chunk=16, block=64)
+OPTIONS = Options(max_num_seqs=4, max_model_len=256, max_num_partial_prefills=4, prefill_chunk_size=16, block_size=64)
 SHORT = Sampling(max_tokens=4, temperature=0.0, ignore_eos=True)
 
 
@@ -37,22 +37,22 @@ def test_the_end_tokens_of_generation_config_count_and_are_written_again(folder:
     edit(folder, "config.json", eos_token_id=280)
     edit(folder, "generation_config.json", eos_token_id=[281, 280])
     model = load_hf(folder)
-    assert model.config.text.eos == (281, 280)
+    assert model.config.text.eos_token_id == (281, 280)
     save_hf(model, tmp_path / "out")
-    assert load_hf(tmp_path / "out").config.text.eos == (281, 280)
+    assert load_hf(tmp_path / "out").config.text.eos_token_id == (281, 280)
     assert "generation_config.json" in Checkpoint(str(folder)).digests
 
 
 def test_a_config_without_first_and_padding_token_takes_the_end_token(folder: Path) -> None:
     edit(folder, "config.json", bos_token_id=None, pad_token_id=None)
     text = load_hf(folder).config.text
-    assert (text.bos, text.pad) == (280, 280)
+    assert (text.bos_token_id, text.pad_token_id) == (280, 280)
 
 
 @pytest.mark.parametrize("start", ["pissa", "olora", "loftq"])
 def test_adapters_that_change_the_base_as_they_load_are_refused(folder: Path, start: str) -> None:
     hf.save_adapter(hf.tiny_text(), folder / "vision-lora", 4, 8, seed=1)
-    assert load_hf(folder).config.adapters[0].rank == 4
+    assert load_hf(folder).config.adapters[0].r == 4
     edit(folder / "vision-lora", "adapter_config.json", init_lora_weights=start)
     with pytest.raises(ValueError, match="init_lora_weights"):
         load_hf(folder)
@@ -100,17 +100,17 @@ def wrong_inputs() -> dict[str, dict[str, torch.Tensor]]:
 def test_inputs_of_a_wrong_shape_harm_nobody_else(kind: str) -> None:
     engine = Engine(models.nano(), OPTIONS)
 
-    async def ask(host: Hosted, request: Request) -> int:
+    async def ask(host: HostedEngine, request: Request) -> int:
         with await host.submit(request) as stream:
             return sum([len(items) async for items in stream])
 
-    async def both(host: Hosted) -> int:
+    async def both(host: HostedEngine) -> int:
         good = asyncio.create_task(ask(host, Request("good", (5, 6, 7), SHORT)))
         with pytest.raises(ValueError, match=r"inputs|without|tokens"):
             await ask(host, Request("bad", (5, 11, 11), SHORT, inputs=wrong_inputs()[kind]))
         return await good
 
-    with Hosted(engine) as host:
+    with HostedEngine(engine) as host:
         assert asyncio.run(both(host)) == 4
         assert host.failure is None
 
@@ -130,11 +130,11 @@ def test_prompts_that_are_cancelled_are_computed_no_further() -> None:
 def test_a_run_that_nobody_listens_to_any_more_leaves_nothing_behind() -> None:
     engine = Engine(models.nano(), OPTIONS)
     running = engine.run([Request(str(n), (5, n + 1), SHORT) for n in range(12)])
-    assert next(running).finish == "length"
+    assert next(running).finish_reason == "length"
     running.close()
     assert engine.idle
     assert [one.request.key for one in engine.run([Request("new", (5, 6), SHORT)])] == ["new"]
-    with pytest.raises(ValueError, match="length is"):
+    with pytest.raises(ValueError, match="max_model_len is"):
         list(engine.run([Request("good", (5, 6), SHORT), Request("long", (5,) * 300, SHORT)]))
     assert engine.idle
 

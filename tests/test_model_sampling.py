@@ -14,7 +14,7 @@ from models import TEXT
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.generate import Engine, Options, Request, Sample
+from model.generate import Completion, Engine, Options, Request
 from model.multimodal import Multimodal
 from model.sampling import Sampling, choose, sample_key, uniforms
 
@@ -187,7 +187,7 @@ class Told:
 
     def __init__(self, *pieces: bytes, length: int = 64) -> None:
         self.pieces = {20 + i: piece for i, piece in enumerate(pieces)}
-        text = replace(TEXT, layers=1, hidden=96, heads=12, tied=False)
+        text = replace(TEXT, num_hidden_layers=1, hidden_size=96, num_attention_heads=12, tie_word_embeddings=False)
         self.model = Multimodal.seeded(ModelConfig(text), 0)
         path = [10, *self.pieces, 3, *range(50, 150)]
         with torch.no_grad():
@@ -201,30 +201,30 @@ class Told:
     def decode(self, tokens: Sequence[int]) -> str:
         return b"".join(self.pieces.get(token, b"<%d>" % token) for token in tokens).decode(errors="replace")
 
-    def write(self, *stop: str, **changes: object) -> tuple[Sample, str]:
+    def write(self, *stop: str, **changes: object) -> tuple[Completion, str]:
         how = Sampling(temperature=0, stop=stop, **changes)  # type: ignore[arg-type]
         (one,) = self.engine.run([Request("a", (10,), how)])
-        return one, one.text(self.decode, TEXT.eos)
+        return one, one.text(self.decode, TEXT.eos_token_id)
 
 
 def test_an_end_token_ends_a_sample_and_is_not_text() -> None:
     one, text = Told(b"a", b"b").write()
-    assert (one.tokens, one.finish, one.stop, text) == ([20, 21, 3], "stop", None, "ab")
+    assert (one.tokens, one.finish_reason, one.stop_reason, text) == ([20, 21, 3], "stop", None, "ab")
 
 
 def test_an_end_token_may_be_ignored() -> None:
     one, text = Told(b"a").write(ignore_eos=True, max_tokens=4)
-    assert (one.tokens, one.finish, text) == ([20, 3, 50, 51], "length", "a<3><50><51>")
+    assert (one.tokens, one.finish_reason, text) == ([20, 3, 50, 51], "length", "a<3><50><51>")
 
 
 def test_the_last_token_that_is_allowed_may_still_be_the_end() -> None:
-    assert Told(b"a").write(max_tokens=2)[0].finish == "stop"
-    assert Told(b"a", b"b").write(max_tokens=2)[0].finish == "length"
+    assert Told(b"a").write(max_tokens=2)[0].finish_reason == "stop"
+    assert Told(b"a", b"b").write(max_tokens=2)[0].finish_reason == "length"
 
 
 def test_a_full_context_ends_a_sample() -> None:
     one, _ = Told(b"a", length=32).write(ignore_eos=True)
-    assert one.finish == "length" and one.length == 32 and len(one.tokens) == 31
+    assert one.finish_reason == "length" and one.length == 32 and len(one.tokens) == 31
 
 
 @pytest.mark.parametrize(
@@ -245,12 +245,12 @@ def test_a_full_context_ends_a_sample() -> None:
 )
 def test_a_stop_text_ends_a_sample_and_is_cut_off(pieces: list[bytes], stop: str, tokens: int, text: str) -> None:
     one, found = Told(*pieces).write("never", stop)
-    assert (len(one.tokens), one.finish, one.stop, found) == (tokens, "stop", stop, text)
+    assert (len(one.tokens), one.finish_reason, one.stop_reason, found) == (tokens, "stop", stop, text)
 
 
 def test_of_stop_texts_that_one_token_completes_the_first_in_the_text_cuts() -> None:
     one, text = Told(b"a", b"bc", b"z").write("c", "b")
-    assert (one.finish, one.stop, text) == ("stop", "b", "a")
+    assert (one.finish_reason, one.stop_reason, text) == ("stop", "b", "a")
 
 
 def test_a_prompt_holds_no_stop_text_and_other_samples_go_on() -> None:
@@ -258,7 +258,7 @@ def test_a_prompt_holds_no_stop_text_and_other_samples_go_on() -> None:
     how = Sampling(temperature=0)
     requests = [Request("x", (50, 20), replace(how, stop=("b",))), Request("y", (20, 21), replace(how, stop=("b",)))]
     ended = {one.request.key: one for one in told.engine.run([*requests, Request("z", (10,), how)])}
-    assert {key: (one.tokens, one.stop) for key, one in ended.items()} == {
+    assert {key: (one.tokens, one.stop_reason) for key, one in ended.items()} == {
         "x": ([21], "b"),
         "y": ([22, 3], None),
         "z": ([20, 21, 22, 3], None),

@@ -12,8 +12,9 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from model import hf_sidecars
 from model.checkpoint import load_hf, save_hf
-from model.config import PRESETS, ModelConfig
+from model.config import ModelConfig
 from model.multimodal import Multimodal
+from model.presets import PRESETS
 from model.processing.bpe import train_tokenizer
 
 TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}\n"
@@ -24,7 +25,7 @@ GENERATION = """{"eos_token_id": [3, 0],
 
 def small() -> ModelConfig:
     nano = PRESETS["nano"]
-    return replace(nano, text=replace(nano.text, vocab=290, layers=1))
+    return replace(nano, text=replace(nano.text, vocab_size=290, num_hidden_layers=1))
 
 
 def saved(folder: Path, given: dict[str, str], config: ModelConfig | None = None) -> Path:
@@ -77,7 +78,7 @@ def test_what_the_files_leave_out_is_added_and_nothing_else_changes(tmp_path: Pa
     assert how == {"temperature": 0.3, "bos_token_id": 0, "eos_token_id": [0, 3], "pad_token_id": 0}
     tokens = json.loads((out / "tokenizer_config.json").read_text())
     assert tokens["eos_token"] == "<|end|>" and tokens["pad_token"] == "<|endoftext|>"
-    assert load_hf(out).config.text.eos == (0, 3)
+    assert load_hf(out).config.text.eos_token_id == (0, 3)
 
 
 def test_without_any_the_model_s_own_are_written(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from tokenizer_texts import FEW, TEXTS, changed, same, whole, without_specials, 
 from model.processing import tokenizer_file
 from model.processing.bpe import SPECIAL_TOKENS
 from model.processing.pieces import WHITESPACE
-from model.processing.text import END_OF_TEXT, MissingToken, Part, Tokenizer
+from model.processing.segments import END_OF_TEXT, Segment
+from model.processing.text import MissingToken, Tokenizer
 
 data, tokenizer, library = tokenizer_texts.data, tokenizer_texts.tokenizer, tokenizer_texts.library
 
@@ -31,7 +32,7 @@ def test_text_that_spells_a_special_token_is_text(tokenizer: Tokenizer, name: st
     found = tokenizer.encode_documents(texts)
     assert [i for i in found.ids.tolist() if i in specials] == [tokenizer.special(END_OF_TEXT)] * len(texts)
     assert tokenizer.decode(found.ids) == "".join(text + END_OF_TEXT for text in texts)
-    chat = tokenizer.encode([[Part("<|user|>", special=True), Part(name), Part("<|end|>", special=True)]])
+    chat = tokenizer.encode([[Segment("<|user|>", special=True), Segment(name), Segment("<|end|>", special=True)]])
     assert [i for i in chat.ids.tolist() if i in specials] == [
         tokenizer.special("<|user|>"),
         tokenizer.special("<|end|>"),
@@ -65,7 +66,7 @@ def test_an_ordinary_file_is_used_as_it_is(data: bytes, monkeypatch: pytest.Monk
 def test_a_model_that_knows_special_tokens_as_words_does_not_find_them_in_text() -> None:
     vocab = {"[UNK]": 0, "a": 1, "<|end|>": 2, END_OF_TEXT: 3}
     tokenizer = Tokenizer.from_bytes(word_level(vocab, [(0, "[UNK]"), (2, "<|end|>"), (3, END_OF_TEXT)]))
-    found = tokenizer.encode([[Part("a <|end|> b"), Part("<|end|>", special=True)]])
+    found = tokenizer.encode([[Segment("a <|end|> b"), Segment("<|end|>", special=True)]])
     assert found.ids.tolist() == [1, 0, 0, 2]
     assert tokenizer.decode(found.ids) == "a [UNK] [UNK] <|end|>"
     assert tokenizer.vocab_size == 4
@@ -78,7 +79,9 @@ def test_ids_with_gaps_are_those_of_the_file() -> None:
     assert library.token_to_id("<|end|>") == 2  # what the library makes of it
     tokenizer = Tokenizer.from_bytes(word_level({"[UNK]": 0, "a": 1}, [(9, "<|end|>"), (5, "<|user|>")]))
     assert (tokenizer.special("<|end|>"), tokenizer.special("<|user|>"), tokenizer.vocab_size) == (9, 5, 10)
-    assert tokenizer.encode([[Part("<|user|>", True), Part("a <|end|>"), Part("<|end|>", True)]]).ids.tolist() == [
+    assert tokenizer.encode(
+        [[Segment("<|user|>", True), Segment("a <|end|>"), Segment("<|end|>", True)]]
+    ).ids.tolist() == [
         5,
         1,
         0,
@@ -94,29 +97,29 @@ def test_a_unigram_model_with_special_tokens_does_not_find_them_in_text() -> Non
     added = [{"id": 0, "content": "<unk>", **flags}, {"id": 1, "content": "</s>", **flags}]
     file = {"version": "1.0", "added_tokens": added, "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces}}
     tokenizer = Tokenizer.from_bytes(json.dumps(file).encode())
-    found = tokenizer.encode([[Part("a</s>?"), Part("</s>", special=True)]])
+    found = tokenizer.encode([[Segment("a</s>?"), Segment("</s>", special=True)]])
     assert found.ids.tolist() == [2, 4, 5, 6, 7, 0, 1]
 
 
 # Parts and whole strings
 
 
-def samples(names: list[str], texts: st.SearchStrategy[str]) -> st.SearchStrategy[list[Part]]:
+def samples(names: list[str], texts: st.SearchStrategy[str]) -> st.SearchStrategy[list[Segment]]:
     """Special tokens, one or several, with at most one text between two of them."""
-    some = st.lists(st.sampled_from(names), min_size=1, max_size=3).map(lambda found: [Part(n, True) for n in found])
+    some = st.lists(st.sampled_from(names), min_size=1, max_size=3).map(lambda found: [Segment(n, True) for n in found])
     runs = st.lists(st.tuples(texts, some, st.booleans()), max_size=5)
-    return runs.map(lambda found: [p for t, specials, learn in found for p in (Part(t, False, learn), *specials)])
+    return runs.map(lambda found: [p for t, specials, learn in found for p in (Segment(t, False, learn), *specials)])
 
 
 @FEW
 @given(st.lists(samples(list(SPECIAL_TOKENS), TEXTS.map(without_specials)), max_size=3))
-def test_part_by_part_is_the_whole_string(tokenizer, library, found: list[list[Part]]) -> None:
+def test_part_by_part_is_the_whole_string(tokenizer, library, found: list[list[Segment]]) -> None:
     same(tokenizer.encode(found), [whole(library, "".join(part.text for part in sample)) for sample in found])
 
 
 @FEW
 @given(sample=samples(["<|end|>", "<|image|>", "<|user|>", "<|audio|>"], TEXTS.map(without_specials)))
-def test_flags_that_eat_space_on_either_side(data: bytes, sample: list[Part]) -> None:
+def test_flags_that_eat_space_on_either_side(data: bytes, sample: list[Segment]) -> None:
     added = json.loads(data)["added_tokens"]
     for token in added:
         token["lstrip"] = token["content"] in ("<|end|>", "<|image|>")
@@ -134,27 +137,27 @@ def test_whitespace_is_what_the_library_eats(tokenizer: Tokenizer, library: toke
         assert whole(library, f"<|user|>{space}")[1:] == ([] if space in WHITESPACE else whole(library, space)), hex(
             ord(space)
         )
-        parts = [Part("<|user|>", True), Part(text), Part("<|end|>", True), Part(space)]
+        parts = [Segment("<|user|>", True), Segment(text), Segment("<|end|>", True), Segment(space)]
         assert tokenizer.encode([parts]).ids.tolist() == expected
 
 
 def test_eating_goes_on_in_the_next_text(tokenizer: Tokenizer) -> None:
-    parts = [Part("<|user|>", True), Part(" \n"), Part("", learn=True), Part("\t x "), Part(" y")]
+    parts = [Segment("<|user|>", True), Segment(" \n"), Segment("", loss_mask=True), Segment("\t x "), Segment(" y")]
     assert tokenizer.decode(tokenizer.encode([parts]).ids) == "<|user|>x  y"
 
 
 def test_the_border_of_two_texts_is_a_border_of_tokens(tokenizer: Tokenizer) -> None:
-    found = tokenizer.encode([[Part("gra", learn=False), Part("in", learn=True)]])
-    first = len(tokenizer.encode([[Part("gra")]]).ids)
-    assert found.learn.tolist() == [False] * first + [True] * (len(found.ids) - first)
-    assert len(found.ids) > len(tokenizer.encode([[Part("grain")]]).ids)
+    found = tokenizer.encode([[Segment("gra", loss_mask=False), Segment("in", loss_mask=True)]])
+    first = len(tokenizer.encode([[Segment("gra")]]).ids)
+    assert found.loss_mask.tolist() == [False] * first + [True] * (len(found.ids) - first)
+    assert len(found.ids) > len(tokenizer.encode([[Segment("grain")]]).ids)
 
 
 def test_what_is_learned_is_what_the_parts_say(tokenizer: Tokenizer) -> None:
-    parts = [Part("<|user|>", True), Part("mill"), Part("<|end|>", True), Part("<|assistant|>", True)]
-    parts += [Part("grain", learn=True), Part("<|end|>", True, True), Part(END_OF_TEXT, True)]
+    parts = [Segment("<|user|>", True), Segment("mill"), Segment("<|end|>", True), Segment("<|assistant|>", True)]
+    parts += [Segment("grain", loss_mask=True), Segment("<|end|>", True, True), Segment(END_OF_TEXT, True)]
     found = tokenizer.encode([parts, [], parts[4:5]])
-    shown = tokenizer.show(found.ids, found.learn, np.cumsum(found.lengths))
+    shown = tokenizer.show(found.ids, found.loss_mask, np.cumsum(found.lengths))
     asked = [("<|user|>mill<|end|><|assistant|>", False), ("grain<|end|>", True), (END_OF_TEXT, False), ("grain", True)]
     assert shown == asked
     assert found.lengths[1] == 0 and found.lengths.sum() == len(found.ids)

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizer_texts import CORPUS, FEW, TEXTS, changed, same, whole, without_specials, word_level
 
-from model.processing import pieces
+from model.processing import pieces, segments
 from model.processing import text as module
-from model.processing.text import END_OF_TEXT, MissingToken, Part, Tokenizer
+from model.processing.segments import END_OF_TEXT, Segment
+from model.processing.text import MissingToken, Tokenizer
 
 data, tokenizer, library = tokenizer_texts.data, tokenizer_texts.tokenizer, tokenizer_texts.library
 
@@ -68,7 +69,7 @@ def test_pieces_give_the_ids_of_the_whole_text(pairs: dict[str, Any], name: str,
     tokenizer, library = pairs[name]
     assert tokenizer._pieces is not None
     assert "".join(tokenizer._pieces.findall(text)) == text
-    same(tokenizer.encode([[Part(text)]]), [whole(library, text)])
+    same(tokenizer.encode([[Segment(text)]]), [whole(library, text)])
 
 
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
@@ -81,7 +82,7 @@ def test_pieces_at_every_kind_of_character(pairs: dict[str, Any], name: str) -> 
         "".join(f"a{c}b{c}.{c}1{c} x{c}\n{c}-{c}/'{c}\n /" for c in kinds[i : i + 500])
         for i in range(0, len(kinds), 500)
     ]
-    same(tokenizer.encode([[Part(text)] for text in texts]), [whole(library, text) for text in texts])
+    same(tokenizer.encode([[Segment(text)] for text in texts]), [whole(library, text) for text in texts])
 
 
 def test_letters_at_borders_are_letters_for_the_library() -> None:
@@ -107,7 +108,7 @@ def test_other_files_go_to_the_library_as_they_are(data: bytes, fields: dict[str
     tokenizer, library = Tokenizer.from_bytes(file), tokenizers.Tokenizer.from_str(file.decode())
     assert tokenizer._pieces is None
     texts = [*CORPUS[:6], "e\u0301 12345", ""]
-    same(tokenizer.encode([[Part(text)] for text in texts]), [whole(library, text) for text in texts])
+    same(tokenizer.encode([[Segment(text)] for text in texts]), [whole(library, text) for text in texts])
 
 
 def test_slices_and_a_full_memory_change_nothing(
@@ -115,7 +116,7 @@ def test_slices_and_a_full_memory_change_nothing(
 ) -> None:
     texts = [*CORPUS, "", "x" * 300, *CORPUS]
     expected = tokenizer.encode_documents(texts)
-    monkeypatch.setattr(module, "_SLICE", 100)
+    monkeypatch.setattr(segments, "_SLICE", 100)
     monkeypatch.setattr(module, "_BATCH", 3)
     monkeypatch.setattr(module, "_KNOWN", 40)
     other = Tokenizer.from_bytes(data)
@@ -143,7 +144,7 @@ def test_long_pieces_are_not_remembered(data: bytes) -> None:
 @given(st.lists(st.one_of(TEXTS, st.text(st.characters(exclude_categories=["Cs"]), max_size=60)), max_size=4))
 def test_decoding_gives_back_the_texts(tokenizer: Tokenizer, texts: list[str]) -> None:
     found = tokenizer.encode_documents(texts)
-    assert found.learn.all() and len(found.lengths) == len(texts)
+    assert found.loss_mask.all() and len(found.lengths) == len(texts)
     bounds = np.concatenate([[0], np.cumsum(found.lengths)]).tolist()
     assert [tokenizer.decode(found.ids[a:b]) for a, b in pairwise(bounds)] == [text + END_OF_TEXT for text in texts]
 
@@ -155,14 +156,14 @@ def test_no_text_is_one_token(tokenizer: Tokenizer) -> None:
 
 
 def test_a_character_of_several_tokens_prints_whole(tokenizer: Tokenizer) -> None:
-    ids = tokenizer.encode([[Part("x𝔘y𝔙")]]).ids
+    ids = tokenizer.encode([[Segment("x𝔘y𝔙")]]).ids
     assert len(ids) == 10
     assert tokenizer.show(ids, [True] * 3 + [False] * 7) == [("x𝔘", True), ("y𝔙", False)]
     assert tokenizer.show(ids, [i % 2 == 0 for i in range(10)]) == [("x", True), ("𝔘y", False), ("𝔙", True)]
     shown = tokenizer.show(ids[2:], [True] * 8, bounds=[0, 2])
     assert shown == [("\\x9d\\x94", True), ("\\x98y𝔙", True)]
     assert "\ufffd" not in "".join(text for text, _ in shown)
-    with pytest.raises(ValueError, match="10 ids and 9 of learn"):
+    with pytest.raises(ValueError, match="10 ids and 9 of loss_mask"):
         tokenizer.show(ids, [True] * 9)
 
 
@@ -173,7 +174,7 @@ def test_a_missing_token_is_named_with_those_there(tokenizer: Tokenizer) -> None
     with pytest.raises(MissingToken, match=r"no special token '<\|nope\|>'; it has: .*<\|user\|>"):
         tokenizer.special("<|nope|>")
     with pytest.raises(MissingToken):
-        tokenizer.encode([[Part("mill", special=True)]])
+        tokenizer.encode([[Segment("mill", special=True)]])
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ def test_ids_may_have_gaps_and_an_entry_may_come_twice(data: bytes) -> None:
     far = {**file["added_tokens"][0], "content": "<|far|>", "id": 70_000}
     tokenizer = Tokenizer.from_bytes(changed(data, added_tokens=[*file["added_tokens"], far, dict(far)]))
     assert (tokenizer.vocab_size, tokenizer.special("<|far|>")) == (70_001, 70_000)
-    assert tokenizer.encode([[Part("<|far|>", special=True)]]).ids.tolist() == [70_000]
+    assert tokenizer.encode([[Segment("<|far|>", special=True)]]).ids.tolist() == [70_000]
 
 
 def test_a_tokenizer_of_more_ids_than_a_model_is_told_with_both_numbers(tokenizer: Tokenizer) -> None:

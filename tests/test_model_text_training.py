@@ -14,7 +14,8 @@ import tokenizers
 from tokenizer_texts import CORPUS, changed, same, whole
 
 from model.processing.bpe import SPECIAL_TOKENS, train_tokenizer
-from model.processing.text import END_OF_TEXT, Part, Tokenizer
+from model.processing.segments import END_OF_TEXT, Segment
+from model.processing.text import Tokenizer
 
 data, tokenizer = tokenizer_texts.data, tokenizer_texts.tokenizer
 
@@ -66,7 +67,7 @@ def test_a_trained_tokenizer_has_bytes_and_special_tokens(data: bytes, tokenizer
     }
     smallest = Tokenizer.from_bytes(train_tokenizer([], 272))
     assert smallest.vocab_size == 272
-    assert len(smallest.encode([[Part("水")]]).ids) == 3
+    assert len(smallest.encode([[Segment("水")]]).ids) == 3
 
 
 def test_training_refuses_what_it_cannot_do() -> None:
@@ -118,12 +119,12 @@ def test_a_vocabulary_of_200064_entries_works(data: bytes) -> None:
     tokenizer, library = Tokenizer.from_bytes(file), tokenizers.Tokenizer.from_str(file.decode())
     assert tokenizer.vocab_size == 200_064 == library.get_vocab_size()
     assert {name: tokenizer.special(name) for name in PHI} == PHI
-    parts = [Part("<|user|>", True), Part("\n 磨坊 <mill>"), Part("<|image|>", True), Part("<|end|>", True)]
+    parts = [Segment("<|user|>", True), Segment("\n 磨坊 <mill>"), Segment("<|image|>", True), Segment("<|end|>", True)]
     parts += [
-        Part("<|assistant|>", True),
-        Part("flour ", learn=True),
-        Part("<|end|>", True, True),
-        Part(END_OF_TEXT, True),
+        Segment("<|assistant|>", True),
+        Segment("flour ", loss_mask=True),
+        Segment("<|end|>", True, True),
+        Segment(END_OF_TEXT, True),
     ]
     found = tokenizer.encode([parts])
     same(found, [whole(library, "".join(part.text for part in parts))])

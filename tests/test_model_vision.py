@@ -13,14 +13,15 @@ from transformers.models.phi4_multimodal.modeling_phi4_multimodal import (
     Phi4MultimodalVisionEmbeddings,
 )
 
-from model.config import PRESETS, VisionConfig
+from model.config import VisionConfig
+from model.presets import PRESETS
 from model.vision import Embeddings, VisionEncoder, VisionProjector, _seen, embed_images
 
 RELEASED = VisionConfig()
 TINY = VisionConfig(
-    hidden=32, inner=48, layers=3, heads=2, token=5
+    hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_token_id=5
 )  # the released geometry: crops of 448, patches of 14
-SMALL = replace(TINY, crop=64, patch=8)
+SMALL = replace(TINY, crop_size=64, patch_size=8)
 OUT = 24
 GRIDS = [(1, 1), (1, 1), (2, 1), (1, 3), (2, 2)]
 PADDING = [(0, 0), (3, 0), (0, 2), (1, 3), (4, 1)]
@@ -45,21 +46,21 @@ def batch(config: VisionConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels, sizes, mask of the images of GRIDS."""
     crops = 1 + max(rows * columns for rows, columns in GRIDS)
     masks = [patch_mask(grid, padding, config.grid, crops) for grid, padding in zip(GRIDS, PADDING, strict=True)]
-    pixels = torch.randn(len(GRIDS), crops, 3, config.crop, config.crop)
-    return pixels, torch.tensor(GRIDS) * config.crop, torch.stack(masks)
+    pixels = torch.randn(len(GRIDS), crops, 3, config.crop_size, config.crop_size)
+    return pixels, torch.tensor(GRIDS) * config.crop_size, torch.stack(masks)
 
 
 def reference_config(config: VisionConfig) -> Phi4MultimodalConfig:
     vision = {
-        "hidden_size": config.hidden,
-        "intermediate_size": config.inner,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "image_size": config.crop,
-        "crop_size": config.crop,
-        "patch_size": config.patch,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "image_size": config.crop_size,
+        "crop_size": config.crop_size,
+        "patch_size": config.patch_size,
         "feature_layer": config.feature_layer,
-        "image_token_id": config.token,
+        "image_token_id": config.image_token_id,
     }
     text = {"hidden_size": OUT, "num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 1}
     tokens = {"vocab_size": 10, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
@@ -93,7 +94,7 @@ def ours(config: VisionConfig, model: Phi4MultimodalImageEmbedding) -> tuple[Vis
 
 @pytest.mark.parametrize(
     "config",
-    [TINY, SMALL, replace(SMALL, crop=80), replace(SMALL, feature_layer=-1), replace(SMALL, feature_layer=-4)],
+    [TINY, SMALL, replace(SMALL, crop_size=80), replace(SMALL, feature_layer=-1), replace(SMALL, feature_layer=-4)],
     ids=["448/14", "64/8", "80/8", "last layer", "no layer"],
 )
 def test_tokens_are_the_references(config: VisionConfig) -> None:
@@ -102,14 +103,14 @@ def test_tokens_are_the_references(config: VisionConfig) -> None:
     pixels, sizes, mask = batch(config)
     with torch.no_grad():
         found = embed_images(encoder, projector, pixels, sizes, mask)
-        ids = torch.full((1, sum(map(len, found))), config.token)
+        ids = torch.full((1, sum(map(len, found))), config.image_token_id)
         wanted = model(ids, torch.zeros(*ids.shape, OUT), pixels, sizes, mask)[0]
     assert wanted.abs().mean() > 0.1
     torch.testing.assert_close(torch.cat(found), wanted, atol=2e-5, rtol=0)
 
 
 def test_positions_are_the_references_for_every_padding() -> None:
-    config = replace(SMALL, crop=64, patch=2)  # 32 patches a side, as released
+    config = replace(SMALL, crop_size=64, patch_size=2)  # 32 patches a side, as released
     theirs, mine = Phi4MultimodalVisionEmbeddings(reference_config(config).vision_config), Embeddings(config)
     mine.load_state_dict(theirs.state_dict())
     real = torch.arange(32) < torch.arange(1, 33)[:, None]  # row n: n + 1 real places
@@ -156,7 +157,7 @@ def test_tokens_of_released_sizes(grid: tuple[int, int], resized: tuple[int, int
 def test_nano_shapes() -> None:
     nano = PRESETS["nano"]
     assert nano.vision is not None
-    encoder, projector = VisionEncoder(nano.vision), VisionProjector(nano.vision, nano.text.hidden)
+    encoder, projector = VisionEncoder(nano.vision), VisionProjector(nano.vision, nano.text.hidden_size)
     pixels, sizes, mask = batch(nano.vision)
     assert encoder(pixels[0], mask[0]).shape == (5, 16, 64)
     found = embed_images(encoder, projector, pixels, sizes, mask)
@@ -223,7 +224,7 @@ def test_the_unused_is_frozen_and_all_else_learns(layer: int, frozen: tuple[str,
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ((64, 100), r"image_sizes\[1\] is 64x100: padded sizes are positive multiples of crop=64"),
+        ((64, 100), r"image_sizes\[1\] is 64x100: padded sizes are positive multiples of crop_size=64"),
         ((0, 64), r"image_sizes\[1\] is 0x64: padded sizes are positive"),
         (
             (128, 192),

@@ -26,13 +26,19 @@ from orchestration.cli import app
 )
 def test_the_length_fits_the_model(length: int | None, context: int, expected: tuple[int, int, int]) -> None:
     options = cli_serve._options(16, length, context)
-    assert (options.length, options.block, options.chunk) == expected
+    assert (options.max_model_len, options.block_size, options.prefill_chunk_size) == expected
 
 
 @pytest.mark.parametrize(("length", "message"), [(4096, "the model's context is 2048"), (130, "multiples of 4")])
 def test_a_length_that_cannot_be_is_refused(length: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cli_serve._options(16, length, 2048)
+
+
+@pytest.mark.parametrize(("old", "new"), [("--slots", "--max-num-seqs"), ("--length", "--max-model-len")])
+def test_an_option_of_the_last_release_is_refused_by_its_new_name(tmp_path, old: str, new: str) -> None:
+    result = CliRunner().invoke(app, ["serve", str(tmp_path), old, "8"])
+    assert result.exit_code == 2 and result.output == f"error: {old} 8: this option is called {new} now\n"
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:99", "tpu", "meta", "c\x1bpu"])

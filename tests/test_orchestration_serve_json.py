@@ -12,7 +12,8 @@ from serving import Running, chat, fallback_parts, serving, texts, toy_parts
 from waiting import PATIENCE
 
 from model.constraint import Grammars
-from model.processing.text import Part, Tokenizer
+from model.processing.segments import Segment
+from model.processing.text import Tokenizer
 
 OBJECT: Any = {"type": "json_object"}
 SCHEMA: dict[str, Any] = {
@@ -81,7 +82,7 @@ def test_what_is_allowed_is_what_goes_on() -> None:
     ends = [tokenizer.special("<|end|>")]
     state = Grammars(tokenizer, vocab, ends).json_schema(SCHEMA)
     begun = state.copy()
-    for token in tokenizer.encode([[Part('{"city": "Zürich", "days": 7}')]]).ids.tolist():
+    for token in tokenizer.encode([[Segment('{"city": "Zürich", "days": 7}')]]).ids.tolist():
         allowed = state.allowed(vocab)
         assert allowed[token] and not allowed[ends[0]] and not allowed[tokenizer.vocab_size :].any()
         state.take(token)

@@ -10,7 +10,7 @@ import torch
 from serving import Running, chat, fallback_parts, serving, text, texts, toy_parts
 from test_orchestration_serve import streamed
 
-from model.processing.text import Part
+from model.processing.segments import Segment
 from orchestration.serve_text import Growing
 
 
@@ -45,7 +45,7 @@ def test_characters_written_as_bytes_come_whole(fallback: Running) -> None:
 
 def test_stop_texts_are_held_back_whatever_the_decoder(fallback: Running) -> None:
     tokenizer = fallback.tokenizer
-    tokens = tokenizer.encode([[Part("the cat sat 你好 where")]]).ids.tolist()
+    tokens = tokenizer.encode([[Segment("the cat sat 你好 where")]]).ids.tolist()
     growing = Growing(tokenizer, (" sat on", "你好吗"))
     said = [growing.add(token) for token in tokens]
     assert "".join(said) + growing.end() == "the cat sat 你好 where"
@@ -56,7 +56,7 @@ def test_stop_texts_are_held_back_whatever_the_decoder(fallback: Running) -> Non
 
 
 def test_prompts_in_lists(server: Running) -> None:
-    ids = [server.tokenizer.encode([[Part(one)]]).ids.tolist() for one in ("the cat", "numbers 1")]
+    ids = [server.tokenizer.encode([[Segment(one)]]).ids.tolist() for one in ("the cat", "numbers 1")]
     apart = [texts(text(server, seed=1, n=2, prompt=one)) for one in ("the cat", "numbers 1")]
     for prompt in (["the cat", "numbers 1"], ids, ["the cat", ids[1]]):
         answer = text(server, seed=1, n=2, prompt=prompt)
@@ -71,7 +71,7 @@ def test_prompts_in_lists(server: Running) -> None:
 def test_a_prompt_is_echoed_with_its_log_probabilities(server: Running) -> None:
     """As lm-eval scores a text: echo, no tokens of its own, log-probabilities; against the model without a cache."""
     prompt = "the cat sat on the mat and the dog ran to the sea, où l'été finit; numbers 1 2 3 and more " * 2
-    tokens = server.tokenizer.encode([[Part(prompt)]]).ids.tolist()
+    tokens = server.tokenizer.encode([[Segment(prompt)]]).ids.tolist()
     answer = text(server, prompt=prompt, echo=True, max_tokens=0, logprobs=3)
     choice, told = answer.choices[0], answer.choices[0].logprobs
     assert (choice.text, choice.finish_reason) == (prompt, "length")

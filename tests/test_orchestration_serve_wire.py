@@ -17,7 +17,8 @@ import pytest
 from serving import HELLO, Running, chat, serving, text, texts, toy_parts
 from waiting import PATIENCE
 
-from model.processing.text import Part, Tokenizer
+from model.processing.segments import Segment
+from model.processing.text import Tokenizer
 from orchestration.serve import _Service
 from orchestration.serve_reply import Reply
 
@@ -193,7 +194,7 @@ def test_nothing_is_built_on_the_event_loop(server: Running, monkeypatch: pytest
 
 def test_one_tokenizer_serves_several_threads() -> None:
     tokenizer = Tokenizer.from_bytes(toy_parts()[0])
-    samples = [[[Part(f"the cat {i} sat on {i * j} mats " * 9)] for j in range(30)] for i in range(40)]
+    samples = [[[Segment(f"the cat {i} sat on {i * j} mats " * 9)] for j in range(30)] for i in range(40)]
     expected = [Tokenizer.from_bytes(toy_parts()[0]).encode(one).ids.tolist() for one in samples]
     with ThreadPoolExecutor(8) as pool:
         assert [found.ids.tolist() for found in pool.map(tokenizer.encode, samples * 3)] == expected * 3

@@ -85,7 +85,7 @@ def test_a_sample_is_the_template_to_the_character(store, tmp_path):
         '<|tool_response|>{"degrees":7}<|end|><|assistant|>7degrees.<|end|><|endoftext|>'
     )
     parts = parts_of(found["text"], found["parts"])
-    learned = "".join(part.text for part in parts if part.learn).replace(" ", "")
+    learned = "".join(part.text for part in parts if part.loss_mask).replace(" ", "")
     assert learned == f"<|tool_call|>{calls}<|/tool_call|><|end|>7degrees.<|end|>"
     assert found["kind"] == "chat" and found["url"] is None
 

@@ -37,12 +37,12 @@ def test_the_answers_are_learned_and_nothing_else(store, shared_data, name, prom
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     found = parts(store, name, file, form="pair", prompt=prompt, response=response, remove=remove)
     for line, sample in zip(lines, found, strict=True):
-        learned = "".join(part.text for part in sample if part.learn)
+        learned = "".join(part.text for part in sample if part.loss_mask)
         answer = line[response]
         for pattern in remove:
             answer = re.sub(pattern, "", answer)
         assert learned == answer + "<|end|>"
-        assert [part.text for part in sample if not part.learn] == [
+        assert [part.text for part in sample if not part.loss_mask] == [
             "<|user|>", line[prompt], "<|end|>", "<|assistant|>", "<|endoftext|>",
         ]  # fmt: skip
 

@@ -121,10 +121,10 @@ def whole(library: tokenizers.Tokenizer, text: str) -> list[int]:
 
 def same(encoded: Encoded, expected: list[list[int]]) -> None:
     """Asserts that these ids were given, in the types that are promised."""
-    assert encoded.ids.dtype == np.int32 and encoded.learn.dtype == bool and encoded.lengths.dtype == np.int32
+    assert encoded.ids.dtype == np.int32 and encoded.loss_mask.dtype == bool and encoded.lengths.dtype == np.int32
     assert encoded.lengths.tolist() == [len(ids) for ids in expected]
     assert encoded.ids.tolist() == [i for ids in expected for i in ids]
-    assert len(encoded.learn) == len(encoded.ids)
+    assert len(encoded.loss_mask) == len(encoded.ids)
 
 
 def without_specials(text: str) -> str:

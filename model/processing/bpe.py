@@ -12,7 +12,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from model.processing.pieces import O200K
-from model.processing.text import END_OF_TEXT, Part, fault
+from model.processing.segments import END_OF_TEXT, Segment, find_fault
 
 _EATS_SPACE = ("assistant", "end", "user", "system", "tool", "/tool", "tool_call", "/tool_call", "tool_response")
 _KEEPS_SPACE = ("image", "audio", "fim_prefix", "fim_middle", "fim_suffix")
@@ -50,6 +50,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, *, min_frequency: int
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
     for number, text in enumerate(texts):
-        if wrong := fault([[Part(text)]]):
+        if wrong := find_fault([[Segment(text)]]):
             raise ValueError(f"text {number}: {wrong}")
         yield text

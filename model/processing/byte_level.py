@@ -9,6 +9,7 @@ from typing import Any
 
 
 def is_byte_level(decoder: dict[str, Any] | None) -> bool:
+    """Whether tokens are bytes in that alphabet, by the `decoder` of a tokenizer.json."""
     steps = decoder["decoders"] if decoder and decoder.get("type") == "Sequence" else [decoder or {}]
     return [step.get("type") for step in steps] == ["ByteLevel"]
 

@@ -44,7 +44,7 @@ def parse(sample: Mapping[str, Any], rules: Rules | None = None) -> Conversation
     messages = _joined(messages)
     _check_order(messages)
     turns = tuple(message.turn for message in _in_order_of_calls(messages))
-    if not any(turn.learn for turn in turns if turn.role == "assistant"):
+    if not any(turn.loss_mask for turn in turns if turn.role == "assistant"):
         raise BadSample("nothing_learned", "weight 0 in every turn of the assistant")
     return Conversation(turns, tools)
 
@@ -94,7 +94,7 @@ def _joined(messages: Sequence[Message]) -> list[Message]:
         if before is None or turn.role != "assistant" or not turn.calls or before.turn.role != "assistant":
             joined.append(message)
             continue
-        if before.turn.learn != turn.learn:
+        if before.turn.loss_mask != turn.loss_mask:
             raise BadSample("bad_weight", f"turns {before.number} and {message.number} are one")
         whole = replace(
             turn,
@@ -178,7 +178,7 @@ def _message(turn: Turn) -> dict[str, Any]:
         message["tool_calls"] = plain_calls(turn)
     if turn.reasoning:
         message["reasoning_content"] = turn.reasoning
-    return message if turn.learn else message | {"weight": 0}
+    return message if turn.loss_mask else message | {"weight": 0}
 
 
 def from_json(text: str) -> Conversation:

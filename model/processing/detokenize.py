@@ -1,9 +1,9 @@
-"""Text of token ids one by one: what is said is never taken back, and all of it is the text of the whole.
+"""Text of token ids one by one: what was given out is never taken back, and all of it is the text of the whole.
 
 A token's text can depend on what follows: bytes of half a character; with byte fallback a whole run of bytes, which the
 library shows if all of it is UTF-8. Byte-level tokens are bytes, and Python's own incremental decoder is right for
 them. For other decoders a text is decoded from the last place where no token could look back or ahead, if all steps of
-the decoder are known to look no further; if one is not, nothing is said before the end.
+the decoder are known to look no further; if one is not, nothing is given out before the end.
 Source: tokenizers 0.23, the decoders; sentencepiece's byte fallback.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from model.processing.text import Tokenizer
@@ -36,7 +36,7 @@ class Detokenizer:
             self._before = tokenizer.decode(self._settled)
 
     def add(self, token: int) -> str:
-        """What can be said after one more token."""
+        """What can be given out after one more token."""
         if not self._tokenizer.has(token):
             return ""
         if self._utf8 is not None:
@@ -55,13 +55,13 @@ class Detokenizer:
         if not self._new:
             return ""
         text = self._tokenizer.decode([*self._settled, *self._new])
-        said = text[len(self._before) :]
+        added = text[len(self._before) :]
         # What a decoder strips from the start of a text shows only where something is left of it.
         own = self._tokenizer.decode(self._new)
         self._settled = self._new if own.strip() else [*self._settled, *self._new]
         self._before = own if own.strip() else text
         self._new = []
-        return said
+        return added
 
 
 def decoded(tokenizer: Tokenizer, tokens: Sequence[int], context: Sequence[int] = ()) -> str:
@@ -70,12 +70,18 @@ def decoded(tokenizer: Tokenizer, tokens: Sequence[int], context: Sequence[int] 
     return "".join([*map(growing.add, tokens), growing.end()])
 
 
+def decoder(tokenizer: Tokenizer) -> Callable[[Iterable[int]], str]:
+    """`tokenizer.decode` that any model's output can be given, for an engine: a vocabulary is often padded to a round
+    number, and a model may draw an id that stands for nothing, which is no text."""
+    return lambda ids: tokenizer.decode(token for token in ids if tokenizer.has(int(token)))
+
+
 def byte_of(tokenizer: Tokenizer, token: int) -> int | None:
     """The byte that a token of byte fallback stands for; None: it is none."""
     if tokenizer.byte_level or not any(step.get("type") == "ByteFallback" for step in _steps_of(tokenizer.decoder)):
         return None
-    found = _BYTE.fullmatch(tokenizer.name(token) or "")
-    return int(found[1], 16) if found else None
+    match = _BYTE.fullmatch(tokenizer.name(token) or "")
+    return int(match[1], 16) if match else None
 
 
 def token_bytes(tokenizer: Tokenizer, token: int, anchor: int | None) -> bytes:

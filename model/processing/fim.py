@@ -1,7 +1,7 @@
 """Fill-in-the-middle: a document as prefix, suffix and middle, so that a model learns to write what stands between.
 
 Bavarian et al. 2022 (arXiv 2207.14255): cuts at random characters, half of the documents, half of those with the suffix
-first. All three parts are learned, as there; `middle_only` learns the middle alone. Which documents, where and in which
+first. All three are learned, as there; `middle_only` learns the middle alone. Which documents, where and in which
 order follows from text and seed, so that a copy elsewhere is cut alike. No cut falls inside what a reader sees as one
 character, nor between the two halves of a line end.
 """
@@ -13,7 +13,7 @@ import random
 import unicodedata
 from dataclasses import dataclass
 
-from model.processing.text import END_OF_TEXT, Part
+from model.processing.segments import END_OF_TEXT, Segment
 
 PREFIX, MIDDLE, SUFFIX = "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"
 _JOINER = "\u200d"
@@ -36,8 +36,8 @@ class Fim:
             raise ValueError(f"seed={self.seed}: 0 or more")
 
 
-def fim(text: str, record: str, config: Fim) -> list[Part] | None:
-    """The parts of `text` with a hole, or None where `record` (an id, or a hash of the text) is to stay as it is.
+def fim(text: str, record: str, config: Fim) -> list[Segment] | None:
+    """The segments of `text` with a hole, or None where `record` (an id, or a hash of the text) is to stay as it is.
 
     PSM: <prefix> prefix <suffix> suffix <middle> middle. SPM: <prefix> <suffix> suffix <middle> prefix middle, which
     are one stretch. Both end with <|endoftext|>. Prefix, middle and suffix are `text` again, and may be empty.
@@ -51,15 +51,15 @@ def fim(text: str, record: str, config: Fim) -> list[Part] | None:
     prefix, middle, suffix = text[: at[0]], text[at[0] : at[1]], text[at[1] :]
     rest = not config.middle_only
     if first:
-        before = [Part(suffix, learn=rest), Part(MIDDLE, special=True), Part(prefix, learn=rest)]
-        parts = [Part(PREFIX, special=True), Part(SUFFIX, special=True), *before]
+        before = [Segment(suffix, loss_mask=rest), Segment(MIDDLE, special=True), Segment(prefix, loss_mask=rest)]
+        segments = [Segment(PREFIX, special=True), Segment(SUFFIX, special=True), *before]
     else:
-        parts = [Part(PREFIX, special=True), Part(prefix, learn=rest), Part(SUFFIX, special=True)]
-        parts += [Part(suffix, learn=rest), Part(MIDDLE, special=True)]
-    parts += [Part(middle, learn=True), Part(END_OF_TEXT, special=True, learn=True)]
+        segments = [Segment(PREFIX, special=True), Segment(prefix, loss_mask=rest), Segment(SUFFIX, special=True)]
+        segments += [Segment(suffix, loss_mask=rest), Segment(MIDDLE, special=True)]
+    segments += [Segment(middle, loss_mask=True), Segment(END_OF_TEXT, special=True, loss_mask=True)]
     if first and rest:  # one stretch: a token may stand across the border, as in the text itself
-        parts[4:6] = [Part(prefix + middle, learn=True)]
-    return [part for part in parts if part.text]
+        segments[4:6] = [Segment(prefix + middle, loss_mask=True)]
+    return [segment for segment in segments if segment.text]
 
 
 def _whole(text: str, at: int) -> int:
@@ -76,4 +76,4 @@ def _belongs(before: str, after: str) -> bool:
         return True
     if unicodedata.category(after) in ("Mn", "Me", "Mc") or "\U0001f3fb" <= after <= "\U0001f3ff":
         return True  # marks, variation selectors; skin tones
-    return all("\U0001f1e6" <= one <= "\U0001f1ff" for one in (before, after))  # letters of a flag
+    return all("\U0001f1e6" <= letter <= "\U0001f1ff" for letter in (before, after))  # letters of a flag

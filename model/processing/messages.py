@@ -52,7 +52,7 @@ def read_message(number: int, message: Any, tools: Sequence[Mapping[str, Any]], 
         raise BadSample("bad_order", f"a call by {role}")
     rules.check(message, (*_READ, *_READ_OF[role], *_CALLING, *(REASONINGS if role != "assistant" else ())))
     the_same(message, "role", "from")
-    learn = read_weight(message.get("weight"), role)
+    loss_mask = read_weight(message.get("weight"), role)
     content, given = read_content(the_same(message, "content", "value"), rules), _given_calls(message)
     if named == "function_call":  # ShareGPT: the call is the text
         content, given = "", _called(content)
@@ -64,7 +64,7 @@ def read_message(number: int, message: Any, tools: Sequence[Mapping[str, Any]], 
         raise BadSample("lone_surrogate", role)
     if not content.strip() and not calls:
         raise BadSample("empty_turn", role)
-    turn = Turn(role, content, calls, reasoning, learn or role != "assistant")
+    turn = Turn(role, content, calls, reasoning, loss_mask or role != "assistant")
     ids = tuple(_id(item.get("id")) for item in given or () if isinstance(item, Mapping))
     answers = _id(message.get("tool_call_id"))
     name = the_same(message, "name", "tool_name") if role == "tool" else None
@@ -91,17 +91,18 @@ def read_tools(value: Any, rules: Rules) -> tuple[dict[str, Any], ...]:
             raise BadSample("bad_tools", f"description of {name}")
         for fields in (item, tool):
             rules.check(fields, _TOOL, "tools.")
-        told: dict[str, Any] = {} if tool.get("description") is None else {"description": tool["description"]}
+        given = tool.get("description")
+        optional: dict[str, Any] = {} if given is None else {"description": given}
         parameters = [tool[key] for key in ("parameters", "input_schema", "inputSchema") if tool.get(key) is not None]
         if len(parameters) > 1:
             raise BadSample("bad_tools", f"two schemas of {name}")
         if parameters:
-            told["parameters"] = read_schema(name, parameters[0])
-        tools[name] = {"name": name, **told}
-    found = tuple(tools.values())
-    if torn(canonical(found)):
+            optional["parameters"] = read_schema(name, parameters[0])
+        tools[name] = {"name": name, **optional}
+    plain = tuple(tools.values())
+    if torn(canonical(plain)):
         raise BadSample("lone_surrogate", "tools")
-    return found
+    return plain
 
 
 def named(item: Any) -> tuple[str, Mapping[str, Any]]:
@@ -151,8 +152,9 @@ def _given_calls(message: Mapping[str, Any]) -> list[Any] | None:
 
 
 def _called(text: str) -> list[Any]:
-    found = read_json(text, "bad_arguments", "function_call: no JSON")
-    return found if isinstance(found, list) else [found]
+    """ShareGPT's calls: a text that is one of them as JSON, or a list of them."""
+    calls = read_json(text, "bad_arguments", "function_call: no JSON")
+    return calls if isinstance(calls, list) else [calls]
 
 
 def _or_refusal(message: Mapping[str, Any], content: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 SLIVER = 16
 """Tokens: a shorter end of a document teaches little, and is cut off only where nothing else is left."""
 
-_BLOCK, _INSIDE = 9, 511
+_BLOCK, _INSIDE = 9, 511  # a block is 512 bits: its number is room >> 9, the place in it room & 511
 
 
 class Piece(NamedTuple):
@@ -52,6 +52,7 @@ class _Bins:
         self._top = 0  # bit b: block b is not 0
 
     def add(self, piece: Piece) -> None:
+        """Puts a piece into the window with the least room that holds it, or into a new one."""
         room = self._least(piece.length)
         if room is None:
             number = len(self.pieces)
@@ -65,7 +66,7 @@ class _Bins:
             self._put(number, self.room[number])
 
     def _least(self, length: int) -> int | None:
-        """The least room of an open window that holds so much."""
+        """The least room of an open window that holds so much; None: no open window does."""
         block, bit = length >> _BLOCK, length & _INSIDE
         if above := self._blocks[block] >> bit:
             return length + _lowest(above)
@@ -75,11 +76,13 @@ class _Bins:
         return None
 
     def _put(self, number: int, room: int) -> None:
+        """Opens a window with so much room, and sets its bit."""
         self._open.setdefault(room, []).append(number)
         self._blocks[room >> _BLOCK] |= 1 << (room & _INSIDE)
         self._top |= 1 << (room >> _BLOCK)
 
     def _take(self, room: int) -> int:
+        """The open window of exactly this room that came last; clears the bit with the last of them."""
         number = self._open[room].pop()
         if not self._open[room]:
             block = room >> _BLOCK
@@ -90,6 +93,7 @@ class _Bins:
 
 
 def _lowest(bits: int) -> int:
+    """The number of the lowest bit that is set."""
     return (bits & -bits).bit_length() - 1
 
 
@@ -119,8 +123,8 @@ def pack(lengths: np.ndarray, splittable: np.ndarray, window: int, *, max_waste:
     windows = _filled(bins, splittable, max_waste)
     places = len(windows) * window
     cut: dict[int, int] = {}
-    for one in windows:
-        for piece in one:
+    for window_pieces in windows:
+        for piece in window_pieces:
             cut[piece.sample] = cut.get(piece.sample, 0) + 1
     return Packing(
         windows=windows,
@@ -134,23 +138,31 @@ def _filled(bins: _Bins, splittable: np.ndarray, max_waste: float) -> list[list[
     """The windows, after the emptiest that hold only documents were poured into the room of the others, until no more
     than `max_waste` is empty: each window less takes a window's places from the empty ones."""
     window, total = bins.window, sum(bins.window - room for room in bins.room)
+    # As few windows as hold all tokens, but no fewer than leave `max_waste` empty: more would cut for no gain.
     least = max(-(-total // window), int(total / (window * (1 - max_waste))))
     surplus = len(bins.pieces) - least
-    movable = [n for n, ones in enumerate(bins.pieces) if all(splittable[piece.sample] for piece in ones)]
+    # The emptiest give up their pieces first: that moves the fewest tokens, and cuts the fewest documents.
+    movable = [n for n, pieces in enumerate(bins.pieces) if _all_splittable(pieces, splittable)]
     movable.sort(key=lambda n: (-bins.room[n], n))
-    gone = set(movable[: max(surplus, 0)])
-    loose = sorted((piece for n in gone for piece in bins.pieces[n]), key=lambda piece: (-piece.length, piece.sample))
-    kept = [n for n in range(len(bins.pieces)) if n not in gone]
-    left = _pour(bins, kept, loose, SLIVER)
-    left = _pour(bins, kept, left, 1)
-    assert not left, "the windows that stay have room for all that goes"
+    emptied = set(movable[: max(surplus, 0)])
+    loose = [piece for n in emptied for piece in bins.pieces[n]]
+    loose.sort(key=lambda piece: (-piece.length, piece.sample))
+    kept = [n for n in range(len(bins.pieces)) if n not in emptied]
+    # Twice: without slivers as long as that goes; then whatever is left, since the room was counted to the last token.
+    homeless = _pour(bins, kept, loose, SLIVER)
+    homeless = _pour(bins, kept, homeless, 1)
+    assert not homeless, "the windows that stay have room for all that goes"
     windows = [sorted(bins.pieces[n]) for n in kept]
     return sorted(windows)
 
 
+def _all_splittable(pieces: Sequence[Piece], splittable: np.ndarray) -> bool:
+    return all(splittable[piece.sample] for piece in pieces)
+
+
 def _pour(bins: _Bins, kept: Sequence[int], loose: Sequence[Piece], least: int) -> list[Piece]:
     """Lays loose pieces into holes, the largest first, and cuts a piece that is longer than its hole, but cuts nothing
-    off that is shorter than `least`, and leaves holes that small. What found no hole."""
+    off that is shorter than `least`, and leaves holes that small. -> The pieces, or ends of them, without a hole."""
     holes = sorted((n for n in kept if bins.room[n] >= least), key=lambda n: (-bins.room[n], n))
     at, left = 0, list[Piece]()
     for piece in loose:

@@ -40,10 +40,10 @@ _GPT2_PIECES = re.compile(rf"{_WORD}|[{_S}]*+[^{_S}]++|[{_S}]++")
 
 def pieces_of(file: dict[str, Any]) -> re.Pattern[str] | None:
     """What cuts a text where no token can cross, if the pre-tokenizer is one that we know and nothing else looks on."""
-    found = file.get("pre_tokenizer") or {}
+    pre_tokenizer = file.get("pre_tokenizer") or {}
     if file.get("normalizer") or not all(map(is_control, file.get("added_tokens") or ())):
         return None
-    steps = found["pretokenizers"] if found.get("type") == "Sequence" else [found]
+    steps = pre_tokenizer["pretokenizers"] if pre_tokenizer.get("type") == "Sequence" else [pre_tokenizer]
     last = steps[-1] if steps else {}
     if last.get("type") != "ByteLevel" or last["add_prefix_space"]:
         return None

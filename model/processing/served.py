@@ -79,11 +79,11 @@ def _arguments(value: Any) -> Any:
     if value is None:
         return {}
     try:
-        found = json.loads(value, parse_constant=_no_json) if isinstance(value, str) else value
-        canonical(found)
+        arguments = json.loads(value, parse_constant=_no_json) if isinstance(value, str) else value
+        canonical(arguments)
     except (ValueError, TypeError, RecursionError):
         return str(value)
-    return found
+    return arguments
 
 
 def _no_json(name: str) -> NoReturn:
@@ -95,13 +95,13 @@ def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     name = fields.get("name") if isinstance(fields, Mapping) else None
     if not isinstance(fields, Mapping) or not isinstance(name, str) or not name:
         raise BadSample("bad_tools", "a tool without function.name")
-    told: dict[str, Any] = {"name": name}
+    plain: dict[str, Any] = {"name": name}
     if not absent(description := fields.get("description")):
         if not isinstance(description, str):
             raise BadSample("bad_tools", f"description of {name}")
-        told["description"] = description
+        plain["description"] = description
     if fields.get("parameters") is not None:
         if not isinstance(fields["parameters"], Mapping):
             raise BadSample("bad_tools", f"parameters of {name}: a {type(fields['parameters']).__name__}")
-        told["parameters"] = json.loads(canonical(fields["parameters"]))
-    return told
+        plain["parameters"] = json.loads(canonical(fields["parameters"]))
+    return plain

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from model.processing.text import END_OF_TEXT, Part
+from model.processing.segments import END_OF_TEXT, Segment
 from model.processing.tools import canonical
 from model.processing.turns import Conversation, Role, Turn
 
@@ -26,12 +26,12 @@ _END = "<|end|>"
 THINK, END_THINK = "<think>", "</think>"
 
 
-def render(conversation: Conversation) -> list[Part]:
+def render(conversation: Conversation) -> list[Segment]:
     """The whole conversation, for training."""
-    return [*_rendered(conversation), Part(END_OF_TEXT, special=True)]
+    return [*_rendered(conversation), Segment(END_OF_TEXT, special=True)]
 
 
-def prompt(conversation: Conversation) -> list[Part]:
+def prompt(conversation: Conversation) -> list[Segment]:
     """What stands before the assistant's next turn, for generation; before its last one where that ends it all."""
     turns = conversation.turns
     if turns and turns[-1].role == "assistant":
@@ -39,9 +39,9 @@ def prompt(conversation: Conversation) -> list[Part]:
     return answered(Conversation(turns, conversation.tools))
 
 
-def answered(conversation: Conversation) -> list[Part]:
+def answered(conversation: Conversation) -> list[Segment]:
     """All turns, whoever spoke last, and the assistant's next one begun."""
-    return [*_rendered(conversation), Part(_TOKENS["assistant"], special=True)]
+    return [*_rendered(conversation), Segment(_TOKENS["assistant"], special=True)]
 
 
 def thought(turn: Turn) -> str:
@@ -53,34 +53,39 @@ def thought(turn: Turn) -> str:
 
 
 def plain_calls(turn: Turn) -> list[dict[str, Any]]:
+    """The calls of a turn as the template shows them."""
     return [{"name": call.name, "arguments": call.arguments} for call in turn.calls]
 
 
-def _rendered(conversation: Conversation) -> list[Part]:
+def _rendered(conversation: Conversation) -> list[Segment]:
     turns = list(conversation.turns)
     if conversation.tools and (not turns or turns[0].role != "system"):
         turns.insert(0, Turn("system", ""))  # somebody has to offer the tools
-    parts: list[Part] = []
+    segments: list[Segment] = []
     for number, turn in enumerate(turns):
-        learn = turn.role == "assistant" and turn.learn
-        parts += [Part(_TOKENS[turn.role], special=True), Part(thought(turn), learn=learn)]
+        loss_mask = turn.role == "assistant" and turn.loss_mask
+        segments += [Segment(_TOKENS[turn.role], special=True), Segment(thought(turn), loss_mask=loss_mask)]
         if number == 0 and conversation.tools:
-            parts += _between("tool", conversation.tools, learn=False)
+            segments += _between("tool", conversation.tools, loss_mask=False)
         if turn.calls:
-            parts += _between("tool_call", plain_calls(turn), learn=learn)
-        parts.append(Part(_END, special=True, learn=learn))
-    return [part for part in parts if part.text]
+            segments += _between("tool_call", plain_calls(turn), loss_mask=loss_mask)
+        segments.append(Segment(_END, special=True, loss_mask=loss_mask))
+    return [segment for segment in segments if segment.text]
 
 
 def _listed(items: Iterable[Mapping[str, Any]]) -> str:
     """Calls or tools as a JSON list: the fields of each in their order, so a call's name first, all within sorted."""
-    fields = ([f"{canonical(name)}:{canonical(value)}" for name, value in item.items()] for item in items)
-    return "[" + ",".join("{" + ",".join(item) + "}" for item in fields) + "]"
+    return "[" + ",".join(map(_object, items)) + "]"
 
 
-def _between(token: str, items: Sequence[Mapping[str, Any]], learn: bool) -> list[Part]:
+def _object(item: Mapping[str, Any]) -> str:
+    fields = (f"{canonical(name)}:{canonical(value)}" for name, value in item.items())
+    return "{" + ",".join(fields) + "}"
+
+
+def _between(token: str, items: Sequence[Mapping[str, Any]], loss_mask: bool) -> list[Segment]:
     return [
-        Part(f"<|{token}|>", special=True, learn=learn),
-        Part(_listed(items), learn=learn),
-        Part(f"<|/{token}|>", special=True, learn=learn),
+        Segment(f"<|{token}|>", special=True, loss_mask=loss_mask),
+        Segment(_listed(items), loss_mask=loss_mask),
+        Segment(f"<|/{token}|>", special=True, loss_mask=loss_mask),
     ]

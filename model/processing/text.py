@@ -1,9 +1,9 @@
-"""Text as token ids: any Hugging Face tokenizer.json, fed part by part, so that text never becomes a special token.
+"""Text as token ids: any Hugging Face tokenizer.json, fed segment by segment: text never becomes a special token.
 
-Who builds a sample says which parts are special tokens and what the loss counts; a page that spells `<|end|>` is text.
-The library alone encodes one or two megabytes a second and core. Where its pre-tokenizer is one we know, texts are
-cut at places that no token can cross, and each piece is encoded once and remembered: the same ids, in a half to a fifth
-of the time.
+Who builds a sample says which segments are special tokens and what the loss counts; a page that spells `<|end|>` is
+text. The library alone encodes one or two megabytes a second and core. Where its pre-tokenizer is a known one, texts
+are cut at places that no token can cross, and each piece is encoded once and remembered: the same ids, in a half to a
+fifth of the time.
 Source: tokenizers 0.23 (added_vocabulary.rs for what `rstrip` and `lstrip` eat).
 """
 
@@ -20,28 +20,19 @@ import numpy as np
 
 from model.processing.byte_level import byte_level, is_byte_level
 from model.processing.pieces import WHITESPACE, loses_nothing, pieces_of
+from model.processing.segments import END_OF_TEXT, Segment, find_fault, slices
 from model.processing.tokenizer_file import NO_TEXT, is_control, load, unknown_id
 
-END_OF_TEXT = "<|endoftext|>"
-_SLICE = 1 << 20  # characters encoded at a time
 _BATCH = 4096  # texts in one call of the library, which holds a few kilobytes for each
 _KNOWN = 400_000  # pieces remembered, about 60 MB
 _LONG = 48  # characters; longer pieces hardly ever come again
 
 
-class Part(NamedTuple):
-    """A stretch of a sample. `special`: `text` is the name of a special token; `learn`: the loss counts its tokens."""
-
-    text: str
-    special: bool = False
-    learn: bool = False
-
-
 class Encoded(NamedTuple):
-    """Samples end to end: `ids` int32 [tokens], `learn` bool [tokens], `lengths` int32 [samples], in tokens."""
+    """Samples end to end: `ids` int32 [tokens], `loss_mask` bool [tokens], `lengths` int32 [samples], in tokens."""
 
     ids: np.ndarray
-    learn: np.ndarray
+    loss_mask: np.ndarray
     lengths: np.ndarray
 
 
@@ -53,7 +44,7 @@ class Tokenizer:
     """A tokenizer.json. `digest` is the sha256 of its bytes, `vocab_size` its largest id + 1, added tokens included.
 
     Padding, truncation and post-processor of the file are left out. One object may serve several threads.
-    A pre-tokenizer that treats the start of a string apart (Metaspace "first") takes every part for a start.
+    A pre-tokenizer that treats the start of a string apart (Metaspace "first") takes every segment for a start.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -121,22 +112,22 @@ class Tokenizer:
 
     def encode_documents(self, texts: Sequence[str]) -> Encoded:
         """Each text and <|endoftext|>, all of it learned. Raises ValueError for what is no Unicode text."""
-        end = Part(END_OF_TEXT, special=True, learn=True)
-        return self.encode([(Part(text, learn=True), end) for text in texts])
+        end = Segment(END_OF_TEXT, special=True, loss_mask=True)
+        return self.encode([(Segment(text, loss_mask=True), end) for text in texts])
 
-    def encode(self, samples: Sequence[Sequence[Part]]) -> Encoded:
-        """Tokens of the parts of each sample. The border of two parts is a border of tokens.
+    def encode(self, samples: Sequence[Sequence[Segment]]) -> Encoded:
+        """Tokens of the segments of each sample. The border of two segments is a border of tokens.
 
         Equals the library's reading of the joined text with its special tokens active, where no two texts are
         neighbours and no text spells a special token. Raises MissingToken, and ValueError for what is no Unicode text.
         """
         try:
-            found = [self._encode(some) for some in _slices(samples)]
+            encoded = [self._encode(run) for run in slices(samples)]
         except TypeError as error:  # what Python and the library say of a text that is none
-            raise ValueError(fault(samples) or str(error)) from error
-        if not found:
+            raise ValueError(find_fault(samples) or str(error)) from error
+        if not encoded:
             return Encoded(np.zeros(0, np.int32), np.zeros(0, bool), np.zeros(0, np.int32))
-        return Encoded(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+        return Encoded(*(np.concatenate(columns) for columns in zip(*encoded, strict=True)))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids, special tokens by name. Raises ValueError for an id that stands for nothing."""
@@ -153,16 +144,16 @@ class Tokenizer:
             raise ValueError(f"tokenizer {self.digest[:12]} cannot decode {len(listed)} tokens: {error}") from None
 
     def show(
-        self, ids: Sequence[int], learn: Sequence[bool], bounds: Iterable[int] | None = None
+        self, ids: Sequence[int], loss_mask: Sequence[bool], bounds: Iterable[int] | None = None
     ) -> list[tuple[str, bool]]:
-        """For printing: the text in stretches, and whether each is learned.
+        """For printing: the text in stretches, and whether the loss counts each.
 
         A character made of several tokens stays whole, in the stretch where it begins. `bounds` are token positions
         where a sample begins: there a stretch always ends, and bytes of a character cut in two show as \\xe4.
         """
-        listed, flags = [int(i) for i in ids], [bool(flag) for flag in learn]
+        listed, flags = [int(i) for i in ids], [bool(flag) for flag in loss_mask]
         if len(listed) != len(flags):
-            raise ValueError(f"{len(listed)} ids and {len(flags)} of learn: one for each token")
+            raise ValueError(f"{len(listed)} ids and {len(flags)} of loss_mask: one for each token")
         hard = {0, len(listed), *(() if bounds is None else map(int, bounds))}
         cuts, current = sorted(at for at in hard if 0 <= at <= len(listed)), flags[:1]
         for at in range(1, len(listed)):
@@ -179,14 +170,17 @@ class Tokenizer:
             raise MissingToken(f"tokenizer {self.digest[:12]} has no special token {name!r}; it has: {there}")
         return token
 
-    def _encode(self, samples: Sequence[Sequence[Part]]) -> Encoded:
+    def _encode(self, samples: Sequence[Sequence[Segment]]) -> Encoded:
+        """As `encode`, in two passes: all texts go to the library at once, for it encodes batches on many cores; then
+        special tokens are put in between. A special token may eat the whitespace before or behind it, as the library
+        does it where they stand in one text."""
         texts: list[str] = []
         kinds: list[int] = []  # id of a special token, -1 for a text
-        learned: list[bool] = []
-        ends = [0]  # of the samples, in parts
+        masks: list[bool] = []
+        ends = [0]  # of the samples, in segments
         for sample in samples:
             eats = False
-            for text, special, learn in sample:
+            for text, special, loss_mask in sample:
                 if special:
                     token = self._token(text)
                     if token["lstrip"]:
@@ -195,26 +189,29 @@ class Tokenizer:
                     eats = token["rstrip"]
                 else:
                     text = text.lstrip(WHITESPACE) if eats else text
-                    eats = eats and not text
+                    eats = eats and not text  # nothing is left of this text: what follows is eaten from as well
                     kinds.append(-1)
                     texts.append(text)
-                learned.append(learn)
+                masks.append(loss_mask)
             ends.append(len(kinds))
         tokens, sizes = self._tokens(texts)
         kind = np.array(kinds, np.int32)
-        spans = np.ones(len(kinds), np.int64)
+        spans = np.ones(len(kinds), np.int64)  # tokens of each segment
         spans[kind < 0] = sizes
         special_at = np.repeat(kind >= 0, spans)
         ids = np.empty(len(special_at), np.int32)
         ids[special_at], ids[~special_at] = kind[kind >= 0], tokens
         starts = np.concatenate([[0], np.cumsum(spans)])[ends]
-        return Encoded(ids, np.repeat(np.array(learned, bool), spans), np.diff(starts).astype(np.int32))
+        return Encoded(ids, np.repeat(np.array(masks, bool), spans), np.diff(starts).astype(np.int32))
 
     def _tokens(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of ordinary texts end to end, int32 [tokens], and how many each has, int64 [texts]."""
+        """Ids of ordinary texts end to end, int32 [tokens], and how many each has, int64 [texts].
+
+        Where texts can be cut into pieces, each piece that was not met before is encoded, and a text is the pieces put
+        together. Long pieces are used and forgotten: they hardly ever come again."""
         if self._pieces is None:
-            found = [self._ask(texts[i : i + _BATCH]) for i in range(0, len(texts), _BATCH)] or [self._ask([])]
-            return np.concatenate([ids for ids, _ in found]), np.concatenate([sizes for _, sizes in found])
+            batches = [self._ask(texts[i : i + _BATCH]) for i in range(0, len(texts), _BATCH)] or [self._ask([])]
+            return np.concatenate([ids for ids, _ in batches]), np.concatenate([sizes for _, sizes in batches])
         pieces = [self._pieces.findall(text) for text in texts]
         # Threads share what is known, and only ever add to it; one that is full is left to who still reads it.
         if len(self._known) > _KNOWN:
@@ -227,18 +224,20 @@ class Tokenizer:
             own |= zip(new[i : i + _BATCH], (data[start:end] for start, end in pairwise(cuts)), strict=True)
         known |= {piece: data for piece, data in own.items() if len(piece) <= _LONG}
         find = ChainMap(own, known).__getitem__ if any(len(piece) > _LONG for piece in own) else known.__getitem__
-        joined = [b"".join(map(find, some)) for some in pieces]
-        return np.frombuffer(b"".join(joined), np.int32), np.array([len(some) // 4 for some in joined], np.int64)
+        joined = [b"".join(map(find, of_text)) for of_text in pieces]  # ids as bytes, four each
+        return np.frombuffer(b"".join(joined), np.int32), np.array([len(data) // 4 for data in joined], np.int64)
 
     def _ask(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """As `_tokens`, of the library itself."""
         try:
-            found = self._library.encode_batch_fast(texts, add_special_tokens=False)
+            encodings = self._library.encode_batch_fast(texts, add_special_tokens=False)
         except TypeError:
             raise
         except Exception as error:  # the library has no class of its own
             raise ValueError(f"tokenizer {self.digest[:12]} cannot encode a text: {error}") from error
-        sizes = np.array([len(one) for one in found], np.int64)
-        ids = np.fromiter(chain.from_iterable(one.ids for one in found), np.int32, count=int(sizes.sum()))
+        sizes = np.array([len(encoding) for encoding in encodings], np.int64)
+        every_id = chain.from_iterable(encoding.ids for encoding in encodings)
+        ids = np.fromiter(every_id, np.int32, count=int(sizes.sum()))
         if self._forbidden[ids].any():
             raise ValueError(f"tokenizer {self.digest[:12]} makes a special token of ordinary text: it cannot be used")
         return ids, sizes
@@ -271,15 +270,6 @@ class Tokenizer:
         return b"".join(map(self.bytes_of, ids)).decode("utf-8", "backslashreplace")
 
 
-def _slices(samples: Sequence[Sequence[Part]]) -> Iterator[Sequence[Sequence[Part]]]:
-    start = size = 0
-    for end, sample in enumerate(samples, 1):
-        size += sum(len(part[0]) for part in sample)
-        if size >= _SLICE or end == len(samples):
-            yield samples[start:end]
-            start, size = end, 0
-
-
 def _strip_back(texts: list[str], kinds: list[int], first: int) -> None:
     """Takes the whitespace at the end of the texts since the last special token of the sample."""
     for back in range(1, len(kinds) - first + 1):
@@ -288,15 +278,3 @@ def _strip_back(texts: list[str], kinds: list[int], first: int) -> None:
         texts[-back] = texts[-back].rstrip(WHITESPACE)
         if texts[-back]:
             return
-
-
-def fault(samples: Sequence[Sequence[Part]]) -> str | None:
-    for number, sample in enumerate(samples):
-        for text, *_ in sample:
-            if not isinstance(text, str):
-                return f"sample {number}: {type(text).__name__} instead of a text"
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                return f"sample {number}: a lone surrogate at character {error.start} is no Unicode text"
-    return None

@@ -89,10 +89,10 @@ def read_arguments(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise BadSample("bad_arguments", f"{name}: no object")
     try:
-        found: dict[str, Any] = json.loads(canonical(value))  # plain JSON, keys in order
+        arguments: dict[str, Any] = json.loads(canonical(value))  # plain JSON, keys in order
     except (ValueError, TypeError, RecursionError):
         raise BadSample("bad_arguments", f"{name}: no JSON") from None
-    return found
+    return arguments
 
 
 def read_schema(name: str, parameters: Any) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def read_schema(name: str, parameters: Any) -> dict[str, Any]:
         _compiled(text)
     except (ValueError, TypeError, RecursionError):
         raise BadSample("bad_tool_schema", name) from None
-    found: dict[str, Any] = json.loads(text)
-    return found
+    schema: dict[str, Any] = json.loads(text)
+    return schema
 
 
 def check_arguments(name: str, parameters: dict[str, Any], arguments: dict[str, Any]) -> None:
@@ -186,10 +186,10 @@ def _check_references(schema: dict[str, Any]) -> None:
             if not reference.startswith("#"):
                 raise ValueError(f"reference {reference!r} leads out of the schema")
             try:
-                found = resolver.lookup(reference).contents
+                target = resolver.lookup(reference).contents
             except (Unresolvable, NoSuchResource, TypeError, ValueError):
-                found = None
-            if not isinstance(found, dict | bool):
+                target = None
+            if not isinstance(target, dict | bool):
                 raise ValueError(f"reference {reference!r} leads to no schema")
 
 

@@ -39,13 +39,13 @@ class Call:
 @dataclass(frozen=True)
 class Turn:
     """One message. `calls` and `reasoning` (what was thought before the content) are the assistant's; with calls,
-    content may be empty. `learn`: the loss counts it, if it is the assistant's."""
+    content may be empty. `loss_mask`: the loss counts it, if it is the assistant's."""
 
     role: Role
     content: str
     calls: tuple[Call, ...] = ()
     reasoning: str = ""
-    learn: bool = True
+    loss_mask: bool = True
 
 
 @dataclass(frozen=True)

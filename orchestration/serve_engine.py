@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from model.generate import Engine, Request, Sample
-from model.processing.text import Tokenizer
+from model.generate import Completion, Engine, Request
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,44 +34,45 @@ class Closed(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Grown:
-    """One more token of a sample; None: it ended without one, since none was asked for. `index`: which of the stream's
-    samples. `logprob` and `top` (id, log-probability) if they were asked for. `ended`: it was the last; only then may
-    `sample` itself be read, but for its `scores`: the engine's thread writes to it until then."""
+class Delta:
+    """One more token of a completion; None: it ended without one, since none was asked for. `index`: which of the
+    stream's completions. `logprob` and `top_logprobs` (id, log-probability) if they were asked for. `finished`: it was
+    the last; only then may `completion` itself be read, but for its `prompt_logprobs`: the engine's thread writes to it
+    until then."""
 
-    sample: Sample
+    completion: Completion
     index: int
     token: int | None
     logprob: float | None
-    top: tuple[tuple[int, float], ...]
-    ended: bool
+    top_logprobs: tuple[tuple[int, float], ...]
+    finished: bool
 
 
 class Stream:
-    """What grows of requests that belong together: an asynchronous iterator of lists of `Grown`, for the event loop it
-    was made in. Samples are numbered from one request to the next.
+    """What grows of requests that belong together: an asynchronous iterator of lists of `Delta`, for the event loop it
+    was made in. Completions are numbered from one request to the next.
 
-    Ends with the last sample; raises Failed or Closed if that does not come. Close it, or use it in `with`: samples
-    that have not ended are then given up.
+    Ends with the last completion; raises Failed or Closed if that does not come. Close it, or use it in `with`:
+    completions that have not ended are then given up.
     """
 
-    def __init__(self, host: Hosted, requests: Sequence[Request]) -> None:
-        self.requests, self.samples = tuple(requests), list[Sample]()
-        self.begun, self.left = False, sum(request.n for request in requests)  # the engine's thread counts
+    def __init__(self, host: HostedEngine, requests: Sequence[Request]) -> None:
+        self.requests, self.completions = tuple(requests), list[Completion]()
+        self.begun, self.unfinished = False, sum(request.n for request in requests)  # the engine's thread counts
         self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._host, self._loop, self._unread = host, asyncio.get_running_loop(), self.left
-        self._items: asyncio.Queue[list[Grown] | Exception] = asyncio.Queue()
+        self._host, self._loop, self._unread = host, asyncio.get_running_loop(), self.unfinished
+        self._items: asyncio.Queue[list[Delta] | Exception] = asyncio.Queue()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> list[Grown]:
+    async def __anext__(self) -> list[Delta]:
         if not self._unread:
             raise StopAsyncIteration
         item = await self._items.get()
         if isinstance(item, Exception):
             raise item
-        self._unread -= sum(one.ended for one in item)
+        self._unread -= sum(delta.finished for delta in item)
         return item
 
     def __enter__(self) -> Self:
@@ -85,7 +85,7 @@ class Stream:
         """Gives up what has not ended. May be called again."""
         self._host.leave(self)
 
-    def tell(self, item: list[Grown] | Exception | None) -> bool:
+    def send(self, item: list[Delta] | Exception | None) -> bool:
         """From the engine's thread; None: the request was accepted. False: the client's event loop is closed."""
         try:
             self._loop.call_soon_threadsafe(self._put, item)
@@ -95,7 +95,7 @@ class Stream:
             return False
         return True
 
-    def _put(self, item: list[Grown] | Exception | None) -> None:
+    def _put(self, item: list[Delta] | Exception | None) -> None:
         if self.accepted.done():
             if item is not None:
                 self._items.put_nowait(item)
@@ -105,7 +105,7 @@ class Stream:
             self.accepted.set_result(None)
 
 
-class Hosted:
+class HostedEngine:
     """Owns `engine`, which nobody else may use, until `close`. `max_waiting`: requests of which nothing has begun."""
 
     def __init__(self, engine: Engine, max_waiting: int = 256) -> None:
@@ -120,7 +120,8 @@ class Hosted:
         self._left: list[Stream] = []
         self._closing = False
         self._failure: str | None = None
-        self._owner: dict[int, tuple[Stream, int]] = {}  # and its number there, by the id of a sample; the thread's own
+        # Of each completion, by its id, the stream and its number there; the thread's own.
+        self._owner: dict[int, tuple[Stream, int]] = {}
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -137,9 +138,9 @@ class Hosted:
 
     @property
     def load(self) -> tuple[int, int]:
-        """Samples that have not ended, and requests of which none has begun."""
+        """Completions that have not ended, and streams of which none has begun."""
         with self._changed:
-            return sum(one.left for one in self._live), sum(not one.begun for one in self._live)
+            return sum(stream.unfinished for stream in self._live), sum(not stream.begun for stream in self._live)
 
     async def submit(self, *requests: Request) -> Stream:
         """Waits until the engine has taken the requests, a step at most: all of them or none. Raises Busy, Failed,
@@ -147,9 +148,11 @@ class Hosted:
         stream = Stream(self, requests)
         with self._changed:
             self._check_open()
-            samples, waiting = self.load
-            if samples >= self.options.slots and waiting >= self.max_waiting:
-                raise Busy(f"{waiting} requests wait and all {self.options.slots} slots are taken: try again later")
+            completions, waiting = self.load
+            if completions >= self.options.max_num_seqs and waiting >= self.max_waiting:
+                raise Busy(
+                    f"{waiting} requests wait and all {self.options.max_num_seqs} slots are taken: try again later"
+                )
             self._live.add(stream)
             self._arrived.append(stream)
             self._changed.notify()
@@ -161,7 +164,7 @@ class Hosted:
         return stream
 
     def leave(self, stream: Stream) -> None:
-        """Takes a stream's samples out, if they have not ended."""
+        """Takes a stream's completions out, if they have not ended."""
         with self._changed:
             if stream in self._live:
                 self._live.remove(stream)
@@ -194,7 +197,7 @@ class Hosted:
             self._closing = True
             last, self._live = self._live, set()
         for stream in last:
-            stream.tell(type(error)(str(error)))  # one each: an exception collects tracebacks
+            stream.send(type(error)(str(error)))  # an exception of its own: each collects tracebacks
 
     def _take(self) -> bool:
         """Waits for something to do, and takes in who came and who left. False: it is time to end."""
@@ -207,53 +210,53 @@ class Hosted:
         for stream in arrived:
             try:
                 for request in stream.requests:
-                    stream.samples += self._engine.submit(request)
+                    stream.completions += self._engine.submit(request)
             except ValueError as error:  # of these requests alone
-                self._engine.cancel(stream.samples)
+                self._engine.cancel(stream.completions)
                 self._forget(stream)
-                stream.tell(error)
+                stream.send(error)
                 continue
-            self._owner |= {id(one): (stream, number) for number, one in enumerate(stream.samples)}
-            stream.tell(None)
+            for number, completion in enumerate(stream.completions):
+                self._owner[id(completion)] = stream, number
+            stream.send(None)
         for stream in left:
             self._drop(stream)
         return True
 
     def _drop(self, stream: Stream) -> None:
-        self._engine.cancel(stream.samples)
-        for one in stream.samples:
-            self._owner.pop(id(one), None)
+        self._engine.cancel(stream.completions)
+        for completion in stream.completions:
+            self._owner.pop(id(completion), None)
 
     def _forget(self, stream: Stream) -> None:
         with self._changed:
             self._live.discard(stream)
 
-    def _deliver(self, samples: Sequence[Sample]) -> None:
+    def _deliver(self, grown: Sequence[Completion]) -> None:
         """What grew in a step, to each client its own."""
-        found: dict[Stream, list[Grown]] = {}
-        for one in samples:
-            stream, number = self._owner[id(one)]
-            found.setdefault(stream, []).append(_grown(one, number))
-            if one.finish:
-                del self._owner[id(one)]
-        for stream, items in found.items():
+        by_stream: dict[Stream, list[Delta]] = {}
+        for completion in grown:
+            stream, number = self._owner[id(completion)]
+            by_stream.setdefault(stream, []).append(_delta(completion, number))
+            if completion.finish_reason:
+                del self._owner[id(completion)]
+        for stream, deltas in by_stream.items():
             stream.begun = True
-            stream.left -= sum(item.ended for item in items)
-            if not stream.left:
+            stream.unfinished -= sum(delta.finished for delta in deltas)
+            if not stream.unfinished:
                 self._forget(stream)
-            if not stream.tell(items):
+            if not stream.send(deltas):
                 self._forget(stream)
                 self._drop(stream)
 
 
-def _grown(sample: Sample, number: int) -> Grown:
-    asked = sample.request.sampling.logprobs is not None and bool(sample.tokens)
-    top = tuple(sample.top[-1]) if asked else ()
-    token = sample.tokens[-1] if sample.tokens else None
-    return Grown(sample, number, token, sample.logprobs[-1] if asked else None, top, sample.finish is not None)
-
-
-def decoder(tokenizer: Tokenizer) -> Callable[[Iterable[int]], str]:
-    """`tokenizer.decode` that any model's output can be given: a vocabulary is often padded to a round number, and a
-    model may draw an id that stands for nothing, which is no text."""
-    return lambda ids: tokenizer.decode(token for token in ids if tokenizer.has(int(token)))
+def _delta(completion: Completion, number: int) -> Delta:
+    with_logprobs = completion.request.sampling.logprobs is not None and bool(completion.tokens)
+    return Delta(
+        completion=completion,
+        index=number,
+        token=completion.tokens[-1] if completion.tokens else None,
+        logprob=completion.logprobs[-1] if with_logprobs else None,
+        top_logprobs=tuple(completion.top_logprobs[-1]) if with_logprobs else (),
+        finished=completion.finish_reason is not None,
+    )
