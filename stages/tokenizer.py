@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from lake.balance import Tally
 from lake.identity import digest_of
+from lake.manifest import Manifest
 from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, scratch
 from lake.store import Store
 from model.processing.bpe import train_tokenizer
@@ -96,9 +97,8 @@ class TrainTokenizer(Stage[TrainingTexts]):
             if have < 4 * self.max_bytes:
                 drawn.add(ref.sha256)
                 have += _text_bytes(store, ref)
-        return [texts for texts in shards if texts.shard.sha256 in drawn], min(
-            1.0, self.max_bytes / have
-        ) if have else 1.0
+        share = min(1.0, self.max_bytes / have) if have else 1.0
+        return [texts for texts in shards if texts.shard.sha256 in drawn], share
 
 
 def _text_bytes(store: Store, ref: ObjectRef) -> int:
