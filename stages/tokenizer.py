@@ -97,9 +97,8 @@ class TrainTokenizer(Stage[TrainingTexts]):
             if have < 4 * self.max_bytes:
                 drawn.add(ref.sha256)
                 have += _text_bytes(store, ref)
-        return [texts for texts in shards if texts.shard.sha256 in drawn], min(
-            1.0, self.max_bytes / have
-        ) if have else 1.0
+        share = min(1.0, self.max_bytes / have) if have else 1.0
+        return [texts for texts in shards if texts.shard.sha256 in drawn], share
 
 
 def _text_bytes(store: Store, ref: ObjectRef) -> int:
