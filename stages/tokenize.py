@@ -127,7 +127,9 @@ def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int, samples: b
         encoded = tokenizer.encode_documents([texts[i] for i in rows])
     offsets = pa.array(np.concatenate([[0], np.cumsum(encoded.lengths)]), pa.int32())
     # every token of a document is learned: a null says so in no space
-    loss_mask = pa.ListArray.from_arrays(offsets, pa.array(encoded.loss_mask)) if samples else pa.nulls(len(rows), _LEARN)
+    loss_mask = (
+        pa.ListArray.from_arrays(offsets, pa.array(encoded.loss_mask)) if samples else pa.nulls(len(rows), _LEARN)
+    )
     return pa.table(
         {
             "id": batch["id"].take(pa.array(rows, pa.int64())),
