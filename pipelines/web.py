@@ -63,6 +63,7 @@ class WebRecipe(RecordRecipe):
 
     @property
     def screen(self) -> Screen[Docs]:
+        """The filters, in the order of their verdicts."""
         return Screen((self.language, self.gopher_quality), Docs)
 
     @model_validator(mode="after")
@@ -96,6 +97,8 @@ class WebRecipe(RecordRecipe):
 
 
 class WebConfig(PipelineConfig):
+    """`conf/web.yaml`."""
+
     pipeline: str = "web"
     recipe: WebRecipe = WebRecipe()
     run: Run = Run()
