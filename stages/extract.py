@@ -21,8 +21,7 @@ from lake.receipt import Receipt
 from lake.store import Store
 from stages.charset import decode
 from stages.complexity import TooComplex
-from stages.containers import Kind
-from stages.containers.read import ReadConfig, Record, Unreadable, read
+from stages.containers import ReadConfig, Record, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, PageText, is_html, page_text
 from stages.reading import RECORD, Item, OpenAt, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
@@ -116,13 +115,13 @@ class Extract(ReadStage):
         """Of the texts that went on, as they are stored: it does not count them."""
         return receipt.output("text").bytes
 
-    def items(self, open_at: OpenAt, spans: pa.Table, kind: Kind) -> Iterator[Item]:
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
         return read(open_at, spans, kind, self.read)
 
     def failed(self, reason: str) -> Text:
         return Text(None, reason)
 
-    def found(self, item: Item) -> Text:
+    def judge(self, item: Item) -> Text:
         if isinstance(item, Unreadable):
             return Text(None, "read.unreadable")
         if item.kind == "other":
@@ -157,15 +156,15 @@ class Extract(ReadStage):
         return Text(None, "read.truncated", item.truncated)
 
 
-def _row(item: Item, found: Text, digest: str, fates: Fates) -> dict[str, Any] | None:
+def _row(item: Item, page: Text, digest: str, fates: Fates) -> dict[str, Any] | None:
     """The record as it goes on, or None when it has its fate."""
-    text, reason, value, mark = found
+    text, reason, value, mark = page
     record = keys_of(item, digest, text)
     if isinstance(item, Unreadable):
         fates.add(record, "quarantined", reason, error=item.error)
         return None
     if reason == "extract.too_complex":
-        fates.add(record, "quarantined", reason, error=value)  # counts of ours, which look like phone numbers
+        fates.add(record, "quarantined", reason, error=value)  # our own counts, which look like phone numbers
         return None
     if reason is not None:
         fates.add(record, "quarantined" if reason == "extract.failed" else "dropped", reason, value)
@@ -173,8 +172,8 @@ def _row(item: Item, found: Text, digest: str, fates: Fates) -> dict[str, Any] |
     assert text is not None
     about = {"url": item.url, "date": item.date, "source": item.source or _host(item.url)}
     marks = [f"truncated, {item.truncated}" if item.truncated else None, mark]
-    said = "; ".join(filter(None, marks)) or None
-    return record | about | {"content": content_hash(text), "mark": said, "text": text}
+    known = "; ".join(filter(None, marks)) or None
+    return record | about | {"content": content_hash(text), "mark": known, "text": text}
 
 
 def _host(url: str | None) -> str | None:
