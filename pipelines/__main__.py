@@ -156,6 +156,7 @@ def _print_plan(runner: Runner, plan: PlanOnly) -> None:
 
 
 def set_up_logging(verbose: bool = False) -> None:
+    """The program's log on stderr, with nothing in it that acts on a terminal."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -173,6 +174,7 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
     how: dict[str, Any] = {"epilog": help_text(), "formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__, **how)
     command = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run a pipeline", **how)

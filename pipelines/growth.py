@@ -30,7 +30,7 @@ def divergence_counts(base: Manifest | None, exact_outranked: int, divergence: p
     for row in divergence.to_pylist():
         ids[row["what"]].add(row["survivor"] if row["what"] == KEPT_HERE else row["other"])
     before = base.statistics.get("growth", {})
-    counts = {what: len(found) for what, found in ids.items()}
+    counts = {what: len(records) for what, records in ids.items()}
     return {"growth": {**counts, "exact_outranked": exact_outranked + int(before.get("exact_outranked", 0))}}
 
 
@@ -46,17 +46,17 @@ def growth_report(manifest: Manifest, changed: Sequence[str] = ()) -> str | None
     if changed:
         named = ", ".join(changed[:CHANGES_NAMED])
         more = f" and {len(changed) - CHANGES_NAMED:,} more" if len(changed) > CHANGES_NAMED else ""
-        told = (
+        report = (
             f"grown night by night, and not by one recipe ({named}{more} changed on the way): what one run over"
             " everything would have kept is not known"
         )
-        told += f"; by the duplicates that the nights compared it {', and '.join(parts)}" if parts else ""
+        report += f"; by the duplicates that the nights compared it {', and '.join(parts)}" if parts else ""
     elif parts:
-        told = f"grown night by night; one run over everything {', and '.join(parts)}"
+        report = f"grown night by night; one run over everything {', and '.join(parts)}"
     else:
-        told = "grown night by night; one run over everything would have kept the same records"
+        report = "grown night by night; one run over everything would have kept the same records"
     caution = "; repeated paragraphs are judged by what was known each night"
-    return told + (caution if manifest.recipe.get("paragraphs") else "")
+    return report + (caution if manifest.recipe.get("paragraphs") else "")
 
 
 def _differences(growth: dict[str, Any]) -> list[str]:
@@ -79,11 +79,11 @@ def _differences(growth: dict[str, Any]) -> list[str]:
 def nothing_new(latest: Manifest, changed: Sequence[str]) -> str:
     """Why a run that extends a dataset came to the version that is there. `changed`: keys in which its recipe differs
     from that of the run (`lake.diff.recipe_changes`)."""
-    told = f"{latest} has all of these inputs; nothing to do"
+    why = f"{latest} has all of these inputs; nothing to do"
     if not changed:
-        return told
+        return why
     named = ", ".join(changed)
     return (
-        f"{told}. It was made with other {named} than this recipe has, which was not applied: a version is not made"
+        f"{why}. It was made with other {named} than this recipe has, which was not applied: a version is not made"
         " anew by extending it. For that, run without extends"
     )

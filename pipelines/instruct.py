@@ -48,6 +48,8 @@ class InstructRecipe(RecordRecipe):
 
 
 class InstructConfig(PipelineConfig):
+    """`conf/instruct.yaml`."""
+
     pipeline: str = "instruct"
     recipe: InstructRecipe = InstructRecipe()
     run: Run = Run()

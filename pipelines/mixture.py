@@ -75,14 +75,18 @@ class MixtureRecipe(Recipe):
 
     @property
     def pack(self) -> Pack:
+        """The stage that fills windows."""
         return Pack(self.window, self.max_waste, self.seed)
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        """Raises BadConfig for versions that cannot be used, or not together."""
         mixture = Mixture.of(self, versions)
         return Resolved(mixture.identity, mixture.stages, mixture.build, sources=mixture.refs)
 
 
 class MixtureConfig(PipelineConfig):
+    """`conf/mixture.yaml`."""
+
     pipeline: str = "mixture"
     recipe: MixtureRecipe = MixtureRecipe()
     run: Run = Run()
@@ -169,7 +173,7 @@ class Mixture:
             form=run.form,
             run_key=run.key,
             sources=run.resolved.sources,
-            inputs=tuple(one for source in self.sources for one in as_inputs(source)),
+            inputs=tuple(file for source in self.sources for file in as_inputs(source)),
             recipe=run.resolved.identity,
             stages=run.stages,
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
@@ -188,15 +192,17 @@ class Mixture:
 
     def _tokenized(self, runner: Runner) -> tuple[Tally, list[list[tuple[str, Receipt]]]]:
         """What comes in, and for each source (digest of the shard, receipt) in order."""
-        works = [list(tokenize_works(one, self.tokenizer.shards[0])) for one in self.sources]
+        by_source = [list(tokenize_works(source, self.tokenizer.shards[0])) for source in self.sources]
+        works = [work for of_source in by_source for work in of_source]
         try:
-            done = iter(runner.map("tokenize", [work for one in works for work in one]))
+            receipts = iter(runner.map("tokenize", works))
         except Incomplete as error:
-            if missing := [str(one) for one in error.errors if isinstance(one, MissingToken)]:  # no rerun will help
+            missing = [str(failure) for failure in error.errors if isinstance(failure, MissingToken)]
+            if missing:  # no rerun will help
                 raise BadConfig(f"recipe.tokenizer: {missing[0]}") from error
             raise
-        tokenized = [[(work.inputs[0], next(done)) for work in one if work.inputs] for one in works]
-        return total(work.came_in for one in works for work in one if work.came_in), tokenized
+        tokenized = [[(work.inputs[0], next(receipts)) for work in of_source if work.inputs] for of_source in by_source]
+        return total(work.came_in for work in works if work.came_in), tokenized
 
 
 def _tokenizer(recipe: MixtureRecipe, versions: Versions) -> Manifest:

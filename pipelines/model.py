@@ -48,15 +48,19 @@ class ModelRecipe(Recipe):
         return self
 
     def addresses(self) -> Mapping[str, Sequence[str]]:
+        """The folder."""
         return {"recipe.folder": (self.folder,) if self.folder else ()}
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        """Raises BadConfig where there is no checkpoint."""
         checkpoint = Checkpoint(self.folder)
         digests = checkpoint.digests
         return Resolved({"files": digests}, (_IMPORT,), checkpoint.build, files=tuple(digests.values()))
 
 
 class ModelRunConfig(PipelineConfig):
+    """`conf/model.yaml`."""
+
     pipeline: str = "model"
     recipe: ModelRecipe = ModelRecipe()
     run: Run = Run()
@@ -70,6 +74,7 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path:
+        """Where the checkpoint lies."""
         return Path(self.address)
 
     @cached_property
@@ -90,6 +95,7 @@ class Checkpoint:
 
     @cached_property
     def digests(self) -> dict[str, str]:
+        """sha256 of each file, by its path within the folder. Raises BadConfig for one that cannot be read."""
         try:
             return {str(path.relative_to(self.folder)): file_sha256(path) for path in self.files}
         except OSError as error:

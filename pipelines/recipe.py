@@ -145,6 +145,7 @@ class InputRecipe(Recipe):
         return self
 
     def addresses(self) -> Mapping[str, Sequence[str]]:
+        """The inputs."""
         return {"recipe.inputs": self.inputs}
 
     def identity(self, suppression: str = "") -> dict[str, Any]:

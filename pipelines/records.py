@@ -52,12 +52,15 @@ class RecordRecipe(InputRecipe):
 
     @property
     def compared(self) -> Collection[str]:
+        """What the steps compare with."""
         return self.flow.grows
 
     def stages(self, suppression: str = "") -> tuple[StageId, ...]:
+        """The scan, and those of the flow."""
         return (*self.scan.identity(), *self.flow.stages(suppression))
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        """There is nothing to look up: its records come from the inputs alone."""
         identity, stages = self.identity(suppression), self.stages(suppression)
         return Resolved(identity, stages, self._build, merging=partial(_merging, self.flow))
 

@@ -29,14 +29,14 @@ _DIGITS = re.compile(r"\d+")
 
 def check_quarantine(store: Store, receipts: Sequence[Receipt], inputs: Sequence[ScannedInput], limit: float) -> None:
     """Raises GateFailed when more than `limit` of all records are quarantined. `receipts`: those of the reading."""
-    came_in, bad = total(one.tally for one in inputs).count, total(r.quarantined for r in receipts).count
+    came_in, bad = total(file.tally for file in inputs).count, total(r.quarantined for r in receipts).count
     if not came_in or bad / came_in <= limit:
         return
     worst: Counter[str] = Counter()
     for receipt in receipts:
         worst.update(receipt.errors)
     mostly = ", ".join(f"{reason} ({n:,})" for reason, n in worst.most_common(3))
-    report, examples = _report(store, _quarantined(store, receipts, {one.digest: one.uris[0] for one in inputs}))
+    report, examples = _report(store, _quarantined(store, receipts, {file.digest: file.uris[0] for file in inputs}))
     shown = "\n".join(f"  {example}" for example in examples)
     raise GateFailed(
         f"{bad:,} of {came_in:,} records are quarantined ({bad / came_in:.1%}), more than"

@@ -47,6 +47,7 @@ class Result:
     new: bool
 
     def to_json(self) -> dict[str, Any]:
+        """The version and its counts of records, as the last line of stdout says them."""
         m = self.manifest
         return {
             "dataset": m.dataset,
@@ -61,6 +62,7 @@ class Result:
 
 
 def last_line(result: Result) -> str:
+    """What a run prints at its end: one JSON object."""
     return json.dumps(result.to_json())
 
 
@@ -99,10 +101,12 @@ class _Run:
 
     @cached_property
     def versions(self) -> Versions:
+        """Of the store that the runner works on."""
         return Versions(self.runner.store)
 
     @cached_property
     def digests(self) -> list[str]:
+        """Of the inputs, in their order."""
         return [scanned.digest for scanned in self.inputs]
 
     def whole(self) -> Result:

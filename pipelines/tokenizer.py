@@ -44,16 +44,19 @@ class TokenizerRecipe(Recipe):
         return self
 
     def addresses(self) -> Mapping[str, Sequence[str]]:
+        """The file, if there is one."""
         return {"recipe.file": (self.file,) if self.file else ()}
 
     @property
     def stage(self) -> TrainTokenizer:
+        """The training, with a limit on no more text than that."""
         if self.limit is None:
             return self.train
         train, most = self.train, self.limit * 1_000_000
         return TrainTokenizer(train.vocab_size, min(train.max_bytes, most), train.min_frequency, train.seed)
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        """Raises BadConfig for a version that cannot be used, or a file that is no tokenizer.json."""
         return _taken_in(self.file) if self.file is not None else self._trained(versions)
 
     def _trained(self, versions: Versions) -> Resolved:
@@ -75,6 +78,8 @@ class TokenizerRecipe(Recipe):
 
 
 class TokenizerConfig(PipelineConfig):
+    """`conf/tokenizer.yaml`."""
+
     pipeline: str = "tokenizer"
     recipe: TokenizerRecipe = TokenizerRecipe()
     run: Run = Run()

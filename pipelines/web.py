@@ -99,6 +99,8 @@ class WebRecipe(RecordRecipe):
 
 
 class WebConfig(PipelineConfig):
+    """`conf/web.yaml`."""
+
     pipeline: str = "web"
     recipe: WebRecipe = WebRecipe()
     run: Run = Run()

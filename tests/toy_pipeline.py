@@ -1,4 +1,4 @@
-"""The smallest pipeline: lines of files, in upper case, and whatever the versions hold that it is made from as well.
+"""The smallest pipeline: lines of files, in upper case. Versions may be named as sources; nothing of them is read.
 
 It is a stage, a recipe and a config, and knows nothing of leases, keys, commits or growing: the frame does these.
 """
@@ -25,14 +25,21 @@ from pipelines.config import Run
 from pipelines.recipe import BuildContext, InputRecipe, PipelineConfig, Resolved
 from pipelines.sources import exact
 from stages.shards import MergeLedger, ledger_works
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 RUNS: list[str] = []
 """Files that `Upper` has read."""
 
 
 @dataclass(frozen=True)
-class Upper:
+class TextFile:
+    """Where a file lies."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Upper(Stage[TextFile]):
     """Every line is a record, and is kept."""
 
     name: ClassVar[str] = "upper"
@@ -41,11 +48,8 @@ class Upper:
 
     note: str = ""
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        file, (digest, lines) = Path(work.payload["uri"]), work.inputs or ()
+    def run(self, store: Store, work: Work[TextFile]) -> Outcome:
+        file, (digest, lines) = Path(work.payload.path), work.inputs or ()
         RUNS.append(file.name)
         rows, texts = [], []
         for ordinal, line in enumerate(file.read_text().splitlines()[: int(lines)]):
@@ -81,7 +85,7 @@ class UpperRecipe(InputRecipe):
 
     def build(self, run: BuildContext) -> Draft:
         works = [
-            Work(self.upper, (file.digest, str(file.records)), {"uri": file.uris[0]}, file.tally, file.uris[0])
+            Work(self.upper, (file.digest, str(file.records)), TextFile(file.uris[0]), file.tally, file.uris[0])
             for file in run.inputs
         ]
         receipts = run.runner.map("upper", works)
