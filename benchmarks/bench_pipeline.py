@@ -1,8 +1,9 @@
 """How much does the whole web pipeline cost against datatrove's, on the same crawl, to the same texts?
 
-Ours end to end in this process (`run_pipeline`, no Ray), from an empty lake to a commit, with what datatrove does not do:
-the boundary scan, exact duplicates, a ledger with one fate a record, fsync. Datatrove's is benchmarks/datatrove_web.py,
-with its extractor in its usual child process, and (`inline`) without that child, which flatters it. Memos start empty.
+Ours end to end in this process (`run_pipeline`, no Ray), from an empty lake to a commit, with what datatrove does not
+do: the boundary scan, exact duplicates, a ledger with one fate a record, fsync. Datatrove's is
+benchmarks/datatrove_web.py, with its extractor in its usual child process, and (`inline`) without that child, which
+flatters it. Memos start empty.
 Near duplicates are left out on both sides (benchmarks/bench_dedup.py). Equal work: both keep the same texts up to exact
 duplicates, except where the language filters differ by design (the label of five windows over the text, against the
 score of English in the whole text); every difference has to be that.

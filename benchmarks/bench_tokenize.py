@@ -36,7 +36,7 @@ from lake.versions import Versions
 from model.processing.bpe import train_tokenizer
 from model.processing.text import END_OF_TEXT
 from stages.account import account_works
-from stages.mix import Plan, Share, Source, plan_work
+from stages.mix import Plan, PlanFacts, Share, Source, Tokenized, plan_work
 from stages.pack import Pack, pack_works
 from stages.packs import read_windows
 from stages.runner import Runner
@@ -139,12 +139,13 @@ def our_windows(material: Material, lake: Path) -> Tokens:
     runner, digest = Runner(store, workers=0), web.shards[0].sha256
     plan = Plan((Source("web@v1", Share(1.0, 1.0), False),), WINDOW, 32 << 20, None, 0)
     found = [[(digest, receipts[0])]]
-    planned = runner.map("plan", [plan_work(plan, found)])[0]
-    runner.map("account", account_works(plan, planned.facts["sources"], found))
+    planned = runner.map("plan", [plan_work(plan, [[Tokenized.of(digest, receipts[0])]])])[0]
+    facts = planned.facts_as(PlanFacts)
+    runner.map("account", account_works(plan, facts.sources, found))
     with store.open(planned.output("plan").key) as stream:
         slices = pq.read_table(stream)
     stage = Pack(WINDOW, 0.02, 0)
-    packed = runner.map("pack", pack_works(stage, planned.output("plan"), planned.facts["shards"], receipts, slices))
+    packed = runner.map("pack", pack_works(stage, planned.output("plan"), facts.shards, receipts, slices))
     return lambda: _documents(store, web, packed)
 
 

@@ -8,9 +8,9 @@ or a value of another type is an error, since facts that change their form need 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -53,7 +53,7 @@ def facts_from_json(kind: type[FactsT], fields: Mapping[str, Any], where: str) -
             f"{where}: its facts have {', '.join(unknown)}, of which {kind.__name__} knows nothing. {remedy}."
         )
     try:
-        facts: FactsT = _adapter(kind).validate_json(to_json(dict(fields)), strict=True)
+        facts: FactsT = _adapter(cast(Hashable, kind)).validate_json(to_json(dict(fields)), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))

@@ -9,7 +9,7 @@ of the version: they enter its content digest.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
@@ -48,8 +48,17 @@ def child_id(parent_id: str, sample: int) -> str:
     return parent_id[:16] + record_id(url=None, source_key="child", own=f"{parent_id}/{sample}".encode())[16:]
 
 
+def samples_asked(counts: Mapping[str, int]) -> Tally:
+    """The tally of samples 0 to n - 1 of each parent (id -> n): of what was asked for, beside the verdicts on it. It is
+    an Outcome's `children_in` where `sample_tallies` are its `children`."""
+    return Tally.of(f"{parent}/{n}".encode() for parent, count in counts.items() for n in range(count))
+
+
 def sample_tallies(samples: pa.Table) -> dict[str, Tally]:
-    """The tally of each verdict. Raises BalanceError for a gap, a double or an unknown verdict."""
+    """The tally of each verdict, for an Outcome's `children`. `samples`: SAMPLES, at least parent_id, sample, verdict.
+
+    Raises BalanceError for a gap, a double or an unknown verdict.
+    """
     seen: dict[str, list[int]] = defaultdict(list)
     keys: dict[str, list[bytes]] = {verdict: [] for verdict in VERDICTS}
     for row in samples.select(["parent_id", "sample", "verdict"]).to_pylist():
@@ -61,6 +70,11 @@ def sample_tallies(samples: pa.Table) -> dict[str, Tally]:
         if sorted(numbers) != list(range(len(numbers))):
             raise BalanceError(f"samples of {parent}: numbered {sorted(numbers)}, not 0 to {len(numbers) - 1}")
     return {verdict: Tally.of(rows) for verdict, rows in keys.items()}
+
+
+def draw_tally(shard: str, draws: Iterable[tuple[int, int]]) -> Tally:
+    """The tally of draws (epoch, row) from a shard (its digest): a record that is drawn in n epochs has n children."""
+    return Tally.of(f"{shard}/{row}/{epoch}".encode() for epoch, row in draws)
 
 
 Draw = tuple[str, str, int]

@@ -35,9 +35,9 @@ from pipelines.growth import nothing_new
 from pipelines.plain import PlainFormatter, plain
 from pipelines.recipe import InputRecipe, PipelineConfig
 from pipelines.registry import PIPELINES
-from pipelines.run import Result, last_line, run_pipeline
+from pipelines.run import last_line, run_pipeline
 from pipelines.shipped import find_config
-from stages.cluster import NotReachable, stop_on_sigterm
+from stages.cluster import WrongCluster, stop_on_sigterm
 from stages.private import NotPrivate
 from stages.runner import Incomplete, PlanOnly, Runner
 
@@ -86,11 +86,13 @@ def run(request: Request) -> int:
         patience = Patience(f"store {how.lake}, inputs or cluster", how.patience_seconds)
         store = patience.wait(lambda: open_lake(how.lake))
         runner = Runner(store, workers=how.workers, shared_filesystem=how.shared_filesystem, plan=request.plan)
-        result = patience.wait(lambda: _once(config, store, runner))
+        result = patience.wait(
+            lambda: run_pipeline(config, store, runner)
+        )  # again after an outage: what was done has receipts
     except PlanOnly as plan:
         _print_plan(runner, plan)
         return DONE
-    except (BadConfig, NotPrivate, NotReachable, UnsafeStore, UnknownFormat) as error:
+    except (BadConfig, NotPrivate, WrongCluster, UnsafeStore, UnknownFormat) as error:
         return _failed(error, BAD_CONFIG)
     except (GateFailed, ListNotWhole) as error:
         return _failed(error, GATE)
@@ -113,12 +115,6 @@ def run(request: Request) -> int:
         log.info("%s", _nothing_to_do(config, result.manifest))
     print(last_line(result), flush=True)
     return DONE
-
-
-def _once(config: PipelineConfig, store: Store, runner: Runner) -> Result:
-    """One run, which may be repeated after an outage: what it did has receipts."""
-    runner.history.clear()
-    return run_pipeline(config, store, runner)
 
 
 def _nothing_to_do(config: PipelineConfig, there: Manifest) -> str:

@@ -8,7 +8,7 @@ ledger say which records of which versions a model saw, and how often.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -24,9 +24,9 @@ from pipelines.assembly import bundle_receipts, funnel
 from pipelines.config import BadConfig, Run
 from pipelines.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 from pipelines.sources import as_inputs, check_texts, exact
-from stages.account import Account, account_works
-from stages.mix import Plan, Share, Source, plan_work
-from stages.pack import Pack, pack_works
+from stages.account import DRAWN, Account, account_works
+from stages.mix import Plan, PlanFacts, Share, Source, SourceFacts, Tokenized, plan_work
+from stages.pack import Pack, PackFacts, pack_works
 from stages.runner import Incomplete, Runner
 from stages.shards import MergeLedger, ledger_works
 from stages.tokenize import Tokenize, tokenize_works
@@ -69,6 +69,7 @@ class MixtureRecipe(Recipe):
 
     @property
     def budget(self) -> int | None:
+        """Tokens to draw; None: as many as the sources allow."""
         most = None if self.limit is None else self.limit * self.window
         return most if self.tokens is None else min(self.tokens, most or self.tokens)
 
@@ -89,7 +90,7 @@ class MixtureConfig(PipelineConfig):
 
 @dataclass(frozen=True)
 class Mixture:
-    """A recipe with its versions looked up, in order of their names."""
+    """A recipe with its versions looked up: `sources` in order of their names; of a look, only their first shards."""
 
     recipe: MixtureRecipe
     tokenizer: Manifest
@@ -98,71 +99,67 @@ class Mixture:
 
     @classmethod
     def of(cls, recipe: MixtureRecipe, versions: Versions) -> Mixture:
-        """Raises BadConfig."""
+        """Raises BadConfig for versions that cannot be used, or not together."""
         if not recipe.sources:
             raise BadConfig(
                 "recipe.sources is empty: give exact versions and weights, e.g. {web@v3: 0.7, math@v1: 0.3}"
             )
-        if not recipe.tokenizer:
-            raise BadConfig(
-                "recipe.tokenizer is empty: give an exact version, e.g. bpe@v1 (`grist tokenizer` makes one)"
-            )
-        tokenizer = exact(versions, recipe.tokenizer, "recipe.tokenizer")
-        if tokenizer.form != "tokenizer":
-            raise BadConfig(
-                f"recipe.tokenizer: {tokenizer} is no tokenizer; `grist tokenizer train` or `add` makes one"
-            )
-        found = {name: exact(versions, name, "recipe.sources") for name in recipe.sources}
-        _check_apart(found)
-        pairs = sorted(found.items(), key=lambda pair: (pair[1].dataset, pair[1].version))
-        sources = []
-        for name, manifest in pairs:
+        tokenizer = _tokenizer(recipe, versions)
+        named = {name: exact(versions, name, "recipe.sources") for name in recipe.sources}
+        _check_apart(named)
+        shares: list[Source] = []
+        manifests: list[Manifest] = []
+        for name, manifest in sorted(named.items(), key=lambda item: (item[1].dataset, item[1].version)):
             samples = check_texts(versions.store, manifest, "recipe.sources")
-            sources.append(Source(str(manifest), recipe.sources[name], samples))
-        look = recipe.limit is not None
-        plan = Plan(tuple(sources), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, look)
-        looked = [m if recipe.limit is None else m.model_copy(update={"shards": m.shards[:1]}) for _, m in pairs]
-        return cls(recipe, tokenizer, tuple(looked), plan)
+            shares.append(Source(str(manifest), recipe.sources[name], samples))
+            look = manifest.model_copy(update={"shards": manifest.shards[:1]})
+            manifests.append(manifest if recipe.limit is None else look)
+        is_look = recipe.limit is not None
+        plan = Plan(tuple(shares), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, is_look)
+        return cls(recipe, tokenizer, tuple(manifests), plan)
 
     @property
     def refs(self) -> tuple[VersionRef, ...]:
+        """What it is made from, with the part that each plays."""
         tokenizer = self.tokenizer.ref.model_copy(update={"role": "tokenizer"})
-        return (*(one.ref.model_copy(update={"role": "mixed"}) for one in self.sources), tokenizer)
+        return (*(source.ref.model_copy(update={"role": "mixed"}) for source in self.sources), tokenizer)
 
     @property
     def identity(self) -> dict[str, Any]:
         """The recipe with the versions' own names: a tag and the version that it names are the same."""
         data = self.recipe.model_dump(mode="json", exclude={"sources", "tokenizer"})
         shares = {
-            one.name: {"weight": one.share.weight, "max_epochs": one.share.max_epochs} for one in self.plan.sources
+            source.name: {"weight": source.share.weight, "max_epochs": source.share.max_epochs}
+            for source in self.plan.sources
         }
         return data | {"tokenizer": str(self.tokenizer), "sources": shares}
 
     @property
     def stages(self) -> tuple[StageId, ...]:
-        tokenize, account = (
-            Tokenize(self.tokenizer.shards[0].sha256),
-            StageId(name="account", version=Account.VERSION, config={}),
-        )
-        parts = [stage.identity() for stage in (tokenize, self.plan, self.recipe.pack, MergeLedger())]
-        return (*parts[0], *parts[1], account, *parts[2], *parts[3])
+        """In the order in which they run."""
+        tokenize = Tokenize(self.tokenizer.shards[0].sha256)
+        stages = (tokenize, self.plan, Account(), self.recipe.pack, MergeLedger())
+        return tuple(part for stage in stages for part in stage.identity())
 
     def build(self, run: BuildContext) -> Draft:
         """Raises BadConfig where the weights cannot be drawn, Incomplete, PlanOnly, BalanceError."""
         runner, store = run.runner, run.runner.store
         came_in, tokenized = self._tokenized(runner)
-        receipts = [receipt for one in tokenized for _, receipt in one]
+        receipts = [receipt for shards in tokenized for _, receipt in shards]
         check_balance("tokenize", came_in, {"read": total(r.came_in for r in receipts)})
-        planned = runner.map("plan", [plan_work(self.plan, tokenized)])[0]
-        if planned.facts["problem"]:
-            raise BadConfig(f"recipe.sources: {planned.facts['problem']}")
-        accounted = runner.map("account", account_works(self.plan, planned.facts["sources"], tokenized))
+        objects = [[Tokenized.of(digest, receipt) for digest, receipt in shards] for shards in tokenized]
+        planned = runner.map("plan", [plan_work(self.plan, objects)])[0]
+        facts = planned.facts_as(PlanFacts)
+        if facts.problem:
+            raise BadConfig(f"recipe.sources: {facts.problem}")
+        accounted = runner.map("account", account_works(self.plan, facts.sources, tokenized))
         check_balance("account", total(r.passed for r in receipts), {"looked at": total(r.came_in for r in accounted)})
         plan = planned.output("plan")
         slices = read_table(store, plan, ["shard", "tokens"])
-        packed = runner.map("pack", pack_works(self.recipe.pack, plan, planned.facts["shards"], receipts, slices))
-        draws = total(Tally.from_json(r.facts["draws"]) for r in accounted)
-        check_balance("pack", draws, {"packed": total(r.passed for r in packed)})
+        packed = runner.map("pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices))
+        draws = total(r.children[DRAWN] for r in accounted)
+        windows = {"packed": total(r.passed for r in packed)}
+        check_balance("pack", draws, windows, what="draws", end="place in a window")
         decided = [*receipts, *accounted]
         fates = put_refs(store, [r.output("fates") for r in decided])
         merged = runner.map("ledger", ledger_works(fates, came_in.count))
@@ -174,7 +171,7 @@ class Mixture:
             sources=run.resolved.sources,
             inputs=tuple(one for source in self.sources for one in as_inputs(source)),
             recipe=run.resolved.identity,
-            stages=run.resolved.stages,
+            stages=run.stages,
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, bundle_receipts(store, everything)),
@@ -184,9 +181,9 @@ class Mixture:
             dropped=total(r.dropped for r in merged),
             quarantined=total(r.quarantined for r in merged),
             samples=draws,
-            verdicts={"packed": total(r.passed for r in packed)},
+            verdicts=windows,
             funnel=funnel(came_in.count, FUNNEL, decided),
-            statistics=_statistics(packed, planned.facts["sources"], self.recipe.window),
+            statistics=_statistics([r.facts_as(PackFacts) for r in packed], facts.sources, self.recipe.window),
         )
 
     def _tokenized(self, runner: Runner) -> tuple[Tally, list[list[tuple[str, Receipt]]]]:
@@ -202,12 +199,22 @@ class Mixture:
         return total(work.came_in for one in works for work in one if work.came_in), tokenized
 
 
-def _check_apart(found: dict[str, Manifest]) -> None:
+def _tokenizer(recipe: MixtureRecipe, versions: Versions) -> Manifest:
+    """The version of the tokenizer. Raises BadConfig."""
+    if not recipe.tokenizer:
+        raise BadConfig("recipe.tokenizer is empty: give an exact version, e.g. bpe@v1 (`grist tokenizer` makes one)")
+    manifest = exact(versions, recipe.tokenizer, "recipe.tokenizer")
+    if manifest.form != "tokenizer":
+        raise BadConfig(f"recipe.tokenizer: {manifest} is no tokenizer; `grist tokenizer train` or `add` makes one")
+    return manifest
+
+
+def _check_apart(sources: dict[str, Manifest]) -> None:
     """Raises BadConfig for sources that share shards: a record has one fate."""
-    seen: dict[str, str] = {}
-    for name, manifest in found.items():
+    holders: dict[str, str] = {}
+    for name, manifest in sources.items():
         for ref in manifest.shards:
-            other = seen.setdefault(ref.sha256, name)
+            other = holders.setdefault(ref.sha256, name)
             if other != name:
                 raise BadConfig(
                     f"recipe.sources: {other} and {name} share shards, so that a record would be counted twice: give"
@@ -215,19 +222,17 @@ def _check_apart(found: dict[str, Manifest]) -> None:
                 )
 
 
-def _statistics(packed: Sequence[Receipt], sources: list[dict[str, Any]], window: int) -> dict[str, Any]:
-    def count(name: str) -> int:
-        return sum(r.facts[name] for r in packed)
-
-    places = count("windows") * window
+def _statistics(packed: Sequence[PackFacts], sources: Sequence[SourceFacts], window: int) -> dict[str, Any]:
+    windows, tokens = sum(shard.windows for shard in packed), sum(shard.tokens for shard in packed)
+    places = windows * window
     return {
-        "windows": count("windows"),
-        "tokens": count("tokens"),
-        "loss_tokens": count("loss_tokens"),
-        "waste": round(1 - count("tokens") / places, 6) if places else 0.0,
-        "documents": count("documents"),
-        "documents_cut": count("split"),
-        "documents_too_long": count("forced"),
-        "samples": count("samples"),
-        "mixture": sources,
+        "windows": windows,
+        "tokens": tokens,
+        "loss_tokens": sum(shard.loss_tokens for shard in packed),
+        "waste": round(1 - tokens / places, 6) if places else 0.0,
+        "documents": sum(shard.documents for shard in packed),
+        "documents_cut": sum(shard.split for shard in packed),
+        "documents_too_long": sum(shard.forced for shard in packed),
+        "samples": sum(shard.samples for shard in packed),
+        "mixture": [asdict(source) for source in sources],
     }

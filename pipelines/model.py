@@ -110,7 +110,7 @@ class Checkpoint:
         """Raises BadConfig for a checkpoint that cannot be read."""
         from model.checkpoint import load_hf
 
-        run.runner.about_to("import", str(self.folder))
+        run.runner.about_to("import", str(self.folder), run.stages)
         try:
             sidecars = hf_sidecars.read(self.folder)
             model = load_hf(self.folder)
@@ -129,7 +129,7 @@ class Checkpoint:
             run_key=run.key,
             inputs=tuple(inputs),
             recipe=run.resolved.identity,
-            stages=run.resolved.stages,
+            stages=run.stages,
             shards=shards,
             came_in=zero,
             kept=zero,

@@ -27,13 +27,18 @@ from stages.runner import Runner
 from stages.scan import Scan
 
 
+def _merges_nothing(base: Manifest) -> tuple[StageId, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A recipe whose names were looked up: versions by number, files by content.
 
     `identity` is the recipe as the manifest keeps it and `stages` are those that will run; with `sources` (versions)
     and `files` (digests of files that are taken in whole, such as a checkpoint's) they give the run's key.
-    `reproducible`: another run gives the same bytes, so that lost objects can be made again.
+    `merging`: the stages that run as well where a version is extended, to merge its objects. `reproducible`: another
+    run gives the same bytes, so that lost objects can be made again.
     """
 
     identity: dict[str, Any]
@@ -41,12 +46,17 @@ class Resolved:
     build: Callable[[BuildContext], Draft]
     sources: tuple[VersionRef, ...] = ()
     files: tuple[str, ...] = ()
+    merging: Callable[[Manifest], tuple[StageId, ...]] = _merges_nothing
     reproducible: bool = True
+
+    def stages_upon(self, base: Manifest | None) -> tuple[StageId, ...]:
+        """All stages of a run on top of `base`; None: of one that extends nothing."""
+        return self.stages if base is None else (*self.stages, *self.merging(base))
 
     def key(self, dataset: str, inputs: Iterable[str] = (), base: Manifest | None = None) -> str:
         """The run's key. `inputs`: digests of scanned inputs; `base`: the version that they are laid upon."""
-        extended = () if base is None else (base.ref.model_copy(update={"role": "extends"}),)
-        return run_key(dataset, self.identity, (*self.files, *inputs), self.stages, (*extended, *self.sources))
+        sources = self.sources if base is None else (base.ref.model_copy(update={"role": "extends"}), *self.sources)
+        return run_key(dataset, self.identity, (*self.files, *inputs), self.stages_upon(base), sources)
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,11 @@ class BuildContext:
     suppression: Suppression
     inputs: tuple[ScannedInput, ...] = ()
     base: Manifest | None = None
+
+    @property
+    def stages(self) -> tuple[StageId, ...]:
+        """Those of the run's key, which the draft has to claim."""
+        return self.resolved.stages_upon(self.base)
 
     @property
     def came_in(self) -> Tally:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -18,13 +19,13 @@ import pyarrow as pa
 
 from lake.balance import Tally, check_balance, total
 from lake.manifest import Draft, Manifest
-from lake.objects import put_refs, read_table
+from lake.objects import ObjectRef, put_refs, read_table
 from lake.receipt import Receipt, StageId
 from lake.store import Store
 from lake.versions import Versions
 from pipelines.allowed import read_allowed
 from pipelines.assembly import GateFailed, bundle_receipts, funnel, not_empty
-from pipelines.flow import Flow, Night, State, held
+from pipelines.flow import Flow, State, held
 from pipelines.growth import divergence_counts
 from pipelines.recipe import BuildContext, InputRecipe, Resolved
 from pipelines.refused import check_quarantine
@@ -36,6 +37,9 @@ from stages.shards import Statistics, ledger_works, shard_works
 
 PROVENANCE: Mapping[str, tuple[str, ...]] = MappingProxyType({"refs": (), "receipts": ()})
 """Attachments that every version adds to, whatever its steps: lists of objects (spans, measures), and receipts."""
+
+
+LEDGER = Compact("ledger", ("id", "input", "ordinal"))
 
 
 class RecordRecipe(InputRecipe):
@@ -54,16 +58,17 @@ class RecordRecipe(InputRecipe):
         return (*self.scan.identity(), *self.flow.stages(suppression))
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
-        return Resolved(self.identity(suppression), self.stages(suppression), self._build)
+        identity, stages = self.identity(suppression), self.stages(suppression)
+        return Resolved(identity, stages, self._build, merging=partial(_merging, self.flow))
 
     def _build(self, run: BuildContext) -> Draft:
         """The version of these inputs on top of a base. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
         runner, store, flow = run.runner, run.runner.store, self.flow
-        base = None if run.base is None else _compacted(runner, run.base, {**flow.grows, **PROVENANCE})
-        night = Night(runner, base)
-        state = _read(self, run)
+        base = None if run.base is None else _compacted(runner, run.base, flow)
+        upon = replace(run, base=base)
+        state = _read(self, upon)
         for step in flow.steps:
-            state = step.run(night, state)
+            state = step.run(upon, state)
         written = runner.map("shards", shard_works(flow.write, store, state.records))
         check_balance("shards", state.records.tally, {"kept": total(r.kept for r in written)})
         state = state.after(state.records, written)
@@ -72,11 +77,23 @@ class RecordRecipe(InputRecipe):
         return _draft(self, run, base, state, written, merged)
 
 
-def _compacted(runner: Runner, base: Manifest, kinds: Mapping[str, tuple[str, ...]]) -> Manifest:
+def _growing(flow: Flow, base: Manifest) -> list[tuple[Compact, list[ObjectRef]]]:
+    """The attachments that every version adds to, each kind with the stage that merges its objects."""
+    return [(Compact(kind, keys), held(base, kind)) for kind, keys in {**flow.grows, **PROVENANCE}.items()]
+
+
+def _merging(flow: Flow, base: Manifest) -> tuple[StageId, ...]:
+    """The stages that merge objects of the version that is extended: part of a run key where there is something to
+    merge, since the version then refers to what they make. Known from its manifest alone."""
+    lists = [*_growing(flow, base), (LEDGER, list(base.ledgers))]
+    return tuple(part for stage, refs in lists if stage.split(refs).merged for part in stage.identity())
+
+
+def _compacted(runner: Runner, base: Manifest, flow: Flow) -> Manifest:
     """The version that is extended, as the next one refers to it: the same rows in a bounded number of objects."""
-    merged = {kind: compacted(runner, Compact(kind, keys), held(base, kind)) for kind, keys in kinds.items()}
+    merged = {stage.kind: compacted(runner, stage, refs) for stage, refs in _growing(flow, base)}
     others = [ref for ref in base.attachments if ref.kind not in merged]
-    ledgers = compacted(runner, Compact("ledger", ("id", "input", "ordinal")), base.ledgers)
+    ledgers = compacted(runner, LEDGER, base.ledgers)
     attachments = (*others, *(ref for refs in merged.values() for ref in refs))
     return base.model_copy(update={"ledgers": tuple(ledgers), "attachments": attachments})
 
@@ -113,7 +130,8 @@ def _draft(
     written: Sequence[Receipt],
     merged: Sequence[Receipt],
 ) -> Draft:
-    """`base`: the version that is extended, compacted."""
+    """What is to be committed. `base`: the version that is extended, compacted; `written`, `merged`: receipts of shards
+    and ledgers."""
     store, inputs, suppression = run.runner.store, run.inputs, run.suppression.digest
     came_in = run.came_in + (base.came_in if base else Tally())
     # Spans, without which a run over known inputs would scan them again after a gc; measures, for replay.
@@ -128,7 +146,7 @@ def _draft(
         sources=run.resolved.sources,
         inputs=tuple(scanned.as_input() for scanned in inputs),
         recipe=run.resolved.identity,
-        stages=run.resolved.stages,
+        stages=run.stages,
         shards=not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),
         ledgers=(*(base.ledgers if base else ()), *(r.output("ledger") for r in merged)),
         attachments=(

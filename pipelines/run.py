@@ -73,7 +73,7 @@ def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result
     files = input_files(recipe.inputs) if isinstance(recipe, InputRecipe) else None
     recipe.check()
     with Lease(store, recipe.target) as lease:
-        runner.announce = lease.announce
+        runner.begin(lease.announce)
         inputs: tuple[ScannedInput, ...] = ()
         if isinstance(recipe, InputRecipe) and files is not None:
             inputs = scanned_inputs(runner, recipe, files)
@@ -121,7 +121,9 @@ class _Run:
         """What is new in these inputs, on top of the latest version; that version, if nothing is."""
         target, pin = recipe.target, not self.runner.plan
         plan = plan_growth(self.versions, target, recipe.identity(), self.digests, pin=pin)
+        ran = self.runner.ran
         while isinstance(plan, Growth):
+            self.runner.ran = ran.copy()  # what was merged of another base is no part of this version
             log.info("%s: %d of %d inputs are new to v%d", target, len(plan.new), len(self.inputs), plan.base)
             base = self.versions.manifest(target, plan.base) if plan.base else None
             self._check_not_taken_down(self.resolved.key(target, plan.new, base))
@@ -140,7 +142,11 @@ class _Run:
         return self._mended(recipe, plan) if self._lost(plan) else Result(plan, new=False)
 
     def _draft(self, digests: Iterable[str], base: Manifest | None = None) -> Draft:
-        """The pipeline's stages, run for some of the inputs. Raises ValueError if its draft is not of this run."""
+        """The pipeline's stages, run for some of the inputs.
+
+        Raises what stages and runner raise, ValueError if the draft is not of this run, WrongClaim unless the stages
+        that it claims, of which its run key is made, are those that ran.
+        """
         wanted = set(digests)
         inputs = tuple(scanned for scanned in self.inputs if scanned.digest in wanted)
         dataset, form = self.recipe.target, self.recipe.form
@@ -154,10 +160,11 @@ class _Run:
             "parent": None if base is None else base.ref,
             "sources": self.resolved.sources,
             "recipe": self.resolved.identity,
-            "stages": self.resolved.stages,
+            "stages": context.stages,
         }
         if wrong := [name for name, value in promised.items() if getattr(draft, name) != value]:
             raise ValueError(f"{dataset}: the draft's {', '.join(wrong)} are not those of its run")
+        self.runner.ran.check(dataset, draft.stages)
         return draft
 
     def _draft_upon(self, recipe: InputRecipe, base: Manifest | None, new: Iterable[str]) -> Draft:
@@ -219,7 +226,10 @@ class _Run:
             )
 
     def commit(self, draft: Draft, expected_parent: int | None = None) -> Result:
-        """Commits, unless something was taken down since the run began; what slips through in between is withdrawn."""
+        """Commits, unless something was taken down since the run began; what slips through in between is withdrawn.
+
+        Raises TakenDown and other CommitConflicts, PlanOnly, BalanceError.
+        """
         self.runner.about_to("commit", self.recipe.target)
         self._check_still_allowed()
         draft = draft.model_copy(update={"made": made(self.started)})

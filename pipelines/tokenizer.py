@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -22,7 +23,7 @@ from model.processing.text import Tokenizer
 from pipelines.config import BadConfig, Run
 from pipelines.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 from pipelines.sources import check_texts, exact
-from stages.tokenizer import TrainTokenizer, tokenizer_work
+from stages.tokenizer import TrainedFacts, TrainTokenizer, tokenizer_work
 
 
 class TokenizerRecipe(Recipe):
@@ -66,7 +67,7 @@ class TokenizerRecipe(Recipe):
 
         def build(run: BuildContext) -> Draft:
             trained = run.runner.map("tokenizer", [tokenizer_work(stage, shards)])[0]
-            return _draft(run, trained.output("tokenizer"), dict(trained.facts))
+            return _draft(run, trained.output("tokenizer"), asdict(trained.facts_as(TrainedFacts)))
 
         identity = {"train": self.model_dump(mode="json")["train"], "limit": self.limit}
         refs = tuple(source.ref.model_copy(update={"role": "trained_on"}) for source in sources)
@@ -111,7 +112,7 @@ def _draft(
         sources=run.resolved.sources,
         inputs=inputs,
         recipe=run.resolved.identity,
-        stages=run.resolved.stages,
+        stages=run.stages,
         shards=(tokenizer,),
         came_in=zero,
         kept=zero,

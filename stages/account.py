@@ -1,34 +1,43 @@
 """Account: what became of each record of a mixture: kept if it is drawn at least once.
 
 It counts by lengths, without plans of shards or windows, so that what it calls drawn and what packs hold are the two
-sides of a balance.
+sides of a balance. The draws are the children of the records: one a record and epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from lake.balance import Tally
-from lake.objects import ObjectRef, read_table
-from lake.receipt import Receipt, StageId
+from lake.fan import draw_tally
+from lake.objects import read_table
+from lake.receipt import Receipt, canonical
 from lake.store import Store
 from stages.fates import Fates
-from stages.mix import Plan, fitting
+from stages.mix import Fitting, Plan, SourceFacts, Tokenized, fitting
 from stages.tokenize import record_at
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
+
+DRAWN = "drawn"
+"""The verdict of every child: what is not drawn is none."""
+_RECORD = pa.schema(
+    [
+        ("id", pa.string()),
+        ("input", pa.string()),
+        ("ordinal", pa.int64()),
+        ("start", pa.int64()),
+        ("length", pa.int64()),
+    ]
+)
 
 
 @dataclass(frozen=True)
-class Account:
-    """The fates of the records in one object of tokens: kept if they are drawn at least once."""
-
-    name: ClassVar[str] = "account"
-    VERSION: ClassVar[int] = 1
+class Drawing:
+    """How a source is drawn, as its plan says (`stages.mix.SourceFacts`), and by what `window` and `seed`."""
 
     samples: bool
     window: int
@@ -36,59 +45,93 @@ class Account:
     cut: int
     seed: int
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
 
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: tokens, lengths (pointers), input, source. Outputs fates; facts: draws (their tally)."""
-        p = work.payload
-        names = read_table(store, ObjectRef(**p["tokens"]), ["id", "row"])
-        lengths = read_table(store, ObjectRef(**p["lengths"]))
-        one = fitting(lengths, self.window, self.samples, self.seed)
-        part = one.row[one.key < self.cut]
-        drawn = one.row if self.full else part
+@dataclass(frozen=True)
+class AccountInput:
+    """One object of tokens, and how its source is drawn."""
+
+    object: Tokenized
+    drawing: Drawing
+
+
+@dataclass(frozen=True)
+class AccountFacts:
+    """`drawn`: records that are drawn at least once."""
+
+    drawn: int
+
+
+@dataclass(frozen=True)
+class Account(Stage[AccountInput]):
+    """The fates of the records in one object of tokens: kept if they are drawn at least once.
+
+    How they are drawn is no config of this stage but a result of the plan, known when that was made: it is among the
+    digests of its input. So the identity is the same in every mixture, and a run key can name it.
+    """
+
+    name: ClassVar[str] = "account"
+    VERSION: ClassVar[int] = 1
+
+    def run(self, store: Store, work: Work[AccountInput]) -> Outcome:
+        """Output: fates. Children: the draws, once by epochs and once by what the fates say of each record."""
+        source, drawing = work.payload.object, work.payload.drawing
+        lengths = read_table(store, source.lengths)
+        fits = fitting(lengths, drawing.window, drawing.samples, drawing.seed)
+        records = _records(read_table(store, source.tokens, ["id", "row"]), source.shard)
+        part = fits.row[fits.key < drawing.cut]
+        drawn = fits.row if drawing.full else part
+        times = drawing.full + np.isin(drawn, part)
         fates = Fates()
-        rows = names["row"].to_pylist()
-        keys = pa.Table.from_pylist(
-            [record_at(i, p["input"], row) for i, row in zip(names["id"].to_pylist(), rows, strict=True)]
-        )
-        for at in np.setdiff1d(np.arange(len(rows)), one.row):
+        for at in np.setdiff1d(np.arange(records.num_rows), fits.row):
             tokens = int(lengths["tokens"][at].as_py())
-            fates.add(keys.slice(at, 1).to_pylist()[0], "dropped", "mix.too_long", tokens)
-        if len(rows):
-            times = self.full + np.isin(drawn, part)
-            said = pa.array(["drawn once" if n == 1 else f"drawn {n} times" for n in times.tolist()], pa.string())
-            fates.add_kept(keys.take(pa.array(drawn)), "mix", said)
-            left = keys.take(pa.array(np.setdiff1d(one.row, drawn)))
-            fates.add_dropped(left, pa.repeat("mix.not_drawn", left.num_rows))
+            fates.add(records.slice(at, 1).to_pylist()[0], "dropped", "mix.too_long", tokens)
+        if records.num_rows:
+            _add_fates(fates, records, fits, drawn, times)
         written, counts = fates.write(store)
-        draws = [(e, rows[at]) for e in range(self.full) for at in one.row] + [(self.full, rows[at]) for at in part]
+        rows = records["ordinal"].to_numpy()
+        by_epoch = [(epoch, row) for epoch in range(drawing.full) for row in rows[fits.row].tolist()]
+        by_epoch += [(drawing.full, row) for row in rows[part].tolist()]
+        by_record = [
+            (n, row) for row, often in zip(rows[drawn].tolist(), times.tolist(), strict=True) for n in range(often)
+        ]
         return Outcome(
             outputs=(written,),
             kept=counts.kept,
             dropped=counts.dropped,
             reasons=counts.reasons,
-            facts={"draws": draw_tally(p["input"], draws).to_json(), "drawn": len(drawn)},
+            children_in=draw_tally(source.shard, by_record),
+            children={DRAWN: draw_tally(source.shard, by_epoch)},
+            facts=AccountFacts(len(drawn)),
         )
 
 
-def draw_tally(shard: str, draws: Sequence[tuple[int, int]]) -> Tally:
-    """The tally of draws (epoch, row) from a shard."""
-    return Tally.of(f"{shard}/{row}/{epoch}".encode() for epoch, row in draws)
+def _records(names: pa.Table, shard: str) -> pa.Table:
+    """Who the records of an object are. `names`: id and row of each."""
+    pairs = zip(names["id"].to_pylist(), names["row"].to_pylist(), strict=True)
+    return pa.Table.from_pylist([record_at(record, shard, row) for record, row in pairs], schema=_RECORD)
+
+
+def _add_fates(fates: Fates, records: pa.Table, fits: Fitting, drawn: np.ndarray, times: np.ndarray) -> None:
+    """Of the records that fit: kept with how often they are drawn, or dropped."""
+    marks = pa.array(["drawn once" if n == 1 else f"drawn {n} times" for n in times.tolist()], pa.string())
+    fates.add_kept(records.take(pa.array(drawn)), "mix", marks)
+    left = records.take(pa.array(np.setdiff1d(fits.row, drawn)))
+    fates.add_dropped(left, pa.repeat("mix.not_drawn", left.num_rows))
 
 
 def account_works(
-    plan: Plan, facts: Sequence[Mapping[str, Any]], tokenized: Sequence[Sequence[tuple[str, Receipt]]]
-) -> Iterator[Work]:
-    """One Work an object of tokens."""
-    for source, fact, one in zip(plan.sources, facts, tokenized, strict=True):
-        stage = Account(source.samples, plan.window, fact["full"], fact["cut"], plan.seed)
-        for digest, receipt in one:
-            tokens, lengths = receipt.output("tokens"), receipt.output("lengths")
+    plan: Plan, facts: Sequence[SourceFacts], tokenized: Sequence[Sequence[tuple[str, Receipt]]]
+) -> Iterator[Work[AccountInput]]:
+    """One Work an object of tokens. `facts`: of the plan's sources; `tokenized`: of each (digest of its shard, receipt
+    of what `stages.tokenize` made of it)."""
+    for source, fact, shards in zip(plan.sources, facts, tokenized, strict=True):
+        drawing = Drawing(source.samples, plan.window, fact.full, fact.cut, plan.seed)
+        for digest, receipt in shards:
+            tokens = Tokenized.of(digest, receipt)
             yield Work(
-                stage=stage,
-                inputs=(digest, tokens.sha256, lengths.sha256),
-                payload={"tokens": tokens.model_dump(), "lengths": lengths.model_dump(), "input": digest},
+                stage=Account(),
+                inputs=(digest, tokens.tokens.sha256, tokens.lengths.sha256, canonical(asdict(drawing)).decode()),
+                payload=AccountInput(tokens, drawing),
                 came_in=receipt.passed,
                 label=f"{source.name} {digest[:12]}",
             )

@@ -13,10 +13,12 @@ import os
 import secrets
 import signal
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from lake.store import Store
 from stages.private import locked_folder
+from stages.work import Resources
 
 log = logging.getLogger("gristmill")
 
@@ -24,10 +26,20 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """By this Ray takes 127.0.0.1 for the machine's address, as it does on a Mac, and every part of it binds to that: with
 `--node-ip-address=127.0.0.1` alone it replaces the address by one that other machines reach (ray 2.60,
 _private/services.py, `get_node_ip_address`)."""
+UNLIMITED = 1 << 30
+"""Pieces of work on a node, of those that reserve nothing of it."""
 
 
-class NotReachable(ValueError):
+class WrongCluster(ValueError):
+    """Work that this cluster cannot do, now or later."""
+
+
+class NotReachable(WrongCluster):
     """The lake is a directory of this node, and the cluster has others."""
+
+
+class TooSmall(WrongCluster):
+    """No node has what one piece of work needs."""
 
 
 def connect(workers: int) -> None:
@@ -104,3 +116,37 @@ def check_reachable(store: Store, shared: bool) -> None:
             " would write where nobody looks. Use an s3:// lake, or set run.shared_filesystem: true if every node"
             " mounts this directory at this path."
         )
+
+
+def check_fits(stage: str, resources: Resources) -> int:
+    """How many pieces of work of a stage the cluster holds at a time. Raises TooSmall if it is none: Ray would wait for
+    a larger node for ever."""
+    nodes = _nodes()
+    held = sum(_pieces_on(node, resources) for node in nodes)
+    if held:
+        return held
+    largest = Resources(*(max((node.get(name, 0) for node in nodes), default=0) for name in ("CPU", "GPU")))
+    raise TooSmall(
+        f"{stage}: one piece of work needs {resources}, and no node of the cluster has that (the most is {largest})."
+        " Run it where there is such a node; a cluster that is started on this machine has run.workers CPUs"
+    )
+
+
+def fits_beside(resources: Resources, idle: Sequence[Resources]) -> bool:
+    """Whether some node has room for a piece of work once all other work is done, wherever the `idle` ones stand: they
+    hold what they have until they are ended."""
+    cpus, gpus = sum(held.cpus for held in idle), sum(held.gpus for held in idle)
+    left = ({"CPU": node.get("CPU", 0) - cpus, "GPU": node.get("GPU", 0) - gpus} for node in _nodes())
+    return any(_pieces_on(node, resources) > 0 for node in left)
+
+
+def _nodes() -> list[dict[str, float]]:
+    """What each living node has: CPU, GPU and others."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _pieces_on(node: Mapping[str, float], resources: Resources) -> int:
+    needs = {"CPU": resources.cpus, "GPU": resources.gpus}
+    return min((int(node.get(name, 0) / amount) for name, amount in needs.items() if amount), default=UNLIMITED)

@@ -31,18 +31,34 @@ from lake.objects import (
     scratch,
     table_writer,
 )
-from lake.receipt import StageId
 from lake.store import Store
 from stages.exact import hash_ranges
 from stages.minhash import DOCUMENTS_PER_COLLECTION
 from stages.runner import Runner
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 ROWS_PER_RANGE = 2_000_000
 
 
 @dataclass(frozen=True)
-class Compact:
+class CompactRange:
+    """refs: what is merged; low, high: range of the first key, high excluded."""
+
+    refs: tuple[ObjectRef, ...]
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Generations of objects that stay as they are, and those that become one."""
+
+    kept: tuple[ObjectRef, ...]
+    merged: tuple[ObjectRef, ...]
+
+
+@dataclass(frozen=True)
+class Compact(Stage[CompactRange]):
     """Merges objects of one kind: sorted by `keys` where there are some, else one after the other. All are tables but
     `refs`, lists of pointers, and `receipts`, a line each."""
 
@@ -52,24 +68,33 @@ class Compact:
     kind: str
     keys: tuple[str, ...] = ()
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
+    def split(self, refs: Sequence[ObjectRef]) -> Split:
+        """What of these objects is to be merged, by their numbers of rows alone. Of empty ones the first stays, where
+        there is no other."""
+        refs = [ref for ref in refs if ref.records] or refs[:1]
+        groups = generations(refs) if self.keys else [[ref] for ref in refs]
+        cap = DOCUMENTS_PER_COLLECTION if self.kind == "signatures" else None
+        first = trailing([sum(ref.records for ref in group) for group in groups], cap)
+        if first >= len(groups) - 1:  # the last generation alone is merged with none
+            first = len(groups)
+        kept = [ref for group in groups[:first] for ref in group]
+        merged = [ref for group in groups[first:] for ref in group if ref.records]
+        return Split(tuple(kept), tuple(merged))
 
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: refs (pointers), low, high (range of the first key, high excluded)."""
-        refs = [ObjectRef(**ref) for ref in work.payload["refs"]]
+    def run(self, store: Store, work: Work[CompactRange]) -> Outcome:
+        """Output: one object of the stage's kind."""
+        refs = work.payload.refs
         if self.kind == "refs":
             done = put_refs(store, [listed for ref in refs for listed in read_refs(store, ref)])
         elif self.kind == "receipts":
             done = self._lines(store, refs)
         elif self.keys:
-            done = self._sorted(store, refs, work)
+            done = self._sorted(store, refs, work.payload.low, work.payload.high)
         else:
             done = self._joined(store, refs)
         return Outcome(outputs=(done,), came_in=Tally())
 
-    def _sorted(self, store: Store, refs: Sequence[ObjectRef], work: Work) -> ObjectRef:
-        low, high = work.payload["low"], work.payload["high"]
+    def _sorted(self, store: Store, refs: Sequence[ObjectRef], low: str, high: str) -> ObjectRef:
         hit = (pc.field(self.keys[0]) >= low) & (pc.field(self.keys[0]) < high)
         parts = [read_table(store, ref, filters=hit) for ref in refs if ref.overlaps(low, high)]
         table = pa.concat_tables(parts) if parts else read_table(store, refs[0]).slice(0, 0)
@@ -98,25 +123,20 @@ class Compact:
 
 
 def compacted(runner: Runner, stage: Compact, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
-    """These objects, or fewer with the same rows. Sorted ones are cut by range of the first key. Of empty ones the
-    first stays, where there is no other."""
-    refs = [ref for ref in refs if ref.records] or refs[:1]
-    groups = generations(refs) if stage.keys else [[ref] for ref in refs]
-    cap = DOCUMENTS_PER_COLLECTION if stage.kind == "signatures" else None
-    first = trailing([sum(ref.records for ref in group) for group in groups], cap)
-    if first >= len(groups) - 1:
-        return list(refs)
-    merged = [ref for group in groups[first:] for ref in group if ref.records]
-    rows = sum(ref.records for ref in merged)
-    ranges = hash_ranges(rows, ROWS_PER_RANGE) if stage.keys else [("", "g")]
+    """These objects, or fewer with the same rows. Sorted ones are cut by range of the first key. Raises as
+    `Runner.map`, ValueError where a row was lost."""
+    split = stage.split(refs)
+    if not split.merged:
+        return list(split.kept)
+    rows = sum(ref.records for ref in split.merged)
     works = []
-    for low, high in ranges:
-        payload = {"refs": [ref.model_dump() for ref in merged], "low": low, "high": high}
-        works.append(Work(stage, (low, high, *(ref.sha256 for ref in merged)), payload, label=f"{stage.kind} {low}"))
+    for low, high in hash_ranges(rows, ROWS_PER_RANGE) if stage.keys else [("", "g")]:
+        inputs = (low, high, *(ref.sha256 for ref in split.merged))
+        works.append(Work(stage, inputs, CompactRange(split.merged, low, high), label=f"{stage.kind} {low}"))
     done = [receipt.output(stage.kind) for receipt in runner.map(f"compact {stage.kind}", works)]
     if sum(ref.records for ref in done) != rows:
         raise ValueError(f"compact {stage.kind}: {rows:,} rows went in, {sum(r.records for r in done):,} came out")
-    return [*(ref for group in groups[:first] for ref in group), *done]
+    return [*split.kept, *done]
 
 
 def trailing(sizes: Sequence[int], cap: int | None = None) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 
 from lake.balance import Tally
 from lake.objects import ObjectRef, put_table, read_table
-from lake.receipt import Receipt, StageId
+from lake.receipt import Receipt
 from lake.store import Store
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 PLAN = pa.schema(
     [
@@ -40,7 +40,8 @@ PLAN = pa.schema(
     ],
     metadata={"gristmill.format": "1"},
 )
-_BUCKETS = 1 << 16
+_BUCKET_BITS = 16
+"""Keys are counted by their upper bits to find where a cut falls: the table of 65,536 sums is all that is held."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,67 @@ class Source:
 
 
 @dataclass(frozen=True)
+class PlanRow:
+    """One row of PLAN: a stretch of the records that an epoch draws from one object, for one shard."""
+
+    shard: int
+    source: str
+    tokens: str
+    input: str
+    samples: bool
+    epoch: int
+    cut: int | None
+    first: int
+    end: int
+    documents: int
+    units: int
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """One shard of a source as tokens: what `stages.tokenize` made of the shard with the digest `shard`."""
+
+    tokens: ObjectRef
+    lengths: ObjectRef
+    shard: str
+
+    @classmethod
+    def of(cls, shard: str, receipt: Receipt) -> Tokenized:
+        return cls(receipt.output("tokens"), receipt.output("lengths"), shard)
+
+
+@dataclass(frozen=True)
+class PlanInput:
+    """The objects of each source, in the order of the sources."""
+
+    sources: tuple[tuple[Tokenized, ...], ...]
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """One source of a plan. `share`: of the weights; `there`, `planned`, `drawn`: tokens. It is drawn in `full` whole
+    epochs and, in one more, the records with a mixed key below `cut` (0: none)."""
+
+    source: str
+    samples: bool
+    share: float
+    there: int
+    planned: int
+    drawn: int
+    full: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """`shards`: how many; `problem`: why the weights cannot be drawn, or None."""
+
+    sources: tuple[SourceFacts, ...]
+    shards: int
+    problem: str | None
+
+
+@dataclass(frozen=True)
 class Draw:
     """What is drawn of a source: `full` epochs of all that fits, and one of the keys below `cut`."""
 
@@ -76,7 +138,8 @@ class Draw:
 
 
 class Fitting(NamedTuple):
-    """The records of one object of tokens that can be drawn: row in the table, key mixed with the seed, tokens."""
+    """The records of one object of tokens that can be drawn. row: in the table, int64; key: mixed with the seed,
+    uint64; tokens: int64. All of one length."""
 
     row: np.ndarray
     key: np.ndarray
@@ -92,35 +155,37 @@ def mixed(keys: np.ndarray, seed: int) -> np.ndarray:
 
 
 def fitting(lengths: pa.Table, window: int, samples: bool, seed: int) -> Fitting:
-    """`lengths` as `stages.tokenize` writes them."""
+    """The rows of a table of lengths (`stages.tokenize.LENGTHS`) that can be drawn: all documents, since they may be
+    cut, and the samples that fit a `window` of tokens."""
     key, tokens = lengths["key"].to_numpy(), lengths["tokens"].to_numpy()
-    at = np.flatnonzero(tokens <= window) if samples else np.arange(len(tokens))
-    return Fitting(at, mixed(key[at], seed), tokens[at].astype(np.int64))
+    rows = np.flatnonzero(tokens <= window) if samples else np.arange(len(tokens))
+    return Fitting(rows, mixed(key[rows], seed), tokens[rows].astype(np.int64))
 
 
 @dataclass(frozen=True)
 class _Material:
-    """What there is of one source, read anew at each pass: objects of (tokens, lengths, digest of their shard)."""
+    """What there is of one source. Its tables of lengths are read anew at each pass, one at a time: a plan over
+    billions of records holds the lengths of one shard."""
 
     store: Store
-    objects: Sequence[tuple[ObjectRef, ObjectRef, str]]
+    objects: Sequence[Tokenized]
     samples: bool
     window: int
     seed: int
 
     def __iter__(self) -> Iterator[Fitting]:
-        for _, ref, _ in self.objects:
-            yield fitting(read_table(self.store, ref), self.window, self.samples, self.seed)
+        for tokenized in self.objects:
+            yield fitting(read_table(self.store, tokenized.lengths), self.window, self.samples, self.seed)
 
     @cached_property
     def tokens(self) -> int:
-        return sum(int(one.tokens.sum()) for one in self)
+        return sum(int(records.tokens.sum()) for records in self)
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Stage[PlanInput]):
     """`tokens`: of the whole mixture; None: as many as the epoch caps allow. `look`: or as many as they allow, if that
-    is less."""
+    is less (the stored name of what `--limit` asks for)."""
 
     name: ClassVar[str] = "plan"
     VERSION: ClassVar[int] = 1
@@ -132,53 +197,55 @@ class Plan:
     seed: int
     look: bool = False
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: objects, for each source [(tokens, lengths, input)]. Output `plan`; facts: sources (what is there,
-        planned and drawn, by source), `problem` (why the weights cannot be drawn, or None)."""
-        material = [
-            _Material(
-                store, [(ObjectRef(**t), ObjectRef(**n), i) for t, n, i in one], source.samples, self.window, self.seed
-            )
-            for source, one in zip(self.sources, work.payload["objects"], strict=True)
+    def run(self, store: Store, work: Work[PlanInput]) -> Outcome:
+        """Output `plan` (PLAN); facts: PlanFacts."""
+        materials = [
+            _Material(store, objects, source.samples, self.window, self.seed)
+            for source, objects in zip(self.sources, work.payload.sources, strict=True)
         ]
-        quotas, problem = quotas_of(self.sources, [one.tokens for one in material], self.tokens, self.look)
-        draws = [
-            _draw(one, quota, source.share.max_epochs)
-            for one, quota, source in zip(material, quotas, self.sources, strict=True)
-        ]
-        drawn = [_drawn_tokens(one, draw) for one, draw in zip(material, draws, strict=True)]
+        quotas, problem = quotas_of(self.sources, [m.tokens for m in materials], self.tokens, self.look)
+        draws, drawn = [], []
+        for source, material, quota in zip(self.sources, materials, quotas, strict=True):
+            draws.append(_draw(material, quota, source.share.max_epochs))
+            drawn.append(_drawn_tokens(material, draws[-1]))
         problem = problem or _none_drawn(self.sources, quotas, drawn)
+        # shards are cut by tokens drawn over all sources, so that each has the mixture's proportions
         shards = max(1, round(sum(drawn) / self.shard_tokens))
-        rows: list[dict[str, Any]] = []
+        rows: list[PlanRow] = []
         facts = []
-        whole = sum(one.share.weight for one in self.sources)
-        for source, one, quota, draw, total in zip(self.sources, material, quotas, draws, drawn, strict=True):
-            rows += _slices(source, one, draw, total, shards)
-            share = {"source": source.name, "samples": source.samples, "share": source.share.weight / whole}
-            facts.append({**share, "there": one.tokens, "planned": round(quota), "drawn": total, **asdict(draw)})
-        rows.sort(key=lambda row: row["shard"])  # stable: sources, epochs and objects stay in order
-        table = pa.Table.from_pylist(rows, schema=PLAN)
+        weights = sum(source.share.weight for source in self.sources)
+        for source, material, quota, draw, n in zip(self.sources, materials, quotas, draws, drawn, strict=True):
+            rows += _slices(source, material, draw, n, shards)
+            share = source.share.weight / weights
+            planned = round(quota)
+            facts.append(
+                SourceFacts(source.name, source.samples, share, material.tokens, planned, n, draw.full, draw.cut)
+            )
+        rows.sort(key=lambda row: row.shard)  # stable: sources, epochs and objects stay in order
+        table = pa.Table.from_pylist([asdict(row) for row in rows], schema=PLAN)
         return Outcome(
             outputs=(put_table(store, "plan", table),),
             came_in=Tally(),
-            facts={"sources": facts, "shards": shards, "problem": problem},
+            facts=PlanFacts(tuple(facts), shards, problem),
         )
 
 
 def quotas_of(
     sources: Sequence[Source], there: Sequence[int], tokens: int | None, look: bool = False
 ) -> tuple[list[Fraction], str | None]:
-    """Tokens to draw from each source, exact; and why that cannot be done (then all are 0)."""
-    weights = [Fraction(one.share.weight) for one in sources]
+    """Tokens to draw from each source, exact; and why that cannot be done (then all are 0). `there`: tokens of each.
+
+    Fractions, not floats: quotas decide cuts, and so the content digest, on every machine.
+    """
+    weights = [Fraction(source.share.weight) for source in sources]
     whole = sum(weights)
-    for one, have in zip(sources, there, strict=True):
+    for source, have in zip(sources, there, strict=True):
         if not have:
-            return [Fraction(0)] * len(sources), f"{one.name} has nothing that fits a window, and a weight above 0"
+            return [Fraction(0)] * len(sources), f"{source.name} has nothing that fits a window, and a weight above 0"
+    # the largest mixture in which this source is not drawn more often than it may be
     most = [
-        Fraction(one.share.max_epochs) * have * whole / w for one, have, w in zip(sources, there, weights, strict=True)
+        Fraction(source.share.max_epochs) * have * whole / weight
+        for source, have, weight in zip(sources, there, weights, strict=True)
     ]
     limit = min(most)
     if tokens is not None and tokens > limit and not look:
@@ -190,7 +257,7 @@ def quotas_of(
             " can be drawn with these weights; or give it less weight, or raise its max_epochs"
         )
     total = limit if tokens is None else min(Fraction(tokens), limit)
-    return [total * w / whole for w in weights], None
+    return [total * weight / whole for weight in weights], None
 
 
 def _none_drawn(sources: Sequence[Source], quotas: Sequence[Fraction], drawn: Sequence[int]) -> str | None:
@@ -201,80 +268,99 @@ def _none_drawn(sources: Sequence[Source], quotas: Sequence[Fraction], drawn: Se
 
 
 def _draw(material: _Material, quota: Fraction, max_epochs: float) -> Draw:
-    """Whole epochs, and the cut at which the rest is met as nearly as whole records allow within `max_epochs`."""
+    """Whole epochs, and the cut at which the rest is met as nearly as whole records allow within `max_epochs`.
+
+    The cut is found in two passes over lengths, without sorting all keys: the first sums tokens by the upper bits of
+    the key, which shows in which bucket the rest is reached; the second sorts the keys of that bucket alone.
+    """
     if not quota:
         return Draw(0, 0)
     full = int(quota // material.tokens)
     want = int(quota - full * material.tokens)
-    sums = np.zeros(_BUCKETS, np.float64)  # exact below 2^53 tokens
-    for one in material:
-        sums += np.bincount((one.key >> np.uint64(48)).astype(np.int64), one.tokens, _BUCKETS)
-    ends = np.cumsum(sums)
-    bucket = int(np.searchsorted(ends, want, side="right"))  # below the last end: `want` is less than there is
-    before = int(ends[bucket - 1]) if bucket else 0
-    inside = [_bucket(one, bucket) for one in material]
-    keys, tokens = np.concatenate([k for k, _ in inside]), np.concatenate([t for _, t in inside])
+    bucket, before = _bucket_of(material, want)
+    keys, tokens = _in_bucket(material, bucket)
     order = np.argsort(keys, kind="stable")
-    reached = before + np.concatenate([[0], np.cumsum(tokens[order])])
+    reached = before + np.concatenate([[0], np.cumsum(tokens[order])])  # tokens drawn, were the cut before each key
     n = int(np.argmin(np.abs(reached - want)))
+    # the nearest cut may lie above the quota: not where that would draw a record more often than the cap allows
     while n and full * material.tokens + int(reached[n]) > Fraction(max_epochs) * material.tokens:
         n -= 1
-    if reached[n] == material.tokens:
+    if reached[n] == material.tokens:  # all of them: a whole epoch, not one with a cut above every key
         return Draw(full + 1, 0)
-    return Draw(full, int(keys[order[n]]) if n < len(order) else (bucket + 1) << 48)
+    past_the_bucket = (bucket + 1) << (64 - _BUCKET_BITS)
+    return Draw(full, int(keys[order[n]]) if n < len(order) else past_the_bucket)
 
 
-def _bucket(one: Fitting, bucket: int) -> tuple[np.ndarray, np.ndarray]:
-    at = one.key >> np.uint64(48) == bucket
-    return one.key[at], one.tokens[at]
+def _bucket_of(material: _Material, want: int) -> tuple[int, int]:
+    """The bucket of keys in which `want` tokens are reached, and how many tokens the buckets before it have."""
+    sums = np.zeros(1 << _BUCKET_BITS, np.float64)  # exact below 2^53 tokens
+    for records in material:
+        sums += np.bincount(_buckets(records.key), records.tokens, len(sums))
+    ends = np.cumsum(sums)
+    bucket = int(np.searchsorted(ends, want, side="right"))  # there is one: `want` is less than there is
+    return bucket, int(ends[bucket - 1]) if bucket else 0
+
+
+def _in_bucket(material: _Material, bucket: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and tokens of the records in a bucket."""
+    keys, tokens = [], []
+    for records in material:
+        here = _buckets(records.key) == bucket
+        keys.append(records.key[here])
+        tokens.append(records.tokens[here])
+    return np.concatenate(keys), np.concatenate(tokens)
+
+
+def _buckets(keys: np.ndarray) -> np.ndarray:
+    return (keys >> np.uint64(64 - _BUCKET_BITS)).astype(np.int64)
 
 
 def _drawn_tokens(material: _Material, draw: Draw) -> int:
-    part = sum(int(one.tokens[one.key < draw.cut].sum()) for one in material) if draw.cut else 0
+    part = sum(int(records.tokens[records.key < draw.cut].sum()) for records in material) if draw.cut else 0
     return draw.full * material.tokens + part
 
 
-def _slices(source: Source, material: _Material, draw: Draw, total: int, shards: int) -> Iterator[dict[str, Any]]:
-    """Rows of PLAN for one source. A record goes where it begins, were its draws one text cut into `shards` parts."""
-    before = 0
+def _slices(source: Source, material: _Material, draw: Draw, total: int, shards: int) -> Iterator[PlanRow]:
+    """Rows of PLAN for one source of which `total` tokens are drawn.
+
+    All its draws, one epoch after the other, are taken as one text that is cut into `shards` equal parts; a record goes
+    to the part in which it begins. Within an object the draws for one shard are then consecutive: one row.
+    """
+    before = 0  # tokens of the draws that came before this object
     for epoch in range(draw.full + bool(draw.cut)):
         cut = draw.cut if epoch == draw.full else None
-        for (tokens, _, shard_digest), one in zip(material.objects, material, strict=True):
-            units = one.tokens if cut is None else one.tokens[one.key < cut]
+        for tokenized, records in zip(material.objects, material, strict=True):
+            units = records.tokens if cut is None else records.tokens[records.key < cut]
             starts = before + np.cumsum(units) - units
             places = starts * shards // max(total, 1)
             for shard, first, count in zip(*np.unique(places, return_index=True, return_counts=True), strict=True):
-                yield {
-                    "shard": int(shard),
-                    "source": source.name,
-                    "samples": source.samples,
-                    "tokens": tokens.sha256,
-                    "input": shard_digest,
-                    "epoch": epoch,
-                    "cut": cut,  # None: all
-                    "first": int(first),
-                    "end": int(first + count),
-                    "documents": int(count),
-                    "units": int(units[first : first + count].sum()),
-                }
+                yield PlanRow(
+                    shard=int(shard),
+                    source=source.name,
+                    tokens=tokenized.tokens.sha256,
+                    input=tokenized.shard,
+                    samples=source.samples,
+                    epoch=epoch,
+                    cut=cut,
+                    first=int(first),
+                    end=int(first + count),
+                    documents=int(count),
+                    units=int(units[first : first + count].sum()),
+                )
             before += int(units.sum())
 
 
-def plan_work(plan: Plan, tokenized: Sequence[Sequence[tuple[str, Receipt]]]) -> Work:
-    """`tokenized`: for each source (digest of its shard, receipt)."""
-    objects = [
-        [(r.output("tokens").model_dump(), r.output("lengths").model_dump(), digest) for digest, r in one]
-        for one in tokenized
-    ]
-    inputs = tuple(
-        digest
-        for one in objects
-        for tokens, lengths, shard in one
-        for digest in (tokens["sha256"], lengths["sha256"], shard)
-    )
-    return Work(stage=plan, inputs=inputs, payload={"objects": objects}, came_in=Tally(), label="the mixture")
+def plan_work(plan: Plan, tokenized: Sequence[Sequence[Tokenized]]) -> Work[PlanInput]:
+    """The one Work of a plan. `tokenized`: of each source its objects, in the order of the plan's sources."""
+    inputs = []
+    for objects in tokenized:
+        for shard in objects:
+            inputs += [shard.tokens.sha256, shard.lengths.sha256, shard.shard]
+    payload = PlanInput(tuple(tuple(objects) for objects in tokenized))
+    return Work(plan, tuple(inputs), payload, came_in=Tally(), label="the mixture")
 
 
-def slices_of(store: Store, plan: ObjectRef, shard: int) -> list[dict[str, Any]]:
+def slices_of(store: Store, plan: ObjectRef, shard: int) -> list[PlanRow]:
     """The rows of the plan for one shard, in order."""
-    return list(read_table(store, plan, filters=pc.field("shard") == shard).to_pylist())
+    table = read_table(store, plan, filters=pc.field("shard") == shard)
+    return [PlanRow(**row) for row in table.to_pylist()]

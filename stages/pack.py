@@ -7,7 +7,7 @@ of members is a ledger of the version: every draw is tiled by its stretches, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,21 +17,43 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.balance import Tally
-from lake.fan import MEMBERS, check_members
+from lake.balance import Tally, total
+from lake.fan import MEMBERS, Draw, check_members, draw_tally
 from lake.objects import ObjectRef, put_file, put_table, read_table, scratch
-from lake.receipt import Receipt, StageId
+from lake.receipt import Receipt
 from lake.store import Store
 from model.processing.packing import Packing, Piece, pack
 from model.shards import ShardWriter
-from stages.account import draw_tally
-from stages.mix import mixed, slices_of
+from stages.mix import PlanRow, mixed, slices_of
 from stages.tokenize import draw_keys
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 
 @dataclass(frozen=True)
-class Pack:
+class PackInput:
+    """The `plan`, the number of a shard in it, and the objects of tokens that it draws from."""
+
+    plan: ObjectRef
+    shard: int
+    objects: tuple[ObjectRef, ...]
+
+
+@dataclass(frozen=True)
+class PackFacts:
+    """`tokens` in `windows`, `loss_tokens` of them learned; `documents` and `samples` drawn; documents that were cut:
+    `split` to fill windows, `forced` because they are longer than one."""
+
+    windows: int
+    tokens: int
+    loss_tokens: int
+    documents: int
+    samples: int
+    split: int
+    forced: int
+
+
+@dataclass(frozen=True)
+class Pack(Stage[PackInput]):
     """`window`: tokens. `max_waste`: share of empty places above which documents are cut to fill them."""
 
     name: ClassVar[str] = "pack"
@@ -41,16 +63,13 @@ class Pack:
     max_waste: float
     seed: int
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: plan (pointer), shard (number), objects (tokens by sha256). Outputs `pack`, `index`, `members`."""
-        p = work.payload
-        number = int(p["shard"])
-        slices = slices_of(store, ObjectRef(**p["plan"]), number)
-        drawn = [_Slice.read(store, ObjectRef(**p["objects"][one["tokens"]]), one, self) for one in slices]
-        texts = _Texts(drawn)
+    def run(self, store: Store, work: Work[PackInput]) -> Outcome:
+        """Outputs `pack` (a tar), `index`, `members` (MEMBERS); facts: PackFacts. What comes in are draws. Raises
+        BalanceError where the windows hold other stretches than were drawn."""
+        number = work.payload.shard
+        objects = {ref.sha256: ref for ref in work.payload.objects}
+        rows = slices_of(store, work.payload.plan, number)
+        texts = _Texts([_Slice.read(store, objects[row.tokens], row, self) for row in rows])
         packing = pack(texts.lengths, texts.splittable, self.window, max_waste=self.max_waste)
         with scratch() as folder:
             tar, index = folder / "pack.tar", folder / "index.parquet"
@@ -65,21 +84,22 @@ class Pack:
             outputs=outputs,
             came_in=texts.tally,
             passed=_tally_of(members, texts),
-            facts={
-                "windows": len(packing.windows),
-                "tokens": int(texts.lengths.sum()),
-                "loss_tokens": learned,
-                "documents": int(texts.splittable.sum()),
-                "samples": int((~texts.splittable).sum()),
-                "split": packing.split,
-                "forced": packing.forced,
-            },
+            facts=PackFacts(
+                windows=len(packing.windows),
+                tokens=int(texts.lengths.sum()),
+                loss_tokens=learned,
+                documents=int(texts.splittable.sum()),
+                samples=int((~texts.splittable).sum()),
+                split=packing.split,
+                forced=packing.forced,
+            ),
         )
 
 
 @dataclass(frozen=True)
 class _Slice:
-    """The draws of one row of the plan. `ids`, `learn`: tokens end to end; `starts`: where each record's begin."""
+    """The draws of one row of the plan. ids (int32) and loss_mask (bool; None: all) of their tokens, end to end;
+    starts: where the tokens of each draw begin, and the last ends."""
 
     source: str
     samples: bool
@@ -89,74 +109,81 @@ class _Slice:
     rows: list[int]
     starts: np.ndarray
     ids: np.ndarray
-    learn: np.ndarray | None
+    loss_mask: np.ndarray | None
 
     @classmethod
-    def read(cls, store: Store, ref: ObjectRef, one: Mapping[str, Any], stage: Pack) -> _Slice:
+    def read(cls, store: Store, ref: ObjectRef, row: PlanRow, stage: Pack) -> _Slice:
+        """The tokens of a row of the plan, chosen as the plan chose them: what fits, below the cut, from first to end.
+
+        Raises ValueError where they are not as many as it says.
+        """
         table = read_table(store, ref)
-        if one["samples"]:
+        if row.samples:
             table = table.filter(pc.less_equal(pc.list_value_length(table["ids"]), stage.window))
-        if one["cut"] is not None:
+        if row.cut is not None:
             keys = mixed(draw_keys(table["id"].to_pylist()), stage.seed)
-            table = table.filter(pa.array(keys < one["cut"]))
-        table = table.slice(one["first"], one["end"] - one["first"]).combine_chunks()
+            table = table.filter(pa.array(keys < row.cut))
+        table = table.slice(row.first, row.end - row.first).combine_chunks()
         ids = table["ids"].combine_chunks()
         starts = ids.offsets.to_numpy()
-        learn = table["learn"].combine_chunks()
-        if learn.null_count not in ((0,) if one["samples"] else (0, len(learn))):
-            raise ValueError(f"{one['source']}: {learn.null_count} of {len(learn)} rows do not say what is learned")
+        loss_mask = table["learn"].combine_chunks()
+        nulls = loss_mask.null_count
+        if nulls not in ((0,) if row.samples else (0, len(loss_mask))):
+            raise ValueError(f"{row.source}: {nulls} of {len(loss_mask)} rows do not say what is learned")
         self = cls(
-            source=one["source"],
-            samples=one["samples"],
-            epoch=one["epoch"],
-            input=one["input"],
+            source=row.source,
+            samples=row.samples,
+            epoch=row.epoch,
+            input=row.input,
             names=table["id"].to_pylist(),
             rows=table["row"].to_pylist(),
             starts=starts - starts[0],
             ids=ids.flatten().to_numpy(),
-            learn=None if learn.null_count else learn.flatten().to_numpy(zero_copy_only=False),
+            loss_mask=None if nulls else loss_mask.flatten().to_numpy(zero_copy_only=False),
         )
-        if (len(self.names), len(self.ids)) != (one["documents"], one["units"]):
+        if (len(self.names), len(self.ids)) != (row.documents, row.units):
             raise ValueError(
                 f"{self.source}: {len(self.names):,} records of {len(self.ids):,} tokens were drawn, the plan has"
-                f" {one['documents']:,} of {one['units']:,}; this is a defect, please report it"
+                f" {row.documents:,} of {row.units:,}; this is a defect, please report it"
             )
         return self
 
 
 class _Texts:
-    """All draws of a shard, numbered through."""
+    """All draws of a shard, numbered through. lengths: int64 [draws]; splittable: bool [draws]."""
 
     def __init__(self, slices: Sequence[_Slice]) -> None:
         self.slices = slices
-        self.lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(one.starts) for one in slices)])
-        counts = [len(one.names) for one in slices]
-        self.splittable = np.repeat(np.array([not one.samples for one in slices], bool), counts)
+        self.lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(part.starts) for part in slices)])
+        counts = [len(part.names) for part in slices]
+        self.splittable = np.repeat(np.array([not part.samples for part in slices], bool), counts)
         self._slice = np.repeat(np.arange(len(slices)), counts)
         self._at = np.concatenate([np.zeros(0, np.int64), *(np.arange(n) for n in counts)])
 
     def where(self, number: int) -> tuple[_Slice, int]:
+        """The slice of a draw, and its place in it."""
         return self.slices[self._slice[number]], int(self._at[number])
 
     def tokens(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
-        """ids and what is learned of a stretch."""
-        one, at = self.where(piece.sample)
-        first = int(one.starts[at]) + piece.start
+        """ids and loss_mask of a stretch."""
+        part, at = self.where(piece.sample)
+        first = int(part.starts[at]) + piece.start
         end = first + piece.length
-        learn = np.ones(piece.length, bool) if one.learn is None else one.learn[first:end].copy()
-        learn[0] = False
-        return one.ids[first:end], learn
+        loss_mask = np.ones(piece.length, bool) if part.loss_mask is None else part.loss_mask[first:end].copy()
+        loss_mask[0] = False  # nothing stands before it in its segment, from which it could be predicted
+        return part.ids[first:end], loss_mask
 
-    def draws(self) -> dict[tuple[str, str, int], int]:
-        return {
-            (one.source, name, one.epoch): int(n)
-            for one in self.slices
-            for name, n in zip(one.names, np.diff(one.starts), strict=True)
-        }
+    def draws(self) -> dict[Draw, int]:
+        """Each draw, and how many tokens it has."""
+        tokens: dict[Draw, int] = {}
+        for part in self.slices:
+            for name, length in zip(part.names, np.diff(part.starts), strict=True):
+                tokens[part.source, name, part.epoch] = int(length)
+        return tokens
 
     @cached_property
     def tally(self) -> Tally:
-        return sum((draw_tally(one.input, [(one.epoch, row) for row in one.rows]) for one in self.slices), Tally())
+        return total(draw_tally(part.input, [(part.epoch, row) for row in part.rows]) for part in self.slices)
 
 
 def _write(tar: Path, index: Path, number: int, texts: _Texts, packing: Packing, window: int) -> tuple[int, pa.Table]:
@@ -166,11 +193,11 @@ def _write(tar: Path, index: Path, number: int, texts: _Texts, packing: Packing,
         for at, pieces in enumerate(packing.windows):
             key = f"{number:06d}-{at:06d}"
             members = list(_members(texts, pieces))
-            found = [texts.tokens(piece) for piece in pieces]
-            loss_mask = np.concatenate([learn for _, learn in found])
+            segments = [texts.tokens(piece) for piece in pieces]
+            loss_mask = np.concatenate([mask for _, mask in segments])
             learned += int(loss_mask.sum())
             arrays = {
-                "input_ids": np.concatenate([ids for ids, _ in found]).astype(np.int32),
+                "input_ids": np.concatenate([ids for ids, _ in segments]).astype(np.int32),
                 "loss_mask": loss_mask,
                 "cu_seqlens": np.concatenate([[0], np.cumsum([piece.length for piece in pieces])]).astype(np.int32),
             }
@@ -182,41 +209,40 @@ def _write(tar: Path, index: Path, number: int, texts: _Texts, packing: Packing,
 
 def _members(texts: _Texts, pieces: Sequence[Piece]) -> Iterator[dict[str, Any]]:
     for piece in pieces:
-        one, at = texts.where(piece.sample)
+        part, at = texts.where(piece.sample)
         yield {
-            "source": one.source,
-            "member": one.names[at],
-            "epoch": one.epoch,
+            "source": part.source,
+            "member": part.names[at],
+            "epoch": part.epoch,
             "start": piece.start,
             "length": piece.length,
         }
 
 
 def _tally_of(members: pa.Table, texts: _Texts) -> Tally:
-    """The draws that packs hold, each once however often it was cut."""
-    places = {
-        (one.source, name): (one.input, row)
-        for one in texts.slices
-        for name, row in zip(one.names, one.rows, strict=True)
-    }
+    """The draws that packs hold, each once however often it was cut: by its stretch that starts at 0."""
+    places: dict[tuple[str, str], tuple[str, int]] = {}
+    for part in texts.slices:
+        for name, row in zip(part.names, part.rows, strict=True):
+            places[part.source, name] = part.input, row
     whole = members.filter(pc.equal(members["start"], 0))
-    draws = zip(*(whole[name].to_pylist() for name in ("source", "member", "epoch")), strict=True)
-    keys = [(*places[source, member], epoch) for source, member, epoch in draws]
-    return Tally.of(f"{digest}/{row}/{epoch}".encode() for digest, row, epoch in keys)
+    packed: dict[str, list[tuple[int, int]]] = {}
+    for source, member, epoch in zip(*(whole[c].to_pylist() for c in ("source", "member", "epoch")), strict=True):
+        shard, row = places[source, member]
+        packed.setdefault(shard, []).append((epoch, row))
+    return total(draw_tally(shard, draws) for shard, draws in packed.items())
 
 
-def pack_works(stage: Pack, plan: ObjectRef, shards: int, tokenized: Sequence[Receipt], slices: pa.Table) -> list[Work]:
+def pack_works(
+    stage: Pack, plan: ObjectRef, shards: int, tokenized: Sequence[Receipt], slices: pa.Table
+) -> list[Work[PackInput]]:
     """One Work a shard. `slices`: the plan's columns `shard` and `tokens`."""
-    refs = {ref.sha256: ref.model_dump() for ref in (receipt.output("tokens") for receipt in tokenized)}
-    needed: dict[int, dict[str, Any]] = {number: {} for number in range(shards)}
+    refs = {ref.sha256: ref for ref in (receipt.output("tokens") for receipt in tokenized)}
+    needed: list[dict[str, ObjectRef]] = [{} for _ in range(shards)]
     for number, digest in zip(slices["shard"].to_pylist(), slices["tokens"].to_pylist(), strict=True):
         needed[number][digest] = refs[digest]
-    return [
-        Work(
-            stage=stage,
-            inputs=(plan.sha256, str(number)),
-            payload={"plan": plan.model_dump(), "shard": number, "objects": objects},
-            label=f"shard {number}",
-        )
-        for number, objects in needed.items()
-    ]
+    works = []
+    for number, objects in enumerate(needed):
+        payload = PackInput(plan, number, tuple(objects.values()))
+        works.append(Work(stage, (plan.sha256, str(number)), payload, label=f"shard {number}"))
+    return works

@@ -21,14 +21,17 @@ EVERY = 60.0
 
 
 class Progress:
-    """`with progress.stage("extract", total=90) as advance: advance(receipt)` for every finished piece."""
+    """`with progress.stage("extract", total=90, done=0) as advance: advance(receipt)` for every finished piece.
+
+    `total`: None for a stream, whose end nobody knows.
+    """
 
     def __init__(self, *, terminal: bool | None = None, every: float = EVERY) -> None:
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
         self.every = every
 
     @contextmanager
-    def stage(self, title: str, *, total: int, done: int) -> Iterator[Callable[[Receipt], None]]:
+    def stage(self, title: str, *, total: int | None, done: int) -> Iterator[Callable[[Receipt], None]]:
         if done == total:
             log.info("%s: %s done before", title, "its only piece was" if total == 1 else f"all {total:,} pieces")
             yield lambda receipt: None
@@ -40,7 +43,7 @@ class Progress:
                 yield advance
 
     @contextmanager
-    def _bar(self, title: str, total: int, done: int) -> Iterator[Callable[[Receipt], None]]:
+    def _bar(self, title: str, total: int | None, done: int) -> Iterator[Callable[[Receipt], None]]:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -71,7 +74,7 @@ class Progress:
             yield advance
 
     @contextmanager
-    def _lines(self, title: str, total: int, done: int) -> Iterator[Callable[[Receipt], None]]:
+    def _lines(self, title: str, total: int | None, done: int) -> Iterator[Callable[[Receipt], None]]:
         """A thread says where the stage stands, also while no piece comes to its end."""
         standing, over = Standing(title, total, done), threading.Event()
 
@@ -93,7 +96,7 @@ class Standing:
     """Where a stage stands, in words. What is left is estimated from the pace since the first finished piece: before
     it, workers start and compile."""
 
-    def __init__(self, title: str, total: int, done: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, title: str, total: int | None, done: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.title, self.total, self.done, self.clock = title, total, done, clock
         self.ran = self.records = 0
         self.started = self.first = self.last = clock()
@@ -107,7 +110,7 @@ class Standing:
 
     def line(self) -> str:
         """While it works."""
-        if self.ran < 2:
+        if self.ran < 2 or self.total is None:
             return self._counts()
         left = (self.total - self.done - self.ran) * (self.last - self.first) / (self.ran - 1)
         return f"{self._counts()}, about {left:.0f} s left"
@@ -116,11 +119,13 @@ class Standing:
         return f"{self._counts()}, {self.clock() - self.started:.1f} s"
 
     def _counts(self) -> str:
-        pieces = counted(self.total, "piece")
         finished = self.done + self.ran
+        pieces = counted(finished if self.total is None else self.total, "piece")
+        if self.total is not None and finished < self.total:
+            pieces = f"{finished:,} of {pieces}"
         new = " now" if self.done else ""
         records = f", {counted(self.records, 'record')}{new}" if self.records else ""
-        return f"{self.title}: {pieces if finished == self.total else f'{finished:,} of {pieces}'}{records}"
+        return f"{self.title}: {pieces}{records}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -19,12 +19,11 @@ import pyarrow.parquet as pq
 from lake.balance import Tally
 from lake.manifest import Manifest
 from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, put_table, read_object, scratch, table_writer
-from lake.receipt import StageId
 from lake.store import Store
 from model.processing.text import Tokenizer
 from stages.fates import Fates
 from stages.instruct import parts_of
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 _LEARN = pa.list_(pa.bool_())
 SCHEMA = pa.schema(
@@ -42,7 +41,23 @@ ROW_GROUP = 4096
 
 
 @dataclass(frozen=True)
-class Tokenize:
+class TokenizeInput:
+    """A shard of a version, and the tokenizer.json."""
+
+    shard: ObjectRef
+    tokenizer: ObjectRef
+
+
+@dataclass(frozen=True)
+class TokenizeFacts:
+    """Of the records that are not blank."""
+
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Tokenize(Stage[TokenizeInput]):
     """`tokenizer`: sha256 of the tokenizer.json."""
 
     name: ClassVar[str] = "tokenize"
@@ -50,24 +65,22 @@ class Tokenize:
 
     tokenizer: str
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: shard, tokenizer (pointers). Outputs `tokens`, `lengths` and fates; facts: documents, tokens."""
-        shard = ObjectRef(**work.payload["shard"])
-        tokenizer = load_tokenizer(store, ObjectRef(**work.payload["tokenizer"]))
+    def run(self, store: Store, work: Work[TokenizeInput]) -> Outcome:
+        """Outputs `tokens` (SCHEMA), `lengths` (LENGTHS) and fates; facts: TokenizeFacts. Raises MissingToken,
+        DamagedObject."""
+        shard = work.payload.shard
+        tokenizer = load_tokenizer(store, work.payload.tokenizer)
         fates, lengths, passed = Fates(), [LENGTHS.empty_table()], []
         row = 0
         with scratch() as folder:
             path = folder / "tokens.parquet"
             with table_writer(path, SCHEMA) as writer:
                 for batch in iter_batches(store, shard, _columns(store, shard)):
-                    found = _encoded(tokenizer, batch, row)
-                    _drop_blank(fates, batch, found, shard, row)
-                    _write(writer, found)
-                    lengths.append(_lengths(found))
-                    passed += found["row"].to_pylist()
+                    encoded = _encoded(tokenizer, batch, row)
+                    _drop_blank(fates, batch, encoded, shard, row)
+                    _write(writer, encoded)
+                    lengths.append(_lengths(encoded))
+                    passed += encoded["row"].to_pylist()
                     row += batch.num_rows
             tokens = put_file(store, "tokens", path, len(passed))
         written, counts = fates.write(store)
@@ -77,7 +90,7 @@ class Tokenize:
             passed=Tally.of_records([shard.sha256] * len(passed), passed),
             dropped=counts.dropped,
             reasons=counts.reasons,
-            facts={"documents": len(passed), "tokens": int(table["tokens"].to_numpy().sum())},
+            facts=TokenizeFacts(len(passed), int(table["tokens"].to_numpy().sum())),
         )
 
 
@@ -103,28 +116,28 @@ def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int) -> pa.Tabl
     samples = "parts" in batch.schema.names
     if samples:
         spans = batch["parts"].to_pylist()
-        found = tokenizer.encode([parts_of(texts[i], spans[i]) for i in rows])
+        encoded = tokenizer.encode([parts_of(texts[i], spans[i]) for i in rows])
     else:
-        found = tokenizer.encode_documents([texts[i] for i in rows])
-    offsets = pa.array(np.concatenate([[0], np.cumsum(found.lengths)]), pa.int32())
+        encoded = tokenizer.encode_documents([texts[i] for i in rows])
+    offsets = pa.array(np.concatenate([[0], np.cumsum(encoded.lengths)]), pa.int32())
+    # every token of a document is learned: a null says so in no space
+    loss_mask = pa.ListArray.from_arrays(offsets, pa.array(encoded.learn)) if samples else pa.nulls(len(rows), _LEARN)
     return pa.table(
         {
             "id": batch["id"].take(pa.array(rows, pa.int64())),
             "row": pa.array(np.array(rows, np.int32) + first, pa.int32()),
-            "ids": pa.ListArray.from_arrays(offsets, pa.array(found.ids)),
-            "learn": pa.ListArray.from_arrays(offsets, pa.array(found.learn))
-            if samples
-            else pa.nulls(len(rows), _LEARN),
+            "ids": pa.ListArray.from_arrays(offsets, pa.array(encoded.ids)),
+            "learn": loss_mask,
         },
         schema=SCHEMA,
     )
 
 
-def _drop_blank(fates: Fates, batch: pa.RecordBatch, found: pa.Table, shard: ObjectRef, first: int) -> None:
+def _drop_blank(fates: Fates, batch: pa.RecordBatch, encoded: pa.Table, shard: ObjectRef, first: int) -> None:
     """There is nothing to learn in blanks."""
-    there = set(found["row"].to_pylist())
+    kept = set(encoded["row"].to_pylist())
     for i in range(batch.num_rows):
-        if first + i not in there:
+        if first + i not in kept:
             fates.add(record_at(batch["id"][i].as_py(), shard.sha256, first + i), "dropped", "tokenize.empty")
 
 
@@ -138,10 +151,10 @@ def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
         writer.write_table(table, row_group_size=ROW_GROUP)
 
 
-def _lengths(found: pa.Table) -> pa.Table:
-    tokens = np.diff(found["ids"].combine_chunks().offsets.to_numpy()) if found.num_rows else np.zeros(0)
-    keys = draw_keys(found["id"].to_pylist())
-    return pa.table({"row": found["row"], "key": keys, "tokens": pa.array(tokens, pa.int32())}, schema=LENGTHS)
+def _lengths(encoded: pa.Table) -> pa.Table:
+    tokens = np.diff(encoded["ids"].combine_chunks().offsets.to_numpy()) if encoded.num_rows else np.zeros(0)
+    keys = draw_keys(encoded["id"].to_pylist())
+    return pa.table({"row": encoded["row"], "key": keys, "tokens": pa.array(tokens, pa.int32())}, schema=LENGTHS)
 
 
 def draw_keys(ids: Sequence[str]) -> np.ndarray:
@@ -150,13 +163,13 @@ def draw_keys(ids: Sequence[str]) -> np.ndarray:
     return halves[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ halves[:, 1]
 
 
-def tokenize_works(source: Manifest, tokenizer: ObjectRef) -> Iterator[Work]:
+def tokenize_works(source: Manifest, tokenizer: ObjectRef) -> Iterator[Work[TokenizeInput]]:
     """One Work a shard; what comes in is what the manifest says of it, not what is read."""
     for number, shard in enumerate(source.shards):
         yield Work(
             stage=Tokenize(tokenizer.sha256),
             inputs=(shard.sha256, tokenizer.sha256),
-            payload={"shard": shard.model_dump(), "tokenizer": tokenizer.model_dump()},
+            payload=TokenizeInput(shard, tokenizer),
             came_in=Tally.of_records([shard.sha256] * shard.records, range(shard.records)),
             label=f"{source} shard {number}",
         )

@@ -6,7 +6,7 @@ whose key is below a cut. Of samples the special tokens are left out: a tokenize
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,18 +16,33 @@ import pyarrow as pa
 from lake.balance import Tally
 from lake.identity import digest_of
 from lake.objects import ObjectRef, iter_batches, open_parquet, put_file, scratch
-from lake.receipt import StageId
 from lake.store import Store
 from model.processing.bpe import train_tokenizer
 from model.processing.text import Tokenizer
 from stages.instruct import parts_of
 from stages.mix import mixed
 from stages.tokenize import draw_keys, holds_samples
-from stages.work import Outcome, Work, stage_id
+from stages.work import Outcome, Stage, Work
 
 
 @dataclass(frozen=True)
-class TrainTokenizer:
+class TrainingTexts:
+    """Shards of versions, in their order."""
+
+    shards: tuple[ObjectRef, ...]
+
+
+@dataclass(frozen=True)
+class TrainedFacts:
+    """`vocab_size`: entries; `documents` and `bytes` (UTF-8) that it was trained on."""
+
+    vocab_size: int
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TrainTokenizer(Stage[TrainingTexts]):
     """`vocab_size`: entries with the special tokens. `max_bytes`: of UTF-8 text to train on; all, if there is less."""
 
     name: ClassVar[str] = "train_tokenizer"
@@ -46,35 +61,33 @@ class TrainTokenizer:
         if self.min_frequency < 1:
             raise ValueError(f"min_frequency={self.min_frequency}: at least 1")
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        """payload: shards (pointers). Output `tokenizer`, a tokenizer.json; facts: what it was trained on."""
-        shards, cut = self._drawn(store, [ObjectRef(**ref) for ref in work.payload["shards"]])
-        seen = {"documents": 0, "bytes": 0}
+    def run(self, store: Store, work: Work[TrainingTexts]) -> Outcome:
+        """Output `tokenizer`, a tokenizer.json; facts: TrainedFacts."""
+        shards, cut = self._drawn(store, work.payload.shards)
+        documents = size = 0
 
         def texts() -> Iterator[str]:
+            nonlocal documents, size
             for ref in shards:
                 for batch in _batches(store, ref):
                     for text in _texts(batch.filter(pa.array(self._keys(batch) < cut))):
-                        seen["documents"] += 1
-                        seen["bytes"] += len(text.encode())
+                        documents += 1
+                        size += len(text.encode())
                         yield text
 
         data = train_tokenizer(texts(), self.vocab_size, min_frequency=self.min_frequency)
-        made = Tokenizer.from_bytes(data)
+        vocab_size = Tokenizer.from_bytes(data).vocab_size
         with scratch() as folder:
             path = folder / "tokenizer.json"
             path.write_bytes(data)
-            ref = put_file(store, "tokenizer", path, made.vocab_size)
-        return Outcome(outputs=(ref,), facts={"vocab_size": made.vocab_size, **seen})
+            ref = put_file(store, "tokenizer", path, vocab_size)
+        return Outcome(outputs=(ref,), facts=TrainedFacts(vocab_size, documents, size))
 
     def _keys(self, batch: pa.RecordBatch) -> np.ndarray:
         """Of each record a number in [0, 1) that its id and the seed decide."""
         return mixed(draw_keys(batch["id"].to_pylist()), self.seed) / 2.0**64
 
-    def _drawn(self, store: Store, shards: list[ObjectRef]) -> tuple[list[ObjectRef], float]:
+    def _drawn(self, store: Store, shards: Sequence[ObjectRef]) -> tuple[list[ObjectRef], float]:
         """Shards with some four times `max_bytes` of text, in their order, and the share of their records to take."""
         order = sorted(shards, key=lambda ref: digest_of(b"train_tokenizer", str(self.seed), ref.sha256))
         drawn, have = set[str](), 0
@@ -106,11 +119,12 @@ def _texts(batch: pa.RecordBatch) -> Iterator[str]:
         yield from (part.text for part in parts_of(text, spans) if not part.special)
 
 
-def tokenizer_work(stage: TrainTokenizer, shards: list[ObjectRef]) -> Work:
+def tokenizer_work(stage: TrainTokenizer, shards: Sequence[ObjectRef]) -> Work[TrainingTexts]:
+    """The one Work of a training."""
     return Work(
         stage=stage,
         inputs=tuple(ref.sha256 for ref in shards),
-        payload={"shards": [ref.model_dump() for ref in shards]},
+        payload=TrainingTexts(tuple(shards)),
         came_in=Tally(),
         label=f"{stage.vocab_size:,} entries",
     )

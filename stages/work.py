@@ -41,6 +41,9 @@ class Resources:
             if not 0 <= amount < float("inf") or (amount > 1 and amount != int(amount)):
                 raise ValueError(f"{name}={amount}: 0 or more, and whole above 1")
 
+    def __str__(self) -> str:
+        return " and ".join(f"{n:g} {unit}" for n, unit in ((self.cpus, "CPUs"), (self.gpus, "GPUs")) if n) or "nothing"
+
 
 class Stage(ABC, Generic[P]):
     """A frozen dataclass whose fields are its config, with a `name`, a VERSION and `run`.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from toy import put_text
 
 from lake.balance import Tally
+from lake.facts import facts_to_json
 from lake.receipt import (
     NotDeterministic,
     Receipt,
@@ -18,6 +20,11 @@ from lake.receipt import (
     work_key,
     write_receipt,
 )
+from lake.sealed import unseal
+from stages.mix import PlanFacts
+from stages.pack import PackFacts
+from stages.tokenize import TokenizeFacts
+from stages.tokenizer import TrainedFacts
 
 STAGE = StageId(name="toy", version=1, config={"a": 1, "b": [2, None]})
 KEY = work_key([STAGE], ["in"])
@@ -166,3 +173,50 @@ def test_a_receipt_survives_json_and_its_tallies_are_readable():
     data = json.loads(before.model_dump_json())
     assert data["kept"] == [3, f"{255:032x}"] and data["format"] == 3
     assert Receipt.model_validate(data) == before
+
+
+# Formats before
+
+GOLDEN = Path(__file__).parent / "golden"
+FORMAT_1 = [path.read_bytes() for path in sorted((GOLDEN / "lake-format-1" / "receipts").rglob("*.json"))]
+FORMAT_2 = [text.encode() for text in json.loads((GOLDEN / "receipts-format-2.json").read_text()).values()]
+"""One a stage, as the release before children wrote them: its own bytes, seal and all."""
+
+
+@pytest.mark.parametrize("data", [*FORMAT_1, *FORMAT_2], ids=lambda data: json.loads(data)["stages"][-1]["name"])
+def test_receipts_of_the_formats_before_are_read_and_count_as_they_did(store, data):
+    fields = json.loads(data)
+    key, number = fields["work_key"], fields["format"]
+    assert number in (1, 2)
+    store.put(f"receipts/{key[:2]}/{key}.json", data)
+    then = read_receipt(store, key)
+    assert then is not None and then.format == number
+    assert (then.children, then.children_in) == ({}, Tally()) and then.facts == fields["facts"]
+    assert [ref.model_dump() for ref in then.outputs] == fields["outputs"]
+    now = then.model_copy(update={"format": 3, "info": {}})
+    assert write_receipt(store, now) == then, "the same work, done again by this release"
+    lost = {"children_in": Tally(1, 1), "children": {"accepted": Tally(1, 1)}}
+    with pytest.raises(NotDeterministic, match=r"\(children_in, children\)"):
+        write_receipt(store, now.model_copy(update=lost))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("plan", PlanFacts), ("tokenize", TokenizeFacts), ("pack", PackFacts), ("train_tokenizer", TrainedFacts)],
+)
+def test_facts_of_receipts_before_are_read_by_the_dataclasses_of_today(name, kind):
+    (receipt,) = [
+        receipt for data in FORMAT_2 if (receipt := Receipt.model_validate_json(unseal(data))).stages[-1].name == name
+    ]
+    assert facts_to_json(receipt.facts_as(kind)) == receipt.facts
+
+
+# Two attempts
+
+
+def test_of_work_that_is_not_deterministic_the_first_receipt_counts_and_no_other_is_an_error(store):
+    first = write_receipt(store, receipt(facts={"n": 1}), deterministic=False)
+    assert write_receipt(store, receipt(facts={"n": 2}), deterministic=False) == first
+    assert read_receipt(store, KEY) == first
+    with pytest.raises(NotDeterministic):
+        write_receipt(store, receipt(facts={"n": 2}))

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.objects import put_table, read_table
-from stages.mix import PLAN, Plan, Share, Source, fitting, mixed, quotas_of
+from stages.mix import PLAN, Plan, PlanFacts, Share, Source, Tokenized, fitting, mixed, plan_work, quotas_of
 from stages.tokenize import LENGTHS
-from stages.work import Work, execute
+from stages.work import execute
 
 WINDOW = 128
 
@@ -27,17 +27,11 @@ def lengths(rng: np.random.Generator, rows: int, most: int = 400) -> pa.Table:
 def planned(store, sources, tables, tokens=None, shard_tokens=4_000, seed=0):
     """`tables`: of each source the lengths of its objects. The receipt, and the plan by rows."""
     objects = [
-        [
-            (put_table(store, "tokens", t).model_dump(), put_table(store, "lengths", t).model_dump(), f"{n}{i}")
-            for i, t in enumerate(one)
-        ]
+        [Tokenized(put_table(store, "tokens", t), put_table(store, "lengths", t), f"{n}{i}") for i, t in enumerate(one)]
         for n, one in enumerate(tables)
     ]
     plan = Plan(tuple(sources), WINDOW, shard_tokens, tokens, seed)
-    inputs = tuple(o[1]["sha256"] for one in objects for o in one)
-    from lake.balance import Tally
-
-    receipt = execute(store, Work(plan, inputs, {"objects": objects}, Tally()))
+    receipt = execute(store, plan_work(plan, objects))
     return receipt, read_table(store, receipt.output("plan")).to_pylist()
 
 
@@ -82,23 +76,24 @@ def test_every_draw_is_planned_once(tmp_path_factory, seed, sizes, share, sample
     most = min(3.0 * have * whole / s.share.weight for s, have in zip(sources, there, strict=True))
     wanted = max(1, int(share * most))
     receipt, rows = planned(store, sources, tables, tokens=wanted)
-    if problem := receipt.facts["problem"]:
-        assert "less than any record of it" in problem
-        assert any(not fact["drawn"] for fact in receipt.facts["sources"])
+    facts = receipt.facts_as(PlanFacts)
+    if facts.problem:
+        assert "less than any record of it" in facts.problem
+        assert any(not fact.drawn for fact in facts.sources)
         return
     draws = replay(rows, sources, tables)
     assert len(draws) == len({d[1:] for d in draws})  # a record at most once an epoch
-    for s, fact, one in zip(sources, receipt.facts["sources"], tables, strict=True):
+    for s, fact, one in zip(sources, facts.sources, tables, strict=True):
         mine = [d for d in draws if d[1] == s.name]
         tokens = [t["tokens"].to_pylist() for t in one]
         got = sum(tokens[number][row] for _, _, number, row, _ in mine)
         fits = {(i, int(r)) for i, t in enumerate(one) for r in fitting(t, WINDOW, s.samples, 0).row}
-        assert 0 < got == fact["drawn"] <= 3 * fact["there"]
+        assert 0 < got == fact.drawn <= 3 * fact.there
         assert abs(got - wanted * s.share.weight / whole) <= max(max(t) for t in tokens)  # whole records
-        for epoch in range(fact["full"]):
+        for epoch in range(fact.full):
             assert {(d[2], d[3]) for d in mine if d[4] == epoch} == fits
-        assert {(d[2], d[3]) for d in mine if d[4] == fact["full"]} < fits or not fact["cut"]
-        assert max((d[4] for d in mine), default=0) <= fact["full"]
+        assert {(d[2], d[3]) for d in mine if d[4] == fact.full} < fits or not fact.cut
+        assert max((d[4] for d in mine), default=0) <= fact.full
     assert {row["shard"] for row in rows} <= set(range(receipt.facts["shards"]))
 
 

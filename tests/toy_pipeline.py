@@ -97,7 +97,7 @@ class UpperRecipe(InputRecipe):
             sources=run.resolved.sources,
             inputs=tuple(file.as_input() for file in run.inputs),
             recipe=run.resolved.identity,
-            stages=run.resolved.stages,
+            stages=run.stages,
             shards=(*(ref for m in before for ref in m.shards), *(r.output("shard") for r in receipts)),
             ledgers=(*(ref for m in before for ref in m.ledgers), *(r.output("ledger") for r in merged)),
             came_in=came_in,
