@@ -33,8 +33,7 @@ from lake.store import Store, open_store
 from pipelines.run import run_pipeline
 from pipelines.web import WebConfig
 from stages.charset import decode
-from stages.containers.read import ReadConfig, Record, read
-from stages.containers.spans import scan
+from stages.containers import ReadConfig, Record, read, scan
 from stages.html import page_text
 from stages.runner import Runner
 from stages.work import Work

@@ -4,14 +4,15 @@ A rule is an ordered list of failed tests over stored measures; the first that f
 measures fail no test: a null says that the filter does not apply to the document (wrong language) or that the
 measure is undefined (mean of no words). `None` as a threshold switches its test off; 0 is a threshold like
 any other, unlike in datatrove, where 0 switches off too. What a filter looks at is its batch (documents, images,
-clips); the rest does not depend on it. Nothing is registered: a pipeline's config names its filters in a union.
+clips); the rest does not depend on it. Nothing is registered: the filters of a pipeline are fields of its recipe.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +47,7 @@ B = TypeVar("B", bound=Batch)
 _B = TypeVar("_B", bound=Batch, contravariant=True)
 
 
-class Filter(Protocol[_B]):
+class Filter(ABC, Generic[_B]):
     """A frozen dataclass whose fields are thresholds: `class GopherQuality(Filter[Docs])`.
 
     `evidence` maps each reason's suffix to the column of `measure` that holds the offending value. Raise
@@ -57,13 +58,13 @@ class Filter(Protocol[_B]):
     VERSION: ClassVar[int]
     evidence: ClassVar[Mapping[str, str]]
 
+    @abstractmethod
     def measure(self, batch: _B, /) -> pa.RecordBatch:
         """One row a record: everything that `rule` needs."""
-        ...
 
+    @abstractmethod
     def rule(self, measures: pa.RecordBatch) -> pa.StringArray:
         """One entry a row: null = keep, else `<name>.<reason>`."""
-        ...
 
     def judge(self, batch: _B, /) -> pa.StringArray:
         """`rule(measure(batch))`: one entry a row, null = keep, else `<name>.<reason>`."""

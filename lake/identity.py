@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 URL_FORMAT = 1
@@ -113,6 +114,14 @@ def record_id(*, url: str | None, source_key: str | None, own: bytes) -> str:
     else:
         raise ValueError("record_id: a record needs a url or a source key")
     return head + _h64(b"own\0" + own)
+
+
+def own_identity(own: bytes, media: Sequence[str]) -> bytes:
+    """The identity of a record that has media: its own, and the sha256 (hex) of each medium in order.
+
+    A record without any keeps the identity that it has.
+    """
+    return own if not media else own + b"\0media\0" + "\0".join(media).encode()
 
 
 def is_url(text: str) -> bool:

@@ -11,8 +11,8 @@ import logging
 from typing import Any
 
 from lake.identity import digest_of
+from lake.input_store import InputInfo
 from lake.sealed import Unreadable, read_note, unreadable, write_note
-from lake.sources import InputInfo
 from lake.store import NotFound, Store
 
 log = logging.getLogger("gristmill")

@@ -33,6 +33,22 @@ _NETWORK = frozenset(
     ]
 )
 """Exceptions of botocore by name: this module serves local lakes too, and botocore takes half a second to import."""
+_CLIENTS = frozenset(["aiohttp", "httpx", "httpcore", "requests", "urllib3", "huggingface_hub", "gcsfs", "adlfs"])
+_OF_CLIENTS = frozenset(
+    [
+        "ClientConnectionError",  # aiohttp
+        "ClientPayloadError",
+        "TransportError",  # httpx
+        "NetworkError",  # httpcore
+        "TimeoutException",
+        "ConnectionError",  # requests
+        "Timeout",
+        "ChunkedEncodingError",
+        "ProtocolError",  # urllib3
+        "MaxRetryError",
+    ]
+)
+"""The clients that fsspec's file systems use, and what they raise where a server is away."""
 _BUSY = frozenset(["SlowDown", "RequestTimeout", "RequestLimitExceeded", "Throttling", "ThrottlingException"])
 _BUSY_STATUS = frozenset([429, 500, 502, 503, 504])
 _OF_ARROW = re.compile(r"AWS Error (NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT)")
@@ -52,7 +68,19 @@ def is_outage(error: BaseException) -> bool:
         return type(error).__name__ in _NETWORK or _is_busy(getattr(error, "response", None) or {})
     if isinstance(error, OSError) and _OF_ARROW.search(str(error)):
         return True
+    if _is_of_a_client(error):
+        return True
     return error.__cause__ is not None and is_outage(error.__cause__)
+
+
+def _is_of_a_client(error: BaseException) -> bool:
+    """An error of a network client other than botocore: of the connection, or an answer that says to come back."""
+    names = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.split(".")[0] in _CLIENTS}
+    if not names:
+        return False
+    response = getattr(error, "response", None)
+    status = [getattr(error, "status", None), getattr(error, "code", None), getattr(response, "status_code", None)]
+    return bool(names & _OF_CLIENTS) or any(number in _BUSY_STATUS for number in status)
 
 
 def _is_busy(response: dict[str, Any]) -> bool:

@@ -187,6 +187,17 @@ class RangeReader(io.RawIOBase):
     def tell(self) -> int:
         return self._position
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Another place in the object, from where the next read asks for a range."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if start + offset != self._position:
+            self._drop()
+            self._position = min(max(0, start + offset), self._size)
+        return self._position
+
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer).cast("B")
         for attempt in range(ATTEMPTS):

@@ -14,6 +14,7 @@ from typing import Any
 from rich.errors import MarkupError
 from rich.markup import render
 
+from lake.sources import is_local
 from pipelines.__main__ import Request, resolve
 from pipelines.config import BadConfig
 from pipelines.exits import BAD_CONFIG
@@ -53,7 +54,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     if isinstance(recipe, InputRecipe):
         if not recipe.inputs:
             raise BadConfig("recipe.inputs is empty: say in prefect.yaml what to read, absolute or s3://")
-        _note_what_is_not_there([pattern for pattern in recipe.inputs if "://" not in pattern])
+        _note_what_is_not_there([pattern for pattern in recipe.inputs if is_local(pattern)])
 
 
 def _note_what_is_not_there(patterns: list[str]) -> None:

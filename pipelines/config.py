@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lake.sources import is_absolute
 from pipelines.plain import one_line
 from pipelines.yaml_text import MAX_CHARACTERS, BadYaml, read_yaml, unshared
 
@@ -166,7 +167,7 @@ def lake_uri(given: str | None, configured: str, *, in_job: bool) -> str:
 def check_inputs_absolute(inputs: Iterable[str], key: str = "recipe.inputs") -> None:
     """Raises BadConfig for a relative input inside a job: it would name a file of the job's temporary folder."""
     for uri in inputs:
-        if "://" not in uri and not os.path.isabs(uri):
+        if not is_absolute(uri):
             raise BadConfig(f"{key}: {uri!r} is relative; inside a job give an absolute path or s3://")
 
 

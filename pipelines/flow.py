@@ -14,24 +14,12 @@ from typing import Any, Protocol
 from lake.manifest import Manifest
 from lake.objects import ObjectRef
 from lake.receipt import Receipt, StageId
+from pipelines.recipe import BuildContext
 from stages.reading import ReadStage
 from stages.records import Records
-from stages.runner import Runner
 from stages.shards import MergeLedger, WriteShards
 from stages.suppress import FORGET, suppressed
 from stages.work import Stage
-
-
-@dataclass(frozen=True)
-class Night:
-    """Where a step runs, and `base`, the version that is extended: None for a version of these inputs alone."""
-
-    runner: Runner
-    base: Manifest | None = None
-
-    def held(self, kind: str) -> list[ObjectRef]:
-        """The attachments of one kind of the version that is extended."""
-        return held(self.base, kind)
 
 
 @dataclass(frozen=True)
@@ -91,8 +79,8 @@ class Step(Protocol):
         at all). A version has those of the version that it extends, and its own."""
         ...
 
-    def run(self, night: Night, state: State) -> State:
-        """Raises Incomplete, PlanOnly, BalanceError."""
+    def run(self, run: BuildContext, state: State) -> State:
+        """The state after it. `run.base`: the version that is extended. Raises Incomplete, PlanOnly, BalanceError."""
         ...
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from lake.input_notes import known
+from lake.outage import is_outage
 from lake.sources import input_info
 from lake.store import Store
 from pipelines.assembly import GateFailed
@@ -61,6 +62,8 @@ def known_digests(patterns: Sequence[str], store: Store) -> list[str] | None:
         with ThreadPoolExecutor(16) as pool:
             notes = list(pool.map(lambda uri: known(store, input_info(uri)), uris))
     except (OSError, ValueError) as error:
+        if is_outage(error):
+            raise
         raise BadConfig(f"recipe.inputs: {error}") from error
     digests = []
     for note in notes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +25,7 @@ from lake.store import Store
 from lake.versions import Versions
 from pipelines.allowed import read_allowed
 from pipelines.assembly import GateFailed, bundle_receipts, funnel, not_empty
-from pipelines.flow import Flow, Night, State, held
+from pipelines.flow import Flow, State, held
 from pipelines.growth import divergence_counts
 from pipelines.recipe import BuildContext, InputRecipe, Resolved
 from pipelines.refused import check_quarantine
@@ -65,10 +65,10 @@ class RecordRecipe(InputRecipe):
         """The version of these inputs on top of a base. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
         runner, store, flow = run.runner, run.runner.store, self.flow
         base = None if run.base is None else _compacted(runner, run.base, flow)
-        night = Night(runner, base)
-        state = _read(self, run)
+        upon = replace(run, base=base)
+        state = _read(self, upon)
         for step in flow.steps:
-            state = step.run(night, state)
+            state = step.run(upon, state)
         written = runner.map("shards", shard_works(flow.write, store, state.records))
         check_balance("shards", state.records.tally, {"kept": total(r.kept for r in written)})
         state = state.after(state.records, written)
@@ -130,7 +130,8 @@ def _draft(
     written: Sequence[Receipt],
     merged: Sequence[Receipt],
 ) -> Draft:
-    """`base`: the version that is extended, compacted."""
+    """What is to be committed. `base`: the version that is extended, compacted; `written`, `merged`: receipts of shards
+    and ledgers."""
     store, inputs, suppression = run.runner.store, run.inputs, run.suppression.digest
     came_in = run.came_in + (base.came_in if base else Tally())
     # Spans, without which a run over known inputs would scan them again after a gc; measures, for replay.

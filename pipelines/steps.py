@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from lake.manifest import Manifest
 from lake.objects import ObjectRef, put_table
 from lake.receipt import Receipt
 from lake.store import Store
-from pipelines.flow import Night, State
+from pipelines.flow import State, held
+from pipelines.recipe import BuildContext
 from stages.choose import Choose, choose_works
 from stages.cluster_sizes import ClusterSizes, cluster_size_works, cluster_statistics
 from stages.clusters import Clusters, cluster_works
@@ -50,9 +52,9 @@ class Screening:
     def deciders(self) -> tuple[str, ...]:
         return tuple(filter_.name for filter_ in self.screen.filters)
 
-    def run(self, night: Night, state: State) -> State:
+    def run(self, run: BuildContext, state: State) -> State:
         """Drops what a filter has a reason against."""
-        done = night.runner.map(self.title, screen_works(self.screen, night.runner.store, state.records))
+        done = run.runner.map(self.title, screen_works(self.screen, run.runner.store, state.records))
         records = state.records.judged(self.title, done, self.screen.schema.names)
         return state.after(records, done, measures=[receipt.output("screened") for receipt in done])
 
@@ -73,10 +75,10 @@ class ExactDuplicates:
     def deciders(self) -> tuple[str, ...]:
         return (self.exact.name,)
 
-    def run(self, night: Night, state: State) -> State:
+    def run(self, run: BuildContext, state: State) -> State:
         """Drops all but one of the records with equal content."""
-        before = night.held("contents")
-        done = night.runner.map("exact", exact_works(self.exact, night.runner.store, state.records, before))
+        before = held(run.base, "contents")
+        done = run.runner.map("exact", exact_works(self.exact, run.runner.store, state.records, before))
         state.records.check("exact", done)
         return state.after(
             state.records.compared(done),
@@ -99,11 +101,11 @@ class RepeatedParagraphs:
     def stages(self) -> tuple[Stage[Any], ...]:
         return self.paragraphs.stages
 
-    def run(self, night: Night, state: State) -> State:
+    def run(self, run: BuildContext, state: State) -> State:
         """Drops the documents that consist of little else."""
-        before = night.held("paragraphs")
-        self._warn(night, before)
-        done, paragraphs = self.paragraphs.judge(night.runner, state.records, before)
+        before = held(run.base, "paragraphs")
+        self._warn(run.base, before)
+        done, paragraphs = self.paragraphs.judge(run.runner, state.records, before)
         state.records.check("paragraphs", done)
         return state.after(
             state.records.compared(done),
@@ -112,9 +114,8 @@ class RepeatedParagraphs:
             measures=[receipt.output("shares") for receipt in done],
         )
 
-    def _warn(self, night: Night, before: Sequence[ObjectRef]) -> None:
+    def _warn(self, base: Manifest | None, before: Sequence[ObjectRef]) -> None:
         """Says what of the version that is extended is not counted."""
-        base = night.base
         if base is None:
             return
         config = base.recipe.get("paragraphs")
@@ -146,14 +147,14 @@ class NearDuplicates:
     def stages(self) -> tuple[Stage[Any], ...]:
         return (self.sign, self.collect, Link(), MergeForests(), self.gather, self.choose, Clusters(), ClusterSizes())
 
-    def run(self, night: Night, state: State) -> State:
+    def run(self, run: BuildContext, state: State) -> State:
         """Drops what is like another record that is kept."""
-        runner, records = night.runner, state.records
+        runner, records = run.runner, state.records
         signed = [r.output("signed") for r in runner.map("sign", [sign_work(self.sign, c) for c in records.chunks])]
         collected = runner.map("collect", collect_works(self.collect, runner.store, signed, records))
         records.check("minhash", collected)
-        old, new = night.held("signatures"), [receipt.output("signatures") for receipt in collected]
-        before, forests, divergence = (night.held(kind) for kind in ("clusters", "forest", "divergence"))
+        old, new = held(run.base, "signatures"), [receipt.output("signatures") for receipt in collected]
+        before, forests, divergence = (held(run.base, kind) for kind in ("clusters", "forest", "divergence"))
 
         linked = link(runner, self.collect.bands, old, new, forests[-1] if forests else None)
         gathered = gather(runner, linked, signatures=self.gather.signatures)
@@ -163,7 +164,7 @@ class NearDuplicates:
         counted = runner.map("sizes", cluster_size_works(clusters))
 
         kept = [*old, *new, linked.forest, *(clusters or [members[0].output("clusters")])]
-        if night.base is not None:
+        if run.base is not None:
             kept.append(_divergence(runner.store, divergence, chosen))
         return state.after(
             records.compared(chosen),

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from filters.base import Filter
 from filters.docs import Docs
 from filters.gopher import GopherQuality
 from filters.language import LanguageFilter
@@ -63,7 +64,9 @@ class WebRecipe(RecordRecipe):
 
     @property
     def screen(self) -> Screen[Docs]:
-        return Screen((self.language, self.gopher_quality), Docs)
+        """All filters among the recipe's keys, in the order in which they stand there."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        return Screen(tuple(value for value in values if isinstance(value, Filter)), Docs)
 
     @model_validator(mode="after")
     def _has_survivors(self) -> WebRecipe:

@@ -21,11 +21,10 @@ from lake.receipt import Receipt
 from lake.store import Store
 from stages.charset import decode
 from stages.complexity import TooComplex
-from stages.containers import Kind
-from stages.containers.read import ReadConfig, Record, Unreadable, read
+from stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, PageText, is_html, page_text
-from stages.reading import RECORD, Item, OpenAt, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from stages.reading import RECORD, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
 from stages.work import Outcome
 
 SCHEMA = pa.schema(
@@ -116,7 +115,7 @@ class Extract(ReadStage):
         """Of the texts that went on, as they are stored: it does not count them."""
         return receipt.output("text").bytes
 
-    def items(self, open_at: OpenAt, spans: pa.Table, kind: Kind) -> Iterator[Item]:
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
         return read(open_at, spans, kind, self.read)
 
     def failed(self, reason: str) -> Text:

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 
 from lake.balance import Tally
 from lake.input_notes import known
+from lake.input_store import InputFault, InputInfo
 from lake.manifest import InputFile
 from lake.objects import ObjectRef
+from lake.outage import is_outage
 from lake.receipt import Receipt
-from lake.sources import InputInfo, input_info, open_input, survey
+from lake.sources import input_info, open_input, survey
 from lake.store import Store
 from stages.containers import UnsupportedContainer, detect
 from stages.runner import Runner
-from stages.scan import HEAD_BYTES, Scan
+from stages.scan import HEAD_BYTES, Scan, ScanFacts, ScanPayload
 from stages.work import Work
 
 log = logging.getLogger("gristmill")
@@ -73,6 +75,8 @@ def list_inputs(patterns: Iterable[str]) -> Listing:
         try:
             found = survey(pattern)
         except OSError as error:
+            if is_outage(error):
+                raise
             faults.append(str(error))
             continue
         uris += found.files
@@ -119,40 +123,39 @@ def scan_inputs(
             different = {receipt.inputs[0]: receipt.came_in.count for _, receipt in receipts}
             if sum(different.values()) >= limit:
                 break
-    found: dict[str, ScannedInput] = {}
+    by_digest: dict[str, ScannedInput] = {}
     for info, receipt in receipts:
-        one = _scanned(info, receipt)
-        if one.digest in found:
-            one = replace(found[one.digest], uris=(*found[one.digest].uris, info.uri))
-        found[one.digest] = one
+        scanned = _scanned(info, receipt)
+        before = by_digest.get(scanned.digest)
+        by_digest[scanned.digest] = scanned if before is None else replace(before, uris=(*before.uris, info.uri))
     if empty := [info.uri for info, receipt in receipts if not receipt.came_in.count and not allow_empty]:
         raise EmptyInputs(_all_of([f"{uri} holds no record" for uri in empty]))
-    if len(found) < len(receipts):
-        log.info("%d of %d files have the bytes of another and count once", len(receipts) - len(found), len(receipts))
-    return _limited([found[digest] for digest in sorted(found)], limit)
+    if copies := len(receipts) - len(by_digest):
+        log.info("%d of %d files have the bytes of another and count once", copies, len(receipts))
+    return _limited([by_digest[digest] for digest in sorted(by_digest)], limit)
 
 
 def _limited(inputs: list[ScannedInput], limit: int | None) -> list[ScannedInput]:
     if limit is None:
         return inputs
     result: list[ScannedInput] = []
-    for one in inputs:
+    for scanned in inputs:
         chunks = []
-        for first, rows in one.chunks:
+        for first, rows in scanned.chunks:
             rows = min(rows, limit)
             limit -= rows
             if rows:
                 chunks.append((first, rows))
         if chunks:
             rows = sum(n for _, n in chunks)
-            tally = Tally.of_records([one.digest] * rows, range(rows))
-            result.append(replace(one, chunks=tuple(chunks), tally=tally))
+            tally = Tally.of_records([scanned.digest] * rows, range(rows))
+            result.append(replace(scanned, chunks=tuple(chunks), tally=tally))
     return result
 
 
 def _scan(runner: Runner, stage: Scan, files: Listing, allow_empty: bool) -> list[tuple[InputInfo, Receipt]]:
     looks = _readable(runner.store, files, allow_empty)
-    works = [Work(stage=stage, inputs=before, payload={"uri": i.uri}, label=i.uri) for i, before in looks]
+    works = [Work(stage=stage, inputs=before, payload=ScanPayload(info.uri), label=info.uri) for info, before in looks]
     return list(zip((info for info, _ in looks), runner.map("scan", works), strict=True))
 
 
@@ -175,6 +178,8 @@ def _readable(store: Store, files: Listing, allow_empty: bool) -> list[Look]:
             return str(error)
         except (FileNotFoundError, PermissionError) as error:
             return f"{uri} cannot be read: {error.strerror or error}"
+        except InputFault as error:
+            return str(error)
 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(look, files.uris))
@@ -189,13 +194,14 @@ def _readable(store: Store, files: Listing, allow_empty: bool) -> list[Look]:
 
 
 def _scanned(info: InputInfo, receipt: Receipt) -> ScannedInput:
+    facts = receipt.facts_as(ScanFacts)
     return ScannedInput(
         digest=receipt.inputs[0],
         uris=(info.uri,),
         stamp=info.stamp,
-        bytes=receipt.facts["bytes"],
-        kind=receipt.facts["kind"],
+        bytes=facts.bytes,
+        kind=facts.kind,
         spans=receipt.output("spans"),
-        chunks=tuple((first, rows) for first, rows in receipt.facts["chunks"]),
+        chunks=facts.chunks,
         tally=receipt.came_in,
     )

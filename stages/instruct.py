@@ -25,10 +25,9 @@ from lake.store import Store
 from model.processing.chat import REASONING, BadSample, Reasoning, Rules, parse, render
 from model.processing.fim import Fim, fim
 from model.processing.text import END_OF_TEXT, Part
-from stages.containers import Kind
-from stages.containers.read import ReadConfig, Unreadable, read
+from stages.containers import Item, OpenAt, ReadConfig, Unreadable, read
 from stages.fates import Fates
-from stages.reading import RECORD, Item, OpenAt, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from stages.reading import RECORD, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
 from stages.records import KEYS, Passed, put_verdicts
 from stages.shards import WriteShards
 from stages.work import Outcome
@@ -139,7 +138,7 @@ class Instruct(ReadStage):
         """Of the samples that went on, UTF-8."""
         return receipt.facts_as(Passed).passed_bytes
 
-    def items(self, open_at: OpenAt, spans: pa.Table, kind: Kind) -> Iterator[Item]:
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
         return read(open_at, spans, kind, self.read, rows=True)
 
     def failed(self, reason: str) -> Made:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, ClassVar, Generic, Protocol, TypeVar, cast
@@ -18,13 +18,15 @@ from typing import Any, BinaryIO, ClassVar, Generic, Protocol, TypeVar, cast
 import pyarrow as pa
 
 from lake.balance import Tally
-from lake.identity import record_id
+from lake.identity import own_identity, record_id
+from lake.input_store import BUFFER
 from lake.objects import ObjectRef, read_table
 from lake.receipt import Receipt
-from lake.sources import BUFFER, input_info, open_input
+from lake.sources import input_info, open_input
 from lake.store import Store
 from stages.careful import ChildDied, ChildTimeout, child, watchdog
-from stages.containers.read import Record, Unreadable
+from stages.containers import Item, OpenAt, Record, Unreadable
+from stages.containers.media import digests
 from stages.fates import Fates
 from stages.inputs import ScannedInput
 from stages.work import Outcome, Stage, Work
@@ -38,8 +40,6 @@ RECORD = (
 )
 """Columns of every table of records that were read: who each is, and where it stands."""
 BATCH_ROWS = 4096
-Item = Record | Unreadable
-OpenAt = Callable[[int], BinaryIO]
 Found = TypeVar("Found")
 FoundOut = TypeVar("FoundOut", covariant=True)
 
@@ -51,7 +51,7 @@ class ReadPayload:
 
     uri: str
     stamp: tuple[Any, ...]
-    kind: Any
+    kind: str
     digest: str
     spans: ObjectRef
     first: int
@@ -96,7 +96,7 @@ class Reader(Protocol, Generic[FoundOut]):
     @property
     def seconds_per_record(self) -> float | None: ...
 
-    def items(self, open_at: OpenAt, spans: pa.Table, kind: Any) -> Iterator[Item]: ...
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]: ...
 
     def found(self, item: Item) -> FoundOut: ...
 
@@ -110,6 +110,8 @@ def judged(stage: Reader[Found], store: Store, payload: ReadPayload) -> Iterator
     spans = read_table(store, payload.spans).slice(payload.first, payload.rows)
     judge = _in_turn if stage.seconds_per_record is None else _isolated
     yield from judge(stage, payload.uri, payload.kind, spans)
+    if input_info(payload.uri).stamp != tuple(payload.stamp):  # not every store notices it in the middle of a stream
+        raise OSError(f"{payload.uri} changed while it was read: run the same command again")
 
 
 def _in_turn(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Found]]:
@@ -145,14 +147,9 @@ def _timed(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterat
     """What the child does: each record has its time from when the one before it was answered."""
     watchdog.feed(stage.seconds_per_record or 0)
     for item, found in _in_turn(stage, uri, kind, spans):
-        yield _without_content(item), found
+        yield item.without_content() if isinstance(item, Record) else item, found
         watchdog.feed(stage.seconds_per_record or 0)
     watchdog.feed(0)
-
-
-def _without_content(item: Item) -> Item:
-    """What stages need of a record that was judged; its content stays where it was read."""
-    return item._replace(payload=b"", text=None, row=None) if isinstance(item, Record) else item
 
 
 class _Untimed(io.RawIOBase):
@@ -169,6 +166,16 @@ class _Untimed(io.RawIOBase):
             data = self._stream.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with watchdog.asleep():
+            return self._stream.seek(offset, whence)
 
     def close(self) -> None:
         self._stream.close()
@@ -212,7 +219,7 @@ def read_works(stage: ReadStage, inputs: Iterable[ScannedInput]) -> Iterator[Wor
 
 
 def keys_of(item: Item, digest: str, text: str | None) -> dict[str, Any]:
-    """Who a record is, and where it stands. JSON lines have no identity of their own: their row and text are it."""
+    """Who a record is, and where it stands. Rows have no identity of their own: their place and text are it."""
     record: dict[str, Any] = {
         "input": digest,
         "ordinal": item.ordinal,
@@ -223,6 +230,7 @@ def keys_of(item: Item, digest: str, text: str | None) -> dict[str, Any]:
     if isinstance(item, Unreadable):
         return record | {"id": record_id(url=item.url, source_key=fallback, own=fallback.encode())}
     own = item.identity or b"row\0%d\0" % item.ordinal + hashlib.sha256((text or "").encode()).digest()
+    own = own_identity(own, digests(item.media))
     return record | {"id": record_id(url=item.url, source_key=item.id or fallback, own=own)}
 
 

@@ -19,12 +19,10 @@ import pyarrow as pa
 from lake.balance import Tally
 from lake.input_notes import remember
 from lake.objects import put_table
-from lake.receipt import StageId
 from lake.sources import input_info, open_input
 from lake.store import Store
-from stages.containers import detect
-from stages.containers.spans import scan
-from stages.work import Outcome, Work, stage_id
+from stages.containers import detect, scan
+from stages.work import Outcome, Stage, Work
 
 HEAD_BYTES = 4096
 SETTLED = 2.0
@@ -33,7 +31,24 @@ another time, and clocks of file systems are coarse."""
 
 
 @dataclass(frozen=True)
-class Scan:
+class ScanPayload:
+    """Where the input lies."""
+
+    uri: str
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What is known of an input after its scan: its container, its bytes as stored, and the chunks that it is read in
+    (first row of the span table, rows)."""
+
+    kind: str
+    bytes: int
+    chunks: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Scan(Stage[ScanPayload]):
     """A chunk is closed after `chunk_bytes` decompressed bytes or `chunk_records`. One record is never cut.
 
     Both bound what one piece of work holds in memory: 64 MiB of lines that say `{}` are 20 million records.
@@ -50,11 +65,9 @@ class Scan:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 1")
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        uri = work.payload["uri"]
+    def run(self, store: Store, work: Work[ScanPayload]) -> Outcome:
+        """Outputs `spans`. Raises OSError for a file that changes meanwhile, or is not the one it was."""
+        uri = work.payload.uri
         started, before = time.time(), input_info(uri)
         with open_input(uri) as stream:
             kind = detect(PurePosixPath(uri).name, stream.read(HEAD_BYTES))
@@ -62,23 +75,19 @@ class Scan:
             result = scan(stream, kind)
         if input_info(uri).stamp != before.stamp:
             raise OSError(f"{uri} changed while it was read: wait until it is complete, then run again")
-        found = (result.sha256, kind)  # the name can decide the kind, where the bytes do not
-        if work.inputs is not None and work.inputs != found:
-            raise OSError(f"{uri} is not the file it was: expected {work.inputs}, found {found}")
+        inputs = (result.sha256, kind)  # the name can decide the kind, where the bytes do not
+        if work.inputs is not None and work.inputs != inputs:
+            raise OSError(f"{uri} is not the file it was: expected {work.inputs}, found {inputs}")
         if max(before.modified, before.changed) + SETTLED < started:
-            remember(store, before, found)
+            remember(store, before, inputs)
         spans = result.spans
         came_in = tally_of_spans(result.sha256, spans)
         return Outcome(
             outputs=(put_table(store, "spans", spans),),
             passed=came_in,
             came_in=came_in,
-            inputs=found,
-            facts={
-                "kind": kind,
-                "bytes": result.size,
-                "chunks": [list(chunk) for chunk in chunks(spans, self.chunk_bytes, self.chunk_records)],
-            },
+            inputs=inputs,
+            facts=ScanFacts(kind, result.size, tuple(chunks(spans, self.chunk_bytes, self.chunk_records))),
         )
 
 
@@ -89,7 +98,7 @@ def chunks(spans: pa.Table, chunk_bytes: int, chunk_records: int) -> Iterator[tu
         before = int(ends[first - 1]) if first else 0
         full = int(np.searchsorted(ends, before + chunk_bytes)) + 1
         end = min(full, first + chunk_records, spans.num_rows)
-        yield first, end - first
+        yield int(first), int(end - first)
         first = end
 
 

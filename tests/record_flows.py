@@ -29,7 +29,7 @@ from lake.identity import record_id
 from lake.manifest import Draft, Manifest
 from lake.suppress import Suppression
 from lake.versions import Versions
-from pipelines.flow import Flow, Night, State, Step
+from pipelines.flow import Flow, State, Step
 from pipelines.recipe import BuildContext
 from pipelines.records import RecordRecipe
 from pipelines.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
@@ -277,9 +277,9 @@ class Checked:
     def grows(self) -> Mapping[str, tuple[str, ...]]:
         return self.step.grows
 
-    def run(self, night: Night, state: State) -> State:
+    def run(self, run: BuildContext, state: State) -> State:
         assert state.records.tally == tally_of(self.docs), f"before {self.name}"
-        state = self.step.run(night, state)
+        state = self.step.run(run, state)
         self.docs[:] = self.reference.after(self.name, self.docs)
         assert state.records.tally == tally_of(self.docs), f"after {self.name}"
         return state

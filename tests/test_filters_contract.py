@@ -11,8 +11,9 @@ from filters.base import Filter, above, below, first_reason
 from filters.docs import Docs
 from filters.gopher import GopherQuality
 from filters.language import LanguageFilter
+from pipelines.web import WebRecipe
 
-FILTERS: list[Filter] = [
+FILTERS: list[Filter[Docs]] = [
     LanguageFilter(),
     GopherQuality(),
 ]
@@ -31,6 +32,11 @@ TEXTS = [
 LANGUAGES = ["en", None, "en", "de", "en", "en", "en", None]
 
 every_filter = pytest.mark.parametrize("filter_", FILTERS, ids=lambda filter_: filter_.name)
+
+
+def test_every_filter_of_a_pipeline_is_in_the_table() -> None:
+    used = {type(filter_) for filter_ in WebRecipe().screen.filters}
+    assert used and used <= {type(filter_) for filter_ in FILTERS}
 
 
 def batch(start: int = 0, end: int = len(TEXTS)) -> Docs:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lake.identity import digest_of, is_record_id, normalise_url, record_id, url_hash
+from lake.identity import digest_of, is_record_id, normalise_url, own_identity, record_id, url_hash
 
 NORMAL = [
     ("HTTP://Example.COM/", "http://example.com/"),
@@ -187,3 +187,10 @@ def test_two_lists_of_parts_have_one_digest_only_if_they_are_equal(a, b):
 
 def test_text_and_its_utf_8_are_one_part():
     assert digest_of("ä", b"x") == digest_of("ä".encode(), "x") != digest_of("äx")
+
+
+def test_media_enter_the_identity_of_who_has_them_by_digest_and_order() -> None:
+    first, second = digest_of("a"), digest_of("b")
+    assert own_identity(b"own", []) == b"own"  # ids of records without media are what they were
+    own = {own_identity(b"own", media) for media in ([], [first], [second], [first, second], [second, first])}
+    assert len(own) == 5

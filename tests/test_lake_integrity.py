@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 from lake.growth import Growth, plan_growth
 from lake.input_notes import known, remember
+from lake.input_store import InputInfo
 from lake.lease import Lease
 from lake.objects import put_refs
 from lake.query import list_versions
 from lake.receipt import finished
 from lake.roots import slot_key
 from lake.sealed import Unreadable, read_note, seal, unseal, write_note
-from lake.sources import InputInfo
 from lake.store import Store, open_store
 from lake.suppress import Suppression
 from lake.verify import verify

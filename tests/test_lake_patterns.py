@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from lake.input_store import matches
 from lake.patterns import find
-from lake.sources import _matches, expand
+from lake.sources import expand
 from stages.inputs import find_inputs
 
 
@@ -156,7 +157,7 @@ def test_a_deep_folder_and_a_deep_key_are_no_limit(tmp_path) -> None:
         os.rmdir(path)
         path = os.path.dirname(path)
     key, wanted = ["d"] * 1100, ["**", "d"] * 12 + ["x"]
-    assert not _matches(key, wanted) and _matches([*key, "x"], wanted)
+    assert not matches(key, wanted) and matches([*key, "x"], wanted)
 
 
 def test_all_patterns_are_looked_at_before_anything_is_refused(crawl) -> None:

@@ -122,10 +122,23 @@ def test_local_names_become_absolute_and_file_uris_are_paths(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("call", [expand, input_info, open_input])
-@pytest.mark.parametrize("uri", ["https://example.org/x.warc.gz", "file://host/x"])
+@pytest.mark.parametrize("uri", ["nowhere://example.org/x.warc.gz", "folder::nowhere://x"])
 def test_other_schemes_are_refused(call: Callable[[str], object], uri: str) -> None:
-    with pytest.raises(ValueError, match="allowed are a local path, file:///path and s3://"):
+    with pytest.raises(ValueError, match="allowed are a local path, file:///path, s3://"):
         call(uri)
+
+
+def test_files_of_another_machine_are_not_read() -> None:
+    with pytest.raises(ValueError, match="another machine's files are not read"):
+        expand("file://host/x")
+
+
+def test_a_stream_goes_to_any_place(base: str) -> None:
+    with open_input(f"{base}/crawl/a-1.warc.gz", 3) as stream:
+        assert stream.read(2) == b"wl"
+        assert stream.seek(0) == 0 and stream.read(5) == b"crawl"
+        assert stream.seek(-3, os.SEEK_END) == 14 and stream.read() == b".gz"
+        assert stream.seek(6) == 6 and stream.read(1) == b"a"
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from lake.versions import Versions
 from pipelines.assembly import GateFailed
 from pipelines.config import BadConfig
 from stages import extract, reading
-from stages.containers.read import read
+from stages.containers import read
 from stages.html import PageText
 from stages.runner import Incomplete, PlanOnly
 

@@ -250,8 +250,7 @@ def test_the_prescan_takes_steps_in_proportion_to_its_input(unit, counted_lines)
 
 
 def test_real_pages_are_decoded(shared_data) -> None:
-    from stages.containers.read import ReadConfig, Record, read
-    from stages.containers.spans import scan
+    from stages.containers import ReadConfig, Record, read, scan
 
     path = shared_data / "2_pages" / "pages.warc.gz"
     with path.open("rb") as stream:

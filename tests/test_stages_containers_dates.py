@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from warc_files import line, read_bytes
 
+from stages.containers import ReadConfig, Record, Unreadable
 from stages.containers.dates import iso_date
-from stages.containers.read import ReadConfig, Record, Unreadable
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,7 @@ def test_what_a_number_means(number, date) -> None:
 def test_a_line_may_have_a_number_for_its_date(rows) -> None:
     from io import BytesIO
 
-    from stages.containers.read import read
-    from stages.containers.spans import scan
+    from stages.containers import read, scan
 
     data = line(text="a", timestamp=1714979289) + line(text="b", timestamp="2024") + line(text="c")
     spans = scan(BytesIO(data), "jsonl").spans

@@ -14,8 +14,8 @@ from warc_files import gz, http, plain, read_bytes, record, zst
 
 from lake.objects import read_table
 from lake.store import open_store
+from stages.containers import Record, Unreadable
 from stages.containers.http_head import MAX_HEAD, NO_HEAD, HeadError, parse_head
-from stages.containers.read import Record, Unreadable
 from stages.extract import Extract
 
 BODY = b"<html><p>" + b"hello world " * 50 + b"</p></html>"

@@ -26,10 +26,8 @@ from warc_files import (
     zst,
 )
 
-from stages.containers import read_warc
+from stages.containers import ReadConfig, Record, Unreadable, read, scan, warc
 from stages.containers.http_body import unchunk
-from stages.containers.read import ReadConfig, Record, Unreadable, read
-from stages.containers.spans import scan
 
 BODY = b"<html><p>" + b"hello world " * 50 + b"</p></html>"
 
@@ -213,16 +211,16 @@ def test_a_panic_of_the_parser_costs_one_record(monkeypatch) -> None:
     class PanicException(BaseException):
         """As pyo3 makes it: no Exception."""
 
-    def fragile(empty, data, config, parse=read_warc.parse):
-        if b"<urn:uuid:1>" in data:
+    def fragile(stream, iterator=warc.ArchiveIterator, **options):
+        if b"<urn:uuid:1>" in stream.getvalue():
             raise PanicException("Failed to create decoder")
-        return parse(empty, data, config)
+        return iterator(stream, **options)
 
-    monkeypatch.setattr(read_warc, "parse", fragile)
+    monkeypatch.setattr(warc, "ArchiveIterator", fragile)
     items = read_bytes(b"".join(page(n) for n in range(3)))
     assert [isinstance(item, Unreadable) for item in items] == [False, True, False]
     assert items[1].error == "the parser of this record panicked"
-    monkeypatch.setattr(read_warc, "parse", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(warc, "ArchiveIterator", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         read_bytes(page(0))
 
@@ -244,7 +242,7 @@ def test_one_open_a_slice() -> None:
 
 def test_jsonl() -> None:
     item = one(line(text="grüße", url="http://a", id=7, date="2024", source="s"), "jsonl")
-    assert item[3:-1] == (
+    assert item[3:-2] == (
         *("text", "jsonl", None, "http://a", "2024", None, None, None, b"", "grüße", None),
         *("7", "s", None),
     )
@@ -311,4 +309,4 @@ def test_whole_file_of_pages(shared_data) -> None:
 
 def test_unknown_kind_is_a_callers_error() -> None:
     with pytest.raises(ValueError, match="kind="):
-        list(read(opener(b""), scan_bytes(b"").spans, "parquet", ReadConfig()))  # type: ignore[arg-type]
+        list(read(opener(b""), scan_bytes(b"").spans, "csv", ReadConfig()))

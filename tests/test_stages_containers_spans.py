@@ -23,9 +23,8 @@ from warc_files import (
     zst,
 )
 
-from stages.containers import detect
-from stages.containers.read import Record
-from stages.containers.spans import check_tiles, scan
+from stages.containers import Record, detect, scan
+from stages.containers.span_table import check_tiles
 from stages.containers.warc_cut import WarcCut
 
 PAGES = [page(n) for n in range(5)]

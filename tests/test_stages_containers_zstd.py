@@ -12,9 +12,7 @@ import pytest
 import zstandard
 from warc_files import opener, page
 
-from stages.containers import zstd
-from stages.containers.read import ReadConfig, Record, Unreadable, read
-from stages.containers.spans import scan
+from stages.containers import ReadConfig, Record, Unreadable, read, scan, zstd
 
 
 def read_all(data: bytes) -> list[Record | Unreadable]:

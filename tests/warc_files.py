@@ -1,19 +1,18 @@
-"""WARC records and compressed members written by hand, so that tests own every byte."""
+"""WARC and ARC records, members of tars and compressed members written by hand, so that tests own every byte."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
+import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
-from stages.containers import Kind
-from stages.containers.read import ReadConfig, Record, Unreadable, read
-from stages.containers.spans import ScanResult, scan
+from stages.containers import ReadConfig, Record, ScanResult, Unreadable, read, scan
 
 
 def record(
@@ -45,6 +44,19 @@ def http(body: bytes, *headers: str, status: str = "HTTP/1.1 200 OK") -> bytes:
 def page(number: int, text: str = "hello") -> bytes:
     """A record of an HTML page."""
     return record(http(f"<p>{text} {number}</p>".encode()), number=number, url=f"http://a.example/{number}")
+
+
+def arc_record(block: bytes, *, number: int = 0, length: int | str | None = None, end: bytes = b"\n") -> bytes:
+    """A record of an ARC file."""
+    size = len(block) if length is None else length
+    return f"http://a.example/{number} 10.0.0.1 20080430204825 text/html {size}\n".encode() + block + end
+
+
+def tar_member(name: str, data: bytes) -> bytes:
+    """A member of a tar."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    return member.tobuf() + data + bytes(-len(data) % 512)
 
 
 def line(**row: object) -> bytes:
@@ -83,7 +95,7 @@ class Trickle(io.RawIOBase):
         return self._inner.read(self._step)
 
 
-def scan_bytes(data: bytes, kind: Kind = "warc") -> ScanResult:
+def scan_bytes(data: bytes, kind: str = "warc") -> ScanResult:
     """The boundary scan of these bytes."""
     return scan(io.BytesIO(data), kind)
 
@@ -105,13 +117,13 @@ def file_opener(path: Path) -> Callable[[int], BinaryIO]:
 
 
 def read_bytes(
-    data: bytes, kind: Kind = "warc", config: ReadConfig | None = None, spans: pa.Table | None = None
+    data: bytes, kind: str = "warc", config: ReadConfig | None = None, spans: pa.Table | None = None
 ) -> list[Record | Unreadable]:
     """What the reader makes of these bytes along their spans."""
     spans = scan_bytes(data, kind).spans if spans is None else spans
     return list(read(opener(data), spans, kind, config or ReadConfig()))
 
 
-def errors(data: bytes, kind: Kind = "warc") -> list[str | None]:
+def errors(data: bytes, kind: str = "warc") -> list[str | None]:
     """The error of each span."""
     return scan_bytes(data, kind).spans["error"].to_pylist()

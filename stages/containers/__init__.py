@@ -1,83 +1,122 @@
-"""Containers: the files a crawl comes in (WARC, WET, WAT, JSON lines; plain, gzip or zstd).
+"""Containers: the files that records come in, one row a format; `detect`, `scan` and `read` are asked here.
 
-Two codes on purpose: `spans.scan` (ours) finds where each record stands, `read.read` (FastWARC, json) says what it
-is; neither calls the other's parser, so that one can contradict the other. They share only `raw`, decompression.
 What a file is, its content says first and its name second: crawls are full of misnamed and damaged files.
-ARC is refused rather than half read: nothing here can bound its records by anything but trust.
+The contract of a row is `container.Container`.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from typing import Literal
+from collections.abc import Iterator
+from typing import BinaryIO
 
-Kind = Literal["warc", "jsonl"]
-Compression = Literal["none", "gzip", "zstd"]
+import pyarrow as pa
 
-KINDS: tuple[Kind, ...] = ("warc", "jsonl")
-GZIP_MAGIC = b"\x1f\x8b\x08"
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-ALLOWED = "allowed: WARC (.warc, .wet, .wat) and JSON lines (.jsonl, .ndjson), plain, .gz or .zst"
+from stages.containers.arc import ARC
+from stages.containers.compressed import compression
+from stages.containers.container import Container
+from stages.containers.jsonl import JSONL
+from stages.containers.parquet import PARQUET
+from stages.containers.raw import Raw
+from stages.containers.record import Item, ReadConfig, Record, Unreadable
+from stages.containers.span_table import OpenAt, ScanResult
+from stages.containers.tar import TAR
+from stages.containers.warc import WARC
+from stages.containers.zstd import zstd_head
 
-_OTHER_COMPRESSION = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x04\x22\x4d\x18": "lz4", b"PK\x03\x04": "zip"}
-_ARC_HEAD = re.compile(rb"filedesc:|https?://\S{1,2048} [0-9.]{7,15} \d{14} ")
-_NAMES: tuple[tuple[str, Kind], ...] = (
-    (r"\.(warc|wet|wat)(\.gz|\.zst|\.open){0,4}$", "warc"),
-    (r"\.(jsonl|ndjson|json)(\.gz|\.zst){0,4}$", "jsonl"),
+__all__ = [
+    "CONTAINERS",
+    "Container",
+    "Item",
+    "OpenAt",
+    "ReadConfig",
+    "Record",
+    "ScanResult",
+    "Unreadable",
+    "UnsupportedContainer",
+    "detect",
+    "read",
+    "scan",
+]
+
+CONTAINERS: dict[str, Container] = {
+    container.name: container
+    for container in (
+        WARC,
+        ARC,
+        PARQUET,
+        TAR,
+        JSONL,
+    )
+}
+
+HEAD = 512
+"""Plain bytes that a format is told from: a tar has its magic at 257."""
+ALLOWED = (
+    "allowed: WARC (.warc, .wet, .wat), ARC (.arc), JSON lines (.jsonl, .ndjson) and tar (.tar), plain, .gz or .zst;"
+    " Parquet (.parquet)"
 )
+_OTHER_COMPRESSION = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x04\x22\x4d\x18": "lz4", b"PK\x03\x04": "zip"}
+_COMPRESSED_NAME = re.compile(r"(\.gz|\.zst|\.open){1,4}$")
 
 
 class UnsupportedContainer(ValueError):
     """This file is nothing that can be read here; the message says what is allowed and what to do."""
 
 
-def is_skippable(head: bytes) -> bool:
-    """Whether a zstd skippable frame starts here (RFC 8878, 3.1.2); .warc.zst keeps its dictionary in one."""
-    return len(head) >= 4 and head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
+def detect(name: str, head: bytes) -> str:
+    """The name of the container of the file `name` whose first bytes (as stored, a few thousand) are `head`.
 
-
-def compression(head: bytes) -> Compression:
-    """By magic bytes at the beginning of the file (4 are enough)."""
-    if head.startswith(GZIP_MAGIC):
-        return "gzip"
-    return "zstd" if head.startswith(ZSTD_MAGIC) or is_skippable(head) else "none"
-
-
-def detect(name: str, head: bytes) -> Kind:
-    """The kind of the file `name` whose first bytes (as stored, a few thousand) are `head`.
-
-    Raises UnsupportedContainer for ARC, other compressions, JSON arrays and whatever neither content nor name tell.
+    Raises UnsupportedContainer for other compressions, JSON arrays and whatever neither content nor name tell.
     """
     for magic, tool in _OTHER_COMPRESSION.items():
         if head.startswith(magic):
             raise UnsupportedContainer(f"{name} is {tool}: recompress it with gzip or zstd ({ALLOWED})")
-    start = _plain_head(head).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if re.match(rb"WARC/\d", start):
-        return "warc"
-    if _ARC_HEAD.match(start) or (not start and re.search(r"\.arc(\.gz)?$", name)):
-        raise UnsupportedContainer(f"{name} is ARC: convert it with `warcio recompress {name} OUT.warc.gz` ({ALLOWED})")
+    plain = _plain_head(head)
+    if plain.startswith(b"PAR1") and compression(head) != "none":
+        raise UnsupportedContainer(f"{name} is a compressed Parquet file: decompress it ({ALLOWED})")
+    for container in CONTAINERS.values():
+        if container.begins(plain):
+            return container.name
+    start = plain.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"["):
         raise UnsupportedContainer(f"{name} is one JSON array: make it JSON lines with `jq -c '.[]'` ({ALLOWED})")
-    if start.startswith(b"{"):
-        return "jsonl"
-    for pattern, kind in _NAMES:
-        if re.search(pattern, name.lower()):
-            return kind
+    bare = _COMPRESSED_NAME.sub("", name.lower())
+    for container in CONTAINERS.values():
+        if bare.endswith(container.suffixes):
+            return container.name
     raise UnsupportedContainer(f"{name} starts with {start[:24]!r} and its name ends in nothing known ({ALLOWED})")
+
+
+def scan(stream: BinaryIO, kind: str) -> ScanResult:
+    """The digest of a file, and the spans of its records. `stream`: its bytes as stored, from the beginning."""
+    return _container(kind).scan(stream)
+
+
+def read(open_at: OpenAt, spans: pa.Table, kind: str, config: ReadConfig, *, rows: bool = False) -> Iterator[Item]:
+    """One item for each row of `spans`, a contiguous slice of what `scan` found, its metadata kept.
+
+    `open_at(offset)` gives the file's bytes as stored from `offset` on; it is closed here. `rows`: every field of a row
+    is wanted, and none has to be the text. Raises OSError when the file does not hold what was scanned.
+    """
+    return _container(kind).read(open_at, spans, config, rows=rows)
+
+
+def _container(kind: str) -> Container:
+    if kind not in CONTAINERS:
+        raise ValueError(f"kind={kind!r}: allowed are {', '.join(CONTAINERS)}")
+    return CONTAINERS[kind]
 
 
 def _plain_head(head: bytes) -> bytes:
     """As much of the beginning as decompresses; damaged or dictionary-compressed heads leave it to the name."""
     how = compression(head)
     if how == "none":
-        return head
-    if how == "gzip":
-        try:
-            return zlib.decompressobj(31).decompress(head, 256)
-        except zlib.error:
-            return b""
-    from stages.containers.raw import Raw
-    from stages.containers.zstd import zstd_head
-
-    return zstd_head(Raw.of_bytes(head), 256)
+        return head[:HEAD]
+    if how == "zstd":
+        return zstd_head(Raw.of_bytes(head), HEAD)
+    try:
+        return zlib.decompressobj(31).decompress(head, HEAD)
+    except zlib.error:
+        return b""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import brotli
 
-from stages.containers import ZSTD_MAGIC
+from stages.containers.compressed import ZSTD_MAGIC
 from stages.containers.http_head import Head
 from stages.containers.raw import MemberError, Raw, deflated
 from stages.containers.zstd import zstd_frame

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from stages.containers import GZIP_MAGIC, ZSTD_MAGIC, Compression, is_skippable
+from stages.containers.compressed import GZIP_MAGIC, ZSTD_MAGIC, Compression, is_skippable
 from stages.containers.raw import FEED, MemberError, Raw, gzip_member
 from stages.containers.zstd import Dictionary, zstd_dictionary, zstd_frame
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 import zstandard
 
-from stages.containers import ZSTD_MAGIC, is_skippable
+from stages.containers.compressed import ZSTD_MAGIC, is_skippable
 from stages.containers.raw import FEED, MemberError, Raw
 
 OUT = 128 << 10

@@ -1,10 +1,9 @@
-"""One line of JSON to a Record: an object with a string text; url, id, date and source if it has them.
+"""Rows: an object with fields, as lines of JSON, rows of Parquet and samples of a tar have it, to a Record.
 
-What a line lacks is absent, what it has in the wrong type is an error: a url that is a number tells of a file that
-is not what its user believes. Text must be Unicode that UTF-8 can hold (lone surrogates cannot be stored or hashed).
+What a row lacks is absent, what it has in the wrong type is an error: a url that is a number tells of a file that is
+not what its user believes. Text must be Unicode that UTF-8 can hold (lone surrogates cannot be stored or hashed).
 A whole number as id is taken for its digits, a number as date for the time that it means (`dates`); an id that is an
-absolute URL (as in dolma's data) is the URL where there is no other. JSON lines carry no identity of their own: the
-file's digest and the row do.
+absolute URL (as in dolma's data) is the URL where there is no other.
 """
 
 from __future__ import annotations
@@ -14,50 +13,48 @@ from typing import Any
 
 from lake.identity import is_url
 from stages.containers.dates import iso_date
-from stages.containers.read import ReadConfig, Record, RecordError
+from stages.containers.record import ReadConfig, Record, RecordError
 
 
-def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
-    """`data`: the span, blank lines around the line included. Raises RecordError."""
-    row = _object(empty, data)
+def json_object(data: bytes, what: str, *, bom: bool = True) -> dict[str, Any]:
+    """The object in `data`, which a byte order mark may begin. Raises RecordError, whose message calls it `what`."""
+    try:
+        text = data.decode("utf-8-sig" if bom else "utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{what} is not UTF-8: byte {error.start} ({error.reason})") from None
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecordError(f"{what} is not JSON: {error.msg.removesuffix(' at')} at character {error.pos}") from None
+    except (ValueError, RecursionError) as error:  # numbers of too many digits; nesting too deep
+        raise RecordError(f"{what} is not readable JSON: {type(error).__name__}: {error}") from None
+    if not isinstance(row, dict):
+        raise RecordError(f"{what} is a JSON {type(row).__name__}, not an object")
+    return row
+
+
+def text_record(empty: Record, row: dict[str, Any], config: ReadConfig) -> Record:
+    """The record of a row that has to have a text. Raises RecordError."""
     url = _url(row, config)
     text = row.get(config.text)
     if not isinstance(text, str):
         what = f"is a {type(text).__name__}, not a string" if config.text in row else "is missing"
         raise RecordError(f"field {config.text!r} (the text) {what}", url=url)
-    _check(text, config.text, url)
-    return _record(empty, row, config)._replace(text=text)
+    check_text(text, config.text, url)
+    return _named(empty, row, config)._replace(text=text)
 
 
-def parse_row(empty: Record, data: bytes, config: ReadConfig) -> Record:
-    """The same for lines that need no text: `row` has all their fields. Raises RecordError."""
-    row = _object(empty, data)
-    return _record(empty, row, config)._replace(row=row)
+def row_record(empty: Record, row: dict[str, Any], config: ReadConfig) -> Record:
+    """The record of a row that needs no text: it has all its fields. Raises RecordError."""
+    return _named(empty, row, config)._replace(row=row)
 
 
-def _object(empty: Record, data: bytes) -> dict[str, Any]:
-    try:
-        line = data.decode("utf-8-sig" if empty.start == 0 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise RecordError(f"line is not UTF-8: byte {error.start} ({error.reason})") from None
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise RecordError(f"line is not JSON: {error.msg.removesuffix(' at')} at character {error.pos}") from None
-    except (ValueError, RecursionError) as error:  # numbers of too many digits; nesting too deep
-        raise RecordError(f"line is not readable JSON: {type(error).__name__}: {error}") from None
-    if not isinstance(row, dict):
-        raise RecordError(f"line is a JSON {type(row).__name__}, not an object")
-    return row
-
-
-def _record(empty: Record, row: dict[str, Any], config: ReadConfig) -> Record:
+def _named(empty: Record, row: dict[str, Any], config: ReadConfig) -> Record:
     own = row.get(config.id)
     if isinstance(own, int) and not isinstance(own, bool):
         row = {**row, config.id: str(own)}
     return empty._replace(
         kind="text",
-        record_type="jsonl",
         url=_url(row, config),
         id=_string(row, config.id),
         date=_date(row, config.date),
@@ -90,11 +87,12 @@ def _string(row: dict[str, Any], name: str, allowed: str = "a string") -> str | 
         return None
     if not isinstance(value, str):
         raise RecordError(f"field {name!r} is a {type(value).__name__}, not {allowed}")
-    _check(value, name, None)
+    check_text(value, name, None)
     return value
 
 
-def _check(value: str, name: str, url: str | None) -> None:
+def check_text(value: str, name: str, url: str | None) -> None:
+    """Raises RecordError for a text that UTF-8 cannot hold."""
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""One WARC record's bytes to a Record, parsed by FastWARC; bodies decoded as a browser would.
+"""WARC, WET and WAT: one record's bytes to a Record, parsed by FastWARC; bodies decoded as a browser would.
 
 A span must hold one record, whole, and nothing else, or scan and reader disagree and the row is Unreadable. FastWARC
 wants CRLF, so header lines that end in LF or in CR CR LF are mended before; the block is never touched.
@@ -17,13 +17,12 @@ from collections.abc import Mapping
 
 from fastwarc.warc import ArchiveIterator, WarcRecord
 
-from stages.containers.http_body import BodyError, decode_body
-from stages.containers.http_head import HeadError, parse_head
-from stages.containers.read import ReadConfig, Record, RecordError, digest_of
-from stages.containers.warc_cut import MAX_HEADER
+from stages.containers.block_cut import MAX_HEADER
+from stages.containers.http_page import http_page, typed
+from stages.containers.record import ReadConfig, Record, RecordError
+from stages.containers.sequential import Sequential
+from stages.containers.warc_cut import WarcCut
 
-_CHARSET = re.compile(r"charset\s{0,32}=[\s\"']{0,32}([^\s\"';,]{1,64})", re.IGNORECASE)
-_MEDIA_TYPE = re.compile(r"\s{0,32}([a-z][a-z0-9-]{0,31}/[a-z0-9!#$&^_.+*-]{1,127})", re.IGNORECASE)  # RFC 6838, 4.2
 _TYPES = frozenset(("warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation"))
 _TRUNCATED = frozenset(("length", "time", "disconnect", "unspecified"))  # WARC 1.1, 5.13
 _END = re.compile(rb"\n[ \t]{0,32}\r{0,2}\n")
@@ -50,15 +49,15 @@ def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
             truncated=_truncated(headers.get("WARC-Truncated")),
         )
         declared = headers.get("Content-Type") or ""
-        typed = _typed(item, declared)
+        declared_item = typed(item, declared)
         if kind == "conversion":
-            return typed._replace(kind="text", text=_text(block))
+            return declared_item._replace(kind="text", text=_text(block))
         is_http = declared.lower().replace(" ", "").startswith("application/http")
         if kind == "resource" and not is_http:
-            return typed._replace(kind="page", payload=block)
+            return declared_item._replace(kind="page", payload=block)
         if kind in ("response", "resource") and (is_http or (url or "").lower().startswith("http")):
-            return _page(item, block, config.max_record_bytes)
-        return typed._replace(payload=block)
+            return http_page(item, block, config.max_record_bytes)
+        return declared_item._replace(payload=block)
     except RecordError as error:
         error.url, error.warc_id = url, warc_id
         raise
@@ -104,28 +103,6 @@ def _truncated(declared: str | None) -> str | None:
     return f"WARC-Truncated: {reason if reason in _TRUNCATED else 'unspecified'}"
 
 
-def _page(item: Record, block: bytes, limit: int) -> Record:
-    """The HTTP message in `block`. Some writers left out the status line, or all headers: then they are unknown."""
-    try:
-        head = parse_head(block)
-        body = decode_body(head, block[head.end :], limit)
-    except (HeadError, BodyError) as error:
-        raise RecordError(str(error)) from None
-    typed = _typed(item, head.first("content-type") or "")
-    truncated = item.truncated or body.cut
-    return typed._replace(kind="page", payload=body.data, http_status=head.status, truncated=truncated)
-
-
-def _typed(item: Record, declared: str) -> Record:
-    """With what a Content-Type says, where it is one: the media type enters the ledger, and could be anything."""
-    charset = _CHARSET.search(declared)
-    media = _MEDIA_TYPE.match(declared)
-    return item._replace(
-        content_type=media.group(1).lower() if media else None,
-        charset=charset.group(1) if charset else None,
-    )
-
-
 def _text(block: bytes) -> str:
     try:
         return block.decode("utf-8")
@@ -147,3 +124,19 @@ def _verify(declared: str | None, block: bytes) -> None:
     found = hashlib.new(name, block, usedforsecurity=False).digest()
     if value.lower() != found.hex() and value.upper().rstrip("=") != base64.b32encode(found).decode().rstrip("="):
         raise RecordError(f"WARC-Block-Digest ({name}) is not that of the block")
+
+
+def digest_of(record_id: str, block: bytes) -> bytes:
+    """The identity of a record: two records under one mis-issued id stay two, a recompressed copy stays one."""
+    return b"warc\0" + record_id.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(block).digest()
+
+
+WARC = Sequential(
+    name="warc",
+    suffixes=(".warc", ".wet", ".wat"),
+    begins=lambda head: re.match(rb"WARC/\d", head.lstrip(b"\xef\xbb\xbf \t\r\n")) is not None,
+    member_begins=WarcCut.begins,
+    cut=WarcCut,
+    parse=parse,
+    parse_row=parse,
+)

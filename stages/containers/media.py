@@ -1,0 +1,73 @@
+"""Media: the images, clips and videos that a record has, as bytes, known by the digest of these.
+
+What a thing is, its first bytes say and not its name, and nothing is decoded here: sizes and rates belong to pipelines
+that look inside. Columns are those of every dataset with media, so that a record goes into one unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+MEDIA = pa.list_(
+    pa.struct(
+        [
+            ("kind", pa.string()),  # image, audio, video
+            ("sha256", pa.string()),
+            ("url", pa.string()),  # or the name that it has in its container
+            ("data", pa.binary()),
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+            ("samples", pa.int64()),
+            ("rate", pa.int32()),
+        ]
+    )
+)
+
+_MAGIC = (
+    (re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM.{12}|II\*\0|MM\0\*|RIFF.{4}WEBP", re.DOTALL), "image"),
+    (re.compile(rb"RIFF.{4}WAVE|fLaC|OggS|ID3|\xff[\xe3\xf2\xf3\xfa\xfb]|FORM.{4}AIF", re.DOTALL), "audio"),
+    (re.compile(rb".{4}ftyp(avif|avis|heic|heix|mif1)", re.DOTALL), "image"),
+    (re.compile(rb".{4}ftyp(M4A |M4B )", re.DOTALL), "audio"),
+    (re.compile(rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", re.DOTALL), "video"),
+)
+
+
+class Media(NamedTuple):
+    """`kind`: image, audio or video; `url`: its name in the container, or its address; `sha256` of `data`, in hex."""
+
+    kind: str
+    sha256: str
+    url: str | None
+    data: bytes
+
+    def without_data(self) -> Media:
+        return self._replace(data=b"")
+
+    def as_row(self) -> dict[str, Any]:
+        """An element of a column MEDIA; what only a decoder can know is null."""
+        return self._asdict() | dict.fromkeys(("height", "width", "samples", "rate"))
+
+
+def kind_of(data: bytes) -> str | None:
+    """What these bytes are by their first 32; None: no medium that is known."""
+    head = data[:32]
+    for magic, kind in _MAGIC:
+        if magic.match(head):
+            return kind
+    return None
+
+
+def medium(data: bytes, url: str | None) -> Media | None:
+    """None where the bytes are none."""
+    kind = kind_of(data)
+    return None if kind is None else Media(kind, hashlib.sha256(data).hexdigest(), url, data)
+
+
+def digests(media: Iterable[Media]) -> list[str]:
+    """What enters the identity of the record that has them."""
+    return [item.sha256 for item in media]

@@ -1,0 +1,216 @@
+"""Sequential containers: one stream of bytes, plain or compressed, cut into records from its beginning to its end.
+
+WARC, ARC, JSON lines and tar are rows of this kind: each brings a cutter, which says where a record stands, and a
+parser, which is handed one span's bytes and says what it is; neither calls the other, so that one can contradict the
+other. Shared are decompression (`members`, `raw`), the table of spans, and the bounds.
+Only a member that reached its checksum is trusted, so all spans that touch a corrupt one carry its error; a file that
+merely ends early keeps its whole records. `c_start` is the offset of the member that holds a span's first byte, `skip`
+bytes into it (for a file that is one large member that means inflating from the top: recompress it, a member a record).
+What a file may expand to is bounded, in bytes and in records, in proportion to its size as stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from stages.containers.block_cut import Emit
+from stages.containers.compressed import Compression, compression
+from stages.containers.members import RETAIN, Damage, Members
+from stages.containers.raw import FEED, Raw
+from stages.containers.record import Item, ReadConfig, Record, RecordError, Unreadable, one_line
+from stages.containers.span_table import (
+    EXPANSION,
+    EXPANSION_ANYWAY,
+    FORMAT,
+    RECORDS_ANYWAY,
+    SCHEMA,
+    OpenAt,
+    ScanResult,
+    check_tiles,
+)
+from stages.containers.stream import Stream
+
+STEP = 256 << 10  # decompressed bytes, after which the bounds are looked at
+
+
+class Cut(Protocol):
+    """`held`: spans that were cut, but not emitted yet."""
+
+    @property
+    def held(self) -> int: ...
+    def feed(self, data: bytes, begins_member: bool = False) -> None: ...
+    def close(self, message: str | None = None) -> None: ...
+
+
+Parse = Callable[[Record, bytes, ReadConfig], Record]
+"""From a record that says only where it stands, and the bytes of its span, to the record. Raises RecordError."""
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """A row of the table of containers (the contract is `container.Container`).
+
+    `begins` looks at the first plain bytes of a file, `member_begins` at those of a compressed member that a search
+    after damage came upon (at least 16). `parse_row` is asked in place of `parse` where whole rows are wanted.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    begins: Callable[[bytes], bool]
+    member_begins: Callable[[bytes], bool]
+    cut: Callable[[Emit], Cut]
+    parse: Parse
+    parse_row: Parse
+
+    def scan(self, stream: BinaryIO) -> ScanResult:
+        """Only `read` is asked of the stream."""
+        digest = hashlib.sha256()
+        raw = Raw(stream, retain=RETAIN, seen=digest.update)
+        how = compression(raw.peek(4))
+        rows = _Rows(plain=how == "none")
+        cut = self.cut(rows.add)
+        for event in Members(raw, how, self.member_begins):
+            if isinstance(event, Damage):
+                rows.damage(event, cut)
+                continue
+            if event.begins is not None:
+                rows.member(event.begins)
+            bomb = _feed(cut, rows, event.data, event.begins is not None and how != "none", raw)
+            if bomb is not None:
+                rows.damage(Damage(raw.pos, _drained(raw), bomb, False), cut)
+                break
+        cut.close()
+        spans = rows.table(how)
+        check_tiles(spans, rows.end)
+        return ScanResult(digest.hexdigest(), raw.pos, spans)
+
+    def read(self, open_at: OpenAt, spans: pa.Table, config: ReadConfig, *, rows: bool = False) -> Iterator[Item]:
+        """One stream is opened per call and moves forward (it is reopened only behind a member whose cut end swallowed
+        others)."""
+        parse = self.parse_row if rows else self.parse
+        columns = (spans[name].to_pylist() for name in ("ordinal", "start", "length", "c_start", "skip", "error"))
+        with Stream(open_at, _compression(open_at, spans)) as stream:
+            for ordinal, start, length, c_start, skip, error in zip(*columns, strict=True):
+                if error is not None:
+                    yield Unreadable(ordinal, start, length, one_line(error))
+                elif length > config.max_record_bytes:
+                    limit = f"max_record_bytes={config.max_record_bytes}"
+                    yield Unreadable(ordinal, start, length, f"record of {length} bytes is longer than {limit}")
+                else:
+                    data = stream.bytes_of(start, length, c_start, skip)
+                    yield _parsed(parse, Record(ordinal, start, length, "other", ""), data, config)
+
+
+def _parsed(parse: Parse, empty: Record, data: bytes, config: ReadConfig) -> Item:
+    """The record, or what is wrong with it."""
+    try:
+        return parse(empty, data, config)
+    except RecordError as fault:
+        error, url, warc_id = one_line(str(fault)), fault.url, fault.warc_id
+    except BaseException as panic:
+        if type(panic).__name__ != "PanicException":  # of Rust, as FastWARC raises it: no Exception
+            raise
+        error, url, warc_id = "the parser of this record panicked", None, None
+    return Unreadable(empty.ordinal, empty.start, empty.length, error, url, warc_id)
+
+
+def _compression(open_at: OpenAt, spans: pa.Table) -> Compression:
+    """As the scan noted it; a table that lost its metadata makes us look at the file's first bytes."""
+    noted = (spans.schema.metadata or {}).get(b"gristmill.compression", b"").decode()
+    for how in ("none", "gzip", "zstd"):
+        if how == noted:
+            return how
+    with open_at(0) as stream:
+        return compression(stream.read(4))
+
+
+def _feed(cut: Cut, rows: _Rows, data: bytes, begins_member: bool, raw: Raw) -> str | None:
+    """Hands a piece to the cutter, in steps; what is wrong with the file if it expands too far, and no more of it."""
+    for at in range(0, len(data), STEP):
+        step = data[at : at + STEP]
+        rows.end += len(step)
+        cut.feed(step, begins_member and at == 0)
+        bomb = _bomb(rows.end, len(rows) + cut.held, raw.pos)
+        if bomb is not None:
+            return bomb
+    return None
+
+
+def _bomb(size: int, records: int, stored: int) -> str | None:
+    """What is wrong with `size` decompressed bytes or so many records out of `stored` bytes; None: nothing."""
+    if size > EXPANSION * stored + EXPANSION_ANYWAY:
+        return f"the first {stored} bytes of the file expand more than {EXPANSION} times: the rest is not read"
+    if records > stored + RECORDS_ANYWAY:
+        return f"the first {stored} bytes of the file expand to more than {records} records: the rest is not read"
+    return None
+
+
+def _drained(raw: Raw) -> int:
+    """The end of the file, after reading it to there: its digest is of all its bytes."""
+    while raw.take(FEED):
+        pass
+    return raw.pos
+
+
+class _Rows:
+    """The table while it grows: four integers a span, errors apart."""
+
+    def __init__(self, *, plain: bool) -> None:
+        self._plain = plain
+        self._start, self._length, self._c_start, self._skip = (array("q") for _ in range(4))
+        self._errors: dict[int, str] = {}
+        self._member_at: list[int] = []  # decompressed address of each member that open spans may begin in
+        self._member_c: list[int] = []
+        self.end = 0  # decompressed bytes so far
+
+    def __len__(self) -> int:
+        return len(self._start)
+
+    def member(self, c_start: int) -> None:
+        self._member_at.append(self.end)
+        self._member_c.append(c_start)
+
+    def add(self, start: int, length: int, error: str | None) -> None:
+        if self._plain:
+            self._append(start, length, start, 0, error)
+            return
+        i = bisect_right(self._member_at, start) - 1
+        self._append(start, length, self._member_c[i], start - self._member_at[i], error)
+        if i > 1024:
+            del self._member_at[:i], self._member_c[:i]
+
+    def _append(self, start: int, length: int, c_start: int, skip: int, error: str | None) -> None:
+        if error is not None:
+            self._errors[len(self._start)] = error
+        self._start.append(start)
+        self._length.append(length)
+        self._c_start.append(c_start)
+        self._skip.append(skip)
+
+    def damage(self, event: Damage, cut: Cut) -> None:
+        message = f"compressed bytes {event.first}-{event.last}: {event.message}"
+        before = len(self._errors)
+        cut.close(message)
+        yielded = bool(self._member_c) and self._member_c[-1] == event.first  # the failed member gave some bytes
+        if event.corrupt and yielded:
+            row = len(self._start) - 1
+            while row >= 0 and self._start[row] + self._length[row] > self._member_at[-1]:
+                self._errors.setdefault(row, message)
+                row -= 1
+        if len(self._errors) == before:
+            self._append(self.end, 0, event.first, 0, message)
+
+    def table(self, how: Compression) -> pa.Table:
+        numbers = [pa.array(memoryview(a), pa.int64()) for a in (self._start, self._length, self._c_start, self._skip)]
+        n = len(self._start)
+        errors = pa.array((self._errors.get(row) for row in range(n)), pa.string(), size=n)
+        schema = SCHEMA.with_metadata({b"gristmill.spans": FORMAT, b"gristmill.compression": how.encode()})
+        return pa.table([pa.array(np.arange(n)), *numbers, errors], schema=schema)
