@@ -23,7 +23,7 @@ from language import (
 )
 
 EVERYWHERE = (*PACKAGES, "tests")
-ALLOWED = {"docstrings": 211, "names": 1118, "functions": 0, "files": 6}
+ALLOWED = {"docstrings": 200, "names": 931, "functions": 0, "files": 11}
 CHECKS: dict[str, Callable[[Iterable[Source]], list[Finding]]] = {
     "docstrings": undocumented,
     "names": empty_names,

@@ -47,11 +47,13 @@ def page(number: int, text: str = "hello") -> bytes:
 
 
 def arc_record(block: bytes, *, number: int = 0, length: int | str | None = None, end: bytes = b"\n") -> bytes:
+    """A record of an ARC file."""
     size = len(block) if length is None else length
     return f"http://a.example/{number} 10.0.0.1 20080430204825 text/html {size}\n".encode() + block + end
 
 
 def tar_member(name: str, data: bytes) -> bytes:
+    """A member of a tar."""
     member = tarfile.TarInfo(name)
     member.size = len(data)
     return member.tobuf() + data + bytes(-len(data) % 512)
