@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -192,17 +193,16 @@ class Mixture:
 
     def _tokenized(self, runner: Runner) -> tuple[Tally, list[list[tuple[str, Receipt]]]]:
         """What comes in, and for each source (digest of the shard, receipt) in order."""
-        by_source = [list(tokenize_works(source, self.tokenizer.shards[0])) for source in self.sources]
-        works = [work for of_source in by_source for work in of_source]
+        works = [list(tokenize_works(source, self.tokenizer.shards[0])) for source in self.sources]
         try:
-            receipts = iter(runner.map("tokenize", works))
+            done = iter(runner.map("tokenize", chain.from_iterable(works)))
         except Incomplete as error:
-            missing = [str(failure) for failure in error.errors if isinstance(failure, MissingToken)]
-            if missing:  # no rerun will help
-                raise BadConfig(f"recipe.tokenizer: {missing[0]}") from error
+            if missing := [str(cause) for cause in error.errors if isinstance(cause, MissingToken)]:
+                raise BadConfig(f"recipe.tokenizer: {missing[0]}") from error  # no rerun will help
             raise
-        tokenized = [[(work.inputs[0], next(receipts)) for work in of_source if work.inputs] for of_source in by_source]
-        return total(work.came_in for work in works if work.came_in), tokenized
+        # one work a shard, in order: the shards' own digests, and what manifests say came in
+        tokenized = [[(ref.sha256, next(done)) for ref in source.shards] for source in self.sources]
+        return total(work.came_in or Tally() for work in chain.from_iterable(works)), tokenized
 
 
 def _tokenizer(recipe: MixtureRecipe, versions: Versions) -> Manifest:

@@ -183,6 +183,8 @@ def test_rows_that_do_not_say_what_is_learned_are_refused(math):
     learn[3] = None
     bad = put_table(math, "tokens", table.set_column(3, table.schema.field("learn"), [learn]))
     assert bad.sha256 != ref.sha256
-    row = PlanRow(0, "math@v1", bad.sha256, "x", True, epoch=0, cut=None, first=0, end=30, documents=30, units=0)
+    row = PlanRow(
+        0, "math@v1", bad.sha256, "x", samples=True, epoch=0, cut=None, first=0, end=30, documents=30, units=0
+    )
     with pytest.raises(ValueError, match="1 of 30 rows do not say what is learned"):
         _Slice.read(math, bad, row, mix.recipe.pack)
