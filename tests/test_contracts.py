@@ -13,7 +13,7 @@ import pytest
 from drafts import STAGE, draft
 
 from lake.balance import BalanceError, Tally
-from lake.fan import MEMBERS, SAMPLES, check_members, child_id, sample_tallies
+from lake.fan import MEMBERS, SAMPLES, check_members, child_id, sample_tallies, samples_asked
 from lake.identity import digest_of, record_id
 from lake.manifest import Draft, VersionRef, run_key
 from lake.objects import ObjectRef, put_table
@@ -54,10 +54,10 @@ def sampled(store: Store, order: list[tuple[str, int]], stop: Stop) -> Draft:
     table = pa.Table.from_pylist(rows, schema=SAMPLES)
     ref = put_table(store, "samples", table)
     verdicts = sample_tallies(table)
-    all_samples = Tally.of(f"{row['parent_id']}/{row['sample']}".encode() for row in rows)
+    asked = {problem: settle(samples, stop).counted for problem, samples in arrived.items()}
     return draft(
         "cot", "k", [digest_of(p) for p in sorted(arrived)], (ref,),
-        samples=all_samples, verdicts=verdicts, made={"surplus": surplus},
+        samples=samples_asked(asked), verdicts=verdicts, made={"surplus": surplus},
     )  # fmt: skip
 
 
