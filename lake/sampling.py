@@ -163,8 +163,8 @@ def _fated(
 def _ledger_sample(
     row: dict[str, Any], texts: dict[tuple[str, int], dict[str, Any] | str], names: dict[str, tuple[str, ...]]
 ) -> Sample:
-    text = texts[row["input"], row["ordinal"]]
-    extracted = text if isinstance(text, dict) else {}
+    found = texts[row["input"], row["ordinal"]]
+    extracted = found if isinstance(found, dict) else {}
     fields = {k: row[k] for k in ("stage", "survivor")}
     fields |= {k: v for k, v in extracted.items() if k not in row and k != "text"}
     return Sample(
@@ -173,7 +173,7 @@ def _ledger_sample(
         reason=row["reason"],
         value=row["value"],
         text=extracted.get("text"),
-        why_no_text=None if isinstance(text, dict) else text,
+        why_no_text=None if isinstance(found, dict) else found,
         place=place_of(row, names),
         fields=fields,
     )
