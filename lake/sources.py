@@ -69,10 +69,10 @@ def input_info(uri: str) -> InputInfo:
         return InputInfo(path, status.st_size, status.st_mtime, None, status.st_ctime)
     from lake.s3 import connect, head, split_uri
 
-    found = head(connect().client, *split_uri(uri))
-    if found is None:
+    info = head(connect().client, *split_uri(uri))
+    if info is None:
         raise FileNotFoundError(f"input {uri!r} does not exist; check the path, or give a pattern such as folder/*")
-    return InputInfo(uri, found.size, found.modified, found.etag.strip('"'))
+    return InputInfo(uri, info.size, info.modified, info.etag.strip('"'))
 
 
 def expand(pattern: str) -> list[str]:
@@ -80,10 +80,10 @@ def expand(pattern: str) -> list[str]:
 
     Raises what `survey` raises, and OSError for what could not be looked at.
     """
-    found = survey(pattern)
-    if found.faults:
-        raise OSError(f"input {pattern!r}: {'; '.join(found.faults)}")
-    return found.files
+    matches = survey(pattern)
+    if matches.faults:
+        raise OSError(f"input {pattern!r}: {'; '.join(matches.faults)}")
+    return matches.files
 
 
 def survey(pattern: str) -> Found:
@@ -94,13 +94,13 @@ def survey(pattern: str) -> Found:
     """
     path = local_path(pattern)
     where = pattern if path is None else os.path.abspath(path)
-    found = Found(sorted(_expand_s3(where)), [], []) if path is None else _expand_local(where)
-    if not found.files and not found.faults:
+    matches = Found(sorted(_expand_s3(where)), [], []) if path is None else _expand_local(where)
+    if not matches.files and not matches.faults:
         what = "matches no file" if MAGIC.search(where) else "does not exist"
         raise FileNotFoundError(
             f"input {where!r} {what}; check the path, or give a pattern such as folder/*.warc.gz or folder/**/*.jsonl"
         )
-    return found
+    return matches
 
 
 def local_path(uri: str) -> str | None:
