@@ -87,10 +87,10 @@ class Receipt(Frozen):
 
     def output(self, kind: str) -> ObjectRef:
         """The only output of this kind. Raises KeyError."""
-        found = [ref for ref in self.outputs if ref.kind == kind]
-        if len(found) != 1:
-            raise KeyError(f"receipt {self.work_key[:12]}: {len(found)} outputs of kind {kind!r}, expected one")
-        return found[0]
+        refs = [ref for ref in self.outputs if ref.kind == kind]
+        if len(refs) != 1:
+            raise KeyError(f"receipt {self.work_key[:12]}: {len(refs)} outputs of kind {kind!r}, expected one")
+        return refs[0]
 
 
 def canonical(data: Any) -> bytes:

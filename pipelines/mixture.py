@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -186,7 +187,7 @@ class Mixture:
             form="windows",
             run_key=self.key,
             sources=self.refs,
-            inputs=tuple(one for source in self.sources for one in as_inputs(source)),
+            inputs=tuple(file for source in self.sources for file in as_inputs(source)),
             recipe=self.identity,
             stages=self.stages,
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
@@ -205,15 +206,16 @@ class Mixture:
 
     def _tokenized(self, runner: Runner) -> tuple[Tally, list[list[tuple[str, Receipt]]]]:
         """What comes in, and for each source (digest of the shard, receipt) in order."""
-        works = [list(tokenize_works(one, self.tokenizer.shards[0])) for one in self.sources]
+        works = [list(tokenize_works(source, self.tokenizer.shards[0])) for source in self.sources]
         try:
-            done = iter(runner.map("tokenize", [work for one in works for work in one]))
+            done = iter(runner.map("tokenize", chain.from_iterable(works)))
         except Incomplete as error:
-            if missing := [str(one) for one in error.errors if isinstance(one, MissingToken)]:  # no rerun will help
-                raise BadConfig(f"recipe.tokenizer: {missing[0]}") from error
+            if missing := [str(cause) for cause in error.errors if isinstance(cause, MissingToken)]:
+                raise BadConfig(f"recipe.tokenizer: {missing[0]}") from error  # no rerun will help
             raise
-        tokenized = [[(work.inputs[0], next(done)) for work in one if work.inputs] for one in works]
-        return total(work.came_in for one in works for work in one if work.came_in), tokenized
+        # one work a shard, in order: the shards' own digests, and what manifests say came in
+        tokenized = [[(ref.sha256, next(done)) for ref in source.shards] for source in self.sources]
+        return total(work.came_in or Tally() for work in chain.from_iterable(works)), tokenized
 
 
 def _check_apart(found: dict[str, Manifest]) -> None:

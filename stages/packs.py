@@ -82,19 +82,20 @@ def sample_stretches(
         raise NoSuchVersion(f"{manifest} has no source {source!r}; it has {', '.join(names)}")
     rng = random.Random(f"{seed}:{manifest.digest}")
     tables = manifest.members
-    population, found = {}, list[Stretch]()
+    population, stretches = {}, list[Stretch]()
     files = shard_files(manifest)
     ends = list(accumulate(tar.records for tar, _ in files))
     for name in names if source is None else [source]:
         sizes = [read_table(store, ref, ["source"], pc.field("source") == name).num_rows for ref in tables]
         population[name] = sum(sizes)
         for position in sorted(rng.sample(range(sum(sizes)), min(n, sum(sizes)))):
+            # `position` counts over all tables; windows are numbered over all tars, of which each table has one
             at = bisect_right(list(accumulate(sizes)), position)
             within = position - sum(sizes[:at])
             row = read_table(store, tables[at], filters=pc.field("source") == name).slice(within, 1).to_pylist()[0]
             number = (ends[at - 1] if at else 0) + _place(store, files[at][1], row["pack"])
-            found.append(_stretch(reader, number, row, tokenizer))
-    return DrawnStretches(str(manifest), population, tuple(found))
+            stretches.append(_stretch(reader, number, row, tokenizer))
+    return DrawnStretches(str(manifest), population, tuple(stretches))
 
 
 def _place(store: Store, index: ObjectRef, key: str) -> int:
@@ -107,7 +108,7 @@ def _stretch(reader: ShardReader, number: int, row: dict[str, Any], tokenizer: T
     if window.key != row["pack"]:
         raise ValueError(f"window {number} is {window.key}, the members say {row['pack']}")
     first, end = window.arrays["cu_seqlens"][row["position"] :][:2]
-    ids, learn = window.arrays["input_ids"][first:end], window.arrays["loss_mask"][first:end]
+    ids, loss_mask = window.arrays["input_ids"][first:end], window.arrays["loss_mask"][first:end]
     return Stretch(
         window=window.key,
         source=row["source"],
@@ -115,5 +116,5 @@ def _stretch(reader: ShardReader, number: int, row: dict[str, Any], tokenizer: T
         epoch=row["epoch"],
         start=row["start"],
         tokens=row["length"],
-        pieces=tuple(tokenizer.show(ids.tolist(), learn.tolist())),
+        pieces=tuple(tokenizer.show(ids.tolist(), loss_mask.tolist())),
     )

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from lake.outage import is_outage
@@ -217,10 +218,13 @@ class OnRay:
 
     def close(self) -> None:
         """Closes what was set up, in actors that have nothing under way; ends the others and what they do."""
-        for task in self._tasks:
-            self.ray.cancel(task)
-        for actor in list(self._actors):
-            self._retire(actor)
+        ends = [partial(self.ray.cancel, task) for task in self._tasks]
+        ends += [partial(self._retire, actor) for actor in self._actors]
+        for end in ends:
+            try:
+                end()
+            except self.ray.exceptions.RayError as error:  # of a cluster that is gone; why it ends is told elsewhere
+                log.warning("a worker was not ended: %s", error)
 
 
 def _options(resources: Resources) -> dict[str, Any]:

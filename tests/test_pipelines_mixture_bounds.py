@@ -17,6 +17,7 @@ from pipelines.assembly import TakenDown
 from pipelines.config import BadConfig
 from pipelines.mixture import Mixture
 from pipelines.tokenizer import TokenizerConfig, run_tokenizer, tokenizer_of
+from stages.mix import PlanRow
 from stages.pack import _Slice
 from stages.packs import read_windows
 from stages.runner import Runner
@@ -182,6 +183,8 @@ def test_rows_that_do_not_say_what_is_learned_are_refused(math):
     learn[3] = None
     bad = put_table(math, "tokens", table.set_column(3, table.schema.field("learn"), [learn]))
     assert bad.sha256 != ref.sha256
-    one = {"source": "math@v1", "samples": True, "cut": None, "first": 0, "end": 30, "epoch": 0, "input": "x"}
+    row = PlanRow(
+        0, "math@v1", bad.sha256, "x", samples=True, epoch=0, cut=None, first=0, end=30, documents=30, units=0
+    )
     with pytest.raises(ValueError, match="1 of 30 rows do not say what is learned"):
-        _Slice.read(math, bad, {**one, "documents": 30, "units": 0}, mix.recipe.pack)
+        _Slice.read(math, bad, row, mix.recipe.pack)

@@ -18,6 +18,7 @@ from lake.balance import Tally
 from lake.receipt import Receipt
 from lake.store import Store
 from stages.cluster import TooSmall
+from stages.progress import Progress
 from stages.runner import Incomplete, PlanOnly, Runner
 from stages.work import Outcome, Resources, Stage, WarmStage, Work
 
@@ -328,3 +329,16 @@ def test_stages_with_and_without_a_set_up_share_the_workers_and_none_waits_for_e
     assert len(receipts) == 9 and all(isinstance(receipt, Receipt) for receipt in receipts)
     given = [work.label for work, _ in Runner(store, workers=1).stream("mixed", iter(mixed))]
     assert sorted(given) == sorted(work.label for work in mixed)
+
+
+# progress
+
+
+def test_a_stream_says_where_it_stands_though_nobody_knows_its_end(store, tmp_path, caplog, capsys):
+    with caplog.at_level("INFO", "gristmill"):
+        list(Runner(store, workers=0, progress=Progress(terminal=False)).stream("plain", works(tmp_path, 3)))
+        list(Runner(store, workers=0, progress=Progress(terminal=False)).stream("plain", works(tmp_path, 3)))
+    first, second = [record.getMessage() for record in caplog.records]
+    assert first.startswith("plain: 3 pieces, ") and second == "plain: all 3 pieces done before"
+    list(Runner(store, workers=0, progress=Progress(terminal=True)).stream("plain", works(tmp_path, 5)))
+    assert "5/?" in capsys.readouterr().err
