@@ -46,7 +46,7 @@ class Dataset:
             )
         if not layout.has_records:
             raise TypeError(f"{self.manifest} holds no records, but {layout.called}")
-        if any(layout.id_column_of(ref.kind) is None for ref in self.manifest.shards):
+        if any(layout.holds(ref.kind) != "rows" for ref in self.manifest.shards):
             raise TypeError(
                 f"{self.manifest} holds tars: `grist checkout {self.manifest} DIR` and webdataset read them"
             )

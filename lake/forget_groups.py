@@ -70,11 +70,14 @@ def cut_shard(store: Store, shard: GroupShard, unit: Unit | None, wanted: Suppre
     if not goes.any():
         return CutShard(shard, members.slice(0, 0))
     groups = {key: _GroupMembers(rows, hit) for key, rows, hit in _by_group(members, goes)}
+    named = frozenset(members["pack"].to_pylist())
     cut = _Cutting(_cut_stretches if unit == "stretch" else _drop_group, groups)
     with scratch() as folder:
         tar, index = folder / "shard.tar", folder / "index.parquet"
         with ShardWriter(tar, index) as writer:
             for key, data, tokens in _groups(store, shard):
+                if key not in named:
+                    raise NotRewritable(f"its members do not say whose group {key!r} of a tar is")
                 cut.write(writer, key, data, tokens)
         if cut.missing:
             raise NotRewritable(f"its members name {cut.missing[0]!r}, which is in no tar")

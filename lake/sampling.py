@@ -79,6 +79,8 @@ def sample(
         raise NoSuchVersion(f"{manifest} holds no records, but {manifest.layout.called}")
     rng = random.Random(f"{seed}:{manifest.digest}")
     if fate in (None, "kept") and reason is None:
+        if any(manifest.layout.holds(ref.kind) != "rows" for ref in manifest.shards):
+            raise NoSuchVersion(f"{manifest} holds its records in tars: `grist checkout {manifest} DIR` writes them")
         return _kept(versions.store, manifest, n, rng)
     return _fated(versions, manifest, n, rng, fate, reason)
 
@@ -171,7 +173,7 @@ def _ledger_sample(
         reason=row["reason"],
         value=row["value"],
         text=extracted.get("text"),
-        why_no_text=None if isinstance(text, dict) else text,
+        why_no_text=None if isinstance(found, dict) else found,
         place=place_of(row, names),
         fields=fields,
     )

@@ -3,8 +3,7 @@
 `datasets/NAME/versions/00000001.json` is created exclusively (link on a local disk, conditional PUT on S3), so
 of many writers one wins a slot. An independent writer that lost reads the manifest it lost to and takes the
 next; a writer that extends a base must not, because what it linked against has moved: it gets CommitConflict.
-Before the slot is taken the balance is checked and every object is seen to exist. Tags, withdrawals and pins
-are create-only as well.
+Before, the balance is checked and every object is seen to exist. Tags, withdrawals and pins are create-only as well.
 """
 
 from __future__ import annotations

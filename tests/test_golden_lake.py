@@ -170,6 +170,11 @@ def test_a_record_is_forgotten_from_it_and_erased(golden, number):
     sound(golden)
     text = json.dumps(row["text"], ensure_ascii=False)[1:60].encode()
     assert [path for path, data in readable(golden) if text in data] == []
+    if number == 2:
+        reader = read_windows(golden, versions.resolve("mix@v2"))
+        left = [member for i in range(len(reader)) for member in reader.sample(i).meta["members"]]
+        assert {member["source"] for member in left} == {"web@v2", "chat@v2"}
+        assert row["id"] not in {member["member"] for member in left} and set(versions.withdrawn("mix")) == {1}
     stories = grist(golden, "why", row["id"], "--dataset", "web")["stories"]
     fates = {(story["fate"], story["reason"]) for story in stories if 3 in story["versions"]}
     assert ("dropped", "forget.requested") in fates and "kept" not in {fate for fate, _ in fates}

@@ -24,6 +24,7 @@ from forget_lake import (
     sound,
     two_nights,
 )
+from tar_lake import pictures
 
 from lake.forget import plan_forget
 from lake.forget_search import Search
@@ -80,13 +81,15 @@ class Killing:
 
 
 def lake_of(tmp_path: Path, name: str) -> Store:
-    """A copy of one lake: two nights, a mixture that holds a text, a pack."""
+    """A copy of one lake: two nights, a dataset that holds a text of theirs, tars of images of theirs, and windows that
+    do not say what they hold."""
     if not (tmp_path / "lake").exists():
         store = open_store(str(tmp_path / "lake"))
         first = night(store, "web", docs("a", "b", "c"), file="a")
         second = night(store, "web", docs("g", "h"), first, file="b")
         night(store, "mix", docs("b", "q"), file="mix", sources=(second.ref,))
         made_from(store, "packs", second, "pack")
+        pictures(store, [["a"], ["b"]], [["h"]])
     shutil.copytree(tmp_path / "lake", tmp_path / name)
     return open_store(str(tmp_path / name), probe=False)
 

@@ -1,123 +1,23 @@
-"""Takedown in tars: one group a record (images), and windows, in which a record is a stretch among others."""
+"""Takedown in tars of one group a record: the group goes, every other byte stays."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import tarfile
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import pyarrow as pa
 import pytest
-from forget_lake import do, doc_id, erase, sound
+from forget_lake import do, erase, sound
+from tar_lake import asked, groups, holders, image_id, pictures, secret
 
-from lake import ledger
 from lake.dataset import Dataset
-from lake.fan import MEMBERS
 from lake.forget import plan_forget
 from lake.gc import plan_gc
-from lake.identity import digest_of
-from lake.manifest import Draft, FunnelRow, Manifest
-from lake.objects import DamagedObject, ObjectRef, put_file, put_table, read_object, read_table
-from lake.receipt import StageId
-from lake.scratch import scratch
+from lake.manifest import Draft, Manifest
+from lake.objects import DamagedObject, put_table, read_table
+from lake.sampling import sample
 from lake.store import Store, open_store
-from lake.suppress import Suppression
 from lake.verify import verify
-from lake.versions import Versions
-from model.shards import ShardFile, ShardReader, ShardWriter
+from lake.versions import NoSuchVersion, Versions
 
 NAMES = ("a", "b", "c", "d", "e")
-
-
-def secret(name: str) -> bytes:
-    """What only this record's picture has."""
-    return hashlib.sha256(name.encode()).hexdigest().encode()
-
-
-def image_id(name: str) -> str:
-    return doc_id(f"https://pictures.example/{name}")
-
-
-def asked(*names: str) -> Suppression:
-    return Suppression.of(ids=[image_id(name) for name in names])
-
-
-def put_tar(store: Store, names: Sequence[Sequence[str]], number: int) -> tuple[ObjectRef, ObjectRef, ObjectRef]:
-    """A tar of one group for each of `names` (more than one name: a group that records share), index and members."""
-    rows: list[dict[str, Any]] = []
-    with scratch() as folder:
-        with ShardWriter(folder / "tar", folder / "index") as writer:
-            for at, group in enumerate(names):
-                key = f"{number:06d}-{at:06d}"
-                picture = b"".join(secret(name) for name in group)
-                writer.write(key, {"format": 1, "ids": [image_id(name) for name in group]}, {}, {"image.jpg": picture})
-                rows += [
-                    {"pack": key, "position": n, "source": "pictures", "member": image_id(name), "epoch": 0}
-                    | {"start": 0, "length": 1}
-                    for n, name in enumerate(group)
-                ]
-        tar, index = (put_file(store, kind, folder / kind, len(names)) for kind in ("tar", "index"))
-    return tar, index, put_table(store, "members", pa.Table.from_pylist(rows, schema=MEMBERS))
-
-
-def pictures(store: Store, *tars: Sequence[Sequence[str]], dataset: str = "pictures") -> Manifest:
-    """A version of images: each tar with the groups named."""
-    written = [put_tar(store, groups, number) for number, groups in enumerate(tars)]
-    names = [name for groups in tars for group in groups for name in group]
-    digest = digest_of(dataset, *names)
-    table = ledger.sort(pa.Table.from_pylist([_fate(name, digest, n) for n, name in enumerate(names)], ledger.SCHEMA))
-    tally, none = ledger.tally(table), ledger.tally(ledger.empty())
-    draft = Draft(
-        dataset=dataset,
-        form="images",
-        run_key=digest,
-        recipe={},
-        stages=(StageId(name="toy", version=1, config={}),),
-        shards=tuple(ref for tar, index, _ in written for ref in (tar, index)),
-        ledgers=(put_table(store, "ledger", table, sorted_by="id"), *(members for _, _, members in written)),
-        came_in=tally,
-        kept=tally,
-        dropped=none,
-        quarantined=none,
-        funnel=(FunnelRow(stage="toy", came_in=len(names), passed=len(names)),),
-        statistics={"documents": len(names), "pixels": 7},
-    )
-    return Versions(store).commit(draft)
-
-
-def _fate(name: str, digest: str, ordinal: int) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(ledger.SCHEMA.names)
-    place = {"id": image_id(name), "input": digest, "ordinal": ordinal, "start": ordinal, "length": 1}
-    return row | place | {"fate": "kept", "stage": "toy"}
-
-
-def groups(store: Store, manifest: Manifest) -> dict[str, bytes]:
-    """Each file of each tar, as any reader of tars finds it; the index fits each tar."""
-    found: dict[str, bytes] = {}
-    tars = [ref for ref in manifest.shards if ref.kind in ("tar", "pack")]
-    indices = [ref for ref in manifest.shards if ref.kind == "index"]
-    for tar, index in zip(tars, indices, strict=True):
-        file = ShardFile(tar.key, index.key, tar.records, tar.bytes, tar.sha256)
-        reader = ShardReader([file], lambda key: io.BytesIO(store.get(key)))
-        reader.check()
-        for number in range(len(reader)):
-            reader.sample(number)
-        with tarfile.open(fileobj=io.BytesIO(read_object(store, tar))) as files:
-            for info in files:
-                assert (info.mtime, info.uid, info.gid, info.uname, info.gname) == (0, 0, 0, "", "")
-                found[info.name] = files.extractfile(info).read()
-    return found
-
-
-def holders(store: Store, needle: bytes) -> list[str]:
-    """Files of a local lake with these bytes."""
-    return [str(path) for path in Path(store.uri).rglob("*") if path.is_file() and needle in path.read_bytes()]
-
-
-# one group a record
 
 
 @pytest.fixture
@@ -192,16 +92,24 @@ def test_a_group_that_others_share_is_not_parted(store):
     assert clean.parent.digest == other.digest and read_table(store, clean.members[0]).num_rows == 1
 
 
-def test_members_of_a_group_that_no_tar_has_give_no_version_that_lies(store):
+@pytest.mark.parametrize(
+    ("packs", "said"),
+    [
+        (["000000-000000", "000000-000007"], "do not say whose group '000000-000001'"),  # nor is there a group 7
+        (["000000-000000", "000000-000000"], "holds 1 other records, and cannot be parted"),
+        (["000000-000000", "000000-000001", "000000-000007"], "'000000-000007', which is in no tar"),
+    ],
+)
+def test_members_that_do_not_fit_their_tar_give_no_version_that_lies(store, packs, said):
     images = pictures(store, [["a"], ["b"]])
     table = read_table(store, images.members[0])
-    moved = table.set_column(0, "pack", pa.array(["000000-000000", "000000-000007"]))
-    wrong = put_table(store, "members", moved)
+    table = pa.concat_tables([table, table.slice(1)]).slice(0, len(packs)).combine_chunks()
+    wrong = put_table(store, "members", table.set_column(0, "pack", pa.array(packs)))
     fields = {name: getattr(images, name) for name in Draft.model_fields}
     Versions(store).commit(Draft(**fields | {"ledgers": (*images.fates, wrong), "run_key": "2"}))
     report = do(store, asked("b"))
     assert report.made == () and set(report.withdrawn) == {"pictures@v1", "pictures@v2"}
-    assert "000000-000007" in report.without_successor["pictures@v2"]
+    assert said in report.without_successor["pictures@v2"]
 
 
 def test_a_version_that_lost_its_members_is_named_and_withdrawn_only_if_found(store, images):
@@ -237,3 +145,11 @@ def test_gc_needs_nothing_of_a_tar_that_was_replaced(store, images):
     doomed = {thing.key for thing in plan_gc(store, grace_seconds=0).doomed if thing.kind == "object"}
     clean = Versions(store).resolve("pictures")
     assert images.shards[0].key in doomed and not doomed & {ref.key for ref in clean.objects()}
+
+
+def test_what_is_no_table_is_not_read_as_one(store, images):
+    with pytest.raises(TypeError, match="pictures@v1 holds tars: `grist checkout"):
+        Dataset(store, images).to_arrow()
+    with pytest.raises(NoSuchVersion, match="pictures@v1 holds its records in tars"):
+        sample(Versions(store), images)
+    assert sample(Versions(store), images, fate="dropped").population == 0

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from forget_lake import do, erase, readable
 from mixtures import sources as sources
-from test_lake_forget_tars import groups
+from tar_lake import groups
 from typer.testing import CliRunner
 
 from lake.dataset import Dataset

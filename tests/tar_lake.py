@@ -1,0 +1,110 @@
+"""Datasets whose records lie in tars: images, one group of files a record; and what anybody finds in such tars."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from forget_lake import doc_id
+
+from lake import ledger
+from lake.fan import MEMBERS
+from lake.identity import digest_of
+from lake.manifest import Draft, FunnelRow, Manifest
+from lake.objects import ObjectRef, put_file, put_table, read_object
+from lake.receipt import StageId
+from lake.scratch import scratch
+from lake.store import Store
+from lake.suppress import Suppression
+from lake.versions import Versions
+from model.shards import ShardFile, ShardReader, ShardWriter
+
+
+def secret(name: str) -> bytes:
+    """What only this record's picture has."""
+    return hashlib.sha256(name.encode()).hexdigest().encode()
+
+
+def image_id(name: str) -> str:
+    return doc_id(f"https://example.org/{name}")
+
+
+def asked(*names: str) -> Suppression:
+    return Suppression.of(ids=[image_id(name) for name in names])
+
+
+def put_tar(store: Store, names: Sequence[Sequence[str]], number: int) -> tuple[ObjectRef, ObjectRef, ObjectRef]:
+    """A tar of one group for each of `names` (more than one name: a group that records share), index and members."""
+    rows: list[dict[str, Any]] = []
+    with scratch() as folder:
+        with ShardWriter(folder / "tar", folder / "index") as writer:
+            for at, group in enumerate(names):
+                key = f"{number:06d}-{at:06d}"
+                picture = b"".join(secret(name) for name in group)
+                writer.write(key, {"format": 1, "ids": [image_id(name) for name in group]}, {}, {"image.jpg": picture})
+                rows += [
+                    {"pack": key, "position": n, "source": "pictures", "member": image_id(name), "epoch": 0}
+                    | {"start": 0, "length": 1}
+                    for n, name in enumerate(group)
+                ]
+        tar, index = (put_file(store, kind, folder / kind, len(names)) for kind in ("tar", "index"))
+    return tar, index, put_table(store, "members", pa.Table.from_pylist(rows, schema=MEMBERS))
+
+
+def pictures(store: Store, *tars: Sequence[Sequence[str]], dataset: str = "pictures") -> Manifest:
+    """A version of images: each tar with the groups named."""
+    written = [put_tar(store, groups, number) for number, groups in enumerate(tars)]
+    names = [name for groups in tars for group in groups for name in group]
+    digest = digest_of(dataset, *names)
+    table = ledger.sort(pa.Table.from_pylist([_fate(name, digest, n) for n, name in enumerate(names)], ledger.SCHEMA))
+    tally, none = ledger.tally(table), ledger.tally(ledger.empty())
+    draft = Draft(
+        dataset=dataset,
+        form="images",
+        run_key=digest,
+        recipe={},
+        stages=(StageId(name="toy", version=1, config={}),),
+        shards=tuple(ref for tar, index, _ in written for ref in (tar, index)),
+        ledgers=(put_table(store, "ledger", table, sorted_by="id"), *(members for _, _, members in written)),
+        came_in=tally,
+        kept=tally,
+        dropped=none,
+        quarantined=none,
+        funnel=(FunnelRow(stage="toy", came_in=len(names), passed=len(names)),),
+        statistics={"documents": len(names), "pixels": 7},
+    )
+    return Versions(store).commit(draft)
+
+
+def _fate(name: str, digest: str, ordinal: int) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(ledger.SCHEMA.names)
+    place = {"id": image_id(name), "input": digest, "ordinal": ordinal, "start": ordinal, "length": 1}
+    return row | place | {"fate": "kept", "stage": "toy"}
+
+
+def groups(store: Store, manifest: Manifest) -> dict[str, bytes]:
+    """Each file of each tar, as any reader of tars finds it; the index fits each tar."""
+    found: dict[str, bytes] = {}
+    tars = [ref for ref in manifest.shards if ref.kind in ("tar", "pack")]
+    indices = [ref for ref in manifest.shards if ref.kind == "index"]
+    for tar, index in zip(tars, indices, strict=True):
+        file = ShardFile(tar.key, index.key, tar.records, tar.bytes, tar.sha256)
+        reader = ShardReader([file], lambda key: io.BytesIO(store.get(key)))
+        reader.check()
+        for number in range(len(reader)):
+            reader.sample(number)
+        with tarfile.open(fileobj=io.BytesIO(read_object(store, tar))) as files:
+            for info in files:
+                assert (info.mtime, info.uid, info.gid, info.uname, info.gname) == (0, 0, 0, "", "")
+                found[info.name] = files.extractfile(info).read()
+    return found
+
+
+def holders(store: Store, needle: bytes) -> list[str]:
+    """Files of a local lake with these bytes."""
+    return [str(path) for path in Path(store.uri).rglob("*") if path.is_file() and needle in path.read_bytes()]
