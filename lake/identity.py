@@ -62,11 +62,11 @@ def _authority(netloc: str, host: str, port: int | None, scheme: str) -> str:
 def _escapes(text: str) -> str:
     """Percent-encodings in normal form; a `%` that begins none is encoded, or it might begin one afterwards."""
 
-    def one(match: re.Match[str]) -> str:
+    def normal(match: re.Match[str]) -> str:
         char = unquote_to_bytes(match[0]).decode("latin-1")
         return char if char in _UNRESERVED else match[0].upper()
 
-    return _ESCAPE.sub(one, _STRAY.sub("%25", text))
+    return _ESCAPE.sub(normal, _STRAY.sub("%25", text))
 
 
 def remove_dot_segments(path: str) -> str:

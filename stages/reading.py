@@ -146,8 +146,8 @@ def _lost(stage: Reader[Found], spans: pa.Table, row: int, what: str, error: str
 def _timed(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Found]]:
     """What the child does: each record has its time from when the one before it was answered."""
     watchdog.feed(stage.seconds_per_record or 0)
-    for item, found in _in_turn(stage, uri, kind, spans):
-        yield item.without_content() if isinstance(item, Record) else item, found
+    for item, verdict in _in_turn(stage, uri, kind, spans):
+        yield item.without_content() if isinstance(item, Record) else item, verdict
         watchdog.feed(stage.seconds_per_record or 0)
     watchdog.feed(0)
 

@@ -71,7 +71,7 @@ def plain(data: bytes) -> bytes:
 
 
 def members(records: Iterable[bytes], pack: Callable[[bytes], bytes] = gz) -> bytes:
-    return b"".join(pack(one) for one in records)
+    return b"".join(map(pack, records))
 
 
 class Trickle(io.RawIOBase):
