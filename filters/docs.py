@@ -100,8 +100,8 @@ class Docs:
                 "run the language filter first, pass Docs(languages=...), or give the filter languages=() "
                 "to apply it to every document"
             )
-        found = pc.is_in(self._languages, value_set=pa.array(wanted, self._languages.type))
-        return found.to_numpy(zero_copy_only=False)
+        hit = pc.is_in(self._languages, value_set=pa.array(wanted, self._languages.type))
+        return hit.to_numpy(zero_copy_only=False)
 
     def words(self, rows: np.ndarray | None = None) -> Words:
         """English words of the documents where `rows` (bool [rows], None = all) is true, else none."""

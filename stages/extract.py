@@ -121,7 +121,7 @@ class Extract(ReadStage):
     def failed(self, reason: str) -> Text:
         return Text(None, reason)
 
-    def found(self, item: Item) -> Text:
+    def judge(self, item: Item) -> Text:
         if isinstance(item, Unreadable):
             return Text(None, "read.unreadable")
         if item.kind == "other":
@@ -156,15 +156,15 @@ class Extract(ReadStage):
         return Text(None, "read.truncated", item.truncated)
 
 
-def _row(item: Item, found: Text, digest: str, fates: Fates) -> dict[str, Any] | None:
+def _row(item: Item, page: Text, digest: str, fates: Fates) -> dict[str, Any] | None:
     """The record as it goes on, or None when it has its fate."""
-    text, reason, value, mark = found
+    text, reason, value, mark = page
     record = keys_of(item, digest, text)
     if isinstance(item, Unreadable):
         fates.add(record, "quarantined", reason, error=item.error)
         return None
     if reason == "extract.too_complex":
-        fates.add(record, "quarantined", reason, error=value)  # counts of ours, which look like phone numbers
+        fates.add(record, "quarantined", reason, error=value)  # our own counts, which look like phone numbers
         return None
     if reason is not None:
         fates.add(record, "quarantined" if reason == "extract.failed" else "dropped", reason, value)
@@ -172,8 +172,8 @@ def _row(item: Item, found: Text, digest: str, fates: Fates) -> dict[str, Any] |
     assert text is not None
     about = {"url": item.url, "date": item.date, "source": item.source or _host(item.url)}
     marks = [f"truncated, {item.truncated}" if item.truncated else None, mark]
-    said = "; ".join(filter(None, marks)) or None
-    return record | about | {"content": content_hash(text), "mark": said, "text": text}
+    known = "; ".join(filter(None, marks)) or None
+    return record | about | {"content": content_hash(text), "mark": known, "text": text}
 
 
 def _host(url: str | None) -> str | None:

@@ -55,7 +55,7 @@ Form = Literal["chat", "pair", "code"]
 FORMS: tuple[Form, ...] = ("chat", "pair", "code")
 
 
-class Made(NamedTuple):
+class Judged(NamedTuple):
     """The parts of a sample and what tells it from others, or the reason why it is none, with the offending value."""
 
     parts: tuple[Part, ...] = ()
@@ -141,19 +141,19 @@ class Instruct(ReadStage):
     def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
         return read(open_at, spans, kind, self.read, rows=True)
 
-    def failed(self, reason: str) -> Made:
-        return Made(reason=reason)
+    def failed(self, reason: str) -> Judged:
+        return Judged(reason=reason)
 
-    def found(self, item: Item) -> Made:
+    def judge(self, item: Item) -> Judged:
         if isinstance(item, Unreadable):
-            return Made(reason="read.unreadable")
+            return Judged(reason="read.unreadable")
         if item.row is None:
-            return Made(reason="read.not_a_line", value=item.record_type)
+            return Judged(reason="read.not_a_line", value=item.record_type)
         try:
             parts, content = self._code(item) if self.form == "code" else self._chat(item.row)
         except BadSample as error:
-            return Made(reason=f"instruct.{error.reason}", value=error.value)
-        return Made(tuple(parts), content)
+            return Judged(reason=f"instruct.{error.reason}", value=error.value)
+        return Judged(tuple(parts), content)
 
     def _chat(self, row: Mapping[str, Any]) -> tuple[Sequence[Part], str]:
         if self.form == "pair":
@@ -165,8 +165,8 @@ class Instruct(ReadStage):
         parts = render(conversation)
         # What is learned tells samples apart as well, where it is not all that the assistant says.
         whole = all(turn.learn for turn in conversation.turns)
-        told = [(part.text, part.special) if whole else tuple(part) for part in parts]
-        return parts, json.dumps(told, ensure_ascii=False)
+        distinct = [(part.text, part.special) if whole else tuple(part) for part in parts]
+        return parts, json.dumps(distinct, ensure_ascii=False)
 
     def _field(self, row: Mapping[str, Any], name: str) -> str:
         text = row.get(name)
@@ -188,21 +188,21 @@ class Instruct(ReadStage):
         parts = fim(text, content_hash(text), self.fim) if self.fim is not None else None
         return parts or (Part(text, learn=True), Part(END_OF_TEXT, special=True, learn=True)), text
 
-    def _row(self, item: Item, found: Made, digest: str, fates: Fates) -> dict[str, Any] | None:
+    def _row(self, item: Item, sample: Judged, digest: str, fates: Fates) -> dict[str, Any] | None:
         """The record as it goes on, or None when it has its fate."""
-        record = keys_of(item, digest, found.content)
+        record = keys_of(item, digest, sample.content)
         if isinstance(item, Unreadable):
-            fates.add(record, "quarantined", found.reason, error=item.error)
+            fates.add(record, "quarantined", sample.reason, error=item.error)
             return None
-        if found.reason is not None:
-            fates.add(record, "dropped", found.reason, found.value)
+        if sample.reason is not None:
+            fates.add(record, "dropped", sample.reason, sample.value)
             return None
-        spans = [{"length": len(part.text), "special": part.special, "learn": part.learn} for part in found.parts]
+        spans = [{"length": len(part.text), "special": part.special, "learn": part.learn} for part in sample.parts]
         return record | {
-            "content": content_hash(found.content),
+            "content": content_hash(sample.content),
             "url": item.url,
             "kind": "code" if self.form == "code" else "chat",
-            "text": "".join(part.text for part in found.parts),
+            "text": "".join(part.text for part in sample.parts),
             "parts": spans,
             "date": item.date,
             "source": item.source,

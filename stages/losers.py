@@ -31,6 +31,6 @@ def without_losers(store: Store, chunk: pa.Table, losers: Iterable[ObjectRef]) -
     digest, low, high = chunk["input"][0].as_py(), chunk["ordinal"][0].as_py(), chunk["ordinal"][-1].as_py()
     here = (pc.field("input") == digest) & (pc.field("ordinal") >= low) & (pc.field("ordinal") <= high)
     near = [ref for ref in losers if ref.records and ref.first <= digest <= ref.last]
-    lost = [read_table(store, ref, ["ordinal"], here)["ordinal"] for ref in near]
-    gone = pa.chunked_array([part for one in lost for part in one.chunks], pa.int64())
-    return chunk.filter(pc.invert(pc.is_in(chunk["ordinal"], gone.combine_chunks())))
+    ordinals = [read_table(store, ref, ["ordinal"], here)["ordinal"] for ref in near]
+    excluded = pa.chunked_array([part for column in ordinals for part in column.chunks], pa.int64())
+    return chunk.filter(pc.invert(pc.is_in(chunk["ordinal"], excluded.combine_chunks())))

@@ -40,8 +40,8 @@ RECORD = (
 )
 """Columns of every table of records that were read: who each is, and where it stands."""
 BATCH_ROWS = 4096
-Found = TypeVar("Found")
-FoundOut = TypeVar("FoundOut", covariant=True)
+Judged = TypeVar("Judged")
+JudgedOut = TypeVar("JudgedOut", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class ReadStage(Stage[ReadPayload]):
         return self.written(store, *self.records(store, work.payload))
 
 
-class Reader(Protocol, Generic[FoundOut]):
+class Reader(Protocol, Generic[JudgedOut]):
     """A stage that reads: how it takes items from a container, and what it makes of one.
 
     `failed` is what stands for a record that killed or hung its process, with the reason. `seconds_per_record`: None
@@ -98,28 +98,28 @@ class Reader(Protocol, Generic[FoundOut]):
 
     def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]: ...
 
-    def found(self, item: Item) -> FoundOut: ...
+    def judge(self, item: Item) -> JudgedOut: ...
 
-    def failed(self, reason: str) -> FoundOut: ...
+    def failed(self, reason: str) -> JudgedOut: ...
 
 
-def judged(stage: Reader[Found], store: Store, payload: ReadPayload) -> Iterator[tuple[Item, Found]]:
+def judged(stage: Reader[Judged], store: Store, payload: ReadPayload) -> Iterator[tuple[Item, Judged]]:
     """Each record of the chunk and what the stage makes of it. Raises OSError if the input is not what was scanned."""
     if input_info(payload.uri).stamp != tuple(payload.stamp):
         raise OSError(f"{payload.uri} changed since it was scanned: run the same command again")
     spans = read_table(store, payload.spans).slice(payload.first, payload.rows)
-    judge = _in_turn if stage.seconds_per_record is None else _isolated
-    yield from judge(stage, payload.uri, payload.kind, spans)
+    judge_all = _in_turn if stage.seconds_per_record is None else _isolated
+    yield from judge_all(stage, payload.uri, payload.kind, spans)
     if input_info(payload.uri).stamp != tuple(payload.stamp):  # not every store notices it in the middle of a stream
         raise OSError(f"{payload.uri} changed while it was read: run the same command again")
 
 
-def _in_turn(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Found]]:
+def _in_turn(stage: Reader[Judged], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Judged]]:
     for item in stage.items(partial(_open, uri), spans, kind):
-        yield item, stage.found(item)
+        yield item, stage.judge(item)
 
 
-def _isolated(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Found]]:
+def _isolated(stage: Reader[Judged], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Judged]]:
     """The same in the child. A death is tried once more: it may have been the machine's, short of memory."""
     first, suspect = 0, -1
     while first < spans.num_rows:
@@ -138,16 +138,16 @@ def _isolated(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Ite
         first += 1
 
 
-def _lost(stage: Reader[Found], spans: pa.Table, row: int, what: str, error: str) -> tuple[Item, Found]:
+def _lost(stage: Reader[Judged], spans: pa.Table, row: int, what: str, error: str) -> tuple[Item, Judged]:
     ordinal, start, length = (spans[name][row].as_py() for name in ("ordinal", "start", "length"))
     return Unreadable(ordinal, start, length, error), stage.failed(f"{stage.name}.{what}")
 
 
-def _timed(stage: Reader[Found], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Found]]:
+def _timed(stage: Reader[Judged], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Judged]]:
     """What the child does: each record has its time from when the one before it was answered."""
     watchdog.feed(stage.seconds_per_record or 0)
-    for item, verdict in _in_turn(stage, uri, kind, spans):
-        yield item.without_content() if isinstance(item, Record) else item, verdict
+    for item, answer in _in_turn(stage, uri, kind, spans):
+        yield item.without_content() if isinstance(item, Record) else item, answer
         watchdog.feed(stage.seconds_per_record or 0)
     watchdog.feed(0)
 

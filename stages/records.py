@@ -202,9 +202,9 @@ def alive_keys(store: Store, keys: ObjectRef, exclusions: ObjectRef, hit: pc.Exp
     for ref in read_refs(store, keys):
         parts.append(read_table(store, ref, list(KEYS), hit & _PASSED if ref.kind == VERDICTS else hit))
     rows = pa.concat_tables([part.replace_schema_metadata() for part in parts])
-    lost = [read_table(store, ref) for ref in read_refs(store, exclusions) if ref.records]
-    if lost:
-        rows = rows.join(pa.concat_tables(lost), EXCLUSIONS.names, join_type="left anti")
+    excluded = [read_table(store, ref) for ref in read_refs(store, exclusions) if ref.records]
+    if excluded:
+        rows = rows.join(pa.concat_tables(excluded), EXCLUSIONS.names, join_type="left anti")
     return rows
 
 

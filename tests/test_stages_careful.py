@@ -124,7 +124,7 @@ class Fragile(extract.Extract):
     unlucky: str = ""
     folder: str = ""
 
-    def found(self, item):
+    def judge(self, item):
         if item.url == self.poison:
             os.kill(os.getpid(), signal.SIGKILL)
         if item.url == self.endless:
@@ -133,7 +133,7 @@ class Fragile(extract.Extract):
         if item.url == self.unlucky and (Path(self.folder) / "short-of-memory").exists():
             (Path(self.folder) / "short-of-memory").unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().found(item)
+        return super().judge(item)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

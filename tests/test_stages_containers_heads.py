@@ -206,25 +206,25 @@ WHOLE = [
 def test_a_body_whose_end_is_missing_is_marked(data, mark) -> None:
     item = one(data)
     assert item.truncated is not None and item.truncated.startswith(mark)
-    text = Extract().found(item)
+    text = Extract().judge(item)
     assert (text.text, text.reason, text.value) == (None, "read.truncated", item.truncated)
-    kept = Extract(truncated="keep").found(item)
+    kept = Extract(truncated="keep").judge(item)
     assert kept.text if item.payload else kept.reason == "read.empty_body"
 
 
 @pytest.mark.parametrize("data", WHOLE)
 def test_a_whole_body_is_not(data) -> None:
     item = one(data)
-    assert item.truncated is None and Extract().found(item).text is not None
+    assert item.truncated is None and Extract().judge(item).text is not None
 
 
 def test_what_is_no_page_is_not_called_truncated() -> None:
     for block, reason in ((http(b"x" * 9, "Content-Length: 99", status="HTTP/1.1 404 No"), "read.http_status"),):
-        assert Extract().found(one(record(block))).reason == reason
+        assert Extract().judge(one(record(block))).reason == reason
     image = http(b"\x89PNG", "Content-Length: 99").replace(b"text/html; charset=utf-8", b"image/png")
-    assert Extract().found(one(record(image))).reason == "read.not_html"
+    assert Extract().judge(one(record(image))).reason == "read.not_html"
     assert (
-        Extract().found(one(record(b"", kind="request", extra="WARC-Truncated: time\r\n"))).reason == "read.not_a_page"
+        Extract().judge(one(record(b"", kind="request", extra="WARC-Truncated: time\r\n"))).reason == "read.not_a_page"
     )
 
 

@@ -66,7 +66,7 @@ def nobody_reads(monkeypatch, stage) -> None:
     def refused(self, item):
         raise AssertionError("a record was read again")
 
-    monkeypatch.setattr(type(stage), "found", refused)
+    monkeypatch.setattr(type(stage), "judge", refused)
 
 
 def secrets(store: Store) -> list[int]:
