@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from lake.identity import digest_of
 from lake.input_store import BUFFER, InputFault, InputInfo, InputStore, check_offset
-from lake.patterns import Found
+from lake.patterns import Survey
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -59,11 +59,11 @@ class FolderInputs:
             uri, last.start + last.size, max(info.modified for info in members), digest_of(*known), changed
         )
 
-    def survey(self, pattern: str) -> Found:
+    def survey(self, pattern: str) -> Survey:
         """The folder itself. What in it cannot be looked at is a fault, as for files."""
         folder = self._folder(pattern)
-        found = self._store_of(folder).survey(_all_below(folder))
-        return Found([PREFIX + folder] if found.files and not found.faults else [], found.faults, found.again)
+        below = self._store_of(folder).survey(_all_below(folder))
+        return Survey([PREFIX + folder] if below.files and not below.faults else [], below.faults, below.again)
 
     def _folder(self, uri: str) -> str:
         return self._folder_of(uri.removeprefix(PREFIX)).rstrip("/")
@@ -72,11 +72,11 @@ class FolderInputs:
         """The files, in order. Raises InputFault where one cannot be looked at, or there is none."""
         folder = self._folder(uri)
         store = self._store_of(folder)
-        found = store.survey(_all_below(folder))
-        if found.faults or not found.files:
-            raise InputFault(f"{uri} cannot be read: {'; '.join(found.faults) or 'it holds no file'}")
+        below = store.survey(_all_below(folder))
+        if below.faults or not below.files:
+            raise InputFault(f"{uri} cannot be read: {'; '.join(below.faults) or 'it holds no file'}")
         with ThreadPoolExecutor(16) as pool:
-            return list(pool.map(store.info, sorted(found.files)))
+            return list(pool.map(store.info, sorted(below.files)))
 
 
 def _all_below(folder: str) -> str:

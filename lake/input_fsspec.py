@@ -22,7 +22,7 @@ from fsspec.registry import known_implementations
 from lake.identity import digest_of
 from lake.input_store import BUFFER, InputFault, InputInfo, check_offset, is_folder, matches, missing
 from lake.outage import brief, is_outage
-from lake.patterns import MAGIC, Found
+from lake.patterns import MAGIC, Survey
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -69,23 +69,23 @@ class FsspecInputs:
             raise missing(uri)
         if about["type"] == "directory":
             raise is_folder(uri)
-        told = {name: about[name] for name in (*_CONTENT, *_TIMES) if about.get(name)}
-        if about.get("size") is None or not told:
-            lacks = "how long it is" if told else "anything that changes with its content (an etag, a time)"
+        version = {name: about[name] for name in (*_CONTENT, *_TIMES) if about.get(name)}
+        if about.get("size") is None or not version:
+            lacks = "how long it is" if version else "anything that changes with its content (an etag, a time)"
             raise InputFault(f"{uri} cannot be an input: its server does not say {lacks}; copy it, and name the copy")
-        etag = digest_of(*(f"{name}={value}" for name, value in sorted(told.items())))
-        return InputInfo(uri, int(about["size"]), _seconds(told), etag)
+        etag = digest_of(*(f"{name}={value}" for name, value in sorted(version.items())))
+        return InputInfo(uri, int(about["size"]), _seconds(version), etag)
 
-    def survey(self, pattern: str) -> Found:
+    def survey(self, pattern: str) -> Survey:
         about = self._about(pattern)
         path = self._path(pattern)
         if about is not None and about["type"] == "directory":
             raise is_folder(pattern)
         if about is not None:
-            return Found([self._uri(path)], [], [])
+            return Survey([self._uri(path)], [], [])
         magic = MAGIC.search(path)
         if magic is None:
-            return Found([], [], [])
+            return Survey([], [], [])
         folder = path[: magic.start()].rpartition("/")[0]
         wanted = path.split("/")
         depth = None if "**" in wanted else len(wanted) - len(folder.split("/"))
@@ -93,9 +93,9 @@ class FsspecInputs:
             with _outages(pattern):
                 names = self._fs.find(f"{folder}/", maxdepth=depth)  # with the slash, for servers of HTTP
         except FileNotFoundError:
-            return Found([], [], [])
+            return Survey([], [], [])
         hits = [name for name in names if matches(name.split("/"), wanted)]
-        return Found(sorted(self._uri(name) for name in hits), [], [])
+        return Survey(sorted(self._uri(name) for name in hits), [], [])
 
     def _about(self, uri: str) -> dict[str, Any] | None:
         """What the file system says of an address now; None where there is nothing."""
@@ -114,9 +114,9 @@ class FsspecInputs:
         return str(self._fs.unstrip_protocol(path))
 
 
-def _seconds(told: dict[str, Any]) -> float:
-    """The first time that is told, in seconds since the epoch; 0 where none can be read."""
-    for value in (told[name] for name in _TIMES if name in told):
+def _seconds(version: dict[str, Any]) -> float:
+    """The first time that is version, in seconds since the epoch; 0 where none can be read."""
+    for value in (version[name] for name in _TIMES if name in version):
         if isinstance(value, int | float):
             return float(value)
         if isinstance(value, datetime):

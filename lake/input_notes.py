@@ -35,9 +35,9 @@ def known(store: Store, info: InputInfo) -> tuple[str, str] | None:
     return note["digest"], note["kind"]
 
 
-def remember(store: Store, info: InputInfo, scanned: tuple[str, str]) -> None:
+def remember(store: Store, info: InputInfo, digest_and_kind: tuple[str, str]) -> None:
     """Notes (digest, kind). A killed run may leave it without a receipt, and then the file is scanned again."""
-    store.put(_fingerprint(info), write_note(_about(info), digest=scanned[0], kind=scanned[1]))
+    store.put(_fingerprint(info), write_note(_about(info), digest=digest_and_kind[0], kind=digest_and_kind[1]))
 
 
 def read_input_note(store: Store, key: str) -> dict[str, Any]:

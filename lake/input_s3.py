@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 from lake.input_store import BUFFER, InputInfo, is_folder, matches, missing
-from lake.patterns import MAGIC, Found
+from lake.patterns import MAGIC, Survey
 from lake.s3 import RangeReader, connect, head, split_uri
 
 
@@ -19,13 +19,13 @@ class S3Inputs:
         return cast(BinaryIO, io.BufferedReader(reader, BUFFER))
 
     def info(self, uri: str) -> InputInfo:
-        found = head(connect().client, *split_uri(uri))
-        if found is None:
+        known = head(connect().client, *split_uri(uri))
+        if known is None:
             raise missing(uri)
-        return InputInfo(uri, found.size, found.modified, found.etag.strip('"'))
+        return InputInfo(uri, known.size, known.modified, known.etag.strip('"'))
 
-    def survey(self, pattern: str) -> Found:
-        return Found(sorted(_expand(pattern)), [], [])
+    def survey(self, pattern: str) -> Survey:
+        return Survey(sorted(_expand(pattern)), [], [])
 
 
 def _expand(where: str) -> list[str]:

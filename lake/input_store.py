@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import BinaryIO, NamedTuple, Protocol
 
-from lake.patterns import MAGIC, Found
+from lake.patterns import MAGIC, Survey
 
 BUFFER = 1 << 20
 
@@ -47,7 +47,7 @@ class InputStore(Protocol):
         """As `lake.sources.input_info`."""
         ...
 
-    def survey(self, pattern: str) -> Found:
+    def survey(self, pattern: str) -> Survey:
         """The files that a pattern names, none where it names none. Raises IsADirectoryError for a folder."""
         ...
 

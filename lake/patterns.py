@@ -19,7 +19,7 @@ from typing import NamedTuple
 MAGIC = re.compile(r"[*?\[]")
 
 
-class Found(NamedTuple):
+class Survey(NamedTuple):
     """`faults`: what could not be looked at, a sentence each. `again`: links to folders that were read already."""
 
     files: list[str]
@@ -27,11 +27,11 @@ class Found(NamedTuple):
     again: list[str]
 
 
-def find(where: str) -> Found:
+def find(where: str) -> Survey:
     """The regular files that an absolute pattern names (`*` `?` `[..]` in a name, `**` over folders), sorted."""
     walk = _Walk([part for part in where.split("/") if part])
     walk.run()
-    return Found(sorted(walk.files), sorted(walk.faults), sorted(walk.again))
+    return Survey(sorted(walk.files), sorted(walk.faults), sorted(walk.again))
 
 
 class _Walk:

@@ -168,12 +168,12 @@ class RangeReader(io.RawIOBase):
                 raise self._absent(error) from error
             self._size, self._etag, self._body = answer["ContentLength"], answer["ETag"], answer["Body"]
             return
-        info = head(client, bucket, key)
-        if info is None:
+        known = head(client, bucket, key)
+        if known is None:
             raise FileNotFoundError(f"no object s3://{bucket}/{key}")
-        if not 0 <= offset <= info.size:
-            raise ValueError(f"offset {offset} is outside s3://{bucket}/{key} of {info.size} bytes")
-        self._size, self._etag = info.size, info.etag
+        if not 0 <= offset <= known.size:
+            raise ValueError(f"offset {offset} is outside s3://{bucket}/{key} of {known.size} bytes")
+        self._size, self._etag = known.size, known.etag
 
     def _absent(self, error: ClientError) -> Exception:
         status, code = error_status(error)

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from lake.input_folder import PREFIX, FolderInputs
 from lake.input_store import BUFFER, InputInfo, InputStore, check_offset, is_folder
-from lake.patterns import MAGIC, Found, find
+from lake.patterns import MAGIC, Survey, find
 
 
 def open_input(uri: str, offset: int = 0) -> BinaryIO:
@@ -39,27 +39,27 @@ def expand(pattern: str) -> list[str]:
 
     Raises what `survey` raises, and OSError for what could not be looked at.
     """
-    matches = survey(pattern)
-    if matches.faults:
-        raise OSError(f"input {pattern!r}: {'; '.join(matches.faults)}")
-    return matches.files
+    matched = survey(pattern)
+    if matched.faults:
+        raise OSError(f"input {pattern!r}: {'; '.join(matched.faults)}")
+    return matched.files
 
 
-def survey(pattern: str) -> Found:
+def survey(pattern: str) -> Survey:
     """The same, with what could not be looked at beside it.
 
     A file whose name has `*` or `[` in it is found by its own name.
     Raises FileNotFoundError when nothing matches, IsADirectoryError (a folder), ValueError (a scheme that cannot be
     opened).
     """
-    matches = _store_of(pattern).survey(pattern)
-    if not matches.files and not matches.faults:
+    matched = _store_of(pattern).survey(pattern)
+    if not matched.files and not matched.faults:
         where = pattern if "://" in pattern or pattern.startswith(PREFIX) else os.path.abspath(pattern)
         what = "matches no file" if MAGIC.search(where) else "does not exist"
         raise FileNotFoundError(
             f"input {where!r} {what}; check the path, or give a pattern such as folder/*.warc.gz or folder/**/*.jsonl"
         )
-    return matches
+    return matched
 
 
 class LocalInputs:
@@ -83,10 +83,10 @@ class LocalInputs:
         status = os.stat(path)
         return InputInfo(path, status.st_size, status.st_mtime, None, status.st_ctime)
 
-    def survey(self, pattern: str) -> Found:
+    def survey(self, pattern: str) -> Survey:
         where = os.path.abspath(_local_path(pattern))
         if os.path.isfile(where):
-            return Found([where], [], [])
+            return Survey([where], [], [])
         if os.path.isdir(where):
             raise is_folder(where)
         return find(where)

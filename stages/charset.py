@@ -143,21 +143,21 @@ def prescan(head: bytes) -> str | None:
         else:
             at = _behind(head, b">", at) if head[at + 1 : at + 2] in (b"!", b"/", b"?") else at + 1
     if head.startswith(b"<?xml"):
-        found = _IN_XML.search(head, 0, _behind(head, b">", 0))
-        return _usable(found[1]) if found else None
+        encoding = _IN_XML.search(head, 0, _behind(head, b">", 0))
+        return _usable(encoding[1]) if encoding else None
     return None
 
 
 def _behind(head: bytes, mark: bytes, at: int) -> int:
-    found = head.find(mark, at)
-    return len(head) if found < 0 else found + len(mark)
+    place = head.find(mark, at)
+    return len(head) if place < 0 else place + len(mark)
 
 
 def _attributes(head: bytes, at: int) -> Iterator[tuple[bytes, bytes, int]]:
     """Names in lower case, values, and where each ends; none that the end of `head` cuts."""
-    while (found := _ATTRIBUTE.match(head, at)) and found[1] and found.end() < len(head):
-        at = found.end()
-        yield found[1].lower(), next((found[i] for i in (2, 4, 6) if found[i] is not None), b""), at
+    while (attribute := _ATTRIBUTE.match(head, at)) and attribute[1] and attribute.end() < len(head):
+        at = attribute.end()
+        yield attribute[1].lower(), next((attribute[i] for i in (2, 4, 6) if attribute[i] is not None), b""), at
 
 
 def _declared(attributes: list[tuple[bytes, bytes]]) -> str | None:
@@ -167,8 +167,8 @@ def _declared(attributes: list[tuple[bytes, bytes]]) -> str | None:
         return _usable(values[b"charset"])
     if values.get(b"http-equiv", b"").lower() != b"content-type":
         return None
-    found = _IN_CONTENT.search(values.get(b"content", b""))
-    return _usable(next(value for value in found.groups() if value is not None)) if found else None
+    charset = _IN_CONTENT.search(values.get(b"content", b""))
+    return _usable(next(value for value in charset.groups() if value is not None)) if charset else None
 
 
 def _usable(label: bytes) -> str | None:
@@ -182,8 +182,8 @@ def _wide(payload: bytes, header: str | None) -> str | None:
     """UTF-16 without a BOM: markup is ASCII, so that every other byte of it is zero; no other charset has zeros."""
     head = payload[:HEAD_BYTES]
     zeros = head.count(0)
-    said = header is not None and header.startswith("utf-16")
-    if zeros * (20 if said else 4) <= len(head):
+    declared = header is not None and header.startswith("utf-16")
+    if zeros * (20 if declared else 4) <= len(head):
         return None
     return "utf-16-be" if head[0::2].count(0) > head[1::2].count(0) else "utf-16-le"
 

@@ -73,15 +73,15 @@ def list_inputs(patterns: Iterable[str]) -> Listing:
     faults: list[str] = []
     for pattern in patterns:
         try:
-            found = survey(pattern)
+            matched = survey(pattern)
         except OSError as error:
             if is_outage(error):
                 raise
             faults.append(str(error))
             continue
-        uris += found.files
-        faults += found.faults
-        for again in found.again:
+        uris += matched.files
+        faults += matched.faults
+        for again in matched.again:
             log.warning("input %r: %s", pattern, again)
     for uri in uris:
         if not uri.isascii() and any("\ud800" <= char <= "\udfff" for char in uri):

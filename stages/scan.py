@@ -103,4 +103,5 @@ def chunks(spans: pa.Table, chunk_bytes: int, chunk_records: int) -> Iterator[tu
 
 
 def tally_of_spans(digest: str, spans: pa.Table) -> Tally:
+    """The tally of the records of an input, by their places."""
     return Tally.of_records([digest] * spans.num_rows, range(spans.num_rows))

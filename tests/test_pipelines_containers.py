@@ -26,7 +26,8 @@ from lake.store import Store, open_store
 from lake.verify import verify
 from pipelines.assembly import GateFailed
 from pipelines.config import BadConfig
-from pipelines.instruct import InstructConfig, run_instruct
+from pipelines.instruct import InstructConfig
+from pipelines.run import run_pipeline
 from stages.runner import Runner
 
 SENTENCE = "The keeper climbed the stair, and the wind was with him when he came to the lamp that they have. "
@@ -96,7 +97,7 @@ def test_chats_in_parquet_are_those_in_lines(tmp_path: Path, store: Store) -> No
     tables = []
     for name in ("a.jsonl", "a.parquet"):
         recipe = {"dataset": name.replace(".", "-"), "inputs": [str(tmp_path / name)]}
-        manifest = run_instruct(
+        manifest = run_pipeline(
             InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)
         ).manifest
         tables.append(Dataset(store, manifest).to_arrow().sort_by("text"))

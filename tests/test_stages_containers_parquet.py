@@ -200,14 +200,14 @@ def test_any_damage_keeps_the_balance(options, changes) -> None:
 
 def with_rows(data: bytes, rows: int, fields: int = -1) -> bytes:
     """The file of one row group of 300, its footer claiming so many rows in the first `fields` places (-1: all)."""
-    said = b"\x16\xd8\x04"  # the field num_rows of a row group, 300 as a zigzag number
+    count = b"\x16\xd8\x04"  # the field num_rows of a row group, 300 as a zigzag number
     zigzag, number = bytearray(), rows * 2
     while number > 127:
         zigzag.append(number & 127 | 128)
         number >>= 7
     zigzag.append(number)
     length = int.from_bytes(data[-8:-4], "little")
-    footer = data[-8 - length : -8].replace(said, b"\x16" + bytes(zigzag), fields)
+    footer = data[-8 - length : -8].replace(count, b"\x16" + bytes(zigzag), fields)
     return data[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1"
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from warc_files import errors, gz, plain, read_bytes, scan_bytes, tar_member, zst
 
+from lake.sources import open_input
 from stages.containers import ReadConfig, Record, Unreadable, read
 from stages.containers.media import kind_of
 from stages.containers.span_table import check_tiles
@@ -63,18 +64,18 @@ def test_groups_are_those_of_webdataset(tmp_path) -> None:
             member = tarfile.TarInfo(name)
             member.size = 2
             archive.addfile(member, io.BytesIO(b"{}"))
-    theirs = [
+    groups = [
         sorted(key for key in group if not key.startswith("__"))
         for group in webdataset.WebDataset(str(path), shardshuffle=False)
     ]
     data = path.read_bytes()
-    ours = []
+    spans_of_groups = []
     for start, length in zip(
         *(scan_bytes(data, "tar").spans[name].to_pylist() for name in ("start", "length")), strict=True
     ):
         with tarfile.open(fileobj=io.BytesIO(data[start : start + length])) as archive:
-            ours.append(sorted(key_of(member.name)[1] for member in archive))
-    assert ours == theirs and len(ours) == 6
+            spans_of_groups.append(sorted(key_of(member.name)[1] for member in archive))
+    assert spans_of_groups == groups and len(groups) == 6
 
 
 def test_names() -> None:
@@ -162,3 +163,12 @@ def test_a_sample_of_any_number_of_members_is_bounded_by_its_bytes() -> None:
     data = b"".join(tar_member(f"a.{n}", bytes(2000)) for n in range(50)) + END
     (item,) = read_bytes(data, "tar", ReadConfig(max_record_bytes=100_000))
     assert isinstance(item, Unreadable) and "max_record_bytes=100000" in item.error
+
+
+@pytest.mark.parametrize(("folder", "kind", "media"), [("4_images", "image", 83), ("5_audio", "audio", 51)])
+def test_real_media_are_known_by_their_bytes(shared_data, folder, kind, media) -> None:
+    with open_input(f"folder::{shared_data / folder}") as stream:
+        data = stream.read()
+    items = read_bytes(data, "tar")
+    assert all(isinstance(item, Record) for item in items)
+    assert sum(medium.kind == kind for item in items for medium in item.media) >= media

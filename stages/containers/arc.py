@@ -35,6 +35,7 @@ class ArcCut(BlockCut):
 
     @staticmethod
     def begins(data: bytes) -> bool:
+        """Whether a scheme stands there."""
         return SCHEME.match(data.lstrip(b"\r\n")) is not None
 
     def _header(self, first: int) -> Header | str | None:

@@ -70,6 +70,7 @@ class BlockCut(ABC):
 
     @property
     def held(self) -> int:
+        """Spans that were cut, but not emitted yet."""
         return len(self._rival.spans) if self._rival is not None else 0
 
     @property
@@ -77,6 +78,7 @@ class BlockCut(ABC):
         return self._pos + self._at
 
     def feed(self, data: bytes, begins_member: bool = False) -> None:
+        """The next piece; `begins_member`: a compressed member begins with it."""
         if begins_member:
             self._new_member(data)
         self._pos = self._here  # what was passed goes; the rest waits for what makes it whole

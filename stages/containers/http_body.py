@@ -56,8 +56,8 @@ def decode_body(head: Head, body: bytes, limit: int) -> Body:
 
 def _shorter_than_said(head: Head, body: bytes) -> str | None:
     """Fewer bytes than Content-Length. It counts the body as sent: of one that was decoded since, it says nothing."""
-    said = set(head.fields.get("content-length", ()))
-    length = said.pop() if len(said) == 1 else ""
+    lengths = set(head.fields.get("content-length", ()))
+    length = lengths.pop() if len(lengths) == 1 else ""
     if not re.fullmatch(r"[0-9]{1,18}", length) or len(body) >= int(length):
         return None
     if any(_is_plain(coding.removeprefix("x-"), body) for coding in head.listed("content-encoding")[-1:]):

@@ -31,6 +31,7 @@ class JsonlCut:
         self._done = False  # the open span has its line, what follows are blank lines
 
     def feed(self, data: bytes, begins_member: bool = False) -> None:
+        """The next piece; where members begin means nothing to lines."""
         i, n = 0, len(data)
         while i < n:
             if not self._content:
@@ -52,6 +53,7 @@ class JsonlCut:
         self._end += n
 
     def close(self, message: str | None = None) -> None:
+        """Nothing more belongs to the open line: the data end, or break off because of `message`."""
         if self._content:
             self._cut(self._end, None if message is None else f"line is cut off; {message}")
         elif self._done:

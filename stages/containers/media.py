@@ -29,7 +29,8 @@ MEDIA = pa.list_(
 )
 
 _MAGIC = (
-    (re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM.{12}|II\*\0|MM\0\*|RIFF.{4}WEBP", re.DOTALL), "image"),
+    (re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM.{12}|RIFF.{4}WEBP", re.DOTALL), "image"),
+    (re.compile(rb"II\*\0|MM\0\*|\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "image"),  # TIFF, JPEG 2000
     (re.compile(rb"RIFF.{4}WAVE|fLaC|OggS|ID3|\xff[\xe3\xf2\xf3\xfa\xfb]|FORM.{4}AIF", re.DOTALL), "audio"),
     (re.compile(rb".{4}ftyp(avif|avis|heic|heix|mif1)", re.DOTALL), "image"),
     (re.compile(rb".{4}ftyp(M4A |M4B )", re.DOTALL), "audio"),
@@ -46,6 +47,7 @@ class Media(NamedTuple):
     data: bytes
 
     def without_data(self) -> Media:
+        """Its digest alone, and where it came from."""
         return self._replace(data=b"")
 
     def as_row(self) -> dict[str, Any]:

@@ -47,10 +47,12 @@ class Group:
 
     @property
     def start(self) -> int:
+        """Offset of its first byte."""
         return min(chunk.start for chunk in self.chunks)
 
     @property
     def end(self) -> int:
+        """Offset behind its last byte."""
         return max(chunk.end for chunk in self.chunks)
 
 

@@ -17,6 +17,8 @@ FIRST_FEED = 2 << 10  # a file can be members of 20 bytes each: what is fed past
 
 
 class MemberError(Exception):
+    """A member breaks off, or is `corrupt`: then what it yielded before is not to be trusted either."""
+
     def __init__(self, message: str, *, corrupt: bool) -> None:
         super().__init__(message)
         self.corrupt = corrupt
@@ -41,6 +43,7 @@ class Raw:
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Raw:
+        """The same over bytes at hand."""
         return cls(io.BytesIO(data), block=FIRST_FEED)
 
     def ahead(self, limit: int) -> Raw:
@@ -88,19 +91,23 @@ class Raw:
             self._fill(end - self.pos + FEED)
 
     def advance(self, n: int) -> None:
+        """Over n bytes that were looked at."""
         self.pos += n
 
     def take(self, n: int) -> bytes:
+        """The next n bytes, handed out; fewer only at the end of the file."""
         data = self.peek(n)
         self.pos += len(data)
         return data
 
     def skip_to(self, offset: int) -> None:
+        """Raises EOFError when the file ends before the offset."""
         while self.pos < offset:
             if not self.take(min(offset - self.pos, FEED)):
                 raise EOFError(f"the file ends at byte {self.pos}, before byte {offset}")
 
     def back_to(self, offset: int) -> None:
+        """As far back as the past is kept."""
         self.pos = max(offset, self.base)
 
 

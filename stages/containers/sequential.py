@@ -42,7 +42,8 @@ STEP = 256 << 10  # decompressed bytes, after which the bounds are looked at
 
 
 class Cut(Protocol):
-    """`held`: spans that were cut, but not emitted yet."""
+    """`held`: spans that were cut, but not emitted yet. `feed` gets the next piece, `close` is told that the data end,
+    or break off because of `message`; after a break, what is fed next follows a gap."""
 
     @property
     def held(self) -> int: ...

@@ -87,6 +87,7 @@ class TarCut:
         self._lost = False  # no header is known to come next: one is searched
 
     def feed(self, data: bytes, begins_member: bool = False) -> None:
+        """The next piece; where compressed members begin means nothing to a tar."""
         self._buf += data
         while self._step():
             pass
@@ -187,11 +188,11 @@ class TarCut:
 
     def _search(self) -> bool:
         """To the next header with the magic; what is passed over belongs to the open span, whose error it is."""
-        found = self._buf.find(_MAGIC, _MAGIC_AT)
-        if found < 0:
+        magic = self._buf.find(_MAGIC, _MAGIC_AT)
+        if magic < 0:
             self._take(max(0, len(self._buf) - _MAGIC_AT - len(_MAGIC)))
             return False
-        first = found - _MAGIC_AT
+        first = magic - _MAGIC_AT
         if len(self._buf) < first + BLOCK:
             self._take(first)
             return False

@@ -71,8 +71,8 @@ def _only_record(data: bytes) -> tuple[WarcRecord, bytes]:
         block = record.reader.read()
         length = (record.headers.get("Content-Length") or "").strip()
         if length != str(len(block)) and length.lstrip("0") != str(len(block)):
-            said = length[:20] if length.isdecimal() else "no number"
-            raise RecordError(f"block has {len(block)} bytes, Content-Length says {said}")
+            declared = length[:20] if length.isdecimal() else "no number"
+            raise RecordError(f"block has {len(block)} bytes, Content-Length says {declared}")
         if next(records, None) is not None:
             raise RecordError("the scan found one record here, FastWARC more")
     except StopIteration:
@@ -121,8 +121,8 @@ def _verify(declared: str | None, block: bytes) -> None:
     name, value = name.strip().lower().replace("-", ""), value.strip()
     if name not in _SIZES:
         return
-    found = hashlib.new(name, block, usedforsecurity=False).digest()
-    if value.lower() != found.hex() and value.upper().rstrip("=") != base64.b32encode(found).decode().rstrip("="):
+    digest = hashlib.new(name, block, usedforsecurity=False).digest()
+    if value.lower() != digest.hex() and value.upper().rstrip("=") != base64.b32encode(digest).decode().rstrip("="):
         raise RecordError(f"WARC-Block-Digest ({name}) is not that of the block")
 
 

@@ -25,6 +25,7 @@ class WarcCut(BlockCut):
 
     @staticmethod
     def begins(data: bytes) -> bool:
+        """Whether `WARC/` stands there, newlines before it or not."""
         return re.match(rb"[\r\n]{0,65536}WARC/\d", data) is not None
 
     def _header(self, first: int) -> Header | str | None:
