@@ -21,10 +21,10 @@ from lake.receipt import Receipt
 from lake.store import Store
 from stages.charset import decode
 from stages.complexity import TooComplex
-from stages.containers import ReadConfig, Record, Unreadable, read
+from stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
 from stages.fates import Fates
 from stages.html import ExtractConfig, PageText, is_html, page_text
-from stages.reading import RECORD, Item, OpenAt, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from stages.reading import RECORD, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
 from stages.work import Outcome
 
 SCHEMA = pa.schema(

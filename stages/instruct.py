@@ -25,9 +25,9 @@ from lake.store import Store
 from model.processing.chat import REASONING, BadSample, Reasoning, Rules, parse, render
 from model.processing.fim import Fim, fim
 from model.processing.text import END_OF_TEXT, Part
-from stages.containers import ReadConfig, Unreadable, read
+from stages.containers import Item, OpenAt, ReadConfig, Unreadable, read
 from stages.fates import Fates
-from stages.reading import RECORD, Item, OpenAt, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from stages.reading import RECORD, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
 from stages.records import KEYS, Passed, put_verdicts
 from stages.shards import WriteShards
 from stages.work import Outcome
