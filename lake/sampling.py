@@ -173,7 +173,7 @@ def _ledger_sample(
         reason=row["reason"],
         value=row["value"],
         text=extracted.get("text"),
-        why_no_text=None if isinstance(found, dict) else found,
+        why_no_text=None if isinstance(text, dict) else text,
         place=place_of(row, names),
         fields=fields,
     )

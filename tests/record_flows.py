@@ -172,6 +172,21 @@ def scanned(runner: Runner, path: Path, lines: Sequence[Line], version: int) -> 
     return scan_inputs(runner, SCAN, Listing([str(path)], []))
 
 
+def content(n: int, **columns: list[Any]) -> pa.Table:
+    """The content of a chunk of `n` records of one input, as a stage that reads would write it."""
+    given = {
+        "id": [f"{i:032x}" for i in range(n)],
+        "input": ["f" * 64] * n,
+        "ordinal": list(range(n)),
+        "start": [10 * i for i in range(n)],
+        "length": [10] * n,
+        "content": [f"{n - i:032x}" for i in range(n)],
+        "url": [f"https://{HOSTS[i % 3]}/{i}" for i in range(n)],
+        "text": [f"text {i}" for i in range(n)],
+    }
+    return pa.table({**given, **columns})
+
+
 # The same in plain Python
 
 

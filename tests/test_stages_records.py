@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import ClassVar, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +23,7 @@ from record_flows import (
     Line,
     Long,
     Reference,
+    content,
     draft_of,
     flow_of,
     recipe_of,
@@ -34,7 +32,6 @@ from record_flows import (
 )
 
 import lake
-from filters.base import Filter, below, first_reason
 from filters.docs import Docs
 from lake.balance import BalanceError, Tally
 from lake.manifest import Manifest
@@ -53,8 +50,8 @@ from stages.losers import put_losers
 from stages.minhash import Collect, Sign
 from stages.records import CONTENT, KEYS, Chunk, Records, Verdicts, alive, alive_batches, alive_keys, put_verdicts
 from stages.runner import Runner
-from stages.screen import Screen, ScreenPayload, screen_works
-from stages.work import Work, execute
+from stages.screen import Screen, screen_works
+from stages.work import execute
 
 LINES = st.lists(
     st.builds(Line, st.integers(0, 2), st.integers(0, 3), st.integers(0, 5), st.booleans()), min_size=1, max_size=14
@@ -162,22 +159,8 @@ def test_a_host_blocklist_after_the_screen_works_where_records_were_forgotten(tm
 # Chunks
 
 
-def content(store: Store, n: int, **columns: list) -> pa.Table:
-    given = {
-        "id": [f"{i:032x}" for i in range(n)],
-        "input": ["f" * 64] * n,
-        "ordinal": list(range(n)),
-        "start": [10 * i for i in range(n)],
-        "length": [10] * n,
-        "content": [f"{n - i:032x}" for i in range(n)],
-        "url": [f"https://{HOSTS[i % 3]}/{i}" for i in range(n)],
-        "text": [f"text {i}" for i in range(n)],
-    }
-    return pa.table({**given, **columns})
-
-
 def chunk_of(store: Store, n: int) -> Chunk:
-    table = content(store, n)
+    table = content(n)
     return Chunk(put_table(store, CONTENT, table), Tally.of_records(["f" * 64] * n, range(n)), 6 * n)
 
 
@@ -259,7 +242,7 @@ def test_the_screen_is_the_same_work_whatever_is_excluded_later(store):
 
 
 def test_exact_duplicates_need_no_screen_before_them(store):
-    table = content(store, 6, content=["c" * 32] * 3 + ["d" * 32, "e" * 32, "d" * 32])
+    table = content(6, content=["c" * 32] * 3 + ["d" * 32, "e" * 32, "d" * 32])
     chunk = Chunk(put_table(store, CONTENT, table), Tally.of_records(["f" * 64] * 6, range(6)), 1)
     (work,) = exact_works(Exact(), store, Records((chunk,), chunk.tally, (excluded(store, 0),)))
     receipt = execute(store, work)
@@ -289,60 +272,3 @@ def test_survivors_are_chosen_by_a_measure_of_any_screen_before(tmp_path):
 def test_two_steps_of_one_name_are_refused():
     with pytest.raises(ValueError, match="exact decides in two places"):
         flow_of([ExactDuplicates(Exact()), ExactDuplicates(Exact())])
-
-
-# Filters of other things than documents
-
-
-class Clips:
-    """A batch of clips: their samples, as the content table has them."""
-
-    columns: ClassVar[tuple[str, ...]] = ("samples", "rate")
-
-    def __init__(self, samples: pa.ListArray, rates: pa.Int64Array) -> None:
-        self.samples, self.rates = samples, rates
-
-    @classmethod
-    def of(cls, rows: pa.RecordBatch) -> Self:
-        return cls(rows["samples"], rows["rate"])
-
-    @classmethod
-    def empty(cls) -> Self:
-        return cls(pa.array([], pa.list_(pa.int16())), pa.array([], pa.int64()))
-
-    @property
-    def sizes(self) -> pa.Array:
-        return pc.multiply(pc.list_value_length(self.samples), 2)
-
-
-@dataclass(frozen=True)
-class Seconds(Filter[Clips]):
-    """Drops clips that are too short."""
-
-    min_seconds: float = 1.0
-
-    name: ClassVar[str] = "seconds"
-    VERSION: ClassVar[int] = 1
-    evidence: ClassVar[Mapping[str, str]] = MappingProxyType({"too_short": "length"})
-
-    def measure(self, clips: Clips, /) -> pa.RecordBatch:
-        length = pc.divide(pc.cast(pc.list_value_length(clips.samples), pa.float64()), clips.rates)
-        return pa.record_batch([length], names=["length"])
-
-    def rule(self, measures: pa.RecordBatch) -> pa.StringArray:
-        return first_reason(self.name, measures.num_rows, [("too_short", below(measures["length"], self.min_seconds))])
-
-
-def test_a_screen_of_clips_is_a_screen(store):
-    samples = pa.array([[1] * 8, [1] * 20, [], [1] * 9], pa.list_(pa.int16()))
-    table = content(store, 4).append_column("samples", samples).append_column("rate", pa.array([8, 8, 8, 10]))
-    chunk = Chunk(put_table(store, CONTENT, table), Tally.of_records(["f" * 64] * 4, range(4)), 1)
-    stage = Screen((Seconds(),), Clips)
-    assert stage.measures() == ["seconds.length"] and stage.identity()[1].config == {"min_seconds": 1.0}
-    receipt = execute(store, Work(stage, chunk.digests, ScreenPayload(chunk), chunk.tally))
-    assert receipt.reasons == {"seconds.too_short": 2} and receipt.facts == {"passed_bytes": 2 * 28}
-    fates = read_table(store, receipt.output("fates")).sort_by("ordinal")
-    assert fates["value"].to_pylist() == ["0", "0.9"]
-    empty = Chunk(put_table(store, CONTENT, table.slice(0, 0)), Tally(), 0)
-    nothing = execute(store, Work(stage, empty.digests, ScreenPayload(empty), Tally()))
-    assert read_table(store, nothing.output("screened")).schema == read_table(store, receipt.output("screened")).schema
