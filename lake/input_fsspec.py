@@ -8,6 +8,7 @@ names, or hide behind "not found", is raised as an outage, which is waited for.
 
 from __future__ import annotations
 
+import inspect
 import io
 import time
 from collections.abc import Iterator
@@ -36,22 +37,28 @@ _CONTENT = (
 )
 _TIMES = ("mtime", "LastModified", "last_modified", "Last-Modified", "updated", "modify", "modificationTime", "created")
 """What file systems say of a file that changes with its content, under their own names; times that they give."""
-_PACKAGES = {"http": "aiohttp", "https": "aiohttp", "webhdfs": "requests", "github": "requests", "sftp": "paramiko"}
+_PACKAGES = {"http": "aiohttp", "https": "aiohttp"}
 """pip names of packages for schemes whose classes fsspec has itself; others name theirs in fsspec's table."""
 
 
 class FsspecInputs:
-    """The inputs of one scheme. Raises ValueError for one that fsspec does not know or has no package for."""
+    """The inputs of one scheme.
+
+    Raises ValueError for one that fsspec does not know or has no package for, and for one that needs more than an
+    address (ftp, sftp, smb: a connection to one host, with a login).
+    """
 
     def __init__(self, scheme: str) -> None:
         try:
-            self._fs: Any = fsspec.filesystem(scheme)
+            kind: Any = fsspec.get_filesystem_class(scheme)
+            if needs := _required_options(kind):
+                raise ValueError(f"{scheme}:// needs {', '.join(needs)}, which an address cannot say")
+            self._fs: Any = kind()
         except ImportError as error:
             known: Any = known_implementations.get(scheme, {})
             package = _PACKAGES.get(scheme) or known.get("class", "").split(".")[0]
-            raise ValueError(
-                f"{scheme}:// needs a package that is not installed: `pip install {package}` on every node ({error})"
-            ) from error
+            command = "" if package == "fsspec" else f": `pip install {package}` on every node"
+            raise ValueError(f"{scheme}:// needs a package that is not installed{command} ({error})") from error
 
     def open(self, uri: str, offset: int = 0) -> BinaryIO:
         size = self.info(uri).size
@@ -112,6 +119,13 @@ class FsspecInputs:
 
     def _uri(self, path: str) -> str:
         return str(self._fs.unstrip_protocol(path))
+
+
+def _required_options(kind: Any) -> list[str]:
+    """What the constructor of a file system cannot do without."""
+    options = inspect.signature(kind.__init__).parameters.values()
+    named = [option for option in options if option.kind not in (option.VAR_POSITIONAL, option.VAR_KEYWORD)]
+    return [option.name for option in named[1:] if option.default is option.empty]  # the first is `self`
 
 
 def _seconds(version: dict[str, Any]) -> float:

@@ -179,6 +179,12 @@ def test_a_package_that_is_not_installed_is_named() -> None:
         expand("gs://bucket/a.gz")
 
 
+@pytest.mark.parametrize(("address", "needs"), [("ftp://x/y", "host"), ("github://x/y", "org, repo")])
+def test_a_scheme_that_needs_more_than_an_address_is_refused(address: str, needs: str) -> None:
+    with pytest.raises(ValueError, match=f"needs {needs}, which an address cannot say; allowed are a local path"):
+        expand(address)
+
+
 # Folders
 
 
