@@ -28,8 +28,9 @@ from pipelines.assembly import Committer, Result, bundle_receipts, funnel
 from pipelines.config import BadConfig, Named, Root, Run
 from pipelines.sources import as_inputs, check_texts, exact
 from stages.account import DRAWN, Account, account_works
-from stages.mix import Plan, PlanFacts, Share, Source, SourceFacts, Tokenized, plan_work
+from stages.mix import Plan, Share, Source, plan_work
 from stages.pack import Pack, PackFacts, pack_works
+from stages.plan_rows import PlanFacts, SourceFacts, Tokenized
 from stages.runner import Incomplete, Runner
 from stages.shards import MergeLedger, ledger_works
 from stages.tokenize import Tokenize, tokenize_works
