@@ -35,9 +35,10 @@ from lake.versions import Versions
 from model.processing.bpe import train_tokenizer
 from model.processing.segments import END_OF_TEXT
 from stages.account import account_works
-from stages.mix import Plan, PlanFacts, Share, Source, Tokenized, plan_work
+from stages.mix import Plan, Share, Source, plan_work
 from stages.pack import Pack, pack_works
 from stages.packs import read_windows
+from stages.plan_rows import PlanFacts, Tokenized
 from stages.runner import Runner
 from stages.shards import SCHEMA
 from stages.tokenize import forget_tokenizers, tokenize_works

@@ -26,8 +26,9 @@ from pipelines.config import BadConfig, Run
 from pipelines.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 from pipelines.sources import as_inputs, check_texts, exact
 from stages.account import DRAWN, Account, account_works
-from stages.mix import Plan, PlanFacts, Share, Source, SourceFacts, Tokenized, plan_work
+from stages.mix import Plan, Share, Source, plan_work
 from stages.pack import Pack, PackFacts, pack_works
+from stages.plan_rows import PlanFacts, SourceFacts, Tokenized
 from stages.runner import Incomplete, Runner
 from stages.shards import MergeLedger, ledger_works
 from stages.tokenize import Tokenize, tokenize_works

@@ -18,7 +18,8 @@ from lake.objects import read_table
 from lake.receipt import Receipt, canonical
 from lake.store import Store
 from stages.fates import Fates
-from stages.mix import Fitting, Plan, SourceFacts, Tokenized, fitting
+from stages.mix import Fitting, Plan, fitting
+from stages.plan_rows import SourceFacts, Tokenized
 from stages.tokenize import record_at
 from stages.work import Outcome, Stage, Work
 

@@ -16,30 +16,13 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lake.balance import Tally
-from lake.objects import ObjectRef, put_table, read_table
-from lake.receipt import Receipt
+from lake.objects import put_table, read_table
 from lake.store import Store
+from stages.plan_rows import PLAN, PlanFacts, PlanInput, PlanRow, SourceFacts, Tokenized
 from stages.work import Outcome, Stage, Work
 
-PLAN = pa.schema(
-    [
-        ("shard", pa.int32()),
-        ("source", pa.string()),
-        ("tokens", pa.string()),  # sha256 of the object that holds them
-        ("input", pa.string()),  # sha256 of the shard they were made from
-        ("samples", pa.bool_()),  # not documents: never cut
-        ("epoch", pa.int32()),
-        ("cut", pa.uint64()),  # of the last epoch: keys below it are drawn; null: all
-        ("first", pa.int64()),  # of the records that this epoch draws from the object
-        ("end", pa.int64()),
-        ("documents", pa.int64()),
-        ("units", pa.int64()),  # tokens
-    ],
-    metadata={"gristmill.format": "1"},
-)
 _BUCKET_BITS = 16
 """Keys are counted by their upper bits to find where a cut falls: the table of 65,536 sums is all that is held."""
 
@@ -66,67 +49,6 @@ class Source:
     name: str
     share: Share
     samples: bool
-
-
-@dataclass(frozen=True)
-class PlanRow:
-    """One row of PLAN: a stretch of the records that an epoch draws from one object, for one shard."""
-
-    shard: int
-    source: str
-    tokens: str
-    input: str
-    samples: bool
-    epoch: int
-    cut: int | None
-    first: int
-    end: int
-    documents: int
-    units: int
-
-
-@dataclass(frozen=True)
-class Tokenized:
-    """One shard of a source as tokens: what `stages.tokenize` made of the shard with the digest `shard`."""
-
-    tokens: ObjectRef
-    lengths: ObjectRef
-    shard: str
-
-    @classmethod
-    def of(cls, shard: str, receipt: Receipt) -> Tokenized:
-        return cls(receipt.output("tokens"), receipt.output("lengths"), shard)
-
-
-@dataclass(frozen=True)
-class PlanInput:
-    """The objects of each source, in the order of the sources."""
-
-    sources: tuple[tuple[Tokenized, ...], ...]
-
-
-@dataclass(frozen=True)
-class SourceFacts:
-    """One source of a plan. `share`: of the weights; `there`, `planned`, `drawn`: tokens. It is drawn in `full` whole
-    epochs and, in one more, the records with a mixed key below `cut` (0: none)."""
-
-    source: str
-    samples: bool
-    share: float
-    there: int
-    planned: int
-    drawn: int
-    full: int
-    cut: int
-
-
-@dataclass(frozen=True)
-class PlanFacts:
-    """`shards`: how many; `problem`: why the weights cannot be drawn, or None."""
-
-    sources: tuple[SourceFacts, ...]
-    shards: int
-    problem: str | None
 
 
 @dataclass(frozen=True)
@@ -358,9 +280,3 @@ def plan_work(plan: Plan, tokenized: Sequence[Sequence[Tokenized]]) -> Work[Plan
             inputs += [shard.tokens.sha256, shard.lengths.sha256, shard.shard]
     payload = PlanInput(tuple(tuple(objects) for objects in tokenized))
     return Work(plan, tuple(inputs), payload, came_in=Tally(), label="the mixture")
-
-
-def slices_of(store: Store, plan: ObjectRef, shard: int) -> list[PlanRow]:
-    """The rows of the plan for one shard, in order."""
-    table = read_table(store, plan, filters=pc.field("shard") == shard)
-    return [PlanRow(**row) for row in table.to_pylist()]

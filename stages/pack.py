@@ -24,7 +24,8 @@ from lake.receipt import Receipt
 from lake.store import Store
 from model.processing.packing import Packing, Piece, pack
 from model.shards import ShardWriter
-from stages.mix import PlanRow, mixed, slices_of
+from stages.mix import mixed
+from stages.plan_rows import PlanRow, slices_of
 from stages.tokenize import draw_keys
 from stages.work import Outcome, Stage, Work
 

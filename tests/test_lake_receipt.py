@@ -21,8 +21,8 @@ from lake.receipt import (
     write_receipt,
 )
 from lake.sealed import unseal
-from stages.mix import PlanFacts
 from stages.pack import PackFacts
+from stages.plan_rows import PlanFacts
 from stages.tokenize import TokenizeFacts
 from stages.tokenizer import TrainedFacts
 

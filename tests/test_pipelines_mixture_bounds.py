@@ -17,9 +17,9 @@ from pipelines.config import BadConfig
 from pipelines.mixture import Mixture
 from pipelines.run import TakenDown, run_pipeline
 from pipelines.tokenizer import TokenizerConfig, tokenizer_of
-from stages.mix import PlanRow
 from stages.pack import _Slice
 from stages.packs import read_windows
+from stages.plan_rows import PlanRow
 from stages.runner import Runner
 
 

@@ -13,7 +13,8 @@ from lake.objects import put_table, read_table
 from lake.receipt import Receipt
 from stages import account
 from stages.account import DRAWN, Account, AccountFacts, account_works
-from stages.mix import Plan, Share, Source, SourceFacts
+from stages.mix import Plan, Share, Source
+from stages.plan_rows import SourceFacts
 from stages.tokenize import LENGTHS
 from stages.work import execute
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.objects import put_table, read_table
-from stages.mix import PLAN, Plan, PlanFacts, Share, Source, Tokenized, fitting, mixed, plan_work, quotas_of
+from stages.mix import Plan, Share, Source, fitting, mixed, plan_work, quotas_of
+from stages.plan_rows import PLAN, PlanFacts, Tokenized
 from stages.tokenize import LENGTHS
 from stages.work import execute
 
