@@ -11,10 +11,9 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import psutil
@@ -24,6 +23,7 @@ from lake.store import Store, open_store
 from stages.forest import kernels
 from stages.runner import Runner
 from stages.work import Work, execute
+from stages.workers import Piece, Result
 
 EVERY = 0.02
 START = "start"
@@ -75,14 +75,32 @@ class PoolRunner(Runner):
         self.memory.seconds[title] = self.memory.seconds.get(title, 0.0) + taken
         return receipts
 
-    def _on_ray(self, works: Sequence[tuple[int, Work]]) -> Iterator[tuple[int, Receipt | Exception]]:
-        todo = iter(works)
-        flying = {self.pool.submit(run_work, self.store.uri, work): i for i, work in islice(todo, self.workers)}
-        while flying:
-            for done in wait(flying, return_when=FIRST_COMPLETED).done:
-                yield flying.pop(done), done.result()
-                for i, work in islice(todo, 1):
-                    flying[self.pool.submit(run_work, self.store.uri, work)] = i
+    @contextmanager
+    def open_workers(self) -> Iterator[PoolWorkers]:
+        yield PoolWorkers(self.pool, self.store)
+
+
+class PoolWorkers:
+    """Hands pieces to the pool, which queues them."""
+
+    def __init__(self, pool: ProcessPoolExecutor, store: Store) -> None:
+        self.pool, self.store = pool, store
+        self._numbers: dict[Future[Receipt], int] = {}
+
+    def add(self, piece: Piece) -> None:
+        """Queues a piece."""
+        number, work = piece
+        self._numbers[self.pool.submit(run_work, self.store.uri, work)] = number
+
+    @property
+    def pending(self) -> int:
+        """Pieces without a result."""
+        return len(self._numbers)
+
+    def next(self) -> Result:
+        """The next result. Raises what the work raised."""
+        ready = next(iter(wait(self._numbers, return_when=FIRST_COMPLETED).done))
+        return self._numbers.pop(ready), ready.result()
 
 
 @contextmanager
@@ -97,7 +115,7 @@ def pool_runner(store: Store, workers: int) -> Iterator[PoolRunner]:
             yield PoolRunner(store, pool, workers, memory)
 
 
-def run_work(uri: str, work: Work) -> Receipt:
+def run_work(uri: str, work: Work[Any]) -> Receipt:
     """Runs in a worker."""
     return execute(open_store(uri, probe=False), work)
 

@@ -28,10 +28,8 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def facts_to_json(facts: Any) -> dict[str, Any]:
-    """The fields of a frozen dataclass as JSON has them; of a mapping a copy. Raises WrongFacts for values that are not
+    """The fields of a frozen dataclass as JSON has them; Raises WrongFacts for values that are not
     of the types of their fields."""
-    if isinstance(facts, Mapping):
-        return dict(facts)
     if not dataclasses.is_dataclass(facts) or isinstance(facts, type):
         raise WrongFacts(f"facts are a {type(facts).__name__}; give a frozen dataclass")
     try:

@@ -19,7 +19,7 @@ from lake.outage import is_outage
 from lake.receipt import Receipt
 from lake.store import Store, open_store
 from stages.cluster import check_fits, check_reachable, connect, fits_beside
-from stages.work import Resources, WarmStage, Work, execute, execute_warm, resources_of
+from stages.work import Resources, WarmStage, Work, execute, execute_warm
 from stages.workers import DEFECTS, InProcess, Piece, Result, SetUpFailed, Workers, close_warm, set_up
 
 log = logging.getLogger("gristmill")
@@ -100,7 +100,7 @@ class OnRay:
         for line in self._lines:
             if line.stage == stage:
                 return line
-        needs = resources_of(stage)
+        needs = stage.resources
         self._lines.append(_Line(stage, needs, check_fits(stage.name, needs)))
         return self._lines[-1]
 

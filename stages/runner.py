@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NamedTuple
 
 from lake.receipt import NotDeterministic, Receipt, StageId, finished
@@ -125,6 +125,10 @@ class Runner:
                 yield number, work, receipt
         flow.conclude()
 
+    def open_workers(self) -> AbstractContextManager[Workers]:
+        """Who does the work of one map or stream: Ray, or this process."""
+        return working(self.store, self.workers, self.shared_filesystem)
+
     def name_of(self, work: Work[Any]) -> str:
         """The label; of work that is labelled by the hash of what it reads, that of the work which wrote it: a file."""
         digest = next((sha for sha in work.inputs or () if work.label and sha.startswith(work.label)), None)
@@ -225,9 +229,7 @@ class _Flow:
     def _hand_over(self, missing: Sequence[Piece]) -> None:
         if self._workers is None:
             runner = self.runner
-            self._workers = self.until_end.enter_context(
-                working(runner.store, runner.workers, runner.shared_filesystem)
-            )
+            self._workers = self.until_end.enter_context(runner.open_workers())
             bar = runner.progress.stage(self.title, total=self.total, done=self.before)
             self._advance = self.until_end.enter_context(bar)
         for number, work in missing:

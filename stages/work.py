@@ -115,7 +115,7 @@ class Work(Generic[P]):
 
     stage: Stage[P]
     inputs: tuple[str, ...] | None
-    payload: P = field(default_factory=dict)  # type: ignore[assignment]  # mapping fallback: a payload has no default
+    payload: P
     came_in: Tally | None = None
     label: str = ""
     children_in: Tally | None = None
@@ -170,7 +170,7 @@ def execute_warm(store: Store, work: Work[Any], warm: Any) -> Receipt:
 def _proved(store: Store, work: Work[Any], run: Callable[[Store, Work[Any]], Outcome]) -> Receipt:
     started = time.time()
     receipt = receipt_of(work, run(store, work), started)
-    return write_receipt(store, receipt, deterministic=is_deterministic(work.stage))
+    return write_receipt(store, receipt, deterministic=work.stage.deterministic)
 
 
 @contextmanager
@@ -230,17 +230,3 @@ def receipt_of(work: Work[Any], outcome: Outcome, started: float) -> Receipt:
             "pid": os.getpid(),
         },
     )
-
-
-# Mapping fallback, until every stage inherits from Stage: then these two are `stage.resources`, `stage.deterministic`.
-
-
-def resources_of(stage: Any) -> Resources:
-    """What one work of the stage reserves."""
-    resources: Resources = getattr(stage, "resources", Resources())
-    return resources
-
-
-def is_deterministic(stage: Any) -> bool:
-    """Whether two attempts at a work of the stage must agree."""
-    return bool(getattr(stage, "deterministic", True))
