@@ -18,6 +18,11 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 FactsT = TypeVar("FactsT")
 
 
+@dataclasses.dataclass(frozen=True)
+class NoFacts:
+    """Of a stage that has none to give."""
+
+
 class WrongFacts(TypeError):
     """Facts that are not of the form of the class they are read as."""
 
@@ -28,7 +33,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def facts_to_json(facts: Any) -> dict[str, Any]:
-    """The fields of a frozen dataclass as JSON has them; Raises WrongFacts for values that are not
+    """The fields of a frozen dataclass as JSON has them. Raises WrongFacts for values that are not
     of the types of their fields."""
     if not dataclasses.is_dataclass(facts) or isinstance(facts, type):
         raise WrongFacts(f"facts are a {type(facts).__name__}; give a frozen dataclass")

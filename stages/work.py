@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from lake.balance import Tally, check_balance
-from lake.facts import facts_to_json
+from lake.facts import NoFacts, facts_to_json
 from lake.objects import ObjectRef
 from lake.receipt import Receipt, StageId, canonical, work_key, write_receipt
 from lake.store import Store
@@ -143,7 +143,7 @@ class Outcome:
     quarantined: Tally = Tally()
     reasons: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
-    facts: Any = field(default_factory=dict)  # a frozen dataclass
+    facts: Any = NoFacts()
     machine_fates: int = 0
     came_in: Tally | None = None
     inputs: tuple[str, ...] | None = None
