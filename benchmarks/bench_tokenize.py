@@ -155,7 +155,7 @@ def our_windows(material: Material, lake: Path) -> Tokens:
 def _documents(store: Store, web: Manifest, packed: Sequence[Receipt]) -> Counter[bytes]:
     """Documents put together from windows."""
     shards = tuple(ref for r in packed for ref in (r.output("pack"), r.output("index")))
-    reader = read_windows(store, web.model_copy(update={"shards": shards}))
+    reader = read_windows(store, web.model_copy(update={"shards": shards, "form": "windows"}))
     parts: dict[str, dict[int, np.ndarray]] = {}
     for number in range(len(reader)):
         window = reader.sample(number)
