@@ -11,10 +11,11 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stages.containers import Item, ReadConfig, Record, Unreadable, detect, read, scan
+from stages.containers.parquet_values import row_bytes
 from stages.containers.span_table import RECORDS_ANYWAY, check_tiles
 from stages.containers.thrift import Thrift, ThriftError
 
@@ -183,6 +184,8 @@ def test_a_store_that_fails_is_no_damage() -> None:
 
 
 @settings(max_examples=100, deadline=None)
+@example(0, [(2577, b"!")])  # an index into a dictionary that has fewer values
+@example(0, [(2567, b"\x02")])
 @given(st.integers(0, 4), st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=9)), max_size=5))
 def test_any_damage_keeps_the_balance(options, changes) -> None:
     data = bytearray(written(texts(120), 50, **WRITERS[options]))
@@ -193,6 +196,15 @@ def test_any_damage_keeps_the_balance(options, changes) -> None:
     assert len(items) == scan(io.BytesIO(data), "parquet").spans.num_rows
     if not changes:
         assert all(isinstance(item, Record) for item in items)
+
+
+def test_a_dictionary_is_asked_for_no_value_that_it_has_not() -> None:
+    for index in (-1, 2, 64):
+        column = pa.DictionaryArray.from_arrays(pa.array([0, index, None], pa.int32()), ["a", "bcd"], safe=False)
+        with pytest.raises(ValueError, match="dictionary of 2 values"):
+            row_bytes(column)
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, None], pa.int32()), ["a", "bcd"])
+    assert row_bytes(column).tolist() == [9, 11, 0]
 
 
 # Bounds

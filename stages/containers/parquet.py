@@ -122,8 +122,9 @@ class _File:
                 for batch, before, too_many in self._batches(number, size, shared):
                     inside = [place for place in wanted if before <= place.row < before + batch.num_rows]
                     for place in inside:
-                        next(left)
-                        yield self._item(place, batch, place.row - before, bool(too_many[place.row - before]))
+                        item = self._item(place, batch, place.row - before, bool(too_many[place.row - before]))
+                        next(left)  # it has its item, whatever happens behind it
+                        yield item
                     if wanted[-1].row < before + batch.num_rows:
                         return
             fault = self.fault or "the scan found a row here, Arrow none"

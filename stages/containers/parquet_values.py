@@ -24,11 +24,18 @@ VALUE = 8
 
 
 def row_bytes(array: pa.Array) -> np.ndarray:
-    """Bytes of each row's values when they are decoded: of texts what they have, of others VALUE."""
+    """Bytes of each row's values when they are decoded: of texts what they have, of others VALUE.
+
+    Raises ValueError for a dictionary that has no value for a row.
+    """
     kind = array.type
     if pa.types.is_dictionary(kind):
-        sizes = np.append(row_bytes(array.dictionary), 0)
-        indices = pc.fill_null(array.indices, len(sizes) - 1).to_numpy(zero_copy_only=False)
+        sizes = np.append(row_bytes(array.dictionary), 0)  # the last is that of a null
+        null = len(sizes) - 1
+        edges = pc.min_max(array.indices).as_py()
+        if edges["min"] is not None and not 0 <= edges["min"] <= edges["max"] < null:  # Arrow reads on without a look
+            raise ValueError(f"an index into a dictionary of {null} values is outside of it")
+        indices = pc.fill_null(array.indices, null).to_numpy(zero_copy_only=False)
         return np.asarray(sizes[indices])
     if pa.types.is_struct(kind):
         return sum((row_bytes(child) for child in array.flatten()), np.full(len(array), VALUE))
