@@ -19,11 +19,11 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		--config-settings editable_mode=compat -e .
-	$(BIN)/python -c "import filters.minhash, stages.forest, stages.settle; filters.minhash.warm(); stages.forest.kernels(); stages.settle.kernels()"
+	$(BIN)/python -c "import gristmill.filters.signatures.minhash, gristmill.stages.near.union_find, gristmill.stages.clusters.settle; gristmill.filters.signatures.minhash.warm(); gristmill.stages.near.union_find.kernels(); gristmill.stages.clusters.settle.kernels()"
 	touch $(STAMP)
 
 demo: $(STAMP)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m orchestration.demo
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m gristmill.orchestration.demo
 
 # Whole files go to the workers, the longest first (tests/conftest.py): servers and clusters are started once a file.
 test: $(STAMP)

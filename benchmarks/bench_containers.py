@@ -18,7 +18,7 @@ from fastwarc.warc import ArchiveIterator
 
 from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, figure, require_equal
 from benchmarks.material import crawls
-from stages.containers import ReadConfig, Record, read, scan
+from gristmill.stages.containers import ReadConfig, Record, read, scan
 
 BODILESS = ("request", "revisit")  # FastWARC takes their HTTP header off, which is all they have
 

@@ -36,14 +36,14 @@ from benchmarks.harness import (
     figure,
     require_equal,
 )
-from filters.minhash import warm
-from lake.objects import ObjectRef, read_table, scratch
-from lake.store import open_store
-from stages.choose import Choose
-from stages.forest import kernels
-from stages.minhash import signature_values
-from stages.records import Chunk
-from stages.settle import kernels as settle_kernels
+from gristmill.filters.signatures.minhash import warm
+from gristmill.lake.store.objects import ObjectRef, read_table, scratch
+from gristmill.lake.store.opening import open_store
+from gristmill.stages.clusters.select_survivors import Choose
+from gristmill.stages.clusters.settle import kernels as settle_kernels
+from gristmill.stages.core.records import Chunk
+from gristmill.stages.near.minhash import signature_values
+from gristmill.stages.near.union_find import kernels
 
 BY_SIMILARITY = "gristmill, by similarity"
 KEPT_APART = 0.01  # of all documents: kept by the two chains

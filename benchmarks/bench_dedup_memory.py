@@ -20,15 +20,16 @@ import numpy as np
 from benchmarks.harness import Differ, Figure, Report, Row
 from benchmarks.pool import START, Memory, pool_runner
 from benchmarks.synthetic_signatures import COLLECT, Truth, Written, by_all_buckets, read_truth, write
-from lake.objects import ObjectRef, read_table, scratch
-from lake.receipt import Receipt
-from lake.store import Store, open_store
-from stages.choose import Choose, choose_works
-from stages.cluster_sizes import cluster_size_works, cluster_statistics
-from stages.clusters import cluster_works
-from stages.gather import gather
-from stages.link import link
-from stages.runner import Runner
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, read_table, scratch
+from gristmill.lake.store.opening import open_store
+from gristmill.stages.clusters.clusters import cluster_works
+from gristmill.stages.clusters.select_survivors import Choose, choose_works
+from gristmill.stages.clusters.sizes import cluster_size_works, cluster_statistics
+from gristmill.stages.near.gather import gather
+from gristmill.stages.near.link import link
+from gristmill.stages.run.runner import Runner
 
 WORKERS = 2
 GIGABYTE = 1_000_000_000

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 
 from benchmarks.harness import Differ, Figure, Report, Row, figure
-from lake.objects import scratch
-from model.checkpoint import save_hf
-from model.config import ModelConfig
-from model.generate import Engine, Options, Request
-from model.multimodal import Multimodal
-from model.presets import PRESETS
-from model.sampling import Sampling
+from gristmill.lake.store.objects import scratch
+from gristmill.model.generate.engine import Engine, Options, Request
+from gristmill.model.generate.sampling import Sampling
+from gristmill.model.hf.checkpoint import save_hf
+from gristmill.model.phi4.config import ModelConfig
+from gristmill.model.phi4.multimodal import Multimodal
+from gristmill.model.phi4.presets import PRESETS
 
 PROMPT, WRITTEN = 128, 128
 SLOTS = (64, 256, 1024)

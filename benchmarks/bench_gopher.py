@@ -19,9 +19,9 @@ from datatrove.utils.text import split_into_parts
 
 from benchmarks.harness import Arm, Report, Row, contest, require_equal
 from benchmarks.material import texts as load_texts
-from filters import words
-from filters.docs import Docs
-from filters.gopher import GopherQuality
+from gristmill.filters.gopher import GopherQuality
+from gristmill.filters.text import words
+from gristmill.filters.text.docs import Docs
 
 REASONS = {
     "gopher_short_doc": "too_few_words",

@@ -1,7 +1,7 @@
 """How long does `why URL` take on a ledger of millions of rows, and against a full scan of it?
 
-Milliseconds are wall time of `lake.why.why` with its reads of manifests, in this process. `warm`: the store is open,
-its pages are in memory. `cold`: the store is opened anew and the kernel was asked to drop the lake's pages before
+Milliseconds are wall time of `lake.query.why.why` with its reads of manifests, in this process. `warm`: the store is
+open, its pages are in memory. `cold`: the store is opened anew and the kernel was asked to drop the lake's pages before
 every lookup (a disk's own cache stays warm). `command`: the whole `grist why`, mostly Python's start. Bytes are
 counted at the store's edge. A scan is pyarrow reading every row of every ledger object and filtering by id, on the
 warm files; ratios are CPU time. All must find the same rows.
@@ -23,11 +23,12 @@ import pyarrow.compute as pc
 
 from benchmarks.harness import Arm, Figure, Report, Row, Times, contest, figure, percentiles, require_equal
 from benchmarks.ledgers import DATASET, Built, build
-from lake.identity import url_hash
-from lake.objects import read_table, scratch
-from lake.store import Store, open_store
-from lake.versions import Versions
-from lake.why import why
+from gristmill.lake.accounts.identity import url_hash
+from gristmill.lake.query.why import why
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import read_table, scratch
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.versions import Versions
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -141,7 +142,7 @@ def forget_pages(folder: Path) -> None:
 
 def command(folder: Path, url: str) -> None:
     """The whole command, in a process of its own."""
-    arguments = [sys.executable, "-m", "orchestration.cli", "why", url, "--lake", str(folder), "--json"]
+    arguments = [sys.executable, "-m", "gristmill.orchestration.cli.main", "why", url, "--lake", str(folder), "--json"]
     subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)
 
 

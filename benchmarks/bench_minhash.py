@@ -26,8 +26,8 @@ from benchmarks import datatrove_minhash as datatrove
 from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, require_equal
 from benchmarks.material import disguised
 from benchmarks.material import texts as load_texts
-from filters.minhash import MinHash, band_hashes, shingle_hashes, warm
-from lake.objects import scratch
+from gristmill.filters.signatures.minhash import MinHash, band_hashes, shingle_hashes, warm
+from gristmill.lake.store.objects import scratch
 
 SETTINGS = MinHash()
 WIDTH = SETTINGS.bands * SETTINGS.rows

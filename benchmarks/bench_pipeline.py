@@ -24,19 +24,20 @@ from datatrove.utils.text import split_into_parts
 from benchmarks.datatrove_web import EXTRACT, keeps, run_datatrove
 from benchmarks.harness import Arm, Differ, Report, Row, Times, contest, cpu_seconds, figure
 from benchmarks.material import crawls
-from filters import words
-from lake.identity import url_hash
-from lake.manifest import Manifest
-from lake.objects import read_table, scratch
-from lake.receipt import Receipt
-from lake.store import Store, open_store
-from pipelines.run import run_pipeline
-from pipelines.web import WebConfig
-from stages.charset import decode
-from stages.containers import ReadConfig, Record, read, scan
-from stages.html import page_text
-from stages.runner import Runner
-from stages.work import Work
+from gristmill.filters.text import words
+from gristmill.lake.accounts.identity import url_hash
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import read_table, scratch
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.pipelines.frame.run import run_pipeline
+from gristmill.pipelines.web import WebConfig
+from gristmill.stages.containers import ReadConfig, Record, read, scan
+from gristmill.stages.core.work import Work
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.text.charset import decode
+from gristmill.stages.text.html import page_text
 
 OURS, THEIRS, INLINE = "gristmill", "datatrove", "datatrove inline"
 ACCOUNTING = ("scan", "exact", "ledger", "commit and the rest")

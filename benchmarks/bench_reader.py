@@ -25,8 +25,8 @@ import psutil
 import webdataset
 
 from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, figure, require_equal
-from lake.objects import scratch
-from model.shards import ShardFile, ShardReader, ShardWriter
+from gristmill.lake.store.objects import scratch
+from gristmill.model.shards.files import ShardFile, ShardReader, ShardWriter
 
 OURS, IN_TAR_ORDER, THEIRS = "gristmill, random order of all", "gristmill, tar order", "webdataset, shuffle(1000)"
 BUFFER = 1000

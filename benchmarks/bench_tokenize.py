@@ -25,23 +25,24 @@ from loguru import logger
 
 from benchmarks.harness import Arm, Differ, Figure, Places, Report, Row, contest, figure
 from benchmarks.material import more_texts
-from lake.balance import Tally
-from lake.identity import record_id
-from lake.manifest import Draft, Manifest
-from lake.objects import put_file, put_table, scratch
-from lake.receipt import Receipt
-from lake.store import Store, open_store
-from lake.versions import Versions
-from model.processing.bpe import train_tokenizer
-from model.processing.segments import END_OF_TEXT
-from stages.account import account_works
-from stages.mix import Plan, Share, Source, plan_work
-from stages.pack import Pack, pack_works
-from stages.packs import read_windows
-from stages.plan_rows import PlanFacts, Tokenized
-from stages.runner import Runner
-from stages.shards import SCHEMA
-from stages.tokenize import forget_tokenizers, tokenize_works
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.identity import record_id
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_file, put_table, scratch
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.manifest import Draft, Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.model.processing.bpe import train_tokenizer
+from gristmill.model.processing.segments import END_OF_TEXT
+from gristmill.stages.core.shards import SCHEMA
+from gristmill.stages.mix.account import account_works
+from gristmill.stages.mix.mix import Plan, Share, Source, plan_work
+from gristmill.stages.mix.pack import Pack, pack_works
+from gristmill.stages.mix.plan_rows import PlanFacts, Tokenized
+from gristmill.stages.mix.tokenize import forget_tokenizers, tokenize_works
+from gristmill.stages.mix.windows import read_windows
+from gristmill.stages.run.runner import Runner
 
 OURS, THEIRS, PACKED, SHUFFLED = "gristmill", "datatrove", "gristmill windows", "datatrove shuffled"
 WINDOW = 4096

@@ -27,10 +27,10 @@ from datatrove.pipeline.writers import ParquetWriter
 from datatrove.utils.lid import FT176LID
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from filters import lid
-from stages.charset import Decoded, decode
-from stages.extract import HEAD_BYTES
-from stages.html import ExtractConfig, is_html, page_text
+from gristmill.filters import lid
+from gristmill.stages.text.charset import Decoded, decode
+from gristmill.stages.text.extract import HEAD_BYTES
+from gristmill.stages.text.html import ExtractConfig, is_html, page_text
 
 EXTRACT = ExtractConfig()
 

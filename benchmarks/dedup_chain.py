@@ -1,4 +1,4 @@
-"""Our chain from texts to who is kept, as pipelines/steps.py runs it, and what it came to as sets of numbers."""
+"""Our chain from texts to who is kept, as pipelines/frame/steps.py runs it, and what it came to as sets of numbers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from functools import cached_property
 from typing import Any
 
 from benchmarks.harness import Differ, cpu_seconds
-from filters.minhash import MinHash
-from lake.objects import ObjectRef, read_refs, read_table
-from lake.receipt import Receipt
-from lake.store import Store
-from stages.choose import Choose, choose_works
-from stages.clusters import cluster_works
-from stages.gather import gather
-from stages.link import link
-from stages.minhash import Collect, Sign, collect_works, sign_work
-from stages.records import Chunk, Records
-from stages.runner import Runner
+from gristmill.filters.signatures.minhash import MinHash
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, read_refs, read_table
+from gristmill.stages.clusters.clusters import cluster_works
+from gristmill.stages.clusters.select_survivors import Choose, choose_works
+from gristmill.stages.core.records import Chunk, Records
+from gristmill.stages.near.gather import gather
+from gristmill.stages.near.link import link
+from gristmill.stages.near.minhash import Collect, Sign, collect_works, sign_work
+from gristmill.stages.run.runner import Runner
 
 SETTINGS = MinHash()
 BANDS_ALONE = Choose(None)
@@ -78,7 +78,7 @@ def collected(runner: Runner, chunks: Sequence[Chunk]) -> list[ObjectRef]:
 
 
 def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: Choose = BANDS_ALONE) -> Found:
-    """Collections to losers, as pipelines/steps.py does it; by default datatrove's rule, that whatever hangs
+    """Collections to losers, as pipelines/frame/steps.py does it; by default datatrove's rule, that whatever hangs
     together by shared bands has one survivor."""
     together = link(runner, SETTINGS.bands, [], refs)
     gathered = gather(runner, together, signatures=stage.min_similarity is not None)

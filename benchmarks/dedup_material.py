@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.material import texts as load_texts
-from lake.balance import Tally
-from lake.identity import record_id
-from lake.objects import put_table
-from lake.store import Store
-from pipelines.sample.articles import article
-from pipelines.sample.draw import Draw
-from stages.extract import SCHEMA
-from stages.records import CONTENT, KEYS, VERDICTS, Chunk, Verdicts
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.identity import record_id
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_table
+from gristmill.stages.core.records import CONTENT, KEYS, VERDICTS, Chunk, Verdicts
+from gristmill.stages.text.extract import SCHEMA
+from gristmill.synth.articles import article
+from gristmill.synth.draw import Draw
 
 JACCARDS = (0.95, 0.9, 0.8, 0.7, 0.5)
 IN_FAMILIES = 0.3

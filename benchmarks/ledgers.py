@@ -1,7 +1,7 @@
 """A lake with one version whose ledger has a given number of rows, committed through the lake's own API.
 
 Ids are random but for the probes, whose ids are those of real URLs; fates, reasons, values and places are drawn in
-proportions like a web crawl's. Objects are cut by id as `stages.shards` cuts them. There are no texts: `why` never
+proportions like a web crawl's. Objects are cut by id as `stages.core.shards` cuts them. There are no texts: `why` never
 looks at them. The commit checks the balance of every row, which is most of the time this takes.
 """
 
@@ -16,16 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake import ledger
-from lake.balance import total
-from lake.identity import record_id
-from lake.manifest import Draft, InputFile, Manifest, run_key
-from lake.objects import put_table
-from lake.receipt import StageId
-from lake.store import Store
-from lake.versions import Versions
-from stages.exact import hash_ranges
-from stages.shards import LEDGER_ROWS
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.balance import total
+from gristmill.lake.accounts.identity import record_id
+from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_table
+from gristmill.lake.versions.manifest import Draft, InputFile, Manifest, run_key
+from gristmill.lake.versions.versions import Versions
+from gristmill.stages.core.ranges import hash_ranges
+from gristmill.stages.core.shards import LEDGER_ROWS
 
 DATASET = "web"
 PER_INPUT = 40_000

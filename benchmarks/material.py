@@ -1,7 +1,7 @@
 """What the benchmarks run on: the real samples beside the checkout, else generated ones; each says which.
 
 Real data lies in ../shared/data and is never copied into the repository. Generated material is the sample crawl
-(`pipelines.sample`), whose pages come from small grammars: more repetitive than the web, so it flatters memos.
+(`synth.sample`), whose pages come from small grammars: more repetitive than the web, so it flatters memos.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lake.objects import scratch
-from pipelines.sample import write_sample
+from gristmill.lake.store.objects import scratch
+from gristmill.synth.sample import write_sample
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 PAGES = "2_pages/pages.warc.gz"

@@ -18,12 +18,13 @@ from typing import Any
 
 import psutil
 
-from lake.receipt import Receipt
-from lake.store import Store, open_store
-from stages.forest import kernels
-from stages.runner import Runner
-from stages.work import Work, execute
-from stages.workers import Piece, Result
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.opening import open_store
+from gristmill.stages.core.work import Work, execute
+from gristmill.stages.near.union_find import kernels
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.workers import Piece, Result
 
 EVERY = 0.02
 START = "start"

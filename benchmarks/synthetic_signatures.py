@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lake.objects import ROW_GROUP_ROWS, ObjectRef, put_file, read_table, scratch, table_writer
-from lake.store import Store, open_store
-from stages.minhash import DOCUMENTS_PER_COLLECTION, Collect, band_names
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ROW_GROUP_ROWS, ObjectRef, put_file, read_table, scratch, table_writer
+from gristmill.lake.store.opening import open_store
+from gristmill.stages.near.minhash import DOCUMENTS_PER_COLLECTION, Collect, band_names
 
 COLLECT = Collect(bands=14, rows=8)
 IN_CLUSTERS = 0.3

@@ -18,8 +18,8 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from filters.base import Filter, above, below, first_reason
-from filters.docs import Docs
+from gristmill.filters.base import Filter, above, below, first_reason
+from gristmill.filters.text.docs import Docs
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 

@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters import lid
-from filters.base import Filter, below, first_reason
-from filters.docs import Docs
+from gristmill.filters import lid
+from gristmill.filters.base import Filter, below, first_reason
+from gristmill.filters.text.docs import Docs
 
 WINDOWS, WINDOW = 5, 200
 """Windows of a text, and characters of one: 1,000 in all, as many as one head would need to be told from others."""

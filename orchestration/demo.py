@@ -22,7 +22,9 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-ROOT = Path(__file__).parents[1]
+from gristmill import place
+
+ROOT = place.ROOT
 FOLDER = Path("demo")
 MARKER = FOLDER / ".gristmill-demo"
 console = Console(highlight=False)
@@ -147,7 +149,7 @@ def check(holds: bool, what: str) -> None:
 
 def command(*arguments: str) -> list[str]:
     """A grist command as this Python runs it."""
-    return [sys.executable, "-m", "orchestration.cli", *arguments]
+    return [sys.executable, "-m", "gristmill.orchestration.cli.main", *arguments]
 
 
 def show(*arguments: str, note: str = "") -> None:

@@ -14,12 +14,12 @@ from typing import Any
 from rich.errors import MarkupError
 from rich.markup import render
 
-from lake.sources import is_local
-from pipelines.__main__ import Request, resolve
-from pipelines.config import BadConfig
-from pipelines.exits import BAD_CONFIG
-from pipelines.inputs import input_files
-from pipelines.recipe import InputRecipe
+from gristmill.lake.inputs.sources import is_local
+from gristmill.pipelines.command import Request, resolve
+from gristmill.pipelines.frame.inputs import input_files
+from gristmill.pipelines.frame.recipe import InputRecipe
+from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.settings.exits import BAD_CONFIG
 
 
 def check(parameters: Mapping[str, Any]) -> dict[str, str]:

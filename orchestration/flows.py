@@ -26,18 +26,18 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 from rich.markup import escape
 
-from lake.diff import changed_on_the_way
-from lake.manifest import Manifest
-from lake.outage import Patience, Unreachable, brief
-from lake.store import Store
-from lake.versions import Versions
-from orchestration.jobs import FLOW_RUN, Job, Jobs, result_line, stale
-from orchestration.wanted import Wanted
-from pipelines.__main__ import Request, open_lake, resolve
-from pipelines.ask import committed
-from pipelines.config import BadConfig
-from pipelines.exits import CONFLICT, DEFECT, DONE, INCOMPLETE
-from pipelines.growth import growth_report
+from gristmill.lake.query.diff import changed_on_the_way
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.outage import Patience, Unreachable, brief
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.jobs import FLOW_RUN, Job, Jobs, result_line, stale
+from gristmill.orchestration.wanted import Wanted
+from gristmill.pipelines.ask import committed
+from gristmill.pipelines.command import Request, open_lake, resolve
+from gristmill.pipelines.frame.growth import growth_report
+from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.settings.exits import CONFLICT, DEFECT, DONE, INCOMPLETE
 
 SILENCE = 60
 """Seconds without output after which the flow's log says that the job still runs."""

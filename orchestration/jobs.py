@@ -17,19 +17,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lake.outage import Patience, Unreachable, brief
-from orchestration import processes
-from orchestration.health import LIVE
-from orchestration.wanted import Wanted
-from pipelines.assembly import code_in_use
+from gristmill import place
+from gristmill.lake.store.outage import Patience, Unreachable, brief
+from gristmill.orchestration.stack import processes
+from gristmill.orchestration.stack.health import LIVE
+from gristmill.orchestration.wanted import Wanted
+from gristmill.pipelines.frame.assembly import code_in_use
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-ROOT = Path(__file__).parents[1]
+ROOT = place.ROOT
 IS_CHECKOUT = (ROOT / "pyproject.toml").exists()
 """Then a job gets a copy of it; the code of an installed package is where the job's python is."""
 REQUEST, FLOW_RUN, OWNER = "gristmill_request", "prefect_flow_run_id", "gristmill_owner"
@@ -97,7 +97,7 @@ _SERVER_ERROR = re.compile(r"status code 5\d\d")
 class Jobs:
     """The job server at $RAY_API_SERVER_ADDRESS, else at $RAY_ADDRESS. While it is away, every call waits.
 
-    Every call raises lake.outage.Unreachable if it stays away for as long as `patience` says.
+    Every call raises lake.store.outage.Unreachable if it stays away for as long as `patience` says.
     """
 
     def __init__(self, patience: Patience | None = None) -> None:

@@ -11,10 +11,10 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from lake.identity import digest_of
-from lake.receipt import canonical
-from pipelines.config import BadConfig
-from pipelines.recipe import PipelineConfig
+from gristmill.lake.accounts.identity import digest_of
+from gristmill.lake.accounts.receipt import canonical
+from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.settings.config import BadConfig
 
 LONGEST_ARGUMENT = 100_000  # bytes; Linux takes 128 KiB
 
@@ -50,7 +50,7 @@ class Wanted:
                 f"the config has {len(data.encode()):,} bytes, a job's argument at most {LONGEST_ARGUMENT:,}:"
                 " give recipe.inputs as patterns (crawl/*.warc.gz) instead of single files"
             )
-        return f"python -m pipelines run --config-json {shlex.quote(data)}"
+        return f"python -m gristmill.pipelines run --config-json {shlex.quote(data)}"
 
 
 def request_key(config: PipelineConfig) -> str:

@@ -7,13 +7,13 @@ also mean "cannot tell without a scan": the run itself then finds out, and does 
 
 from __future__ import annotations
 
-from lake.growth import ancestry
-from lake.manifest import Manifest
-from lake.store import Store
-from lake.suppress_guard import guarded_list
-from lake.versions import Versions
-from pipelines.inputs import known_digests
-from pipelines.recipe import InputRecipe, PipelineConfig
+from gristmill.lake.store.base import Store
+from gristmill.lake.takedown.suppress_guard import guarded_list
+from gristmill.lake.versions.growth import ancestry
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.inputs import known_digests
+from gristmill.pipelines.frame.recipe import InputRecipe, PipelineConfig
 
 
 def committed(config: PipelineConfig, store: Store) -> Manifest | None:

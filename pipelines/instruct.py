@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from lake.form import Form
-from pipelines.config import Run
-from pipelines.flow import Flow
-from pipelines.recipe import PipelineConfig
-from pipelines.records import RecordRecipe
-from pipelines.steps import ExactDuplicates
-from stages.exact import Exact
-from stages.instruct import Instruct, WriteSamples
+from gristmill.lake.versions.form import Form
+from gristmill.pipelines.frame.flow import Flow
+from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.frame.records import RecordRecipe
+from gristmill.pipelines.frame.steps import ExactDuplicates
+from gristmill.pipelines.settings.config import Run
+from gristmill.stages.dedup.exact import Exact
+from gristmill.stages.text.instruct import Instruct, WriteSamples
 
 IF_NONE = (
     "not one of {records} lines is a sample: {reasons}. Is recipe.instruct.form another one, or the name of a field?"

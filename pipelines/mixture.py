@@ -14,24 +14,24 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from lake.balance import Tally, check_balance, total
-from lake.form import Form
-from lake.manifest import Draft, Manifest, VersionRef
-from lake.objects import put_refs, read_table
-from lake.receipt import Receipt, StageId
-from lake.versions import Versions
-from model.processing.text import MissingToken
-from pipelines.assembly import bundle_receipts, funnel
-from pipelines.config import BadConfig, Run
-from pipelines.recipe import BuildContext, PipelineConfig, Recipe, Resolved
-from pipelines.sources import as_inputs, check_texts, exact
-from stages.account import DRAWN, Account, account_works
-from stages.mix import Plan, Share, Source, plan_work
-from stages.pack import Pack, PackFacts, pack_works
-from stages.plan_rows import PlanFacts, SourceFacts, Tokenized
-from stages.runner import Incomplete, Runner
-from stages.shards import MergeLedger, ledger_works
-from stages.tokenize import Tokenize, tokenize_works
+from gristmill.lake.accounts.balance import Tally, check_balance, total
+from gristmill.lake.accounts.receipt import Receipt, StageId
+from gristmill.lake.store.objects import put_refs, read_table
+from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.manifest import Draft, Manifest, VersionRef
+from gristmill.lake.versions.versions import Versions
+from gristmill.model.processing.text import MissingToken
+from gristmill.pipelines.frame.assembly import bundle_receipts, funnel
+from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
+from gristmill.pipelines.frame.sources import as_inputs, check_texts, exact
+from gristmill.pipelines.settings.config import BadConfig, Run
+from gristmill.stages.core.shards import MergeLedger, ledger_works
+from gristmill.stages.mix.account import DRAWN, Account, account_works
+from gristmill.stages.mix.mix import Plan, Share, Source, plan_work
+from gristmill.stages.mix.pack import Pack, PackFacts, pack_works
+from gristmill.stages.mix.plan_rows import PlanFacts, SourceFacts, Tokenized
+from gristmill.stages.mix.tokenize import Tokenize, tokenize_works
+from gristmill.stages.run.runner import Incomplete, Runner
 
 FUNNEL = ("tokenize", "mix")
 WINDOW_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"

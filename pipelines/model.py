@@ -1,7 +1,7 @@
 """The model pipeline: a checkpoint of transformers becomes a version, and a version a model again.
 
-What its shards are, and how they are loaded, `stages.model_versions` says. Which data made a model is in its sources.
-It has no records.
+What its shards are, and how they are loaded, `stages.models.model_versions` says. Which data made a model is in its
+sources. It has no records.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import ClassVar
 
 from pydantic import model_validator
 
-from lake.balance import Tally
-from lake.form import Form
-from lake.manifest import Draft, InputFile, Manifest
-from lake.objects import file_sha256
-from lake.receipt import StageId
-from lake.store import Store
-from lake.versions import Versions
-from model import hf_sidecars
-from model.processing.text import Tokenizer
-from pipelines.config import BadConfig, Run
-from pipelines.recipe import BuildContext, PipelineConfig, Recipe, Resolved
-from stages.model_versions import load_model, model_statistics, put_model, put_tokenizer
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import file_sha256
+from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.manifest import Draft, InputFile, Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.model.hf import sidecars as hf_sidecars
+from gristmill.model.processing.text import Tokenizer
+from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
+from gristmill.pipelines.settings.config import BadConfig, Run
+from gristmill.stages.models.model_versions import load_model, model_statistics, put_model, put_tokenizer
 
 _IMPORT = StageId(name="import_hf", version=3, config={})  # 3: format 3 of the shape
 _READ = ("config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json", *hf_sidecars.PATTERNS)
@@ -80,7 +80,7 @@ class Checkpoint:
     @cached_property
     def files(self) -> tuple[Path, ...]:
         """Raises BadConfig where there is no checkpoint, or an adapter that has no place beside it."""
-        from model import hf_adapters
+        from gristmill.model.hf import adapters as hf_adapters
 
         if not self.address:
             raise BadConfig("recipe.folder is empty: give the folder of a checkpoint")
@@ -103,7 +103,7 @@ class Checkpoint:
 
     def build(self, run: BuildContext) -> Draft:
         """Raises BadConfig for a checkpoint that cannot be read."""
-        from model.checkpoint import load_hf
+        from gristmill.model.hf.checkpoint import load_hf
 
         run.runner.about_to("import", str(self.folder), run.stages)
         try:
@@ -148,8 +148,8 @@ class Checkpoint:
 def export_hf(store: Store, name: str, folder: Path) -> Manifest:
     """Writes a version as transformers and peft load it, with its card. Raises as `load_model`, FileExistsError for a
     folder with anything in it, and ValueError for a model that transformers has no class for."""
-    from model.checkpoint import save_hf
-    from pipelines.model_card import model_card
+    from gristmill.model.hf.checkpoint import save_hf
+    from gristmill.pipelines.model_card import model_card
 
     loaded = load_model(store, name)
     card = model_card(loaded.manifest, Versions(store))

@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lake.manifest import Manifest, VersionRef
-from lake.versions import NoSuchVersion, Versions
+from gristmill.lake.versions.manifest import Manifest, VersionRef
+from gristmill.lake.versions.versions import NoSuchVersion, Versions
 
 _EAGER = """Load it with `from_pretrained(..., attn_implementation={"vision_config": "eager"})`: with its default,
 transformers 5.23 makes the image encoder causal where no patch of a call is padding, which it was not trained to be."""

@@ -13,17 +13,17 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from lake.balance import Tally
-from lake.form import Form
-from lake.manifest import Draft, InputFile, Manifest
-from lake.objects import ObjectRef, put_file, read_object, scratch
-from lake.sources import open_input
-from lake.versions import Versions
-from model.processing.text import Tokenizer
-from pipelines.config import BadConfig, Run
-from pipelines.recipe import BuildContext, PipelineConfig, Recipe, Resolved
-from pipelines.sources import check_texts, exact
-from stages.tokenizer import TrainedFacts, TrainTokenizer, tokenizer_work
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.inputs.sources import open_input
+from gristmill.lake.store.objects import ObjectRef, put_file, read_object, scratch
+from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.manifest import Draft, InputFile, Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.model.processing.text import Tokenizer
+from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
+from gristmill.pipelines.frame.sources import check_texts, exact
+from gristmill.pipelines.settings.config import BadConfig, Run
+from gristmill.stages.mix.tokenizer import TrainedFacts, TrainTokenizer, tokenizer_work
 
 
 class TokenizerRecipe(Recipe):

@@ -12,26 +12,26 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from filters.base import Filter
-from filters.docs import Docs
-from filters.gopher import GopherQuality
-from filters.language import LanguageFilter
-from filters.minhash import MinHash
-from lake.form import Form
-from lake.manifest import Manifest
-from pipelines.config import BadConfig, Run
-from pipelines.flow import Flow, Step
-from pipelines.recipe import PipelineConfig
-from pipelines.records import RecordRecipe
-from pipelines.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
-from stages.choose import Choose
-from stages.exact import Exact
-from stages.extract import Extract
-from stages.gather import Gather
-from stages.minhash import N_WORDS, Collect, Sign
-from stages.paragraphs import Paragraphs
-from stages.screen import Screen
-from stages.shards import WriteShards
+from gristmill.filters.base import Filter
+from gristmill.filters.gopher import GopherQuality
+from gristmill.filters.language import LanguageFilter
+from gristmill.filters.signatures.minhash import MinHash
+from gristmill.filters.text.docs import Docs
+from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.pipelines.frame.flow import Flow, Step
+from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.frame.records import RecordRecipe
+from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
+from gristmill.pipelines.settings.config import BadConfig, Run
+from gristmill.stages.clusters.select_survivors import Choose
+from gristmill.stages.core.shards import WriteShards
+from gristmill.stages.dedup.exact import Exact
+from gristmill.stages.dedup.paragraphs import Paragraphs
+from gristmill.stages.near.gather import Gather
+from gristmill.stages.near.minhash import N_WORDS, Collect, Sign
+from gristmill.stages.text.extract import Extract
+from gristmill.stages.text.screen import Screen
 
 
 class WebRecipe(RecordRecipe):

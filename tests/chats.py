@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from model.processing.chat import BadSample, Call, Conversation, Turn, parse
+from gristmill.model.processing.chat.conversation import BadSample, Call, Conversation, Turn, parse
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]}
 WEATHER = {"name": "weather", "description": "Wetter, heute", "parameters": CITY}

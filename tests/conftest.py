@@ -15,20 +15,22 @@ import pytest
 from hypothesis import HealthCheck, settings
 from s3_server import S3Server, run_seaweedfs
 
-from lake.store import Store, open_store
-from stages.cluster import LOOPBACK
-from stages.ray_start import LIMITS
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.opening import open_store
+from gristmill.stages.run.cluster import LOOPBACK
+from gristmill.stages.run.ray_start import LIMITS
 
 # An example that takes long says nothing about the code: the machine may be busy.
 settings.register_profile("gristmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gristmill")
 
-LONGEST = ("test_nightly", "test_soak", "test_kills", "test_ray_job", "test_stages_runner")
+LONGEST = ("test_nightly", "test_soak", "test_kills", "test_ray_job", "test_runner")
 """Files that wait for servers, schedules and kills: they come first, so that the other worker has enough to do beside
 them. `make test` deals whole files to its workers, and none of these may be left for the end."""
 
-# Ray's workers unpickle toy stages by the name of the test module that defines them.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+# Ray's workers unpickle toy stages by the module that defines them: a helper, or a test of the package `tests`.
+PLACES = (Path(__file__).parent, Path(__file__).parents[1])
+os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, PLACES), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 os.environ |= LOOPBACK | LIMITS  # a test may import Ray before a runner does, and Ray reads this when it is imported
 
@@ -99,7 +101,7 @@ def no_waiting_for_the_disk() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The generated crawl, small; shared by all tests, which must not write to it."""
-    from pipelines.sample import write_sample
+    from gristmill.synth.sample import write_sample
 
     folder = tmp_path_factory.mktemp("sample")
     write_sample(folder, pages=150)
@@ -137,7 +139,7 @@ def server(shared_server: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def counted_lines() -> Callable[[str, Callable[[], object]], int]:
-    """`counted_lines("stages.html", call)`: how many lines of a module a call runs. No clock takes part."""
+    """`counted_lines("stages.text.html", call)`: how many lines of a module a call runs. No clock takes part."""
 
     def count(module: str, call: Callable[[], object]) -> int:
         lines = 0

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import web
 
-from filters import minhash
-from filters.english import english
-from lake.store import open_store
-from lake.versions import Versions
-from stages import forest
+from gristmill.filters.signatures import minhash
+from gristmill.filters.text.english import english
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.versions import Versions
+from gristmill.stages.near import union_find as forest
 
 STEPS = ("fsync", "link", "replace", "rename", "unlink")
 """What the local store does to the disk; a crash before each of them, and so after the one before."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lake.balance import Tally
-from lake.manifest import Draft, InputFile
-from lake.objects import ObjectRef
-from lake.receipt import StageId
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.store.objects import ObjectRef
+from gristmill.lake.versions.manifest import Draft, InputFile
 
 STAGE = StageId(name="toy", version=1, config={})
 NONE = Tally()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lake.outage import Patience
-from orchestration.jobs import Job, Jobs
-from orchestration.wanted import Wanted
-from pipelines.__main__ import Request, resolve
+from gristmill.lake.store.outage import Patience
+from gristmill.orchestration.jobs import Job, Jobs
+from gristmill.orchestration.wanted import Wanted
+from gristmill.pipelines.command import Request, resolve
 
 CONF = Path(__file__).parents[1] / "conf" / "web.yaml"
 

@@ -15,20 +15,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lake import ledger
-from lake.forget import forget, plan_forget
-from lake.forget_plan import ForgetReport
-from lake.gc import plan_gc, run_gc
-from lake.identity import digest_of, record_id
-from lake.manifest import Draft, FunnelRow, InputFile, Manifest, VersionRef
-from lake.objects import ObjectRef, put_refs, put_table
-from lake.receipt import Receipt, StageId, write_receipt
-from lake.store import Store
-from lake.suppress import Suppression
-from lake.verify import verify
-from lake.versions import Versions
-from pipelines.assembly import bundle_receipts
-from stages.shards import SCHEMA, Statistics
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.identity import digest_of, record_id
+from gristmill.lake.accounts.receipt import Receipt, StageId, write_receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, put_refs, put_table
+from gristmill.lake.takedown.forget import forget, plan_forget
+from gristmill.lake.takedown.plan import ForgetReport
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.upkeep.gc import plan_gc, run_gc
+from gristmill.lake.upkeep.verify import verify
+from gristmill.lake.versions.manifest import Draft, FunnelRow, InputFile, Manifest, VersionRef
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.assembly import bundle_receipts
+from gristmill.stages.core.shards import SCHEMA, Statistics
 
 STAGE = StageId(name="toy", version=1, config={})
 

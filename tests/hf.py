@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Phi3Config, Phi3ForCausalLM, Phi4MultimodalConfig, Phi4MultimodalForCausalLM
 
-from model.checkpoint import load_hf
-from model.multimodal import Multimodal
+from gristmill.model.hf.checkpoint import load_hf
+from gristmill.model.phi4.multimodal import Multimodal
 
 IMAGE, AUDIO = 290, 291
 TARGETS = r"model\.layers\.\d+\.(self_attn\.(qkv|o)_proj|mlp\.(gate_up|down)_proj)"

@@ -11,7 +11,7 @@ import hf
 from safetensors.torch import load_file, save_file
 from transformers import Phi4MultimodalConfig
 
-from model.presets import PRESETS
+from gristmill.model.phi4.presets import PRESETS
 
 HUB_CONSTANTS: dict[str, Any] = {
     "img_processor": {"num_attention_heads": 2},

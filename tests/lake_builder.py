@@ -10,14 +10,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from lake import ledger
-from lake.identity import digest_of, record_id
-from lake.manifest import Draft, FunnelRow, InputFile, Manifest, VersionRef, run_key
-from lake.objects import ObjectRef, put_table
-from lake.receipt import Receipt, StageId
-from lake.store import Store
-from lake.versions import Versions
-from pipelines.assembly import bundle_receipts
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.identity import digest_of, record_id
+from gristmill.lake.accounts.receipt import Receipt, StageId
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, put_table
+from gristmill.lake.versions.manifest import Draft, FunnelRow, InputFile, Manifest, VersionRef, run_key
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.assembly import bundle_receipts
 
 STAGES = ("read", "quality", "exact")
 TEXT = pa.schema(

@@ -28,7 +28,7 @@ FILE_LINES, FUNCTION_LINES = 300, 50
 REASON = re.compile(r"\blong: \S")
 """In the docstring or a comment of what is longer: `# long: a table, one row a country`."""
 CONTRACTS = {"identity"}
-"""Methods that a contract documents for every class that has them, without being its base (stages/work.py)."""
+"""Methods that a contract documents for every class that has them, without being its base (stages/core/work.py)."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 import pyarrow as pa
 from drafts import draft as draft_of
 
-from lake import ledger
-from lake.identity import digest_of, record_id
-from lake.manifest import Draft, InputFile, Manifest
-from lake.objects import ObjectRef, put_refs, put_table
-from lake.receipt import StageId
-from lake.store import Store
-from lake.versions import Versions
-from stages.compact import Compact, compacted
-from stages.runner import Runner
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.identity import digest_of, record_id
+from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, put_refs, put_table
+from gristmill.lake.versions.manifest import Draft, InputFile, Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.stages.near.compact import Compact, compacted
+from gristmill.stages.run.runner import Runner
 
 PAGES = 3
 LEDGER = Compact("ledger", ("id", "input", "ordinal"))

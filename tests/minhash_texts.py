@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from filters.minhash import MinHash, Signatures
+from gristmill.filters.signatures.minhash import MinHash, Signatures
 
 # The first letter of each kind of trouble: case that grows, marks, digits, scripts, planes, what is nothing.
 PIECES = [

@@ -13,19 +13,19 @@ import pyarrow as pa
 import pytest
 from drafts import draft
 
-from lake.balance import Tally
-from lake.identity import digest_of, record_id
-from lake.manifest import Manifest
-from lake.objects import put_table
-from lake.store import Store
-from lake.versions import Versions
-from pipelines.instruct import InstructConfig
-from pipelines.mixture import MixtureConfig
-from pipelines.run import Result, run_pipeline
-from pipelines.tokenizer import TokenizerConfig
-from stages.packs import read_windows
-from stages.runner import Runner
-from stages.shards import SCHEMA
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.identity import digest_of, record_id
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_table
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.instruct import InstructConfig
+from gristmill.pipelines.mixture import MixtureConfig
+from gristmill.pipelines.tokenizer import TokenizerConfig
+from gristmill.stages.core.shards import SCHEMA
+from gristmill.stages.mix.windows import read_windows
+from gristmill.stages.run.runner import Runner
 
 WORDS = (  # noqa: SIM905
     "mill stone water wheel grain flour sack road river bridge market baker oven bread morning evening winter summer"

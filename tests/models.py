@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.checkpoint import save_hf
-from model.config import LoraConfig, ModelConfig, RopeParameters, TextConfig
-from model.generate import Request
-from model.multimodal import Multimodal
-from model.presets import PRESETS
-from model.processing.bpe import train_tokenizer
-from model.sampling import Sampling
+from gristmill.model.generate.engine import Request
+from gristmill.model.generate.sampling import Sampling
+from gristmill.model.hf.checkpoint import save_hf
+from gristmill.model.phi4.config import LoraConfig, ModelConfig, RopeParameters, TextConfig
+from gristmill.model.phi4.multimodal import Multimodal
+from gristmill.model.phi4.presets import PRESETS
+from gristmill.model.processing.bpe import train_tokenizer
 
 ROPE = RopeParameters(short_factor=(1.0,) * 3, long_factor=(1.0, 2.0, 5.0))
 TEXT = TextConfig(

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from filters.minhash import band_hashes
-from lake.objects import ObjectRef, put_table, read_table
-from lake.store import Store
-from stages.choose import Choose, Comparisons, choose_works
-from stages.clusters import cluster_works
-from stages.divergence import current
-from stages.gather import gather
-from stages.link import link
-from stages.minhash import Collect, band_names
-from stages.runner import Runner
+from gristmill.filters.signatures.minhash import band_hashes
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, put_table, read_table
+from gristmill.stages.clusters.clusters import cluster_works
+from gristmill.stages.clusters.divergence import current
+from gristmill.stages.clusters.select_survivors import Choose, Comparisons, choose_works
+from gristmill.stages.near.gather import gather
+from gristmill.stages.near.link import link
+from gristmill.stages.near.minhash import Collect, band_names
+from gristmill.stages.run.runner import Runner
 
 BANDS, ROWS = 14, 8
 WIDTH = BANDS * ROWS

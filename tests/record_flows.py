@@ -20,30 +20,30 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.base import Filter, below, first_reason
-from filters.docs import Docs
-from filters.minhash import MinHash
-from lake.balance import Tally
-from lake.form import Form
-from lake.identity import record_id
-from lake.manifest import Draft, Manifest
-from lake.suppress import Suppression
-from lake.versions import Versions
-from pipelines.flow import Flow, State, Step
-from pipelines.recipe import BuildContext
-from pipelines.records import RecordRecipe
-from pipelines.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
-from stages.choose import Choose
-from stages.exact import Exact
-from stages.extract import Extract
-from stages.gather import Gather
-from stages.inputs import Listing, ScannedInput, scan_inputs
-from stages.minhash import Collect, Sign
-from stages.paragraphs import Paragraphs
-from stages.runner import Runner
-from stages.scan import Scan
-from stages.screen import Screen
-from stages.shards import SCHEMA, WriteShards
+from gristmill.filters.base import Filter, below, first_reason
+from gristmill.filters.signatures.minhash import MinHash
+from gristmill.filters.text.docs import Docs
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.identity import record_id
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.manifest import Draft, Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.flow import Flow, State, Step
+from gristmill.pipelines.frame.recipe import BuildContext
+from gristmill.pipelines.frame.records import RecordRecipe
+from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
+from gristmill.stages.clusters.select_survivors import Choose
+from gristmill.stages.core.shards import SCHEMA, WriteShards
+from gristmill.stages.dedup.exact import Exact
+from gristmill.stages.dedup.paragraphs import Paragraphs
+from gristmill.stages.near.gather import Gather
+from gristmill.stages.near.minhash import Collect, Sign
+from gristmill.stages.read.inputs import Listing, ScannedInput, scan_inputs
+from gristmill.stages.read.scan import Scan
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.text.extract import Extract
+from gristmill.stages.text.screen import Screen
 
 HOSTS = ("one.example", "two.example", "three.example")
 BLOCKED, FORGOTTEN = HOSTS[0], HOSTS[1]

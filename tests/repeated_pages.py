@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import web
 
-import lake
-from lake.manifest import Manifest
+from gristmill import lake
+from gristmill.lake.versions.manifest import Manifest
 
 ON: dict[str, Any] = {"paragraphs": {}, "minhash": None}
 BLURB = "The house by the sea has been with the family for years, and the guests that come to it have their own garden."

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.sample import write_sample
+from gristmill.synth.sample import write_sample
 
 PAGES = 120
 

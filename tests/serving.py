@@ -18,18 +18,18 @@ import torch
 import uvicorn
 from waiting import PATIENCE, until
 
-from model.config import ModelConfig
-from model.generate import Completion, Engine, Options
-from model.multimodal import Multimodal
-from model.presets import PRESETS
-from model.processing.bpe import SPECIAL_TOKENS, train_tokenizer
-from model.processing.detokenize import decoder
-from model.processing.segments import Segment
-from model.processing.text import Tokenizer
-from orchestration.serve import make_app
-from orchestration.serve_engine import HostedEngine
-from orchestration.serve_wire import PATIENCE as WITH_CLIENTS
-from orchestration.serve_wire import server_config
+from gristmill.model.generate.engine import Completion, Engine, Options
+from gristmill.model.phi4.config import ModelConfig
+from gristmill.model.phi4.multimodal import Multimodal
+from gristmill.model.phi4.presets import PRESETS
+from gristmill.model.processing.bpe import SPECIAL_TOKENS, train_tokenizer
+from gristmill.model.processing.detokenize import decoder
+from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.text import Tokenizer
+from gristmill.orchestration.serve.engine import HostedEngine
+from gristmill.orchestration.serve.server import make_app
+from gristmill.orchestration.serve.wire import PATIENCE as WITH_CLIENTS
+from gristmill.orchestration.serve.wire import server_config
 
 LINES = ["the cat sat on the mat and the dog ran to the sea, où l'été finit", "numbers 1 2 3 and more of them"] * 20
 Parts = Callable[[], tuple[bytes, Multimodal]]

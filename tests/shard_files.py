@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from model.shards import ShardFile, ShardWriter
+from gristmill.model.shards.files import ShardFile, ShardWriter
 
 SIZES = (9, 1, 13)
 

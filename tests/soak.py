@@ -23,10 +23,10 @@ from pathlib import Path
 import psutil
 import web
 
-from lake.store import open_store
-from lake.verify import verify
-from lake.versions import Versions
-from pipelines.sample import write_sample
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.upkeep.verify import verify
+from gristmill.lake.versions.versions import Versions
+from gristmill.synth.sample import write_sample
 
 ROOT = Path(__file__).parents[1]
 VICTIMS = ("driver", "worker", "everything", "process")

@@ -12,17 +12,17 @@ from typing import Any
 import pyarrow as pa
 from forget_lake import doc_id
 
-from lake import ledger
-from lake.fan import MEMBERS
-from lake.identity import digest_of
-from lake.manifest import Draft, FunnelRow, Manifest
-from lake.objects import ObjectRef, put_file, put_table, read_object
-from lake.receipt import StageId
-from lake.scratch import scratch
-from lake.store import Store
-from lake.suppress import Suppression
-from lake.versions import Versions
-from model.shards import ShardFile, ShardReader, ShardWriter
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.fan import MEMBERS
+from gristmill.lake.accounts.identity import digest_of
+from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, put_file, put_table, read_object
+from gristmill.lake.store.scratch import scratch
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.versions.manifest import Draft, FunnelRow, Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.model.shards.files import ShardFile, ShardReader, ShardWriter
 
 
 def secret(name: str) -> bytes:

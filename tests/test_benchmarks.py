@@ -20,8 +20,8 @@ from benchmarks.__main__ import GPU_NAMES, NAMES, main  # noqa: E402
 from benchmarks.dedup_material import JACCARDS, material  # noqa: E402
 from benchmarks.harness import Arm, Differ, Figure  # noqa: E402
 from benchmarks.material import crawls  # noqa: E402
-from lake.identity import url_hash  # noqa: E402
-from lake.store import open_store  # noqa: E402
+from gristmill.lake.accounts.identity import url_hash  # noqa: E402
+from gristmill.lake.store.opening import open_store  # noqa: E402
 
 
 @pytest.mark.parametrize("name", (*NAMES, *GPU_NAMES))

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pytest
 from drafts import STAGE, draft
 
-from lake.balance import BalanceError, Tally
-from lake.fan import MEMBERS, SAMPLES, check_members, child_id, sample_tallies, samples_asked
-from lake.identity import digest_of, record_id
-from lake.manifest import Draft, VersionRef, run_key
-from lake.objects import ObjectRef, put_table
-from lake.store import Store
-from lake.versions import CommitConflict, Versions
-from synth.sampling import Stop, settle
+from gristmill.lake.accounts.balance import BalanceError, Tally
+from gristmill.lake.accounts.fan import MEMBERS, SAMPLES, check_members, child_id, sample_tallies, samples_asked
+from gristmill.lake.accounts.identity import digest_of, record_id
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, put_table
+from gristmill.lake.versions.manifest import Draft, VersionRef, run_key
+from gristmill.lake.versions.versions import CommitConflict, Versions
+from gristmill.synth.sampling import Stop, settle
 
 # (a)
 

@@ -10,16 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from drafts import draft
 
-from lake.balance import Tally
-from lake.growth import Growth, move_base, plan_growth
-from lake.identity import digest_of
-from lake.manifest import Manifest
-from lake.objects import put_table
-from lake.receipt import StageId
-from lake.store import Store
-from lake.versions import CommitConflict, Versions
-from stages.runner import Runner
-from stages.work import Outcome, Work, stage_id
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.identity import digest_of
+from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_table
+from gristmill.lake.versions.growth import Growth, move_base, plan_growth
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import CommitConflict, Versions
+from gristmill.stages.core.work import Outcome, Work, stage_id
+from gristmill.stages.run.runner import Runner
 
 
 @dataclass(frozen=True)

@@ -22,19 +22,20 @@ import pyarrow as pa
 import pytest
 import web
 
-from filters.gopher import GopherQuality
-from lake.balance import total
-from lake.objects import ObjectRef, read_object, read_refs, read_table
-from lake.receipt import Receipt, canonical
-from lake.store import Store, open_store
-from pipelines.instruct import InstructConfig
-from pipelines.run import run_pipeline
-from pipelines.tokenizer import TokenizerConfig
-from stages import extract
-from stages.html import PageText
-from stages.runner import Runner
-from stages.screen import Screen
-from stages.work import Stage, Work
+from gristmill.filters.gopher import GopherQuality
+from gristmill.lake.accounts.balance import total
+from gristmill.lake.accounts.receipt import Receipt, canonical
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, read_object, read_refs, read_table
+from gristmill.lake.store.opening import open_store
+from gristmill.pipelines.frame.run import run_pipeline
+from gristmill.pipelines.instruct import InstructConfig
+from gristmill.pipelines.tokenizer import TokenizerConfig
+from gristmill.stages.core.work import Stage, Work
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.text import extract
+from gristmill.stages.text.html import PageText
+from gristmill.stages.text.screen import Screen
 
 GOLDEN = Path(__file__).parent / "golden"
 FILE = GOLDEN / "stages.json"

@@ -19,17 +19,18 @@ from forget_lake import do, readable, sound
 from typer.testing import CliRunner
 from waiting import PATIENCE
 
-import lake
-from lake.diff import diff
-from lake.gc import plan_gc, run_gc
-from lake.query import list_datasets
-from lake.receipt import finished
-from lake.store import Store, open_store
-from lake.suppress import Suppression
-from lake.verify import verify
-from lake.versions import Versions
-from orchestration.cli import app
-from stages.packs import read_windows
+from gristmill import lake
+from gristmill.lake.accounts.receipt import finished
+from gristmill.lake.query.diff import diff
+from gristmill.lake.query.query import list_datasets
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.upkeep.gc import plan_gc, run_gc
+from gristmill.lake.upkeep.verify import verify
+from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.cli.main import app
+from gristmill.stages.mix.windows import read_windows
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = (1, 2)

@@ -16,8 +16,8 @@ import pytest
 import web
 from waiting import PATIENCE, until
 
-from lake.store import open_store
-from lake.versions import Versions
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.versions import Versions
 
 ROOT = Path(__file__).parents[1]
 

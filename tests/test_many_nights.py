@@ -10,19 +10,20 @@ import many_nights
 import pytest
 import toy
 
-from lake import chains
-from lake.checkout import checkout
-from lake.dataset import Dataset
-from lake.folded import BLOCK, KIND, Unfolder, fold
-from lake.gc import plan_gc, run_gc
-from lake.identity import url_hash
-from lake.manifest import parse
-from lake.objects import ObjectRef, generations
-from lake.roots import slot_key
-from lake.store import Store, open_store
-from lake.verify import verify
-from lake.versions import Versions
-from lake.why import why
+from gristmill.lake.accounts.identity import url_hash
+from gristmill.lake.query.checkout import checkout
+from gristmill.lake.query.dataset import Dataset
+from gristmill.lake.query.why import why
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, generations
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.upkeep.gc import plan_gc, run_gc
+from gristmill.lake.upkeep.verify import verify
+from gristmill.lake.versions import chains
+from gristmill.lake.versions.folded import BLOCK, KIND, Unfolder, fold
+from gristmill.lake.versions.manifest import parse
+from gristmill.lake.versions.roots import slot_key
+from gristmill.lake.versions.versions import Versions
 
 NIGHTS = 70
 

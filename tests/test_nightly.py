@@ -24,13 +24,13 @@ import web
 from strangers import as_a_stranger, is_loopback, listening, needs_root
 from waiting import PATIENCE, until
 
-from filters.compiled import cache_folder
-from lake.store import open_store
-from lake.versions import Versions
-from orchestration import health, processes
-from orchestration.processes import Identity
-from orchestration.stack import down, up
-from orchestration.stack_folder import PARTS, POOL, PORTS, Stack
+from gristmill.filters.signatures.compiled import cache_folder
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.stack import health, processes
+from gristmill.orchestration.stack.folder import PARTS, POOL, PORTS, Stack
+from gristmill.orchestration.stack.processes import Identity
+from gristmill.orchestration.stack.stack import down, up
 
 ROOT = Path(__file__).parents[1]
 OVER = ("Completed", "Failed", "Crashed", "Cancelled")

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from lake.store import open_store
-from orchestration.cli import app
-from pipelines.run import last_line, run_pipeline
-from pipelines.sample import write_sample
-from pipelines.web import WebConfig
-from stages.runner import Runner
+from gristmill.lake.store.opening import open_store
+from gristmill.orchestration.cli.main import app
+from gristmill.pipelines.frame.run import last_line, run_pipeline
+from gristmill.pipelines.web import WebConfig
+from gristmill.stages.run.runner import Runner
+from gristmill.synth.sample import write_sample
 
 README = Path(__file__).parents[1] / "README.md"
 WRITE = "python tests/test_readme.py --write"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from lake.dataset import Dataset
-from lake.store import Store
-from pipelines.instruct import InstructConfig
-from pipelines.run import run_pipeline
-from stages.instruct import parts_of
-from stages.runner import Runner
+from gristmill.lake.query.dataset import Dataset
+from gristmill.lake.store.base import Store
+from gristmill.pipelines.frame.run import run_pipeline
+from gristmill.pipelines.instruct import InstructConfig
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.text.instruct import parts_of
 
 
 def parts(store: Store, name: str, file: Any, **instruct: Any) -> list[list[Any]]:

@@ -58,7 +58,7 @@ def elsewhere(folder: Path, *command: str | Path) -> subprocess.CompletedProcess
 
 
 def test_the_code_that_runs_is_the_wheels(installed, tmp_path):
-    code = "import filters, pipelines; print(filters.__file__, pipelines.__file__, sep='\\n')"
+    code = "from gristmill import filters, pipelines; print(filters.__file__, pipelines.__file__, sep='\\n')"
     done = elsewhere(tmp_path, installed / "python", "-c", code)
     assert all(line.startswith(str(installed.parent)) for line in done.stdout.splitlines()), done.stderr
 
@@ -72,7 +72,7 @@ def test_a_run_by_name_from_another_folder(installed, tmp_path, sample):
     assert result["dataset"] == "web" and result["kept"] > 50
     shown = elsewhere(tmp_path, installed / "grist", "show", "web", "--lake", "lake")
     assert "web@v1" in shown.stdout
-    again = elsewhere(tmp_path, installed / "python", "-m", "pipelines", *arguments)
+    again = elsewhere(tmp_path, installed / "python", "-m", "gristmill.pipelines", *arguments)
     assert json.loads(again.stdout.splitlines()[-1]) == {**result, "new": False}
 
 

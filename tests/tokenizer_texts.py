@@ -11,9 +11,9 @@ import tokenizers
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from model.processing.bpe import train_tokenizer
-from model.processing.pieces import WHITESPACE
-from model.processing.text import Encoded, Tokenizer
+from gristmill.model.processing.bpe import train_tokenizer
+from gristmill.model.processing.pieces import WHITESPACE
+from gristmill.model.processing.text import Encoded, Tokenizer
 
 CORPUS = [
     "The mill grinds grain into flour. It's the wheel that DOESN'T stop, isn't it?\n\n\tfor i in x:\n    i += 1\n",

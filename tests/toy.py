@@ -15,15 +15,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from lake import ledger
-from lake.balance import Tally
-from lake.identity import digest_of, record_id
-from lake.manifest import Draft, FunnelRow, InputFile, Manifest
-from lake.objects import ObjectRef, put_file, put_table, scratch
-from lake.receipt import Receipt, StageId, work_key, write_receipt
-from lake.store import Store
-from lake.verify_content import Finding
-from lake.versions import Versions
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.identity import digest_of, record_id
+from gristmill.lake.accounts.receipt import Receipt, StageId, work_key, write_receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, put_file, put_table, scratch
+from gristmill.lake.upkeep.verify_content import Finding
+from gristmill.lake.versions.manifest import Draft, FunnelRow, InputFile, Manifest
+from gristmill.lake.versions.versions import Versions
 
 INPUT = hashlib.sha256(b"crawl").hexdigest()
 STAGE = StageId(name="toy", version=1, config={})

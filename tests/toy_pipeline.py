@@ -12,20 +12,20 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lake import ledger
-from lake.balance import Tally, total
-from lake.form import Form
-from lake.identity import record_id
-from lake.manifest import Draft, Manifest
-from lake.objects import put_refs, put_table
-from lake.receipt import StageId
-from lake.store import Store
-from lake.versions import Versions
-from pipelines.config import Run
-from pipelines.recipe import BuildContext, InputRecipe, PipelineConfig, Resolved
-from pipelines.sources import exact
-from stages.shards import MergeLedger, ledger_works
-from stages.work import Outcome, Stage, Work
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.balance import Tally, total
+from gristmill.lake.accounts.identity import record_id
+from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_refs, put_table
+from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.manifest import Draft, Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, PipelineConfig, Resolved
+from gristmill.pipelines.frame.sources import exact
+from gristmill.pipelines.settings.config import Run
+from gristmill.stages.core.shards import MergeLedger, ledger_works
+from gristmill.stages.core.work import Outcome, Stage, Work
 
 RUNS: list[str] = []
 """Files that `Upper` has read."""

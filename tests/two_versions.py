@@ -7,8 +7,9 @@ from pathlib import Path
 from lake_builder import Page, commit, pages
 from typer.testing import CliRunner, Result
 
-from lake.store import Store, open_store
-from orchestration.cli import app
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.opening import open_store
+from gristmill.orchestration.cli.main import app
 
 SHORT = Page("https://example.org/2", "quality.too_few_words", "12")
 BROKEN = Page("https://example.org/5", "read.unreadable", "bad chunk")

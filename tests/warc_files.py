@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from stages.containers import ReadConfig, Record, ScanResult, Unreadable, read, scan
+from gristmill.stages.containers import ReadConfig, Record, ScanResult, Unreadable, read, scan
 
 
 def record(

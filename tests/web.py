@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lake.manifest import Manifest
-from lake.store import open_store
-from pipelines.run import Result, run_pipeline
-from pipelines.web import WebConfig
-from stages.runner import Runner
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.web import WebConfig
+from gristmill.stages.run.runner import Runner
 
 CHUNK = 200_000
 """Bytes: small, so that a small crawl is still several pieces of work."""

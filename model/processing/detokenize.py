@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from model.processing.text import Tokenizer
+from gristmill.model.processing.text import Tokenizer
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _FIRST = 4  # tokens of a context at first

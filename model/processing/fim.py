@@ -13,7 +13,7 @@ import random
 import unicodedata
 from dataclasses import dataclass
 
-from model.processing.segments import END_OF_TEXT, Segment
+from gristmill.model.processing.segments import END_OF_TEXT, Segment
 
 PREFIX, MIDDLE, SUFFIX = "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"
 _JOINER = "\u200d"

@@ -13,17 +13,17 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from stages.containers.arc import ARC
-from stages.containers.compressed import compression
-from stages.containers.container import Container
-from stages.containers.jsonl import JSONL
-from stages.containers.parquet import PARQUET
-from stages.containers.raw import Raw
-from stages.containers.record import Item, ReadConfig, Record, Unreadable
-from stages.containers.span_table import OpenAt, ScanResult
-from stages.containers.tar import TAR
-from stages.containers.warc import WARC
-from stages.containers.zstd import zstd_head
+from gristmill.stages.containers.archives.arc import ARC
+from gristmill.stages.containers.archives.warc import WARC
+from gristmill.stages.containers.bytes.compressed import compression
+from gristmill.stages.containers.bytes.raw import Raw
+from gristmill.stages.containers.bytes.zstd import zstd_head
+from gristmill.stages.containers.container import Container
+from gristmill.stages.containers.jsonl import JSONL
+from gristmill.stages.containers.parquet.rows import PARQUET
+from gristmill.stages.containers.record import Item, ReadConfig, Record, Unreadable
+from gristmill.stages.containers.span_table import OpenAt, ScanResult
+from gristmill.stages.containers.tar import TAR
 
 __all__ = [
     "CONTAINERS",

@@ -12,8 +12,8 @@ from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
-from stages.containers.record import Item, ReadConfig
-from stages.containers.span_table import OpenAt, ScanResult
+from gristmill.stages.containers.record import Item, ReadConfig
+from gristmill.stages.containers.span_table import OpenAt, ScanResult
 
 
 class Container(Protocol):

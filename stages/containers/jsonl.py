@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 
-from stages.containers.block_cut import Emit
-from stages.containers.record import ReadConfig, Record
-from stages.containers.rows import json_object, row_record, text_record
-from stages.containers.sequential import Sequential
+from gristmill.stages.containers.block_cut import Emit
+from gristmill.stages.containers.record import ReadConfig, Record
+from gristmill.stages.containers.rows import json_object, row_record, text_record
+from gristmill.stages.containers.sequential import Sequential
 
 _NOT_BLANK = re.compile(rb"\S")
 

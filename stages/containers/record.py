@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from stages.containers.media import Media
+from gristmill.stages.containers.media import Media
 
 PageKind = Literal["page", "text", "other"]
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lake.identity import is_url
-from stages.containers.dates import iso_date
-from stages.containers.record import ReadConfig, Record, RecordError
+from gristmill.lake.accounts.identity import is_url
+from gristmill.stages.containers.dates import iso_date
+from gristmill.stages.containers.record import ReadConfig, Record, RecordError
 
 
 def json_object(data: bytes, what: str, *, bom: bool = True) -> dict[str, Any]:

@@ -21,12 +21,13 @@ from typing import BinaryIO, Protocol
 import numpy as np
 import pyarrow as pa
 
-from stages.containers.block_cut import Emit
-from stages.containers.compressed import Compression, compression
-from stages.containers.members import RETAIN, Damage, Members
-from stages.containers.raw import FEED, Raw
-from stages.containers.record import Item, ReadConfig, Record, RecordError, Unreadable, one_line
-from stages.containers.span_table import (
+from gristmill.stages.containers.block_cut import Emit
+from gristmill.stages.containers.bytes.compressed import Compression, compression
+from gristmill.stages.containers.bytes.members import RETAIN, Damage, Members
+from gristmill.stages.containers.bytes.raw import FEED, Raw
+from gristmill.stages.containers.bytes.stream import Stream
+from gristmill.stages.containers.record import Item, ReadConfig, Record, RecordError, Unreadable, one_line
+from gristmill.stages.containers.span_table import (
     EXPANSION,
     EXPANSION_ANYWAY,
     FORMAT,
@@ -36,7 +37,6 @@ from stages.containers.span_table import (
     ScanResult,
     check_tiles,
 )
-from stages.containers.stream import Stream
 
 STEP = 256 << 10  # decompressed bytes, after which the bounds are looked at
 

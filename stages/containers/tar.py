@@ -11,11 +11,11 @@ import io
 import tarfile
 from typing import Any
 
-from stages.containers.media import Media, medium
-from stages.containers.record import ReadConfig, Record, RecordError
-from stages.containers.rows import json_object, row_record, text_record
-from stages.containers.sequential import Sequential
-from stages.containers.tar_cut import BLOCK, TarCut, head_of, key_of
+from gristmill.stages.containers.media import Media, medium
+from gristmill.stages.containers.record import ReadConfig, Record, RecordError
+from gristmill.stages.containers.rows import json_object, row_record, text_record
+from gristmill.stages.containers.sequential import Sequential
+from gristmill.stages.containers.tar_cut import BLOCK, TarCut, head_of, key_of
 
 TEXTS = ("txt", "text", "caption")
 _FAULTS = (tarfile.TarError, ValueError, EOFError, OSError, OverflowError, RecursionError)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from stages.containers.block_cut import Emit
+from gristmill.stages.containers.block_cut import Emit
 
 BLOCK = 512
 MAX_META = 16 << 10

@@ -20,21 +20,22 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import stages.inputs
-from lake.dataset import Dataset
-from lake.forget import forget, plan_forget
-from lake.gc import plan_gc, run_gc
-from lake.manifest import FORMAT, InputFile, Manifest
-from lake.store import Store, open_store
-from lake.suppress import Suppression
-from lake.versions import Versions
-from pipelines.instruct import InstructConfig
-from pipelines.mixture import MixtureConfig
-from pipelines.run import run_pipeline
-from pipelines.tokenizer import TokenizerConfig
-from pipelines.web import WebConfig
-from stages.packs import read_windows
-from stages.runner import Runner
+import gristmill.stages.read.inputs
+from gristmill.lake.query.dataset import Dataset
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.takedown.forget import forget, plan_forget
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.upkeep.gc import plan_gc, run_gc
+from gristmill.lake.versions.manifest import FORMAT, InputFile, Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.run import run_pipeline
+from gristmill.pipelines.instruct import InstructConfig
+from gristmill.pipelines.mixture import MixtureConfig
+from gristmill.pipelines.tokenizer import TokenizerConfig
+from gristmill.pipelines.web import WebConfig
+from gristmill.stages.mix.windows import read_windows
+from gristmill.stages.run.runner import Runner
 
 HERE = Path(__file__).parent
 HOST = "golden.example"
@@ -112,7 +113,7 @@ def main(folder: Path) -> None:
         shutil.copytree(HERE / "input", inputs, ignore=shutil.ignore_patterns(".*"))
         shutil.copy(HERE / "instruct" / "chat.jsonl", inputs)
         store = open_store(str(Path(name) / "lake"))
-        neutral = patch.object(stages.inputs, "InputFile", neutral_input)
+        neutral = patch.object(gristmill.stages.read.inputs, "InputFile", neutral_input)
         with neutral, patch.object(platform, "node", lambda: HOST), patch.object(os, "getpid", lambda: 1):
             fill(store, inputs)
         facts = json.dumps(expected(store), indent=1, ensure_ascii=False)

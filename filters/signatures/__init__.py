@@ -1,0 +1,1 @@
+"""MinHash signatures of texts, and compiled kernels found again by their content."""

@@ -1,0 +1,1 @@
+"""Input files before they are anybody's objects."""

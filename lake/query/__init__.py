@@ -1,0 +1,1 @@
+"""What people ask of a lake, and take out of it."""

@@ -1,0 +1,94 @@
+"""A version of a dataset for people in Python: `lake.open("web@v3")`, then Arrow, Ray Data or the ledger."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from gristmill.lake.accounts.ledger import SCHEMA, sort
+from gristmill.lake.query.query import resolve_usable
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import generations, iter_batches, open_parquet, read_table
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import Versions
+
+
+class Dataset:
+    """One immutable version. `manifest` has everything known about it."""
+
+    def __init__(self, store: Store, manifest: Manifest) -> None:
+        self.store, self.manifest = store, manifest
+
+    def __repr__(self) -> str:
+        m = self.manifest
+        return f"Dataset({m}, {m.kept.count:,} records, {m.digest[:12]}, {self.store.uri})"
+
+    def __len__(self) -> int:
+        return self.manifest.kept.count
+
+    def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All records, in the order of the shards. Raises KeyError for a column that is not there, TypeError for a
+        version whose shards are no tables: windows of a mixture (`gristmill.windows`), a tokenizer."""
+        self._check_tables()
+        wanted = self._columns(columns)
+        tables = [read_table(self.store, ref, wanted) for ref in self.manifest.shards]
+        return pa.concat_tables(tables) if tables else pa.table({})
+
+    def _check_tables(self) -> None:
+        layout = self.manifest.layout
+        if layout.shown == "stretches":
+            raise TypeError(
+                f"{self.manifest} holds packed windows: read them with gristmill.windows('{self.manifest}'), or"
+                f" `grist checkout {self.manifest} DIR` and webdataset"
+            )
+        if not layout.has_records:
+            raise TypeError(f"{self.manifest} holds no records, but {layout.called}")
+        if any(layout.holds(ref.kind) != "rows" for ref in self.manifest.shards):
+            raise TypeError(
+                f"{self.manifest} holds tars: `grist checkout {self.manifest} DIR` and webdataset read them"
+            )
+
+    def _columns(self, columns: Sequence[str] | None) -> list[str] | None:
+        if columns is None or not self.manifest.shards:
+            return None
+        with open_parquet(self.store, self.manifest.shards[0]) as file:
+            have = file.schema_arrow.names
+        if missing := sorted(set(columns) - set(have)):
+            raise KeyError(f"{self.manifest} has no column {', '.join(missing)}; it has {', '.join(have)}")
+        return list(columns)
+
+    def to_ray(self, columns: Sequence[str] | None = None) -> Any:
+        """A `ray.data.Dataset` over the shards. Raises as `to_arrow`."""
+        self._check_tables()
+        import ray.data
+
+        # Not ray.data.read_parquet: objects have no extension, and Ray 2.60 finds no such files. A task a shard.
+        store, refs, wanted = self.store, self.manifest.shards, self._columns(columns)
+
+        def read(rows: dict[str, Any]) -> Iterator[pa.Table]:
+            for batch in iter_batches(store, refs[int(rows["id"][0])], wanted):
+                yield pa.Table.from_batches([batch])
+
+        return ray.data.range(len(refs), override_num_blocks=len(refs) or 1).map_batches(read, batch_size=1)
+
+    def ledger(self) -> pa.Table:
+        """One row for every record that came in, sorted by id: fate, stage, reason, value, survivor."""
+        refs = self.manifest.fates
+        table = pa.concat_tables([SCHEMA.empty_table(), *(read_table(self.store, ref) for ref in refs)])
+        return table if len(generations(refs)) < 2 else sort(table)
+
+
+def open(ref: str, lake: str | None = None) -> Dataset:
+    """`web@v3`, `web@some-tag`, or `web` for the latest. `lake` defaults to $GRIST_LAKE.
+
+    Raises NoSuchVersion, for a version that was withdrawn as well: it was taken down for a reason.
+    """
+    uri = lake or os.environ.get("GRIST_LAKE")
+    if not uri:
+        raise ValueError("gristmill.lake.open: no lake; pass lake='/dir' or 's3://bucket/prefix', or set GRIST_LAKE")
+    store = open_store(uri if "://" in uri else os.path.abspath(uri), probe=False)
+    return Dataset(store, resolve_usable(Versions(store), ref))

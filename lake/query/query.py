@@ -1,0 +1,218 @@
+"""What people ask of a lake: which datasets, which versions, what is in one, where does it come from.
+
+Every question is a pure function of the manifests and returns frozen dataclasses: the command draws them or
+prints them as JSON, a notebook uses them as they are. Nothing here opens a shard or a ledger, so an answer
+costs a few small reads. Withdrawn versions are shown and marked, never silently left out.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from gristmill.lake.query.diff import changed_on_the_way
+from gristmill.lake.store.sealed import Unreadable
+from gristmill.lake.versions.manifest import InputFile, Manifest, VersionRef
+from gristmill.lake.versions.versions import NoSuchVersion, Versions
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """One version as a line of a listing. `bytes` are of shards and ledgers; `withdrawn` is the reason given. Where its
+    manifest cannot be read `problem` says so, and counts are 0."""
+
+    dataset: str
+    version: int
+    at: str | None
+    came_in: int
+    kept: int
+    dropped: int
+    quarantined: int
+    shards: int
+    bytes: int
+    digest: str
+    parent: str | None
+    commit: str | None
+    dirty: bool | None
+    tags: tuple[str, ...]
+    withdrawn: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """One dataset; `latest` is None when every version was withdrawn. `withdrawn`: version -> reason."""
+
+    dataset: str
+    versions: int
+    latest: VersionRow | None
+    tags: dict[str, int]
+    withdrawn: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Description:
+    """A version with what is known about it outside its manifest."""
+
+    manifest: Manifest
+    tags: tuple[str, ...]
+    withdrawn: str | None
+    changed: tuple[str, ...] = ()
+    """In what the versions that it extends were made otherwise."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As `grist show --json` prints it: the manifest, and what is known beside it."""
+        about = {"tags": list(self.tags), "withdrawn": self.withdrawn, "bytes": stored_bytes(self.manifest)}
+        return {**self.manifest.model_dump(mode="json"), **about, "changed_on_the_way": list(self.changed)}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A version in a lineage. `problem` says what is wrong with it; `repeated`: its own origins stand further up."""
+
+    ref: str
+    role: str
+    digest: str
+    kept: int = 0
+    withdrawn: str | None = None
+    problem: str | None = None
+    repeated: bool = False
+    inputs: tuple[InputFile, ...] = ()
+    origins: tuple[Node, ...] = field(default=())
+
+
+def stored_bytes(manifest: Manifest) -> int:
+    """Bytes of the distinct shards and ledgers of a version."""
+    return sum({ref.sha256: ref.bytes for ref in (*manifest.shards, *manifest.ledgers)}.values())
+
+
+def list_datasets(versions: Versions) -> list[DatasetRow]:
+    """Every dataset of the lake, by name; of each only the latest manifest is read."""
+    rows = []
+    for name in versions.names():
+        tags, gone, numbers = versions.tags(name), versions.withdrawn(name), versions.numbers(name)
+        latest = max((n for n in numbers if n not in gone), default=None)
+        row = None if latest is None else _read_row(versions, name, latest, tags, gone)
+        rows.append(DatasetRow(name, len(numbers), row, tags, gone))
+    return rows
+
+
+def list_versions(versions: Versions, name: str) -> list[VersionRow]:
+    """Every version of a dataset, newest first. Raises NoSuchVersion if there is no such dataset."""
+    require_dataset(versions, name)
+    tags, gone = versions.tags(name), versions.withdrawn(name)
+    with ThreadPoolExecutor(8) as pool:
+        numbers = reversed(versions.numbers(name))
+        return list(pool.map(lambda number: _read_row(versions, name, number, tags, gone), numbers))
+
+
+def require_dataset(versions: Versions, name: str) -> None:
+    """Raises NoSuchVersion, naming the datasets there are, unless `name` has a version."""
+    if not versions.numbers(name):
+        have = ", ".join(versions.names()) or "none"
+        raise NoSuchVersion(f"there is no dataset {name!r} in {versions.store.uri}; it has {have}")
+
+
+def _read_row(versions: Versions, name: str, number: int, tags: dict[str, int], gone: dict[int, str]) -> VersionRow:
+    """The line of a version; where its manifest cannot be read, what is known without it."""
+    try:
+        return _row(versions.manifest(name, number), tags, gone)
+    except Unreadable as error:
+        versions.warn(error)
+        return VersionRow(
+            dataset=name,
+            version=number,
+            at=None,
+            came_in=0,
+            kept=0,
+            dropped=0,
+            quarantined=0,
+            shards=0,
+            bytes=0,
+            digest="",
+            parent=None,
+            commit=None,
+            dirty=None,
+            tags=tuple(sorted(tag for tag, tagged in tags.items() if tagged == number)),
+            withdrawn=gone.get(number),
+            problem=str(error),
+        )
+
+
+def _row(manifest: Manifest, tags: dict[str, int], gone: dict[int, str]) -> VersionRow:
+    return VersionRow(
+        dataset=manifest.dataset,
+        version=manifest.version,
+        at=manifest.made.get("at"),
+        came_in=manifest.came_in.count,
+        kept=manifest.kept.count,
+        dropped=manifest.dropped.count,
+        quarantined=manifest.quarantined.count,
+        shards=len(manifest.shards),
+        bytes=stored_bytes(manifest),
+        digest=manifest.digest,
+        parent=None if manifest.parent is None else str(manifest.parent),
+        commit=manifest.made.get("commit"),
+        dirty=manifest.made.get("dirty"),
+        tags=tuple(sorted(tag for tag, number in tags.items() if number == manifest.version)),
+        withdrawn=gone.get(manifest.version),
+    )
+
+
+def describe(versions: Versions, ref: str) -> Description:
+    """Everything about one version; a withdrawn one too, with the reason. Raises NoSuchVersion."""
+    manifest = versions.resolve(ref)
+    row = _row(manifest, versions.tags(manifest.dataset), versions.withdrawn(manifest.dataset))
+    return Description(manifest, row.tags, row.withdrawn, changed_on_the_way(versions, manifest))
+
+
+def resolve_usable(versions: Versions, ref: str) -> Manifest:
+    """`resolve` for readers of the data. Raises NoSuchVersion for a version that was withdrawn, with the reason."""
+    manifest = versions.resolve(ref)
+    reason = versions.withdrawn(manifest.dataset).get(manifest.version)
+    if reason is not None:
+        raise NoSuchVersion(f"{manifest} was withdrawn ({reason}): its data is no longer given out")
+    return manifest
+
+
+def lineage(versions: Versions, ref: str) -> Node:
+    """The tree of versions that this one extends or was made from, down to input files.
+
+    A version reached twice shows its origins once. An origin that is gone, or whose digest is not the one that
+    was recorded, stays in the tree as a node with a `problem`.
+    """
+    manifest = versions.resolve(ref)
+    gone: dict[str, dict[int, str]] = {}
+    return _node(versions, manifest.ref.model_copy(update={"role": ""}), set(), gone)
+
+
+def _node(versions: Versions, ref: VersionRef, seen: set[str], gone: dict[str, dict[int, str]]) -> Node:
+    if ref.dataset not in gone:
+        gone[ref.dataset] = versions.withdrawn(ref.dataset)
+    try:
+        manifest = versions.manifest(ref.dataset, ref.version)
+    except NoSuchVersion as error:
+        return Node(str(ref), ref.role, ref.digest, problem=f"not in this lake: {error}")
+    except Unreadable as error:
+        return Node(str(ref), ref.role, ref.digest, problem=str(error))
+    problem = None
+    if manifest.digest != ref.digest:
+        problem = f"its digest is {manifest.digest[:12]}, not {ref.digest[:12]} as recorded: run `grist verify {ref}`"
+    about = Node(
+        ref=str(ref),
+        role=ref.role,
+        digest=manifest.digest,
+        kept=manifest.kept.count,
+        withdrawn=gone[ref.dataset].get(ref.version),
+        problem=problem,
+    )
+    if str(ref) in seen:
+        return Node(**{**about.__dict__, "repeated": True})
+    seen.add(str(ref))
+    above = list(manifest.sources)
+    if manifest.parent is not None:
+        role = manifest.parent.role if manifest.parent.role == "forget" else "extends"
+        above.insert(0, manifest.parent.model_copy(update={"role": role}))
+    origins = tuple(_node(versions, origin, seen, gone) for origin in above)
+    return Node(**{**about.__dict__, "inputs": manifest.inputs, "origins": origins})

@@ -1,0 +1,248 @@
+"""`sample`: a few documents of a version to look at, the same ones for the same seed.
+
+Kept documents come from the shards. Of dropped and quarantined ones the ledger has the fate, and the text that
+extraction stored is found through the receipts of the run, by (input, ordinal), as long as gc has left it there;
+where it is gone, or never was, the sample says why. Positions are drawn before anything is read, then only the
+row groups they lie in.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill.lake.accounts.receipt import FATES, Receipt
+from gristmill.lake.query.why import Place, names_of, place_of
+from gristmill.lake.store.base import NotFound, Store
+from gristmill.lake.store.objects import ObjectRef, open_parquet, read_object, read_table
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.versions.growth import ancestors
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import NoSuchVersion, Versions
+
+TAKEN_DOWN = "it was taken down (`grist forget`)"
+GONE = "its text is no longer in the lake (gc removed it); running the same inputs again extracts it again"
+NEVER = "it left the pipeline before it had a text"
+IN_SOURCE = "its text is in the version that the mixture was made from"
+UNKNOWN = "this version keeps no receipts, so nothing says where its text is"
+
+
+@dataclass(frozen=True)
+class SampledRecord:
+    """One record. `fields` are its other columns, of the shard, or of ledger and extraction."""
+
+    id: str | None
+    fate: str
+    reason: str | None
+    value: str | None
+    text: str | None
+    why_no_text: str | None
+    place: Place | None
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """`samples` of the `population` records that were asked for, in the order in which they stand."""
+
+    version: str
+    population: int
+    samples: tuple[SampledRecord, ...]
+
+
+def sample(
+    versions: Versions,
+    manifest: Manifest,
+    n: int = 5,
+    *,
+    seed: int = 0,
+    fate: str | None = None,
+    reason: str | None = None,
+) -> Drawn:
+    """At most `n` records of one fate (default: kept), or with one reason.
+
+    Raises ValueError (n, fate), LookupError for a reason that this version has not, or a version without records.
+    """
+    if n < 1:
+        raise ValueError(f"sample: n is {n}; it has to be at least 1")
+    if fate is not None and fate not in FATES:
+        raise ValueError(f"sample: fate {fate!r}; allowed: {', '.join(FATES)}")
+    if manifest.layout.shown is None:
+        raise NoSuchVersion(f"{manifest} holds no records, but {manifest.layout.called}")
+    rng = random.Random(f"{seed}:{manifest.digest}")
+    if fate in (None, "kept") and reason is None:
+        if any(manifest.layout.holds(ref.kind) != "rows" for ref in manifest.shards):
+            raise NoSuchVersion(f"{manifest} holds its records in tars: `grist checkout {manifest} DIR` writes them")
+        return _kept(versions.store, manifest, n, rng)
+    return _fated(versions, manifest, n, rng, fate, reason)
+
+
+def _draw(rng: random.Random, population: int, n: int) -> list[int]:
+    return sorted(rng.sample(range(population), min(n, population)))
+
+
+def _kept(store: Store, manifest: Manifest, n: int, rng: random.Random) -> Drawn:
+    ends = list(accumulate(ref.records for ref in manifest.shards))
+    population = ends[-1] if ends else 0
+    rows: list[dict[str, Any]] = []
+    for i, at in _grouped(_draw(rng, population, n), ends):
+        rows += _rows_at(store, manifest.shards[i], at)
+    samples = [
+        SampledRecord(
+            id=row.get("id"),
+            fate="kept",
+            reason=None,
+            value=None,
+            text=row.get("text"),
+            why_no_text=None if "text" in row else "the shards of this dataset have no column `text`",
+            place=None,
+            fields={k: v for k, v in row.items() if k not in ("id", "text")},
+        )
+        for row in rows
+    ]
+    return Drawn(str(manifest), population, tuple(samples))
+
+
+def _grouped(positions: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """(part, positions in it) of positions over parts laid end to end; `ends` are cumulative sizes."""
+    parts: dict[int, list[int]] = {}
+    for position in positions:
+        i = bisect_right(ends, position)
+        parts.setdefault(i, []).append(position - (ends[i - 1] if i else 0))
+    yield from parts.items()
+
+
+def _rows_at(
+    store: Store, ref: ObjectRef, positions: Sequence[int], keep: Callable[[pa.Table], pa.Table] = lambda t: t
+) -> list[dict[str, Any]]:
+    """The rows of a Parquet object at positions among those that `keep` leaves; reads only their row groups."""
+    rows: list[dict[str, Any]] = []
+    with open_parquet(store, ref) as file:
+        groups = range(file.num_row_groups)
+        sizes = [file.metadata.row_group(g).num_rows for g in groups]
+        if ref.kind == "ledger":
+            sizes = [keep(file.read_row_group(g, ["fate", "reason"])).num_rows for g in groups]
+        for g, at in _grouped(positions, list(accumulate(sizes))):
+            rows += keep(file.read_row_group(g)).take(at).to_pylist()
+    return rows
+
+
+def _fated(
+    versions: Versions, manifest: Manifest, n: int, rng: random.Random, fate: str | None, reason: str | None
+) -> Drawn:
+    known = {r: f for row in manifest.funnel for f in ("dropped", "quarantined") for r in getattr(row, f)}
+    if reason is not None and reason not in known:
+        have = ", ".join(known) or "none"
+        raise NoSuchVersion(f"{manifest} has no record with reason {reason!r}; it has {have}")
+
+    def wanted(table: pa.Table) -> pa.Table:
+        hit = pc.equal(table["fate"], fate or known[str(reason)])
+        if reason is not None:
+            hit = pc.and_(hit, pc.fill_null(pc.equal(table["reason"], reason), False))
+        return table.filter(hit)
+
+    store = versions.store
+    ledgers = manifest.fates
+    sizes = [wanted(read_table(store, ref, ["fate", "reason"])).num_rows for ref in ledgers]
+    rows: list[dict[str, Any]] = []
+    for i, at in _grouped(_draw(rng, sum(sizes), n), list(accumulate(sizes))):
+        rows += _rows_at(store, ledgers[i], at, wanted)
+    texts = _texts(versions, manifest, rows)
+    names = names_of(ancestors(versions, manifest))
+    return Drawn(str(manifest), sum(sizes), tuple(_ledger_sample(row, texts, names) for row in rows))
+
+
+def _ledger_sample(
+    row: dict[str, Any], texts: dict[tuple[str, int], dict[str, Any] | str], names: dict[str, tuple[str, ...]]
+) -> SampledRecord:
+    text = texts[row["input"], row["ordinal"]]
+    extracted = text if isinstance(text, dict) else {}
+    fields = {k: row[k] for k in ("stage", "survivor")}
+    fields |= {k: v for k, v in extracted.items() if k not in row and k != "text"}
+    return SampledRecord(
+        id=row["id"],
+        fate=row["fate"],
+        reason=row["reason"],
+        value=row["value"],
+        text=extracted.get("text"),
+        why_no_text=None if isinstance(text, dict) else text,
+        place=place_of(row, names),
+        fields=fields,
+    )
+
+
+def _texts(
+    versions: Versions, manifest: Manifest, rows: Sequence[dict[str, Any]]
+) -> dict[tuple[str, int], dict[str, Any] | str]:
+    """For each row its extracted document, or why there is none."""
+    reasons = {(row["input"], row["ordinal"]): row["reason"] for row in rows}
+    taken = {(row["input"], row["ordinal"]): TAKEN_DOWN for row in rows if row["stage"] == "forget"}
+    keys = [key for key in reasons if key not in taken]
+    if manifest.layout.shown == "stretches":
+        return {**dict.fromkeys(keys, IN_SOURCE), **taken}
+    receipts = _receipts(versions, manifest, {digest for digest, _ in keys})
+    texts: dict[tuple[str, int], dict[str, Any] | str] = dict.fromkeys(keys, NEVER if receipts else UNKNOWN)
+    for receipt in receipts:
+        for ref in (output for output in receipt.outputs if output.kind == "text"):
+            asked = {key for key in keys if key[0] in receipt.inputs and not isinstance(texts[key], dict)}
+            if not asked:
+                continue
+            try:
+                texts |= _read_texts(versions.store, ref, asked)
+            except NotFound:
+                texts |= {key: GONE for key in asked if _may_hold(receipt, key[1], reasons[key])}
+    return texts | _forgotten(versions.store, texts) | taken
+
+
+def _forgotten(
+    store: Store, texts: Mapping[tuple[str, int], dict[str, Any] | str]
+) -> dict[tuple[str, int], dict[str, Any] | str]:
+    """Of these, what is on the suppression list: a text that was dropped for another reason stays until gc."""
+    rows = {key: row for key, row in texts.items() if isinstance(row, dict)}
+    if not rows:
+        return {}
+    ids, urls = ([row.get(name) for row in rows.values()] for name in ("id", "url"))
+    hit = Suppression.load(store).match(pa.array(ids, pa.string()), pa.array(urls, pa.string()))
+    return {key: TAKEN_DOWN for key, listed in zip(rows, hit, strict=True) if listed}
+
+
+def _may_hold(receipt: Receipt, ordinal: int, reason: str | None) -> bool:
+    """Whether an extraction (inputs: digest, "first+rows") gave this record a text: covers it, did not drop it."""
+    if reason in receipt.reasons or reason in receipt.errors:
+        return False
+    for item in receipt.inputs:
+        first, plus, rows = item.partition("+")
+        if plus and first.isdigit() and rows.isdigit():
+            return int(first) <= ordinal < int(first) + int(rows)
+    return True
+
+
+def _read_texts(
+    store: Store, ref: ObjectRef, asked: set[tuple[str, int]]
+) -> dict[tuple[str, int], dict[str, Any] | str]:
+    hit = pc.field("ordinal").isin([ordinal for _, ordinal in asked])
+    rows = read_table(store, ref, filters=hit).to_pylist()
+    return {(row["input"], row["ordinal"]): row for row in rows if (row["input"], row["ordinal"]) in asked}
+
+
+def _receipts(versions: Versions, manifest: Manifest, inputs: set[str]) -> list[Receipt]:
+    """Receipts about these inputs, of the version and of all it extends: bundles of nights are merged, so that one
+    receipt may stand in several."""
+    receipts: dict[str, Receipt] = {}
+    seen: set[str] = set()
+    for at in ancestors(versions, manifest):
+        for ref in (ref for ref in at.attachments if ref.kind == "receipts" and ref.sha256 not in seen):
+            seen.add(ref.sha256)
+            for line in read_object(versions.store, ref).splitlines():
+                fields = json.loads(line)
+                if fields["work_key"] not in receipts and inputs & set(fields["inputs"]):
+                    receipts[fields["work_key"]] = Receipt.model_validate_json(line)
+    return list(receipts.values())

@@ -1,0 +1,259 @@
+"""`why`: what became of a record, in every dataset and version, from the ledgers alone.
+
+A URL (or source key) is hashed to the first half of an id, so the question is a prefix scan of sorted ledgers:
+range in the pointer, then row group, then rows. Other spellings of the URL (lake/takedown/suppress_entries.py) are
+asked for with it. Of versions that extend each other the newest is searched (lake/versions/chains.py). Equal answers of
+several versions are one line of the answer. For a duplicate the survivor is looked up as well. What cannot be read is
+named, and the rest is answered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gristmill.lake.accounts.identity import normalise_url
+from gristmill.lake.query.query import require_dataset
+from gristmill.lake.store.base import NotFound, Store
+from gristmill.lake.store.objects import DamagedObject, rows_between
+from gristmill.lake.store.sealed import Unreadable
+from gristmill.lake.takedown.search import ids_of_page
+from gristmill.lake.takedown.suppress_entries import url_heads
+from gristmill.lake.versions.chains import Row, Searched, rows_of, search
+from gristmill.lake.versions.manifest import Manifest, Outline
+from gristmill.lake.versions.roots import missing
+from gristmill.lake.versions.versions import Versions
+
+_ID = re.compile(r"[0-9a-f]{8,32}")
+_KEY = ("id", "input", "ordinal")
+CLUSTER_SHOWN = 10
+ALIKE = 2
+"""Prefixes of a URL that can be spelled in one way: as a URL, and as a source key."""
+SCANNED_RECORDS = 1_000_000
+"""Up to so many records a URL that no id answers is looked for in the URL columns: a second. In larger lakes that would
+be no lookup any more, and `grist forget --urls` (which looks, and without --yes does no more) is named instead."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a record lies: bytes [start, start + length) of the decompressed input. `names`: addresses it had."""
+
+    id: str
+    input: str
+    ordinal: int
+    start: int
+    length: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Survivor:
+    """The record that was kept in place of a duplicate; `place` is None if its ledger row is not there."""
+
+    id: str
+    fate: str | None
+    reason: str | None
+    place: Place | None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Near duplicates as the newest version of a story has them: `size` with the survivor; `others` are some of the
+    ids that were dropped in its favour."""
+
+    survivor: str
+    size: int
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """One fate of one record, and the versions of the dataset that agree on it."""
+
+    dataset: str
+    versions: tuple[int, ...]
+    place: Place
+    fate: str
+    stage: str
+    reason: str | None
+    value: str | None
+    survivor: Survivor | None
+    cluster: Cluster | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`prefixes` were searched in `searched` (dataset -> versions). `withdrawn` and `unreadable` qualify them.
+
+    `unscanned`: whether URL columns, which would tell of a URL that mixes spellings, were not looked at."""
+
+    query: str
+    normalised: str | None
+    prefixes: tuple[str, ...]
+    searched: dict[str, tuple[int, ...]]
+    stories: tuple[Story, ...]
+    withdrawn: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    unscanned: bool = False
+
+
+def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
+    """The whole history of a URL, a source key, an id, or an id's first 8 to 31 hex characters.
+
+    Raises NoSuchVersion for an unknown dataset, ValueError for an empty question.
+    """
+    normalised, prefixes = _prefixes(query)
+    if dataset is not None:
+        require_dataset(versions, dataset)
+    names = versions.names() if dataset is None else [dataset]
+    outlines, broken = dict[str, list[Outline]](), dict[str, list[int]]()
+    for name in names:
+        outlines[name], broken[name] = _outlines(versions, name)
+    searched = _search(versions.store, outlines, prefixes)
+    unanswered = not any(rows for part in searched.values() for rows in part.rows.values())
+    respelled = unanswered and len(prefixes) > ALIKE  # a URL that mixes spellings has another first half
+    unscanned = respelled and sum(of[-1].came_in.count for of in outlines.values() if of) > SCANNED_RECORDS
+    if respelled and not unscanned and (ids := ids_of_page(versions, query)):
+        searched = _search(versions.store, outlines, sorted(ids))
+    for message in (message for part in searched.values() for message in part.damage):
+        versions.warn(message)
+    stories = [story for name in names for story in _stories(outlines[name], searched[name].rows)]
+    return Answer(
+        query=query,
+        normalised=normalised,
+        prefixes=prefixes,
+        searched={name: tuple(m.version for m in ms) for name, ms in outlines.items()},
+        stories=tuple(_with_clusters(versions, _with_survivors(versions, outlines, stories))),
+        withdrawn=tuple(f"{name}@v{n}" for name in names for n in sorted(versions.withdrawn(name))),
+        unreadable=tuple(
+            f"{name}@v{number}" for name in names for number in sorted({*broken[name], *searched[name].unreadable})
+        ),
+        unscanned=unscanned,
+    )
+
+
+def _search(store: Store, outlines: Mapping[str, Sequence[Outline]], prefixes: Sequence[str]) -> dict[str, Searched]:
+    """By dataset. An object that several datasets share is read once."""
+    read: dict[str, list[Row]] = {}
+    return {name: search(store, versions, prefixes, read) for name, versions in outlines.items()}
+
+
+def _prefixes(query: str) -> tuple[str | None, tuple[str, ...]]:
+    """(normalised URL, prefixes of ids that the question may mean)."""
+    query = query.strip()
+    if not query:
+        raise ValueError("why: give a URL, a record id, or at least 8 hex characters of one")
+    if _ID.fullmatch(query):
+        return None, (query,)
+    return normalise_url(query), url_heads(query)
+
+
+def _outlines(versions: Versions, name: str) -> tuple[list[Outline], list[int]]:
+    """The versions of a dataset in order, and the numbers of those that cannot be read."""
+    broken: list[int] = []
+
+    def read(number: int) -> Outline | None:
+        try:
+            return versions.outline(name, number)
+        except (Unreadable, DamagedObject) as error:
+            versions.warn(error)
+            broken.append(number)
+            return None
+
+    numbers = versions.numbers(name)
+    for number in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
+        versions.warn(missing(name, number))
+        broken.append(number)
+    with ThreadPoolExecutor(16) as pool:  # many small GETs; a remote store answers them side by side
+        return [outline for outline in pool.map(read, numbers) if outline is not None], broken
+
+
+def _stories(manifests: Sequence[Outline], rows: Mapping[int, Sequence[Row]]) -> list[Story]:
+    """`rows`: those of each version."""
+    agreeing: dict[tuple[Any, ...], tuple[Outline, Row, list[int]]] = {}
+    for manifest in manifests:
+        for row in rows.get(manifest.version, ()):
+            key = tuple(row[name] for name in (*_KEY, "fate", "reason", "value", "survivor"))
+            agreeing.setdefault(key, (manifest, row, []))[2].append(manifest.version)
+    names = names_of(manifests)
+    stories = []
+    for manifest, row, numbers in agreeing.values():
+        survivor = None if row["survivor"] is None else Survivor(row["survivor"], None, None, None)
+        verdict = (row["fate"], row["stage"], row["reason"], row["value"])
+        stories.append(Story(manifest.dataset, tuple(numbers), place_of(row, names), *verdict, survivor))
+    return sorted(stories, key=lambda s: (s.place.id, s.place.input, s.place.ordinal, s.versions))
+
+
+def names_of(manifests: Iterable[Manifest | Outline]) -> dict[str, tuple[str, ...]]:
+    """input digest -> addresses; a version that grew names only its own inputs, its ancestors name theirs."""
+    return {file.digest: file.names for manifest in manifests for file in manifest.inputs if file.names}
+
+
+def place_of(row: dict[str, Any], names: dict[str, tuple[str, ...]]) -> Place:
+    """The place of a ledger row; `names`: input digest -> addresses."""
+    where = {name: row[name] for name in (*_KEY, "start", "length")}
+    return Place(**where, names=names.get(row["input"], ()))
+
+
+def _with_survivors(versions: Versions, outlines: dict[str, list[Outline]], stories: Sequence[Story]) -> list[Story]:
+    """The stories with each survivor as the newest version of its story knows it."""
+    done = []
+    for story in stories:
+        if story.survivor is None:
+            done.append(story)
+            continue
+        newest = next(m for m in outlines[story.dataset] if m.version == story.versions[-1])
+        known = _rows_or_none(versions, newest, story.survivor.id)
+        best = min(known, key=lambda row: row["fate"] != "kept", default=None)
+        if best is not None:
+            place = place_of(best, names_of(outlines[story.dataset]))
+            survivor = Survivor(story.survivor.id, best["fate"], best["reason"], place)
+            story = replace(story, survivor=survivor)
+        done.append(story)
+    return done
+
+
+def _rows_or_none(versions: Versions, outline: Outline, record: str) -> list[Row]:
+    try:
+        return rows_of(versions.store, outline, [record])
+    except (NotFound, DamagedObject) as error:
+        _say_lost(versions, outline, error)
+        return []
+
+
+def _say_lost(versions: Versions, manifest: Manifest | Outline, error: NotFound | DamagedObject) -> None:
+    """Warns of a part of the answer that cannot be read, unless gc took it with a withdrawn version."""
+    erased = isinstance(error, NotFound) and manifest.version in versions.withdrawn(manifest.dataset)
+    if not erased:
+        versions.warn(f"{manifest.dataset}@v{manifest.version}: a part of the answer is missing: {error}")
+
+
+def _with_clusters(versions: Versions, stories: Sequence[Story]) -> list[Story]:
+    """The stories of near duplicates and of their survivors with their cluster."""
+    done = []
+    manifests: dict[tuple[str, int], Manifest] = {}
+    for story in stories:
+        survivor = story.place.id if story.fate == "kept" else story.survivor.id if story.survivor else None
+        if survivor is not None:
+            newest = (story.dataset, story.versions[-1])
+            if newest not in manifests:
+                manifests[newest] = versions.manifest(*newest)
+            if cluster := _cluster(versions, manifests[newest], survivor):
+                story = replace(story, cluster=cluster)
+        done.append(story)
+    return done
+
+
+def _cluster(versions: Versions, manifest: Manifest, survivor: str) -> Cluster | None:
+    others: list[str] = []
+    for ref in manifest.attachments:
+        if ref.kind == "clusters" and ref.overlaps(survivor, survivor + "g"):
+            try:
+                others += rows_between(versions.store, ref, "survivor", survivor, survivor + "g")["id"].to_pylist()
+            except (NotFound, DamagedObject) as error:  # a cluster is an extra: the rest is answered
+                _say_lost(versions, manifest, error)
+                return None
+    return Cluster(survivor, len(others) + 1, tuple(sorted(others)[:CLUSTER_SHOWN])) if others else None

@@ -1,0 +1,1 @@
+"""Records that must leave every version, and must not come back."""

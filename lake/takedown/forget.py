@@ -1,0 +1,228 @@
+"""Takedown: records leave every version that is given out, and cannot come back.
+
+In this order, so that the same command finishes after a crash at any point: the request goes on the suppression list;
+each dataset whose latest version holds a record gets a clean one on top, mixtures too; mixtures that cannot say what
+they hold are withdrawn, then every version that holds a record. Nothing remembers how far it came: what is left to do
+is what still holds a record, so that a second run finds the clean version there and makes no other. gc erases
+afterwards. A text that was dropped as a duplicate of a forgotten one stays dropped, and its number is reported.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill.lake.store.objects import ObjectRef, iter_batches
+from gristmill.lake.takedown.groups import NotRewritable
+from gristmill.lake.takedown.plan import Affected, Derived, ForgetPlan, ForgetReport
+from gristmill.lake.takedown.rewrite import ROLE, clean_version
+from gristmill.lake.takedown.search import Search, Seen, followers_in
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.versions.lease import Lease
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import CommitConflict, Versions
+
+NO_RECORDS = frozenset({"trained_on", "tokenizer"})
+"""Roles in which no record goes from one version into another: merges of characters hold no text."""
+WINDOWS = "windows"  # the form of a mixture
+ROUNDS = 20
+"""How often other commits may come first before forget gives up."""
+
+
+def plan_forget(versions: Versions, request: Suppression) -> ForgetPlan:
+    """What forgetting would do. Changes nothing. Raises ValueError for an empty request, and what reading raises."""
+    return _Forgetting(versions, request).plan()
+
+
+def forget(
+    versions: Versions,
+    plan: ForgetPlan,
+    reason: str,
+    made: Callable[[], dict[str, Any]] | None = None,
+) -> ForgetReport:
+    """Does it. `reason` is written to the lake: no personal data. `made` says who and when, for the new manifests.
+
+    Looks again before every step that a commit of others could spoil. Raises CommitConflict after ROUNDS of those.
+    """
+    with Lease(versions.store, "forget") as lease:
+        lease.announce("forget", [])  # gc keeps what is written from now on
+        plan.request.save(versions.store, reason)
+        return _Forgetting(versions, plan.request).run(plan, reason, made or _made)
+
+
+def _made() -> dict[str, Any]:
+    return {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+
+
+class _Forgetting:
+    """One request and what is known of the lake; each `plan` reads only what is new since the one before."""
+
+    def __init__(self, versions: Versions, request: Suppression) -> None:
+        if not request:
+            raise ValueError("forget: the request has no entries; give at least one id, URL or domain")
+        self.versions, self.request = versions, request
+        self.search = Search(versions, request)
+        self.refused: dict[str, str] = {}  # version -> why it has no successor
+        self._followers: dict[tuple[str, int], int] = {}
+        self._draws: dict[tuple[str, int], bool] = {}
+        self.mark = f"forget {request.digest[:12]}: "
+
+    def plan(self) -> ForgetPlan:
+        """What is left to do, as the lake is now."""
+        self.search.look()
+        seen = self.search.versions
+        affected = [dataset for name in seen if (dataset := self._affected(name, seen[name])) is not None]
+        unsearched = [
+            str(version)
+            for dataset_versions in seen.values()
+            for version in dataset_versions
+            if not version.withdrawn and version.form != WINDOWS and not self.search.knows(version)
+        ]
+        return ForgetPlan(
+            request=self.request,
+            affected=tuple(affected),
+            derived=tuple(self._derived()),
+            unsearched=tuple(unsearched),
+            ids=len(self.search.ids),
+            texts_gone=self.search.texts_gone,
+            without_url=self.search.without_url(),
+        )
+
+    def run(self, first: ForgetPlan, reason: str, made: Callable[[], dict[str, Any]]) -> ForgetReport:
+        """Acts until a look finds nothing left to do. `first`: the plan that the report is about."""
+        new: list[tuple[str, str]] = []
+        away: list[str] = []
+        for _ in range(ROUNDS):
+            plan = self.plan()
+            if plan.nothing:
+                refused = {ref: why for ref, why in self.refused.items() if ref in away}
+                return ForgetReport(first, tuple(new), tuple(away), refused)
+            bases = [(dataset.dataset, dataset.base) for dataset in plan.affected if dataset.base is not None]
+            if bases:  # versions are withdrawn only when every dataset has its clean one
+                new += [pair for name, base in bases if (pair := self._succeed(name, base, made)) is not None]
+            else:
+                away += self._withdraw(plan, reason)
+        raise CommitConflict(
+            f"forget: other runs committed first {ROUNDS} times; the request is on the suppression list, and what was"
+            " done stays done. Run the same command again, best when no other run is committing."
+        )
+
+    def _succeed(self, name: str, base: int, made: Callable[[], dict[str, Any]]) -> tuple[str, str] | None:
+        """Commits the clean version. None if another commit came first, or if none can be made: the next look tells."""
+        manifest = self.versions.manifest(name, base)
+        try:
+            draft = clean_version(self.versions, manifest, self.request, self.search.gone, self.search.rows)
+            about = {key: value for key, value in made().items() if key != "commit_id"}
+            draft = draft.model_copy(update={"made": about})
+            return str(manifest), str(self.versions.commit(draft, expected_parent=base))
+        except NotRewritable as error:
+            self.refused[str(manifest)] = str(error)
+        except CommitConflict:
+            pass
+        return None
+
+    def _withdraw(self, plan: ForgetPlan, reason: str) -> list[str]:
+        """What was made from them first: it is found through the versions that are withdrawn after it."""
+        made_from_them = [_name_and_number(derived.ref) for derived in plan.derived if derived.withdraw]
+        holders = [(dataset.dataset, version) for dataset in plan.affected for version in dataset.withdraw]
+        for dataset in plan.affected:
+            if dataset.why_not is not None:
+                self.refused.setdefault(f"{dataset.dataset}@v{max(dataset.withdraw)}", dataset.why_not)
+        for name, version in [*made_from_them, *holders]:
+            self.versions.withdraw(name, version, f"{self.mark}{reason}")
+        return [f"{name}@v{version}" for name, version in [*made_from_them, *holders]]
+
+    def _affected(self, name: str, seen: list[Seen]) -> Affected | None:
+        given_out = [version for version in seen if not version.withdrawn]
+        holders = [version for version in given_out if self.search.holds(version)]
+        if not holders:
+            return None
+        newest, why_not = holders[-1], None
+        if newest is given_out[-1]:
+            why_not = self.refused.get(str(newest)) or self._why_not(newest)
+        numbers = tuple(version.ref.version for version in holders)
+        tags = self.versions.tags(name)
+        return Affected(
+            dataset=name,
+            withdraw=numbers,
+            base=newest.ref.version if newest is given_out[-1] and why_not is None else None,
+            why_not=why_not,
+            records=self.search.count(newest),
+            rows=self.search.kinds((*newest.members, *newest.attachments)),
+            followers=self._count_followers(self.versions.manifest(name, newest.ref.version)),
+            tags=tuple(sorted(tag for tag, number in tags.items() if number in numbers)),
+        )
+
+    def _why_not(self, version: Seen) -> str | None:
+        if version.not_rewritable is None and not self.search.knows(version):
+            return "some of its shards have no ids"
+        return version.not_rewritable
+
+    def _count_followers(self, manifest: Manifest) -> int:
+        key = (manifest.dataset, manifest.version)
+        if key not in self._followers:
+            gone = pa.array(sorted(self.search.ids), pa.string())
+            self._followers[key] = sum(followers_in(self.versions.store, ref, gone) for ref in manifest.fates)
+        return self._followers[key]
+
+    def _derived(self) -> Iterable[Derived]:
+        """Everything made from a version that holds a record, or that this request withdrew; however indirectly."""
+        seen = [version for dataset in self.search.versions.values() for version in dataset]
+        reasons = {name: self.versions.withdrawn(name) for name in self.search.versions}
+        roots = {str(version) for version in seen if self.search.holds(version)}
+        roots |= {
+            f"{name}@v{n}" for name, gone in reasons.items() for n, why in gone.items() if why.startswith(self.mark)
+        }
+        given, made = _reached(seen, roots, NO_RECORDS), _reached(seen, roots, frozenset())
+        for version in seen:
+            ref = str(version)
+            if ref in made and ref not in roots and not version.withdrawn:
+                unknown = version.form == WINDOWS and ref in given and not self.search.knows(version)
+                yield Derived(ref, given.get(ref, made[ref]), unknown and self._drew(version))
+
+    def _drew(self, version: Seen) -> bool:
+        """Whether a mixture kept one of these records, and so has it in its windows. Its ledger says so."""
+        key = str(version), len(self.search.ids)
+        if key not in self._draws:
+            fates = self.versions.manifest(version.ref.dataset, version.ref.version).fates
+            self._draws[key] = not fates or any(self._keeps(ref) for ref in fates)
+        return self._draws[key]
+
+    def _keeps(self, ref: ObjectRef) -> bool:
+        for batch in iter_batches(self.versions.store, ref, ["id", "fate"]):
+            hit = pa.array(self.search.gone.match(batch["id"]))
+            if pc.any(pc.and_(hit, pc.equal(batch["fate"], "kept"))).as_py():
+                return True
+        return False
+
+
+def _name_and_number(ref: str) -> tuple[str, int]:
+    name, _, number = ref.rpartition("@v")
+    return name, int(number)
+
+
+def _reached(seen: Sequence[Seen], roots: Iterable[str], without: frozenset[str]) -> dict[str, str]:
+    """What was made from these, however indirectly, but not in a role of `without`: version -> role."""
+    reached, grown = dict.fromkeys(roots, ""), True
+    while grown:
+        grown = False
+        for version in seen:
+            if str(version) in reached:
+                continue
+            role = next((role for ref, role in _made_from(version) if ref in reached and role not in without), None)
+            if role is not None:
+                reached[str(version)], grown = role, True
+    return reached
+
+
+def _made_from(version: Seen) -> list[tuple[str, str]]:
+    """(version, role). A clean successor is made from nothing that holds a record: neither from what it replaces nor,
+    if it is a mixture, from what that was mixed from."""
+    if version.parent is not None and version.parent.role == ROLE:
+        return []
+    above = [(str(source), source.role) for source in version.sources]
+    return above if version.parent is None else [*above, (str(version.parent), "extends")]

@@ -1,0 +1,1 @@
+"""Is a lake whole, and what in it is garbage?"""

@@ -1,0 +1,1 @@
+"""Versions of datasets: manifests, slots, growth, the runs that are about to commit."""

@@ -1,0 +1,109 @@
+"""Chains: the rows of all versions of a dataset from the ledgers of the newest.
+
+A version that extends another has all of its records and adds those of its own inputs, so of a chain of a hundred
+nights only the head's ledgers are searched (a few, they are merged), and who had a row already follows from the input
+it came from. Where a head's ledgers are gone or damaged the version before it is the head of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from gristmill.lake.accounts import ledger
+from gristmill.lake.store.base import NotFound, Store
+from gristmill.lake.store.objects import DamagedObject, ObjectRef
+from gristmill.lake.versions.manifest import Manifest, Outline
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Searched:
+    """`rows` of each version that was searched; `unreadable`: those that were not. `damage`: of objects, in words."""
+
+    rows: dict[int, list[Row]] = field(default_factory=dict)
+    unreadable: list[int] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+
+
+def search(
+    store: Store, manifests: Sequence[Outline], prefixes: Sequence[str], read: dict[str, list[Row]] | None = None
+) -> Searched:
+    """The ledger rows whose id has one of the prefixes, in each of these versions of one dataset.
+
+    `read`: rows by object, of what an earlier search with these prefixes read; it is added to.
+    """
+    searched, read = Searched(), {} if read is None else read
+    for chain in chains(manifests):
+        for i, head in enumerate(chain):
+            try:
+                rows = rows_of(store, head, prefixes, read)
+            except (NotFound, DamagedObject) as error:
+                searched.unreadable.append(head.version)
+                if isinstance(error, DamagedObject):  # else gc took the ledger of a withdrawn version
+                    searched.damage.append(str(error))
+                continue
+            _share(searched, chain[i:], rows)
+            break
+    return searched
+
+
+def chains(manifests: Sequence[Outline]) -> list[list[Outline]]:
+    """All versions, each in one chain, newest first: every version of a chain has all records of the next one."""
+    by_number = {manifest.version: manifest for manifest in manifests}
+    done: list[list[Outline]] = []
+    seen: set[int] = set()
+    for head in sorted(manifests, key=lambda manifest: -manifest.version):
+        if head.version in seen:
+            continue
+        chain, at = list[Outline](), _above(by_number, head)
+        chain.append(head)
+        while at is not None and at.version not in seen:
+            chain.append(at)
+            at = _above(by_number, at)
+        seen.update(manifest.version for manifest in chain)
+        done.append(chain)
+    return done
+
+
+def rows_of(
+    store: Store, manifest: Manifest | Outline, prefixes: Sequence[str], read: dict[str, list[Row]] | None = None
+) -> list[Row]:
+    """The rows of one version; `read` as for `search`. Raises NotFound, DamagedObject."""
+    read = {} if read is None else read
+    refs = [ref for ref in manifest.fates if any(ref.overlaps(p, p + "g") for p in prefixes)]
+
+    def rows(ref: ObjectRef) -> list[Row]:
+        return list(ledger.find_any(store, ref, prefixes).to_pylist())
+
+    new = [ref for ref in refs if ref.sha256 not in read]
+    if len(new) > 1:
+        with ThreadPoolExecutor(8) as pool:
+            read.update(zip([ref.sha256 for ref in new], pool.map(rows, new), strict=True))
+    else:
+        read.update((ref.sha256, rows(ref)) for ref in new)
+    return [row for ref in refs for row in read[ref.sha256]]
+
+
+def _above(by_number: Mapping[int, Outline], child: Outline) -> Outline | None:
+    """The version that this one has all records of; None if it extends none, or takedown changed its rows."""
+    ref = child.parent
+    if ref is None or ref.role == "forget" or ref.dataset != child.dataset:
+        return None
+    parent = by_number.get(ref.version)
+    if parent is None or parent.digest != ref.digest or parent.version >= child.version:
+        return None
+    own = sum(item.records for item in child.inputs)
+    return parent if child.came_in.count == parent.came_in.count + own else None
+
+
+def _share(searched: Searched, chain: Sequence[Outline], rows: Sequence[Row]) -> None:
+    """Gives each version of a chain the head's rows that it had."""
+    oldest_first = list(reversed(chain))
+    born = {item.digest: i for i, manifest in enumerate(oldest_first) for item in manifest.inputs}
+    for i, manifest in enumerate(oldest_first):
+        # an input that none of the chain names is of what the oldest was made from
+        searched.rows[manifest.version] = [row for row in rows if born.get(row["input"], 0) <= i]

@@ -1,0 +1,310 @@
+"""Versions: slots that can be taken once. Creating the next slot is the commit; nothing follows it.
+
+`datasets/NAME/versions/00000001.json` is created exclusively (link on a local disk, conditional PUT on S3), so
+of many writers one wins a slot. An independent writer that lost reads the manifest it lost to and takes the
+next; a writer that extends a base must not, because what it linked against has moved: it gets CommitConflict.
+Before, the balance is checked and every object is seen to exist. Tags, withdrawals and pins are create-only as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+from gristmill.lake.store.base import NotFound, Store
+from gristmill.lake.store.objects import ObjectRef
+from gristmill.lake.store.sealed import Unreadable, read_note, write_note
+from gristmill.lake.versions.folded import Unfolder
+from gristmill.lake.versions.manifest import (
+    FORMAT,
+    RESTORE,
+    Draft,
+    Manifest,
+    Outline,
+    encode,
+    folded,
+    parse,
+    parse_outline,
+    unfolded,
+)
+
+log = logging.getLogger("gristmill")
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+_SLOT = re.compile(r"(\d{8,})\.json")
+_TAG = re.compile(r"(?!v\d+$|latest$)[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class CommitConflict(Exception):
+    """The slot after the expected parent is taken by another run: what depends on the parent must be redone."""
+
+
+class MissingObjects(FileNotFoundError):
+    """Objects of a draft are not in the store (gc, or somebody's hand): the work that makes them is to be redone."""
+
+
+class NoSuchVersion(LookupError):
+    """A dataset, version or tag that does not exist, or one that was withdrawn."""
+
+
+def _slot(name: str, version: int) -> str:
+    return f"datasets/{name}/versions/{version:08d}.json"
+
+
+class Versions:
+    """All datasets of a store, their versions, tags and withdrawals.
+
+    A tag or withdrawal that cannot be read harms nothing else: `warn` is told of it once, with the way out.
+    """
+
+    def __init__(self, store: Store, warn: Callable[[str], None] | None = None) -> None:
+        self.store = store
+        self._unfolder = Unfolder(store)
+        self._warn, self._warned = warn or (lambda text: log.warning("%s", text)), set[str]()
+
+    def warn(self, error: Exception | str) -> None:
+        """Says it, unless it was said before."""
+        if str(error) not in self._warned:
+            self._warned.add(str(error))
+            self._warn(str(error))
+
+    def names(self) -> list[str]:
+        """Every dataset that has a version, sorted."""
+        return sorted({info.key.split("/")[1] for info in self.store.list("datasets/") if "/versions/" in info.key})
+
+    def numbers(self, name: str) -> list[int]:
+        """Version numbers in order; a withdrawn version keeps its number."""
+        return [number for number, _ in self._slots(f"datasets/{name}/versions/")]
+
+    def _slots(self, prefix: str) -> Iterator[tuple[int, str]]:
+        """(number, key) of each file that is one of ours; `verify` reports what else lies there."""
+        for info in self.store.list(prefix):
+            if match := _SLOT.fullmatch(info.key, len(prefix)):
+                yield int(match[1]), info.key
+
+    def latest(self, name: str) -> int | None:
+        """The newest version that is not withdrawn."""
+        gone = self.withdrawn(name)
+        return max((n for n in self.numbers(name) if n not in gone), default=None)
+
+    def manifest(self, name: str, version: int) -> Manifest:
+        """A version, compared with its seal and its slot. Raises NoSuchVersion, Unreadable, DamagedObject."""
+        with self._naming(name, version):
+            manifest = parse(self._in_slot(name, version))
+            _check_place(manifest, name, version)
+            manifest = unfolded(self._unfolder, manifest)
+            if manifest.digest != manifest.content_digest:
+                raise ValueError(f"its shards and ledgers do not have the digest {manifest.digest[:12]}")
+            return manifest
+
+    def outline(self, name: str, version: int) -> Outline:
+        """What there is to know of a version without its shards. Raises as `manifest`."""
+        with self._naming(name, version):
+            outline = parse_outline(self._in_slot(name, version))
+            _check_place(outline, name, version)
+            return outline.model_copy(update={"ledgers": self._unfolder.unfold(outline.ledgers)})
+
+    def _in_slot(self, name: str, version: int) -> bytes:
+        try:
+            return self.store.get(_slot(name, version))
+        except NotFound:
+            raise NoSuchVersion(self._missing(name, f"v{version}")) from None
+
+    @contextmanager
+    def _naming(self, name: str, version: int) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, NotFound) as error:
+            raise Unreadable(
+                f"{name}@v{version}: its manifest {_slot(name, version)} in {self.store.uri} cannot be read ({error});"
+                f" {RESTORE} (`grist verify` looks at all)"
+            ) from error
+
+    def manifests(self, name: str, *, newest_first: bool = False) -> Iterator[Manifest]:
+        """Every version of a dataset in order, read a few at a time. Raises as `manifest`."""
+        numbers = sorted(self.numbers(name), reverse=newest_first)
+        with ThreadPoolExecutor(8) as pool:  # many small GETs; a remote store answers them side by side
+            for start in range(0, len(numbers), 64):
+                yield from pool.map(lambda n: self.manifest(name, n), numbers[start : start + 64])
+
+    def resolve(self, ref: str) -> Manifest:
+        """`web@v3`, `web@some-tag`, or `web` for the latest."""
+        name, _, at = ref.partition("@")
+        check_name(name)
+        if not at or at == "latest":
+            latest = self.latest(name)
+            if latest is None:
+                raise NoSuchVersion(self._missing(name, "version that is not withdrawn"))
+            return self.manifest(name, latest)
+        if re.fullmatch(r"v\d+", at):
+            return self.manifest(name, int(at[1:]))
+        return self.manifest(name, self.tagged(name, at))
+
+    def tagged(self, name: str, tag: str) -> int:
+        """The version that a tag names. Raises NoSuchVersion, Unreadable."""
+        check_name(name)
+        if _TAG.fullmatch(tag):
+            with suppress(NotFound):
+                return read_tag(self.store, name, tag)
+        raise NoSuchVersion(self._missing(name, f"tag {tag!r}"))
+
+    def _missing(self, name: str, what: str) -> str:
+        have = [f"v{n}" for n in self.numbers(name)] + sorted(self.tags(name))
+        if have:
+            return f"{name} has no {what}; it has {', '.join(have[-8:])}"
+        return f"there is no dataset {name!r} in {self.store.uri}; it has {', '.join(self.names()) or 'none'}"
+
+    def find_run(self, name: str, run_key: str) -> Manifest | None:
+        """The newest version that this very run made, unless it was withdrawn."""
+        gone = self.withdrawn(name)
+        for manifest in self.manifests(name, newest_first=True):
+            if manifest.run_key == run_key and manifest.version not in gone:
+                return manifest
+        return None
+
+    def taken_down(self, name: str, run_key: str) -> str | None:
+        """Why the newest version that this very run made was withdrawn; None if there is no such version."""
+        gone = self.withdrawn(name)
+        for number in sorted(gone, reverse=True):
+            if self.manifest(name, number).run_key == run_key:
+                return f"{name}@v{number} was withdrawn: {gone[number]}"
+        return None
+
+    def commit(self, draft: Draft, *, expected_parent: int | None = None) -> Manifest:
+        """Takes the next slot. With `expected_parent` (0: none yet) only the slot right after it (and after
+        versions withdrawn since) will do.
+
+        Returns an equal run's version if that one was first. Raises BalanceError, CommitConflict, or
+        MissingObjects.
+        """
+        check_name(draft.dataset)
+        draft.check()
+        draft.check_shards()
+        if bad := self.missing(draft.objects()):
+            raise MissingObjects(f"{draft.dataset}: not committed, {len(bad)} objects are not there: {bad[0]}")
+        # a nonce, so that a lost answer can be told from a lost slot
+        made = {"commit_id": uuid.uuid4().hex, **draft.made}
+        draft = draft.model_copy(update={"made": made})
+        number = expected_parent if expected_parent is not None else max(self.numbers(draft.dataset), default=0)
+        if expected_parent is None:  # asked after the slot was chosen: who is equal and later meets us in that slot
+            equal = self.find_run(draft.dataset, draft.run_key)
+            if equal is not None:
+                return equal
+        while True:
+            if expected_parent and expected_parent in self.withdrawn(draft.dataset):
+                raise CommitConflict(
+                    f"{draft.dataset}: v{expected_parent}, on which it was built, was withdrawn meanwhile. Nothing was"
+                    " committed: run the same command again."
+                )
+            number += 1
+            manifest = self._numbered(draft, number)
+            if self.store.create(_slot(draft.dataset, number), encode(folded(self.store, manifest))):
+                return manifest
+            winner = self.manifest(draft.dataset, number)
+            if winner.run_key == draft.run_key and number not in self.withdrawn(draft.dataset):
+                return winner
+            if expected_parent is not None and number not in self.withdrawn(draft.dataset):
+                raise CommitConflict(
+                    f"{draft.dataset}: expected v{expected_parent} to be the latest, but v{number} is there already"
+                    f" (run {winner.run_key[:12]}). Nothing was lost: run the same command again."
+                )
+
+    def _numbered(self, draft: Draft, number: int) -> Manifest:
+        previous = None
+        if number > 1:
+            try:
+                previous = hashlib.sha256(self.store.get(_slot(draft.dataset, number - 1))).hexdigest()
+            except NotFound:
+                raise NoSuchVersion(self._missing(draft.dataset, f"v{number - 1}")) from None
+        fields = {name: getattr(draft, name) for name in Draft.model_fields}
+        fields["format"] = FORMAT  # a clean successor of an old version is none
+        return Manifest(**fields, version=number, previous=previous, digest=draft.content_digest)
+
+    def missing(self, refs: Iterable[ObjectRef]) -> list[str]:
+        """One line for every object that is not there or has another size."""
+
+        def fault(ref: ObjectRef) -> str | None:
+            info = self.store.info(ref.key)
+            if info is None:
+                return f"{ref.kind} {ref.sha256[:12]} is missing"
+            wrong = info.size != ref.bytes
+            return f"{ref.kind} {ref.sha256[:12]} has {info.size} bytes, not {ref.bytes}" if wrong else None
+
+        different = {ref.sha256: ref for ref in refs}
+        with ThreadPoolExecutor(8) as pool:
+            return [text for text in pool.map(fault, different.values()) if text]
+
+    def tags(self, name: str) -> dict[str, int]:
+        """Tags that can be read; `warn` is told of others."""
+        prefix = f"datasets/{name}/tags/"
+        tags: dict[str, int] = {}
+        for info in self.store.list(prefix):
+            tag = info.key[len(prefix) :].removesuffix(".json")
+            if info.key.endswith(".json") and _TAG.fullmatch(tag):
+                try:
+                    tags[tag] = read_tag(self.store, name, tag)
+                except Unreadable as error:
+                    self.warn(error)
+        return tags
+
+    def tag(self, name: str, version: int, tag: str) -> None:
+        """Gives a version a name for good. Raises FileExistsError if the tag names another version."""
+        if not _TAG.fullmatch(tag):
+            raise ValueError(f"tag {tag!r}: letters, digits, '.', '_', '-'; not 'latest' and not like 'v3'")
+        self.manifest(name, version)
+        note = write_note({"dataset": name, "tag": tag}, version=version)
+        if self.store.create(f"datasets/{name}/tags/{tag}.json", note):
+            return
+        tagged = read_tag(self.store, name, tag)
+        if tagged != version:
+            raise FileExistsError(f"{name}@{tag} is v{tagged} already; tags are never moved")
+
+    def withdrawn(self, name: str) -> dict[int, str]:
+        """Withdrawn versions and the reason given. The name of the file is what withdraws: where the reason cannot be
+        read the version stays withdrawn."""
+        reasons: dict[int, str] = {}
+        for number, key in self._slots(f"datasets/{name}/withdrawn/"):
+            try:
+                reasons[number] = read_reason(self.store, name, number)
+            except Unreadable as error:
+                self.warn(error)
+                reasons[number] = f"{key} does not say why"
+        return reasons
+
+    def withdraw(self, name: str, version: int, reason: str) -> None:
+        """Marks a version as taken down: no root for gc, never returned by its run key. The first reason stays."""
+        self.manifest(name, version)
+        note = write_note({"dataset": name, "version": version}, reason=reason)
+        self.store.create(f"datasets/{name}/withdrawn/{version:08d}.json", note)
+
+
+def read_tag(store: Store, name: str, tag: str) -> int:
+    """The version that a tag names. Raises Unreadable, NotFound."""
+    key = f"datasets/{name}/tags/{tag}.json"
+    remedy = f"restore it from a copy of the lake, or delete it and run `grist tag {name}@vN {tag}`"
+    return int(read_note(store, key, {"dataset": name, "tag": tag}, remedy, version=int)["version"])
+
+
+def read_reason(store: Store, name: str, version: int) -> str:
+    """Why a version was withdrawn. Raises Unreadable, NotFound."""
+    key = f"datasets/{name}/withdrawn/{version:08d}.json"
+    remedy = (
+        f"{name}@v{version} stays withdrawn; restore the file from a copy of the lake, or delete it and withdraw again"
+    )
+    return str(read_note(store, key, {"dataset": name, "version": version}, remedy, reason=str)["reason"])
+
+
+def _check_place(manifest: Manifest | Outline, name: str, version: int) -> None:
+    if (manifest.dataset, manifest.version) != (name, version):
+        raise ValueError(f"it is the manifest of {manifest}")
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for what cannot be the name of a dataset."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"dataset name {name!r}: lower-case letters, digits, '_', '-', parts joined by '.'")

@@ -1,0 +1,1 @@
+"""Generation: an engine that batches continuously over pages of keys and values."""

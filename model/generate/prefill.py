@@ -1,0 +1,198 @@
+"""Prompts on their way into the cache: chunk by chunk, several side by side, each once for all of its completions.
+
+A prompt waits here, computed, until all its completions have begun; its pages are copied for each of them.
+Rows and chunk are fixed, so that a prompt's bits do not depend on what is computed beside it.
+In shapes: R rows, C tokens of a chunk, D channels, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gristmill.model.generate.cache import Cache
+from gristmill.model.generate.requests import Completion, Options, Request, TokenLogprob
+from gristmill.model.phi4.multimodal import Multimodal
+from gristmill.model.phi4.rope import tables
+from gristmill.model.phi4.routing import masks
+
+_NO_TOKEN = -1  # of no modality
+
+
+class Angles:
+    """cos and sin of all positions, computed once: a position has the same bits wherever it stands in a batch.
+
+    `length`: positions; `dtype` and `device`: of the tables, which are those of the model's activations."""
+
+    def __init__(self, model: Multimodal, length: int, dtype: torch.dtype, device: torch.device) -> None:
+        # Two rows: the short factors of LongRoPE for every position, and the long ones.
+        places_2L = torch.arange(length, device=device).expand(2, length)
+        long_21 = torch.tensor([[False], [True]], device=device)
+        cos_21LR, sin_21LR = tables(model.config.text, places_2L, long_21, dtype)
+        self._cos_2LR, self._sin_2LR = cos_21LR[:, 0], sin_21LR[:, 0]
+
+    def at(self, positions_BL: Tensor, long_B1: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin [B, 1, L, rotary_dim], as `model.phi4.rope.rotate` takes them. `long_B1`: whether a row's
+        sequence exceeds the original context."""
+        where = (long_B1.long().expand_as(positions_BL), positions_BL)
+        return self._cos_2LR[where][:, None], self._sin_2LR[where][:, None]
+
+
+@dataclass
+class Prompt:
+    """Tokens to compute, and the completions that wait for them. A completion that outgrows the original context comes
+    back here with all its tokens: it is computed again from its start, with the other frequencies.
+
+    `done`: tokens computed so far. `logits` [V]: of the token that comes next, once all are computed. `x` [tokens, D]:
+    embeddings, where they are more than those of the tokens. `masks`: of each adapter the tokens that take it, bool
+    [tokens]. `logprobs`: of the tokens so far, where they are asked for.
+    """
+
+    request: Request
+    tokens: tuple[int, ...]
+    waiting: deque[Completion]
+    long: bool
+    done: int = 0
+    row: int = -1
+    pages: list[int] = field(default_factory=list)
+    logits: Tensor | None = None
+    x: Tensor | None = None
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    logprobs: list[TokenLogprob] | None = None
+
+    def prepare(self, model: Multimodal) -> None:
+        """Embeds images and audio, alone, and finds the tokens of each adapter. Raises as `Multimodal.embed`."""
+        device = model.language.norm.weight.device
+        ids_1L = torch.tensor([self.tokens], device=device)
+        own = len(self.request.tokens)  # of what was asked; the rest was generated
+        if self.request.inputs:
+            start_1LD = model.embed(ids_1L[:, :own], **dict(self.request.inputs))
+            self.x = torch.cat([start_1LD, model.language.embed_tokens(ids_1L[:, own:])], 1)[0]
+        routed_1L = ids_1L.clone()
+        routed_1L[:, own:] = _NO_TOKEN  # a completion may write an image's token: it makes no image
+        by_adapter = masks(model.config, self.request.adapter, routed_1L, torch.zeros_like(ids_1L))
+        self.masks = {name: mask_1L[0] for name, mask_1L in by_adapter.items() if bool(mask_1L.any())}
+
+    @property
+    def adapter(self) -> str | None:
+        """What the tokens after the prompt take: what all of the prompt takes, but by token, none."""
+        if self.request.adapter == "token":
+            return None
+        return next((name for name, mask in self.masks.items() if bool(mask.all())), None)
+
+
+class Prefill:
+    """Up to `options.max_num_partial_prefills` prompts side by side, `options.prefill_chunk_size` tokens of each in a
+    step. `pending` are under way, each in a row of its own; `ready` are computed and wait for slots, in pages alone."""
+
+    def __init__(self, model: Multimodal, options: Options, angles: Angles) -> None:
+        self.model, self.angles = model, angles
+        self.rows, self.chunk = options.max_num_partial_prefills, options.prefill_chunk_size
+        weight = model.language.norm.weight
+        text, length, block = model.config.text, options.max_model_len, options.block_size
+        self.cache = Cache(text, self.rows, length, block, weight.dtype, weight.device)
+        self.pending: list[Prompt] = []
+        self.ready: deque[Prompt] = deque()
+        self._free = list(range(self.rows))[::-1]
+
+    def admit(self, prompt: Prompt) -> bool:
+        """False: there is no row free, or not enough pages, since other prompts wait in them for slots."""
+        length = -(-len(prompt.tokens) // self.chunk) * self.chunk  # the last chunk is written whole
+        if not self._free or not self.cache.grow(prompt.pages, length):
+            return False
+        prompt.row = self._free.pop()
+        self.pending.append(prompt)
+        return True
+
+    def release(self, prompt: Prompt) -> None:
+        """After the last of its completions has begun."""
+        self.cache.release(prompt.pages)
+
+    def forget(self) -> None:
+        """Gives up prompts that no completion waits for any more."""
+        for prompt in (*self.pending, *self.ready):
+            if not prompt.waiting:
+                self.release(prompt)
+        self._free.extend(prompt.row for prompt in self.pending if not prompt.waiting)
+        self.pending = [prompt for prompt in self.pending if prompt.waiting]
+        self.ready = deque(prompt for prompt in self.ready if prompt.waiting)
+
+    def due(self, slots: int) -> bool:
+        """Whether to compute a chunk, with so many slots free: they have nothing to begin with, or all rows are taken
+        and what is ready will not last."""
+        ready = sum(len(prompt.waiting) for prompt in self.ready)
+        full = len(self.pending) == self.rows
+        return bool(self.pending) and (slots > ready or (full and ready < self.rows))
+
+    def step(self) -> None:
+        """One chunk of every pending prompt. Rows without a prompt are computed too, on token 0 and no pages, and a
+        prompt's last chunk is filled up with it: shapes never change, and nobody looks at what comes of that."""
+        device = self.model.language.norm.weight.device
+        ids_RC = torch.zeros(self.rows, self.chunk, dtype=torch.int64)
+        start, last, long = [0] * self.rows, [0] * self.rows, [False] * self.rows
+        pages: list[list[int]] = [[] for _ in range(self.rows)]
+        for prompt in self.pending:
+            tokens = prompt.tokens[prompt.done : prompt.done + self.chunk]
+            ids_RC[prompt.row, : len(tokens)] = torch.tensor(tokens)
+            pages[prompt.row] = prompt.pages
+            start[prompt.row], last[prompt.row], long[prompt.row] = prompt.done, len(tokens) - 1, prompt.long
+        positions_RC = (torch.tensor(start)[:, None] + torch.arange(self.chunk)).to(device)
+        x_RCD = self._embedded(ids_RC.to(device))
+        rope = self.angles.at(positions_RC, torch.tensor(long, device=device)[:, None])
+        hidden_RCD = self.model.language(x_RCD, rope, self.cache.at(pages, positions_RC), self._routes(self.pending))
+        for prompt in self.pending:
+            if prompt.logprobs is not None:
+                self._add_logprobs(prompt, hidden_RCD[prompt.row])
+            prompt.done += self.chunk
+        self._move_computed(hidden_RCD, torch.tensor(last, device=device))
+
+    def _embedded(self, ids_RC: Tensor) -> Tensor:
+        """Embeddings of a chunk, [R, C, D], those of images and audio included."""
+        x_RCD = self.model.language.embed_tokens(ids_RC)
+        for prompt in self.pending:
+            if prompt.x is not None:
+                x_LD = prompt.x[prompt.done : prompt.done + self.chunk]
+                x_RCD[prompt.row, : len(x_LD)] = x_LD.to(x_RCD.dtype)
+        return x_RCD
+
+    def _move_computed(self, hidden_RCD: Tensor, last_R: Tensor) -> None:
+        """Makes those prompts ready that have no token left, with the logits after their last one: at `last_R` of their
+        row's chunk. The head is computed for all rows, since a product of fewer rows may round differently."""
+        computed = [prompt for prompt in self.pending if prompt.done >= len(prompt.tokens)]
+        if not computed:
+            return
+        ends_RD = hidden_RCD[torch.arange(self.rows, device=last_R.device), last_R]
+        logits_RV = self.model.language.head(ends_RD).float()
+        for prompt in computed:
+            prompt.logits = logits_RV[prompt.row].clone()
+        self._free.extend(prompt.row for prompt in computed)
+        self.ready.extend(computed)
+        self.pending = [prompt for prompt in self.pending if prompt.done < len(prompt.tokens)]
+
+    def _add_logprobs(self, prompt: Prompt, hidden_CD: Tensor) -> None:
+        """Log-probabilities of the tokens that a chunk predicts: those after each of its own, within the prompt."""
+        assert prompt.logprobs is not None
+        tokens = prompt.tokens[prompt.done + 1 : prompt.done + self.chunk + 1]
+        if not tokens:
+            return
+        logprobs_LV = self.model.language.head(hidden_CD).float().log_softmax(-1)[: len(tokens)]
+        own = logprobs_LV.gather(-1, torch.tensor(tokens, device=logprobs_LV.device)[:, None])[:, 0].tolist()
+        count = min(prompt.request.prompt_logprobs or 0, logprobs_LV.shape[-1])
+        values, ids = (top.tolist() for top in logprobs_LV.topk(count))
+        for logprob, top_ids, top_values in zip(own, ids, values, strict=True):
+            prompt.logprobs.append((logprob, list(zip(top_ids, top_values, strict=True))))
+
+    def _routes(self, prompts: Iterable[Prompt]) -> dict[str, Tensor | None]:
+        """Which tokens of the chunk take which adapter, bool [R, C]."""
+        routes: dict[str, Tensor | None] = {}
+        for prompt in prompts:
+            for name, mask in prompt.masks.items():
+                tokens = mask[prompt.done : prompt.done + self.chunk]
+                mask_RC = routes.setdefault(name, mask.new_zeros(self.rows, self.chunk))
+                assert mask_RC is not None
+                mask_RC[prompt.row, : len(tokens)] = tokens
+        return routes

@@ -1,0 +1,221 @@
+"""Speech to the language model: log-Mel frames -> `reduction` times fewer encoder frames -> vectors of its width.
+
+A clip in a padded batch gives what it gives alone: whatever it would see as the zeros of its own padding (of each
+strided convolution, of its last window) is zero here too, and nothing else of the batch is seen. The reference only
+weighs padding down, by 1/e, so its batches differ from single clips; `hf_compat_mask` repeats that, for parity tests.
+Source: arXiv 2503.01743, section 2.2; parity with transformers' phi4_multimodal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gristmill.model.phi4.config import AudioConfig, ModelConfig
+from gristmill.model.phi4.conformer import ConformerBlock, RelativeBias, init_weights
+
+INPUTS = ("audio_input_features", "audio_embed_sizes", "audio_attention_mask")
+Count = TypeVar("Count", int, Tensor)
+
+
+def frames_after(frames: Count, reduction: int) -> Count:
+    """Frames (or frequencies) that `reduction` leaves of `frames`, rounded up."""
+    return -(-frames // reduction)
+
+
+def _zero_beyond(x: Tensor, length_B: Tensor, dim: int) -> Tensor:
+    """`x` [B, ...] with zeros from `length_B` on along `dim`: filled, not multiplied, so that NaN goes too."""
+    at_T = torch.arange(x.shape[dim], device=x.device)
+    beyond_BT = at_T >= length_B[:, None]
+    shape = [1] * x.ndim
+    shape[0], shape[dim] = beyond_BT.shape
+    return x.masked_fill(beyond_BT.view(shape), 0.0)
+
+
+class Normalise(nn.Module):
+    """Log-Mel values to mean 0 and deviation 1 of the training data; buffers of the checkpoint, never trained."""
+
+    global_mean: Tensor
+    global_invstd: Tensor
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.register_buffer("global_mean", torch.zeros(config.input_size))
+        self.register_buffer("global_invstd", torch.ones(config.input_size))
+
+    def forward(self, x_BTM: Tensor) -> Tensor:
+        """[B, T, mels], in natural logarithms of power, -> the same shape."""
+        return (x_BTM - self.global_mean) * self.global_invstd
+
+
+class Subsampling(nn.Module):
+    """The convolutional front end: each step halves time and frequency, rounding up; then a linear over channels and
+    frequencies. The first step is a plain convolution, further ones are depthwise and pointwise; each ends in ReLU."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        channels = config.nemo_conv_channels
+        layers: list[nn.Module] = [nn.Conv2d(1, channels, 3, stride=2, padding=1), nn.ReLU()]
+        for _ in range(config.conv_steps - 1):
+            layers += [
+                nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels),
+                nn.Conv2d(channels, channels, 1),
+                nn.ReLU(),
+            ]
+        self.conv = nn.Sequential(*layers)
+        self.out = nn.Linear(channels * frames_after(config.input_size, config.time_reduction), config.hidden_size)
+
+    def forward(self, x_BTM: Tensor, length_B: Tensor | None) -> Tensor:
+        """Frames [B, T, mels] -> [B, ceil(T/reduction), D]. With `length_B`, frames of each clip, the rest is zero:
+        before, between and after the convolutions. None: every frame counts."""
+        if length_B is not None:
+            x_BTM = _zero_beyond(x_BTM, length_B, dim=1)
+        x_BCTF = x_BTM[:, None]
+        for layer in self.conv:
+            # The next convolution would see the bias of padded frames where a clip alone ends in zeros. Before ReLU,
+            # which keeps zeros and saves its output for backward: after it, a second copy would be kept.
+            if length_B is not None and isinstance(layer, nn.ReLU):
+                length_B = frames_after(length_B, 2)
+                x_BCTF = _zero_beyond(x_BCTF, length_B, dim=2)
+            x_BCTF = layer(x_BCTF)
+        x_BTD = self.out(x_BCTF.transpose(1, 2).flatten(-2))
+        # the padding of a clip's last window is zeros, not the linear's bias
+        return x_BTD if length_B is None else _zero_beyond(x_BTD, length_B, dim=1)
+
+
+class AudioEncoder(nn.Module):
+    """Front end and Conformer. Keys of the state dict are the release's, below `audio_embed.encoder.`.
+
+    A clip of more than `window` encoder frames is cut in windows that do not see each other; the last one is filled
+    up with zeros, which it does see. A shorter clip sees its own frames only. Chunked attention is not implemented:
+    the release does not use it. `hf_compat_mask`: padding as in the reference (see the top of this file).
+    """
+
+    def __init__(self, config: AudioConfig, hf_compat_mask: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.hf_compat_mask = hf_compat_mask
+        self.encoder_embedding = Normalise(config)
+        self.embed = Subsampling(config)
+        self.relative_attention_bias_layer = RelativeBias(config)
+        self.encoders = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_blocks))
+        self.apply(init_weights)
+
+    def forward(self, features_BTM: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        """Log-Mel frames [B, T, mels] -> hidden states [B, ceil(T/reduction), D].
+
+        `mask_BT` (bool) is True at real frames, which come before padded ones; None: all are real. What stands in
+        padded frames is not read. Of clip b, the first `frames_after(mask_BT[b].sum(), reduction)` hidden states
+        count; those behind are finite and mean nothing. Raises ValueError for other shapes and for gaps in a mask.
+        """
+        self._check(features_BTM, mask_BT)
+        length_B = None if mask_BT is None else mask_BT.sum(1)
+        # normalised in the precision of the features, then cast: log-Mel values are large beside their deviations
+        x_BTM = self.encoder_embedding(features_BTM).to(self.embed.out.weight.dtype)
+        x_BTD = self.embed(x_BTM, None if self.hf_compat_mask else length_B)
+        batch, frames, _ = x_BTD.shape
+        x_RWD = self._fold(x_BTD)
+        bias_RHWW = self.relative_attention_bias_layer(x_RWD.shape[1])
+        if length_B is not None:
+            seen_RW = self._seen(frames_after(length_B, self.config.time_reduction), *x_RWD.shape[:2])
+            bias_RHWW = self._with_mask(bias_RHWW, seen_RW)
+        for block in self.encoders:
+            x_RWD = block(x_RWD, bias_RHWW)
+        return x_RWD.reshape(batch, -1, self.config.hidden_size)[:, :frames]
+
+    def _fold(self, x_BTD: Tensor) -> Tensor:
+        """Rows of one window each, [R, W, D]: the windows of a clip follow each other; zeros fill the last."""
+        frames, window = x_BTD.shape[1], self.config.window
+        if frames <= window:
+            return x_BTD
+        return F.pad(x_BTD, (0, 0, 0, -frames % window)).reshape(-1, window, self.config.hidden_size)
+
+    def _seen(self, length_B: Tensor, rows: int, width: int) -> Tensor:
+        """Which keys each row sees, [R, W], of clips with `length_B` encoder frames."""
+        window = self.config.window
+        if not self.hf_compat_mask:
+            filled_B = frames_after(length_B, window) * window
+            length_B = torch.where(length_B > window, filled_B, length_B)
+        at_T = torch.arange(rows * width // len(length_B), device=length_B.device)
+        return (at_T < length_B[:, None]).reshape(rows, width)
+
+    def _with_mask(self, bias_1HWW: Tensor, seen_RW: Tensor) -> Tensor:
+        if self.hf_compat_mask:
+            return bias_1HWW + seen_RW[:, None, None, :].to(bias_1HWW.dtype)
+        # a row that is all padding sees itself, zeros, rather than nothing: a softmax over nothing is NaN
+        seen_RW = seen_RW | ~seen_RW.any(1, keepdim=True)
+        return bias_1HWW.masked_fill(~seen_RW[:, None, None, :], -math.inf)
+
+    def _check(self, features_BTM: Tensor, mask_BT: Tensor | None) -> None:
+        shape = tuple(features_BTM.shape)
+        if len(shape) != 3 or 0 in shape or shape[2] != self.config.input_size:
+            raise ValueError(
+                f"features {list(shape)}: allowed are [clips, frames, mels={self.config.input_size}], none empty"
+            )
+        if mask_BT is None:
+            return
+        if mask_BT.dtype != torch.bool or tuple(mask_BT.shape) != shape[:2]:
+            raise ValueError(f"mask {mask_BT.dtype} {list(mask_BT.shape)}: needed is torch.bool {list(shape[:2])}")
+        if bool((mask_BT[:, 1:] & ~mask_BT[:, :-1]).any()):
+            raise ValueError("mask: real frames behind padded ones; pad clips at their end")
+
+
+class AudioProjector(nn.Module):
+    """Encoder states [..., D] to vectors of the language model [..., out]: linear, GELU (erf), linear."""
+
+    def __init__(self, config: AudioConfig, out: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, out)
+        self.down = nn.Linear(out, out)
+        self.apply(init_weights)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[..., D] -> [..., out]."""
+        return self.down(F.gelu(self.up(x_BTD.to(self.up.weight.dtype))))  # the encoder may be of another type
+
+
+def parts(config: ModelConfig) -> dict[str, nn.Module]:
+    """The modules of `model.phi4.modalities`."""
+    assert config.audio is not None
+    return {
+        "audio_encoder": AudioEncoder(config.audio, config.hf_compat_mask),
+        "audio_projector_speech": AudioProjector(config.audio, config.text.hidden_size),
+        "audio_projector_vision": AudioProjector(config.audio, config.text.hidden_size),
+    }
+
+
+def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
+    """Encoder frames of all clips, end to end: [tokens, D]. Without sizes, as many of a clip as its mask says."""
+    features_BTM, sizes_B, mask_BT = (inputs.get(name) for name in INPUTS)
+    assert features_BTM is not None
+    device = model.language.norm.weight.device
+    mask_BT = None if mask_BT is None else mask_BT.bool().to(device)
+    hidden_BTD = model.audio_encoder(features_BTM.to(device), mask_BT)
+    if sizes_B is None:
+        real_BT = torch.ones(features_BTM.shape[:2]) if mask_BT is None else mask_BT
+        sizes_B = frames_after(real_BT.long().sum(1), model.config.audio.time_reduction)
+    lengths = sizes_B.tolist()
+    if len(lengths) != len(hidden_BTD) or not all(0 < tokens <= hidden_BTD.shape[1] for tokens in lengths):
+        raise ValueError(
+            f"audio_embed_sizes {lengths}: {len(hidden_BTD)} clips have 1 to {hidden_BTD.shape[1]} tokens each"
+        )
+    return torch.cat([clip[:tokens] for clip, tokens in zip(hidden_BTD, lengths, strict=True)])
+
+
+def project(model: Any, encoded_ND: Tensor, beside: Callable[[str], Tensor]) -> Tensor:
+    """Audio of samples with an image goes through a projector of its own."""
+    with_image_N = beside("vision")
+    if not with_image_N.any():
+        return model.audio_projector_speech(encoded_ND)
+    if with_image_N.all():
+        return model.audio_projector_vision(encoded_ND)
+    alone = model.audio_projector_speech(encoded_ND[~with_image_N])
+    mixed = alone.new_empty(len(encoded_ND), alone.shape[-1])
+    mixed[~with_image_N] = alone
+    mixed[with_image_N] = model.audio_projector_vision(encoded_ND[with_image_N]).to(mixed.dtype)
+    return mixed

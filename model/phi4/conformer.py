@@ -1,0 +1,151 @@
+"""Conformer blocks: half a feed-forward, attention with relative bias, a causal convolution, half a feed-forward.
+
+Modules are named as in the released checkpoint, so that its keys load without a table. Everything here works on rows
+of one window; which frames are padding is the encoder's business (`model/phi4/audio.py`) and arrives in the bias.
+Chunked attention (`chunk_size` above 0 in the reference) is not implemented: the release has -1, all of a window.
+Source: arXiv 2005.08100 (Conformer); arXiv 2503.01743, section 2.2; parity with transformers' phi4_multimodal.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gristmill.model.phi4.config import AudioConfig
+
+INIT_STD = 0.02
+
+
+def init_weights(module: nn.Module) -> None:
+    """Start values as in the reference, for `module.apply`: linears, convolutions and embeddings are normal with
+    standard deviation 0.02, biases 0; layer norms stay 1 and 0."""
+    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Embedding):
+        nn.init.normal_(module.weight, std=INIT_STD)
+        if not isinstance(module, nn.Embedding) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class RelativeBias(nn.Module):
+    """A learned score for each distance between frames and each head; all blocks share it."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.distance = config.bias_max_distance
+        self.bias_values = nn.Embedding(2 * config.bias_max_distance, config.num_attention_heads)
+
+    def forward(self, frames: int) -> Tensor:
+        """Bias [1, heads, frames, frames] of query i and key j, to be added to scaled scores.
+
+        Distances j - i beyond -distance and distance - 1 have the bias of these.
+        """
+        at_T = torch.arange(frames, device=self.bias_values.weight.device)
+        apart_TT = (at_T[None, :] - at_T[:, None]).clamp(-self.distance, self.distance - 1)
+        bias_TTH = self.bias_values(apart_TT + self.distance)
+        # contiguous: the fused attention kernels want the keys' dimension dense
+        return bias_TTH.permute(2, 0, 1)[None].contiguous()
+
+
+class FeedForward(nn.Module):
+    """Layer norm, then SwiGLU. The fused projection holds the values first and the gate second: the opposite of the
+    text decoder's."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]; I inner channels."""
+        up_BTI, gate_BTI = self.gate_up_proj(self.layer_norm(x_BTD)).chunk(2, dim=-1)
+        return self.down_proj(up_BTI * F.silu(gate_BTI))
+
+
+class Attention(nn.Module):
+    """Multi-head attention over all frames of a row, in both directions. Queries, keys and values have biases."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.heads = config.num_attention_heads
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]; E channels of a head. `bias_BHTT` is added to the scaled scores."""
+        q_BHTE, k_BHTE, v_BHTE = (
+            proj(x_BTD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        y_BHTE = F.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE, attn_mask=bias_BHTT)
+        return self.o_proj(y_BHTE.transpose(1, 2).flatten(-2))
+
+
+class GatedPointwise(nn.Module):
+    """A gated linear unit over channels; `b1` and `b2` are biases beside those of the convolution."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.ext_pw_conv_1d = nn.Conv1d(config.hidden_size, 2 * config.hidden_size, 1)
+        self.b1 = nn.Parameter(torch.zeros(1, config.hidden_size, 1))
+        self.b2 = nn.Parameter(torch.zeros(1, config.hidden_size, 1))
+
+    def forward(self, x_BDT: Tensor) -> Tensor:
+        """[B, D, T] -> [B, D, T]: channels before frames, as convolutions over time want them."""
+        value_BDT, gate_BDT = self.ext_pw_conv_1d(x_BDT).chunk(2, dim=1)
+        return (value_BDT + self.b1) * F.silu(gate_BDT + self.b2)
+
+
+class CausalConv(nn.Module):
+    """A depthwise convolution over time, then a pointwise one. A frame sees itself and the `kernel - 1` before it:
+    padding behind a clip never reaches the clip."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.before = config.kernel_size - 1
+        self.dw_conv = nn.Conv1d(config.hidden_size, config.hidden_size, config.kernel_size, groups=config.hidden_size)
+        self.pw_conv = nn.Conv1d(config.hidden_size, config.hidden_size, 1)
+
+    def forward(self, x_BDT: Tensor) -> Tensor:
+        """[B, D, T] -> [B, D, T]. Padded on the left alone; the reference pads both sides and cuts the right."""
+        return self.pw_conv(self.dw_conv(F.pad(x_BDT, (self.before, 0))))
+
+
+class ConvModule(nn.Module):
+    """Layer norm, gate, causal convolution, SiLU, pointwise convolution."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.glu = GatedPointwise(config)
+        self.dw_sep_conv_1d = CausalConv(config)
+        self.ext_pw_conv_1d = nn.Conv1d(config.hidden_size, config.hidden_size, 1)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        x_BDT = self.glu(self.layer_norm(x_BTD).transpose(1, 2))
+        return self.ext_pw_conv_1d(F.silu(self.dw_sep_conv_1d(x_BDT))).transpose(1, 2)
+
+
+class ConformerBlock(nn.Module):
+    """One block: four residual steps, then a layer norm."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.feed_forward_in = FeedForward(config)
+        self.layer_norm_att = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.self_attn = Attention(config)
+        self.conv = ConvModule(config)
+        self.feed_forward_out = FeedForward(config)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+    def forward(self, x_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
+        """Frames [B, T, D] -> [B, T, D]. `bias_BHTT` [1 or B, heads, T, T] is added to the scores; -inf hides a key,
+        and every row must have a key that is not hidden."""
+        x_BTD = x_BTD + 0.5 * self.feed_forward_in(x_BTD)
+        x_BTD = x_BTD + self.self_attn(self.layer_norm_att(x_BTD), bias_BHTT)
+        x_BTD = x_BTD + self.conv(x_BTD)
+        x_BTD = x_BTD + 0.5 * self.feed_forward_out(x_BTD)
+        return self.layer_norm(x_BTD)

@@ -1,0 +1,1 @@
+"""Windows in tars, read in an order that answers for any place."""

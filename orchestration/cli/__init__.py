@@ -1,0 +1,1 @@
+"""The `grist` command: a thin skin over functions of `lake` and `pipelines`."""

@@ -1,0 +1,142 @@
+"""Commands that look at a lake and change nothing: ls, log, show, stats, lineage, why, diff, sample."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOption, answer, note, versions_of
+
+RefArgument = Annotated[
+    str, typer.Argument(metavar="NAME[@vN|@TAG]", help="A dataset, or one version of it. Default: the latest.")
+]
+
+
+def ls(
+    name: Annotated[str | None, typer.Argument(help="Only this dataset, with all its versions.")] = None,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List datasets, or the versions of one."""
+    from gristmill.lake.query.query import list_datasets, list_versions
+    from gristmill.orchestration.show.tables import draw_datasets, draw_versions
+
+    versions = versions_of(lake)
+    if name is None:
+        datasets = list_datasets(versions)
+        answer(datasets, as_json, lambda console: draw_datasets(console, datasets, versions.store.uri))
+    else:
+        rows = list_versions(versions, name)
+        answer(rows, as_json, lambda console: draw_versions(console, rows))
+
+
+def log(
+    name: Annotated[str, typer.Argument(help="A dataset.")], lake: LakeOption = None, as_json: JsonOption = False
+) -> None:
+    """The versions of a dataset, newest first, with what came in and what was kept."""
+    from gristmill.lake.query.query import list_versions
+    from gristmill.orchestration.show.tables import draw_log
+
+    rows = list_versions(versions_of(lake), name)
+    answer(rows, as_json, lambda console: draw_log(console, rows))
+
+
+def show(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = False) -> None:
+    """Everything about a version: funnel, inputs, recipe, shards, statistics, code."""
+    from gristmill.lake.query.query import describe
+    from gristmill.orchestration.show.version import draw_description
+
+    about = describe(versions_of(lake), ref)
+    answer(about, as_json, lambda console: draw_description(console, about))
+
+
+def stats(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = False) -> None:
+    """What the kept documents are like: languages, lengths."""
+    from gristmill.orchestration.show.version import draw_statistics
+
+    manifest = versions_of(lake).resolve(ref)
+    data = {"version": str(manifest), "digest": manifest.digest, "statistics": manifest.statistics}
+    answer(data, as_json, lambda console: draw_statistics(console, manifest))
+
+
+def lineage(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = False) -> None:
+    """Where a version comes from: the versions before it, down to input files."""
+    from gristmill.lake.query.query import lineage as ask
+    from gristmill.orchestration.show.version import draw_lineage
+
+    node = ask(versions_of(lake), ref)
+    answer(node, as_json, lambda console: draw_lineage(console, node))
+
+
+def why(
+    query: Annotated[str, typer.Argument(metavar="URL|ID", help="A URL, a source key, an id or 8 characters of one.")],
+    dataset: Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Search only here.")] = None,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What became of a record, in every dataset and version. Exit code 1 if there is none."""
+    from gristmill.lake.query.why import why as ask
+    from gristmill.orchestration.show.records import draw_why, not_found
+
+    history = ask(versions_of(lake), query, dataset)
+    if history.stories or as_json:
+        answer(history, as_json, lambda console: draw_why(console, history))
+    if not history.stories:
+        note(not_found(history))
+        raise typer.Exit(NOT_FOUND)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="NAME@vN, NAME@TAG or NAME.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The version to compare with it.")],
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What differs between two versions: recipe, inputs, funnel, and the fates of single records."""
+    from gristmill.lake.query.diff import diff as ask
+    from gristmill.orchestration.show.records import draw_diff
+
+    versions = versions_of(lake)
+    differences = ask(versions.store, versions.resolve(a), versions.resolve(b))
+    answer(differences, as_json, lambda console: draw_diff(console, differences))
+
+
+def sample(
+    ref: RefArgument,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 5,
+    seed: Annotated[int, typer.Option(help="Another seed, other documents.")] = 0,
+    fate: Annotated[str | None, typer.Option(help="kept, dropped or quarantined. Default: kept.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only records with this reason.")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME@vN", help="Of a mixture: only records of this source.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Print whole documents.")] = False,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a few documents, kept or dropped; the same ones for the same seed.
+
+    Of a mixture: a few records of each source as windows hold them, with what is learned between « and ».
+    """
+    from gristmill.lake.query.query import resolve_usable
+    from gristmill.lake.query.sampling import sample as ask
+    from gristmill.orchestration.show.records import draw_samples
+
+    versions = versions_of(lake)
+    manifest = resolve_usable(versions, ref)
+    if manifest.layout.shown == "stretches" and fate in (None, "kept") and reason is None:
+        from gristmill.orchestration.show.windows import draw_stretches
+        from gristmill.pipelines.tokenizer import tokenizer_of
+        from gristmill.stages.mix.windows import sample_stretches
+
+        tokenizer = tokenizer_of(versions, manifest)
+        stretches = sample_stretches(versions.store, manifest, tokenizer, n, seed=seed, source=source)
+        answer(stretches, as_json, lambda console: draw_stretches(console, stretches, full))
+        return
+    if source is not None:
+        raise ValueError(
+            f"--source {source}: {manifest} is no mixture, or what was asked for is in none of its windows"
+        )
+    drawn = ask(versions, manifest, n, seed=seed, fate=fate, reason=reason)
+    answer(drawn, as_json, lambda console: draw_samples(console, drawn, full))

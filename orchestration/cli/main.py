@@ -1,0 +1,140 @@
+"""The command `grist`. `main` is the entry point; the commands stand here and in cli_lake, cli_keep and cli_forget.
+
+    grist sample-data demo && grist run conf/web.yaml --lake lake-data --set recipe.inputs='[demo/crawl/*]'
+    grist ls; grist show web; grist why https://example.org/page; grist diff web@v1 web@v2
+
+Notable choice: `run` is the same function that a Ray job runs, so its exit codes and last line are the same.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gristmill import place
+from gristmill.orchestration.cli import forget as cli_forget
+from gristmill.orchestration.cli import hf as cli_hf
+from gristmill.orchestration.cli import keep as cli_keep
+from gristmill.orchestration.cli import lake as cli_lake
+from gristmill.orchestration.cli import serve as cli_serve
+from gristmill.orchestration.cli import similar as cli_similar
+from gristmill.orchestration.cli import stack as cli_stack
+from gristmill.orchestration.cli import tokenizer as cli_tokenizer
+from gristmill.orchestration.show.terminal import Grist, JsonOption, LakeOption, answer
+from gristmill.pipelines.settings.exits import BROKEN_PIPE, help_text
+
+app = typer.Typer(
+    cls=Grist,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a defect keeps Python's own traceback, which people can report
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Versioned, fully accounted datasets: run pipelines, look at what they made, ask why.",
+    epilog=help_text(),
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"gristmill {installed_version()}")
+        raise typer.Exit
+
+
+def installed_version() -> str:
+    """The version of the installed distribution; of a bare checkout, the one in its pyproject.toml."""
+    try:
+        return importlib.metadata.version("gristmill")
+    except importlib.metadata.PackageNotFoundError:
+        import tomllib
+
+        data = tomllib.loads((place.ROOT / "pyproject.toml").read_text())
+        return f"{data['project']['version']} (not installed)"
+
+
+@app.callback()
+def grist(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and stop.")
+    ] = False,
+) -> None:
+    """Versioned, fully accounted datasets: run pipelines, look at what they made, ask why."""
+
+
+@app.command(epilog=help_text())
+def run(
+    config: Annotated[Path, typer.Argument(help="A YAML file, or the name of one that comes along: web.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Laid over the file. Repeatable.")
+    ] = None,
+    lake: LakeOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would run, and run nothing.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only so many records; commits to DATASET.limit.")
+    ] = None,
+) -> None:
+    """Run a pipeline. The last line of stdout is its result as JSON."""
+    from gristmill.pipelines.command import Request, set_up_logging
+    from gristmill.pipelines.command import run as run_pipeline
+
+    set_up_logging()
+    raise typer.Exit(run_pipeline(Request(config, tuple(settings or ()), lake, plan, limit)))
+
+
+@app.command("sample-data")
+def sample_data(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it.")],
+    pages: Annotated[int, typer.Option(help="Roughly how many pages.")] = 3000,
+    seed: Annotated[int, typer.Option(help="Decides every page.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a small synthetic crawl to try everything on, with the truth about every record."""
+    from gristmill.synth.sample import write_sample
+
+    summary = write_sample(directory, pages=pages, seed=seed)
+    answer(
+        summary,
+        as_json,
+        lambda console: console.print(
+            f"{summary.records:,} records in {len(summary.files)} files below {summary.directory}\n"
+            f"try: grist run conf/web.yaml --lake lake-data --set recipe.inputs='[{summary.directory}/crawl/*]'"
+        ),
+    )
+
+
+_LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
+_ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar)
+_KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
+_STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.env, cli_stack.doctor)
+_COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP, *_STACK, cli_serve.serve)
+for _command in _COMMANDS:
+    app.command()(_command)
+app.add_typer(cli_tokenizer.app, name="tokenizer")
+app.add_typer(cli_hf.import_app, name="import")
+app.add_typer(cli_hf.export_app, name="export")
+
+
+def main() -> None:
+    """The command `grist`; ends the process with its exit code (pipelines/settings/exits.py)."""
+    code: Any = 0
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a bar, or a page's title, where the terminal's charset has none
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        app(prog_name="grist")
+    except SystemExit as end:
+        code = end.code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the last words, too, were for somebody who left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own flush is quiet
+        code = code or BROKEN_PIPE
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

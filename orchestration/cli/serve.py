@@ -1,0 +1,167 @@
+"""`grist serve`: a model behind OpenAI's API. Loads it, checks who may reach it, and says how to call it."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gristmill.model.phi4.config import DTYPES
+from gristmill.orchestration.show.terminal import USAGE, LakeOption, note, open_lake, say
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from gristmill.model.generate.engine import Options
+    from gristmill.model.phi4.multimodal import Multimodal
+    from gristmill.model.processing.text import Tokenizer
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_LENGTH = 4096
+_PATIENCE = 10  # seconds that answers under way get when the server is told to end
+
+
+def serve(
+    model: Annotated[str, typer.Argument(metavar="FOLDER|NAME@vN", help="A checkpoint's folder, or a version.")],
+    host: Annotated[str, typer.Option(help="The address to listen on; others than this machine's need a key.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    max_num_seqs: Annotated[int, typer.Option(min=4, help="Completions generated side by side.")] = 16,
+    max_model_len: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Tokens of the longest completion, with its prompt. Default: 4096, or less with the model."
+        ),
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help=f"{', '.join(DTYPES)}. Default: as stored.")] = None,
+    device: Annotated[str, typer.Option(help="As torch names it: cpu, cuda, cuda:1.")] = "cpu",
+    max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait for slots; beyond: HTTP 429.")] = 256,
+    api_key_env: Annotated[str, typer.Option(help="The environment variable with the API key.")] = "GRIST_API_KEY",
+    slots: Annotated[int | None, typer.Option(hidden=True)] = None,
+    length: Annotated[int | None, typer.Option(hidden=True)] = None,
+    lake: LakeOption = None,
+) -> None:
+    """Serve a model over HTTP, as OpenAI's API: chat completions, completions, models.
+
+    Asks for the key in $GRIST_API_KEY if that is set. Ctrl-C ends it.
+    """
+    for old, value, new in (("--slots", slots, "--max-num-seqs"), ("--length", length, "--max-model-len")):
+        if value is not None:
+            raise ValueError(f"{old} {value}: this option is called {new} now")
+    key = os.environ.get(api_key_env) or None
+    if host not in _LOOPBACK and key is None:
+        note(f"error: --host {host}: others than {', '.join(_LOOPBACK)} need an API key: set ${api_key_env}")
+        raise typer.Exit(USAGE)
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
+    _check_device(device)
+    loaded, tokenizer = _load(model, dtype, device, lake)
+
+    from gristmill.model.generate.engine import Engine
+    from gristmill.model.processing.detokenize import decoder
+    from gristmill.orchestration.serve.engine import HostedEngine
+    from gristmill.orchestration.serve.server import make_app
+
+    options = _options(max_num_seqs, max_model_len, loaded.config.text.max_position_embeddings)
+    engine = Engine(loaded, options, decoder(tokenizer))
+    name = model if "@" in model and not Path(model).is_dir() else Path(model).resolve().name
+    with HostedEngine(engine, max_waiting) as hosted:
+        _listen(make_app(hosted, tokenizer, name, api_key=key), host, port, name, key and api_key_env)
+
+
+def _check_device(device: str) -> None:
+    """Raises ValueError for a device that is not there, before anything is loaded."""
+    import torch
+
+    try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.zeros(1, device=device)
+    # What torch says of a driver that is missing, of a device that it was not built for, of a name that is none.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {device}: {reason}; on this machine there are {', '.join(there)}") from None
+
+
+def _options(max_num_seqs: int, max_model_len: int | None, context: int) -> Options:
+    """The engine's options: the length that was asked for, or as much as a model's context has room for, up to 4096.
+
+    Raises ValueError.
+    """
+    from gristmill.model.generate.engine import Options
+
+    if max_model_len is not None and max_model_len > context:
+        raise ValueError(f"--max-model-len {max_model_len}: the model's context is {context} tokens")
+    length = min(_LENGTH, context) if max_model_len is None else max_model_len
+    block_size = _block_size(length, exact=max_model_len is not None)
+    if not block_size:
+        raise ValueError(f"--max-model-len {length}: allowed are multiples of 4")
+    return Options(
+        max_num_seqs,
+        length - length % block_size,
+        prefill_chunk_size=min(32, block_size),
+        block_size=block_size,
+    )
+
+
+def _block_size(length: int, exact: bool) -> int:
+    """The largest page that fits; `exact`: the length has to be whole pages of it. 0: there is none."""
+    for size in (128, 64, 32, 16, 8, 4):
+        if size <= length and not (exact and length % size):
+            return size
+    return 0
+
+
+def _load(model: str, dtype: str | None, device: str, lake: str | None) -> tuple[Multimodal, Tokenizer]:
+    """Raises ValueError, FileNotFoundError, and what `load_model` raises."""
+    folder = Path(model)
+    if folder.is_dir():
+        import torch
+
+        from gristmill.model.hf.checkpoint import load_hf
+        from gristmill.model.processing.text import Tokenizer
+
+        tokenizer = Tokenizer.from_bytes((folder / "tokenizer.json").read_bytes())
+        loaded = load_hf(folder, dtype=getattr(torch, dtype) if dtype else None, device=device)
+        tokenizer.check_fits(loaded.config.text.vocab_size)
+        return loaded, tokenizer
+    if "@" not in model:
+        raise FileNotFoundError(f"{model}: no such folder; a version in the lake is NAME@vN")
+
+    from gristmill.stages.models.model_versions import load_model
+
+    version = load_model(open_lake(lake), model, dtype=dtype, device=device)
+    if version.tokenizer is None:
+        raise ValueError(f"{model} has no tokenizer: it cannot be served")
+    return version.model, version.tokenizer
+
+
+def _listen(app: FastAPI, host: str, port: int, name: str, key_env: str | None) -> None:
+    import uvicorn
+
+    from gristmill.orchestration.serve.wire import server_config
+
+    class Server(uvicorn.Server):
+        """Says how to call it as soon as it can be called."""
+
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                at = self.servers[0].sockets[0].getsockname()
+                say(_how_to_call(f"[{at[0]}]" if ":" in at[0] else at[0], at[1], name, key_env))
+
+    with suppress(KeyboardInterrupt):  # uvicorn has ended in good order, and then tells us why
+        Server(server_config(app, host, port, log_level="warning", timeout_graceful_shutdown=_PATIENCE)).run()
+
+
+def _how_to_call(host: str, port: int, name: str, key_env: str | None) -> str:
+    body = json.dumps({"model": name, "messages": [{"role": "user", "content": "Hello"}]})
+    key = f' -H "Authorization: Bearer ${key_env}"' if key_env else ""
+    url = f"http://{host}:{port}/v1"
+    return f"{name} at {url}   curl {url}/chat/completions{key} -d '{body}'"

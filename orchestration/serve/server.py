@@ -1,0 +1,294 @@
+"""The HTTP server of `grist serve`: OpenAI's chat completions and completions over one hosted engine.
+
+The event loop only waits: the engine has its thread (`serve_engine`); requests are read, prompts encoded and answers
+put together in threads of their own, large ones apart from small ones. A client that goes away, whole answer or stream,
+takes its completions out of the engine. With a seed, the answer depends on request, seed and model alone; every error
+has OpenAI's form, and a field that is not honoured is one (`serve_protocol`).
+Source: the API reference of OpenAI; server-sent events as in the HTML standard, section 9.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from gristmill.model.generate.constraint import Constraint, Grammars
+from gristmill.model.generate.engine import Request as Job
+from gristmill.model.generate.engine import TooLong
+from gristmill.model.processing.chat.template import answered
+from gristmill.model.processing.detokenize import decoded
+from gristmill.model.processing.pieces import WHITESPACE
+from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.text import Tokenizer
+from gristmill.orchestration.serve.engine import Busy, Closed, Delta, Failed, HostedEngine, Stream
+from gristmill.orchestration.serve.errors import ApiError, defect, refuse, say_error, too_long, unserved
+from gristmill.orchestration.serve.protocol import ChatRequest, TextRequest, read
+from gristmill.orchestration.serve.reply import Reply
+from gristmill.orchestration.serve.text import Calls, Names
+from gristmill.orchestration.serve.wire import PATIENCE, Gone, read_body, say_nothing, unless_gone
+
+BODY_LIMIT = 8 << 20
+_LARGE = 1 << 16  # bytes of a body from which on it waits for others of its kind alone
+_SMALL_THREADS, _LARGE_THREADS = 4, 2
+_DEFAULT_TEXT = 16  # tokens of a completion that says no number, as OpenAI's
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+def make_app(
+    hosted: HostedEngine,
+    tokenizer: Tokenizer,
+    name: str,
+    *,
+    api_key: str | None = None,
+    body_limit: int = BODY_LIMIT,
+    patience: float = PATIENCE,
+) -> FastAPI:
+    """Serves `hosted` as the model `name`. The engine must have been given `decode`, `model.processing`'s `decoder`.
+
+    `api_key`: what clients send as `Authorization: Bearer`; None: none is asked for. `body_limit`: bytes of a request.
+    `patience`: seconds that a client may take to send a body (`serve_wire` has more of them).
+    `hosted` stays the caller's, to close after the server has ended.
+    """
+    service = _Service(hosted, tokenizer, name, body_limit, patience)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    def authorized(request: Request) -> None:
+        if api_key is None:
+            return
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        # Headers are read as Latin-1: so they give back the bytes that were sent.
+        right = secrets.compare_digest(given.strip().encode("latin-1"), api_key.encode())
+        if scheme.lower() != "bearer" or not right:
+            raise ApiError(401, "wrong or missing API key: send Authorization: Bearer KEY", code="invalid_api_key")
+
+    app = FastAPI(title="grist serve", openapi_url=None, lifespan=lifespan)
+    guarded = [Depends(authorized)]
+    app.add_api_route("/health", service.health, methods=["GET"])
+    app.add_api_route("/v1/models", service.models, methods=["GET"], dependencies=guarded)
+    app.add_api_route("/v1/models/{model:path}", service.model, methods=["GET"], dependencies=guarded)
+    app.add_api_route("/v1/chat/completions", service.chat, methods=["POST"], dependencies=guarded)
+    app.add_api_route("/v1/completions", service.text, methods=["POST"], dependencies=guarded)
+    app.add_exception_handler(ApiError, say_error)
+    app.add_exception_handler(HTTPException, say_error)
+    app.add_exception_handler(404, say_error)
+    app.add_exception_handler(405, say_error)
+    app.add_exception_handler(Gone, say_nothing)
+    app.add_exception_handler(Exception, say_error)
+    return app
+
+
+class _Prepared(NamedTuple):
+    """A request that was read: what the engine is to do, and how to answer."""
+
+    asked: ChatRequest | TextRequest
+    jobs: list[Job]
+    reply: Reply
+
+
+class _Service:
+    """The endpoints."""
+
+    def __init__(self, hosted: HostedEngine, tokenizer: Tokenizer, name: str, body_limit: int, patience: float) -> None:
+        if hosted.decode is None:
+            raise ValueError("the engine has no `decode`: make it with Engine(model, options, decoder(tokenizer))")
+        self.hosted, self.name, self._tokenizer = hosted, name, tokenizer
+        self._limit, self._patience = body_limit, patience
+        self._names, self._calls = Names(tokenizer), Calls(tokenizer)
+        self._grammars = Grammars(tokenizer, hosted.config.text.vocab_size, hosted.config.text.eos_token_id)
+        self._created = int(time.time())
+        self._small = ThreadPoolExecutor(_SMALL_THREADS, "requests")
+        self._large = ThreadPoolExecutor(_LARGE_THREADS, "large requests")
+        self._whole = ThreadPoolExecutor(_LARGE_THREADS, "whole answers")
+
+    def close(self) -> None:
+        for pool in (self._small, self._large, self._whole):
+            pool.shutdown()
+
+    async def health(self) -> Response:
+        """200 as long as the engine serves, else 503."""
+        if self.hosted.failure is not None:
+            return JSONResponse({"status": "failed", "error": self.hosted.failure}, 503)
+        samples, waiting = self.hosted.load
+        return JSONResponse({"status": "ok", "samples": samples, "waiting": waiting})
+
+    async def models(self) -> dict[str, Any]:
+        """GET /v1/models: the one model that is served."""
+        return {"object": "list", "data": [self._card()]}
+
+    async def model(self, model: str) -> dict[str, Any]:
+        """GET /v1/models/NAME."""
+        self._check_name(model)
+        return self._card()
+
+    async def chat(self, request: Request) -> Response:
+        """POST /v1/chat/completions."""
+        return await self._answer(request, self._chat)
+
+    async def text(self, request: Request) -> Response:
+        """POST /v1/completions."""
+        return await self._answer(request, self._text)
+
+    def _check_name(self, model: str) -> None:
+        if model != self.name:
+            message = f"model={model!r}: this server has {self.name!r}"
+            raise ApiError(404, message, param="model", code="model_not_found")
+
+    def _card(self) -> dict[str, Any]:
+        length = self.hosted.options.max_model_len
+        about = {"object": "model", "created": self._created, "owned_by": "gristmill", "max_model_len": length}
+        return {"id": self.name, **about}
+
+    def _chat(self, data: bytes) -> _Prepared:
+        """In a thread: what to do about a request for a message."""
+        asked = read(ChatRequest, data)
+        self._check_name(asked.model)
+        self._check_length(2 * len(asked.messages) + 1, "messages", asked.limit)  # who speaks, and the end of it
+        sampling, conversation = asked.sampling(asked.limit), asked.conversation()
+        ids = self._tokens(lambda: answered(conversation), "messages", asked.limit)
+        constraint = self._constraint(asked.schema_asked)
+        jobs = [Job(_key(asked.seed, ids), ids, sampling, asked.n, constraint=constraint)]
+        return self._prepared(asked, jobs, [])
+
+    def _text(self, data: bytes) -> _Prepared:
+        """In a thread: what to do about a request for completions."""
+        asked = read(TextRequest, data)
+        self._check_name(asked.model)
+        jobs: list[Job] = []
+        echoed: list[str] = []
+        for prompt in asked.prompts:
+            ids = self._prompt(prompt, asked.max_tokens)
+            if asked.echo:
+                echoed.append(prompt if isinstance(prompt, str) else decoded(self._tokenizer, ids))
+            room = max(1, self.hosted.options.max_model_len - len(ids))
+            sampling = asked.sampling(min(_DEFAULT_TEXT, room) if asked.max_tokens is None else asked.max_tokens)
+            prompt_logprobs = asked.logprobs if asked.echo else None
+            jobs.append(Job(_key(asked.seed, ids), ids, sampling, asked.n, prompt_logprobs=prompt_logprobs))
+        return self._prepared(asked, jobs, echoed)
+
+    def _prompt(self, prompt: str | list[int], asked: int | None) -> tuple[int, ...]:
+        if isinstance(prompt, str):
+            return self._tokens(lambda: [Segment(prompt)], "prompt", asked)
+        self._check_length(len(prompt), "prompt", asked)
+        return tuple(prompt)
+
+    def _prepared(self, asked: ChatRequest | TextRequest, jobs: list[Job], echoed: Sequence[str]) -> _Prepared:
+        return _Prepared(asked, jobs, Reply(asked, jobs, echoed, self._tokenizer, self._names, self._calls))
+
+    def _constraint(self, schema: dict[str, Any] | None) -> Constraint | None:
+        try:
+            return None if schema is None else self._grammars.json_schema(schema)
+        except ValueError as error:
+            raise refuse(f"response_format: {error}"[:500], "response_format") from error
+
+    def _tokens(self, build: Callable[[], list[Segment]], param: str, asked: int | None) -> tuple[int, ...]:
+        """Token ids of a prompt. One that cannot fit by its bytes alone is refused before it is encoded."""
+        try:
+            segments = build()
+            self._check_length(self._least_tokens(segments), param, asked)
+            return tuple(self._tokenizer.encode([segments]).ids.tolist())
+        except ValueError as error:  # no Unicode, or a tokenizer without the tokens of a chat
+            raise refuse(f"{param}: {error}", param) from error
+
+    def _least_tokens(self, segments: Sequence[Segment]) -> int:
+        """How many tokens these segments are at least; special ones may eat the blanks beside them."""
+        special, most = sum(segment.special for segment in segments), self._tokenizer.most_bytes
+        if most is None:
+            return special
+        eaten = WHITESPACE if special and self._tokenizer.eats_space else ""
+        ordinary = (segment.text for segment in segments if not segment.special)
+        texts = (text.strip(eaten) if eaten else text for text in ordinary)
+        return special + sum(-(-len(text.encode("utf-8", "surrogatepass")) // most) for text in texts)
+
+    def _check_length(self, tokens: int, param: str, asked: int | None) -> None:
+        least, length = 1 if asked is None else asked, self.hosted.options.max_model_len
+        if tokens + least > length:
+            message = f"at least {tokens} tokens of prompt and {least} to generate: the length is {length}"
+            raise too_long(message, param)
+
+    async def _answer(self, request: Request, prepare: Callable[[bytes], _Prepared]) -> Response:
+        body = await read_body(request.receive, self._limit, self._patience)
+        pool = self._large if len(body) >= _LARGE else self._small
+        loop = asyncio.get_running_loop()
+        asked, jobs, reply = await loop.run_in_executor(pool, prepare, body)
+        stream = await self._submit(jobs, "messages" if reply.chat else "prompt")
+        if asked.stream:
+            return _Events(stream, self._events(stream, reply))
+        with stream:
+            grown = await unless_gone(request.receive, _collected(stream))
+        answer = await loop.run_in_executor(self._whole, reply.whole, grown)
+        return Response(answer, media_type="application/json")
+
+    async def _submit(self, jobs: Sequence[Job], param: str) -> Stream:
+        try:
+            return await self.hosted.submit(*jobs)
+        except TooLong as error:
+            raise too_long(str(error), param) from error
+        except ValueError as error:
+            raise refuse(f"{param}: {error}", param) from error
+        except (Busy, Failed, Closed) as error:
+            raise unserved(error) from error
+
+    async def _events(self, stream: Stream, reply: Reply) -> AsyncIterator[str]:
+        """Server-sent events. The status is sent by now: an error is an event, which OpenAI's clients raise."""
+        loop = asyncio.get_running_loop()
+        try:
+            for event in reply.opening():
+                yield event
+            async for items in stream:
+                if events := await loop.run_in_executor(self._small, reply.events, items):
+                    yield "".join(events)
+            yield "".join(reply.closing())
+        except (Failed, Closed) as error:
+            yield f"data: {json.dumps(unserved(error).body)}\n\n"
+        except Exception as error:  # a stream that just ends would pass for a whole one
+            _LOG.exception("an answer could not be sent")
+            yield f"data: {json.dumps(defect(error).body)}\n\n"
+
+
+def _key(seed: int | None, ids: tuple[int, ...]) -> str:
+    """What decides the random numbers: seed and prompt, or nothing that comes again."""
+    if seed is None:
+        return secrets.token_hex(16)
+    return f"{seed}/{hashlib.sha256(np.array(ids, np.int64).tobytes()).hexdigest()}"
+
+
+async def _collected(stream: Stream) -> dict[int, list[Delta]]:
+    """All tokens of every completion, by its number."""
+    grown: dict[int, list[Delta]] = {}
+    try:
+        async for items in stream:
+            for item in items:
+                grown.setdefault(item.index, []).append(item)
+    except (Failed, Closed) as error:
+        raise unserved(error) from error
+    return grown
+
+
+class _Events(StreamingResponse):
+    """Events until the client goes away, which is noticed also while there is nothing to send."""
+
+    def __init__(self, stream: Stream, events: AsyncIterator[str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._stream, suppress(Gone):
+            await unless_gone(receive, self.stream_response(send))

@@ -1,0 +1,1 @@
+"""Answers drawn for a terminal, or printed as JSON."""

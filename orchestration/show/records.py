@@ -1,0 +1,236 @@
+"""Drawing of single records: `why`, `sample`, and the differences between two versions.
+
+Ids, places in inputs and redacted values only: a ledger has no URL, and none is shown from it. Documents come
+from shards and may hold anything; they are made harmless for the terminal, and cut unless asked for in full.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from gristmill.lake.query.diff import Diff
+from gristmill.lake.query.sampling import Drawn, SampledRecord
+from gristmill.lake.query.why import ALIKE, Answer, Place, Story
+from gristmill.orchestration.show.tables import SHOWN, counted, draw_facts, grid, heading, indented, ruled
+from gristmill.orchestration.show.terminal import plain
+from gristmill.orchestration.show.windows import marked
+
+if TYPE_CHECKING:
+    from gristmill.lake.versions.manifest import Manifest
+    from gristmill.orchestration.show.similar import Found
+
+CUT = 600
+"""Characters of a document shown without --full."""
+PARTS = "parts"
+"""The column in which a sample says what is learned (stages.text.instruct)."""
+STYLES = {"kept": "green", "dropped": "red", "quarantined": "yellow"}
+
+
+def version_ranges(numbers: Sequence[int], existing: Sequence[int]) -> str:
+    """`v1-v7, v9`: a range runs over versions that exist, so a gap means "not there"."""
+    position = {n: i for i, n in enumerate(sorted(existing))}
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and position[n] == position[runs[-1][-1]] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ", ".join(f"v{run[0]}" if len(run) == 1 else f"v{run[0]}-v{run[-1]}" for run in runs)
+
+
+def where(place: Place) -> str:
+    name = plain(place.names[0]) if place.names else f"input {place.input[:12]} (its name is not recorded)"
+    if not place.length:  # of a mixture, whose inputs are shards
+        return f"{name}, record {place.ordinal:,}"
+    end = place.start + place.length
+    return f"{name}, record {place.ordinal:,}, bytes {place.start:,} to {end:,} decompressed"
+
+
+def draw_why(console: Console, answer: Answer) -> None:
+    if answer.normalised not in (None, answer.query):
+        console.print(Text(f"looked up as {plain(str(answer.normalised))}", style="dim"))
+    # One record in several datasets is told once; only its names may differ between them.
+    for _, stories in groupby(sorted(answer.stories, key=_record), key=_record):
+        told = list(stories)
+        place = told[-1].place
+        console.print(Text.assemble("record ", (place.id, "bold")))
+        indented(console, Text(where(place), style="dim"))
+        table = grid("", "", "", "~")
+        for story in told:
+            versions = version_ranges(story.versions, answer.searched[story.dataset])
+            fate = Text(story.fate, style=STYLES.get(story.fate, ""))
+            table.add_row(f"  {story.dataset}", versions, fate, _because(story))
+        console.print(table)
+    _qualify(console, answer)
+
+
+def _record(story: Story) -> tuple[str, str, int]:
+    return story.place.id, story.place.input, story.place.ordinal
+
+
+def _because(story: Story) -> str:
+    parts = [story.reason or ""]
+    if story.value is not None:
+        what = "" if story.fate == "kept" else "similarity " if story.stage == "minhash" else "value "
+        parts.append(f"{what}{plain(story.value)}")
+    if story.survivor is not None:
+        survivor, again = story.survivor, story.survivor.id == story.place.id
+        parts.append("met before" if again else f"in favour of {survivor.id}")
+        if survivor.place is None:
+            parts.append("but that ledger row is not there" if again else "whose ledger row is not there")
+        else:
+            how = f"{survivor.fate} by {survivor.reason}" if survivor.reason else survivor.fate
+            parts.append(f"({how}; {where(survivor.place)})")
+    if story.cluster is not None:
+        others = ", ".join(one for one in story.cluster.others if one != story.place.id)
+        kept = " of which this one is kept" if story.cluster.survivor == story.place.id else ""
+        more = story.cluster.size - 1 - len(story.cluster.others)
+        parts.append(f"\ncluster of {story.cluster.size:,} near duplicates{kept}; others: {others or 'none'}")
+        parts.append(f"and {more:,} more" if more else "")
+    return " ".join(part for part in parts if part).strip()
+
+
+def _qualify(console: Console, answer: Answer) -> None:
+    named = {f"{s.dataset}@v{n}" for s in answer.stories for n in s.versions}
+    gone = [ref for ref in answer.withdrawn if ref in named]
+    if gone:
+        console.print(Text(f"withdrawn since: {', '.join(gone)}", style="yellow"))
+    if answer.unreadable:
+        text = f"not searched (manifest or ledger gone or damaged): {', '.join(answer.unreadable)}"
+        console.print(Text(text, style="yellow"))
+
+
+def draw_similar(console: Console, manifest: Manifest, found: Sequence[Found]) -> None:
+    """`grist similar`."""
+    console.print(Text(f"{counted(len(found), 'near duplicate')} in {manifest}", style="bold"))
+    table = grid("similarity>", "words>", "id", "fate~")
+    for one in found:
+        fate = Text(one.fate or "not in the ledger", style=STYLES.get(one.fate or "", ""))
+        if one.reason:
+            fate.append(f" {one.reason}" + (f" in favour of {one.survivor}" if one.survivor else ""), style="dim")
+        table.add_row(f"{one.similarity:.2f}", f"{one.words:,}", one.id, fate)
+    console.print(table)
+
+
+def not_found(answer: Answer) -> str:
+    """What to say when nothing was found: what was asked, what was searched, and what may be wrong."""
+    searched = ", ".join(f"{name} ({counted(len(numbers), 'version')})" for name, numbers in answer.searched.items())
+    lines = [f"no record of {answer.query!r} in {searched or 'this lake: it has no datasets'}"]
+    prefixes = " and ".join(answer.prefixes[:ALIKE])
+    if answer.normalised is None:
+        lines.append(f"searched for ids that begin with {prefixes}")
+    else:
+        lines.append(f"normalised: {answer.normalised}")
+        lines.append(f"searched for ids that begin with {prefixes} (as a URL, and as a source key)")
+        if more := len(answer.prefixes) - ALIKE:
+            lines.append(f"and with {more} others, for other spellings of the same URL")
+        if answer.unscanned:
+            lines.append(
+                "one that mixes spellings is found by `grist forget --urls FILE`, which without --yes only looks"
+            )
+        if "://" not in answer.query:
+            lines.append("a URL begins with its scheme: try https:// or http:// before it")
+    if answer.unreadable:
+        lines.append(f"not searched (manifest or ledger gone or damaged): {', '.join(answer.unreadable)}")
+    return "\n".join(lines)
+
+
+def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
+    console.print(
+        Text(f"{len(drawn.samples)} of {counted(drawn.population, 'record')} of {drawn.version}", style="dim")
+    )
+    for one in drawn.samples:
+        ruled(console, one.id or "no id")
+        draw_facts(console, _about(one))
+        console.print()
+        if one.text is None:
+            console.print(Text(f"no text: {one.why_no_text}", style="yellow"))
+            continue
+        text = one.text if full else one.text[:CUT]
+        console.print(marked(_pieces(one), len(text)), soft_wrap=False)
+        if len(text) < len(one.text):
+            console.print(Text(f"... {len(one.text):,} characters in all; --full prints them", style="dim"))
+
+
+def _about(one: SampledRecord) -> dict[str, str]:
+    fate = f"{one.fate}{f' by {one.reason}' if one.reason else ''}{f', value {one.value}' if one.value else ''}"
+    place = {} if one.place is None else {"from": where(one.place)}
+    fields = {k: str(v) for k, v in one.fields.items() if v is not None and k != PARTS}
+    marks = {"learned": "what stands between « and »"} if PARTS in one.fields else {}
+    return {"fate": fate, **place, **fields, **marks}
+
+
+def _pieces(one: SampledRecord) -> list[tuple[str, bool | None]]:
+    """The text of a record; of a sample with what the loss counts."""
+    text, at, pieces = one.text or "", 0, list[tuple[str, bool | None]]()
+    for part in one.fields.get(PARTS) or [{"length": len(text), "learn": None}]:
+        pieces.append((text[at : at + part["length"]], part["learn"]))
+        at += part["length"]
+    return pieces
+
+
+def draw_diff(console: Console, diff: Diff) -> None:
+    """`grist diff`: what decides, then what came of it."""
+    same = "the same content" if diff.same_content else "different content"
+    console.print(Text.assemble((diff.a, "bold"), " to ", (diff.b, "bold"), f": {same}"))
+    _draw_pairs(console, "Recipe", diff.recipe)
+    _draw_pairs(console, "Stage versions", diff.stages)
+    if diff.inputs_added or diff.inputs_removed:
+        heading(console, f"Inputs  {len(diff.inputs_added):,} added, {len(diff.inputs_removed):,} removed")
+    for sign, style, files in (("+", "green", diff.inputs_added), ("-", "red", diff.inputs_removed)):
+        for one in files[:SHOWN]:
+            name = plain(one.names[0]) if one.names else "unnamed"
+            console.print(
+                Text.assemble((f"  {sign} ", style), name, (f"  {one.digest[:12]}, {one.records:,} records", "dim"))
+            )
+        if len(files) > SHOWN:
+            console.print(Text(f"  {sign} and {len(files) - SHOWN:,} more", style="dim"))
+    _draw_funnels(console, diff)
+    heading(console, "Records")
+    table = grid("", "in both>", f"only {diff.a}>", f"only {diff.b}>")
+    for what, n in (("  came in", diff.records), ("  kept", diff.kept)):
+        table.add_row(what, f"{n.both:,}", f"{n.only_a:,}", f"{n.only_b:,}")
+    console.print(table)
+    _draw_changes(console, diff)
+
+
+def _draw_pairs(console: Console, title: str, pairs: Sequence[tuple[str, Any, Any]]) -> None:
+    if not pairs:
+        return
+    heading(console, title)
+    table = grid("~", "~", "", "~")
+    for name, a, b in pairs:
+        left, right = (plain(json.dumps(v, ensure_ascii=False)) for v in (a, b))
+        table.add_row(f"  {name}", Text(left, style="red"), "->", Text(right, style="green"))
+    console.print(table)
+
+
+def _draw_funnels(console: Console, diff: Diff) -> None:
+    changed = [row for row in diff.funnel if row[2] != row[3]]
+    if not changed:
+        return
+    heading(console, "Funnel, where it changed")
+    table = grid("~", f"{diff.a}>", f"{diff.b}>", "change>")
+    for stage, reason, a, b in changed:
+        table.add_row(
+            f"  {reason if reason.startswith(stage) else f'{stage}: {reason}'}", f"{a:,}", f"{b:,}", f"{b - a:+,}"
+        )
+    console.print(table)
+
+
+def _draw_changes(console: Console, diff: Diff) -> None:
+    heading(console, "Fates that changed")
+    if not diff.changes:
+        console.print("  none")
+    for one in diff.changes:
+        indented(console, Text.assemble(f"{one.records:>9,}  ", (one.before, "red"), " -> ", (one.after, "green")))
+        for example in one.examples:
+            console.print(Text(f"               {example}", style="dim"), soft_wrap=True)
+    read = f"  {counted(diff.objects_read, 'ledger object')} compared, {diff.objects_shared:,} shared and skipped"
+    console.print(Text(read, style="dim"))

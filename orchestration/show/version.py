@@ -1,0 +1,195 @@
+"""Drawing of one version: `grist show`, `stats` and `lineage`.
+
+The funnel has a line for what passed each stage and one for each reason below it, in per cent of what came into
+that stage, so that a line can be read by itself. Histograms are scaled to their longest bar.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.text import Text
+from rich.tree import Tree
+
+from gristmill.lake.query.query import Description, Node, stored_bytes
+from gristmill.lake.versions.manifest import FunnelRow, Manifest
+from gristmill.lake.versions.statistics import TextStatistics, WindowStatistics
+from gristmill.orchestration.show.tables import SHOWN, bar, counted, draw_facts, grid, heading, indented, percent, when
+from gristmill.orchestration.show.terminal import plain
+from gristmill.orchestration.show.windows import draw_mixture
+from gristmill.pipelines.frame.growth import growth_report
+
+
+def draw_description(console: Console, about: Description) -> None:
+    """`grist show`."""
+    m = about.manifest
+    console.print(Text.assemble((str(m), "bold"), "  ", (", ".join(about.tags), "cyan")))
+    if about.withdrawn is not None:
+        console.print(Text(f"withdrawn: {plain(about.withdrawn)}", style="bold yellow"))
+    draw_facts(console, _facts(m, about.changed))
+    if m.funnel:  # a tokenizer or a model has neither
+        heading(console, "Funnel")
+        draw_funnel(console, m.funnel)
+    if m.inputs or m.parent:
+        _draw_inputs(console, m)
+    heading(console, "Recipe")
+    console.print(_recipe(m.recipe))
+    heading(console, "Stages")
+    indented(console, ", ".join(f"{s.name} v{s.version}" for s in m.stages))
+    _draw_shards(console, m)
+    draw_statistics(console, m)
+    packages = m.made.get("packages") or {}
+    if packages:
+        heading(console, "Packages")
+        indented(console, ", ".join(f"{k} {v}" for k, v in sorted(packages.items())))
+
+
+def _facts(m: Manifest, changed: Sequence[str]) -> dict[str, str]:
+    made = m.made
+    dirty = {True: " (with uncommitted changes)", False: "", None: ""}[made.get("dirty")]
+    fates = f"{m.came_in.count:,} in = {m.kept.count:,} kept + {m.dropped.count:,} dropped"
+    facts = {
+        "holds": m.layout.called,
+        "records": f"{fates} + {m.quarantined.count:,} quarantined",
+        "digest": m.digest,
+        "run key": m.run_key,
+        "made": f"{when(made.get('at'))} UTC" + (f", in {made['seconds']:,} s" if "seconds" in made else ""),
+        "on": ", python ".join(str(made[k]) for k in ("host", "python") if made.get(k)) or "-",
+        "code": f"{made['commit']}{dirty}" if made.get("commit") else "no git commit known",
+        "parent": "-" if m.parent is None else str(m.parent),
+    }
+    if m.sources:
+        facts["made from"] = ", ".join(f"{ref} ({ref.role})" for ref in m.sources)
+    if report := growth_report(m, changed):
+        facts["growth"] = report
+    if m.machine_fates:
+        facts["caution"] = f"{m.machine_fates:,} fates were decided by limits of the machine: digests may differ"
+    return facts
+
+
+def draw_funnel(console: Console, funnel: Iterable[FunnelRow]) -> None:
+    """Stage by stage what passed, and below it what did not, in % of what came into that stage."""
+    table = grid("stage and reason~", "records>", "of stage>", "|")
+    for row in funnel:
+        share = (f"{row.passed:,}", percent(row.passed, row.came_in), Text(bar(row.passed, row.came_in), style="green"))
+        table.add_row(Text.assemble((row.stage, "bold"), (" passed", "dim")), *share)
+        for kind, style, reasons in (("", "red", row.dropped), (" (quarantined)", "yellow", row.quarantined)):
+            for reason, n in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+                name = "  " + reason.removeprefix(f"{row.stage}.") + kind
+                table.add_row(name, f"{n:,}", percent(n, row.came_in), Text(bar(n, row.came_in), style=style))
+    console.print(table)
+
+
+def _draw_inputs(console: Console, m: Manifest) -> None:
+    what = "Inputs" if m.parent is None else f"New inputs, beside those of {m.parent}"
+    heading(console, f"{what}  {counted(len(m.inputs), 'file')}, {decimal(sum(i.bytes for i in m.inputs))}")
+    table = grid("  sha256", "records>", "size>", "found as~")
+    for one in m.inputs[:SHOWN]:
+        table.add_row(f"  {one.digest[:12]}", f"{one.records:,}", decimal(one.bytes), plain(", ".join(one.names)))
+    console.print(table)
+    _and_more(console, len(m.inputs))
+
+
+def _draw_shards(console: Console, m: Manifest) -> None:
+    heading(console, f"Shards  {counted(len(m.shards), 'file')}, {decimal(stored_bytes(m))} with the ledger")
+    table = grid("  sha256", "kind", "records>", "size>")
+    for ref in m.shards[:SHOWN]:
+        table.add_row(f"  {ref.sha256[:12]}", ref.kind, f"{ref.records:,}", decimal(ref.bytes))
+    console.print(table)
+    _and_more(console, len(m.shards))
+    for name, schema in m.schemas.items():
+        indented(console, f"schema of a {name}: " + ", ".join(schema.splitlines()))
+
+
+def _and_more(console: Console, n: int) -> None:
+    if n > SHOWN:
+        console.print(Text(f"  and {n - SHOWN:,} more (--json has all)", style="dim"))
+
+
+def _recipe(data: Mapping[str, Any], indent: str = "  ") -> str:
+    lines = []
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{key}:", _recipe(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}")
+    return plain("\n".join(lines))
+
+
+def draw_statistics(console: Console, m: Manifest) -> None:
+    """What the version's form counts, as facts and bars, and the numbers that only its pipeline knows."""
+    numbers = {k.replace("_", " "): f"{v:,}" for k, v in m.statistics.items() if isinstance(v, int | float)}
+    heading(console, "Statistics")
+    if m.layout.statistics is WindowStatistics:
+        windows = WindowStatistics.of(m.statistics)
+        draw_facts(console, {"tokens": f"{windows.tokens:,}", "loss tokens": f"{windows.loss_tokens:,}"})
+        draw_mixture(console, windows)
+        return
+    if "text bytes" in numbers:
+        numbers["text bytes"] += f" ({decimal(m.statistics['text_bytes'])})"
+    draw_facts(console, numbers)
+    if parts := m.statistics.get("parts"):
+        heading(console, "Parts, in parameters")
+        draw_histogram(console, list(parts.items()))
+    if clusters := m.statistics.get("clusters"):
+        draw_clusters(console, clusters)
+    if m.layout.statistics is TextStatistics:
+        _draw_texts(console, TextStatistics.of(m.statistics))
+
+
+def _draw_texts(console: Console, texts: TextStatistics) -> None:
+    if texts.languages:
+        heading(console, "Languages")
+        draw_histogram(console, list(texts.languages.items())[:20])
+    if texts.bytes_from:
+        heading(console, "Bytes of text per document")
+        edges = sorted((int(edge), n) for edge, n in texts.bytes_from.items())
+        draw_histogram(console, [(f"from {low:,}", n) for low, n in edges])
+
+
+def draw_clusters(console: Console, clusters: Mapping[str, Any]) -> None:
+    """How large clusters of near duplicates are; the survivor counts."""
+    heading(console, "Near duplicates")
+    draw_facts(console, {"clusters": f"{clusters['clusters']:,}", "largest": f"{clusters['largest']:,} documents"})
+    edges = [int(edge) for edge in clusters["sizes_from"]]
+    # up to 4 each size has a line, then they double: 5 to 8, 9 to 16, ...
+    rows = [(f"{low:,}-{2 * (low - 1):,}" if low > 4 else f"{low}", clusters["sizes_from"][str(low)]) for low in edges]
+    draw_histogram(console, rows)
+
+
+def draw_histogram(console: Console, rows: Sequence[tuple[str, int]]) -> None:
+    whole, most = sum(n for _, n in rows), max((n for _, n in rows), default=0)
+    table = grid(">", ">", ">", "|")
+    for label, n in rows:
+        table.add_row("  " + plain(label), f"{n:,}", percent(n, whole), Text(bar(n, most, 30), style="blue"))
+    console.print(table)
+
+
+def draw_lineage(console: Console, node: Node) -> None:
+    console.print(_branch(node, None))
+
+
+def _branch(node: Node, above: Tree | None) -> Tree:
+    label = Text.assemble((node.ref, "bold"), "  ", (node.digest[:12], "dim"))
+    if node.kept or not node.problem:  # of one that cannot be read, how many is not known
+        label.append(f"  {node.kept:,} records")
+    if node.role:
+        label = Text.assemble((f"{node.role} ", "cyan"), label)
+    for text in (node.problem, None if node.withdrawn is None else f"withdrawn: {node.withdrawn}"):
+        if text:
+            label.append(f"  {plain(text)}", style="yellow")
+    if node.repeated:
+        label.append("  (its origins stand above)", style="dim")
+    tree = Tree(label, guide_style="dim") if above is None else above.add(label)
+    for origin in node.origins:
+        _branch(origin, tree)
+    for one in node.inputs[:SHOWN]:
+        name = plain(one.names[0]) if one.names else "unnamed"
+        tree.add(Text.assemble(name, (f"  {one.digest[:12]}  {one.records:,} records, {decimal(one.bytes)}", "dim")))
+    if len(node.inputs) > SHOWN:
+        tree.add(Text(f"and {len(node.inputs) - SHOWN:,} more input files", style="dim"))
+    return tree

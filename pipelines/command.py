@@ -1,0 +1,191 @@
+"""`python -m pipelines run conf/web.yaml`: a pipeline as a Ray job runs it. `grist run` is the same function.
+
+The last line of stdout is one JSON object; everything else goes to stderr. Exit codes: pipelines/settings/exits.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gristmill.lake.query.diff import recipe_changes
+from gristmill.lake.store.base import NotFound, Store, UnknownFormat, UnsafeStore
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.store.outage import Patience, brief, is_outage
+from gristmill.lake.takedown.suppress import ListNotWhole
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import CommitConflict, MissingObjects
+from gristmill.pipelines.frame.assembly import GateFailed
+from gristmill.pipelines.frame.growth import nothing_new
+from gristmill.pipelines.frame.recipe import InputRecipe, PipelineConfig
+from gristmill.pipelines.frame.run import last_line, run_pipeline
+from gristmill.pipelines.registry import PIPELINES
+from gristmill.pipelines.settings.config import (
+    BadConfig,
+    check_inputs_absolute,
+    inside_job,
+    lake_uri,
+    load,
+    override,
+    validate,
+)
+from gristmill.pipelines.settings.exits import BAD_CONFIG, CONFLICT, DONE, GATE, INCOMPLETE, help_text
+from gristmill.pipelines.settings.plain import PlainFormatter, plain
+from gristmill.pipelines.settings.shipped import find_config
+from gristmill.stages.run.cluster import WrongCluster, stop_on_sigterm
+from gristmill.stages.run.private import NotPrivate
+from gristmill.stages.run.runner import Incomplete, PlanOnly, Runner
+
+log = logging.getLogger("gristmill")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run as asked for on a command line or by a flow. `config` is a YAML file, or what such a file holds."""
+
+    config: Path | Mapping[str, Any]
+    settings: tuple[str, ...] = ()
+    lake: str | None = None
+    plan: bool = False
+    limit: int | None = None
+
+
+def resolve(request: Request, in_job: bool | None = None) -> PipelineConfig:
+    """The validated config: file, then --set, then --limit and --lake. Raises BadConfig.
+
+    `in_job`: relative paths are refused, as in a job; by default, where this process is one.
+    """
+    in_job = inside_job() if in_job is None else in_job
+    given = load(find_config(request.config)) if isinstance(request.config, Path) else request.config
+    data = override(given, request.settings)
+    if request.limit is not None:
+        data = override(data, [f"recipe.limit={request.limit}"])
+    kind = data.get("pipeline")
+    if not isinstance(kind, str) or kind not in PIPELINES:
+        where = f"{request.config}: " if isinstance(request.config, Path) else ""
+        raise BadConfig(f"{where}pipeline: {kind!r}; allowed: {', '.join(PIPELINES)}")
+    config = validate(PIPELINES[kind], data)
+    uri = lake_uri(request.lake, config.run.lake, in_job=in_job)
+    if in_job:
+        for key, addresses in config.recipe.addresses().items():
+            check_inputs_absolute(addresses, key)
+    return config.model_copy(update={"run": config.run.model_copy(update={"lake": uri})})
+
+
+def run(request: Request) -> int:
+    """Runs the pipeline, prints its result as the last line of stdout, and returns the exit code."""
+    try:
+        stop_on_sigterm()
+        config = resolve(request)
+        how = config.run
+        patience = Patience(f"store {how.lake}, inputs or cluster", how.patience_seconds)
+        store = patience.wait(lambda: open_lake(how.lake))
+        runner = Runner(store, workers=how.workers, shared_filesystem=how.shared_filesystem, plan=request.plan)
+        result = patience.wait(
+            lambda: run_pipeline(config, store, runner)
+        )  # again after an outage: what was done has receipts
+    except PlanOnly as plan:
+        _print_plan(runner, plan)
+        return DONE
+    except (BadConfig, NotPrivate, WrongCluster, UnsafeStore, UnknownFormat) as error:
+        return _failed(error, BAD_CONFIG)
+    except (GateFailed, ListNotWhole) as error:
+        return _failed(error, GATE)
+    except CommitConflict as error:
+        return _failed(error, CONFLICT)
+    except Incomplete as error:
+        return _failed(error, INCOMPLETE)
+    except MissingObjects as error:
+        return _failed(f"{error}: run the same command again to make them", INCOMPLETE)
+    except (OSError, NotFound) as error:  # ours, not a worker's: a full disk, a store, input or object that went away
+        log.debug("the run stopped", exc_info=True)
+        return _failed(f"{error}; what is done is kept: run the same command again", INCOMPLETE)
+    except Exception as error:
+        if not type(error).__module__.startswith("botocore"):  # S3 refused: credentials that expired, no permission
+            raise
+        return _failed(f"{brief(error)}; what is done is kept: run the same command again", INCOMPLETE)
+    except KeyboardInterrupt:
+        return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
+    if not result.new:
+        log.info("%s", _nothing_to_do(config, result.manifest))
+    print(last_line(result), flush=True)
+    return DONE
+
+
+def _nothing_to_do(config: PipelineConfig, there: Manifest) -> str:
+    """Why the version was there already."""
+    recipe = config.recipe
+    if isinstance(recipe, InputRecipe) and recipe.extends is not None:
+        return nothing_new(there, recipe_changes(there.recipe, recipe.identity()))
+    return f"{there} was made by this very run before; nothing to do"
+
+
+def open_lake(uri: str) -> Store:
+    """The lake. Raises BadConfig, UnsafeStore, UnknownFormat, and the error of an outage (lake.store.outage)."""
+    try:
+        return open_store(uri)
+    except (UnsafeStore, UnknownFormat):
+        raise
+    except Exception as error:
+        refused = type(error).__module__.startswith("botocore")  # S3 does not let us in
+        if is_outage(error) or not (refused or isinstance(error, OSError | ValueError)):
+            raise
+        raise BadConfig(f"the lake {uri!r} cannot be opened: {error}") from error
+
+
+def _failed(error: Exception | str, code: int) -> int:
+    print(f"error: {plain(str(error))}", file=sys.stderr, flush=True)
+    return code
+
+
+def _print_plan(runner: Runner, plan: PlanOnly) -> None:
+    for title, done, todo in runner.history:
+        print(f"{title}: {done} done, {todo} to run", file=sys.stderr)
+    for label in plan.todo[:10]:
+        print(f"  {plain(label)}", file=sys.stderr)
+    if len(plan.todo) > 10:
+        print(f"  and {len(plan.todo) - 10} more", file=sys.stderr)
+    print("what follows depends on this stage and is planned when it is done", file=sys.stderr)
+    stages = [{"stage": title, "done": done, "todo": todo} for title, done, todo in runner.history]
+    print(json.dumps({"plan": stages}), flush=True)
+
+
+def set_up_logging(verbose: bool = False) -> None:
+    """The program's log on stderr, with nothing in it that acts on a terminal."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise argparse.ArgumentTypeError(f"expected an object, found {type(data).__name__}")
+    return data
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    how: dict[str, Any] = {"epilog": help_text(), "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__, **how)
+    command = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run a pipeline", **how)
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("config", type=Path, nargs="?", help="a YAML file, or the name of one of ours: web")
+    source.add_argument("--config-json", type=_mapping, metavar="JSON", help="what such a file holds, as one argument")
+    command.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE")
+    command.add_argument("--lake", help="a directory or s3://bucket/prefix")
+    command.add_argument("--plan", action="store_true", help="say what would run, and run nothing")
+    command.add_argument("--limit", type=int, help="only so many records; commits to DATASET.limit")
+    args = parser.parse_args(argv)
+    set_up_logging()
+    return run(Request(args.config or args.config_json, tuple(args.settings), args.lake, args.plan, args.limit))

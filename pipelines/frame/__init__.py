@@ -1,0 +1,1 @@
+"""What every pipeline does around its stages: resolve, hold, count, grow, commit."""

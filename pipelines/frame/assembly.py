@@ -1,0 +1,137 @@
+"""What a pipeline's draft is put together from, beside the outputs of its stages: funnel, receipts, who made it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gristmill import place
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, put_file, scratch
+from gristmill.lake.versions.manifest import FunnelRow
+
+PACKAGES = (
+    "gristmill",
+    "datatrove",
+    "fastwarc",
+    "fasttext-numpy2-wheel",
+    "jsonschema",
+    "numba",
+    "numpy",
+    "pyarrow",
+    "ray",
+    "resiliparse",
+    "safetensors",
+    "spacy",
+    "tokenizers",
+    "torch",
+    "webdataset",
+    "zstandard",
+)
+
+
+class GateFailed(Exception):
+    """A limit of the recipe was exceeded; nothing was committed."""
+
+
+def funnel(
+    came_in: int, stages: Sequence[str], receipts: Iterable[Receipt], base: Iterable[FunnelRow] = ()
+) -> tuple[FunnelRow, ...]:
+    """One row a stage, in order, from the reasons in receipts: `gopher_quality.too_few_words` belongs to its prefix.
+
+    `stages` are those that ran, `base` is the funnel of the version that is extended, whose reasons are added; a stage
+    that ran only then has its row where it stood. Raises ValueError for a reason of a stage that did not run.
+    """
+    dropped: Counter[str] = Counter()
+    quarantined: Counter[str] = Counter()
+    for receipt in receipts:
+        dropped.update(receipt.reasons)
+        quarantined.update(receipt.errors)
+    unknown = {reason for reason in (*dropped, *quarantined) if _stage_of(reason) not in stages}
+    if unknown:
+        raise ValueError(f"funnel: reasons {sorted(unknown)} belong to none of the stages {', '.join(stages)}")
+    base = tuple(base)
+    for row in base:
+        dropped.update(row.dropped)
+        quarantined.update(row.quarantined)
+    rows = []
+    for stage in _in_order(stages, [row.stage for row in base]):
+        out = {reason: n for reason, n in sorted(dropped.items()) if _stage_of(reason) == stage}
+        bad = {reason: n for reason, n in sorted(quarantined.items()) if _stage_of(reason) == stage}
+        passed = came_in - sum(out.values()) - sum(bad.values())
+        rows.append(FunnelRow(stage=stage, came_in=came_in, passed=passed, dropped=out, quarantined=bad))
+        came_in = passed
+    return tuple(rows)
+
+
+def _stage_of(reason: str) -> str:
+    return reason.split(".")[0]
+
+
+def _in_order(stages: Sequence[str], before: Sequence[str]) -> list[str]:
+    """`stages`, and of those before what is not among them, each behind the one that it stood behind."""
+    order = list(stages)
+    for at, name in enumerate(before):
+        if name not in order:
+            known = [earlier for earlier in before[:at] if earlier in order]
+            order.insert(order.index(known[-1]) + 1 if known else 0, name)
+    return order
+
+
+def not_empty(shards: Sequence[ObjectRef]) -> tuple[ObjectRef, ...]:
+    """Shards that hold something; an empty version keeps one, so that its readers find the schema."""
+    return tuple(ref for ref in shards if ref.records) or tuple(shards[:1])
+
+
+def bundle_receipts(store: Store, receipts: Sequence[Receipt]) -> ObjectRef:
+    """All receipts of a run as one object: provenance that outlives the single files."""
+    with scratch() as folder:
+        path = folder / "receipts.jsonl"
+        lines = [f"{r.model_dump_json()}\n" for r in sorted(receipts, key=lambda r: r.work_key)]
+        path.write_text("".join(lines), encoding="utf-8")
+        return put_file(store, "receipts", path, len(receipts))
+
+
+def made(started: float) -> dict[str, Any]:
+    """Who made it, when, where, with what: beside the content digest, never in it."""
+    return {
+        "commit_id": uuid.uuid4().hex,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(time.time() - started, 1),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        **code_in_use(),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def code_in_use() -> dict[str, Any]:
+    """`commit` and `dirty` of this code. A job's working directory has no .git: GRIST_COMMIT speaks for it."""
+    if os.environ.get("GRIST_COMMIT"):
+        return {"commit": os.environ["GRIST_COMMIT"], "dirty": None}
+    here = place.ROOT
+    try:
+        run = [
+            subprocess.run(
+                ["git", "-C", str(here), *args], capture_output=True, text=True, check=True, timeout=10
+            ).stdout
+            for args in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        ]
+    except (OSError, subprocess.SubprocessError):  # no git, no repository: an installed package
+        return {"commit": None, "dirty": None}
+    return {"commit": run[0].strip(), "dirty": bool(run[1].strip())}

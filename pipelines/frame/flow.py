@@ -1,0 +1,123 @@
+"""The flow of records through a pipeline: a reading, steps in order, and the writing of shards.
+
+A step takes the state so far (which records are in, what was decided, what the version will keep) and returns the next
+one; steps know nothing of each other. What the rest of the house asks of a pipeline is answered from this list: which
+stages decide the data, in which order the funnel shows them, and what a version keeps for those that extend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from gristmill.lake.accounts.receipt import Receipt, StageId
+from gristmill.lake.store.objects import ObjectRef
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.pipelines.frame.recipe import BuildContext
+from gristmill.stages.core.records import Records
+from gristmill.stages.core.shards import MergeLedger, WriteShards
+from gristmill.stages.core.work import Stage
+from gristmill.stages.read.reading import ReadStage
+from gristmill.stages.read.suppress import FORGET, suppressed
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run came to so far.
+
+    `decided`: receipts whose fates enter the ledger. `attachments`: what the version keeps for those that extend it;
+    `measures`: tables kept for replay. `outranked`: records that are kept as duplicates of one with a lower id, because
+    they came in an earlier version.
+    """
+
+    records: Records
+    decided: tuple[Receipt, ...] = ()
+    attachments: tuple[ObjectRef, ...] = ()
+    measures: tuple[ObjectRef, ...] = ()
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    outranked: int = 0
+
+    def after(
+        self,
+        records: Records,
+        decided: Sequence[Receipt],
+        *,
+        attachments: Sequence[ObjectRef] = (),
+        measures: Sequence[ObjectRef] = (),
+        statistics: Mapping[str, Any] | None = None,
+        outranked: int = 0,
+    ) -> State:
+        """The state after a step that left these records in and decided the others' fates."""
+        return replace(
+            self,
+            records=records,
+            decided=(*self.decided, *decided),
+            attachments=(*self.attachments, *attachments),
+            measures=(*self.measures, *measures),
+            statistics={**self.statistics, **(statistics or {})},
+            outranked=self.outranked + outranked,
+        )
+
+
+class Step(Protocol):
+    """A part of a flow: a stage on each chunk, or several stages that compare records of all of them."""
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        """All that decide what it does, in order."""
+        ...
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        """What its reasons begin with, in order: its rows of the funnel."""
+        ...
+
+    @property
+    def grows(self) -> Mapping[str, tuple[str, ...]]:
+        """Kinds of the attachments with which it compares new records, and by which columns each is sorted (none: not
+        at all). A version has those of the version that it extends, and its own."""
+        ...
+
+    def run(self, run: BuildContext, state: State) -> State:
+        """The state after it. `run.base`: the version that is extended. Raises Incomplete, PlanOnly, BalanceError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Flow:
+    """`read`: the stage that reads inputs. `if_none`: why nothing is committed where not one record passed it, with
+    `{records}`, how many there are, and `{reasons}`, the most frequent ones; None: an empty version is fine."""
+
+    read: ReadStage
+    steps: tuple[Step, ...]
+    write: WriteShards
+    if_none: str | None = None
+
+    def __post_init__(self) -> None:
+        names = self.deciders("of any list")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"steps: {', '.join(twice)} decides in two places; in the ledger they could not be told apart"
+            )
+
+    def stages(self, suppression: str = "") -> tuple[StageId, ...]:
+        """Every stage that decides the data. `suppression`: digest of what was taken down; "" for nothing."""
+        parts = (stage for step in self.steps for stage in step.stages)
+        in_order = (suppressed(self.read, suppression), *parts, self.write, MergeLedger())
+        return tuple(identity for stage in in_order for identity in stage.identity())
+
+    def deciders(self, suppression: str = "") -> tuple[str, ...]:
+        """The rows of the funnel, in order."""
+        forget = (FORGET,) if suppression else ()
+        return ("read", self.read.name, *forget, *(name for step in self.steps for name in step.deciders))
+
+    @property
+    def grows(self) -> dict[str, tuple[str, ...]]:
+        """Of all steps: kind -> how it is sorted."""
+        return {kind: keys for step in self.steps for kind, keys in step.grows.items()}
+
+
+def held(base: Manifest | None, kind: str) -> list[ObjectRef]:
+    """The attachments of one kind of a version, if there is one."""
+    return [] if base is None else [ref for ref in base.attachments if ref.kind == kind]

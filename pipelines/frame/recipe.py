@@ -1,0 +1,175 @@
+"""What a pipeline is to the frame (pipelines/frame/run.py): a recipe that says what is made, and of what.
+
+`resolve` looks up what the recipe names, and runs nothing: the result has the run's key and `build`, the stages in
+order. Where records come from input files (`InputRecipe`) the frame finds and scans the files, leaves out what was
+taken down, and extends the dataset by what is new; versions of other datasets are `sources`. A dataset may be made from
+both.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from gristmill.lake.accounts.balance import Tally, total
+from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.manifest import Draft, Manifest, VersionRef, run_key
+from gristmill.lake.versions.versions import Versions, check_name
+from gristmill.pipelines.settings.config import Root, Run
+from gristmill.stages.read.inputs import ScannedInput
+from gristmill.stages.read.scan import Scan
+from gristmill.stages.run.runner import Runner
+
+
+def _merges_nothing(base: Manifest) -> tuple[StageId, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A recipe whose names were looked up: versions by number, files by content.
+
+    `identity` is the recipe as the manifest keeps it and `stages` are those that will run; with `sources` (versions)
+    and `files` (digests of files that are taken in whole, such as a checkpoint's) they give the run's key.
+    `merging`: the stages that run as well where a version is extended, to merge its objects. `reproducible`: another
+    run gives the same bytes, so that lost objects can be made again.
+    """
+
+    identity: dict[str, Any]
+    stages: tuple[StageId, ...]
+    build: Callable[[BuildContext], Draft]
+    sources: tuple[VersionRef, ...] = ()
+    files: tuple[str, ...] = ()
+    merging: Callable[[Manifest], tuple[StageId, ...]] = _merges_nothing
+    reproducible: bool = True
+
+    def stages_upon(self, base: Manifest | None) -> tuple[StageId, ...]:
+        """All stages of a run on top of `base`; None: of one that extends nothing."""
+        return self.stages if base is None else (*self.stages, *self.merging(base))
+
+    def key(self, dataset: str, inputs: Iterable[str] = (), base: Manifest | None = None) -> str:
+        """The run's key. `inputs`: digests of scanned inputs; `base`: the version that they are laid upon."""
+        sources = self.sources if base is None else (base.ref.model_copy(update={"role": "extends"}), *self.sources)
+        return run_key(dataset, self.identity, (*self.files, *inputs), self.stages_upon(base), sources)
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What the frame hands to `Resolved.build`: where to run the stages, and what the draft is to say of itself.
+
+    `inputs` are the files to take in, `suppression` the records to leave out of them, and `base` the version that they
+    are laid upon; a recipe that is made from versions alone has no use for the three.
+    """
+
+    runner: Runner
+    dataset: str
+    form: Form
+    key: str
+    resolved: Resolved
+    suppression: Suppression
+    inputs: tuple[ScannedInput, ...] = ()
+    base: Manifest | None = None
+
+    @property
+    def stages(self) -> tuple[StageId, ...]:
+        """Those of the run's key, which the draft has to claim."""
+        return self.resolved.stages_upon(self.base)
+
+    @property
+    def came_in(self) -> Tally:
+        """The records of the inputs, as the scans counted them."""
+        return total(file.tally for file in self.inputs)
+
+
+class Recipe(Root):
+    """What decides the data. Every recipe has the dataset that it makes, and how much of it."""
+
+    form: ClassVar[Form]
+    """What the records of its versions are (lake/versions/form.py)."""
+
+    dataset: str
+    limit: int | None = Field(default=None, ge=1, description="a look at so much; commits to DATASET.limit")
+
+    @field_validator("dataset")
+    @classmethod
+    def _can_be_committed(cls, name: str) -> str:
+        check_name(name)
+        if name.endswith(".limit"):
+            raise ValueError(f"dataset name {name!r}: names in .limit are for runs with a limit; give another")
+        return name
+
+    @property
+    def target(self) -> str:
+        """The dataset this commits to: a limited run never passes for a whole one."""
+        return self.dataset if self.limit is None else f"{self.dataset}.limit"
+
+    def addresses(self) -> Mapping[str, Sequence[str]]:
+        """Files and patterns by the key that names them: inside a job they have to be absolute."""
+        return {}
+
+    def check(self) -> None:
+        """Raises BadConfig for what can be seen before any work."""
+
+    @abstractmethod
+    def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        """Looks up what the recipe names. `suppression`: digest of what was taken down; "" for nothing.
+
+        Raises BadConfig for a version or file that cannot be used.
+        """
+
+
+class InputRecipe(Recipe):
+    """A recipe whose records come from `inputs`. They count by content: their paths are no part of the run key.
+
+    `extends` names the dataset itself: only inputs it has not seen are taken, on top of its latest version.
+    """
+
+    extends: str | None = None
+    inputs: tuple[str, ...] = ()
+    allow_empty: bool = False
+    scan: Scan = Scan()
+    max_quarantine_rate: float = Field(default=0.05, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _can_grow(self) -> InputRecipe:
+        if self.extends is not None and self.extends != self.dataset:
+            raise ValueError(f"extends: {self.extends!r} is not {self.dataset!r}; a dataset extends itself")
+        if self.extends is not None and self.limit is not None:
+            raise ValueError("limit: a look at a few records, on which nothing is built; leave extends out")
+        return self
+
+    def addresses(self) -> Mapping[str, Sequence[str]]:
+        """The inputs."""
+        return {"recipe.inputs": self.inputs}
+
+    def identity(self, suppression: str = "") -> dict[str, Any]:
+        """The recipe as the manifest keeps it: without addresses, with the digest of what was taken down."""
+        kept = self.model_dump(mode="json", exclude={"inputs": True})
+        return kept | {"suppression": suppression} if suppression else kept
+
+    @abstractmethod
+    def stages(self, suppression: str = "") -> tuple[StageId, ...]:
+        """Every stage that decides the data. `suppression`: as in `resolve`."""
+
+    @property
+    def compared(self) -> Collection[str]:
+        """Kinds of attachments of the version that is extended which what is new is compared with."""
+        return ()
+
+    def fixed_by(self, base: Manifest) -> Mapping[str, str]:
+        """Keys of the recipe that have to be those of `base`, the version that this one extends -> why."""
+        return {}
+
+
+class PipelineConfig(Root):
+    """A whole config: which pipeline, its recipe, how and where it runs. Each pipeline has a subclass of its own."""
+
+    pipeline: str
+    recipe: Recipe
+    run: Run = Run()

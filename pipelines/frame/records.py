@@ -1,0 +1,181 @@
+"""The version of some inputs, on top of an earlier one or alone: one build for every pipeline whose records are read.
+
+A pipeline differs from another by its flow (pipelines/frame/flow.py) alone. Of a growing dataset only what is new is
+read: earlier versions take part by what their steps left for it, and the draft refers to their shards and ledgers
+beside its own. Between steps the tallies must agree, and the ledger must account for every record of every input.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+
+from gristmill.lake.accounts.balance import Tally, check_balance, total
+from gristmill.lake.accounts.receipt import Receipt, StageId
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, put_refs, read_table
+from gristmill.lake.versions.manifest import Draft, Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.allowed import read_allowed
+from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel, not_empty
+from gristmill.pipelines.frame.flow import Flow, State, held
+from gristmill.pipelines.frame.growth import divergence_counts
+from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, Resolved
+from gristmill.pipelines.frame.refused import check_quarantine
+from gristmill.stages.clusters.divergence import DIVERGENCE
+from gristmill.stages.core.records import Chunk, Records
+from gristmill.stages.core.shards import Statistics, ledger_works, shard_works
+from gristmill.stages.near.compact import Compact, compacted
+from gristmill.stages.run.runner import Runner
+
+PROVENANCE: Mapping[str, tuple[str, ...]] = MappingProxyType({"refs": (), "receipts": ()})
+"""Attachments that every version adds to, whatever its steps: lists of objects (spans, measures), and receipts."""
+
+
+LEDGER = Compact("ledger", ("id", "input", "ordinal"))
+
+
+class RecordRecipe(InputRecipe):
+    """A recipe that is its flow: what reads the inputs, the steps, what writes the shards."""
+
+    @property
+    @abstractmethod
+    def flow(self) -> Flow:
+        """The reading, the steps in order, and the writing."""
+
+    @property
+    def compared(self) -> Collection[str]:
+        """What the steps compare with."""
+        return self.flow.grows
+
+    def stages(self, suppression: str = "") -> tuple[StageId, ...]:
+        """The scan, and those of the flow."""
+        return (*self.scan.identity(), *self.flow.stages(suppression))
+
+    def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        """There is nothing to look up: its records come from the inputs alone."""
+        identity, stages = self.identity(suppression), self.stages(suppression)
+        return Resolved(identity, stages, self._build, merging=partial(_merging, self.flow))
+
+    def _build(self, run: BuildContext) -> Draft:
+        """The version of these inputs on top of a base. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
+        runner, store, flow = run.runner, run.runner.store, self.flow
+        base = None if run.base is None else _compacted(runner, run.base, flow)
+        upon = replace(run, base=base)
+        state = _read(self, upon)
+        for step in flow.steps:
+            state = step.run(upon, state)
+        written = runner.map("shards", shard_works(flow.write, store, state.records))
+        check_balance("shards", state.records.tally, {"kept": total(r.kept for r in written)})
+        state = state.after(state.records, written)
+        fates = put_refs(store, [receipt.output("fates") for receipt in state.decided])
+        merged = runner.map("ledger", ledger_works(fates, run.came_in.count))
+        return _draft(self, run, base, state, written, merged)
+
+
+def _growing(flow: Flow, base: Manifest) -> list[tuple[Compact, list[ObjectRef]]]:
+    """The attachments that every version adds to, each kind with the stage that merges its objects."""
+    return [(Compact(kind, keys), held(base, kind)) for kind, keys in {**flow.grows, **PROVENANCE}.items()]
+
+
+def _merging(flow: Flow, base: Manifest) -> tuple[StageId, ...]:
+    """The stages that merge objects of the version that is extended: part of a run key where there is something to
+    merge, since the version then refers to what they make. Known from its manifest alone."""
+    lists = [*_growing(flow, base), (LEDGER, list(base.ledgers))]
+    return tuple(part for stage, refs in lists if stage.split(refs).merged for part in stage.identity())
+
+
+def _compacted(runner: Runner, base: Manifest, flow: Flow) -> Manifest:
+    """The version that is extended, as the next one refers to it: the same rows in a bounded number of objects."""
+    merged = {stage.kind: compacted(runner, stage, refs) for stage, refs in _growing(flow, base)}
+    others = [ref for ref in base.attachments if ref.kind not in merged]
+    ledgers = compacted(runner, LEDGER, base.ledgers)
+    attachments = (*others, *(ref for refs in merged.values() for ref in refs))
+    return base.model_copy(update={"ledgers": tuple(ledgers), "attachments": attachments})
+
+
+def _read(recipe: RecordRecipe, run: BuildContext) -> State:
+    """What the inputs hold, without what was taken down."""
+    reads = recipe.flow.read
+    done = read_allowed(run.runner, reads, run.inputs, run.suppression, run.dataset)
+    check_balance(reads.name, run.came_in, {"read": total(receipt.came_in for receipt in done)})
+    if recipe.limit is None:  # a look at ten records is no basis for a rate
+        check_quarantine(run.runner.store, done, run.inputs, recipe.max_quarantine_rate)
+    if recipe.flow.if_none is not None:
+        _check_any(done, recipe.flow.if_none)
+    records = Records.of(Chunk.read(receipt, reads.text_bytes(receipt)) for receipt in done)
+    return State(records, decided=tuple(done))
+
+
+def _check_any(receipts: Sequence[Receipt], if_none: str) -> None:
+    """Raises GateFailed where every record was dropped as it was read: data of another form, not bad data."""
+    reasons: Counter[str] = Counter()
+    for receipt in receipts:
+        reasons.update(receipt.reasons)
+    if reasons and not any(receipt.passed.count for receipt in receipts):
+        mostly = ", ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3))
+        records = f"{total(receipt.came_in for receipt in receipts).count:,}"
+        raise GateFailed(if_none.format(records=records, reasons=mostly))
+
+
+def _draft(
+    recipe: RecordRecipe,
+    run: BuildContext,
+    base: Manifest | None,
+    state: State,
+    written: Sequence[Receipt],
+    merged: Sequence[Receipt],
+) -> Draft:
+    """What is to be committed. `base`: the version that is extended, compacted; `written`, `merged`: receipts of shards
+    and ledgers."""
+    store, inputs, suppression = run.runner.store, run.inputs, run.suppression.digest
+    came_in = run.came_in + (base.came_in if base else Tally())
+    # Spans, without which a run over known inputs would scan them again after a gc; measures, for replay.
+    own = put_refs(store, [*(scanned.spans for scanned in inputs), *state.measures])
+    attached = {ref.kind for ref in state.attachments} | PROVENANCE.keys()
+    carried = [ref for ref in base.attachments if ref.kind not in attached] if base else []
+    return Draft(
+        dataset=run.dataset,
+        form=run.form,
+        run_key=run.key,
+        parent=None if base is None else base.ref,
+        sources=run.resolved.sources,
+        inputs=tuple(scanned.as_input() for scanned in inputs),
+        recipe=run.resolved.identity,
+        stages=run.stages,
+        shards=not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),
+        ledgers=(*(base.ledgers if base else ()), *(r.output("ledger") for r in merged)),
+        attachments=(
+            *held(base, "refs"),
+            own,
+            *held(base, "receipts"),
+            bundle_receipts(store, [*state.decided, *merged]),
+            *state.attachments,
+            *carried,  # of steps that are off in this recipe: the next version must not have to forget them
+        ),
+        schemas={"shard": str(recipe.flow.write.schema.remove_metadata())},
+        came_in=came_in,
+        kept=total(r.kept for r in merged) + (base.kept if base else Tally()),
+        dropped=total(r.dropped for r in merged) + (base.dropped if base else Tally()),
+        quarantined=total(r.quarantined for r in merged) + (base.quarantined if base else Tally()),
+        machine_fates=sum(r.machine_fates for r in state.decided) + (base.machine_fates if base else 0),
+        funnel=funnel(came_in.count, recipe.flow.deciders(suppression), state.decided, base.funnel if base else ()),
+        statistics=_statistics(store, base, state, written),
+    )
+
+
+def _statistics(store: Store, base: Manifest | None, state: State, written: Sequence[Receipt]) -> dict[str, Any]:
+    """Of all shards; and of an extended version how it differs from one run over everything."""
+    counts = Statistics() if base is None else Statistics.read(base.statistics)
+    for receipt in written:
+        counts += receipt.facts_as(Statistics)
+    divergence = [read_table(store, ref) for ref in state.attachments if ref.kind == "divergence"]
+    table = pa.concat_tables([DIVERGENCE.empty_table(), *divergence])
+    return {**asdict(counts), **state.statistics, **divergence_counts(base, state.outranked, table)}

@@ -1,0 +1,49 @@
+"""Sources: the exact versions that a pipeline is made from, instead of input files.
+
+A recipe names them as `web@v3` or by a tag, which is never moved; `web` alone would mean another version tomorrow. What
+was withdrawn, or is a look at a few records, is refused.
+"""
+
+from __future__ import annotations
+
+from gristmill.lake.query.query import resolve_usable
+from gristmill.lake.versions.manifest import InputFile, Manifest
+from gristmill.lake.versions.versions import NoSuchVersion, Versions, check_name
+from gristmill.pipelines.settings.config import BadConfig
+from gristmill.stages.mix.tokenize import text_shards
+
+
+def exact(versions: Versions, ref: str, key: str) -> Manifest:
+    """The version that `ref` names. Raises BadConfig, which begins with `key`."""
+    name, at, which = ref.partition("@")
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise BadConfig(f"{key}: {ref!r}: {error}") from None
+    if not at or which in ("", "latest"):
+        latest = versions.latest(name)
+        now = f"; today that would be {name}@v{latest}" if latest else ""
+        raise BadConfig(f"{key}: {ref!r} is no exact version: give NAME@vN or NAME@TAG{now}")
+    if name.endswith(".limit"):
+        raise BadConfig(f"{key}: {ref} is a look at a few records, and nothing is built on it; run without a limit")
+    try:
+        return resolve_usable(versions, ref)
+    except (NoSuchVersion, ValueError) as error:
+        raise BadConfig(f"{key}: {error}") from error
+
+
+def check_texts(source: Manifest, key: str) -> bool:
+    """Whether a version has samples, not documents. Raises BadConfig, which begins with `key`, if it has neither."""
+    try:
+        text_shards(source)
+    except ValueError as error:
+        raise BadConfig(f"{key}: {source}: {error}") from error
+    return source.form == "samples"
+
+
+def as_inputs(source: Manifest) -> tuple[InputFile, ...]:
+    """A version's shards as the inputs of what is made from it: by content, named for people."""
+    return tuple(
+        InputFile(digest=ref.sha256, bytes=ref.bytes, records=ref.records, names=(f"{source} shard {number}",))
+        for number, ref in enumerate(source.shards)
+    )

@@ -1,0 +1,181 @@
+"""The steps that pipelines over records are made of: filters, exact duplicates, repeated paragraphs, near duplicates.
+
+Each may stand anywhere in a flow, and is left out by leaving it out. Cheap steps that drop much belong first; a filter
+that stands behind a comparison is run anew where the comparison came out otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, put_table
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.pipelines.frame.flow import State, held
+from gristmill.pipelines.frame.recipe import BuildContext
+from gristmill.stages.clusters.clusters import Clusters, cluster_works
+from gristmill.stages.clusters.divergence import current
+from gristmill.stages.clusters.select_survivors import Choose, choose_works
+from gristmill.stages.clusters.sizes import ClusterSizes, cluster_size_works, cluster_statistics
+from gristmill.stages.core.work import Stage
+from gristmill.stages.dedup.exact import Exact, ExactFacts, exact_works
+from gristmill.stages.dedup.paragraphs import Paragraphs
+from gristmill.stages.near.gather import Gather, gather
+from gristmill.stages.near.link import Link, MergeForests, link
+from gristmill.stages.near.minhash import Collect, Sign, collect_works, sign_work
+from gristmill.stages.text.screen import Screen, screen_works
+
+log = logging.getLogger("gristmill")
+
+NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Screening:
+    """Filters over every chunk. `title`: what the progress calls it, where a flow has several."""
+
+    screen: Screen[Any]
+    title: str = "screen"
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = NOTHING
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return (self.screen,)
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        return tuple(filter_.name for filter_ in self.screen.filters)
+
+    def run(self, run: BuildContext, state: State) -> State:
+        """Drops what a filter has a reason against."""
+        done = run.runner.map(self.title, screen_works(self.screen, run.runner.store, state.records))
+        records = state.records.judged(self.title, done, self.screen.schema.names)
+        return state.after(records, done, measures=[receipt.output("screened") for receipt in done])
+
+
+@dataclass(frozen=True)
+class ExactDuplicates:
+    """Records whose content another one has, of this run or of earlier versions."""
+
+    exact: Exact
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({"contents": ("content", "id")})
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return (self.exact,)
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        return (self.exact.name,)
+
+    def run(self, run: BuildContext, state: State) -> State:
+        """Drops all but one of the records with equal content."""
+        before = held(run.base, "contents")
+        done = run.runner.map("exact", exact_works(self.exact, run.runner.store, state.records, before))
+        state.records.check("exact", done)
+        return state.after(
+            state.records.compared(done),
+            done,
+            attachments=[*before, *(receipt.output("contents") for receipt in done)],
+            outranked=sum(receipt.facts_as(ExactFacts).outranked for receipt in done),
+        )
+
+
+@dataclass(frozen=True)
+class RepeatedParagraphs:
+    """Documents most of whose text other pages of their host have as well."""
+
+    paragraphs: Paragraphs
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({"paragraphs": ("paragraph", "id")})
+    deciders: ClassVar[tuple[str, ...]] = ("paragraphs",)
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return self.paragraphs.stages
+
+    def run(self, run: BuildContext, state: State) -> State:
+        """Drops the documents that consist of little else."""
+        before = held(run.base, "paragraphs")
+        self._warn(run.base, before)
+        done, paragraphs = self.paragraphs.judge(run.runner, state.records, before)
+        state.records.check("paragraphs", done)
+        return state.after(
+            state.records.compared(done),
+            done,
+            attachments=[*before, *paragraphs],
+            measures=[receipt.output("shares") for receipt in done],
+        )
+
+    def _warn(self, base: Manifest | None, before: Sequence[ObjectRef]) -> None:
+        """Says what of the version that is extended is not counted."""
+        if base is None:
+            return
+        config = base.recipe.get("paragraphs")
+        if not before:
+            log.warning("recipe.paragraphs: %s was made without it, so that none of its pages is counted", base)
+        elif not config:
+            log.warning(
+                "recipe.paragraphs: it was off when %s was made, so that none of its own pages is counted", base
+            )
+        elif (had := config["min_documents"]) < self.paragraphs.min_documents:
+            log.warning("recipe.paragraphs: of %s and before no more than %d pages count for a paragraph", base, had)
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Near duplicates, among what is new and against everything before."""
+
+    sign: Sign
+    collect: Collect
+    gather: Gather
+    choose: Choose
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+        {"signatures": (), "clusters": ("survivor", "id")}
+    )
+    deciders: ClassVar[tuple[str, ...]] = ("minhash",)
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return (self.sign, self.collect, Link(), MergeForests(), self.gather, self.choose, Clusters(), ClusterSizes())
+
+    def run(self, run: BuildContext, state: State) -> State:
+        """Drops what is like another record that is kept."""
+        runner, records = run.runner, state.records
+        signed = [r.output("signed") for r in runner.map("sign", [sign_work(self.sign, c) for c in records.chunks])]
+        collected = runner.map("collect", collect_works(self.collect, runner.store, signed, records))
+        records.check("minhash", collected)
+        old, new = held(run.base, "signatures"), [receipt.output("signatures") for receipt in collected]
+        before, forests, divergence = (held(run.base, kind) for kind in ("clusters", "forest", "divergence"))
+
+        linked = link(runner, self.collect.bands, old, new, forests[-1] if forests else None)
+        gathered = gather(runner, linked, signatures=self.gather.signatures)
+        chosen = runner.map("choose", choose_works(self.choose, linked, gathered, before, divergence))
+        members = runner.map("clusters", cluster_works([receipt.output("members") for receipt in chosen]))
+        clusters = [*before, *(ref for receipt in members if (ref := receipt.output("clusters")).records)]
+        counted = runner.map("sizes", cluster_size_works(clusters))
+
+        kept = [*old, *new, linked.forest, *(clusters or [members[0].output("clusters")])]
+        if run.base is not None:
+            kept.append(_divergence(runner.store, divergence, chosen))
+        return state.after(
+            records.compared(chosen),
+            chosen,
+            attachments=kept,
+            statistics={"clusters": cluster_statistics(counted)},
+        )
+
+
+def _divergence(store: Store, earlier: Sequence[ObjectRef], chosen: Sequence[Receipt]) -> ObjectRef:
+    """One table of what this version keeps and drops otherwise than one run over everything would."""
+    outputs = [ref for receipt in chosen for ref in receipt.outputs]
+    new, rejudged = ([ref for ref in outputs if ref.kind == kind] for kind in ("divergence", "rejudged"))
+    return put_table(store, "divergence", current(store, earlier, rejudged, new))

@@ -1,0 +1,1 @@
+"""Configuration: one file, settings over it, and how faults in them are said."""

@@ -1,0 +1,1 @@
+"""Clusters of near duplicates, and the survivors of each."""

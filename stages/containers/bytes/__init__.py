@@ -1,0 +1,1 @@
+"""The bytes of a file: as they are stored, their compressed members and frames, and as one stream."""

@@ -1,0 +1,104 @@
+"""Stream: the decompressed bytes of a container's spans, in order, from one stream of its bytes as stored.
+
+It moves forward as far as it can: through healthy members, and over damage by the offset that the scan noted. A file
+that does not hold what was scanned is an OSError: it was replaced, and no record's fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from gristmill.stages.containers.bytes.compressed import Compression
+from gristmill.stages.containers.bytes.raw import MemberError, Raw, gzip_member
+from gristmill.stages.containers.bytes.zstd import Dictionary, zstd_dictionary, zstd_frame
+from gristmill.stages.containers.span_table import OpenAt
+
+PIECE = 256 << 10
+
+
+class Stream:
+    """Decompressed bytes by address: on through healthy members, over damage by `c_start`. A context manager."""
+
+    def __init__(self, open_at: OpenAt, how: Compression) -> None:
+        self._open_at, self._how = open_at, how
+        self._file: BinaryIO | None = None
+        self._raw: Raw | None = None
+        self._dictionary: Dictionary | None = None
+        self._pieces: Iterator[bytes] = iter(())
+        self._piece, self._used = b"", 0
+        self._address = -1  # of the next byte
+        self._member = -1  # offset of the member that is being decompressed
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def bytes_of(self, start: int, length: int, c_start: int, skip: int) -> bytes:
+        """The bytes of a span. Raises OSError when the file does not hold what was scanned."""
+        try:
+            if self._must_move(start, c_start):
+                self._move(c_start, start - skip)
+            if self._address > start:
+                raise ValueError(f"spans are not in order: {start} follows {self._address}; hand them as scanned")
+            self._take(start - self._address, keep=False)
+            return self._take(length, keep=True)
+        except (MemberError, EOFError) as error:
+            raise OSError(f"the file is not the one that was scanned ({error}): scan it again") from error
+
+    def _must_move(self, start: int, c_start: int) -> bool:
+        """To another member than the one at hand; in a plain file, past more than what is at hand."""
+        if self._how != "none":
+            return c_start != self._member
+        return self._raw is None or start > self._raw.pos
+
+    def _move(self, c_start: int, address: int) -> None:
+        raw = self._raw
+        if self._file is not None and (raw is None or raw.pos > c_start):
+            self._file.close()  # a member that was cut off ran into this one: go back
+            raw = None
+        if raw is None:
+            raw = self._open(c_start)
+        raw.skip_to(c_start)
+        self._pieces, self._piece, self._used = self._decompressed(raw), b"", 0
+        self._address, self._member = address, c_start
+
+    def _open(self, offset: int) -> Raw:
+        if self._how == "zstd" and self._dictionary is None:
+            with self._open_at(0) as top:
+                self._dictionary = zstd_dictionary(Raw(top))
+        self._file = self._open_at(offset)
+        self._raw = Raw(self._file, offset)
+        return self._raw
+
+    def _left(self) -> int:
+        return len(self._piece) - self._used
+
+    def _decompressed(self, raw: Raw) -> Iterator[bytes]:
+        while raw.peek(1):
+            self._member = raw.pos
+            if self._how == "gzip":
+                yield from gzip_member(raw)
+            elif self._how == "zstd":
+                yield from zstd_frame(raw, self._dictionary)
+            else:
+                yield raw.take(PIECE)
+
+    def _take(self, n: int, *, keep: bool) -> bytes:
+        parts = []
+        while n:
+            if not self._left():
+                piece = next(self._pieces, None)
+                if piece is None:
+                    raise EOFError(f"decompressed data end at {self._address}, {n} bytes early")
+                self._piece, self._used = piece, 0
+            size = min(n, self._left())
+            if keep:
+                parts.append(self._piece[self._used : self._used + size])
+            self._used += size
+            self._address += size
+            n -= size
+        return parts[0] if len(parts) == 1 else b"".join(parts)

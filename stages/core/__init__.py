@@ -1,0 +1,1 @@
+"""What every stage stands on: work, chunks of records, fates, exclusions, shards."""

@@ -1,0 +1,232 @@
+"""Work: one stage on one piece of input, run anywhere, proved by a receipt.
+
+A Work is a pointer of a few hundred bytes; data goes through the store. Its key hashes the stage (name, VERSION,
+config) and the digests of its input, so a changed threshold redoes what it must and nothing before it, and the
+receipt of a finished Work serves every later run. `execute` runs it, balances it, and writes the receipt last.
+A stage with a dear set-up (a loaded model) is a `WarmStage`: the runner sets it up once a worker.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+from gristmill.lake.accounts.balance import Tally, check_balance
+from gristmill.lake.accounts.facts import NoFacts, facts_to_json
+from gristmill.lake.accounts.receipt import Receipt, StageId, canonical, work_key, write_receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef
+
+P = TypeVar("P")
+"""The payload of a stage: a frozen dataclass that says where its input is."""
+W = TypeVar("W")
+"""What a stage sets up once a worker."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one piece of work holds while it runs: CPU cores and GPUs, parts of one too (0.5: two share it)."""
+
+    cpus: float = 1
+    gpus: float = 0
+
+    def __post_init__(self) -> None:
+        for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
+            if not 0 <= amount < float("inf") or (amount > 1 and amount != int(amount)):
+                raise ValueError(f"{name}={amount}: 0 or more, and whole above 1")
+
+    def __str__(self) -> str:
+        return " and ".join(f"{n:g} {unit}" for n, unit in ((self.cpus, "CPUs"), (self.gpus, "GPUs")) if n) or "nothing"
+
+
+class Stage(ABC, Generic[P]):
+    """A frozen dataclass whose fields are its config, with a `name`, a VERSION and `run`.
+
+    VERSION is raised whenever the output of the same input and config changes. The rest has defaults, which a stage
+    overrides where they do not hold: an attribute without an annotation (`deterministic = False`) is no field of the
+    dataclass, so no part of its identity.
+    """
+
+    name: ClassVar[str]
+    VERSION: ClassVar[int]
+
+    @property
+    def resources(self) -> Resources:
+        """What the runner reserves for one piece of work."""
+        return Resources()
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether two attempts give the same bytes. False: the first that wrote its receipt counts."""
+        return True
+
+    def identity(self) -> tuple[StageId, ...]:
+        """Every (stage, VERSION, config) that decides the output, in order: several when stages run fused."""
+        return (stage_id(self),)
+
+    @abstractmethod
+    def run(self, store: Store, work: Work[P]) -> Outcome:
+        """Reads what `work.payload` points at, writes objects, and says what became of every record."""
+
+
+class WarmStage(Stage[P], Generic[P, W]):
+    """A stage that needs something dear (a loaded model, an engine), made once a worker and used for many works.
+
+    What `setup` returns lives as long as the worker (a Ray actor, or one `stream` in this process) and is closed at
+    its end if it has `close()`. It decides nothing that is not in the identity of the stage.
+    """
+
+    @abstractmethod
+    def setup(self, store: Store) -> W:
+        """Made once a worker, before its first work."""
+
+    @abstractmethod
+    def run_warm(self, store: Store, work: Work[P], warm: W) -> Outcome:
+        """As `Stage.run`, with what `setup` returned."""
+
+    def run(self, store: Store, work: Work[P]) -> Outcome:
+        """One work by itself: set up, run, closed."""
+        with warmed(store, self) as warm:
+            return self.run_warm(store, work, warm)
+
+
+def stage_id(part: Any) -> StageId:
+    """The identity of a frozen dataclass with `name` and `VERSION`: a stage, or one filter in it."""
+    config = canonical(asdict(part))  # as JSON will read it back: tuples become lists
+    return StageId.model_validate_json(
+        canonical({"name": part.name, "version": part.VERSION}).replace(b"}", b',"config":' + config + b"}")
+    )
+
+
+@dataclass(frozen=True)
+class Work(Generic[P]):
+    """One piece of work. `inputs` are digests of what it reads, or None where only reading will tell (Outcome.inputs).
+
+    `payload` says where to find it (addresses, pointers) and never decides the result. `came_in` is what the stage
+    before passed on, `children_in` what it made of each record: the receipt must balance against them. `None`: the
+    stage itself counts what it meets.
+    """
+
+    stage: Stage[P]
+    inputs: tuple[str, ...] | None
+    payload: P
+    came_in: Tally | None = None
+    label: str = ""
+    children_in: Tally | None = None
+
+    @property
+    def key(self) -> str:
+        """The work key. Raises ValueError where it is known only after reading."""
+        if self.inputs is None:
+            raise ValueError(f"{self.label or self.stage.name}: its key is known only after it was read")
+        return work_key(self.stage.identity(), self.inputs)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage did: objects written, and every record passed on, kept, dropped or quarantined.
+
+    `children`: where records became several (samples, draws), the tally of each verdict; `children_in` is the same as
+    counted on the way in. `facts`: a frozen dataclass of small results, kept in the receipt as JSON.
+    """
+
+    outputs: tuple[ObjectRef, ...]
+    passed: Tally = Tally()
+    kept: Tally = Tally()
+    dropped: Tally = Tally()
+    quarantined: Tally = Tally()
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    errors: Mapping[str, int] = field(default_factory=dict)
+    facts: Any = NoFacts()
+    machine_fates: int = 0
+    came_in: Tally | None = None
+    inputs: tuple[str, ...] | None = None
+    children_in: Tally | None = None
+    children: Mapping[str, Tally] = field(default_factory=dict)
+
+
+def execute(store: Store, work: Work[Any]) -> Receipt:
+    """Runs the work and returns the receipt that counts.
+
+    Raises BalanceError if a record or a child was lost or doubled, NotDeterministic if another attempt gave another
+    result, and whatever the stage raises.
+    """
+    return _proved(store, work, work.stage.run)
+
+
+def execute_warm(store: Store, work: Work[Any], warm: Any) -> Receipt:
+    """The same for a WarmStage, with what its `setup` returned."""
+    stage = work.stage
+    assert isinstance(stage, WarmStage)
+    return _proved(store, work, lambda store, work: stage.run_warm(store, work, warm))
+
+
+def _proved(store: Store, work: Work[Any], run: Callable[[Store, Work[Any]], Outcome]) -> Receipt:
+    started = time.time()
+    receipt = receipt_of(work, run(store, work), started)
+    return write_receipt(store, receipt, deterministic=work.stage.deterministic)
+
+
+@contextmanager
+def warmed(store: Store, stage: WarmStage[Any, W]) -> Iterator[W]:
+    """What the stage sets up, for as long as it is used; closed at the end if it can be."""
+    warm = stage.setup(store)
+    try:
+        yield warm
+    finally:
+        close = getattr(warm, "close", None)
+        if close is not None:
+            close()
+
+
+def receipt_of(work: Work[Any], outcome: Outcome, started: float) -> Receipt:
+    """What the work will be proved by. Raises BalanceError if a record or a child was lost or doubled, ValueError if
+    neither work nor outcome says what came in."""
+    name = work.label or work.stage.name
+    came_in = work.came_in if work.came_in is not None else outcome.came_in
+    if came_in is None:
+        raise ValueError(f"{work.stage.name}: neither the work nor its outcome says what came in")
+    fates = {
+        "passed": outcome.passed,
+        "kept": outcome.kept,
+        "dropped": outcome.dropped,
+        "quarantined": outcome.quarantined,
+    }
+    check_balance(name, came_in, fates)
+    children_in = work.children_in if work.children_in is not None else outcome.children_in
+    if children_in is None and outcome.children:
+        raise ValueError(f"{work.stage.name}: neither the work nor its outcome says how many children came in")
+    if children_in is not None:
+        check_balance(name, children_in, outcome.children, what="children", end="verdict")
+    inputs = work.inputs if work.inputs is not None else outcome.inputs
+    if inputs is None:
+        raise ValueError(f"{work.stage.name}: neither the work nor its outcome names its inputs")
+    return Receipt(
+        work_key=work_key(work.stage.identity(), inputs),
+        stages=work.stage.identity(),
+        inputs=inputs,
+        outputs=outcome.outputs,
+        came_in=came_in,
+        reasons=dict(outcome.reasons),
+        errors=dict(outcome.errors),
+        children_in=children_in or Tally(),
+        children=dict(outcome.children),
+        facts=facts_to_json(outcome.facts),
+        machine_fates=outcome.machine_fates,
+        passed=outcome.passed,
+        kept=outcome.kept,
+        dropped=outcome.dropped,
+        quarantined=outcome.quarantined,
+        info={
+            "started": started,
+            "seconds": round(time.time() - started, 3),
+            "host": platform.node(),
+            "pid": os.getpid(),
+        },
+    )

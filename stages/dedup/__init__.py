@@ -1,0 +1,1 @@
+"""Exact duplicates: of records, of paragraphs."""

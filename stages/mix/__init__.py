@@ -1,0 +1,1 @@
+"""Mixtures: tokens, the plan of what is drawn, packed windows."""

@@ -1,0 +1,210 @@
+"""Tokenize: the texts of a version as token ids, one Work a shard, by one tokenizer.
+
+Documents end with <|endoftext|> and are learned whole; samples have their special tokens and say what is learned. The
+result depends on shard and tokenizer alone, so that every mixture of that version with that tokenizer is served by it.
+Beside the ids goes a table of lengths, by which a mixture is planned without reading a token.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import (
+    ObjectRef,
+    iter_batches,
+    put_file,
+    put_table,
+    read_object,
+    scratch,
+    table_writer,
+)
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.model.processing.text import Tokenizer
+from gristmill.stages.core.fates import Fates
+from gristmill.stages.core.work import Outcome, Stage, Work
+from gristmill.stages.text.instruct import parts_of
+
+_LEARN = pa.list_(pa.bool_())
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("row", pa.int32()),  # in the shard
+        ("ids", pa.list_(pa.int32())),
+        ("learn", _LEARN),  # null for documents: every token
+    ],
+    metadata={"gristmill.format": "1"},
+)
+LENGTHS = pa.schema([("row", pa.int32()), ("key", pa.uint64()), ("tokens", pa.int32())])
+TEXT_FORMS = ("documents", "samples")
+"""Forms whose records have a text to tokenize."""
+ROW_GROUP = 4096
+"""Rows; tokens of a row are a few kilobytes."""
+
+
+@dataclass(frozen=True)
+class TextShard:
+    """A shard of records with texts. `samples`: whether their parts say what is learned; else they are documents."""
+
+    shard: ObjectRef
+    samples: bool
+
+    @property
+    def columns(self) -> list[str]:
+        """What of it is read."""
+        return ["id", "text", "parts"] if self.samples else ["id", "text"]
+
+
+def text_shards(source: Manifest) -> tuple[TextShard, ...]:
+    """The shards of a version, in order. Raises ValueError for one that has no texts to tokenize."""
+    if source.form not in TEXT_FORMS:
+        raise ValueError(f"it holds {source.layout.called}, no records with texts")
+    return tuple(TextShard(ref, source.form == "samples") for ref in source.shards)
+
+
+@dataclass(frozen=True)
+class TokenizeInput:
+    """A shard of a version, and the tokenizer.json."""
+
+    texts: TextShard
+    tokenizer: ObjectRef
+
+
+@dataclass(frozen=True)
+class TokenizeFacts:
+    """Of the records that are not blank."""
+
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Tokenize(Stage[TokenizeInput]):
+    """`tokenizer`: sha256 of the tokenizer.json."""
+
+    name: ClassVar[str] = "tokenize"
+    VERSION: ClassVar[int] = 2
+
+    tokenizer: str
+
+    def run(self, store: Store, work: Work[TokenizeInput]) -> Outcome:
+        """Outputs `tokens` (SCHEMA), `lengths` (LENGTHS) and fates; facts: TokenizeFacts. Raises MissingToken,
+        DamagedObject."""
+        texts = work.payload.texts
+        tokenizer = load_tokenizer(store, work.payload.tokenizer)
+        fates, lengths, passed = Fates(), [LENGTHS.empty_table()], []
+        row = 0
+        with scratch() as folder:
+            path = folder / "tokens.parquet"
+            with table_writer(path, SCHEMA) as writer:
+                for batch in iter_batches(store, texts.shard, texts.columns):
+                    encoded = _encoded(tokenizer, batch, row, texts.samples)
+                    _drop_blank(fates, batch, encoded, texts.shard, row)
+                    _write(writer, encoded)
+                    lengths.append(_lengths(encoded))
+                    passed += encoded["row"].to_pylist()
+                    row += batch.num_rows
+            tokens = put_file(store, "tokens", path, len(passed))
+        written, counts = fates.write(store)
+        table = pa.concat_tables(lengths)
+        return Outcome(
+            outputs=(tokens, put_table(store, "lengths", table), written),
+            passed=Tally.of_records([texts.shard.sha256] * len(passed), passed),
+            dropped=counts.dropped,
+            reasons=counts.reasons,
+            facts=TokenizeFacts(len(passed), int(table["tokens"].to_numpy().sum())),
+        )
+
+
+def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int, samples: bool) -> pa.Table:
+    """The rows of a batch that are not blank, as SCHEMA has them."""
+    texts = batch["text"].to_pylist()
+    rows = [i for i, text in enumerate(texts) if text.strip()]
+    if samples:
+        spans = batch["parts"].to_pylist()
+        encoded = tokenizer.encode([parts_of(texts[i], spans[i]) for i in rows])
+    else:
+        encoded = tokenizer.encode_documents([texts[i] for i in rows])
+    offsets = pa.array(np.concatenate([[0], np.cumsum(encoded.lengths)]), pa.int32())
+    # every token of a document is learned: a null says so in no space
+    loss_mask = (
+        pa.ListArray.from_arrays(offsets, pa.array(encoded.loss_mask)) if samples else pa.nulls(len(rows), _LEARN)
+    )
+    return pa.table(
+        {
+            "id": batch["id"].take(pa.array(rows, pa.int64())),
+            "row": pa.array(np.array(rows, np.int32) + first, pa.int32()),
+            "ids": pa.ListArray.from_arrays(offsets, pa.array(encoded.ids)),
+            "learn": loss_mask,
+        },
+        schema=SCHEMA,
+    )
+
+
+def _drop_blank(fates: Fates, batch: pa.RecordBatch, encoded: pa.Table, shard: ObjectRef, first: int) -> None:
+    """There is nothing to learn in blanks."""
+    kept = set(encoded["row"].to_pylist())
+    for i in range(batch.num_rows):
+        if first + i not in kept:
+            fates.add(record_at(batch["id"][i].as_py(), shard.sha256, first + i), "dropped", "tokenize.empty")
+
+
+def record_at(record: str, shard: str, row: int) -> dict[str, object]:
+    """Who a record of a mixture is: its id, and the shard and row that it came from."""
+    return {"id": record, "input": shard, "ordinal": row, "start": row, "length": 0}
+
+
+def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
+    if table.num_rows:
+        writer.write_table(table, row_group_size=ROW_GROUP)
+
+
+def _lengths(encoded: pa.Table) -> pa.Table:
+    tokens = np.diff(encoded["ids"].combine_chunks().offsets.to_numpy()) if encoded.num_rows else np.zeros(0)
+    keys = draw_keys(encoded["id"].to_pylist())
+    return pa.table({"row": encoded["row"], "key": keys, "tokens": pa.array(tokens, pa.int32())}, schema=LENGTHS)
+
+
+def draw_keys(ids: Sequence[str]) -> np.ndarray:
+    """64 bits of each record id, uint64 [rows]: both halves, so that captures of one URL differ."""
+    halves = np.frombuffer(bytes.fromhex("".join(ids)), dtype=">u8").reshape(len(ids), 2).astype(np.uint64)
+    return halves[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ halves[:, 1]
+
+
+def tokenize_works(source: Manifest, tokenizer: ObjectRef) -> Iterator[Work[TokenizeInput]]:
+    """One Work a shard; what comes in is what the manifest says of it, not what is read."""
+    for number, texts in enumerate(text_shards(source)):
+        shard = texts.shard
+        yield Work(
+            stage=Tokenize(tokenizer.sha256),
+            inputs=(shard.sha256, tokenizer.sha256),
+            payload=TokenizeInput(texts, tokenizer),
+            came_in=Tally.of_records([shard.sha256] * shard.records, range(shard.records)),
+            label=f"{source} shard {number}",
+        )
+
+
+_loaded: dict[str, Tokenizer] = {}
+
+
+def load_tokenizer(store: Store, ref: ObjectRef) -> Tokenizer:
+    """The tokenizer of a tokenizer.json in the lake. A worker keeps its last one: 200,000 entries take a second."""
+    # Ray gives each worker one CPU; the library would start a thread for every core of the machine
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if ref.sha256 not in _loaded:
+        _loaded.clear()
+        _loaded[ref.sha256] = Tokenizer.from_bytes(read_object(store, ref))
+    return _loaded[ref.sha256]
+
+
+def forget_tokenizers() -> None:
+    """Frees what a worker keeps: a tokenizer, and the pieces of text that it remembers."""
+    _loaded.clear()

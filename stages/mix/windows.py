@@ -1,0 +1,120 @@
+"""Packs: the windows of a mixture, read in the order of training, from wherever the lake is.
+
+`model.shards.files` knows of no lake; this hands it a version's shards by their digests.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import pyarrow.compute as pc
+
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, read_object, read_table
+from gristmill.lake.versions.form import INDEX, PACK
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import NoSuchVersion
+from gristmill.model.processing.text import Tokenizer
+from gristmill.model.shards.files import ShardFile, ShardReader
+
+
+def shard_files(manifest: Manifest) -> list[tuple[ObjectRef, ObjectRef]]:
+    """(tar, index) of each shard. Raises ValueError for a version that holds no windows."""
+    if manifest.form != "windows":
+        raise ValueError(f"{manifest} holds no packed windows; `grist run conf/mixture.yaml` makes them")
+    tars = [ref for ref in manifest.shards if ref.kind == PACK.kind]
+    indices = [ref for ref in manifest.shards if ref.kind == INDEX.kind]
+    return list(zip(tars, indices, strict=True))
+
+
+def read_windows(store: Store, manifest: Manifest, seed: int = 0) -> ShardReader:
+    """A reader over all windows. Raises DamagedShard for a shard that is not what the manifest says."""
+    files = [
+        ShardFile(tar=tar.key, index=index.key, samples=tar.records, bytes=tar.bytes, sha256=tar.sha256)
+        for tar, index in shard_files(manifest)
+    ]
+    indices = {index.key: index for _, index in shard_files(manifest)}
+
+    def opened(key: str) -> Any:
+        """A tar has a checksum for each sample; an index is hashed whole."""
+        return io.BytesIO(read_object(store, indices[key])) if key in indices else store.open(key)
+
+    return ShardReader(files, opened, seed=seed)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A record as it stands in a window: the tokens from `start` on, as text, each piece with whether it is learned."""
+
+    window: str
+    source: str
+    id: str
+    epoch: int
+    start: int
+    tokens: int
+    pieces: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True)
+class DrawnStretches:
+    """`stretches` of the `population` that the sources asked for have in this version."""
+
+    version: str
+    population: dict[str, int]
+    stretches: tuple[Stretch, ...]
+
+
+def sample_stretches(
+    store: Store, manifest: Manifest, tokenizer: Tokenizer, n: int, *, seed: int = 0, source: str | None = None
+) -> DrawnStretches:
+    """At most `n` records of each source, or of `source`, as windows hold them; the same ones for the same seed.
+
+    Raises ValueError for a version without windows, LookupError for a source that it was not made from.
+    """
+    reader = read_windows(store, manifest)
+    names = sorted(row["source"] for row in manifest.statistics["mixture"])
+    if source is not None and source not in names:
+        raise NoSuchVersion(f"{manifest} has no source {source!r}; it has {', '.join(names)}")
+    rng = random.Random(f"{seed}:{manifest.digest}")
+    tables = manifest.members
+    population, stretches = {}, list[Stretch]()
+    files = shard_files(manifest)
+    ends = list(accumulate(tar.records for tar, _ in files))
+    for name in names if source is None else [source]:
+        sizes = [read_table(store, ref, ["source"], pc.field("source") == name).num_rows for ref in tables]
+        population[name] = sum(sizes)
+        for position in sorted(rng.sample(range(sum(sizes)), min(n, sum(sizes)))):
+            # `position` counts over all tables; windows are numbered over all tars, of which each table has one
+            at = bisect_right(list(accumulate(sizes)), position)
+            within = position - sum(sizes[:at])
+            row = read_table(store, tables[at], filters=pc.field("source") == name).slice(within, 1).to_pylist()[0]
+            number = (ends[at - 1] if at else 0) + _place(store, files[at][1], row["pack"])
+            stretches.append(_stretch(reader, number, row, tokenizer))
+    return DrawnStretches(str(manifest), population, tuple(stretches))
+
+
+def _place(store: Store, index: ObjectRef, key: str) -> int:
+    """Which window of its tar a key names: where a takedown took windows, the number in the key is another."""
+    return int(pc.index(read_table(store, index, ["key"])["key"], key).as_py())
+
+
+def _stretch(reader: ShardReader, number: int, row: dict[str, Any], tokenizer: Tokenizer) -> Stretch:
+    window = reader.sample(number)
+    if window.key != row["pack"]:
+        raise ValueError(f"window {number} is {window.key}, the members say {row['pack']}")
+    first, end = window.arrays["cu_seqlens"][row["position"] :][:2]
+    ids, loss_mask = window.arrays["input_ids"][first:end], window.arrays["loss_mask"][first:end]
+    return Stretch(
+        window=window.key,
+        source=row["source"],
+        id=row["member"],
+        epoch=row["epoch"],
+        start=row["start"],
+        tokens=row["length"],
+        pieces=tuple(tokenizer.show(ids.tolist(), loss_mask.tolist())),
+    )

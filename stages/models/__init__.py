@@ -1,0 +1,1 @@
+"""Models in a lake: versions of them stored and loaded, engines hosted."""

@@ -1,0 +1,1 @@
+"""Near duplicates: signatures, bands, links between documents."""

@@ -1,0 +1,208 @@
+"""A process beside this one for work on foreign bytes: it may crash or hang, and costs one record.
+
+C parsers crash, and regular expressions run for ever, on bytes that somebody chose. So records are read and judged in
+a child, started once a process and kept, that sends each result as it is ready. Its time is kept by the kernel: a timer
+that is granted to each record, and that stands still while the child waits for a store, ends it. What is missing then
+is the record at fault; a new child goes on behind it. The child never outlives a record that hangs, nor its parent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
+
+
+class _Watchdog:
+    """Ends this process unless it is fed in time. Armed in children only: their death is handled."""
+
+    armed = False
+
+    def arm(self) -> None:
+        """To be called in the main thread."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel's own action: C code cannot put it off
+        self.armed = True
+
+    def feed(self, seconds: float) -> None:
+        """Grants `seconds` from now; 0 sends the dog away until it is fed again."""
+        if self.armed:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Time that passes in here counts for nobody."""
+        left = signal.setitimer(signal.ITIMER_REAL, 0)[0] if self.armed else 0.0
+        try:
+            yield
+        finally:
+            if left:
+                self.feed(left)
+
+
+watchdog = _Watchdog()
+
+
+class ChildDied(Exception):
+    """The child was killed by a signal, or ended without an answer."""
+
+
+class ChildTimeout(Exception):
+    """The child used up the time that it was granted."""
+
+
+class Child:
+    """A process that iterates for this one. Functions and arguments travel by pickle; what it prints goes to stderr."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._surroundings: tuple[object, ...] = ()
+
+    def iterate(self, function: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
+        """What the generator yields, as it yields it; its exceptions are raised here.
+
+        Raises ChildDied or ChildTimeout in place of the item at which it died; the next call starts anew.
+        """
+        process = self._running()
+        assert process.stdin is not None and process.stdout is not None
+        whole = False
+        try:
+            pickle.dump(pickle.dumps((function, arguments)), process.stdin)
+            process.stdin.flush()
+            while True:
+                kind, result = pickle.load(process.stdout)
+                if kind == "item":
+                    yield result
+                    continue
+                whole = True
+                if kind == "error":
+                    raise result
+                return
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            raise self._death() from None
+        finally:
+            if not whole:  # somebody stopped to listen: what it still sends is for nobody
+                self.close()
+
+    def close(self) -> None:
+        """Ends the process; its exit code is lost."""
+        self._end()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        """The process, a new one if there is none, or if what a process inherits has changed since it was started."""
+        surroundings = (os.getpid(), os.getcwd(), tuple(sys.path), dict(os.environ))
+        if self._process is not None and (self._process.poll() is not None or self._surroundings != surroundings):
+            self.close()
+        if self._process is None:
+            path = os.pathsep.join(entry for entry in sys.path if entry)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gristmill.stages.read.isolated"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+            self._surroundings = surroundings
+            self._greeted()
+        return self._process
+
+    def _greeted(self) -> None:
+        """Waits until the child has started, so that a Python which cannot start is no record's fault."""
+        assert self._process is not None and self._process.stdout is not None
+        try:
+            pickle.load(self._process.stdout)
+        except (EOFError, pickle.UnpicklingError):
+            error = self._death()
+            raise RuntimeError(
+                f"the process that records are read in ({sys.executable} -m stages.careful) did not start: {error};"
+                " what it printed stands above"
+            ) from None
+
+    def _death(self) -> Exception:
+        code = self._end()
+        if code == -signal.SIGALRM:
+            return ChildTimeout("no answer in time")
+        return ChildDied(f"died of {signal.Signals(-code).name}" if code < 0 else f"died with exit code {code}")
+
+    def _end(self) -> int:
+        """Ends the process; its exit code, negative for a signal (SIGKILL if it was this one)."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        assert process.stdin is not None and process.stdout is not None
+        with suppress(BrokenPipeError):  # it died with our words unread
+            process.stdin.close()
+        try:
+            code = process.wait(0.2)  # dead already, as a rule; its own signal is the better witness
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        process.stdout.close()
+        return code
+
+
+_children = threading.local()
+
+
+def child() -> Child:
+    """The child of this thread; it is ended with this process."""
+    if not hasattr(_children, "child"):
+        _children.child = Child()
+        atexit.register(_children.child.close)
+    kept: Child = _children.child
+    return kept
+
+
+def serve() -> None:
+    """What the child does: runs one generator after another until its parent closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    watchdog.arm()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not stand between two answers
+    _send(answers, "ready", None)
+    while True:
+        try:
+            call = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            function, arguments = pickle.loads(call)
+            for item in function(*arguments):
+                _send(answers, "item", item)
+            _send(answers, "end", None)
+        except BrokenPipeError:  # the parent is gone
+            return
+        except Exception as error:  # travels back and is raised there
+            watchdog.feed(0)
+            error.add_note("in the child:\n" + traceback.format_exc())
+            _send(answers, "error", error)
+
+
+def _send(answers: BinaryIO, kind: str, result: Any) -> None:
+    with watchdog.asleep():  # the parent takes what it is sent when it has time
+        try:
+            data = pickle.dumps((kind, result))
+        except Exception as error:
+            if kind != "error":
+                raise
+            data = pickle.dumps((kind, RuntimeError(f"{type(result).__name__}: {result} ({error})")))
+        answers.write(data)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    from gristmill.stages.read.isolated import (
+        serve as serve_as_module,  # not of __main__: its watchdog is the one that stages feed
+    )
+
+    serve_as_module()

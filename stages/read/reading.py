@@ -1,0 +1,239 @@
+"""Reading: what every stage does that takes records out of containers and judges them one by one.
+
+A stage opens the chunk that its Work names, if the file is still the one that was scanned. Records are read and judged
+in a child process, wherever the Work runs: one that kills it, or takes longer than it may, costs itself alone, and that
+time once. Ids are given here, by one rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO, ClassVar, Generic, Protocol, TypeVar, cast
+
+import pyarrow as pa
+
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.identity import own_identity, record_id
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.inputs.files import BUFFER
+from gristmill.lake.inputs.sources import input_info, open_input
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, read_table
+from gristmill.stages.containers import Item, OpenAt, Record, Unreadable
+from gristmill.stages.containers.media import digests
+from gristmill.stages.core.fates import Fates
+from gristmill.stages.core.work import Outcome, Stage, Work
+from gristmill.stages.read.inputs import ScannedInput
+from gristmill.stages.read.isolated import ChildDied, ChildTimeout, child, watchdog
+
+RECORD = (
+    ("id", pa.string()),
+    ("input", pa.string()),
+    ("ordinal", pa.int64()),
+    ("start", pa.int64()),
+    ("length", pa.int64()),
+)
+"""Columns of every table of records that were read: who each is, and where it stands."""
+BATCH_ROWS = 4096
+Judged = TypeVar("Judged")
+JudgedOut = TypeVar("JudgedOut", covariant=True)
+
+
+@dataclass(frozen=True)
+class ReadPayload:
+    """Some records of an input: where it lies, what it was like when it was scanned (`stamp`: size, modified, etag),
+    its kind and digest, and which rows of its spans to read."""
+
+    uri: str
+    stamp: tuple[Any, ...]
+    kind: str
+    digest: str
+    spans: ObjectRef
+    first: int
+    rows: int
+
+
+class ReadStage(Stage[ReadPayload]):
+    """A stage that reads records and stores the texts of those that go on, in two steps: what was taken down is left
+    out between them (stages/read/suppress.py).
+
+    `facts`: the class of what it hands out beside its outputs.
+    """
+
+    facts: ClassVar[type[Any]]
+
+    @abstractmethod
+    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+        """The records that go on, with `id` and `url`, in order of the input, and the fates of the others."""
+
+    @abstractmethod
+    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
+        """Stores both: the table as an object of kind `text`, the fates as one of kind `fates`."""
+
+    @abstractmethod
+    def text_bytes(self, receipt: Receipt) -> int:
+        """How many bytes of text went on, for shards of about equal size."""
+
+    def run(self, store: Store, work: Work[ReadPayload]) -> Outcome:
+        """The one after the other."""
+        return self.written(store, *self.records(store, work.payload))
+
+
+class Reader(Protocol, Generic[JudgedOut]):
+    """A stage that reads: how it takes items from a container, and what it makes of one.
+
+    `failed` is what stands for a record that killed or hung its process, with the reason. `seconds_per_record`: None
+    for no limit, and no child (for debuggers).
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def seconds_per_record(self) -> float | None: ...
+
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]: ...
+
+    def judge(self, item: Item) -> JudgedOut: ...
+
+    def failed(self, reason: str) -> JudgedOut: ...
+
+
+def judged(stage: Reader[Judged], store: Store, payload: ReadPayload) -> Iterator[tuple[Item, Judged]]:
+    """Each record of the chunk and what the stage makes of it. Raises OSError if the input is not what was scanned."""
+    if input_info(payload.uri).stamp != tuple(payload.stamp):
+        raise OSError(f"{payload.uri} changed since it was scanned: run the same command again")
+    spans = read_table(store, payload.spans).slice(payload.first, payload.rows)
+    judge_all = _in_turn if stage.seconds_per_record is None else _isolated
+    yield from judge_all(stage, payload.uri, payload.kind, spans)
+    if input_info(payload.uri).stamp != tuple(payload.stamp):  # not every store notices it in the middle of a stream
+        raise OSError(f"{payload.uri} changed while it was read: run the same command again")
+
+
+def _in_turn(stage: Reader[Judged], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Judged]]:
+    for item in stage.items(partial(_open, uri), spans, kind):
+        yield item, stage.judge(item)
+
+
+def _isolated(stage: Reader[Judged], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Judged]]:
+    """The same in the child. A death is tried once more: it may have been the machine's, short of memory."""
+    first, suspect = 0, -1
+    while first < spans.num_rows:
+        try:
+            for answer in child().iterate(_timed, stage, uri, kind, spans.slice(first)):
+                first += 1
+                yield answer
+            return
+        except ChildTimeout:
+            yield _lost(stage, spans, first, "timeout", f"no answer in {stage.seconds_per_record:g} s")
+        except ChildDied as error:
+            if suspect != first:
+                suspect = first
+                continue
+            yield _lost(stage, spans, first, "crashed", str(error))
+        first += 1
+
+
+def _lost(stage: Reader[Judged], spans: pa.Table, row: int, what: str, error: str) -> tuple[Item, Judged]:
+    ordinal, start, length = (spans[name][row].as_py() for name in ("ordinal", "start", "length"))
+    return Unreadable(ordinal, start, length, error), stage.failed(f"{stage.name}.{what}")
+
+
+def _timed(stage: Reader[Judged], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Judged]]:
+    """What the child does: each record has its time from when the one before it was answered."""
+    watchdog.feed(stage.seconds_per_record or 0)
+    for item, answer in _in_turn(stage, uri, kind, spans):
+        yield item.without_content() if isinstance(item, Record) else item, answer
+        watchdog.feed(stage.seconds_per_record or 0)
+    watchdog.feed(0)
+
+
+class _Untimed(io.RawIOBase):
+    """An input while it is read: what the store takes is no record's time."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with watchdog.asleep():
+            data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with watchdog.asleep():
+            return self._stream.seek(offset, whence)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _open(uri: str, offset: int) -> BinaryIO:
+    with watchdog.asleep():
+        stream = open_input(uri, offset)
+    return cast(BinaryIO, io.BufferedReader(_Untimed(stream), BUFFER))
+
+
+class Rows:
+    """A table that grows row by row; what is complete is held as Arrow, of which a row takes a tenth of a dict."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema, self._tables, self._loose = schema, list[pa.Table](), list[dict[str, Any]]()
+
+    def append(self, row: dict[str, Any]) -> None:
+        self._loose.append(row)
+        if len(self._loose) == BATCH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._tables.append(pa.Table.from_pylist(self._loose, schema=self._schema))
+        self._loose = []
+
+    def table(self) -> pa.Table:
+        self._flush()
+        return pa.concat_tables(self._tables)
+
+
+def read_works(stage: ReadStage, inputs: Iterable[ScannedInput]) -> Iterator[Work[ReadPayload]]:
+    """One Work a chunk of an input; what comes in is what the boundary scan counted."""
+    for scanned in inputs:
+        uri, digest = scanned.uris[0], scanned.digest
+        for first, rows in scanned.chunks:
+            payload = ReadPayload(uri, scanned.stamp, scanned.kind, digest, scanned.spans, first, rows)
+            tally = Tally.of_records([digest] * rows, range(first, first + rows))
+            yield Work(stage, (digest, f"{first}+{rows}"), payload, tally, f"{uri} records {first}+{rows}")
+
+
+def keys_of(item: Item, digest: str, text: str | None) -> dict[str, Any]:
+    """Who a record is, and where it stands. Rows have no identity of their own: their place and text are it."""
+    record: dict[str, Any] = {
+        "input": digest,
+        "ordinal": item.ordinal,
+        "start": item.start,
+        "length": item.length,
+    }
+    fallback = f"{digest}:{item.ordinal}"
+    if isinstance(item, Unreadable):
+        return record | {"id": record_id(url=item.url, source_key=fallback, own=fallback.encode())}
+    own = item.identity or b"row\0%d\0" % item.ordinal + hashlib.sha256((text or "").encode()).digest()
+    own = own_identity(own, digests(item.media))
+    return record | {"id": record_id(url=item.url, source_key=item.id or fallback, own=own)}
+
+
+def content_hash(text: str) -> str:
+    """128 bits in hex: texts with the same are the same."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,107 @@
+"""Scan: the input side of the balance. One pass over a file: its digest, and where each of its records stands.
+
+The boundary scan shares no code with the reader, tiles the whole file with spans (damage is a span too), and
+counts them. Extraction is later cut along these spans into chunks of bounded size, so that one large file is
+work for many. The cut depends on content and config alone, never on the number of workers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.inputs.notes import remember
+from gristmill.lake.inputs.sources import input_info, open_input
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_table
+from gristmill.stages.containers import detect, scan
+from gristmill.stages.core.work import Outcome, Stage, Work
+
+HEAD_BYTES = 4096
+SETTLED = 2.0
+"""Seconds from a file's last change to its scan from which its time is trusted: a change after the scan must have
+another time, and clocks of file systems are coarse."""
+
+
+@dataclass(frozen=True)
+class ScanPayload:
+    """Where the input lies."""
+
+    uri: str
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What is known of an input after its scan: its container, its bytes as stored, and the chunks that it is read in
+    (first row of the span table, rows)."""
+
+    kind: str
+    bytes: int
+    chunks: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Scan(Stage[ScanPayload]):
+    """A chunk is closed after `chunk_bytes` decompressed bytes or `chunk_records`. One record is never cut.
+
+    Both bound what one piece of work holds in memory: 64 MiB of lines that say `{}` are 20 million records.
+    """
+
+    name: ClassVar[str] = "scan"
+    VERSION: ClassVar[int] = 2
+
+    chunk_bytes: int = 64 << 20
+    chunk_records: int = 200_000
+
+    def __post_init__(self) -> None:
+        for name in ("chunk_bytes", "chunk_records"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: at least 1")
+
+    def run(self, store: Store, work: Work[ScanPayload]) -> Outcome:
+        """Outputs `spans`. Raises OSError for a file that changes meanwhile, or is not the one it was."""
+        uri = work.payload.uri
+        started, before = time.time(), input_info(uri)
+        with open_input(uri) as stream:
+            kind = detect(PurePosixPath(uri).name, stream.read(HEAD_BYTES))
+        with open_input(uri) as stream:
+            result = scan(stream, kind)
+        if input_info(uri).stamp != before.stamp:
+            raise OSError(f"{uri} changed while it was read: wait until it is complete, then run again")
+        inputs = (result.sha256, kind)  # the name can decide the kind, where the bytes do not
+        if work.inputs is not None and work.inputs != inputs:
+            raise OSError(f"{uri} is not the file it was: expected {work.inputs}, found {inputs}")
+        if max(before.modified, before.changed) + SETTLED < started:
+            remember(store, before, inputs)
+        spans = result.spans
+        came_in = tally_of_spans(result.sha256, spans)
+        return Outcome(
+            outputs=(put_table(store, "spans", spans),),
+            passed=came_in,
+            came_in=came_in,
+            inputs=inputs,
+            facts=ScanFacts(kind, result.size, tuple(chunks(spans, self.chunk_bytes, self.chunk_records))),
+        )
+
+
+def chunks(spans: pa.Table, chunk_bytes: int, chunk_records: int) -> Iterator[tuple[int, int]]:
+    """(first row, number of rows) of each chunk, in order."""
+    first, ends = 0, np.cumsum(spans["length"].to_numpy())
+    while first < spans.num_rows:
+        before = int(ends[first - 1]) if first else 0
+        full = int(np.searchsorted(ends, before + chunk_bytes)) + 1
+        end = min(full, first + chunk_records, spans.num_rows)
+        yield int(first), int(end - first)
+        first = end
+
+
+def tally_of_spans(digest: str, spans: pa.Table) -> Tally:
+    """The tally of the records of an input, by their places."""
+    return Tally.of_records([digest] * spans.num_rows, range(spans.num_rows))

@@ -1,0 +1,137 @@
+"""Suppress: what was asked to be forgotten is left out of every later run, before its text is written anywhere.
+
+It wraps the stage that reads. A piece of a crawl that was read before is not read again because the list grew: the
+texts of the plain stage, or of the list that the dataset's latest version was made with, are taken as they are, or
+written anew without what is on the list now. Where nothing is on it, the plain stage's receipt is written too, so that
+the next list costs no more. Only what has a text is left out: all else has its fate already, and leaves none.
+Without a list there is nothing here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill.lake.accounts.receipt import Receipt, StageId, finished, work_key, write_receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, read_table
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.stages.core.fates import Fates
+from gristmill.stages.core.work import Outcome, Resources, Stage, Work, receipt_of
+from gristmill.stages.read.reading import ReadPayload, ReadStage
+
+FORGET = "forget"
+REASON = f"{FORGET}.suppressed"
+
+
+@dataclass(frozen=True)
+class SuppressedPayload:
+    """The payload of the stage that reads, the list as an object, and the digests of lists that were shorter."""
+
+    reading: ReadPayload
+    suppression: ObjectRef
+    earlier: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Suppressed(Stage[SuppressedPayload]):
+    """`stage` without the records of the list whose digest is `suppression` (`Suppression.load(store).digest`)."""
+
+    name: ClassVar[str] = "suppress"
+    VERSION: ClassVar[int] = 2
+
+    stage: ReadStage
+    suppression: str
+
+    def identity(self) -> tuple[StageId, ...]:
+        """That of the stage, and the list."""
+        own = StageId(name=self.name, version=self.VERSION, config={"suppression": self.suppression})
+        return (*self.stage.identity(), own)
+
+    @property
+    def resources(self) -> Resources:
+        """Those of the stage."""
+        return self.stage.resources
+
+    @property
+    def deterministic(self) -> bool:
+        """As the stage is."""
+        return self.stage.deterministic
+
+    def run(self, store: Store, work: Work[SuppressedPayload]) -> Outcome:
+        """payload: SuppressedPayload. Outputs as the stage."""
+        started, payload = time.time(), work.payload
+        suppression = Suppression.read(store, payload.suppression, self.suppression)
+        done = (finished(store, key) for key in keys_before(work))
+        receipt = next(filter(None, done), None)
+        if receipt is not None:
+            return self._taken_over(store, receipt, suppression)
+        table, fates = self.stage.records(store, payload.reading)
+        outcome = self.stage.written(store, leave_out(suppression, table, fates), fates)
+        if REASON not in outcome.reasons:
+            plain = Work(self.stage, work.inputs, payload.reading, work.came_in, work.label)
+            write_receipt(store, receipt_of(plain, outcome, started))
+        return outcome
+
+    def _taken_over(self, store: Store, receipt: Receipt, suppression: Suppression) -> Outcome:
+        """What was read before, without what is on the list by now."""
+        text = receipt.output("text")
+        keys = read_table(store, text, ["id", "url"])
+        if suppression.match(keys["id"], keys["url"]).any():
+            fates = Fates(rows=[read_table(store, receipt.output("fates"))])
+            table = leave_out(suppression, read_table(store, text), fates)
+            return self.stage.written(store, table, fates)
+        return Outcome(
+            outputs=receipt.outputs,
+            passed=receipt.passed,
+            dropped=receipt.dropped,
+            quarantined=receipt.quarantined,
+            reasons=receipt.reasons,
+            errors=receipt.errors,
+            facts=receipt.facts_as(self.stage.facts),
+            machine_fates=receipt.machine_fates,
+            children_in=receipt.children_in,
+            children=receipt.children,
+        )
+
+
+def keys_before(work: Work[SuppressedPayload]) -> list[str]:
+    """Of the same reading with nothing, or less, left out."""
+    stage = work.stage
+    assert isinstance(stage, Suppressed)
+    before: list[Stage[Any]] = [stage.stage, *(replace(stage, suppression=digest) for digest in work.payload.earlier)]
+    return [work_key(earlier.identity(), work.inputs or ()) for earlier in before]
+
+
+def leave_out(suppression: Suppression, table: pa.Table, fates: Fates) -> pa.Table:
+    """The rows that are not on the list; the others get their fate."""
+    hit = pa.array(suppression.match(table["id"], table["url"]))
+    lost = table.filter(hit)
+    fates.add_dropped(lost, pa.repeat(REASON, lost.num_rows))
+    return table.filter(pc.invert(hit)).combine_chunks()  # the same bytes, however the table came about
+
+
+def suppressed(stage: ReadStage, suppression: str) -> Stage[Any]:
+    """The stage as it runs under the list of this digest; itself for none, so that run keys stay as they were."""
+    return Suppressed(stage, suppression) if suppression else stage
+
+
+def suppressed_works(
+    store: Store,
+    stage: ReadStage,
+    works: Iterable[Work[ReadPayload]],
+    suppression: Suppression,
+    earlier: Iterable[str] = (),
+) -> Iterator[Work[SuppressedPayload]]:
+    """The works of a stage that reads, under a list. `earlier`: digests of shorter lists under which they may have been
+    done before."""
+    wrapped, listed = Suppressed(stage, suppression.digest), suppression.put(store)
+    before = tuple(digest for digest in earlier if digest)
+    for work in works:
+        payload = SuppressedPayload(work.payload, listed, before)
+        yield Work(wrapped, work.inputs, payload, work.came_in, work.label)

@@ -1,0 +1,133 @@
+"""Progress of long work: a bar on a terminal; in a log one line a minute while a stage works, and one when it is done.
+
+Everything goes to stderr: the last line of stdout is the result, and belongs to scripts.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from gristmill.lake.accounts.receipt import Receipt
+
+log = logging.getLogger("gristmill")
+
+EVERY = 60.0
+"""Seconds between two lines in a log."""
+
+
+class Progress:
+    """`with progress.stage("extract", total=90, done=0) as advance: advance(receipt)` for every finished piece.
+
+    `total`: None for a stream, whose end nobody knows.
+    """
+
+    def __init__(self, *, terminal: bool | None = None, every: float = EVERY) -> None:
+        self.terminal = sys.stderr.isatty() if terminal is None else terminal
+        self.every = every
+
+    @contextmanager
+    def stage(self, title: str, *, total: int | None, done: int) -> Iterator[Callable[[Receipt], None]]:
+        if done == total:
+            log.info("%s: %s done before", title, "its only piece was" if total == 1 else f"all {total:,} pieces")
+            yield lambda receipt: None
+        elif self.terminal:
+            with self._bar(title, total, done) as advance:
+                yield advance
+        else:
+            with self._lines(title, total, done) as advance:
+                yield advance
+
+    @contextmanager
+    def _bar(self, title: str, total: int | None, done: int) -> Iterator[Callable[[Receipt], None]]:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as Bar
+
+        records = 0
+        columns = (
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[records]} records"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Bar(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(title, total=total, completed=done, records="0")
+
+            def advance(receipt: Receipt) -> None:
+                nonlocal records
+                records += receipt.came_in.count
+                bar.update(task, advance=1, records=f"{records:,}")
+
+            yield advance
+
+    @contextmanager
+    def _lines(self, title: str, total: int | None, done: int) -> Iterator[Callable[[Receipt], None]]:
+        """A thread says where the stage stands, also while no piece comes to its end."""
+        standing, over = Standing(title, total, done), threading.Event()
+
+        def tell() -> None:
+            while not over.wait(self.every):
+                log.info("%s", standing.line())
+
+        thread = threading.Thread(target=tell, name=f"progress of {title}", daemon=True)
+        thread.start()
+        try:
+            yield standing.advance
+        finally:
+            over.set()
+            thread.join()
+        log.info("%s", standing.last_line())
+
+
+class Standing:
+    """Where a stage stands, in words. What is left is estimated from the pace since the first finished piece: before
+    it, workers start and compile."""
+
+    def __init__(self, title: str, total: int | None, done: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.title, self.total, self.done, self.clock = title, total, done, clock
+        self.ran = self.records = 0
+        self.started = self.first = self.last = clock()
+
+    def advance(self, receipt: Receipt) -> None:
+        self.ran += 1
+        self.records += receipt.came_in.count
+        self.last = self.clock()
+        if self.ran == 1:
+            self.first = self.last
+
+    def line(self) -> str:
+        """While it works."""
+        if self.ran < 2 or self.total is None:
+            return self._counts()
+        left = (self.total - self.done - self.ran) * (self.last - self.first) / (self.ran - 1)
+        return f"{self._counts()}, about {left:.0f} s left"
+
+    def last_line(self) -> str:
+        return f"{self._counts()}, {self.clock() - self.started:.1f} s"
+
+    def _counts(self) -> str:
+        finished = self.done + self.ran
+        pieces = counted(finished if self.total is None else self.total, "piece")
+        if self.total is not None and finished < self.total:
+            pieces = f"{finished:,} of {pieces}"
+        new = " now" if self.done else ""
+        records = f", {counted(self.records, 'record')}{new}" if self.records else ""
+        return f"{self.title}: {pieces}{records}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 piece`, `1,200 pieces`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

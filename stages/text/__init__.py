@@ -1,0 +1,1 @@
+"""From a record to clean text and the verdicts of filters."""

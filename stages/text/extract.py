@@ -1,0 +1,184 @@
+"""Extract: read a chunk of a container and turn its pages into text.
+
+Reading and extraction are fused in one Work, and fusion ends here: the text is stored, so that a changed filter
+never costs an extraction. What is no page (requests, images, errors) is dropped with its reason, what cannot be
+read is quarantined with the error and its byte range, and the count must match what the boundary scan found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_table
+from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
+from gristmill.stages.core.fates import Fates
+from gristmill.stages.core.work import Outcome
+from gristmill.stages.read.reading import RECORD, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from gristmill.stages.text.charset import decode
+from gristmill.stages.text.complexity import TooComplex
+from gristmill.stages.text.html import ExtractConfig, PageText, is_html, page_text
+
+SCHEMA = pa.schema(
+    [
+        *RECORD,
+        ("url", pa.string()),
+        ("date", pa.string()),
+        ("source", pa.string()),
+        ("content", pa.string()),  # 128-bit hash of the text
+        ("mark", pa.string()),  # what one has to know of the text; the ledger says it of a record that is kept
+        ("text", pa.string()),
+    ],
+    metadata={"gristmill.format": "1"},
+)
+WHOLE_PAGE = "whole page"
+"""Mark of a text that is the whole page's, because nothing on it passed for its main content."""
+HEAD_BYTES = 2048
+TRUNCATED = ("drop", "keep")
+
+
+class Text(NamedTuple):
+    """The text of a record and what one has to know of it, or the reason why it has none, with the offending value."""
+
+    text: str | None
+    reason: str | None = None
+    value: str | None = None
+    mark: str | None = None
+
+
+@dataclass(frozen=True)
+class ExtractFacts:
+    """`whole_pages`: texts that are the whole page's, because nothing on it passed for its main content."""
+
+    whole_pages: int
+
+
+@dataclass(frozen=True)
+class Extract(ReadStage):
+    """`read` and `html` decide the text; `http_statuses` which responses count as pages.
+
+    `truncated`: a page whose end is missing (WARC-Truncated, fewer bytes than Content-Length, a coding cut off) is
+    dropped as `read.truncated`, or kept; then the ledger says so.
+    A record that takes longer than `seconds_per_record` is taken to hang: it ends as quarantined. None: no limit, and
+    records are judged in this very process (for debuggers), else in a child of it.
+    """
+
+    name: ClassVar[str] = "extract"
+    VERSION: ClassVar[int] = 2
+    facts: ClassVar[type[Any]] = ExtractFacts
+
+    read: ReadConfig = field(default_factory=ReadConfig)
+    html: ExtractConfig = field(default_factory=ExtractConfig)
+    http_statuses: tuple[int, ...] = (200,)
+    truncated: Literal["drop", "keep"] = "drop"
+    seconds_per_record: float | None = 60.0
+
+    def __post_init__(self) -> None:
+        if self.truncated not in TRUNCATED:
+            raise ValueError(f"truncated={self.truncated!r}: one of {', '.join(TRUNCATED)}")
+        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
+            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
+
+    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+        """The texts of a chunk (SCHEMA), and the fates of its records that have none."""
+        fates, rows = Fates(), Rows(SCHEMA)
+        for item, text in judged(self, store, payload):
+            row = _row(item, text, payload.digest, fates)
+            if row is not None:
+                rows.append(row)
+        return rows.table(), fates
+
+    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
+        """What went on and what did not, stored."""
+        table = table.cast(SCHEMA)  # as it was read back, a list's items have another name
+        written, counts = fates.write(store)
+        return Outcome(
+            outputs=(put_table(store, "text", table), written),
+            passed=ledger.tally(table),
+            dropped=counts.dropped,
+            quarantined=counts.quarantined,
+            reasons=counts.reasons,
+            errors=counts.errors,
+            facts=ExtractFacts(pc.sum(pc.ends_with(table["mark"], WHOLE_PAGE)).as_py() or 0),
+            machine_fates=counts.errors.get("extract.crashed", 0) + counts.errors.get("extract.timeout", 0),
+        )
+
+    def text_bytes(self, receipt: Receipt) -> int:
+        """Of the texts that went on, as they are stored: it does not count them."""
+        return receipt.output("text").bytes
+
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
+        return read(open_at, spans, kind, self.read)
+
+    def failed(self, reason: str) -> Text:
+        return Text(None, reason)
+
+    def judge(self, item: Item) -> Text:
+        if isinstance(item, Unreadable):
+            return Text(None, "read.unreadable")
+        if item.kind == "other":
+            return Text(None, "read.not_a_page", item.record_type)
+        if item.kind == "text":
+            if cut := self._cut_off(item):
+                return cut
+            page = PageText(item.text or "")
+        else:
+            if item.http_status is not None and item.http_status not in self.http_statuses:
+                return Text(None, "read.http_status", str(item.http_status))
+            if not item.payload:
+                return self._cut_off(item) or Text(None, "read.empty_body")
+            if not is_html(item.content_type, item.payload[:HEAD_BYTES]):
+                return Text(None, "read.not_html", item.content_type or "unknown")
+            if cut := self._cut_off(item):
+                return cut
+            try:
+                page = page_text(decode(item.payload, item.charset).text, self.html)
+            except TooComplex as error:
+                return Text(None, "extract.too_complex", str(error))
+            except (ValueError, RuntimeError, RecursionError) as error:  # this page's fault; the next one is fine
+                return Text(None, "extract.failed", f"{type(error).__name__}: {error}")
+        text = page.text.encode("utf-8", "replace").decode()  # a lone surrogate from a numeric entity has no UTF-8
+        if not text.strip():
+            return Text(None, "extract.no_text")
+        return Text(text, mark=WHOLE_PAGE if page.whole else None)
+
+    def _cut_off(self, item: Record) -> Text | None:
+        if item.truncated is None or self.truncated == "keep":
+            return None
+        return Text(None, "read.truncated", item.truncated)
+
+
+def _row(item: Item, page: Text, digest: str, fates: Fates) -> dict[str, Any] | None:
+    """The record as it goes on, or None when it has its fate."""
+    text, reason, value, mark = page
+    record = keys_of(item, digest, text)
+    if isinstance(item, Unreadable):
+        fates.add(record, "quarantined", reason, error=item.error)
+        return None
+    if reason == "extract.too_complex":
+        fates.add(record, "quarantined", reason, error=value)  # our own counts, which look like phone numbers
+        return None
+    if reason is not None:
+        fates.add(record, "quarantined" if reason == "extract.failed" else "dropped", reason, value)
+        return None
+    assert text is not None
+    about = {"url": item.url, "date": item.date, "source": item.source or _host(item.url)}
+    marks = [f"truncated, {item.truncated}" if item.truncated else None, mark]
+    known = "; ".join(filter(None, marks)) or None
+    return record | about | {"content": content_hash(text), "mark": known, "text": text}
+
+
+def _host(url: str | None) -> str | None:
+    """The host of a URL; None where there is none, or no URL (crawls are full of `http://[`)."""
+    try:
+        return urlsplit(url).hostname if url else None
+    except ValueError:
+        return None

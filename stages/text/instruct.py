@@ -1,0 +1,230 @@
+"""Instruct: lines of instruction data become samples, in the chat template or as code with a hole in the middle.
+
+Each line is one record with one fate: what does not follow the rules of a conversation, or calls a tool in a way that
+the tool's schema does not allow, is dropped with its reason. A sample is stored as its whole text and `parts`, spans
+over it that say which are special tokens and which the loss counts: no tokenizer is involved, and text that happens to
+spell `<|end|>` is told from the token.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_table
+from gristmill.model.processing.chat.conversation import REASONING, BadSample, Reasoning, Rules, parse, render
+from gristmill.model.processing.fim import Fim, fim
+from gristmill.model.processing.segments import END_OF_TEXT, Segment
+from gristmill.stages.containers import Item, OpenAt, ReadConfig, Unreadable, read
+from gristmill.stages.core.fates import Fates
+from gristmill.stages.core.records import KEYS, Passed, put_verdicts
+from gristmill.stages.core.shards import WriteShards
+from gristmill.stages.core.work import Outcome
+from gristmill.stages.read.reading import RECORD, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+
+PARTS = pa.list_(pa.struct([("length", pa.int32()), ("special", pa.bool_()), ("learn", pa.bool_())]))
+SCHEMA = pa.schema(
+    [
+        *RECORD,
+        ("content", pa.string()),  # 128-bit hash of the parts, or of code before a hole was cut
+        ("url", pa.string()),
+        ("kind", pa.string()),  # chat | code
+        ("text", pa.string()),
+        ("parts", PARTS),  # tile the text, in characters
+        ("date", pa.string()),
+        ("source", pa.string()),
+    ],
+    metadata={"gristmill.format": "1"},
+)
+_VERDICTS = pa.schema([*(SCHEMA.field(name) for name in KEYS), ("reason", pa.string())])
+SHARD = pa.schema(
+    [SCHEMA.field(name) for name in ("id", "url", "kind", "text", "parts", "date", "source")],
+    metadata={"gristmill.format": "1"},
+)
+Form = Literal["chat", "pair", "code"]
+FORMS: tuple[Form, ...] = ("chat", "pair", "code")
+
+
+class Judged(NamedTuple):
+    """The parts of a sample and what tells it from others, or the reason why it is none, with the offending value."""
+
+    parts: tuple[Segment, ...] = ()
+    content: str = ""
+    reason: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True)
+class Instruct(ReadStage):
+    """Outputs `text` (the samples), `screened` (their keys, by content) and fates. `form` says what a line is.
+
+    chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`; `weight: 0` of an answer keeps it from being
+    learned, `reasoning` says what becomes of what was thought before it, `harmless` names fields to pass over; any
+    other that is not known drops the sample (`model.processing.chat.fields`). pair: the fields `prompt` and `response`,
+    after a `system` message if there is one. code: the fields `code`, end to end; with `fim` a share of them gets a
+    hole. Whatever the regular expressions of `remove` find is taken out of prompts and responses (GSM8K: `<<[^<>]*>>`).
+    A record that takes longer than `seconds_per_record` is taken to hang: it ends as quarantined. None: no limit, and
+    records are judged in this very process (for debuggers), else in a child of it.
+    """
+
+    name: ClassVar[str] = "instruct"
+    VERSION: ClassVar[int] = 2
+    facts: ClassVar[type[Any]] = Passed
+
+    form: Form = "chat"
+    prompt: str = "question"
+    response: str = "answer"
+    system: str | None = None
+    reasoning: Reasoning = "think"
+    harmless: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    code: tuple[str, ...] = ("code",)
+    fim: Fim | None = field(default_factory=Fim)
+    read: ReadConfig = field(default_factory=ReadConfig)
+    seconds_per_record: float | None = 60.0
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise ValueError(f"form={self.form!r}: one of {', '.join(FORMS)}")
+        if self.reasoning not in REASONING:
+            raise ValueError(f"reasoning={self.reasoning!r}: one of {', '.join(REASONING)}")
+        if not self.code:
+            raise ValueError("code=[]: name at least one field")
+        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
+            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
+        for pattern in self.remove:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"remove: {pattern!r} is no regular expression: {error}") from None
+
+    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+        """The samples of a chunk (SCHEMA), and the fates of its lines that are none."""
+        fates, rows = Fates(), Rows(SCHEMA)
+        for item, sample in judged(self, store, payload):
+            row = self._row(item, sample, payload.digest, fates)
+            if row is not None:
+                rows.append(row)
+        return rows.table(), fates
+
+    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
+        """What went on and what did not, stored."""
+        table = table.cast(SCHEMA)  # as it was read back, a list's items have another name
+        verdicts = table.select(list(KEYS)).append_column("reason", pa.nulls(table.num_rows, pa.string()))
+        written, counts = fates.write(store)
+        errors = counts.errors
+        return Outcome(
+            outputs=(put_table(store, "text", table), put_verdicts(store, verdicts.cast(_VERDICTS)), written),
+            passed=ledger.tally(table),
+            dropped=counts.dropped,
+            quarantined=counts.quarantined,
+            reasons=counts.reasons,
+            errors=errors,
+            facts=Passed(pc.sum(pc.binary_length(table["text"])).as_py() or 0),
+            machine_fates=errors.get("instruct.crashed", 0) + errors.get("instruct.timeout", 0),
+        )
+
+    def text_bytes(self, receipt: Receipt) -> int:
+        """Of the samples that went on, UTF-8."""
+        return receipt.facts_as(Passed).passed_bytes
+
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
+        return read(open_at, spans, kind, self.read, rows=True)
+
+    def failed(self, reason: str) -> Judged:
+        return Judged(reason=reason)
+
+    def judge(self, item: Item) -> Judged:
+        if isinstance(item, Unreadable):
+            return Judged(reason="read.unreadable")
+        if item.row is None:
+            return Judged(reason="read.not_a_line", value=item.record_type)
+        try:
+            parts, content = self._code(item) if self.form == "code" else self._chat(item.row)
+        except BadSample as error:
+            return Judged(reason=f"instruct.{error.reason}", value=error.value)
+        return Judged(tuple(parts), content)
+
+    def _chat(self, row: Mapping[str, Any]) -> tuple[Sequence[Segment], str]:
+        if self.form == "pair":
+            turns = [("user", self._field(row, self.prompt)), ("assistant", self._field(row, self.response))]
+            if self.system is not None:
+                turns.insert(0, ("system", self.system))
+            row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+        conversation = parse(row, Rules(self.reasoning, frozenset(self.harmless)))
+        parts = render(conversation)
+        # What is learned tells samples apart as well, where it is not all that the assistant says.
+        whole = all(turn.loss_mask for turn in conversation.turns)
+        distinct = [(part.text, part.special) if whole else tuple(part) for part in parts]
+        return parts, json.dumps(distinct, ensure_ascii=False)
+
+    def _field(self, row: Mapping[str, Any], name: str) -> str:
+        text = row.get(name)
+        if not isinstance(text, str):
+            raise BadSample("no_field" if name not in row else "not_text", name)
+        for pattern in self.remove:
+            text = re.sub(pattern, "", text)
+        return text
+
+    def _code(self, item: Any) -> tuple[Sequence[Segment], str]:
+        """The hole is drawn by what the text is, not by where it lies: equal texts stay equal."""
+        text = "".join(self._field(item.row, name) for name in self.code)
+        if not text.strip():
+            raise BadSample("empty_turn", "code")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BadSample("lone_surrogate", "code") from None
+        parts = fim(text, content_hash(text), self.fim) if self.fim is not None else None
+        return parts or (Segment(text, loss_mask=True), Segment(END_OF_TEXT, special=True, loss_mask=True)), text
+
+    def _row(self, item: Item, sample: Judged, digest: str, fates: Fates) -> dict[str, Any] | None:
+        """The record as it goes on, or None when it has its fate."""
+        record = keys_of(item, digest, sample.content)
+        if isinstance(item, Unreadable):
+            fates.add(record, "quarantined", sample.reason, error=item.error)
+            return None
+        if sample.reason is not None:
+            fates.add(record, "dropped", sample.reason, sample.value)
+            return None
+        spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in sample.parts]
+        return record | {
+            "content": content_hash(sample.content),
+            "url": item.url,
+            "kind": "code" if self.form == "code" else "chat",
+            "text": "".join(part.text for part in sample.parts),
+            "parts": spans,
+            "date": item.date,
+            "source": item.source,
+        }
+
+
+def parts_of(text: str, spans: Sequence[Mapping[str, Any]]) -> list[Segment]:
+    """The parts that a row of SCHEMA stores. Raises ValueError unless they tile its text."""
+    parts, at = [], 0
+    for span in spans:
+        parts.append(Segment(text[at : at + span["length"]], span["special"], span["learn"]))
+        at += span["length"]
+    if at != len(text):
+        raise ValueError(f"parts of {at} characters over a text of {len(text)}")
+    return parts
+
+
+@dataclass(frozen=True)
+class WriteSamples(WriteShards):
+    """Shards of samples."""
+
+    name: ClassVar[str] = "samples"
+    VERSION: ClassVar[int] = 1
+    schema: ClassVar[pa.Schema] = SHARD
+    measured: ClassVar[Mapping[str, str]] = MappingProxyType({})

@@ -1,0 +1,129 @@
+"""Screen: the filters, fused in one Work over stored content. It measures first and rules second.
+
+Every record that comes in is measured by every filter, and all values are stored, so that a threshold can be replayed
+without a rerun. The first filter with a reason decides the fate. Content is not rewritten: the output is a table of
+keys, content hashes and measures. A screen may stand anywhere after the reading, and there may be several.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Generic
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill.filters.base import B, Filter
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.receipt import StageId, canonical
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, read_refs
+from gristmill.stages.core.fates import Fates
+from gristmill.stages.core.records import KEYS, KEYS_SCHEMA, Chunk, Passed, Records, alive_batches, put_verdicts
+from gristmill.stages.core.work import Outcome, Stage, Work
+
+
+@dataclass(frozen=True)
+class ScreenPayload:
+    """A chunk, and the exclusions (a list object) that were there before."""
+
+    chunk: Chunk
+    exclusions: ObjectRef | None = None
+
+
+@dataclass(frozen=True)
+class Screen(Stage[ScreenPayload], Generic[B]):
+    """`filters` in the order in which they decide; `batch` is what they look at: `Docs` for texts."""
+
+    name: ClassVar[str] = "screen"
+    VERSION: ClassVar[int] = 1
+
+    filters: tuple[Filter[B], ...]
+    batch: type[B]
+
+    def identity(self) -> tuple[StageId, ...]:
+        own = StageId(name=self.name, version=self.VERSION, config={})
+        return (own, *(filter_id(filter_) for filter_ in self.filters))
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Of the measures, by their stored names: `gopher_quality.n_words`."""
+        nothing = self.batch.empty()
+        fields = [(filter_.name, field) for filter_ in self.filters for field in filter_.measure(nothing).schema]
+        return pa.schema([field.with_name(f"{name}.{field.name}") for name, field in fields])
+
+    def measures(self) -> list[str]:
+        """The names under which measures that are numbers are stored."""
+        numbers = (pa.types.is_integer, pa.types.is_floating)
+        return [field.name for field in self.schema if any(is_kind(field.type) for is_kind in numbers)]
+
+    def run(self, store: Store, work: Work[ScreenPayload]) -> Outcome:
+        """payload: ScreenPayload. Outputs `screened`: keys, reason, and every measure, by content hash; and fates."""
+        payload = work.payload
+        exclusions = read_refs(store, payload.exclusions) if payload.exclusions else []
+        fates, tables = Fates(), []
+        came_in, passed_bytes = Tally(), 0
+        for rows in alive_batches(store, payload.chunk, [*KEYS, *self.batch.columns], exclusions):
+            if work.came_in is None:  # only here is known who was excluded before
+                came_in += ledger.tally(rows)
+            batch = self.batch.of(rows)
+            table = self._judge(rows, batch, fates)
+            tables.append(table)
+            passed_bytes += pc.sum(pc.filter(batch.sizes, pc.is_null(table["reason"]))).as_py() or 0
+        if not tables:
+            nothing = pa.RecordBatch.from_pylist([], schema=KEYS_SCHEMA)
+            tables.append(self._judge(nothing, self.batch.empty(), fates))
+        verdicts = pa.concat_tables(tables)
+        written, counts = fates.write(store)
+        passed = ledger.tally(verdicts.filter(pc.is_null(verdicts["reason"])))
+        return Outcome(
+            outputs=(put_verdicts(store, verdicts), written),
+            came_in=came_in,
+            passed=passed,
+            dropped=counts.dropped,
+            quarantined=counts.quarantined,
+            reasons=counts.reasons,
+            errors=counts.errors,
+            facts=Passed(passed_bytes),
+        )
+
+    def _judge(self, rows: pa.RecordBatch, batch: B, fates: Fates) -> pa.Table:
+        columns: dict[str, Any] = {name: rows[name] for name in KEYS}
+        reason = pa.nulls(rows.num_rows, pa.string())
+        for filter_ in self.filters:
+            measures = filter_.measure(batch)
+            columns |= {f"{filter_.name}.{name}": measures[name] for name in measures.schema.names}
+            reason = pc.coalesce(reason, filter_.rule(measures))
+        columns["reason"] = reason
+        table = pa.table(columns)
+        for row in table.filter(pc.is_valid(reason)).to_pylist():
+            fates.add(row, "dropped", row["reason"], row.get(self._evidence.get(row["reason"], "")))
+        return table
+
+    @cached_property
+    def _evidence(self) -> dict[str, str]:
+        """Reason -> the column with the offending value."""
+        return {
+            f"{filter_.name}.{reason}": f"{filter_.name}.{column}"
+            for filter_ in self.filters
+            for reason, column in filter_.evidence.items()
+        }
+
+
+def filter_id(filter_: Filter[Any]) -> StageId:
+    """A filter's identity, with its config as JSON will read it back: tuples become lists."""
+    about = canonical({"name": filter_.name, "version": filter_.VERSION, "config": filter_.config()})
+    return StageId.model_validate_json(about)
+
+
+def screen_works(stage: Screen[Any], store: Store, records: Records) -> list[Work[ScreenPayload]]:
+    """One Work a chunk. Where records were excluded before, the stage itself counts what comes in."""
+    if not records.exclusions:  # the same work in every run, whatever is excluded later
+        return [Work(stage, chunk.digests, ScreenPayload(chunk), chunk.tally, chunk.label) for chunk in records.chunks]
+    excluded = records.put_exclusions(store)
+    return [
+        Work(stage, (*chunk.digests, excluded.sha256), ScreenPayload(chunk, excluded), label=chunk.label)
+        for chunk in records.chunks
+    ]

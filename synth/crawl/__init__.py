@@ -1,0 +1,1 @@
+"""A crawl of generated pages, with planted duplicates and damage, and the truth about it."""

@@ -1,0 +1,1 @@
+"""Instruction data: conversations, mathematics, code, calls of tools."""

@@ -1,0 +1,205 @@
+"""The whole model against transformers and peft: logits within 1e-4 in float32, greedy tokens the same.
+
+Tiny random models of the same architecture, whose original context is 64 tokens, so that short rows switch LongRoPE.
+Every case runs without an adapter, with the vision one and with the speech one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hf
+import pytest
+import torch
+from torch import Tensor
+
+from gristmill.model.generate.engine import Engine, Options, Request
+from gristmill.model.generate.sampling import Sampling
+from gristmill.model.hf.checkpoint import load_hf
+from gristmill.model.phi4.multimodal import Multimodal
+
+CROP, SIDE = 448, 32
+
+
+class Pair(NamedTuple):
+    ours: Multimodal
+    theirs: Any
+    folder: Path
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def _pair(kind: str, folder: Path) -> Pair:
+    theirs = hf.tiny_text() if kind == "text" else hf.tiny_multimodal()
+    for name in ("vision", "speech"):
+        theirs.load_adapter(str(folder / f"{name}-lora"), adapter_name=name)
+    return Pair(load_hf(folder), theirs.eval(), folder)
+
+
+@pytest.fixture(scope="module")
+def text(written_text: Path) -> Pair:
+    return _pair("text", written_text)
+
+
+@pytest.fixture(scope="module")
+def whole(written_multimodal: Path) -> Pair:
+    return _pair("multimodal", written_multimodal)
+
+
+def furthest(pair: Pair, given: dict[str, Tensor], adapter: str | None) -> float:
+    """The largest difference of logits, of real tokens only."""
+    if adapter is None:
+        pair.theirs.disable_adapters()
+    else:
+        pair.theirs.enable_adapters()
+        pair.theirs.set_adapter(adapter)
+    with torch.no_grad():
+        ours = pair.ours(**given, adapter=adapter).logits
+        apart = (ours - pair.theirs(**given).logits).abs().amax(-1)
+    real = given.get("attention_mask", torch.ones_like(given["input_ids"])).bool()
+    return float(apart[real].max())
+
+
+def words(*shape: int) -> Tensor:
+    return torch.randint(0, 280, shape)
+
+
+def images(*grids: tuple[int, int, int, int]) -> tuple[dict[str, Tensor], list[int]]:
+    """Random images of (rows, columns of crops, patches missing below, missing right), and their numbers of tokens."""
+    most = max(rows * columns for rows, columns, _, _ in grids)
+    pixels = torch.zeros(len(grids), most + 1, 3, CROP, CROP)
+    mask = torch.ones(len(grids), most + 1, SIDE, SIDE)
+    sizes, counts = [], []
+    for i, (rows, columns, below, right) in enumerate(grids):
+        pixels[i, : rows * columns + 1] = torch.randn(rows * columns + 1, 3, CROP, CROP)
+        stitched = torch.ones(SIDE * rows, SIDE * columns)
+        stitched[SIDE * rows - below :] = 0
+        stitched[:, SIDE * columns - right :] = 0
+        crops = stitched.view(rows, SIDE, columns, SIDE).transpose(1, 2).reshape(-1, SIDE, SIDE)
+        mask[i, 1 : rows * columns + 1] = crops
+        high, wide = -(-(SIDE * rows - below) // 2), -(-(SIDE * columns - right) // 2)
+        sizes.append([CROP * rows, CROP * columns])
+        counts.append(high * (wide + 1) + 1 + 16 * 17)
+    return {
+        "image_pixel_values": pixels,
+        "image_sizes": torch.tensor(sizes),
+        "image_attention_mask": mask,
+    }, counts
+
+
+def clips(*frames: int) -> tuple[dict[str, Tensor], list[int]]:
+    """Random log-Mel features of clips that are equally long, and their numbers of tokens."""
+    counts = [-(-n // 8) for n in frames]
+    return {
+        "audio_input_features": torch.randn(len(frames), frames[0], 80) * 3 + 10,
+        "audio_embed_sizes": torch.tensor(counts),
+    }, counts
+
+
+def row(*parts: Tensor | tuple[int, int]) -> Tensor:
+    """One row of words and (token, how often)."""
+    return torch.cat([one if isinstance(one, Tensor) else torch.full((one[1],), one[0]) for one in parts])[None]
+
+
+@pytest.mark.parametrize("adapter", [None, "vision", "speech"])
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
+def test_text_on_both_sides_of_the_switch(text: Pair, length: int, adapter: str | None) -> None:
+    assert furthest(text, {"input_ids": words(2, length)}, adapter) < 1e-4
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_of_other_lengths(text: Pair, side: str) -> None:
+    mask = torch.ones(3, 50, dtype=torch.int64)
+    for i, missing in enumerate((0, 7, 30)):
+        mask[i, slice(missing) if side == "left" else slice(50 - missing, None)] = 0
+    assert furthest(text, {"input_ids": words(3, 50), "attention_mask": mask}, "speech") < 1e-4
+
+
+@pytest.mark.parametrize("adapter", [None, "vision", "speech"])
+def test_images_of_several_grids_and_paddings(whole: Pair, adapter: str | None) -> None:
+    given, counts = images((1, 1, 0, 0), (2, 1, 13, 5), (1, 3, 0, 20))
+    rows = [row(words(4), (hf.IMAGE, n), words(3)) for n in counts]
+    width = max(one.shape[1] for one in rows)
+    ids = torch.cat([torch.cat([torch.zeros(1, width - one.shape[1], dtype=torch.int64), one], 1) for one in rows])
+    mask = torch.tensor([[0] * (width - one.shape[1]) + [1] * one.shape[1] for one in rows])
+    assert furthest(whole, {"input_ids": ids, "attention_mask": mask, **given}, adapter) < 1e-4
+
+
+@pytest.mark.parametrize("adapter", [None, "vision", "speech"])
+@pytest.mark.parametrize("frames", [98, 401, 4500])
+def test_audio_of_a_second_of_four_and_of_forty_five(whole: Pair, frames: int, adapter: str | None) -> None:
+    given, (count,) = clips(frames)
+    ids = row(words(4), (hf.AUDIO, count), words(3))
+    assert furthest(whole, {"input_ids": ids, **given}, adapter) < 1e-4
+
+
+@pytest.mark.parametrize("adapter", [None, "vision", "speech"])
+def test_images_and_audio_in_one_row(whole: Pair, adapter: str | None) -> None:
+    seen, (first, second) = images((1, 1, 0, 9), (1, 2, 0, 0))
+    heard, (one, other) = clips(160, 160)
+    ids = row(words(2), (hf.AUDIO, one), (hf.IMAGE, first), words(3), (hf.IMAGE, second), (hf.AUDIO, other), words(5))
+    assert furthest(whole, {"input_ids": ids, **seen, **heard}, adapter) < 1e-4
+
+
+def test_auto_is_the_adapter_of_what_a_row_has(whole: Pair) -> None:
+    seen, (image,) = images((1, 1, 0, 0))
+    heard, (clip,) = clips(98)
+    cases = {
+        None: ({}, row(words(9))),
+        "vision": (seen, row(words(3), (hf.IMAGE, image), words(3))),
+        "speech": (heard, row(words(3), (hf.AUDIO, clip), words(3))),
+    }
+    with torch.no_grad():
+        found = {
+            name: torch.equal(whole.ours(ids, **given).logits, whole.ours(ids, **given, adapter=name).logits)
+            for name, (given, ids) in cases.items()
+        }
+        both = row(words(1), (hf.IMAGE, image), (hf.AUDIO, clip), words(2))
+        auto = whole.ours(both, **seen, **heard).logits
+        found["both"] = torch.equal(auto, whole.ours(both, **seen, **heard, adapter="vision").logits)
+    assert found == {None: True, "vision": True, "speech": True, "both": True}
+
+
+def greedy(pair: Pair, ids: Tensor, given: dict[str, Tensor], count: int, adapter: str | None) -> list[int]:
+    sampling = Sampling(max_tokens=count, temperature=0.0, ignore_eos=True)
+    engine = Engine(
+        pair.ours,
+        Options(max_num_seqs=4, max_model_len=1024, max_num_partial_prefills=4, prefill_chunk_size=32, block_size=64),
+    )
+    request = Request("greedy", tuple(ids[0].tolist()), sampling, adapter=adapter, inputs=given)
+    (found,) = engine.run([request])
+    return found.tokens
+
+
+def theirs_greedy(pair: Pair, ids: Tensor, given: dict[str, Tensor], count: int) -> list[int]:
+    """Without a cache: with it, `Phi4MultimodalForCausalLM.generate` often differs from its own uncached output."""
+    made = pair.theirs.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), **given, max_new_tokens=count, do_sample=False,
+        eos_token_id=-1, use_cache=False,
+    )  # fmt: skip
+    return [int(one) for one in made[0, ids.shape[1] :]]
+
+
+@pytest.mark.parametrize("length", [5, 40, 64, 90])
+def test_the_engine_writes_what_generate_writes_across_the_switch(text: Pair, length: int) -> None:
+    ids = words(1, length)
+    text.theirs.disable_adapters()
+    assert greedy(text, ids, {}, 40, None) == theirs_greedy(text, ids, {}, 40)
+
+
+@pytest.mark.parametrize(("kind", "adapter"), [("image", "vision"), ("audio", "speech"), ("both", "vision")])
+def test_the_engine_writes_what_generate_writes_of_images_and_audio(whole: Pair, kind: str, adapter: str) -> None:
+    given: dict[str, Tensor] = {}
+    parts: list[Tensor | tuple[int, int]] = [words(3)]
+    if kind != "audio":
+        seen, (count,) = images((1, 1, 0, 4))
+        given, parts = given | seen, [*parts, (hf.IMAGE, count)]
+    if kind != "image":
+        heard, (count,) = clips(98)
+        given, parts = given | heard, [*parts, (hf.AUDIO, count)]
+    ids = row(*parts, words(2))
+    whole.theirs.enable_adapters()
+    whole.theirs.set_adapter(adapter)
+    assert greedy(whole, ids, given, 24, "auto") == theirs_greedy(whole, ids, given, 24)

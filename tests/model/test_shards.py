@@ -1,0 +1,188 @@
+"""A shard is read by webdataset and by us alike, and its bytes follow from its samples."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from shard_files import SIZES, opener, text_sample, write_shards
+
+from gristmill.model.shards.files import FORMAT, ShardFile, ShardReader, ShardWriter
+
+JPEG = bytes.fromhex(  # one grey pixel
+    "ffd8ffdb004300030202020202030202020303030304060404040404080606050609080a0a090809090a0c0f0c0a0b0e0b09090d110d0e0f"
+    "101011100a0c12131210130f101010ffc9000b080001000101011100ffcc000600101005ffda0008010100003f00d2cf20ffd9"
+)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_webdataset_and_tarfile_read_what_we_read(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path)
+    reader = ShardReader(shards, opener(tmp_path))
+    urls = [str(tmp_path / shard.tar) for shard in shards]
+    theirs = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
+    assert len(theirs) == len(reader) == sum(SIZES) and reader.tokens == sum(range(23))
+    assert reader.token_counts.dtype == np.int32 and reader.token_counts.tolist() == list(range(23))
+    for n, found in enumerate(theirs):
+        meta, arrays = text_sample(n)
+        ours = reader.sample(n)
+        assert found["__key__"] == ours.key and found["json"] == ours.meta == meta
+        assert {name for name in found if name.endswith(".npy")} == {f"{name}.npy" for name in arrays}
+        for name, array in arrays.items():
+            assert found[f"{name}.npy"].dtype == ours.arrays[name].dtype == array.dtype
+            assert np.array_equal(found[f"{name}.npy"], array) and np.array_equal(ours.arrays[name], array)
+    with tarfile.open(urls[0]) as tar:
+        names = tar.getnames()
+        assert names[:4] == [f"s0-0000.{e}" for e in ("cu_seqlens.npy", "input_ids.npy", "json", "loss_mask.npy")]
+        assert tar.extractfile("s0-0003.json").read() == '{"n":3,"source":"wéb"}'.encode()
+        assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode, m.type) for m in tar} == {
+            (0, 0, 0, "", "", 0o444, tarfile.REGTYPE)
+        }
+    assert all(shard.bytes % tarfile.RECORDSIZE == 0 for shard in shards)
+
+
+def test_images_and_speech_go_in_and_come_out(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float16)
+    odd = {
+        "log_mel": np.asfortranarray(pixels[0]),
+        "big_endian": np.arange(5, dtype=">i8"),
+        "every_second": np.arange(10, dtype=np.uint8)[::2],
+        "scalar": np.array(2.5),
+        "nothing": np.zeros((0, 4), np.float32),
+        "flags": np.array([True, False]),
+    }
+    sound = b"RIFF" + bytes(range(256)) * 9
+    with ShardWriter(tmp_path / "a.tar", tmp_path / "a.index") as writer:
+        writer.write("img_1", {"w": 1}, {"pixels": pixels}, {"image.jpg": JPEG, "empty": b"", "info.json": b"[1]"})
+        writer.write("speech-2", {}, odd, {"flac": sound, "txt": "grüße".encode()}, tokens=7)
+    shard = ShardFile("a.tar", "a.index", 2, writer.bytes, writer.sha256)
+    reader = ShardReader([shard], opener(tmp_path))
+    image, speech = reader.sample(0), reader.sample(1)
+    assert image.files == {"image.jpg": JPEG, "empty": b"", "info.json": b"[1]"} and image.meta == {"w": 1}
+    assert np.array_equal(image.arrays["pixels"], pixels) and image.arrays["pixels"].dtype == np.float16
+    assert speech.files == {"flac": sound, "txt": "grüße".encode()} and speech.meta == {}
+    assert speech.arrays.keys() == odd.keys() and reader.tokens == 7
+    for name, array in odd.items():
+        found = speech.arrays[name]
+        assert found.shape == array.shape and np.array_equal(found, array)
+        assert found.dtype == array.dtype.newbyteorder("<") and found.flags.c_contiguous and found.flags.writeable
+    theirs = list(webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False).decode())
+    assert theirs[0]["image.jpg"] == JPEG and np.array_equal(theirs[0]["pixels.npy"], pixels)
+    assert theirs[1]["flac"] == sound and theirs[1]["txt"] == "grüße" and theirs[1]["scalar.npy"] == 2.5
+
+
+def test_the_same_samples_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = set()
+    for round_, reverse in enumerate((False, True)):
+        monkeypatch.setattr(time, "time", lambda now=1e9 * (round_ + 1): now)
+        folder = tmp_path / f"folder{round_}"
+        folder.mkdir()
+        with ShardWriter(folder / f"t{round_}", folder / f"i{round_}") as writer:
+            for n in range(4):
+                meta, arrays = text_sample(n)
+                files = {"image.jpg": JPEG, "txt": b"a"}
+                given = [dict(sorted(one.items(), reverse=reverse)) for one in (meta, arrays, files)]
+                writer.write(f"k{n}", *given, tokens=n)
+        assert writer.sha256 == digest(folder / f"t{round_}")
+        assert writer.bytes == (folder / f"t{round_}").stat().st_size
+        written.add((digest(folder / f"t{round_}"), digest(folder / f"i{round_}")))
+    assert len(written) == 1
+
+
+def test_the_bytes_of_a_tar_are_pinned(tmp_path: Path) -> None:
+    """The content digest of every dataset of shards hangs on them; another digest here needs a new FORMAT."""
+    with ShardWriter(tmp_path / "a.tar", tmp_path / "a.index") as writer:
+        writer.write(
+            "k-1", {"b": [1, 2.5, None], "a": "é"}, {"x": np.arange(6, dtype=np.int16).reshape(2, 3)}, tokens=3
+        )
+        writer.write("k-2", {}, {}, {"image.jpg": JPEG})
+    assert (FORMAT, writer.sha256) == (1, "96d0dac236635b4c625126f63fa22a43d2cf62a8d88f263f09fac62383362119")
+    file = pq.ParquetFile(tmp_path / "a.index")
+    said = {key.decode(): value.decode() for key, value in file.schema_arrow.metadata.items()}
+    assert said.keys() == {"gristmill.format", "tar.bytes", "tar.sha256", "index.crc32"}
+    assert (said["gristmill.format"], said["tar.bytes"]) == ("1", str(writer.bytes))
+    assert said["tar.sha256"] == writer.sha256 == digest(tmp_path / "a.tar")
+    assert file.schema_arrow.names == ["key", "offset", "length", "crc32", "tokens"]
+    assert file.read(["key", "offset", "length", "tokens"]).to_pylist() == [
+        {"key": "k-1", "offset": 0, "length": 2048, "tokens": 3},
+        {"key": "k-2", "offset": 2048, "length": 2048, "tokens": 0},
+    ]
+
+
+ONE = np.zeros(1)
+REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    ("key 'a.b'", ("a.b", {}, {}), {}),
+    ("key ''", ("", {}, {}), {}),
+    ("key '_a'", ("_a", {}, {}), {}),
+    ("key 'A'", ("A", {}, {}), {}),
+    ("key 'a/b'", ("a/b", {}, {}), {}),
+    ("key 'a\\\\n'", ("a\n", {}, {}), {}),
+    ("key 'x{61}'", ("x" * 61, {}, {}), {}),
+    ("unique", ("twice", {}, {}), {}),
+    ("tokens is -1", ("k", {}, {}), {"tokens": -1}),
+    ("tokens is 2147483648", ("k", {}, {}), {"tokens": 1 << 31}),
+    ("not JSON", ("k", {"a": float("nan")}, {}), {}),
+    ("not JSON", ("k", {"a": {1, 2}}, {}), {}),
+    ("not JSON", ("k", {"a": "\ud800"}, {}), {}),
+    ("array name 'a.b'", ("k", {}, {"a.b": ONE}), {}),
+    ("array name '_a'", ("k", {}, {"_a": ONE}), {}),
+    ("array name 'a__'", ("k", {}, {"a__": ONE}), {}),
+    ("array name ''", ("k", {}, {"": ONE}), {}),
+    ("of object", ("k", {}, {"a": np.array([{}, None])}), {}),
+    ("of <U1", ("k", {}, {"a": np.array(["x"])}), {}),
+    ("of datetime64", ("k", {}, {"a": np.zeros(1, "M8[s]")}), {}),
+    ("is list", ("k", {}, {"a": [1, 2]}), {}),
+    ("is MaskedArray", ("k", {}, {"a": np.ma.array([1, 2], mask=[True, False])}), {}),
+    ("extension 'json'", ("k", {}, {}, {"json": b""}), {}),
+    ("extension 'npy'", ("k", {}, {}, {"npy": b""}), {}),
+    ("extension 'a.npy'", ("k", {}, {"a": ONE}, {"a.npy": b""}), {}),
+    ("extension '.jpg'", ("k", {}, {}, {".jpg": b""}), {}),
+    ("extension 'a..b'", ("k", {}, {}, {"a..b": b""}), {}),
+    ("extension 'JPG'", ("k", {}, {}, {"JPG": b""}), {}),
+    ("extension '_x'", ("k", {}, {}, {"_x": b""}), {}),
+    ("extension 'x{37}'", ("k", {}, {}, {"x" * 37: b""}), {}),
+    ("txt is str", ("k", {}, {}, {"txt": "text"}), {}),
+]
+
+
+@pytest.mark.parametrize(("message", "arguments", "named"), REFUSED, ids=[f"{n}" for n in range(len(REFUSED))])
+def test_what_cannot_be_a_sample_is_refused_and_leaves_no_trace(
+    message: str, arguments: tuple[Any, ...], named: dict[str, Any], tmp_path: Path
+) -> None:
+    with ShardWriter(tmp_path / "a.tar", tmp_path / "a.index") as writer:
+        writer.write("twice", {}, {"a": ONE})
+        before = writer.bytes
+        with pytest.raises(ValueError, match=message):
+            writer.write(*arguments, **named)
+        assert (writer.samples, writer.bytes) == (1, before)
+        writer.write("k", {}, {"a": ONE})
+    assert len(ShardReader([ShardFile("a.tar", "a.index", 2, writer.bytes, writer.sha256)], opener(tmp_path))) == 2
+
+
+def test_the_longest_names_stay_within_one_tar_header(tmp_path: Path) -> None:
+    key, extension = "k" * 60, "e" * 32 + ".jpg"
+    with ShardWriter(tmp_path / "a.tar", tmp_path / "a.index") as writer:
+        writer.write(key, {}, {"n" * 32: ONE}, {extension: JPEG})
+    found = ShardReader([ShardFile("a.tar", "a.index", 1, writer.bytes, writer.sha256)], opener(tmp_path)).sample(0)
+    assert found.key == key and list(found.arrays) == ["n" * 32] and found.files == {extension: JPEG}
+
+
+def test_a_block_that_fails_leaves_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyError), ShardWriter(tmp_path / "a.tar", tmp_path / "a.index") as writer:
+        writer.write("a", {}, {})
+        raise KeyError("stop")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(ShardWriter, "_write_index", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError), ShardWriter(tmp_path / "a.tar", tmp_path / "a.index") as writer:
+        writer.write("a", {}, {})
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,292 @@
+"""Who survives of near duplicates: against the rule in plain Python, over nights, and at what cost."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+from math import comb
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from near import WIDTH, Nights, edited, template, texts
+
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.opening import open_store
+from gristmill.stages.clusters import settle as settling
+from gristmill.stages.clusters.select_survivors import Choose
+from gristmill.stages.clusters.settle import NONE, UNDECIDED, most_survivors, settle
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return open_store(str(tmp_path))
+
+
+def ids_of(random: np.random.Generator, n: int) -> list[str]:
+    return [f"{value:032x}" for value in random.permutation(n)]
+
+
+def ranks_of(random: np.random.Generator, n: int) -> list[float]:
+    return random.integers(100, 130, n).astype(float).tolist()
+
+
+def world(seed: int) -> tuple[np.ndarray, list[str], list[float]]:
+    """Chains, stars, bridges, a template, copies, and texts alone, shuffled; with their ids and measures."""
+    random = np.random.default_rng(seed)
+    parts = [texts(random, 10), template(random, 20, 0.62)]
+    for _ in range(4):
+        chain = [texts(random, 1)[0]]
+        for _ in range(random.integers(3, 12)):
+            chain.append(edited(random, chain[-1], random.choice([0.75, 0.85, 0.95]), 1)[0])
+        parts.append(np.array(chain))
+    heads = texts(random, 6)
+    parts += [edited(random, head, similarity, 6) for head in heads for similarity in (0.7, 0.8, 1.0)]
+    bridge = np.where(random.random(WIDTH) < 0.5, heads[0], heads[1])
+    values = np.concatenate([*parts, [bridge]])
+    order = random.permutation(len(values))
+    return values[order], ids_of(random, len(values)), ranks_of(random, len(values))
+
+
+def by_hand(values: np.ndarray, ids: list[str], ranks: list[float]) -> dict[str, str]:
+    """id -> survivor, of documents that all hang together: the rule, one comparison at a time."""
+    survivors: list[int] = []
+    favoured = {}
+    for i in sorted(range(len(values)), key=lambda i: (-ranks[i], ids[i])):
+        agreed = [int((values[i] == values[other]).sum()) for other in survivors]
+        allowed = [k for k in agreed if doubt(k) * len(survivors) <= Fraction(1, 4)]
+        if allowed:
+            favoured[ids[i]] = ids[survivors[agreed.index(max(allowed))]]
+        else:
+            survivors.append(i)
+            favoured[ids[i]] = ids[i]
+    return favoured
+
+
+@cache
+def doubt(agreed: int, similarity: float = 0.7) -> Fraction:
+    """How often a document of this similarity agrees in so many values or more."""
+    share = Fraction(similarity)
+    if agreed == WIDTH:
+        return Fraction(0)
+    return sum((comb(WIDTH, k) * share**k * (1 - share) ** (WIDTH - k) for k in range(agreed, WIDTH + 1)), Fraction())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_survivors_are_those_of_the_rule(seed):
+    values, ids, ranks = world(seed)
+    order = np.array(sorted(range(len(ids)), key=lambda i: (-ranks[i], ids[i])))
+    state = np.full(len(ids), UNDECIDED, np.uint8)
+    settled = settle(values, order, np.array([0, len(ids)]), state, pa.array(ids), 0.7)
+    assert {id: ids[at] for id, at in zip(ids, settled.survivor, strict=True)} == by_hand(values, ids, ranks)
+    agreed = (values == values[settled.survivor]).sum(1)
+    assert settled.agreement.tolist() == agreed.tolist()
+
+
+def test_how_many_values_have_to_agree():
+    """Of 112 at .7: 83 with one survivor, which is .74; of more, more, because one of them may agree by chance."""
+    bounds = most_survivors(WIDTH, 0.7)
+    assert [int(np.searchsorted(bounds, n)) for n in (1, 2, 10, 100, 1000, 10**6)] == [83, 85, 89, 92, 95, 102]
+    assert [int(np.searchsorted(most_survivors(WIDTH, share), 1)) for share in (0.5, 0.8, 0.9, 1.0)] == [
+        61,
+        94,
+        104,
+        WIDTH,
+    ]
+    assert most_survivors(4, 0.7)[4] > 1 << 60 and max(most_survivors(4, 0.7)[:4]) == 0  # four values say little
+
+
+@pytest.mark.parametrize("given", [0.0, -0.1, 1.1])
+def test_a_similarity_is_above_0_up_to_1(given):
+    with pytest.raises(ValueError, match=rf"min_similarity is {given}; .*or null"):
+        Choose(given)
+
+
+# Components
+
+
+@pytest.mark.parametrize("pages", [2, 30, 300])
+@pytest.mark.parametrize("similarity", [0.47, 0.62])
+def test_pages_with_a_common_template_stay(store, pages, similarity):
+    random = np.random.default_rng(pages)
+    nights = Nights(store)
+    nights.night(template(random, pages, similarity), ids_of(random, pages), ranks_of(random, pages))
+    assert len(nights.kept) == pages
+
+
+@pytest.mark.parametrize(("similarity", "least"), [(0.95, 1.0), (0.9, 0.99), (0.85, 0.95), (0.8, 0.84)])
+def test_near_duplicates_go(store, similarity, least):
+    """The share of bands alone is .92 at .8; the estimate costs a little of it."""
+    random = np.random.default_rng(5)
+    heads = texts(random, 400)
+    copies = np.concatenate([edited(random, head, similarity, 1) for head in heads])
+    nights = Nights(store)
+    nights.night(np.concatenate([heads, copies]), ids_of(random, 800), [200.0] * 400 + [100.0] * 400)
+    assert len(nights.values) / 400 >= least
+    assert all(0.7 <= float(value) <= 1 for value in nights.values.values())
+
+
+@pytest.mark.parametrize("length", [5, 26, 60])
+def test_a_chain_does_not_collapse(store, length):
+    """Each revision is like the one before it; what is dropped is like its survivor, and much is dropped."""
+    random = np.random.default_rng(length)
+    chain = [texts(random, 1)[0]]
+    for _ in range(length - 1):
+        chain.append(edited(random, chain[-1], 0.88, 1)[0])
+    ids = ids_of(random, length)
+    nights = Nights(store)
+    nights.night(np.array(chain), ids, ranks_of(random, length))
+    at = {id: chain[i] for i, id in enumerate(ids)}
+    for id, survivor in nights.survivors.items():
+        alike = float((at[id] == at[survivor]).mean())
+        assert alike >= 0.74 and nights.values[id] == f"{np.floor(100 * alike) / 100:.2f}" and survivor in nights.kept
+    assert length / 8 < len(nights.kept) < length * 0.7 + 1
+
+
+def test_a_star_and_a_bridge_keep_their_clusters_apart(store):
+    """Ten relatives of each of two texts, and a page that quotes half of both and hangs them together."""
+    random = np.random.default_rng(3)
+    a, b = texts(random, 2)
+    bridge = np.concatenate([a[: WIDTH // 2], b[WIDTH // 2 :]])
+    values = np.concatenate([[a, b, bridge], edited(random, a, 0.9, 10), edited(random, b, 0.9, 10)])
+    ids = [f"{i:032x}" for i in range(len(values))]
+    nights = Nights(store)
+    nights.night(values, ids, [90.0, 90.0, 100.0] + [10.0] * 20)
+    assert nights.kept == set(ids[:3])
+    assert {nights.survivors[id] for id in ids[3:13]} == {ids[0]}
+    assert {nights.survivors[id] for id in ids[13:]} == {ids[1]}
+
+
+def test_copies_go_to_the_best_of_them_and_equal_signatures_are_alike_at_1(store):
+    random = np.random.default_rng(4)
+    values = np.repeat(texts(random, 3), 5, axis=0)
+    ids = ids_of(random, 15)
+    nights = Nights(store, Choose(1.0))
+    nights.night(values, ids, [1.0] * 15)
+    assert nights.kept == {min(ids[i : i + 5]) for i in (0, 5, 10)} and set(nights.values.values()) == {"1.00"}
+
+
+def test_without_a_similarity_whatever_hangs_together_has_one_survivor(store):
+    random = np.random.default_rng(26)
+    nights = Nights(store, Choose(None))
+    nights.night(template(random, 30, 0.62), ids_of(random, 30), ranks_of(random, 30))
+    assert len(nights.kept) < 8 and set(nights.values.values()) == {None}
+
+
+# Nights
+
+
+@pytest.mark.parametrize(("seed", "similarity"), [(0, 0.7), (3, 0.7), (1, None)])
+def test_the_difference_between_nights_and_one_run_is_written_down(tmp_path, seed, similarity):
+    values, ids, ranks = world(seed)
+    whole = Nights(open_store(str(tmp_path / "whole")), Choose(similarity))
+    whole.night(values, ids, ranks)
+    grown = Nights(open_store(str(tmp_path / "grown")), Choose(similarity))
+    for at in np.array_split(np.arange(len(ids)), 3):
+        before = set(grown.kept)
+        grown.night(values[at], [ids[i] for i in at], [ranks[i] for i in at])
+        assert before <= grown.kept
+    only_here, only_there = grown.kept - whole.kept, whole.kept - grown.kept
+    rows = grown.differences
+    assert {row["survivor"] for row in rows if row["what"] == "kept_here"} == only_here
+    assert {row["other"] for row in rows if row["what"] == "dropped_here"} == only_there
+    assert only_here and {row["survivor"] for row in rows} <= grown.kept
+
+
+def test_a_later_document_is_compared_with_every_earlier_survivor_of_its_component(store):
+    """It shares bands with the first page of a template alone, and is most like another one."""
+    random = np.random.default_rng(8)
+    first, second = template(random, 2, 0.62)
+    second[:8] = first[:8]  # so that both hang together, by the first band
+    shared = np.flatnonzero(first == second)
+    copy = second.copy()
+    copy[8::8] = texts(random, 1)[0][8::8]  # one value of every other band: none of them is shared
+    nights = Nights(store)
+    nights.night(np.array([first, second]), ["0" * 32, "1" * 32], [5.0, 5.0])
+    assert len(nights.kept) == 2 and len(shared) < 83
+    nights.night(np.array([copy]), ["2" * 32], [9.0])
+    assert nights.survivors == {"2" * 32: "1" * 32} and nights.values["2" * 32] == "0.88"
+    assert [row["what"] for row in nights.differences] == ["dropped_here", "kept_here"]
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_order_and_cut_of_the_input_change_nothing(tmp_path, pieces):
+    values, ids, ranks = world(1)
+    at = np.random.default_rng(pieces).permutation(len(ids))
+    whole, shuffled = (Nights(open_store(str(tmp_path / name))) for name in "ab")
+    whole.night(values, ids, ranks)
+    shuffled.night(values[at], [ids[i] for i in at], [ranks[i] for i in at], pieces)
+    assert (whole.kept, whole.survivors, whole.values) == (shuffled.kept, shuffled.survivors, shuffled.values)
+
+
+def test_a_night_without_the_forest_of_the_last_one_makes_it_again(tmp_path):
+    """As after a takedown, which takes rows out, and on the lake of a release that kept none."""
+    values, ids, ranks = world(2)
+    with_it, without = (Nights(open_store(str(tmp_path / name))) for name in "ab")
+    for nights in (with_it, without):
+        nights.night(values[:60], ids[:60], ranks[:60])
+    without.forest = None
+    for nights in (with_it, without):
+        nights.night(values[60:], ids[60:], ranks[60:])
+    assert (with_it.kept, with_it.survivors, with_it.forest) == (without.kept, without.survivors, without.forest)
+    without.collections = without.collections[1:]  # a forest of other documents is not taken
+    without.night(values[:1], ["f" * 32], ranks[:1])
+    assert without.forest.records == len(ids) - 60 + 1 - len(components(without))
+
+
+def components(nights: Nights) -> set[int]:
+    from gristmill.lake.store.objects import read_table
+
+    documents = sum(ref.records for ref in nights.collections)
+    return set(range(documents)) - set(read_table(nights.store, nights.forest)["child"].to_pylist())
+
+
+def test_a_record_met_again_is_kept_once_however_unlike_its_texts_are(store):
+    random = np.random.default_rng(9)
+    first = texts(random, 1)[0]
+    again = np.concatenate([first[:8], texts(random, 1)[0][8:]])
+    nights = Nights(store)
+    nights.night(np.array([first]), ["a" * 32], [5.0])
+    nights.night(np.array([again]), ["a" * 32], [9.0])
+    assert nights.kept == {"a" * 32} and nights.survivors == {"a" * 32: "a" * 32} and nights.values["a" * 32] == "0.07"
+    assert nights.differences == []
+
+
+# Cost
+
+
+@pytest.mark.parametrize("similarity", [0.3, 0.62, 0.9])
+def test_comparisons_grow_with_the_documents(monkeypatch, similarity):
+    """A page meets so many survivors and no more, in a template of any size and of any weight."""
+    monkeypatch.setattr(settling, "SCAN_LIMIT", 64)
+    random = np.random.default_rng(11)
+    pages = template(random, 8000, similarity)
+    compared = [settled_alone(pages[:n]).compared for n in (2000, 4000, 8000)]
+    most = 64 + 28 * settling.BUCKET_CAP
+    assert all(n <= most * size for n, size in zip(compared, (2000, 4000, 8000), strict=True))
+    assert compared[2] - compared[1] < 3 * (compared[1] - compared[0])  # of all pairs: 4 times
+
+
+def test_near_duplicates_are_found_in_a_template_of_many(monkeypatch):
+    """Beyond the survivors that are looked through, by what the template did not put there."""
+    monkeypatch.setattr(settling, "SCAN_LIMIT", 64)
+    random = np.random.default_rng(12)
+    pages = template(random, 4000, 0.62)
+    copies = np.concatenate([edited(random, pages[i], 0.93, 1) for i in range(2000, 2300)])
+    settled = settled_alone(np.concatenate([pages, copies]))
+    survivor = settled.survivor[4000:]
+    assert (survivor == np.arange(2000, 2300)).mean() > 0.95
+    assert (settled.survivor[:4000] == np.arange(4000)).mean() > 0.999
+
+
+def settled_alone(values: np.ndarray) -> settling.Settled:
+    n = len(values)
+    ids = pa.array([f"{i:032x}" for i in range(n)])
+    return settle(values, np.arange(n), np.array([0, n]), np.full(n, UNDECIDED, np.uint8), ids, 0.7)
+
+
+def test_what_was_dropped_before_is_nobodys_survivor():
+    values = np.repeat(texts(np.random.default_rng(1), 1), 3, axis=0)
+    ids = pa.array(["a", "b", "c"])
+    settled = settle(values, np.array([0, 1, 2]), np.array([0, 3]), np.array([2, 0, 0], np.uint8), ids, 0.7)
+    assert settled.survivor.tolist() == [NONE, 1, 1]
