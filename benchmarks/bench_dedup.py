@@ -39,7 +39,7 @@ from benchmarks.harness import (
 from gristmill.filters.signatures.minhash import warm
 from gristmill.lake.store.objects import ObjectRef, read_table, scratch
 from gristmill.lake.store.opening import open_store
-from gristmill.stages.clusters.select_survivors import Choose
+from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.clusters.settle import kernels as settle_kernels
 from gristmill.stages.core.records import Chunk
 from gristmill.stages.near.minhash import signature_values
@@ -107,7 +107,7 @@ def same_signatures(texts: Sequence[str], places: Places, rounds: int) -> tuple[
     arms = {
         OURS: turns(lambda place: linked(Stopwatch(open_store(str(place))), given.refs), places, given.lake),
         BY_SIMILARITY: turns(
-            lambda place: linked(Stopwatch(open_store(str(place))), given.refs, Choose()), places, given.lake
+            lambda place: linked(Stopwatch(open_store(str(place))), given.refs, SelectSurvivors()), places, given.lake
         ),
         THEIRS: turns(lambda place: datatrove.deduplicate(given.shards, place, datatrove.GIVEN), places, given.files),
     }

@@ -25,7 +25,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_table, scratch
 from gristmill.lake.store.opening import open_store
 from gristmill.stages.clusters.clusters import cluster_works
-from gristmill.stages.clusters.select_survivors import Choose, choose_works
+from gristmill.stages.clusters.select_survivors import SelectSurvivors, survivor_works
 from gristmill.stages.clusters.sizes import cluster_size_works, cluster_statistics
 from gristmill.stages.near.gather import gather
 from gristmill.stages.near.link import link
@@ -52,8 +52,10 @@ def deduplicate(runner: Runner, refs: Sequence[ObjectRef]) -> Outcome:
     """What the pipeline does from signatures on, without a least similarity, which has a truth to be held to; and the
     choice once more with it, which gathers signatures as well and compares them."""
     linked = link(runner, COLLECT.bands, [], refs)
-    chosen = runner.map("choose", choose_works(Choose(None), linked, gather(runner, linked, signatures=False)))
-    runner.map(BY_SIMILARITY, choose_works(Choose(), linked, gather(runner, linked, signatures=True)))
+    chosen = runner.map(
+        "choose", survivor_works(SelectSurvivors(None), linked, gather(runner, linked, signatures=False))
+    )
+    runner.map(BY_SIMILARITY, survivor_works(SelectSurvivors(), linked, gather(runner, linked, signatures=True)))
     clusters = runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
     counted = runner.map("sizes", cluster_size_works([r.output("clusters") for r in clusters]))
     return Outcome(linked.forest, chosen, clusters, cluster_statistics(counted))
@@ -74,8 +76,8 @@ def check(store: Store, outcome: Outcome, truth: Truth) -> None:
             raise Differ(f"dedup_memory: {name} of {len(column)} documents, by scipy {len(expected)}, or others")
     sizes = np.unique(truth.root, return_counts=True)[1] + 1
     expected_counts = (len(truth.child), len(sizes), int(sizes.max()))
-    losers = sum(r.output("losers").records for r in outcome.chosen)
-    counts = (losers, outcome.sizes["clusters"], outcome.sizes["largest"])
+    exclusions = sum(r.output("losers").records for r in outcome.chosen)
+    counts = (exclusions, outcome.sizes["clusters"], outcome.sizes["largest"])
     if counts != expected_counts:
         raise Differ(f"dedup_memory: losers, clusters, largest are {counts}, by scipy {expected_counts}")
 
@@ -95,13 +97,13 @@ def run(tiny: bool) -> Report:
         return report(documents, signatures, outcome, runner.memory, len(truth.child))
 
 
-def report(documents: int, signatures: Written, outcome: Outcome, memory: Memory, losers: int) -> Report:
+def report(documents: int, signatures: Written, outcome: Outcome, memory: Memory, exclusions: int) -> Report:
     """The figures."""
     start = memory.peaks[START]
     stages = {name: memory.peaks.get(name, start) for name in memory.seconds}
     linking = max(stages.get(name, 0) for name in ("link", "merge"))
     whole = max(stages.values())
-    same = f"the forest, all {losers:,} losers, by scipy"
+    same = f"the forest, all {exclusions:,} losers, by scipy"
     rows = [
         Row(f"{what}, summed peak", _once(peak / 1e6), "MB", same)
         for what, peak in {"link and components": linking, "link to clusters": whole}.items()
@@ -114,7 +116,7 @@ def report(documents: int, signatures: Written, outcome: Outcome, memory: Memory
     rows += [Row(f"{name}: wall time", _once(seconds), "s") for name, seconds in memory.seconds.items()]
     return Report(
         name="dedup_memory",
-        data=f"{documents:,} made-up signatures of {COLLECT.bands} bands, {losers:,} of them to be dropped",
+        data=f"{documents:,} made-up signatures of {COLLECT.bands} bands, {exclusions:,} of them to be dropped",
         rounds=1,
         rows=tuple(rows),
         notes=(
@@ -124,7 +126,7 @@ def report(documents: int, signatures: Written, outcome: Outcome, memory: Memory
         details={
             "documents": documents,
             "bytes_on_disk": sum(ref.bytes for ref in signatures.refs),
-            "losers": losers,
+            "losers": exclusions,
             "start": start,
             "peaks": stages,
             "largest_process": {name: memory.largest.get(name, 0) for name in stages},

@@ -215,13 +215,13 @@ def report(data: str, times: Times, splits: Sequence[dict[str, float]]) -> Repor
             Row("of ours: scan, exact, ledger, commit", figure(shares), "%", "nothing: datatrove has none"),
         ),
         notes=(
-            f"ours passes {total} of {outcome.manifest.came_in.count} records, of which {outcome.duplicates} are exact"
+            f"ours passes {total} of {outcome.manifest.received.count} records, of which {outcome.duplicates} are exact"
             f" duplicates; datatrove keeps {len(reference.kept)}; differences: {_counted(differ.values())}",
             "CPU seconds of ours by stage: " + _split(stages),
             "wall seconds of datatrove by block, its own count: " + _split(reference.seconds),
         ),
         details={
-            "records": outcome.manifest.came_in.count,
+            "records": outcome.manifest.received.count,
             "passed": total,
             "duplicates": outcome.duplicates,
             "datatrove_kept": len(reference.kept),

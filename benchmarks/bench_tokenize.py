@@ -76,7 +76,7 @@ class Material:
                 recipe={},
                 stages=(),
                 shards=(shard,),
-                came_in=tally,
+                received=tally,
                 kept=tally,
                 dropped=zero,
                 quarantined=zero,

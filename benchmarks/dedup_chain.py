@@ -13,15 +13,15 @@ from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_refs, read_table
 from gristmill.stages.clusters.clusters import cluster_works
-from gristmill.stages.clusters.select_survivors import Choose, choose_works
+from gristmill.stages.clusters.select_survivors import SelectSurvivors, survivor_works
 from gristmill.stages.core.records import Chunk, Records
 from gristmill.stages.near.gather import gather
 from gristmill.stages.near.link import link
-from gristmill.stages.near.minhash import Collect, Sign, collect_works, sign_work
+from gristmill.stages.near.minhash import GatherSignatures, Sign, gather_signatures_works, sign_work
 from gristmill.stages.run.runner import Runner
 
 SETTINGS = MinHash()
-BANDS_ALONE = Choose(None)
+BANDS_ALONE = SelectSurvivors(None)
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,20 @@ class Stopwatch(Runner):
 
 def collected(runner: Runner, chunks: Sequence[Chunk]) -> list[ObjectRef]:
     """Texts to collections of signatures."""
-    records, stage = Records.of(chunks), Collect(SETTINGS.bands, SETTINGS.rows)
+    records, stage = Records.of(chunks), GatherSignatures(SETTINGS.bands, SETTINGS.rows)
     signed = [r.output("signed") for r in runner.map("sign", [sign_work(Sign(SETTINGS), chunk) for chunk in chunks])]
-    return [r.output("signatures") for r in runner.map("collect", collect_works(stage, runner.store, signed, records))]
+    return [
+        r.output("signatures")
+        for r in runner.map("collect", gather_signatures_works(stage, runner.store, signed, records))
+    ]
 
 
-def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: Choose = BANDS_ALONE) -> Found:
+def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: SelectSurvivors = BANDS_ALONE) -> Found:
     """Collections to losers, as pipelines/frame/steps.py does it; by default datatrove's rule, that whatever hangs
     together by shared bands has one survivor."""
     together = link(runner, SETTINGS.bands, [], refs)
     gathered = gather(runner, together, signatures=stage.min_similarity is not None)
-    chosen = runner.map("choose", choose_works(stage, together, gathered))
+    chosen = runner.map("choose", survivor_works(stage, together, gathered))
     runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
     return Found(runner.store, together.collections, together.forest, chosen, runner.cpu)
 

@@ -81,7 +81,7 @@ def build(store: Store, rows: int, probes: int) -> Built:
         recipe={},
         stages=stages,
         ledgers=ledgers,
-        came_in=total((kept, dropped, quarantined)),
+        received=total((kept, dropped, quarantined)),
         kept=kept,
         dropped=dropped,
         quarantined=quarantined,

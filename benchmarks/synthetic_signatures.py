@@ -1,4 +1,5 @@
-"""Collections of signatures as `Collect` writes them, of millions of documents that never existed, and the truth.
+"""Collections of signatures as `GatherSignatures` writes them, of millions of documents that never existed, and the
+truth.
 
 A share of the documents stands in clusters whose sizes follow a power law up to 1,000, spread over all collections.
 A member has each of its cluster's band hashes with a probability of its own, .1 to .9, so that members are linked by
@@ -19,9 +20,9 @@ import pyarrow as pa
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ROW_GROUP_ROWS, ObjectRef, put_file, read_table, scratch, table_writer
 from gristmill.lake.store.opening import open_store
-from gristmill.stages.near.minhash import DOCUMENTS_PER_COLLECTION, Collect, band_names
+from gristmill.stages.near.minhash import DOCUMENTS_PER_COLLECTION, GatherSignatures, band_names
 
-COLLECT = Collect(bands=14, rows=8)
+COLLECT = GatherSignatures(bands=14, rows=8)
 IN_CLUSTERS = 0.3
 LARGEST, EXPONENT = 1000, 2.5
 PER_INPUT = 40_000

@@ -243,7 +243,7 @@ def funnel(manifest: Manifest, changed: Sequence[str] = ()) -> str:
     m = manifest
     rows = [
         f"## {m}",
-        f"{m.came_in.count:,} records in = {m.kept.count:,} kept + {m.dropped.count:,} dropped"
+        f"{m.received.count:,} records in = {m.kept.count:,} kept + {m.dropped.count:,} dropped"
         f" + {m.quarantined.count:,} quarantined; content digest `{m.digest[:16]}`",
         "",
         "| stage | came in | passed | not passed |",
@@ -252,7 +252,7 @@ def funnel(manifest: Manifest, changed: Sequence[str] = ()) -> str:
     for row in m.funnel:
         reasons = [f"{name.partition('.')[2]} {n:,}" for name, n in row.dropped.items()]
         reasons += [f"{name.partition('.')[2]} {n:,} (quarantined)" for name, n in row.quarantined.items()]
-        rows.append(f"| {row.stage} | {row.came_in:,} | {row.passed:,} | {', '.join(reasons)} |")
+        rows.append(f"| {row.stage} | {row.received:,} | {row.passed:,} | {', '.join(reasons)} |")
     if report := growth_report(m, changed):
         rows += ["", report]
     return "\n".join(rows)

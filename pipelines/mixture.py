@@ -150,16 +150,16 @@ class Mixture:
     def build(self, run: BuildContext) -> Draft:
         """Raises BadConfig where the weights cannot be drawn, Incomplete, PlanOnly, BalanceError."""
         runner, store = run.runner, run.runner.store
-        came_in, tokenized = self._tokenized(runner)
+        received, tokenized = self._tokenized(runner)
         receipts = [receipt for shards in tokenized for _, receipt in shards]
-        check_balance("tokenize", came_in, {"read": total(r.came_in for r in receipts)})
+        check_balance("tokenize", received, {"read": total(r.received for r in receipts)})
         objects = [[Tokenized.of(digest, receipt) for digest, receipt in shards] for shards in tokenized]
         planned = runner.map("plan", [plan_work(self.plan, objects)])[0]
         facts = planned.facts_as(PlanFacts)
         if facts.problem:
             raise BadConfig(f"recipe.sources: {facts.problem}")
         accounted = runner.map("account", account_works(self.plan, facts.sources, tokenized))
-        check_balance("account", total(r.passed for r in receipts), {"looked at": total(r.came_in for r in accounted)})
+        check_balance("account", total(r.passed for r in receipts), {"looked at": total(r.received for r in accounted)})
         plan = planned.output("plan")
         slices = read_table(store, plan, ["shard", "tokens"])
         packed = runner.map("pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices))
@@ -168,7 +168,7 @@ class Mixture:
         check_balance("pack", draws, windows, what="draws", end="place in a window")
         decided = [*receipts, *accounted]
         fates = put_refs(store, [r.output("fates") for r in decided])
-        merged = runner.map("ledger", ledger_works(fates, came_in.count))
+        merged = runner.map("ledger", ledger_works(fates, received.count))
         everything = [*decided, planned, *packed, *merged]
         return Draft(
             dataset=run.dataset,
@@ -182,13 +182,13 @@ class Mixture:
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, bundle_receipts(store, everything)),
             schemas={"window": WINDOW_SCHEMA},
-            came_in=came_in,
+            received=received,
             kept=total(r.kept for r in merged),
             dropped=total(r.dropped for r in merged),
             quarantined=total(r.quarantined for r in merged),
             samples=draws,
             verdicts=windows,
-            funnel=funnel(came_in.count, FUNNEL, decided),
+            funnel=funnel(received.count, FUNNEL, decided),
             statistics=_statistics([r.facts_as(PackFacts) for r in packed], facts.sources, self.recipe.window),
         )
 
@@ -203,7 +203,7 @@ class Mixture:
             raise
         # one work a shard, in order: the shards' own digests, and what manifests say came in
         tokenized = [[(ref.sha256, next(done)) for ref in source.shards] for source in self.sources]
-        return total(work.came_in or Tally() for work in chain.from_iterable(works)), tokenized
+        return total(work.received or Tally() for work in chain.from_iterable(works)), tokenized
 
 
 def _tokenizer(recipe: MixtureRecipe, versions: Versions) -> Manifest:

@@ -126,7 +126,7 @@ class Checkpoint:
             recipe=run.resolved.identity,
             stages=run.stages,
             shards=shards,
-            came_in=zero,
+            received=zero,
             kept=zero,
             dropped=zero,
             quarantined=zero,

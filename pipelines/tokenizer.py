@@ -119,7 +119,7 @@ def _draft(
         recipe=run.resolved.identity,
         stages=run.stages,
         shards=(tokenizer,),
-        came_in=zero,
+        received=zero,
         kept=zero,
         dropped=zero,
         quarantined=zero,

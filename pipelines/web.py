@@ -24,12 +24,12 @@ from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
 from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
 from gristmill.pipelines.settings.config import BadConfig, Run
-from gristmill.stages.clusters.select_survivors import Choose
+from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.core.shards import WriteShards
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.dedup.paragraphs import Paragraphs
 from gristmill.stages.near.gather import Gather
-from gristmill.stages.near.minhash import N_WORDS, Collect, Sign
+from gristmill.stages.near.minhash import N_WORDS, GatherSignatures, Sign
 from gristmill.stages.text.extract import Extract
 from gristmill.stages.text.screen import Screen
 
@@ -57,9 +57,12 @@ class WebRecipe(RecordRecipe):
         if self.paragraphs is not None:
             steps.append(RepeatedParagraphs(self.paragraphs))
         if self.minhash is not None:
-            sign, collect = Sign(self.minhash), Collect(self.minhash.bands, self.minhash.rows, self.survivor)
+            sign, gather_signatures = (
+                Sign(self.minhash),
+                GatherSignatures(self.minhash.bands, self.minhash.rows, self.survivor),
+            )
             gather = Gather(signatures=self.min_similarity is not None)
-            steps.append(NearDuplicates(sign, collect, gather, Choose(self.min_similarity)))
+            steps.append(NearDuplicates(sign, gather_signatures, gather, SelectSurvivors(self.min_similarity)))
         return Flow(self.extract, tuple(steps), self.shards)
 
     @property

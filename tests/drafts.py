@@ -22,7 +22,7 @@ def draft(dataset: str, key: str, inputs: list[str], shards: tuple[ObjectRef, ..
         "recipe": {},
         "stages": (STAGE,),
         "shards": shards,
-        "came_in": tally,
+        "received": tally,
         "kept": tally,
         "dropped": NONE,
         "quarantined": NONE,

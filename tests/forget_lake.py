@@ -1,6 +1,6 @@
 """A lake as nights of a web run leave it: shards, ledger, signatures, contents, clusters, and the extraction's texts.
 
-`night(store, "web", pages, base)` grows a dataset; what a takedown must not leave behind stands in each of these.
+`increment(store, "web", pages, base)` grows a dataset; what a takedown must not leave behind stands in each of these.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def docs(*names: str) -> list[Doc]:
     return [Doc(f"https://example.org/{name}", language="de" if name.startswith("d") else "en") for name in names]
 
 
-def night(
+def increment(
     store: Store, dataset: str, pages: Sequence[Doc], base: Manifest | None = None, file: str = "a", **more: Any
 ) -> Manifest:
     """One version of these pages in two shards, on top of `base`, each object the output of a receipt."""
@@ -83,7 +83,7 @@ def night(
     written = [*(put_table(store, "shard", shard) for shard in shards), *own]
     receipts = [_receipt(store, digest, [ref]) for ref in written]
     before = base.attachments if base else ()
-    n_in, n_kept = len(pages) + (base.came_in.count if base else 0), tallies["kept"].count
+    n_in, n_kept = len(pages) + (base.received.count if base else 0), tallies["kept"].count
     n_kept += base.kept.count if base else 0
     lost = n_in - n_kept
     draft = Draft(
@@ -97,11 +97,11 @@ def night(
         shards=(*(base.shards if base else ()), *(ref for ref in written if ref.kind == "shard")),
         ledgers=(*(base.ledgers if base else ()), written[-1]),
         attachments=(*before, *own[1:-1], _screened(store, pages), bundle_receipts(store, receipts)),
-        came_in=ledger.tally(table) if base is None else ledger.tally(table) + base.came_in,
+        received=ledger.tally(table) if base is None else ledger.tally(table) + base.received,
         **{name: tally + getattr(base, name) if base else tally for name, tally in tallies.items()},
         funnel=(
-            FunnelRow(stage="read", came_in=n_in, passed=n_in),
-            FunnelRow(stage="exact", came_in=n_in, passed=n_kept, dropped={"exact.duplicate": lost} if lost else {}),
+            FunnelRow(stage="read", received=n_in, passed=n_in),
+            FunnelRow(stage="exact", received=n_in, passed=n_kept, dropped={"exact.duplicate": lost} if lost else {}),
         ),
         statistics=asdict(statistics),
     )
@@ -213,7 +213,7 @@ def made_from(store: Store, dataset: str, source: Manifest, kind: str, role: str
             recipe={},
             stages=(STAGE,),
             shards=(ref,),
-            came_in=zero,
+            received=zero,
             kept=zero,
             dropped=zero,
             quarantined=zero,
@@ -255,6 +255,6 @@ def readable(store: Store) -> Iterator[tuple[str, bytes]]:
 
 def two_nights(store: Store) -> list[Manifest]:
     """`web` in two nights, and `code`, which has none of what is asked for; the versions of `web`."""
-    first = night(store, "web", FIRST, file="a")
-    night(store, "code", docs("x", "y"), file="code")
-    return [first, night(store, "web", SECOND, first, file="b")]
+    first = increment(store, "web", FIRST, file="a")
+    increment(store, "code", docs("x", "y"), file="code")
+    return [first, increment(store, "web", SECOND, first, file="b")]

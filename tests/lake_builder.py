@@ -103,7 +103,7 @@ def commit(
         ledgers=tuple(put_table(store, "ledger", half, sorted_by="id") for half in halves if half.num_rows),
         attachments=(_receipts(store, rows, records, digest),) if receipts else (),
         schemas={"shard": "id: string\nurl: string\ntext: string"},
-        came_in=ledger.tally(table),
+        received=ledger.tally(table),
         **tallies,
         funnel=_funnel(records),
         statistics={"documents": tallies["kept"].count, "languages": {"en": 2}, "bytes_from": {"200": 1, "1000": 1}},
@@ -153,10 +153,10 @@ def _text(row: dict[str, Any], page: Page) -> dict[str, Any]:
 
 
 def _funnel(records: Sequence[Page]) -> tuple[FunnelRow, ...]:
-    rows, came_in = [], len(records)
+    rows, received = [], len(records)
     for stage in STAGES:
         of_stage = [p for p in records if (p.reason or "").split(".")[0] == stage]
         by_fate = {f: dict(Counter(p.reason for p in of_stage if p.fate == f)) for f in ("dropped", "quarantined")}
-        rows.append(FunnelRow(stage=stage, came_in=came_in, passed=came_in - len(of_stage), **by_fate))
-        came_in -= len(of_stage)
+        rows.append(FunnelRow(stage=stage, received=received, passed=received - len(of_stage), **by_fate))
+        received -= len(of_stage)
     return tuple(rows)

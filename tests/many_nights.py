@@ -23,40 +23,40 @@ LEDGER = Compact("ledger", ("id", "input", "ordinal"))
 LISTS = Compact("refs")
 
 
-def url(night: int, page: int) -> str:
+def url(increment: int, page: int) -> str:
     """Of a page of one increment."""
-    return f"https://example.org/{night}/{page}"
+    return f"https://example.org/{increment}/{page}"
 
 
-def nights(store: Store, count: int) -> Iterator[Manifest]:
+def increments(store: Store, count: int) -> Iterator[Manifest]:
     """`count` versions, each with PAGES records more. The first of a night is kept, the others are duplicates of it."""
     runner, versions = Runner(store, workers=0), Versions(store)
     base: Manifest | None = None
-    for night in range(count):
-        rows = ledger.sort(pa.Table.from_pylist(list(_rows(night)), schema=ledger.SCHEMA))
+    for increment in range(count):
+        rows = ledger.sort(pa.Table.from_pylist(list(_rows(increment)), schema=ledger.SCHEMA))
         tallies = ledger.tallies(rows)
         old = base or _nothing()
-        digest = _input(night)
-        shard = put_table(store, "shard", pa.table({"id": [_id(night, 0)], "text": [f"night {night}"]}))
+        digest = _input(increment)
+        shard = put_table(store, "shard", pa.table({"id": [_id(increment, 0)], "text": [f"night {increment}"]}))
         own = put_table(store, "ledger", rows, sorted_by="id")
         listed = [ref for ref in old.attachments if ref.kind == "refs"]
         draft = Draft(
             dataset="web",
             form="documents",
-            run_key=digest_of("night", str(night)),
+            run_key=digest_of("night", str(increment)),
             parent=base.ref if base else None,
-            inputs=(InputFile(digest=digest, bytes=100, records=PAGES, names=(f"crawl/{night}.warc.gz",)),),
+            inputs=(InputFile(digest=digest, bytes=100, records=PAGES, names=(f"crawl/{increment}.warc.gz",)),),
             recipe={"nights": True},
             stages=(StageId(name="toy", version=1, config={}),),
             shards=(*old.shards, shard),
             ledgers=(*compacted(runner, LEDGER, old.ledgers), own),
-            attachments=(*compacted(runner, LISTS, listed), _list(store, night)),
-            came_in=old.came_in + ledger.tally(rows),
+            attachments=(*compacted(runner, LISTS, listed), _list(store, increment)),
+            received=old.received + ledger.tally(rows),
             kept=old.kept + tallies["kept"],
             dropped=old.dropped + tallies["dropped"],
             quarantined=old.quarantined,
         )
-        base = versions.commit(draft, expected_parent=night)
+        base = versions.commit(draft, expected_parent=increment)
         yield base
 
 
@@ -64,30 +64,30 @@ def _nothing() -> Draft:
     return draft_of("web", "", [])
 
 
-def _list(store: Store, night: int) -> ObjectRef:
-    return put_refs(store, [put_table(store, "spans", pa.table({"night": [night]}))])
+def _list(store: Store, increment: int) -> ObjectRef:
+    return put_refs(store, [put_table(store, "spans", pa.table({"night": [increment]}))])
 
 
-def _input(night: int) -> str:
-    return hashlib.sha256(b"night %d" % night).hexdigest()
+def _input(increment: int) -> str:
+    return hashlib.sha256(b"night %d" % increment).hexdigest()
 
 
-def _id(night: int, page: int) -> str:
-    return record_id(url=url(night, page), source_key=None, own=b"%d" % page)
+def _id(increment: int, page: int) -> str:
+    return record_id(url=url(increment, page), source_key=None, own=b"%d" % page)
 
 
-def _rows(night: int) -> Iterator[dict[str, object]]:
+def _rows(increment: int) -> Iterator[dict[str, object]]:
     for page in range(PAGES):
         lost = page > 0
         yield {
-            "id": _id(night, page),
-            "input": _input(night),
+            "id": _id(increment, page),
+            "input": _input(increment),
             "ordinal": page,
             "fate": "dropped" if lost else "kept",
             "stage": "exact" if lost else "shards",
             "reason": "exact.duplicate" if lost else None,
             "value": None,
-            "survivor": _id(night, 0) if lost else None,
+            "survivor": _id(increment, 0) if lost else None,
             "start": 10 * page,
             "length": 10,
         }

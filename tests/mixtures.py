@@ -60,7 +60,7 @@ def documents(store: Store, name: str, texts: Sequence[str], shards: int = 1) ->
     refs = tuple(put_table(store, "shard", table.slice(i * per, per)) for i in range(shards))
     digest = digest_of(name, *texts)
     tally = Tally.of_records([digest] * len(rows), range(len(rows)))
-    manifest_draft = draft(name, digest, [digest], refs, came_in=tally, kept=tally)
+    manifest_draft = draft(name, digest, [digest], refs, received=tally, kept=tally)
     return Versions(store).commit(manifest_draft)
 
 

@@ -14,15 +14,15 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
 from gristmill.stages.clusters.clusters import cluster_works
 from gristmill.stages.clusters.divergence import current
-from gristmill.stages.clusters.select_survivors import Choose, Comparisons, choose_works
+from gristmill.stages.clusters.select_survivors import Comparisons, SelectSurvivors, survivor_works
 from gristmill.stages.near.gather import gather
 from gristmill.stages.near.link import link
-from gristmill.stages.near.minhash import Collect, band_names
+from gristmill.stages.near.minhash import GatherSignatures, band_names
 from gristmill.stages.run.runner import Runner
 
 BANDS, ROWS = 14, 8
 WIDTH = BANDS * ROWS
-COLLECT = Collect(BANDS, ROWS)
+COLLECT = GatherSignatures(BANDS, ROWS)
 
 
 def edited(random: np.random.Generator, values: np.ndarray, similarity: float, copies: int) -> np.ndarray:
@@ -46,15 +46,15 @@ def template(random: np.random.Generator, pages: int, similarity: float, shared:
 
 
 def collection(
-    store: Store, values: np.ndarray, ids: Sequence[str], ranks: Sequence[float], night: int = 0
+    store: Store, values: np.ndarray, ids: Sequence[str], ranks: Sequence[float], increment: int = 0
 ) -> ObjectRef:
-    """What `Collect` writes of documents with these signatures."""
+    """What `GatherSignatures` writes of documents with these signatures."""
     n = len(values)
     data = pa.py_buffer(np.ascontiguousarray(values, "<u4"))
     hashes = band_hashes(np.ascontiguousarray(values, np.uint32), BANDS, ROWS)
     columns: dict[str, Any] = {
         "id": list(ids),
-        "input": [f"{night:064x}"] * n,
+        "input": [f"{increment:064x}"] * n,
         "ordinal": np.arange(n),
         "start": np.arange(n),
         "length": np.ones(n, np.int64),
@@ -71,7 +71,7 @@ class Nights:
     """A dataset of signatures that grows, with what a version of it holds. `values`: id -> similarity in the ledger."""
 
     store: Store
-    stage: Choose = Choose()
+    stage: SelectSurvivors = SelectSurvivors()
     kept: set[str] = field(default_factory=set)
     values: dict[str, str | None] = field(default_factory=dict)
     survivors: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Nights:
     divergence: list[ObjectRef] = field(default_factory=list)
     compared: int = 0
 
-    def night(self, values: np.ndarray, ids: Sequence[str], ranks: Sequence[float], pieces: int = 1) -> None:
+    def increment(self, values: np.ndarray, ids: Sequence[str], ranks: Sequence[float], pieces: int = 1) -> None:
         """These documents come in, in collections of equal size."""
         number = len(self.collections)
         cuts = np.array_split(np.arange(len(values)), pieces)
@@ -95,7 +95,7 @@ class Nights:
         linked = link(runner, BANDS, before, new, self.forest)
         self.forest = linked.forest
         gathered = gather(runner, linked, signatures=self.stage.min_similarity is not None)
-        chosen = runner.map("choose", choose_works(self.stage, linked, gathered, self.clusters, self.divergence))
+        chosen = runner.map("choose", survivor_works(self.stage, linked, gathered, self.clusters, self.divergence))
         sorted_members = runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
         self.clusters = [*self.clusters, *(r.output("clusters") for r in sorted_members)]
         lost = [row for r in chosen for row in read_table(self.store, r.output("fates")).to_pylist()]

@@ -33,12 +33,12 @@ from gristmill.pipelines.frame.flow import Flow, State, Step
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.pipelines.frame.records import RecordRecipe
 from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
-from gristmill.stages.clusters.select_survivors import Choose
+from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.core.shards import SCHEMA, WriteShards
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.dedup.paragraphs import Paragraphs
 from gristmill.stages.near.gather import Gather
-from gristmill.stages.near.minhash import Collect, Sign
+from gristmill.stages.near.minhash import GatherSignatures, Sign
 from gristmill.stages.read.inputs import Listing, ScannedInput, scan_inputs
 from gristmill.stages.read.scan import Scan
 from gristmill.stages.run.runner import Runner
@@ -129,7 +129,7 @@ STEPS: dict[str, Step] = {
     "long": Screening(Screen((Long(),), Docs)),
     "exact": ExactDuplicates(Exact()),
     "paragraphs": RepeatedParagraphs(PARAGRAPHS),
-    "minhash": NearDuplicates(Sign(MINHASH), Collect(4, 4), Gather(signatures=True), Choose()),
+    "minhash": NearDuplicates(Sign(MINHASH), GatherSignatures(4, 4), Gather(signatures=True), SelectSurvivors()),
 }
 
 

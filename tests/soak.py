@@ -114,7 +114,7 @@ def hurt(lake: Path, inputs: list[Path | str], dice: random.Random, victim: str 
     return killed, run.returncode if run.returncode == 0 else None
 
 
-def nights(sample: Path) -> list[list[Path | str]]:
+def increments(sample: Path) -> list[list[Path | str]]:
     """The inputs of the first run, and of the increment."""
     first = web.crawl_files(sample)
     return [first, [*first, *sorted((sample / "night2").iterdir())]]
@@ -123,7 +123,7 @@ def nights(sample: Path) -> list[list[Path | str]]:
 def episode(lake: Path, sample: Path, dice: random.Random, before: int, kills: int) -> int:
     """Both nights; the number of kills when they are done. `before`: how many there were, of `kills` in all."""
     done = before
-    for inputs in nights(sample):
+    for inputs in increments(sample):
         code = None
         while code is None:
             victim = VICTIMS[done] if done < len(VICTIMS) else dice.choice(VICTIMS)

@@ -71,11 +71,11 @@ def pictures(store: Store, *tars: Sequence[Sequence[str]], dataset: str = "pictu
         stages=(StageId(name="toy", version=1, config={}),),
         shards=tuple(ref for tar, index, _ in written for ref in (tar, index)),
         ledgers=(put_table(store, "ledger", table, sorted_by="id"), *(members for _, _, members in written)),
-        came_in=tally,
+        received=tally,
         kept=tally,
         dropped=none,
         quarantined=none,
-        funnel=(FunnelRow(stage="toy", came_in=len(names), passed=len(names)),),
+        funnel=(FunnelRow(stage="toy", received=len(names), passed=len(names)),),
         statistics={"documents": len(names), "pixels": 7},
     )
     return Versions(store).commit(draft)

@@ -144,7 +144,7 @@ def test_a_commit_with_an_expected_parent_that_lost_is_a_conflict(store):
 def test_a_commit_is_refused_unless_it_balances_and_its_objects_exist(store):
     versions = Versions(store)
     with pytest.raises(BalanceError, match="not the same records"):
-        versions.commit(draft("web", "a", ["01"], came_in=Tally.of_records(["02"], [0])))
+        versions.commit(draft("web", "a", ["01"], received=Tally.of_records(["02"], [0])))
     ghost = ObjectRef(kind="shard", sha256="0" * 64, bytes=3, records=1)
     with pytest.raises(FileNotFoundError, match="missing"):
         versions.commit(draft("web", "a", ["01"], (ghost,)))

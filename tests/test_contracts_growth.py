@@ -39,14 +39,14 @@ class Sign:
             raise OSError("killed")
         tally = Tally.of_records([digest], [0])
         ref = put_table(store, "shard", pa.table({"id": [digest]}))
-        return Outcome(outputs=(ref,), came_in=tally, passed=tally)
+        return Outcome(outputs=(ref,), received=tally, passed=tally)
 
 
 CALLS: list[str] = []
 BOMB = ""
 
 
-def night(store: Store, inputs: list[str], meanwhile=lambda: None) -> Manifest:
+def increment(store: Store, inputs: list[str], meanwhile=lambda: None) -> Manifest:
     """One nightly run: sign what is new, then link it against the base and commit on top of it."""
     versions, runner = Versions(store), Runner(store, workers=0)
     plan = plan_growth(versions, "web", {}, inputs)
@@ -70,30 +70,30 @@ def night(store: Store, inputs: list[str], meanwhile=lambda: None) -> Manifest:
 
 
 def test_a_night_that_finds_nothing_new_returns_the_latest_version(store):
-    first = night(store, ["aa", "bb"])
+    first = increment(store, ["aa", "bb"])
     CALLS.clear()
-    assert night(store, ["bb", "aa"]) == first
-    assert night(store, ["aa"]) == first
+    assert increment(store, ["bb", "aa"]) == first
+    assert increment(store, ["aa"]) == first
     assert CALLS == [] and Versions(store).numbers("web") == [1]
 
 
 def test_a_night_with_two_new_files_signs_only_them_and_is_cumulative(store):
-    first = night(store, ["aa", "bb"])
+    first = increment(store, ["aa", "bb"])
     CALLS.clear()
-    second = night(store, ["aa", "bb", "cc", "dd"])
+    second = increment(store, ["aa", "bb", "cc", "dd"])
     assert sorted(CALLS) == ["cc", "dd"]
     assert second.parent == first.ref and second.shards[:2] == first.shards and len(second.shards) == 4
     assert {i.digest for i in second.inputs} == {"cc", "dd"}
     CALLS.clear()
-    assert night(store, ["aa", "cc"]) == second and CALLS == []
+    assert increment(store, ["aa", "cc"]) == second and CALLS == []
 
 
 def test_a_killed_night_resumes_on_its_pinned_base_and_relinks_when_the_base_moved(store, monkeypatch):
-    night(store, ["aa"])
+    increment(store, ["aa"])
     monkeypatch.setitem(globals(), "BOMB", "dd")
     with pytest.raises(Exception, match="killed"):
-        night(store, ["aa", "cc", "dd"])
-    other = night(store, ["aa", "ee"])  # the base moves on while the first night is down
+        increment(store, ["aa", "cc", "dd"])
+    other = increment(store, ["aa", "ee"])  # the base moves on while the first night is down
     assert other.version == 2
 
     monkeypatch.setitem(globals(), "BOMB", "")
@@ -101,7 +101,7 @@ def test_a_killed_night_resumes_on_its_pinned_base_and_relinks_when_the_base_mov
     assert isinstance(plan, Growth) and (plan.base, plan.attempt) == (1, 1)  # the pin holds
 
     CALLS.clear()
-    mine = night(store, ["aa", "cc", "dd"])
+    mine = increment(store, ["aa", "cc", "dd"])
     assert CALLS == ["dd"]  # cc has its receipt from before the kill; nothing was signed again after the lost slot
     assert mine.version == 3 and mine.parent == other.ref
     pins = [info.key.rpartition("/")[2] for info in store.list("datasets/web/pins/")]
@@ -109,24 +109,24 @@ def test_a_killed_night_resumes_on_its_pinned_base_and_relinks_when_the_base_mov
 
 
 def test_two_nights_at_once_lose_nothing(store):
-    night(store, ["aa"])
+    increment(store, ["aa"])
     raced: list[Manifest] = []
 
     def other_commits_first() -> None:
         if not raced:
-            raced.append(night(store, ["aa", "xx"]))
+            raced.append(increment(store, ["aa", "xx"]))
 
-    mine = night(store, ["aa", "yy"], other_commits_first)
+    mine = increment(store, ["aa", "yy"], other_commits_first)
     assert (raced[0].version, mine.version) == (2, 3)
     rows = [r for ref in mine.shards for r in pq.read_table(store.open(ref.key))["id"].to_pylist()]
     assert sorted(rows) == ["aa", "xx", "yy"]
 
 
 def test_a_base_that_was_taken_down_is_never_built_on(store):
-    night(store, ["aa"])
-    night(store, ["aa", "bb"])
+    increment(store, ["aa"])
+    increment(store, ["aa", "bb"])
     versions = Versions(store)
     plan_growth(versions, "web", {}, ["aa", "bb", "cc"])  # pins v2, then dies
     versions.withdraw("web", 2, "takedown")
-    grown = night(store, ["aa", "bb", "cc"])
+    grown = increment(store, ["aa", "bb", "cc"])
     assert grown.version == 3 and grown.parent.version == 1

@@ -89,7 +89,7 @@ def observe(lake: Path) -> dict[str, Any]:
         "format": 1,
         "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
         "stages": _stages(recorder, "")
-        | _stages(nights(files, lake.with_name("nights")), "night: ")
+        | _stages(increments(files, lake.with_name("nights")), "night: ")
         | mixture(lake.with_name("mixed")),
     }
 
@@ -121,7 +121,7 @@ def _named_by_objects(one: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in one.items() if k not in ("tallies", "facts")}
 
 
-def nights(files: Sequence[Path], lake: Path) -> Recorder:
+def increments(files: Sequence[Path], lake: Path) -> Recorder:
     """The same, one file more each night; what is remembered is the last night."""
     store = open_store(str(lake))
     for n in range(1, len(files) + 1):
@@ -135,11 +135,14 @@ def _stages(recorder: Recorder, prefix: str) -> dict[str, Any]:
 
 
 def _stage(store: Store, stage: Stage, receipts: Sequence[Receipt]) -> dict[str, Any]:
-    fates = ("came_in", "passed", "kept", "dropped", "quarantined")
+    fates = ("received", "passed", "kept", "dropped", "quarantined")
     return {
         "identity": [one.model_dump(mode="json") for one in stage.identity()],
         "pieces": len(receipts),
-        "tallies": {fate: total(getattr(r, fate) for r in receipts).to_json() for fate in fates},
+        "tallies": {
+            "came_in" if fate == "received" else fate: total(getattr(r, fate) for r in receipts).to_json()
+            for fate in fates
+        },
         "reasons": [r.reasons for r in receipts],
         "errors": [r.errors for r in receipts],
         "facts": [r.facts for r in receipts],

@@ -34,7 +34,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Store:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda fd: None)
         store = open_store(str(tmp_path_factory.mktemp("nights") / "lake"))
-        for _ in many_nights.nights(store, NIGHTS):
+        for _ in many_nights.increments(store, NIGHTS):
             pass
     return store
 
@@ -82,11 +82,11 @@ def test_why_opens_a_few_ledgers_and_tells_every_version(grown: Store, monkeypat
 
     monkeypatch.setattr(chains.ledger, "find", counting)
     head = Versions(grown).manifest("web", NIGHTS)
-    for night, page in itertools.product((0, 1, 31, 32, NIGHTS - 1), (0, 1)):
+    for increment, page in itertools.product((0, 1, 31, 32, NIGHTS - 1), (0, 1)):
         opened.clear()
-        story = single(why(Versions(grown), many_nights.url(night, page)).stories)
-        assert story.versions == tuple(range(night + 1, NIGHTS + 1))
-        assert (story.fate, story.place.names) == (("kept", "dropped")[page], (f"crawl/{night}.warc.gz",))
+        story = single(why(Versions(grown), many_nights.url(increment, page)).stories)
+        assert story.versions == tuple(range(increment + 1, NIGHTS + 1))
+        assert (story.fate, story.place.names) == (("kept", "dropped")[page], (f"crawl/{increment}.warc.gz",))
         assert story.survivor is None or story.survivor.fate == "kept"
         assert len(opened) <= 3 * len(head.ledgers) and set(opened) <= {ref.sha256 for ref in head.ledgers}
 

@@ -93,11 +93,11 @@ def draft(store: Store, dataset: str, records: Iterable[int], **fields: Any) -> 
         "inputs": (InputFile(digest=INPUT, bytes=10 * len(records), records=len(records), names=("crawl.warc",)),),
         "recipe": {"records": len(records)},
         "stages": (STAGE,),
-        "came_in": ledger.tally(table),
+        "received": ledger.tally(table),
         "funnel": (
             FunnelRow(
                 stage="toy",
-                came_in=len(records),
+                received=len(records),
                 passed=tallies["kept"].count,
                 dropped={r: n for r, n in reasons.items() if r == "toy.dropped"},
                 quarantined={r: n for r, n in reasons.items() if r == "toy.quarantined"},

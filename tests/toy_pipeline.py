@@ -60,7 +60,7 @@ class Upper(Stage[TextFile]):
         shard = put_table(store, "shard", pa.Table.from_pylist(texts))
         fates = put_table(store, "fates", table)
         Upper.meanwhile(store)
-        return Outcome(outputs=(shard, fates), kept=ledger.tally(table), came_in=ledger.tally(table))
+        return Outcome(outputs=(shard, fates), kept=ledger.tally(table), received=ledger.tally(table))
 
 
 class UpperRecipe(InputRecipe):
@@ -92,7 +92,7 @@ class UpperRecipe(InputRecipe):
         fates = put_refs(run.runner.store, [receipt.output("fates") for receipt in receipts])
         merged = run.runner.map("ledger", ledger_works(fates, sum(receipt.kept.count for receipt in receipts)))
         before = () if run.base is None else (run.base,)
-        came_in = total([*(manifest.came_in for manifest in before), *(receipt.came_in for receipt in receipts)])
+        received = total([*(manifest.received for manifest in before), *(receipt.received for receipt in receipts)])
         return Draft(
             dataset=run.dataset,
             form=run.form,
@@ -104,8 +104,8 @@ class UpperRecipe(InputRecipe):
             stages=run.stages,
             shards=(*(ref for m in before for ref in m.shards), *(r.output("shard") for r in receipts)),
             ledgers=(*(ref for m in before for ref in m.ledgers), *(r.output("ledger") for r in merged)),
-            came_in=came_in,
-            kept=came_in,
+            received=received,
+            kept=received,
             dropped=Tally(),
             quarantined=Tally(),
         )

@@ -36,4 +36,4 @@ def crawl_files(sample: Path) -> list[Path | str]:
 def summary(manifest: Manifest) -> tuple[int, int, int, int]:
     """How many records came in, were kept, dropped and quarantined."""
     m = manifest
-    return m.came_in.count, m.kept.count, m.dropped.count, m.quarantined.count
+    return m.received.count, m.kept.count, m.dropped.count, m.quarantined.count

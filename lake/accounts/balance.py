@@ -82,19 +82,19 @@ def total(tallies: Iterable[Tally]) -> Tally:
 
 
 def check_balance(
-    where: str, came_in: Tally, fates: Mapping[str, Tally], *, what: str = "records", end: str = "fate"
+    where: str, received: Tally, fates: Mapping[str, Tally], *, what: str = "records", end: str = "fate"
 ) -> None:
-    """Raises BalanceError unless `came_in` equals the sum over `fates`. `what` they are and what each must have at the
+    """Raises BalanceError unless `received` equals the sum over `fates`. `what` they are and what each must have at the
     `end`, for messages: records a fate, children a verdict."""
     went_out = total(fates.values())
-    if came_in == went_out:
+    if received == went_out:
         return
     parts = " + ".join(f"{name} {tally.count:,}" for name, tally in fates.items()) or "none"
-    if came_in.count != went_out.count:
-        problem = f"{came_in.count:,} {what} went in but {went_out.count:,} have a {end} ({parts})"
+    if received.count != went_out.count:
+        problem = f"{received.count:,} {what} went in but {went_out.count:,} have a {end} ({parts})"
     else:
         problem = (
-            f"{came_in.count:,} {what} went in and as many have a {end} ({parts}), but they are not the same {what}:"
+            f"{received.count:,} {what} went in and as many have a {end} ({parts}), but they are not the same {what}:"
             " some were lost and others counted twice"
         )
     raise BalanceError(f"{where}: {problem}. Nothing was committed; this is a defect of the stage, please report it.")

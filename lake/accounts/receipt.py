@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.facts import FactsT, facts_from_json
@@ -47,7 +47,7 @@ class StageId(Frozen):
 class Receipt(Frozen):
     """What a piece of work read, wrote, and did with every record.
 
-    `passed` go on to the next stage, `kept` ended well here; with `dropped` and `quarantined` they equal `came_in`.
+    `passed` go on to the next stage, `kept` ended well here; with `dropped` and `quarantined` they equal `received`.
     Where a record became several (samples, draws), `children_in` of them were there, and each has one verdict in
     `children`. `facts` are small results that the next step needs, as a dict; `facts_as` reads them. `machine_fates`
     counts fates that a memory or wall limit decided: where it is not 0, digest equality is not promised. `info` (time,
@@ -59,7 +59,7 @@ class Receipt(Frozen):
     stages: tuple[StageId, ...]
     inputs: tuple[str, ...]
     outputs: tuple[ObjectRef, ...] = ()
-    came_in: JsonTally = Tally()
+    received: JsonTally = Field(default=Tally(), validation_alias="came_in", serialization_alias="came_in")
     passed: JsonTally = Tally()
     kept: JsonTally = Tally()
     dropped: JsonTally = Tally()

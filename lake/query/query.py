@@ -25,7 +25,7 @@ class VersionRow:
     dataset: str
     version: int
     at: str | None
-    came_in: int
+    received: int = field(metadata={"json": "came_in"})  # as scripts know it
     kept: int
     dropped: int
     quarantined: int
@@ -124,7 +124,7 @@ def _read_row(versions: Versions, name: str, number: int, tags: dict[str, int], 
             dataset=name,
             version=number,
             at=None,
-            came_in=0,
+            received=0,
             kept=0,
             dropped=0,
             quarantined=0,
@@ -145,7 +145,7 @@ def _row(manifest: Manifest, tags: dict[str, int], gone: dict[int, str]) -> Vers
         dataset=manifest.dataset,
         version=manifest.version,
         at=manifest.made.get("at"),
-        came_in=manifest.came_in.count,
+        received=manifest.received.count,
         kept=manifest.kept.count,
         dropped=manifest.dropped.count,
         quarantined=manifest.quarantined.count,

@@ -115,7 +115,7 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
     searched = _search(versions.store, outlines, prefixes)
     unanswered = not any(rows for part in searched.values() for rows in part.rows.values())
     respelled = unanswered and len(prefixes) > ALIKE  # a URL that mixes spellings has another first half
-    unscanned = respelled and sum(of[-1].came_in.count for of in outlines.values() if of) > SCANNED_RECORDS
+    unscanned = respelled and sum(of[-1].received.count for of in outlines.values() if of) > SCANNED_RECORDS
     if respelled and not unscanned and (ids := ids_of_page(versions, query)):
         searched = _search(versions.store, outlines, sorted(ids))
     for message in (message for part in searched.values() for message in part.damage):

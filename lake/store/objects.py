@@ -37,7 +37,14 @@ _PARQUET = b"PAR1"
 class Frozen(BaseModel):
     """Base of everything the lake writes as JSON: immutable, and unknown fields are an error, not a surprise."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        ser_json_inf_nan="strings",
+    )
 
 
 def brief(error: Exception) -> str:

@@ -76,7 +76,7 @@ def clean_version(
         ledgers=(*fates, *taken.members, *(ref for ref in base.ledgers if ref.kind not in ("ledger", "members"))),
         attachments=_not_empty(attachments),
         schemas=base.schemas,
-        came_in=base.came_in,
+        received=base.received,
         kept=base.kept - moved.tally,
         dropped=base.dropped + moved.tally,
         quarantined=base.quarantined,
@@ -260,18 +260,18 @@ def _funnel(base: Manifest, records: int) -> tuple[FunnelRow, ...]:
     rows = list(base.funnel)
     if not any(row.stage == STAGE for row in rows):
         left = rows[-1].passed if rows else base.kept.count
-        rows.append(FunnelRow(stage=STAGE, came_in=left, passed=left))
+        rows.append(FunnelRow(stage=STAGE, received=left, passed=left))
     done: list[FunnelRow] = []
     less = 0
     for row in rows:
-        came_in, dropped = row.came_in - less, dict(row.dropped)
+        received, dropped = row.received - less, dict(row.dropped)
         if row.stage == STAGE and not less:
             less = records
             dropped[REASON] = dropped.get(REASON, 0) + records
         done.append(
             FunnelRow(
                 stage=row.stage,
-                came_in=came_in,
+                received=received,
                 passed=row.passed - less,
                 dropped={reason: n for reason, n in dropped.items() if n},
                 quarantined=row.quarantined,

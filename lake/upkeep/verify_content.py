@@ -62,9 +62,9 @@ def compare(store: Store, manifest: Manifest, proofs: dict[str, Proof]) -> Itera
 
     ledgers = manifest.fates
     if not ledgers:
-        if manifest.came_in.count and not manifest.ledgers:
+        if manifest.received.count and not manifest.ledgers:
             yield finding(
-                "ledger", f"{manifest.came_in.count:,} records came in and no ledger says what became of them"
+                "ledger", f"{manifest.received.count:,} records came in and no ledger says what became of them"
             )
         return
     rows = [proofs.get(ref.sha256) for ref in ledgers]

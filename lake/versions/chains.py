@@ -97,7 +97,7 @@ def _above(by_number: Mapping[int, Outline], child: Outline) -> Outline | None:
     if parent is None or parent.digest != ref.digest or parent.version >= child.version:
         return None
     own = sum(item.records for item in child.inputs)
-    return parent if child.came_in.count == parent.came_in.count + own else None
+    return parent if child.received.count == parent.received.count + own else None
 
 
 def _share(searched: Searched, chain: Sequence[Outline], rows: Sequence[Row]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gristmill.lake.accounts.balance import check_balance
 from gristmill.lake.accounts.identity import digest_of
@@ -53,10 +53,10 @@ class VersionRef(Frozen):
 
 
 class FunnelRow(Frozen):
-    """One stage of the funnel. `came_in = passed + sum(dropped) + sum(quarantined)`."""
+    """One stage of the funnel. `received = passed + sum(dropped) + sum(quarantined)`."""
 
     stage: str
-    came_in: int
+    received: int = Field(validation_alias="came_in", serialization_alias="came_in")
     passed: int
     dropped: dict[str, int] = {}
     quarantined: dict[str, int] = {}
@@ -64,8 +64,8 @@ class FunnelRow(Frozen):
     @model_validator(mode="after")
     def _adds_up(self) -> FunnelRow:
         out = self.passed + sum(self.dropped.values()) + sum(self.quarantined.values())
-        if out != self.came_in:
-            raise ValueError(f"funnel: {self.came_in} records entered {self.stage!r}, {out} left it")
+        if out != self.received:
+            raise ValueError(f"funnel: {self.received} records entered {self.stage!r}, {out} left it")
         return self
 
 
@@ -86,7 +86,7 @@ class Draft(Frozen):
     ledgers: tuple[ObjectRef, ...] = ()
     attachments: tuple[ObjectRef, ...] = ()  # measures, content hashes, receipts: kept, outside the content digest
     schemas: dict[str, str] = {}
-    came_in: JsonTally
+    received: JsonTally = Field(validation_alias="came_in", serialization_alias="came_in")
     kept: JsonTally
     dropped: JsonTally
     quarantined: JsonTally
@@ -134,7 +134,7 @@ class Draft(Frozen):
     def check(self) -> None:
         """Raises BalanceError unless every record that came in has one fate, and every sample one verdict."""
         fates = {"kept": self.kept, "dropped": self.dropped, "quarantined": self.quarantined}
-        check_balance(f"{self.dataset}: commit", self.came_in, fates)
+        check_balance(f"{self.dataset}: commit", self.received, fates)
         if self.samples is not None:
             check_balance(f"{self.dataset}: commit, samples", self.samples, self.verdicts)
 
@@ -179,7 +179,7 @@ class Outline(BaseModel):
     parent: VersionRef | None = None
     inputs: tuple[InputFile, ...] = ()
     ledgers: tuple[ObjectRef, ...] = ()
-    came_in: JsonTally
+    received: JsonTally = Field(validation_alias="came_in", serialization_alias="came_in")
 
     @property
     def fates(self) -> tuple[ObjectRef, ...]:

@@ -152,7 +152,7 @@ def draw_log(console: Console, rows: Sequence[VersionRow]) -> None:
     table = grid(*columns, *(("parent", "commit", "tags~") if wide else ()))
     beside: list[tuple[str, str, Text]] = []
     for row in rows:
-        counts = ["?" if row.problem else f"{n:,}" for n in (row.came_in, row.kept, row.dropped, row.quarantined)]
+        counts = ["?" if row.problem else f"{n:,}" for n in (row.received, row.kept, row.dropped, row.quarantined)]
         beside.append((_parent(row), _commit(row), _marks(row)))
         table.add_row(f"v{row.version}", when(row.at), *counts, row.digest[:12], *(beside[-1] if wide else ()))
     if wide:

@@ -146,7 +146,7 @@ def to_json(data: Any) -> Any:
     if isinstance(data, BaseModel):
         return data.model_dump(mode="json")
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
-        return {f.name: to_json(getattr(data, f.name)) for f in dataclasses.fields(data)}
+        return {f.metadata.get("json", f.name): to_json(getattr(data, f.name)) for f in dataclasses.fields(data)}
     if isinstance(data, dict):
         return {str(k): to_json(v) for k, v in data.items()}
     if isinstance(data, list | tuple | set | frozenset):

@@ -51,7 +51,7 @@ def draw_description(console: Console, about: Description) -> None:
 def _facts(m: Manifest, changed: Sequence[str]) -> dict[str, str]:
     made = m.made
     dirty = {True: " (with uncommitted changes)", False: "", None: ""}[made.get("dirty")]
-    fates = f"{m.came_in.count:,} in = {m.kept.count:,} kept + {m.dropped.count:,} dropped"
+    fates = f"{m.received.count:,} in = {m.kept.count:,} kept + {m.dropped.count:,} dropped"
     facts = {
         "holds": m.layout.called,
         "records": f"{fates} + {m.quarantined.count:,} quarantined",
@@ -75,12 +75,16 @@ def draw_funnel(console: Console, funnel: Iterable[FunnelRow]) -> None:
     """Stage by stage what passed, and below it what did not, in % of what came into that stage."""
     table = grid("stage and reason~", "records>", "of stage>", "|")
     for row in funnel:
-        share = (f"{row.passed:,}", percent(row.passed, row.came_in), Text(bar(row.passed, row.came_in), style="green"))
+        share = (
+            f"{row.passed:,}",
+            percent(row.passed, row.received),
+            Text(bar(row.passed, row.received), style="green"),
+        )
         table.add_row(Text.assemble((row.stage, "bold"), (" passed", "dim")), *share)
         for kind, style, reasons in (("", "red", row.dropped), (" (quarantined)", "yellow", row.quarantined)):
             for reason, n in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
                 name = "  " + reason.removeprefix(f"{row.stage}.") + kind
-                table.add_row(name, f"{n:,}", percent(n, row.came_in), Text(bar(n, row.came_in), style=style))
+                table.add_row(name, f"{n:,}", percent(n, row.received), Text(bar(n, row.received), style=style))
     console.print(table)
 
 

@@ -43,7 +43,7 @@ class GateFailed(Exception):
 
 
 def funnel(
-    came_in: int, stages: Sequence[str], receipts: Iterable[Receipt], base: Iterable[FunnelRow] = ()
+    received: int, stages: Sequence[str], receipts: Iterable[Receipt], base: Iterable[FunnelRow] = ()
 ) -> tuple[FunnelRow, ...]:
     """One row a stage, in order, from the reasons in receipts: `gopher_quality.too_few_words` belongs to its prefix.
 
@@ -66,9 +66,9 @@ def funnel(
     for stage in _in_order(stages, [row.stage for row in base]):
         out = {reason: n for reason, n in sorted(dropped.items()) if _stage_of(reason) == stage}
         bad = {reason: n for reason, n in sorted(quarantined.items()) if _stage_of(reason) == stage}
-        passed = came_in - sum(out.values()) - sum(bad.values())
-        rows.append(FunnelRow(stage=stage, came_in=came_in, passed=passed, dropped=out, quarantined=bad))
-        came_in = passed
+        passed = received - sum(out.values()) - sum(bad.values())
+        rows.append(FunnelRow(stage=stage, received=received, passed=passed, dropped=out, quarantined=bad))
+        received = passed
     return tuple(rows)
 
 

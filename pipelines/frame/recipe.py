@@ -82,7 +82,7 @@ class BuildContext:
         return self.resolved.stages_upon(self.base)
 
     @property
-    def came_in(self) -> Tally:
+    def received(self) -> Tally:
         """The records of the inputs, as the scans counted them."""
         return total(file.tally for file in self.inputs)
 

@@ -76,7 +76,7 @@ class RecordRecipe(InputRecipe):
         check_balance("shards", state.records.tally, {"kept": total(r.kept for r in written)})
         state = state.after(state.records, written)
         fates = put_refs(store, [receipt.output("fates") for receipt in state.decided])
-        merged = runner.map("ledger", ledger_works(fates, run.came_in.count))
+        merged = runner.map("ledger", ledger_works(fates, run.received.count))
         return _draft(self, run, base, state, written, merged)
 
 
@@ -105,7 +105,7 @@ def _read(recipe: RecordRecipe, run: BuildContext) -> State:
     """What the inputs hold, without what was taken down."""
     reads = recipe.flow.read
     done = read_allowed(run.runner, reads, run.inputs, run.suppression, run.dataset)
-    check_balance(reads.name, run.came_in, {"read": total(receipt.came_in for receipt in done)})
+    check_balance(reads.name, run.received, {"read": total(receipt.received for receipt in done)})
     if recipe.limit is None:  # a look at ten records is no basis for a rate
         check_quarantine(run.runner.store, done, run.inputs, recipe.max_quarantine_rate)
     if recipe.flow.if_none is not None:
@@ -121,7 +121,7 @@ def _check_any(receipts: Sequence[Receipt], if_none: str) -> None:
         reasons.update(receipt.reasons)
     if reasons and not any(receipt.passed.count for receipt in receipts):
         mostly = ", ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3))
-        records = f"{total(receipt.came_in for receipt in receipts).count:,}"
+        records = f"{total(receipt.received for receipt in receipts).count:,}"
         raise GateFailed(if_none.format(records=records, reasons=mostly))
 
 
@@ -136,7 +136,7 @@ def _draft(
     """What is to be committed. `base`: the version that is extended, compacted; `written`, `merged`: receipts of shards
     and ledgers."""
     store, inputs, suppression = run.runner.store, run.inputs, run.suppression.digest
-    came_in = run.came_in + (base.came_in if base else Tally())
+    received = run.received + (base.received if base else Tally())
     # Spans, without which a run over known inputs would scan them again after a gc; measures, for replay.
     own = put_refs(store, [*(scanned.spans for scanned in inputs), *state.measures])
     attached = {ref.kind for ref in state.attachments} | PROVENANCE.keys()
@@ -161,12 +161,12 @@ def _draft(
             *carried,  # of steps that are off in this recipe: the next version must not have to forget them
         ),
         schemas={"shard": str(recipe.flow.write.schema.remove_metadata())},
-        came_in=came_in,
+        received=received,
         kept=total(r.kept for r in merged) + (base.kept if base else Tally()),
         dropped=total(r.dropped for r in merged) + (base.dropped if base else Tally()),
         quarantined=total(r.quarantined for r in merged) + (base.quarantined if base else Tally()),
         machine_fates=sum(r.machine_fates for r in state.decided) + (base.machine_fates if base else 0),
-        funnel=funnel(came_in.count, recipe.flow.deciders(suppression), state.decided, base.funnel if base else ()),
+        funnel=funnel(received.count, recipe.flow.deciders(suppression), state.decided, base.funnel if base else ()),
         statistics=_statistics(store, base, state, written),
     )
 

@@ -29,8 +29,8 @@ _DIGITS = re.compile(r"\d+")
 
 def check_quarantine(store: Store, receipts: Sequence[Receipt], inputs: Sequence[ScannedInput], limit: float) -> None:
     """Raises GateFailed when more than `limit` of all records are quarantined. `receipts`: those of the reading."""
-    came_in, bad = total(file.tally for file in inputs).count, total(r.quarantined for r in receipts).count
-    if not came_in or bad / came_in <= limit:
+    received, bad = total(file.tally for file in inputs).count, total(r.quarantined for r in receipts).count
+    if not received or bad / received <= limit:
         return
     worst: Counter[str] = Counter()
     for receipt in receipts:
@@ -39,7 +39,7 @@ def check_quarantine(store: Store, receipts: Sequence[Receipt], inputs: Sequence
     report, examples = _report(store, _quarantined(store, receipts, {file.digest: file.uris[0] for file in inputs}))
     shown = "\n".join(f"  {example}" for example in examples)
     raise GateFailed(
-        f"{bad:,} of {came_in:,} records are quarantined ({bad / came_in:.1%}), more than"
+        f"{bad:,} of {received:,} records are quarantined ({bad / received:.1%}), more than"
         f" recipe.max_quarantine_rate={limit:.1%}; mostly {mostly}. The first of each kind:\n{shown}\n"
         f"All are listed, one JSON object a line, in {store.uri}/{report.key} (until the next `grist gc`)."
         " Look at the inputs, or raise the limit; nothing was committed."

@@ -54,7 +54,7 @@ class Result:
             "dataset": m.dataset,
             "version": m.version,
             "digest": m.digest,
-            "in": m.came_in.count,
+            "in": m.received.count,
             "kept": m.kept.count,
             "dropped": m.dropped.count,
             "quarantined": m.quarantined.count,
@@ -187,7 +187,7 @@ class _Run:
                 f"{base}: {lost[0]}, and what is new cannot be compared without it. Copy it back (`grist verify"
                 f" {base}` names all that is lost), or make another dataset of all inputs"
             )
-        if recipe.compared and not compared and base.came_in.count:
+        if recipe.compared and not compared and base.received.count:
             log.warning(
                 "%s was made by a release that kept nothing to compare new records with: copies of what it has are kept"
                 " as well. A run without extends, over all inputs, keeps one of each, and can be extended",

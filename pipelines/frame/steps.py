@@ -20,14 +20,14 @@ from gristmill.pipelines.frame.flow import State, held
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.stages.clusters.clusters import Clusters, cluster_works
 from gristmill.stages.clusters.divergence import current
-from gristmill.stages.clusters.select_survivors import Choose, choose_works
+from gristmill.stages.clusters.select_survivors import SelectSurvivors, survivor_works
 from gristmill.stages.clusters.sizes import ClusterSizes, cluster_size_works, cluster_statistics
 from gristmill.stages.core.work import Stage
 from gristmill.stages.dedup.exact import Exact, ExactFacts, exact_works
 from gristmill.stages.dedup.paragraphs import Paragraphs
 from gristmill.stages.near.gather import Gather, gather
 from gristmill.stages.near.link import Link, MergeForests, link
-from gristmill.stages.near.minhash import Collect, Sign, collect_works, sign_work
+from gristmill.stages.near.minhash import GatherSignatures, Sign, gather_signatures_works, sign_work
 from gristmill.stages.text.screen import Screen, screen_works
 
 log = logging.getLogger("gristmill")
@@ -134,9 +134,9 @@ class NearDuplicates:
     """Near duplicates, among what is new and against everything before."""
 
     sign: Sign
-    collect: Collect
+    gather_signatures: GatherSignatures
     gather: Gather
-    choose: Choose
+    select_survivors: SelectSurvivors
 
     grows: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         {"signatures": (), "clusters": ("survivor", "id")}
@@ -145,20 +145,31 @@ class NearDuplicates:
 
     @property
     def stages(self) -> tuple[Stage[Any], ...]:
-        return (self.sign, self.collect, Link(), MergeForests(), self.gather, self.choose, Clusters(), ClusterSizes())
+        return (
+            self.sign,
+            self.gather_signatures,
+            Link(),
+            MergeForests(),
+            self.gather,
+            self.select_survivors,
+            Clusters(),
+            ClusterSizes(),
+        )
 
     def run(self, run: BuildContext, state: State) -> State:
         """Drops what is like another record that is kept."""
         runner, records = run.runner, state.records
         signed = [r.output("signed") for r in runner.map("sign", [sign_work(self.sign, c) for c in records.chunks])]
-        collected = runner.map("collect", collect_works(self.collect, runner.store, signed, records))
+        collected = runner.map(
+            "collect", gather_signatures_works(self.gather_signatures, runner.store, signed, records)
+        )
         records.check("minhash", collected)
         old, new = held(run.base, "signatures"), [receipt.output("signatures") for receipt in collected]
         before, forests, divergence = (held(run.base, kind) for kind in ("clusters", "forest", "divergence"))
 
-        linked = link(runner, self.collect.bands, old, new, forests[-1] if forests else None)
+        linked = link(runner, self.gather_signatures.bands, old, new, forests[-1] if forests else None)
         gathered = gather(runner, linked, signatures=self.gather.signatures)
-        chosen = runner.map("choose", choose_works(self.choose, linked, gathered, before, divergence))
+        chosen = runner.map("choose", survivor_works(self.select_survivors, linked, gathered, before, divergence))
         members = runner.map("clusters", cluster_works([receipt.output("members") for receipt in chosen]))
         clusters = [*before, *(ref for receipt in members if (ref := receipt.output("clusters")).records)]
         counted = runner.map("sizes", cluster_size_works(clusters))

@@ -55,7 +55,7 @@ class Clusters(Stage[SurvivorRange]):
         """Output `clusters`."""
         table = pa.concat_tables([CLUSTERS.empty_table(), *work.payload.read(store)])
         table = table.cast(CLUSTERS).sort_by(CLUSTERS_ORDER)
-        return Outcome(outputs=(put_table(store, "clusters", table, sorted_by="survivor"),), came_in=Tally())
+        return Outcome(outputs=(put_table(store, "clusters", table, sorted_by="survivor"),), received=Tally())
 
 
 def cluster_works(members: Sequence[ObjectRef]) -> list[Work[SurvivorRange]]:

@@ -24,7 +24,7 @@ from gristmill.stages.clusters.clusters import CLUSTERS, CLUSTERS_ORDER
 from gristmill.stages.clusters.divergence import differences, touching
 from gristmill.stages.clusters.members import Members, earlier_survivors, read_members
 from gristmill.stages.clusters.settle import DROPPED, KEPT, UNDECIDED, Settled, settle
-from gristmill.stages.core.exclusions import put_losers
+from gristmill.stages.core.exclusions import store_exclusions
 from gristmill.stages.core.fates import KEYS, Fates
 from gristmill.stages.core.work import Outcome, Stage, Work
 from gristmill.stages.near.link import Linked
@@ -51,7 +51,7 @@ class Comparisons:
 
 
 @dataclass(frozen=True)
-class Choose(Stage[ComponentRange]):
+class SelectSurvivors(Stage[ComponentRange]):
     """Chooses the survivors of some components.
 
     `min_similarity`: estimated Jaccard similarity of word n-grams, above 0 up to 1; with None all of a component are
@@ -71,16 +71,16 @@ class Choose(Stage[ComponentRange]):
             )
 
     def run(self, store: Store, work: Work[ComponentRange]) -> Outcome:
-        """Outputs: `losers` and `fates` of the new documents that are dropped, `members` (rows for `clusters`), and
+        """Outputs: `exclusions` and `fates` of the new documents that are dropped, `members` (rows for `clusters`), and
         where earlier versions take part `divergence`, and `rejudged`: what of their divergence it replaces."""
         p = work.payload
         members = read_members(store, read_refs(store, p.gathered), p.low, p.high, p.old)
         old_ids = members.rows["id"].slice(0, members.old).combine_chunks()
         dropped_for = earlier_survivors(store, p.clusters, old_ids)
         settled = self.settled(members, dropped_for)
-        fates, losers, cluster_members = self._dropped(store, members, settled)
+        fates, exclusions, cluster_members = self._dropped(store, members, settled)
         written, counts = fates.write(store)
-        outputs = [losers, written, cluster_members]
+        outputs = [exclusions, written, cluster_members]
         if members.old:
             divergence = differences(members, dropped_for, settled, self.alone(members))
             outputs.append(put_table(store, "divergence", divergence))
@@ -89,7 +89,7 @@ class Choose(Stage[ComponentRange]):
         is_new, survives = rows >= members.old, settled.survivor == rows
         return Outcome(
             outputs=tuple(outputs),
-            came_in=members.tally(is_new),
+            received=members.tally(is_new),
             passed=members.tally(is_new & survives),
             dropped=counts.dropped,
             reasons=counts.reasons,
@@ -130,7 +130,7 @@ class Choose(Stage[ComponentRange]):
             self._similarities(members, settled.agreement[is_dropped]),
         )
         ref = put_table(store, "members", cluster_members, sorted_by="survivor")
-        return fates, put_losers(store, dropped), ref
+        return fates, store_exclusions(store, dropped), ref
 
     def _similarities(self, members: Members, agreement: np.ndarray) -> pa.Array | None:
         """As the ledger has them: the share of values that agree, two decimals, never rounded up to 1."""
@@ -157,8 +157,8 @@ def _in_order(members: Members, first: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return order, starts
 
 
-def choose_works(
-    stage: Choose,
+def survivor_works(
+    stage: SelectSurvivors,
     linked: Linked,
     gathered: ObjectRef,
     clusters: Sequence[ObjectRef] = (),

@@ -51,7 +51,7 @@ class ClusterSizes(Stage[SurvivorRange]):
         bins = np.searchsorted(SIZE_BINS, sizes, side="right") - 1
         histogram = {str(SIZE_BINS[i]): count for i, count in sorted(Counter(bins.tolist()).items())}
         facts = Sizes(histogram, largest=int(sizes.max(initial=0)), clusters=len(sizes))
-        return Outcome(outputs=(), came_in=Tally(), facts=facts)
+        return Outcome(outputs=(), received=Tally(), facts=facts)
 
 
 def cluster_size_works(clusters: Sequence[ObjectRef]) -> list[Work[SurvivorRange]]:

@@ -18,19 +18,19 @@ from gristmill.lake.store.objects import ObjectRef, put_table, read_table
 SCHEMA = pa.schema([("input", pa.string()), ("ordinal", pa.int64())])
 
 
-def put_losers(store: Store, table: pa.Table) -> ObjectRef:
+def store_exclusions(store: Store, table: pa.Table) -> ObjectRef:
     """Stores the `input` and `ordinal` of any table as losers."""
     rows = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata()
     return put_table(store, "losers", rows.sort_by([(name, "ascending") for name in SCHEMA.names]), sorted_by="input")
 
 
-def without_losers(store: Store, chunk: pa.Table, losers: Iterable[ObjectRef]) -> pa.Table:
+def without_exclusions(store: Store, chunk: pa.Table, exclusions: Iterable[ObjectRef]) -> pa.Table:
     """The rows of a chunk that are no losers. `chunk` has `input` (one value) and `ordinal` (ascending)."""
     if not chunk.num_rows:
         return chunk
     digest, low, high = chunk["input"][0].as_py(), chunk["ordinal"][0].as_py(), chunk["ordinal"][-1].as_py()
     here = (pc.field("input") == digest) & (pc.field("ordinal") >= low) & (pc.field("ordinal") <= high)
-    near = [ref for ref in losers if ref.records and ref.first <= digest <= ref.last]
+    near = [ref for ref in exclusions if ref.records and ref.first <= digest <= ref.last]
     ordinals = [read_table(store, ref, ["ordinal"], here)["ordinal"] for ref in near]
     excluded = pa.chunked_array([part for column in ordinals for part in column.chunks], pa.int64())
     return chunk.filter(pc.invert(pc.is_in(chunk["ordinal"], excluded.combine_chunks())))

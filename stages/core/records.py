@@ -20,7 +20,7 @@ from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, iter_batches, put_refs, put_table, read_refs, read_table
 from gristmill.stages.core.exclusions import SCHEMA as EXCLUSIONS
-from gristmill.stages.core.exclusions import without_losers
+from gristmill.stages.core.exclusions import without_exclusions
 from gristmill.stages.core.fates import KEYS as RECORD_KEYS
 
 KEYS = (*RECORD_KEYS, "content")
@@ -125,7 +125,7 @@ class Records:
 
     def check(self, title: str, receipts: Iterable[Receipt]) -> None:
         """Raises BalanceError unless what came in to this work is what is in."""
-        check_balance(title, self.tally, {"seen": total(receipt.came_in for receipt in receipts)})
+        check_balance(title, self.tally, {"seen": total(receipt.received for receipt in receipts)})
 
     def put_exclusions(self, store: Store) -> ObjectRef:
         """The exclusions as a list object, for the payload of work."""
@@ -162,7 +162,7 @@ def alive(
             rows = rows.append_column(name, passed[name])
     elif measures:
         raise _no_measure(chunk, measures)
-    return without_losers(store, rows, exclusions)
+    return without_exclusions(store, rows, exclusions)
 
 
 def alive_batches(
@@ -174,7 +174,7 @@ def alive_batches(
         yield from iter_batches(store, chunk.content, list(columns))
         return
     keys = read_table(store, chunk.content, ["input", "ordinal"]) if not chunk.verdicts else _passed(store, chunk)
-    wanted = without_losers(store, keys, exclusions)["ordinal"].combine_chunks()
+    wanted = without_exclusions(store, keys, exclusions)["ordinal"].combine_chunks()
     seen = 0
     for batch in iter_batches(store, chunk.content, list(columns)):
         batch = batch.filter(pc.is_in(batch["ordinal"], wanted))

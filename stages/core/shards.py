@@ -98,7 +98,7 @@ class WriteShards(Stage[ShardPayload]):
                     records += shard.num_rows
             ref = put_file(store, "shard", path, records)
         written, counts = fates.write(store)
-        return Outcome(outputs=(ref, written), came_in=counts.kept, kept=counts.kept, facts=statistics)
+        return Outcome(outputs=(ref, written), received=counts.kept, kept=counts.kept, facts=statistics)
 
     def _kept(self, store: Store, chunk: Chunk, exclusions: Sequence[ObjectRef]) -> pa.Table:
         """The records of a chunk that are still in, in order of the input, with the columns of the shards."""
@@ -173,7 +173,7 @@ class MergeLedger(Stage[LedgerPayload]):
         counts = count_fates(merged)
         return Outcome(
             outputs=(put_table(store, "ledger", merged, sorted_by="id"),),
-            came_in=total(ledger.tally(part) for part in parts),
+            received=total(ledger.tally(part) for part in parts),
             kept=counts.kept,
             dropped=counts.dropped,
             quarantined=counts.quarantined,

@@ -108,7 +108,7 @@ def stage_id(part: Any) -> StageId:
 class Work(Generic[P]):
     """One piece of work. `inputs` are digests of what it reads, or None where only reading will tell (Outcome.inputs).
 
-    `payload` says where to find it (addresses, pointers) and never decides the result. `came_in` is what the stage
+    `payload` says where to find it (addresses, pointers) and never decides the result. `received` is what the stage
     before passed on, `children_in` what it made of each record: the receipt must balance against them. `None`: the
     stage itself counts what it meets.
     """
@@ -116,7 +116,7 @@ class Work(Generic[P]):
     stage: Stage[P]
     inputs: tuple[str, ...] | None
     payload: P
-    came_in: Tally | None = None
+    received: Tally | None = None
     label: str = ""
     children_in: Tally | None = None
 
@@ -145,7 +145,7 @@ class Outcome:
     errors: Mapping[str, int] = field(default_factory=dict)
     facts: Any = NoFacts()
     machine_fates: int = 0
-    came_in: Tally | None = None
+    received: Tally | None = None
     inputs: tuple[str, ...] | None = None
     children_in: Tally | None = None
     children: Mapping[str, Tally] = field(default_factory=dict)
@@ -189,8 +189,8 @@ def receipt_of(work: Work[Any], outcome: Outcome, started: float) -> Receipt:
     """What the work will be proved by. Raises BalanceError if a record or a child was lost or doubled, ValueError if
     neither work nor outcome says what came in."""
     name = work.label or work.stage.name
-    came_in = work.came_in if work.came_in is not None else outcome.came_in
-    if came_in is None:
+    received = work.received if work.received is not None else outcome.received
+    if received is None:
         raise ValueError(f"{work.stage.name}: neither the work nor its outcome says what came in")
     fates = {
         "passed": outcome.passed,
@@ -198,7 +198,7 @@ def receipt_of(work: Work[Any], outcome: Outcome, started: float) -> Receipt:
         "dropped": outcome.dropped,
         "quarantined": outcome.quarantined,
     }
-    check_balance(name, came_in, fates)
+    check_balance(name, received, fates)
     children_in = work.children_in if work.children_in is not None else outcome.children_in
     if children_in is None and outcome.children:
         raise ValueError(f"{work.stage.name}: neither the work nor its outcome says how many children came in")
@@ -212,7 +212,7 @@ def receipt_of(work: Work[Any], outcome: Outcome, started: float) -> Receipt:
         stages=work.stage.identity(),
         inputs=inputs,
         outputs=outcome.outputs,
-        came_in=came_in,
+        received=received,
         reasons=dict(outcome.reasons),
         errors=dict(outcome.errors),
         children_in=children_in or Tally(),

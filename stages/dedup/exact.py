@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from gristmill.lake.accounts import ledger
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
-from gristmill.stages.core.exclusions import put_losers
+from gristmill.stages.core.exclusions import store_exclusions
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.ranges import hash_ranges
 from gristmill.stages.core.records import Records, alive_keys
@@ -73,11 +73,11 @@ class Exact(Stage[ExactPayload]):
         written, counts = fates.write(store)
         return Outcome(
             outputs=(
-                put_losers(store, lost),
+                store_exclusions(store, lost),
                 written,
                 put_table(store, "contents", passed.select(CONTENTS.names), sorted_by="content"),
             ),
-            came_in=ledger.tally(rows),
+            received=ledger.tally(rows),
             passed=ledger.tally(passed),
             dropped=counts.dropped,
             reasons=counts.reasons,

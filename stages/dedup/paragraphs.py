@@ -124,7 +124,7 @@ class HashParagraphs(Stage[Chunk]):
         table = pa.concat_tables(hashed).sort_by([("paragraph", "ascending"), ("row", "ascending")])
         documents = rows.select(KEYS).append_column("bytes", pa.chunked_array(sizes)).replace_schema_metadata()
         outputs = (put_table(store, "hashed", table), put_table(store, "documents", documents))
-        return Outcome(outputs=outputs, passed=tally, came_in=tally)
+        return Outcome(outputs=outputs, passed=tally, received=tally)
 
     def _hashed(self, batch: pa.RecordBatch, first: int) -> tuple[pa.Table, pa.Array]:
         """The paragraphs of some documents, numbered from `first`, and the bytes of each document."""

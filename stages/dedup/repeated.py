@@ -29,7 +29,7 @@ from gristmill.lake.store.objects import (
     scratch,
     table_writer,
 )
-from gristmill.stages.core.exclusions import put_losers, without_losers
+from gristmill.stages.core.exclusions import store_exclusions, without_exclusions
 from gristmill.stages.core.fates import KEYS, Fates
 from gristmill.stages.core.ranges import hash_ranges
 from gristmill.stages.core.shards import shard_groups
@@ -96,7 +96,7 @@ class GatherParagraphs(Stage[GatherPayload]):
         for chunk in payload.chunks:
             whole = read_table(store, chunk.documents, ["id", "input", "ordinal"])
             whole = whole.append_column("row", pa.array(np.arange(whole.num_rows, dtype=np.int32)))
-            left = without_losers(store, whole, exclusions)
+            left = without_exclusions(store, whole, exclusions)
             rows = read_table(store, chunk.hashed)
             at = pc.index_in(rows["row"], left["row"].combine_chunks())
             rows = rows.append_column("id", left["id"].combine_chunks().take(at))
@@ -106,7 +106,7 @@ class GatherParagraphs(Stage[GatherPayload]):
             first += whole.num_rows
         order = [(name, "ascending") for name in ("paragraph", "id", "document")]
         table = pa.concat_tables(parts).sort_by(order)
-        return Outcome(outputs=(put_table(store, "gathered", table, sorted_by="paragraph"),), came_in=Tally())
+        return Outcome(outputs=(put_table(store, "gathered", table, sorted_by="paragraph"),), received=Tally())
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class CountParagraphs(Stage[CountPayload]):
                     records += rows.num_rows
             by_document = put_file(store, "repeated", path, records)
         kept = put_table(store, "paragraphs", new, sorted_by="paragraph")
-        return Outcome(outputs=(kept, by_document), came_in=Tally(), facts=CountFacts(len(repeated)))
+        return Outcome(outputs=(kept, by_document), received=Tally(), facts=CountFacts(len(repeated)))
 
     def _few(self, table: pa.Table) -> pa.Table:
         """At most `min_documents` pages a paragraph, a row each: enough to tell, now and with any others added."""
@@ -190,7 +190,7 @@ class JudgeParagraphs(Stage[JudgePayload]):
             part = read_table(store, ref, filters=here)
             total[part["document"].to_numpy() - first] += part["bytes"].to_numpy()
         share = pc.divide(pa.array(total, pa.float64()), pc.cast(rows["bytes"], pa.float64()))
-        rows = without_losers(store, rows.append_column("share", share), read_refs(store, payload.exclusions))
+        rows = without_exclusions(store, rows.append_column("share", share), read_refs(store, payload.exclusions))
         hit = pc.fill_null(pc.greater(rows["share"], self.max_repeated), False)
         lost, passed = rows.filter(hit), rows.filter(pc.invert(hit))
         fates = Fates()
@@ -198,8 +198,8 @@ class JudgeParagraphs(Stage[JudgePayload]):
             fates.add(row, "dropped", REASON, row["share"])
         written, counts = fates.write(store)
         return Outcome(
-            outputs=(put_losers(store, lost), written, put_table(store, "shares", rows.select([*KEYS, "share"]))),
-            came_in=ledger.tally(rows),
+            outputs=(store_exclusions(store, lost), written, put_table(store, "shares", rows.select([*KEYS, "share"]))),
+            received=ledger.tally(rows),
             passed=ledger.tally(passed),
             dropped=counts.dropped,
             reasons=counts.reasons,

@@ -133,6 +133,6 @@ def account_works(
                 stage=Account(),
                 inputs=(digest, tokens.tokens.sha256, tokens.lengths.sha256, canonical(asdict(drawing)).decode()),
                 payload=AccountInput(tokens, drawing),
-                came_in=receipt.passed,
+                received=receipt.passed,
                 label=f"{source.name} {digest[:12]}",
             )

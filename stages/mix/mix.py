@@ -147,7 +147,7 @@ class Plan(Stage[PlanInput]):
         table = pa.Table.from_pylist([asdict(row) for row in rows], schema=PLAN)
         return Outcome(
             outputs=(put_table(store, "plan", table),),
-            came_in=Tally(),
+            received=Tally(),
             facts=PlanFacts(tuple(facts), shards, problem),
         )
 
@@ -279,4 +279,4 @@ def plan_work(plan: Plan, tokenized: Sequence[Sequence[Tokenized]]) -> Work[Plan
         for shard in objects:
             inputs += [shard.tokens.sha256, shard.lengths.sha256, shard.shard]
     payload = PlanInput(tuple(tuple(objects) for objects in tokenized))
-    return Work(plan, tuple(inputs), payload, came_in=Tally(), label="the mixture")
+    return Work(plan, tuple(inputs), payload, received=Tally(), label="the mixture")

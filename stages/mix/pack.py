@@ -83,7 +83,7 @@ class Pack(Stage[PackInput]):
             )
         return Outcome(
             outputs=outputs,
-            came_in=texts.tally,
+            received=texts.tally,
             passed=_tally_of(members, texts),
             facts=PackFacts(
                 windows=len(packing.windows),

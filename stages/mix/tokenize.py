@@ -187,7 +187,7 @@ def tokenize_works(source: Manifest, tokenizer: ObjectRef) -> Iterator[Work[Toke
             stage=Tokenize(tokenizer.sha256),
             inputs=(shard.sha256, tokenizer.sha256),
             payload=TokenizeInput(texts, tokenizer),
-            came_in=Tally.of_records([shard.sha256] * shard.records, range(shard.records)),
+            received=Tally.of_records([shard.sha256] * shard.records, range(shard.records)),
             label=f"{source} shard {number}",
         )
 

@@ -125,6 +125,6 @@ def tokenizer_work(stage: TrainTokenizer, sources: Sequence[Manifest]) -> Work[T
         stage=stage,
         inputs=tuple(texts.shard.sha256 for texts in shards),
         payload=TrainingTexts(shards),
-        came_in=Tally(),
+        received=Tally(),
         label=f"{stage.vocab_size:,} entries",
     )

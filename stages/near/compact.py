@@ -94,7 +94,7 @@ class Compact(Stage[CompactRange]):
             done = self._sorted(store, refs, work.payload.low, work.payload.high)
         else:
             done = self._joined(store, refs)
-        return Outcome(outputs=(done,), came_in=Tally())
+        return Outcome(outputs=(done,), received=Tally())
 
     def _sorted(self, store: Store, refs: Sequence[ObjectRef], low: str, high: str) -> ObjectRef:
         hit = (pc.field(self.keys[0]) >= low) & (pc.field(self.keys[0]) < high)

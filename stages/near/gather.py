@@ -78,7 +78,7 @@ class Gather(Stage[DocumentRange]):
                     table = _laid_out(rows, values, positions, schema)
                     writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
             ref = put_file(store, "gathered", path, rows.num_rows)
-        return Outcome(outputs=(ref,), came_in=Tally())
+        return Outcome(outputs=(ref,), received=Tally())
 
     def _schema(self, store: Store, ref: ObjectRef) -> pa.Schema:
         """Of what is written, after the columns of a collection: as many ranks as its recipe has measures."""

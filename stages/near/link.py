@@ -88,7 +88,7 @@ class Link(Stage[BandRange]):
                     edges.add(*table.to_old())
                 edges.flush()
             ref = put_file(store, "forest", path, edges.written)
-        return Outcome(outputs=(ref,), came_in=Tally())
+        return Outcome(outputs=(ref,), received=Tally())
 
 
 def _hashes(
@@ -155,7 +155,7 @@ class MergeForests(Stage[ForestList]):
         root.sort()
         cuts = np.unique(root[EDGES_PER_CHOICE::EDGES_PER_CHOICE]).tolist()
         division = Division(cuts=(0, *cuts, documents), shares=(0, *shares, documents))
-        return Outcome(outputs=(forest, components), came_in=Tally(), facts=division)
+        return Outcome(outputs=(forest, components), received=Tally(), facts=division)
 
     def _merged(self, store: Store, payload: ForestList) -> tuple[np.ndarray, np.ndarray]:
         """(child, root), uint32 [edges] each, by child, of all forests together."""

@@ -30,7 +30,7 @@ from gristmill.lake.store.objects import (
     scratch,
     table_writer,
 )
-from gristmill.stages.core.exclusions import without_losers
+from gristmill.stages.core.exclusions import without_exclusions
 from gristmill.stages.core.fates import KEYS
 from gristmill.stages.core.records import Chunk, Records, alive, alive_measures
 from gristmill.stages.core.shards import shard_groups
@@ -58,7 +58,7 @@ class Sign(Stage[Chunk]):
         parts = [self._signed(pa.Table.from_batches([batch])) for batch in rows.to_batches(ROW_GROUP_ROWS)]
         signed = pa.concat_tables(parts) if parts else self._signed(rows)
         tally = ledger.tally(signed)
-        return Outcome(outputs=(put_table(store, "signed", signed),), passed=tally, came_in=tally)
+        return Outcome(outputs=(put_table(store, "signed", signed),), passed=tally, received=tally)
 
     def _signed(self, rows: pa.Table) -> pa.Table:
         signatures = self.minhash.sign(rows["text"].combine_chunks())
@@ -71,7 +71,7 @@ class Sign(Stage[Chunk]):
 
 
 @dataclass(frozen=True)
-class CollectPayload:
+class GatherSignaturesPayload:
     """(signatures, chunk) of consecutive chunks, and who is excluded of them (a list object)."""
 
     signed: tuple[tuple[ObjectRef, Chunk], ...]
@@ -79,7 +79,7 @@ class CollectPayload:
 
 
 @dataclass(frozen=True)
-class Collect(Stage[CollectPayload]):
+class GatherSignatures(Stage[GatherSignaturesPayload]):
     """Brings some chunks' signatures together, without what was dropped since the screen, and hashes their bands.
 
     `survivor` names the measures that choose the survivor of a cluster, the first that differs decides; the greater
@@ -93,7 +93,7 @@ class Collect(Stage[CollectPayload]):
     rows: int
     survivor: tuple[str, ...] = (N_WORDS,)
 
-    def run(self, store: Store, work: Work[CollectPayload]) -> Outcome:
+    def run(self, store: Store, work: Work[GatherSignaturesPayload]) -> Outcome:
         """payload: CollectPayload. Output `signatures`: keys, words, signature, ranks, and band_00, band_01, ...; a
         text without an n-gram is in none, and compared with nothing."""
         payload = work.payload
@@ -110,7 +110,7 @@ class Collect(Stage[CollectPayload]):
                     if hashed.num_rows:
                         writer.write_table(hashed, row_group_size=ROW_GROUP_ROWS)
             ref = put_file(store, "signatures", path, records)
-        return Outcome(outputs=(ref,), passed=tally, came_in=tally)
+        return Outcome(outputs=(ref,), passed=tally, received=tally)
 
     def schema(self) -> pa.Schema:
         whole = ("ordinal", "start", "length")
@@ -128,7 +128,7 @@ class Collect(Stage[CollectPayload]):
             measures = alive_measures(store, chunk, measured)
             for name in measured:
                 rows = rows.append_column(name, measures[name])
-        return without_losers(store, rows, exclusions)
+        return without_exclusions(store, rows, exclusions)
 
     def _hashed(self, rows: pa.Table) -> pa.Table:
         table = rows.select([*KEYS, N_WORDS, "signature"])
@@ -160,9 +160,9 @@ def sign_work(stage: Sign, chunk: Chunk) -> Work[Chunk]:
     return Work(stage, chunk.digests, chunk, chunk.tally, chunk.label)
 
 
-def collect_works(
-    stage: Collect, store: Store, signed: Sequence[ObjectRef], records: Records
-) -> list[Work[CollectPayload]]:
+def gather_signatures_works(
+    stage: GatherSignatures, store: Store, signed: Sequence[ObjectRef], records: Records
+) -> list[Work[GatherSignaturesPayload]]:
     """One Work for consecutive chunks of about DOCUMENTS_PER_COLLECTION; the cut depends on counts alone."""
     pairs, exclusions = list(zip(signed, records.chunks, strict=True)), records.put_exclusions(store)
     works = []
@@ -171,5 +171,5 @@ def collect_works(
         # The content decides nothing here but through its signatures, so that only verdicts stand beside them.
         digests = [(ref.sha256, *chunk.digests[1:]) for ref, chunk in group]
         inputs = (*(digest for pair in digests for digest in pair), exclusions.sha256)
-        works.append(Work(stage, inputs, CollectPayload(group, exclusions), label=f"collection {n}"))
+        works.append(Work(stage, inputs, GatherSignaturesPayload(group, exclusions), label=f"collection {n}"))
     return works

@@ -120,7 +120,7 @@ def scan_inputs(
         receipts = []
         for number, uri in enumerate(files.uris):
             receipts += _scan(runner, stage, Listing([uri], [] if number else files.faults), allow_empty)
-            different = {receipt.inputs[0]: receipt.came_in.count for _, receipt in receipts}
+            different = {receipt.inputs[0]: receipt.received.count for _, receipt in receipts}
             if sum(different.values()) >= limit:
                 break
     by_digest: dict[str, ScannedInput] = {}
@@ -128,7 +128,7 @@ def scan_inputs(
         scanned = _scanned(info, receipt)
         before = by_digest.get(scanned.digest)
         by_digest[scanned.digest] = scanned if before is None else replace(before, uris=(*before.uris, info.uri))
-    if empty := [info.uri for info, receipt in receipts if not receipt.came_in.count and not allow_empty]:
+    if empty := [info.uri for info, receipt in receipts if not receipt.received.count and not allow_empty]:
         raise EmptyInputs(_all_of([f"{uri} holds no record" for uri in empty]))
     if copies := len(receipts) - len(by_digest):
         log.info("%d of %d files have the bytes of another and count once", copies, len(receipts))
@@ -154,19 +154,21 @@ def _limited(inputs: list[ScannedInput], limit: int | None) -> list[ScannedInput
 
 
 def _scan(runner: Runner, stage: Scan, files: Listing, allow_empty: bool) -> list[tuple[InputInfo, Receipt]]:
-    looks = _readable(runner.store, files, allow_empty)
-    works = [Work(stage=stage, inputs=before, payload=ScanPayload(info.uri), label=info.uri) for info, before in looks]
-    return list(zip((info for info, _ in looks), runner.map("scan", works), strict=True))
+    previews = _readable(runner.store, files, allow_empty)
+    works = [
+        Work(stage=stage, inputs=before, payload=ScanPayload(info.uri), label=info.uri) for info, before in previews
+    ]
+    return list(zip((info for info, _ in previews), runner.map("scan", works), strict=True))
 
 
-Look = tuple[InputInfo, tuple[str, str] | None]
+Preview = tuple[InputInfo, tuple[str, str] | None]
 """Size and age of an input; digest and kind, if this lake has scanned it as it is now."""
 
 
-def _readable(store: Store, files: Listing, allow_empty: bool) -> list[Look]:
+def _readable(store: Store, files: Listing, allow_empty: bool) -> list[Preview]:
     """A look at each input before any work, at its first bytes too if it was not scanned before."""
 
-    def look(uri: str) -> Look | str:
+    def preview(uri: str) -> Preview | str:
         try:
             info = input_info(uri)
             before = known(store, info)
@@ -182,15 +184,15 @@ def _readable(store: Store, files: Listing, allow_empty: bool) -> list[Look]:
             return str(error)
 
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(look, files.uris))
+        answers = list(pool.map(preview, files.uris))
     faults = [*files.faults, *(answer for answer in answers if isinstance(answer, str))]
-    looks = [answer for answer in answers if not isinstance(answer, str)]
-    empty = [f"{info.uri} is empty: it has 0 bytes" for info, _ in looks if not info.size and not allow_empty]
+    previews = [answer for answer in answers if not isinstance(answer, str)]
+    empty = [f"{info.uri} is empty: it has 0 bytes" for info, _ in previews if not info.size and not allow_empty]
     if faults:  # no rerun will help
         raise UnsupportedContainer(_all_of([*faults, *empty]))
     if empty:
         raise EmptyInputs(_all_of(empty))
-    return looks
+    return previews
 
 
 def _scanned(info: InputInfo, receipt: Receipt) -> ScannedInput:
@@ -203,5 +205,5 @@ def _scanned(info: InputInfo, receipt: Receipt) -> ScannedInput:
         kind=facts.kind,
         spans=receipt.output("spans"),
         chunks=facts.chunks,
-        tally=receipt.came_in,
+        tally=receipt.received,
     )

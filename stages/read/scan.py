@@ -81,11 +81,11 @@ class Scan(Stage[ScanPayload]):
         if max(before.modified, before.changed) + SETTLED < started:
             remember(store, before, inputs)
         spans = result.spans
-        came_in = tally_of_spans(result.sha256, spans)
+        received = tally_of_spans(result.sha256, spans)
         return Outcome(
             outputs=(put_table(store, "spans", spans),),
-            passed=came_in,
-            came_in=came_in,
+            passed=received,
+            received=received,
             inputs=inputs,
             facts=ScanFacts(kind, result.size, tuple(chunks(spans, self.chunk_bytes, self.chunk_records))),
         )

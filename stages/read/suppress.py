@@ -74,7 +74,7 @@ class Suppressed(Stage[SuppressedPayload]):
         table, fates = self.stage.records(store, payload.reading)
         outcome = self.stage.written(store, leave_out(suppression, table, fates), fates)
         if REASON not in outcome.reasons:
-            plain = Work(self.stage, work.inputs, payload.reading, work.came_in, work.label)
+            plain = Work(self.stage, work.inputs, payload.reading, work.received, work.label)
             write_receipt(store, receipt_of(plain, outcome, started))
         return outcome
 
@@ -134,4 +134,4 @@ def suppressed_works(
     before = tuple(digest for digest in earlier if digest)
     for work in works:
         payload = SuppressedPayload(work.payload, listed, before)
-        yield Work(wrapped, work.inputs, payload, work.came_in, work.label)
+        yield Work(wrapped, work.inputs, payload, work.received, work.label)

@@ -68,7 +68,7 @@ class Progress:
 
             def advance(receipt: Receipt) -> None:
                 nonlocal records
-                records += receipt.came_in.count
+                records += receipt.received.count
                 bar.update(task, advance=1, records=f"{records:,}")
 
             yield advance
@@ -103,7 +103,7 @@ class Standing:
 
     def advance(self, receipt: Receipt) -> None:
         self.ran += 1
-        self.records += receipt.came_in.count
+        self.records += receipt.received.count
         self.last = self.clock()
         if self.ran == 1:
             self.first = self.last

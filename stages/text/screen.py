@@ -64,10 +64,10 @@ class Screen(Stage[ScreenPayload], Generic[B]):
         payload = work.payload
         exclusions = read_refs(store, payload.exclusions) if payload.exclusions else []
         fates, tables = Fates(), []
-        came_in, passed_bytes = Tally(), 0
+        received, passed_bytes = Tally(), 0
         for rows in alive_batches(store, payload.chunk, [*KEYS, *self.batch.columns], exclusions):
-            if work.came_in is None:  # only here is known who was excluded before
-                came_in += ledger.tally(rows)
+            if work.received is None:  # only here is known who was excluded before
+                received += ledger.tally(rows)
             batch = self.batch.of(rows)
             table = self._judge(rows, batch, fates)
             tables.append(table)
@@ -80,7 +80,7 @@ class Screen(Stage[ScreenPayload], Generic[B]):
         passed = ledger.tally(verdicts.filter(pc.is_null(verdicts["reason"])))
         return Outcome(
             outputs=(put_verdicts(store, verdicts), written),
-            came_in=came_in,
+            received=received,
             passed=passed,
             dropped=counts.dropped,
             quarantined=counts.quarantined,

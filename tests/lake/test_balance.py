@@ -67,15 +67,15 @@ def test_one_lost_and_another_doubled_is_caught_although_the_counts_agree(keys, 
 
 def test_a_balance_over_any_division_into_fates_passes():
     keys = [b"%d" % i for i in range(1000)]
-    came_in = Tally.of(keys)
+    received = Tally.of(keys)
     random.Random(0).shuffle(keys)
-    check_balance("here", came_in, {"kept": Tally.of(keys[:7]), "dropped": Tally.of(keys[7:]), "quarantined": Tally()})
+    check_balance("here", received, {"kept": Tally.of(keys[:7]), "dropped": Tally.of(keys[7:]), "quarantined": Tally()})
     check_balance("nothing", Tally(), {})
 
 
 def test_the_error_says_where_how_many_and_by_fate():
-    came_in = Tally.of(b"%d" % i for i in range(1500))
+    received = Tally.of(b"%d" % i for i in range(1500))
     with pytest.raises(BalanceError) as caught:
-        check_balance("web: commit", came_in, {"kept": Tally.of([b"0"]), "dropped": Tally()})
+        check_balance("web: commit", received, {"kept": Tally.of([b"0"]), "dropped": Tally()})
     said = "web: commit: 1,500 records went in but 1 have a fate (kept 1 + dropped 0). Nothing was committed"
     assert str(caught.value).startswith(said)

@@ -65,7 +65,7 @@ def test_every_sample_that_was_asked_for_has_a_verdict_in_the_receipt(store):
         "rejected": 3,
         "undecided": 3,
     }
-    assert receipt.came_in == receipt.passed == _problems(PROBLEMS), "the balance of problems is apart"
+    assert receipt.received == receipt.passed == _problems(PROBLEMS), "the balance of problems is apart"
 
 
 def test_a_sample_that_is_lost_is_found_by_the_second_balance_alone(store):

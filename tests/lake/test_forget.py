@@ -18,7 +18,7 @@ from forget_lake import (
     fates_of,
     gone_from,
     ids_of,
-    night,
+    increment,
     sound,
     two_nights,
 )
@@ -68,7 +68,7 @@ def test_the_ledger_says_what_became_of_them_and_of_nobody_else(store, web):
 def test_books_balance_and_statistics_are_those_of_what_is_left(store, web):
     do(store, URLS)
     new = Versions(store).resolve("web")
-    assert new.came_in == web[1].came_in and new.kept.count == web[1].kept.count - 2
+    assert new.received == web[1].received and new.kept.count == web[1].kept.count - 2
     shards = [pq.read_table(store.open(ref.key)) for ref in new.shards]
     assert new.statistics == asdict(sum((Statistics.of(shard) for shard in shards), Statistics()))
     last = new.funnel[-1]
@@ -103,8 +103,8 @@ def test_what_does_not_hold_them_is_kept_by_reference_and_the_same_request_gives
         "receipts",
     }
     other = open_store(str(tmp_path / "other"))
-    first = night(other, "web", FIRST, file="a")
-    night(other, "web", SECOND, first, file="b")
+    first = increment(other, "web", FIRST, file="a")
+    increment(other, "web", SECOND, first, file="b")
     do(other, URLS, "another reason")
     assert Versions(other).resolve("web").digest == new.digest
 
@@ -123,7 +123,7 @@ def test_sorted_objects_say_their_range_and_stay_sorted(store, web):
 
 
 def test_a_version_whose_every_text_goes_keeps_a_shard_for_its_readers(store):
-    night(store, "web", docs("a", "b", "c"))
+    increment(store, "web", docs("a", "b", "c"))
     do(store, Suppression.of(domains=["example.org"]))
     new = Versions(store).resolve("web")
     assert new.kept.count == 0 and [ref.records for ref in new.shards] == [0]
@@ -139,7 +139,7 @@ def test_many_row_groups_are_rewritten_without_a_gap(store, monkeypatch):
 
     for module in (objects, forget_rewrite):
         monkeypatch.setattr(module, "ROW_GROUP_ROWS", 7)
-    night(store, "web", docs(*(f"p{i}" for i in range(60))))
+    increment(store, "web", docs(*(f"p{i}" for i in range(60))))
     do(store, Suppression.of(urls=[f"https://example.org/p{i}" for i in range(10, 40, 3)]))
     new = Versions(store).resolve("web")
     assert ids_of(store, new) == [docs(f"p{i}")[0].id for i in range(60) if i not in range(10, 40, 3)]

@@ -19,8 +19,8 @@ from forget_lake import (
     files,
     gone_from,
     ids_of,
+    increment,
     made_from,
-    night,
     sound,
     two_nights,
 )
@@ -86,9 +86,9 @@ def lake_of(tmp_path: Path, name: str) -> Store:
     do not say what they hold."""
     if not (tmp_path / "lake").exists():
         store = open_store(str(tmp_path / "lake"))
-        first = night(store, "web", docs("a", "b", "c"), file="a")
-        second = night(store, "web", docs("g", "h"), first, file="b")
-        night(store, "mix", docs("b", "q"), file="mix", sources=(second.ref,))
+        first = increment(store, "web", docs("a", "b", "c"), file="a")
+        second = increment(store, "web", docs("g", "h"), first, file="b")
+        increment(store, "mix", docs("b", "q"), file="mix", sources=(second.ref,))
         made_from(store, "packs", second, "pack")
         pictures(store, [["a"], ["b"]], [["h"]])
     shutil.copytree(tmp_path / "lake", tmp_path / name)
@@ -166,12 +166,12 @@ def test_a_night_that_commits_first_is_cleaned_as_well(store, web):
 
         def grow(moment: str = moment) -> None:
             base = Versions(store).resolve("web")
-            night(store, "web", [Doc(d.url + moment) for d in other], base, file=moment)
+            increment(store, "web", [Doc(d.url + moment) for d in other], base, file=moment)
 
         do(meanwhile(store, MOMENTS[moment], grow), request)
         gone_from(store, *(Doc(d.url + moment) for d in other if "evil" in d.url), *FIRST[-2:], SECOND[-1])
         assert docs(f"z{moment}")[0].id in ids_of(store, Versions(store).resolve("web"))
-        night(
+        increment(
             store, "web", [Doc(f"https://evil.com/again-{moment}")], Versions(store).resolve("web"), file=f"2{moment}"
         )
     do(store, request)
@@ -184,7 +184,9 @@ def test_others_that_never_let_it_commit_are_named(store, web, monkeypatch):
 
     def before(verb: str, key: str) -> None:
         if verb == "create" and "web/versions/" in key:
-            night(store, "web", docs(f"n{next(count)}"), Versions(store).resolve("web"), file=key + str(next(count)))
+            increment(
+                store, "web", docs(f"n{next(count)}"), Versions(store).resolve("web"), file=key + str(next(count))
+            )
 
     with pytest.raises(CommitConflict, match="other runs committed first 3 times"):
         do(toy.Watched(store, before), URLS)

@@ -36,7 +36,7 @@ def test_a_tar_of_images_is_written_anew_without_the_record_and_no_byte_of_it_st
         name: data for name, data in before.items() if secret("b") not in data and not name.startswith("000000-000001")
     }
     assert clean.shards[2:] == images.shards[2:] and clean.ledgers[2:] == images.ledgers[2:]  # d and e: by reference
-    assert (clean.form, clean.kept.count, clean.dropped.count, clean.came_in) == ("images", 4, 1, images.came_in)
+    assert (clean.form, clean.kept.count, clean.dropped.count, clean.received) == ("images", 4, 1, images.received)
     assert clean.statistics == {"documents": 4, "pixels": 7}
     assert clean.digest == clean.content_digest != images.digest
     sound(store)

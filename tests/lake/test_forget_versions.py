@@ -13,8 +13,8 @@ from forget_lake import (
     files,
     gone_from,
     ids_of,
+    increment,
     made_from,
-    night,
     readable,
     sound,
     two_nights,
@@ -38,8 +38,8 @@ def web(store) -> list[Manifest]:
 
 
 def test_an_old_version_alone_is_withdrawn_and_the_latest_stays(store):
-    night(store, "web", docs("a", "b"))
-    later = night(store, "web", docs("a", "c"), file="b")
+    increment(store, "web", docs("a", "b"))
+    later = increment(store, "web", docs("a", "c"), file="b")
     report = do(store, Suppression.of(urls=["https://example.org/b"]))
     assert report.made == () and report.withdrawn == ("web@v1",)
     assert Versions(store).resolve("web") == later
@@ -59,12 +59,12 @@ def test_a_second_request_extends_the_funnel_and_the_chain(store, web):
 def test_a_row_forget_in_the_middle_of_the_funnel_moves_what_follows(store, web):
     rows = [row.model_copy() for row in web[1].funnel]
     middle = rows[0].model_copy(update={"stage": "forget"})
-    other = night(store, "mid", FIRST, funnel=(rows[0], middle, rows[1].model_copy(update={"stage": "exact"})))
+    other = increment(store, "mid", FIRST, funnel=(rows[0], middle, rows[1].model_copy(update={"stage": "exact"})))
     do(store, Suppression.of(urls=["https://example.org/a"]))
     new = Versions(store).resolve("mid")
     assert [r.stage for r in new.funnel] == ["read", "forget", "exact"]
     assert new.funnel[1].dropped == {"forget.requested": 1}
-    assert [r.came_in for r in new.funnel] == [r.came_in - n for r, n in zip(other.funnel, (0, 0, 1), strict=True)]
+    assert [r.received for r in new.funnel] == [r.received - n for r, n in zip(other.funnel, (0, 0, 1), strict=True)]
 
 
 def test_its_inputs_are_found_through_the_versions_it_replaced(store, web):
@@ -75,7 +75,7 @@ def test_its_inputs_are_found_through_the_versions_it_replaced(store, web):
     assert plan_growth(versions, "web", {}, sorted(inputs)) == versions.resolve("web")  # nothing new tonight
     erase(store)
     assert ancestry(versions, "web", 3) == inputs
-    grown = night(store, "web", docs("z"), versions.resolve("web"), file="c")
+    grown = increment(store, "web", docs("z"), versions.resolve("web"), file="c")
     assert grown.version == 4 and lineage(versions, "web").origins[0].ref == "web@v3"
     sound(store)
 
@@ -97,7 +97,7 @@ def test_a_version_that_only_lists_what_it_is_made_from_is_named_and_packs_go_wi
 
 
 def test_a_mixture_that_holds_the_text_gets_its_own_clean_version(store, web):
-    mixture = night(store, "mix", docs("b", "q"), file="mix", sources=(web[1].ref,))
+    mixture = increment(store, "mix", docs("b", "q"), file="mix", sources=(web[1].ref,))
     report = do(store, URLS)
     assert set(report.made) == {("web@v2", "web@v3"), ("mix@v1", "mix@v2")}
     gone_from(store, *docs("b"))
@@ -107,15 +107,15 @@ def test_a_mixture_that_holds_the_text_gets_its_own_clean_version(store, web):
 
 
 def test_what_has_no_ledger_is_withdrawn_and_gets_no_successor(store):
-    night(store, "web", docs("a", "b"), ledgers=())
+    increment(store, "web", docs("a", "b"), ledgers=())
     report = do(store, Suppression.of(urls=["https://example.org/b"]))
     assert report.made == () and report.withdrawn == ("web@v1",)
     assert report.without_successor == {"web@v1": "it has no ledger of records"}
 
 
 def test_a_ledger_that_does_not_know_a_record_gives_no_successor_that_lies(store):
-    first = night(store, "web", docs("a", "b"))
-    night(store, "web", docs("a", "c"), file="b", shards=first.shards)  # b is in a shard, and in no ledger row
+    first = increment(store, "web", docs("a", "b"))
+    increment(store, "web", docs("a", "c"), file="b", shards=first.shards)  # b is in a shard, and in no ledger row
     report = do(store, Suppression.of(urls=["https://example.org/b"]))
     assert report.made == () and set(report.withdrawn) == {"web@v1", "web@v2"}
     assert "1 records go from its shards, its ledger has 0" in report.without_successor["web@v2"]

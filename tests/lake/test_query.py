@@ -41,7 +41,7 @@ def test_listings_show_tags_and_withdrawn_versions(store: Store, first: Manifest
     assert dataset.withdrawn == {2: "a takedown"}
     newest, oldest = list_versions(versions, "web")
     assert (newest.version, newest.withdrawn, newest.kept) == (2, "a takedown", 4)
-    assert (oldest.tags, oldest.came_in, oldest.kept, oldest.dropped, oldest.quarantined) == (("paper",), 20, 16, 3, 1)
+    assert (oldest.tags, oldest.received, oldest.kept, oldest.dropped, oldest.quarantined) == (("paper",), 20, 16, 3, 1)
     assert describe(versions, "web@v2").withdrawn == "a takedown"
     with pytest.raises(NoSuchVersion, match="was withdrawn"):
         resolve_usable(versions, "web@v2")
@@ -96,7 +96,7 @@ def test_in_a_large_lake_why_stays_a_lookup_and_says_what_it_did_not_do(
 ) -> None:
     absent = "https://example.org/a%7Eb~c?q=x%20y"
     assert not why.why(Versions(store), absent).unscanned
-    monkeypatch.setattr(why, "SCANNED_RECORDS", first.came_in.count - 1)
+    monkeypatch.setattr(why, "SCANNED_RECORDS", first.received.count - 1)
     monkeypatch.setattr(why, "ids_of_page", lambda versions, url: pytest.fail("URL columns are read"))
     assert why.why(Versions(store), absent).unscanned
     assert not why.why(Versions(store), SHORT.url).unscanned

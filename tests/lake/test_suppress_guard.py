@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forget_lake import do, night, two_nights
+from forget_lake import do, increment, two_nights
 from forget_lake import docs as pages
 from toy import Watched
 
@@ -131,7 +131,7 @@ def test_a_list_of_the_last_release_counts_goes_on_and_is_missed(store):
     entries = {"format": 1, "url_format": 1, "ids": [], "urls": sorted(old.urls), "domains": []}
     store.put(f"{PREFIX}{old.digest}.json", json.dumps({**entries, "reason": "r", "at": "2026"}).encode())
     assert guarded_list(store) == old
-    base = night(store, "web", pages("a", "b"))
+    base = increment(store, "web", pages("a", "b"))
     Versions(store).commit(
         base.model_copy(update={"recipe": {"suppression": "f" * 64}, "run_key": "next"}), expected_parent=None
     )

@@ -243,7 +243,7 @@ def test_the_content_digest_covers_shards_and_ledgers_in_order_and_nothing_else(
 
 def test_a_funnel_that_does_not_add_up_is_refused():
     with pytest.raises(ValueError, match="10 records entered 'read', 9 left it"):
-        FunnelRow(stage="read", came_in=10, passed=7, dropped={"read.a": 1}, quarantined={"read.b": 1})
+        FunnelRow(stage="read", received=10, passed=7, dropped={"read.a": 1}, quarantined={"read.b": 1})
 
 
 def test_manifests_cannot_be_changed_and_survive_json(web):

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import web
-from forget_lake import Doc, docs, files, made_from, night, readable, sound
+from forget_lake import Doc, docs, files, increment, made_from, readable, sound
 from typer.testing import CliRunner, Result
 
 from gristmill.lake.store.base import Store
@@ -32,7 +32,7 @@ def no_lake_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def lake(tmp_path: Path) -> Store:
     store = open_store(str(tmp_path / "lake"))
-    first = night(store, "web", PAGES)
+    first = increment(store, "web", PAGES)
     made_from(store, "packs", first, "pack", "text")
     made_from(store, "model", first, "weights", "init")
     Versions(store).tag("web", 1, "release")

@@ -229,7 +229,7 @@ def test_the_funnel_says_what_came_in_and_why_it_left(sample, tmp_path):
     manifest = web.run(tmp_path / "lake", web.crawl_files(sample)).manifest
     text = funnel(manifest)
     first = manifest.funnel[0]
-    assert f"## {manifest}" in text and f"| {first.stage} | {first.came_in:,} | {first.passed:,} |" in text
+    assert f"## {manifest}" in text and f"| {first.stage} | {first.received:,} | {first.passed:,} |" in text
     assert sum(line.startswith("| ") for line in text.splitlines()) == len(manifest.funnel) + 1
 
 

@@ -115,7 +115,7 @@ def test_no_input_at_all_is_claimed_as_a_whole_recipe(tmp_path):
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     result = run(tmp_path / "lake", [empty], allow_empty=True)
-    assert result.manifest.came_in == Tally() and "extract" in {stage.name for stage in result.manifest.stages}
+    assert result.manifest.received == Tally() and "extract" in {stage.name for stage in result.manifest.stages}
 
 
 def test_a_version_that_is_mended_is_checked_as_well(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def files(sample) -> list[Path | str]:
     return [*web.crawl_files(sample), *sorted((sample / "night2").iterdir())]
 
 
-def night(folder: Path, files: list[Path | str], **recipe):
+def increment(folder: Path, files: list[Path | str], **recipe):
     return web.run(folder, files, extends="web", **recipe)
 
 
@@ -43,7 +43,7 @@ def grown(files, tmp_path_factory) -> Path:
     """One file more each night."""
     folder = tmp_path_factory.mktemp("grown")
     for n in range(1, len(files) + 1):
-        night(folder, files[:n], max_quarantine_rate=1.0)
+        increment(folder, files[:n], max_quarantine_rate=1.0)
     return folder
 
 
@@ -52,7 +52,7 @@ def latest(folder: Path) -> Manifest:
 
 
 def test_the_first_night_is_a_run_over_everything(files, tmp_path):
-    first = night(tmp_path / "a", files[:3]).manifest
+    first = increment(tmp_path / "a", files[:3]).manifest
     whole = web.run(tmp_path / "b", files[:3]).manifest
     assert first.digest == whole.digest and first.parent is None and first.run_key != whole.run_key
 
@@ -61,7 +61,7 @@ def test_a_later_night_is_cumulative_and_whole(grown, files):
     m = latest(grown)
     assert m.version == len(files) and m.parent.version == len(files) - 1
     ledger = lake.open("web", lake=str(grown)).ledger()
-    assert ledger.num_rows == m.came_in.count and ledger["id"].to_pylist() == sorted(ledger["id"].to_pylist())
+    assert ledger.num_rows == m.received.count and ledger["id"].to_pylist() == sorted(ledger["id"].to_pylist())
     assert kept(grown) == ledger.filter(pc.equal(ledger["fate"], "kept"))["id"].to_pylist()
     assert m.statistics["documents"] == m.kept.count == m.funnel[-1].passed
     assert verify(open_store(str(grown)), deep=True) == []
@@ -70,7 +70,7 @@ def test_a_later_night_is_cumulative_and_whole(grown, files):
 def test_the_difference_to_one_run_is_reported_and_true(grown, files, tmp_path):
     whole, m = web.run(tmp_path, files).manifest, latest(grown)
     growth = m.statistics["growth"]
-    assert whole.came_in == m.came_in and whole.quarantined == m.quarantined
+    assert whole.received == m.received and whole.quarantined == m.quarantined
     assert m.kept.count - whole.kept.count == growth["kept_here"] - growth["dropped_here"]
     ours, theirs = set(kept(grown)), set(kept(tmp_path))
     same_text = growth["exact_outranked"]
@@ -92,7 +92,7 @@ def test_survivors_of_earlier_nights_stay(grown):
 
 
 def test_no_text_of_an_earlier_night_is_read_again(files, tmp_path, monkeypatch):
-    night(tmp_path, files[:2], max_quarantine_rate=1.0)
+    increment(tmp_path, files[:2], max_quarantine_rate=1.0)
     for info in list(open_store(str(tmp_path)).list("receipts/")):
         receipt = json.loads((tmp_path / info.key).read_text())
         for ref in receipt["outputs"]:
@@ -101,22 +101,22 @@ def test_no_text_of_an_earlier_night_is_read_again(files, tmp_path, monkeypatch)
     seen = []
     run = Extract.run
     monkeypatch.setattr(Extract, "run", lambda self, store, work: seen.append(work.label) or run(self, store, work))
-    second = night(tmp_path, files, max_quarantine_rate=1.0).manifest
+    second = increment(tmp_path, files, max_quarantine_rate=1.0).manifest
     assert seen and not [label for label in seen if str(files[0]) in label or str(files[1]) in label]
     assert second.version == 2
 
 
 def test_a_night_without_news_makes_no_version(grown, files):
     before = latest(grown)
-    again = night(grown, files, max_quarantine_rate=1.0)
-    fewer = night(grown, files[1:3], max_quarantine_rate=1.0)
+    again = increment(grown, files, max_quarantine_rate=1.0)
+    fewer = increment(grown, files[1:3], max_quarantine_rate=1.0)
     assert not again.new and again.manifest == before == fewer.manifest
 
 
 def test_a_killed_night_goes_on_where_it_was(files, tmp_path, monkeypatch):
-    night(tmp_path / "a", files[:3])
-    night(tmp_path / "b", files[:3])
-    whole = night(tmp_path / "b", files).manifest
+    increment(tmp_path / "a", files[:3])
+    increment(tmp_path / "b", files[:3])
+    whole = increment(tmp_path / "b", files).manifest
     for stage in (
         "gristmill.stages.dedup.exact.Exact",
         "gristmill.stages.near.link.Link",
@@ -126,9 +126,9 @@ def test_a_killed_night_goes_on_where_it_was(files, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(f"{stage}.run", fail)
             with pytest.raises(Incomplete):
-                night(tmp_path / "a", files)
+                increment(tmp_path / "a", files)
         assert latest(tmp_path / "a").version == 1
-    assert night(tmp_path / "a", files).manifest.digest == whole.digest
+    assert increment(tmp_path / "a", files).manifest.digest == whole.digest
 
 
 def fail(self, store, work):
@@ -136,17 +136,17 @@ def fail(self, store, work):
 
 
 def test_two_nights_at_once_lose_nothing_and_relink(files, tmp_path, monkeypatch):
-    night(tmp_path, files[:2], max_quarantine_rate=1.0)
+    increment(tmp_path, files[:2], max_quarantine_rate=1.0)
     commit, raced = Versions.commit, []
 
     def after_another(self, draft, *, expected_parent=None):
         if not raced:
             raced.append(None)
-            raced.append(night(tmp_path, [*files[:2], files[3]], max_quarantine_rate=1.0).manifest)
+            raced.append(increment(tmp_path, [*files[:2], files[3]], max_quarantine_rate=1.0).manifest)
         return commit(self, draft, expected_parent=expected_parent)
 
     monkeypatch.setattr(Versions, "commit", after_another)
-    mine = night(tmp_path, [*files[:2], files[4]], max_quarantine_rate=1.0).manifest
+    mine = increment(tmp_path, [*files[:2], files[4]], max_quarantine_rate=1.0).manifest
     assert (raced[1].version, mine.version, mine.parent.version) == (2, 3, 2)
     # files[4] has records of files[3] or the first: what the other night kept is not kept twice
     ids = kept(tmp_path)
@@ -154,11 +154,11 @@ def test_two_nights_at_once_lose_nothing_and_relink(files, tmp_path, monkeypatch
 
 
 def test_a_base_that_was_withdrawn_is_not_built_on(files, tmp_path):
-    first = night(tmp_path, files[:2], max_quarantine_rate=1.0).manifest
-    night(tmp_path, files[:3], max_quarantine_rate=1.0)
+    first = increment(tmp_path, files[:2], max_quarantine_rate=1.0).manifest
+    increment(tmp_path, files[:3], max_quarantine_rate=1.0)
     versions = Versions(open_store(str(tmp_path)))
     versions.withdraw("web", 2, "bad crawl")
-    third = night(tmp_path, [*files[:2], *files[3:]], max_quarantine_rate=1.0).manifest
+    third = increment(tmp_path, [*files[:2], *files[3:]], max_quarantine_rate=1.0).manifest
     assert (third.version, third.parent) == (3, first.ref)
 
 
@@ -166,9 +166,9 @@ def test_other_signatures_are_refused(grown, files, tmp_path):
     extra = tmp_path / "more.jsonl"
     extra.write_text('{"text": "one more"}\n')
     with pytest.raises(BadConfig, match=r"recipe\.minhash: web@v\d+ has minhash .*'rows': 8.*other settings"):
-        night(grown, [*files, extra], minhash={"rows": 4}, max_quarantine_rate=1.0)
+        increment(grown, [*files, extra], minhash={"rows": 4}, max_quarantine_rate=1.0)
     with pytest.raises(BadConfig, match=r"recipe\.survivor: web@v\d+ has survivor"):
-        night(grown, [*files, extra], survivor=["-minhash.n_words"], max_quarantine_rate=1.0)
+        increment(grown, [*files, extra], survivor=["-minhash.n_words"], max_quarantine_rate=1.0)
 
 
 def test_what_cannot_grow_is_said_before_anything_runs(files, tmp_path):
@@ -186,13 +186,13 @@ def test_plan_says_what_a_night_would_do(grown, files, tmp_path):
 
 
 def test_lost_objects_of_the_latest_night_are_made_again(files, tmp_path):
-    night(tmp_path, files[:3])
-    second = night(tmp_path, files).manifest
+    increment(tmp_path, files[:3])
+    second = increment(tmp_path, files).manifest
     own = [ref for ref in second.shards if ref not in Versions(open_store(str(tmp_path))).manifest("web", 1).shards]
     (tmp_path / own[0].key).unlink()
     (finding,) = verify(open_store(str(tmp_path)))
     assert "run the recipe of the versions it harms again" in finding.message and "Do not withdraw" in finding.message
-    again = night(tmp_path, files)
+    again = increment(tmp_path, files)
     assert not again.new and again.manifest == second and verify(open_store(str(tmp_path)), deep=True) == []
 
 
@@ -206,7 +206,7 @@ def test_questions_about_a_grown_version_know_all_its_inputs(grown):
     first, last = versions.manifest("web", 1), versions.resolve("web")
     change = diff(store, first, last)
     assert not change.inputs_removed and change.records.only_a == 0
-    assert change.records.both == first.came_in.count and change.kept.only_a == 0
+    assert change.records.both == first.received.count and change.kept.only_a == 0
 
 
 def test_objects_stay_few_over_many_nights(grown):
@@ -217,7 +217,7 @@ def test_objects_stay_few_over_many_nights(grown):
 
 
 def test_too_much_damage_in_one_night_is_refused(files, tmp_path):
-    night(tmp_path, files[1:2], max_quarantine_rate=0.0)
+    increment(tmp_path, files[1:2], max_quarantine_rate=0.0)
     with pytest.raises(GateFailed):
-        night(tmp_path, files[:2], max_quarantine_rate=0.0)
+        increment(tmp_path, files[:2], max_quarantine_rate=0.0)
     assert latest(tmp_path).version == 1

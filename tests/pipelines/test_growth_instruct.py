@@ -42,7 +42,7 @@ def run(store: Store, files: list[str], **recipe: Any) -> Result:
     return run_pipeline(InstructConfig.model_validate({"recipe": given}), store, Runner(store, workers=0))
 
 
-def night(store: Store, files: list[str], **recipe: Any) -> Manifest:
+def increment(store: Store, files: list[str], **recipe: Any) -> Manifest:
     return run(store, files, extends="chat", **recipe).manifest
 
 
@@ -51,11 +51,11 @@ def texts(store: Store, ref: str = "chat") -> list[str]:
 
 
 def test_three_nights_keep_the_texts_of_one_run(store, files):
-    nights = [night(store, files[:n]) for n in (1, 2, 3)]
+    increments = [increment(store, files[:n]) for n in (1, 2, 3)]
     whole = run(store, files, dataset="whole").manifest
-    last = nights[-1]
-    assert [m.version for m in nights] == [1, 2, 3] and last.parent == nights[1].ref
-    assert (last.came_in, last.kept.count, last.dropped.count) == (whole.came_in, 11, 4)
+    last = increments[-1]
+    assert [m.version for m in increments] == [1, 2, 3] and last.parent == increments[1].ref
+    assert (last.received, last.kept.count, last.dropped.count) == (whole.received, 11, 4)
     assert texts(store) == texts(store, "whole") and len(texts(store)) == 11
     assert last.statistics["documents"] == 11 == last.funnel[-1].passed
     ledger = Dataset(store, last).ledger().to_pylist()
@@ -67,8 +67,8 @@ def test_three_nights_keep_the_texts_of_one_run(store, files):
 
 
 def test_a_night_without_news_makes_no_version_and_lost_shards_are_made_again(store, files):
-    night(store, files[:1])
-    second = night(store, files)
+    increment(store, files[:1])
+    second = increment(store, files)
     again = run(store, files[1:], extends="chat")
     assert not again.new and again.manifest == second
     own = [ref for ref in second.shards if ref not in Versions(store).manifest("chat", 1).shards]
@@ -80,18 +80,18 @@ def test_a_night_without_news_makes_no_version_and_lost_shards_are_made_again(st
 def test_a_whole_run_can_be_extended_and_another_recipe_is_said(store, files, caplog):
     first = run(store, files[:1]).manifest
     with caplog.at_level(logging.WARNING, "gristmill"):
-        second = night(store, files[:2], instruct={"reasoning": "omit"})
+        second = increment(store, files[:2], instruct={"reasoning": "omit"})
     assert second.parent == first.ref and second.kept.count == 9
     assert "chat@v1 was made with other instruct.reasoning; what is new follows this recipe" in caplog.text
 
 
 def test_what_was_taken_down_stays_out_of_later_nights(store, files):
-    night(store, files[:1])
+    increment(store, files[:1])
     gone = Dataset(store, Versions(store).resolve("chat")).to_arrow().to_pylist()[0]
     versions = Versions(store)
     forget(versions, plan_forget(versions, Suppression(ids=frozenset({gone["id"]}))), "a request")
     clean = versions.resolve("chat")
-    last = night(store, files)
+    last = increment(store, files)
     assert last.parent == clean.ref
     assert gone["id"] not in Dataset(store, last).to_arrow()["id"].to_pylist()
     assert Counter(row["fate"] for row in Dataset(store, last).ledger().to_pylist())["kept"] == last.kept.count
@@ -104,6 +104,6 @@ def test_a_version_of_a_release_that_kept_no_hashes_is_extended_with_a_warning(s
     attachments = tuple(ref for ref in first.attachments if ref.kind != "contents")
     Versions(store).commit(Draft(**fields | {"run_key": "of a release before", "attachments": attachments}))
     with caplog.at_level(logging.WARNING, "gristmill"):
-        assert night(store, files[:2]).kept.count == 10
+        assert increment(store, files[:2]).kept.count == 10
     assert "chat@v2 was made by a release that kept nothing to compare new records with" in caplog.text
     assert run(store, files[:2]).manifest.kept.count == 9

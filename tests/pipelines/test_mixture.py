@@ -51,7 +51,7 @@ def test_every_record_of_every_member_is_in_the_windows_as_often_as_planned(sour
     assert all(
         row["value"] == said.get(n := times[row["id"]], f"drawn {n} times") for row in ledger if row["fate"] == "kept"
     )
-    assert len(ledger) == 420 == manifest.came_in.count
+    assert len(ledger) == 420 == manifest.received.count
     assert len(shard_files(manifest)) > 3
     assert not verify(store, [str(manifest)], deep=True)
 
@@ -142,14 +142,14 @@ def test_a_record_of_two_sources_is_counted_for_each(store):
     Versions(store).commit(draft("best", "k", ["05"], (put_table(store, "shard", table.slice(0, 10)),)))
     mixtures.tokenizer(store, "web@v1")
     manifest = mixtures.mix(store, {"web@v1": 0.5, "best@v1": 0.5}, tokens=1_500).manifest
-    assert manifest.came_in.count == 40
+    assert manifest.received.count == 40
     assert not verify(store, [str(manifest)], deep=True)
 
 
 def test_a_look_at_a_few_windows_never_passes_for_a_mixture(sources):
     found = mixtures.mix(sources, {"web@v1": 0.5, "math@v1": 0.5}, limit=5).manifest
     assert found.dataset == "mix.limit" and found.statistics["tokens"] <= 5 * 128 + 200
-    assert found.came_in.count == 220  # of three shards of pages only the first
+    assert found.received.count == 220  # of three shards of pages only the first
 
 
 def test_the_plan_runs_nothing(sources):

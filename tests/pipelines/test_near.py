@@ -130,7 +130,7 @@ def test_a_similarity_that_is_none_is_refused(value, message):
 # Nights
 
 
-def night(folder: Path, texts: list[list[str]], **recipe) -> Manifest:
+def increment(folder: Path, texts: list[list[str]], **recipe) -> Manifest:
     files = [write(folder / f"{n}.jsonl", part, 100 * n) for n, part in enumerate(texts)]
     return web.run(folder / "lake", files, extends="web", **{**ANY_TEXT, **recipe}).manifest
 
@@ -139,7 +139,7 @@ def test_nights_of_one_recipe_say_what_one_run_would_have_kept(tmp_path):
     texts = revisions(4, 26)
     parts = [texts[:9], texts[9:18], texts[18:]]
     for n in (1, 2, 3):
-        grown = night(tmp_path, parts[:n])
+        grown = increment(tmp_path, parts[:n])
     whole = web.run(tmp_path / "whole", sorted(tmp_path.glob("*.jsonl")), **ANY_TEXT).manifest
     growth = grown.statistics["growth"]
     assert grown.kept.count - whole.kept.count == growth["kept_here"] - growth["dropped_here"]
@@ -156,15 +156,15 @@ def ids(folder: Path) -> list[str]:
 
 def test_nights_without_a_difference_say_so(tmp_path):
     parts = [template(1, 5, 200), template(2, 5, 200)]
-    night(tmp_path, parts[:1])
-    assert "would have kept the same records" in growth_report(night(tmp_path, parts))
+    increment(tmp_path, parts[:1])
+    assert "would have kept the same records" in growth_report(increment(tmp_path, parts))
 
 
 def test_nights_of_other_recipes_do_not_claim_to_know(tmp_path):
     parts = [template(n, 3, 200) for n in range(3)]
-    night(tmp_path, parts[:1], gopher_quality={"languages": ["xx"], "min_words": 10})
-    night(tmp_path, parts[:2], max_quarantine_rate=0.5)
-    grown = night(tmp_path, parts, max_quarantine_rate=0.4)
+    increment(tmp_path, parts[:1], gopher_quality={"languages": ["xx"], "min_words": 10})
+    increment(tmp_path, parts[:2], max_quarantine_rate=0.5)
+    grown = increment(tmp_path, parts, max_quarantine_rate=0.4)
     about = describe(Versions(open_store(str(tmp_path / "lake"))), "web")
     assert about.manifest == grown and about.changed == ("gopher_quality.min_words",)
     report = growth_report(grown, about.changed)
@@ -174,7 +174,7 @@ def test_nights_of_other_recipes_do_not_claim_to_know(tmp_path):
 
 def test_nothing_new_with_another_recipe_is_said_as_it_is(tmp_path, caplog):
     parts = [template(1, 3, 200)]
-    night(tmp_path, parts)
+    increment(tmp_path, parts)
     common = [f"recipe.inputs=[{tmp_path}/0.jsonl]", "recipe.language={keep: [], min_score: 0}", "run.workers=0"]
     common += ["recipe.scan.chunk_bytes=200000", "recipe.shards.target_bytes=100000"]
     reports = {}

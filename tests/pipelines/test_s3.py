@@ -41,7 +41,7 @@ def test_a_run_on_s3_has_the_digest_of_a_run_on_a_local_directory(sample, tmp_pa
 
     data = lake.open("web@v1", lake=s3_lake)
     assert data.to_arrow(columns=["id"]).num_rows == first.manifest.kept.count
-    assert data.ledger().num_rows == first.manifest.came_in.count
+    assert data.ledger().num_rows == first.manifest.received.count
 
 
 def test_two_nights_and_a_takedown_on_s3_are_those_on_a_local_directory(sample, tmp_path, s3_lake):

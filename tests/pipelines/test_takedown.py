@@ -27,17 +27,17 @@ def files(sample) -> list[Path | str]:
     return [*web.crawl_files(sample), *sorted((sample / "night2").iterdir())]
 
 
-def night(folder: Path, files: list[Path | str], **recipe):
+def increment(folder: Path, files: list[Path | str], **recipe):
     return web.run(folder, files, extends="web", **recipe)
 
 
 def test_a_takedown_keeps_records_out_of_later_nights(files, tmp_path, sample):
-    night(tmp_path, files[:3])
+    increment(tmp_path, files[:3])
     rows = [json.loads(line) for line in (sample / "truth.jsonl").read_text().splitlines()]
     new = [row["url"] for row in rows if row["file"] == "night2/part-0000.warc.gz" and row["expected"] == "kept"]
     store = open_store(str(tmp_path))
     Suppression.of(urls=new[:3]).save(store, "asked to")
-    manifest = night(tmp_path, files).manifest
+    manifest = increment(tmp_path, files).manifest
     dropped = {r: n for row in manifest.funnel for r, n in row.dropped.items()}
     assert dropped["forget.suppressed"] == 3
     for url in new[:3]:
@@ -63,9 +63,9 @@ def test_a_takedown_during_a_run_stops_its_commit_and_the_same_command_goes_on(f
     with monkeypatch.context() as patch:
         patch.setattr(MergeLedger, "run", meanwhile)
         with pytest.raises(CommitConflict, match="taken down"):
-            night(tmp_path, files[:3])
+            increment(tmp_path, files[:3])
     assert Versions(store).latest("web") is None
-    night(tmp_path, files[:3])
+    increment(tmp_path, files[:3])
     assert [s.reason for s in why(Versions(store), page).stories] == ["forget.suppressed"]
 
 
@@ -76,7 +76,7 @@ def test_a_copy_of_what_was_forgotten_is_new_text_and_so_is_a_copy_of_its_duplic
     near = text.rsplit(" ", 3)[0]
     pages = {"a": text + " And so on.", "b": text, "c": near}
     write_jsonl(tmp_path / "one.jsonl", {f"https://{k}.example.org/": v for k, v in pages.items()})
-    first = night(tmp_path / "lake", [tmp_path / "one.jsonl"]).manifest
+    first = increment(tmp_path / "lake", [tmp_path / "one.jsonl"]).manifest
     assert first.kept.count == 1 and first.statistics["clusters"]["largest"] == 3
     store = open_store(str(tmp_path / "lake"))
     request = Suppression.of(urls=["https://a.example.org/"])
@@ -84,14 +84,14 @@ def test_a_copy_of_what_was_forgotten_is_new_text_and_so_is_a_copy_of_its_duplic
     write_jsonl(
         tmp_path / "two.jsonl", {"https://x.example.org/": text + " And so on.", "https://y.example.org/": near}
     )
-    grown = night(tmp_path / "lake", [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]).manifest
+    grown = increment(tmp_path / "lake", [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]).manifest
     assert grown.kept.count == 1
     assert lake.open("web", lake=str(tmp_path / "lake")).to_arrow()["url"].to_pylist() == ["https://x.example.org/"]
     assert verify(store, deep=True) == []
 
 
 def texts_by_url(folder: Path, files: list[Path | str], **recipe) -> dict[str, str]:
-    night(folder, files, **recipe)
+    increment(folder, files, **recipe)
     table = lake.open("web", lake=str(folder)).to_arrow(["url", "text"]).to_pylist()
     return {row["url"]: row["text"] for row in table if row["url"]}
 
@@ -112,9 +112,9 @@ def test_a_takedown_in_the_moment_of_the_commit_withdraws_what_was_committed(fil
     with monkeypatch.context() as patch:
         patch.setattr(Versions, "missing", meanwhile)  # what `commit` looks at last
         with pytest.raises(CommitConflict, match="taken down"):
-            night(tmp_path, files[:2], max_quarantine_rate=1.0)
+            increment(tmp_path, files[:2], max_quarantine_rate=1.0)
     assert Versions(store).latest("web") is None
-    again = night(tmp_path, files[:2], max_quarantine_rate=1.0)
+    again = increment(tmp_path, files[:2], max_quarantine_rate=1.0)
     assert [s.reason for s in why(Versions(store), page).stories if again.manifest.version in s.versions] == [
         "forget.suppressed"
     ]
@@ -130,7 +130,7 @@ def test_sample_shows_no_text_of_what_was_taken_down(files, tmp_path):
 
 def test_sample_shows_no_text_of_a_page_that_was_dropped_and_then_taken_down(files, tmp_path):
     """Extraction's text of it is there until gc; so are the texts of the others."""
-    night(tmp_path, files[:2], max_quarantine_rate=1.0)
+    increment(tmp_path, files[:2], max_quarantine_rate=1.0)
     versions = Versions(open_store(str(tmp_path)))
     shown = sample(versions, versions.resolve("web"), 500, fate="dropped").samples
     page = next(one for one in shown if one.text is not None)
@@ -142,18 +142,18 @@ def test_sample_shows_no_text_of_a_page_that_was_dropped_and_then_taken_down(fil
 
 
 def test_a_withdrawn_night_does_not_come_back(files, tmp_path):
-    night(tmp_path, files[1:2])
+    increment(tmp_path, files[1:2])
     Versions(open_store(str(tmp_path))).withdraw("web", 1, "bad crawl")
     with pytest.raises(GateFailed, match="withdrawn: bad crawl"):
-        night(tmp_path, files[1:2])
+        increment(tmp_path, files[1:2])
 
 
 def test_a_record_met_again_with_another_extraction_is_not_kept_twice(files, tmp_path):
-    night(tmp_path, files[1:2])
+    increment(tmp_path, files[1:2])
     copy = tmp_path / "copy.warc"
     copy.write_bytes(gzip.decompress(Path(files[1]).read_bytes()))
     html = {"html": {"preserve_formatting": False}}
-    grown = night(tmp_path, [files[1], copy], extract=html).manifest
+    grown = increment(tmp_path, [files[1], copy], extract=html).manifest
     ids = lake.open("web", lake=str(tmp_path)).to_arrow()["id"].to_pylist()
     assert grown.version == 2 and len(ids) == len(set(ids))
     assert sum(row.dropped.get("minhash.same_record", 0) for row in grown.funnel) > 0

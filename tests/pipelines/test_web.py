@@ -41,7 +41,7 @@ def test_every_record_of_every_file_has_one_fate(done):
     folder, result = done
     m = result.manifest
     ledger = lake.open("web@v1", lake=str(folder)).ledger()
-    assert result.new and ledger.num_rows == m.came_in.count == sum(one.records for one in m.inputs)
+    assert result.new and ledger.num_rows == m.received.count == sum(one.records for one in m.inputs)
     keys = list(zip(ledger["input"].to_pylist(), ledger["ordinal"].to_pylist(), strict=True))
     assert sorted(keys) == sorted((one.digest, n) for one in m.inputs for n in range(one.records))
 
@@ -84,7 +84,7 @@ def test_a_duplicate_names_a_survivor_that_was_kept(done):
 
 def test_the_funnel_adds_up_to_the_ledger(done):
     m = done[1].manifest
-    assert m.funnel[0].came_in == m.came_in.count and m.funnel[-1].passed == m.kept.count
+    assert m.funnel[0].received == m.received.count and m.funnel[-1].passed == m.kept.count
     assert sum(n for row in m.funnel for n in row.dropped.values()) == m.dropped.count
     assert sum(n for row in m.funnel for n in row.quarantined.values()) == m.quarantined.count > 0
 
@@ -135,7 +135,7 @@ def test_a_recompressed_copy_adds_nothing_and_says_so(sample, tmp_path, name):
     copy = recompress(original, tmp_path / f"other-{name}")
     alone = web.run(tmp_path / "a", [original], max_quarantine_rate=1).manifest
     both = web.run(tmp_path / "b", [original, copy], max_quarantine_rate=1).manifest
-    assert len(both.inputs) == 2 and both.came_in.count == 2 * alone.came_in.count
+    assert len(both.inputs) == 2 and both.received.count == 2 * alone.received.count
     assert both.kept.count == alone.kept.count
     ids = [sorted(lake.open("web", lake=str(tmp_path / at)).to_arrow()["id"].to_pylist()) for at in "ab"]
     assert ids[0] == ids[1]
@@ -147,7 +147,7 @@ def test_a_recompressed_copy_adds_nothing_and_says_so(sample, tmp_path, name):
 def test_limit_goes_to_a_dataset_of_its_own_and_the_full_run_follows(done, sample, tmp_path):
     files = web.crawl_files(sample)
     limited = web.run(tmp_path, files, limit=10).manifest
-    assert str(limited) == "web.limit@v1" and limited.came_in.count == 10
+    assert str(limited) == "web.limit@v1" and limited.received.count == 10
     full = web.run(tmp_path, files).manifest
     assert str(full) == "web@v1" and full.digest == done[1].manifest.digest
 

@@ -154,7 +154,7 @@ def test_a_page_that_kills_and_one_that_hangs_cost_only_themselves_and_once(samp
     result = run_pipeline(config.model_copy(update={"recipe": fragile}), store, Runner(store, workers=workers))
 
     m = result.manifest
-    assert m.came_in.count == healthy.came_in.count
+    assert m.received.count == healthy.received.count
     assert m.funnel[1].quarantined == {"extract.crashed": 1, "extract.timeout": 1}
     assert m.quarantined.count == m.machine_fates == 2
     ledger = lake.open("web", lake=str(tmp_path / "fragile")).ledger().to_pylist()

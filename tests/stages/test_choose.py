@@ -14,7 +14,7 @@ from near import WIDTH, Nights, edited, template, texts
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.opening import open_store
 from gristmill.stages.clusters import settle as settling
-from gristmill.stages.clusters.select_survivors import Choose
+from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.clusters.settle import NONE, UNDECIDED, most_survivors, settle
 
 
@@ -99,7 +99,7 @@ def test_how_many_values_have_to_agree():
 @pytest.mark.parametrize("given", [0.0, -0.1, 1.1])
 def test_a_similarity_is_above_0_up_to_1(given):
     with pytest.raises(ValueError, match=rf"min_similarity is {given}; .*or null"):
-        Choose(given)
+        SelectSurvivors(given)
 
 
 # Components
@@ -109,9 +109,9 @@ def test_a_similarity_is_above_0_up_to_1(given):
 @pytest.mark.parametrize("similarity", [0.47, 0.62])
 def test_pages_with_a_common_template_stay(store, pages, similarity):
     random = np.random.default_rng(pages)
-    nights = Nights(store)
-    nights.night(template(random, pages, similarity), ids_of(random, pages), ranks_of(random, pages))
-    assert len(nights.kept) == pages
+    increments = Nights(store)
+    increments.increment(template(random, pages, similarity), ids_of(random, pages), ranks_of(random, pages))
+    assert len(increments.kept) == pages
 
 
 @pytest.mark.parametrize(("similarity", "least"), [(0.95, 1.0), (0.9, 0.99), (0.85, 0.95), (0.8, 0.84)])
@@ -120,10 +120,10 @@ def test_near_duplicates_go(store, similarity, least):
     random = np.random.default_rng(5)
     heads = texts(random, 400)
     copies = np.concatenate([edited(random, head, similarity, 1) for head in heads])
-    nights = Nights(store)
-    nights.night(np.concatenate([heads, copies]), ids_of(random, 800), [200.0] * 400 + [100.0] * 400)
-    assert len(nights.values) / 400 >= least
-    assert all(0.7 <= float(value) <= 1 for value in nights.values.values())
+    increments = Nights(store)
+    increments.increment(np.concatenate([heads, copies]), ids_of(random, 800), [200.0] * 400 + [100.0] * 400)
+    assert len(increments.values) / 400 >= least
+    assert all(0.7 <= float(value) <= 1 for value in increments.values.values())
 
 
 @pytest.mark.parametrize("length", [5, 26, 60])
@@ -134,13 +134,17 @@ def test_a_chain_does_not_collapse(store, length):
     for _ in range(length - 1):
         chain.append(edited(random, chain[-1], 0.88, 1)[0])
     ids = ids_of(random, length)
-    nights = Nights(store)
-    nights.night(np.array(chain), ids, ranks_of(random, length))
+    increments = Nights(store)
+    increments.increment(np.array(chain), ids, ranks_of(random, length))
     at = {id: chain[i] for i, id in enumerate(ids)}
-    for id, survivor in nights.survivors.items():
+    for id, survivor in increments.survivors.items():
         alike = float((at[id] == at[survivor]).mean())
-        assert alike >= 0.74 and nights.values[id] == f"{np.floor(100 * alike) / 100:.2f}" and survivor in nights.kept
-    assert length / 8 < len(nights.kept) < length * 0.7 + 1
+        assert (
+            alike >= 0.74
+            and increments.values[id] == f"{np.floor(100 * alike) / 100:.2f}"
+            and survivor in increments.kept
+        )
+    assert length / 8 < len(increments.kept) < length * 0.7 + 1
 
 
 def test_a_star_and_a_bridge_keep_their_clusters_apart(store):
@@ -150,27 +154,27 @@ def test_a_star_and_a_bridge_keep_their_clusters_apart(store):
     bridge = np.concatenate([a[: WIDTH // 2], b[WIDTH // 2 :]])
     values = np.concatenate([[a, b, bridge], edited(random, a, 0.9, 10), edited(random, b, 0.9, 10)])
     ids = [f"{i:032x}" for i in range(len(values))]
-    nights = Nights(store)
-    nights.night(values, ids, [90.0, 90.0, 100.0] + [10.0] * 20)
-    assert nights.kept == set(ids[:3])
-    assert {nights.survivors[id] for id in ids[3:13]} == {ids[0]}
-    assert {nights.survivors[id] for id in ids[13:]} == {ids[1]}
+    increments = Nights(store)
+    increments.increment(values, ids, [90.0, 90.0, 100.0] + [10.0] * 20)
+    assert increments.kept == set(ids[:3])
+    assert {increments.survivors[id] for id in ids[3:13]} == {ids[0]}
+    assert {increments.survivors[id] for id in ids[13:]} == {ids[1]}
 
 
 def test_copies_go_to_the_best_of_them_and_equal_signatures_are_alike_at_1(store):
     random = np.random.default_rng(4)
     values = np.repeat(texts(random, 3), 5, axis=0)
     ids = ids_of(random, 15)
-    nights = Nights(store, Choose(1.0))
-    nights.night(values, ids, [1.0] * 15)
-    assert nights.kept == {min(ids[i : i + 5]) for i in (0, 5, 10)} and set(nights.values.values()) == {"1.00"}
+    increments = Nights(store, SelectSurvivors(1.0))
+    increments.increment(values, ids, [1.0] * 15)
+    assert increments.kept == {min(ids[i : i + 5]) for i in (0, 5, 10)} and set(increments.values.values()) == {"1.00"}
 
 
 def test_without_a_similarity_whatever_hangs_together_has_one_survivor(store):
     random = np.random.default_rng(26)
-    nights = Nights(store, Choose(None))
-    nights.night(template(random, 30, 0.62), ids_of(random, 30), ranks_of(random, 30))
-    assert len(nights.kept) < 8 and set(nights.values.values()) == {None}
+    increments = Nights(store, SelectSurvivors(None))
+    increments.increment(template(random, 30, 0.62), ids_of(random, 30), ranks_of(random, 30))
+    assert len(increments.kept) < 8 and set(increments.values.values()) == {None}
 
 
 # Nights
@@ -179,12 +183,12 @@ def test_without_a_similarity_whatever_hangs_together_has_one_survivor(store):
 @pytest.mark.parametrize(("seed", "similarity"), [(0, 0.7), (3, 0.7), (1, None)])
 def test_the_difference_between_nights_and_one_run_is_written_down(tmp_path, seed, similarity):
     values, ids, ranks = world(seed)
-    whole = Nights(open_store(str(tmp_path / "whole")), Choose(similarity))
-    whole.night(values, ids, ranks)
-    grown = Nights(open_store(str(tmp_path / "grown")), Choose(similarity))
+    whole = Nights(open_store(str(tmp_path / "whole")), SelectSurvivors(similarity))
+    whole.increment(values, ids, ranks)
+    grown = Nights(open_store(str(tmp_path / "grown")), SelectSurvivors(similarity))
     for at in np.array_split(np.arange(len(ids)), 3):
         before = set(grown.kept)
-        grown.night(values[at], [ids[i] for i in at], [ranks[i] for i in at])
+        grown.increment(values[at], [ids[i] for i in at], [ranks[i] for i in at])
         assert before <= grown.kept
     only_here, only_there = grown.kept - whole.kept, whole.kept - grown.kept
     rows = grown.differences
@@ -201,12 +205,12 @@ def test_a_later_document_is_compared_with_every_earlier_survivor_of_its_compone
     shared = np.flatnonzero(first == second)
     copy = second.copy()
     copy[8::8] = texts(random, 1)[0][8::8]  # one value of every other band: none of them is shared
-    nights = Nights(store)
-    nights.night(np.array([first, second]), ["0" * 32, "1" * 32], [5.0, 5.0])
-    assert len(nights.kept) == 2 and len(shared) < 83
-    nights.night(np.array([copy]), ["2" * 32], [9.0])
-    assert nights.survivors == {"2" * 32: "1" * 32} and nights.values["2" * 32] == "0.88"
-    assert [row["what"] for row in nights.differences] == ["dropped_here", "kept_here"]
+    increments = Nights(store)
+    increments.increment(np.array([first, second]), ["0" * 32, "1" * 32], [5.0, 5.0])
+    assert len(increments.kept) == 2 and len(shared) < 83
+    increments.increment(np.array([copy]), ["2" * 32], [9.0])
+    assert increments.survivors == {"2" * 32: "1" * 32} and increments.values["2" * 32] == "0.88"
+    assert [row["what"] for row in increments.differences] == ["dropped_here", "kept_here"]
 
 
 @pytest.mark.parametrize("pieces", [1, 3])
@@ -214,8 +218,8 @@ def test_order_and_cut_of_the_input_change_nothing(tmp_path, pieces):
     values, ids, ranks = world(1)
     at = np.random.default_rng(pieces).permutation(len(ids))
     whole, shuffled = (Nights(open_store(str(tmp_path / name))) for name in "ab")
-    whole.night(values, ids, ranks)
-    shuffled.night(values[at], [ids[i] for i in at], [ranks[i] for i in at], pieces)
+    whole.increment(values, ids, ranks)
+    shuffled.increment(values[at], [ids[i] for i in at], [ranks[i] for i in at], pieces)
     assert (whole.kept, whole.survivors, whole.values) == (shuffled.kept, shuffled.survivors, shuffled.values)
 
 
@@ -223,33 +227,37 @@ def test_a_night_without_the_forest_of_the_last_one_makes_it_again(tmp_path):
     """As after a takedown, which takes rows out, and on the lake of a release that kept none."""
     values, ids, ranks = world(2)
     with_it, without = (Nights(open_store(str(tmp_path / name))) for name in "ab")
-    for nights in (with_it, without):
-        nights.night(values[:60], ids[:60], ranks[:60])
+    for increments in (with_it, without):
+        increments.increment(values[:60], ids[:60], ranks[:60])
     without.forest = None
-    for nights in (with_it, without):
-        nights.night(values[60:], ids[60:], ranks[60:])
+    for increments in (with_it, without):
+        increments.increment(values[60:], ids[60:], ranks[60:])
     assert (with_it.kept, with_it.survivors, with_it.forest) == (without.kept, without.survivors, without.forest)
     without.collections = without.collections[1:]  # a forest of other documents is not taken
-    without.night(values[:1], ["f" * 32], ranks[:1])
+    without.increment(values[:1], ["f" * 32], ranks[:1])
     assert without.forest.records == len(ids) - 60 + 1 - len(components(without))
 
 
-def components(nights: Nights) -> set[int]:
+def components(increments: Nights) -> set[int]:
     from gristmill.lake.store.objects import read_table
 
-    documents = sum(ref.records for ref in nights.collections)
-    return set(range(documents)) - set(read_table(nights.store, nights.forest)["child"].to_pylist())
+    documents = sum(ref.records for ref in increments.collections)
+    return set(range(documents)) - set(read_table(increments.store, increments.forest)["child"].to_pylist())
 
 
 def test_a_record_met_again_is_kept_once_however_unlike_its_texts_are(store):
     random = np.random.default_rng(9)
     first = texts(random, 1)[0]
     again = np.concatenate([first[:8], texts(random, 1)[0][8:]])
-    nights = Nights(store)
-    nights.night(np.array([first]), ["a" * 32], [5.0])
-    nights.night(np.array([again]), ["a" * 32], [9.0])
-    assert nights.kept == {"a" * 32} and nights.survivors == {"a" * 32: "a" * 32} and nights.values["a" * 32] == "0.07"
-    assert nights.differences == []
+    increments = Nights(store)
+    increments.increment(np.array([first]), ["a" * 32], [5.0])
+    increments.increment(np.array([again]), ["a" * 32], [9.0])
+    assert (
+        increments.kept == {"a" * 32}
+        and increments.survivors == {"a" * 32: "a" * 32}
+        and increments.values["a" * 32] == "0.07"
+    )
+    assert increments.differences == []
 
 
 # Cost

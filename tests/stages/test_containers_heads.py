@@ -162,7 +162,7 @@ def test_no_value_of_a_ledger_holds_an_address_or_a_header(data, nl, tmp_path) -
     recipe = {"inputs": [str(path)], "max_quarantine_rate": 1.0}
     manifest = run_pipeline(WebConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
     values = [v for ref in manifest.ledgers for v in read_table(store, ref)["value"].to_pylist()]
-    assert len(values) == manifest.came_in.count >= 1
+    assert len(values) == manifest.received.count >= 1
     assert not [v for v in values if v and ("anna" in v or "users.example" in v or "login" in v)], values
 
 

@@ -13,7 +13,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet, read_refs, read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.stages.clusters.members import read_members
-from gristmill.stages.clusters.select_survivors import Choose, choose_works
+from gristmill.stages.clusters.select_survivors import SelectSurvivors, survivor_works
 from gristmill.stages.near.gather import SHARES_WITHOUT_SIGNATURES, gather
 from gristmill.stages.near.link import Linked, link
 from gristmill.stages.near.minhash import signature_values
@@ -98,10 +98,10 @@ def test_ranges_and_shares_change_nothing(tmp_path, monkeypatch):
     for name, per_choice, per_share in [("whole", 10**6, 10**6), ("many", 7, 50), ("others", 90, 11)]:
         monkeypatch.setattr("gristmill.stages.near.link.EDGES_PER_CHOICE", per_choice)
         monkeypatch.setattr("gristmill.stages.near.link.MEMBERS_PER_SHARE", per_share)
-        nights = Nights(open_store(str(tmp_path / name)))
+        increments = Nights(open_store(str(tmp_path / name)))
         for at in (slice(0, 250), slice(250, 400), slice(400, 500)):
-            nights.night(values[at], ids[at], ranks[at], PIECES)
-        outcomes.append((nights.kept, nights.survivors, nights.values, nights.differences))
+            increments.increment(values[at], ids[at], ranks[at], PIECES)
+        outcomes.append((increments.kept, increments.survivors, increments.values, increments.differences))
     assert outcomes[0] == outcomes[1] == outcomes[2] and outcomes[0][1] and outcomes[0][3]
 
 
@@ -109,7 +109,7 @@ def test_ranges_and_shares_change_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("stage", [Choose(), Choose(None)])
+@pytest.mark.parametrize("stage", [SelectSurvivors(), SelectSurvivors(None)])
 def test_all_works_together_read_each_member_once_and_each_collection_about_once(tmp_path, monkeypatch, stage):
     read: list[int] = []
     whole = pq.ParquetFile.read_row_group
@@ -129,7 +129,7 @@ def test_all_works_together_read_each_member_once_and_each_collection_about_once
         assert linked.components.records > documents / 3
         assert sum(read) <= documents + shares * ROW_GROUP  # a row group where two shares meet is read by both
         read.clear()
-        works = choose_works(stage, linked, gathered)
+        works = survivor_works(stage, linked, gathered)
         runner.map("choose", works)
         assert sum(read) == linked.components.records
         assert len(works) >= documents // 200  # more Works the more there are, which is what made it quadratic
@@ -154,6 +154,6 @@ def test_row_groups_are_of_one_range_each_and_without_signatures_a_work_takes_mo
 
 
 def test_documents_that_are_all_alone_are_gathered_as_none(tmp_path):
-    nights = Nights(open_store(str(tmp_path)))
-    nights.night(texts(np.random.default_rng(6), 20), [f"{i:032x}" for i in range(20)], [1.0] * 20, 2)
-    assert len(nights.kept) == 20 and nights.compared == 0
+    increments = Nights(open_store(str(tmp_path)))
+    increments.increment(texts(np.random.default_rng(6), 20), [f"{i:032x}" for i in range(20)], [1.0] * 20, 2)
+    assert len(increments.kept) == 20 and increments.compared == 0

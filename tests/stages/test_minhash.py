@@ -27,7 +27,7 @@ from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.settings.config import BadConfig
-from gristmill.stages.clusters.select_survivors import Choose, choose_works
+from gristmill.stages.clusters.select_survivors import SelectSurvivors, survivor_works
 from gristmill.stages.near.gather import gather
 from gristmill.stages.near.link import link
 from gristmill.stages.near.minhash import band_names
@@ -241,11 +241,11 @@ def test_a_chain_through_two_bands_is_one_component(tmp_path):
     linked = link(runner, 2, [], refs)
     rows = read_table(store, linked.forest).to_pylist()
     assert [(row["child"], row["root"]) for row in rows] == [(1, 0), (2, 0), (4, 3)]
-    (work,) = choose_works(Choose(None), linked, gather(runner, linked, signatures=False))
-    outcome = Choose(None).run(store, work)
+    (work,) = survivor_works(SelectSurvivors(None), linked, gather(runner, linked, signatures=False))
+    outcome = SelectSurvivors(None).run(store, work)
     members = read_table(store, next(ref for ref in outcome.outputs if ref.kind == "members")).to_pylist()
     assert [(row["survivor"][-1], row["id"][-1]) for row in members] == [("2", "0"), ("2", "1"), ("4", "3")]
-    assert outcome.came_in.count == 5 and outcome.passed.count == 2 and outcome.came_in != Tally()
+    assert outcome.received.count == 5 and outcome.passed.count == 2 and outcome.received != Tally()
 
 
 @pytest.mark.parametrize("parts", [1, 2, 8])

@@ -28,7 +28,7 @@ def test_templates_of_a_host_go_and_its_other_pages_and_other_hosts_stay(done):
     assert kept == {one["url"] for one in (*UNIQUE, *OTHERS)}
     assert reasons(folder) == {"paragraphs.repeated": 4, "kept": 8}
     row = next(row for row in m.funnel if row.stage == "paragraphs")
-    assert (row.came_in, row.passed, row.dropped) == (12, 8, {"paragraphs.repeated": 4})
+    assert (row.received, row.passed, row.dropped) == (12, 8, {"paragraphs.repeated": 4})
     assert [row.stage for row in m.funnel][-2:] == ["exact", "paragraphs"]
     assert verify(open_store(str(folder)), deep=True) == []
 

@@ -26,7 +26,7 @@ from gristmill.stages.dedup import repeated
 done = repeated_pages.done
 
 
-def night(folder: Path, paths: list[Path], **recipe: Any) -> Manifest:
+def increment(folder: Path, paths: list[Path], **recipe: Any) -> Manifest:
     return web.run(folder, paths, extends="web", **{**ON, **recipe}).manifest
 
 
@@ -35,14 +35,14 @@ def test_two_nights_count_as_one_run_over_both(tmp_path):
     more = [page("bar.example", n, shared=3, own=1) for n in range(10, 13)]
     first = write(tmp_path / "a.jsonl", [*pages[:2], more[0], UNIQUE[0]])
     second = write(tmp_path / "b.jsonl", [*pages[2:], *more[1:], UNIQUE[1]])
-    one = night(tmp_path / "nights", [first])
+    one = increment(tmp_path / "nights", [first])
     assert one.kept.count == 4  # of no paragraph three pages yet
-    grown = night(tmp_path / "nights", [first, second])
+    grown = increment(tmp_path / "nights", [first, second])
     whole = web.run(tmp_path / "whole", [first, second], **ON).manifest
-    nights, batch = fates(tmp_path / "nights"), fates(tmp_path / "whole")
+    increments, batch = fates(tmp_path / "nights"), fates(tmp_path / "whole")
     new = {row["id"] for row in _ledger(tmp_path / "nights") if row["input"] == grown.inputs[0].digest}
-    assert {i: nights[i] for i in new} == {i: batch[i] for i in new}
-    assert Counter(reason for reason, _ in (nights[i] for i in new)) == {"paragraphs.repeated": 4, "kept": 1}
+    assert {i: increments[i] for i in new} == {i: batch[i] for i in new}
+    assert Counter(reason for reason, _ in (increments[i] for i in new)) == {"paragraphs.repeated": 4, "kept": 1}
     assert whole.kept.count == 2 and grown.kept.count == 5  # what was kept before stays, versions are immutable
     tables = [_paragraphs(tmp_path / at, m) for at, m in (("nights", grown), ("whole", whole))]
     assert set(tables[0]) >= set(tables[1]) and {p for p, _ in tables[0]} == {p for p, _ in tables[1]}
@@ -64,32 +64,32 @@ def test_a_page_captured_every_night_is_one_page(tmp_path):
     for n in range(4):
         capture = {**TEMPLATES[0], "text": f"{TEMPLATES[0]['text']}\n{line(90_000 + n)}", "id": f"c{n}"}
         paths.append(write(tmp_path / f"{n}.jsonl", [capture]))
-        m = night(tmp_path / "lake", paths)
+        m = increment(tmp_path / "lake", paths)
     assert (m.version, m.kept.count) == (4, 4)
     assert sum(ref.kind == "paragraphs" for ref in m.attachments) < 4  # compacted
 
 
 def test_a_night_after_one_without_the_option_says_what_it_does_not_count(tmp_path, caplog):
     first, second = write(tmp_path / "a.jsonl", TEMPLATES[:2]), write(tmp_path / "b.jsonl", TEMPLATES[2:])
-    night(tmp_path / "lake", [first], paragraphs=None)
+    increment(tmp_path / "lake", [first], paragraphs=None)
     with caplog.at_level(logging.WARNING, "gristmill"):
-        m = night(tmp_path / "lake", [first, second])
+        m = increment(tmp_path / "lake", [first, second])
     assert m.kept.count == 4 and "web@v1 was made without it" in caplog.text
 
 
 def test_a_night_with_the_option_off_makes_the_next_one_forget_nothing(tmp_path, caplog):
     paths = [write(tmp_path / f"{n}.jsonl", [one]) for n, one in enumerate([*TEMPLATES[:2], UNIQUE[0], *TEMPLATES[2:]])]
-    night(tmp_path / "lake", paths[:2])
-    night(tmp_path / "lake", paths[:3], paragraphs=None)
+    increment(tmp_path / "lake", paths[:2])
+    increment(tmp_path / "lake", paths[:3], paragraphs=None)
     with caplog.at_level(logging.WARNING, "gristmill"):
-        m = night(tmp_path / "lake", paths)
+        m = increment(tmp_path / "lake", paths)
     # the two of the first night count for those of the third, which are dropped
     assert (m.version, m.kept.count, m.dropped.count) == (3, 3, 2) and "it was off when web@v2 was made" in caplog.text
 
 
 def test_a_takedown_leaves_no_paragraph_of_the_page_and_the_next_night_goes_on(tmp_path):
     first, second = write(tmp_path / "a.jsonl", TEMPLATES[:2]), write(tmp_path / "b.jsonl", TEMPLATES[2:])
-    before = night(tmp_path / "lake", [first])
+    before = increment(tmp_path / "lake", [first])
     gone = url_hash(TEMPLATES[0]["url"])
     assert any(i.startswith(gone) for _, i in _paragraphs(tmp_path / "lake", before))
     store = open_store(str(tmp_path / "lake"))
@@ -97,7 +97,7 @@ def test_a_takedown_leaves_no_paragraph_of_the_page_and_the_next_night_goes_on(t
     clean = Versions(store).manifest("web", 2)
     left = _paragraphs(tmp_path / "lake", clean)
     assert left and not any(i.startswith(gone) for _, i in left)
-    grown = night(tmp_path / "lake", [first, second])  # one page of before and two of tonight have the blurb
+    grown = increment(tmp_path / "lake", [first, second])  # one page of before and two of tonight have the blurb
     assert (grown.parent.version, grown.kept.count, grown.dropped.count) == (2, 1, 3)
 
 

@@ -43,8 +43,8 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.flow import Flow
 from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, Screening
 from gristmill.pipelines.web import WebRecipe
-from gristmill.stages.clusters.select_survivors import Choose
-from gristmill.stages.core.exclusions import put_losers
+from gristmill.stages.clusters.select_survivors import SelectSurvivors
+from gristmill.stages.core.exclusions import store_exclusions
 from gristmill.stages.core.records import (
     CONTENT,
     KEYS,
@@ -59,7 +59,7 @@ from gristmill.stages.core.records import (
 from gristmill.stages.core.work import execute
 from gristmill.stages.dedup.exact import Exact, exact_works
 from gristmill.stages.near.gather import Gather
-from gristmill.stages.near.minhash import Collect, Sign
+from gristmill.stages.near.minhash import GatherSignatures, Sign
 from gristmill.stages.read.inputs import Listing, scan_inputs
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.text.screen import Screen, screen_works
@@ -126,9 +126,9 @@ def check_funnel(manifest: Manifest, reasons: Counter[str], steps: list[str], fo
     names = [row.stage for row in manifest.funnel]
     ran = [name for name in names if name in steps]
     assert ran == steps and names[:2] == ["read", "extract"] and (not forgotten or "forget" in names)
-    left = manifest.came_in.count
+    left = manifest.received.count
     for row in manifest.funnel:
-        assert row.came_in == left
+        assert row.received == left
         left = row.passed
     assert left == manifest.kept.count
     assert sum((Counter(row.dropped) for row in manifest.funnel), Counter()) == reasons
@@ -162,7 +162,7 @@ def test_a_host_blocklist_after_the_screen_works_where_records_were_forgotten(tm
     kept = lake.open(str(m), lake=str(tmp_path / "lake")).to_arrow()
     assert sorted(kept["url"].to_pylist()) == [url for url in urls if HOSTS[2] in url]
     assert set(kept["language"].to_pylist()) == {"en"}  # a measure of the first screen
-    dropped = {row.stage: row.came_in - row.passed for row in m.funnel}
+    dropped = {row.stage: row.received - row.passed for row in m.funnel}
     assert list(dropped) == ["read", "extract", "forget", "language", "gopher_quality", "blocklist", "exact"]
     assert list(dropped.values()) == [0, 0, 3, 0, 1, 3, 0]
 
@@ -188,7 +188,7 @@ def judged(store: Store, chunk: Chunk, dropped: set[int], name: str, values: lis
 
 
 def excluded(store: Store, *ordinals: int) -> ObjectRef:
-    return put_losers(store, pa.table({"input": ["f" * 64] * len(ordinals), "ordinal": list(ordinals)}))
+    return store_exclusions(store, pa.table({"input": ["f" * 64] * len(ordinals), "ordinal": list(ordinals)}))
 
 
 def test_what_is_alive_is_the_same_whole_in_batches_and_by_keys(store):
@@ -238,7 +238,7 @@ def test_a_screen_that_loses_a_record_is_caught_whatever_was_excluded_before(sto
     records = Records((chunk,), chunk.tally - Tally.of_records(["f" * 64], [4]), (excluded(store, 4),))
     (work,) = screen_works(Screen((Blocklist(),), Docs), store, records)
     receipt = execute(store, work)
-    assert receipt.came_in == records.tally and receipt.dropped.count == 3
+    assert receipt.received == records.tally and receipt.dropped.count == 3
     assert records.judged("screen", [receipt], ["blocklist.host"]).tally == receipt.passed
     with pytest.raises(BalanceError, match="screen: 9 records went in but 8 have a fate"):
         Records.of([chunk]).judged("screen", [receipt], [])
@@ -257,13 +257,15 @@ def test_exact_duplicates_need_no_screen_before_them(store):
     chunk = Chunk(put_table(store, CONTENT, table), Tally.of_records(["f" * 64] * 6, range(6)), 1)
     (work,) = exact_works(Exact(), store, Records((chunk,), chunk.tally, (excluded(store, 0),)))
     receipt = execute(store, work)
-    assert receipt.came_in.count == 5 and receipt.passed.count == 3
+    assert receipt.received.count == 5 and receipt.passed.count == 3
     assert sorted(read_table(store, receipt.output("losers"))["ordinal"].to_pylist()) == [2, 5]
 
 
 def test_survivors_are_chosen_by_a_measure_of_any_screen_before(tmp_path):
     """The longer of two alike texts, though another screen stands between; the default is the same words' count."""
-    near = NearDuplicates(Sign(MINHASH), Collect(4, 4, ("-blocklist.rank",)), Gather(signatures=True), Choose())
+    near = NearDuplicates(
+        Sign(MINHASH), GatherSignatures(4, 4, ("-blocklist.rank",)), Gather(signatures=True), SelectSurvivors()
+    )
 
     @dataclass(frozen=True)
     class Ranked(Blocklist):

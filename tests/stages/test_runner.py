@@ -60,7 +60,7 @@ def works(folder: Path, n: int = 4) -> list[Work]:
             Double(),
             inputs=(f"digest{i}",),
             payload={"folder": str(folder), "numbers": [i, i + 1]},
-            came_in=Tally.of_records([str(i)] * 2, [i, i + 1]),
+            received=Tally.of_records([str(i)] * 2, [i, i + 1]),
             label=str(i),
         )
         for i in range(n)
@@ -108,7 +108,7 @@ def test_failed_work_does_not_stop_the_rest_and_only_it_is_tried_again(store, tm
 def test_a_worker_that_is_killed_is_restarted_by_ray(store, tmp_path):
     (tmp_path / "die-2").touch()
     receipts = Runner(store, workers=2).map("double", works(tmp_path))
-    assert [r.came_in.count for r in receipts] == [2, 2, 2, 2]
+    assert [r.received.count for r in receipts] == [2, 2, 2, 2]
     assert calls(tmp_path) == [1, 1, 2, 1]
 
 
@@ -131,7 +131,7 @@ def test_a_stage_that_gives_two_results_is_caught(store, tmp_path):
 
 def test_the_key_is_what_decides_the_result_and_nothing_else(tmp_path):
     work = works(tmp_path, 1)[0]
-    assert replace(work, payload={"folder": "elsewhere"}, label="x", came_in=Tally()).key == work.key
+    assert replace(work, payload={"folder": "elsewhere"}, label="x", received=Tally()).key == work.key
     assert replace(work, stage=Double(factor=3)).key != work.key
     assert replace(work, inputs=("other",)).key != work.key
 
@@ -196,7 +196,7 @@ def test_what_is_left_is_told_from_the_pace_since_the_first_piece():
     """Workers took 100 s to start, the pieces 10 s each: 70 s are left after the third, not 303."""
     now = [0.0]
     standing = Standing("double", total=10, done=0, clock=lambda: now[-1])
-    receipt = Receipt(work_key="k", stages=(), inputs=(), came_in=Tally(1, 1))
+    receipt = Receipt(work_key="k", stages=(), inputs=(), received=Tally(1, 1))
     said = []
     for moment in (100.0, 110.0, 120.0):
         now.append(moment)
@@ -230,7 +230,7 @@ def test_an_outage_is_nobodys_failure_and_ends_the_stage_once(store, tmp_path, w
 def test_work_that_is_labelled_by_a_hash_is_named_by_the_file_it_came_from(store, tmp_path):
     runner = Runner(store, workers=0)
     label = "a.warc.gz records 0+2"
-    work = replace(works(tmp_path, 1)[0], label=label, came_in=Tally.of_records([label] * 2, [0, 1]))
+    work = replace(works(tmp_path, 1)[0], label=label, received=Tally.of_records([label] * 2, [0, 1]))
     (receipt,) = runner.map("read", [work])
     digest = receipt.outputs[0].sha256
     (tmp_path / f"fail-{digest[:12]}").touch()

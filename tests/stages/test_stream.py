@@ -67,7 +67,7 @@ class Plain(Stage[Place]):
     def run(self, store: Store, work: Work[Place]) -> Outcome:
         work.payload.note("run")
         work.payload.obey(work.label)
-        return Outcome(outputs=(), came_in=NOBODY, facts=AskFacts(os.getpid(), _assigned()))
+        return Outcome(outputs=(), received=NOBODY, facts=AskFacts(os.getpid(), _assigned()))
 
 
 def _assigned() -> dict[str, float]:
@@ -112,7 +112,7 @@ class Ask(WarmStage[Place, Engine]):
     def run_warm(self, store: Store, work: Work[Place], warm: Engine) -> Outcome:
         warm.place.note("run")
         warm.place.obey(work.label)
-        return Outcome(outputs=(), came_in=NOBODY, facts=AskFacts(os.getpid(), _assigned()))
+        return Outcome(outputs=(), received=NOBODY, facts=AskFacts(os.getpid(), _assigned()))
 
 
 def plain(folder: Path, n: int) -> Work[Place]:

@@ -82,7 +82,7 @@ def test_what_is_listed_has_a_fate_and_its_text_is_nowhere(store, crawl, stage):
     assert {(row["fate"], row["stage"], row["value"], row["survivor"]) for row in left_out} == {
         ("dropped", "forget", None, None)
     }
-    assert receipt.reasons["forget.suppressed"] == 3 and receipt.passed.count == 2 and receipt.came_in.count == 6
+    assert receipt.reasons["forget.suppressed"] == 3 and receipt.passed.count == 2 and receipt.received.count == 6
     assert secrets(store) == [0, 3]
 
 

@@ -228,7 +228,7 @@ def test_a_payload_holds_pointers_as_they_are(store):
         VERSION: ClassVar[int] = 1
 
         def run(self, store: Store, work: Work[Where]) -> Outcome:
-            return Outcome(outputs=(), came_in=Tally(), facts=SumFacts(read_table(store, work.payload.table).num_rows))
+            return Outcome(outputs=(), received=Tally(), facts=SumFacts(read_table(store, work.payload.table).num_rows))
 
     ref = put_table(store, "numbers", pa.table({"n": [1, 2, 3]}))
     assert execute(store, Work(Count(), (ref.sha256,), Where(ref))).facts_as(SumFacts) == SumFacts(3)
