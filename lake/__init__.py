@@ -1,9 +1,7 @@
 """Where data lives: the store, objects, receipts, the ledger of fates, dataset versions.
 
-from gristmill import lake
-web = lake.open("web@v3")            # the lake is $GRIST_LAKE, or lake.open(..., lake="s3://bucket/prefix")
-web.to_arrow(columns=["text"])       # pyarrow.Table
-web.ledger()                         # what became of every record
+Notable choice: a lake is read with `gristmill.open`, which is `open` here. Nothing in this package imports Ray at its
+start, but for `Dataset.to_ray`, which needs it when it is called.
 """
 
 from gristmill.lake.query.dataset import Dataset, open

@@ -1,10 +1,10 @@
-"""A version of a dataset for people in Python: `lake.open("web@v3")`, then Arrow, Ray Data or the ledger."""
+"""A version of a dataset for people in Python: `gristmill.open("web@v3")`, then records, Arrow, pandas or Ray Data."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -15,6 +15,9 @@ from gristmill.lake.store.objects import generations, iter_batches, open_parquet
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Dataset:
@@ -75,6 +78,21 @@ class Dataset:
 
         return ray.data.range(len(refs), override_num_blocks=len(refs) or 1).map_batches(read, batch_size=1)
 
+    def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """A `pandas.DataFrame` of all records, in the order of the shards. Raises as `to_arrow`."""
+        return self.to_arrow(columns).to_pandas()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Records as dicts, in the order of the shards, a row group at a time. Raises TypeError as `to_arrow`."""
+        return self.iterate()
+
+    def iterate(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """As `iter`, with these columns alone. Raises as `to_arrow`, at the call."""
+        self._check_tables()
+        wanted = self._columns(columns)
+        batches = (batch for ref in self.manifest.shards for batch in iter_batches(self.store, ref, wanted))
+        return (record for batch in batches for record in batch.to_pylist())
+
     def ledger(self) -> pa.Table:
         """One row for every record that came in, sorted by id: fate, stage, reason, value, survivor."""
         refs = self.manifest.fates
@@ -87,8 +105,13 @@ def open(ref: str, lake: str | None = None) -> Dataset:
 
     Raises NoSuchVersion, for a version that was withdrawn as well: it was taken down for a reason.
     """
+    store = lake_of(lake)
+    return Dataset(store, resolve_usable(Versions(store), ref))
+
+
+def lake_of(lake: str | None) -> Store:
+    """The lake at this address, by default at $GRIST_LAKE, to read from. Raises ValueError as `open_store`."""
     uri = lake or os.environ.get("GRIST_LAKE")
     if not uri:
-        raise ValueError("gristmill.lake.open: no lake; pass lake='/dir' or 's3://bucket/prefix', or set GRIST_LAKE")
-    store = open_store(uri if "://" in uri else os.path.abspath(uri), probe=False)
-    return Dataset(store, resolve_usable(Versions(store), ref))
+        raise ValueError("no lake: pass lake='/dir' or 's3://bucket/prefix', or set GRIST_LAKE")
+    return open_store(uri if "://" in uri else os.path.abspath(uri), probe=False)

@@ -17,6 +17,7 @@ from gristmill.filters.signatures import compiled
 from gristmill.filters.signatures.minhash import MinHash, band_hashes, warm
 
 ROOT = Path(__file__).resolve().parents[2]
+COMPILED = Path("gristmill", "filters", "signatures", "compiled.py")
 
 HELPER = """
 import hashlib, sys
@@ -49,11 +50,13 @@ def start(folder: Path, cache: Path, hash_seed: int) -> subprocess.Popen[str]:
 def test_a_copy_of_the_repository_finds_the_kernels_of_another_and_signs_the_same(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
-        shutil.copytree(ROOT / "filters", folder / "filters", ignore=shutil.ignore_patterns("__pycache__"))
+        for package in ("gristmill", "filters"):  # the one has links to the other and to what is not needed here
+            hidden = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / package, folder / package, symlinks=True, ignore=hidden)
     together = [start(tmp_path / "one", tmp_path / "cache", seed) for seed in (1, 2)]
     outputs = [process.communicate()[0].split() for process in together]
     outputs.append(start(tmp_path / "two", tmp_path / "cache", 3).communicate()[0].split())
-    assert outputs[2] == [str(tmp_path / "two" / "filters" / "compiled.py"), outputs[0][1], "2", "0"]
+    assert outputs[2] == [str(tmp_path / "two" / COMPILED), outputs[0][1], "2", "0"]
     assert int(outputs[0][3]) + int(outputs[1][3]) >= 2
     signed = sign([MIXED], MinHash())
     here = hashlib.sha256(signed.values.tobytes() + band_hashes(signed.values, 14, 8).tobytes()).hexdigest()
