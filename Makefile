@@ -44,8 +44,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# Floors and rooms by import-linter, then cycles between files.
 layers: $(STAMP)
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_layers.py
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
