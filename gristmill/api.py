@@ -75,7 +75,7 @@ def load_model(name: str, lake: str | None = None, *, dtype: str | None = None, 
         return _model_of_folder(Path(name), dtype, device)
 
     from gristmill.lake.query.dataset import lake_of
-    from gristmill.pipelines.model import load_model as load_version
+    from gristmill.stages.models.model_versions import load_model as load_version
 
     loaded = load_version(lake_of(lake), name, dtype=dtype, device=device)
     return Model(str(loaded.manifest), loaded.model, loaded.tokenizer, loaded.sidecars)
@@ -95,7 +95,7 @@ def _model_of_folder(folder: Path, dtype: str | None, device: str) -> Model:
     tokenizer = None
     if (folder / "tokenizer.json").exists():
         tokenizer = Tokenizer.from_bytes((folder / "tokenizer.json").read_bytes())
-        tokenizer.check_fits(network.config.text.vocab)
+        tokenizer.check_fits(network.config.text.vocab_size)
     return Model(str(folder), network, tokenizer, sidecars.read(folder))
 
 
@@ -105,17 +105,17 @@ def engine(model: str | Model, options: Options | None = None, lake: str | None 
     >>> engine = gristmill.engine("base@v1")
     >>> settings = gristmill.Sampling(max_tokens=256)
     >>> for sample in engine.run([gristmill.Request("gsm8k/17", tokens, settings, n=8)]):  # tokens: of the prompt
-    ...     sample.tokens, sample.finish
+    ...     sample.tokens, sample.finish_reason
 
     `options`: how many samples at a time and how long; None: `Options()`, no longer than the model's context. What a
     sample is follows from its request alone, whatever runs beside it. Raises as `load_model`, and ValueError for
     options that do not fit the model.
     """
     from gristmill.model.generate.engine import Engine
-    from gristmill.stages.models.engines import decoder
+    from gristmill.model.processing.detokenize import decoder
 
     loaded = load_model(model, lake) if isinstance(model, str) else model
-    chosen = options or fitting(loaded.network.config.text.rope.max_positions)
+    chosen = options or fitting(loaded.network.config.text.max_position_embeddings)
     return Engine(loaded.network, chosen, decoder(loaded.tokenizer) if loaded.tokenizer else None)
 
 
@@ -124,7 +124,11 @@ def fitting(context: int) -> Options:
     from gristmill.model.generate.engine import Options
 
     default = Options()
-    if default.length <= context:
+    if default.max_model_len <= context:
         return default
-    block = min(default.block, 1 << (context.bit_length() - 1))  # a power of two, as lengths are multiples of it
-    return Options(length=context - context % block, chunk=min(default.chunk, block), block=block)
+    block = min(default.block_size, 1 << (context.bit_length() - 1))  # a power of two, as lengths are multiples of it
+    return Options(
+        max_model_len=context - context % block,
+        prefill_chunk_size=min(default.prefill_chunk_size, block),
+        block_size=block,
+    )

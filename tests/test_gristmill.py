@@ -120,7 +120,7 @@ def test_an_engine_of_a_name_and_of_a_model(checkpoint, model_lake, one_thread):
 @pytest.mark.parametrize("context", [64, 100, 1000])
 def test_an_engine_is_no_longer_than_the_models_context(context):
     options = fitting(context)
-    assert context / 2 < options.length <= context
+    assert context / 2 < options.max_model_len <= context
 
 
 def test_every_public_name_is_there_and_says_what_it_is():
