@@ -62,7 +62,9 @@ def test_a_node_that_registers_late_is_waited_for():
 
 def test_ray_alone_gives_up_on_it():
     """What `patient` is for: if this fails, Ray has become patient itself."""
-    impatient = "import contextlib, gristmill.stages.run.cluster; gristmill.stages.run.cluster.patient = contextlib.nullcontext\n"
+    impatient = (
+        "import contextlib\nfrom gristmill.stages.run import cluster\ncluster.patient = contextlib.nullcontext\n"
+    )
     with pytest.raises(AssertionError, match="timed out during startup"):
         run(impatient + SLOW_START + CONNECT)
 
