@@ -12,25 +12,21 @@ from drafts import draft
 
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.identity import digest_of
-from gristmill.lake.accounts.receipt import StageId
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table
 from gristmill.lake.versions.growth import Growth, move_base, plan_growth
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import CommitConflict, Versions
-from gristmill.stages.core.work import Outcome, Work, stage_id
+from gristmill.stages.core.work import Outcome, Stage, Work
 from gristmill.stages.run.runner import Runner
 
 
 @dataclass(frozen=True)
-class Sign:
+class Sign(Stage[dict[str, str]]):
     """A stage that depends on one input alone: its receipts serve every night."""
 
     name: ClassVar[str] = "toy.sign"
     VERSION: ClassVar[int] = 1
-
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
 
     def run(self, store: Store, work: Work) -> Outcome:
         digest = work.payload["digest"]

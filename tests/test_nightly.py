@@ -94,7 +94,7 @@ class House:
         then happens in the middle of its work, however fast that is. The end of `run` before that is a failure."""
 
         def look() -> Identity | None:
-            driver = self._find(name, b"-m\0pipelines\0run")
+            driver = self._find(name, b"-m\0gristmill.pipelines\0run")
             if driver is None or self.receipts(name) < before + receipts:
                 assert self.state(run)[0] not in OVER, f"flow run {run} ended: {self.state(run)}"
                 return None

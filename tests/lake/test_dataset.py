@@ -81,7 +81,7 @@ def test_what_is_not_there_is_said_with_what_is(store):
 
 def test_the_lake_is_the_argument_or_the_environment(store, monkeypatch):
     monkeypatch.delenv("GRIST_LAKE", raising=False)
-    with pytest.raises(ValueError, match="no lake; pass lake='/dir' or 's3://bucket/prefix', or set GRIST_LAKE"):
+    with pytest.raises(ValueError, match="no lake: pass lake='/dir' or 's3://bucket/prefix', or set GRIST_LAKE"):
         lake.open("web")
     monkeypatch.setenv("GRIST_LAKE", store.uri)
     assert lake.open("web").manifest.version == 2

@@ -8,34 +8,31 @@ import signal
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
 from waiting import PATIENCE
 
 from gristmill.lake.accounts.balance import BalanceError, Tally
-from gristmill.lake.accounts.receipt import NotDeterministic, Receipt, StageId, finished, read_receipt
+from gristmill.lake.accounts.receipt import NotDeterministic, Receipt, finished, read_receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.store.outage import Patience
-from gristmill.stages.core.work import Outcome, Work, execute, stage_id
+from gristmill.stages.core.work import Outcome, Stage, Work, execute
 from gristmill.stages.run.progress import Progress, Standing
 from gristmill.stages.run.runner import Incomplete, PlanOnly, Runner
 
 
 @dataclass(frozen=True)
-class Double:
+class Double(Stage[dict[str, Any]]):
     """Doubles the numbers it is given. `folder` is where it notes each call and finds orders to misbehave."""
 
     name: ClassVar[str] = "toy.double"
     VERSION: ClassVar[int] = 1
 
     factor: int = 2
-
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
 
     def run(self, store: Store, work: Work) -> Outcome:
         folder, numbers = Path(work.payload["folder"]), work.payload["numbers"]
