@@ -48,7 +48,7 @@ def test_ids_name_dataset_request_and_attempt():
 def test_the_entrypoint_survives_a_shell_and_has_a_limit(tmp_path):
     request = wanted('recipe.inputs=["/crawl/it\'s $HOME/*"]')
     script = request.entrypoint.replace(
-        "python -m pipelines", f"{sys.executable} -c 'import sys; print(sys.argv[-1])'", 1
+        "python -m gristmill.pipelines", f"{sys.executable} -c 'import sys; print(sys.argv[-1])'", 1
     )
     printed = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
     assert json.loads(printed)["recipe"]["inputs"] == ["/crawl/it's $HOME/*"]
