@@ -72,10 +72,10 @@ def test_the_difference_to_one_run_is_reported_and_true(grown, files, tmp_path):
     growth = m.statistics["growth"]
     assert whole.received == m.received and whole.quarantined == m.quarantined
     assert m.kept.count - whole.kept.count == growth["kept_here"] - growth["dropped_here"]
-    ours, theirs = set(kept(grown)), set(kept(tmp_path))
+    grown_ids, whole_ids = set(kept(grown)), set(kept(tmp_path))
     same_text = growth["exact_outranked"]
-    assert growth["kept_here"] > 0 and abs(len(ours - theirs) - growth["kept_here"]) <= same_text
-    assert growth["dropped_here"] > 0 and abs(len(theirs - ours) - growth["dropped_here"]) <= same_text
+    assert growth["kept_here"] > 0 and abs(len(grown_ids - whole_ids) - growth["kept_here"]) <= same_text
+    assert growth["dropped_here"] > 0 and abs(len(whole_ids - grown_ids) - growth["dropped_here"]) <= same_text
     assert "one run over everything would have kept" in growth_report(m)
     assert growth_report(whole) is None
 

@@ -62,7 +62,7 @@ def test_three_nights_keep_the_texts_of_one_run(store, files):
     kept = {row["id"] for row in ledger if row["fate"] == "kept"}
     lost = [row for row in ledger if row["fate"] == "dropped"]
     assert {row["reason"] for row in lost} == {"exact.duplicate"} and {row["survivor"] for row in lost} <= kept
-    assert "grown night by night" in (growth_report(last) or "") and growth_report(whole) is None
+    assert "grown by increments" in (growth_report(last) or "") and growth_report(whole) is None
     assert verify(store, deep=True) == []
 
 
