@@ -25,7 +25,7 @@ BANDS_ALONE = SelectSurvivors(None)
 
 
 @dataclass(frozen=True)
-class Found:
+class ChainResult:
     """What our stages came to. Read when asked for, which nobody times."""
 
     store: Store
@@ -80,17 +80,17 @@ def collected(runner: Runner, chunks: Sequence[Chunk]) -> list[ObjectRef]:
     ]
 
 
-def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: SelectSurvivors = BANDS_ALONE) -> Found:
+def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: SelectSurvivors = BANDS_ALONE) -> ChainResult:
     """Collections to losers, as pipelines/frame/steps.py does it; by default datatrove's rule, that whatever hangs
     together by shared bands has one survivor."""
     together = link(runner, SETTINGS.bands, [], refs)
     gathered = gather(runner, together, signatures=stage.min_similarity is not None)
     chosen = runner.map("choose", survivor_works(stage, together, gathered))
     runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
-    return Found(runner.store, together.collections, together.forest, chosen, runner.cpu)
+    return ChainResult(runner.store, together.collections, together.forest, chosen, runner.cpu)
 
 
-def chain(store: Store, chunks: Sequence[Chunk]) -> Found:
+def chain(store: Store, chunks: Sequence[Chunk]) -> ChainResult:
     """Texts to losers."""
     runner = Stopwatch(store)
     return linked(runner, collected(runner, chunks))

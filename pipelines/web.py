@@ -38,8 +38,8 @@ class WebRecipe(RecordRecipe):
     """What decides the data. Every key whose value is a filter is one, in the order of the keys.
 
     `survivor`: measures by which the best of near duplicates is chosen; the first that differs decides, the greater is
-    better, with `-` before a name the smaller. `min_similarity`: estimated Jaccard similarity to a survivor from which a
-    record is dropped; None: sharing bands is enough. `paragraphs`, `minhash`: None leaves the step out.
+    better, with `-` before a name the smaller. `min_similarity`: estimated Jaccard similarity to a survivor from which
+    a record is dropped; None: sharing bands is enough. `paragraphs`, `minhash`: None leaves the step out.
     """
 
     form: ClassVar[Form] = "documents"

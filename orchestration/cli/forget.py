@@ -34,7 +34,7 @@ def forget(
     reason: Annotated[str, typer.Option("--reason", help="Shown to whoever asks why. No personal data.")],
     ids: Annotated[FileOption, typer.Option("--ids", metavar="FILE", help="Record ids, one a line.")] = None,
     urls: Annotated[
-        FileOption, typer.Option("--urls", metavar="FILE", help="Absolute URLs, one a line, in any spelling of theirs.")
+        FileOption, typer.Option("--urls", metavar="FILE", help="Absolute URLs, one a line, in any spelling.")
     ] = None,
     domains: Annotated[
         FileOption, typer.Option("--domains", metavar="FILE", help="Domains, one a line; subdomains are covered.")

@@ -23,7 +23,7 @@ from gristmill.orchestration.show.windows import marked
 
 if TYPE_CHECKING:
     from gristmill.lake.versions.manifest import Manifest
-    from gristmill.orchestration.show.similar import Found
+    from gristmill.orchestration.show.similar import NearDuplicate
 
 CUT = 600
 """Characters of a document shown without --full."""
@@ -110,7 +110,7 @@ def _qualify(console: Console, answer: Answer) -> None:
         console.print(Text(text, style="yellow"))
 
 
-def draw_similar(console: Console, manifest: Manifest, similar: Sequence[Found]) -> None:
+def draw_similar(console: Console, manifest: Manifest, similar: Sequence[NearDuplicate]) -> None:
     """`grist similar`."""
     console.print(Text(f"{counted(len(similar), 'near duplicate')} in {manifest}", style="bold"))
     table = grid("similarity>", "words>", "id", "fate~")
