@@ -124,7 +124,7 @@ def test_the_commands_read_it(golden, number):
     kept = [story for story in stories if story["fate"] == "kept" and story["dataset"] == "web"]
     dropped = next(story for story in stories if story["fate"] == "dropped")
     assert (dropped["reason"], dropped["versions"]) == ("exact.same_record", [2])
-    # a run over everything kept the copy that it met first, a second night kept what there was
+    # a run over everything kept the copy that it met first, a second increment kept what there was
     first, later = ("more.warc.gz", "pages.warc") if number == 1 else ("pages.warc", "more.warc.gz")
     assert sorted(n for story in kept for n in story["versions"]) == [1, 2]
     assert dropped["place"]["names"] == [f"crawl/{later}"]
@@ -150,7 +150,7 @@ def test_its_receipts_are_read(golden):
 
 
 def test_this_code_works_in_it(golden, number):
-    """A new dataset version from other inputs; of format 2 a night on top of the last one."""
+    """A new dataset version from other inputs; of format 2 an increment on top of the last one."""
     grows = {"extends": "web"} if number == 2 else {}
     result = web.run(golden.uri, [GOLDEN / "input" / "lines.jsonl"], max_quarantine_rate=0.5, **grows)
     assert result.new and result.manifest.version == 3 and result.manifest.previous is not None

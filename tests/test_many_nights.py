@@ -1,4 +1,4 @@
-"""A dataset of many nights: what stands in its manifests, and what a question reads, grows with the logarithm."""
+"""A dataset of many increments: what stands in its manifests, and what a question reads, grows with the logarithm."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NIGHTS = 70
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Seventy nights. Tests that change it take a copy."""
+    """Seventy increments. Tests that change it take a copy."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda fd: None)
         store = open_store(str(tmp_path_factory.mktemp("nights") / "lake"))
@@ -45,7 +45,7 @@ def copy(grown: Store, tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "lake"))
 
 
-def test_all_manifests_together_grow_as_the_nights_do(grown: Store) -> None:
+def test_all_manifests_together_grow_as_the_increments_do(grown: Store) -> None:
     sizes = [len(grown.get(slot_key("web", n + 1))) for n in range(NIGHTS)]
     assert max(sizes) <= sizes[0] + (2 * BLOCK + 24) * 300  # a pointer is less than 300 bytes
     stored = [parse(grown.get(slot_key("web", n + 1))) for n in range(NIGHTS)]

@@ -1,4 +1,4 @@
-"""A takedown and the nights around it: what was forgotten stays out, and what comes later is judged without it."""
+"""A takedown and the increments around it: what was forgotten stays out, and what comes later is judged without it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gristmill.stages.core.shards import MergeLedger
 
 @pytest.fixture(scope="module")
 def files(sample) -> list[Path | str]:
-    """Two nights: three files, then two more."""
+    """Two increments: three files, then two more."""
     return [*web.crawl_files(sample), *sorted((sample / "night2").iterdir())]
 
 
@@ -31,7 +31,7 @@ def increment(folder: Path, files: list[Path | str], **recipe):
     return web.run(folder, files, extends="web", **recipe)
 
 
-def test_a_takedown_keeps_records_out_of_later_nights(files, tmp_path, sample):
+def test_a_takedown_keeps_records_out_of_later_increments(files, tmp_path, sample):
     increment(tmp_path, files[:3])
     rows = [json.loads(line) for line in (sample / "truth.jsonl").read_text().splitlines()]
     new = [row["url"] for row in rows if row["file"] == "night2/part-0000.warc.gz" and row["expected"] == "kept"]
@@ -145,7 +145,7 @@ def test_sample_shows_no_text_of_a_page_that_was_dropped_and_then_taken_down(fil
     )
 
 
-def test_a_withdrawn_night_does_not_come_back(files, tmp_path):
+def test_a_withdrawn_increment_does_not_come_back(files, tmp_path):
     increment(tmp_path, files[1:2])
     Versions(open_store(str(tmp_path))).withdraw("web", 1, "bad crawl")
     with pytest.raises(GateFailed, match="withdrawn: bad crawl"):
