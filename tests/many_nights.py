@@ -29,7 +29,7 @@ def url(increment: int, page: int) -> str:
 
 
 def increments(store: Store, count: int) -> Iterator[Manifest]:
-    """`count` versions, each with PAGES records more. Of an increment the first is kept, the others are its duplicates."""
+    """`count` versions, each with PAGES records more. The first of each is kept, the others are its duplicates."""
     runner, versions = Runner(store, workers=0), Versions(store)
     base: Manifest | None = None
     for increment in range(count):
