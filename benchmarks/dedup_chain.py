@@ -52,7 +52,7 @@ class ChainResult:
         keys = [read_table(self.store, ref, ["input", "ordinal"]) for ref in refs]
         places = [key for t in keys for key in zip(t["input"].to_pylist(), t["ordinal"].to_pylist(), strict=True)]
         if not lost <= set(places):
-            raise Differ("dedup: losers that are in no collection")
+            raise Differ("dedup: exclusions that are in no collection")
         return {n for n, key in enumerate(places) if key not in lost}
 
 
@@ -81,7 +81,7 @@ def collected(runner: Runner, chunks: Sequence[Chunk]) -> list[ObjectRef]:
 
 
 def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: SelectSurvivors = BANDS_ALONE) -> ChainResult:
-    """Collections to losers, as pipelines/frame/steps.py does it; by default datatrove's rule, that whatever hangs
+    """Collections to exclusions, as pipelines/frame/steps.py does it; by default datatrove's rule, that whatever hangs
     together by shared bands has one survivor."""
     together = link(runner, SETTINGS.bands, [], refs)
     gathered = gather(runner, together, signatures=stage.min_similarity is not None)
@@ -91,6 +91,6 @@ def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: SelectSurvivors 
 
 
 def chain(store: Store, chunks: Sequence[Chunk]) -> ChainResult:
-    """Texts to losers."""
+    """Texts to exclusions."""
     runner = Stopwatch(store)
     return linked(runner, collected(runner, chunks))

@@ -162,10 +162,10 @@ def _put_chunk(store: Store, number: int, texts: list[str]) -> Chunk:
         "text": texts,
     }
     table = pa.table(columns, schema=SCHEMA)
-    screened = table.select(KEYS).append_column("reason", pa.nulls(len(texts), pa.string())).replace_schema_metadata()
+    verdicts = table.select(KEYS).append_column("reason", pa.nulls(len(texts), pa.string())).replace_schema_metadata()
     return Chunk(
         content=put_table(store, CONTENT, table),
         tally=Tally.of_records(columns["input"], ordinals),
         bytes=sum(len(text.encode()) for text in texts),
-        verdicts=(Verdicts(put_table(store, VERDICTS, screened)),),
+        verdicts=(Verdicts(put_table(store, VERDICTS, verdicts)),),
     )
