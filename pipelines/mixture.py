@@ -160,11 +160,7 @@ class Mixture:
         check_balance("tokenize", received, {"read": total(r.received for r in receipts)})
 
         # One plan for the whole mixture, from lengths alone; then each record's fate, shard by shard of the sources.
-        objects = [[Tokenized.of(digest, receipt) for digest, receipt in shards] for shards in tokenized]
-        planned = runner.map("plan", [plan_work(self.plan, objects)])[0]
-        facts = planned.facts_as(PlanFacts)
-        if facts.problem:
-            raise BadConfig(f"recipe.sources: {facts.problem}")
+        planned, facts = self._planned(runner, tokenized)
         accounted = runner.map("account", account_works(self.plan, facts.sources, tokenized))
         check_balance("account", total(r.passed for r in receipts), {"looked at": total(r.received for r in accounted)})
 
@@ -202,6 +198,15 @@ class Mixture:
             funnel=funnel(received.count, FUNNEL, decided),
             statistics=_statistics([r.facts_as(PackFacts) for r in packed], facts.sources, self.recipe.window),
         )
+
+    def _planned(self, runner: Runner, tokenized: list[list[tuple[str, Receipt]]]) -> tuple[Receipt, PlanFacts]:
+        """The plan of all draws. Raises BadConfig where the weights cannot be drawn."""
+        objects = [[Tokenized.of(digest, receipt) for digest, receipt in shards] for shards in tokenized]
+        planned = runner.map("plan", [plan_work(self.plan, objects)])[0]
+        facts = planned.facts_as(PlanFacts)
+        if facts.problem:
+            raise BadConfig(f"recipe.sources: {facts.problem}")
+        return planned, facts
 
     def _tokenized(self, runner: Runner) -> tuple[Tally, list[list[tuple[str, Receipt]]]]:
         """What comes in, and for each source (digest of the shard, receipt) in order."""

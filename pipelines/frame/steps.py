@@ -200,5 +200,6 @@ class NearDuplicates(Step):
 def _divergence(store: Store, earlier: Sequence[ObjectRef], chosen: Sequence[Receipt]) -> ObjectRef:
     """One table of what this version keeps and drops otherwise than one run over everything would."""
     outputs = [ref for receipt in chosen for ref in receipt.outputs]
-    new, rejudged = ([ref for ref in outputs if ref.kind == kind] for kind in ("divergence", "rejudged"))
+    new = [ref for ref in outputs if ref.kind == "divergence"]
+    rejudged = [ref for ref in outputs if ref.kind == "rejudged"]
     return put_table(store, "divergence", current(store, earlier, rejudged, new))

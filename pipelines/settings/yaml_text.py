@@ -28,7 +28,9 @@ class _UniqueKeys(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: set[tuple[str, str]] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if (key.tag, key.value) in seen:
                 problem = f"the key {key.value!r} stands twice in one section"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
