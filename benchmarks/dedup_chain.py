@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,14 +46,19 @@ class ChainResult:
     @cached_property
     def kept(self) -> set[int]:
         """Numbers of the documents that stay, through all collections."""
-        tables = [read_table(self.store, r.output("losers")) for r in self.chosen]
-        lost = {key for t in tables for key in zip(t["input"].to_pylist(), t["ordinal"].to_pylist(), strict=True)}
-        refs = read_refs(self.store, self.collections)
-        keys = [read_table(self.store, ref, ["input", "ordinal"]) for ref in refs]
-        places = [key for t in keys for key in zip(t["input"].to_pylist(), t["ordinal"].to_pylist(), strict=True)]
-        if not lost <= set(places):
+        excluded = set(self._keys([receipt.output("losers") for receipt in self.chosen]))
+        signed = self._keys(read_refs(self.store, self.collections))
+        if not excluded <= set(signed):
             raise Differ("dedup: exclusions that are in no collection")
-        return {n for n, key in enumerate(places) if key not in lost}
+        return {number for number, key in enumerate(signed) if key not in excluded}
+
+    def _keys(self, refs: Iterable[ObjectRef]) -> list[tuple[str, int]]:
+        """(input, ordinal) of every row of these tables, in order."""
+        keys: list[tuple[str, int]] = []
+        for ref in refs:
+            table = read_table(self.store, ref, ["input", "ordinal"])
+            keys += zip(table["input"].to_pylist(), table["ordinal"].to_pylist(), strict=True)
+        return keys
 
 
 class Stopwatch(Runner):

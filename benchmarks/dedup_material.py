@@ -129,12 +129,13 @@ def _edited(rng: np.random.Generator, words: list[str], planted: float) -> list[
 
 def jaccard(left: str, right: str) -> float:
     """Of the word n-grams of two texts."""
-    a, b = ({tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)} for words in _split(left, right))
+    a, b = _ngrams(left), _ngrams(right)
     return len(a & b) / len(a | b)
 
 
-def _split(*texts: str) -> list[list[str]]:
-    return [text.lower().split() for text in texts]
+def _ngrams(text: str) -> set[tuple[str, ...]]:
+    words = text.lower().split()
+    return {tuple(words[at : at + NGRAM]) for at in range(len(words) - NGRAM + 1)}
 
 
 def put_chunks(store: Store, texts: list[str]) -> list[Chunk]:
