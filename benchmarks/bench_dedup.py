@@ -20,7 +20,7 @@ import numpy as np
 from datatrove.data import Document
 
 from benchmarks import datatrove_minhash as datatrove
-from benchmarks.dedup_chain import SETTINGS, Found, Stopwatch, chain, collected, linked
+from benchmarks.dedup_chain import SETTINGS, ChainResult, Stopwatch, chain, collected, linked
 from benchmarks.dedup_material import TEXTS_PER_CHUNK, Pair, Sample, material, put_chunks
 from benchmarks.dedup_recall import OURS, THEIRS, recall_note, recall_rows, recalls, theory
 from benchmarks.harness import (
@@ -117,7 +117,7 @@ def same_signatures(texts: Sequence[str], places: Places, rounds: int) -> tuple[
 # From texts.
 
 
-def chains(texts: Sequence[str], places: Places, rounds: int) -> tuple[Figure, Found, datatrove.Kept, Times]:
+def chains(texts: Sequence[str], places: Places, rounds: int) -> tuple[Figure, ChainResult, datatrove.Kept, Times]:
     """datatrove once, because it takes minutes, ours `rounds` times."""
     origin = places.fresh()
     chunks = put_chunks(open_store(str(origin)), list(texts))
@@ -139,7 +139,7 @@ def chain_arm(chunks: Sequence[Chunk], places: Places, origin: Path) -> Arm:
     return turns(lambda place: chain(open_store(str(place)), chunks), places, origin)
 
 
-def agreement(texts: int, pairs: Sequence[Pair], outcome: Found, reference: datatrove.Kept) -> dict[str, Any]:
+def agreement(texts: int, pairs: Sequence[Pair], outcome: ChainResult, reference: datatrove.Kept) -> dict[str, Any]:
     """What both kept and found; raises Differ where they are further apart than their hashes explain."""
     if abs(len(outcome.kept) - len(reference.kept)) > KEPT_APART * texts:
         raise Differ(f"dedup: ours keeps {len(outcome.kept)} of {texts} texts, datatrove {len(reference.kept)}")
@@ -187,7 +187,7 @@ class Results:
     sample: Sample
     same: Times
     splits: Sequence[dict[str, float]]  # CPU seconds of our stages in `same`, a round each
-    whole: tuple[Figure, Found, datatrove.Kept, Times]
+    whole: tuple[Figure, ChainResult, datatrove.Kept, Times]
     agreed: dict[str, Any]
     grown: Times
 

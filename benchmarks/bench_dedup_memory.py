@@ -68,7 +68,7 @@ def written(uri: str, documents: int, truth: Path) -> Written:
 
 
 def check(store: Store, outcome: Outcome, truth: Truth) -> None:
-    """Raises Differ unless forest, losers, fates and clusters are those of the truth."""
+    """Raises Differ unless forest, exclusions, fates and clusters are those of the truth."""
     forest = read_table(store, outcome.forest)
     for name, expected in truth._asdict().items():
         column = forest[name].to_numpy()
@@ -79,7 +79,7 @@ def check(store: Store, outcome: Outcome, truth: Truth) -> None:
     exclusions = sum(r.output("losers").records for r in outcome.chosen)
     counts = (exclusions, outcome.sizes["clusters"], outcome.sizes["largest"])
     if counts != expected_counts:
-        raise Differ(f"dedup_memory: losers, clusters, largest are {counts}, by scipy {expected_counts}")
+        raise Differ(f"dedup_memory: exclusions, clusters, largest are {counts}, by scipy {expected_counts}")
 
 
 def run(tiny: bool) -> Report:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,7 @@ BANDS_ALONE = SelectSurvivors(None)
 
 
 @dataclass(frozen=True)
-class Found:
+class ChainResult:
     """What our stages came to. Read when asked for, which nobody times."""
 
     store: Store
@@ -46,14 +46,19 @@ class Found:
     @cached_property
     def kept(self) -> set[int]:
         """Numbers of the documents that stay, through all collections."""
-        tables = [read_table(self.store, r.output("losers")) for r in self.chosen]
-        lost = {key for t in tables for key in zip(t["input"].to_pylist(), t["ordinal"].to_pylist(), strict=True)}
-        refs = read_refs(self.store, self.collections)
-        keys = [read_table(self.store, ref, ["input", "ordinal"]) for ref in refs]
-        places = [key for t in keys for key in zip(t["input"].to_pylist(), t["ordinal"].to_pylist(), strict=True)]
-        if not lost <= set(places):
-            raise Differ("dedup: losers that are in no collection")
-        return {n for n, key in enumerate(places) if key not in lost}
+        excluded = set(self._keys([receipt.output("losers") for receipt in self.chosen]))
+        signed = self._keys(read_refs(self.store, self.collections))
+        if not excluded <= set(signed):
+            raise Differ("dedup: exclusions that are in no collection")
+        return {number for number, key in enumerate(signed) if key not in excluded}
+
+    def _keys(self, refs: Iterable[ObjectRef]) -> list[tuple[str, int]]:
+        """(input, ordinal) of every row of these tables, in order."""
+        keys: list[tuple[str, int]] = []
+        for ref in refs:
+            table = read_table(self.store, ref, ["input", "ordinal"])
+            keys += zip(table["input"].to_pylist(), table["ordinal"].to_pylist(), strict=True)
+        return keys
 
 
 class Stopwatch(Runner):
@@ -80,17 +85,17 @@ def collected(runner: Runner, chunks: Sequence[Chunk]) -> list[ObjectRef]:
     ]
 
 
-def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: SelectSurvivors = BANDS_ALONE) -> Found:
-    """Collections to losers, as pipelines/frame/steps.py does it; by default datatrove's rule, that whatever hangs
+def linked(runner: Stopwatch, refs: Sequence[ObjectRef], stage: SelectSurvivors = BANDS_ALONE) -> ChainResult:
+    """Collections to exclusions, as pipelines/frame/steps.py does it; by default datatrove's rule, that whatever hangs
     together by shared bands has one survivor."""
     together = link(runner, SETTINGS.bands, [], refs)
     gathered = gather(runner, together, signatures=stage.min_similarity is not None)
     chosen = runner.map("choose", survivor_works(stage, together, gathered))
     runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
-    return Found(runner.store, together.collections, together.forest, chosen, runner.cpu)
+    return ChainResult(runner.store, together.collections, together.forest, chosen, runner.cpu)
 
 
-def chain(store: Store, chunks: Sequence[Chunk]) -> Found:
-    """Texts to losers."""
+def chain(store: Store, chunks: Sequence[Chunk]) -> ChainResult:
+    """Texts to exclusions."""
     runner = Stopwatch(store)
     return linked(runner, collected(runner, chunks))

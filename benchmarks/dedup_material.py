@@ -129,12 +129,13 @@ def _edited(rng: np.random.Generator, words: list[str], planted: float) -> list[
 
 def jaccard(left: str, right: str) -> float:
     """Of the word n-grams of two texts."""
-    a, b = ({tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)} for words in _split(left, right))
+    a, b = _ngrams(left), _ngrams(right)
     return len(a & b) / len(a | b)
 
 
-def _split(*texts: str) -> list[list[str]]:
-    return [text.lower().split() for text in texts]
+def _ngrams(text: str) -> set[tuple[str, ...]]:
+    words = text.lower().split()
+    return {tuple(words[at : at + NGRAM]) for at in range(len(words) - NGRAM + 1)}
 
 
 def put_chunks(store: Store, texts: list[str]) -> list[Chunk]:
@@ -162,10 +163,10 @@ def _put_chunk(store: Store, number: int, texts: list[str]) -> Chunk:
         "text": texts,
     }
     table = pa.table(columns, schema=SCHEMA)
-    screened = table.select(KEYS).append_column("reason", pa.nulls(len(texts), pa.string())).replace_schema_metadata()
+    verdicts = table.select(KEYS).append_column("reason", pa.nulls(len(texts), pa.string())).replace_schema_metadata()
     return Chunk(
         content=put_table(store, CONTENT, table),
         tally=Tally.of_records(columns["input"], ordinals),
         bytes=sum(len(text.encode()) for text in texts),
-        verdicts=(Verdicts(put_table(store, VERDICTS, screened)),),
+        verdicts=(Verdicts(put_table(store, VERDICTS, verdicts)),),
     )

@@ -54,8 +54,12 @@ def crawls(tiny: bool) -> Iterator[Crawls]:
 def texts(tiny: bool) -> tuple[str, list[str]]:
     """Where the texts are from, and the texts."""
     files = [*sorted((SHARED / "8_quality").glob("*.jsonl")), SHARED / "2_pages" / "pages.gold.jsonl"]
-    records = [json.loads(line) for file in files if file.is_file() for line in file.open(encoding="utf-8")]
-    written = [text for text in (record.get("text") or record.get("main_text") for record in records) if text]
+    written: list[str] = []
+    for file in files:
+        for line in file.open(encoding="utf-8") if file.is_file() else ():
+            record = json.loads(line)
+            if text := record.get("text") or record.get("main_text"):
+                written.append(text)
     if tiny or not written:
         return "generated texts", generated_texts(20 if tiny else 400)
     return "shared real data: 8_quality, 2_pages", written

@@ -6,7 +6,7 @@ knows neither. datatrove reads whole texts and looks at all labels, so that belo
 a document whose second label is wanted. Scores are rounded to 4 decimals: builds differ beyond. `measure` labels the
 batch (`docs.languages`), for the filters behind it that ask for a language.
 Source: https://fasttext.cc/docs/en/language-identification.html; datatrove 0.10.1,
-filters/language_filter.py.
+pipeline/filters/language_filter.py.
 """
 
 from __future__ import annotations

@@ -87,9 +87,8 @@ def run(request: Request) -> int:
         patience = Patience(f"store {how.lake}, inputs or cluster", how.patience_seconds)
         store = patience.wait(lambda: open_lake(how.lake))
         runner = Runner(store, workers=how.workers, shared_filesystem=how.shared_filesystem, plan=request.plan)
-        result = patience.wait(
-            lambda: run_pipeline(config, store, runner)
-        )  # again after an outage: what was done has receipts
+        # Tried again after an outage: what was done before it has receipts.
+        result = patience.wait(lambda: run_pipeline(config, store, runner))
     except PlanOnly as plan:
         _print_plan(runner, plan)
         return DONE
@@ -103,7 +102,10 @@ def run(request: Request) -> int:
         return _failed(error, INCOMPLETE)
     except MissingObjects as error:
         return _failed(f"{error}: run the same command again to make them", INCOMPLETE)
-    except (OSError, NotFound) as error:  # ours, not a worker's: a full disk, a store, input or object that went away
+    except (
+        OSError,
+        NotFound,
+    ) as error:  # of this process, not a worker's: a full disk, a store, input or object that went away
         log.debug("the run stopped", exc_info=True)
         return _failed(f"{error}; what is done is kept: run the same command again", INCOMPLETE)
     except Exception as error:
@@ -133,7 +135,7 @@ def open_lake(uri: str) -> Store:
     except (UnsafeStore, UnknownFormat):
         raise
     except Exception as error:
-        refused = type(error).__module__.startswith("botocore")  # S3 does not let us in
+        refused = type(error).__module__.startswith("botocore")  # S3 gives no access
         if is_outage(error) or not (refused or isinstance(error, OSError | ValueError)):
             raise
         raise BadConfig(f"the lake {uri!r} cannot be opened: {error}") from error
@@ -180,7 +182,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__, **how)
     command = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run a pipeline", **how)
     source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("config", type=Path, nargs="?", help="a YAML file, or the name of one of ours: web")
+    source.add_argument(
+        "config", type=Path, nargs="?", help="a YAML file, or the name of one that comes with gristmill: web"
+    )
     source.add_argument("--config-json", type=_mapping, metavar="JSON", help="what such a file holds, as one argument")
     command.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE")
     command.add_argument("--lake", help="a directory or s3://bucket/prefix")

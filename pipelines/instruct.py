@@ -25,7 +25,7 @@ IF_NONE = (
 
 
 class InstructRecipe(RecordRecipe):
-    """What decides the data."""
+    """What decides the data. `instruct.form`: what a line is (chat, pair, code); one run reads lines of one form."""
 
     form: ClassVar[Form] = "samples"
 

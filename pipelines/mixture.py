@@ -41,7 +41,7 @@ class MixtureRecipe(Recipe):
     """What decides the data. `sources`: exact versions and their shares; a bare number is a weight.
 
     `tokens`: of the whole mixture; None: as many as `max_epochs` of the sources allow. `limit`: windows, for a
-    look, drawn from the first shard of each source.
+    preview, drawn from the first shard of each source.
     """
 
     form: ClassVar[Form] = "windows"
@@ -60,8 +60,11 @@ class MixtureRecipe(Recipe):
     def _weights(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        number = (int, float)
-        return {k: {"weight": v} if isinstance(v, number) and not isinstance(v, bool) else v for k, v in given.items()}
+        shares = {}
+        for name, share in given.items():
+            bare = isinstance(share, int | float) and not isinstance(share, bool)
+            shares[name] = {"weight": share} if bare else share
+        return shares
 
     @model_validator(mode="after")
     def _fits(self) -> MixtureRecipe:
@@ -96,7 +99,7 @@ class MixtureConfig(PipelineConfig):
 
 @dataclass(frozen=True)
 class Mixture:
-    """A recipe with its versions looked up: `sources` in order of their names; of a look, only their first shards."""
+    """A recipe with its versions looked up: `sources` in order of names; of a preview, only their first shards."""
 
     recipe: MixtureRecipe
     tokenizer: Manifest
@@ -118,15 +121,15 @@ class Mixture:
         for name, manifest in sorted(named.items(), key=lambda item: (item[1].dataset, item[1].version)):
             samples = check_texts(manifest, "recipe.sources")
             shares.append(Source(str(manifest), recipe.sources[name], samples))
-            look = manifest.model_copy(update={"shards": manifest.shards[:1]})
-            manifests.append(manifest if recipe.limit is None else look)
-        is_look = recipe.limit is not None
-        plan = Plan(tuple(shares), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, is_look)
+            preview = manifest.model_copy(update={"shards": manifest.shards[:1]})
+            manifests.append(manifest if recipe.limit is None else preview)
+        is_preview = recipe.limit is not None
+        plan = Plan(tuple(shares), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, is_preview)
         return cls(recipe, tokenizer, tuple(manifests), plan)
 
     @property
     def refs(self) -> tuple[VersionRef, ...]:
-        """What it is made from, with the part that each plays."""
+        """The versions that it is made from, each with its role."""
         tokenizer = self.tokenizer.ref.model_copy(update={"role": "tokenizer"})
         return (*(source.ref.model_copy(update={"role": "mixed"}) for source in self.sources), tokenizer)
 
@@ -150,22 +153,26 @@ class Mixture:
     def build(self, run: BuildContext) -> Draft:
         """Raises BadConfig where the weights cannot be drawn, Incomplete, PlanOnly, BalanceError."""
         runner, store = run.runner, run.runner.store
+
+        # What the manifests of the sources say came in is what the tokenized shards hold.
         received, tokenized = self._tokenized(runner)
         receipts = [receipt for shards in tokenized for _, receipt in shards]
         check_balance("tokenize", received, {"read": total(r.received for r in receipts)})
-        objects = [[Tokenized.of(digest, receipt) for digest, receipt in shards] for shards in tokenized]
-        planned = runner.map("plan", [plan_work(self.plan, objects)])[0]
-        facts = planned.facts_as(PlanFacts)
-        if facts.problem:
-            raise BadConfig(f"recipe.sources: {facts.problem}")
+
+        # One plan for the whole mixture, from lengths alone; then each record's fate, shard by shard of the sources.
+        planned, facts = self._planned(runner, tokenized)
         accounted = runner.map("account", account_works(self.plan, facts.sources, tokenized))
         check_balance("account", total(r.passed for r in receipts), {"looked at": total(r.received for r in accounted)})
+
+        # Windows are filled shard by shard of the mixture. Every draw that the fates speak of is in a window, and that
+        # is counted anew from the windows' members.
         plan = planned.output("plan")
         slices = read_table(store, plan, ["shard", "tokens"])
         packed = runner.map("pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices))
         draws = total(r.children[DRAWN] for r in accounted)
         windows = {"packed": total(r.passed for r in packed)}
         check_balance("pack", draws, windows, what="draws", end="place in a window")
+
         decided = [*receipts, *accounted]
         fates = put_refs(store, [r.output("fates") for r in decided])
         merged = runner.map("ledger", ledger_works(fates, received.count))
@@ -191,6 +198,15 @@ class Mixture:
             funnel=funnel(received.count, FUNNEL, decided),
             statistics=_statistics([r.facts_as(PackFacts) for r in packed], facts.sources, self.recipe.window),
         )
+
+    def _planned(self, runner: Runner, tokenized: list[list[tuple[str, Receipt]]]) -> tuple[Receipt, PlanFacts]:
+        """The plan of all draws. Raises BadConfig where the weights cannot be drawn."""
+        objects = [[Tokenized.of(digest, receipt) for digest, receipt in shards] for shards in tokenized]
+        planned = runner.map("plan", [plan_work(self.plan, objects)])[0]
+        facts = planned.facts_as(PlanFacts)
+        if facts.problem:
+            raise BadConfig(f"recipe.sources: {facts.problem}")
+        return planned, facts
 
     def _tokenized(self, runner: Runner) -> tuple[Tally, list[list[tuple[str, Receipt]]]]:
         """What comes in, and for each source (digest of the shard, receipt) in order."""
@@ -230,6 +246,7 @@ def _check_apart(sources: dict[str, Manifest]) -> None:
 
 
 def _statistics(packed: Sequence[PackFacts], sources: Sequence[SourceFacts], window: int) -> dict[str, Any]:
+    """Sums over the shards (lake/versions/statistics.py), and per source what was planned and drawn."""
     windows, tokens = sum(shard.windows for shard in packed), sum(shard.tokens for shard in packed)
     places = windows * window
     return {

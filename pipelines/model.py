@@ -91,7 +91,10 @@ class Checkpoint:
             places = hf_adapters.find(self.folder).values()
         except (OSError, ValueError) as error:
             raise BadConfig(f"recipe.folder: {error}") from error
-        return tuple(sorted(files.union(path for place in places for name in _ADAPTER for path in place.glob(name))))
+        for place in places:
+            for name in _ADAPTER:
+                files.update(place.glob(name))
+        return tuple(sorted(files))
 
     @cached_property
     def digests(self) -> dict[str, str]:

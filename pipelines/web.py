@@ -35,7 +35,12 @@ from gristmill.stages.text.screen import Screen
 
 
 class WebRecipe(RecordRecipe):
-    """What decides the data."""
+    """What decides the data. Every key whose value is a filter is one, in the order of the keys.
+
+    `survivor`: measures by which the best of near duplicates is chosen; the first that differs decides, the greater is
+    better, with `-` before a name the smaller. `min_similarity`: estimated Jaccard similarity to a survivor from which
+    a record is dropped; None: sharing bands is enough. `paragraphs`, `minhash`: None leaves the step out.
+    """
 
     form: ClassVar[Form] = "documents"
 
@@ -57,12 +62,14 @@ class WebRecipe(RecordRecipe):
         if self.paragraphs is not None:
             steps.append(RepeatedParagraphs(self.paragraphs))
         if self.minhash is not None:
-            sign, gather_signatures = (
-                Sign(self.minhash),
-                GatherSignatures(self.minhash.bands, self.minhash.rows, self.survivor),
+            steps.append(
+                NearDuplicates(
+                    sign=Sign(self.minhash),
+                    gather_signatures=GatherSignatures(self.minhash.bands, self.minhash.rows, self.survivor),
+                    gather=Gather(signatures=self.min_similarity is not None),
+                    select_survivors=SelectSurvivors(self.min_similarity),
+                )
             )
-            gather = Gather(signatures=self.min_similarity is not None)
-            steps.append(NearDuplicates(sign, gather_signatures, gather, SelectSurvivors(self.min_similarity)))
         return Flow(self.extract, tuple(steps), self.shards)
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from gristmill.synth.crawl.files import Container, damaged, date_of, jsonl, page_record
+from gristmill.synth.crawl.files import Container, damaged, date_of, jsonl, page_record, same_record
 from gristmill.synth.crawl.pages import Page, articles, copies, crawl, heads, relatives, warc_id
 from gristmill.synth.crawl.plants import benchmark
 from gristmill.synth.crawl.truth import README, Truth, dump
@@ -49,7 +49,8 @@ class Summary:
     kinds: dict[str, int]
 
 
-def _first_night(seed: int, pages: list[Page]) -> tuple[list[Container], Container]:
+def _first_crawl(seed: int, pages: list[Page]) -> tuple[list[Container], Container]:
+    """The intact files of crawl/, and the damaged one: it has articles alone, so that damage breaks no family."""
     spoiled = _alone(seed, pages)[-max(8, len(pages) // 50) :]
     used = {p.key for p in spoiled}
     rest = [p for p in pages if p.key not in used]
@@ -77,28 +78,22 @@ def _meet_again(seed: int, boxes: list[Container], numbered: list[tuple[int, Pag
     """Puts some records of the first file, byte for byte, into the last one as well."""
     for number, page in numbered[: max(2, len(numbered) // 60)]:
         ident = warc_id(seed, page.key)
-        row = replace(
-            page.truth,
-            kind="same_record",
-            warc_id=ident,
-            expected="dropped",
-            reasons=("exact", *page.truth.reasons),
-        )
-        boxes[-1].add(page_record(seed, page, date_of(0, number)), replace(row, family=ident, jaccard=1.0))
+        row = same_record(replace(page.truth, warc_id=ident), ident)
+        boxes[-1].add(page_record(seed, page, date_of(0, number)), row)
 
 
-def _second_night(seed: int, pages: list[Page]) -> Container:
+def _second_crawl(seed: int, pages: list[Page]) -> Container:
+    """A smaller crawl a month later: new articles, and old addresses again, with an edited text or the same one."""
     box = Container("night2/part-0000.warc.gz", seed)
     count = max(5, len(pages) // 10)
     lost = {p.key for p in _alone(seed, pages)[-max(8, len(pages) // 50) :]}  # they went to the damaged file
     old = [p for p in heads(pages, len(pages)) if p.truth.kind == "article" and p.key not in lost][-count:]
-    met = [
-        replace(relatives(seed, p, 0.9, p.truth.url), key=f"night2/{p.key}")
-        if i % 5 < 2
-        else replace(copies(seed, p, "recrawl"), key=f"night2/{p.key}")
-        for i, p in enumerate(old)
-    ]
-    mixed = Draw(seed, "night2").shuffled(articles(seed, "night2", count) + met)
+    met_again = []
+    for i, page in enumerate(old):
+        edited = i % 5 < 2  # two of five pages changed in between
+        again = relatives(seed, page, 0.9, page.truth.url) if edited else copies(seed, page, "recrawl")
+        met_again.append(replace(again, key=f"night2/{page.key}"))
+    mixed = Draw(seed, "night2").shuffled(articles(seed, "night2", count) + met_again)
     box.add_info(date_of(1, 0))
     for j, page in enumerate(mixed):
         box.add_page(page, date_of(1, j))
@@ -141,8 +136,8 @@ def _build(pages: int, seed: int) -> tuple[dict[str, bytes], Counter[str]]:
     problems = benchmark(_BENCHMARK, seed)
     texts = max(5, pages // 20)
     first = crawl(seed, pages - texts, problems)
-    boxes, bad = _first_night(seed, first)
-    later = _second_night(seed, first)
+    boxes, bad = _first_crawl(seed, first)
+    later = _second_crawl(seed, first)
     copy_name = "night2/copy-of-part-0001.warc.gz"
     copy, copy_rows = boxes[1].recompressed(copy_name)
     extra, extra_rows = jsonl("crawl/extra.jsonl.gz", seed, texts)
@@ -159,7 +154,7 @@ def write_sample(directory: Path, *, pages: int = 3000, seed: int = 0) -> Summar
     """Writes the demo crawl and the instruction data into the directory and says what it wrote.
 
     Files of an earlier run are overwritten; a file in crawl/, night2/ or instruct/ that this run does not write
-    raises FileExistsError before anything is touched. `pages` counts the first night's pages and texts, roughly;
+    raises FileExistsError before anything is touched. `pages` counts the first crawl's pages and texts, roughly;
     at least 100, else ValueError.
     """
     if pages < 100:

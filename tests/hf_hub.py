@@ -39,8 +39,9 @@ HUB_NAMES = {
 
 
 def hub_name(key: str) -> str:
-    for theirs, hub in HUB_NAMES.items():
-        renamed, count = re.subn(theirs, hub, key)
+    """The hub's name of a tensor that transformers calls `key`."""
+    for pattern, hub in HUB_NAMES.items():
+        renamed, count = re.subn(pattern, hub, key)
         if count:
             return renamed
     return key
@@ -70,12 +71,6 @@ def hub_config(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "nemo_conv_settings": {"conv_channels": audio["nemo_conv_channels"]},
         "relative_attention_bias_args": {"t5_bias_max_distance": audio["bias_max_distance"], "type": "t5"},
     }
-    speech = {"compression_rate": 8, "downsample_rate": 1, "embedding_cls": "audio", "projection_cls": "mlp"}
-    speech |= {"enable_gradient_checkpointing": True, "use_conv_downsample": False, "use_qformer": False}
-    image = {"crop_size": vision["crop_size"], "embedding_cls": "tune_image", "projection_cls": "mlp"}
-    image |= {"hd_transform_order": "sub_glb", "image_token_compression_cls": "avg_pool_2d"}
-    image |= {"enable_gradient_checkpointing": True, "use_hd_transform": True, "with_learnable_separator": True}
-    embedding = {"embedding_cls": "image_audio", "audio_embd_layer": speech, "image_embd_layer": image}
     gone = ("audio_config", "vision_config", "rope_parameters", "architectures", "dtype")
     text = {name: value for name, value in values.items() if name not in gone}
     return {
@@ -84,7 +79,7 @@ def hub_config(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "architectures": ["Phi4MMForCausalLM"],
         "auto_map": {"AutoModelForCausalLM": "modeling_phi4mm.Phi4MMForCausalLM"},
         "audio_processor": {"config": encoder, "name": "cascades"},
-        "embd_layer": embedding,
+        "embd_layer": _embedding(vision),
         "full_attn_mod": 1,
         "interpolate_factor": 1,
         "partial_rotary_factor": rope["partial_rotary_factor"],
@@ -98,6 +93,16 @@ def hub_config(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
     }
 
 
+def _embedding(vision: dict[str, Any]) -> dict[str, Any]:
+    """The `embd_layer` of the hub's config: how images and audio become embeddings."""
+    speech = {"compression_rate": 8, "downsample_rate": 1, "embedding_cls": "audio", "projection_cls": "mlp"}
+    speech |= {"enable_gradient_checkpointing": True, "use_conv_downsample": False, "use_qformer": False}
+    image = {"crop_size": vision["crop_size"], "embedding_cls": "tune_image", "projection_cls": "mlp"}
+    image |= {"hd_transform_order": "sub_glb", "image_token_compression_cls": "avg_pool_2d"}
+    image |= {"enable_gradient_checkpointing": True, "use_hd_transform": True, "with_learnable_separator": True}
+    return {"embedding_cls": "image_audio", "audio_embd_layer": speech, "image_embd_layer": image}
+
+
 def as_hub(folder: Path, target: Path, **changes: Any) -> Path:
     """The checkpoint of `hf.save_all` in the hub's own form: adapters inline, in two files with an index. `changes`: of
     fields of its config.json."""
@@ -105,17 +110,17 @@ def as_hub(folder: Path, target: Path, **changes: Any) -> Path:
     (target / "config.json").write_text(
         json.dumps(hub_config(json.loads((folder / "config.json").read_text()), **changes))
     )
-    tensors = {hub_name(key): one for key, one in load_file(folder / "model.safetensors").items()}
+    tensors = {hub_name(key): tensor for key, tensor in load_file(folder / "model.safetensors").items()}
     for name in ("vision", "speech"):
-        for key, one in load_file(folder / f"{name}-lora" / "adapter_model.safetensors").items():
+        for key, tensor in load_file(folder / f"{name}-lora" / "adapter_model.safetensors").items():
             inline = key.removeprefix("base_model.model.").replace(".weight", f".{name}.weight")
-            tensors[inline] = one
+            tensors[inline] = tensor
     keys = sorted(tensors)
     places = {}
-    for number, some in enumerate((keys[::2], keys[1::2]), 1):
+    for number, part in enumerate((keys[::2], keys[1::2]), 1):
         file = f"model-{number:05d}-of-00002.safetensors"
-        save_file({key: tensors[key] for key in some}, target / file, metadata={"format": "pt"})
-        places |= dict.fromkeys(some, file)
+        save_file({key: tensors[key] for key in part}, target / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(part, file)
     (target / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return target
 

@@ -1,4 +1,4 @@
-"""A dataset of many nights in seconds: real manifests, ledgers and compaction, but no pages."""
+"""A dataset of many increments in seconds: real manifests, ledgers and compaction, but no pages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def url(increment: int, page: int) -> str:
 
 
 def increments(store: Store, count: int) -> Iterator[Manifest]:
-    """`count` versions, each with PAGES records more. The first of a night is kept, the others are duplicates of it."""
+    """`count` versions, each with PAGES records more. The first of each is kept, the others are its duplicates."""
     runner, versions = Runner(store, workers=0), Versions(store)
     base: Manifest | None = None
     for increment in range(count):

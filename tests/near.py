@@ -1,4 +1,4 @@
-"""Signatures of documents that never existed, in collections, and nights over them as the web pipeline runs them."""
+"""Signatures of documents that never existed, in collections, and increments over them as the web pipeline has them."""
 
 from __future__ import annotations
 

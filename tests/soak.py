@@ -1,9 +1,9 @@
-"""`make soak`: two nights of the web pipeline under seeded kill -9s, and the same content digests as without any.
+"""`make soak`: two increments of the web pipeline under seeded kill -9s, and the same content digests as without any.
 
-An episode is an empty lake and two nights. Each run is killed after a random number of new receipts, or in the wait for
-one: the driver alone (what it started has to follow it), a worker (which Ray replaces, and the run goes on), the driver
-and all it started, or a run without Ray; the same command is given again until both nights are committed. Episodes go
-on until there were as many kills as asked, and the first ones have each kind of victim in turn.
+An episode is an empty lake and two increments. Each run is killed after a random number of new receipts, or in the wait
+for one: the driver alone (what it started has to follow it), a worker (which Ray replaces, and the run goes on), the
+driver and all it started, or a run without Ray; the same command is given again until both increments are committed.
+Episodes go on until there were as many kills as asked, and the first ones have each kind of victim in turn.
 Prints one JSON line a kill and one an episode; exit code 1 if a digest differs, a version is missing or one too many.
 """
 
@@ -121,7 +121,7 @@ def increments(sample: Path) -> list[list[Path | str]]:
 
 
 def episode(lake: Path, sample: Path, dice: random.Random, before: int, kills: int) -> int:
-    """Both nights; the number of kills when they are done. `before`: how many there were, of `kills` in all."""
+    """Both increments; the number of kills when they are done. `before`: how many there were, of `kills` in all."""
     done = before
     for inputs in increments(sample):
         code = None

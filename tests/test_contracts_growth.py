@@ -23,7 +23,7 @@ from gristmill.stages.run.runner import Runner
 
 @dataclass(frozen=True)
 class Sign(Stage[dict[str, str]]):
-    """A stage that depends on one input alone: its receipts serve every night."""
+    """A stage that depends on one input alone: its receipts serve every increment."""
 
     name: ClassVar[str] = "toy.sign"
     VERSION: ClassVar[int] = 1
@@ -65,7 +65,7 @@ def increment(store: Store, inputs: list[str], meanwhile=lambda: None) -> Manife
     return plan
 
 
-def test_a_night_that_finds_nothing_new_returns_the_latest_version(store):
+def test_an_increment_that_finds_nothing_new_returns_the_latest_version(store):
     first = increment(store, ["aa", "bb"])
     CALLS.clear()
     assert increment(store, ["bb", "aa"]) == first
@@ -73,7 +73,7 @@ def test_a_night_that_finds_nothing_new_returns_the_latest_version(store):
     assert CALLS == [] and Versions(store).numbers("web") == [1]
 
 
-def test_a_night_with_two_new_files_signs_only_them_and_is_cumulative(store):
+def test_an_increment_with_two_new_files_signs_only_them_and_is_cumulative(store):
     first = increment(store, ["aa", "bb"])
     CALLS.clear()
     second = increment(store, ["aa", "bb", "cc", "dd"])
@@ -84,12 +84,12 @@ def test_a_night_with_two_new_files_signs_only_them_and_is_cumulative(store):
     assert increment(store, ["aa", "cc"]) == second and CALLS == []
 
 
-def test_a_killed_night_resumes_on_its_pinned_base_and_relinks_when_the_base_moved(store, monkeypatch):
+def test_a_killed_increment_resumes_on_its_pinned_base_and_relinks_when_the_base_moved(store, monkeypatch):
     increment(store, ["aa"])
     monkeypatch.setitem(globals(), "BOMB", "dd")
     with pytest.raises(Exception, match="killed"):
         increment(store, ["aa", "cc", "dd"])
-    other = increment(store, ["aa", "ee"])  # the base moves on while the first night is down
+    other = increment(store, ["aa", "ee"])  # the base moves on while the first increment is down
     assert other.version == 2
 
     monkeypatch.setitem(globals(), "BOMB", "")
@@ -104,7 +104,7 @@ def test_a_killed_night_resumes_on_its_pinned_base_and_relinks_when_the_base_mov
     assert sorted(pins) == ["0001.json", "0001.json", "0001.json", "0002.json"]
 
 
-def test_two_nights_at_once_lose_nothing(store):
+def test_two_increments_at_once_lose_nothing(store):
     increment(store, ["aa"])
     raced: list[Manifest] = []
 

@@ -98,7 +98,7 @@ class Odd(Stage[OddPayload]):
         passed = ledger.tally(pa.Table.from_pylist([r for r in rows if r["reason"] is None], table.schema))
         return Outcome(
             outputs=(put_verdicts(store, table), written),
-            RECEIVED=received,
+            received=received,
             passed=passed,
             dropped=counts.dropped,
             reasons=counts.reasons,
@@ -193,8 +193,7 @@ def test_a_filter_is_one_file_one_key_and_one_row(tree):
 
 
 def test_a_stage_is_one_file_and_one_line_of_a_flow(tree):
-    field = "received" if "received" in (tree / "stages" / "core" / "work.py").read_text() else "came_in"
-    (tree / "pipelines" / "odd.py").write_text(STEP.replace("RECEIVED", field))
+    (tree / "pipelines" / "odd.py").write_text(STEP)
     web = tree / "pipelines" / "web.py"
     add_line(web, "        steps: list[Step] = ", "        steps.append(OddLengths())")
     add_line(web, "from gristmill.pipelines.frame.flow import", "from gristmill.pipelines.odd import OddLengths")

@@ -106,11 +106,13 @@ def test_tags_and_withdrawals_hold(golden, number):
 
 def test_the_difference_of_its_versions_is_told(golden, number):
     versions = Versions(golden)
-    found = diff(golden, versions.manifest("web", 1), versions.manifest("web", 2))
-    assert found.recipe == ((("max_quarantine_rate", 0.5, 0.4),) if number == 1 else ())
-    assert found.stages == () and not found.same_content
-    assert [file.names for file in found.inputs_added] == [("crawl/more.warc.gz",)] and found.inputs_removed == ()
-    assert (found.records.both, found.records.only_a, found.records.only_b) == (7, 0, 5)
+    difference = diff(golden, versions.manifest("web", 1), versions.manifest("web", 2))
+    assert difference.recipe == ((("max_quarantine_rate", 0.5, 0.4),) if number == 1 else ())
+    assert difference.stages == () and not difference.same_content
+    assert [file.names for file in difference.inputs_added] == [
+        ("crawl/more.warc.gz",)
+    ] and difference.inputs_removed == ()
+    assert (difference.records.both, difference.records.only_a, difference.records.only_b) == (7, 0, 5)
 
 
 def test_the_commands_read_it(golden, number):
@@ -122,7 +124,7 @@ def test_the_commands_read_it(golden, number):
     kept = [story for story in stories if story["fate"] == "kept" and story["dataset"] == "web"]
     dropped = next(story for story in stories if story["fate"] == "dropped")
     assert (dropped["reason"], dropped["versions"]) == ("exact.same_record", [2])
-    # a run over everything kept the copy that it met first, a second night kept what there was
+    # a run over everything kept the copy that it met first, a second increment kept what there was
     first, later = ("more.warc.gz", "pages.warc") if number == 1 else ("pages.warc", "more.warc.gz")
     assert sorted(n for story in kept for n in story["versions"]) == [1, 2]
     assert dropped["place"]["names"] == [f"crawl/{later}"]
@@ -148,7 +150,7 @@ def test_its_receipts_are_read(golden):
 
 
 def test_this_code_works_in_it(golden, number):
-    """A new dataset version from other inputs; of format 2 a night on top of the last one."""
+    """A new dataset version from other inputs; of format 2 an increment on top of the last one."""
     grows = {"extends": "web"} if number == 2 else {}
     result = web.run(golden.uri, [GOLDEN / "input" / "lines.jsonl"], max_quarantine_rate=0.5, **grows)
     assert result.new and result.manifest.version == 3 and result.manifest.previous is not None
@@ -196,8 +198,8 @@ def test_it_holds_no_address_of_a_machine(number):
     files = [path for path in (GOLDEN / f"lake-format-{number}").rglob("*") if path.is_file()]
     content = {path.relative_to(GOLDEN): path.read_bytes() for path in files}
     assert len(files) > 15 and sum(map(len, content.values())) < BYTES[number]
-    found = {match for data in content.values() for match in re.findall(rb'"host": ?"([^"]*)"', data)}
-    assert found == {b"golden.example"}
+    hosts = {match for data in content.values() for match in re.findall(rb'"host": ?"([^"]*)"', data)}
+    assert hosts == {b"golden.example"}
     assert [name for name, data in content.items() if re.search(rb'[":]/(tmp|home|work|root|Users)/', data)] == []
 
 

@@ -64,6 +64,6 @@ def test_every_package_is_a_link_that_git_carries():
 
 def test_no_top_level_module_shadows_the_standard_library():
     # The repo root is Ray's working directory and stands first on sys.path of every worker.
-    ours = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert "lake" in ours
-    assert not ours & set(sys.stdlib_module_names)
+    modules = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert "lake" in modules
+    assert not modules & set(sys.stdlib_module_names)

@@ -1,4 +1,4 @@
-"""A dataset of many nights: what stands in its manifests, and what a question reads, grows with the logarithm."""
+"""A dataset of many increments: what stands in its manifests, and what a question reads, grows with the logarithm."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NIGHTS = 70
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Seventy nights. Tests that change it take a copy."""
+    """Seventy increments. Tests that change it take a copy."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda fd: None)
         store = open_store(str(tmp_path_factory.mktemp("nights") / "lake"))
@@ -45,7 +45,7 @@ def copy(grown: Store, tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "lake"))
 
 
-def test_all_manifests_together_grow_as_the_nights_do(grown: Store) -> None:
+def test_all_manifests_together_grow_as_the_increments_do(grown: Store) -> None:
     sizes = [len(grown.get(slot_key("web", n + 1))) for n in range(NIGHTS)]
     assert max(sizes) <= sizes[0] + (2 * BLOCK + 24) * 300  # a pointer is less than 300 bytes
     stored = [parse(grown.get(slot_key("web", n + 1))) for n in range(NIGHTS)]
@@ -110,9 +110,9 @@ def test_a_damaged_head_is_named_and_the_version_before_it_answers(copy: Store) 
     asked = url_hash(many_nights.url(5, 0))
     touched = [ref for ref in head.ledgers if ref.overlaps(asked, asked + "g")]
     toy.flip(copy, touched[0].key)
-    told: list[str] = []
-    answer = why(Versions(copy, told.append), many_nights.url(5, 0))
-    assert len(told) == 1 and touched[0].key in told[0]
+    warnings: list[str] = []
+    answer = why(Versions(copy, warnings.append), many_nights.url(5, 0))
+    assert len(warnings) == 1 and touched[0].key in warnings[0]
     holders = [m.version for m in Versions(copy).manifests("web") if touched[0] in m.ledgers]
     assert answer.unreadable == tuple(f"web@v{number}" for number in holders)
     assert single(answer.stories).versions == tuple(n for n in range(6, NIGHTS + 1) if n not in holders)
@@ -120,9 +120,9 @@ def test_a_damaged_head_is_named_and_the_version_before_it_answers(copy: Store) 
 
 def test_a_manifest_that_cannot_be_read_is_named_and_the_rest_answers(copy: Store) -> None:
     copy.put(slot_key("web", 30), b"")
-    told: list[str] = []
-    answer = why(Versions(copy, told.append), many_nights.url(5, 0))
-    assert answer.unreadable == ("web@v30",) and slot_key("web", 30) in told[0] and len(told) == 1
+    warnings: list[str] = []
+    answer = why(Versions(copy, warnings.append), many_nights.url(5, 0))
+    assert answer.unreadable == ("web@v30",) and slot_key("web", 30) in warnings[0] and len(warnings) == 1
     expected = tuple(n for n in range(6, NIGHTS + 1) if n != 30)
     assert single(answer.stories).versions == expected
 

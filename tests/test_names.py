@@ -48,7 +48,7 @@ def run(*command: str | Path, cwd: Path, **more: str) -> str:
 
 
 @pytest.fixture
-def theirs(tmp_path: Path) -> Path:
+def users_folder(tmp_path: Path) -> Path:
     """A user's folder, with modules of the names of our packages."""
     folder = tmp_path / "theirs"
     folder.mkdir()
@@ -79,20 +79,30 @@ print(lake.OWN, sorted(name for name in sys.modules if name.partition(".")[0] in
 
 
 @pytest.mark.parametrize("command", [["script.py"], ["-m", "script"]])
-def test_a_users_own_modules_are_theirs_and_gristmill_is_ours(command, theirs, lake):
+def test_a_users_own_modules_are_theirs_and_gristmill_is_ours(command, users_folder, lake):
     ahead = f"import sys\nPACKAGES = {PACKAGES!r}\nimport gristmill.model.phi4.multimodal\n"
-    (theirs / "script.py").write_text(ahead + SCRIPT)
-    lines = run(sys.executable, *command, cwd=theirs, GRIST_LAKE=lake).splitlines()
+    (users_folder / "script.py").write_text(ahead + SCRIPT)
+    lines = run(sys.executable, *command, cwd=users_folder, GRIST_LAKE=lake).splitlines()
     assert lines == ["20 20", f"lake {list(PACKAGES)}"]
 
 
-def test_the_command_started_beside_them(theirs, lake, sample):
-    shown = run(sys.executable, "-m", "gristmill.orchestration.cli.main", "ls", "--lake", lake, "--json", cwd=theirs)
+def test_the_command_started_beside_them(users_folder, lake, sample):
+    shown = run(
+        sys.executable, "-m", "gristmill.orchestration.cli.main", "ls", "--lake", lake, "--json", cwd=users_folder
+    )
     assert json.loads(shown)
     inputs = f"recipe.inputs=[{sample}/crawl/*]"  # reading starts a child by `-m`, in this folder
     settings = ["--set", inputs, "--set", "recipe.max_quarantine_rate=0.2", "--set", "run.workers=0"]
-    arguments = ["run", str(ROOT / "conf" / "web.yaml"), "--lake", str(theirs / "new-lake"), *settings, "--limit", "20"]
-    assert '"dataset": "web.limit"' in run(sys.executable, "-m", "gristmill.pipelines", *arguments, cwd=theirs)
+    arguments = [
+        "run",
+        str(ROOT / "conf" / "web.yaml"),
+        "--lake",
+        str(users_folder / "new-lake"),
+        *settings,
+        "--limit",
+        "20",
+    ]
+    assert '"dataset": "web.limit"' in run(sys.executable, "-m", "gristmill.pipelines", *arguments, cwd=users_folder)
 
 
 def test_after_a_run_every_module_has_one_name(sample, tmp_path):

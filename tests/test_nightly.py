@@ -68,7 +68,11 @@ class House:
         return [job["submission_id"] for job in self.jobs(name) if job["status"] in ("PENDING", "RUNNING")]
 
     def deployment(self, name: str) -> str:
-        return next(str(one["id"]) for one in health.deployments(self.stack.prefect, POOL) if one["name"] == name)
+        return next(
+            str(deployment["id"])
+            for deployment in health.deployments(self.stack.prefect, POOL)
+            if deployment["name"] == name
+        )
 
     def start(self, name: str, settings: list[str] | None = None) -> str:
         """A run by hand of the deployment without a schedule; by default cut small: there is time to hurt it."""
@@ -108,23 +112,26 @@ class House:
 
     def flow(self, run: str) -> Identity:
         wanted = f"PREFECT__FLOW_RUN_ID={run}".encode()
-        found = [one for one in self.stack.family() if wanted in read(one, "environ").split(b"\0")]
+        candidates = [process for process in self.stack.family() if wanted in read(process, "environ").split(b"\0")]
         flows = [
-            one for one in found if b"prefect.engine" in read(one, "cmdline") or b"flow_runs" in read(one, "cmdline")
+            process
+            for process in candidates
+            if b"prefect.engine" in read(process, "cmdline") or b"flow_runs" in read(process, "cmdline")
         ]
-        return (flows or found)[-1]
+        return (flows or candidates)[-1]
 
     def _find(self, name: str, command: bytes) -> Identity | None:
         lake = self.lake(name).encode()
-        lines = [(one, read(one, "cmdline")) for one in self.stack.family()]
+        lines = [(process, read(process, "cmdline")) for process in self.stack.family()]
         return next(
-            (one for one, line in lines if line.startswith(b"python") and command in line and lake in line), None
+            (process for process, line in lines if line.startswith(b"python") and command in line and lake in line),
+            None,
         )
 
 
-def read(one: Identity, what: str) -> bytes:
+def read(process: Identity, what: str) -> bytes:
     try:
-        return (processes.PROC / str(one.pid) / what).read_bytes()
+        return (processes.PROC / str(process.pid) / what).read_bytes()
     except OSError:
         return b""
 
@@ -166,12 +173,12 @@ def deploy(house: House) -> None:
     file.write_text(yaml.safe_dump({**config, "deployments": [nightly, by_hand]}))
     command = [Path(sys.executable).parent / "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file]
     environment = {**os.environ, **house.stack.exports(), "PREFECT_HOME": str(house.folder / "client")}
-    made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert made.returncode == 0, made.stdout + made.stderr
+    deployed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
 
 
 def test_everything_listens_on_this_machine_only(house: House) -> None:
-    parts = [psutil.Process(one.pid) for part in PARTS if (one := house.stack.process(part))]
+    parts = [psutil.Process(identity.pid) for part in PARTS if (identity := house.stack.process(part))]
     everything = [process for part in parts for process in [part, *part.children(recursive=True)]]
     addresses = listening(everything)
     assert len(parts) == 3 and len(addresses) >= 6
@@ -225,24 +232,26 @@ def test_the_schedule_fires_by_itself_and_the_next_night_takes_only_what_is_new(
             "sort": "START_TIME_ASC",
         }
         ask = house.ask
-        found = until(lambda: len(r := ask("/flow_runs/filter", query)) >= n and r, f"{n} runs")
-        assert {one["state_type"] for one in found} == {"COMPLETED"}, [one["state"]["message"] for one in found]
-        assert {one["created_by"]["type"] for one in found} == {"SCHEDULE"}
-        return [one["state"]["message"] for one in found]
+        ended = until(lambda: len(r := ask("/flow_runs/filter", query)) >= n and r, f"{n} runs")
+        assert {flow_run["state_type"] for flow_run in ended} == {"COMPLETED"}, [
+            flow_run["state"]["message"] for flow_run in ended
+        ]
+        assert {flow_run["created_by"]["type"] for flow_run in ended} == {"SCHEDULE"}
+        return [flow_run["state"]["message"] for flow_run in ended]
 
     assert runs(1)[0].startswith("web@v1: committed by this run")
     new = sample / "night2" / "part-0000.warc.gz"
     shutil.copy(new, house.folder / "arriving")
     (house.folder / "arriving").rename(house.folder / "crawl" / "night2.warc.gz")  # never seen half written
     # a run may have begun before the file was there, and on a busy machine one may attach to another's job
-    until(lambda: any(said.startswith("web@v2: committed") for said in runs(1)), "the second version")
+    until(lambda: any(message.startswith("web@v2: committed") for message in runs(1)), "the second version")
     house.ask(f"/deployments/{house.deployment('nightly')}/pause_deployment", {})
     versions = Versions(open_store(house.lake("scheduled")))
     second = versions.manifest("web", 2)
-    assert [Path(one.names[0]).name for one in second.inputs] == ["night2.warc.gz"] and second.parent.version == 1
+    assert [Path(file.names[0]).name for file in second.inputs] == ["night2.warc.gz"] and second.parent.version == 1
     assert len(house.jobs("scheduled")) == 2 and versions.numbers("web") == [1, 2]
     artifacts = house.ask("/artifacts/filter", {"artifacts": {"key": {"any_": ["funnel-web"]}}})
-    assert any("| minhash |" in one["data"] and "## web@v2" in one["data"] for one in artifacts)
+    assert any("| minhash |" in artifact["data"] and "## web@v2" in artifact["data"] for artifact in artifacts)
     again = house.ended(house.start("scheduled", house.growing))
     assert again == ("Completed", "web@v2: nothing new, no job was needed")
     assert len(house.jobs("scheduled")) == 2

@@ -1,7 +1,7 @@
 """The README's output is what the demo prints: `python tests/test_readme.py --write` writes it anew.
 
-A block of output stands behind a comment `<!-- made: NAME -->`. The demo's first night is run in this process, on the
-demo's own data, and each block is compared with what the commands say of it.
+A block of output stands behind a comment `<!-- made: NAME -->`. The demo's first increment is run in this process, on
+the demo's own data, and each block is compared with what the commands say of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WRITE = "python tests/test_readme.py --write"
 BLOCK = re.compile(r"<!-- made: (?P<name>[a-z-]+) -->\n```\n(?P<text>.*?)```\n", re.DOTALL)
 
 
-def first_night(folder: Path) -> dict[str, str]:
+def first_increment(folder: Path) -> dict[str, str]:
     """The blocks by name."""
     write_sample(folder / "data")
     store = open_store(str(folder / "lake"))
@@ -46,14 +46,14 @@ def shortened(shown: str) -> str:
 
 
 def test_the_readme_shows_what_the_demo_prints(tmp_path: Path) -> None:
-    printed = first_night(tmp_path)
+    printed = first_increment(tmp_path)
     shown = {match["name"]: match["text"] for match in BLOCK.finditer(README.read_text())}
     assert shown == printed, f"the output has changed: {WRITE}"
 
 
 def write() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        blocks = first_night(Path(folder))
+        blocks = first_increment(Path(folder))
     text = README.read_text()
     for name, block in blocks.items():
         pattern = re.compile(rf"(<!-- made: {name} -->\n```\n).*?(```\n)", re.DOTALL)

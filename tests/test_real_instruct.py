@@ -18,9 +18,9 @@ from gristmill.stages.text.instruct import parts_of
 
 def parts(store: Store, name: str, file: Any, **instruct: Any) -> list[list[Any]]:
     recipe = {"dataset": name, "inputs": [str(file)], "instruct": instruct}
-    made = run_pipeline(InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
-    assert (made.kept.count, made.quarantined.count) == (len(file.read_text().splitlines()), 0)
-    rows = Dataset(store, made).to_arrow().select(["text", "parts"]).to_pylist()
+    manifest = run_pipeline(InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
+    assert (manifest.kept.count, manifest.quarantined.count) == (len(file.read_text().splitlines()), 0)
+    rows = Dataset(store, manifest).to_arrow().select(["text", "parts"]).to_pylist()
     return [parts_of(row["text"], row["parts"]) for row in rows]
 
 
@@ -35,8 +35,8 @@ def parts(store: Store, name: str, file: Any, **instruct: Any) -> list[list[Any]
 def test_the_answers_are_learned_and_nothing_else(store, shared_data, name, prompt, response, remove):
     file = shared_data / "3_math_code" / f"{name}.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    found = parts(store, name, file, form="pair", prompt=prompt, response=response, remove=remove)
-    for line, sample in zip(lines, found, strict=True):
+    segments = parts(store, name, file, form="pair", prompt=prompt, response=response, remove=remove)
+    for line, sample in zip(lines, segments, strict=True):
         learned = "".join(part.text for part in sample if part.loss_mask)
         answer = line[response]
         for pattern in remove:
@@ -50,9 +50,9 @@ def test_the_answers_are_learned_and_nothing_else(store, shared_data, name, prom
 def test_functions_have_their_holes_and_all_their_characters(store, shared_data):
     file = shared_data / "3_math_code" / "humaneval.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    found = parts(store, "humaneval", file, form="code", code=["prompt", "canonical_solution"])
+    segments = parts(store, "humaneval", file, form="code", code=["prompt", "canonical_solution"])
     holes = 0
-    for line, sample in zip(lines, found, strict=True):
+    for line, sample in zip(lines, segments, strict=True):
         whole = line["prompt"] + line["canonical_solution"]
         plain = [part.text for part in sample if not part.special]
         holes += sample[0].special

@@ -10,7 +10,7 @@ from pathlib import Path
 from waiting import PATIENCE
 
 
-def test_two_nights_under_kills_come_to_the_same_digests():
+def test_two_increments_under_kills_come_to_the_same_digests():
     program = Path(__file__).with_name("soak.py")
     run = subprocess.run(
         [sys.executable, str(program), "--kills", "3", "--seed", "1"],

@@ -65,7 +65,7 @@ def test_the_code_that_runs_is_the_wheels(installed, tmp_path):
 
 def test_a_run_by_name_from_another_folder(installed, tmp_path, sample):
     settings = [f"recipe.inputs=['{sample}/crawl/*']", "recipe.max_quarantine_rate=0.2", "run.workers=0"]
-    arguments = ["run", "web", "--lake", "lake", *(part for one in settings for part in ("--set", one))]
+    arguments = ["run", "web", "--lake", "lake", *(part for setting in settings for part in ("--set", setting))]
     done = elsewhere(tmp_path, installed / "grist", *arguments)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
@@ -85,7 +85,7 @@ def test_a_name_that_is_none_says_which_there_are_and_a_path_says_what_to_type(i
 
 def test_the_doctor_examines_an_installation(installed, tmp_path):
     done = elsewhere(tmp_path, installed / "grist", "doctor", "--json")
-    findings = {one["check"]: one for one in json.loads(done.stdout)["findings"]}
+    findings = {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert findings["language model"]["level"] == "ok" and findings["fasttext"]["level"] == "ok", findings
     assert "make setup" not in done.stdout  # there is no Makefile
 
@@ -100,7 +100,7 @@ def all_requirements() -> Iterator[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = [
         *project["dependencies"],
-        *(one for extra in project["optional-dependencies"].values() for one in extra),
+        *(requirement for extra in project["optional-dependencies"].values() for requirement in extra),
     ]
     ahead = [(Requirement(text), "") for text in declared]
     seen: set[tuple[str, str]] = set()

@@ -64,6 +64,8 @@ class Upper(Stage[TextFile]):
 
 
 class UpperRecipe(InputRecipe):
+    """`alphabet`: must be that of the version that is extended. `sources`: versions, named and not read."""
+
     form: ClassVar[Form] = "documents"
     reproducible: ClassVar[bool] = True
 
@@ -84,6 +86,7 @@ class UpperRecipe(InputRecipe):
         return Resolved(identity, stages, self.build, sources=sources, reproducible=self.reproducible)
 
     def build(self, run: BuildContext) -> Draft:
+        """A work a file, then the ledger; on top of `run.base` where a version is extended."""
         works = [
             Work(self.upper, (file.digest, str(file.records)), TextFile(file.uris[0]), file.tally, file.uris[0])
             for file in run.inputs
@@ -112,6 +115,8 @@ class UpperRecipe(InputRecipe):
 
 
 class UpperConfig(PipelineConfig):
+    """A run of `upper`."""
+
     pipeline: str = "upper"
     recipe: UpperRecipe = UpperRecipe()
     run: Run = Run()

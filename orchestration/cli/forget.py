@@ -34,7 +34,7 @@ def forget(
     reason: Annotated[str, typer.Option("--reason", help="Shown to whoever asks why. No personal data.")],
     ids: Annotated[FileOption, typer.Option("--ids", metavar="FILE", help="Record ids, one a line.")] = None,
     urls: Annotated[
-        FileOption, typer.Option("--urls", metavar="FILE", help="Absolute URLs, one a line, in any spelling of theirs.")
+        FileOption, typer.Option("--urls", metavar="FILE", help="Absolute URLs, one a line, in any spelling.")
     ] = None,
     domains: Annotated[
         FileOption, typer.Option("--domains", metavar="FILE", help="Domains, one a line; subdomains are covered.")
@@ -49,12 +49,12 @@ def forget(
     """
     from gristmill.lake.takedown.forget import forget as do
     from gristmill.lake.takedown.forget import plan_forget
-    from gristmill.pipelines.frame.assembly import made
+    from gristmill.pipelines.frame.assembly import provenance
 
     request = read_request({"ids": ids, "urls": urls, "domains": domains}, reason)
     versions, started = versions_of(lake), time.time()
     plan = plan_forget(versions, request)
-    report = do(versions, plan, reason, lambda: made(started)) if yes else None
+    report = do(versions, plan, reason, lambda: provenance(started)) if yes else None
     data: dict[str, Any] = {"plan": plan.to_json(), "report": None if report is None else report.to_json()}
     answer(data, as_json, lambda console: _draw(console, plan, report))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gristmill.orchestration.cli.lake import RefArgument
-from gristmill.orchestration.show.similar import Found
+from gristmill.orchestration.show.similar import NearDuplicate
 from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOption, answer, note, versions_of
 
 
@@ -31,7 +31,7 @@ def similar(
         rows: list[dict[str, Any]] = ledger.find(versions.store, manifest.ledgers, match.id).to_pylist()
         row = min(rows, key=lambda row: (row["fate"] != "kept", row["reason"] == "exact.same_record"), default={})
         about = (row.get("fate"), row.get("reason"), row.get("survivor"))
-        answers.append(Found(match.id, match.similarity, match.n_words, *about))
+        answers.append(NearDuplicate(match.id, match.similarity, match.n_words, *about))
     if answers or as_json:
         data = {"version": str(manifest), "similar": answers}
         answer(data, as_json, lambda console: draw_similar(console, manifest, answers))

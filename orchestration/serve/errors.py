@@ -50,7 +50,7 @@ def defect(error: BaseException) -> ApiError:
 
 
 async def say_error(request: Request, error: Exception) -> Response:
-    """Any error as an answer in OpenAI's form. What is a defect of ours goes on to the server's log as well."""
+    """Any error as an answer in OpenAI's form. A defect of gristmill goes on to the server's log as well."""
     if isinstance(error, ApiError):
         answer = error
     elif isinstance(status := getattr(error, "status_code", None), int):

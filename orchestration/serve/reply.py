@@ -128,12 +128,17 @@ class Reply:
         return Growing(self._tokenizer, job.sampling.stop, () if self.chat else job.tokens)
 
     def _pieces(self, item: Delta) -> Iterator[Piece]:
-        """What can be said after one more token."""
+        """What can be sent after one more token.
+
+        Its text may have to wait: for the rest of a character, for a stop text that it may begin, or, from the first
+        call on, for the end, where it is known whether these are calls.
+        """
         choice, completion = self._choices[item.index], item.completion
         if not choice.begun:
             choice.begun = True
             if self._prompts:
                 yield self._echo(item)
+        # The end token is counted in the usage, and has neither text nor log-probability in the answer.
         end_token = item.finished and completion.finish_reason == "stop" and completion.stop_reason is None
         if item.token is not None:
             self._count += 1
@@ -151,6 +156,7 @@ class Reply:
             text, calls = self._rest(choice, completion.stop_reason)
         if not (text or item.finished):
             return
+        # Log-probabilities go out with the next text, also those of tokens whose text came to nothing.
         tokens, choice.unsent = choice.unsent, []
         finish_reason = ("tool_calls" if calls else completion.finish_reason) if item.finished else None
         yield Piece(item.index, text, tokens, calls, finish_reason)
@@ -178,6 +184,7 @@ class Reply:
         return numbered | {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
 
     def _events(self, piece: Piece) -> Iterator[str]:
+        """A piece as events: of a chat text, calls and end apart, as OpenAI's clients expect them."""
         if not self.chat:
             yield self._chunk(piece, {"text": piece.text})
             return
@@ -190,6 +197,7 @@ class Reply:
             yield self._chunk(Piece(piece.index, finish_reason=piece.finish_reason), {"delta": {}})
 
     def _chunk(self, piece: Piece, fields: Mapping[str, Any]) -> str:
+        """An event with one choice. `fields`: of the choice, what depends on the endpoint."""
         logprobs = "".join(self._logprobs(piece.index, piece.tokens)) if piece.tokens else "null"
         choice = f'{{"index":{piece.index},{_json(fields)[1:-1]},"logprobs":{logprobs},'
         kind = "chat.completion.chunk" if self.chat else "text_completion"
@@ -210,6 +218,7 @@ class Reply:
             yield from self._text_logprobs(index, tokens)
 
     def _text_logprobs(self, index: int, tokens: Sequence[ScoredToken]) -> Iterator[str]:
+        """Those of a completion: parallel lists; `text_offset` in characters of the choice's whole text."""
         choice, offsets = self._choices[index], list[int]()
         for item in tokens:
             offsets.append(choice.offset)

@@ -1,9 +1,9 @@
 """The HTTP server of `grist serve`: OpenAI's chat completions and completions over one hosted engine.
 
-The event loop only waits: the engine has its thread (`serve_engine`); requests are read, prompts encoded and answers
+The event loop only waits: the engine has its thread (`serve/engine.py`); requests are read, prompts encoded and answers
 put together in threads of their own, large ones apart from small ones. A client that goes away, whole answer or stream,
 takes its completions out of the engine. With a seed, the answer depends on request, seed and model alone; every error
-has OpenAI's form, and a field that is not honoured is one (`serve_protocol`).
+has OpenAI's form, and a field that is not honoured is one (`serve/protocol.py`).
 Source: the API reference of OpenAI; server-sent events as in the HTML standard, section 9.2.
 """
 
@@ -60,7 +60,7 @@ def make_app(
     """Serves `hosted` as the model `name`. The engine must have been given `decode`, `model.processing`'s `decoder`.
 
     `api_key`: what clients send as `Authorization: Bearer`; None: none is asked for. `body_limit`: bytes of a request.
-    `patience`: seconds that a client may take to send a body (`serve_wire` has more of them).
+    `patience`: seconds that a client may take to send a body (`serve/wire.py` has more of them).
     `hosted` stays the caller's, to close after the server has ended.
     """
     service = _Service(hosted, tokenizer, name, body_limit, patience)

@@ -23,7 +23,7 @@ from gristmill.orchestration.show.windows import marked
 
 if TYPE_CHECKING:
     from gristmill.lake.versions.manifest import Manifest
-    from gristmill.orchestration.show.similar import Found
+    from gristmill.orchestration.show.similar import NearDuplicate
 
 CUT = 600
 """Characters of a document shown without --full."""
@@ -45,6 +45,7 @@ def version_ranges(numbers: Sequence[int], existing: Sequence[int]) -> str:
 
 
 def where(place: Place) -> str:
+    """A record's place in words: the input's first name, the record's ordinal from 0, its bytes as decompressed."""
     name = plain(place.names[0]) if place.names else f"input {place.input[:12]} (its name is not recorded)"
     if not place.length:  # of a mixture, whose inputs are shards
         return f"{name}, record {place.ordinal:,}"
@@ -53,16 +54,17 @@ def where(place: Place) -> str:
 
 
 def draw_why(console: Console, answer: Answer) -> None:
+    """`grist why`: for each record its place, and below it its fate in the versions of each dataset."""
     if answer.normalised not in (None, answer.query):
         console.print(Text(f"looked up as {plain(str(answer.normalised))}", style="dim"))
-    # One record in several datasets is told once; only its names may differ between them.
+    # A record in several datasets is described once; only its names may differ between them.
     for _, stories in groupby(sorted(answer.stories, key=_record), key=_record):
-        told = list(stories)
-        place = told[-1].place
+        of_record = list(stories)
+        place = of_record[-1].place
         console.print(Text.assemble("record ", (place.id, "bold")))
         indented(console, Text(where(place), style="dim"))
         table = grid("", "", "", "~")
-        for story in told:
+        for story in of_record:
             versions = version_ranges(story.versions, answer.searched[story.dataset])
             fate = Text(story.fate, style=STYLES.get(story.fate, ""))
             table.add_row(f"  {story.dataset}", versions, fate, _because(story))
@@ -75,6 +77,7 @@ def _record(story: Story) -> tuple[str, str, int]:
 
 
 def _because(story: Story) -> str:
+    """Why it has its fate: reason, offending value or similarity, survivor, cluster. "" for a record simply kept."""
     parts = [story.reason or ""]
     if story.value is not None:
         what = "" if story.fate == "kept" else "similarity " if story.stage == "minhash" else "value "
@@ -88,7 +91,7 @@ def _because(story: Story) -> str:
             how = f"{survivor.fate} by {survivor.reason}" if survivor.reason else survivor.fate
             parts.append(f"({how}; {where(survivor.place)})")
     if story.cluster is not None:
-        others = ", ".join(one for one in story.cluster.others if one != story.place.id)
+        others = ", ".join(record_id for record_id in story.cluster.others if record_id != story.place.id)
         kept = " of which this one is kept" if story.cluster.survivor == story.place.id else ""
         more = story.cluster.size - 1 - len(story.cluster.others)
         parts.append(f"\ncluster of {story.cluster.size:,} near duplicates{kept}; others: {others or 'none'}")
@@ -97,6 +100,7 @@ def _because(story: Story) -> str:
 
 
 def _qualify(console: Console, answer: Answer) -> None:
+    """What limits an answer: versions that were withdrawn since, and those that could not be searched."""
     named = {f"{s.dataset}@v{n}" for s in answer.stories for n in s.versions}
     gone = [ref for ref in answer.withdrawn if ref in named]
     if gone:
@@ -106,15 +110,18 @@ def _qualify(console: Console, answer: Answer) -> None:
         console.print(Text(text, style="yellow"))
 
 
-def draw_similar(console: Console, manifest: Manifest, found: Sequence[Found]) -> None:
+def draw_similar(console: Console, manifest: Manifest, similar: Sequence[NearDuplicate]) -> None:
     """`grist similar`."""
-    console.print(Text(f"{counted(len(found), 'near duplicate')} in {manifest}", style="bold"))
+    console.print(Text(f"{counted(len(similar), 'near duplicate')} in {manifest}", style="bold"))
     table = grid("similarity>", "words>", "id", "fate~")
-    for one in found:
-        fate = Text(one.fate or "not in the ledger", style=STYLES.get(one.fate or "", ""))
-        if one.reason:
-            fate.append(f" {one.reason}" + (f" in favour of {one.survivor}" if one.survivor else ""), style="dim")
-        table.add_row(f"{one.similarity:.2f}", f"{one.words:,}", one.id, fate)
+    for duplicate in similar:
+        fate = Text(duplicate.fate or "not in the ledger", style=STYLES.get(duplicate.fate or "", ""))
+        if duplicate.reason:
+            fate.append(
+                f" {duplicate.reason}" + (f" in favour of {duplicate.survivor}" if duplicate.survivor else ""),
+                style="dim",
+            )
+        table.add_row(f"{duplicate.similarity:.2f}", f"{duplicate.words:,}", duplicate.id, fate)
     console.print(table)
 
 
@@ -142,34 +149,37 @@ def not_found(answer: Answer) -> str:
 
 
 def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
+    """`grist sample` of documents or samples. `full`: texts are not cut at CUT characters."""
     console.print(
         Text(f"{len(drawn.samples)} of {counted(drawn.population, 'record')} of {drawn.version}", style="dim")
     )
-    for one in drawn.samples:
-        ruled(console, one.id or "no id")
-        draw_facts(console, _about(one))
+    for record in drawn.samples:
+        ruled(console, record.id or "no id")
+        draw_facts(console, _about(record))
         console.print()
-        if one.text is None:
-            console.print(Text(f"no text: {one.why_no_text}", style="yellow"))
+        if record.text is None:
+            console.print(Text(f"no text: {record.why_no_text}", style="yellow"))
             continue
-        text = one.text if full else one.text[:CUT]
-        console.print(marked(_pieces(one), len(text)), soft_wrap=False)
-        if len(text) < len(one.text):
-            console.print(Text(f"... {len(one.text):,} characters in all; --full prints them", style="dim"))
+        text = record.text if full else record.text[:CUT]
+        console.print(marked(_pieces(record), len(text)), soft_wrap=False)
+        if len(text) < len(record.text):
+            console.print(Text(f"... {len(record.text):,} characters in all; --full prints them", style="dim"))
 
 
-def _about(one: SampledRecord) -> dict[str, str]:
-    fate = f"{one.fate}{f' by {one.reason}' if one.reason else ''}{f', value {one.value}' if one.value else ''}"
-    place = {} if one.place is None else {"from": where(one.place)}
-    fields = {k: str(v) for k, v in one.fields.items() if v is not None and k != PARTS}
-    marks = {"learned": "what stands between « and »"} if PARTS in one.fields else {}
-    return {"fate": fate, **place, **fields, **marks}
+def _about(record: SampledRecord) -> dict[str, str]:
+    """What stands above a record's text: its fate, where it came from, and its columns."""
+    by = f" by {record.reason}" if record.reason else ""
+    value = f", value {record.value}" if record.value else ""
+    place = {} if record.place is None else {"from": where(record.place)}
+    fields = {k: str(v) for k, v in record.fields.items() if v is not None and k != PARTS}
+    marks = {"learned": "what stands between « and »"} if PARTS in record.fields else {}
+    return {"fate": f"{record.fate}{by}{value}", **place, **fields, **marks}
 
 
-def _pieces(one: SampledRecord) -> list[tuple[str, bool | None]]:
+def _pieces(record: SampledRecord) -> list[tuple[str, bool | None]]:
     """The text of a record; of a sample with what the loss counts."""
-    text, at, pieces = one.text or "", 0, list[tuple[str, bool | None]]()
-    for part in one.fields.get(PARTS) or [{"length": len(text), "learn": None}]:
+    text, at, pieces = record.text or "", 0, list[tuple[str, bool | None]]()
+    for part in record.fields.get(PARTS) or [{"length": len(text), "learn": None}]:
         pieces.append((text[at : at + part["length"]], part["learn"]))
         at += part["length"]
     return pieces
@@ -184,10 +194,10 @@ def draw_diff(console: Console, diff: Diff) -> None:
     if diff.inputs_added or diff.inputs_removed:
         heading(console, f"Inputs  {len(diff.inputs_added):,} added, {len(diff.inputs_removed):,} removed")
     for sign, style, files in (("+", "green", diff.inputs_added), ("-", "red", diff.inputs_removed)):
-        for one in files[:SHOWN]:
-            name = plain(one.names[0]) if one.names else "unnamed"
+        for file in files[:SHOWN]:
+            name = plain(file.names[0]) if file.names else "unnamed"
             console.print(
-                Text.assemble((f"  {sign} ", style), name, (f"  {one.digest[:12]}, {one.records:,} records", "dim"))
+                Text.assemble((f"  {sign} ", style), name, (f"  {file.digest[:12]}, {file.records:,} records", "dim"))
             )
         if len(files) > SHOWN:
             console.print(Text(f"  {sign} and {len(files) - SHOWN:,} more", style="dim"))
@@ -228,9 +238,11 @@ def _draw_changes(console: Console, diff: Diff) -> None:
     heading(console, "Fates that changed")
     if not diff.changes:
         console.print("  none")
-    for one in diff.changes:
-        indented(console, Text.assemble(f"{one.records:>9,}  ", (one.before, "red"), " -> ", (one.after, "green")))
-        for example in one.examples:
+    for change in diff.changes:
+        indented(
+            console, Text.assemble(f"{change.records:>9,}  ", (change.before, "red"), " -> ", (change.after, "green"))
+        )
+        for example in change.examples:
             console.print(Text(f"               {example}", style="dim"), soft_wrap=True)
     read = f"  {counted(diff.objects_read, 'ledger object')} compared, {diff.objects_shared:,} shared and skipped"
     console.print(Text(read, style="dim"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Found:
+class NearDuplicate:
     """A near duplicate and what became of it."""
 
     id: str

@@ -40,6 +40,7 @@ def bar(part: float, whole: float, width: int = BAR) -> str:
 
 
 def percent(part: float, whole: float) -> str:
+    """`part` of `whole` with one decimal: `12.5%`; `<0.1%` where that would round to nothing, `-` of nothing."""
     if not whole:
         return "-"
     share = 100 * part / whole
@@ -114,11 +115,13 @@ def ruled(console: Console, title: str) -> None:
 
 
 def heading(console: Console, text: str) -> None:
+    """A bold line with an empty one before it."""
     console.print()
     console.print(Text(text, style="bold"))
 
 
 def draw_datasets(console: Console, rows: Sequence[DatasetRow], uri: str) -> None:
+    """`grist ls`: each dataset's latest version, and below it what was withdrawn. `uri`: the lake's address."""
     if not rows:
         console.print(f"{uri} has no datasets yet")
         return
@@ -159,9 +162,8 @@ def draw_log(console: Console, rows: Sequence[VersionRow]) -> None:
         console.print(table)
         return
     options = console.options.update_width(max(console.width, table.needed(console)))
-    lines = console.render_lines(
-        table, options, pad=False
-    )  # every cell is one line, so these are the header and the rows
+    # Every cell is one line, so these are the header and the rows.
+    lines = console.render_lines(table, options, pad=False)
     for line, (parent, commit, marks) in zip(lines, [("-", "-", Text()), *beside], strict=True):
         console.print(Segments([*line, Segment.line()]), end="")
         about = Text("  ").join(t for t in (_named("parent", parent), _named("commit", commit), marks) if t.plain)
@@ -192,6 +194,7 @@ def _marks(row: VersionRow) -> Text:
 
 
 def draw_facts(console: Console, facts: Mapping[str, str]) -> None:
+    """Two columns, names and values; values are made harmless for the terminal, and fold."""
     table = grid("", "~", longest=DIGEST)
     for name, value in facts.items():
         table.add_row(Text(name, style="dim"), plain(value))

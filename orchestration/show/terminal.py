@@ -1,9 +1,9 @@
 """What every command shares: the lake's address, the two forms of an answer, and how errors are said.
 
 An answer is a dataclass; `answer` prints it as one JSON document or hands it to a drawing function. Errors of
-the lake are one line on stderr and an exit code: 1 not found or not possible, 2 asked wrongly. Anything else is
-a defect of ours and keeps its traceback. Whatever is printed goes through `pipelines.settings.plain`, JSON too: what
-others wrote must not act on a terminal.
+the lake are one line on stderr and an exit code: 1 not found or not possible, 2 asked wrongly. Anything else is a
+defect of gristmill and keeps its traceback. Whatever is printed goes through `pipelines.settings.plain`, JSON too:
+what others wrote must not act on a terminal.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Grist(typer.core.TyperGroup):
 
 
 def exit_code(error: Exception) -> int | None:
-    """The exit code of an error that a user can do something about; None for a defect of ours."""
+    """The exit code of an error that a user can do something about; None for a defect of gristmill."""
     if type(error).__name__ == "BadConfig" or type(error) is ValueError:
         return USAGE
     if isinstance(error, UnknownFormat | UnsafeStore):
@@ -91,7 +91,7 @@ def answer(data: Any, as_json: bool, draw: Callable[[Console], None]) -> None:
 class Terminal(Console):
     """A console that lets no foreign control character through, whoever drew the text and however deep it lies.
 
-    It cuts nothing that is too wide: an id without its end is no id. A reader who left is not an error of ours.
+    It cuts nothing that is too wide: an id without its end is no id. A reader who left is no error.
     Escaping what is drawn makes it longer than the room it was given: who draws foreign text calls `plain` first, and
     this is what holds where somebody forgot.
     """

@@ -49,17 +49,18 @@ def draw_description(console: Console, about: Description) -> None:
 
 
 def _facts(m: Manifest, changed: Sequence[str]) -> dict[str, str]:
-    made = m.made
-    dirty = {True: " (with uncommitted changes)", False: "", None: ""}[made.get("dirty")]
+    provenance = m.made
+    dirty = {True: " (with uncommitted changes)", False: "", None: ""}[provenance.get("dirty")]
     fates = f"{m.received.count:,} in = {m.kept.count:,} kept + {m.dropped.count:,} dropped"
     facts = {
         "holds": m.layout.called,
         "records": f"{fates} + {m.quarantined.count:,} quarantined",
         "digest": m.digest,
         "run key": m.run_key,
-        "made": f"{when(made.get('at'))} UTC" + (f", in {made['seconds']:,} s" if "seconds" in made else ""),
-        "on": ", python ".join(str(made[k]) for k in ("host", "python") if made.get(k)) or "-",
-        "code": f"{made['commit']}{dirty}" if made.get("commit") else "no git commit known",
+        "made": f"{when(provenance.get('at'))} UTC"
+        + (f", in {provenance['seconds']:,} s" if "seconds" in provenance else ""),
+        "on": ", python ".join(str(provenance[k]) for k in ("host", "python") if provenance.get(k)) or "-",
+        "code": f"{provenance['commit']}{dirty}" if provenance.get("commit") else "no git commit known",
         "parent": "-" if m.parent is None else str(m.parent),
     }
     if m.sources:
@@ -92,8 +93,8 @@ def _draw_inputs(console: Console, m: Manifest) -> None:
     what = "Inputs" if m.parent is None else f"New inputs, beside those of {m.parent}"
     heading(console, f"{what}  {counted(len(m.inputs), 'file')}, {decimal(sum(i.bytes for i in m.inputs))}")
     table = grid("  sha256", "records>", "size>", "found as~")
-    for one in m.inputs[:SHOWN]:
-        table.add_row(f"  {one.digest[:12]}", f"{one.records:,}", decimal(one.bytes), plain(", ".join(one.names)))
+    for file in m.inputs[:SHOWN]:
+        table.add_row(f"  {file.digest[:12]}", f"{file.records:,}", decimal(file.bytes), plain(", ".join(file.names)))
     console.print(table)
     _and_more(console, len(m.inputs))
 
@@ -166,6 +167,7 @@ def draw_clusters(console: Console, clusters: Mapping[str, Any]) -> None:
 
 
 def draw_histogram(console: Console, rows: Sequence[tuple[str, int]]) -> None:
+    """A bar a row of (label, count), with its share of all; the longest bar is the largest count."""
     whole, most = sum(n for _, n in rows), max((n for _, n in rows), default=0)
     table = grid(">", ">", ">", "|")
     for label, n in rows:
@@ -174,10 +176,12 @@ def draw_histogram(console: Console, rows: Sequence[tuple[str, int]]) -> None:
 
 
 def draw_lineage(console: Console, node: Node) -> None:
+    """`grist lineage`: a version, and as branches the versions and input files that it was made from."""
     console.print(_branch(node, None))
 
 
 def _branch(node: Node, above: Tree | None) -> Tree:
+    """The tree of a version and its origins, as a branch of `above` if that is given."""
     label = Text.assemble((node.ref, "bold"), "  ", (node.digest[:12], "dim"))
     if node.kept or not node.problem:  # of one that cannot be read, how many is not known
         label.append(f"  {node.kept:,} records")
@@ -191,9 +195,9 @@ def _branch(node: Node, above: Tree | None) -> Tree:
     tree = Tree(label, guide_style="dim") if above is None else above.add(label)
     for origin in node.origins:
         _branch(origin, tree)
-    for one in node.inputs[:SHOWN]:
-        name = plain(one.names[0]) if one.names else "unnamed"
-        tree.add(Text.assemble(name, (f"  {one.digest[:12]}  {one.records:,} records, {decimal(one.bytes)}", "dim")))
+    for file in node.inputs[:SHOWN]:
+        name = plain(file.names[0]) if file.names else "unnamed"
+        tree.add(Text.assemble(name, (f"  {file.digest[:12]}  {file.records:,} records, {decimal(file.bytes)}", "dim")))
     if len(node.inputs) > SHOWN:
         tree.add(Text(f"and {len(node.inputs) - SHOWN:,} more input files", style="dim"))
     return tree

@@ -49,16 +49,17 @@ def draw_mixture(console: Console, statistics: WindowStatistics) -> None:
 
 def draw_stretches(console: Console, drawn: DrawnStretches, full: bool) -> None:
     """`grist sample` of a mixture."""
-    for source, ones in groupby(drawn.stretches, key=lambda one: one.source):
-        found = list(ones)
-        what = f"{len(found)} of {drawn.population[source]:,} stretches of {source}"
+    for source, ones in groupby(drawn.stretches, key=lambda stretch: stretch.source):
+        of_source = list(ones)
+        what = f"{len(of_source)} of {drawn.population[source]:,} stretches of {source}"
         console.print(Text(f"{what} in {drawn.version}; what is learned stands between « and »", style="dim"))
-        for one in found:
-            ruled(console, one.id)
-            place = f"{one.window}, epoch {one.epoch}, tokens {one.start:,} to {one.start + one.tokens:,}"
+        for stretch in of_source:
+            ruled(console, stretch.id)
+            end = stretch.start + stretch.tokens
+            place = f"{stretch.window}, epoch {stretch.epoch}, tokens {stretch.start:,} to {end:,}"
             draw_facts(console, {"window": place})
-            console.print(marked(one.pieces, None if full else CUT), soft_wrap=False)
-            if not full and (length := sum(len(piece) for piece, _ in one.pieces)) > CUT:
+            console.print(marked(stretch.pieces, None if full else CUT), soft_wrap=False)
+            if not full and (length := sum(len(piece) for piece, _ in stretch.pieces)) > CUT:
                 console.print(Text(f"... {length:,} characters in all; --full prints them", style="dim"))
             console.print()
 

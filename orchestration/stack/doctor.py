@@ -213,7 +213,7 @@ def ports(stack: Stack) -> list[Finding]:
             taken += [f"{name} {stack.ports[name]}" for name in names if _answers(stack.ports[name])]
     if taken:
         return [Finding("ports", OK, f"in use by others: {', '.join(taken)}; `grist up` takes free ones instead")]
-    return [Finding("ports", OK, "free, or ours")]
+    return [Finding("ports", OK, "free, or this stack's")]
 
 
 def _answers(port: int) -> bool:

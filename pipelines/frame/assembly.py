@@ -58,6 +58,7 @@ def funnel(
     unknown = {reason for reason in (*dropped, *quarantined) if _stage_of(reason) not in stages}
     if unknown:
         raise ValueError(f"funnel: reasons {sorted(unknown)} belong to none of the stages {', '.join(stages)}")
+    # Counts add up over increments, so the base's rows are taken apart and every row is made anew from the top.
     base = tuple(base)
     for row in base:
         dropped.update(row.dropped)
@@ -100,8 +101,11 @@ def bundle_receipts(store: Store, receipts: Sequence[Receipt]) -> ObjectRef:
         return put_file(store, "receipts", path, len(receipts))
 
 
-def made(started: float) -> dict[str, Any]:
-    """Who made it, when, where, with what: beside the content digest, never in it."""
+def provenance(started: float) -> dict[str, Any]:
+    """A manifest's `made`: who committed it, when (UTC), where, with which packages and code; never in its digest.
+
+    started: time.time() at the beginning of the run.
+    """
     return {
         "commit_id": uuid.uuid4().hex,
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -124,14 +128,13 @@ def code_in_use() -> dict[str, Any]:
     """`commit` and `dirty` of this code. A job's working directory has no .git: GRIST_COMMIT speaks for it."""
     if os.environ.get("GRIST_COMMIT"):
         return {"commit": os.environ["GRIST_COMMIT"], "dirty": None}
-    here = place.ROOT
     try:
-        run = [
-            subprocess.run(
-                ["git", "-C", str(here), *args], capture_output=True, text=True, check=True, timeout=10
-            ).stdout
-            for args in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        ]
+        return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):  # no git, no repository: an installed package
         return {"commit": None, "dirty": None}
-    return {"commit": run[0].strip(), "dirty": bool(run[1].strip())}
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout that this code runs from. Raises OSError, SubprocessError."""
+    command = ["git", "-C", str(place.ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -24,7 +24,7 @@ from gristmill.stages.read.suppress import FORGET, suppressed
 
 @dataclass(frozen=True)
 class State:
-    """What a run came to so far.
+    """What a run came to so far: the records that are in, and all that the draft will say of the others.
 
     `decided`: receipts whose fates enter the ledger. `attachments`: what the version keeps for those that extend it;
     `measures`: tables kept for replay. `outranked`: records that are kept as duplicates of one with a lower id, because
@@ -86,8 +86,11 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class Flow:
-    """`read`: the stage that reads inputs. `if_none`: why nothing is committed where not one record passed it, with
-    `{records}`, how many there are, and `{reasons}`, the most frequent ones; None: an empty version is fine."""
+    """A whole pipeline over records: what reads the inputs, the steps in order, what writes the shards.
+
+    `if_none`: why nothing is committed where not one record passed the reading, with `{records}`, how many there are,
+    and `{reasons}`, the most frequent ones; None: an empty version is fine.
+    """
 
     read: ReadStage
     steps: tuple[Step, ...]
@@ -95,7 +98,7 @@ class Flow:
     if_none: str | None = None
 
     def __post_init__(self) -> None:
-        names = self.deciders("of any list")
+        names = self.deciders("of any list")  # some digest, so that the suppression's row is among them
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
                 f"steps: {', '.join(twice)} decides in two places; in the ledger they could not be told apart"
@@ -118,6 +121,6 @@ class Flow:
         return {kind: keys for step in self.steps for kind, keys in step.grows.items()}
 
 
-def held(base: Manifest | None, kind: str) -> list[ObjectRef]:
-    """The attachments of one kind of a version, if there is one."""
+def attachments_of(base: Manifest | None, kind: str) -> list[ObjectRef]:
+    """The attachments of one kind that a version has; none where nothing is extended."""
     return [] if base is None else [ref for ref in base.attachments if ref.kind == kind]

@@ -1,9 +1,9 @@
-"""How a dataset that grew night by night differs from one run over everything, counted and said.
+"""How a dataset that grew by increments differs from one run over everything, in numbers and in words.
 
-Versions are immutable, so an earlier survivor stays: a night may keep what one run would have dropped, and drop what it
-would have kept. Both are found when they happen (stages/clusters/select_survivors.py, stages/dedup/exact.py), so the
-difference is known without another run. It is known for one recipe: where versions on the way were made by others, that
-is said instead.
+Versions are immutable, so an earlier survivor stays: an increment may keep what one run would have dropped, and drop
+what it would have kept. Both are noticed when they happen (stages/clusters/select_survivors.py, stages/dedup/exact.py),
+so the difference is known without another run. It is known for one recipe: where versions on the way were made by
+others, the report says that instead.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ def growth_report(manifest: Manifest, changed: Sequence[str] = ()) -> str | None
         named = ", ".join(changed[:CHANGES_NAMED])
         more = f" and {len(changed) - CHANGES_NAMED:,} more" if len(changed) > CHANGES_NAMED else ""
         report = (
-            f"grown night by night, and not by one recipe ({named}{more} changed on the way): what one run over"
+            f"grown by increments, and not by one recipe ({named}{more} changed on the way): what one run over"
             " everything would have kept is not known"
         )
-        report += f"; by the duplicates that the nights compared it {', and '.join(parts)}" if parts else ""
+        report += f"; by the duplicates that the increments compared it {', and '.join(parts)}" if parts else ""
     elif parts:
-        report = f"grown night by night; one run over everything {', and '.join(parts)}"
+        report = f"grown by increments; one run over everything {', and '.join(parts)}"
     else:
-        report = "grown night by night; one run over everything would have kept the same records"
-    caution = "; repeated paragraphs are judged by what was known each night"
+        report = "grown by increments; one run over everything would have kept the same records"
+    caution = "; repeated paragraphs are judged by what each increment knew"
     return report + (caution if manifest.recipe.get("paragraphs") else "")
 
 

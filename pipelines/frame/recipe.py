@@ -28,6 +28,7 @@ from gristmill.stages.run.runner import Runner
 
 
 def _merges_nothing(base: Manifest) -> tuple[StageId, ...]:
+    """`Resolved.merging` of a pipeline that refers to the objects of its base as they are."""
     return ()
 
 
@@ -54,7 +55,7 @@ class Resolved:
         return self.stages if base is None else (*self.stages, *self.merging(base))
 
     def key(self, dataset: str, inputs: Iterable[str] = (), base: Manifest | None = None) -> str:
-        """The run's key. `inputs`: digests of scanned inputs; `base`: the version that they are laid upon."""
+        """The run's key. `inputs`: digests of scanned inputs; `base`: the version that is extended."""
         sources = self.sources if base is None else (base.ref.model_copy(update={"role": "extends"}), *self.sources)
         return run_key(dataset, self.identity, (*self.files, *inputs), self.stages_upon(base), sources)
 
@@ -63,8 +64,8 @@ class Resolved:
 class BuildContext:
     """What the frame hands to `Resolved.build`: where to run the stages, and what the draft is to say of itself.
 
-    `inputs` are the files to take in, `suppression` the records to leave out of them, and `base` the version that they
-    are laid upon; a recipe that is made from versions alone has no use for the three.
+    `inputs` are the files to take in, `suppression` the records to leave out of them, and `base` the version that is
+    extended; a recipe that is made from versions alone has no use for the three.
     """
 
     runner: Runner
@@ -94,7 +95,7 @@ class Recipe(Root):
     """What the records of its versions are (lake/versions/form.py)."""
 
     dataset: str
-    limit: int | None = Field(default=None, ge=1, description="a look at so much; commits to DATASET.limit")
+    limit: int | None = Field(default=None, ge=1, description="a preview of so much; commits to DATASET.limit")
 
     @field_validator("dataset")
     @classmethod
@@ -141,7 +142,7 @@ class InputRecipe(Recipe):
         if self.extends is not None and self.extends != self.dataset:
             raise ValueError(f"extends: {self.extends!r} is not {self.dataset!r}; a dataset extends itself")
         if self.extends is not None and self.limit is not None:
-            raise ValueError("limit: a look at a few records, on which nothing is built; leave extends out")
+            raise ValueError("limit: a preview of a few records, on which nothing is built; leave extends out")
         return self
 
     def addresses(self) -> Mapping[str, Sequence[str]]:
@@ -159,7 +160,7 @@ class InputRecipe(Recipe):
 
     @property
     def compared(self) -> Collection[str]:
-        """Kinds of attachments of the version that is extended which what is new is compared with."""
+        """Kinds of attachments of the base that new records are compared with."""
         return ()
 
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
@@ -25,7 +26,7 @@ from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.allowed import read_allowed
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel, not_empty
-from gristmill.pipelines.frame.flow import Flow, State, held
+from gristmill.pipelines.frame.flow import Flow, State, attachments_of
 from gristmill.pipelines.frame.growth import divergence_counts
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, Resolved
 from gristmill.pipelines.frame.refused import check_quarantine
@@ -38,8 +39,8 @@ from gristmill.stages.run.runner import Runner
 PROVENANCE: Mapping[str, tuple[str, ...]] = MappingProxyType({"refs": (), "receipts": ()})
 """Attachments that every version adds to, whatever its steps: lists of objects (spans, measures), and receipts."""
 
-
 LEDGER = Compact("ledger", ("id", "input", "ordinal"))
+"""Merges small ledgers of earlier versions; each of them is sorted by these columns."""
 
 
 class RecordRecipe(InputRecipe):
@@ -68,7 +69,7 @@ class RecordRecipe(InputRecipe):
         """The version of these inputs on top of a base. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
         runner, store, flow = run.runner, run.runner.store, self.flow
         base = None if run.base is None else _compacted(runner, run.base, flow)
-        upon = replace(run, base=base)
+        upon = replace(run, base=base)  # steps refer to the base as the new version will: in few objects
         state = _read(self, upon)
         for step in flow.steps:
             state = step.run(upon, state)
@@ -82,14 +83,17 @@ class RecordRecipe(InputRecipe):
 
 def _growing(flow: Flow, base: Manifest) -> list[tuple[Compact, list[ObjectRef]]]:
     """The attachments that every version adds to, each kind with the stage that merges its objects."""
-    return [(Compact(kind, keys), held(base, kind)) for kind, keys in {**flow.grows, **PROVENANCE}.items()]
+    return [(Compact(kind, keys), attachments_of(base, kind)) for kind, keys in {**flow.grows, **PROVENANCE}.items()]
 
 
 def _merging(flow: Flow, base: Manifest) -> tuple[StageId, ...]:
     """The stages that merge objects of the version that is extended: part of a run key where there is something to
     merge, since the version then refers to what they make. Known from its manifest alone."""
-    lists = [*_growing(flow, base), (LEDGER, list(base.ledgers))]
-    return tuple(part for stage, refs in lists if stage.split(refs).merged for part in stage.identity())
+    stages: list[StageId] = []
+    for stage, refs in (*_growing(flow, base), (LEDGER, list(base.ledgers))):
+        if stage.split(refs).merged:
+            stages += stage.identity()
+    return tuple(stages)
 
 
 def _compacted(runner: Runner, base: Manifest, flow: Flow) -> Manifest:
@@ -97,7 +101,7 @@ def _compacted(runner: Runner, base: Manifest, flow: Flow) -> Manifest:
     merged = {stage.kind: compacted(runner, stage, refs) for stage, refs in _growing(flow, base)}
     others = [ref for ref in base.attachments if ref.kind not in merged]
     ledgers = compacted(runner, LEDGER, base.ledgers)
-    attachments = (*others, *(ref for refs in merged.values() for ref in refs))
+    attachments = (*others, *chain.from_iterable(merged.values()))
     return base.model_copy(update={"ledgers": tuple(ledgers), "attachments": attachments})
 
 
@@ -106,7 +110,7 @@ def _read(recipe: RecordRecipe, run: BuildContext) -> State:
     reads = recipe.flow.read
     done = read_allowed(run.runner, reads, run.inputs, run.suppression, run.dataset)
     check_balance(reads.name, run.received, {"read": total(receipt.received for receipt in done)})
-    if recipe.limit is None:  # a look at ten records is no basis for a rate
+    if recipe.limit is None:  # a preview of ten records is no basis for a rate
         check_quarantine(run.runner.store, done, run.inputs, recipe.max_quarantine_rate)
     if recipe.flow.if_none is not None:
         _check_any(done, recipe.flow.if_none)
@@ -153,9 +157,9 @@ def _draft(
         shards=not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),
         ledgers=(*(base.ledgers if base else ()), *(r.output("ledger") for r in merged)),
         attachments=(
-            *held(base, "refs"),
+            *attachments_of(base, "refs"),
             own,
-            *held(base, "receipts"),
+            *attachments_of(base, "receipts"),
             bundle_receipts(store, [*state.decided, *merged]),
             *state.attachments,
             *carried,  # of steps that are off in this recipe: the next version must not have to forget them

@@ -54,15 +54,16 @@ def _quarantined(store: Store, receipts: Sequence[Receipt], names: Mapping[str, 
             continue
         rows = read_table(store, receipt.output("fates"), filters=pc.field("fate") == "quarantined").select(columns)
         rows = rows.sort_by("ordinal")
-        for row in (row for batch in rows.to_batches(BATCH_ROWS) for row in batch.to_pylist()):
-            yield {
-                "file": names.get(row["input"], row["input"]),
-                "ordinal": row["ordinal"],
-                "start": row["start"],
-                "length": row["length"],
-                "reason": row["reason"],
-                "error": row["value"] or "",
-            }
+        for batch in rows.to_batches(BATCH_ROWS):
+            for row in batch.to_pylist():
+                yield {
+                    "file": names.get(row["input"], row["input"]),
+                    "ordinal": row["ordinal"],
+                    "start": row["start"],
+                    "length": row["length"],
+                    "reason": row["reason"],
+                    "error": row["value"] or "",
+                }
 
 
 def _report(store: Store, rows: Iterator[dict[str, Any]]) -> tuple[ObjectRef, list[str]]:

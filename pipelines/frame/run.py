@@ -25,7 +25,7 @@ from gristmill.lake.versions.growth import Growth, move_base, plan_growth
 from gristmill.lake.versions.lease import Lease
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import CommitConflict, Versions
-from gristmill.pipelines.frame.assembly import GateFailed, made
+from gristmill.pipelines.frame.assembly import GateFailed, provenance
 from gristmill.pipelines.frame.growth import growth_report
 from gristmill.pipelines.frame.inputs import input_files, scanned_inputs
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, PipelineConfig, Recipe, Resolved
@@ -237,7 +237,7 @@ class _Run:
         """
         self.runner.about_to("commit", self.recipe.target)
         self._check_still_allowed()
-        draft = draft.model_copy(update={"made": made(self.started)})
+        draft = draft.model_copy(update={"made": provenance(self.started)})
         manifest = self.versions.commit(draft, expected_parent=expected_parent)
         new = manifest.made["commit_id"] == draft.made["commit_id"]
         try:

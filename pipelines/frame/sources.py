@@ -1,7 +1,7 @@
 """Sources: the exact versions that a pipeline is made from, instead of input files.
 
 A recipe names them as `web@v3` or by a tag, which is never moved; `web` alone would mean another version tomorrow. What
-was withdrawn, or is a look at a few records, is refused.
+was withdrawn, or is a preview of a few records, is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def exact(versions: Versions, ref: str, key: str) -> Manifest:
         now = f"; today that would be {name}@v{latest}" if latest else ""
         raise BadConfig(f"{key}: {ref!r} is no exact version: give NAME@vN or NAME@TAG{now}")
     if name.endswith(".limit"):
-        raise BadConfig(f"{key}: {ref} is a look at a few records, and nothing is built on it; run without a limit")
+        raise BadConfig(f"{key}: {ref} is a preview of a few records, and nothing is built on it; run without a limit")
     try:
         return resolve_usable(versions, ref)
     except (NoSuchVersion, ValueError) as error:

@@ -16,7 +16,7 @@ from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.pipelines.frame.flow import State, held
+from gristmill.pipelines.frame.flow import State, Step, attachments_of
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.stages.clusters.clusters import Clusters, cluster_works
 from gristmill.stages.clusters.divergence import current
@@ -33,11 +33,13 @@ from gristmill.stages.text.screen import Screen, screen_works
 log = logging.getLogger("gristmill")
 
 NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+"""Of a step that judges each record by itself: it leaves nothing for later versions to compare with."""
 
 
 @dataclass(frozen=True)
-class Screening:
-    """Filters over every chunk. `title`: what the progress calls it, where a flow has several."""
+class Screening(Step):
+    """Filters over every chunk, each with a table of verdicts; no text is rewritten. `title`: what the progress calls
+    it, where a flow has several."""
 
     screen: Screen[Any]
     title: str = "screen"
@@ -60,7 +62,7 @@ class Screening:
 
 
 @dataclass(frozen=True)
-class ExactDuplicates:
+class ExactDuplicates(Step):
     """Records whose content another one has, of this run or of earlier versions."""
 
     exact: Exact
@@ -77,7 +79,7 @@ class ExactDuplicates:
 
     def run(self, run: BuildContext, state: State) -> State:
         """Drops all but one of the records with equal content."""
-        before = held(run.base, "contents")
+        before = attachments_of(run.base, "contents")
         done = run.runner.map("exact", exact_works(self.exact, run.runner.store, state.records, before))
         state.records.check("exact", done)
         return state.after(
@@ -89,7 +91,7 @@ class ExactDuplicates:
 
 
 @dataclass(frozen=True)
-class RepeatedParagraphs:
+class RepeatedParagraphs(Step):
     """Documents most of whose text other pages of their host have as well."""
 
     paragraphs: Paragraphs
@@ -103,7 +105,7 @@ class RepeatedParagraphs:
 
     def run(self, run: BuildContext, state: State) -> State:
         """Drops the documents that consist of little else."""
-        before = held(run.base, "paragraphs")
+        before = attachments_of(run.base, "paragraphs")
         self._warn(run.base, before)
         done, paragraphs = self.paragraphs.judge(run.runner, state.records, before)
         state.records.check("paragraphs", done)
@@ -130,8 +132,13 @@ class RepeatedParagraphs:
 
 
 @dataclass(frozen=True)
-class NearDuplicates:
-    """Near duplicates, among what is new and against everything before."""
+class NearDuplicates(Step):
+    """Near duplicates, among what is new and against everything before (docs/decisions/09-near-duplicates.md).
+
+    Each chunk is signed; signatures are collected in order of bands; texts that share a band are linked, and forests of
+    links merged; then each component keeps its survivors. `gather` brings the signatures of a component together, where
+    similarity decides.
+    """
 
     sign: Sign
     gather_signatures: GatherSignatures
@@ -159,13 +166,17 @@ class NearDuplicates:
     def run(self, run: BuildContext, state: State) -> State:
         """Drops what is like another record that is kept."""
         runner, records = run.runner, state.records
-        signed = [r.output("signed") for r in runner.map("sign", [sign_work(self.sign, c) for c in records.chunks])]
+        signed = runner.map("sign", [sign_work(self.sign, chunk) for chunk in records.chunks])
+        outputs = [receipt.output("signed") for receipt in signed]
         collected = runner.map(
-            "collect", gather_signatures_works(self.gather_signatures, runner.store, signed, records)
+            "collect", gather_signatures_works(self.gather_signatures, runner.store, outputs, records)
         )
         records.check("minhash", collected)
-        old, new = held(run.base, "signatures"), [receipt.output("signatures") for receipt in collected]
-        before, forests, divergence = (held(run.base, kind) for kind in ("clusters", "forest", "divergence"))
+
+        # What earlier versions left: their signatures are linked with the new ones, and no text of theirs is read.
+        old, new = attachments_of(run.base, "signatures"), [receipt.output("signatures") for receipt in collected]
+        forests, before = attachments_of(run.base, "forest"), attachments_of(run.base, "clusters")
+        divergence = attachments_of(run.base, "divergence")
 
         linked = link(runner, self.gather_signatures.bands, old, new, forests[-1] if forests else None)
         gathered = gather(runner, linked, signatures=self.gather.signatures)
@@ -174,6 +185,7 @@ class NearDuplicates:
         clusters = [*before, *(ref for receipt in members if (ref := receipt.output("clusters")).records)]
         counted = runner.map("sizes", cluster_size_works(clusters))
 
+        # One empty table where there is no cluster at all, so that readers find the schema.
         kept = [*old, *new, linked.forest, *(clusters or [members[0].output("clusters")])]
         if run.base is not None:
             kept.append(_divergence(runner.store, divergence, chosen))
@@ -188,5 +200,6 @@ class NearDuplicates:
 def _divergence(store: Store, earlier: Sequence[ObjectRef], chosen: Sequence[Receipt]) -> ObjectRef:
     """One table of what this version keeps and drops otherwise than one run over everything would."""
     outputs = [ref for receipt in chosen for ref in receipt.outputs]
-    new, rejudged = ([ref for ref in outputs if ref.kind == kind] for kind in ("divergence", "rejudged"))
+    new = [ref for ref in outputs if ref.kind == "divergence"]
+    rejudged = [ref for ref in outputs if ref.kind == "rejudged"]
     return put_table(store, "divergence", current(store, earlier, rejudged, new))

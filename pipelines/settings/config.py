@@ -39,6 +39,8 @@ class BadConfig(ValueError):
 
 
 class Root(BaseModel):
+    """The base of every section of a config: frozen, and an unknown key or a number that is not finite is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -118,7 +120,7 @@ def _explain(model: type[Any], error: dict[str, Any]) -> str:
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _keys_at(model, error["loc"][:-1])
         return f"{path}: unknown key; allowed here: {', '.join(allowed) or 'none'}"
-    if error["type"] == "value_error":  # our own check, which names the value
+    if error["type"] == "value_error":  # a check of this project, which names the value
         return f"{path}: {one_line(str(error['ctx']['error']))}"
     if error["type"] == "tuple_type":
         return f"{path}: expected a list such as [a, b], found {_quoted(error['input'])}"

@@ -22,7 +22,7 @@ EXITS = (
     Exit(
         NOT_FOUND,
         "what was asked for is not there or cannot be done, or something is wrong (`verify`, `status`, `doctor`);"
-        " of a run: a defect of ours",
+        " of a run: a defect of gristmill",
         "the message says why; a traceback is for a report",
     ),
     Exit(

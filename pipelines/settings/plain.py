@@ -45,6 +45,7 @@ class PlainFormatter(logging.Formatter):
     """Log lines with what they quote made harmless; tracebacks keep their lines."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line as the base formats it, with unsafe characters escaped."""
         return plain(super().format(record))
 
 

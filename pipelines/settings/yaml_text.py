@@ -28,10 +28,12 @@ class _UniqueKeys(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: set[tuple[str, str]] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if (key.tag, key.value) in seen:
-                said = f"the key {key.value!r} stands twice in one section"
-                raise yaml.MarkedYAMLError(problem=said, problem_mark=key.start_mark)
+                problem = f"the key {key.value!r} stands twice in one section"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             seen.add((key.tag, key.value))
         return node
 
@@ -52,7 +54,7 @@ def read_yaml(text: str) -> Any:
         raise BadYaml(f"not valid YAML: {error.problem or error.context}{where}") from None
     except yaml.YAMLError as error:
         raise BadYaml(f"not valid YAML: {str(error).splitlines()[0]}") from None
-    except BadYaml:  # ours
+    except BadYaml:  # of _check_size: a message already, and a ValueError as those below
         raise
     # The library hands on what its constructors meet: a month of 13, `!!int x`, a number of 5,000 digits.
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:

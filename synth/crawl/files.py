@@ -30,9 +30,9 @@ BROKEN_LINES = (
 )
 
 
-def date_of(night: int, number: int) -> str:
-    """The capture time of the number-th page of a night."""
-    return (_START + timedelta(days=30 * night, seconds=7 * number)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def date_of(crawl: int, number: int) -> str:
+    """The capture time of the number-th page of a crawl (0: the first one; a month lies between two)."""
+    return (_START + timedelta(days=30 * crawl, seconds=7 * number)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass
@@ -116,20 +116,14 @@ class Container:
     def recompressed(self, name: str) -> tuple[bytes, list[Truth]]:
         """The same records as one gzip member under another name, and their rows: all met before."""
         rows = [replace(row, file=name) for row in self.rows]
-        again = [
-            row
-            if row.expected == "other"
-            else replace(
-                row,
-                kind="same_record",
-                expected="dropped",
-                reasons=("exact", *row.reasons),
-                family=row.warc_id,
-                jaccard=1.0,
-            )
-            for row in rows
-        ]
+        again = [row if row.expected == "other" else same_record(row, row.warc_id) for row in rows]
         return gzip_member(b"".join(self.raw), level=9), again
+
+
+def same_record(row: Truth, warc_id: str | None) -> Truth:
+    """The truth about a record that stands byte for byte in another file as well."""
+    reasons = ("exact", *row.reasons)
+    return replace(row, kind="same_record", expected="dropped", reasons=reasons, family=warc_id, jaccard=1.0)
 
 
 def page_record(seed: int, page: Page, date: str) -> bytes:

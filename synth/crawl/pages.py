@@ -1,6 +1,6 @@
-"""The pages of one night's crawl, before they become records. Notable choices:
+"""The pages of one crawl, before they become records. Notable choices:
 
-- every page is a function of (seed, night, number), so its text never depends on the others;
+- every page is a function of (seed, crawl, number), so its text never depends on the others;
 - proportions are constants below: about 70% English, 8% spam, 7.5% near-duplicates, 5% copies;
 - a family's head is an ordinary English article of 200 words or more; its relatives stand on other hosts.
 """
@@ -73,14 +73,14 @@ def _article_page(key: str, what: Article, site: Site, truth: Truth, url: str | 
     return Page(key, truth, site.encode(html), 200, headers, what, site)
 
 
-def articles(seed: int, night: str, count: int) -> list[Page]:
-    """Plain articles in all languages."""
+def articles(seed: int, folder: str, count: int) -> list[Page]:
+    """Plain articles in all languages, of the crawl in this folder."""
     pages = []
     for i in range(count):
-        draw = Draw(seed, night, "article", i)
+        draw = Draw(seed, folder, "article", i)
         language = "en" if draw.chance(_ENGLISH) else LANGUAGES[1 + i % (len(LANGUAGES) - 1)]
         pages.append(
-            _article_page(f"{night}/article/{i}", article(language, draw), _of(language, draw), Truth("article"))
+            _article_page(f"{folder}/article/{i}", article(language, draw), _of(language, draw), Truth("article"))
         )
     return pages
 
@@ -165,6 +165,7 @@ def odd_pages(seed: int, count: int) -> list[Page]:
 
 
 def _bend(base: Page, kind: str) -> Page:
+    """An ordinary page with one of _ODD: its answer is another, its text is the same where it has one."""
     statuses = {"not_found": 404, "moved": 301, "server_error": 500}
     media = {"image": ("image/png", _PNG), "pdf": ("application/pdf", _PDF)}
     if kind in statuses:
@@ -185,12 +186,13 @@ def _bend(base: Page, kind: str) -> Page:
 
 
 def crawl(seed: int, total: int, problems: tuple[Problem, ...]) -> list[Page]:
-    """About `total` pages of the first night, in a drawn order."""
+    """About `total` pages of the first crawl, in a drawn order."""
     share = {name: max(1, round(total * value)) for name, value in SHARES.items()}
     special = sum(share.values())
     plain = articles(seed, "crawl", max(10, total - special))
     families = heads(plain, max(1, share["near_duplicate"] // len(NOMINAL)))
     pages = plain + [relatives(seed, head, nominal) for head in families for nominal in NOMINAL]
+    # Copies are of articles without relatives: a family has one head, and its truth says so.
     later = heads(plain, len(plain))[len(families) :]
     for kind in ("copy", "copy_other_template", "recrawl"):
         chosen, later = later[: share[kind]], later[share[kind] :]

@@ -1,7 +1,7 @@
 """WARC 1.1 records and gzip members, written by hand. Notable choices:
 
 - one gzip member a record, as crawls are published, so that a reader can start at any record;
-- the member header is ours (no time, no operating system) and the level is fixed: decompressed bytes are the
+- the member header is written here (no time, no operating system) and the level is fixed: decompressed bytes are the
   same everywhere, compressed ones wherever the zlib is the same (zlib-ng may choose other matches);
 - block and payload digests are present and right, unless a caller damages the record afterwards.
 """

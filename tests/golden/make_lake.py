@@ -78,8 +78,8 @@ def fill(store: Store, inputs: Path) -> None:
     versions.tag("web", 1, "first")
     versions.withdraw("web.limit", 1, "a look, not a dataset")
     taken = Dataset(store, chat(store, inputs)).to_arrow(["id"])["id"][0].as_py()
-    made = {"at": "2026-11-28T00:00:00Z"}
-    forget(versions, plan_forget(versions, Suppression.of(ids=[taken])), "request 7", lambda: made)
+    provenance = {"at": "2026-11-28T00:00:00Z"}
+    forget(versions, plan_forget(versions, Suppression.of(ids=[taken])), "request 7", lambda: provenance)
     mixture(store)
     run_gc(store, plan_gc(store, grace_seconds=0))  # as people keep a lake
 
@@ -97,7 +97,7 @@ def expected(store: Store) -> dict[str, Any]:
             return named
         reader = read_windows(store, manifest)
         windows = [reader.sample(number).arrays for number in range(len(reader))]
-        return {**named, "windows": [{name: array.tolist() for name, array in one.items()} for one in windows]}
+        return {**named, "windows": [{name: array.tolist() for name, array in window.items()} for window in windows]}
 
     versions = Versions(store)
     given_out = [m for name in versions.names() for m in versions.manifests(name)]

@@ -42,7 +42,7 @@ def test_show_says_planned_against_drawn(lake):
     shown = grist(lake, "show", "mix").stdout
     (line,) = [line.split() for line in shown.splitlines() if line.startswith("  web@v1 ")]
     manifest = json.loads(grist(lake, "show", "mix", "--json").stdout)
-    fact = next(one for one in manifest["statistics"]["mixture"] if one["source"] == "web@v1")
+    fact = next(entry for entry in manifest["statistics"]["mixture"] if entry["source"] == "web@v1")
     assert line[:4] == ["web@v1", "70.0%", f"{fact['planned']:,}", f"{fact['drawn']:,}"]
     assert "empty places" in shown and "none cut" in shown
     assert "Mixture" in grist(lake, "stats", "mix").stdout
@@ -51,15 +51,19 @@ def test_show_says_planned_against_drawn(lake):
 def test_sample_marks_what_is_learned(lake):
     shown = grist(lake, "sample", "mix", "-n", "2", "--source", "math@v1", "--full").stdout
     assert shown.count("<|assistant|>«") == 2 and shown.count("<|end|>»<|endoftext|>") == 2 and "web@v1" not in shown
-    found = json.loads(grist(lake, "sample", "mix", "-n", "3", "--json").stdout)
-    assert {one["source"] for one in found["stretches"]} == {"web@v1", "math@v1"} and len(found["stretches"]) == 6
+    drawn = json.loads(grist(lake, "sample", "mix", "-n", "3", "--json").stdout)
+    assert {stretch["source"] for stretch in drawn["stretches"]} == {"web@v1", "math@v1"} and len(
+        drawn["stretches"]
+    ) == 6
     assert "<|assistant|>«" in grist(lake, "sample", "math", "-n", "1").stdout
 
 
 def test_why_says_how_often_a_record_was_drawn(lake):
-    (one,) = json.loads(grist(lake, "sample", "mix", "-n", "1", "--source", "math@v1", "--json").stdout)["stretches"]
-    told = grist(lake, "why", one["id"], "--dataset", "mix").stdout
-    assert "math@v1 shard 0, record" in told and "kept  drawn" in told and "bytes" not in told
+    (stretch,) = json.loads(grist(lake, "sample", "mix", "-n", "1", "--source", "math@v1", "--json").stdout)[
+        "stretches"
+    ]
+    history = grist(lake, "why", stretch["id"], "--dataset", "mix").stdout
+    assert "math@v1 shard 0, record" in history and "kept  drawn" in history and "bytes" not in history
 
 
 def test_a_checkout_is_plain_webdataset(lake, tmp_path: Path):
@@ -69,7 +73,7 @@ def test_a_checkout_is_plain_webdataset(lake, tmp_path: Path):
     windows = list(webdataset.WebDataset(str(tmp_path / "out" / "mix-00000.tar"), shardshuffle=False).decode())
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert len(windows) == manifest["statistics"]["windows"]
-    assert sum(len(one["input_ids.npy"]) for one in windows) == manifest["statistics"]["tokens"]
+    assert sum(len(window["input_ids.npy"]) for window in windows) == manifest["statistics"]["tokens"]
     grist(lake, "checkout", "bpe@v1", str(tmp_path / "tokenizer"))
     assert "model" in json.loads((tmp_path / "tokenizer" / "bpe-00000.tokenizer.json").read_text())
 
@@ -77,9 +81,9 @@ def test_a_checkout_is_plain_webdataset(lake, tmp_path: Path):
 def test_a_tokenizer_is_taken_in_as_it_is(lake, tmp_path: Path):
     grist(lake, "checkout", "bpe@v1", str(tmp_path / "out"))
     file = str(tmp_path / "out" / "bpe-00000.tokenizer.json")
-    made = json.loads(grist(lake, "tokenizer", "add", file, "--name", "taken").stdout.splitlines()[-1])
+    result = json.loads(grist(lake, "tokenizer", "add", file, "--name", "taken").stdout.splitlines()[-1])
     again = json.loads(grist(lake, "tokenizer", "add", file, "--name", "taken").stdout.splitlines()[-1])
-    assert made["new"] and not again["new"] and made["digest"] == json.loads(
+    assert result["new"] and not again["new"] and result["digest"] == json.loads(
         grist(lake, "show", "bpe", "--json").stdout
     )["digest"]  # fmt: skip
     (tmp_path / "bad.json").write_text('{"model": 7}')

@@ -42,14 +42,14 @@ SAID = {
 def test_what_was_said_is_taken_back(server: Running, written: list[str], streamed: bool) -> None:
     server.script(written)
     limit = len(server.engine.script)
-    said = message_of(chat(server, tools=[WEATHER], max_tokens=limit, stream=streamed), streamed)
+    message = message_of(chat(server, tools=[WEATHER], max_tokens=limit, stream=streamed), streamed)
     server.engine.script = ()
-    calls = said.get("tool_calls") or []
+    calls = message.get("tool_calls") or []
     answers = [{"role": "tool", "tool_call_id": call["id"], "content": ""} for call in calls]
     for history, more in (
-        ([said], {}),
-        ([said, *answers[::-1], HELLO[1]], {"tools": [WEATHER]}),
-        ([said, HELLO[1], said, *answers], {"tools": [WEATHER], "tool_choice": "none"}),
+        ([message], {}),
+        ([message, *answers[::-1], HELLO[1]], {"tools": [WEATHER]}),
+        ([message, HELLO[1], message, *answers], {"tools": [WEATHER], "tool_choice": "none"}),
     ):
         again = chat(server, messages=[HELLO[1], *history], max_tokens=1, **more)
         assert again.usage.prompt_tokens > 4
@@ -58,13 +58,13 @@ def test_what_was_said_is_taken_back(server: Running, written: list[str], stream
 def message_of(answer: Any, streamed: bool) -> dict[str, Any]:
     if not streamed:
         return answer.choices[0].message.model_dump()
-    said: dict[str, Any] = {"role": "assistant", "content": ""}
+    message: dict[str, Any] = {"role": "assistant", "content": ""}
     for chunk in answer:
         delta = chunk.choices[0].delta
-        said["content"] += delta.content or ""
+        message["content"] += delta.content or ""
         for call in delta.tool_calls or ():
-            said.setdefault("tool_calls", []).append(call.model_dump())
-    return said
+            message.setdefault("tool_calls", []).append(call.model_dump())
+    return message
 
 
 CALL = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
@@ -131,7 +131,7 @@ TEXTS = st.text(min_size=1, max_size=20).filter(str.strip)
 @given(TEXTS, st.lists(st.tuples(TEXTS, st.lists(st.text(max_size=5), max_size=2), TEXTS), max_size=3), TEXTS)
 def test_what_training_shows_is_what_is_shown(system: str, rounds: list[Any], question: str) -> None:
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}]
-    for asked, cities, said in rounds:
+    for asked, cities, content in rounds:
         messages.append({"role": "user", "content": asked})
         if cities:
             calls = [
@@ -140,7 +140,7 @@ def test_what_training_shows_is_what_is_shown(system: str, rounds: list[Any], qu
             ]
             messages.append({"role": "assistant", "content": None, "tool_calls": calls})
             messages += [{"role": "tool", "tool_call_id": call["id"], "content": "7"} for call in calls]
-        messages.append({"role": "assistant", "content": said, "reasoning_content": "hm"})
+        messages.append({"role": "assistant", "content": content, "reasoning_content": "hm"})
     messages.append({"role": "user", "content": question})
     tools = [{"type": "function", "function": {"name": "weather", "description": "x", "parameters": CITY}}]
     training = parse({"messages": [*messages, {"role": "assistant", "content": "x"}], "tools": tools})
@@ -159,5 +159,5 @@ def test_tools_that_are_not_to_be_called_are_not_shown(server: Running) -> None:
     bare = chat(server, max_tokens=1).usage.prompt_tokens
     assert chat(server, max_tokens=1, tools=[WEATHER], tool_choice="none").usage.prompt_tokens == bare
     server.script(CALLED)
-    said = chat(server, max_tokens=200, tools=[WEATHER], tool_choice="none").choices[0]
-    assert said.message.tool_calls is None and said.message.content.startswith("<|tool_call|>[")
+    choice = chat(server, max_tokens=200, tools=[WEATHER], tool_choice="none").choices[0]
+    assert choice.message.tool_calls is None and choice.message.content.startswith("<|tool_call|>[")

@@ -45,15 +45,15 @@ def test_an_answer_that_ends_is_an_object(server: Running) -> None:
 def test_an_answer_keeps_to_its_schema(server: Running) -> None:
     answer = chat(server, seed=3, n=8, max_tokens=200, response_format=asked(SCHEMA), stream=False)
     assert {choice.finish_reason for choice in answer.choices} == {"stop"}
-    for said in texts(answer):
-        jsonschema.validate(json.loads(said), SCHEMA)
+    for content in texts(answer):
+        jsonschema.validate(json.loads(content), SCHEMA)
     assert texts(chat(server, seed=3, n=8, max_tokens=200, response_format=asked(SCHEMA))) == texts(answer)
 
 
 def test_with_bytes_and_ids_that_stand_for_nothing() -> None:
     with serving(parts=fallback_parts) as server:
-        for said in texts(chat(server, seed=3, n=8, max_tokens=200, response_format=asked(SCHEMA))):
-            jsonschema.validate(json.loads(said), SCHEMA)
+        for content in texts(chat(server, seed=3, n=8, max_tokens=200, response_format=asked(SCHEMA))):
+            jsonschema.validate(json.loads(content), SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_what_is_allowed_is_what_goes_on() -> None:
         state.take(token)
     assert state.allowed(vocab).nonzero()[:, 0].tolist() == ends, "a whole value, and nothing can follow"
     first = [tokenizer.decode([i]) for i in begun.allowed(vocab).nonzero()[:, 0].tolist()]
-    assert all(one.startswith("{") for one in first), "a copy goes its own way"
+    assert all(content.startswith("{") for content in first), "a copy goes its own way"

@@ -129,7 +129,7 @@ def test_overlong_requests(server: Running) -> None:
 
 
 def test_models_and_their_names(server: Running) -> None:
-    assert [one.id for one in server.client.models.list()] == ["tiny"]
+    assert [model.id for model in server.client.models.list()] == ["tiny"]
     assert server.client.models.retrieve("tiny").object == "model"
     for call in (lambda: chat(server, model="gpt-4"), lambda: server.client.models.retrieve("org/other")):
         with pytest.raises(openai.NotFoundError, match="this server has 'tiny'"):
@@ -142,10 +142,10 @@ def test_a_full_queue_is_429(server: Running) -> None:
         with ThreadPoolExecutor(2) as pool:
             server.engine.delay = 0.05
             first = pool.submit(text, server, n=4, max_tokens=200)
-            server.until(lambda said: said["samples"] > 0 and not said["waiting"])
+            server.until(lambda health: health["samples"] > 0 and not health["waiting"])
             server.engine.hold()
             second = pool.submit(text, server)
-            assert server.until(lambda said: said["waiting"] == 1)["waiting"] == 1
+            assert server.until(lambda health: health["waiting"] == 1)["waiting"] == 1
             with pytest.raises(openai.RateLimitError) as caught:
                 text(server)
             assert caught.value.response.headers["retry-after"] == "1"
@@ -175,7 +175,7 @@ def test_a_failed_engine_is_an_error_for_everybody() -> None:
         server.engine.delay = 0.01
         whole = pool.submit(text, server, max_tokens=400)
         stream = pool.submit(lambda: list(text(server, max_tokens=400, stream=True)))
-        server.until(lambda said: said["samples"] == 2)
+        server.until(lambda health: health["samples"] == 2)
         server.engine.broken = True
         with pytest.raises(openai.InternalServerError, match="out of memory"):
             whole.result()

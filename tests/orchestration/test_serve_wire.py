@@ -63,8 +63,8 @@ def rest_of(connection: socket.socket) -> bytes:
     """All that comes until the server closes, which this waits for."""
     data = b""
     try:
-        while some := connection.recv(1 << 16):
-            data += some
+        while received := connection.recv(1 << 16):
+            data += received
     except ConnectionResetError:
         pass
     return data
@@ -84,9 +84,9 @@ def test_half_open_connections_end(hasty: Running, log: list[str]) -> None:
     with ExitStack() as stack:
         connections = [stack.enter_context(connected(hasty, sent)) for sent in HALF_OPEN]
         answers = [rest_of(connection) for connection in connections]
-    for answer, said in zip(answers, HALF_OPEN.values(), strict=True):
-        assert answer.startswith(said) and bool(answer) == bool(said)
-        if b"408" in said:
+    for answer, status in zip(answers, HALF_OPEN.values(), strict=True):
+        assert answer.startswith(status) and bool(answer) == bool(status)
+        if b"408" in status:
             assert b'"type":"invalid_request_error"' in answer and b"connection: close" in answer.lower()
     assert log == []
 
@@ -96,11 +96,11 @@ def test_half_open_connections_end(hasty: Running, log: list[str]) -> None:
 def test_a_client_that_leaves_is_no_line_of_the_log(hasty: Running, log: list[str], stream: bool, reset: bool) -> None:
     hasty.engine.delay = 0.05  # 450 tokens would take 22 seconds
     connection = connected(hasty, posted("completions", prompt="the cat", max_tokens=450, n=4, stream=stream))
-    assert hasty.until(lambda said: said["samples"] == 4)["samples"] == 4
+    assert hasty.until(lambda health: health["samples"] == 4)["samples"] == 4
     if reset:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
-    assert hasty.until(lambda said: said["samples"] == 0)["samples"] == 0
+    assert hasty.until(lambda health: health["samples"] == 0)["samples"] == 0
     hasty.engine.delay = 0.0
     assert len(texts(text(hasty))) == 1 and log == []
 
@@ -115,8 +115,8 @@ def test_an_answer_that_nobody_reads_is_given_up(hasty: Running, log: list[str])
     fields = {"messages": HELLO, "max_tokens": 400, "n": 4, "stream": True, "logprobs": True, "top_logprobs": 20}
     with connected(hasty, posted("chat/completions", **fields)) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        assert hasty.until(lambda said: said["samples"] > 0)["samples"] > 0
-        assert hasty.until(lambda said: said["samples"] == 0)["samples"] == 0
+        assert hasty.until(lambda health: health["samples"] > 0)["samples"] > 0
+        assert hasty.until(lambda health: health["samples"] == 0)["samples"] == 0
     assert log == []
 
 
@@ -169,7 +169,7 @@ def test_large_requests_wait_for_each_other_alone(server: Running, monkeypatch: 
             assert len(texts(chat(server, n=2))) == 2 and server.health().status_code == 200
         finally:
             gate.set()
-        assert {one.result().status_code for one in large} == {400}
+        assert {request.result().status_code for request in large} == {400}
 
 
 def test_nothing_is_built_on_the_event_loop(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +195,6 @@ def test_nothing_is_built_on_the_event_loop(server: Running, monkeypatch: pytest
 def test_one_tokenizer_serves_several_threads() -> None:
     tokenizer = Tokenizer.from_bytes(toy_parts()[0])
     samples = [[[Segment(f"the cat {i} sat on {i * j} mats " * 9)] for j in range(30)] for i in range(40)]
-    expected = [Tokenizer.from_bytes(toy_parts()[0]).encode(one).ids.tolist() for one in samples]
+    expected = [Tokenizer.from_bytes(toy_parts()[0]).encode(sample).ids.tolist() for sample in samples]
     with ThreadPoolExecutor(8) as pool:
-        assert [found.ids.tolist() for found in pool.map(tokenizer.encode, samples * 3)] == expected * 3
+        assert [encoded.ids.tolist() for encoded in pool.map(tokenizer.encode, samples * 3)] == expected * 3

@@ -91,7 +91,7 @@ def test_a_growing_dataset_claims_what_merges_its_objects_where_it_merges_them(t
 
 
 def test_another_base_after_a_lost_slot_does_not_bring_the_stages_of_the_first(tmp_path, monkeypatch):
-    """The night merges objects of one base, loses its slot, and is made anew on another that needs no merging."""
+    """The increment merges objects of one base, loses its slot, and is made anew on another that needs no merging."""
     for n in range(1, len(FILES)):
         run(tmp_path, FILES[:n], extends="web")
     store, wanted = open_store(str(tmp_path)), []

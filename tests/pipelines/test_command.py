@@ -218,7 +218,7 @@ def test_as_a_program_stdout_is_the_result_alone(tmp_path):
     command = [sys.executable, "-m", "pipelines", "run", CONF, "--lake", str(tmp_path / "lake")]
     settings = [f"recipe.inputs=[{INPUT}/lines.jsonl]", "run.workers=0", "recipe.max_quarantine_rate=1"]
     done = subprocess.run(
-        [*command, *(word for one in settings for word in ("--set", one))],
+        [*command, *(word for setting in settings for word in ("--set", setting))],
         cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -42,8 +42,8 @@ def _outputs(store, key):
 @pytest.mark.parametrize("url", ["http://[::1/x", "http://a\u2100b.example/x"])
 def test_a_page_under_an_address_that_is_none_is_a_page_like_others(tmp_path, url):
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "Some text.", "url": url}) + "\n")
-    found = web.run(tmp_path / "lake", [tmp_path / "a.jsonl"], language={"keep": [], "min_score": None})
-    assert found.manifest.dropped.count == 1 and not found.manifest.quarantined.count  # too few words
+    result = web.run(tmp_path / "lake", [tmp_path / "a.jsonl"], language={"keep": [], "min_score": None})
+    assert result.manifest.dropped.count == 1 and not result.manifest.quarantined.count  # too few words
 
 
 def test_a_file_replaced_by_one_of_its_size_and_time_is_another_input(tmp_path, monkeypatch):

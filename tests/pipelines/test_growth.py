@@ -26,7 +26,7 @@ from gristmill.stages.text.extract import Extract
 
 @pytest.fixture(scope="module")
 def files(sample) -> list[Path | str]:
-    """Two nights: three files, then two more."""
+    """Two increments: three files, then two more."""
     return [*web.crawl_files(sample), *sorted((sample / "night2").iterdir())]
 
 
@@ -40,7 +40,7 @@ def kept(folder: Path, ref: str = "web") -> list[str]:
 
 @pytest.fixture(scope="module")
 def grown(files, tmp_path_factory) -> Path:
-    """One file more each night."""
+    """One file more each increment."""
     folder = tmp_path_factory.mktemp("grown")
     for n in range(1, len(files) + 1):
         increment(folder, files[:n], max_quarantine_rate=1.0)
@@ -51,13 +51,13 @@ def latest(folder: Path) -> Manifest:
     return Versions(open_store(str(folder))).resolve("web")
 
 
-def test_the_first_night_is_a_run_over_everything(files, tmp_path):
+def test_the_first_increment_is_a_run_over_everything(files, tmp_path):
     first = increment(tmp_path / "a", files[:3]).manifest
     whole = web.run(tmp_path / "b", files[:3]).manifest
     assert first.digest == whole.digest and first.parent is None and first.run_key != whole.run_key
 
 
-def test_a_later_night_is_cumulative_and_whole(grown, files):
+def test_a_later_increment_is_cumulative_and_whole(grown, files):
     m = latest(grown)
     assert m.version == len(files) and m.parent.version == len(files) - 1
     ledger = lake.open("web", lake=str(grown)).ledger()
@@ -72,15 +72,15 @@ def test_the_difference_to_one_run_is_reported_and_true(grown, files, tmp_path):
     growth = m.statistics["growth"]
     assert whole.received == m.received and whole.quarantined == m.quarantined
     assert m.kept.count - whole.kept.count == growth["kept_here"] - growth["dropped_here"]
-    ours, theirs = set(kept(grown)), set(kept(tmp_path))
+    grown_ids, whole_ids = set(kept(grown)), set(kept(tmp_path))
     same_text = growth["exact_outranked"]
-    assert growth["kept_here"] > 0 and abs(len(ours - theirs) - growth["kept_here"]) <= same_text
-    assert growth["dropped_here"] > 0 and abs(len(theirs - ours) - growth["dropped_here"]) <= same_text
+    assert growth["kept_here"] > 0 and abs(len(grown_ids - whole_ids) - growth["kept_here"]) <= same_text
+    assert growth["dropped_here"] > 0 and abs(len(whole_ids - grown_ids) - growth["dropped_here"]) <= same_text
     assert "one run over everything would have kept" in growth_report(m)
     assert growth_report(whole) is None
 
 
-def test_survivors_of_earlier_nights_stay(grown):
+def test_survivors_of_earlier_increments_stay(grown):
     store = open_store(str(grown))
     versions = Versions(store)
     for version in range(2, latest(grown).version + 1):
@@ -91,7 +91,7 @@ def test_survivors_of_earlier_nights_stay(grown):
     assert {row["survivor"] for row in chosen} <= set(kept(grown))
 
 
-def test_no_text_of_an_earlier_night_is_read_again(files, tmp_path, monkeypatch):
+def test_no_text_of_an_earlier_increment_is_read_again(files, tmp_path, monkeypatch):
     increment(tmp_path, files[:2], max_quarantine_rate=1.0)
     for info in list(open_store(str(tmp_path)).list("receipts/")):
         receipt = json.loads((tmp_path / info.key).read_text())
@@ -106,21 +106,21 @@ def test_no_text_of_an_earlier_night_is_read_again(files, tmp_path, monkeypatch)
     assert second.version == 2
 
 
-def test_a_night_without_news_makes_no_version(grown, files):
+def test_an_increment_without_news_makes_no_version(grown, files):
     before = latest(grown)
     again = increment(grown, files, max_quarantine_rate=1.0)
     fewer = increment(grown, files[1:3], max_quarantine_rate=1.0)
     assert not again.new and again.manifest == before == fewer.manifest
 
 
-def test_a_killed_night_goes_on_where_it_was(files, tmp_path, monkeypatch):
+def test_a_killed_increment_goes_on_where_it_was(files, tmp_path, monkeypatch):
     increment(tmp_path / "a", files[:3])
     increment(tmp_path / "b", files[:3])
     whole = increment(tmp_path / "b", files).manifest
     for stage in (
         "gristmill.stages.dedup.exact.Exact",
         "gristmill.stages.near.link.Link",
-        "gristmill.stages.clusters.select_survivors.Choose",
+        "gristmill.stages.clusters.select_survivors.SelectSurvivors",
         "gristmill.stages.core.shards.MergeLedger",
     ):
         with monkeypatch.context() as patch:
@@ -135,7 +135,7 @@ def fail(self, store, work):
     raise OSError("killed")
 
 
-def test_two_nights_at_once_lose_nothing_and_relink(files, tmp_path, monkeypatch):
+def test_two_increments_at_once_lose_nothing_and_relink(files, tmp_path, monkeypatch):
     increment(tmp_path, files[:2], max_quarantine_rate=1.0)
     commit, raced = Versions.commit, []
 
@@ -148,7 +148,7 @@ def test_two_nights_at_once_lose_nothing_and_relink(files, tmp_path, monkeypatch
     monkeypatch.setattr(Versions, "commit", after_another)
     mine = increment(tmp_path, [*files[:2], files[4]], max_quarantine_rate=1.0).manifest
     assert (raced[1].version, mine.version, mine.parent.version) == (2, 3, 2)
-    # files[4] has records of files[3] or the first: what the other night kept is not kept twice
+    # files[4] has records of files[3] or the first: what the other increment kept is not kept twice
     ids = kept(tmp_path)
     assert len(ids) == len(set(ids)) and verify(open_store(str(tmp_path)), deep=True) == []
 
@@ -178,14 +178,14 @@ def test_what_cannot_grow_is_said_before_anything_runs(files, tmp_path):
         web.config(files, extends="web", limit=10)
 
 
-def test_plan_says_what_a_night_would_do(grown, files, tmp_path):
+def test_plan_says_what_an_increment_would_do(grown, files, tmp_path):
     extra = tmp_path / "more.jsonl"
     extra.write_text('{"text": "one more"}\n')
     with pytest.raises(PlanOnly):
         web.run(grown, [*files, extra], plan=True, extends="web", max_quarantine_rate=1.0)
 
 
-def test_lost_objects_of_the_latest_night_are_made_again(files, tmp_path):
+def test_lost_objects_of_the_latest_increment_are_made_again(files, tmp_path):
     increment(tmp_path, files[:3])
     second = increment(tmp_path, files).manifest
     own = [ref for ref in second.shards if ref not in Versions(open_store(str(tmp_path))).manifest("web", 1).shards]
@@ -209,14 +209,14 @@ def test_questions_about_a_grown_version_know_all_its_inputs(grown):
     assert change.records.both == first.received.count and change.kept.only_a == 0
 
 
-def test_objects_stay_few_over_many_nights(grown):
+def test_objects_stay_few_over_many_increments(grown):
     m = latest(grown)
     assert m.version >= 5 and len(generations(m.ledgers)) <= 4
     for kind in ("contents", "signatures", "clusters"):
         assert sum(ref.kind == kind for ref in m.attachments) <= 4
 
 
-def test_too_much_damage_in_one_night_is_refused(files, tmp_path):
+def test_too_much_damage_in_one_increment_is_refused(files, tmp_path):
     increment(tmp_path, files[1:2], max_quarantine_rate=0.0)
     with pytest.raises(GateFailed):
         increment(tmp_path, files[:2], max_quarantine_rate=0.0)

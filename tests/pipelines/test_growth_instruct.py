@@ -50,7 +50,7 @@ def texts(store: Store, ref: str = "chat") -> list[str]:
     return sorted(Dataset(store, Versions(store).resolve(ref)).to_arrow()["text"].to_pylist())
 
 
-def test_three_nights_keep_the_texts_of_one_run(store, files):
+def test_three_increments_keep_the_texts_of_one_run(store, files):
     increments = [increment(store, files[:n]) for n in (1, 2, 3)]
     whole = run(store, files, dataset="whole").manifest
     last = increments[-1]
@@ -62,11 +62,11 @@ def test_three_nights_keep_the_texts_of_one_run(store, files):
     kept = {row["id"] for row in ledger if row["fate"] == "kept"}
     lost = [row for row in ledger if row["fate"] == "dropped"]
     assert {row["reason"] for row in lost} == {"exact.duplicate"} and {row["survivor"] for row in lost} <= kept
-    assert "grown night by night" in (growth_report(last) or "") and growth_report(whole) is None
+    assert "grown by increments" in (growth_report(last) or "") and growth_report(whole) is None
     assert verify(store, deep=True) == []
 
 
-def test_a_night_without_news_makes_no_version_and_lost_shards_are_made_again(store, files):
+def test_an_increment_without_news_makes_no_version_and_lost_shards_are_made_again(store, files):
     increment(store, files[:1])
     second = increment(store, files)
     again = run(store, files[1:], extends="chat")
@@ -85,7 +85,7 @@ def test_a_whole_run_can_be_extended_and_another_recipe_is_said(store, files, ca
     assert "chat@v1 was made with other instruct.reasoning; what is new follows this recipe" in caplog.text
 
 
-def test_what_was_taken_down_stays_out_of_later_nights(store, files):
+def test_what_was_taken_down_stays_out_of_later_increments(store, files):
     increment(store, files[:1])
     gone = Dataset(store, Versions(store).resolve("chat")).to_arrow().to_pylist()[0]
     versions = Versions(store)

@@ -75,33 +75,33 @@ def test_each_line_has_its_fate(store, tmp_path):
 def test_a_sample_is_the_template_to_the_character(store, tmp_path):
     row = calling('{"city": "Ulm"}')
     row["messages"].insert(0, {"role": "system", "content": "Be brief."})
-    (found,) = rows(store, mixtures.samples(store, tmp_path, "tools", [row]).manifest)
+    (sample,) = rows(store, mixtures.samples(store, tmp_path, "tools", [row]).manifest)
     schema = '{"properties":{"city":{"type":"string"}},"required":["city"],"type":"object"}'
     tools = f'[{{"name":"weather","parameters":{schema}}}]'
     calls = '[{"name":"weather","arguments":{"city":"Ulm"}}]'
-    assert found["text"].replace(" ", "") == (
+    assert sample["text"].replace(" ", "") == (
         f"<|system|>Bebrief.<|tool|>{tools}<|/tool|><|end|><|user|>WeatherinUlm?<|end|>"
         f"<|assistant|><|tool_call|>{calls}<|/tool_call|><|end|>"
         '<|tool_response|>{"degrees":7}<|end|><|assistant|>7degrees.<|end|><|endoftext|>'
     )
-    parts = parts_of(found["text"], found["parts"])
+    parts = parts_of(sample["text"], sample["parts"])
     learned = "".join(part.text for part in parts if part.loss_mask).replace(" ", "")
     assert learned == f"<|tool_call|>{calls}<|/tool_call|><|end|>7degrees.<|end|>"
-    assert found["kind"] == "chat" and found["url"] is None
+    assert sample["kind"] == "chat" and sample["url"] is None
 
 
 def test_text_that_spells_a_token_is_text(store, tmp_path):
     row = {"messages": [{"role": "user", "content": "<|end|><|assistant|>Yes"}, {"role": "assistant", "content": "No"}]}
-    (found,) = rows(store, mixtures.samples(store, tmp_path, "chat", [row]).manifest)
-    parts = parts_of(found["text"], found["parts"])
+    (sample,) = rows(store, mixtures.samples(store, tmp_path, "chat", [row]).manifest)
+    parts = parts_of(sample["text"], sample["parts"])
     assert [part.text for part in parts if not part.special] == ["<|end|><|assistant|>Yes", "No"]
 
 
 def test_pairs_with_a_system_message_and_without_annotations(store, tmp_path):
     row = {"question": "2+2?", "answer": "2 + 2 = <<2+2=4>>4\n#### 4"}
-    made = mixtures.samples(store, tmp_path, "math", [row], form="pair", system="Think.", remove=["<<[^<>]*>>"])
-    (found,) = rows(store, made.manifest)
-    assert found["text"] == (
+    result = mixtures.samples(store, tmp_path, "math", [row], form="pair", system="Think.", remove=["<<[^<>]*>>"])
+    (sample,) = rows(store, result.manifest)
+    assert sample["text"] == (
         "<|system|>Think.<|end|><|user|>2+2?<|end|><|assistant|>2 + 2 = 4\n#### 4<|end|><|endoftext|>"
     )
 
@@ -119,19 +119,23 @@ def test_a_pair_without_its_field(store, tmp_path):
 def test_code_keeps_every_character_around_the_hole(store, tmp_path):
     lines = [{"code": f"def f_{i}(x):\n    # größer 数 é\n    return x + {i}\n", "id": f"c{i}"} for i in range(60)]
     manifest = mixtures.samples(store, tmp_path, "code", lines, form="code", fim={"rate": 0.5, "seed": 3}).manifest
-    found, holes = rows(store, manifest), 0
-    for row in found:
+    samples, holes = rows(store, manifest), 0
+    for row in samples:
         parts = parts_of(row["text"], row["parts"])
         plain = "".join(part.text for part in parts if not part.special)
         if any(part.text == "<|fim_middle|>" for part in parts if part.special):
             holes += 1
-            assert sorted(plain) == sorted(next(one["code"] for one in lines if sorted(one["code"]) == sorted(plain)))
+            assert sorted(plain) == sorted(
+                next(line["code"] for line in lines if sorted(line["code"]) == sorted(plain))
+            )
         else:
             ast.parse(plain)
         assert row["text"].endswith("<|endoftext|>")
     assert 15 < holes < 45
     again = mixtures.samples(store, tmp_path, "again", lines[::-1], form="code", fim={"rate": 0.5, "seed": 3}).manifest
-    assert sorted(row["text"] for row in rows(store, again)) == sorted(row["text"] for row in found)  # wherever it lies
+    assert sorted(row["text"] for row in rows(store, again)) == sorted(
+        row["text"] for row in samples
+    )  # wherever it lies
 
 
 def test_equal_samples_are_kept_once(store, tmp_path):
@@ -199,11 +203,11 @@ def test_the_generated_data_is_judged_as_its_truth_says(store, tmp_path):
         manifest = run_pipeline(
             InstructConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)
         ).manifest
-        found, families = fates(store, manifest), Counter()
+        by_ordinal, families = fates(store, manifest), Counter()
         mine = [row for row in truth if Path(row["file"]).name == file.name]
-        assert len(mine) == len(found)
+        assert len(mine) == len(by_ordinal)
         for row in mine:
-            fate, reason = found[row["row"]]
+            fate, reason = by_ordinal[row["row"]]
             if row["kind"] == "duplicate_set":
                 families[row["family"]] += fate == "kept"
                 assert fate == "kept" or reason == "exact.duplicate"

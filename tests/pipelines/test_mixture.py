@@ -28,14 +28,14 @@ def test_every_record_of_every_member_is_in_the_windows_as_often_as_planned(sour
     manifest = mixtures.mix(
         store, {"web@v1": 0.6, "math@v1": {"weight": 0.4, "max_epochs": 5}}, shard_tokens=9_000
     ).manifest
-    tokenizer, found = tokenizer_of(versions, manifest), windows(store, manifest)
-    whole = stretches(found)
+    tokenizer, packed = tokenizer_of(versions, manifest), windows(store, manifest)
+    whole = stretches(packed)
     for source, text_of in (
         ("web@v1", lambda row: row["text"] + "<|endoftext|>"),
         ("math@v1", lambda row: row["text"]),
     ):
         rows = Dataset(store, versions.resolve(source)).to_arrow().to_pylist()
-        fact = next(one for one in manifest.statistics["mixture"] if one["source"] == source)
+        fact = next(entry for entry in manifest.statistics["mixture"] if entry["source"] == source)
         drawn = Counter(key[1] for key in whole if key[0] == source)
         assert {drawn[row["id"]] for row in rows} <= {fact["full"], fact["full"] + 1}
         assert {key[2] for key in whole if key[0] == source} <= set(range(fact["full"] + 1))
@@ -47,9 +47,11 @@ def test_every_record_of_every_member_is_in_the_windows_as_often_as_planned(sour
     ledger = Dataset(store, manifest).ledger().to_pylist()
     assert {(row["id"], row["fate"]) for row in ledger if row["fate"] == "kept"} == {(key[1], "kept") for key in whole}
     times = Counter(key[1] for key in whole)
-    said = {1: "drawn once"}
+    reasons = {1: "drawn once"}
     assert all(
-        row["value"] == said.get(n := times[row["id"]], f"drawn {n} times") for row in ledger if row["fate"] == "kept"
+        row["value"] == reasons.get(n := times[row["id"]], f"drawn {n} times")
+        for row in ledger
+        if row["fate"] == "kept"
     )
     assert len(ledger) == 420 == manifest.received.count
     assert len(shard_files(manifest)) > 3
@@ -59,12 +61,12 @@ def test_every_record_of_every_member_is_in_the_windows_as_often_as_planned(sour
 def test_members_table_says_what_the_windows_say(sources):
     manifest = mixtures.mix(sources, {"web@v1": 1}, tokens=20_000).manifest
     tables = [read_table(sources, ref).to_pylist() for ref in manifest.ledgers if ref.kind == "members"]
-    told = [
-        (window.key, n, one["source"], one["member"], one["epoch"], one["start"], one["length"])
+    segments = [
+        (window.key, n, member["source"], member["member"], member["epoch"], member["start"], member["length"])
         for window in windows(sources, manifest)
-        for n, one in enumerate(window.meta["members"])
+        for n, member in enumerate(window.meta["members"])
     ]
-    assert [tuple(row.values()) for table in tables for row in table] == told
+    assert [tuple(row.values()) for table in tables for row in table] == segments
 
 
 def test_samples_are_never_cut_and_learn_their_answers_only(sources):
@@ -75,10 +77,12 @@ def test_samples_are_never_cut_and_learn_their_answers_only(sources):
         for n, member in enumerate(window.meta["members"]):
             at = slice(bounds[n], bounds[n + 1])
             assert member["start"] == 0
-            said = "".join(text for text, learned in tokenizer.show(ids[at].tolist(), learn[at].tolist()) if learned)
+            learned_text = "".join(
+                text for text, learned in tokenizer.show(ids[at].tolist(), learn[at].tolist()) if learned
+            )
             whole = tokenizer.decode(ids[at])
             assert whole.startswith("<|user|>What is") and whole.endswith("<|end|><|endoftext|>")
-            assert said == whole.partition("<|assistant|>")[2].removesuffix("<|endoftext|>")
+            assert learned_text == whole.partition("<|assistant|>")[2].removesuffix("<|endoftext|>")
 
 
 def test_nothing_is_learned_across_a_boundary(sources):
@@ -90,24 +94,24 @@ def test_nothing_is_learned_across_a_boundary(sources):
 
 
 def test_the_digest_is_that_of_another_lake(store, tmp_path):
-    def made(lake):
+    def build(lake):
         mixtures.documents(lake, "web", mixtures.texts(100), shards=2)
         mixtures.tokenizer(lake, "web@v1")
         return mixtures.mix(lake, {"web@v1": 1}, tokens=7_000).manifest
 
-    assert made(store).digest == made(open_store(str(tmp_path / "other"))).digest
+    assert build(store).digest == build(open_store(str(tmp_path / "other"))).digest
 
 
 def test_on_s3_it_is_the_same_and_windows_are_read_from_there(store, s3_lake):
-    def made(lake):
+    def build(lake):
         mixtures.documents(lake, "web", mixtures.texts(100), shards=2)
         mixtures.tokenizer(lake, "web@v1")
         return mixtures.mix(lake, {"web@v1": 1}, tokens=7_000, shard_tokens=2_000).manifest
 
     remote = open_store(s3_lake)
-    manifest = made(remote)
-    assert manifest.digest == made(store).digest
-    here, there = (read_windows(one, manifest, seed=5) for one in (store, remote))
+    manifest = build(remote)
+    assert manifest.digest == build(store).digest
+    here, there = (read_windows(lake, manifest, seed=5) for lake in (store, remote))
     for (_, a), (_, b) in zip(here.iterate(7, stop=40), there.iterate(7, stop=40, ahead=4), strict=True):
         assert a.key == b.key and a.meta == b.meta
         assert all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)
@@ -147,9 +151,9 @@ def test_a_record_of_two_sources_is_counted_for_each(store):
 
 
 def test_a_look_at_a_few_windows_never_passes_for_a_mixture(sources):
-    found = mixtures.mix(sources, {"web@v1": 0.5, "math@v1": 0.5}, limit=5).manifest
-    assert found.dataset == "mix.limit" and found.statistics["tokens"] <= 5 * 128 + 200
-    assert found.received.count == 220  # of three shards of pages only the first
+    limited = mixtures.mix(sources, {"web@v1": 0.5, "math@v1": 0.5}, limit=5).manifest
+    assert limited.dataset == "mix.limit" and limited.statistics["tokens"] <= 5 * 128 + 200
+    assert limited.received.count == 220  # of three shards of pages only the first
 
 
 def test_the_plan_runs_nothing(sources):
@@ -162,11 +166,11 @@ def test_the_plan_runs_nothing(sources):
 def test_stretches_are_drawn_of_each_source(sources):
     manifest = mixtures.mix(sources, {"web@v1": 0.6, "math@v1": 0.4}, shard_tokens=9_000).manifest
     tokenizer = tokenizer_of(Versions(sources), manifest)
-    found = sample_stretches(sources, manifest, tokenizer, 3, seed=1)
-    assert Counter(one.source for one in found.stretches) == {"web@v1": 3, "math@v1": 3}
-    assert found == sample_stretches(sources, manifest, tokenizer, 3, seed=1)
+    drawn = sample_stretches(sources, manifest, tokenizer, 3, seed=1)
+    assert Counter(stretch.source for stretch in drawn.stretches) == {"web@v1": 3, "math@v1": 3}
+    assert drawn == sample_stretches(sources, manifest, tokenizer, 3, seed=1)
     whole = stretches(windows(sources, manifest))
-    for one in found.stretches:
-        ids = whole[one.source, one.id, one.epoch][one.start : one.start + one.tokens]
-        assert "".join(text for text, _ in one.pieces) == tokenizer.decode(ids)
-    json.dumps([one.pieces for one in found.stretches])
+    for stretch in drawn.stretches:
+        ids = whole[stretch.source, stretch.id, stretch.epoch][stretch.start : stretch.start + stretch.tokens]
+        assert "".join(text for text, _ in stretch.pieces) == tokenizer.decode(ids)
+    json.dumps([stretch.pieces for stretch in drawn.stretches])

@@ -80,9 +80,9 @@ def test_a_takedown_between_the_look_at_sources_and_the_start(math, monkeypatch)
     original = Mixture.of
 
     def late(recipe, versions):
-        found = original(recipe, versions)
+        resolved = original(recipe, versions)
         taken_down(math)
-        return found
+        return resolved
 
     monkeypatch.setattr(Mixture, "of", late)
     with pytest.raises(TakenDown):
@@ -140,7 +140,7 @@ def test_sources_and_tokenizers_that_cannot_be_used(math, tmp_path):
     with pytest.raises(BadConfig, match=r"recipe.sources: '@v1': dataset name ''"):
         mixtures.mix(math, {"@v1": 1})
     data = json.loads(math.get(Versions(math).resolve("bpe@v1").shards[0].key))
-    data["added_tokens"] = [one for one in data["added_tokens"] if one["content"] != "<|user|>"]
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] != "<|user|>"]
     file = tmp_path / "lacking.json"
     file.write_text(json.dumps(data))
     recipe = {"dataset": "lacking", "file": str(file)}
@@ -160,7 +160,7 @@ def test_a_tokenizer_is_trained_on_a_part_that_the_seed_draws(store):
 
     whole = trained().statistics["bytes"]
     parts = [trained(max_bytes=whole // 20, seed=seed) for seed in (0, 1)]
-    assert all(whole / 40 < one.statistics["bytes"] < whole / 10 for one in parts)
+    assert all(whole / 40 < part.statistics["bytes"] < whole / 10 for part in parts)
     assert parts[0].digest != parts[1].digest
 
 

@@ -93,7 +93,7 @@ def test_the_driver_is_killed_on_ray_and_the_same_command_finishes(sources):
         ({"web@latest": 1}, {}, "is no exact version"),
         ({"web@v7": 1}, {}, "recipe.sources: web has no v7; it has v1"),
         ({"wob@v1": 1}, {}, "there is no dataset 'wob' .*; it has bpe, math, web"),
-        ({"web.limit@v1": 1}, {}, "is a look at a few records"),
+        ({"web.limit@v1": 1}, {}, "is a preview of a few records"),
         ({"bpe@v1": 1}, {}, r"recipe.sources: bpe@v1: it holds a tokenizer, no records with texts"),
         ({"web@v1": 1}, {"tokenizer": ""}, "recipe.tokenizer is empty"),
         ({"web@v1": 1}, {"tokenizer": "web@v1"}, "recipe.tokenizer: web@v1 is no tokenizer"),
@@ -185,7 +185,7 @@ def test_a_tokenizer_that_saw_what_is_taken_down_withdraws_nothing(sources):
     mixtures.mix(sources, {"web@v1": 1})
     gone = Dataset(sources, versions.resolve("math@v1")).to_arrow()["id"][0].as_py()
     plan = plan_forget(versions, Suppression(ids=frozenset({gone})))
-    assert {one.ref: (one.role, one.withdraw) for one in plan.derived} == {
+    assert {derived.ref: (derived.role, derived.withdraw) for derived in plan.derived} == {
         "bpe@v1": ("trained_on", False),
         "mix@v1": ("tokenizer", False),
     }
@@ -194,7 +194,7 @@ def test_a_tokenizer_that_saw_what_is_taken_down_withdraws_nothing(sources):
 
 
 def test_a_mixture_that_was_withdrawn_does_not_come_back(sources):
-    made = mixtures.mix(sources, {"web@v1": 1}).manifest
-    Versions(sources).withdraw("mix", made.version, "bad weights")
+    mixture = mixtures.mix(sources, {"web@v1": 1}).manifest
+    Versions(sources).withdraw("mix", mixture.version, "bad weights")
     with pytest.raises(GateFailed, match="bad weights"):
         mixtures.mix(sources, {"web@v1": 1})

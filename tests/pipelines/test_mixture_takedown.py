@@ -66,23 +66,23 @@ def kept_stretches(windows, gone: set[str]) -> dict[str, list[tuple[Any, ...]]]:
 
 def check_statistics(store: Store, manifest: Manifest) -> None:
     """Every number, counted anew from the windows."""
-    windows, said = mixtures.windows(store, manifest), manifest.statistics
+    windows, statistics = mixtures.windows(store, manifest), manifest.statistics
     tokens = sum(len(window.arrays["input_ids"]) for window in windows)
-    assert (said["windows"], said["tokens"]) == (len(windows), tokens)
-    assert said["loss_tokens"] == sum(int(window.arrays["loss_mask"].sum()) for window in windows)
-    assert said["waste"] == round(1 - tokens / (len(windows) * manifest.recipe["window"]), 6)
+    assert (statistics["windows"], statistics["tokens"]) == (len(windows), tokens)
+    assert statistics["loss_tokens"] == sum(int(window.arrays["loss_mask"].sum()) for window in windows)
+    assert statistics["waste"] == round(1 - tokens / (len(windows) * manifest.recipe["window"]), 6)
     rows = members_of(store, manifest)
-    samples = {share["source"] for share in said["mixture"] if share["samples"]}
+    samples = {share["source"] for share in statistics["mixture"] if share["samples"]}
     pieces, lengths = Counter[tuple[str, str, int]](), Counter[tuple[str, str, int]]()
     for row in rows:
         draw = (row["source"], row["member"], row["epoch"])
         pieces[draw] += 1
         lengths[draw] += row["length"]
     documents = [draw for draw in pieces if draw[0] not in samples]
-    assert (said["documents"], said["samples"]) == (len(documents), len(pieces) - len(documents))
-    assert said["documents_cut"] == sum(pieces[draw] > 1 for draw in documents)
-    assert said["documents_too_long"] == sum(lengths[draw] > manifest.recipe["window"] for draw in documents)
-    for share in said["mixture"]:
+    assert (statistics["documents"], statistics["samples"]) == (len(documents), len(pieces) - len(documents))
+    assert statistics["documents_cut"] == sum(pieces[draw] > 1 for draw in documents)
+    assert statistics["documents_too_long"] == sum(lengths[draw] > manifest.recipe["window"] for draw in documents)
+    for share in statistics["mixture"]:
         assert share["drawn"] == sum(row["length"] for row in rows if row["source"] == share["source"])
     check_members(pa.Table.from_pylist(rows), dict(lengths))
     positions = {}
@@ -217,8 +217,10 @@ def _changed(store: Store, manifest: Manifest, change) -> Manifest:
     return Versions(store).commit(Draft(**fields | {"ledgers": ledgers, "run_key": "changed"}))
 
 
-@pytest.mark.parametrize(("column", "said"), [("length", "of other lengths|other members"), ("epoch", "other members")])
-def test_members_that_do_not_say_what_the_windows_hold_give_no_successor(sources, column, said):
+@pytest.mark.parametrize(
+    ("column", "value"), [("length", "of other lengths|other members"), ("epoch", "other members")]
+)
+def test_members_that_do_not_say_what_the_windows_hold_give_no_successor(sources, column, value):
     manifest = mixtures.mix(sources, {"math@v1": 1}).manifest
 
     def change(table: pa.Table) -> pa.Table:
@@ -232,7 +234,7 @@ def test_members_that_do_not_say_what_the_windows_hold_give_no_successor(sources
     _changed(sources, manifest, change)
     report = forget_ids(sources, drawn_from(sources, manifest, "math@v1"))
     assert set(report.withdrawn) >= {"mix@v1", "mix@v2"} and "mix@v3" not in {new for _, new in report.made}
-    assert any(word in report.without_successor["mix@v2"] for word in said.split("|"))
+    assert any(word in report.without_successor["mix@v2"] for word in value.split("|"))
 
 
 def test_a_mixture_that_cannot_say_what_it_holds_goes_with_what_its_ledger_kept(sources):

@@ -65,14 +65,14 @@ def grist(store: Store, *args: str, code: int = 0) -> Result:
 
 
 def test_there_and_back_every_file_is_the_same(store: Store, checkpoint: Path, tmp_path: Path) -> None:
-    before = {one: one.read_bytes() for one in checkpoint.rglob("*") if one.is_file()}
-    told = json.loads(grist(store, "import", "hf", str(checkpoint)).stdout.splitlines()[-1])
-    assert (told["dataset"], told["version"], told["new"]) == ("model", 1, True)
+    before = {path: path.read_bytes() for path in checkpoint.rglob("*") if path.is_file()}
+    result = json.loads(grist(store, "import", "hf", str(checkpoint)).stdout.splitlines()[-1])
+    assert (result["dataset"], result["version"], result["new"]) == ("model", 1, True)
     grist(store, "export", "hf", "model@v1", str(tmp_path / "out"))
-    files = sorted(one.relative_to(checkpoint) for one in checkpoint.rglob("*") if one.is_file())
+    files = sorted(path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file())
     assert len(files) == 9
-    assert [one for one in files if (checkpoint / one).read_bytes() != (tmp_path / "out" / one).read_bytes()] == []
-    assert before == {one: one.read_bytes() for one in checkpoint.rglob("*") if one.is_file()}
+    assert [path for path in files if (checkpoint / path).read_bytes() != (tmp_path / "out" / path).read_bytes()] == []
+    assert before == {path: path.read_bytes() for path in checkpoint.rglob("*") if path.is_file()}
 
 
 def test_a_checkpoint_of_transformers_and_peft_comes_back_bit_for_bit(
@@ -88,9 +88,9 @@ def test_gc_beside_an_import_takes_nothing_of_it(store: Store, checkpoint: Path)
 
     def collect(verb: str, key: str) -> None:
         if verb == "create" and "/versions/" in key:
-            for info in [one for one in store.list("runs/") if one.key.endswith("lease.json")]:
+            for info in [item for item in store.list("runs/") if item.key.endswith("lease.json")]:
                 store.put(info.key, store.get(info.key))
-            assert not [one.key for one in plan_gc(store, grace_seconds=0).doomed if one.kind == "object"]
+            assert not [item.key for item in plan_gc(store, grace_seconds=0).doomed if item.kind == "object"]
             run_gc(store, plan_gc(store, grace_seconds=0))
 
     config = ModelRunConfig(recipe=ModelRecipe(folder=str(checkpoint)))
@@ -108,10 +108,10 @@ def test_what_is_taken_in_and_given_back_has_the_mode_of_any_new_file(store: Sto
         grist(store, "checkout", "model@v1", str(checkpoint.parent / "files"))
     finally:
         os.umask(before)
-    files = [one for place in (store.uri + "/objects", exported, checkpoint.parent / "files") for one in tree(place)]
-    assert len([one for one in files if one.suffix == ".safetensors"]) > 4
-    assert {oct(one.stat().st_mode & 0o777) for one in files if one.is_file()} == {"0o640"}
-    assert {oct(one.stat().st_mode & 0o777) for one in files if one.is_dir()} == {"0o750"}
+    files = [path for place in (store.uri + "/objects", exported, checkpoint.parent / "files") for path in tree(place)]
+    assert len([path for path in files if path.suffix == ".safetensors"]) > 4
+    assert {oct(path.stat().st_mode & 0o777) for path in files if path.is_file()} == {"0o640"}
+    assert {oct(path.stat().st_mode & 0o777) for path in files if path.is_dir()} == {"0o750"}
 
 
 def tree(folder: Path | str) -> list[Path]:
@@ -127,7 +127,7 @@ def test_what_lies_beside_the_weights_goes_through_the_lake(store: Store, checkp
     first = taken_in(store, checkpoint).manifest
     grist(store, "export", "hf", "model@v1", str(tmp_path / "out"))
     assert {name: (tmp_path / "out" / name).read_bytes().decode() for name in files} == files
-    assert {one.names[0] for one in first.inputs} >= set(files)
+    assert {file.names[0] for file in first.inputs} >= set(files)
     (checkpoint / "chat_template.jinja").write_text("{{ messages }}")
     second = taken_in(store, checkpoint).manifest
     apart = set(second.shards) - set(first.shards)
@@ -141,9 +141,9 @@ def test_the_hub_s_own_checkpoint_goes_in_and_comes_out_in_transformers_form(
     (hub_folder / "generation_config.json").write_text(generation)
     taken_in(store, hub_folder)
     grist(store, "export", "hf", "model@v1", str(tmp_path / "out"))
-    ours = load_hf(tmp_path / "out")
-    hf.assert_same_tensors(ours.state_dict(), load_hf(written_multimodal).state_dict())
-    assert ours.config.text.eos_token_id == (281, 280)
+    model = load_hf(tmp_path / "out")
+    hf.assert_same_tensors(model.state_dict(), load_hf(written_multimodal).state_dict())
+    assert model.config.text.eos_token_id == (281, 280)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "phi4_multimodal"
     assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["temperature"] == 0.5
 
@@ -152,7 +152,7 @@ def test_adapters_in_peft_s_own_folders_are_part_of_what_was_read(store: Store, 
     (checkpoint / "speech").mkdir()
     (checkpoint / "speech-lora").rename(checkpoint / "speech" / "speech")
     manifest = taken_in(store, checkpoint).manifest
-    assert "speech/speech/adapter_model.safetensors" in {one.names[0] for one in manifest.inputs}
+    assert "speech/speech/adapter_model.safetensors" in {file.names[0] for file in manifest.inputs}
     assert manifest.statistics["parts"]["lora_speech"] > 0
 
 
@@ -167,13 +167,13 @@ def test_two_versions_share_the_bytes_of_a_part_that_did_not_change(store: Store
     first = taken_in(store, checkpoint).manifest
     model = load_hf(checkpoint)
     with torch.no_grad():
-        for _, one in parameters_of(model, Part.LORA_SPEECH):
-            one.add_(1)
+        for _, parameter in parameters_of(model, Part.LORA_SPEECH):
+            parameter.add_(1)
     shutil.rmtree(checkpoint)
     save_hf(model, checkpoint, tokenizer=TOKENIZER)
     second = taken_in(store, checkpoint).manifest
     assert (second.version, second.digest == first.digest) == (2, False)
-    apart = {one.first for one in set(second.shards) - set(first.shards)}
+    apart = {shard.first for shard in set(second.shards) - set(first.shards)}
     assert len(apart) == 1 and ".adapters.speech." in apart.pop()
 
 
@@ -234,8 +234,8 @@ def test_a_folder_that_is_no_checkpoint_is_refused_and_leaves_no_version(
     store: Store, checkpoint: Path, harm: Any, message: str
 ) -> None:
     harm(checkpoint)
-    told = grist(store, "import", "hf", str(checkpoint), code=2)
-    assert message in told.output and "recipe.folder" in told.output
+    refused = grist(store, "import", "hf", str(checkpoint), code=2)
+    assert message in refused.output and "recipe.folder" in refused.output
     assert Versions(store).latest("model") is None
 
 

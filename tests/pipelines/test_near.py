@@ -1,4 +1,4 @@
-"""Near duplicates from texts to ledger: revisions, templates, a threshold that is changed, nights of other recipes."""
+"""Near duplicates from texts to ledger: revisions, templates, a changed threshold, increments of other recipes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_similarity_that_is_none_is_refused(value, message):
         validate(WebConfig, {"recipe": {"min_similarity": value}})
 
 
-# Nights
+# Increments
 
 
 def increment(folder: Path, texts: list[list[str]], **recipe) -> Manifest:
@@ -135,7 +135,7 @@ def increment(folder: Path, texts: list[list[str]], **recipe) -> Manifest:
     return web.run(folder / "lake", files, extends="web", **{**ANY_TEXT, **recipe}).manifest
 
 
-def test_nights_of_one_recipe_say_what_one_run_would_have_kept(tmp_path):
+def test_increments_of_one_recipe_say_what_one_run_would_have_kept(tmp_path):
     texts = revisions(4, 26)
     parts = [texts[:9], texts[9:18], texts[18:]]
     for n in (1, 2, 3):
@@ -154,13 +154,13 @@ def ids(folder: Path) -> list[str]:
     return lake.open("web", lake=str(folder)).to_arrow()["id"].to_pylist()
 
 
-def test_nights_without_a_difference_say_so(tmp_path):
+def test_increments_without_a_difference_say_so(tmp_path):
     parts = [template(1, 5, 200), template(2, 5, 200)]
     increment(tmp_path, parts[:1])
     assert "would have kept the same records" in growth_report(increment(tmp_path, parts))
 
 
-def test_nights_of_other_recipes_do_not_claim_to_know(tmp_path):
+def test_increments_of_other_recipes_do_not_claim_to_know(tmp_path):
     parts = [template(n, 3, 200) for n in range(3)]
     increment(tmp_path, parts[:1], gopher_quality={"languages": ["xx"], "min_words": 10})
     increment(tmp_path, parts[:2], max_quarantine_rate=0.5)
@@ -190,7 +190,7 @@ def test_nothing_new_with_another_recipe_is_said_as_it_is(tmp_path, caplog):
     assert "very run" not in reports["en"] and "run without extends" in reports["en"]
 
 
-def test_what_nights_of_the_last_release_wrote_down_is_read_as_what_it_meant(tmp_path):
+def test_what_increments_of_the_last_release_wrote_down_is_read_as_what_it_meant(tmp_path):
     """`joined`: the second was kept as well; `outranked`: the second would have been kept in place of the first."""
     store = open_store(str(tmp_path))
     rows = [("a", "b", "joined"), ("a", "c", "joined"), ("d", "e", "outranked")]

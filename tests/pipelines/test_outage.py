@@ -71,13 +71,13 @@ def test_a_store_that_stays_away_is_exit_code_5_in_one_line(proxy, s3_lake, samp
     pauses = patiently(monkeypatch, {})
     proxy.down = True
     assert run(request(web.crawl_files(sample)[3:], s3_lake, seconds=100)) == 5
-    said = capsys.readouterr()
-    assert pauses.now == 100 and said.out == ""
-    (line,) = said.err.splitlines()
+    printed = capsys.readouterr()
+    assert pauses.now == 100 and printed.out == ""
+    (line,) = printed.err.splitlines()
     assert (
         line.startswith(f"error: store {s3_lake}, inputs or cluster unreachable for 100 s: ") and "run the same" in line
     )
-    assert caplog.text.count("unreachable") == 1 and "Traceback" not in said.err
+    assert caplog.text.count("unreachable") == 1 and "Traceback" not in printed.err
 
 
 @pytest.mark.parametrize("requests", [10, 40])

@@ -44,7 +44,7 @@ def test_a_run_on_s3_has_the_digest_of_a_run_on_a_local_directory(sample, tmp_pa
     assert data.ledger().num_rows == first.manifest.received.count
 
 
-def test_two_nights_and_a_takedown_on_s3_are_those_on_a_local_directory(sample, tmp_path, s3_lake):
+def test_two_increments_and_a_takedown_on_s3_are_those_on_a_local_directory(sample, tmp_path, s3_lake):
     files = [*web.crawl_files(sample), *sorted((sample / "night2").iterdir())]
     digests = []
     for uri in (str(tmp_path / "lake"), s3_lake):

@@ -124,7 +124,7 @@ def test_intact_containers_are_what_the_truth_says(sample: Path, truth: list[dic
     for row in truth:
         rows[row["file"]].append(row)
     intact = [name for name in rows if name.endswith(".warc.gz") and rows[name][0]["ordinal"] is not None]
-    assert len(intact) == 4  # two parts, the second night, the recompressed copy
+    assert len(intact) == 4  # two parts, the second increment, the recompressed copy
     for name in intact:
         with (sample / name).open("rb") as stream:
             matches = [

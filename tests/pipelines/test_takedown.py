@@ -1,4 +1,4 @@
-"""A takedown and the nights around it: what was forgotten stays out, and what comes later is judged without it."""
+"""A takedown and the increments around it: what was forgotten stays out, and what comes later is judged without it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gristmill.stages.core.shards import MergeLedger
 
 @pytest.fixture(scope="module")
 def files(sample) -> list[Path | str]:
-    """Two nights: three files, then two more."""
+    """Two increments: three files, then two more."""
     return [*web.crawl_files(sample), *sorted((sample / "night2").iterdir())]
 
 
@@ -31,7 +31,7 @@ def increment(folder: Path, files: list[Path | str], **recipe):
     return web.run(folder, files, extends="web", **recipe)
 
 
-def test_a_takedown_keeps_records_out_of_later_nights(files, tmp_path, sample):
+def test_a_takedown_keeps_records_out_of_later_increments(files, tmp_path, sample):
     increment(tmp_path, files[:3])
     rows = [json.loads(line) for line in (sample / "truth.jsonl").read_text().splitlines()]
     new = [row["url"] for row in rows if row["file"] == "night2/part-0000.warc.gz" and row["expected"] == "kept"]
@@ -124,8 +124,8 @@ def test_sample_shows_no_text_of_what_was_taken_down(files, tmp_path):
     page = next(iter(texts_by_url(tmp_path, files[:2], max_quarantine_rate=1.0)))
     versions = Versions(open_store(str(tmp_path)))
     forget(versions, plan_forget(versions, Suppression.of(urls=[page])), "request 1")
-    (found,) = sample(versions, versions.resolve("web"), reason="forget.requested").samples
-    assert found.text is None and "taken down" in found.why_no_text and "url" not in found.fields
+    (record,) = sample(versions, versions.resolve("web"), reason="forget.requested").samples
+    assert record.text is None and "taken down" in record.why_no_text and "url" not in record.fields
 
 
 def test_sample_shows_no_text_of_a_page_that_was_dropped_and_then_taken_down(files, tmp_path):
@@ -133,15 +133,19 @@ def test_sample_shows_no_text_of_a_page_that_was_dropped_and_then_taken_down(fil
     increment(tmp_path, files[:2], max_quarantine_rate=1.0)
     versions = Versions(open_store(str(tmp_path)))
     shown = sample(versions, versions.resolve("web"), 500, fate="dropped").samples
-    page = next(one for one in shown if one.text is not None)
+    page = next(record for record in shown if record.text is not None)
     forget(versions, plan_forget(versions, Suppression.of(urls=[page.fields["url"]])), "request 1")
-    again = {one.id: one for one in sample(versions, versions.resolve("web"), 500, fate="dropped").samples}
+    again = {record.id: record for record in sample(versions, versions.resolve("web"), 500, fate="dropped").samples}
     assert again[page.id].text is None and "taken down" in again[page.id].why_no_text
     assert "url" not in again[page.id].fields and again[page.id].reason == page.reason
-    assert sum(one.text is not None for one in shown) - 1 == sum(one.text is not None for one in again.values()) > 0
+    assert (
+        sum(record.text is not None for record in shown) - 1
+        == sum(record.text is not None for record in again.values())
+        > 0
+    )
 
 
-def test_a_withdrawn_night_does_not_come_back(files, tmp_path):
+def test_a_withdrawn_increment_does_not_come_back(files, tmp_path):
     increment(tmp_path, files[1:2])
     Versions(open_store(str(tmp_path))).withdraw("web", 1, "bad crawl")
     with pytest.raises(GateFailed, match="withdrawn: bad crawl"):

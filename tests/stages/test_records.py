@@ -18,18 +18,15 @@ from record_flows import (
     MINHASH,
     STEPS,
     Blocklist,
-    Checked,
-    Doc,
     Line,
     Long,
-    Reference,
     content,
     draft_of,
     flow_of,
     recipe_of,
     scanned,
-    tally_of,
 )
+from record_reference import Checked, Doc, Reference, tally_of
 
 from gristmill import lake
 from gristmill.filters.text.docs import Docs

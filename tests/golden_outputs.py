@@ -1,0 +1,234 @@
+"""What every stage of the web pipeline is and does on the records of golden/input, and how that is compared.
+
+`observe` runs the pipelines and describes each stage: identity, tallies, reasons, and one hash a column of the rows
+themselves. Parquet bytes are not looked at, so that another pyarrow is no failure. `compare` says in one line what
+differs from golden/stages.json, and what to do (tests/test_golden.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mixtures
+import pyarrow as pa
+import web
+
+from gristmill.lake.accounts.balance import total
+from gristmill.lake.accounts.receipt import Receipt, canonical
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, read_object, read_refs, read_table
+from gristmill.lake.store.opening import open_store
+from gristmill.pipelines.frame.run import run_pipeline
+from gristmill.pipelines.instruct import InstructConfig
+from gristmill.pipelines.tokenizer import TokenizerConfig
+from gristmill.stages.core.work import Stage, Work
+from gristmill.stages.run.runner import Runner
+
+GOLDEN = Path(__file__).parent / "golden"
+FILE = GOLDEN / "stages.json"
+WRITE = "python tests/test_golden.py --write"
+# Several chunks a file and several shards, though the files are tiny; 2 of 26 records are damaged.
+RECIPE = {
+    "scan": {"chunk_bytes": 3000},
+    "extract": {"seconds_per_record": None},  # in this process, where tests plant changes
+    "shards": {"target_bytes": 1200},
+    "max_quarantine_rate": 0.5,
+}
+
+
+class Recorder(Runner):
+    """A runner in this process that remembers what each stage answered."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, workers=0)
+        self.seen: list[tuple[str, Stage, list[Receipt]]] = []
+
+    def map(self, title: str, works: Iterable[Work]) -> list[Receipt]:
+        todo = list(works)
+        receipts = super().map(title, todo)
+        if todo:
+            self.seen.append((title, todo[0].stage, receipts))
+        return receipts
+
+
+def observe(lake: Path) -> dict[str, Any]:
+    """What every stage is and did, as stages.json has it."""
+    files = sorted((GOLDEN / "input").iterdir())
+    recorder = Recorder(open_store(str(lake)))
+    run_pipeline(web.config(files, **RECIPE), recorder.store, recorder)
+    return {
+        "format": 1,
+        "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "stages": _stages(recorder, "")
+        | _stages(increments(files, lake.with_name("nights")), "night: ")
+        | mixture(lake.with_name("mixed")),
+    }
+
+
+def mixture(lake: Path) -> dict[str, Any]:
+    """Samples of each form, a tokenizer, and both mixed with a few pages."""
+    store = open_store(str(lake))
+    observed: dict[str, Any] = {}
+    for name, form in {"chat": "chat", "code": "code", "math": "pair"}.items():
+        recorder = Recorder(store)
+        instruct = {"form": form, "remove": ["<<[^<>]*>>"]}
+        recipe = {"dataset": name, "inputs": [str(GOLDEN / "instruct" / f"{name}.jsonl")], "instruct": instruct}
+        config = InstructConfig.model_validate({"recipe": {**recipe, "max_quarantine_rate": 0.5}})
+        run_pipeline(config, store, recorder)
+        stages = _stages(recorder, f"{name}: ")
+        observed |= {title: stage for title, stage in stages.items() if title.endswith(("instruct", "shards"))}
+    mixtures.documents(store, "web", mixtures.texts(12, longest=60), shards=2)
+    recorder = Recorder(store)
+    sources = {"web@v1": 0.5, "chat@v1": 0.1, "code@v1": 0.2, "math@v1": 0.2}
+    training = {"dataset": "bpe", "sources": list(sources), "train": {"vocab_size": 380}}
+    run_pipeline(TokenizerConfig.model_validate({"recipe": training}), store, recorder)
+    mixtures.mix(store, sources, recorder, tokens=2400, shard_tokens=1200)
+    return observed | {f"mix: {title}": _portable(stage) for title, stage in _stages(recorder, "").items()}
+
+
+def _portable(stage: dict[str, Any]) -> dict[str, Any]:
+    """Without what depends on the sha256 of Parquet files: with another pyarrow they are others."""
+    for output in stage["outputs"].values():
+        output["columns"] = {k: v for k, v in output["columns"].items() if k not in ("input", "tokens")}
+    return {k: v for k, v in stage.items() if k not in ("tallies", "facts")}
+
+
+def increments(files: Sequence[Path], lake: Path) -> Recorder:
+    """The same in increments of one file; what is remembered is the last one."""
+    store = open_store(str(lake))
+    for n in range(1, len(files) + 1):
+        recorder = Recorder(store)
+        run_pipeline(web.config(files[:n], **{**RECIPE, "max_quarantine_rate": 1.0}, extends="web"), store, recorder)
+    return recorder
+
+
+def _stages(recorder: Recorder, prefix: str) -> dict[str, Any]:
+    return {prefix + title: _stage(recorder.store, stage, receipts) for title, stage, receipts in recorder.seen}
+
+
+def _stage(store: Store, stage: Stage, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    fates = ("received", "passed", "kept", "dropped", "quarantined")
+    return {
+        "identity": [part.model_dump(mode="json") for part in stage.identity()],
+        "pieces": len(receipts),
+        "tallies": {
+            "came_in" if fate == "received" else fate: total(getattr(r, fate) for r in receipts).to_json()
+            for fate in fates
+        },
+        "reasons": [r.reasons for r in receipts],
+        "errors": [r.errors for r in receipts],
+        "facts": [r.facts for r in receipts],
+        "outputs": _outputs(store, receipts),
+    }
+
+
+def _outputs(store: Store, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    """kind -> rows, and a hash of each column: over its type and its values, in the order of the works."""
+    tables: dict[str, list[pa.Table]] = {}
+    for receipt in receipts:
+        for ref in receipt.outputs:
+            tables.setdefault(ref.kind, []).append(_READ.get(ref.kind, read_table)(store, ref))
+    return {
+        kind: {
+            "rows": [table.num_rows for table in parts],
+            "metadata": {k.decode(): v.decode() for k, v in (parts[0].schema.metadata or {}).items()},
+            "columns": {field.name: _hash(field, [table[field.name] for table in parts]) for field in parts[0].schema},
+        }
+        for kind, parts in tables.items()
+    }
+
+
+def _windows(store: Store, ref: ObjectRef) -> pa.Table:
+    """A tar's members; the tar's own bytes are those of `webdataset`."""
+    with store.open(ref.key) as stream, tarfile.open(fileobj=stream) as tar:
+        rows = [{"name": file.name, "data": tar.extractfile(file).read()} for file in tar]  # type: ignore[union-attr]
+    return pa.Table.from_pylist(rows)
+
+
+def _vocabulary(store: Store, ref: ObjectRef) -> pa.Table:
+    model = json.loads(store.get(ref.key))["model"]
+    return pa.table({"vocab": [json.dumps(sorted(model["vocab"].items()))], "merges": [json.dumps(model["merges"])]})
+
+
+def _kinds(store: Store, ref: ObjectRef) -> pa.Table:
+    """Of a list of pointers what they point to; digests of Parquet are those of one pyarrow."""
+    listed = sorted((item.kind, item.records) for item in read_refs(store, ref))
+    return pa.table({"kind": [kind for kind, _ in listed], "records": [records for _, records in listed]})
+
+
+def _work(store: Store, ref: ObjectRef) -> pa.Table:
+    """Of merged receipts which stages they are of; their order is that of digests."""
+    receipts = [Receipt.model_validate_json(line) for line in read_object(store, ref).splitlines()]
+    return pa.table({"stage": sorted(receipt.stages[-1].name for receipt in receipts)})
+
+
+_READ: dict[str, Callable[[Store, ObjectRef], pa.Table]] = {
+    "pack": _windows,
+    "tokenizer": _vocabulary,
+    "refs": _kinds,
+    "receipts": _work,
+}
+
+
+def _hash(field: pa.Field, parts: Sequence[pa.ChunkedArray]) -> str:
+    # 4 decimals: language scores of two builds of fastText agree to there (filters/language.py)
+    values = [[_shown(v) for v in part.to_pylist()] for part in parts]
+    return hashlib.sha256(canonical([str(field.type), values])).hexdigest()[:16]
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def compare(golden: dict[str, Any], observed: dict[str, Any]) -> str | None:
+    """What is wrong, or None. Only the first stage that differs is named: what follows it follows from it."""
+    if golden["inputs"] != observed["inputs"]:
+        return f"tests/golden/input is not what it was when stages.json was written: restore it, or delete {FILE.name}"
+    for title, now in observed["stages"].items():
+        then = golden["stages"].get(title)
+        if then is None:
+            return f"stage {title!r} is new: run `{WRITE}` and commit the file"
+        raised = _identities(then, now)
+        if raised:
+            return f"stage {title!r} is not the one of stages.json ({raised}): if that is meant, run `{WRITE}`"
+        changed = list(_changes(then, now, ""))
+        if changed:
+            return _unversioned(title, now, changed)
+    gone = golden["stages"].keys() - observed["stages"].keys()
+    return f"stage {', '.join(sorted(gone))} did not run: if that is meant, run `{WRITE}`" if gone else None
+
+
+def _unversioned(title: str, now: dict[str, Any], changed: Sequence[str]) -> str:
+    versions = ", ".join(f"{part['name']} {part['version']}" for part in now["identity"])
+    return (
+        f"stage {title!r} gives another output ({', '.join(changed[:6])}) under the same VERSION ({versions}): receipts"
+        f" of lakes that exist would pass for work of this code. Raise the VERSION of what changed, and run `{WRITE}`"
+    )
+
+
+def _identities(then: dict[str, Any], now: dict[str, Any]) -> str:
+    before, after = ({part["name"]: part for part in at["identity"]} for at in (then, now))
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    shown = [f"{name}: {_version(before.get(name))} -> {_version(after.get(name))}" for name in names]
+    return "; ".join(shown) or ("another order" if then["identity"] != now["identity"] else "")
+
+
+def _version(part: dict[str, Any] | None) -> str:
+    return "none" if part is None else f"VERSION {part['version']} {json.dumps(part['config'])}"
+
+
+def _changes(then: Any, now: Any, path: str) -> Iterable[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in sorted(then.keys() | now.keys()):
+            yield from _changes(then.get(name), now.get(name), f"{path}.{name}" if path else name)
+    elif then != now:
+        yield path.removeprefix("outputs.")
