@@ -20,8 +20,8 @@ from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.sealed import Unreadable, read_note
 from gristmill.lake.versions.growth import read_pin
 from gristmill.lake.versions.lease import about_of, read_announcement
+from gristmill.lake.versions.markers import read_reason, read_tag
 from gristmill.lake.versions.roots import Slots
-from gristmill.lake.versions.versions import read_reason, read_tag
 
 _BLOCK = 1 << 20
 

@@ -45,7 +45,9 @@ def plan_growth(
     if latest is not None and not set(listed) - ancestry(versions, dataset, latest):
         return versions.manifest(dataset, latest)
     attempt, base = _last_pin(versions, dataset, key)
-    if base is not None and base not in versions.withdrawn(dataset):  # taken down since: never build on it
+    # The pin decides, and not what is latest by now: the receipts of the run that was killed are about its base. Only
+    # where that was taken down since is another one pinned.
+    if base is not None and base not in versions.withdrawn(dataset):
         return _growth(versions, dataset, key, attempt, base, listed)
     if not pin:
         return _growth(versions, dataset, key, attempt + 1, latest or 0, listed)
@@ -107,11 +109,12 @@ def _last_pin(versions: Versions, dataset: str, key: str) -> tuple[int, int | No
 
 
 def _pin(versions: Versions, dataset: str, key: str, listed: list[str], attempt: int) -> Growth:
+    """Pins the latest version as the base of this attempt, or takes the one that an equal run pinned."""
     base = versions.latest(dataset) or 0
     note = write_note({"dataset": dataset, "night": key, "attempt": attempt}, base=base)
     if not versions.store.create(pin_key(dataset, key, attempt), note):
         try:
-            base = read_pin(versions.store, dataset, key, attempt)  # a run beside ours pinned first
+            base = read_pin(versions.store, dataset, key, attempt)  # an equal run pinned first; both do its work
         except Unreadable as error:
             versions.warn(error)
             return _pin(versions, dataset, key, listed, attempt + 1)
@@ -119,5 +122,6 @@ def _pin(versions: Versions, dataset: str, key: str, listed: list[str], attempt:
 
 
 def _growth(versions: Versions, dataset: str, key: str, attempt: int, base: int, listed: list[str]) -> Growth:
+    """The plan on this base. New is what the base has not: another version may have some of it, and is not built on."""
     had = ancestry(versions, dataset, base) if base else set()
     return Growth(dataset, key, attempt, base, tuple(d for d in listed if d not in had))
