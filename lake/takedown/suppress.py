@@ -107,10 +107,12 @@ class Suppression:
         while True:
             before = read_takedowns(store)
             if self.digest in before.requests:
-                before.copy(store)
+                before.copy(store)  # written last, so that a killed attempt may lack it
                 return before.requests[self.digest]
             number, at = len(before.slots) + 1, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             about = {"number": number, "request": self.digest, "reason": reason, "at": at}
+            # By these a loss is noticed later: the file before, the list from now on, which manifests of runs name too,
+            # and the requests without a number.
             about |= {"previous": before.newest, "list": before.whole.union([self]).digest}
             about |= {"before": sorted(before.unnumbered)}
             data = json.dumps({**self._entries(), **about}, indent=1).encode()
@@ -146,8 +148,8 @@ class Suppression:
         return {name: pa.array(sorted(getattr(self, name)), pa.string()) for name in ("ids", "urls")}
 
     def _by_url(self, urls: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """Scheme and host are cut out at once, and each distinct one is looked at once; of a host that has a listed
-        page every URL is."""
+        """Which URLs are on a listed domain or are a listed page: bool, one a row. Each distinct scheme and host is
+        judged once, and only of hosts that have a listed page is every URL looked at."""
         plain = pc.replace_substring_regex(urls, r"[\t\r\n]", "")  # as every URL parser does
         heads = pc.struct_field(pc.extract_regex(plain, _HEAD), "head")
         if isinstance(heads, pa.ChunkedArray):
@@ -155,10 +157,10 @@ class Suppression:
         coded = heads.dictionary_encode()
         hosts = [host_in(head) for head in coded.dictionary.to_pylist()]
         known: dict[str, bool] = {}
-        places = pc.fill_null(coded.indices, len(hosts)).to_numpy(zero_copy_only=False)
+        places = pc.fill_null(coded.indices, len(hosts)).to_numpy(zero_copy_only=False)  # the last: rows without a URL
         hit: np.ndarray = np.array([self._covers(host, known) for host in hosts] + [False])[places]
         if self.pages:
-            listed = {page[:16] for page in self.pages}
+            listed = {page[:16] for page in self.pages}  # the entry of a page begins with the hash of its host
             near = np.array([host_hash(host) in listed for host in hosts] + [False])[places]
             for row in np.flatnonzero(near & ~hit):
                 hit[row] = page_hash(urls[int(row)].as_py()) in self.pages
@@ -273,6 +275,7 @@ def _about(store: Store, key: str, data: bytes) -> dict[str, Any]:
 
 
 def _lost(store: Store, key: str, what: str) -> ListNotWhole:
+    """The error for a file of the list, with the copy to restore it from, if there is one."""
     number = _NUMBERED.fullmatch(key)
     beside = f"{COPIES}{number[1]}.json" if number else ""
     copy = f" {beside} is its copy, if that is whole." if beside and store.info(beside) is not None else ""
@@ -282,6 +285,7 @@ def _lost(store: Store, key: str, what: str) -> ListNotWhole:
 
 
 def _parse(store: Store, key: str, digest: str) -> Suppression:
+    """The entries of a file, compared with their digest. Raises ListNotWhole."""
     try:
         data = fields_of(_bytes(store, key))
         if data["format"] in (1, FORMAT) and data["url_format"] == URL_FORMAT:

@@ -81,9 +81,9 @@ def compare(store: Store, manifest: Manifest, proofs: dict[str, Proof]) -> Itera
             yield finding("ledger", f"record {proof.twice} is kept twice", proof.ref.sha256)
         return
     for fate in ("kept", "dropped", "quarantined"):
-        stated, found = getattr(manifest, fate), total(proof.fates[fate] for proof in good)
-        if stated != found:
-            yield finding("ledger", f"{fate}: manifest and ledger disagree, {_differ(stated, found)}")
+        stated, counted = getattr(manifest, fate), total(proof.fates[fate] for proof in good)
+        if stated != counted:
+            yield finding("ledger", f"{fate}: manifest and ledger disagree, {_differ(stated, counted)}")
     yield from _compare_shards(store, manifest, ledgers, good, proofs, finding)
 
 
@@ -99,9 +99,9 @@ def _compare_shards(
     if not manifest.layout.one_each:
         return
     naming = (*(ref for ref in manifest.shards if manifest.layout.holds(ref.kind) == "rows"), *manifest.members)
-    found = [proofs.get(ref.sha256) for ref in naming]
-    shards = [proof for proof in found if proof is not None and proof.problem is None]
-    if not shards or len(shards) < len(found):
+    shard_proofs = [proofs.get(ref.sha256) for ref in naming]
+    shards = [proof for proof in shard_proofs if proof is not None and proof.problem is None]
+    if not shards or len(shards) < len(shard_proofs):
         return
     kept, held = total(p.ids for p in good if p.ids), total(p.ids for p in shards if p.ids)
     if kept != held:
@@ -110,9 +110,9 @@ def _compare_shards(
         yield finding("shards", f"shards and kept records disagree, {_differ(kept, held)} ({strays})")
 
 
-def _differ(stated: Tally, found: Tally) -> str:
-    if stated.count != found.count:
-        return f"{stated.count:,} against {found.count:,}"
+def _differ(stated: Tally, counted: Tally) -> str:
+    if stated.count != counted.count:
+        return f"{stated.count:,} against {counted.count:,}"
     return f"{stated.count:,} each, but not the same ones"
 
 
