@@ -109,10 +109,9 @@ class Suppression:
             if self.digest in before.requests:
                 before.copy(store)  # written last, so that a killed attempt may lack it
                 return before.requests[self.digest]
-            number, at = len(before.slots) + 1, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            about = {"number": number, "request": self.digest, "reason": reason, "at": at}
-            # By these a loss is noticed later: the file before, the list from now on, which manifests of runs name too,
-            # and the requests without a number.
+            number, now = len(before.slots) + 1, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            about = {"number": number, "request": self.digest, "reason": reason, "at": now}
+            # a later loss is noticed by these three; manifests of runs name the digest of the list too
             about |= {"previous": before.newest, "list": before.whole.union([self]).digest}
             about |= {"before": sorted(before.unnumbered)}
             data = json.dumps({**self._entries(), **about}, indent=1).encode()
@@ -152,9 +151,7 @@ class Suppression:
         judged once, and only of hosts that have a listed page is every URL looked at."""
         plain = pc.replace_substring_regex(urls, r"[\t\r\n]", "")  # as every URL parser does
         heads = pc.struct_field(pc.extract_regex(plain, _HEAD), "head")
-        if isinstance(heads, pa.ChunkedArray):
-            heads = heads.combine_chunks()
-        coded = heads.dictionary_encode()
+        coded = (heads.combine_chunks() if isinstance(heads, pa.ChunkedArray) else heads).dictionary_encode()
         hosts = [host_in(head) for head in coded.dictionary.to_pylist()]
         known: dict[str, bool] = {}
         places = pc.fill_null(coded.indices, len(hosts)).to_numpy(zero_copy_only=False)  # the last: rows without a URL
@@ -275,7 +272,6 @@ def _about(store: Store, key: str, data: bytes) -> dict[str, Any]:
 
 
 def _lost(store: Store, key: str, what: str) -> ListNotWhole:
-    """The error for a file of the list, with the copy to restore it from, if there is one."""
     number = _NUMBERED.fullmatch(key)
     beside = f"{COPIES}{number[1]}.json" if number else ""
     copy = f" {beside} is its copy, if that is whole." if beside and store.info(beside) is not None else ""
@@ -285,7 +281,6 @@ def _lost(store: Store, key: str, what: str) -> ListNotWhole:
 
 
 def _parse(store: Store, key: str, digest: str) -> Suppression:
-    """The entries of a file, compared with their digest. Raises ListNotWhole."""
     try:
         data = fields_of(_bytes(store, key))
         if data["format"] in (1, FORMAT) and data["url_format"] == URL_FORMAT:
