@@ -36,7 +36,7 @@ class _Part(NamedTuple):
     data: bytes
 
 
-class FolderInputs:
+class FolderInputs(InputStore):
     """Folders in places that `store_of` finds by address; `folder_of` makes an address absolute."""
 
     def __init__(self, store_of: Callable[[str], InputStore], folder_of: Callable[[str], str]) -> None:
@@ -50,7 +50,7 @@ class FolderInputs:
         return cast(BinaryIO, io.BufferedReader(reader, BUFFER))
 
     def info(self, uri: str) -> InputInfo:
-        """Its size is the tar's; its etag covers what is known of each member."""
+        """As in InputStore: its size is the tar's, its etag covers what is known of each member."""
         members, folder = self._members(uri), self._folder(uri)
         last = _parts(members, folder)[-1]
         known = (f"{info.uri[len(folder) :]}\0{info.size}\0{info.modified!r}\0{info.etag}" for info in members)
@@ -126,6 +126,7 @@ class _TarReader(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Bytes up to the end of the part that the position lies in: a header, a file, its padding."""
         view = memoryview(buffer).cast("B")
         number = bisect_right(self._parts, self._at, key=lambda part: part.start) - 1
         part = self._parts[number]

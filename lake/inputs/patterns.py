@@ -47,6 +47,7 @@ class _Walk:
         self.again: set[str] = set()
 
     def run(self) -> None:
+        """Takes steps until none is left, and fills `files`, `faults` and `again`."""
         while self._steps or self._links:
             is_link = not self._steps
             folder, number = (self._links if is_link else self._steps).popleft()
@@ -77,6 +78,7 @@ class _Walk:
         return True
 
     def _any_depth(self, folder: str, number: int) -> None:
+        """`**` at this folder: what follows may match here, and `**` itself in every folder below."""
         last = number + 1 == len(self._parts)
         if not last:
             self._steps.append((folder, number + 1))

@@ -62,7 +62,7 @@ def survey(pattern: str) -> Survey:
     return matched
 
 
-class LocalInputs:
+class LocalInputs(InputStore):
     """Paths, and `file:///path`."""
 
     def open(self, uri: str, offset: int = 0) -> BinaryIO:

@@ -278,6 +278,8 @@ _hashed: set[tuple[str, str]] = set()
 
 
 def _hash_once(store: Store, ref: ObjectRef) -> None:
+    """Raises DamagedObject unless the bytes are those of its name. What was whole once in this process is believed: a
+    reader of many row groups would else hash gigabytes for each."""
     if (store.uri, ref.sha256) in _hashed:
         return
     digest = hashlib.sha256()

@@ -182,12 +182,15 @@ class RangeReader(io.RawIOBase):
         return FileNotFoundError(f"no object s3://{self._bucket}/{self._key}") if status == 404 else error
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def tell(self) -> int:
+        """The position in the object."""
         return self._position
 
     def seekable(self) -> bool:
+        """It is, at the price of a request for each place."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -199,6 +202,10 @@ class RangeReader(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fills the buffer or less of it, and returns how many bytes; 0 at the end of the object only.
+
+        Raises ConnectionError after ATTEMPTS connections that gave nothing, OSError for an object that was replaced.
+        """
         view = memoryview(buffer).cast("B")
         for attempt in range(ATTEMPTS):
             if self._position == self._size or not len(view):
@@ -223,9 +230,11 @@ class RangeReader(io.RawIOBase):
         ) from failure
 
     def readall(self) -> bytes:
+        """All bytes that are left; `io.RawIOBase` would ask for them in small pieces."""
         return b"".join(iter(lambda: self.read(1 << 20) or b"", b""))
 
     def _request(self) -> Any:
+        """A connection from the position on, to the very object that was opened. Raises OSError if it was replaced."""
         try:
             answer = self._client.get_object(
                 Bucket=self._bucket, Key=self._key, Range=f"bytes={self._position}-", IfMatch=self._etag
@@ -257,6 +266,7 @@ class RangeReader(io.RawIOBase):
             self._body = None
 
     def close(self) -> None:
+        """Gives the connection up; reading is over."""
         if not self.closed:
             self._drop()
         super().close()
