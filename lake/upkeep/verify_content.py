@@ -111,6 +111,7 @@ def _compare_shards(
 
 
 def _differ(stated: Tally, counted: Tally) -> str:
+    """In what two tallies that should be equal differ: the count, or which records they are of."""
     if stated.count != counted.count:
         return f"{stated.count:,} against {counted.count:,}"
     return f"{stated.count:,} each, but not the same ones"
@@ -121,14 +122,19 @@ def _strays(
 ) -> Iterator[str]:
     """Up to three ids that stand in one and not the other, or twice in shards; a slice of the id space at a time.
     `shards`: each with its column of ids."""
+    # Ids are hashes: each hex digit more of a prefix makes the slices sixteen times smaller, until one fits in a set.
     width = 0
     while count > _WHOLE * 16**width:
         width += 1
     for prefix in map("".join, product("0123456789abcdef", repeat=width)):
-        kept = {record for ref in ledgers for ids in id_batches(store, ref, prefix) for record in ids}
-        held = Counter(
-            record for ref, column in shards for ids in id_batches(store, ref, prefix, column) for record in ids
-        )
+        kept: set[str] = set()
+        for ref in ledgers:
+            for ids in id_batches(store, ref, prefix):
+                kept.update(ids)
+        held = Counter[str]()
+        for ref, column in shards:
+            for ids in id_batches(store, ref, prefix, column):
+                held.update(ids)
         lost = [f"{record} is kept but in no shard" for record in sorted(kept - held.keys())]
         extra = [f"{record} is in a shard but not kept" for record in sorted(held.keys() - kept)]
         twice = [f"{record} stands in shards {n} times" for record, n in sorted(held.items()) if n > 1]
