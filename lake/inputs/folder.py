@@ -140,6 +140,7 @@ class _TarReader(io.RawIOBase):
         return len(data)
 
     def _read(self, number: int, inside: int, size: int) -> bytes:
+        """At most `size` bytes of a member, from `inside` on; it stays open for the next read."""
         part = self._parts[number]
         if self._member is None or self._member_part != number:
             self._leave()

@@ -80,6 +80,8 @@ class FsspecInputs(InputStore):
         return cast(BinaryIO, io.BufferedReader(reader, BUFFER))
 
     def info(self, uri: str) -> InputInfo:
+        """As in InputStore. The etag is made of everything that the place says of the content: each has another name
+        for it, and some have several."""
         about = self._about(uri)
         if about is None:
             raise missing(uri)

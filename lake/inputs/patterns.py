@@ -107,6 +107,7 @@ class _Walk:
             self.faults.add(f"{path} is no regular file (a pipe, a socket or a device)")
 
     def _is_there(self, path: str) -> bool:
+        """Whether a name without magic exists, be it a link that leads nowhere: that is a fault, and no absence."""
         try:
             os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -130,6 +131,7 @@ class _Walk:
         return "special"
 
     def _entries(self, folder: str) -> Iterator[tuple[str, str]]:
+        """(name, path) of what is in a folder, by name; a fault and nothing where it cannot be read."""
         try:
             with os.scandir(folder) as entries:
                 names = sorted(entry.name for entry in entries)

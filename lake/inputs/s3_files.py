@@ -46,6 +46,7 @@ def _expand(where: str) -> list[str]:
 
 
 def _names(client: Any, bucket: str, prefix: str) -> Iterator[str]:
+    """Keys below a prefix; without those that end in a slash, by which some tools mark a folder."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     for page in pages:
         for item in page.get("Contents", ()):

@@ -112,6 +112,7 @@ def _part(path: Path) -> Path:
 
 
 def _check_there(target: Path, ref: ObjectRef) -> None:
+    """Raises FileExistsError unless the file is the object."""
     present = file_sha256(target)
     if present != ref.sha256:
         raise FileExistsError(
@@ -121,6 +122,7 @@ def _check_there(target: Path, ref: ObjectRef) -> None:
 
 
 def _fetch(store: Store, manifest: Manifest, ref: ObjectRef, target: Path) -> None:
+    """Writes the object to a file that has its name only when all of it was seen to be right. Raises Damaged."""
     part = _part(target)
     digest = hashlib.sha256()
     with store.open(ref.key) as source, part.open("wb") as sink:
@@ -140,6 +142,7 @@ def _fetch(store: Store, manifest: Manifest, ref: ObjectRef, target: Path) -> No
 
 
 def _write(path: Path, data: bytes) -> None:
+    """A small file, whole or not at all."""
     part = _part(path)
     with part.open("wb") as sink:
         sink.write(data)

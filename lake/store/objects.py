@@ -265,6 +265,7 @@ def _opened(store: Store, ref: ObjectRef) -> Iterator[Any]:
 
 
 def _sums(store: Store, ref: ObjectRef) -> bytes | None:
+    """The digests of a table's blocks; None where the pointer names none, or they are lost."""
     for beside in ref.beside():
         try:
             return read_object(store, beside)
@@ -278,8 +279,7 @@ _hashed: set[tuple[str, str]] = set()
 
 
 def _hash_once(store: Store, ref: ObjectRef) -> None:
-    """Raises DamagedObject unless the bytes are those of its name. What was whole once in this process is believed: a
-    reader of many row groups would else hash gigabytes for each."""
+    """Raises DamagedObject unless the bytes are those of its name, or were once in the life of this process."""
     if (store.uri, ref.sha256) in _hashed:
         return
     digest = hashlib.sha256()

@@ -45,6 +45,8 @@ class Connection:
         profile = self._settings.get_scoped_config().get("s3") or {}
         style = profile.get("addressing_style", "auto")
         self.client = self._make_client(style)
+        # Only a client knows which endpoint the environment, profile and region come to; if it is not AWS, it is made
+        # once more, with the style that such stores can do.
         self.endpoint = urlsplit(self.client.meta.endpoint_url)
         self._is_aws = _AWS_HOST.fullmatch(self.endpoint.netloc) is not None
         if not self._is_aws and style == "auto":
@@ -76,6 +78,7 @@ class Connection:
         return cached
 
     def _make_filesystem(self, access: str, secret: str, token: str | None) -> pyarrow.fs.S3FileSystem:
+        """pyarrow's view of what boto3 resolved, with the same timeouts and number of attempts."""
         bundle = self._settings.get_config_variable("ca_bundle")
         return pyarrow.fs.S3FileSystem(
             access_key=access,

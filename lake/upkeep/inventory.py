@@ -129,6 +129,7 @@ def take_inventory(store: Store, slots: Slots) -> Iterator[Oddity]:
 
 
 def _look(looked: _Looked, key: str, kind: Kind) -> Oddity | None:
+    """What is wrong with one file, if anything is."""
     match = kind.pattern.fullmatch(key)
     assert match is not None  # as it did a moment ago
     try:
@@ -153,6 +154,7 @@ def unheld(store: Store, held: Collection[str]) -> Iterator[Oddity]:
 
 
 def _digest(store: Store, name: str) -> str | None:
+    """The sha256 of the object of this name, or in words why it has none; None where it is gone."""
     digest = hashlib.sha256()
     try:
         with store.open(f"objects/{name[:2]}/{name}") as source:
