@@ -1,4 +1,4 @@
-"""A lake as nights of a web run leave it: shards, ledger, signatures, contents, clusters, and the extraction's texts.
+"""A lake as increments of a web run leave it: shards, ledger, signatures, contents, clusters, and extracted texts.
 
 `increment(store, "web", pages, base)` grows a dataset; what a takedown must not leave behind stands in each of these.
 """
@@ -254,7 +254,7 @@ def readable(store: Store) -> Iterator[tuple[str, bytes]]:
 
 
 def two_nights(store: Store) -> list[Manifest]:
-    """`web` in two nights, and `code`, which has none of what is asked for; the versions of `web`."""
+    """`web` in two increments, and `code`, which has none of what is asked for; the versions of `web`."""
     first = increment(store, "web", FIRST, file="a")
     increment(store, "code", docs("x", "y"), file="code")
     return [first, increment(store, "web", SECOND, first, file="b")]

@@ -54,7 +54,7 @@ def prove(store: Store, ref: ObjectRef, id_column: str | None = None) -> Proof:
     try:
         digest, magic = _hash(store, ref)
     except NotFound:
-        return Proof(ref, ("missing", "is not in the store"))  # it was a moment ago: somebody deletes
+        return Proof(ref, ("missing", "is not in the store"))  # it was a moment ago: it is deleted right now
     except OSError as error:  # a bad sector; a store that cannot deliver
         return Proof(ref, ("unreadable", f"cannot be read: {error}"))
     if digest != ref.sha256:

@@ -81,7 +81,7 @@ def _names(manifest: Manifest) -> list[str]:
 
 
 def _claim(manifest: Manifest, directory: Path) -> None:
-    """Marks the folder as ours. Raises FileExistsError if it is somebody else's."""
+    """Marks the folder as that of this version. Raises FileExistsError if it holds anything else."""
     directory.mkdir(parents=True, exist_ok=True)
     present = sorted(path.name for path in directory.iterdir() if path != _part(directory / MARKER))
     about = {"format": 1, "dataset": manifest.dataset, "version": manifest.version, "digest": manifest.digest}
@@ -100,7 +100,7 @@ def _owner(directory: Path) -> tuple[str, int, str] | None:
     for name in (MARKER, DONE):
         try:
             fields = json.loads((directory / name).read_bytes())
-        except (FileNotFoundError, ValueError):  # ValueError: somebody else's manifest.json
+        except (FileNotFoundError, ValueError):  # ValueError: the manifest.json of another program
             continue
         if isinstance(fields, dict) and {"dataset", "version", "digest"} <= fields.keys():
             return fields["dataset"], fields["version"], fields["digest"]

@@ -239,8 +239,8 @@ def _read_texts(
 
 
 def _receipts(versions: Versions, manifest: Manifest, inputs: set[str]) -> list[Receipt]:
-    """Receipts about these inputs, of the version and of all it extends: bundles of nights are merged, so that one
-    receipt may stand in several."""
+    """Receipts about these inputs, of the version and of all it extends. Bundles of earlier increments are merged into
+    later ones, so that a receipt may stand in several."""
     receipts: dict[str, Receipt] = {}
     seen: set[str] = set()
     for ancestor in ancestors(versions, manifest):

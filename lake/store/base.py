@@ -86,7 +86,7 @@ class Store(Protocol):
         """Put-if-absent; atomic, and durable on return.
 
         True: the key holds `data`. False: the key holds something else, which is now durable and final.
-        A retry of a request whose answer was lost is told "exists" though it won: equal bytes count as ours.
+        A retry of a request whose answer was lost is told "exists" though it won: equal bytes count as this call's.
         A caller who must know that it was *this* call puts a nonce in the data.
         """
 

@@ -204,7 +204,7 @@ def read_table(store: Store, ref: ObjectRef, columns: list[str] | None = None, f
 
 @contextmanager
 def open_parquet(store: Store, ref: ObjectRef) -> Iterator[pq.ParquetFile]:
-    """A Parquet object for who reads parts of it. Raises DamagedObject from the reads within."""
+    """A Parquet object of which parts are read. Raises DamagedObject from the reads within."""
     with _opened(store, ref) as source:
         yield pq.ParquetFile(source, page_checksum_verification=True)
 

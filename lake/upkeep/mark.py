@@ -53,7 +53,7 @@ class Doomed:
 class GcPlan:
     """What would go and why; nothing was deleted yet. `kept` counts what stays: reason -> (objects, bytes).
 
-    `now` is the store's time of the plan (`clock`: this machine's, where the store takes no file of ours to tell its
+    `now` is the store's time of the plan (`clock`: this machine's, where no file may be written that tells the store's
     own); what changed after `cutoff` (seconds since the epoch) is young. `known` versions and `promises` (receipt ->
     its outputs) are what the sweep compares the store with.
     """

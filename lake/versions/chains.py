@@ -1,8 +1,8 @@
 """Chains: the rows of all versions of a dataset from the ledgers of the newest.
 
-A version that extends another has all of its records and adds those of its own inputs, so of a chain of a hundred
-nights only the head's ledgers are searched (a few, they are merged), and who had a row already follows from the input
-it came from. Where a head's ledgers are gone or damaged the version before it is the head of the rest.
+A version that extends another has all of its records and adds those of its own inputs. So of a chain of a hundred
+increments only the head's ledgers are searched (a few, they are merged), and which versions have a row follows from the
+input that it came from. Where a head's ledgers are gone or damaged, the version before it is the head of the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Folded lists: a manifest of a dataset that grows every night must not name ten thousand shards in full.
+"""Folded lists: a manifest of a dataset that grows every day must not name ten thousand shards in full.
 
 Whole blocks of BLOCK pointers are replaced by a pointer to an object that lists them, and whole blocks of such pointers
 again. What stands in a manifest grows with the logarithm of the list. A version that adds to the end of its parent's

@@ -25,7 +25,8 @@ _ATTEMPT = re.compile(r"/(\d{4,})\.json$")
 
 @dataclass(frozen=True)
 class Growth:
-    """What to do tonight: `new` input digests on top of version `base` (0: none yet), under pin `attempt`."""
+    """What an increment has to do: `new` input digests on top of version `base` (0: none yet), under pin `attempt`.
+    `key`: of its recipe and its list of inputs."""
 
     dataset: str
     key: str
@@ -89,9 +90,9 @@ def pin_key(dataset: str, key: str, attempt: int) -> str:
 
 
 def read_pin(store: Store, dataset: str, key: str, attempt: int) -> int:
-    """The version that attempt `attempt` of a night is built on. Raises Unreadable, NotFound."""
-    about = {"dataset": dataset, "night": key, "attempt": attempt}
-    remedy = "it is not used, and the night is pinned anew; delete it"
+    """The version that attempt `attempt` of an increment is built on. Raises Unreadable, NotFound."""
+    about = {"dataset": dataset, "night": key, "attempt": attempt}  # as lakes have it: an increment was a night once
+    remedy = "it is not used, and the increment is pinned anew; delete it"
     return int(read_note(store, pin_key(dataset, key, attempt), about, remedy, base=int)["base"])
 
 

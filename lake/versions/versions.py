@@ -47,7 +47,7 @@ class CommitConflict(Exception):
 
 
 class MissingObjects(FileNotFoundError):
-    """Objects of a draft are not in the store (gc, or somebody's hand): the work that makes them is to be redone."""
+    """Objects of a draft are not in the store (gc took them, or a person did): their work is to be done again."""
 
 
 class NoSuchVersion(LookupError):

@@ -82,8 +82,8 @@ class Killing:
 
 
 def lake_of(tmp_path: Path, name: str) -> Store:
-    """A copy of one lake: two nights, a dataset that holds a text of theirs, tars of images of theirs, and windows that
-    do not say what they hold."""
+    """A copy of one lake: two increments of `web`, a dataset that holds a text of them, tars of images of their pages,
+    and windows that do not say what they hold."""
     if not (tmp_path / "lake").exists():
         store = open_store(str(tmp_path / "lake"))
         first = increment(store, "web", docs("a", "b", "c"), file="a")

@@ -72,7 +72,7 @@ def test_its_inputs_are_found_through_the_versions_it_replaced(store, web):
     versions = Versions(store)
     inputs = {file.digest for manifest in web for file in manifest.inputs}
     assert ancestry(versions, "web", 3) == inputs
-    assert plan_growth(versions, "web", {}, sorted(inputs)) == versions.resolve("web")  # nothing new tonight
+    assert plan_growth(versions, "web", {}, sorted(inputs)) == versions.resolve("web")  # nothing is new
     erase(store)
     assert ancestry(versions, "web", 3) == inputs
     grown = increment(store, "web", docs("z"), versions.resolve("web"), file="c")
