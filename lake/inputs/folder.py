@@ -87,7 +87,7 @@ def _all_below(folder: str) -> str:
 def _parts(members: list[InputInfo], folder: str) -> list[_Part]:
     """The tar, end to end."""
     parts: list[_Part] = []
-    at = 0
+    at = 0  # where the next part begins: what a tar holds is known from names and sizes, without a byte of a file
     for info in members:
         member = tarfile.TarInfo(info.uri[len(folder) + 1 :])
         member.size = info.size
@@ -128,7 +128,7 @@ class _TarReader(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Bytes up to the end of the part that the position lies in: a header, a file, its padding."""
         view = memoryview(buffer).cast("B")
-        number = bisect_right(self._parts, self._at, key=lambda part: part.start) - 1
+        number = bisect_right(self._parts, self._at, key=lambda part: part.start) - 1  # the part that it lies in
         part = self._parts[number]
         inside = self._at - part.start
         size = min(len(view), part.size - inside)

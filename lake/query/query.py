@@ -141,6 +141,7 @@ def _read_row(versions: Versions, name: str, number: int, tags: dict[str, int], 
 
 
 def _row(manifest: Manifest, tags: dict[str, int], gone: dict[int, str]) -> VersionRow:
+    """The line of a version from its manifest. `tags`: name -> version, `gone`: withdrawn version -> reason."""
     return VersionRow(
         dataset=manifest.dataset,
         version=manifest.version,

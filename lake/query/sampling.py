@@ -167,6 +167,7 @@ def _fated(
 def _ledger_sample(
     row: dict[str, Any], texts: dict[tuple[str, int], dict[str, Any] | str], names: dict[str, tuple[str, ...]]
 ) -> SampledRecord:
+    """A record of the ledger with its text, or why it has none. `texts`: as `_texts` gives them."""
     text = texts[row["input"], row["ordinal"]]
     extracted = text if isinstance(text, dict) else {}
     fields = {k: row[k] for k in ("stage", "survivor")}

@@ -111,6 +111,7 @@ def settle_create(store: Store, key: str, data: bytes) -> bool:
     for attempt in range(CREATE_ATTEMPTS):
         if store.put_if_absent(key, data):
             return True
+        # Clients repeat a request whose answer was lost, and are refused by what they wrote themselves.
         with suppress(NotFound):
             return store.get(key) == data
         time.sleep(0.05 * 2**attempt)

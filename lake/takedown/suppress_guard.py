@@ -40,7 +40,8 @@ def guarded_list(store: Store) -> Suppression:
             newest = [Witness.of(versions.manifest(name, number)) for number in numbers[-1:]]
         except ValueError:  # another dataset's damaged manifest is no reason to stop this run; `verify` names it
             continue
-        for problem in _older(store, takedowns, newest):
+        problem = next(_older(store, takedowns, newest), None)
+        if problem is not None:
             raise ListNotWhole(problem)
     return takedowns.whole
 
