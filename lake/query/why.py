@@ -123,6 +123,9 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         for message in part.damage:
             versions.warn(message)
     stories = [story for name in names for story in _stories(outlines[name], searched[name].rows)]
+    unreadable: list[str] = []
+    for name in names:
+        unreadable += [f"{name}@v{number}" for number in sorted({*broken[name], *searched[name].unreadable})]
     return Answer(
         query=query,
         normalised=normalised,
@@ -130,9 +133,7 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         searched={name: tuple(m.version for m in ms) for name, ms in outlines.items()},
         stories=tuple(_with_clusters(versions, _with_survivors(versions, outlines, stories))),
         withdrawn=tuple(f"{name}@v{n}" for name in names for n in sorted(versions.withdrawn(name))),
-        unreadable=tuple(
-            f"{name}@v{number}" for name in names for number in sorted({*broken[name], *searched[name].unreadable})
-        ),
+        unreadable=tuple(unreadable),
         unscanned=unscanned,
     )
 

@@ -77,11 +77,9 @@ class _Forgetting:
         self.search.look()
         seen = self.search.versions
         affected = [dataset for name in seen if (dataset := self._affected(name, seen[name])) is not None]
+        given_out = [version for version in self.search.all_versions() if not version.withdrawn]
         unsearched = [
-            str(version)
-            for dataset_versions in seen.values()
-            for version in dataset_versions
-            if not version.withdrawn and version.form != WINDOWS and not self.search.knows(version)
+            str(version) for version in given_out if version.form != WINDOWS and not self.search.knows(version)
         ]
         return ForgetPlan(
             request=self.request,
@@ -182,7 +180,7 @@ class _Forgetting:
 
     def _derived(self) -> Iterable[Derived]:
         """Everything made from a version that holds a record, or that this request withdrew; however indirectly."""
-        seen = [version for dataset in self.search.versions.values() for version in dataset]
+        seen = self.search.all_versions()
         roots = {str(version) for version in seen if self.search.holds(version)}
         # What an earlier attempt of this request withdrew may hold nothing any more, as gc took its objects: the reason
         # of its withdrawal, which begins with the mark, says that it did.

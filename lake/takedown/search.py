@@ -97,6 +97,10 @@ class Search:
         """The request, and every id that it came to."""
         return replace(self.request, ids=self.request.ids | self.ids)
 
+    def all_versions(self) -> list[Seen]:
+        """Every version of every dataset, withdrawn ones too, as the last look saw them."""
+        return [seen for of_dataset in self.versions.values() for seen in of_dataset]
+
     def look(self) -> None:
         """Raises NotFound for an object that a version needs and the lake has lost; a withdrawn version may."""
         needed: set[str] = set()
@@ -154,9 +158,10 @@ class Search:
 
     def without_url(self) -> int:
         """Records in shards of versions that are given out that no domain can find."""
-        given_out = {
-            sha for dataset in self.versions.values() for seen in dataset if not seen.withdrawn for sha in seen.tables
-        }
+        given_out: set[str] = set()  # a table that versions share is counted once
+        for seen in self.all_versions():
+            if not seen.withdrawn:
+                given_out.update(seen.tables)
         return sum(self._no_url.get(sha, 0) for sha in given_out)
 
     def _remember(self, manifest: Manifest, withdrawn: bool) -> Seen:

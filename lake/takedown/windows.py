@@ -74,20 +74,19 @@ def verdicts_without(versions: Versions, base: Manifest, draws: Iterable[Draw]) 
 def _tally(versions: Versions, base: Manifest, draws: Sequence[Draw]) -> Tally:
     """The tally of these draws as the mixture counted them: by where the record stands in its source, which the
     mixture's own ledger says, with the shard as the input. Raises NotRewritable for one that it does not have."""
-    of_source = {
-        ref.sha256: str(source)
-        for source in base.sources
-        for ref in versions.manifest(source.dataset, source.version).shards
-    }
+    of_source: dict[str, str] = {}  # shard -> the source that it is of
+    for source in base.sources:
+        shards = versions.manifest(source.dataset, source.version).shards
+        of_source.update((ref.sha256, str(source)) for ref in shards)
     wanted = pa.array(sorted({record for _, record, _ in draws}), pa.string())
     places: dict[tuple[str, str], tuple[str, int]] = {}
     for ref in base.fates:
         for row in read_table(versions.store, ref, ["id", "input", "ordinal"], pc.field("id").isin(wanted)).to_pylist():
             places[of_source.get(row["input"], ""), row["id"]] = (row["input"], row["ordinal"])
     tallies = []
-    for source, record, epoch in draws:
-        if (source, record) not in places:
-            raise NotRewritable(f"{base}: its windows hold {record} of {source}, its ledger does not")
-        shard, row = places[source, record]
-        tallies.append(draw_tally(shard, [(epoch, row)]))
+    for name, record, epoch in draws:
+        if (name, record) not in places:
+            raise NotRewritable(f"{base}: its windows hold {record} of {name}, its ledger does not")
+        shard, ordinal = places[name, record]
+        tallies.append(draw_tally(shard, [(epoch, ordinal)]))
     return total(tallies)

@@ -248,12 +248,11 @@ def _stale_leases(store: Store, runs: Iterable[LiveRun], before: float) -> list[
         match = LEASE.fullmatch(info.key)
         if match and match[1] not in alive:
             folders.setdefault(match[1], []).append(info)
-    return [
-        Doomed("lease", info.key, info.size, info.modified, "its run is dead")
-        for infos in folders.values()
-        if max(info.modified for info in infos) <= before
-        for info in infos
-    ]
+    doomed: list[Doomed] = []
+    for infos in folders.values():
+        if max(info.modified for info in infos) <= before:
+            doomed += [Doomed("lease", info.key, info.size, info.modified, "its run is dead") for info in infos]
+    return doomed
 
 
 def _leftovers(store: Store, before: float) -> list[Doomed]:
