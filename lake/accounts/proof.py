@@ -114,7 +114,7 @@ def _ledger(store: Store, ref: ObjectRef) -> Proof:
             last = ledger.check_sorted(table, last)
         except ValueError as error:
             raise _Wrong(str(error)) from error
-        first = first or table["id"][0].as_py()
+        first = first or table["id"][0].as_py()  # an id is never empty
         rows += table.num_rows
         for fate, tally in ledger.tallies(table).items():
             fates[fate] += tally

@@ -40,8 +40,10 @@ class _Walk:
     def __init__(self, parts: Sequence[str]) -> None:
         self._parts = parts
         self._steps: deque[tuple[str, int]] = deque([("/", 0)])
+        # Kept back until no other step is left: a folder that has a way without links is then entered by that one, and
+        # files have the same addresses whatever links lead to them.
         self._links: deque[tuple[str, int]] = deque()
-        self._entered: set[tuple[int, int, int]] = set()
+        self._entered: set[tuple[int, int, int]] = set()  # device, inode, part: a folder may match two parts
         self.files: set[str] = set()
         self.faults: set[str] = set()
         self.again: set[str] = set()

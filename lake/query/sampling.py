@@ -77,7 +77,7 @@ def sample(
         raise ValueError(f"sample: fate {fate!r}; allowed: {', '.join(FATES)}")
     if manifest.layout.shown is None:
         raise NoSuchVersion(f"{manifest} holds no records, but {manifest.layout.called}")
-    rng = random.Random(f"{seed}:{manifest.digest}")
+    rng = random.Random(f"{seed}:{manifest.digest}")  # the same records on every machine, for equal data
     if fate in (None, "kept") and reason is None:
         if any(manifest.layout.holds(ref.kind) != "rows" for ref in manifest.shards):
             raise NoSuchVersion(f"{manifest} holds its records in tars: `grist checkout {manifest} DIR` writes them")
@@ -86,6 +86,7 @@ def sample(
 
 
 def _draw(rng: random.Random, population: int, n: int) -> list[int]:
+    """Positions in order, so that each row group is read once."""
     return sorted(rng.sample(range(population), min(n, population)))
 
 

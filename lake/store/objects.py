@@ -216,7 +216,7 @@ def iter_batches(store: Store, ref: ObjectRef, columns: list[str] | None = None)
 
 
 def groups_between(file: pq.ParquetFile, column: str, low: Any, high: Any) -> list[int]:
-    """The row groups that can hold a row with `low` <= column < `high`."""
+    """The row groups that can hold a row with `low` <= column < `high`; one without statistics can hold anything."""
     at = file.schema_arrow.get_field_index(column)
     ranges = [file.metadata.row_group(g).column(at).statistics for g in range(file.num_row_groups)]
     return [g for g, keys in enumerate(ranges) if keys is None or (keys.min < high and keys.max >= low)]

@@ -163,6 +163,7 @@ def _cut_stretches(sample: Sample, members: pa.Table, goes: np.ndarray) -> Sampl
     _check_window(sample, members)
     if goes.all():
         return None
+    # Attention and positions begin anew at each bound, so that a stretch can go without a trace in the others.
     bounds = sample.arrays["cu_seqlens"].astype(np.int64)
     lengths = np.diff(bounds)
     stays = np.repeat(~goes, lengths)  # bool [tokens]

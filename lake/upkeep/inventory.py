@@ -41,7 +41,8 @@ class _Looked(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """`check(looked, key, match)` raises Unreadable; `_nothing` for files that are checked elsewhere."""
+    """A kind of file. `pattern`: of its key; `what`: of its findings. `check(looked, key, match)` raises Unreadable for
+    one that is not what its name says; `_nothing` for files that are checked elsewhere."""
 
     pattern: re.Pattern[str]
     what: str

@@ -109,7 +109,7 @@ def read_slots(store: Store, slots: Slots, datasets: Iterable[str] | None = None
                 files = pool.map(lambda n: _bytes(store, slot_key(name, n)), numbers)  # noqa: B023  (used up here)
                 for n, data in zip(numbers, files, strict=True):
                     yield _slot(unfolder, name, n, data, before, (name, n) in slots.withdrawn)
-                    before = data
+                    before = data  # though it may be damaged: the next manifest names the bytes that stood here
 
 
 def follow(store: Store, refs: Iterable[ObjectRef]) -> set[str]:
