@@ -1,4 +1,4 @@
-"""A lake as increments of a web run leave it: shards, ledger, signatures, contents, clusters, texts of the extraction.
+"""A lake as increments of a web run leave it: shards, ledger, signatures, contents, clusters, and extracted texts.
 
 `increment(store, "web", pages, base)` grows a dataset; what a takedown must not leave behind stands in each of these.
 """

@@ -31,12 +31,12 @@ def secret(name: str) -> bytes:
 
 
 def image_id(name: str) -> str:
-    """The id of the record of this picture."""
+    """The record id of the picture of this name: 32 hex characters."""
     return doc_id(f"https://example.org/{name}")
 
 
 def asked(*names: str) -> Suppression:
-    """A takedown of the records of these pictures."""
+    """A request to forget the pictures of these names."""
     return Suppression.of(ids=[image_id(name) for name in names])
 
 
@@ -91,7 +91,7 @@ def _fate(name: str, digest: str, ordinal: int) -> dict[str, Any]:
 
 def groups(store: Store, manifest: Manifest) -> dict[str, bytes]:
     """Each file of each tar, as any reader of tars finds it; the index fits each tar."""
-    members: dict[str, bytes] = {}
+    files_in_tars: dict[str, bytes] = {}
     tars = [ref for ref in manifest.shards if ref.kind in ("tar", "pack")]
     indices = [ref for ref in manifest.shards if ref.kind == "index"]
     for tar, index in zip(tars, indices, strict=True):
@@ -103,8 +103,8 @@ def groups(store: Store, manifest: Manifest) -> dict[str, bytes]:
         with tarfile.open(fileobj=io.BytesIO(read_object(store, tar))) as files:
             for info in files:
                 assert (info.mtime, info.uid, info.gid, info.uname, info.gname) == (0, 0, 0, "", "")
-                members[info.name] = files.extractfile(info).read()
-    return members
+                files_in_tars[info.name] = files.extractfile(info).read()
+    return files_in_tars
 
 
 def holders(store: Store, needle: bytes) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _MOD = 1 << 128
+"""Hashes are added, not xored: of a record that is there twice an xor would leave nothing, and a sum shows both."""
 
 
 class BalanceError(Exception):
@@ -35,10 +36,12 @@ class Tally:
         return Tally(self.count - other.count, (self.sum - other.sum) % _MOD)
 
     def to_json(self) -> list[int | str]:
+        """[count, sum as 32 hex characters]: JSON's numbers do not hold 128 bits."""
         return [self.count, f"{self.sum:032x}"]
 
     @classmethod
     def from_json(cls, data: Iterable[int | str]) -> Tally:
+        """What `to_json` gave. Raises ValueError for anything else."""
         count, total = data
         return cls(int(count), int(str(total), 16))
 
@@ -57,12 +60,12 @@ class Tally:
 
         That of their `record_key`s; a key begins with its input, whose hash is begun once: twice as fast.
         """
-        begun: dict[str, Any] = {}
+        of_input: dict[str, Any] = {}  # the hash that begins every key of an input
         count = total = 0
         for digest, n in zip(inputs, ordinals, strict=True):
-            if digest not in begun:
-                begun[digest] = hashlib.blake2b(digest.encode(), digest_size=16)
-            key = begun[digest].copy()
+            if digest not in of_input:
+                of_input[digest] = hashlib.blake2b(digest.encode(), digest_size=16)
+            key = of_input[digest].copy()
             key.update(n.to_bytes(8, "little"))
             total += int.from_bytes(key.digest(), "little")
             count += 1
@@ -75,6 +78,7 @@ def record_key(input_digest: str, ordinal: int) -> bytes:
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
+    """The tally of all records that these tallies are of; of none: zero."""
     result = Tally()
     for tally in tallies:
         result += tally

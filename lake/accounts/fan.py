@@ -68,6 +68,7 @@ def sample_tallies(samples: pa.Table) -> dict[str, Tally]:
         if row["verdict"] not in keys:
             raise BalanceError(f"samples: verdict {row['verdict']!r}; allowed: {', '.join(VERDICTS)}")
         keys[row["verdict"]].append(f"{row['parent_id']}/{row['sample']}".encode())
+    # A gap would hide a sample that an adaptive stop reached: its verdict would be missing and nothing would show it.
     for parent, numbers in seen.items():
         if sorted(numbers) != list(range(len(numbers))):
             raise BalanceError(f"samples of {parent}: numbered {sorted(numbers)}, not 0 to {len(numbers) - 1}")
@@ -92,6 +93,7 @@ def check_members(members: pa.Table, lengths: Mapping[Draw, int]) -> None:
     unknown = stretches.keys() - lengths.keys()
     if unknown:
         raise BalanceError(f"packs hold {len(unknown)} records that never came in, e.g. {_name(min(unknown))}")
+    # Laid end to end by their start, the stretches of a record have to meet: a gap was lost, an overlap is there twice.
     for draw, units in lengths.items():
         at = 0
         for start, length in sorted(stretches[draw]):

@@ -45,6 +45,7 @@ def normalise_url(url: str) -> str:
 
 
 def _authority(netloc: str, host: str, port: int | None, scheme: str) -> str:
+    """`user@host:port` in normal form, what may be left out left out."""
     user, _, address = netloc.rpartition("@")
     if not host.isascii():
         try:

@@ -25,10 +25,8 @@ SCHEMA = pa.schema(
         ("fate", pa.string()),  # kept | dropped | quarantined
         ("stage", pa.string()),  # who decided
         ("reason", pa.string()),  # null for kept
-        (
-            "value",
-            pa.string(),
-        ),  # the offending value, redacted; a quarantined record's error; how often a kept one is drawn
+        # the offending value, redacted; a quarantined record's error; how often a mixture draws a kept one
+        ("value", pa.string()),
         ("survivor", pa.string()),  # for a duplicate: the id that was kept in its place
         ("start", pa.int64()),  # byte range in the decompressed input
         ("length", pa.int64()),
@@ -79,10 +77,11 @@ def find_any(store: Store, ref: ObjectRef, prefixes: Sequence[str]) -> pa.Table:
     """Every row of one ledger object whose id begins with one of the prefixes; many of them are of equal length."""
     near = [p for p in prefixes if ref.overlaps(p, p + "g")]
     if len(near) > FEW:
-        size, wanted = len(near[0]), pa.array(near)
-        ids = [batch["id"] for batch in iter_batches(store, ref, ["id"])]
-        hit = pc.is_in(pc.utf8_slice_codeunits(pa.chunked_array(ids, pa.string()), 0, size), wanted)
-        near = sorted(set(pa.chunked_array(ids, pa.string()).filter(hit).to_pylist()))
+        # First which ids there are, in one pass over the narrow column; then the rows of those alone.
+        length = len(near[0])
+        ids = pa.chunked_array([batch["id"] for batch in iter_batches(store, ref, ["id"])], pa.string())
+        hit = pc.is_in(pc.utf8_slice_codeunits(ids, 0, length), pa.array(near))
+        near = sorted(set(ids.filter(hit).to_pylist()))
     return pa.concat_tables([empty(), *(find(store, [ref], p) for p in near)])
 
 

@@ -54,7 +54,7 @@ def prove(store: Store, ref: ObjectRef, id_column: str | None = None) -> Proof:
     try:
         digest, magic = _hash(store, ref)
     except NotFound:
-        return Proof(ref, ("missing", "is not in the store"))  # it was a moment ago: somebody deletes
+        return Proof(ref, ("missing", "is not in the store"))  # it was a moment ago: it is deleted right now
     except OSError as error:  # a bad sector; a store that cannot deliver
         return Proof(ref, ("unreadable", f"cannot be read: {error}"))
     if digest != ref.sha256:
@@ -80,6 +80,7 @@ def _kind(ref: ObjectRef) -> str:
 
 
 def _hash(store: Store, ref: ObjectRef) -> tuple[str, bytes]:
+    """(sha256, the first four bytes) of an object. Raises NotFound, OSError."""
     digest, magic = hashlib.sha256(), b""
     with store.open(ref.key) as source:
         while block := source.read(_BLOCK):
@@ -89,6 +90,7 @@ def _hash(store: Store, ref: ObjectRef) -> tuple[str, bytes]:
 
 
 def _table(store: Store, ref: ObjectRef, id_column: str | None) -> Proof:
+    """Every row decoded and counted, every id added up. Raises _Wrong, and what decoding raises."""
     rows, ids = 0, Tally()
     for batch in iter_batches(store, ref):
         rows += batch.num_rows
@@ -102,6 +104,7 @@ def _table(store: Store, ref: ObjectRef, id_column: str | None) -> Proof:
 
 
 def _ledger(store: Store, ref: ObjectRef) -> Proof:
+    """The same of a ledger, and that it is sorted, as lookups believe. Raises _Wrong, and what decoding raises."""
     rows, fates, ids = 0, {fate: Tally() for fate in FATES}, Tally()
     last: tuple[str, str, int] | None = None
     first, twice, kept_before = "", "", ""
@@ -111,7 +114,7 @@ def _ledger(store: Store, ref: ObjectRef) -> Proof:
             last = ledger.check_sorted(table, last)
         except ValueError as error:
             raise _Wrong(str(error)) from error
-        first = first or table["id"][0].as_py()
+        first = first or table["id"][0].as_py()  # an id is never empty
         rows += table.num_rows
         for fate, tally in ledger.tallies(table).items():
             fates[fate] += tally

@@ -104,6 +104,7 @@ def work_key(stages: Sequence[StageId], inputs: Sequence[str]) -> str:
 
 
 def _key(key: str) -> str:
+    """Where the receipt of a work key stands."""
     return f"receipts/{key[:2]}/{key}.json"
 
 
@@ -128,6 +129,7 @@ def finished(store: Store, key: str) -> Receipt | None:
     receipt = read_receipt(store, key)
     if receipt is None:
         return None
+    # By size, as hashing would read everything that a resumed run skips: damage is found where the bytes are used.
     for ref in receipt.outputs:
         info = store.info(ref.key)
         if info is None or info.size != ref.bytes:
@@ -162,5 +164,6 @@ def write_receipt(store: Store, receipt: Receipt, *, deterministic: bool = True)
 
 
 def _difference(a: Receipt, b: Receipt) -> str:
+    """The fields in which two results differ, for a message."""
     left, right = a._result(), b._result()
     return ", ".join(name for name in left if left[name] != right[name])

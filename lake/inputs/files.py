@@ -75,6 +75,8 @@ def check_offset(uri: str, offset: int, size: int) -> None:
 
 def matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
     """`glob.glob(recursive=True)`'s rules over the parts of a key: which places in `wanted` each part may lead to."""
+    # As a finite automaton over the parts: a set of places and no backtracking, so that a pattern with many `**` costs
+    # parts times places and no more.
     end = len(wanted)
     places = _and_behind({0}, wanted)
     for part in parts:
@@ -82,7 +84,10 @@ def matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
         for place in places - {end}:
             name = wanted[place]
             if name == "**":
-                reached |= {place, *([end] if place + 1 == end else [])} if visible else set()
+                if visible:
+                    reached.add(place)
+                if visible and place + 1 == end:
+                    reached.add(end)
             elif fnmatchcase(part, name) and (visible or name.startswith(".") or not MAGIC.search(name)):
                 reached.add(place + 1)
         places = _and_behind(reached, wanted)

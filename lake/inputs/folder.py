@@ -36,7 +36,7 @@ class _Part(NamedTuple):
     data: bytes
 
 
-class FolderInputs:
+class FolderInputs(InputStore):
     """Folders in places that `store_of` finds by address; `folder_of` makes an address absolute."""
 
     def __init__(self, store_of: Callable[[str], InputStore], folder_of: Callable[[str], str]) -> None:
@@ -50,7 +50,7 @@ class FolderInputs:
         return cast(BinaryIO, io.BufferedReader(reader, BUFFER))
 
     def info(self, uri: str) -> InputInfo:
-        """Its size is the tar's; its etag covers what is known of each member."""
+        """As in InputStore: its size is the tar's, its etag covers what is known of each member."""
         members, folder = self._members(uri), self._folder(uri)
         last = _parts(members, folder)[-1]
         known = (f"{info.uri[len(folder) :]}\0{info.size}\0{info.modified!r}\0{info.etag}" for info in members)
@@ -87,7 +87,7 @@ def _all_below(folder: str) -> str:
 def _parts(members: list[InputInfo], folder: str) -> list[_Part]:
     """The tar, end to end."""
     parts: list[_Part] = []
-    at = 0
+    at = 0  # where the next part begins: what a tar holds is known from names and sizes, without a byte of a file
     for info in members:
         member = tarfile.TarInfo(info.uri[len(folder) + 1 :])
         member.size = info.size
@@ -126,8 +126,9 @@ class _TarReader(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Bytes up to the end of the part that the position lies in: a header, a file, its padding."""
         view = memoryview(buffer).cast("B")
-        number = bisect_right(self._parts, self._at, key=lambda part: part.start) - 1
+        number = bisect_right(self._parts, self._at, key=lambda part: part.start) - 1  # the part that it lies in
         part = self._parts[number]
         inside = self._at - part.start
         size = min(len(view), part.size - inside)
@@ -139,6 +140,7 @@ class _TarReader(io.RawIOBase):
         return len(data)
 
     def _read(self, number: int, inside: int, size: int) -> bytes:
+        """At most `size` bytes of a member, from `inside` on; it stays open for the next read."""
         part = self._parts[number]
         if self._member is None or self._member_part != number:
             self._leave()

@@ -21,7 +21,16 @@ import fsspec
 from fsspec.registry import known_implementations
 
 from gristmill.lake.accounts.identity import digest_of
-from gristmill.lake.inputs.files import BUFFER, InputFault, InputInfo, check_offset, is_folder, matches, missing
+from gristmill.lake.inputs.files import (
+    BUFFER,
+    InputFault,
+    InputInfo,
+    InputStore,
+    check_offset,
+    is_folder,
+    matches,
+    missing,
+)
 from gristmill.lake.inputs.patterns import MAGIC, Survey
 from gristmill.lake.store.outage import brief, is_outage
 
@@ -41,7 +50,7 @@ _PACKAGES = {"http": "aiohttp", "https": "aiohttp"}
 """pip names of packages for schemes whose classes fsspec has itself; others name theirs in fsspec's table."""
 
 
-class FsspecInputs:
+class FsspecInputs(InputStore):
     """The inputs of one scheme.
 
     Raises ValueError for one that fsspec does not know or has no package for, and for one that needs more than an
@@ -71,6 +80,8 @@ class FsspecInputs:
         return cast(BinaryIO, io.BufferedReader(reader, BUFFER))
 
     def info(self, uri: str) -> InputInfo:
+        """As in InputStore. The etag is made of everything that the place says of the content: each has another name
+        for it, and some have several."""
         about = self._about(uri)
         if about is None:
             raise missing(uri)
@@ -129,7 +140,7 @@ def _required_options(kind: Any) -> list[str]:
 
 
 def _seconds(version: dict[str, Any]) -> float:
-    """The first time that is version, in seconds since the epoch; 0 where none can be read."""
+    """The first of the times that a file system gives, in seconds since the epoch; 0 where none can be read."""
     for value in (version[name] for name in _TIMES if name in version):
         if isinstance(value, int | float):
             return float(value)
@@ -176,6 +187,7 @@ class _Reader(io.RawIOBase):
             raise self._no_ranges(error) from error
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """The next bytes, in up to ATTEMPTS requests from the same place. Raises ConnectionError, InputFault."""
         view = memoryview(buffer).cast("B")
         at = self._stream.tell()
         for attempt in range(ATTEMPTS):

@@ -40,13 +40,16 @@ class _Walk:
     def __init__(self, parts: Sequence[str]) -> None:
         self._parts = parts
         self._steps: deque[tuple[str, int]] = deque([("/", 0)])
+        # Kept back until no other step is left: a folder that has a way without links is then entered by that one, and
+        # files have the same addresses whatever links lead to them.
         self._links: deque[tuple[str, int]] = deque()
-        self._entered: set[tuple[int, int, int]] = set()
+        self._entered: set[tuple[int, int, int]] = set()  # device, inode, part: a folder may match two parts
         self.files: set[str] = set()
         self.faults: set[str] = set()
         self.again: set[str] = set()
 
     def run(self) -> None:
+        """Takes steps until none is left, and fills `files`, `faults` and `again`."""
         while self._steps or self._links:
             is_link = not self._steps
             folder, number = (self._links if is_link else self._steps).popleft()
@@ -77,6 +80,7 @@ class _Walk:
         return True
 
     def _any_depth(self, folder: str, number: int) -> None:
+        """`**` at this folder: what follows may match here, and `**` itself in every folder below."""
         last = number + 1 == len(self._parts)
         if not last:
             self._steps.append((folder, number + 1))
@@ -105,6 +109,7 @@ class _Walk:
             self.faults.add(f"{path} is no regular file (a pipe, a socket or a device)")
 
     def _is_there(self, path: str) -> bool:
+        """Whether a name without magic exists, be it a link that leads nowhere: that is a fault, and no absence."""
         try:
             os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -128,6 +133,7 @@ class _Walk:
         return "special"
 
     def _entries(self, folder: str) -> Iterator[tuple[str, str]]:
+        """(name, path) of what is in a folder, by name; a fault and nothing where it cannot be read."""
         try:
             with os.scandir(folder) as entries:
                 names = sorted(entry.name for entry in entries)

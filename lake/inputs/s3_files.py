@@ -6,12 +6,12 @@ import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
-from gristmill.lake.inputs.files import BUFFER, InputInfo, is_folder, matches, missing
+from gristmill.lake.inputs.files import BUFFER, InputInfo, InputStore, is_folder, matches, missing
 from gristmill.lake.inputs.patterns import MAGIC, Survey
 from gristmill.lake.store.s3_connection import RangeReader, connect, head, split_uri
 
 
-class S3Inputs:
+class S3Inputs(InputStore):
     """`s3://bucket/key`. Streams resume where a connection dropped, and refuse to go on in an object that changed."""
 
     def open(self, uri: str, offset: int = 0) -> BinaryIO:
@@ -29,6 +29,7 @@ class S3Inputs:
 
 
 def _expand(where: str) -> list[str]:
+    """The objects that an address or pattern names: by its own name first, as keys may have `*` in them."""
     client = connect().client
     bucket, key = split_uri(where)
     if key and not key.endswith("/") and head(client, bucket, key) is not None:
@@ -45,6 +46,7 @@ def _expand(where: str) -> list[str]:
 
 
 def _names(client: Any, bucket: str, prefix: str) -> Iterator[str]:
+    """Keys below a prefix; without those that end in a slash, by which some tools mark a folder."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     for page in pages:
         for item in page.get("Contents", ()):

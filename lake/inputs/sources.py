@@ -62,7 +62,7 @@ def survey(pattern: str) -> Survey:
     return matched
 
 
-class LocalInputs:
+class LocalInputs(InputStore):
     """Paths, and `file:///path`."""
 
     def open(self, uri: str, offset: int = 0) -> BinaryIO:
@@ -120,7 +120,7 @@ def _folder_of(where: str) -> str:
 
 
 def _store_of(uri: str) -> InputStore:
-    """Who reads this address. Raises ValueError for a scheme that nobody here reads."""
+    """What reads this address. Raises ValueError for a scheme that nothing here reads."""
     if uri.startswith(PREFIX):
         return FolderInputs(_store_of, _folder_of)
     scheme, colon, _ = uri.partition("://")
@@ -142,6 +142,6 @@ def _store_of(uri: str) -> InputStore:
 @lru_cache(maxsize=16)
 def _fsspec_inputs(scheme: str, pid: int) -> InputStore:
     """Keyed by pid because connections must not be shared over a fork."""
-    from gristmill.lake.inputs.fsspec_files import FsspecInputs  # for who has such inputs only
+    from gristmill.lake.inputs.fsspec_files import FsspecInputs  # fsspec takes its time to import, and few need it
 
     return FsspecInputs(scheme)

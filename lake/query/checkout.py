@@ -81,7 +81,7 @@ def _names(manifest: Manifest) -> list[str]:
 
 
 def _claim(manifest: Manifest, directory: Path) -> None:
-    """Marks the folder as ours. Raises FileExistsError if it is somebody else's."""
+    """Marks the folder as that of this version. Raises FileExistsError if it holds anything else."""
     directory.mkdir(parents=True, exist_ok=True)
     present = sorted(path.name for path in directory.iterdir() if path != _part(directory / MARKER))
     about = {"format": 1, "dataset": manifest.dataset, "version": manifest.version, "digest": manifest.digest}
@@ -100,7 +100,7 @@ def _owner(directory: Path) -> tuple[str, int, str] | None:
     for name in (MARKER, DONE):
         try:
             fields = json.loads((directory / name).read_bytes())
-        except (FileNotFoundError, ValueError):  # ValueError: somebody else's manifest.json
+        except (FileNotFoundError, ValueError):  # ValueError: the manifest.json of another program
             continue
         if isinstance(fields, dict) and {"dataset", "version", "digest"} <= fields.keys():
             return fields["dataset"], fields["version"], fields["digest"]
@@ -112,6 +112,7 @@ def _part(path: Path) -> Path:
 
 
 def _check_there(target: Path, ref: ObjectRef) -> None:
+    """Raises FileExistsError unless the file is the object."""
     present = file_sha256(target)
     if present != ref.sha256:
         raise FileExistsError(
@@ -121,6 +122,7 @@ def _check_there(target: Path, ref: ObjectRef) -> None:
 
 
 def _fetch(store: Store, manifest: Manifest, ref: ObjectRef, target: Path) -> None:
+    """Writes the object to a file that has its name only when all of it was seen to be right. Raises Damaged."""
     part = _part(target)
     digest = hashlib.sha256()
     with store.open(ref.key) as source, part.open("wb") as sink:
@@ -140,6 +142,7 @@ def _fetch(store: Store, manifest: Manifest, ref: ObjectRef, target: Path) -> No
 
 
 def _write(path: Path, data: bytes) -> None:
+    """A small file, whole or not at all."""
     part = _part(path)
     with part.open("wb") as sink:
         sink.write(data)

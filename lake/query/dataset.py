@@ -42,6 +42,7 @@ class Dataset:
         return pa.concat_tables(tables) if tables else pa.table({})
 
     def _check_tables(self) -> None:
+        """Raises TypeError, with what reads them instead, where the shards are no tables."""
         layout = self.manifest.layout
         if layout.shown == "stretches":
             raise TypeError(
@@ -56,6 +57,7 @@ class Dataset:
             )
 
     def _columns(self, columns: Sequence[str] | None) -> list[str] | None:
+        """These columns, once the first shard was seen to have them; None: all. Raises KeyError."""
         if columns is None or not self.manifest.shards:
             return None
         with open_parquet(self.store, self.manifest.shards[0]) as file:

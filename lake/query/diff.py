@@ -97,6 +97,7 @@ def _inputs(store: Store, manifest: Manifest) -> dict[str, InputFile]:
 
 
 def _order(item: tuple[tuple[str, str], int]) -> tuple[int, tuple[str, str]]:
+    """The most frequent change first; equal ones by their labels."""
     return -item[1], item[0]
 
 
@@ -176,15 +177,16 @@ _SIDE = pa.schema([("id", pa.string()), ("input", pa.string()), ("ordinal", pa.i
 
 def _windows(a: list[_Side], b: list[_Side]) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Pairs of tables that have the rows of both sides for one stretch of ids, which together are everything."""
+    # A stretch ends below the smallest of the last ids that were read: above it a side may have rows that are not here
+    # yet. Each round that side reads on, so that every round takes rows or comes nearer to the end.
     while True:
         for side in (*a, *b):
             while not side.done and not side.rows.num_rows:
                 side.fill()
         reading = [side for side in (*a, *b) if not side.done]
         below = min((side.last for side in reading), default=None)
-        left, right = (
-            pa.concat_tables([_SIDE.empty_table(), *(side.take(below) for side in sides)]) for sides in (a, b)
-        )
+        left = pa.concat_tables([_SIDE.empty_table(), *(side.take(below) for side in a)])
+        right = pa.concat_tables([_SIDE.empty_table(), *(side.take(below) for side in b)])
         if left.num_rows or right.num_rows:
             yield left, right
         if not reading:
@@ -195,24 +197,34 @@ def _windows(a: list[_Side], b: list[_Side]) -> Iterator[tuple[pa.Table, pa.Tabl
 
 
 def _flat(data: Any, path: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted keys; an empty one is a value."""
     if not isinstance(data, dict) or not data:
         return {path: data}
-    return {k: v for name, value in data.items() for k, v in _flat(value, f"{path}.{name}" if path else name).items()}
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        flat |= _flat(value, f"{path}.{name}" if path else name)
+    return flat
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(key, a, b) where they differ; a key that only one of them has differs, though its value be None."""
     keys = dict.fromkeys([*a, *b])
-    return [(k, a.get(k), b.get(k)) for k in keys if (k in a and k in b and a[k] != b[k]) or (k in a) != (k in b)]
+    return [(k, a.get(k), b.get(k)) for k in keys if k not in a or k not in b or a[k] != b[k]]
 
 
 def _funnel(a: Manifest, b: Manifest) -> tuple[tuple[str, str, int, int], ...]:
     """Every reason of either version with both counts."""
-    left, right = ({(r.stage, w): n for r in m.funnel for w, n in _reasons(r)} for m in (a, b))
+    left, right = _reasons(a), _reasons(b)
     return tuple((*key, left.get(key, 0), right.get(key, 0)) for key in dict.fromkeys([*left, *right]))
 
 
-def _reasons(row: Any) -> list[tuple[str, int]]:
-    return [*row.dropped.items(), *row.quarantined.items()]
+def _reasons(manifest: Manifest) -> dict[tuple[str, str], int]:
+    """(stage, reason) -> records, of everything that is dropped or quarantined."""
+    counts: dict[tuple[str, str], int] = {}
+    for row in manifest.funnel:
+        for reason, records in (*row.dropped.items(), *row.quarantined.items()):
+            counts[row.stage, reason] = records
+    return counts
 
 
 _NO_FATE = ("dataset", "extends", "forget", "limit", "max_quarantine_rate", "scan.chunk_bytes", "shards", "suppression")

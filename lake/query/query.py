@@ -8,7 +8,7 @@ costs a few small reads. Withdrawn versions are shown and marked, never silently
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gristmill.lake.query.diff import changed_on_the_way
@@ -141,6 +141,7 @@ def _read_row(versions: Versions, name: str, number: int, tags: dict[str, int], 
 
 
 def _row(manifest: Manifest, tags: dict[str, int], gone: dict[int, str]) -> VersionRow:
+    """The line of a version from its manifest. `tags`: name -> version, `gone`: withdrawn version -> reason."""
     return VersionRow(
         dataset=manifest.dataset,
         version=manifest.version,
@@ -188,6 +189,8 @@ def lineage(versions: Versions, ref: str) -> Node:
 
 
 def _node(versions: Versions, ref: VersionRef, seen: set[str], gone: dict[str, dict[int, str]]) -> Node:
+    """A version and what it comes from. `seen`: versions of the tree whose origins are shown; `gone`: what is withdrawn
+    of each dataset, read once."""
     if ref.dataset not in gone:
         gone[ref.dataset] = versions.withdrawn(ref.dataset)
     try:
@@ -208,11 +211,11 @@ def _node(versions: Versions, ref: VersionRef, seen: set[str], gone: dict[str, d
         problem=problem,
     )
     if str(ref) in seen:
-        return Node(**{**about.__dict__, "repeated": True})
+        return replace(about, repeated=True)
     seen.add(str(ref))
     above = list(manifest.sources)
     if manifest.parent is not None:
         role = manifest.parent.role if manifest.parent.role == "forget" else "extends"
         above.insert(0, manifest.parent.model_copy(update={"role": role}))
     origins = tuple(_node(versions, origin, seen, gone) for origin in above)
-    return Node(**{**about.__dict__, "inputs": manifest.inputs, "origins": origins})
+    return replace(about, inputs=manifest.inputs, origins=origins)

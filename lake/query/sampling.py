@@ -77,7 +77,7 @@ def sample(
         raise ValueError(f"sample: fate {fate!r}; allowed: {', '.join(FATES)}")
     if manifest.layout.shown is None:
         raise NoSuchVersion(f"{manifest} holds no records, but {manifest.layout.called}")
-    rng = random.Random(f"{seed}:{manifest.digest}")
+    rng = random.Random(f"{seed}:{manifest.digest}")  # the same records on every machine, for equal data
     if fate in (None, "kept") and reason is None:
         if any(manifest.layout.holds(ref.kind) != "rows" for ref in manifest.shards):
             raise NoSuchVersion(f"{manifest} holds its records in tars: `grist checkout {manifest} DIR` writes them")
@@ -86,10 +86,12 @@ def sample(
 
 
 def _draw(rng: random.Random, population: int, n: int) -> list[int]:
+    """Positions in order, so that each row group is read once."""
     return sorted(rng.sample(range(population), min(n, population)))
 
 
 def _kept(store: Store, manifest: Manifest, n: int, rng: random.Random) -> Drawn:
+    """`sample` of kept records: drawn from the shards, whose rows are all kept."""
     ends = list(accumulate(ref.records for ref in manifest.shards))
     population = ends[-1] if ends else 0
     rows: list[dict[str, Any]] = []
@@ -128,7 +130,7 @@ def _rows_at(
     with open_parquet(store, ref) as file:
         groups = range(file.num_row_groups)
         sizes = [file.metadata.row_group(g).num_rows for g in groups]
-        if ref.kind == "ledger":
+        if ref.kind == "ledger":  # its positions are counted among the rows of one fate
             sizes = [keep(file.read_row_group(g, ["fate", "reason"])).num_rows for g in groups]
         for g, at in _grouped(positions, list(accumulate(sizes))):
             rows += keep(file.read_row_group(g)).take(at).to_pylist()
@@ -138,7 +140,10 @@ def _rows_at(
 def _fated(
     versions: Versions, manifest: Manifest, n: int, rng: random.Random, fate: str | None, reason: str | None
 ) -> Drawn:
-    known = {r: f for row in manifest.funnel for f in ("dropped", "quarantined") for r in getattr(row, f)}
+    """`sample` of records that were not kept, or of one reason: drawn from the ledger."""
+    known: dict[str, str] = {}  # reason -> the fate that it gives
+    for row in manifest.funnel:
+        known |= dict.fromkeys(row.dropped, "dropped") | dict.fromkeys(row.quarantined, "quarantined")
     if reason is not None and reason not in known:
         have = ", ".join(known) or "none"
         raise NoSuchVersion(f"{manifest} has no record with reason {reason!r}; it has {have}")
@@ -163,6 +168,7 @@ def _fated(
 def _ledger_sample(
     row: dict[str, Any], texts: dict[tuple[str, int], dict[str, Any] | str], names: dict[str, tuple[str, ...]]
 ) -> SampledRecord:
+    """A record of the ledger with its text, or why it has none. `texts`: as `_texts` gives them."""
     text = texts[row["input"], row["ordinal"]]
     extracted = text if isinstance(text, dict) else {}
     fields = {k: row[k] for k in ("stage", "survivor")}
@@ -191,14 +197,14 @@ def _texts(
     receipts = _receipts(versions, manifest, {digest for digest, _ in keys})
     texts: dict[tuple[str, int], dict[str, Any] | str] = dict.fromkeys(keys, NEVER if receipts else UNKNOWN)
     for receipt in receipts:
-        for ref in (output for output in receipt.outputs if output.kind == "text"):
-            asked = {key for key in keys if key[0] in receipt.inputs and not isinstance(texts[key], dict)}
-            if not asked:
+        for ref in receipt.outputs:
+            missing = {key for key in keys if key[0] in receipt.inputs and not isinstance(texts[key], dict)}
+            if ref.kind != "text" or not missing:
                 continue
             try:
-                texts |= _read_texts(versions.store, ref, asked)
+                texts |= _read_texts(versions.store, ref, missing)
             except NotFound:
-                texts |= {key: GONE for key in asked if _may_hold(receipt, key[1], reasons[key])}
+                texts |= {key: GONE for key in missing if _may_hold(receipt, key[1], reasons[key])}
     return texts | _forgotten(versions.store, texts) | taken
 
 
@@ -228,21 +234,24 @@ def _may_hold(receipt: Receipt, ordinal: int, reason: str | None) -> bool:
 def _read_texts(
     store: Store, ref: ObjectRef, asked: set[tuple[str, int]]
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
+    """The extracted documents of these records, as far as they are in this object."""
     hit = pc.field("ordinal").isin([ordinal for _, ordinal in asked])
     rows = read_table(store, ref, filters=hit).to_pylist()
     return {(row["input"], row["ordinal"]): row for row in rows if (row["input"], row["ordinal"]) in asked}
 
 
 def _receipts(versions: Versions, manifest: Manifest, inputs: set[str]) -> list[Receipt]:
-    """Receipts about these inputs, of the version and of all it extends: bundles of nights are merged, so that one
-    receipt may stand in several."""
+    """Receipts about these inputs, of the version and of all it extends. Bundles of earlier increments are merged into
+    later ones, so that a receipt may stand in several."""
     receipts: dict[str, Receipt] = {}
     seen: set[str] = set()
-    for at in ancestors(versions, manifest):
-        for ref in (ref for ref in at.attachments if ref.kind == "receipts" and ref.sha256 not in seen):
+    for ancestor in ancestors(versions, manifest):
+        for ref in ancestor.attachments:
+            if ref.kind != "receipts" or ref.sha256 in seen:
+                continue
             seen.add(ref.sha256)
             for line in read_object(versions.store, ref).splitlines():
-                fields = json.loads(line)
+                fields = json.loads(line)  # a receipt is validated only if it is about one of the inputs: few are
                 if fields["work_key"] not in receipts and inputs & set(fields["inputs"]):
                     receipts[fields["work_key"]] = Receipt.model_validate_json(line)
     return list(receipts.values())

@@ -115,12 +115,17 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
     searched = _search(versions.store, outlines, prefixes)
     unanswered = not any(rows for part in searched.values() for rows in part.rows.values())
     respelled = unanswered and len(prefixes) > ALIKE  # a URL that mixes spellings has another first half
-    unscanned = respelled and sum(of[-1].received.count for of in outlines.values() if of) > SCANNED_RECORDS
+    latest = [of_dataset[-1] for of_dataset in outlines.values() if of_dataset]
+    unscanned = respelled and sum(outline.received.count for outline in latest) > SCANNED_RECORDS
     if respelled and not unscanned and (ids := ids_of_page(versions, query)):
         searched = _search(versions.store, outlines, sorted(ids))
-    for message in (message for part in searched.values() for message in part.damage):
-        versions.warn(message)
+    for part in searched.values():
+        for message in part.damage:
+            versions.warn(message)
     stories = [story for name in names for story in _stories(outlines[name], searched[name].rows)]
+    unreadable: list[str] = []
+    for name in names:
+        unreadable += [f"{name}@v{number}" for number in sorted({*broken[name], *searched[name].unreadable})]
     return Answer(
         query=query,
         normalised=normalised,
@@ -128,9 +133,7 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         searched={name: tuple(m.version for m in ms) for name, ms in outlines.items()},
         stories=tuple(_with_clusters(versions, _with_survivors(versions, outlines, stories))),
         withdrawn=tuple(f"{name}@v{n}" for name in names for n in sorted(versions.withdrawn(name))),
-        unreadable=tuple(
-            f"{name}@v{number}" for name in names for number in sorted({*broken[name], *searched[name].unreadable})
-        ),
+        unreadable=tuple(unreadable),
         unscanned=unscanned,
     )
 
@@ -172,12 +175,14 @@ def _outlines(versions: Versions, name: str) -> tuple[list[Outline], list[int]]:
 
 
 def _stories(manifests: Sequence[Outline], rows: Mapping[int, Sequence[Row]]) -> list[Story]:
-    """`rows`: those of each version."""
+    """The stories of one dataset. `rows`: those of each version."""
+    # The same fate in several versions is one story, with the row of the first of them.
     agreeing: dict[tuple[Any, ...], tuple[Outline, Row, list[int]]] = {}
     for manifest in manifests:
         for row in rows.get(manifest.version, ()):
             key = tuple(row[name] for name in (*_KEY, "fate", "reason", "value", "survivor"))
-            agreeing.setdefault(key, (manifest, row, []))[2].append(manifest.version)
+            _, _, numbers = agreeing.setdefault(key, (manifest, row, []))
+            numbers.append(manifest.version)
     names = names_of(manifests)
     stories = []
     for manifest, row, numbers in agreeing.values():
@@ -207,7 +212,7 @@ def _with_survivors(versions: Versions, outlines: dict[str, list[Outline]], stor
             continue
         newest = next(m for m in outlines[story.dataset] if m.version == story.versions[-1])
         known = _rows_or_none(versions, newest, story.survivor.id)
-        best = min(known, key=lambda row: row["fate"] != "kept", default=None)
+        best = min(known, key=lambda row: row["fate"] != "kept", default=None)  # kept sorts first
         if best is not None:
             place = place_of(best, names_of(outlines[story.dataset]))
             survivor = Survivor(story.survivor.id, best["fate"], best["reason"], place)
@@ -236,7 +241,7 @@ def _with_clusters(versions: Versions, stories: Sequence[Story]) -> list[Story]:
     done = []
     manifests: dict[tuple[str, int], Manifest] = {}
     for story in stories:
-        survivor = story.place.id if story.fate == "kept" else story.survivor.id if story.survivor else None
+        survivor = _survivor_of(story)
         if survivor is not None:
             newest = (story.dataset, story.versions[-1])
             if newest not in manifests:
@@ -247,7 +252,15 @@ def _with_clusters(versions: Versions, stories: Sequence[Story]) -> list[Story]:
     return done
 
 
+def _survivor_of(story: Story) -> str | None:
+    """The id that a cluster would have for a survivor: the record's own if it was kept."""
+    if story.fate == "kept":
+        return story.place.id
+    return None if story.survivor is None else story.survivor.id
+
+
 def _cluster(versions: Versions, manifest: Manifest, survivor: str) -> Cluster | None:
+    """The cluster of a survivor, from the tables sorted by survivor; None if it has no duplicates."""
     others: list[str] = []
     for ref in manifest.attachments:
         if ref.kind == "clusters" and ref.overlaps(survivor, survivor + "g"):

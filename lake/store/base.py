@@ -86,7 +86,7 @@ class Store(Protocol):
         """Put-if-absent; atomic, and durable on return.
 
         True: the key holds `data`. False: the key holds something else, which is now durable and final.
-        A retry of a request whose answer was lost is told "exists" though it won: equal bytes count as ours.
+        A retry of a request whose answer was lost is told "exists" though it won: equal bytes count as this call's.
         A caller who must know that it was *this* call puts a nonce in the data.
         """
 
@@ -111,6 +111,7 @@ def settle_create(store: Store, key: str, data: bytes) -> bool:
     for attempt in range(CREATE_ATTEMPTS):
         if store.put_if_absent(key, data):
             return True
+        # Clients repeat a request whose answer was lost, and are refused by what they wrote themselves.
         with suppress(NotFound):
             return store.get(key) == data
         time.sleep(0.05 * 2**attempt)

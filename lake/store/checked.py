@@ -51,20 +51,25 @@ class CheckedFile(io.RawIOBase):
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def seekable(self) -> bool:
+        """It is: Parquet is read from its footer, and then here and there."""
         return True
 
     def tell(self) -> int:
+        """The byte at which the next read begins."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Another byte to read from; nothing is read or checked for it."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         self._at = base + offset
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
+        """The next `size` bytes (None or negative: all that are left), fewer at the end. Raises ChangedBlock."""
         end = self._size if size is None or size < 0 else min(self._at + size, self._size)
         if self._at >= end:
             return b""
@@ -87,6 +92,7 @@ class CheckedFile(io.RawIOBase):
                     raise ChangedBlock(f"the bytes from {i * BLOCK} on are not those that were written")
                 fresh[i] = block
         run = [fresh[i] if i in fresh else self._blocks[i] for i in range(first, last + 1)]
+        # Of a long run only its end is kept: the next read goes on there, and what it read was given out already.
         for i in range(max(first, last + 1 - _KEPT), last + 1):
             self._blocks[i] = run[i - first]
             self._blocks.move_to_end(i)

@@ -26,6 +26,7 @@ from gristmill.lake.store.base import (
     TEMPORARY,
     Info,
     NotFound,
+    Store,
     UnsafeStore,
     check_key,
     check_prefix,
@@ -33,11 +34,12 @@ from gristmill.lake.store.base import (
 )
 
 STALE_S = 86_400
+"""Seconds after which a half-written file is a killed writer's."""
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
-class LocalStore:
+class LocalStore(Store):
     """The Store contract over an absolute folder."""
 
     def __init__(self, root: str) -> None:
@@ -93,7 +95,7 @@ class LocalStore:
         return settle_create(self, key, data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Raises UnsafeStore on a file system without hard links."""
+        """As in Store; raises UnsafeStore on a file system without hard links."""
         target = self._path(key)
         folder = os.path.dirname(target)
         if key == MARKER:
@@ -102,7 +104,7 @@ class LocalStore:
             _write(temporary, data)
             _make_folder(folder)
             try:
-                os.link(temporary, target)
+                os.link(temporary, target)  # not rename, which replaces what is there without a word
                 created = True
             except FileExistsError:
                 created = False
@@ -164,7 +166,10 @@ class LocalStore:
 
     @contextmanager
     def _temporary(self) -> Iterator[str]:
-        """A fresh name under `.tmp/`; whatever is left there is removed on leaving."""
+        """A fresh name under `.tmp/`; whatever is left there is removed on leaving.
+
+        It has a random part beside the process number: nodes that share the folder number processes alike.
+        """
         folder = os.path.join(self.uri, TEMPORARY)
         _make_folder(folder)
         path = os.path.join(folder, f"{os.getpid()}-{uuid.uuid4().hex}")
@@ -189,6 +194,7 @@ class LocalStore:
 
 
 def _write(path: str, data: bytes) -> None:
+    """A new file, on disk before it is given its name: a name must never lead to bytes that a power cut takes."""
     with open(path, "xb") as stream:
         stream.write(data)
         stream.flush()
@@ -201,6 +207,7 @@ def _sync_file(path: str) -> None:
 
 
 def _sync_folder(path: str) -> None:
+    """Puts the names in a folder on disk; fsync of a file alone does not (man 2 fsync)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -204,7 +204,7 @@ def read_table(store: Store, ref: ObjectRef, columns: list[str] | None = None, f
 
 @contextmanager
 def open_parquet(store: Store, ref: ObjectRef) -> Iterator[pq.ParquetFile]:
-    """A Parquet object for who reads parts of it. Raises DamagedObject from the reads within."""
+    """A Parquet object of which parts are read. Raises DamagedObject from the reads within."""
     with _opened(store, ref) as source:
         yield pq.ParquetFile(source, page_checksum_verification=True)
 
@@ -216,7 +216,7 @@ def iter_batches(store: Store, ref: ObjectRef, columns: list[str] | None = None)
 
 
 def groups_between(file: pq.ParquetFile, column: str, low: Any, high: Any) -> list[int]:
-    """The row groups that can hold a row with `low` <= column < `high`."""
+    """The row groups that can hold a row with `low` <= column < `high`; one without statistics can hold anything."""
     at = file.schema_arrow.get_field_index(column)
     ranges = [file.metadata.row_group(g).column(at).statistics for g in range(file.num_row_groups)]
     return [g for g, keys in enumerate(ranges) if keys is None or (keys.min < high and keys.max >= low)]
@@ -265,6 +265,7 @@ def _opened(store: Store, ref: ObjectRef) -> Iterator[Any]:
 
 
 def _sums(store: Store, ref: ObjectRef) -> bytes | None:
+    """The digests of a table's blocks; None where the pointer names none, or they are lost."""
     for beside in ref.beside():
         try:
             return read_object(store, beside)
@@ -278,6 +279,7 @@ _hashed: set[tuple[str, str]] = set()
 
 
 def _hash_once(store: Store, ref: ObjectRef) -> None:
+    """Raises DamagedObject unless the bytes are those of its name, or were once in the life of this process."""
     if (store.uri, ref.sha256) in _hashed:
         return
     digest = hashlib.sha256()

@@ -33,6 +33,7 @@ def open_store(uri: str, *, probe: bool = True) -> Store:
 
 
 def _backend(uri: str) -> Store:
+    """The store at an address, unopened. Raises ValueError."""
     scheme, colon, _ = uri.partition("://")
     if colon and scheme == "s3":
         from gristmill.lake.store.s3 import S3Store
@@ -76,6 +77,7 @@ def _establish(store: Store) -> None:
 
 
 def _check_format(uri: str, marker: bytes) -> None:
+    """Raises UnknownFormat unless `marker` is the `lake.json` of a lake that this release reads."""
     try:
         fields = json.loads(marker)
     except ValueError:

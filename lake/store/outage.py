@@ -60,7 +60,7 @@ class Unreachable(OSError):
 
 def is_outage(error: BaseException) -> bool:
     """Whether the same call may succeed in a minute, with nothing changed by anybody."""
-    if isinstance(error, Unreachable | BrokenPipeError):  # somebody has waited already; a child process, or a reader
+    if isinstance(error, Unreachable | BrokenPipeError):  # it was waited for already; a child process, or a reader
         return False
     if isinstance(error, ConnectionError | TimeoutError):
         return True

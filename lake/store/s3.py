@@ -17,14 +17,27 @@ from typing import Any
 import pyarrow as pa
 from botocore.exceptions import ClientError
 
-from gristmill.lake.store.base import ALLOWED, Info, NotFound, UnsafeStore, check_key, check_prefix, settle_create
+from gristmill.lake.store.base import (
+    ALLOWED,
+    Info,
+    NotFound,
+    Store,
+    UnsafeStore,
+    check_key,
+    check_prefix,
+    settle_create,
+)
 from gristmill.lake.store.s3_connection import MissingBucket, RangeReader, connect, error_status, head, split_uri
 
 PAGE = 1000
+"""Keys an answer of a listing has: the most that S3 gives."""
 _REFUSED = {304, 404, 409, 412}
+"""Answers to `If-None-Match: *` that are no success: 412, the key is taken (304 is HTTP's answer to the header where it
+reads); 409, another conditional write of it is under way; 404, it was deleted during this one. After all of them the
+key is read, and if nothing is there, asked for again (`settle_create`)."""
 
 
-class S3Store:
+class S3Store(Store):
     """The Store contract over "s3://bucket[/prefix]"."""
 
     def __init__(self, uri: str) -> None:
@@ -76,7 +89,7 @@ class S3Store:
         return settle_create(self, key, data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Raises UnsafeStore when the store says that it has no conditional writes."""
+        """As in Store; raises UnsafeStore when the store says that it has no conditional writes."""
         name = self._name(key)
         try:
             self._client.put_object(Bucket=self._bucket, Key=name, Body=data, IfNoneMatch="*")
@@ -102,6 +115,7 @@ class S3Store:
         return iter(sorted(self._pages(prefix)))
 
     def _pages(self, prefix: str) -> Iterator[Info]:
+        """The objects below a prefix of the lake, in whatever order the store lists them."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix, PaginationConfig={"PageSize": PAGE}
         )
@@ -132,6 +146,7 @@ class S3Store:
         return self._prefix + check_key(key)
 
     def _explain(self, error: ClientError) -> None:
+        """Raises MissingBucket in place of an error that means it."""
         if error_status(error)[1] == "NoSuchBucket":
             raise MissingBucket(self._bucket) from error
 

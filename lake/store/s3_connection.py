@@ -45,6 +45,8 @@ class Connection:
         profile = self._settings.get_scoped_config().get("s3") or {}
         style = profile.get("addressing_style", "auto")
         self.client = self._make_client(style)
+        # Only a client knows which endpoint the environment, profile and region come to; if it is not AWS, it is made
+        # once more, with the style that such stores can do.
         self.endpoint = urlsplit(self.client.meta.endpoint_url)
         self._is_aws = _AWS_HOST.fullmatch(self.endpoint.netloc) is not None
         if not self._is_aws and style == "auto":
@@ -76,6 +78,7 @@ class Connection:
         return cached
 
     def _make_filesystem(self, access: str, secret: str, token: str | None) -> pyarrow.fs.S3FileSystem:
+        """pyarrow's view of what boto3 resolved, with the same timeouts and number of attempts."""
         bundle = self._settings.get_config_variable("ca_bundle")
         return pyarrow.fs.S3FileSystem(
             access_key=access,
@@ -182,12 +185,15 @@ class RangeReader(io.RawIOBase):
         return FileNotFoundError(f"no object s3://{self._bucket}/{self._key}") if status == 404 else error
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def tell(self) -> int:
+        """The position in the object."""
         return self._position
 
     def seekable(self) -> bool:
+        """It is, at the price of a request for each place."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -199,6 +205,10 @@ class RangeReader(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fills the buffer or less of it, and returns how many bytes; 0 at the end of the object only.
+
+        Raises ConnectionError after ATTEMPTS connections that gave nothing, OSError for an object that was replaced.
+        """
         view = memoryview(buffer).cast("B")
         for attempt in range(ATTEMPTS):
             if self._position == self._size or not len(view):
@@ -223,9 +233,11 @@ class RangeReader(io.RawIOBase):
         ) from failure
 
     def readall(self) -> bytes:
+        """All bytes that are left; `io.RawIOBase` would ask for them in small pieces."""
         return b"".join(iter(lambda: self.read(1 << 20) or b"", b""))
 
     def _request(self) -> Any:
+        """A connection from the position on, to the very object that was opened. Raises OSError if it was replaced."""
         try:
             answer = self._client.get_object(
                 Bucket=self._bucket, Key=self._key, Range=f"bytes={self._position}-", IfMatch=self._etag
@@ -257,6 +269,7 @@ class RangeReader(io.RawIOBase):
             self._body = None
 
     def close(self) -> None:
+        """Gives the connection up; reading is over."""
         if not self.closed:
             self._drop()
         super().close()

@@ -1,7 +1,7 @@
 """Scratch folders: where files lie on their way into the store, and what killed processes left there.
 
 A folder is locked by its process for as long as it lives; the kernel lets go of the lock when the process dies, however
-it dies. So a folder of ours that can be locked belongs to nobody, and the next process takes it away: no clock and no
+it dies. So a scratch folder that can be locked belongs to nobody, and the next process takes it away: no clock and no
 process number, which a reused number or another container could fool. Where a file system knows no locks, nothing is
 taken away.
 """
@@ -61,7 +61,7 @@ def _swept(temporary: str) -> None:
 
 
 def _take_away(path: str) -> None:
-    """Removes the folder. Raises OSError unless it is ours and its owner is dead."""
+    """Removes the folder of a process of this user that is dead. Raises OSError where it is alive."""
     lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         if os.fstat(lock).st_uid == os.geteuid():

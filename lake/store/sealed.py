@@ -22,9 +22,10 @@ FORMATS = (1, 2, NEWEST)
 """Formats of manifests, receipts and notes that are read."""
 
 _SEAL = re.compile(rb',\n "seal": "([0-9a-f]{64})"\n\}\n?\Z')
-
-
+"""The last member, found in the bytes and not in the parsed JSON: the seal is over the text as it stands, so that
+a changed space or a doubled key is a change too."""
 _HEAD = re.compile(rb'\{\n "format": (\d+),')
+"""The first member, for which a manifest of megabytes need not be parsed twice."""
 
 
 class Unreadable(ValueError):
@@ -50,6 +51,7 @@ def unseal(data: bytes) -> bytes:
         number = _HEAD.match(head)
         _check_format(int(number[1]) if number else fields_of(body)["format"])
         return body
+    # No seal at the end. Only format 1 had none: anything else lost it, and a seal elsewhere is one that was moved.
     fields = fields_of(data)
     _check_format(fields["format"])
     if "seal" in fields or fields["format"] != 1:

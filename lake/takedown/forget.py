@@ -42,19 +42,20 @@ def forget(
     versions: Versions,
     plan: ForgetPlan,
     reason: str,
-    made: Callable[[], dict[str, Any]] | None = None,
+    provenance: Callable[[], dict[str, Any]] | None = None,
 ) -> ForgetReport:
-    """Does it. `reason` is written to the lake: no personal data. `made` says who and when, for the new manifests.
+    """Does it. `reason` is written to the lake: no personal data. `provenance` gives who, when and with what code, for
+    the new manifests (`Draft.made`); None: the time alone.
 
     Looks again before every step that a commit of others could spoil. Raises CommitConflict after ROUNDS of those.
     """
     with Lease(versions.store, "forget") as lease:
         lease.announce("forget", [])  # gc keeps what is written from now on
         plan.request.save(versions.store, reason)
-        return _Forgetting(versions, plan.request).run(plan, reason, made or _made)
+        return _Forgetting(versions, plan.request).run(plan, reason, provenance or _time_only)
 
 
-def _made() -> dict[str, Any]:
+def _time_only() -> dict[str, Any]:
     return {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
 
@@ -76,11 +77,9 @@ class _Forgetting:
         self.search.look()
         seen = self.search.versions
         affected = [dataset for name in seen if (dataset := self._affected(name, seen[name])) is not None]
+        given_out = [version for version in self.search.all_versions() if not version.withdrawn]
         unsearched = [
-            str(version)
-            for dataset_versions in seen.values()
-            for version in dataset_versions
-            if not version.withdrawn and version.form != WINDOWS and not self.search.knows(version)
+            str(version) for version in given_out if version.form != WINDOWS and not self.search.knows(version)
         ]
         return ForgetPlan(
             request=self.request,
@@ -92,7 +91,7 @@ class _Forgetting:
             without_url=self.search.without_url(),
         )
 
-    def run(self, first: ForgetPlan, reason: str, made: Callable[[], dict[str, Any]]) -> ForgetReport:
+    def run(self, first: ForgetPlan, reason: str, provenance: Callable[[], dict[str, Any]]) -> ForgetReport:
         """Acts until a look finds nothing left to do. `first`: the plan that the report is about."""
         new: list[tuple[str, str]] = []
         away: list[str] = []
@@ -102,8 +101,13 @@ class _Forgetting:
                 refused = {ref: why for ref, why in self.refused.items() if ref in away}
                 return ForgetReport(first, tuple(new), tuple(away), refused)
             bases = [(dataset.dataset, dataset.base) for dataset in plan.affected if dataset.base is not None]
-            if bases:  # versions are withdrawn only when every dataset has its clean one
-                new += [pair for name, base in bases if (pair := self._succeed(name, base, made)) is not None]
+            if bases:
+                # Nothing is withdrawn before every dataset has its clean version: who opens `web` meanwhile, or after
+                # a crash, has the old one or the new one, and never none.
+                for name, base in bases:
+                    pair = self._succeed(name, base, provenance)
+                    if pair is not None:
+                        new.append(pair)
             else:
                 away += self._withdraw(plan, reason)
         raise CommitConflict(
@@ -111,12 +115,13 @@ class _Forgetting:
             " done stays done. Run the same command again, best when no other run is committing."
         )
 
-    def _succeed(self, name: str, base: int, made: Callable[[], dict[str, Any]]) -> tuple[str, str] | None:
+    def _succeed(self, name: str, base: int, provenance: Callable[[], dict[str, Any]]) -> tuple[str, str] | None:
         """Commits the clean version. None if another commit came first, or if none can be made: the next look tells."""
         manifest = self.versions.manifest(name, base)
         try:
             draft = clean_version(self.versions, manifest, self.request, self.search.gone, self.search.rows)
-            about = {key: value for key, value in made().items() if key != "commit_id"}
+            # without the commit id, which would stand in for the one that each commit draws for itself
+            about = {key: value for key, value in provenance().items() if key != "commit_id"}
             draft = draft.model_copy(update={"made": about})
             return str(manifest), str(self.versions.commit(draft, expected_parent=base))
         except NotRewritable as error:
@@ -137,10 +142,12 @@ class _Forgetting:
         return [f"{name}@v{version}" for name, version in [*made_from_them, *holders]]
 
     def _affected(self, name: str, seen: list[Seen]) -> Affected | None:
+        """What is to be done with a dataset; None if no version that is given out holds a record. `seen`: in order."""
         given_out = [version for version in seen if not version.withdrawn]
         holders = [version for version in given_out if self.search.holds(version)]
         if not holders:
             return None
+        # Only the latest version needs a successor. Where it holds no record (any more), the clean one is there.
         newest, why_not = holders[-1], None
         if newest is given_out[-1]:
             why_not = self.refused.get(str(newest)) or self._why_not(newest)
@@ -158,11 +165,13 @@ class _Forgetting:
         )
 
     def _why_not(self, version: Seen) -> str | None:
+        """Why no clean version can be made of this one, as far as is known without trying; None: it can."""
         if version.not_rewritable is None and not self.search.knows(version):
             return "some of its shards have no ids"
         return version.not_rewritable
 
     def _count_followers(self, manifest: Manifest) -> int:
+        """How many records were dropped as duplicates of one that goes, and are not asked for themselves."""
         key = (manifest.dataset, manifest.version)
         if key not in self._followers:
             gone = pa.array(sorted(self.search.ids), pa.string())
@@ -171,28 +180,32 @@ class _Forgetting:
 
     def _derived(self) -> Iterable[Derived]:
         """Everything made from a version that holds a record, or that this request withdrew; however indirectly."""
-        seen = [version for dataset in self.search.versions.values() for version in dataset]
-        reasons = {name: self.versions.withdrawn(name) for name in self.search.versions}
+        seen = self.search.all_versions()
         roots = {str(version) for version in seen if self.search.holds(version)}
-        roots |= {
-            f"{name}@v{n}" for name, gone in reasons.items() for n, why in gone.items() if why.startswith(self.mark)
-        }
-        given, made = _reached(seen, roots, NO_RECORDS), _reached(seen, roots, frozenset())
+        # What an earlier attempt of this request withdrew may hold nothing any more, as gc took its objects: the reason
+        # of its withdrawal, which begins with the mark, says that it did.
+        for name in self.search.versions:
+            for number, why in self.versions.withdrawn(name).items():
+                if why.startswith(self.mark):
+                    roots.add(f"{name}@v{number}")
+        derived = _reached(seen, roots, frozenset())
+        with_records = _reached(seen, roots, NO_RECORDS)  # of these, those that records came into
         for version in seen:
             ref = str(version)
-            if ref in made and ref not in roots and not version.withdrawn:
-                unknown = version.form == WINDOWS and ref in given and not self.search.knows(version)
-                yield Derived(ref, given.get(ref, made[ref]), unknown and self._drew(version))
+            if ref in derived and ref not in roots and not version.withdrawn:
+                unknown = version.form == WINDOWS and ref in with_records and not self.search.knows(version)
+                yield Derived(ref, with_records.get(ref, derived[ref]), unknown and self._drew(version))
 
     def _drew(self, version: Seen) -> bool:
         """Whether a mixture kept one of these records, and so has it in its windows. Its ledger says so."""
-        key = str(version), len(self.search.ids)
+        key = str(version), len(self.search.ids)  # ids are only added: as many are the same
         if key not in self._draws:
             fates = self.versions.manifest(version.ref.dataset, version.ref.version).fates
             self._draws[key] = not fates or any(self._keeps(ref) for ref in fates)
         return self._draws[key]
 
     def _keeps(self, ref: ObjectRef) -> bool:
+        """Whether a ledger has one of these records as kept."""
         for batch in iter_batches(self.versions.store, ref, ["id", "fate"]):
             hit = pa.array(self.search.gone.match(batch["id"]))
             if pc.any(pc.and_(hit, pc.equal(batch["fate"], "kept"))).as_py():
@@ -208,6 +221,7 @@ def _name_and_number(ref: str) -> tuple[str, int]:
 def _reached(seen: Sequence[Seen], roots: Iterable[str], without: frozenset[str]) -> dict[str, str]:
     """What was made from these, however indirectly, but not in a role of `without`: version -> role."""
     reached, grown = dict.fromkeys(roots, ""), True
+    # Round after round until none is added: versions come by dataset, so that one may stand before its source.
     while grown:
         grown = False
         for version in seen:

@@ -66,7 +66,7 @@ def cut_shard(store: Store, shard: GroupShard, unit: Unit | None, wanted: Suppre
     Raises NotRewritable where the records cannot be told apart in it, DamagedObject, NotFound.
     """
     members = read_table(store, shard.members).sort_by([("pack", "ascending"), ("position", "ascending")])
-    goes = wanted.match(members["member"])
+    goes = wanted.match(members["member"])  # bool [members]
     if not goes.any():
         return CutShard(shard, members.slice(0, 0))
     groups = {key: _GroupMembers(rows, hit) for key, rows, hit in _by_group(members, goes)}
@@ -100,7 +100,7 @@ class _GroupMembers:
 
 
 def _by_group(members: pa.Table, goes: np.ndarray) -> Iterator[tuple[str, pa.Table, np.ndarray]]:
-    """(key, members, which of them go) of each group that loses one; `members` are sorted by group."""
+    """(key, members, which of them go) of each group that loses a record; `members` are sorted by group."""
     keys = members["pack"].to_pylist()
     first = 0
     for end in range(1, len(keys) + 1):
@@ -132,14 +132,15 @@ class _Cutting:
         self.seen.add(key)
         before = decode(key, data)
         left = self.cut(before, self.groups[key].rows, self.groups[key].goes)
-        self.loss_tokens += _learned(before) - (0 if left is None else _learned(left))
+        self.loss_tokens += _loss_tokens(before) - (0 if left is None else _loss_tokens(left))
         if left is None:
             self.dropped += 1
         else:
             writer.write(key, left.meta, left.arrays, left.files, tokens=len(left.arrays["input_ids"]))
 
 
-def _learned(sample: Sample) -> int:
+def _loss_tokens(sample: Sample) -> int:
+    """How many tokens of a group the loss counts; 0 for one that is no window."""
     mask = sample.arrays.get("loss_mask")
     return 0 if mask is None else int(mask.sum())
 
@@ -162,6 +163,7 @@ def _cut_stretches(sample: Sample, members: pa.Table, goes: np.ndarray) -> Sampl
     _check_window(sample, members)
     if goes.all():
         return None
+    # Attention and positions begin anew at each bound, so that a stretch can go without a trace in the others.
     bounds = sample.arrays["cu_seqlens"].astype(np.int64)
     lengths = np.diff(bounds)
     stays = np.repeat(~goes, lengths)  # bool [tokens]
@@ -217,6 +219,7 @@ def _groups(store: Store, shard: GroupShard) -> Iterator[tuple[str, bytearray, i
             digest.update(data)
             at += len(data)
             yield row["key"], data, row["tokens"]
+        # To the end, for the digest: behind the last group stand the blocks that close a tar.
         while block := stream.read(_BLOCK):
             digest.update(block)
     if digest.hexdigest() != tar.sha256:

@@ -83,5 +83,5 @@ class ForgetReport:
 
     def to_json(self) -> dict[str, Any]:
         """As `grist forget --json` prints it."""
-        made = [{"from": old, "to": new} for old, new in self.made]
-        return {"made": made, "withdrawn": list(self.withdrawn), "without_successor": self.without_successor}
+        successors = [{"from": old, "to": new} for old, new in self.made]
+        return {"made": successors, "withdrawn": list(self.withdrawn), "without_successor": self.without_successor}

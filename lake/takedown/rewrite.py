@@ -149,7 +149,13 @@ def _each(
     store: Store, refs: Sequence[ObjectRef], rows: Mapping[str, int | None], change: Change
 ) -> list[tuple[ObjectRef, bool]]:
     """Each object, written anew where rows of it go, and whether it was."""
-    return [(_rewrite(store, ref, change), True) if rows.get(ref.sha256) else (ref, False) for ref in refs]
+    changed: list[tuple[ObjectRef, bool]] = []
+    for ref in refs:
+        if rows.get(ref.sha256):
+            changed.append((_rewrite(store, ref, change), True))
+        else:
+            changed.append((ref, False))
+    return changed
 
 
 def _without_followers(
@@ -158,9 +164,12 @@ def _without_followers(
     """Without what is known of records that were dropped in favour of one that is gone: a later copy of them would be
     dropped for a text that nobody has. They stay dropped; the next of their kind is a new text."""
     wanted, followers = pa.array(sorted(gone), pa.string()), list[str]()
-    for ref in (ref for ref in base.attachments if ref.kind == "clusters"):
-        for batch in iter_batches(store, ref, ["survivor", "id"]):
-            followers += batch.filter(pc.is_in(batch["survivor"], wanted))["id"].to_pylist()
+    for ref in base.attachments:
+        if ref.kind == "clusters":
+            for batch in iter_batches(store, ref, ["survivor", "id"]):
+                followers += batch.filter(pc.is_in(batch["survivor"], wanted))["id"].to_pylist()
+    if not followers:
+        return list(refs)
     lost = pa.array(sorted(followers), pa.string())
 
     def without(table: pa.Table) -> pa.Table:
@@ -169,22 +178,23 @@ def _without_followers(
     def concerned(ref: ObjectRef) -> bool:
         return any(pc.any(pc.is_in(batch["id"], lost)).as_py() for batch in iter_batches(store, ref, ["id"]))
 
-    return [
-        (_rewrite(store, ref, without), True)
-        if len(lost) and ref.kind in COMPARED and ref.records and concerned(ref)
-        else (ref, rewritten)
-        for ref, rewritten in refs
-    ]
+    changed: list[tuple[ObjectRef, bool]] = []
+    for ref, rewritten in refs:
+        if ref.kind in COMPARED and ref.records and concerned(ref):
+            changed.append((_rewrite(store, ref, without), True))
+        else:
+            changed.append((ref, rewritten))
+    return changed
 
 
 def _not_empty(refs: Sequence[tuple[ObjectRef, bool]]) -> tuple[ObjectRef, ...]:
     """Without what was emptied here, unless nothing else of its kind is left: readers look there for the schema."""
-    full = {ref.kind for ref, rewritten in refs if ref.records or not rewritten}
+    represented = {ref.kind for ref, rewritten in refs if ref.records or not rewritten}
     kept: list[ObjectRef] = []
     for ref, rewritten in refs:
-        if ref.records or not rewritten or ref.kind not in full:
+        if ref.records or not rewritten or ref.kind not in represented:
             kept.append(ref)
-            full.add(ref.kind)
+            represented.add(ref.kind)  # of several that were emptied the first is enough
     return tuple(kept)
 
 
@@ -197,6 +207,7 @@ def _rewrite(store: Store, ref: ObjectRef, change: Change) -> ObjectRef:
             schema = file.schema_arrow
             with table_writer(path, schema) as writer:
                 for batch in file.iter_batches(ROW_GROUP_ROWS):
+                    # the cast gives the file's metadata back, which a batch has not, and which is part of the bytes
                     table = change(pa.Table.from_batches([batch], batch.schema)).cast(schema)
                     if not table.num_rows:
                         continue
@@ -231,7 +242,7 @@ class _Removed:
 
 
 class _Moved:
-    """Ledger rows that turn from kept to dropped."""
+    """Ledger rows that turn from kept to dropped. `ids` and `tally`: of those that did so far, for the balance."""
 
     def __init__(self, ids: Iterable[str]) -> None:
         self.sorted = sorted(ids)
@@ -240,10 +251,13 @@ class _Moved:
         self.tally = Tally()
 
     def concerns(self, ref: ObjectRef) -> bool:
+        """Whether one of the ids lies in the range of a ledger, which is sorted; others are kept by reference."""
         at = bisect_left(self.sorted, ref.first)
         return bool(ref.records) and at < len(self.sorted) and self.sorted[at] <= ref.last
 
     def change(self, table: pa.Table) -> pa.Table:
+        """The rows, in their order, with the forgotten ones as dropped."""
+        # A row that was dropped before, or quarantined, keeps its fate: a record has one.
         hit = pc.and_(pc.is_in(table["id"], self.wanted), pc.equal(table["fate"], "kept"))
         turned = table.filter(hit)
         self.ids += turned["id"].to_pylist()
@@ -262,17 +276,17 @@ def _funnel(base: Manifest, records: int) -> tuple[FunnelRow, ...]:
         left = rows[-1].passed if rows else base.kept.count
         rows.append(FunnelRow(stage=STAGE, received=left, passed=left))
     done: list[FunnelRow] = []
-    less = 0
+    fewer = 0  # by how many records less than before a row is reached
     for row in rows:
-        received, dropped = row.received - less, dict(row.dropped)
-        if row.stage == STAGE and not less:
-            less = records
+        received, dropped = row.received - fewer, dict(row.dropped)
+        if row.stage == STAGE and not fewer:
+            fewer = records
             dropped[REASON] = dropped.get(REASON, 0) + records
         done.append(
             FunnelRow(
                 stage=row.stage,
                 received=received,
-                passed=row.passed - less,
+                passed=row.passed - fewer,
                 dropped={reason: n for reason, n in dropped.items() if n},
                 quarantined=row.quarantined,
             )

@@ -68,6 +68,7 @@ class Columns(NamedTuple):
 
     @property
     def names(self) -> list[str]:
+        """The columns that a search reads: ids, and URLs where there are any."""
         return [self.id] if self.url is None else [self.id, self.url]
 
 
@@ -96,6 +97,10 @@ class Search:
         """The request, and every id that it came to."""
         return replace(self.request, ids=self.request.ids | self.ids)
 
+    def all_versions(self) -> list[Seen]:
+        """Every version of every dataset, withdrawn ones too, as the last look saw them."""
+        return [seen for of_dataset in self.versions.values() for seen in of_dataset]
+
     def look(self) -> None:
         """Raises NotFound for an object that a version needs and the lake has lost; a withdrawn version may."""
         needed: set[str] = set()
@@ -111,17 +116,18 @@ class Search:
                 bundles |= {ref.sha256: ref for ref in manifest.attachments if ref.kind == "receipts"}
         with ThreadPoolExecutor(4) as pool:
             new = [ref for ref in self.refs.values() if ref.sha256 not in self._columns]
-            for ref, columns in zip(
-                new, pool.map(lambda ref: self._schema(ref, needed=ref.sha256 in needed), new), strict=True
-            ):
+            schemas = pool.map(lambda ref: self._schema(ref, needed=ref.sha256 in needed), new)
+            for ref, columns in zip(new, schemas, strict=True):
                 self._columns[ref.sha256] = columns
+            # URLs before ids, in everything that is new: a URL that one object has tells the id by which the record is
+            # found in all others.
             if self.request.by_url:
                 known = len(self.ids)
                 self._look_at_urls(pool, new)
                 if self.request.domains or self.asking:
                     self._look_in_texts(pool, bundles.values())
                 if len(self.ids) > known:
-                    new = list(self.refs.values())
+                    new = list(self.refs.values())  # an earlier look counted their rows, and knew fewer ids
             gone = self.gone
             for ref, ids in zip(new, pool.map(lambda ref: self._by_id(ref, gone), new), strict=True):
                 self.rows[ref.sha256] = None if ids is None else len(ids)
@@ -152,12 +158,14 @@ class Search:
 
     def without_url(self) -> int:
         """Records in shards of versions that are given out that no domain can find."""
-        given_out = {
-            sha for dataset in self.versions.values() for seen in dataset if not seen.withdrawn for sha in seen.tables
-        }
+        given_out: set[str] = set()  # a table that versions share is counted once
+        for seen in self.all_versions():
+            if not seen.withdrawn:
+                given_out.update(seen.tables)
         return sum(self._no_url.get(sha, 0) for sha in given_out)
 
     def _remember(self, manifest: Manifest, withdrawn: bool) -> Seen:
+        """What is to be known of a version once its manifest is let go."""
         layout = manifest.layout
         tables = [ref for ref in manifest.shards if layout.holds(ref.kind) == "rows"]
         why = layout.remade
@@ -198,11 +206,12 @@ class Search:
         return Columns(id_column, "url" if "url" in texts else None) if id_column in texts else None
 
     def _look_at_urls(self, pool: ThreadPoolExecutor, refs: Iterable[ObjectRef]) -> None:
-        having = [
-            (ref, columns)
-            for ref in refs
-            if (columns := self._columns[ref.sha256]) is not None and columns.url is not None
-        ]
+        """Ids of records whose URL is asked for, from the tables that have URLs."""
+        having: list[tuple[ObjectRef, Columns]] = []
+        for ref in refs:
+            columns = self._columns[ref.sha256]
+            if columns is not None and columns.url is not None:
+                having.append((ref, columns))
 
         def look(item: tuple[ObjectRef, Columns]) -> list[str]:
             return list(_ids(self.store, *item, self.request, self._no_url))
@@ -216,9 +225,14 @@ class Search:
         return None if columns is None else list(_ids(self.store, ref, Columns(columns.id, None), gone))
 
     def _look_in_texts(self, pool: ThreadPoolExecutor, bundles: Iterable[ObjectRef]) -> None:
-        """Ids on the domains among everything that was ever extracted, as far as the texts are still there."""
+        """Ids on the domains among everything that was ever extracted, as far as the texts are still there.
+
+        No version holds these texts: where they are is said by the receipts that versions keep in bundles.
+        """
         texts: dict[str, ObjectRef] = {}
-        for bundle in (ref for ref in bundles if ref.sha256 not in self._read):
+        for bundle in bundles:
+            if bundle.sha256 in self._read:
+                continue
             self._read.add(bundle.sha256)
             try:
                 lines = read_object(self.store, bundle).splitlines()

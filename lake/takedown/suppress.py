@@ -107,10 +107,11 @@ class Suppression:
         while True:
             before = read_takedowns(store)
             if self.digest in before.requests:
-                before.copy(store)
+                before.copy(store)  # written last, so that a killed attempt may lack it
                 return before.requests[self.digest]
-            number, at = len(before.slots) + 1, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            about = {"number": number, "request": self.digest, "reason": reason, "at": at}
+            number, now = len(before.slots) + 1, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            about = {"number": number, "request": self.digest, "reason": reason, "at": now}
+            # a later loss is noticed by these three; manifests of runs name the digest of the list too
             about |= {"previous": before.newest, "list": before.whole.union([self]).digest}
             about |= {"before": sorted(before.unnumbered)}
             data = json.dumps({**self._entries(), **about}, indent=1).encode()
@@ -146,19 +147,17 @@ class Suppression:
         return {name: pa.array(sorted(getattr(self, name)), pa.string()) for name in ("ids", "urls")}
 
     def _by_url(self, urls: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """Scheme and host are cut out at once, and each distinct one is looked at once; of a host that has a listed
-        page every URL is."""
+        """Which URLs are on a listed domain or are a listed page: bool, one a row. Each distinct scheme and host is
+        judged once, and only of hosts that have a listed page is every URL looked at."""
         plain = pc.replace_substring_regex(urls, r"[\t\r\n]", "")  # as every URL parser does
         heads = pc.struct_field(pc.extract_regex(plain, _HEAD), "head")
-        if isinstance(heads, pa.ChunkedArray):
-            heads = heads.combine_chunks()
-        coded = heads.dictionary_encode()
+        coded = (heads.combine_chunks() if isinstance(heads, pa.ChunkedArray) else heads).dictionary_encode()
         hosts = [host_in(head) for head in coded.dictionary.to_pylist()]
         known: dict[str, bool] = {}
-        places = pc.fill_null(coded.indices, len(hosts)).to_numpy(zero_copy_only=False)
+        places = pc.fill_null(coded.indices, len(hosts)).to_numpy(zero_copy_only=False)  # the last: rows without a URL
         hit: np.ndarray = np.array([self._covers(host, known) for host in hosts] + [False])[places]
         if self.pages:
-            listed = {page[:16] for page in self.pages}
+            listed = {page[:16] for page in self.pages}  # the entry of a page begins with the hash of its host
             near = np.array([host_hash(host) in listed for host in hosts] + [False])[places]
             for row in np.flatnonzero(near & ~hit):
                 hit[row] = page_hash(urls[int(row)].as_py()) in self.pages

@@ -134,23 +134,30 @@ def spellings(url: str) -> tuple[str, ...]:
     form = page_form(url)
     if form is None:
         return ()
-    bare = form.replace("://@", "://", 1)
+    bare = form.replace("://@", "://", 1)  # a form has the user's place, though it be empty
     head = bare[: bare.find("/", bare.index("//") + 2)]
-    path, asked, query = bare[len(head) :].partition("?")
-    every = dict.fromkeys((normalise_url(url), bare))
-    kinds = [("", kind) if any(c in kind for c in path + query) else ("",) for kind in ("~", _MARKS, _SIGNS[:-2])]
+    path, mark, query = bare[len(head) :].partition("?")
+    # What a program may do: encode a kind of characters throughout or nowhere, where there is one of it at all. `/` and
+    # `?` are a kind in a query alone, as a path has them as structure.
+    kinds: list[tuple[str, ...]] = []
+    for kind in ("~", _MARKS, _SIGNS.removesuffix("/?")):
+        kinds.append(("", kind) if any(char in kind for char in path + query) else ("",))
     kinds.append(("", "/?") if "/" in query or "?" in query else ("",))
+    encodings = ["".join(choice) for choice in product(*kinds)]
     spaces = (" ", "%20", "+") if "%20" in query else ("",)
-    other = (False, True) if "%" in query else (False,)
-    for encode, space, raw, lower in product(map("".join, product(*kinds)), spaces, other, (False, True)):
-        asked_for = _respelled(query, encode, space, raw=raw, lower=lower)
-        placed = _respelled(path, encode.replace("/?", ""), "%20", raw=False, lower=False)
-        every |= dict.fromkeys(normalise_url(f"{head}{at}{asked}{asked_for}") for at in {path: 0, placed: 0})
-    return tuple(every)
+    raws = (False, True) if "%" in query else (False,)
+    forms = dict.fromkeys((normalise_url(url), bare))
+    for encode, space, raw, lower in product(encodings, spaces, raws, (False, True)):
+        spelled_query = _respelled(query, encode, space, raw=raw, lower=lower)
+        spelled_path = _respelled(path, encode.replace("/?", ""), "%20", raw=False, lower=False)
+        forms[normalise_url(f"{head}{path}{mark}{spelled_query}")] = None
+        forms[normalise_url(f"{head}{spelled_path}{mark}{spelled_query}")] = None
+    return tuple(forms)
 
 
 def _respelled(text: str, encode: str, space: str, *, raw: bool, lower: bool) -> str:
-    """Of a text as `_spelled` leaves it: `encode` encoded, everything else that can be raw as `raw` says."""
+    """A text that `_spelled` left, in another spelling: characters of `encode` encoded, a space as `space`, what has to
+    be encoded for safety alone decoded if `raw`, hex digits in lower case if `lower`."""
     text = text.replace("%20", " ")
     if raw:  # structure and what is no text stay encoded
         text = _PERCENT.sub("%", _TEXT.sub(_decoded, text))
@@ -166,6 +173,7 @@ _PERCENT = re.compile(r"%25(?![0-9A-F]{2})")
 
 
 def _decoded(match: re.Match[str]) -> str:
+    """The characters of percent-encoded bytes; as they stand where they are no UTF-8."""
     try:
         return unquote(match[0], errors="strict")
     except UnicodeDecodeError:

@@ -35,12 +35,13 @@ def guarded_list(store: Store) -> Suppression:
     """The list, for a run. Raises ListNotWhole where it is not whole, or older than what this lake has used."""
     takedowns, versions = read_takedowns(store), Versions(store)
     for name in versions.names():
-        numbers = versions.numbers(name)
+        numbers = versions.numbers(name)  # withdrawn ones too: what they saw of the list is true all the same
         try:
             newest = [Witness.of(versions.manifest(name, number)) for number in numbers[-1:]]
         except ValueError:  # another dataset's damaged manifest is no reason to stop this run; `verify` names it
             continue
-        for problem in _older(store, takedowns, newest):
+        problem = next(_older(store, takedowns, newest), None)
+        if problem is not None:
             raise ListNotWhole(problem)
     return takedowns.whole
 

@@ -8,6 +8,7 @@ many windows it was cut over, because members name every stretch of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from gristmill.lake.accounts.fan import Draw, draw_tally
 from gristmill.lake.store.objects import read_table
 from gristmill.lake.takedown.groups import CutShard, NotRewritable
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.lake.versions.statistics import SourceShare, WindowStatistics
+from gristmill.lake.versions.statistics import WindowStatistics
 from gristmill.lake.versions.versions import Versions
 
 PACKED, FORGOTTEN = "packed", "forgotten"
@@ -42,7 +43,7 @@ def records_gone(draws: Iterable[Draw]) -> list[str]:
 def statistics_without(base: Manifest, cuts: Sequence[CutShard], draws: Mapping[Draw, Sequence[int]]) -> dict[str, Any]:
     """The statistics of `base`, less what was cut out."""
     before, window = WindowStatistics.of(base.statistics), int(base.recipe["window"])
-    never_cut = {share.source for share in before.mixture if share.samples}
+    never_cut = {share.source for share in before.mixture if share.samples}  # whose draws are counted as samples
     tokens = dict.fromkeys((share.source for share in before.mixture), 0)
     for (source, _, _), lengths in draws.items():
         tokens[source] += sum(lengths)
@@ -56,13 +57,9 @@ def statistics_without(base: Manifest, cuts: Sequence[CutShard], draws: Mapping[
         documents_cut=sum(len(lengths) > 1 for lengths in documents),
         documents_too_long=sum(sum(lengths) > window for lengths in documents),
         samples=len(draws) - len(documents),
-        mixture=tuple(SourceShare(**_drawn(share, tokens[share.source])) for share in before.mixture),
+        mixture=tuple(replace(share, drawn=tokens[share.source]) for share in before.mixture),
     )
     return before.less(gone, window).into(base.statistics)
-
-
-def _drawn(share: SourceShare, tokens: int) -> dict[str, Any]:
-    return {**share.__dict__, "drawn": tokens}
 
 
 def verdicts_without(versions: Versions, base: Manifest, draws: Iterable[Draw]) -> dict[str, Tally]:
@@ -75,21 +72,21 @@ def verdicts_without(versions: Versions, base: Manifest, draws: Iterable[Draw]) 
 
 
 def _tally(versions: Versions, base: Manifest, draws: Sequence[Draw]) -> Tally:
-    """As draws are counted: by where the record stands in its source."""
-    of_source = {
-        ref.sha256: str(source)
-        for source in base.sources
-        for ref in versions.manifest(source.dataset, source.version).shards
-    }
+    """The tally of these draws as the mixture counted them: by where the record stands in its source, which the
+    mixture's own ledger says, with the shard as the input. Raises NotRewritable for one that it does not have."""
+    of_source: dict[str, str] = {}  # shard -> the source that it is of
+    for source in base.sources:
+        shards = versions.manifest(source.dataset, source.version).shards
+        of_source.update((ref.sha256, str(source)) for ref in shards)
     wanted = pa.array(sorted({record for _, record, _ in draws}), pa.string())
     places: dict[tuple[str, str], tuple[str, int]] = {}
     for ref in base.fates:
         for row in read_table(versions.store, ref, ["id", "input", "ordinal"], pc.field("id").isin(wanted)).to_pylist():
             places[of_source.get(row["input"], ""), row["id"]] = (row["input"], row["ordinal"])
     tallies = []
-    for source, record, epoch in draws:
-        if (source, record) not in places:
-            raise NotRewritable(f"{base}: its windows hold {record} of {source}, its ledger does not")
-        shard, row = places[source, record]
-        tallies.append(draw_tally(shard, [(epoch, row)]))
+    for name, record, epoch in draws:
+        if (name, record) not in places:
+            raise NotRewritable(f"{base}: its windows hold {record} of {name}, its ledger does not")
+        shard, ordinal = places[name, record]
+        tallies.append(draw_tally(shard, [(epoch, ordinal)]))
     return total(tallies)

@@ -27,6 +27,7 @@ BATCH = 256
 """Deletions between two looks at leases and versions: a second or two on a remote store."""
 
 _ORDER = ("receipt", "object", "lease", "temporary")
+"""Receipts first: one that stood without its outputs would be believed by the next run."""
 _SWEPT = ("objects/", "receipts/", "runs/")
 
 
@@ -74,7 +75,7 @@ def run_gc(store: Store, plan: GcPlan, progress: Callable[[int, int], None] | No
 
 
 class _Guard:
-    """What must not go, as of the last `refresh`."""
+    """What must not go, as of the last `refresh`: the plan is minutes old, and runs went on meanwhile."""
 
     def __init__(self, store: Store, plan: GcPlan) -> None:
         self.store, self.plan = store, plan
@@ -85,7 +86,11 @@ class _Guard:
         self.alive: set[str] = set()
 
     def refresh(self) -> None:
-        """Looks again at leases and at versions that were committed since."""
+        """Looks again at leases and at versions that were committed since.
+
+        In this order: a run commits before its lease ends, so that one that ends in between is seen as a version. What
+        versions hold is only added to, as none goes away; who is alive is asked anew each time.
+        """
         try:
             runs = live_runs(self.store, time.time() + self.plan.skew)
         except ValueError as error:
@@ -99,7 +104,7 @@ class _Guard:
             self.known = frozenset(slots.keys())
 
     def needs(self, doomed: Doomed) -> str | None:
-        """Why it must stay after all."""
+        """Why it must stay after all; None: nothing needs it."""
         sha = doomed.key.rpartition("/")[2].removesuffix(".json")
         if doomed.kind == "object" and sha in self.held:
             return "a version committed since holds it"
@@ -114,7 +119,12 @@ class _Guard:
 def _sweep(
     guard: _Guard, pool: ThreadPoolExecutor, kind: str, batch: Sequence[Doomed]
 ) -> list[tuple[Doomed, str | None]]:
-    """Each of the batch with None if it is gone now, else why it was spared."""
+    """Each of the batch with None if it is gone now, else why it was spared.
+
+    Between the look at a lease and the deletion of a receipt a run may have announced its work and read the receipt: it
+    would go on to rely on outputs that go next. So bodies are kept, leases are looked at once more behind the deletion,
+    and a receipt of announced work is put back before any object is touched.
+    """
     if kind != "receipt":
         return list(zip(batch, pool.map(lambda doomed: _delete(guard, doomed), batch), strict=True))
     bodies = list(pool.map(lambda doomed: _body(guard.store, doomed.key), batch))
@@ -123,12 +133,13 @@ def _sweep(
     for i, (doomed, body) in enumerate(zip(batch, bodies, strict=True)):
         why = guard.needs(doomed)
         if results[i] is None and why is not None and body is not None:
-            guard.store.create(doomed.key, body)
+            guard.store.create(doomed.key, body)  # never over one that the run wrote itself meanwhile
             results[i] = why
     return list(zip(batch, results, strict=True))
 
 
 def _body(store: Store, key: str) -> bytes | None:
+    """The bytes of a file; None where it is gone."""
     try:
         return store.get(key)
     except NotFound:  # another gc took it
@@ -157,6 +168,7 @@ def _same_time(a: float, b: float) -> bool:
 
 
 def _delete_temporary(store: Store, doomed: Doomed) -> str | None:
+    """As `_delete`, for a half-written file: it is none of the store's keys, and so is reached by its path."""
     path = Path(store.uri, TEMPORARY, Path(doomed.key).name)
     try:
         if path.stat().st_mtime != doomed.modified:

@@ -20,8 +20,8 @@ from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.sealed import Unreadable, read_note
 from gristmill.lake.versions.growth import read_pin
 from gristmill.lake.versions.lease import about_of, read_announcement
+from gristmill.lake.versions.markers import read_reason, read_tag
 from gristmill.lake.versions.roots import Slots
-from gristmill.lake.versions.versions import read_reason, read_tag
 
 _BLOCK = 1 << 20
 
@@ -41,7 +41,8 @@ class _Looked(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """`check(looked, key, match)` raises Unreadable; `_nothing` for files that are checked elsewhere."""
+    """A kind of file. `pattern`: of its key; `what`: of its findings. `check(looked, key, match)` raises Unreadable for
+    one that is not what its name says; `_nothing` for files that are checked elsewhere."""
 
     pattern: re.Pattern[str]
     what: str
@@ -129,6 +130,7 @@ def take_inventory(store: Store, slots: Slots) -> Iterator[Oddity]:
 
 
 def _look(looked: _Looked, key: str, kind: Kind) -> Oddity | None:
+    """What is wrong with one file, if anything is."""
     match = kind.pattern.fullmatch(key)
     assert match is not None  # as it did a moment ago
     try:
@@ -153,6 +155,7 @@ def unheld(store: Store, held: Collection[str]) -> Iterator[Oddity]:
 
 
 def _digest(store: Store, name: str) -> str | None:
+    """The sha256 of the object of this name, or in words why it has none; None where it is gone."""
     digest = hashlib.sha256()
     try:
         with store.open(f"objects/{name[:2]}/{name}") as source:

@@ -53,7 +53,7 @@ class Doomed:
 class GcPlan:
     """What would go and why; nothing was deleted yet. `kept` counts what stays: reason -> (objects, bytes).
 
-    `now` is the store's time of the plan (`clock`: this machine's, where the store takes no file of ours to tell its
+    `now` is the store's time of the plan (`clock`: this machine's, where no file may be written that tells the store's
     own); what changed after `cutoff` (seconds since the epoch) is young. `known` versions and `promises` (receipt ->
     its outputs) are what the sweep compares the store with.
     """
@@ -108,27 +108,29 @@ def plan_gc(
     skew = now - time.time()
     # Leases before receipts and versions: a run that ends in between has its version committed by then.
     runs = _live(store, now)
+    # What a run writes is held by no version until it commits, hours later: so grace is counted back from its start.
     cutoff = min([now, *(run.started for run in runs)]) - grace_seconds
     receipts = _list(store, "receipts/", RECEIPT)
     announced = {key for run in runs for key in run.work}
     promises = _promises(store, receipts)
     live = {sha for key in announced for sha in promises.get(key, ())}
-    recent = {sha for key, outputs in promises.items() if receipts[key].modified > cutoff for sha in outputs}
+    young_receipts = [key for key in promises if receipts[key].modified > cutoff]
+    recent = {sha for key in young_receipts for sha in promises[key]}  # however old they are themselves
     slots = list_slots(store)
     held, withdrawn = read_roots(store, slots)
     objects = _list(store, "objects/", OBJECT)
     named = {sha for outputs in promises.values() for sha in outputs}
     kept: list[tuple[str, int]] = []
     doomed: list[Doomed] = []
+    staying: set[str] = set()
     for sha, info in objects.items():
-        young = info.modified > cutoff or sha in recent
-        why = "version" if sha in held else "live run" if sha in live else "young" if young else None
-        if why is not None:
-            kept.append((why, info.size))
+        needed_by = _needed_by(sha, held, live, young=info.modified > cutoff or sha in recent)
+        if needed_by is not None:
+            kept.append((needed_by, info.size))
+            staying.add(sha)
             continue
         why = "only withdrawn versions hold it" if sha in withdrawn else _why(sha in named)
         doomed.append(Doomed("object", info.key, info.size, info.modified, why))
-    staying = objects.keys() - {thing.key[-64:] for thing in doomed}
     for key, info in receipts.items():
         lost = not staying.issuperset(promises.get(key, ()))
         if lost and key not in announced and info.modified <= cutoff:
@@ -137,6 +139,15 @@ def plan_gc(
     doomed += _leftovers(store, now - max(grace_seconds, LEASE_SECONDS))  # a live writer's file is young
     ages = (now, skew, grace_seconds, cutoff)
     return GcPlan(store.uri, *ages, tuple(doomed), tally_up(kept), frozenset(slots.keys()), promises, clock)
+
+
+def _needed_by(sha: str, held: set[str], live: set[str], *, young: bool) -> str | None:
+    """Why an object stays, the strongest reason first; None: it goes."""
+    if sha in held:
+        return "version"
+    if sha in live:
+        return "live run"
+    return "young" if young else None
 
 
 def _why(named: bool) -> str:
@@ -173,6 +184,7 @@ def read_roots(store: Store, slots: Slots, known: frozenset[str] | None = None) 
         raise GcStopped(f"gc stopped: {slots.faults[0].message}")
     held: set[str] = set()
     withdrawn: set[str] = set()
+    # By whole datasets: what a manifest says of itself is checked against the one in the slot before.
     changed = {key.split("/")[1] for key in slots.keys() - (known or frozenset())}
     for slot in read_slots(store, slots, sorted(changed)):
         if slot.manifest is None or slot.faults:
@@ -193,6 +205,7 @@ def read_roots(store: Store, slots: Slots, known: frozenset[str] | None = None) 
 
 
 def _live(store: Store, now: float) -> list[LiveRun]:
+    """Live runs. Raises GcStopped where it cannot be read what one announces."""
     try:
         return live_runs(store, now)
     except ValueError as error:
@@ -200,7 +213,7 @@ def _live(store: Store, now: float) -> list[LiveRun]:
 
 
 def _list(store: Store, prefix: str, pattern: re.Pattern[str]) -> dict[str, Info]:
-    """Everything below `prefix` whose name is ours, by the digest in it."""
+    """Everything below `prefix` whose name fits the pattern, by the digest in it."""
     return {match[2]: info for info in store.list(prefix) if (match := pattern.fullmatch(info.key))}
 
 
@@ -228,18 +241,18 @@ def _outputs(store: Store, key: str) -> tuple[str, ...] | None:
 
 
 def _stale_leases(store: Store, runs: Iterable[LiveRun], before: float) -> list[Doomed]:
+    """The files of dead runs that wrote nothing since `before`; those of one run go together or not at all."""
     alive = {run.folder for run in runs}
     folders: dict[str, list[Info]] = {}
     for info in store.list("runs/"):
         match = LEASE.fullmatch(info.key)
         if match and match[1] not in alive:
             folders.setdefault(match[1], []).append(info)
-    return [
-        Doomed("lease", info.key, info.size, info.modified, "its run is dead")
-        for infos in folders.values()
-        if max(info.modified for info in infos) <= before
-        for info in infos
-    ]
+    doomed: list[Doomed] = []
+    for infos in folders.values():
+        if max(info.modified for info in infos) <= before:
+            doomed += [Doomed("lease", info.key, info.size, info.modified, "its run is dead") for info in infos]
+    return doomed
 
 
 def _leftovers(store: Store, before: float) -> list[Doomed]:

@@ -82,6 +82,7 @@ def _prove(store: Store, id_columns: Mapping[str, str], ref: ObjectRef) -> Proof
 
 
 def _wanted(store: Store, refs: Sequence[str]) -> set[tuple[str, int]]:
+    """(dataset, number) of what was asked for, gaps in a dataset's numbers included. Raises NoSuchVersion."""
     versions = Versions(store)
     wanted: set[tuple[str, int]] = set()
     for ref in refs:
@@ -97,6 +98,7 @@ def _wanted(store: Store, refs: Sequence[str]) -> set[tuple[str, int]]:
 
 
 def _origins(manifest: Manifest) -> tuple[VersionRef, ...]:
+    """What a version extends and what it was made from."""
     return (*((manifest.parent,) if manifest.parent else ()), *manifest.sources)
 
 
@@ -147,17 +149,21 @@ class _Survey:
         return self.wanted is None or (slot.dataset, slot.version) in self.wanted
 
     def _add(self, slot: Slot, manifest: Manifest) -> None:
+        """Notes what a version that is given out holds."""
         self._names.append(str(slot))
         for ref in manifest.shards:
             if (column := manifest.layout.id_column_of(ref.kind)) is not None:
                 self.id_columns[ref.sha256] = column
         self.id_columns |= {ref.sha256: MEMBER for ref in manifest.members}  # of tars, which have no columns
-        for ref in (ref for held in slot.objects() for ref in (held, *held.beside())):
-            holders = self._holders.setdefault(ref.sha256, [])
-            if not holders or holders[-1] != len(self._names) - 1:
-                holders.append(len(self._names) - 1)
-            if self._wants(slot):
-                self.objects.setdefault(ref.sha256, ref)
+        wanted, number = self._wants(slot), len(self._names) - 1
+        for held in slot.objects():
+            for ref in (held, *held.beside()):
+                # Numbers, not names: of a dataset that grew a hundred times the first object has a hundred holders.
+                holders = self._holders.setdefault(ref.sha256, [])
+                if not holders or holders[-1] != number:  # a version may hold an object twice
+                    holders.append(number)
+                if wanted:
+                    self.objects.setdefault(ref.sha256, ref)
 
     def harmed(self, sha256: str) -> tuple[str, ...]:
         """Every version that holds the object."""
@@ -179,12 +185,14 @@ def _sizes(store: Store, objects: dict[str, ObjectRef], *, listed: bool) -> dict
 
 
 def _missing(ref: ObjectRef, info: Info | None) -> tuple[str, str] | None:
+    """(what, problem) of an object, as far as a listing shows; None: it is there at its size."""
     if info is None:
         return "missing", "is not in the store"
     return None if info.size == ref.bytes else ("size", f"has {info.size:,} bytes, not {ref.bytes:,}")
 
 
 def _of_object(ref: ObjectRef, wrong: tuple[str, str], harmed: tuple[str, ...]) -> Finding:
+    """The finding about an object. Rows that do not agree under a right digest were written so: no copy mends them."""
     what, problem = wrong
     remedy = DEFECT if what in ("rows", "ledger") else _REPAIR
     return Finding("error", what, ref.sha256, harmed, f"{ref.kind} {ref.sha256[:12]} {problem}. {remedy}")

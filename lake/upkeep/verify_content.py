@@ -81,9 +81,9 @@ def compare(store: Store, manifest: Manifest, proofs: dict[str, Proof]) -> Itera
             yield finding("ledger", f"record {proof.twice} is kept twice", proof.ref.sha256)
         return
     for fate in ("kept", "dropped", "quarantined"):
-        stated, found = getattr(manifest, fate), total(proof.fates[fate] for proof in good)
-        if stated != found:
-            yield finding("ledger", f"{fate}: manifest and ledger disagree, {_differ(stated, found)}")
+        stated, counted = getattr(manifest, fate), total(proof.fates[fate] for proof in good)
+        if stated != counted:
+            yield finding("ledger", f"{fate}: manifest and ledger disagree, {_differ(stated, counted)}")
     yield from _compare_shards(store, manifest, ledgers, good, proofs, finding)
 
 
@@ -99,9 +99,9 @@ def _compare_shards(
     if not manifest.layout.one_each:
         return
     naming = (*(ref for ref in manifest.shards if manifest.layout.holds(ref.kind) == "rows"), *manifest.members)
-    found = [proofs.get(ref.sha256) for ref in naming]
-    shards = [proof for proof in found if proof is not None and proof.problem is None]
-    if not shards or len(shards) < len(found):
+    shard_proofs = [proofs.get(ref.sha256) for ref in naming]
+    shards = [proof for proof in shard_proofs if proof is not None and proof.problem is None]
+    if not shards or len(shards) < len(shard_proofs):
         return
     kept, held = total(p.ids for p in good if p.ids), total(p.ids for p in shards if p.ids)
     if kept != held:
@@ -110,9 +110,10 @@ def _compare_shards(
         yield finding("shards", f"shards and kept records disagree, {_differ(kept, held)} ({strays})")
 
 
-def _differ(stated: Tally, found: Tally) -> str:
-    if stated.count != found.count:
-        return f"{stated.count:,} against {found.count:,}"
+def _differ(stated: Tally, counted: Tally) -> str:
+    """In what two tallies that should be equal differ: the count, or which records they are of."""
+    if stated.count != counted.count:
+        return f"{stated.count:,} against {counted.count:,}"
     return f"{stated.count:,} each, but not the same ones"
 
 
@@ -121,14 +122,19 @@ def _strays(
 ) -> Iterator[str]:
     """Up to three ids that stand in one and not the other, or twice in shards; a slice of the id space at a time.
     `shards`: each with its column of ids."""
+    # Ids are hashes: each hex digit more of a prefix makes the slices sixteen times smaller, until one fits in a set.
     width = 0
     while count > _WHOLE * 16**width:
         width += 1
     for prefix in map("".join, product("0123456789abcdef", repeat=width)):
-        kept = {record for ref in ledgers for ids in id_batches(store, ref, prefix) for record in ids}
-        held = Counter(
-            record for ref, column in shards for ids in id_batches(store, ref, prefix, column) for record in ids
-        )
+        kept: set[str] = set()
+        for ref in ledgers:
+            for ids in id_batches(store, ref, prefix):
+                kept.update(ids)
+        held = Counter[str]()
+        for ref, column in shards:
+            for ids in id_batches(store, ref, prefix, column):
+                held.update(ids)
         lost = [f"{record} is kept but in no shard" for record in sorted(kept - held.keys())]
         extra = [f"{record} is in a shard but not kept" for record in sorted(held.keys() - kept)]
         twice = [f"{record} stands in shards {n} times" for record, n in sorted(held.items()) if n > 1]

@@ -1,8 +1,8 @@
 """Chains: the rows of all versions of a dataset from the ledgers of the newest.
 
-A version that extends another has all of its records and adds those of its own inputs, so of a chain of a hundred
-nights only the head's ledgers are searched (a few, they are merged), and who had a row already follows from the input
-it came from. Where a head's ledgers are gone or damaged the version before it is the head of the rest.
+A version that extends another has all of its records and adds those of its own inputs. So of a chain of a hundred
+increments only the head's ledgers are searched (a few, they are merged), and which versions have a row follows from the
+input that it came from. Where a head's ledgers are gone or damaged, the version before it is the head of the rest.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def search(
                     searched.damage.append(str(error))
                 continue
             _share(searched, chain[i:], rows)
-            break
+            break  # the first head that can be read answers for all versions behind it
     return searched
 
 
@@ -59,8 +59,9 @@ def chains(manifests: Sequence[Outline]) -> list[list[Outline]]:
     for head in sorted(manifests, key=lambda manifest: -manifest.version):
         if head.version in seen:
             continue
-        chain, at = list[Outline](), _above(by_number, head)
-        chain.append(head)
+        chain = [head]
+        at = _above(by_number, head)
+        # Where two versions extend one, the ancestors that they share are in the chain of the newer.
         while at is not None and at.version not in seen:
             chain.append(at)
             at = _above(by_number, at)
@@ -74,6 +75,7 @@ def rows_of(
 ) -> list[Row]:
     """The rows of one version; `read` as for `search`. Raises NotFound, DamagedObject."""
     read = {} if read is None else read
+    # "g" stands behind every hex digit: p <= id < p + "g" are all ids with the prefix p
     refs = [ref for ref in manifest.fates if any(ref.overlaps(p, p + "g") for p in prefixes)]
 
     def rows(ref: ObjectRef) -> list[Row]:
@@ -96,6 +98,7 @@ def _above(by_number: Mapping[int, Outline], child: Outline) -> Outline | None:
     parent = by_number.get(ref.version)
     if parent is None or parent.digest != ref.digest or parent.version >= child.version:
         return None
+    # The counts have to say so too: a chain that is no superset would give a version rows that it never had.
     own = sum(item.records for item in child.inputs)
     return parent if child.received.count == parent.received.count + own else None
 
@@ -103,7 +106,9 @@ def _above(by_number: Mapping[int, Outline], child: Outline) -> Outline | None:
 def _share(searched: Searched, chain: Sequence[Outline], rows: Sequence[Row]) -> None:
     """Gives each version of a chain the head's rows that it had."""
     oldest_first = list(reversed(chain))
-    born = {item.digest: i for i, manifest in enumerate(oldest_first) for item in manifest.inputs}
-    for i, manifest in enumerate(oldest_first):
+    since: dict[str, int] = {}  # input digest -> the first version of the chain, by its place in it, that has it
+    for place, manifest in enumerate(oldest_first):
+        since.update((item.digest, place) for item in manifest.inputs)
+    for place, manifest in enumerate(oldest_first):
         # an input that none of the chain names is of what the oldest was made from
-        searched.rows[manifest.version] = [row for row in rows if born.get(row["input"], 0) <= i]
+        searched.rows[manifest.version] = [row for row in rows if since.get(row["input"], 0) <= place]

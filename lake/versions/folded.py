@@ -1,4 +1,4 @@
-"""Folded lists: a manifest of a dataset that grows every night must not name ten thousand shards in full.
+"""Folded lists: a manifest of a dataset that grows every day must not name ten thousand shards in full.
 
 Whole blocks of BLOCK pointers are replaced by a pointer to an object that lists them, and whole blocks of such pointers
 again. What stands in a manifest grows with the logarithm of the list. A version that adds to the end of its parent's
@@ -22,7 +22,11 @@ _REMEMBERED = 4096
 
 
 def fold(store: Store, refs: Sequence[ObjectRef]) -> tuple[ObjectRef, ...]:
-    """These pointers, as few; writes the lists."""
+    """The pointers that stand in a manifest in place of these, fewer than BLOCK a level; writes the lists.
+
+    Blocks are cut from the beginning, so that a list that only grew at its end has the same ones, byte by byte, and
+    they are stored once.
+    """
     whole = len(refs) // BLOCK * BLOCK
     if not whole:
         return tuple(refs)
@@ -49,6 +53,7 @@ class Unfolder:
         return tuple(self._walk(refs, lists=True))
 
     def _walk(self, refs: Iterable[ObjectRef], *, lists: bool) -> Iterator[ObjectRef]:
+        """The lists, or what is no list, in order, through all levels."""
         for ref in refs:
             if (ref.kind == KIND) == lists:
                 yield ref
@@ -62,6 +67,7 @@ class Unfolder:
             known = tuple(read_refs(self._store, ref))
             with self._lock:
                 self._known[ref.sha256] = known
+                # The oldest goes, used or not: versions are read in order, and a list that none shares any more is old.
                 while len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)
         return known

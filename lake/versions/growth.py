@@ -25,7 +25,8 @@ _ATTEMPT = re.compile(r"/(\d{4,})\.json$")
 
 @dataclass(frozen=True)
 class Growth:
-    """What to do tonight: `new` input digests on top of version `base` (0: none yet), under pin `attempt`."""
+    """What an increment has to do: `new` input digests on top of version `base` (0: none yet), under pin `attempt`.
+    `key`: of its recipe and its list of inputs."""
 
     dataset: str
     key: str
@@ -45,7 +46,9 @@ def plan_growth(
     if latest is not None and not set(listed) - ancestry(versions, dataset, latest):
         return versions.manifest(dataset, latest)
     attempt, base = _last_pin(versions, dataset, key)
-    if base is not None and base not in versions.withdrawn(dataset):  # taken down since: never build on it
+    # The pin decides, and not what is latest by now: the receipts of the run that was killed are about its base. Only
+    # where that was taken down since is another one pinned.
+    if base is not None and base not in versions.withdrawn(dataset):
         return _growth(versions, dataset, key, attempt, base, listed)
     if not pin:
         return _growth(versions, dataset, key, attempt + 1, latest or 0, listed)
@@ -87,9 +90,9 @@ def pin_key(dataset: str, key: str, attempt: int) -> str:
 
 
 def read_pin(store: Store, dataset: str, key: str, attempt: int) -> int:
-    """The version that attempt `attempt` of a night is built on. Raises Unreadable, NotFound."""
-    about = {"dataset": dataset, "night": key, "attempt": attempt}
-    remedy = "it is not used, and the night is pinned anew; delete it"
+    """The version that attempt `attempt` of an increment is built on. Raises Unreadable, NotFound."""
+    about = {"dataset": dataset, "night": key, "attempt": attempt}  # as lakes have it: an increment was a night once
+    remedy = "it is not used, and the increment is pinned anew; delete it"
     return int(read_note(store, pin_key(dataset, key, attempt), about, remedy, base=int)["base"])
 
 
@@ -107,11 +110,12 @@ def _last_pin(versions: Versions, dataset: str, key: str) -> tuple[int, int | No
 
 
 def _pin(versions: Versions, dataset: str, key: str, listed: list[str], attempt: int) -> Growth:
+    """Pins the latest version as the base of this attempt, or takes the one that an equal run pinned."""
     base = versions.latest(dataset) or 0
     note = write_note({"dataset": dataset, "night": key, "attempt": attempt}, base=base)
     if not versions.store.create(pin_key(dataset, key, attempt), note):
         try:
-            base = read_pin(versions.store, dataset, key, attempt)  # a run beside ours pinned first
+            base = read_pin(versions.store, dataset, key, attempt)  # an equal run pinned first; both do its work
         except Unreadable as error:
             versions.warn(error)
             return _pin(versions, dataset, key, listed, attempt + 1)
@@ -119,5 +123,6 @@ def _pin(versions: Versions, dataset: str, key: str, listed: list[str], attempt:
 
 
 def _growth(versions: Versions, dataset: str, key: str, attempt: int, base: int, listed: list[str]) -> Growth:
+    """The plan on this base. New is what the base has not: another version may have some of it, and is not built on."""
     had = ancestry(versions, dataset, base) if base else set()
     return Growth(dataset, key, attempt, base, tuple(d for d in listed if d not in had))

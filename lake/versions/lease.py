@@ -23,7 +23,10 @@ from gristmill.lake.store.sealed import read_note, write_note
 log = logging.getLogger("gristmill")
 
 LEASE_SECONDS = 900.0
+"""Age, by the store's clock, at which a lease is a dead run's: fifteen beats, so that a slow store or a stopped process
+does not lose its run."""
 _BEAT = 60.0
+"""Seconds between two touches."""
 
 
 class Lease:
@@ -60,6 +63,7 @@ class Lease:
         self.store.put(key, write_note(about_of(key), stage=title, work=list(keys)))
 
     def _touch(self) -> None:
+        """Writes the lease: its age in the store is what counts, its content is for people."""
         key = f"{self.prefix}lease.json"
         holder = {"dataset": self.dataset, "host": platform.node(), "pid": os.getpid()}
         self.store.put(key, write_note(about_of(key), **holder))
@@ -93,6 +97,7 @@ def live_runs(store: Store, now: float | None = None) -> list[LiveRun]:
     for info in store.list("runs/"):
         folders.setdefault(info.key.rpartition("/")[0], []).append(info)
     runs = []
+    # A folder without a lease is of a run that ended or never began, and its announcements protect nothing.
     for folder, infos in folders.items():
         lease = next((info for info in infos if info.key == f"{folder}/lease.json"), None)
         if lease is None or now - lease.modified >= LEASE_SECONDS:

@@ -153,10 +153,10 @@ class Manifest(Draft):
         if not isinstance(data, dict) or data.get("format") not in _WITHOUT_FORM or "form" in data:
             return data
         recipe, shards = data.get("recipe"), data.get("shards")
-        # what is neither is passed over here: the validation that follows says so
-        kinds = (
-            {str(shard.get("kind")) for shard in shards if isinstance(shard, dict)} if isinstance(shards, list) else ()
-        )
+        # This is before validation, so that anything may stand there; what is wrong is passed over, and told by it.
+        kinds: set[str] = set()
+        if isinstance(shards, list):
+            kinds = {str(shard.get("kind")) for shard in shards if isinstance(shard, dict)}
         return {**data, "form": form_of(recipe if isinstance(recipe, dict) else {}, kinds)}
 
     @property
@@ -226,9 +226,7 @@ def unfolded(unfolder: Unfolder, manifest: Manifest) -> Manifest:
 
 def content_digest(shards: Iterable[ObjectRef], ledgers: Iterable[ObjectRef]) -> str:
     """sha256 over kind, digest and rows of shards and ledgers, in order."""
-    return digest_of(
-        b"content", *(f"{ref.kind} {ref.sha256} {ref.records}" for part in (shards, ledgers) for ref in part)
-    )
+    return digest_of(b"content", *(f"{ref.kind} {ref.sha256} {ref.records}" for ref in (*shards, *ledgers)))
 
 
 def run_key(

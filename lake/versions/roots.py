@@ -79,7 +79,7 @@ def missing(dataset: str, version: int) -> str:
 
 
 def list_slots(store: Store) -> Slots:
-    """One listing. A file under `versions/` or `withdrawn/` that is none of ours is a fault."""
+    """One listing. A file under `versions/` or `withdrawn/` that is not named like a slot is a fault."""
     versions: dict[str, list[int]] = {}
     withdrawn: set[tuple[str, int]] = set()
     faults: list[Fault] = []
@@ -109,7 +109,7 @@ def read_slots(store: Store, slots: Slots, datasets: Iterable[str] | None = None
                 files = pool.map(lambda n: _bytes(store, slot_key(name, n)), numbers)  # noqa: B023  (used up here)
                 for n, data in zip(numbers, files, strict=True):
                     yield _slot(unfolder, name, n, data, before, (name, n) in slots.withdrawn)
-                    before = data
+                    before = data  # though it may be damaged: the next manifest names the bytes that stood here
 
 
 def follow(store: Store, refs: Iterable[ObjectRef]) -> set[str]:
@@ -136,6 +136,7 @@ def _bytes(store: Store, key: str) -> bytes | None:
 
 
 def _slot(unfolder: Unfolder, name: str, n: int, data: bytes | None, before: bytes | None, withdrawn: bool) -> Slot:
+    """The slot with these bytes; `before`: those of the slot before it, None where they are not there."""
     key = slot_key(name, n)
     if data is None:
         return Slot(name, n, None, withdrawn, (Fault("gap", key, missing(name, n)),))
@@ -149,6 +150,8 @@ def _slot(unfolder: Unfolder, name: str, n: int, data: bytes | None, before: byt
 
 
 def _faults(name: str, n: int, manifest: Manifest, before: bytes | None) -> Iterator[Fault]:
+    """What is wrong with a manifest that can be read. Each check is one that its seal cannot make: of its place, its
+    neighbour, and of what a release with a defect would have sealed."""
     key = slot_key(name, n)
     if (manifest.dataset, manifest.version) != (name, n):
         yield Fault("slot", key, f"slot {n} of {name} holds the manifest of {manifest}; {_RESTORE}")

@@ -43,6 +43,7 @@ class TextStatistics:
             edges = sorted(int(edge) for edge in self.bytes_from)
             lengths = pc.fill_null(pc.binary_length(rows["text"]), 0).to_numpy()
             text_bytes = int(lengths.sum())
+            # the last edge that is not above the length: an edge belongs to the bin that it begins
             at = np.searchsorted(edges, lengths, side="right") - 1
             bins.update(str(edges[i]) for i in at if i >= 0)
         if "language" in rows.schema.names:
@@ -69,8 +70,9 @@ class TextStatistics:
         )
 
 
-def _less(before: Mapping[str, int], less: Mapping[str, int]) -> dict[str, int]:
-    return {key: n - less.get(key, 0) for key, n in before.items() if n > less.get(key, 0)}
+def _less(before: Mapping[str, int], gone: Mapping[str, int]) -> dict[str, int]:
+    """Counts less those that are gone; what comes to 0 has no entry, as if it had never been counted."""
+    return {key: n - gone.get(key, 0) for key, n in before.items() if n > gone.get(key, 0)}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef
-from gristmill.lake.store.sealed import Unreadable, read_note, write_note
+from gristmill.lake.store.sealed import Unreadable
 from gristmill.lake.versions.folded import Unfolder
 from gristmill.lake.versions.manifest import (
     FORMAT,
@@ -32,6 +32,8 @@ from gristmill.lake.versions.manifest import (
     parse_outline,
     unfolded,
 )
+from gristmill.lake.versions.markers import create_tag, create_withdrawal, read_reason, read_tag
+from gristmill.lake.versions.roots import slot_key
 
 log = logging.getLogger("gristmill")
 
@@ -45,15 +47,11 @@ class CommitConflict(Exception):
 
 
 class MissingObjects(FileNotFoundError):
-    """Objects of a draft are not in the store (gc, or somebody's hand): the work that makes them is to be redone."""
+    """Objects of a draft are not in the store (gc took them, or a person did): their work is to be done again."""
 
 
 class NoSuchVersion(LookupError):
     """A dataset, version or tag that does not exist, or one that was withdrawn."""
-
-
-def _slot(name: str, version: int) -> str:
-    return f"datasets/{name}/versions/{version:08d}.json"
 
 
 class Versions:
@@ -82,7 +80,7 @@ class Versions:
         return [number for number, _ in self._slots(f"datasets/{name}/versions/")]
 
     def _slots(self, prefix: str) -> Iterator[tuple[int, str]]:
-        """(number, key) of each file that is one of ours; `verify` reports what else lies there."""
+        """(number, key) of each file that is named like a slot; `verify` reports what else lies there."""
         for info in self.store.list(prefix):
             if match := _SLOT.fullmatch(info.key, len(prefix)):
                 yield int(match[1]), info.key
@@ -111,18 +109,19 @@ class Versions:
 
     def _in_slot(self, name: str, version: int) -> bytes:
         try:
-            return self.store.get(_slot(name, version))
+            return self.store.get(slot_key(name, version))
         except NotFound:
             raise NoSuchVersion(self._missing(name, f"v{version}")) from None
 
     @contextmanager
     def _naming(self, name: str, version: int) -> Iterator[None]:
+        """Whatever is wrong with a manifest is raised as Unreadable, with its file and the way out."""
         try:
             yield
         except (ValueError, NotFound) as error:
             raise Unreadable(
-                f"{name}@v{version}: its manifest {_slot(name, version)} in {self.store.uri} cannot be read ({error});"
-                f" {RESTORE} (`grist verify` looks at all)"
+                f"{name}@v{version}: its manifest {slot_key(name, version)} in {self.store.uri} cannot be read"
+                f" ({error}); {RESTORE} (`grist verify` looks at all)"
             ) from error
 
     def manifests(self, name: str, *, newest_first: bool = False) -> Iterator[Manifest]:
@@ -187,11 +186,14 @@ class Versions:
         draft.check_shards()
         if bad := self.missing(draft.objects()):
             raise MissingObjects(f"{draft.dataset}: not committed, {len(bad)} objects are not there: {bad[0]}")
-        # a nonce, so that a lost answer can be told from a lost slot
-        made = {"commit_id": uuid.uuid4().hex, **draft.made}
-        draft = draft.model_copy(update={"made": made})
+        # `create` takes equal bytes in the slot for its own, written by a request whose answer was lost. The nonce
+        # makes them this call's alone: two runs of one recipe would else both believe to have won.
+        provenance = {"commit_id": uuid.uuid4().hex, **draft.made}
+        draft = draft.model_copy(update={"made": provenance})
         number = expected_parent if expected_parent is not None else max(self.numbers(draft.dataset), default=0)
-        if expected_parent is None:  # asked after the slot was chosen: who is equal and later meets us in that slot
+        if expected_parent is None:
+            # Only now that the slot is chosen: an equal run that commits after this look stands in one of the slots
+            # that are tried below, and is met there as the winner.
             equal = self.find_run(draft.dataset, draft.run_key)
             if equal is not None:
                 return equal
@@ -203,22 +205,25 @@ class Versions:
                 )
             number += 1
             manifest = self._numbered(draft, number)
-            if self.store.create(_slot(draft.dataset, number), encode(folded(self.store, manifest))):
+            if self.store.create(slot_key(draft.dataset, number), encode(folded(self.store, manifest))):
                 return manifest
             winner = self.manifest(draft.dataset, number)
-            if winner.run_key == draft.run_key and number not in self.withdrawn(draft.dataset):
+            if number in self.withdrawn(draft.dataset):
+                continue  # nobody builds on it: the draft depends on what it did before
+            if winner.run_key == draft.run_key:
                 return winner
-            if expected_parent is not None and number not in self.withdrawn(draft.dataset):
+            if expected_parent is not None:
                 raise CommitConflict(
                     f"{draft.dataset}: expected v{expected_parent} to be the latest, but v{number} is there already"
                     f" (run {winner.run_key[:12]}). Nothing was lost: run the same command again."
                 )
 
     def _numbered(self, draft: Draft, number: int) -> Manifest:
+        """The draft as the manifest of this slot, chained to the one before. Raises NoSuchVersion for a gap."""
         previous = None
         if number > 1:
             try:
-                previous = hashlib.sha256(self.store.get(_slot(draft.dataset, number - 1))).hexdigest()
+                previous = hashlib.sha256(self.store.get(slot_key(draft.dataset, number - 1))).hexdigest()
             except NotFound:
                 raise NoSuchVersion(self._missing(draft.dataset, f"v{number - 1}")) from None
         fields = {name: getattr(draft, name) for name in Draft.model_fields}
@@ -257,8 +262,7 @@ class Versions:
         if not _TAG.fullmatch(tag):
             raise ValueError(f"tag {tag!r}: letters, digits, '.', '_', '-'; not 'latest' and not like 'v3'")
         self.manifest(name, version)
-        note = write_note({"dataset": name, "tag": tag}, version=version)
-        if self.store.create(f"datasets/{name}/tags/{tag}.json", note):
+        if create_tag(self.store, name, version, tag):
             return
         tagged = read_tag(self.store, name, tag)
         if tagged != version:
@@ -279,24 +283,7 @@ class Versions:
     def withdraw(self, name: str, version: int, reason: str) -> None:
         """Marks a version as taken down: no root for gc, never returned by its run key. The first reason stays."""
         self.manifest(name, version)
-        note = write_note({"dataset": name, "version": version}, reason=reason)
-        self.store.create(f"datasets/{name}/withdrawn/{version:08d}.json", note)
-
-
-def read_tag(store: Store, name: str, tag: str) -> int:
-    """The version that a tag names. Raises Unreadable, NotFound."""
-    key = f"datasets/{name}/tags/{tag}.json"
-    remedy = f"restore it from a copy of the lake, or delete it and run `grist tag {name}@vN {tag}`"
-    return int(read_note(store, key, {"dataset": name, "tag": tag}, remedy, version=int)["version"])
-
-
-def read_reason(store: Store, name: str, version: int) -> str:
-    """Why a version was withdrawn. Raises Unreadable, NotFound."""
-    key = f"datasets/{name}/withdrawn/{version:08d}.json"
-    remedy = (
-        f"{name}@v{version} stays withdrawn; restore the file from a copy of the lake, or delete it and withdraw again"
-    )
-    return str(read_note(store, key, {"dataset": name, "version": version}, remedy, reason=str)["reason"])
+        create_withdrawal(self.store, name, version, reason)
 
 
 def _check_place(manifest: Manifest | Outline, name: str, version: int) -> None:

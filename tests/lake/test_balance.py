@@ -77,5 +77,5 @@ def test_the_error_says_where_how_many_and_by_fate():
     received = Tally.of(b"%d" % i for i in range(1500))
     with pytest.raises(BalanceError) as caught:
         check_balance("web: commit", received, {"kept": Tally.of([b"0"]), "dropped": Tally()})
-    said = "web: commit: 1,500 records went in but 1 have a fate (kept 1 + dropped 0). Nothing was committed"
-    assert str(caught.value).startswith(said)
+    message = "web: commit: 1,500 records went in but 1 have a fate (kept 1 + dropped 0). Nothing was committed"
+    assert str(caught.value).startswith(message)

@@ -53,12 +53,12 @@ def test_eight_writers_lose_no_commit_and_break_no_chain(lake_uri):
     for writer in writers:
         writer.stdin.write("go\n")
         writer.stdin.flush()
-    told = [int(line) for writer in writers for line in writer.communicate(timeout=PATIENCE)[0].split()]
+    numbers = [int(line) for writer in writers for line in writer.communicate(timeout=PATIENCE)[0].split()]
     assert [writer.returncode for writer in writers] == [0] * WRITERS
 
     versions = Versions(store)
     manifests = list(versions.manifests("web"))
-    assert [m.version for m in manifests] == list(range(1, WRITERS * commits + 1)) == sorted(told)
+    assert [m.version for m in manifests] == list(range(1, WRITERS * commits + 1)) == sorted(numbers)
     assert {m.run_key for m in manifests} == {f"{w}.{n}" for w in range(WRITERS) for n in range(commits)}
     for before, after in pairwise(manifests):
         data = store.get(f"datasets/web/versions/{before.version:08d}.json")

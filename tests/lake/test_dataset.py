@@ -59,8 +59,8 @@ def test_a_dataset_says_what_it_is(store):
 
 def test_the_latest_a_number_and_a_tag(store):
     Versions(store).tag("web", 1, "golden")
-    found = [lake.open(ref, lake=store.uri).manifest.version for ref in ("web", "web@latest", "web@v1", "web@golden")]
-    assert found == [2, 2, 1, 1]
+    numbers = [lake.open(ref, lake=store.uri).manifest.version for ref in ("web", "web@latest", "web@v1", "web@golden")]
+    assert numbers == [2, 2, 1, 1]
 
 
 def test_a_version_that_was_withdrawn_is_not_given_out(store):
@@ -103,7 +103,7 @@ def test_ray_data_has_the_same_records(store):
     connect(2)
     web = lake.open("web@v1", lake=store.uri)
     batches = web.to_ray(["url", "id"]).iter_batches(batch_format="pyarrow")
-    found = pa.concat_tables(batches).sort_by("id")
-    assert found.select(["url", "id"]).to_pylist() == web.to_arrow(["url", "id"]).sort_by("id").to_pylist()
+    rows = pa.concat_tables(batches).sort_by("id")
+    assert rows.select(["url", "id"]).to_pylist() == web.to_arrow(["url", "id"]).sort_by("id").to_pylist()
     with pytest.raises(KeyError, match="web@v1 has no column txt; it has id"):
         web.to_ray(["txt"])

@@ -26,23 +26,23 @@ def test_diff_counts_fates_that_changed(store: Store, first: Manifest, monkeypat
     more = [*pages(20, p3=longer, p5=BROKEN, p7=COPY, p8=OTHER), *(Page(f"https://new.example/{i}") for i in range(5))]
     second = commit(store, "web", more[1:], recipe={"quality": {"min_words": 100}})
     monkeypatch.setattr(objects, "ROW_GROUP_ROWS", 3)  # so that windows end in the middle of everything
-    found = diff(store, first, second)
+    result = diff(store, first, second)
     # Ordinals moved by one, so every record counts as another: the key says which record of the file.
-    assert (found.records.both, found.records.only_a, found.records.only_b) == (0, 20, 24)
+    assert (result.records.both, result.records.only_a, result.records.only_b) == (0, 20, 24)
     third = commit(store, "web", more, recipe={"quality": {"min_words": 100}, "new": True}, file="crawl/a.warc.gz")
-    found = diff(store, first, third)
-    assert (found.records.both, found.records.only_a, found.records.only_b) == (20, 0, 5)
-    assert (found.kept.both, found.kept.only_a, found.kept.only_b) == (15, 1, 6)
-    assert {(c.before, c.after): (c.records, set(c.examples)) for c in found.changes if c.before != "absent"} == {
+    result = diff(store, first, third)
+    assert (result.records.both, result.records.only_a, result.records.only_b) == (20, 0, 5)
+    assert (result.kept.both, result.kept.only_a, result.kept.only_b) == (15, 1, 6)
+    assert {(c.before, c.after): (c.records, set(c.examples)) for c in result.changes if c.before != "absent"} == {
         ("kept", "quality.too_few_words"): (1, {page_id("https://example.org/3")}),
         ("quality.too_few_words", "kept"): (1, {page_id("https://example.org/2")}),
     }
-    (new,) = [c for c in found.changes if c.before == "absent"]
+    (new,) = [c for c in result.changes if c.before == "absent"]
     assert (new.after, new.records, list(new.examples)) == (
         "kept", 5, sorted(page_id(f"https://new.example/{i}") for i in range(5))[:3],
     )  # fmt: skip
-    assert found.recipe == (("quality.min_words", 50, 100), ("new", None, True))
-    assert found.same_content is False and not found.inputs_added
+    assert result.recipe == (("quality.min_words", 50, 100), ("new", None, True))
+    assert result.same_content is False and not result.inputs_added
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -52,18 +52,18 @@ def test_diff_agrees_with_a_join_in_memory(store: Store, monkeypatch: pytest.Mon
     sides = []
     for n in (40, 30):  # few ids, each met many times: runs of one id go over the ends of windows
         urls = [f"https://example.org/{rng.randrange(6)}" for _ in range(n)]
-        made = [Page(url, rng.choice([None, "quality.a", "quality.b"])) for url in urls]
-        sides.append(commit(store, "web", made, recipe={"n": n}))
+        pages = [Page(url, rng.choice([None, "quality.a", "quality.b"])) for url in urls]
+        sides.append(commit(store, "web", pages, recipe={"n": n}))
     keys = []
     for manifest in sides:
         rows = [row for ref in manifest.ledgers for row in objects.read_table(store, ref).to_pylist()]
         keys.append({(r["id"], r["input"], r["ordinal"]): r["reason"] or r["fate"] for r in rows})
     pairs = [(keys[0].get(k, "absent"), keys[1].get(k, "absent")) for k in keys[0].keys() | keys[1].keys()]
     expected = {pair: n for pair, n in Counter(pairs).items() if pair[0] != pair[1]}
-    found = diff(store, *sides)
-    assert {(c.before, c.after): c.records for c in found.changes} == expected
-    assert found.records.both == len(keys[0].keys() & keys[1].keys())
-    assert found.kept.both == sum(pair == ("kept", "kept") for pair in pairs)
+    result = diff(store, *sides)
+    assert {(c.before, c.after): c.records for c in result.changes} == expected
+    assert result.records.both == len(keys[0].keys() & keys[1].keys())
+    assert result.kept.both == sum(pair == ("kept", "kept") for pair in pairs)
 
 
 def test_diff_skips_shared_objects(store: Store, first: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +77,8 @@ def test_diff_skips_shared_objects(store: Store, first: Manifest, monkeypatch: p
         "iter_batches",
         lambda store, ref, columns: read.append(ref.sha256) or objects.iter_batches(store, ref, columns),
     )
-    found = diff(store, first, second)
-    assert (found.objects_shared, found.objects_read, len(read)) == (1, 2, 2)
-    assert (found.records.both, found.kept.both, found.kept.only_a) == (20, 15, 1)
-    assert ("quality", "quality.too_few_words", 1, 2) in found.funnel
+    result = diff(store, first, second)
+    assert (result.objects_shared, result.objects_read, len(read)) == (1, 2, 2)
+    assert (result.records.both, result.kept.both, result.kept.only_a) == (20, 15, 1)
+    assert ("quality", "quality.too_few_words", 1, 2) in result.funnel
     assert diff(store, first, first).changes == ()

@@ -50,7 +50,8 @@ def test_every_dataset_gets_a_clean_version_and_all_that_held_a_record_are_withd
     new = versions.resolve("web")
     assert new.version == 3 and new.parent == web[1].ref.model_copy(update={"role": "forget"})
     gone_from(store, *docs("b", "h"))
-    before = [one for one in ids_of(store, web[1]) if one not in {doc_id("https://example.org/b"), docs("h")[0].id}]
+    forgotten = {doc_id("https://example.org/b"), docs("h")[0].id}
+    before = [record for record in ids_of(store, web[1]) if record not in forgotten]
     assert ids_of(store, new) == before  # the same rows in the same order
     sound(store)
 
@@ -60,8 +61,8 @@ def test_the_ledger_says_what_became_of_them_and_of_nobody_else(store, web):
     do(store, URLS)
     new = Versions(store).resolve("web")
     after = fates_of(store, new)
-    turned = {one for one in after if after[one] != before[one]}
-    assert turned == {d.id for d in docs("b", "h")} and all(after[one] == FORGOTTEN for one in turned)
+    turned = {record for record in after if after[record] != before[record]}
+    assert turned == {d.id for d in docs("b", "h")} and all(after[record] == FORGOTTEN for record in turned)
     assert after[COPY.id] == ("dropped", "exact", "exact.duplicate", None, docs("b")[0].id)  # its text is not b's page
 
 
@@ -115,11 +116,11 @@ def test_sorted_objects_say_their_range_and_stay_sorted(store, web):
     first = pq.read_table(store.open(contents.key))["id"][0].as_py()
     do(store, Suppression.of(ids=[first]))
     new = Versions(store).resolve("web")
-    found = [ref for ref in new.attachments if ref.kind == "contents"]
-    for ref in found:
+    rewritten = [ref for ref in new.attachments if ref.kind == "contents"]
+    for ref in rewritten:
         keys = pq.read_table(store.open(ref.key))["content"].to_pylist()
         assert keys == sorted(keys) and (keys[0], keys[-1]) == (ref.first, ref.last) and len(keys) == ref.records
-    assert found[0].first > contents.first and new.ledgers[0].first == min(lowest, new.ledgers[0].first)
+    assert rewritten[0].first > contents.first and new.ledgers[0].first == min(lowest, new.ledgers[0].first)
 
 
 def test_a_version_whose_every_text_goes_keeps_a_shard_for_its_readers(store):

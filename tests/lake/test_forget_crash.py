@@ -62,18 +62,18 @@ class Killing:
         self.store, self.n, self.seen, self.late = store, n, seen, late
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.store, name)
+        attribute = getattr(self.store, name)
         if name not in ("create", "put", "put_file"):
-            return found
+            return attribute
 
         def call(key: str, *args: Any) -> Any:
             if key.startswith("runs/"):
-                return found(key, *args)
+                return attribute(key, *args)
             self.seen.append(key)
             fatal = len(self.seen) - 1 == self.n
             if fatal and not self.late:
                 raise Killed(key)
-            result = found(key, *args)
+            result = attribute(key, *args)
             if fatal:
                 raise Killed(key)
             return result
@@ -82,8 +82,8 @@ class Killing:
 
 
 def lake_of(tmp_path: Path, name: str) -> Store:
-    """A copy of one lake: two nights, a dataset that holds a text of theirs, tars of images of theirs, and windows that
-    do not say what they hold."""
+    """A copy of one lake: two increments of `web`, a dataset that holds a text of them, tars of images of their pages,
+    and windows that do not say what they hold."""
     if not (tmp_path / "lake").exists():
         store = open_store(str(tmp_path / "lake"))
         first = increment(store, "web", docs("a", "b", "c"), file="a")
@@ -148,13 +148,13 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("theirs", [OTHER, URLS], ids=["other", "same"])
-def test_two_at_once_both_count(store, web, moment, theirs):
-    do(meanwhile(store, MOMENTS[moment], lambda: do(store, theirs)), URLS)
-    gone_from(store, *docs("b", "h"), *(docs("a") if theirs is OTHER else []))
+@pytest.mark.parametrize("other_request", [OTHER, URLS], ids=["other", "same"])
+def test_two_at_once_both_count(store, web, moment, other_request):
+    do(meanwhile(store, MOMENTS[moment], lambda: do(store, other_request)), URLS)
+    gone_from(store, *docs("b", "h"), *(docs("a") if other_request is OTHER else []))
     versions = Versions(store)
-    assert Suppression.load(store) == URLS.union([theirs])
-    assert versions.latest("web") == max(versions.numbers("web")) == (4 if theirs is OTHER else 3)
+    assert Suppression.load(store) == URLS.union([other_request])
+    assert versions.latest("web") == max(versions.numbers("web")) == (4 if other_request is OTHER else 3)
     sound(store)
 
 

@@ -94,14 +94,14 @@ def test_a_group_that_others_share_is_not_parted(store):
 
 
 @pytest.mark.parametrize(
-    ("packs", "said"),
+    ("packs", "message"),
     [
         (["000000-000000", "000000-000007"], "do not say whose group '000000-000001'"),  # nor is there a group 7
         (["000000-000000", "000000-000000"], "holds 1 other records, and cannot be parted"),
         (["000000-000000", "000000-000001", "000000-000007"], "'000000-000007', which is in no tar"),
     ],
 )
-def test_members_that_do_not_fit_their_tar_give_no_version_that_lies(store, packs, said):
+def test_members_that_do_not_fit_their_tar_give_no_version_that_lies(store, packs, message):
     images = pictures(store, [["a"], ["b"]])
     table = read_table(store, images.members[0])
     table = pa.concat_tables([table, table.slice(1)]).slice(0, len(packs)).combine_chunks()
@@ -110,7 +110,7 @@ def test_members_that_do_not_fit_their_tar_give_no_version_that_lies(store, pack
     Versions(store).commit(Draft(**fields | {"ledgers": (*images.fates, wrong), "run_key": "2"}))
     report = do(store, asked("b"))
     assert report.made == () and set(report.withdrawn) == {"pictures@v1", "pictures@v2"}
-    assert said in report.without_successor["pictures@v2"]
+    assert message in report.without_successor["pictures@v2"]
 
 
 def test_a_version_that_lost_its_members_is_named_and_withdrawn_only_if_found(store, images):

@@ -70,9 +70,9 @@ def test_a_row_forget_in_the_middle_of_the_funnel_moves_what_follows(store, web)
 def test_its_inputs_are_found_through_the_versions_it_replaced(store, web):
     do(store, URLS)
     versions = Versions(store)
-    inputs = {one.digest for manifest in web for one in manifest.inputs}
+    inputs = {file.digest for manifest in web for file in manifest.inputs}
     assert ancestry(versions, "web", 3) == inputs
-    assert plan_growth(versions, "web", {}, sorted(inputs)) == versions.resolve("web")  # nothing new tonight
+    assert plan_growth(versions, "web", {}, sorted(inputs)) == versions.resolve("web")  # nothing is new
     erase(store)
     assert ancestry(versions, "web", 3) == inputs
     grown = increment(store, "web", docs("z"), versions.resolve("web"), file="c")
@@ -86,7 +86,7 @@ def test_a_version_that_only_lists_what_it_is_made_from_is_named_and_packs_go_wi
     model = made_from(store, "model", pack, "weights", "init")
     clean = made_from(store, "other-pack", Versions(store).resolve("code"), "pack")
     plan = plan_forget(Versions(store), URLS)
-    named = {(one.ref, one.role, one.withdraw) for one in plan.derived}
+    named = {(derived.ref, derived.role, derived.withdraw) for derived in plan.derived}
     assert named == {("mix@v1", "mixture", False), ("packs@v1", "input", True), ("model@v1", "init", False)}
     assert plan.unsearched == ("mix@v1",)  # weights hold no rows; what the model was made from names it above
     report = do(store, URLS)
@@ -103,7 +103,7 @@ def test_a_mixture_that_holds_the_text_gets_its_own_clean_version(store, web):
     gone_from(store, *docs("b"))
     new = Versions(store).resolve("mix")
     assert new.sources == () and lineage(Versions(store), "mix").origins[0].ref == str(mixture)
-    assert [one.ref for one in plan_forget(Versions(store), URLS).derived] == []
+    assert [derived.ref for derived in plan_forget(Versions(store), URLS).derived] == []
 
 
 def test_what_has_no_ledger_is_withdrawn_and_gets_no_successor(store):

@@ -53,8 +53,8 @@ def test_what_earlier_releases_wrote_is_told_by_their_recipes(recipe, kinds, for
 
 def test_what_no_release_wrote_is_refused_and_named(store: Store):
     versions = Versions(store)
-    made = toy.commit(store, "web", range(4))
-    fields = json.loads(made.model_dump_json()) | {"format": 2}
+    manifest = toy.commit(store, "web", range(4))
+    fields = json.loads(manifest.model_dump_json()) | {"format": 2}
     del fields["form"]
     fields["shards"][0]["kind"] = "clips"
     key = "datasets/web/versions/00000001.json"
@@ -67,9 +67,9 @@ def test_what_no_release_wrote_is_refused_and_named(store: Store):
 
 
 def test_since_format_3_a_manifest_names_its_form(store: Store):
-    made = toy.commit(store, "web", range(4))
-    assert made.format == 3 and made.form == "documents"
-    fields = json.loads(made.model_dump_json())
+    manifest = toy.commit(store, "web", range(4))
+    assert manifest.format == 3 and manifest.form == "documents"
+    fields = json.loads(manifest.model_dump_json())
     del fields["form"]
     with pytest.raises(ValueError, match="form"):
         parse(seal(json.dumps(fields, indent=1).encode()))

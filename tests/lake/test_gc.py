@@ -38,7 +38,7 @@ def test_versions_hold_their_objects_and_nothing_else_that_is_old(lake_uri: str)
     report = run_gc(store, plan)
     assert report.deleted["object"] == (2, plan.bytes - report.deleted["receipt"][1])  # the two raw texts
     assert report.deleted["receipt"][0] == 2 and not report.spared
-    assert before - keys(store) == {one.key for one in plan.doomed}
+    assert before - keys(store) == {doomed.key for doomed in plan.doomed}
     assert verify(store, deep=True) == []
     assert plan_gc(store, now=time.time() + 2 * DAY).doomed == ()
 
@@ -49,7 +49,7 @@ def test_young_objects_stay_between_object_and_receipt(store: Store) -> None:
     plan = plan_gc(store)
     assert plan.doomed == () and plan.kept == {"young": (1, ref.bytes)}
     toy.age(store, 120, [ref.key])
-    assert [one.why for one in plan_gc(store).doomed] == ["neither a version nor a receipt names it"]
+    assert [doomed.why for doomed in plan_gc(store).doomed] == ["neither a version nor a receipt names it"]
 
 
 def test_outputs_of_a_young_receipt_stay_however_old(store: Store) -> None:
@@ -79,7 +79,7 @@ def test_withdrawn_versions_are_no_roots_but_what_others_share_stays(store: Stor
     Versions(store).withdraw("web", second.version, "takedown 17")
     toy.age(store, 2 * DAY)
     plan = plan_gc(store)
-    assert {one.key: one.why for one in plan.doomed if one.kind == "object"}[mine.key] == (
+    assert {doomed.key: doomed.why for doomed in plan.doomed if doomed.kind == "object"}[mine.key] == (
         "only withdrawn versions hold it"
     )
     run_gc(store, plan)
@@ -131,7 +131,7 @@ def test_grace_counts_from_the_start_of_the_oldest_live_run(store: Store) -> Non
     live(store, "b" * 32, [])
     toy.age(store, 5 * DAY, [listed.key, f"runs/{'b' * 32}/0001.json"])
     toy.age(store, 7 * DAY, [before.key])
-    assert [one.key for one in plan_gc(store).doomed] == [before.key]
+    assert [doomed.key for doomed in plan_gc(store).doomed] == [before.key]
 
 
 def test_dead_leases_and_leftovers_go_when_old(store: Store) -> None:

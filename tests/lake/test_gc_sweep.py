@@ -36,7 +36,7 @@ def test_a_version_committed_after_the_plan_keeps_its_objects(store: Store) -> N
     manifest = toy.commit(store, "web", range(10), attachments=(ref,))
     report = run_gc(store, plan)
     assert report.spared == {"a version committed since holds it": 1}
-    assert all(store.info(one.key) for one in manifest.objects())
+    assert all(store.info(ref.key) for ref in manifest.objects())
 
 
 def test_a_version_damaged_after_the_plan_stops_the_sweep(store: Store) -> None:
@@ -81,9 +81,9 @@ def test_from_lease_to_commit_something_holds_the_work(store: Store) -> None:
     with Lease(store, "web") as lease:
         lease.announce("toy", [key_of(0)])
         plan = plan_gc(store)
-        assert ref.key not in {one.key for one in plan.doomed}
+        assert ref.key not in {doomed.key for doomed in plan.doomed}
         toy.commit(store, "web", range(10), attachments=(ref,))
-    assert ref.key not in {one.key for one in plan_gc(store).doomed}
+    assert ref.key not in {doomed.key for doomed in plan_gc(store).doomed}
 
 
 @pytest.mark.parametrize("k", [0, 1, 3, 5, 9])
@@ -101,7 +101,7 @@ def test_a_sweep_killed_anywhere_is_finished_by_the_next(store: Store, k: int) -
             left -= 1
 
     plan = plan_gc(store)
-    objects = {one.key for one in plan.doomed if one.kind == "object"}
+    objects = {doomed.key for doomed in plan.doomed if doomed.kind == "object"}
     with pytest.raises(KeyboardInterrupt):
         run_gc(toy.Watched(store, die), plan)
     promised = {ref.key for i in range(5) if (r := read_receipt(store, key_of(i))) for ref in r.outputs}
@@ -129,7 +129,7 @@ def test_ages_are_by_the_stores_clock(store: Store, monkeypatch: pytest.MonkeyPa
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 2 * DAY)
     plan = plan_gc(store)
-    assert {one.kind for one in plan.doomed} == {"object", "receipt"} and len(plan.doomed) == 2
+    assert {doomed.kind for doomed in plan.doomed} == {"object", "receipt"} and len(plan.doomed) == 2
     live(store, "b" * 32, [key_of(1)])
     report = run_gc(store, plan)
     assert report.deleted == {} and finished(store, key_of(0)) and finished(store, key_of(1))

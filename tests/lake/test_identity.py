@@ -154,8 +154,8 @@ def test_equivalent_spellings_of_a_url_are_one(parts, upper, port, dots, fragmen
 
 def test_all_captures_of_a_url_share_the_prefix_that_why_scans():
     ids = [record_id(url=url, source_key="ignored", own=own) for url in NORMAL[0] for own in (b"1", b"2")]
-    assert len(set(ids)) == 2 and {one[:16] for one in ids} == {url_hash(NORMAL[0][1])}
-    assert all(is_record_id(one) for one in ids)
+    assert len(set(ids)) == 2 and {record[:16] for record in ids} == {url_hash(NORMAL[0][1])}
+    assert all(is_record_id(record) for record in ids)
 
 
 def test_without_a_url_the_source_key_stands_in_and_never_collides_with_one():

@@ -72,8 +72,8 @@ def fill(store: Store) -> None:
     versions.withdraw("code", 2, "another")
     for n in (1, 2):
         assert isinstance(plan_growth(versions, "web", {"n": n}, ["f" * 64]), Growth)
-    for info, found in zip(INFOS, DIGESTS, strict=True):
-        remember(store, info, found)
+    for info, digest in zip(INFOS, DIGESTS, strict=True):
+        remember(store, info, digest)
     for n in (1, 2):
         Suppression.of(urls=[f"https://gone.example/{n}"]).save(store, "asked")
         lease = Lease(store, "web")  # not left: as of a run that is alive
@@ -103,9 +103,9 @@ def receipts(store: Store) -> list:
 
 
 def swap(store: Store, first: str, second: str) -> None:
-    one, two = store.get(first), store.get(second)
-    store.put(first, two)
-    store.put(second, one)
+    first_bytes, second_bytes = store.get(first), store.get(second)
+    store.put(first, second_bytes)
+    store.put(second, first_bytes)
 
 
 DAMAGES: dict[str, Callable[[Store, str, str], None]] = {
@@ -176,10 +176,10 @@ def test_no_command_dies_of_it_and_the_rest_is_served(store: Store, tmp_path: Pa
 
 def test_a_listing_marks_a_version_that_cannot_be_read(store: Store) -> None:
     store.put(slot_key("web", 2), b"{")
-    told: list[str] = []
-    rows = list_versions(Versions(store, told.append), "web")
+    warnings: list[str] = []
+    rows = list_versions(Versions(store, warnings.append), "web")
     assert [row.version for row in rows] == [2, 1] and rows[0].tags == ("second",) and rows[1].problem is None
-    assert rows[0].problem is not None and slot_key("web", 2) in rows[0].problem and told == [rows[0].problem]
+    assert rows[0].problem is not None and slot_key("web", 2) in rows[0].problem and warnings == [rows[0].problem]
     assert "manifest cannot be read" in grist(store, "log", "web")[1]
     with pytest.raises(Unreadable, match=r"00000002.json .*restore the file"):
         Versions(store).resolve("web")
@@ -187,9 +187,9 @@ def test_a_listing_marks_a_version_that_cannot_be_read(store: Store) -> None:
 
 def test_a_tag_that_cannot_be_read_is_an_error_where_it_is_asked_for(store: Store) -> None:
     swap(store, "datasets/web/tags/first.json", "datasets/web/tags/second.json")
-    told: list[str] = []
-    versions = Versions(store, told.append)
-    assert versions.tags("web") == {} and versions.tags("web") == {} and len(told) == 2
+    warnings: list[str] = []
+    versions = Versions(store, warnings.append)
+    assert versions.tags("web") == {} and versions.tags("web") == {} and len(warnings) == 2
     with pytest.raises(Unreadable, match=r"tags/first\.json .*it is about tag 'second'.*`grist tag web@vN first`"):
         versions.resolve("web@first")
     with pytest.raises(NoSuchVersion, match="no tag 'third'"):
@@ -198,10 +198,10 @@ def test_a_tag_that_cannot_be_read_is_an_error_where_it_is_asked_for(store: Stor
 
 def test_a_withdrawal_holds_whatever_its_file_says(store: Store) -> None:
     store.put("datasets/code/withdrawn/00000001.json", b"")
-    told: list[str] = []
-    versions = Versions(store, told.append)
+    warnings: list[str] = []
+    versions = Versions(store, warnings.append)
     assert versions.withdrawn("code") == {1: "datasets/code/withdrawn/00000001.json does not say why", 2: "another"}
-    assert versions.latest("code") == 3 and "stays withdrawn" in told[0]
+    assert versions.latest("code") == 3 and "stays withdrawn" in warnings[0]
 
 
 def test_two_notes_that_changed_places_are_not_believed(store: Store, caplog: pytest.LogCaptureFixture) -> None:
@@ -222,10 +222,10 @@ def test_a_note_of_an_older_release_is_scanned_again(store: Store) -> None:
 def test_a_night_whose_pin_is_damaged_is_pinned_anew(store: Store, damage: str) -> None:
     pins = two_of(store, "pin")
     DAMAGES[damage](store, *pins)
-    told: list[str] = []
-    plans = [plan_growth(Versions(store, told.append), "web", {"n": n}, ["f" * 64]) for n in (1, 2)]
+    warnings: list[str] = []
+    plans = [plan_growth(Versions(store, warnings.append), "web", {"n": n}, ["f" * 64]) for n in (1, 2)]
     attempts = sorted(plan.attempt for plan in plans if isinstance(plan, Growth))
-    assert attempts == ([2, 2] if damage == "swapped" else [1, 2]) and len(told) == attempts.count(2)
+    assert attempts == ([2, 2] if damage == "swapped" else [1, 2]) and len(warnings) == attempts.count(2)
     assert {plan.base for plan in plans if isinstance(plan, Growth)} == {2}
 
 
@@ -262,8 +262,8 @@ def test_a_version_made_from_one_that_changed_is_named(store: Store) -> None:
     base = Versions(store).manifest("web", 2).ref
     toy.commit(store, "mixture", range(3), sources=(base.model_copy(update={"digest": "0" * 64}),))
     toy.commit(store, "lost", range(3), sources=(base.model_copy(update={"version": 9}),))
-    said = {finding.harmed: finding.message for finding in verify(store)}
-    assert "which now has" in said[("mixture@v1",)] and "which is not there" in said[("lost@v1",)]
+    messages = {finding.harmed: finding.message for finding in verify(store)}
+    assert "which now has" in messages[("mixture@v1",)] and "which is not there" in messages[("lost@v1",)]
 
 
 # The seal itself

@@ -31,10 +31,10 @@ def test_announced_work_is_live_while_the_run_is(store):
 
 
 def test_runs_do_not_disturb_each_other(store):
-    with Lease(store, "web") as one, Lease(store, "web") as other:
-        one.announce("scan", ["a"])
+    with Lease(store, "web") as lease, Lease(store, "web") as other:
+        lease.announce("scan", ["a"])
         other.announce("scan", ["a", "b"])
-        assert one.prefix != other.prefix and len(live_runs(store)) == 2 and live_work(store) == {"a", "b"}
+        assert lease.prefix != other.prefix and len(live_runs(store)) == 2 and live_work(store) == {"a", "b"}
 
 
 def test_the_lease_says_who_it_is(store):

@@ -60,8 +60,8 @@ def test_a_link_to_itself_and_a_pipe_are_named(crawl) -> None:
             door.bind("door.warc")
         finally:
             os.chdir(at)
-    found = find(f"{crawl}/*.warc")
-    assert [fault.removeprefix(f"{crawl}/").split(" (")[0] for fault in found.faults] == [
+    survey = find(f"{crawl}/*.warc")
+    assert [fault.removeprefix(f"{crawl}/").split(" (")[0] for fault in survey.faults] == [
         "door.warc is no regular file",
         "pipe.warc is no regular file",
         "self.warc is a link that leads back to itself",
@@ -100,10 +100,10 @@ def test_a_path_into_a_folder_that_may_not_be_entered_is_not_called_missing(craw
 def test_a_circle_of_links_is_followed_once_and_named(crawl, caplog) -> None:
     (crawl / "deep" / "round").symlink_to(crawl)
     (crawl / "deep" / "er" / "up").symlink_to("..")
-    found = find(f"{crawl}/**/*.warc")
-    assert [os.path.relpath(path, crawl) for path in found.files] == ["a.warc", "deep/b.warc", "deep/er/c.warc"]
-    assert found.faults == []
-    assert found.again == [
+    survey = find(f"{crawl}/**/*.warc")
+    assert [os.path.relpath(path, crawl) for path in survey.files] == ["a.warc", "deep/b.warc", "deep/er/c.warc"]
+    assert survey.faults == []
+    assert survey.again == [
         f"{crawl}/deep/er/up is a link to {crawl}/deep, whose files are read once",
         f"{crawl}/deep/round is a link to {crawl}, whose files are read once",
     ]
@@ -140,10 +140,10 @@ def test_folders_that_all_lead_to_one_another_cost_what_they_are(tmp_path) -> No
 
         sys.settrace(trace)  # type: ignore[arg-type]
         try:
-            found = find(f"{root}/**/**/*.warc")
+            survey = find(f"{root}/**/**/*.warc")
         finally:
             sys.settrace(None)
-        assert len(found.files) == n
+        assert len(survey.files) == n
     assert steps[10] < 5 * steps[5] and steps[20] < 5 * steps[10], steps  # there are n * n links
 
 

@@ -33,9 +33,9 @@ def test_a_pointer_with_another_number_of_rows(store: Store) -> None:
     shards = toy.put_shards(store, toy.shard_table(range(40)))
     lie = shards[0].model_copy(update={"records": shards[0].records + 1})
     toy.commit(store, "web", range(40), shards=(lie, *shards[1:]))
-    found = only(verify(store, deep=True))
-    assert (found.what, found.where) == ("rows", lie.sha256)
-    assert f"{shards[0].records} rows, its pointer says {lie.records}" in found.message
+    finding = only(verify(store, deep=True))
+    assert (finding.what, finding.where) == ("rows", lie.sha256)
+    assert f"{shards[0].records} rows, its pointer says {lie.records}" in finding.message
 
 
 def test_parquet_that_was_written_broken(store: Store, tmp_path: Path) -> None:
@@ -47,8 +47,8 @@ def test_parquet_that_was_written_broken(store: Store, tmp_path: Path) -> None:
     )
     store.put(ref.key, bytes(data))
     toy.commit(store, "web", range(40), shards=(ref,))
-    found = only(verify(store, deep=True))
-    assert (found.what, found.where) == ("rows", ref.sha256) and "cannot be decoded" in found.message
+    finding = only(verify(store, deep=True))
+    assert (finding.what, finding.where) == ("rows", ref.sha256) and "cannot be decoded" in finding.message
 
 
 def reverse(table: pa.Table) -> pa.Table:
@@ -71,12 +71,13 @@ WRONG_LEDGERS = {
 }
 
 
-@pytest.mark.parametrize("said", WRONG_LEDGERS)
-def test_ledgers_that_were_written_wrong(store: Store, said: str) -> None:
-    ref = put_table(store, "ledger", WRONG_LEDGERS[said], sorted_by="id")
+@pytest.mark.parametrize("message", WRONG_LEDGERS)
+def test_ledgers_that_were_written_wrong(store: Store, message: str) -> None:
+    ref = put_table(store, "ledger", WRONG_LEDGERS[message], sorted_by="id")
     force(store, toy.draft(store, "web", range(8), ledgers=(ref,)))
-    found = only(verify(store, deep=True))
-    assert (found.what, found.where, found.harmed) == ("ledger", ref.sha256, ("web@v1",)) and said in found.message
+    finding = only(verify(store, deep=True))
+    assert (finding.what, finding.where, finding.harmed) == ("ledger", ref.sha256, ("web@v1",))
+    assert message in finding.message
 
 
 def test_order_is_checked_over_the_borders_of_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,18 +89,18 @@ def test_order_is_checked_over_the_borders_of_batches(store: Store, monkeypatch:
 
 
 def test_a_range_that_is_not_the_ledgers(store: Store) -> None:
-    one, two = toy.put_ledgers(store, toy.ledger_table(range(40)))
-    lie = one.model_copy(update={"last": one.first})
-    toy.commit(store, "web", range(40), ledgers=(lie, two))
-    found = only(verify(store, deep=True))
-    assert found.what == "ledger" and found.where == one.sha256 and "lookups miss rows" in found.message
+    lower, upper = toy.put_ledgers(store, toy.ledger_table(range(40)))
+    lie = lower.model_copy(update={"last": lower.first})
+    toy.commit(store, "web", range(40), ledgers=(lie, upper))
+    finding = only(verify(store, deep=True))
+    assert finding.what == "ledger" and finding.where == lower.sha256 and "lookups miss rows" in finding.message
 
 
 def test_ledger_objects_in_the_wrong_order(store: Store) -> None:
-    one, two = toy.put_ledgers(store, toy.ledger_table(range(40)))
-    toy.commit(store, "web", range(40), ledgers=(two, one))
-    found = only(verify(store, deep=True))
-    assert (found.what, found.where) == ("ledger", one.sha256) and "overlap" in found.message
+    lower, upper = toy.put_ledgers(store, toy.ledger_table(range(40)))
+    toy.commit(store, "web", range(40), ledgers=(upper, lower))
+    finding = only(verify(store, deep=True))
+    assert (finding.what, finding.where) == ("ledger", lower.sha256) and "overlap" in finding.message
 
 
 def test_a_ledger_of_other_records_than_the_manifest_counts(store: Store) -> None:
@@ -107,9 +108,9 @@ def test_a_ledger_of_other_records_than_the_manifest_counts(store: Store) -> Non
     other = toy.ledger_table(range(40, 80))
     shards = toy.put_shards(store, toy.shard_table(range(40, 80)))
     toy.commit(store, "web", range(40), ledgers=toy.put_ledgers(store, other), shards=shards)
-    found = verify(store, deep=True)
-    assert {f.what for f in found} == {"ledger"} and len(found) == 3
-    assert "24 each, but not the same ones" in found[0].message and found[0].harmed == ("web@v1",)
+    findings = verify(store, deep=True)
+    assert {f.what for f in findings} == {"ledger"} and len(findings) == 3
+    assert "24 each, but not the same ones" in findings[0].message and findings[0].harmed == ("web@v1",)
 
 
 def test_no_ledger_at_all(store: Store) -> None:
@@ -119,7 +120,7 @@ def test_no_ledger_at_all(store: Store) -> None:
 
 @pytest.mark.parametrize("slices", [0, 1])
 @pytest.mark.parametrize(
-    "records, said",
+    "records, message",
     [
         ([0, 2, 4, 5, 7], "is kept but in no shard"),
         ([0, 2, 4, 5, 7, 9, 10], "is in a shard but not kept"),
@@ -128,12 +129,12 @@ def test_no_ledger_at_all(store: Store) -> None:
     ],
 )
 def test_shards_hold_exactly_the_kept_records(
-    store: Store, records: list[int], said: str, slices: int, monkeypatch: pytest.MonkeyPatch
+    store: Store, records: list[int], message: str, slices: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verify_content, "_WHOLE", 1 if slices else 1_000_000)
     toy.commit(store, "web", range(10), shards=toy.put_shards(store, toy.shard_table(records)))
-    found = only(verify(store, deep=True))
-    assert (found.what, found.where) == ("shards", slot_key("web", 1)) and said in found.message
+    finding = only(verify(store, deep=True))
+    assert (finding.what, finding.where) == ("shards", slot_key("web", 1)) and message in finding.message
 
 
 def test_shards_that_are_no_tables_of_the_kept_records_are_not_compared(store: Store) -> None:
@@ -151,6 +152,6 @@ def test_shards_of_records_that_name_none_are_found(store: Store, table: pa.Tabl
     """No takedown could find a record there."""
     shard = toy.put_text(store, "a tar", "shard") if table is None else put_table(store, "shard", table)
     toy.commit(store, "web", range(10), shards=(shard,))
-    found = only(verify(store, deep=True))
-    assert (found.what, found.where) == ("rows", shard.sha256)
-    assert ("without a column 'id'" if table else "no Parquet") in found.message
+    finding = only(verify(store, deep=True))
+    assert (finding.what, finding.where) == ("rows", shard.sha256)
+    assert ("without a column 'id'" if table else "no Parquet") in finding.message

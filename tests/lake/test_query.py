@@ -59,7 +59,7 @@ def test_lineage_has_both_parents_and_shows_shared_origins_once(store: Store, fi
         sources=[first.ref.model_copy(update={"role": "text"}), math.ref.model_copy(update={"role": "maths"})],
     )
     node = lineage(Versions(store), str(mixed))
-    assert [(one.ref, one.role, one.repeated) for one in node.origins] == [
+    assert [(origin.ref, origin.role, origin.repeated) for origin in node.origins] == [
         ("web@v1", "text", False),
         ("math@v1", "maths", False),
     ]
@@ -109,7 +109,7 @@ def test_many_prefixes_find_what_each_of_them_does(store: Store, first: Manifest
     each = {row["id"] for prefix in prefixes for row in ledger.find(store, refs, prefix).to_pylist()}
     for asked in (prefixes, prefixes[:3], prefixes[40:], []):
         rows = [row for ref in refs for row in ledger.find_any(store, ref, asked).to_pylist()]
-        assert {row["id"] for row in rows} == {one for one in each if one[:16] in asked}
+        assert {row["id"] for row in rows} == {record for record in each if record[:16] in asked}
         assert len(rows) == len({row["id"] for row in rows})
     assert len(each) == 12
 
@@ -128,8 +128,8 @@ def test_why_joins_versions_that_agree_and_reads_a_shared_object_once(
         return find(store, refs, prefix)
 
     monkeypatch.setattr(chains.ledger, "find", counting)
-    found = why.why(Versions(store), SHORT.id)
-    assert [(s.dataset, s.versions, s.fate) for s in found.stories] == [
+    answer = why.why(Versions(store), SHORT.id)
+    assert [(s.dataset, s.versions, s.fate) for s in answer.stories] == [
         ("copy", (1,), "dropped"),
         ("web", (1, 2), "dropped"),
         ("web", (3,), "kept"),
@@ -166,15 +166,15 @@ def test_sample_is_the_same_for_a_seed_and_spans_shards(store: Store, first: Man
     assert once == again and once.population == 16 and len(once.samples) == 4
     assert any(sample(versions, first, 4, seed=s) != once for s in range(5))
     everything = sample(versions, first, 99)
-    assert len({one.id for one in everything.samples}) == 16
-    assert all(one.text.startswith(f"The text of {one.fields['url']}") for one in everything.samples)
+    assert len({shown.id for shown in everything.samples}) == 16
+    assert all(shown.text.startswith(f"The text of {shown.fields['url']}") for shown in everything.samples)
 
 
 def test_sample_of_dropped_records_finds_their_text_or_says_why_not(store: Store, first: Manifest) -> None:
     versions = Versions(store)
     (short,) = sample(versions, first, reason="quality.too_few_words").samples
     assert (short.id, short.text, short.value, short.fields["url"]) == (SHORT.id, SHORT.text, "12", SHORT.url)
-    assert {one.id for one in sample(versions, first, fate="dropped").samples} == {SHORT.id, COPY.id, OTHER.id}
+    assert {shown.id for shown in sample(versions, first, fate="dropped").samples} == {SHORT.id, COPY.id, OTHER.id}
     (broken,) = sample(versions, first, fate="quarantined").samples
     assert (broken.id, broken.text, broken.why_no_text) == (BROKEN.id, None, NEVER)
     for line in store.get(first.attachments[0].key).splitlines():

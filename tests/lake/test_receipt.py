@@ -136,7 +136,7 @@ def test_no_receipt_is_no_proof(store):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "it is empty"),
         (b"{", "it is cut short, or no JSON"),
@@ -147,9 +147,9 @@ def test_no_receipt_is_no_proof(store):
         ),
     ],
 )
-def test_a_receipt_that_cannot_be_read_is_named_with_what_to_do(store, data, said):
+def test_a_receipt_that_cannot_be_read_is_named_with_what_to_do(store, data, message):
     store.put(f"receipts/{KEY[:2]}/{KEY}.json", data)
-    with pytest.raises(ValueError, match=rf"receipts/{KEY[:2]}/{KEY}\.json in .* \({said}.*upgrade; else delete it"):
+    with pytest.raises(ValueError, match=rf"receipts/{KEY[:2]}/{KEY}\.json in .* \({message}.*upgrade; else delete it"):
         finished(store, KEY)
 
 
@@ -160,12 +160,12 @@ def test_a_receipt_of_another_format_is_not_taken_for_ours(store):
 
 
 def test_an_output_is_found_by_its_kind(store):
-    one, two = put_text(store, "one"), put_text(store, "two", kind="other")
-    assert receipt(outputs=(one, two)).output("other") == two
+    text, other = put_text(store, "one"), put_text(store, "two", kind="other")
+    assert receipt(outputs=(text, other)).output("other") == other
     with pytest.raises(KeyError, match="2 outputs of kind 'text', expected one"):
-        receipt(outputs=(one, one)).output("text")
+        receipt(outputs=(text, text)).output("text")
     with pytest.raises(KeyError, match="0 outputs of kind 'ledger'"):
-        receipt(outputs=(one,)).output("ledger")
+        receipt(outputs=(text,)).output("ledger")
 
 
 def test_a_receipt_survives_json_and_its_tallies_are_readable():

@@ -41,9 +41,9 @@ def test_a_store_that_ignores_the_condition_is_refused_and_unharmed(fake: FakeS3
 def test_who_may_only_read_is_told_so_as_by_a_folder(fake: FakeS3) -> None:
     store = open_store(LAKE)
     fake.read_only = True
-    with pytest.raises(PermissionError, match=r"s3://fake-bucket/lake may not be written .*AccessDenied") as told:
+    with pytest.raises(PermissionError, match=r"s3://fake-bucket/lake may not be written .*AccessDenied") as refusal:
         store.put("a/b", b"x")
-    assert told.value.errno == errno.EACCES and store.get(MARKER)
+    assert refusal.value.errno == errno.EACCES and store.get(MARKER)
 
 
 def test_a_new_lake_on_such_a_store_is_refused_too(fake: FakeS3) -> None:

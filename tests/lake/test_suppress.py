@@ -166,9 +166,9 @@ def test_a_url_made_to_hurt_costs_no_more_than_another():
 
 
 def test_an_id_is_one_record():
-    one, two = (record_id(url="https://example.org/", source_key=None, own=own) for own in (b"1", b"2"))
-    request = Suppression.of(ids=[one.upper()])
-    assert list(request.match(pa.chunked_array([[two], [one]]))) == [False, True]
+    first, second = (record_id(url="https://example.org/", source_key=None, own=own) for own in (b"1", b"2"))
+    request = Suppression.of(ids=[first.upper()])
+    assert list(request.match(pa.chunked_array([[second], [first]]))) == [False, True]
 
 
 def test_matching_says_what_matching_one_by_one_says():
@@ -188,7 +188,7 @@ def test_matching_says_what_matching_one_by_one_says():
 
 
 @pytest.mark.parametrize(
-    ("kind", "entry", "said"),
+    ("kind", "entry", "message"),
     [
         ("ids", "abc", "'abc' is no record id: 32 hex"),
         ("urls", "example.org/page", "no absolute URL"),
@@ -203,8 +203,8 @@ def test_matching_says_what_matching_one_by_one_says():
         ("domains", "0.1", "a whole top level or network"),
     ],
 )
-def test_what_is_no_entry_is_refused_with_what_is(kind, entry, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_is_no_entry_is_refused_with_what_is(kind, entry, message):
+    with pytest.raises(ValueError, match=message):
         Suppression.of(**{kind: [entry]})
 
 
@@ -258,12 +258,12 @@ def test_a_list_that_is_not_whole_stops_the_reader_rather_than_let_records_back_
         (json.dumps({**whole, "url_format": 9}).encode(), r"format 2 \(URL format 9\), not 1 or 2 \(1\)"),
         (json.dumps({**whole, "number": 2}).encode(), "is not the request of this number"),
     ]
-    for data, said in damaged:
+    for data, message in damaged:
         for place in (key, copy):  # as where the lake was restored from a copy that is damaged
             store.put(place, data)
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             Suppression.load(store)
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             request.save(store, "again")
     store.put(f"{PREFIX}notes.txt", b"somebody's own")
     for place in (key, copy):
@@ -284,7 +284,7 @@ def test_gc_never_touches_the_list(store):
     plan = plan_gc(store, grace_seconds=0, now=time.time() + 1e7)
     run_gc(store, plan)
     assert store.info(key) is not None and store.info(COPIES + key.removeprefix(PREFIX)) is not None
-    assert not [one for one in plan.doomed if PREFIX in one.key or COPIES in one.key]
+    assert not [doomed for doomed in plan.doomed if PREFIX in doomed.key or COPIES in doomed.key]
 
 
 def test_an_empty_request_is_refused(store):

@@ -82,11 +82,11 @@ def asked(three_requests, tmp_path) -> Store:
 def test_whatever_is_taken_from_the_list_is_noticed_by_verify_and_by_every_run(asked, damage):
     assert verify(asked) == [] and guarded_list(asked) == A.union([B, C])
     damage(asked)
-    found = [one for one in verify(asked) if one.what == "suppression"]
-    assert found and all("suppressions/" in one.message and "estore" in one.message for one in found)
-    with pytest.raises(ListNotWhole, match=r"suppressions/.*estore") as told:
+    findings = [finding for finding in verify(asked) if finding.what == "suppression"]
+    assert findings and all("suppressions/" in finding.message and "estore" in finding.message for finding in findings)
+    with pytest.raises(ListNotWhole, match=r"suppressions/.*estore") as refusal:
         guarded_list(asked)
-    assert asked.uri in str(told.value)
+    assert asked.uri in str(refusal.value)
 
 
 def test_what_the_copies_have_can_be_put_back(asked):
@@ -117,9 +117,9 @@ def test_a_request_on_top_of_a_list_that_lost_one_is_refused(asked):
 def test_a_copy_that_is_lost_or_changed_is_named(asked):
     whole = asked.get(slot(1, COPIES))
     asked.delete(slot(1, COPIES))
-    assert [one.where for one in verify(asked)] == [slot(1, COPIES)]
+    assert [finding.where for finding in verify(asked)] == [slot(1, COPIES)]
     asked.put(slot(1, COPIES), whole.replace(b"request 7", b"request 8"))
-    assert ["differ" in one.message for one in verify(asked)] == [True]
+    assert ["differ" in finding.message for finding in verify(asked)] == [True]
     asked.delete(slot(1, COPIES))
     do(asked, A)  # the same request again writes what is missing
     assert verify(asked) == [] and asked.get(slot(1, COPIES)) == whole
@@ -151,7 +151,7 @@ def test_two_requests_that_take_the_same_number_both_count(store):
     assert A.save(Watched(store, others_first), "mine") == slot(2)
     takedowns = read_takedowns(store)
     assert takedowns.whole == A.union([B]) and takedowns.lists == {B.digest, A.union([B]).digest}
-    assert [one.key for one in store.list(COPIES)] == [slot(1, COPIES), slot(2, COPIES)]
+    assert [info.key for info in store.list(COPIES)] == [slot(1, COPIES), slot(2, COPIES)]
 
 
 @pytest.mark.parametrize("place", [PREFIX, COPIES])
@@ -201,6 +201,6 @@ def test_a_run_ends_with_exit_code_3_and_the_remedy_and_brings_nothing_back(tmp_
     capsys.readouterr()
     for settings in ((), ("recipe.dataset=other",), ("recipe.gopher_quality.min_words=30",)):
         assert run(Request(config, settings)) == GATE
-        said = capsys.readouterr().err
-        assert "suppressions/00000001.json" in said and "restore it" in said and "Traceback" not in said
+        printed = capsys.readouterr().err
+        assert "suppressions/00000001.json" in printed and "restore it" in printed and "Traceback" not in printed
     assert Versions(store).names() == ["web"] and Versions(store).numbers("web") == [1]

@@ -44,10 +44,10 @@ def test_one_flipped_bit_names_the_object_and_everyone_it_harms(store: Store, ki
     assert verify(store) == [], "its size is right: only --deep can tell"
     harmed = ("copy.of-web@v1", "web@v1", "web@v2")
     for refs in (None, ["web@v2"], ["copy.of-web"]):
-        found = only(verify(store, refs, deep=True))
-        assert (found.severity, found.what, found.where) == ("error", "corrupt", ref.sha256)
-        assert found.harmed == harmed
-        assert ref.sha256[:12] in found.message and "backup" in found.message
+        finding = only(verify(store, refs, deep=True))
+        assert (finding.severity, finding.what, finding.where) == ("error", "corrupt", ref.sha256)
+        assert finding.harmed == harmed
+        assert ref.sha256[:12] in finding.message and "backup" in finding.message
     assert verify(store, ["web@v3"], deep=True) == []
 
 
@@ -69,8 +69,8 @@ def test_missing_and_short_objects(lake_uri: str, deep: bool) -> None:
     store.delete(lost.key)
     store.put(short.key, store.get(short.key)[:-1])
     for refs in (None, ["web@v1"]):
-        found = {f.where: f.what for f in verify(store, refs, deep=deep)}
-        assert found == {lost.sha256: "missing", short.sha256: "size"}
+        kinds = {f.where: f.what for f in verify(store, refs, deep=deep)}
+        assert kinds == {lost.sha256: "missing", short.sha256: "size"}
 
 
 def test_each_shared_object_is_read_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_withdrawn_versions_may_have_lost_everything(store: Store) -> None:
     gone = toy.commit(store, "web", range(30))
     Versions(store).withdraw("web", 2, "takedown")
     for ref in {ref.sha256: ref for ref in gone.objects()}.values():
-        if ref.sha256 not in {one.sha256 for one in keeps.objects()}:
+        if ref.sha256 not in {held.sha256 for held in keeps.objects()}:
             store.delete(ref.key)
     assert verify(store, deep=True) == [] and verify(store, ["web@v2"], deep=True) == []
     toy.commit(store, "web", range(40), run_key="again")
@@ -127,11 +127,11 @@ def test_damaged_chains(store: Store) -> None:
     whole = {n: store.get(slot_key("web", n)) for n in (1, 2, 3, 4)}
 
     def findings() -> set[tuple[str, str, tuple[str, ...]]]:
-        found = {(f.what, f.where, f.harmed) for f in verify(store)}
+        problems = {(f.what, f.where, f.harmed) for f in verify(store)}
         for n, data in whole.items():
             store.put(slot_key("web", n), data)
         assert verify(store) == []
-        return found
+        return problems
 
     v2, v3 = slot_key("web", 2), slot_key("web", 3)
     store.put(v2, whole[2].replace(b"crawl.warc", b"other.warc"))
@@ -160,8 +160,8 @@ def test_damaged_chains(store: Store) -> None:
 def test_files_of_others_are_a_warning(store: Store) -> None:
     toy.commit(store, "web", range(10))
     store.put("datasets/web/versions/notes.txt", b"hello")
-    found = only(verify(store))
-    assert (found.severity, found.what, found.where) == ("warning", "foreign", "datasets/web/versions/notes.txt")
+    finding = only(verify(store))
+    assert (finding.severity, finding.what, finding.where) == ("warning", "foreign", "datasets/web/versions/notes.txt")
 
 
 def test_only_the_versions_asked_for_are_judged(store: Store) -> None:

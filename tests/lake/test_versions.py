@@ -77,11 +77,13 @@ def test_an_expected_parent_that_does_not_exist_is_refused(web):
 
 
 def test_an_object_of_another_size_is_not_committed(web):
-    one = web.manifest("web", 1)
-    web.store.put(one.shards[0].key, b"cut")
-    draft = Draft(**{name: getattr(one, name) for name in Draft.model_fields}).model_copy(update={"run_key": "other"})
-    said = rf"web: not committed, 1 objects .* shard {one.shards[0].sha256[:12]} has 3 bytes, not {one.shards[0].bytes}"
-    with pytest.raises(FileNotFoundError, match=said):
+    manifest = web.manifest("web", 1)
+    web.store.put(manifest.shards[0].key, b"cut")
+    fields = {name: getattr(manifest, name) for name in Draft.model_fields}
+    draft = Draft(**fields).model_copy(update={"run_key": "other"})
+    shard = manifest.shards[0]
+    message = rf"web: not committed, 1 objects .* shard {shard.sha256[:12]} has 3 bytes, not {shard.bytes}"
+    with pytest.raises(FileNotFoundError, match=message):
         web.commit(draft)
 
 
@@ -97,7 +99,7 @@ def test_other_peoples_files_do_no_harm(web):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "it is empty"),
         (b"[]", "it has no format number"),
@@ -106,9 +108,9 @@ def test_other_peoples_files_do_no_harm(web):
         (b'{"format": 1}', "dataset: Field req"),
     ],
 )
-def test_a_damaged_manifest_is_named_with_what_to_do(web, data, said):
+def test_a_damaged_manifest_is_named_with_what_to_do(web, data, message):
     web.store.put(slot(2), data)
-    where = rf"web@v2: its manifest {slot(2)} in .* cannot be read \({said}.*restore the file"
+    where = rf"web@v2: its manifest {slot(2)} in .* cannot be read \({message}.*restore the file"
     with pytest.raises(ValueError, match=where):
         web.resolve("web@v2")
     with pytest.raises(ValueError, match=where):
@@ -146,12 +148,12 @@ def test_a_reference_to_what_is_no_name_is_refused(web):
 
 def test_a_reference_is_a_number_a_tag_or_the_latest(web):
     web.tag("web", 2, "good")
-    found = {ref: web.resolve(ref).version for ref in ("web", "web@", "web@latest", "web@v1", "web@v01", "web@good")}
-    assert found == {"web": 3, "web@": 3, "web@latest": 3, "web@v1": 1, "web@v01": 1, "web@good": 2}
+    numbers = {ref: web.resolve(ref).version for ref in ("web", "web@", "web@latest", "web@v1", "web@v01", "web@good")}
+    assert numbers == {"web": 3, "web@": 3, "web@latest": 3, "web@v1": 1, "web@v01": 1, "web@good": 2}
 
 
 @pytest.mark.parametrize(
-    ("ref", "said"),
+    ("ref", "message"),
     [
         ("web@v4", "web has no v4; it has v1, v2, v3, good"),
         ("web@v0", "web has no v0; it has v1"),
@@ -161,9 +163,9 @@ def test_a_reference_is_a_number_a_tag_or_the_latest(web):
         ("cot@v1", "there is no dataset 'cot'"),
     ],
 )
-def test_what_is_not_there_is_said_with_what_is(web, ref, said):
+def test_what_is_not_there_is_said_with_what_is(web, ref, message):
     web.tag("web", 2, "good")
-    with pytest.raises(NoSuchVersion, match=said):
+    with pytest.raises(NoSuchVersion, match=message):
         web.resolve(ref)
 
 

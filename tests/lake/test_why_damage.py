@@ -19,16 +19,16 @@ def web(store: Store) -> list[Manifest]:
 
 
 def asked(store: Store, record: str) -> tuple[Answer, list[str]]:
-    said: list[str] = []
-    return why(Versions(store, warn=said.append), record), said
+    warnings: list[str] = []
+    return why(Versions(store, warn=warnings.append), record), warnings
 
 
 def clustered(store: Store, web: list[Manifest]) -> tuple[str, str]:
     """(a record with a cluster in the newest version, the key of the object that says so)."""
     for ref in web[-1].attachments:
         for doc in docs("d1", "d2", "b", "h") if ref.kind == "clusters" else ():
-            answer, said = asked(store, doc.id)
-            assert said == []
+            answer, warnings = asked(store, doc.id)
+            assert warnings == []
             if any(story.cluster is not None for story in answer.stories) and ref.overlaps(doc.id, doc.id + "g"):
                 return doc.id, object_key(ref.sha256)
     raise AssertionError("no record of this lake has a cluster")
@@ -41,8 +41,8 @@ def test_a_cluster_that_cannot_be_read_is_named(store: Store, web: list[Manifest
         store.delete(key)
     else:
         store.put(key, bytes(len(store.get(key))))
-    answer, said = asked(store, record)
-    assert answer.stories and key in " ".join(said) and "another lake" in " ".join(said)
+    answer, warnings = asked(store, record)
+    assert answer.stories and key in " ".join(warnings) and "another lake" in " ".join(warnings)
 
 
 def test_of_a_withdrawn_version_whose_objects_gc_took_nothing_is_said(store: Store, web: list[Manifest]) -> None:
@@ -55,9 +55,9 @@ def test_of_a_withdrawn_version_whose_objects_gc_took_nothing_is_said(store: Sto
 
 def test_a_version_that_is_gone_is_named(store: Store, web: list[Manifest]) -> None:
     store.delete(slot_key("web", 1))
-    answer, said = asked(store, docs("b")[0].id)
+    answer, warnings = asked(store, docs("b")[0].id)
     assert answer.stories and answer.unreadable == ("web@v1",)
-    assert said == [
+    assert warnings == [
         "web@v1 is missing though later versions exist: a version is never deleted;"
         " restore the file from a backup or a replica of the lake"
     ]
