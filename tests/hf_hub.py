@@ -39,21 +39,19 @@ HUB_NAMES = {
 
 
 def hub_name(key: str) -> str:
-    for theirs, hub in HUB_NAMES.items():
-        renamed, count = re.subn(theirs, hub, key)
+    """The hub's name of a tensor, by transformers' (`key`)."""
+    for pattern, replacement in HUB_NAMES.items():
+        renamed, count = re.subn(pattern, replacement, key)
         if count:
             return renamed
     return key
 
 
-def hub_config(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """config.json of the hub's own form, of one in transformers' (`values`), as far as that form can say it."""
-    audio, vision = values["audio_config"], values["vision_config"]
-    rope = values["rope_parameters"]
-    lora = r"layers.*((self_attn\.(qkv_proj|o_proj))|(mlp\.(gate_up|down)_proj))"
+def _audio_encoder(audio: dict[str, Any]) -> dict[str, Any]:
+    """The section `audio_processor.config`, of transformers' `audio_config`."""
     same = ("activation", "chunk_size", "conv_activation", "conv_glu_type", "dropout_rate", "ext_pw_out_channel")
     same += ("input_size", "kernel_size", "num_blocks", "time_reduction", "depthwise_multiplier")
-    encoder = {name: audio[name] for name in same} | {
+    return {name: audio[name] for name in same} | {
         "activation_checkpointing": {"interval": 1, "module": "transformer", "offload": False},
         "attention_dim": audio["hidden_size"],
         "attention_heads": audio["num_attention_heads"],
@@ -70,6 +68,12 @@ def hub_config(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "nemo_conv_settings": {"conv_channels": audio["nemo_conv_channels"]},
         "relative_attention_bias_args": {"t5_bias_max_distance": audio["bias_max_distance"], "type": "t5"},
     }
+
+
+def hub_config(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """config.json of the hub's own form, of one in transformers' (`values`), as far as that form can say it."""
+    vision, rope = values["vision_config"], values["rope_parameters"]
+    lora = r"layers.*((self_attn\.(qkv_proj|o_proj))|(mlp\.(gate_up|down)_proj))"
     speech = {"compression_rate": 8, "downsample_rate": 1, "embedding_cls": "audio", "projection_cls": "mlp"}
     speech |= {"enable_gradient_checkpointing": True, "use_conv_downsample": False, "use_qformer": False}
     image = {"crop_size": vision["crop_size"], "embedding_cls": "tune_image", "projection_cls": "mlp"}
@@ -83,7 +87,7 @@ def hub_config(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "model_type": "phi4mm",
         "architectures": ["Phi4MMForCausalLM"],
         "auto_map": {"AutoModelForCausalLM": "modeling_phi4mm.Phi4MMForCausalLM"},
-        "audio_processor": {"config": encoder, "name": "cascades"},
+        "audio_processor": {"config": _audio_encoder(values["audio_config"]), "name": "cascades"},
         "embd_layer": embedding,
         "full_attn_mod": 1,
         "interpolate_factor": 1,
@@ -105,17 +109,17 @@ def as_hub(folder: Path, target: Path, **changes: Any) -> Path:
     (target / "config.json").write_text(
         json.dumps(hub_config(json.loads((folder / "config.json").read_text()), **changes))
     )
-    tensors = {hub_name(key): one for key, one in load_file(folder / "model.safetensors").items()}
+    tensors = {hub_name(key): tensor for key, tensor in load_file(folder / "model.safetensors").items()}
     for name in ("vision", "speech"):
-        for key, one in load_file(folder / f"{name}-lora" / "adapter_model.safetensors").items():
+        for key, tensor in load_file(folder / f"{name}-lora" / "adapter_model.safetensors").items():
             inline = key.removeprefix("base_model.model.").replace(".weight", f".{name}.weight")
-            tensors[inline] = one
+            tensors[inline] = tensor
     keys = sorted(tensors)
     places = {}
-    for number, some in enumerate((keys[::2], keys[1::2]), 1):
+    for number, of_file in enumerate((keys[::2], keys[1::2]), 1):
         file = f"model-{number:05d}-of-00002.safetensors"
-        save_file({key: tensors[key] for key in some}, target / file, metadata={"format": "pt"})
-        places |= dict.fromkeys(some, file)
+        save_file({key: tensors[key] for key in of_file}, target / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(of_file, file)
     (target / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return target
 

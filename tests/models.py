@@ -84,6 +84,7 @@ def ids(*shape: int, seed: int = 0, vocab: int = 300) -> Tensor:
 
 
 def words(count: int, seed: int = 0, vocab: int = 300) -> tuple[int, ...]:
+    """Tokens of a prompt, as `ids` draws them."""
     return tuple(ids(count, seed=seed, vocab=vocab).tolist())
 
 
@@ -95,6 +96,7 @@ def image_inputs(seed: int = 0) -> dict[str, Tensor]:
 
 
 def audio_inputs(seed: int = 0) -> dict[str, Tensor]:
+    """A clip of CLIP frames, of which the encoder makes CLIP_TOKENS."""
     return {"audio_input_features": torch.randn(1, CLIP, 80, generator=torch.Generator().manual_seed(seed))}
 
 

@@ -84,6 +84,7 @@ class ToyEngine(Engine):
 
 @cache
 def toy_parts() -> tuple[bytes, Multimodal]:
+    """(tokenizer.json, model) with a byte-level vocabulary, as Phi's."""
     data = train_tokenizer(LINES, 400)
     return data, _model_for(data)
 
@@ -121,6 +122,7 @@ def _model_for(data: bytes) -> Multimodal:
 
 
 def toy_engine(parts: Parts = toy_parts) -> tuple[ToyEngine, Tokenizer]:
+    """An engine over `parts`, on one thread, and its tokenizer."""
     torch.set_num_threads(1)
     data, model = parts()
     tokenizer = Tokenizer.from_bytes(data)
@@ -129,6 +131,8 @@ def toy_engine(parts: Parts = toy_parts) -> tuple[ToyEngine, Tokenizer]:
 
 @dataclass
 class Running:
+    """A server that answers at `url`. `engine`: what it generates with, to be slowed or held; `hosted`: its thread."""
+
     url: str
     engine: ToyEngine
     hosted: HostedEngine
@@ -136,9 +140,11 @@ class Running:
 
     @cached_property  # each makes an SSL context of its own, which takes longer than an answer
     def client(self) -> openai.OpenAI:
+        """OpenAI's own client, which tries nothing twice."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
 
     def health(self) -> httpx.Response:
+        """The answer of /health."""
         return httpx.get(f"{self.url}/health", timeout=PATIENCE)
 
     def until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -165,6 +171,7 @@ class Running:
 
 @contextmanager
 def serving(max_waiting: int = 64, parts: Parts = toy_parts, **settings: Any) -> Iterator[Running]:
+    """A server over `parts` on a free port, until the block ends. `settings`: of `make_app`."""
     engine, tokenizer = toy_engine(parts)
     with HostedEngine(engine, max_waiting) as hosted:
         app = make_app(hosted, tokenizer, "tiny", **settings)
@@ -186,12 +193,15 @@ def serving(max_waiting: int = 64, parts: Parts = toy_parts, **settings: Any) ->
 
 
 def chat(server: Running, **settings: Any) -> Any:
+    """What the server answers to HELLO; `settings`: fields of the request."""
     return server.client.chat.completions.create(**{"model": "tiny", "messages": HELLO, "max_tokens": 24} | settings)
 
 
 def text(server: Running, **settings: Any) -> Any:
+    """What the server makes of a text to go on with; `settings`: fields of the request."""
     return server.client.completions.create(**{"model": "tiny", "prompt": "the cat", "max_tokens": 24} | settings)
 
 
 def texts(answer: Any) -> list[str]:
+    """The texts of an answer's choices, of a chat or of completions."""
     return [choice.message.content if hasattr(choice, "message") else choice.text for choice in answer.choices]
