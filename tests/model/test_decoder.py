@@ -162,8 +162,8 @@ def test_packed_samples_are_as_alone(model: Multimodal, block: int, monkeypatch:
     layout = [(5, 16, 1, SWITCH + 9, 20), (SWITCH, 30, 21), (115,)]
     rows = ids(3, 115, seed=4)
     assert {sum(row) for row in layout} == {115}
-    segments = torch.tensor([[i for i, n in enumerate(row) for _ in range(n)] for row in layout])
-    packed = model(rows, segments=segments).logits
+    segment_ids = torch.tensor([[i for i, n in enumerate(row) for _ in range(n)] for row in layout])
+    packed = model(rows, segment_ids=segment_ids).logits
     for i, lengths in enumerate(layout):
         for sample, logits in zip(rows[i].split(lengths), packed[i].split(lengths), strict=True):
             torch.testing.assert_close(logits, alone(model, sample), **CLOSE)
@@ -172,9 +172,9 @@ def test_packed_samples_are_as_alone(model: Multimodal, block: int, monkeypatch:
 @torch.no_grad()
 def test_packed_rows_may_be_padded_and_number_their_samples_as_they_like(model: Multimodal) -> None:
     rows, real = ids(2, 40), torch.ones(2, 40, dtype=torch.int64)
-    segments = torch.tensor([[7] * 10 + [3] * 20 + [-1] * 10, [1] * 15 + [2] * 15 + [1] * 10])
+    segment_ids = torch.tensor([[7] * 10 + [3] * 20 + [-1] * 10, [1] * 15 + [2] * 15 + [1] * 10])
     real[0, 30:] = 0
-    logits = model(rows, real, segments=segments).logits
+    logits = model(rows, real, segment_ids=segment_ids).logits
     assert logits.isfinite().all()
     for row, span in [(0, slice(0, 10)), (0, slice(10, 30)), (1, slice(0, 15)), (1, slice(15, 30)), (1, slice(30, 40))]:
         torch.testing.assert_close(logits[row, span], alone(model, rows[row, span]), **CLOSE)
@@ -190,7 +190,7 @@ def test_positions_may_be_given(model: Multimodal) -> None:
 
 
 def test_gradients_flow_through_packing_as_alone(model: Multimodal) -> None:
-    rows, segments = ids(1, 30), torch.tensor([[0] * 12 + [1] * 18])
+    rows, segment_ids = ids(1, 30), torch.tensor([[0] * 12 + [1] * 18])
     weight = torch.randn(30, 300) / 30
 
     def gradient(loss: Tensor) -> Tensor:
@@ -200,7 +200,7 @@ def test_gradients_flow_through_packing_as_alone(model: Multimodal) -> None:
         assert gradient is not None
         return gradient.clone()
 
-    packed = gradient((model(rows, segments=segments).logits[0] * weight).sum())
+    packed = gradient((model(rows, segment_ids=segment_ids).logits[0] * weight).sum())
     apart = torch.cat([model(rows[:, :12]).logits[0], model(rows[:, 12:]).logits[0]])
     torch.testing.assert_close(packed, gradient((apart * weight).sum()), atol=1e-4, rtol=1e-4)
     model.zero_grad()

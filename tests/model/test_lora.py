@@ -288,7 +288,9 @@ def test_all_four_kinds_in_one_batch_are_as_alone_in_training_too() -> None:
     mixed = model(batch, real, **inputs).logits
     packed = torch.tensor([[token for request in requests for token in request.tokens]])
     numbers = torch.tensor([[i for i, request in enumerate(requests) for _ in request.tokens]])
-    in_a_row = model(packed, segments=numbers, **inputs).logits[0].split([len(request.tokens) for request in requests])
+    in_a_row = (
+        model(packed, segment_ids=numbers, **inputs).logits[0].split([len(request.tokens) for request in requests])
+    )
     for i, request in enumerate(requests):
         alone = model(torch.tensor([request.tokens]), **dict(request.inputs or {})).logits[0]
         torch.testing.assert_close(mixed[i, : len(request.tokens)], alone, atol=1e-4, rtol=0)
