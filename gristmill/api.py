@@ -104,11 +104,11 @@ def engine(model: str | Model, options: Options | None = None, lake: str | None 
 
     >>> engine = gristmill.engine("base@v1")
     >>> settings = gristmill.Sampling(max_tokens=256)
-    >>> for sample in engine.run([gristmill.Request("gsm8k/17", tokens, settings, n=8)]):  # tokens: of the prompt
-    ...     sample.tokens, sample.finish_reason
+    >>> for completion in engine.run([gristmill.Request("gsm8k/17", tokens, settings, n=8)]):  # tokens: of the prompt
+    ...     completion.tokens, completion.finish_reason
 
-    `options`: how many samples at a time and how long; None: `Options()`, no longer than the model's context. What a
-    sample is follows from its request alone, whatever runs beside it. Raises as `load_model`, and ValueError for
+    `options`: how many completions at a time and how long; None: `Options()`, no longer than the model's context. What
+    a completion is follows from its request alone, whatever runs beside it. Raises as `load_model`, and ValueError for
     options that do not fit the model.
     """
     from gristmill.model.generate.engine import Engine

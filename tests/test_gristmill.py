@@ -113,7 +113,7 @@ def test_an_engine_of_a_name_and_of_a_model(checkpoint, model_lake, one_thread):
         list(engine.run([request]))
         for engine in (gristmill.engine(loaded), gristmill.engine("base@v1", lake=model_lake))
     )
-    assert [sample.tokens for sample in by_model] == [sample.tokens for sample in by_name]
+    assert [completion.tokens for completion in by_model] == [completion.tokens for completion in by_name]
     assert len(by_model[0].tokens) == 6
 
 

@@ -108,10 +108,12 @@ class Access:
         """
         keys, values = self._cache.keys[layer], self._cache.values[layer]
         pages, offsets = self._places_BL
+        # Two index tensors with slices between them: torch puts their [B, L] first, so what is written is [B, L, G, D].
         keys[pages, :, :, offsets] = k_BGLD.transpose(1, 2)
         values[pages, :, offsets] = v_BGLD.transpose(1, 2)
         length = q_BHLD.shape[2]
-        # Queries of one key head side by side: a page is multiplied once for all of them.
+        # Queries of one key head side by side: a page is multiplied once for all of them. The softmax and
+        # the sum over pages are float32: in bfloat16 what is less than 1/512 of the sum so far would be lost.
         q_BGMD = (q_BHLD * self._cache.scale).unflatten(1, (k_BGLD.shape[1], -1)).flatten(2, 3)
         scores_PGMK = torch.matmul(q_BGMD[self._row_P], keys[: self._pages]).float()
         scores_PGMK.unflatten(2, (-1, length)).add_(self._hide)

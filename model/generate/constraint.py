@@ -2,7 +2,7 @@
 
 llguidance keeps the state of a parser over bytes and says, before each token, which of the vocabulary keep the text a
 beginning of something allowed; an end token is allowed when the text is whole. The model chooses among them as it
-would, so a sample that ends by itself is valid; one that `max_tokens` cuts is not, and says so by its `finish`.
+would: a completion that ends by itself is valid; one that `max_tokens` cuts is not, and has `finish_reason` "length".
 Schemas come from strangers: what the library cannot keep to is refused, and its limits bound the work of each step.
 Source: llguidance 1.9; arXiv 2502.11176 (JSONSchemaBench) for what it covers.
 """
@@ -31,7 +31,7 @@ _OPTIONS: Any = {"whitespace_flexible": False, "whitespace_pattern": _SPACES}
 
 
 class Constraint:
-    """The state of one sample. Not for several threads at once."""
+    """The state of one completion. Not for several threads at once."""
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
@@ -47,6 +47,7 @@ class Constraint:
 
     def allowed(self, vocab: int) -> Tensor:
         """Which token may come next, bool [vocab]; where that is not known any more, all of them."""
+        # To work the mask out may itself use the limits up: so `broken` is asked before and after.
         bits = np.frombuffer(b"" if self.broken else self._matcher.compute_bitmask(), np.uint8)
         if self.broken:
             _LOG.warning("a constraint could not be kept to: %s", self._matcher.get_error().partition("\n")[0])
@@ -114,6 +115,7 @@ class _Bytes:
         return self._longest(text.encode())  # others mark the start of a text, and this one stands amid it
 
     def _longest(self, data: bytes) -> list[int]:
+        # The longest token at each place, which is not how BPE would cut it: any tokens with these bytes are the text.
         ids: list[int] = []
         most, at = max(map(len, self._ids)), 0
         while at < len(data):

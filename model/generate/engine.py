@@ -74,6 +74,7 @@ class Engine:
         Raises TooLong, and ValueError for tokens, settings or inputs that cannot be.
         """
         self._check(request)
+        # Keyed by the number in the request, not by when it is drawn: `first=4` goes on where a run of 4 stopped.
         completions = [
             Completion(request, number, sample_key(request.key, number))
             for number in range(request.first, request.first + request.n)
@@ -82,6 +83,7 @@ class Engine:
         for completion in completions:
             completion.long = long
             completion.constraint = None if request.constraint is None else request.constraint.copy()
+        # A prompt's first token has nothing before it that could predict it.
         logprobs: list[TokenLogprob] | None = None if request.prompt_logprobs is None else [(None, [])]
         prompt = Prompt(request, request.tokens, deque(completions), long, logprobs=logprobs)
         try:
@@ -112,6 +114,7 @@ class Engine:
 
     def cancel(self, completions: Iterable[Completion]) -> None:
         """Takes completions out, wherever they are; they get no `finish_reason`."""
+        # By identity: two completions of one greedy request may be equal, and only one of them leaves.
         leaving = {id(completion) for completion in completions}
         for prompt in [*self._queue, *self._prefill.pending, *self._prefill.ready]:
             prompt.waiting = deque(completion for completion in prompt.waiting if id(completion) not in leaving)
@@ -200,6 +203,8 @@ class Engine:
         """The next completion of a computed prompt, in a slot, with a copy of the prompt's pages and logits."""
         assert prompt.logits is not None
         completion, slot = prompt.waiting.popleft(), self._free.pop()
+        # A copy, not shared pages with a count: each completion writes on in the prompt's last page, and a slot has
+        # pages for `max_model_len` tokens whatever the others hold, so that nothing is ever preempted.
         self._cache.grow(completion.pages, len(prompt.tokens))
         self._cache.copy(self._prefill.cache, prompt.pages[: len(completion.pages)], completion.pages)
         self._logits_SV[slot] = prompt.logits
@@ -216,6 +221,7 @@ class Engine:
     def _settle(self, completion: Completion) -> None:
         """Ends a completion, or sends it to be computed anew if it has just outgrown the original context."""
         sampling = completion.request.sampling
+        # First what leaves no new token to look at.
         if sampling.max_tokens == 0 or (completion.constraint is not None and completion.constraint.broken):
             completion.finish_reason = "length"  # nothing was asked for; or its rules can no longer be kept to
             self._vacate(completion.slot)
@@ -223,6 +229,8 @@ class Engine:
         if sampling.stop:
             assert self.decode is not None
             completion.stop_reason = completed_stop(completion.tokens, sampling.stop, self.decode)
+        # An end token counts even as the last one allowed: "stop" says that the model was done, "length" that it was
+        # cut off.
         ends_text = completion.tokens[-1] in self.model.config.text.eos_token_id and not sampling.ignore_eos
         if completion.stop_reason is not None or ends_text:
             completion.finish_reason = "stop"
@@ -258,6 +266,7 @@ class Engine:
         for slot, completion in self._active.items():
             self._cache.grow(completion.pages, completion.length)
             pages[slot] = completion.pages
+            # The last token drawn is in no page yet: it stands at the end, and its logits are those of the next one.
             ids[slot], places[slot], long[slot] = completion.tokens[-1], completion.length - 1, completion.long
             if completion.adapter is not None:
                 adapter_rows.setdefault(completion.adapter, [False] * slots)[slot] = True

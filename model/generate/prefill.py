@@ -124,6 +124,8 @@ class Prefill:
     def due(self, slots: int) -> bool:
         """Whether to compute a chunk, with so many slots free: they have nothing to begin with, or all rows are taken
         and what is ready will not last."""
+        # A chunk costs the same however few rows have a prompt, and whoever is generating waits for it: so chunks are
+        # put off until slots would be idle, or until there are rows enough to make one worth it.
         ready = sum(len(prompt.waiting) for prompt in self.ready)
         full = len(self.pending) == self.rows
         return bool(self.pending) and (slots > ready or (full and ready < self.rows))
@@ -176,6 +178,7 @@ class Prefill:
     def _add_logprobs(self, prompt: Prompt, hidden_CD: Tensor) -> None:
         """Log-probabilities of the tokens that a chunk predicts: those after each of its own, within the prompt."""
         assert prompt.logprobs is not None
+        # Hidden state i predicts token i + 1: so a chunk scores its tokens but the first, and the next chunk's first.
         tokens = prompt.tokens[prompt.done + 1 : prompt.done + self.chunk + 1]
         if not tokens:
             return

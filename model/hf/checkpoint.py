@@ -59,6 +59,7 @@ def load_hf(folder: Path | str, *, dtype: torch.dtype | None = None, device: Dev
         adapters.append(hf_adapters.read(name, json_object(place / hf_adapters.CONFIG), place))
         beside = tensor_files.contents(needed(place / hf_adapters.WEIGHTS))
         adapted = tensor_files.by_name((hf_names.from_peft(tensor.key, name), tensor) for tensor in beside)
+        # The hub's own code reads what is inline; a folder beside it is a copy, and is only compared with that.
         (copies if name in inline else named).update(adapted)
     config = phi4mm.config(values, shapes, adapters) if hub else hf_config.from_hf(values, tuple(adapters))
     head = _tied_head(named) if config.text.tie_word_embeddings else None
@@ -97,7 +98,7 @@ def _compare(
     for path, count in sorted(differing.items()):
         _LOG.warning("%s: %s of its tensors differ from the model's own files, which are taken", path, count)
     for adapter in folders:
-        taken = next((tensor for tensor in model.config.adapters if tensor.name == adapter.name), adapter)
+        taken = next((inline for inline in model.config.adapters if inline.name == adapter.name), adapter)
         if taken != adapter:
             _LOG.warning("%s-lora: %s; by config.json it is %s, which is taken", adapter.name, adapter, taken)
 
@@ -126,6 +127,7 @@ def save_hf(
     folder = Path(folder).resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder: name a new one, or remove it first")
+    # transformers knows one type for a model: the embedding's. Each tensor is written as it is, whatever that says.
     dtype = str(model.language.embed_tokens.weight.dtype).removeprefix("torch.")
     values = hf_config.to_hf(model.config, dtype)
     with _renamed_when_whole(folder) as new:
@@ -198,6 +200,7 @@ def _not_zero(tensors: Iterable[Tensor]) -> bool:
 def _renamed_when_whole(folder: Path) -> Iterator[Path]:
     """A new folder beside `folder`, which becomes it at the end, or is gone again after an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # Hidden, and beside its place: a rename within a folder is atomic, and who lists it takes it for no checkpoint.
     new = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     new.mkdir()
     try:

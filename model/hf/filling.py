@@ -37,6 +37,7 @@ def filled(
     layers += config.audio.num_blocks if config.audio is not None else 0
     if layers > len(stored):  # before a model of as many is built
         raise ValueError(f"the config has {layers} layers, the files {len(stored)} tensors")
+    # Sizes of a hostile config cost nothing on the meta device; torch refuses the impossible ones in its own words.
     try:
         with torch.device("meta"):
             model = Multimodal(config)
@@ -108,6 +109,7 @@ def _listed(names: list[str]) -> str:
 
 def _assign(model: nn.Module, name: str, value: Tensor) -> None:
     """Puts `value` itself in the place of a parameter or buffer, which stays trainable or not."""
+    # Not `copy_`: what stands there is on the meta device and has no memory to copy into.
     owner, _, leaf = name.rpartition(".")
     module = model.get_submodule(owner)
     before = getattr(module, leaf)

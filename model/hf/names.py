@@ -51,6 +51,7 @@ def to_hf(name: str) -> str:
 def from_hf(key: str) -> str:
     """Our name of a tensor of the model's files; for others what no tensor of ours is named."""
     name = next((own + key.removeprefix(hf) for own, hf in _PREFIXES if key.startswith(hf)), None)
+    # There and back: "model." begins most keys, so a foreign one may fit a row by chance, and take another's name.
     return name if name is not None and to_hf(name) == key else f"?{key}"
 
 

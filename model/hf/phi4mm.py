@@ -129,6 +129,7 @@ def from_hub(key: str) -> str:
     """Our name of a tensor of the hub's files; for others what no tensor of ours is named."""
     if inline := _INLINE.fullmatch(key):
         return f"language.{inline[1]}.adapters.{inline[3]}.{inline[2]}"
+    # By way of transformers' name: what the two forms have alike is then said once, in `names`.
     for pattern, transformers in _NAMES:
         renamed, count = pattern.subn(transformers, key)
         if count:
@@ -149,7 +150,7 @@ def config(values: Values, shapes: Mapping[str, tuple[int, ...]], folders: Colle
     audio = _audio(values, nested(layers, "audio_embd_layer", "embd_layer."))
     inline = {name: _adapter(values, name) for name in ADAPTERS if is_inline(name, shapes)}
     beside = {adapter.name: adapter for adapter in folders}
-    both = {**beside, **inline}
+    both = {**beside, **inline}  # what is inline is what the hub's own code computes with
     return ModelConfig(text, vision, audio, tuple(both[name] for name in ADAPTERS if name in both))
 
 

@@ -80,6 +80,7 @@ def _completed(name: str, text: str | None, known: Mapping[str, Any]) -> str:
     if text is not None and not name.endswith(".json"):
         return text
     values = {} if text is None else json.loads(text)
+    # `auto_map` names files of code, which are not taken along and would be fetched and run.
     changed = {**known, **{field: value for field, value in values.items() if field != "auto_map"}}
     for field in _CLASS_FIELDS:
         class_name = changed.get(field)

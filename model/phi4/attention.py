@@ -50,6 +50,7 @@ class Attention:
             seen = seen & (self._samples[:, start:end, None] == self._samples[:, None, :end])
         if self._real is not None:
             seen = seen & self._real[:, None, :end] | (key == query)
+        # Most rows are one block, whose mask all layers share; to keep those of a long row would be length^2 of memory.
         if start == 0:
             self._masks[start] = seen[:, None]
         return seen[:, None]

@@ -139,6 +139,7 @@ class AudioEncoder(nn.Module):
         """Which keys each row sees, [R, W], of clips with `length_B` encoder frames."""
         window = self.config.window
         if not self.hf_compat_mask:
+            # A long clip alone sees the zeros that fill its last window, so it sees them in a batch too.
             filled_B = frames_after(length_B, window) * window
             length_B = torch.where(length_B > window, filled_B, length_B)
         at_T = torch.arange(rows * width // len(length_B), device=length_B.device)

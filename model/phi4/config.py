@@ -63,6 +63,7 @@ class TextConfig:
     eos_token_id: tuple[int, ...] = (199_999, 200_020)
 
     def __post_init__(self) -> None:
+        # What torch would refuse in the middle of a forward, or not at all, is refused here, by the name of its key.
         _divides(self, "num_attention_heads", "hidden_size")
         _divides(self, "num_key_value_heads", "num_attention_heads")
         for name, least in (("max_position_embeddings", 1), ("original_max_position_embeddings", 2)):

@@ -144,6 +144,7 @@ class ConformerBlock(nn.Module):
     def forward(self, x_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
         """Frames [B, T, D] -> [B, T, D]. `bias_BHTT` [1 or B, heads, T, T] is added to the scores; -inf hides a key,
         and every row must have a key that is not hidden."""
+        # Half a step of feed-forward on either side (Macaron): the norm of each branch is inside it, but attention's.
         x_BTD = x_BTD + 0.5 * self.feed_forward_in(x_BTD)
         x_BTD = x_BTD + self.self_attn(self.layer_norm_att(x_BTD), bias_BHTT)
         x_BTD = x_BTD + self.conv(x_BTD)

@@ -31,6 +31,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> the same shape and type."""
+        # In bfloat16 a mean of squares over 3,072 channels would have two digits.
         wide = x.float()
         return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
@@ -53,7 +54,8 @@ class SelfAttention(nn.Module):
     def forward(self, layer: int, x_BLD: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, routes: Routes) -> Tensor:
         """[B, L, hidden] -> [B, L, hidden]; `layer`: the number of this layer, for `attend`; the rest as `Decoder`."""
         qkv = self.qkv_proj(x_BLD, routes).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        # Queries and keys lie side by side: they rotate in one go.
+        # Heads before positions, as kernels of attention want them. Queries and keys lie side by side: they rotate in
+        # one go.
         turning, v_BGLD = qkv.split([self.heads + self.kv_heads, self.kv_heads], 1)
         q_BHLD, k_BGLD = rotate(turning, *rope).split([self.heads, self.kv_heads], 1)
         y_BHLD = attend(layer, q_BHLD, k_BGLD, v_BGLD)

@@ -54,12 +54,16 @@ class MultiLoRALinear(nn.Module):
         y_BLO = F.linear(x_BLI, self.weight)
         for name, tokens in routes.items():
             adapter = self.adapters[name]
+            # Three forms of a route, for three uses: all of a batch of one kind; a batch of many kinds, in training
+            # (the last); and generation, where no shape may depend on who takes what.
             if tokens is None:
                 y_BLO = (y_BLO + adapter(x_BLI)).to(y_BLO.dtype)
             elif tokens.dtype == torch.bool:
+                # Chosen, not multiplied by the mask: an adapter whose output is NaN harms no token of another.
                 y_BLO = torch.where(tokens[..., None], (y_BLO + adapter(x_BLI)).to(y_BLO.dtype), y_BLO)
             else:
                 # Only the routed tokens are gathered, computed and put back: an adapter costs what its tokens cost.
+                # In place is safe for backward: a linear keeps its input and weight, not its output.
                 flat_TO = y_BLO.flatten(0, 1)
                 sum_NO = flat_TO.index_select(0, tokens) + adapter(x_BLI.flatten(0, 1).index_select(0, tokens))
                 flat_TO.index_copy_(0, tokens, sum_NO.to(y_BLO.dtype))

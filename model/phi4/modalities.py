@@ -18,6 +18,7 @@ Inputs = Mapping[str, Tensor | None]
 """Processed tensors, by the reference's names."""
 
 
+# `model` is Any below: its class stands in `multimodal`, which imports this table.
 class Modality(NamedTuple):
     """`name`: the field of `ModelConfig`, whose `token` stands for each embedding. `inputs`: names of its tensors, the
     first of which says that there are any.

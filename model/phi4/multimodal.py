@@ -39,6 +39,7 @@ class Multimodal(nn.Module):
             raise ValueError(f"adapters: {unknown[0]!r} is not known; allowed are {sorted(ADAPTERS)}")
         self.config = config
         self.language = Decoder(config.text, config.adapters)
+        # Children are called as parts: the first word of a parameter's name says which part it belongs to.
         for modality in MODALITIES:
             if getattr(config, modality.name) is not None:
                 for name, module in modality.parts(config).items():
@@ -58,17 +59,18 @@ class Multimodal(nn.Module):
         attention_mask: Tensor | None = None,
         *,
         position_ids: Tensor | None = None,
-        segments: Tensor | None = None,
+        segment_ids: Tensor | None = None,
         adapter: Adapter = "auto",
         **inputs: Any,
     ) -> Output:
         """Logits of `input_ids` [B, L]. `attention_mask` [B, L]: 0 is padding, on either side.
 
-        `position_ids` [B, L] or [1, L]; None: places within the row, or within each packed sample. `segments` [B, L]:
-        packed samples, tokens of a row with the same number. `adapter`: see `model.phi4.routing.Adapter`. `inputs`: as
-        `embed` takes them. Raises as `embed`, and ValueError for an adapter that the model does not have.
+        `position_ids` [B, L] or [1, L]; None: places within the row, or within each packed sample.
+        `segment_ids` [B, L]: several samples in a row, each a run of tokens with the same number. `adapter`: see
+        `model.phi4.routing.Adapter`. `inputs`: as `embed` takes them.
+        Raises as `embed`, and ValueError for an adapter that the model does not have.
         """
-        hidden = self.hidden(input_ids, attention_mask, position_ids, segments, adapter, **inputs)
+        hidden = self.hidden(input_ids, attention_mask, position_ids, segment_ids, adapter, **inputs)
         return Output(self.language.head(hidden))
 
     def hidden(
@@ -76,21 +78,22 @@ class Multimodal(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        segments: Tensor | None = None,
+        segment_ids: Tensor | None = None,
         adapter: Adapter = "auto",
         **inputs: Any,
     ) -> Tensor:
         """What `language.head` makes logits of, [B, L, hidden]: for a loss that does not want all logits at once.
         Arguments and errors as those of `forward`."""
-        samples = _samples(input_ids, segments)
+        samples = _samples(input_ids, segment_ids)
+        # Asking the mask waits for the device once, and spares every layer a mask where nothing is padded.
         real = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
         if position_ids is None:
-            position_ids = _positions(samples) if segments is not None else _places(input_ids)
+            position_ids = _positions(samples) if segment_ids is not None else _places(input_ids)
         position_ids = position_ids.expand_as(input_ids)
         long_BL = self._long(position_ids, samples, real)
         x_BLD = self.embed(input_ids, samples, **inputs)
         rope = tables(self.config.text, position_ids, long_BL, x_BLD.dtype)
-        attend = Attention(samples if segments is not None else None, real)
+        attend = Attention(samples if segment_ids is not None else None, real)
         chosen = routes(masks(self.config, adapter, input_ids, samples))
         return self.language(x_BLD, rope, attend, chosen)
 
@@ -105,6 +108,7 @@ class Multimodal(nn.Module):
         """
         if unknown := sorted(set(inputs) - {name for modality in MODALITIES for name in modality.inputs}):
             raise TypeError(f"{unknown[0]} is no input of this model")
+        # Placeholders are embedded as text first and then overwritten, so that shapes are those of the ids.
         samples_BL = _samples(input_ids, None) if samples_BL is None else samples_BL
         x_BLD = self.language.embed_tokens(input_ids)
         for modality in MODALITIES:
@@ -147,15 +151,15 @@ class Multimodal(nn.Module):
         return length[samples_BL] > original
 
 
-def _samples(input_ids: Tensor, segments: Tensor | None) -> Tensor:
-    """The number of each token's sample over the whole batch, [B, L]: its row, or its stretch of `segments`."""
+def _samples(input_ids: Tensor, segment_ids: Tensor | None) -> Tensor:
+    """The number of each token's sample over the whole batch, [B, L]: its row, or its stretch of `segment_ids`."""
     rows = torch.arange(len(input_ids), device=input_ids.device)[:, None].expand_as(input_ids)
-    if segments is None:
+    if segment_ids is None:
         return rows
     # A sample begins with each row and wherever the number changes; counting the beginnings numbers the samples.
-    begins_BL = torch.ones_like(segments, dtype=torch.bool)
-    begins_BL[:, 1:] = segments[:, 1:] != segments[:, :-1]
-    return begins_BL.flatten().cumsum(0).sub(1).view_as(segments)
+    begins_BL = torch.ones_like(segment_ids, dtype=torch.bool)
+    begins_BL[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
+    return begins_BL.flatten().cumsum(0).sub(1).view_as(segment_ids)
 
 
 def _places(input_ids: Tensor) -> Tensor:
@@ -164,6 +168,7 @@ def _places(input_ids: Tensor) -> Tensor:
 
 def _positions(samples_BL: Tensor) -> Tensor:
     """Places within each sample, [B, L]."""
+    # Each sample's first place in the flattened batch is subtracted: no loop over samples, no wait for the device.
     places = torch.arange(samples_BL.numel(), device=samples_BL.device).view_as(samples_BL)
     first = torch.full((samples_BL.numel(),), samples_BL.numel(), device=samples_BL.device)
     first.scatter_reduce_(0, samples_BL.flatten(), places.flatten(), "amin")

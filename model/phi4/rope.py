@@ -30,6 +30,7 @@ def tables(config: TextConfig, positions_BL: Tensor, long_BL: Tensor, dtype: tor
 
 def rotate(x_BHLD: Tensor, cos_B1LR: Tensor, sin_B1LR: Tensor) -> Tensor:
     """Turns the first R dimensions of each head, pair (i, i + R/2) together; the others pass."""
+    # Halves and not neighbours, as Llama and NeoX have it: the released weights are laid out for that.
     turning, passing = x_BHLD.split([cos_B1LR.shape[-1], x_BHLD.shape[-1] - cos_B1LR.shape[-1]], -1)
     first, second = turning.chunk(2, -1)
     turned = turning * cos_B1LR + torch.cat([-second, first], -1) * sin_B1LR

@@ -48,6 +48,7 @@ def _by_modality(
     taken_BL = torch.zeros_like(ids_BL, dtype=torch.bool)
     masks_BL: dict[str, Tensor] = {}
     for modality in MODALITIES:
+        # The order of MODALITIES decides who comes first; `~taken_BL` keeps each token with one adapter at most.
         here_BL = tokens_of(config, modality.name, ids_BL)
         mask_BL = (here_BL if by_token else among(here_BL, samples_BL)) & ~taken_BL
         taken_BL |= mask_BL
@@ -61,6 +62,8 @@ def routes(masks: Mapping[str, Tensor]) -> Routes:
     decides a shape."""
     places_by_adapter: dict[str, Tensor | None] = {}
     for name, mask_BL in masks.items():
+        # An adapter of no token is left out, not run on an empty tensor: in training its gradient then is None, as the
+        # optimizer expects of what was not used. None for all tokens spares a copy of the batch.
         places_N = mask_BL.flatten().nonzero()[:, 0]
         if len(places_N):
             places_by_adapter[name] = None if len(places_N) == mask_BL.numel() else places_N

@@ -49,6 +49,7 @@ def _buckets(count_N: Tensor, side: int) -> Tensor:
     """
     device = count_N.device
     boundaries = torch.arange(1 / side, 1.0, 1 / side, dtype=torch.float32, device=device)
+    # n real places take n rows spread over the whole table: positions are those of a picture that fills its crop.
     step_N = 1.0 / count_N.clamp(min=1)  # no real patch in a crop's first row or column: any place, but no infinity
     places_NG = torch.arange(side, dtype=torch.float32, device=device) * step_N[:, None]
     return torch.bucketize(places_NG.clamp(max=1.0 - 1e-6), boundaries, right=True)
@@ -152,6 +153,7 @@ class VisionEncoder(nn.Module):
         """Features [N, P, D], row-major. `pixels_NCHW`: [N, 3, crop, crop], about -1 to 1; `mask_NGG`, bool or 0 and 1:
         a real patch, those of a crop being its first rows and columns. Crops do not see each other."""
         real_NGG = mask_NGG.bool()
+        # [N, S, 2, S, 2, D] below: the mean over both twos is the pooling of 2 x 2 patches.
         x_NLD = self.encoder(self.embeddings(pixels_NCHW, real_NGG), _seen(real_NGG.flatten(1)))
         side = self.config.grid // 2
         return x_NLD.unflatten(1, (side, 2, side, 2)).mean((2, 4)).flatten(1, 2)  # padding too, as in the reference
@@ -200,6 +202,7 @@ class VisionProjector(nn.Module):
         Raises ValueError for sizes that are no multiples of the crop or need more crops than given.
         """
         grids = _grids(self.config, sizes_B2, mask_BnGG.shape[1])
+        # A pooled place is real if its first patch is, which the reference decides by the same stride.
         mask_BnSS = mask_BnGG[..., ::2, ::2].bool().cpu()  # shapes depend on it: wait for the device once, not by image
         images = zip(features_BnPD, grids, mask_BnSS, strict=True)
         rows = [self.arrange(features_nPD, grid, mask_nSS) for features_nPD, grid, mask_nSS in images]

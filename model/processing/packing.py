@@ -117,6 +117,7 @@ def pack(lengths: np.ndarray, splittable: np.ndarray, window: int, *, max_waste:
             bins.add(Piece(sample, start, window))
         if length > whole:
             pieces.append(Piece(sample, whole, length - whole))
+    # Decreasing: long pieces while there is room for them, and short ones into what those leave. Whole windows are in.
     pieces.sort(key=lambda piece: (-piece.length, piece.sample))
     for piece in pieces:
         bins.add(piece)

@@ -62,6 +62,7 @@ def loses_nothing(file: dict[str, Any]) -> bool:
         return False
     if pieces_of(file) is not None:
         return sum(len(name) == 1 for name in vocab) >= 256  # the whole alphabet of bytes
+    # Else as Llama's: spaces are marked, nothing is changed, and what has no token falls back to bytes.
     steps = _steps(file.get("normalizer"), "normalizers") + _steps(file.get("pre_tokenizer"), "pretokenizers")
     fallback = file["model"].get("byte_fallback") and all(f"<0x{byte:02X}>" in vocab for byte in range(256))
     return bool(fallback) and all(map(_only_marks_spaces, steps))

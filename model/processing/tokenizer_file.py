@@ -119,6 +119,8 @@ def _ids(library: tokenizers.Tokenizer, text: str) -> list[int]:
 
 
 def _renamed(data: bytes, unknown: int | None) -> dict[str, Any]:
+    """The file with control tokens under names that begin with NO_TEXT, which no text spells: so the library makes them
+    of no text. `Tokenizer.decode` takes the mark off again."""
     file = json.loads(data)
     vocab = file["model"]["vocab"]
     for token in file["added_tokens"]:

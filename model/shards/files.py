@@ -105,6 +105,7 @@ class ShardWriter:
         whole = False
         try:
             if kind is None:
+                # Two empty blocks end a tar, and its length is one of whole records, as every tar tool leaves it.
                 end = self.bytes + 2 * HEADER
                 self._append(bytes(2 * HEADER + -end % _RECORD))
                 self.sha256 = self._digest.hexdigest()
@@ -164,6 +165,7 @@ class ShardReader:
             raise IndexError(f"sample {number} is not one of 0 to {len(self) - 1}")
         which = bisect_right(self._ends, number)
         keys = self._keys[which]
+        # `_ends` counts samples up to the end of each shard: so the place among its own keys is counted from that end.
         key = keys[number - self._ends[which] + len(keys)].as_py()
         place = _Place(key, int(self._offset[number]), int(self._length[number]), int(self._crc32[number]))
         return self._read(self._shards[which], place)
@@ -203,6 +205,7 @@ class ShardReader:
             try:
                 for position in positions:
                     waiting.append((position, pool.submit(self.sample, self.at(position))))
+                    # In the order asked, not as they come: a rank's order may not depend on which read was fast.
                     if len(waiting) > ahead:
                         yield _result(waiting)
                 while waiting:

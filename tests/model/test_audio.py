@@ -35,18 +35,19 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def randomised(model: nn.Module) -> nn.Module:
     """Weights large enough that every part of the model moves the output; statistics that are not 0 and 1."""
     with torch.no_grad():
-        for name, one in model.named_parameters():
-            one.normal_(std=1.0 if "bias_values" in name else one[0].numel() ** -0.5 if one.ndim > 1 else 0.2)
+        for name, parameter in model.named_parameters():
+            fan_in_std = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.2
+            parameter.normal_(std=1.0 if "bias_values" in name else fan_in_std)
             if "layer_norm" in name and name.endswith("weight"):
-                one.add_(1.0)
-        for name, one in model.named_buffers():
-            one.uniform_(0.5, 1.5) if "invstd" in name else one.normal_()
+                parameter.add_(1.0)
+        for name, buffer in model.named_buffers():
+            buffer.uniform_(0.5, 1.5) if "invstd" in name else buffer.normal_()
     return model.eval()
 
 
 def pair(config: AudioConfig, hf_compat_mask: bool = False) -> tuple[AudioEncoder, Phi4MultimodalAudioModel]:
     """Ours and the reference with the same random weights."""
-    theirs = Phi4MultimodalAudioModel(
+    reference = Phi4MultimodalAudioModel(
         Phi4MultimodalAudioConfig(
             hidden_size=config.hidden_size,
             intermediate_size=config.intermediate_size,
@@ -61,9 +62,9 @@ def pair(config: AudioConfig, hf_compat_mask: bool = False) -> tuple[AudioEncode
             bias_max_distance=config.bias_max_distance,
         )
     )
-    ours = AudioEncoder(config, hf_compat_mask).eval()
-    ours.load_state_dict(randomised(theirs).state_dict(), strict=True)
-    return ours, theirs
+    encoder = AudioEncoder(config, hf_compat_mask).eval()
+    encoder.load_state_dict(randomised(reference).state_dict(), strict=True)
+    return encoder, reference
 
 
 def mask_of(lengths: list[int]) -> Tensor:
@@ -86,32 +87,32 @@ def difference(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("distance", [20, 500])
 @torch.no_grad()
 def test_one_clip_as_in_the_reference(frames: int, distance: int) -> None:
-    ours, theirs = pair(replace(TINY, bias_max_distance=distance))
+    encoder, reference = pair(replace(TINY, bias_max_distance=distance))
     features = torch.randn(1, frames, 80) * 3 + 2
-    found = ours(features)
-    assert found.shape == (1, math.ceil(frames / 8), 32) and found.std() > 0.3
-    assert difference(found, theirs(features, None)) < 1e-5
-    assert difference(ours(features, mask_of([frames])), found) < 1e-5
+    hidden = encoder(features)
+    assert hidden.shape == (1, math.ceil(frames / 8), 32) and hidden.std() > 0.3
+    assert difference(hidden, reference(features, None)) < 1e-5
+    assert difference(encoder(features, mask_of([frames])), hidden) < 1e-5
 
 
 @pytest.mark.parametrize("frames", [WINDOW_FRAMES, WINDOW_FRAMES + 1, WINDOW_FRAMES + 3001, 2 * WINDOW_FRAMES])
 @torch.no_grad()
 def test_one_long_clip_as_in_the_reference(frames: int) -> None:
-    ours, theirs = pair(replace(TINY, bias_max_distance=500))
+    encoder, reference = pair(replace(TINY, bias_max_distance=500))
     features = torch.randn(1, frames, 80)
-    expected = theirs(features, None)
-    assert difference(ours(features), expected) < 1e-5
-    assert difference(ours(features, mask_of([frames])), expected) < 1e-5
+    expected = reference(features, None)
+    assert difference(encoder(features), expected) < 1e-5
+    assert difference(encoder(features, mask_of([frames])), expected) < 1e-5
 
 
 @pytest.mark.parametrize("frames", [120, WINDOW_FRAMES])
 @torch.no_grad()
 def test_clips_of_one_length_as_in_the_reference(frames: int) -> None:
-    ours, theirs = pair(TINY)
+    encoder, reference = pair(TINY)
     features = torch.randn(2, frames, 80)
-    expected = theirs(features, None)
-    assert difference(ours(features), expected) < 1e-5
-    assert difference(ours(features, mask_of([frames] * 2)), expected) < 1e-5
+    expected = reference(features, None)
+    assert difference(encoder(features), expected) < 1e-5
+    assert difference(encoder(features, mask_of([frames] * 2)), expected) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -120,9 +121,9 @@ def test_clips_of_one_length_as_in_the_reference(frames: int) -> None:
 @torch.no_grad()
 def test_other_shapes_as_in_the_reference(change: dict[str, int]) -> None:
     config = replace(TINY, **change)
-    ours, theirs = pair(config)
+    encoder, reference = pair(config)
     features = torch.randn(2, 101, config.input_size)
-    assert difference(ours(features), theirs(features, None)) < 1e-5
+    assert difference(encoder(features), reference(features, None)) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -132,13 +133,13 @@ def test_other_shapes_as_in_the_reference(change: dict[str, int]) -> None:
 def test_a_batch_as_in_the_reference_in_its_own_way(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     # the reference's fold fails for more than one long clip (`view` of a permuted tensor): this is what it means
     monkeypatch.setattr(modeling_phi4_multimodal, "unfold_tensor", lambda x, n: x.reshape(-1, n, x.shape[-1]))
-    ours, theirs = pair(TINY, hf_compat_mask=True)
+    encoder, reference = pair(TINY, hf_compat_mask=True)
     features, mask = torch.randn(len(lengths), max(lengths), 80), mask_of(lengths)
-    assert difference(ours(features, mask), theirs(features, mask)) < 1e-5
-    if len(set(lengths)) > 1:  # that way is not ours
+    assert difference(encoder(features, mask), reference(features, mask)) < 1e-5
+    if len(set(lengths)) > 1:  # that way is not the default
         strict = AudioEncoder(TINY).eval()
-        strict.load_state_dict(ours.state_dict())
-        assert difference(strict(features, mask), ours(features, mask)) > 0.1
+        strict.load_state_dict(encoder.state_dict())
+        assert difference(strict(features, mask), encoder(features, mask)) > 0.1
 
 
 # A padded batch is its clips
@@ -208,19 +209,19 @@ def gradients(encoder: nn.Module, features: Tensor, lengths: list[int]) -> list[
     out = encoder(features, mask_of(lengths))
     real_BT = torch.arange(out.shape[1]) < frames_after(torch.tensor(lengths), 8)[:, None]
     out[real_BT].square().sum().backward()
-    return [one.grad.clone() for one in encoder.parameters() if one.grad is not None]
+    return [parameter.grad.clone() for parameter in encoder.parameters() if parameter.grad is not None]
 
 
 def test_gradients_of_a_batch_are_the_sum_of_its_clips() -> None:
     encoder = randomised(AudioEncoder(WINDOWED))
     lengths = [90, 33, 64]
     clips = [torch.randn(length, 16) for length in lengths]
-    found = gradients(encoder, padded(clips, 1e4), lengths)
+    of_batch = gradients(encoder, padded(clips, 1e4), lengths)
     alone = [gradients(encoder, clip[None], [len(clip)]) for clip in clips]
-    assert len(found) == len(list(encoder.parameters()))
-    for one, *parts in zip(found, *alone, strict=True):
+    assert len(of_batch) == len(list(encoder.parameters()))
+    for gradient, *parts in zip(of_batch, *alone, strict=True):
         expected = torch.stack(parts).sum(0)
-        assert difference(one, expected) < 1e-4 * max(1.0, float(expected.abs().max()))
+        assert difference(gradient, expected) < 1e-4 * max(1.0, float(expected.abs().max()))
 
 
 # Shapes, counts, start values
@@ -231,8 +232,8 @@ def test_counts_of_the_release() -> None:
     assert config is not None
     with torch.device("meta"):
         encoder, projector = AudioEncoder(config), AudioProjector(config, 3072)
-    assert sum(one.numel() for one in encoder.parameters()) == 441_238_144
-    assert sum(one.numel() for one in projector.parameters()) == 12_589_056
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == 441_238_144
+    assert sum(parameter.numel() for parameter in projector.parameters()) == 12_589_056
     convolutions = {name.split(".")[2] for name in encoder.state_dict() if name.startswith("embed.conv.")}
     assert convolutions == {"0", "2", "3", "5", "6"}
     assert encoder.encoder_embedding.global_mean.shape == (80,)
@@ -245,8 +246,8 @@ def test_every_parameter_of_nano_gets_a_gradient() -> None:
     out = projector(encoder(torch.randn(2, 300, 80), mask_of([300, 150])))
     assert out.shape == (2, 38, 128)
     out.square().mean().backward()
-    for name, one in [*encoder.named_parameters(), *projector.named_parameters()]:
-        assert one.grad is not None and bool(one.grad.isfinite().all() and one.grad.any()), name
+    for name, parameter in [*encoder.named_parameters(), *projector.named_parameters()]:
+        assert parameter.grad is not None and bool(parameter.grad.isfinite().all() and parameter.grad.any()), name
 
 
 def test_the_projector() -> None:
@@ -259,14 +260,14 @@ def test_the_projector() -> None:
 
 def test_start_values() -> None:
     encoder = AudioEncoder(PRESETS["nano"].audio or TINY)
-    for name, one in encoder.state_dict().items():
+    for name, tensor in encoder.state_dict().items():
         if "layer_norm" in name or name.startswith("encoder_embedding"):
             ones = name.endswith(("weight", "invstd"))
-            assert bool((one == (1 if ones else 0)).all()), name
-        elif one.numel() > 1000:
-            assert abs(float(one.std()) - 0.02) < 0.002, name
+            assert bool((tensor == (1 if ones else 0)).all()), name
+        elif tensor.numel() > 1000:
+            assert abs(float(tensor.std()) - 0.02) < 0.002, name
         elif name.endswith((".bias", ".b1", ".b2")):
-            assert not one.any(), name
+            assert not tensor.any(), name
 
 
 @torch.no_grad()
@@ -274,8 +275,8 @@ def test_half_precision() -> None:
     encoder = randomised(AudioEncoder(TINY))
     features, mask = torch.randn(2, 200, 80), mask_of([200, 90])
     expected = encoder(features, mask)[mask_of([25, 12])]
-    found = encoder.to(torch.bfloat16)(features, mask)[mask_of([25, 12])]
-    assert found.dtype == torch.bfloat16 and difference(found.float(), expected) < 0.2
+    half = encoder.to(torch.bfloat16)(features, mask)[mask_of([25, 12])]
+    assert half.dtype == torch.bfloat16 and difference(half.float(), expected) < 0.2
 
 
 def test_what_is_refused() -> None:

@@ -37,10 +37,10 @@ class Rows:
         for pages, row, start in zip(self.pages, rows, starts, strict=True):
             if row is not None:
                 self.cache.grow(pages, start + count)
-        some = next(row for row in rows if row is not None)
+        first = next(row for row in rows if row is not None)
         places = torch.tensor([0 if row is None else start for row, start in zip(rows, starts, strict=True)])
         parts = [
-            torch.stack([(row or some)[i][:, s : s + count] for row, s in zip(rows, places.tolist(), strict=True)])
+            torch.stack([(row or first)[i][:, s : s + count] for row, s in zip(rows, places.tolist(), strict=True)])
             for i in range(3)
         ]
         shown = [[] if row is None else pages for pages, row in zip(self.pages, rows, strict=True)]
@@ -51,8 +51,8 @@ class Rows:
 
     def scribble(self, value: float | None = None) -> None:
         """What earlier sequences may have left."""
-        for one in (self.cache.keys, self.cache.values):
-            one.normal_() if value is None else one.fill_(value)
+        for tensor in (self.cache.keys, self.cache.values):
+            tensor.normal_() if value is None else tensor.fill_(value)
 
 
 def sequence(seed: int, heads: int = HEADS, groups: int = GROUPS) -> Row:
@@ -68,15 +68,15 @@ def by_token(rows: list[Row | None]) -> Tensor:
 
 
 def reference(row: Row) -> Tensor:
-    q, k, v = (one[None] for one in row)
+    q, k, v = (tensor[None] for tensor in row)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)[0]
 
 
 @pytest.mark.parametrize("count", [1, 4, 8])
 def test_it_is_causal_attention(count: int) -> None:
     rows, held = [sequence(i) for i in range(ROWS)], Rows()
-    found = torch.cat([held.feed([*rows], [i] * ROWS, count) for i in range(0, LENGTH, count)], 2)
-    torch.testing.assert_close(found, torch.stack([reference(row) for row in rows]), atol=1e-6, rtol=0)
+    output = torch.cat([held.feed([*rows], [i] * ROWS, count) for i in range(0, LENGTH, count)], 2)
+    torch.testing.assert_close(output, torch.stack([reference(row) for row in rows]), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("groups", [1, 6])
@@ -85,8 +85,8 @@ def test_key_heads_may_serve_all_or_one(groups: int) -> None:
         [sequence(i, groups=groups) for i in range(ROWS)],
         Rows(config=replace(CONFIG, num_key_value_heads=groups)),
     )
-    found = torch.cat([held.feed([*rows], [i] * ROWS, 1) for i in range(LENGTH)], 2)
-    torch.testing.assert_close(found, torch.stack([reference(row) for row in rows]), atol=1e-6, rtol=0)
+    output = torch.cat([held.feed([*rows], [i] * ROWS, 1) for i in range(LENGTH)], 2)
+    torch.testing.assert_close(output, torch.stack([reference(row) for row in rows]), atol=1e-6, rtol=0)
 
 
 def test_large_scores_neither_overflow_nor_vanish() -> None:
@@ -103,7 +103,7 @@ def test_a_sequences_bits_do_not_depend_on_its_row_its_pages_or_the_others(pick:
     expected, others, lengths = by_token([mine] * ROWS)[0], [sequence(1 + i) for i in range(ROWS)], [0] * ROWS
     place = 0
     while place < LENGTH:
-        rows: list[Row | None] = [one if pick.random() < 0.7 else None for one in others]
+        rows: list[Row | None] = [row if pick.random() < 0.7 else None for row in others]
         rows[row] = mine if pick.random() < 0.8 else None
         for i in range(ROWS):
             if i != row and (lengths[i] == LENGTH or pick.random() < 0.1):
@@ -111,10 +111,10 @@ def test_a_sequences_bits_do_not_depend_on_its_row_its_pages_or_the_others(pick:
                 lengths[i] = 0
         if not any(rows):
             continue
-        found = held.feed(rows, [place if i == row else n for i, n in enumerate(lengths)], 1)
+        output = held.feed(rows, [place if i == row else n for i, n in enumerate(lengths)], 1)
         lengths = [n + (rows[i] is not None) for i, n in enumerate(lengths)]
         if rows[row] is not None:
-            assert torch.equal(found[row, :, 0], expected[:, place])
+            assert torch.equal(output[row, :, 0], expected[:, place])
             place += 1
 
 
@@ -122,7 +122,7 @@ def test_a_sequences_bits_do_not_depend_on_its_row_its_pages_or_the_others(pick:
 def test_what_an_earlier_sequence_left_is_not_seen(dtype: torch.dtype) -> None:
     fresh, used = Rows(dtype), Rows(dtype)
     used.scribble()
-    rows: list[Row | None] = [tuple(one.to(dtype) for one in sequence(i)) for i in range(ROWS)]  # type: ignore[misc]
+    rows: list[Row | None] = [tuple(tensor.to(dtype) for tensor in sequence(i)) for i in range(ROWS)]  # type: ignore[misc]
     for place in range(20):
         assert torch.equal(fresh.feed(rows, [place] * ROWS, 1), used.feed(rows, [place] * ROWS, 1))
 
@@ -130,9 +130,9 @@ def test_what_an_earlier_sequence_left_is_not_seen(dtype: torch.dtype) -> None:
 def test_rows_that_rest_are_finite_and_write_nothing_that_is_looked_at() -> None:
     rows, held = [sequence(i) for i in range(ROWS)], Rows()
     for place in range(20):
-        found = held.feed([rows[0], None, rows[2], None], [place] * ROWS, 1)
-        assert found.isfinite().all()
-    torch.testing.assert_close(found[2, :, 0], reference(rows[2])[:, 19], atol=1e-6, rtol=0)
+        output = held.feed([rows[0], None, rows[2], None], [place] * ROWS, 1)
+        assert output.isfinite().all()
+    torch.testing.assert_close(output[2, :, 0], reference(rows[2])[:, 19], atol=1e-6, rtol=0)
 
 
 def test_a_copied_sequence_goes_on_with_the_same_bits() -> None:
@@ -149,8 +149,8 @@ def test_a_copied_sequence_goes_on_with_the_same_bits() -> None:
     assert torch.equal(target.cache.keys[:, others], before[0][:, others])
     assert torch.equal(target.cache.values[:, others], before[1][:, others])
     for place in range(19, LENGTH):
-        found = target.feed([None, None, None, rows[2]], [place] * ROWS, 1)
-        assert torch.equal(found[3, :, 0], whole[2, :, place])
+        output = target.feed([None, None, None, rows[2]], [place] * ROWS, 1)
+        assert torch.equal(output[3, :, 0], whole[2, :, place])
 
 
 def test_pages_are_given_once_taken_back_and_enough_for_all() -> None:
@@ -181,7 +181,7 @@ def test_a_sequence_gets_all_pages_or_none() -> None:
 @pytest.mark.parametrize("mine", [1, 5, 17, 33])
 def test_bits_do_not_depend_on_how_many_pages_others_have(mine: int) -> None:
     """Pages: sums of many are not made one by one, and must still not depend on the longest row's number."""
-    pick, found = torch.Generator().manual_seed(0), []
+    pick, outputs = torch.Generator().manual_seed(0), []
     q, k, v = (torch.randn(ROWS, heads, 1, DIM, generator=pick) for heads in (HEADS, GROUPS, GROUPS))
     old = [torch.randn(2, mine, *shape, generator=pick) for shape in ((GROUPS, DIM, BLOCK), (GROUPS, BLOCK, DIM))]
     for other in (1, 2, 16, 18, 34, 257, 300):
@@ -191,22 +191,22 @@ def test_bits_do_not_depend_on_how_many_pages_others_have(mine: int) -> None:
             assert cache.grow(pages[row], count * BLOCK)
         cache.keys[:, pages[2]], cache.values[:, pages[2]] = old
         positions = torch.tensor([[0], [other * BLOCK - 1], [mine * BLOCK - 1], [0]])
-        found.append(cache.at(pages, positions)(1, q, k, v)[2])
-    assert all(torch.equal(one, found[0]) for one in found)
+        outputs.append(cache.at(pages, positions)(1, q, k, v)[2])
+    assert all(torch.equal(output, outputs[0]) for output in outputs)
 
 
 def test_layers_do_not_share() -> None:
     held = Rows()
     held.feed([sequence(i) for i in range(ROWS)], [0] * ROWS, 1)
-    assert all(one[1].any() and not one[0].any() for one in (held.cache.keys, held.cache.values))
+    assert all(tensor[1].any() and not tensor[0].any() for tensor in (held.cache.keys, held.cache.values))
 
 
 def test_bfloat16_is_close_to_float32() -> None:
     rows, held = [sequence(i) for i in range(ROWS)], Rows(torch.bfloat16)
     half: list[Row | None] = [(q.bfloat16(), k.bfloat16(), v.bfloat16()) for q, k, v in rows]
-    found = torch.cat([held.feed(half, [i] * ROWS, BLOCK) for i in range(0, LENGTH, BLOCK)], 2)
-    assert found.dtype == torch.bfloat16
-    assert (found.float() - torch.stack([reference(row) for row in rows])).abs().max() < 0.05
+    output = torch.cat([held.feed(half, [i] * ROWS, BLOCK) for i in range(0, LENGTH, BLOCK)], 2)
+    assert output.dtype == torch.bfloat16
+    assert (output.float() - torch.stack([reference(row) for row in rows])).abs().max() < 0.05
 
 
 def test_a_length_that_is_no_multiple_of_the_block_is_refused() -> None:

@@ -47,8 +47,10 @@ def test_sharegpt_is_the_same_but_for_the_text_beside_a_call() -> None:
 
 
 def test_tools_without_parameters_take_any_object() -> None:
-    found = parse(chat(USER, call("clock", {"zone": [1, None]}), tools=(CLOCK,)))
-    assert found.tools == ({"name": "clock"},) and found.turns[1].calls == (Call("clock", {"zone": [1, None]}),)
+    conversation = parse(chat(USER, call("clock", {"zone": [1, None]}), tools=(CLOCK,)))
+    assert conversation.tools == ({"name": "clock"},) and conversation.turns[1].calls == (
+        Call("clock", {"zone": [1, None]}),
+    )
     assert parse(chat(USER, ANSWER, tools="[]")).tools == parse(chat(USER, ANSWER, tools=None)).tools == ()
 
 
@@ -96,7 +98,7 @@ def order(letters: str) -> dict[str, Any]:
 @pytest.mark.parametrize("letters", GOOD_ORDERS)
 def test_orders_that_are_conversations(letters: str) -> None:
     roles = {"u": "user", "s": "system", "t": "tool"}
-    assert [turn.role for turn in parse(order(letters)).turns] == [roles.get(one, "assistant") for one in letters]
+    assert [turn.role for turn in parse(order(letters)).turns] == [roles.get(letter, "assistant") for letter in letters]
 
 
 @pytest.mark.parametrize(("letters", "expected"), BAD_ORDERS.items())

@@ -40,8 +40,8 @@ def test_calls_split_over_turns_are_one_turn() -> None:
                 item["arguments"], number = {"n": number}, number + 1
             turns.append(turn)
         assert parse(chat(USER, *turns, *map(answering, "abc"), ANSWER, tools=TOOLS)) == whole
-    said = parse(chat(USER, ANSWER, asking("a"), answering("a"), ANSWER, tools=TOOLS)).turns[1]
-    assert (said.content, said.calls) == ("No.", (Call("clock", {"n": 0}),))
+    call = parse(chat(USER, ANSWER, asking("a"), answering("a"), ANSWER, tools=TOOLS)).turns[1]
+    assert (call.content, call.calls) == ("No.", (Call("clock", {"n": 0}),))
     thinking = [asking(key, content=f"say {key}", thinking=f"think {key}") for key in "ab"]
     turn = parse(chat(USER, *thinking, *map(answering, "ab"), ANSWER, tools=TOOLS)).turns[1]
     assert (turn.content, turn.reasoning, len(turn.calls)) == ("say a\nsay b", "think a\n\nthink b", 2)
@@ -54,8 +54,10 @@ def test_answers_stand_in_the_order_of_the_calls() -> None:
     for answers in permutations("abc"):
         assert parse(chat(USER, asking("a", "b", "c"), *map(answering, answers), ANSWER, tools=TOOLS)) == expected
     both = asking(None, None, names=("clock", "bell"))
-    found = parse(chat(USER, both, answering(None, name="bell"), answering(None, name="clock"), ANSWER, tools=TOOLS))
-    assert [turn.content for turn in found.turns[2:4]] == ["to clock", "to bell"]
+    conversation = parse(
+        chat(USER, both, answering(None, name="bell"), answering(None, name="clock"), ANSWER, tools=TOOLS)
+    )
+    assert [turn.content for turn in conversation.turns[2:4]] == ["to clock", "to bell"]
     same = parse(chat(USER, asking("x", "x"), answering("x"), answering("x", content="2"), ANSWER, tools=TOOLS))
     assert [turn.content for turn in same.turns[2:4]] == ["to x", "2"], "ids that tell nothing: their order"
     one_answer = parse(chat(USER, asking("a", "b"), answering("a"), ANSWER, tools=TOOLS))
@@ -78,12 +80,12 @@ def test_weights_say_what_is_learned() -> None:
     """OpenAI's fine-tuning form; SlimOrca has weights of floats on every turn."""
     turns = [{"from": "human", "value": "x", "weight": 0.0}, {"from": "gpt", "value": "y", "weight": 0}]
     turns += [{"from": "human", "value": "z", "weight": None}, {"from": "gpt", "value": "w", "weight": 1.0}]
-    found = parse({"conversations": turns})
-    assert [turn.loss_mask for turn in found.turns if turn.role == "assistant"] == [False, True]
-    learned = [(part.text, part.loss_mask) for part in render(found)]
+    conversation = parse({"conversations": turns})
+    assert [turn.loss_mask for turn in conversation.turns if turn.role == "assistant"] == [False, True]
+    learned = [(part.text, part.loss_mask) for part in render(conversation)]
     assert learned[3:6] == [("<|assistant|>", False), ("y", False), ("<|end|>", False)]
     assert learned[-3:-1] == [("w", True), ("<|end|>", True)]
-    assert from_json(to_json(found)) == found
+    assert from_json(to_json(conversation)) == conversation
     assert reason({"conversations": turns[:2]}) == ("nothing_learned", "weight 0 in every turn of the assistant")
 
 

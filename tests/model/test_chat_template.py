@@ -50,8 +50,8 @@ def test_the_template() -> None:
 
 
 def test_tools_without_a_system_message_bring_one() -> None:
-    found = render(parse(chat(USER, ANSWER, tools=(CLOCK,))))
-    assert found[:5] == [
+    segments = render(parse(chat(USER, ANSWER, tools=(CLOCK,))))
+    assert segments[:5] == [
         special("system"),
         special("tool"),
         Segment('[{"name":"clock"}]'),
@@ -78,11 +78,13 @@ def test_text_that_spells_tokens_stays_a_part_of_text() -> None:
 
 def test_a_prompt_ends_where_the_assistant_speaks() -> None:
     conversation = parse(OPENAI)
-    found = prompt(conversation)
+    segments = prompt(conversation)
     whole = render(conversation)
-    assert found[-1] == special("assistant") and found == whole[: len(found)] and len(whole) - len(found) == 3
+    assert (
+        segments[-1] == special("assistant") and segments == whole[: len(segments)] and len(whole) - len(segments) == 3
+    )
     waiting = Conversation(conversation.turns[:-1], conversation.tools)
-    assert prompt(waiting) == found
+    assert prompt(waiting) == segments
     assert prompt(Conversation((Turn("user", "x"),), ())) == [
         special("user"),
         Segment("x"),
@@ -108,7 +110,9 @@ def conversations(draw: st.DrawFn) -> Conversation:
         turns.append(Turn("user", draw(TEXTS)))
         while draw(st.booleans()):
             calls = draw(st.lists(st.dictionaries(st.text(max_size=5), VALUES, max_size=3), min_size=1, max_size=2))
-            turns.append(Turn("assistant", draw(st.just("") | TEXTS), tuple(Call("clock", found) for found in calls)))
+            turns.append(
+                Turn("assistant", draw(st.just("") | TEXTS), tuple(Call("clock", arguments) for arguments in calls))
+            )
             turns += [Turn("tool", draw(TEXTS)) for _ in range(draw(st.integers(1, len(calls))))]
         turns.append(Turn("assistant", draw(TEXTS)))
     return Conversation(tuple(turns), (CLOCK | {"description": draw(TEXTS)}, WEATHER))

@@ -33,9 +33,9 @@ def folders(written_text: Path, written_multimodal: Path) -> dict[str, Path]:
     return {"text": written_text, "multimodal": written_multimodal}
 
 
-def difference(ours: Multimodal, theirs: Any, given: dict[str, Tensor], adapter: str | None) -> float:
+def difference(model: Multimodal, reference: Any, given: dict[str, Tensor], adapter: str | None) -> float:
     with torch.no_grad():
-        return (ours(**given, adapter=adapter).logits - theirs(**given).logits).abs().max().item()
+        return (model(**given, adapter=adapter).logits - reference(**given).logits).abs().max().item()
 
 
 @pytest.mark.parametrize("kind", ["text", "multimodal"])
@@ -48,7 +48,7 @@ def test_there_and_back_bit_for_bit(
     save_hf(model, tmp_path / "out", shard_bytes=shard_bytes)
     assert (tmp_path / "out" / hf.WEIGHTS).exists() == (shard_bytes > 60_000)
     hf.assert_same_model(load_hf(tmp_path / "out"), model)
-    assert {one.dtype for one in model.state_dict().values()} == {dtype or torch.float32}
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {dtype or torch.float32}
 
 
 @pytest.mark.parametrize("kind", ["text", "multimodal"])
@@ -60,20 +60,20 @@ def test_what_we_write_is_what_transformers_and_peft_wrote(folders: dict[str, Pa
 
 
 def test_an_untied_head_comes_along(tmp_path: Path) -> None:
-    theirs = hf.tiny_text(tie_word_embeddings=False)
-    theirs.save_pretrained(tmp_path / "theirs")
-    ours = load_hf(tmp_path / "theirs")
-    save_hf(ours, tmp_path / "out")
+    reference = hf.tiny_text(tie_word_embeddings=False)
+    reference.save_pretrained(tmp_path / "theirs")
+    model = load_hf(tmp_path / "theirs")
+    save_hf(model, tmp_path / "out")
     hf.assert_same_tensors(load_file(tmp_path / "out" / hf.WEIGHTS), load_file(tmp_path / "theirs" / hf.WEIGHTS))
-    assert difference(ours, theirs, hf.inputs("text"), None) < 1e-4
+    assert difference(model, reference, hf.inputs("text"), None) < 1e-4
 
 
 def test_same_model_same_bytes(folders: dict[str, Path], tmp_path: Path) -> None:
     written = []
     for name in ("a", "b"):
         save_hf(load_hf(folders["multimodal"]), tmp_path / name, shard_bytes=100_000)
-        files = sorted(one for one in (tmp_path / name).rglob("*") if one.is_file())
-        written.append({str(one.relative_to(tmp_path / name)): one.read_bytes() for one in files})
+        files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        written.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
     assert written[0] == written[1]
     assert len(written[0]) > 10
 
@@ -83,33 +83,37 @@ def test_same_model_same_bytes(folders: dict[str, Path], tmp_path: Path) -> None
 def test_transformers_loads_ours_whole_and_alike(
     folders: dict[str, Path], kind: str, shard_bytes: int, tmp_path: Path
 ) -> None:
-    ours = load_hf(folders[kind])
-    save_hf(ours, tmp_path / "out", shard_bytes=shard_bytes)
+    model = load_hf(folders[kind])
+    save_hf(model, tmp_path / "out", shard_bytes=shard_bytes)
     attention = hf.ATTENTION if kind == "multimodal" else None
-    theirs, info = AutoModelForCausalLM.from_pretrained(
+    reference, info = AutoModelForCausalLM.from_pretrained(
         tmp_path / "out", output_loading_info=True, attn_implementation=attention
     )
     assert not any(info.values()), info
     given = hf.inputs("image and audio" if kind == "multimodal" else "text")
-    assert difference(ours, theirs.eval(), given, None) < 1e-4
+    assert difference(model, reference.eval(), given, None) < 1e-4
 
 
 def test_peft_loads_our_adapters_alike(folders: dict[str, Path], tmp_path: Path) -> None:
-    ours = load_hf(folders["multimodal"])
-    save_hf(ours, tmp_path / "out")
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation=hf.ATTENTION).eval()
-    base = {name: one.clone() for name, one in theirs.state_dict().items()}
+    model = load_hf(folders["multimodal"])
+    save_hf(model, tmp_path / "out")
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation=hf.ATTENTION).eval()
+    base = {name: tensor.clone() for name, tensor in reference.state_dict().items()}
     for name in ("vision", "speech"):
-        theirs.load_adapter(str(tmp_path / "out" / f"{name}-lora"), adapter_name=name)
+        reference.load_adapter(str(tmp_path / "out" / f"{name}-lora"), adapter_name=name)
     for kinds, name in (("text", "vision"), ("text", "speech"), ("image and audio", "vision"), ("audio", "speech")):
         given = hf.inputs(kinds)
-        theirs.set_adapter(name)
-        assert difference(ours, theirs, given, name) < 1e-4
-        assert difference(ours, theirs, given, None) > 0.1
-    theirs.disable_adapters()
-    assert difference(ours, theirs, hf.inputs("image"), None) < 1e-4
+        reference.set_adapter(name)
+        assert difference(model, reference, given, name) < 1e-4
+        assert difference(model, reference, given, None) > 0.1
+    reference.disable_adapters()
+    assert difference(model, reference, hf.inputs("image"), None) < 1e-4
     # its report of missing keys, of parameters that have an adapter's name in theirs, is no more than a report
-    now = {name.replace(".base_layer.", "."): one for name, one in theirs.state_dict().items() if ".lora_" not in name}
+    now = {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in reference.state_dict().items()
+        if ".lora_" not in name
+    }
     hf.assert_same_tensors(now, base)
 
 
@@ -124,7 +128,7 @@ def test_a_model_without_adapters_has_no_folders(folders: dict[str, Path], text_
     model = load_hf(text_folder)
     save_hf(model, tmp_path / "out")
     assert model.config.adapters == ()
-    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "config.json",
         "generation_config.json",
         hf.WEIGHTS,
@@ -167,16 +171,16 @@ def test_the_end_of_the_vision_encoder_may_lack(folders: dict[str, Path], tmp_pa
 def test_a_loaded_model_is_ready(folders: dict[str, Path]) -> None:
     model = load_hf(folders["multimodal"])
     fresh = Multimodal(model.config)
-    trainable = {name: one.requires_grad for name, one in fresh.named_parameters()}
-    assert {name: one.requires_grad for name, one in model.named_parameters()} == trainable
+    trainable = {name: parameter.requires_grad for name, parameter in fresh.named_parameters()}
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == trainable
     assert not model.training
-    assert not any(one.is_meta for one in [*model.parameters(), *model.buffers()])
+    assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
     assert model.audio_encoder.encoder_embedding.global_mean.abs().sum() > 0
 
 
 def test_a_loaded_model_does_not_lean_on_its_files(text_folder: Path) -> None:
     model = load_hf(text_folder)
-    before = {name: one.clone() for name, one in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for file in text_folder.rglob("*.safetensors"):
         file.write_bytes(b"\0" * file.stat().st_size)
     hf.assert_same_tensors(model.state_dict(), before)
@@ -214,12 +218,17 @@ def small_vocab() -> ModelConfig:
 def test_card_and_tokenizer_go_along(tmp_path: Path) -> None:
     data = train_tokenizer(["a tokenizer of some hundred entries"] * 4, 290)
     save_hf(Multimodal.seeded(small_vocab(), 0), tmp_path / "out", card="# A model\n\nfür alle\n", tokenizer=data)
-    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
-    said = "<|user|>a tokenizer<|image|><|end|>"
+    reference = AutoTokenizer.from_pretrained(tmp_path / "out")
+    text = "<|user|>a tokenizer<|image|><|end|>"
     pieces = [Segment("<|user|>", special=True), Segment("a tokenizer"), Segment("<|image|>", special=True)]
-    ours = Tokenizer.from_bytes(data).encode([[*pieces, Segment("<|end|>", special=True)]])
-    assert theirs(said)["input_ids"] == ours.ids.tolist()
-    assert (theirs.eos_token_id, theirs.pad_token_id, theirs.image_token_id, theirs.audio_token_id) == (0, 0, 11, 12)
+    encoded = Tokenizer.from_bytes(data).encode([[*pieces, Segment("<|end|>", special=True)]])
+    assert reference(text)["input_ids"] == encoded.ids.tolist()
+    assert (reference.eos_token_id, reference.pad_token_id, reference.image_token_id, reference.audio_token_id) == (
+        0,
+        0,
+        11,
+        12,
+    )
     assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8") == "# A model\n\nfür alle\n"
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == data
 

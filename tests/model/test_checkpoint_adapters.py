@@ -41,9 +41,9 @@ def test_an_adapter_is_found_where_peft_puts_it(written_text: Path, text_folder:
     shutil.move(text_folder / "vision-lora", text_folder / "aside")
     (text_folder / place).parent.mkdir(exist_ok=True)
     shutil.move(text_folder / "aside", text_folder / place)
-    ours = load_hf(text_folder)
-    assert ours.config == load_hf(written_text).config
-    hf.assert_same_tensors(ours.state_dict(), load_hf(written_text).state_dict())
+    model = load_hf(text_folder)
+    assert model.config == load_hf(written_text).config
+    hf.assert_same_tensors(model.state_dict(), load_hf(written_text).state_dict())
 
 
 def test_what_peft_saves_of_two_named_adapters_is_read(written_text: Path, tmp_path: Path) -> None:
@@ -58,14 +58,14 @@ def test_what_peft_saves_of_two_named_adapters_is_read(written_text: Path, tmp_p
     reference.save_pretrained(tmp_path / "out")
     for file in ("config.json", hf.WEIGHTS):
         shutil.copy(written_text / file, tmp_path / "out" / file)
-    ours = load_hf(tmp_path / "out")
-    assert [(adapter.name, adapter.r, adapter.lora_alpha) for adapter in ours.config.adapters] == [
+    model = load_hf(tmp_path / "out")
+    assert [(adapter.name, adapter.r, adapter.lora_alpha) for adapter in model.config.adapters] == [
         ("vision", 4, 8.0),
         ("speech", 6, 9.0),
     ]
     for name in ("vision", "speech"):
         reference.set_adapter(name)
-        torch.testing.assert_close(logits(ours, adapter=name), logits(reference.eval()), atol=1e-4, rtol=0)
+        torch.testing.assert_close(logits(model, adapter=name), logits(reference.eval()), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("file", [hf.ADAPTER_CONFIG, hf.ADAPTER, "adapter_model.bin"])
@@ -158,10 +158,10 @@ def test_many_names_are_told_in_few_words_and_with_what_to_do(text_folder: Path)
                 tensors[f"{prefix}.{layer}.{linear}.lora_B.weight"] = torch.ones(8, 4)
 
     hf.edit(file, add)
-    with pytest.raises(ValueError, match="no place for: ") as told:
+    with pytest.raises(ValueError, match="no place for: ") as error:
         load_hf(text_folder)
-    assert str(told.value).count("and 23 alike") == 4 and len(str(told.value)) < 1500
-    assert r"train with target_modules='model\\.layers" in str(told.value)
+    assert str(error.value).count("and 23 alike") == 4 and len(str(error.value)) < 1500
+    assert r"train with target_modules='model\\.layers" in str(error.value)
 
 
 # Of another type than the base.
@@ -174,23 +174,23 @@ def test_a_float32_adapter_on_a_bfloat16_base_is_kept_and_used(
         text_folder / hf.WEIGHTS,
         lambda tensors: tensors.update({key: tensor.bfloat16() for key, tensor in tensors.items()}),
     )
-    ours, single = load_hf(text_folder), load_hf(written_text)
-    assert ours.language.layers[0].mlp.down_proj.weight.dtype == torch.bfloat16
+    model, single = load_hf(text_folder), load_hf(written_text)
+    assert model.language.layers[0].mlp.down_proj.weight.dtype == torch.bfloat16
     adapters = {name: tensor for name, tensor in single.state_dict().items() if ".adapters." in name}
     hf.assert_same_tensors(
-        {name: tensor for name, tensor in ours.state_dict().items() if ".adapters." in name}, adapters
+        {name: tensor for name, tensor in model.state_dict().items() if ".adapters." in name}, adapters
     )
-    save_hf(ours, tmp_path / "out")
-    hf.assert_same_tensors(load_hf(tmp_path / "out").state_dict(), ours.state_dict())
+    save_hf(model, tmp_path / "out")
+    hf.assert_same_tensors(load_hf(tmp_path / "out").state_dict(), model.state_dict())
     reference = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.bfloat16).eval()
     reference.load_adapter(str(tmp_path / "out" / "vision-lora"), adapter_name="vision")
-    adapted, plain = logits(ours, adapter="vision"), logits(ours, adapter=None)
+    adapted, plain = logits(model, adapter="vision"), logits(model, adapter=None)
     assert adapted.dtype == torch.bfloat16
     apart = (adapted - logits(reference)).float().abs().mean()
     assert apart < 0.2 * (adapted - plain).float().abs().mean()  # all that sets them apart is bfloat16's rounding
     request = Request("a", words(9), Sampling(max_tokens=4, ignore_eos=True), n=2, adapter="vision")
     assert all(
-        len(sample.tokens) == 4 for sample in Engine(ours, Options(max_num_seqs=4, max_model_len=128)).run([request])
+        len(sample.tokens) == 4 for sample in Engine(model, Options(max_num_seqs=4, max_model_len=128)).run([request])
     )
 
 
@@ -210,12 +210,12 @@ def test_linears_that_an_adapter_leaves_alone_stay_alone(
     hf.save_adapter(base, text_folder / "vision-lora", 4, 8, seed=3, target_modules=targets)
     reference = AutoModelForCausalLM.from_pretrained(written_text).eval()
     reference.load_adapter(str(text_folder / "vision-lora"), adapter_name="vision")
-    ours = load_hf(text_folder)
+    model = load_hf(text_folder)
     expected = logits(reference)
-    torch.testing.assert_close(logits(ours, adapter="vision"), expected, atol=1e-4, rtol=0)
-    assert (expected - logits(ours, adapter=None)).abs().max() > 1e-3
+    torch.testing.assert_close(logits(model, adapter="vision"), expected, atol=1e-4, rtol=0)
+    assert (expected - logits(model, adapter=None)).abs().max() > 1e-3
 
-    save_hf(ours, tmp_path / "out")  # and come out as they came in
+    save_hf(model, tmp_path / "out")  # and come out as they came in
     hf.assert_same_tensors(
         load_file(tmp_path / "out" / "vision-lora" / hf.ADAPTER),
         load_file(text_folder / "vision-lora" / hf.ADAPTER),
@@ -223,7 +223,7 @@ def test_linears_that_an_adapter_leaves_alone_stay_alone(
     again = AutoModelForCausalLM.from_pretrained(written_text).eval()
     again.load_adapter(str(tmp_path / "out" / "vision-lora"), adapter_name="vision")
     assert torch.equal(logits(again), expected)
-    hf.assert_same_tensors(load_hf(tmp_path / "out").state_dict(), ours.state_dict())
+    hf.assert_same_tensors(load_hf(tmp_path / "out").state_dict(), model.state_dict())
 
 
 def test_training_leaves_a_linear_alone_that_the_adapter_left_alone(text_folder: Path) -> None:

@@ -37,7 +37,9 @@ def test_a_part_that_is_shared_is_the_same_bytes(written_multimodal: Path, tmp_p
         model.language.layers[0].self_attn.qkv_proj.adapters["vision"].B.add_(1.0)
     after = part_folder(model, tmp_path / "after", 20_000)
     changed = [
-        part for part in Part if [one.read_bytes() for one in before[part]] != [one.read_bytes() for one in after[part]]
+        part
+        for part in Part
+        if [file.read_bytes() for file in before[part]] != [file.read_bytes() for file in after[part]]
     ]
     assert changed == [Part.LORA_VISION]
 
@@ -57,4 +59,4 @@ def test_parts_must_be_all_there(written_multimodal: Path, tmp_path: Path) -> No
 
 def test_a_text_model_has_no_other_parts(tmp_path: Path) -> None:
     files = part_folder(load_hf(hf.save_all("text", tmp_path / "text")), tmp_path / "parts")
-    assert {part for part, some in files.items() if some} == {Part.LANGUAGE, Part.LORA_VISION, Part.LORA_SPEECH}
+    assert {part for part, of_part in files.items() if of_part} == {Part.LANGUAGE, Part.LORA_VISION, Part.LORA_SPEECH}

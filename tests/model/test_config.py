@@ -114,4 +114,7 @@ def test_the_released_sizes_that_follow_from_others() -> None:
     assert config.vision is not None and config.audio is not None
     assert (config.text.head_dim, config.text.rotary_dim) == (128, 96)
     assert (config.vision.grid, config.vision.used_layers, config.audio.conv_steps) == (32, 26, 3)
-    assert [(one.name, one.r, one.scaling) for one in config.adapters] == [("vision", 256, 2.0), ("speech", 320, 2.0)]
+    assert [(adapter.name, adapter.r, adapter.scaling) for adapter in config.adapters] == [
+        ("vision", 256, 2.0),
+        ("speech", 320, 2.0),
+    ]

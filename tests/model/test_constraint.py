@@ -23,10 +23,14 @@ def grammars() -> Grammars:
 def test_a_sample_does_not_depend_on_rules_that_others_keep() -> None:
     free = [Request(f"k{i}", PROMPT, Sampling(20), n=2) for i in range(3)]
     bound = [Request(f"j{i}", PROMPT, Sampling(40), n=2, constraint=grammars().json_object()) for i in range(3)]
-    alone = {(one.request.key, one.number): one.tokens for one in toy_engine()[0].run(free)}
-    alone |= {(one.request.key, one.number): one.tokens for one in toy_engine()[0].run(bound)}
-    mixed = [one for pair in zip(free, bound, strict=True) for one in pair]
-    assert {(one.request.key, one.number): one.tokens for one in toy_engine()[0].run(mixed)} == alone
+    alone = {(completion.request.key, completion.number): completion.tokens for completion in toy_engine()[0].run(free)}
+    alone |= {
+        (completion.request.key, completion.number): completion.tokens for completion in toy_engine()[0].run(bound)
+    }
+    mixed = [request for pair in zip(free, bound, strict=True) for request in pair]
+    assert {
+        (completion.request.key, completion.number): completion.tokens for completion in toy_engine()[0].run(mixed)
+    } == alone
     assert len(set(map(tuple, alone.values()))) == len(alone), "each sample has rules of its own"
 
 
@@ -47,26 +51,28 @@ def test_the_scores_of_a_prompt_are_those_of_the_model_without_a_cache() -> None
     lengths = (1, 31, 32, 33, 64, 70)  # about the borders of chunks
     requests = [Request(f"k{n}", PROMPT[:n], Sampling(2), n=2, prompt_logprobs=2) for n in lengths]
     samples = list(engine.run([*requests, Request("plain", PROMPT, Sampling(2))]))
-    for one in samples:
-        if one.request.key == "plain":
-            assert one.prompt_logprobs is None
+    for completion in samples:
+        if completion.request.key == "plain":
+            assert completion.prompt_logprobs is None
             continue
-        assert one.prompt_logprobs is not None and len(one.prompt_logprobs) == len(one.request.tokens)
-        assert one.prompt_logprobs[0] == (None, [])
+        assert completion.prompt_logprobs is not None and len(completion.prompt_logprobs) == len(
+            completion.request.tokens
+        )
+        assert completion.prompt_logprobs[0] == (None, [])
         with torch.inference_mode():
-            logits = model(torch.tensor([one.request.tokens])).logits[0].float().log_softmax(-1)
-        for place, (chance, top) in enumerate(one.prompt_logprobs[1:]):
-            assert chance == pytest.approx(float(logits[place, one.request.tokens[place + 1]]), abs=1e-4)
+            logits = model(torch.tensor([completion.request.tokens])).logits[0].float().log_softmax(-1)
+        for place, (chance, top) in enumerate(completion.prompt_logprobs[1:]):
+            assert chance == pytest.approx(float(logits[place, completion.request.tokens[place + 1]]), abs=1e-4)
             assert [token for token, _ in top] == logits[place].topk(2).indices.tolist()
 
 
 def test_nothing_can_be_asked_for() -> None:
     engine, _ = toy_engine()
     full = tuple([20] * OPTIONS.max_model_len)
-    found = list(
+    completions = list(
         engine.run([Request("k", full, Sampling(0), n=3, prompt_logprobs=0), Request("j", PROMPT, Sampling(3))])
     )
-    ended = [(one.request.key, one.finish_reason, len(one.tokens)) for one in found]
+    ended = [(completion.request.key, completion.finish_reason, len(completion.tokens)) for completion in completions]
     assert ended.count(("k", "length", 0)) == 3 and engine.idle and len(engine._free) == OPTIONS.max_num_seqs
     with pytest.raises(TooLong):
         engine.submit(Request("k", full, Sampling(1)))

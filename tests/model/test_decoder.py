@@ -49,28 +49,30 @@ def reference(model: Multimodal) -> Phi3ForCausalLM:
         bos_token_id=text.bos_token_id,
         eos_token_id=list(text.eos_token_id),
     )
-    theirs = Phi3ForCausalLM(config).eval()
-    values = {f"model.{name}": one for name, one in model.language.state_dict().items() if ".adapters." not in name}
+    phi3 = Phi3ForCausalLM(config).eval()
+    values = {
+        f"model.{name}": tensor for name, tensor in model.language.state_dict().items() if ".adapters." not in name
+    }
     head = values.pop("model.lm_head.weight", values["model.embed_tokens.weight"])
-    theirs.load_state_dict({**values, "lm_head.weight": head})
-    return theirs
+    phi3.load_state_dict({**values, "lm_head.weight": head})
+    return phi3
 
 
 @pytest.fixture(scope="module")
-def ours() -> Multimodal:
+def model() -> Multimodal:
     return text_model(adapters=())
 
 
 @pytest.fixture(scope="module")
-def theirs(ours: Multimodal) -> Phi3ForCausalLM:
-    return reference(ours)
+def phi3(model: Multimodal) -> Phi3ForCausalLM:
+    return reference(model)
 
 
 def like_the_reference(model: Multimodal) -> Multimodal:
     """The same weights, with the switch for the whole batch."""
-    made = Multimodal(replace(model.config, hf_compat_rope=True)).eval()
-    made.load_state_dict(model.state_dict())
-    return made
+    copy = Multimodal(replace(model.config, hf_compat_rope=True)).eval()
+    copy.load_state_dict(model.state_dict())
+    return copy
 
 
 @torch.no_grad()
@@ -80,9 +82,9 @@ def alone(model: Multimodal, row: Tensor | Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 @pytest.mark.parametrize("length", [1, 2, 17, SWITCH - 1, SWITCH, SWITCH + 1, 200])
-def test_logits_are_transformers_own(ours: Multimodal, theirs: Phi3ForCausalLM, length: int) -> None:
+def test_logits_are_transformers_own(model: Multimodal, phi3: Phi3ForCausalLM, length: int) -> None:
     rows = ids(2, length, seed=length)
-    torch.testing.assert_close(ours(rows).logits, theirs(rows).logits, **CLOSE)
+    torch.testing.assert_close(model(rows).logits, phi3(rows).logits, **CLOSE)
 
 
 @torch.no_grad()
@@ -116,119 +118,119 @@ def test_other_shapes_are_transformers_own_too(changes: dict[str, object]) -> No
 
 @torch.no_grad()
 def test_a_long_row_switches_its_batch_in_the_reference_and_itself_alone_here(
-    ours: Multimodal, theirs: Phi3ForCausalLM
+    model: Multimodal, phi3: Phi3ForCausalLM
 ) -> None:
     rows, real = ids(3, 100), torch.ones(3, 100, dtype=torch.int64)
     for i, length in enumerate((30, 100, SWITCH)):
         real[i, length:] = 0
-    compat, found, expected = like_the_reference(ours)(rows, real).logits, ours(rows, real).logits, theirs(rows, real)
+    compat, logits, expected = like_the_reference(model)(rows, real).logits, model(rows, real).logits, phi3(rows, real)
     for i, length in enumerate((30, 100, SWITCH)):
         torch.testing.assert_close(compat[i, :length], expected.logits[i, :length], **CLOSE)
-        torch.testing.assert_close(found[i, :length], alone(ours, rows[i, :length]), **CLOSE)
-    assert (compat[0, :30] - found[0, :30]).abs().max() > 0.01, "the switch is seen"
+        torch.testing.assert_close(logits[i, :length], alone(model, rows[i, :length]), **CLOSE)
+    assert (compat[0, :30] - logits[0, :30]).abs().max() > 0.01, "the switch is seen"
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("block", [16, 1024])
-def test_padded_rows_are_as_alone(ours: Multimodal, side: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padded_rows_are_as_alone(model: Multimodal, side: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gristmill.model.phi4.attention, "_BLOCK", block)
     lengths = (1, 7, 33, SWITCH, SWITCH + 1, 90)
     rows, real = ids(6, 90, seed=2), torch.zeros(6, 90, dtype=torch.int64)
     spans = [slice(90 - n, 90) if side == "left" else slice(0, n) for n in lengths]
     for i, span in enumerate(spans):
         real[i, span] = 1
-    found = ours(rows, real).logits
-    assert found.isfinite().all(), "padded places too"
+    logits = model(rows, real).logits
+    assert logits.isfinite().all(), "padded places too"
     for i, span in enumerate(spans):
-        torch.testing.assert_close(found[i, span], alone(ours, rows[i, span]), atol=3e-5, rtol=0)
+        torch.testing.assert_close(logits[i, span], alone(model, rows[i, span]), atol=3e-5, rtol=0)
 
 
 @torch.no_grad()
-def test_left_padded_rows_are_transformers_own(ours: Multimodal, theirs: Phi3ForCausalLM) -> None:
+def test_left_padded_rows_are_transformers_own(model: Multimodal, phi3: Phi3ForCausalLM) -> None:
     rows, real = ids(3, 40), torch.ones(3, 40, dtype=torch.int64)
     real[0, :20] = real[2, :39] = 0
-    found, expected = ours(rows, real).logits, theirs(rows, real).logits
-    torch.testing.assert_close(found[real.bool()], expected[real.bool()], **CLOSE)
+    logits, expected = model(rows, real).logits, phi3(rows, real).logits
+    torch.testing.assert_close(logits[real.bool()], expected[real.bool()], **CLOSE)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("block", [16, 1024])
-def test_packed_samples_are_as_alone(ours: Multimodal, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packed_samples_are_as_alone(model: Multimodal, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One is longer than the original context; lengths meet the blocks of queries and do not."""
     monkeypatch.setattr(gristmill.model.phi4.attention, "_BLOCK", block)
     layout = [(5, 16, 1, SWITCH + 9, 20), (SWITCH, 30, 21), (115,)]
     rows = ids(3, 115, seed=4)
     assert {sum(row) for row in layout} == {115}
-    segments = torch.tensor([[i for i, n in enumerate(row) for _ in range(n)] for row in layout])
-    found = ours(rows, segments=segments).logits
+    segment_ids = torch.tensor([[i for i, n in enumerate(row) for _ in range(n)] for row in layout])
+    packed = model(rows, segment_ids=segment_ids).logits
     for i, lengths in enumerate(layout):
-        for sample, logits in zip(rows[i].split(lengths), found[i].split(lengths), strict=True):
-            torch.testing.assert_close(logits, alone(ours, sample), **CLOSE)
+        for sample, logits in zip(rows[i].split(lengths), packed[i].split(lengths), strict=True):
+            torch.testing.assert_close(logits, alone(model, sample), **CLOSE)
 
 
 @torch.no_grad()
-def test_packed_rows_may_be_padded_and_number_their_samples_as_they_like(ours: Multimodal) -> None:
+def test_packed_rows_may_be_padded_and_number_their_samples_as_they_like(model: Multimodal) -> None:
     rows, real = ids(2, 40), torch.ones(2, 40, dtype=torch.int64)
-    segments = torch.tensor([[7] * 10 + [3] * 20 + [-1] * 10, [1] * 15 + [2] * 15 + [1] * 10])
+    segment_ids = torch.tensor([[7] * 10 + [3] * 20 + [-1] * 10, [1] * 15 + [2] * 15 + [1] * 10])
     real[0, 30:] = 0
-    found = ours(rows, real, segments=segments).logits
-    assert found.isfinite().all()
+    logits = model(rows, real, segment_ids=segment_ids).logits
+    assert logits.isfinite().all()
     for row, span in [(0, slice(0, 10)), (0, slice(10, 30)), (1, slice(0, 15)), (1, slice(15, 30)), (1, slice(30, 40))]:
-        torch.testing.assert_close(found[row, span], alone(ours, rows[row, span]), **CLOSE)
+        torch.testing.assert_close(logits[row, span], alone(model, rows[row, span]), **CLOSE)
 
 
 @torch.no_grad()
-def test_positions_may_be_given(ours: Multimodal) -> None:
+def test_positions_may_be_given(model: Multimodal) -> None:
     rows = ids(2, 20)
-    moved = ours(rows, position_ids=torch.arange(20)[None] + 11).logits
-    torch.testing.assert_close(moved, ours(rows).logits, atol=3e-5, rtol=0)  # rotary ones are relative
-    gaps = ours(rows, position_ids=torch.arange(0, 40, 2)[None]).logits
+    moved = model(rows, position_ids=torch.arange(20)[None] + 11).logits
+    torch.testing.assert_close(moved, model(rows).logits, atol=3e-5, rtol=0)  # rotary ones are relative
+    gaps = model(rows, position_ids=torch.arange(0, 40, 2)[None]).logits
     assert (gaps - moved).abs().max() > 0.01
 
 
-def test_gradients_flow_through_packing_as_alone(ours: Multimodal) -> None:
-    rows, segments = ids(1, 30), torch.tensor([[0] * 12 + [1] * 18])
+def test_gradients_flow_through_packing_as_alone(model: Multimodal) -> None:
+    rows, segment_ids = ids(1, 30), torch.tensor([[0] * 12 + [1] * 18])
     weight = torch.randn(30, 300) / 30
 
     def gradient(loss: Tensor) -> Tensor:
-        ours.zero_grad()
+        model.zero_grad()
         loss.backward()
-        found = ours.language.layers[0].self_attn.qkv_proj.weight.grad
-        assert found is not None
-        return found.clone()
+        gradient = model.language.layers[0].self_attn.qkv_proj.weight.grad
+        assert gradient is not None
+        return gradient.clone()
 
-    packed = gradient((ours(rows, segments=segments).logits[0] * weight).sum())
-    apart = torch.cat([ours(rows[:, :12]).logits[0], ours(rows[:, 12:]).logits[0]])
+    packed = gradient((model(rows, segment_ids=segment_ids).logits[0] * weight).sum())
+    apart = torch.cat([model(rows[:, :12]).logits[0], model(rows[:, 12:]).logits[0]])
     torch.testing.assert_close(packed, gradient((apart * weight).sum()), atol=1e-4, rtol=1e-4)
-    ours.zero_grad()
+    model.zero_grad()
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("length", [40, 100])
-def test_bfloat16_is_close_to_float32(ours: Multimodal, length: int) -> None:
+def test_bfloat16_is_close_to_float32(model: Multimodal, length: int) -> None:
     rows = ids(2, length)
-    half = Multimodal(ours.config).eval()
-    half.load_state_dict(ours.state_dict())
-    found, expected = half.bfloat16()(rows).logits, ours(rows).logits
-    assert found.dtype == torch.bfloat16
-    assert (found.float() - expected).abs().mean() < 0.02 * expected.std()
+    half = Multimodal(model.config).eval()
+    half.load_state_dict(model.state_dict())
+    logits, expected = half.bfloat16()(rows).logits, model(rows).logits
+    assert logits.dtype == torch.bfloat16
+    assert (logits.float() - expected).abs().mean() < 0.02 * expected.std()
 
 
 def test_rms_norm_casts_before_the_weight_as_the_reference_does() -> None:
     x, weight = (torch.randn(64, 48) * 30).bfloat16(), torch.randn(48).bfloat16()
-    ours, theirs = RMSNorm(48, 1e-5).bfloat16(), Phi3RMSNorm(48, 1e-5).bfloat16()
-    ours.weight.data[:] = theirs.weight.data[:] = weight
+    norm, reference_norm = RMSNorm(48, 1e-5).bfloat16(), Phi3RMSNorm(48, 1e-5).bfloat16()
+    norm.weight.data[:] = reference_norm.weight.data[:] = weight
     wide = x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-5)
-    assert torch.equal(ours(x), theirs(x)) and torch.equal(ours(x), weight * wide.bfloat16())
-    assert not torch.equal(ours(x), (weight.float() * wide).bfloat16()), "the order is seen"
+    assert torch.equal(norm(x), reference_norm(x)) and torch.equal(norm(x), weight * wide.bfloat16())
+    assert not torch.equal(norm(x), (weight.float() * wide).bfloat16()), "the order is seen"
 
 
-def test_a_future_token_changes_nothing_before_it(ours: Multimodal) -> None:
+def test_a_future_token_changes_nothing_before_it(model: Multimodal) -> None:
     rows = ids(1, 30)
     other = rows.clone()
     other[0, 20] = 5
-    changed = (ours(rows).logits - ours(other).logits).abs().amax((0, -1)) > 0
+    changed = (model(rows).logits - model(other).logits).abs().amax((0, -1)) > 0
     assert changed.tolist() == [False] * 20 + [True] * 10
 
 
@@ -250,8 +252,8 @@ def test_the_released_positions_are_transformers_own() -> None:
     rows = ids(1, 4200)
     with torch.no_grad():
         for length in (4096, 4097):
-            ours, theirs = model(rows[:, :length]).logits, reference(model)(rows[:, :length]).logits
-            torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=0)
+            logits, expected = model(rows[:, :length]).logits, reference(model)(rows[:, :length]).logits
+            torch.testing.assert_close(logits, expected, atol=3e-5, rtol=0)
 
 
 def test_the_config_of_these_tests_has_what_matters() -> None:

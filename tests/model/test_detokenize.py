@@ -115,10 +115,10 @@ def test_pieces_are_the_whole_text(name: str, data: st.DataObject) -> None:
         tokens.insert(0, 0x41)
     known = [token for token in tokens if tokenizer.has(token)]
     growing = Detokenizer(tokenizer)
-    said = ""
+    text = ""
     for token in tokens:
-        said += growing.add(token)
-    assert said + growing.end() == tokenizer.decode(known) == decoded(tokenizer, tokens)
+        text += growing.add(token)
+    assert text + growing.end() == tokenizer.decode(known) == decoded(tokenizer, tokens)
 
 
 def test_a_panic_of_the_library_is_an_error() -> None:
@@ -142,8 +142,8 @@ def test_a_text_goes_on_from_its_context(name: str, data: st.DataObject) -> None
 def test_what_can_be_said_is_said(name: str, streams: bool) -> None:
     tokenizer = ALL[name]
     growing, words = Detokenizer(tokenizer), [tokenizer._library.token_to_id(word) for word in ("the", "▁ca", "t")]
-    said = [growing.add(token) for token in words]
-    assert all(said) == any(said) == streams
+    texts = [growing.add(token) for token in words]
+    assert all(texts) == any(texts) == streams
     if name == "sentencepiece":  # a run of bytes is one thing: it is shown whole, or each byte as unknown
         assert [growing.add(token) for token in "你".encode()] == ["", "", ""]
         assert growing.add(words[0]) == "你the"

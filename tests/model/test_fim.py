@@ -21,13 +21,13 @@ ALWAYS = [
 
 def whole(parts: list[Segment]) -> str:
     """The document again: prefix, middle, suffix by the sentinels that stand before them."""
-    at, found = "", {PREFIX: "", SUFFIX: "", MIDDLE: ""}
+    at, texts = "", {PREFIX: "", SUFFIX: "", MIDDLE: ""}
     for part in parts:
         if part.special:
             at = part.text
         else:
-            found[at] += part.text
-    return found[PREFIX] + found[MIDDLE] + found[SUFFIX]
+            texts[at] += part.text
+    return texts[PREFIX] + texts[MIDDLE] + texts[SUFFIX]
 
 
 @given(st.text(max_size=60), st.text(max_size=5), st.sampled_from(ALWAYS), st.integers(0, 99))
@@ -81,12 +81,12 @@ def test_the_forms():
 
 
 def test_rates_are_met_and_the_record_decides():
-    found = [fim("some text", str(i), Fim(rate=0.3, spm_rate=0.5)) for i in range(4000)]
-    holes = [parts for parts in found if parts is not None]
+    results = [fim("some text", str(i), Fim(rate=0.3, spm_rate=0.5)) for i in range(4000)]
+    holes = [parts for parts in results if parts is not None]
     assert abs(len(holes) / 4000 - 0.3) < 0.04
     assert abs(sum(parts[1].text == SUFFIX and len(parts) != 4 for parts in holes) / len(holes) - 0.5) < 0.12
-    assert found == [fim("some text", str(i), Fim(rate=0.3, spm_rate=0.5)) for i in range(4000)]
-    assert found != [fim("some text", str(i), Fim(rate=0.3, spm_rate=0.5, seed=1)) for i in range(4000)]
+    assert results == [fim("some text", str(i), Fim(rate=0.3, spm_rate=0.5)) for i in range(4000)]
+    assert results != [fim("some text", str(i), Fim(rate=0.3, spm_rate=0.5, seed=1)) for i in range(4000)]
     assert all(fim("x", str(i), Fim(rate=0)) is None for i in range(50))
 
 

@@ -47,22 +47,26 @@ def switching() -> Multimodal:
 def run(model: Multimodal, requests: Sequence[Request], options: Options = OPTIONS) -> list[Completion]:
     """Samples in the order of their requests and numbers."""
     order = {request.key: place for place, request in enumerate(requests)}
-    return sorted(Engine(model, options).run(requests), key=lambda one: (order[one.request.key], one.number))
+    return sorted(
+        Engine(model, options).run(requests), key=lambda completion: (order[completion.request.key], completion.number)
+    )
 
 
 def assert_greedy_as_without_cache(model: Multimodal, requests: Sequence[Request]) -> None:
-    found = run(model, requests)
-    assert len(found) == len(requests)
-    for one in found:
-        assert one.tokens == greedy(model, one.request, len(one.tokens))[0], one.request.key
+    completions = run(model, requests)
+    assert len(completions) == len(requests)
+    for completion in completions:
+        assert completion.tokens == greedy(model, completion.request, len(completion.tokens))[0], completion.request.key
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_every_sample_is_asked_for_once_and_has_all_its_tokens(text: Multimodal, temperature: float) -> None:
     how = Sampling(max_tokens=5, temperature=temperature, ignore_eos=True)
-    found = run(text, [Request(f"{i}", words(i + 1), how, n=1 + i % 3) for i in range(7)])
-    assert [(one.request.key, one.number) for one in found] == [(f"{i}", k) for i in range(7) for k in range(1 + i % 3)]
-    assert all(len(one.tokens) == 5 and one.finish_reason == "length" for one in found)
+    completions = run(text, [Request(f"{i}", words(i + 1), how, n=1 + i % 3) for i in range(7)])
+    assert [(completion.request.key, completion.number) for completion in completions] == [
+        (f"{i}", k) for i in range(7) for k in range(1 + i % 3)
+    ]
+    assert all(len(completion.tokens) == 5 and completion.finish_reason == "length" for completion in completions)
 
 
 def test_greedy_is_the_model_without_a_cache_for_prompts_around_chunks_and_blocks(text: Multimodal) -> None:
@@ -83,8 +87,8 @@ def test_the_switch_of_frequencies_would_be_seen(switching: Multimodal) -> None:
     rope = replace(switch["rope_parameters"], attention_factor=replace(TEXT, **switch).rope_scale)
     never = text_model(**{**switch, "original_max_position_embeddings": 512, "rope_parameters": rope})
     request = Request("a", words(28, 28), replace(GREEDY, max_tokens=30))
-    one, other = (greedy(model, request, 30)[0] for model in (switching, never))
-    assert one[:5] == other[:5] and one != other
+    tokens, other = (greedy(model, request, 30)[0] for model in (switching, never))
+    assert tokens[:5] == other[:5] and tokens != other
 
 
 def test_adapters_beside_each_other_are_as_alone(switching: Multimodal) -> None:
@@ -93,12 +97,12 @@ def test_adapters_beside_each_other_are_as_alone(switching: Multimodal) -> None:
         Request(f"{name} {n}", words(n, n), GREEDY, adapter=name) for n, name in itertools.product((6, 27), names)
     ]
     assert_greedy_as_without_cache(switching, requests)
-    assert len({tuple(greedy(switching, one, 12)[0]) for one in requests}) == 6
+    assert len({tuple(greedy(switching, request, 12)[0]) for request in requests}) == 6
 
 
 @pytest.mark.parametrize("original", [4096, 50])
 def test_text_image_and_audio_prompts_in_one_run_are_as_without_a_cache(original: int) -> None:
-    requests = [replace(one, sampling=GREEDY) for one in prompts_of_all_kinds().values()]
+    requests = [replace(request, sampling=GREEDY) for request in prompts_of_all_kinds().values()]
     assert_greedy_as_without_cache(nano(original), requests)
 
 
@@ -107,7 +111,7 @@ def test_a_routed_prompt_moves_what_is_generated() -> None:
     for kind, request in prompts_of_all_kinds().items():
         plain = greedy(nano(), replace(request, inputs=None, adapter=None), 12)[0]
         unadapted, whole = (greedy(nano(), replace(request, adapter=name), 12)[0] for name in (None, "auto"))
-        assert (len({tuple(one) for one in (plain, unadapted, whole)}) == 3) == (kind != "text"), kind
+        assert (len({tuple(tokens) for tokens in (plain, unadapted, whole)}) == 3) == (kind != "text"), kind
 
 
 def test_by_token_only_the_prompts_own_image_takes_the_adapter() -> None:
@@ -123,34 +127,34 @@ def test_by_token_what_follows_a_prompt_of_image_tokens_alone_takes_none() -> No
 
 def test_log_probabilities_are_those_of_the_model_without_a_cache(switching: Multimodal) -> None:
     how = Sampling(max_tokens=12, temperature=1.7, top_p=0.9, ignore_eos=True, logprobs=3)
-    for one in run(switching, [Request(f"{n}", words(n, n), how, n=2) for n in (9, 27)]):
-        chances = logits_after(switching, one.request, one.tokens).log_softmax(-1)
-        own = chances[torch.arange(12), torch.tensor(one.tokens)]
-        torch.testing.assert_close(torch.tensor(one.logprobs), own, atol=1e-4, rtol=0)
+    for completion in run(switching, [Request(f"{n}", words(n, n), how, n=2) for n in (9, 27)]):
+        chances = logits_after(switching, completion.request, completion.tokens).log_softmax(-1)
+        own = chances[torch.arange(12), torch.tensor(completion.tokens)]
+        torch.testing.assert_close(torch.tensor(completion.logprobs), own, atol=1e-4, rtol=0)
         values, ids = chances.topk(3)
-        assert [[token for token, _ in row] for row in one.top_logprobs] == ids.tolist()
-        found = torch.tensor([[value for _, value in row] for row in one.top_logprobs])
-        torch.testing.assert_close(found, values, atol=1e-4, rtol=0)
+        assert [[token for token, _ in row] for row in completion.top_logprobs] == ids.tolist()
+        logprobs = torch.tensor([[value for _, value in row] for row in completion.top_logprobs])
+        torch.testing.assert_close(logprobs, values, atol=1e-4, rtol=0)
 
 
 def test_each_request_gets_as_many_alternatives_as_it_asked_for(text: Multimodal) -> None:
     asked = (None, 0, 1, 20)
-    found = run(text, [Request(f"{k}", words(5), replace(GREEDY, logprobs=k)) for k in asked])
-    assert [len(one.logprobs) for one in found] == [0, 12, 12, 12]
-    assert [{len(row) for row in one.top_logprobs} for one in found] == [set(), {0}, {1}, {20}]
-    assert len({tuple(one.tokens) for one in found}) == 1, "asking changes no token"
-    assert [row[0] for row in found[3].top_logprobs] == list(zip(found[1].tokens, found[1].logprobs, strict=True)), (
-        "greedy"
-    )
+    completions = run(text, [Request(f"{k}", words(5), replace(GREEDY, logprobs=k)) for k in asked])
+    assert [len(completion.logprobs) for completion in completions] == [0, 12, 12, 12]
+    assert [{len(row) for row in completion.top_logprobs} for completion in completions] == [set(), {0}, {1}, {20}]
+    assert len({tuple(completion.tokens) for completion in completions}) == 1, "asking changes no token"
+    assert [row[0] for row in completions[3].top_logprobs] == list(
+        zip(completions[1].tokens, completions[1].logprobs, strict=True)
+    ), "greedy"
 
 
 def test_the_samples_of_a_prompt_share_one_prefill(text: Multimodal, monkeypatch: pytest.MonkeyPatch) -> None:
     admitted, steps = [], []
     admit, step = Prefill.admit, Prefill.step
-    monkeypatch.setattr(Prefill, "admit", lambda self, one: (admitted.append(one), admit(self, one))[1])
+    monkeypatch.setattr(Prefill, "admit", lambda self, prompt: (admitted.append(prompt), admit(self, prompt))[1])
     monkeypatch.setattr(Prefill, "step", lambda self: (steps.append(1), step(self))[1])
-    found = run(text, [Request("a", words(40), Sampling(max_tokens=9, ignore_eos=True), n=11)])
-    assert len(found) == 11 and len({tuple(one.tokens) for one in found}) == 11
+    completions = run(text, [Request("a", words(40), Sampling(max_tokens=9, ignore_eos=True), n=11)])
+    assert len(completions) == 11 and len({tuple(completion.tokens) for completion in completions}) == 11
     assert len(admitted) == 1 and len(steps) == 5, "40 tokens in chunks of 8, once for 11 samples"
 
 
@@ -162,7 +166,7 @@ def test_slots_are_filled_anew_at_once(text: Multimodal, monkeypatch: pytest.Mon
     monkeypatch.setattr(Engine, "_decode", lambda self: (calls.append(len(self._active)), decode(self))[1])
     lengths = [20 if i % 4 == 0 else 2 for i in range(32)]
     requests = [Request(f"{i}", words(4, i), replace(GREEDY, max_tokens=n)) for i, n in enumerate(lengths)]
-    assert [len(one.tokens) for one in run(text, requests)] == lengths
+    assert [len(completion.tokens) for completion in run(text, requests)] == lengths
     assert sum(calls) == sum(lengths) - 32, "the first token of each comes from its prompt"
     assert calls[:40] == [4] * 40 and len(calls) <= 44 + 19, "a full house until the last has begun"
 
@@ -171,10 +175,10 @@ def test_prompts_wait_for_pages_that_others_hold(text: Multimodal) -> None:
     """Long prompts that are computed and wait for a slot hold all the pages there are for prompts."""
     requests = [Request("first", words(9), replace(GREEDY, max_tokens=60), n=4)]
     requests += [Request(f"{i}", words(100 + i, i), GREEDY, n=1 + i % 3) for i in range(12)]
-    for one in run(text, requests):
-        assert one.finish_reason == "length"
-        if one.number == 0 and one.request.key in ("first", "0", "7", "11"):
-            assert one.tokens == greedy(text, one.request, len(one.tokens))[0]
+    for completion in run(text, requests):
+        assert completion.finish_reason == "length"
+        if completion.number == 0 and completion.request.key in ("first", "0", "7", "11"):
+            assert completion.tokens == greedy(text, completion.request, len(completion.tokens))[0]
 
 
 def test_an_images_token_that_a_sample_writes_makes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +234,8 @@ def test_a_request_that_does_not_fit_is_refused_and_one_that_just_fits_is_not(te
     for tokens, most in ((128, None), (200, None), (120, 9), (128, 1)):
         with pytest.raises(TooLong, match=f"{tokens} tokens.*128"):
             engine.submit(Request("a", words(tokens), Sampling(max_tokens=most)))
-    (one,) = run(text, [Request("a", words(120), replace(GREEDY, max_tokens=8))])
-    assert len(one.tokens) == 8 and one.tokens == greedy(text, one.request, 8)[0]
+    (completion,) = run(text, [Request("a", words(120), replace(GREEDY, max_tokens=8))])
+    assert len(completion.tokens) == 8 and completion.tokens == greedy(text, completion.request, 8)[0]
 
 
 def test_inputs_that_do_not_match_their_tokens_stop_no_other_request() -> None:
@@ -278,13 +282,13 @@ def test_an_engine_longer_than_the_models_context_is_refused(text: Multimodal) -
 def test_the_estimate_of_memory_is_what_is_allocated(dtype: torch.dtype) -> None:
     model = text_model().to(dtype)
     engine = Engine(model, replace(OPTIONS, max_num_seqs=8))
-    held = [one for cache in (engine._cache, engine._prefill.cache) for one in (cache.keys, cache.values)]
-    assert {one.dtype for one in held} == {dtype}
-    assert engine.options.bytes(model.config, dtype) == sum(one.untyped_storage().nbytes() for one in held)
+    held = [tensor for cache in (engine._cache, engine._prefill.cache) for tensor in (cache.keys, cache.values)]
+    assert {tensor.dtype for tensor in held} == {dtype}
+    assert engine.options.bytes(model.config, dtype) == sum(tensor.untyped_storage().nbytes() for tensor in held)
 
 
 def test_bfloat16_generates_what_its_model_finds_likely() -> None:
     model = text_model().to(torch.bfloat16)
-    (one,) = run(model, [Request("a", words(20), replace(GREEDY, logprobs=1))])
-    chances = logits_after(model, one.request, one.tokens).float().log_softmax(-1)
-    assert (chances.amax(-1) - chances[torch.arange(12), torch.tensor(one.tokens)]).max() < 0.1
+    (completion,) = run(model, [Request("a", words(20), replace(GREEDY, logprobs=1))])
+    chances = logits_after(model, completion.request, completion.tokens).float().log_softmax(-1)
+    assert (chances.amax(-1) - chances[torch.arange(12), torch.tensor(completion.tokens)]).max() < 0.1

@@ -43,15 +43,19 @@ def test_each_module_is_in_its_mode_after_every_step_and_the_samples_are_those_o
         engine.step()
     assert modes(model) == before
     expected = list(Engine(text_model(), OPTIONS).run([request]))
-    assert [one.tokens for one in samples] == [one.tokens for one in sorted(expected, key=lambda one: one.number)]
+    assert [completion.tokens for completion in samples] == [
+        completion.tokens for completion in sorted(expected, key=lambda completion: completion.number)
+    ]
 
 
 def test_images_and_clips_are_embedded_in_evaluation_and_the_modes_are_put_back() -> None:
     requests = list(prompts_of_all_kinds().values())
-    expected = {one.request.key: one.tokens for one in Engine(nano(), OPTIONS).run(requests)}
+    expected = {completion.request.key: completion.tokens for completion in Engine(nano(), OPTIONS).run(requests)}
     model = nano.__wrapped__().train()
     before = modes(model)
-    assert {one.request.key: one.tokens for one in Engine(model, OPTIONS).run(requests)} == expected
+    assert {
+        completion.request.key: completion.tokens for completion in Engine(model, OPTIONS).run(requests)
+    } == expected
     assert modes(model) == before
 
 

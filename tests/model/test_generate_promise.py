@@ -24,29 +24,31 @@ OPTIONS = Options(max_num_seqs=4, max_model_len=128, max_num_partial_prefills=4,
 MODEL = text_model(**switching_at(32))
 HOW = Sampling(max_tokens=10, temperature=1.3, top_p=0.95, ignore_eos=True, logprobs=1)
 
-Found = dict[tuple[str, int], tuple[list[int], list[float]]]
+Outcomes = dict[tuple[str, int], tuple[list[int], list[float]]]
 
 
-def outcome(samples: Iterable[Completion]) -> Found:
+def outcome(samples: Iterable[Completion]) -> Outcomes:
     """Tokens and the bits of their log-probabilities, which show what tokens alone would hide."""
-    return {(one.request.key, one.number): (one.tokens, one.logprobs) for one in samples}
+    return {
+        (completion.request.key, completion.number): (completion.tokens, completion.logprobs) for completion in samples
+    }
 
 
-def run(requests: Iterable[Request], options: Options = OPTIONS, model: Multimodal = MODEL) -> Found:
+def run(requests: Iterable[Request], options: Options = OPTIONS, model: Multimodal = MODEL) -> Outcomes:
     return outcome(Engine(model, options).run(requests))
 
 
 def requests() -> list[Request]:
     """Of many lengths, some across the switch at 32, some with an adapter, for several samples or greedy."""
     adapters = (None, "vision", "speech")
-    made = [
+    sampled = [
         Request(f"{n}", words(n, n), HOW, n=1 + n % 3, adapter=adapters[n % 3]) for n in (1, 3, 8, 14, 17, 28, 31, 40)
     ]
-    return [*made, Request("greedy", words(27, 9), replace(HOW, temperature=0, top_p=1.0, max_tokens=20))]
+    return [*sampled, Request("greedy", words(27, 9), replace(HOW, temperature=0, top_p=1.0, max_tokens=20))]
 
 
 @functools.cache
-def everything() -> Found:
+def everything() -> Outcomes:
     """All of them in one run."""
     return run(requests())
 
@@ -55,16 +57,16 @@ def test_samples_differ_from_each_other_and_end_where_they_should() -> None:
     assert (
         len({tuple(tokens) for tokens, _ in everything().values()})
         == len(everything())
-        == sum(one.n for one in requests())
+        == sum(request.n for request in requests())
     )
     assert {len(tokens) for tokens, _ in everything().values()} == {10, 20}
 
 
 def test_each_alone_is_as_all_together() -> None:
-    alone: Found = {}
-    for one in requests():
-        for number in range(one.n):
-            alone |= run([replace(one, n=1, first=number)])
+    alone: Outcomes = {}
+    for request in requests():
+        for number in range(request.n):
+            alone |= run([replace(request, n=1, first=number)])
     assert alone == everything()
 
 
@@ -76,8 +78,10 @@ def test_order_mates_and_a_busy_engine_change_nothing(pick: random.Random, befor
     engine.submit(Request("other", words(pick.randrange(1, 60), 99), replace(HOW, max_tokens=pick.randrange(1, 60)), 5))
     for _ in range(before):
         engine.step()
-    found = {key: one for key, one in outcome(engine.run(chosen)).items() if key[0] != "other"}
-    assert found == {key: everything()[key] for key in found} and len(found) == sum(one.n for one in chosen)
+    outcomes = {key: values for key, values in outcome(engine.run(chosen)).items() if key[0] != "other"}
+    assert outcomes == {key: everything()[key] for key in outcomes} and len(outcomes) == sum(
+        request.n for request in chosen
+    )
 
 
 def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been() -> None:
@@ -94,10 +98,10 @@ def test_every_slot_gives_the_same_bits() -> None:
         engine = Engine(MODEL, OPTIONS)
         engine._free.remove(slot)
         engine._free.append(slot)
-        (one,) = engine.submit(request)
+        (completion,) = engine.submit(request)
         while not engine.idle:
             engine.step()
-        assert one.slot == slot and outcome([one]) == expected
+        assert completion.slot == slot and outcome([completion]) == expected
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -106,35 +110,35 @@ def test_every_row_of_a_product_as_wide_as_the_slots_has_the_same_bits(slots: in
     """Why slots and prompts may not be any number: with 5, 6, 7, 9, 10 or 11 rows on 2 threads they have not."""
     torch.set_num_threads(count)
     weight, row, others = torch.randn(144, 48), torch.randn(48), torch.randn(slots, 48)
-    found = []
+    products = []
     for place in range(slots):
         x = others.clone()
         x[place] = row
-        found.append(F.linear(x, weight)[place])
-    assert all(torch.equal(one, found[0]) for one in found)
+        products.append(F.linear(x, weight)[place])
+    assert all(torch.equal(row, products[0]) for row in products)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_promise_holds_with_as_many_threads_all_along(count: int) -> None:
     torch.set_num_threads(count)
     together = run(requests(), replace(OPTIONS, max_num_seqs=8))
-    for one in requests()[::3]:
-        alone = run([one], replace(OPTIONS, max_num_seqs=8))
+    for request in requests()[::3]:
+        alone = run([request], replace(OPTIONS, max_num_seqs=8))
         assert alone == {key: together[key] for key in alone}
 
 
 def test_image_and_audio_prompts_are_as_alone_in_any_company() -> None:
-    kinds = [replace(one, sampling=HOW, n=2) for one in prompts_of_all_kinds().values()]
-    together = run([*kinds[::-1], *(replace(one, key=f"{one.key}'") for one in kinds)], model=nano())
-    for one in kinds:
-        alone = run([one], model=nano())
+    kinds = [replace(request, sampling=HOW, n=2) for request in prompts_of_all_kinds().values()]
+    together = run([*kinds[::-1], *(replace(request, key=f"{request.key}'") for request in kinds)], model=nano())
+    for request in kinds:
+        alone = run([request], model=nano())
         assert alone == {key: together[key] for key in alone}
 
 
 def test_the_key_decides() -> None:
-    one = requests()[5]
-    assert run([one]) != {("x", 0): run([replace(one, key="x")])["x", 0]}
-    tokens = [run([replace(one, key=key)])[key, 0][0] for key in ("a", "b", "c")]
+    request = requests()[5]
+    assert run([request]) != {("x", 0): run([replace(request, key="x")])["x", 0]}
+    tokens = [run([replace(request, key=key)])[key, 0][0] for key in ("a", "b", "c")]
     assert len({tuple(row) for row in tokens}) == 3
 
 
@@ -156,9 +160,9 @@ def test_numbers_that_are_none_harm_no_later_sample(rows: str) -> None:
     short = [Request(f"{i}", words(3, i), HOW) for i in range(3 if rows == "slots" else 7)]
     expected = run([*short, far], model=nano())
     engine = Engine(nano(), OPTIONS)
-    for one in [replace(bad, key=f"{i}", n=1) for i in range(4)] if rows == "prefill" else [bad]:
+    for request in [replace(bad, key=f"{i}", n=1) for i in range(4)] if rows == "prefill" else [bad]:
         with contextlib.suppress(ValueError):  # to refuse them is as good
-            engine.submit(one)
+            engine.submit(request)
     while not engine.idle:
         with contextlib.suppress(ValueError):
             engine.step()
@@ -168,21 +172,21 @@ def test_numbers_that_are_none_harm_no_later_sample(rows: str) -> None:
 # Cancelling.
 
 
-def states(engine: Engine, one: Completion) -> str:
+def states(engine: Engine, completion: Completion) -> str:
     """Where a sample is."""
     prefill = engine._prefill
     for name, prompts in (("queued", engine._queue), ("pending", prefill.pending), ("ready", prefill.ready)):
-        if any(one is other for prompt in prompts for other in prompt.waiting):
+        if any(completion is other for prompt in prompts for other in prompt.waiting):
             return name
-    return "active" if any(one is other for other in engine._active.values()) else "ended"
+    return "active" if any(completion is other for other in engine._active.values()) else "ended"
 
 
 @pytest.mark.parametrize("state", ["queued", "pending", "ready", "active", "again", "ended"])
 def test_cancelling_in_any_state_leaves_the_others_as_they_are(state: str) -> None:
     engine = Engine(MODEL, OPTIONS)
-    mates = [one for request in requests()[:4] for one in engine.submit(request)]
+    mates = [completion for request in requests()[:4] for completion in engine.submit(request)]
     victims = engine.submit(Request("victim", words(28, 7), HOW, n=6))
-    later = [one for request in requests()[4:] for one in engine.submit(request)]
+    later = [completion for request in requests()[4:] for completion in engine.submit(request)]
     victim = victims[0] if state in ("active", "again", "ended") else victims[-1]
     wanted = "queued" if state == "again" else state
     for _ in range(400):
@@ -193,11 +197,11 @@ def test_cancelling_in_any_state_leaves_the_others_as_they_are(state: str) -> No
     engine.cancel([victim])
     had, finish = list(victim.tokens), victim.finish_reason
     while not engine.idle:
-        assert all(one is not victim or finish for one in engine.step())
+        assert all(completion is not victim or finish for completion in engine.step())
     assert (victim.tokens, victim.finish_reason) == (had, finish) and (finish is None) == (state != "ended")
     assert outcome([*mates, *later]) == everything()
-    kept = [one for one in victims if one is not victim]
-    assert all(len(one.tokens) == 10 and one.finish_reason == "length" for one in kept)
+    kept = [completion for completion in victims if completion is not victim]
+    assert all(len(completion.tokens) == 10 and completion.finish_reason == "length" for completion in kept)
     assert outcome(kept).items() <= run([victim.request]).items()
     assert_at_rest(engine)
 
@@ -205,7 +209,7 @@ def test_cancelling_in_any_state_leaves_the_others_as_they_are(state: str) -> No
 def test_cancelling_all_leaves_an_engine_at_rest() -> None:
     for steps in (0, 1, 3, 6, 12):
         engine = Engine(MODEL, OPTIONS)
-        samples = [one for request in requests() for one in engine.submit(replace(request, n=5))]
+        samples = [completion for request in requests() for completion in engine.submit(replace(request, n=5))]
         for _ in range(steps):
             engine.step()
         engine.cancel(samples)

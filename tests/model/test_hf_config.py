@@ -39,13 +39,13 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_transformers_reads_what_we_write_as_what_it_wrote(kind: str) -> None:
-    theirs = as_file(TINY[kind]())
-    ours = to_hf(from_hf(theirs))
-    again = as_file(CLASSES[kind](**ours))
-    assert {key: again[key] for key in theirs if key not in ("architectures", "dtype")} == {
-        key: theirs[key] for key in theirs if key not in ("architectures", "dtype")
+    file = as_file(TINY[kind]())
+    written = to_hf(from_hf(file))
+    again = as_file(CLASSES[kind](**written))
+    assert {key: again[key] for key in file if key not in ("architectures", "dtype")} == {
+        key: file[key] for key in file if key not in ("architectures", "dtype")
     }
-    assert ours["architectures"] == [f"{'Phi3' if kind == 'phi3' else 'Phi4Multimodal'}ForCausalLM"]
+    assert written["architectures"] == [f"{'Phi3' if kind == 'phi3' else 'Phi4Multimodal'}ForCausalLM"]
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -116,10 +116,10 @@ def test_the_old_form_of_rope_is_the_new_one(kind: str, name: str) -> None:
     ids=str,
 )
 def test_the_scale_of_rope_is_theirs(changes: dict[str, float]) -> None:
-    theirs = hf.text_config(rope_parameters={**hf.LONGROPE, **changes})
-    ours = from_hf(as_file(theirs))
-    assert ours.text.rope_scale == Phi3RotaryEmbedding(theirs).attention_scaling
-    assert from_hf(to_hf(ours)) == ours
+    config = hf.text_config(rope_parameters={**hf.LONGROPE, **changes})
+    model_config = from_hf(as_file(config))
+    assert model_config.text.rope_scale == Phi3RotaryEmbedding(config).attention_scaling
+    assert from_hf(to_hf(model_config)) == model_config
 
 
 @pytest.mark.parametrize("long", [False, True])
@@ -136,9 +136,9 @@ def test_the_scale_of_rope_is_theirs(changes: dict[str, float]) -> None:
 def test_factors_that_we_leave_out_are_written_as_what_they_mean(rope: RopeParameters, long: bool) -> None:
     text = replace(from_hf(as_file(hf.text_config())).text, rope_parameters=rope)
     position = torch.arange(80 if long else 50)[None]
-    ours = tables(text, position, torch.tensor([[long]]), torch.float32)
-    theirs = Phi3RotaryEmbedding(Phi3Config(**to_hf(ModelConfig(text))))(torch.zeros(1), position)
-    assert all(torch.equal(one[:, 0], other) for one, other in zip(ours, theirs, strict=True))
+    angles = tables(text, position, torch.tensor([[long]]), torch.float32)
+    expected = Phi3RotaryEmbedding(Phi3Config(**to_hf(ModelConfig(text))))(torch.zeros(1), position)
+    assert all(torch.equal(table[:, 0], other) for table, other in zip(angles, expected, strict=True))
 
 
 def test_transformers_stops_where_we_do(tmp_path: Path) -> None:
@@ -248,9 +248,9 @@ def test_an_error_shows_a_value_in_short_however_large() -> None:
         deep = [deep]
     for value in (["x"] * 100_000, "y" * 100_000, deep, {"a": deep}):
         for path in ("hidden_size", "rope_parameters.long_factor", "vision_config", "hidden_act", "head_dim"):
-            with pytest.raises(ValueError) as told:
+            with pytest.raises(ValueError) as error:
                 from_hf(changed(path, value))
-            assert len(str(told.value)) < 500
+            assert len(str(error.value)) < 500
 
 
 @pytest.mark.parametrize("value", ["x", [1], 1 << 38])

@@ -36,88 +36,90 @@ def model() -> Multimodal:
 def ruined(name: str, seed: int = 0) -> Multimodal:
     """A model whose adapter of this name holds no numbers."""
     model = text_model(seed)
-    for key, one in model.named_parameters():
+    for key, parameter in model.named_parameters():
         if f".adapters.{name}." in key:
-            one.data.fill_(torch.nan)
+            parameter.data.fill_(torch.nan)
     return model
 
 
 def linear(seed: int = 0) -> MultiLoRALinear:
     torch.manual_seed(seed)
-    made = MultiLoRALinear(10, 7, ADAPTERS).eval()
-    for one in made.adapters.values():
-        torch.nn.init.normal_(one.B)
-    return made
+    layer = MultiLoRALinear(10, 7, ADAPTERS).eval()
+    for lora in layer.adapters.values():
+        torch.nn.init.normal_(lora.B)
+    return layer
 
 
-def by_hand(one: MultiLoRALinear, x: Tensor, name: str | None) -> Tensor:
+def by_hand(layer: MultiLoRALinear, x: Tensor, name: str | None) -> Tensor:
     """As peft's documentation has it: Wx + alpha / r * B(Ax)."""
-    y = x @ one.weight.T
+    y = x @ layer.weight.T
     if name is None:
         return y
     config = {adapter.name: adapter for adapter in ADAPTERS}[name]
-    a, b = one.adapters[name].A, one.adapters[name].B
+    a, b = layer.adapters[name].A, layer.adapters[name].B
     return y + config.lora_alpha / config.r * ((x @ a.T) @ b.T)
 
 
 @pytest.mark.parametrize("name", [None, "vision", "speech"])
 def test_a_linear_is_what_peft_computes(name: str | None) -> None:
-    one, x = linear(), torch.randn(2, 5, 10)
-    torch.testing.assert_close(one(x, {} if name is None else {name: None}), by_hand(one, x, name), atol=1e-6, rtol=0)
+    layer, x = linear(), torch.randn(2, 5, 10)
+    torch.testing.assert_close(
+        layer(x, {} if name is None else {name: None}), by_hand(layer, x, name), atol=1e-6, rtol=0
+    )
 
 
 def test_places_and_masks_route_alike() -> None:
-    one, x = linear(), torch.randn(3, 5, 10)
+    layer, x = linear(), torch.randn(3, 5, 10)
     vision = torch.rand(3, 5) < 0.4
     masks = {"vision": vision, "speech": ~vision & (torch.rand(3, 5) < 0.5)}
     assert masks["speech"].any() and masks["vision"].any() and not (masks["vision"] | masks["speech"]).all()
-    expected = by_hand(one, x, None)
+    expected = by_hand(layer, x, None)
     for name, mask in masks.items():
-        expected[mask] = by_hand(one, x, name)[mask]
-    torch.testing.assert_close(one(x, masks), expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(one(x, routing.routes(masks)), expected, atol=1e-6, rtol=0)
+        expected[mask] = by_hand(layer, x, name)[mask]
+    torch.testing.assert_close(layer(x, masks), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(layer(x, routing.routes(masks)), expected, atol=1e-6, rtol=0)
 
 
 def test_an_adapter_is_given_the_tokens_that_take_it_and_no_others() -> None:
-    one, x, given_ = linear(), torch.randn(3, 5, 10), []
+    layer, x, given_ = linear(), torch.randn(3, 5, 10), []
     mask = torch.rand(3, 5) < 0.4
-    one.adapters["vision"].register_forward_pre_hook(lambda _, inputs: given_.append(inputs[0]))
-    one(x, routing.routes({"vision": mask}))
+    layer.adapters["vision"].register_forward_pre_hook(lambda _, inputs: given_.append(inputs[0]))
+    layer(x, routing.routes({"vision": mask}))
     assert len(given_) == 1 and torch.equal(given_[0], x[mask])
 
 
 def test_by_masks_an_adapter_of_no_numbers_harms_no_token_that_does_not_take_it() -> None:
-    one, x, mask = linear(), torch.randn(3, 5, 10), torch.rand(3, 5) < 0.4
-    plain = one(x, {})
-    one.adapters["vision"].A.data.fill_(torch.nan)
-    found = one(x, {"vision": mask})
-    assert found[mask].isnan().all() and torch.equal(found[~mask], plain[~mask])
+    layer, x, mask = linear(), torch.randn(3, 5, 10), torch.rand(3, 5) < 0.4
+    plain = layer(x, {})
+    layer.adapters["vision"].A.data.fill_(torch.nan)
+    y = layer(x, {"vision": mask})
+    assert y[mask].isnan().all() and torch.equal(y[~mask], plain[~mask])
 
 
 def test_places_of_all_and_of_none_are_not_listed() -> None:
     everywhere = torch.ones(2, 3, dtype=torch.bool)
-    found = routing.routes({"vision": everywhere, "speech": ~everywhere})
-    assert found == {"vision": None}
+    routes = routing.routes({"vision": everywhere, "speech": ~everywhere})
+    assert routes == {"vision": None}
 
 
 def test_an_untrained_adapter_changes_nothing_and_starts_as_pefts() -> None:
     torch.manual_seed(0)
-    one, x = MultiLoRALinear(400, 7, ADAPTERS), torch.randn(2, 5, 400)
-    assert torch.equal(one(x, {"vision": None}), one(x, {}))
-    a = one.adapters["vision"].A.detach()
+    layer, x = MultiLoRALinear(400, 7, ADAPTERS), torch.randn(2, 5, 400)
+    assert torch.equal(layer(x, {"vision": None}), layer(x, {}))
+    a = layer.adapters["vision"].A.detach()
     assert a.abs().max() <= 1 / math.sqrt(400) and a.std() == pytest.approx(1 / math.sqrt(3 * 400), rel=0.1)
-    assert not one.adapters["vision"].B.any()
+    assert not layer.adapters["vision"].B.any()
 
 
 def test_dropout_is_for_training_and_the_adapter_alone() -> None:
     torch.manual_seed(0)
-    one, x = LoRA(LoraConfig("vision", 8, 8.0, lora_dropout=0.25), 8, 8), torch.ones(2000, 8)
-    torch.nn.init.eye_(one.A)
-    torch.nn.init.eye_(one.B)
-    assert torch.equal(one.eval()(x), x)
-    found = one.train()(x)
-    assert found.unique().tolist() == pytest.approx([0.0, 4 / 3])
-    assert (found == 0).float().mean() == pytest.approx(0.25, abs=0.02)
+    lora, x = LoRA(LoraConfig("vision", 8, 8.0, lora_dropout=0.25), 8, 8), torch.ones(2000, 8)
+    torch.nn.init.eye_(lora.A)
+    torch.nn.init.eye_(lora.B)
+    assert torch.equal(lora.eval()(x), x)
+    dropped = lora.train()(x)
+    assert dropped.unique().tolist() == pytest.approx([0.0, 4 / 3])
+    assert (dropped == 0).float().mean() == pytest.approx(0.25, abs=0.02)
     routed = MultiLoRALinear(10, 7, ADAPTERS).train()
     assert torch.equal(routed(x[:1, :1].expand(1, 1, 10), {}), routed.eval()(x[:1, :1].expand(1, 1, 10), {}))
 
@@ -135,21 +137,21 @@ def test_rows_of_a_mixed_batch_are_as_alone(model: Multimodal) -> None:
 @pytest.mark.parametrize("name", ["vision", "speech"])
 def test_rows_without_an_adapter_compute_nothing_of_it(name: str, model: Multimodal) -> None:
     rows = ids(5, 12)
-    found = ruined(name)(rows, adapter=list(ROWS)).logits
+    logits = ruined(name)(rows, adapter=list(ROWS)).logits
     for i, row in enumerate(ROWS):
-        assert bool(found[i].isnan().all()) == (row == name)
+        assert bool(logits[i].isnan().all()) == (row == name)
     others = [i for i, row in enumerate(ROWS) if row != name]
-    assert torch.equal(found[others], model(rows, adapter=list(ROWS)).logits[others])
+    assert torch.equal(logits[others], model(rows, adapter=list(ROWS)).logits[others])
 
 
 def test_the_gradient_of_an_unrouted_adapter_is_none_and_that_of_others_is_finite() -> None:
     broken = ruined("speech").train()
     broken(ids(3, 8), adapter=["vision", None, "vision"]).logits.square().mean().backward()
-    for name, one in broken.named_parameters():
+    for name, parameter in broken.named_parameters():
         if ".adapters.speech." in name:
-            assert one.grad is None or not one.grad.any()
+            assert parameter.grad is None or not parameter.grad.any()
         elif name.startswith("language"):
-            assert one.grad is not None and one.grad.isfinite().all() and one.grad.any(), name
+            assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
 
 
 def test_gradients_of_a_mixed_batch_are_the_sum_of_those_of_its_rows(model: Multimodal) -> None:
@@ -159,15 +161,17 @@ def test_gradients_of_a_mixed_batch_are_the_sum_of_those_of_its_rows(model: Mult
         model.zero_grad()
         logits = model(rows[chosen], adapter=[ROWS[i] for i in chosen]).logits
         (logits * weights[chosen]).sum().backward()
-        return {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+        return {
+            name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+        }
 
     together, alone = gradients([0, 1, 2, 3, 4]), [gradients([i]) for i in range(5)]
     model.zero_grad()
     assert set(together) == {name for row in alone for name in row}
-    for name, found in together.items():
+    for name, gradient in together.items():
         total = sum(row[name] for row in alone if name in row)
         assert isinstance(total, Tensor)
-        assert (found - total).abs().max() <= 1e-5 * max(1.0, total.abs().max().item()), name
+        assert (gradient - total).abs().max() <= 1e-5 * max(1.0, total.abs().max().item()), name
 
 
 def test_masks_of_a_step_in_bfloat16_keep_its_type() -> None:
@@ -186,29 +190,31 @@ def test_masks_of_a_step_in_bfloat16_keep_its_type() -> None:
 def test_an_adapter_of_another_type_than_its_base_is_what_peft_computes(
     base: torch.dtype, adapter: torch.dtype
 ) -> None:
-    one, x = linear().to(base), torch.randn(2, 5, 10).to(base)
-    one.adapters.to(adapter)
-    low = one.adapters["vision"]
-    expected = x @ one.weight.T + (x.float() @ low.A.float().T) @ low.B.float().T * low.scaling  # peft's own order
+    layer, x = linear().to(base), torch.randn(2, 5, 10).to(base)
+    layer.adapters.to(adapter)
+    low = layer.adapters["vision"]
+    expected = x @ layer.weight.T + (x.float() @ low.A.float().T) @ low.B.float().T * low.scaling  # peft's own order
     mask = torch.tensor([[True, False, True, True, False]] * 2)
-    plain = one(x, {})
-    assert torch.equal(one(x, {"vision": None}), expected.to(base))
-    for found in (one(x, {"vision": mask}), one(x, routing.routes({"vision": mask}))):
-        assert found.dtype == base and torch.equal(found[~mask], plain[~mask])
-        torch.testing.assert_close(found[mask], expected.to(base)[mask])
+    plain = layer(x, {})
+    assert torch.equal(layer(x, {"vision": None}), expected.to(base))
+    for y in (layer(x, {"vision": mask}), layer(x, routing.routes({"vision": mask}))):
+        assert y.dtype == base and torch.equal(y[~mask], plain[~mask])
+        torch.testing.assert_close(y[mask], expected.to(base)[mask])
 
 
 def test_a_float32_adapter_on_a_bfloat16_base_runs_and_learns() -> None:
     half = text_model().bfloat16().train()
-    for one in half.modules():
-        if isinstance(one, LoRA):
-            one.float()
+    for module in half.modules():
+        if isinstance(module, LoRA):
+            module.float()
     rows = ids(3, 6)
     logits = half(rows, adapter=["vision", None, "speech"]).logits
     assert logits.dtype == torch.bfloat16 and logits.isfinite().all()
     logits.float().square().mean().backward()
-    for name, one in half.named_parameters():
-        assert one.grad is not None and one.grad.dtype == one.dtype and one.grad.isfinite().all(), name
+    for name, parameter in half.named_parameters():
+        assert (
+            parameter.grad is not None and parameter.grad.dtype == parameter.dtype and parameter.grad.isfinite().all()
+        ), name
 
 
 # Routing.
@@ -217,8 +223,8 @@ P, A, T = IMAGE, AUDIO, 50
 BATCH = torch.tensor([[T, T, T, T, T, T], [T, P, P, T, T, T], [T, T, A, A, T, T], [A, T, T, P, T, T]])
 
 
-def places(found: dict[str, Tensor], name: str) -> list[list[int]]:
-    return found[name].int().tolist()
+def places(masks: dict[str, Tensor], name: str) -> list[list[int]]:
+    return masks[name].int().tolist()
 
 
 def rows_of(ids_BL: Tensor) -> Tensor:
@@ -226,28 +232,28 @@ def rows_of(ids_BL: Tensor) -> Tensor:
 
 
 def test_by_sample_an_image_makes_it_vision_and_else_audio_speech() -> None:
-    found = routing.masks(NANO, "auto", BATCH, rows_of(BATCH))
-    assert places(found, "vision") == [[0] * 6, [1] * 6, [0] * 6, [1] * 6]
-    assert places(found, "speech") == [[0] * 6, [0] * 6, [1] * 6, [0] * 6]
+    masks = routing.masks(NANO, "auto", BATCH, rows_of(BATCH))
+    assert places(masks, "vision") == [[0] * 6, [1] * 6, [0] * 6, [1] * 6]
+    assert places(masks, "speech") == [[0] * 6, [0] * 6, [1] * 6, [0] * 6]
 
 
 def test_by_token_each_takes_its_own() -> None:
-    found = routing.masks(NANO, "token", BATCH, rows_of(BATCH))
-    assert places(found, "vision") == (BATCH == P).int().tolist()
-    assert places(found, "speech") == (BATCH == A).int().tolist()
+    masks = routing.masks(NANO, "token", BATCH, rows_of(BATCH))
+    assert places(masks, "vision") == (BATCH == P).int().tolist()
+    assert places(masks, "speech") == (BATCH == A).int().tolist()
 
 
 def test_packed_samples_of_one_row_are_routed_apart() -> None:
-    found = routing.masks(NANO, "auto", BATCH.view(1, -1), torch.arange(24).view(1, -1) // 6)
-    assert places(found, "vision") == [[0] * 6 + [1] * 6 + [0] * 6 + [1] * 6]
-    assert places(found, "speech") == [[0] * 12 + [1] * 6 + [0] * 6]
+    masks = routing.masks(NANO, "auto", BATCH.view(1, -1), torch.arange(24).view(1, -1) // 6)
+    assert places(masks, "vision") == [[0] * 6 + [1] * 6 + [0] * 6 + [1] * 6]
+    assert places(masks, "speech") == [[0] * 12 + [1] * 6 + [0] * 6]
 
 
 def test_a_named_adapter_is_for_all_rows_and_none_for_none() -> None:
     assert routing.masks(NANO, None, BATCH, rows_of(BATCH)) == {}
     assert places(routing.masks(NANO, "speech", BATCH, rows_of(BATCH)), "speech") == [[1] * 6] * 4
-    found = routing.masks(NANO, [None, "speech", None, "vision"], BATCH, rows_of(BATCH))
-    assert places(found, "speech") == [[0] * 6, [1] * 6, [0] * 6, [0] * 6] and set(found) == {"vision", "speech"}
+    masks = routing.masks(NANO, [None, "speech", None, "vision"], BATCH, rows_of(BATCH))
+    assert places(masks, "speech") == [[0] * 6, [1] * 6, [0] * 6, [0] * 6] and set(masks) == {"vision", "speech"}
 
 
 def test_a_model_without_a_part_routes_what_it_has() -> None:
@@ -269,23 +275,25 @@ def test_an_adapter_that_is_not_there_is_refused(adapter: str | list[str], messa
 
 def test_all_four_kinds_in_one_batch_are_as_alone_in_training_too() -> None:
     model = enlivened(NANO, 3).train()
-    for one in model.modules():
-        if isinstance(one, LoRA):
-            one.dropout = 0.0
+    for request in model.modules():
+        if isinstance(request, LoRA):
+            request.dropout = 0.0
     requests = list(prompts_of_all_kinds().values())
-    length = max(len(one.tokens) for one in requests)
-    batch = torch.tensor([[*one.tokens, *[0] * (length - len(one.tokens))] for one in requests])
-    real = torch.tensor([[1] * len(one.tokens) + [0] * (length - len(one.tokens)) for one in requests])
-    parts = [one.inputs for one in requests if one.inputs]
+    length = max(len(request.tokens) for request in requests)
+    batch = torch.tensor([[*request.tokens, *[0] * (length - len(request.tokens))] for request in requests])
+    real = torch.tensor([[1] * len(request.tokens) + [0] * (length - len(request.tokens)) for request in requests])
+    parts = [request.inputs for request in requests if request.inputs]
     names = {name for part in parts for name in part}
     inputs = {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
     mixed = model(batch, real, **inputs).logits
-    packed = torch.tensor([[token for one in requests for token in one.tokens]])
-    numbers = torch.tensor([[i for i, one in enumerate(requests) for _ in one.tokens]])
-    in_a_row = model(packed, segments=numbers, **inputs).logits[0].split([len(one.tokens) for one in requests])
-    for i, one in enumerate(requests):
-        alone = model(torch.tensor([one.tokens]), **dict(one.inputs or {})).logits[0]
-        torch.testing.assert_close(mixed[i, : len(one.tokens)], alone, atol=1e-4, rtol=0)
+    packed = torch.tensor([[token for request in requests for token in request.tokens]])
+    numbers = torch.tensor([[i for i, request in enumerate(requests) for _ in request.tokens]])
+    in_a_row = (
+        model(packed, segment_ids=numbers, **inputs).logits[0].split([len(request.tokens) for request in requests])
+    )
+    for i, request in enumerate(requests):
+        alone = model(torch.tensor([request.tokens]), **dict(request.inputs or {})).logits[0]
+        torch.testing.assert_close(mixed[i, : len(request.tokens)], alone, atol=1e-4, rtol=0)
         torch.testing.assert_close(in_a_row[i], alone, atol=1e-4, rtol=0)
     mixed.square().mean().backward()
-    assert all(one.grad is None or one.grad.isfinite().all() for one in model.parameters())
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())

@@ -44,9 +44,9 @@ def test_large_orders_agree_and_stay_in_range() -> None:
     places = np.array([0, 1, (1 << 62) - 1, 12345678901234567])
     assert order.take(places).tolist() == [order[int(k)] for k in places]
     odd = Permutation(3 * 10**9 + 1, 5, 5)
-    found = odd.take(np.arange(100_000).reshape(2, -1))
-    assert found.shape == (2, 50_000) and found.dtype == np.int64
-    assert len(np.unique(found)) == 100_000 and found.min() >= 0 and found.max() <= 3 * 10**9
+    taken = odd.take(np.arange(100_000).reshape(2, -1))
+    assert taken.shape == (2, 50_000) and taken.dtype == np.int64
+    assert len(np.unique(taken)) == 100_000 and taken.min() >= 0 and taken.max() <= 3 * 10**9
 
 
 def test_the_order_is_pinned() -> None:

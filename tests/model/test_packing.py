@@ -15,9 +15,9 @@ from gristmill.model.processing.packing import SLIVER, Packing, pack
 def check(packing: Packing, lengths: np.ndarray, splittable: np.ndarray, window: int) -> None:
     """Whatever the lengths: each sample is tiled by its pieces, and what is reported is what is there."""
     parts = defaultdict(list)
-    for one in packing.windows:
-        assert one and sum(piece.length for piece in one) <= window
-        for piece in one:
+    for in_window in packing.windows:
+        assert in_window and sum(piece.length for piece in in_window) <= window
+        for piece in in_window:
             parts[piece.sample].append((piece.start, piece.length))
     assert set(parts) == set(range(len(lengths)))
     for sample, pieces in parts.items():
@@ -31,7 +31,7 @@ def check(packing: Packing, lengths: np.ndarray, splittable: np.ndarray, window:
     assert packing.forced == int((lengths > window).sum()) <= packing.split
     if len(lengths):
         assert packing.waste == pytest.approx(1 - lengths.sum() / (len(packing.windows) * window))
-    assert packing.windows == sorted(packing.windows) and all(one == sorted(one) for one in packing.windows)
+    assert packing.windows == sorted(packing.windows) and all(pieces == sorted(pieces) for pieces in packing.windows)
 
 
 @settings(max_examples=300)
@@ -65,7 +65,7 @@ def test_documents_that_do_not_fit_together_are_cut_as_far_as_the_bound_asks(sha
     assert len(packing.windows) > 1000 and 0.015 < packing.waste <= 0.02
     surplus = 4000 - len(packing.windows)  # so many windows had to go; their documents fill the holes of the others
     assert surplus <= packing.split <= 1.3 * surplus
-    assert min(piece.length for one in packing.windows for piece in one) >= SLIVER
+    assert min(piece.length for pieces in packing.windows for piece in pieces) >= SLIVER
     loose = pack(lengths, splittable, 4096, max_waste=0.3)
     assert 0.25 < loose.waste <= 0.3 and loose.split < packing.split
 
@@ -82,7 +82,7 @@ def test_a_few_documents_fill_what_samples_leave_empty():
 
 def test_best_fit_takes_the_window_with_the_least_room():
     packing = pack(np.array([60, 50, 40, 38, 10, 2]), np.zeros(6, bool), 100)
-    assert [[piece.sample for piece in one] for one in packing.windows] == [[0, 2], [1, 3, 4, 5]]
+    assert [[piece.sample for piece in pieces] for pieces in packing.windows] == [[0, 2], [1, 3, 4, 5]]
 
 
 def test_lengths_alone_decide():

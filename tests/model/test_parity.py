@@ -23,8 +23,8 @@ CROP, SIDE = 448, 32
 
 
 class Pair(NamedTuple):
-    ours: Multimodal
-    theirs: Any
+    model: Multimodal
+    reference: Any
     folder: Path
 
 
@@ -32,10 +32,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _pair(kind: str, folder: Path) -> Pair:
-    theirs = hf.tiny_text() if kind == "text" else hf.tiny_multimodal()
+    reference = hf.tiny_text() if kind == "text" else hf.tiny_multimodal()
     for name in ("vision", "speech"):
-        theirs.load_adapter(str(folder / f"{name}-lora"), adapter_name=name)
-    return Pair(load_hf(folder), theirs.eval(), folder)
+        reference.load_adapter(str(folder / f"{name}-lora"), adapter_name=name)
+    return Pair(load_hf(folder), reference.eval(), folder)
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +51,13 @@ def whole(written_multimodal: Path) -> Pair:
 def furthest(pair: Pair, given: dict[str, Tensor], adapter: str | None) -> float:
     """The largest difference of logits, of real tokens only."""
     if adapter is None:
-        pair.theirs.disable_adapters()
+        pair.reference.disable_adapters()
     else:
-        pair.theirs.enable_adapters()
-        pair.theirs.set_adapter(adapter)
+        pair.reference.enable_adapters()
+        pair.reference.set_adapter(adapter)
     with torch.no_grad():
-        ours = pair.ours(**given, adapter=adapter).logits
-        apart = (ours - pair.theirs(**given).logits).abs().amax(-1)
+        logits = pair.model(**given, adapter=adapter).logits
+        apart = (logits - pair.reference(**given).logits).abs().amax(-1)
     real = given.get("attention_mask", torch.ones_like(given["input_ids"])).bool()
     return float(apart[real].max())
 
@@ -100,7 +100,7 @@ def clips(*frames: int) -> tuple[dict[str, Tensor], list[int]]:
 
 def row(*parts: Tensor | tuple[int, int]) -> Tensor:
     """One row of words and (token, how often)."""
-    return torch.cat([one if isinstance(one, Tensor) else torch.full((one[1],), one[0]) for one in parts])[None]
+    return torch.cat([part if isinstance(part, Tensor) else torch.full((part[1],), part[0]) for part in parts])[None]
 
 
 @pytest.mark.parametrize("adapter", [None, "vision", "speech"])
@@ -121,9 +121,11 @@ def test_rows_of_other_lengths(text: Pair, side: str) -> None:
 def test_images_of_several_grids_and_paddings(whole: Pair, adapter: str | None) -> None:
     given, counts = images((1, 1, 0, 0), (2, 1, 13, 5), (1, 3, 0, 20))
     rows = [row(words(4), (hf.IMAGE, n), words(3)) for n in counts]
-    width = max(one.shape[1] for one in rows)
-    ids = torch.cat([torch.cat([torch.zeros(1, width - one.shape[1], dtype=torch.int64), one], 1) for one in rows])
-    mask = torch.tensor([[0] * (width - one.shape[1]) + [1] * one.shape[1] for one in rows])
+    width = max(ids_1L.shape[1] for ids_1L in rows)
+    ids = torch.cat(
+        [torch.cat([torch.zeros(1, width - ids_1L.shape[1], dtype=torch.int64), ids_1L], 1) for ids_1L in rows]
+    )
+    mask = torch.tensor([[0] * (width - ids_1L.shape[1]) + [1] * ids_1L.shape[1] for ids_1L in rows])
     assert furthest(whole, {"input_ids": ids, "attention_mask": mask, **given}, adapter) < 1e-4
 
 
@@ -138,8 +140,16 @@ def test_audio_of_a_second_of_four_and_of_forty_five(whole: Pair, frames: int, a
 @pytest.mark.parametrize("adapter", [None, "vision", "speech"])
 def test_images_and_audio_in_one_row(whole: Pair, adapter: str | None) -> None:
     seen, (first, second) = images((1, 1, 0, 9), (1, 2, 0, 0))
-    heard, (one, other) = clips(160, 160)
-    ids = row(words(2), (hf.AUDIO, one), (hf.IMAGE, first), words(3), (hf.IMAGE, second), (hf.AUDIO, other), words(5))
+    heard, (first_clip, second_clip) = clips(160, 160)
+    ids = row(
+        words(2),
+        (hf.AUDIO, first_clip),
+        (hf.IMAGE, first),
+        words(3),
+        (hf.IMAGE, second),
+        (hf.AUDIO, second_clip),
+        words(5),
+    )
     assert furthest(whole, {"input_ids": ids, **seen, **heard}, adapter) < 1e-4
 
 
@@ -152,41 +162,41 @@ def test_auto_is_the_adapter_of_what_a_row_has(whole: Pair) -> None:
         "speech": (heard, row(words(3), (hf.AUDIO, clip), words(3))),
     }
     with torch.no_grad():
-        found = {
-            name: torch.equal(whole.ours(ids, **given).logits, whole.ours(ids, **given, adapter=name).logits)
+        equal = {
+            name: torch.equal(whole.model(ids, **given).logits, whole.model(ids, **given, adapter=name).logits)
             for name, (given, ids) in cases.items()
         }
         both = row(words(1), (hf.IMAGE, image), (hf.AUDIO, clip), words(2))
-        auto = whole.ours(both, **seen, **heard).logits
-        found["both"] = torch.equal(auto, whole.ours(both, **seen, **heard, adapter="vision").logits)
-    assert found == {None: True, "vision": True, "speech": True, "both": True}
+        auto = whole.model(both, **seen, **heard).logits
+        equal["both"] = torch.equal(auto, whole.model(both, **seen, **heard, adapter="vision").logits)
+    assert equal == {None: True, "vision": True, "speech": True, "both": True}
 
 
 def greedy(pair: Pair, ids: Tensor, given: dict[str, Tensor], count: int, adapter: str | None) -> list[int]:
     sampling = Sampling(max_tokens=count, temperature=0.0, ignore_eos=True)
     engine = Engine(
-        pair.ours,
+        pair.model,
         Options(max_num_seqs=4, max_model_len=1024, max_num_partial_prefills=4, prefill_chunk_size=32, block_size=64),
     )
     request = Request("greedy", tuple(ids[0].tolist()), sampling, adapter=adapter, inputs=given)
-    (found,) = engine.run([request])
-    return found.tokens
+    (completion,) = engine.run([request])
+    return completion.tokens
 
 
-def theirs_greedy(pair: Pair, ids: Tensor, given: dict[str, Tensor], count: int) -> list[int]:
+def reference_greedy(pair: Pair, ids: Tensor, given: dict[str, Tensor], count: int) -> list[int]:
     """Without a cache: with it, `Phi4MultimodalForCausalLM.generate` often differs from its own uncached output."""
-    made = pair.theirs.generate(
+    output = pair.reference.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), **given, max_new_tokens=count, do_sample=False,
         eos_token_id=-1, use_cache=False,
     )  # fmt: skip
-    return [int(one) for one in made[0, ids.shape[1] :]]
+    return [int(token) for token in output[0, ids.shape[1] :]]
 
 
 @pytest.mark.parametrize("length", [5, 40, 64, 90])
 def test_the_engine_writes_what_generate_writes_across_the_switch(text: Pair, length: int) -> None:
     ids = words(1, length)
-    text.theirs.disable_adapters()
-    assert greedy(text, ids, {}, 40, None) == theirs_greedy(text, ids, {}, 40)
+    text.reference.disable_adapters()
+    assert greedy(text, ids, {}, 40, None) == reference_greedy(text, ids, {}, 40)
 
 
 @pytest.mark.parametrize(("kind", "adapter"), [("image", "vision"), ("audio", "speech"), ("both", "vision")])
@@ -200,6 +210,6 @@ def test_the_engine_writes_what_generate_writes_of_images_and_audio(whole: Pair,
         heard, (count,) = clips(98)
         given, parts = given | heard, [*parts, (hf.AUDIO, count)]
     ids = row(*parts, words(2))
-    whole.theirs.enable_adapters()
-    whole.theirs.set_adapter(adapter)
-    assert greedy(whole, ids, given, 24, "auto") == theirs_greedy(whole, ids, given, 24)
+    whole.reference.enable_adapters()
+    whole.reference.set_adapter(adapter)
+    assert greedy(whole, ids, given, 24, "auto") == reference_greedy(whole, ids, given, 24)

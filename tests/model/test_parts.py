@@ -36,7 +36,7 @@ def on_meta(config: ModelConfig) -> Multimodal:
 def test_the_paper_s_shape_has_the_released_counts() -> None:
     model = on_meta(PRESETS["multimodal"])
     assert counts(model) == RELEASED
-    assert sum(one.numel() for one in model.parameters()) == sum(RELEASED.values()) == 5_574_460_224
+    assert sum(parameter.numel() for parameter in model.parameters()) == sum(RELEASED.values()) == 5_574_460_224
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -44,9 +44,9 @@ def test_the_paper_s_shape_has_the_released_counts() -> None:
 @pytest.mark.parametrize(("rest", "own"), [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)], ids=str)
 def test_a_part_may_be_of_another_type_than_the_rest(part: Part, rest: torch.dtype, own: torch.dtype) -> None:
     model = enlivened(NANO, 1).to(rest)
-    for _, one in parameters_of(model, part):
-        one.data = one.data.to(own)
-    requests = [replace(one, sampling=Sampling(max_tokens=2)) for one in prompts_of_all_kinds().values()]
+    for _, parameter in parameters_of(model, part):
+        parameter.data = parameter.data.to(own)
+    requests = [replace(request, sampling=Sampling(max_tokens=2)) for request in prompts_of_all_kinds().values()]
     for request in requests:
         logits = model(torch.tensor([request.tokens]), **dict(request.inputs or {})).logits
         assert logits.dtype == model.language.norm.weight.dtype and logits.isfinite().all()
@@ -63,8 +63,8 @@ def test_mini_is_the_language_model_alone() -> None:
 
 @pytest.mark.parametrize(("name", "least", "most"), [("nano", 0.8e6, 2e6), ("small", 5e7, 3e8)])
 def test_smaller_presets_have_every_part_and_their_size(name: str, least: float, most: float) -> None:
-    found = counts(on_meta(PRESETS[name]))
-    assert set(found) == set(Part) and least < sum(found.values()) < most
+    totals = counts(on_meta(PRESETS[name]))
+    assert set(totals) == set(Part) and least < sum(totals.values()) < most
 
 
 def test_every_parameter_and_buffer_is_in_exactly_one_part() -> None:
@@ -133,7 +133,7 @@ def test_an_adapter_of_no_part_is_refused() -> None:
 def test_weights_follow_from_the_seed_and_the_global_generator_stays() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    one, same, other = (Multimodal.seeded(NANO, seed).state_dict() for seed in (3, 3, 4))
+    weights, same, other = (Multimodal.seeded(NANO, seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert not torch.equal(one["language.embed_tokens.weight"], other["language.embed_tokens.weight"])
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    assert not torch.equal(weights["language.embed_tokens.weight"], other["language.embed_tokens.weight"])

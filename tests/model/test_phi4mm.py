@@ -34,9 +34,9 @@ def test_every_tensor_is_bit_for_bit_that_of_transformers_form(written_multimoda
     assert "model.layers.2.mlp.gate_up_proj.lora_A.speech.weight" in listed
     assert "model.embed_tokens_extend.audio_embed.encoder.encoders.1.self_attn.linear_k.bias" in listed
     assert "model.embed_tokens_extend.image_embed.sub_GN" in listed
-    ours = load_hf(hub_folder)
-    hf.assert_same_model(ours, load_hf(written_multimodal))
-    assert [adapter.name for adapter in ours.config.adapters] == ["vision", "speech"]
+    model = load_hf(hub_folder)
+    hf.assert_same_model(model, load_hf(written_multimodal))
+    assert [adapter.name for adapter in model.config.adapters] == ["vision", "speech"]
 
 
 def test_bfloat16_stays_as_it_is_stored(written_multimodal: Path, hub_folder: Path) -> None:
@@ -77,9 +77,9 @@ def test_logits_are_those_of_the_reference(
 
 
 def test_exported_in_transformers_form_and_back(written_multimodal: Path, hub_folder: Path, tmp_path: Path) -> None:
-    ours = load_hf(hub_folder)
-    save_hf(ours, tmp_path / "out")
-    hf.assert_same_model(load_hf(tmp_path / "out"), ours)
+    model = load_hf(hub_folder)
+    save_hf(model, tmp_path / "out")
+    hf.assert_same_model(load_hf(tmp_path / "out"), model)
     values = json.loads((tmp_path / "out" / hf.CONFIG).read_text())
     assert (values["model_type"], values["vision_config"]["num_attention_heads"]) == ("phi4_multimodal", 2)
     _, info = AutoModelForCausalLM.from_pretrained(

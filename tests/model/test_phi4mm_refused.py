@@ -113,9 +113,9 @@ AUDIO, IMAGE = "audio_processor.config.", "embd_layer.image_embd_layer."
 )
 def test_what_is_not_implemented_is_refused_by_the_hub_s_name(path: str, value: Any) -> None:
     values = hf_hub.released_hub_config() | {"img_processor": {}}
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as error:
         phi4mm.config(changed(values, tuple(path.split(".")), value), {})
-    assert str(told.value).startswith(f"config.json: {path}={value!r} is not implemented here; allowed: ")
+    assert str(error.value).startswith(f"config.json: {path}={value!r} is not implemented here; allowed: ")
 
 
 HOSTILE = (None, True, -1, 0, 1 << 39, 1 << 70, 1e300, float("nan"), "x", [], [[1]], {}, {"a": 1}, [1e9] * 400)

@@ -123,8 +123,8 @@ def test_prompts_that_are_cancelled_are_computed_no_further() -> None:
     for samples in asked:
         engine.cancel(samples)
     assert engine.idle and engine.step() == []
-    (one,) = engine.run([Request("after", (5, 6), SHORT)])
-    assert len(one.tokens) == 4
+    (completion,) = engine.run([Request("after", (5, 6), SHORT)])
+    assert len(completion.tokens) == 4
 
 
 def test_a_run_that_nobody_listens_to_any_more_leaves_nothing_behind() -> None:
@@ -133,7 +133,7 @@ def test_a_run_that_nobody_listens_to_any_more_leaves_nothing_behind() -> None:
     assert next(running).finish_reason == "length"
     running.close()
     assert engine.idle
-    assert [one.request.key for one in engine.run([Request("new", (5, 6), SHORT)])] == ["new"]
+    assert [completion.request.key for completion in engine.run([Request("new", (5, 6), SHORT)])] == ["new"]
     with pytest.raises(ValueError, match="max_model_len is"):
         list(engine.run([Request("good", (5, 6), SHORT), Request("long", (5,) * 300, SHORT)]))
     assert engine.idle

@@ -29,19 +29,19 @@ def drawn(logits: Tensor, how: Sampling, numbers: np.ndarray) -> np.ndarray:
     return np.bincount(tokens.numpy(), minlength=len(logits))
 
 
-def chi_square(found: np.ndarray, chances: np.ndarray) -> float:
+def chi_square(drawn_counts: np.ndarray, chances: np.ndarray) -> float:
     """Over tokens that can be drawn, per degree of freedom: about 1."""
     real = chances > 0
-    expected = chances[real] * found.sum()
-    return float(((found[real] - expected) ** 2 / expected).sum() / max(real.sum() - 1, 1))
+    expected = chances[real] * drawn_counts.sum()
+    return float(((drawn_counts[real] - expected) ** 2 / expected).sum() / max(real.sum() - 1, 1))
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
 def test_tokens_come_as_often_as_their_probability(temperature: float) -> None:
     numbers = uniforms([sample_key("frequencies", i) for i in range(DRAWS)], [i % 7 for i in range(DRAWS)])
     chances = (LOGITS.double() / temperature).softmax(-1).numpy()
-    found = drawn(LOGITS, Sampling(temperature=temperature), numbers)
-    assert chi_square(found, chances) < 3 and found[5] == 0
+    counts = drawn(LOGITS, Sampling(temperature=temperature), numbers)
+    assert chi_square(counts, chances) < 3 and counts[5] == 0
 
 
 IN_ORDER = [0, 3, 4, 1, 6, 2, 7]
@@ -54,11 +54,11 @@ IN_ORDER = [0, 3, 4, 1, 6, 2, 7]
 def test_top_p_keeps_the_nucleus_and_its_proportions(top_p: float, count: int) -> None:
     kept = IN_ORDER[:count]
     numbers = uniforms([sample_key("nucleus", i) for i in range(DRAWS)], [0] * DRAWS)
-    found = drawn(LOGITS, Sampling(top_p=top_p), numbers)
+    counts = drawn(LOGITS, Sampling(top_p=top_p), numbers)
     chances = np.zeros(len(LOGITS))
     chances[kept] = LOGITS.double().exp().numpy()[kept]
-    assert set(np.flatnonzero(found)) == set(kept)
-    assert len(kept) == 1 or chi_square(found, chances / chances.sum()) < 3
+    assert set(np.flatnonzero(counts)) == set(kept)
+    assert len(kept) == 1 or chi_square(counts, chances / chances.sum()) < 3
 
 
 def test_both_ways_to_draw_agree_where_nothing_is_cut() -> None:
@@ -68,8 +68,8 @@ def test_both_ways_to_draw_agree_where_nothing_is_cut() -> None:
 
 def test_every_share_of_the_numbers_is_a_probability_exactly() -> None:
     numbers = (np.arange(8) + 0.0) / 8
-    found = drawn(torch.tensor([0.5, 0.0, 0.125, 0.375]).log(), Sampling(), numbers)
-    assert found.tolist() == [4, 0, 1, 3]
+    counts = drawn(torch.tensor([0.5, 0.0, 0.125, 0.375]).log(), Sampling(), numbers)
+    assert counts.tolist() == [4, 0, 1, 3]
 
 
 @pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2.0**-40])
@@ -155,8 +155,8 @@ def test_neighbours_are_not_alike(by: str) -> None:
 
 
 def test_a_number_depends_on_its_key_and_place_alone() -> None:
-    one = uniforms([7], [3])
-    assert uniforms([1, 7, 2**64 - 1], [0, 3, 9])[1] == one[0] and len({*uniforms([7] * 50, range(50))}) == 50
+    number = uniforms([7], [3])
+    assert uniforms([1, 7, 2**64 - 1], [0, 3, 9])[1] == number[0] and len({*uniforms([7] * 50, range(50))}) == 50
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
 # Ends: of a model that goes through `pieces`, one token each from 20, whatever stood before.
 
 
-class Told:
+class ScriptedModel:
     """An engine over a model that writes these pieces; after them, the end token 3, and then 50, 51, .."""
 
     def __init__(self, *pieces: bytes, length: int = 64) -> None:
@@ -191,9 +191,9 @@ class Told:
         self.model = Multimodal.seeded(ModelConfig(text), 0)
         path = [10, *self.pieces, 3, *range(50, 150)]
         with torch.no_grad():
-            for name, one in self.model.named_parameters():
+            for name, parameter in self.model.named_parameters():
                 if name.endswith(("o_proj.weight", "down_proj.weight", "lm_head.weight")):
-                    one.zero_()
+                    parameter.zero_()
             rows = self.model.language.embed_tokens.weight.normal_()
             self.model.language.lm_head.weight[path[1:]] = rows[path[:-1]]
         self.engine = Engine(self.model, Options(4, length, 4, 8, 16), self.decode)
@@ -203,28 +203,33 @@ class Told:
 
     def write(self, *stop: str, **changes: object) -> tuple[Completion, str]:
         how = Sampling(temperature=0, stop=stop, **changes)  # type: ignore[arg-type]
-        (one,) = self.engine.run([Request("a", (10,), how)])
-        return one, one.text(self.decode, TEXT.eos_token_id)
+        (completion,) = self.engine.run([Request("a", (10,), how)])
+        return completion, completion.text(self.decode, TEXT.eos_token_id)
 
 
 def test_an_end_token_ends_a_sample_and_is_not_text() -> None:
-    one, text = Told(b"a", b"b").write()
-    assert (one.tokens, one.finish_reason, one.stop_reason, text) == ([20, 21, 3], "stop", None, "ab")
+    completion, text = ScriptedModel(b"a", b"b").write()
+    assert (completion.tokens, completion.finish_reason, completion.stop_reason, text) == (
+        [20, 21, 3],
+        "stop",
+        None,
+        "ab",
+    )
 
 
 def test_an_end_token_may_be_ignored() -> None:
-    one, text = Told(b"a").write(ignore_eos=True, max_tokens=4)
-    assert (one.tokens, one.finish_reason, text) == ([20, 3, 50, 51], "length", "a<3><50><51>")
+    completion, text = ScriptedModel(b"a").write(ignore_eos=True, max_tokens=4)
+    assert (completion.tokens, completion.finish_reason, text) == ([20, 3, 50, 51], "length", "a<3><50><51>")
 
 
 def test_the_last_token_that_is_allowed_may_still_be_the_end() -> None:
-    assert Told(b"a").write(max_tokens=2)[0].finish_reason == "stop"
-    assert Told(b"a", b"b").write(max_tokens=2)[0].finish_reason == "length"
+    assert ScriptedModel(b"a").write(max_tokens=2)[0].finish_reason == "stop"
+    assert ScriptedModel(b"a", b"b").write(max_tokens=2)[0].finish_reason == "length"
 
 
 def test_a_full_context_ends_a_sample() -> None:
-    one, _ = Told(b"a", length=32).write(ignore_eos=True)
-    assert one.finish_reason == "length" and one.length == 32 and len(one.tokens) == 31
+    completion, _ = ScriptedModel(b"a", length=32).write(ignore_eos=True)
+    assert completion.finish_reason == "length" and completion.length == 32 and len(completion.tokens) == 31
 
 
 @pytest.mark.parametrize(
@@ -244,21 +249,28 @@ def test_a_full_context_ends_a_sample() -> None:
     ],
 )
 def test_a_stop_text_ends_a_sample_and_is_cut_off(pieces: list[bytes], stop: str, tokens: int, text: str) -> None:
-    one, found = Told(*pieces).write("never", stop)
-    assert (len(one.tokens), one.finish_reason, one.stop_reason, found) == (tokens, "stop", stop, text)
+    completion, written = ScriptedModel(*pieces).write("never", stop)
+    assert (len(completion.tokens), completion.finish_reason, completion.stop_reason, written) == (
+        tokens,
+        "stop",
+        stop,
+        text,
+    )
 
 
 def test_of_stop_texts_that_one_token_completes_the_first_in_the_text_cuts() -> None:
-    one, text = Told(b"a", b"bc", b"z").write("c", "b")
-    assert (one.finish_reason, one.stop_reason, text) == ("stop", "b", "a")
+    completion, text = ScriptedModel(b"a", b"bc", b"z").write("c", "b")
+    assert (completion.finish_reason, completion.stop_reason, text) == ("stop", "b", "a")
 
 
 def test_a_prompt_holds_no_stop_text_and_other_samples_go_on() -> None:
-    told = Told(b"a", b"b", b"c")
+    model = ScriptedModel(b"a", b"b", b"c")
     how = Sampling(temperature=0)
     requests = [Request("x", (50, 20), replace(how, stop=("b",))), Request("y", (20, 21), replace(how, stop=("b",)))]
-    ended = {one.request.key: one for one in told.engine.run([*requests, Request("z", (10,), how)])}
-    assert {key: (one.tokens, one.stop_reason) for key, one in ended.items()} == {
+    ended = {
+        completion.request.key: completion for completion in model.engine.run([*requests, Request("z", (10,), how)])
+    }
+    assert {key: (completion.tokens, completion.stop_reason) for key, completion in ended.items()} == {
         "x": ([21], "b"),
         "y": ([22, 3], None),
         "z": ([20, 21, 22, 3], None),

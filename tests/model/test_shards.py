@@ -30,17 +30,17 @@ def test_webdataset_and_tarfile_read_what_we_read(tmp_path: Path) -> None:
     shards = write_shards(tmp_path)
     reader = ShardReader(shards, opener(tmp_path))
     urls = [str(tmp_path / shard.tar) for shard in shards]
-    theirs = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
-    assert len(theirs) == len(reader) == sum(SIZES) and reader.tokens == sum(range(23))
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
+    assert len(samples) == len(reader) == sum(SIZES) and reader.tokens == sum(range(23))
     assert reader.token_counts.dtype == np.int32 and reader.token_counts.tolist() == list(range(23))
-    for n, found in enumerate(theirs):
+    for n, sample in enumerate(samples):
         meta, arrays = text_sample(n)
-        ours = reader.sample(n)
-        assert found["__key__"] == ours.key and found["json"] == ours.meta == meta
-        assert {name for name in found if name.endswith(".npy")} == {f"{name}.npy" for name in arrays}
+        own = reader.sample(n)
+        assert sample["__key__"] == own.key and sample["json"] == own.meta == meta
+        assert {name for name in sample if name.endswith(".npy")} == {f"{name}.npy" for name in arrays}
         for name, array in arrays.items():
-            assert found[f"{name}.npy"].dtype == ours.arrays[name].dtype == array.dtype
-            assert np.array_equal(found[f"{name}.npy"], array) and np.array_equal(ours.arrays[name], array)
+            assert sample[f"{name}.npy"].dtype == own.arrays[name].dtype == array.dtype
+            assert np.array_equal(sample[f"{name}.npy"], array) and np.array_equal(own.arrays[name], array)
     with tarfile.open(urls[0]) as tar:
         names = tar.getnames()
         assert names[:4] == [f"s0-0000.{e}" for e in ("cu_seqlens.npy", "input_ids.npy", "json", "loss_mask.npy")]
@@ -73,12 +73,12 @@ def test_images_and_speech_go_in_and_come_out(tmp_path: Path) -> None:
     assert speech.files == {"flac": sound, "txt": "grüße".encode()} and speech.meta == {}
     assert speech.arrays.keys() == odd.keys() and reader.tokens == 7
     for name, array in odd.items():
-        found = speech.arrays[name]
-        assert found.shape == array.shape and np.array_equal(found, array)
-        assert found.dtype == array.dtype.newbyteorder("<") and found.flags.c_contiguous and found.flags.writeable
-    theirs = list(webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False).decode())
-    assert theirs[0]["image.jpg"] == JPEG and np.array_equal(theirs[0]["pixels.npy"], pixels)
-    assert theirs[1]["flac"] == sound and theirs[1]["txt"] == "grüße" and theirs[1]["scalar.npy"] == 2.5
+        stored = speech.arrays[name]
+        assert stored.shape == array.shape and np.array_equal(stored, array)
+        assert stored.dtype == array.dtype.newbyteorder("<") and stored.flags.c_contiguous and stored.flags.writeable
+    samples = list(webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False).decode())
+    assert samples[0]["image.jpg"] == JPEG and np.array_equal(samples[0]["pixels.npy"], pixels)
+    assert samples[1]["flac"] == sound and samples[1]["txt"] == "grüße" and samples[1]["scalar.npy"] == 2.5
 
 
 def test_the_same_samples_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_the_same_samples_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest
             for n in range(4):
                 meta, arrays = text_sample(n)
                 files = {"image.jpg": JPEG, "txt": b"a"}
-                given = [dict(sorted(one.items(), reverse=reverse)) for one in (meta, arrays, files)]
+                given = [dict(sorted(part.items(), reverse=reverse)) for part in (meta, arrays, files)]
                 writer.write(f"k{n}", *given, tokens=n)
         assert writer.sha256 == digest(folder / f"t{round_}")
         assert writer.bytes == (folder / f"t{round_}").stat().st_size
@@ -108,10 +108,10 @@ def test_the_bytes_of_a_tar_are_pinned(tmp_path: Path) -> None:
         writer.write("k-2", {}, {}, {"image.jpg": JPEG})
     assert (FORMAT, writer.sha256) == (1, "96d0dac236635b4c625126f63fa22a43d2cf62a8d88f263f09fac62383362119")
     file = pq.ParquetFile(tmp_path / "a.index")
-    said = {key.decode(): value.decode() for key, value in file.schema_arrow.metadata.items()}
-    assert said.keys() == {"gristmill.format", "tar.bytes", "tar.sha256", "index.crc32"}
-    assert (said["gristmill.format"], said["tar.bytes"]) == ("1", str(writer.bytes))
-    assert said["tar.sha256"] == writer.sha256 == digest(tmp_path / "a.tar")
+    metadata = {key.decode(): value.decode() for key, value in file.schema_arrow.metadata.items()}
+    assert metadata.keys() == {"gristmill.format", "tar.bytes", "tar.sha256", "index.crc32"}
+    assert (metadata["gristmill.format"], metadata["tar.bytes"]) == ("1", str(writer.bytes))
+    assert metadata["tar.sha256"] == writer.sha256 == digest(tmp_path / "a.tar")
     assert file.schema_arrow.names == ["key", "offset", "length", "crc32", "tokens"]
     assert file.read(["key", "offset", "length", "tokens"]).to_pylist() == [
         {"key": "k-1", "offset": 0, "length": 2048, "tokens": 3},
@@ -173,8 +173,8 @@ def test_the_longest_names_stay_within_one_tar_header(tmp_path: Path) -> None:
     key, extension = "k" * 60, "e" * 32 + ".jpg"
     with ShardWriter(tmp_path / "a.tar", tmp_path / "a.index") as writer:
         writer.write(key, {}, {"n" * 32: ONE}, {extension: JPEG})
-    found = ShardReader([ShardFile("a.tar", "a.index", 1, writer.bytes, writer.sha256)], opener(tmp_path)).sample(0)
-    assert found.key == key and list(found.arrays) == ["n" * 32] and found.files == {extension: JPEG}
+    sample = ShardReader([ShardFile("a.tar", "a.index", 1, writer.bytes, writer.sha256)], opener(tmp_path)).sample(0)
+    assert sample.key == key and list(sample.arrays) == ["n" * 32] and sample.files == {extension: JPEG}
 
 
 def test_a_block_that_fails_leaves_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,9 +27,9 @@ def flip(path: Path, at: int) -> None:
 
 
 def refused(shards: list[ShardFile], folder: Path, name: str, what: str) -> None:
-    with pytest.raises(DamagedShard, match=what) as found:
+    with pytest.raises(DamagedShard, match=what) as error:
         ShardReader(shards, opener(folder))
-    assert name in str(found.value) and "Put back" in str(found.value)
+    assert name in str(error.value) and "Put back" in str(error.value)
 
 
 def test_a_tar_that_is_cut_short_or_missing_is_refused_by_name(tmp_path: Path) -> None:
@@ -57,9 +57,9 @@ def test_a_store_that_raises_key_errors_has_its_absence_understood_and_its_failu
     with pytest.raises(DamagedShard, match=r"s1\.tar.*missing"):
         ShardReader(shards, opening)
     error = TimeoutError("the network")
-    with pytest.raises(TimeoutError) as found:
+    with pytest.raises(TimeoutError) as raised:
         ShardReader(shards, opening)
-    assert any("s1.tar" in note for note in found.value.__notes__)
+    assert any("s1.tar" in note for note in raised.value.__notes__)
 
 
 def test_a_stream_that_failed_is_not_used_again(tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_a_stream_that_failed_is_not_used_again(tmp_path: Path) -> None:
 
     reader = ShardReader(write_shards(tmp_path, (3,)), opening)
     opened[-1].fails = True
-    with pytest.raises(ConnectionResetError) as found:
+    with pytest.raises(ConnectionResetError) as error:
         reader.sample(1)
-    assert any("s0.tar" in note for note in found.value.__notes__) and opened[-1].closed
+    assert any("s0.tar" in note for note in error.value.__notes__) and opened[-1].closed
     assert reader.sample(1).meta["n"] == 1
 
 
@@ -176,9 +176,9 @@ def rewritten(folder: Path, shard: ShardFile, metadata: dict[str, str] | None = 
     for name, values in columns.items():
         at = table.schema.get_field_index(name)
         table = table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
-    said = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    said |= {"index.crc32": str(index_module._content_crc32(table)), **(metadata or {})}
-    pq.write_table(table.replace_schema_metadata({k: v for k, v in said.items() if v}), folder / "other.index")
+    declared = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    declared |= {"index.crc32": str(index_module._content_crc32(table)), **(metadata or {})}
+    pq.write_table(table.replace_schema_metadata({k: v for k, v in declared.items() if v}), folder / "other.index")
     return replace(shard, index="other.index")
 
 

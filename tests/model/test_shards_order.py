@@ -39,10 +39,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> ShardReader:
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_ranks_together_read_the_one_global_order(reader: ShardReader, world: int, ahead: int) -> None:
     ranks = [list(reader.iterate(7, rank=rank, world=world, stop=90, ahead=ahead)) for rank in range(world)]
-    together = sorted((pair for one in ranks for pair in one), key=lambda pair: pair[0])
+    together = sorted((pair for rank in ranks for pair in rank), key=lambda pair: pair[0])
     assert [position for position, _ in together] == list(range(7, 90))
     assert numbers_of(together) == [reader.at(position) for position in range(7, 90)]
-    assert all([position for position, _ in one] == list(range(7 + rank, 90, world)) for rank, one in enumerate(ranks))
+    assert all(
+        [position for position, _ in pairs] == list(range(7 + rank, 90, world)) for rank, pairs in enumerate(ranks)
+    )
 
 
 @settings(max_examples=40)

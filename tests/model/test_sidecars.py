@@ -66,8 +66,8 @@ def test_transformers_samples_and_talks_as_the_files_said(tmp_path: Path) -> Non
     how = GenerationConfig.from_pretrained(out)
     assert (how.do_sample, how.temperature, how.top_p, how.eos_token_id) == (True, 0.7, 0.9, [3, 0])
     tokenizer = AutoTokenizer.from_pretrained(out)
-    said = tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
-    assert said == "<|user|>a<|end|>"  # Jinja leaves the last line end out
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+    assert prompt == "<|user|>a<|end|>"  # Jinja leaves the last line end out
     assert (tokenizer.image_token_id, tokenizer.audio_token_id, tokenizer.pad_token_id) == (11, 12, 0)
 
 

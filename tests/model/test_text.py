@@ -29,9 +29,9 @@ data, tokenizer, library = tokenizer_texts.data, tokenizer_texts.tokenizer, toke
 def test_text_that_spells_a_special_token_is_text(tokenizer: Tokenizer, name: str) -> None:
     specials = {tokenizer.special(other) for other in SPECIAL_TOKENS}
     texts = [name, f"a{name}  b", f"{name}{name}\n{name}", f" {name} "]
-    found = tokenizer.encode_documents(texts)
-    assert [i for i in found.ids.tolist() if i in specials] == [tokenizer.special(END_OF_TEXT)] * len(texts)
-    assert tokenizer.decode(found.ids) == "".join(text + END_OF_TEXT for text in texts)
+    encoded = tokenizer.encode_documents(texts)
+    assert [i for i in encoded.ids.tolist() if i in specials] == [tokenizer.special(END_OF_TEXT)] * len(texts)
+    assert tokenizer.decode(encoded.ids) == "".join(text + END_OF_TEXT for text in texts)
     chat = tokenizer.encode([[Segment("<|user|>", special=True), Segment(name), Segment("<|end|>", special=True)]])
     assert [i for i in chat.ids.tolist() if i in specials] == [
         tokenizer.special("<|user|>"),
@@ -66,9 +66,9 @@ def test_an_ordinary_file_is_used_as_it_is(data: bytes, monkeypatch: pytest.Monk
 def test_a_model_that_knows_special_tokens_as_words_does_not_find_them_in_text() -> None:
     vocab = {"[UNK]": 0, "a": 1, "<|end|>": 2, END_OF_TEXT: 3}
     tokenizer = Tokenizer.from_bytes(word_level(vocab, [(0, "[UNK]"), (2, "<|end|>"), (3, END_OF_TEXT)]))
-    found = tokenizer.encode([[Segment("a <|end|> b"), Segment("<|end|>", special=True)]])
-    assert found.ids.tolist() == [1, 0, 0, 2]
-    assert tokenizer.decode(found.ids) == "a [UNK] [UNK] <|end|>"
+    encoded = tokenizer.encode([[Segment("a <|end|> b"), Segment("<|end|>", special=True)]])
+    assert encoded.ids.tolist() == [1, 0, 0, 2]
+    assert tokenizer.decode(encoded.ids) == "a [UNK] [UNK] <|end|>"
     assert tokenizer.vocab_size == 4
 
 
@@ -97,8 +97,8 @@ def test_a_unigram_model_with_special_tokens_does_not_find_them_in_text() -> Non
     added = [{"id": 0, "content": "<unk>", **flags}, {"id": 1, "content": "</s>", **flags}]
     file = {"version": "1.0", "added_tokens": added, "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces}}
     tokenizer = Tokenizer.from_bytes(json.dumps(file).encode())
-    found = tokenizer.encode([[Segment("a</s>?"), Segment("</s>", special=True)]])
-    assert found.ids.tolist() == [2, 4, 5, 6, 7, 0, 1]
+    encoded = tokenizer.encode([[Segment("a</s>?"), Segment("</s>", special=True)]])
+    assert encoded.ids.tolist() == [2, 4, 5, 6, 7, 0, 1]
 
 
 # Parts and whole strings
@@ -106,15 +106,20 @@ def test_a_unigram_model_with_special_tokens_does_not_find_them_in_text() -> Non
 
 def samples(names: list[str], texts: st.SearchStrategy[str]) -> st.SearchStrategy[list[Segment]]:
     """Special tokens, one or several, with at most one text between two of them."""
-    some = st.lists(st.sampled_from(names), min_size=1, max_size=3).map(lambda found: [Segment(n, True) for n in found])
-    runs = st.lists(st.tuples(texts, some, st.booleans()), max_size=5)
-    return runs.map(lambda found: [p for t, specials, learn in found for p in (Segment(t, False, learn), *specials)])
+    specials = st.lists(st.sampled_from(names), min_size=1, max_size=3).map(
+        lambda chosen: [Segment(n, True) for n in chosen]
+    )
+    runs = st.lists(st.tuples(texts, specials, st.booleans()), max_size=5)
+    return runs.map(lambda parts: [p for t, specials, learn in parts for p in (Segment(t, False, learn), *specials)])
 
 
 @FEW
 @given(st.lists(samples(list(SPECIAL_TOKENS), TEXTS.map(without_specials)), max_size=3))
-def test_part_by_part_is_the_whole_string(tokenizer, library, found: list[list[Segment]]) -> None:
-    same(tokenizer.encode(found), [whole(library, "".join(part.text for part in sample)) for sample in found])
+def test_part_by_part_is_the_whole_string(tokenizer, library, drawn_samples: list[list[Segment]]) -> None:
+    same(
+        tokenizer.encode(drawn_samples),
+        [whole(library, "".join(part.text for part in sample)) for sample in drawn_samples],
+    )
 
 
 @FEW
@@ -147,17 +152,17 @@ def test_eating_goes_on_in_the_next_text(tokenizer: Tokenizer) -> None:
 
 
 def test_the_border_of_two_texts_is_a_border_of_tokens(tokenizer: Tokenizer) -> None:
-    found = tokenizer.encode([[Segment("gra", loss_mask=False), Segment("in", loss_mask=True)]])
+    encoded = tokenizer.encode([[Segment("gra", loss_mask=False), Segment("in", loss_mask=True)]])
     first = len(tokenizer.encode([[Segment("gra")]]).ids)
-    assert found.loss_mask.tolist() == [False] * first + [True] * (len(found.ids) - first)
-    assert len(found.ids) > len(tokenizer.encode([[Segment("grain")]]).ids)
+    assert encoded.loss_mask.tolist() == [False] * first + [True] * (len(encoded.ids) - first)
+    assert len(encoded.ids) > len(tokenizer.encode([[Segment("grain")]]).ids)
 
 
 def test_what_is_learned_is_what_the_parts_say(tokenizer: Tokenizer) -> None:
     parts = [Segment("<|user|>", True), Segment("mill"), Segment("<|end|>", True), Segment("<|assistant|>", True)]
     parts += [Segment("grain", loss_mask=True), Segment("<|end|>", True, True), Segment(END_OF_TEXT, True)]
-    found = tokenizer.encode([parts, [], parts[4:5]])
-    shown = tokenizer.show(found.ids, found.loss_mask, np.cumsum(found.lengths))
+    encoded = tokenizer.encode([parts, [], parts[4:5]])
+    shown = tokenizer.show(encoded.ids, encoded.loss_mask, np.cumsum(encoded.lengths))
     asked = [("<|user|>mill<|end|><|assistant|>", False), ("grain<|end|>", True), (END_OF_TEXT, False), ("grain", True)]
     assert shown == asked
-    assert found.lengths[1] == 0 and found.lengths.sum() == len(found.ids)
+    assert encoded.lengths[1] == 0 and encoded.lengths.sum() == len(encoded.ids)

@@ -76,8 +76,8 @@ def test_pieces_give_the_ids_of_the_whole_text(pairs: dict[str, Any], name: str,
 def test_pieces_at_every_kind_of_character(pairs: dict[str, Any], name: str) -> None:
     tokenizer, library = pairs[name]
     kinds = [chr(c) for c in range(0x600)]
-    for category, found in CATEGORIES.items():
-        kinds += found[:: len(found) // 40 + 1] if category != "Cs" else []
+    for category, letters in CATEGORIES.items():
+        kinds += letters[:: len(letters) // 40 + 1] if category != "Cs" else []
     texts = [
         "".join(f"a{c}b{c}.{c}1{c} x{c}\n{c}-{c}/'{c}\n /" for c in kinds[i : i + 500])
         for i in range(0, len(kinds), 500)
@@ -121,14 +121,14 @@ def test_slices_and_a_full_memory_change_nothing(
     monkeypatch.setattr(module, "_KNOWN", 40)
     other = Tokenizer.from_bytes(data)
     for _ in range(2):
-        for one, two in zip(other.encode_documents(texts), expected, strict=True):
-            assert np.array_equal(one, two)
+        for encoded, two in zip(other.encode_documents(texts), expected, strict=True):
+            assert np.array_equal(encoded, two)
     assert len(other._known) <= 40
     plain = Tokenizer.from_bytes(changed(data, pre_tokenizer=byte_level("b")))
     small = plain.encode_documents(texts)
     monkeypatch.undo()
-    for one, two in zip(plain.encode_documents(texts), small, strict=True):
-        assert np.array_equal(one, two)
+    for encoded, two in zip(plain.encode_documents(texts), small, strict=True):
+        assert np.array_equal(encoded, two)
 
 
 def test_long_pieces_are_not_remembered(data: bytes) -> None:
@@ -143,10 +143,10 @@ def test_long_pieces_are_not_remembered(data: bytes) -> None:
 @FEW
 @given(st.lists(st.one_of(TEXTS, st.text(st.characters(exclude_categories=["Cs"]), max_size=60)), max_size=4))
 def test_decoding_gives_back_the_texts(tokenizer: Tokenizer, texts: list[str]) -> None:
-    found = tokenizer.encode_documents(texts)
-    assert found.loss_mask.all() and len(found.lengths) == len(texts)
-    bounds = np.concatenate([[0], np.cumsum(found.lengths)]).tolist()
-    assert [tokenizer.decode(found.ids[a:b]) for a, b in pairwise(bounds)] == [text + END_OF_TEXT for text in texts]
+    encoded = tokenizer.encode_documents(texts)
+    assert encoded.loss_mask.all() and len(encoded.lengths) == len(texts)
+    bounds = np.concatenate([[0], np.cumsum(encoded.lengths)]).tolist()
+    assert [tokenizer.decode(encoded.ids[a:b]) for a, b in pairwise(bounds)] == [text + END_OF_TEXT for text in texts]
 
 
 def test_no_text_is_one_token(tokenizer: Tokenizer) -> None:
@@ -221,9 +221,9 @@ def test_an_id_of_two_texts_is_refused_by_both(data: bytes) -> None:
         (changed(data, added_tokens=[*file["added_tokens"], {**added, "id": number}]), (last, "<|twin|>")),
         (json.dumps(unigram | {"added_tokens": [{**added, "id": 1}]}).encode(), ("a", "<|twin|>")),
     ):
-        with pytest.raises(ValueError, match="stands for both") as told:
+        with pytest.raises(ValueError, match="stands for both") as error:
             Tokenizer.from_bytes(wrong)
-        assert all(repr(name) in str(told.value) for name in names)
+        assert all(repr(name) in str(error.value) for name in names)
 
 
 def test_ids_may_have_gaps_and_an_entry_may_come_twice(data: bytes) -> None:

@@ -126,9 +126,9 @@ def test_a_vocabulary_of_200064_entries_works(data: bytes) -> None:
         Segment("<|end|>", True, True),
         Segment(END_OF_TEXT, True),
     ]
-    found = tokenizer.encode([parts])
-    same(found, [whole(library, "".join(part.text for part in parts))])
-    assert found.ids[[0, -1]].tolist() == [200_021, 199_999] and found.ids.max() == 200_021
-    assert tokenizer.decode(found.ids) == "<|user|>磨坊 <mill><|image|><|end|><|assistant|>flour <|end|><|endoftext|>"
+    encoded = tokenizer.encode([parts])
+    same(encoded, [whole(library, "".join(part.text for part in parts))])
+    assert encoded.ids[[0, -1]].tolist() == [200_021, 199_999] and encoded.ids.max() == 200_021
+    assert tokenizer.decode(encoded.ids) == "<|user|>磨坊 <mill><|image|><|end|><|assistant|>flour <|end|><|endoftext|>"
     assert tokenizer.decode([200_063]) == "<|reserved_200063|>"
     same(tokenizer.encode_documents(CORPUS), [[*whole(library, text), 199_999] for text in CORPUS])

@@ -71,12 +71,12 @@ def reference(config: VisionConfig) -> Phi4MultimodalImageEmbedding:
     """Random weights everywhere: in separators, biases and norms too."""
     model = Phi4MultimodalImageEmbedding(reference_config(config)).eval()
     with torch.no_grad():
-        for name, one in model.named_parameters():
-            one.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.2)
+        for name, parameter in model.named_parameters():
+            parameter.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.2)
     return model
 
 
-def ours(config: VisionConfig, model: Phi4MultimodalImageEmbedding) -> tuple[VisionEncoder, VisionProjector]:
+def with_weights_of(config: VisionConfig, model: Phi4MultimodalImageEmbedding) -> tuple[VisionEncoder, VisionProjector]:
     encoder, projector = VisionEncoder(config), VisionProjector(config, OUT)
     encoder.load_state_dict(model.img_processor.state_dict())
     names = {
@@ -85,9 +85,9 @@ def ours(config: VisionConfig, model: Phi4MultimodalImageEmbedding) -> tuple[Vis
         "img_projection_up": "up",
         "img_projection_down": "down",
     }
-    weights = {name: one for name, one in model.state_dict().items() if not name.startswith("img_processor.")}
-    for theirs, mine in names.items():
-        weights = {name.replace(theirs, mine): one for name, one in weights.items()}
+    weights = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("img_processor.")}
+    for reference_name, mine in names.items():
+        weights = {name.replace(reference_name, mine): tensor for name, tensor in weights.items()}
     projector.load_state_dict(weights)
     return encoder, projector
 
@@ -99,32 +99,32 @@ def ours(config: VisionConfig, model: Phi4MultimodalImageEmbedding) -> tuple[Vis
 )
 def test_tokens_are_the_references(config: VisionConfig) -> None:
     model = reference(config)
-    encoder, projector = ours(config, model)
+    encoder, projector = with_weights_of(config, model)
     pixels, sizes, mask = batch(config)
     with torch.no_grad():
-        found = embed_images(encoder, projector, pixels, sizes, mask)
-        ids = torch.full((1, sum(map(len, found))), config.image_token_id)
+        tokens = embed_images(encoder, projector, pixels, sizes, mask)
+        ids = torch.full((1, sum(map(len, tokens))), config.image_token_id)
         wanted = model(ids, torch.zeros(*ids.shape, OUT), pixels, sizes, mask)[0]
     assert wanted.abs().mean() > 0.1
-    torch.testing.assert_close(torch.cat(found), wanted, atol=2e-5, rtol=0)
+    torch.testing.assert_close(torch.cat(tokens), wanted, atol=2e-5, rtol=0)
 
 
 def test_positions_are_the_references_for_every_padding() -> None:
     config = replace(SMALL, crop_size=64, patch_size=2)  # 32 patches a side, as released
-    theirs, mine = Phi4MultimodalVisionEmbeddings(reference_config(config).vision_config), Embeddings(config)
-    mine.load_state_dict(theirs.state_dict())
+    reference, mine = Phi4MultimodalVisionEmbeddings(reference_config(config).vision_config), Embeddings(config)
+    mine.load_state_dict(reference.state_dict())
     real = torch.arange(32) < torch.arange(1, 33)[:, None]  # row n: n + 1 real places
     mask = torch.cat([real[:, :, None] & real.flip(0)[:, None], real[:, :, None] & real[:, None]])
     pixels = torch.zeros(64, 3, 64, 64)
-    assert torch.equal(mine(pixels, mask), theirs(pixels, mask))
+    assert torch.equal(mine(pixels, mask), reference(pixels, mask))
 
 
 def test_released_counts() -> None:
     with torch.device("meta"):
         encoder, projector = VisionEncoder(RELEASED), VisionProjector(RELEASED, 3072)
-    assert sum(one.numel() for one in encoder.parameters()) == 428_565_440
-    assert sum(one.numel() for one in encoder.parameters() if not one.requires_grad) == 30_480_160
-    assert sum(one.numel() for one in projector.parameters()) == 2 * 1152 + 1153 * 3072 + 3073 * 3072
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == 428_565_440
+    assert sum(parameter.numel() for parameter in encoder.parameters() if not parameter.requires_grad) == 30_480_160
+    assert sum(parameter.numel() for parameter in projector.parameters()) == 2 * 1152 + 1153 * 3072 + 3073 * 3072
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_tokens_of_released_sizes(grid: tuple[int, int], resized: tuple[int, int
     padding = [(448 * n - size) // 14 for n, size in zip(grid, resized, strict=True)]
     mask = patch_mask(grid, (padding[0], padding[1]), 32, 1 + grid[0] * grid[1])[None]
     projector = VisionProjector(TINY, 4)
-    (found,) = projector(torch.zeros(1, mask.shape[1], 256, 32), torch.tensor([grid]) * 448, mask)
-    assert found.shape == (tokens, 4)
+    (embedded,) = projector(torch.zeros(1, mask.shape[1], 256, 32), torch.tensor([grid]) * 448, mask)
+    assert embedded.shape == (tokens, 4)
 
 
 def test_nano_shapes() -> None:
@@ -160,9 +160,9 @@ def test_nano_shapes() -> None:
     encoder, projector = VisionEncoder(nano.vision), VisionProjector(nano.vision, nano.text.hidden_size)
     pixels, sizes, mask = batch(nano.vision)
     assert encoder(pixels[0], mask[0]).shape == (5, 16, 64)
-    found = embed_images(encoder, projector, pixels, sizes, mask)
+    images = embed_images(encoder, projector, pixels, sizes, mask)
     local = [4 * 5, 3 * 5, 8 * 4, 4 * 12, 6 * 9]  # rows * (columns + 1), of crops of 4x4 tokens
-    assert [tuple(one.shape) for one in found] == [(n + 1 + 4 * 5, 128) for n in local]
+    assert [tuple(tokens.shape) for tokens in images] == [(n + 1 + 4 * 5, 128) for n in local]
 
 
 def test_order_of_tokens() -> None:
@@ -184,9 +184,9 @@ def test_padding_crops_are_not_encoded() -> None:
     pixels, sizes, mask = batch(SMALL)
     for image, (rows, columns) in enumerate(GRIDS):
         pixels[image, 1 + rows * columns :] = torch.nan
-    found = torch.cat(embed_images(encoder, projector, pixels, sizes, mask))
+    tokens = torch.cat(embed_images(encoder, projector, pixels, sizes, mask))
     assert seen == [sum(1 + rows * columns for rows, columns in GRIDS)]
-    assert found.isfinite().all()
+    assert tokens.isfinite().all()
 
 
 def test_a_crop_without_a_real_patch_is_finite_and_disturbs_no_other() -> None:
@@ -195,13 +195,13 @@ def test_a_crop_without_a_real_patch_is_finite_and_disturbs_no_other() -> None:
     alone = encoder(pixels[:1], mask[:1])
     mask[1:] = False
     mask[2, -1, -1] = True  # real, yet nothing in the first row and column, which positions are counted in
-    found = encoder(pixels, mask)
-    assert found.isfinite().all()
-    torch.testing.assert_close(found[:1], alone, atol=1e-5, rtol=0)
+    features = encoder(pixels, mask)
+    assert features.isfinite().all()
+    torch.testing.assert_close(features[:1], alone, atol=1e-5, rtol=0)
     seen = _seen(mask.flatten(1))  # not all kernels make zeros of a softmax over nothing, as the CPU's does
     assert seen is not None and seen.sum(-1).flatten().tolist() == [64, 64, 1]
-    found.sum().backward()
-    assert all(one.grad.isfinite().all() for one in encoder.parameters() if one.grad is not None)
+    features.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in encoder.parameters() if parameter.grad is not None)
 
 
 @pytest.mark.parametrize(
@@ -212,13 +212,13 @@ def test_the_unused_is_frozen_and_all_else_learns(layer: int, frozen: tuple[str,
     config = replace(SMALL, feature_layer=layer)
     encoder, projector = VisionEncoder(config), VisionProjector(config, OUT)
     torch.cat(embed_images(encoder, projector, *batch(config))).sum().backward()
-    for name, one in encoder.named_parameters():
-        assert one.requires_grad != name.startswith(frozen), name
-    for name, one in [*encoder.named_parameters(), *projector.named_parameters()]:
-        if not one.requires_grad:
-            assert one.grad is None, name
+    for name, parameter in encoder.named_parameters():
+        assert parameter.requires_grad != name.startswith(frozen), name
+    for name, parameter in [*encoder.named_parameters(), *projector.named_parameters()]:
+        if not parameter.requires_grad:
+            assert parameter.grad is None, name
         elif not name.endswith("k_proj.bias"):  # adds the same to all scores of a query: its gradient is 0 by nature
-            assert one.grad is not None and one.grad.abs().max() > 0, name
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
 @pytest.mark.parametrize(

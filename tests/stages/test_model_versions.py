@@ -12,11 +12,12 @@ from models import NANO, save_nano, small_tokenizer
 from typer.testing import CliRunner
 
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import DamagedObject, put_file
+from gristmill.lake.store.objects import DamagedObject, put_file, read_object
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.hf.checkpoint import load_hf
+from gristmill.model.hf.shape import FORMAT
 from gristmill.orchestration.cli.main import app
 from gristmill.pipelines.model import export_hf
 from gristmill.stages.models.model_versions import load_model
@@ -34,11 +35,17 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "lake"))
 
 
-def take_in(store: Store, checkpoint: Path) -> Manifest:
-    """The checkpoint as model@v1."""
-    result = CliRunner().invoke(app, ["import", "hf", str(checkpoint), "--lake", store.uri])
+def grist(store: Store, *args: str) -> str:
+    """What a command prints."""
+    result = CliRunner().invoke(app, [*args, "--lake", store.uri])
     assert result.exit_code == 0, result.output
-    return Versions(store).manifest("model", 1)
+    return result.stdout
+
+
+def take_in(store: Store, checkpoint: Path, name: str = "model") -> Manifest:
+    """The checkpoint as version 1 of `name`."""
+    grist(store, "import", "hf", str(checkpoint), "--name", name)
+    return Versions(store).manifest(name, 1)
 
 
 def commit_with_shape(store: Store, manifest: Manifest, shape: Path) -> None:
@@ -47,6 +54,11 @@ def commit_with_shape(store: Store, manifest: Manifest, shape: Path) -> None:
     shards = tuple(ref if shard.kind == "model" else shard for shard in manifest.shards)
     fields = {name: getattr(manifest, name) for name in Draft.model_fields}
     Versions(store).commit(Draft(**fields | {"dataset": "old", "shards": shards}))
+
+
+def shards_of(manifest: Manifest, kind: str) -> list[str]:
+    """Digests of the shards of one kind."""
+    return [shard.sha256 for shard in manifest.shards if shard.kind == kind]
 
 
 @pytest.mark.parametrize("stored", [1, 2])
@@ -61,6 +73,28 @@ def test_a_version_of_an_earlier_release_is_loaded(store: Store, checkpoint: Pat
     assert loaded.model.config == NANO
     assert list(loaded.sidecars) == ([] if stored == 1 else ["chat_template.jinja"])
     hf.assert_same_tensors(loaded.model.state_dict(), load_hf(checkpoint).state_dict())
+
+
+@pytest.mark.parametrize("stored", [1, 2])
+def test_a_version_of_an_earlier_release_is_shown_exported_and_taken_in_anew(
+    store: Store, checkpoint: Path, tmp_path: Path, stored: int
+) -> None:
+    """What comes out and in again shares its weights and its tokenizer, and has the shape of this release."""
+    first = take_in(store, checkpoint)
+    shape = json.loads((GOLDEN / "model-shape-2-nano.json").read_bytes())
+    if stored == 1:
+        shape = {"format": 1, "config": shape["config"]}
+    (tmp_path / "model.json").write_text(json.dumps(shape))
+    commit_with_shape(store, first, tmp_path / "model.json")
+    assert "a model" in grist(store, "show", "old@v1")
+    grist(store, "export", "hf", "old@v1", str(tmp_path / "out"))
+    assert (tmp_path / "out" / "chat_template.jinja").exists() == (stored == 2)
+    again = take_in(store, tmp_path / "out", "again")
+    assert shards_of(again, "weights") == shards_of(first, "weights")
+    assert shards_of(again, "tokenizer") == shards_of(first, "tokenizer")
+    (upgraded,) = (ref for ref in again.shards if ref.kind == "model")
+    assert json.loads(read_object(store, upgraded))["format"] == FORMAT
+    assert load_model(store, "again@v1").model.config == load_model(store, "old@v1").model.config
 
 
 def test_a_version_of_a_later_release_is_named(store: Store, checkpoint: Path, tmp_path: Path) -> None:

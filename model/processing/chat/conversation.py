@@ -94,6 +94,7 @@ def _joined(messages: Sequence[Message]) -> list[Message]:
         if before is None or turn.role != "assistant" or not turn.calls or before.turn.role != "assistant":
             joined.append(message)
             continue
+        # One turn has one weight: to learn half of it would teach a text that no model is asked to write.
         if before.turn.loss_mask != turn.loss_mask:
             raise BadSample("bad_weight", f"turns {before.number} and {message.number} are one")
         whole = replace(
@@ -147,6 +148,7 @@ def _in_order_of_calls(messages: Sequence[Message]) -> list[Message]:
 
 def _places(calling: Message, answers: Sequence[Message]) -> list[int]:
     """Which call each answer belongs to: by the calls' ids, else by the names of their tools, else in their order."""
+    # Ids count only where every call has one and an answer names one: many sets of data have them on one side alone.
     ids: Sequence[str | None] = calling.ids
     names = [call.name for call in calling.turn.calls]
     if None not in ids and len(set(ids)) == len(names) and any(answer.answers for answer in answers):

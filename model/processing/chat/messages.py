@@ -79,6 +79,7 @@ def read_message(number: int, message: Any, tools: Sequence[Mapping[str, Any]], 
         raise BadSample("lone_surrogate", role)
     if not content.strip() and not calls:
         raise BadSample("empty_turn", role)
+    # Of other roles nothing is learned whatever their weight: always True, so that equal conversations are equal.
     turn = Turn(role, content, calls, reasoning, loss_mask or role != "assistant")
     ids = tuple(_id(item.get("id")) for item in given or () if isinstance(item, Mapping))
     answers = _id(message.get("tool_call_id"))
