@@ -113,7 +113,7 @@ class SelectSurvivors(Stage[ComponentRange]):
         return settle(members.values, order, starts, state, ids, self.min_similarity)
 
     def _dropped(self, store: Store, members: Members, settled: Settled) -> tuple[Fates, ObjectRef, ObjectRef]:
-        """Fates, losers and members (rows for `clusters`) of the new documents that do not survive."""
+        """Fates, exclusions and members (rows for `clusters`) of the new documents that do not survive."""
         rows = np.arange(len(members.root), dtype=np.uint32)
         is_dropped = (rows >= members.old) & (settled.survivor != rows)
         dropped = members.rows.filter(pa.array(is_dropped))

@@ -1,6 +1,6 @@
 """Tar: the members of a sample to one Record, read by tarfile (webdataset's archives, and folders of media).
 
-`.json` is a row, `.txt` its text where the row has none, whatever begins like an image, a clip or a video is a medium,
+`.json` is a row, `.txt` its text where the row has none, what begins like an image, a clip or a video is a medium,
 in the order of the archive. The key is the id of a sample that names none. Other members are read and left: a sample of
 nothing else is "other".
 """

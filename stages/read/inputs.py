@@ -47,6 +47,7 @@ class ScannedInput:
 
     @property
     def records(self) -> int:
+        """How many spans the scan counted, damage among them: each gets a fate."""
         return self.tally.count
 
     def as_input(self) -> InputFile:

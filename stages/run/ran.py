@@ -25,10 +25,11 @@ class Ran:
         self.add_stages(stages)
 
     def add(self, receipt: Receipt) -> None:
-        """What a receipt, new or old, was made by."""
+        """The stages of a receipt, new or of an earlier run."""
         self.add_stages(receipt.stages)
 
     def add_stages(self, stages: Iterable[StageId]) -> None:
+        """Notes these as run; a step that is no Work (the commit) has no receipt to take them from."""
         for stage in stages:
             self._stages[_key(stage)] = stage
 

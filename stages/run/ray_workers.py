@@ -42,10 +42,12 @@ class Worker:
             self.warm.append(set_up(self.store, self.stage))
 
     def run(self, work: Work[Any]) -> Receipt:
+        """Does one piece of work of the stage, and sets it up first in a process that Ray has restarted."""
         self.set_up()
         return execute_warm(self.store, work, self.warm[0])
 
     def close(self) -> None:
+        """Closes what was set up, if anything was."""
         while self.warm:
             close_warm(self.warm.pop())
 
@@ -94,6 +96,7 @@ class OnRay:
         self._outage: Exception | None = None
 
     def add(self, piece: Piece) -> None:
+        """Queues a piece. Raises TooSmall for a stage of which no node can hold one."""
         self._line(piece[1].stage).waiting.append(piece)
 
     def _line(self, stage: Any) -> _Line:
@@ -107,17 +110,22 @@ class OnRay:
 
     @property
     def pending(self) -> int:
+        """Pieces that wait or are under way, in tasks and in actors."""
         return sum(len(line.waiting) for line in self._lines) + len(self._tasks) + len(self._pieces)
 
     def next(self) -> Result:
+        """The next result, after starting what there is room for.
+
+        Raises a defect or SetUpFailed at once, the error of an outage when what was under way is done.
+        """
         while True:
             if self._outage is None:
                 self._begin()
-            flying = [*self._tasks, *self._pieces]
-            if not flying and self._outage is not None:
+            under_way = [*self._tasks, *self._pieces]
+            if not under_way and self._outage is not None:
                 raise self._outage
             starting = [actor.busy for actor in self._actors if not actor.ready]
-            (done,), _ = self.ray.wait([*flying, *starting], num_returns=1)
+            (done,), _ = self.ray.wait([*under_way, *starting], num_returns=1)
             result = self._settled(done)
             if result is not None:
                 return result
@@ -224,7 +232,7 @@ class OnRay:
         for end in ends:
             try:
                 end()
-            except self.ray.exceptions.RayError as error:  # of a cluster that is gone; why it ends is told elsewhere
+            except self.ray.exceptions.RayError as error:  # of a cluster that is gone; why is in the error that ends it
                 log.warning("a worker was not ended: %s", error)
 
 

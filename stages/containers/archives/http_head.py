@@ -52,6 +52,7 @@ def parse_head(block: bytes) -> Head:
         status, headers = _status(first), lines[1:]
     elif _are_headers(lines):
         status, headers = None, lines
+    # Without `ended` a body of one odd line and lines with colons would do: something has to have closed the head.
     elif ended and _are_headers(lines[1:]) and not first.startswith(_BODY_STARTS):
         status, headers = _status(first), lines[1:]  # `ICY 200 OK`, or no code at all: what follows shows what it is
     else:

@@ -136,6 +136,7 @@ def deflated(raw: Raw, window: int) -> Iterator[bytes]:
         block = raw.peek(feed)
         if not block:
             raise MemberError(f"{what} at {first} is cut off by the end of the file", corrupt=False)
+        # For `_up_to_the_fault`. Of an inflater without input a new one is as good as a copy, which has its window.
         before = inflater.copy() if raw.pos > first else zlib.decompressobj(window)
         try:
             data = inflater.decompress(block)
@@ -149,7 +150,8 @@ def deflated(raw: Raw, window: int) -> Iterator[bytes]:
 
 
 def _up_to_the_fault(inflater: Any, block: bytes) -> bytes:
-    """What a failing feed yields: zlib drops it with the error, but records were in it that must be counted."""
+    """The output of a feed that fails: zlib drops it with the error, but records in it must be counted. So the feed is
+    given once more, byte by byte, to a copy of the inflater from before it; once a member, since a fault ends it."""
     parts = []
     with contextlib.suppress(zlib.error):
         for n in range(len(block)):
