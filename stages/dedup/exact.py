@@ -3,7 +3,7 @@
 Scatter: records are looked at by range of content hash, so that equal texts meet in one Work and no Work needs to
 see more than a bounded number of them. Of a growing dataset the texts of earlier versions take part by their content
 hashes alone, and an earlier record stays whatever its id. A record met again (a file's recompressed copy, an
-overlapping crawl) has the same id and is told apart from a page that copies another.
+overlapping crawl) has the same id, and so another reason than a page that copies another.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Exact(Stage[ExactPayload]):
     VERSION: ClassVar[int] = 2
 
     def run(self, store: Store, work: Work[ExactPayload]) -> Outcome:
-        """payload: ExactPayload. Outputs `losers`, fates, and `contents`: the texts that passed, sorted by content
-        hash."""
+        """payload: ExactPayload. Outputs exclusions (kind `losers`), fates, and `contents`: the texts that passed,
+        sorted by content hash."""
         payload = work.payload
         low, high = payload.low, payload.high
         hit = (pc.field("content") >= low) & (pc.field("content") < high)

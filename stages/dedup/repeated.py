@@ -1,7 +1,8 @@
 """Who repeats whom: paragraphs that many pages of a host have, and the documents that consist of little else.
 
-gather (some chunks: hashed paragraphs, without what was dropped since the screen) -> count (a range of hashes, with
-those of earlier versions) -> judge (a chunk). Two captures of a page are one page, told by the first half of the id.
+GatherParagraphs (some chunks: hashed paragraphs, without what was dropped since the filters) -> CountParagraphs (a
+range of hashes, with those of earlier versions) -> JudgeParagraphs (a chunk). Two captures of a page are one page: the
+first halves of their ids are equal.
 Documents are numbered by their place, numbers live for one run; ids go into the version, one row a paragraph and page
 of at most `min_documents` pages. Earlier documents keep their fate, though their paragraphs are repeated by now.
 """
@@ -118,7 +119,7 @@ class CountFacts:
 
 @dataclass(frozen=True)
 class CountParagraphs(Stage[CountPayload]):
-    """Finds the paragraphs that `min_documents` pages have, and how many bytes of each document stand in them."""
+    """Counts who has each paragraph: which `min_documents` pages have, and how many bytes of each document they are."""
 
     name: ClassVar[str] = "count_paragraphs"
     VERSION: ClassVar[int] = 1
@@ -142,7 +143,9 @@ class CountParagraphs(Stage[CountPayload]):
         gathered = near(read_refs(store, payload.gathered))
         new, before = pages(gathered), pages(near(payload.before))
         everyone = self._few(pa.concat_tables([new, before]))
-        repeated = everyone["paragraph"].filter(pa.array(_rank(everyone["paragraph"]) == self.min_documents - 1))
+        # Sorted, the n-th row of a paragraph is there just where n pages or more have it.
+        is_nth = _rank(everyone["paragraph"]) == self.min_documents - 1
+        repeated = everyone["paragraph"].filter(pa.array(is_nth))
         with scratch() as folder:
             path, records = folder / "repeated.parquet", 0
             with table_writer(path, _REPEATED) as writer:
@@ -160,6 +163,7 @@ class CountParagraphs(Stage[CountPayload]):
     def _few(self, table: pa.Table) -> pa.Table:
         """At most `min_documents` pages a paragraph, a row each: enough to tell, now and with any others added."""
         table = table.replace_schema_metadata().sort_by([(name, "ascending") for name in PARAGRAPHS.names])
+        # Sorted by paragraph and id, captures of a page are neighbours: the first row of each (paragraph, page) stays.
         page = pc.utf8_slice_codeunits(table["id"], 0, _URL_HASH)
         table = table.filter(pa.array(begins(table["paragraph"]) | begins(page)))
         return table.filter(pa.array(_rank(table["paragraph"]) < self.min_documents))
@@ -180,8 +184,8 @@ class JudgeParagraphs(Stage[JudgePayload]):
     max_repeated: float
 
     def run(self, store: Store, work: Work[JudgePayload]) -> Outcome:
-        """payload: JudgePayload. Outputs `losers`, fates, and `shares`: the measure, so that a threshold can be
-        replayed; null for what is not judged."""
+        """payload: JudgePayload. Outputs exclusions (kind `losers`), fates, and `shares`: the measure, so that a
+        threshold can be replayed; null for what is not judged."""
         payload = work.payload
         rows, first = read_table(store, payload.documents), payload.first
         here = (pc.field("document") >= first) & (pc.field("document") < first + rows.num_rows)

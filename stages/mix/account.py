@@ -66,7 +66,7 @@ class AccountFacts:
 class Account(Stage[AccountInput]):
     """The fates of the records in one object of tokens: kept if they are drawn at least once.
 
-    How they are drawn is no config of this stage but a result of the plan, known when that was made: it is among the
+    How they are drawn is no config of this stage but a result of the plan, known once that has run: it is among the
     digests of its input. So the identity is the same in every mixture, and a run key can name it.
     """
 
@@ -124,7 +124,7 @@ def account_works(
     plan: Plan, facts: Sequence[SourceFacts], tokenized: Sequence[Sequence[tuple[str, Receipt]]]
 ) -> Iterator[Work[AccountInput]]:
     """One Work an object of tokens. `facts`: of the plan's sources; `tokenized`: of each (digest of its shard, receipt
-    of what `stages.mix.tokenize` made of it)."""
+    of its tokenization (`stages.mix.tokenize`))."""
     for source, fact, shards in zip(plan.sources, facts, tokenized, strict=True):
         drawing = Drawing(source.samples, plan.window, fact.full, fact.cut, plan.seed)
         for digest, receipt in shards:

@@ -74,7 +74,7 @@ def sample_stretches(
 ) -> DrawnStretches:
     """At most `n` records of each source, or of `source`, as windows hold them; the same ones for the same seed.
 
-    Raises ValueError for a version without windows, LookupError for a source that it was not made from.
+    Raises ValueError for a version without windows, LookupError for a source that its mixture does not have.
     """
     reader = read_windows(store, manifest)
     names = sorted(row["source"] for row in manifest.statistics["mixture"])

@@ -1,6 +1,6 @@
 """Inputs: from patterns to a set of content digests, each scanned once in the life of a lake.
 
-A file is known by its bytes. What was scanned before is found again by (address, size, times or etag), which is
+A file is known by its bytes. An earlier scan of it is looked up by (address, size, times or etag), which is
 only a shortcut: the digest decides. A file listed twice, or a copy at another path, is one input.
 """
 
@@ -167,7 +167,7 @@ Preview = tuple[InputInfo, tuple[str, str] | None]
 
 
 def _readable(store: Store, files: Listing, allow_empty: bool) -> list[Preview]:
-    """A look at each input before any work, at its first bytes too if it was not scanned before."""
+    """Checks each input before any work, its first bytes too if it was not scanned before."""
 
     def preview(uri: str) -> Preview | str:
         try:

@@ -1,7 +1,7 @@
 """Workers on Ray: plain work is a task, the work of a WarmStage a call to an actor that was set up for its stage.
 
 Retries, restarts and resources are Ray's. Kept here is only how many are held: tasks and actors together are never
-more than `workers`, an actor gets its next work when it is done with the last, and one whose stage has nothing
+more than `workers`, an actor gets its next work when it is done with the last, and an actor whose stage has nothing
 waiting makes room for others. Work goes to actors that are set up, so one that cannot be placed holds up nothing.
 """
 
@@ -166,6 +166,7 @@ class OnRay:
                 actor.busy = actor.handle.run.remote(piece[1])
                 self._pieces[actor.busy] = piece
                 return True
+        # An actor that starts will take one of those that wait; more actors than that would be set up for nothing.
         starting = sum(not actor.ready for actor in actors)
         if starting >= len(line.waiting) or len(actors) >= line.most or not self._make_room():
             return False

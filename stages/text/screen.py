@@ -35,7 +35,7 @@ class ScreenPayload:
 
 @dataclass(frozen=True)
 class Screen(Stage[ScreenPayload], Generic[B]):
-    """`filters` in the order in which they decide; `batch` is what they look at: `Docs` for texts."""
+    """`filters` in the order in which they decide; `batch` is what they measure: `Docs` for texts."""
 
     name: ClassVar[str] = "screen"
     VERSION: ClassVar[int] = 1
@@ -92,7 +92,7 @@ class Screen(Stage[ScreenPayload], Generic[B]):
     def _judge(self, rows: pa.RecordBatch, batch: B, fates: Fates) -> pa.Table:
         columns: dict[str, Any] = {name: rows[name] for name in KEYS}
         reason = pa.nulls(rows.num_rows, pa.string())
-        for filter_ in self.filters:
+        for filter_ in self.filters:  # all of them measure what an earlier one drops too: replay may drop it no more
             measures = filter_.measure(batch)
             columns |= {f"{filter_.name}.{name}": measures[name] for name in measures.schema.names}
             reason = pc.coalesce(reason, filter_.rule(measures))

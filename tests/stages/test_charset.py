@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill.stages.text.charset import codec, decode, prescan
+from gristmill.stages.text.charset import decode
+from gristmill.stages.text.charset_labels import codec, prescan
 from gristmill.stages.text.html import ExtractConfig, extract
 
 GERMAN = "Grüße aus Köln, schöne Überraschung. " * 5
@@ -246,7 +247,7 @@ def test_a_meta_behind_the_first_kilobyte_still_counts_where_no_header_says_othe
 def test_the_prescan_takes_steps_in_proportion_to_its_input(unit, counted_lines) -> None:
     """Lines that are run; a pattern by itself is linear, because none of its repeats gives back what it took."""
     steps = [
-        counted_lines("gristmill.stages.text.charset", lambda n=n: prescan(unit * (n * 4096 // len(unit))))
+        counted_lines("gristmill.stages.text.charset_labels", lambda n=n: prescan(unit * (n * 4096 // len(unit))))
         for n in (1, 2, 4)
     ]
     assert steps[1] <= 2.2 * steps[0] + 50 and steps[2] <= 4.4 * steps[0] + 100, steps

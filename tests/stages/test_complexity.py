@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill.stages.text import charset, complexity, formulas, html
+from gristmill.stages.text import charset, charset_labels, complexity, formulas, html
 from gristmill.stages.text.complexity import TooComplex, check
 
 PILES = {
@@ -116,7 +116,7 @@ ANCHORED = {"_ATTRIBUTE", "_END", "_SNIFF"}  # used with `match`: tried at one p
 
 
 def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
-    for module in (charset, complexity, formulas, html):
+    for module in (charset, charset_labels, complexity, formulas, html):
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
                 yield f"{module.__name__}.{name}", value
