@@ -35,8 +35,8 @@ def test_two_nights_count_as_one_run_over_both(tmp_path):
     more = [page("bar.example", n, shared=3, own=1) for n in range(10, 13)]
     first = write(tmp_path / "a.jsonl", [*pages[:2], more[0], UNIQUE[0]])
     second = write(tmp_path / "b.jsonl", [*pages[2:], *more[1:], UNIQUE[1]])
-    one = increment(tmp_path / "nights", [first])
-    assert one.kept.count == 4  # of no paragraph three pages yet
+    first_version = increment(tmp_path / "nights", [first])
+    assert first_version.kept.count == 4  # of no paragraph three pages yet
     grown = increment(tmp_path / "nights", [first, second])
     whole = web.run(tmp_path / "whole", [first, second], **ON).manifest
     increments, batch = fates(tmp_path / "nights"), fates(tmp_path / "whole")
@@ -78,7 +78,7 @@ def test_a_night_after_one_without_the_option_says_what_it_does_not_count(tmp_pa
 
 
 def test_a_night_with_the_option_off_makes_the_next_one_forget_nothing(tmp_path, caplog):
-    paths = [write(tmp_path / f"{n}.jsonl", [one]) for n, one in enumerate([*TEMPLATES[:2], UNIQUE[0], *TEMPLATES[2:]])]
+    paths = [write(tmp_path / f"{n}.jsonl", [row]) for n, row in enumerate([*TEMPLATES[:2], UNIQUE[0], *TEMPLATES[2:]])]
     increment(tmp_path / "lake", paths[:2])
     increment(tmp_path / "lake", paths[:3], paragraphs=None)
     with caplog.at_level(logging.WARNING, "gristmill"):

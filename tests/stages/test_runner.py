@@ -82,9 +82,9 @@ def test_work_is_done_once_and_its_receipts_serve_the_next_run(store, tmp_path, 
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
     here = open_store(str(tmp_path / "a"))
     there = open_store(str(tmp_path / "b"))
-    one = Runner(here, workers=0).map("double", works(tmp_path))
-    two = Runner(there, workers=2).map("double", works(tmp_path))
-    assert [r.identity() for r in one] == [r.identity() for r in two]
+    in_process = Runner(here, workers=0).map("double", works(tmp_path))
+    on_ray = Runner(there, workers=2).map("double", works(tmp_path))
+    assert [r.identity() for r in in_process] == [r.identity() for r in on_ray]
 
 
 def test_work_whose_output_is_gone_is_done_again(store, tmp_path):
@@ -169,18 +169,18 @@ def test_logs_get_a_line_when_a_stage_is_done_and_no_bar(store, tmp_path, caplog
 
 
 def test_logs_say_where_a_long_stage_stands_though_no_piece_is_done(caplog):
-    told = threading.Event()
+    line_logged = threading.Event()
 
-    class Telling(logging.Handler):
+    class Noticing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told.set()
+            line_logged.set()
 
-    handler, log = Telling(), logging.getLogger("gristmill")
+    handler, log = Noticing(), logging.getLogger("gristmill")
     log.addHandler(handler)
     try:
         progress = Progress(terminal=False, every=0.001)
         with caplog.at_level(logging.INFO, "gristmill"), progress.stage("double", total=4, done=1):
-            assert told.wait(PATIENCE)
+            assert line_logged.wait(PATIENCE)
     finally:
         log.removeHandler(handler)
     assert caplog.records[0].getMessage() == "double: 1 of 4 pieces"
@@ -192,17 +192,17 @@ def test_progress_on_a_terminal_shows_records_and_stays_off_stdout(store, tmp_pa
     assert shown.out == "" and "4/4" in shown.err and "8 records" in shown.err
 
 
-def test_what_is_left_is_told_from_the_pace_since_the_first_piece():
+def test_what_is_left_is_estimated_from_the_pace_since_the_first_piece():
     """Workers took 100 s to start, the pieces 10 s each: 70 s are left after the third, not 303."""
     now = [0.0]
     standing = Standing("double", total=10, done=0, clock=lambda: now[-1])
     receipt = Receipt(work_key="k", stages=(), inputs=(), received=Tally(1, 1))
-    said = []
+    lines = []
     for moment in (100.0, 110.0, 120.0):
         now.append(moment)
         standing.advance(receipt)
-        said.append(standing.line())
-    assert said == [
+        lines.append(standing.line())
+    assert lines == [
         "double: 1 of 10 pieces, 1 record",
         "double: 2 of 10 pieces, 2 records, about 80 s left",
         "double: 3 of 10 pieces, 3 records, about 70 s left",
@@ -217,14 +217,15 @@ def test_an_outage_is_nobodys_failure_and_ends_the_stage_once(store, tmp_path, w
         Runner(store, workers=workers).map("double", works(tmp_path, 20))
     assert sum(calls(tmp_path)) <= 2 and "failed" not in caplog.text  # what was under way, and nothing after it
     now = [0.0]
+    messages: list[str] = []
 
     def sleep(seconds: float) -> None:
         now.append(now[-1] + seconds)
         (tmp_path / "away").unlink()
 
-    patience = Patience("the store", 600, sleep, lambda: now[-1], said := [].append)
+    patience = Patience("the store", 600, sleep, lambda: now[-1], messages.append)
     receipts = patience.wait(lambda: Runner(store, workers=workers).map("double", works(tmp_path, 20)))
-    assert len(receipts) == 20 and said.__self__[0].startswith("the store unreachable")
+    assert len(receipts) == 20 and messages[0].startswith("the store unreachable")
 
 
 def test_work_that_is_labelled_by_a_hash_is_named_by_the_file_it_came_from(store, tmp_path):
