@@ -1,4 +1,4 @@
-"""Small flows over generated lines, and what they come to in plain Python: what tests of the record flow share.
+"""Small flows over generated lines, for tests of the record flow; what they come to is in flow_reference.py.
 
 Texts are made so that the truth is clear: two bodies have no words in common, and copies of one are equal but for
 punctuation, which only exact duplicates tell apart.
@@ -6,12 +6,9 @@ punctuation, which only exact duplicates tell apart.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -23,13 +20,11 @@ import pyarrow.compute as pc
 from gristmill.filters.base import Filter, below, first_reason
 from gristmill.filters.signatures.minhash import MinHash
 from gristmill.filters.text.docs import Docs
-from gristmill.lake.accounts.balance import Tally
-from gristmill.lake.accounts.identity import record_id
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.pipelines.frame.flow import Flow, State, Step
+from gristmill.pipelines.frame.flow import Flow, Step
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.pipelines.frame.records import RecordRecipe
 from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
@@ -61,6 +56,7 @@ class Line(NamedTuple):
 
     @property
     def url(self) -> str:
+        """Of its page."""
         return f"https://{HOSTS[self.host]}/{self.page}"
 
     @property
@@ -162,6 +158,7 @@ def draft_of(
 
 
 def flow_of(steps: Sequence[Step]) -> Flow:
+    """A flow that reads lines in this process, takes these steps, and writes small shards."""
     return Flow(Extract(seconds_per_record=None), tuple(steps), WritePlain(target_bytes=1500))
 
 
@@ -185,116 +182,3 @@ def content(n: int, **columns: list[Any]) -> pa.Table:
         "text": [f"text {i}" for i in range(n)],
     }
     return pa.table({**given, **columns})
-
-
-# The same in plain Python
-
-
-@dataclass(frozen=True)
-class Doc:
-    """A record as plain values."""
-
-    input: str
-    ordinal: int
-    line: Line
-
-    @property
-    def id(self) -> str:
-        own = b"row\0%d\0" % self.ordinal + hashlib.sha256(self.line.text.encode()).digest()
-        return record_id(url=self.line.url, source_key=None, own=own)
-
-    @property
-    def paragraphs(self) -> list[tuple[str, str, int]]:
-        """(host, as compared, bytes) of each."""
-        host = HOSTS[self.line.host]
-        return [(host, re.sub(r"\W", "", p), len(p)) for p in self.line.text.split("\n")]
-
-
-@dataclass
-class Reference:
-    """What earlier versions left, and what each step does to the records that are in."""
-
-    texts: set[str] = field(default_factory=set)
-    pages: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
-    signed: set[tuple[str, ...]] = field(default_factory=set)
-
-    def after(self, step: str, docs: Sequence[Doc]) -> list[Doc]:
-        return getattr(self, f"_{step}")(docs)
-
-    def _blocklist(self, docs: Sequence[Doc]) -> list[Doc]:
-        return [doc for doc in docs if HOSTS[doc.line.host] != BLOCKED]
-
-    def _long(self, docs: Sequence[Doc]) -> list[Doc]:
-        return [doc for doc in docs if doc.line.body != 0]
-
-    def _exact(self, docs: Sequence[Doc]) -> list[Doc]:
-        left = _first_of_each(docs, lambda doc: doc.line.text, self.texts)
-        self.texts |= {doc.line.text for doc in left}
-        return left
-
-    def _paragraphs(self, docs: Sequence[Doc]) -> list[Doc]:
-        for doc in docs:
-            for host, paragraph, _ in doc.paragraphs:
-                self.pages[host, paragraph].add(doc.line.url)
-        return [doc for doc in docs if self._repeated(doc) <= PARAGRAPHS.max_repeated]
-
-    def _repeated(self, doc: Doc) -> float:
-        sizes = [
-            (size, len(self.pages[host, paragraph]) >= PARAGRAPHS.min_documents)
-            for host, paragraph, size in doc.paragraphs
-        ]
-        return sum(size for size, repeated in sizes if repeated) / sum(size for size, _ in sizes)
-
-    def _minhash(self, docs: Sequence[Doc]) -> list[Doc]:
-        left = _first_of_each(docs, lambda doc: _words(doc), self.signed)
-        self.signed |= {_words(doc) for doc in docs}
-        return left
-
-
-def _words(doc: Doc) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", doc.line.text))
-
-
-def _first_of_each(docs: Sequence[Doc], key: Any, known: set[Any]) -> list[Doc]:
-    """The first by id of those with one key, in their order; none where the key is known."""
-    first: dict[Any, Doc] = {}
-    for doc in sorted(docs, key=lambda doc: (doc.id, doc.input, doc.ordinal)):
-        first.setdefault(key(doc), doc)
-    return [doc for doc in docs if key(doc) not in known and first[key(doc)] is doc]
-
-
-def tally_of(docs: Sequence[Doc]) -> Tally:
-    return Tally.of_records([doc.input for doc in docs], [doc.ordinal for doc in docs])
-
-
-@dataclass
-class Checked:
-    """A step that is held to the reference: at its end just the reference's records are in."""
-
-    name: str
-    reference: Reference
-    docs: list[Doc]
-    """Those that are in; shared by the steps of a flow."""
-
-    @property
-    def step(self) -> Step:
-        return STEPS[self.name]
-
-    @property
-    def stages(self) -> Any:
-        return self.step.stages
-
-    @property
-    def deciders(self) -> tuple[str, ...]:
-        return self.step.deciders
-
-    @property
-    def grows(self) -> Mapping[str, tuple[str, ...]]:
-        return self.step.grows
-
-    def run(self, run: BuildContext, state: State) -> State:
-        assert state.records.tally == tally_of(self.docs), f"before {self.name}"
-        state = self.step.run(run, state)
-        self.docs[:] = self.reference.after(self.name, self.docs)
-        assert state.records.tally == tally_of(self.docs), f"after {self.name}"
-        return state

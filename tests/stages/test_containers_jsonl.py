@@ -30,9 +30,8 @@ def test_an_id_that_is_a_url_is_the_url_where_there_is_none(rest, own) -> None:
     (row,) = read(opener(data), scan_bytes(data, "jsonl").spans, "jsonl", ReadConfig(), rows=True)
     assert isinstance(row, Record)
     assert (item.url, item.id, item.source_key) == (own, own, own) == (row.url, row.id, row.source_key)
-    assert (
-        read_record(line(text="a", id=own, url="http://u"), "jsonl").url == "http://u"
-    )  # that is what it is filed under
+    both = read_record(line(text="a", id=own, url="http://u"), "jsonl")
+    assert both.url == "http://u"  # that is what it is filed under
     assert read_fault(line(text=5, id=own, **rest), "jsonl").url == own
 
 
