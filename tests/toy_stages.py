@@ -19,7 +19,7 @@ NOBODY = Tally()
 
 @dataclass(frozen=True)
 class Place:
-    """Where works note what they do, and find orders to misbehave."""
+    """A folder in which works note what they do, and in which orders to misbehave are files."""
 
     folder: Path
 

@@ -84,7 +84,7 @@ def settle(
     values: signatures, uint32 [rows, width]. order: rows by component, in each the best first; int [members]. starts:
     where components begin in `order`, and its length; int [components + 1]. state: UNDECIDED | KEPT | DROPPED, uint8
     [rows]; KEPT rows come first in their component. ids: record ids of the rows. With `min_similarity` None all of a
-    component are alike, and `values` are not looked at.
+    component are alike, and `values` are not read.
     """
     bounds: tuple[int, ...]
     if min_similarity is None:

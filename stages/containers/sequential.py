@@ -38,7 +38,7 @@ from gristmill.stages.containers.span_table import (
     check_tiles,
 )
 
-STEP = 256 << 10  # decompressed bytes, after which the bounds are looked at
+STEP = 256 << 10  # decompressed bytes, after which the bounds are checked
 
 
 class Cut(Protocol):
@@ -66,8 +66,8 @@ Parse = Callable[[Record, bytes, ReadConfig], Record]
 class Sequential:
     """A row of the table of containers (the contract is `container.Container`).
 
-    `begins` looks at the first plain bytes of a file, `member_begins` at those of a compressed member that a search
-    after damage came upon (at least 16). `parse_row` is asked in place of `parse` where whole rows are wanted.
+    `begins` is asked about the first plain bytes of a file, `member_begins` about those of a compressed member that a
+    search after damage came upon (at least 16). `parse_row` is asked in place of `parse` where whole rows are wanted.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Sequential:
                 continue
             if event.begins is not None:
                 rows.member(event.begins)
-            # In a plain file nothing is a member: a cutter that is told of an edge takes it for a record's.
+            # Of a plain file only the beginning is an event of its own; a cutter would take it for a member's edge.
             bomb = _feed(cut, rows, event.data, event.begins is not None and how != "none", raw)
             if bomb is not None:
                 rows.damage(Damage(raw.pos, _drained(raw), bomb, False), cut)

@@ -53,7 +53,7 @@ class Chunk:
     """Consecutive records of one input.
 
     `tally`: of those that its own verdicts leave in; exclusions are not taken away. `bytes`: of their content, UTF-8;
-    of a content that no stage has looked at yet, as it is stored.
+    of a content that no stage has judged yet, as it is stored.
     """
 
     content: ObjectRef

@@ -156,9 +156,10 @@ class Plan(Stage[PlanInput]):
 
 
 def quotas_of(
-    sources: Sequence[Source], there: Sequence[int], tokens: int | None, look: bool = False
+    sources: Sequence[Source], there: Sequence[int], tokens: int | None, preview: bool = False
 ) -> tuple[list[Fraction], str | None]:
     """Tokens to draw from each source, exact; and why that cannot be done (then all are 0). `there`: tokens of each.
+    `preview`: as many as the caps allow will do.
 
     Fractions, not floats: quotas decide cuts, and so the content digest, on every machine.
     """
@@ -173,7 +174,7 @@ def quotas_of(
         for source, have, weight in zip(sources, there, weights, strict=True)
     ]
     limit = min(most)
-    if tokens is not None and tokens > limit and not look:
+    if tokens is not None and tokens > limit and not preview:
         n = most.index(limit)
         name, cap, need = sources[n].name, sources[n].share.max_epochs, tokens * weights[n] / whole
         return [Fraction(0)] * len(sources), (

@@ -49,7 +49,8 @@ def read_windows(store: Store, manifest: Manifest, seed: int = 0) -> ShardReader
 
 @dataclass(frozen=True)
 class Stretch:
-    """A record as it stands in a window: the tokens from `start` on, as text, each piece with whether it is learned."""
+    """A record as it stands in a window: the tokens from `start` on, as text, each piece with whether it counts for
+    the loss."""
 
     window: str
     source: str

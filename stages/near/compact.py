@@ -72,7 +72,7 @@ class Compact(Stage[CompactRange]):
     def split(self, refs: Sequence[ObjectRef]) -> Split:
         """What of these objects is to be merged, by their numbers of rows alone. Of empty ones the first stays, where
         there is no other."""
-        refs = [ref for ref in refs if ref.records] or refs[:1]
+        refs = [ref for ref in refs if ref.records] or refs[:1]  # one stays, for its columns
         # A generation of a sorted kind is all tables that one increment cut by range; of another, each object is one.
         groups = generations(refs) if self.keys else [[ref] for ref in refs]
         cap = DOCUMENTS_PER_COLLECTION if self.kind == "signatures" else None
@@ -144,7 +144,7 @@ def compacted(runner: Runner, stage: Compact, refs: Sequence[ObjectRef]) -> list
 def trailing(sizes: Sequence[int], cap: int | None = None) -> int:
     """From which generation on they are merged, so that each that is left is twice the size of what follows it.
 
-    With `cap` none grows beyond it, and only the last ones are looked at.
+    With `cap` none grows beyond it, and only the last ones are considered.
     """
     if not sizes:
         return 0

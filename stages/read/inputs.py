@@ -60,7 +60,7 @@ class EmptyInputs(ValueError):
 
 
 class Listing(NamedTuple):
-    """The files that patterns name, in order, once; and a sentence for each thing that could not be looked at:
+    """The files that patterns name, in order, once; and a sentence for each thing that could not be listed:
     patterns that match nothing, broken links, unreadable folders."""
 
     uris: list[str]

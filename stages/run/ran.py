@@ -1,4 +1,4 @@
-"""What ran: the identity of every stage whose receipts a run is made of, so that no version claims others.
+"""What ran: the identity of every stage whose receipts a run used, so that no version claims others.
 
 A run key is computed before anything runs, from a list of stages that its pipeline writes down. A stage that is left
 out of it could be changed, its VERSION raised, and the version of before would still be returned. So the runner notes

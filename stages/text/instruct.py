@@ -68,8 +68,8 @@ class Judged(NamedTuple):
 class Instruct(ReadStage):
     """Outputs `text` (the samples), `screened` (their keys, by content) and fates. `form` says what a line is.
 
-    chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`; `weight: 0` of an answer keeps it from being
-    learned, `reasoning` says what becomes of what was thought before it, `harmless` names fields to pass over; any
+    chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`; `weight: 0` of an answer keeps it out of the
+    loss, `reasoning` says what becomes of what was thought before it, `harmless` names fields to pass over; any
     other that is not known drops the sample (`model.processing.chat.fields`). pair: the fields `prompt` and `response`,
     after a `system` message if there is one. code: the fields `code`, end to end; with `fim` a share of them gets a
     hole. Whatever the regular expressions of `remove` find is taken out of prompts and responses (GSM8K: `<<[^<>]*>>`).
@@ -166,7 +166,7 @@ class Instruct(ReadStage):
             row = {"messages": [{"role": role, "content": content} for role, content in turns]}
         conversation = parse(row, Rules(self.reasoning, frozenset(self.harmless)))
         parts = render(conversation)
-        # What is learned tells samples apart as well, where it is not all that the assistant says.
+        # Where not all that the assistant says counts for the loss, equal texts with other masks are other samples.
         whole = all(turn.loss_mask for turn in conversation.turns)
         distinct = [(part.text, part.special) if whole else tuple(part) for part in parts]
         return parts, json.dumps(distinct, ensure_ascii=False)

@@ -89,7 +89,7 @@ def test_the_count_takes_steps_in_proportion_to_its_input(unit, counted_lines, m
 
 
 class Watched(str):
-    """A page that counts the characters that a search in it looks at."""
+    """A page that counts the characters that a search in it reads."""
 
     looked_at = 0
 
@@ -156,7 +156,7 @@ def test_no_pattern_repeats_what_repeats() -> None:
 
 
 def test_no_pattern_that_is_searched_for_begins_with_a_repeat() -> None:
-    """`[ \\t]*\\n` looks through a run of blanks from each of them."""
+    """`[ \\t]*\\n` goes through a run of blanks from each of them."""
     begins = {name.split(".")[-1] for name, p in patterns() if is_endless(_parser.parse(p.pattern, p.flags & 16)[0])}
     assert begins <= ANCHORED
     assert len(list(patterns())) > 15

@@ -185,7 +185,7 @@ TARS: dict[str, Callable[[int], bytes]] = {
 
 
 def tar_meta(flag: bytes, data: bytes) -> bytes:
-    """What is said of the next member: a long name (L), or pax records (x)."""
+    """A header for the next member: a long name (L), or pax records (x)."""
     member = tarfile.TarInfo("././@LongLink")
     member.type, member.size = flag, len(data)
     return member.tobuf() + data + bytes(-len(data) % 512)

@@ -1,4 +1,4 @@
-"""The boundary scan: every damage is one span, spans tile, and what is whole around it is found."""
+"""The boundary scan: every damage is one span, spans tile, and whole records around it have theirs."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def by_hand(store: Store, linked: Linked) -> dict[int, int]:
 @pytest.mark.parametrize("signatures", [True, False])
 @pytest.mark.parametrize(("seed", "old"), [(0, 0), (1, 0), (2, 300), (3, 590)])
 def test_each_range_has_its_members_whole_and_in_order(tmp_path, seed, old, signatures):
-    """Against the forest and the collections read as a whole: also where most documents are of an earlier night."""
+    """Against the forest and the collections read as a whole: also where most documents are of an earlier increment."""
     store = open_store(str(tmp_path))
     runner = Runner(store, workers=0)
     values = pages(seed, 600)

@@ -213,7 +213,7 @@ def test_switched_off_it_leaves_no_trace(sample, tmp_path):
     assert {ref.kind for ref in manifest.attachments} == {"refs", "receipts", "contents"}
 
 
-# Links over made-up bands
+# Links over invented bands
 
 
 def collection(store: Store, bands: dict[str, list[int]], first: int) -> ObjectRef:

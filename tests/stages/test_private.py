@@ -66,7 +66,7 @@ def test_links_are_followed_and_their_owner_counts(folder, tmp_path):
     os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
     assert [fault.split(" belongs")[0] for fault in private.weaknesses(link / "here")] == [str(link)]
     os.chown(link, 0, 0, follow_symlinks=False)
-    folder.parent.chmod(0o777)  # what the link leads through is looked at too
+    folder.parent.chmod(0o777)  # what the link leads through is checked too
     assert private.weaknesses(link / "here")
 
 

@@ -115,7 +115,7 @@ def test_a_worker_that_is_killed_is_restarted_by_ray(store, tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stage_that_loses_one_record_and_doubles_another_is_caught(store, tmp_path, workers):
     good = works(tmp_path, 1)[0]
-    planted = replace(good, payload={**good.payload, "numbers": [1, 1]})  # came_in says 0 and 1
+    planted = replace(good, payload={**good.payload, "numbers": [1, 1]})  # `received` is of 0 and 1
     with pytest.raises(BalanceError, match="not the same records"):
         Runner(store, workers=workers).map("double", [planted])
     assert read_receipt(store, planted.key) is None

@@ -1,4 +1,4 @@
-"""The runner's streams: receipts as they come, works that depend on them, and what is said of both."""
+"""The runner's streams: receipts as they come, works that depend on them, failures and progress."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Raw:
 
     def _fill(self, n: int) -> None:
         past = self.pos - self.base - self._retain
-        if past > FEED:
+        if past > FEED:  # not at every byte: what is deleted from the front is paid for by moving the rest
             del self._buffer[:past]
             self.base += past
         while not self._ended and len(self._buffer) - (self.pos - self.base) < n:
@@ -91,7 +91,7 @@ class Raw:
             self._fill(end - self.pos + FEED)
 
     def advance(self, n: int) -> None:
-        """Over n bytes that were looked at."""
+        """Over n bytes that were peeked at."""
         self.pos += n
 
     def take(self, n: int) -> bytes:
