@@ -76,12 +76,14 @@ def detect(name: str, head: bytes) -> str:
     plain = _plain_head(head)
     if plain.startswith(b"PAR1") and compression(head) != "none":
         raise UnsupportedContainer(f"{name} is a compressed Parquet file: decompress it ({ALLOWED})")
+    # By content first, in the order of the table, in which JSON lines come last: `{` begins other things too.
     for container in CONTAINERS.values():
         if container.begins(plain):
             return container.name
     start = plain.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"["):
         raise UnsupportedContainer(f"{name} is one JSON array: make it JSON lines with `jq -c '.[]'` ({ALLOWED})")
+    # By name, where nothing could be decompressed or the beginning is damaged.
     bare = _COMPRESSED_NAME.sub("", name.lower())
     for container in CONTAINERS.values():
         if bare.endswith(container.suffixes):

@@ -169,6 +169,7 @@ def execute_warm(store: Store, work: Work[Any], warm: Any) -> Receipt:
 
 
 def _proved(store: Store, work: Work[Any], run: Callable[[Store, Work[Any]], Outcome]) -> Receipt:
+    """Runs, balances, and writes the receipt, in this order: a receipt proves that all before it is done."""
     started = time.time()
     receipt = receipt_of(work, run(store, work), started)
     return write_receipt(store, receipt, deterministic=work.stage.deterministic)

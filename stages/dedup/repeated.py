@@ -95,11 +95,13 @@ class GatherParagraphs(Stage[GatherPayload]):
         exclusions, first = read_refs(store, payload.exclusions), payload.first
         parts = [_GATHERED.empty_table()]
         for chunk in payload.chunks:
+            # `row` in the table of paragraphs is the document's place in the chunk, with those that were dropped
+            # since: places, and so numbers, are the same in every run, whatever is excluded.
             whole = read_table(store, chunk.documents, ["id", "input", "ordinal"])
             whole = whole.append_column("row", pa.array(np.arange(whole.num_rows, dtype=np.int32)))
             left = without_exclusions(store, whole, exclusions)
             rows = read_table(store, chunk.hashed)
-            at = pc.index_in(rows["row"], left["row"].combine_chunks())
+            at = pc.index_in(rows["row"], left["row"].combine_chunks())  # null: the document is excluded
             rows = rows.append_column("id", left["id"].combine_chunks().take(at))
             number = pc.add(pc.cast(rows["row"], pa.int64()), first)
             rows = rows.append_column("document", number).filter(pc.is_valid(at))
@@ -189,7 +191,7 @@ class JudgeParagraphs(Stage[JudgePayload]):
         payload = work.payload
         rows, first = read_table(store, payload.documents), payload.first
         here = (pc.field("document") >= first) & (pc.field("document") < first + rows.num_rows)
-        total = np.zeros(rows.num_rows, np.int64)
+        total = np.zeros(rows.num_rows, np.int64)  # a document is in as many tables as ranges have paragraphs of it
         for ref in read_refs(store, payload.repeated):
             part = read_table(store, ref, filters=here)
             total[part["document"].to_numpy() - first] += part["bytes"].to_numpy()

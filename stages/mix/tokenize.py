@@ -175,7 +175,8 @@ def _lengths(encoded: pa.Table) -> pa.Table:
 
 
 def draw_keys(ids: Sequence[str]) -> np.ndarray:
-    """64 bits of each record id, uint64 [rows]: both halves, so that captures of one URL differ."""
+    """64 bits of each record id (128 bits in hex), uint64 [rows]: of both halves, so that captures of a URL differ."""
+    # The first half is multiplied by an odd number (2^64 / golden ratio), so that equal halves do not cancel out.
     halves = np.frombuffer(bytes.fromhex("".join(ids)), dtype=">u8").reshape(len(ids), 2).astype(np.uint64)
     return halves[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ halves[:, 1]
 

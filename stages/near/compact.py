@@ -100,7 +100,7 @@ class Compact(Stage[CompactRange]):
         hit = (pc.field(self.keys[0]) >= low) & (pc.field(self.keys[0]) < high)
         parts = [read_table(store, ref, filters=hit) for ref in refs if ref.overlaps(low, high)]
         table = pa.concat_tables(parts) if parts else read_table(store, refs[0]).slice(0, 0)
-        metadata = table.schema.metadata
+        metadata = table.schema.metadata  # the format number, which sorting loses
         table = table.sort_by([(key, "ascending") for key in self.keys]).replace_schema_metadata(metadata)
         return put_table(store, self.kind, table, sorted_by=self.keys[0])
 
@@ -149,9 +149,12 @@ def trailing(sizes: Sequence[int], cap: int | None = None) -> int:
     if not sizes:
         return 0
     first = len(sizes) - 1
-    if cap is None:  # an increment that left several, or many that were never merged
+    # The sizes should at least halve from each to the next, as the levels of a merge tree do: the first pair that does
+    # not (an increment that left several, or many that were never merged) is where merging begins.
+    if cap is None:
         first = next((i for i in range(len(sizes) - 1) if sizes[i] < 2 * sizes[i + 1]), first)
     size = sum(sizes[first:])
+    # The merged one is larger, and may be too large for what stands before it: that is merged as well.
     while first > 0 and sizes[first - 1] < 2 * size and (cap is None or sizes[first - 1] + size <= cap):
         first -= 1
         size += sizes[first]

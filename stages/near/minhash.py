@@ -51,6 +51,7 @@ class Sign(Stage[Chunk]):
     minhash: MinHash
 
     def identity(self) -> tuple[StageId, ...]:
+        # The settings have a VERSION of their own: how texts are hashed can change without this stage.
         return (StageId(name=self.name, version=self.VERSION, config={}), stage_id(self.minhash))
 
     def run(self, store: Store, work: Work[Chunk]) -> Outcome:

@@ -118,6 +118,7 @@ def scan_inputs(
     if limit is None:
         receipts = _scan(runner, stage, files, allow_empty)
     else:
+        # One after the other: a preview of a crawl must not scan all of it. Faults of the listing are raised first.
         receipts = []
         for number, uri in enumerate(files.uris):
             receipts += _scan(runner, stage, Listing([uri], [] if number else files.faults), allow_empty)
@@ -137,6 +138,7 @@ def scan_inputs(
 
 
 def _limited(inputs: list[ScannedInput], limit: int | None) -> list[ScannedInput]:
+    """The inputs up to the record with which `limit` is reached; the last chunk is cut, and tallies are of the rest."""
     if limit is None:
         return inputs
     result: list[ScannedInput] = []

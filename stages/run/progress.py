@@ -114,6 +114,7 @@ class Standing:
         """While it works."""
         if self.ran < 2 or self.total is None:
             return self._counts()
+        # From the first finished piece to the last are ran - 1 of them: pieces before the run took no time of it.
         left = (self.total - self.done - self.ran) * (self.last - self.first) / (self.ran - 1)
         return f"{self._counts()}, about {left:.0f} s left"
 

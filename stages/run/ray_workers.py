@@ -197,7 +197,7 @@ class OnRay:
 
     def _settled(self, ref: Any) -> Result | None:
         """What a ref came to; None for an actor that is set up now, or an outage that began."""
-        piece = self._tasks.pop(ref, None) or self._pieces.pop(ref, None)
+        piece = self._tasks.pop(ref, None) or self._pieces.pop(ref, None)  # neither: the ref of an actor's set-up
         actor = next((actor for actor in self._actors if actor.busy == ref), None)
         if actor is not None:
             actor.busy, actor.ready = None, True
@@ -216,6 +216,7 @@ class OnRay:
         return None if piece is None else (piece[0], value)
 
     def _failed(self, piece: Piece | None, error: Any) -> Result | None:
+        """An error that a stage raised: raised if it is a defect or a set-up's, None if an outage begins with it."""
         cause = error.cause if isinstance(error.cause, Exception) else error
         if isinstance(cause, (*DEFECTS, SetUpFailed)):
             raise cause from error

@@ -86,6 +86,7 @@ class InProcess:
             return number, error  # a failure of this piece; the others go on
 
     def _warmed(self, stage: WarmStage[Any, Any]) -> Any:
+        """What the stage sets up, once. Stages are compared and not hashed: their configs need not be hashable."""
         for known, warm in self._warm:
             if known == stage:
                 return warm

@@ -15,30 +15,35 @@ import pytest
 from waiting import PATIENCE
 
 from gristmill.lake.accounts.balance import BalanceError, Tally
-from gristmill.lake.accounts.receipt import NotDeterministic, Receipt, StageId, finished, read_receipt
+from gristmill.lake.accounts.receipt import NotDeterministic, Receipt, finished, read_receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.store.outage import Patience
-from gristmill.stages.core.work import Outcome, Work, execute, stage_id
+from gristmill.stages.core.work import Outcome, Stage, Work, execute
 from gristmill.stages.run.progress import Progress, Standing
 from gristmill.stages.run.runner import Incomplete, PlanOnly, Runner
 
 
 @dataclass(frozen=True)
-class Double:
-    """Doubles the numbers it is given. `folder` is where it notes each call and finds orders to misbehave."""
+class Numbers:
+    """Numbers to double. `folder` is where each call is noted, and where orders to misbehave lie."""
+
+    folder: str
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Double(Stage[Numbers]):
+    """Doubles the numbers it is given, and does what is ordered for the label of the work."""
 
     name: ClassVar[str] = "toy.double"
     VERSION: ClassVar[int] = 1
 
     factor: int = 2
 
-    def identity(self) -> tuple[StageId, ...]:
-        return (stage_id(self),)
-
-    def run(self, store: Store, work: Work) -> Outcome:
-        folder, numbers = Path(work.payload["folder"]), work.payload["numbers"]
+    def run(self, store: Store, work: Work[Numbers]) -> Outcome:
+        folder, numbers = Path(work.payload.folder), work.payload.numbers
         calls = folder / f"calls-{work.label}"
         calls.write_text(calls.read_text() + "x" if calls.exists() else "x")
         if (folder / f"fail-{work.label}").exists():
@@ -59,7 +64,7 @@ def works(folder: Path, n: int = 4) -> list[Work]:
         Work(
             Double(),
             inputs=(f"digest{i}",),
-            payload={"folder": str(folder), "numbers": [i, i + 1]},
+            payload=Numbers(str(folder), (i, i + 1)),
             received=Tally.of_records([str(i)] * 2, [i, i + 1]),
             label=str(i),
         )
@@ -115,7 +120,7 @@ def test_a_worker_that_is_killed_is_restarted_by_ray(store, tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stage_that_loses_one_record_and_doubles_another_is_caught(store, tmp_path, workers):
     good = works(tmp_path, 1)[0]
-    planted = replace(good, payload={**good.payload, "numbers": [1, 1]})  # `received` is of 0 and 1
+    planted = replace(good, payload=replace(good.payload, numbers=(1, 1)))  # `received` is of 0 and 1
     with pytest.raises(BalanceError, match="not the same records"):
         Runner(store, workers=workers).map("double", [planted])
     assert read_receipt(store, planted.key) is None
@@ -131,7 +136,7 @@ def test_a_stage_that_gives_two_results_is_caught(store, tmp_path):
 
 def test_the_key_is_what_decides_the_result_and_nothing_else(tmp_path):
     work = works(tmp_path, 1)[0]
-    assert replace(work, payload={"folder": "elsewhere"}, label="x", received=Tally()).key == work.key
+    assert replace(work, payload=Numbers("elsewhere", ()), label="x", received=Tally()).key == work.key
     assert replace(work, stage=Double(factor=3)).key != work.key
     assert replace(work, inputs=("other",)).key != work.key
 
