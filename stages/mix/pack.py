@@ -188,7 +188,10 @@ class _Texts:
     @cached_property
     def tally(self) -> Tally:
         """Of all draws: a draw is a record in an epoch."""
-        return total(draw_tally(part.input, [(part.epoch, row) for row in part.rows]) for part in self.slices)
+        tallies = []
+        for part in self.slices:
+            tallies.append(draw_tally(part.input, [(part.epoch, row) for row in part.rows]))
+        return total(tallies)
 
 
 def _write(tar: Path, index: Path, number: int, texts: _Texts, packing: Packing, window: int) -> tuple[int, pa.Table]:
@@ -242,7 +245,8 @@ def pack_works(
     stage: Pack, plan: ObjectRef, shards: int, tokenized: Sequence[Receipt], slices: pa.Table
 ) -> list[Work[PackInput]]:
     """One Work a shard. `slices`: the plan's columns `shard` and `tokens`."""
-    refs = {ref.sha256: ref for ref in (receipt.output("tokens") for receipt in tokenized)}
+    tokens = [receipt.output("tokens") for receipt in tokenized]
+    refs = {ref.sha256: ref for ref in tokens}
     needed: list[dict[str, ObjectRef]] = [{} for _ in range(shards)]
     for number, digest in zip(slices["shard"].to_pylist(), slices["tokens"].to_pylist(), strict=True):
         needed[number][digest] = refs[digest]

@@ -173,7 +173,9 @@ def gather_signatures_works(
     for n, (first, end) in enumerate(shard_groups([ref.records for ref in signed], DOCUMENTS_PER_COLLECTION)):
         group = tuple(pairs[first:end])
         # The content decides nothing here but through its signatures, so that only verdicts stand beside them.
-        digests = [(ref.sha256, *chunk.digests[1:]) for ref, chunk in group]
-        inputs = (*(digest for pair in digests for digest in pair), exclusions.sha256)
-        works.append(Work(stage, inputs, GatherSignaturesPayload(group, exclusions), label=f"collection {n}"))
+        inputs: list[str] = []
+        for ref, chunk in group:
+            inputs += [ref.sha256, *chunk.digests[1:]]
+        payload = GatherSignaturesPayload(group, exclusions)
+        works.append(Work(stage, (*inputs, exclusions.sha256), payload, label=f"collection {n}"))
     return works

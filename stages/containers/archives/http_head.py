@@ -36,8 +36,8 @@ class Head(NamedTuple):
 
     def listed(self, name: str) -> list[str]:
         """The members of a field that is a list, of all its lines, in lower case."""
-        members = (member.strip().lower() for value in self.fields.get(name, ()) for member in value.split(","))
-        return [member for member in members if member]
+        members = ",".join(self.fields.get(name, ())).split(",")  # lines of one field are one list (RFC 9110, 5.3)
+        return [member.strip().lower() for member in members if member.strip()]
 
 
 NO_HEAD = Head(None, {}, 0)
