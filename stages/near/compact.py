@@ -100,7 +100,7 @@ class Compact(Stage[CompactRange]):
         hit = (pc.field(self.keys[0]) >= low) & (pc.field(self.keys[0]) < high)
         parts = [read_table(store, ref, filters=hit) for ref in refs if ref.overlaps(low, high)]
         table = pa.concat_tables(parts) if parts else read_table(store, refs[0]).slice(0, 0)
-        metadata = table.schema.metadata  # the format number, which sorting loses
+        metadata = table.schema.metadata  # the format number: it has to stay
         table = table.sort_by([(key, "ascending") for key in self.keys]).replace_schema_metadata(metadata)
         return put_table(store, self.kind, table, sorted_by=self.keys[0])
 

@@ -45,7 +45,7 @@ def row_bytes(array: pa.Array) -> np.ndarray:
         children = [array.keys, array.items] if pa.types.is_map(kind) else [array.values]
         total = np.full(len(array), VALUE)
         for child in children:
-            # Bytes of the items before each, so that a row's are a difference: rows share no loop with their items.
+            # upto[i]: bytes of all items before item i. A row's are the difference of two, without a loop over rows.
             upto = np.concatenate([[0], np.cumsum(row_bytes(child))])
             total += upto[edges[1:]] - upto[edges[:-1]]
         return total
