@@ -1,4 +1,4 @@
-"""Signatures of documents that never existed, in collections, and increments over them as the web pipeline has them."""
+"""Signatures of documents that never existed, in collections, and increments of them as the web pipeline runs them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gristmill.stages.run.runner import Runner
 
 BANDS, ROWS = 14, 8
 WIDTH = BANDS * ROWS
-COLLECT = GatherSignatures(BANDS, ROWS)
+GATHER_SIGNATURES = GatherSignatures(BANDS, ROWS)
 
 
 def edited(random: np.random.Generator, values: np.ndarray, similarity: float, copies: int) -> np.ndarray:
@@ -45,6 +45,33 @@ def template(random: np.random.Generator, pages: int, similarity: float, shared:
     return np.where(mine, texts(random, pages), texts(random, 1)).astype(np.uint32)
 
 
+def ids_of(random: np.random.Generator, n: int) -> list[str]:
+    """Record ids of n documents, in no order."""
+    return [f"{value:032x}" for value in random.permutation(n)]
+
+
+def ranks_of(random: np.random.Generator, n: int) -> list[float]:
+    """Measures by which survivors are chosen, many of them equal."""
+    return random.integers(100, 130, n).astype(float).tolist()
+
+
+def world(seed: int) -> tuple[np.ndarray, list[str], list[float]]:
+    """Chains, stars, bridges, a template, copies, and texts alone, shuffled; with their ids and measures."""
+    random = np.random.default_rng(seed)
+    parts = [texts(random, 10), template(random, 20, 0.62)]
+    for _ in range(4):
+        chain = [texts(random, 1)[0]]
+        for _ in range(random.integers(3, 12)):
+            chain.append(edited(random, chain[-1], random.choice([0.75, 0.85, 0.95]), 1)[0])
+        parts.append(np.array(chain))
+    heads = texts(random, 6)
+    parts += [edited(random, head, similarity, 6) for head in heads for similarity in (0.7, 0.8, 1.0)]
+    bridge = np.where(random.random(WIDTH) < 0.5, heads[0], heads[1])
+    values = np.concatenate([*parts, [bridge]])
+    order = random.permutation(len(values))
+    return values[order], ids_of(random, len(values)), ranks_of(random, len(values))
+
+
 def collection(
     store: Store, values: np.ndarray, ids: Sequence[str], ranks: Sequence[float], increment: int = 0
 ) -> ObjectRef:
@@ -63,11 +90,11 @@ def collection(
         "rank_0": np.asarray(ranks, np.float64),
     }
     columns |= {name: np.ascontiguousarray(hashes[:, i]) for i, name in enumerate(band_names(BANDS))}
-    return put_table(store, "signatures", pa.table(columns, schema=COLLECT.schema()))
+    return put_table(store, "signatures", pa.table(columns, schema=GATHER_SIGNATURES.schema()))
 
 
 @dataclass
-class Nights:
+class GrownDataset:
     """A dataset of signatures that grows, with what a version of it holds. `values`: id -> similarity in the ledger."""
 
     store: Store
@@ -98,16 +125,16 @@ class Nights:
         chosen = runner.map("choose", survivor_works(self.stage, linked, gathered, self.clusters, self.divergence))
         sorted_members = runner.map("clusters", cluster_works([r.output("members") for r in chosen]))
         self.clusters = [*self.clusters, *(r.output("clusters") for r in sorted_members)]
-        lost = [row for r in chosen for row in read_table(self.store, r.output("fates")).to_pylist()]
-        self.values |= {row["id"]: row["value"] for row in lost}
-        self.survivors |= {row["id"]: row["survivor"] for row in lost}
-        self.kept |= set(ids) - {row["id"] for row in lost}
+        dropped = [row for r in chosen for row in read_table(self.store, r.output("fates")).to_pylist()]
+        self.values |= {row["id"]: row["value"] for row in dropped}
+        self.survivors |= {row["id"]: row["survivor"] for row in dropped}
+        self.kept |= set(ids) - {row["id"] for row in dropped}
         self.compared = sum(r.facts_as(Comparisons).compared for r in chosen)
         self.collections = [*before, *new]
         if before:
-            divergence, rejudged = (
-                [ref for r in chosen for ref in r.outputs if ref.kind == kind] for kind in ("divergence", "rejudged")
-            )
+            outputs = [ref for r in chosen for ref in r.outputs]
+            divergence = [ref for ref in outputs if ref.kind == "divergence"]
+            rejudged = [ref for ref in outputs if ref.kind == "rejudged"]
             table = current(self.store, self.divergence, rejudged, divergence)
             self.divergence = [put_table(self.store, "divergence", table)]
 

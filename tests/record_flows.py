@@ -1,4 +1,4 @@
-"""Small flows over generated lines: what tests of the record flow share (what they come to: record_reference.py).
+"""Small flows over generated lines, for tests of the record flow; what they come to is in flow_reference.py.
 
 Texts are made so that the truth is clear: two bodies have no words in common, and copies of one are equal but for
 punctuation, which only exact duplicates tell apart.
@@ -56,7 +56,7 @@ class Line(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Of its page: what the id is made from."""
+        """Of its page."""
         return f"https://{HOSTS[self.host]}/{self.page}"
 
     @property
@@ -158,7 +158,7 @@ def draft_of(
 
 
 def flow_of(steps: Sequence[Step]) -> Flow:
-    """These steps between a reading in this process and small shards of plain texts."""
+    """A flow that reads lines in this process, takes these steps, and writes small shards."""
     return Flow(Extract(seconds_per_record=None), tuple(steps), WritePlain(target_bytes=1500))
 
 

@@ -119,9 +119,31 @@ def file_opener(path: Path) -> Callable[[int], BinaryIO]:
 def read_bytes(
     data: bytes, kind: str = "warc", config: ReadConfig | None = None, spans: pa.Table | None = None
 ) -> list[Record | Unreadable]:
-    """What the reader makes of these bytes along their spans."""
+    """The items of the reader along the spans of these bytes."""
     spans = scan_bytes(data, kind).spans if spans is None else spans
     return list(read(opener(data), spans, kind, config or ReadConfig()))
+
+
+def read_all(data: bytes, kind: str) -> list[Record | Unreadable]:
+    """The same, and there is one item for each span, whatever the bytes are."""
+    spans = scan_bytes(data, kind).spans
+    items = read_bytes(data, kind, spans=spans)
+    assert len(items) == spans.num_rows
+    return items
+
+
+def read_record(data: bytes, kind: str = "warc", config: ReadConfig | None = None) -> Record:
+    """The only item, which has to be readable."""
+    (item,) = read_bytes(data, kind, config)
+    assert isinstance(item, Record), item
+    return item
+
+
+def read_fault(data: bytes, kind: str = "warc", config: ReadConfig | None = None) -> Unreadable:
+    """The only item, which has to be unreadable."""
+    (item,) = read_bytes(data, kind, config)
+    assert isinstance(item, Unreadable), item
+    return item
 
 
 def errors(data: bytes, kind: str = "warc") -> list[str | None]:

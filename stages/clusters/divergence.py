@@ -2,7 +2,7 @@
 
 Earlier survivors stay, so an increment may keep what one run would have dropped (a later document is better than both,
 or joins two components) and drop what one run would have kept. A row names both documents, so that the difference can
-be looked at. A component that grows again is judged anew, and its rows replace those that earlier increments wrote of
+be read. A component that grows again is judged anew, and its rows replace those that earlier increments wrote of
 it; one table holds what is true of the version. Rows of an earlier format are read as what they meant.
 """
 

@@ -1,9 +1,9 @@
 """The members of components: who they are, how they rank, their signatures, and what an earlier version decided.
 
 A row is a document of some components, in order of its number, so that old ones stand before new ones. Signatures
-are one matrix beside the table and are only read where they are compared: 448 bytes a document, half of what a Work
-that chooses holds. Only the row groups of its own range are read of what is gathered (stages/near/gather.py); of the
-earlier clusters a stream passes by.
+are one matrix beside the table and are only read where they are compared: 448 bytes a document, half of what a Work of
+SelectSurvivors holds. Of the gathered tables (stages/near/gather.py) only the row groups of its own range are read; of
+the earlier clusters a stream passes by.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 It sees whole components. Survivors of earlier versions come first, because versions are immutable; then the new
 documents, best by measure, then by id. Each is dropped in favour of the survivor that it is most like, if that is at
-least `min_similarity` (stages/clusters/settle.py), else it survives. What one run over everything would have done
-otherwise is found by settling the same documents once more as if none had been there before, and written down as
-`divergence`.
+least `min_similarity` (stages/clusters/settle.py), else it survives. The same documents are settled once more as if
+none had been there before: where that comes out otherwise, one run over everything would have differed, and the
+difference is written down as `divergence`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from gristmill.stages.near.link import Linked
 
 @dataclass(frozen=True)
 class ComponentRange:
-    """What one Work chooses from. gathered: a list object (stages/near/gather.py). low, high: roots, `high` excluded.
-    old: documents of earlier versions. clusters, divergence: tables of those versions."""
+    """The components that one Work settles. gathered: a list object (stages/near/gather.py). low, high: roots, `high`
+    excluded. old: documents of earlier versions. clusters, divergence: tables of those versions."""
 
     gathered: ObjectRef
     low: int
@@ -52,7 +52,7 @@ class Comparisons:
 
 @dataclass(frozen=True)
 class SelectSurvivors(Stage[ComponentRange]):
-    """Chooses the survivors of some components.
+    """Selects the survivors of some components.
 
     `min_similarity`: estimated Jaccard similarity of word n-grams, above 0 up to 1; with None all of a component are
     alike, and one survives. Raises ValueError for another.
@@ -113,12 +113,13 @@ class SelectSurvivors(Stage[ComponentRange]):
         return settle(members.values, order, starts, state, ids, self.min_similarity)
 
     def _dropped(self, store: Store, members: Members, settled: Settled) -> tuple[Fates, ObjectRef, ObjectRef]:
-        """Fates, losers and members (rows for `clusters`) of the new documents that do not survive."""
+        """Fates, exclusions and members (rows for `clusters`) of the new documents that do not survive."""
         rows = np.arange(len(members.root), dtype=np.uint32)
         is_dropped = (rows >= members.old) & (settled.survivor != rows)
         dropped = members.rows.filter(pa.array(is_dropped))
         survivors = members.rows.select(["id", "ranks"]).take(pa.array(settled.survivor[is_dropped])).combine_chunks()
-        # A record met again, whose text another recipe made, goes in favour of itself: it is no member of a cluster.
+        # A record met again, with another text because another recipe extracted it, is dropped in favour of itself: it
+        # is no member of a cluster.
         again = pc.equal(survivors["id"], dropped["id"])
         table = pa.table({"survivor": survivors["id"], "id": dropped["id"], "ranks": survivors["ranks"]}).cast(CLUSTERS)
         cluster_members = table.filter(pc.invert(again)).sort_by(CLUSTERS_ORDER)
@@ -147,7 +148,7 @@ def _in_order(members: Members, first: np.ndarray) -> tuple[np.ndarray, np.ndarr
     In each component those of `first` (bool [rows]) come first; then, and among them, the best measures, then the
     lowest id, then of one record's rows the earliest. Nothing else decides: not the order in which files came in.
     """
-    values = pc.list_flatten(members.rows["ranks"]).to_numpy()
+    values = pc.list_flatten(members.rows["ranks"]).to_numpy()  # row by row, each with as many measures
     measures = len(values) // len(first) if len(first) else 0
     ranks = {f"rank_{i}": values[i::measures] for i in range(measures)}
     keys = {"root": members.root, "later": ~first, **ranks, "id": members.rows["id"], "row": np.arange(len(first))}
@@ -164,8 +165,8 @@ def survivor_works(
     clusters: Sequence[ObjectRef] = (),
     divergence: Sequence[ObjectRef] = (),
 ) -> list[Work[ComponentRange]]:
-    """One Work a range of components. `gathered`: of what is linked (stages/near/gather.py), with signatures if the
-    stage compares them. clusters, divergence: of earlier versions."""
+    """One Work a range of components. `gathered`: their members (stages/near/gather.py), with signatures if the stage
+    compares them. clusters, divergence: of earlier versions."""
     works = []
     for low, high in pairwise(linked.cuts):
         earlier = [ref.sha256 for ref in (*clusters, *divergence)]

@@ -49,7 +49,7 @@ class Settled(NamedTuple):
 
 @lru_cache(maxsize=1)
 def kernels() -> dict[str, Callable[..., Any]]:
-    """The loops of this process, found compiled or compiled at the first call."""
+    """The compiled loops, loaded once a process, from numba's cache if they were compiled before."""
     return load(SOURCE)
 
 
@@ -66,7 +66,7 @@ def most_survivors(width: int, min_similarity: float) -> tuple[int, ...]:
     for agreed in range(width, -1, -1):  # from the far end, so that `tail` adds up to P(>= agreed)
         tail += comb(width, agreed) * share**agreed * (1 - share) ** (width - agreed)
         bounds.append(min(int(FALSE_DROPS / tail), _UNBOUNDED) if tail else _UNBOUNDED)
-    bounds.reverse()
+    bounds.reverse()  # now by agreement, from 0 on: the more values agree, the more survivors there may be
     bounds[width] = _UNBOUNDED
     return tuple(bounds)
 
@@ -84,7 +84,7 @@ def settle(
     values: signatures, uint32 [rows, width]. order: rows by component, in each the best first; int [members]. starts:
     where components begin in `order`, and its length; int [components + 1]. state: UNDECIDED | KEPT | DROPPED, uint8
     [rows]; KEPT rows come first in their component. ids: record ids of the rows. With `min_similarity` None all of a
-    component are alike, and `values` are not looked at.
+    component are alike, and `values` are not read.
     """
     bounds: tuple[int, ...]
     if min_similarity is None:
@@ -112,7 +112,7 @@ def settle(
 def twins(ids: pa.Array, order: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """For each row the last one before it in its component with the same id, or NONE; uint32 [rows].
 
-    One record has several rows where recipes of several versions made other texts of it.
+    One record has several rows where recipes of several versions extracted other texts from it.
     """
     twin = np.full(len(ids), NONE, np.uint32)
     codes = ids.dictionary_encode().indices.to_numpy()  # equal ids are equal small integers

@@ -95,7 +95,7 @@ def _look_up(values: Any, row: Any, held: Any, need: Any, index: Any, bucket_cap
     for piece in range(pieces):
         slot = _slot(values, row, piece, mask)
         if count[slot] > bucket_cap:
-            continue  # common: what a template put there
+            continue  # common, as a template makes it: to compare with all who have it is what the index is to avoid
         node = head[slot]
         while node != NONE:
             rank = np.int64(node) // pieces
@@ -137,7 +137,7 @@ def _settle_component(
     pieces = (values.shape[1] + PIECE - 1) // PIECE
     index = _new_index(0, pieces)  # of nothing: numba wants the type of a variable known before the loop
     # n: survivors so far, held[:n]. need: in how many values a row has to agree with one of them. indexed: how many of
-    # them are in the index, which is made when the component outgrows the scan.
+    # them are in the index, which is built when the component outgrows the scan.
     n, need, indexed, compared = 0, 0, 0, 0
     for row in members:
         survivor[row] = NONE
@@ -155,7 +155,7 @@ def _settle_component(
             else:
                 if indexed == 0:
                     index = _new_index(len(members), pieces)
-                while indexed < n:
+                while indexed < n:  # all that the scan knew at first, then those that were kept since the last row
                     _enter(values, held[indexed], indexed, index, bucket_cap)
                     indexed += 1
                 best, most, looked_up = _look_up(values, row, held, need, index, bucket_cap)

@@ -52,7 +52,7 @@ CONTAINERS: dict[str, Container] = {
 }
 
 HEAD = 512
-"""Plain bytes that a format is told from: a tar has its magic at 257."""
+"""Plain bytes by which a format is recognised: a tar has its magic at 257."""
 ALLOWED = (
     "allowed: WARC (.warc, .wet, .wat), ARC (.arc), JSON lines (.jsonl, .ndjson) and tar (.tar), plain, .gz or .zst;"
     " Parquet (.parquet)"
@@ -76,12 +76,14 @@ def detect(name: str, head: bytes) -> str:
     plain = _plain_head(head)
     if plain.startswith(b"PAR1") and compression(head) != "none":
         raise UnsupportedContainer(f"{name} is a compressed Parquet file: decompress it ({ALLOWED})")
+    # By content first, in the order of the table, in which JSON lines come last: `{` begins other things too.
     for container in CONTAINERS.values():
         if container.begins(plain):
             return container.name
     start = plain.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"["):
         raise UnsupportedContainer(f"{name} is one JSON array: make it JSON lines with `jq -c '.[]'` ({ALLOWED})")
+    # By name, where nothing could be decompressed or the beginning is damaged.
     bare = _COMPRESSED_NAME.sub("", name.lower())
     for container in CONTAINERS.values():
         if bare.endswith(container.suffixes):
@@ -95,7 +97,7 @@ def scan(stream: BinaryIO, kind: str) -> ScanResult:
 
 
 def read(open_at: OpenAt, spans: pa.Table, kind: str, config: ReadConfig, *, rows: bool = False) -> Iterator[Item]:
-    """One item for each row of `spans`, a contiguous slice of what `scan` found, its metadata kept.
+    """One item for each row of `spans`, a contiguous slice of a scan's table, its metadata kept.
 
     `open_at(offset)` gives the file's bytes as stored from `offset` on; it is closed here. `rows`: every field of a row
     is wanted, and none has to be the text. Raises OSError when the file does not hold what was scanned.

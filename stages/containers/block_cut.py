@@ -2,10 +2,10 @@
 
 Fed with decompressed pieces in any sizes, it emits (start, length, error) spans that tile what it was fed. A record is
 a header that gives the length of its block, the block, and all newlines that follow. It is a machine of four states:
-HEAD (looking for a header), BLOCK (counting the bytes of a block down), TAIL (newlines behind it) and GARBAGE (what is
-no record, up to the next one).
+HEAD (before a header), BLOCK (counting the bytes of a block down), TAIL (newlines behind it) and GARBAGE (what is no
+record, up to the next one).
 A length that runs past the next record (a crawler died, another went on) must not swallow the rest: when a block holds
-what looks like a record, a second cutter follows from there, and takes over if the block ends nowhere.
+what could be the start of a record, a second cutter follows from there, and takes over if the block ends nowhere.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Header(NamedTuple):
 class BlockCut(ABC):
     """What tells one format from another stands in the class attributes and the abstract methods.
 
-    `look`: bytes that must be at hand to recognise a record start; `next_record` finds one that begins a line, in no
-    more bytes than that; `format` and `length_name` are the words of the messages.
+    `lookahead`: bytes that must be at hand to recognise a record start; `next_record` matches one that begins a line,
+    in no more bytes than that; `format` and `length_name` are the words of the messages.
     """
 
     format: ClassVar[str]
     length_name: ClassVar[str]
     next_record: ClassVar[re.Pattern[bytes]]
-    look: ClassVar[int]
+    lookahead: ClassVar[int]
 
     @staticmethod
     @abstractmethod
@@ -60,7 +60,7 @@ class BlockCut(ABC):
         self._start = start  # of the open span
         # bytes at hand, address of the first, index of the next
         self._buf, self._pos, self._at = bytearray(), start, 0
-        self._gap, self._looked = 0, start  # newlines before the header; address up to which it has no blank line
+        self._gap, self._searched = 0, start  # newlines before the header; address up to which it has no blank line
         self._member_start = False  # the open span began with a member
         self._size = self._need = 0  # of the block
         self._seen = b""  # the end of the block so far, for starts that straddle pieces
@@ -92,8 +92,10 @@ class BlockCut(ABC):
     def _new_member(self, data: bytes) -> None:
         edge = self._pos + len(self._buf)
         if self.begins(data):
+            # A writer that begins members with records (as it should) shows here that the record before is cut off.
+            # Where this record itself began within a member, members are slices of one stream: the edge means nothing.
             if self._state == BLOCK and not self._member_start and self._need:
-                return  # one stream in many members: the edge means nothing
+                return
             self.close(f"the next record begins at {edge}, before this one ends" if self._state != GARBAGE else None)
             self._member_start = True
         elif self._state == HEAD and edge == self._start:  # newlines alone, where a record may begin
@@ -128,7 +130,7 @@ class BlockCut(ABC):
         self._state, self._start, self._rival = HEAD, end, None
         self._tail, self._tail_at_member, self._seen = b"", False, b""
         self._member_start = False
-        self._gap, self._looked = 0, end
+        self._gap, self._searched = 0, end
 
     def _head(self) -> bool:
         match = NEWLINES.match(self._buf, self._at)
@@ -154,7 +156,9 @@ class BlockCut(ABC):
             self._at = match.start() + 1
             self._cut(self._here, self._reason)
             return True
-        self._at = max(self._at, len(self._buf) - self.look)
+        # The last bytes stay: they may be the first ones of a record start. All before them are passed for good, so
+        # that garbage of any length is searched once.
+        self._at = max(self._at, len(self._buf) - self.lookahead)
         return False
 
     def _block(self) -> bool:
@@ -169,13 +173,17 @@ class BlockCut(ABC):
         return True
 
     def _watch(self, data: bytes) -> None:
+        """Shows bytes of the block to the second cutter, which begins at the first record start in it.
+
+        There is one at most, and it has none of its own (`follow`): however starts are nested, the work stays linear.
+        """
         if self._rival is not None:
             self._rival.cut.feed(data)
             return
         window = self._seen + data  # a record start may straddle two pieces
         match = self.next_record.search(window)
         if match is None:
-            self._seen = window[-self.look :]
+            self._seen = window[-self.lookahead :]
             return
         at = match.start() + 1
         self._rival = _Rival(type(self), self._here + len(data) - len(window) + at)
@@ -205,7 +213,7 @@ class BlockCut(ABC):
         return True
 
     def _yield_to_rival(self) -> None:
-        """The block was none: what the second cutter found in it counts, and it is in our place from here."""
+        """The block was none: the spans of the second cutter count, and it is in this one's place from here."""
         rival = self._rival
         assert rival is not None
         # Its state becomes this one's, member by member: from here on there is one cutter again. What it had at hand
@@ -218,11 +226,11 @@ class BlockCut(ABC):
         self._state, self._start, self._pos, self._at = cut._state, cut._start, cut._pos, cut._at
         self._buf, self._size, self._need = cut._buf + rest, cut._size, cut._need
         self._seen, self._tail, self._reason = b"", cut._tail, cut._reason
-        self._gap, self._looked = cut._gap, cut._looked
+        self._gap, self._searched = cut._gap, cut._searched
 
 
 class _Rival:
-    """The second cutter; what it cuts is held until it is known whether the block that it looks into is one."""
+    """The second cutter; its spans are held until it is known whether the block that they are cut from is one."""
 
     def __init__(self, cutter: type[BlockCut], start: int) -> None:
         self.start = start

@@ -39,7 +39,7 @@ class Container(Protocol):
         ...
 
     def read(self, open_at: OpenAt, spans: pa.Table, config: ReadConfig, *, rows: bool = False) -> Iterator[Item]:
-        """One item for each row of `spans`, a contiguous slice of what `scan` found, its metadata kept.
+        """One item for each row of `spans`, a contiguous slice of a scan's table, its metadata kept.
 
         A span's own fault becomes an Unreadable. Raises OSError when the file does not hold what was scanned. `rows`:
         every field of a row is wanted, and none has to be the text.

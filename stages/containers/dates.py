@@ -1,8 +1,8 @@
 """Dates that are numbers: what `timestamp` columns hold, as ISO 8601 in UTC.
 
-Seconds since 1970 are the rule; milli-, micro- and nanoseconds are told by their size, as of 1973 on they differ by a
-factor of 1,000. A whole number of 4, 8 or 14 digits that reads as a calendar date (2024, 20240506, 20240506070809) is
-that date: as seconds or milliseconds it would lie in 1970 or in the year 2600.
+Seconds since 1970 are the rule; milli-, micro- and nanoseconds are recognised by their size, as of 1973 on they differ
+by a factor of 1,000. A whole number of 4, 8 or 14 digits that reads as a calendar date (2024, 20240506,
+20240506070809) is that date: as seconds or milliseconds it would lie in 1970 or in the year 2600.
 """
 
 from __future__ import annotations

@@ -35,13 +35,14 @@ class JsonlCut:
         i, n = 0, len(data)
         while i < n:
             if not self._content:
+                # Blank so far: on to the first byte that is not, and the line that it stands on begins here.
                 text = _NOT_BLANK.search(data, i)
                 newline = data.rfind(b"\n", i, text.start() if text else n)
                 if newline >= 0:
                     self._line = self._end + newline + 1
                 if text is None:
                     break
-                if self._done:
+                if self._done:  # the span waited for blank lines, which are its own; here comes the next record
                     self._cut(self._line, None)
                 self._content, i = True, text.start()
             newline = data.find(b"\n", i)

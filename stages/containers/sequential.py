@@ -38,17 +38,24 @@ from gristmill.stages.containers.span_table import (
     check_tiles,
 )
 
-STEP = 256 << 10  # decompressed bytes, after which the bounds are looked at
+STEP = 256 << 10  # decompressed bytes, after which the bounds are checked
 
 
 class Cut(Protocol):
-    """`held`: spans that were cut, but not emitted yet. `feed` gets the next piece, `close` is told that the data end,
-    or break off because of `message`; after a break, what is fed next follows a gap."""
+    """A cutter: fed with decompressed bytes, it emits spans (start, length, error) that tile them, in order."""
 
     @property
-    def held(self) -> int: ...
-    def feed(self, data: bytes, begins_member: bool = False) -> None: ...
-    def close(self, message: str | None = None) -> None: ...
+    def held(self) -> int:
+        """Spans that were cut, but not emitted yet; they count for the bound on records."""
+        ...
+
+    def feed(self, data: bytes, begins_member: bool = False) -> None:
+        """The next piece, of any size; `begins_member`: a compressed member begins with it."""
+        ...
+
+    def close(self, message: str | None = None) -> None:
+        """The data end, or break off because of `message`; what is fed after a break follows a gap."""
+        ...
 
 
 Parse = Callable[[Record, bytes, ReadConfig], Record]
@@ -59,8 +66,8 @@ Parse = Callable[[Record, bytes, ReadConfig], Record]
 class Sequential:
     """A row of the table of containers (the contract is `container.Container`).
 
-    `begins` looks at the first plain bytes of a file, `member_begins` at those of a compressed member that a search
-    after damage came upon (at least 16). `parse_row` is asked in place of `parse` where whole rows are wanted.
+    `begins` is asked about the first plain bytes of a file, `member_begins` about those of a compressed member that a
+    search after damage came upon (at least 16). `parse_row` is asked in place of `parse` where whole rows are wanted.
     """
 
     name: str
@@ -84,6 +91,7 @@ class Sequential:
                 continue
             if event.begins is not None:
                 rows.member(event.begins)
+            # Of a plain file only the beginning is an event of its own; a cutter would take it for a member's edge.
             bomb = _feed(cut, rows, event.data, event.begins is not None and how != "none", raw)
             if bomb is not None:
                 rows.damage(Damage(raw.pos, _drained(raw), bomb, False), cut)
@@ -124,7 +132,7 @@ def _parsed(parse: Parse, empty: Record, data: bytes, config: ReadConfig) -> Ite
 
 
 def _compression(open_at: OpenAt, spans: pa.Table) -> Compression:
-    """As the scan noted it; a table that lost its metadata makes us look at the file's first bytes."""
+    """As the scan noted it; where the table lost its metadata, as the first bytes of the file say."""
     noted = (spans.schema.metadata or {}).get(b"gristmill.compression", b"").decode()
     for how in ("none", "gzip", "zstd"):
         if how == noted:
@@ -183,9 +191,9 @@ class _Rows:
         if self._plain:
             self._append(start, length, start, 0, error)
             return
-        i = bisect_right(self._member_at, start) - 1
+        i = bisect_right(self._member_at, start) - 1  # the member in which the span's first byte stands
         self._append(start, length, self._member_c[i], start - self._member_at[i], error)
-        if i > 1024:
+        if i > 1024:  # spans come in order, so none begins in an earlier member; seldom, as a deletion shifts the list
             del self._member_at[:i], self._member_c[:i]
 
     def _append(self, start: int, length: int, c_start: int, skip: int, error: str | None) -> None:
@@ -200,13 +208,15 @@ class _Rows:
         message = f"compressed bytes {event.first}-{event.last}: {event.message}"
         before = len(self._errors)
         cut.close(message)
+        # A corrupt member's checksum covers all of its bytes, so every span that ends in it may be wrong, also those
+        # that were cut before the fault. A member that is only cut off decoded what it has as it was written.
         yielded = bool(self._member_c) and self._member_c[-1] == event.first  # the failed member gave some bytes
         if event.corrupt and yielded:
             row = len(self._start) - 1
             while row >= 0 and self._start[row] + self._length[row] > self._member_at[-1]:
                 self._errors.setdefault(row, message)
                 row -= 1
-        if len(self._errors) == before:
+        if len(self._errors) == before:  # it gave no byte that a span could blame: an empty span tells of it
             self._append(self.end, 0, event.first, 0, message)
 
     def table(self, how: Compression) -> pa.Table:

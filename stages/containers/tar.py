@@ -1,6 +1,6 @@
 """Tar: the members of a sample to one Record, read by tarfile (webdataset's archives, and folders of media).
 
-`.json` is a row, `.txt` its text where the row has none, whatever begins like an image, a clip or a video is a medium,
+`.json` is a row, `.txt` its text where the row has none, what begins like an image, a clip or a video is a medium,
 in the order of the archive. The key is the id of a sample that names none. Other members are read and left: a sample of
 nothing else is "other".
 """
@@ -39,6 +39,7 @@ def parse_row(empty: Record, data: bytes, config: ReadConfig) -> Record:
 
 def _sample(data: bytes, config: ReadConfig) -> tuple[dict[str, Any], tuple[Media, ...]]:
     """The row of a sample and its media."""
+    # Rows first, wherever the archive has them: whether a .txt is the text depends on what the .json says.
     members = _members(data)
     row: dict[str, Any] = {}
     for name, content in members.items():
@@ -49,7 +50,8 @@ def _sample(data: bytes, config: ReadConfig) -> tuple[dict[str, Any], tuple[Medi
     for name, content in members.items():
         key, extension = key_of(name)
         if extension in TEXTS:
-            row.setdefault(config.text if config.text not in row else extension, _text(content, extension))
+            field = extension if config.text in row else config.text
+            row.setdefault(field, _text(content, extension))
         elif (item := medium(content, name.encode("utf-8", "replace").decode())) is not None:
             media.append(item)
             row.setdefault(extension, len(media))

@@ -48,6 +48,7 @@ def key_of(name: str) -> tuple[str, str]:
 
 def head_of(block: bytes) -> Head | None:
     """The header in a block of 512 bytes; None where it is none."""
+    # The checksum is the sum of all bytes of the header, those of the checksum itself (148 to 155) taken for blanks.
     if len(block) < BLOCK or _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 32:
         return None
     size = _number(block[124:136])
@@ -77,9 +78,9 @@ class TarCut:
         self._buf = bytearray()  # from the address _at on
         self._at = self._start = 0  # addresses: of what comes next, of the open span
         self._skip = 0  # bytes of data and padding that are still to come
-        self._member = 0  # address of the first header of the member that is being looked at
+        self._member = 0  # address of the first header of the open member, those of long names included
         self._meta: Head | None = None  # the long name or pax header whose data come next
-        self._long: dict[bytes, bytes] = {}  # what such headers said of the next member: path, size
+        self._long: dict[bytes, bytes] = {}  # path and size of the next member by such headers: they override its own
         self._metas = 0
         self._key: str | None = None  # of the open span
         self._ended = False  # zero blocks follow the open span
@@ -142,7 +143,7 @@ class TarCut:
         return data
 
     def _header(self, head: Head) -> None:
-        """A header at the position: of a member, or of what is said about the next one."""
+        """A header at the position: of a member, or of a long name or pax records for the next one."""
         if not self._metas:
             self._member = self._at
         self._take(BLOCK)  # always: a search after a fault must not come upon this very header again
@@ -182,8 +183,8 @@ class TarCut:
         self._key = key
 
     def _lose(self, fault: str) -> None:
-        """What follows cannot be read as members, until a header is found."""
-        self._fault = self._fault or fault
+        """What follows cannot be read as members, up to the next header that a search comes upon."""
+        self._fault = self._fault or fault  # the first fault explains the others
         self._lost, self._meta, self._metas, self._long = True, None, 0, {}
 
     def _search(self) -> bool:
@@ -196,7 +197,7 @@ class TarCut:
         if len(self._buf) < first + BLOCK:
             self._take(first)
             return False
-        if head_of(bytes(self._buf[first : first + BLOCK])) is None:
+        if head_of(bytes(self._buf[first : first + BLOCK])) is None:  # the word in a member's data: no checksum fits
             self._take(first + 1)
             return True
         self._take(first)
@@ -222,7 +223,7 @@ def _pax(data: bytes) -> dict[bytes, bytes]:
         if not length:
             break
         field = _PAX.match(data, at)
-        value = data[field.end() : at + length - 1] if field else b""
+        value = data[field.end() : at + length - 1] if field else b""  # without the newline, which LENGTH counts
         if field and (field.group(2) == b"path" or re.fullmatch(rb"\d{1,18}", value)):
             fields[field.group(2)] = value
         at += length

@@ -1,8 +1,8 @@
-"""Losers: which records a later stage must leave out, said by the stage that dropped them.
+"""Exclusions: which records a later stage must leave out, written by the stage that dropped them (kind `losers`).
 
-Stages between the screen and the shards (suppression, exact and near duplicates) do not rewrite texts. Each says in
-a small table which (input, ordinal) it dropped, sorted, with the range of inputs in its pointer; whoever reads a
-chunk takes those rows out. A chunk is consecutive records of one input, so it looks at few of these tables.
+Stages between the filters and the shards (repeated paragraphs, exact and near duplicates) do not rewrite texts. Each
+says in a small table which (input, ordinal) it dropped, sorted, with the range of inputs in its pointer; whoever reads
+a chunk takes those rows out. A chunk is consecutive records of one input, so few of these tables are read for it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ SCHEMA = pa.schema([("input", pa.string()), ("ordinal", pa.int64())])
 
 
 def store_exclusions(store: Store, table: pa.Table) -> ObjectRef:
-    """Stores the `input` and `ordinal` of any table as losers."""
+    """Stores the `input` and `ordinal` of any table as exclusions, an object of kind `losers`."""
     rows = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata()
     return put_table(store, "losers", rows.sort_by([(name, "ascending") for name in SCHEMA.names]), sorted_by="input")
 
 
 def without_exclusions(store: Store, chunk: pa.Table, exclusions: Iterable[ObjectRef]) -> pa.Table:
-    """The rows of a chunk that are no losers. `chunk` has `input` (one value) and `ordinal` (ascending)."""
+    """The rows of a chunk that no exclusion names. `chunk` has `input` (one value) and `ordinal` (ascending)."""
     if not chunk.num_rows:
         return chunk
     digest, low, high = chunk["input"][0].as_py(), chunk["ordinal"][0].as_py(), chunk["ordinal"][-1].as_py()

@@ -90,10 +90,12 @@ class Fates:
         self.rows.append(pa.table({name: columns[name] for name in ledger.SCHEMA.names}).cast(ledger.SCHEMA))
 
     def table(self) -> pa.Table:
+        """All fates so far as ledger rows (`ledger.SCHEMA`), sorted as a ledger is."""
         self._flush()
         return ledger.sort(pa.concat_tables(self.rows))
 
     def write(self, store: Store) -> tuple[ObjectRef, FateCounts]:
+        """Stores the table; the object, and what a receipt counts of it."""
         table = self.table()
         return put_table(store, "fates", table, sorted_by="id"), count_fates(table)
 
@@ -116,9 +118,11 @@ class FateCounts:
 
 
 def count_fates(table: pa.Table) -> FateCounts:
+    """The counts of ledger rows (`ledger.SCHEMA`): of what is written, not of the calls that led to it."""
     tallies = ledger.tallies(table)
 
     def histogram(fate: str) -> dict[str, int]:
-        return dict(sorted(Counter(table.filter(pc.equal(table["fate"], fate))["reason"].to_pylist()).items()))
+        rows = table.filter(pc.equal(table["fate"], fate))
+        return dict(sorted(Counter(rows["reason"].to_pylist()).items()))
 
     return FateCounts(**tallies, reasons=histogram("dropped"), errors=histogram("quarantined"))

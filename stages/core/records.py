@@ -53,7 +53,7 @@ class Chunk:
     """Consecutive records of one input.
 
     `tally`: of those that its own verdicts leave in; exclusions are not taken away. `bytes`: of their content, UTF-8;
-    of a content that no stage has looked at yet, as it is stored.
+    of a content that no stage has judged yet, as it is stored.
     """
 
     content: ObjectRef
@@ -63,8 +63,11 @@ class Chunk:
 
     @classmethod
     def read(cls, receipt: Receipt, text_bytes: int) -> Chunk:
-        """As a stage that reads left it. Such a stage may write verdicts as well, all of them null, for the sake of
-        their order: by content hash."""
+        """As a stage that reads left it.
+
+        Such a stage may write verdicts as well, of records that all pass: sorted by content hash, they are the smaller
+        table to compare texts by, and texts need not be read for it.
+        """
         tables = tuple(Verdicts(ref) for ref in receipt.outputs if ref.kind == VERDICTS)
         return cls(receipt.output(CONTENT), receipt.passed, text_bytes, tables)
 
@@ -153,6 +156,8 @@ def alive(
     rows = read_table(store, chunk.content, None if columns is None else list(columns))
     if chunk.verdicts:
         passed = _passed(store, chunk, measures)
+        # A chunk is of one input, so the ordinal is its key. Both sides ascend by it, which makes the join a filter
+        # that has to come out equal, and measures can be put beside the rows as they are.
         rows = rows.filter(pc.is_in(rows["ordinal"], passed["ordinal"]))
         if not rows["ordinal"].equals(passed["ordinal"]):
             raise ValueError(
@@ -173,7 +178,7 @@ def alive_batches(
     if not chunk.verdicts and not exclusions:
         yield from iter_batches(store, chunk.content, list(columns))
         return
-    keys = read_table(store, chunk.content, ["input", "ordinal"]) if not chunk.verdicts else _passed(store, chunk)
+    keys = _passed(store, chunk) if chunk.verdicts else read_table(store, chunk.content, ["input", "ordinal"])
     wanted = without_exclusions(store, keys, exclusions)["ordinal"].combine_chunks()
     seen = 0
     for batch in iter_batches(store, chunk.content, list(columns)):
@@ -201,7 +206,8 @@ def alive_keys(store: Store, keys: ObjectRef, exclusions: ObjectRef, hit: pc.Exp
     """
     parts = [KEYS_SCHEMA.empty_table()]
     for ref in read_refs(store, keys):
-        parts.append(read_table(store, ref, list(KEYS), hit & _PASSED if ref.kind == VERDICTS else hit))
+        is_wanted = hit & _PASSED if ref.kind == VERDICTS else hit  # a content has no reasons: all of it is in
+        parts.append(read_table(store, ref, list(KEYS), is_wanted))
     rows = pa.concat_tables([part.replace_schema_metadata() for part in parts])
     excluded = [read_table(store, ref) for ref in read_refs(store, exclusions) if ref.records]
     if excluded:
@@ -217,6 +223,8 @@ def put_verdicts(store: Store, table: pa.Table) -> ObjectRef:
 def _passed(store: Store, chunk: Chunk, measures: Sequence[str] = ()) -> pa.Table:
     """`input`, `ordinal` and measures of what the last verdicts leave in, in order of the input. A measure of earlier
     filters is looked up in their table."""
+    # Only the last verdicts know who passed: whoever an earlier filter dropped is not in them. Their tables are joined
+    # by ordinal, since each is in order of content hashes and has fewer rows than the one before.
     last, *earlier = reversed(chunk.verdicts)
     here = [name for name in measures if name in last.measures]
     rows = read_table(store, last.table, ["input", "ordinal", *here], _PASSED).sort_by("ordinal")

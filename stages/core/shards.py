@@ -127,11 +127,11 @@ class Statistics:
         languages = Counter(shard["language"].to_pylist()) if "language" in shard.schema.names else Counter()
         bins = Counter(LENGTH_BINS[i] for i in np.searchsorted(LENGTH_BINS, lengths, side="right") - 1)
         by_length = {str(low): n for low, n in bins.items()}
-        return cls() + cls(shard.num_rows, int(lengths.sum()), languages, by_length)
+        return cls() + cls(shard.num_rows, int(lengths.sum()), languages, by_length)  # the sum brings them in order
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Statistics:
-        """What of a version's statistics is counted here."""
+        """Those of a version, without what others count of it."""
         return cls(**{own.name: stored[own.name] for own in fields(cls)})
 
     def __add__(self, other: Statistics) -> Statistics:

@@ -76,7 +76,7 @@ class Stage(ABC, Generic[P]):
 
 
 class WarmStage(Stage[P], Generic[P, W]):
-    """A stage that needs something dear (a loaded model, an engine), made once a worker and used for many works.
+    """A stage that needs something dear (a loaded model, an engine), set up once a worker and used for many works.
 
     What `setup` returns lives as long as the worker (a Ray actor, or one `stream` in this process) and is closed at
     its end if it has `close()`. It decides nothing that is not in the identity of the stage.
@@ -84,7 +84,7 @@ class WarmStage(Stage[P], Generic[P, W]):
 
     @abstractmethod
     def setup(self, store: Store) -> W:
-        """Made once a worker, before its first work."""
+        """Loads or builds what `run_warm` needs. Called once a worker, before its first work."""
 
     @abstractmethod
     def run_warm(self, store: Store, work: Work[P], warm: W) -> Outcome:
@@ -98,7 +98,8 @@ class WarmStage(Stage[P], Generic[P, W]):
 
 def stage_id(part: Any) -> StageId:
     """The identity of a frozen dataclass with `name` and `VERSION`: a stage, or one filter in it."""
-    config = canonical(asdict(part))  # as JSON will read it back: tuples become lists
+    # Validated from JSON, not from the dict: as a receipt that is read back has it, in which tuples are lists.
+    config = canonical(asdict(part))
     return StageId.model_validate_json(
         canonical({"name": part.name, "version": part.VERSION}).replace(b"}", b',"config":' + config + b"}")
     )
@@ -108,9 +109,9 @@ def stage_id(part: Any) -> StageId:
 class Work(Generic[P]):
     """One piece of work. `inputs` are digests of what it reads, or None where only reading will tell (Outcome.inputs).
 
-    `payload` says where to find it (addresses, pointers) and never decides the result. `received` is what the stage
-    before passed on, `children_in` what it made of each record: the receipt must balance against them. `None`: the
-    stage itself counts what it meets.
+    `payload` says where to find it (addresses, pointers) and never decides the result. `received` is the tally that the
+    stage before passed on, `children_in` that of the children of these records: the receipt must balance against them.
+    `None`: the stage itself counts what it meets.
     """
 
     stage: Stage[P]
@@ -168,6 +169,7 @@ def execute_warm(store: Store, work: Work[Any], warm: Any) -> Receipt:
 
 
 def _proved(store: Store, work: Work[Any], run: Callable[[Store, Work[Any]], Outcome]) -> Receipt:
+    """Runs, balances, and writes the receipt, in this order: a receipt proves that all before it is done."""
     started = time.time()
     receipt = receipt_of(work, run(store, work), started)
     return write_receipt(store, receipt, deterministic=work.stage.deterministic)
@@ -186,8 +188,11 @@ def warmed(store: Store, stage: WarmStage[Any, W]) -> Iterator[W]:
 
 
 def receipt_of(work: Work[Any], outcome: Outcome, started: float) -> Receipt:
-    """What the work will be proved by. Raises BalanceError if a record or a child was lost or doubled, ValueError if
-    neither work nor outcome says what came in."""
+    """The receipt of a work with this outcome, not written yet. `started`: seconds since 1970.
+
+    Raises BalanceError if a record or a child was lost or doubled, ValueError if neither work nor outcome says what
+    came in.
+    """
     name = work.label or work.stage.name
     received = work.received if work.received is not None else outcome.received
     if received is None:

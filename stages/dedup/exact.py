@@ -1,9 +1,9 @@
 """Exact duplicates: of all records with one text, the first by id stays and the others name it.
 
-Scatter: records are looked at by range of content hash, so that equal texts meet in one Work and no Work needs to
-see more than a bounded number of them. Of a growing dataset the texts of earlier versions take part by their content
+Records are compared by range of content hash, so that equal texts meet in one Work and no Work needs to see more than
+a bounded number of them. Of a growing dataset the texts of earlier versions take part by their content
 hashes alone, and an earlier record stays whatever its id. A record met again (a file's recompressed copy, an
-overlapping crawl) has the same id and is told apart from a page that copies another.
+overlapping crawl) has the same id, and so another reason than a page that copies another.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Exact(Stage[ExactPayload]):
     VERSION: ClassVar[int] = 2
 
     def run(self, store: Store, work: Work[ExactPayload]) -> Outcome:
-        """payload: ExactPayload. Outputs `losers`, fates, and `contents`: the texts that passed, sorted by content
-        hash."""
+        """payload: ExactPayload. Outputs exclusions (kind `losers`), fates, and `contents`: the texts that passed,
+        sorted by content hash."""
         payload = work.payload
         low, high = payload.low, payload.high
         hit = (pc.field("content") >= low) & (pc.field("content") < high)
@@ -89,7 +89,7 @@ def _survivors(rows: pa.Table, before: pa.Table) -> tuple[pa.ChunkedArray, int]:
     """For each sorted row the id that is kept in its place, null where it is itself kept; and how often an earlier
     record was kept though one of these has a lower id: one run over everything would have kept another."""
     first, ids = pa.array(begins(rows["content"])), rows["id"].combine_chunks()
-    head = ids.take(pa.array(heads(rows["content"])))
+    head = ids.take(pa.array(heads(rows["content"])))  # rows are in order of _ORDER: the head has the lowest id
     at = pc.index_in(rows["content"].combine_chunks(), before["content"].combine_chunks())
     earlier = before["id"].combine_chunks().take(at)
     outranked = pc.sum(pc.and_(first, pc.fill_null(pc.less(ids, earlier), False))).as_py() or 0

@@ -1,6 +1,6 @@
 """Repeated paragraphs: a document most of whose text other pages of its host have as well is a template, and goes.
 
-Here are the setting, the order of the stages, and the hashes; who repeats whom is found in stages/dedup/repeated.py. It
+Here are the setting, the order of the stages, and the hashes; who repeats whom is in stages/dedup/repeated.py. It
 runs after exact duplicates, so that no copy of a page makes its text repeated; texts are never edited, so the verdict
 is on documents. A paragraph is a line, compared as in CCNet (Wenzek et al. 2019, arXiv 1911.00359, section 3.1, and its
 code, `normalize_for_dedup`): lower case, every digit is 0, no punctuation; spaces are ignored as well, accents are
@@ -84,7 +84,8 @@ class Paragraphs:
     ) -> tuple[list[Receipt], list[ObjectRef]]:
         """Judges all records that are in, on top of the paragraphs of earlier versions (`before`).
 
-        Returns receipts with `losers`, fates and `shares`; and the paragraphs of these records, for later versions.
+        Returns receipts with exclusions (kind `losers`), fates and `shares`; and the paragraphs of these records, for
+        later versions.
         """
         store, exclusions = runner.store, records.put_exclusions(runner.store)
         hashing, gathering, counting, judging = self.stages
@@ -137,6 +138,7 @@ class HashParagraphs(Stage[Chunk]):
 
         plain = comparable(lines)
         hit = (pc.binary_length(plain).to_numpy() >= self.min_paragraph_bytes) & judged[row]
+        # The host seeds the hash: a line of two hosts is two paragraphs, and no column has to carry the host.
         seeds = [xxhash.xxh3_64_intdigest(host or "") for host in hosts]
         paragraphs = zip(plain.filter(pa.array(hit)).to_pylist(), row[hit].tolist(), strict=True)
         hashes = [xxhash.xxh3_64_hexdigest(line, seeds[i]) for line, i in paragraphs]
@@ -151,6 +153,7 @@ def comparable(lines: pa.StringArray) -> pa.StringArray:
     if not len(lines):
         return lines
     lower = pc.utf8_lower(lines)
+    # One text of all lines: bytes.translate goes over it once for ASCII, and a line has no newline of its own.
     joined = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(lower)], pa.int32()), lower), "\n")
     plain = joined[0].as_buffer().to_pybytes().translate(_DIGITS, _DROPPED)
     text = pc.replace_substring_regex(pa.array([plain], pa.string()), _PUNCTUATION, "")

@@ -1,7 +1,8 @@
 """Who repeats whom: paragraphs that many pages of a host have, and the documents that consist of little else.
 
-gather (some chunks: hashed paragraphs, without what was dropped since the screen) -> count (a range of hashes, with
-those of earlier versions) -> judge (a chunk). Two captures of a page are one page, told by the first half of the id.
+GatherParagraphs (some chunks: hashed paragraphs, without what was dropped since the filters) -> CountParagraphs (a
+range of hashes, with those of earlier versions) -> JudgeParagraphs (a chunk). Two captures of a page are one page: the
+first halves of their ids are equal.
 Documents are numbered by their place, numbers live for one run; ids go into the version, one row a paragraph and page
 of at most `min_documents` pages. Earlier documents keep their fate, though their paragraphs are repeated by now.
 """
@@ -94,11 +95,13 @@ class GatherParagraphs(Stage[GatherPayload]):
         exclusions, first = read_refs(store, payload.exclusions), payload.first
         parts = [_GATHERED.empty_table()]
         for chunk in payload.chunks:
+            # `row` in the table of paragraphs is the document's place in the chunk, with those that were dropped
+            # since: places, and so numbers, are the same in every run, whatever is excluded.
             whole = read_table(store, chunk.documents, ["id", "input", "ordinal"])
             whole = whole.append_column("row", pa.array(np.arange(whole.num_rows, dtype=np.int32)))
             left = without_exclusions(store, whole, exclusions)
             rows = read_table(store, chunk.hashed)
-            at = pc.index_in(rows["row"], left["row"].combine_chunks())
+            at = pc.index_in(rows["row"], left["row"].combine_chunks())  # null: the document is excluded
             rows = rows.append_column("id", left["id"].combine_chunks().take(at))
             number = pc.add(pc.cast(rows["row"], pa.int64()), first)
             rows = rows.append_column("document", number).filter(pc.is_valid(at))
@@ -118,7 +121,7 @@ class CountFacts:
 
 @dataclass(frozen=True)
 class CountParagraphs(Stage[CountPayload]):
-    """Finds the paragraphs that `min_documents` pages have, and how many bytes of each document stand in them."""
+    """Counts who has each paragraph: which `min_documents` pages have, and how many bytes of each document they are."""
 
     name: ClassVar[str] = "count_paragraphs"
     VERSION: ClassVar[int] = 1
@@ -142,7 +145,9 @@ class CountParagraphs(Stage[CountPayload]):
         gathered = near(read_refs(store, payload.gathered))
         new, before = pages(gathered), pages(near(payload.before))
         everyone = self._few(pa.concat_tables([new, before]))
-        repeated = everyone["paragraph"].filter(pa.array(_rank(everyone["paragraph"]) == self.min_documents - 1))
+        # Sorted, the n-th row of a paragraph is there just where n pages or more have it.
+        is_nth = _rank(everyone["paragraph"]) == self.min_documents - 1
+        repeated = everyone["paragraph"].filter(pa.array(is_nth))
         with scratch() as folder:
             path, records = folder / "repeated.parquet", 0
             with table_writer(path, _REPEATED) as writer:
@@ -160,6 +165,7 @@ class CountParagraphs(Stage[CountPayload]):
     def _few(self, table: pa.Table) -> pa.Table:
         """At most `min_documents` pages a paragraph, a row each: enough to tell, now and with any others added."""
         table = table.replace_schema_metadata().sort_by([(name, "ascending") for name in PARAGRAPHS.names])
+        # Sorted by paragraph and id, captures of a page are neighbours: the first row of each (paragraph, page) stays.
         page = pc.utf8_slice_codeunits(table["id"], 0, _URL_HASH)
         table = table.filter(pa.array(begins(table["paragraph"]) | begins(page)))
         return table.filter(pa.array(_rank(table["paragraph"]) < self.min_documents))
@@ -180,12 +186,12 @@ class JudgeParagraphs(Stage[JudgePayload]):
     max_repeated: float
 
     def run(self, store: Store, work: Work[JudgePayload]) -> Outcome:
-        """payload: JudgePayload. Outputs `losers`, fates, and `shares`: the measure, so that a threshold can be
-        replayed; null for what is not judged."""
+        """payload: JudgePayload. Outputs exclusions (kind `losers`), fates, and `shares`: the measure, so that a
+        threshold can be replayed; null for what is not judged."""
         payload = work.payload
         rows, first = read_table(store, payload.documents), payload.first
         here = (pc.field("document") >= first) & (pc.field("document") < first + rows.num_rows)
-        total = np.zeros(rows.num_rows, np.int64)
+        total = np.zeros(rows.num_rows, np.int64)  # a document is in as many tables as ranges have paragraphs of it
         for ref in read_refs(store, payload.repeated):
             part = read_table(store, ref, filters=here)
             total[part["document"].to_numpy() - first] += part["bytes"].to_numpy()

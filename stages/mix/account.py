@@ -66,7 +66,7 @@ class AccountFacts:
 class Account(Stage[AccountInput]):
     """The fates of the records in one object of tokens: kept if they are drawn at least once.
 
-    How they are drawn is no config of this stage but a result of the plan, known when that was made: it is among the
+    How they are drawn is no config of this stage but a result of the plan, known once that has run: it is among the
     digests of its input. So the identity is the same in every mixture, and a run key can name it.
     """
 
@@ -79,9 +79,9 @@ class Account(Stage[AccountInput]):
         lengths = read_table(store, source.lengths)
         fits = fitting(lengths, drawing.window, drawing.samples, drawing.seed)
         records = _records(read_table(store, source.tokens, ["id", "row"]), source.shard)
-        part = fits.row[fits.key < drawing.cut]
+        part = fits.row[fits.key < drawing.cut]  # of the part epoch
         drawn = fits.row if drawing.full else part
-        times = drawing.full + np.isin(drawn, part)
+        times = drawing.full + np.isin(drawn, part)  # how often each of `drawn` is
         fates = Fates()
         for at in np.setdiff1d(np.arange(records.num_rows), fits.row):
             tokens = int(lengths["tokens"][at].as_py())
@@ -89,12 +89,15 @@ class Account(Stage[AccountInput]):
         if records.num_rows:
             _add_fates(fates, records, fits, drawn, times)
         written, counts = fates.write(store)
+        # The draws as (epoch, row), once by what each epoch takes and once by how often a record's fate says that it
+        # is drawn: the two sides of a balance.
         rows = records["ordinal"].to_numpy()
-        by_epoch = [(epoch, row) for epoch in range(drawing.full) for row in rows[fits.row].tolist()]
-        by_epoch += [(drawing.full, row) for row in rows[part].tolist()]
-        by_record = [
-            (n, row) for row, often in zip(rows[drawn].tolist(), times.tolist(), strict=True) for n in range(often)
-        ]
+        by_epoch = [(drawing.full, row) for row in rows[part].tolist()]
+        for epoch in range(drawing.full):
+            by_epoch += [(epoch, row) for row in rows[fits.row].tolist()]
+        by_record: list[tuple[int, int]] = []
+        for row, often in zip(rows[drawn].tolist(), times.tolist(), strict=True):
+            by_record += [(epoch, row) for epoch in range(often)]
         return Outcome(
             outputs=(written,),
             kept=counts.kept,
@@ -124,7 +127,7 @@ def account_works(
     plan: Plan, facts: Sequence[SourceFacts], tokenized: Sequence[Sequence[tuple[str, Receipt]]]
 ) -> Iterator[Work[AccountInput]]:
     """One Work an object of tokens. `facts`: of the plan's sources; `tokenized`: of each (digest of its shard, receipt
-    of what `stages.mix.tokenize` made of it)."""
+    of its tokenization (`stages.mix.tokenize`))."""
     for source, fact, shards in zip(plan.sources, facts, tokenized, strict=True):
         drawing = Drawing(source.samples, plan.window, fact.full, fact.cut, plan.seed)
         for digest, receipt in shards:

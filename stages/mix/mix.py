@@ -69,7 +69,10 @@ class Fitting(NamedTuple):
 
 
 def mixed(keys: np.ndarray, seed: int) -> np.ndarray:
-    """Keys in an order of the seed's own: the finaliser of SplitMix64 (Steele et al. 2014), uint64 [rows]."""
+    """Keys in an order of the seed's own: the finaliser of SplitMix64 (Steele et al. 2014), uint64 [rows].
+
+    It is a bijection: other keys stay other keys, and any part of their order is as good as a draw.
+    """
     x = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -131,7 +134,7 @@ class Plan(Stage[PlanInput]):
             draws.append(_draw(material, quota, source.share.max_epochs))
             drawn.append(_drawn_tokens(material, draws[-1]))
         problem = problem or _none_drawn(self.sources, quotas, drawn)
-        # shards are cut by tokens drawn over all sources, so that each has the mixture's proportions
+        # By the tokens of all sources together; each source is then divided over all shards.
         shards = max(1, round(sum(drawn) / self.shard_tokens))
         rows: list[PlanRow] = []
         facts = []
@@ -153,9 +156,10 @@ class Plan(Stage[PlanInput]):
 
 
 def quotas_of(
-    sources: Sequence[Source], there: Sequence[int], tokens: int | None, look: bool = False
+    sources: Sequence[Source], there: Sequence[int], tokens: int | None, preview: bool = False
 ) -> tuple[list[Fraction], str | None]:
     """Tokens to draw from each source, exact; and why that cannot be done (then all are 0). `there`: tokens of each.
+    `preview`: as many as the caps allow will do.
 
     Fractions, not floats: quotas decide cuts, and so the content digest, on every machine.
     """
@@ -170,7 +174,7 @@ def quotas_of(
         for source, have, weight in zip(sources, there, weights, strict=True)
     ]
     limit = min(most)
-    if tokens is not None and tokens > limit and not look:
+    if tokens is not None and tokens > limit and not preview:
         n = most.index(limit)
         name, cap, need = sources[n].name, sources[n].share.max_epochs, tokens * weights[n] / whole
         return [Fraction(0)] * len(sources), (
@@ -202,12 +206,14 @@ def _draw(material: _Material, quota: Fraction, max_epochs: float) -> Draw:
     bucket, before = _bucket_of(material, want)
     keys, tokens = _in_bucket(material, bucket)
     order = np.argsort(keys, kind="stable")
-    reached = before + np.concatenate([[0], np.cumsum(tokens[order])])  # tokens drawn, were the cut before each key
+    # reached[i]: tokens of the part epoch if the first i keys of this bucket are below the cut, i from 0 to all.
+    reached = before + np.concatenate([[0], np.cumsum(tokens[order])])
     n = int(np.argmin(np.abs(reached - want)))
-    # the nearest cut may lie above the quota: not where that would draw a record more often than the cap allows
+    # The nearest cut may lie above the quota: not where that would draw the source more often than its cap allows.
     while n and full * material.tokens + int(reached[n]) > Fraction(max_epochs) * material.tokens:
         n -= 1
-    if reached[n] == material.tokens:  # all of them: a whole epoch, not one with a cut above every key
+    # All of them are a whole epoch: a cut above every key would not fit uint64, and 0 says that there is no part epoch.
+    if reached[n] == material.tokens:
         return Draw(full + 1, 0)
     past_the_bucket = (bucket + 1) << (64 - _BUCKET_BITS)
     return Draw(full, int(keys[order[n]]) if n < len(order) else past_the_bucket)
@@ -253,9 +259,10 @@ def _slices(source: Source, material: _Material, draw: Draw, total: int, shards:
         cut = draw.cut if epoch == draw.full else None
         for tokenized, records in zip(material.objects, material, strict=True):
             units = records.tokens if cut is None else records.tokens[records.key < cut]
-            starts = before + np.cumsum(units) - units
-            places = starts * shards // max(total, 1)
-            for shard, first, count in zip(*np.unique(places, return_index=True, return_counts=True), strict=True):
+            starts = before + np.cumsum(units) - units  # of each draw, in tokens from the source's first
+            places = starts * shards // max(total, 1)  # the shard of each; ascending, so equal ones are neighbours
+            drawn_shards, firsts, counts = np.unique(places, return_index=True, return_counts=True)
+            for shard, first, count in zip(drawn_shards, firsts, counts, strict=True):
                 yield PlanRow(
                     shard=int(shard),
                     source=source.name,

@@ -1,8 +1,9 @@
 """Pack: one shard of a mixture, its drawn records laid into windows by best fit, as a WebDataset tar with its index.
 
 A window is `input_ids`, `loss_mask` and `cu_seqlens`, the boundaries that attention must not cross; its metadata lists
-the members. The first token of each stretch has nothing before it to be predicted from, and is not learned. The table
-of members is a ledger of the version: every draw is tiled by its stretches, which is checked before anything is stored.
+the members. The first token of each stretch has nothing before it to be predicted from, and is masked out of the loss.
+The table of members is a ledger of the version: every draw is tiled by its stretches, which is checked before anything
+is stored.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class PackInput:
 
 @dataclass(frozen=True)
 class PackFacts:
-    """`tokens` in `windows`, `loss_tokens` of them learned; `documents` and `samples` drawn; documents that were cut:
-    `split` to fill windows, `forced` because they are longer than one."""
+    """`tokens` in `windows`, `loss_tokens` of them in the loss; `documents` and `samples` drawn; documents that were
+    cut: `split` to fill windows, `forced` because they are longer than one."""
 
     windows: int
     tokens: int
@@ -74,7 +75,7 @@ class Pack(Stage[PackInput]):
         packing = pack(texts.lengths, texts.splittable, self.window, max_waste=self.max_waste)
         with scratch() as folder:
             tar, index = folder / "pack.tar", folder / "index.parquet"
-            learned, members = _write(tar, index, number, texts, packing, self.window)
+            loss_tokens, members = _write(tar, index, number, texts, packing, self.window)
             check_members(members, texts.draws())
             outputs = (
                 put_file(store, "pack", tar, len(packing.windows)),
@@ -88,7 +89,7 @@ class Pack(Stage[PackInput]):
             facts=PackFacts(
                 windows=len(packing.windows),
                 tokens=int(texts.lengths.sum()),
-                loss_tokens=learned,
+                loss_tokens=loss_tokens,
                 documents=int(texts.splittable.sum()),
                 samples=int((~texts.splittable).sum()),
                 split=packing.split,
@@ -118,6 +119,8 @@ class _Slice:
 
         Raises ValueError where they are not as many as it says.
         """
+        # `first` and `end` count draws, not rows: the plan's choice has to be made once more, step by step, on the
+        # tokens themselves. Where the two differ, the numbers below do not fit.
         table = read_table(store, ref)
         if row.samples:
             table = table.filter(pc.less_equal(pc.list_value_length(table["ids"]), stage.window))
@@ -128,7 +131,7 @@ class _Slice:
         ids = table["ids"].combine_chunks()
         starts = ids.offsets.to_numpy()
         loss_mask = table["learn"].combine_chunks()
-        nulls = loss_mask.null_count
+        nulls = loss_mask.null_count  # a null is a document, of which every token counts
         if nulls not in ((0,) if row.samples else (0, len(loss_mask))):
             raise ValueError(f"{row.source}: {nulls} of {len(loss_mask)} rows do not say what is learned")
         self = cls(
@@ -138,7 +141,7 @@ class _Slice:
             input=row.input,
             names=table["id"].to_pylist(),
             rows=table["row"].to_pylist(),
-            starts=starts - starts[0],
+            starts=starts - starts[0],  # a sliced array keeps the offsets of the whole; `flatten` below begins at 0
             ids=ids.flatten().to_numpy(),
             loss_mask=None if nulls else loss_mask.flatten().to_numpy(zero_copy_only=False),
         )
@@ -184,19 +187,23 @@ class _Texts:
 
     @cached_property
     def tally(self) -> Tally:
-        return total(draw_tally(part.input, [(part.epoch, row) for row in part.rows]) for part in self.slices)
+        """Of all draws: a draw is a record in an epoch."""
+        tallies = []
+        for part in self.slices:
+            tallies.append(draw_tally(part.input, [(part.epoch, row) for row in part.rows]))
+        return total(tallies)
 
 
 def _write(tar: Path, index: Path, number: int, texts: _Texts, packing: Packing, window: int) -> tuple[int, pa.Table]:
-    """The windows as files; how many tokens are learned, and MEMBERS."""
-    learned, rows = 0, []
+    """The windows as files; how many tokens count for the loss, and MEMBERS."""
+    loss_tokens, rows = 0, []
     with ShardWriter(tar, index) as writer:
         for at, pieces in enumerate(packing.windows):
             key = f"{number:06d}-{at:06d}"
             members = list(_members(texts, pieces))
             segments = [texts.tokens(piece) for piece in pieces]
             loss_mask = np.concatenate([mask for _, mask in segments])
-            learned += int(loss_mask.sum())
+            loss_tokens += int(loss_mask.sum())
             arrays = {
                 "input_ids": np.concatenate([ids for ids, _ in segments]).astype(np.int32),
                 "loss_mask": loss_mask,
@@ -205,7 +212,7 @@ def _write(tar: Path, index: Path, number: int, texts: _Texts, packing: Packing,
             meta = {"format": 1, "kind": "text", "window": window, "members": members}
             writer.write(key, meta, arrays, tokens=len(loss_mask))
             rows += [{"pack": key, "position": n, **member} for n, member in enumerate(members)]
-    return learned, pa.Table.from_pylist(rows, schema=MEMBERS)
+    return loss_tokens, pa.Table.from_pylist(rows, schema=MEMBERS)
 
 
 def _members(texts: _Texts, pieces: Sequence[Piece]) -> Iterator[dict[str, Any]]:
@@ -238,7 +245,8 @@ def pack_works(
     stage: Pack, plan: ObjectRef, shards: int, tokenized: Sequence[Receipt], slices: pa.Table
 ) -> list[Work[PackInput]]:
     """One Work a shard. `slices`: the plan's columns `shard` and `tokens`."""
-    refs = {ref.sha256: ref for ref in (receipt.output("tokens") for receipt in tokenized)}
+    tokens = [receipt.output("tokens") for receipt in tokenized]
+    refs = {ref.sha256: ref for ref in tokens}
     needed: list[dict[str, ObjectRef]] = [{} for _ in range(shards)]
     for number, digest in zip(slices["shard"].to_pylist(), slices["tokens"].to_pylist(), strict=True):
         needed[number][digest] = refs[digest]

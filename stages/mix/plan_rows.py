@@ -1,7 +1,7 @@
-"""What a mixture's plan is made of, and what it says: its rows, and the facts of its sources.
+"""A mixture's plan as data: what it reads, its rows, and the facts of its sources.
 
 A row is a stretch of the records that one epoch of a source draws from one object of tokens, for one shard. Whoever
-packs a shard reads its rows alone; whoever accounts for records needs the facts alone (stages/mix/mix.py makes both).
+packs a shard reads its rows alone; whoever accounts for records needs the facts alone. Both are stages/mix/mix.py's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PLAN = pa.schema(
         ("shard", pa.int32()),
         ("source", pa.string()),
         ("tokens", pa.string()),  # sha256 of the object that holds them
-        ("input", pa.string()),  # sha256 of the shard they were made from
+        ("input", pa.string()),  # sha256 of the shard that was tokenized
         ("samples", pa.bool_()),  # not documents: never cut
         ("epoch", pa.int32()),
         ("cut", pa.uint64()),  # of the last epoch: keys below it are drawn; null: all
@@ -52,7 +52,7 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """One shard of a source as tokens: what `stages.mix.tokenize` made of the shard with the digest `shard`."""
+    """One shard of a source as tokens: the outputs of `stages.mix.tokenize` for the shard with the digest `shard`."""
 
     tokens: ObjectRef
     lengths: ObjectRef
@@ -60,6 +60,7 @@ class Tokenized:
 
     @classmethod
     def of(cls, shard: str, receipt: Receipt) -> Tokenized:
+        """From the receipt of the tokenization of a shard, and the shard's sha256."""
         return cls(receipt.output("tokens"), receipt.output("lengths"), shard)
 
 

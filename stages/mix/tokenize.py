@@ -1,7 +1,8 @@
 """Tokenize: the texts of a version as token ids, one Work a shard, by one tokenizer.
 
-Documents end with <|endoftext|> and are learned whole; samples have their special tokens and say what is learned. The
-result depends on shard and tokenizer alone, so that every mixture of that version with that tokenizer is served by it.
+Documents end with <|endoftext|> and every token of theirs counts for the loss; samples have their special tokens and a
+loss mask of their own (the stored column is called `learn`). The result depends on shard and tokenizer alone, so that
+every mixture of that version with that tokenizer is served by it.
 Beside the ids goes a table of lengths, by which a mixture is planned without reading a token.
 """
 
@@ -52,7 +53,7 @@ ROW_GROUP = 4096
 
 @dataclass(frozen=True)
 class TextShard:
-    """A shard of records with texts. `samples`: whether their parts say what is learned; else they are documents."""
+    """A shard of records with texts. `samples`: whether their parts have a loss mask; else they are documents."""
 
     shard: ObjectRef
     samples: bool
@@ -134,7 +135,7 @@ def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int, samples: b
     else:
         encoded = tokenizer.encode_documents([texts[i] for i in rows])
     offsets = pa.array(np.concatenate([[0], np.cumsum(encoded.lengths)]), pa.int32())
-    # every token of a document is learned: a null says so in no space
+    # Every token of a document counts for the loss: a null says so and takes no space.
     loss_mask = (
         pa.ListArray.from_arrays(offsets, pa.array(encoded.loss_mask)) if samples else pa.nulls(len(rows), _LEARN)
     )
@@ -150,7 +151,7 @@ def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int, samples: b
 
 
 def _drop_blank(fates: Fates, batch: pa.RecordBatch, encoded: pa.Table, shard: ObjectRef, first: int) -> None:
-    """There is nothing to learn in blanks."""
+    """Gives the blank records of a batch their fate: they have no tokens."""
     kept = set(encoded["row"].to_pylist())
     for i in range(batch.num_rows):
         if first + i not in kept:
@@ -174,7 +175,8 @@ def _lengths(encoded: pa.Table) -> pa.Table:
 
 
 def draw_keys(ids: Sequence[str]) -> np.ndarray:
-    """64 bits of each record id, uint64 [rows]: both halves, so that captures of one URL differ."""
+    """64 bits of each record id (128 bits in hex), uint64 [rows]: of both halves, so that captures of a URL differ."""
+    # The first half is multiplied by an odd number (2^64 / golden ratio), so that equal halves do not cancel out.
     halves = np.frombuffer(bytes.fromhex("".join(ids)), dtype=">u8").reshape(len(ids), 2).astype(np.uint64)
     return halves[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ halves[:, 1]
 

@@ -89,7 +89,11 @@ class TrainTokenizer(Stage[TrainingTexts]):
         return mixed(draw_keys(batch["id"].to_pylist()), self.seed) / 2.0**64
 
     def _drawn(self, store: Store, shards: Sequence[TextShard]) -> tuple[list[TextShard], float]:
-        """Shards with some four times `max_bytes` of text, in their order, and the share of their records to take."""
+        """Shards with about four times `max_bytes` of text, in their order, and the share of their records to take.
+
+        Four times, so that records of many shards are mixed; not all of them, so that a training on a gigabyte of a
+        large version does not read all of it.
+        """
         refs = [texts.shard for texts in shards]
         order = sorted(refs, key=lambda ref: digest_of(b"train_tokenizer", str(self.seed), ref.sha256))
         drawn, have = set[str](), 0
@@ -102,7 +106,7 @@ class TrainTokenizer(Stage[TrainingTexts]):
 
 
 def _text_bytes(store: Store, ref: ObjectRef) -> int:
-    """Bytes of text in a shard, by the footer of the file: nothing is read."""
+    """Bytes of text in a shard, by the footer of the file: no page is read."""
     with open_parquet(store, ref) as file:
         at = file.schema_arrow.get_field_index("text")
         groups = range(file.num_row_groups)
@@ -110,6 +114,7 @@ def _text_bytes(store: Store, ref: ObjectRef) -> int:
 
 
 def _texts(batch: pa.RecordBatch, samples: bool) -> Iterator[str]:
+    """What is trained on: texts of documents; of samples each part that is no special token."""
     texts = batch["text"].to_pylist()
     if not samples:
         yield from texts

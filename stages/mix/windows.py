@@ -49,7 +49,8 @@ def read_windows(store: Store, manifest: Manifest, seed: int = 0) -> ShardReader
 
 @dataclass(frozen=True)
 class Stretch:
-    """A record as it stands in a window: the tokens from `start` on, as text, each piece with whether it is learned."""
+    """A record as it stands in a window: the tokens from `start` on, as text, each piece with whether it counts for
+    the loss."""
 
     window: str
     source: str
@@ -74,7 +75,7 @@ def sample_stretches(
 ) -> DrawnStretches:
     """At most `n` records of each source, or of `source`, as windows hold them; the same ones for the same seed.
 
-    Raises ValueError for a version without windows, LookupError for a source that it was not made from.
+    Raises ValueError for a version without windows, LookupError for a source that its mixture does not have.
     """
     reader = read_windows(store, manifest)
     names = sorted(row["source"] for row in manifest.statistics["mixture"])

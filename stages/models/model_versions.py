@@ -57,7 +57,7 @@ def put_model(store: Store, model: Multimodal, sidecars: Mapping[str, str] | Non
 
     refs: list[ObjectRef] = []
     for part in counts(model):
-        with scratch() as folder:
+        with scratch() as folder:  # one a part: a store may move files, and the disk holds one part at a time
             for path in part_files(model, part, folder):
                 with safe_open(path, "pt") as file:
                     names = sorted(file.keys())

@@ -72,7 +72,7 @@ class Compact(Stage[CompactRange]):
     def split(self, refs: Sequence[ObjectRef]) -> Split:
         """What of these objects is to be merged, by their numbers of rows alone. Of empty ones the first stays, where
         there is no other."""
-        refs = [ref for ref in refs if ref.records] or refs[:1]
+        refs = [ref for ref in refs if ref.records] or refs[:1]  # one stays, for its columns
         # A generation of a sorted kind is all tables that one increment cut by range; of another, each object is one.
         groups = generations(refs) if self.keys else [[ref] for ref in refs]
         cap = DOCUMENTS_PER_COLLECTION if self.kind == "signatures" else None
@@ -100,7 +100,7 @@ class Compact(Stage[CompactRange]):
         hit = (pc.field(self.keys[0]) >= low) & (pc.field(self.keys[0]) < high)
         parts = [read_table(store, ref, filters=hit) for ref in refs if ref.overlaps(low, high)]
         table = pa.concat_tables(parts) if parts else read_table(store, refs[0]).slice(0, 0)
-        metadata = table.schema.metadata
+        metadata = table.schema.metadata  # the format number: it has to stay
         table = table.sort_by([(key, "ascending") for key in self.keys]).replace_schema_metadata(metadata)
         return put_table(store, self.kind, table, sorted_by=self.keys[0])
 
@@ -144,14 +144,17 @@ def compacted(runner: Runner, stage: Compact, refs: Sequence[ObjectRef]) -> list
 def trailing(sizes: Sequence[int], cap: int | None = None) -> int:
     """From which generation on they are merged, so that each that is left is twice the size of what follows it.
 
-    With `cap` none grows beyond it, and only the last ones are looked at.
+    With `cap` none grows beyond it, and only the last ones are considered.
     """
     if not sizes:
         return 0
     first = len(sizes) - 1
-    if cap is None:  # an increment that left several, or many that were never merged
+    # The sizes should at least halve from each to the next, as the levels of a merge tree do: the first pair that does
+    # not (an increment that left several, or many that were never merged) is where merging begins.
+    if cap is None:
         first = next((i for i in range(len(sizes) - 1) if sizes[i] < 2 * sizes[i + 1]), first)
     size = sum(sizes[first:])
+    # The merged one is larger, and may be too large for what stands before it: that is merged as well.
     while first > 0 and sizes[first - 1] < 2 * size and (cap is None or sizes[first - 1] + size <= cap):
         first -= 1
         size += sizes[first]

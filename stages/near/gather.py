@@ -1,9 +1,9 @@
-"""Gather: the rows that `choose` compares, taken out of the collections and laid by component.
+"""Gather: the rows that SelectSurvivors compares, taken out of the collections and laid by component.
 
-A collection is in order of documents, and the members of a component are anywhere. So that a Work that chooses looks
-into no collection, each member of a component with something new is read once, by a Work for a range of documents
-that has its share of them, and is written by ranges of roots, those that `choose` takes: no row group is of two
-ranges, and statistics of `root` say of which it is. Within a range rows ascend by document. No version holds them.
+A collection is in order of documents, and the members of a component are anywhere. So that selection reads no
+collection, each member of a component with something new is read once, by a Work for a range of documents that has its
+share of them, and is written by ranges of roots, those that SelectSurvivors takes: no row group is of two ranges, and
+statistics of `root` say of which it is. Within a range rows ascend by document. No version holds them.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def _laid_out(rows: pa.Table, values: np.ndarray, positions: np.ndarray, schema:
 
 
 def gather(runner: Runner, linked: Linked, *, signatures: bool) -> ObjectRef:
-    """The list object of what is gathered of what is linked; one Work a range of documents. signatures: whether they
-    will be compared."""
+    """Runs Gather over the members of linked components: a list object of its tables. One Work a range of documents.
+    signatures: whether they will be compared."""
     bounds = linked.shares
     if not signatures:
         bounds = [*linked.shares[:-1:SHARES_WITHOUT_SIGNATURES], linked.shares[-1]]

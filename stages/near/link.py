@@ -1,10 +1,10 @@
 """Links: which documents hang together by shared band hashes, as a spanning forest over all that a dataset ever held.
 
-link (a band, a range of its hashes) -> merge (forests, as a tree) -> gather and choose. Documents are numbered by
-their place in the list of collections, those of earlier versions first. An old document is never linked to another old
-one: the forest of the earlier versions has those links, and is merged with the new ones, so that components are whole.
-An increment only adds to the end of the list; where that does not hold (a takedown took rows out), the forest is made
-anew. What crosses between Works are n - 1 edges of a bucket of n, not all of its pairs.
+Link (a band, a range of its hashes) -> MergeForests (as a tree) -> Gather and SelectSurvivors. Documents are numbered
+by their place in the list of collections, those of earlier versions first. An old document is never linked to another
+old one: the forest of the earlier versions has those links, and is merged with the new ones, so that components are
+whole. An increment only adds to the end of the list; where that does not hold (a takedown took rows out), the forest is
+built anew. What crosses between Works are n - 1 edges of a bucket of n, not all of its pairs.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class Link(Stage[BandRange]):
         refs = read_refs(store, band.collections)
         old_refs, new_refs = refs[: band.old], refs[band.old :]
         old, new = (sum(ref.records for ref in part) for part in (old_refs, new_refs))
+        # Hashes are uniform, so a range has its share of them; the table grows where that is too few.
         table = BandTable(-(-new // band.parts), grown=bool(old))
         with scratch() as folder:
             path = folder / "forest.parquet"
@@ -170,7 +171,7 @@ class MergeForests(Stage[ForestList]):
 def _put_components(store: Store, child: np.ndarray, root: np.ndarray, documents: int) -> tuple[ObjectRef, list[int]]:
     """Every document of the components with these edges, with its root, by number; and where each share but the first
     begins. A share is a row group."""
-    root_of = np.arange(documents, dtype=np.uint32)
+    root_of = np.arange(documents, dtype=np.uint32)  # a root is its own; it is no child of any edge
     root_of[child] = root
     is_member = np.zeros(documents, bool)
     is_member[child] = is_member[root] = True
@@ -195,7 +196,8 @@ def _with_new(child: np.ndarray, root: np.ndarray, old: int) -> np.ndarray:
 @dataclass(frozen=True)
 class Linked:
     """What hangs together. collections: a list object. old: documents of earlier versions. cuts and shares: of roots
-    for `choose`, of documents for `gather`, ascending from 0 to the number of documents; only 0 if there are none."""
+    for SelectSurvivors, of documents for Gather, ascending from 0 to the number of documents; only 0 if there are
+    none."""
 
     collections: ObjectRef
     old: int
@@ -229,6 +231,7 @@ def link(
             break
     (last,) = merged
     division = last.facts_as(Division)
+    # Without documents the first bound and the last are one.
     cuts, shares = (list(dict.fromkeys(bounds)) for bounds in (division.cuts, division.shares))
     return Linked(collections, n_old, last.output("forest"), last.output("components"), cuts, shares)
 

@@ -1,7 +1,8 @@
 """Near duplicates, first half: MinHash signatures of what passed the screen, collected with their band hashes.
 
-sign (a chunk) -> collect (some chunks: what neither exact duplicates nor a takedown dropped) -> link and merge
-(stages/near/link.py) -> gather, choose and clusters (each a file of its name). Only `choose` assigns a fate.
+Sign (a chunk) -> GatherSignatures (some chunks: what neither exact duplicates nor a takedown dropped) -> Link and
+MergeForests (stages/near/link.py) -> Gather (stages/near/gather.py) -> SelectSurvivors and Clusters (stages/clusters/).
+Only SelectSurvivors assigns a fate.
 Source: Broder 1997 (MinHash), Leskovec et al. ch. 3 (banding); decisions as datatrove's minhash (any equal band links).
 """
 
@@ -42,7 +43,7 @@ DOCUMENTS_PER_COLLECTION = 1 << 18
 
 @dataclass(frozen=True)
 class Sign(Stage[Chunk]):
-    """Signs what passed the screen. Its receipts serve every night and every threshold of other stages."""
+    """Signs what passed the filters. Its receipts serve every increment and every threshold of other stages."""
 
     name: ClassVar[str] = "sign"
     VERSION: ClassVar[int] = 1
@@ -50,6 +51,7 @@ class Sign(Stage[Chunk]):
     minhash: MinHash
 
     def identity(self) -> tuple[StageId, ...]:
+        # The settings have a VERSION of their own: how texts are hashed can change without this stage.
         return (StageId(name=self.name, version=self.VERSION, config={}), stage_id(self.minhash))
 
     def run(self, store: Store, work: Work[Chunk]) -> Outcome:
@@ -80,7 +82,7 @@ class GatherSignaturesPayload:
 
 @dataclass(frozen=True)
 class GatherSignatures(Stage[GatherSignaturesPayload]):
-    """Brings some chunks' signatures together, without what was dropped since the screen, and hashes their bands.
+    """Brings some chunks' signatures together, without what was dropped since the filters, and hashes their bands.
 
     `survivor` names the measures that choose the survivor of a cluster, the first that differs decides; the greater
     is better, or the smaller for a name with `-` before it. They travel along as rank_0, rank_1, ...
@@ -94,8 +96,8 @@ class GatherSignatures(Stage[GatherSignaturesPayload]):
     survivor: tuple[str, ...] = (N_WORDS,)
 
     def run(self, store: Store, work: Work[GatherSignaturesPayload]) -> Outcome:
-        """payload: CollectPayload. Output `signatures`: keys, words, signature, ranks, and band_00, band_01, ...; a
-        text without an n-gram is in none, and compared with nothing."""
+        """payload: GatherSignaturesPayload. Output `signatures`: keys, words, signature, ranks, and band_00, band_01,
+        ...; a text without an n-gram has no row, and is compared with nothing."""
         payload = work.payload
         exclusions = read_refs(store, payload.exclusions)
         tally, records = Tally(), 0
@@ -113,8 +115,9 @@ class GatherSignatures(Stage[GatherSignaturesPayload]):
         return Outcome(outputs=(ref,), passed=tally, received=tally)
 
     def schema(self) -> pa.Schema:
-        whole = ("ordinal", "start", "length")
-        fields = [(name, pa.int64() if name in whole else pa.string()) for name in KEYS]
+        """Of the output: keys, words, signature (uint32 [bands * rows], little-endian bytes), ranks, band hashes."""
+        integers = ("ordinal", "start", "length")
+        fields = [(name, pa.int64() if name in integers else pa.string()) for name in KEYS]
         fields += [(N_WORDS, pa.int64()), ("signature", pa.binary(4 * self.bands * self.rows))]
         fields += [(f"rank_{i}", pa.float64()) for i in range(len(self.survivor))]
         fields += [(band, pa.uint64()) for band in band_names(self.bands)]
@@ -134,7 +137,7 @@ class GatherSignatures(Stage[GatherSignaturesPayload]):
         table = rows.select([*KEYS, N_WORDS, "signature"])
         for i, name in enumerate(self.survivor):
             value = pc.cast(rows[name.removeprefix("-")], pa.float64())
-            value = pc.negate(value) if name.startswith("-") else value
+            value = pc.negate(value) if name.startswith("-") else value  # so that greater is better for every rank
             table = table.append_column(f"rank_{i}", pc.fill_null(value, float("-inf")))
         hashes = band_hashes(signature_values(rows["signature"], self.bands * self.rows), self.bands, self.rows)
         for i, name in enumerate(band_names(self.bands)):
@@ -143,6 +146,7 @@ class GatherSignatures(Stage[GatherSignaturesPayload]):
 
 
 def band_names(bands: int) -> list[str]:
+    """The columns of band hashes (uint64), as collections of signatures store them."""
     return [f"band_{i:02d}" for i in range(bands)]
 
 
@@ -169,7 +173,9 @@ def gather_signatures_works(
     for n, (first, end) in enumerate(shard_groups([ref.records for ref in signed], DOCUMENTS_PER_COLLECTION)):
         group = tuple(pairs[first:end])
         # The content decides nothing here but through its signatures, so that only verdicts stand beside them.
-        digests = [(ref.sha256, *chunk.digests[1:]) for ref, chunk in group]
-        inputs = (*(digest for pair in digests for digest in pair), exclusions.sha256)
-        works.append(Work(stage, inputs, GatherSignaturesPayload(group, exclusions), label=f"collection {n}"))
+        inputs: list[str] = []
+        for ref, chunk in group:
+            inputs += [ref.sha256, *chunk.digests[1:]]
+        payload = GatherSignaturesPayload(group, exclusions)
+        works.append(Work(stage, (*inputs, exclusions.sha256), payload, label=f"collection {n}"))
     return works

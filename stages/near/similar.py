@@ -48,6 +48,8 @@ def similar(store: Store, manifest: Manifest, text: str) -> list[Match]:
     hashes = band_hashes(values, minhash.bands, minhash.rows)[0]
     bands = dict(zip(band_names(minhash.bands), hashes, strict=True))
 
+    # Only what shares a band is worth inserting, so the index stays small; that datasketch's own index then agrees
+    # shows that the stored signatures are what it takes them for.
     index = MinHashLSH(num_perm=width, params=(minhash.bands, minhash.rows))
     candidates: dict[str, Match] = {}
     for ref in collections:

@@ -1,9 +1,10 @@
-"""Connected components: who shares a band hash with whom, by hash table and union-find (loops: forest_kernels.py).
+"""Connected components: who shares a band hash with whom, by hash table and union-find (union_find_kernels.py).
 
 Documents are numbers here, up to MAX_DOCUMENTS. `BandTable` reads a band's hashes in order and links each new document
 to the first one with the same hash, so what it gives is a spanning forest, never the edges of a bucket: memory goes
 with the new documents, however many old ones stream past. `UnionFind` merges forests; a set is known by its smallest
-number, so the result depends on nothing but the edges. Union by index with path halving: Tarjan & van Leeuwen 1984.
+number, so the result depends on nothing but the edges. Union by index, find with path halving: Tarjan & van Leeuwen
+1984, "Worst-case Analysis of Set Union Algorithms".
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Kernels(NamedTuple):
 
 @lru_cache(maxsize=1)
 def kernels() -> Kernels:
-    """The loops of this process, found compiled or compiled at the first call."""
+    """The compiled loops, loaded once a process, from numba's cache if they were compiled before."""
     return Kernels(**load(SOURCE))
 
 
@@ -68,7 +69,7 @@ class BandTable:
             _read_only(hashes), _read_only(documents), self._keys, self._first, child, root
         )
         self._used += added
-        return child[:edges].copy(), root[:edges].copy()  # copies, so that the room for all n does not live on
+        return child[:edges].copy(), root[:edges].copy()  # copies: a view would keep the room for all n alive
 
     def meet_old(self, hashes: np.ndarray, documents: np.ndarray) -> None:
         """Earlier documents in order of their number, when all new ones are in: the first with a hash becomes the root

@@ -1,6 +1,6 @@
 """Inputs: from patterns to a set of content digests, each scanned once in the life of a lake.
 
-A file is known by its bytes. What was scanned before is found again by (address, size, times or etag), which is
+A file is known by its bytes. An earlier scan of it is looked up by (address, size, times or etag), which is
 only a shortcut: the digest decides. A file listed twice, or a copy at another path, is one input.
 """
 
@@ -47,6 +47,7 @@ class ScannedInput:
 
     @property
     def records(self) -> int:
+        """How many spans the scan counted, damage among them: each gets a fate."""
         return self.tally.count
 
     def as_input(self) -> InputFile:
@@ -59,7 +60,7 @@ class EmptyInputs(ValueError):
 
 
 class Listing(NamedTuple):
-    """The files that patterns name, in order, once; and a sentence for each thing that could not be looked at:
+    """The files that patterns name, in order, once; and a sentence for each thing that could not be listed:
     patterns that match nothing, broken links, unreadable folders."""
 
     uris: list[str]
@@ -117,6 +118,7 @@ def scan_inputs(
     if limit is None:
         receipts = _scan(runner, stage, files, allow_empty)
     else:
+        # One after the other: a preview of a crawl must not scan all of it. Faults of the listing are raised first.
         receipts = []
         for number, uri in enumerate(files.uris):
             receipts += _scan(runner, stage, Listing([uri], [] if number else files.faults), allow_empty)
@@ -136,6 +138,7 @@ def scan_inputs(
 
 
 def _limited(inputs: list[ScannedInput], limit: int | None) -> list[ScannedInput]:
+    """The inputs up to the record with which `limit` is reached; the last chunk is cut, and tallies are of the rest."""
     if limit is None:
         return inputs
     result: list[ScannedInput] = []
@@ -166,7 +169,7 @@ Preview = tuple[InputInfo, tuple[str, str] | None]
 
 
 def _readable(store: Store, files: Listing, allow_empty: bool) -> list[Preview]:
-    """A look at each input before any work, at its first bytes too if it was not scanned before."""
+    """Checks each input before any work, its first bytes too if it was not scanned before."""
 
     def preview(uri: str) -> Preview | str:
         try:

@@ -20,6 +20,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
+MODULE = "gristmill.stages.read.isolated"
+"""What the child runs: this file."""
+
 
 class _Watchdog:
     """Ends this process unless it is fed in time. Armed in children only: their death is handled."""
@@ -38,7 +41,7 @@ class _Watchdog:
 
     @contextmanager
     def asleep(self) -> Iterator[None]:
-        """Time that passes in here counts for nobody."""
+        """Time that passes in here counts for no record."""
         left = signal.setitimer(signal.ITIMER_REAL, 0)[0] if self.armed else 0.0
         try:
             yield
@@ -74,6 +77,8 @@ class Child:
         assert process.stdin is not None and process.stdout is not None
         whole = False
         try:
+            # Pickled twice: the child's loop reads a whole call as bytes before it tries to unpickle it, so a function
+            # that cannot be imported there is an error that it can answer with, not a stream out of step.
             pickle.dump(pickle.dumps((function, arguments)), process.stdin)
             process.stdin.flush()
             while True:
@@ -88,26 +93,28 @@ class Child:
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             raise self._death() from None
         finally:
-            if not whole:  # somebody stopped to listen: what it still sends is for nobody
+            if not whole:  # the caller left the loop: answers that are still to come would be taken for the next call's
                 self.close()
 
     def close(self) -> None:
-        """Ends the process; its exit code is lost."""
+        """Ends the process, if there is one; the next call starts another."""
         self._end()
 
     @property
     def pid(self) -> int | None:
+        """Of the process; None while there is none."""
         return self._process.pid if self._process else None
 
     def _running(self) -> subprocess.Popen[bytes]:
         """The process, a new one if there is none, or if what a process inherits has changed since it was started."""
+        # The pid: after a fork this object is in two processes, and the pipes belong to the one that opened them.
         surroundings = (os.getpid(), os.getcwd(), tuple(sys.path), dict(os.environ))
         if self._process is not None and (self._process.poll() is not None or self._surroundings != surroundings):
             self.close()
         if self._process is None:
             path = os.pathsep.join(entry for entry in sys.path if entry)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gristmill.stages.read.isolated"],
+                [sys.executable, "-m", MODULE],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": path},
@@ -124,7 +131,7 @@ class Child:
         except (EOFError, pickle.UnpicklingError):
             error = self._death()
             raise RuntimeError(
-                f"the process that records are read in ({sys.executable} -m stages.careful) did not start: {error};"
+                f"the process that records are read in ({sys.executable} -m {MODULE}) did not start: {error};"
                 " what it printed stands above"
             ) from None
 
@@ -140,7 +147,7 @@ class Child:
         if process is None:
             return 0
         assert process.stdin is not None and process.stdout is not None
-        with suppress(BrokenPipeError):  # it died with our words unread
+        with suppress(BrokenPipeError):  # it died before it read what was buffered for it
             process.stdin.close()
         try:
             code = process.wait(0.2)  # dead already, as a rule; its own signal is the better witness
@@ -168,7 +175,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     watchdog.arm()
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not stand between two answers
+    os.dup2(2, 1)  # whatever a library prints, C code too, must not stand between two answers
     _send(answers, "ready", None)
     while True:
         try:
@@ -189,11 +196,12 @@ def serve() -> None:
 
 
 def _send(answers: BinaryIO, kind: str, result: Any) -> None:
+    """Writes one answer: `ready`, `item`, `end` or `error`, with its result."""
     with watchdog.asleep():  # the parent takes what it is sent when it has time
         try:
             data = pickle.dumps((kind, result))
         except Exception as error:
-            if kind != "error":
+            if kind != "error":  # raised at the item, it is sent as an error; one that cannot be sent goes as its text
                 raise
             data = pickle.dumps((kind, RuntimeError(f"{type(result).__name__}: {result} ({error})")))
         answers.write(data)
@@ -201,8 +209,8 @@ def _send(answers: BinaryIO, kind: str, result: Any) -> None:
 
 
 if __name__ == "__main__":
-    from gristmill.stages.read.isolated import (
-        serve as serve_as_module,  # not of __main__: its watchdog is the one that stages feed
-    )
+    # `-m` runs this file as __main__, a second copy beside the module that stages import: its own watchdog would never
+    # be fed. So the module's `serve` runs.
+    from gristmill.stages.read.isolated import serve as serve_as_module
 
     serve_as_module()

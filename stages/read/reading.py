@@ -80,27 +80,34 @@ class ReadStage(Stage[ReadPayload]):
         """How many bytes of text went on, for shards of about equal size."""
 
     def run(self, store: Store, work: Work[ReadPayload]) -> Outcome:
-        """The one after the other."""
+        """Reads, then stores."""
         return self.written(store, *self.records(store, work.payload))
 
 
 class Reader(Protocol, Generic[JudgedOut]):
-    """A stage that reads: how it takes items from a container, and what it makes of one.
+    """A stage that reads: how it takes items from a container, and how it judges one.
 
-    `failed` is what stands for a record that killed or hung its process, with the reason. `seconds_per_record`: None
-    for no limit, and no child (for debuggers).
+    With `seconds_per_record` None there is no limit and no child process (for debuggers).
     """
 
     name: ClassVar[str]
 
     @property
-    def seconds_per_record(self) -> float | None: ...
+    def seconds_per_record(self) -> float | None:
+        """Seconds after which a record is taken to hang."""
+        ...
 
-    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]: ...
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
+        """One item a row of `spans`, in order, from a container of this `kind` (`stages.containers.read`)."""
+        ...
 
-    def judge(self, item: Item) -> JudgedOut: ...
+    def judge(self, item: Item) -> JudgedOut:
+        """What becomes of an item. It may crash or hang, and raises only what is a defect of the stage."""
+        ...
 
-    def failed(self, reason: str) -> JudgedOut: ...
+    def failed(self, reason: str) -> JudgedOut:
+        """The judgement on a record whose process died; `reason`: `STAGE.timeout` or `STAGE.crashed`."""
+        ...
 
 
 def judged(stage: Reader[Judged], store: Store, payload: ReadPayload) -> Iterator[tuple[Item, Judged]]:
@@ -120,8 +127,12 @@ def _in_turn(stage: Reader[Judged], uri: str, kind: str, spans: pa.Table) -> Ite
 
 
 def _isolated(stage: Reader[Judged], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Judged]]:
-    """The same in the child. A death is tried once more: it may have been the machine's, short of memory."""
-    first, suspect = 0, -1
+    """The same in the child. A death is tried once more: it may have been the machine's, short of memory.
+
+    What was answered stays answered: a new child is sent the spans from the first one without an answer, which is the
+    one at fault. A timeout is not tried again, as it would cost the same time once more.
+    """
+    first, suspect = 0, -1  # spans with an answer; the one at which a child died already
     while first < spans.num_rows:
         try:
             for answer in child().iterate(_timed, stage, uri, kind, spans.slice(first)):
@@ -195,6 +206,7 @@ class Rows:
         self._schema, self._tables, self._loose = schema, list[pa.Table](), list[dict[str, Any]]()
 
     def append(self, row: dict[str, Any]) -> None:
+        """Adds a row; it has every column of the schema."""
         self._loose.append(row)
         if len(self._loose) == BATCH_ROWS:
             self._flush()
@@ -204,6 +216,7 @@ class Rows:
         self._loose = []
 
     def table(self) -> pa.Table:
+        """All rows so far, in order."""
         self._flush()
         return pa.concat_tables(self._tables)
 

@@ -78,6 +78,7 @@ class Scan(Stage[ScanPayload]):
         inputs = (result.sha256, kind)  # the name can decide the kind, where the bytes do not
         if work.inputs is not None and work.inputs != inputs:
             raise OSError(f"{uri} is not the file it was: expected {work.inputs}, found {inputs}")
+        # Remembered by size and times, so only where these can be trusted to tell a later change.
         if max(before.modified, before.changed) + SETTLED < started:
             remember(store, before, inputs)
         spans = result.spans
@@ -96,7 +97,7 @@ def chunks(spans: pa.Table, chunk_bytes: int, chunk_records: int) -> Iterator[tu
     first, ends = 0, np.cumsum(spans["length"].to_numpy())
     while first < spans.num_rows:
         before = int(ends[first - 1]) if first else 0
-        full = int(np.searchsorted(ends, before + chunk_bytes)) + 1
+        full = int(np.searchsorted(ends, before + chunk_bytes)) + 1  # behind the record with which it is full
         end = min(full, first + chunk_records, spans.num_rows)
         yield int(first), int(end - first)
         first = end

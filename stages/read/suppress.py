@@ -1,9 +1,9 @@
 """Suppress: what was asked to be forgotten is left out of every later run, before its text is written anywhere.
 
 It wraps the stage that reads. A piece of a crawl that was read before is not read again because the list grew: the
-texts of the plain stage, or of the list that the dataset's latest version was made with, are taken as they are, or
-written anew without what is on the list now. Where nothing is on it, the plain stage's receipt is written too, so that
-the next list costs no more. Only what has a text is left out: all else has its fate already, and leaves none.
+texts of the plain stage, or of the list of the dataset's latest version, are taken as they are, or written anew without
+what is on the list now. Where nothing is on it, the plain stage's receipt is written too, so that the next list costs
+no more. Only what has a text is left out: all else has its fate already, and leaves none.
 Without a list there is nothing here.
 """
 

@@ -127,7 +127,9 @@ def check_fits(stage: str, resources: Resources) -> int:
     held = sum(_pieces_on(node, resources) for node in nodes)
     if held:
         return held
-    largest = Resources(*(max((node.get(name, 0) for node in nodes), default=0) for name in ("CPU", "GPU")))
+    most_cpus = max((node.get("CPU", 0) for node in nodes), default=0)
+    most_gpus = max((node.get("GPU", 0) for node in nodes), default=0)
+    largest = Resources(most_cpus, most_gpus)
     raise TooSmall(
         f"{stage}: one piece of work needs {resources}, and no node of the cluster has that (the most is {largest})."
         " Run it where there is such a node; a cluster that is started on this machine has run.workers CPUs"

@@ -32,6 +32,7 @@ class Progress:
 
     @contextmanager
     def stage(self, title: str, *, total: int | None, done: int) -> Iterator[Callable[[Receipt], None]]:
+        """The progress of one stage with `total` pieces, `done` of them before this run; call it with each receipt."""
         if done == total:
             log.info("%s: %s done before", title, "its only piece was" if total == 1 else f"all {total:,} pieces")
             yield lambda receipt: None
@@ -102,6 +103,7 @@ class Standing:
         self.started = self.first = self.last = clock()
 
     def advance(self, receipt: Receipt) -> None:
+        """One piece more was done now."""
         self.ran += 1
         self.records += receipt.received.count
         self.last = self.clock()
@@ -112,10 +114,12 @@ class Standing:
         """While it works."""
         if self.ran < 2 or self.total is None:
             return self._counts()
+        # From the first finished piece to the last are ran - 1 of them: pieces before the run took no time of it.
         left = (self.total - self.done - self.ran) * (self.last - self.first) / (self.ran - 1)
         return f"{self._counts()}, about {left:.0f} s left"
 
     def last_line(self) -> str:
+        """When it is done, or ended otherwise: with the seconds that it took."""
         return f"{self._counts()}, {self.clock() - self.started:.1f} s"
 
     def _counts(self) -> str:

@@ -1,4 +1,4 @@
-"""What ran: the identity of every stage whose receipts a run is made of, so that no version claims others.
+"""What ran: the identity of every stage whose receipts a run used, so that no version claims others.
 
 A run key is computed before anything runs, from a list of stages that its pipeline writes down. A stage that is left
 out of it could be changed, its VERSION raised, and the version of before would still be returned. So the runner notes
@@ -25,10 +25,11 @@ class Ran:
         self.add_stages(stages)
 
     def add(self, receipt: Receipt) -> None:
-        """What a receipt, new or old, was made by."""
+        """The stages of a receipt, new or of an earlier run."""
         self.add_stages(receipt.stages)
 
     def add_stages(self, stages: Iterable[StageId]) -> None:
+        """Notes these as run; a step that is no Work (the commit) has no receipt to take them from."""
         for stage in stages:
             self._stages[_key(stage)] = stage
 

@@ -1,8 +1,8 @@
 """Starting Ray on a busy machine: it is waited for as long as its processes live.
 
 Ray 2.60 gives a new node 30 s to come up, and has no setting for it (`Node.__init__` in _private/node.py); with fifteen
-other processes a core it needs a minute. Its other limits have settings: `LIMITS`. `python -m stages.run.ray_start` is
-the command `ray` with both, for the cluster of `grist up`.
+other processes a core it needs a minute. Its other limits have settings: `LIMITS`. The command
+`python -m gristmill.stages.run.ray_start` is `ray` with both, for the cluster of `grist up`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Workers on Ray: plain work is a task, the work of a WarmStage a call to an actor that was set up for its stage.
 
 Retries, restarts and resources are Ray's. Kept here is only how many are held: tasks and actors together are never
-more than `workers`, an actor gets its next work when it is done with the last, and one whose stage has nothing
+more than `workers`, an actor gets its next work when it is done with the last, and an actor whose stage has nothing
 waiting makes room for others. Work goes to actors that are set up, so one that cannot be placed holds up nothing.
 """
 
@@ -42,10 +42,12 @@ class Worker:
             self.warm.append(set_up(self.store, self.stage))
 
     def run(self, work: Work[Any]) -> Receipt:
+        """Does one piece of work of the stage, and sets it up first in a process that Ray has restarted."""
         self.set_up()
         return execute_warm(self.store, work, self.warm[0])
 
     def close(self) -> None:
+        """Closes what was set up, if anything was."""
         while self.warm:
             close_warm(self.warm.pop())
 
@@ -94,6 +96,7 @@ class OnRay:
         self._outage: Exception | None = None
 
     def add(self, piece: Piece) -> None:
+        """Queues a piece. Raises TooSmall for a stage of which no node can hold one."""
         self._line(piece[1].stage).waiting.append(piece)
 
     def _line(self, stage: Any) -> _Line:
@@ -107,17 +110,22 @@ class OnRay:
 
     @property
     def pending(self) -> int:
+        """Pieces that wait or are under way, in tasks and in actors."""
         return sum(len(line.waiting) for line in self._lines) + len(self._tasks) + len(self._pieces)
 
     def next(self) -> Result:
+        """The next result, after starting what there is room for.
+
+        Raises a defect or SetUpFailed at once, the error of an outage when what was under way is done.
+        """
         while True:
             if self._outage is None:
                 self._begin()
-            flying = [*self._tasks, *self._pieces]
-            if not flying and self._outage is not None:
+            under_way = [*self._tasks, *self._pieces]
+            if not under_way and self._outage is not None:
                 raise self._outage
             starting = [actor.busy for actor in self._actors if not actor.ready]
-            (done,), _ = self.ray.wait([*flying, *starting], num_returns=1)
+            (done,), _ = self.ray.wait([*under_way, *starting], num_returns=1)
             result = self._settled(done)
             if result is not None:
                 return result
@@ -158,6 +166,7 @@ class OnRay:
                 actor.busy = actor.handle.run.remote(piece[1])
                 self._pieces[actor.busy] = piece
                 return True
+        # An actor that starts will take one of those that wait; more actors than that would be set up for nothing.
         starting = sum(not actor.ready for actor in actors)
         if starting >= len(line.waiting) or len(actors) >= line.most or not self._make_room():
             return False
@@ -188,7 +197,7 @@ class OnRay:
 
     def _settled(self, ref: Any) -> Result | None:
         """What a ref came to; None for an actor that is set up now, or an outage that began."""
-        piece = self._tasks.pop(ref, None) or self._pieces.pop(ref, None)
+        piece = self._tasks.pop(ref, None) or self._pieces.pop(ref, None)  # neither: the ref of an actor's set-up
         actor = next((actor for actor in self._actors if actor.busy == ref), None)
         if actor is not None:
             actor.busy, actor.ready = None, True
@@ -207,6 +216,7 @@ class OnRay:
         return None if piece is None else (piece[0], value)
 
     def _failed(self, piece: Piece | None, error: Any) -> Result | None:
+        """An error that a stage raised: raised if it is a defect or a set-up's, None if an outage begins with it."""
         cause = error.cause if isinstance(error.cause, Exception) else error
         if isinstance(cause, (*DEFECTS, SetUpFailed)):
             raise cause from error
@@ -224,7 +234,7 @@ class OnRay:
         for end in ends:
             try:
                 end()
-            except self.ray.exceptions.RayError as error:  # of a cluster that is gone; why it ends is told elsewhere
+            except self.ray.exceptions.RayError as error:  # of a cluster that is gone; why is in the error that ends it
                 log.warning("a worker was not ended: %s", error)
 
 

@@ -63,7 +63,7 @@ class Done(NamedTuple):
 
 
 class Runner:
-    """Runs stages against one store. `announce` is told the keys of works before they begin (leases)."""
+    """Runs stages against one store. `announce` gets the title and keys of works before they begin (leases)."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Runner:
     def stream(self, title: str, works: Iterable[Work[Any] | None]) -> Iterator[Done]:
         """Each work with its receipt, in the order in which they are done. Nothing runs until it is iterated.
 
-        `works` may be a generator: it is asked for the next ones when workers have little left (at most some
+        `works` may be a generator: it is asked for the next ones when workers have little left (at most about
         `2 * workers` are ahead of the receipts given out), and not while the caller is busy. So it may depend on the
         receipts that came: where it must see another one first, it yields None, and is asked again after that one.
         Raises as `map`, Incomplete when all else is done; RuntimeError where the producer waits for nothing.
@@ -118,7 +118,7 @@ class Runner:
     ) -> Iterator[tuple[int, Work[Any], Receipt]]:
         """Number, work and receipt of each. `total`: how many there are; None where only the producer knows."""
         flow = _Flow(self, title, _Source(works), total)
-        with flow.until_end:
+        with flow.until_end:  # workers are closed and the progress ends, also where the caller leaves a stream early
             for number, work, receipt in flow.receipts():
                 self.ran.add(receipt)
                 self._names |= {ref.sha256: self.name_of(work) for ref in receipt.outputs}
@@ -200,8 +200,11 @@ class _Flow:
                 return
 
     def _room(self) -> int:
-        """How many works to take now. A map takes all at once; a stream some when workers have none beyond the next,
-        so that they are announced and looked up together."""
+        """How many works to take now.
+
+        A map takes all at once. A stream takes as many as there are workers, when these have no more than that left:
+        often enough that none runs out of work, and seldom enough that works are announced and looked up together.
+        """
         if self.total is not None:
             return self.total - len(self.todo) - self.before
         if len(self.failures) >= MOST_FAILURES:
@@ -257,7 +260,7 @@ class _Flow:
         return Incomplete(self.title, self.failures, self.before + self.ran)
 
     def conclude(self) -> None:
-        """Raises what is to be said at the end: PlanOnly, Incomplete, or that the producer waits in vain."""
+        """Raises at the end what stood against it: PlanOnly, Incomplete, or that the producer waits in vain."""
         if self.runner.plan and self.todo:
             raise PlanOnly(self.title, self.before, self.todo)
         if self.failures:
@@ -272,6 +275,7 @@ class _Flow:
 
 
 def _same_code(work: Work, receipt: Receipt) -> Receipt:
+    """The receipt, whose key was computed where the work ran: another one means another stage, VERSION or config."""
     if work.inputs is not None and receipt.work_key != work.key:
         raise NotDeterministic(
             f"{work.label or work.stage.name}: the worker on {receipt.info.get('host')} ran another version of this"

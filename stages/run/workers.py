@@ -1,8 +1,7 @@
 """Workers: pieces of work go in, and what became of each comes out, in the order in which they are done.
 
-The contract that the runner needs, and the workers that are none: one piece after another in this process, for
-debuggers and small tests. Those on Ray are in stages/run/ray_workers.py. Of a WarmStage the set-up is made once a
-worker.
+The contract that the runner needs, and the simplest that meets it: one piece after another in this process, for
+debuggers and small tests. Those on Ray are in stages/run/ray_workers.py. A WarmStage is set up once a worker.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class Workers(Protocol):
 
 
 class InProcess:
-    """One piece after another. What stages set up is kept until the end."""
+    """One piece after another, when its result is asked for. What stages set up is kept until the end."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -64,13 +63,16 @@ class InProcess:
         self._warm: list[tuple[WarmStage[Any, Any], Any]] = []
 
     def add(self, piece: Piece) -> None:
+        """Queues a piece."""
         self._waiting.append(piece)
 
     @property
     def pending(self) -> int:
+        """Pieces that were added and not run yet."""
         return len(self._waiting)
 
     def next(self) -> Result:
+        """Runs the piece that was added first. Raises a defect, SetUpFailed, or the error of an outage."""
         number, work = self._waiting.popleft()
         try:
             if isinstance(work.stage, WarmStage):
@@ -84,6 +86,7 @@ class InProcess:
             return number, error  # a failure of this piece; the others go on
 
     def _warmed(self, stage: WarmStage[Any, Any]) -> Any:
+        """What the stage sets up, once. Stages are compared and not hashed: their configs need not be hashable."""
         for known, warm in self._warm:
             if known == stage:
                 return warm

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+from resiliparse.parse.encoding import detect_encoding
+
+from gristmill.stages.text.charset_labels import WESTERN, codec, prescan
 
 PRESCAN_BYTES = 1024
 LATE_BYTES = 64 << 10
@@ -25,15 +27,6 @@ BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.
 SURE = 3
 """So many UTF-8 sequences are no accident, whatever a label says; fewer may be, in a charset of two bytes."""
 
-_SUPERSETS = {  # WHATWG's decoders, by the codec that Python has for the plain standard
-    "shift_jis": "cp932",
-    "euc_kr": "cp949",
-    "gbk": "gb18030",
-    "gb2312": "gb18030",
-    "big5": "big5hkscs",
-    "iso8859-11": "cp874",
-}
-_WESTERN = "cp1252"
 _CP1252 = {i: bytes([i]).decode("cp1252", "ignore") or chr(i) for i in range(0x80, 0xA0)}
 _UNUSUAL = re.compile("[^\x00-\u017f\u2010-\u203a]")  # what English does not have: it has accents, quotes, dashes
 _LETTERS = re.compile("[\u0180-\u07ff]")
@@ -48,7 +41,7 @@ _HANZI = (
 )
 _SIMPLIFIED = "这个们来为国说时要会可对生能于着过发后作里种事经么去学现当没动面起看定还进好其些样理开从实"
 _TRADITIONAL = "這個們來為國說時要會可對生能於著過發後作裡種事經麼去學現當沒動面起看定還進好其些樣理開從實"
-_FREQUENT = {  # of the text that a charset was made for: at least a fifth of it, of any other text a hundredth
+_FREQUENT = {  # in text of the charset's own language at least a fifth of it, in any other text a hundredth
     "cp932": re.compile(f"[{_KANA}]"),
     "euc_jp": re.compile(f"[{_KANA}]"),
     "cp949": re.compile(f"[{_HANGUL}]"),
@@ -56,21 +49,9 @@ _FREQUENT = {  # of the text that a charset was made for: at least a fifth of it
     "big5hkscs": re.compile(f"[，。、{_HANZI}{_TRADITIONAL}]"),
 }
 _MIN_SHARE, _MIN_FREQUENT, _CERTAIN = 0.15, 3, 10
+"""Frequent characters that text of a language has at least: as a share of those beyond ASCII, and as a number. So many
+are certain, whatever a label says."""
 _IN_WORD = re.compile("(?<=[A-Za-z])[\u2e80-\U0010ffff]|[\u2e80-\U0010ffff](?=[A-Za-z])")
-
-_TAG = re.compile(rb"<(/?[A-Za-z][^\t\n\x0c\r />]*+)")
-_ATTRIBUTE = re.compile(
-    rb"[\t\n\x0c\r /]*+(=?[^\t\n\x0c\r />=]*+)"
-    rb"(?:[\t\n\x0c\r ]*+=[\t\n\x0c\r ]*+(?:\"([^\"]*+)(\"|\Z)|'([^']*+)('|\Z)|([^\t\n\x0c\r >]*+)))?"
-)
-_END = re.compile(rb"[\t\n\x0c\r /]*+>")
-_IN_CONTENT = re.compile(
-    rb"charset[\t\n\x0c\r ]*+=[\t\n\x0c\r ]*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\t\n\x0c\r ;\"'][^\t\n\x0c\r ;]*+))",
-    re.IGNORECASE,
-)
-_IN_XML = re.compile(rb"encoding[\t\n\x0c\r ]*+=[\t\n\x0c\r ]*+[\"']([^\"'>]*+)[\"']")
-_RAW = frozenset({b"script", b"style", b"title", b"textarea", b"xmp", b"iframe", b"noembed", b"noframes"})
-"""Elements whose content is no markup. The prescan of the standard looks into them, its parser does not."""
 
 
 class Decoded(NamedTuple):
@@ -92,90 +73,21 @@ def decode(payload: bytes, declared: str | None) -> Decoded:
     if payload.isascii():
         return _ascii(payload)
     unicode = _replacing(payload, "utf-8")
-    if not unicode.replaced and len(payload) - len(unicode.text) >= 3 * SURE:  # at most three bytes more a sequence
+    # A sequence has at most three bytes more than the character that it is, so the difference in length proves, without
+    # counting, that there are enough of them: most pages in UTF-8 end here.
+    if not unicode.replaced and len(payload) - len(unicode.text) >= 3 * SURE:
         return unicode
     sequences = _others(unicode.text) - unicode.replaced
+    # A few bytes that are no UTF-8 (a page that is cut, a spliced banner) do not outweigh ten times as many that are.
     is_sure = sequences >= SURE and unicode.replaced * 10 <= sequences
     if is_sure or (not unicode.replaced and not _UNUSUAL.search(unicode.text)):
         return unicode
+    # From here on one or two sequences, or bytes that are no UTF-8: what the labels say is worth asking.
     in_page = prescan(payload[:PRESCAN_BYTES]) or (None if header else prescan(payload[:LATE_BYTES]))
     labels = [label for label in (header, in_page) if label and not label.startswith("utf-16")]
     if unicode.replaced == 0 and not _accident(payload, labels, unicode.text):
         return unicode
     return _legacy(payload, labels, unicode)
-
-
-def codec(label: str) -> str | None:
-    """Python's codec for a charset label (WHATWG Encoding, 4.2); None for what is no charset."""
-    label = label.strip().lower()
-    if label == "x-user-defined":
-        return _WESTERN
-    try:
-        name = map_encoding_to_html5(label, fallback_utf8=False)
-        name = codecs.lookup(name.removeprefix("x-")).name if name else None
-    except (LookupError, ValueError):
-        return None
-    return _SUPERSETS.get(name, name) if name else None
-
-
-def prescan(head: bytes) -> str | None:
-    """The label that a page gives itself (WHATWG HTML, 13.2.3.2), None without; one pass over `head`.
-
-    `<meta charset>` or `<meta http-equiv=content-type>` outside comments and raw text, else the XML declaration's.
-    """
-    at = 0
-    while (at := head.find(b"<", at)) >= 0:
-        if head.startswith(b"<!--", at):
-            at = _behind(head, b"-->", at + 2)
-        elif tag := _TAG.match(head, at):
-            name, attributes = tag[1].lower(), []
-            at = tag.end()
-            for attribute in _attributes(head, at):
-                attributes.append(attribute[:2])
-                at = attribute[2]
-            if not _END.match(head, at):
-                break
-            if name == b"meta" and (label := _declared(attributes)):
-                return label
-            if name in _RAW:
-                end = re.compile(b"</" + name, re.IGNORECASE).search(head, at)
-                at = end.start() if end else len(head)
-        else:
-            at = _behind(head, b">", at) if head[at + 1 : at + 2] in (b"!", b"/", b"?") else at + 1
-    if head.startswith(b"<?xml"):
-        encoding = _IN_XML.search(head, 0, _behind(head, b">", 0))
-        return _usable(encoding[1]) if encoding else None
-    return None
-
-
-def _behind(head: bytes, mark: bytes, at: int) -> int:
-    place = head.find(mark, at)
-    return len(head) if place < 0 else place + len(mark)
-
-
-def _attributes(head: bytes, at: int) -> Iterator[tuple[bytes, bytes, int]]:
-    """Names in lower case, values, and where each ends; none that the end of `head` cuts."""
-    while (attribute := _ATTRIBUTE.match(head, at)) and attribute[1] and attribute.end() < len(head):
-        at = attribute.end()
-        yield attribute[1].lower(), next((attribute[i] for i in (2, 4, 6) if attribute[i] is not None), b""), at
-
-
-def _declared(attributes: list[tuple[bytes, bytes]]) -> str | None:
-    """What a <meta> declares. The first of several attributes of one name counts."""
-    values = dict(reversed(attributes))
-    if b"charset" in values:
-        return _usable(values[b"charset"])
-    if values.get(b"http-equiv", b"").lower() != b"content-type":
-        return None
-    charset = _IN_CONTENT.search(values.get(b"content", b""))
-    return _usable(next(value for value in charset.groups() if value is not None)) if charset else None
-
-
-def _usable(label: bytes) -> str | None:
-    name = codec(label.decode("latin-1"))
-    if name and name.startswith("utf-16"):
-        return "utf-8"  # what could be read as ASCII stands in no UTF-16
-    return name
 
 
 def _wide(payload: bytes, header: str | None) -> str | None:
@@ -200,17 +112,22 @@ def _ascii(payload: bytes) -> Decoded:
 def _legacy(payload: bytes, labels: list[str], unicode: Decoded) -> Decoded:
     """Bytes that are not UTF-8, or hardly any: the charset whose language they read as, else the label that agrees,
     else a guess."""
+    # ASCII lines read the same in every charset, and would only thin out the shares.
     lines = b"\n".join([line for line in payload.split(b"\n") if not line.isascii()])
     readings = {name: _Reading.of(lines, name) for name in _FREQUENT}
+    # 1. A label whose language the bytes read as: both agree.
     labelled = [readings[label] for label in labels if label in readings]
     for reading in labelled:
         if reading.share:
             return _replacing(payload, reading.charset)
+    # 2. No label agrees, and the bytes read as one of the languages: that counts for more than a label if it is
+    # certain, and decides if no label is possible.
     best = max(readings.values(), key=lambda reading: reading.share)
     believed = [reading.charset for reading in labelled if reading.is_possible]
     is_certain = best.frequent >= _CERTAIN and not best.replaced
     if best.share and (is_certain or not believed):
         return _replacing(payload, best.charset)
+    # 3. A label without such evidence, if every byte is a character of it.
     labels = [label for label in labels if label not in readings or label in believed]
     for label in labels:
         text = _strict(payload, label)
@@ -218,20 +135,21 @@ def _legacy(payload: bytes, labels: list[str], unicode: Decoded) -> Decoded:
             return Decoded(text, label, 0)
     if not unicode.replaced:
         return unicode
+    # 4. A label that nearly every byte agrees with: a page cut in a character, or spliced.
     for label in labels:
         decoded = _replacing(payload, label)
-        if decoded.replaced * 10 <= _others(decoded.text):  # a page cut in a character, or spliced
+        if decoded.replaced * 10 <= _others(decoded.text):
             return decoded
     return _replacing(payload, _guess(payload, readings, unicode))
 
 
 def _guess(payload: bytes, readings: Mapping[str, _Reading], unicode: Decoded) -> str:
     """What resiliparse guesses, where that agrees with the bytes."""
-    guess = codec(detect_encoding(payload) or "") or _WESTERN
+    guess = codec(detect_encoding(payload) or "") or WESTERN
     if guess in readings and not (readings[guess].frequent and readings[guess].is_possible):
-        return _WESTERN
+        return WESTERN
     if guess == "utf-8" and unicode.replaced * 2 > _others(unicode.text):
-        return _WESTERN
+        return WESTERN
     return guess
 
 

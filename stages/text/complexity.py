@@ -1,10 +1,10 @@
 """Complexity: what a page would cost the parser, counted before it is parsed.
 
 Lexbor and resiliparse are linear on pages as people write them, and quadratic in what nobody writes by hand: elements
-that are opened and never closed (each tag looks through all that are open), attributes of one tag, unclosed formatting
+that are opened and never closed (each tag walks through all that are open), attributes of one tag, unclosed formatting
 (each block gets a copy of it: time and memory), blocks within blocks. Each of these is counted in one pass, in steps of
-about a nanosecond, and a page beyond the bound is refused. Comments and quotes are not told from markup, so a page that
-hides what it does is met by the deadline of its record. Small pages (most) cannot reach a bound and are not looked at.
+about a nanosecond, and a page beyond the bound is refused. Comments and quotes are counted as markup, so a page that
+hides what it does is met by the deadline of its record. Small pages (most) cannot reach a bound and are not counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_COPIES = 1_000_000
 MAX_BLOCK_STEPS = 20_000_000
 """As MAX_STEPS, of blocks, which the extractor walks up from every text; 0.5 s."""
 MAX_OPTIONS = 20_000
-"""Of all menus: the parser looks through the options before each; 1 s."""
+"""Of all menus: the parser walks through the options before each; 1 s."""
 MAX_ATTRIBUTES = 10_000
 """Of one tag, and of all <html> and <body> tags, whose attributes are put together; 0.2 s."""
 
@@ -64,10 +64,11 @@ def check(html: str, max_nesting: int) -> None:
 def _long_tags(html: str, size: int) -> Iterator[str]:
     """What stands behind a "<" up to the next, where that is more than `size` characters.
 
-    It is looked for from behind, so that of ordinary pages hardly a character is read, and of no page one three times.
+    It is searched from behind, so that of ordinary pages hardly a character is read, and of no page one three times.
     """
     start = html.find("<") + 1
     while start and len(html) - start > size:
+        # The last "<" within the next `size` characters: no tag before it can be too long, and it is the next start.
         last = html.rfind("<", start, start + size + 1)
         if last < 0:
             last = html.find("<", start + size + 1)
@@ -85,12 +86,13 @@ def _attributes(tag: str) -> int:
 
 
 def _count(tags: list[tuple[str, str, str]], max_nesting: int) -> None:
+    """Walks through the tags as the parser would, and adds up the steps that it would take at each of them."""
     opened: Counter[str] = Counter()
     formatting = _Formatting()
     elements = blocks = steps = block_steps = copies = 0
     for closing, name, attributes in tags:
         name = name.lower()
-        steps += elements
+        steps += elements  # the parser walks the elements that are open, and the extractor the blocks
         block_steps += blocks
         if name in _FORMATTING:
             formatting.close(name) if closing else formatting.open(name, attributes)
@@ -130,7 +132,7 @@ class _Formatting:
 
 
 def _may_be_beyond(starts: Mapping[str, int], tags: int, max_nesting: int) -> bool:
-    """Whether the worst order of these tags would be: that of few pages is, and only theirs is looked at."""
+    """Whether the worst order of these tags would be: that of few pages is, and only of these the order is walked."""
     blocks = sum(starts[name] for name in _BLOCKS)
     formatting = sum(starts[name] for name in _FORMATTING)
     piled = sum(count for name, count in starts.items() if name not in _NEVER_PILED_UP)

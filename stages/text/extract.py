@@ -2,7 +2,7 @@
 
 Reading and extraction are fused in one Work, and fusion ends here: the text is stored, so that a changed filter
 never costs an extraction. What is no page (requests, images, errors) is dropped with its reason, what cannot be
-read is quarantined with the error and its byte range, and the count must match what the boundary scan found.
+read is quarantined with the error and its byte range, and the count must match that of the boundary scan.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Extract(ReadStage):
         return rows.table(), fates
 
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
-        """What went on and what did not, stored."""
-        table = table.cast(SCHEMA)  # as it was read back, a list's items have another name
+        """Stores the texts, and the fates of the records without one."""
+        table = table.cast(SCHEMA)  # read back from Parquet, a list's items have another name
         written, counts = fates.write(store)
         return Outcome(
             outputs=(put_table(store, "text", table), written),
@@ -116,12 +116,15 @@ class Extract(ReadStage):
         return receipt.output("text").bytes
 
     def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
+        """Pages and texts; of rows the field that is the text."""
         return read(open_at, spans, kind, self.read)
 
     def failed(self, reason: str) -> Text:
+        """No text, and why: `extract.timeout` or `extract.crashed`."""
         return Text(None, reason)
 
     def judge(self, item: Item) -> Text:
+        """The text of an item, or why it has none: what it is, its status, its type, and the parser, in this order."""
         if isinstance(item, Unreadable):
             return Text(None, "read.unreadable")
         if item.kind == "other":
@@ -164,7 +167,8 @@ def _row(item: Item, page: Text, digest: str, fates: Fates) -> dict[str, Any] | 
         fates.add(record, "quarantined", reason, error=item.error)
         return None
     if reason == "extract.too_complex":
-        fates.add(record, "quarantined", reason, error=value)  # our own counts, which look like phone numbers
+        # The value is a count of this program's own, no text: redaction would take it for a phone number.
+        fates.add(record, "quarantined", reason, error=value)
         return None
     if reason is not None:
         fates.add(record, "quarantined" if reason == "extract.failed" else "dropped", reason, value)

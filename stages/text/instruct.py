@@ -3,7 +3,7 @@
 Each line is one record with one fate: what does not follow the rules of a conversation, or calls a tool in a way that
 the tool's schema does not allow, is dropped with its reason. A sample is stored as its whole text and `parts`, spans
 over it that say which are special tokens and which the loss counts: no tokenizer is involved, and text that happens to
-spell `<|end|>` is told from the token.
+spell `<|end|>` is never taken for the token.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Judged(NamedTuple):
 class Instruct(ReadStage):
     """Outputs `text` (the samples), `screened` (their keys, by content) and fates. `form` says what a line is.
 
-    chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`; `weight: 0` of an answer keeps it from being
-    learned, `reasoning` says what becomes of what was thought before it, `harmless` names fields to pass over; any
+    chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`; `weight: 0` of an answer keeps it out of the
+    loss, `reasoning` says what becomes of what was thought before it, `harmless` names fields to pass over; any
     other that is not known drops the sample (`model.processing.chat.fields`). pair: the fields `prompt` and `response`,
     after a `system` message if there is one. code: the fields `code`, end to end; with `fim` a share of them gets a
     hole. Whatever the regular expressions of `remove` find is taken out of prompts and responses (GSM8K: `<<[^<>]*>>`).
@@ -118,8 +118,8 @@ class Instruct(ReadStage):
         return rows.table(), fates
 
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
-        """What went on and what did not, stored."""
-        table = table.cast(SCHEMA)  # as it was read back, a list's items have another name
+        """Stores the samples, their keys by content, and the fates of the lines that are none."""
+        table = table.cast(SCHEMA)  # read back from Parquet, a list's items have another name
         verdicts = table.select(list(KEYS)).append_column("reason", pa.nulls(table.num_rows, pa.string()))
         written, counts = fates.write(store)
         errors = counts.errors
@@ -139,12 +139,15 @@ class Instruct(ReadStage):
         return receipt.facts_as(Passed).passed_bytes
 
     def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
+        """Whole rows: of pages and plain texts nothing becomes a sample."""
         return read(open_at, spans, kind, self.read, rows=True)
 
     def failed(self, reason: str) -> Judged:
+        """No sample, and why: `instruct.timeout` or `instruct.crashed`."""
         return Judged(reason=reason)
 
     def judge(self, item: Item) -> Judged:
+        """The sample of a row, or the rule that it breaks (`model.processing.chat`)."""
         if isinstance(item, Unreadable):
             return Judged(reason="read.unreadable")
         if item.row is None:
@@ -163,7 +166,7 @@ class Instruct(ReadStage):
             row = {"messages": [{"role": role, "content": content} for role, content in turns]}
         conversation = parse(row, Rules(self.reasoning, frozenset(self.harmless)))
         parts = render(conversation)
-        # What is learned tells samples apart as well, where it is not all that the assistant says.
+        # Where not all that the assistant says counts for the loss, equal texts with other masks are other samples.
         whole = all(turn.loss_mask for turn in conversation.turns)
         distinct = [(part.text, part.special) if whole else tuple(part) for part in parts]
         return parts, json.dumps(distinct, ensure_ascii=False)

@@ -35,7 +35,7 @@ class ScreenPayload:
 
 @dataclass(frozen=True)
 class Screen(Stage[ScreenPayload], Generic[B]):
-    """`filters` in the order in which they decide; `batch` is what they look at: `Docs` for texts."""
+    """`filters` in the order in which they decide; `batch` is what they measure: `Docs` for texts."""
 
     name: ClassVar[str] = "screen"
     VERSION: ClassVar[int] = 1
@@ -51,13 +51,16 @@ class Screen(Stage[ScreenPayload], Generic[B]):
     def schema(self) -> pa.Schema:
         """Of the measures, by their stored names: `gopher_quality.n_words`."""
         nothing = self.batch.empty()
-        fields = [(filter_.name, field) for filter_ in self.filters for field in filter_.measure(nothing).schema]
-        return pa.schema([field.with_name(f"{name}.{field.name}") for name, field in fields])
+        fields = []
+        for filter_ in self.filters:
+            measured = filter_.measure(nothing).schema
+            fields += [field.with_name(f"{filter_.name}.{field.name}") for field in measured]
+        return pa.schema(fields)
 
     def measures(self) -> list[str]:
         """The names under which measures that are numbers are stored."""
-        numbers = (pa.types.is_integer, pa.types.is_floating)
-        return [field.name for field in self.schema if any(is_kind(field.type) for is_kind in numbers)]
+        is_integer, is_floating = pa.types.is_integer, pa.types.is_floating
+        return [field.name for field in self.schema if is_integer(field.type) or is_floating(field.type)]
 
     def run(self, store: Store, work: Work[ScreenPayload]) -> Outcome:
         """payload: ScreenPayload. Outputs `screened`: keys, reason, and every measure, by content hash; and fates."""
@@ -92,7 +95,7 @@ class Screen(Stage[ScreenPayload], Generic[B]):
     def _judge(self, rows: pa.RecordBatch, batch: B, fates: Fates) -> pa.Table:
         columns: dict[str, Any] = {name: rows[name] for name in KEYS}
         reason = pa.nulls(rows.num_rows, pa.string())
-        for filter_ in self.filters:
+        for filter_ in self.filters:  # all of them measure what an earlier one drops too: replay may drop it no more
             measures = filter_.measure(batch)
             columns |= {f"{filter_.name}.{name}": measures[name] for name in measures.schema.names}
             reason = pc.coalesce(reason, filter_.rule(measures))
@@ -105,11 +108,11 @@ class Screen(Stage[ScreenPayload], Generic[B]):
     @cached_property
     def _evidence(self) -> dict[str, str]:
         """Reason -> the column with the offending value."""
-        return {
-            f"{filter_.name}.{reason}": f"{filter_.name}.{column}"
-            for filter_ in self.filters
-            for reason, column in filter_.evidence.items()
-        }
+        columns: dict[str, str] = {}
+        for filter_ in self.filters:
+            for reason, column in filter_.evidence.items():
+                columns[f"{filter_.name}.{reason}"] = f"{filter_.name}.{column}"
+        return columns
 
 
 def filter_id(filter_: Filter[Any]) -> StageId:

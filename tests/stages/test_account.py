@@ -67,7 +67,7 @@ def test_a_draw_that_no_fate_tells_of_leaves_no_receipt(store, monkeypatch):
 
 
 def test_how_it_is_drawn_is_input_and_no_config(store):
-    """A run key names the stage before the plan is made."""
+    """A run key names the stage before the plan is drawn up."""
     once, twice = accounted(store, 1, 0), accounted(store, 2, 0)
     assert once.key != twice.key
     assert once.stage == twice.stage == Account() and Account().identity()[0].config == {}

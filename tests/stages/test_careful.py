@@ -18,7 +18,7 @@ from gristmill import lake
 from gristmill.lake.store.opening import open_store
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.stages.read import reading
-from gristmill.stages.read.isolated import Child, ChildDied, ChildTimeout, watchdog
+from gristmill.stages.read.isolated import MODULE, Child, ChildDied, ChildTimeout, watchdog
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.text import extract
 
@@ -112,7 +112,7 @@ def test_another_environment_is_another_child(child, monkeypatch, tmp_path):
 
 def test_a_python_that_does_not_start_is_no_fault_of_a_record(child, monkeypatch):
     monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises(RuntimeError, match=r"/bin/false -m stages\.careful\) did not start: died with exit code 1"):
+    with pytest.raises(RuntimeError, match=rf"/bin/false -m {MODULE}\) did not start: died with exit code 1"):
         list(child.iterate(numbers, 1))
 
 
@@ -142,7 +142,7 @@ def test_a_page_that_kills_and_one_that_hangs_cost_only_themselves_and_once(samp
     part: list[Path | str] = [sample / "crawl" / "part-0000.warc.gz"]
     healthy = web.run(tmp_path / "healthy", part).manifest
     data = lake.open("web", lake=str(tmp_path / "healthy"))
-    table, captures = data.to_arrow(), Counter(one[:16] for one in data.ledger()["id"].to_pylist())
+    table, captures = data.to_arrow(), Counter(id[:16] for id in data.ledger()["id"].to_pylist())
     once = [row["url"] for row in table.select(["id", "url"]).to_pylist() if captures[row["id"][:16]] == 1]
     poison, endless, unlucky = once[2], once[4], once[6]  # pages that were captured once, so that each is one record
 

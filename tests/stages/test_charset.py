@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill.stages.text.charset import codec, decode, prescan
+from gristmill.stages.text.charset import decode
+from gristmill.stages.text.charset_labels import codec, prescan
 from gristmill.stages.text.html import ExtractConfig, extract
 
 GERMAN = "Grüße aus Köln, schöne Überraschung. " * 5
@@ -68,8 +69,8 @@ def test_holes_of_windows_1252() -> None:
 
 
 def test_a_page_cut_in_a_character_keeps_its_charset() -> None:
-    found = decode(GERMAN.encode()[:-36], "utf-8")
-    assert found.charset == "utf-8"
+    decoded = decode(GERMAN.encode()[:-36], "utf-8")
+    assert decoded.charset == "utf-8"
     cut = decode((GERMAN + "ü").encode()[:-1], "utf-8")
     assert (cut.charset, cut.replaced, cut.text) == ("utf-8", 1, GERMAN + "\ufffd")
     text = "日本語のテキスト" * 2  # of which the guess would say ISO 8859-7
@@ -79,8 +80,8 @@ def test_a_page_cut_in_a_character_keeps_its_charset() -> None:
 
 @given(st.binary(max_size=200), st.one_of(st.none(), st.text(max_size=20)))
 def test_decode_never_raises(payload, declared) -> None:
-    found = decode(payload, declared)
-    assert found.text.encode("utf-8", "surrogatepass") is not None and found.replaced >= 0
+    decoded = decode(payload, declared)
+    assert decoded.text.encode("utf-8", "surrogatepass") is not None and decoded.replaced >= 0
 
 
 @pytest.mark.parametrize("label", ["hex", "base64", "rot13", "zip", "unicode_escape", "idna", "", "\0", "ü"])
@@ -126,8 +127,8 @@ def test_one_bad_byte_or_a_cut_does_not_change_the_charset() -> None:
     for text, charset in TWO_BYTES[:9]:
         whole = f"<p>{text * 3}</p>".encode(charset)
         for damaged in (whole[:-5], whole[:-6], whole.replace(b"</p>", b"\xff</p>")):
-            found = decode(damaged, "iso-8859-1")
-            assert found.text[:40] == f"<p>{text * 3}"[:40] and found.replaced <= 1
+            decoded = decode(damaged, "iso-8859-1")
+            assert decoded.text[:40] == f"<p>{text * 3}"[:40] and decoded.replaced <= 1
 
 
 LATIN = {
@@ -246,7 +247,7 @@ def test_a_meta_behind_the_first_kilobyte_still_counts_where_no_header_says_othe
 def test_the_prescan_takes_steps_in_proportion_to_its_input(unit, counted_lines) -> None:
     """Lines that are run; a pattern by itself is linear, because none of its repeats gives back what it took."""
     steps = [
-        counted_lines("gristmill.stages.text.charset", lambda n=n: prescan(unit * (n * 4096 // len(unit))))
+        counted_lines("gristmill.stages.text.charset_labels", lambda n=n: prescan(unit * (n * 4096 // len(unit))))
         for n in (1, 2, 4)
     ]
     assert steps[1] <= 2.2 * steps[0] + 50 and steps[2] <= 4.4 * steps[0] + 100, steps
@@ -260,5 +261,5 @@ def test_real_pages_are_decoded(shared_data) -> None:
         spans = scan(stream, "warc").spans.slice(0, 60)
     for item in read(lambda offset: path.open("rb"), spans, "warc", ReadConfig()):
         if isinstance(item, Record) and item.kind == "page":
-            found = decode(item.payload, item.charset)
-            assert found.replaced * 1000 <= len(found.text) and len(extract(found.text, ExtractConfig())) > 50
+            decoded = decode(item.payload, item.charset)
+            assert decoded.replaced * 1000 <= len(decoded.text) and len(extract(decoded.text, ExtractConfig())) > 50

@@ -1,4 +1,4 @@
-"""Who survives of near duplicates: against the rule in plain Python, over nights, and at what cost."""
+"""Who survives of near duplicates: against the rule in plain Python, and at what cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import comb
 import numpy as np
 import pyarrow as pa
 import pytest
-from near import WIDTH, Nights, edited, template, texts
+from near import WIDTH, GrownDataset, edited, ids_of, ranks_of, template, texts, world
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.opening import open_store
@@ -23,32 +23,7 @@ def store(tmp_path) -> Store:
     return open_store(str(tmp_path))
 
 
-def ids_of(random: np.random.Generator, n: int) -> list[str]:
-    return [f"{value:032x}" for value in random.permutation(n)]
-
-
-def ranks_of(random: np.random.Generator, n: int) -> list[float]:
-    return random.integers(100, 130, n).astype(float).tolist()
-
-
-def world(seed: int) -> tuple[np.ndarray, list[str], list[float]]:
-    """Chains, stars, bridges, a template, copies, and texts alone, shuffled; with their ids and measures."""
-    random = np.random.default_rng(seed)
-    parts = [texts(random, 10), template(random, 20, 0.62)]
-    for _ in range(4):
-        chain = [texts(random, 1)[0]]
-        for _ in range(random.integers(3, 12)):
-            chain.append(edited(random, chain[-1], random.choice([0.75, 0.85, 0.95]), 1)[0])
-        parts.append(np.array(chain))
-    heads = texts(random, 6)
-    parts += [edited(random, head, similarity, 6) for head in heads for similarity in (0.7, 0.8, 1.0)]
-    bridge = np.where(random.random(WIDTH) < 0.5, heads[0], heads[1])
-    values = np.concatenate([*parts, [bridge]])
-    order = random.permutation(len(values))
-    return values[order], ids_of(random, len(values)), ranks_of(random, len(values))
-
-
-def by_hand(values: np.ndarray, ids: list[str], ranks: list[float]) -> dict[str, str]:
+def by_the_rule(values: np.ndarray, ids: list[str], ranks: list[float]) -> dict[str, str]:
     """id -> survivor, of documents that all hang together: the rule, one comparison at a time."""
     survivors: list[int] = []
     favoured = {}
@@ -78,7 +53,7 @@ def test_survivors_are_those_of_the_rule(seed):
     order = np.array(sorted(range(len(ids)), key=lambda i: (-ranks[i], ids[i])))
     state = np.full(len(ids), UNDECIDED, np.uint8)
     settled = settle(values, order, np.array([0, len(ids)]), state, pa.array(ids), 0.7)
-    assert {id: ids[at] for id, at in zip(ids, settled.survivor, strict=True)} == by_hand(values, ids, ranks)
+    assert {id: ids[at] for id, at in zip(ids, settled.survivor, strict=True)} == by_the_rule(values, ids, ranks)
     agreed = (values == values[settled.survivor]).sum(1)
     assert settled.agreement.tolist() == agreed.tolist()
 
@@ -109,7 +84,7 @@ def test_a_similarity_is_above_0_up_to_1(given):
 @pytest.mark.parametrize("similarity", [0.47, 0.62])
 def test_pages_with_a_common_template_stay(store, pages, similarity):
     random = np.random.default_rng(pages)
-    increments = Nights(store)
+    increments = GrownDataset(store)
     increments.increment(template(random, pages, similarity), ids_of(random, pages), ranks_of(random, pages))
     assert len(increments.kept) == pages
 
@@ -120,7 +95,7 @@ def test_near_duplicates_go(store, similarity, least):
     random = np.random.default_rng(5)
     heads = texts(random, 400)
     copies = np.concatenate([edited(random, head, similarity, 1) for head in heads])
-    increments = Nights(store)
+    increments = GrownDataset(store)
     increments.increment(np.concatenate([heads, copies]), ids_of(random, 800), [200.0] * 400 + [100.0] * 400)
     assert len(increments.values) / 400 >= least
     assert all(0.7 <= float(value) <= 1 for value in increments.values.values())
@@ -134,7 +109,7 @@ def test_a_chain_does_not_collapse(store, length):
     for _ in range(length - 1):
         chain.append(edited(random, chain[-1], 0.88, 1)[0])
     ids = ids_of(random, length)
-    increments = Nights(store)
+    increments = GrownDataset(store)
     increments.increment(np.array(chain), ids, ranks_of(random, length))
     at = {id: chain[i] for i, id in enumerate(ids)}
     for id, survivor in increments.survivors.items():
@@ -154,7 +129,7 @@ def test_a_star_and_a_bridge_keep_their_clusters_apart(store):
     bridge = np.concatenate([a[: WIDTH // 2], b[WIDTH // 2 :]])
     values = np.concatenate([[a, b, bridge], edited(random, a, 0.9, 10), edited(random, b, 0.9, 10)])
     ids = [f"{i:032x}" for i in range(len(values))]
-    increments = Nights(store)
+    increments = GrownDataset(store)
     increments.increment(values, ids, [90.0, 90.0, 100.0] + [10.0] * 20)
     assert increments.kept == set(ids[:3])
     assert {increments.survivors[id] for id in ids[3:13]} == {ids[0]}
@@ -165,99 +140,16 @@ def test_copies_go_to_the_best_of_them_and_equal_signatures_are_alike_at_1(store
     random = np.random.default_rng(4)
     values = np.repeat(texts(random, 3), 5, axis=0)
     ids = ids_of(random, 15)
-    increments = Nights(store, SelectSurvivors(1.0))
+    increments = GrownDataset(store, SelectSurvivors(1.0))
     increments.increment(values, ids, [1.0] * 15)
     assert increments.kept == {min(ids[i : i + 5]) for i in (0, 5, 10)} and set(increments.values.values()) == {"1.00"}
 
 
 def test_without_a_similarity_whatever_hangs_together_has_one_survivor(store):
     random = np.random.default_rng(26)
-    increments = Nights(store, SelectSurvivors(None))
+    increments = GrownDataset(store, SelectSurvivors(None))
     increments.increment(template(random, 30, 0.62), ids_of(random, 30), ranks_of(random, 30))
     assert len(increments.kept) < 8 and set(increments.values.values()) == {None}
-
-
-# Nights
-
-
-@pytest.mark.parametrize(("seed", "similarity"), [(0, 0.7), (3, 0.7), (1, None)])
-def test_the_difference_between_nights_and_one_run_is_written_down(tmp_path, seed, similarity):
-    values, ids, ranks = world(seed)
-    whole = Nights(open_store(str(tmp_path / "whole")), SelectSurvivors(similarity))
-    whole.increment(values, ids, ranks)
-    grown = Nights(open_store(str(tmp_path / "grown")), SelectSurvivors(similarity))
-    for at in np.array_split(np.arange(len(ids)), 3):
-        before = set(grown.kept)
-        grown.increment(values[at], [ids[i] for i in at], [ranks[i] for i in at])
-        assert before <= grown.kept
-    only_here, only_there = grown.kept - whole.kept, whole.kept - grown.kept
-    rows = grown.differences
-    assert {row["survivor"] for row in rows if row["what"] == "kept_here"} == only_here
-    assert {row["other"] for row in rows if row["what"] == "dropped_here"} == only_there
-    assert only_here and {row["survivor"] for row in rows} <= grown.kept
-
-
-def test_a_later_document_is_compared_with_every_earlier_survivor_of_its_component(store):
-    """It shares bands with the first page of a template alone, and is most like another one."""
-    random = np.random.default_rng(8)
-    first, second = template(random, 2, 0.62)
-    second[:8] = first[:8]  # so that both hang together, by the first band
-    shared = np.flatnonzero(first == second)
-    copy = second.copy()
-    copy[8::8] = texts(random, 1)[0][8::8]  # one value of every other band: none of them is shared
-    increments = Nights(store)
-    increments.increment(np.array([first, second]), ["0" * 32, "1" * 32], [5.0, 5.0])
-    assert len(increments.kept) == 2 and len(shared) < 83
-    increments.increment(np.array([copy]), ["2" * 32], [9.0])
-    assert increments.survivors == {"2" * 32: "1" * 32} and increments.values["2" * 32] == "0.88"
-    assert [row["what"] for row in increments.differences] == ["dropped_here", "kept_here"]
-
-
-@pytest.mark.parametrize("pieces", [1, 3])
-def test_order_and_cut_of_the_input_change_nothing(tmp_path, pieces):
-    values, ids, ranks = world(1)
-    at = np.random.default_rng(pieces).permutation(len(ids))
-    whole, shuffled = (Nights(open_store(str(tmp_path / name))) for name in "ab")
-    whole.increment(values, ids, ranks)
-    shuffled.increment(values[at], [ids[i] for i in at], [ranks[i] for i in at], pieces)
-    assert (whole.kept, whole.survivors, whole.values) == (shuffled.kept, shuffled.survivors, shuffled.values)
-
-
-def test_a_night_without_the_forest_of_the_last_one_makes_it_again(tmp_path):
-    """As after a takedown, which takes rows out, and on the lake of a release that kept none."""
-    values, ids, ranks = world(2)
-    with_it, without = (Nights(open_store(str(tmp_path / name))) for name in "ab")
-    for increments in (with_it, without):
-        increments.increment(values[:60], ids[:60], ranks[:60])
-    without.forest = None
-    for increments in (with_it, without):
-        increments.increment(values[60:], ids[60:], ranks[60:])
-    assert (with_it.kept, with_it.survivors, with_it.forest) == (without.kept, without.survivors, without.forest)
-    without.collections = without.collections[1:]  # a forest of other documents is not taken
-    without.increment(values[:1], ["f" * 32], ranks[:1])
-    assert without.forest.records == len(ids) - 60 + 1 - len(components(without))
-
-
-def components(increments: Nights) -> set[int]:
-    from gristmill.lake.store.objects import read_table
-
-    documents = sum(ref.records for ref in increments.collections)
-    return set(range(documents)) - set(read_table(increments.store, increments.forest)["child"].to_pylist())
-
-
-def test_a_record_met_again_is_kept_once_however_unlike_its_texts_are(store):
-    random = np.random.default_rng(9)
-    first = texts(random, 1)[0]
-    again = np.concatenate([first[:8], texts(random, 1)[0][8:]])
-    increments = Nights(store)
-    increments.increment(np.array([first]), ["a" * 32], [5.0])
-    increments.increment(np.array([again]), ["a" * 32], [9.0])
-    assert (
-        increments.kept == {"a" * 32}
-        and increments.survivors == {"a" * 32: "a" * 32}
-        and increments.values["a" * 32] == "0.07"
-    )
-    assert increments.differences == []
 
 
 # Cost
@@ -276,7 +168,7 @@ def test_comparisons_grow_with_the_documents(monkeypatch, similarity):
 
 
 def test_near_duplicates_are_found_in_a_template_of_many(monkeypatch):
-    """Beyond the survivors that are looked through, by what the template did not put there."""
+    """Beyond the survivors that are scanned one by one, by pieces that the template does not have."""
     monkeypatch.setattr(settling, "SCAN_LIMIT", 64)
     random = np.random.default_rng(12)
     pages = template(random, 4000, 0.62)

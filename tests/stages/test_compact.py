@@ -1,4 +1,4 @@
-"""Compaction: fewer objects with the same rows, so that many nights stay few objects."""
+"""Compaction: fewer objects with the same rows, so that many increments stay few objects."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gristmill.stages.run.runner import Runner
         ([5], None, 0),
         ([100, 5], None, 1),
         ([5, 5], None, 0),
-        ([100, 30, 20, 5, 5], None, 0),  # many nights that were never merged
-        ([2, 1, 2, 1], None, 0),  # two a night
+        ([100, 30, 20, 5, 5], None, 0),  # many increments that were never merged
+        ([2, 1, 2, 1], None, 0),  # two an increment
         ([1000, 30, 18, 5, 5], None, 1),
         ([80, 80], 100, 1),
         ([80, 10, 10], 100, 1),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill.stages.text import charset, complexity, formulas, html
+from gristmill.stages.text import charset, charset_labels, complexity, formulas, html
 from gristmill.stages.text.complexity import TooComplex, check
 
 PILES = {
@@ -89,7 +89,7 @@ def test_the_count_takes_steps_in_proportion_to_its_input(unit, counted_lines, m
 
 
 class Watched(str):
-    """A page that counts the characters that a search in it looks at."""
+    """A page that counts the characters that a search in it reads."""
 
     looked_at = 0
 
@@ -116,7 +116,7 @@ ANCHORED = {"_ATTRIBUTE", "_END", "_SNIFF"}  # used with `match`: tried at one p
 
 
 def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
-    for module in (charset, complexity, formulas, html):
+    for module in (charset, charset_labels, complexity, formulas, html):
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
                 yield f"{module.__name__}.{name}", value
@@ -156,7 +156,7 @@ def test_no_pattern_repeats_what_repeats() -> None:
 
 
 def test_no_pattern_that_is_searched_for_begins_with_a_repeat() -> None:
-    """`[ \\t]*\\n` looks through a run of blanks from each of them."""
+    """`[ \\t]*\\n` goes through a run of blanks from each of them."""
     begins = {name.split(".")[-1] for name, p in patterns() if is_endless(_parser.parse(p.pattern, p.flags & 16)[0])}
     assert begins <= ANCHORED
     assert len(list(patterns())) > 15

@@ -88,8 +88,8 @@ def test_real_files(shared_data) -> None:
         assert (len(good), len(items) - len(good)) == REAL[path.name], path.name
         if len(good) == len(items) and kind == "warc":
             with path.open("rb") as stream:
-                theirs = [one.record_id.strip("<>") for one in ArchiveIterator(stream, parse_http=False)]
-            assert good == theirs, path.name
+                expected = [entry.record_id.strip("<>") for entry in ArchiveIterator(stream, parse_http=False)]
+            assert good == expected, path.name
 
 
 @st.composite

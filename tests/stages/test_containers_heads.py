@@ -10,7 +10,7 @@ import zlib
 
 import brotli
 import pytest
-from warc_files import gz, http, plain, read_bytes, record, zst
+from warc_files import gz, http, plain, read_bytes, read_record, record, zst
 
 from gristmill.lake.store.objects import read_table
 from gristmill.lake.store.opening import open_store
@@ -20,12 +20,6 @@ from gristmill.stages.text.extract import Extract
 
 BODY = b"<html><p>" + b"hello world " * 50 + b"</p></html>"
 TYPED = b"Content-Type: text/html"
-
-
-def one(data: bytes) -> Record:
-    (item,) = read_bytes(data)
-    assert isinstance(item, Record), item
-    return item
 
 
 def with_ends(data: bytes, ends: list[bytes]) -> bytes:
@@ -70,7 +64,7 @@ def test_names_of_warc_fields_may_be_spelled_in_any_way(spelling, pack) -> None:
 
 def test_line_ends_change_no_identity_and_never_the_block() -> None:
     data = record(b"\n\n\r\r\n a: b\n", kind="metadata", content_type="text/plain")
-    items = [one(with_ends(data, ends)) for ends in ENDS]
+    items = [read_record(with_ends(data, ends)) for ends in ENDS]
     assert len({(item.identity, item.payload) for item in items}) == 1
 
 
@@ -103,7 +97,7 @@ def test_heads(head, status, media) -> None:
     for ends in ([b"\r\n"], [b"\n"], [b"\r\r\n"], [b"\r\n", b"\n"]):
         lines = head.split(b"\r\n")
         varied = b"".join(text + ends[n % len(ends)] for n, text in enumerate(lines[:-1])) + lines[-1]
-        item = one(record(varied + BODY))
+        item = read_record(record(varied + BODY))
         assert (item.kind, item.http_status, item.content_type, item.payload) == ("page", status, media, BODY)
 
 
@@ -204,7 +198,7 @@ WHOLE = [
 
 @pytest.mark.parametrize(("data", "mark"), CUT)
 def test_a_body_whose_end_is_missing_is_marked(data, mark) -> None:
-    item = one(data)
+    item = read_record(data)
     assert item.truncated is not None and item.truncated.startswith(mark)
     text = Extract().judge(item)
     assert (text.text, text.reason, text.value) == (None, "read.truncated", item.truncated)
@@ -214,18 +208,17 @@ def test_a_body_whose_end_is_missing_is_marked(data, mark) -> None:
 
 @pytest.mark.parametrize("data", WHOLE)
 def test_a_whole_body_is_not(data) -> None:
-    item = one(data)
+    item = read_record(data)
     assert item.truncated is None and Extract().judge(item).text is not None
 
 
 def test_what_is_no_page_is_not_called_truncated() -> None:
     for block, reason in ((http(b"x" * 9, "Content-Length: 99", status="HTTP/1.1 404 No"), "read.http_status"),):
-        assert Extract().judge(one(record(block))).reason == reason
+        assert Extract().judge(read_record(record(block))).reason == reason
     image = http(b"\x89PNG", "Content-Length: 99").replace(b"text/html; charset=utf-8", b"image/png")
-    assert Extract().judge(one(record(image))).reason == "read.not_html"
-    assert (
-        Extract().judge(one(record(b"", kind="request", extra="WARC-Truncated: time\r\n"))).reason == "read.not_a_page"
-    )
+    assert Extract().judge(read_record(record(image))).reason == "read.not_html"
+    request = record(b"", kind="request", extra="WARC-Truncated: time\r\n")
+    assert Extract().judge(read_record(request)).reason == "read.not_a_page"
 
 
 def test_a_truncated_page_that_is_kept_is_marked_in_the_ledger(tmp_path) -> None:

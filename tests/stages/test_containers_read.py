@@ -15,12 +15,13 @@ from warc_files import (
     file_opener,
     gz,
     http,
-    line,
     members,
     opener,
     page,
     plain,
     read_bytes,
+    read_fault,
+    read_record,
     record,
     scan_bytes,
     zst,
@@ -33,21 +34,9 @@ from gristmill.stages.containers.archives.http_body import unchunk
 BODY = b"<html><p>" + b"hello world " * 50 + b"</p></html>"
 
 
-def one(data: bytes, kind="warc", config: ReadConfig | None = None) -> Record:
-    (item,) = read_bytes(data, kind, config)
-    assert isinstance(item, Record), item
-    return item
-
-
-def fault(data: bytes, kind="warc", config: ReadConfig | None = None) -> Unreadable:
-    (item,) = read_bytes(data, kind, config)
-    assert isinstance(item, Unreadable), item
-    return item
-
-
 def test_page() -> None:
     block = http(BODY, "X: y")
-    item = one(gz(record(block, number=3, url="http://a.example/ä?q")))
+    item = read_record(gz(record(block, number=3, url="http://a.example/ä?q")))
     assert (item.kind, item.record_type, item.http_status) == ("page", "response", 200)
     assert (item.url, item.warc_id, item.date) == ("http://a.example/ä?q", "urn:uuid:3", "2024-05-06T07:08:09Z")
     assert (item.content_type, item.charset, item.payload) == ("text/html", "utf-8", BODY)
@@ -57,36 +46,36 @@ def test_page() -> None:
 
 def test_identity_is_of_the_record_not_of_the_file() -> None:
     first, other = record(http(b"a"), number=1), record(http(b"b"), number=1)
-    a = one(gz(first)).identity
-    assert a == one(zst(first)).identity == read_bytes(other + first)[1].identity
-    assert a != one(other).identity  # two records under one id
+    a = read_record(gz(first)).identity
+    assert a == read_record(zst(first)).identity == read_bytes(other + first)[1].identity
+    assert a != read_record(other).identity  # two records under one id
     nameless = first.replace(b"WARC-Record-ID: <urn:uuid:1>\r\n", b"")
-    assert one(nameless).identity is None
+    assert read_record(nameless).identity is None
 
 
 @pytest.mark.parametrize("kind", ["request", "revisit", "metadata", "warcinfo", "continuation"])
 def test_other_records(kind) -> None:
-    item = one(record(b"a: b\r\n", kind=kind, content_type="application/warc-fields"))
+    item = read_record(record(b"a: b\r\n", kind=kind, content_type="application/warc-fields"))
     assert (item.kind, item.record_type, item.payload) == ("other", kind, b"a: b\r\n")
 
 
 def test_dns_response_is_no_page() -> None:
-    assert one(record(b"20080430\n", url="dns:a.example", content_type="text/dns")).kind == "other"
+    assert read_record(record(b"20080430\n", url="dns:a.example", content_type="text/dns")).kind == "other"
 
 
 def test_resource_and_conversion() -> None:
-    item = one(record(BODY, kind="resource", content_type="Text/HTML; Charset='koi8-r'"))
+    item = read_record(record(BODY, kind="resource", content_type="Text/HTML; Charset='koi8-r'"))
     assert (item.kind, item.payload, item.content_type, item.charset) == ("page", BODY, "text/html", "koi8-r")
-    item = one(record("grüße".encode(), kind="conversion", content_type="text/plain"))
+    item = read_record(record("grüße".encode(), kind="conversion", content_type="text/plain"))
     assert (item.kind, item.text) == ("text", "grüße")
-    bad = fault(record(b"ab\xffsecret", kind="conversion", content_type="text/plain"))
+    bad = read_fault(record(b"ab\xffsecret", kind="conversion", content_type="text/plain"))
     assert "byte 2" in bad.error and "secret" not in bad.error and bad.url == "http://a.example/"
 
 
 def test_without_status_line_or_headers() -> None:
-    item = one(record(http(BODY, status="")))
+    item = read_record(record(http(BODY, status="")))
     assert (item.http_status, item.payload, item.content_type) == (None, BODY, "text/html")
-    item = one(record(BODY))
+    item = read_record(record(BODY))
     assert (item.http_status, item.payload, item.content_type) == (None, BODY, None)
 
 
@@ -125,31 +114,31 @@ def raw_deflate(data: bytes) -> bytes:
 def test_codings(coding, encode, chunked) -> None:
     body = chunks(encode(BODY), 37) if chunked else encode(BODY)
     headers = [f"Content-Encoding: {coding}", *(["Transfer-Encoding: chunked"] if chunked else [])]
-    assert one(record(http(body, *headers))).payload == BODY
+    assert read_record(record(http(body, *headers))).payload == BODY
 
 
 def test_two_codings() -> None:
-    assert one(record(http(brotli(gzip.compress(BODY)), "Content-Encoding: gzip, br"))).payload == BODY
+    assert read_record(record(http(brotli(gzip.compress(BODY)), "Content-Encoding: gzip, br"))).payload == BODY
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
 def test_headers_kept_over_a_decoded_body(coding) -> None:
     headers = (f"Content-Encoding: {coding}", "Transfer-Encoding: chunked")
-    assert one(record(http(BODY, *headers))).payload == BODY
+    assert read_record(record(http(BODY, *headers))).payload == BODY
 
 
 @pytest.mark.parametrize(("coding", "encode"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("br", brotli)])
 def test_bomb(coding, encode) -> None:
     data = record(http(encode(bytes(1_000_000)), f"Content-Encoding: {coding}"))
-    assert "max_record_bytes=99999" in fault(data, config=ReadConfig(max_record_bytes=99_999)).error
-    assert len(one(data, config=ReadConfig(max_record_bytes=1_000_000)).payload) == 1_000_000
+    assert "max_record_bytes=99999" in read_fault(data, config=ReadConfig(max_record_bytes=99_999)).error
+    assert len(read_record(data, config=ReadConfig(max_record_bytes=1_000_000)).payload) == 1_000_000
 
 
 def test_damaged_content_encoding() -> None:
     whole = bytearray(gzip.compress(BODY))
-    assert BODY.startswith(one(record(http(bytes(whole[:40]), "Content-Encoding: gzip"))).payload)
+    assert BODY.startswith(read_record(record(http(bytes(whole[:40]), "Content-Encoding: gzip"))).payload)
     whole[15:25] = b"\xff" * 10
-    bad = fault(record(http(bytes(whole), "Content-Encoding: gzip"), number=8))
+    bad = read_fault(record(http(bytes(whole), "Content-Encoding: gzip"), number=8))
     assert bad.error.startswith("content-encoding gzip: ") and bad.warc_id == "urn:uuid:8"
 
 
@@ -183,10 +172,10 @@ def test_block_digest() -> None:
         digest = hashlib.new(name, block).digest()
         for value in (digest.hex(), base64.b32encode(digest).decode(), base64.b32encode(digest).decode().strip("=")):
             data = record(block, extra=f"WARC-Block-Digest: {name}:{value}\r\n")
-            assert one(data, config=ReadConfig(verify_digests=True)).payload == BODY
+            assert read_record(data, config=ReadConfig(verify_digests=True)).payload == BODY
     wrong = record(block, extra="WARC-Block-Digest: sha1:" + "A" * 32 + "\r\n")
-    assert one(wrong).payload == BODY
-    assert "Block-Digest" in fault(wrong, config=ReadConfig(verify_digests=True)).error
+    assert read_record(wrong).payload == BODY
+    assert "Block-Digest" in read_fault(wrong, config=ReadConfig(verify_digests=True)).error
 
 
 def test_scan_and_reader_can_disagree() -> None:
@@ -239,58 +228,6 @@ def test_one_open_a_slice() -> None:
     assert opened == [spans["c_start"][4].as_py()]
     bare = spans.replace_schema_metadata(None)
     assert list(read(open_at, bare.slice(4, 4), "warc", ReadConfig())) == items
-
-
-def test_jsonl() -> None:
-    item = one(line(text="grüße", url="http://a", id=7, date="2024", source="s"), "jsonl")
-    assert item[3:-2] == (
-        *("text", "jsonl", None, "http://a", "2024", None, None, None, b"", "grüße", None),
-        *("7", "s", None),
-    )
-    assert one(line(text="", id="x"), "jsonl").source_key == "x"
-    assert one(b"\xef\xbb\xbf" + line(text="a"), "jsonl").source_key is None
-    config = ReadConfig(text="body", url="link")
-    item = one(line(body="b", link="http://b", text=5), "jsonl", config)
-    assert (item.text, item.url) == ("b", "http://b")
-
-
-@pytest.mark.parametrize("rest", [{}, {"url": None}, {"url": ""}], ids=["no url", "null", "empty"])
-@pytest.mark.parametrize("own", ["http://blog.example/private/page", " HTTPS://Blog.example:443/?q=%7Ea#x"])
-def test_an_id_that_is_a_url_is_the_url_where_there_is_none(rest, own) -> None:
-    """As in dolma's data; in the form that the web pipeline reads, and in whole rows."""
-    data = line(text="a", id=own, **rest)
-    item = one(data, "jsonl")
-    (row,) = read(opener(data), scan_bytes(data, "jsonl").spans, "jsonl", ReadConfig(), rows=True)
-    assert isinstance(row, Record)
-    assert (item.url, item.id, item.source_key) == (own, own, own) == (row.url, row.id, row.source_key)
-    assert one(line(text="a", id=own, url="http://u"), "jsonl").url == "http://u"  # that is what it is filed under
-    assert fault(line(text=5, id=own, **rest), "jsonl").url == own
-
-
-@pytest.mark.parametrize(
-    "own", ["page-17", 17, "urn:uuid:1", "doi:10.1/2", "/a/b", "//host/a", "mailto:a@b.c", "http:", ""]
-)
-def test_an_id_that_is_no_url_is_none(own) -> None:
-    assert one(line(text="a", id=own), "jsonl").url is None
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"{secret", "not JSON"),
-        (b'["secret"]', "a JSON list"),
-        (line(text=None, url="http://u"), "'text' (the text) is a NoneType"),
-        (line(t="secret"), "'text' (the text) is missing"),
-        (line(text="x", url=5), "'url' is a int"),
-        (b'{"text": "secret\xff"}', "byte 16"),
-        (b'{"text": "secret\\ud800"}', "lone surrogate at character 6"),
-        (b'{"text": ' + b"[" * 200_000, "JSON"),
-        (b'{"text": "secret", "n": ' + b"9" * 5000 + b"}", "JSON"),
-    ],
-)
-def test_jsonl_faults(data, words) -> None:
-    item = fault(data, "jsonl")
-    assert words in item.error and "secret" not in item.error and "\n" not in item.error
 
 
 @pytest.mark.parametrize("wrong", [{"max_record_bytes": 0}, {"text": ""}, {"text": "url"}])

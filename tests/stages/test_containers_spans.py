@@ -1,4 +1,4 @@
-"""The boundary scan: every damage is one span, spans tile, and what is whole around it is found."""
+"""The boundary scan: every damage is one span, spans tile, and whole records around it have theirs."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from gristmill.stages.containers.span_table import check_tiles
 PAGES = [page(n) for n in range(5)]
 
 
-def bad(found: list[str | None]) -> list[int]:
-    return [n for n, error in enumerate(found) if error]
+def bad(span_errors: list[str | None]) -> list[int]:
+    return [n for n, error in enumerate(span_errors) if error]
 
 
 def read_ids(data: bytes) -> list[str | None]:
@@ -48,7 +48,7 @@ def test_good_files(pack, whole) -> None:
     data = pack(b"".join(PAGES)) if whole else members(PAGES, pack)
     result = scan_bytes(data)
     assert (result.sha256, result.size) == (hashlib.sha256(data).hexdigest(), len(data))
-    assert result.spans["length"].to_pylist() == [len(one) for one in PAGES]
+    assert result.spans["length"].to_pylist() == [len(page_data) for page_data in PAGES]
     assert bad(result.spans["error"].to_pylist()) == []
     if whole and pack is not plain:
         assert set(result.spans["c_start"].to_pylist()) == {0}
@@ -122,11 +122,11 @@ def test_header_without_end_is_bounded() -> None:
 @pytest.mark.parametrize("pack", [plain, gz, zst])
 def test_truncated_at_the_end(cut, pack) -> None:
     data = members([*PAGES, record(http(random.Random(1).randbytes(3000)))], pack)[:-cut]
-    found = errors(data)
+    span_errors = errors(data)
     if pack is plain and cut <= 4:
-        assert bad(found) == []  # only closing newlines are missing
+        assert bad(span_errors) == []  # only closing newlines are missing
     else:
-        assert bad(found)[:1] in ([5], [6]) and len(bad(found)) == 1
+        assert bad(span_errors)[:1] in ([5], [6]) and len(bad(span_errors)) == 1
     assert read_ids(data)[:5] == ids(0, 1, 2, 3, 4)
 
 
@@ -134,9 +134,9 @@ def test_one_large_member_cut_off_keeps_whole_records() -> None:
     noise = random.Random(2)
     records = [record(http(noise.randbytes(30_000)), number=n) for n in range(8)]
     data = gz(b"".join(records))[:-40_000]
-    found = errors(data)
-    assert bad(found) == [len(found) - 1] and len(found) >= 6
-    assert read_ids(data) == ids(*range(len(found) - 1))
+    span_errors = errors(data)
+    assert bad(span_errors) == [len(span_errors) - 1] and len(span_errors) >= 6
+    assert read_ids(data) == ids(*range(len(span_errors) - 1))
 
 
 def test_bad_checksum_distrusts_the_whole_member() -> None:
@@ -204,8 +204,8 @@ def test_zstd_dictionary() -> None:
     dictionary = zstd_train_dictionary_from_samples([page(n, f"sample {n * 7}") for n in range(2000)], 4000)
     out = io.BytesIO()
     writer = ZstdWriter(out, dictionary=dictionary)
-    for one in PAGES:
-        writer.write(one)
+    for page_data in PAGES:
+        writer.write(page_data)
         writer.finish()
     writer.flush()
     data = out.getvalue()
@@ -232,8 +232,9 @@ def test_jsonl_only_blank_lines() -> None:
 def test_jsonl_cut_off_gzip() -> None:
     text = "".join(f'{{"text":"{random.Random(n).random()}"}}\n' for n in range(20_000))
     data = gz(text.encode())[:-1000]
-    found = errors(data, "jsonl")
-    assert bad(found) == [len(found) - 1] and len(found) > 15_000 and "line is cut off" in (found[-1] or "")
+    span_errors = errors(data, "jsonl")
+    assert bad(span_errors) == [len(span_errors) - 1] and len(span_errors) > 15_000
+    assert "line is cut off" in (span_errors[-1] or "")
 
 
 def test_how_the_stream_hands_out_bytes_changes_nothing() -> None:
@@ -273,8 +274,8 @@ def test_cutting_does_not_depend_on_the_pieces(step) -> None:
     data = b"\r\n" + b"".join(parts) + record(block)[:-50]
     spans: dict[int, list[tuple[int, int, str | None]]] = {}
     for size in (step, len(data)):
-        found = spans.setdefault(size, [])
-        cut = WarcCut(lambda *span, found=found: found.append(span))
+        cut_spans = spans.setdefault(size, [])
+        cut = WarcCut(lambda *span, cut_spans=cut_spans: cut_spans.append(span))
         for n in range(0, len(data), size):
             cut.feed(data[n : n + size])
         cut.close()

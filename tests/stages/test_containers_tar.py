@@ -122,9 +122,9 @@ def test_a_sample_at_fault_costs_itself(members, words) -> None:
 def test_a_damaged_header_costs_the_samples_beside_it() -> None:
     parts = [tar_member(f"{n}.{extension}", b"x" * n) for n in range(5) for extension in ("a", "b")]
     parts[4] = b"\xff" + parts[4][1:]  # of 2.a
-    found = errors(b"".join(parts) + END, "tar")
-    assert [bool(error) for error in found] == [False, True, True, False, False]
-    assert "no tar member starts here" in found[1] and "members of this sample may be lost" in found[2]
+    span_errors = errors(b"".join(parts) + END, "tar")
+    assert [bool(error) for error in span_errors] == [False, True, True, False, False]
+    assert "no tar member starts here" in span_errors[1] and "members of this sample may be lost" in span_errors[2]
 
 
 def test_an_archive_that_breaks_off_says_so_of_its_last_sample() -> None:

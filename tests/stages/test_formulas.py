@@ -49,8 +49,8 @@ CONTENT = (
 )
 def test_once(formula, text, main_content) -> None:
     page = f"<html><body><article><p>Einstein found {formula} in 1905, as everybody knows.</p></article></body></html>"
-    found = extract(page, ExtractConfig(main_content=main_content))
-    assert found.split() == f"Einstein found {text} in 1905, as everybody knows.".split()
+    extracted = extract(page, ExtractConfig(main_content=main_content))
+    assert extracted.split() == f"Einstein found {text} in 1905, as everybody knows.".split()
 
 
 def test_what_is_no_formula_stays() -> None:

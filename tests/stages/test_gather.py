@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from near import BANDS, WIDTH, Nights, collection, edited, texts
+from near import BANDS, WIDTH, GrownDataset, collection, edited, texts
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet, read_refs, read_table
@@ -64,7 +64,7 @@ def by_hand(store: Store, linked: Linked) -> dict[int, int]:
 @pytest.mark.parametrize("signatures", [True, False])
 @pytest.mark.parametrize(("seed", "old"), [(0, 0), (1, 0), (2, 300), (3, 590)])
 def test_each_range_has_its_members_whole_and_in_order(tmp_path, seed, old, signatures):
-    """Against the forest and the collections read as a whole: also where most documents are of an earlier night."""
+    """Against the forest and the collections read as a whole: also where most documents are of an earlier increment."""
     store = open_store(str(tmp_path))
     runner = Runner(store, workers=0)
     values = pages(seed, 600)
@@ -98,7 +98,7 @@ def test_ranges_and_shares_change_nothing(tmp_path, monkeypatch):
     for name, per_choice, per_share in [("whole", 10**6, 10**6), ("many", 7, 50), ("others", 90, 11)]:
         monkeypatch.setattr("gristmill.stages.near.link.EDGES_PER_CHOICE", per_choice)
         monkeypatch.setattr("gristmill.stages.near.link.MEMBERS_PER_SHARE", per_share)
-        increments = Nights(open_store(str(tmp_path / name)))
+        increments = GrownDataset(open_store(str(tmp_path / name)))
         for at in (slice(0, 250), slice(250, 400), slice(400, 500)):
             increments.increment(values[at], ids[at], ranks[at], PIECES)
         outcomes.append((increments.kept, increments.survivors, increments.values, increments.differences))
@@ -154,6 +154,6 @@ def test_row_groups_are_of_one_range_each_and_without_signatures_a_work_takes_mo
 
 
 def test_documents_that_are_all_alone_are_gathered_as_none(tmp_path):
-    increments = Nights(open_store(str(tmp_path)))
+    increments = GrownDataset(open_store(str(tmp_path)))
     increments.increment(texts(np.random.default_rng(6), 20), [f"{i:032x}" for i in range(20)], [1.0] * 20, 2)
     assert len(increments.kept) == 20 and increments.compared == 0

@@ -60,10 +60,10 @@ def linked(crawl, done) -> Manifest:
 def families(crawl, done) -> list[tuple[dict, dict, str]]:
     """(ledger row, truth, WARC id of its family's head) of every record that passed the filters and has a truth."""
     folder, manifest = done
-    names = {one.digest: Path(one.names[0]).name for one in manifest.inputs}
+    names = {file.digest: Path(file.names[0]).name for file in manifest.inputs}
     truths = [json.loads(line) for line in (crawl / "truth.jsonl").read_text().splitlines()]
-    told = [t for t in truths if t["file"].startswith("crawl/") and t["ordinal"] is not None]
-    known = {(Path(t["file"]).name, t["ordinal"]): t for t in told}
+    located = [t for t in truths if t["file"].startswith("crawl/") and t["ordinal"] is not None]
+    known = {(Path(t["file"]).name, t["ordinal"]): t for t in located}
     rows = []
     for row in lake.open(str(manifest), lake=str(folder)).ledger().to_pylist():
         truth = known.get((names[row["input"]], row["ordinal"]))
@@ -85,10 +85,9 @@ def test_relatives_are_found_as_often_as_the_theory_says(families):
         if truth["kind"] == "near_duplicate" and family in heads:
             nominal, similarity = float(truth["note"].split("nominal ")[1].split(";")[0]), truth["jaccard"]
             pair = (row["id"], heads[family])
-            once[nominal].append(any(survivor[one] != one for one in pair))
-            given[nominal].append(
-                pair in {(one, survivor[one]) for one in pair} | {(survivor[one], one) for one in pair}
-            )
+            relative, head = pair
+            once[nominal].append(any(survivor[id] != id for id in pair))
+            given[nominal].append(survivor[relative] == head or survivor[head] == relative)
             expected[nominal].append(min(1 - (1 - similarity**8) ** 14, binom.sf(82, 112, similarity)))
     assert set(once) == {0.95, 0.9, 0.8, 0.7, 0.5} and min(map(len, once.values())) >= 5
     for nominal, chances in expected.items():
@@ -116,8 +115,8 @@ def test_nothing_unrelated_is_dropped_as_a_near_duplicate(done):
         clusters[row["survivor"]].append(row["id"])
     nearest = []
     for survivor, others in clusters.items():
-        sets = {one: shingles(texts[one]) for one in (survivor, *others)}
-        nearest += [max(overlap(sets[one], sets[two]) for two in sets if two != one) for one in others]
+        sets = {id: shingles(texts[id]) for id in (survivor, *others)}
+        nearest += [max(overlap(sets[id], sets[other]) for other in sets if other != id) for id in others]
     assert len(nearest) > 40 and min(nearest) > 0.4 and np.mean(nearest) > 0.8
 
 
@@ -125,13 +124,13 @@ def extracted_texts(store: Store, manifest: Manifest) -> Iterator[tuple[str, str
     """(id, text) of everything that was extracted for this version."""
     for bundle in (ref for ref in manifest.attachments if ref.kind == "receipts"):
         for line in store.get(bundle.key).splitlines():
-            for ref in (one for one in Receipt.model_validate_json(line).outputs if one.kind == "text"):
+            for ref in (output for output in Receipt.model_validate_json(line).outputs if output.kind == "text"):
                 yield from zip(*(read_table(store, ref)[name].to_pylist() for name in ("id", "text")), strict=True)
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
-    found = words(text)
-    return {tuple(found[i : i + 5]) for i in range(len(found) - 4)}
+    tokens = words(text)
+    return {tuple(tokens[i : i + 5]) for i in range(len(tokens) - 4)}
 
 
 def overlap(a: set[tuple[str, ...]], b: set[tuple[str, ...]]) -> float:
@@ -145,7 +144,7 @@ def test_a_survivor_has_most_words_then_the_lowest_id(done):
     clusters = table_of(store, manifest, "clusters")
     assert clusters.num_rows > 40
     for survivor, other in zip(clusters["survivor"].to_pylist(), clusters["id"].to_pylist(), strict=True):
-        best, lost = ((-rows[one]["minhash.n_words"], one) for one in (survivor, other))
+        best, lost = ((-rows[id]["minhash.n_words"], id) for id in (survivor, other))
         assert best < lost
 
 
@@ -178,16 +177,16 @@ def test_components_are_those_of_all_edges(done, linked):
         buckets = defaultdict(list)
         for i, value in enumerate(table[band].to_pylist()):
             buckets[value].append(i)
-        edges += [(members[0], one) for members in buckets.values() for one in members[1:]]
+        edges += [(members[0], member) for members in buckets.values() for member in members[1:]]
     at = np.array(edges)
     matrix = coo_array((np.ones(len(at)), (at[:, 0], at[:, 1])), shape=(table.num_rows,) * 2)
     n, labels = connected_components(matrix, directed=False)
     ids = table["id"].to_pylist()
     clusters = table_of(store, manifest, "clusters")
-    ours = dict(zip(clusters["id"].to_pylist(), clusters["survivor"].to_pylist(), strict=True))
+    survivor_of = dict(zip(clusters["id"].to_pylist(), clusters["survivor"].to_pylist(), strict=True))
     groups = defaultdict(set)
-    for one, label in zip(ids, labels.tolist(), strict=True):
-        groups[label].add(ours.get(one, one))
+    for id, label in zip(ids, labels.tolist(), strict=True):
+        groups[label].add(survivor_of.get(id, id))
     assert all(len(survivors) == 1 for survivors in groups.values())
     assert manifest.kept.count == n + (manifest.kept.count - len({s for g in groups.values() for s in g}))
 
@@ -214,7 +213,7 @@ def test_switched_off_it_leaves_no_trace(sample, tmp_path):
     assert {ref.kind for ref in manifest.attachments} == {"refs", "receipts", "contents"}
 
 
-# Links over made-up bands
+# Links over invented bands
 
 
 def collection(store: Store, bands: dict[str, list[int]], first: int) -> ObjectRef:
@@ -259,13 +258,13 @@ def test_the_number_of_ranges_changes_nothing(tmp_path, monkeypatch, parts):
     refs = [collection(store, {k: v[i : i + 100].tolist() for k, v in bands.items()}, i) for i in range(0, 500, 100)]
     monkeypatch.setattr("gristmill.stages.near.link.DOCUMENTS_PER_RANGE", 500 // parts)
     monkeypatch.setattr("gristmill.stages.near.link.FAN_IN", 2)
-    found = read_table(store, link(Runner(store, workers=0), 2, [], refs).forest)
+    forest = read_table(store, link(Runner(store, workers=0), 2, [], refs).forest)
     a, b = (np.concatenate([_stars(bands[name])[i] for name in bands]) for i in range(2))
     n, labels = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(500, 500)), directed=False)
-    assert found.num_rows == 500 - n
+    assert forest.num_rows == 500 - n
     smallest = {label: int(np.flatnonzero(labels == label)[0]) for label in range(n)}
     assert all(
-        smallest[labels[c]] == r for c, r in zip(found["child"].to_pylist(), found["root"].to_pylist(), strict=True)
+        smallest[labels[c]] == r for c, r in zip(forest["child"].to_pylist(), forest["root"].to_pylist(), strict=True)
     )
 
 

@@ -27,10 +27,12 @@ def lengths(rng: np.random.Generator, rows: int, most: int = 400) -> pa.Table:
 
 def planned(store, sources, tables, tokens=None, shard_tokens=4_000, seed=0):
     """`tables`: of each source the lengths of its objects. The receipt, and the plan by rows."""
-    objects = [
-        [Tokenized(put_table(store, "tokens", t), put_table(store, "lengths", t), f"{n}{i}") for i, t in enumerate(one)]
-        for n, one in enumerate(tables)
-    ]
+    objects: list[list[Tokenized]] = []
+    for n, source_tables in enumerate(tables):
+        objects.append([])
+        for i, table in enumerate(source_tables):
+            refs = (put_table(store, kind, table) for kind in ("tokens", "lengths"))
+            objects[-1].append(Tokenized(*refs, shard=f"{n}{i}"))
     plan = Plan(tuple(sources), WINDOW, shard_tokens, tokens, seed)
     receipt = execute(store, plan_work(plan, objects))
     return receipt, read_table(store, receipt.output("plan")).to_pylist()
@@ -39,17 +41,16 @@ def planned(store, sources, tables, tokens=None, shard_tokens=4_000, seed=0):
 def replay(rows, sources, tables, seed=0):
     """Every draw that the plan's rows say, as (shard, source, object, row, epoch): by other means than the stage's."""
     draws = []
-    for one in rows:
-        n = [s.name for s in sources].index(one["source"])
-        number = int(one["input"][1:])
-        fits = fitting(tables[n][number], WINDOW, one["samples"], seed)
-        rows_drawn = [
-            int(r) for r, k in zip(fits.row, fits.key, strict=True) if one["cut"] is None or int(k) < one["cut"]
-        ]
-        picked = rows_drawn[one["first"] : one["end"]]
+    for row in rows:
+        n = [s.name for s in sources].index(row["source"])
+        number = int(row["input"][1:])
+        fits = fitting(tables[n][number], WINDOW, row["samples"], seed)
+        pairs = zip(fits.row.tolist(), fits.key.tolist(), strict=True)
+        below_cut = [record for record, key in pairs if row["cut"] is None or key < row["cut"]]
+        picked = below_cut[row["first"] : row["end"]]
         tokens = tables[n][number]["tokens"].to_pylist()
-        assert one["documents"] == len(picked) and one["units"] == sum(tokens[r] for r in picked)
-        draws += [(one["shard"], one["source"], number, row, one["epoch"]) for row in picked]
+        assert row["documents"] == len(picked) and row["units"] == sum(tokens[record] for record in picked)
+        draws += [(row["shard"], row["source"], number, record, row["epoch"]) for record in picked]
     return draws
 
 
@@ -65,11 +66,11 @@ def test_every_draw_is_planned_once(tmp_path_factory, seed, sizes, share, sample
 
     store = open_store(str(tmp_path_factory.mktemp("lake")))
     rng = np.random.default_rng(seed)
-    tables = [[lengths(rng, rows) for rows in one] for one in sizes]
+    tables = [[lengths(rng, rows) for rows in source_sizes] for source_sizes in sizes]
     sources = [Source(f"s{n}@v1", Share(1 + n, 3.0), samples and n == 1) for n in range(len(tables))]
     there = [
-        sum(int(fitting(t, WINDOW, s.samples, 0).tokens.sum()) for t in one)
-        for s, one in zip(sources, tables, strict=True)
+        sum(int(fitting(t, WINDOW, s.samples, 0).tokens.sum()) for t in source_tables)
+        for s, source_tables in zip(sources, tables, strict=True)
     ]
     if not all(there):
         return
@@ -84,11 +85,11 @@ def test_every_draw_is_planned_once(tmp_path_factory, seed, sizes, share, sample
         return
     draws = replay(rows, sources, tables)
     assert len(draws) == len({d[1:] for d in draws})  # a record at most once an epoch
-    for s, fact, one in zip(sources, facts.sources, tables, strict=True):
+    for s, fact, source_tables in zip(sources, facts.sources, tables, strict=True):
         mine = [d for d in draws if d[1] == s.name]
-        tokens = [t["tokens"].to_pylist() for t in one]
+        tokens = [t["tokens"].to_pylist() for t in source_tables]
         got = sum(tokens[number][row] for _, _, number, row, _ in mine)
-        fits = {(i, int(r)) for i, t in enumerate(one) for r in fitting(t, WINDOW, s.samples, 0).row}
+        fits = {(i, int(r)) for i, t in enumerate(source_tables) for r in fitting(t, WINDOW, s.samples, 0).row}
         assert 0 < got == fact.drawn <= 3 * fact.there
         assert abs(got - wanted * s.share.weight / whole) <= max(max(t) for t in tokens)  # whole records
         for epoch in range(fact.full):
@@ -124,11 +125,11 @@ def test_a_larger_epoch_draws_more_and_never_others(store):
 def test_another_seed_draws_others(store):
     rng = np.random.default_rng(3)
     sources, tables = [Source("web@v1", Share(1), False)], [[lengths(rng, 500)]]
-    one, two = (
+    first, second = (
         {d[2:] for d in replay(planned(store, sources, tables, tokens=20_000, seed=n)[1], sources, tables, n)}
         for n in (0, 1)
     )
-    assert one != two
+    assert first != second
 
 
 def test_without_a_budget_the_caps_decide():
@@ -160,10 +161,10 @@ def test_a_share_is_a_positive_number(bad):
 
 def test_mixed_is_a_bijection_that_the_seed_changes():
     keys = np.arange(100_000, dtype=np.uint64)
-    one = mixed(keys, 0)
-    assert len(np.unique(one)) == len(keys)
-    assert not np.any(one == mixed(keys, 1))
-    buckets = np.bincount((one >> np.uint64(60)).astype(int), minlength=16)
+    mixed_keys = mixed(keys, 0)
+    assert len(np.unique(mixed_keys)) == len(keys)
+    assert not np.any(mixed_keys == mixed(keys, 1))
+    buckets = np.bincount((mixed_keys >> np.uint64(60)).astype(int), minlength=16)
     assert abs(buckets - len(keys) / 16).max() < 400  # five standard deviations
 
 

@@ -25,7 +25,7 @@ done = repeated_pages.done
 def test_templates_of_a_host_go_and_its_other_pages_and_other_hosts_stay(done):
     folder, m = done
     kept = set(lake.open("web", lake=str(folder)).to_arrow()["url"].to_pylist())
-    assert kept == {one["url"] for one in (*UNIQUE, *OTHERS)}
+    assert kept == {kept_page["url"] for kept_page in (*UNIQUE, *OTHERS)}
     assert reasons(folder) == {"paragraphs.repeated": 4, "kept": 8}
     row = next(row for row in m.funnel if row.stage == "paragraphs")
     assert (row.received, row.passed, row.dropped) == (12, 8, {"paragraphs.repeated": 4})
@@ -35,20 +35,20 @@ def test_templates_of_a_host_go_and_its_other_pages_and_other_hosts_stay(done):
 
 def test_the_offending_value_is_the_share_of_bytes_in_repeated_lines(done):
     folder, m = done
-    texts = [one["text"].encode().split(b"\n") for one in TEMPLATES]
+    texts = [template["text"].encode().split(b"\n") for template in TEMPLATES]
     shares = sorted(sum(map(len, text[:4])) / sum(map(len, text)) for text in texts)
     values = sorted(value or "" for reason, value in fates(folder).values() if reason != "kept")
     assert values == [f"{share:.4g}" for share in shares]
     measured = _shares(folder, m)
     assert len(measured) == 12 and sorted(measured)[-4:] == pytest.approx(shares)
-    assert sum(one == 0 for one in measured) == 4  # the other hosts
+    assert sum(share == 0 for share in measured) == 4  # the other hosts
 
 
 def _shares(folder: Path, m: Manifest) -> list[float]:
     store = open_store(str(folder))
     lists = [read_refs(store, ref) for ref in m.attachments if ref.kind == "refs"]
-    found = [read_table(store, ref) for refs in lists for ref in refs if ref.kind == "shares"]
-    return pa.concat_tables(found)["share"].to_pylist()
+    tables = [read_table(store, ref) for refs in lists for ref in refs if ref.kind == "shares"]
+    return pa.concat_tables(tables)["share"].to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_copies_and_captures_of_a_page_do_not_make_its_text_repeated(tmp_path):
 def test_without_a_url_the_source_speaks_and_without_both_nothing_is_judged(tmp_path):
     def of(source: str | None, first: int) -> list[dict[str, Any]]:
         pages = [page("", n, 4, 1, source=source) for n in range(first, first + 3)]
-        return [{k: v for k, v in one.items() if k != "url" and v is not None} for one in pages]
+        return [{k: v for k, v in fields.items() if k != "url" and v is not None} for fields in pages]
 
     path = write(tmp_path / "pages.jsonl", [*of("books", 0), *of(None, 10)])
     m = web.run(tmp_path / "lake", [path], **ON).manifest
@@ -116,8 +116,8 @@ def test_short_lines_are_text_but_never_repeated(tmp_path):
     ],
 )
 def test_what_counts_as_one_paragraph(text, same):
-    one, other = comparable(pa.array([text, same])).to_pylist()
-    assert one == other
+    left, right = comparable(pa.array([text, same])).to_pylist()
+    assert left == right
 
 
 def test_comparable_is_the_definition_in_one_expression():

@@ -1,4 +1,4 @@
-"""Repeated paragraphs over several nights and other ways of running: nothing but the text decides."""
+"""Repeated paragraphs over several increments and other ways of running: nothing but the text decides."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def increment(folder: Path, paths: list[Path], **recipe: Any) -> Manifest:
     return web.run(folder, paths, extends="web", **{**ON, **recipe}).manifest
 
 
-def test_two_nights_count_as_one_run_over_both(tmp_path):
+def test_two_increments_count_as_one_run_over_both(tmp_path):
     pages = [page("inn.example", n, shared=4, own=1) for n in range(4)]
     more = [page("bar.example", n, shared=3, own=1) for n in range(10, 13)]
     first = write(tmp_path / "a.jsonl", [*pages[:2], more[0], UNIQUE[0]])
     second = write(tmp_path / "b.jsonl", [*pages[2:], *more[1:], UNIQUE[1]])
-    one = increment(tmp_path / "nights", [first])
-    assert one.kept.count == 4  # of no paragraph three pages yet
-    grown = increment(tmp_path / "nights", [first, second])
+    first_version = increment(tmp_path / "grown", [first])
+    assert first_version.kept.count == 4  # of no paragraph three pages yet
+    grown = increment(tmp_path / "grown", [first, second])
     whole = web.run(tmp_path / "whole", [first, second], **ON).manifest
-    increments, batch = fates(tmp_path / "nights"), fates(tmp_path / "whole")
-    new = {row["id"] for row in _ledger(tmp_path / "nights") if row["input"] == grown.inputs[0].digest}
+    increments, batch = fates(tmp_path / "grown"), fates(tmp_path / "whole")
+    new = {row["id"] for row in _ledger(tmp_path / "grown") if row["input"] == grown.inputs[0].digest}
     assert {i: increments[i] for i in new} == {i: batch[i] for i in new}
     assert Counter(reason for reason, _ in (increments[i] for i in new)) == {"paragraphs.repeated": 4, "kept": 1}
     assert whole.kept.count == 2 and grown.kept.count == 5  # what was kept before stays, versions are immutable
-    tables = [_paragraphs(tmp_path / at, m) for at, m in (("nights", grown), ("whole", whole))]
+    tables = [_paragraphs(tmp_path / at, m) for at, m in (("grown", grown), ("whole", whole))]
     assert set(tables[0]) >= set(tables[1]) and {p for p, _ in tables[0]} == {p for p, _ in tables[1]}
-    assert verify(open_store(str(tmp_path / "nights")), deep=True) == []
+    assert verify(open_store(str(tmp_path / "grown")), deep=True) == []
 
 
 def _ledger(folder: Path) -> list[dict[str, Any]]:
@@ -77,17 +77,17 @@ def test_a_night_after_one_without_the_option_says_what_it_does_not_count(tmp_pa
     assert m.kept.count == 4 and "web@v1 was made without it" in caplog.text
 
 
-def test_a_night_with_the_option_off_makes_the_next_one_forget_nothing(tmp_path, caplog):
-    paths = [write(tmp_path / f"{n}.jsonl", [one]) for n, one in enumerate([*TEMPLATES[:2], UNIQUE[0], *TEMPLATES[2:]])]
+def test_an_increment_with_the_option_off_makes_the_next_one_forget_nothing(tmp_path, caplog):
+    paths = [write(tmp_path / f"{n}.jsonl", [row]) for n, row in enumerate([*TEMPLATES[:2], UNIQUE[0], *TEMPLATES[2:]])]
     increment(tmp_path / "lake", paths[:2])
     increment(tmp_path / "lake", paths[:3], paragraphs=None)
     with caplog.at_level(logging.WARNING, "gristmill"):
         m = increment(tmp_path / "lake", paths)
-    # the two of the first night count for those of the third, which are dropped
+    # the two of the first increment count for those of the third, which are dropped
     assert (m.version, m.kept.count, m.dropped.count) == (3, 3, 2) and "it was off when web@v2 was made" in caplog.text
 
 
-def test_a_takedown_leaves_no_paragraph_of_the_page_and_the_next_night_goes_on(tmp_path):
+def test_a_takedown_leaves_no_paragraph_of_the_page_and_the_next_increment_goes_on(tmp_path):
     first, second = write(tmp_path / "a.jsonl", TEMPLATES[:2]), write(tmp_path / "b.jsonl", TEMPLATES[2:])
     before = increment(tmp_path / "lake", [first])
     gone = url_hash(TEMPLATES[0]["url"])
@@ -97,7 +97,7 @@ def test_a_takedown_leaves_no_paragraph_of_the_page_and_the_next_night_goes_on(t
     clean = Versions(store).manifest("web", 2)
     left = _paragraphs(tmp_path / "lake", clean)
     assert left and not any(i.startswith(gone) for _, i in left)
-    grown = increment(tmp_path / "lake", [first, second])  # one page of before and two of tonight have the blurb
+    grown = increment(tmp_path / "lake", [first, second])  # one page of before and two of this increment have the blurb
     assert (grown.parent.version, grown.kept.count, grown.dropped.count) == (2, 1, 3)
 
 
@@ -122,7 +122,7 @@ def test_the_same_run_elsewhere_has_the_same_digest_and_off_is_the_default(done,
     assert "paragraphs" not in " ".join(stage.name for stage in WebRecipe().stages()) + str(off.funnel)
 
 
-def test_near_duplicates_are_looked_for_among_what_is_left(tmp_path):
+def test_near_duplicates_are_searched_among_what_is_left(tmp_path):
     path = write(tmp_path / "pages.jsonl", [*TEMPLATES, *UNIQUE])
     m = web.run(tmp_path / "lake", [path], paragraphs={}).manifest
     assert sum(ref.records for ref in m.attachments if ref.kind == "signatures") == len(UNIQUE)

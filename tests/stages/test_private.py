@@ -66,7 +66,7 @@ def test_links_are_followed_and_their_owner_counts(folder, tmp_path):
     os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
     assert [fault.split(" belongs")[0] for fault in private.weaknesses(link / "here")] == [str(link)]
     os.chown(link, 0, 0, follow_symlinks=False)
-    folder.parent.chmod(0o777)  # what the link leads through is looked at too
+    folder.parent.chmod(0o777)  # what the link leads through is checked too
     assert private.weaknesses(link / "here")
 
 
@@ -160,8 +160,10 @@ def test_another_user_cannot_enter_what_ray_opens_below_it():
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize(("workers", "cpus", "at_once", "said"), [(16, 2, 2, True), (2, 2, 2, False), (1, 8, 1, False)])
-def test_more_workers_than_cpus_are_said_and_not_started(workers, cpus, at_once, said, caplog):
+@pytest.mark.parametrize(
+    ("workers", "cpus", "at_once", "warned"), [(16, 2, 2, True), (2, 2, 2, False), (1, 8, 1, False)]
+)
+def test_more_workers_than_cpus_are_warned_of_and_not_started(workers, cpus, at_once, warned, caplog):
     with caplog.at_level(logging.WARNING, "gristmill"):
         assert cluster._at_once(workers, cpus, "this machine") == at_once
-    assert ("run.workers is 16, but this machine has 2 CPUs" in caplog.text) is said
+    assert ("run.workers is 16, but this machine has 2 CPUs" in caplog.text) is warned

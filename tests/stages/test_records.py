@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from flow_reference import Checked, Doc, Reference, tally_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from record_flows import (

@@ -8,7 +8,7 @@ import signal
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
@@ -26,16 +26,24 @@ from gristmill.stages.run.runner import Incomplete, PlanOnly, Runner
 
 
 @dataclass(frozen=True)
-class Double(Stage[dict[str, Any]]):
-    """Doubles the numbers it is given. `folder` is where it notes each call and finds orders to misbehave."""
+class Numbers:
+    """Numbers to double. `folder` is where each call is noted, and where orders to misbehave lie."""
+
+    folder: str
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Double(Stage[Numbers]):
+    """Doubles the numbers it is given, and does what is ordered for the label of the work."""
 
     name: ClassVar[str] = "toy.double"
     VERSION: ClassVar[int] = 1
 
     factor: int = 2
 
-    def run(self, store: Store, work: Work) -> Outcome:
-        folder, numbers = Path(work.payload["folder"]), work.payload["numbers"]
+    def run(self, store: Store, work: Work[Numbers]) -> Outcome:
+        folder, numbers = Path(work.payload.folder), work.payload.numbers
         calls = folder / f"calls-{work.label}"
         calls.write_text(calls.read_text() + "x" if calls.exists() else "x")
         if (folder / f"fail-{work.label}").exists():
@@ -56,7 +64,7 @@ def works(folder: Path, n: int = 4) -> list[Work]:
         Work(
             Double(),
             inputs=(f"digest{i}",),
-            payload={"folder": str(folder), "numbers": [i, i + 1]},
+            payload=Numbers(str(folder), (i, i + 1)),
             received=Tally.of_records([str(i)] * 2, [i, i + 1]),
             label=str(i),
         )
@@ -79,9 +87,9 @@ def test_work_is_done_once_and_its_receipts_serve_the_next_run(store, tmp_path, 
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
     here = open_store(str(tmp_path / "a"))
     there = open_store(str(tmp_path / "b"))
-    one = Runner(here, workers=0).map("double", works(tmp_path))
-    two = Runner(there, workers=2).map("double", works(tmp_path))
-    assert [r.identity() for r in one] == [r.identity() for r in two]
+    in_process = Runner(here, workers=0).map("double", works(tmp_path))
+    on_ray = Runner(there, workers=2).map("double", works(tmp_path))
+    assert [r.identity() for r in in_process] == [r.identity() for r in on_ray]
 
 
 def test_work_whose_output_is_gone_is_done_again(store, tmp_path):
@@ -112,7 +120,7 @@ def test_a_worker_that_is_killed_is_restarted_by_ray(store, tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stage_that_loses_one_record_and_doubles_another_is_caught(store, tmp_path, workers):
     good = works(tmp_path, 1)[0]
-    planted = replace(good, payload={**good.payload, "numbers": [1, 1]})  # came_in says 0 and 1
+    planted = replace(good, payload=replace(good.payload, numbers=(1, 1)))  # `received` is of 0 and 1
     with pytest.raises(BalanceError, match="not the same records"):
         Runner(store, workers=workers).map("double", [planted])
     assert read_receipt(store, planted.key) is None
@@ -128,7 +136,7 @@ def test_a_stage_that_gives_two_results_is_caught(store, tmp_path):
 
 def test_the_key_is_what_decides_the_result_and_nothing_else(tmp_path):
     work = works(tmp_path, 1)[0]
-    assert replace(work, payload={"folder": "elsewhere"}, label="x", received=Tally()).key == work.key
+    assert replace(work, payload=Numbers("elsewhere", ()), label="x", received=Tally()).key == work.key
     assert replace(work, stage=Double(factor=3)).key != work.key
     assert replace(work, inputs=("other",)).key != work.key
 
@@ -166,18 +174,18 @@ def test_logs_get_a_line_when_a_stage_is_done_and_no_bar(store, tmp_path, caplog
 
 
 def test_logs_say_where_a_long_stage_stands_though_no_piece_is_done(caplog):
-    told = threading.Event()
+    line_logged = threading.Event()
 
-    class Telling(logging.Handler):
+    class Noticing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told.set()
+            line_logged.set()
 
-    handler, log = Telling(), logging.getLogger("gristmill")
+    handler, log = Noticing(), logging.getLogger("gristmill")
     log.addHandler(handler)
     try:
         progress = Progress(terminal=False, every=0.001)
         with caplog.at_level(logging.INFO, "gristmill"), progress.stage("double", total=4, done=1):
-            assert told.wait(PATIENCE)
+            assert line_logged.wait(PATIENCE)
     finally:
         log.removeHandler(handler)
     assert caplog.records[0].getMessage() == "double: 1 of 4 pieces"
@@ -189,17 +197,17 @@ def test_progress_on_a_terminal_shows_records_and_stays_off_stdout(store, tmp_pa
     assert shown.out == "" and "4/4" in shown.err and "8 records" in shown.err
 
 
-def test_what_is_left_is_told_from_the_pace_since_the_first_piece():
+def test_what_is_left_is_estimated_from_the_pace_since_the_first_piece():
     """Workers took 100 s to start, the pieces 10 s each: 70 s are left after the third, not 303."""
     now = [0.0]
     standing = Standing("double", total=10, done=0, clock=lambda: now[-1])
     receipt = Receipt(work_key="k", stages=(), inputs=(), received=Tally(1, 1))
-    said = []
+    lines = []
     for moment in (100.0, 110.0, 120.0):
         now.append(moment)
         standing.advance(receipt)
-        said.append(standing.line())
-    assert said == [
+        lines.append(standing.line())
+    assert lines == [
         "double: 1 of 10 pieces, 1 record",
         "double: 2 of 10 pieces, 2 records, about 80 s left",
         "double: 3 of 10 pieces, 3 records, about 70 s left",
@@ -214,14 +222,15 @@ def test_an_outage_is_nobodys_failure_and_ends_the_stage_once(store, tmp_path, w
         Runner(store, workers=workers).map("double", works(tmp_path, 20))
     assert sum(calls(tmp_path)) <= 2 and "failed" not in caplog.text  # what was under way, and nothing after it
     now = [0.0]
+    messages: list[str] = []
 
     def sleep(seconds: float) -> None:
         now.append(now[-1] + seconds)
         (tmp_path / "away").unlink()
 
-    patience = Patience("the store", 600, sleep, lambda: now[-1], said := [].append)
+    patience = Patience("the store", 600, sleep, lambda: now[-1], messages.append)
     receipts = patience.wait(lambda: Runner(store, workers=workers).map("double", works(tmp_path, 20)))
-    assert len(receipts) == 20 and said.__self__[0].startswith("the store unreachable")
+    assert len(receipts) == 20 and messages[0].startswith("the store unreachable")
 
 
 def test_work_that_is_labelled_by_a_hash_is_named_by_the_file_it_came_from(store, tmp_path):

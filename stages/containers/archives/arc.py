@@ -31,7 +31,7 @@ class ArcCut(BlockCut):
     next_record = re.compile(
         rb"\n[A-Za-z][A-Za-z0-9+.-]{1,31}:[^\s]{1,2048} [0-9A-Fa-f.:]{2,45} \d{12,17} [^\r\n]{1,256} \d{1,18}\r{0,2}\n"
     )
-    look = 2500
+    lookahead = 2500
 
     @staticmethod
     def begins(data: bytes) -> bool:
@@ -42,10 +42,10 @@ class ArcCut(BlockCut):
         follows = self._has_scheme(first)
         if not follows:
             return "no ARC record starts here" if follows is False else None
-        searched = max(first, self._looked - self._pos)  # without a newline when fewer bytes were at hand
+        searched = max(first, self._searched - self._pos)  # without a newline when fewer bytes were at hand
         newline = self._buf.find(b"\n", searched, first + MAX_HEADER)
         if newline < 0:
-            self._looked = self._pos + len(self._buf)
+            self._searched = self._pos + len(self._buf)
             return None if len(self._buf) - first < MAX_HEADER else f"header is longer than {MAX_HEADER} bytes"
         line = bytes(self._buf[first:newline]).rstrip()
         if not ADDRESS_AND_DATE.search(line):
@@ -62,8 +62,8 @@ class ArcCut(BlockCut):
         start = bytes(self._buf[at : at + LONGEST_SCHEME])
         if SCHEME.match(start):
             return True
-        may_become_one = len(start) < LONGEST_SCHEME and re.fullmatch(rb"([A-Za-z][A-Za-z0-9+.-]{0,31})?", start)
-        return None if may_become_one else False
+        may_become_scheme = len(start) < LONGEST_SCHEME and re.fullmatch(rb"([A-Za-z][A-Za-z0-9+.-]{0,31})?", start)
+        return None if may_become_scheme else False
 
 
 def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
@@ -95,7 +95,7 @@ def _fields(line: bytes) -> tuple[str, str, list[str]]:
     places = list(ADDRESS_AND_DATE.finditer(line))
     if not places:
         raise RecordError("the scan found a record here, the reader no header of ARC")
-    place = places[-1]  # an earlier one can be a part of the URL
+    place = places[-1]  # an earlier one can be a part of the URL, in which blanks stand as they came
     fields = line[place.end() :].decode("latin-1").split(" ")
     if not fields[-1].isdecimal() or len(fields[-1]) > 18:
         raise RecordError("length is no number in the header")
@@ -110,7 +110,7 @@ def _text(url: bytes) -> str:
 
 
 def _iso(digits: str) -> str | None:
-    """Of 14 digits; some writers left out the seconds, or added milliseconds."""
+    """Of 14 digits; there are writers that left out the seconds, or added milliseconds."""
     return iso_date(int(digits[:14].ljust(14, "0")))
 
 

@@ -24,7 +24,7 @@ _CHUNK = re.compile(rb"[ \t]{0,32}([0-9A-Fa-f]{1,16})[ \t]{0,32}(?:;[^\r\n]{0,10
 _PLAIN = (b"<", b"{", b"\xef\xbb\xbf")  # a body that starts so is not compressed, whatever its header says
 _GZIP = b"\x1f\x8b"
 STEP = 64 << 10
-MAX_CODINGS = 4  # nobody encodes a body more often, except to make a bomb of it
+MAX_CODINGS = 4  # a body that is encoded more often is a bomb
 
 
 class BodyError(Exception):
@@ -81,7 +81,7 @@ def unchunk(body: bytes) -> Body:
         size = int(match.group(1), 16)
         if size == 0:
             return Body(bytes(parts))
-        at = match.end()
+        at = match.end()  # behind the size; the data follow, and a line end that some writers leave out
         parts += body[at : at + size]
         if at + size > len(body):
             return Body(bytes(parts), "chunked body is cut off")
@@ -99,7 +99,7 @@ def _decode(coding: str, body: bytes, limit: int) -> Body:
         return Body(body)
     if coding == "gzip":
         return _inflate(coding, body, (31,), limit) if body.startswith(_GZIP) else Body(body)
-    if coding == "deflate":  # meant is zlib, but some servers send raw deflate
+    if coding == "deflate":  # zlib's format by RFC 9110, 8.4.1.2, which says itself that servers send raw deflate
         return _inflate(coding, body, (15, -15), limit)
     if coding == "br":
         return _unbrotli(coding, body, limit)
@@ -112,7 +112,7 @@ def _decode(coding: str, body: bytes, limit: int) -> Body:
 
 
 def _inflate(coding: str, body: bytes, windows: tuple[int, ...], limit: int) -> Body:
-    fault = ""
+    fault = ""  # of the first window: it is the format that the coding names
     for window in windows:
         decoded = _members(coding, body, partial(deflated, window=window), _GZIP, limit)
         if isinstance(decoded, Body):
@@ -127,7 +127,7 @@ def _members(
     """All members, end to end (RFC 1952, 2.2), or what is wrong with them. What follows the last one is padding."""
     out, raw = bytearray(), Raw.of_bytes(body)
     try:
-        while raw.pos == 0 or raw.peek(len(magic)) == magic:
+        while raw.pos == 0 or raw.peek(len(magic)) == magic:  # the first whatever it begins with
             for piece in member(raw):
                 out += piece
                 _check(coding, len(out), limit)

@@ -2,8 +2,8 @@
 
 As lenient as warcio, with which it is compared record by record: lines may end in CRLF, LF or CR CR LF, the status
 text, the code or the whole status line may be missing, a line without a colon is passed over. What is no head at all
-(some writers left out the headers) is taken for the body. Every byte of at most MAX_HEAD is looked at a bounded number
-of times.
+(there are writers that left out the headers) is taken for the body. Every byte of at most MAX_HEAD is read a bounded
+number of times.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BODY_STARTS = (b"<", b"{", b"[", b"\xef\xbb\xbf")
 
 
 class HeadError(Exception):
-    """The head cannot be told from the body; the message quotes nothing of it."""
+    """Where the head ends cannot be seen; the message quotes nothing of it."""
 
 
 class Head(NamedTuple):
@@ -36,8 +36,8 @@ class Head(NamedTuple):
 
     def listed(self, name: str) -> list[str]:
         """The members of a field that is a list, of all its lines, in lower case."""
-        members = (member.strip().lower() for value in self.fields.get(name, ()) for member in value.split(","))
-        return [member for member in members if member]
+        members = ",".join(self.fields.get(name, ())).split(",")  # lines of one field are one list (RFC 9110, 5.3)
+        return [member.strip().lower() for member in members if member.strip()]
 
 
 NO_HEAD = Head(None, {}, 0)
@@ -52,6 +52,7 @@ def parse_head(block: bytes) -> Head:
         status, headers = _status(first), lines[1:]
     elif _are_headers(lines):
         status, headers = None, lines
+    # Without `ended` a body of one odd line and lines with colons would do: something has to have closed the head.
     elif ended and _are_headers(lines[1:]) and not first.startswith(_BODY_STARTS):
         status, headers = _status(first), lines[1:]  # `ICY 200 OK`, or no code at all: what follows shows what it is
     else:
@@ -64,7 +65,7 @@ def parse_head(block: bytes) -> Head:
 def _lines(block: bytes, at: int) -> tuple[list[bytes], int, bool]:
     """The lines of a head, where the body begins, and whether anything ended the head before `block` does.
 
-    A blank line ends it; so does a tag, as no name of a header begins with one: some writers forget the blank line.
+    A blank line ends it; so does a tag, as no name of a header begins with one: the blank line may be missing.
     """
     lines: list[bytes] = []
     limit = min(len(block), MAX_HEAD)

@@ -1,6 +1,6 @@
 """HTTP messages as crawls store them, to the page in them; shared by WARC and ARC.
 
-Some writers left out the status line, or all headers: then they are unknown. The body is decoded as a browser would.
+Where a writer left out the status line, or all headers, they are unknown. The body is decoded as a browser would.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from gristmill.stages.containers.block_cut import MAX_HEADER, BlockCut, Header
 
-LOOK = 96  # bytes
+LOOKAHEAD = 96  # bytes
 MAGIC = re.compile(rb"WARC/\d{1,3}\.\d{1,3}[ \t]{0,32}\r{0,2}\n")
 BLANK_LINE = re.compile(rb"\n[ \t]{0,32}\r{0,2}\n")
 
@@ -21,7 +21,7 @@ class WarcCut(BlockCut):
     format = "WARC"
     length_name = "Content-Length"
     next_record = re.compile(rb"\nWARC/\d\.\d{1,3}\r{0,2}\n[A-Za-z][A-Za-z-]{0,39}[ \t]{0,8}:")
-    look = LOOK
+    lookahead = LOOKAHEAD
 
     @staticmethod
     def begins(data: bytes) -> bool:
@@ -32,15 +32,18 @@ class WarcCut(BlockCut):
         left = len(self._buf) - first
         magic = MAGIC.match(self._buf, first)
         if magic is None:
-            if self._gap < MAX_HEADER and left < LOOK and _may_become_magic(bytes(self._buf[first : first + LOOK])):
+            start = bytes(self._buf[first : first + LOOKAHEAD])
+            if self._gap < MAX_HEADER and left < LOOKAHEAD and _may_become_magic(start):
                 return None
             return "no WARC record starts here"
-        # What was searched for the blank line when fewer bytes were at hand is not searched again.
-        looked = max(magic.end() - 1, self._looked - self._pos)
-        blank = BLANK_LINE.search(self._buf, looked, first + MAX_HEADER)
+        # What was searched for the blank line when fewer bytes were at hand is not searched again: pieces can be of a
+        # byte each, and searching from the top at each would be quadratic.
+        searched = max(magic.end() - 1, self._searched - self._pos)
+        blank = BLANK_LINE.search(self._buf, searched, first + MAX_HEADER)
         if blank is None:
-            self._looked = self._pos + max(looked, len(self._buf) - LOOK)
+            self._searched = self._pos + max(searched, len(self._buf) - LOOKAHEAD)
             return None if left < MAX_HEADER else f"header is longer than {MAX_HEADER} bytes"
+        # Of two lengths that differ either can be the one that the writer meant: such a header has none.
         lengths = set(_content_lengths(bytes(self._buf[magic.end() : blank.start()])))
         length = lengths.pop() if len(lengths) == 1 else b""
         if not re.fullmatch(rb"\d{1,18}", length):

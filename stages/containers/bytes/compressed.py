@@ -1,4 +1,4 @@
-"""Compressed: how the bytes of a container are stored, told from their first bytes alone, never from a name."""
+"""Compressed: how the bytes of a container are stored, by their first bytes alone, never by a name."""
 
 from __future__ import annotations
 

@@ -67,6 +67,8 @@ class Members:
                     continue
                 except MemberError as error:
                     bad = error
+                # A member that the end of the file cuts off has all the bytes that are left, and the magic occurs in
+                # them by chance: there a member counts if it is good to its end. Behind a corrupt one a start will do.
                 self._search(first + 1, whole=not bad.corrupt)
                 yield Damage(first, raw.pos, f"{bad}{self._end_of_search()}", bad.corrupt)
             else:
@@ -104,7 +106,7 @@ class Members:
         `whole`: the member must be good to its end: the file ended inside another, so most likely there is none.
         """
         raw = self._raw
-        self._reread += raw.pos - max(offset, raw.base)
+        self._reread += raw.pos - max(offset, raw.base)  # what the failed member was read for is read again from here
         raw.back_to(offset)
         while not self._exhausted() and raw.find(self._magic):
             if self._starts_here(whole):

@@ -52,7 +52,7 @@ class Raw:
 
     def _fill(self, n: int) -> None:
         past = self.pos - self.base - self._retain
-        if past > FEED:
+        if past > FEED:  # not at every byte: what is deleted from the front is paid for by moving the rest
             del self._buffer[:past]
             self.base += past
         while not self._ended and len(self._buffer) - (self.pos - self.base) < n:
@@ -91,7 +91,7 @@ class Raw:
             self._fill(end - self.pos + FEED)
 
     def advance(self, n: int) -> None:
-        """Over n bytes that were looked at."""
+        """Over n bytes that were peeked at."""
         self.pos += n
 
     def take(self, n: int) -> bytes:
@@ -136,6 +136,7 @@ def deflated(raw: Raw, window: int) -> Iterator[bytes]:
         block = raw.peek(feed)
         if not block:
             raise MemberError(f"{what} at {first} is cut off by the end of the file", corrupt=False)
+        # For `_up_to_the_fault`. Of an inflater without input a new one is as good as a copy, which has its window.
         before = inflater.copy() if raw.pos > first else zlib.decompressobj(window)
         try:
             data = inflater.decompress(block)
@@ -149,7 +150,8 @@ def deflated(raw: Raw, window: int) -> Iterator[bytes]:
 
 
 def _up_to_the_fault(inflater: Any, block: bytes) -> bytes:
-    """What a failing feed yields: zlib drops it with the error, but records were in it that must be counted."""
+    """The output of a feed that fails: zlib drops it with the error, but records in it must be counted. So the feed is
+    given once more, byte by byte, to a copy of the inflater from before it; once a member, since a fault ends it."""
     parts = []
     with contextlib.suppress(zlib.error):
         for n in range(len(block)):

@@ -31,12 +31,14 @@ class _Frame:
 
     def __init__(self, raw: Raw) -> None:
         self._raw = raw
+        # Frame_Header_Descriptor, the byte behind the magic (RFC 8878, 3.1.1.1.1): bits 0-1 how long the dictionary's
+        # id is, 2 whether a checksum follows the last block, 5 single segment (no window byte), 6-7 how long the size.
         head = raw.peek(18)
         flags = head[4] if len(head) > 4 else 0
         self.dictionary_id = bool(flags & 3)
         single = flags >> 5 & 1
         size = (single, 2, 4, 8)[flags >> 6]
-        self._section = 5 + (1 - single) + (0, 1, 2, 4)[flags & 3] + size
+        self._section = 5 + (1 - single) + (0, 1, 2, 4)[flags & 3] + size  # bytes up to the next header of a block
         self._checksum = 4 if flags & 4 else 0
         self._last = False
         self.ended = self.cut = False
@@ -55,10 +57,11 @@ class _Frame:
         return bytes(out)
 
     def _next_block(self) -> None:
+        # Block_Header (3.1.1.2): bit 0 whether it is the last, 1-2 its type, 3-23 its size.
         head = self._raw.peek(3)
         header = int.from_bytes(head, "little")
         how, size = header >> 1 & 3, header >> 3
-        self._section = 3 + (1 if how == 1 else size)
+        self._section = 3 + (1 if how == 1 else size)  # RLE: one byte is stored, `size` is how often it is repeated
         if how == 3:
             raise FrameError("reserved block type")
         if len(head) == 3 and header & 1:
@@ -92,7 +95,7 @@ def zstd_frame(raw: Raw, dictionary: Dictionary | None) -> Iterator[bytes]:
     try:
         while data := reader.read(OUT):
             yield data
-        while frame.read():
+        while frame.read():  # libzstd may stop before it has read the checksum: the position must be behind the frame
             pass
     except (zstandard.ZstdError, FrameError) as error:
         if not frame.cut:

@@ -1,1 +1,1 @@
-"""Parquet: where rows stand, told without decoding a value, and what they hold."""
+"""Parquet: where rows stand, without decoding a value, and what they hold."""

@@ -61,7 +61,11 @@ class LayoutError(ValueError):
 
 
 def read_footer(stream: BinaryIO, size: int) -> list[Group]:
-    """The row groups that the footer names, each column's bytes inside the file and outside the others'."""
+    """The row groups that the footer names, each column's bytes inside the file and outside the others'.
+
+    A file ends with the footer, its length in 4 bytes and the magic. FileMetaData: 3 is the number of rows, 4 the row
+    groups, 8 how it is encrypted. Raises LayoutError, ThriftError.
+    """
     tail = _bytes_at(stream, max(0, size - 8), 8)
     if tail[4:] == b"PARE":
         raise LayoutError("its footer is encrypted")
@@ -88,6 +92,7 @@ def read_footer(stream: BinaryIO, size: int) -> list[Group]:
 
 
 def _group(thrift: Thrift, end: int) -> Group:
+    """RowGroup: 1 are the columns, 3 is the number of rows. `end`: where the footer begins."""
     group = Group()
     for number, kind in thrift.fields():
         if number == 1:
@@ -132,6 +137,7 @@ def _chunk(thrift: Thrift) -> Chunk:
                 dictionary = thrift.integer()
             else:
                 thrift.skip(inner_kind)
+    # The page of the dictionary comes first, where there is one; old writers noted its offset as 0 where there is none.
     start = min(data, dictionary) if dictionary > 0 else data
     return Chunk(start, start + size)
 
@@ -157,7 +163,7 @@ def add_pages(bytes_at: BytesAt, group: Group) -> None:
             if page.shares_prefixes:
                 group.shared = max(group.shared, page.decompressed)
         group.largest += largest
-        if values < group.rows:
+        if values < group.rows:  # more there may be: a row of a list column has several
             raise LayoutError(f"a column has {values} values for {group.rows} rows")
     if group.largest > MAX_PAGES:
         raise LayoutError(f"its largest pages have {group.largest} bytes, more than {MAX_PAGES} together")
@@ -174,7 +180,7 @@ def _pages(bytes_at: BytesAt, chunk: Chunk) -> Iterator[Page]:
 
 
 def _page(bytes_at: BytesAt, at: int, end: int) -> Page:
-    """The page whose header stands at this offset."""
+    """The page whose header stands at this offset. Nothing says how long a header is but the header."""
     size = PAGE_HEADER
     while True:
         data = bytes_at(at, min(size, end - at))

@@ -4,7 +4,7 @@ The bytes that spans tile are the decompressed pages, row group by row group. Ro
 of their own, so the rows of a group share its bytes evenly: a span can be empty, and none is outside its group.
 `c_start` is where the group begins in the file, `skip` the row in it. A group whose pages do not follow one another,
 or that holds fewer values than it says it has rows, is one stretch of damage, and so is a file without its footer.
-The file goes by once: its pages are looked at while it is digested.
+The file goes by once: the headers of its pages are read while it is digested.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def scan(stream: BinaryIO) -> ScanResult:
 
 
 def _add_groups(rows: _Rows, passing: _Passing, groups: list[Group], size: int) -> None:
+    """Adds the rows of each group, or the damage that it is, and no more from the first that expands too far."""
     behind = len(MAGIC)  # the byte behind the group before
     for number, group in enumerate(groups):
         if not group.rows:
@@ -73,7 +74,7 @@ def _add_groups(rows: _Rows, passing: _Passing, groups: list[Group], size: int) 
 
 
 class _Passing:
-    """The bytes of a file, which goes by once: the pages are looked at while it is digested."""
+    """The bytes of a file, which goes by once: headers of pages are read from it while it is digested."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream, self._digest = stream, hashlib.sha256()
@@ -88,7 +89,9 @@ class _Passing:
         """Fewer only at the end of the file. Offsets never go back, which is what columns without overlap give."""
         while self.end < offset + size and self._next():
             self._drop(min(offset, self.end))
-        first = offset - self._at  # what is before it stays until more is read: pages can have ten bytes each
+        # What is before it stays until more is read: pages can have ten bytes each, and to cut the held bytes for each
+        # of them would copy a megabyte every time.
+        first = offset - self._at
         return self._held[first : first + size]
 
     def _drop(self, offset: int) -> None:

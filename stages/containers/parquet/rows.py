@@ -1,10 +1,10 @@
 """Parquet: rows are records, read by Arrow a few at a time, of the columns that are wanted and no other.
 
-The scan (`parquet_layout`) says how many rows a group has and where it begins; Arrow finds its groups by its own
-reading of the footer, and a row that the scan has and Arrow has not is unreadable. A page that cannot be decoded costs
-the rows of its group from there on: Arrow reads no further in it.
-Bounded: pages as the scan found them; columns of texts stay dictionaries until a row is taken out; a row by
-`max_record_bytes`; the rows of a group together by what its pages can honestly stand for.
+The scan (`layout`) says how many rows a group has and where it begins; Arrow finds its groups by its own reading of the
+footer, and a row that the scan has and Arrow has not is unreadable. A page that cannot be decoded costs the rows of its
+group from there on: Arrow reads no further in it.
+Bounded: pages by the scan; columns of texts stay dictionaries until a row is taken out; a row by `max_record_bytes`;
+the rows of a group together by what its pages can honestly stand for.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ PARQUET = Parquet()
 
 
 class _Place(NamedTuple):
-    """A span: the record that it is to be, where its row group begins, the row in it, and what the scan found wrong."""
+    """A span: the record that it is to be, where its row group begins, the row in it, and its fault by the scan."""
 
     empty: Record
     offset: int
@@ -116,7 +116,7 @@ class _File:
     def items(self, offset: int, wanted: list[_Place], size: int, shared: int) -> Iterator[Item]:
         """One item for each place in the row group that begins at `offset`; `size`, `shared`: as the scan noted."""
         number = self._groups.get(offset)
-        left = iter(wanted)
+        left = iter(wanted)  # places without an item: whatever breaks below, each gets one, and only one
         try:
             if number is not None and wanted[0].error is None:
                 for batch, before, too_many in self._batches(number, size, shared):
@@ -137,6 +137,7 @@ class _File:
     def _batches(self, number: int, size: int, shared: int) -> Iterator[tuple[pa.RecordBatch, int, np.ndarray]]:
         """Batches of a row group, each with the rows before it, and of each row whether the group expands too far."""
         rows = self._parquet.metadata.row_group(number).num_rows
+        # A row has its share of the group's bytes; of a page whose values begin with parts of others it can have all.
         batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (size // rows + shared + 1)))
         allowed = DECODED * size + DECODED_ANYWAY + DECODED_VALUE * rows * len(self._columns)
         before, decoded = 0, np.zeros(1, np.int64)
@@ -166,7 +167,9 @@ def _texts(metadata: pq.FileMetaData) -> list[str]:
     paths = []
     for i in range(metadata.num_columns):
         column = metadata.schema.column(i)
-        encodings = {name for g in range(metadata.num_row_groups) for name in metadata.row_group(g).column(i).encodings}
+        encodings: set[str] = set()
+        for g in range(metadata.num_row_groups):
+            encodings.update(metadata.row_group(g).column(i).encodings)
         if column.physical_type == "BYTE_ARRAY" and encodings <= _AS_DICTIONARY:
             paths.append(column.path)
     return paths

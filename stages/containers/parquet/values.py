@@ -33,7 +33,8 @@ def row_bytes(array: pa.Array) -> np.ndarray:
         sizes = np.append(row_bytes(array.dictionary), 0)  # the last is that of a null
         null = len(sizes) - 1
         edges = pc.min_max(array.indices).as_py()
-        if edges["min"] is not None and not 0 <= edges["min"] <= edges["max"] < null:  # Arrow reads on without a look
+        # Arrow does not check indices: one that is outside reads memory behind the dictionary.
+        if edges["min"] is not None and not 0 <= edges["min"] <= edges["max"] < null:
             raise ValueError(f"an index into a dictionary of {null} values is outside of it")
         indices = pc.fill_null(array.indices, null).to_numpy(zero_copy_only=False)
         return np.asarray(sizes[indices])
@@ -44,6 +45,7 @@ def row_bytes(array: pa.Array) -> np.ndarray:
         children = [array.keys, array.items] if pa.types.is_map(kind) else [array.values]
         total = np.full(len(array), VALUE)
         for child in children:
+            # upto[i]: bytes of all items before item i. A row's are the difference of two, without a loop over rows.
             upto = np.concatenate([[0], np.cumsum(row_bytes(child))])
             total += upto[edges[1:]] - upto[edges[:-1]]
         return total

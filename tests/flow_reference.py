@@ -1,7 +1,4 @@
-"""What flows of tests/record_flows.py come to, in plain Python: the records that are in after each step.
-
-`Checked` runs a real step and holds it to this reference, for every order and switch of steps.
-"""
+"""The record flow in plain Python: what each step of record_flows.py leaves in, one document at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ class Doc:
 
     @property
     def id(self) -> str:
-        """The record's id, as stages/containers/jsonl.py comes to it."""
+        """As the reader computes it: from the URL, the ordinal and the text."""
         own = b"row\0%d\0" % self.ordinal + hashlib.sha256(self.line.text.encode()).digest()
         return record_id(url=self.line.url, source_key=None, own=own)
 
@@ -50,7 +47,7 @@ class Reference:
     signed: set[tuple[str, ...]] = field(default_factory=set)
 
     def after(self, step: str, docs: Sequence[Doc]) -> list[Doc]:
-        """Those of `docs` that are in after a step; what the step leaves for later versions is remembered."""
+        """The documents that a step of STEPS leaves in, in their order."""
         return getattr(self, f"_{step}")(docs)
 
     def _blocklist(self, docs: Sequence[Doc]) -> list[Doc]:
@@ -78,7 +75,7 @@ class Reference:
         return sum(size for size, repeated in sizes if repeated) / sum(size for size, _ in sizes)
 
     def _minhash(self, docs: Sequence[Doc]) -> list[Doc]:
-        left = _first_of_each(docs, lambda doc: _words(doc), self.signed)
+        left = _first_of_each(docs, _words, self.signed)
         self.signed |= {_words(doc) for doc in docs}
         return left
 
@@ -96,12 +93,12 @@ def _first_of_each(docs: Sequence[Doc], key: Any, known: set[Any]) -> list[Doc]:
 
 
 def tally_of(docs: Sequence[Doc]) -> Tally:
-    """Count and sum of these records' keys."""
+    """Of their records, as the ledger counts them."""
     return Tally.of_records([doc.input for doc in docs], [doc.ordinal for doc in docs])
 
 
 @dataclass
-class Checked(Step):
+class Checked:
     """A step that is held to the reference: at its end just the reference's records are in."""
 
     name: str
@@ -111,22 +108,26 @@ class Checked(Step):
 
     @property
     def step(self) -> Step:
-        """The real step."""
+        """The step itself."""
         return STEPS[self.name]
 
     @property
     def stages(self) -> Any:
+        """Those of the step."""
         return self.step.stages
 
     @property
     def deciders(self) -> tuple[str, ...]:
+        """Those of the step."""
         return self.step.deciders
 
     @property
     def grows(self) -> Mapping[str, tuple[str, ...]]:
+        """As of the step."""
         return self.step.grows
 
     def run(self, run: BuildContext, state: State) -> State:
+        """Runs the step; what is in before and after it has to be what the reference has."""
         assert state.records.tally == tally_of(self.docs), f"before {self.name}"
         state = self.step.run(run, state)
         self.docs[:] = self.reference.after(self.name, self.docs)
