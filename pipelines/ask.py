@@ -31,18 +31,21 @@ def committed(config: PipelineConfig, store: Store) -> Manifest | None:
         if known is None:
             return None
         if recipe.extends is not None:
-            return _whole(versions, _with_all(versions, recipe.target, known))
+            return _whole(versions, _with_all(versions, recipe, known))
         digests, suppression = known, guarded_list(store).digest
     key = recipe.resolve(versions, suppression).key(recipe.target, digests)
     return _whole(versions, versions.find_run(recipe.target, key))
 
 
-def _with_all(versions: Versions, dataset: str, digests: list[str]) -> Manifest | None:
-    """The latest version, if it has all these inputs."""
+def _with_all(versions: Versions, recipe: InputRecipe, digests: list[str]) -> Manifest | None:
+    """The latest version, if it has all these inputs. Raises BadConfig where it holds records of another form."""
+    dataset = recipe.target
     latest = versions.latest(dataset)
     if latest is None or set(digests) - ancestry(versions, dataset, latest):
         return None
-    return versions.manifest(dataset, latest)
+    manifest = versions.manifest(dataset, latest)
+    recipe.check_form(manifest)
+    return manifest
 
 
 def _whole(versions: Versions, manifest: Manifest | None) -> Manifest | None:

@@ -173,7 +173,10 @@ def resolve_usable(versions: Versions, ref: str) -> Manifest:
     manifest = versions.resolve(ref)
     reason = versions.withdrawn(manifest.dataset).get(manifest.version)
     if reason is not None:
-        raise NoSuchVersion(f"{manifest} was withdrawn ({reason}): its data is no longer given out")
+        raise NoSuchVersion(
+            f"{manifest} was withdrawn ({reason}): its data is no longer given out;"
+            f" `grist ls {manifest.dataset}` lists the versions that are"
+        )
     return manifest
 
 

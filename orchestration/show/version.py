@@ -107,7 +107,8 @@ def _draw_shards(console: Console, m: Manifest) -> None:
     console.print(table)
     _and_more(console, len(m.shards))
     for name, schema in m.schemas.items():
-        indented(console, f"schema of a {name}: " + ", ".join(schema.splitlines()))
+        fields = [line for line in schema.splitlines() if not line.startswith(" ")]  # a list's type names its children
+        indented(console, f"schema of a {name}: " + ", ".join(fields))
 
 
 def _and_more(console: Console, n: int) -> None:

@@ -18,10 +18,10 @@ from pydantic import Field, field_validator, model_validator
 from gristmill.lake.accounts.balance import Tally, total
 from gristmill.lake.accounts.receipt import StageId
 from gristmill.lake.takedown.suppress import Suppression
-from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.form import FORMS, Form
 from gristmill.lake.versions.manifest import Draft, Manifest, VersionRef, run_key
 from gristmill.lake.versions.versions import Versions, check_name
-from gristmill.pipelines.settings.config import Root, Run
+from gristmill.pipelines.settings.config import BadConfig, Root, Run
 from gristmill.stages.read.inputs import ScannedInput
 from gristmill.stages.read.scan import Scan
 from gristmill.stages.run.runner import Runner
@@ -166,6 +166,14 @@ class InputRecipe(Recipe):
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:
         """Keys of the recipe that have to be those of `base`, the version that this one extends -> why."""
         return {}
+
+    def check_form(self, base: Manifest) -> None:
+        """Raises BadConfig where `base`, the version that this one extends, holds records of another form."""
+        if base.form != self.form:
+            raise BadConfig(
+                f"recipe.extends: {base} holds {FORMS[base.form].called}, this pipeline makes {FORMS[self.form].called}:"
+                " one dataset cannot hold both. Give recipe.dataset and recipe.extends another name"
+            )
 
 
 class PipelineConfig(Root):

@@ -144,6 +144,7 @@ class _Run:
             if report := growth_report(result.manifest, changed_on_the_way(self.versions, result.manifest)):
                 log.info("%s: %s", result.manifest, report)
             return result
+        recipe.check_form(plan)
         return self._mended(recipe, plan) if self._lost(plan) else Result(plan, new=False)
 
     def _draft(self, digests: Iterable[str], base: Manifest | None = None) -> Draft:
@@ -266,7 +267,8 @@ class _Run:
 
 
 def _check_base(recipe: InputRecipe, base: Manifest) -> None:
-    """Raises BadConfig where the recipe differs from the base's in a key that has to be equal."""
+    """Raises BadConfig where the base holds another form, or differs in a key that has to be equal."""
+    recipe.check_form(base)
     identity = recipe.identity()
     for name, why in recipe.fixed_by(base).items():
         before, now = base.recipe.get(name), identity[name]

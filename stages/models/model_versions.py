@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gristmill.lake.query.query import resolve_usable
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, copy_object, put_file, read_object, scratch
+from gristmill.lake.versions.form import FORMS
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.hf.shape import Shape
@@ -100,7 +101,7 @@ def load_model(store: Store, name: str, *, dtype: str | None = None, device: str
     for ref in manifest.shards:
         shards.setdefault(ref.kind, []).append(ref)
     if SHAPE not in shards or WEIGHTS not in shards:
-        raise LookupError(f"{manifest} is no model: its shards are {', '.join(sorted(shards)) or 'none'}")
+        raise LookupError(f"{manifest} is no model: it holds {FORMS[manifest.form].called}")
     torch_dtype = None if dtype is None else _torch_dtype(dtype)
     try:
         shape = Shape.from_json(read_object(store, shards[SHAPE][0]))

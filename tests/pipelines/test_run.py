@@ -267,3 +267,23 @@ def test_what_cannot_grow_is_said_before_anything_runs(files):
         config(files, extends="other")
     with pytest.raises(ValueError, match="leave extends out"):
         config(files, extends="upper", limit=10)
+
+
+@pytest.mark.parametrize("more", [0, 1], ids=["nothing new", "a new input"])
+def test_a_dataset_of_another_form_is_not_extended(store, files, monkeypatch, more):
+    before = run(store, files[:1], extends="upper").manifest
+    monkeypatch.setattr(UpperRecipe, "form", "samples")
+    message = (
+        r"recipe\.extends: upper@v1 holds documents, this pipeline makes samples: one dataset cannot hold both\. Give"
+        r" recipe\.dataset and recipe\.extends another name"
+    )
+    with pytest.raises(BadConfig, match=message):
+        run(store, files[: 1 + more], extends="upper")
+    assert Versions(store).resolve("upper") == before and RUNS == ["a.jsonl"]
+
+
+def test_a_version_of_another_form_is_no_answer_to_what_a_run_would_come_to(store, files, monkeypatch):
+    run(store, files[:1], extends="upper")
+    monkeypatch.setattr(UpperRecipe, "form", "samples")
+    with pytest.raises(BadConfig, match="upper@v1 holds documents, this pipeline makes samples"):
+        committed(config(files[:1], extends="upper"), store)

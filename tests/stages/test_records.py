@@ -27,7 +27,6 @@ from record_flows import (
     recipe_of,
     scanned,
 )
-from record_reference import Checked, Doc, Reference, tally_of
 
 from gristmill import lake
 from gristmill.filters.text.docs import Docs
