@@ -21,6 +21,7 @@ from gristmill.lake.query.diff import changed_on_the_way, recipe_changes
 from gristmill.lake.store.base import Store
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.takedown.suppress_guard import guarded_list
+from gristmill.lake.versions.form import FORMS
 from gristmill.lake.versions.growth import Growth, move_base, plan_growth
 from gristmill.lake.versions.lease import Lease
 from gristmill.lake.versions.manifest import Draft, Manifest
@@ -266,7 +267,13 @@ class _Run:
 
 
 def _check_base(recipe: InputRecipe, base: Manifest) -> None:
-    """Raises BadConfig where the recipe differs from the base's in a key that has to be equal."""
+    """Raises BadConfig where the base holds records of another form, or the recipe differs from the base's in a key that
+    has to be equal."""
+    if base.form != recipe.form:
+        raise BadConfig(
+            f"recipe.extends: {base} holds {base.layout.called}, and this pipeline makes {FORMS[recipe.form].called}:"
+            " a version is of one form. Give recipe.dataset another name, or run the pipeline that made it"
+        )
     identity = recipe.identity()
     for name, why in recipe.fixed_by(base).items():
         before, now = base.recipe.get(name), identity[name]

@@ -21,6 +21,7 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.growth import growth_report
 from gristmill.pipelines.frame.run import Result, run_pipeline
 from gristmill.pipelines.instruct import InstructConfig
+from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.run.runner import Runner
 
 
@@ -83,6 +84,14 @@ def test_a_whole_run_can_be_extended_and_another_recipe_is_said(store, files, ca
         second = increment(store, files[:2], instruct={"reasoning": "omit"})
     assert second.parent == first.ref and second.kept.count == 9
     assert "chat@v1 was made with other instruct.reasoning; what is new follows this recipe" in caplog.text
+
+
+def test_a_dataset_of_pages_is_not_extended_by_samples(store, files):
+    """Its shards would be of two kinds of records under one form."""
+    pages = mixtures.documents(store, "chat", ["a page", "another"])
+    with pytest.raises(BadConfig, match=r"recipe\.extends: chat@v1 holds documents, and this pipeline makes samples"):
+        increment(store, files[:1])
+    assert Versions(store).resolve("chat") == pages
 
 
 def test_what_was_taken_down_stays_out_of_later_nights(store, files):
