@@ -118,6 +118,8 @@ def read_receipt(store: Store, key: str) -> Receipt | None:
         receipt = Receipt.model_validate_json(unseal(data))
         if receipt.work_key != key:
             raise ValueError(f"it is the receipt of work {receipt.work_key[:12]}")
+        if work_key(receipt.stages, receipt.inputs) != key:
+            raise ValueError("its stages and inputs are those of other work")
     except ValueError as error:
         help = "if a newer gristmill wrote it, upgrade; else delete it, and its work is done again"
         raise unreadable(store, _key(key), brief(error), help) from error

@@ -171,8 +171,8 @@ class InputRecipe(Recipe):
         """Raises BadConfig where `base`, the version that this one extends, holds records of another form."""
         if base.form != self.form:
             raise BadConfig(
-                f"recipe.extends: {base} holds {FORMS[base.form].called}, this pipeline makes {FORMS[self.form].called}:"
-                " one dataset cannot hold both. Give recipe.dataset and recipe.extends another name"
+                f"recipe.extends: {base} holds {FORMS[base.form].called}, and this pipeline makes"
+                f" {FORMS[self.form].called}: one dataset cannot hold both. Give recipe.dataset and recipe.extends another name"
             )
 
 

@@ -202,7 +202,10 @@ def shard_works(stage: WriteShards, store: Store, records: Records) -> list[Work
 
 
 def shard_groups(sizes: Sequence[int], target_bytes: int) -> list[tuple[int, int]]:
-    """[first, end) of consecutive chunks per shard, closed once their text reaches `target_bytes`; at least one."""
+    """[first, end) of consecutive chunks per shard, closed once their text reaches `target_bytes`; at least one.
+
+    Every chunk is in one: records can be without a text, so what is left of size 0 goes with the last that has some.
+    """
     groups, first, size = [], 0, 0
     for i, bytes_of_chunk in enumerate(sizes):
         size += bytes_of_chunk
@@ -210,5 +213,5 @@ def shard_groups(sizes: Sequence[int], target_bytes: int) -> list[tuple[int, int
             groups.append((first, i + 1))
             first, size = i + 1, 0
     if size or not groups:
-        groups.append((first, len(sizes)))
-    return groups
+        return [*groups, (first, len(sizes))]
+    return [*groups[:-1], (groups[-1][0], len(sizes))]

@@ -75,6 +75,10 @@ class Scan(Stage[ScanPayload]):
             result = scan(stream, kind)
         if input_info(uri).stamp != before.stamp:
             raise OSError(f"{uri} changed while it was read: wait until it is complete, then run again")
+        if result.size != before.size:  # a server that ends too early; what is missing may be whole records
+            raise OSError(
+                f"{uri} has {before.size} bytes, and {result.size} came: run again, or copy it and name the copy"
+            )
         inputs = (result.sha256, kind)  # the name can decide the kind, where the bytes do not
         if work.inputs is not None and work.inputs != inputs:
             raise OSError(f"{uri} is not the file it was: expected {work.inputs}, found {inputs}")

@@ -20,7 +20,7 @@ from gristmill.lake.accounts.receipt import (
     work_key,
     write_receipt,
 )
-from gristmill.lake.store.sealed import unseal
+from gristmill.lake.store.sealed import Unreadable, unseal
 from gristmill.stages.mix.pack import PackFacts
 from gristmill.stages.mix.plan_rows import PlanFacts
 from gristmill.stages.mix.tokenize import TokenizeFacts
@@ -71,6 +71,13 @@ def test_the_first_receipt_counts_and_info_is_no_part_of_it(store):
     assert again == first and again.info == {"host": "one"}
     assert read_receipt(store, KEY) == first
     assert receipt(info={"host": "one"}).identity() == receipt().identity() != receipt(facts={"n": 1}).identity()
+
+
+@pytest.mark.parametrize("fields", [{"stages": (STAGE.model_copy(update={"version": 2}),)}, {"inputs": ("other",)}])
+def test_what_other_work_did_is_no_proof_of_this_one(store, fields):
+    write_receipt(store, receipt(**fields))
+    with pytest.raises(Unreadable, match="its stages and inputs are those of other work"):
+        finished(store, KEY)
 
 
 @pytest.mark.parametrize(

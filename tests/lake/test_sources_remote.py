@@ -17,14 +17,18 @@ import pytest
 
 from gristmill.lake.inputs.files import InputFault
 from gristmill.lake.inputs.sources import expand, input_info, open_input
+from gristmill.lake.store.opening import open_store
 from gristmill.lake.store.outage import is_outage
+from gristmill.stages.core.work import Work, execute
+from gristmill.stages.read.scan import Scan, ScanPayload
 
 # Over HTTP
 
 
 class Web(ThreadingHTTPServer):
     """`files` by path. `busy`: the next n requests are answered 503. `drop`: the next n GETs break off. `ranges`,
-    `etags`: whether it gives parts of files, and says what changes with them."""
+    `etags`: whether it gives parts of files, and says what changes with them. `ends`: bytes of a file behind which it
+    gives no more, though it says that there are some."""
 
     daemon_threads = True
 
@@ -33,6 +37,7 @@ class Web(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.busy = self.drop = 0
         self.ranges = self.etags = True
+        self.ends: int | None = None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Quiet: readers hang up before the end of a range."""
@@ -75,7 +80,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, data, **about, Accept_Ranges="bytes" if self.server.ranges else "none")
         first, last = asked.removeprefix("bytes=").split("-")
         start, end = int(first), min(int(last or len(data)) + 1, len(data))
-        return self.answer(206, data[start:end], Content_Range=f"bytes {start}-{end - 1}/{len(data)}", **about)
+        part = data[start : min(end, self.server.ends or end)]
+        return self.answer(206, part, Content_Range=f"bytes {start}-{end - 1}/{len(data)}", **about)
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -157,6 +163,18 @@ def memory() -> Iterator[Any]:
     files.store.clear()
     yield files
     files.store.clear()
+
+
+def test_a_server_that_ends_too_early_loses_no_record_in_silence(web: Web, tmp_path: Path) -> None:
+    line = b'{"text": "a line"}\n'
+    web.files["/crawl/lines.jsonl"] = line * 10
+    work = Work(Scan(), None, ScanPayload(f"{web.url}/crawl/lines.jsonl"))
+    store = open_store(str(tmp_path / "lake"))
+    web.ends = 7 * len(line)  # whole lines: nothing in them tells that others are missing
+    with pytest.raises(OSError, match=r"lines\.jsonl has 190 bytes, and 133 came: run again, or copy it"):
+        execute(store, work)
+    web.ends = None
+    assert execute(store, work).passed.count == 10
 
 
 def test_a_pattern_means_the_same_in_any_place(memory: Any) -> None:

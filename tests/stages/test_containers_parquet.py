@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import random
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable, detect, read, scan
+from gristmill.stages.containers.parquet.footer import MAX_COLUMNS
 from gristmill.stages.containers.parquet.thrift import Thrift, ThriftError
 from gristmill.stages.containers.parquet.values import row_bytes
 from gristmill.stages.containers.span_table import RECORDS_ANYWAY, check_tiles
@@ -146,6 +148,34 @@ def test_text_in_a_column_of_bytes_is_text() -> None:
 def test_a_file_without_its_footer_is_one_stretch_of_damage(damaged, words) -> None:
     (item,) = items_of(damaged(written(texts(50))))
     assert isinstance(item, Unreadable) and words in item.error
+
+
+def varint(number: int) -> bytes:
+    """As Thrift's compact protocol has it."""
+    low, rest = number & 127, number >> 7
+    return bytes([low | 128]) + varint(rest) if rest else bytes([low])
+
+
+def many(items: int) -> bytes:
+    """A list of so many structs without a field: a byte each."""
+    return b"\xfc" + varint(items) + bytes(items)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        many(MAX_COLUMNS + 1),  # row groups
+        b"\x1c" + b"\x19" + many(MAX_COLUMNS + 1) + b"\0",  # columns of one
+        b"\x3c" + 3 * (b"\x19" + many(MAX_COLUMNS // 3) + b"\0"),  # of three
+    ],
+    ids=["groups", "columns", "columns of several groups"],
+)
+def test_a_footer_of_a_million_columns_is_refused_and_never_shown_to_arrow(groups, monkeypatch) -> None:
+    """Arrow makes an object of 600 bytes of each column before it looks at one, which can have a single byte."""
+    monkeypatch.setattr(pq, "read_metadata", lambda source: pytest.fail("Arrow was shown it"))
+    footer = b"\x36\x00" + b"\x19" + groups + b"\0"  # no rows; the groups
+    (item,) = items_of(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    assert isinstance(item, Unreadable) and re.search(r"a list of \d+ items, more than \d+", item.error)
 
 
 def test_a_file_without_rows_has_no_span() -> None:

@@ -48,10 +48,11 @@ def test_ranges_tile_all_hashes(rows):
         ([0, 0], [(0, 2)]),
         ([5, 5, 5], [(0, 2), (2, 3)]),
         ([50, 1, 9], [(0, 1), (1, 3)]),
-        ([10, 0, 0], [(0, 1)]),
+        ([10, 0, 0], [(0, 3)]),
+        ([10, 0, 12, 0], [(0, 1), (1, 4)]),
     ],
 )
 def test_shards_are_closed_by_size_and_nothing_passed_is_left_out(sizes, groups):
     assert shard_groups(sizes, 10) == groups
     taken = {i for first, end in groups for i in range(first, end)}
-    assert all(size == 0 for i, size in enumerate(sizes) if i not in taken)
+    assert taken == set(range(len(sizes)))

@@ -15,6 +15,8 @@ from gristmill.stages.containers.parquet.thrift import Thrift, ThriftError
 
 MAGIC = b"PAR1"
 MAX_FOOTER = 64 << 20
+MAX_COLUMNS = 1 << 20
+"""Columns of all row groups, and row groups: a decoder makes an object of each, and one can take a byte of a footer."""
 MAX_PAGES = 512 << 20
 """Bytes of the largest decompressed pages of a group's columns together: a decoder holds one page of each."""
 PAGE_HEADER, MAX_PAGE_HEADER = 4 << 10, 1 << 20
@@ -81,7 +83,7 @@ def read_footer(stream: BinaryIO, size: int) -> list[Group]:
         if number == 3:
             rows = thrift.integer()
         elif number == 4:
-            groups = [_group(thrift, size - 8 - length) for _ in thrift.items()]
+            groups = list(_groups(thrift, size - 8 - length))
         elif number == 8:
             raise LayoutError("it is encrypted")
         else:
@@ -91,12 +93,21 @@ def read_footer(stream: BinaryIO, size: int) -> list[Group]:
     return groups
 
 
-def _group(thrift: Thrift, end: int) -> Group:
-    """RowGroup: 1 are the columns, 3 is the number of rows. `end`: where the footer begins."""
+def _groups(thrift: Thrift, end: int) -> Iterator[Group]:
+    """Raises ThriftError for more than MAX_COLUMNS of groups and columns, before they are built."""
+    left = MAX_COLUMNS
+    for _ in thrift.items(left):
+        group = _group(thrift, end, left)
+        left -= 1 + len(group.chunks)
+        yield group
+
+
+def _group(thrift: Thrift, end: int, most: int) -> Group:
+    """RowGroup: 1 are the columns, at most `most`, 3 is the number of rows. `end`: where the footer begins."""
     group = Group()
     for number, kind in thrift.fields():
         if number == 1:
-            group.chunks = [_chunk(thrift) for _ in thrift.items()]
+            group.chunks = [_chunk(thrift) for _ in thrift.items(most)]
         elif number == 3:
             group.rows = thrift.integer()
         else:

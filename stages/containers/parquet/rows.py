@@ -49,13 +49,16 @@ class Parquet:
         return scan(stream)
 
     def read(self, open_at: OpenAt, spans: pa.Table, config: ReadConfig, *, rows: bool = False) -> Iterator[Item]:
-        """The file is opened once a call."""
+        """The file is opened once a call, unless nothing in it can be read."""
         columns = (spans[name].to_pylist() for name in ("ordinal", "start", "length", "c_start", "skip", "error"))
         places = [
             _Place(Record(ordinal, start, length, "other", "parquet"), offset, skip, error)
             for ordinal, start, length, offset, skip, error in zip(*columns, strict=True)
         ]
         noted = json.loads((spans.schema.metadata or {}).get(b"gristmill.row_groups", b"{}"))
+        if all(place.error is not None for place in places):  # Arrow is not shown a footer that the scan refused
+            yield from (place.unreadable(place.error or "") for place in places)
+            return
         with open_at(0) as stream:
             file = _File(stream, config, rows)
             for offset, wanted in groupby(places, key=lambda place: place.offset):
@@ -116,22 +119,22 @@ class _File:
     def items(self, offset: int, wanted: list[_Place], size: int, shared: int) -> Iterator[Item]:
         """One item for each place in the row group that begins at `offset`; `size`, `shared`: as the scan noted."""
         number = self._groups.get(offset)
-        left = iter(wanted)  # places without an item: whatever breaks below, each gets one, and only one
+        at = 0  # of the first place that has no item yet; places and batches are both in order of rows
         try:
             if number is not None and wanted[0].error is None:
                 for batch, before, too_many in self._batches(number, size, shared):
-                    inside = [place for place in wanted if before <= place.row < before + batch.num_rows]
-                    for place in inside:
-                        item = self._item(place, batch, place.row - before, bool(too_many[place.row - before]))
-                        next(left)  # it has its item, whatever happens behind it
+                    while at < len(wanted) and wanted[at].row < before + batch.num_rows:
+                        row = wanted[at].row - before
+                        item = self._item(wanted[at], batch, row, bool(too_many[row]))
+                        at += 1  # it has its item, whatever happens behind it
                         yield item
-                    if wanted[-1].row < before + batch.num_rows:
+                    if at == len(wanted):
                         return
             fault = self.fault or "the scan found a row here, Arrow none"
         except _FAULTS as error:
             self._source.check()
             fault = f"Arrow cannot decode its pages: {type(error).__name__}"
-        for place in left:
+        for place in wanted[at:]:
             yield place.unreadable(place.error or f"row {place.row} of the row group at byte {offset}: {fault}")
 
     def _batches(self, number: int, size: int, shared: int) -> Iterator[tuple[pa.RecordBatch, int, np.ndarray]]:

@@ -34,14 +34,17 @@ class Thrift:
             number = number + delta if delta else self.integer()
             yield number, head & 15
 
-    def items(self) -> Iterator[int]:
-        """The type of each item of the list at the position, which stands before the item."""
+    def items(self, most: int | None = None) -> Iterator[int]:
+        """The type of each item of the list at the position, which stands before the item. `most`: how many it may
+        have, whatever bytes there are."""
         head = self._byte()
         size = head >> 4
         if size == 15:
             size = self._varint()
         if size > len(self.data) - self.at:  # an item takes a byte or more
             raise ThriftError(f"a list of {size} items in {len(self.data)} bytes")
+        if most is not None and size > most:
+            raise ThriftError(f"a list of {size} items, more than {most}")
         for _ in range(size):
             yield head & 15
 
