@@ -267,8 +267,7 @@ class _Run:
 
 
 def _check_base(recipe: InputRecipe, base: Manifest) -> None:
-    """Raises BadConfig where the base holds records of another form, or the recipe differs from the base's in a key that
-    has to be equal."""
+    """Raises BadConfig where the base holds records of another form, or differs in a key that has to be equal."""
     if base.form != recipe.form:
         raise BadConfig(
             f"recipe.extends: {base} holds {base.layout.called}, and this pipeline makes {FORMS[recipe.form].called}:"
