@@ -172,7 +172,8 @@ class InputRecipe(Recipe):
         if base.form != self.form:
             raise BadConfig(
                 f"recipe.extends: {base} holds {FORMS[base.form].called}, and this pipeline makes"
-                f" {FORMS[self.form].called}: one dataset cannot hold both. Give recipe.dataset and recipe.extends another name"
+                f" {FORMS[self.form].called}: one dataset cannot hold both. Give recipe.dataset and recipe.extends another"
+                " name"
             )
 
 

@@ -9,6 +9,7 @@ import json
 import random
 import re
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable, detect, read, scan
+from gristmill.stages.containers.parquet import rows as parquet_rows
 from gristmill.stages.containers.parquet.footer import MAX_COLUMNS
 from gristmill.stages.containers.parquet.thrift import Thrift, ThriftError
 from gristmill.stages.containers.parquet.values import row_bytes
@@ -276,6 +278,29 @@ def test_a_dictionary_that_stands_for_gigabytes_is_read_no_further_than_its_boun
     items = items_of(data)
     good = [item for item in items if isinstance(item, Record)]
     assert 1 <= len(good) <= 30 and "expand more than 20 times" in items[-1].error
+
+
+def test_rows_are_measured_once_a_batch_and_places_are_passed_once(monkeypatch) -> None:
+    """Measured by itself, each row would cost a look at the whole dictionary of its batch; and a look at every place
+    for every batch is quadratic where batches are small."""
+    data, looks = written(texts(300)), {"rows": 0, "measured": 0}
+
+    class Place(parquet_rows._Place):
+        @property
+        def row(self) -> int:
+            looks["rows"] += 1
+            return self[2]
+
+    def measured(column: pa.Array) -> np.ndarray:
+        looks["measured"] += 1
+        return row_bytes(column)
+
+    monkeypatch.setattr(parquet_rows, "BATCH_ROWS", 3)
+    monkeypatch.setattr(parquet_rows, "_Place", Place)
+    monkeypatch.setattr(parquet_rows, "row_bytes", measured)
+    assert all(isinstance(item, Record) for item in items_of(data))
+    assert looks["measured"] == 100 * len(("text", "url", "id", "date"))  # batches, and columns that are wanted
+    assert 300 <= looks["rows"] <= 3 * 300
 
 
 def test_a_row_is_measured_before_it_is_taken_out() -> None:

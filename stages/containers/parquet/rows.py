@@ -122,10 +122,10 @@ class _File:
         at = 0  # of the first place that has no item yet; places and batches are both in order of rows
         try:
             if number is not None and wanted[0].error is None:
-                for batch, before, too_many in self._batches(number, size, shared):
+                for batch, before, sizes, too_many in self._batches(number, size, shared):
                     while at < len(wanted) and wanted[at].row < before + batch.num_rows:
                         row = wanted[at].row - before
-                        item = self._item(wanted[at], batch, row, bool(too_many[row]))
+                        item = self._item(wanted[at], batch.slice(row, 1), int(sizes[row]), bool(too_many[row]))
                         at += 1  # it has its item, whatever happens behind it
                         yield item
                     if at == len(wanted):
@@ -137,23 +137,26 @@ class _File:
         for place in wanted[at:]:
             yield place.unreadable(place.error or f"row {place.row} of the row group at byte {offset}: {fault}")
 
-    def _batches(self, number: int, size: int, shared: int) -> Iterator[tuple[pa.RecordBatch, int, np.ndarray]]:
-        """Batches of a row group, each with the rows before it, and of each row whether the group expands too far."""
+    def _batches(
+        self, number: int, size: int, shared: int
+    ) -> Iterator[tuple[pa.RecordBatch, int, np.ndarray, np.ndarray]]:
+        """Batches of a row group, each with the rows before it, the bytes of each row (of a slice of one row it would
+        cost a look at its whole dictionaries), and whether the group expands too far with it."""
         rows = self._parquet.metadata.row_group(number).num_rows
         # A row has its share of the group's bytes; of a page whose values begin with parts of others it can have all.
         batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (size // rows + shared + 1)))
         allowed = DECODED * size + DECODED_ANYWAY + DECODED_VALUE * rows * len(self._columns)
-        before, decoded = 0, np.zeros(1, np.int64)
+        before = decoded = 0
         for batch in self._parquet.iter_batches(batch_rows, [number], self._columns, use_threads=False):
-            decoded = decoded[-1] + np.cumsum(sum(row_bytes(column) for column in batch.columns))
-            yield batch, before, decoded > allowed
-            before += batch.num_rows
+            sizes = np.sum([row_bytes(column) for column in batch.columns], axis=0)
+            upto = decoded + np.cumsum(sizes)
+            yield batch, before, sizes, upto > allowed
+            before, decoded = before + batch.num_rows, decoded + int(sizes.sum())
 
-    def _item(self, place: _Place, batch: pa.RecordBatch, row: int, too_many: bool) -> Item:
+    def _item(self, place: _Place, only: pa.RecordBatch, size: int, too_many: bool) -> Item:
+        """The record of a batch of one row, which has `size` bytes."""
         if too_many:
             return place.unreadable(f"the rows of its row group expand more than {DECODED} times: the rest is not read")
-        only = batch.slice(row, 1)
-        size = int(sum(int(row_bytes(column)[0]) for column in only.columns))
         if size > self._config.max_record_bytes:
             limit = f"max_record_bytes={self._config.max_record_bytes}"
             return place.unreadable(f"row of {size} bytes is longer than {limit}")
