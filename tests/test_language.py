@@ -1,7 +1,7 @@
 """The code's language, as far as a program can judge it: docstrings, names, lengths (tests/language.py).
 
-ALLOWED is a ratchet: what was there when the rule came, and may only become less. `python tests/language.py` lists
-everything by package and file.
+`python tests/language.py` lists what breaks a rule, by package and file. A file or function that has to be longer says
+why: `# long: reason`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from language import (
 )
 
 EVERYWHERE = (*PACKAGES, "tests")
-ALLOWED = {"docstrings": 200, "names": 931, "functions": 0, "files": 11}
 CHECKS: dict[str, Callable[[Iterable[Source]], list[Finding]]] = {
     "docstrings": undocumented,
     "names": empty_names,
@@ -33,11 +32,11 @@ CHECKS: dict[str, Callable[[Iterable[Source]], list[Finding]]] = {
 
 
 @pytest.mark.parametrize("rule", CHECKS)
-def test_the_rules_hold_but_for_what_was_there_before(rule: str) -> None:
+def test_the_rules_hold(rule: str) -> None:
     files = documented_sources() if rule == "docstrings" else sources(EVERYWHERE)
     findings = CHECKS[rule](files)
     shown = "\n".join(listed(rule, findings))
-    assert len(findings) <= ALLOWED[rule], f"{len(findings)} findings, {ALLOWED[rule]} allowed:\n{shown}"
+    assert not findings, f"{len(findings)} findings:\n{shown}"
 
 
 # That each check can fail

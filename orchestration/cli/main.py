@@ -68,7 +68,7 @@ def grist(
 
 @app.command(epilog=help_text())
 def run(
-    config: Annotated[Path, typer.Argument(help="A YAML file, or the name of one that comes along: web.")],
+    config: Annotated[Path, typer.Argument(help="A YAML file, or the name of one that comes along, such as web.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Laid over the file. Repeatable.")
     ] = None,

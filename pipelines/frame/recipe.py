@@ -170,10 +170,10 @@ class InputRecipe(Recipe):
     def check_form(self, base: Manifest) -> None:
         """Raises BadConfig where `base`, the version that this one extends, holds records of another form."""
         if base.form != self.form:
+            there, here = FORMS[base.form].called, FORMS[self.form].called
             raise BadConfig(
-                f"recipe.extends: {base} holds {FORMS[base.form].called}, and this pipeline makes"
-                f" {FORMS[self.form].called}: one dataset cannot hold both. Give recipe.dataset and recipe.extends another"
-                " name"
+                f"recipe.extends: {base} holds {there}, this pipeline makes {here}:"
+                " one dataset cannot hold both. Give recipe.dataset and recipe.extends another name"
             )
 
 

@@ -167,6 +167,7 @@ def test_a_withdrawn_version_says_why_and_gives_nothing_out(lake: Store, tmp_pat
     for args in (["sample", "web@v2"], ["checkout", "web@v2", str(tmp_path / "out")]):
         result = grist(*args, lake=lake)
         assert result.exit_code == 1 and "was withdrawn (asked to)" in result.stderr
+        assert "`grist ls web` lists the versions that are" in result.stderr
     assert "withdrawn since: web@v2" in grist("why", SHORT.url, lake=lake).stdout
 
 

@@ -48,6 +48,12 @@ def test_show_says_planned_against_drawn(lake):
     assert "Mixture" in grist(lake, "stats", "mix").stdout
 
 
+def test_a_field_of_a_schema_is_shown_once_whatever_lies_within_it(lake):
+    shown = " ".join(grist(lake, "show", "math").stdout.split())
+    assert "parts: list<item: struct<length: int32, special: bool, learn: bool>>, date: string" in shown
+    assert "child 0" not in shown
+
+
 def test_sample_marks_what_is_learned(lake):
     shown = grist(lake, "sample", "mix", "-n", "2", "--source", "math@v1", "--full").stdout
     assert shown.count("<|assistant|>«") == 2 and shown.count("<|end|>»<|endoftext|>") == 2 and "web@v1" not in shown

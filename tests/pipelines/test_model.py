@@ -242,7 +242,8 @@ def test_a_folder_that_is_no_checkpoint_is_refused_and_leaves_no_version(
 def test_what_is_no_model_is_not_loaded_or_written(store: Store, checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(TOKENIZER)
     grist(store, "tokenizer", "add", str(tmp_path / "tokenizer.json"), "--name", "bpe")
-    assert "is no model" in grist(store, "export", "hf", "bpe@v1", str(tmp_path / "out"), code=1).output
+    refused = grist(store, "export", "hf", "bpe@v1", str(tmp_path / "out"), code=1).output
+    assert "bpe@v1 is no model: it holds a tokenizer" in refused
     taken_in(store, checkpoint)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("")

@@ -274,7 +274,7 @@ def test_a_dataset_of_another_form_is_not_extended(store, files, monkeypatch, mo
     before = run(store, files[:1], extends="upper").manifest
     monkeypatch.setattr(UpperRecipe, "form", "samples")
     message = (
-        r"recipe\.extends: upper@v1 holds documents, and this pipeline makes samples: one dataset cannot hold both\. Give"
+        r"recipe\.extends: upper@v1 holds documents, this pipeline makes samples: one dataset cannot hold both\. Give"
         r" recipe\.dataset and recipe\.extends another name"
     )
     with pytest.raises(BadConfig, match=message):
@@ -285,5 +285,5 @@ def test_a_dataset_of_another_form_is_not_extended(store, files, monkeypatch, mo
 def test_a_version_of_another_form_is_no_answer_to_what_a_run_would_come_to(store, files, monkeypatch):
     run(store, files[:1], extends="upper")
     monkeypatch.setattr(UpperRecipe, "form", "samples")
-    with pytest.raises(BadConfig, match="upper@v1 holds documents, and this pipeline makes samples"):
+    with pytest.raises(BadConfig, match="upper@v1 holds documents, this pipeline makes samples"):
         committed(config(files[:1], extends="upper"), store)
