@@ -56,6 +56,8 @@ class Plain(Stage[Place]):
     name: ClassVar[str] = "toy.plain"
     VERSION: ClassVar[int] = 1
 
+    deterministic = False  # its facts name the process that ran it
+
     cpus: int = 1
 
     @property
