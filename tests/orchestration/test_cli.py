@@ -61,7 +61,7 @@ def test_ls_imports_nothing_heavy(lake: Store) -> None:
     )
     assert done.returncode == 0 and "web" in done.stdout, done.stderr
     loaded = set(ast.literal_eval(done.stderr.strip().splitlines()[-1]))
-    assert "gristmill.lake" in loaded
+    assert "gristmill" in loaded
     assert not loaded & {"ray", "prefect", "torch", "pandas", "spacy", "boto3", "datatrove", "scipy"}
 
 
