@@ -33,11 +33,12 @@ from gristmill.orchestration.cli.main import app
 from gristmill.stages.mix.windows import read_windows
 
 GOLDEN = Path(__file__).parent / "golden"
-FORMATS = (1, 2)
+FORMATS = (1, 2, 3)
 EXPECTED = {number: json.loads((GOLDEN / f"lake-format-{number}.json").read_text()) for number in FORMATS}
 MILL = "https://golden.example/mill"
-DATASETS = {1: ["web", "web.limit"], 2: ["bpe", "chat", "mix", "web", "web.limit"]}
-BYTES = {1: 100_000, 2: 300_000}
+ALL = ["bpe", "chat", "mix", "web", "web.limit"]
+DATASETS = {1: ["web", "web.limit"], 2: ALL, 3: ALL}
+BYTES = {1: 100_000, 2: 300_000, 3: 500_000}
 """Most that a golden lake may have."""
 
 
@@ -57,10 +58,10 @@ def golden(number: int, tmp_path: Path) -> Store:
     return copied(number, tmp_path / "lake")
 
 
-@pytest.fixture
-def second(tmp_path: Path) -> Store:
-    """The lake of format 2, for what format 1 had not."""
-    return copied(2, tmp_path / "lake")
+@pytest.fixture(params=FORMATS[1:])
+def second(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """The lakes of format 2 and later, for what format 1 had not."""
+    return copied(request.param, tmp_path / "lake")
 
 
 def grist(store: Store, *args: str) -> Any:
@@ -99,8 +100,8 @@ def test_tags_and_withdrawals_hold(golden, number):
     assert versions.resolve("web@first").version == 1 and versions.resolve("web").version == 2
     assert versions.withdrawn("web.limit") == {1: "a look, not a dataset"} and versions.latest("web.limit") is None
     latest = {row.dataset: row.latest and row.latest.version for row in list_datasets(versions)}
-    assert latest == {"web": 2, "web.limit": None} | ({"bpe": 1, "chat": 2, "mix": 1} if number == 2 else {})
-    if number == 2:
+    assert latest == {"web": 2, "web.limit": None} | ({"bpe": 1, "chat": 2, "mix": 1} if number > 1 else {})
+    if number > 1:
         assert list(versions.withdrawn("chat")) == [1] and versions.withdrawn("chat")[1].endswith(": request 7")
 
 
@@ -151,7 +152,7 @@ def test_its_receipts_are_read(golden):
 
 def test_this_code_works_in_it(golden, number):
     """A new dataset version from other inputs; of format 2 an increment on top of the last one."""
-    grows = {"extends": "web"} if number == 2 else {}
+    grows = {"extends": "web"} if number > 1 else {}
     result = web.run(golden.uri, [GOLDEN / "input" / "lines.jsonl"], max_quarantine_rate=0.5, **grows)
     assert result.new and result.manifest.version == 3 and result.manifest.previous is not None
     assert result.manifest.parent == (Versions(golden).manifest("web", 2).ref if grows else None)
@@ -173,7 +174,7 @@ def test_a_record_is_forgotten_from_it_and_erased(golden, number):
     sound(golden)
     text = json.dumps(row["text"], ensure_ascii=False)[1:60].encode()
     assert [path for path, data in readable(golden) if text in data] == []
-    if number == 2:
+    if number > 1:
         reader = read_windows(golden, versions.resolve("mix@v2"))
         left = [member for i in range(len(reader)) for member in reader.sample(i).meta["members"]]
         assert {member["source"] for member in left} == {"web@v2", "chat@v2"}
