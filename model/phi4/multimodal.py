@@ -90,7 +90,7 @@ class Multimodal(nn.Module):
         long_BL = self._long(position_ids, samples, real)
         x_BLD = self.embed(input_ids, samples, **inputs)
         rope = tables(self.config.text, position_ids, long_BL, x_BLD.dtype)
-        attend = Attention(samples if segments is not None else None, real)
+        attend = Attention() if segments is None and real is None else Attention(samples, real)
         chosen = routes(masks(self.config, adapter, input_ids, samples))
         return self.language(x_BLD, rope, attend, chosen)
 
