@@ -64,6 +64,10 @@ class _Segments:
 
     def attend(self, q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor) -> Tensor:
         """Attention of each segment, [T, H, D]."""
+        if torch.is_autocast_enabled(q_THD.device.type):
+            # As it would cast them for torch's own attention; here, so that the kernel is chosen by that type.
+            kind = torch.get_autocast_dtype(q_THD.device.type)
+            q_THD, k_TGD, v_TGD = q_THD.to(kind), k_TGD.to(kind), v_TGD.to(kind)
         if q_THD.is_cuda and q_THD.dtype in (torch.float16, torch.bfloat16) and _HAS_VARLEN:
             return self._end_to_end(q_THD, k_TGD, v_TGD)
         if self._rows is None:

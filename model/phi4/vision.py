@@ -145,8 +145,13 @@ class VisionEncoder(nn.Module):
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.head = PoolingHead(config)
         self.apply(_init)
-        for unused in (*self.encoder.layers[config.used_layers :], self.post_layernorm, self.head):
-            unused.requires_grad_(False)
+        for module in self.unused:
+            module.requires_grad_(False)
+
+    @property
+    def unused(self) -> tuple[nn.Module, ...]:
+        """What lies beyond `config.feature_layer`: of a checkpoint, and never computed."""
+        return (*self.encoder.layers[self.config.used_layers :], self.post_layernorm, self.head)
 
     def forward(self, pixels_NCHW: Tensor, mask_NGG: Tensor) -> Tensor:
         """Features [N, P, D], row-major. `pixels_NCHW`: [N, 3, crop, crop], about -1 to 1; `mask_NGG`, bool or 0 and 1:
