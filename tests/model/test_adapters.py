@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from models import ADAPTERS, NANO, enlivened, ids, prompts_of_all_kinds, text_model
+from models import ADAPTERS, NANO, batch_of_all_kinds, enlivened, ids, text_model
 from torch import Tensor
 
 from gristmill.model.hf import names as hf_names
@@ -31,20 +30,6 @@ def batch_of(tokens: Iterable[int], inputs: dict[str, Tensor] | None = None) -> 
     return Batch(row, torch.ones(len(row), dtype=torch.bool), torch.tensor([0, len(row)]), inputs or {})
 
 
-def all_kinds() -> Batch:
-    """A segment of each kind for `nano`."""
-    requests = list(prompts_of_all_kinds().values())
-    rows = [torch.tensor(request.tokens) for request in requests]
-    inputs: dict[str, list[Tensor]] = {}
-    for request in requests:
-        for name, tensor in (request.inputs or {}).items():
-            inputs.setdefault(name, []).append(tensor)
-    row = torch.cat(rows)
-    ends = torch.tensor(np.cumsum([0, *map(len, rows)]))
-    joined = {name: torch.cat(tensors) for name, tensors in inputs.items()}
-    return Batch(row, torch.ones(len(row), dtype=torch.bool), ends, joined)
-
-
 # What is trained.
 
 
@@ -55,7 +40,7 @@ def test_only_the_parts_of_a_stage_get_gradients_and_all_of_theirs_do(parts: set
         parameter.grad = torch.ones_like(parameter)  # of a stage before
     trained = trainable(model, parts)
     model.zero_grad()
-    Objective(model)(all_kinds())[0].backward()
+    Objective(model)(batch_of_all_kinds())[0].backward()
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad == (name in trained) == (parameter.grad is not None), name
         assert part_of(name) in parts or name not in trained
@@ -196,7 +181,7 @@ def test_adapters_that_cannot_be_are_refused() -> None:
 @pytest.mark.parametrize("parts", [{Part.LORA_VISION, Part.LORA_SPEECH}, set(Part)], ids=["adapters", "all"])
 def test_float32_adapters_over_a_bfloat16_base_learn_as_in_float32(parts: set[Part], autocast: bool) -> None:
     """A mixed batch, so that adapters compute gathered tokens; gradients point where those of float32 do."""
-    batch, gradients = all_kinds(), []
+    batch, gradients = batch_of_all_kinds(), []
     for half in (False, True):
         model = Multimodal.seeded(NANO, 2).bfloat16()  # weights of both are rounded
         for module in model.modules():
@@ -228,7 +213,7 @@ def test_autocast_over_a_float32_model_attends_in_the_lower_type(monkeypatch: py
         "scaled_dot_product_attention",
         lambda q, k, v, is_causal: kinds.add((q.dtype, k.dtype, v.dtype)) or attend(q, k, v, is_causal=is_causal),
     )
-    batch = all_kinds()
+    batch = batch_of_all_kinds()
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = Objective(enlivened(NANO, 2))(
             Batch(batch.input_ids[:9], batch.loss_mask[:9], torch.tensor([0, 4, 9]))
