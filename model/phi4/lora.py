@@ -58,6 +58,7 @@ class MultiLoRALinear(nn.Module):
     def merge(self, name: str) -> None:
         """Adds an adapter's product to the weight, rounded once, and takes it away: all tokens have it from then on."""
         adapter = self.adapters.pop(name)
+        assert isinstance(adapter, LoRA)
         wide = torch.promote_types(self.weight.dtype, torch.float32)
         change_OI = adapter.B.to(wide) @ adapter.A.to(wide) * adapter.scaling
         self.weight.copy_(self.weight.to(wide) + change_OI)

@@ -267,8 +267,7 @@ def embed_images(
     sizes_B2, crops = sizes_B2.cpu(), pixels.shape[1] if pixels.ndim == 5 else None
     counts = [1 + rows * columns for rows, columns in _grids(encoder.config, sizes_B2, crops)]
     if crops is not None:
-        pixels = torch.cat([image[:count] for image, count in zip(pixels, counts, strict=True)])
-        mask = torch.cat([image[:count] for image, count in zip(mask, counts, strict=True)])
+        pixels, mask = (torch.cat([image[:n] for image, n in zip(x, counts, strict=True)]) for x in (pixels, mask))
     if sum(counts) != len(pixels):
         raise ValueError(f"image_sizes are of {sum(counts)} crops, global views included; {len(pixels)} are given")
     features_NPD = encoder(pixels, mask).to(projector.up.weight.dtype)  # they may be of two types
@@ -290,9 +289,9 @@ def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
         raise ValueError("image_pixel_values without image_sizes")
     if mask is None:
         mask = pixels.new_ones(*pixels.shape[:-3], *[model.config.vision.grid] * 2)
-    encoder, projector = model.vision_encoder, model.vision_projector
-    pixels = pixels.to(encoder.embeddings.patch_embedding.weight)
-    return torch.cat(embed_images(encoder, projector, pixels, sizes_B2, mask.to(pixels.device)))
+    pixels = pixels.to(model.vision_encoder.embeddings.patch_embedding.weight)
+    images = embed_images(model.vision_encoder, model.vision_projector, pixels, sizes_B2, mask.to(pixels.device))
+    return torch.cat(images)
 
 
 def project(model: Any, encoded_ND: Tensor, beside: Callable[[str], Tensor]) -> Tensor:
