@@ -211,7 +211,7 @@ def test_the_sigmoid_loss_is_its_formula_and_learns_its_own_parameters() -> None
 
 def test_the_sigmoid_loss_starts_as_in_the_paper() -> None:
     loss = SigmoidLoss()
-    assert float(loss.log_temperature.exp()) == pytest.approx(10) and float(loss.bias.detach()) == -10
+    assert loss.log_temperature.exp().item() == pytest.approx(10) and float(loss.bias.detach()) == -10
 
 
 def test_windows_become_a_batch_end_to_end() -> None:
