@@ -28,6 +28,7 @@ NAMES = (
     "tokenize",
     "reader",
     "generate",
+    "packing",
 )
 GPU_NAMES = ("generate_gpu",)
 """Run by name only, where there is a GPU."""

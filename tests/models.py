@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from gristmill.model.phi4.config import LoraConfig, ModelConfig, RopeParameters,
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.processing.bpe import train_tokenizer
+from gristmill.model.train.objective import Batch
 
 ROPE = RopeParameters(short_factor=(1.0,) * 3, long_factor=(1.0, 2.0, 5.0))
 TEXT = TextConfig(
@@ -110,6 +112,20 @@ def prompts_of_all_kinds() -> dict[str, Request]:
         "speech": Request("speech", (*words(2, 4), *clip, *words(3, 5)), how, inputs=audio_inputs(2)),
         "vision-speech": Request("both", (*picture, *words(2, 6), *clip, *words(2, 7)), how, inputs=both),
     }
+
+
+def batch_of_all_kinds() -> Batch:
+    """A segment of each kind for `nano`."""
+    requests = list(prompts_of_all_kinds().values())
+    rows = [torch.tensor(request.tokens) for request in requests]
+    inputs: dict[str, list[Tensor]] = {}
+    for request in requests:
+        for name, tensor in (request.inputs or {}).items():
+            inputs.setdefault(name, []).append(tensor)
+    row = torch.cat(rows)
+    ends = torch.tensor([0, *accumulate(map(len, rows))])
+    joined = {name: torch.cat(tensors) for name, tensors in inputs.items()}
+    return Batch(row, torch.ones(len(row), dtype=torch.bool), ends, joined)
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gristmill.model.phi4.blocks import Stack
 from gristmill.model.phi4.config import AudioConfig, ModelConfig
 from gristmill.model.phi4.conformer import ConformerBlock, RelativeBias, init_weights
 
@@ -103,7 +104,7 @@ class AudioEncoder(nn.Module):
         self.encoder_embedding = Normalise(config)
         self.embed = Subsampling(config)
         self.relative_attention_bias_layer = RelativeBias(config)
-        self.encoders = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_blocks))
+        self.encoders = Stack(ConformerBlock(config) for _ in range(config.num_blocks))
         self.apply(init_weights)
 
     def forward(self, features_BTM: Tensor, mask_BT: Tensor | None = None) -> Tensor:
@@ -125,7 +126,7 @@ class AudioEncoder(nn.Module):
             seen_RW = self._seen(frames_after(length_B, self.config.time_reduction), *x_RWD.shape[:2])
             bias_RHWW = self._with_mask(bias_RHWW, seen_RW)
         for block in self.encoders:
-            x_RWD = block(x_RWD, bias_RHWW)
+            x_RWD = self.encoders.call(block, x_RWD, bias_RHWW)
         return x_RWD.reshape(batch, -1, self.config.hidden_size)[:, :frames]
 
     def _fold(self, x_BTD: Tensor) -> Tensor:

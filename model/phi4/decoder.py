@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gristmill.model.phi4.blocks import Stack
 from gristmill.model.phi4.config import LoraConfig, TextConfig
 from gristmill.model.phi4.lora import MultiLoRALinear, Routes
 from gristmill.model.phi4.rope import rotate
@@ -34,6 +35,12 @@ class RMSNorm(nn.Module):
         # In bfloat16 a mean of squares over 3,072 channels would have two digits.
         wide = x.float()
         return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+
+
+@torch.compiler.disable
+def _attended(attend: Attend, layer: int, q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor) -> Tensor:
+    """Outside of what is compiled of a block: segments and pages are other ones in each batch."""
+    return attend(layer, q_BHLD, k_BGLD, v_BGLD)
 
 
 class SelfAttention(nn.Module):
@@ -58,7 +65,7 @@ class SelfAttention(nn.Module):
         # one go.
         turning, v_BGLD = qkv.split([self.heads + self.kv_heads, self.kv_heads], 1)
         q_BHLD, k_BGLD = rotate(turning, *rope).split([self.heads, self.kv_heads], 1)
-        y_BHLD = attend(layer, q_BHLD, k_BGLD, v_BGLD)
+        y_BHLD = _attended(attend, layer, q_BHLD, k_BGLD, v_BGLD)
         return self.o_proj(y_BHLD.transpose(1, 2).flatten(2), routes)
 
 
@@ -100,7 +107,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         nn.init.normal_(self.embed_tokens.weight, std=0.02)
-        self.layers = nn.ModuleList(Layer(config, adapters) for _ in range(config.num_hidden_layers))
+        self.layers = Stack(Layer(config, adapters) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         if not config.tie_word_embeddings:
             self.lm_head = MultiLoRALinear(config.hidden_size, config.vocab_size, ())
@@ -109,7 +116,7 @@ class Decoder(nn.Module):
         """Embeddings [B, L, hidden] -> hidden states [B, L, hidden]. `rope`: cos and sin of `model.phi4.rope.tables`;
         `attend`: how queries attend, masks, packing and caches included; `routes`: which tokens take which adapter."""
         for number, layer in enumerate(self.layers):
-            x_BLD = layer(number, x_BLD, rope, attend, routes)
+            x_BLD = self.layers.call(layer, number, x_BLD, rope, attend, routes)
         return self.norm(x_BLD)
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -49,6 +49,20 @@ class MultiLoRALinear(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
         self.adapters = nn.ModuleDict({config.name: LoRA(config, inputs, outputs) for config in adapters})
 
+    def add(self, config: LoraConfig) -> None:
+        """A fresh adapter, in float32 on a base of any type: steps of an optimiser would round away in bfloat16."""
+        outputs, inputs = self.weight.shape
+        self.adapters[config.name] = LoRA(config, inputs, outputs).to(self.weight.device)
+
+    @torch.no_grad()
+    def merge(self, name: str) -> None:
+        """Adds an adapter's product to the weight, rounded once, and takes it away: all tokens have it from then on."""
+        adapter = self.adapters.pop(name)
+        assert isinstance(adapter, LoRA)
+        wide = torch.promote_types(self.weight.dtype, torch.float32)
+        change_OI = adapter.B.to(wide) @ adapter.A.to(wide) * adapter.scaling
+        self.weight.copy_(self.weight.to(wide) + change_OI)
+
     def forward(self, x_BLI: Tensor, routes: Routes) -> Tensor:
         """[B, L, inputs] -> [B, L, outputs]."""
         y_BLO = F.linear(x_BLI, self.weight)

@@ -93,15 +93,16 @@ class Multimodal(nn.Module):
         long_BL = self._long(position_ids, samples, real)
         x_BLD = self.embed(input_ids, samples, **inputs)
         rope = tables(self.config.text, position_ids, long_BL, x_BLD.dtype)
-        attend = Attention(samples if segment_ids is not None else None, real)
+        attend = Attention() if segment_ids is None and real is None else Attention(samples, real)
         chosen = routes(masks(self.config, adapter, input_ids, samples))
         return self.language(x_BLD, rope, attend, chosen)
 
     def embed(self, input_ids: Tensor, samples_BL: Tensor | None = None, **inputs: Tensor | None) -> Tensor:
         """Embeddings [B, L, hidden]; images and clips stand in the order of their tokens in the flattened batch.
 
-        `image_pixel_values` [images, crops, 3, crop, crop], the first crop the global view; `image_sizes` [images, 2]:
-        height, width in pixels; `image_attention_mask` [images, crops, G, G]: 1 is a real patch.
+        `image_pixel_values` [crops, 3, crop, crop]: crops of all images end to end, the first of each the global view;
+        `image_sizes` [images, 2]: height, width in pixels, which say how many crops are whose; `image_attention_mask`
+        [crops, G, G]: 1 is a real patch. As in the reference too, [images, crops, ...], padded to the most crops.
         `audio_input_features` [clips, frames, mels]: log-Mel; `audio_embed_sizes` [clips]: tokens of each;
         `audio_attention_mask` [clips, frames]: 1 is a real frame.
         Raises ValueError if tokens and inputs do not match in number, TypeError for other inputs.

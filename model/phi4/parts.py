@@ -7,10 +7,12 @@ belong to the part of their adapter. A new modality is a row in each table here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import StrEnum
 
 from torch import Tensor, nn
+
+from gristmill.model.phi4.vision import VisionEncoder
 
 
 class Part(StrEnum):
@@ -49,6 +51,35 @@ def parameters_of(model: nn.Module, part: Part) -> Iterator[tuple[str, nn.Parame
 def tensors_of(model: nn.Module, part: Part) -> dict[str, Tensor]:
     """All that a checkpoint holds of a part: parameters and persistent buffers, by name."""
     return {name: tensor for name, tensor in model.state_dict().items() if part_of(name) == part}
+
+
+def trainable(model: nn.Module, parts: Collection[Part]) -> dict[str, nn.Parameter]:
+    """Makes the parameters of `parts` trainable and freezes all others, gradients that they have included: those that
+    are trained, by name, in the order of the model. What never reaches the output stays frozen whatever its part: an
+    optimiser that decays weights would move it without a gradient.
+
+    Raises ValueError for no part, and for one that is none or that the model does not have.
+    """
+    wanted, present = {Part(part) for part in parts}, set(counts(model))
+    if not wanted or (lacking := sorted(wanted - present)):
+        lack = "no part is to be trained" if not wanted else f"{lacking[0]}: this model has no such part"
+        raise ValueError(f"{lack}; it has {', '.join(part for part in Part if part in present)}")
+    never = {id(parameter) for parameter in _never_computed(model)}
+    trained: dict[str, nn.Parameter] = {}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part_of(name) in wanted and id(parameter) not in never)
+        if parameter.requires_grad:
+            trained[name] = parameter
+        else:
+            parameter.grad = None
+    return trained
+
+
+def _never_computed(model: nn.Module) -> Iterator[nn.Parameter]:
+    for encoder in model.modules():
+        if isinstance(encoder, VisionEncoder):
+            for module in encoder.unused:
+                yield from module.parameters()
 
 
 def counts(model: nn.Module) -> dict[Part, int]:

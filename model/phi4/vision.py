@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gristmill.model.phi4.blocks import Stack
 from gristmill.model.phi4.config import ModelConfig, VisionConfig
 
 INPUTS = ("image_pixel_values", "image_sizes", "image_attention_mask")
@@ -111,12 +112,12 @@ class Layers(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.used = config.used_layers
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layers = Stack(Layer(config) for _ in range(config.num_hidden_layers))
 
     def forward(self, x_NLD: Tensor, seen_N11L: Tensor | None) -> Tensor:
         """[N, L, D] -> [N, L, D], of the last layer that is used; arguments as those of `Attention`."""
-        for layer in self.layers[: self.used]:
-            x_NLD = layer(x_NLD, seen_N11L)
+        for number in range(self.used):
+            x_NLD = self.layers.call(self.layers[number], x_NLD, seen_N11L)
         return x_NLD
 
 
@@ -146,8 +147,13 @@ class VisionEncoder(nn.Module):
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.head = PoolingHead(config)
         self.apply(_init)
-        for unused in (*self.encoder.layers[config.used_layers :], self.post_layernorm, self.head):
-            unused.requires_grad_(False)
+        for module in self.unused:
+            module.requires_grad_(False)
+
+    @property
+    def unused(self) -> tuple[nn.Module, ...]:
+        """What lies beyond `config.feature_layer`."""
+        return (*self.encoder.layers[self.config.used_layers :], self.post_layernorm, self.head)
 
     def forward(self, pixels_NCHW: Tensor, mask_NGG: Tensor) -> Tensor:
         """Features [N, P, D], row-major. `pixels_NCHW`: [N, 3, crop, crop], about -1 to 1; `mask_NGG`, bool or 0 and 1:
@@ -194,18 +200,21 @@ class VisionProjector(nn.Module):
             nn.init.normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, features_BnPD: Tensor | Sequence[Tensor], sizes_B2: Tensor, mask_BnGG: Tensor) -> list[Tensor]:
+    def forward(
+        self, features_BnPD: Tensor | Sequence[Tensor], sizes_B2: Tensor, mask_BnGG: Tensor | Sequence[Tensor]
+    ) -> list[Tensor]:
         """For each image its tokens, [tokens, out]: see `arrange`.
 
-        `features_BnPD`: of the encoder, or one [crops, P, D] an image; `sizes_B2`: height and width of the padded image
-        in pixels; `mask_BnGG`: as the encoder takes it. Crops beyond those of an image's size are padding.
+        `features_BnPD` of the encoder and its `mask_BnGG`: of all images, or one [crops, ...] an image; `sizes_B2`:
+        height and width of the padded image in pixels. Crops beyond those of an image's size are padding.
         Raises ValueError for sizes that are no multiples of the crop or need more crops than given.
         """
-        grids = _grids(self.config, sizes_B2, mask_BnGG.shape[1])
+        grids = _grids(self.config, sizes_B2, mask_BnGG.shape[1] if isinstance(mask_BnGG, Tensor) else None)
+        if isinstance(mask_BnGG, Tensor):
+            mask_BnGG = list(mask_BnGG.cpu())  # shapes depend on it: wait for the device once, not by image
+        images = zip(features_BnPD, grids, mask_BnGG, strict=True)
         # A pooled place is real if its first patch is, which the reference decides by the same stride.
-        mask_BnSS = mask_BnGG[..., ::2, ::2].bool().cpu()  # shapes depend on it: wait for the device once, not by image
-        images = zip(features_BnPD, grids, mask_BnSS, strict=True)
-        rows = [self.arrange(features_nPD, grid, mask_nSS) for features_nPD, grid, mask_nSS in images]
+        rows = [self.arrange(features, grid, mask_nGG[:, ::2, ::2].bool()) for features, grid, mask_nGG in images]
         tokens_TO = self.down(F.gelu(self.up(torch.cat(rows))))
         return list(tokens_TO.split([len(image) for image in rows]))
 
@@ -230,8 +239,9 @@ def _stitch(crops_nSSD: Tensor, grid: tuple[int, int]) -> Tensor:
     return crops_nSSD.unflatten(0, grid).transpose(1, 2).flatten(2, 3).flatten(0, 1)
 
 
-def _grids(config: VisionConfig, sizes_B2: Tensor, crops: int) -> list[tuple[int, int]]:
-    """Rows and columns of crops of each image. Raises ValueError as `VisionProjector.forward` says."""
+def _grids(config: VisionConfig, sizes_B2: Tensor, crops: int | None) -> list[tuple[int, int]]:
+    """Rows and columns of crops of each image; `crops`: how many each has at most. Raises ValueError as
+    `VisionProjector.forward` says."""
     grids = []
     for image, (height, width) in enumerate(sizes_B2.tolist()):
         if min(height, width) < 1 or height % config.crop_size or width % config.crop_size:
@@ -240,7 +250,7 @@ def _grids(config: VisionConfig, sizes_B2: Tensor, crops: int) -> list[tuple[int
                 f"crop_size={config.crop_size}"
             )
         rows, columns = height // config.crop_size, width // config.crop_size
-        if 1 + rows * columns > crops:
+        if crops is not None and 1 + rows * columns > crops:
             raise ValueError(
                 f"image_sizes[{image}] is {height}x{width}: {rows}x{columns} crops of {config.crop_size} pixels and "
                 f"the global view make {1 + rows * columns}, and {crops} are given"
@@ -250,16 +260,21 @@ def _grids(config: VisionConfig, sizes_B2: Tensor, crops: int) -> list[tuple[int
 
 
 def embed_images(
-    encoder: VisionEncoder, projector: VisionProjector, pixels_BnCHW: Tensor, sizes_B2: Tensor, mask_BnGG: Tensor
+    encoder: VisionEncoder, projector: VisionProjector, pixels: Tensor, sizes_B2: Tensor, mask: Tensor
 ) -> list[Tensor]:
-    """For each image its tokens, [tokens, out]. Arguments and errors as those of `VisionEncoder.forward` and
-    `VisionProjector.forward`; crops that only pad an image to the batch's number are not computed."""
-    sizes_B2 = sizes_B2.cpu()
-    counts = [1 + rows * columns for rows, columns in _grids(encoder.config, sizes_B2, pixels_BnCHW.shape[1])]
-    pixels_NCHW = torch.cat([image[:count] for image, count in zip(pixels_BnCHW, counts, strict=True)])
-    mask_NGG = torch.cat([image[:count] for image, count in zip(mask_BnGG, counts, strict=True)])
-    features_NPD = encoder(pixels_NCHW, mask_NGG).to(projector.up.weight.dtype)  # they may be of two types
-    return projector(features_NPD.split(counts), sizes_B2, mask_BnGG)
+    """For each image its tokens, [tokens, out].
+
+    `pixels` [N, 3, crop, crop], `mask` [N, G, G]: crops of all images end to end, or [B, n, ...], padded to the most:
+    those that only pad are not computed. Raises ValueError as `VisionProjector.forward`, and for sizes not of N crops.
+    """
+    sizes_B2, crops = sizes_B2.cpu(), pixels.shape[1] if pixels.ndim == 5 else None
+    counts = [1 + rows * columns for rows, columns in _grids(encoder.config, sizes_B2, crops)]
+    if crops is not None:
+        pixels, mask = (torch.cat([image[:n] for image, n in zip(x, counts, strict=True)]) for x in (pixels, mask))
+    if sum(counts) != len(pixels):
+        raise ValueError(f"image_sizes are of {sum(counts)} crops, global views included; {len(pixels)} are given")
+    features_NPD = encoder(pixels, mask).to(projector.up.weight.dtype)  # they may be of two types
+    return projector(features_NPD.split(counts), sizes_B2, mask.cpu().split(counts))
 
 
 def parts(config: ModelConfig) -> dict[str, nn.Module]:
@@ -271,17 +286,15 @@ def parts(config: ModelConfig) -> dict[str, nn.Module]:
 
 def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
     """Tokens of all images, end to end: [tokens, hidden]. Without a mask all patches are real."""
-    pixels_BnCHW, sizes_B2, mask_BnGG = (inputs.get(name) for name in INPUTS)
-    assert pixels_BnCHW is not None
+    pixels, sizes_B2, mask = (inputs.get(name) for name in INPUTS)
+    assert pixels is not None
     if sizes_B2 is None:
         raise ValueError("image_pixel_values without image_sizes")
-    if mask_BnGG is None:
-        grid = model.config.vision.grid
-        mask_BnGG = pixels_BnCHW.new_ones(*pixels_BnCHW.shape[:2], grid, grid)
-    encoder, projector = model.vision_encoder, model.vision_projector
-    pixels_BnCHW = pixels_BnCHW.to(encoder.embeddings.patch_embedding.weight)
-    mask_BnGG = mask_BnGG.to(pixels_BnCHW.device)
-    return torch.cat(embed_images(encoder, projector, pixels_BnCHW, sizes_B2, mask_BnGG))
+    if mask is None:
+        mask = pixels.new_ones(*pixels.shape[:-3], *[model.config.vision.grid] * 2)
+    pixels = pixels.to(model.vision_encoder.embeddings.patch_embedding.weight)
+    images = embed_images(model.vision_encoder, model.vision_projector, pixels, sizes_B2, mask.to(pixels.device))
+    return torch.cat(images)
 
 
 def project(model: Any, encoded_ND: Tensor, beside: Callable[[str], Tensor]) -> Tensor:

@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import Phi3Config, Phi3ForCausalLM
 from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
 
-import gristmill.model.phi4.attention
 from gristmill.model.phi4.config import ModelConfig, TextConfig
 from gristmill.model.phi4.decoder import RMSNorm
 from gristmill.model.phi4.multimodal import Multimodal
@@ -132,9 +131,7 @@ def test_a_long_row_switches_its_batch_in_the_reference_and_itself_alone_here(
 
 @torch.no_grad()
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("block", [16, 1024])
-def test_padded_rows_are_as_alone(model: Multimodal, side: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gristmill.model.phi4.attention, "_BLOCK", block)
+def test_padded_rows_are_as_alone(model: Multimodal, side: str) -> None:
     lengths = (1, 7, 33, SWITCH, SWITCH + 1, 90)
     rows, real = ids(6, 90, seed=2), torch.zeros(6, 90, dtype=torch.int64)
     spans = [slice(90 - n, 90) if side == "left" else slice(0, n) for n in lengths]
@@ -155,10 +152,8 @@ def test_left_padded_rows_are_transformers_own(model: Multimodal, phi3: Phi3ForC
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("block", [16, 1024])
-def test_packed_samples_are_as_alone(model: Multimodal, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One is longer than the original context; lengths meet the blocks of queries and do not."""
-    monkeypatch.setattr(gristmill.model.phi4.attention, "_BLOCK", block)
+def test_packed_samples_are_as_alone(model: Multimodal) -> None:
+    """One is longer than the original context; some lengths share a group and some do not."""
     layout = [(5, 16, 1, SWITCH + 9, 20), (SWITCH, 30, 21), (115,)]
     rows = ids(3, 115, seed=4)
     assert {sum(row) for row in layout} == {115}

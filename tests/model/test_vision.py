@@ -14,6 +14,7 @@ from transformers.models.phi4_multimodal.modeling_phi4_multimodal import (
 )
 
 from gristmill.model.phi4.config import VisionConfig
+from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.phi4.vision import Embeddings, VisionEncoder, VisionProjector, _seen, embed_images
 
@@ -240,3 +241,49 @@ def test_sizes_that_do_not_fit_are_refused(size: tuple[int, int], message: str) 
         embed_images(encoder, projector, pixels, sizes, mask)
     with pytest.raises(ValueError, match=message):
         projector(torch.zeros(5, 5, 16, 32), sizes, mask)
+
+
+# Crops end to end.
+
+
+def end_to_end(pixels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels and mask of the images of GRIDS without the crops that pad."""
+    counts = [1 + rows * columns for rows, columns in GRIDS]
+    joined = [torch.cat([image[:n] for image, n in zip(x, counts, strict=True)]) for x in (pixels, mask)]
+    return joined[0], joined[1]
+
+
+def test_crops_end_to_end_are_the_same_as_padded_to_the_largest_image() -> None:
+    encoder, projector = VisionEncoder(SMALL), VisionProjector(SMALL, OUT)
+    pixels, sizes, mask = batch(SMALL)
+    padded = embed_images(encoder, projector, pixels, sizes, mask)
+    crops, real = end_to_end(pixels, mask)
+    assert len(crops) < pixels.shape[0] * pixels.shape[1]
+    tokens = embed_images(encoder, projector, crops, sizes, real)
+    assert [len(image) for image in tokens] == [len(image) for image in padded]
+    assert all(torch.equal(image, other) for image, other in zip(tokens, padded, strict=True))
+
+
+def test_the_model_takes_crops_end_to_end_with_and_without_a_mask() -> None:
+    model = Multimodal.seeded(PRESETS["nano"], 0)
+    vision = model.config.vision
+    assert vision is not None
+    pixels, sizes, _ = batch(vision)
+    ones = torch.ones(len(GRIDS), pixels.shape[1], vision.grid, vision.grid)
+    crops, real = end_to_end(pixels, ones)
+    count = sum((rows * 4) * (columns * 4 + 1) + 1 + 4 * 5 for rows, columns in GRIDS)
+    row = torch.full((1, count), vision.image_token_id)
+    padded = model.embed(row, image_pixel_values=pixels, image_sizes=sizes, image_attention_mask=ones)
+    for mask in ({}, {"image_attention_mask": real}):
+        assert torch.equal(model.embed(row, image_pixel_values=crops, image_sizes=sizes, **mask), padded)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_another_number_of_crops_than_the_sizes_say_is_refused(change: int) -> None:
+    encoder, projector = VisionEncoder(SMALL), VisionProjector(SMALL, OUT)
+    pixels, sizes, mask = batch(SMALL)
+    crops, real = end_to_end(pixels, mask)
+    crops, real = (torch.cat([x, x])[: len(x) + change] for x in (crops, real))
+    message = rf"image_sizes are of 16 crops, global views included; {16 + change} are given"
+    with pytest.raises(ValueError, match=message):
+        embed_images(encoder, projector, crops, sizes, real)

@@ -1,0 +1,1 @@
+"""Training: objectives and their losses, and what minimises them."""

@@ -1,0 +1,162 @@
+"""What a step of training minimises: a batch of packed windows in, a sum of losses and what to divide it by out.
+
+Sums, not means: the loop divides by the targets of all accumulated batches and all ranks, so that how windows were
+dealt out changes nothing. A batch is its windows end to end, one row without padding: segments do not see each other.
+In shapes: T tokens of a batch, S segments, N targets, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gristmill.model.phi4.multimodal import Multimodal
+from gristmill.model.phi4.routing import Adapter
+from gristmill.model.train.losses import dpo_losses, token_losses
+
+CHUNK = 512
+"""Targets whose logits exist at a time: 410 MB in float32 with the vocabulary of the release."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows end to end, in the form of one: `input_ids` int64 [T]; `loss_mask` bool [T], whether the prediction *of*
+    a token counts; `cu_seqlens` int64 [S + 1], where segments begin and the last one ends.
+
+    `inputs`: of images and clips, as `Multimodal.embed` takes them. `reference_logprobs` float32 [S], for DPO: of each
+    segment's targets together, by the reference model.
+    """
+
+    input_ids: Tensor
+    loss_mask: Tensor
+    cu_seqlens: Tensor
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    reference_logprobs: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        tokens, ends = len(self.input_ids), self.cu_seqlens
+        if len(self.loss_mask) != tokens:
+            raise ValueError(f"loss_mask of {len(self.loss_mask)} tokens, input_ids of {tokens}: needed are as many")
+        if ends.is_cpu and (len(ends) < 1 or ends[0] != 0 or ends[-1] != tokens or bool((ends.diff() < 0).any())):
+            raise ValueError(f"cu_seqlens {ends.tolist()}: needed is 0, rising to the {tokens} tokens of input_ids")
+        if self.reference_logprobs is not None and len(self.reference_logprobs) != len(ends) - 1:
+            raise ValueError(f"reference_logprobs of {len(self.reference_logprobs)} segments, of {len(ends) - 1}")
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on another device."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            loss_mask=self.loss_mask.to(device, non_blocking=True),
+            cu_seqlens=self.cu_seqlens.to(device, non_blocking=True),
+            inputs={name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()},
+            reference_logprobs=None if self.reference_logprobs is None else self.reference_logprobs.to(device),
+        )
+
+    @property
+    def segments(self) -> Tensor:
+        """The number of each token's segment, int64 [T]."""
+        numbers_S = torch.arange(len(self.cu_seqlens) - 1, device=self.cu_seqlens.device)
+        return torch.repeat_interleave(numbers_S, self.cu_seqlens.diff(), output_size=len(self.input_ids))
+
+    @property
+    def targets(self) -> Tensor:
+        """Places of the tokens whose prediction counts, int64 [N]. The first token of a segment never is one: what
+        stands before it is the end of another. Waits for the device."""
+        segments_T, counts_T = self.segments, torch.zeros_like(self.loss_mask, dtype=torch.bool)
+        counts_T[1:] = self.loss_mask[1:].bool() & (segments_T[1:] == segments_T[:-1])
+        return counts_T.nonzero()[:, 0]
+
+
+def collate(windows: Sequence[Mapping[str, np.ndarray]]) -> Batch:
+    """A batch of windows as shards hold them: arrays `input_ids`, `loss_mask`, `cu_seqlens` and, for DPO,
+    `reference_logprobs`. Raises ValueError for no window, KeyError for one without an array."""
+    if not windows:
+        raise ValueError("a batch of no windows: needed is 1 or more")
+    starts = np.cumsum([0, *(len(window["input_ids"]) for window in windows)])
+    ends = [window["cu_seqlens"][1:] + start for window, start in zip(windows, starts, strict=False)]
+    references: Tensor | None = None
+    if any("reference_logprobs" in window for window in windows):
+        logprobs = np.concatenate([window["reference_logprobs"] for window in windows])
+        references = torch.from_numpy(logprobs.astype(np.float32))
+    return Batch(
+        input_ids=torch.from_numpy(np.concatenate([window["input_ids"] for window in windows]).astype(np.int64)),
+        loss_mask=torch.from_numpy(np.concatenate([window["loss_mask"] for window in windows]).astype(bool)),
+        cu_seqlens=torch.from_numpy(np.concatenate([[0], *ends]).astype(np.int64)),
+        reference_logprobs=references,
+    )
+
+
+class Objective(nn.Module):
+    """Cross-entropy of a batch's targets. `model` is its only child; `adapter` as `Multimodal.forward` takes it;
+    `chunk`: targets whose logits exist at a time."""
+
+    def __init__(self, model: Multimodal, *, adapter: Adapter = "auto", chunk: int = CHUNK) -> None:
+        super().__init__()
+        self.model, self.adapter, self.chunk = model, adapter, chunk
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss in nats, float32 [], and how many targets it is the sum of, int64 []. A batch without targets has a
+        loss of 0, whose gradients are 0."""
+        losses_N, _ = self.losses(batch)
+        return losses_N.sum(), torch.tensor(len(losses_N), device=losses_N.device)
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The cross-entropy of each target, float32 [N], and its place in the batch, int64 [N]. Only the hidden states
+        that predict targets reach the head."""
+        hidden_1TD = self.model.hidden(
+            batch.input_ids[None], segment_ids=batch.segments[None], adapter=self.adapter, **batch.inputs
+        )
+        targets_N = batch.targets
+        hidden_ND = hidden_1TD[0].index_select(0, targets_N - 1)
+        ids_N = batch.input_ids[targets_N]
+        return token_losses(self.model.language.head, hidden_ND, ids_N, self.chunk), targets_N
+
+
+class PreferenceObjective(Objective):
+    """DPO on pairs: segments 2i and 2i + 1 of a batch are the chosen and the rejected answer to one prompt.
+
+    `beta`: how dear it is to leave the reference. `nll_weight`: of the chosen side's mean cross-entropy, which keeps
+    its probability from falling along with the rejected one's; 0: plain DPO.
+    Source: arXiv 2305.18290; the NLL term, arXiv 2404.19733, equation 1.
+    """
+
+    def __init__(
+        self,
+        model: Multimodal,
+        *,
+        beta: float = 0.1,
+        nll_weight: float = 0.0,
+        adapter: Adapter = "auto",
+        chunk: int = CHUNK,
+    ) -> None:
+        super().__init__(model, adapter=adapter, chunk=chunk)
+        self.beta, self.nll_weight = beta, nll_weight
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss in nats, float32 [], and how many pairs it is the sum of, int64 []. Raises ValueError for a batch
+        without `reference_logprobs`, or whose segments are not pairs."""
+        segments = len(batch.cu_seqlens) - 1
+        if batch.reference_logprobs is None or segments % 2:
+            given = "none" if batch.reference_logprobs is None else "there"
+            raise ValueError(
+                f"{segments} segments, reference_logprobs {given}: DPO needs both sides of each pair, chosen first, "
+                "and what the reference model says of them"
+            )
+        policy_S, count_S = self.logprobs(batch)
+        losses_P = dpo_losses(policy_S, batch.reference_logprobs, self.beta)
+        if self.nll_weight:
+            losses_P = losses_P - self.nll_weight * (policy_S / count_S.clamp(min=1))[::2]
+        return losses_P.sum(), torch.tensor(segments // 2, device=losses_P.device)
+
+    def logprobs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of each segment the log-probability of its targets together, float32 [S], and how many they are, int64 [S].
+        With the reference model, without gradients: what `Batch.reference_logprobs` holds."""
+        losses_N, targets_N = self.losses(batch)
+        segment_N = batch.segments[targets_N]
+        sums_S = losses_N.new_zeros(len(batch.cu_seqlens) - 1).index_add(0, segment_N, -losses_N)
+        return sums_S, torch.bincount(segment_N, minlength=len(sums_S))

@@ -1,0 +1,174 @@
+"""Attention by segment: numbers and gradients of each segment alone, nothing of its neighbours, and no more work."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gristmill.model.phi4 import attention
+from gristmill.model.phi4.attention import Attention
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+HEADS, KV_HEADS, CHANNELS = 6, 2, 8
+CLOSE = {"atol": 1e-5, "rtol": 0}
+
+
+def segment_lengths(tokens: int, count: int, seed: int = 0) -> list[int]:
+    """Random ones, which add up to `tokens`."""
+    cuts = sorted(random.Random(seed).sample(range(1, tokens), count - 1))
+    return [end - start for start, end in zip([0, *cuts], [*cuts, tokens], strict=True)]
+
+
+def numbered(*rows: list[int]) -> Tensor:
+    """The number of each token's segment over the batch, [rows, tokens]."""
+    counts = torch.tensor([length for row in rows for length in row])
+    return torch.repeat_interleave(torch.arange(len(counts)), counts).view(len(rows), -1)
+
+
+def projections(batch: int, length: int) -> list[Tensor]:
+    """q, k, v as the decoder hands them over: views of one tensor."""
+    qkv = torch.randn(batch, length, HEADS + 2 * KV_HEADS, CHANNELS).transpose(1, 2)
+    return [part.detach().requires_grad_() for part in qkv.split([HEADS, KV_HEADS, KV_HEADS], 1)]
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention of one segment, by the formula."""
+    k, v = (x.repeat_interleave(HEADS // KV_HEADS, 1) for x in (k, v))
+    scores = q @ k.transpose(-1, -2) * CHANNELS**-0.5
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    return scores.masked_fill(later, -torch.inf).softmax(-1) @ v
+
+
+def gradients(y: Tensor, weight: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad((y * weight).sum(), inputs)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ([40],),
+        ([10] * 12,),
+        ([1] * 9,),
+        (segment_lengths(300, 20), segment_lengths(300, 3, 1), [300], [1, 299]),
+    ],
+    ids=["one", "equal", "single tokens", "random"],
+)
+def test_numbers_and_gradients_are_those_of_each_segment_alone(rows: tuple[list[int], ...]) -> None:
+    q, k, v = inputs = projections(len(rows), sum(rows[0]))
+    y = Attention(numbered(*rows))(0, q, k, v)
+    parts = []
+    for row, lengths in enumerate(rows):
+        pieces = zip(*(x[row : row + 1].split(lengths, 2) for x in inputs), strict=True)
+        parts.append(torch.cat([plain(*piece) for piece in pieces], 2))
+    alone = torch.cat(parts)
+    torch.testing.assert_close(y, alone, **CLOSE)
+    weight = torch.randn_like(y)
+    for ours, expected in zip(gradients(y, weight, inputs), gradients(alone, weight, inputs), strict=True):
+        torch.testing.assert_close(ours, expected, **CLOSE)
+
+
+def test_padding_on_either_side_and_within_is_not_seen_and_gets_zeros() -> None:
+    real = torch.rand(3, 50) < 0.7
+    real[2] = False
+    q, k, v = inputs = projections(3, 50)
+    y = Attention(numbered([20, 30], [50], [50]), real)(0, q, k, v)
+    expected = torch.zeros_like(y)
+    for row, span in [(0, slice(0, 20)), (0, slice(20, 50)), (1, slice(0, 50))]:
+        at = torch.arange(50)[span][real[row, span]]
+        expected[row : row + 1, :, at] = plain(*(x[row : row + 1, :, at] for x in inputs))
+    torch.testing.assert_close(y, expected, **CLOSE)
+    weight = torch.randn_like(y)
+    for ours, formula in zip(gradients(y, weight, inputs), gradients(expected, weight, inputs), strict=True):
+        torch.testing.assert_close(ours, formula, **CLOSE)
+
+
+def test_no_number_of_a_segment_meets_another_not_even_nan() -> None:
+    lengths = segment_lengths(200, 12)
+    inputs = [x.detach().clone() for x in projections(1, 200)]
+    attend, spans = Attention(numbered(lengths)), torch.arange(200).split(lengths)
+    before = attend(0, *inputs)
+    for x in inputs:
+        x[:, :, spans[5]] = torch.nan
+        x.requires_grad_()
+    after = attend(0, *inputs)
+    others = torch.cat([span for number, span in enumerate(spans) if number != 5])
+    assert after[:, :, spans[5]].isnan().all() and torch.equal(after[:, :, others], before[:, :, others])
+    for gradient in gradients(after, torch.ones_like(after), inputs):
+        assert gradient[:, :, others].isfinite().all()
+
+
+def test_a_segments_bits_do_not_depend_on_what_stands_in_the_others() -> None:
+    inputs = [x.detach() for x in projections(1, 120)]
+    others = [x.detach() for x in projections(1, 120)]
+    for x, other in zip(inputs, others, strict=True):
+        other[:, :, 30:60] = x[:, :, 30:60]
+    attend = Attention(numbered([30, 30, *segment_lengths(60, 4)]))
+    assert torch.equal(attend(0, *inputs)[:, :, 30:60], attend(0, *others)[:, :, 30:60])
+
+
+class Counted:
+    """Stands in for torch's attention, and counts what it was asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls, self.tokens, self.scores = 0, 0, 0
+        self._real = F.scaled_dot_product_attention
+        monkeypatch.setattr(F, "scaled_dot_product_attention", self)
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, is_causal: bool) -> Tensor:
+        assert is_causal
+        self.calls += 1
+        self.tokens += q.shape[0] * q.shape[2]
+        self.scores += q.shape[0] * q.shape[2] * k.shape[2]
+        return self._real(q, k, v, is_causal=True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_packed_row_costs_what_its_segments_cost(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 in a window of 4,096: against one causal row, and against a call for each."""
+    lengths = segment_lengths(4096, 80, seed)
+    counted = Counted(monkeypatch)
+    with torch.no_grad():
+        Attention(numbered(lengths))(0, *projections(1, 4096))
+    assert counted.tokens <= 1.1 * 4096
+    assert counted.scores <= 1.2 * sum(length**2 for length in lengths) < 0.1 * 4096**2
+    assert counted.calls <= 20
+
+
+def test_segments_of_one_length_are_one_call_and_nothing_is_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(monkeypatch)
+    Attention(numbered([64] * 8))(0, *projections(1, 512))
+    assert (counted.calls, counted.tokens, counted.scores) == (1, 512, 8 * 64**2)
+
+
+def test_the_kernel_for_segments_end_to_end_is_asked_for_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no CUDA device here: a plain function stands in for the kernel, so that this tests what goes in and
+    comes out, not the kernel."""
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, ends: Tensor, *longest: int, **options: Any) -> Tensor:
+        assert options == {"window_size": (-1, 0), "enable_gqa": True, "num_splits": 1} and longest == (25, 25)
+        assert starts.dtype == torch.int32 and torch.equal(starts, ends)
+        pieces = zip(*(x.transpose(0, 1)[None].split(starts.diff().tolist(), 2) for x in (q, k, v)), strict=True)
+        return torch.cat([plain(*piece)[0].transpose(0, 1) for piece in pieces])
+
+    monkeypatch.setattr(attention, "varlen_attn", kernel)
+    real = torch.ones(2, 40, dtype=torch.bool)
+    real[1, :15] = False
+    samples, inputs = numbered([25, 15], [40]), projections(2, 40)
+    segments = attention._Segments(samples, real)
+    flat = [x.transpose(1, 2).flatten(0, 1) for x in inputs]
+    torch.testing.assert_close(segments._end_to_end(*flat), segments.attend(*flat), **CLOSE)
+
+
+def test_moving_tokens_has_the_gradient_of_the_move_twice_over() -> None:
+    places = attention._Places(torch.tensor([3, -1, 0, 1, -1]), 5, torch.device("cpu"))
+    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    assert places.fill(x)[:, 0].tolist() == [x[3, 0], 0, x[0, 0], x[1, 0], 0]
+    kept = torch.tensor([True, True, False, True, False])[:, None]
+    assert torch.equal(places.empty(places.fill(x)), x * kept)
+    for move in (places.fill, places.empty):
+        assert torch.autograd.gradcheck(move, x) and torch.autograd.gradgradcheck(move, x)
