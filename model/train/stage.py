@@ -147,10 +147,12 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
 
 def steps_of(stage: TrainStage, windows: int, tokens: int) -> int:
     """How many steps the stage has, on a mixture of so many windows with so many tokens in all: as many as give at
-    least its `tokens`, counted with the mixture's mean."""
+    least its `tokens`, counted with the mixture's mean. Raises ValueError if that counts none."""
     if stage.steps is not None:
         return stage.steps
     assert stage.tokens is not None, "refused when the stage was made"
+    if tokens < 1:
+        raise ValueError(f"tokens={stage.tokens}: the shards of data={stage.data} count none; give steps instead")
     return -(-stage.tokens * windows // (stage.batch * tokens))
 
 

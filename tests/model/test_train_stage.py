@@ -143,7 +143,9 @@ def test_the_law_is_the_papers() -> None:
 def test_tokens_become_steps_by_the_mean_window() -> None:
     for tokens, steps in ((1, 1), (3000, 1), (3001, 2), (300_000, 100)):  # 3 windows of 1,000 tokens on average
         assert steps_of(stage(steps=None, tokens=tokens), FACTS.windows, FACTS.tokens) == steps
-    assert steps_of(stage(), 1, 1) == 12
+    assert steps_of(stage(), 1, 0) == 12
+    with pytest.raises(ValueError, match=r"tokens=9: the shards of data=mix@v1 count none; give steps instead"):
+        steps_of(stage(steps=None, tokens=9), 5, 0)
 
 
 def test_a_cosine_is_that_of_transformers_after_the_warm_up() -> None:
