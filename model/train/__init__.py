@@ -1,1 +1,1 @@
-"""Training: objectives and their losses, and what minimises them."""
+"""Training: a stage as data, what it minimises, and the loop that carries it out."""

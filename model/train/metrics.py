@@ -1,0 +1,86 @@
+"""What is seen of a run while it runs: one `Progress` a step, handed to whoever shows it, and a file of lines of JSON.
+
+A run that goes on from a checkpoint repeats the steps after it, so the file is cut back to that checkpoint first: it
+has one line a step. Times are of this process and take no part in what is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Operations a second in bfloat16, dense, by a part of the device's name. Source: NVIDIA's data sheets, SXM parts."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step that was done. `step`: 1 to `steps`; `loss`: a target's mean over all ranks, NaN or infinite where a step
+    was `skipped` for it; `norm`: of the gradient before it was clipped; `targets`, `tokens`: of all ranks together;
+    `seconds` of this step, `seconds_left` at the mean speed of this process so far; `mfu`: the share of the device's
+    peak, None where that is not known."""
+
+    step: int
+    steps: int
+    position: int
+    loss: float
+    lr: float
+    norm: float
+    targets: int
+    tokens: int
+    skipped: bool
+    seconds: float
+    tokens_per_second: float
+    seconds_left: float
+    mfu: float | None
+
+
+def utilisation(flops: float, seconds: float, device: str, world: int) -> float | None:
+    """The share of the peak of `world` devices of this name that so many operations are; None: it is not known."""
+    peak = next((peak for name, peak in PEAKS.items() if name in device), None)
+    return None if peak is None or seconds <= 0 else flops / seconds / (peak * world)
+
+
+class MetricsFile:
+    """Lines of JSON, one a step, each written at once: `with MetricsFile(path, step) as file: file.write(progress)`.
+
+    `step`: how many steps the run has done; lines of later ones, and a last one that was cut short, are taken out.
+    Numbers that are not finite are null, as JSON has it.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
+        new = path.with_name(f".{path.name}.new")
+        new.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        os.replace(new, path)
+        self._stream = path.open("a", encoding="utf-8")
+
+    def write(self, progress: Progress) -> None:
+        """Appends a line."""
+        values = {key: _finite(value) for key, value in asdict(progress).items()}
+        self._stream.write(json.dumps(values, allow_nan=False) + "\n")
+        self._stream.flush()
+
+    def __enter__(self) -> MetricsFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stream.close()
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a file, if it is there."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
+def _finite(value: object) -> object:
+    """A number as JSON has it."""
+    infinite = isinstance(value, float) and not abs(value) < float("inf")
+    return None if infinite else value

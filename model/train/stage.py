@@ -1,0 +1,182 @@
+"""A stage of training as data: what it starts from, which parts it trains, on which version, by which loss, how long.
+
+What can be refused is refused here, before a worker starts, by the name of the field: a stage alone when it is made,
+and `check` when the shape of the model and the data are known. Versions are exact, so a stage says the same in a year.
+Nothing here opens a version: names are resolved above.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from gristmill.model.phi4.config import ModelConfig
+from gristmill.model.phi4.parts import ADAPTERS, Part
+from gristmill.model.train.optim import Optim
+from gristmill.model.train.schedule import PeakLaw, Schedule
+
+LOSSES = ("cross_entropy", "dpo", "sigmoid")
+"""On targets; of preferences against precomputed references; of SigLIP, for a warm-up of the encoder."""
+PRECISIONS = ("float32", "bfloat16")
+"""Of the operations of a pass; weights that are trained, gradients and the optimizer are float32 in any case."""
+GATES = ("frozen_parts", "text", "trained_parts", "contamination")
+"""What can be asked of a stage's result before it is committed."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
+_VERSION = re.compile(r"[^@\s]+@v[1-9][0-9]*")
+_SECTIONS = {Part.VISION_ENCODER: "vision", Part.VISION_PROJECTOR: "vision", Part.AUDIO_ENCODER: "audio"}
+_SECTIONS |= {Part.AUDIO_PROJECTOR_SPEECH: "audio", Part.AUDIO_PROJECTOR_VISION: "audio"}
+
+
+@dataclass(frozen=True)
+class TrainStage:
+    """One stage. Raises ValueError that names the field.
+
+    `init_from`: the exact version of each part that it starts from; parts not named here start from `seed`.
+    `trainable`: parts that it trains, all others stay the same bytes. `data`: the exact version of its mixture.
+    `batch`: windows of a step, on all ranks together. `steps` or `tokens`: how long, one of them; a rate that follows
+    the law needs tokens. `precision`: of a pass through the model, by autocast. `max_skipped`: steps in a row whose
+    loss or gradient may be no finite number.
+    """
+
+    name: str
+    trainable: frozenset[Part]
+    data: str
+    batch: int
+    optim: Optim
+    init_from: Mapping[Part, str] = field(default_factory=dict)
+    loss: str = "cross_entropy"
+    steps: int | None = None
+    tokens: int | None = None
+    schedule: Schedule = Schedule()
+    gates: tuple[str, ...] = ("frozen_parts", "trained_parts")
+    seed: int = 0
+    precision: str = "float32"
+    max_skipped: int = 3
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"name={self.name!r}: allowed are 1 to 60 of 0-9 a-z _ -, the first one of 0-9 a-z")
+        object.__setattr__(self, "trainable", frozenset(_part("trainable", part) for part in self.trainable))
+        if not self.trainable:
+            raise ValueError(f"trainable is empty: stage {self.name!r} trains nothing; allowed are {', '.join(Part)}")
+        sources = {_part("init_from", part): version for part, version in self.init_from.items()}
+        for part, version in sources.items():
+            _exact(f"init_from.{part}", version)
+        object.__setattr__(self, "init_from", MappingProxyType(sources))
+        _exact("data", self.data)
+        _chosen("loss", (self.loss,), LOSSES)
+        _chosen("precision", (self.precision,), PRECISIONS)
+        _chosen("gates", self.gates, GATES)
+        for name, least in (("batch", 1), ("steps", 1), ("tokens", 1), ("max_skipped", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}={value}: allowed is {least} or more")
+        if isinstance(self.optim.lr, PeakLaw) and self.tokens is None:
+            raise ValueError(
+                "tokens is not given: optim.lr is a law of the tokens of the stage; say how many, not steps"
+            )
+        if (self.steps is None) == (self.tokens is None):
+            raise ValueError(f"steps={self.steps}, tokens={self.tokens}: say how long by one of them")
+        if self.steps is not None:
+            self.schedule.check(self.steps)
+
+    @property
+    def peak(self) -> float:
+        """The largest learning rate of the stage."""
+        lr = self.optim.lr
+        if not isinstance(lr, PeakLaw):
+            return float(lr)
+        assert self.tokens is not None, "refused when the stage was made"
+        return lr.peak(self.tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a JSON file; the same stage, the same values."""
+        values = {**vars(self), "trainable": sorted(self.trainable), "init_from": dict(sorted(self.init_from.items()))}
+        values |= {"optim": asdict(self.optim), "schedule": asdict(self.schedule), "gates": list(self.gates)}
+        values["optim"]["betas"] = list(self.optim.betas)
+        return values
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the manifest of a mixture says of it. `window`: tokens of a window; `windows`, `tokens`: how many there are;
+    `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `mels`: of its images and clips, if it has any.
+    """
+
+    window: int
+    windows: int
+    tokens: int
+    tokenizer: str
+    vocab_size: int
+    crop_size: int | None = None
+    mels: int | None = None
+
+
+def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFacts) -> None:
+    """Raises ValueError, which names the field, if the stage does not fit a model of this config and tokenizer digest,
+    or the mixture does not."""
+    present = _parts(config)
+    for name, parts in (("trainable", stage.trainable), ("init_from", stage.init_from)):
+        for part in sorted(set(parts) - present):
+            raise ValueError(f"{name} names {part}, which the model has not; it has {', '.join(sorted(present))}")
+    frozen = present - stage.trainable
+    for part in sorted(frozen - set(stage.init_from)):
+        raise ValueError(f"init_from.{part} is missing: a part that is not trained needs the version it comes from")
+    place = f"data={stage.data}"
+    if data.windows < 1 or data.tokens < 1:
+        raise ValueError(f"{place}: the mixture has {data.windows} windows of {data.tokens} tokens in all")
+    if data.window > (longest := config.text.max_position_embeddings):
+        raise ValueError(f"{place}: its windows have {data.window} tokens, the model takes {longest}")
+    if data.tokenizer != tokenizer:
+        raise ValueError(f"{place}: its tokenizer is {data.tokenizer}, the model's is {tokenizer}; mix it with that")
+    if data.vocab_size > config.text.vocab_size:
+        raise ValueError(f"{place}: its vocabulary has {data.vocab_size} entries, the model {config.text.vocab_size}")
+    for what, value, section, own in (
+        ("crops have side", data.crop_size, config.vision, "crop_size"),
+        ("clips have mel bands", data.mels, config.audio, "input_size"),
+    ):
+        if value is not None and (section is None or getattr(section, own) != value):
+            takes = "none" if section is None else getattr(section, own)
+            raise ValueError(f"{place}: its {what} {value}, the model takes {takes}")
+    stage.schedule.check(steps_of(stage, data.windows, data.tokens))
+
+
+def steps_of(stage: TrainStage, windows: int, tokens: int) -> int:
+    """How many steps the stage has, on a mixture of so many windows with so many tokens in all: as many as give at
+    least its `tokens`, counted with the mixture's mean. Raises ValueError if that counts none."""
+    if stage.steps is not None:
+        return stage.steps
+    assert stage.tokens is not None, "refused when the stage was made"
+    if tokens < 1:
+        raise ValueError(f"tokens={stage.tokens}: the shards of data={stage.data} count none; give steps instead")
+    return -(-stage.tokens * windows // (stage.batch * tokens))
+
+
+def _parts(config: ModelConfig) -> set[Part]:
+    """The parts that a model of this config has."""
+    adapters = {ADAPTERS[adapter.name] for adapter in config.adapters}
+    encoders = {part for part, section in _SECTIONS.items() if getattr(config, section) is not None}
+    return {Part.LANGUAGE, *encoders, *adapters}
+
+
+def _part(field_name: str, name: str) -> Part:
+    try:
+        return Part(name)
+    except ValueError:
+        raise ValueError(f"{field_name} names {name!r}, which is no part; allowed are {', '.join(Part)}") from None
+
+
+def _exact(field_name: str, version: str) -> None:
+    if not isinstance(version, str) or not _VERSION.fullmatch(version):
+        raise ValueError(
+            f"{field_name}={version!r}: allowed is an exact version, as in web@v12; `latest` is for looking"
+        )
+
+
+def _chosen(field_name: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    if unknown := [value for value in values if value not in allowed]:
+        raise ValueError(f"{field_name}={unknown[0]!r}: allowed are {', '.join(allowed)}")

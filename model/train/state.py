@@ -1,0 +1,218 @@
+"""Checkpoints of a stage on its way: trained weights, the optimizer's state, the step, the place in the data.
+
+A checkpoint is a folder, written beside its place, flushed and renamed: it is whole, or it is not there. Writing goes
+on in a thread while training does; what it writes was copied before. What a checkpoint is of stands in it, so one of
+another stage, base or data is refused by name. Only the trained parts are in it: all others are those of the base.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+FORMAT = 1
+WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+
+_PLACE = re.compile(r"step-(\d{9})")
+_ASIDE = ".aside-"  # what is being written, or removed: never read
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far a run is. `step`: steps done; `position`: of the next window in the global order; `skipped`: steps that
+    changed nothing since their loss or gradient was no finite number, `in_a_row` of them the last ones; `order`: the
+    digest of the order of windows so far."""
+
+    step: int = 0
+    position: int = 0
+    skipped: int = 0
+    in_a_row: int = 0
+    order: str = ""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as it was read. `weights`: trained parameters by name; `optimizer`: key -> parameter -> tensor."""
+
+    path: Path
+    reached: Reached
+    weights: dict[str, Tensor]
+    optimizer: dict[str, dict[str, Tensor]]
+
+
+class Checkpoints:
+    """The checkpoints in a folder, of which the last `keep` stay. As a block: left when all of them are written.
+
+    `identity`: what they are of, JSON values by name; one with another identity is refused. Only a process that has
+    the folder for itself may save or tidy.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], keep: int) -> None:
+        if keep < 1:
+            raise ValueError(f"keep={keep}: allowed is 1 checkpoint or more")
+        self.folder, self._keep = folder, keep
+        self._identity: dict[str, Any] = json.loads(json.dumps(identity))  # as it will be read
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            self.wait()
+        except Exception as unwritten:
+            if error is None:
+                raise
+            error.add_note(f"The checkpoint that was being written is not there either: {unwritten}")
+        finally:
+            self._pool.shutdown()
+
+    def newest(self) -> Checkpoint | None:
+        """The checkpoint of the most steps, read and compared with its digests; None: there is none.
+
+        Raises ValueError for one of something else, of a later format or whose files are not what was written.
+        """
+        places = self._places()
+        return self._read(places[-1]) if places else None
+
+    def save(self, reached: Reached, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+        """Copies all of it, and writes the copy in a thread. Waits for the write before it, and raises its error."""
+        self.wait()
+        weights = {name: _copied(parameter) for name, parameter in trained.items()}
+        moments: dict[str, Tensor] = {}
+        for name, parameter in trained.items():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                moments[f"{key}:{name}"] = _copied(value)
+        self._writing = self._pool.submit(self._write, reached, weights, moments)
+
+    def wait(self) -> None:
+        """Until what was saved last is on disk. Raises the error that writing it met."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def tidy(self) -> None:
+        """Removes all but the last checkpoints, and what a process that was killed left half written or removed."""
+        for place in self._places()[: -self._keep]:
+            # Renamed first: a kill between two of its files would leave one that looks whole.
+            os.rename(place, self.folder / f"{_ASIDE}{uuid.uuid4().hex}")
+        for leftover in self.folder.glob(f"{_ASIDE}*"):
+            shutil.rmtree(leftover)
+
+    def _places(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if _PLACE.fullmatch(path.name))
+
+    def _write(self, reached: Reached, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        new = self.folder / f"{_ASIDE}{uuid.uuid4().hex}"
+        new.mkdir()
+        save_file(weights, new / WEIGHTS)
+        save_file(moments, new / OPTIMIZER)
+        digests = {name: _sha256(new / name) for name in (WEIGHTS, OPTIMIZER)}
+        document = {"format": FORMAT, "reached": asdict(reached), "identity": self._identity, "sha256": digests}
+        (new / STATE).write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
+        for path in (*new.iterdir(), new):
+            _flush(path)
+        os.rename(new, self.folder / f"step-{reached.step:09d}")
+        _flush(self.folder)
+        self.tidy()
+
+    def _read(self, place: Path) -> Checkpoint:
+        try:
+            document = json.loads((place / STATE).read_bytes())
+            version, identity, digests = document["format"], document["identity"], document["sha256"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(place, f"{STATE} cannot be read ({error})") from error
+        if version > FORMAT:
+            raise ValueError(f"checkpoint {place} has format {version}, this release reads up to {FORMAT}: upgrade")
+        if differing := list(_differing("", identity, self._identity)):
+            raise ValueError(
+                f"checkpoint {place} is of something else: {'; '.join(differing)}. Train in another folder, or remove"
+                " this one to begin again"
+            )
+        for name in (WEIGHTS, OPTIMIZER):
+            if not (place / name).is_file() or _sha256(place / name) != digests.get(name):
+                raise _damaged(place, f"{name} is missing, or not what was written")
+        try:
+            reached = Reached(**document["reached"])
+            weights, flat = load_file(place / WEIGHTS), load_file(place / OPTIMIZER)
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise _damaged(place, str(error)) from error
+        moments: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in flat.items():
+            key, _, parameter = name.partition(":")
+            moments.setdefault(key, {})[parameter] = tensor
+        return Checkpoint(place, reached, weights, moments)
+
+
+def restore(checkpoint: Checkpoint, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    """Puts a checkpoint's tensors into the parameters and their optimizer. Raises ValueError for other parameters."""
+    if differing := sorted(set(checkpoint.weights) ^ set(trained)):
+        raise ValueError(f"checkpoint {checkpoint.path} has other parameters: {', '.join(differing[:5])}")
+    for name, parameter in trained.items():
+        if parameter.shape != checkpoint.weights[name].shape:
+            shape = list(checkpoint.weights[name].shape)
+            raise ValueError(f"checkpoint {checkpoint.path}: {name} is {shape}, the model has {list(parameter.shape)}")
+    names = {parameter: name for name, parameter in trained.items()}
+    state: dict[int, dict[str, Tensor]] = {}
+    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, parameter in enumerate(ordered):
+        with torch.no_grad():
+            parameter.copy_(checkpoint.weights[names[parameter]])
+        own = {
+            key: of_key[names[parameter]] for key, of_key in checkpoint.optimizer.items() if names[parameter] in of_key
+        }
+        if own:
+            state[number] = own
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """In the host's memory, and in nobody else's hands."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _differing(place: str, stored: Any, current: Any) -> list[str]:
+    """What differs between two identities, field by field."""
+    if isinstance(stored, dict) and isinstance(current, dict):
+        lines: list[str] = []
+        for key in sorted({*stored, *current}):
+            inner = f"{place}.{key}" if place else key
+            lines += _differing(inner, stored.get(key), current.get(key))
+        return lines
+    return [] if stored == current else [f"{place} is {stored!r} there and {current!r} here"]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _damaged(place: Path, what: str) -> ValueError:
+    return ValueError(f"checkpoint {place}: {what}. Remove it: the run then goes on from the one before")
