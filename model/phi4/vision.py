@@ -147,8 +147,7 @@ class VisionEncoder(nn.Module):
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.head = PoolingHead(config)
         self.apply(_init)
-        for module in self.unused:
-            module.requires_grad_(False)
+        nn.ModuleList(self.unused).requires_grad_(False)
 
     @property
     def unused(self) -> tuple[nn.Module, ...]:
@@ -159,10 +158,9 @@ class VisionEncoder(nn.Module):
         """Features [N, P, D], row-major. `pixels_NCHW`: [N, 3, crop, crop], about -1 to 1; `mask_NGG`, bool or 0 and 1:
         a real patch, those of a crop being its first rows and columns. Crops do not see each other."""
         real_NGG = mask_NGG.bool()
-        # [N, S, 2, S, 2, D] below: the mean over both twos is the pooling of 2 x 2 patches.
         x_NLD = self.encoder(self.embeddings(pixels_NCHW, real_NGG), _seen(real_NGG.flatten(1)))
         side = self.config.grid // 2
-        return x_NLD.unflatten(1, (side, 2, side, 2)).mean((2, 4)).flatten(1, 2)  # padding too, as in the reference
+        return x_NLD.unflatten(1, (side, 2, side, 2)).mean((2, 4)).flatten(1, 2)  # padding too, as in transformers
 
 
 def _seen(real_NL: Tensor) -> Tensor | None:
@@ -240,8 +238,7 @@ def _stitch(crops_nSSD: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _grids(config: VisionConfig, sizes_B2: Tensor, crops: int | None) -> list[tuple[int, int]]:
-    """Rows and columns of crops of each image; `crops`: how many each has at most. Raises ValueError as
-    `VisionProjector.forward` says."""
+    """Rows and columns of crops of each image, of at most `crops` in all. Raises as `VisionProjector.forward`."""
     grids = []
     for image, (height, width) in enumerate(sizes_B2.tolist()):
         if min(height, width) < 1 or height % config.crop_size or width % config.crop_size:

@@ -86,7 +86,7 @@ def imported(folder: Path, adapters: tuple[LoraConfig, ...]) -> Multimodal:
 
 def test_fresh_adapters_change_nothing_learn_alone_and_are_exported_with_their_base(tmp_path: Path) -> None:
     model, rows = imported(tmp_path / "base", ()), ids(3, 20)
-    before, weights = model(rows).logits, {name: one.clone() for name, one in model.state_dict().items()}
+    before, weights = model(rows).logits, {name: tensor.clone() for name, tensor in model.state_dict().items()}
     add_adapters(model, FRESH, seed=1)
     assert torch.equal(model(rows, adapter="vision").logits, before)
     trained = trainable(model, {Part.LORA_SPEECH})

@@ -68,8 +68,8 @@ def test_numbers_and_gradients_are_those_of_each_segment_alone(rows: tuple[list[
     alone = torch.cat(parts)
     torch.testing.assert_close(y, alone, **CLOSE)
     weight = torch.randn_like(y)
-    for ours, expected in zip(gradients(y, weight, inputs), gradients(alone, weight, inputs), strict=True):
-        torch.testing.assert_close(ours, expected, **CLOSE)
+    for actual, expected in zip(gradients(y, weight, inputs), gradients(alone, weight, inputs), strict=True):
+        torch.testing.assert_close(actual, expected, **CLOSE)
 
 
 def test_padding_on_either_side_and_within_is_not_seen_and_gets_zeros() -> None:
@@ -83,8 +83,8 @@ def test_padding_on_either_side_and_within_is_not_seen_and_gets_zeros() -> None:
         expected[row : row + 1, :, at] = plain(*(x[row : row + 1, :, at] for x in inputs))
     torch.testing.assert_close(y, expected, **CLOSE)
     weight = torch.randn_like(y)
-    for ours, formula in zip(gradients(y, weight, inputs), gradients(expected, weight, inputs), strict=True):
-        torch.testing.assert_close(ours, formula, **CLOSE)
+    for actual, formula in zip(gradients(y, weight, inputs), gradients(expected, weight, inputs), strict=True):
+        torch.testing.assert_close(actual, formula, **CLOSE)
 
 
 def test_no_number_of_a_segment_meets_another_not_even_nan() -> None:

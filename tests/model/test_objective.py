@@ -52,9 +52,9 @@ def logprobs_alone(model: Multimodal, batch: Batch) -> list[Tensor]:
 
 def same_gradients(model: Multimodal, loss: Tensor, formula: Tensor) -> None:
     wanted = [item for item in model.named_parameters() if ".adapters." not in item[0]]
-    ours = torch.autograd.grad(loss, [parameter for _, parameter in wanted])
+    gradients = torch.autograd.grad(loss, [parameter for _, parameter in wanted])
     expected = torch.autograd.grad(formula, [parameter for _, parameter in wanted])
-    for (name, _), gradient, other in zip(wanted, ours, expected, strict=True):
+    for (name, _), gradient, other in zip(wanted, gradients, expected, strict=True):
         assert other.abs().max() > 0, name
         torch.testing.assert_close(gradient, other, atol=1e-4, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
@@ -203,10 +203,10 @@ def test_the_sigmoid_loss_is_its_formula_and_learns_its_own_parameters() -> None
         assert int(count) == 5
         torch.testing.assert_close(total, formula, atol=1e-4, rtol=1e-5)
         inputs = [image, text, *loss.parameters()]
-        for ours, expected in zip(
+        for actual, expected in zip(
             torch.autograd.grad(total, inputs), torch.autograd.grad(formula, inputs), strict=True
         ):
-            torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_sigmoid_loss_starts_as_in_the_paper() -> None:
