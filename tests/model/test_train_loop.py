@@ -48,7 +48,7 @@ def plain_loop() -> tuple[list[float], dict[str, Tensor]]:
                 segments += [first + 1000 * position] * (last - first)
             ids += row["input_ids"].tolist()
             learn += row["loss_mask"].tolist()
-        hidden = model.hidden(torch.tensor([ids]), segments=torch.tensor([segments]))[0]
+        hidden = model.hidden(torch.tensor([ids]), segment_ids=torch.tensor([segments]))[0]
         places = torch.tensor(learn).nonzero()[:, 0]
         logits = model.language.head(hidden[places - 1])
         loss_sum = F.cross_entropy(logits, torch.tensor(ids)[places], reduction="none").sum()
