@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from gristmill.lake.accounts import ledger
 from gristmill.lake.accounts.identity import digest_of, record_id
-from gristmill.lake.accounts.receipt import Receipt, StageId, write_receipt
+from gristmill.lake.accounts.receipt import Receipt, StageId, work_key, write_receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_refs, put_table
 from gristmill.lake.takedown.forget import forget, plan_forget
@@ -192,8 +192,9 @@ def _screened(store: Store, pages: Sequence[Doc]) -> ObjectRef:
 
 
 def _receipt(store: Store, digest: str, outputs: list[ObjectRef]) -> Receipt:
-    key = digest_of("toy receipt", digest, outputs[0].sha256)
-    return write_receipt(store, Receipt(work_key=key, stages=(STAGE,), inputs=(digest,), outputs=tuple(outputs)))
+    inputs = (digest, outputs[0].sha256)
+    key = work_key((STAGE,), inputs)
+    return write_receipt(store, Receipt(work_key=key, stages=(STAGE,), inputs=inputs, outputs=tuple(outputs)))
 
 
 FORM_OF = {"shard": "documents", "pack": "windows", "weights": "model"}
