@@ -72,7 +72,7 @@ web = gristmill.open("web@v1")
 print(len(list(web)), len(web.to_pandas()))
 from gristmill.pipelines import command
 from gristmill.orchestration.cli import main
-from gristmill.model.phi4.config import PRESETS
+from gristmill.model.phi4.presets import PRESETS
 gristmill.engine(gristmill.Model("toy", gristmill.model.phi4.multimodal.Multimodal.seeded(PRESETS["nano"], 0), None))
 print(lake.OWN, sorted(name for name in sys.modules if name.partition(".")[0] in PACKAGES))
 """
