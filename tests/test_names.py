@@ -31,7 +31,9 @@ files = {}
 for name, module in list(sys.modules.items()):
     if getattr(module, "__file__", None):
         files.setdefault(os.path.realpath(module.__file__), []).append(name)
-print(json.dumps([names for file, names in files.items() if file.startswith(os.environ["OURS"] + os.sep)]))
+root = os.path.realpath(os.environ["OURS"]) + os.sep
+own = [names for file, names in files.items() if file.startswith(root) and "site-packages" not in file]
+print(json.dumps(own))
 """
 """Runs a module as `python -m` does, then prints the names of each of our files that is loaded."""
 
