@@ -8,8 +8,10 @@ Notable choice: `run` is the same function that a Ray job runs, so its exit code
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -122,6 +124,8 @@ app.add_typer(cli_hf.export_app, name="export")
 def main() -> None:
     """The command `grist`; ends the process with its exit code (pipelines/settings/exits.py)."""
     code: Any = 0
+    ended: list[int] = []
+    atexit.register(_skip_destructors, ended)  # the first to be registered is the last to be run
     if isinstance(sys.stdout, io.TextIOWrapper):  # a bar, or a page's title, where the terminal's charset has none
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -133,7 +137,22 @@ def main() -> None:
     except BrokenPipeError:  # the last words, too, were for somebody who left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own flush is quiet
         code = code or BROKEN_PIPE
+    if code is None or isinstance(code, int):
+        ended.append(code or 0)
     sys.exit(code)
+
+
+def _skip_destructors(ended: list[int]) -> None:
+    """Ends a command that looked into a lake when all of Python's own endings are done.
+
+    What is left are destructors of C++ libraries, in which a pool of threads was seen to end the process by an abort
+    ("terminate called without an active exception", once in some two hundred commands), after the answer was printed.
+    """
+    if ended and "ray" not in sys.modules:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended[0])
 
 
 if __name__ == "__main__":
