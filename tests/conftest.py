@@ -35,6 +35,13 @@ os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, PLACES), *filter(None, [os
 os.environ |= LOOPBACK | LIMITS  # a test may import Ray before a runner does, and Ray reads this when it is imported
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A set by its sorted members: in its own order, two processes would give one test two names."""
+    if isinstance(val, set | frozenset):
+        return "+".join(sorted(map(str, val))) or "none"
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, the others as they came."""
     rank = {name: at for at, name in enumerate(LONGEST)}

@@ -14,7 +14,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks is no installed package
 
-from benchmarks import bench_containers, bench_dedup, bench_gopher, bench_ledger, bench_pipeline, harness  # noqa: E402
+from benchmarks import (  # noqa: E402
+    bench_containers,
+    bench_dedup,
+    bench_gopher,
+    bench_ledger,
+    bench_pipeline,
+    bench_tokenize,
+    harness,
+)
 from benchmarks import synthetic_signatures as synthetic  # noqa: E402
 from benchmarks.__main__ import GPU_NAMES, NAMES, main  # noqa: E402
 from benchmarks.dedup_material import JACCARDS, material  # noqa: E402
@@ -204,3 +212,10 @@ def test_a_ratio_is_taken_within_a_round() -> None:
     times = harness.Times({"a": [1.0, 8.0, 3.0], "b": [1.0, 2.0, 1.0], "c": [0.0, 2.0, 0.5]}, {}, {})
     assert times.ratio("a", "b") == Figure(3.0, 1.0, 4.0)
     assert times.ratio("a", ("b", "c")) == Figure(2.0, 1.0, 2.0)
+
+
+def test_texts_that_spell_a_special_token_are_no_material_for_tokenizers():
+    """Here they stay text, in datatrove they become the token: two right answers that are not the same work."""
+    plain = ["a mill <|of|> grain", "<| end |>"]
+    spelled = ['eos_token="<|endoftext|>"', "<|audio|>", "a<|system|>b"]
+    assert bench_tokenize.without_specials([*spelled[:2], *plain, spelled[2]]) == plain
