@@ -24,7 +24,7 @@ from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.tokens import DocumentTokenizer
 from loguru import logger
 
-from benchmarks.harness import Arm, Differ, Figure, Places, Report, Row, contest, figure
+from benchmarks.harness import Arm, Differ, Figure, Places, Report, Row, Times, contest, figure
 from benchmarks.material import more_texts
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.identity import record_id
@@ -212,12 +212,17 @@ def run(tiny: bool) -> Report:
             SHUFFLED: datatrove_arm(True),
         }
         times = contest(arms, 1 if tiny else 3, same)
+    return _report(name, texts, len(everything) - len(texts), times, 1 if tiny else 3)
+
+
+def _report(name: str, texts: Sequence[str], left_out: int, times: Times, rounds: int) -> Report:
+    """`left_out`: how many texts spell a special token."""
     size = sum(len(text.encode()) for text in texts) / 1e6
     checked = "every document's tokens"
     return Report(
         name="tokenize",
         data=f"{name}; {len(texts):,} texts, {size:.0f} MB",
-        rounds=1 if tiny else 3,
+        rounds=rounds,
         rows=(
             Row("text to tokens, against datatrove's DocumentTokenizer", times.ratio(THEIRS, OURS), "x", checked),
             Row(
@@ -227,7 +232,7 @@ def run(tiny: bool) -> Report:
         ),
         notes=(
             "one thread each; ours writes Parquet and tars with checksums, fsync and receipts, theirs plain files",
-            f"{len(everything) - len(texts)} texts are left out that spell a special token, which is text only here",
+            f"{left_out} texts are left out that spell a special token, which is text only here",
         ),
     )
 
