@@ -64,7 +64,7 @@ class Trainer:
         mirror: Mirror | None = None,
         on_checkpoint: Callable[[Reached], None] | None = None,
     ) -> None:
-        self.stage, self.objective = stage, objective
+        self.stage, self.objective, self.config = stage, objective, config
         self.settings, self.ranks = settings or Settings(), ranks or Ranks()
         self.trained = trained_parameters(stage, model, objective)
         self.device = next(iter(self.trained.values())).device
@@ -150,8 +150,9 @@ class Trainer:
         passes = self.settings.windows_per_pass
         for start in range(0, len(share.windows), passes):
             windows = [window.arrays for window in share.windows[start : start + passes]]
+            batch = collate(windows, self.config, self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.stage.precision == "bfloat16"):
-                loss, targets = self.objective(collate(windows).to(self.device))
+                loss, targets = self.objective(batch)
             if loss.requires_grad:  # a pass may reach no trained parameter
                 loss.backward()
             totals += torch.stack([loss.detach().double(), torch.as_tensor(targets, device=self.device).double()])
