@@ -75,7 +75,7 @@ class Trainer:
         self._optimizer = optim.build(stage.optim, model, self.trained)
         self._on_step, self._metrics = on_step, metrics
         self._folder, self._mirror, self._on_checkpoint = folder, mirror, on_checkpoint
-        self._identity = {"stage": stage.to_dict(), "base": base, "data": source.sha256}
+        self._identity = {"stage": stage.identity(), "base": base, "data": source.sha256}
 
     def train(self) -> Reached:
         """Trains to the end of the stage, from the newest checkpoint if there is one. -> How far it is: at its end.
@@ -133,9 +133,9 @@ class Trainer:
                 left = (now - began) / (reached.step - first) * (self.steps - reached.step)
                 due = reached.step == self.steps or reached.step % settings.checkpoint_every == 0
                 if ranks.rank == 0:
-                    if checkpoints is not None and due:
-                        checkpoints.save(reached, self.trained, self._optimizer)
                     show(self._progress(reached, share, result, now - start, left))
+                    if checkpoints is not None and due:  # after the line of its last step is in the metrics
+                        checkpoints.save(reached, self.trained, self._optimizer)
                 if self._on_checkpoint is not None and checkpoints is not None and due:
                     self._on_checkpoint(reached)
         finally:
