@@ -195,6 +195,7 @@ def _statistics(
 class TrainRun(Run):
     """How and where a training runs: none of it decides what is trained."""
 
+    workers: int = Field(default=0, ge=0)
     trainer: Literal["in_process", "ray"] = "in_process"
     ranks: int = Field(default=1, ge=1)
     cpus: int = Field(default=1, ge=1)
@@ -205,6 +206,11 @@ class TrainRun(Run):
     ahead: int = Field(default=0, ge=0)
     device: str = "auto"
     report: Report = Report()
+
+    @model_validator(mode="after")
+    def _can_be(self) -> TrainRun:
+        _ = self.execution  # refuses what cannot be
+        return self
 
     @property
     def execution(self) -> Execution:
@@ -220,11 +226,6 @@ class TrainRun(Run):
             report=self.report,
             shared_filesystem=self.shared_filesystem,
         )
-
-    @model_validator(mode="after")
-    def _can_be(self) -> TrainRun:
-        _ = self.execution  # raises ValueError for what does not go together
-        return self
 
 
 class TrainConfig(PipelineConfig):

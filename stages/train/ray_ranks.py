@@ -126,7 +126,7 @@ class Borne(ray.train.UserCallback):
         if self._deaths > self._failures:
             number, error = min(worker_exceptions.items(), key=lambda item: not _of_ray(item[1]))
             raise RankLost(
-                f"rank {number} of {self._ranks} was lost, for the {self._deaths}th time without a new checkpoint after"
+                f"rank {number} of {self._ranks} was lost, {self._deaths} times without a new checkpoint after"
                 f" step {self._step}: {_brief(error)}. A process that is killed again and again"
                 " may have no memory left; what is done is kept, and the same command goes on from there"
             ) from error
