@@ -11,6 +11,7 @@ from training import prepare, stage, train
 
 from gristmill.lake.store.objects import read_object
 from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.versions import Versions
 from gristmill.stages.train import ray_train
 from gristmill.stages.train.folder import runs
 
@@ -25,14 +26,16 @@ def main(lake: str, trainer: str, ranks: str) -> None:
 
     ray_train.reporting = reporting  # type: ignore[assignment]
     store = open_store(lake)
-    prepare(store)
+    if not Versions(store).numbers("mix"):  # a run that was killed goes on in the same lake
+        prepare(store)
     run = {"trainer": trainer, "ranks": int(ranks), "checkpoint_every": 2}
     manifest = train(store, stage(batch=4, steps=6), run=run).manifest
     lines = read_object(store, next(ref for ref in manifest.attachments if ref.kind == "metrics")).splitlines()
     left = [about.stage for about in runs(store)] + [info.key for info in store.list("runs/")]
     training = manifest.statistics["training"]
     steps = [json.loads(line)["step"] for line in lines]
-    print(json.dumps({**training, "metrics": steps, "shown": shown, "left": left}))
+    shards = [ref.sha256 for ref in manifest.shards]
+    print(json.dumps({**training, "metrics": steps, "shown": shown, "left": left, "shards": shards}))
 
 
 if __name__ == "__main__":

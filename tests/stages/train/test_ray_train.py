@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import tempfile
@@ -75,6 +76,8 @@ def test_a_killed_rank_is_borne_and_the_bits_are_those_of_ranks_without_ray(
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["step-000000010", "step-000000012"]
     assert signal.getsignal(signal.SIGINT) is handler and dict(os.environ) == before
     assert not [path for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*") if (path / "train").exists()]
+    there = {"threads": 1, "cwd": os.getcwd(), "backend": "gloo", "interfaces": ["lo", "lo"]}
+    assert [json.loads((tmp_path / f"rank-{rank}").read_text()) for rank in (0, 1)] == [there, there]
 
 
 @pytest.mark.usefixtures("cluster")
@@ -84,31 +87,6 @@ def test_an_error_of_a_rank_comes_back_as_it_is_and_is_not_tried_again(
     with pytest.raises(ValueError, match=r"^rank 1 was told to raise$"):  # rank 0 waits for it all the while
         on_ray(run_in(windows, tmp_path, Kill(1, "error", 0)), Group(ranks=2))
     assert not (tmp_path / "weights").exists()
-
-
-def surroundings(ranks: Ranks, on_checkpoint: Any) -> dict[str, Any]:
-    """What a rank finds. Three checkpoints are made, and Ray is told of the first."""
-    for step in (1, 2, 3):
-        on_checkpoint(Reached(step))
-    names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
-    return {
-        "ranks": ranks,
-        "threads": torch.get_num_threads(),
-        "cwd": os.getcwd(),
-        "backend": dist.get_backend(),
-        "interfaces": {os.environ.get(name) for name in names},
-    }
-
-
-@pytest.mark.usefixtures("cluster")
-def test_a_rank_has_as_many_threads_as_cpus_and_talks_on_the_loopback_only() -> None:
-    assert on_ray(surroundings, Group(cpus=2)) == {
-        "ranks": Ranks(0, 1),
-        "threads": 2,
-        "cwd": os.getcwd(),
-        "backend": "gloo",
-        "interfaces": {"lo"},
-    }
 
 
 @pytest.mark.usefixtures("cluster")
