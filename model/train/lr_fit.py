@@ -1,8 +1,8 @@
 """The learning rate's law, fitted: B of peak LR = B * D^-0.32 from small runs of a few sizes D and a few rates each.
 
-For every D the best rate is the minimum of a parabola in log LR through the losses around the lowest one; B is the least
-squares of log best rate against log D with the slope fixed, which is a mean. The slope that the sizes themselves would
-choose stands beside it, with its standard error. A minimum at the edge of the rates tried is none, and is refused.
+For every D the best rate is the minimum of a parabola in log LR through the losses around the lowest one; B follows by
+least squares of log best rate against log D with the slope fixed, which is a mean. The slope that the sizes themselves
+would choose stands beside it, with its standard error. A minimum at the edge of the rates tried is refused.
 Source: arXiv 2503.01743, section 3.1 (the law); arXiv 2409.19913, section 4 (the exponent, and a fit of this kind).
 """
 
@@ -146,10 +146,10 @@ def _best_rate(trials: Sequence[Trial]) -> BestRate:
     a, b, c = (float(value) for value in np.polyfit(x - center, [losses[i] for i in near], 2))
     best = center - b / (2 * a) if a > 0 else math.nan
     if not math.log(rates[0]) < best < math.log(rates[-1]):
+        tried = ", ".join(f"{rate:.3g} ({loss:.4f})" for rate, loss in zip(rates, losses, strict=True))
         raise CannotFit(
-            f"{place}: the losses of {', '.join(f'{rate:.3g}' for rate in rates)} have no minimum that a parabola finds:"
-            f" {', '.join(f'{loss:.4f}' for loss in losses)}; they are too noisy or too close together. Add other seeds"
-            " of the same rates, or rates a factor of 2 apart"
+            f"{place}: of the rates tried, with their losses {tried}, a parabola finds no minimum: they are too noisy"
+            " or too close together. Add other seeds of the same rates, or rates a factor of 2 apart"
         )
     return BestRate(_mean_tokens(trials), tuple(rates), tuple(losses), math.exp(best), c - b * b / (4 * a))
 
