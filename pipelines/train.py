@@ -195,6 +195,7 @@ def _statistics(
 class TrainRun(Run):
     """How and where a training runs: none of it decides what is trained."""
 
+    workers: int = Field(default=0, ge=0)
     trainer: Literal["in_process"] = "in_process"
     ranks: int = Field(default=1, ge=1)
     gpus: float = Field(default=0, ge=0)
