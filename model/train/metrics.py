@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Operations a second in bfloat16, dense, by a part of the device's name. Source: NVIDIA's data sheets, SXM parts."""
@@ -46,6 +48,11 @@ class Progress:
         values = json.loads(line)
         if not isinstance(values, dict):
             raise ValueError(f"not a line of metrics: {line[:80]!r}")
+        return cls.of(values)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Progress:
+        """The same from the values of a line. Raises ValueError where some are missing."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         for name in ("loss", "norm"):
             if known.get(name, 0.0) is None:

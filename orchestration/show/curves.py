@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -40,18 +40,20 @@ class Series:
     line: bool = False
 
 
-def plot(console: Console, series: Sequence[Series], title: str, height: int, **how: Any) -> None:
+def plot(
+    console: Console, series: Sequence[Series], title: str, height: int, *, letters: bool = False, **how: Any
+) -> None:
     """Draws series over each other, later ones on top; `how` as uniplot has it. Values that are not finite are left
-    out, and nothing is drawn where none is left."""
+    out, and nothing is drawn where none is left. `letters`: on a terminal, too, for few points that dots would hide."""
     import uniplot
 
     series = [whole for whole in map(_finite, series) if whole.xs]
     if not series:
         return
     rich = console.is_terminal and console.encoding.startswith("utf")
-    look: dict[str, Any] = {"character_set": "braille", "color": console.color_system is not None}
-    if not rich:
-        look = {"character_set": "ascii", "color": False, "force_ascii_characters": [each.letter for each in series]}
+    look: dict[str, Any] = {"character_set": "braille", "color": console.is_terminal}
+    if letters or not rich:
+        look |= {"character_set": "ascii", "force_ascii_characters": [each.letter for each in series]}
     drawing = uniplot.plot_to_string(
         xs=[list(each.xs) for each in series],
         ys=[list(each.ys) for each in series],
@@ -128,7 +130,7 @@ def draw_law(console: Console, law: LawFit, losses: str, tokens: Sequence[int]) 
         Series("tried", "-", *_tried(law)),
         Series("best", "X", [size.tokens for size in law.sizes], [size.lr for size in law.sizes]),
     ]
-    plot(console, points, "peak LR by tokens", 12, x_as_log=True, y_as_log=True)
+    plot(console, points, "peak LR by tokens", 12, letters=True, x_as_log=True, y_as_log=True)
     free = f"{law.free_exponent:.3f}"
     free += " (two sizes leave no error)" if law.free_error is None else f" +- {law.free_error:.3f} (standard error)"
     facts = {"law": f"peak LR = {law.law.b:.4g} * tokens^{law.law.exponent:g}", "free slope": free, "losses": losses}
@@ -142,6 +144,27 @@ def draw_law(console: Console, law: LawFit, losses: str, tokens: Sequence[int]) 
         console.print(table)
     heading(console, "For a recipe")
     console.print(f"  {snippet(law)}")
+
+
+def law_to_json(law: LawFit, losses: str, tokens: Sequence[int]) -> dict[str, Any]:
+    """What `draw_law` draws, as plain values."""
+    sizes = [asdict(size) for size in law.sizes]
+    predicted = [
+        {"tokens": count, "low": low, "lr": middle, "high": high}
+        for count in tokens
+        for low, middle, high in [law.predicted(count)]
+    ]
+    return {
+        "b": law.law.b,
+        "exponent": law.law.exponent,
+        "free_exponent": law.free_exponent,
+        "free_error": law.free_error,
+        "scatter": law.scatter,
+        "losses": losses,
+        "sizes": sizes,
+        "predicted": predicted,
+        "snippet": snippet(law),
+    }
 
 
 def snippet(law: LawFit) -> str:

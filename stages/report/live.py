@@ -176,6 +176,20 @@ class MetricsTail:
         return [Progress.from_json(line) for line in whole.splitlines()]
 
 
+class NewSteps:
+    """The same of metrics that can only be read as a whole: `read` gives all steps so far."""
+
+    def __init__(self, read: Callable[[], Sequence[Progress]]) -> None:
+        self._read = read
+        self._seen: Sequence[Progress] = ()
+
+    def __call__(self) -> Sequence[Progress]:
+        """What is behind the last step that was given; all of it where that step is another now. Raises as `read`."""
+        before, self._seen = self._seen, self._read()
+        goes_on = 0 < len(before) <= len(self._seen) and self._seen[len(before) - 1] == before[-1]
+        return self._seen[len(before) :] if goes_on else self._seen
+
+
 @contextmanager
 def following(
     show: Callable[[Progress], None], source: Callable[[], Sequence[Progress]], every: float = READ_EVERY

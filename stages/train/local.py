@@ -20,7 +20,7 @@ def train(store: Store, job: TrainJob, folder: RunFolder) -> Trained:
     model = job.model(store, device_of(execution.device))
     about = RunAbout(folder.key, stage.name, given.dataset, given.steps, world=1)
     folder.announce(about)
-    with reporting(execution.report, about) as show:
+    with reporting(execution.report, about, stage, folder.metrics_file) as show:
 
         def on_step(progress: Progress) -> None:
             folder.alive()
