@@ -21,7 +21,7 @@ from gristmill.stages.train.seen import RunRow, find_run, metrics_of_run, metric
 
 @dataclass(frozen=True)
 class Training:
-    """A training as `grist show` has it: of which run it is, and its curve, None before the first step."""
+    """A training as `grist show` has it: what is known of it, and its curve, None before the first step."""
 
     about: dict[str, str]
     curve: Curve | None
@@ -44,7 +44,12 @@ class Training:
 def training_of_version(store: Store, manifest: Manifest) -> Training | None:
     """Of a version of a model; None where it was not trained here. Raises DamagedObject."""
     metrics = metrics_of_version(store, manifest)
-    return Training({}, curve_of(metrics)) if metrics else None
+    if not metrics:
+        return None
+    done = manifest.statistics["training"]
+    took = timedelta(seconds=round(done["seconds"]))
+    tokens = f"{done['tokens']:,}, of which {done['targets']:,} were targets"
+    return Training({"tokens": tokens, "took": f"{took}, in its steps"}, curve_of(metrics))
 
 
 def training_of_run(store: Store, prefix: str) -> Training | None:
