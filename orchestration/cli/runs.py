@@ -35,7 +35,7 @@ def lr_fit(
     as_json: JsonOption = False,
 ) -> None:
     """Fit B of the law peak LR = B * tokens^-0.32 to small runs, and print the line for a recipe."""
-    from gristmill.model.train.lr_fit import fit
+    from gristmill.model.runs.lr_fit import fit
     from gristmill.orchestration.show.curves import draw_law, law_to_json
     from gristmill.stages.train.trials import trials_of
 

@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from gristmill.model.train.curve import LAST, Curve
-from gristmill.model.train.lr_fit import LawFit
+from gristmill.model.runs.curve import LAST, Curve
+from gristmill.model.runs.lr_fit import LawFit
 from gristmill.orchestration.show.tables import counted, draw_facts, grid, heading
 
 WIDEST = 120

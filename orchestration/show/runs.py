@@ -12,7 +12,7 @@ from rich.text import Text
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.model.train.curve import Curve, curve_of
+from gristmill.model.runs.curve import Curve, curve_of
 from gristmill.orchestration.show.curves import draw_curve
 from gristmill.orchestration.show.tables import counted, draw_facts, heading, indented
 from gristmill.orchestration.show.terminal import plain

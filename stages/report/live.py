@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from gristmill.model.train.curve import Smoothed, half_life
+from gristmill.model.runs.curve import Smoothed, half_life
 from gristmill.model.train.metrics import Progress
 from gristmill.stages.run.progress import EVERY
 

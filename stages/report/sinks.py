@@ -119,7 +119,7 @@ class TensorBoard:
 
         held = max(0, first.step - 1 - WRITTEN_AGAIN)
         # Without a purge at the very beginning, an event file of a run that died before its first checkpoint stays.
-        self._writer = SummaryWriter(str(self._folder), purge_step=held + 1)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(self._folder), purge_step=held + 1)
         return held
 
     def write(self, steps: Sequence[Progress]) -> None:
@@ -208,10 +208,10 @@ class MLflow:
         from mlflow.entities import Metric
 
         at = int(time.time() * 1000)
-        for some_steps in _batches(steps):
+        for group in _batches(steps):
             metrics = [
                 Metric(name, value, at, progress.step)
-                for progress in some_steps
+                for progress in group
                 for name, value in {**values_of(progress), "step": float(progress.step)}.items()
             ]
             self._client.log_batch(self._run_id, metrics=metrics)

@@ -20,7 +20,7 @@ from gristmill.lake.store.objects import read_object
 from gristmill.lake.versions.lease import live_work
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.model.train.curve import Smoothed, half_life
+from gristmill.model.runs.curve import Smoothed, half_life
 from gristmill.model.train.metrics import Progress
 from gristmill.stages.train.folder import RunAbout, RunFolder, runs
 from gristmill.stages.train.result import METRICS

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from gristmill.lake.query.query import resolve_usable
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.model.train.curve import LAST, final_loss
-from gristmill.model.train.lr_fit import Trial
+from gristmill.model.runs.curve import LAST, final_loss
+from gristmill.model.runs.lr_fit import Trial
 from gristmill.stages.train.seen import metrics_of_version
 
 EVALUATED, ON = "evaluated", "on"

@@ -15,7 +15,7 @@ from two_versions import grist
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.versions.lease import Lease
-from gristmill.model.train.curve import curve_of
+from gristmill.model.runs.curve import curve_of
 from gristmill.model.train.schedule import PeakLaw
 from gristmill.orchestration.show import runs as show_runs
 from gristmill.orchestration.show.curves import draw_curve

@@ -12,7 +12,7 @@ from training import config, prepare, stage, train
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.opening import open_store
-from gristmill.model.train.curve import curve_of
+from gristmill.model.runs.curve import curve_of
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.report.sinks import PACKAGES

@@ -14,7 +14,7 @@ from waiting import PATIENCE
 from gristmill.lake.store.base import Store
 from gristmill.lake.versions.lease import LEASE_SECONDS, Lease
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
-from gristmill.model.train.lr_fit import Trial
+from gristmill.model.runs.lr_fit import Trial
 from gristmill.stages.train.seen import SILENT, find_run, metrics_of_run, metrics_of_version, run_rows
 from gristmill.stages.train.trials import trials_of
 

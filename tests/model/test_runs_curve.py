@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gristmill.model.train.curve import Smoothed, curve_of, final_loss, half_life
+from gristmill.model.runs.curve import Smoothed, curve_of, final_loss, half_life
 from gristmill.model.train.metrics import MetricsFile, Progress, read_metrics
 
 STEP = Progress(1, 12, 3, 2.5, 1e-2, 0.7, 30, 66, False, 0.5, 132.0, 5.5, None)

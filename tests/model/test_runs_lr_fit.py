@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from gristmill.model.train.lr_fit import CannotFit, LawFit, Trial, fit
+from gristmill.model.runs.lr_fit import CannotFit, LawFit, Trial, fit
 
 B = 0.7
 RATES = (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
