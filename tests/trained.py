@@ -18,7 +18,7 @@ from gristmill.lake.versions.manifest import Draft, Manifest, VersionRef, run_ke
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.train.metrics import MetricsFile, Progress
 from gristmill.stages.train.folder import ABOUT, RunAbout, RunFolder, read_about
-from gristmill.stages.train.result import METRICS
+from gristmill.stages.train.result import METRICS, TrainFacts
 
 STEP = Progress(1, 40, 3, 2.5, 1e-2, 0.7, 30, 66, False, 0.5, 132.0, 5.5, None)
 
@@ -51,8 +51,20 @@ def commit_model(
             path = folder / "metrics.jsonl"
             write_metrics(path, metrics)
             attachments.append(put_file(store, METRICS, path, len(metrics)))
-        training = {"tokens": tokens, "targets": tokens // 2, "peak_lr": peak_lr, "seconds": 3.0}
-        statistics["training"] = {"stage": "s", "steps": len(metrics), **training}
+        facts = TrainFacts(
+            steps=len(metrics),
+            tokens=tokens,
+            targets=tokens // 2,
+            peak_lr=peak_lr,
+            final_loss=metrics[-1].loss,
+            skipped=0,
+            order="0" * 64,
+            world=1,
+            seconds=3.0,
+            positions=len(metrics),
+            model={},
+        )
+        statistics["training"] = {"stage": "s", **asdict(facts)}
     recipe = {"stage": {"trainable": list(trainable)}, "lr": peak_lr}
     return _commit(store, dataset, "model", recipe, statistics=statistics, attachments=tuple(attachments))
 

@@ -32,7 +32,7 @@ class Training:
 
     def draw(self, console: Console) -> None:
         """A heading, facts and curves."""
-        heading(console, "Training")
+        heading(console, "Curves")
         if self.about:
             draw_facts(console, self.about)
         if self.curve is None:
@@ -44,12 +44,7 @@ class Training:
 def training_of_version(store: Store, manifest: Manifest) -> Training | None:
     """Of a version of a model; None where it was not trained here. Raises DamagedObject."""
     metrics = metrics_of_version(store, manifest)
-    if not metrics:
-        return None
-    done = manifest.statistics["training"]
-    took = timedelta(seconds=round(done["seconds"]))
-    tokens = f"{done['tokens']:,}, of which {done['targets']:,} were targets"
-    return Training({"tokens": tokens, "took": f"{took}, in its steps"}, curve_of(metrics))
+    return Training({}, curve_of(metrics)) if metrics else None
 
 
 def training_of_run(store: Store, prefix: str) -> Training | None:
@@ -73,7 +68,7 @@ def draw_runs(console: Console, rows: Sequence[RunRow], uri: str) -> None:
         words = {
             "running": "running",
             "silent": f"silent for {_ago(row.silent_for)}",
-            "ended": f"ended {_ago(row.silent_for)} ago without a result; the same command goes on",
+            "ended": f"ended {_ago(row.silent_for)} ago without a result",
         }[row.state]
         state = Text(words, style=_STYLES[row.state])
         console.print(Text.assemble((plain(row.dataset), "bold"), "  ", (row.key[:12], "dim"), "  ", state))

@@ -64,7 +64,7 @@ class LiveLine:
         )
         console = Console(stderr=True)
         bar = Bar(*columns, console=console, expand=True, auto_refresh=False)
-        task = bar.add_task(standing.title, left="")
+        task = bar.add_task(standing.title, total=None, left="")
 
         def drawn() -> Group:
             if (newest := standing.newest) is not None:
