@@ -22,6 +22,8 @@ log = logging.getLogger("gristmill")
 
 PATIENCE = 60.0
 """Seconds that the end of a run waits for all sinks together."""
+HURRY = 10.0
+"""The same where the run is broken off: somebody waits for the process to end, or will end it."""
 AT_ONCE = 1_000
 """Steps that are handed to a sink together, at most."""
 
@@ -51,7 +53,8 @@ class Reporter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for feed in self._feeds:
             feed.end(kind is None)
-        deadline = time.monotonic() + self._patience
+        patience = self._patience if kind is None else min(self._patience, HURRY)
+        deadline = time.monotonic() + patience
         for feed in self._feeds:
             feed.join(max(0.0, deadline - time.monotonic()))
             if feed.problem is not None:

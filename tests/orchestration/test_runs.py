@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,3 +213,19 @@ def test_a_long_run_is_drawn_whole(store: Store) -> None:
 def test_the_law_is_drawn_for_two_sizes(store: Store) -> None:
     text = text_of("lr-fit", *planted(store, (300_000, 3_000_000)), lake=store)
     assert "-0.320 (two sizes leave no error)" in text
+
+
+def test_looking_at_trainings_loads_no_torch(store: Store) -> None:
+    """They are looked at often, and torch takes seconds."""
+    put_run(store, KEY, steps([4.0, 3.0]))
+    code = (
+        "import sys\nfrom gristmill.orchestration.cli.main import app\n"
+        f"for words in (['runs'], ['show', {KEY[:8]!r}]): app([*words, '--lake', {store.uri!r}], standalone_mode=False)\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr)"
+    )
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)
+    assert done.returncode == 0 and "learning rate" in done.stdout, done.stderr
+    loaded = set(ast.literal_eval(done.stderr.strip().splitlines()[-1]))
+    assert "uniplot" in loaded and not loaded & {"ray", "prefect", "torch", "pandas", "boto3", "tensorboard", "wandb"}
