@@ -220,7 +220,8 @@ def test_looking_at_trainings_loads_no_torch(store: Store) -> None:
     put_run(store, KEY, steps([4.0, 3.0]))
     code = (
         "import sys\nfrom gristmill.orchestration.cli.main import app\n"
-        f"for words in (['runs'], ['show', {KEY[:8]!r}]): app([*words, '--lake', {store.uri!r}], standalone_mode=False)\n"
+        f"for words in (['runs'], ['show', {KEY[:8]!r}]):\n"
+        f"    app([*words, '--lake', {store.uri!r}], standalone_mode=False)\n"
         "print(sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr)"
     )
     root = Path(__file__).parents[2]
