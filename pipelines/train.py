@@ -206,8 +206,9 @@ class TrainRun(Run):
     """How and where a training runs: none of it decides what is trained."""
 
     workers: int = Field(default=0, ge=0)
-    trainer: Literal["in_process"] = "in_process"
+    trainer: Literal["in_process", "ray"] = "in_process"
     ranks: int = Field(default=1, ge=1)
+    cpus: int = Field(default=1, ge=1)
     gpus: float = Field(default=0, ge=0)
     windows_per_pass: int = Field(default=1, ge=1)
     checkpoint_every: int = Field(default=100, ge=1)
@@ -225,7 +226,16 @@ class TrainRun(Run):
     def execution(self) -> Execution:
         """How a stage is carried out."""
         settings = Settings(self.windows_per_pass, self.checkpoint_every, self.keep, self.ahead)
-        return Execution(self.trainer, self.ranks, self.gpus, self.device, settings, self.report)
+        return Execution(
+            trainer=self.trainer,
+            ranks=self.ranks,
+            cpus=self.cpus,
+            gpus=self.gpus,
+            device=self.device,
+            settings=settings,
+            report=self.report,
+            shared_filesystem=self.shared_filesystem,
+        )
 
 
 class TrainConfig(PipelineConfig):

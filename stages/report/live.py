@@ -1,20 +1,18 @@
 """The live line of a training run: a bar on a terminal, one line a minute in a log, one more at its end.
 
-The steps come from the trainer where it runs in this process, and else from the file of metrics that another process
-writes: read once a second, from where the last reading ended. Loss and speed are running means, so that the line can be
-read; the file has every number. All of it goes to stderr: the last line of stdout is the result.
+Who has the steps hands them over, be it the trainer or who follows the metrics of another process. Loss and speed are
+running means, so that the line can be read; the metrics have every number. All of it goes to stderr: the last line of
+stdout is the result.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 from gristmill.model.runs.curve import Smoothed, half_life
 from gristmill.model.train.metrics import Progress
@@ -24,8 +22,6 @@ log = logging.getLogger("gristmill")
 
 REFRESHED = 4
 """Times a second that the bar is drawn anew."""
-READ_EVERY = 1.0
-"""Seconds between two looks at a file that another process writes."""
 
 
 class LiveLine:
@@ -147,80 +143,3 @@ class Standing:
         if self._skipped:
             parts.append(f"{len(self._skipped):,} skipped")
         return between.join(parts)
-
-
-class MetricsTail:
-    """What another process appends to a file of metrics: `tail()` gives the steps that are new since the last call.
-
-    A run that goes on puts a new file in the old one's place (`MetricsFile`): then all of it is given again.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._inode, self._offset = 0, 0
-
-    def __call__(self) -> list[Progress]:
-        """Whole lines only. Raises ValueError for a line that is none of metrics."""
-        try:
-            stream = self._path.open("rb")
-        except FileNotFoundError:
-            return []
-        with stream:
-            about = os.fstat(stream.fileno())
-            if about.st_ino != self._inode or about.st_size < self._offset:
-                self._inode, self._offset = about.st_ino, 0
-            stream.seek(self._offset)
-            data = stream.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [Progress.from_json(line) for line in whole.splitlines()]
-
-
-class NewSteps:
-    """The same of metrics that can only be read as a whole: `read` gives all steps so far."""
-
-    def __init__(self, read: Callable[[], Sequence[Progress]]) -> None:
-        self._read = read
-        self._seen: Sequence[Progress] = ()
-
-    def __call__(self) -> Sequence[Progress]:
-        """What is behind the last step that was given; all of it where that step is another now. Raises as `read`."""
-        before, self._seen = self._seen, self._read()
-        goes_on = 0 < len(before) <= len(self._seen) and self._seen[len(before) - 1] == before[-1]
-        return self._seen[len(before) :] if goes_on else self._seen
-
-
-@contextmanager
-def following(
-    show: Callable[[Progress], None], source: Callable[[], Sequence[Progress]], every: float = READ_EVERY
-) -> Iterator[None]:
-    """While it lasts, a thread shows what `source` gives, every so many seconds and once more at the end.
-
-    `source`: new steps since the last call, as of a `MetricsTail`, or all of them again. That it cannot be read is said
-    once, and it is asked again: the run goes on without its line.
-    """
-    over = threading.Event()
-
-    def look(complained: bool) -> bool:
-        try:
-            for progress in source():
-                show(progress)
-        except Exception as error:  # of a file, or whatever a store's client raises: only the line depends on it
-            if not complained:
-                log.warning("the metrics of the run cannot be read now, its line stands still: %s", error)
-            return True
-        return False
-
-    def follow() -> None:
-        complained = False
-        while not over.wait(every):
-            complained = look(complained) or complained
-        look(complained)
-
-    thread = threading.Thread(target=follow, name="metrics of a run", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -1,20 +1,18 @@
-"""The live line: its words, steps done anew, a log that gets a line while a step takes long, another process's file."""
+"""The live line: its words, steps done anew, a log that gets a line while a step takes long, the bar."""
 
 from __future__ import annotations
 
 import io
 import logging
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from waiting import PATIENCE, until
 
-from gristmill.model.train.metrics import MetricsFile, Progress
-from gristmill.stages.report.live import LiveLine, MetricsTail, Standing, following
+from gristmill.model.train.metrics import Progress
+from gristmill.stages.report.live import LiveLine, Standing
 
 STEP = Progress(1, 300, 3, 2.5, 1.2e-3, 0.712, 30, 66, False, 0.5, 132.0, 200.4, None)
 
@@ -85,57 +83,3 @@ def test_the_bar_of_a_terminal_is_two_lines_that_are_whole(monkeypatch: pytest.M
     assert bar.startswith("nano.pretrain ") and bar.rstrip().endswith("120/300 0:03:20 left")
     assert numbers.rstrip() == "loss 2.5000  LR 1.20e-03  norm 0.71  2,000,000 tok/s  MFU 41%  120 skipped"
     assert len(bar) <= int(columns)
-
-
-def test_what_another_process_appends_is_given_once_and_all_of_it_after_a_resume(tmp_path: Path) -> None:
-    path = tmp_path / "m.jsonl"
-    tail = MetricsTail(path)
-    assert tail() == []
-    with MetricsFile(path, 0) as file:
-        file.write(STEP)
-        file.write(replace(STEP, step=2))
-        assert tail() == steps(1, 2) and tail() == []
-        file.write(replace(STEP, step=3))
-        with path.open("a") as stream:
-            stream.write('{"step": 4, ')
-        assert tail() == steps(3, 3) and tail() == []
-    with MetricsFile(path, 2) as file:
-        file.write(replace(STEP, step=3, since=2))
-        assert tail() == [*steps(1, 2), replace(STEP, step=3, since=2)]
-
-
-def test_a_run_in_another_process_is_followed_to_its_last_step(tmp_path: Path) -> None:
-    path = tmp_path / "m.jsonl"
-    seen: list[int] = []
-    with MetricsFile(path, 0) as file, following(lambda step: seen.append(step.step), MetricsTail(path), every=0.01):
-        for step in steps(1, 3):
-            file.write(step)
-        until(lambda: seen == [1, 2, 3], "three steps are seen")
-        file.write(replace(STEP, step=4))
-    assert seen == [1, 2, 3, 4]
-
-
-def test_the_last_look_comes_at_the_end_however_long_the_pause_is(tmp_path: Path) -> None:
-    path = tmp_path / "m.jsonl"
-    seen: list[int] = []
-    with MetricsFile(path, 0) as file, following(lambda step: seen.append(step.step), MetricsTail(path), PATIENCE):
-        file.write(STEP)
-    assert seen == [1]
-
-
-def test_metrics_that_cannot_be_read_are_said_once_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "gristmill")
-    asked: list[int] = []
-    seen, readable = threading.Event(), threading.Event()
-
-    def source() -> list[Progress]:
-        asked.append(1)
-        if not readable.is_set():
-            raise OSError("the store is away")
-        return [STEP]
-
-    with following(lambda step: seen.set(), source, every=0.001):
-        until(lambda: len(asked) > 3, "it was asked again")
-        readable.set()
-        assert seen.wait(PATIENCE)
-    assert len(caplog.messages) == 1 and caplog.messages[0].endswith("stands still: the store is away")
