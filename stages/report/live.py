@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ REFRESHED = 4
 
 
 class LiveLine:
-    """`with LiveLine().run("nano.pretrain", before=read_metrics(path)) as show: show(progress)` for every step.
+    """`with LiveLine().run("nano.pretrain") as show: show(progress)` for every step.
 
     `terminal`: None: whether stderr is one; `every`: seconds between two lines in a log.
     """
@@ -35,13 +35,9 @@ class LiveLine:
         self.every = every
 
     @contextmanager
-    def run(self, title: str, before: Iterable[Progress] = ()) -> Iterator[Callable[[Progress], None]]:
-        """What to call with each step, also with those that are done anew. `before`: steps that were done before this
-        process, from which loss and speed go on."""
-        standing = Standing(title)
-        for progress in before:
-            standing.add(progress)
-        with (self._bar if self.terminal else self._lines)(standing) as show:
+    def run(self, title: str) -> Iterator[Callable[[Progress], None]]:
+        """What to call with each step: those that were done before, and those that are done anew, too."""
+        with (self._bar if self.terminal else self._lines)(Standing(title)) as show:
             yield show
 
     @contextmanager

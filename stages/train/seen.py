@@ -14,12 +14,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from gristmill.lake.query.query import resolve_usable
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_object
 from gristmill.lake.versions.lease import live_work
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.lake.versions.versions import Versions
 from gristmill.model.runs.curve import Smoothed, half_life
 from gristmill.model.train.metrics import Progress
 from gristmill.stages.train.folder import RunAbout, RunFolder, runs
@@ -85,15 +83,6 @@ def find_run(store: Store, prefix: str) -> RunAbout | None:
         listed = ", ".join(f"{about.key[:12]} ({about.dataset})" for about in matches)
         raise ValueError(f"{prefix}: several runs begin so: {listed}; give more of the key")
     return matches[0] if matches else None
-
-
-def trained_version(versions: Versions, ref: str) -> tuple[Manifest, list[Progress]]:
-    """A version that was trained, with its metrics. Raises NoSuchVersion, LookupError for one that was not."""
-    manifest = resolve_usable(versions, ref)
-    metrics = metrics_of_version(versions.store, manifest)
-    if not metrics:
-        raise LookupError(f"{manifest} has no metrics: it was not trained by `grist train`")
-    return manifest, metrics
 
 
 def _row(store: Store, about: RunAbout, live: Collection[str], now: float) -> RunRow:
