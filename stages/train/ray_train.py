@@ -57,7 +57,11 @@ def train(store: Store, job: TrainJob, folder: RunFolder) -> Trained:
     connect(group.ranks * group.cpus)
     check_reachable(store, execution.shared_filesystem)
     work = partial(_train_rank, store.uri, replace(job, execution=execution), folder.key)
-    with reporting(execution.report, about_run(job, folder)) as show, followed(store, folder.metrics_key, show):
+    about = about_run(job, folder)
+    with (
+        reporting(execution.report, about, job.stage, folder.metrics_file) as show,
+        followed(store, folder.metrics_key, show),
+    ):
         reached = on_ray(work, group)
     folder.fetch(reached.step)
     return trained(folder, reached, world=group.ranks)
