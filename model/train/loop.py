@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part, trainable
 from gristmill.model.shards.files import ShardReader
 from gristmill.model.train import batches, optim
+from gristmill.model.train.checkpoint_files import Mirror
 from gristmill.model.train.metrics import MetricsFile, Progress, utilisation
 from gristmill.model.train.objective import collate
 from gristmill.model.train.ranks import Ranks
@@ -41,9 +42,10 @@ class Trainer:
     `model`: has the parts that the stage trains, which alone require a gradient from then on; `objective`: a module
     over it whose forward takes a `Batch` and gives (sum of losses, what to divide it by), two scalars; parameters of
     its own are trained along. `base`: what the model was before, a digest or name, with which a checkpoint must agree.
-    `folder`: of the checkpoints, None: without any. `on_step` is handed every step's `Progress`, `metrics` is a file
-    for them; both by rank 0 alone. Raises ValueError for a part that the model does not have, and a schedule that does
-    not fit the steps; what the reader of shards raises.
+    `folder`: of the checkpoints, None: without any; `mirror`: what keeps them too. `on_step` is handed every step's
+    `Progress`, `metrics` is a file for them; both by rank 0 alone. `on_checkpoint` is called after each step whose
+    checkpoint rank 0 begins to write, and on every rank, so that it may wait for the others. Raises ValueError for a
+    part that the model does not have, and a schedule that does not fit the steps; what the reader of shards raises.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Trainer:
         ranks: Ranks | None = None,
         on_step: Callable[[Progress], None] | None = None,
         metrics: Path | None = None,
+        mirror: Mirror | None = None,
+        on_checkpoint: Callable[[Reached], None] | None = None,
     ) -> None:
-        self.stage, self.objective = stage, objective
+        self.stage, self.objective, self.config = stage, objective, config
         self.settings, self.ranks = settings or Settings(), ranks or Ranks()
         self.trained = trained_parameters(stage, model, objective)
         self.device = next(iter(self.trained.values())).device
@@ -71,7 +75,7 @@ class Trainer:
         self._cost = batches.Cost.of(config.text)
         self._optimizer = optim.build(stage.optim, model, self.trained)
         self._on_step, self._metrics = on_step, metrics
-        self._folder = folder
+        self._folder, self._mirror, self._on_checkpoint = folder, mirror, on_checkpoint
         self._identity = {"stage": stage.identity(), "base": base, "data": source.sha256}
 
     def train(self) -> Reached:
@@ -87,7 +91,7 @@ class Trainer:
             stack.enter_context(torch.random.fork_rng([self.device] if self.device.type == "cuda" else []))
             checkpoints = None
             if self._folder is not None:
-                checkpoints = Checkpoints(self._folder, self._identity, self.settings.keep)
+                checkpoints = Checkpoints(self._folder, self._identity, self.settings.keep, self._mirror)
                 stack.enter_context(checkpoints)
             reached = self._resumed(checkpoints)
             gradients = optim.Gradients(self.trained)
@@ -128,11 +132,13 @@ class Trainer:
                 reached = self._advanced(reached, share, result)
                 now = time.perf_counter()
                 left = (now - began) / (reached.step - first) * (self.steps - reached.step)
+                due = reached.step == self.steps or reached.step % settings.checkpoint_every == 0
                 if ranks.rank == 0:
-                    last = reached.step == self.steps
-                    if checkpoints is not None and (last or reached.step % settings.checkpoint_every == 0):
-                        checkpoints.save(reached, self.trained, self._optimizer)
                     show(self._progress(reached, share, result, now - start, left))
+                    if checkpoints is not None and due:  # after the line of its last step is in the metrics
+                        checkpoints.save(reached, self.trained, self._optimizer)
+                if self._on_checkpoint is not None and checkpoints is not None and due:
+                    self._on_checkpoint(reached)
         finally:
             shares.close()
         return reached
@@ -145,8 +151,9 @@ class Trainer:
         passes = self.settings.windows_per_pass
         for start in range(0, len(share.windows), passes):
             windows = [window.arrays for window in share.windows[start : start + passes]]
+            batch = collate(windows, self.config, self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.stage.precision == "bfloat16"):
-                loss, targets = self.objective(collate(windows).to(self.device))
+                loss, targets = self.objective(batch)
             if loss.requires_grad:  # a pass may reach no trained parameter
                 loss.backward()
             totals += torch.stack([loss.detach().double(), torch.as_tensor(targets, device=self.device).double()])
@@ -217,6 +224,7 @@ class Trainer:
                 sinks.append(self._on_step)
 
             def show(progress: Progress) -> None:
+                progress = replace(progress, since=step)
                 for sink in sinks:
                     sink(progress)
 
