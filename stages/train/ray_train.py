@@ -8,7 +8,6 @@ controller reserves none either, so nothing that waits for the ranks holds what 
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -31,8 +30,6 @@ from gristmill.stages.train.follow import followed
 from gristmill.stages.train.job import Trained, TrainJob
 from gristmill.stages.train.local import about_run, train_rank, trained
 from gristmill.stages.train.reporting import reporting
-
-log = logging.getLogger("gristmill")
 
 T = TypeVar("T")
 RankWork = Callable[[Ranks, Callable[[Reached], None]], T]
