@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from gristmill.model.phi4.config import ModelConfig
-from gristmill.model.phi4.parts import Part, trainable
+from gristmill.model.phi4.parts import trainable
 from gristmill.model.shards.files import ShardReader
 from gristmill.model.train import batches, optim
+from gristmill.model.train.cost import Cost
 from gristmill.model.train.metrics import MetricsFile, Progress, utilisation
 from gristmill.model.train.objective import collate
 from gristmill.model.train.ranks import Ranks
@@ -68,7 +69,7 @@ class Trainer:
         self._reader = ShardReader(source.shards, source.open, seed=stage.seed)
         self.steps = steps_of(stage, len(self._reader), self._reader.tokens)
         stage.schedule.check(self.steps)
-        self._cost = batches.Cost.of(config.text)
+        self._cost = Cost.of(config, stage.trainable)
         self._optimizer = optim.build(stage.optim, model, self.trained)
         self._on_step, self._metrics = on_step, metrics
         self._folder = folder
@@ -188,8 +189,6 @@ class Trainer:
     def _progress(
         self, reached: Reached, share: batches.Share, result: _Result, seconds: float, left: float
     ) -> Progress:
-        # Weights that are trained are used three times, forward and twice backward; frozen ones twice.
-        flops = share.flops * (3 if Part.LANGUAGE in self.stage.trainable else 2)
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return Progress(
             step=reached.step,
@@ -204,7 +203,7 @@ class Trainer:
             seconds=seconds,
             tokens_per_second=share.tokens / seconds,
             seconds_left=left,
-            mfu=utilisation(flops, seconds, device, self.ranks.world),
+            mfu=utilisation(share.flops, seconds, device, self.ranks.world),
         )
 
     @contextmanager
