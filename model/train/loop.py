@@ -29,7 +29,7 @@ from gristmill.model.train.objective import collate
 from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage, steps_of
-from gristmill.model.train.state import Checkpoints, Reached, restore
+from gristmill.model.train.state import Checkpoints, Mirror, Reached, restore
 
 
 class Diverged(ArithmeticError):
@@ -42,9 +42,10 @@ class Trainer:
     `model`: has the parts that the stage trains, which alone require a gradient from then on; `objective`: a module
     over it whose forward takes a `Batch` and gives (sum of losses, what to divide it by), two scalars; parameters of
     its own are trained along. `base`: what the model was before, a digest or name, with which a checkpoint must agree.
-    `folder`: of the checkpoints, None: without any. `on_step` is handed every step's `Progress`, `metrics` is a file
-    for them; both by rank 0 alone. Raises ValueError for a part that the model does not have, and a schedule that does
-    not fit the steps; what the reader of shards raises.
+    `folder`: of the checkpoints, None: without any; `mirror`: what keeps them too. `on_step` is handed every step's
+    `Progress`, `metrics` is a file for them; both by rank 0 alone. `on_checkpoint` is called after each step whose
+    checkpoint rank 0 begins to write, and on every rank, so that it may wait for the others. Raises ValueError for a
+    part that the model does not have, and a schedule that does not fit the steps; what the reader of shards raises.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class Trainer:
         ranks: Ranks | None = None,
         on_step: Callable[[Progress], None] | None = None,
         metrics: Path | None = None,
+        mirror: Mirror | None = None,
+        on_checkpoint: Callable[[Reached], None] | None = None,
     ) -> None:
         self.stage, self.objective, self.config = stage, objective, config
         self.settings, self.ranks = settings or Settings(), ranks or Ranks()
@@ -72,8 +75,8 @@ class Trainer:
         self._cost = Cost.of(config, stage.trainable)
         self._optimizer = optim.build(stage.optim, model, self.trained)
         self._on_step, self._metrics = on_step, metrics
-        self._folder = folder
-        self._identity = {"stage": stage.to_dict(), "base": base, "data": source.sha256}
+        self._folder, self._mirror, self._on_checkpoint = folder, mirror, on_checkpoint
+        self._identity = {"stage": stage.identity(), "base": base, "data": source.sha256}
 
     def train(self) -> Reached:
         """Trains to the end of the stage, from the newest checkpoint if there is one. -> How far it is: at its end.
@@ -88,7 +91,7 @@ class Trainer:
             stack.enter_context(torch.random.fork_rng([self.device] if self.device.type == "cuda" else []))
             checkpoints = None
             if self._folder is not None:
-                checkpoints = Checkpoints(self._folder, self._identity, self.settings.keep)
+                checkpoints = Checkpoints(self._folder, self._identity, self.settings.keep, self._mirror)
                 stack.enter_context(checkpoints)
             reached = self._resumed(checkpoints)
             gradients = optim.Gradients(self.trained)
@@ -129,11 +132,13 @@ class Trainer:
                 reached = self._advanced(reached, share, result)
                 now = time.perf_counter()
                 left = (now - began) / (reached.step - first) * (self.steps - reached.step)
+                due = reached.step == self.steps or reached.step % settings.checkpoint_every == 0
                 if ranks.rank == 0:
-                    last = reached.step == self.steps
-                    if checkpoints is not None and (last or reached.step % settings.checkpoint_every == 0):
-                        checkpoints.save(reached, self.trained, self._optimizer)
                     show(self._progress(reached, share, result, now - start, left))
+                    if checkpoints is not None and due:  # after the line of its last step is in the metrics
+                        checkpoints.save(reached, self.trained, self._optimizer)
+                if self._on_checkpoint is not None and checkpoints is not None and due:
+                    self._on_checkpoint(reached)
         finally:
             shares.close()
         return reached
