@@ -19,10 +19,12 @@ from gristmill.model.train.cost import Cost
 
 class Share(NamedTuple):
     """What a rank does in a step. `position`: of the step's first window; `windows`: of this rank, in their order;
-    `keys`: of the step's windows, and `tokens`, `flops` (`Cost`): of all of them, on all ranks."""
+    `most`: windows of the rank that has the most; `keys`: of the step's windows, and `tokens`, `flops` (`Cost`): of all
+    of them, on all ranks."""
 
     position: int
     windows: list[Sample]
+    most: int
     keys: list[str]
     tokens: int
     flops: float
@@ -50,7 +52,7 @@ def _shares(
     try:
         for step in planned:
             own = [window for _, window in islice(windows, len(step.mine))]
-            yield Share(step.position, own, step.keys, step.tokens, step.flops)
+            yield Share(step.position, own, step.most, step.keys, step.tokens, step.flops)
     finally:
         windows.close()
 
@@ -60,6 +62,7 @@ class _Step(NamedTuple):
 
     position: int
     mine: list[int]
+    most: int
     keys: list[str]
     tokens: int
     flops: float
@@ -72,9 +75,10 @@ def _planned(
         numbers = [reader.at(position + place) for place in range(batch)]
         counts = [reader.counts(number) for number in numbers]
         costs = [cost.window(each) for each in counts]
-        mine = [position + place for place in deal(costs, world)[rank]]
+        hands = deal(costs, world)
+        mine, most = [position + place for place in hands[rank]], max(len(hand) for hand in hands)
         keys = [reader.key(number) for number in numbers]
-        yield _Step(position, mine, keys, sum(each.tokens for each in counts), sum(costs))
+        yield _Step(position, mine, most, keys, sum(each.tokens for each in counts), sum(costs))
         position += batch
 
 
@@ -91,6 +95,18 @@ def deal(costs: Sequence[float], world: int) -> list[list[int]]:
         hands[rank].append(number)
         load[rank] += costs[number]
     return [sorted(hand) for hand in hands]
+
+
+def passes(count: int, per_pass: int, most: int | None = None) -> list[range]:
+    """Which of a rank's `count` windows go through the model together, at most `per_pass` of them.
+
+    `most`: windows of the rank that has the most, where all ranks have to make equally many passes; where a rank has
+    fewer windows than passes, some are of none.
+    """
+    if most is None:
+        return [range(start, min(start + per_pass, count)) for start in range(0, count, per_pass)]
+    number = -(-most // per_pass)
+    return [range(count * each // number, count * (each + 1) // number) for each in range(number)]
 
 
 def extended(order: str, share: Share) -> str:
