@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,16 @@ def test_activation_checkpointing_and_autocast_work_on_shares(
         assert in_ranks(tmp_path, 2, lambda ranks: trained(source, folder, ranks, shard, **dict(fields))) == [0, 0]  # noqa: B023
     losses = [load_file(tmp_path / str(shard) / "rank-0")["loss"] for shard in (False, True)]
     assert torch.allclose(*losses, atol=1e-6 if "checkpointing" in fields else 1e-3, rtol=0)
+
+
+def test_muon_works_on_shares(source: Source, tmp_path: Path) -> None:
+    for shard in (False, True):
+        folder = tmp_path / str(shard)
+        folder.mkdir()
+        muon = replace(OPTIM, kind="muon")
+        assert in_ranks(tmp_path, 2, lambda ranks: trained(source, folder, ranks, shard, optim=muon)) == [0, 0]  # noqa: B023
+    losses = [load_file(tmp_path / str(shard) / "rank-0")["loss"] for shard in (False, True)]
+    assert torch.allclose(*losses, atol=1e-3, rtol=0), "it multiplies matrices in bfloat16"
 
 
 def test_a_step_without_a_finite_number_is_skipped_on_all_ranks(source: Source, tmp_path: Path) -> None:
