@@ -77,7 +77,9 @@ class ShardedGradients:
 
     def mean(self, targets: int, clip: float | None) -> float:
         """Divides by the targets, and clips. -> The norm before it was clipped."""
-        torch._foreach_div_([parameter.grad for parameter in self._parameters], float(max(targets, 1)))
+        for parameter in self._parameters:
+            assert parameter.grad is not None, "seen by add_up"
+            parameter.grad.div_(max(targets, 1))
         return clipped(self._parameters, clip)
 
     def release(self) -> None:

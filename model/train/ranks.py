@@ -8,6 +8,7 @@ Shares (`model.train.sharded`) are for text alone, where every pass reaches ever
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
@@ -41,11 +42,12 @@ class Ranks:
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor of which each rank has a share (DTensor): they have to ask for it together. Any other, itself."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    full: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return full
 
 
-def own_share(tensor: Tensor, other: Tensor) -> Tensor:
-    """This rank's share of a whole tensor, if `other`, of its shape, lies in shares; else the tensor itself."""
+def own_share(tensor: Tensor, other: Any) -> Tensor:
+    """This rank's share of a whole tensor, if `other`, of its shape, lies in shares (DTensor); else the tensor."""
     if not hasattr(other, "placements"):
         return tensor
     from torch.distributed.tensor import distribute_tensor  # a second to import, for nothing where there are no shares

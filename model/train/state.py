@@ -242,8 +242,8 @@ def restore(checkpoint: Checkpoint, trained: Mapping[str, nn.Parameter], optimiz
     for name, parameter in trained.items():
         if parameter.shape != checkpoint.weights[name].shape:
             shape = list(checkpoint.weights[name].shape)
-            own = list(parameter.shape)
-            raise ValueError(f"checkpoint {checkpoint.address}: {name} is {shape}, the model has {own}")
+            needed = list(parameter.shape)
+            raise ValueError(f"checkpoint {checkpoint.address}: {name} is {shape}, the model has {needed}")
     names = {parameter: name for name, parameter in trained.items()}
     state: dict[int, dict[str, Tensor]] = {}
     ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
