@@ -195,8 +195,10 @@ def _statistics(
 class TrainRun(Run):
     """How and where a training runs: none of it decides what is trained."""
 
-    trainer: Literal["in_process"] = "in_process"
+    workers: int = Field(default=0, ge=0)
+    trainer: Literal["in_process", "ray"] = "in_process"
     ranks: int = Field(default=1, ge=1)
+    cpus: int = Field(default=1, ge=1)
     gpus: float = Field(default=0, ge=0)
     windows_per_pass: int = Field(default=1, ge=1)
     checkpoint_every: int = Field(default=100, ge=1)
@@ -205,11 +207,25 @@ class TrainRun(Run):
     device: str = "auto"
     report: Report = Report()
 
+    @model_validator(mode="after")
+    def _can_be(self) -> TrainRun:
+        _ = self.execution  # refuses what cannot be
+        return self
+
     @property
     def execution(self) -> Execution:
         """How a stage is carried out."""
         settings = Settings(self.windows_per_pass, self.checkpoint_every, self.keep, self.ahead)
-        return Execution(self.trainer, self.ranks, self.gpus, self.device, settings, self.report)
+        return Execution(
+            trainer=self.trainer,
+            ranks=self.ranks,
+            cpus=self.cpus,
+            gpus=self.gpus,
+            device=self.device,
+            settings=settings,
+            report=self.report,
+            shared_filesystem=self.shared_filesystem,
+        )
 
 
 class TrainConfig(PipelineConfig):

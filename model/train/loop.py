@@ -23,6 +23,7 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part, trainable
 from gristmill.model.shards.files import ShardReader
 from gristmill.model.train import batches, optim
+from gristmill.model.train.checkpoint_files import Mirror
 from gristmill.model.train.cost import Cost
 from gristmill.model.train.gradients import Gradients, ShardedGradients
 from gristmill.model.train.metrics import MetricsFile, Progress, utilisation
@@ -30,7 +31,7 @@ from gristmill.model.train.objective import collate
 from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage, steps_of
-from gristmill.model.train.state import Checkpoints, Mirror, Reached, restore
+from gristmill.model.train.state import Checkpoints, Reached, restore
 
 
 class Diverged(ArithmeticError):

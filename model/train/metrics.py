@@ -7,10 +7,13 @@ has one line a step. Times are of this process and take no part in what is train
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Operations a second in bfloat16, dense, by a part of the device's name. Source: NVIDIA's data sheets, SXM parts."""
@@ -36,6 +39,12 @@ class Progress:
     tokens_per_second: float
     seconds_left: float
     mfu: float | None
+
+
+def progress_of(values: Mapping[str, Any]) -> Progress:
+    """A line of the file of metrics, as it was written."""
+    absent = {name: math.nan for name in ("loss", "norm") if values[name] is None}
+    return Progress(**{**values, **absent})
 
 
 def utilisation(flops: float, seconds: float, device: str, world: int) -> float | None:

@@ -31,6 +31,11 @@ class Ranks:
         if self.world > 1:
             dist.all_reduce(tensor)
 
+    def wait(self) -> None:
+        """Until every rank has called it."""
+        if self.world > 1:
+            dist.barrier()
+
     def agree(self, value: int, what: str) -> None:
         """Raises ValueError if ranks have different values of the same thing."""
         if self.world > 1:

@@ -8,30 +8,35 @@ Where the folder does not outlive the machine a `Mirror` keeps them: what it has
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from gristmill.model.train.checkpoint_files import (
+    ASIDE,
+    FORMAT,
+    OPTIMIZER,
+    STATE,
+    WEIGHTS,
+    Mirror,
+    checked,
+    damaged,
+    sha256_of,
+)
 from gristmill.model.train.ranks import own_share, whole
-
-FORMAT = 1
-WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
-ASIDE = ".aside-"
-"""What names begin with in the folder of checkpoints whose content is being written, or removed: nobody reads it."""
 
 _PLACE = re.compile(r"step-(\d{9})")
 
@@ -58,28 +63,6 @@ class Checkpoint:
     reached: Reached
     weights: dict[str, Tensor]
     optimizer: dict[str, dict[str, Tensor]]
-
-
-class Mirror(Protocol):
-    """Keeps checkpoints elsewhere, as in an object store, under the names of their folders, `step-000000012`.
-
-    Each is whole or not listed, whenever its writer or its remover is killed. Any call may raise what the store does.
-    """
-
-    def address(self, name: str) -> str:
-        """Where a checkpoint is, for people."""
-
-    def names(self) -> list[str]:
-        """Of the whole ones, the one of the most steps last."""
-
-    def fetch(self, name: str, folder: Path) -> None:
-        """Copies the files of a checkpoint into an empty folder; a file that is lost is left out."""
-
-    def keep(self, folder: Path) -> None:
-        """Stores a checkpoint under the name of its folder, which stays; the checkpoint is kept on return."""
-
-    def remove_others(self, names: Collection[str]) -> None:
-        """Removes all that is not of these checkpoints, half stored ones too."""
 
 
 class Checkpoints:
@@ -195,7 +178,7 @@ class Checkpoints:
         new.mkdir()
         save_file(weights, new / WEIGHTS)
         save_file(moments, new / OPTIMIZER)
-        digests = {name: _sha256(new / name) for name in (WEIGHTS, OPTIMIZER)}
+        digests = {name: sha256_of(new / name) for name in (WEIGHTS, OPTIMIZER)}
         document = {"format": FORMAT, "reached": asdict(reached), "identity": self._identity, "sha256": digests}
         (new / STATE).write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
         for path in (*new.iterdir(), new):
@@ -208,26 +191,17 @@ class Checkpoints:
 
     def _read(self, place: Path) -> Checkpoint:
         address = str(place) if self._mirror is None else self._mirror.address(place.name)
-        try:
-            document = json.loads((place / STATE).read_bytes())
-            version, identity, digests = document["format"], document["identity"], document["sha256"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(address, f"{STATE} cannot be read ({error})") from error
-        if version > FORMAT:
-            raise ValueError(f"checkpoint {address} has format {version}, this release reads up to {FORMAT}: upgrade")
-        if differing := list(_differing("", identity, self._identity)):
+        document = checked(place, address)
+        if differing := list(_differing("", document["identity"], self._identity)):
             raise ValueError(
                 f"checkpoint {address} is of something else: {'; '.join(differing)}. Train in another folder, or remove"
                 " this one to begin again"
             )
-        for name in (WEIGHTS, OPTIMIZER):
-            if not (place / name).is_file() or _sha256(place / name) != digests.get(name):
-                raise _damaged(address, f"{name} is missing, or not what was written")
         try:
             reached = Reached(**document["reached"])
             weights, flat = load_file(place / WEIGHTS), load_file(place / OPTIMIZER)
         except (SafetensorError, KeyError, TypeError) as error:
-            raise _damaged(address, str(error)) from error
+            raise damaged(address, str(error)) from error
         moments: dict[str, dict[str, Tensor]] = {}
         for name, tensor in flat.items():
             key, _, parameter = name.partition(":")
@@ -275,18 +249,9 @@ def _differing(place: str, stored: Any, current: Any) -> list[str]:
     return [] if stored == current else [f"{place} is {stored!r} there and {current!r} here"]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _damaged(address: str, what: str) -> ValueError:
-    return ValueError(f"checkpoint {address}: {what}. Remove it: the run then goes on from the one before")

@@ -8,8 +8,10 @@ ever. A report waits until Ray's controller has taken the one before, seconds; h
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.state import Reached
 
+log = logging.getLogger("gristmill")
+
 REPORT_SECONDS = 10.0
 
 
@@ -29,7 +33,9 @@ class RankLost(RuntimeError):
     """Ranks died too often without a checkpoint between their deaths."""
 
 
-def fit(work: Callable[[Ranks, Callable[[Reached], None]], Any], group: Any, folder: Path, environment: dict[str, str]) -> Any:
+def fit(
+    work: Callable[[Ranks, Callable[[Reached], None]], Any], group: Any, folder: Path, environment: dict[str, str]
+) -> Any:
     """Does the work in every rank of a `Group`. -> What it returned on rank 0. `folder`: where Ray writes.
 
     `environment`: of the ranks. Raises RankLost, and what the work raises.
@@ -41,7 +47,8 @@ def fit(work: Callable[[Ranks, Callable[[Reached], None]], Any], group: Any, fol
         ranks = Ranks.of_group()
         return work(ranks, Reports(ranks))
 
-    trainer = TorchTrainer(
+    trainer = partial(
+        TorchTrainer,
         rank,
         # Both backends: objects and flags go by gloo where tensors go by NCCL
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
@@ -56,10 +63,22 @@ def fit(work: Callable[[Ranks, Callable[[Reached], None]], Any], group: Any, fol
             worker_runtime_env={"env_vars": environment},
         ),
     )
-    try:
-        return trainer.fit().return_value
-    except ray.train.ControllerError as failed:
-        raise _cause(failed) from failed
+    for lost in range(group.failures + 1):
+        try:
+            return trainer().fit().return_value
+        except (ray.train.ControllerError, ray.exceptions.RayActorError) as failed:
+            cause = _cause(failed)
+            if not isinstance(cause, ray.exceptions.RayActorError):
+                raise cause from failed
+            if lost == group.failures:
+                raise RankLost(f"ranks died {lost + 1} times while they were started: {_brief(cause)}") from failed
+            # Ray Train bears a death while ranks train, and not while it starts them
+            log.warning("train: a rank died while the ranks were started, which is tried again: %s", _brief(cause))
+    raise AssertionError("the last try returns or raises")
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _cause(error: Exception) -> Exception:
@@ -107,8 +126,8 @@ class Borne(ray.train.UserCallback):
         if self._deaths > self._failures:
             number, error = min(worker_exceptions.items(), key=lambda item: not _of_ray(item[1]))
             raise RankLost(
-                f"rank {number} of {self._ranks} was lost, for the {self._deaths}th time without a new checkpoint after"
-                f" step {self._step}: {' '.join(str(error).split())[:300]}. A process that is killed again and again"
+                f"rank {number} of {self._ranks} was lost, {self._deaths} times without a new checkpoint after"
+                f" step {self._step}: {_brief(error)}. A process that is killed again and again"
                 " may have no memory left; what is done is kept, and the same command goes on from there"
             ) from error
 

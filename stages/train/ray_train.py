@@ -15,14 +15,22 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.opening import open_store
 from gristmill.lake.store.scratch import scratch
 from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.state import Reached
 from gristmill.stages.core.work import Resources
-from gristmill.stages.run.cluster import TooSmall, check_fits, connect
+from gristmill.stages.run.cluster import TooSmall, check_fits, check_reachable, connect
+from gristmill.stages.train.folder import RunFolder
+from gristmill.stages.train.follow import followed
+from gristmill.stages.train.job import Trained, TrainJob
+from gristmill.stages.train.local import about_run, train_rank, trained
+from gristmill.stages.train.reporting import reporting
 
 log = logging.getLogger("gristmill")
 
@@ -39,6 +47,30 @@ SETTINGS = {
 """Of Ray Train, read in the driver; what a user has set stays."""
 
 
+def train(store: Store, job: TrainJob, folder: RunFolder) -> Trained:
+    """Carries out a stage in ranks on Ray, from its last checkpoint if there is one. Raises as `on_ray`, and
+    NotReachable for a lake in a folder that other nodes do not see."""
+    execution = job.execution
+    if execution.device == "auto":
+        execution = replace(execution, device="cuda" if execution.gpus else "cpu")
+    group = Group(execution.ranks, execution.cpus, execution.gpus)
+    connect(group.ranks * group.cpus)
+    check_reachable(store, execution.shared_filesystem)
+    work = partial(_train_rank, store.uri, replace(job, execution=execution), folder.key)
+    with reporting(execution.report, about_run(job, folder)) as show, followed(store, folder.metrics_key, show):
+        reached = on_ray(work, group)
+    folder.fetch(reached.step)
+    return trained(folder, reached, world=group.ranks)
+
+
+def _train_rank(uri: str, job: TrainJob, key: str, ranks: Ranks, on_checkpoint: Callable[[Reached], None]) -> Reached:
+    """What each rank does; its steps are shown by whoever follows the metrics."""
+    store = open_store(uri, probe=False)
+    folder = RunFolder(store, key)
+    with folder.placed():
+        return train_rank(store, job, folder, ranks, lambda progress: None, on_checkpoint)
+
+
 @dataclass(frozen=True)
 class Group:
     """`ranks`: processes that train together; `cpus` that each reserves, and as many threads of torch; `gpus` that each
@@ -46,11 +78,11 @@ class Group:
 
     ranks: int = 1
     cpus: int = 1
-    gpus: int = 0
+    gpus: float = 0
     failures: int = 3
 
     def __post_init__(self) -> None:
-        for name, least in (("ranks", 1), ("cpus", 1), ("gpus", 0), ("failures", 0)):
+        for name, least in (("ranks", 1), ("cpus", 1), ("failures", 0)):
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"{name}={value}: allowed is {least} or more")
 
@@ -65,8 +97,9 @@ def on_ray(work: RankWork[T], group: Group) -> T:
     needs = Resources(group.cpus, group.gpus)
     if (held := check_fits("train", needs)) < group.ranks:
         raise TooSmall(
-            f"train: ranks={group.ranks} need {needs} each, and the cluster holds {held} of them. Give fewer ranks, or"
-            " run it where there are as many; a cluster that is started on this machine has no more CPUs than it"
+            f"train: run.ranks={group.ranks} need {needs} each, and the cluster holds {held} of them. Give fewer ranks,"
+            " or run it where it holds so many; one that is started on this machine has run.workers CPUs, or with"
+            " run.workers=0 as many as the ranks need"
         )
     from gristmill.stages.train.ray_ranks import fit  # it imports Ray, whose settings `connect` makes
 
@@ -103,8 +136,8 @@ def _settings() -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt within, and what it was afterwards: Ray Train puts a handler of its own there, which
-    ends the ranks and then this process, as if all were well."""
+    """Ctrl-C is a KeyboardInterrupt within, and what it was afterwards: Ray Train puts a handler of its own there,
+    which ends the ranks and then this process, as if all were well."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
