@@ -48,8 +48,7 @@ class Trainer:
     `Progress`, `metrics` is a file for them; both by rank 0 alone. `on_checkpoint` is called after each step whose
     checkpoint rank 0 begins to write, and on every rank, so that it may wait for the others. A model that was trained
     in shares (`Settings.shard`) stays in them: its weights are in the last checkpoint. Raises ValueError for a part
-    that the model does not have, a schedule that does not fit the steps, and a stage that cannot be trained in shares;
-    what the reader of shards raises.
+    that the model does not have, and a schedule that does not fit the steps; what the reader of shards raises.
     """
 
     def __init__(
@@ -77,12 +76,8 @@ class Trainer:
         self.steps = steps_of(stage, len(self._reader), self._reader.tokens)
         stage.schedule.check(self.steps)
         self._cost = Cost.of(config, stage.trainable)
-        self._sharded = self.settings.shard and self.ranks.world > 1
-        if self.settings.shard and stage.trainable != {Part.LANGUAGE}:
-            raise ValueError(
-                f"shard=True: stage {stage.name!r} trains {', '.join(sorted(stage.trainable))}; only language alone is"
-                " trained in shares"
-            )
+        # Of what else is trained a rank may have nothing in a step, and would wait for it: replicas, whatever is set.
+        self._sharded = self.settings.shard and self.ranks.world > 1 and stage.trainable == {Part.LANGUAGE}
         if self._sharded:
             from gristmill.model.train.sharded import shard  # a second to import, of no use to replicas
 

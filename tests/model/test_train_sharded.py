@@ -250,13 +250,20 @@ def test_a_step_without_a_finite_number_is_skipped_on_all_ranks(source: Source, 
     assert in_ranks(tmp_path, 2, work) == [0, 0]
 
 
-def test_a_stage_that_trains_more_than_language_is_not_sharded(source: Source) -> None:
+@pytest.mark.parametrize("parts", [{Part.LORA_VISION}, {Part.LANGUAGE, Part.LORA_VISION}])
+def test_a_stage_that_trains_more_than_language_has_replicas(source: Source, parts: set[Part]) -> None:
     model = Multimodal.seeded(CONFIG, 3)
-    fields = {"trainable": {Part.LANGUAGE, Part.LORA_VISION}}
-    with pytest.raises(ValueError, match="shard=True: stage 'pretrain' trains language, lora_vision; only language"):
-        Trainer(
-            stage(**fields), model, Objective(model), source, config=CONFIG, base="x", settings=Settings(shard=True)
-        )
+    trainer = Trainer(
+        stage(trainable=parts),
+        model,
+        Objective(model),
+        source,
+        config=CONFIG,
+        base="x",
+        settings=Settings(shard=True),
+        ranks=Ranks(0, 2),
+    )
+    assert not any(hasattr(parameter, "placements") for parameter in trainer.trained.values())
 
 
 @pytest.mark.parametrize(("count", "most"), [(3, 3), (2, 3), (1, 5), (4, 7)])
