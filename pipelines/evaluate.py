@@ -6,8 +6,9 @@ of two models by the same recipe on the same data are compared item by item (`st
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -26,13 +27,13 @@ from gristmill.model.evaluate.scores import ROWS
 from gristmill.model.hf.shape import Shape
 from gristmill.model.phi4.config import DTYPES
 from gristmill.model.processing.text import MissingToken
-from gristmill.pipelines.frame.assembly import bundle_receipts, funnel
+from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel
 from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 from gristmill.pipelines.frame.sources import as_inputs, exact
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.core.shards import MergeLedger, ledger_works
 from gristmill.stages.evaluate.pieces import Piece, pieces_of, tally_of
-from gristmill.stages.evaluate.tabulate import Tabulate, TabulateFacts, tabulate_work
+from gristmill.stages.evaluate.tabulate import Tabulate, tabulate_work
 from gristmill.stages.evaluate.work import Evaluate, EvaluateFacts, Generate, Where, evaluate_works
 from gristmill.stages.models.model_versions import SHAPE, TOKENIZER
 from gristmill.stages.run.runner import Incomplete, Runner
@@ -153,17 +154,18 @@ class Evaluation:
         return tuple(part for stage in stages for part in stage.identity())
 
     def build(self, run: BuildContext) -> Draft:
-        """Raises BadConfig for a tokenizer without the tokens of the template, Incomplete, PlanOnly, BalanceError."""
+        """Raises BadConfig for a tokenizer without the tokens of the template, GateFailed where nothing was answered,
+        Incomplete, PlanOnly, BalanceError."""
         runner, store = run.runner, run.runner.store
-        stage = replace(self.stage, where=self._where(run.how))
+        stage = replace(self.stage, where=self.where(run.how))
         receipts = self._answered(runner, stage)
         received = total(receipt.received for receipt in receipts)
+        _check_answered(receipts)
         if self.recipe.limit is None:
             check_balance("evaluate", total(map(tally_of, self.on)), {"asked": received})
         tabulated = runner.map("tabulate", [tabulate_work(Tabulate(self.recipe.bootstrap), store, receipts)])[0]
         fates = put_refs(store, [receipt.output("fates") for receipt in receipts])
         merged = runner.map("ledger", ledger_works(fates, received.count))
-        facts = tabulated.facts_as(TabulateFacts)
         devices = sorted({receipt.facts_as(EvaluateFacts).device for receipt in receipts})
         return Draft(
             dataset=run.dataset,
@@ -182,10 +184,11 @@ class Evaluation:
             dropped=total(receipt.dropped for receipt in merged),
             quarantined=total(receipt.quarantined for receipt in merged),
             funnel=funnel(received.count, ("evaluate",), receipts),
-            statistics=asdict(facts) | {"devices": devices},
+            statistics=tabulated.facts | {"devices": devices},
         )
 
-    def _where(self, how: Run) -> Where:
+    def where(self, how: Run) -> Where:
+        """Where `stage` finds the model, and runs."""
         assert isinstance(how, EvaluateRun)
         return Where(
             model=str(self.model),
@@ -204,6 +207,20 @@ class Evaluation:
             if missing := [str(cause) for cause in error.errors if isinstance(cause, MissingToken)]:
                 raise BadConfig(f"recipe.tokenizer: {missing[0]}") from error  # no rerun will help
             raise
+
+
+def _check_answered(receipts: Sequence[Receipt]) -> None:
+    """Raises GateFailed where not one record could be evaluated."""
+    if any(receipt.kept.count for receipt in receipts):
+        return
+    reasons: Counter[str] = Counter()
+    for receipt in receipts:
+        reasons.update(receipt.reasons)
+    why = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common()) or "there is none"
+    raise GateFailed(
+        f"not one of {reasons.total():,} records could be evaluated: {why}. Is recipe.tasks right, or recipe.generate"
+        " too small for their prompts? Nothing was committed."
+    )
 
 
 def _model(recipe: EvaluateRecipe, versions: Versions) -> Manifest:

@@ -58,7 +58,7 @@ def model(store: Store, folder: Path, name: str, seed: int = 0) -> Manifest:
 
 
 def lake(store: Store, folder: Path) -> None:
-    """`web` (documents), `math`, `choice`, `tools` and `refusals` (samples), `bpe`, `mix` (windows), `base` (a model)."""
+    """`web` (documents), `math`, `choice`, `tools`, `refusals` (samples), `bpe`, `mix` (windows), `base` (a model)."""
     inputs = folder / "in"
     mixtures.documents(store, "web", mixtures.texts(40, longest=60), shards=2)
     mixtures.samples(store, inputs, "math", [mixtures.word_problem(i) for i in range(12)], form="pair")
@@ -71,9 +71,13 @@ def lake(store: Store, folder: Path) -> None:
     model(store, folder / "hf", "base")
 
 
-def evaluate(store: Store, data: list[str], runner: Runner | None = None, **recipe: Any) -> Result:
-    """An evaluation of base@v1, or of the `model` of the recipe."""
+def config(data: list[str], **recipe: Any) -> EvaluateConfig:
+    """The config of an evaluation of base@v1, or of the `model` of the recipe."""
     given: dict[str, Any] = {"model": "base@v1", "data": data, "generate": SIZES, "window": 64, "chunk_items": 5}
     given["bootstrap"] = {"resamples": 100}
-    config = EvaluateConfig.model_validate({"recipe": given | recipe, "run": RUN})
-    return run_pipeline(config, store, runner or Runner(store, workers=0))
+    return EvaluateConfig.model_validate({"recipe": given | recipe, "run": RUN})
+
+
+def evaluate(store: Store, data: list[str], runner: Runner | None = None, **recipe: Any) -> Result:
+    """Such an evaluation, committed."""
+    return run_pipeline(config(data, **recipe), store, runner or Runner(store, workers=0))
