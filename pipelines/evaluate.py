@@ -15,7 +15,7 @@ from pydantic import Field
 
 from gristmill.lake.accounts.balance import check_balance, total
 from gristmill.lake.accounts.receipt import Receipt, StageId
-from gristmill.lake.store.objects import ObjectRef, put_refs, read_object
+from gristmill.lake.store.objects import ObjectRef, put_refs
 from gristmill.lake.versions.form import TABLE, Form
 from gristmill.lake.versions.manifest import Draft, Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
@@ -24,7 +24,6 @@ from gristmill.model.evaluate.intervals import Bootstrap
 from gristmill.model.evaluate.refusals import Judge
 from gristmill.model.evaluate.samples import Rules, Task
 from gristmill.model.evaluate.scores import ROWS
-from gristmill.model.hf.shape import Shape
 from gristmill.model.phi4.config import DTYPES
 from gristmill.model.processing.text import MissingToken
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel
@@ -35,7 +34,7 @@ from gristmill.stages.core.shards import MergeLedger, ledger_works
 from gristmill.stages.evaluate.pieces import Piece, pieces_of, tally_of
 from gristmill.stages.evaluate.tabulate import Tabulate, tabulate_work
 from gristmill.stages.evaluate.work import Evaluate, EvaluateFacts, Generate, Where, evaluate_works
-from gristmill.stages.models.model_versions import SHAPE, TOKENIZER
+from gristmill.stages.models.model_versions import shape_of, tokenizer_shard
 from gristmill.stages.run.runner import Incomplete, Runner
 
 EVALUATED, ON = "evaluated", "on"
@@ -232,8 +231,7 @@ def _model(recipe: EvaluateRecipe, versions: Versions) -> Manifest:
     model = exact(versions, recipe.model, "recipe.model")
     if model.form != "model":
         raise BadConfig(f"recipe.model: {model} is no model: it holds {model.layout.called}")
-    shape = Shape.from_json(read_object(versions.store, next(ref for ref in model.shards if ref.kind == SHAPE)))
-    most = shape.config.text.max_position_embeddings
+    most = shape_of(versions.store, model).config.text.max_position_embeddings
     for key, tokens in (("generate.context", recipe.generate.context), ("window", recipe.window)):
         if tokens > most:
             raise BadConfig(f"recipe.{key}: {tokens}; the context of {model} is {most} tokens")
@@ -243,12 +241,10 @@ def _model(recipe: EvaluateRecipe, versions: Versions) -> Manifest:
 def _tokenizer(recipe: EvaluateRecipe, model: Manifest, on: Sequence[Manifest], versions: Versions) -> Manifest:
     """The version with the tokenizer.json: the model's own, or that of the recipe. Raises BadConfig for none, for two,
     and for windows that another one made."""
-    brings = any(ref.kind == TOKENIZER for ref in model.shards)
+    brings = tokenizer_shard(model) is not None
     if not recipe.tokenizer and not brings:
         raise BadConfig(f"recipe.tokenizer is empty, and {model} brings none: give an exact version, e.g. bpe@v1")
     given = exact(versions, recipe.tokenizer, "recipe.tokenizer") if recipe.tokenizer else model
-    if given is not model and given.form != "tokenizer":
-        raise BadConfig(f"recipe.tokenizer: {given} is no tokenizer: it holds {given.layout.called}")
     sha256 = _tokenizer_json(given).sha256
     if brings and _tokenizer_json(model).sha256 != sha256:
         raise BadConfig(f"recipe.tokenizer: {given} is not the tokenizer that {model} brings: leave it empty")
@@ -266,5 +262,8 @@ def _tokenizer(recipe: EvaluateRecipe, model: Manifest, on: Sequence[Manifest], 
 
 
 def _tokenizer_json(version: Manifest) -> ObjectRef:
-    """The tokenizer.json of a version that has one."""
-    return next(ref for ref in version.shards if ref.kind == TOKENIZER)
+    """The tokenizer.json of a version. Raises BadConfig for one that has none."""
+    ref = tokenizer_shard(version)
+    if ref is None:
+        raise BadConfig(f"recipe.tokenizer: {version} has no tokenizer: it holds {version.layout.called}")
+    return ref

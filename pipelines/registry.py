@@ -12,6 +12,7 @@ from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.mixture import MixtureConfig
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
+from gristmill.pipelines.train import TrainConfig
 from gristmill.pipelines.web import WebConfig
 
 PIPELINES: dict[str, type[PipelineConfig]] = {
@@ -21,4 +22,5 @@ PIPELINES: dict[str, type[PipelineConfig]] = {
     "mixture": MixtureConfig,
     "model": ModelRunConfig,
     "evaluate": EvaluateConfig,
+    "train": TrainConfig,
 }

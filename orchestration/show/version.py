@@ -21,6 +21,7 @@ from gristmill.lake.versions.statistics import EvaluationStatistics, TextStatist
 from gristmill.orchestration.show.evaluation import draw_evaluation
 from gristmill.orchestration.show.tables import SHOWN, bar, counted, draw_facts, grid, heading, indented, percent, when
 from gristmill.orchestration.show.terminal import plain
+from gristmill.orchestration.show.training import draw_training
 from gristmill.orchestration.show.windows import draw_mixture
 from gristmill.pipelines.frame.growth import growth_report
 
@@ -145,6 +146,7 @@ def draw_statistics(console: Console, m: Manifest) -> None:
     if parts := m.statistics.get("parts"):
         heading(console, "Parts, in parameters")
         draw_histogram(console, list(parts.items()))
+    draw_training(console, m.statistics)
     if clusters := m.statistics.get("clusters"):
         draw_clusters(console, clusters)
     if m.layout.statistics is TextStatistics:

@@ -6,7 +6,6 @@ windows are read whole. What a piece holds follows from the manifest alone, so t
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +15,14 @@ import pyarrow as pa
 
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ObjectRef, open_parquet, read_object, read_table
+from gristmill.lake.store.objects import ObjectRef, open_parquet, read_table
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.model.evaluate.samples import Item, NoItem, Rules, Task, item_of
 from gristmill.model.processing.segments import END_OF_TEXT, Segment
 from gristmill.model.processing.text import Tokenizer
-from gristmill.model.shards.files import ShardFile, ShardReader
+from gristmill.model.shards.files import ShardReader
 from gristmill.stages.mix.tokenize import TEXT_FORMS, record_at
-from gristmill.stages.mix.windows import shard_files
+from gristmill.stages.mix.windows import shard_files, source_of
 from gristmill.stages.text.instruct import parts_of
 
 FORMS = (*TEXT_FORMS, "windows")
@@ -165,7 +164,8 @@ def stretches_before(store: Store, piece: Piece) -> tuple[int, int]:
 
 def _stretches(store: Store, piece: Piece) -> Iterator[Question | tuple[Any, str]]:
     assert piece.index is not None
-    reader = _reader(store, piece.shard, piece.index)
+    source = source_of(store, [(piece.shard, piece.index)])
+    reader = ShardReader(source.shards, source.open)
     try:
         ordinal, _ = stretches_before(store, piece)
         for number in range(piece.first, piece.end):
@@ -180,16 +180,6 @@ def _stretches(store: Store, piece: Piece) -> Iterator[Question | tuple[Any, str
                 ordinal += 1
     finally:
         reader.close()
-
-
-def _reader(store: Store, tar: ObjectRef, index: ObjectRef) -> ShardReader:
-    file = ShardFile(tar=tar.key, index=index.key, samples=tar.records, bytes=tar.bytes, sha256=tar.sha256)
-
-    def opened(key: str) -> Any:
-        """A tar has a checksum for each sample; an index is hashed whole."""
-        return io.BytesIO(read_object(store, index)) if key == index.key else store.open(key)
-
-    return ShardReader([file], opened)
 
 
 def records_table(records: Sequence[dict[str, Any]]) -> pa.Table:
