@@ -23,7 +23,7 @@ from gristmill.model.processing.chat.template import answered, render
 from gristmill.model.processing.detokenize import decoder
 from gristmill.model.processing.segments import END_OF_TEXT, Segment
 from gristmill.model.processing.text import Tokenizer
-from gristmill.stages.evaluate.work import PAGE
+from gristmill.stages.evaluate.settings import PAGE
 
 _BEGIN, _END = "\ufdd0", "\ufdd1"
 _SPECIAL = re.compile(f"{_BEGIN}([^{_BEGIN}{_END}]*){_END}")

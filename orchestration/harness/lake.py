@@ -7,7 +7,7 @@ from typing import Any
 from gristmill.lake.store.opening import open_store
 from gristmill.orchestration.harness.answering import Answering
 from gristmill.pipelines.settings.config import lake_uri
-from gristmill.stages.evaluate.work import PAGE
+from gristmill.stages.evaluate.settings import PAGE
 from gristmill.stages.models.model_versions import load_model
 
 LENGTH = 4096

@@ -149,7 +149,10 @@ metric_list: [{{metric: exact_match}}]
 
 @needs_harness
 def test_whole_tasks_of_the_harness(lake, base, tmp_path, monkeypatch):
-    """Multiple choice, perplexity and answers, each against what the model says when it is asked by hand."""
+    """Multiple choice, perplexity and answers, each against what the model says when it is asked by hand.
+
+    long: three tasks on one set of documents.
+    """
     import lm_eval
     from lm_eval.tasks import TaskManager
 
