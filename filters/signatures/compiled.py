@@ -30,6 +30,7 @@ class Kernels(NamedTuple):
     """Numba dispatchers of one signature each, which release the GIL. What they do: `filters/signatures/kernels.py`."""
 
     sign: Callable[..., None]
+    ngrams: Callable[..., None]
     band_hashes: Callable[..., None]
 
 
