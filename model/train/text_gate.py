@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ _STD = 0.02
 @dataclass(frozen=True)
 class Probe:
     """The batch and the prompts that both models are asked. `segments` names each sample by its kind and place, with
-    its row and where it begins and ends there; `kinds`: those of rows that are not text alone."""
+    its row and where it begins and ends there. `requests`: a prompt of each kind, keyed by it."""
 
     input_ids: Tensor
     segment_ids: Tensor
@@ -72,7 +72,9 @@ class _Maker:
 
     def probe(self) -> Probe:
         packed = [part for kind in self.kinds for part in ("text", kind)] + ["text"]
-        rows = [[("text", self.tokens("text"))] for _ in range(2)] + [[(kind, self.tokens(kind))] for kind in self.kinds]
+        rows = [[("text", self.tokens("text"))] for _ in range(2)] + [
+            [(kind, self.tokens(kind))] for kind in self.kinds
+        ]
         rows.append([(kind, self.tokens(kind)) for kind in packed])
         length = max(sum(len(tokens) for _, tokens in row) for row in rows)
         padded = 1  # the row whose text is shorter than the batch; all others are filled up with text of theirs
@@ -94,7 +96,7 @@ class _Maker:
                 ids[number, at:end], numbers[number, at:end] = tokens, segment
                 at = end
         kinds = [kind for row in rows for kind, _ in row]
-        return Probe(ids, numbers, mask, self.inputs(kinds), segments, tuple(map(self.request, ["text", *self.kinds])))
+        return Probe(ids, numbers, mask, self.inputs(kinds), segments, tuple(map(self.request, [*self.kinds, "text"])))
 
     def text(self, count: int) -> Tensor:
         return self.ids[torch.randint(len(self.ids), (count,), generator=self.pick)]
@@ -124,7 +126,9 @@ class _Maker:
             inputs["image_sizes"] = torch.tensor([[side, side]] * images)
         if clips:
             assert self.config.audio is not None
-            inputs["audio_input_features"] = torch.randn(clips, _CLIP, self.config.audio.input_size, generator=self.pick)
+            inputs["audio_input_features"] = torch.randn(
+                clips, _CLIP, self.config.audio.input_size, generator=self.pick
+            )
         return inputs
 
     def request(self, kind: str) -> Request:
@@ -134,11 +138,11 @@ class _Maker:
 
 
 @torch.inference_mode()
-def batch_bits(model: Multimodal, given: Probe, adapter: Adapter) -> dict[str, str]:
-    """A digest of the logits of each sample of the probe's batch, by its name. `adapter` None: by the language model
-    alone, for which images and clips are tokens like others."""
+def batch_bits(model: Multimodal, given: Probe, adapter: Adapter = "auto") -> dict[str, str]:
+    """A digest of the logits of each sample of the probe's batch, by its name. For a language model by itself images
+    and clips are tokens like others."""
     device = model.language.norm.weight.device
-    inputs = given.inputs if adapter is not None else {}
+    inputs = given.inputs if model.config.vision or model.config.audio else {}
     hidden_BLD = model.hidden(
         given.input_ids.to(device),
         given.attention_mask.to(device),
@@ -153,16 +157,51 @@ def batch_bits(model: Multimodal, given: Probe, adapter: Adapter) -> dict[str, s
     }
 
 
-def engine_bits(model: Multimodal, given: Probe, *, alone: bool) -> str:
-    """A digest of the tokens and log-probabilities that the engine generates for the text prompt, greedily. `alone`:
-    without the prompts of other kinds, which a language model cannot be given."""
-    requests = given.requests[:1] if alone else given.requests
+def engine_bits(model: Multimodal, given: Probe) -> str:
+    """A digest of the tokens and log-probabilities that the engine generates for the text prompt, greedily, while those
+    of other kinds are in its other slots; a language model by itself cannot be given these."""
+    whole = model.config.vision or model.config.audio
+    requests = [request for request in given.requests if whole or request.key == "text"]
     longest = max(len(request.tokens) for request in given.requests) + _NEW_TOKENS
-    options = Options(
-        max_num_seqs=4, max_model_len=-(-longest // 32) * 32, max_num_partial_prefills=4, block_size=32
-    )
+    options = Options(max_num_seqs=4, max_model_len=-(-longest // 32) * 32, max_num_partial_prefills=4, block_size=32)
     text = next(each for each in Engine(model, options).run(requests) if each.request.key == "text")
     return hashlib.sha256(f"{text.tokens} {[value.hex() for value in text.logprobs]}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class TextBits:
+    """What a model makes of text, a digest by the name of each place where it stands; and of the adapters that it has,
+    those that change what it makes of their own kinds of samples."""
+
+    digests: Mapping[str, str]
+    acting: frozenset[str]
+
+
+def text_bits(model: Multimodal, given: Probe) -> TextBits:
+    """Of the batch and the engine, as the model is stored and in bfloat16, in which it is left. In evaluation mode."""
+    model.eval()
+    digests: dict[str, str] = {}
+    acting: set[str] = set()
+    for precision in ("as stored", "bfloat16"):
+        if precision == "bfloat16":
+            model.to(torch.bfloat16)
+        bits = batch_bits(model, given)
+        digests |= {f"{name}, {precision}": bits[name] for name in given.texts}
+        digests[f"text generated by the engine, {precision}"] = engine_bits(model, given)
+        if model.config.adapters:
+            without = batch_bits(model, given, adapter=None)
+            acting |= {
+                adapter.name
+                for adapter in model.config.adapters
+                for name in given.segments
+                if name.startswith(adapter.name) and bits[name] != without[name]
+            }
+    return TextBits(digests, frozenset(acting))
+
+
+def language_config(config: ModelConfig) -> ModelConfig:
+    """That of the language model by itself."""
+    return replace(config, vision=None, audio=None, adapters=())
 
 
 def fill_zero_adapters(model: Multimodal, seed: int = 0) -> tuple[str, ...]:

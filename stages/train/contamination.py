@@ -7,7 +7,7 @@ so. This adds up what `stages.train.held_out` has found, and decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -24,7 +24,16 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.stages.core.work import Outcome, Stage, Work
 from gristmill.stages.mix.tokenize import TEXT_FORMS
 from gristmill.stages.run.runner import Runner
-from gristmill.stages.train.held_out import ID, NEAR, TEXT, FindHeldOut, HeldOutIndex, IndexHeldOut, find_works, index_work
+from gristmill.stages.train.held_out import (
+    ID,
+    NEAR,
+    TEXT,
+    FindHeldOut,
+    HeldOutIndex,
+    IndexHeldOut,
+    find_works,
+    index_work,
+)
 
 SHOWN = 5
 """Leaks that a finding names."""
@@ -43,10 +52,11 @@ class Leak:
 
 @dataclass(frozen=True)
 class ContaminationFinding:
-    """`held_out`: records; `trained_on`: records of `versions` that were looked through. `by_id`, `by_text`, `by_words`:
-    held-out records that are there, each counted once, by the first of these. `short`: held-out records with fewer words
-    than an n-gram, compared whole; `phrases`: those that share nothing but n-grams that many training records hold.
-    `unknown`: what it was initialised from and of which the lake does not know, or no longer has, the training data."""
+    """`held_out`: records; `trained_on`: records of `versions` that were looked through. `by_id`, `by_text`,
+    `by_words`: held-out records that are there, each counted once, by the first of these. `short`: held-out records
+    with fewer words than an n-gram, compared whole; `phrases`: those that share nothing but n-grams that many training
+    records hold. `unknown`: what it was initialised from and of which the lake does not know, or no longer has, the
+    training data."""
 
     passed: bool
     why: str
@@ -194,9 +204,7 @@ def _finding(sums: _Sums, items: pa.Table, overlap: Overlap, payload: Contaminat
             hits.setdefault(item, (how, where))
     counts = {how: sum(way == how for way, _ in hits.values()) for how, _ in ways}
     versions, ids = items["version"].to_pylist(), items["id"].to_pylist()
-    leaks = tuple(
-        Leak(versions[item], ids[item], *where, how) for item, (how, where) in sorted(hits.items())[:SHOWN]
-    )
+    leaks = tuple(Leak(versions[item], ids[item], *where, how) for item, (how, where) in sorted(hits.items())[:SHOWN])
     records = sum(count for _, count in payload.versions)
     words = items["words"].to_numpy()
     return ContaminationFinding(
@@ -215,9 +223,7 @@ def _finding(sums: _Sums, items: pa.Table, overlap: Overlap, payload: Contaminat
     )
 
 
-def _why(
-    counts: dict[str, int], held_out: int, leaks: Sequence[Leak], overlap: Overlap, unknown: Sequence[str]
-) -> str:
+def _why(counts: dict[str, int], held_out: int, leaks: Sequence[Leak], overlap: Overlap, unknown: Sequence[str]) -> str:
     """In words, with what to do."""
     if not held_out:
         return "the held-out versions hold no record: nothing was looked for"

@@ -1,8 +1,8 @@
 """Held-out records in training texts: an index of the ones, and one Work for each shard of the others, which streams
 past it.
 
-What counts as an overlap, `filters.overlap` says; what it means for a model, the gate `contamination`. A shard is looked
-through once for an evaluation set, whatever models it trains: the receipt depends on the two alone.
+What counts as an overlap, `filters.overlap` says; what it means for a model, the gate `contamination`. A shard is
+looked through once for an evaluation set, whatever models it trains: the receipt depends on the two alone.
 """
 
 from __future__ import annotations
