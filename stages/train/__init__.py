@@ -1,1 +1,1 @@
-"""Training: a stage as work, its folder, its result, and the gates that it has to pass."""
+"""Training: a stage carried out as Work, the folder of a run, what it made as shards of a version, its gates."""
