@@ -49,6 +49,10 @@ class Probe:
         """Names of the samples that are text alone."""
         return [name for name in self.segments if name.startswith("text")]
 
+    def holds(self, adapter: str) -> bool:
+        """Whether any sample is one that this adapter is for: the kinds of samples are called as their adapters."""
+        return any(name.startswith(adapter) for name in self.segments)
+
 
 def probe(config: ModelConfig, seed: int = 0) -> Probe:
     """Samples of every kind that a model of this config takes: one a row, and all of them packed in one, text between

@@ -1,94 +1,94 @@
-"""Gates: what a stage's result has to pass before it becomes a version, as Work on the weights in the lake.
+"""The gates of a stage: what is asked of its result before it becomes a version, in which order, and the verdicts.
 
-Each gives a verdict with its reason and what it measured; the manifest keeps them. A result that fails stays what it
-is: the training has its receipt and is not done again, and with other gates the verdicts are given anew.
+What it was trained on is looked through before anything is trained (contamination); weights are judged afterwards, as
+they lie in the lake (frozen_parts, trained_parts, text). Each is a Work with a receipt, passed or not: a result that
+failed is neither trained nor judged again, the same run says at once what it said before. The manifest keeps verdicts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
+from gristmill.filters.overlap import Overlap
 from gristmill.lake.accounts.balance import Tally
-from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ObjectRef
+from gristmill.lake.accounts.receipt import Receipt, StageId
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.config import ModelConfig
-from gristmill.model.phi4.parts import part_of
+from gristmill.model.phi4.parts import Part
 from gristmill.model.train.stage import TrainStage
-from gristmill.stages.core.work import Outcome, Stage, Work
-from gristmill.stages.models.model_versions import WEIGHTS
-from gristmill.stages.train.job import TrainInput
-from gristmill.stages.train.result import part_digest
+from gristmill.stages.core.work import Work
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.train.contamination import ancestry, contamination, contamination_stages
+from gristmill.stages.train.gate import GateInput, Verdict, WeightsGate
+from gristmill.stages.train.job import Execution
+from gristmill.stages.train.text_gate import TextAlone, TextFinding
+from gristmill.stages.train.weight_gates import FrozenFinding, FrozenParts, TrainedFinding, TrainedParts
+
+CONTAMINATION = "contamination"
+_ON_WEIGHTS: dict[str, tuple[type[WeightsGate], type[Any]]] = {
+    "frozen_parts": (FrozenParts, FrozenFinding),
+    "trained_parts": (TrainedParts, TrainedFinding),
+    "text": (TextAlone, TextFinding),
+}
+"""By name, the stage of a gate and what it finds."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Of one gate. `why`: in a sentence, what it saw; `facts`: what it measured."""
-
-    passed: bool
-    why: str
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """By the names of gates, in their order."""
-
-    verdicts: dict[str, Verdict]
-
-
-@dataclass(frozen=True)
-class GateInput:
-    """Pointers. `given`: what the stage started from; `result`: the shards of the version to be; `data`, `held_out`:
-    exact versions, of the mixture and of evaluation data."""
+@dataclass
+class Gates:
+    """The gates that a stage of this model asks for. `overlap`: what counts as a leak of `held_out`. `receipts`: of
+    what was asked so far."""
 
     stage: TrainStage
     config: ModelConfig
-    given: TrainInput
-    result: tuple[ObjectRef, ...]
-    data: str
-    held_out: tuple[str, ...] = ()
+    execution: Execution
+    held_out: Sequence[Manifest] = ()
+    overlap: Overlap = Overlap()
+    receipts: list[Receipt] = field(default_factory=list)
+
+    @property
+    def identity(self) -> tuple[StageId, ...]:
+        """Of the stages that run, in this order."""
+        data = contamination_stages(self.overlap) if CONTAMINATION in self.stage.gates else ()
+        return tuple(part for stage in (*data, *self._on_weights().values()) for part in stage.identity())
+
+    def of_data(self, runner: Runner, mixture: Manifest, bases: Sequence[Manifest]) -> dict[str, Verdict]:
+        """What can be said before anything is trained, on this mixture, from these models. Raises what a runner
+        raises, ValueError for held-out versions without texts."""
+        if CONTAMINATION not in self.stage.gates:
+            return {}
+        trained_on = ancestry(Versions(runner.store), mixture, bases)
+        finding, receipts = contamination(runner, self.overlap, self.held_out, trained_on)
+        self.receipts += receipts
+        return {CONTAMINATION: Verdict.of(finding)}
+
+    def of_weights(self, runner: Runner, payload: GateInput) -> dict[str, Verdict]:
+        """What can be said of a result. Raises what a runner raises."""
+        verdicts = {name: Verdict(None, _NOT_FOR_LANGUAGE) for name in self.stage.gates if self._skips(name)}
+        gates = self._on_weights()
+        works = [
+            Work(gate, payload.digests, payload, received=Tally(), label=f"{self.stage.name}: {name}")
+            for name, gate in gates.items()
+        ]
+        if not works:
+            return verdicts
+        for name, receipt in zip(gates, runner.map("gates", works), strict=True):
+            self.receipts.append(receipt)
+            verdicts[name] = Verdict.of(receipt.facts_as(_ON_WEIGHTS[name][1]))
+        return verdicts
+
+    def _on_weights(self) -> dict[str, WeightsGate]:
+        """Those that load weights, by name."""
+        return {
+            name: _ON_WEIGHTS[name][0](self.stage, self.config, self.execution)
+            for name in dict.fromkeys(self.stage.gates)
+            if name in _ON_WEIGHTS and not self._skips(name)
+        }
+
+    def _skips(self, name: str) -> bool:
+        return name == "text" and Part.LANGUAGE in self.stage.trainable
 
 
-@dataclass(frozen=True)
-class Gates(Stage[GateInput]):
-    """`gates`: names of model.train.stage.GATES; `trainable`: parts that were to be trained."""
-
-    name: ClassVar[str] = "gates"
-    VERSION: ClassVar[int] = 1
-
-    gates: tuple[str, ...]
-    trainable: tuple[str, ...]
-
-    def run(self, store: Store, work: Work[GateInput]) -> Outcome:
-        """No outputs; facts: Verdicts."""
-        return Outcome(outputs=(), facts=Verdicts({name: _judged(name, work.payload) for name in self.gates}))
-
-
-def gate_work(payload: GateInput) -> Work[GateInput]:
-    """The one Work on a result."""
-    stage = gates_of(payload.stage)
-    inputs = (*payload.given.digests, *(ref.sha256 for ref in payload.result), *payload.held_out)
-    return Work(stage, inputs, payload, received=Tally(), label=payload.stage.name)
-
-
-def gates_of(stage: TrainStage) -> Gates:
-    """The gates that a stage asks for."""
-    return Gates(stage.gates, tuple(sorted(stage.trainable)))
-
-
-def _judged(name: str, payload: GateInput) -> Verdict:
-    before = {str(part): part_digest(refs) for part, refs in payload.given.parts.items()}
-    shards: dict[str, list[ObjectRef]] = {}
-    for ref in payload.result:
-        if ref.kind == WEIGHTS:
-            shards.setdefault(str(part_of(ref.first)), []).append(ref)
-    after = {part: part_digest(refs) for part, refs in shards.items()}
-    trained = set(payload.stage.trainable)
-    if name == "frozen_parts":
-        moved = sorted(part for part in before if part not in trained and after.get(part) != before[part])
-        return Verdict(not moved, f"changed: {', '.join(moved)}" if moved else "no frozen part changed")
-    if name == "trained_parts":
-        still = sorted(part for part in trained if after.get(part) == before.get(part))
-        return Verdict(not still, f"unchanged: {', '.join(still)}" if still else "every trained part changed")
-    raise ValueError(f"gates={name!r}: not there yet")
+_NOT_FOR_LANGUAGE = "does not apply: the stage trains the language model, so that what it makes of text has to change"
