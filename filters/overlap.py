@@ -2,14 +2,16 @@
 
 The field's rule: an item is contaminated if any 13 words in a row of it stand in a training text, unless so many
 training texts hold them that they are common phrases, which give nothing away. Two things are held to more strictly: a
-training text that holds most of an item counts however often it is repeated, and items of fewer than 13 words are
-compared whole, as are prompts. The held-out side is small and held in memory; training texts stream past it.
+training text that holds most of an item counts however often it is repeated, and texts and prompts of any length are
+compared whole, which is all that is asked of those with fewer than 13 words. The held-out side is small and held in
+memory; training texts stream past it.
 Sources: GPT-3, arXiv 2005.14165, appendix C (13 words, ignored from 10 documents on); near copies by the share of an
 item's n-grams that one text holds: Tulu 3, arXiv 2411.15124, section 3.2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -43,13 +45,27 @@ class Overlap:
 
 
 class Texts(NamedTuple):
-    """Texts of records, a row each, strings without nulls. `prompts`: what was asked, of samples; None: documents."""
+    """Texts of records, a row each, strings without nulls. `excerpts`: what of each text is compared whole as well, as
+    a sample's prompt; empty where there is none."""
 
     wholes: pa.StringArray
-    prompts: pa.StringArray | None = None
+    excerpts: tuple[pa.StringArray, ...] = ()
 
     def __len__(self) -> int:
         return len(self.wholes)
+
+
+def joined(parts: Sequence[Texts]) -> Texts:
+    """Batches as one. Where one has fewer excerpts than another, those that it lacks are empty."""
+    count = max((len(part.excerpts) for part in parts), default=0)
+    columns: list[list[pa.StringArray]] = [[] for _ in range(1 + count)]
+    for part in parts:
+        lacking = pa.array([""] * len(part), pa.string())
+        for number, column in enumerate(columns):
+            own = (part.wholes, *part.excerpts)
+            column.append(own[number].cast(pa.string()) if number < len(own) else lacking)
+    whole, *excerpts = (pa.concat_arrays([pa.array([], pa.string()), *column]) for column in columns)
+    return Texts(whole, tuple(excerpts))
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,7 @@ class HeldOut:
 
     grams: uint64, distinct and sorted; starts: int64 [grams + 1], where each one's items begin in `items`, int32.
     sizes: int32 [item], how many of these n-grams an item has. texts: uint64, sorted, hashes of whole texts and of
-    prompts; text_items: int32, the item of each.
+    excerpts; text_items: int32, the item of each.
     """
 
     grams: np.ndarray
@@ -90,8 +106,8 @@ class HeldOut:
 
 class Matches(NamedTuple):
     """What a batch of training texts has of held-out items. Pairs of arrays, int64: `gram_rows` and `grams`, a text and
-    the number of an n-gram that it holds, each once; `text_rows` and `text_items`, a text that is an item or its
-    prompt; `near_rows` and `near_items`, a text that holds most of an item, `near_shared` of its n-grams."""
+    the number of an n-gram that it holds, each once; `text_rows` and `text_items`, a text or excerpt that is an item
+    or one of its; `near_rows` and `near_items`, a text that holds most of an item, `near_shared` of its n-grams."""
 
     gram_rows: np.ndarray
     grams: np.ndarray
@@ -148,7 +164,7 @@ class Finder:
         return rows[enough], items[enough], shared[enough].astype(np.int64)
 
     def _text_matches(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
-        """(row, item) of texts and prompts that are an item's, each once."""
+        """(row, item) of texts and excerpts that are an item's, each once."""
         index, wholes = self.held_out, _whole_texts(texts, self.overlap.ngram)
         begins = np.searchsorted(index.texts, wholes.hashes, side="left")
         counts = np.searchsorted(index.texts, wholes.hashes, side="right") - begins
@@ -165,10 +181,10 @@ class _Wholes(NamedTuple):
 
 
 def _whole_texts(texts: Texts, n: int) -> _Wholes:
-    """Hashes of whole texts and prompts that have a word, and whose they are."""
+    """Hashes of whole texts and excerpts that have a word, and whose they are."""
     parts = []
-    for column in texts:
-        for run in slices(_sizes(column)) if column is not None else ():
+    for column in (texts.wholes, *texts.excerpts):
+        for run in slices(_sizes(column)):
             hashed = ngrams(column[run], n)
             rows = np.flatnonzero(hashed.n_words)
             parts.append(_Wholes(hashed.wholes[rows], rows + run.start))

@@ -6,13 +6,14 @@ whole text is that of its words in order, so that texts that differ in case, spa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from gristmill.filters.signatures.compiled import kernels
+from gristmill.filters.signatures.compiled import SOURCE, load
 from gristmill.filters.signatures.tables import buffers, exact
 
 SLICE_BYTES = 4 << 20
@@ -50,8 +51,14 @@ def ngrams(texts: pa.StringArray | pa.LargeStringArray, n: int) -> NGrams:
         np.empty(len(texts), np.uint64),
         np.empty(len(texts), np.int32),
     )
-    kernels().ngrams(offsets, data, *exact(), np.uint64(n), hashes, ends, wholes, n_words)
+    _kernel()(offsets, data, *exact(), np.uint64(n), hashes, ends, wholes, n_words)
     return NGrams(hashes[: int(ends[-1]) if len(ends) else 0], ends.astype(np.int64), wholes, n_words)
+
+
+@lru_cache(maxsize=1)
+def _kernel() -> Callable[..., None]:
+    """Not among those of signatures, who would wait for seconds until it is compiled."""
+    return load(SOURCE, ("ngrams",))["ngrams"]
 
 
 def slices(sizes: np.ndarray) -> Iterator[slice]:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.filters.overlap import Finder, HeldOut, Matches, Overlap, Texts
+from gristmill.filters.overlap import Finder, HeldOut, Matches, Overlap, Texts, joined
 from gristmill.lake.accounts.balance import Tally, total
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
@@ -72,18 +72,16 @@ class IndexHeldOut(Stage[HeldOutInput]):
         """Facts: HeldOutFacts. Raises DamagedObject."""
         versions: list[str] = []
         ids: list[str] = []
-        wholes, prompts, tallies = [pa.array([], pa.string())], [pa.array([], pa.string())], list[Tally]()
+        parts: list[Texts] = []
+        tallies: list[Tally] = []
         for version, shard in work.payload.shards:
             before = len(ids)
             for batch in iter_batches(store, shard.shard, shard.columns):
-                texts = texts_of(batch, shard.samples)
+                parts.append(texts_of(batch, shard.samples))
                 ids += batch["id"].to_pylist()
-                wholes.append(texts.wholes.cast(pa.string()))
-                # a document asks nothing, and a text without words is compared with none
-                prompts.append(pa.array([""] * len(texts), pa.string()) if texts.prompts is None else texts.prompts)
             versions += [version] * (len(ids) - before)
             tallies.append(tally_of(shard, len(ids) - before))
-        index, words = HeldOut.of(Texts(pa.concat_arrays(wholes), pa.concat_arrays(prompts)), self.overlap)
+        index, words = HeldOut.of(joined(parts), self.overlap)
         items = [pa.array(versions, pa.string()), pa.array(ids, pa.string()), pa.array(words), pa.array(index.sizes)]
         grams = [pa.array(np.repeat(index.grams, np.diff(index.starts))), pa.array(index.items)]
         return Outcome(

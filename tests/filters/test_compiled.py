@@ -34,9 +34,8 @@ print(compiled.__file__, hashlib.sha256(signed.values.tobytes() + bands.tobytes(
 
 TOY = """
 from numba import types
-SIGNATURES = {name: types.int64(types.int64) for name in ("sign", "ngrams", "band_hashes")}
+SIGNATURES = {name: types.int64(types.int64) for name in ("sign", "band_hashes")}
 def sign(x): return x + 1
-def ngrams(x): return x + 3
 def band_hashes(x): return x * 2
 """
 
@@ -57,8 +56,8 @@ def test_a_copy_of_the_repository_finds_the_kernels_of_another_and_signs_the_sam
     together = [start(tmp_path / "one", tmp_path / "cache", seed) for seed in (1, 2)]
     outputs = [process.communicate()[0].split() for process in together]
     outputs.append(start(tmp_path / "two", tmp_path / "cache", 3).communicate()[0].split())
-    assert outputs[2] == [str(tmp_path / "two" / COMPILED), outputs[0][1], "3", "0"]
-    assert int(outputs[0][3]) + int(outputs[1][3]) >= 3
+    assert outputs[2] == [str(tmp_path / "two" / COMPILED), outputs[0][1], "2", "0"]
+    assert int(outputs[0][3]) + int(outputs[1][3]) >= 2
     signed = sign([MIXED], MinHash())
     here = hashlib.sha256(signed.values.tobytes() + band_hashes(signed.values, 14, 8).tobytes()).hexdigest()
     assert {output[1] for output in outputs} == {here}
@@ -78,28 +77,28 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def load() -> tuple[int, int]:
     """What a new process would: (found in the cache, compiled)."""
     loaded = compiled.kernels.__wrapped__()
-    assert [loaded.sign(20), loaded.ngrams(20), loaded.band_hashes(20)] == [21, 23, 40]
+    assert [loaded.sign(20), loaded.band_hashes(20)] == [21, 40]
     hits = sum(sum(kernel.stats.cache_hits.values()) for kernel in loaded)
     return hits, len(loaded) - hits
 
 
 def test_new_source_is_compiled_and_old_source_is_found_again(toy: Path) -> None:
-    assert [load(), load()] == [(0, 3), (3, 0)]
+    assert [load(), load()] == [(0, 2), (2, 0)]
     compiled.SOURCE.write_text(TOY + "# Another version.\n")
-    assert [load(), load()] == [(0, 3), (3, 0)]
+    assert [load(), load()] == [(0, 2), (2, 0)]
     compiled.SOURCE.write_text(TOY)
-    assert load() == (3, 0)
+    assert load() == (2, 0)
 
 
 def test_a_copy_that_was_changed_in_the_cache_is_put_right(toy: Path) -> None:
     load()
     next(toy.rglob("kernels.py")).write_text("raise SystemExit\n")
-    assert sum(load()) == 3
+    assert sum(load()) == 2
 
 
 def test_without_a_cache_it_compiles_and_says_so(toy: Path, caplog: pytest.LogCaptureFixture) -> None:
     toy.write_text("a file where the folder should be")
-    assert load() == (0, 3)
+    assert load() == (0, 2)
     assert "GRIST_CACHE" in caplog.text and str(toy) in caplog.text
 
 
@@ -107,7 +106,7 @@ def test_a_damaged_cache_is_no_obstacle(toy: Path, caplog: pytest.LogCaptureFixt
     load()
     for path in [path for path in toy.rglob("*") if path.suffix in (".nbi", ".nbc")]:
         path.write_bytes(path.read_bytes()[:20])
-    assert load() == (0, 3)
+    assert load() == (0, 2)
     assert "GRIST_CACHE" in caplog.text and "delete" in caplog.text
 
 

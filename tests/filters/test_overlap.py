@@ -157,11 +157,11 @@ def test_a_batch_is_looked_at_in_slices_of_bounded_size(monkeypatch: pytest.Monk
 
 
 def test_prompts_are_compared_whole_with_texts_and_prompts() -> None:
-    items = Texts(pa.array(["What is 2 + 3? 5", "Say hi. hi"]), pa.array(["What is 2 + 3?", "Say hi."]))
+    items = Texts(pa.array(["What is 2 + 3? 5", "Say hi. hi"]), (pa.array(["What is 2 + 3?", "Say hi."]),))
     index, _ = HeldOut.of(items, Overlap())
     training = Texts(
         pa.array(["what is 2+3", "What is 2 + 3? it is 6", "Say high. hi"]),
-        pa.array(["", "What is 2 + 3?", "Say high."]),
+        (pa.array(["", "What is 2 + 3?", "Say high."]),),
     )
     matches = Finder(index, Overlap()).find(training)
     assert list(zip(matches.text_rows.tolist(), matches.text_items.tolist(), strict=True)) == [(0, 0), (1, 0)]
