@@ -32,8 +32,8 @@ class Affected:
 
 @dataclass(frozen=True)
 class Derived:
-    """A version of a `form`, made from an affected one, in the `role` of that. `withdraw`: windows that may hold a record
-    and do not say so go with it."""
+    """A version made from an affected one, in the `role` of that. `withdraw`: windows that may hold a record and do not
+    say so go with it. `form`: what the version holds."""
 
     ref: str
     role: str

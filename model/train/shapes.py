@@ -36,13 +36,15 @@ def of_stage(whole: ModelConfig, taken: Collection[Part], trained: Collection[Pa
     """The config of a stage that starts from the parts `taken` and trains `trained`. Adapters that it makes anew come
     after those that it takes. What `whole` lacks stays away."""
     wanted = {*taken, *trained}
-    sections = {
-        section: getattr(whole, section) if any(SECTIONS.get(part) == section for part in wanted) else None
-        for section in set(SECTIONS.values())
-    }
+    sections = {SECTIONS[part] for part in wanted if part in SECTIONS}
     known = [adapter for adapter in whole.adapters if ADAPTERS[adapter.name] in taken]
     fresh = [adapter for adapter in whole.adapters if ADAPTERS[adapter.name] in wanted and adapter not in known]
-    return replace(whole, **sections, adapters=(*known, *fresh))
+    return replace(
+        whole,
+        vision=whole.vision if "vision" in sections else None,
+        audio=whole.audio if "audio" in sections else None,
+        adapters=(*known, *fresh),
+    )
 
 
 def adapter_of(config: ModelConfig, part: Part) -> LoraConfig | None:
