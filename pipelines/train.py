@@ -177,8 +177,8 @@ def _check_passed(dataset: str, verdicts: Mapping[str, Verdict]) -> None:
     if failed := [f"  {name}: {verdict.why}" for name, verdict in verdicts.items() if verdict.passed is False]:
         lines = "\n".join(failed)
         raise GateFailed(
-            f"{dataset}: nothing was committed, by its gates:\n{lines}\nWhat was trained so far is kept and not done"
-            " again, nor is any gate; the same run says the same"
+            f"{dataset} did not pass its gates, and nothing was committed:\n{lines}\nWhat was trained is kept and not"
+            " trained again, and the same run says the same: mend what the gate found, or ask for other gates"
         )
 
 

@@ -166,6 +166,7 @@ def imported(lake) -> str:
 
 def test_a_part_that_nothing_in_the_mixture_reaches_fails_is_not_committed_and_not_trained_again(lake):
     adapter = stage("see", trainable=["lora_vision"], init_from={"language": "stage:pretrain"})
+    adapter["gates"] = ["frozen_parts", "trained_parts"]
     with pytest.raises(
         GateFailed, match=r"trained_parts: lora_vision was to be trained, and 16 of its 32 tensors"
     ) as error:
