@@ -27,10 +27,10 @@ from gristmill.pipelines.frame.recipe import BuildContext, Chain, PipelineConfig
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.pipelines.train_lookup import ModelParts, StageLookup, Whole
 from gristmill.pipelines.train_spec import STAGE, StageSpec
+from gristmill.stages.gates.gate import GateInput, Verdict
+from gristmill.stages.gates.gates import Gates
 from gristmill.stages.models.model_versions import SHAPE, WEIGHTS
 from gristmill.stages.train.folder import RunFolder
-from gristmill.stages.train.gate import GateInput, Verdict
-from gristmill.stages.train.gates import Gates
 from gristmill.stages.train.job import Execution
 from gristmill.stages.train.reporting import Report
 from gristmill.stages.train.result import METRICS, TrainFacts, model_shards, part_digest

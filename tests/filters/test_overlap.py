@@ -128,8 +128,8 @@ def test_matches_are_those_of_plain_python(items: list[str], training: list[str]
     pairs, near, equal = expected(items, training, overlap)
     assert len(pairs) == len(matches.grams)
     assert Counter(row for row, _ in pairs) == Counter(matches.gram_rows.tolist())
-    found = zip(matches.near_rows.tolist(), matches.near_items.tolist(), matches.near_shared.tolist(), strict=True)
-    assert set(found) == near
+    triples = zip(matches.near_rows.tolist(), matches.near_items.tolist(), matches.near_shared.tolist(), strict=True)
+    assert set(triples) == near
     assert set(zip(matches.text_rows.tolist(), matches.text_items.tolist(), strict=True)) == equal
 
 

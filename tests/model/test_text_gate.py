@@ -11,13 +11,13 @@ import torch
 from models import NANO, TEXT, enlivened
 from torch import Tensor
 
+from gristmill.model.gates.text import fill_zero_adapters, language_config, probe, text_bits
 from gristmill.model.generate import prefill
 from gristmill.model.phi4 import multimodal
 from gristmill.model.phi4.config import LoraConfig, ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.routing import masks
 from gristmill.model.train.adapters import merge_adapter
-from gristmill.model.train.text_gate import fill_zero_adapters, language_config, probe, text_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,9 +39,9 @@ def language_of(model: Multimodal) -> Multimodal:
 def differing(model: Multimodal, language: Multimodal) -> list[str]:
     """Where text is not what the language model by itself makes of it."""
     given = probe(model.config)
-    ours, base = text_bits(model, given).digests, text_bits(language, given).digests
-    assert ours.keys() == base.keys()
-    return [name for name in ours if ours[name] != base[name]]
+    digests, base = text_bits(model, given).digests, text_bits(language, given).digests
+    assert digests.keys() == base.keys()
+    return [name for name in digests if digests[name] != base[name]]
 
 
 def test_text_is_that_of_the_language_model_wherever_it_stands_and_in_bfloat16() -> None:
@@ -108,8 +108,8 @@ def test_slots_that_take_the_adapter_of_another_are_seen_in_the_engine(monkeypat
     model, language = whole_and_language()
     base = text_bits(language, probe(NANO)).digests
     monkeypatch.setattr(prefill.Prompt, "adapter", property(lambda self: adapter(self) or "vision"))
-    ours = text_bits(model, probe(NANO)).digests
-    names = [name for name in ours if ours[name] != base[name]]
+    digests = text_bits(model, probe(NANO)).digests
+    names = [name for name in digests if digests[name] != base[name]]
     assert len(names) == 2 and all("engine" in name for name in names)
 
 

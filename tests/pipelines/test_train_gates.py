@@ -54,10 +54,10 @@ def test_what_is_clean_is_trained_and_the_manifest_keeps_every_verdict(lake):
     result = train(lake, stage(**CHECKED))
     gates = result.manifest.statistics["gates"]
     assert list(gates) == CHECKED["gates"] and [gate["passed"] for gate in gates.values()] == [True, True, None, True]
-    found = gates["contamination"]["facts"]
-    assert (found["held_out"], found["by_id"] + found["by_text"] + found["by_words"]) == (21, 0)
-    assert found["versions"] == ["math@v1", "web@v1"] and found["trained_on"] == 102
-    assert found["short"] >= 1 and not found["unknown"]
+    facts = gates["contamination"]["facts"]
+    assert (facts["held_out"], facts["by_id"] + facts["by_text"] + facts["by_words"]) == (21, 0)
+    assert facts["versions"] == ["math@v1", "web@v1"] and facts["trained_on"] == 102
+    assert facts["short"] >= 1 and not facts["unknown"]
     assert "none of 21 held-out records" in gates["contamination"]["why"]
     names = [part.name for part in result.manifest.stages]
     assert {"gate_frozen_parts", "gate_trained_parts", "gate_contamination", "find_held_out"} <= set(names)
@@ -160,8 +160,8 @@ def imported(lake) -> str:
     """A model of which the lake knows no training data, `theirs@v1`."""
     shards = put_model(lake, Multimodal.seeded(ModelConfig(PRESETS["nano"].text), 4))
     zero = Tally()
-    made = draft("theirs", "theirs", [], shards, received=zero, kept=zero).model_copy(update={"form": "model"})
-    return str(Versions(lake).commit(made))
+    manifest = draft("theirs", "theirs", [], shards, received=zero, kept=zero).model_copy(update={"form": "model"})
+    return str(Versions(lake).commit(manifest))
 
 
 def test_a_part_that_nothing_in_the_mixture_reaches_fails_is_not_committed_and_not_trained_again(lake):

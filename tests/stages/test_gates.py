@@ -20,10 +20,10 @@ from gristmill.model.phi4.routing import masks
 from gristmill.model.train.adapters import merge_adapter
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.stage import TrainStage
+from gristmill.stages.gates.gate import GateInput, Verdict
+from gristmill.stages.gates.gates import Gates
 from gristmill.stages.models.model_versions import put_part, put_shape
 from gristmill.stages.run.runner import Runner
-from gristmill.stages.train.gate import GateInput, Verdict
-from gristmill.stages.train.gates import Gates
 from gristmill.stages.train.job import Execution, TrainInput, TrainJob
 from gristmill.stages.train.result import model_shards
 

@@ -22,8 +22,8 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, iter_batches, put_table, read_table
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.stages.core.work import Outcome, Stage, Work
+from gristmill.stages.gates.texts import texts_of
 from gristmill.stages.mix.tokenize import TextShard, text_shards
-from gristmill.stages.train.texts import texts_of
 
 _FORMAT = {"gristmill.format": "1"}
 ITEMS = pa.schema(

@@ -20,12 +20,12 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.stage import TrainStage
 from gristmill.stages.core.work import Work
+from gristmill.stages.gates.contamination import ancestry, contamination, contamination_stages
+from gristmill.stages.gates.gate import GateInput, Verdict, WeightsGate
+from gristmill.stages.gates.text import TextAlone, TextFinding
+from gristmill.stages.gates.weights import FrozenFinding, FrozenParts, TrainedFinding, TrainedParts
 from gristmill.stages.run.runner import Runner
-from gristmill.stages.train.contamination import ancestry, contamination, contamination_stages
-from gristmill.stages.train.gate import GateInput, Verdict, WeightsGate
 from gristmill.stages.train.job import Execution
-from gristmill.stages.train.text_gate import TextAlone, TextFinding
-from gristmill.stages.train.weight_gates import FrozenFinding, FrozenParts, TrainedFinding, TrainedParts
 
 CONTAMINATION = "contamination"
 _ON_WEIGHTS: dict[str, tuple[type[WeightsGate], type[Any]]] = {

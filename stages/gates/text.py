@@ -1,6 +1,6 @@
 """The gate of text: with its adapters in place, a model makes of text what the language model it started from makes.
 
-What is asked, and how both sides are made equal but for the adapters, `model.train.text_gate` says.
+What is asked, and how both sides are made equal but for the adapters, `model.gates.text` says.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, ClassVar
 from gristmill.lake.store.base import Store
 from gristmill.model.phi4.parts import Part
 from gristmill.stages.core.work import Outcome, Work
+from gristmill.stages.gates.gate import SHOWN, GateInput, WeightsGate
 from gristmill.stages.models.model_versions import load_weights
-from gristmill.stages.train.gate import SHOWN, GateInput, WeightsGate
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from gristmill.model.train.text_gate import Probe, TextBits
+    from gristmill.model.gates.text import Probe, TextBits
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TextAlone(WeightsGate):
 
     def run(self, store: Store, work: Work[GateInput]) -> Outcome:
         """Facts: TextFinding. Raises DamagedObject, NotFound."""
-        from gristmill.model.train.text_gate import fill_zero_adapters, language_config, probe, text_bits
+        from gristmill.model.gates.text import fill_zero_adapters, language_config, probe, text_bits
         from gristmill.stages.train.local import device_of
 
         payload, device = work.payload, device_of(self.execution.device)

@@ -1,6 +1,6 @@
 """What a gate is: a Work on the weights of a result in the lake, whose facts are a finding: passed or not, and why.
 
-Gates are in files of their own beside this one; which a stage asks for, and when, `stages.train.gates` says.
+Gates are in files of their own beside this one; which a stage asks for, and when, `stages.gates.gates` says.
 """
 
 from __future__ import annotations

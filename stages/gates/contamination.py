@@ -2,7 +2,7 @@
 
 What a model was trained on is its mixture's sources, whole, and those of whatever it was initialised from, down to the
 first stage. Where the lake does not know what a base was trained on (a checkpoint of somebody else), the finding says
-so. This adds up what `stages.train.held_out` has found, and decides.
+so. This adds up what `stages.gates.held_out` has found, and decides.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from gristmill.lake.store.objects import ObjectRef, put_refs, read_refs, read_ta
 from gristmill.lake.versions.manifest import Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
 from gristmill.stages.core.work import Outcome, Stage, Work
-from gristmill.stages.mix.tokenize import TEXT_FORMS
-from gristmill.stages.run.runner import Runner
-from gristmill.stages.train.held_out import (
+from gristmill.stages.gates.held_out import (
     ID,
     NEAR,
     TEXT,
@@ -34,6 +32,8 @@ from gristmill.stages.train.held_out import (
     find_works,
     index_work,
 )
+from gristmill.stages.mix.tokenize import TEXT_FORMS
+from gristmill.stages.run.runner import Runner
 
 SHOWN = 5
 """Leaks that a finding names."""
@@ -199,8 +199,8 @@ def _finding(sums: _Sums, items: pa.Table, overlap: Overlap, payload: Contaminat
     """By id, else by text, else by words."""
     hits: dict[int, tuple[str, tuple[str, str]]] = {}
     ways = (("id", sums.items[ID]), ("text", sums.items[TEXT]), ("words", sums.by_words(overlap)))
-    for how, found_by_item in ways:
-        for item, where in found_by_item.items():
+    for how, places in ways:
+        for item, where in places.items():
             hits.setdefault(item, (how, where))
     counts = {how: sum(way == how for way, _ in hits.values()) for how, _ in ways}
     versions, ids = items["version"].to_pylist(), items["id"].to_pylist()
@@ -231,10 +231,10 @@ def _why(counts: dict[str, int], held_out: int, leaks: Sequence[Leak], overlap: 
         why = f"none of {held_out:,} held-out records is in the training data"
         return f"{why}; what {', '.join(unknown)} was trained on is not known" if unknown else why
     ways = {"id": "by their record id", "text": "by their text", "words": f"by {overlap.ngram} words in a row"}
-    found = ", ".join(f"{count:,} {ways[how]}" for how, count in counts.items() if count)
+    counted = ", ".join(f"{count:,} {ways[how]}" for how, count in counts.items() if count)
     first = leaks[0]
     return (
-        f"{sum(counts.values()):,} of {held_out:,} held-out records are in the training data: {found}. For example"
+        f"{sum(counts.values()):,} of {held_out:,} held-out records are in the training data: {counted}. For example"
         f" {first.id} of {first.held_out} is given away by {first.record} of {first.trained_on}. Take them out of what"
         " the mixture is made of, or out of the held-out version, and train on that; `grist why` says where each came"
         " from"

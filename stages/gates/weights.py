@@ -13,8 +13,8 @@ from typing import ClassVar
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import scratch
 from gristmill.stages.core.work import Outcome, Work
+from gristmill.stages.gates.gate import SHOWN, GateInput, WeightsGate
 from gristmill.stages.models.model_versions import fetched, load_weights
-from gristmill.stages.train.gate import SHOWN, GateInput, WeightsGate
 from gristmill.stages.train.result import part_digest
 
 
@@ -54,7 +54,7 @@ class FrozenParts(WeightsGate):
 
     def run(self, store: Store, work: Work[GateInput]) -> Outcome:
         """Facts: FrozenFinding. Raises DamagedObject, NotFound."""
-        from gristmill.model.train.part_gates import Stored, changed_tensors
+        from gristmill.model.gates.parts import Stored, changed_tensors
 
         payload = work.payload
         frozen = sorted(set(payload.given.parts) - self.stage.trainable)
@@ -106,7 +106,7 @@ class TrainedParts(WeightsGate):
 
     def run(self, store: Store, work: Work[GateInput]) -> Outcome:
         """Facts: TrainedFinding. Raises DamagedObject, NotFound."""
-        from gristmill.model.train.part_gates import Stored, part_changes
+        from gristmill.model.gates.parts import Stored, part_changes
 
         start = self.job(work.payload).model(store).state_dict()
         with scratch() as folder:
