@@ -17,7 +17,7 @@ from gristmill.model.phi4 import multimodal
 from gristmill.model.phi4.config import LoraConfig, ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.routing import masks
-from gristmill.model.train.adapters import merge_adapter
+from gristmill.model.assembly.adapters import merge_adapter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
