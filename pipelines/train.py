@@ -1,8 +1,8 @@
 """The train pipeline: a recipe of stages in, a version of a model for each of them out.
 
-train (one Work, in a folder of the lake until it has its receipt) -> gates (one Work on the weights in the lake) ->
-commit. A recipe is a chain (pipelines/frame/recipe.py): all stages are looked up and checked before the first one
-starts, each becomes a version of a dataset of its own, and the same command goes on at the first without one.
+gates on the data -> train (one Work, in a folder of the lake until it has its receipt) -> gates on the weights in the
+lake -> commit. A recipe is a chain (pipelines/frame/recipe.py): all stages are looked up and checked before the first
+one starts, each becomes a version of a dataset of its own, and the same command goes on at the first without one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from gristmill.lake.accounts.balance import Tally
-from gristmill.lake.accounts.receipt import Receipt, StageId
+from gristmill.lake.accounts.receipt import StageId
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest
@@ -27,9 +27,10 @@ from gristmill.pipelines.frame.recipe import BuildContext, Chain, PipelineConfig
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.pipelines.train_lookup import ModelParts, StageLookup, Whole
 from gristmill.pipelines.train_spec import STAGE, StageSpec
+from gristmill.stages.gates.gate import GateInput, Verdict
+from gristmill.stages.gates.gates import Gates
 from gristmill.stages.models.model_versions import SHAPE, WEIGHTS
 from gristmill.stages.train.folder import RunFolder
-from gristmill.stages.train.gates import GateInput, Verdicts, gate_work, gates_of
 from gristmill.stages.train.job import Execution
 from gristmill.stages.train.reporting import Report, RunProgress
 from gristmill.stages.train.result import METRICS, TrainFacts, model_shards, part_digest
@@ -124,20 +125,27 @@ class ResolvedStage:
     def identity(self) -> dict[str, Any]:
         """The recipe of the stage, as the manifest keeps it, every version by its own name."""
         held_out = [str(manifest) for manifest in self.lookup.held_out]
-        return {"model": self.recipe.model, "stage": self.lookup.stage.to_dict(), "held_out": held_out}
+        identity = {"model": self.recipe.model, "stage": self.lookup.stage.to_dict(), "held_out": held_out}
+        return {**identity, "overlap": asdict(self.lookup.overlap)} if held_out else identity
 
     @property
     def stages(self) -> tuple[StageId, ...]:
         """In the order in which they run."""
-        stage = self.lookup.stage
-        gates = gates_of(stage).identity() if stage.gates else ()
-        return (train_identity(stage, self.lookup.config), *gates)
+        trained = train_identity(self.lookup.stage, self.lookup.config)
+        return (trained, *self.gates(Execution()).identity)
+
+    def gates(self, execution: Execution) -> Gates:
+        """What is asked of the stage's result. `execution`: where that is computed."""
+        lookup = self.lookup
+        return Gates(lookup.stage, lookup.config, execution, lookup.held_out, lookup.overlap)
 
     def build(self, run: BuildContext) -> Draft:
         """Raises GateFailed, Incomplete, PlanOnly."""
         assert isinstance(run.how, TrainRun)
         lookup = self.lookup
-        given = lookup.given(run.dataset)
+        given, gates = lookup.given(run.dataset), self.gates(run.how.execution)
+        verdicts = gates.of_data(run.runner, lookup.mixture, lookup.bases)
+        _check_passed(run.dataset, verdicts)
         work = train_work(lookup.stage, lookup.config, given, run.how.execution)
         _check_report(run.how.report)
         with run.runner.shown_by(RunProgress(RunFolder(run.runner.store, work.key), run.dataset)):
@@ -146,12 +154,8 @@ class ResolvedStage:
         RunFolder(run.runner.store, work.key).close(done=True)
         weights = [ref for ref in trained.outputs if ref.kind == WEIGHTS]
         shards = model_shards(given.parts, weights, trained.output(SHAPE), given.tokenizer)
-        verdicts: dict[str, Any] = {}
-        if lookup.stage.gates:
-            held_out = tuple(str(manifest) for manifest in lookup.held_out)
-            payload = GateInput(lookup.stage, lookup.config, given, shards, str(lookup.mixture), held_out)
-            receipts += run.runner.map("gates", [gate_work(payload)])
-            verdicts = _passed(run.dataset, receipts[-1])
+        verdicts |= gates.of_weights(run.runner, GateInput(given, shards))
+        _check_passed(run.dataset, verdicts)
         zero = Tally()
         return Draft(
             dataset=run.dataset,
@@ -161,7 +165,7 @@ class ResolvedStage:
             recipe=run.resolved.identity,
             stages=run.stages,
             shards=shards,
-            attachments=(trained.output(METRICS), bundle_receipts(run.runner.store, receipts)),
+            attachments=(trained.output(METRICS), bundle_receipts(run.runner.store, [*receipts, *gates.receipts])),
             received=zero,
             kept=zero,
             dropped=zero,
@@ -178,28 +182,26 @@ def _check_report(report: Report) -> None:
         raise BadConfig(str(error)) from error
 
 
-def _passed(dataset: str, receipt: Receipt) -> dict[str, Any]:
-    """The verdicts of the gates, for the manifest. Raises GateFailed with those that did not pass."""
-    verdicts = receipt.facts_as(Verdicts).verdicts
-    failed = [f"  {name}: {verdict.why}" for name, verdict in verdicts.items() if not verdict.passed]
-    if failed:
+def _check_passed(dataset: str, verdicts: Mapping[str, Verdict]) -> None:
+    """Raises GateFailed with those that did not pass."""
+    if failed := [f"  {name}: {verdict.why}" for name, verdict in verdicts.items() if verdict.passed is False]:
         lines = "\n".join(failed)
         raise GateFailed(
-            f"{dataset}: the trained model did not pass its gates, and is not committed:\n{lines}\nThe training is kept"
-            " and not done again: mend what the gate found and train with another recipe, or ask for other gates"
+            f"{dataset} did not pass its gates, and nothing was committed:\n{lines}\nWhat was trained is kept and not"
+            " trained again, and the same run says the same: mend what the gate found, or ask for other gates"
         )
-    return {name: asdict(verdict) for name, verdict in verdicts.items()}
 
 
 def _statistics(
-    stage: TrainStage, facts: TrainFacts, shards: Sequence[ObjectRef], verdicts: Mapping[str, Any]
+    stage: TrainStage, facts: TrainFacts, shards: Sequence[ObjectRef], verdicts: Mapping[str, Verdict]
 ) -> dict[str, Any]:
     """Parameters, what the training was like, upon which language model adapters were trained, verdicts of gates."""
     training = {"stage": stage.name, **asdict(facts)}
     model = training.pop("model")
     language = part_digest([ref for ref in shards if ref.kind == WEIGHTS and part_of(ref.first) == Part.LANGUAGE])
     bases = {part: language for part in ADAPTERS.values() if part in model["parts"]}
-    return {**model, "training": training, "bases": bases, "gates": dict(verdicts)}
+    gates = {name: asdict(verdicts[name]) for name in stage.gates}
+    return {**model, "training": training, "bases": bases, "gates": gates}
 
 
 class TrainRun(Run):

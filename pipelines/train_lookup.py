@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from gristmill.filters.overlap import Overlap
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.versions.manifest import Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
@@ -19,7 +20,7 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import ADAPTERS, Part
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train.stage import DataFacts, TrainStage, check, steps_of
-from gristmill.pipelines.frame.sources import exact
+from gristmill.pipelines.frame.sources import check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.train_spec import STAGE, StageSpec
 from gristmill.stages.mix.windows import shard_files
@@ -103,6 +104,7 @@ class StageLookup:
     mixture: Manifest
     facts: DataFacts
     held_out: tuple[Manifest, ...]
+    overlap: Overlap
     taken: Mapping[Part, ModelParts]
 
     @classmethod
@@ -114,7 +116,7 @@ class StageLookup:
         key = f"recipe.stages.{number}"
         mixture = exact(versions, spec.data, f"{key}.data")
         facts = data_facts(versions, mixture, whole, f"{key}.data")
-        held_out = tuple(exact(versions, name, f"{key}.held_out") for name in spec.held_out)
+        held_out = tuple(_held_out(versions, name, f"{key}.held_out") for name in spec.held_out)
         taken = {part: _source(part, ref, versions, results, key) for part, ref in spec.init_from.items()}
         stage = spec.resolved({part: source.name for part, source in taken.items()}, facts.tokens)
         config = of_stage(whole.shape.config, taken, stage.trainable)
@@ -125,12 +127,22 @@ class StageLookup:
             check(stage, config, whole.tokenizer.sha256, facts)
         except ValueError as error:
             raise BadConfig(f"{key}.{error}") from error
-        return cls(stage, config, whole, mixture, facts, held_out, taken)
+        return cls(stage, config, whole, mixture, facts, held_out, spec.overlap, taken)
 
     @property
     def steps(self) -> int:
         """How many the stage has."""
         return steps_of(self.stage, self.facts.windows, self.facts.tokens)
+
+    @property
+    def bases(self) -> tuple[Manifest, ...]:
+        """The models that it starts from, each once. Raises AssertionError before they are made."""
+        manifests: dict[str, Manifest] = {}
+        for part in sorted(self.taken):
+            manifest = self.taken[part].manifest
+            assert manifest is not None, "the stages before it are done"
+            manifests[str(manifest)] = manifest
+        return tuple(manifests.values())
 
     @property
     def sources(self) -> tuple[VersionRef, ...]:
@@ -172,6 +184,15 @@ class StageLookup:
             bases={part: digests[Part.LANGUAGE] for part in digests if part in ADAPTERS.values()},
             tokenizer=self.whole.tokenizer,
         )
+
+
+def _held_out(versions: Versions, ref: str, key: str) -> Manifest:
+    """A version of evaluation data. Raises BadConfig, which begins with `key`, for one without records with texts."""
+    manifest = exact(versions, ref, key)
+    check_texts(manifest, key)
+    if not manifest.kept.count:
+        raise BadConfig(f"{key}: {manifest} holds no record: nothing would be looked for")
+    return manifest
 
 
 def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) -> DataFacts:

@@ -11,6 +11,7 @@ from dataclasses import fields
 
 from pydantic import Field, model_validator
 
+from gristmill.filters.overlap import Overlap
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import Schedule
@@ -28,7 +29,7 @@ class StageSpec(Root):
 
     `init_from` may name an earlier stage of the recipe, as `stage:pretrain`. `epochs`: how long, of the mixture's
     tokens, in place of `steps` or `tokens`. `held_out`: exact versions of evaluation data, no record of which may be in
-    what is trained on.
+    what is trained on, by the gate `contamination`; `overlap`: what counts as being in it.
     """
 
     name: str
@@ -49,6 +50,7 @@ class StageSpec(Root):
     beta: float = 0.1
     nll_weight: float = 0.0
     held_out: tuple[str, ...] = ()
+    overlap: Overlap = Overlap()
 
     @model_validator(mode="after")
     def _can_be(self) -> StageSpec:
@@ -56,6 +58,11 @@ class StageSpec(Root):
             raise ValueError(f"epochs={self.epochs}: say how long by one of steps, tokens, epochs")
         versions = {part: ref for part, ref in self.init_from.items() if not ref.startswith(STAGE)}
         self.resolved(versions, 1 << 40)
+        if ("contamination" in self.gates) != bool(self.held_out):
+            raise ValueError(
+                f"held_out={list(self.held_out)}, gates={list(self.gates)}: the gate contamination looks for records of"
+                " held_out; give both, or neither"
+            )
         if self.name == "limit":
             raise ValueError("name='limit': names in .limit are for runs with a limit; give another")
         return self

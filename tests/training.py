@@ -23,7 +23,9 @@ def prepare(store: Store) -> None:
 
 
 def stage(name: str = "pretrain", **changes: Any) -> dict[str, Any]:
-    """A stage of 3 steps of 2 windows that trains `language`, as a recipe has it."""
+    """A stage of 3 steps of 2 windows that trains `language`, as a recipe has it. Of an adapter, which texts do not
+    reach, only the gate of frozen parts is asked."""
+    reached = "lora_vision" not in changes.get("trainable", ())
     return {
         "name": name,
         "trainable": ["language"],
@@ -31,6 +33,7 @@ def stage(name: str = "pretrain", **changes: Any) -> dict[str, Any]:
         "batch": 2,
         "steps": 3,
         "optim": {"lr": 1e-3},
+        "gates": ["frozen_parts", *(["trained_parts"] if reached else [])],
         **changes,
     }
 

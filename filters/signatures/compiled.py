@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -36,18 +36,19 @@ class Kernels(NamedTuple):
 @lru_cache(maxsize=1)
 def kernels() -> Kernels:
     """The kernels of this process, loaded or compiled at the first call."""
-    return Kernels(**load(SOURCE))
+    return Kernels(**load(SOURCE, Kernels._fields))
 
 
-def load(path: Path) -> dict[str, Callable[..., Any]]:
+def load(path: Path, names: Collection[str] | None = None) -> dict[str, Callable[..., Any]]:
     """Compiles the functions that a source file's `SIGNATURES` name (name -> numba signature), or finds them compiled.
+    `names`: only these, since each takes seconds; None: all.
 
     The file imports nothing of ours: it runs from a copy, as the module `gristmill_` + its stem, which has to be its
     own. Whatever it needs comes in as arguments. The caller keeps the result: each call loads anew.
     """
     source = path.read_bytes()
     try:
-        return _compiled(_imported(_published(cache_folder(), path.name, source)), cache=True)
+        return _compiled(_imported(_published(cache_folder(), path.name, source)), names, cache=True)
     except Exception as error:  # whatever a cache can do (not writable, full, damaged); a fault of ours raises again
         log.warning(
             "gristmill's compiled kernels cannot be kept in %s (%s: %s), so this process compiles them for itself, for "
@@ -56,7 +57,7 @@ def load(path: Path) -> dict[str, Callable[..., Any]]:
             type(error).__name__,
             error,
         )
-    return _compiled(_imported(path), cache=False)
+    return _compiled(_imported(path), names, cache=False)
 
 
 def cache_folder() -> Path:
@@ -111,13 +112,14 @@ def _imported(path: Path) -> ModuleType:
     return module
 
 
-def _compiled(module: ModuleType, cache: bool) -> dict[str, Callable[..., Any]]:
+def _compiled(module: ModuleType, names: Collection[str] | None, cache: bool) -> dict[str, Callable[..., Any]]:
     import numba
 
     signatures: dict[str, Any] = module.SIGNATURES
     return {
         name: numba.njit(signature, nogil=True, cache=cache)(getattr(module, name))
         for name, signature in signatures.items()
+        if names is None or name in names
     }
 
 

@@ -1,10 +1,12 @@
-"""The compiled part of the signature: UTF-8 bytes to words to shingles to minima, and bands to hashes.
+"""The compiled part of the signature: UTF-8 bytes to words to shingles to minima, and bands to hashes; and of n-grams.
 
 These functions are plain until `filters.signatures.compiled` compiles them, from a copy of this file named by its
 content; so it imports nothing of ours, and whatever it needs (tables, constants of the permutations) comes in as
 arrays. Integers are unsigned 64-bit throughout (numba turns uint64 with int64 into floats), wrap-around is wanted, and
 the loops over ASCII and over permutations have no branch that data could mispredict.
 `filters.signatures.minhash.shingle_hashes` says the same in plain Python.
+
+long: it imports nothing of ours, so that all that is compiled for signatures stands here.
 """
 
 from __future__ import annotations
@@ -67,11 +69,14 @@ def decoded(data: Any, at: Any, end: Any) -> Any:
 
 
 @register_jitable
-def read_words(data: Any, at: Any, stop: Any, end: Any, ascii_table: Any, alphabet: Any, state: Any, words: Any) -> Any:
+def read_words(
+    data: Any, at: Any, stop: Any, end: Any, ascii_table: Any, alphabet: Any, folds: Any, state: Any, words: Any
+) -> Any:
     """Hashes of words to `words`, from `data[at:stop]` and what is left of a character there. Returns (at, state).
 
-    state: (words complete, hash of the word at hand, all ones if there is one, 1 after a digit). Its hash stands behind
-    the complete ones, where every byte writes it: so that the end of a word, which nobody can predict, is no branch.
+    folds: 1 if of a run of digits the first counts alone, 0 if every one does. state: (words complete, hash of the word
+    at hand, all ones if there is one, 1 after a digit that counted alone). Its hash stands behind the complete ones,
+    where every byte writes it: so that the end of a word, which nobody can predict, is no branch.
 
     long: the loop over bytes, whose state lives in registers as long as it is one function.
     """
@@ -85,7 +90,7 @@ def read_words(data: Any, at: Any, stop: Any, end: Any, ascii_table: Any, alphab
             if byte - ZERO < np.uint64(10):
                 if after_digit:
                     continue
-                after_digit = U1
+                after_digit = folds
             else:
                 after_digit = U0
             keep = keeps[byte]  # all ones, or 0 where a word ends
@@ -116,7 +121,7 @@ def read_words(data: Any, at: Any, stop: Any, end: Any, ascii_table: Any, alphab
             h = inside = U0
         else:  # a mark, or a digit after a digit
             continue
-        after_digit = U1 if kind == DIGIT else U0
+        after_digit = folds if kind == DIGIT else U0
         words[n] = h
     return at, (n, h, inside, after_digit)
 
@@ -201,7 +206,7 @@ def sign(
         state = (U0, U0, U0, U0)
         while at < end:
             stop = min(end, at + CHUNK)
-            at, state = read_words(data, at, stop, end, ascii_table, alphabet, state, words)
+            at, state = read_words(data, at, stop, end, ascii_table, alphabet, U1, state, words)
             n, h, inside, after_digit = state
             if at >= end:
                 n -= inside
@@ -212,6 +217,52 @@ def sign(
             words[kept] = h
             state = (kept, h, inside, after_digit)
         n_words[row] = seen
+
+
+def ngrams(
+    offsets: Any,
+    data: Any,
+    ascii_table: Any,
+    alphabet: Any,
+    ngram: Any,
+    hashes: Any,
+    ends: Any,
+    wholes: Any,
+    n_words: Any,
+) -> None:
+    """Hashes of every `ngram` words in a row of the texts `data[offsets[i]:offsets[i + 1]]`, end to end to `hashes`.
+
+    Tables as those of `sign`; every digit counts. `ends`: uint64 [documents], where each one's hashes end; `wholes`:
+    uint64 [documents], a hash of all its words in order.
+    """
+    words = np.empty(CHUNK + ngram + np.uint64(8), dtype=np.uint64)
+    place = U0
+    for row in range(len(n_words)):
+        at, end = np.uint64(offsets[row]), np.uint64(offsets[row + 1])
+        kept, seen, whole = U0, U0, U0
+        state = (U0, U0, U0, U0)
+        while at < end:
+            stop = min(end, at + CHUNK)
+            at, state = read_words(data, at, stop, end, ascii_table, alphabet, U0, state, words)
+            n, h, inside, after_digit = state
+            if at >= end:
+                n -= inside
+            seen += n - kept
+            for i in range(kept, n):
+                words[np.uint64(i)] = mixed(words[np.uint64(i)])
+                whole = mixed(whole ^ words[np.uint64(i)]) + GOLDEN
+            count = n - min(n, ngram - U1)
+            for i in range(count):
+                total = U0
+                for j in range(ngram):
+                    total = total * GOLDEN + words[np.uint64(i) + np.uint64(j)]
+                hashes[place + np.uint64(i)] = mixed(total)
+            place += count
+            kept = n - count  # the last ones, with which the next n-gram begins
+            words[:kept] = words[count:n].copy()
+            words[kept] = h
+            state = (kept, h, inside, after_digit)
+        n_words[row], wholes[row], ends[row] = seen, whole, place
 
 
 def band_hashes(values: Any, bands: Any, rows: Any, out: Any) -> None:
@@ -240,6 +291,17 @@ SIGNATURES = {
         types.UniTuple(_TABLE_32, 2),
         types.uint64,
         _array(types.uint32, 2, readonly=False),
+        _array(types.int32, 1, readonly=False),
+    ),
+    "ngrams": types.void(
+        _array(types.int64, 1),
+        _array(types.uint8, 1),
+        types.UniTuple(_TABLE_64, 2),
+        types.UniTuple(_TABLE_32, 2),
+        types.uint64,
+        _array(types.uint64, 1, readonly=False),
+        _array(types.uint64, 1, readonly=False),
+        _array(types.uint64, 1, readonly=False),
         _array(types.int32, 1, readonly=False),
     ),
     "band_hashes": types.void(

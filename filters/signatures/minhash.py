@@ -17,10 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from gristmill.filters.signatures.compiled import kernels
-from gristmill.filters.text.alphabet import ALONE, BREAK, DIGIT, KIND_SHIFT, NOTHING, alphabet, meaning
+from gristmill.filters.signatures.tables import GOLDEN, MASK, SPLIT_A, SPLIT_B, buffers, folded, letter_code, sealed
+from gristmill.filters.text.alphabet import ALONE, BREAK, DIGIT, NOTHING, meaning
 
-GOLDEN, SPLIT_A, SPLIT_B = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-MASK = (1 << 64) - 1
 MAX_VALUES, MAX_NGRAM = 1 << 14, 1 << 10
 
 
@@ -76,12 +75,12 @@ class MinHash:
 
         Raises TypeError if `texts` is no string array, ValueError if a text is null.
         """
-        offsets, data = _buffers(texts)
+        offsets, data = buffers("MinHash", texts)
         width = self.bands * self.rows
         a, b = _permutations(width, self.seed)
         values = np.empty((len(texts), len(a)), dtype=np.uint32)
         n_words = np.empty(len(texts), dtype=np.int32)
-        kernels().sign(offsets, data, _ascii(), _tables(), (a, b), np.uint64(self.ngram), values, n_words)
+        kernels().sign(offsets, data, *folded(), (a, b), np.uint64(self.ngram), values, n_words)
         n_shingles = np.maximum(n_words - np.int32(self.ngram - 1), np.int32(0))
         return Signatures(np.ascontiguousarray(values[:, :width]), n_words, n_shingles)
 
@@ -101,7 +100,7 @@ def band_hashes(values: np.ndarray, bands: int, rows: int) -> np.ndarray:
             f"give [documents, {bands * rows}]"
         )
     out = np.empty((len(values), bands), dtype=np.uint64)
-    kernels().band_hashes(_sealed(values), np.uint64(bands), np.uint64(rows), out)
+    kernels().band_hashes(sealed(values), np.uint64(bands), np.uint64(rows), out)
     return out
 
 
@@ -145,32 +144,10 @@ def _word_hash(word: str) -> int:
     """A polynomial of the letters' codes at 257 (the kernel needs no multiplication for it), mixed by SplitMix64."""
     x = 0
     for char in word:
-        x = (x * 257 + _letter_code(ord(char))) & MASK
+        x = (x * 257 + letter_code(ord(char))) & MASK
     x = (x ^ x >> 30) * SPLIT_A & MASK
     x = (x ^ x >> 27) * SPLIT_B & MASK
     return x ^ x >> 31
-
-
-def _letter_code(point: int) -> int:
-    x = (point + 1) * GOLDEN & MASK
-    return (x ^ x >> 32) * SPLIT_A & MASK
-
-
-def _buffers(texts: pa.StringArray | pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """(offsets, int64 [rows + 1]; UTF-8 bytes, uint8), both contiguous; offsets are those of the slice."""
-    if not isinstance(texts, pa.StringArray | pa.LargeStringArray):
-        raise TypeError(f"MinHash: texts is a {type(texts).__name__}; pass a pyarrow string array")
-    if texts.null_count:
-        raise ValueError(
-            f"MinHash: {texts.null_count} of {len(texts)} texts are null; a record without text has to be dropped or "
-            "quarantined before it is signed (an empty text is allowed)"
-        )
-    _, starts, data = texts.buffers()
-    if len(texts) == 0 or data is None:
-        return _sealed(np.zeros(len(texts) + 1, dtype=np.int64)), _sealed(np.zeros(0, dtype=np.uint8))
-    width = np.int32 if isinstance(texts, pa.StringArray) else np.int64
-    offsets = np.frombuffer(starts, dtype=width)[texts.offset : texts.offset + len(texts) + 1]
-    return _sealed(offsets.astype(np.int64)), _sealed(np.frombuffer(data, dtype=np.uint8))
 
 
 @lru_cache(maxsize=8)
@@ -180,27 +157,4 @@ def _permutations(width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     a = random.randint(0, 1 << 31, width, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     b = random.randint(0, 1 << 32, width, dtype=np.uint32)
     padding = (0, -width % 4)
-    return _sealed(np.pad(a, padding)), _sealed(np.pad(b, padding))
-
-
-@lru_cache(maxsize=1)
-def _tables() -> tuple[np.ndarray, np.ndarray]:
-    entries, several = alphabet()
-    return _sealed(entries), _sealed(several)
-
-
-@lru_cache(maxsize=1)
-def _ascii() -> tuple[np.ndarray, np.ndarray]:
-    """(what a character adds to its word's hash; all ones, or 0 if it ends the word), uint64 [128] each."""
-    entries = alphabet().entries[:128].tolist()
-    breaks = [entry >> KIND_SHIFT == BREAK for entry in entries]
-    codes = [0 if ends else _letter_code(entry & 0x1FFFFF) for ends, entry in zip(breaks, entries, strict=True)]
-    keeps = [0 if ends else MASK for ends in breaks]
-    return _sealed(np.array(codes, dtype=np.uint64)), _sealed(np.array(keeps, dtype=np.uint64))
-
-
-def _sealed(values: np.ndarray) -> np.ndarray:
-    """The array, contiguous and read-only, as the kernels' one signature has it: others take a slower way in."""
-    array = np.ascontiguousarray(values).view()
-    array.flags.writeable = False
-    return array
+    return sealed(np.pad(a, padding)), sealed(np.pad(b, padding))

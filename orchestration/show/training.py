@@ -20,7 +20,12 @@ def draw_training(console: Console, statistics: Mapping[str, Any]) -> None:
         draw_facts(console, dict(bases))
     if gates := statistics.get("gates"):
         heading(console, "Gates")
-        draw_facts(console, {name: f"passed: {verdict['why']}" for name, verdict in gates.items()})
+        draw_facts(console, {name: verdict_line(verdict) for name, verdict in gates.items()})
+
+
+def verdict_line(verdict: Mapping[str, Any]) -> str:
+    """What a gate said, with its reason; one that does not apply says so itself."""
+    return str(verdict["why"]) if verdict["passed"] is None else f"passed: {verdict['why']}"
 
 
 def _facts(training: Mapping[str, Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ serving) stores and loads it here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -134,18 +134,25 @@ def load_model(store: Store, name: str, *, dtype: str | None = None, device: str
     Raises NoSuchVersion, LookupError for a version that is no model, DamagedObject for a file whose digest is another,
     ValueError for a dtype that is none, or a format of a later release.
     """
-    from gristmill.model.hf.checkpoint import load_parts
-
     manifest = resolve_usable(Versions(store), name)
     shape = shape_of(store, manifest)
     weights = [ref for ref in manifest.shards if ref.kind == WEIGHTS]
-    torch_dtype = None if dtype is None else _torch_dtype(dtype)
-    with scratch() as folder:
-        files = [fetched(store, ref, folder) for ref in weights]
-        model = load_parts(shape.config, files, dtype=torch_dtype, device=device).eval()
+    model = load_weights(store, shape.config, weights, dtype=dtype, device=device)
     tokenizer = tokenizer_shard(manifest)
     tokenizer_json = None if tokenizer is None else read_object(store, tokenizer)
     return LoadedModel(manifest, model, tokenizer_json, shape.sidecars)
+
+
+def load_weights(
+    store: Store, config: ModelConfig, weights: Sequence[ObjectRef], *, dtype: str | None = None, device: str = "cpu"
+) -> Multimodal:
+    """The model of this config that has these weights, all of its parts, in evaluation mode. Raises as `load_model`."""
+    from gristmill.model.hf.checkpoint import load_parts
+
+    torch_dtype = None if dtype is None else _torch_dtype(dtype)
+    with scratch() as folder:
+        files = [fetched(store, ref, folder) for ref in weights]
+        return load_parts(config, files, dtype=torch_dtype, device=device).eval()
 
 
 def _torch_dtype(name: str) -> torch.dtype:

@@ -105,7 +105,7 @@ def test_lineage_goes_down_to_what_came_in(lake):
 
 def test_a_takedown_names_every_model_that_was_trained_on_what_it_removes(lake):
     documents(lake, "exam", texts(5, seed=9))
-    train(lake, stage(held_out=["exam@v1"]), second())
+    train(lake, stage(held_out=["exam@v1"], gates=["contamination"]), second())
     versions = Versions(lake)
     url = "https://web.example/3"
     plan = plan_forget(versions, Suppression.of(urls=[url]))
