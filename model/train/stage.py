@@ -15,7 +15,7 @@ from typing import Any
 
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import ADAPTERS, Part
-from gristmill.model.train.optim import Optim
+from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
 
 LOSSES = ("cross_entropy", "dpo", "sigmoid")
@@ -92,6 +92,13 @@ class TrainStage:
             return float(lr)
         assert self.tokens is not None, "refused when the stage was made"
         return lr.peak(self.tokens)
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides the weights, beside the data and what it starts from: names and gates do not."""
+        values = self.to_dict()
+        for name in ("name", "data", "init_from", "gates"):
+            del values[name]
+        return values
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a JSON file; the same stage, the same values."""

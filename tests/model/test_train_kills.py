@@ -20,7 +20,7 @@ from train_windows import Tiny, stage, tiny_trainer, write_windows
 from waiting import PATIENCE
 
 from gristmill.model.train import state
-from gristmill.model.train.optim import Optim
+from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.state import OPTIMIZER, STATE, WEIGHTS, Checkpoints, Reached
 
