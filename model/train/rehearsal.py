@@ -1,9 +1,9 @@
 """A step of training without its memory: the model's own code on tensors that have a shape and no numbers.
 
-What a step needs is not written down in formulas, which would be wrong after the next change to a model: its passes,
-the backward pass and the optimizer run as they are, on fake tensors, and every storage is counted from when an operation
-makes it to when the last reference to it is gone, which is when torch frees it. Tokens, segments and masks are real:
-they decide shapes. Scratch memory inside a kernel is not seen. Source: torch's notes on fake tensors.
+What a step needs is not written down in formulas, which would be wrong after the next change to a model: its passes
+and the optimizer run as they are, on fake tensors, and every storage is counted from when an operation makes it to when
+the last reference to it is gone, which is when torch frees it. Tokens, segments and masks are real: they decide shapes.
+Scratch memory inside a kernel is not seen. Source: torch's notes on fake tensors.
 """
 
 from __future__ import annotations
@@ -79,18 +79,35 @@ class Operation:
     count: int = 0
 
 
-Operations = Mapping[object, Operation]
+@dataclass(frozen=True)
+class Phase:
+    """A part of a step: its kinds of operations, and `fresh`, the bytes that an allocator has to ask the system for."""
+
+    operations: tuple[Operation, ...]
+    fresh: int
+
+    @property
+    def calls(self) -> int:
+        """Operations, each as often as it is done."""
+        return sum(operation.count for operation in self.operations)
+
+    @property
+    def flops(self) -> float:
+        """Operations of products and convolutions, each as often as it is done."""
+        return sum(operation.count * operation.flops for operation in self.operations)
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a step is: `memory`; the operations of one pass forward and backward, and of clipping and optimizer;
-    parameters that are trained, by part, and in all `trained` numbers."""
+    """What a step is: `memory`; one pass forward and backward; clipping and optimizer; parameters that are trained, by
+    part; and how it was rehearsed."""
 
     memory: Memory
-    of_pass: Operations
-    of_update: Operations
+    of_pass: Phase
+    of_update: Phase
     trained: Mapping[Part, int]
+    precision: str
+    checkpointing: bool
 
 
 def rehearse(
@@ -129,7 +146,7 @@ def rehearse(
         if loss.requires_grad:
             loss.backward()
         del loss
-        activations, of_pass = watch.peak - standing - loaded, watch.operations
+        activations, of_pass = watch.peak - standing - loaded, watch.phase()
 
         del batch
         watch.begin()
@@ -138,7 +155,7 @@ def rehearse(
             nn.utils.clip_grad_norm_(trained.values(), stage.optim.clip)
         optimizer.step()
         memory = Memory(parameters, _size(gradients.flat), state, loaded, activations, watch.peak - standing)
-        return Rehearsal(memory, of_pass, watch.operations, _numbers(trained))
+    return Rehearsal(memory, of_pass, watch.phase(), _numbers(trained), stage.precision, checkpointing)
 
 
 def _blank_model(
@@ -161,7 +178,7 @@ def _blank_model(
 
 
 def _blank_batch(batch: Batch, fake: FakeTensorMode) -> Batch:
-    """The batch with fake tensors in the place of images, clips and log-probabilities; masks and sizes decide shapes."""
+    """The batch with fake images, clips and log-probabilities; masks and sizes decide shapes, and stay."""
 
     def blank(tensor: Tensor) -> Tensor:
         with fake:
@@ -205,19 +222,55 @@ class _Storage:
     watched: weakref.ref[Any] = field(repr=False)
 
 
+@dataclass
+class _Heap:
+    """What glibc's malloc asks the system for: blocks above 32 MiB each time they are made, others where the heap
+    grows. Its end goes back to the system when more than twice the largest block is free there. Source: mallopt(3)."""
+
+    fresh: int = 0
+    _used: int = 0
+    _end: int = 0
+    _largest: int = 128 << 10
+
+    def take(self, size: int) -> None:
+        """A block is made."""
+        if size > _MAPPED:
+            self.fresh += size
+            return
+        self._used += size
+        self._largest = max(self._largest, size)
+        self.fresh += max(0, self._used - self._end)
+        self._end = max(self._used, self._end)
+
+    def give(self, size: int) -> None:
+        """A block is freed."""
+        if size <= _MAPPED:
+            self._used -= size
+            if self._end - self._used > 2 * self._largest:
+                self._end = self._used
+
+
+_MAPPED = 32 << 20
+
+
 class _Watch(TorchDispatchMode):
     """Sees every operation below it. `live`: bytes of all storages that operations made, or that were added, and that
-    are still there; `peak`: the most since `begin`; `operations`: those since `begin`."""
+    are still there; `peak`: the most since `begin`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self.operations: dict[object, Operation] = {}
+        self._operations: dict[object, Operation] = {}
         self._storages: dict[int, _Storage] = {}
+        self._heap = _Heap()
 
     def begin(self) -> None:
         """Counts peak and operations from here on."""
-        self.peak, self.operations = self.live, {}
+        self.peak, self._operations, self._heap.fresh = self.live, {}, 0
+
+    def phase(self) -> Phase:
+        """What was done since `begin`."""
+        return Phase(tuple(self._operations.values()), self._heap.fresh)
 
     def add(self, *tensors: Tensor) -> int:
         """Counts the storages of tensors as live from now on. -> The bytes of those that were not yet."""
@@ -230,11 +283,14 @@ class _Watch(TorchDispatchMode):
                 watched = weakref.ref(storage, lambda _, key=key: self._gone(key))
                 self._storages[key] = _Storage(storage.nbytes(), watched)
                 self.live += storage.nbytes()
+                self._heap.take(storage.nbytes())
         self.peak = max(self.peak, self.live)
         return self.live - before
 
     def _gone(self, key: int) -> None:
-        self.live -= self._storages.pop(key).bytes
+        size = self._storages.pop(key).bytes
+        self.live -= size
+        self._heap.give(size)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -248,14 +304,14 @@ class _Watch(TorchDispatchMode):
 
     def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, fresh: int) -> None:
         key = (func, _key(args), _key(kwargs))
-        operation = self.operations.get(key)
+        operation = self._operations.get(key)
         if operation is None:
             count_flops = _FLOPS.get(func._overloadpacket)
             flops = 0.0 if count_flops is None else float(count_flops(*args, **kwargs, out_val=output))
             read = sum(_size(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
             moved = 0 if func.is_view else read + fresh
             operation = Operation(func, _described(args), _described(kwargs), flops, moved)
-            self.operations[key] = operation
+            self._operations[key] = operation
         operation.count += 1
 
 

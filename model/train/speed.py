@@ -1,24 +1,30 @@
-"""Seconds that the operations of a step take: tried out on this machine, or by what a GPU that is not here is known for.
+"""Seconds that the operations of a step take: tried out on this machine, or by what is known of a GPU elsewhere.
 
 Each kind of operation of a rehearsal is run a few times on tensors of its own shapes, the dearest first, until a second
 or so is spent; what is left over, and what would take too long by itself, is reckoned by the speed of those that were
-run: products by their operations, the rest by the bytes that they move. Nothing is assumed of the machine but that it
-is as busy, and has as many threads, as when it will train.
+run. On top comes what no operation shows by itself: Python and autograd around each, measured on a model so small that
+it has nothing else, and memory that is touched for the first time, which the system fills with zeros in every step.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from gristmill.model.phi4.blocks import checkpoint_activations
+from gristmill.model.phi4.config import ModelConfig, RopeParameters, TextConfig
+from gristmill.model.phi4.multimodal import Multimodal
+from gristmill.model.phi4.parts import Part
 from gristmill.model.train.metrics import PEAKS
-from gristmill.model.train.rehearsal import Blank, Operation, Operations
+from gristmill.model.train.objective import Batch, Objective
+from gristmill.model.train.optim_config import Optim
+from gristmill.model.train.rehearsal import Blank, Operation, Phase, Rehearsal, rehearse
+from gristmill.model.train.stage import TrainStage
 
 BUDGET = 1.5
 """Seconds for trying out operations."""
@@ -29,9 +35,22 @@ RUNS = 3
 SHARE = 0.35
 """Of a GPU's peak, for the operations that a step really computes: what an H100 was measured to reach with this model
 in bfloat16, with and without recomputing blocks."""
+_TINY = ModelConfig(
+    TextConfig(
+        vocab_size=64,
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=16,
+        rope_parameters=RopeParameters(short_factor=(), long_factor=()),
+        bos_token_id=0,
+        pad_token_id=0,
+        eos_token_id=(0,),
+    )
+)
 _SIZE = 768
-"""Rows and columns of the product, and megabytes of the copy, by which the first speeds are measured: larger than
-caches, and done in some milliseconds."""
+"""Rows and columns of the product, and 8,192ths of the numbers of the copy, by which the first speeds are measured."""
 
 
 @dataclass
@@ -46,53 +65,88 @@ class _Rates:
         return operation.flops / self.flops if operation.flops else operation.bytes / self.bytes
 
 
-def measured(groups: Sequence[Operations], budget: float = BUDGET) -> list[float]:
-    """Seconds of each group of operations, on this machine's CPU with the threads that torch now has."""
+def measured(rehearsal: Rehearsal) -> tuple[float, float]:
+    """Seconds of a pass and of an update, on this machine's CPU with the threads that torch now has."""
+    around, first_touch = _around(rehearsal.precision, rehearsal.checkpointing), _first_touch()
+    phases = (rehearsal.of_pass, rehearsal.of_update)
+    alone = _tried_out(phases, BUDGET)
+    of_pass, of_update = (
+        seconds + phase.fresh * first_touch + phase.calls * around for seconds, phase in zip(alone, phases, strict=True)
+    )
+    return of_pass, of_update
+
+
+def reckoned(rehearsal: Rehearsal, device: str) -> tuple[float, float] | None:
+    """Seconds of a pass and of an update on a device of this name, at `SHARE` of its peak; None: that is not known."""
+    peak = next((peak for name, peak in PEAKS.items() if name in device), None)
+    if peak is None:
+        return None
+    return rehearsal.of_pass.flops / (peak * SHARE), rehearsal.of_update.flops / (peak * SHARE)
+
+
+def _tried_out(phases: Sequence[Phase], budget: float) -> list[float]:
+    """Seconds of each phase, by its operations alone."""
     rates = _first_rates()
-    every = [operation for operations in groups for operation in operations.values()]
-    tried: dict[int, float] = {}
+    every = [operation for phase in phases for operation in phase.operations]
+    tried: dict[Operation, float] = {}
     deadline = time.perf_counter() + budget
     for operation in sorted(every, key=lambda each: -each.count * rates.seconds(each)):
         if time.perf_counter() > deadline:
             break
         if rates.seconds(operation) <= LONGEST:
-            tried[id(operation)] = _timed(operation)
-    _adjust(rates, every, tried)
-    return [
-        sum(each.count * tried.get(id(each), rates.seconds(each)) for each in operations.values())
-        for operations in groups
-    ]
+            tried[operation] = _timed(operation)
+    _adjust(rates, tried)
+    return [sum(each.count * tried.get(each, rates.seconds(each)) for each in phase.operations) for phase in phases]
 
 
-def reckoned(groups: Sequence[Operations], device: str) -> list[float] | None:
-    """Seconds of each group on a device of this name at `SHARE` of its peak; None: its peak is not known."""
-    peak = next((peak for name, peak in PEAKS.items() if name in device), None)
-    if peak is None:
-        return None
-    return [flops_of(operations.values()) / (peak * SHARE) for operations in groups]
+def _around(precision: str, checkpointing: bool) -> float:
+    """Seconds of Python and autograd around an operation: what a pass of a model takes that has next to nothing to
+    compute, beyond its operations by themselves."""
+    stage = TrainStage("around", frozenset({Part.LANGUAGE}), "none@v1", 1, Optim(1e-3), steps=1, precision=precision)
+    ids, ends = torch.ones(16, dtype=torch.int64), torch.tensor([0, 8, 16])
+    batch = Batch(ids, ids.bool(), ends)
+    rehearsal = rehearse(stage, _TINY, batch, Objective, checkpointing=checkpointing)
+    model = Multimodal.seeded(_TINY, 0).train()
+    checkpoint_activations(model, checkpointing)
+    objective = Objective(model)
+
+    def once() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            loss, _ = objective(batch)
+        loss.backward()
+
+    (alone,) = _tried_out([rehearsal.of_pass], BUDGET / 4)
+    return max(0.0, _middle(once) - alone) / rehearsal.of_pass.calls
 
 
-def flops_of(operations: Iterable[Operation]) -> float:
-    """Operations of products and convolutions, each as often as it is done."""
-    return sum(operation.count * operation.flops for operation in operations)
+def _first_touch() -> float:
+    """Seconds a byte of memory that is touched for the first time, beyond those of touching it again."""
+    memory = torch.empty(_SIZE << 14)
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        memory.fill_(1)
+        seconds.append(time.perf_counter() - start)
+    return max(0.0, seconds[0] - seconds[1]) / (4 * len(memory))
 
 
 def _first_rates() -> _Rates:
-    matrix, block = torch.ones(_SIZE, _SIZE), torch.ones(_SIZE << 18)
+    matrix, block = torch.ones(_SIZE, _SIZE), torch.ones(_SIZE << 13)
     copy = torch.empty_like(block)
     product = _middle(lambda: torch.mm(matrix, matrix))
     moved = _middle(lambda: copy.copy_(block))
     return _Rates(2.0 * _SIZE**3 / product, 2.0 * 4 * len(block) / moved)
 
 
-def _adjust(rates: _Rates, every: Sequence[Operation], tried: dict[int, float]) -> None:
+def _adjust(rates: _Rates, tried: Mapping[Operation, float]) -> None:
     """Sets the speeds to those of the operations that were run, which are closer to the rest than the first ones."""
-    products = [each for each in every if id(each) in tried and each.flops]
-    others = [each for each in every if id(each) in tried and not each.flops and each.bytes]
-    if products:
-        rates.flops = sum(e.count * e.flops for e in products) / sum(e.count * tried[id(e)] for e in products)
-    if others:
-        rates.bytes = sum(e.count * e.bytes for e in others) / sum(e.count * tried[id(e)] for e in others)
+    for name, kinds in (
+        ("flops", [each for each in tried if each.flops]),
+        ("bytes", [each for each in tried if each.bytes and not each.flops]),
+    ):
+        if kinds:
+            amount = sum(each.count * getattr(each, name) for each in kinds)
+            setattr(rates, name, amount / sum(each.count * tried[each] for each in kinds))
 
 
 def _timed(operation: Operation) -> float:
@@ -113,7 +167,7 @@ def _filled(value: Any) -> Any:
     return memory.as_strided(value.shape, value.stride)
 
 
-def _middle(run: Any) -> float:
+def _middle(run: Callable[[], object]) -> float:
     """Seconds of a run: the middle one of `RUNS` after one that is not counted."""
     run()
     seconds = []
