@@ -1,4 +1,4 @@
-"""How a stage is optimised, as data: what a recipe says of it, read without torch. `model.train.optim` carries it out."""
+"""How a stage is optimised, as data that a recipe holds: read without torch. `model.train.optim` carries it out."""
 
 from __future__ import annotations
 

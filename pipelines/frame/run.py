@@ -1,9 +1,9 @@
 """The frame of every pipeline: from a config to a committed version, whatever was done before or happens meanwhile.
 
 Lease, scan of the inputs, what was taken down, look-up, key. A run that was done before is returned, mended where it
-lost objects; else its stages run and the draft is committed. A chain is that once a link. With `extends` only what is new is built, on top of the
-pinned latest version, and anew if another run took the slot. A pipeline is the rest: a recipe
-(pipelines/frame/recipe.py).
+lost objects; else its stages run and the draft is committed; in a chain of versions, one after the other. With
+`extends` only what is new is built, on top of the pinned latest version, and anew if another run took the slot. A
+pipeline is the rest: a recipe (pipelines/frame/recipe.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,131 @@
+"""The train pipeline: stages become versions, once each, on exact sources."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mixtures import documents, texts
+from training import prepare, stage, train
+
+from gristmill.lake.query.query import lineage
+from gristmill.lake.takedown.forget import forget, plan_forget
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.versions.versions import Versions
+from gristmill.model.phi4.parts import Part
+from gristmill.pipelines.frame.run import TakenDown
+from gristmill.pipelines.settings.config import BadConfig
+from gristmill.stages.models.model_versions import load_model, part_shards
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.train.folder import runs
+
+
+@pytest.fixture
+def lake(store):
+    """A store with a mixture of tiny windows."""
+    prepare(store)
+    return store
+
+
+def test_a_stage_becomes_a_version_of_a_model_and_is_never_trained_again(lake):
+    first = train(lake, stage())
+    assert first.new and str(first.manifest) == "nano.pretrain@v1" and first.manifest.form == "model"
+    training = first.manifest.statistics["training"]
+    assert (training["stage"], training["steps"], training["positions"]) == ("pretrain", 3, 6)
+    assert training["final_loss"] > 0 and len(training["order"]) == 64
+    assert {ref.role: str(ref) for ref in first.manifest.sources} == {"trained_on": "mix@v1", "tokenizer": "bpe@v1"}
+    assert not runs(lake)  # the checkpoints went with the receipt
+    loaded = load_model(lake, "nano.pretrain@v1")
+    assert loaded.tokenizer is not None and loaded.model.config.vision is None
+    with torch.inference_mode():
+        assert loaded.model(torch.arange(9)[None]).logits.isfinite().all()
+
+    runner = Runner(lake, workers=0)
+    again = train(lake, stage(), runner=runner)
+    assert not again.new and again.manifest == first.manifest and not runner.history
+    assert Versions(lake).numbers("nano.pretrain") == [1]
+
+
+def second(**changes):
+    """A stage after `pretrain` that trains an adapter upon it."""
+    fields = {"init_from": {"language": "stage:pretrain"}, "trainable": ["lora_vision"], "seed": 3}
+    return stage("adapt", **{**fields, **changes})
+
+
+def weights(manifest):
+    """Digests of the weights of a version, by part."""
+    return {part: [ref.sha256 for ref in refs] for part, refs in part_shards(manifest).items()}
+
+
+def test_a_chain_makes_a_version_a_stage_and_goes_on_at_the_first_without_one(lake, monkeypatch):
+    last = train(lake, stage(), second()).manifest
+    versions = Versions(lake)
+    first = versions.resolve("nano.pretrain@v1")
+    assert str(last) == "nano.adapt@v1" and {str(ref): ref.role for ref in last.sources} == {
+        "mix@v1": "trained_on",
+        "nano.pretrain@v1": "init_from.language",
+        "bpe@v1": "tokenizer",
+    }
+    assert set(weights(last)) == {Part.LANGUAGE, Part.LORA_VISION}
+    assert weights(last)[Part.LANGUAGE] == weights(first)[Part.LANGUAGE]
+    # the second stage again by itself, on the version that the first one made: the very same training
+    runner = Runner(lake, workers=0)
+    alone = train(lake, second(init_from={"language": "nano.pretrain@v1"}), runner=runner)
+    assert not alone.new and str(alone.manifest) == "nano.adapt@v1"
+    # a third one is added: only that is trained
+    runner = Runner(lake, workers=0)
+    third = stage(
+        "more", init_from={"language": "stage:adapt", "lora_vision": "stage:adapt"}, trainable=["lora_vision"]
+    )
+    assert str(train(lake, stage(), second(), third, runner=runner).manifest) == "nano.more@v1"
+    assert runner.history == [("train", 0, 1), ("gates", 0, 1)]
+    assert versions.numbers("nano.pretrain") == versions.numbers("nano.adapt") == [1]
+
+
+def test_lineage_goes_down_to_what_came_in(lake):
+    train(lake, stage(), second())
+    origins = []
+
+    def walk(node, depth=0):
+        origins.append((depth, node.role, node.ref))
+        for origin in node.origins:
+            walk(origin, depth + 1)
+
+    walk(lineage(Versions(lake), "nano.adapt"))
+    assert (1, "init_from.language", "nano.pretrain@v1") in origins
+    assert (1, "trained_on", "mix@v1") in origins and (2, "mixed", "web@v1") in origins
+
+
+def test_a_takedown_names_every_model_that_was_trained_on_what_it_removes(lake):
+    documents(lake, "exam", texts(5, seed=9))
+    train(lake, stage(held_out=["exam@v1"]), second())
+    versions = Versions(lake)
+    url = "https://web.example/3"
+    plan = plan_forget(versions, Suppression.of(urls=[url]))
+    assert {(made.ref, made.role, made.form, made.withdraw) for made in plan.derived} == {
+        ("bpe@v1", "trained_on", "tokenizer", False),
+        ("nano.pretrain@v1", "trained_on", "model", False),
+        ("nano.adapt@v1", "trained_on", "model", False),
+    }
+    # a model that is only held out from it was not trained on it
+    held = plan_forget(versions, Suppression.of(urls=["https://exam.example/3"]))
+    assert [dataset.dataset for dataset in held.affected] == ["exam"] and not held.derived
+
+    report = forget(versions, plan, "request 17")
+    assert dict(report.made)["mix@v1"] == "mix@v2"
+    assert versions.latest("nano.pretrain") == 1  # weights cannot be made to forget a record: it is named, and stays
+    with pytest.raises(BadConfig, match=r"recipe\.stages\.0\.data: mix@v1 was withdrawn"):
+        train(lake, stage())
+    anew = train(lake, stage(data="mix@v2")).manifest
+    assert str(anew) == "nano.pretrain@v2" and not plan_forget(versions, plan.request).affected
+
+
+def test_a_source_that_is_withdrawn_while_a_model_trains_is_not_given_out_with_it(lake):
+    class Withdrawing(Runner):
+        """Withdraws the mixture when all is trained."""
+
+        def about_to(self, title, label, stages=()):
+            Versions(self.store).withdraw("mix", 1, "request 17")
+
+    with pytest.raises(TakenDown, match=r"mix@v1, from which it was made, was withdrawn"):
+        train(lake, stage(), runner=Withdrawing(lake, workers=0))
+    assert not Versions(lake).numbers("nano.pretrain")
