@@ -27,10 +27,12 @@ from gristmill.pipelines.frame.recipe import BuildContext, Chain, PipelineConfig
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.pipelines.train_lookup import ModelParts, StageLookup, Whole
 from gristmill.pipelines.train_spec import STAGE, StageSpec
+from gristmill.stages.core.work import Work
 from gristmill.stages.models.model_versions import SHAPE, WEIGHTS
+from gristmill.stages.run.runner import Outlook
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.gates import GateInput, Verdicts, gate_work, gates_of
-from gristmill.stages.train.job import Execution
+from gristmill.stages.train.job import Execution, TrainInput
 from gristmill.stages.train.reporting import Report
 from gristmill.stages.train.result import METRICS, TrainFacts, model_shards, part_digest
 from gristmill.stages.train.work import train_identity, train_work
@@ -83,7 +85,7 @@ class TrainRecipe(Chain):
             results[spec.name] = lookups[-1].result()
         return lookups
 
-    def link(self, done: Sequence[Manifest]) -> Recipe | None:
+    def link(self, done: Sequence[Manifest]) -> StageRecipe | None:
         """The next stage."""
         if len(done) == len(self.stages):
             return None
@@ -101,16 +103,18 @@ class StageRecipe(Recipe):
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
         """Raises BadConfig for a version that cannot be used, or does not fit."""
+        stage = self.looked_up(versions)
+        return Resolved(stage.identity, stage.stages, stage.build, sources=stage.lookup.sources, reproducible=False)
+
+    def looked_up(self, versions: Versions) -> ResolvedStage:
+        """The stage itself. Raises as `resolve`."""
         number = len(self.done)
         key = f"recipe.stages.{number}"
         results: dict[str, ModelParts] = {}
         for spec, ref in zip(self.of.stages, self.done, strict=False):
             results[spec.name] = ModelParts.of(versions, versions.resolve(ref), key)
         whole = Whole.of(self.of.model, self.of.tokenizer, versions)
-        resolved = ResolvedStage(StageLookup.of(self.of.stages[number], number, whole, versions, results), self.of)
-        return Resolved(
-            resolved.identity, resolved.stages, resolved.build, sources=resolved.lookup.sources, reproducible=False
-        )
+        return ResolvedStage(StageLookup.of(self.of.stages[number], number, whole, versions, results), self.of)
 
 
 @dataclass(frozen=True)
@@ -133,12 +137,16 @@ class ResolvedStage:
         gates = gates_of(stage).identity() if stage.gates else ()
         return (train_identity(stage, self.lookup.config), *gates)
 
+    def work(self, dataset: str, execution: Execution) -> Work[TrainInput]:
+        """The training, whose result becomes a version of `dataset`."""
+        return train_work(self.lookup.stage, self.lookup.config, self.lookup.given(dataset), execution)
+
     def build(self, run: BuildContext) -> Draft:
         """Raises GateFailed, Incomplete, PlanOnly."""
         assert isinstance(run.how, TrainRun)
         lookup = self.lookup
-        given = lookup.given(run.dataset)
-        work = train_work(lookup.stage, lookup.config, given, run.how.execution)
+        work = self.work(run.dataset, run.how.execution)
+        given = work.payload
         receipts = run.runner.map("train", [work])
         trained = receipts[0]
         RunFolder(run.runner.store, work.key).close(done=True)
@@ -224,3 +232,21 @@ class TrainConfig(PipelineConfig):
     pipeline: str = "train"
     recipe: TrainRecipe = TrainRecipe()
     run: TrainRun = TrainRun()
+
+    def outlook(self, versions: Versions) -> Outlook:
+        """Of every stage what it trains, on how much, and the memory and time that it needs."""
+        from gristmill.pipelines.train_plan import PlannedStage, outlook  # torch takes seconds to import
+
+        planned: list[PlannedStage] = []
+        done: list[Manifest] = []
+        for number, lookup in enumerate(self.recipe.lookups(versions)):
+            link = self.recipe.link(done) if len(done) == number else None
+            if link is None:  # what it starts from is still to be made
+                planned.append(PlannedStage(lookup))
+                continue
+            stage = link.looked_up(versions)
+            manifest = versions.find_run(link.target, link.resolve(versions, "").key(link.target))
+            done += [manifest] if manifest is not None else []
+            reached = RunFolder(versions.store, stage.work(link.target, self.run.execution).key).metrics()
+            planned.append(PlannedStage(stage.lookup, manifest, len(reached)))
+        return outlook(planned, self.run.execution)

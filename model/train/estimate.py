@@ -69,13 +69,14 @@ class Pace:
 class Estimate:
     """What a rank needs for a step. `memory` in bytes of its device; `checkpoint`: bytes of one, which are in the
     host's memory too while it is written; `flops`: operations; `seconds`, None where nothing is known of the device;
-    `by`: what the seconds are by; `trained`: parameters by part."""
+    `by`: what the seconds are by; `parameters`, `trained`: how many, by part."""
 
     memory: Memory
     checkpoint: int
     flops: float
     seconds: float | None
     by: str
+    parameters: Mapping[Part, int]
     trained: Mapping[Part, int]
 
 
@@ -107,7 +108,7 @@ def estimate(
     seconds, by = _seconds(rehearsal, pace.device)
     step = None if seconds is None else seconds[0] * passes + seconds[1]
     checkpoint = 4 * sum(rehearsal.trained.values()) + rehearsal.memory.optimizer
-    return Estimate(rehearsal.memory, checkpoint, flops, step, by, rehearsal.trained)
+    return Estimate(rehearsal.memory, checkpoint, flops, step, by, rehearsal.parameters, rehearsal.trained)
 
 
 def _seconds(rehearsal: Rehearsal, device: str) -> tuple[tuple[float, float] | None, str]:

@@ -22,14 +22,17 @@ from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.metrics import PEAKS
 from gristmill.model.train.objective import Batch, Objective
+from gristmill.model.train.operations import Blank, Operation, Phase
 from gristmill.model.train.optim_config import Optim
-from gristmill.model.train.rehearsal import Blank, Operation, Phase, Rehearsal, rehearse
+from gristmill.model.train.rehearsal import Rehearsal, rehearse
 from gristmill.model.train.stage import TrainStage
 
 BUDGET = 1.5
 """Seconds for trying out operations."""
 LONGEST = 0.25
 """Seconds above which an operation is not tried out, by the speed of shorter ones."""
+LARGEST = 1 << 30
+"""Bytes above which an operation is not tried out: the machine at hand need not be the one that trains."""
 RUNS = 3
 """Times that an operation is run, of which the middle one counts; the first run before them does not."""
 SHARE = 0.35
@@ -93,7 +96,7 @@ def _tried_out(phases: Sequence[Phase], budget: float) -> list[float]:
     for operation in sorted(every, key=lambda each: -each.count * rates.seconds(each)):
         if time.perf_counter() > deadline:
             break
-        if rates.seconds(operation) <= LONGEST:
+        if rates.seconds(operation) <= LONGEST and operation.bytes <= LARGEST:
             tried[operation] = _timed(operation)
     _adjust(rates, tried)
     return [sum(each.count * tried.get(each, rates.seconds(each)) for each in phase.operations) for phase in phases]

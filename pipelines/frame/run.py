@@ -80,7 +80,7 @@ def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result
             if done[-1].new:
                 log.info("%s is committed", done[-1].manifest)
     except PlanOnly as plan:
-        plan.outlook = tuple(config.outlook(Versions(store)))
+        plan.outlook = config.outlook(Versions(store))
         raise
     return done[-1]
 
