@@ -29,6 +29,7 @@ NAMES = (
     "reader",
     "generate",
     "packing",
+    "plan",
 )
 GPU_NAMES = ("generate_gpu",)
 """Run by name only, where there is a GPU."""
