@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mixtures import documents, texts
-from training import prepare, stage, train
+from mixtures import documents, mix, texts
+from models import save_nano
+from training import WINDOW, config, prepare, stage, train
 
 from gristmill.lake.query.query import lineage
 from gristmill.lake.takedown.forget import forget, plan_forget
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.parts import Part
-from gristmill.pipelines.frame.run import TakenDown
+from gristmill.pipelines.ask import committed
+from gristmill.pipelines.frame.run import TakenDown, run_pipeline
+from gristmill.pipelines.model import ModelRunConfig, export_hf
 from gristmill.pipelines.settings.config import BadConfig
-from gristmill.stages.models.model_versions import load_model, part_shards
+from gristmill.pipelines.tokenizer import TokenizerConfig
+from gristmill.stages.models.model_versions import load_model, part_shards, shape_of, tokenizer_shard
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.train.folder import runs
 
@@ -101,7 +105,7 @@ def test_a_takedown_names_every_model_that_was_trained_on_what_it_removes(lake):
     versions = Versions(lake)
     url = "https://web.example/3"
     plan = plan_forget(versions, Suppression.of(urls=[url]))
-    assert {(made.ref, made.role, made.form, made.withdraw) for made in plan.derived} == {
+    assert {(derived.ref, derived.role, derived.form, derived.withdraw) for derived in plan.derived} == {
         ("bpe@v1", "trained_on", "tokenizer", False),
         ("nano.pretrain@v1", "trained_on", "model", False),
         ("nano.adapt@v1", "trained_on", "model", False),
@@ -129,3 +133,50 @@ def test_a_source_that_is_withdrawn_while_a_model_trains_is_not_given_out_with_i
     with pytest.raises(TakenDown, match=r"mix@v1, from which it was made, was withdrawn"):
         train(lake, stage(), runner=Withdrawing(lake, workers=0))
     assert not Versions(lake).numbers("nano.pretrain")
+
+
+def test_a_model_that_was_taken_in_is_trained_further_and_its_other_parts_are_the_same_objects(store, tmp_path):
+    documents(store, "web", texts(40, longest=60))
+    folder = save_nano(tmp_path / "checkpoint")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    taken_in = {"recipe": {"dataset": "base", "folder": str(folder)}}
+    base = run_pipeline(ModelRunConfig.model_validate(taken_in), store, Runner(store, workers=0)).manifest
+    added = {"recipe": {"dataset": "bpe", "file": str(folder / "tokenizer.json")}}
+    run_pipeline(TokenizerConfig.model_validate(added), store, Runner(store, workers=0))
+    mix(store, {"web@v1": 1}, window=WINDOW, max_waste=0.1)
+
+    parts = dict.fromkeys(part_shards(base), "base@v1")
+    trained = train(
+        store, stage("adapt", init_from=parts, trainable=["lora_vision"]), model="base@v1", tokenizer=""
+    ).manifest
+    before, after = part_shards(base), part_shards(trained)
+    assert list(after) == list(before) and len(after) == len(Part)
+    for part in Part:
+        assert (after[part] == before[part]) == (part != Part.LORA_VISION)
+    assert tokenizer_shard(trained) == tokenizer_shard(base) and shape_of(store, trained) == shape_of(store, base)
+    assert shape_of(store, trained).sidecars["chat_template.jinja"] == "{{ messages }}"
+    assert {ref.role for ref in trained.sources} == {"trained_on", *(f"init_from.{part}" for part in Part)}
+    assert trained.statistics["parts"] == base.statistics["parts"]
+    assert export_hf(store, "nano.adapt@v1", tmp_path / "out") == trained
+
+
+def test_the_law_of_the_rate_counts_the_tokens_of_the_mixture(lake):
+    tokens = Versions(lake).resolve("mix@v1").statistics["tokens"]
+    law = {"optim": {"lr": {"b": 0.1}}, "steps": None}
+    twice = train(lake, stage(**law, epochs=0.5)).manifest
+    assert twice.recipe["stage"]["tokens"] == round(tokens / 2)
+    assert twice.statistics["training"]["peak_lr"] == pytest.approx(0.1 * round(tokens / 2) ** -0.32)
+    assert twice.statistics["training"]["tokens"] >= round(tokens / 2)
+
+
+def test_whether_a_chain_is_done_is_known_without_running_it(lake):
+    wanted = config(stage(), second())
+    assert committed(wanted, lake) is None
+    train(lake, stage())
+    assert committed(wanted, lake) is None and str(committed(config(stage()), lake)) == "nano.pretrain@v1"
+    last = train(lake, stage(), second()).manifest
+    assert committed(wanted, lake) == last
+    lake.delete(last.shards[0].key)  # of the first stage too
+    assert committed(wanted, lake) is None
+    with pytest.raises(BadConfig, match=r"nano\.pretrain@v1 lost objects .* no other run makes the same ones"):
+        train(lake, stage(), second())

@@ -15,7 +15,6 @@ from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.run.runner import Runner
 
 LAW = {"optim": {"lr": {"b": 0.02}}}
-AFTER: dict[str, Any] = {"init_from": {"language": "stage:pretrain"}}
 
 
 @pytest.mark.parametrize(
@@ -61,58 +60,62 @@ def lake(store, monkeypatch):
     return store
 
 
+FIT: dict[str, Any] = {"init_from": {"language": "stage:pretrain"}, "trainable": ["lora_vision"]}
+UNFIT: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
+    ((stage(data="none@v1"),), {}, "recipe.stages.0.data: there is no dataset 'none'"),
+    ((stage(data="mix@v7"),), {}, "recipe.stages.0.data: mix has no v7; it has v1"),
+    ((stage(data="gone@v1"),), {}, "recipe.stages.0.data: gone@v1 was withdrawn (request 17)"),
+    ((stage(data="mix.limit@v1"),), {}, "recipe.stages.0.data: mix.limit@v1 is a preview of a few records"),
+    ((stage(data="web@v1"),), {}, "recipe.stages.0.data: web@v1 holds no packed windows"),
+    ((stage(held_out=["none@v1"]),), {}, "recipe.stages.0.held_out: there is no dataset 'none'"),
+    ((stage(data="other@v1"),), {}, "recipe.stages.0.data=other@v1: its tokenizer is"),
+    ((stage(),), {"model": "short"}, f"recipe.stages.0.data=mix@v1: its windows have {WINDOW} tokens, the model"),
+    ((stage(),), {"model": "narrow"}, "recipe.stages.0.data=mix@v1: its vocabulary has"),
+    ((stage(loss="dpo"),), {}, "recipe.stages.0.loss=dpo: it needs windows with reference_logprobs"),
+    (
+        (stage(steps=None, epochs=0.01, schedule={"warmup": 3}),),
+        {},
+        "recipe.stages.0.schedule.warmup=3: the stage has",
+    ),
+    ((stage(trainable=["lora_vision"]),), {}, "recipe.stages.0.init_from.language is missing"),
+    (
+        (stage(trainable=["language", "vision_encoder"]),),
+        {},
+        "recipe.stages.0.init_from.vision_projector is missing",
+    ),
+    ((stage(),), {"model": "giant"}, "recipe.model: 'giant': allowed are nano, small"),
+    ((stage(),), {"model": "mix@v1"}, "recipe.model: mix@v1 is no model: it holds packed windows"),
+    ((stage(),), {"tokenizer": ""}, "recipe.tokenizer is empty"),
+    ((stage(),), {"tokenizer": "mix@v1"}, "recipe.tokenizer: mix@v1 has no tokenizer; it holds packed windows"),
+    ((stage(init_from={"language": "bpe@v1"}),), {}, "recipe.stages.0.init_from.language: bpe@v1 is no model"),
+    ((), {}, "recipe.stages is empty"),
+    # the third stage is looked at before the first one runs
+    (
+        (stage(), stage("b", **FIT), stage("c", init_from={"audio_encoder": "stage:b"})),
+        {},
+        "stage:b has no such part",
+    ),
+    (
+        (stage(), stage("b", **FIT), stage("c", init_from={"language": "stage:b", "lora_vision": "stage:b"})),
+        {},
+        "recipe.stages.2.init_from.lora_vision: stage:b: the adapter belongs to the language model that it was",
+    ),
+    (
+        (
+            stage(),
+            stage("b", **FIT),
+            stage("c", init_from={"language": "stage:pretrain"}),
+            stage("d", init_from={"language": "stage:c", "lora_vision": "stage:b"}, trainable=["lora_vision"]),
+        ),
+        {},
+        "recipe.stages.3.init_from.lora_vision: the adapter of stage:b was trained upon another language model",
+    ),
+)
+"""Stages, other keys of the recipe, and what is wrong with them."""
+
+
 def test_what_does_not_fit_is_refused_before_anything_runs(lake):
-    fit: dict[str, Any] = {"init_from": {"language": "stage:pretrain"}, "trainable": ["lora_vision"]}
-    for stages, recipe, message in (
-        ((stage(data="none@v1"),), {}, "recipe.stages.0.data: there is no dataset 'none'"),
-        ((stage(data="mix@v7"),), {}, "recipe.stages.0.data: mix has no v7; it has v1"),
-        ((stage(data="gone@v1"),), {}, "recipe.stages.0.data: gone@v1 was withdrawn (request 17)"),
-        ((stage(data="mix.limit@v1"),), {}, "recipe.stages.0.data: mix.limit@v1 is a preview of a few records"),
-        ((stage(data="web@v1"),), {}, "recipe.stages.0.data: web@v1 holds no packed windows"),
-        ((stage(held_out=["none@v1"]),), {}, "recipe.stages.0.held_out: there is no dataset 'none'"),
-        ((stage(data="other@v1"),), {}, "recipe.stages.0.data=other@v1: its tokenizer is"),
-        ((stage(),), {"model": "short"}, f"recipe.stages.0.data=mix@v1: its windows have {WINDOW} tokens, the model"),
-        ((stage(),), {"model": "narrow"}, "recipe.stages.0.data=mix@v1: its vocabulary has"),
-        ((stage(loss="dpo"),), {}, "recipe.stages.0.loss=dpo: it needs windows with reference_logprobs"),
-        (
-            (stage(steps=None, epochs=0.01, schedule={"warmup": 3}),),
-            {},
-            "recipe.stages.0.schedule.warmup=3: the stage has",
-        ),
-        ((stage(trainable=["lora_vision"]),), {}, "recipe.stages.0.init_from.language is missing"),
-        (
-            (stage(trainable=["language", "vision_encoder"]),),
-            {},
-            "recipe.stages.0.init_from.vision_projector is missing",
-        ),
-        ((stage(),), {"model": "giant"}, "recipe.model: 'giant': allowed are nano, small"),
-        ((stage(),), {"model": "mix@v1"}, "recipe.model: mix@v1 is no model: it holds packed windows"),
-        ((stage(),), {"tokenizer": ""}, "recipe.tokenizer is empty"),
-        ((stage(),), {"tokenizer": "mix@v1"}, "recipe.tokenizer: mix@v1 has no tokenizer; it holds packed windows"),
-        ((stage(init_from={"language": "bpe@v1"}),), {}, "recipe.stages.0.init_from.language: bpe@v1 is no model"),
-        ((), {}, "recipe.stages is empty"),
-        # the third stage is looked at before the first one runs
-        (
-            (stage(), stage("b", **fit), stage("c", init_from={"audio_encoder": "stage:b"})),
-            {},
-            "stage:b has no such part",
-        ),
-        (
-            (stage(), stage("b", **fit), stage("c", init_from={"language": "stage:b", "lora_vision": "stage:b"})),
-            {},
-            "recipe.stages.2.init_from.lora_vision: stage:b: the adapter belongs to the language model that it was",
-        ),
-        (
-            (
-                stage(),
-                stage("b", **fit),
-                stage("c", init_from={"language": "stage:pretrain"}),
-                stage("d", init_from={"language": "stage:c", "lora_vision": "stage:b"}, trainable=["lora_vision"]),
-            ),
-            {},
-            "recipe.stages.3.init_from.lora_vision: the adapter of stage:b was trained upon another language model",
-        ),
-    ):
+    for stages, recipe, message in UNFIT:
         runner = Runner(lake, workers=0)
         with pytest.raises(BadConfig) as caught:
             run_pipeline(config(*stages, **recipe), lake, runner)

@@ -141,9 +141,9 @@ def test_the_key_says_what_is_trained_and_not_how(lake):
 
 
 def test_work_travels_by_pickle(lake):
-    made = TrainStage("a", {"language"}, "mix@v1", 2, Optim(1e-3), {"language": "lm@v1"}, steps=3)
+    of_adapter = TrainStage("a", {"language"}, "mix@v1", 2, Optim(1e-3), {"language": "lm@v1"}, steps=3)
     work = train_work(
-        made, PRESETS["nano"], TrainInput("x", 3, (), {}, Versions(lake).resolve("bpe@v1").shards[0]), Execution()
+        of_adapter, PRESETS["nano"], TrainInput("x", 3, (), {}, Versions(lake).resolve("bpe@v1").shards[0]), Execution()
     )
     again = pickle.loads(pickle.dumps(work))
     assert again == work and again.key == work.key
