@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from gristmill.lake.versions.manifest import Manifest
+from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.estimate import Estimate, Pace, Window, estimate
-from gristmill.model.train.shapes import parts_of
 from gristmill.pipelines.train_lookup import StageLookup
 from gristmill.stages.run.runner import Outlook
 from gristmill.stages.train.job import Execution
