@@ -9,15 +9,15 @@ from typing import Any
 import hf
 import pytest
 import torch
+from drafts import draft
 from mixtures import documents, mix, texts, tokenizer
 from torch import Tensor
 from training import stage, train
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.store.base import Store
-from gristmill.lake.versions.manifest import Draft, Manifest
+from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.hf.checkpoint import load_hf, save_hf
 from gristmill.model.phi4.multimodal import Multimodal
@@ -109,10 +109,12 @@ def test_merging_into_a_bfloat16_base_keeps_its_type(lake: Store, tmp_path: Path
     recipe = ModelRecipe(dataset="half", folder=str(tmp_path / "half"))
     run_pipeline(ModelRunConfig(recipe=recipe), lake, Runner(lake, workers=0))
     export(lake, "half@v1", tmp_path / "out", "--merged", "speech")
-    linear = model.language.layers[1].self_attn.qkv_proj
+    layer: Any = model.language.layers[1]
+    linear = layer.self_attn.qkv_proj
     adapter = linear.adapters["speech"]
     exact = linear.weight.double() + adapter.scaling * adapter.B.double() @ adapter.A.double()
-    merged = load_hf(tmp_path / "out").language.layers[1].self_attn.qkv_proj.weight
+    layer = load_hf(tmp_path / "out").language.layers[1]
+    merged = layer.self_attn.qkv_proj.weight
     assert merged.dtype == torch.bfloat16
     assert (merged != exact.bfloat16()).float().mean() < 0.01, "but for ties"
 
@@ -160,19 +162,8 @@ def evaluated(store: Store, model: Manifest, data: Manifest) -> Manifest:
         model.ref.model_copy(update={"role": "evaluated"}),
         data.ref.model_copy(update={"role": "on"}),
     )
-    zero = Tally()
-    fates = {"received": zero, "kept": zero, "dropped": zero, "quarantined": zero}
-    draft = Draft(
-        dataset="eval",
-        form="verdicts",
-        run_key=model.digest,
-        sources=sources,
-        recipe={},
-        stages=(),
-        statistics={"scores": [score]},
-        **fates,
-    )
-    return Versions(store).commit(draft)
+    verdicts = draft("eval", model.digest, [], form="verdicts", sources=sources, statistics={"scores": [score]})
+    return Versions(store).commit(verdicts)
 
 
 def test_the_card_says_how_it_was_trained_and_how_good_it_is(lake: Store, tmp_path: Path) -> None:
