@@ -113,7 +113,7 @@ class StageLookup:
         BadConfig."""
         key = f"recipe.stages.{number}"
         mixture = exact(versions, spec.data, f"{key}.data")
-        facts = data_facts(versions, mixture, f"{key}.data")
+        facts = data_facts(versions, mixture, whole, f"{key}.data")
         held_out = tuple(exact(versions, name, f"{key}.held_out") for name in spec.held_out)
         taken = {part: _source(part, ref, versions, results, key) for part, ref in spec.init_from.items()}
         stage = spec.resolved({part: source.name for part, source in taken.items()}, facts.tokens)
@@ -174,8 +174,9 @@ class StageLookup:
         )
 
 
-def data_facts(versions: Versions, mixture: Manifest, key: str) -> DataFacts:
-    """What the manifest of a mixture says of its windows. Raises BadConfig, which begins with `key`, for no mixture."""
+def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) -> DataFacts:
+    """What the manifest of a mixture says of its windows. Raises BadConfig, which begins with `key`, for a version that
+    is none, or one of another tokenizer than the model's."""
     try:
         shard_files(mixture)
     except ValueError as error:
@@ -184,6 +185,12 @@ def data_facts(versions: Versions, mixture: Manifest, key: str) -> DataFacts:
     tokenizer = None if source is None else tokenizer_shard(versions.manifest(source.dataset, source.version))
     if tokenizer is None:
         raise BadConfig(f"{key}: {mixture} does not say which tokenizer made its windows; mix it anew")
+    if tokenizer.sha256 != whole.tokenizer.sha256:
+        wanted = whole.tokenizer_version or "the tokenizer of recipe.model"
+        raise BadConfig(
+            f"{key}: the windows of {mixture} were made with {source}, the model reads those of {wanted}: mix them anew"
+            " with that, or give recipe.tokenizer the other"
+        )
     arrays = [field.partition(":")[0].strip() for field in mixture.schemas["window"].split(",")]
     return DataFacts(
         window=mixture.recipe["window"],

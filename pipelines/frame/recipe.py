@@ -223,6 +223,10 @@ class PipelineConfig(Root):
     recipe: Recipe
     run: Run = Run()
 
+    def check(self, versions: Versions) -> None:
+        """Raises BadConfig for what can be seen before any work: in the recipe, and where it does not fit the run."""
+        self.recipe.check(versions)
+
     def outlook(self, versions: Versions) -> Outlook | None:
         """What is known of the run before it begins, for `--plan`. None of its stages is run for it."""
         return None

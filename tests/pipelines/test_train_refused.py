@@ -42,6 +42,15 @@ def test_a_stage_that_cannot_be_is_refused_when_the_config_is_read(changes, mess
     assert message in str(caught.value)
 
 
+def test_a_rank_without_a_window_is_refused(lake):
+    runner = Runner(lake, workers=0)
+    wanted = config(stage(), stage("b", batch=1))
+    wanted = wanted.model_copy(update={"run": wanted.run.model_copy(update={"ranks": 2})})
+    with pytest.raises(BadConfig, match=r"run\.ranks=2: recipe\.stages\.1\.batch=1 leaves ranks without a"):
+        run_pipeline(wanted, lake, runner)
+    assert not runner.history
+
+
 def test_two_stages_of_a_name_and_a_limit_are_refused():
     with pytest.raises(ValidationError, match=r"stages\.1\.name: 'pretrain' is the name of an earlier stage"):
         config(stage(), stage())
@@ -68,7 +77,11 @@ UNFIT: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
     ((stage(data="mix.limit@v1"),), {}, "recipe.stages.0.data: mix.limit@v1 is a preview of a few records"),
     ((stage(data="web@v1"),), {}, "recipe.stages.0.data: web@v1 holds no packed windows"),
     ((stage(held_out=["none@v1"]),), {}, "recipe.stages.0.held_out: there is no dataset 'none'"),
-    ((stage(data="other@v1"),), {}, "recipe.stages.0.data=other@v1: its tokenizer is"),
+    (
+        (stage(data="other@v1"),),
+        {},
+        "recipe.stages.0.data: the windows of other@v1 were made with bpe@v2, the model reads those of bpe@v1",
+    ),
     ((stage(),), {"model": "short"}, f"recipe.stages.0.data=mix@v1: its windows have {WINDOW} tokens, the model"),
     ((stage(),), {"model": "narrow"}, "recipe.stages.0.data=mix@v1: its vocabulary has"),
     ((stage(loss="dpo"),), {}, "recipe.stages.0.loss=dpo: it needs windows with reference_logprobs"),
