@@ -154,13 +154,13 @@ def _print_plan(runner: Runner, plan: PlanOnly) -> None:
     if len(plan.todo) > 10:
         print(f"  and {len(plan.todo) - 10} more", file=sys.stderr)
     print("what follows depends on this stage and is planned when it is done", file=sys.stderr)
-    for line in plan.outlook:
-        print(plain(line), file=sys.stderr)
+    about: dict[str, Any] = {}
+    if plan.outlook is not None:
+        for line in plan.outlook.lines:
+            print(plain(line), file=sys.stderr)
+        about["outlook"] = plan.outlook.values
     stages = [{"stage": title, "done": done, "todo": todo} for title, done, todo in runner.history]
-    about: dict[str, Any] = {"plan": stages}
-    if plan.outlook:
-        about["outlook"] = list(plan.outlook)
-    print(json.dumps(about), flush=True)
+    print(json.dumps({"plan": stages, **about}), flush=True)
 
 
 def set_up_logging(verbose: bool = False) -> None:

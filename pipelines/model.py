@@ -148,13 +148,22 @@ class Checkpoint:
         return data
 
 
-def export_hf(store: Store, name: str, folder: Path) -> Manifest:
-    """Writes a version as transformers and peft load it, with its card. Raises as `load_model`, FileExistsError for a
-    folder with anything in it, and ValueError for a model that transformers has no class for."""
+def export_hf(store: Store, name: str, folder: Path, merged: str | None = None) -> Manifest:
+    """Writes a version as transformers and peft load it, with its card. `merged`: the adapter that becomes part of the
+    language model's weights; the others are left out. Raises as `load_model`, and ValueError for an adapter that the
+    model does not have, a folder with anything in it, and a model that transformers cannot express."""
+    from gristmill.model.assembly.adapters import merged_alone
+    from gristmill.model.assembly.stand_ins import add_stand_ins
     from gristmill.model.hf.checkpoint import save_hf
-    from gristmill.pipelines.model_card import model_card
+    from gristmill.pipelines.model_card import Written, model_card
 
     loaded = load_model(store, name)
-    card = model_card(loaded.manifest, Versions(store))
+    if merged is not None:
+        try:
+            merged_alone(loaded.model, merged)
+        except ValueError as error:
+            raise ValueError(f"{loaded.manifest}: nothing to merge: {error}") from error
+    stand_ins = add_stand_ins(loaded.model)
+    card = model_card(loaded.manifest, Versions(store), Written(merged, stand_ins))
     save_hf(loaded.model, folder, card=card, tokenizer=loaded.tokenizer_json, sidecars=loaded.sidecars)
     return loaded.manifest

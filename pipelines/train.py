@@ -27,11 +27,13 @@ from gristmill.pipelines.frame.recipe import BuildContext, Chain, PipelineConfig
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.pipelines.train_lookup import ModelParts, StageLookup, Whole
 from gristmill.pipelines.train_spec import STAGE, StageSpec
+from gristmill.stages.core.work import Work
 from gristmill.stages.gates.gate import GateInput, Verdict
 from gristmill.stages.gates.gates import Gates
 from gristmill.stages.models.model_versions import SHAPE, WEIGHTS
+from gristmill.stages.run.runner import Outlook
 from gristmill.stages.train.folder import RunFolder
-from gristmill.stages.train.job import Execution
+from gristmill.stages.train.job import Execution, TrainInput
 from gristmill.stages.train.reporting import Report, RunProgress
 from gristmill.stages.train.result import METRICS, TrainFacts, model_shards, part_digest
 from gristmill.stages.train.work import train_identity, train_work
@@ -84,7 +86,7 @@ class TrainRecipe(Chain):
             results[spec.name] = lookups[-1].result()
         return lookups
 
-    def link(self, done: Sequence[Manifest]) -> Recipe | None:
+    def link(self, done: Sequence[Manifest]) -> StageRecipe | None:
         """The next stage."""
         if len(done) == len(self.stages):
             return None
@@ -102,16 +104,18 @@ class StageRecipe(Recipe):
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
         """Raises BadConfig for a version that cannot be used, or does not fit."""
+        stage = self.looked_up(versions)
+        return Resolved(stage.identity, stage.stages, stage.build, sources=stage.lookup.sources, reproducible=False)
+
+    def looked_up(self, versions: Versions) -> ResolvedStage:
+        """The stage itself. Raises as `resolve`."""
         number = len(self.done)
         key = f"recipe.stages.{number}"
         results: dict[str, ModelParts] = {}
         for spec, ref in zip(self.of.stages, self.done, strict=False):
             results[spec.name] = ModelParts.of(versions, versions.resolve(ref), key)
         whole = Whole.of(self.of.model, self.of.tokenizer, versions)
-        resolved = ResolvedStage(StageLookup.of(self.of.stages[number], number, whole, versions, results), self.of)
-        return Resolved(
-            resolved.identity, resolved.stages, resolved.build, sources=resolved.lookup.sources, reproducible=False
-        )
+        return ResolvedStage(StageLookup.of(self.of.stages[number], number, whole, versions, results), self.of)
 
 
 @dataclass(frozen=True)
@@ -139,14 +143,19 @@ class ResolvedStage:
         lookup = self.lookup
         return Gates(lookup.stage, lookup.config, execution, lookup.held_out, lookup.overlap)
 
+    def work(self, dataset: str, execution: Execution) -> Work[TrainInput]:
+        """The training, whose result becomes a version of `dataset`."""
+        return train_work(self.lookup.stage, self.lookup.config, self.lookup.given(dataset), execution)
+
     def build(self, run: BuildContext) -> Draft:
         """Raises GateFailed, Incomplete, PlanOnly."""
         assert isinstance(run.how, TrainRun)
         lookup = self.lookup
-        given, gates = lookup.given(run.dataset), self.gates(run.how.execution)
+        gates = self.gates(run.how.execution)
         verdicts = gates.of_data(run.runner, lookup.mixture, lookup.bases)
         _check_passed(run.dataset, verdicts)
-        work = train_work(lookup.stage, lookup.config, given, run.how.execution)
+        work = self.work(run.dataset, run.how.execution)
+        given = work.payload
         _check_report(run.how.report)
         with run.runner.shown_by(RunProgress(RunFolder(run.runner.store, work.key), run.dataset)):
             receipts = run.runner.map("train", [work])
@@ -257,3 +266,21 @@ class TrainConfig(PipelineConfig):
                     f"run.ranks={self.run.ranks}: recipe.stages.{number}.batch={spec.batch} leaves ranks without a"
                     f" window of a step; allowed are up to {spec.batch} ranks, or a larger batch"
                 )
+
+    def outlook(self, versions: Versions) -> Outlook:
+        """Of every stage what it trains, on how much, and the memory and time that it needs."""
+        from gristmill.pipelines.train_plan import PlannedStage, outlook  # torch takes seconds to import
+
+        planned: list[PlannedStage] = []
+        done: list[Manifest] = []
+        for number, lookup in enumerate(self.recipe.lookups(versions)):
+            link = self.recipe.link(done) if len(done) == number else None
+            if link is None:  # what it starts from is still to be made
+                planned.append(PlannedStage(lookup))
+                continue
+            stage = link.looked_up(versions)
+            manifest = versions.find_run(link.target, link.resolve(versions, "").key(link.target))
+            done += [manifest] if manifest is not None else []
+            reached = RunFolder(versions.store, stage.work(link.target, self.run.execution).key).metrics()
+            planned.append(PlannedStage(stage.lookup, manifest, len(reached)))
+        return outlook(planned, self.run.execution)

@@ -52,6 +52,15 @@ def merge_adapter(model: Multimodal, name: str) -> None:
     model.config = replace(model.config, adapters=tuple(each for each in model.config.adapters if each.name != name))
 
 
+def merged_alone(model: Multimodal, name: str) -> None:
+    """Makes an adapter part of the language model's weights and takes all others away: they belong to the base as it
+    was. Raises ValueError as `merge_adapter`."""
+    merge_adapter(model, name)
+    for linear in _linears(model):
+        linear.adapters.clear()
+    model.config = replace(model.config, adapters=())
+
+
 def _linears(model: Multimodal) -> Iterator[MultiLoRALinear]:
     """Those that take adapters, in the order of the model."""
     return (module for module in model.language.layers.modules() if isinstance(module, MultiLoRALinear))

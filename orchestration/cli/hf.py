@@ -34,10 +34,16 @@ def import_hf(
 def export_hf(
     model: Annotated[str, typer.Argument(metavar="NAME@vN", help="The version.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an empty folder.")],
+    merged: Annotated[
+        str | None,
+        typer.Option(
+            "--merged", metavar="ADAPTER", help="Add this adapter to the language model's weights: vision or speech."
+        ),
+    ] = None,
     lake: LakeOption = None,
 ) -> None:
     """Write a model as transformers and peft load it, with a card that says what it was made from."""
     from gristmill.pipelines.model import export_hf as export
 
-    manifest = export(open_lake(lake), model, folder)
+    manifest = export(open_lake(lake), model, folder, merged)
     say(f"{manifest} is in {folder}")

@@ -26,7 +26,7 @@ from gristmill.lake.versions.versions import Versions, check_name
 from gristmill.pipelines.settings.config import BadConfig, Root, Run
 from gristmill.stages.read.inputs import ScannedInput
 from gristmill.stages.read.scan import Scan
-from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.runner import Outlook, Runner
 
 log = logging.getLogger("gristmill")
 
@@ -227,6 +227,6 @@ class PipelineConfig(Root):
         """Raises BadConfig for what can be seen before any work: in the recipe, and where it does not fit the run."""
         self.recipe.check(versions)
 
-    def outlook(self, versions: Versions) -> Sequence[str]:
-        """What is known of the run before it begins, as lines for `--plan`. Nothing is run for it."""
-        return ()
+    def outlook(self, versions: Versions) -> Outlook | None:
+        """What is known of the run before it begins, for `--plan`. None of its stages is run for it."""
+        return None

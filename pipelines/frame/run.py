@@ -80,7 +80,7 @@ def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result
                 log.info("%s %s; next: %s", done[-1].manifest, "is new" if done[-1].new else "is there", link.target)
             done.append(_run_link(link, config.run, store, runner))
     except PlanOnly as plan:
-        plan.outlook = tuple(config.outlook(Versions(store)))
+        plan.outlook = config.outlook(Versions(store))
         raise
     return done[-1]
 

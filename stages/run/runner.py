@@ -47,12 +47,19 @@ def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()}"
 
 
+class Outlook(NamedTuple):
+    """What is known of a run before it begins: for people, and the same as JSON values."""
+
+    lines: tuple[str, ...]
+    values: list[dict[str, Any]]
+
+
 class PlanOnly(Exception):
-    """`--plan` reached the first stage with work to do. `outlook`: what the pipeline knows of the run, as lines."""
+    """`--plan` reached the first stage with work to do. `outlook`: what the pipeline knows of the whole run."""
 
     def __init__(self, title: str, done: int, todo: Sequence[str]) -> None:
         self.title, self.done, self.todo = title, done, tuple(todo)
-        self.outlook: tuple[str, ...] = ()
+        self.outlook: Outlook | None = None
         super().__init__(f"{title}: {done} done, {len(todo)} to run")
 
 

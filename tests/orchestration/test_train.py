@@ -56,7 +56,14 @@ def test_a_recipe_that_is_done_is_not_trained_again_by_any_of_its_commands(lake,
 def test_show_says_how_a_model_was_trained(lake):
     store, _ = lake
     shown = grist(store, "show", "nano.adapt").stdout
-    for words in ("Training  adapt", "final loss", "nats a token", "s on 1 rank", "Gates", "bit for bit those that the stage started from"):
+    for words in (
+        "Training  adapt",
+        "final loss",
+        "nats a token",
+        "s on 1 rank",
+        "Gates",
+        "bit for bit those that the stage started from",
+    ):
         assert words in shown
     base = json.loads(grist(store, "show", "nano.adapt", "--json").stdout)["statistics"]["bases"]["lora_vision"]
     assert f"lora_vision  {base}" in shown

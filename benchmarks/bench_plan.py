@@ -1,0 +1,207 @@
+"""How near is what `--plan` says of a training before it starts to what the training then takes?
+
+Predicted over measured, by the trainer itself over windows in shards, one thread: seconds a step (the median of a run's
+steps, prediction and run in turns, so that the machine's load falls on both) and the resident memory of a process that
+trains, beyond what it holds when torch and the windows are there. The bytes of tensors are compared too, as torch's
+profiler counts them in one pass; those do not depend on the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from benchmarks.harness import Differ, Figure, Report, Row, figure
+from gristmill.lake.store.objects import scratch
+from gristmill.model.phi4.blocks import checkpoint_activations
+from gristmill.model.phi4.config import ModelConfig, TextConfig
+from gristmill.model.phi4.multimodal import Multimodal
+from gristmill.model.phi4.parts import Part, part_of
+from gristmill.model.phi4.presets import PRESETS
+from gristmill.model.shards.files import ShardFile, ShardReader, ShardWriter
+from gristmill.model.train.estimate import Estimate, Pace, Window, estimate
+from gristmill.model.train.loop import Trainer
+from gristmill.model.train.metrics import Progress
+from gristmill.model.train.objective import Objective, collate
+from gristmill.model.train.optim_config import Optim
+from gristmill.model.train.settings import Settings, Source
+from gristmill.model.train.stage import TrainStage
+
+ALLOWED = 0.15
+"""By how much the bytes of tensors may be off, as a share, before there are no figures to show."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stage on a model. `windows`: of a step, all in one pass; `length`: of a window, in tokens."""
+
+    name: str
+    config: ModelConfig
+    trainable: frozenset[Part]
+    windows: int
+    length: int
+    precision: str = "float32"
+    checkpointing: bool = False
+
+    @property
+    def stage(self) -> TrainStage:
+        """Of more steps than are run."""
+        return TrainStage(
+            "plan", self.trainable, "windows@v1", self.windows, Optim(1e-4), steps=6, precision=self.precision
+        )
+
+    def model(self) -> Multimodal:
+        """Its model, from a seed."""
+        model = Multimodal.seeded(self.config, 0)
+        checkpoint_activations(model, self.checkpointing)
+        return model
+
+
+def cases(tiny: bool) -> list[Case]:
+    """Shapes, parts and switches that a plan has to tell apart."""
+    nano = PRESETS["nano"].text
+    text, adapters = ModelConfig(nano), replace(PRESETS["nano"], vision=None, audio=None)
+    wide = ModelConfig(
+        replace(nano, hidden_size=384, intermediate_size=1056, num_attention_heads=12, num_hidden_layers=3)
+    )
+    language, lora = frozenset({Part.LANGUAGE}), frozenset({Part.LORA_VISION})
+    length = 128 if tiny else 1024
+    every = [
+        Case("nano", text, language, 2, length),
+        Case("wide", wide, language, 1, length),
+        Case("recomputed", text, language, 2, length, checkpointing=True),
+        Case("bfloat16", text, language, 2, length, precision="bfloat16"),
+        Case("adapters", adapters, lora, 2, length),
+    ]
+    return every[:1] if tiny else every
+
+
+def write(folder: Path, config: TextConfig, length: int) -> Source:
+    """A shard of windows of that length, with samples of 8 tokens to a quarter of it."""
+    rng = np.random.default_rng(0)
+    with ShardWriter(folder / "a.tar", folder / "a.index") as writer:
+        for number in range(24):
+            bounds = [0]
+            while bounds[-1] < length:
+                bounds.append(min(length, bounds[-1] + int(rng.integers(8, length // 4))))
+            ids = rng.integers(16, config.vocab_size, length).astype(np.int32)
+            arrays = {"input_ids": ids, "loss_mask": rng.random(length) < 0.8, "cu_seqlens": np.array(bounds, np.int32)}
+            writer.write(f"w{number:03d}", {}, arrays, tokens=length)
+    shard = ShardFile("a.tar", "a.index", writer.samples, writer.bytes, writer.sha256)
+    return Source([shard], lambda name: (folder / name).open("rb"))
+
+
+def window_of(source: Source, length: int) -> Window:
+    """What a mixture's manifest would say of the windows."""
+    reader = ShardReader(source.shards, source.open, seed=0)
+    try:
+        arrays = [reader.sample(number).arrays for number in range(len(reader))]
+    finally:
+        reader.close()
+    segments = statistics.mean(len(each["cu_seqlens"]) - 1 for each in arrays)
+    return Window(length, length, segments, statistics.mean(int(each["loss_mask"].sum()) for each in arrays))
+
+
+def predicted(case: Case, source: Source) -> Estimate:
+    """What a plan says."""
+    pace = Pace(windows_per_pass=case.windows, checkpointing=case.checkpointing)
+    return estimate(case.stage, case.config, window_of(source, case.length), pace)
+
+
+def trained(case: Case, source: Source) -> float:
+    """Seconds of a step, the median without the first one."""
+    seen: list[Progress] = []
+    model = case.model()
+    settings = Settings(windows_per_pass=case.windows)
+    how = {"config": case.config, "base": "none", "settings": settings, "on_step": seen.append}
+    Trainer(case.stage, model, Objective(model), source, **how).train()  # type: ignore[arg-type]
+    return statistics.median(progress.seconds for progress in seen[1:])
+
+
+def resident(case: Case, folder: Path) -> int:
+    """Bytes of resident memory that a training adds, at the most, to a process that has trained something small. To be
+    run in a process of its own, since a peak never falls."""
+    torch.set_num_threads(1)
+    source = write(folder, case.config.text, case.length)
+    trained(
+        replace(case, config=replace(case.config, text=replace(case.config.text, num_hidden_layers=1)), windows=1),
+        source,
+    )
+    before = psutil.Process().memory_info().rss
+    trained(case, source)
+    return _peak() - before
+
+
+def _peak() -> int:
+    """The most resident memory that this process has had."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])
+
+
+def of_tensors(case: Case, source: Source, folder: Path) -> int:
+    """Bytes of tensors that are there at once in a pass, at the most, beside those before it."""
+    model = case.model().train()
+    objective = Objective(model)
+    reader = ShardReader(source.shards, source.open, seed=0)
+    batch = collate([sample.arrays for _, sample in reader.iterate(0, stop=case.windows)])
+    reader.close()
+    model.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if part_of(name) in case.trainable:
+            parameter.requires_grad_()
+            parameter.grad = torch.zeros_like(parameter)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bfloat16"):
+            loss, _ = objective(batch)
+        loss.backward()
+    profile.export_chrome_trace(str(folder / "trace.json"))
+    live = peak = 0
+    for event in json.loads((folder / "trace.json").read_text())["traceEvents"]:
+        if event["name"] == "[memory]":
+            live += event["args"]["Bytes"]
+            peak = max(peak, live)
+    return peak
+
+
+def run(tiny: bool) -> Report:
+    """All cases. `tiny`: one of them, small, for the tests."""
+    rounds = 1 if tiny else 5
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds: dict[str, Figure] = {}
+    tensors: dict[str, float] = {}
+    memory: dict[str, float] = {}
+    try:
+        for case in cases(tiny):
+            with scratch() as folder:
+                source = write(folder, case.config.text, case.length)
+                needs = predicted(case, source)
+                tensors[case.name] = needs.memory.activations / of_tensors(case, source, folder)
+                pairs = [(predicted(case, source).seconds or 0.0, trained(case, source)) for _ in range(rounds)]
+                seconds[case.name] = figure([before / after for before, after in pairs])
+                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+                    memory[case.name] = needs.memory.peak / alone.submit(resident, case, folder).result()
+    finally:
+        torch.set_num_threads(threads)
+    if wrong := [name for name, ratio in tensors.items() if abs(ratio - 1) > ALLOWED]:
+        raise Differ(f"plan: tensors of a pass, predicted over measured: {wrong[0]} {tensors[wrong[0]]:.3f}")
+    return Report(
+        name="plan",
+        data="nano, a wider model, blocks recomputed, bfloat16, adapters alone",
+        rounds=rounds,
+        rows=(
+            *(Row(f"seconds a step, predicted over measured, {name}", each, "x") for name, each in seconds.items()),
+            Row("bytes of tensors, predicted over measured", figure(list(tensors.values())), "x", "within 15%"),
+            Row("resident memory, predicted over measured", figure(list(memory.values())), "x"),
+        ),
+        notes=("the range of memory is over the cases", "seconds are of a machine with other load, if it has any"),
+        details={"tensors": tensors, "resident": memory, "torch": torch.__version__},
+    )
