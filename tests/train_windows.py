@@ -16,7 +16,7 @@ from gristmill.model.phi4.parts import Part
 from gristmill.model.shards.files import ShardFile, ShardWriter
 from gristmill.model.train.loop import Trainer
 from gristmill.model.train.objective import Batch
-from gristmill.model.train.optim import Optim
+from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage
 

@@ -72,7 +72,7 @@ class Trainer:
         self._optimizer = optim.build(stage.optim, model, self.trained)
         self._on_step, self._metrics = on_step, metrics
         self._folder = folder
-        self._identity = {"stage": stage.to_dict(), "base": base, "data": source.sha256}
+        self._identity = {"stage": stage.identity(), "base": base, "data": source.sha256}
 
     def train(self) -> Reached:
         """Trains to the end of the stage, from the newest checkpoint if there is one. -> How far it is: at its end.

@@ -8,41 +8,13 @@ Source: arXiv 1711.05101 (AdamW).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from gristmill.model.train.schedule import PeakLaw
-
-
-@dataclass(frozen=True)
-class Optim:
-    """AdamW. `lr`: the peak learning rate, or the law that it follows. `betas`, `eps`, `weight_decay`: as torch's.
-
-    `clip`: the largest norm of all gradients together; None: not clipped. Raises ValueError that names the field.
-    """
-
-    lr: float | PeakLaw
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    clip: float | None = 1.0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.lr, PeakLaw) and not (self.lr > 0 and math.isfinite(self.lr)):
-            raise ValueError(f"optim.lr={self.lr}: allowed is above 0, or a law with b and exponent")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"optim.betas={self.betas}: allowed are two numbers from 0 and below 1")
-        if not self.eps > 0:
-            raise ValueError(f"optim.eps={self.eps}: allowed is above 0")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"optim.weight_decay={self.weight_decay}: allowed is 0 or more")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"optim.clip={self.clip}: allowed is above 0, or nothing for gradients as they are")
+from gristmill.model.train.optim_config import Optim
 
 
 def build(optim: Optim, model: nn.Module, trained: Mapping[str, nn.Parameter]) -> torch.optim.AdamW:

@@ -118,7 +118,8 @@ class Checkpoints:
     def _places(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        return sorted(path for path in self.folder.iterdir() if _PLACE.fullmatch(path.name))
+        # An empty folder is what a lake's gc leaves of a checkpoint: it deletes files.
+        return sorted(path for path in self.folder.iterdir() if _PLACE.fullmatch(path.name) and any(path.iterdir()))
 
     def _write(self, reached: Reached, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

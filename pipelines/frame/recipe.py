@@ -3,7 +3,7 @@
 `resolve` looks up what the recipe names, and runs nothing: the result has the run's key and `build`, the stages in
 order. Where records come from input files (`InputRecipe`) the frame finds and scans the files, leaves out what was
 taken down, and extends the dataset by what is new; versions of other datasets are `sources`. A dataset may be made from
-both.
+both. A `Chain` makes several versions, one after the other.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class BuildContext:
     """What the frame hands to `Resolved.build`: where to run the stages, and what the draft is to say of itself.
 
     `inputs` are the files to take in, `suppression` the records to leave out of them, and `base` the version that is
-    extended; a recipe that is made from versions alone has no use for the three.
+    extended; a recipe that is made from versions alone has no use for the three. `how`: the config's run settings.
     """
 
     runner: Runner
@@ -76,6 +76,7 @@ class BuildContext:
     suppression: Suppression
     inputs: tuple[ScannedInput, ...] = ()
     base: Manifest | None = None
+    how: Run = Run()
 
     @property
     def stages(self) -> tuple[StageId, ...]:
@@ -114,8 +115,13 @@ class Recipe(Root):
         """Files and patterns by the key that names them: inside a job they have to be absolute."""
         return {}
 
-    def check(self) -> None:
-        """Raises BadConfig for what can be seen before any work."""
+    def check(self, versions: Versions) -> None:
+        """Raises BadConfig for what can be seen before any work, in every link of a chain."""
+
+    def link(self, done: Sequence[Manifest]) -> Recipe | None:
+        """What to make after `done`, the versions that the links before it came to; None: that was the last one. Most
+        recipes are a single link, themselves."""
+        return None if done else self
 
     @abstractmethod
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
@@ -123,6 +129,19 @@ class Recipe(Root):
 
         Raises BadConfig for a version or file that cannot be used.
         """
+
+
+class Chain(Recipe):
+    """A recipe of several versions, each made after the one before it: a link is a recipe of its own, with its dataset,
+    lease, run key and commit. So a chain goes on at the first link without a version, and none is made twice."""
+
+    @abstractmethod
+    def link(self, done: Sequence[Manifest]) -> Recipe | None:
+        """As in Recipe."""
+
+    def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        """Raises TypeError: what a link names may be what the one before it makes."""
+        raise TypeError(f"{self.dataset}: a chain is resolved link by link")
 
 
 class InputRecipe(Recipe):
@@ -183,3 +202,7 @@ class PipelineConfig(Root):
     pipeline: str
     recipe: Recipe
     run: Run = Run()
+
+    def outlook(self, versions: Versions) -> Sequence[str]:
+        """What is known of the run before it begins, as lines for `--plan`. Nothing is run for it."""
+        return ()

@@ -1,9 +1,9 @@
 """The frame of every pipeline: from a config to a committed version, whatever was done before or happens meanwhile.
 
 Lease, scan of the inputs, what was taken down, look-up, key. A run that was done before is returned, mended where it
-lost objects; else its stages run and the draft is committed. With `extends` only what is new is built, on top of the
-pinned latest version, and anew if another run took the slot. A pipeline is the rest: a recipe
-(pipelines/frame/recipe.py).
+lost objects; else its stages run and the draft is committed; in a chain of versions, one after the other. With
+`extends` only what is new is built, on top of the pinned latest version, and anew if another run took the slot. A
+pipeline is the rest: a recipe (pipelines/frame/recipe.py).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from gristmill.pipelines.frame.assembly import GateFailed, provenance
 from gristmill.pipelines.frame.growth import growth_report
 from gristmill.pipelines.frame.inputs import input_files, scanned_inputs
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, PipelineConfig, Recipe, Resolved
-from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.read.inputs import ScannedInput
-from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.runner import PlanOnly, Runner
 
 log = logging.getLogger("gristmill")
 
@@ -68,13 +68,27 @@ def last_line(result: Result) -> str:
 
 
 def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result:
-    """Runs a pipeline to a committed version, or returns the one that this run made before.
+    """Runs a pipeline to a committed version, or returns the one that this run made before: of a chain, the last one.
 
     Raises BadConfig, Incomplete, GateFailed, CommitConflict, PlanOnly, BalanceError.
     """
-    started, recipe = time.time(), config.recipe
+    config.recipe.check(Versions(store))
+    done: list[Result] = []
+    try:
+        while (link := config.recipe.link([result.manifest for result in done])) is not None:
+            done.append(_run_link(link, config.run, store, runner))
+            if done[-1].new:
+                log.info("%s is committed", done[-1].manifest)
+    except PlanOnly as plan:
+        plan.outlook = tuple(config.outlook(Versions(store)))
+        raise
+    return done[-1]
+
+
+def _run_link(recipe: Recipe, how: Run, store: Store, runner: Runner) -> Result:
+    """Makes one version, or returns it. Raises as `run_pipeline`."""
+    started = time.time()
     files = input_files(recipe.inputs) if isinstance(recipe, InputRecipe) else None
-    recipe.check()
     with Lease(store, recipe.target) as lease:
         runner.begin(lease.announce)
         inputs: tuple[ScannedInput, ...] = ()
@@ -83,7 +97,7 @@ def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result
         # After the scan, which may take hours, and before sources are looked up: what goes from now on is noticed.
         suppression = guarded_list(store)
         resolved = recipe.resolve(Versions(store), suppression.digest)
-        run = _Run(runner, recipe, resolved, inputs, suppression, started)
+        run = _Run(runner, recipe, resolved, how, inputs, suppression, started)
         if isinstance(recipe, InputRecipe) and recipe.extends is not None:
             return run.extend(recipe)
         return run.whole()
@@ -96,6 +110,7 @@ class _Run:
     runner: Runner
     recipe: Recipe
     resolved: Resolved
+    how: Run
     inputs: tuple[ScannedInput, ...]
     suppression: Suppression
     started: float
@@ -157,7 +172,7 @@ class _Run:
         inputs = tuple(scanned for scanned in self.inputs if scanned.digest in wanted)
         dataset, form = self.recipe.target, self.recipe.form
         key = self.resolved.key(dataset, wanted, base)
-        context = BuildContext(self.runner, dataset, form, key, self.resolved, self.suppression, inputs, base)
+        context = BuildContext(self.runner, dataset, form, key, self.resolved, self.suppression, inputs, base, self.how)
         draft = self.resolved.build(context)
         promised = {
             "dataset": dataset,

@@ -48,10 +48,11 @@ def _named(error: Exception) -> str:
 
 
 class PlanOnly(Exception):
-    """`--plan` reached the first stage with work to do."""
+    """`--plan` reached the first stage with work to do. `outlook`: what the pipeline knows of the run, as lines."""
 
     def __init__(self, title: str, done: int, todo: Sequence[str]) -> None:
         self.title, self.done, self.todo = title, done, tuple(todo)
+        self.outlook: tuple[str, ...] = ()
         super().__init__(f"{title}: {done} done, {len(todo)} to run")
 
 

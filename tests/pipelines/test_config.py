@@ -10,6 +10,7 @@ import pytest
 from configs import CONF, keys, resolved
 
 from gristmill.filters.gopher import GopherQuality
+from gristmill.pipelines.command import Request, resolve
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.pipelines.settings.config import (
     BadConfig,
@@ -38,7 +39,15 @@ def test_the_file_that_is_shipped_says_every_key_and_its_default(pipeline):
 
 
 def test_every_pipeline_has_a_file():
-    assert {path.stem for path in CONF.parent.glob("*.yaml")} == set(PIPELINES)
+    """A recipe that comes along is called after its pipeline: `train-nano`."""
+    files = {path.stem for path in CONF.parent.glob("*.yaml")}
+    assert {name.partition("-")[0] for name in files} == set(PIPELINES) <= files
+
+
+@pytest.mark.parametrize("path", sorted(CONF.parent.glob("*-*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_that_comes_along_can_be_read(path):
+    config = resolve(Request(path, (), "/lake"))
+    assert config.pipeline == path.stem.partition("-")[0]
 
 
 # Typos
