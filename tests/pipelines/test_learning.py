@@ -1,4 +1,4 @@
-"""From rows to weights through the real pipelines: the loss on windows that were never seen falls below what is known of
+"""From rows to weights through the real pipelines: on windows that were never seen the loss falls below what is known of
 tokens one by one, and below what the one before tells of the next.
 
 `make learn` (tests/learn.py) is the long one, with answers and how many of them are right.
@@ -17,7 +17,6 @@ from training import stage, train
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_object
 from gristmill.stages.train.result import METRICS
-from gristmill.synth.draw import Draw
 from gristmill.synth.tasks.instructions import distinct
 from gristmill.synth.tasks.stories import story
 
