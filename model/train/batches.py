@@ -1,65 +1,40 @@
 """The windows of a step, dealt to ranks by what they cost.
 
 A step takes the next `batch` windows of the one global order, whatever the number of ranks, so that the place in the
-data is ONE integer. Every rank looks at all windows of a step and deals them alike: no message is needed, and none of
-them waits for one with the longest samples. What a window costs are the operations of a forward pass: tokens of one
-window attend within their samples only, so its samples' lengths squared tell windows apart that have equally many.
+data is ONE integer. Every rank deals all windows of a step alike, by what the index says of them: no message is needed,
+none waits for one with the longest samples or with ten images, and each reads its own windows alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, tee
 from typing import NamedTuple
 
-import numpy as np
-
-from gristmill.model.phi4.config import TextConfig
 from gristmill.model.shards.files import ShardReader
 from gristmill.model.shards.sample import Sample
+from gristmill.model.train.cost import Cost
 
 
 class Share(NamedTuple):
     """What a rank does in a step. `position`: of the step's first window; `windows`: of this rank, in their order;
-    `keys`: of the step's windows, and `tokens`, `flops`: of all of them, on all ranks."""
+    `most`: windows of the rank that has the most; `keys`: of the step's windows, and `tokens`, `flops` (`Cost`): of all
+    of them, on all ranks."""
 
     position: int
     windows: list[Sample]
+    most: int
     keys: list[str]
     tokens: int
     flops: float
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Operations of a forward pass through the language model: of a token, of a pair of tokens of one sample (each
-    sees on average half of it), of a token to learn, whose logits are computed."""
-
-    token: float
-    pair: float
-    target: float
-
-    @classmethod
-    def of(cls, config: TextConfig) -> Cost:
-        """By the sizes of the decoder; two operations a weight."""
-        hidden, heads = config.hidden_size, config.num_attention_heads + 2 * config.num_key_value_heads
-        weights = hidden * (heads * config.head_dim + hidden + 3 * config.intermediate_size)
-        layers = config.num_hidden_layers
-        return cls(token=2.0 * weights * layers, pair=2.0 * hidden * layers, target=2.0 * hidden * config.vocab_size)
-
-    def window(self, window: Sample) -> float:
-        """Of a packed window."""
-        lengths = np.diff(window.arrays["cu_seqlens"]).astype(np.float64)
-        targets = int(window.arrays["loss_mask"].sum())
-        return float(self.token * lengths.sum() + self.pair * np.square(lengths).sum() + self.target * targets)
-
-
 def shares(
     reader: ShardReader, cost: Cost, batch: int, position: int, *, rank: int = 0, world: int = 1, ahead: int = 0
 ) -> Generator[Share, None, None]:
-    """This rank's share of every step from a position on, without end. `ahead`: windows that threads read ahead.
+    """This rank's share of every step from a position on, without end. `ahead`: windows of its own that
+    threads read ahead.
 
     Raises ValueError at the call if there are fewer windows in a step than ranks; on the way what the reader raises.
     """
@@ -71,18 +46,40 @@ def shares(
 def _shares(
     reader: ShardReader, cost: Cost, batch: int, position: int, rank: int, world: int, ahead: int
 ) -> Generator[Share, None, None]:
-    windows = reader.iterate(position, ahead=ahead)
+    # A step is planned once, from the index, and looked at twice: early by what reads ahead, and when it is its turn.
+    planned, early = tee(_planned(reader, cost, batch, position, rank, world))
+    windows = reader.read((place for step in early for place in step.mine), ahead=ahead)
     try:
-        while True:
-            step = [window for _, window in islice(windows, batch)]
-            costs = [cost.window(window) for window in step]
-            mine = deal(costs, world)[rank]
-            tokens = sum(len(window.arrays["input_ids"]) for window in step)
-            keys = [window.key for window in step]
-            yield Share(position, [step[number] for number in mine], keys, tokens, sum(costs))
-            position += batch
+        for step in planned:
+            own = [window for _, window in islice(windows, len(step.mine))]
+            yield Share(step.position, own, step.most, step.keys, step.tokens, step.flops)
     finally:
         windows.close()
+
+
+class _Step(NamedTuple):
+    """A step before its windows are read; `mine`: positions of this rank's."""
+
+    position: int
+    mine: list[int]
+    most: int
+    keys: list[str]
+    tokens: int
+    flops: float
+
+
+def _planned(
+    reader: ShardReader, cost: Cost, batch: int, position: int, rank: int, world: int
+) -> Generator[_Step, None, None]:
+    while True:
+        numbers = [reader.at(position + place) for place in range(batch)]
+        counts = [reader.counts(number) for number in numbers]
+        costs = [cost.window(each) for each in counts]
+        hands = deal(costs, world)
+        mine, most = [position + place for place in hands[rank]], max(len(hand) for hand in hands)
+        keys = [reader.key(number) for number in numbers]
+        yield _Step(position, mine, most, keys, sum(each.tokens for each in counts), sum(costs))
+        position += batch
 
 
 def deal(costs: Sequence[float], world: int) -> list[list[int]]:
@@ -98,6 +95,18 @@ def deal(costs: Sequence[float], world: int) -> list[list[int]]:
         hands[rank].append(number)
         load[rank] += costs[number]
     return [sorted(hand) for hand in hands]
+
+
+def passes(count: int, per_pass: int, most: int | None = None) -> list[range]:
+    """Which of a rank's `count` windows go through the model together, at most `per_pass` of them.
+
+    `most`: windows of the rank that has the most, where all ranks have to make equally many passes; where a rank has
+    fewer windows than passes, some are of none.
+    """
+    if most is None:
+        return [range(start, min(start + per_pass, count)) for start in range(0, count, per_pass)]
+    number = -(-most // per_pass)
+    return [range(count * each // number, count * (each + 1) // number) for each in range(number)]
 
 
 def extended(order: str, share: Share) -> str:

@@ -1,7 +1,8 @@
-"""The processes that train together, each with the whole model: replicas that add up their gradients.
+"""The processes that train together: replicas that add up their gradients, or holders of a share of the weights each.
 
-What they add up is one flat buffer of the trained parts, zeros where a rank's batch reached none of a part. Collectives
-of a part each would differ from rank to rank with what their batches hold, and wait for each other for ever.
+What replicas add up is one flat buffer of the trained parts, zeros where a rank's batch reached none of a part.
+Collectives of a part each would differ from rank to rank with what their batches hold, and wait for each other forever.
+Shares (`model.train.sharded`) are for text alone, where every pass reaches every weight.
 """
 
 from __future__ import annotations
@@ -36,3 +37,18 @@ class Ranks:
             dist.all_gather_object(values, value)
             if len(set(values)) > 1:
                 raise ValueError(f"the ranks have different {what}: {values}, by rank; all must see the same folder")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor of which each rank has a share (DTensor): they have to ask for it together. Any other, itself."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def own_share(tensor: Tensor, other: Tensor) -> Tensor:
+    """This rank's share of a whole tensor, if `other`, of its shape, lies in shares; else the tensor itself."""
+    if not hasattr(other, "placements"):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor  # a second to import, for nothing where there are no shares
+
+    # Every rank has the whole: none needs to be sent anything.
+    return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
