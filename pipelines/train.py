@@ -206,6 +206,11 @@ class TrainRun(Run):
     device: str = "auto"
     report: Report = Report()
 
+    @model_validator(mode="after")
+    def _can_be(self) -> TrainRun:
+        _ = self.execution  # refuses what cannot be
+        return self
+
     @property
     def execution(self) -> Execution:
         """How a stage is carried out."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.versions.manifest import Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
+from gristmill.model.assembly.shapes import differing, of_stage
 from gristmill.model.hf.shape import Shape
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import ADAPTERS, Part
 from gristmill.model.phi4.presets import PRESETS
-from gristmill.model.train.shapes import differing, of_stage
 from gristmill.model.train.stage import DataFacts, TrainStage, check, steps_of
 from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.settings.config import BadConfig

@@ -7,6 +7,7 @@ from typing import Any
 from mixtures import documents, mix, texts, tokenizer
 
 from gristmill.lake.store.base import Store
+from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.run import Result, run_pipeline
 from gristmill.pipelines.train import TrainConfig
 from gristmill.stages.run.runner import Runner
@@ -43,3 +44,15 @@ def config(*stages: dict[str, Any], run: dict[str, Any] | None = None, **recipe:
 def train(store: Store, *stages: dict[str, Any], runner: Runner | None = None, **recipe: Any) -> Result:
     """Runs a recipe of these stages to its end."""
     return run_pipeline(config(*stages, **recipe), store, runner or Runner(store, workers=0))
+
+
+def refusals(store: Store) -> None:
+    """Beside what `prepare` makes: versions that a stage may not name, each for a reason of its own."""
+    versions = Versions(store)
+    mix(store, {"web@v1": 1}, window=WINDOW, max_waste=0.1, dataset="gone")
+    versions.withdraw("gone", 1, "request 17")
+    mix(store, {"web@v1": 1}, window=WINDOW, max_waste=0.1, limit=2)  # mix.limit@v1
+    versions.tag("mix", 1, "best")
+    documents(store, "math", texts(30, seed=1))
+    tokenizer(store, "math@v1", vocab_size=380)
+    mix(store, {"web@v1": 1}, window=WINDOW, max_waste=0.1, dataset="other", tokenizer="bpe@v2")

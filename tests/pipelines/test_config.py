@@ -18,6 +18,7 @@ from gristmill.pipelines.settings.config import (
     inside_job,
     lake_uri,
     load,
+    override,
     validate,
 )
 from gristmill.pipelines.web import WebConfig, WebRecipe
@@ -187,3 +188,16 @@ def test_the_shipped_config_has_every_key_with_its_default():
     shipped = load(CONF)
     assert validate(WebConfig, shipped) == WebConfig()
     assert shipped == json.loads(WebConfig().model_dump_json())
+
+
+def test_an_entry_of_a_list_goes_by_its_number():
+    data = {"recipe": {"stages": [{"steps": 3, "optim": {"lr": 1}}, {"steps": 4}]}}
+    laid = override(data, ["recipe.stages.1.steps=9", "recipe.stages.0.optim.lr=2", "recipe.stages.0.name=a"])
+    assert laid == {"recipe": {"stages": [{"steps": 3, "optim": {"lr": 2}, "name": "a"}, {"steps": 9}]}}
+    assert data["recipe"]["stages"][1]["steps"] == 4
+    assert override(data, ["recipe.stages.1=x"])["recipe"]["stages"][1] == "x"
+    for wrong in ("recipe.stages.2.steps=1", "recipe.stages.-1.steps=1", "recipe.stages.first=1", "recipe.stages.2=1"):
+        with pytest.raises(BadConfig, match="is no entry of this list: there are 0 to 1"):
+            override(data, [wrong])
+    with pytest.raises(BadConfig, match="there are none, it is empty"):
+        override({"recipe": {"stages": []}}, ["recipe.stages.0=1"])
