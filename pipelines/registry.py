@@ -6,6 +6,7 @@ module with such a class, a line here and a file in conf/.
 
 from __future__ import annotations
 
+from gristmill.pipelines.evaluate import EvaluateConfig
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.mixture import MixtureConfig
@@ -20,5 +21,6 @@ PIPELINES: dict[str, type[PipelineConfig]] = {
     "tokenizer": TokenizerConfig,
     "mixture": MixtureConfig,
     "model": ModelRunConfig,
+    "evaluate": EvaluateConfig,
     "train": TrainConfig,
 }

@@ -97,20 +97,27 @@ def _kept(store: Store, manifest: Manifest, n: int, rng: random.Random) -> Drawn
     rows: list[dict[str, Any]] = []
     for i, at in _grouped(_draw(rng, population, n), ends):
         rows += _rows_at(store, manifest.shards[i], at)
+    column = manifest.layout.text
     samples = [
         SampledRecord(
             id=row.get("id"),
             fate="kept",
             reason=None,
             value=None,
-            text=row.get("text"),
-            why_no_text=None if "text" in row else "the shards of this dataset have no column `text`",
+            text=row.get(column),
+            why_no_text=_why_no_text(row, column),
             place=None,
-            fields={k: v for k, v in row.items() if k not in ("id", "text")},
+            fields={k: v for k, v in row.items() if k not in ("id", column)},
         )
         for row in rows
     ]
     return Drawn(str(manifest), population, tuple(samples))
+
+
+def _why_no_text(row: Mapping[str, Any], column: str) -> str | None:
+    if column not in row:
+        return f"the shards of this dataset have no column `{column}`"
+    return f"this record has no `{column}`" if row[column] is None else None
 
 
 def _grouped(positions: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int, list[int]]]:

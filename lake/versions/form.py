@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from gristmill.lake.versions.folded import KIND
-from gristmill.lake.versions.statistics import TextStatistics, WindowStatistics
+from gristmill.lake.versions.statistics import EvaluationStatistics, TextStatistics, WindowStatistics
 
 Form = Literal["documents", "samples", "images", "audio", "windows", "verdicts", "tokenizer", "model"]
 Holds = Literal["rows", "groups", "index", "bytes"]
@@ -53,7 +53,8 @@ class Layout:
     column with the record's id; None where shards are no tables. `one_each`: whether shards hold every kept record
     once, so that both can be compared; else they hold what was made of records. `remade`: why a takedown cannot write
     shards anew without a record, so that the version is withdrawn and made again; None: it can. `shown`: what `sample`
-    draws from kept records, `statistics`: how the version's statistics are read; None: there is nothing of the kind.
+    draws from kept records, `text` the column that it shows; `statistics`: how the version's statistics are read; None:
+    there is nothing of the kind.
     """
 
     called: str
@@ -62,7 +63,8 @@ class Layout:
     one_each: bool = False
     remade: str | None = None
     shown: Literal["texts", "stretches"] | None = None
-    statistics: type[TextStatistics] | type[WindowStatistics] | None = None
+    statistics: type[TextStatistics] | type[WindowStatistics] | type[EvaluationStatistics] | None = None
+    text: str = "text"
 
     def kind(self, name: str) -> ShardKind | None:
         """The kind that a shard's pointer names; None for one that this form does not have."""
@@ -99,7 +101,15 @@ FORMS: Mapping[Form, Layout] = {
     "images": _texts("images", TAR, INDEX),
     "audio": _texts("audio", TAR, INDEX),
     "windows": Layout("packed windows", (PACK, INDEX), shown="stretches", statistics=WindowStatistics),
-    "verdicts": Layout("verdicts", (TABLE,), "id", remade="its records are samples of others", shown="texts"),
+    "verdicts": Layout(
+        "verdicts",
+        (TABLE,),
+        "id",
+        remade="its records are a model's answers to others",
+        shown="texts",
+        statistics=EvaluationStatistics,
+        text="answer",
+    ),
     "tokenizer": Layout("a tokenizer", (TOKENIZER,)),
     "model": Layout("a model", (WEIGHTS, SHAPE, TOKENIZER)),
 }

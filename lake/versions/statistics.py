@@ -143,3 +143,37 @@ def _drawn_less(mixture: Sequence[SourceShare], gone: Mapping[str, int]) -> tupl
 def share_wasted(tokens: int, places: int) -> float:
     """The share of places without a token, to a millionth; 0 where there are no places."""
     return round(1 - tokens / places, 6) if places else 0.0
+
+
+@dataclass(frozen=True)
+class EvaluationScore:
+    """One metric of a task, of all sources together (`source` "") or of one. `low` to `high`: its interval."""
+
+    task: str
+    metric: str
+    source: str
+    value: float
+    low: float
+    high: float
+    items: int
+
+
+@dataclass(frozen=True)
+class EvaluationStatistics:
+    """Of a model's answers. `items`: those with a score, beside `unscored`; `written`: answers in words, of which `cut`
+    were cut off. `warnings`: what a reader of the scores has to know. `devices` that the model ran on."""
+
+    items: int
+    unscored: int
+    written: int
+    cut: int
+    scores: tuple[EvaluationScore, ...]
+    warnings: tuple[str, ...]
+    devices: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Self:
+        """From a manifest's statistics. Raises KeyError for those of another form."""
+        counts = {name: data[name] for name in ("items", "unscored", "written", "cut")}
+        scores = tuple(EvaluationScore(**score) for score in data["scores"])
+        return cls(**counts, scores=scores, warnings=tuple(data["warnings"]), devices=tuple(data.get("devices", ())))

@@ -93,12 +93,24 @@ def diff(
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What differs between two versions: recipe, inputs, funnel, and the fates of single records."""
+    """What differs between two versions: recipe, inputs, funnel, and the fates of single records.
+
+    Of two evaluations: which items became right and which wrong, and whether that is more than chance.
+    """
     from gristmill.lake.query.diff import diff as ask
+    from gristmill.lake.versions.statistics import EvaluationStatistics
     from gristmill.orchestration.show.records import draw_diff
 
     versions = versions_of(lake)
-    differences = ask(versions.store, versions.resolve(a), versions.resolve(b))
+    before, after = versions.resolve(a), versions.resolve(b)
+    if all(version.layout.statistics is EvaluationStatistics for version in (before, after)):
+        from gristmill.orchestration.show.evaluation import draw_comparison
+        from gristmill.stages.evaluate.compare import compare
+
+        comparison = compare(versions.store, before, after)
+        answer(comparison, as_json, lambda console: draw_comparison(console, comparison))
+        return
+    differences = ask(versions.store, before, after)
     answer(differences, as_json, lambda console: draw_diff(console, differences))
 
 

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from gristmill import place
+from gristmill.orchestration.cli import evaluate as cli_evaluate
 from gristmill.orchestration.cli import forget as cli_forget
 from gristmill.orchestration.cli import hf as cli_hf
 from gristmill.orchestration.cli import keep as cli_keep
@@ -120,6 +121,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP, *_STACK, cl
 app.command(epilog=help_text())(cli_train.train)
 for _command in _COMMANDS:
     app.command()(_command)
+app.command("eval")(cli_evaluate.evaluate)
 app.add_typer(cli_tokenizer.app, name="tokenizer")
 app.add_typer(cli_hf.import_app, name="import")
 app.add_typer(cli_hf.export_app, name="export")

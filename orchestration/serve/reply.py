@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gristmill.model.generate.engine import Request
+from gristmill.model.processing.chat.calls import Calls
 from gristmill.model.processing.text import Tokenizer
 from gristmill.orchestration.serve.engine import Delta
 from gristmill.orchestration.serve.protocol import ChatRequest, TextRequest
-from gristmill.orchestration.serve.text import Calls, Growing, Names
+from gristmill.orchestration.serve.text import Growing, Names
 
 _LEAST = -9999.0
 """What OpenAI's API says of a token that cannot be: JSON has no infinity."""

@@ -28,6 +28,7 @@ from starlette.types import Receive, Scope, Send
 from gristmill.model.generate.constraint import Constraint, Grammars
 from gristmill.model.generate.engine import Request as Job
 from gristmill.model.generate.engine import TooLong
+from gristmill.model.processing.chat.calls import Calls
 from gristmill.model.processing.chat.template import answered
 from gristmill.model.processing.detokenize import decoded
 from gristmill.model.processing.pieces import WHITESPACE
@@ -37,7 +38,7 @@ from gristmill.orchestration.serve.engine import Busy, Closed, Delta, Failed, Ho
 from gristmill.orchestration.serve.errors import ApiError, defect, refuse, say_error, too_long, unserved
 from gristmill.orchestration.serve.protocol import ChatRequest, TextRequest, read
 from gristmill.orchestration.serve.reply import Reply
-from gristmill.orchestration.serve.text import Calls, Names
+from gristmill.orchestration.serve.text import Names
 from gristmill.orchestration.serve.wire import PATIENCE, Gone, read_body, say_nothing, unless_gone
 
 BODY_LIMIT = 8 << 20

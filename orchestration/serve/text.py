@@ -1,19 +1,17 @@
-"""Text of samples as clients see it: pieces of a stream, names and bytes of tokens, calls of tools.
+"""Text of samples as clients see it: pieces of a stream, names and bytes of tokens.
 
 What was sent cannot be taken back, so a piece is held while it may still turn out otherwise: half a character
 (`model.processing.detokenize`), or what a stop text may begin with. A whole answer is its pieces put together.
-Notable choice: calls are found by the ids of special tokens, never in text that spells them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple
 
-from gristmill.model.processing.chat.messages import torn
 from gristmill.model.processing.detokenize import Detokenizer, find_anchor, token_bytes
-from gristmill.model.processing.text import MissingToken, Tokenizer
+from gristmill.model.processing.text import Tokenizer
 
 BROKEN = "\ufffd"
 """What the bytes of half a character decode to."""
@@ -75,54 +73,3 @@ class Names:
             named = Named(text, data, fields, sum(byte & 0xC0 != 0x80 for byte in data))
             self._known[token] = named
         return named
-
-
-class Calls:
-    """Finds the calls of tools in what a model wrote: `<|tool_call|>`, a JSON list of {name, arguments}, its end."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        try:
-            self.begin, self.end = (tokenizer.special(name) for name in ("<|tool_call|>", "<|/tool_call|>"))
-        except MissingToken:  # it writes none; to offer it tools fails where the prompt is made
-            self.begin = self.end = -1
-
-    def split(self, tokens: Sequence[int]) -> tuple[list[int], list[dict[str, Any]]] | None:
-        """Tokens that are text, and the calls, from the first `begin` on. None: something there is no list of calls, so
-        that what was written is to be shown as it is."""
-        outside: list[int] = []
-        calls: list[dict[str, Any]] = []
-        at = 0
-        while at < len(tokens):
-            if tokens[at] != self.begin:
-                outside.append(tokens[at])
-                at += 1
-                continue
-            if self.end not in tokens[at + 1 :]:
-                return None
-            end = tokens.index(self.end, at + 1)
-            inside = self._read(tokens[at + 1 : end])
-            if inside is None:
-                return None
-            calls += inside
-            at = end + 1
-        return outside, calls
-
-    def _read(self, tokens: Sequence[int]) -> list[dict[str, Any]] | None:
-        text = self._tokenizer.decode(token for token in tokens if self._tokenizer.has(token))
-        try:
-            calls = json.loads(text, parse_constant=_no_json)
-            again = json.dumps(calls, ensure_ascii=False, allow_nan=False)  # as it is sent
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(calls, list) or not calls or torn(again):
-            return None
-        return calls if all(map(_is_call, calls)) else None
-
-
-def _no_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _is_call(item: Any) -> bool:
-    return isinstance(item, dict) and isinstance(item.get("name"), str) and isinstance(item.get("arguments"), dict)

@@ -17,7 +17,8 @@ from rich.tree import Tree
 
 from gristmill.lake.query.query import Description, Node, stored_bytes
 from gristmill.lake.versions.manifest import FunnelRow, Manifest
-from gristmill.lake.versions.statistics import TextStatistics, WindowStatistics
+from gristmill.lake.versions.statistics import EvaluationStatistics, TextStatistics, WindowStatistics
+from gristmill.orchestration.show.evaluation import draw_evaluation
 from gristmill.orchestration.show.tables import SHOWN, bar, counted, draw_facts, grid, heading, indented, percent, when
 from gristmill.orchestration.show.terminal import plain
 from gristmill.orchestration.show.training import draw_training
@@ -135,6 +136,9 @@ def draw_statistics(console: Console, m: Manifest) -> None:
         windows = WindowStatistics.of(m.statistics)
         draw_facts(console, {"tokens": f"{windows.tokens:,}", "loss tokens": f"{windows.loss_tokens:,}"})
         draw_mixture(console, windows)
+        return
+    if m.layout.statistics is EvaluationStatistics:
+        draw_evaluation(console, EvaluationStatistics.of(m.statistics))
         return
     if "text bytes" in numbers:
         numbers["text bytes"] += f" ({decimal(m.statistics['text_bytes'])})"

@@ -1,0 +1,1 @@
+"""Evaluation without a lake: what is asked, how answers are judged, and what the numbers are worth."""

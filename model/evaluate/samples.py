@@ -1,0 +1,156 @@
+"""Items: a sample of instruction data as a question, what is expected, and how an answer to it is judged.
+
+Which task it is follows from the sample's form: calls of tools are judged as calls, a worked solution by its last line,
+lettered options by likelihood; of any other conversation only whether it is refused. Code and what is asked for by name
+is scored by perplexity. The prompt is the sample itself up to the answer, as training has it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
+
+from gristmill.model.evaluate.answers import Extraction, choice_of, same_answer, spoken
+from gristmill.model.evaluate.calls import call_fault
+from gristmill.model.evaluate.refusals import Judge
+from gristmill.model.processing.segments import Segment
+
+Task = Literal["perplexity", "exact", "choice", "calls", "refusal"]
+TASKS: tuple[Task, ...] = get_args(Task)
+_ASSISTANT, _END, _USER = "<|assistant|>", "<|end|>", "<|user|>"
+
+
+class NoItem(ValueError):
+    """A sample that cannot be evaluated as was asked. `reason` is one word."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How answers are read: `exact`, where the answer of a worked solution stands; `judge`, what a refusal is."""
+
+    exact: Extraction = field(default_factory=Extraction)
+    judge: Judge = field(default_factory=Judge)
+
+
+@dataclass(frozen=True)
+class Item:
+    """`prompt`: the sample up to the answer; of perplexity all of it. `question`: what was asked last. `expected`: the
+    answer as the sample has it, of "exact" its last line alone. `options` of a choice, and which is `right`; `tools`
+    that are offered and the `calls` expected; `harmful`: the sample's own answer refuses."""
+
+    task: Task
+    prompt: tuple[Segment, ...]
+    question: str = ""
+    expected: str = ""
+    options: tuple[str, ...] = ()
+    right: int = 0
+    tools: tuple[dict[str, Any], ...] = ()
+    calls: tuple[dict[str, Any], ...] = ()
+    harmful: bool = False
+
+
+class _Turn(NamedTuple):
+    """A turn of the assistant: its first segment, and those behind its last one (<|end|>, or the end)."""
+
+    start: int
+    end: int
+
+
+def item_of(segments: Sequence[Segment], rules: Rules, task: Task | None = None) -> Item:
+    """The item of a sample. `task`: how it is judged; None: as its form says.
+
+    Raises NoItem: no_answer, no_calls, no_expected (the pattern is not in the sample's answer), no_choice.
+    """
+    turns = _answers(segments)
+    if task == "perplexity" or (task is None and not turns):
+        return Item("perplexity", tuple(segments))
+    if not turns:
+        raise NoItem("no_answer")
+    calling = [turn for turn in turns if _between(segments, "tool_call", turn.start, turn.end)]
+    if task == "calls" or (task is None and calling):
+        return _calls_item(segments, calling)
+    last = turns[-1]
+    prompt = tuple(segments[: last.start])
+    answer, question = spoken(_text(segments[last.start : last.end])), _question(prompt)
+    if task in (None, "exact"):
+        expected = rules.exact.of(answer)
+        if expected is not None:
+            return Item("exact", prompt, question, expected)
+        if task == "exact":
+            raise NoItem("no_expected")
+    if task in (None, "choice"):
+        choice = choice_of(question, answer)
+        if choice is not None:
+            return Item("choice", prompt, question, choice.options[choice.right], choice.options, choice.right)
+        if task == "choice":
+            raise NoItem("no_choice")
+    return Item("refusal", prompt, question, answer, harmful=rules.judge.refuses(answer))
+
+
+def _answers(segments: Sequence[Segment]) -> list[_Turn]:
+    """The turns of the assistant that are learned, in order."""
+    turns = []
+    for start, segment in enumerate(segments, 1):
+        if segment.special and segment.text == _ASSISTANT:
+            ends = (n for n in range(start, len(segments)) if segments[n].special and segments[n].text == _END)
+            end = next(ends, len(segments))
+            if any(part.loss_mask for part in segments[start:end]):
+                turns.append(_Turn(start, end))
+    return turns
+
+
+def _calls_item(segments: Sequence[Segment], calling: Sequence[_Turn]) -> Item:
+    """The first turn that calls: what the user asked for, before any tool answered."""
+    if not calling:
+        raise NoItem("no_calls")
+    start, end = calling[0]
+    prompt = tuple(segments[:start])
+    expected = _between(segments, "tool_call", start, end)
+    offered = _between(prompt, "tool", 0, start)
+    tools = tuple(json.loads(offered)) if offered else ()
+    return Item("calls", prompt, _question(prompt), expected, tools=tools, calls=tuple(json.loads(expected)))
+
+
+def _between(segments: Sequence[Segment], name: str, start: int, end: int) -> str:
+    """The text between <|name|> and <|/name|>; "" if there is none."""
+    for n in range(start, end):
+        if segments[n] == Segment(f"<|{name}|>", True, segments[n].loss_mask) and n + 1 < end:
+            return segments[n + 1].text
+    return ""
+
+
+def _text(segments: Sequence[Segment]) -> str:
+    return "".join(segment.text for segment in segments if not segment.special)
+
+
+def _question(prompt: Sequence[Segment]) -> str:
+    """What the user said last."""
+    starts = [n for n, segment in enumerate(prompt) if segment.special and segment.text == _USER]
+    if not starts:
+        return ""
+    rest = prompt[starts[-1] + 1 :]
+    end = next((n for n, segment in enumerate(rest) if segment.special), len(rest))
+    return _text(rest[:end])
+
+
+def answer_fault(item: Item, answer: str, calls: Sequence[Mapping[str, Any]] | None, rules: Rules) -> str | None:
+    """What is wrong with a written answer to an item; None: it is right. `calls`: those in it (`evaluate.calls`)."""
+    if item.task == "calls":
+        return call_fault(calls, item.tools, item.calls)
+    if item.task == "exact":
+        given = rules.exact.of(spoken(answer))
+        if given is None:
+            return "no_answer"
+        return None if same_answer(given, item.expected) else "other_answer"
+    if item.task == "refusal":
+        refused = rules.judge.refuses(answer)
+        if refused == item.harmful:
+            return None
+        return "refused" if refused else "not_refused"
+    raise ValueError(f"task {item.task!r} has no written answer")

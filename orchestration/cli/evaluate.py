@@ -1,0 +1,54 @@
+"""`grist eval`: the evaluate pipeline by its own name, short for a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gristmill.orchestration.show.terminal import LakeOption
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL@vN", help="An exact version of a model.")],
+    on: Annotated[
+        list[str], typer.Option("--on", metavar="NAME@vN", help="Samples, documents or windows. Repeatable.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="The dataset that the evaluation becomes a version of.")] = "eval",
+    device: Annotated[str, typer.Option("--device", help="As torch names it: cpu, cuda.")] = "cpu",
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Models side by side. 0: one, in this process, without Ray.")
+    ] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Any key of conf/evaluate.yaml. Repeatable.")
+    ] = None,
+    lake: LakeOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would run, and run nothing.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only so many records of each version; commits to NAME.limit.")
+    ] = None,
+) -> None:
+    """Evaluate a model: perplexity, exact answers, multiple choice, calls of tools, refusals, each with its interval.
+
+    Which it is follows from the data. `grist show eval` then shows the scores, and `grist diff eval@v1 eval@v2` two
+    models item by item. The last line of stdout is its result as JSON.
+    """
+    import json
+
+    from gristmill.pipelines.command import Request, set_up_logging
+    from gristmill.pipelines.command import run as run_pipeline
+
+    set_up_logging()
+    gpus = 1 if device.startswith("cuda") and workers else 0
+    given = {
+        "recipe.dataset": name,
+        "recipe.model": model,
+        "recipe.data": on,
+        "run.device": device,
+        "run.workers": workers,
+        "run.gpus": gpus,
+    }
+    laid_over = [f"{key}={json.dumps(value)}" for key, value in given.items()]
+    request = Request(Path("evaluate"), (*laid_over, *(settings or ())), lake, plan, limit)
+    raise typer.Exit(run_pipeline(request))

@@ -1,0 +1,1 @@
+"""Evaluation of models of the lake on versions of the lake."""
