@@ -137,6 +137,12 @@ def _instruct(seed: int) -> tuple[dict[str, bytes], list[RowTruth]]:
     return files, truth
 
 
+def _line(ident: str, fields: dict[str, str]) -> bytes:
+    """A row of nano/, as a question with its answer and as one text."""
+    text = f"{fields['question']}\n{fields['answer']}"
+    return json.dumps({"id": ident, **fields, "text": text}).encode() + b"\n"
+
+
 def _nano(seed: int, counts: dict[str, int]) -> tuple[dict[str, bytes], Counter[str]]:
     """The files of nano/ and how many rows of each kind they have; `counts`: rows to train on, by name."""
     files: dict[str, bytes] = {}
@@ -144,8 +150,7 @@ def _nano(seed: int, counts: dict[str, int]) -> tuple[dict[str, bytes], Counter[
     for name, (make, held_out) in _NANO.items():
         for file, count, of in ((name, counts[name], False), (f"{name}-held-out", held_out, True)):
             rows = distinct(partial(make, held_out=of), count, seed, "nano", file)
-            lines = (json.dumps({"id": f"{file}-{i}", **row.fields}) + "\n" for i, row in enumerate(rows))
-            files[f"nano/{file}.jsonl"] = "".join(lines).encode()
+            files[f"nano/{file}.jsonl"] = b"".join(_line(f"{file}-{i}", row.fields) for i, row in enumerate(rows))
             kinds.update(row.kind for row in rows)
     return files, kinds
 

@@ -3,7 +3,7 @@
 A crawl of a few thousand generated pages goes in; an accounted, versioned dataset comes out, and an increment adds
 to it. Then the promises: the same command again does nothing, a run killed with SIGKILL is finished by the same
 command and ends with the digest of one that was never killed, every record can be asked why, a text can be looked up,
-what somebody wants forgotten goes, every byte is checked.
+what somebody wants forgotten goes, every byte is checked. Last, a small model learns, and answers what it has not seen.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def main() -> int:
     grist("diff", "web@v1", "web@v2", "--lake", lake)
 
     mixture(lake, data / "instruct")
+    training(lake, data / "nano")
     take_down(other)
     say("Is every byte of every version what it was, and every record accounted for?")
     grist("verify", "--deep", "--lake", lake)

@@ -81,8 +81,8 @@ rows of one `family` (the id of its first row) are equal but for their ids, and 
 
 # What a small model learns
 
-JSON lines with `id`, `question` and `answer`, all of them right. No 13 words in a row of a file `-held-out` stand in
-the one to train on.
+JSON lines with `id`, `question`, `answer`, all of them right, and both as one `text`. No 13 words in a row of a file
+`-held-out` stand in the one to train on.
 
 - `nano/stories.jsonl`, `nano/stories-held-out.jsonl`: short word problems of two to four steps. A line of an answer is
   one step `a+b=c`, the last is `#### N`. Two numbers that follow each other in a held-out problem never do in another.

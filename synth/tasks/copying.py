@@ -23,12 +23,13 @@ first last zero one two three four five six seven eight nine ten sun moon rain s
 stone sand house door table chair book pen cup bread dog cat horse bird fish mouse open close come go look find
 """
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
-_COUNTS = {"words": (2, 8), "digits": (3, 10), "letters": (2, 6)}
+_KINDS = ("words", "words", "letters", "letters", "digits")
+_COUNTS = {"words": (1, 10), "letters": (1, 6), "digits": (2, 5)}
 
 
 def copying(draw: Draw, *, held_out: bool = False) -> Row:
     """`question`, a row of pieces, and `answer`, the same row each piece once; of those held out, or of the others."""
-    what = draw.pick(tuple(_COUNTS))
+    what = draw.pick(_KINDS)
     pieces = _pieces(draw, what)
     while _is_held_out(pieces) != held_out:
         pieces = _pieces(draw, what)
