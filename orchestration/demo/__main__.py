@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from gristmill import place
 from gristmill.orchestration.demo.terminal import FOLDER, check, command, console, grist, keys, killed, result, say
+from gristmill.orchestration.demo.training import training
 
 MARKER = FOLDER / ".gristmill-demo"
 
