@@ -1,4 +1,4 @@
-"""`grist sample-data DIR`: a crawl and instruction data to try everything on, with the truth. Notable choices:
+"""`grist sample-data DIR`: a crawl, instruction data and what a small model learns, with the truth. Notable choices:
 
 - no network and no foreign text: grammars in nine languages, forty invented hosts, all under example domains;
 - pages and seed decide every record; the files' bytes are the same as well wherever the zlib is the same;
@@ -6,6 +6,7 @@
 - damage is confined to one container and to some JSON lines.
 """
 
+import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,9 +19,11 @@ from gristmill.synth.crawl.truth import README, Truth, dump
 from gristmill.synth.draw import Draw
 from gristmill.synth.tasks import instructions, tools
 from gristmill.synth.tasks.code import snippet
+from gristmill.synth.tasks.copying import copying
 from gristmill.synth.tasks.instructions import RowTruth, distinct, written
 from gristmill.synth.tasks.maths import problem
 from gristmill.synth.tasks.refusals import refusal
+from gristmill.synth.tasks.stories import story
 
 _PER_PART = 600
 _BENCHMARK = 40
@@ -36,6 +39,8 @@ _BROKEN = {  # how a broken row is made, the faults, how many of each
     "chat": (instructions.broken_chat, tuple(instructions.BROKEN), 4),
     "tools": (tools.broken_call, tuple(tools.BROKEN), 1),
 }
+# file below nano/, and the one beside it for evaluation: how a row is made, how many rows of that one
+_NANO = {"stories": (story, 400), "copying": (copying, 200)}
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,25 @@ def _instruct(seed: int) -> tuple[dict[str, bytes], list[RowTruth]]:
     return files, truth
 
 
-def _build(pages: int, seed: int) -> tuple[dict[str, bytes], Counter[str]]:
+def _line(ident: str, fields: dict[str, str]) -> bytes:
+    """A row of nano/, as a question with its answer and as one text."""
+    text = f"{fields['question']}\n{fields['answer']}"
+    return json.dumps({"id": ident, **fields, "text": text}).encode() + b"\n"
+
+
+def _nano(seed: int, counts: dict[str, int]) -> tuple[dict[str, bytes], Counter[str]]:
+    """The files of nano/ and how many rows of each kind they have; `counts`: rows to train on, by name."""
+    files: dict[str, bytes] = {}
+    kinds: Counter[str] = Counter()
+    for name, (make, held_out) in _NANO.items():
+        for file, count, of in ((name, counts[name], False), (f"{name}-held-out", held_out, True)):
+            rows = distinct(partial(make, held_out=of), count, seed, "nano", file)
+            files[f"nano/{file}.jsonl"] = b"".join(_line(f"{file}-{i}", row.fields) for i, row in enumerate(rows))
+            kinds.update(row.kind for row in rows)
+    return files, kinds
+
+
+def _build(pages: int, seed: int, learnable: dict[str, int]) -> tuple[dict[str, bytes], Counter[str]]:
     problems = benchmark(_BENCHMARK, seed)
     texts = max(5, pages // 20)
     first = crawl(seed, pages - texts, problems)
@@ -147,21 +170,28 @@ def _build(pages: int, seed: int) -> tuple[dict[str, bytes], Counter[str]]:
     files |= {"benchmark.jsonl": dump(problems), "truth.jsonl": dump(rows)}
     files["README.md"] = README.format(pages=pages, seed=seed, damaged=bad.name).encode()
     more, truth = _instruct(seed)
-    return files | more, Counter([row.kind for row in rows] + [row.kind for row in truth])
+    small, kinds = _nano(seed, learnable)
+    return files | more | small, kinds + Counter([row.kind for row in rows] + [row.kind for row in truth])
 
 
-def write_sample(directory: Path, *, pages: int = 3000, seed: int = 0) -> Summary:
-    """Writes the demo crawl and the instruction data into the directory and says what it wrote.
+def write_sample(
+    directory: Path, *, pages: int = 3000, seed: int = 0, stories: int = 8000, copying: int = 4000
+) -> Summary:
+    """Writes the demo crawl, the instruction data and what a small model learns, and says what it wrote.
 
-    Files of an earlier run are overwritten; a file in crawl/, night2/ or instruct/ that this run does not write
+    Files of an earlier run are overwritten; a file in crawl/, night2/, instruct/ or nano/ that this run does not write
     raises FileExistsError before anything is touched. `pages` counts the first crawl's pages and texts, roughly;
-    at least 100, else ValueError.
+    at least 100, else ValueError. `stories`, `copying`: rows to train on in nano/, 1 or more.
     """
     if pages < 100:
         raise ValueError(
             f"pages={pages}: at least 100 are needed to hold every kind of record; pass --pages 100 or more"
         )
-    files, kinds = _build(pages, seed)
+    learnable = {"stories": stories, "copying": copying}
+    for name, count in learnable.items():
+        if count < 1:
+            raise ValueError(f"{name}={count}: at least 1 row is needed; leave it out for the default")
+    files, kinds = _build(pages, seed, learnable)
     directory = Path(directory)
     folders = sorted({name.partition("/")[0] for name in files if "/" in name})
     present = [p.relative_to(directory).as_posix() for sub in folders for p in directory.glob(f"{sub}/*")]

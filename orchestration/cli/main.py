@@ -95,13 +95,15 @@ def run(
 def sample_data(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it.")],
     pages: Annotated[int, typer.Option(help="Roughly how many pages.")] = 3000,
-    seed: Annotated[int, typer.Option(help="Decides every page.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides every page and row.")] = 0,
+    stories: Annotated[int, typer.Option(min=1, help="Short word problems for a small model to train on.")] = 8000,
+    copying: Annotated[int, typer.Option(min=1, help="Rows to copy, for the same.")] = 4000,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a small synthetic crawl to try everything on, with the truth about every record."""
+    """Write a small synthetic crawl and instruction data to try everything on, with the truth about every record."""
     from gristmill.synth.sample import write_sample
 
-    summary = write_sample(directory, pages=pages, seed=seed)
+    summary = write_sample(directory, pages=pages, seed=seed, stories=stories, copying=copying)
     answer(
         summary,
         as_json,

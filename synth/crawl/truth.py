@@ -53,6 +53,7 @@ network addresses, cards and accounts are test values.
 - `benchmark.jsonl`: invented word problems; some pages leak them.
 - `truth.jsonl`: one row a record: file, ordinal, url, warc_id, kind, expected, reasons, family, jaccard, ...
 - `instruct/`: instruction data with a truth of its own, see below.
+- `nano/`: what a model of a million parameters learns in minutes, see below.
 
 How to read the truth: `expected` is the fate under a pipeline that keeps English, applies Gopher quality,
 removes duplicates and decontaminates against `benchmark.jsonl`; a pipeline without one of these keeps what
@@ -77,4 +78,14 @@ JSON lines, each with an `id`. The number of pages does not change them.
 `expected` is kept, dropped (for one `reason`: unknown_role, empty_turn, no_assistant, bad_order, unknown_tool,
 bad_arguments or bad_tool_schema) or quarantined (unreadable: the line breaks off). It is null for a duplicate_set:
 rows of one `family` (the id of its first row) are equal but for their ids, and exactly one survives.
+
+# What a small model learns
+
+JSON lines with `id`, `question`, `answer`, all of them right, and both as one `text`. No 13 words in a row of a file
+`-held-out` stand in the one to train on.
+
+- `nano/stories.jsonl`, `nano/stories-held-out.jsonl`: short word problems of two to four steps. A line of an answer is
+  one step `a+b=c`, the last is `#### N`. Two numbers that follow each other in a held-out problem never do in another.
+- `nano/copying.jsonl`, `nano/copying-held-out.jsonl`: words, digits or letters to write once more, as they are or
+  (`Without repeats:`) where each stands one to three times, with blanks `_` between.
 """

@@ -3,37 +3,31 @@
 A crawl of a few thousand generated pages goes in; an accounted, versioned dataset comes out, and an increment adds
 to it. Then the promises: the same command again does nothing, a run killed with SIGKILL is finished by the same
 command and ends with the digest of one that was never killed, every record can be asked why, a text can be looked up,
-what somebody wants forgotten goes, every byte is checked.
+what somebody wants forgotten goes, every byte is checked. Last, a small model learns, and answers what it has not seen.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rich.console import Console
-
 from gristmill import place
+from gristmill.orchestration.demo.terminal import FOLDER, check, command, console, grist, keys, killed, result, say
+from gristmill.orchestration.demo.training import training
 
-ROOT = place.ROOT
-FOLDER = Path("demo")
 MARKER = FOLDER / ".gristmill-demo"
-console = Console(highlight=False)
 
 
 def main() -> int:
     """Runs the demo in ./demo, which it empties first. Raises SystemExit where a promise does not hold."""
     started = time.monotonic()
-    os.chdir(ROOT)
+    os.chdir(place.ROOT)
     prepare()
     lake, other, data = str(FOLDER / "lake"), str(FOLDER / "never-killed"), FOLDER / "data"
     grow = ["run", "conf/web.yaml", "--set", "recipe.extends=web", "--set"]
@@ -51,7 +45,8 @@ def main() -> int:
     check(not again["new"] and again["digest"] == first_run["digest"], "no new version")
 
     say("An increment, killed with SIGKILL in the middle. Only new files are read; what is done has receipts.")
-    kill_in_the_middle(lake, second)
+    before = receipts(lake)
+    killed(*second, "--lake", lake, when=lambda: receipts(lake) >= before + 3, note="after the first receipts")
     say("The same command finishes it, on the version that it began with.")
     two = result(grist(*second, "--lake", lake))
     say("Both runs in an empty lake, never killed:")
@@ -69,6 +64,7 @@ def main() -> int:
     grist("diff", "web@v1", "web@v2", "--lake", lake)
 
     mixture(lake, data / "instruct")
+    training(lake, data / "nano")
     take_down(other)
     say("Is every byte of every version what it was, and every record accounted for?")
     grist("verify", "--deep", "--lake", lake)
@@ -89,7 +85,7 @@ def mixture(lake: str, folder: Path) -> None:
     here = ["--set", "run.workers=0", "--lake", lake]  # little data: no Ray needed
     for name, form in FORMS.items():
         settings = (f"dataset={name}", f"inputs=[{folder}/{name}.jsonl]", f"instruct.form={form}")
-        grist("run", "conf/instruct.yaml", *_set(settings), *here)
+        grist("run", "conf/instruct.yaml", *keys(settings), *here)
     grist("sample", "tools", "-n", "1", "--full", "--lake", lake)
     say("What was no sample, and why?")
     grist("show", "tools", "--lake", lake)
@@ -98,18 +94,13 @@ def mixture(lake: str, folder: Path) -> None:
     say("Mixed by weights of tokens, and packed into windows of 1,024: planned against drawn, and what stays empty.")
     sources = ", ".join(f"{name}: {share}" for name, share in SHARES.items())
     settings = ("tokenizer=bpe@v1", f"sources={{{sources}}}", "window=1024")
-    mixed = _set(settings)
+    mixed = keys(settings)
     first_run = result(grist("run", "conf/mixture.yaml", *mixed, *here))
     grist("show", "mix", "--lake", lake)
     say("What a model sees of each: what it learns stands between « and ».")
     grist("sample", "mix", "-n", "3", "--lake", lake)
     again = result(grist("run", "conf/mixture.yaml", *mixed, *here))
     check(not again["new"] and again["digest"] == first_run["digest"], "the same mixture again: nothing to do")
-
-
-def _set(settings: Iterable[str]) -> list[str]:
-    """Keys of a recipe as arguments."""
-    return [argument for setting in settings for argument in ("--set", f"recipe.{setting}")]
 
 
 def take_down(lake: str) -> None:
@@ -133,58 +124,6 @@ def prepare() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     MARKER.touch()
-
-
-def say(text: str) -> None:
-    """Prints a heading."""
-    console.print(f"\n[bold cyan]{text}[/]", soft_wrap=True)
-
-
-def check(holds: bool, what: str) -> None:
-    """Ends the demo where something does not hold."""
-    if not holds:
-        sys.exit(f"error: the demo expected: {what}")
-    console.print(f"[green]checked: {what}[/]")
-
-
-def command(*arguments: str) -> list[str]:
-    """A grist command as this Python runs it."""
-    return [sys.executable, "-m", "gristmill.orchestration.cli.main", *arguments]
-
-
-def show(*arguments: str, note: str = "") -> None:
-    """Prints a grist command as it would be typed."""
-    console.print(f"$ grist {shlex.join(arguments)}{note}", style="bold", markup=False, soft_wrap=True)
-
-
-def grist(*arguments: str) -> str:
-    """Runs a grist command as it would be typed; its output is shown and returned."""
-    show(*arguments)
-    run = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True)
-    assert run.stdout is not None
-    lines = []
-    for line in run.stdout:
-        print(line, end="", flush=True)
-        lines.append(line)
-    if run.wait() != 0:
-        sys.exit(f"error: the demo stopped, exit code {run.returncode}")
-    return "".join(lines)
-
-
-def result(output: str) -> dict[str, object]:
-    """The last line of a run's stdout."""
-    return dict(json.loads(output.splitlines()[-1]))
-
-
-def kill_in_the_middle(lake: str, arguments: list[str]) -> None:
-    """Starts a run and kills it once it has written its first receipts."""
-    before = receipts(lake)
-    show(*arguments, "--lake", lake, note="   # and kill -9 after the first receipts")
-    run = subprocess.Popen(command(*arguments, "--lake", lake), stdout=subprocess.DEVNULL)
-    while receipts(lake) < before + 3 and run.poll() is None:
-        time.sleep(0.01)
-    run.send_signal(signal.SIGKILL)
-    check(run.wait() == -signal.SIGKILL, "the run was killed in the middle")
 
 
 def receipts(lake: str) -> int:
