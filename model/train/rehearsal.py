@@ -21,6 +21,7 @@ from gristmill.model.phi4.modalities import MODALITIES
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, counts, part_of
 from gristmill.model.train import optim
+from gristmill.model.train.gradients import Gradients
 from gristmill.model.train.loop import trained_parameters
 from gristmill.model.train.objective import Batch
 from gristmill.model.train.operations import Phase, Watch, size
@@ -88,7 +89,7 @@ def rehearse(
     with watch:
         parameters = _standing(model, watch)
         with fake:
-            gradients = optim.Gradients(trained)
+            gradients = Gradients(trained)
         grown = watch.live
         optimizer = optim.build(stage.optim, model, trained)
         optimizer.step()  # makes its state, which is there in every later step
