@@ -141,9 +141,9 @@ def test_a_rank_alone_loses_no_other(cluster: None) -> None:
 def test_reports_are_seldom(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gristmill.stages.train import ray_ranks
 
-    told: list[dict[str, int]] = []
+    reported: list[dict[str, int]] = []
     clock = iter([0.0, 9.0, 10.0, 25.0])
-    monkeypatch.setattr(ray_ranks.ray.train, "report", told.append)
+    monkeypatch.setattr(ray_ranks.ray.train, "report", reported.append)
     dist.init_process_group("gloo", f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:
         reports = ray_ranks.Reports(Ranks(), clock=lambda: next(clock))
@@ -151,7 +151,7 @@ def test_reports_are_seldom(cluster: None, tmp_path: Path, monkeypatch: pytest.M
             reports(Reached(step))
     finally:
         dist.destroy_process_group()
-    assert told == [{"step": 10}, {"step": 30}, {"step": 40}]
+    assert reported == [{"step": 10}, {"step": 30}, {"step": 40}]
 
 
 def test_settings_of_a_user_stay(monkeypatch: pytest.MonkeyPatch) -> None:
