@@ -25,7 +25,7 @@ from gristmill.model.train.settings import Source
 from gristmill.model.train.state import Reached
 from gristmill.stages.run.cluster import TooSmall, connect
 from gristmill.stages.train.job import Execution
-from gristmill.stages.train.ray_train import SETTINGS, _interruptible, on_ray
+from gristmill.stages.train.ray_train import SETTINGS, _interruptible, _settings, on_ray
 
 RANKS = Execution(trainer="ray", ranks=2)
 
@@ -167,9 +167,6 @@ def test_ctrl_c_is_no_success() -> None:
 
 
 def test_settings_of_a_user_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gristmill.stages.train.job import Execution
-from gristmill.stages.train.ray_train import _settings
-
     name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
     monkeypatch.setenv(name, "7")
     with _settings():
