@@ -58,11 +58,8 @@ def test_a_writer_that_stays_is_named(store: Store, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(run_folder, "LAST_WRITES", 0.0)
     folder = RunFolder(store, KEY)
     try:
-        with (
-            pytest.raises(RunsElsewhere, match=rf"\(process {child} on .*, stage 'pretrain'\): wait for its end"),
-            folder.held(),
-            folder.written(),
-        ):
+        message = rf"\(process {child} on .*, stage 'pretrain'\): wait for its end"
+        with folder.held(), pytest.raises(RunsElsewhere, match=message), folder.written():
             pass
     finally:
         os.kill(child, signal.SIGKILL)
