@@ -31,7 +31,7 @@ from gristmill.stages.models.model_versions import SHAPE, WEIGHTS
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.gates import GateInput, Verdicts, gate_work, gates_of
 from gristmill.stages.train.job import Execution
-from gristmill.stages.train.reporting import Report
+from gristmill.stages.train.reporting import Report, RunProgress
 from gristmill.stages.train.result import METRICS, TrainFacts, model_shards, part_digest
 from gristmill.stages.train.work import train_identity, train_work
 
@@ -139,7 +139,9 @@ class ResolvedStage:
         lookup = self.lookup
         given = lookup.given(run.dataset)
         work = train_work(lookup.stage, lookup.config, given, run.how.execution)
-        receipts = run.runner.map("train", [work])
+        _check_report(run.how.report)
+        with run.runner.shown_by(RunProgress(RunFolder(run.runner.store, work.key), run.dataset)):
+            receipts = run.runner.map("train", [work])
         trained = receipts[0]
         RunFolder(run.runner.store, work.key).close(done=True)
         weights = [ref for ref in trained.outputs if ref.kind == WEIGHTS]
@@ -166,6 +168,14 @@ class ResolvedStage:
             quarantined=zero,
             statistics=_statistics(lookup.stage, trained.facts_as(TrainFacts), shards, verdicts),
         )
+
+
+def _check_report(report: Report) -> None:
+    """Raises BadConfig for a service whose package is not installed, before anything is trained."""
+    try:
+        report.check()
+    except ValueError as error:
+        raise BadConfig(str(error)) from error
 
 
 def _passed(dataset: str, receipt: Receipt) -> dict[str, Any]:

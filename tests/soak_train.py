@@ -3,9 +3,9 @@
 An episode is a run that is killed one to three times and begun again until it ends. Its seed says who is killed, at
 which event and how often that came before: a step, a file of a checkpoint, a rename, an upload, a removal; no clock
 decides. Victims in turn: a process; one that goes on from a store, in a folder or on S3, as a new machine does; one of
-two ranks; a run that goes on in another number of ranks; a rank on Ray, which bears it; the driver of a recipe whose ranks
-are on Ray. The weights have to be those of an uninterrupted run of as many ranks, to the bit, and the windows, by the
-hash of their order, those of any run. Prints a JSON line an episode; exit code 1 if one differs.
+two ranks; a run that goes on in another number of ranks; a rank on Ray, which bears it; the driver of a recipe whose
+ranks are on Ray. The weights have to be those of an uninterrupted run of as many ranks, to the bit, and the windows, by
+the hash of their order, those of any run. Prints a JSON line an episode; exit code 1 if one differs.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -234,6 +234,7 @@ class Trainer:
                 sinks.append(self._on_step)
 
             def show(progress: Progress) -> None:
+                progress = replace(progress, since=step)
                 for sink in sinks:
                     sink(progress)
 

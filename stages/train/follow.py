@@ -1,83 +1,93 @@
 """Steps that other processes do, shown in this one: their lines in the run's metrics, as they come.
 
 Ranks on Ray are begun again when one of them dies, and their output goes to Ray's logs; who started the run shows it,
-and reports it to whatever keeps curves, from one process for as long as it lasts. A step that is done twice, after a
-rank died, is shown once. In a lake on S3 metrics come with the checkpoints.
+and reports it to whatever keeps curves, from one process for as long as it lasts. Where a run goes on from a checkpoint
+its file is cut, and its steps are given again from the first. In a lake on S3 metrics come with the checkpoints.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from gristmill.lake.store.base import NotFound, Store
-from gristmill.model.train.metrics import Progress, progress_of
+from gristmill.model.train.metrics import Progress
+
+log = logging.getLogger("gristmill")
 
 PAUSE = 1.0
 """Seconds between two looks."""
 
 
 class MetricsTail:
-    """The lines that were added to a file of metrics in a store since the last look."""
+    """The steps that were added to a file of metrics in a store since the last look."""
 
     def __init__(self, store: Store, key: str) -> None:
         self._store, self._key = store, key
-        self._end = self._step = 0  # of what was read, in bytes; of the last line
+        self._last, self._end = b"", 0  # the last line that was read, and the bytes up to its end
 
-    def lines(self) -> list[dict[str, Any]]:
-        """In order, each step once. A line that is being written comes later. Raises what the store raises."""
+    def new(self) -> list[Progress]:
+        """In order, whole lines only; all of them where the file was cut since. Raises what the store raises, and
+        ValueError for a line that is none of metrics."""
         try:
             text = self._read()
         except NotFound:
             return []
-        lines: list[dict[str, Any]] = []
-        for line in text.splitlines():
-            values = json.loads(line)
-            if values["step"] > self._step:
-                self._step = values["step"]
-                lines.append(values)
-        return lines
+        lines = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
+        steps = [Progress.from_json(line) for line in lines]
+        self._end += sum(map(len, lines))
+        self._last = lines[-1] if lines else self._last
+        return steps
 
     def _read(self) -> bytes:
-        """Whole lines behind what was read; all of them where a run that was begun again cut the file."""
+        """What stands behind the last line; the whole file where another one stands in its place."""
         with self._store.open(self._key) as source:
-            before = max(0, self._end - 1)
-            source.seek(min(before, source.size()))
-            text: bytes = source.read()
-            if self._end and text[:1] != b"\n":
-                before = 0
-                source.seek(0)
-                text = source.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._end = before + len(whole)
-        return whole.removeprefix(b"\n")
+            before = self._end - len(self._last)
+            if before <= source.size():
+                source.seek(before)
+                text: bytes = source.read()
+                if text.startswith(self._last):
+                    return text[len(self._last) :]
+            self._last, self._end = b"", 0
+            source.seek(0)
+            whole: bytes = source.read()
+            return whole
 
 
 @contextmanager
-def followed(store: Store, key: str, show: Callable[[Progress], None]) -> Iterator[None]:
-    """Hands each step's `Progress` to `show`, in a thread; those that are left at the end, in this one.
+def followed(store: Store, key: str, show: Callable[[Progress], None], pause: float = PAUSE) -> Iterator[None]:
+    """Hands each step to `show`, in a thread, every `pause` seconds what is new and at the end what is left.
 
-    Raises what `show` raises, at the end.
+    Metrics that cannot be read are said once, and asked for again: only who looks depends on them.
     """
     tail, over = MetricsTail(store, key), threading.Event()
 
     def follow() -> None:
-        while not over.wait(PAUSE):
-            new()
+        complained = False
+        while not over.wait(pause):
+            complained = _look(tail, show, complained)
+        _look(tail, show, complained)
 
-    def new() -> None:
-        for values in tail.lines():
-            show(progress_of(values))
+    thread = threading.Thread(target=follow, name="metrics of a run", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
-    with ThreadPoolExecutor(1, thread_name_prefix="metrics") as pool:
-        following = pool.submit(follow)
-        try:
-            yield
-        finally:
-            over.set()
-            following.result()
-    new()
+
+def _look(tail: MetricsTail, show: Callable[[Progress], None], complained: bool) -> bool:
+    """Shows what is new. -> Whether it was said, now or before, that the metrics cannot be read."""
+    steps: Sequence[Progress] = ()
+    try:
+        steps = tail.new()
+    except Exception as error:  # whatever the client of a store raises
+        if not complained:
+            log.warning("the metrics of the run cannot be read now, so its steps are not seen: %s", error)
+        complained = True
+    for progress in steps:
+        show(progress)
+    return complained

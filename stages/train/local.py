@@ -22,7 +22,7 @@ from gristmill.stages.train.reporting import reporting
 def train(store: Store, job: TrainJob, folder: RunFolder) -> Trained:
     """Carries out a stage, from its last checkpoint if there is one. Raises Diverged and what the trainer raises."""
     about = about_run(job, folder)
-    with reporting(job.execution.report, about) as show:
+    with reporting(job.execution.report, about, job.stage, folder.metrics_file) as show:
         return trained(folder, train_rank(store, job, folder, Ranks(), show), world=1)
 
 

@@ -8,7 +8,6 @@ controller reserves none either, so nothing that waits for the ranks holds what 
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -31,8 +30,6 @@ from gristmill.stages.train.follow import followed
 from gristmill.stages.train.job import Trained, TrainJob
 from gristmill.stages.train.local import about_run, train_rank, trained
 from gristmill.stages.train.reporting import reporting
-
-log = logging.getLogger("gristmill")
 
 T = TypeVar("T")
 RankWork = Callable[[Ranks, Callable[[Reached], None]], T]
@@ -57,7 +54,11 @@ def train(store: Store, job: TrainJob, folder: RunFolder) -> Trained:
     connect(group.ranks * group.cpus)
     check_reachable(store, execution.shared_filesystem)
     work = partial(_train_rank, store.uri, replace(job, execution=execution), folder.key)
-    with reporting(execution.report, about_run(job, folder)) as show, followed(store, folder.metrics_key, show):
+    about = about_run(job, folder)
+    with (
+        reporting(execution.report, about, job.stage, folder.metrics_file) as show,
+        followed(store, folder.metrics_key, show),
+    ):
         reached = on_ray(work, group)
     folder.fetch(reached.step)
     return trained(folder, reached, world=group.ranks)

@@ -194,7 +194,7 @@ def test_an_error_of_the_writer_is_not_lost_behind_another(
         raise OSError(28, "No space left on device")
 
     def stop(progress: Any) -> None:
-        if progress.step == 3:  # while the checkpoint of step 2 is written
+        if progress.step == 3:  # the checkpoint of step 2 is under way
             raise KeyboardInterrupt
 
     monkeypatch.setattr(state, "save_file", full)
