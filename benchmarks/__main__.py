@@ -31,6 +31,7 @@ NAMES = (
     "packing",
     "train_ray",
     "plan",
+    "optimizers",
 )
 GPU_NAMES = ("generate_gpu",)
 """Run by name only, where there is a GPU."""

@@ -28,16 +28,7 @@ import pyarrow as pa
 
 from gristmill.model.shards.counts import Counts
 from gristmill.model.shards.handles import Handles, read_at
-from gristmill.model.shards.index import (
-    FORMAT,
-    SCHEMA,
-    DamagedShard,
-    ShardFile,
-    damaged,
-    named,
-    parse_index,
-    write_index,
-)
+from gristmill.model.shards.index import FORMAT, DamagedShard, ShardFile, damaged, named, parse_index, write_index
 from gristmill.model.shards.order import Permutation
 from gristmill.model.shards.sample import HEADER, KEY, Sample, decode, fields_of, tar_bytes
 
@@ -130,9 +121,8 @@ class ShardWriter:
                     path.unlink(missing_ok=True)
 
     def _write_index(self) -> None:
-        rows = zip(*self._rows.values(), strict=True) if self._rows else [[]] * (len(SCHEMA) - 1)
-        columns: list[list[object]] = [list(self._rows), *map(list, rows)]
-        write_index(self._paths[1], columns, self.bytes, self.sha256)
+        rows = [(key, *row) for key, row in self._rows.items()]
+        write_index(self._paths[1], rows, self.bytes, self.sha256)
 
 
 class ShardReader:

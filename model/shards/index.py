@@ -8,7 +8,7 @@ names: training on other data has no other symptom. Format 1 had no counts but t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +69,9 @@ def named(shard: ShardFile) -> Iterator[None]:
         raise
 
 
-def write_index(path: Path, columns: list[list[object]], tar_bytes: int, tar_sha256: str) -> None:
-    """Writes the index of a tar; `columns` as SCHEMA has them."""
+def write_index(path: Path, rows: Sequence[tuple[object, ...]], tar_bytes: int, tar_sha256: str) -> None:
+    """Writes the index of a tar; each of `rows` has the fields of SCHEMA."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(SCHEMA)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     table = pa.Table.from_arrays(arrays, schema=SCHEMA)
     metadata = {"gristmill.format": str(FORMAT), "tar.bytes": str(tar_bytes), "tar.sha256": tar_sha256}

@@ -22,9 +22,8 @@ from torch import nn
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part, trainable
 from gristmill.model.shards.files import ShardReader
-from gristmill.model.train import batches, optim
+from gristmill.model.train import optim
 from gristmill.model.train.checkpoint_files import Mirror
-from gristmill.model.train.cost import Cost
 from gristmill.model.train.gradients import Gradients, ShardedGradients
 from gristmill.model.train.metrics import MetricsFile, Progress, utilisation
 from gristmill.model.train.objective import collate
@@ -32,6 +31,8 @@ from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage, steps_of
 from gristmill.model.train.state import Checkpoints, Reached, restore
+from gristmill.model.windows import batches
+from gristmill.model.windows.cost import Cost
 
 
 class Diverged(ArithmeticError):

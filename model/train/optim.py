@@ -22,10 +22,10 @@ def build(optim: Optim, model: nn.Module, trained: Mapping[str, nn.Parameter]) -
     """The optimizer of `trained`, parameters of `model` by name."""
     decaying, lr = decayed(model), optim.lr if isinstance(optim.lr, float | int) else 0.0  # the loop sets it anyway
     by_muon = matrices(model) if optim.kind == "muon" else set()
-    ours = {name: parameter for name, parameter in trained.items() if name not in by_muon}
+    by_adamw = {name: parameter for name, parameter in trained.items() if name not in by_muon}
     groups: list[dict[str, Any]] = [
-        {"params": [parameter for name, parameter in ours.items() if name in decaying]},
-        {"params": [parameter for name, parameter in ours.items() if name not in decaying], "weight_decay": 0.0},
+        {"params": [parameter for name, parameter in by_adamw.items() if name in decaying]},
+        {"params": [parameter for name, parameter in by_adamw.items() if name not in decaying], "weight_decay": 0.0},
     ]
     adamw = torch.optim.AdamW(groups, lr=lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
     hidden = [parameter for name, parameter in trained.items() if name in by_muon]

@@ -13,8 +13,8 @@ from train_windows import TINY, Tiny, tiny_trainer, write_windows
 
 from gristmill.model.phi4.parts import Part
 from gristmill.model.shards.files import ShardReader
-from gristmill.model.train.batches import deal, extended, shares
-from gristmill.model.train.cost import Cost
+from gristmill.model.windows.batches import deal, extended, shares
+from gristmill.model.windows.cost import Cost
 
 COST = Cost.of(TINY, {Part.LANGUAGE})
 

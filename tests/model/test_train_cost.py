@@ -19,8 +19,8 @@ from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, trainable
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.shards.counts import Counts
-from gristmill.model.train.cost import Cost
 from gristmill.model.train.objective import Objective, collate
+from gristmill.model.windows.cost import Cost
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -21,7 +21,6 @@ from gristmill.model.phi4.config import LoraConfig, ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train import sharded
-from gristmill.model.train.batches import passes
 from gristmill.model.train.loop import Trainer
 from gristmill.model.train.metrics import Progress
 from gristmill.model.train.objective import Batch, Objective
@@ -29,6 +28,7 @@ from gristmill.model.train.optim import Optim
 from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.state import WEIGHTS
+from gristmill.model.windows.batches import passes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 assert sharded  # imported here, it need not be in every process that a test forks

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from gristmill.model.shards.files import ShardReader
 from gristmill.model.shards.sample import Sample
-from gristmill.model.train.cost import Cost
+from gristmill.model.windows.cost import Cost
 
 
 class Share(NamedTuple):
