@@ -272,6 +272,23 @@ def test_where_it_runs_is_no_part_of_the_key_of_a_piece(lake):
     assert there.resources.gpus == 1 and here.resources.gpus == 0
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"dtype": "bfloat16"},
+        {"generate": evaluations.SIZES | {"max_tokens": 7}},
+        {"exact": {"pattern": r"(\d+)"}},
+        {"judge": {"more": ["nope"]}},
+        {"window": 65},
+    ],
+)
+def test_whatever_decides_an_answer_is_in_the_key_of_a_piece(lake, recipe):
+    stages = [
+        Evaluation.of(evaluations.config(["math@v1"], **given).recipe, Versions(lake)).stage for given in ({}, recipe)
+    ]
+    assert stages[0].identity() != stages[1].identity()
+
+
 def test_every_piece_has_a_receipt_whose_balance_is_of_its_records(lake):
     manifest = evaluations.evaluate(lake, ["mix@v1"], dataset="receipts", chunk_items=3).manifest
     evaluation = Evaluation.of(evaluations.config(["mix@v1"], chunk_items=3).recipe, Versions(lake))
