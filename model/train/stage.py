@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
-from gristmill.model.train.shapes import parts_of
 
 LOSSES = ("cross_entropy", "dpo", "sigmoid")
 """On targets; of preferences against precomputed references; of SigLIP, for a warm-up of the encoder."""

@@ -8,6 +8,7 @@ both. A `Chain` makes several versions, one after the other.
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gristmill.lake.accounts.balance import Tally, total
 from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.query.diff import recipe_changes
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.form import FORMS, Form
 from gristmill.lake.versions.manifest import Draft, Manifest, VersionRef, run_key
@@ -25,6 +27,8 @@ from gristmill.pipelines.settings.config import BadConfig, Root, Run
 from gristmill.stages.read.inputs import ScannedInput
 from gristmill.stages.read.scan import Scan
 from gristmill.stages.run.runner import Runner
+
+log = logging.getLogger("gristmill")
 
 
 def _merges_nothing(base: Manifest) -> tuple[StageId, ...]:
@@ -195,6 +199,22 @@ class InputRecipe(Recipe):
                 " one dataset cannot hold both. Give recipe.dataset and recipe.extends another name"
             )
 
+    def check_base(self, base: Manifest) -> None:
+        """Raises BadConfig where `base`, the version that this one extends, holds records of another form, or differs
+        in a key that has to be equal."""
+        self.check_form(base)
+        identity = self.identity()
+        for name, why in self.fixed_by(base).items():
+            before, now = base.recipe.get(name), identity[name]
+            if name not in base.recipe or before != now:
+                was = f"has {name} {before}" if name in base.recipe else f"was made by a release without {name}"
+                raise BadConfig(
+                    f"recipe.{name}: {base} {was}, this recipe has {now}: {why}."
+                    " Take its settings, or make another dataset of all inputs"
+                )
+        if changed := recipe_changes(base.recipe, identity):
+            log.warning("%s was made with other %s; what is new follows this recipe", base, ", ".join(changed))
+
 
 class PipelineConfig(Root):
     """A whole config: which pipeline, its recipe, how and where it runs. Each pipeline has a subclass of its own."""
@@ -202,6 +222,10 @@ class PipelineConfig(Root):
     pipeline: str
     recipe: Recipe
     run: Run = Run()
+
+    def check(self, versions: Versions) -> None:
+        """Raises BadConfig for what can be seen before any work: in the recipe, and where it does not fit the run."""
+        self.recipe.check(versions)
 
     def outlook(self, versions: Versions) -> Sequence[str]:
         """What is known of the run before it begins, as lines for `--plan`. Nothing is run for it."""

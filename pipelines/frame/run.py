@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from gristmill.lake.accounts.receipt import NotDeterministic
-from gristmill.lake.query.diff import changed_on_the_way, recipe_changes
+from gristmill.lake.query.diff import changed_on_the_way
 from gristmill.lake.store.base import Store
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.takedown.suppress_guard import guarded_list
@@ -72,13 +72,13 @@ def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result
 
     Raises BadConfig, Incomplete, GateFailed, CommitConflict, PlanOnly, BalanceError.
     """
-    config.recipe.check(Versions(store))
+    config.check(Versions(store))
     done: list[Result] = []
     try:
         while (link := config.recipe.link([result.manifest for result in done])) is not None:
+            if done:
+                log.info("%s %s; next: %s", done[-1].manifest, "is new" if done[-1].new else "is there", link.target)
             done.append(_run_link(link, config.run, store, runner))
-            if done[-1].new:
-                log.info("%s is committed", done[-1].manifest)
     except PlanOnly as plan:
         plan.outlook = tuple(config.outlook(Versions(store)))
         raise
@@ -191,7 +191,7 @@ class _Run:
     def _draft_upon(self, recipe: InputRecipe, base: Manifest | None, new: Iterable[str]) -> Draft:
         """`base` with the new inputs. Raises BadConfig where they could not be compared with it."""
         if base is not None:
-            _check_base(recipe, base)
+            recipe.check_base(base)
             self._check_compared(recipe, base)
         return self._draft(new, base)
 
@@ -279,22 +279,6 @@ class _Run:
                 "records were taken down (`grist forget`) while this run was under way, and it may hold them. Nothing"
                 " that holds them is given out: run the same command again, it leaves them out."
             )
-
-
-def _check_base(recipe: InputRecipe, base: Manifest) -> None:
-    """Raises BadConfig where the base holds another form, or differs in a key that has to be equal."""
-    recipe.check_form(base)
-    identity = recipe.identity()
-    for name, why in recipe.fixed_by(base).items():
-        before, now = base.recipe.get(name), identity[name]
-        if name not in base.recipe or before != now:
-            was = f"has {name} {before}" if name in base.recipe else f"was made by a release without {name}"
-            raise BadConfig(
-                f"recipe.{name}: {base} {was}, this recipe has {now}: {why}."
-                " Take its settings, or make another dataset of all inputs"
-            )
-    if changed := recipe_changes(base.recipe, identity):
-        log.warning("%s was made with other %s; what is new follows this recipe", base, ", ".join(changed))
 
 
 def _made_again(before: Manifest, draft: Draft) -> Result:

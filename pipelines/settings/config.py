@@ -74,8 +74,8 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """`a.b=c` laid over `data`; the value is YAML, so that lists, numbers and null can be given. An entry of a list goes
-    by its number, from 0: `recipe.stages.0.steps=10`. Raises BadConfig."""
+    """`a.b=c` laid over `data`; the value is YAML, so that lists, numbers and null can be given. An entry of a list has
+    its number, from 0, for a name: `recipe.stages.0.steps=10`. Raises BadConfig."""
     result: dict[str, Any] = unshared(dict(data))
     for setting in settings:
         dotted, equals, text = setting.partition("=")

@@ -84,7 +84,7 @@ class TrainJob:
 
     def model(self, store: Store, device: str = "cpu") -> Multimodal:
         """The model that the stage starts from, every file's digest checked. Raises DamagedObject, NotFound."""
-        from gristmill.model.train.start import starting_model
+        from gristmill.model.assembly.start import starting_model
 
         with scratch() as folder:
             stored = [fetched(store, ref, folder) for refs in self.given.parts.values() for ref in refs]

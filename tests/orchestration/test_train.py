@@ -67,9 +67,9 @@ def test_forget_says_that_weights_do_not_forget(lake, tmp_path):
     store, _ = lake
     (tmp_path / "urls").write_text("https://web.example/3\n")
     printed = grist(store, "forget", "--urls", str(tmp_path / "urls"), "--reason", "request 17").stdout
-    said = " ".join(printed.split())
-    assert "made from them: nano.adapt@v1 (trained_on), stays: weights cannot be made to forget a record" in said
-    assert "grist withdraw nano.pretrain@v1" in said
+    shown = " ".join(printed.split())
+    assert "made from them: nano.adapt@v1 (trained_on), stays: weights cannot be made to forget a record" in shown
+    assert "grist withdraw nano.pretrain@v1" in shown
 
 
 def test_a_plan_and_what_is_refused(lake, tmp_path):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from mixtures import documents, mix, texts
 from models import save_nano
-from training import WINDOW, prepare, stage, train
+from training import WINDOW, config, prepare, stage, train
 
 from gristmill.lake.query.query import lineage
+from gristmill.lake.store.opening import open_store
 from gristmill.lake.takedown.forget import forget, plan_forget
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.parts import Part
+from gristmill.pipelines.ask import committed
 from gristmill.pipelines.frame.run import TakenDown, run_pipeline
 from gristmill.pipelines.model import ModelRunConfig, export_hf
 from gristmill.pipelines.settings.config import BadConfig
@@ -104,7 +109,7 @@ def test_a_takedown_names_every_model_that_was_trained_on_what_it_removes(lake):
     versions = Versions(lake)
     url = "https://web.example/3"
     plan = plan_forget(versions, Suppression.of(urls=[url]))
-    assert {(made.ref, made.role, made.form, made.withdraw) for made in plan.derived} == {
+    assert {(derived.ref, derived.role, derived.form, derived.withdraw) for derived in plan.derived} == {
         ("bpe@v1", "trained_on", "tokenizer", False),
         ("nano.pretrain@v1", "trained_on", "model", False),
         ("nano.adapt@v1", "trained_on", "model", False),
@@ -166,3 +171,36 @@ def test_the_law_of_the_rate_counts_the_tokens_of_the_mixture(lake):
     assert twice.recipe["stage"]["tokens"] == round(tokens / 2)
     assert twice.statistics["training"]["peak_lr"] == pytest.approx(0.1 * round(tokens / 2) ** -0.32)
     assert twice.statistics["training"]["tokens"] >= round(tokens / 2)
+
+
+def test_whether_a_chain_is_done_is_known_without_running_it(lake):
+    wanted = config(stage(), second())
+    assert committed(wanted, lake) is None
+    train(lake, stage())
+    assert committed(wanted, lake) is None and str(committed(config(stage()), lake)) == "nano.pretrain@v1"
+    last = train(lake, stage(), second()).manifest
+    assert committed(wanted, lake) == last
+    lake.delete(last.shards[0].key)  # of the first stage too
+    assert committed(wanted, lake) is None
+    with pytest.raises(BadConfig, match=r"nano\.pretrain@v1 lost objects .* no other run makes the same ones"):
+        train(lake, stage(), second())
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_mixture_of_an_earlier_release_is_trained_on(tmp_path, number):
+    shutil.copytree(Path(__file__).parents[1] / "golden" / f"lake-format-{number}", tmp_path / "lake")
+    store = open_store(str(tmp_path / "lake"))
+    trained = train(store, stage(steps=1, batch=1)).manifest
+    assert str(trained) == "nano.pretrain@v1" and trained.statistics["training"]["positions"] == 1
+
+
+def test_the_tokenizer_of_a_model_is_used_where_its_own_version_was_withdrawn(lake):
+    """The model has a copy, and is given out: a run must not train for days and be refused for it in the end."""
+    train(lake, stage())
+    more = stage("more", init_from={"language": "nano.pretrain@v1"})
+    of_model = {"model": "nano.pretrain@v1", "tokenizer": ""}
+    assert "tokenizer" in {ref.role for ref in train(lake, more, **of_model).manifest.sources}
+    Versions(lake).withdraw("bpe", 1, "request 17")
+    later = train(lake, {**more, "seed": 1}, **of_model).manifest
+    assert {ref.role for ref in later.sources} == {"trained_on", "init_from.language"}
+    assert tokenizer_shard(later) == tokenizer_shard(Versions(lake).resolve("nano.pretrain@v1"))

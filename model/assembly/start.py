@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from gristmill.model.assembly.adapters import add_adapters
+from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.hf.checkpoint import Device, load_parts, part_files
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.modalities import MODALITIES
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import ADAPTERS, Part, parameters_of
-from gristmill.model.train.adapters import add_adapters
-from gristmill.model.train.shapes import parts_of
 
 
 def starting_model(

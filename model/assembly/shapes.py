@@ -52,27 +52,27 @@ def adapter_of(config: ModelConfig, part: Part) -> LoraConfig | None:
     return next((adapter for adapter in config.adapters if ADAPTERS[adapter.name] == part), None)
 
 
-def differing(part: Part, theirs: ModelConfig, needed: ModelConfig) -> Iterator[str]:
+def differing(part: Part, stored: ModelConfig, needed: ModelConfig) -> Iterator[str]:
     """In what a part of a model of one config does not fit one of another: a line for each field."""
     if part == Part.LANGUAGE:
-        yield from _fields("text", theirs.text, needed.text)
+        yield from _fields("text", stored.text, needed.text)
     elif part in _READS_LANGUAGE:
         for name in ("hidden_size", "num_hidden_layers"):
-            yield from _field(f"text.{name}", getattr(theirs.text, name), getattr(needed.text, name))
+            yield from _field(f"text.{name}", getattr(stored.text, name), getattr(needed.text, name))
     if (section := SECTIONS.get(part)) is not None:
-        yield from _fields(section, getattr(theirs, section), getattr(needed, section))
+        yield from _fields(section, getattr(stored, section), getattr(needed, section))
     if part in ADAPTERS.values():
-        yield from _fields(f"adapter {part}", adapter_of(theirs, part), adapter_of(needed, part))
+        yield from _fields(f"adapter {part}", adapter_of(stored, part), adapter_of(needed, part))
 
 
-def _fields(name: str, theirs: Any, needed: Any) -> Iterator[str]:
-    if theirs is None or needed is None:
-        yield from _field(name, theirs and "there", needed and "there")
+def _fields(name: str, stored: Any, needed: Any) -> Iterator[str]:
+    if stored is None or needed is None:
+        yield from _field(name, stored and "there", needed and "there")
         return
     for field in fields(needed):
-        yield from _field(f"{name}.{field.name}", getattr(theirs, field.name), getattr(needed, field.name))
+        yield from _field(f"{name}.{field.name}", getattr(stored, field.name), getattr(needed, field.name))
 
 
-def _field(name: str, theirs: Any, needed: Any) -> Iterator[str]:
-    if theirs != needed:
-        yield f"its {name} is {theirs}, the model's is {needed}"
+def _field(name: str, stored: Any, needed: Any) -> Iterator[str]:
+    if stored != needed:
+        yield f"its {name} is {stored}, the model's is {needed}"
