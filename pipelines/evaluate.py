@@ -106,6 +106,7 @@ class Evaluation:
         if not recipe.data:
             raise BadConfig("recipe.data is empty: give the exact versions to evaluate on, e.g. [math@v1]")
         on = tuple(exact(versions, name, "recipe.data") for name in dict.fromkeys(recipe.data))
+        _check_apart(on)
         tokenizer = _tokenizer(recipe, model, on, versions)
         tasks = {str(exact(versions, name, "recipe.tasks")): task for name, task in recipe.tasks.items()}
         if strangers := sorted(tasks.keys() - set(map(str, on))):
@@ -207,6 +208,18 @@ class Evaluation:
             if missing := [str(cause) for cause in error.errors if isinstance(cause, MissingToken)]:
                 raise BadConfig(f"recipe.tokenizer: {missing[0]}") from error  # no rerun will help
             raise
+
+
+def _check_apart(on: Sequence[Manifest]) -> None:
+    """Raises BadConfig for versions that share shards, as one that extends another does: a record has one fate."""
+    holders: dict[str, Manifest] = {}
+    for source in on:
+        for ref in source.shards:
+            other = holders.setdefault(ref.sha256, source)
+            if other is not source:
+                raise BadConfig(
+                    f"recipe.data: {other} and {source} share shards, so that a record would be asked twice: give one"
+                )
 
 
 def _check_answered(receipts: Sequence[Receipt]) -> None:

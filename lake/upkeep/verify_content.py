@@ -75,8 +75,7 @@ def compare(store: Store, manifest: Manifest, proofs: dict[str, Proof]) -> Itera
         if after.first <= before.last and manifest.parent is None:  # a version that grew has several generations
             problem = f"ledger objects overlap: one ends at id {before.last}, the next begins at {after.first}"
             yield finding("ledger", problem, after.ref.sha256)
-    mixed = manifest.form == "windows"  # two sources of a mixture may have one record
-    if doubled := [proof for proof in good if proof.twice and not mixed]:
+    if doubled := [proof for proof in good if proof.twice and manifest.layout.kept_once]:
         for proof in doubled:
             yield finding("ledger", f"record {proof.twice} is kept twice", proof.ref.sha256)
         return

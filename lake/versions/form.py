@@ -54,7 +54,8 @@ class Layout:
     once, so that both can be compared; else they hold what was made of records. `remade`: why a takedown cannot write
     shards anew without a record, so that the version is withdrawn and made again; None: it can. `shown`: what `sample`
     draws from kept records, `text` the column that it shows; `statistics`: how the version's statistics are read; None:
-    there is nothing of the kind.
+    there is nothing of the kind. `kept_once`: whether no id is kept twice; else a record may be in two sources, or in
+    several pieces.
     """
 
     called: str
@@ -65,6 +66,7 @@ class Layout:
     shown: Literal["texts", "stretches"] | None = None
     statistics: type[TextStatistics] | type[WindowStatistics] | type[EvaluationStatistics] | None = None
     text: str = "text"
+    kept_once: bool = True
 
     def kind(self, name: str) -> ShardKind | None:
         """The kind that a shard's pointer names; None for one that this form does not have."""
@@ -100,7 +102,7 @@ FORMS: Mapping[Form, Layout] = {
     # Media lie raw in the record's row, or, where rows would be too large for a table, as a group of files in a tar.
     "images": _texts("images", TAR, INDEX),
     "audio": _texts("audio", TAR, INDEX),
-    "windows": Layout("packed windows", (PACK, INDEX), shown="stretches", statistics=WindowStatistics),
+    "windows": Layout("packed windows", (PACK, INDEX), shown="stretches", statistics=WindowStatistics, kept_once=False),
     "verdicts": Layout(
         "verdicts",
         (TABLE,),
@@ -109,6 +111,7 @@ FORMS: Mapping[Form, Layout] = {
         shown="texts",
         statistics=EvaluationStatistics,
         text="answer",
+        kept_once=False,
     ),
     "tokenizer": Layout("a tokenizer", (TOKENIZER,)),
     "model": Layout("a model", (WEIGHTS, SHAPE, TOKENIZER)),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import evaluations
 import pytest
 import yaml
@@ -11,11 +14,13 @@ from gristmill.lake.store.objects import read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.takedown.forget import forget, plan_forget
 from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.upkeep.verify import verify
+from gristmill.lake.versions.manifest import Draft
 from gristmill.lake.versions.statistics import EvaluationStatistics
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.hf.checkpoint import save_hf
 from gristmill.model.phi4.multimodal import Multimodal
-from gristmill.pipelines.evaluate import EvaluateConfig
+from gristmill.pipelines.evaluate import EvaluateConfig, Evaluation
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.pipelines.settings.config import BadConfig
@@ -78,6 +83,27 @@ def test_what_cannot_be_evaluated_is_refused_before_a_model_is_loaded(lake, data
         evaluations.evaluate(lake, data, Runner(lake, workers=0, plan=True), dataset="refused", **recipe)
 
 
+def test_versions_that_share_shards_are_refused(lake):
+    versions = Versions(lake)
+    manifest = versions.manifest("math", 1)
+    fields = {
+        name: value for name, value in manifest.model_dump().items() if name not in ("version", "previous", "digest")
+    }
+    versions.commit(Draft(**fields | {"dataset": "copy"}))
+    with pytest.raises(BadConfig, match=r"recipe\.data: math@v1 and copy@v1 share shards.*asked twice: give one"):
+        evaluations.evaluate(lake, ["math@v1", "copy@v1"], dataset="refused")
+
+
+def test_a_tokenizer_without_the_tokens_of_the_template_is_named(lake, tmp_path):
+    file = json.loads(small_tokenizer())
+    file["added_tokens"] = [token for token in file["added_tokens"] if token["content"] != "<|user|>"]
+    save_hf(Multimodal.seeded(NANO, 0), tmp_path / "hf", tokenizer=json.dumps(file).encode())
+    config = ModelRunConfig.model_validate({"recipe": {"dataset": "mute", "folder": str(tmp_path / "hf")}})
+    run_pipeline(config, lake, Runner(lake, workers=0))
+    with pytest.raises(BadConfig, match=r"recipe\.tokenizer: tokenizer \w+ has no special token '<\|user\|>'"):
+        evaluations.evaluate(lake, ["math@v1"], model="mute@v1", dataset="refused")
+
+
 @pytest.mark.parametrize(
     ("generate", "why"),
     [
@@ -135,6 +161,37 @@ def test_a_plan_says_which_pieces_are_left_and_loads_nothing(lake, monkeypatch):
     with pytest.raises(PlanOnly) as plan:
         evaluations.evaluate(lake, ["math@v1"], Runner(lake, workers=0, plan=True), dataset="planned", dtype="float16")
     assert plan.value.title == "evaluate" and len(plan.value.todo) == 3
+
+
+def test_where_it_runs_is_no_part_of_the_key_of_a_piece(lake):
+    recipe = evaluations.config(["math@v1"]).recipe
+    evaluation = Evaluation.of(recipe, Versions(lake))
+    here = replace(evaluation.stage, where=evaluation.where(evaluations.config(["math@v1"]).run))
+    there = replace(here, where=replace(here.where, device="cuda", gpus=1, max_num_seqs=64))
+    assert here.identity() == there.identity() == evaluation.stage.identity()
+    assert there.resources.gpus == 1 and here.resources.gpus == 0
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"dtype": "bfloat16"},
+        {"generate": evaluations.SIZES | {"max_tokens": 7}},
+        {"exact": {"pattern": r"(\d+)"}},
+        {"judge": {"more": ["nope"]}},
+        {"window": 65},
+    ],
+)
+def test_whatever_decides_an_answer_is_in_the_key_of_a_piece(lake, recipe):
+    stages = [
+        Evaluation.of(evaluations.config(["math@v1"], **given).recipe, Versions(lake)).stage for given in ({}, recipe)
+    ]
+    assert stages[0].identity() != stages[1].identity()
+
+
+def test_what_was_committed_is_whole(lake):
+    manifest = evaluations.evaluate(lake, ["mix@v1", "math@v1"], dataset="whole").manifest
+    assert [finding for finding in verify(lake, deep=True) if manifest.dataset in str(finding)] == []
 
 
 def test_on_ray_it_is_the_same_evaluation(lake):

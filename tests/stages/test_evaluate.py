@@ -263,15 +263,6 @@ def test_a_worker_that_fails_costs_its_own_piece_alone(lake, monkeypatch):
     assert asked == [(0, 5), (5, 10), (10, 12), (10, 12)] and result.manifest.kept.count == 12
 
 
-def test_where_it_runs_is_no_part_of_the_key_of_a_piece(lake):
-    recipe = evaluations.config(["math@v1"]).recipe
-    evaluation = Evaluation.of(recipe, Versions(lake))
-    here = replace(evaluation.stage, where=evaluation.where(evaluations.config(["math@v1"]).run))
-    there = replace(here, where=replace(here.where, device="cuda", gpus=1, max_num_seqs=64))
-    assert here.identity() == there.identity() == evaluation.stage.identity()
-    assert there.resources.gpus == 1 and here.resources.gpus == 0
-
-
 def test_every_piece_has_a_receipt_whose_balance_is_of_its_records(lake):
     manifest = evaluations.evaluate(lake, ["mix@v1"], dataset="receipts", chunk_items=3).manifest
     evaluation = Evaluation.of(evaluations.config(["mix@v1"], chunk_items=3).recipe, Versions(lake))
