@@ -11,13 +11,13 @@ import torch
 from models import NANO, TEXT, enlivened
 from torch import Tensor
 
+from gristmill.model.assembly.adapters import merge_adapter
 from gristmill.model.gates.text import fill_zero_adapters, language_config, probe, text_bits
 from gristmill.model.generate import prefill
 from gristmill.model.phi4 import multimodal
 from gristmill.model.phi4.config import LoraConfig, ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.routing import masks
-from gristmill.model.assembly.adapters import merge_adapter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.cli.main import app
+from gristmill.orchestration.show.training import verdict_line
 from gristmill.pipelines.command import main
 from gristmill.pipelines.settings.exits import BAD_CONFIG, GATE
 
@@ -56,11 +57,23 @@ def test_a_recipe_that_is_done_is_not_trained_again_by_any_of_its_commands(lake,
 def test_show_says_how_a_model_was_trained(lake):
     store, _ = lake
     shown = grist(store, "show", "nano.adapt").stdout
-    for words in ("Training  adapt", "final loss", "nats a token", "s on 1 rank", "Gates", "bit for bit those that the stage started from"):
+    for words in (
+        "Training  adapt",
+        "final loss",
+        "nats a token",
+        "s on 1 rank",
+        "Gates",
+        "bit for bit those that the stage started from",
+    ):
         assert words in shown
     base = json.loads(grist(store, "show", "nano.adapt", "--json").stdout)["statistics"]["bases"]["lora_vision"]
     assert f"lora_vision  {base}" in shown
     assert "trained_on mix@v1" in grist(store, "lineage", "nano.adapt").stdout
+
+
+def test_a_gate_that_does_not_apply_is_not_said_to_have_passed():
+    assert verdict_line({"passed": True, "why": "all changed"}) == "passed: all changed"
+    assert verdict_line({"passed": None, "why": "does not apply: ..."}) == "does not apply: ..."
 
 
 def test_forget_says_that_weights_do_not_forget(lake, tmp_path):

@@ -67,7 +67,11 @@ UNFIT: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
     ((stage(data="gone@v1"),), {}, "recipe.stages.0.data: gone@v1 was withdrawn (request 17)"),
     ((stage(data="mix.limit@v1"),), {}, "recipe.stages.0.data: mix.limit@v1 is a preview of a few records"),
     ((stage(data="web@v1"),), {}, "recipe.stages.0.data: web@v1 holds no packed windows"),
-    ((stage(held_out=["none@v1"], gates=["contamination"]),), {}, "recipe.stages.0.held_out: there is no dataset 'none'"),
+    (
+        (stage(held_out=["none@v1"], gates=["contamination"]),),
+        {},
+        "recipe.stages.0.held_out: there is no dataset 'none'",
+    ),
     ((stage(data="other@v1"),), {}, "recipe.stages.0.data=other@v1: its tokenizer is"),
     ((stage(),), {"model": "short"}, f"recipe.stages.0.data=mix@v1: its windows have {WINDOW} tokens, the model"),
     ((stage(),), {"model": "narrow"}, "recipe.stages.0.data=mix@v1: its vocabulary has"),

@@ -11,13 +11,13 @@ from models import NANO
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef
+from gristmill.model.assembly.adapters import merge_adapter
 from gristmill.model.hf import checkpoint
 from gristmill.model.phi4 import multimodal
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, counts, parameters_of, trainable
 from gristmill.model.phi4.routing import masks
-from gristmill.model.assembly.adapters import merge_adapter
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.stage import TrainStage
 from gristmill.stages.gates.gate import GateInput, Verdict
