@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.filters.signatures.ngrams import ngrams, slices
+from gristmill.filters.signatures.ngrams import NGrams, ngrams, slices
 
 _MOST_BITS = 24
 """Of the table of bytes that most n-grams are told apart by: 16 MB."""
@@ -97,7 +97,8 @@ class HeldOut:
         items = rows[once][np.repeat(kept, counts)]
         starts = np.concatenate([[0], np.cumsum(counts[kept])])
         sizes = np.bincount(items, minlength=len(texts)).astype(np.int32)
-        wholes = _whole_texts(texts, overlap.ngram)
+        columns = [_Wholes.of(column, overlap.ngram) for column in texts.excerpts]
+        wholes = _Wholes.joined([_Wholes.hashed(hashed, 0), *columns])
         order = np.argsort(wholes.hashes, kind="stable")
         return cls(
             grams[kept], starts, items, sizes, wholes.hashes[order], wholes.rows[order].astype(np.int32)
@@ -131,17 +132,20 @@ class Finder:
 
     def find(self, texts: Texts) -> Matches:
         """What these training texts have of the items; rows are those of `texts`."""
-        runs = slices(_sizes(texts.wholes))
-        parts = [self._gram_matches(texts.wholes[run], run.start) for run in runs]
-        columns = zip(*parts, strict=True) if parts else [[np.zeros(0, np.int64)]] * 5
-        gram_rows, grams, near_rows, near_items, near_shared = (np.concatenate(list(column)) for column in columns)
-        text_rows, text_items = self._text_matches(texts)
+        parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.int64),) * 5]
+        wholes = [_Wholes.of(column, self.overlap.ngram) for column in texts.excerpts]
+        for run in slices(_sizes(texts.wholes)):
+            hashed = ngrams(texts.wholes[run], self.overlap.ngram)
+            parts.append(self._gram_matches(hashed, run.start))
+            wholes.append(_Wholes.hashed(hashed, run.start))
+        gram_rows, grams, near_rows, near_items, near_shared = map(np.concatenate, zip(*parts, strict=True))
+        text_rows, text_items = self._text_matches(_Wholes.joined(wholes))
         return Matches(gram_rows, grams, text_rows, text_items, near_rows, near_items, near_shared)
 
-    def _gram_matches(self, texts: pa.StringArray, first: int) -> tuple[np.ndarray, ...]:
-        """(row, gram) of what they hold, each once, and (row, item, shared) of near copies. `first`: row of the first
+    def _gram_matches(self, hashed: NGrams, first: int) -> tuple[np.ndarray, ...]:
+        """(row, gram) of what texts hold, each once, and (row, item, shared) of near copies. `first`: row of the first
         text."""
-        hashed, index = ngrams(texts, self.overlap.ngram), self.held_out
+        index = self.held_out
         likely = np.flatnonzero(self._there[hashed.hashes >> self._shift])
         numbers = _numbers(index.grams, hashed.hashes[likely])
         hits = numbers >= 0
@@ -163,9 +167,9 @@ class Finder:
         enough = shared >= np.ceil(self.overlap.near * index.sizes[items])
         return rows[enough], items[enough], shared[enough].astype(np.int64)
 
-    def _text_matches(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
+    def _text_matches(self, wholes: _Wholes) -> tuple[np.ndarray, np.ndarray]:
         """(row, item) of texts and excerpts that are an item's, each once."""
-        index, wholes = self.held_out, _whole_texts(texts, self.overlap.ngram)
+        index = self.held_out
         begins = np.searchsorted(index.texts, wholes.hashes, side="left")
         counts = np.searchsorted(index.texts, wholes.hashes, side="right") - begins
         places = np.repeat(begins - (np.cumsum(counts) - counts), counts)
@@ -176,21 +180,27 @@ class Finder:
 
 
 class _Wholes(NamedTuple):
-    hashes: np.ndarray  # uint64
-    rows: np.ndarray  # int64
+    """Hashes, uint64, of whole texts or excerpts that have a word, and whose they are, int64."""
 
+    hashes: np.ndarray
+    rows: np.ndarray
 
-def _whole_texts(texts: Texts, n: int) -> _Wholes:
-    """Hashes of whole texts and excerpts that have a word, and whose they are."""
-    parts = []
-    for column in (texts.wholes, *texts.excerpts):
-        for run in slices(_sizes(column)):
-            hashed = ngrams(column[run], n)
-            rows = np.flatnonzero(hashed.n_words)
-            parts.append(_Wholes(hashed.wholes[rows], rows + run.start))
-    if not parts:
-        return _Wholes(np.zeros(0, np.uint64), np.zeros(0, np.int64))
-    return _Wholes(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    @classmethod
+    def hashed(cls, hashed: NGrams, first: int) -> _Wholes:
+        """Of texts that are hashed; `first`: row of the first."""
+        rows = np.flatnonzero(hashed.n_words)
+        return cls(hashed.wholes[rows], rows + first)
+
+    @classmethod
+    def of(cls, texts: pa.StringArray, n: int) -> _Wholes:
+        """Of texts, a few megabytes at a time."""
+        return cls.joined([cls.hashed(ngrams(texts[run], n), run.start) for run in slices(_sizes(texts))])
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Wholes]) -> _Wholes:
+        """All of them."""
+        empty = cls(np.zeros(0, np.uint64), np.zeros(0, np.int64))
+        return cls(*map(np.concatenate, zip(empty, *parts, strict=True)))
 
 
 def _numbers(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.cli.main import app
+from gristmill.orchestration.show.training import verdict_line
 from gristmill.pipelines.command import main
 from gristmill.pipelines.settings.exits import BAD_CONFIG, GATE
 
@@ -68,6 +69,11 @@ def test_show_says_how_a_model_was_trained(lake):
     base = json.loads(grist(store, "show", "nano.adapt", "--json").stdout)["statistics"]["bases"]["lora_vision"]
     assert f"lora_vision  {base}" in shown
     assert "trained_on mix@v1" in grist(store, "lineage", "nano.adapt").stdout
+
+
+def test_a_gate_that_does_not_apply_is_not_said_to_have_passed():
+    assert verdict_line({"passed": True, "why": "all changed"}) == "passed: all changed"
+    assert verdict_line({"passed": None, "why": "does not apply: ..."}) == "does not apply: ..."
 
 
 def test_forget_says_that_weights_do_not_forget(lake, tmp_path):
