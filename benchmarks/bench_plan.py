@@ -1,9 +1,9 @@
 """How near is what `--plan` says of a training before it starts to what the training then takes?
 
-Predicted over measured, by the trainer itself over windows in shards, one thread: seconds a step (the median of a run's
-steps, prediction and run in turns, so that the machine's load falls on both) and the resident memory of a process that
-trains, beyond what it holds when torch and the windows are there. The bytes of tensors are compared too, as torch's
-profiler counts them in one pass; those do not depend on the machine.
+Predicted over measured, by the trainer itself over windows in shards, one thread. Seconds a step: a prediction is of a
+machine with nothing else to do, so it is compared with the CPU time of a run's steps, the median. Resident memory: what a
+training adds to a process that has trained something small before. Bytes of tensors: as torch's profiler counts them in
+one pass; these do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import statistics
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -117,13 +119,17 @@ def predicted(case: Case, source: Source) -> Estimate:
 
 
 def trained(case: Case, source: Source) -> float:
-    """Seconds of a step, the median without the first one."""
-    seen: list[Progress] = []
+    """CPU seconds of a step, the median without the first one."""
+    seen: list[float] = [time.process_time()]
     model = case.model()
     settings = Settings(windows_per_pass=case.windows)
-    how = {"config": case.config, "base": "none", "settings": settings, "on_step": seen.append}
+
+    def on_step(_: Progress) -> None:
+        seen.append(time.process_time())
+
+    how = {"config": case.config, "base": "none", "settings": settings, "on_step": on_step}
     Trainer(case.stage, model, Objective(model), source, **how).train()  # type: ignore[arg-type]
-    return statistics.median(progress.seconds for progress in seen[1:])
+    return statistics.median(after - before for before, after in pairwise(seen[1:]))
 
 
 def resident(case: Case, folder: Path) -> int:
@@ -202,6 +208,6 @@ def run(tiny: bool) -> Report:
             Row("bytes of tensors, predicted over measured", figure(list(tensors.values())), "x", "within 15%"),
             Row("resident memory, predicted over measured", figure(list(memory.values())), "x"),
         ),
-        notes=("the range of memory is over the cases", "seconds are of a machine with other load, if it has any"),
+        notes=("seconds of a step are CPU time, on one thread", "the range of memory is over the cases"),
         details={"tensors": tensors, "resident": memory, "torch": torch.__version__},
     )

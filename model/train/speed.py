@@ -34,7 +34,7 @@ LONGEST = 0.25
 LARGEST = 1 << 30
 """Bytes above which an operation is not tried out: the machine at hand need not be the one that trains."""
 RUNS = 3
-"""Times that an operation is run, of which the middle one counts; the first run before them does not."""
+"""Times that an operation is run, of which the fastest counts: what else the machine does slows the others."""
 SHARE = 0.35
 """Of a GPU's peak, for the operations that a step really computes: what an H100 was measured to reach with this model
 in bfloat16, with and without recomputing blocks."""
@@ -119,25 +119,23 @@ def _around(precision: str, checkpointing: bool) -> float:
         loss.backward()
 
     (alone,) = _tried_out([rehearsal.of_pass], BUDGET / 4)
-    return max(0.0, _middle(once) - alone) / rehearsal.of_pass.calls
+    return max(0.0, _fastest(once) - alone) / rehearsal.of_pass.calls
 
 
 def _first_touch() -> float:
     """Seconds a byte of memory that is touched for the first time, beyond those of touching it again."""
-    memory = torch.empty(_SIZE << 14)
-    seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        memory.fill_(1)
-        seconds.append(time.perf_counter() - start)
-    return max(0.0, seconds[0] - seconds[1]) / (4 * len(memory))
+    size = _SIZE << 14
+    memory = torch.ones(size)
+    again = _fastest(lambda: memory.fill_(1))
+    first = _fastest(lambda: torch.empty(size).fill_(1))
+    return max(0.0, first - again) / (4 * size)
 
 
 def _first_rates() -> _Rates:
     matrix, block = torch.ones(_SIZE, _SIZE), torch.ones(_SIZE << 13)
     copy = torch.empty_like(block)
-    product = _middle(lambda: torch.mm(matrix, matrix))
-    moved = _middle(lambda: copy.copy_(block))
+    product = _fastest(lambda: torch.mm(matrix, matrix))
+    moved = _fastest(lambda: copy.copy_(block))
     return _Rates(2.0 * _SIZE**3 / product, 2.0 * 4 * len(block) / moved)
 
 
@@ -156,7 +154,7 @@ def _timed(operation: Operation) -> float:
     """Seconds of one call on numbers of its shapes."""
     args, kwargs = tree_map(_filled, (operation.args, operation.kwargs))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return _middle(lambda: operation.operator(*args, **kwargs))
+        return _fastest(lambda: operation.operator(*args, **kwargs))
 
 
 def _filled(value: Any) -> Any:
@@ -170,12 +168,12 @@ def _filled(value: Any) -> Any:
     return memory.as_strided(value.shape, value.stride)
 
 
-def _middle(run: Callable[[], object]) -> float:
-    """Seconds of a run: the middle one of `RUNS` after one that is not counted."""
+def _fastest(run: Callable[[], object]) -> float:
+    """Seconds of a run: the fastest of `RUNS`, after one that is not counted."""
     run()
     seconds = []
     for _ in range(RUNS):
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    return sorted(seconds)[RUNS // 2]
+    return min(seconds)

@@ -9,26 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from datatrove.data import Document
 from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.bench_gopher import REASONS, by_datatrove
 from gristmill.filters.gopher import GopherQuality
 from gristmill.filters.text.docs import Docs
 
-REASONS = {
-    "gopher_short_doc": "too_few_words",
-    "gopher_long_doc": "too_many_words",
-    "gopher_below_avg_threshold": "mean_word_length_low",
-    "gopher_above_avg_threshold": "mean_word_length_high",
-    "gopher_too_many_hashes": "too_many_hashes",
-    "gopher_too_many_ellipsis": "too_many_ellipses",
-    "gopher_too_many_bullets": "too_many_bullet_lines",
-    "gopher_too_many_end_ellipsis": "too_many_ellipsis_lines",
-    "gopher_below_alpha_threshold": "too_few_alpha_words",
-    "gopher_enough_stop_words": "too_few_stop_words",
-}
 WORDS = ["the", "be", "to", "of", "and", "that", "have", "with", "mill", "grain", "flour", "stone", "water"]
 WORDS += ["wheel", "the", "of", "12", "3.5", "naïve", "中文"]
 
@@ -36,11 +24,6 @@ WORDS += ["wheel", "the", "of", "12", "3.5", "naïve", "中文"]
 def docs(texts: list[str], languages: list[str | None] | None = None) -> Docs:
     labels = None if languages is None else pa.array(languages, pa.string())
     return Docs(pa.array(texts, pa.string()), languages=labels)
-
-
-def expected(texts: list[str], oracle: GopherQualityFilter) -> list[str | None]:
-    verdicts = [oracle.filter(Document(text=text, id="0")) for text in texts]
-    return [None if verdict is True else f"gopher_quality.{REASONS[verdict[1]]}" for verdict in verdicts]
 
 
 def judge(texts: list[str], **thresholds: object) -> list[str | None]:
@@ -79,7 +62,7 @@ def test_same_decision_and_reason_on_edge_documents() -> None:
         "x" * 100_000,
         *(edge_text(rng) for _ in range(1500)),
     ]
-    reasons = expected(texts, GopherQualityFilter())
+    reasons = by_datatrove(texts, GopherQualityFilter())
     assert judge(texts) == reasons
     seen = Counter(reasons)
     assert seen[None] > 20
@@ -88,7 +71,7 @@ def test_same_decision_and_reason_on_edge_documents() -> None:
 
 def test_too_many_words() -> None:
     texts = ["the miller of " * 33_333 + "a", "the miller of " * 33_333 + "a b"]
-    assert judge(texts) == expected(texts, GopherQualityFilter()) == [None, "gopher_quality.too_many_words"]
+    assert judge(texts) == by_datatrove(texts, GopherQualityFilter()) == [None, "gopher_quality.too_many_words"]
 
 
 @settings(max_examples=60)
@@ -119,7 +102,7 @@ def test_same_decision_with_any_threshold(
         min_alpha_word_ratio=ratios[3],
         min_stop_words=counts[4],
     )
-    assert verdicts == expected(texts, oracle)
+    assert verdicts == by_datatrove(texts, oracle)
 
 
 def test_same_decision_and_reason_on_real_text(shared_data: Path) -> None:
@@ -130,7 +113,7 @@ def test_same_decision_and_reason_on_real_text(shared_data: Path) -> None:
     records = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     texts = [text for text in (record.get("text") or record.get("main_text") for record in records) if text]
     assert len(texts) > 300
-    reasons = expected(texts, GopherQualityFilter())
+    reasons = by_datatrove(texts, GopherQualityFilter())
     assert judge(texts) == reasons
     assert 0 < reasons.count(None) < len(texts)
 
