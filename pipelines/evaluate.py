@@ -32,8 +32,9 @@ from gristmill.pipelines.frame.sources import as_inputs, exact
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.core.shards import MergeLedger, ledger_works
 from gristmill.stages.evaluate.pieces import Piece, pieces_of, tally_of
+from gristmill.stages.evaluate.settings import Generate, Where
 from gristmill.stages.evaluate.tabulate import Tabulate, tabulate_work
-from gristmill.stages.evaluate.work import Evaluate, EvaluateFacts, Generate, Where, evaluate_works
+from gristmill.stages.evaluate.work import Evaluate, EvaluateFacts, evaluate_works
 from gristmill.stages.models.model_versions import shape_of, tokenizer_shard
 from gristmill.stages.run.runner import Incomplete, Runner
 

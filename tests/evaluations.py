@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import chats
 import mixtures
-import torch
-from models import NANO
+from models import NANO, enlivened
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_object
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.hf.checkpoint import save_hf
-from gristmill.model.phi4.multimodal import Multimodal
+from gristmill.model.processing.text import Tokenizer
 from gristmill.pipelines.evaluate import EvaluateConfig
 from gristmill.pipelines.frame.run import Result, run_pipeline
 from gristmill.pipelines.model import ModelRunConfig
@@ -50,9 +50,10 @@ def refusal(i: int) -> dict[str, Any]:
 
 
 def model(store: Store, folder: Path, name: str, seed: int = 0) -> Manifest:
-    """A nano model with the tokenizer `bpe@v1` of the lake."""
+    """A nano model with the tokenizer `bpe@v1` of the lake, and no entry that it does not have."""
     tokenizer = read_object(store, Versions(store).manifest("bpe", 1).shards[0])
-    save_hf(Multimodal.seeded(NANO, seed), folder, tokenizer=tokenizer)
+    text = replace(NANO.text, vocab_size=Tokenizer.from_bytes(tokenizer).vocab_size)
+    save_hf(enlivened(replace(NANO, text=text), seed), folder, tokenizer=tokenizer)
     config = ModelRunConfig.model_validate({"recipe": {"dataset": name, "folder": str(folder)}})
     return run_pipeline(config, store, Runner(store, workers=0)).manifest
 
@@ -67,7 +68,6 @@ def lake(store: Store, folder: Path) -> None:
     mixtures.samples(store, inputs, "refusals", [refusal(i) for i in range(8)])
     mixtures.tokenizer(store, "web@v1", "math@v1")
     mixtures.mix(store, {"web@v1": 1, "math@v1": 1}, dataset="mix")
-    torch.manual_seed(0)
     model(store, folder / "hf", "base")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,21 +33,14 @@ def evaluate(
     Which it is follows from the data. `grist show eval` then shows the scores, and `grist diff eval@v1 eval@v2` two
     models item by item. The last line of stdout is its result as JSON.
     """
-    import json
-
     from gristmill.pipelines.command import Request, set_up_logging
     from gristmill.pipelines.command import run as run_pipeline
 
     set_up_logging()
     gpus = 1 if device.startswith("cuda") and workers else 0
-    given = {
-        "recipe.dataset": name,
-        "recipe.model": model,
-        "recipe.data": on,
-        "run.device": device,
-        "run.workers": workers,
-        "run.gpus": gpus,
+    config = {
+        "pipeline": "evaluate",
+        "recipe": {"dataset": name, "model": model, "data": on},
+        "run": {"device": device, "workers": workers, "gpus": gpus},
     }
-    laid_over = [f"{key}={json.dumps(value)}" for key, value in given.items()]
-    request = Request(Path("evaluate"), (*laid_over, *(settings or ())), lake, plan, limit)
-    raise typer.Exit(run_pipeline(request))
+    raise typer.Exit(run_pipeline(Request(config, tuple(settings or ()), lake, plan, limit)))

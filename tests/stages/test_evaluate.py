@@ -1,4 +1,4 @@
-"""Evaluation of a version, row by row against the model asked by other means; fates, kills and comparisons."""
+"""Evaluation of a version, row by row against the model asked by other means; fates and kills."""
 
 from __future__ import annotations
 
@@ -8,23 +8,18 @@ from dataclasses import replace
 import evaluations
 import mixtures
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 import torch
 
 from gristmill.lake.accounts.balance import Tally, total
 from gristmill.lake.accounts.receipt import finished
-from gristmill.lake.store.objects import put_table, read_table
+from gristmill.lake.store.objects import read_table
 from gristmill.lake.store.opening import open_store
-from gristmill.lake.versions.manifest import Draft
 from gristmill.lake.versions.versions import Versions
-from gristmill.model.evaluate.scores import ROWS
 from gristmill.model.processing.segments import Segment
 from gristmill.pipelines.evaluate import Evaluation
 from gristmill.pipelines.frame.assembly import GateFailed
-from gristmill.stages.evaluate import work
-from gristmill.stages.evaluate.compare import EXAMPLES, compare
+from gristmill.stages.evaluate import ready, work
 from gristmill.stages.evaluate.pieces import pieces_of, questions, tally_of
 from gristmill.stages.mix.windows import read_windows
 from gristmill.stages.models.model_versions import load_model
@@ -252,7 +247,7 @@ def test_the_same_evaluation_is_made_once_and_another_seed_of_the_bootstrap_asks
 def test_a_worker_that_fails_costs_its_own_piece_alone(lake, monkeypatch):
     """The third of three pieces fails once; a second run asks only that one."""
     asked = []
-    rows = work.Ready.rows
+    rows = ready.Ready.rows
 
     def fails_once(self, store, piece):
         asked.append((piece.first, piece.end))
@@ -260,7 +255,7 @@ def test_a_worker_that_fails_costs_its_own_piece_alone(lake, monkeypatch):
             raise OSError("the machine was taken away")
         return rows(self, store, piece)
 
-    monkeypatch.setattr(work.Ready, "rows", fails_once)
+    monkeypatch.setattr(ready.Ready, "rows", fails_once)
     given = {"dataset": "killed", "generate": evaluations.SIZES | {"seed": 7}}
     with pytest.raises(Incomplete, match="1 of 3 pieces of work failed"):
         evaluations.evaluate(lake, ["math@v1"], **given)
@@ -275,6 +270,23 @@ def test_where_it_runs_is_no_part_of_the_key_of_a_piece(lake):
     there = replace(here, where=replace(here.where, device="cuda", gpus=1, max_num_seqs=64))
     assert here.identity() == there.identity() == evaluation.stage.identity()
     assert there.resources.gpus == 1 and here.resources.gpus == 0
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"dtype": "bfloat16"},
+        {"generate": evaluations.SIZES | {"max_tokens": 7}},
+        {"exact": {"pattern": r"(\d+)"}},
+        {"judge": {"more": ["nope"]}},
+        {"window": 65},
+    ],
+)
+def test_whatever_decides_an_answer_is_in_the_key_of_a_piece(lake, recipe):
+    stages = [
+        Evaluation.of(evaluations.config(["math@v1"], **given).recipe, Versions(lake)).stage for given in ({}, recipe)
+    ]
+    assert stages[0].identity() != stages[1].identity()
 
 
 def test_every_piece_has_a_receipt_whose_balance_is_of_its_records(lake):
@@ -293,78 +305,3 @@ def test_questions_of_a_piece_are_those_of_its_rows(lake, base):
     part = list(questions(lake, replace(whole, first=4, end=9), base.tokenizer, rules))
     assert [q.record for q in part] == [q.record for q in every[4:9]]
     assert [q.tokens for q in part] == [q.tokens for q in every[4:9]]
-
-
-# comparisons
-
-
-def planted(store, manifest, change):
-    """A version with the rows of an evaluation after `change`, as another model would have made it."""
-    table = read_table(store, manifest.shards[0])
-    rows = pa.Table.from_pylist([change(dict(row)) for row in table.to_pylist()], schema=ROWS)
-    fields = manifest.model_dump() | {
-        "run_key": "planted",
-        "shards": (put_table(store, "shard", rows),),
-        "parent": None,
-    }
-    for name in ("version", "previous", "digest"):
-        fields.pop(name)
-    return Versions(store).commit(Draft(**fields))
-
-
-def test_planted_answers_are_what_a_comparison_shows(lake):
-    first = evaluations.evaluate(lake, ["math@v1", "refusals@v1"], dataset="planted").manifest
-
-    def better(row):
-        if row["task"] == "exact" and row["ordinal"] < 5:
-            return row | {"answer": f"#### {row['expected']}", "score": 1.0, "reason": None}
-        if row["task"] == "refusal" and row["harmful"]:
-            return row | {"answer": "I can't do that.", "score": 1.0, "refused": True, "reason": None}
-        return row
-
-    second = planted(lake, first, better)
-    comparison = compare(lake, first, second)
-    assert (comparison.items, comparison.only_a, comparison.only_b, comparison.model_a) == (20, 0, 0, "base@v1")
-    by_metric = {d.metric: d for d in comparison.differences if not d.source}
-    accuracy, harmful = by_metric["accuracy"], by_metric["refused_harmful"]
-    assert (accuracy.before, accuracy.after, accuracy.became_right, accuracy.became_wrong) == (0.0, 5 / 12, 5, 0)
-    assert accuracy.p_value == pytest.approx(2 * 0.5**5) and accuracy.low > 0
-    assert (harmful.items, harmful.after, harmful.became_right, harmful.p_value) == (4, 1.0, 4, 0.125)
-    shown = [example for example in comparison.examples if example.task == "exact"]
-    assert len(shown) == EXAMPLES and all(example.right for example in shown)
-    assert shown[0].question == "What is 0 plus 1?" and (shown[0].expected, shown[0].after) == ("1", "#### 1")
-    back = compare(lake, second, first)
-    assert {d.metric: d for d in back.differences}["accuracy"].became_wrong == 5
-    assert not any(example.right for example in back.examples)
-
-
-def test_items_are_joined_by_their_place_whatever_the_order_of_rows(lake):
-    first = evaluations.evaluate(lake, ["math@v1"], dataset="order").manifest
-    second = planted(lake, first, lambda row: row | {"score": float(row["ordinal"] == 3)})
-    rows = read_table(lake, second.shards[0])
-    left_out = rows.filter(pc.not_equal(rows["ordinal"], 5)).sort_by([("ordinal", "descending")])
-    third = second.model_copy(update={"shards": (put_table(lake, "shard", left_out),)})
-    comparison = compare(lake, first, third)
-    assert (comparison.items, comparison.only_a, comparison.only_b) == (11, 1, 0)
-    assert [(e.question, e.right) for e in comparison.examples] == [("What is 3 plus 4?", True)]
-
-
-@pytest.mark.parametrize(
-    ("data", "recipe", "why"),
-    [
-        (["tools@v1"], {}, r"their data is math@v1 and tools@v1"),
-        (
-            ["math@v1"],
-            {"generate": evaluations.SIZES | {"max_tokens": 7}},
-            r"recipe\.generate is .*'max_tokens': 6.* and",
-        ),
-        (["math@v1"], {"judge": {"more": ["nope"]}}, r"recipe\.judge is"),
-        (["math@v1"], {"tasks": {"math@v1": "refusal"}}, r"recipe\.tasks is \{\} and"),
-        (["math@v1"], {"limit": 3}, r"recipe\.limit is None and 3"),
-    ],
-)
-def test_other_data_or_rules_are_refused_and_named(lake, data, recipe, why):
-    first = evaluations.evaluate(lake, ["math@v1"], dataset="refused").manifest
-    other = evaluations.evaluate(lake, data, dataset="refused-too", **recipe).manifest
-    with pytest.raises(ValueError, match=f"cannot be compared: {why}"):
-        compare(lake, first, other)

@@ -1,0 +1,1 @@
+"""Models of the lake in EleutherAI's lm-evaluation-harness."""

@@ -1,0 +1,190 @@
+"""A loaded model that answers the questions of a piece: scored in passes, or written by the engine; and judged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gristmill.lake.store.base import Store
+from gristmill.model.evaluate.samples import Rules, answer_fault
+from gristmill.model.processing.chat.calls import Calls
+from gristmill.model.processing.detokenize import decoder
+from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.text import Tokenizer
+from gristmill.stages.evaluate.pieces import Piece, Question, questions
+from gristmill.stages.evaluate.settings import PAGE, Generate, Where
+
+if TYPE_CHECKING:  # torch takes seconds to import, and who plans an evaluation needs none
+    from gristmill.model.evaluate.likelihood import Scoring, Sizes
+    from gristmill.model.generate.engine import Completion, Engine
+    from gristmill.model.phi4.multimodal import Multimodal
+
+
+class Unanswered(NamedTuple):
+    """A record without a row, and why."""
+
+    record: dict[str, Any]
+    reason: str
+    value: int | None = None
+
+
+class Row(NamedTuple):
+    """A record with its row of ROWS."""
+
+    record: dict[str, Any]
+    fields: dict[str, Any]
+
+
+class Ready:
+    """A loaded model that answers questions by `rules`. `window`: tokens in which perplexity sees a text."""
+
+    def __init__(
+        self, model: Multimodal, tokenizer: Tokenizer, rules: Rules, generate: Generate, window: int, where: Where
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.rules, self.generate, self.window, self.where = rules, generate, window, where
+        self._calls = Calls(tokenizer)
+
+    @property
+    def device(self) -> str:
+        """What it runs on: "cpu", or the name of a GPU."""
+        import torch
+
+        device = self.model.language.norm.weight.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Made when the first answer is to be written: its caches are large."""
+        from gristmill.model.generate.engine import Engine, Options
+
+        options = Options(self.where.max_num_seqs, self.generate.context, block_size=PAGE)
+        return Engine(self.model, options)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Bytes of tokens."""
+        from gristmill.model.evaluate.likelihood import Sizes
+
+        return Sizes(self.tokenizer)
+
+    def rows(self, store: Store, piece: Piece) -> Iterator[Row | Unanswered]:
+        """What became of each record of a piece, in no order."""
+        by_task: dict[str, list[Question]] = {}
+        for question in questions(store, piece, self.tokenizer, self.rules):
+            if not isinstance(question, Question):
+                yield Unanswered(*question)
+                continue
+            task = question.item.task
+            by_task.setdefault(task if task in ("perplexity", "choice") else "written", []).append(question)
+        yield from self._perplexity(by_task.get("perplexity", ()))
+        yield from self._choices(by_task.get("choice", ()))
+        yield from self._written(by_task.get("written", ()))
+
+    def _perplexity(self, asked: Sequence[Question]) -> Iterator[Row | Unanswered]:
+        """Nats of all tokens that count for the loss, each predicted from what stands before it in its piece."""
+        from gristmill.model.evaluate.likelihood import Scoring, windows
+
+        scorings: list[Scoring] = []
+        owners: list[tuple[int, int, int]] = []  # question, first scored, end
+        for number, question in enumerate(asked):
+            for start, first, end in windows(len(question.tokens), self.window):
+                if question.scored[first:end].any():
+                    scorings.append(Scoring(question.tokens[start:end], first - start))
+                    owners.append((number, first, end))
+        nats = [0.0] * len(asked)
+        for (number, first, end), logprobs in zip(owners, self._scored(scorings), strict=True):
+            nats[number] -= float(logprobs[asked[number].scored[first:end]].sum())
+        for question, cost in zip(asked, nats, strict=True):
+            targets = np.flatnonzero(question.scored[1:]) + 1  # before the first token stands nothing
+            if not len(targets):
+                yield Unanswered(question.record, "evaluate.empty")
+                continue
+            size = self.sizes.of([question.tokens[place] for place in targets])
+            counts = {"nats": cost, "tokens": len(targets), "bytes": size}
+            yield self._row(question, score=cost / len(targets), **counts)
+
+    def _scored(self, scorings: Sequence[Scoring]) -> list[np.ndarray]:
+        from gristmill.model.evaluate.likelihood import score
+
+        return [scored.logprobs for scored in score(self.model, scorings, pass_tokens=self.where.pass_tokens)]
+
+    def _choices(self, asked: Sequence[Question]) -> Iterator[Row | Unanswered]:
+        """The most likely option, and the most likely by character: `acc` and `acc_norm` of lm-evaluation-harness."""
+        from gristmill.model.evaluate.likelihood import Scoring
+
+        fitting: list[Question] = []
+        scorings: list[Scoring] = []
+        for question in asked:
+            ends = self.tokenizer.encode([[Segment(option)] for option in question.item.options])
+            options = np.split(ends.ids, np.cumsum(ends.lengths)[:-1])
+            longest = len(question.tokens) + max(map(len, options))
+            if longest > self.generate.context:
+                yield Unanswered(question.record, "evaluate.too_long", longest)
+                continue
+            fitting.append(question)
+            scorings += [Scoring((*question.tokens, *option.tolist()), len(question.tokens)) for option in options]
+        logprobs = iter(self._scored(scorings))
+        for question in fitting:
+            item = question.item
+            likelihoods = np.array([next(logprobs).sum() for _ in item.options])
+            chosen = int(likelihoods.argmax())
+            by_length = int((likelihoods / [len(option) for option in item.options]).argmax())
+            right = chosen == item.right
+            verdict = {"score": float(right), "reason": None if right else "other_option"}
+            yield self._row(question, answer=item.options[chosen], score_norm=float(by_length == item.right), **verdict)
+
+    def _written(self, asked: Sequence[Question]) -> Iterator[Row | Unanswered]:
+        """Answers that the model writes."""
+        from gristmill.model.generate.engine import Request
+        from gristmill.model.generate.sampling import Sampling
+
+        generate = self.generate
+        sampling = Sampling(max_tokens=generate.max_tokens, temperature=generate.temperature)
+        requests: list[Request] = []
+        owners: dict[str, Question] = {}
+        for question in asked:
+            needed = len(question.tokens) + generate.max_tokens
+            if needed > generate.context:
+                yield Unanswered(question.record, "evaluate.too_long", needed)
+                continue
+            key = f"{generate.seed}/{question.record['input']}/{question.record['ordinal']}"
+            owners[key] = question
+            requests.append(Request(key, question.tokens, sampling))
+        for completion in self.engine.run(requests):
+            yield self._judged(owners[completion.request.key], completion)
+
+    def _judged(self, question: Question, completion: Completion) -> Row:
+        ends = self.model.config.text.eos_token_id
+        answer = completion.text(decoder(self.tokenizer), ends)
+        tokens = completion.tokens[:-1] if completion.tokens[-1] in ends else completion.tokens
+        split = self._calls.split(tokens)
+        item, rules = question.item, self.rules
+        fault = answer_fault(item, answer, None if split is None else split[1], rules)
+        return self._row(
+            question,
+            answer=answer,
+            score=float(fault is None),
+            reason=fault,
+            harmful=item.harmful,
+            refused=rules.judge.refuses(answer),
+            cut=completion.finish_reason == "length",
+        )
+
+    def _row(self, question: Question, **fields: Any) -> Row:
+        item, record = question.item, question.record
+        about = {
+            "id": record["id"],
+            "input": record["input"],
+            "ordinal": record["ordinal"],
+            "source": question.source,
+            "task": item.task,
+            "prompt": hashlib.sha256(np.array(question.tokens, np.int32).tobytes()).hexdigest()[:32],
+            "question": item.question or None,
+            "expected": item.expected or None,
+        }
+        return Row(record, about | fields)
