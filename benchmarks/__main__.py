@@ -29,6 +29,7 @@ NAMES = (
     "reader",
     "generate",
     "packing",
+    "train_ray",
     "plan",
 )
 GPU_NAMES = ("generate_gpu",)

@@ -33,7 +33,7 @@ from gristmill.stages.run.runner import Outlook
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.gates import GateInput, Verdicts, gate_work, gates_of
 from gristmill.stages.train.job import Execution, TrainInput
-from gristmill.stages.train.reporting import Report
+from gristmill.stages.train.reporting import Report, RunProgress
 from gristmill.stages.train.result import METRICS, TrainFacts, model_shards, part_digest
 from gristmill.stages.train.work import train_identity, train_work
 
@@ -147,7 +147,9 @@ class ResolvedStage:
         lookup = self.lookup
         work = self.work(run.dataset, run.how.execution)
         given = work.payload
-        receipts = run.runner.map("train", [work])
+        _check_report(run.how.report)
+        with run.runner.shown_by(RunProgress(RunFolder(run.runner.store, work.key), run.dataset)):
+            receipts = run.runner.map("train", [work])
         trained = receipts[0]
         RunFolder(run.runner.store, work.key).close(done=True)
         weights = [ref for ref in trained.outputs if ref.kind == WEIGHTS]
@@ -174,6 +176,14 @@ class ResolvedStage:
             quarantined=zero,
             statistics=_statistics(lookup.stage, trained.facts_as(TrainFacts), shards, verdicts),
         )
+
+
+def _check_report(report: Report) -> None:
+    """Raises BadConfig for a service whose package is not installed, before anything is trained."""
+    try:
+        report.check()
+    except ValueError as error:
+        raise BadConfig(str(error)) from error
 
 
 def _passed(dataset: str, receipt: Receipt) -> dict[str, Any]:
@@ -204,13 +214,15 @@ class TrainRun(Run):
     """How and where a training runs: none of it decides what is trained."""
 
     workers: int = Field(default=0, ge=0)
-    trainer: Literal["in_process"] = "in_process"
+    trainer: Literal["in_process", "ray"] = "in_process"
     ranks: int = Field(default=1, ge=1)
+    cpus: int = Field(default=1, ge=1)
     gpus: float = Field(default=0, ge=0)
     windows_per_pass: int = Field(default=1, ge=1)
     checkpoint_every: int = Field(default=100, ge=1)
     keep: int = Field(default=2, ge=1)
     ahead: int = Field(default=0, ge=0)
+    shard: bool = False
     device: str = "auto"
     report: Report = Report()
 
@@ -222,8 +234,17 @@ class TrainRun(Run):
     @property
     def execution(self) -> Execution:
         """How a stage is carried out."""
-        settings = Settings(self.windows_per_pass, self.checkpoint_every, self.keep, self.ahead)
-        return Execution(self.trainer, self.ranks, self.gpus, self.device, settings, self.report)
+        settings = Settings(self.windows_per_pass, self.checkpoint_every, self.keep, self.ahead, self.shard)
+        return Execution(
+            trainer=self.trainer,
+            ranks=self.ranks,
+            cpus=self.cpus,
+            gpus=self.gpus,
+            device=self.device,
+            settings=settings,
+            report=self.report,
+            shared_filesystem=self.shared_filesystem,
+        )
 
 
 class TrainConfig(PipelineConfig):

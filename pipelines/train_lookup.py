@@ -7,7 +7,7 @@ the field of the recipe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gristmill.lake.store.objects import ObjectRef
@@ -58,8 +58,8 @@ class ModelParts:
 
 @dataclass(frozen=True)
 class Whole:
-    """The model that a recipe is about: its shape and tokenizer. `tokenizer_version`: whence the tokenizer, if that is
-    a version."""
+    """The model that a recipe is about: its shape and tokenizer. `tokenizer_version`: whence the tokenizer, if it is a
+    version that is given out."""
 
     shape: Shape
     tokenizer: ObjectRef
@@ -76,7 +76,7 @@ class Whole:
             manifest = exact(versions, model, "recipe.model")
             parts = ModelParts.of(versions, manifest, "recipe.model")
             shape, own = parts.shape, parts.tokenizer
-            version = next((ref for ref in manifest.sources if ref.role == "tokenizer"), None)
+            version = _given_out(versions, (ref for ref in manifest.sources if ref.role == "tokenizer"))
         else:
             presets = ", ".join(PRESETS)
             raise BadConfig(f"recipe.model: {model!r}: allowed are {presets}, or an exact version of a model")
@@ -200,6 +200,11 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
         vocab_size=tokenizer.records,
         arrays=tuple(arrays),
     )
+
+
+def _given_out(versions: Versions, refs: Iterable[VersionRef]) -> VersionRef | None:
+    """The first of these that was not withdrawn."""
+    return next((ref for ref in refs if ref.version not in versions.withdrawn(ref.dataset)), None)
 
 
 def _source(part: Part, ref: str, versions: Versions, results: Mapping[str, ModelParts], key: str) -> ModelParts:

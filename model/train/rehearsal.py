@@ -8,6 +8,7 @@ Scratch memory inside a kernel is not seen. Source: torch's notes on fake tensor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from gristmill.model.phi4.modalities import MODALITIES
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, counts, part_of
 from gristmill.model.train import optim
+from gristmill.model.train.gradients import Gradients
 from gristmill.model.train.loop import trained_parameters
 from gristmill.model.train.objective import Batch
 from gristmill.model.train.operations import Phase, Watch, size
@@ -88,7 +90,7 @@ def rehearse(
     with watch:
         parameters = _standing(model, watch)
         with fake:
-            gradients = optim.Gradients(trained)
+            gradients = Gradients(trained)
         grown = watch.live
         optimizer = optim.build(stage.optim, model, trained)
         optimizer.step()  # makes its state, which is there in every later step
@@ -105,9 +107,9 @@ def rehearse(
 
         del batch
         watch.begin()
+        # As `Gradients.mean`, but for the norm, which fake tensors have no number of.
         gradients.flat.div_(1)
-        if stage.optim.clip is not None:
-            nn.utils.clip_grad_norm_(trained.values(), stage.optim.clip)
+        nn.utils.clip_grad_norm_(trained.values(), math.inf if stage.optim.clip is None else stage.optim.clip)
         optimizer.step()
         memory = Memory(parameters, size(gradients.flat), state, loaded, activations, watch.peak - standing)
     numbers = counts(model), _numbers(trained)

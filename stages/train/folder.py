@@ -2,7 +2,8 @@
 
 It is where a run that was killed goes on, and where others look at one that runs. Named by the key of its Work, it is
 found by whoever does that Work again, and gc leaves it alone as long as a live run announces that key. It is no proof
-of anything: when the receipt is written its metrics are an object and the folder goes.
+of anything: when the receipt is written its metrics are an object and the folder goes. In a lake on S3 a process works
+in a scratch folder, from which each checkpoint goes into the lake with the metrics until then.
 """
 
 from __future__ import annotations
@@ -14,17 +15,22 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from gristmill.lake.store.base import NotFound, Store
+from gristmill.lake.store.scratch import scratch
 from gristmill.lake.store.sealed import read_note, write_note
 from gristmill.lake.versions.lease import RUN_FOLDER
+from gristmill.model.train.checkpoint_files import checked
+from gristmill.stages.train.mirror import CheckpointMirror
 
 BEAT = 10.0
 """Seconds between two signs of life."""
+LAST_WRITES = 120.0
+"""Seconds that a writer of checkpoints is waited for whose driver was killed: Ray ends it in less."""
 ABOUT, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 _REMEDY = "if its run is over, delete it; a live one writes it anew"
 
@@ -50,20 +56,36 @@ class RunAbout:
 
 
 class RunFolder:
-    """`RunFolder(store, work.key)`. `local`: the folder of checkpoints and metrics on this machine's disk."""
+    """`RunFolder(store, work.key)`. Within `placed` it has a folder of this machine: `local`, for checkpoints and
+    metrics; in a lake in a folder that is the run's own."""
 
     def __init__(self, store: Store, key: str) -> None:
         self.store, self.key = store, key
         self.prefix = f"runs/{key}/"
+        self._remote = store.uri.startswith("s3://")
+        self._local = None if self._remote else Path(store.uri, self.prefix)
         self._about: RunAbout | None = None
         self._beaten = 0.0
 
     @property
     def local(self) -> Path:
-        """In a local lake, the folder itself."""
-        if self.store.uri.startswith("s3://"):
-            raise NotImplementedError("a lake on S3 has its folder of a run on a local disk: not yet there")
-        return Path(self.store.uri, self.prefix)
+        """The folder of this machine. Raises RuntimeError outside `placed`."""
+        if self._local is None:
+            raise RuntimeError(f"{self.prefix} of {self.store.uri} has no place on this machine before `placed`")
+        return self._local
+
+    @property
+    def mirror(self) -> CheckpointMirror | None:
+        """What takes checkpoints into the lake; None where they are written there."""
+        if not self._remote:
+            return None
+        prefix = f"{self.prefix}{CHECKPOINTS}/"
+        return CheckpointMirror(self.store, prefix, {self.metrics_key: self.metrics_file})
+
+    @property
+    def metrics_key(self) -> str:
+        """Where the metrics lie in the store."""
+        return self.prefix + METRICS
 
     @property
     def checkpoints(self) -> Path:
@@ -76,19 +98,54 @@ class RunFolder:
         return self.local / METRICS
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """While this process trains: two in one folder would spoil each other's checkpoints. Raises RunsElsewhere."""
-        self.local.mkdir(parents=True, exist_ok=True)
-        # The kernel lets go of the lock when the process dies, however it dies.
-        descriptor = os.open(self.local, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunsElsewhere(self._holder()) from None
+    def placed(self) -> Iterator[None]:
+        """While this process has the folder on its disk, with the metrics that there are."""
+        if not self._remote:
+            self.local.mkdir(parents=True, exist_ok=True)
             yield
-        finally:
-            os.close(descriptor)
+            return
+        with scratch() as folder:
+            self._local = folder
+            try:
+                self._fetch_metrics()
+                yield
+            finally:
+                self._local = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """`placed` while this run goes on: two runs in one folder would spoil each other's checkpoints. Raises
+        RunsElsewhere. A lake on S3 knows no locks."""
+        with self.placed(), ExitStack() as stack:
+            if not self._remote and not stack.enter_context(_locked(self.local)):
+                raise RunsElsewhere(self._holder())
+            yield
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """While this process writes checkpoints, be it the run's own or one of its ranks. A killed run may leave a rank
+        that writes on until Ray ends it: that is waited for. Raises RunsElsewhere."""
+        self.checkpoints.mkdir(exist_ok=True)
+        with ExitStack() as stack:
+            if not self._remote and not stack.enter_context(_locked(self.checkpoints, LAST_WRITES)):
+                raise RunsElsewhere(self._holder())
+            yield
+
+    def fetch(self, step: int) -> None:
+        """Puts the checkpoint of a step, which another process wrote, and all metrics into `local`.
+
+        Raises ValueError for a checkpoint that is not what was written.
+        """
+        if self.mirror is not None:
+            place = self.checkpoints / f"step-{step:09d}"
+            place.mkdir(parents=True)
+            self.mirror.fetch(place.name, place)
+            self._fetch_metrics()
+            checked(place, self.mirror.address(place.name))
+
+    def _fetch_metrics(self) -> None:
+        with suppress(NotFound):  # none were written yet
+            self.metrics_file.write_bytes(self.store.get(self.metrics_key))
 
     def _holder(self) -> str:
         about = read_about(self.store, self.key)
@@ -114,7 +171,7 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """What was measured, a dict a step, in order. A last line that is being written is left out."""
         try:
-            text = self.store.get(self.prefix + METRICS).decode()
+            text = self.store.get(self.metrics_key).decode()
         except NotFound:
             return []
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
@@ -125,7 +182,30 @@ class RunFolder:
             return
         for info in list(self.store.list(self.prefix)):
             self.store.delete(info.key)
-        shutil.rmtree(self.local, ignore_errors=True)
+        if self._local is not None:
+            shutil.rmtree(self._local, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Whether this process has the lock of a folder, which it waits for so many seconds."""
+    deadline = time.monotonic() + patience
+    # The kernel lets go of the lock when the process dies, however it dies.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        while not (locked := _lock(descriptor)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        yield locked
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_about(store: Store, key: str) -> RunAbout | None:

@@ -19,6 +19,7 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage
+from gristmill.stages.core.work import Resources
 from gristmill.stages.mix.windows import source_of
 from gristmill.stages.models.model_versions import fetched
 from gristmill.stages.train.folder import RunFolder
@@ -30,21 +31,25 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 @dataclass(frozen=True)
 class Execution:
-    """How a stage is carried out. `ranks`: processes that train together, `gpus`: that each of them reserves; `device`:
-    as torch names it, "auto": a GPU where there is one."""
+    """How a stage is carried out. `ranks`: processes that train together; `cpus`, `gpus`: that each of them reserves on
+    Ray, and as many threads of torch as CPUs; `device`: as torch names it, "auto": a GPU where there is one, on Ray
+    where ranks reserve one. `shared_filesystem`: a lake in a folder is one for all nodes. Raises ValueError."""
 
-    trainer: Literal["in_process"] = "in_process"
+    trainer: Literal["in_process", "ray"] = "in_process"
     ranks: int = 1
+    cpus: int = 1
     gpus: float = 0
     device: str = "auto"
     settings: Settings = Settings()
     report: Report = Report()
+    shared_filesystem: bool = False
 
     def __post_init__(self) -> None:
         if self.ranks < 1:
             raise ValueError(f"ranks={self.ranks}: allowed is 1 or more")
         if self.trainer == "in_process" and self.ranks > 1:
             raise ValueError(f"ranks={self.ranks}: one process trains in process; give trainer: ray")
+        Resources(self.cpus, self.gpus)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,10 @@ class Train(Stage[TrainInput]):
 
     @property
     def resources(self) -> Resources:
-        """In process, those of its one rank; ranks on Ray reserve their own."""
+        """In process, those of its one rank. Ranks on Ray reserve their own: what waits for them must hold nothing that
+        they wait for."""
+        if self.execution.trainer == "ray":
+            return Resources(cpus=0)
         return Resources(cpus=1, gpus=self.execution.gpus)
 
     def identity(self) -> tuple[StageId, ...]:
@@ -61,9 +64,10 @@ def train_identity(stage: TrainStage, config: ModelConfig) -> StageId:
 
 
 def _carry_out(store: Store, job: TrainJob, folder: RunFolder) -> Trained:
-    from gristmill.stages.train import local  # torch takes seconds to import
+    from gristmill.stages.train import local, ray_train  # torch takes seconds to import
 
-    return local.train(store, job, folder)
+    carry = ray_train.train if job.execution.trainer == "ray" else local.train
+    return carry(store, job, folder)
 
 
 def train_work(stage: TrainStage, config: ModelConfig, given: TrainInput, execution: Execution) -> Work[TrainInput]:

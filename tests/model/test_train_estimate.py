@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from gristmill.model.train.batches import Cost
 from models import batch_of_all_kinds
 from torch import nn
 from train_windows import stage
@@ -20,7 +21,6 @@ from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, part_of
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train import optim
-from gristmill.model.train.batches import Cost
 from gristmill.model.train.estimate import Pace, Window, batch_of, estimate
 from gristmill.model.train.loop import trained_parameters
 from gristmill.model.train.objective import Objective

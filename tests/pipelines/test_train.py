@@ -192,3 +192,15 @@ def test_a_mixture_of_an_earlier_release_is_trained_on(tmp_path, number):
     store = open_store(str(tmp_path / "lake"))
     trained = train(store, stage(steps=1, batch=1)).manifest
     assert str(trained) == "nano.pretrain@v1" and trained.statistics["training"]["positions"] == 1
+
+
+def test_the_tokenizer_of_a_model_is_used_where_its_own_version_was_withdrawn(lake):
+    """The model has a copy, and is given out: a run must not train for days and be refused for it in the end."""
+    train(lake, stage())
+    more = stage("more", init_from={"language": "nano.pretrain@v1"})
+    of_model = {"model": "nano.pretrain@v1", "tokenizer": ""}
+    assert "tokenizer" in {ref.role for ref in train(lake, more, **of_model).manifest.sources}
+    Versions(lake).withdraw("bpe", 1, "request 17")
+    later = train(lake, {**more, "seed": 1}, **of_model).manifest
+    assert {ref.role for ref in later.sources} == {"trained_on", "init_from.language"}
+    assert tokenizer_shard(later) == tokenizer_shard(Versions(lake).resolve("nano.pretrain@v1"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 import pytest
@@ -10,8 +10,10 @@ from pydantic import ValidationError
 from training import WINDOW, config, prepare, refusals, stage, train
 
 from gristmill.model.phi4.presets import PRESETS
+from gristmill.model.train.stage import TrainStage
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.train_spec import StageSpec
 from gristmill.stages.run.runner import Runner
 
 LAW = {"optim": {"lr": {"b": 0.02}}}
@@ -159,3 +161,12 @@ def test_a_part_of_another_shape_or_vocabulary_is_refused(lake, monkeypatch):
         train(lake, stage("b", init_from=from_nano), model="deep")
     with pytest.raises(BadConfig, match=r"init_from\.language: the tokenizer of nano\.pretrain@v1 is"):
         train(lake, stage("b", init_from=from_nano, data="other@v1"), tokenizer="bpe@v2")
+
+
+def test_a_recipe_gives_every_field_of_a_stage_by_its_name_and_default():
+    given = StageSpec.model_fields
+    for field in fields(TrainStage):
+        assert field.name in given
+        if field.default is not MISSING:
+            assert given[field.name].default == field.default
+    assert set(given) - {field.name for field in fields(TrainStage)} == {"epochs", "held_out"}
