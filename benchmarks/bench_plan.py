@@ -1,8 +1,8 @@
 """How near is what `--plan` says of a training before it starts to what the training then takes?
 
 Predicted over measured, by the trainer itself over windows in shards, one thread. Seconds a step: a prediction is of a
-machine with nothing else to do, so it is compared with the CPU time of a run's steps, the median. Resident memory: what a
-training adds to a process that has trained something small before. Bytes of tensors: as torch's profiler counts them in
+machine with nothing else to do, so it is compared with the CPU time of a run's steps, the median. Resident memory: what
+a training adds to a process that has trained something small before. Bytes of tensors: as torch's profiler counts them in
 one pass; these do not depend on the machine.
 """
 
@@ -66,6 +66,10 @@ class Case:
         checkpoint_activations(model, self.checkpointing)
         return model
 
+    def objective(self, model: Multimodal) -> Objective:
+        """The loss of texts; where adapters are trained, by the one for images."""
+        return Objective(model, adapter="vision" if Part.LORA_VISION in self.trainable else None)
+
 
 def cases(tiny: bool) -> list[Case]:
     """Shapes, parts and switches that a plan has to tell apart."""
@@ -115,7 +119,7 @@ def window_of(source: Source, length: int) -> Window:
 def predicted(case: Case, source: Source) -> Estimate:
     """What a plan says."""
     pace = Pace(windows_per_pass=case.windows, checkpointing=case.checkpointing)
-    return estimate(case.stage, case.config, window_of(source, case.length), pace)
+    return estimate(case.stage, case.config, window_of(source, case.length), pace, objective=case.objective)
 
 
 def trained(case: Case, source: Source) -> float:
@@ -128,7 +132,7 @@ def trained(case: Case, source: Source) -> float:
         seen.append(time.process_time())
 
     how = {"config": case.config, "base": "none", "settings": settings, "on_step": on_step}
-    Trainer(case.stage, model, Objective(model), source, **how).train()  # type: ignore[arg-type]
+    Trainer(case.stage, model, case.objective(model), source, **how).train()  # type: ignore[arg-type]
     return statistics.median(after - before for before, after in pairwise(seen[1:]))
 
 
@@ -155,7 +159,7 @@ def _peak() -> int:
 def of_tensors(case: Case, source: Source, folder: Path) -> int:
     """Bytes of tensors that are there at once in a pass, at the most, beside those before it."""
     model = case.model().train()
-    objective = Objective(model)
+    objective = case.objective(model)
     reader = ShardReader(source.shards, source.open, seed=0)
     batch = collate([sample.arrays for _, sample in reader.iterate(0, stop=case.windows)])
     reader.close()
@@ -179,7 +183,7 @@ def of_tensors(case: Case, source: Source, folder: Path) -> int:
 
 def run(tiny: bool) -> Report:
     """All cases. `tiny`: one of them, small, for the tests."""
-    rounds = 1 if tiny else 5
+    rounds = 1 if tiny else 3
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds: dict[str, Figure] = {}

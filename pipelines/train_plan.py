@@ -64,7 +64,13 @@ def window_of(mixture: Manifest) -> Window:
 
 
 def _estimate(lookup: StageLookup, lookups: Mapping[str, StageLookup], execution: Execution) -> Estimate:
-    pace = Pace(_device(execution.device, execution.gpus), execution.ranks, execution.settings.windows_per_pass)
+    settings = execution.settings
+    pace = Pace(
+        device=_device(execution.device, execution.gpus),
+        ranks=execution.ranks,
+        windows_per_pass=settings.windows_per_pass,
+        shard=settings.shard,
+    )
     stored = {part: kind for part in parts_of(lookup.config) if (kind := _kind(part, lookup, lookups))}
     stage = lookup.stage
     window = window_of(lookup.mixture)

@@ -2,13 +2,13 @@
 
 Memory and operations are those of a rehearsal (`model.train.rehearsal`), on a batch made of what the mixture says of
 its windows; seconds are the operations' on this machine, tried out, or by what a GPU that is not here is known for
-(`model.train.speed`). Every rank of a run that is not sharded needs the same.
+(`model.train.speed`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
@@ -57,12 +57,14 @@ class Window:
 @dataclass(frozen=True)
 class Pace:
     """How a step is carried out on `ranks`, each on a device of this name, as "cpu" or "NVIDIA H100".
-    `windows_per_pass` go through the model together; `checkpointing`: blocks keep their inputs alone for backward."""
+    `windows_per_pass` go through the model together; `checkpointing`: blocks keep their inputs alone for backward;
+    `shard`: where a stage trains the language model alone, each rank has a share of it and of its optimizer."""
 
     device: str = "cpu"
     ranks: int = 1
     windows_per_pass: int = 1
     checkpointing: bool = False
+    shard: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,18 @@ def estimate(
     seconds, by = _seconds(rehearsal, pace.device)
     step = None if seconds is None else seconds[0] * passes + seconds[1]
     checkpoint = 4 * sum(rehearsal.trained.values()) + rehearsal.memory.optimizer
-    return Estimate(rehearsal.memory, checkpoint, flops, step, by, rehearsal.parameters, rehearsal.trained)
+    is_shared = pace.shard and stage.trainable == {Part.LANGUAGE}
+    memory = _shared(rehearsal.memory, pace.ranks) if is_shared else rehearsal.memory
+    return Estimate(memory, checkpoint, flops, step, by, rehearsal.parameters, rehearsal.trained)
+
+
+def _shared(memory: Memory, ranks: int) -> Memory:
+    """Of a rank that has a share of what is trained; layers that are whole while they compute are not counted."""
+    parameters = {**memory.parameters, Part.LANGUAGE: -(-memory.parameters[Part.LANGUAGE] // ranks)}
+    gradients, optimizer = -(-memory.gradients // ranks), -(-memory.optimizer // ranks)
+    return replace(
+        memory, parameters=parameters, gradients=gradients, optimizer=optimizer, update=memory.update // ranks
+    )
 
 
 def _seconds(rehearsal: Rehearsal, device: str) -> tuple[tuple[float, float] | None, str]:

@@ -8,6 +8,7 @@ Scratch memory inside a kernel is not seen. Source: torch's notes on fake tensor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -106,9 +107,9 @@ def rehearse(
 
         del batch
         watch.begin()
+        # As `Gradients.mean`, but for the norm, which fake tensors have no number of.
         gradients.flat.div_(1)
-        if stage.optim.clip is not None:
-            nn.utils.clip_grad_norm_(trained.values(), stage.optim.clip)
+        nn.utils.clip_grad_norm_(trained.values(), math.inf if stage.optim.clip is None else stage.optim.clip)
         optimizer.step()
         memory = Memory(parameters, size(gradients.flat), state, loaded, activations, watch.peak - standing)
     numbers = counts(model), _numbers(trained)

@@ -20,11 +20,13 @@ from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, part_of
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train import optim
-from gristmill.model.train.batches import Cost
 from gristmill.model.train.estimate import Pace, Window, batch_of, estimate
+from gristmill.model.train.gradients import Gradients
 from gristmill.model.train.loop import trained_parameters
 from gristmill.model.train.objective import Objective
+from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.rehearsal import rehearse
+from gristmill.model.windows.cost import Cost
 
 NANO = PRESETS["nano"]
 TEXT = replace(NANO, vision=None, audio=None, adapters=())
@@ -94,7 +96,7 @@ def test_memory_is_what_a_step_is_seen_to_take(
     objective = Objective(model)
     checkpoint_activations(model, checkpointing)
     trained = trained_parameters(training, model, objective)
-    gradients = optim.Gradients(trained)
+    gradients = Gradients(trained)
     optimizer = optim.build(training.optim, model, trained)
 
     def one_pass() -> None:
@@ -126,6 +128,16 @@ def test_memory_follows_from_what_is_kept_and_what_is_trained() -> None:
     assert of(everything, windows_per_pass=3).activations > 2.5 * of(everything).activations
     assert of(frozenset({Part.LORA_SPEECH})).optimizer < of(everything).optimizer / 5
     assert of(everything, ranks=3) == of(everything), "replicas: each has all of it"
+    adapter = frozenset({Part.LORA_SPEECH})
+    assert of(everything, ranks=3, shard=True).optimizer == pytest.approx(of(everything).optimizer / 3, abs=2)
+    assert of(adapter, ranks=3, shard=True) == of(adapter)
+
+
+def test_muon_keeps_one_moment_of_a_matrix_and_needs_more_for_its_step() -> None:
+    by = {kind: estimate(stage(optim=Optim(1e-3, kind=kind)), TEXT, WINDOW, Pace("H100")) for kind in ("adamw", "muon")}
+    muon, adamw = by["muon"].memory, by["adamw"].memory
+    assert adamw.optimizer * 0.5 < muon.optimizer < adamw.optimizer * 0.8
+    assert by["muon"].flops > by["adamw"].flops
 
 
 def test_nothing_of_a_model_is_allocated(tmp_path: Path) -> None:
@@ -145,10 +157,10 @@ def test_operations_are_those_of_the_cost_of_windows() -> None:
     """Two countings that do not know each other: by the sizes of a config, and of the operations as they come."""
     training = stage(batch=4)
     plan = estimate(training, TEXT, replace(WINDOW, tokens=512), Pace("H100", windows_per_pass=2))
-    cost, length = Cost.of(TEXT.text), 512 / 6
-    forward = cost.token * 512 + cost.pair * 6 * length**2 + cost.target * 300
-    head_again = cost.target * 300  # the head of each chunk is computed twice
-    assert plan.flops == pytest.approx(4 * (3 * forward + head_again), rel=0.03)
+    cost, length = Cost.of(TEXT, training.trainable), 512 / 6
+    counted = cost.token * 512 + cost.pair * 6 * length**2 + cost.target * 300
+    head_again = cost.target / 3 * 300  # the head of each chunk is computed twice
+    assert plan.flops == pytest.approx(4 * (counted + head_again), rel=0.03)
     assert plan.seconds == pytest.approx(plan.flops / (0.35 * 989e12))
     assert plan.by == "35% of the peak of H100"
     half = estimate(training, TEXT, replace(WINDOW, tokens=256), Pace("H100", windows_per_pass=2))
