@@ -54,7 +54,7 @@ def lessons(lake: str, folder: Path) -> None:
         *((f"{name}-held-out", f"{folder}/{name}-held-out.jsonl", ("instruct.form=pair",)) for name in _LESSONS),
     ):
         grist("run", "conf/instruct.yaml", *keys((f"dataset={dataset}", f"inputs=[{inputs}]", *form)), *here)
-    grist("tokenizer", "train", "lessons-text@v1", "--vocab-size", "2048", "--name", TOKENIZER, "--lake", lake)
+    grist("tokenizer", "train", "lessons-text@v1", "--vocab-size", "1024", "--name", TOKENIZER, "--lake", lake)
     for dataset, source in (("nano-text", "lessons-text"), ("nano-chat", "lessons")):
         settings = (f"dataset={dataset}", f"tokenizer={TOKENIZER}@v1", f"sources={{{source}@v1: 1}}", "window=512")
         grist("run", "conf/mixture.yaml", *keys(settings), *here)

@@ -3,8 +3,10 @@
 An encoder hands a language model a row of vectors, some of which say the same thing twice and some nothing, and the
 model writes what they say. A model learns that in minutes if it can already do it with tokens. Notable choices:
 
-- plain (`Repeat:`), or stretched (`Without repeats:`): every piece up to three times, with blanks `_` between;
+- plain (`Repeat:`, `Repeat twice:`), or stretched (`Without repeats:`): every piece up to three times, with blanks `_`
+  between;
 - pieces are words, digits, or letters that spell no word, so that what is copied cannot be guessed;
+- an answer is a list, `- red blue`, so that its pieces follow a space and are the same tokens as in the question;
 - a piece never follows itself, hence the answer to a stretched row is unique;
 - which rows of pieces are held out is decided by a hash of the pieces.
 """
@@ -24,7 +26,7 @@ stone sand house door table chair book pen cup bread dog cat horse bird fish mou
 """
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 _KINDS = ("words", "words", "letters", "letters", "digits")
-_COUNTS = {"words": (1, 10), "letters": (1, 6), "digits": (2, 5)}
+_COUNTS = {"words": (1, 8), "letters": (1, 5), "digits": (2, 5)}
 
 
 def copying(draw: Draw, *, held_out: bool = False) -> Row:
@@ -33,10 +35,13 @@ def copying(draw: Draw, *, held_out: bool = False) -> Row:
     pieces = _pieces(draw, what)
     while _is_held_out(pieces) != held_out:
         pieces = _pieces(draw, what)
-    stretched = draw.chance(0.5)
-    shown = _stretched(draw, pieces) if stretched else pieces
-    question = f"{'Without repeats' if stretched else 'Repeat'}: {' '.join(shown)}"
-    return Row(f"copying_{'stretched' if stretched else 'plain'}", {"question": question, "answer": " ".join(pieces)})
+    row = " ".join(pieces)
+    if draw.chance(0.4):
+        question = f"Without repeats: {' '.join(_stretched(draw, pieces))}"
+        return Row("copying_stretched", {"question": question, "answer": f"- {row}"})
+    if draw.chance(0.5):
+        return Row("copying_twice", {"question": f"Repeat twice: {row}", "answer": f"- {row}\n- {row}"})
+    return Row("copying_once", {"question": f"Repeat: {row}", "answer": f"- {row}"})
 
 
 def _pieces(draw: Draw, what: str) -> list[str]:
