@@ -59,7 +59,8 @@ class Bootstrap:
 
     def _bounds(self, scores: np.ndarray) -> tuple[float, float]:
         tail = (1 - self.level) / 2
-        low, high = np.quantile(scores, [tail, 1 - tail])
+        # A resample of items that have nothing below the line (of no bytes, say) has no score.
+        low, high = np.nanquantile(scores, [tail, 1 - tail])
         return float(low), float(high)
 
 

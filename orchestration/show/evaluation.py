@@ -81,7 +81,8 @@ def draw_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def _change(metric: str, value: float) -> str:
-    return f"{value:+,.3f}" if metric in _NUMBERS else f"{value:+.1%}"
+    """In points of per cent for a share."""
+    return f"{value:+,.3f}" if metric in _NUMBERS else f"{100 * value:+.1f} pp"
 
 
 def _draw_examples(console: Console, examples: Iterable[Example]) -> None:

@@ -91,8 +91,8 @@ def tally_of(source: Manifest) -> Tally:
 
 @dataclass(frozen=True)
 class Question:
-    """A record to evaluate: its keys, `source`, the item, and its tokens: the prompt's, or, of perplexity, all, with
-    `scored`, bool [tokens]: those that count for the loss. `prompt`: digest of what stands before the answer."""
+    """A record to evaluate: its keys, `source`, the item, and its tokens: those of the prompt, or, of perplexity, all,
+    with `scored`, bool [tokens]: which of them count for the loss."""
 
     record: dict[str, Any]
     source: str
@@ -102,7 +102,8 @@ class Question:
 
 
 def questions(store: Store, piece: Piece, tokenizer: Tokenizer, rules: Rules) -> Iterator[Question | tuple[Any, str]]:
-    """The records of a piece in order: each a question, or (record, reason) where it is none."""
+    """The records of a piece in order: each a question, or (record, reason) where it is none. Raises MissingToken for a
+    tokenizer without the tokens of the template, DamagedObject, DamagedShard."""
     if piece.members is not None:
         yield from _stretches(store, piece)
         return

@@ -58,6 +58,13 @@ def test_what_stands_for_no_bytes_has_no_bits_a_byte():
     assert ("bits_per_byte", "") not in values(rows(perplexity(2, 1, 0)))
 
 
+def test_resamples_of_items_without_bytes_have_no_part_in_an_interval():
+    score = next(
+        s for s in scores_of(rows(perplexity(2, 1, 0), perplexity(2, 1, 4)), QUICK) if s.metric == "bits_per_byte"
+    )
+    assert score.low == pytest.approx(2 / math.log(2) / 4) and score.high == pytest.approx(4 / math.log(2) / 4, rel=0.5)
+
+
 def test_accuracy_and_both_kinds_of_choice():
     choices = [(1, 0), (1, 1), (0, 1), (1, 0)]
     table = rows(

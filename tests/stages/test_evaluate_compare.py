@@ -6,12 +6,14 @@ import evaluations
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from typer.testing import CliRunner
 
 from gristmill.lake.store.objects import put_table, read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.manifest import Draft
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.evaluate.scores import ROWS
+from gristmill.orchestration.cli.main import app
 from gristmill.stages.evaluate.compare import EXAMPLES, compare
 
 
@@ -37,7 +39,7 @@ def planted(store, manifest, change):
     return Versions(store).commit(Draft(**fields))
 
 
-def test_planted_answers_are_what_a_comparison_shows(lake):
+def test_planted_answers_are_what_a_comparison_shows(lake, monkeypatch):
     first = evaluations.evaluate(lake, ["math@v1", "refusals@v1"], dataset="planted").manifest
 
     def better(row):
@@ -58,6 +60,11 @@ def test_planted_answers_are_what_a_comparison_shows(lake):
     shown = [example for example in comparison.examples if example.task == "exact"]
     assert len(shown) == EXAMPLES and all(example.right for example in shown)
     assert shown[0].question == "What is 0 plus 1?" and (shown[0].expected, shown[0].after) == ("1", "#### 1")
+    monkeypatch.setenv("COLUMNS", "160")
+    drawn = CliRunner().invoke(app, ["diff", str(first), str(second), "--lake", lake.uri]).stdout
+    (line,) = [line.split() for line in drawn.splitlines() if line.startswith("  exact  ")]
+    assert line[1:7] == ["accuracy", "all", "0.0%", "41.7%", "+41.7", "pp"] and line[-3:] == ["+5", "-0", "0.062"]
+    assert "exact, became right: " in drawn and "What is 0 plus 1?" in drawn and "#### 1" in drawn
     back = compare(lake, second, first)
     assert {d.metric: d for d in back.differences}["accuracy"].became_wrong == 5
     assert not any(example.right for example in back.examples)
