@@ -244,3 +244,13 @@ class TrainConfig(PipelineConfig):
     pipeline: str = "train"
     recipe: TrainRecipe = TrainRecipe()
     run: TrainRun = TrainRun()
+
+    def check(self, versions: Versions) -> None:
+        """Raises BadConfig as the recipe does, and for a stage with fewer windows a step than ranks."""
+        super().check(versions)
+        for number, spec in enumerate(self.recipe.stages):
+            if spec.batch < self.run.ranks:
+                raise BadConfig(
+                    f"run.ranks={self.run.ranks}: recipe.stages.{number}.batch={spec.batch} leaves ranks without a"
+                    f" window of a step; allowed are up to {spec.batch} ranks, or a larger batch"
+                )

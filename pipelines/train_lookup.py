@@ -7,7 +7,7 @@ the field of the recipe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gristmill.lake.store.objects import ObjectRef
@@ -58,8 +58,8 @@ class ModelParts:
 
 @dataclass(frozen=True)
 class Whole:
-    """The model that a recipe is about: its shape and tokenizer. `tokenizer_version`: whence the tokenizer, if that is
-    a version."""
+    """The model that a recipe is about: its shape and tokenizer. `tokenizer_version`: whence the tokenizer, if it is a
+    version that is given out."""
 
     shape: Shape
     tokenizer: ObjectRef
@@ -76,7 +76,7 @@ class Whole:
             manifest = exact(versions, model, "recipe.model")
             parts = ModelParts.of(versions, manifest, "recipe.model")
             shape, own = parts.shape, parts.tokenizer
-            version = next((ref for ref in manifest.sources if ref.role == "tokenizer"), None)
+            version = _given_out(versions, (ref for ref in manifest.sources if ref.role == "tokenizer"))
         else:
             presets = ", ".join(PRESETS)
             raise BadConfig(f"recipe.model: {model!r}: allowed are {presets}, or an exact version of a model")
@@ -113,7 +113,7 @@ class StageLookup:
         BadConfig."""
         key = f"recipe.stages.{number}"
         mixture = exact(versions, spec.data, f"{key}.data")
-        facts = data_facts(versions, mixture, f"{key}.data")
+        facts = data_facts(versions, mixture, whole, f"{key}.data")
         held_out = tuple(exact(versions, name, f"{key}.held_out") for name in spec.held_out)
         taken = {part: _source(part, ref, versions, results, key) for part, ref in spec.init_from.items()}
         stage = spec.resolved({part: source.name for part, source in taken.items()}, facts.tokens)
@@ -174,8 +174,9 @@ class StageLookup:
         )
 
 
-def data_facts(versions: Versions, mixture: Manifest, key: str) -> DataFacts:
-    """What the manifest of a mixture says of its windows. Raises BadConfig, which begins with `key`, for no mixture."""
+def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) -> DataFacts:
+    """What the manifest of a mixture says of its windows. Raises BadConfig, which begins with `key`, for a version that
+    is none, or one of another tokenizer than the model's."""
     try:
         shard_files(mixture)
     except ValueError as error:
@@ -184,6 +185,12 @@ def data_facts(versions: Versions, mixture: Manifest, key: str) -> DataFacts:
     tokenizer = None if source is None else tokenizer_shard(versions.manifest(source.dataset, source.version))
     if tokenizer is None:
         raise BadConfig(f"{key}: {mixture} does not say which tokenizer made its windows; mix it anew")
+    if tokenizer.sha256 != whole.tokenizer.sha256:
+        wanted = whole.tokenizer_version or "the tokenizer of recipe.model"
+        raise BadConfig(
+            f"{key}: the windows of {mixture} were made with {source}, the model reads those of {wanted}: mix them anew"
+            " with that, or give recipe.tokenizer the other"
+        )
     arrays = [field.partition(":")[0].strip() for field in mixture.schemas["window"].split(",")]
     return DataFacts(
         window=mixture.recipe["window"],
@@ -193,6 +200,11 @@ def data_facts(versions: Versions, mixture: Manifest, key: str) -> DataFacts:
         vocab_size=tokenizer.records,
         arrays=tuple(arrays),
     )
+
+
+def _given_out(versions: Versions, refs: Iterable[VersionRef]) -> VersionRef | None:
+    """The first of these that was not withdrawn."""
+    return next((ref for ref in refs if ref.version not in versions.withdrawn(ref.dataset)), None)
 
 
 def _source(part: Part, ref: str, versions: Versions, results: Mapping[str, ModelParts], key: str) -> ModelParts:

@@ -3,7 +3,8 @@
 Roots are the objects of every version that is not withdrawn, the work announced by live runs, and everything
 younger than the grace period, which is counted back from the start of the oldest live run. A manifest or receipt
 that cannot be read stops gc with its name. Ages are differences of the store's own times, so a wrong clock on this
-machine does no harm. `datasets/`, `inputs/` and `lake.json` are never touched.
+machine does no harm. The folder of long work (`runs/<work key>/`) stays as long as a live run announces that work.
+`datasets/`, `inputs/` and `lake.json` are never touched.
 """
 
 from __future__ import annotations

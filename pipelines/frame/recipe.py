@@ -223,6 +223,10 @@ class PipelineConfig(Root):
     recipe: Recipe
     run: Run = Run()
 
+    def check(self, versions: Versions) -> None:
+        """Raises BadConfig for what can be seen before any work: in the recipe, and where it does not fit the run."""
+        self.recipe.check(versions)
+
     def outlook(self, versions: Versions) -> Sequence[str]:
         """What is known of the run before it begins, as lines for `--plan`. Nothing is run for it."""
         return ()

@@ -72,13 +72,13 @@ def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result
 
     Raises BadConfig, Incomplete, GateFailed, CommitConflict, PlanOnly, BalanceError.
     """
-    config.recipe.check(Versions(store))
+    config.check(Versions(store))
     done: list[Result] = []
     try:
         while (link := config.recipe.link([result.manifest for result in done])) is not None:
+            if done:
+                log.info("%s %s; next: %s", done[-1].manifest, "is new" if done[-1].new else "is there", link.target)
             done.append(_run_link(link, config.run, store, runner))
-            if done[-1].new:
-                log.info("%s is committed", done[-1].manifest)
     except PlanOnly as plan:
         plan.outlook = tuple(config.outlook(Versions(store)))
         raise

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from mixtures import documents, mix, texts
@@ -9,6 +12,7 @@ from models import save_nano
 from training import WINDOW, config, prepare, stage, train
 
 from gristmill.lake.query.query import lineage
+from gristmill.lake.store.opening import open_store
 from gristmill.lake.takedown.forget import forget, plan_forget
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.versions import Versions
@@ -180,3 +184,23 @@ def test_whether_a_chain_is_done_is_known_without_running_it(lake):
     assert committed(wanted, lake) is None
     with pytest.raises(BadConfig, match=r"nano\.pretrain@v1 lost objects .* no other run makes the same ones"):
         train(lake, stage(), second())
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_mixture_of_an_earlier_release_is_trained_on(tmp_path, number):
+    shutil.copytree(Path(__file__).parents[1] / "golden" / f"lake-format-{number}", tmp_path / "lake")
+    store = open_store(str(tmp_path / "lake"))
+    trained = train(store, stage(steps=1, batch=1)).manifest
+    assert str(trained) == "nano.pretrain@v1" and trained.statistics["training"]["positions"] == 1
+
+
+def test_the_tokenizer_of_a_model_is_used_where_its_own_version_was_withdrawn(lake):
+    """The model has a copy, and is given out: a run must not train for days and be refused for it in the end."""
+    train(lake, stage())
+    more = stage("more", init_from={"language": "nano.pretrain@v1"})
+    of_model = {"model": "nano.pretrain@v1", "tokenizer": ""}
+    assert "tokenizer" in {ref.role for ref in train(lake, more, **of_model).manifest.sources}
+    Versions(lake).withdraw("bpe", 1, "request 17")
+    later = train(lake, {**more, "seed": 1}, **of_model).manifest
+    assert {ref.role for ref in later.sources} == {"trained_on", "init_from.language"}
+    assert tokenizer_shard(later) == tokenizer_shard(Versions(lake).resolve("nano.pretrain@v1"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 import pytest
@@ -10,8 +10,10 @@ from pydantic import ValidationError
 from training import WINDOW, config, prepare, refusals, stage, train
 
 from gristmill.model.phi4.presets import PRESETS
+from gristmill.model.train.stage import TrainStage
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.train_spec import StageSpec
 from gristmill.stages.run.runner import Runner
 
 LAW = {"optim": {"lr": {"b": 0.02}}}
@@ -42,6 +44,15 @@ def test_a_stage_that_cannot_be_is_refused_when_the_config_is_read(changes, mess
     assert message in str(caught.value)
 
 
+def test_a_rank_without_a_window_is_refused(lake):
+    runner = Runner(lake, workers=0)
+    wanted = config(stage(), stage("b", batch=1))
+    wanted = wanted.model_copy(update={"run": wanted.run.model_copy(update={"ranks": 2})})
+    with pytest.raises(BadConfig, match=r"run\.ranks=2: recipe\.stages\.1\.batch=1 leaves ranks without a"):
+        run_pipeline(wanted, lake, runner)
+    assert not runner.history
+
+
 def test_two_stages_of_a_name_and_a_limit_are_refused():
     with pytest.raises(ValidationError, match=r"stages\.1\.name: 'pretrain' is the name of an earlier stage"):
         config(stage(), stage())
@@ -68,7 +79,11 @@ UNFIT: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
     ((stage(data="mix.limit@v1"),), {}, "recipe.stages.0.data: mix.limit@v1 is a preview of a few records"),
     ((stage(data="web@v1"),), {}, "recipe.stages.0.data: web@v1 holds no packed windows"),
     ((stage(held_out=["none@v1"]),), {}, "recipe.stages.0.held_out: there is no dataset 'none'"),
-    ((stage(data="other@v1"),), {}, "recipe.stages.0.data=other@v1: its tokenizer is"),
+    (
+        (stage(data="other@v1"),),
+        {},
+        "recipe.stages.0.data: the windows of other@v1 were made with bpe@v2, the model reads those of bpe@v1",
+    ),
     ((stage(),), {"model": "short"}, f"recipe.stages.0.data=mix@v1: its windows have {WINDOW} tokens, the model"),
     ((stage(),), {"model": "narrow"}, "recipe.stages.0.data=mix@v1: its vocabulary has"),
     ((stage(loss="dpo"),), {}, "recipe.stages.0.loss=dpo: it needs windows with reference_logprobs"),
@@ -146,3 +161,11 @@ def test_a_part_of_another_shape_or_vocabulary_is_refused(lake, monkeypatch):
         train(lake, stage("b", init_from=from_nano), model="deep")
     with pytest.raises(BadConfig, match=r"init_from\.language: the tokenizer of nano\.pretrain@v1 is"):
         train(lake, stage("b", init_from=from_nano, data="other@v1"), tokenizer="bpe@v2")
+
+
+def test_a_recipe_gives_every_field_of_a_stage_by_its_name_and_default():
+    given = StageSpec.model_fields
+    for field in fields(TrainStage):
+        assert field.name in given
+        if field.default is not MISSING:
+            assert given[field.name].default == field.default
