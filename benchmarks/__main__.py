@@ -30,6 +30,7 @@ NAMES = (
     "generate",
     "packing",
     "train_ray",
+    "optimizers",
 )
 GPU_NAMES = ("generate_gpu",)
 """Run by name only, where there is a GPU."""

@@ -214,6 +214,7 @@ class TrainRun(Run):
     checkpoint_every: int = Field(default=100, ge=1)
     keep: int = Field(default=2, ge=1)
     ahead: int = Field(default=0, ge=0)
+    shard: bool = False
     device: str = "auto"
     report: Report = Report()
 
@@ -225,7 +226,7 @@ class TrainRun(Run):
     @property
     def execution(self) -> Execution:
         """How a stage is carried out."""
-        settings = Settings(self.windows_per_pass, self.checkpoint_every, self.keep, self.ahead)
+        settings = Settings(self.windows_per_pass, self.checkpoint_every, self.keep, self.ahead, self.shard)
         return Execution(
             trainer=self.trainer,
             ranks=self.ranks,

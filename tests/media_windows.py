@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from models import AUDIO, IMAGE, NANO
-from shard_files import opener
+from train_windows import write_arrays
 
-from gristmill.model.shards.files import ShardFile, ShardWriter
 from gristmill.model.train.settings import Source
 
 CROP, PATCH = 64, 8  # of nano
@@ -100,11 +99,11 @@ def samples_of_all_kinds() -> list[Sample]:
 
 def write_media_windows(folder: Path, count: int = 12) -> Source:
     """A source of windows of which every third has pictures, the others none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with ShardWriter(folder / "a.tar", folder / "a.index") as writer:
-        for number in range(count):
-            own = [sample(10 * number + k, pictures=[(64, 64 + 8 * number)][: number % 3 == 0]) for k in range(2)]
-            arrays = packed(own)
-            writer.write(f"w{number:04d}", {}, arrays, tokens=len(arrays["input_ids"]))
     assert NANO.vision is not None and (NANO.vision.crop_size, NANO.vision.patch_size) == (CROP, PATCH)
-    return Source([ShardFile("a.tar", "a.index", writer.samples, writer.bytes, writer.sha256)], opener(folder))
+    return write_arrays(
+        folder,
+        [
+            packed([sample(10 * number + k, pictures=[(64, 64 + 8 * number)][: number % 3 == 0]) for k in range(2)])
+            for number in range(count)
+        ],
+    )

@@ -18,7 +18,7 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.routing import Adapter
 from gristmill.model.train.losses import dpo_losses, token_losses
-from gristmill.model.train.media import media_inputs
+from gristmill.model.windows.media import media_inputs
 
 CHUNK = 512
 """Targets whose logits exist at a time: 410 MB in float32 with the vocabulary of the release."""
@@ -80,7 +80,7 @@ def collate(
     device: torch.device | str = "cpu",
 ) -> Batch:
     """A batch, on a device, of windows as shards hold them: arrays `input_ids`, `loss_mask`, `cu_seqlens`, those of
-    images and clips (`model.train.media`), for which the config of the model is needed, and, for DPO,
+    images and clips (`model.windows.media`), for which the config of the model is needed, and, for DPO,
     `reference_logprobs`. Raises ValueError for no window, and for media that do not fit; KeyError for a window without
     an array."""
     if not windows:

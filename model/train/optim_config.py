@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from gristmill.model.train.schedule import PeakLaw
 
+KINDS = ("adamw", "muon")
+
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW. `lr`: the peak learning rate, or the law that it follows. `betas`, `eps`, `weight_decay`: as torch's.
+    """`kind`: "adamw", or "muon" for the matrices of decoder and encoders, with AdamW for all else, adapters too.
 
-    `clip`: the largest norm of all gradients together; None: not clipped. Raises ValueError that names the field.
+    `lr`: the peak learning rate of both, or the law that it follows: Muon's updates are scaled to the size of AdamW's.
+    `weight_decay`: of both; `betas`, `eps`: as torch's, of AdamW; `momentum`: of Muon. `clip`: the largest norm of all
+    gradients together; None: not clipped. Raises ValueError that names the field.
     """
 
     lr: float | PeakLaw
@@ -20,8 +24,14 @@ class Optim:
     eps: float = 1e-8
     weight_decay: float = 0.1
     clip: float | None = 1.0
+    kind: str = "adamw"
+    momentum: float = 0.95
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"optim.kind={self.kind!r}: allowed are {', '.join(KINDS)}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"optim.momentum={self.momentum}: allowed is from 0 and below 1")
         if not isinstance(self.lr, PeakLaw) and not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"optim.lr={self.lr}: allowed is above 0, or a law with b and exponent")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):

@@ -36,6 +36,7 @@ from gristmill.model.train.checkpoint_files import (
     damaged,
     sha256_of,
 )
+from gristmill.model.train.ranks import own_share, whole
 
 _PLACE = re.compile(r"step-(\d{9})")
 
@@ -68,13 +69,21 @@ class Checkpoints:
     """The checkpoints in a folder, of which the last `keep` stay. As a block: left when all of them are written.
 
     `identity`: what they are of, JSON values by name; one with another identity is refused. `mirror`: what keeps each
-    of them too, in the same thread. Only a process that has folder and mirror for itself may save or tidy.
+    of them too, in the same thread. Only a process that has folder and mirror for itself may write or tidy.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], keep: int, mirror: Mirror | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        keep: int,
+        mirror: Mirror | None = None,
+        *,
+        writes: bool = True,
+    ) -> None:
         if keep < 1:
             raise ValueError(f"keep={keep}: allowed is 1 checkpoint or more")
-        self.folder, self._keep, self._mirror = folder, keep, mirror
+        self.folder, self._keep, self._mirror, self._writes = folder, keep, mirror, writes
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))  # as it will be read
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: Future[None] | None = None
@@ -106,14 +115,21 @@ class Checkpoints:
 
     def save(self, reached: Reached, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
         """Copies all of it, and writes the copy in a thread, to the mirror too. Waits for the write before it, and
-        raises its error."""
+        raises its error. Of parameters in shares all ranks have to save; only the one that writes keeps a copy."""
         self.wait()
-        weights = {name: _copied(parameter) for name, parameter in trained.items()}
+        weights: dict[str, Tensor] = {}
         moments: dict[str, Tensor] = {}
         for name, parameter in trained.items():
-            for key, value in optimizer.state.get(parameter, {}).items():
-                moments[f"{key}:{name}"] = _copied(value)
-        self._writing = self._pool.submit(self._write, reached, weights, moments)
+            of_optimizer = optimizer.state.get(parameter, {})
+            for copies, key, value in (
+                (weights, name, parameter),
+                *((moments, f"{key}:{name}", value) for key, value in of_optimizer.items()),
+            ):
+                tensor = whole(value)
+                if self._writes:
+                    copies[key] = _copied(tensor)
+        if self._writes:
+            self._writing = self._pool.submit(self._write, reached, weights, moments)
 
     def wait(self) -> None:
         """Until what was saved last is on disk, and in the mirror. Raises the error that writing it met."""
@@ -200,17 +216,18 @@ def restore(checkpoint: Checkpoint, trained: Mapping[str, nn.Parameter], optimiz
     for name, parameter in trained.items():
         if parameter.shape != checkpoint.weights[name].shape:
             shape = list(checkpoint.weights[name].shape)
-            wanted = list(parameter.shape)
-            raise ValueError(f"checkpoint {checkpoint.address}: {name} is {shape}, the model has {wanted}")
+            needed = list(parameter.shape)
+            raise ValueError(f"checkpoint {checkpoint.address}: {name} is {shape}, the model has {needed}")
     names = {parameter: name for name, parameter in trained.items()}
     state: dict[int, dict[str, Tensor]] = {}
     ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, parameter in enumerate(ordered):
         with torch.no_grad():
-            parameter.copy_(checkpoint.weights[names[parameter]])
-        own = {
-            key: of_key[names[parameter]] for key, of_key in checkpoint.optimizer.items() if names[parameter] in of_key
-        }
+            parameter.copy_(own_share(checkpoint.weights[names[parameter]], parameter))
+        own: dict[str, Tensor] = {}
+        for key, of_key in checkpoint.optimizer.items():
+            if (value := of_key.get(names[parameter])) is not None:
+                own[key] = own_share(value, parameter) if value.shape == parameter.shape else value
         if own:
             state[number] = own
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

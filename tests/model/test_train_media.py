@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from train_windows import stage
 
+from gristmill.model.phi4 import audio
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, tensors_of
 from gristmill.model.processing.image import patch_masks, pixels
@@ -139,6 +140,15 @@ def test_media_are_stored_as_they_are_and_floats_are_made_of_them() -> None:
     assert inputs["audio_input_features"].dtype == torch.float32
     assert torch.equal(inputs["audio_input_features"][0], torch.from_numpy(half["mel"]).float())
     assert collate([window], NANO, "meta").inputs["image_pixel_values"].is_meta  # made where it is used
+
+
+def test_a_short_clip_is_not_padded_to_a_long_one() -> None:
+    model, shapes = enlivened(NANO, 2), list[tuple[int, int]]()
+    model.audio_encoder.register_forward_pre_hook(lambda _module, given: shapes.append(tuple(given[0].shape[:2])))
+    window = packed([sample(1, clips=[900, 40, 800]), sample(2, clips=[35, 30, 5])])
+    Objective(model)(collate([window], NANO))
+    assert shapes == [(2, 900), (3, 40), (1, 5)]
+    assert audio.groups([3, 4, 4]) == [([1, 2, 0], 4)] and audio.groups([]) == []
 
 
 def changed(**arrays: Any) -> dict[str, np.ndarray]:
