@@ -2,8 +2,8 @@
 
 Predicted over measured, by the trainer itself over windows in shards, one thread. Seconds a step: a prediction is of a
 machine with nothing else to do, so it is compared with the CPU time of a run's steps, the median. Resident memory: what
-a training adds to a process that has trained something small before. Bytes of tensors: as torch's profiler counts them in
-one pass; these do not depend on the machine.
+a training adds to a process that has trained something small before. Bytes of tensors: as torch's profiler counts them
+in one pass; these do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ from gristmill.model.train.stage import TrainStage
 
 ALLOWED = 0.15
 """By how much the bytes of tensors may be off, as a share, before there are no figures to show."""
+
+MORE = 4
+"""Times as many windows in a pass, where resident memory is looked at: libraries need some tens of megabytes too."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +140,12 @@ def trained(case: Case, source: Source) -> float:
 
 
 def resident(case: Case, folder: Path) -> int:
-    """Bytes of resident memory that a training adds, at the most, to a process that has trained something small. To be
-    run in a process of its own, since a peak never falls."""
+    """Bytes of resident memory that a training adds, at the most, to a process that has trained on next to nothing. To
+    be run in a process of its own, since a peak never falls."""
     torch.set_num_threads(1)
+    short = replace(case, length=64, windows=1)
+    trained(short, write(folder, case.config.text, short.length))
     source = write(folder, case.config.text, case.length)
-    trained(
-        replace(case, config=replace(case.config, text=replace(case.config.text, num_hidden_layers=1)), windows=1),
-        source,
-    )
     before = psutil.Process().memory_info().rss
     trained(case, source)
     return _peak() - before
@@ -193,12 +194,14 @@ def run(tiny: bool) -> Report:
         for case in cases(tiny):
             with scratch() as folder:
                 source = write(folder, case.config.text, case.length)
-                needs = predicted(case, source)
-                tensors[case.name] = needs.memory.activations / of_tensors(case, source, folder)
+                activations = predicted(case, source).memory.activations
+                tensors[case.name] = activations / of_tensors(case, source, folder)
                 pairs = [(predicted(case, source).seconds or 0.0, trained(case, source)) for _ in range(rounds)]
                 seconds[case.name] = figure([before / after for before, after in pairs])
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-                    memory[case.name] = needs.memory.peak / alone.submit(resident, case, folder).result()
+                    more = replace(case, windows=(1 if tiny else MORE) * case.windows)
+                    peak = predicted(more, source).memory.peak
+                    memory[case.name] = peak / alone.submit(resident, more, folder).result()
     finally:
         torch.set_num_threads(threads)
     if wrong := [name for name, ratio in tensors.items() if abs(ratio - 1) > ALLOWED]:

@@ -30,7 +30,7 @@ from gristmill.model.windows.cost import Cost
 
 NANO = PRESETS["nano"]
 TEXT = replace(NANO, vision=None, audio=None, adapters=())
-ADAPTED = replace(NANO, vision=None, audio=None)
+ADAPTED = replace(NANO, vision=None, audio=None, text=replace(NANO.text, num_hidden_layers=2))
 WIDE = replace(
     TEXT, text=replace(TEXT.text, hidden_size=256, intermediate_size=704, num_hidden_layers=3, num_attention_heads=8)
 )
