@@ -239,11 +239,11 @@ def test_the_schedule_fires_by_itself_and_the_next_night_takes_only_what_is_new(
         assert {flow_run["created_by"]["type"] for flow_run in ended} == {"SCHEDULE"}
         return [flow_run["state"]["message"] for flow_run in ended]
 
-    assert runs(1)[0].startswith("web@v1: committed by this run")
+    assert runs(1)[0].startswith("web@v1: committed")  # on a busy machine the next run attaches to it, and may end first
     new = sample / "night2" / "part-0000.warc.gz"
     shutil.copy(new, house.folder / "arriving")
     (house.folder / "arriving").rename(house.folder / "crawl" / "night2.warc.gz")  # never seen half written
-    # a run may have begun before the file was there, and on a busy machine one may attach to another's job
+    # a run may have begun before the file was there, or attach to another's job
     until(lambda: any(message.startswith("web@v2: committed") for message in runs(1)), "the second version")
     house.ask(f"/deployments/{house.deployment('nightly')}/pause_deployment", {})
     versions = Versions(open_store(house.lake("scheduled")))
