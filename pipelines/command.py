@@ -40,7 +40,8 @@ from gristmill.pipelines.settings.plain import PlainFormatter, plain
 from gristmill.pipelines.settings.shipped import find_config
 from gristmill.stages.run.cluster import WrongCluster, stop_on_sigterm
 from gristmill.stages.run.private import NotPrivate
-from gristmill.stages.run.runner import Incomplete, PlanOnly, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import Incomplete, PlanOnly
 
 log = logging.getLogger("gristmill")
 

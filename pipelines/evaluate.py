@@ -36,7 +36,8 @@ from gristmill.stages.evaluate.settings import Generate, Where
 from gristmill.stages.evaluate.tabulate import Tabulate, tabulate_work
 from gristmill.stages.evaluate.work import Evaluate, EvaluateFacts, evaluate_works
 from gristmill.stages.models.model_versions import shape_of, tokenizer_shard
-from gristmill.stages.run.runner import Incomplete, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import Incomplete
 
 EVALUATED, ON = "evaluated", "on"
 """Roles of an evaluation's sources: the model, and the data."""

@@ -31,7 +31,8 @@ from gristmill.stages.mix.mix import Plan, Share, Source, plan_work
 from gristmill.stages.mix.pack import Pack, PackFacts, pack_works
 from gristmill.stages.mix.plan_rows import PlanFacts, SourceFacts, Tokenized
 from gristmill.stages.mix.tokenize import Tokenize, tokenize_works
-from gristmill.stages.run.runner import Incomplete, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import Incomplete
 
 FUNNEL = ("tokenize", "mix")
 WINDOW_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"

@@ -31,7 +31,7 @@ from gristmill.stages.core.work import Work
 from gristmill.stages.gates.gate import GateInput, Verdict
 from gristmill.stages.gates.gates import Gates
 from gristmill.stages.models.model_versions import SHAPE, WEIGHTS
-from gristmill.stages.run.runner import Outlook
+from gristmill.stages.run.unfinished import Outlook
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.job import Execution, TrainInput
 from gristmill.stages.train.reporting import Report, RunProgress

@@ -118,7 +118,7 @@ def test_a_relative_lake_is_refused_inside_a_job(head, sample):
 
 def test_a_submitted_job_trains_in_two_ranks_of_the_cluster(head, store, tmp_path):
     prepare(store)
-    recipe = {"dataset": "nano", "stages": [stage(batch=4, steps=6)]}
+    recipe = {"dataset": "nano", "tokenizer": "bpe@v1", "stages": [stage(batch=4, steps=6)]}
     sets = [f"recipe.{name}={json.dumps(value)}" for name, value in recipe.items()]
     sets += ["run.trainer=ray", "run.ranks=2", "run.checkpoint_every=2"]
     settings = [part for setting in sets for part in ("--set", setting)]

@@ -78,7 +78,11 @@ def test_a_run_by_name_from_another_folder(installed, tmp_path, sample):
 
 def test_a_name_that_is_none_says_which_there_are_and_a_path_says_what_to_type(installed, tmp_path):
     unknown = elsewhere(tmp_path, installed / "grist", "run", "webb", "--lake", "lake")
-    assert unknown.returncode == 2 and "there are instruct, mixture, model, tokenizer, web" in unknown.stderr
+    assert (
+        unknown.returncode == 2
+        and "there are evaluate, instruct, mixture, model, tokenizer, train, train-nano, train-paper, web"
+        in unknown.stderr
+    )
     path = elsewhere(tmp_path, installed / "grist", "run", "conf/web.yaml", "--lake", "lake")
     assert path.returncode == 2 and "`web` alone is the one that comes with gristmill" in path.stderr
 

@@ -31,7 +31,8 @@ from gristmill.pipelines.frame.inputs import input_files, scanned_inputs
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, PipelineConfig, Recipe, Resolved
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.read.inputs import ScannedInput
-from gristmill.stages.run.runner import PlanOnly, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import PlanOnly
 
 log = logging.getLogger("gristmill")
 

@@ -20,6 +20,7 @@ from gristmill.stages.core.work import Work
 from gristmill.stages.run.progress import Progress
 from gristmill.stages.run.ran import Ran
 from gristmill.stages.run.ray_workers import working
+from gristmill.stages.run.unfinished import Incomplete, PlanOnly, named
 from gristmill.stages.run.workers import Piece, SetUpFailed, Workers
 
 log = logging.getLogger("gristmill")
@@ -28,39 +29,6 @@ PLAN_AHEAD = 1024
 """Works of a stream that a plan looks up at a time."""
 MOST_FAILURES = 100
 """Failures after which a stream takes no more from its producer, which may be endless."""
-
-
-class Incomplete(Exception):
-    """Some work failed; everything else is done and has receipts. The same command tries only these again."""
-
-    def __init__(self, title: str, failures: Sequence[tuple[str, Exception]], done: int) -> None:
-        self.errors = tuple(error for _, error in failures)
-        shown = "\n".join(f"  {label}: {_named(error)}" for label, error in failures[:10])
-        more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
-        super().__init__(
-            f"{title}: {len(failures)} of {len(failures) + done} pieces of work failed:\n{shown}{more}\n"
-            "What is done is kept: run the same command again to try only these."
-        )
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()}"
-
-
-class Outlook(NamedTuple):
-    """What is known of a run before it begins: for people, and the same as JSON values."""
-
-    lines: tuple[str, ...]
-    values: list[dict[str, Any]]
-
-
-class PlanOnly(Exception):
-    """`--plan` reached the first stage with work to do. `outlook`: what the pipeline knows of the whole run."""
-
-    def __init__(self, title: str, done: int, todo: Sequence[str]) -> None:
-        self.title, self.done, self.todo = title, done, tuple(todo)
-        self.outlook: Outlook | None = None
-        super().__init__(f"{title}: {done} done, {len(todo)} to run")
 
 
 class Done(NamedTuple):
@@ -271,7 +239,7 @@ class _Flow:
             yield number, work, receipt
         else:
             self.failures.append((self.runner.name_of(work), result))
-            log.error("%s: %s failed: %s", self.title, self.runner.name_of(work), _named(result))
+            log.error("%s: %s failed: %s", self.title, self.runner.name_of(work), named(result))
 
     def _incomplete(self) -> Incomplete:
         return Incomplete(self.title, self.failures, self.before + self.ran)

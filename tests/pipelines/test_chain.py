@@ -19,7 +19,8 @@ from gristmill.pipelines.ask import committed
 from gristmill.pipelines.frame.recipe import Chain, PipelineConfig, Recipe
 from gristmill.pipelines.frame.run import Result, run_pipeline
 from gristmill.pipelines.settings.config import BadConfig
-from gristmill.stages.run.runner import Incomplete, PlanOnly, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import Incomplete, PlanOnly
 
 
 class LinesRecipe(Chain):

@@ -25,7 +25,8 @@ from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.models.model_versions import load_model
-from gristmill.stages.run.runner import PlanOnly, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import PlanOnly
 
 
 @pytest.fixture(scope="module")

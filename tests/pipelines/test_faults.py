@@ -14,7 +14,7 @@ import web
 import gristmill.stages.read.scan
 from gristmill.lake.accounts.receipt import read_receipt
 from gristmill.lake.store.opening import open_store
-from gristmill.stages.run.runner import Incomplete
+from gristmill.stages.run.unfinished import Incomplete
 
 
 def test_a_changed_byte_in_stored_text_is_refused_and_deleting_the_object_heals(sample, tmp_path):

@@ -20,7 +20,7 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.growth import growth_report
 from gristmill.pipelines.settings.config import BadConfig
-from gristmill.stages.run.runner import Incomplete, PlanOnly
+from gristmill.stages.run.unfinished import Incomplete, PlanOnly
 from gristmill.stages.text.extract import Extract
 
 

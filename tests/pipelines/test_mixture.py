@@ -18,7 +18,8 @@ from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.tokenizer import tokenizer_of
 from gristmill.stages.mix.windows import read_windows, sample_stretches, shard_files
-from gristmill.stages.run.runner import PlanOnly, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import PlanOnly
 
 sources = mixtures.sources
 

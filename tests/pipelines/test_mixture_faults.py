@@ -29,7 +29,8 @@ from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.tokenizer import tokenizer_of
 from gristmill.stages.mix.tokenize import forget_tokenizers
 from gristmill.stages.mix.windows import read_windows, shard_files
-from gristmill.stages.run.runner import Incomplete, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import Incomplete
 
 ROOT = Path(__file__).parents[2]
 

@@ -26,7 +26,8 @@ from gristmill.pipelines.frame.run import Result, TakenDown, run_pipeline
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import BAD_CONFIG, CONFLICT, DONE
-from gristmill.stages.run.runner import PlanOnly, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import PlanOnly
 
 
 @pytest.fixture(autouse=True)

@@ -30,9 +30,9 @@ def test_every_step_of_a_story_is_what_its_event_says(sample: Path) -> None:
         for event, step in zip(events, steps, strict=True):
             before, sign, operand, after = re.fullmatch(r"(\d+)([-+*])(\d+)=(\d+)", step).groups()  # type: ignore[union-attr]
             verb = re.sub(r"^(She|He) | \d+| more|\.", "", event)
-            told = {"The number doubles": "2", "The number triples": "3"}.get(verb) or re.search(r"\d+", event)[0]  # type: ignore[index]
+            amount = {"The number doubles": "2", "The number triples": "3"}.get(verb) or re.search(r"\d+", event)[0]  # type: ignore[index]
             adds, takes = ("buys", "finds", "gets", "wins"), ("gives away", "loses", "sells", "lends out")
-            assert sign == ("+" if verb in adds else "-" if verb in takes else "*") and operand == told
+            assert sign == ("+" if verb in adds else "-" if verb in takes else "*") and operand == amount
             assert int(before) == value and 1 <= int(after) <= 99
             value = {"+": value + int(operand), "-": value - int(operand), "*": value * int(operand)}[sign]
             assert value == int(after)

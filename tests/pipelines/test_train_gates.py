@@ -18,7 +18,8 @@ from gristmill.model.phi4.presets import PRESETS
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.models.model_versions import put_model
-from gristmill.stages.run.runner import PlanOnly, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import PlanOnly
 
 WINDOW = 64
 CHECKED = {"gates": ["frozen_parts", "trained_parts", "text", "contamination"], "held_out": ["test@v1"]}

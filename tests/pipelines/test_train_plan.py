@@ -16,7 +16,8 @@ from gristmill.model.phi4.parts import counts
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.pipelines.command import Request, run
 from gristmill.pipelines.frame.run import run_pipeline
-from gristmill.stages.run.runner import Outlook, PlanOnly, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import Outlook, PlanOnly
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,7 +13,7 @@ import pytest
 import web
 
 from gristmill import lake
-from gristmill.stages.run.runner import PlanOnly
+from gristmill.stages.run.unfinished import PlanOnly
 from gristmill.stages.text import extract
 
 IN_PROCESS = {"seconds_per_record": None}

@@ -19,7 +19,7 @@ from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.containers import read
 from gristmill.stages.read import reading
-from gristmill.stages.run.runner import Incomplete
+from gristmill.stages.run.unfinished import Incomplete
 from gristmill.stages.text import extract
 from gristmill.stages.text.html import PageText
 

@@ -23,7 +23,8 @@ from gristmill.stages.evaluate import ready, work
 from gristmill.stages.evaluate.pieces import pieces_of, questions, tally_of
 from gristmill.stages.mix.windows import read_windows
 from gristmill.stages.models.model_versions import load_model
-from gristmill.stages.run.runner import Incomplete, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import Incomplete
 from gristmill.stages.text.instruct import parts_of
 
 

@@ -22,7 +22,8 @@ from gristmill.lake.store.opening import open_store
 from gristmill.lake.store.outage import Patience
 from gristmill.stages.core.work import Outcome, Stage, Work, execute
 from gristmill.stages.run.progress import Progress, Standing
-from gristmill.stages.run.runner import Incomplete, PlanOnly, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import Incomplete, PlanOnly
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from toy_stages import Place, labels, plain, works
 
 from gristmill.stages.core.work import Work
 from gristmill.stages.run.progress import Progress
-from gristmill.stages.run.runner import Incomplete, PlanOnly, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import Incomplete, PlanOnly
 
 
 @pytest.mark.parametrize("workers", [0, 2])

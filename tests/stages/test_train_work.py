@@ -18,7 +18,8 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.stage import TrainStage
-from gristmill.stages.run.runner import Incomplete, PlanOnly, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import Incomplete, PlanOnly
 from gristmill.stages.train import local
 from gristmill.stages.train.folder import RunAbout, RunFolder, RunsElsewhere, read_about, runs
 from gristmill.stages.train.job import Execution, TrainInput

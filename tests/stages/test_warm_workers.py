@@ -11,7 +11,8 @@ from toy_stages import Ask, AskFacts, Place, Plain, asks, plain
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.stages.core.work import Resources, Work
 from gristmill.stages.run.cluster import TooSmall
-from gristmill.stages.run.runner import Incomplete, Runner
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.unfinished import Incomplete
 
 # resources
 
