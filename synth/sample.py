@@ -175,7 +175,7 @@ def _build(pages: int, seed: int, learnable: dict[str, int]) -> tuple[dict[str, 
 
 
 def write_sample(
-    directory: Path, *, pages: int = 3000, seed: int = 0, stories: int = 6000, copying: int = 12000
+    directory: Path, *, pages: int = 3000, seed: int = 0, stories: int = 8000, copying: int = 10000
 ) -> Summary:
     """Writes the demo crawl, the instruction data and what a small model learns, and says what it wrote.
 

@@ -96,8 +96,8 @@ def sample_data(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it.")],
     pages: Annotated[int, typer.Option(help="Roughly how many pages.")] = 3000,
     seed: Annotated[int, typer.Option(help="Decides every page and row.")] = 0,
-    stories: Annotated[int, typer.Option(min=1, help="Short word problems for a small model to train on.")] = 6000,
-    copying: Annotated[int, typer.Option(min=1, help="Rows to copy, for the same.")] = 12000,
+    stories: Annotated[int, typer.Option(min=1, help="Short word problems for a small model to train on.")] = 8000,
+    copying: Annotated[int, typer.Option(min=1, help="Rows to copy, for the same.")] = 10000,
     as_json: JsonOption = False,
 ) -> None:
     """Write a small synthetic crawl and instruction data to try everything on, with the truth about every record."""

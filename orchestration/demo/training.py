@@ -32,7 +32,7 @@ def training(lake: str, folder: Path) -> None:
     first_run = result(grist(*train))
     again = result(grist(*train))
     check(not again["new"] and again["digest"] == first_run["digest"], "trained once: the same command does nothing")
-    grist("show", MODEL, "--lake", lake)
+    grist("show", "nano.pretrain", "--lake", lake)
     say("Does it answer problems that it has never seen?")
     right = score(lake, f"{MODEL}@v1", "stories-held-out@v1")
     grist("show", "eval", "--lake", lake)

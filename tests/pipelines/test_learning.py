@@ -1,5 +1,5 @@
-"""From rows to weights through the real pipelines: on windows that were never seen the loss falls below what is known
-of tokens one by one, and below what the one before tells of the next.
+"""From rows to weights by the real pipelines: on windows that were never seen the loss falls below what is known of
+tokens one by one, and below what the one before tells of the next.
 
 `make learn` (tests/learn.py) is the long one, with answers and how many of them are right.
 """
