@@ -19,13 +19,13 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, part_of
 from gristmill.model.phi4.presets import PRESETS
+from gristmill.model.plan.estimate import Pace, Window, batch_of, estimate
+from gristmill.model.plan.rehearsal import rehearse
 from gristmill.model.train import optim
-from gristmill.model.train.estimate import Pace, Window, batch_of, estimate
 from gristmill.model.train.gradients import Gradients
 from gristmill.model.train.loop import trained_parameters
 from gristmill.model.train.objective import Objective
 from gristmill.model.train.optim_config import Optim
-from gristmill.model.train.rehearsal import rehearse
 from gristmill.model.windows.cost import Cost
 
 NANO = PRESETS["nano"]
