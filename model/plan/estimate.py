@@ -127,10 +127,9 @@ def _shared(memory: Memory, ranks: int) -> Memory:
 def _seconds(rehearsal: Rehearsal, device: str) -> tuple[tuple[float, float] | None, str]:
     """Of a pass and of an update, and what they are by."""
     if device == "cpu":
-        threads = torch.get_num_threads()
-        return measured(
-            rehearsal
-        ), f"its operations, tried out here on {threads} {'thread' if threads == 1 else 'threads'}"
+        count = torch.get_num_threads()
+        threads = f"{count} thread{'s' if count > 1 else ''}"
+        return measured(rehearsal), f"its operations, tried out here on {threads}"
     seconds = reckoned(rehearsal, device)
     known = f"{SHARE:.0%} of the peak of {device}" if seconds else f"nothing is known of the speed of {device!r}"
     return seconds, known
