@@ -29,7 +29,7 @@ from gristmill.pipelines.train_lookup import ModelParts, StageLookup, Whole
 from gristmill.pipelines.train_spec import STAGE, StageSpec
 from gristmill.stages.core.work import Work
 from gristmill.stages.models.model_versions import SHAPE, WEIGHTS
-from gristmill.stages.run.runner import Outlook
+from gristmill.stages.run.outlook import Outlook
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.gates import GateInput, Verdicts, gate_work, gates_of
 from gristmill.stages.train.job import Execution, TrainInput

@@ -17,7 +17,7 @@ from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.phi4.parts import Part
 from gristmill.model.plan.estimate import Estimate, Pace, Window, estimate
 from gristmill.pipelines.train_lookup import StageLookup
-from gristmill.stages.run.runner import Outlook
+from gristmill.stages.run.outlook import Outlook
 from gristmill.stages.train.job import Execution
 from gristmill.stages.train.local import objective_of
 

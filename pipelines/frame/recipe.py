@@ -26,7 +26,8 @@ from gristmill.lake.versions.versions import Versions, check_name
 from gristmill.pipelines.settings.config import BadConfig, Root, Run
 from gristmill.stages.read.inputs import ScannedInput
 from gristmill.stages.read.scan import Scan
-from gristmill.stages.run.runner import Outlook, Runner
+from gristmill.stages.run.outlook import Outlook
+from gristmill.stages.run.runner import Runner
 
 log = logging.getLogger("gristmill")
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from gristmill.lake.accounts.receipt import NotDeterministic, Receipt, StageId, finished
 from gristmill.lake.store.base import Store
 from gristmill.stages.core.work import Work
+from gristmill.stages.run.outlook import Outlook
 from gristmill.stages.run.progress import Progress
 from gristmill.stages.run.ran import Ran
 from gristmill.stages.run.ray_workers import working
@@ -45,13 +46,6 @@ class Incomplete(Exception):
 
 def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()}"
-
-
-class Outlook(NamedTuple):
-    """What is known of a run before it begins: for people, and the same as JSON values."""
-
-    lines: tuple[str, ...]
-    values: list[dict[str, Any]]
 
 
 class PlanOnly(Exception):

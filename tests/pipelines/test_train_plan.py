@@ -16,7 +16,8 @@ from gristmill.model.phi4.parts import counts
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.pipelines.command import Request, run
 from gristmill.pipelines.frame.run import run_pipeline
-from gristmill.stages.run.runner import Outlook, PlanOnly, Runner
+from gristmill.stages.run.outlook import Outlook
+from gristmill.stages.run.runner import PlanOnly, Runner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
