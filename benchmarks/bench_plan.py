@@ -28,8 +28,8 @@ from gristmill.model.phi4.config import ModelConfig, TextConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, part_of
 from gristmill.model.phi4.presets import PRESETS
+from gristmill.model.plan.estimate import Estimate, Pace, Window, estimate
 from gristmill.model.shards.files import ShardFile, ShardReader, ShardWriter
-from gristmill.model.train.estimate import Estimate, Pace, Window, estimate
 from gristmill.model.train.loop import Trainer
 from gristmill.model.train.metrics import Progress
 from gristmill.model.train.objective import Objective, collate

@@ -104,8 +104,8 @@ def _training(m: Manifest, versions: Versions) -> Iterator[str]:
     yield from ("", "Losses are nats a token. What was asked of each result before it was committed:", "")
     for stage in trained:
         gates = stage.statistics.get("gates", {})
-        said = "; ".join(f"{name}: {verdict['why']}" for name, verdict in gates.items())
-        yield f"- {stage}: {said or 'nothing'}"
+        reasons = "; ".join(f"{name}: {verdict['why']}" for name, verdict in gates.items())
+        yield f"- {stage}: {reasons or 'nothing'}"
     if bases := m.statistics.get("bases"):
         yield from ("", "Adapters, by the digest of the language model that each was trained upon:", "")
         yield from (f"- {part}: `{digest}`" for part, digest in bases.items())

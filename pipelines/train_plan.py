@@ -1,6 +1,6 @@
 """What `--plan` says of a training before it starts: of every stage what it trains, on how much, with which means.
 
-Memory and time follow from shapes (`model.train.estimate`), of a stage too that waits for the ones before it. A stage
+Memory and time follow from shapes (`model.plan.estimate`), of a stage too that waits for the ones before it. A stage
 that is done is only named. The same facts are lines for people and values for programs.
 """
 
@@ -15,7 +15,7 @@ import torch
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.phi4.parts import Part
-from gristmill.model.train.estimate import Estimate, Pace, Window, estimate
+from gristmill.model.plan.estimate import Estimate, Pace, Window, estimate
 from gristmill.pipelines.train_lookup import StageLookup
 from gristmill.stages.run.unfinished import Outlook
 from gristmill.stages.train.job import Execution

@@ -21,11 +21,11 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.modalities import MODALITIES
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, counts, part_of
+from gristmill.model.plan.operations import Phase, Watch, size
 from gristmill.model.train import optim
 from gristmill.model.train.gradients import Gradients
 from gristmill.model.train.loop import trained_parameters
 from gristmill.model.train.objective import Batch
-from gristmill.model.train.operations import Phase, Watch, size
 from gristmill.model.train.stage import TrainStage
 
 

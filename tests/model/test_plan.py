@@ -19,13 +19,13 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, part_of
 from gristmill.model.phi4.presets import PRESETS
+from gristmill.model.plan.estimate import Pace, Window, batch_of, estimate
+from gristmill.model.plan.rehearsal import rehearse
 from gristmill.model.train import optim
-from gristmill.model.train.estimate import Pace, Window, batch_of, estimate
 from gristmill.model.train.gradients import Gradients
 from gristmill.model.train.loop import trained_parameters
 from gristmill.model.train.objective import Objective
 from gristmill.model.train.optim_config import Optim
-from gristmill.model.train.rehearsal import rehearse
 from gristmill.model.windows.cost import Cost
 
 NANO = PRESETS["nano"]
@@ -173,7 +173,7 @@ def test_seconds_are_of_this_machine_or_of_a_known_one_or_none() -> None:
     training = stage()
     assert estimate(training, TEXT, WINDOW, Pace("Some GPU")).seconds is None
     here = estimate(training, TEXT, WINDOW)
-    assert here.by == "its operations, tried out here on 1 threads"
+    assert here.by == "its operations, tried out here on 1 thread"
     assert here.seconds is not None and here.seconds > 0
 
 
@@ -194,12 +194,12 @@ def test_a_checkpoint_has_the_size_that_it_has(tmp_path: Path) -> None:
 
 
 def test_images_clips_and_pairs_have_their_places() -> None:
-    window = Window(512, 500, 5, 128, crops=4, frames=100)
+    window = Window(128, 120, 2.5, 32, crops=1, frames=50)
     batch = batch_of(NANO, window, 2)
-    assert len(batch.input_ids) == 1024 and int(batch.loss_mask.sum()) == 256
-    assert batch.inputs["image_pixel_values"].shape == (8, 3, 64, 64)
+    assert len(batch.input_ids) == 256 and int(batch.loss_mask.sum()) == 64
+    assert batch.inputs["image_pixel_values"].shape == (2, 3, 64, 64)
     assert batch.inputs["image_pixel_values"].is_meta and batch.inputs["audio_input_features"].is_meta
-    assert len(batch.cu_seqlens) - 1 == 10
+    assert len(batch.cu_seqlens) - 1 == 5
     rehearsed = rehearse(stage(trainable=ENCODERS), NANO, batch, Objective)
     assert set(rehearsed.trained) == ENCODERS and rehearsed.memory.activations > 0
     pairs = batch_of(TEXT, replace(WINDOW, segments=3), 1, pairs=True)

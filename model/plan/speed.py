@@ -20,11 +20,11 @@ from gristmill.model.phi4.blocks import checkpoint_activations
 from gristmill.model.phi4.config import ModelConfig, RopeParameters, TextConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part
+from gristmill.model.plan.operations import Blank, Operation, Phase
+from gristmill.model.plan.rehearsal import Rehearsal, rehearse
 from gristmill.model.train.metrics import PEAKS
 from gristmill.model.train.objective import Batch, Objective
-from gristmill.model.train.operations import Blank, Operation, Phase
 from gristmill.model.train.optim_config import Optim
-from gristmill.model.train.rehearsal import Rehearsal, rehearse
 from gristmill.model.train.stage import TrainStage
 
 BUDGET = 1.5

@@ -1,8 +1,8 @@
 """What a stage needs, before it starts: memory by kind, operations and seconds of a step, the size of a checkpoint.
 
-Memory and operations are those of a rehearsal (`model.train.rehearsal`), on a batch made of what the mixture says of
+Memory and operations are those of a rehearsal (`model.plan.rehearsal`), on a batch made of what the mixture says of
 its windows; seconds are the operations' on this machine, tried out, or by what a GPU that is not here is known for
-(`model.train.speed`).
+(`model.plan.speed`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from gristmill.model.phi4.audio import frames_after
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part
+from gristmill.model.plan.rehearsal import Memory, Rehearsal, rehearse
+from gristmill.model.plan.speed import SHARE, measured, reckoned
 from gristmill.model.train.objective import Batch, Objective, PreferenceObjective
-from gristmill.model.train.rehearsal import Memory, Rehearsal, rehearse
-from gristmill.model.train.speed import SHARE, measured, reckoned
 from gristmill.model.train.stage import TrainStage
 
 OBJECTIVES: Mapping[str, Callable[[Multimodal], nn.Module]] = {"cross_entropy": Objective, "dpo": PreferenceObjective}
@@ -127,7 +127,9 @@ def _shared(memory: Memory, ranks: int) -> Memory:
 def _seconds(rehearsal: Rehearsal, device: str) -> tuple[tuple[float, float] | None, str]:
     """Of a pass and of an update, and what they are by."""
     if device == "cpu":
-        return measured(rehearsal), f"its operations, tried out here on {torch.get_num_threads()} threads"
+        count = torch.get_num_threads()
+        threads = f"{count} thread{'s' if count > 1 else ''}"
+        return measured(rehearsal), f"its operations, tried out here on {threads}"
     seconds = reckoned(rehearsal, device)
     known = f"{SHARE:.0%} of the peak of {device}" if seconds else f"nothing is known of the speed of {device!r}"
     return seconds, known

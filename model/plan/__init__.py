@@ -1,0 +1,1 @@
+"""What a stage of training will need, before it starts: rehearsed on shapes, its operations tried out here."""
