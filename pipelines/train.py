@@ -25,8 +25,8 @@ from gristmill.model.train.stage import TrainStage
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts
 from gristmill.pipelines.frame.recipe import BuildContext, Chain, PipelineConfig, Recipe, Resolved
 from gristmill.pipelines.settings.config import BadConfig, Run
-from gristmill.pipelines.train_lookup import ModelParts, StageLookup, Whole
-from gristmill.pipelines.train_spec import STAGE, StageSpec
+from gristmill.pipelines.training.lookup import ModelParts, StageLookup, Whole
+from gristmill.pipelines.training.spec import STAGE, StageSpec
 from gristmill.stages.core.work import Work
 from gristmill.stages.gates.gate import GateInput, Verdict
 from gristmill.stages.gates.gates import Gates
@@ -269,7 +269,7 @@ class TrainConfig(PipelineConfig):
 
     def outlook(self, versions: Versions) -> Outlook:
         """Of every stage what it trains, on how much, and the memory and time that it needs."""
-        from gristmill.pipelines.train_plan import PlannedStage, outlook  # torch takes seconds to import
+        from gristmill.pipelines.training.plan import PlannedStage, outlook  # torch takes seconds to import
 
         planned: list[PlannedStage] = []
         done: list[Manifest] = []

@@ -13,7 +13,7 @@ from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train.stage import TrainStage
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.settings.config import BadConfig
-from gristmill.pipelines.train_spec import StageSpec
+from gristmill.pipelines.training.spec import StageSpec
 from gristmill.stages.run.runner import Runner
 
 LAW = {"optim": {"lr": {"b": 0.02}}}

@@ -22,7 +22,7 @@ from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train.stage import DataFacts, TrainStage, check, steps_of
 from gristmill.pipelines.frame.sources import check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig
-from gristmill.pipelines.train_spec import STAGE, StageSpec
+from gristmill.pipelines.training.spec import STAGE, StageSpec
 from gristmill.stages.mix.windows import shard_files
 from gristmill.stages.models.model_versions import part_shards, shape_of, tokenizer_shard
 from gristmill.stages.train.job import TrainInput

@@ -1,7 +1,7 @@
 """A stage of training as a recipe gives it: a stage of the trainer, whose versions may be those that are to be made.
 
 What is wrong with a stage by itself is refused when the config is read, by the name of its field, in the words of
-`model.train.stage.TrainStage`; whether it fits its versions, when they are looked up (pipelines/train_lookup.py).
+`model.train.stage.TrainStage`; whether it fits its versions, when they are looked up (pipelines/training/lookup.py).
 """
 
 from __future__ import annotations

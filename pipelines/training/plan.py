@@ -16,7 +16,7 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.phi4.parts import Part
 from gristmill.model.plan.estimate import Estimate, Pace, Window, estimate
-from gristmill.pipelines.train_lookup import StageLookup
+from gristmill.pipelines.training.lookup import StageLookup
 from gristmill.stages.run.unfinished import Outlook
 from gristmill.stages.train.job import Execution
 from gristmill.stages.train.local import objective_of
