@@ -49,8 +49,9 @@ class LinesConfig(PipelineConfig):
     pipeline: str = "lines"
     recipe: LinesRecipe = LinesRecipe()
 
-    def outlook(self, versions: Versions) -> Sequence[str]:
-        return [f"{len(self.recipe.files)} files"]
+    def outlook(self, versions: Versions) -> Outlook:
+        count = len(self.recipe.files)
+        return Outlook((f"{count} files",), [{"files": count}])
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +117,7 @@ def test_a_plan_ends_at_the_first_link_with_work_to_do_and_says_what_the_config_
     RUNS.clear()
     with pytest.raises(PlanOnly) as plan:
         run(store, files, plan=True)
-    assert plan.value.outlook == ("3 files",) and plan.value.title == "scan" and not RUNS
+    assert plan.value.outlook == (("3 files",), [{"files": 3}]) and plan.value.title == "scan" and not RUNS
 
 
 def test_all_links_are_checked_before_the_first_one_runs(store, files):
