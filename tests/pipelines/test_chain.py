@@ -20,7 +20,7 @@ from gristmill.pipelines.frame.recipe import Chain, PipelineConfig, Recipe
 from gristmill.pipelines.frame.run import Result, run_pipeline
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.run.runner import Runner
-from gristmill.stages.run.unfinished import Outlook, PlanOnly
+from gristmill.stages.run.unfinished import Incomplete, Outlook, PlanOnly
 
 
 class LinesRecipe(Chain):
