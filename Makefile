@@ -29,9 +29,11 @@ demo: $(STAMP)
 test: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# Thirty random kills over two nights of the web pipeline, some minutes: the digests must be those without kills.
+# Thirty random kills over two nights of the web pipeline, some minutes: the digests must be those without kills. Then
+# sixty of runs of the trainer, whose weights must be the same bits.
 soak: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak_train.py
 
 check: format lint types layers test
 

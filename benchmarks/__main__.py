@@ -29,6 +29,7 @@ NAMES = (
     "reader",
     "generate",
     "packing",
+    "train_ray",
 )
 GPU_NAMES = ("generate_gpu",)
 """Run by name only, where there is a GPU."""

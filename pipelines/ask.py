@@ -13,7 +13,7 @@ from gristmill.lake.versions.growth import ancestry
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.inputs import known_digests
-from gristmill.pipelines.frame.recipe import InputRecipe, PipelineConfig
+from gristmill.pipelines.frame.recipe import InputRecipe, PipelineConfig, Recipe
 
 
 def committed(config: PipelineConfig, store: Store) -> Manifest | None:
@@ -21,7 +21,18 @@ def committed(config: PipelineConfig, store: Store) -> Manifest | None:
 
     Raises BadConfig where an input is not to be found, or a version cannot be used.
     """
-    recipe, versions = config.recipe, Versions(store)
+    done: list[Manifest] = []
+    while (link := config.recipe.link(done)) is not None:
+        manifest = _of_link(link, store)
+        if manifest is None:
+            return None
+        done.append(manifest)
+    return done[-1]
+
+
+def _of_link(recipe: Recipe, store: Store) -> Manifest | None:
+    """As `committed`, of one link."""
+    versions = Versions(store)
     digests: list[str] = []
     suppression = ""
     if isinstance(recipe, InputRecipe):

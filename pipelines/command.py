@@ -154,8 +154,13 @@ def _print_plan(runner: Runner, plan: PlanOnly) -> None:
     if len(plan.todo) > 10:
         print(f"  and {len(plan.todo) - 10} more", file=sys.stderr)
     print("what follows depends on this stage and is planned when it is done", file=sys.stderr)
+    for line in plan.outlook:
+        print(plain(line), file=sys.stderr)
     stages = [{"stage": title, "done": done, "todo": todo} for title, done, todo in runner.history]
-    print(json.dumps({"plan": stages}), flush=True)
+    about: dict[str, Any] = {"plan": stages}
+    if plan.outlook:
+        about["outlook"] = list(plan.outlook)
+    print(json.dumps(about), flush=True)
 
 
 def set_up_logging(verbose: bool = False) -> None:

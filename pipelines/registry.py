@@ -11,6 +11,7 @@ from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.mixture import MixtureConfig
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
+from gristmill.pipelines.train import TrainConfig
 from gristmill.pipelines.web import WebConfig
 
 PIPELINES: dict[str, type[PipelineConfig]] = {
@@ -19,4 +20,5 @@ PIPELINES: dict[str, type[PipelineConfig]] = {
     "tokenizer": TokenizerConfig,
     "mixture": MixtureConfig,
     "model": ModelRunConfig,
+    "train": TrainConfig,
 }

@@ -19,6 +19,7 @@ from gristmill.filters.signatures.minhash import MinHash
 from gristmill.filters.text.docs import Docs
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.flow import Flow, Step
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
@@ -84,7 +85,7 @@ class WebRecipe(RecordRecipe):
             raise ValueError(f"survivor: name at least one measure, such as {N_WORDS}")
         return self
 
-    def check(self) -> None:
+    def check(self, versions: Versions) -> None:
         """Raises BadConfig for a language model that cannot be used, and for a measure that no filter takes."""
         try:
             self.language.check()

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from gristmill.model.shards.files import ShardFile, ShardWriter
+from gristmill.model.shards.index import COUNTS, _content_crc32
 
 SIZES = (9, 1, 13)
 
@@ -34,6 +36,15 @@ def write_shards(folder: Path, sizes: tuple[int, ...] = SIZES) -> list[ShardFile
     """Shards of these sizes, numbered through."""
     ends = list(itertools.accumulate(sizes, initial=0))
     return [write_shard(folder, f"s{k}", range(*ends[k : k + 2])) for k in range(len(sizes))]
+
+
+def as_format_1(index: Path) -> None:
+    """Makes an index what releases of format 1 wrote: without counts but tokens."""
+    table = pq.read_table(index)
+    metadata = {**table.schema.metadata, b"gristmill.format": b"1"}
+    table = table.drop_columns(list(COUNTS))
+    metadata[b"index.crc32"] = str(_content_crc32(table)).encode()
+    pq.write_table(table.replace_schema_metadata(metadata), index)
 
 
 def opener(folder: Path) -> Callable[[str], Any]:

@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import importlib
 import re
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,9 @@ def wrong_keys(text: str, page: Path) -> Iterator[str]:
 def has_key(section: Any, parts: list[str]) -> bool:
     """Whether a config class, or a leaf of one, has this path of keys."""
     for part in parts:
+        if part.isdigit() and typing.get_origin(section) is tuple:  # an entry of a list, by its number
+            section = typing.get_args(section)[0]
+            continue
         fields: dict[str, Any] = {}
         if isinstance(section, type) and issubclass(section, BaseModel):
             fields = {name: field.annotation for name, field in section.model_fields.items()}

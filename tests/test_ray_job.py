@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import web
+from training import prepare, stage, train
 from waiting import PATIENCE, until
 
 from gristmill.lake.store.opening import open_store
@@ -78,12 +80,14 @@ def wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: P
     until(answers, "an answer of the head", pause=0.5)
 
 
-def submit(head: tuple[str, dict[str, str]], *arguments: str) -> subprocess.CompletedProcess[str]:
+def submit(
+    head: tuple[str, dict[str, str]], *arguments: str, config: str = "conf/web.yaml"
+) -> subprocess.CompletedProcess[str]:
     address, environment = head
     command = [BIN / "ray", "job", "submit", "--address", address, "--working-dir", "."]
     while True:
         job = subprocess.run(
-            [*command, "--", "python", "-m", "pipelines", "run", "conf/web.yaml", *arguments],
+            [*command, "--", "python", "-m", "pipelines", "run", config, *arguments],
             cwd=ROOT,
             env=environment,
             capture_output=True,
@@ -110,3 +114,19 @@ def test_a_submitted_job_commits_the_version_that_a_local_run_commits(head, samp
 def test_a_relative_lake_is_refused_inside_a_job(head, sample):
     job = submit(head, "--lake", "lake-data", "--set", f"recipe.inputs=[{sample}/crawl/*]")
     assert job.returncode != 0 and "relative; inside a job" in job.stdout + job.stderr
+
+
+def test_a_submitted_job_trains_in_two_ranks_of_the_cluster(head, store, tmp_path):
+    prepare(store)
+    recipe = {"dataset": "nano", "stages": [stage(batch=4, steps=6)]}
+    sets = [f"recipe.{name}={json.dumps(value)}" for name, value in recipe.items()]
+    sets += ["run.trainer=ray", "run.ranks=2", "run.checkpoint_every=2"]
+    settings = [part for setting in sets for part in ("--set", setting)]
+    job = submit(head, "--lake", store.uri, *settings, config="conf/train-nano.yaml")
+    assert job.returncode == 0, job.stdout + job.stderr
+    there = Versions(store).manifest("nano.pretrain", 1).statistics["training"]
+    local = open_store(str(tmp_path / "local"))
+    prepare(local)
+    here = train(local, stage(batch=4, steps=6)).manifest.statistics["training"]
+    assert (there["world"], there["order"]) == (2, here["order"])
+    assert there["final_loss"] == pytest.approx(here["final_loss"], abs=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from gristmill.model.phi4.parts import Part
 from gristmill.model.shards.files import ShardFile, ShardWriter
 from gristmill.model.train.loop import Trainer
 from gristmill.model.train.objective import Batch
-from gristmill.model.train.optim import Optim
+from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage
 
@@ -63,6 +64,15 @@ def write_windows(folder: Path, count: int = 11, length: int = WINDOW, vocab: in
                 writer.write(f"w{number:04d}", {"number": number}, arrays, tokens=tokens)
         shards.append(ShardFile(f"{name}.tar", f"{name}.index", writer.samples, writer.bytes, writer.sha256))
     return Source(shards, opener(folder))
+
+
+def write_arrays(folder: Path, windows: Sequence[dict[str, np.ndarray]]) -> Source:
+    """A source of these windows, in one shard."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ShardWriter(folder / "a.tar", folder / "a.index") as writer:
+        for number, arrays in enumerate(windows):
+            writer.write(f"w{number:04d}", {}, arrays, tokens=len(arrays["input_ids"]))
+    return Source([ShardFile("a.tar", "a.index", writer.samples, writer.bytes, writer.sha256)], opener(folder))
 
 
 class Tiny(nn.Module):

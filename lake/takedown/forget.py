@@ -10,7 +10,7 @@ afterwards. A text that was dropped as a duplicate of a forgotten one stays drop
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -26,8 +26,11 @@ from gristmill.lake.versions.lease import Lease
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import CommitConflict, Versions
 
-NO_RECORDS = frozenset({"trained_on", "tokenizer"})
-"""Roles in which no record goes from one version into another: merges of characters hold no text."""
+NO_RECORDS = frozenset({"trained_on", "tokenizer", "init_from", "held_out"})
+"""Roles in which no record goes from one version into another: merges of characters hold no text, nor do weights as
+records. A role is compared up to its first dot, as `init_from.language`."""
+UNTOUCHED = frozenset({"held_out"})
+"""Roles in which nothing of a version goes into another: what a model was not trained on."""
 WINDOWS = "windows"  # the form of a mixture
 ROUNDS = 20
 """How often other commits may come first before forget gives up."""
@@ -188,13 +191,14 @@ class _Forgetting:
             for number, why in self.versions.withdrawn(name).items():
                 if why.startswith(self.mark):
                     roots.add(f"{name}@v{number}")
-        derived = _reached(seen, roots, frozenset())
+        derived = _reached(seen, roots, UNTOUCHED)
         with_records = _reached(seen, roots, NO_RECORDS)  # of these, those that records came into
         for version in seen:
             ref = str(version)
             if ref in derived and ref not in roots and not version.withdrawn:
                 unknown = version.form == WINDOWS and ref in with_records and not self.search.knows(version)
-                yield Derived(ref, with_records.get(ref, derived[ref]), unknown and self._drew(version))
+                withdraw = unknown and self._drew(version)
+                yield Derived(ref, with_records.get(ref, derived[ref]), withdraw, version.form)
 
     def _drew(self, version: Seen) -> bool:
         """Whether a mixture kept one of these records, and so has it in its windows. Its ledger says so."""
@@ -219,18 +223,20 @@ def _name_and_number(ref: str) -> tuple[str, int]:
 
 
 def _reached(seen: Sequence[Seen], roots: Iterable[str], without: frozenset[str]) -> dict[str, str]:
-    """What was made from these, however indirectly, but not in a role of `without`: version -> role."""
-    reached, grown = dict.fromkeys(roots, ""), True
+    """What was made from these, however indirectly, but not in a role of `without`: version -> role, of several the
+    first one that it names."""
+    reached, grown = set(roots), True
     # Round after round until none is added: versions come by dataset, so that one may stand before its source.
     while grown:
-        grown = False
-        for version in seen:
-            if str(version) in reached:
-                continue
-            role = next((role for ref, role in _made_from(version) if ref in reached and role not in without), None)
-            if role is not None:
-                reached[str(version)], grown = role, True
-    return reached
+        more = {str(version) for version in seen if _role(version, reached, without) is not None} - reached
+        reached, grown = reached | more, bool(more)
+    return {str(version): _role(version, reached, without) or "" for version in seen if str(version) in reached}
+
+
+def _role(version: Seen, reached: Collection[str], without: frozenset[str]) -> str | None:
+    """In which role one of `reached` went into a version; None: none did."""
+    roles = (role for ref, role in _made_from(version) if ref in reached)
+    return next((role for role in roles if role.partition(".")[0] not in without), None)
 
 
 def _made_from(version: Seen) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.versions.form import Form
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,13 @@ class Affected:
 
 @dataclass(frozen=True)
 class Derived:
-    """A version made from an affected one, in the `role` of what it was made from. `withdraw`: windows that may hold a
-    record and do not say so go with it."""
+    """A version made from an affected one, in the `role` of that. `withdraw`: windows that may hold a record and do not
+    say so go with it. `form`: what the version holds."""
 
     ref: str
     role: str
     withdraw: bool
+    form: Form
 
 
 @dataclass(frozen=True)

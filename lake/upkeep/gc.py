@@ -18,7 +18,7 @@ from typing import Any
 
 from gristmill.lake.store.base import TEMPORARY, NotFound, Store
 from gristmill.lake.upkeep.mark import LEASE, Doomed, GcPlan, GcStopped, plan_gc, read_roots, tally_up
-from gristmill.lake.versions.lease import live_runs
+from gristmill.lake.versions.lease import RUN_FOLDER, live_runs
 from gristmill.lake.versions.roots import list_slots
 
 __all__ = ["Doomed", "GcPlan", "GcReport", "GcStopped", "plan_gc", "run_gc"]
@@ -26,7 +26,7 @@ __all__ = ["Doomed", "GcPlan", "GcReport", "GcStopped", "plan_gc", "run_gc"]
 BATCH = 256
 """Deletions between two looks at leases and versions: a second or two on a remote store."""
 
-_ORDER = ("receipt", "object", "lease", "temporary")
+_ORDER = ("receipt", "object", "lease", "run", "temporary")
 """Receipts first: one that stood without its outputs would be believed by the next run."""
 _SWEPT = ("objects/", "receipts/", "runs/")
 
@@ -112,6 +112,9 @@ class _Guard:
             return "a run that began since needs it"
         match = LEASE.fullmatch(doomed.key)
         if doomed.kind == "lease" and match is not None and match[1] in self.alive:
+            return "its run is alive"
+        folder = RUN_FOLDER.match(doomed.key)
+        if doomed.kind == "run" and folder is not None and folder[1] in self.announced:
             return "its run is alive"
         return None
 

@@ -108,6 +108,7 @@ KINDS = (
     Kind(re.compile(r"runs/[0-9a-f]{32}/lease\.json"), "lease", "warning", _lease),
     Kind(re.compile(r"runs/[0-9a-f]{32}/clock\.json"), "lease", "warning", _nothing),
     Kind(re.compile(r"runs/[0-9a-f]{32}/\d{4,}\.json"), "lease", "error", _announcement),
+    Kind(re.compile(r"runs/[0-9a-f]{64}/.*"), "run", "warning", _nothing),  # whoever goes on with it reads it
     Kind(re.compile(r"(suppressions|takedowns)/(\d{8,}|[0-9a-f]{64})\.json"), "suppression", "error", _nothing),
 )
 """Every kind of file in a lake. The first that fits counts."""

@@ -3,7 +3,8 @@
 Roots are the objects of every version that is not withdrawn, the work announced by live runs, and everything
 younger than the grace period, which is counted back from the start of the oldest live run. A manifest or receipt
 that cannot be read stops gc with its name. Ages are differences of the store's own times, so a wrong clock on this
-machine does no harm. `datasets/`, `inputs/` and `lake.json` are never touched.
+machine does no harm. The folder of long work (`runs/<work key>/`) stays as long as a live run announces that work.
+`datasets/`, `inputs/` and `lake.json` are never touched.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import errno
 import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, Literal
 from gristmill.lake.accounts.receipt import read_receipt
 from gristmill.lake.store.base import TEMPORARY, Info, NotFound, Store
 from gristmill.lake.store.objects import DamagedObject
-from gristmill.lake.versions.lease import LEASE_SECONDS, LiveRun, live_runs
+from gristmill.lake.versions.lease import LEASE_SECONDS, RUN_FOLDER, LiveRun, live_runs
 from gristmill.lake.versions.roots import Slots, follow, list_slots, read_slots
 
 GRACE_SECONDS = 86_400.0
@@ -40,7 +41,7 @@ class GcStopped(Exception):
 
 @dataclass(frozen=True)
 class Doomed:
-    """`kind`: receipt | object | lease | temporary. `modified` is checked again before it goes."""
+    """`kind`: receipt | object | lease | run | temporary. `modified` is checked again before it goes."""
 
     kind: str
     key: str
@@ -136,6 +137,7 @@ def plan_gc(
         if lost and key not in announced and info.modified <= cutoff:
             doomed.append(Doomed("receipt", info.key, info.size, info.modified, "its outputs go or are gone"))
     doomed += _stale_leases(store, runs, now - grace_seconds)
+    doomed += _stale_folders(store, announced, cutoff)
     doomed += _leftovers(store, now - max(grace_seconds, LEASE_SECONDS))  # a live writer's file is young
     ages = (now, skew, grace_seconds, cutoff)
     return GcPlan(store.uri, *ages, tuple(doomed), tally_up(kept), frozenset(slots.keys()), promises, clock)
@@ -252,6 +254,20 @@ def _stale_leases(store: Store, runs: Iterable[LiveRun], before: float) -> list[
     for infos in folders.values():
         if max(info.modified for info in infos) <= before:
             doomed += [Doomed("lease", info.key, info.size, info.modified, "its run is dead") for info in infos]
+    return doomed
+
+
+def _stale_folders(store: Store, announced: Collection[str], before: float) -> list[Doomed]:
+    """The folders of work that no live run announces, in which nothing was written since `before`."""
+    folders: dict[str, list[Info]] = {}
+    for info in store.list("runs/"):
+        match = RUN_FOLDER.match(info.key)
+        if match and match[1] not in announced:
+            folders.setdefault(match[1], []).append(info)
+    doomed: list[Doomed] = []
+    for infos in folders.values():
+        if max(info.modified for info in infos) <= before:
+            doomed += [Doomed("run", info.key, info.size, info.modified, "its run is dead") for info in infos]
     return doomed
 
 

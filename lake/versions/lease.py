@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import threading
 import time
 import uuid
@@ -25,6 +26,8 @@ log = logging.getLogger("gristmill")
 LEASE_SECONDS = 900.0
 """Age, by the store's clock, at which a lease is a dead run's: fifteen beats, so that a slow store or a stopped process
 does not lose its run."""
+RUN_FOLDER = re.compile(r"runs/([0-9a-f]{64})/")
+"""Where long work keeps its state until it has a receipt, by its key (stages/train/folder.py)."""
 _BEAT = 60.0
 """Seconds between two touches."""
 

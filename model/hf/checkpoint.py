@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gristmill.model.hf import adapters as hf_adapters
 from gristmill.model.hf import config as hf_config
@@ -141,7 +141,7 @@ def save_hf(
         hf_sidecars.write(new, model.config, tokenizer, sidecars or {})
 
 
-def part_files(model: Multimodal, part: Part, folder: Path, shard_bytes: int = 1 << 30) -> list[Path]:
+def part_files(model: nn.Module, part: Part, folder: Path, shard_bytes: int = 1 << 30) -> list[Path]:
     """Writes `part` as `<part>-00000.safetensors` and so on, under our names: what two versions share is the same bytes
     in both. -> The files, in order; none if the model has no such part. Overwrites files of these names."""
     tensors = tensors_of(model, part)

@@ -9,7 +9,7 @@ Source: arXiv 2503.01743, section 2.2; parity with transformers' phi4_multimodal
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -114,7 +114,7 @@ class AudioEncoder(nn.Module):
         padded frames is not read. Of clip b, the first `frames_after(mask_BT[b].sum(), reduction)` hidden states
         count; those behind are finite and mean nothing. Raises ValueError for other shapes and for gaps in a mask.
         """
-        self._check(features_BTM, mask_BT)
+        self.check(features_BTM, mask_BT)
         length_B = None if mask_BT is None else mask_BT.sum(1)
         # normalised in the precision of the features, then cast: log-Mel values are large beside their deviations
         x_BTM = self.encoder_embedding(features_BTM).to(self.embed.out.weight.dtype)
@@ -153,7 +153,8 @@ class AudioEncoder(nn.Module):
         seen_RW = seen_RW | ~seen_RW.any(1, keepdim=True)
         return bias_1HWW.masked_fill(~seen_RW[:, None, None, :], -math.inf)
 
-    def _check(self, features_BTM: Tensor, mask_BT: Tensor | None) -> None:
+    def check(self, features_BTM: Tensor, mask_BT: Tensor | None) -> None:
+        """Raises ValueError as `forward`."""
         shape = tuple(features_BTM.shape)
         if len(shape) != 3 or 0 in shape or shape[2] != self.config.input_size:
             raise ValueError(
@@ -197,16 +198,42 @@ def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
     assert features_BTM is not None
     device = model.language.norm.weight.device
     mask_BT = None if mask_BT is None else mask_BT.bool().to(device)
-    hidden_BTD = model.audio_encoder(features_BTM.to(device), mask_BT)
+    clips = _encoded(model.audio_encoder, features_BTM.to(device), mask_BT)
     if sizes_B is None:
         real_BT = torch.ones(features_BTM.shape[:2]) if mask_BT is None else mask_BT
         sizes_B = frames_after(real_BT.long().sum(1), model.config.audio.time_reduction)
-    lengths = sizes_B.tolist()
-    if len(lengths) != len(hidden_BTD) or not all(0 < tokens <= hidden_BTD.shape[1] for tokens in lengths):
+    sizes = sizes_B.tolist()
+    if len(sizes) != len(clips) or not all(0 < size <= len(clip) for size, clip in zip(sizes, clips, strict=False)):
         raise ValueError(
-            f"audio_embed_sizes {lengths}: {len(hidden_BTD)} clips have 1 to {hidden_BTD.shape[1]} tokens each"
+            f"audio_embed_sizes {sizes}: the {len(clips)} clips have up to {[len(clip) for clip in clips]} tokens"
         )
-    return torch.cat([clip[:tokens] for clip, tokens in zip(hidden_BTD, lengths, strict=True)])
+    return torch.cat([clip[:size] for size, clip in zip(sizes, clips, strict=True)])
+
+
+def _encoded(encoder: AudioEncoder, features_BTM: Tensor, mask_BT: Tensor | None) -> list[Tensor]:
+    """Encoder states of each clip, [frames, D], of its own frames and perhaps some that mean nothing.
+
+    Clips of like length go through the encoder together: a batch of seconds beside a half hour would be mostly padding.
+    """
+    encoder.check(features_BTM, mask_BT)
+    if mask_BT is None or encoder.hf_compat_mask:  # in the reference padding counts
+        return list(encoder(features_BTM, mask_BT))
+    clips: dict[int, Tensor] = {}
+    for numbers, frames in groups(mask_BT.sum(1).tolist()):
+        rows = torch.tensor(numbers, device=mask_BT.device)
+        hidden_BTD = encoder(features_BTM[rows, :frames], mask_BT[rows, :frames])
+        clips |= zip(numbers, hidden_BTD, strict=True)
+    return [clips[number] for number in range(len(clips))]
+
+
+def groups(lengths: Sequence[int]) -> list[tuple[list[int], int]]:
+    """Numbers of clips of like length, and the length of the longest in it: no clip is shorter than three quarters."""
+    grouped: list[tuple[list[int], int]] = []
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        if not grouped or 4 * lengths[number] < 3 * grouped[-1][1]:
+            grouped.append(([], lengths[number]))
+        grouped[-1][0].append(number)
+    return grouped
 
 
 def project(model: Any, encoded_ND: Tensor, beside: Callable[[str], Tensor]) -> Tensor:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-
-from gristmill.model.phi4.vision import VisionEncoder
+if TYPE_CHECKING:  # torch takes seconds to import, and a recipe that names parts needs none
+    from torch import Tensor, nn
 
 
 class Part(StrEnum):
@@ -76,6 +76,8 @@ def trainable(model: nn.Module, parts: Collection[Part]) -> dict[str, nn.Paramet
 
 
 def _never_computed(model: nn.Module) -> Iterator[nn.Parameter]:
+    from gristmill.model.phi4.vision import VisionEncoder
+
     for encoder in model.modules():
         if isinstance(encoder, VisionEncoder):
             for module in encoder.unused:

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from gristmill.model.shards.counts import Counts
 from gristmill.model.shards.handles import Handles, read_at
 from gristmill.model.shards.index import FORMAT, DamagedShard, ShardFile, damaged, named, parse_index, write_index
 from gristmill.model.shards.order import Permutation
@@ -52,7 +53,7 @@ class ShardWriter:
         self.bytes = 0
         self.sha256 = ""
         self._paths = (tar_path, index_path)
-        self._rows: dict[str, tuple[int, int, int, int]] = {}
+        self._rows: dict[str, tuple[int, ...]] = {}
         self._digest = hashlib.sha256()
         self._tar = tar_path.open("wb")
 
@@ -65,20 +66,22 @@ class ShardWriter:
         *,
         tokens: int = 0,
     ) -> None:
-        """Appends a sample. tokens: what it adds to the index's sum, 0 where it has none.
+        """Appends a sample. tokens: what it adds to the index's sum, 0 where it has none; what else the index counts
+        (`Counts`) follows from the arrays.
 
         Raises ValueError, with nothing written, for a key, name, extension, dtype or value that is not allowed.
         """
         self._check(key, tokens)
-        self._add(key, tar_bytes(key, fields_of(key, meta, arrays, files or {})), tokens)
+        data = tar_bytes(key, fields_of(key, meta, arrays, files or {}))
+        self._add(key, data, Counts.of(arrays)._replace(tokens=tokens))
 
-    def copy(self, key: str, data: bytes | bytearray, *, tokens: int = 0) -> None:
+    def copy(self, key: str, data: bytearray, *, tokens: int = 0) -> None:
         """Appends a sample as it stands in another shard: `data` are its members there, with headers and padding.
 
-        Raises ValueError, with nothing written, for a key that is not allowed or is here already.
+        Raises ValueError, with nothing written, for a key that is not allowed, here already, or not that of `data`.
         """
         self._check(key, tokens)
-        self._add(key, data, tokens)
+        self._add(key, data, Counts.of(decode(key, data).arrays)._replace(tokens=tokens))
 
     def _check(self, key: str, tokens: int) -> None:
         if not KEY.fullmatch(key):
@@ -88,8 +91,8 @@ class ShardWriter:
         if not 0 <= operator.index(tokens) < 1 << 31:
             raise ValueError(f"sample {key!r}: tokens is {tokens}, allowed are 0 to 2^31 - 1")
 
-    def _add(self, key: str, data: bytes | bytearray | memoryview, tokens: int) -> None:
-        self._rows[key] = (self.bytes, len(data), zlib.crc32(data), tokens)
+    def _add(self, key: str, data: bytearray | memoryview, counts: Counts) -> None:
+        self._rows[key] = (self.bytes, len(data), zlib.crc32(data), *counts)
         self._append(data)
         self.samples += 1
 
@@ -118,8 +121,8 @@ class ShardWriter:
                     path.unlink(missing_ok=True)
 
     def _write_index(self) -> None:
-        columns = [list(self._rows), *map(list, zip(*self._rows.values(), strict=True))] if self._rows else [[]] * 5
-        write_index(self._paths[1], columns, self.bytes, self.sha256)
+        rows = [(key, *row) for key, row in self._rows.items()]
+        write_index(self._paths[1], rows, self.bytes, self.sha256)
 
 
 class ShardReader:
@@ -149,6 +152,7 @@ class ShardReader:
         joined = pa.concat_tables(tables)
         self._offset, self._length = joined["offset"].to_numpy(), joined["length"].to_numpy()
         self._crc32, self.token_counts = joined["crc32"].to_numpy(), joined["tokens"].to_numpy().astype(np.int32)
+        self._counts = np.stack([joined[name].fill_null(-1).to_numpy() for name in Counts._fields], 1)
         self._order = (0, Permutation(len(self), seed, 0))
 
     def __len__(self) -> int:
@@ -163,12 +167,23 @@ class ShardReader:
         """The sample `number` in index order. Raises IndexError, DamagedShard."""
         if not 0 <= number < len(self):
             raise IndexError(f"sample {number} is not one of 0 to {len(self) - 1}")
+        place = _Place(self.key(number), *(int(x[number]) for x in (self._offset, self._length, self._crc32)))
+        return self._read(self._shards[bisect_right(self._ends, number)], place)
+
+    def key(self, number: int) -> str:
+        """The key of the sample `number`, 0 to len - 1, in index order."""
         which = bisect_right(self._ends, number)
         keys = self._keys[which]
         # `_ends` counts samples up to the end of each shard: so the place among its own keys is counted from that end.
-        key = keys[number - self._ends[which] + len(keys)].as_py()
-        place = _Place(key, int(self._offset[number]), int(self._length[number]), int(self._crc32[number]))
-        return self._read(self._shards[which], place)
+        return str(keys[number - self._ends[which] + len(keys)].as_py())
+
+    def counts(self, number: int) -> Counts:
+        """What the sample `number` in index order holds: from the index, so that nothing of the sample is read; read,
+        where the index is of format 1, which does not say it. Raises DamagedShard."""
+        counts = Counts(*self._counts[number].tolist())
+        if counts.pairs < 0:
+            return Counts.of(self.sample(number).arrays)._replace(tokens=counts.tokens)
+        return counts
 
     def at(self, position: int) -> int:
         """Which sample stands at a position, 0 or more, of the endless order: every epoch is an order of its own."""
@@ -197,7 +212,11 @@ class ShardReader:
                 f" world={world}, ahead={ahead}"
             )
         mine = count(position + rank, world) if stop is None else range(position + rank, stop, world)
-        return self._read_ahead(mine, ahead) if ahead else ((p, self.sample(self.at(p))) for p in mine)
+        return self.read(mine, ahead=ahead)
+
+    def read(self, positions: Iterable[int], *, ahead: int = 0) -> Generator[tuple[int, Sample], None, None]:
+        """(position, sample) of each of these positions, asked for as they are needed; the rest is as for `iterate`."""
+        return self._read_ahead(positions, ahead) if ahead else ((p, self.sample(self.at(p))) for p in positions)
 
     def _read_ahead(self, positions: Iterable[int], ahead: int) -> Generator[tuple[int, Sample], None, None]:
         waiting: deque[tuple[int, Future[Sample]]] = deque()
@@ -243,7 +262,7 @@ class ShardReader:
         if size != shard.bytes:
             raise damaged(shard, f"the tar has {size} bytes, its manifest says {shard.bytes}: cut short, or another")
         if table.num_rows:  # tars of one size that changed places are told by their first sample
-            self._read(shard, _Place(**table.slice(0, 1).drop_columns("tokens").to_pylist()[0]))
+            self._read(shard, _Place(**table.slice(0, 1).select(_Place._fields).to_pylist()[0]))
         return table
 
     def _read(self, shard: ShardFile, place: _Place) -> Sample:

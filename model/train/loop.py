@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,13 +22,17 @@ from torch import nn
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part, trainable
 from gristmill.model.shards.files import ShardReader
-from gristmill.model.train import batches, optim
+from gristmill.model.train import optim
+from gristmill.model.train.checkpoint_files import Mirror
+from gristmill.model.train.gradients import Gradients, ShardedGradients
 from gristmill.model.train.metrics import MetricsFile, Progress, utilisation
 from gristmill.model.train.objective import collate
 from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage, steps_of
 from gristmill.model.train.state import Checkpoints, Reached, restore
+from gristmill.model.windows import batches
+from gristmill.model.windows.cost import Cost
 
 
 class Diverged(ArithmeticError):
@@ -41,9 +45,11 @@ class Trainer:
     `model`: has the parts that the stage trains, which alone require a gradient from then on; `objective`: a module
     over it whose forward takes a `Batch` and gives (sum of losses, what to divide it by), two scalars; parameters of
     its own are trained along. `base`: what the model was before, a digest or name, with which a checkpoint must agree.
-    `folder`: of the checkpoints, None: without any. `on_step` is handed every step's `Progress`, `metrics` is a file
-    for them; both by rank 0 alone. Raises ValueError for a part that the model does not have, and a schedule that does
-    not fit the steps; what the reader of shards raises.
+    `folder`: of the checkpoints, None: without any; `mirror`: what keeps them too. `on_step` is handed every step's
+    `Progress`, `metrics` is a file for them; both by rank 0 alone. `on_checkpoint` is called after each step whose
+    checkpoint rank 0 begins to write, and on every rank, so that it may wait for the others. A model that was trained
+    in shares (`Settings.shard`) stays in them: its weights are in the last checkpoint. Raises ValueError for a part
+    that the model does not have, and a schedule that does not fit the steps; what the reader of shards raises.
     """
 
     def __init__(
@@ -60,19 +66,27 @@ class Trainer:
         ranks: Ranks | None = None,
         on_step: Callable[[Progress], None] | None = None,
         metrics: Path | None = None,
+        mirror: Mirror | None = None,
+        on_checkpoint: Callable[[Reached], None] | None = None,
     ) -> None:
-        self.stage, self.objective = stage, objective
+        self.stage, self.objective, self.config = stage, objective, config
         self.settings, self.ranks = settings or Settings(), ranks or Ranks()
         self.trained = trained_parameters(stage, model, objective)
         self.device = next(iter(self.trained.values())).device
         self._reader = ShardReader(source.shards, source.open, seed=stage.seed)
         self.steps = steps_of(stage, len(self._reader), self._reader.tokens)
         stage.schedule.check(self.steps)
-        self._cost = batches.Cost.of(config.text)
+        self._cost = Cost.of(config, stage.trainable)
+        # Of what else is trained a rank may have nothing in a step, and would wait for it: replicas, whatever is set.
+        self._sharded = self.settings.shard and self.ranks.world > 1 and stage.trainable == {Part.LANGUAGE}
+        if self._sharded:
+            from gristmill.model.train.sharded import shard  # a second to import, of no use to replicas
+
+            self.trained = shard(model, objective, self.trained, self.ranks)
         self._optimizer = optim.build(stage.optim, model, self.trained)
         self._on_step, self._metrics = on_step, metrics
-        self._folder = folder
-        self._identity = {"stage": stage.to_dict(), "base": base, "data": source.sha256}
+        self._folder, self._mirror, self._on_checkpoint = folder, mirror, on_checkpoint
+        self._identity = {"stage": stage.identity(), "base": base, "data": source.sha256}
 
     def train(self) -> Reached:
         """Trains to the end of the stage, from the newest checkpoint if there is one. -> How far it is: at its end.
@@ -87,10 +101,11 @@ class Trainer:
             stack.enter_context(torch.random.fork_rng([self.device] if self.device.type == "cuda" else []))
             checkpoints = None
             if self._folder is not None:
-                checkpoints = Checkpoints(self._folder, self._identity, self.settings.keep)
+                settings, writes = self.settings, self.ranks.rank == 0
+                checkpoints = Checkpoints(self._folder, self._identity, settings.keep, self._mirror, writes=writes)
                 stack.enter_context(checkpoints)
             reached = self._resumed(checkpoints)
-            gradients = optim.Gradients(self.trained)
+            gradients = (ShardedGradients if self._sharded else Gradients)(self.trained)
             stack.callback(gradients.release)
             show = stack.enter_context(self._shown(reached.step))
             return self._steps(reached, gradients, checkpoints, show)
@@ -109,7 +124,7 @@ class Trainer:
     def _steps(
         self,
         reached: Reached,
-        gradients: optim.Gradients,
+        gradients: Gradients | ShardedGradients,
         checkpoints: Checkpoints | None,
         show: Callable[[Progress], None],
     ) -> Reached:
@@ -128,35 +143,39 @@ class Trainer:
                 reached = self._advanced(reached, share, result)
                 now = time.perf_counter()
                 left = (now - began) / (reached.step - first) * (self.steps - reached.step)
+                due = reached.step == self.steps or reached.step % settings.checkpoint_every == 0
                 if ranks.rank == 0:
-                    last = reached.step == self.steps
-                    if checkpoints is not None and (last or reached.step % settings.checkpoint_every == 0):
-                        checkpoints.save(reached, self.trained, self._optimizer)
                     show(self._progress(reached, share, result, now - start, left))
+                if checkpoints is not None and due and (ranks.rank == 0 or self._sharded):
+                    # After the line of its last step is in the metrics.
+                    checkpoints.save(reached, self.trained, self._optimizer)
+                if self._on_checkpoint is not None and checkpoints is not None and due:
+                    self._on_checkpoint(reached)
         finally:
             shares.close()
         return reached
 
-    def _step(self, step: int, share: batches.Share, gradients: optim.Gradients) -> _Result:
+    def _step(self, step: int, share: batches.Share, gradients: Gradients | ShardedGradients) -> _Result:
         """Forward and backward of this rank's windows, the sum over ranks, and the optimizer if all is finite."""
         torch.manual_seed(seed_of(self.stage.seed, step, self.ranks.rank))
-        gradients.flat.zero_()
+        gradients.clear()
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss, targets
-        passes = self.settings.windows_per_pass
-        for start in range(0, len(share.windows), passes):
-            windows = [window.arrays for window in share.windows[start : start + passes]]
+        most = share.most if self._sharded else None
+        for numbers in batches.passes(len(share.windows), self.settings.windows_per_pass, most):
+            # A pass of no windows is made with one of them, which then counts nothing: other ranks wait for it.
+            windows = [share.windows[number].arrays for number in numbers or (0,)]
+            batch = collate(windows, self.config, self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.stage.precision == "bfloat16"):
-                loss, targets = self.objective(collate(windows).to(self.device))
+                loss, targets = self.objective(batch)
+            if not numbers:
+                loss, targets = loss * 0, torch.zeros(())
             if loss.requires_grad:  # a pass may reach no trained parameter
                 loss.backward()
             totals += torch.stack([loss.detach().double(), torch.as_tensor(targets, device=self.device).double()])
-        gradients.check()
-        self.ranks.add(gradients.flat)
+        gradients.add_up(self.ranks)
         self.ranks.add(totals)
         loss_sum, target_count = totals.tolist()
-        gradients.flat.div_(max(target_count, 1))
-        clip = math.inf if self.stage.optim.clip is None else self.stage.optim.clip
-        norm = float(nn.utils.clip_grad_norm_(self.trained.values(), clip))
+        norm = gradients.mean(int(target_count), self.stage.optim.clip)
         lr = self.stage.peak * self.stage.schedule.share(step, self.steps)
         mean = loss_sum / target_count if target_count else math.nan
         finite = math.isfinite(mean) and math.isfinite(norm)
@@ -187,8 +206,6 @@ class Trainer:
     def _progress(
         self, reached: Reached, share: batches.Share, result: _Result, seconds: float, left: float
     ) -> Progress:
-        # Weights that are trained are used three times, forward and twice backward; frozen ones twice.
-        flops = share.flops * (3 if Part.LANGUAGE in self.stage.trainable else 2)
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return Progress(
             step=reached.step,
@@ -203,7 +220,7 @@ class Trainer:
             seconds=seconds,
             tokens_per_second=share.tokens / seconds,
             seconds_left=left,
-            mfu=utilisation(flops, seconds, device, self.ranks.world),
+            mfu=utilisation(share.flops, seconds, device, self.ranks.world),
         )
 
     @contextmanager
@@ -217,6 +234,7 @@ class Trainer:
                 sinks.append(self._on_step)
 
             def show(progress: Progress) -> None:
+                progress = replace(progress, since=step)
                 for sink in sinks:
                     sink(progress)
 

@@ -7,10 +7,13 @@ has one line a step. Times are of this process and take no part in what is train
 from __future__ import annotations
 
 import json
+import math
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Operations a second in bfloat16, dense, by a part of the device's name. Source: NVIDIA's data sheets, SXM parts."""
@@ -21,7 +24,7 @@ class Progress:
     """A step that was done. `step`: 1 to `steps`; `loss`: a target's mean over all ranks, NaN or infinite where a step
     was `skipped` for it; `norm`: of the gradient before it was clipped; `targets`, `tokens`: of all ranks together;
     `seconds` of this step, `seconds_left` at the mean speed of this process so far; `mfu`: the share of the device's
-    peak, None where that is not known."""
+    peak, None where that is not known; `since`: the step that this process went on from, 0 where it began the run."""
 
     step: int
     steps: int
@@ -36,6 +39,36 @@ class Progress:
     tokens_per_second: float
     seconds_left: float
     mfu: float | None
+    since: int = 0
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Progress:
+        """A line of a metrics file. Keys that are not known are left out, so that a later release may add some; a loss
+        or norm that JSON had no number for is NaN. Raises ValueError for what is no such line."""
+        values = json.loads(line)
+        if not isinstance(values, dict):
+            raise ValueError(f"not a line of metrics: {line[:80]!r}")
+        return cls.of(values)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Progress:
+        """The same from the values of a line. Raises ValueError where some are missing."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        for name in ("loss", "norm"):
+            if known.get(name, 0.0) is None:
+                known[name] = math.nan
+        try:
+            return cls(**known)
+        except TypeError as error:
+            raise ValueError(f"not a line of metrics: {error}") from error
+
+
+def read_metrics(path: Path) -> list[Progress]:
+    """The steps of a metrics file, none if it is not there; a last line that is not whole yet is left out.
+
+    Raises ValueError for a line that is none of metrics.
+    """
+    return [Progress.from_json(line) for line in _lines(path)]
 
 
 def utilisation(flops: float, seconds: float, device: str, world: int) -> float | None:

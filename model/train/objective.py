@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.routing import Adapter
 from gristmill.model.train.losses import dpo_losses, token_losses
+from gristmill.model.windows.media import media_inputs
 
 CHUNK = 512
 """Targets whose logits exist at a time: 410 MB in float32 with the vocabulary of the release."""
@@ -72,9 +74,15 @@ class Batch:
         return counts_T.nonzero()[:, 0]
 
 
-def collate(windows: Sequence[Mapping[str, np.ndarray]]) -> Batch:
-    """A batch of windows as shards hold them: arrays `input_ids`, `loss_mask`, `cu_seqlens` and, for DPO,
-    `reference_logprobs`. Raises ValueError for no window, KeyError for one without an array."""
+def collate(
+    windows: Sequence[Mapping[str, np.ndarray]],
+    config: ModelConfig | None = None,
+    device: torch.device | str = "cpu",
+) -> Batch:
+    """A batch, on a device, of windows as shards hold them: arrays `input_ids`, `loss_mask`, `cu_seqlens`, those of
+    images and clips (`model.windows.media`), for which the config of the model is needed, and, for DPO,
+    `reference_logprobs`. Raises ValueError for no window, and for media that do not fit; KeyError for a window without
+    an array."""
     if not windows:
         raise ValueError("a batch of no windows: needed is 1 or more")
     starts = np.cumsum([0, *(len(window["input_ids"]) for window in windows)])
@@ -83,12 +91,13 @@ def collate(windows: Sequence[Mapping[str, np.ndarray]]) -> Batch:
     if any("reference_logprobs" in window for window in windows):
         logprobs = np.concatenate([window["reference_logprobs"] for window in windows])
         references = torch.from_numpy(logprobs.astype(np.float32))
-    return Batch(
+    batch = Batch(
         input_ids=torch.from_numpy(np.concatenate([window["input_ids"] for window in windows]).astype(np.int64)),
         loss_mask=torch.from_numpy(np.concatenate([window["loss_mask"] for window in windows]).astype(bool)),
         cu_seqlens=torch.from_numpy(np.concatenate([[0], *ends]).astype(np.int64)),
         reference_logprobs=references,
-    )
+    ).to(device)
+    return replace(batch, inputs=media_inputs(windows, config, device))
 
 
 class Objective(nn.Module):

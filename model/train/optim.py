@@ -1,59 +1,79 @@
-"""The optimizer of a stage: AdamW over the trained parameters, weight decay on matrices alone.
+"""The optimizer of a stage: AdamW over the trained parameters, weight decay on matrices alone; or Muon for matrices.
 
-All gradients lie in one flat buffer, of which each parameter's is a view: adding up over passes and the sum over
-ranks are one operation each, and a part that a batch does not reach has zeros there rather than nothing, on
-every rank alike. Trained parameters are float32: in bfloat16 an update below 1/256 of a weight would be lost.
-Source: arXiv 1711.05101 (AdamW).
+Muon makes the momentum of a matrix orthogonal, so that all its directions move alike. It is for what maps hidden
+channels to others: an embedding's rows are looked up one by one, the head's are classes, an adapter's two matrices are
+one thin product. These, norms and biases stay with AdamW, at the same rate, to whose size Muon's updates are scaled.
+Source: arXiv 1711.05101 (AdamW); arXiv 2502.16982, section 2.2 (Muon, and its scale of 0.2 sqrt(max(rows, columns))).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from gristmill.model.train.schedule import PeakLaw
+from gristmill.model.phi4.lora import MultiLoRALinear
+from gristmill.model.train.optim_config import Optim
 
 
-@dataclass(frozen=True)
-class Optim:
-    """AdamW. `lr`: the peak learning rate, or the law that it follows. `betas`, `eps`, `weight_decay`: as torch's.
-
-    `clip`: the largest norm of all gradients together; None: not clipped. Raises ValueError that names the field.
-    """
-
-    lr: float | PeakLaw
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    clip: float | None = 1.0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.lr, PeakLaw) and not (self.lr > 0 and math.isfinite(self.lr)):
-            raise ValueError(f"optim.lr={self.lr}: allowed is above 0, or a law with b and exponent")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"optim.betas={self.betas}: allowed are two numbers from 0 and below 1")
-        if not self.eps > 0:
-            raise ValueError(f"optim.eps={self.eps}: allowed is above 0")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"optim.weight_decay={self.weight_decay}: allowed is 0 or more")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"optim.clip={self.clip}: allowed is above 0, or nothing for gradients as they are")
-
-
-def build(optim: Optim, model: nn.Module, trained: Mapping[str, nn.Parameter]) -> torch.optim.AdamW:
-    """AdamW over `trained`, parameters of `model` by name: those that decay, then those that do not."""
-    decaying = decayed(model)
+def build(optim: Optim, model: nn.Module, trained: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of `trained`, parameters of `model` by name."""
+    decaying, lr = decayed(model), optim.lr if isinstance(optim.lr, float | int) else 0.0  # the loop sets it anyway
+    by_muon = matrices(model) if optim.kind == "muon" else set()
+    by_adamw = {name: parameter for name, parameter in trained.items() if name not in by_muon}
     groups: list[dict[str, Any]] = [
-        {"params": [parameter for name, parameter in trained.items() if name in decaying]},
-        {"params": [parameter for name, parameter in trained.items() if name not in decaying], "weight_decay": 0.0},
+        {"params": [parameter for name, parameter in by_adamw.items() if name in decaying]},
+        {"params": [parameter for name, parameter in by_adamw.items() if name not in decaying], "weight_decay": 0.0},
     ]
-    lr = optim.lr if isinstance(optim.lr, float | int) else 0.0  # the loop sets it at every step
-    return torch.optim.AdamW(groups, lr=lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
+    adamw = torch.optim.AdamW(groups, lr=lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
+    hidden = [parameter for name, parameter in trained.items() if name in by_muon]
+    if not hidden:
+        return adamw
+    muon = torch.optim.Muon(
+        hidden,
+        lr=lr,
+        weight_decay=optim.weight_decay,
+        momentum=optim.momentum,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return Together(muon, adamw)
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimizers, each with parameters of its own, as one: the groups and the state of all of them."""
+
+    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
+        self._optimizers = optimizers
+        super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
+        self._join()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._join()
+
+    def _join(self) -> None:
+        """Groups and state are the very objects of each: a rate that is set here counts there."""
+        first = 0
+        for optimizer in self._optimizers:
+            last = first + len(optimizer.param_groups)
+            optimizer.param_groups, optimizer.state = self.param_groups[first:last], self.state
+            first = last
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """A step of each. Takes no closure: they would each call it."""
+        if closure is not None:
+            raise ValueError("step: optimizers that are joined take no closure")
+        for optimizer in self._optimizers:
+            optimizer.step()
+
+
+def matrices(model: nn.Module) -> set[str]:
+    """Names of the weights that Muon is for: those of linears, but the head's."""
+    linears = (nn.Linear, MultiLoRALinear)
+    owners = [name for name, module in model.named_modules() if isinstance(module, linears)]
+    return {f"{name}.weight" for name in owners if name.rpartition(".")[2] != "lm_head"}
 
 
 def decayed(model: nn.Module) -> set[str]:
@@ -70,37 +90,3 @@ def decayed(model: nn.Module) -> set[str]:
             if sum(size > 1 for size in parameter.shape) >= 2:
                 names.add(f"{owner}.{leaf}" if owner else leaf)
     return names
-
-
-class Gradients:
-    """The gradients of parameters as one buffer, float32 [numbers], zero until a backward pass adds to it.
-
-    Raises ValueError for a parameter of another type, or two on different devices.
-    """
-
-    def __init__(self, trained: Mapping[str, nn.Parameter]) -> None:
-        for name, parameter in trained.items():
-            if parameter.dtype != torch.float32:
-                raise ValueError(f"{name} is {parameter.dtype}: trained parts are kept in float32; load them so")
-        if len(devices := {parameter.device for parameter in trained.values()}) != 1:
-            raise ValueError(f"trained parameters lie on {sorted(map(str, devices))}: one device is allowed")
-        self._trained = dict(trained)
-        count = sum(parameter.numel() for parameter in trained.values())
-        self.flat = torch.zeros(count, device=devices.pop())
-        """All of them, in the order of the parameters."""
-        start = 0
-        for parameter in trained.values():
-            parameter.grad = self.flat[start : start + parameter.numel()].view_as(parameter)
-            start += parameter.numel()
-
-    def check(self) -> None:
-        """Raises RuntimeError if something has given a parameter a gradient of its own, which would not be summed."""
-        memory = self.flat.untyped_storage().data_ptr()
-        for name, parameter in self._trained.items():
-            if parameter.grad is None or parameter.grad.untyped_storage().data_ptr() != memory:
-                raise RuntimeError(f"the gradient of {name} was replaced: an objective must not call zero_grad")
-
-    def release(self) -> None:
-        """Takes the buffer from the parameters, which have no gradient afterwards."""
-        for parameter in self._trained.values():
-            parameter.grad = None

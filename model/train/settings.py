@@ -14,12 +14,14 @@ from gristmill.model.shards.index import ShardFile
 class Settings:
     """How a run is carried out, no part of what it makes. `windows_per_pass`: windows that go through the model
     together, the rest of a step is accumulated; `checkpoint_every`: steps; `keep`: checkpoints; `ahead`: windows that
-    threads read ahead. Raises ValueError that names the field."""
+    threads read ahead; `shard`: where a stage trains the language model alone, each of several ranks has a
+    share of its weights, gradients and optimizer, not a replica of them. Raises ValueError that names the field."""
 
     windows_per_pass: int = 1
     checkpoint_every: int = 100
     keep: int = 2
     ahead: int = 0
+    shard: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("windows_per_pass", 1), ("checkpoint_every", 1), ("keep", 1), ("ahead", 0)):

@@ -13,13 +13,16 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.phi4.config import ModelConfig
-from gristmill.model.phi4.parts import ADAPTERS, Part
-from gristmill.model.train.optim import Optim
+from gristmill.model.phi4.parts import Part
+from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
 
 LOSSES = ("cross_entropy", "dpo", "sigmoid")
 """On targets; of preferences against precomputed references; of SigLIP, for a warm-up of the encoder."""
+LOSS_ARRAYS = {"dpo": "reference_logprobs", "sigmoid": "tiles"}
+"""What the windows of a mixture have to hold for a loss, beside the tokens."""
 PRECISIONS = ("float32", "bfloat16")
 """Of the operations of a pass; weights that are trained, gradients and the optimizer are float32 in any case."""
 GATES = ("frozen_parts", "text", "trained_parts", "contamination")
@@ -27,8 +30,6 @@ GATES = ("frozen_parts", "text", "trained_parts", "contamination")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 _VERSION = re.compile(r"[^@\s]+@v[1-9][0-9]*")
-_SECTIONS = {Part.VISION_ENCODER: "vision", Part.VISION_PROJECTOR: "vision", Part.AUDIO_ENCODER: "audio"}
-_SECTIONS |= {Part.AUDIO_PROJECTOR_SPEECH: "audio", Part.AUDIO_PROJECTOR_VISION: "audio"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class TrainStage:
     `trainable`: parts that it trains, all others stay the same bytes. `data`: the exact version of its mixture.
     `batch`: windows of a step, on all ranks together. `steps` or `tokens`: how long, one of them; a rate that follows
     the law needs tokens. `precision`: of a pass through the model, by autocast. `max_skipped`: steps in a row whose
-    loss or gradient may be no finite number.
+    loss or gradient may be no finite number. `beta`, `nll_weight`: of the loss `dpo` (model.train.objective).
     """
 
     name: str
@@ -56,6 +57,8 @@ class TrainStage:
     seed: int = 0
     precision: str = "float32"
     max_skipped: int = 3
+    beta: float = 0.1
+    nll_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -75,6 +78,10 @@ class TrainStage:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name}={value}: allowed is {least} or more")
+        if not self.beta > 0:
+            raise ValueError(f"beta={self.beta}: allowed is above 0")
+        if not self.nll_weight >= 0:
+            raise ValueError(f"nll_weight={self.nll_weight}: allowed is 0 or more")
         if isinstance(self.optim.lr, PeakLaw) and self.tokens is None:
             raise ValueError(
                 "tokens is not given: optim.lr is a law of the tokens of the stage; say how many, not steps"
@@ -83,6 +90,10 @@ class TrainStage:
             raise ValueError(f"steps={self.steps}, tokens={self.tokens}: say how long by one of them")
         if self.steps is not None:
             self.schedule.check(self.steps)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it travels to workers: what keeps `init_from` from being changed cannot be pickled."""
+        return _rebuilt, ({**vars(self), "init_from": dict(self.init_from)},)
 
     @property
     def peak(self) -> float:
@@ -93,6 +104,13 @@ class TrainStage:
         assert self.tokens is not None, "refused when the stage was made"
         return lr.peak(self.tokens)
 
+    def identity(self) -> dict[str, Any]:
+        """What of it decides the weights, beside the data and what it starts from: names and gates do not."""
+        values = self.to_dict()
+        for name in ("name", "data", "init_from", "gates"):
+            del values[name]
+        return values
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a JSON file; the same stage, the same values."""
         values = {**vars(self), "trainable": sorted(self.trainable), "init_from": dict(sorted(self.init_from.items()))}
@@ -101,10 +119,15 @@ class TrainStage:
         return values
 
 
+def _rebuilt(values: dict[str, Any]) -> TrainStage:
+    return TrainStage(**values)
+
+
 @dataclass(frozen=True)
 class DataFacts:
     """What the manifest of a mixture says of it. `window`: tokens of a window; `windows`, `tokens`: how many there are;
     `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `mels`: of its images and clips, if it has any.
+    `arrays`: what a window holds.
     """
 
     window: int
@@ -114,12 +137,13 @@ class DataFacts:
     vocab_size: int
     crop_size: int | None = None
     mels: int | None = None
+    arrays: tuple[str, ...] = ("input_ids", "loss_mask", "cu_seqlens")
 
 
 def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFacts) -> None:
     """Raises ValueError, which names the field, if the stage does not fit a model of this config and tokenizer digest,
     or the mixture does not."""
-    present = _parts(config)
+    present = parts_of(config)
     for name, parts in (("trainable", stage.trainable), ("init_from", stage.init_from)):
         for part in sorted(set(parts) - present):
             raise ValueError(f"{name} names {part}, which the model has not; it has {', '.join(sorted(present))}")
@@ -142,6 +166,10 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         if value is not None and (section is None or getattr(section, own) != value):
             takes = "none" if section is None else getattr(section, own)
             raise ValueError(f"{place}: its {what} {value}, the model takes {takes}")
+    if (needed := LOSS_ARRAYS.get(stage.loss)) is not None and needed not in data.arrays:
+        raise ValueError(
+            f"loss={stage.loss}: it needs windows with {needed}; those of {place} hold {', '.join(data.arrays)}"
+        )
     stage.schedule.check(steps_of(stage, data.windows, data.tokens))
 
 
@@ -154,13 +182,6 @@ def steps_of(stage: TrainStage, windows: int, tokens: int) -> int:
     if tokens < 1:
         raise ValueError(f"tokens={stage.tokens}: the shards of data={stage.data} count none; give steps instead")
     return -(-stage.tokens * windows // (stage.batch * tokens))
-
-
-def _parts(config: ModelConfig) -> set[Part]:
-    """The parts that a model of this config has."""
-    adapters = {ADAPTERS[adapter.name] for adapter in config.adapters}
-    encoders = {part for part, section in _SECTIONS.items() if getattr(config, section) is not None}
-    return {Part.LANGUAGE, *encoders, *adapters}
 
 
 def _part(field_name: str, name: str) -> Part:

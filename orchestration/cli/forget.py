@@ -20,13 +20,13 @@ from gristmill.orchestration.show.terminal import JsonOption, LakeOption, answer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gristmill.lake.takedown.plan import Affected, ForgetPlan, ForgetReport
+    from gristmill.lake.takedown.plan import Affected, Derived, ForgetPlan, ForgetReport
     from gristmill.lake.takedown.suppress import Suppression
 
 FileOption = Path | None
 _ERASE = (
     "Still in the lake until then: the withdrawn versions' objects, and texts that extraction stored.\n"
-    "Input files outside the lake are not touched, nor are copies that were checked out, nor trained models."
+    "Input files outside the lake are not touched, nor are copies that were checked out, nor weights that were trained."
 )
 
 
@@ -113,9 +113,7 @@ def _draw(console: Console, plan: ForgetPlan, report: ForgetReport | None) -> No
         for line in _consequences(affected, new.get(affected.dataset), done=report is not None):
             console.print(line)
     for derived in plan.derived:
-        fate = "withdrawn as well" if report else "would be withdrawn as well"
-        outcome = fate if derived.withdraw else "stays: make it anew from the clean version, or withdraw it"
-        console.print(f"made from them: {derived.ref} ({plain(derived.role)}), {outcome}")
+        console.print(f"made from them: {derived.ref} ({plain(derived.role)}), {_outcome(derived, report is not None)}")
     for ref in plan.unsearched:
         console.print(f"not searched: {ref} has shards without record ids; whether it holds one is not known")
     if plan.request.domains and plan.without_url:
@@ -135,6 +133,18 @@ def _draw(console: Console, plan: ForgetPlan, report: ForgetReport | None) -> No
         console.print(f"{ref} has no clean successor: {plain(why)}. Make it anew")
     console.print(f"On the suppression list as {plan.request.digest[:12]}: later runs leave these records out.")
     console.print(f"`grist gc --grace 0s --yes` erases, when no run is alive.\n{_ERASE}")
+
+
+def _outcome(derived: Derived, done: bool) -> str:
+    """What becomes of a version that was made from what goes."""
+    if derived.withdraw:
+        return "withdrawn as well" if done else "would be withdrawn as well"
+    if derived.form == "model":
+        return (
+            "stays: weights cannot be made to forget a record. Train it anew on the clean version, and"
+            f" `grist withdraw {derived.ref}`"
+        )
+    return "stays: make it anew from the clean version, or withdraw it"
 
 
 def _consequences(affected: Affected, new: str | None, *, done: bool) -> list[str]:

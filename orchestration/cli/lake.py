@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOption, answer, note, versions_of
+from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOption, answer, note, to_json, versions_of
 
 RefArgument = Annotated[
     str, typer.Argument(metavar="NAME[@vN|@TAG]", help="A dataset, or one version of it. Default: the latest.")
@@ -42,13 +42,46 @@ def log(
     answer(rows, as_json, lambda console: draw_log(console, rows))
 
 
-def show(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Everything about a version: funnel, inputs, recipe, shards, statistics, code."""
+def show(
+    ref: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[@vN|@TAG]|RUN", help="A dataset, or one version of it; or a training that runs, by its key."
+        ),
+    ],
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Everything about a version: funnel, inputs, recipe, shards, statistics, code; of a trained model its curves."""
+    from rich.console import Console
+
     from gristmill.lake.query.query import describe
+    from gristmill.lake.versions.versions import NoSuchVersion
     from gristmill.orchestration.show.version import draw_description
 
-    about = describe(versions_of(lake), ref)
-    answer(about, as_json, lambda console: draw_description(console, about))
+    versions = versions_of(lake)
+    try:
+        about = describe(versions, ref)
+    except NoSuchVersion:
+        from gristmill.orchestration.show.runs import training_of_run
+
+        if (run := training_of_run(versions.store, ref)) is None:
+            raise
+        answer(run, as_json, run.draw)
+        return
+    if about.manifest.form != "model":
+        answer(about, as_json, lambda console: draw_description(console, about))
+        return
+    from gristmill.orchestration.show.runs import training_of_version
+
+    training = training_of_version(versions.store, about.manifest)
+
+    def draw(console: Console) -> None:
+        draw_description(console, about)
+        if training is not None:
+            training.draw(console)
+
+    answer(to_json(about) | ({} if training is None else {"training": training.to_json()}), as_json, draw)
 
 
 def stats(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = False) -> None:

@@ -25,10 +25,12 @@ from gristmill.orchestration.cli import forget as cli_forget
 from gristmill.orchestration.cli import hf as cli_hf
 from gristmill.orchestration.cli import keep as cli_keep
 from gristmill.orchestration.cli import lake as cli_lake
+from gristmill.orchestration.cli import runs as cli_runs
 from gristmill.orchestration.cli import serve as cli_serve
 from gristmill.orchestration.cli import similar as cli_similar
 from gristmill.orchestration.cli import stack as cli_stack
 from gristmill.orchestration.cli import tokenizer as cli_tokenizer
+from gristmill.orchestration.cli import train as cli_train
 from gristmill.orchestration.show.terminal import Grist, JsonOption, LakeOption, answer
 from gristmill.pipelines.settings.exits import BROKEN_PIPE, help_text
 
@@ -110,10 +112,12 @@ def sample_data(
 
 
 _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
+_TRAINED = (cli_runs.runs, cli_runs.lr_fit)
 _ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar)
 _KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
 _STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.env, cli_stack.doctor)
-_COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_ASK, *_KEEP, *_STACK, cli_serve.serve)
+_COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_TRAINED, *_ASK, *_KEEP, *_STACK, cli_serve.serve)
+app.command(epilog=help_text())(cli_train.train)
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(cli_tokenizer.app, name="tokenizer")

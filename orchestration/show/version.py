@@ -20,6 +20,7 @@ from gristmill.lake.versions.manifest import FunnelRow, Manifest
 from gristmill.lake.versions.statistics import TextStatistics, WindowStatistics
 from gristmill.orchestration.show.tables import SHOWN, bar, counted, draw_facts, grid, heading, indented, percent, when
 from gristmill.orchestration.show.terminal import plain
+from gristmill.orchestration.show.training import draw_training
 from gristmill.orchestration.show.windows import draw_mixture
 from gristmill.pipelines.frame.growth import growth_report
 
@@ -141,6 +142,7 @@ def draw_statistics(console: Console, m: Manifest) -> None:
     if parts := m.statistics.get("parts"):
         heading(console, "Parts, in parameters")
         draw_histogram(console, list(parts.items()))
+    draw_training(console, m.statistics)
     if clusters := m.statistics.get("clusters"):
         draw_clusters(console, clusters)
     if m.layout.statistics is TextStatistics:

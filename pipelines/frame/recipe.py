@@ -3,11 +3,12 @@
 `resolve` looks up what the recipe names, and runs nothing: the result has the run's key and `build`, the stages in
 order. Where records come from input files (`InputRecipe`) the frame finds and scans the files, leaves out what was
 taken down, and extends the dataset by what is new; versions of other datasets are `sources`. A dataset may be made from
-both.
+both. A `Chain` makes several versions, one after the other.
 """
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gristmill.lake.accounts.balance import Tally, total
 from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.query.diff import recipe_changes
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.form import FORMS, Form
 from gristmill.lake.versions.manifest import Draft, Manifest, VersionRef, run_key
@@ -25,6 +27,8 @@ from gristmill.pipelines.settings.config import BadConfig, Root, Run
 from gristmill.stages.read.inputs import ScannedInput
 from gristmill.stages.read.scan import Scan
 from gristmill.stages.run.runner import Runner
+
+log = logging.getLogger("gristmill")
 
 
 def _merges_nothing(base: Manifest) -> tuple[StageId, ...]:
@@ -65,7 +69,7 @@ class BuildContext:
     """What the frame hands to `Resolved.build`: where to run the stages, and what the draft is to say of itself.
 
     `inputs` are the files to take in, `suppression` the records to leave out of them, and `base` the version that is
-    extended; a recipe that is made from versions alone has no use for the three.
+    extended; a recipe that is made from versions alone has no use for the three. `how`: the config's run settings.
     """
 
     runner: Runner
@@ -76,6 +80,7 @@ class BuildContext:
     suppression: Suppression
     inputs: tuple[ScannedInput, ...] = ()
     base: Manifest | None = None
+    how: Run = Run()
 
     @property
     def stages(self) -> tuple[StageId, ...]:
@@ -114,8 +119,13 @@ class Recipe(Root):
         """Files and patterns by the key that names them: inside a job they have to be absolute."""
         return {}
 
-    def check(self) -> None:
-        """Raises BadConfig for what can be seen before any work."""
+    def check(self, versions: Versions) -> None:
+        """Raises BadConfig for what can be seen before any work, in every link of a chain."""
+
+    def link(self, done: Sequence[Manifest]) -> Recipe | None:
+        """What to make after `done`, the versions that the links before it came to; None: that was the last one. Most
+        recipes are a single link, themselves."""
+        return None if done else self
 
     @abstractmethod
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
@@ -123,6 +133,19 @@ class Recipe(Root):
 
         Raises BadConfig for a version or file that cannot be used.
         """
+
+
+class Chain(Recipe):
+    """A recipe of several versions, each made after the one before it: a link is a recipe of its own, with its dataset,
+    lease, run key and commit. So a chain goes on at the first link without a version, and none is made twice."""
+
+    @abstractmethod
+    def link(self, done: Sequence[Manifest]) -> Recipe | None:
+        """As in Recipe."""
+
+    def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        """Raises TypeError: what a link names may be what the one before it makes."""
+        raise TypeError(f"{self.dataset}: a chain is resolved link by link")
 
 
 class InputRecipe(Recipe):
@@ -176,6 +199,22 @@ class InputRecipe(Recipe):
                 " one dataset cannot hold both. Give recipe.dataset and recipe.extends another name"
             )
 
+    def check_base(self, base: Manifest) -> None:
+        """Raises BadConfig where `base`, the version that this one extends, holds records of another form, or differs
+        in a key that has to be equal."""
+        self.check_form(base)
+        identity = self.identity()
+        for name, why in self.fixed_by(base).items():
+            before, now = base.recipe.get(name), identity[name]
+            if name not in base.recipe or before != now:
+                was = f"has {name} {before}" if name in base.recipe else f"was made by a release without {name}"
+                raise BadConfig(
+                    f"recipe.{name}: {base} {was}, this recipe has {now}: {why}."
+                    " Take its settings, or make another dataset of all inputs"
+                )
+        if changed := recipe_changes(base.recipe, identity):
+            log.warning("%s was made with other %s; what is new follows this recipe", base, ", ".join(changed))
+
 
 class PipelineConfig(Root):
     """A whole config: which pipeline, its recipe, how and where it runs. Each pipeline has a subclass of its own."""
@@ -183,3 +222,11 @@ class PipelineConfig(Root):
     pipeline: str
     recipe: Recipe
     run: Run = Run()
+
+    def check(self, versions: Versions) -> None:
+        """Raises BadConfig for what can be seen before any work: in the recipe, and where it does not fit the run."""
+        self.recipe.check(versions)
+
+    def outlook(self, versions: Versions) -> Sequence[str]:
+        """What is known of the run before it begins, as lines for `--plan`. Nothing is run for it."""
+        return ()

@@ -1,9 +1,9 @@
 """The frame of every pipeline: from a config to a committed version, whatever was done before or happens meanwhile.
 
 Lease, scan of the inputs, what was taken down, look-up, key. A run that was done before is returned, mended where it
-lost objects; else its stages run and the draft is committed. With `extends` only what is new is built, on top of the
-pinned latest version, and anew if another run took the slot. A pipeline is the rest: a recipe
-(pipelines/frame/recipe.py).
+lost objects; else its stages run and the draft is committed; in a chain of versions, one after the other. With
+`extends` only what is new is built, on top of the pinned latest version, and anew if another run took the slot. A
+pipeline is the rest: a recipe (pipelines/frame/recipe.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from gristmill.lake.accounts.receipt import NotDeterministic
-from gristmill.lake.query.diff import changed_on_the_way, recipe_changes
+from gristmill.lake.query.diff import changed_on_the_way
 from gristmill.lake.store.base import Store
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.takedown.suppress_guard import guarded_list
@@ -29,9 +29,9 @@ from gristmill.pipelines.frame.assembly import GateFailed, provenance
 from gristmill.pipelines.frame.growth import growth_report
 from gristmill.pipelines.frame.inputs import input_files, scanned_inputs
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, PipelineConfig, Recipe, Resolved
-from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.read.inputs import ScannedInput
-from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.runner import PlanOnly, Runner
 
 log = logging.getLogger("gristmill")
 
@@ -68,13 +68,27 @@ def last_line(result: Result) -> str:
 
 
 def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result:
-    """Runs a pipeline to a committed version, or returns the one that this run made before.
+    """Runs a pipeline to a committed version, or returns the one that this run made before: of a chain, the last one.
 
     Raises BadConfig, Incomplete, GateFailed, CommitConflict, PlanOnly, BalanceError.
     """
-    started, recipe = time.time(), config.recipe
+    config.check(Versions(store))
+    done: list[Result] = []
+    try:
+        while (link := config.recipe.link([result.manifest for result in done])) is not None:
+            if done:
+                log.info("%s %s; next: %s", done[-1].manifest, "is new" if done[-1].new else "is there", link.target)
+            done.append(_run_link(link, config.run, store, runner))
+    except PlanOnly as plan:
+        plan.outlook = tuple(config.outlook(Versions(store)))
+        raise
+    return done[-1]
+
+
+def _run_link(recipe: Recipe, how: Run, store: Store, runner: Runner) -> Result:
+    """Makes one version, or returns it. Raises as `run_pipeline`."""
+    started = time.time()
     files = input_files(recipe.inputs) if isinstance(recipe, InputRecipe) else None
-    recipe.check()
     with Lease(store, recipe.target) as lease:
         runner.begin(lease.announce)
         inputs: tuple[ScannedInput, ...] = ()
@@ -83,7 +97,7 @@ def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result
         # After the scan, which may take hours, and before sources are looked up: what goes from now on is noticed.
         suppression = guarded_list(store)
         resolved = recipe.resolve(Versions(store), suppression.digest)
-        run = _Run(runner, recipe, resolved, inputs, suppression, started)
+        run = _Run(runner, recipe, resolved, how, inputs, suppression, started)
         if isinstance(recipe, InputRecipe) and recipe.extends is not None:
             return run.extend(recipe)
         return run.whole()
@@ -96,6 +110,7 @@ class _Run:
     runner: Runner
     recipe: Recipe
     resolved: Resolved
+    how: Run
     inputs: tuple[ScannedInput, ...]
     suppression: Suppression
     started: float
@@ -157,7 +172,7 @@ class _Run:
         inputs = tuple(scanned for scanned in self.inputs if scanned.digest in wanted)
         dataset, form = self.recipe.target, self.recipe.form
         key = self.resolved.key(dataset, wanted, base)
-        context = BuildContext(self.runner, dataset, form, key, self.resolved, self.suppression, inputs, base)
+        context = BuildContext(self.runner, dataset, form, key, self.resolved, self.suppression, inputs, base, self.how)
         draft = self.resolved.build(context)
         promised = {
             "dataset": dataset,
@@ -176,7 +191,7 @@ class _Run:
     def _draft_upon(self, recipe: InputRecipe, base: Manifest | None, new: Iterable[str]) -> Draft:
         """`base` with the new inputs. Raises BadConfig where they could not be compared with it."""
         if base is not None:
-            _check_base(recipe, base)
+            recipe.check_base(base)
             self._check_compared(recipe, base)
         return self._draft(new, base)
 
@@ -264,22 +279,6 @@ class _Run:
                 "records were taken down (`grist forget`) while this run was under way, and it may hold them. Nothing"
                 " that holds them is given out: run the same command again, it leaves them out."
             )
-
-
-def _check_base(recipe: InputRecipe, base: Manifest) -> None:
-    """Raises BadConfig where the base holds another form, or differs in a key that has to be equal."""
-    recipe.check_form(base)
-    identity = recipe.identity()
-    for name, why in recipe.fixed_by(base).items():
-        before, now = base.recipe.get(name), identity[name]
-        if name not in base.recipe or before != now:
-            was = f"has {name} {before}" if name in base.recipe else f"was made by a release without {name}"
-            raise BadConfig(
-                f"recipe.{name}: {base} {was}, this recipe has {now}: {why}."
-                " Take its settings, or make another dataset of all inputs"
-            )
-    if changed := recipe_changes(base.recipe, identity):
-        log.warning("%s was made with other %s; what is new follows this recipe", base, ", ".join(changed))
 
 
 def _made_again(before: Manifest, draft: Draft) -> Result:

@@ -74,7 +74,8 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """`a.b=c` laid over `data`; the value is YAML, so that lists, numbers and null can be given. Raises BadConfig."""
+    """`a.b=c` laid over `data`; the value is YAML, so that lists, numbers and null can be given. An entry of a list has
+    its number, from 0, for a name: `recipe.stages.0.steps=10`. Raises BadConfig."""
     result: dict[str, Any] = unshared(dict(data))
     for setting in settings:
         dotted, equals, text = setting.partition("=")
@@ -87,14 +88,25 @@ def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]
             hint = "; a pattern such as [*.jsonl] wants quotes: ['*.jsonl']" if _PATTERN.search(text) else ""
             raise BadConfig(f"--set {shown}: the value is {one_line(str(error))}{hint}") from None
         *parents, leaf = dotted.split(".")
-        node = result
+        node: dict[str, Any] | list[Any] = result
         for name in parents:
-            child = node.setdefault(name, {})
-            if not isinstance(child, dict):
+            child = node[_place(node, name, shown)] if isinstance(node, list) else node.setdefault(name, {})
+            if not isinstance(child, dict | list):
                 raise BadConfig(f"--set {shown}: {name!r} is a value, not a section")
             node = child
-        node[leaf] = value
+        if isinstance(node, list):
+            node[_place(node, leaf, shown)] = value
+        else:
+            node[leaf] = value
     return result
+
+
+def _place(entries: list[Any], name: str, shown: str) -> int:
+    """The entry of a list that a key names by its number. Raises BadConfig."""
+    if not re.fullmatch(r"[0-9]{1,9}", name) or int(name) >= len(entries):
+        there = f"0 to {len(entries) - 1}" if entries else "none, it is empty"
+        raise BadConfig(f"--set {shown}: {name!r} is no entry of this list: there are {there}")
+    return int(name)
 
 
 def _quoted(value: Any) -> str:

@@ -59,7 +59,7 @@ class Pack(Stage[PackInput]):
     """`window`: tokens. `max_waste`: share of empty places above which documents are cut to fill them."""
 
     name: ClassVar[str] = "pack"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     window: int
     max_waste: float

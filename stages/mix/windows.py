@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import random
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -21,6 +22,7 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import NoSuchVersion
 from gristmill.model.processing.text import Tokenizer
 from gristmill.model.shards.files import ShardFile, ShardReader
+from gristmill.model.train.settings import Source
 
 
 def shard_files(manifest: Manifest) -> list[tuple[ObjectRef, ObjectRef]]:
@@ -32,19 +34,25 @@ def shard_files(manifest: Manifest) -> list[tuple[ObjectRef, ObjectRef]]:
     return list(zip(tars, indices, strict=True))
 
 
-def read_windows(store: Store, manifest: Manifest, seed: int = 0) -> ShardReader:
-    """A reader over all windows. Raises DamagedShard for a shard that is not what the manifest says."""
+def source_of(store: Store, shards: Sequence[tuple[ObjectRef, ObjectRef]]) -> Source:
+    """Windows as a trainer takes them. `shards`: (tar, index) of each, in order."""
     files = [
         ShardFile(tar=tar.key, index=index.key, samples=tar.records, bytes=tar.bytes, sha256=tar.sha256)
-        for tar, index in shard_files(manifest)
+        for tar, index in shards
     ]
-    indices = {index.key: index for _, index in shard_files(manifest)}
+    indices = {index.key: index for _, index in shards}
 
     def opened(key: str) -> Any:
         """A tar has a checksum for each sample; an index is hashed whole."""
         return io.BytesIO(read_object(store, indices[key])) if key in indices else store.open(key)
 
-    return ShardReader(files, opened, seed=seed)
+    return Source(files, opened)
+
+
+def read_windows(store: Store, manifest: Manifest, seed: int = 0) -> ShardReader:
+    """A reader over all windows. Raises DamagedShard for a shard that is not what the manifest says."""
+    source = source_of(store, shard_files(manifest))
+    return ShardReader(source.shards, source.open, seed=seed)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from gristmill.lake.versions.form import FORMS
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.hf.shape import Shape
-from gristmill.model.phi4.config import DTYPES
+from gristmill.model.phi4.config import DTYPES, ModelConfig
+from gristmill.model.phi4.parts import Part, part_of
 from gristmill.model.processing.text import Tokenizer
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a pipeline without a model needs none
@@ -51,23 +52,10 @@ class LoadedModel:
 def put_model(store: Store, model: Multimodal, sidecars: Mapping[str, str] | None = None) -> tuple[ObjectRef, ...]:
     """Stores the weights part by part, and the shape with the files beside them. -> Shards for a manifest, in the order
     of parts, the shape last; a weights shard's range of keys is that of its tensors' names."""
-    from safetensors import safe_open
-
-    from gristmill.model.hf.checkpoint import part_files
     from gristmill.model.phi4.parts import counts
 
-    refs: list[ObjectRef] = []
-    for part in counts(model):
-        with scratch() as folder:  # one a part: a store may move files, and the disk holds one part at a time
-            for path in part_files(model, part, folder):
-                with safe_open(path, "pt") as file:
-                    names = sorted(file.keys())
-                refs.append(put_file(store, WEIGHTS, path, len(names), first=names[0], last=names[-1]))
-    with scratch() as folder:
-        path = folder / "model.json"
-        path.write_text(Shape(model.config, sidecars or {}).to_json())
-        refs.append(put_file(store, SHAPE, path, 1))
-    return tuple(refs)
+    weights = [ref for part in counts(model) for ref in put_part(store, model, part)]
+    return (*weights, put_shape(store, model.config, sidecars or {}))
 
 
 def put_tokenizer(store: Store, data: bytes | None) -> Iterator[ObjectRef]:
@@ -88,6 +76,58 @@ def model_statistics(model: Multimodal) -> dict[str, Any]:
     return {"parameters": sum(parts.values()), "parts": parts, "dtype": dtype}
 
 
+def part_shards(manifest: Manifest) -> dict[Part, tuple[ObjectRef, ...]]:
+    """The weights of a model version by part, each part's in order. Raises LookupError for a version that is no model,
+    ValueError for weights of no part."""
+    if manifest.form != "model":
+        raise LookupError(f"{manifest} is no model: it holds {FORMS[manifest.form].called}")
+    parts: dict[Part, tuple[ObjectRef, ...]] = {}
+    for ref in manifest.shards:
+        if ref.kind == WEIGHTS:
+            part = part_of(ref.first)  # the name of its first tensor: a shard has tensors of one part
+            parts[part] = (*parts.get(part, ()), ref)
+    return parts
+
+
+def shape_of(store: Store, manifest: Manifest) -> Shape:
+    """The shape of a model version. Raises LookupError for a version that is none, ValueError for a later format."""
+    refs = [ref for ref in manifest.shards if ref.kind == SHAPE]
+    if not refs:
+        raise LookupError(f"{manifest} is no model: it holds {FORMS[manifest.form].called}")
+    try:
+        return Shape.from_json(read_object(store, refs[0]))
+    except ValueError as error:
+        raise ValueError(f"{manifest}: {error}") from error
+
+
+def tokenizer_shard(manifest: Manifest) -> ObjectRef | None:
+    """The tokenizer.json of a model or tokenizer version; None: it has none."""
+    return next((ref for ref in manifest.shards if ref.kind == TOKENIZER), None)
+
+
+def put_part(store: Store, model: Multimodal, part: Part) -> tuple[ObjectRef, ...]:
+    """Stores the weights of a part, as `put_model` does."""
+    from safetensors import safe_open
+
+    from gristmill.model.hf.checkpoint import part_files
+
+    refs: list[ObjectRef] = []
+    with scratch() as folder:  # a store may move files
+        for path in part_files(model, part, folder):
+            with safe_open(path, "pt") as file:
+                names = sorted(file.keys())
+            refs.append(put_file(store, WEIGHTS, path, len(names), first=names[0], last=names[-1]))
+    return tuple(refs)
+
+
+def put_shape(store: Store, config: ModelConfig, sidecars: Mapping[str, str]) -> ObjectRef:
+    """Stores the shape of a model, with the files that lay beside its weights."""
+    with scratch() as folder:
+        path = folder / "model.json"
+        path.write_text(Shape(config, sidecars).to_json())
+        return put_file(store, SHAPE, path, 1)
+
+
 def load_model(store: Store, name: str, *, dtype: str | None = None, device: str = "cpu") -> LoadedModel:
     """A version such as `model@v1`. `dtype` as torch names it ("bfloat16"); None: each tensor as stored.
 
@@ -97,20 +137,14 @@ def load_model(store: Store, name: str, *, dtype: str | None = None, device: str
     from gristmill.model.hf.checkpoint import load_parts
 
     manifest = resolve_usable(Versions(store), name)
-    shards: dict[str, list[ObjectRef]] = {}
-    for ref in manifest.shards:
-        shards.setdefault(ref.kind, []).append(ref)
-    if SHAPE not in shards or WEIGHTS not in shards:
-        raise LookupError(f"{manifest} is no model: it holds {FORMS[manifest.form].called}")
+    shape = shape_of(store, manifest)
+    weights = [ref for ref in manifest.shards if ref.kind == WEIGHTS]
     torch_dtype = None if dtype is None else _torch_dtype(dtype)
-    try:
-        shape = Shape.from_json(read_object(store, shards[SHAPE][0]))
-    except ValueError as error:
-        raise ValueError(f"{manifest}: {error}") from error
     with scratch() as folder:
-        files = [_fetched(store, ref, folder) for ref in shards[WEIGHTS]]
+        files = [fetched(store, ref, folder) for ref in weights]
         model = load_parts(shape.config, files, dtype=torch_dtype, device=device).eval()
-    tokenizer_json = read_object(store, shards[TOKENIZER][0]) if TOKENIZER in shards else None
+    tokenizer = tokenizer_shard(manifest)
+    tokenizer_json = None if tokenizer is None else read_object(store, tokenizer)
     return LoadedModel(manifest, model, tokenizer_json, shape.sidecars)
 
 
@@ -124,7 +158,8 @@ def _torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def _fetched(store: Store, ref: ObjectRef, folder: Path) -> Path:
+def fetched(store: Store, ref: ObjectRef, folder: Path) -> Path:
+    """A safetensors object as a file of the folder, its digest checked. Raises DamagedObject, NotFound."""
     target = folder / f"{ref.sha256}.safetensors"
     copy_object(store, ref, target)
     return target

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from gristmill.lake.accounts.receipt import NotDeterministic, Receipt, StageId, finished
@@ -48,10 +48,11 @@ def _named(error: Exception) -> str:
 
 
 class PlanOnly(Exception):
-    """`--plan` reached the first stage with work to do."""
+    """`--plan` reached the first stage with work to do. `outlook`: what the pipeline knows of the run, as lines."""
 
     def __init__(self, title: str, done: int, todo: Sequence[str]) -> None:
         self.title, self.done, self.todo = title, done, tuple(todo)
+        self.outlook: tuple[str, ...] = ()
         super().__init__(f"{title}: {done} done, {len(todo)} to run")
 
 
@@ -124,6 +125,15 @@ class Runner:
                 self._names |= {ref.sha256: self.name_of(work) for ref in receipt.outputs}
                 yield number, work, receipt
         flow.conclude()
+
+    @contextmanager
+    def shown_by(self, progress: Progress) -> Iterator[None]:
+        """Another progress while it lasts, for a stage whose pieces say more of themselves."""
+        before, self.progress = self.progress, progress
+        try:
+            yield
+        finally:
+            self.progress = before
 
     def open_workers(self) -> AbstractContextManager[Workers]:
         """Who does the work of one map or stream: Ray, or this process."""

@@ -11,13 +11,13 @@ import torch
 from models import ADAPTERS, NANO, batch_of_all_kinds, enlivened, ids, text_model
 from torch import Tensor
 
+from gristmill.model.assembly.adapters import add_adapters, merge_adapter
 from gristmill.model.hf import names as hf_names
 from gristmill.model.hf.checkpoint import load_hf, save_hf
 from gristmill.model.phi4.config import LoraConfig
 from gristmill.model.phi4.lora import LoRA
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, part_of, trainable
-from gristmill.model.train.adapters import add_adapters, merge_adapter
 from gristmill.model.train.objective import Batch, Objective
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from shard_files import SIZES, opener, text_sample, write_shards
+from shard_files import SIZES, as_format_1, opener, text_sample, write_shards
 
+from gristmill.model.shards.counts import Counts
 from gristmill.model.shards.files import FORMAT, ShardFile, ShardReader, ShardWriter
 
 JPEG = bytes.fromhex(  # one grey pixel
@@ -106,17 +107,57 @@ def test_the_bytes_of_a_tar_are_pinned(tmp_path: Path) -> None:
             "k-1", {"b": [1, 2.5, None], "a": "é"}, {"x": np.arange(6, dtype=np.int16).reshape(2, 3)}, tokens=3
         )
         writer.write("k-2", {}, {}, {"image.jpg": JPEG})
-    assert (FORMAT, writer.sha256) == (1, "96d0dac236635b4c625126f63fa22a43d2cf62a8d88f263f09fac62383362119")
+    assert (FORMAT, writer.sha256) == (2, "96d0dac236635b4c625126f63fa22a43d2cf62a8d88f263f09fac62383362119")
     file = pq.ParquetFile(tmp_path / "a.index")
     metadata = {key.decode(): value.decode() for key, value in file.schema_arrow.metadata.items()}
     assert metadata.keys() == {"gristmill.format", "tar.bytes", "tar.sha256", "index.crc32"}
-    assert (metadata["gristmill.format"], metadata["tar.bytes"]) == ("1", str(writer.bytes))
+    assert (metadata["gristmill.format"], metadata["tar.bytes"]) == ("2", str(writer.bytes))
     assert metadata["tar.sha256"] == writer.sha256 == digest(tmp_path / "a.tar")
-    assert file.schema_arrow.names == ["key", "offset", "length", "crc32", "tokens"]
+    assert file.schema_arrow.names == [
+        *("key", "offset", "length", "crc32"),
+        *("tokens", "pairs", "targets", "crops", "frames"),
+    ]
     assert file.read(["key", "offset", "length", "tokens"]).to_pylist() == [
         {"key": "k-1", "offset": 0, "length": 2048, "tokens": 3},
         {"key": "k-2", "offset": 2048, "length": 2048, "tokens": 0},
     ]
+
+
+def media_arrays() -> dict[str, np.ndarray]:
+    """Of a window of two samples with an image of two crops and 40 frames of sound."""
+    return {
+        "input_ids": np.arange(7, dtype=np.int32),
+        "loss_mask": np.arange(7) > 3,
+        "cu_seqlens": np.array([0, 2, 7], np.int32),
+        "tiles": np.zeros((2, 4, 4, 3), np.uint8),
+        "image_sizes": np.array([[8, 4]], np.int32),
+        "mel": np.zeros((40, 3), np.float16),
+    }
+
+
+def test_the_index_says_what_a_window_holds_also_of_one_that_was_copied(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "a.tar", tmp_path / "a.index") as writer:
+        writer.write("k-1", {}, media_arrays(), tokens=7)
+        writer.write("k-2", {}, {}, {"image.jpg": JPEG})
+    expected = [Counts(7, 4 + 25, 3, 3, 40), Counts()]
+    first = ShardFile("a.tar", "a.index", writer.samples, writer.bytes, writer.sha256)
+    data = (tmp_path / "a.tar").read_bytes()
+    with ShardWriter(tmp_path / "b.tar", tmp_path / "b.index") as again:
+        for row in pq.read_table(tmp_path / "a.index").to_pylist():
+            member = bytearray(data[row["offset"] : row["offset"] + row["length"]])
+            again.copy(row["key"], member, tokens=row["tokens"])
+    second = ShardFile("b.tar", "b.index", again.samples, again.bytes, again.sha256)
+    assert first.sha256 == second.sha256
+    for shard in (first, second):
+        reader = ShardReader([shard], opener(tmp_path))
+        reader._handles.close()
+        reader._handles.open = None  # type: ignore[assignment]  # the index alone knows it
+        assert [reader.counts(number) for number in range(2)] == expected
+        assert [reader.key(number) for number in range(2)] == ["k-1", "k-2"]
+    as_format_1(tmp_path / "a.index")
+    reader = ShardReader([first, second], opener(tmp_path))
+    assert [reader.counts(number) for number in range(4)] == expected * 2
+    assert reader.tokens == 14
 
 
 ONE = np.zeros(1)

@@ -184,8 +184,8 @@ def rewritten(folder: Path, shard: ShardFile, metadata: dict[str, str] | None = 
 
 def test_an_index_of_a_later_format_is_refused_with_what_to_do(index: tuple[Path, ShardFile]) -> None:
     folder, shard = index
-    with pytest.raises(ValueError, match=r"good\.tar .*other\.index.*format 2.*up to 1: upgrade"):
-        ShardReader([rewritten(folder, shard, {"gristmill.format": "2"})], opener(folder))
+    with pytest.raises(ValueError, match=r"good\.tar .*other\.index.*format 3.*up to 2: upgrade"):
+        ShardReader([rewritten(folder, shard, {"gristmill.format": "3"})], opener(folder))
     assert len(ShardReader([rewritten(folder, shard)], opener(folder))) == 5
 
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shard_files import shard_threads
+from shard_files import as_format_1, opener, shard_threads
 from train_windows import TINY, Tiny, tiny_trainer, write_windows
 
-from gristmill.model.phi4.decoder import Layer
-from gristmill.model.phi4.presets import PRESETS
+from gristmill.model.phi4.parts import Part
 from gristmill.model.shards.files import ShardReader
-from gristmill.model.shards.sample import Sample
-from gristmill.model.train.batches import Cost, deal, extended, shares
+from gristmill.model.windows.batches import deal, extended, shares
+from gristmill.model.windows.cost import Cost
 
-COST = Cost.of(TINY.text)
+COST = Cost.of(TINY, {Part.LANGUAGE})
 
 
 @pytest.fixture(scope="module")
@@ -86,23 +83,35 @@ def test_dealing_by_cost_beats_dealing_in_turn(reader: ShardReader) -> None:
     assert by_cost <= 1.05 * sum(costs) / 4 < in_turn
 
 
-def sample_of(lengths: list[int], targets: int) -> Sample:
-    """A window of samples of these lengths."""
-    bounds = np.cumsum([0, *lengths]).astype(np.int32)
-    learn = np.arange(bounds[-1]) < targets
-    return Sample("w", {}, {"input_ids": np.zeros(bounds[-1], np.int32), "loss_mask": learn, "cu_seqlens": bounds}, {})
+def test_a_rank_reads_its_own_windows_alone(tmp_path: Path) -> None:
+    source, opened = write_windows(tmp_path), list[int]()
+    reader = ShardReader(source.shards, source.open, seed=5)
+    read, sample = list[int](), reader.sample
+    reader.sample = lambda number: read.append(number) or sample(number)  # type: ignore[method-assign]
+    for rank in range(3):
+        read.clear()
+        own = list(itertools.islice(shares(reader, COST, 4, 8, rank=rank, world=3), 5))
+        opened += read
+        assert len(read) == sum(len(share.windows) for share in own)
+    assert sorted(opened) == sorted(reader.at(position) for position in range(8, 28))
 
 
-def test_a_window_costs_what_its_samples_cost() -> None:
-    cost = Cost(token=3.0, pair=2.0, target=100.0)
-    assert cost.window(sample_of([2, 5], 4)) == 3 * 7 + 2 * (4 + 25) + 100 * 4
-    assert cost.window(sample_of([7], 4)) == 3 * 7 + 2 * 49 + 400
-    with torch.device("meta"):
-        layer = Layer(PRESETS["mini"].text, ())
-    weights = sum(parameter.numel() for parameter in layer.parameters() if parameter.ndim == 2)
-    released = Cost.of(PRESETS["mini"].text)
-    assert released.token == 2.0 * 32 * weights
-    assert released.target == 2.0 * 3072 * 200_064
+@pytest.mark.parametrize("ahead", [0, 5])
+def test_an_index_that_does_not_say_what_windows_hold_is_made_up_for_by_reading(tmp_path: Path, ahead: int) -> None:
+    source = write_windows(tmp_path)
+    for shard in source.shards:
+        as_format_1(tmp_path / shard.index)
+    old, new = (
+        ShardReader(source.shards, source.open, seed=5),
+        ShardReader(write_windows(tmp_path / "new").shards, opener(tmp_path / "new"), seed=5),
+    )
+    for rank in range(2):
+        pairs = zip(
+            *(shares(reader, COST, 4, 8, rank=rank, world=2, ahead=ahead) for reader in (old, new)), strict=True
+        )
+        for share, other in itertools.islice(pairs, 5):
+            assert [window.key for window in share.windows] == [window.key for window in other.windows]
+            assert share._replace(windows=[]) == other._replace(windows=[])
 
 
 def test_the_trainers_order_is_that_of_its_seed(tmp_path: Path, one_thread: None) -> None:

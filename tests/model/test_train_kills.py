@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +13,19 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from train_kills import LOCAL, killed_at
 from train_windows import Tiny, stage, tiny_trainer, write_windows
 from waiting import PATIENCE
 
 from gristmill.model.train import state
-from gristmill.model.train.optim import Optim
+from gristmill.model.train.checkpoint_files import OPTIMIZER, STATE, WEIGHTS
+from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.settings import Settings, Source
-from gristmill.model.train.state import OPTIMIZER, STATE, WEIGHTS, Checkpoints, Reached
+from gristmill.model.train.state import Checkpoints, Reached
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 STEPS = 12
-EVENTS = ("step", "file", "rename", "renamed", "removal")
-"""After a step; when a file of a checkpoint is written; before and after a rename; before a folder is removed."""
 
 
 @pytest.fixture(scope="module")
@@ -48,51 +45,9 @@ def uninterrupted(source: Source) -> tuple[dict[str, Tensor], Reached]:
     return model.state_dict(), reached
 
 
-def killing(event: str, count: int, patch: pytest.MonkeyPatch) -> Callable[[Any], None] | None:
-    """Arranges that this process kills itself at the `count`-th event. -> What to give to `on_step`."""
-    left = count
-
-    def tick(*_: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def around(honest: Callable[..., Any], before: bool) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            if before:
-                tick()
-            answer = honest(*arguments, **named)
-            if not before:
-                tick()
-            return answer
-
-        return call
-
-    if event == "file":
-        patch.setattr(state, "save_file", around(state.save_file, before=False))
-    elif event in ("rename", "renamed"):
-        patch.setattr(os, "rename", around(os.rename, before=event == "rename"))
-    elif event == "removal":
-        patch.setattr(state.shutil, "rmtree", around(state.shutil.rmtree, before=True))
-    return tick if event == "step" else None
-
-
 def killed(source: Source, folder: Path, event: str, count: int) -> bool:
     """Trains in a process that is killed at that event. -> Whether it came to that."""
-    child = os.fork()
-    if child == 0:
-        try:
-            with pytest.MonkeyPatch.context() as patch:
-                tiny_trainer(source, folder, on_step=killing(event, count, patch)).train()
-            os._exit(0)
-        except BaseException as error:
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
+    return killed_at(event, count, lambda on_step: tiny_trainer(source, folder, on_step=on_step).train())
 
 
 @settings(max_examples=25)
@@ -101,7 +56,7 @@ def killed(source: Source, folder: Path, event: str, count: int) -> bool:
 @example([("file", 0), ("file", 1), ("file", 2)])
 @example([("removal", 0), ("removal", 0)])
 @example([("step", 11), ("step", 0)])
-@given(st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, STEPS)), min_size=1, max_size=3))
+@given(st.lists(st.tuples(st.sampled_from(LOCAL), st.integers(0, STEPS)), min_size=1, max_size=3))
 def test_killed_anywhere_it_ends_with_the_same_bits(
     source: Source, uninterrupted: tuple[dict[str, Tensor], Reached], kills: list[tuple[str, int]]
 ) -> None:
@@ -143,14 +98,19 @@ def test_a_finished_run_is_not_run_again(
     assert all(torch.equal(value, uninterrupted[0][key]) for key, value in model.state_dict().items())
 
 
+def test_names_and_gates_are_no_part_of_a_checkpoint(source: Source, tmp_path: Path) -> None:
+    """What a stage starts from and what it trains on are compared by digests."""
+    there = tiny_trainer(source, tmp_path).train()
+    other = {"name": "sft", "data": "other@v2", "init_from": {"language": "lm@v2"}, "gates": ()}
+    assert tiny_trainer(source, tmp_path, stage=other).train() == there
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"base": "other"}, "base is 'tiny' there and 'other' here"),
-        ({"stage": {"name": "sft"}}, "stage.name is 'pretrain' there and 'sft' here"),
         ({"stage": {"optim": Optim(2e-2)}}, "stage.optim.lr is 0.01 there and 0.02 here"),
-        ({"stage": {"data": "mix@v2", "seed": 6}}, "stage.data is 'mix@v1' there and 'mix@v2' here; stage.seed is 5"),
-        ({"stage": {"init_from": {"language": "lm@v2"}}}, "stage.init_from.language is None there and 'lm@v2' here"),
+        ({"stage": {"precision": "bfloat16", "seed": 6}}, "'bfloat16' here; stage.seed is 5 there and 6 here"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused_by_name(
@@ -234,7 +194,7 @@ def test_an_error_of_the_writer_is_not_lost_behind_another(
         raise OSError(28, "No space left on device")
 
     def stop(progress: Any) -> None:
-        if progress.step == 2:
+        if progress.step == 3:  # the checkpoint of step 2 is under way
             raise KeyboardInterrupt
 
     monkeypatch.setattr(state, "save_file", full)

@@ -21,7 +21,8 @@ from gristmill.model.shards.order import Permutation
 from gristmill.model.train.loop import Diverged, Trainer, seed_of
 from gristmill.model.train.metrics import Progress
 from gristmill.model.train.objective import Batch, Objective
-from gristmill.model.train.optim import Optim, decayed
+from gristmill.model.train.optim import decayed
+from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import Schedule
 from gristmill.model.train.settings import Settings, Source
 

@@ -62,6 +62,7 @@ def test_a_run_that_goes_on_has_each_step_once(source: Source, tmp_path: Path) -
     assert [[line[key] for key in shared] for line in lines(metrics)] == [
         [line[key] for key in shared] for line in lines(whole)
     ]
+    assert [line["since"] for line in lines(metrics)] == [0] * 5 + [5] * 7
 
 
 def test_numbers_that_json_has_not_are_null(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from ranks import in_ranks
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -65,28 +65,6 @@ class OfAllTokens(nn.Module):
         loss = cross_entropy(self.model(batch.input_ids)[:-1], batch.input_ids[1:], reduction="sum")
         self.without_gradient += not loss.requires_grad
         return loss, torch.tensor(len(batch.input_ids) - 1)
-
-
-def in_ranks(folder: Path, world: int, work: Callable[[Ranks], None]) -> list[int]:
-    """Does work in so many processes of one group. -> How each of them ended, as `os.waitpid` says."""
-    children = []
-    for rank in range(world):
-        child = os.fork()
-        if child == 0:
-            try:
-                os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-                dist.init_process_group("gloo", f"file://{folder / 'meeting'}", rank=rank, world_size=world)
-                work(Ranks.of_group())
-                dist.destroy_process_group()
-                os._exit(0)
-            except BaseException as error:
-                os.write(2, f"rank {rank}: {type(error).__name__}: {error}\n".encode())
-            finally:
-                os._exit(1)
-        children.append(child)
-    statuses = [os.waitpid(child, 0)[1] for child in children]
-    (folder / "meeting").unlink(missing_ok=True)
-    return statuses
 
 
 @pytest.fixture(scope="module")

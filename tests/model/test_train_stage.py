@@ -13,7 +13,7 @@ from train_windows import stage
 from gristmill.model.phi4.config import LoraConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.phi4.presets import PRESETS
-from gristmill.model.train.optim import Optim
+from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
 from gristmill.model.train.stage import DataFacts, check, steps_of
 

@@ -10,6 +10,7 @@ import pytest
 from configs import CONF, keys, resolved
 
 from gristmill.filters.gopher import GopherQuality
+from gristmill.pipelines.command import Request, resolve
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.pipelines.settings.config import (
     BadConfig,
@@ -17,6 +18,7 @@ from gristmill.pipelines.settings.config import (
     inside_job,
     lake_uri,
     load,
+    override,
     validate,
 )
 from gristmill.pipelines.web import WebConfig, WebRecipe
@@ -38,7 +40,15 @@ def test_the_file_that_is_shipped_says_every_key_and_its_default(pipeline):
 
 
 def test_every_pipeline_has_a_file():
-    assert {path.stem for path in CONF.parent.glob("*.yaml")} == set(PIPELINES)
+    """A recipe that comes along is called after its pipeline: `train-nano`."""
+    files = {path.stem for path in CONF.parent.glob("*.yaml")}
+    assert {name.partition("-")[0] for name in files} == set(PIPELINES) <= files
+
+
+@pytest.mark.parametrize("path", sorted(CONF.parent.glob("*-*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_that_comes_along_can_be_read(path):
+    config = resolve(Request(path, (), "/lake"))
+    assert config.pipeline == path.stem.partition("-")[0]
 
 
 # Typos
@@ -178,3 +188,16 @@ def test_the_shipped_config_has_every_key_with_its_default():
     shipped = load(CONF)
     assert validate(WebConfig, shipped) == WebConfig()
     assert shipped == json.loads(WebConfig().model_dump_json())
+
+
+def test_an_entry_of_a_list_goes_by_its_number():
+    data = {"recipe": {"stages": [{"steps": 3, "optim": {"lr": 1}}, {"steps": 4}]}}
+    laid = override(data, ["recipe.stages.1.steps=9", "recipe.stages.0.optim.lr=2", "recipe.stages.0.name=a"])
+    assert laid == {"recipe": {"stages": [{"steps": 3, "optim": {"lr": 2}, "name": "a"}, {"steps": 9}]}}
+    assert data["recipe"]["stages"][1]["steps"] == 4
+    assert override(data, ["recipe.stages.1=x"])["recipe"]["stages"][1] == "x"
+    for wrong in ("recipe.stages.2.steps=1", "recipe.stages.-1.steps=1", "recipe.stages.first=1", "recipe.stages.2=1"):
+        with pytest.raises(BadConfig, match="is no entry of this list: there are 0 to 1"):
+            override(data, [wrong])
+    with pytest.raises(BadConfig, match="there are none, it is empty"):
+        override({"recipe": {"stages": []}}, ["recipe.stages.0=1"])

@@ -88,7 +88,7 @@ def test_the_command_runs_plans_limits_and_refuses_it_like_any_other(files, tmp_
     code, _, err = command("--set", "recipe.alphabets=greek")
     assert code == BAD_CONFIG and "recipe.alphabets: unknown key; allowed here: allow_empty, alphabet" in err
     code, _, err = command("--set", "pipeline=lower")
-    assert code == BAD_CONFIG and "'lower'; allowed: web, instruct, tokenizer, mixture, model, upper" in err
+    assert code == BAD_CONFIG and f"'lower'; allowed: {', '.join(PIPELINES)}" in err
     monkeypatch.setattr(Upper, "meanwhile", staticmethod(takedown))
     code, _, err = command("--set", f"recipe.inputs={json.dumps(files[:1])}", "--set", "recipe.upper.note=again")
     assert code == CONFLICT and "taken down" in err

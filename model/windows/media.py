@@ -1,0 +1,94 @@
+"""Images and clips of packed windows as the model takes them: from uint8 crops and log-Mel frames, end to end.
+
+What a window has of them lies as its tokens do: `tiles` uint8 [n, S, S, 3], the crops of all images of the window;
+`image_sizes` int [images, 2], the real height and width in pixels of each; `mel` float [frames, bands], the frames of
+all clips; `cu_frames` int [clips + 1], where clips begin and the last one ends. Tiles go to the device as bytes, and
+become floats there, with the global views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from gristmill.model.phi4.config import AudioConfig, ModelConfig, VisionConfig
+from gristmill.model.processing.image import Size, grid_of, patch_masks, pixels
+
+Arrays = Mapping[str, np.ndarray]
+
+IMAGES, CLIPS = ("tiles", "image_sizes"), ("mel", "cu_frames")
+
+
+def media_inputs(
+    windows: Sequence[Arrays], config: ModelConfig | None, device: torch.device | str
+) -> dict[str, Tensor]:
+    """The inputs of `Multimodal.embed` for windows end to end; none where they have neither images nor clips.
+
+    Raises ValueError for arrays that are of another model, or do not fit each other.
+    """
+    with_images = [window for window in windows if _has(window, IMAGES)]
+    with_clips = [window for window in windows if _has(window, CLIPS)]
+    inputs: dict[str, Tensor] = {}
+    if with_images:
+        vision = None if config is None else config.vision
+        if vision is None:
+            raise ValueError("a window has tiles, and no config of a model with vision is given")
+        inputs |= _image_inputs(with_images, vision, device)
+    if with_clips:
+        audio = None if config is None else config.audio
+        if audio is None:
+            raise ValueError("a window has mel, and no config of a model with audio is given")
+        inputs |= _clip_inputs(with_clips, audio, device)
+    return inputs
+
+
+def _has(window: Arrays, names: tuple[str, str]) -> bool:
+    """Whether a window has the arrays of a modality, and anything in them."""
+    there = [name for name in names if name in window]
+    if len(there) == 1:
+        raise ValueError(f"a window has {there[0]} alone; {names[0]} and {names[1]} come together")
+    return bool(there) and len(window[names[0]]) > 0
+
+
+def _image_inputs(windows: Sequence[Arrays], config: VisionConfig, device: torch.device | str) -> dict[str, Tensor]:
+    crop, sizes = config.crop_size, list[Size]()
+    for window in windows:
+        tiles, own = window["tiles"], [(int(height), int(width)) for height, width in window["image_sizes"]]
+        if tiles.dtype != np.uint8 or tiles.shape[1:] != (crop, crop, 3):
+            raise ValueError(
+                f"tiles are {tiles.dtype} {list(tiles.shape)}: the model takes uint8 [n, {crop}, {crop}, 3]"
+            )
+        if (count := sum(rows * columns for rows, columns in (grid_of(size, crop) for size in own))) != len(tiles):
+            raise ValueError(f"a window has {len(tiles)} tiles, its image_sizes {own} are of {count}")
+        sizes += own
+    tiles_NSSC = torch.from_numpy(np.concatenate([window["tiles"] for window in windows])).to(device, non_blocking=True)
+    padded = [[crop * side for side in grid_of(size, crop)] for size in sizes]
+    return {
+        "image_pixel_values": pixels(tiles_NSSC, sizes),
+        "image_sizes": torch.tensor(padded),  # stays on the CPU: shapes follow from it
+        "image_attention_mask": patch_masks(sizes, crop, config.patch_size).to(device, non_blocking=True),
+    }
+
+
+def _clip_inputs(windows: Sequence[Arrays], config: AudioConfig, device: torch.device | str) -> dict[str, Tensor]:
+    lengths: list[int] = []
+    for window in windows:
+        mel, ends = window["mel"], window["cu_frames"]
+        if mel.ndim != 2 or mel.shape[1] != config.input_size or mel.dtype.kind != "f":
+            raise ValueError(
+                f"mel is {mel.dtype} {list(mel.shape)}: the model takes floats [frames, {config.input_size}]"
+            )
+        own = np.diff(ends).tolist()
+        if len(ends) < 2 or ends[0] != 0 or ends[-1] != len(mel) or min(own) < 1:
+            raise ValueError(f"cu_frames {ends.tolist()}: needed is 0, rising to the {len(mel)} frames of mel")
+        lengths += own
+    mel_FM = torch.from_numpy(np.concatenate([window["mel"] for window in windows])).to(device, non_blocking=True)
+    length_C = torch.tensor(lengths, device=device)
+    return {
+        "audio_input_features": pad_sequence(mel_FM.float().split(lengths), batch_first=True),
+        "audio_attention_mask": torch.arange(max(lengths), device=device) < length_C[:, None],
+    }

@@ -1,0 +1,58 @@
+"""Small lakes to train on: a mixture of tiny windows, and recipes of stages over it, for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mixtures import documents, mix, texts, tokenizer
+
+from gristmill.lake.store.base import Store
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.train import TrainConfig
+from gristmill.stages.run.runner import Runner
+
+WINDOW = 64
+
+
+def prepare(store: Store) -> None:
+    """`web@v1`, `bpe@v1` and `mix@v1`, a mixture of a few windows of WINDOW tokens."""
+    documents(store, "web", texts(40, longest=60))
+    tokenizer(store, "web@v1")
+    mix(store, {"web@v1": 1}, window=WINDOW, max_waste=0.1)
+
+
+def stage(name: str = "pretrain", **changes: Any) -> dict[str, Any]:
+    """A stage of 3 steps of 2 windows that trains `language`, as a recipe has it."""
+    return {
+        "name": name,
+        "trainable": ["language"],
+        "data": "mix@v1",
+        "batch": 2,
+        "steps": 3,
+        "optim": {"lr": 1e-3},
+        **changes,
+    }
+
+
+def config(*stages: dict[str, Any], run: dict[str, Any] | None = None, **recipe: Any) -> TrainConfig:
+    """A config of these stages over the lake of `prepare`."""
+    given = {"dataset": "nano", "model": "nano", "tokenizer": "bpe@v1", "stages": list(stages), **recipe}
+    return TrainConfig.model_validate({"recipe": given, "run": {"workers": 0, "checkpoint_every": 2, **(run or {})}})
+
+
+def train(store: Store, *stages: dict[str, Any], runner: Runner | None = None, **recipe: Any) -> Result:
+    """Runs a recipe of these stages to its end."""
+    return run_pipeline(config(*stages, **recipe), store, runner or Runner(store, workers=0))
+
+
+def refusals(store: Store) -> None:
+    """Beside what `prepare` makes: versions that a stage may not name, each for a reason of its own."""
+    versions = Versions(store)
+    mix(store, {"web@v1": 1}, window=WINDOW, max_waste=0.1, dataset="gone")
+    versions.withdraw("gone", 1, "request 17")
+    mix(store, {"web@v1": 1}, window=WINDOW, max_waste=0.1, limit=2)  # mix.limit@v1
+    versions.tag("mix", 1, "best")
+    documents(store, "math", texts(30, seed=1))
+    tokenizer(store, "math@v1", vocab_size=380)
+    mix(store, {"web@v1": 1}, window=WINDOW, max_waste=0.1, dataset="other", tokenizer="bpe@v2")
