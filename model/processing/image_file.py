@@ -59,8 +59,11 @@ class ImageError(ValueError):
     """
 
     def __init__(self, word: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = f"image.{word}"
+        super().__init__(word, message)  # both, so that it can be pickled
+        self.reason, self.message = f"image.{word}", message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import tracemalloc
 import zlib
@@ -38,10 +39,12 @@ def file_of(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def refused(data: bytes, reason: str, message: str, **limits: int) -> None:
-    """Both functions, unless only the pixels are wrong."""
+    """The error says so, and says it in another process too."""
     with pytest.raises(ImageError, match=message) as caught:
         decode_image(data, **limits)
     assert caught.value.reason == reason
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (copy.reason, str(copy)) == (reason, str(caught.value))
 
 
 # Pixels.
