@@ -219,6 +219,7 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
         tokens=mixture.statistics["tokens"],
         tokenizer=tokenizer.sha256,
         vocab_size=tokenizer.records,
+        crop_size=None if (cut := mixture.recipe.get("images")) is None else cut["crop"],
         arrays=tuple(arrays),
     )
 

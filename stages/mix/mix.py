@@ -20,7 +20,7 @@ import pyarrow as pa
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table, read_table
-from gristmill.stages.core.work import Outcome, Stage, Work
+from gristmill.stages.core.work import Outcome, Stage, Work, added
 from gristmill.stages.mix.plan_rows import PLAN, PlanFacts, PlanInput, PlanRow, SourceFacts, Tokenized
 
 _BUCKET_BITS = 16
@@ -59,13 +59,23 @@ class Draw:
     cut: int
 
 
+@dataclass(frozen=True)
+class CropBudget:
+    """Crops that the encoder sees, global views included: `window`: of a window at most, None: as many as its tokens
+    have room for; `shard`: of a shard about so many, since they are what makes it large."""
+
+    window: int | None
+    shard: int
+
+
 class Fitting(NamedTuple):
     """The records of one object of tokens that can be drawn. row: in the table, int64; key: mixed with the seed,
-    uint64; tokens: int64. All of one length."""
+    uint64; tokens, crops: int64. All of one length."""
 
     row: np.ndarray
     key: np.ndarray
     tokens: np.ndarray
+    crops: np.ndarray
 
 
 def mixed(keys: np.ndarray, seed: int) -> np.ndarray:
@@ -79,12 +89,22 @@ def mixed(keys: np.ndarray, seed: int) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def fitting(lengths: pa.Table, window: int, samples: bool, seed: int) -> Fitting:
+def fitting(lengths: pa.Table, window: int, samples: bool, seed: int, max_crops: int | None = None) -> Fitting:
     """The rows of a table of lengths (`stages.mix.tokenize.LENGTHS`) that can be drawn: all documents, since they may
-    be cut, and the samples that fit a `window` of tokens."""
-    key, tokens = lengths["key"].to_numpy(), lengths["tokens"].to_numpy()
-    rows = np.flatnonzero(tokens <= window) if samples else np.arange(len(tokens))
-    return Fitting(rows, mixed(key[rows], seed), tokens[rows].astype(np.int64))
+    be cut, and the samples that fit a `window` of tokens and of `max_crops`."""
+    key, tokens, crops = lengths["key"].to_numpy(), lengths["tokens"].to_numpy(), crops_of(lengths)
+    fits = tokens <= window if samples else np.ones(len(tokens), bool)
+    if max_crops is not None:
+        fits &= crops <= max_crops
+    rows = np.flatnonzero(fits)
+    return Fitting(rows, mixed(key[rows], seed), tokens[rows].astype(np.int64), crops[rows])
+
+
+def crops_of(table: pa.Table) -> np.ndarray:
+    """The crops of each row of a table of tokens or of lengths, int64 [rows]: 0 where none have images."""
+    if "crops" not in table.column_names:
+        return np.zeros(table.num_rows, np.int64)
+    return table["crops"].to_numpy().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -97,10 +117,12 @@ class _Material:
     samples: bool
     window: int
     seed: int
+    max_crops: int | None
 
     def __iter__(self) -> Iterator[Fitting]:
         for tokenized in self.objects:
-            yield fitting(read_table(self.store, tokenized.lengths), self.window, self.samples, self.seed)
+            lengths = read_table(self.store, tokenized.lengths)
+            yield fitting(lengths, self.window, self.samples, self.seed, self.max_crops)
 
     @cached_property
     def tokens(self) -> int:
@@ -110,7 +132,7 @@ class _Material:
 @dataclass(frozen=True)
 class Plan(Stage[PlanInput]):
     """`tokens`: of the whole mixture; None: as many as the epoch caps allow. `look`: or as many as they allow, if that
-    is less (the stored name of what `--limit` asks for)."""
+    is less (the stored name of what `--limit` asks for). `crops`: where there are images."""
 
     name: ClassVar[str] = "plan"
     VERSION: ClassVar[int] = 1
@@ -121,11 +143,17 @@ class Plan(Stage[PlanInput]):
     tokens: int | None
     seed: int
     look: bool = False
+    crops: CropBudget | None = added()
+
+    @property
+    def max_crops(self) -> int | None:
+        """Of a window; None: no bound."""
+        return None if self.crops is None else self.crops.window
 
     def run(self, store: Store, work: Work[PlanInput]) -> Outcome:
         """Output `plan` (PLAN); facts: PlanFacts."""
         materials = [
-            _Material(store, objects, source.samples, self.window, self.seed)
+            _Material(store, objects, source.samples, self.window, self.seed, self.max_crops)
             for source, objects in zip(self.sources, work.payload.sources, strict=True)
         ]
         quotas, problem = quotas_of(self.sources, [m.tokens for m in materials], self.tokens, self.look)
@@ -136,6 +164,9 @@ class Plan(Stage[PlanInput]):
         problem = problem or _none_drawn(self.sources, quotas, drawn)
         # By the tokens of all sources together; each source is then divided over all shards.
         shards = max(1, round(sum(drawn) / self.shard_tokens))
+        if self.crops is not None:
+            crops = sum(_drawn_crops(material, draw) for material, draw in zip(materials, draws, strict=True))
+            shards = max(shards, -(-crops // self.crops.shard))
         rows: list[PlanRow] = []
         facts = []
         weights = sum(source.share.weight for source in self.sources)
@@ -246,6 +277,12 @@ def _buckets(keys: np.ndarray) -> np.ndarray:
 def _drawn_tokens(material: _Material, draw: Draw) -> int:
     part = sum(int(records.tokens[records.key < draw.cut].sum()) for records in material) if draw.cut else 0
     return draw.full * material.tokens + part
+
+
+def _drawn_crops(material: _Material, draw: Draw) -> int:
+    return sum(
+        draw.full * int(records.crops.sum()) + int(records.crops[records.key < draw.cut].sum()) for records in material
+    )
 
 
 def _slices(source: Source, material: _Material, draw: Draw, total: int, shards: int) -> Iterator[PlanRow]:

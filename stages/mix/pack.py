@@ -1,7 +1,7 @@
 """Pack: one shard of a mixture, its drawn records laid into windows by best fit, as a WebDataset tar with its index.
 
-A window is `input_ids`, `loss_mask` and `cu_seqlens`, the boundaries that attention must not cross; its metadata lists
-the members. The first token of each stretch has nothing before it to be predicted from, and is masked out of the loss.
+A window is `input_ids`, `loss_mask` and `cu_seqlens`, the boundaries that attention must not cross, and where its records
+have images `tiles` and `image_sizes`; its metadata lists the members, and whose images these are. The first token of each stretch has nothing before it to be predicted from, and is masked out of the loss.
 The table of members is a ledger of the version: every draw is tiled by its stretches, which is checked before anything
 is stored.
 """
@@ -25,19 +25,23 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_file, put_table, read_table, scratch
 from gristmill.model.processing.packing import Packing, Piece, pack
 from gristmill.model.shards.files import ShardWriter
-from gristmill.stages.core.work import Outcome, Stage, Work
-from gristmill.stages.mix.mix import mixed
+from gristmill.stages.core.work import Outcome, Stage, Work, added
+from gristmill.stages.mix.images import Cut
+from gristmill.stages.mix.mix import crops_of, mixed
 from gristmill.stages.mix.plan_rows import PlanRow, slices_of
+from gristmill.stages.mix.tiles import DrawnImages, Image
 from gristmill.stages.mix.tokenize import draw_keys
 
 
 @dataclass(frozen=True)
 class PackInput:
-    """The `plan`, the number of a shard in it, and the objects of tokens that it draws from."""
+    """The `plan`, the number of a shard in it, the objects of tokens that it draws from, and the shards of records with
+    images that these were made of."""
 
     plan: ObjectRef
     shard: int
     objects: tuple[ObjectRef, ...]
+    images: tuple[ObjectRef, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,17 @@ class PackFacts:
 
 
 @dataclass(frozen=True)
+class ImageFacts(PackFacts):
+    """Of a mixture with images: how many, and their crops as the encoder sees them."""
+
+    images: int
+    crops: int
+
+
+@dataclass(frozen=True)
 class Pack(Stage[PackInput]):
-    """`window`: tokens. `max_waste`: share of empty places above which documents are cut to fill them."""
+    """`window`: tokens. `max_waste`: share of empty places above which documents are cut to fill them. `cut`: how images
+    are cut, where there are any; `max_crops`: of a window, None: no bound."""
 
     name: ClassVar[str] = "pack"
     VERSION: ClassVar[int] = 2
@@ -64,6 +77,8 @@ class Pack(Stage[PackInput]):
     window: int
     max_waste: float
     seed: int
+    cut: Cut | None = added()
+    max_crops: int | None = added()
 
     def run(self, store: Store, work: Work[PackInput]) -> Outcome:
         """Outputs `pack` (a tar), `index`, `members` (MEMBERS); facts: PackFacts. What comes in are draws. Raises
@@ -72,36 +87,44 @@ class Pack(Stage[PackInput]):
         objects = {ref.sha256: ref for ref in work.payload.objects}
         rows = slices_of(store, work.payload.plan, number)
         texts = _Texts([_Slice.read(store, objects[row.tokens], row, self) for row in rows])
-        packing = pack(texts.lengths, texts.splittable, self.window, max_waste=self.max_waste)
-        with scratch() as folder:
+        packing = pack(
+            texts.lengths,
+            texts.splittable,
+            self.window,
+            max_waste=self.max_waste,
+            crops=texts.crops,
+            max_crops=self.max_crops,
+        )
+        with scratch() as folder, DrawnImages(folder / "images", self.cut or Cut()) as drawn:
+            for ref in work.payload.images:
+                drawn.copy(store, ref, texts.rows_with_images(ref.sha256))
             tar, index = folder / "pack.tar", folder / "index.parquet"
-            loss_tokens, members = _write(tar, index, number, texts, packing, self.window)
+            loss_tokens, members = _write(tar, index, number, texts, packing, self.window, drawn)
             check_members(members, texts.draws())
             outputs = (
                 put_file(store, "pack", tar, len(packing.windows)),
                 put_file(store, "index", index, len(packing.windows)),
                 put_table(store, "members", members),
             )
-        return Outcome(
-            outputs=outputs,
-            received=texts.tally,
-            passed=_tally_of(members, texts),
-            facts=PackFacts(
-                windows=len(packing.windows),
-                tokens=int(texts.lengths.sum()),
-                loss_tokens=loss_tokens,
-                documents=int(texts.splittable.sum()),
-                samples=int((~texts.splittable).sum()),
-                split=packing.split,
-                forced=packing.forced,
-            ),
+        facts = PackFacts(
+            windows=len(packing.windows),
+            tokens=int(texts.lengths.sum()),
+            loss_tokens=loss_tokens,
+            documents=int(texts.splittable.sum()),
+            samples=int((~texts.splittable).sum()),
+            split=packing.split,
+            forced=packing.forced,
         )
+        if self.cut is not None:
+            facts = ImageFacts(**vars(facts), images=texts.images_drawn, crops=int(texts.crops.sum()))
+        return Outcome(outputs=outputs, received=texts.tally, passed=_tally_of(members, texts), facts=facts)
 
 
 @dataclass(frozen=True)
 class _Slice:
     """The draws of one row of the plan. ids (int32) and loss_mask (bool; None: all) of their tokens, end to end;
-    starts: where the tokens of each draw begin, and the last ends."""
+    starts: where the tokens of each draw begin, and the last ends. crops: of each, int64; images: as
+    `stages.mix.images.IMAGES` has them, empty where none of the source has any."""
 
     source: str
     samples: bool
@@ -112,6 +135,8 @@ class _Slice:
     starts: np.ndarray
     ids: np.ndarray
     loss_mask: np.ndarray | None
+    crops: np.ndarray
+    images: list[list[dict[str, int]]]
 
     @classmethod
     def read(cls, store: Store, ref: ObjectRef, row: PlanRow, stage: Pack) -> _Slice:
@@ -124,6 +149,8 @@ class _Slice:
         table = read_table(store, ref)
         if row.samples:
             table = table.filter(pc.less_equal(pc.list_value_length(table["ids"]), stage.window))
+        if stage.max_crops is not None:
+            table = table.filter(pa.array(crops_of(table) <= stage.max_crops))
         if row.cut is not None:
             keys = mixed(draw_keys(table["id"].to_pylist()), stage.seed)
             table = table.filter(pa.array(keys < row.cut))
@@ -144,6 +171,8 @@ class _Slice:
             starts=starts - starts[0],  # a sliced array keeps the offsets of the whole; `flatten` below begins at 0
             ids=ids.flatten().to_numpy(),
             loss_mask=None if nulls else loss_mask.flatten().to_numpy(zero_copy_only=False),
+            crops=crops_of(table),
+            images=table["images"].to_pylist() if "images" in table.column_names else [],
         )
         if (len(self.names), len(self.ids)) != (row.documents, row.units):
             raise ValueError(
@@ -160,6 +189,7 @@ class _Texts:
         self.slices = slices
         self.lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(part.starts) for part in slices)])
         counts = [len(part.names) for part in slices]
+        self.crops = np.concatenate([np.zeros(0, np.int64), *(part.crops for part in slices)])
         self.splittable = np.repeat(np.array([not part.samples for part in slices], bool), counts)
         self._slice = np.repeat(np.arange(len(slices)), counts)
         self._at = np.concatenate([np.zeros(0, np.int64), *(np.arange(n) for n in counts)])
@@ -176,6 +206,25 @@ class _Texts:
         loss_mask = np.ones(piece.length, bool) if part.loss_mask is None else part.loss_mask[first:end].copy()
         loss_mask[0] = False  # nothing stands before it in its segment, from which it could be predicted
         return part.ids[first:end], loss_mask
+
+    def images(self, pieces: Sequence[Piece]) -> list[Image]:
+        """Those of a window, in the order of their tokens."""
+        images = []
+        for stretch, piece in enumerate(pieces):
+            part, at = self.where(piece.sample)
+            own = part.images[at] if part.images else []
+            images += [Image(stretch, part.input, part.rows[at], **image) for image in own]
+        return images
+
+    def rows_with_images(self, shard: str) -> set[int]:
+        """Of a shard, the rows with images that are drawn."""
+        parts = [part for part in self.slices if part.input == shard and part.images]
+        return {row for part in parts for row, own in zip(part.rows, part.images, strict=True) if own}
+
+    @property
+    def images_drawn(self) -> int:
+        """How many all draws have."""
+        return sum(len(own) for part in self.slices for own in part.images)
 
     def draws(self) -> dict[Draw, int]:
         """Each draw, and how many tokens it has."""
@@ -194,7 +243,9 @@ class _Texts:
         return total(tallies)
 
 
-def _write(tar: Path, index: Path, number: int, texts: _Texts, packing: Packing, window: int) -> tuple[int, pa.Table]:
+def _write(
+    tar: Path, index: Path, number: int, texts: _Texts, packing: Packing, window: int, drawn: DrawnImages
+) -> tuple[int, pa.Table]:
     """The windows as files; how many tokens count for the loss, and MEMBERS."""
     loss_tokens, rows = 0, []
     with ShardWriter(tar, index) as writer:
@@ -209,7 +260,10 @@ def _write(tar: Path, index: Path, number: int, texts: _Texts, packing: Packing,
                 "loss_mask": loss_mask,
                 "cu_seqlens": np.concatenate([[0], np.cumsum([piece.length for piece in pieces])]).astype(np.int32),
             }
-            meta = {"format": 1, "kind": "text", "window": window, "members": members}
+            meta: dict[str, Any] = {"format": 1, "kind": "text", "window": window, "members": members}
+            if images := texts.images(pieces):
+                arrays |= drawn.arrays(images)
+                meta["images"] = drawn.about(images)
             writer.write(key, meta, arrays, tokens=len(loss_mask))
             rows += [{"pack": key, "position": n, **member} for n, member in enumerate(members)]
     return loss_tokens, pa.Table.from_pylist(rows, schema=MEMBERS)
@@ -242,16 +296,26 @@ def _tally_of(members: pa.Table, texts: _Texts) -> Tally:
 
 
 def pack_works(
-    stage: Pack, plan: ObjectRef, shards: int, tokenized: Sequence[Receipt], slices: pa.Table
+    stage: Pack,
+    plan: ObjectRef,
+    shards: int,
+    tokenized: Sequence[Receipt],
+    slices: pa.Table,
+    with_images: Sequence[ObjectRef] = (),
 ) -> list[Work[PackInput]]:
-    """One Work a shard. `slices`: the plan's columns `shard` and `tokens`."""
+    """One Work a shard. `slices`: the plan's columns `shard`, `tokens` and `input`; `with_images`: the shards of the
+    sources that have images."""
     tokens = [receipt.output("tokens") for receipt in tokenized]
     refs = {ref.sha256: ref for ref in tokens}
     needed: list[dict[str, ObjectRef]] = [{} for _ in range(shards)]
-    for number, digest in zip(slices["shard"].to_pylist(), slices["tokens"].to_pylist(), strict=True):
+    media = {ref.sha256: ref for ref in with_images}
+    needed_media: list[dict[str, ObjectRef]] = [{} for _ in range(shards)]
+    for number, digest, shard in zip(*(slices[c].to_pylist() for c in ("shard", "tokens", "input")), strict=True):
         needed[number][digest] = refs[digest]
+        if shard in media:
+            needed_media[number][shard] = media[shard]
     works = []
-    for number, objects in enumerate(needed):
-        payload = PackInput(plan, number, tuple(objects.values()))
+    for number, (objects, images) in enumerate(zip(needed, needed_media, strict=True)):
+        payload = PackInput(plan, number, tuple(objects.values()), tuple(images.values()))
         works.append(Work(stage, (plan.sha256, str(number)), payload, label=f"shard {number}"))
     return works
