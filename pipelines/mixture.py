@@ -7,8 +7,7 @@ ledger say which records of which versions a model saw, and how often.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -29,8 +28,9 @@ from gristmill.stages.core.shards import MergeLedger, ledger_works
 from gristmill.stages.mix.account import DRAWN, Account, account_works
 from gristmill.stages.mix.images import Cut, TokenizeImages
 from gristmill.stages.mix.mix import CropBudget, Plan, Share, Source, plan_work
-from gristmill.stages.mix.pack import ImageFacts, Pack, PackFacts, pack_works
-from gristmill.stages.mix.plan_rows import PlanFacts, SourceFacts, Tokenized
+from gristmill.stages.mix.pack import Pack, pack_works
+from gristmill.stages.mix.pack_facts import statistics_of
+from gristmill.stages.mix.plan_rows import PlanFacts, Tokenized
 from gristmill.stages.mix.tokenize import Tokenize, tokenize_works
 from gristmill.stages.run.runner import Incomplete, Runner
 
@@ -230,7 +230,7 @@ class Mixture:
             samples=draws,
             verdicts=windows,
             funnel=funnel(received.count, FUNNEL, decided),
-            statistics=_statistics(packed, facts.sources, self.recipe),
+            statistics=statistics_of(packed, facts.sources, self.recipe.window, self.recipe.crops),
         )
 
     def _planned(self, runner: Runner, tokenized: list[list[tuple[str, Receipt]]]) -> tuple[Receipt, PlanFacts]:
@@ -244,7 +244,9 @@ class Mixture:
 
     def _tokenized(self, runner: Runner) -> tuple[Tally, list[list[tuple[str, Receipt]]]]:
         """What comes in, and for each source (digest of the shard, receipt) in order."""
-        works = [list(tokenize_works(source, self.tokenizer.shards[0], self._tokenize(source))) for source in self.sources]
+        works = [
+            list(tokenize_works(source, self.tokenizer.shards[0], self._tokenize(source))) for source in self.sources
+        ]
         try:
             done = iter(runner.map("tokenize", chain.from_iterable(works)))
         except Incomplete as error:
@@ -277,33 +279,3 @@ def _check_apart(sources: dict[str, Manifest]) -> None:
                     f"recipe.sources: {other} and {name} share shards, so that a record would be counted twice: give"
                     " one of them, and raise its weight and max_epochs for more of it"
                 )
-
-
-def _statistics(receipts: Sequence[Receipt], sources: Sequence[SourceFacts], recipe: MixtureRecipe) -> dict[str, Any]:
-    """Sums over the shards (lake/versions/statistics.py), and per source what was planned and drawn."""
-    images: dict[str, int | None] = {}
-    if recipe.images is None:
-        packed = [receipt.facts_as(PackFacts) for receipt in receipts]
-    else:
-        with_images = [receipt.facts_as(ImageFacts) for receipt in receipts]
-        images = {
-            "images": sum(shard.images for shard in with_images),
-            "crops": sum(shard.crops for shard in with_images),
-            "window_crops": recipe.max_window_crops,
-        }
-        packed = list[PackFacts](with_images)
-    window = recipe.window
-    windows, tokens = sum(shard.windows for shard in packed), sum(shard.tokens for shard in packed)
-    places = windows * window
-    return {
-        "windows": windows,
-        "tokens": tokens,
-        "loss_tokens": sum(shard.loss_tokens for shard in packed),
-        "waste": round(1 - tokens / places, 6) if places else 0.0,
-        "documents": sum(shard.documents for shard in packed),
-        "documents_cut": sum(shard.split for shard in packed),
-        "documents_too_long": sum(shard.forced for shard in packed),
-        "samples": sum(shard.samples for shard in packed),
-        **images,
-        "mixture": [asdict(source) for source in sources],
-    }

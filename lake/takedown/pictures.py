@@ -34,7 +34,9 @@ class Pictures(NamedTuple):
         stretches = [image["stretch"] for image in images]
         tiles, sizes = (len(arrays.get(name, ())) for name in ARRAYS)
         if tiles != sum(image["crops"] - 1 for image in images) or sizes != len(images):
-            raise ValueError(f"{tiles} tiles and {sizes} image_sizes are not those of the {len(images)} images it names")
+            raise ValueError(
+                f"{tiles} tiles and {sizes} image_sizes are not those of the {len(images)} images it names"
+            )
         if stretches != sorted(stretches) or not set(stretches) <= set(range(len(window.arrays["cu_seqlens"]) - 1)):
             raise ValueError(f"its images are of stretches {stretches}, not those of the window in order")
         return cls(arrays, images)

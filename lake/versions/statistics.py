@@ -99,8 +99,8 @@ _OF_IMAGES = ("images", "crops", "window_crops")
 class WindowStatistics:
     """Of packed windows. `loss_tokens`: those that the loss counts. `waste`: the share of empty places. `documents`,
     `samples`: draws of records that may be cut, and that may not; `documents_cut`: those in several pieces,
-    `documents_too_long`: those longer than a window. Of mixtures with images: `images`, `crops` of them that the encoder
-    sees, and `window_crops`, of which a window has room for so many; None: no bound."""
+    `documents_too_long`: those longer than a window. Of mixtures with images: `images`, `crops` of them that the
+    encoder sees, and `window_crops`, of which a window has room for so many; None: no bound."""
 
     windows: int
     tokens: int

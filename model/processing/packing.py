@@ -55,12 +55,9 @@ class _Bins:
 
     def add(self, piece: Piece, crops: int = 0) -> None:
         """Puts a piece into the window with the least room that holds it, or into a new one."""
-        number = self._least_of_both(piece.length, crops) if crops else None
-        room = self.room[number] if number is not None else None if crops else self._least(piece.length)
-        if room is None:
+        number = self._with_crops(piece.length, crops) if crops else self._without_crops(piece.length)
+        if number is None:
             number = self._new()
-        else:
-            number = self._take(room, number)
         self.pieces[number].append(piece)
         self.room[number] -= piece.length
         self._rooms[:, number] -= (piece.length, crops)
@@ -76,12 +73,20 @@ class _Bins:
         self._rooms[:, number] = (self.window, self.max_crops)
         return number
 
-    def _least_of_both(self, length: int, crops: int) -> int | None:
-        """The window with the least room for tokens, the first of several, that has room for both; None: none has.
+    def _without_crops(self, length: int) -> int | None:
+        """The open window with the least room that holds so much, closed; None: no open window does."""
+        room = self._least(length)
+        return None if room is None else self._take(room)
+
+    def _with_crops(self, length: int, crops: int) -> int | None:
+        """As `_without_crops`, of the windows that have room for so many crops, too; the first of several.
         All are looked at: bits say nothing of crops, and a shard has some thousands of windows."""
         tokens, free = self._rooms[:, : len(self.pieces)]
         numbers = np.flatnonzero((tokens >= length) & (free >= crops))
-        return int(numbers[tokens[numbers].argmin()]) if len(numbers) else None
+        if not len(numbers):
+            return None
+        number = int(numbers[tokens[numbers].argmin()])
+        return self._take(self.room[number], number)
 
     def _least(self, length: int) -> int | None:
         """The least room of an open window that holds so much; None: no open window does."""

@@ -19,7 +19,8 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_table
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Stage, Work
-from gristmill.stages.mix.mix import Fitting, Plan, crops_of, fitting
+from gristmill.stages.mix.fitting import Fitting, crops_of, fitting
+from gristmill.stages.mix.mix import Plan
 from gristmill.stages.mix.plan_rows import SourceFacts, Tokenized
 from gristmill.stages.mix.tokenize import record_at
 

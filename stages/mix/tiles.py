@@ -92,8 +92,8 @@ class DrawnImages:
             if (cropped.tokens, len(cropped.tiles)) != (image.tokens, image.crops - 1):
                 raise ValueError(
                     f"image {image.place + 1} of row {image.row} of shard {image.shard[:12]}: {cropped.tokens} tokens"
-                    f" of {len(cropped.tiles)} crops, planned were {image.tokens} of {image.crops - 1}: its record gives"
-                    " another size than its bytes have"
+                    f" of {len(cropped.tiles)} crops, planned were {image.tokens} of {image.crops - 1}: its record"
+                    " gives another size than its bytes have"
                 )
             tiles[at : at + len(cropped.tiles)] = cropped.tiles
             sizes[number] = cropped.image_size

@@ -5,8 +5,8 @@ from __future__ import annotations
 import mixtures
 import numpy as np
 import pytest
-from image_mixtures import CUT, pictures
 from forget_lake import do, erase, readable
+from image_mixtures import CUT, pictures
 from mixtures import documents, mix, texts, tokenizer
 from models import NANO
 from typer.testing import CliRunner
@@ -96,7 +96,7 @@ def test_a_record_with_more_crops_than_a_window_may_have_is_dropped_with_the_rea
 
 
 def test_images_that_no_mixture_key_speaks_of_are_refused(lake):
-    with pytest.raises(BadConfig, match="recipe.images is null, and pics@v1 holds records with images"):
+    with pytest.raises(BadConfig, match=r"recipe\.images is null, and pics@v1 holds records with images"):
         mix(lake, {"pics@v1": 1}, window=512)
 
 
@@ -125,7 +125,9 @@ def by_member(windows):
             of = [image["stretch"] == n for image in images]
             held = (window.arrays["tiles"][tiles == n], window.arrays["image_sizes"][of]) if any(of) else ((), ())
             ids = window.arrays["input_ids"][bounds[n] : bounds[n + 1]]
-            rows[window.key, member["member"], member["start"]] = [array.tobytes() if len(array) else b"" for array in (ids, *held)]
+            rows[window.key, member["member"], member["start"]] = [
+                array.tobytes() if len(array) else b"" for array in (ids, *held)
+            ]
     return rows
 
 
