@@ -11,6 +11,7 @@ from models import save_nano
 from training import stage, train
 
 from gristmill.lake.store.objects import read_object
+from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.parts import Part
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.model import ModelRunConfig
@@ -36,28 +37,40 @@ def base(store, tmp_path):
     return model
 
 
-def adapt(base, **changes):
-    """A stage that trains an adapter and the projector on all other parts of the base."""
-    parts = dict.fromkeys(part_shards(base), "base@v1")
-    gates = ["frozen_parts", "trained_parts"]
-    fields = {"init_from": parts, "trainable": sorted(LEARNED), "gates": gates, "optim": {"lr": 3e-3}}
-    return stage("adapt", **{**fields, "batch": 2, "steps": 12, **changes})
+def adapt(language="base@v1", **changes):
+    """A stage that trains an adapter and the projector, upon this language model and the encoder that was taken in."""
+    return stage(
+        "adapt",
+        init_from={"language": language, "vision_encoder": "base@v1"},
+        trainable=sorted(LEARNED),
+        gates=["frozen_parts", "trained_parts"],
+        optim={"lr": 1e-2},
+        **{"batch": 4, "steps": 16, **changes},
+    )
 
 
 def test_adapter_and_projector_learn_on_batches_of_images_and_text(store, base):
     manifest = mix(store, {"web@v1": 1, "pics@v1": 2}, window=128, max_waste=0.1, images=CUT).manifest
     reader = read_windows(store, manifest)
-    kinds = [[reader.counts(reader.at(2 * step + place)).crops > 0 for place in range(2)] for step in range(12)]
-    assert [True, False] in kinds or [False, True] in kinds  # a batch of both
-    trained = train(store, adapt(base), model="base@v1", tokenizer="").manifest
-    before, after = part_shards(base), part_shards(trained)
-    assert {part for part in Part if after[part] != before[part]} == LEARNED
+    kinds = [[reader.counts(reader.at(4 * step + place)).crops > 0 for place in range(4)] for step in range(16)]
+    assert any(set(batch) == {True, False} for batch in kinds)
+    mix(store, {"web@v1": 1}, window=128, max_waste=0.1, dataset="text")
+    said = stage("said", data="text@v1", init_from={"language": "base@v1"}, batch=4, steps=30, optim={"lr": 1e-2})
+    trained = train(store, said, adapt("stage:said"), model="base@v1", tokenizer="").manifest
+    before = part_shards(base) | part_shards(Versions(store).resolve("nano.said@v1"))
+    after = part_shards(trained)
+    assert {part for part in after if after[part] != before[part]} == LEARNED
+    assert set(after) == LEARNED | {Part.LANGUAGE, Part.VISION_ENCODER}
     lines = read_object(store, next(ref for ref in trained.attachments if ref.kind == "metrics")).splitlines()
     losses = [json.loads(line)["loss"] for line in lines]
-    assert len(losses) == 12 and sum(losses[-3:]) < 0.9 * sum(losses[:3]), losses
+    assert len(losses) == 16 and sum(losses[-3:]) < 0.9 * sum(losses[:3]), losses
 
 
-def test_a_mixture_of_other_crops_than_the_model_takes_is_refused(store, base):
-    mix(store, {"pics@v1": 1}, window=256, images={**CUT, "crop": 32})
-    with pytest.raises(BadConfig, match=r"data=mix@v1: its crops have side 32, the model takes 64"):
-        train(store, adapt(base), model="base@v1", tokenizer="")
+@pytest.mark.parametrize(
+    ("cut", "says"),
+    [({"crop": 32}, "crops have side 32, the model takes 64"), ({"patch": 16}, "patches of 16, the model takes 8")],
+)
+def test_a_mixture_of_other_crops_than_the_model_takes_is_refused(store, base, cut, says):
+    mix(store, {"pics@v1": 1}, window=256, images={**CUT, **cut})
+    with pytest.raises(BadConfig, match=f"data=mix@v1: its crops have .*{says}"):
+        train(store, adapt(), model="base@v1", tokenizer="")
