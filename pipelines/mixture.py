@@ -25,6 +25,7 @@ from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recip
 from gristmill.pipelines.frame.sources import as_inputs, check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.core.shards import MergeLedger, ledger_works
+from gristmill.stages.core.work import Stage
 from gristmill.stages.mix.account import DRAWN, Account, account_works
 from gristmill.stages.mix.images import Cut, TokenizeImages
 from gristmill.stages.mix.mix import CropBudget, Plan, Share, Source, plan_work
@@ -139,8 +140,8 @@ class Mixture:
             samples = check_texts(manifest, "recipe.sources")
             if manifest.form == "images" and recipe.images is None:
                 raise BadConfig(
-                    f"recipe.images is null, and {manifest} holds records with images: say how they are cut, as the model"
-                    " takes them, e.g. {max_crops: 36, crop: 448, patch: 14}"
+                    f"recipe.images is null, and {manifest} holds records with images: say how they are cut, as the"
+                    " model takes them, e.g. {max_crops: 36, crop: 448, patch: 14}"
                 )
             shares.append(Source(str(manifest), recipe.sources[name], samples))
             preview = manifest.model_copy(update={"shards": manifest.shards[:1]})
@@ -172,7 +173,7 @@ class Mixture:
     def stages(self) -> tuple[StageId, ...]:
         """In the order in which they run."""
         tokenize = {stage.name: stage for stage in map(self._tokenize, self.sources)}
-        stages = (*tokenize.values(), self.plan, Account(), self.recipe.pack, MergeLedger())
+        stages: tuple[Stage[Any], ...] = (*tokenize.values(), self.plan, Account(), self.recipe.pack, MergeLedger())
         return tuple(part for stage in stages for part in stage.identity())
 
     def _tokenize(self, source: Manifest) -> Tokenize:

@@ -139,15 +139,10 @@ def pack(
     Raises ValueError for an empty sample, one that may not be cut and is longer than a window or has more crops, and
     one with crops that may be cut.
     """
-    if len(lengths) and lengths.min() < 1:
-        raise ValueError(f"sample {int(lengths.argmin())} has no tokens")
-    if len(bad := np.flatnonzero((lengths > window) & ~splittable)):
-        raise ValueError(f"sample {int(bad[0])} has {int(lengths[bad[0]])} tokens, more than a window of {window}")
     # Without a bound crops are of no account: all is as if there were none.
     crops = np.zeros(len(lengths), np.int64) if crops is None or max_crops is None else crops
     most = max_crops or 1
-    if len(bad := np.flatnonzero((crops > most) | (splittable & (crops > 0)))):
-        raise ValueError(f"sample {int(bad[0])} has {int(crops[bad[0]])} crops, allowed are {most}, 0 if it may be cut")
+    _check(lengths, crops, splittable, window, most)
     bins, pieces = _Bins(window, most), list[Piece]()
     for sample, length in enumerate(lengths.tolist()):
         if length <= window:
@@ -175,6 +170,18 @@ def pack(
         split=sum(n > 1 for n in cut.values()),
         forced=int((lengths > window).sum()),
     )
+
+
+def _check(lengths: np.ndarray, crops: np.ndarray, splittable: np.ndarray, window: int, max_crops: int) -> None:
+    """Raises ValueError for a sample that cannot be packed."""
+    if len(lengths) and lengths.min() < 1:
+        raise ValueError(f"sample {int(lengths.argmin())} has no tokens")
+    if len(bad := np.flatnonzero((lengths > window) & ~splittable)):
+        raise ValueError(f"sample {int(bad[0])} has {int(lengths[bad[0]])} tokens, more than a window of {window}")
+    if len(bad := np.flatnonzero((crops > max_crops) | (splittable & (crops > 0)))):
+        raise ValueError(
+            f"sample {int(bad[0])} has {int(crops[bad[0]])} crops, allowed are {max_crops}, 0 if it may be cut"
+        )
 
 
 def _filled(bins: _Bins, splittable: np.ndarray, max_waste: float) -> list[list[Piece]]:

@@ -127,8 +127,7 @@ def _rebuilt(values: dict[str, Any]) -> TrainStage:
 class DataFacts:
     """What the manifest of a mixture says of it. `window`: tokens of a window; `windows`, `tokens`: how many there are;
     `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `patch_size`: of its images, `mels`: of its
-    clips, if it has any.
-    `arrays`: what a window holds.
+    clips, if it has any. `arrays`: what a window holds.
     """
 
     window: int

@@ -2,8 +2,8 @@
 
 Only sizes are read for it, no pixel: what an image costs, in tokens and in crops that the encoder sees, is known before
 a mixture is planned. A placeholder is a special token of a sample's parts, so that text which spells one stays text.
-The result depends on the shard, the tokenizer and how images are cut, and serves every mixture that cuts them so; shards
-of text are tokenized by `stages.mix.tokenize` in every mixture alike.
+The result depends on the shard, the tokenizer and how images are cut, and serves every mixture that cuts them so;
+shards of text are tokenized by `stages.mix.tokenize` in every mixture alike.
 """
 
 from __future__ import annotations

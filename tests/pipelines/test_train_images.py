@@ -55,9 +55,11 @@ def test_adapter_and_projector_learn_on_batches_of_images_and_text(store, base):
     kinds = [[reader.counts(reader.at(4 * step + place)).crops > 0 for place in range(4)] for step in range(16)]
     assert any(set(batch) == {True, False} for batch in kinds)
     mix(store, {"web@v1": 1}, window=128, max_waste=0.1, dataset="text")
-    said = stage("said", data="text@v1", init_from={"language": "base@v1"}, batch=4, steps=30, optim={"lr": 1e-2})
-    trained = train(store, said, adapt("stage:said"), model="base@v1", tokenizer="").manifest
-    before = part_shards(base) | part_shards(Versions(store).resolve("nano.said@v1"))
+    language = stage(
+        "language", data="text@v1", init_from={"language": "base@v1"}, batch=4, steps=30, optim={"lr": 1e-2}
+    )
+    trained = train(store, language, adapt("stage:language"), model="base@v1", tokenizer="").manifest
+    before = part_shards(base) | part_shards(Versions(store).resolve("nano.language@v1"))
     after = part_shards(trained)
     assert {part for part in after if after[part] != before[part]} == LEARNED
     assert set(after) == LEARNED | {Part.LANGUAGE, Part.VISION_ENCODER}
@@ -68,7 +70,7 @@ def test_adapter_and_projector_learn_on_batches_of_images_and_text(store, base):
 
 @pytest.mark.parametrize(
     ("cut", "says"),
-    [({"crop": 32}, "crops have side 32, the model takes 64"), ({"patch": 16}, "patches of 16, the model takes 8")],
+    [({"crop": 32}, "side 32, the model takes 64"), ({"patch": 16}, "patches of 16, the model takes 8")],
 )
 def test_a_mixture_of_other_crops_than_the_model_takes_is_refused(store, base, cut, says):
     mix(store, {"pics@v1": 1}, window=256, images={**CUT, **cut})
