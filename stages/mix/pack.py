@@ -1,7 +1,8 @@
 """Pack: one shard of a mixture, its drawn records laid into windows by best fit, as a WebDataset tar with its index.
 
 A window is `input_ids`, `loss_mask` and `cu_seqlens`, the boundaries that attention must not cross, and where its
-records have images `tiles` and `image_sizes`; its metadata lists the members, and whose images these are. The first token of each stretch has nothing before it to be predicted from, and is masked out of the loss.
+records have images `tiles` and `image_sizes`; its metadata lists the members, and whose images these are. The first
+token of each stretch has nothing before it to be predicted from, and is masked out of the loss.
 The table of members is a ledger of the version: every draw is tiled by its stretches, which is checked before anything
 is stored.
 """
@@ -45,8 +46,8 @@ class PackInput:
 
 @dataclass(frozen=True)
 class Pack(Stage[PackInput]):
-    """`window`: tokens. `max_waste`: share of empty places above which documents are cut to fill them. `cut`: how images
-    are cut, where there are any; `max_crops`: of a window, None: no bound."""
+    """`window`: tokens. `max_waste`: share of empty places above which documents are cut to fill them. `cut`: how
+    images are cut, where there are any; `max_crops`: of a window, None: no bound."""
 
     name: ClassVar[str] = "pack"
     VERSION: ClassVar[int] = 2

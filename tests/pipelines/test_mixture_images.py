@@ -32,7 +32,7 @@ MIX = {"window": 512, "images": CUT, "max_window_crops": 12, "max_waste": 0.1}
 def lake(store, tmp_path):
     """A store with documents, pictures and a tokenizer."""
     documents(store, "web", texts(60, longest=120), shards=2)
-    pictures(store, tmp_path / "in", ROWS)
+    pictures(store, tmp_path / "in", ROWS, image={"ask": "What is in <|image|>, if that is a word?"})
     tokenizer(store, "web@v1", "pics@v1")
     return store
 
@@ -93,6 +93,26 @@ def test_a_record_with_more_crops_than_a_window_may_have_is_dropped_with_the_rea
     assert most == 4 and len(fates) == len(ROWS)
     for window in mixtures.windows(lake, manifest):
         assert len(window.arrays["tiles"]) + len(window.arrays["image_sizes"]) <= 4
+
+
+def test_an_image_too_thin_to_be_cut_is_dropped_with_its_sizes(store, tmp_path):
+    pictures(store, tmp_path / "in", [([(64, 64)], "It is {}."), ([(12, 1000)], "A line of {}.")])
+    tokenizer(store, "pics@v1")
+    manifest = mix(store, {"pics@v1": 1}, **MIX).manifest
+    fates = [row for ref in manifest.fates for row in read_table(store, ref).to_pylist()]
+    dropped = {row["reason"]: row["value"] for row in fates if row["fate"] == "dropped"}
+    assert list(dropped) == ["tokenize.extreme_ratio"] and "12x1000 pixels is very extreme" in dropped.popitem()[1]
+    assert manifest.statistics["images"] == 4 and len(fates) == 2  # the other, four times
+
+
+def test_a_tokenizer_without_the_token_of_images_is_refused(lake):
+    with pytest.raises(BadConfig, match=r"recipe\.tokenizer: .*no special token '<\|picture\|>'"):
+        mix(lake, {"pics@v1": 1}, **{**MIX, "images": {**CUT, "token": "<|picture|>"}})
+
+
+def test_a_budget_of_crops_without_images_is_refused():
+    with pytest.raises(ValueError, match="max_window_crops=9: for mixtures with images"):
+        mixtures.recipe({"web@v1": 1}, max_window_crops=9)
 
 
 def test_images_that_no_mixture_key_speaks_of_are_refused(lake):
