@@ -1,8 +1,8 @@
 """Tiles of a shard's windows: crops of drawn images, made from the bytes that their records hold.
 
 Windows draw records from everywhere in their sources' shards, which hold images in row groups. So what is drawn is
-first copied to local disk in one pass over each shard, one row group in memory at a time; then windows are made one by one,
-each image decoded when its window is written. Disk holds images as they came, memory one window's tiles.
+first copied to local disk in one pass over each shard, one row group in memory at a time; then windows are made one by
+one, each image decoded when its window is written. Disk holds images as they came, memory one window's tiles.
 """
 
 from __future__ import annotations
