@@ -41,7 +41,7 @@ from gristmill.stages.mix.account import account_works
 from gristmill.stages.mix.mix import Plan, Share, Source, plan_work
 from gristmill.stages.mix.pack import Pack, pack_works
 from gristmill.stages.mix.plan_rows import PlanFacts, Tokenized
-from gristmill.stages.mix.tokenize import forget_tokenizers, tokenize_works
+from gristmill.stages.mix.tokenize import Tokenize, forget_tokenizers, tokenize_works
 from gristmill.stages.mix.windows import read_windows
 from gristmill.stages.run.runner import Runner
 
@@ -121,7 +121,7 @@ def tokenized(store: Store, data: bytes) -> tuple[Manifest, list[Receipt]]:
     with scratch() as folder:
         (folder / "tokenizer.json").write_bytes(data)
         ref = put_file(store, "tokenizer", folder / "tokenizer.json", 1)
-    return web, Runner(store, workers=0).map("tokenize", tokenize_works(web, ref))
+    return web, Runner(store, workers=0).map("tokenize", tokenize_works(web, ref, Tokenize(ref.sha256)))
 
 
 def our_tokens(material: Material, lake: Path) -> Tokens:

@@ -7,8 +7,7 @@ ledger say which records of which versions a model saw, and how often.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -26,23 +25,32 @@ from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recip
 from gristmill.pipelines.frame.sources import as_inputs, check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.core.shards import MergeLedger, ledger_works
+from gristmill.stages.core.work import Stage
 from gristmill.stages.mix.account import DRAWN, Account, account_works
-from gristmill.stages.mix.mix import Plan, Share, Source, plan_work
-from gristmill.stages.mix.pack import Pack, PackFacts, pack_works
-from gristmill.stages.mix.plan_rows import PlanFacts, SourceFacts, Tokenized
+from gristmill.stages.mix.images import Cut, TokenizeImages
+from gristmill.stages.mix.mix import CropBudget, Plan, Share, Source, plan_work
+from gristmill.stages.mix.pack import Pack, pack_works
+from gristmill.stages.mix.pack_facts import statistics_of
+from gristmill.stages.mix.plan_rows import PlanFacts, Tokenized
 from gristmill.stages.mix.tokenize import Tokenize, tokenize_works
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete
 
 FUNNEL = ("tokenize", "mix")
 WINDOW_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"
+IMAGE_SCHEMA = "tiles: uint8, image_sizes: int32"
+"""What windows with images hold beside."""
+ADDED = ("images", "max_window_crops", "shard_crops")
+"""Keys of the recipe that are no part of the identity of a mixture without images: it is what it was before them."""
 
 
 class MixtureRecipe(Recipe):
     """What decides the data. `sources`: exact versions and their shares; a bare number is a weight.
 
     `tokens`: of the whole mixture; None: as many as `max_epochs` of the sources allow. `limit`: windows, for a
-    preview, drawn from the first shard of each source.
+    preview, drawn from the first shard of each source. `images`: how those of image records are cut; None: there are no
+    such sources. `max_window_crops`: of a window, as the encoder sees them; None: as many as its tokens have room for.
+    `shard_crops`: of a shard about so many.
     """
 
     form: ClassVar[Form] = "windows"
@@ -55,6 +63,9 @@ class MixtureRecipe(Recipe):
     seed: int = Field(default=0, ge=0)
     max_waste: float = Field(default=0.02, ge=0, lt=1)
     shard_tokens: int = Field(default=32 << 20, ge=1)
+    images: Cut | None = None
+    max_window_crops: int | None = Field(default=None, ge=2)
+    shard_crops: int = Field(default=4096, ge=1)
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -71,6 +82,8 @@ class MixtureRecipe(Recipe):
     def _fits(self) -> MixtureRecipe:
         if self.shard_tokens < self.window:
             raise ValueError(f"shard_tokens={self.shard_tokens}: at least one window of {self.window}")
+        if self.images is None and self.max_window_crops is not None:
+            raise ValueError(f"max_window_crops={self.max_window_crops}: for mixtures with images; give images, too")
         return self
 
     @property
@@ -82,7 +95,12 @@ class MixtureRecipe(Recipe):
     @property
     def pack(self) -> Pack:
         """The stage that fills windows."""
-        return Pack(self.window, self.max_waste, self.seed)
+        return Pack(self.window, self.max_waste, self.seed, self.images, self.max_window_crops)
+
+    @property
+    def crops(self) -> CropBudget | None:
+        """Where there are images, how many crops there can be."""
+        return None if self.images is None else CropBudget(self.max_window_crops, self.shard_crops)
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
         """Raises BadConfig for versions that cannot be used, or not together."""
@@ -121,11 +139,18 @@ class Mixture:
         manifests: list[Manifest] = []
         for name, manifest in sorted(named.items(), key=lambda item: (item[1].dataset, item[1].version)):
             samples = check_texts(manifest, "recipe.sources")
+            if manifest.form == "images" and recipe.images is None:
+                raise BadConfig(
+                    f"recipe.images is null, and {manifest} holds records with images: say how they are cut, as the"
+                    " model takes them, e.g. {max_crops: 36, crop: 448, patch: 14}"
+                )
             shares.append(Source(str(manifest), recipe.sources[name], samples))
             preview = manifest.model_copy(update={"shards": manifest.shards[:1]})
             manifests.append(manifest if recipe.limit is None else preview)
         is_preview = recipe.limit is not None
-        plan = Plan(tuple(shares), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, is_preview)
+        plan = Plan(
+            tuple(shares), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, is_preview, recipe.crops
+        )
         return cls(recipe, tokenizer, tuple(manifests), plan)
 
     @property
@@ -137,7 +162,8 @@ class Mixture:
     @property
     def identity(self) -> dict[str, Any]:
         """The recipe with the versions' own names: a tag and the version that it names are the same."""
-        data = self.recipe.model_dump(mode="json", exclude={"sources", "tokenizer"})
+        left_out = {"sources", "tokenizer", *(ADDED if self.recipe.images is None else ())}
+        data = self.recipe.model_dump(mode="json", exclude=left_out)
         shares = {
             source.name: {"weight": source.share.weight, "max_epochs": source.share.max_epochs}
             for source in self.plan.sources
@@ -147,9 +173,17 @@ class Mixture:
     @property
     def stages(self) -> tuple[StageId, ...]:
         """In the order in which they run."""
-        tokenize = Tokenize(self.tokenizer.shards[0].sha256)
-        stages = (tokenize, self.plan, Account(), self.recipe.pack, MergeLedger())
+        tokenize = {stage.name: stage for stage in map(self._tokenize, self.sources)}
+        stages: tuple[Stage[Any], ...] = (*tokenize.values(), self.plan, Account(), self.recipe.pack, MergeLedger())
         return tuple(part for stage in stages for part in stage.identity())
+
+    def _tokenize(self, source: Manifest) -> Tokenize:
+        """What makes tokens of a source."""
+        digest = self.tokenizer.shards[0].sha256
+        if source.form != "images":
+            return Tokenize(digest)
+        assert self.recipe.images is not None, "looked up with the sources"
+        return TokenizeImages(digest, self.recipe.images)
 
     def build(self, run: BuildContext) -> Draft:
         """Raises BadConfig where the weights cannot be drawn, Incomplete, PlanOnly, BalanceError."""
@@ -168,8 +202,9 @@ class Mixture:
         # Windows are filled shard by shard of the mixture. Every draw that the fates speak of is in a window, and that
         # is counted anew from the windows' members.
         plan = planned.output("plan")
-        slices = read_table(store, plan, ["shard", "tokens"])
-        packed = runner.map("pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices))
+        slices = read_table(store, plan, ["shard", "tokens", "input"])
+        media = [ref for source in self.sources if source.form == "images" for ref in source.shards]
+        packed = runner.map("pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices, media))
         draws = total(r.children[DRAWN] for r in accounted)
         windows = {"packed": total(r.passed for r in packed)}
         check_balance("pack", draws, windows, what="draws", end="place in a window")
@@ -189,7 +224,7 @@ class Mixture:
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, bundle_receipts(store, everything)),
-            schemas={"window": WINDOW_SCHEMA},
+            schemas={"window": WINDOW_SCHEMA if self.recipe.images is None else f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}"},
             received=received,
             kept=total(r.kept for r in merged),
             dropped=total(r.dropped for r in merged),
@@ -197,7 +232,7 @@ class Mixture:
             samples=draws,
             verdicts=windows,
             funnel=funnel(received.count, FUNNEL, decided),
-            statistics=_statistics([r.facts_as(PackFacts) for r in packed], facts.sources, self.recipe.window),
+            statistics=statistics_of(packed, facts.sources, self.recipe.window, self.recipe.crops),
         )
 
     def _planned(self, runner: Runner, tokenized: list[list[tuple[str, Receipt]]]) -> tuple[Receipt, PlanFacts]:
@@ -211,7 +246,9 @@ class Mixture:
 
     def _tokenized(self, runner: Runner) -> tuple[Tally, list[list[tuple[str, Receipt]]]]:
         """What comes in, and for each source (digest of the shard, receipt) in order."""
-        works = [list(tokenize_works(source, self.tokenizer.shards[0])) for source in self.sources]
+        works = [
+            list(tokenize_works(source, self.tokenizer.shards[0], self._tokenize(source))) for source in self.sources
+        ]
         try:
             done = iter(runner.map("tokenize", chain.from_iterable(works)))
         except Incomplete as error:
@@ -244,20 +281,3 @@ def _check_apart(sources: dict[str, Manifest]) -> None:
                     f"recipe.sources: {other} and {name} share shards, so that a record would be counted twice: give"
                     " one of them, and raise its weight and max_epochs for more of it"
                 )
-
-
-def _statistics(packed: Sequence[PackFacts], sources: Sequence[SourceFacts], window: int) -> dict[str, Any]:
-    """Sums over the shards (lake/versions/statistics.py), and per source what was planned and drawn."""
-    windows, tokens = sum(shard.windows for shard in packed), sum(shard.tokens for shard in packed)
-    places = windows * window
-    return {
-        "windows": windows,
-        "tokens": tokens,
-        "loss_tokens": sum(shard.loss_tokens for shard in packed),
-        "waste": round(1 - tokens / places, 6) if places else 0.0,
-        "documents": sum(shard.documents for shard in packed),
-        "documents_cut": sum(shard.split for shard in packed),
-        "documents_too_long": sum(shard.forced for shard in packed),
-        "samples": sum(shard.samples for shard in packed),
-        "mixture": [asdict(source) for source in sources],
-    }

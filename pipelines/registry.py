@@ -13,11 +13,13 @@ from gristmill.pipelines.mixture import MixtureConfig
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
 from gristmill.pipelines.train import TrainConfig
+from gristmill.pipelines.vision import VisionConfig
 from gristmill.pipelines.web import WebConfig
 
 PIPELINES: dict[str, type[PipelineConfig]] = {
     "web": WebConfig,
     "instruct": InstructConfig,
+    "vision": VisionConfig,
     "tokenizer": TokenizerConfig,
     "mixture": MixtureConfig,
     "model": ModelRunConfig,

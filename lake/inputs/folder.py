@@ -3,7 +3,8 @@
 Members are the files below it in the order of their paths, without hidden ones; headers hold path and size and nothing
 of owner or time. So the digest of the input is that of every path inside, size and byte, in a fixed order: moving the
 folder, or touching a file, changes nothing. No tar is written: its headers are made, and its members opened, as they
-are asked for.
+are asked for. `folder::PATH/NAME.jsonl` is the tar with a sample a line: the line, and the files of the folder that it
+names (lake/inputs/folder_lines.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from gristmill.lake.accounts.identity import digest_of
 from gristmill.lake.inputs.files import BUFFER, InputFault, InputInfo, InputStore, check_offset
+from gristmill.lake.inputs.folder_lines import SUFFIXES, lines_of, names_in, quoted
 from gristmill.lake.inputs.patterns import Survey
 
 if TYPE_CHECKING:
@@ -28,12 +30,29 @@ _END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 class _Part(NamedTuple):
-    """Bytes of the tar, from `start` on: `data` (headers, padding), or `size` bytes of the file `uri`."""
+    """Bytes of the tar, from `start` on: `data` (headers, padding), or `size` bytes of the file `uri` from `at` on."""
 
     start: int
     size: int
     uri: str
     data: bytes
+    at: int = 0
+
+
+class _Member(NamedTuple):
+    """A member of the tar: `size` bytes of the file `uri` from `at` on."""
+
+    name: str
+    size: int
+    uri: str
+    at: int = 0
+
+
+class _Listing(NamedTuple):
+    """The members in order, and the files that they are of."""
+
+    members: list[_Member]
+    files: list[InputInfo]
 
 
 class FolderInputs(InputStore):
@@ -43,40 +62,50 @@ class FolderInputs(InputStore):
         self._store_of, self._folder_of = store_of, folder_of
 
     def open(self, uri: str, offset: int = 0) -> BinaryIO:
-        parts = _parts(self._members(uri), self._folder(uri))
+        folder = self._folder(uri)
+        parts = _parts(self._listing(uri).members)
         check_offset(uri, offset, parts[-1].start + parts[-1].size)
-        reader = _TarReader(uri, parts, self._store_of(self._folder(uri)))
+        reader = _TarReader(uri, parts, self._store_of(folder))
         reader.seek(offset)
         return cast(BinaryIO, io.BufferedReader(reader, BUFFER))
 
     def info(self, uri: str) -> InputInfo:
-        """As in InputStore: its size is the tar's, its etag covers what is known of each member."""
-        members, folder = self._members(uri), self._folder(uri)
-        last = _parts(members, folder)[-1]
-        known = (f"{info.uri[len(folder) :]}\0{info.size}\0{info.modified!r}\0{info.etag}" for info in members)
-        changed = max(info.changed for info in members)
-        return InputInfo(
-            uri, last.start + last.size, max(info.modified for info in members), digest_of(*known), changed
-        )
+        """As in InputStore: its size is the tar's, its etag covers what is known of each file in it."""
+        (members, files), folder = self._listing(uri), self._folder(uri)
+        last = _parts(members)[-1]
+        known = (f"{info.uri[len(folder) :]}\0{info.size}\0{info.modified!r}\0{info.etag}" for info in files)
+        changed = max(info.changed for info in files)
+        return InputInfo(uri, last.start + last.size, max(info.modified for info in files), digest_of(*known), changed)
 
     def survey(self, pattern: str) -> Survey:
-        """The folder itself. What in it cannot be looked at is a fault, as for files."""
-        folder = self._folder(pattern)
-        below = self._store_of(folder).survey(_all_below(folder))
-        return Survey([PREFIX + folder] if below.files and not below.faults else [], below.faults, below.again)
+        """The folder itself, or the lines in it. What in it cannot be looked at is a fault, as for files."""
+        where, folder = self._where(pattern), self._folder(pattern)
+        store = self._store_of(folder)
+        if where != folder and not store.survey(glob.escape(where)).files:
+            return Survey([], [], [])
+        below = store.survey(_all_below(folder))
+        return Survey([PREFIX + where] if below.files and not below.faults else [], below.faults, below.again)
 
-    def _folder(self, uri: str) -> str:
+    def _where(self, uri: str) -> str:
+        """The folder, or the file of lines."""
         return self._folder_of(uri.removeprefix(PREFIX)).rstrip("/")
 
-    def _members(self, uri: str) -> list[InputInfo]:
-        """The files, in order. Raises InputFault where one cannot be looked at, or there is none."""
-        folder = self._folder(uri)
+    def _folder(self, uri: str) -> str:
+        where = self._where(uri)
+        return where.rpartition("/")[0] if where.endswith(SUFFIXES) else where
+
+    def _listing(self, uri: str) -> _Listing:
+        """What the tar holds. Raises InputFault where something cannot be looked at, or there is nothing."""
+        where, folder = self._where(uri), self._folder(uri)
         store = self._store_of(folder)
         below = store.survey(_all_below(folder))
         if below.faults or not below.files:
             raise InputFault(f"{uri} cannot be read: {'; '.join(below.faults) or 'it holds no file'}")
+        if where != folder:
+            return _of_lines(store, where, {path[len(folder) + 1 :]: path for path in below.files})
         with ThreadPoolExecutor(16) as pool:
-            return list(pool.map(store.info, sorted(below.files)))
+            files = list(pool.map(store.info, sorted(below.files)))
+        return _Listing([_Member(info.uri[len(folder) + 1 :], info.size, info.uri) for info in files], files)
 
 
 def _all_below(folder: str) -> str:
@@ -84,20 +113,43 @@ def _all_below(folder: str) -> str:
     return f"{scheme}{colon}{glob.escape(rest)}/**/*"
 
 
-def _parts(members: list[InputInfo], folder: str) -> list[_Part]:
+def _of_lines(store: InputStore, where: str, below: dict[str, str]) -> _Listing:
+    """A sample a line of the file `where`: the line as `.json`, and the files that it names. `below`: path in the
+    folder -> address."""
+    stem = where.rpartition("/")[2].rpartition(".")[0]
+    lines: list[tuple[int, int, list[str]]] = []
+    with store.open(where) as stream:
+        for at, size, line in lines_of(stream):
+            lines.append((at, size, names_in(line, below)))
+    named = sorted({path for _, _, paths in lines for path in paths})
+    with ThreadPoolExecutor(16) as pool:
+        infos = dict(zip(named, pool.map(store.info, [below[path] for path in named]), strict=True))
+    members: list[_Member] = []
+    for number, (at, size, paths) in enumerate(lines):
+        key = f"{stem}/{number:09d}"
+        members.append(_Member(f"{key}.json", size, where, at))
+        members += [_Member(f"{key}.{quoted(path)}", infos[path].size, infos[path].uri) for path in paths]
+    return _Listing(members, [store.info(where), *infos.values()])
+
+
+def _parts(members: list[_Member]) -> list[_Part]:
     """The tar, end to end."""
     parts: list[_Part] = []
-    at = 0  # where the next part begins: what a tar holds is known from names and sizes, without a byte of a file
-    for info in members:
-        member = tarfile.TarInfo(info.uri[len(folder) + 1 :])
-        member.size = info.size
-        header = member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-        padding = bytes(-info.size % tarfile.BLOCKSIZE)
-        for size, uri, data in ((len(header), "", header), (info.size, info.uri, b""), (len(padding), "", padding)):
-            if size:
-                parts.append(_Part(at, size, uri, data))
-                at += size
-    parts.append(_Part(at, len(_END), "", _END))
+    start = 0  # of the next part: what a tar holds is known from names and sizes, without a byte of a file
+    for member in members:
+        info = tarfile.TarInfo(member.name)
+        info.size = member.size
+        header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        padding = bytes(-member.size % tarfile.BLOCKSIZE)
+        for part in (
+            _Part(start, len(header), "", header),
+            _Part(start + len(header), member.size, member.uri, b"", member.at),
+            _Part(start + len(header) + member.size, len(padding), "", padding),
+        ):
+            if part.size:
+                parts.append(part)
+                start += part.size
+    parts.append(_Part(start, len(_END), "", _END))
     return parts
 
 
@@ -144,7 +196,7 @@ class _TarReader(io.RawIOBase):
         part = self._parts[number]
         if self._member is None or self._member_part != number:
             self._leave()
-            self._member, self._member_part = self._store.open(part.uri, inside), number
+            self._member, self._member_part = self._store.open(part.uri, part.at + inside), number
         data = self._member.read(size)
         if not data:
             raise OSError(

@@ -21,13 +21,14 @@ import pyarrow as pa
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import DamagedObject, ObjectRef, put_file, put_table, read_object, read_table
 from gristmill.lake.store.scratch import scratch
+from gristmill.lake.takedown.pictures import ARRAYS, Pictures
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.form import Unit
 from gristmill.model.shards.files import ShardWriter
 from gristmill.model.shards.index import ShardFile, parse_index
 from gristmill.model.shards.sample import Sample, decode
 
-CUTTABLE = frozenset({"input_ids", "loss_mask", "cu_seqlens"})
+CUTTABLE = frozenset({"input_ids", "loss_mask", "cu_seqlens", *ARRAYS})
 """Arrays of a window whose stretches can be told apart."""
 _BLOCK = 1 << 20
 
@@ -48,12 +49,15 @@ class GroupShard:
 @dataclass(frozen=True)
 class CutShard:
     """A shard without some records. `shard`: None if nothing is left of it. `gone`: the rows of its members that went.
-    `groups`: how many groups went whole; `loss_tokens`: tokens that went and that the loss counted."""
+    `groups`: how many groups went whole; `loss_tokens`: tokens that went and that the loss counted; `images`,
+    `crops`: that went with them."""
 
     shard: GroupShard | None
     gone: pa.Table
     groups: int = 0
     loss_tokens: int = 0
+    images: int = 0
+    crops: int = 0
 
 
 Cut = Callable[[Sample, pa.Table, np.ndarray], Sample | None]
@@ -88,7 +92,7 @@ def cut_shard(store: Store, shard: GroupShard, unit: Unit | None, wanted: Suppre
                 put_file(store, shard.index.kind, index, writer.samples),
                 put_table(store, shard.members.kind, _renumbered(members.filter(pa.array(~goes)))),
             )
-    return CutShard(left, members.filter(pa.array(goes)), cut.dropped, cut.loss_tokens)
+    return CutShard(left, members.filter(pa.array(goes)), cut.dropped, cut.loss_tokens, cut.images, cut.crops)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class _Cutting:
         self.cut, self.groups = cut, groups
         self.seen: set[str] = set()
         self.dropped = 0
-        self.loss_tokens = 0
+        self.loss_tokens = self.images = self.crops = 0
 
     @property
     def missing(self) -> list[str]:
@@ -132,7 +136,12 @@ class _Cutting:
         self.seen.add(key)
         before = decode(key, data)
         left = self.cut(before, self.groups[key].rows, self.groups[key].goes)
-        self.loss_tokens += _loss_tokens(before) - (0 if left is None else _loss_tokens(left))
+        for sample, sign in ((before, 1), (left, -1)):
+            if sample is not None:
+                self.loss_tokens += sign * _loss_tokens(sample)
+                images = sample.meta.get("images", [])
+                self.images += sign * len(images)
+                self.crops += sign * sum(image["crops"] for image in images)
         if left is None:
             self.dropped += 1
         else:
@@ -161,6 +170,10 @@ def _cut_stretches(sample: Sample, members: pa.Table, goes: np.ndarray) -> Sampl
     if unknown := sorted(sample.arrays.keys() - CUTTABLE) + sorted(sample.files):
         raise NotRewritable(f"window {sample.key!r} holds {', '.join(unknown)}, of which it is not said whose it is")
     _check_window(sample, members)
+    try:
+        pictures = Pictures.of(sample)
+    except ValueError as error:
+        raise NotRewritable(f"window {sample.key!r}: {error}") from error
     if goes.all():
         return None
     # Attention and positions begin anew at each bound, so that a stretch can go without a trace in the others.
@@ -173,7 +186,9 @@ def _cut_stretches(sample: Sample, members: pa.Table, goes: np.ndarray) -> Sampl
         "loss_mask": sample.arrays["loss_mask"][stays],
         "cu_seqlens": np.concatenate([[0], np.cumsum(lengths[~goes])]).astype(np.int32),
     }
-    return Sample(sample.key, {**sample.meta, "members": kept}, arrays, {})
+    pictures = pictures.without(goes)
+    meta = {name: value for name, value in sample.meta.items() if name != "images"} | {"members": kept}
+    return Sample(sample.key, meta | pictures.meta, arrays | pictures.arrays, {})
 
 
 _MEMBER = ("source", "member", "epoch", "start", "length")

@@ -58,6 +58,8 @@ def statistics_without(base: Manifest, cuts: Sequence[CutShard], draws: Mapping[
         documents_too_long=sum(sum(lengths) > window for lengths in documents),
         samples=len(draws) - len(documents),
         mixture=tuple(replace(share, drawn=tokens[share.source]) for share in before.mixture),
+        images=sum(cut.images for cut in cuts),
+        crops=sum(cut.crops for cut in cuts),
     )
     return before.less(gone, window).into(base.statistics)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gristmill.model.phi4.config import AudioConfig, ModelConfig, VisionConfig
-from gristmill.model.processing.image import Size, grid_of, patch_masks, pixels
+from gristmill.model.processing.image import Size, grid_of, image_inputs
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -66,12 +66,7 @@ def _image_inputs(windows: Sequence[Arrays], config: VisionConfig, device: torch
             raise ValueError(f"a window has {len(tiles)} tiles, its image_sizes {own} are of {count}")
         sizes += own
     tiles_NSSC = torch.from_numpy(np.concatenate([window["tiles"] for window in windows])).to(device, non_blocking=True)
-    padded = [[crop * side for side in grid_of(size, crop)] for size in sizes]
-    return {
-        "image_pixel_values": pixels(tiles_NSSC, sizes),
-        "image_sizes": torch.tensor(padded),  # stays on the CPU: shapes follow from it
-        "image_attention_mask": patch_masks(sizes, crop, config.patch_size).to(device, non_blocking=True),
-    }
+    return image_inputs(tiles_NSSC, sizes, config.patch_size)
 
 
 def _clip_inputs(windows: Sequence[Arrays], config: AudioConfig, device: torch.device | str) -> dict[str, Tensor]:

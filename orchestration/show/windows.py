@@ -43,8 +43,20 @@ def draw_mixture(console: Console, statistics: WindowStatistics) -> None:
             "documents cut": f"{cut:,} of {documents:,} drawn ({cut / max(documents, 1):.1%});"
             f" {statistics.documents_too_long:,} of them are longer than a window",
             "samples": f"{statistics.samples:,} drawn, none cut",
+            **_images(statistics),
         },
     )
+
+
+def _images(statistics: WindowStatistics) -> dict[str, str]:
+    """How much of the budget of crops is used; nothing where there are no images."""
+    if not statistics.images:
+        return {}
+    crops = f"{statistics.images:,} images, {statistics.crops:,} crops with the global views"
+    if statistics.window_crops is None:
+        return {"images": crops}
+    places = statistics.windows * statistics.window_crops
+    return {"images": f"{crops}: {percent(statistics.crops, places)} of {statistics.window_crops:,} a window"}
 
 
 def draw_stretches(console: Console, drawn: DrawnStretches, full: bool) -> None:
@@ -59,6 +71,9 @@ def draw_stretches(console: Console, drawn: DrawnStretches, full: bool) -> None:
             place = f"{stretch.window}, epoch {stretch.epoch}, tokens {stretch.start:,} to {end:,}"
             draw_facts(console, {"window": place})
             console.print(marked(stretch.pieces, None if full else CUT), soft_wrap=False)
+            for number, image in enumerate(stretch.images, 1):
+                size = f"{image.width:,} x {image.height:,} pixels, {image.crops:,} crops with the global view"
+                console.print(Text(f"image {number}: {size}, {image.tokens:,} tokens, sha256 {image.sha256[:12]}"))
             if not full and (length := sum(len(piece) for piece, _ in stretch.pieces)) > CUT:
                 console.print(Text(f"... {length:,} characters in all; --full prints them", style="dim"))
             console.print()

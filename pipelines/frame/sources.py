@@ -33,12 +33,12 @@ def exact(versions: Versions, ref: str, key: str) -> Manifest:
 
 
 def check_texts(source: Manifest, key: str) -> bool:
-    """Whether a version has samples, not documents. Raises BadConfig, which begins with `key`, if it has neither."""
+    """Whether a version has samples, with images or without, not documents. Raises BadConfig, which begins with `key`, if it has neither."""
     try:
         text_shards(source)
     except ValueError as error:
         raise BadConfig(f"{key}: {source}: {error}") from error
-    return source.form == "samples"
+    return source.form != "documents"
 
 
 def as_inputs(source: Manifest) -> tuple[InputFile, ...]:

@@ -22,12 +22,13 @@ from gristmill.stages.clusters.clusters import Clusters, cluster_works
 from gristmill.stages.clusters.divergence import current
 from gristmill.stages.clusters.select_survivors import SelectSurvivors, survivor_works
 from gristmill.stages.clusters.sizes import ClusterSizes, cluster_size_works, cluster_statistics
+from gristmill.stages.core.records import Chunk
 from gristmill.stages.core.work import Stage
 from gristmill.stages.dedup.exact import Exact, ExactFacts, exact_works
 from gristmill.stages.dedup.paragraphs import Paragraphs
 from gristmill.stages.near.gather import Gather, gather
 from gristmill.stages.near.link import Link, MergeForests, link
-from gristmill.stages.near.minhash import GatherSignatures, Sign, gather_signatures_works, sign_work
+from gristmill.stages.near.minhash import GatherSignatures, gather_signatures_works, sign_work
 from gristmill.stages.text.screen import Screen, screen_works
 
 log = logging.getLogger("gristmill")
@@ -135,12 +136,13 @@ class RepeatedParagraphs(Step):
 class NearDuplicates(Step):
     """Near duplicates, among what is new and against everything before (docs/decisions/09-near-duplicates.md).
 
-    Each chunk is signed; signatures are collected in order of bands; texts that share a band are linked, and forests of
-    links merged; then each component keeps its survivors. `gather` brings the signatures of a component together, where
+    Each chunk is signed; signatures are collected in order of bands; records that share a band are linked, and forests
+    of links merged; then each component keeps its survivors. `sign` and `gather_signatures` say what of a record is
+    compared: its words, or how its pictures look. `gather` brings the signatures of a component together, where
     similarity decides.
     """
 
-    sign: Sign
+    sign: Stage[Chunk]
     gather_signatures: GatherSignatures
     gather: Gather
     select_survivors: SelectSurvivors
@@ -148,7 +150,10 @@ class NearDuplicates(Step):
     grows: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         {"signatures": (), "clusters": ("survivor", "id")}
     )
-    deciders: ClassVar[tuple[str, ...]] = ("minhash",)
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        return (self.select_survivors.decider,)
 
     @property
     def stages(self) -> tuple[Stage[Any], ...]:
@@ -171,7 +176,7 @@ class NearDuplicates(Step):
         collected = runner.map(
             "collect", gather_signatures_works(self.gather_signatures, runner.store, outputs, records)
         )
-        records.check("minhash", collected)
+        records.check(self.select_survivors.decider, collected)
 
         # What earlier versions left: their signatures are linked with the new ones, and no text of theirs is read.
         old, new = attachments_of(run.base, "signatures"), [receipt.output("signatures") for receipt in collected]

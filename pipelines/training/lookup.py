@@ -212,6 +212,7 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
             f"{key}: the windows of {mixture} were made with {source}, the model reads those of {wanted}: mix them anew"
             " with that, or give recipe.tokenizer the other"
         )
+    cut = mixture.recipe.get("images") or {}
     arrays = [field.partition(":")[0].strip() for field in mixture.schemas["window"].split(",")]
     return DataFacts(
         window=mixture.recipe["window"],
@@ -219,6 +220,8 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
         tokens=mixture.statistics["tokens"],
         tokenizer=tokenizer.sha256,
         vocab_size=tokenizer.records,
+        crop_size=cut.get("crop"),
+        patch_size=cut.get("patch"),
         arrays=tuple(arrays),
     )
 

@@ -60,6 +60,8 @@ class SelectSurvivors(Stage[ComponentRange]):
 
     name: ClassVar[str] = "choose"
     VERSION: ClassVar[int] = 2
+    decider: ClassVar[str] = "minhash"
+    """What its reasons begin with."""
 
     min_similarity: float | None = 0.7
 
@@ -126,7 +128,7 @@ class SelectSurvivors(Stage[ComponentRange]):
         fates = Fates()
         fates.add_dropped(
             dropped.select(KEYS),
-            pc.if_else(again, "minhash.same_record", "minhash.duplicate").combine_chunks(),
+            pc.if_else(again, f"{self.decider}.same_record", f"{self.decider}.duplicate").combine_chunks(),
             survivors["id"].combine_chunks(),
             self._similarities(members, settled.agreement[is_dropped]),
         )

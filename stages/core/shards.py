@@ -9,7 +9,7 @@ hide: keys must strictly increase.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -91,14 +91,19 @@ class WriteShards(Stage[ShardPayload]):
                 for chunk in payload.chunks:
                     rows = self._kept(store, chunk, exclusions)
                     shard = rows.select(self.schema.names).cast(self.schema)
-                    if shard.num_rows:
-                        writer.write_table(shard, row_group_size=ROW_GROUP_ROWS)
+                    for group in self.groups(shard):
+                        writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
                     fates.add_kept(rows, values=rows["mark"] if "mark" in rows.schema.names else None)
                     statistics += Statistics.of(shard)
                     records += shard.num_rows
             ref = put_file(store, "shard", path, records)
         written, counts = fates.write(store)
         return Outcome(outputs=(ref, written), received=counts.kept, kept=counts.kept, facts=statistics)
+
+    def groups(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """The rows of a chunk in tables that are written one by one, each in row groups of its own."""
+        if rows.num_rows:
+            yield rows
 
     def _kept(self, store: Store, chunk: Chunk, exclusions: Sequence[ObjectRef]) -> pa.Table:
         """The records of a chunk that are still in, in order of the input, with the columns of the shards."""

@@ -14,7 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Generic, TypeVar
 
 from gristmill.lake.accounts.balance import Tally, check_balance
@@ -96,10 +96,20 @@ class WarmStage(Stage[P], Generic[P, W]):
             return self.run_warm(store, work, warm)
 
 
+ADDED = "added"
+
+
+def added() -> Any:
+    """A field that a stage was given later. None, its default, is no part of the identity: what was done before the
+    field was there stays done."""
+    return field(default=None, metadata={ADDED: True})
+
+
 def stage_id(part: Any) -> StageId:
     """The identity of a frozen dataclass with `name` and `VERSION`: a stage, or one filter in it."""
     # Validated from JSON, not from the dict: as a receipt that is read back has it, in which tuples are lists.
-    config = canonical(asdict(part))
+    left_out = {item.name for item in fields(part) if item.metadata.get(ADDED) and getattr(part, item.name) is None}
+    config = canonical({name: value for name, value in asdict(part).items() if name not in left_out})
     return StageId.model_validate_json(
         canonical({"name": part.name, "version": part.VERSION}).replace(b"}", b',"config":' + config + b"}")
     )

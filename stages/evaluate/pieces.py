@@ -21,11 +21,11 @@ from gristmill.model.evaluate.samples import Item, NoItem, Rules, Task, item_of
 from gristmill.model.processing.segments import END_OF_TEXT, Segment
 from gristmill.model.processing.text import Tokenizer
 from gristmill.model.shards.files import ShardReader
-from gristmill.stages.mix.tokenize import TEXT_FORMS, record_at
+from gristmill.stages.mix.tokenize import record_at
 from gristmill.stages.mix.windows import shard_files, source_of
 from gristmill.stages.text.instruct import parts_of
 
-FORMS = (*TEXT_FORMS, "windows")
+FORMS = ("documents", "samples", "windows")
 """What a model can be evaluated on."""
 
 

@@ -19,7 +19,8 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_table
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Stage, Work
-from gristmill.stages.mix.mix import Fitting, Plan, fitting
+from gristmill.stages.mix.fitting import Fitting, crops_of, fitting
+from gristmill.stages.mix.mix import Plan
 from gristmill.stages.mix.plan_rows import SourceFacts, Tokenized
 from gristmill.stages.mix.tokenize import record_at
 
@@ -38,13 +39,20 @@ _RECORD = pa.schema(
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a source is drawn, as its plan says (`stages.mix.mix.SourceFacts`), and by what `window` and `seed`."""
+    """How a source is drawn, as its plan says (`stages.mix.mix.SourceFacts`), and by what `window` and `seed`, and of
+    how many crops a window; None: no bound."""
 
     samples: bool
     window: int
     full: int
     cut: int
     seed: int
+    max_crops: int | None = None
+
+    @property
+    def digested(self) -> str:
+        """As it stands among the digests of an input; without a bound of crops as before there was one."""
+        return canonical({name: value for name, value in asdict(self).items() if value is not None}).decode()
 
 
 @dataclass(frozen=True)
@@ -77,15 +85,19 @@ class Account(Stage[AccountInput]):
         """Output: fates. Children: the draws, once by epochs and once by what the fates say of each record."""
         source, drawing = work.payload.object, work.payload.drawing
         lengths = read_table(store, source.lengths)
-        fits = fitting(lengths, drawing.window, drawing.samples, drawing.seed)
+        crops = crops_of(lengths)
+        fits = fitting(lengths, drawing.window, drawing.samples, drawing.seed, drawing.max_crops)
         records = _records(read_table(store, source.tokens, ["id", "row"]), source.shard)
         part = fits.row[fits.key < drawing.cut]  # of the part epoch
         drawn = fits.row if drawing.full else part
         times = drawing.full + np.isin(drawn, part)  # how often each of `drawn` is
         fates = Fates()
         for at in np.setdiff1d(np.arange(records.num_rows), fits.row):
-            tokens = int(lengths["tokens"][at].as_py())
-            fates.add(records.slice(at, 1).to_pylist()[0], "dropped", "mix.too_long", tokens)
+            tokens, record = int(lengths["tokens"][at].as_py()), records.slice(at, 1).to_pylist()[0]
+            if drawing.samples and tokens > drawing.window:
+                fates.add(record, "dropped", "mix.too_long", tokens)
+            else:
+                fates.add(record, "dropped", "mix.too_many_crops", int(crops[at]))
         if records.num_rows:
             _add_fates(fates, records, fits, drawn, times)
         written, counts = fates.write(store)
@@ -129,12 +141,12 @@ def account_works(
     """One Work an object of tokens. `facts`: of the plan's sources; `tokenized`: of each (digest of its shard, receipt
     of its tokenization (`stages.mix.tokenize`))."""
     for source, fact, shards in zip(plan.sources, facts, tokenized, strict=True):
-        drawing = Drawing(source.samples, plan.window, fact.full, fact.cut, plan.seed)
+        drawing = Drawing(source.samples, plan.window, fact.full, fact.cut, plan.seed, plan.max_crops)
         for digest, receipt in shards:
             tokens = Tokenized.of(digest, receipt)
             yield Work(
                 stage=Account(),
-                inputs=(digest, tokens.tokens.sha256, tokens.lengths.sha256, canonical(asdict(drawing)).decode()),
+                inputs=(digest, tokens.tokens.sha256, tokens.lengths.sha256, drawing.digested),
                 payload=AccountInput(tokens, drawing),
                 received=receipt.passed,
                 label=f"{source.name} {digest[:12]}",

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,8 @@ import pyarrow as pa
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table, read_table
-from gristmill.stages.core.work import Outcome, Stage, Work
+from gristmill.stages.core.work import Outcome, Stage, Work, added
+from gristmill.stages.mix.fitting import Fitting, fitting
 from gristmill.stages.mix.plan_rows import PLAN, PlanFacts, PlanInput, PlanRow, SourceFacts, Tokenized
 
 _BUCKET_BITS = 16
@@ -59,32 +60,13 @@ class Draw:
     cut: int
 
 
-class Fitting(NamedTuple):
-    """The records of one object of tokens that can be drawn. row: in the table, int64; key: mixed with the seed,
-    uint64; tokens: int64. All of one length."""
+@dataclass(frozen=True)
+class CropBudget:
+    """Crops that the encoder sees, global views included: `window`: of a window at most, None: as many as its tokens
+    have room for; `shard`: of a shard about so many, since they are what makes it large."""
 
-    row: np.ndarray
-    key: np.ndarray
-    tokens: np.ndarray
-
-
-def mixed(keys: np.ndarray, seed: int) -> np.ndarray:
-    """Keys in an order of the seed's own: the finaliser of SplitMix64 (Steele et al. 2014), uint64 [rows].
-
-    It is a bijection: other keys stay other keys, and any part of their order is as good as a draw.
-    """
-    x = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def fitting(lengths: pa.Table, window: int, samples: bool, seed: int) -> Fitting:
-    """The rows of a table of lengths (`stages.mix.tokenize.LENGTHS`) that can be drawn: all documents, since they may
-    be cut, and the samples that fit a `window` of tokens."""
-    key, tokens = lengths["key"].to_numpy(), lengths["tokens"].to_numpy()
-    rows = np.flatnonzero(tokens <= window) if samples else np.arange(len(tokens))
-    return Fitting(rows, mixed(key[rows], seed), tokens[rows].astype(np.int64))
+    window: int | None
+    shard: int
 
 
 @dataclass(frozen=True)
@@ -97,10 +79,12 @@ class _Material:
     samples: bool
     window: int
     seed: int
+    max_crops: int | None
 
     def __iter__(self) -> Iterator[Fitting]:
         for tokenized in self.objects:
-            yield fitting(read_table(self.store, tokenized.lengths), self.window, self.samples, self.seed)
+            lengths = read_table(self.store, tokenized.lengths)
+            yield fitting(lengths, self.window, self.samples, self.seed, self.max_crops)
 
     @cached_property
     def tokens(self) -> int:
@@ -110,7 +94,7 @@ class _Material:
 @dataclass(frozen=True)
 class Plan(Stage[PlanInput]):
     """`tokens`: of the whole mixture; None: as many as the epoch caps allow. `look`: or as many as they allow, if that
-    is less (the stored name of what `--limit` asks for)."""
+    is less (the stored name of what `--limit` asks for). `crops`: where there are images."""
 
     name: ClassVar[str] = "plan"
     VERSION: ClassVar[int] = 1
@@ -121,11 +105,17 @@ class Plan(Stage[PlanInput]):
     tokens: int | None
     seed: int
     look: bool = False
+    crops: CropBudget | None = added()
+
+    @property
+    def max_crops(self) -> int | None:
+        """Of a window; None: no bound."""
+        return None if self.crops is None else self.crops.window
 
     def run(self, store: Store, work: Work[PlanInput]) -> Outcome:
         """Output `plan` (PLAN); facts: PlanFacts."""
         materials = [
-            _Material(store, objects, source.samples, self.window, self.seed)
+            _Material(store, objects, source.samples, self.window, self.seed, self.max_crops)
             for source, objects in zip(self.sources, work.payload.sources, strict=True)
         ]
         quotas, problem = quotas_of(self.sources, [m.tokens for m in materials], self.tokens, self.look)
@@ -136,6 +126,9 @@ class Plan(Stage[PlanInput]):
         problem = problem or _none_drawn(self.sources, quotas, drawn)
         # By the tokens of all sources together; each source is then divided over all shards.
         shards = max(1, round(sum(drawn) / self.shard_tokens))
+        if self.crops is not None:
+            crops = sum(_drawn_crops(material, draw) for material, draw in zip(materials, draws, strict=True))
+            shards = max(shards, -(-crops // self.crops.shard))
         rows: list[PlanRow] = []
         facts = []
         weights = sum(source.share.weight for source in self.sources)
@@ -246,6 +239,12 @@ def _buckets(keys: np.ndarray) -> np.ndarray:
 def _drawn_tokens(material: _Material, draw: Draw) -> int:
     part = sum(int(records.tokens[records.key < draw.cut].sum()) for records in material) if draw.cut else 0
     return draw.full * material.tokens + part
+
+
+def _drawn_crops(material: _Material, draw: Draw) -> int:
+    return sum(
+        draw.full * int(records.crops.sum()) + int(records.crops[records.key < draw.cut].sum()) for records in material
+    )
 
 
 def _slices(source: Source, material: _Material, draw: Draw, total: int, shards: int) -> Iterator[PlanRow]:

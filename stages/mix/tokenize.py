@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,8 @@ from gristmill.lake.store.objects import (
     table_writer,
 )
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.model.processing.text import Tokenizer
+from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.text import Encoded, Tokenizer
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Stage, Work
 from gristmill.stages.text.instruct import parts_of
@@ -45,8 +46,8 @@ SCHEMA = pa.schema(
     metadata={"gristmill.format": "1"},
 )
 LENGTHS = pa.schema([("row", pa.int32()), ("key", pa.uint64()), ("tokens", pa.int32())])
-TEXT_FORMS = ("documents", "samples")
-"""Forms whose records have a text to tokenize."""
+TEXT_FORMS = ("documents", "samples", "images")
+"""Forms whose records have a text to tokenize; all but documents have parts."""
 ROW_GROUP = 4096
 """Rows; tokens of a row are a few kilobytes."""
 
@@ -68,7 +69,7 @@ def text_shards(source: Manifest) -> tuple[TextShard, ...]:
     """The shards of a version, in order. Raises ValueError for one that has no texts to tokenize."""
     if source.form not in TEXT_FORMS:
         raise ValueError(f"it holds {source.layout.called}, no records with texts")
-    return tuple(TextShard(ref, source.form == "samples") for ref in source.shards)
+    return tuple(TextShard(ref, source.form != "documents") for ref in source.shards)
 
 
 @dataclass(frozen=True)
@@ -87,30 +88,48 @@ class TokenizeFacts:
     tokens: int
 
 
+Refusal = tuple[str, str | None]
+"""Why a record has no tokens: a reason, and the value that it is about."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Of a batch, by row in it: what is encoded, a sample's parts or a document's text; and why other rows are not."""
+
+    segments: dict[int, Sequence[Segment] | str]
+    refused: dict[int, Refusal]
+    samples: bool
+
+
 @dataclass(frozen=True)
 class Tokenize(Stage[TokenizeInput]):
     """`tokenizer`: sha256 of the tokenizer.json."""
 
     name: ClassVar[str] = "tokenize"
     VERSION: ClassVar[int] = 2
+    schema: ClassVar[pa.Schema] = SCHEMA
+    lengths: ClassVar[pa.Schema] = LENGTHS
 
     tokenizer: str
 
     def run(self, store: Store, work: Work[TokenizeInput]) -> Outcome:
-        """Outputs `tokens` (SCHEMA), `lengths` (LENGTHS) and fates; facts: TokenizeFacts. Raises MissingToken,
+        """Outputs `tokens` (`schema`), `lengths` (`lengths`) and fates; facts: TokenizeFacts. Raises MissingToken,
         DamagedObject."""
         texts = work.payload.texts
         tokenizer = load_tokenizer(store, work.payload.tokenizer)
-        fates, lengths, passed = Fates(), [LENGTHS.empty_table()], []
+        fates, lengths, passed = Fates(), [self.lengths.empty_table()], []
         row = 0
         with scratch() as folder:
             path = folder / "tokens.parquet"
-            with table_writer(path, SCHEMA) as writer:
-                for batch in iter_batches(store, texts.shard, texts.columns):
-                    encoded = _encoded(tokenizer, batch, row, texts.samples)
-                    _drop_blank(fates, batch, encoded, texts.shard, row)
+            with table_writer(path, self.schema) as writer:
+                for batch in iter_batches(store, texts.shard, self.columns(texts)):
+                    rows = self.rows(batch, texts.samples)
+                    for i, (reason, value) in sorted(rows.refused.items()):
+                        record = record_at(batch["id"][i].as_py(), texts.shard.sha256, row + i)
+                        fates.add(record, "dropped", reason, value)
+                    encoded = self.encoded(tokenizer, batch, rows, row)
                     _write(writer, encoded)
-                    lengths.append(_lengths(encoded))
+                    lengths.append(_lengths(encoded, self.lengths))
                     passed += encoded["row"].to_pylist()
                     row += batch.num_rows
             tokens = put_file(store, "tokens", path, len(passed))
@@ -124,38 +143,47 @@ class Tokenize(Stage[TokenizeInput]):
             facts=TokenizeFacts(len(passed), int(table["tokens"].to_numpy().sum())),
         )
 
+    def columns(self, texts: TextShard) -> list[str]:
+        """What of a shard is read."""
+        return texts.columns
 
-def _encoded(tokenizer: Tokenizer, batch: pa.RecordBatch, first: int, samples: bool) -> pa.Table:
-    """The rows of a batch that are not blank, as SCHEMA has them."""
-    texts = batch["text"].to_pylist()
-    rows = [i for i, text in enumerate(texts) if text.strip()]
-    if samples:
-        spans = batch["parts"].to_pylist()
-        encoded = tokenizer.encode([parts_of(texts[i], spans[i]) for i in rows])
-    else:
-        encoded = tokenizer.encode_documents([texts[i] for i in rows])
+    def rows(self, batch: pa.RecordBatch, samples: bool) -> Rows:
+        """The rows of a batch that have tokens: those that are not blank."""
+        segments, refused = dict[int, Sequence[Segment] | str](), dict[int, Refusal]()
+        spans = batch["parts"].to_pylist() if samples else []
+        for i, text in enumerate(batch["text"].to_pylist()):
+            if not text.strip():
+                refused[i] = ("tokenize.empty", None)
+            else:
+                segments[i] = parts_of(text, spans[i]) if samples else text
+        return Rows(segments, refused, samples)
+
+    def encoded(self, tokenizer: Tokenizer, batch: pa.RecordBatch, rows: Rows, first: int) -> pa.Table:
+        """These rows as `schema` has them. `first`: the row of the shard that the batch begins with."""
+        given: list[Any] = list(rows.segments.values())
+        encoded = tokenizer.encode(given) if rows.samples else tokenizer.encode_documents(given)
+        return table_of(batch, rows, encoded, first)
+
+
+def table_of(batch: pa.RecordBatch, rows: Rows, encoded: Encoded, first: int) -> pa.Table:
+    """Encoded rows of a batch as SCHEMA has them."""
     offsets = pa.array(np.concatenate([[0], np.cumsum(encoded.lengths)]), pa.int32())
     # Every token of a document counts for the loss: a null says so and takes no space.
     loss_mask = (
-        pa.ListArray.from_arrays(offsets, pa.array(encoded.loss_mask)) if samples else pa.nulls(len(rows), _LEARN)
+        pa.ListArray.from_arrays(offsets, pa.array(encoded.loss_mask))
+        if rows.samples
+        else pa.nulls(len(rows.segments), _LEARN)
     )
+    numbers = list(rows.segments)
     return pa.table(
         {
-            "id": batch["id"].take(pa.array(rows, pa.int64())),
-            "row": pa.array(np.array(rows, np.int32) + first, pa.int32()),
+            "id": batch["id"].take(pa.array(numbers, pa.int64())),
+            "row": pa.array(np.array(numbers, np.int32) + first, pa.int32()),
             "ids": pa.ListArray.from_arrays(offsets, pa.array(encoded.ids)),
             "learn": loss_mask,
         },
         schema=SCHEMA,
     )
-
-
-def _drop_blank(fates: Fates, batch: pa.RecordBatch, encoded: pa.Table, shard: ObjectRef, first: int) -> None:
-    """Gives the blank records of a batch their fate: they have no tokens."""
-    kept = set(encoded["row"].to_pylist())
-    for i in range(batch.num_rows):
-        if first + i not in kept:
-            fates.add(record_at(batch["id"][i].as_py(), shard.sha256, first + i), "dropped", "tokenize.empty")
 
 
 def record_at(record: str, shard: str, row: int) -> dict[str, object]:
@@ -168,10 +196,13 @@ def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
         writer.write_table(table, row_group_size=ROW_GROUP)
 
 
-def _lengths(encoded: pa.Table) -> pa.Table:
+def _lengths(encoded: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table of lengths: what a plan needs of each row."""
     tokens = np.diff(encoded["ids"].combine_chunks().offsets.to_numpy()) if encoded.num_rows else np.zeros(0)
     keys = draw_keys(encoded["id"].to_pylist())
-    return pa.table({"row": encoded["row"], "key": keys, "tokens": pa.array(tokens, pa.int32())}, schema=LENGTHS)
+    own = {"row": encoded["row"], "key": keys, "tokens": pa.array(tokens, pa.int32())}
+    columns = [own[name] if name in own else encoded[name] for name in schema.names]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def draw_keys(ids: Sequence[str]) -> np.ndarray:
@@ -181,12 +212,12 @@ def draw_keys(ids: Sequence[str]) -> np.ndarray:
     return halves[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ halves[:, 1]
 
 
-def tokenize_works(source: Manifest, tokenizer: ObjectRef) -> Iterator[Work[TokenizeInput]]:
+def tokenize_works(source: Manifest, tokenizer: ObjectRef, stage: Tokenize) -> Iterator[Work[TokenizeInput]]:
     """One Work a shard; what comes in is what the manifest says of it, not what is read."""
     for number, texts in enumerate(text_shards(source)):
         shard = texts.shard
         yield Work(
-            stage=Tokenize(tokenizer.sha256),
+            stage=stage,
             inputs=(shard.sha256, tokenizer.sha256),
             payload=TokenizeInput(texts, tokenizer),
             received=Tally.of_records([shard.sha256] * shard.records, range(shard.records)),

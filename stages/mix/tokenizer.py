@@ -21,7 +21,7 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.model.processing.bpe import train_tokenizer
 from gristmill.model.processing.text import Tokenizer
 from gristmill.stages.core.work import Outcome, Stage, Work
-from gristmill.stages.mix.mix import mixed
+from gristmill.stages.mix.fitting import mixed
 from gristmill.stages.mix.tokenize import TextShard, draw_keys, text_shards
 from gristmill.stages.text.instruct import parts_of
 

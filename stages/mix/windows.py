@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 import random
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 
 from gristmill.lake.store.base import Store
@@ -56,9 +57,23 @@ def read_windows(store: Store, manifest: Manifest, seed: int = 0) -> ShardReader
 
 
 @dataclass(frozen=True)
+class ShownImage:
+    """An image of a stretch: its size in pixels, crops that the encoder sees with the global view, and its tokens."""
+
+    sha256: str
+    height: int
+    width: int
+    crops: int
+    tokens: int
+
+
+_SHOWN = tuple(field.name for field in fields(ShownImage))
+
+
+@dataclass(frozen=True)
 class Stretch:
     """A record as it stands in a window: the tokens from `start` on, as text, each piece with whether it counts for
-    the loss."""
+    the loss. All tokens of an image are shown as one."""
 
     window: str
     source: str
@@ -67,6 +82,7 @@ class Stretch:
     start: int
     tokens: int
     pieces: tuple[tuple[str, bool], ...]
+    images: tuple[ShownImage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +119,7 @@ def sample_stretches(
             within = position - sum(sizes[:at])
             row = read_table(store, tables[at], filters=pc.field("source") == name).slice(within, 1).to_pylist()[0]
             number = (ends[at - 1] if at else 0) + _place(store, files[at][1], row["pack"])
-            stretches.append(_stretch(reader, number, row, tokenizer))
+            stretches.append(_stretch(reader, number, row, tokenizer, manifest.recipe.get("images")))
     return DrawnStretches(str(manifest), population, tuple(stretches))
 
 
@@ -112,12 +128,20 @@ def _place(store: Store, index: ObjectRef, key: str) -> int:
     return int(pc.index(read_table(store, index, ["key"])["key"], key).as_py())
 
 
-def _stretch(reader: ShardReader, number: int, row: dict[str, Any], tokenizer: Tokenizer) -> Stretch:
+def _stretch(
+    reader: ShardReader, number: int, row: dict[str, Any], tokenizer: Tokenizer, cut: Mapping[str, Any] | None
+) -> Stretch:
+    """`cut`: how the mixture cuts images, if it has any."""
     window = reader.sample(number)
     if window.key != row["pack"]:
         raise ValueError(f"window {number} is {window.key}, the members say {row['pack']}")
     first, end = window.arrays["cu_seqlens"][row["position"] :][:2]
     ids, loss_mask = window.arrays["input_ids"][first:end], window.arrays["loss_mask"][first:end]
+    about = [image for image in window.meta.get("images", ()) if image["stretch"] == row["position"]]
+    images = tuple(ShownImage(**{name: image[name] for name in _SHOWN}) for image in about)
+    if images and cut is not None:
+        shown = _one_each(ids, tokenizer.special(cut["token"]), [image.tokens for image in images])
+        ids, loss_mask = ids[shown], loss_mask[shown]
     return Stretch(
         window=window.key,
         source=row["source"],
@@ -126,4 +150,14 @@ def _stretch(reader: ShardReader, number: int, row: dict[str, Any], tokenizer: T
         start=row["start"],
         tokens=row["length"],
         pieces=tuple(tokenizer.show(ids.tolist(), loss_mask.tolist())),
+        images=images,
     )
+
+
+def _one_each(ids: np.ndarray, token: int, counts: Sequence[int]) -> np.ndarray:
+    """Which tokens are shown, bool [tokens]: of each image, that is of so many `token` in a row, the first."""
+    at = np.flatnonzero(ids == token)
+    shown = np.ones(len(ids), bool)
+    shown[at] = False
+    shown[at[np.cumsum([0, *counts[:-1]])]] = True
+    return shown

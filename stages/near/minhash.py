@@ -90,6 +90,8 @@ class GatherSignatures(Stage[GatherSignaturesPayload]):
 
     name: ClassVar[str] = "collect"
     VERSION: ClassVar[int] = 1
+    counted: ClassVar[str] = N_WORDS
+    """The measure that signing takes: how much of a record was signed."""
 
     bands: int
     rows: int
@@ -114,11 +116,20 @@ class GatherSignatures(Stage[GatherSignaturesPayload]):
             ref = put_file(store, "signatures", path, records)
         return Outcome(outputs=(ref,), passed=tally, received=tally)
 
+    @property
+    def width(self) -> int:
+        """Values of a signature."""
+        return self.bands * self.rows
+
+    def hashes(self, values: np.ndarray) -> np.ndarray:
+        """uint64 [rows, bands] of signatures, uint32 [rows, width]: records with an equal one in a band are linked."""
+        return band_hashes(values, self.bands, self.rows)
+
     def schema(self) -> pa.Schema:
-        """Of the output: keys, words, signature (uint32 [bands * rows], little-endian bytes), ranks, band hashes."""
+        """Of the output: keys, words, signature (uint32 [width], little-endian bytes), ranks, band hashes."""
         integers = ("ordinal", "start", "length")
         fields = [(name, pa.int64() if name in integers else pa.string()) for name in KEYS]
-        fields += [(N_WORDS, pa.int64()), ("signature", pa.binary(4 * self.bands * self.rows))]
+        fields += [(self.counted, pa.int64()), ("signature", pa.binary(4 * self.width))]
         fields += [(f"rank_{i}", pa.float64()) for i in range(len(self.survivor))]
         fields += [(band, pa.uint64()) for band in band_names(self.bands)]
         return pa.schema(fields, metadata={"gristmill.format": "1"})
@@ -126,7 +137,7 @@ class GatherSignatures(Stage[GatherSignaturesPayload]):
     def _rows(self, store: Store, signed: ObjectRef, chunk: Chunk, exclusions: list[ObjectRef]) -> pa.Table:
         """What was signed of a chunk and is still in, with the measures that choose survivors."""
         rows = read_table(store, signed)
-        measured = sorted({name.removeprefix("-") for name in self.survivor} - {N_WORDS})
+        measured = sorted({name.removeprefix("-") for name in self.survivor} - {self.counted})
         if measured:
             measures = alive_measures(store, chunk, measured)
             for name in measured:
@@ -134,12 +145,12 @@ class GatherSignatures(Stage[GatherSignaturesPayload]):
         return without_exclusions(store, rows, exclusions)
 
     def _hashed(self, rows: pa.Table) -> pa.Table:
-        table = rows.select([*KEYS, N_WORDS, "signature"])
+        table = rows.select([*KEYS, self.counted, "signature"])
         for i, name in enumerate(self.survivor):
             value = pc.cast(rows[name.removeprefix("-")], pa.float64())
             value = pc.negate(value) if name.startswith("-") else value  # so that greater is better for every rank
             table = table.append_column(f"rank_{i}", pc.fill_null(value, float("-inf")))
-        hashes = band_hashes(signature_values(rows["signature"], self.bands * self.rows), self.bands, self.rows)
+        hashes = self.hashes(signature_values(rows["signature"], self.width))
         for i, name in enumerate(band_names(self.bands)):
             table = table.append_column(name, pa.array(np.ascontiguousarray(hashes[:, i])))
         return table.cast(self.schema())
@@ -159,7 +170,7 @@ def signature_values(signatures: pa.Array | pa.ChunkedArray, size: int) -> np.nd
     return np.frombuffer(data, "<u4").reshape(-1, size)[column.offset : column.offset + len(column)]
 
 
-def sign_work(stage: Sign, chunk: Chunk) -> Work[Chunk]:
+def sign_work(stage: Stage[Chunk], chunk: Chunk) -> Work[Chunk]:
     """Signs all that the chunk's own verdicts leave in: exclusions come later, and differ from run to run."""
     return Work(stage, chunk.digests, chunk, chunk.tally, chunk.label)
 

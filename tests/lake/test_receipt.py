@@ -21,7 +21,7 @@ from gristmill.lake.accounts.receipt import (
     write_receipt,
 )
 from gristmill.lake.store.sealed import Unreadable, unseal
-from gristmill.stages.mix.pack import PackFacts
+from gristmill.stages.mix.pack_facts import PackFacts
 from gristmill.stages.mix.plan_rows import PlanFacts
 from gristmill.stages.mix.tokenize import TokenizeFacts
 from gristmill.stages.mix.tokenizer import TrainedFacts

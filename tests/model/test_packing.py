@@ -98,3 +98,42 @@ def test_what_cannot_be_packed():
     with pytest.raises(ValueError, match="sample 0 has no tokens"):
         pack(np.array([0]), np.array([True]), 100)
     assert pack(np.zeros(0, int), np.zeros(0, bool), 100).windows == []
+
+
+def mixed_samples(seed, n=600, window=4096):
+    """Lengths and crops of samples half of which have images, of the released crops."""
+    rng = np.random.default_rng(seed)
+    crops = np.where(rng.random(n) < 0.5, rng.integers(2, 18, n), 0)
+    return np.minimum(rng.integers(20, 600, n) + crops * rng.integers(70, 280, n), window), crops
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_window_has_more_crops_or_tokens_than_its_budgets_and_every_sample_is_in_one(seed):
+    lengths, crops = mixed_samples(seed)
+    packed = pack(lengths, np.zeros(len(lengths), bool), 4096, crops=crops, max_crops=20)
+    assert sorted(piece for window in packed.windows for piece in window) == [
+        (sample, 0, length) for sample, length in enumerate(lengths.tolist())
+    ]
+    for window in packed.windows:
+        assert sum(piece.length for piece in window) <= 4096
+        assert sum(crops[piece.sample] for piece in window) <= 20
+    # where crops bind, windows are as many as crops need, hardly more
+    fewest = max(-(-int(crops.sum()) // 20), -(-int(lengths.sum()) // 4096))
+    assert len(packed.windows) <= 1.08 * fewest
+
+
+def test_a_budget_that_does_not_bind_leaves_as_few_empty_places_as_without_it():
+    lengths, crops = mixed_samples(5, n=3000)
+    documents = np.random.default_rng(6).integers(50, 3000, 400)
+    lengths, crops = np.concatenate([lengths, documents]), np.concatenate([crops, np.zeros(400, int)])
+    splittable = np.arange(len(lengths)) >= 3000
+    bound = pack(lengths, splittable, 4096, crops=crops, max_crops=60)
+    assert bound.waste <= 0.02 and pack(lengths, splittable, 4096).waste <= 0.02
+    unbound = pack(lengths, splittable, 4096, crops=crops)
+    assert unbound == pack(lengths, splittable, 4096)
+
+
+@pytest.mark.parametrize(("crops", "splittable"), [([3], [False]), ([1], [True])])
+def test_a_sample_beyond_the_budget_of_crops_and_one_with_crops_that_may_be_cut_are_refused(crops, splittable):
+    with pytest.raises(ValueError, match="crops, allowed are 2, 0 if it may be cut"):
+        pack(np.array([5]), np.array(splittable), 16, crops=np.array(crops), max_crops=2)

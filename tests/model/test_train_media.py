@@ -18,7 +18,7 @@ from train_windows import stage
 from gristmill.model.phi4 import audio
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part, tensors_of
-from gristmill.model.processing.image import patch_masks, pixels
+from gristmill.model.processing.image import patch_masks, pixels_of
 from gristmill.model.train.loop import Trainer
 from gristmill.model.train.objective import Objective, collate
 from gristmill.model.train.optim import Optim
@@ -54,7 +54,7 @@ def test_pixels_and_the_global_view_are_by_the_formula(size: tuple[int, int]) ->
     )
     floats = (picture.astype(np.float64) - 127.5) / 127.5
     assert (floats[size[0] :] == 1).all() and (floats[:, size[1] :] == 1).all()
-    result = pixels(torch.from_numpy(tiles), [size])
+    result = pixels_of(torch.from_numpy(tiles), [size])
     assert result.dtype == torch.float32 and result.shape == (1 + len(tiles), 3, CROP, CROP)
     crops = (torch.from_numpy(tiles).float() - 127.5) / 127.5
     assert torch.equal(result[1:], crops.permute(0, 3, 1, 2))
@@ -64,8 +64,8 @@ def test_pixels_and_the_global_view_are_by_the_formula(size: tuple[int, int]) ->
 def test_pixels_of_several_images_are_those_of_each() -> None:
     pictures = [picture for each in samples_of_all_kinds() for picture in each.pictures]
     sizes = [size for size, _ in pictures]
-    together = pixels(torch.from_numpy(np.concatenate([tiles for _, tiles in pictures])), sizes)
-    alone = [pixels(torch.from_numpy(tiles), [size]) for size, tiles in pictures]
+    together = pixels_of(torch.from_numpy(np.concatenate([tiles for _, tiles in pictures])), sizes)
+    alone = [pixels_of(torch.from_numpy(tiles), [size]) for size, tiles in pictures]
     assert torch.equal(together, torch.cat(alone))
     masks = patch_masks(sizes, CROP, PATCH)
     assert len(masks) == len(together)
@@ -93,7 +93,7 @@ def alone(model: Multimodal, each: Sample) -> Tensor:
         most = 1 + max(len(tiles) for _, tiles in each.pictures)
         values, masks = torch.zeros(len(each.pictures), most, 3, CROP, CROP), torch.ones(len(each.pictures), most, 8, 8)
         for number, (size, tiles) in enumerate(each.pictures):
-            values[number, : 1 + len(tiles)] = pixels(torch.from_numpy(tiles), [size])
+            values[number, : 1 + len(tiles)] = pixels_of(torch.from_numpy(tiles), [size])
             masks[number, : 1 + len(tiles)] = patch_masks([size], CROP, PATCH)
         sizes = [[-(-side // CROP) * CROP for side in size] for size, _ in each.pictures]
         inputs = {"image_pixel_values": values, "image_attention_mask": masks, "image_sizes": torch.tensor(sizes)}

@@ -17,8 +17,8 @@ from gristmill.pipelines.frame.run import TakenDown, run_pipeline
 from gristmill.pipelines.mixture import Mixture
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig, tokenizer_of
-from gristmill.stages.mix.pack import _Slice
 from gristmill.stages.mix.plan_rows import PlanRow
+from gristmill.stages.mix.texts import Limits, Slice
 from gristmill.stages.mix.windows import read_windows
 from gristmill.stages.run.runner import Runner
 
@@ -187,4 +187,4 @@ def test_rows_that_do_not_say_what_is_learned_are_refused(math):
         0, "math@v1", bad.sha256, "x", samples=True, epoch=0, cut=None, first=0, end=30, documents=30, units=0
     )
     with pytest.raises(ValueError, match="1 of 30 rows do not say what is learned"):
-        _Slice.read(math, bad, row, mix.recipe.pack)
+        Slice.read(math, bad, row, Limits(128, None, 0))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gristmill.lake.store.objects import put_table, read_table
 from gristmill.stages.core.work import execute
-from gristmill.stages.mix.mix import Plan, Share, Source, fitting, mixed, plan_work, quotas_of
+from gristmill.stages.mix.fitting import fitting, mixed
+from gristmill.stages.mix.mix import Plan, Share, Source, plan_work, quotas_of
 from gristmill.stages.mix.plan_rows import PLAN, PlanFacts, Tokenized
 from gristmill.stages.mix.tokenize import LENGTHS
 

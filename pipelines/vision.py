@@ -1,0 +1,144 @@
+"""The vision pipeline: images, several images and video frames in, a versioned dataset of image records out.
+
+scan -> form (rows and images to samples, each image decoded once) -> screens (sizes of images, captions) -> exact
+duplicates (by digests of images and text) -> near duplicates (by how pictures look) -> shards -> ledger. Images are
+stored as they came; crops are a matter of the mixture that takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from gristmill.filters.image.caption import CaptionQuality, Captions
+from gristmill.filters.image.pictures import Pictures
+from gristmill.filters.image.size import ImageSize
+from gristmill.filters.language import LanguageFilter
+from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.flow import Flow, Step
+from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.frame.records import RecordRecipe
+from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, Screening
+from gristmill.pipelines.settings.config import BadConfig, Run
+from gristmill.stages.dedup.exact import Exact
+from gristmill.stages.near.gather import Gather
+from gristmill.stages.text.screen import Screen
+from gristmill.stages.vision.form import FormImages
+from gristmill.stages.vision.sign import GatherLooks, SelectPictures, SignImages
+from gristmill.stages.vision.write import WriteImages
+
+PIXELS = "image_size.pixels"
+IF_NONE = (
+    "not one of {records} records is a sample: {reasons}. Is recipe.image.form another one, or the name of a field?"
+    " Nothing was committed."
+)
+MOST_BYTES = 1 << 30
+"""Of a chunk and one more record: a column of bytes holds twice as many."""
+
+
+class VisionRecipe(RecordRecipe):
+    """What decides the data. `image.form`: what a row is (caption, pair, chat); one run reads rows of one form.
+
+    `language`, `caption`: filters of what is learned; None leaves one out. `min_similarity`: the share of 64 bits of
+    how pictures look in which two records agree to be near duplicates; None leaves the step out. `survivor`: measures
+    by which the best of them is chosen, as in the web pipeline; records with another text are never compared where
+    `image.same` is images_and_text.
+    """
+
+    form: ClassVar[Form] = "images"
+
+    dataset: str = "vision"
+    image: FormImages = FormImages()
+    image_size: ImageSize = ImageSize()
+    language: LanguageFilter | None = None
+    caption: CaptionQuality | None = CaptionQuality()
+    exact: Exact = Exact()
+    min_similarity: float | None = Field(default=0.9, gt=0, le=1)
+    survivor: tuple[str, ...] = (PIXELS,)
+    shards: WriteImages = WriteImages()
+
+    @property
+    def flow(self) -> Flow:
+        """From a row to a sample with its images, in order."""
+        steps: list[Step] = [Screening(Screen((self.image_size,), Pictures), "images")]
+        if self.text_filters:
+            steps.append(Screening(Screen(self.text_filters, Captions), "captions"))
+        steps.append(ExactDuplicates(self.exact))
+        if self.min_similarity is not None:
+            steps.append(
+                NearDuplicates(
+                    sign=SignImages(self.image.same),
+                    gather_signatures=GatherLooks(survivor=self.survivor),
+                    gather=Gather(signatures=True),
+                    select_survivors=SelectPictures(self.min_similarity),
+                )
+            )
+        return Flow(self.image, tuple(steps), self.shards, IF_NONE)
+
+    @property
+    def text_filters(self) -> tuple[Any, ...]:
+        """Those of what is learned, in order."""
+        return tuple(value for value in (self.language, self.caption) if value is not None)
+
+    @model_validator(mode="after")
+    def _fits_in_memory(self) -> VisionRecipe:
+        if not self.survivor:
+            raise ValueError(f"survivor: name at least one measure, such as {PIXELS}")
+        most = self.scan.chunk_bytes + self.image.read.max_record_bytes
+        if most > MOST_BYTES:
+            raise ValueError(
+                f"scan.chunk_bytes and image.read.max_record_bytes are {most} together: at most {MOST_BYTES}, because"
+                " a worker holds the images of a chunk in memory"
+            )
+        return self
+
+    def check(self, versions: Versions) -> None:
+        """Raises BadConfig for a language model that cannot be used, and for a measure that no filter takes."""
+        if self.language is not None:
+            try:
+                self.language.check()
+            except (OSError, ValueError, RuntimeError) as error:
+                raise BadConfig(f"recipe.language: {error}") from error
+        measures = self._measures()
+        if unknown := sorted({name.removeprefix("-") for name in self.survivor} - set(measures)):
+            known = ", ".join(measures)
+            raise BadConfig(f"recipe.survivor: no measure is called {', '.join(unknown)}; there are {known}")
+
+    def _measures(self) -> list[str]:
+        texts = Screen(self.text_filters, Captions).measures() if self.text_filters else []
+        return [GatherLooks.counted, *Screen((self.image_size,), Pictures).measures(), *texts]
+
+    def identity(self, suppression: str = "") -> dict[str, Any]:
+        """Without the address of the language model: its bytes count."""
+        kept = super().identity(suppression)
+        if kept["language"] is not None:
+            del kept["language"]["model_path"]
+        return kept
+
+    def check_base(self, base: Manifest) -> None:
+        """Also raises BadConfig where other records were the same in `base`: their hashes cannot be compared."""
+        super().check_base(base)
+        before, now = base.recipe["image"]["same"], self.image.same
+        if before != now:
+            raise BadConfig(
+                f"recipe.image.same: {base} has {before}, this recipe has {now}: hashes of other content cannot be"
+                " compared. Take its settings, or make another dataset of all inputs"
+            )
+
+    def fixed_by(self, base: Manifest) -> Mapping[str, str]:
+        """Near duplicates are ranked by measures that stand beside their signatures."""
+        if self.min_similarity is None and base.recipe.get("min_similarity") is None:
+            return {}
+        return {"survivor": "signatures of other settings cannot be compared"}
+
+
+class VisionConfig(PipelineConfig):
+    """`conf/vision.yaml`."""
+
+    pipeline: str = "vision"
+    recipe: VisionRecipe = VisionRecipe()
+    run: Run = Run()

@@ -1,0 +1,1 @@
+"""Images in records: decoded once, judged, compared, written."""

@@ -1,0 +1,274 @@
+"""Forming: a row with its images becomes a sample, whose text says where each image stands.
+
+Each image is decoded once, within bounds, in the child process that reads: for its size, for how it looks (by which
+near duplicates meet), and to know that it can be. Stored are the bytes as they came. A record has one fate: where
+several images are bad, that of the first of them. Text and parts are those of a sample of instruction data, so that
+whoever reads samples reads these; what filters need of a record stands in small columns beside the media.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill.filters.image.look import look
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_table
+from gristmill.model.processing.chat.conversation import BadSample, Rules, parse, render
+from gristmill.model.processing.chat.fields import either
+from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image
+from gristmill.model.processing.segments import Segment
+from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
+from gristmill.stages.containers.media import MEDIA
+from gristmill.stages.core.fates import Fates
+from gristmill.stages.core.records import KEYS, Passed, put_verdicts
+from gristmill.stages.core.work import Outcome
+from gristmill.stages.read.reading import RECORD, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from gristmill.stages.text.instruct import PARTS
+from gristmill.stages.vision.turns import Album, names_images, placed, placeholder, with_images, with_placeholders
+
+SCHEMA = pa.schema(
+    [
+        *RECORD,
+        ("content", pa.string()),  # 128-bit hash of what makes two records the same
+        ("url", pa.string()),
+        ("kind", pa.string()),  # chat
+        ("text", pa.string()),
+        ("parts", PARTS),  # tile the text, in characters
+        ("date", pa.string()),
+        ("source", pa.string()),
+        ("learned", pa.string()),  # what of the text the loss counts
+        ("is_caption", pa.bool_()),
+        ("heights", pa.list_(pa.int32())),
+        ("widths", pa.list_(pa.int32())),
+        ("looks", pa.list_(pa.uint64())),  # filters/image/look.py
+        ("bytes", pa.int64()),  # of the text, UTF-8, and of the media
+        ("media", MEDIA),
+    ],
+    metadata={"gristmill.format": "1"},
+)
+_VERDICTS = pa.schema([*(SCHEMA.field(name) for name in KEYS), ("reason", pa.string())])
+Task = Literal["caption", "pair", "chat"]
+TASKS: tuple[Task, ...] = ("caption", "pair", "chat")
+Same = Literal["images_and_text", "images"]
+SAME: tuple[Same, ...] = ("images_and_text", "images")
+FIELDS = ("image", "images", "file", "files", "file_name", "file_names", "frames")
+
+
+class Formed(NamedTuple):
+    """A sample: its parts, what makes two the same, its media as rows of MEDIA and how they look; or the reason why it
+    is none, with the offending value."""
+
+    parts: tuple[Segment, ...] = ()
+    content: str = ""
+    media: tuple[dict[str, Any], ...] = ()
+    looks: tuple[int, ...] = ()
+    reason: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True)
+class FormImages(ReadStage):
+    """Outputs `text` (the samples), `screened` (their keys, by content) and fates. `form` says what a row is.
+
+    caption: one of the fields `caption`, the first that is there (of a list its first text), is said of the images
+    after `ask`. pair: the fields `prompt` and `response`. chat: `messages` (OpenAI) or `conversations` (LLaVA), whose
+    image parts and `<image>` say where images stand. `images`: fields that name them (stages/vision/turns.py); where
+    there are none, all of a record count, in order: frames of a video are its images. `text_only` keeps records without
+    an image. `same`: records with equal images are duplicates if their text is equal too, or whatever it is.
+    Bounds of a record: `read.max_record_bytes`, `max_images`, of each image `max_pixels`, and `seconds_per_record`;
+    None: no limit of time, and records are judged in this very process (for debuggers).
+    """
+
+    name: ClassVar[str] = "image"
+    VERSION: ClassVar[int] = 1
+    facts: ClassVar[type[Any]] = Passed
+
+    form: Task = "caption"
+    caption: tuple[str, ...] = ("text", "caption", "captions")
+    ask: str = ""
+    prompt: str = "question"
+    response: str = "answer"
+    system: str | None = None
+    images: tuple[str, ...] = FIELDS
+    harmless: tuple[str, ...] = ()
+    text_only: bool = False
+    same: Same = "images_and_text"
+    max_images: int = 64
+    max_pixels: int = MAX_PIXELS
+    read: ReadConfig = field(default_factory=lambda: ReadConfig(max_record_bytes=100_000_000))
+    seconds_per_record: float | None = 60.0
+
+    def __post_init__(self) -> None:
+        if self.form not in TASKS:
+            raise ValueError(f"form={self.form!r}: one of {', '.join(TASKS)}")
+        if self.same not in SAME:
+            raise ValueError(f"same={self.same!r}: one of {', '.join(SAME)}")
+        if not self.caption:
+            raise ValueError("caption=[]: name at least one field")
+        if self.max_images < 1:
+            raise ValueError(f"max_images={self.max_images}: at least 1")
+        if not 1 <= self.max_pixels <= 2 * MAX_PIXELS:
+            raise ValueError(f"max_pixels={self.max_pixels}: from 1 to {2 * MAX_PIXELS}")
+        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
+            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
+
+    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+        """The samples of a chunk (SCHEMA), and the fates of its records that are none."""
+        fates, rows = Fates(), Rows(SCHEMA)
+        for item, sample in judged(self, store, payload):
+            row = self._row(item, sample, payload.digest, fates)
+            if row is not None:
+                rows.append(row)
+        return rows.table(), fates
+
+    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
+        """Stores the samples, their keys by content, and the fates of the records that are none."""
+        table = table.cast(SCHEMA)  # read back from Parquet, a list's items have another name
+        verdicts = table.select(list(KEYS)).append_column("reason", pa.nulls(table.num_rows, pa.string()))
+        written, counts = fates.write(store)
+        errors = counts.errors
+        return Outcome(
+            outputs=(put_table(store, "text", table), put_verdicts(store, verdicts.cast(_VERDICTS)), written),
+            passed=ledger.tally(table),
+            dropped=counts.dropped,
+            quarantined=counts.quarantined,
+            reasons=counts.reasons,
+            errors=errors,
+            facts=Passed(pc.sum(table["bytes"]).as_py() or 0),
+            machine_fates=errors.get("image.crashed", 0) + errors.get("image.timeout", 0),
+        )
+
+    def text_bytes(self, receipt: Receipt) -> int:
+        """Of the samples that went on: their texts and media."""
+        return receipt.facts_as(Passed).passed_bytes
+
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
+        """Whole rows, with their media."""
+        return read(open_at, spans, kind, self.read, rows=True)
+
+    def failed(self, reason: str) -> Formed:
+        """No sample, and why: `image.timeout` or `image.crashed`."""
+        return Formed(reason=reason)
+
+    def judge(self, item: Item) -> Formed:
+        """The sample of a row, or the rule that it breaks."""
+        if isinstance(item, Unreadable):
+            return Formed(reason="read.unreadable")
+        if item.row is None:
+            return Formed(reason="read.not_a_line", value=item.record_type)
+        try:
+            return self._formed(item, item.row)
+        except BadSample as error:
+            return Formed(reason=f"image.{error.reason}", value=error.value)
+
+    def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
+        album = Album(item.media)
+        album.add_fields(row, self.images)
+        turns = either(row, "messages", "conversations") if self.form == "chat" else None
+        if not album.images and not names_images(turns):
+            album.add_all()
+        if self.form != "chat":
+            turns = self._turns(row, len(album.images))
+        messages = with_placeholders(turns, album)
+        images = album.images
+        if not images and not self.text_only:
+            raise BadSample("no_image", f"{len(item.media)} media")
+        if len(images) > self.max_images:
+            raise BadSample("too_many_images", f"{len(images)}, allowed are {self.max_images}")
+        conversation = parse(
+            {"messages": messages, "tools": row.get("tools")}, Rules(harmless=frozenset(self.harmless))
+        )
+        parts = with_images(render(placed(conversation, len(images))))
+        media, looks = self._decoded(images)
+        return Formed(tuple(parts), self._content(parts, media), media, looks)
+
+    def _turns(self, row: Mapping[str, Any], images: int) -> list[dict[str, Any]]:
+        """A caption or a pair as turns; a user who says nothing shows the images."""
+        if self.form == "caption":
+            prompt, response = self.ask, _first_text(row, self.caption)
+        else:
+            prompt, response = _text(row, self.prompt), _text(row, self.response)
+        if not prompt.strip():
+            prompt = "".join(placeholder(number) for number in range(1, images + 1))
+        turns = [("user", prompt), ("assistant", response)]
+        if self.system is not None:
+            turns.insert(0, ("system", self.system))
+        return [{"role": role, "content": content} for role, content in turns]
+
+    def _decoded(self, images: Sequence[Any]) -> tuple[tuple[dict[str, Any], ...], tuple[int, ...]]:
+        """The media with their sizes, and how they look. Raises BadSample for the first that cannot be had."""
+        rows, looks = [], []
+        for number, item in enumerate(images, 1):
+            if item.kind != "image":
+                raise BadSample("not_an_image", f"image {number}: {item.kind}")
+            try:
+                pixels = decode_image(item.data, self.max_pixels)
+            except ImageError as error:
+                raise BadSample(error.reason.removeprefix("image."), f"image {number}: {error}"[:500]) from None
+            rows.append(item.as_row() | {"height": pixels.shape[0], "width": pixels.shape[1]})
+            looks.append(look(pixels))
+        return tuple(rows), tuple(looks)
+
+    def _content(self, parts: Sequence[Segment], media: Sequence[Mapping[str, Any]]) -> str:
+        """What makes two records the same: their images, and unless the images alone count their text and what of it
+        is learned."""
+        digests = [item["sha256"] for item in media]
+        if self.same == "images" and digests:
+            return json.dumps(digests)
+        return json.dumps([digests, [tuple(part) for part in parts]], ensure_ascii=False)
+
+    def _row(self, item: Item, sample: Formed, digest: str, fates: Fates) -> dict[str, Any] | None:
+        """The record as it goes on, or None when it has its fate."""
+        record = keys_of(item, digest, sample.content)
+        if isinstance(item, Unreadable):
+            fates.add(record, "quarantined", sample.reason, error=item.error)
+            return None
+        if sample.reason is not None:
+            fates.add(record, "dropped", sample.reason, sample.value)
+            return None
+        text = "".join(part.text for part in sample.parts)
+        spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in sample.parts]
+        return record | {
+            "content": content_hash(sample.content),
+            "url": item.url,
+            "kind": "chat",
+            "text": text,
+            "parts": spans,
+            "date": item.date,
+            "source": item.source,
+            "learned": "\n".join(part.text for part in sample.parts if part.loss_mask and not part.special),
+            "is_caption": self.form == "caption",
+            "heights": [medium["height"] for medium in sample.media],
+            "widths": [medium["width"] for medium in sample.media],
+            "looks": list(sample.looks),
+            "bytes": len(text.encode()) + sum(len(medium["data"]) for medium in sample.media),
+            "media": list(sample.media),
+        }
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise BadSample("no_field" if name not in row else "not_text", name)
+    return value
+
+
+def _first_text(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Of the first of these fields that the row has; of a list its first text."""
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, list):
+            value = next((item for item in value if isinstance(item, str)), None)
+        if isinstance(value, str):
+            return value
+        if value is not None:
+            raise BadSample("not_text", name)
+    raise BadSample("no_field", ", ".join(names))
