@@ -29,6 +29,7 @@ NAMES = (
     "reader",
     "generate",
     "packing",
+    "image",
     "train_ray",
 )
 GPU_NAMES = ("generate_gpu",)
