@@ -119,6 +119,7 @@ def _closest_grid(height: int, width: int, max_crops: int, crop: int) -> Size:
     best, least = (1, 1), float("inf")
     for rows, cols in _grids(max_crops):
         difference = abs(width / height - cols / rows)
+        # Of equals the larger, if the image fills half of it: so the reference. Beyond the cap, all images do.
         large = height * width > 0.5 * crop * crop * rows * cols
         if difference < least or (difference == least and large):
             best, least = (rows, cols), difference
