@@ -31,6 +31,7 @@ NAMES = (
     "packing",
     "image",
     "train_ray",
+    "optimizers",
 )
 GPU_NAMES = ("generate_gpu",)
 """Run by name only, where there is a GPU."""

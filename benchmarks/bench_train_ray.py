@@ -34,7 +34,8 @@ from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage
 from gristmill.model.train.state import Reached
-from gristmill.stages.train.ray_train import Group, on_ray
+from gristmill.stages.train.job import Execution
+from gristmill.stages.train.ray_train import on_ray
 
 VOCAB, WINDOW, WINDOWS = 512, 128, 64
 CONFIG = ModelConfig(
@@ -128,7 +129,7 @@ def by_turns(rounds: Rounds) -> tuple[list[Outcome], list[Outcome]]:
     here: list[Outcome] = []
     over = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        there = pool.submit(on_ray, rounds, Group())
+        there = pool.submit(on_ray, rounds, Execution(trainer="ray"))
         there.add_done_callback(lambda future: over.set())
         for number in range(rounds.rounds):
             here.append(rounds.train())

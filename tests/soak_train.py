@@ -67,7 +67,7 @@ class Soak:
             last = 3 - first if victim == "world" else first
             kills = [kill for _ in range(dice.randint(1, 3)) if (kill := killed(run, first, dice))]
             train(replace(run, kill=None), last)
-            return kills, self.same(run, last, bits=victim != "world" or not kills)
+            return kills, self.same(run, last, bits=victim != "world")
 
     def same(self, run: TinyRun, ranks: int, bits: bool) -> bool:
         """Whether a run ended as one that was not interrupted: all `bits`, or only the windows and their order."""

@@ -32,6 +32,7 @@ from gristmill.model.train.objective import Batch
 from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.settings import Source
 from gristmill.model.train.state import Reached
+from gristmill.stages.train.job import Execution
 from gristmill.stages.train.mirror import CheckpointMirror
 
 PREFIX = "runs/tiny/checkpoints/"
@@ -136,10 +137,13 @@ class TinyRun:
 
 def main(windows: str, folder: str, ranks: str, kill: str) -> None:
     """Trains on Ray. The windows are written there anew, and are the same."""
-    from gristmill.stages.train.ray_train import Group, on_ray
+    from gristmill.stages.train.ray_train import on_ray
 
     source = write_windows(Path(windows))
-    on_ray(TinyRun(Path(windows), source.shards, Path(folder), Kill(*json.loads(kill))), Group(ranks=int(ranks)))
+    on_ray(
+        TinyRun(Path(windows), source.shards, Path(folder), Kill(*json.loads(kill))),
+        Execution(trainer="ray", ranks=int(ranks)),
+    )
 
 
 if __name__ == "__main__":

@@ -12,14 +12,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-
-from gristmill.model.phi4.audio import AudioProjector, frames_after
+from gristmill.model.phi4.audio import frames_after
 from gristmill.model.phi4.config import AudioConfig, ModelConfig, TextConfig, VisionConfig
-from gristmill.model.phi4.conformer import ConformerBlock
 from gristmill.model.phi4.parts import Part
-from gristmill.model.phi4.vision import Layer, VisionProjector
 from gristmill.model.shards.counts import Counts
 
 
@@ -74,29 +69,28 @@ def _of_text(config: TextConfig) -> tuple[float, float, float]:
 
 def _of_crop(config: VisionConfig, out: int) -> tuple[float, float]:
     """Of a crop, all of its patches real: in the encoder, and in the projector with the separators of its rows."""
-    patches, hidden = config.grid**2, config.hidden_size
-    with torch.device("meta"):
-        layer, projector = _weights(Layer(config)), VisionProjector(config, out)
+    patches, hidden, side = config.grid**2, config.hidden_size, config.grid // 2
+    layer = 4 * hidden**2 + 2 * hidden * config.intermediate_size
     layers = config.used_layers * (2.0 * layer * patches + 4.0 * hidden * patches**2)
     kernels = 2.0 * 3 * config.patch_size**2 * hidden * patches
-    side = config.grid // 2
-    return layers + kernels, 2.0 * (_weights(projector.up) + _weights(projector.down)) * side * (side + 1)
+    return layers + kernels, _of_projected(hidden, out) * side * (side + 1)
 
 
 def _of_frame(config: AudioConfig, out: int) -> tuple[float, float]:
     """Of a frame of log-Mel, in the encoder and the projector. It attends to a window of frames, as in a long clip."""
     channels, hidden = config.nemo_conv_channels, config.hidden_size
-    bands = [frames_after(config.input_size, 2 ** (step + 1)) for step in range(config.conv_steps)]
-    # The first convolution is from one channel; further ones are depthwise (9 weights), and pointwise over channels.
-    front = sum(
-        2.0 * channels * (9 + (channels if step else 0)) * width / 2 ** (step + 1) for step, width in enumerate(bands)
-    )
-    with torch.device("meta"):
-        block, projector = _weights(ConformerBlock(config)), _weights(AudioProjector(config, out))
-    of_encoded = config.num_blocks * (2.0 * block + 4.0 * hidden * config.window) + 2.0 * channels * bands[-1] * hidden
-    return front + of_encoded / config.time_reduction, 2.0 * projector / config.time_reduction
+    front = 0.0
+    for step in range(1, config.conv_steps + 1):
+        # The first convolution is from one channel; further ones are depthwise (9 weights) and pointwise over channels.
+        weights = channels * (9 if step == 1 else 9 + channels)
+        front += 2.0 * weights * frames_after(config.input_size, 2**step) / 2**step
+    last = 2.0 * channels * frames_after(config.input_size, config.time_reduction) * hidden
+    # Two feed-forward modules with a gate; attention, and as many weights in the convolution's four pointwise ones.
+    block = 6 * hidden * config.intermediate_size + 8 * hidden**2 + config.kernel_size * hidden
+    blocks = config.num_blocks * (2.0 * block + 4.0 * hidden * config.window)
+    return front + (last + blocks) / config.time_reduction, _of_projected(hidden, out) / config.time_reduction
 
 
-def _weights(module: nn.Module) -> int:
-    """Numbers that are multiplied with: matrices and kernels, no biases or norms."""
-    return sum(parameter.numel() for parameter in module.parameters() if sum(size > 1 for size in parameter.shape) > 1)
+def _of_projected(hidden: int, out: int) -> float:
+    """Of a vector that goes through a projector."""
+    return 2.0 * (hidden * out + out**2)

@@ -45,8 +45,9 @@ class Execution:
     shared_filesystem: bool = False
 
     def __post_init__(self) -> None:
-        if self.ranks < 1:
-            raise ValueError(f"ranks={self.ranks}: allowed is 1 or more")
+        for name in ("ranks", "cpus"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}: allowed is 1 or more")
         if self.trainer == "in_process" and self.ranks > 1:
             raise ValueError(f"ranks={self.ranks}: one process trains in process; give trainer: ray")
         Resources(self.cpus, self.gpus)

@@ -23,10 +23,13 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.state import Reached
+from gristmill.stages.train.job import Execution
 
 log = logging.getLogger("gristmill")
 
 REPORT_SECONDS = 10.0
+FAILURES = 3
+"""Deaths that are borne without a new checkpoint between them."""
 
 
 class RankLost(RuntimeError):
@@ -34,18 +37,21 @@ class RankLost(RuntimeError):
 
 
 def fit(
-    work: Callable[[Ranks, Callable[[Reached], None]], Any], group: Any, folder: Path, environment: dict[str, str]
+    work: Callable[[Ranks, Callable[[Reached], None]], Any],
+    execution: Execution,
+    folder: Path,
+    environment: dict[str, str],
 ) -> Any:
-    """Does the work in every rank of a `Group`. -> What it returned on rank 0. `folder`: where Ray writes.
+    """Does the work in every rank of an execution. -> What it returned on rank 0. `folder`: where Ray writes.
 
     `environment`: of the ranks. Raises RankLost, and what the work raises.
     """
-    cpus, gpus = group.cpus, group.gpus
+    ranks, cpus, gpus = execution.ranks, execution.cpus, execution.gpus
 
     def rank() -> Any:
         torch.set_num_threads(cpus)
-        ranks = Ranks.of_group()
-        return work(ranks, Reports(ranks))
+        own = Ranks.of_group()
+        return work(own, Reports(own))
 
     trainer = partial(
         TorchTrainer,
@@ -53,24 +59,24 @@ def fit(
         # Both backends: objects and flags go by gloo where tensors go by NCCL
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=group.ranks, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus, "GPU": gpus}
+            num_workers=ranks, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus, "GPU": gpus}
         ),
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=str(folder),
             failure_config=ray.train.FailureConfig(max_failures=-1),  # as many as `Borne` lets pass
-            callbacks=[Borne(group.failures, group.ranks)],
+            callbacks=[Borne(FAILURES, ranks)],
             worker_runtime_env={"env_vars": environment},
         ),
     )
-    for lost in range(group.failures + 1):
+    for lost in range(FAILURES + 1):
         try:
             return trainer().fit().return_value
         except (ray.train.ControllerError, ray.exceptions.RayActorError) as failed:
             cause = _cause(failed)
             if not isinstance(cause, ray.exceptions.RayActorError):
                 raise cause from failed
-            if lost == group.failures:
+            if lost == FAILURES:
                 raise RankLost(f"ranks died {lost + 1} times while they were started: {_brief(cause)}") from failed
             # Ray Train bears a death while ranks train, and not while it starts them
             log.warning("train: a rank died while the ranks were started, which is tried again: %s", _brief(cause))

@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from gristmill.stages.core.work import Resources
 from gristmill.stages.run.cluster import TooSmall, check_fits, check_reachable, connect
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.follow import followed
-from gristmill.stages.train.job import Trained, TrainJob
+from gristmill.stages.train.job import Execution, Trained, TrainJob
 from gristmill.stages.train.local import about_run, train_rank, trained
 from gristmill.stages.train.reporting import reporting
 
@@ -50,8 +50,7 @@ def train(store: Store, job: TrainJob, folder: RunFolder) -> Trained:
     execution = job.execution
     if execution.device == "auto":
         execution = replace(execution, device="cuda" if execution.gpus else "cpu")
-    group = Group(execution.ranks, execution.cpus, execution.gpus)
-    connect(group.ranks * group.cpus)
+    connect(execution.ranks * execution.cpus)
     check_reachable(store, execution.shared_filesystem)
     work = partial(_train_rank, store.uri, replace(job, execution=execution), folder.key)
     about = about_run(job, folder)
@@ -59,9 +58,9 @@ def train(store: Store, job: TrainJob, folder: RunFolder) -> Trained:
         reporting(execution.report, about, job.stage, folder.metrics_file) as show,
         followed(store, folder.metrics_key, show),
     ):
-        reached = on_ray(work, group)
+        reached = on_ray(work, execution)
     folder.fetch(reached.step)
-    return trained(folder, reached, world=group.ranks)
+    return trained(folder, reached, world=execution.ranks)
 
 
 def _train_rank(uri: str, job: TrainJob, key: str, ranks: Ranks, on_checkpoint: Callable[[Reached], None]) -> Reached:
@@ -72,35 +71,19 @@ def _train_rank(uri: str, job: TrainJob, key: str, ranks: Ranks, on_checkpoint: 
         return train_rank(store, job, folder, ranks, lambda progress: None, on_checkpoint)
 
 
-@dataclass(frozen=True)
-class Group:
-    """`ranks`: processes that train together; `cpus` that each reserves, and as many threads of torch; `gpus` that each
-    reserves. `failures`: deaths of ranks that are borne without a checkpoint between them. Raises ValueError."""
-
-    ranks: int = 1
-    cpus: int = 1
-    gpus: float = 0
-    failures: int = 3
-
-    def __post_init__(self) -> None:
-        for name, least in (("ranks", 1), ("cpus", 1), ("failures", 0)):
-            if (value := getattr(self, name)) < least:
-                raise ValueError(f"{name}={value}: allowed is {least} or more")
-
-
-def on_ray(work: RankWork[T], group: Group) -> T:
-    """Does the work in every rank. -> What it returned on rank 0.
+def on_ray(work: RankWork[T], execution: Execution) -> T:
+    """Does the work in every rank of an execution. -> What it returned on rank 0.
 
     Raises TooSmall where the cluster does not hold so many ranks, RankLost when they died too often, and what the work
     raises, as it is: an error that another try would meet again ends all ranks at once.
     """
-    connect(group.ranks * group.cpus)
-    needs = Resources(group.cpus, group.gpus)
-    if (held := check_fits("train", needs)) < group.ranks:
+    connect(execution.ranks * execution.cpus)
+    needs = Resources(execution.cpus, execution.gpus)
+    if (held := check_fits("train", needs)) < execution.ranks:
         raise TooSmall(
-            f"train: run.ranks={group.ranks} need {needs} each, and the cluster holds {held} of them. Give fewer ranks,"
-            " or run it where it holds so many; one that is started on this machine has run.workers CPUs, or with"
-            " run.workers=0 as many as the ranks need"
+            f"train: run.ranks={execution.ranks} need {needs} each, and the cluster holds {held} of them. Give fewer"
+            " ranks, or run it where it holds so many; one that is started on this machine has run.workers CPUs, and"
+            " with run.workers=0 as many as the ranks need, if the machine has them"
         )
     from gristmill.stages.train.ray_ranks import fit  # it imports Ray, whose settings `connect` makes
 
@@ -108,7 +91,7 @@ def on_ray(work: RankWork[T], group: Group) -> T:
         folder = stack.enter_context(scratch())
         stack.enter_context(_settings())
         stack.enter_context(_interruptible())
-        value: T = fit(work, group, folder, _environment_of_ranks())
+        value: T = fit(work, execution, folder, _environment_of_ranks())
         return value
 
 

@@ -39,13 +39,18 @@ class Stopped(OSError):
 def stop_at(monkeypatch, step):
     """Lets a training end at a step, before anybody is shown it."""
 
-    @contextmanager
-    def stopping(report, about):
-        def show(progress):
-            if progress.step == step:
-                raise Stopped("the disk is gone")
+    shown = local.reporting
 
-        yield show
+    @contextmanager
+    def stopping(*run):
+        with shown(*run) as show:
+
+            def show_or_stop(progress):
+                if progress.step == step:
+                    raise Stopped("the disk is gone")
+                show(progress)
+
+            yield show_or_stop
 
     monkeypatch.setattr(local, "reporting", stopping)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.settings import Source
 from gristmill.model.train.state import Reached
 from gristmill.stages.run.cluster import TooSmall, connect
-from gristmill.stages.train.ray_train import SETTINGS, Group, on_ray
+from gristmill.stages.train.job import Execution
+from gristmill.stages.train.ray_train import SETTINGS, _interruptible, _settings, on_ray
+
+RANKS = Execution(trainer="ray", ranks=2)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,7 +74,7 @@ def test_a_killed_rank_is_borne_and_the_bits_are_those_of_ranks_without_ray(
     windows: tuple[Path, Source], uninterrupted: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     handler, before = signal.getsignal(signal.SIGINT), dict(os.environ)
-    reached = on_ray(run_in(windows, tmp_path, Kill(1, "pass", 9)), Group(ranks=2))  # tests/soak_train.py kills more
+    reached = on_ray(run_in(windows, tmp_path, Kill(1, "pass", 9)), RANKS)  # tests/soak_train.py kills more
     assert reached.step == 12 and same(uninterrupted, tmp_path)
     assert (tmp_path / "killed").exists()
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["step-000000010", "step-000000012"]
@@ -85,18 +89,18 @@ def test_an_error_of_a_rank_comes_back_as_it_is_and_is_not_tried_again(
     windows: tuple[Path, Source], tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=r"^rank 1 was told to raise$"):  # rank 0 waits for it all the while
-        on_ray(run_in(windows, tmp_path, Kill(1, "error", 0)), Group(ranks=2))
+        on_ray(run_in(windows, tmp_path, Kill(1, "error", 0)), RANKS)
     assert not (tmp_path / "weights").exists()
 
 
 @pytest.mark.usefixtures("cluster")
 def test_more_ranks_than_the_cluster_holds_are_refused_at_once(windows: tuple[Path, Source], tmp_path: Path) -> None:
     with pytest.raises(TooSmall, match=r"run\.ranks=3 need 1 CPUs each, and the cluster holds 2 of them"):
-        on_ray(run_in(windows, tmp_path), Group(ranks=3))
+        on_ray(run_in(windows, tmp_path), Execution(trainer="ray", ranks=3))
     with pytest.raises(TooSmall, match="one piece of work needs 1 CPUs and 1 GPUs"):
-        on_ray(run_in(windows, tmp_path), Group(ranks=1, gpus=1))
+        on_ray(run_in(windows, tmp_path), Execution(trainer="ray", ranks=1, gpus=1))
     with pytest.raises(ValueError, match="ranks=0: allowed is 1 or more"):
-        Group(ranks=0)
+        Execution(trainer="ray", ranks=0)
 
 
 @pytest.fixture
@@ -141,9 +145,9 @@ def test_a_rank_alone_loses_no_other(cluster: None) -> None:
 def test_reports_are_seldom(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gristmill.stages.train import ray_ranks
 
-    told: list[dict[str, int]] = []
+    reported: list[dict[str, int]] = []
     clock = iter([0.0, 9.0, 10.0, 25.0])
-    monkeypatch.setattr(ray_ranks.ray.train, "report", told.append)
+    monkeypatch.setattr(ray_ranks.ray.train, "report", reported.append)
     dist.init_process_group("gloo", f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:
         reports = ray_ranks.Reports(Ranks(), clock=lambda: next(clock))
@@ -151,12 +155,18 @@ def test_reports_are_seldom(cluster: None, tmp_path: Path, monkeypatch: pytest.M
             reports(Reached(step))
     finally:
         dist.destroy_process_group()
-    assert told == [{"step": 10}, {"step": 30}, {"step": 40}]
+    assert reported == [{"step": 10}, {"step": 30}, {"step": 40}]
+
+
+def test_ctrl_c_is_no_success() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), _interruptible():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Ray Train, whose handler ends the process like this:
+        sys.exit(0)
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_settings_of_a_user_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gristmill.stages.train.ray_train import _settings
-
     name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
     monkeypatch.setenv(name, "7")
     with _settings():

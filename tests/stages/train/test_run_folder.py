@@ -58,9 +58,9 @@ def test_a_writer_that_stays_is_named(store: Store, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(run_folder, "LAST_WRITES", 0.0)
     folder = RunFolder(store, KEY)
     try:
-        with pytest.raises(RunsElsewhere, match=rf"\(process {child} on .*, stage 'pretrain'\): wait for its end"):
-            with folder.held(), folder.written():
-                pass
+        message = rf"\(process {child} on .*, stage 'pretrain'\): wait for its end"
+        with folder.held(), pytest.raises(RunsElsewhere, match=message), folder.written():
+            pass
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
