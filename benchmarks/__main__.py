@@ -29,6 +29,7 @@ NAMES = (
     "reader",
     "generate",
     "packing",
+    "image",
     "train_ray",
     "plan",
     "optimizers",

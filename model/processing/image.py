@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gristmill.model.processing.memory import empty_floats
+
 Size = tuple[int, int]
 """Height and width, or rows and columns."""
 
@@ -117,6 +119,7 @@ def _closest_grid(height: int, width: int, max_crops: int, crop: int) -> Size:
     best, least = (1, 1), float("inf")
     for rows, cols in _grids(max_crops):
         difference = abs(width / height - cols / rows)
+        # Of equals the larger, if the image fills half of it: so the reference. Beyond the cap, all images do.
         large = height * width > 0.5 * crop * crop * rows * cols
         if difference < least or (difference == least and large):
             best, least = (rows, cols), difference
@@ -149,7 +152,8 @@ def crops(image_HWC: np.ndarray, max_crops: int, crop: int = CROP, patch: int = 
     """
     if image_HWC.dtype != np.uint8 or image_HWC.ndim != 3 or image_HWC.shape[2] != 3:
         raise ValueError(f"an image of {image_HWC.dtype} {list(image_HWC.shape)}: needed is uint8 [height, width, 3]")
-    plan = plan_crops(*image_HWC.shape[:2], max_crops, crop, patch)
+    height, width, _ = image_HWC.shape
+    plan = plan_crops(height, width, max_crops, crop, patch)
     resized_HWC = _resized(image_HWC, (plan.resized_height, plan.resized_width))
     tiles = np.full((plan.rows, plan.cols, crop, crop, 3), WHITE, np.uint8)
     for row in range(plan.rows):
@@ -182,7 +186,7 @@ def pixels_of(tiles_NSSC: Tensor, sizes: Sequence[Size]) -> Tensor:
         raise ValueError(
             f"image_sizes {list(sizes)} are of {sum(counts)} crops of {side} pixels, not {len(tiles_NSSC)}"
         )
-    pixels_NCSS = _empty((len(sizes) + sum(counts), 3, side, side), tiles_NSSC.device)
+    pixels_NCSS = empty_floats((len(sizes) + sum(counts), 3, side, side), tiles_NSSC.device)
     start = 0
     for grid, tiles_nSSC in zip(grids, tiles_NSSC.split(counts), strict=True):
         pixels_NCSS[start] = _global_view(tiles_nSSC, grid)
@@ -190,14 +194,6 @@ def pixels_of(tiles_NSSC: Tensor, sizes: Sequence[Size]) -> Tensor:
             _normalise(tile_SSC.permute(2, 0, 1), pixels_NCSS[number])
         start += 1 + len(tiles_nSSC)
     return pixels_NCSS
-
-
-def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Floats to be written. On a CPU numpy's memory, which comes in huge pages: in small ones, as torch has it, 40 MB
-    of a large image cost four times what it costs to fill them."""
-    if device.type == "cpu":
-        return torch.from_numpy(np.empty(shape, np.float32))
-    return torch.empty(shape, dtype=torch.float32, device=device)
 
 
 def _normalise(levels: Tensor, target: Tensor) -> None:
@@ -217,7 +213,7 @@ def _global_view(tiles_nSSC: Tensor, grid: Size) -> Tensor:
     side, (rows, cols) = tiles_nSSC.shape[1], grid
     picture = tiles_nSSC.unflatten(0, grid).transpose(1, 2).reshape(side, rows, side, cols, 3)
     seen = picture[:, _middle(rows), :, _middle(cols)].permute(4, 0, 1, 2, 3)
-    floats = _empty(tuple(seen.shape), seen.device)
+    floats = empty_floats(seen.shape, seen.device)
     _normalise(seen, floats)
     floats_CHW = floats.flatten(3, 4).flatten(1, 2)
     if floats_CHW.shape[1:] == (side, side):

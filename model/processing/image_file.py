@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 MAX_PIXELS = 64_000_000
 """What a file may have by default: 0.7 GB at the peak."""
@@ -107,7 +107,7 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
             yield image
     except (ImageError, MemoryError):
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError("unreadable", f"no format of images is known that begins with {data[:16]!r}") from None
     except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", str(error)) from error

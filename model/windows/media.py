@@ -65,7 +65,8 @@ def _image_inputs(windows: Sequence[Arrays], config: VisionConfig, device: torch
         if (count := sum(rows * columns for rows, columns in (grid_of(size, crop) for size in own))) != len(tiles):
             raise ValueError(f"a window has {len(tiles)} tiles, its image_sizes {own} are of {count}")
         sizes += own
-    tiles_NSSC = torch.from_numpy(np.concatenate([window["tiles"] for window in windows])).to(device, non_blocking=True)
+    tiles = windows[0]["tiles"] if len(windows) == 1 else np.concatenate([window["tiles"] for window in windows])
+    tiles_NSSC = torch.from_numpy(tiles).to(device, non_blocking=True)
     return image_inputs(tiles_NSSC, sizes, config.patch_size)
 
 
