@@ -64,7 +64,7 @@ FIELDS = ("image", "images", "file", "files", "file_name", "file_names", "frames
 
 class Formed(NamedTuple):
     """A sample: its parts, what makes two the same, its media as rows of MEDIA and how they look; or the reason why it
-    is none, with the offending value."""
+    is none, with the offending value, or in `error` what a decoder said, which quotes nothing of a record."""
 
     parts: tuple[Segment, ...] = ()
     content: str = ""
@@ -72,6 +72,15 @@ class Formed(NamedTuple):
     looks: tuple[int, ...] = ()
     reason: str | None = None
     value: str | None = None
+    error: str | None = None
+
+
+class BadImage(BadSample):
+    """An image of a sample that cannot be had. `reason`: as ImageError has it."""
+
+    def __init__(self, number: int, error: ImageError) -> None:
+        super().__init__(error.reason.removeprefix("image."))
+        self.error = f"image {number}: {error}"[:500]
 
 
 @dataclass(frozen=True)
@@ -166,6 +175,8 @@ class FormImages(ReadStage):
             return Formed(reason="read.not_a_line", value=item.record_type)
         try:
             return self._formed(item, item.row)
+        except BadImage as error:
+            return Formed(reason=f"image.{error.reason}", error=error.error)
         except BadSample as error:
             return Formed(reason=f"image.{error.reason}", value=error.value)
 
@@ -212,7 +223,7 @@ class FormImages(ReadStage):
             try:
                 pixels = decode_image(item.data, self.max_pixels)
             except ImageError as error:
-                raise BadSample(error.reason.removeprefix("image."), f"image {number}: {error}"[:500]) from None
+                raise BadImage(number, error) from None
             rows.append(item.as_row() | {"height": pixels.shape[0], "width": pixels.shape[1]})
             looks.append(look(pixels))
         return tuple(rows), tuple(looks)
@@ -232,7 +243,7 @@ class FormImages(ReadStage):
             fates.add(record, "quarantined", sample.reason, error=item.error)
             return None
         if sample.reason is not None:
-            fates.add(record, "dropped", sample.reason, sample.value)
+            fates.add(record, "dropped", sample.reason, sample.value, sample.error)
             return None
         text = "".join(part.text for part in sample.parts)
         spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in sample.parts]
