@@ -28,6 +28,8 @@ from gristmill.lake.versions.growth import ancestors
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 
+MEDIA = "media"
+"""The column of images, clips and videos that a record has."""
 TAKEN_DOWN = "it was taken down (`grist forget`)"
 GONE = "its text is no longer in the lake (gc removed it); running the same inputs again extracts it again"
 NEVER = "it left the pipeline before it had a text"
@@ -37,7 +39,8 @@ UNKNOWN = "this version keeps no receipts, so nothing says where its text is"
 
 @dataclass(frozen=True)
 class SampledRecord:
-    """One record. `fields` are its other columns, of the shard, or of ledger and extraction."""
+    """One record. `fields` are its other columns, of the shard, or of ledger and extraction; of its media what they
+    are, and never their bytes."""
 
     id: str | None
     fate: str
@@ -133,8 +136,16 @@ def _rows_at(
         if ref.kind == "ledger":  # its positions are counted among the rows of one fate
             sizes = [keep(file.read_row_group(g, ["fate", "reason"])).num_rows for g in groups]
         for g, at in _grouped(positions, list(accumulate(sizes))):
-            rows += keep(file.read_row_group(g)).take(at).to_pylist()
+            rows += map(_without_data, keep(file.read_row_group(g)).take(at).to_pylist())
     return rows
+
+
+def _without_data(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose media have their sizes in place of their bytes, and nothing that only others of their kind have."""
+    if not row.get(MEDIA):
+        return row
+    shown = [{**item, "data": None, "bytes": len(item["data"] or b"")} for item in row[MEDIA]]
+    return {**row, MEDIA: [{k: v for k, v in item.items() if v is not None} for item in shown]}
 
 
 def _fated(
@@ -236,7 +247,7 @@ def _read_texts(
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """The extracted documents of these records, as far as they are in this object."""
     hit = pc.field("ordinal").isin([ordinal for _, ordinal in asked])
-    rows = read_table(store, ref, filters=hit).to_pylist()
+    rows = map(_without_data, read_table(store, ref, filters=hit).to_pylist())
     return {(row["input"], row["ordinal"]): row for row in rows if (row["input"], row["ordinal"]) in asked}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import struct
 import zlib
 
@@ -13,9 +15,14 @@ import pyarrow as pa
 import pytest
 import vision
 from PIL import Image
+from rich.console import Console
 from vision import encoded, fates, folder_of, parquet_of, picture, pixels, rows, run, tar_of, values
 
+from gristmill.lake.query.sampling import sample
+from gristmill.lake.store.opening import open_store
 from gristmill.lake.upkeep.verify import verify
+from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.show.records import draw_samples
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.settings.config import BadConfig, validate
 from gristmill.pipelines.vision import VisionConfig
@@ -88,9 +95,7 @@ def test_each_record_has_one_fate_whatever_its_images_are(store, tmp_path):
         place: fate for place, fate in wanted.items() if place not in (0, 19)
     }
     told = values(store, manifest)
-    assert told["image.too_many_pixels"].startswith(
-        "image 1: 9000x9000 pixels of PNG: 81000000, allowed are 64000000"
-    )
+    assert told["image.too_many_pixels"].startswith("image 1: 9000x9000 pixels of PNG: 81000000, allowed are 64000000")
     assert told["image.truncated"].startswith(("image 1", "image 2"))
     assert not verify(store, deep=True)
 
@@ -312,3 +317,48 @@ def test_settings_that_cannot_work_say_so(key, value, message):
         recipe = {name: recipe}
     with pytest.raises(BadConfig, match=message.replace("(", r"\(")):
         validate(VisionConfig, {"recipe": recipe})
+
+
+def test_a_sample_shows_what_images_are_and_not_their_bytes(store, tmp_path):
+    files = {"a.png": picture(0), "b.png": picture(1)}
+    lines = [{"images": ["a.png", "b.png"], "text": CAPTION.format(0)}, {"image": "a.png", "text": "short"}]
+    manifest = run(store, [folder_of(tmp_path / "in", lines, files)])
+    for fate in ("kept", "dropped"):
+        drawn = sample(Versions(store), manifest, fate=fate)
+        for record in drawn.samples:
+            for medium in record.fields["media"]:
+                assert medium["bytes"] == len(files[medium["url"].partition(".")[2]])
+                assert not {"data", "samples", "rate"} & medium.keys()
+        shown = io.StringIO()
+        draw_samples(Console(file=shown, width=400), drawn, full=False)
+        text = shown.getvalue()
+        assert "image 1" in text and "96 x 128 pixels" in text and "PNG" not in text and "\\x89" not in text
+
+
+def test_a_run_that_is_killed_before_any_receipt_ends_with_the_same_digest(store, tmp_path, monkeypatch):
+    lines = [{"images": [f"{n}.png", f"{(n + 1) % 6}.png"], "text": CAPTION.format(n)} for n in range(6)]
+    address = folder_of(tmp_path / "in", lines, {f"{n}.png": picture(n) for n in range(6)})
+    scan = {"chunk_records": 2}
+    whole = run(open_store(str(tmp_path / "whole")), [address], scan=scan)
+    kills, link = 0, os.link
+    while not Versions(store).numbers("vision"):
+        pid = os.fork()
+        if not pid:  # each run writes two receipts more than were there, then dies of a signal
+            written = 0
+
+            def dying(*args: object, **kwargs: object) -> None:
+                nonlocal written
+                written += "receipts" in str(args[1])
+                if written > 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                link(*args, **kwargs)
+
+            os.link = dying  # type: ignore[assignment]
+            try:
+                run(store, [address], scan=scan)
+            finally:
+                os._exit(0)
+        kills += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert kills > 5
+    assert Versions(store).manifest("vision", 1).digest == whole.digest
+    assert not verify(store, deep=True)
