@@ -23,7 +23,7 @@ from gristmill.lake.accounts.receipt import FATES, Receipt
 from gristmill.lake.query.why import Place, names_of, place_of
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet, read_object, read_table
-from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.takedown.suppress import DIGESTS, Suppression
 from gristmill.lake.versions.growth import ancestors
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
@@ -227,7 +227,10 @@ def _forgotten(
     if not rows:
         return {}
     ids, urls = ([row.get(name) for row in rows.values()] for name in ("id", "url"))
-    hit = Suppression.load(store).match(pa.array(ids, pa.string()), pa.array(urls, pa.string()))
+    digests = pa.array([row.get(DIGESTS) or [] for row in rows.values()], pa.list_(pa.string()))
+    hit = Suppression.load(store).match_rows(
+        pa.table({"id": pa.array(ids, pa.string()), "url": pa.array(urls, pa.string()), DIGESTS: digests})
+    )
     return {key: TAKEN_DOWN for key, listed in zip(rows, hit, strict=True) if listed}
 
 

@@ -34,6 +34,7 @@ from gristmill.stages.read.reading import RECORD, ReadPayload, ReadStage, Rows, 
 from gristmill.stages.text.instruct import PARTS
 from gristmill.stages.vision.turns import Album, names_images, placed, placeholder, with_images, with_placeholders
 
+DIGESTS = pa.list_(pa.string())
 SCHEMA = pa.schema(
     [
         *RECORD,
@@ -49,6 +50,7 @@ SCHEMA = pa.schema(
         ("heights", pa.list_(pa.int32())),
         ("widths", pa.list_(pa.int32())),
         ("looks", pa.list_(pa.uint64())),  # filters/image/look.py
+        ("digests", DIGESTS),  # sha256 of the media
         ("bytes", pa.int64()),  # of the text, UTF-8, and of the media
         ("media", MEDIA),
     ],
@@ -99,6 +101,7 @@ class FormImages(ReadStage):
     name: ClassVar[str] = "image"
     VERSION: ClassVar[int] = 1
     facts: ClassVar[type[Any]] = Passed
+    named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
 
     form: Task = "caption"
     caption: tuple[str, ...] = ("text", "caption", "captions")
@@ -260,6 +263,7 @@ class FormImages(ReadStage):
             "heights": [medium["height"] for medium in sample.media],
             "widths": [medium["width"] for medium in sample.media],
             "looks": list(sample.looks),
+            "digests": [medium["sha256"] for medium in sample.media],
             "bytes": len(text.encode()) + sum(len(medium["data"]) for medium in sample.media),
             "media": list(sample.media),
         }
