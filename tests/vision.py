@@ -21,6 +21,7 @@ from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.vision import VisionConfig
 from gristmill.stages.run.runner import Runner
 
+CAPTION = "A mill by the river, number {}."
 IN_PROCESS = {"seconds_per_record": None}
 
 
@@ -70,8 +71,8 @@ def tar_of(path: Path, members: Mapping[str, bytes]) -> str:
 def parquet_of(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     """The address of a Parquet file with these rows: bytes in `image` or `images` as Hugging Face's datasets have
     them."""
-    one = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    types = {"image": one, "images": pa.list_(one)}
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    types = {"image": image, "images": pa.list_(image)}
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: pa.array([row.get(name) for row in rows], types.get(name)) for name in names}
     pq.write_table(pa.table(columns), path)

@@ -31,9 +31,9 @@ from gristmill.lake.versions.versions import Versions
 NO_TEXT = frozenset({"ledger", "refs", "receipts", "spans", "screened"})
 """Kinds that hold keys, places and measures of records, never text nor what is computed to compare texts."""
 MEDIA, SHA256 = "media", "sha256"
-"""The kind of tables that say which media records have, one a row, and their column with the digest."""
 MEMBERS = "members"
-"""The kind of tables that say what lies in tars (lake/accounts/fan.py)."""
+"""Kinds of tables that say which media records have, one a row, with its digest; and what lies in tars
+(lake/accounts/fan.py)."""
 
 
 @dataclass(frozen=True)
@@ -205,10 +205,9 @@ class Search:
                 raise
             return None
         texts = {name for name in schema.names if _is_text(schema.field(name).type)}
-        id_column = MEMBER if ref.kind == MEMBERS else "id"
+        id_column, medium = MEMBER if ref.kind == MEMBERS else "id", SHA256 if ref.kind == MEDIA else DIGESTS
         if id_column not in texts:
             return None
-        medium = SHA256 if ref.kind == MEDIA else DIGESTS
         return Columns(id_column, "url" if "url" in texts else None, medium if medium in schema.names else None)
 
     def _look_at_names(self, pool: ThreadPoolExecutor, refs: Iterable[ObjectRef]) -> None:
@@ -260,28 +259,18 @@ class Search:
 def ids_of_page(versions: Versions, url: str) -> set[str]:
     """Ids of records whose URL is this page in whatever spelling, as far as their URL is still in the lake."""
     page = page_hash(url)
-    if page is None:
-        return set()
-    search = Search(versions, Suppression(pages=frozenset((page,))), asking=True)
-    search.look()
-    return search.ids
+    return set() if page is None else _ids_in(versions, Suppression(pages=frozenset((page,))))
 
 
 def ids_of_medium(versions: Versions, sha256: str) -> set[str]:
-    """Ids of records that have this image, clip or video: those that versions keep, and of dropped ones those whose
-    texts are still in the lake."""
-    search = Search(versions, Suppression(media=frozenset((sha256,))), asking=True)
+    """Ids of records that have this medium: kept ones, and of dropped ones those whose texts are still in the lake."""
+    return _ids_in(versions, Suppression(media=frozenset((sha256,))))
+
+
+def _ids_in(versions: Versions, request: Suppression) -> set[str]:
+    search = Search(versions, request, asking=True)
     search.look()
     return search.ids
-
-
-def followers_in(store: Store, ref: ObjectRef, gone: pa.Array) -> int:
-    """How many rows of a ledger name one of these as their survivor, and are not themselves among them."""
-    count = 0
-    for batch in iter_batches(store, ref, ["id", "survivor"]):
-        named = pc.and_not(pc.is_in(batch["survivor"], gone), pc.is_in(batch["id"], gone))
-        count += pc.sum(named).as_py() or 0
-    return count
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -27,17 +27,8 @@ from gristmill.lake.accounts.receipt import canonical
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef, put_file, scratch
 from gristmill.lake.store.sealed import fields_of, in_words
-from gristmill.lake.takedown.suppress_entries import (
-    LONGEST,
-    domain_entry,
-    domain_hash,
-    host_hash,
-    host_in,
-    id_entry,
-    medium_entry,
-    page_hash,
-    url_entries,
-)
+from gristmill.lake.takedown.suppress_entries import domain_entry, id_entry, medium_entry, url_entries
+from gristmill.lake.takedown.suppress_match import is_in, on_listed_host
 
 FORMAT = 3
 DIGESTS = "digests"
@@ -46,8 +37,6 @@ PREFIX, COPIES = "suppressions/", "takedowns/"
 _NUMBERED = re.compile(PREFIX + r"(\d{8,})\.json")
 _UNNUMBERED = re.compile(PREFIX + r"([0-9a-f]{64})\.json")
 """How the last release named a request: after its digest."""
-_HEAD = r"(?s)^[\x00-\x20]*(?P<head>(?:[^/?#]*//)?[^/?#]*)"
-"""The part of a URL that has the host: all before path, query and fragment."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +137,11 @@ class Suppression:
         matched by `match_media`."""
         hit = np.zeros(len(ids), dtype=bool)
         if self.ids:
-            hit |= _is_in(ids, self._sets["ids"])
+            hit |= is_in(ids, self._sets["ids"])
         if self.urls:
-            hit |= _is_in(pc.utf8_slice_codeunits(ids, 0, 16), self._sets["urls"])
+            hit |= is_in(pc.utf8_slice_codeunits(ids, 0, 16), self._sets["urls"])
         if self.by_url and urls is not None:
-            hit |= self._by_url(urls)
+            hit |= on_listed_host(urls, self.domains, self.pages)
         return hit
 
     def match_media(self, digests: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -161,10 +150,10 @@ class Suppression:
             return np.zeros(len(digests), dtype=bool)
         column = digests.combine_chunks() if isinstance(digests, pa.ChunkedArray) else digests
         if not pa.types.is_list(column.type):
-            return _is_in(column, self._sets["media"])
+            return is_in(column, self._sets["media"])
         hit = np.zeros(len(column), dtype=bool)
         rows = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
-        hit[rows[_is_in(pc.list_flatten(column), self._sets["media"])]] = True
+        hit[rows[is_in(pc.list_flatten(column), self._sets["media"])]] = True
         return hit
 
     def match_rows(self, rows: pa.Table) -> np.ndarray:
@@ -178,51 +167,10 @@ class Suppression:
     def _sets(self) -> dict[str, pa.Array]:
         return {name: pa.array(sorted(getattr(self, name)), pa.string()) for name in ("ids", "urls", "media")}
 
-    def _by_url(self, urls: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """Which URLs are on a listed domain or are a listed page: bool, one a row. Each distinct scheme and host is
-        judged once, and only of hosts that have a listed page is every URL looked at."""
-        plain = pc.replace_substring_regex(urls, r"[\t\r\n]", "")  # as every URL parser does
-        heads = pc.struct_field(pc.extract_regex(plain, _HEAD), "head")
-        coded = (heads.combine_chunks() if isinstance(heads, pa.ChunkedArray) else heads).dictionary_encode()
-        hosts = [host_in(head) for head in coded.dictionary.to_pylist()]
-        known: dict[str, bool] = {}
-        places = pc.fill_null(coded.indices, len(hosts)).to_numpy(zero_copy_only=False)  # the last: rows without a URL
-        hit: np.ndarray = np.array([self._covers(host, known) for host in hosts] + [False])[places]
-        if self.pages:
-            listed = {page[:16] for page in self.pages}  # the entry of a page begins with the hash of its host
-            near = np.array([host_hash(host) in listed for host in hosts] + [False])[places]
-            for row in np.flatnonzero(near & ~hit):
-                hit[row] = page_hash(urls[int(row)].as_py()) in self.pages
-        return hit
-
-    def _covers(self, host: str, known: dict[str, bool]) -> bool:
-        """Whether the host or a domain above it is listed. `known`: hosts of one site share what is above them.
-
-        Only what a listed domain could be is hashed, so that no crafted host costs more than another.
-        """
-        if host in known:
-            return known[host]
-        tried: list[str] = []
-        at = host if len(host) <= LONGEST else host[-LONGEST:].partition(".")[2]
-        covered = False
-        while at and not covered:
-            covered = known[at] if at in known else domain_hash(at) in self.domains
-            if at in known:
-                break
-            tried.append(at)
-            at = at.partition(".")[2]
-        known.update(dict.fromkeys([*tried, host], covered))
-        return covered
-
 
 _FIELDS = ("ids", "urls", "domains", "pages", "media")
 _FIELDS_OF = {1: _FIELDS[:3], 2: _FIELDS[:4], FORMAT: _FIELDS}
 """What a list of each format has."""
-
-
-def _is_in(values: pa.Array | pa.ChunkedArray, wanted: pa.Array) -> np.ndarray:
-    hits = pc.is_in(values, wanted)
-    return np.asarray(hits.to_numpy() if isinstance(hits, pa.ChunkedArray) else hits.to_numpy(zero_copy_only=False))
 
 
 class ListNotWhole(ValueError):

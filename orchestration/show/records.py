@@ -12,12 +12,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.text import Text
 
 from gristmill.lake.query.diff import Diff
 from gristmill.lake.query.sampling import MEDIA, Drawn, SampledRecord
 from gristmill.lake.query.why import ALIKE, Answer, Place, Story
-from gristmill.orchestration.show.tables import SHOWN, counted, decimal, draw_facts, grid, heading, indented, ruled
+from gristmill.orchestration.show.tables import SHOWN, counted, draw_facts, grid, heading, indented, ruled
 from gristmill.orchestration.show.terminal import plain
 from gristmill.orchestration.show.windows import marked
 

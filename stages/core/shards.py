@@ -63,8 +63,15 @@ class ShardPayload:
 class Index:
     """What is noted of the records of a shard beside it, and the balance of their children: here nothing."""
 
-    children_in: Tally | None = None
-    children: Mapping[str, Tally] = MappingProxyType({})
+    @property
+    def children_in(self) -> Tally | None:
+        """Children that came in with the records; None: they have none."""
+        return None
+
+    @property
+    def children(self) -> Mapping[str, Tally]:
+        """Verdict -> the children that have it."""
+        return {}
 
     def add(self, rows: pa.Table, shard: pa.Table) -> None:
         """The same records, of a chunk: as they came, and as the shard has them."""

@@ -157,8 +157,8 @@ def _part(part: Any, album: Album) -> Any:
 
 def placed(conversation: Conversation, images: int) -> Conversation:
     """The conversation with each image in one place. Raises BadSample: placeholders."""
-    said = [turn.content for turn in conversation.turns if turn.role == "user"]
-    numbers = [int(number) for text in said for number in _PLACEHOLDER.findall(text)]
+    contents = [turn.content for turn in conversation.turns if turn.role == "user"]
+    numbers = [int(number) for text in contents for number in _PLACEHOLDER.findall(text)]
     if not numbers and images:
         before = "".join(placeholder(number) for number in range(1, images + 1))
         first = next(n for n, turn in enumerate(conversation.turns) if turn.role == "user")

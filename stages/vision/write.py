@@ -37,14 +37,24 @@ class MediaTable(Index):
 
     def __init__(self) -> None:
         self._tables = [MEDIA_TABLE.empty_table()]
-        self.children_in, self.children = Tally(), {"stored": Tally()}
+        self.came, self.stored = Tally(), Tally()
 
     def add(self, rows: pa.Table, shard: pa.Table) -> None:
         """Notes the media of these records."""
-        self.children_in += _tally(_listed(rows["id"], rows["digests"]))
+        self.came += _tally(_listed(rows["id"], rows["digests"]))
         stored = _listed(shard["id"], _digests(shard["media"]))
-        self.children = {"stored": self.children["stored"] + _tally(stored)}
+        self.stored += _tally(stored)
         self._tables.append(stored)
+
+    @property
+    def children_in(self) -> Tally:
+        """Those that forming noted."""
+        return self.came
+
+    @property
+    def children(self) -> dict[str, Tally]:
+        """Those that lie in the shard."""
+        return {"stored": self.stored}
 
     def put(self, store: Store) -> tuple[ObjectRef, ...]:
         """An object of kind `media`, by digest."""
