@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gristmill.lake.accounts.fan import MEMBER
 from gristmill.lake.accounts.receipt import Receipt
