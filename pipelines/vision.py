@@ -28,7 +28,7 @@ from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.near.gather import Gather
 from gristmill.stages.text.screen import Screen
 from gristmill.stages.vision.form import FormImages
-from gristmill.stages.vision.sign import GatherLooks, SelectPictures, SignImages
+from gristmill.stages.vision.sign import MIN_SIMILARITY, GatherLooks, SelectPictures, SignImages
 from gristmill.stages.vision.write import WriteImages
 
 PIXELS = "image_size.pixels"
@@ -57,7 +57,7 @@ class VisionRecipe(RecordRecipe):
     language: LanguageFilter | None = None
     caption: CaptionQuality | None = CaptionQuality()
     exact: Exact = Exact()
-    min_similarity: float | None = Field(default=0.9, gt=0, le=1)
+    min_similarity: float | None = Field(default=MIN_SIMILARITY, gt=0, le=1)
     survivor: tuple[str, ...] = (PIXELS,)
     shards: WriteImages = WriteImages()
 
@@ -72,7 +72,7 @@ class VisionRecipe(RecordRecipe):
             steps.append(
                 NearDuplicates(
                     sign=SignImages(self.image.same),
-                    gather_signatures=GatherLooks(survivor=self.survivor),
+                    gather_signatures=GatherLooks.of(self.image.same, self.survivor),
                     gather=Gather(signatures=True),
                     select_survivors=SelectPictures(self.min_similarity),
                 )

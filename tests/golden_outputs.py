@@ -26,6 +26,7 @@ from gristmill.lake.store.opening import open_store
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
+from gristmill.pipelines.vision import VisionConfig
 from gristmill.stages.core.work import Stage, Work
 from gristmill.stages.run.runner import Runner
 
@@ -66,8 +67,19 @@ def observe(lake: Path) -> dict[str, Any]:
         "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
         "stages": _stages(recorder, "")
         | _stages(increments(files, lake.with_name("nights")), "night: ")
-        | mixture(lake.with_name("mixed")),
+        | mixture(lake.with_name("mixed"))
+        | vision(lake.with_name("pictures")),
     }
+
+
+def vision(lake: Path) -> dict[str, Any]:
+    """Records with images: good ones, copies, and those that cannot be had. PNG alone: other formats are decoded by
+    libraries whose last bit may differ."""
+    recorder = Recorder(open_store(str(lake)))
+    image = {"seconds_per_record": None, "max_pixels": 100_000}
+    recipe = {"inputs": [f"folder::{GOLDEN / 'vision' / 'lines.jsonl'}"], "image": image, "max_quarantine_rate": 0.5}
+    run_pipeline(VisionConfig.model_validate({"recipe": recipe}), recorder.store, recorder)
+    return _stages(recorder, "vision: ")
 
 
 def mixture(lake: Path) -> dict[str, Any]:
@@ -184,6 +196,8 @@ def _hash(field: pa.Field, parts: Sequence[pa.ChunkedArray]) -> str:
 def _shown(value: Any) -> Any:
     if isinstance(value, list):
         return [_shown(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _shown(item) for name, item in value.items()}
     if isinstance(value, bytes):
         return value.hex()
     return round(value, 4) if isinstance(value, float) else value

@@ -56,6 +56,8 @@ def test_the_golden_input_takes_every_kind_of_way():
         "language.unwanted", "language.low_score", "gopher_quality.too_many_bullet_lines",
         "exact.duplicate", "exact.same_record", "minhash.duplicate",
         "instruct.bad_arguments", "instruct.no_assistant", "mix.not_drawn", "mix.too_long",
+        "image.missing", "image.no_image", "image.too_many_pixels", "image_size.too_narrow", "caption.boilerplate",
+        "phash.duplicate",
     }  # fmt: skip
     assert stages["extract"]["pieces"] > 3 and stages["shards"]["pieces"] > 1
 

@@ -130,7 +130,7 @@ class CaptionQuality(Filter[Captions]):
 
 def _measured(text: str, patterns: list[re.Pattern[str]]) -> dict[str, float]:
     words = _WORD.findall(text.lower())
-    threes = Counter(zip(words, words[1:], words[2:]))
+    threes = Counter(zip(words, words[1:], words[2:], strict=False))
     # Where a caption goes on in a loop, every three words but the first round of them have been there before.
     repeated = sum(count - 1 for count in threes.values())
     return {

@@ -2,7 +2,7 @@
 
 The picture is shrunk to 32 x 32 gray, and of its discrete cosine transform the 64 slowest coefficients but the mean are
 compared with their median: enlarging, recompressing and a little cropping move few of them across it. All numbers are
-whole, so that every machine finds the same bits. What it tells apart, and what it does not: docs/decisions/19.
+whole, so that every machine finds the same bits. What it tells apart, and what it does not: docs/decisions/17.
 Source: Zauner 2010, "Implementation and benchmarking of perceptual image hash functions", 3.1.
 """
 
@@ -18,9 +18,9 @@ _SIDE, _WAVES = 32, 8
 _SCALE = 1 << 12
 
 
-def look(pixels_HWC: np.ndarray) -> int:
+def look(pixels: np.ndarray) -> int:
     """The 64 bits of a picture, uint8 [height, width, 3] of at least one pixel."""
-    gray = Image.fromarray(pixels_HWC).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    gray = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     waves = _cosines()
     slow = waves @ np.asarray(gray, np.int64) @ waves.T
     values = np.delete(slow.ravel(), 0)  # without the mean: brighter pictures look the same

@@ -53,7 +53,8 @@ class ImageSize(Filter[Pictures]):
 
     def measure(self, pictures: Pictures, /) -> pa.RecordBatch:
         """Of each record; nulls for one without an image."""
-        rows = [_measured(*sides) for sides in zip(*map(pa.Array.to_pylist, (pictures.heights, pictures.widths)))]
+        heights, widths = pictures.heights.to_pylist(), pictures.widths.to_pylist()
+        rows = [_measured(*sides) for sides in zip(heights, widths, strict=True)]
         return pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
 
     def rule(self, measures: pa.RecordBatch) -> pa.StringArray:

@@ -2,8 +2,8 @@
 
 A line names a file where any of its strings, at whatever depth, is the path of a file below the folder (`a.jpg`,
 `./a.jpg`, `frames/1.png`), or ends in one: many sets give paths from a folder further up (`train/frames/1.png`). Only
-files of the folder can be named, so nothing outside is opened, whatever a line says. What a line means is not known here: one that is no JSON names nothing, and is handed on
-as it is. Bounded by MAX_LINE; a longer line is handed on unread.
+files of the folder can be named, so nothing outside is opened, whatever a line says. What a line means is not known
+here: one that is no JSON names nothing, and is handed on as it is. A line longer than MAX_LINE is handed on unread.
 """
 
 from __future__ import annotations

@@ -23,11 +23,13 @@ from gristmill.lake.accounts.receipt import FATES, Receipt
 from gristmill.lake.query.why import Place, names_of, place_of
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet, read_object, read_table
-from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.takedown.suppress import DIGESTS, Suppression
 from gristmill.lake.versions.growth import ancestors
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 
+MEDIA = "media"
+"""The column of images, clips and videos that a record has."""
 TAKEN_DOWN = "it was taken down (`grist forget`)"
 GONE = "its text is no longer in the lake (gc removed it); running the same inputs again extracts it again"
 NEVER = "it left the pipeline before it had a text"
@@ -37,7 +39,8 @@ UNKNOWN = "this version keeps no receipts, so nothing says where its text is"
 
 @dataclass(frozen=True)
 class SampledRecord:
-    """One record. `fields` are its other columns, of the shard, or of ledger and extraction."""
+    """One record. `fields` are its other columns, of the shard, or of ledger and extraction; of its media what they
+    are, and never their bytes."""
 
     id: str | None
     fate: str
@@ -140,8 +143,16 @@ def _rows_at(
         if ref.kind == "ledger":  # its positions are counted among the rows of one fate
             sizes = [keep(file.read_row_group(g, ["fate", "reason"])).num_rows for g in groups]
         for g, at in _grouped(positions, list(accumulate(sizes))):
-            rows += keep(file.read_row_group(g)).take(at).to_pylist()
+            rows += map(_without_data, keep(file.read_row_group(g)).take(at).to_pylist())
     return rows
+
+
+def _without_data(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose media have their sizes in place of their bytes, and nothing that only others of their kind have."""
+    if not row.get(MEDIA):
+        return row
+    shown = [{**item, "data": None, "bytes": len(item["data"] or b"")} for item in row[MEDIA]]
+    return {**row, MEDIA: [{k: v for k, v in item.items() if v is not None} for item in shown]}
 
 
 def _fated(
@@ -223,7 +234,10 @@ def _forgotten(
     if not rows:
         return {}
     ids, urls = ([row.get(name) for row in rows.values()] for name in ("id", "url"))
-    hit = Suppression.load(store).match(pa.array(ids, pa.string()), pa.array(urls, pa.string()))
+    digests = pa.array([row.get(DIGESTS) or [] for row in rows.values()], pa.list_(pa.string()))
+    hit = Suppression.load(store).match_rows(
+        pa.table({"id": pa.array(ids, pa.string()), "url": pa.array(urls, pa.string()), DIGESTS: digests})
+    )
     return {key: TAKEN_DOWN for key, listed in zip(rows, hit, strict=True) if listed}
 
 
@@ -243,7 +257,7 @@ def _read_texts(
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """The extracted documents of these records, as far as they are in this object."""
     hit = pc.field("ordinal").isin([ordinal for _, ordinal in asked])
-    rows = read_table(store, ref, filters=hit).to_pylist()
+    rows = map(_without_data, read_table(store, ref, filters=hit).to_pylist())
     return {(row["input"], row["ordinal"]): row for row in rows if (row["input"], row["ordinal"]) in asked}
 
 

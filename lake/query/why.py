@@ -20,7 +20,7 @@ from gristmill.lake.query.query import require_dataset
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import DamagedObject, rows_between
 from gristmill.lake.store.sealed import Unreadable
-from gristmill.lake.takedown.search import ids_of_page
+from gristmill.lake.takedown.search import ids_of_medium, ids_of_page
 from gristmill.lake.takedown.suppress_entries import url_heads
 from gristmill.lake.versions.chains import Row, Searched, rows_of, search
 from gristmill.lake.versions.manifest import Manifest, Outline
@@ -28,6 +28,7 @@ from gristmill.lake.versions.roots import missing
 from gristmill.lake.versions.versions import Versions
 
 _ID = re.compile(r"[0-9a-f]{8,32}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEY = ("id", "input", "ordinal")
 CLUSTER_SHOWN = 10
 ALIKE = 2
@@ -101,11 +102,12 @@ class Answer:
 
 
 def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
-    """The whole history of a URL, a source key, an id, or an id's first 8 to 31 hex characters.
+    """The whole history of a URL, a source key, an id, an id's first 8 to 31 hex characters, or of all records that
+    have the image, clip or video of a sha256.
 
     Raises NoSuchVersion for an unknown dataset, ValueError for an empty question.
     """
-    normalised, prefixes = _prefixes(query)
+    normalised, prefixes = _prefixes(versions, query)
     if dataset is not None:
         require_dataset(versions, dataset)
     names = versions.names() if dataset is None else [dataset]
@@ -144,13 +146,15 @@ def _search(store: Store, outlines: Mapping[str, Sequence[Outline]], prefixes: S
     return {name: search(store, versions, prefixes, read) for name, versions in outlines.items()}
 
 
-def _prefixes(query: str) -> tuple[str | None, tuple[str, ...]]:
+def _prefixes(versions: Versions, query: str) -> tuple[str | None, tuple[str, ...]]:
     """(normalised URL, prefixes of ids that the question may mean)."""
     query = query.strip()
     if not query:
-        raise ValueError("why: give a URL, a record id, or at least 8 hex characters of one")
+        raise ValueError("why: give a URL, a record id, at least 8 hex characters of one, or the sha256 of a medium")
     if _ID.fullmatch(query):
         return None, (query,)
+    if _SHA256.fullmatch(query):
+        return None, tuple(sorted(ids_of_medium(versions, query))) or (query,)
     return normalise_url(query), url_heads(query)
 
 

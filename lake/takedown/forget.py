@@ -16,11 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, iter_batches
 from gristmill.lake.takedown.groups import NotRewritable
 from gristmill.lake.takedown.plan import Affected, Derived, ForgetPlan, ForgetReport
 from gristmill.lake.takedown.rewrite import ROLE, clean_version
-from gristmill.lake.takedown.search import Search, Seen, followers_in
+from gristmill.lake.takedown.search import Search, Seen
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.lease import Lease
 from gristmill.lake.versions.manifest import Manifest
@@ -178,7 +179,7 @@ class _Forgetting:
         key = (manifest.dataset, manifest.version)
         if key not in self._followers:
             gone = pa.array(sorted(self.search.ids), pa.string())
-            self._followers[key] = sum(followers_in(self.versions.store, ref, gone) for ref in manifest.fates)
+            self._followers[key] = sum(_followers_in(self.versions.store, ref, gone) for ref in manifest.fates)
         return self._followers[key]
 
     def _derived(self) -> Iterable[Derived]:
@@ -246,3 +247,12 @@ def _made_from(version: Seen) -> list[tuple[str, str]]:
         return []
     above = [(str(source), source.role) for source in version.sources]
     return above if version.parent is None else [*above, (str(version.parent), "extends")]
+
+
+def _followers_in(store: Store, ref: ObjectRef, gone: pa.Array) -> int:
+    """How many rows of a ledger name one of these as their survivor, and are not themselves among them."""
+    count = 0
+    for batch in iter_batches(store, ref, ["id", "survivor"]):
+        named = pc.and_not(pc.is_in(batch["survivor"], gone), pc.is_in(batch["id"], gone))
+        count += pc.sum(named).as_py() or 0
+    return count

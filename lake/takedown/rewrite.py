@@ -206,9 +206,9 @@ def _rewrite(store: Store, ref: ObjectRef, change: Change) -> ObjectRef:
         with open_parquet(store, ref) as file:
             schema = file.schema_arrow
             with table_writer(path, schema) as writer:
-                for batch in file.iter_batches(ROW_GROUP_ROWS):
+                for number in range(file.num_row_groups):  # which were bounded, in bytes too, by who wrote them
                     # the cast gives the file's metadata back, which a batch has not, and which is part of the bytes
-                    table = change(pa.Table.from_batches([batch], batch.schema)).cast(schema)
+                    table = change(file.read_row_group(number)).cast(schema)
                     if not table.num_rows:
                         continue
                     writer.write_table(table, row_group_size=ROW_GROUP_ROWS)

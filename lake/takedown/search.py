@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gristmill.lake.accounts.fan import MEMBER
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef, is_table, iter_batches, open_parquet, read_object
-from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.takedown.suppress import DIGESTS, Suppression
 from gristmill.lake.takedown.suppress_entries import page_hash
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Manifest, VersionRef
@@ -30,8 +29,10 @@ from gristmill.lake.versions.versions import Versions
 
 NO_TEXT = frozenset({"ledger", "refs", "receipts", "spans", "screened"})
 """Kinds that hold keys, places and measures of records, never text nor what is computed to compare texts."""
+MEDIA, SHA256 = "media", "sha256"
 MEMBERS = "members"
-"""The kind of tables that say what lies in tars (lake/accounts/fan.py)."""
+"""Kinds of tables that say which media records have, one a row, with its digest; and what lies in tars
+(lake/accounts/fan.py)."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,16 @@ class Seen:
 
 
 class Columns(NamedTuple):
-    """Where a table has record ids, and their URLs."""
+    """Where a table has record ids, their URLs, and sha256 of their media."""
 
     id: str
     url: str | None
+    media: str | None = None
 
     @property
     def names(self) -> list[str]:
-        """The columns that a search reads: ids, and URLs where there are any."""
-        return [self.id] if self.url is None else [self.id, self.url]
+        """The columns that a search reads: ids, and the others where there are any."""
+        return [name for name in self if name is not None]
 
 
 class Search:
@@ -121,10 +123,10 @@ class Search:
                 self._columns[ref.sha256] = columns
             # URLs before ids, in everything that is new: a URL that one object has tells the id by which the record is
             # found in all others.
-            if self.request.by_url:
+            if self.request.by_url or self.request.media:
                 known = len(self.ids)
-                self._look_at_urls(pool, new)
-                if self.request.domains or self.asking:
+                self._look_at_names(pool, new)
+                if self.request.domains or self.request.media or self.asking:
                     self._look_in_texts(pool, bundles.values())
                 if len(self.ids) > known:
                     new = list(self.refs.values())  # an earlier look counted their rows, and knew fewer ids
@@ -202,15 +204,17 @@ class Search:
                 raise
             return None
         texts = {name for name in schema.names if _is_text(schema.field(name).type)}
-        id_column = MEMBER if ref.kind == MEMBERS else "id"
-        return Columns(id_column, "url" if "url" in texts else None) if id_column in texts else None
+        id_column, medium = MEMBER if ref.kind == MEMBERS else "id", SHA256 if ref.kind == MEDIA else DIGESTS
+        if id_column not in texts:
+            return None
+        return Columns(id_column, "url" if "url" in texts else None, medium if medium in schema.names else None)
 
-    def _look_at_urls(self, pool: ThreadPoolExecutor, refs: Iterable[ObjectRef]) -> None:
-        """Ids of records whose URL is asked for, from the tables that have URLs."""
+    def _look_at_names(self, pool: ThreadPoolExecutor, refs: Iterable[ObjectRef]) -> None:
+        """Ids of records whose URL or medium is asked for, from the tables that have them."""
         having: list[tuple[ObjectRef, Columns]] = []
         for ref in refs:
             columns = self._columns[ref.sha256]
-            if columns is not None and columns.url is not None:
+            if columns is not None and (columns.url, columns.media) != (None, None):
                 having.append((ref, columns))
 
         def look(item: tuple[ObjectRef, Columns]) -> list[str]:
@@ -254,20 +258,18 @@ class Search:
 def ids_of_page(versions: Versions, url: str) -> set[str]:
     """Ids of records whose URL is this page in whatever spelling, as far as their URL is still in the lake."""
     page = page_hash(url)
-    if page is None:
-        return set()
-    search = Search(versions, Suppression(pages=frozenset((page,))), asking=True)
+    return set() if page is None else _ids_in(versions, Suppression(pages=frozenset((page,))))
+
+
+def ids_of_medium(versions: Versions, sha256: str) -> set[str]:
+    """Ids of records that have this medium: kept ones, and of dropped ones those whose texts are still in the lake."""
+    return _ids_in(versions, Suppression(media=frozenset((sha256,))))
+
+
+def _ids_in(versions: Versions, request: Suppression) -> set[str]:
+    search = Search(versions, request, asking=True)
     search.look()
     return search.ids
-
-
-def followers_in(store: Store, ref: ObjectRef, gone: pa.Array) -> int:
-    """How many rows of a ledger name one of these as their survivor, and are not themselves among them."""
-    count = 0
-    for batch in iter_batches(store, ref, ["id", "survivor"]):
-        named = pc.and_not(pc.is_in(batch["survivor"], gone), pc.is_in(batch["id"], gone))
-        count += pc.sum(named).as_py() or 0
-    return count
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -283,5 +285,7 @@ def _ids(
         if no_url is not None and urls is not None:
             no_url[ref.sha256] = no_url.get(ref.sha256, 0) + urls.null_count
         hit = wanted.match(ids, urls)
+        if columns.media is not None:
+            hit |= wanted.match_media(batch[columns.media])
         if hit.any():
             yield from ids.filter(pa.array(hit)).to_pylist()

@@ -27,38 +27,37 @@ from gristmill.lake.accounts.receipt import canonical
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef, put_file, scratch
 from gristmill.lake.store.sealed import fields_of, in_words
-from gristmill.lake.takedown.suppress_entries import (
-    LONGEST,
-    domain_entry,
-    domain_hash,
-    host_hash,
-    host_in,
-    id_entry,
-    page_hash,
-    url_entries,
-)
+from gristmill.lake.takedown.suppress_entries import domain_entry, id_entry, medium_entry, url_entries
+from gristmill.lake.takedown.suppress_match import is_in, on_listed_host
 
-FORMAT = 2
+FORMAT = 3
+DIGESTS = "digests"
+"""The column of records that were read with the sha256 of their media."""
 PREFIX, COPIES = "suppressions/", "takedowns/"
 _NUMBERED = re.compile(PREFIX + r"(\d{8,})\.json")
 _UNNUMBERED = re.compile(PREFIX + r"([0-9a-f]{64})\.json")
 """How the last release named a request: after its digest."""
-_HEAD = r"(?s)^[\x00-\x20]*(?P<head>(?:[^/?#]*//)?[^/?#]*)"
-"""The part of a URL that has the host: all before path, query and fragment."""
 
 
 @dataclass(frozen=True)
 class Suppression:
     """`ids` are record ids, `urls` first halves of ids (`url_heads`), `domains` hashes of hosts, `pages` of URLs in
-    whatever spelling (`page_hash`): hex, all of them."""
+    whatever spelling (`page_hash`), `media` sha256 of images, clips and videos: hex, all of them."""
 
     ids: frozenset[str] = frozenset()
     urls: frozenset[str] = frozenset()
     domains: frozenset[str] = frozenset()
     pages: frozenset[str] = frozenset()
+    media: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, ids: Iterable[str] = (), urls: Iterable[str] = (), domains: Iterable[str] = ()) -> Suppression:
+    def of(
+        cls,
+        ids: Iterable[str] = (),
+        urls: Iterable[str] = (),
+        domains: Iterable[str] = (),
+        media: Iterable[str] = (),
+    ) -> Suppression:
         """From what people write. Raises ValueError for the first entry that is none."""
         named = [url_entries(url) for url in urls]
         return cls(
@@ -66,6 +65,7 @@ class Suppression:
             urls=frozenset[str]().union(*(heads for heads, _ in named)),
             domains=frozenset(map(domain_entry, domains)),
             pages=frozenset(page for _, page in named),
+            media=frozenset(map(medium_entry, media)),
         )
 
     @classmethod
@@ -92,9 +92,10 @@ class Suppression:
         return digest_of(b"suppression", canonical(self._entries())) if self else ""
 
     def _entries(self) -> dict[str, Any]:
-        """A list without pages is written as the last release wrote it, so that its digest stays what it was."""
-        names = _FIELDS if self.pages else _FIELDS[:-1]
-        number = FORMAT if self.pages else 1
+        """A list without media, or without pages too, is written as the releases before wrote it, so that its digest
+        stays what it was."""
+        number = FORMAT if self.media else 2 if self.pages else 1
+        names = _FIELDS_OF[number]
         return {"format": number, "url_format": URL_FORMAT, **{name: sorted(getattr(self, name)) for name in names}}
 
     def save(self, store: Store, reason: str) -> str:
@@ -103,7 +104,7 @@ class Suppression:
         Raises ListNotWhole where the list has to be restored first.
         """
         if not self:
-            raise ValueError("suppression: the request has no entries; give at least one id, URL or domain")
+            raise ValueError("suppression: the request has no entries; give at least one id, URL, domain or medium")
         while True:
             before = read_takedowns(store)
             if self.digest in before.requests:
@@ -132,63 +133,44 @@ class Suppression:
         return _parse(store, ref.key, digest)
 
     def match(self, ids: pa.Array | pa.ChunkedArray, urls: pa.Array | pa.ChunkedArray | None = None) -> np.ndarray:
-        """Which records are on the list: bool, one a row. Without `urls` neither domain nor page matches."""
+        """Which records are on the list: bool, one a row. Without `urls` neither domain nor page matches; media are
+        matched by `match_media`."""
         hit = np.zeros(len(ids), dtype=bool)
         if self.ids:
-            hit |= _is_in(ids, self._sets["ids"])
+            hit |= is_in(ids, self._sets["ids"])
         if self.urls:
-            hit |= _is_in(pc.utf8_slice_codeunits(ids, 0, 16), self._sets["urls"])
+            hit |= is_in(pc.utf8_slice_codeunits(ids, 0, 16), self._sets["urls"])
         if self.by_url and urls is not None:
-            hit |= self._by_url(urls)
+            hit |= on_listed_host(urls, self.domains, self.pages)
         return hit
+
+    def match_media(self, digests: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """Which records have a listed medium: bool, one a row. `digests`: sha256 of one medium each, or of a list."""
+        if not self.media:
+            return np.zeros(len(digests), dtype=bool)
+        column = digests.combine_chunks() if isinstance(digests, pa.ChunkedArray) else digests
+        if not pa.types.is_list(column.type):
+            return is_in(column, self._sets["media"])
+        hit = np.zeros(len(column), dtype=bool)
+        rows = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
+        hit[rows[is_in(pc.list_flatten(column), self._sets["media"])]] = True
+        return hit
+
+    def match_rows(self, rows: pa.Table) -> np.ndarray:
+        """Which rows are on the list by the columns `id`, `url` and `digests`, as far as they have them: bool, one a
+        row."""
+        there = rows.schema.names
+        hit = self.match(rows["id"], rows["url"] if "url" in there else None)
+        return hit | self.match_media(rows[DIGESTS]) if DIGESTS in there else hit
 
     @cached_property
     def _sets(self) -> dict[str, pa.Array]:
-        return {name: pa.array(sorted(getattr(self, name)), pa.string()) for name in ("ids", "urls")}
-
-    def _by_url(self, urls: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """Which URLs are on a listed domain or are a listed page: bool, one a row. Each distinct scheme and host is
-        judged once, and only of hosts that have a listed page is every URL looked at."""
-        plain = pc.replace_substring_regex(urls, r"[\t\r\n]", "")  # as every URL parser does
-        heads = pc.struct_field(pc.extract_regex(plain, _HEAD), "head")
-        coded = (heads.combine_chunks() if isinstance(heads, pa.ChunkedArray) else heads).dictionary_encode()
-        hosts = [host_in(head) for head in coded.dictionary.to_pylist()]
-        known: dict[str, bool] = {}
-        places = pc.fill_null(coded.indices, len(hosts)).to_numpy(zero_copy_only=False)  # the last: rows without a URL
-        hit: np.ndarray = np.array([self._covers(host, known) for host in hosts] + [False])[places]
-        if self.pages:
-            listed = {page[:16] for page in self.pages}  # the entry of a page begins with the hash of its host
-            near = np.array([host_hash(host) in listed for host in hosts] + [False])[places]
-            for row in np.flatnonzero(near & ~hit):
-                hit[row] = page_hash(urls[int(row)].as_py()) in self.pages
-        return hit
-
-    def _covers(self, host: str, known: dict[str, bool]) -> bool:
-        """Whether the host or a domain above it is listed. `known`: hosts of one site share what is above them.
-
-        Only what a listed domain could be is hashed, so that no crafted host costs more than another.
-        """
-        if host in known:
-            return known[host]
-        tried: list[str] = []
-        at = host if len(host) <= LONGEST else host[-LONGEST:].partition(".")[2]
-        covered = False
-        while at and not covered:
-            covered = known[at] if at in known else domain_hash(at) in self.domains
-            if at in known:
-                break
-            tried.append(at)
-            at = at.partition(".")[2]
-        known.update(dict.fromkeys([*tried, host], covered))
-        return covered
+        return {name: pa.array(sorted(getattr(self, name)), pa.string()) for name in ("ids", "urls", "media")}
 
 
-_FIELDS = ("ids", "urls", "domains", "pages")
-
-
-def _is_in(values: pa.Array | pa.ChunkedArray, wanted: pa.Array) -> np.ndarray:
-    hits = pc.is_in(values, wanted)
-    return np.asarray(hits.to_numpy() if isinstance(hits, pa.ChunkedArray) else hits.to_numpy(zero_copy_only=False))
+_FIELDS = ("ids", "urls", "domains", "pages", "media")
+_FIELDS_OF = {1: _FIELDS[:3], 2: _FIELDS[:4], FORMAT: _FIELDS}
+"""What a list of each format has."""
 
 
 class ListNotWhole(ValueError):
@@ -283,13 +265,13 @@ def _lost(store: Store, key: str, what: str) -> ListNotWhole:
 def _parse(store: Store, key: str, digest: str) -> Suppression:
     try:
         data = fields_of(_bytes(store, key))
-        if data["format"] in (1, FORMAT) and data["url_format"] == URL_FORMAT:
-            names = _FIELDS if data["format"] == FORMAT else _FIELDS[:-1]
+        if data["format"] in _FIELDS_OF and data["url_format"] == URL_FORMAT:
+            names = _FIELDS_OF[data["format"]]
             entries = Suppression(**{name: frozenset(map(str, data[name])) for name in names})
             if entries.digest == digest:
                 return entries
             raise ValueError(f"its entries have digest {entries.digest[:12]}, not {digest[:12]}")
-        problem = f"it has format {data['format']} (URL format {data['url_format']}), not 1 or {FORMAT} ({URL_FORMAT})"
+        problem = f"it has format {data['format']} (URL format {data['url_format']}), not 1 to {FORMAT} ({URL_FORMAT})"
     except ListNotWhole:
         raise
     except (ValueError, KeyError, TypeError) as error:

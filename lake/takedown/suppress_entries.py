@@ -19,6 +19,7 @@ from gristmill.lake.accounts.identity import is_record_id, key_hash, normalise_u
 
 _HEAD = re.compile(r"[\x00-\x20]*((?:[^/?#]*//)?[^/?#]*)")
 """The part of a URL that has the host: all before path, query and fragment."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 LONGEST = 253
 """Characters of a domain name (RFC 1035, section 2.3.4, as text)."""
 _PLAIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/?"
@@ -35,6 +36,13 @@ def id_entry(text: str) -> str:
     """A record id as `grist why` shows it. Raises ValueError."""
     if not is_record_id(text.lower()):
         raise ValueError(f"{text!r} is no record id: 32 hex characters, as `grist why URL` shows them")
+    return text.lower()
+
+
+def medium_entry(text: str) -> str:
+    """The sha256 of an image, a clip or a video. Raises ValueError."""
+    if not _SHA256.fullmatch(text.lower()):
+        raise ValueError(f"{text!r} is no sha256: 64 hex characters, as `sha256sum` prints them for a file")
     return text.lower()
 
 

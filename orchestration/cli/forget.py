@@ -39,6 +39,9 @@ def forget(
     domains: Annotated[
         FileOption, typer.Option("--domains", metavar="FILE", help="Domains, one a line; subdomains are covered.")
     ] = None,
+    media: Annotated[
+        FileOption, typer.Option("--media", metavar="FILE", help="sha256 of images, clips or videos, one a line.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it. Without it, only say what would happen.")] = False,
     lake: LakeOption = None,
     as_json: JsonOption = False,
@@ -51,7 +54,7 @@ def forget(
     from gristmill.lake.takedown.forget import plan_forget
     from gristmill.pipelines.frame.assembly import provenance
 
-    request = read_request({"ids": ids, "urls": urls, "domains": domains}, reason)
+    request = read_request({"ids": ids, "urls": urls, "domains": domains, "media": media}, reason)
     versions, started = versions_of(lake), time.time()
     plan = plan_forget(versions, request)
     report = do(versions, plan, reason, lambda: provenance(started)) if yes else None
@@ -86,7 +89,9 @@ def read_request(files: dict[str, Path | None], reason: str) -> Suppression:
                 )
     request = Suppression().union(entries)
     if not request:
-        raise ValueError("forget: nothing was named; give --ids, --urls or --domains FILE with at least one entry")
+        raise ValueError(
+            "forget: nothing was named; give --ids, --urls, --domains or --media FILE with at least one entry"
+        )
     return request
 
 

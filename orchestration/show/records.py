@@ -7,15 +7,16 @@ from shards and may hold anything; they are made harmless for the terminal, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.text import Text
 
 from gristmill.lake.query.diff import Diff
-from gristmill.lake.query.sampling import Drawn, SampledRecord
+from gristmill.lake.query.sampling import MEDIA, Drawn, SampledRecord
 from gristmill.lake.query.why import ALIKE, Answer, Place, Story
 from gristmill.orchestration.show.tables import SHOWN, counted, draw_facts, grid, heading, indented, ruled
 from gristmill.orchestration.show.terminal import plain
@@ -171,9 +172,18 @@ def _about(record: SampledRecord) -> dict[str, str]:
     by = f" by {record.reason}" if record.reason else ""
     value = f", value {record.value}" if record.value else ""
     place = {} if record.place is None else {"from": where(record.place)}
-    fields = {k: str(v) for k, v in record.fields.items() if v is not None and k != PARTS}
+    fields = {k: str(v) for k, v in record.fields.items() if v is not None and k not in (PARTS, MEDIA)}
+    for number, item in enumerate(record.fields.get(MEDIA) or (), 1):
+        fields[f"{item['kind']} {number}"] = _medium(item)
     marks = {"learned": "what stands between « and »"} if PARTS in record.fields else {}
     return {"fate": f"{record.fate}{by}{value}", **place, **fields, **marks}
+
+
+def _medium(item: Mapping[str, Any]) -> str:
+    """A medium in words: its name, its size, and the digest by which it is asked for."""
+    size = f"{item['height']:,} x {item['width']:,} pixels" if "height" in item else ""
+    parts = (item.get("url"), size, decimal(item["bytes"]), f"sha256 {item['sha256']}")
+    return ", ".join(plain(part) for part in parts if part)
 
 
 def _pieces(record: SampledRecord) -> list[tuple[str, bool | None]]:

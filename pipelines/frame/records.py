@@ -81,9 +81,14 @@ class RecordRecipe(InputRecipe):
         return _draft(self, run, base, state, written, merged)
 
 
+def _added(flow: Flow) -> dict[str, tuple[str, ...]]:
+    """Kinds of attachments that every version adds to, and by which columns each is sorted."""
+    return {**flow.grows, **flow.write.indexes, **PROVENANCE}
+
+
 def _growing(flow: Flow, base: Manifest) -> list[tuple[Compact, list[ObjectRef]]]:
     """The attachments that every version adds to, each kind with the stage that merges its objects."""
-    return [(Compact(kind, keys), attachments_of(base, kind)) for kind, keys in {**flow.grows, **PROVENANCE}.items()]
+    return [(Compact(kind, keys), attachments_of(base, kind)) for kind, keys in _added(flow).items()]
 
 
 def _merging(flow: Flow, base: Manifest) -> tuple[StageId, ...]:
@@ -144,6 +149,7 @@ def _draft(
     # Spans, without which a run over known inputs would scan them again after a gc; measures, for replay.
     own = put_refs(store, [*(scanned.spans for scanned in inputs), *state.measures])
     attached = {ref.kind for ref in state.attachments} | PROVENANCE.keys()
+    indexes = [ref for receipt in written for ref in receipt.outputs if ref.kind in recipe.flow.write.indexes]
     carried = [ref for ref in base.attachments if ref.kind not in attached] if base else []
     return Draft(
         dataset=run.dataset,
@@ -162,6 +168,7 @@ def _draft(
             *attachments_of(base, "receipts"),
             bundle_receipts(store, [*state.decided, *merged]),
             *state.attachments,
+            *indexes,
             *carried,  # of steps that are off in this recipe: the next version must not have to forget them
         ),
         schemas={"shard": str(recipe.flow.write.schema.remove_metadata())},

@@ -62,6 +62,8 @@ class SelectSurvivors(Stage[ComponentRange]):
     VERSION: ClassVar[int] = 2
     decider: ClassVar[str] = "minhash"
     """What its reasons begin with."""
+    estimated: ClassVar[bool] = True
+    """Whether the share of values that agree estimates a similarity, or is one."""
 
     min_similarity: float | None = 0.7
 
@@ -112,7 +114,7 @@ class SelectSurvivors(Stage[ComponentRange]):
     def _settled(self, members: Members, state: np.ndarray) -> Settled:
         order, starts = _in_order(members, first=state == KEPT)
         ids = members.rows["id"].combine_chunks()
-        return settle(members.values, order, starts, state, ids, self.min_similarity)
+        return settle(members.values, order, starts, state, ids, self.min_similarity, estimated=self.estimated)
 
     def _dropped(self, store: Store, members: Members, settled: Settled) -> tuple[Fates, ObjectRef, ObjectRef]:
         """Fates, exclusions and members (rows for `clusters`) of the new documents that do not survive."""

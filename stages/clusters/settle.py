@@ -71,6 +71,12 @@ def most_survivors(width: int, min_similarity: float) -> tuple[int, ...]:
     return tuple(bounds)
 
 
+def _from(width: int, min_similarity: float) -> tuple[int, ...]:
+    """The same where similarity is no estimate: any number of survivors from that share of values on."""
+    least = Fraction(min_similarity) * width
+    return tuple(_UNBOUNDED if agreed >= least else 0 for agreed in range(width + 1))
+
+
 def settle(
     values: np.ndarray,
     order: np.ndarray,
@@ -78,13 +84,16 @@ def settle(
     state: np.ndarray,
     ids: pa.Array,
     min_similarity: float | None,
+    *,
+    estimated: bool = True,
 ) -> Settled:
     """The survivors of some components.
 
     values: signatures, uint32 [rows, width]. order: rows by component, in each the best first; int [members]. starts:
     where components begin in `order`, and its length; int [components + 1]. state: UNDECIDED | KEPT | DROPPED, uint8
     [rows]; KEPT rows come first in their component. ids: record ids of the rows. With `min_similarity` None all of a
-    component are alike, and `values` are not read.
+    component are alike, and `values` are not read. Unless it is `estimated`, the share of values that agree is the
+    similarity itself, and what is alike does not depend on how many survivors there are.
     """
     bounds: tuple[int, ...]
     if min_similarity is None:
@@ -92,7 +101,9 @@ def settle(
         values = np.empty((len(values), 0), np.uint32)
         bounds, scan_limit = (_UNBOUNDED,), _UNBOUNDED
     else:
-        bounds, scan_limit = most_survivors(values.shape[1], min_similarity), SCAN_LIMIT
+        width = values.shape[1]
+        bounds = most_survivors(width, min_similarity) if estimated else _from(width, min_similarity)
+        scan_limit = SCAN_LIMIT
     survivor, agreement = np.full(len(values), NONE, np.uint32), np.zeros(len(values), np.int64)
     compared = kernels()["settle"](
         np.ascontiguousarray(values, np.uint32),

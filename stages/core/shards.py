@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.lake.accounts import ledger
-from gristmill.lake.accounts.balance import total
+from gristmill.lake.accounts.balance import Tally, total
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import (
     ROW_GROUP_ROWS,
@@ -60,6 +60,27 @@ class ShardPayload:
     exclusions: ObjectRef
 
 
+class Index:
+    """What is noted of the records of a shard beside it, and the balance of their children: here nothing."""
+
+    @property
+    def children_in(self) -> Tally | None:
+        """Children that came in with the records; None: they have none."""
+        return None
+
+    @property
+    def children(self) -> Mapping[str, Tally]:
+        """Verdict -> the children that have it."""
+        return {}
+
+    def add(self, rows: pa.Table, shard: pa.Table) -> None:
+        """The same records, of a chunk: as they came, and as the shard has them."""
+
+    def put(self, store: Store) -> tuple[ObjectRef, ...]:
+        """Stores what was noted."""
+        return ()
+
+
 @dataclass(frozen=True)
 class WriteShards(Stage[ShardPayload]):
     """`target_bytes`: UTF-8 bytes of text after which a shard is closed; a chunk is never divided.
@@ -74,6 +95,9 @@ class WriteShards(Stage[ShardPayload]):
         {"language": "language.language", "language_score": "language.language_score"}
     )
 
+    indexes: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+    """Kinds of what `index` stores, which a version has of all its shards, and by which columns each is sorted."""
+
     target_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
@@ -85,6 +109,7 @@ class WriteShards(Stage[ShardPayload]):
         payload = work.payload
         exclusions = read_refs(store, payload.exclusions)
         fates, statistics, records = Fates(), Statistics(), 0
+        indexed = self.index()
         with scratch() as folder:
             path = folder / "shard.parquet"
             with table_writer(path, self.schema) as writer:
@@ -95,10 +120,22 @@ class WriteShards(Stage[ShardPayload]):
                         writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
                     fates.add_kept(rows, values=rows["mark"] if "mark" in rows.schema.names else None)
                     statistics += Statistics.of(shard)
+                    indexed.add(rows, shard)
                     records += shard.num_rows
             ref = put_file(store, "shard", path, records)
         written, counts = fates.write(store)
-        return Outcome(outputs=(ref, written), received=counts.kept, kept=counts.kept, facts=statistics)
+        return Outcome(
+            outputs=(ref, written, *indexed.put(store)),
+            received=counts.kept,
+            kept=counts.kept,
+            facts=statistics,
+            children_in=indexed.children_in,
+            children=indexed.children,
+        )
+
+    def index(self) -> Index:
+        """What is noted of a shard's records beside the shard."""
+        return Index()
 
     def groups(self, rows: pa.Table) -> Iterator[pa.Table]:
         """The rows of a chunk in tables that are written one by one, each in row groups of its own."""

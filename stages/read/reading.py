@@ -66,6 +66,8 @@ class ReadStage(Stage[ReadPayload]):
     """
 
     facts: ClassVar[type[Any]]
+    named_by: ClassVar[tuple[str, ...]] = ("id", "url")
+    """Columns by which a takedown finds a record: also `digests`, of its media, where it has any."""
 
     @abstractmethod
     def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:

@@ -81,8 +81,8 @@ class Suppressed(Stage[SuppressedPayload]):
     def _taken_over(self, store: Store, receipt: Receipt, suppression: Suppression) -> Outcome:
         """What was read before, without what is on the list by now."""
         text = receipt.output("text")
-        keys = read_table(store, text, ["id", "url"])
-        if suppression.match(keys["id"], keys["url"]).any():
+        keys = read_table(store, text, list(self.stage.named_by))
+        if suppression.match_rows(keys).any():
             fates = Fates(rows=[read_table(store, receipt.output("fates"))])
             table = leave_out(suppression, read_table(store, text), fates)
             return self.stage.written(store, table, fates)
@@ -110,7 +110,7 @@ def keys_before(work: Work[SuppressedPayload]) -> list[str]:
 
 def leave_out(suppression: Suppression, table: pa.Table, fates: Fates) -> pa.Table:
     """The rows that are not on the list; the others get their fate."""
-    hit = pa.array(suppression.match(table["id"], table["url"]))
+    hit = pa.array(suppression.match_rows(table))
     lost = table.filter(hit)
     fates.add_dropped(lost, pa.repeat(REASON, lost.num_rows))
     return table.filter(pc.invert(hit)).combine_chunks()  # the same bytes, however the table came about

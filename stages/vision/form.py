@@ -34,6 +34,7 @@ from gristmill.stages.read.reading import RECORD, ReadPayload, ReadStage, Rows, 
 from gristmill.stages.text.instruct import PARTS
 from gristmill.stages.vision.turns import Album, names_images, placed, placeholder, with_images, with_placeholders
 
+DIGESTS = pa.list_(pa.string())
 SCHEMA = pa.schema(
     [
         *RECORD,
@@ -49,6 +50,7 @@ SCHEMA = pa.schema(
         ("heights", pa.list_(pa.int32())),
         ("widths", pa.list_(pa.int32())),
         ("looks", pa.list_(pa.uint64())),  # filters/image/look.py
+        ("digests", DIGESTS),  # sha256 of the media
         ("bytes", pa.int64()),  # of the text, UTF-8, and of the media
         ("media", MEDIA),
     ],
@@ -64,7 +66,7 @@ FIELDS = ("image", "images", "file", "files", "file_name", "file_names", "frames
 
 class Formed(NamedTuple):
     """A sample: its parts, what makes two the same, its media as rows of MEDIA and how they look; or the reason why it
-    is none, with the offending value."""
+    is none, with the offending value, or in `error` what a decoder said, which quotes nothing of a record."""
 
     parts: tuple[Segment, ...] = ()
     content: str = ""
@@ -72,6 +74,15 @@ class Formed(NamedTuple):
     looks: tuple[int, ...] = ()
     reason: str | None = None
     value: str | None = None
+    error: str | None = None
+
+
+class BadImage(BadSample):
+    """An image of a sample that cannot be had. `reason`: as ImageError has it."""
+
+    def __init__(self, number: int, error: ImageError) -> None:
+        super().__init__(error.reason.removeprefix("image."))
+        self.error = f"image {number}: {error}"[:500]
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ class FormImages(ReadStage):
     name: ClassVar[str] = "image"
     VERSION: ClassVar[int] = 1
     facts: ClassVar[type[Any]] = Passed
+    named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
 
     form: Task = "caption"
     caption: tuple[str, ...] = ("text", "caption", "captions")
@@ -166,6 +178,8 @@ class FormImages(ReadStage):
             return Formed(reason="read.not_a_line", value=item.record_type)
         try:
             return self._formed(item, item.row)
+        except BadImage as error:
+            return Formed(reason=f"image.{error.reason}", error=error.error)
         except BadSample as error:
             return Formed(reason=f"image.{error.reason}", value=error.value)
 
@@ -212,7 +226,7 @@ class FormImages(ReadStage):
             try:
                 pixels = decode_image(item.data, self.max_pixels)
             except ImageError as error:
-                raise BadSample(error.reason.removeprefix("image."), f"image {number}: {error}"[:500]) from None
+                raise BadImage(number, error) from None
             rows.append(item.as_row() | {"height": pixels.shape[0], "width": pixels.shape[1]})
             looks.append(look(pixels))
         return tuple(rows), tuple(looks)
@@ -232,7 +246,7 @@ class FormImages(ReadStage):
             fates.add(record, "quarantined", sample.reason, error=item.error)
             return None
         if sample.reason is not None:
-            fates.add(record, "dropped", sample.reason, sample.value)
+            fates.add(record, "dropped", sample.reason, sample.value, sample.error)
             return None
         text = "".join(part.text for part in sample.parts)
         spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in sample.parts]
@@ -249,6 +263,7 @@ class FormImages(ReadStage):
             "heights": [medium["height"] for medium in sample.media],
             "widths": [medium["width"] for medium in sample.media],
             "looks": list(sample.looks),
+            "digests": [medium["sha256"] for medium in sample.media],
             "bytes": len(text.encode()) + sum(len(medium["data"]) for medium in sample.media),
             "media": list(sample.media),
         }

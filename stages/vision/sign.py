@@ -2,16 +2,18 @@
 
 The n-th of 64 values of a signature says what the n-th bit of every picture of the record is, so that two records
 agree in a value where all their pictures do, and in none where they have other texts (`same`) or another number of
-pictures: one measure for one picture and for the frames of a video. A band is a hash of BAND_BITS of the values, drawn
-once for all: copies differ in few bits, and so agree in one of BANDS bands nearly always, others by chance in none.
-How many bits, and what is found with them: docs/decisions/19.
+pictures: one measure for one picture and for the frames of a video. A band is a hash of some of the values, drawn once
+for all: copies differ in few bits, and so agree in one of the bands nearly always, others by chance in none. How many
+bits, and what is found with them: docs/decisions/17.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +30,13 @@ from gristmill.stages.near.minhash import GatherSignatures
 from gristmill.stages.read.reading import content_hash
 from gristmill.stages.vision.form import SAME, Same
 
-BANDS, BAND_BITS, SEED = 32, 28, 19
+BANDS, SEED = 32, 19
+BAND_BITS: Mapping[Same, int] = MappingProxyType({"images_and_text": 20, "images": 24})
+"""Values that a band hashes. Fewer find more copies, and link more strangers by chance: among so many records that can
+be linked at all (those with one text, or all of them) that each has about one such link, 2^bits / BANDS, components
+begin to hang together: 32,000 and 500,000."""
+MIN_SIMILARITY = 0.87
+"""8 of 64 bits may differ."""
 N_IMAGES = "phash.n_images"
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -84,8 +92,10 @@ class GatherLooks(GatherSignatures):
     VERSION: ClassVar[int] = 1
     counted: ClassVar[str] = N_IMAGES
 
-    bands: int = BANDS
-    rows: int = BAND_BITS
+    @classmethod
+    def of(cls, same: Same, survivor: tuple[str, ...]) -> Self:
+        """As records are signed."""
+        return cls(BANDS, BAND_BITS[same], survivor)
 
     @property
     def width(self) -> int:
@@ -119,5 +129,6 @@ class SelectPictures(SelectSurvivors):
     name: ClassVar[str] = "choose_pictures"
     VERSION: ClassVar[int] = 1
     decider: ClassVar[str] = "phash"
+    estimated: ClassVar[bool] = False
 
-    min_similarity: float | None = 0.9
+    min_similarity: float | None = MIN_SIMILARITY

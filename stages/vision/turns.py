@@ -2,8 +2,8 @@
 
 A row names images by number (a field of Parquet, a member of a tar), by name (a path in its folder, a member), in
 fields of their own or as parts of its messages; one that names none speaks of all images of its record, in order. In a
-text the n-th is `<|image_n|>`, from 1 (LLaVA's `<image>` is the next one); where no text says, all stand before what the
-first user says. Each image stands in one place, in what users say: an answer that spells a placeholder has a text.
+text the n-th is `<|image_n|>`, from 1 (LLaVA's `<image>` is the next one); where no text says, all stand before what
+the first user says. Each image stands in one place, in what users say: an answer that spells a placeholder has a text.
 Source: the template of microsoft/Phi-4-multimodal-instruct; OpenAI's content parts; LLaVA's conversations.
 """
 
@@ -157,8 +157,8 @@ def _part(part: Any, album: Album) -> Any:
 
 def placed(conversation: Conversation, images: int) -> Conversation:
     """The conversation with each image in one place. Raises BadSample: placeholders."""
-    said = [turn.content for turn in conversation.turns if turn.role == "user"]
-    numbers = [int(number) for text in said for number in _PLACEHOLDER.findall(text)]
+    contents = [turn.content for turn in conversation.turns if turn.role == "user"]
+    numbers = [int(number) for text in contents for number in _PLACEHOLDER.findall(text)]
     if not numbers and images:
         before = "".join(placeholder(number) for number in range(1, images + 1))
         first = next(n for n, turn in enumerate(conversation.turns) if turn.role == "user")

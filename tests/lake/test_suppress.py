@@ -255,7 +255,7 @@ def test_a_list_that_is_not_whole_stops_the_reader_rather_than_let_records_back_
         (b"[]", "is damaged"),
         (json.dumps({**whole, "urls": whole["urls"][:1]}).encode(), "is damaged .*its entries have digest"),
         (json.dumps({**whole, "format": 9}).encode(), "it has format 9"),
-        (json.dumps({**whole, "url_format": 9}).encode(), r"format 2 \(URL format 9\), not 1 or 2 \(1\)"),
+        (json.dumps({**whole, "url_format": 9}).encode(), r"format 2 \(URL format 9\), not 1 to 3 \(1\)"),
         (json.dumps({**whole, "number": 2}).encode(), "is not the request of this number"),
     ]
     for data, message in damaged:
