@@ -1,9 +1,9 @@
 """Bytes of an image file, from whoever it may be, to pixels: uint8 [height, width, 3], upright, alpha on white.
 
 Pillow reads; here stand the bounds. What a file costs is known from its header, before a pixel is decoded: its pixels
-(`max_pixels`; the peak of memory is about 11 bytes each) and, of a JPEG, its scans, each of which passes over the whole
-picture. An error has one type and a reason of a few letters, so that a record has a fate. Colour profiles and other
-metadata are not applied, as in the reference; an orientation that cannot be read is none.
+(`max_pixels`; at the peak they take 5 to 20 bytes each, by format) and, of a JPEG, its scans, each of which passes over
+the whole picture. An error has one type and a reason of a few letters, so that a record has a fate. Colour profiles and
+other metadata are not applied, as in the reference; an orientation that cannot be read is none.
 Source: transformers 5.23, `image_transforms.convert_to_rgb`.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 MAX_PIXELS = 64_000_000
-"""What a file may have by default: 0.7 GB at the peak."""
+"""What a file may have by default: 1.3 GB at the peak."""
 MAX_SCANS = 500
 """Of a JPEG: encoders make about 10, a file that is made to be slow makes as many as its bytes allow."""
 SEVERAL = frozenset({"AVIF", "FLI", "GIF", "PNG", "WEBP"})
@@ -36,6 +36,7 @@ REFUSED = frozenset(
 )  # fmt: skip
 ENDS_EARLY = ("truncated", "not enough image data", "incomplete header", "expected to read", "eoferror")
 """What Pillow's errors say of a file that is cut off. Not all its decoders know it (that of WebP)."""
+ROWS = 64
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -154,10 +155,18 @@ def _orientation(image: Image.Image) -> int:
 def _rgb(image: Image.Image, format: str) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         return np.repeat(_eight_bits(np.asarray(image), format)[:, :, None], 3, axis=2)
-    if "A" in image.getbands() or image.info.get("transparency") is not None:
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
+    pixels_HWC = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, ROWS):  # of what Pillow makes on the way, no more than a strip exists
+        strip = image.crop((0, top, image.width, min(top + ROWS, image.height)))
+        pixels_HWC[top : top + ROWS] = np.asarray(_on_white(strip).convert("RGB"))
+    return pixels_HWC
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if "A" not in image.getbands() and image.info.get("transparency") is None:
+        return image
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image.convert("RGBA"))
 
 
 def _eight_bits(gray_HW: np.ndarray, format: str) -> np.ndarray:

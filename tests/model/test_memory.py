@@ -1,12 +1,16 @@
-"""Memory that is used again: never while anything still looks at it, and not without a bound."""
+"""Memory: of pixels that is used again, never while anything looks at it; of decoding, a few bytes a pixel."""
 
 from __future__ import annotations
 
 import gc
+import io
+import subprocess
+import sys
 import threading
 
 import pytest
 import torch
+from PIL import Image
 
 from gristmill.model.processing import memory
 from gristmill.model.processing.memory import KEPT, SMALL, empty_floats
@@ -77,3 +81,21 @@ def test_threads_never_get_the_same_memory() -> None:
     for thread in threads:
         thread.join()
     assert not faults
+
+
+DECODED = """
+import resource, sys
+from gristmill.model.processing.image_file import decode_image
+data = sys.stdin.buffer.read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode_image(data)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize(("mode", "bytes_a_pixel"), [("RGBA", 8), ("P", 5)])
+def test_decoding_holds_the_picture_and_its_pixels_and_little_beside(mode: str, bytes_a_pixel: int) -> None:
+    target = io.BytesIO()
+    Image.new(mode, (4000, 3000)).save(target, "PNG")
+    done = subprocess.run([sys.executable, "-c", DECODED], input=target.getvalue(), capture_output=True, check=True)
+    assert int(done.stdout) * 1024 < 12_000_000 * bytes_a_pixel * 1.25  # Pillow's alone would be 23 and 11
