@@ -33,7 +33,8 @@ def exact(versions: Versions, ref: str, key: str) -> Manifest:
 
 
 def check_texts(source: Manifest, key: str) -> bool:
-    """Whether a version has samples, with images or without, not documents. Raises BadConfig, which begins with `key`, if it has neither."""
+    """Whether a version has samples, with images or without, not documents. Raises BadConfig, which begins with `key`,
+    if it has neither."""
     try:
         text_shards(source)
     except ValueError as error:
