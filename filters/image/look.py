@@ -8,6 +8,7 @@ Source: Zauner 2010, "Implementation and benchmarking of perceptual image hash f
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 
 import numpy as np
@@ -20,10 +21,14 @@ _SCALE = 1 << 12
 
 def look(pixels: np.ndarray) -> int:
     """The 64 bits of a picture, uint8 [height, width, 3] of at least one pixel."""
-    gray = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    picture = Image.fromarray(pixels)
+    gray = picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     waves = _cosines()
     slow = waves @ np.asarray(gray, np.int64) @ waves.T
     values = np.delete(slow.ravel(), 0)  # without the mean: brighter pictures look the same
+    if not values.any():  # one shade of gray all over: it is known by its colours alone
+        colours = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX).tobytes()
+        return int.from_bytes(hashlib.blake2b(colours, digest_size=BITS // 8).digest(), "big")
     above = values > np.median(values)  # of 63 values one of them, so this is a comparison of whole numbers
     return int.from_bytes(np.packbits(np.append(above, False)).tobytes(), "big")
 

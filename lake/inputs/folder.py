@@ -102,7 +102,9 @@ class FolderInputs(InputStore):
         if below.faults or not below.files:
             raise InputFault(f"{uri} cannot be read: {'; '.join(below.faults) or 'it holds no file'}")
         if where != folder:
-            return _of_lines(store, where, {path[len(folder) + 1 :]: path for path in below.files})
+            # No file of lines is part of a sample: a line that names its own would hold all of them.
+            media = (path for path in below.files if not path.endswith(SUFFIXES))
+            return _of_lines(store, where, {path[len(folder) + 1 :]: path for path in media})
         with ThreadPoolExecutor(16) as pool:
             files = list(pool.map(store.info, sorted(below.files)))
         return _Listing([_Member(info.uri[len(folder) + 1 :], info.size, info.uri) for info in files], files)

@@ -2,7 +2,7 @@
 
 A line names a file where any of its strings, at whatever depth, is the path of a file below the folder (`a.jpg`,
 `./a.jpg`, `frames/1.png`), or ends in one: many sets give paths from a folder further up (`train/frames/1.png`). Only
-files of the folder can be named, so nothing outside is opened, whatever a line says. What a line means is not known
+files of the folder can be named, whatever a line says; links in it are followed. What a line means is not known
 here: one that is no JSON names nothing, and is handed on as it is. A line longer than MAX_LINE is handed on unread.
 """
 
@@ -55,7 +55,9 @@ def names_in(line: bytes, files: Collection[str]) -> list[str]:
         elif isinstance(value, list):
             pending += reversed(value)
         elif isinstance(value, str):
-            named |= dict.fromkeys([path for path in paths_of(value) if path in files][:1])
+            path = next((path for path in paths_of(value) if path in files), None)
+            if path is not None:
+                named[path] = None
     return list(named)
 
 

@@ -153,8 +153,8 @@ def _prefixes(versions: Versions, query: str) -> tuple[str | None, tuple[str, ..
         raise ValueError("why: give a URL, a record id, at least 8 hex characters of one, or the sha256 of a medium")
     if _ID.fullmatch(query):
         return None, (query,)
-    if _SHA256.fullmatch(query):
-        return None, tuple(sorted(ids_of_medium(versions, query))) or (query,)
+    if _SHA256.fullmatch(query.lower()):
+        return None, tuple(sorted(ids_of_medium(versions, query.lower()))) or (query,)
     return normalise_url(query), url_heads(query)
 
 

@@ -68,7 +68,7 @@ class _Forgetting:
 
     def __init__(self, versions: Versions, request: Suppression) -> None:
         if not request:
-            raise ValueError("forget: the request has no entries; give at least one id, URL or domain")
+            raise ValueError("forget: the request has no entries; give at least one id, URL, domain or medium")
         self.versions, self.request = versions, request
         self.search = Search(versions, request)
         self.refused: dict[str, str] = {}  # version -> why it has no successor
@@ -192,6 +192,7 @@ class _Forgetting:
             for number, why in self.versions.withdrawn(name).items():
                 if why.startswith(self.mark):
                     roots.add(f"{name}@v{number}")
+        roots |= _replaced(seen, roots)
         derived = _reached(seen, roots, UNTOUCHED)
         with_records = _reached(seen, roots, NO_RECORDS)  # of these, those that records came into
         for version in seen:
@@ -221,6 +222,21 @@ class _Forgetting:
 def _name_and_number(ref: str) -> tuple[str, int]:
     name, _, number = ref.rpartition("@v")
     return name, int(number)
+
+
+def _replaced(seen: Sequence[Seen], roots: Collection[str]) -> set[str]:
+    """What the clean versions among these took the place of, however long ago: it held all that they hold, and models
+    were trained on it before."""
+    by_ref = {str(version): version for version in seen}
+    replaced: set[str] = set()
+    todo = list(roots)
+    while todo:
+        version = by_ref.get(todo.pop())
+        parent = None if version is None else version.parent
+        if parent is not None and parent.role == ROLE and str(parent) not in replaced:
+            replaced.add(str(parent))
+            todo.append(str(parent))
+    return replaced
 
 
 def _reached(seen: Sequence[Seen], roots: Iterable[str], without: frozenset[str]) -> dict[str, str]:

@@ -63,9 +63,11 @@ class PartChange:
 def part_changes(
     config: ModelConfig, trained: Collection[Part], start: Callable[[str], Tensor], result: Mapping[str, Tensor]
 ) -> dict[Part, PartChange]:
-    """Of each trained part. `start`: what a tensor was before, by its name; `result`: what it is now. Tensors that
-    never reach the output are not trained, and are not looked at. Raises ValueError for a part that no model of this
-    config has, KeyError for a tensor that `result` lacks."""
+    """Of each trained part. `start`: what a tensor was before, by its name; `result`: what it is now.
+
+    Tensors that never reach the output are not trained, and are not looked at; what weight decay alone moved counts as
+    unchanged. Raises ValueError for a part that no model of this config has, KeyError for a tensor that `result` lacks.
+    """
     with torch.device("meta"):  # names alone
         names = trainable(Multimodal(config), trained)
     changes: dict[Part, PartChange] = {}
@@ -76,12 +78,25 @@ def part_changes(
             value = result[name]
             before = start(name)
             wide = torch.promote_types(value.dtype, before.dtype)  # weights that are trained may be stored wider
-            if same_bits(value.to(wide), before.to(wide)):
+            if same_bits(value.to(wide), before.to(wide)) or only_scaled(value, before):
                 unchanged.append(name)
             if not bool(torch.isfinite(value).all()):
                 infinite.append(name)
         changes[part] = PartChange(len(own), tuple(unchanged), tuple(infinite))
     return changes
+
+
+def only_scaled(value: Tensor, before: Tensor) -> bool:
+    """Whether a tensor is what it was before times one number: weight decay alone makes it so, without a gradient."""
+    if value.shape != before.shape or before.numel() < 2:
+        return False
+    wide, start = value.double().flatten(), before.double().flatten()
+    square = start.dot(start)
+    if not square > 0:
+        return False
+    factor = wide.dot(start) / square
+    # Each of many steps rounds to float32; what a gradient adds is not in proportion to what was there.
+    return bool((wide - factor * start).abs().max() <= 1e-5 * start.abs().max())
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:

@@ -109,7 +109,7 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise ImageError("unreadable", f"no format of images is known that begins with {data[:16]!r}") from None
+        raise ImageError("unreadable", "no format of images is known that begins as this one does") from None
     except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", str(error)) from error
     except Exception as error:  # a parser of foreign bytes: Pillow's raise whatever they stumble on

@@ -16,6 +16,10 @@ from torch import nn
 from gristmill.model.train.ranks import Ranks, whole
 
 
+class NotSummed(RuntimeError):
+    """Gradients are not where they would be added up: a fault of the objective or of the stage, not of a rank."""
+
+
 class Gradients:
     """The gradients of parameters as one buffer, float32 [numbers], zero until a backward pass adds to it.
 
@@ -38,7 +42,7 @@ class Gradients:
         self.flat.zero_()
 
     def add_up(self, ranks: Ranks) -> None:
-        """After the last pass: the sums over all ranks. Raises RuntimeError if something has given a parameter a
+        """After the last pass: the sums over all ranks. Raises NotSummed if something has given a parameter a
         gradient of its own, which would not be summed."""
         self._check()
         ranks.add(self.flat)
@@ -52,7 +56,7 @@ class Gradients:
         memory = self.flat.untyped_storage().data_ptr()
         for name, parameter in self._trained.items():
             if parameter.grad is None or parameter.grad.untyped_storage().data_ptr() != memory:
-                raise RuntimeError(f"the gradient of {name} was replaced: an objective must not call zero_grad")
+                raise NotSummed(f"the gradient of {name} was replaced: an objective must not call zero_grad")
 
     def release(self) -> None:
         """Takes the buffer from the parameters, which have no gradient afterwards."""
@@ -71,9 +75,9 @@ class ShardedGradients:
         self.release()
 
     def add_up(self, ranks: Ranks) -> None:
-        """They are added up. Raises RuntimeError where a pass reached none of a parameter: its share has no sum."""
+        """They are added up. Raises NotSummed where a pass reached none of a parameter: its share has no sum."""
         if any(parameter.grad is None for parameter in self._parameters):
-            raise RuntimeError("a parameter that is trained got no gradient in any pass: such a stage is not sharded")
+            raise NotSummed("a parameter that is trained got no gradient in any pass: such a stage is not sharded")
 
     def mean(self, targets: int, clip: float | None) -> float:
         """Divides by the targets, and clips. -> The norm before it was clipped."""

@@ -19,9 +19,9 @@ from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
 
-LOSSES = ("cross_entropy", "dpo", "sigmoid")
-"""On targets; of preferences against precomputed references; of SigLIP, for a warm-up of the encoder."""
-LOSS_ARRAYS = {"dpo": "reference_logprobs", "sigmoid": "tiles"}
+LOSSES = ("cross_entropy", "dpo")
+"""On targets; of preferences against precomputed references."""
+LOSS_ARRAYS = {"dpo": "reference_logprobs"}
 """What the windows of a mixture have to hold for a loss, beside the tokens."""
 PRECISIONS = ("float32", "bfloat16")
 """Of the operations of a pass; weights that are trained, gradients and the optimizer are float32 in any case."""

@@ -39,6 +39,7 @@ from gristmill.model.train.checkpoint_files import (
 from gristmill.model.train.ranks import own_share, whole
 
 _PLACE = re.compile(r"step-(\d{9})")
+_FILES = {WEIGHTS, OPTIMIZER, STATE}
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,8 @@ class Checkpoints:
         kept = names[-self._keep :]
         if self._mirror is not None:
             self._mirror.remove_others(kept)
-        for place in places:
-            if place.name not in kept:
+        for place in self._named() if self.folder.is_dir() else []:
+            if place.name not in kept or place not in places:
                 # Renamed first: a kill between two of its files would leave one that looks whole.
                 os.rename(place, self._aside())
         for leftover in self.folder.glob(f"{ASIDE}*"):
@@ -169,8 +170,12 @@ class Checkpoints:
     def _places(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        # An empty folder is what a lake's gc leaves of a checkpoint: it deletes files.
-        return sorted(path for path in self.folder.iterdir() if _PLACE.fullmatch(path.name) and any(path.iterdir()))
+        return [place for place in self._named() if {path.name for path in place.iterdir()} >= _FILES]
+
+    def _named(self) -> list[Path]:
+        """Folders with the name of a checkpoint. Not all are one: a gc of the lake deletes file by file, and may be
+        killed in between."""
+        return sorted(path for path in self.folder.iterdir() if _PLACE.fullmatch(path.name))
 
     def _write(self, reached: Reached, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -183,6 +188,8 @@ class Checkpoints:
         (new / STATE).write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
         for path in (*new.iterdir(), new):
             _flush(path)
+        if place.exists():  # what a killed gc left of one
+            os.rename(place, self._aside())
         os.rename(new, place)
         _flush(self.folder)
         if self._mirror is not None:

@@ -60,6 +60,7 @@ def window_of(mixture: Manifest) -> Window:
         tokens=statistics["tokens"] / count,
         segments=max(1.0, pieces / count),
         targets=statistics["loss_tokens"] / count,
+        crops=statistics.get("crops", 0) / count,
     )
 
 

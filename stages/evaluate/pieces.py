@@ -64,6 +64,8 @@ def pieces_of(source: Manifest, task: Task | None, records: int, limit: int | No
     """
     if source.form not in FORMS:
         raise ValueError(f"{source} holds {source.layout.called}; a model is evaluated on {', '.join(FORMS)}")
+    if source.form == "windows" and source.recipe.get("images"):
+        raise ValueError(f"{source} has images, which are not shown to a model here: evaluate on windows of texts")
     if task not in (None, "perplexity") and source.form != "samples":
         raise ValueError(f"{source} holds {source.layout.called}, which have perplexity and no {task}")
     shards: list[tuple[ObjectRef, ObjectRef | None, ObjectRef | None]]

@@ -74,19 +74,21 @@ class ContaminationFinding:
 
 @dataclass(frozen=True)
 class Ancestry:
-    """What a model was trained on: versions with texts, and what of its past is unknown."""
+    """What a model was trained on: versions with texts, what of its past is unknown, and of its mixture `missing`."""
 
     versions: tuple[Manifest, ...]
     unknown: tuple[str, ...]
+    missing: tuple[str, ...]
 
 
 def ancestry(versions: Versions, mixture: Manifest, bases: Sequence[Manifest]) -> Ancestry:
     """Of a stage on this mixture that starts from these models. Raises as `Versions.manifest`."""
     walk = _Walk(versions)
     walk.data(mixture)
+    missing = tuple(sorted(walk.unknown))
     for base in bases:
         walk.model(base)
-    return Ancestry(tuple(walk.texts.values()), tuple(sorted(walk.unknown)))
+    return Ancestry(tuple(walk.texts.values()), tuple(sorted(walk.unknown)), missing)
 
 
 @dataclass
@@ -116,7 +118,11 @@ class _Walk:
         self.seen.add(str(manifest))
         sources = [ref for ref in manifest.sources if ref.role != "tokenizer"]
         if manifest.version in self.versions.withdrawn(manifest.dataset):
-            self.unknown.add(f"{manifest} (withdrawn)")
+            latest = self.versions.latest(manifest.dataset)
+            if latest is None:
+                self.unknown.add(f"{manifest} (withdrawn)")
+            else:  # what a takedown left of it
+                self.data(self.versions.manifest(manifest.dataset, latest))
         elif manifest.form in TEXT_FORMS:
             self.texts[str(manifest)] = manifest
         elif not sources:
@@ -132,12 +138,13 @@ class _Walk:
 @dataclass(frozen=True)
 class ContaminationInput:
     """The index, and what was found: `hits` lists the outputs of every shard's work, `versions` names the version of
-    each shard with its records, in order. `unknown`: as in Ancestry."""
+    each shard with its records, in order. `unknown`, `missing`: as in Ancestry."""
 
     index: HeldOutIndex
     hits: ObjectRef
     versions: tuple[tuple[str, int], ...]
     unknown: tuple[str, ...]
+    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -208,8 +215,8 @@ def _finding(sums: _Sums, items: pa.Table, overlap: Overlap, payload: Contaminat
     records = sum(count for _, count in payload.versions)
     words = items["words"].to_numpy()
     return ContaminationFinding(
-        passed=not hits and bool(ids),
-        why=_why(counts, len(ids), leaks, overlap, payload.unknown),
+        passed=not hits and bool(ids) and not payload.missing,
+        why=_why(counts, len(ids), leaks, overlap, payload),
         held_out=len(ids),
         trained_on=records,
         versions=tuple(dict.fromkeys(version for version, _ in payload.versions)),
@@ -223,10 +230,22 @@ def _finding(sums: _Sums, items: pa.Table, overlap: Overlap, payload: Contaminat
     )
 
 
-def _why(counts: dict[str, int], held_out: int, leaks: Sequence[Leak], overlap: Overlap, unknown: Sequence[str]) -> str:
+def _why(
+    counts: dict[str, int],
+    held_out: int,
+    leaks: Sequence[Leak],
+    overlap: Overlap,
+    payload: ContaminationInput,
+) -> str:
     """In words, with what to do."""
     if not held_out:
         return "the held-out versions hold no record: nothing was looked for"
+    if payload.missing and not leaks:
+        return (
+            f"{', '.join(payload.missing)} cannot be looked through, of which the mixture was made: mix anew from"
+            " versions that are given out"
+        )
+    unknown = payload.unknown
     if not leaks:
         why = f"none of {held_out:,} held-out records is in the training data"
         return f"{why}; what {', '.join(unknown)} was trained on is not known" if unknown else why
@@ -263,8 +282,9 @@ def contamination(
             *(f"{version} {records}" for version, records in shards),
             *(ref.sha256 for ref in hits),
             *trained_on.unknown,
+            *(f"missing {version}" for version in trained_on.missing),
         ),
-        payload=ContaminationInput(index, put_refs(runner.store, hits), shards, trained_on.unknown),
+        payload=ContaminationInput(index, put_refs(runner.store, hits), shards, trained_on.unknown, trained_on.missing),
         label="contamination",
     )
     judged = runner.map("gate: contamination", [work])

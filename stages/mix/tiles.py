@@ -16,7 +16,7 @@ import numpy as np
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet
-from gristmill.model.processing.image_file import MAX_PIXELS, decode_image
+from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image
 from gristmill.stages.mix.images import Cut
 
 
@@ -120,5 +120,9 @@ class DrawnImages:
     def _pixels(self, image: Image) -> np.ndarray:
         stored = self._stored[image.shard, image.row, image.place]
         self._file.seek(stored.start)
-        # The limit is that of the recipe which took the image in: here it is known to be within.
-        return decode_image(self._file.read(stored.length), max(MAX_PIXELS, stored.height * stored.width))
+        # The recipe that took the image in had a limit of its own, which was at most this one.
+        try:
+            return decode_image(self._file.read(stored.length), 2 * MAX_PIXELS)
+        except ImageError as error:
+            where = f"image {image.place + 1} of row {image.row} of shard {image.shard}"
+            raise ValueError(f"{where} was read when it was taken in, and is not now: {error}") from error

@@ -71,7 +71,8 @@ class TrainInput:
         """Of all that decides the result."""
         windows = (ref.sha256 for pair in self.windows for ref in pair)
         parts = (ref.sha256 for part in sorted(self.parts) for ref in self.parts[part])
-        return (*windows, *parts, self.tokenizer.sha256)
+        beside = [digest_of(b"sidecars", *(f"{name} {text}" for name, text in sorted(self.sidecars.items())))]
+        return (*windows, *parts, self.tokenizer.sha256, *(beside if self.sidecars else []))
 
     @property
     def base(self) -> str:

@@ -139,7 +139,8 @@ class Borne(ray.train.UserCallback):
 
     def _is_death(self, error: Exception) -> bool:
         """Whether a process died, or lost another one: torch's collectives then raise a RuntimeError."""
-        return _of_ray(error) or (self._ranks > 1 and isinstance(error, RuntimeError))
+        of_torch = isinstance(error, RuntimeError) and not type(error).__module__.startswith("gristmill.")
+        return _of_ray(error) or (self._ranks > 1 and of_torch)
 
 
 def _of_ray(error: Exception) -> bool:

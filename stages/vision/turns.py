@@ -143,6 +143,8 @@ def _message(message: Any, album: Album) -> Any:
     for key in ("content", "value"):
         content = message.get(key)
         if isinstance(content, list):
+            if not user and any(isinstance(part, Mapping) and part.get("type") in IMAGE_PARTS for part in content):
+                raise BadSample("not_of_user", str(message.get("role", message.get("from")))[:40])
             changed[key] = [_part(part, album) for part in content]
         elif isinstance(content, str) and user:
             changed[key] = _NEXT.sub(lambda match: placeholder(album.next()), content)

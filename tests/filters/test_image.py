@@ -101,4 +101,6 @@ def test_brightness_is_no_look_and_a_turned_picture_has_another() -> None:
     own = vision.pixels(1) // 2
     assert look(own) == look(own + np.uint8(20))
     assert (look(own) ^ look(np.rot90(own).copy())).bit_count() > BITS // 4
-    assert look(np.zeros((1, 1, 3), np.uint8)) == look(np.full((700, 3, 3), 9, np.uint8)) == 0
+    plain = [np.full((700, 3, 3), colour, np.uint8) for colour in ((0, 0, 0), (9, 9, 9), (255, 0, 0), (0, 0, 255))]
+    assert len({look(pixels) for pixels in plain}) == 4  # nothing but a colour: known by it
+    assert look(np.zeros((1, 1, 3), np.uint8)) == look(plain[0])

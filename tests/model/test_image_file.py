@@ -218,7 +218,7 @@ def test_a_program_is_not_run_and_icons_are_not_opened(monkeypatch: Any) -> None
     monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("Ghostscript was asked"))
     for format in ("EPS", "ICO", "ICNS"):
         source = picture(size=(64, 64))
-        refused(file_of(source, format), "image.unreadable", "no format of images is known that begins with b'")
+        refused(file_of(source, format), "image.unreadable", "no format of images is known that begins as")
 
 
 # Damage.

@@ -215,7 +215,6 @@ def test_images_clips_and_pairs_have_their_places() -> None:
         (lambda: Window(10, 11, 1, 1), "tokens=11: allowed are 0 to 10 of a window of 10"),
         (lambda: Window(10, 10, 1, -1), "targets=-1"),
         (lambda: batch_of(NANO, Window(64, 64, 1, 9, crops=4), 1), "crops=4, frames=0: their 82 tokens are more than"),
-        (lambda: estimate(stage(loss="sigmoid"), TEXT, WINDOW), "loss='sigmoid': what it computes is not known here"),
         (lambda: estimate(stage(trainable={Part.LORA_VISION}), TEXT, WINDOW), "lora_vision: this model has no such"),
     ],
 )

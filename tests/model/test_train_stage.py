@@ -33,7 +33,7 @@ FACTS = DataFacts(window=1024, windows=100, tokens=100_000, tokenizer="abc", voc
         ({"init_from": {"language": ""}}, "init_from.language='': allowed is an exact version"),
         ({"data": "mix"}, "data='mix': allowed is an exact version"),
         ({"data": "mix@v0"}, "data='mix@v0'"),
-        ({"loss": "mse"}, "loss='mse': allowed are cross_entropy, dpo, sigmoid"),
+        ({"loss": "mse"}, "loss='mse': allowed are cross_entropy, dpo"),
         ({"gates": ("text", "taste")}, "gates='taste': allowed are frozen_parts"),
         ({"precision": "float16"}, "precision='float16': allowed are float32, bfloat16"),
         ({"batch": 0}, "batch=0: allowed is 1 or more"),

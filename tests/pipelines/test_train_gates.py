@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from training import config, stage, train
 
 from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.takedown.forget import forget, plan_forget
+from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
@@ -103,6 +105,17 @@ def test_a_leak_is_found_before_anything_is_trained(lake, rows, way):
     assert [now for _, _, now in again.history] == [0, 0, 0], "it says so again at once"
 
 
+def test_after_a_takedown_what_is_left_is_looked_through(lake):
+    versions = Versions(lake)
+    forget(versions, plan_forget(versions, Suppression.of(urls=["https://web.example/7"])), "request 17")
+    held_out(lake, [SECRET])
+    reason = refused(lake, stage(data="mix@v2", **CHECKED))
+    assert "web@v1 (withdrawn) cannot be looked through, of which the mixture was made: mix anew" in reason
+    documents(lake, "web", [f"An old tale. {SECRET.upper()}, and so on."])  # what a takedown leaves: a later version
+    reason = refused(lake, stage(data="mix@v2", **CHECKED))
+    assert "1 of 1 held-out records are in the training data" in reason and "of web@v2" in reason
+
+
 def test_thirteen_words_give_an_item_away_and_twelve_do_not(lake):
     words = SECRET.split()
     held_out(lake, [" ".join(["begins", *words[2:14], "but", "ends", "otherwise", "than", "the", "tale"])])
@@ -169,7 +182,7 @@ def test_a_part_that_nothing_in_the_mixture_reaches_fails_is_not_committed_and_n
     adapter = stage("see", trainable=["lora_vision"], init_from={"language": "stage:pretrain"})
     adapter["gates"] = ["frozen_parts", "trained_parts"]
     with pytest.raises(
-        GateFailed, match=r"trained_parts: lora_vision was to be trained, and 16 of its 32 tensors"
+        GateFailed, match=r"trained_parts: lora_vision was to be trained, and 32 of its 32 tensors"
     ) as error:
         train(lake, stage(), adapter)
     assert "does anything in the mixture reach them (images, clips)" in str(error.value)

@@ -33,7 +33,7 @@ LAW = {"optim": {"lr": {"b": 0.02}}}
         ({"steps": None}, "steps=None, tokens=None: say how long"),
         ({"steps": 3, "epochs": 1}, "epochs=1.0: say how long by one of steps, tokens, epochs"),
         (LAW, "tokens is not given: optim.lr is a law of the tokens of the stage"),
-        ({"loss": "hinge"}, "loss='hinge': allowed are cross_entropy, dpo, sigmoid"),
+        ({"loss": "hinge"}, "loss='hinge': allowed are cross_entropy, dpo"),
         ({"gates": ["eyes"]}, "gates='eyes': allowed are frozen_parts"),
         ({"name": "limit"}, "name='limit'"),
     ],
