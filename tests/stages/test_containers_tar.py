@@ -9,12 +9,13 @@ import tarfile
 
 import pytest
 import webdataset
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from warc_files import errors, gz, plain, read_bytes, scan_bytes, tar_member, zst
 
 from gristmill.lake.inputs.sources import open_input
 from gristmill.stages.containers import ReadConfig, Record, Unreadable, read
+from gristmill.stages.containers.bytes.compressed import compression
 from gristmill.stages.containers.media import kind_of
 from gristmill.stages.containers.span_table import check_tiles
 from gristmill.stages.containers.tar_cut import key_of
@@ -152,6 +153,7 @@ def test_folders_and_links_belong_to_the_sample_beside_them() -> None:
 def test_any_bytes_in_place_of_others_keep_the_balance(contents, at, noise) -> None:
     data = b"".join(tar_member(f"{n // 2}.{n % 2}", content) for n, content in enumerate(contents)) + END
     data = data[:at] + noise + data[at + len(noise) :]
+    assume(compression(data[:8]) == "none")  # noise may begin as an empty frame of zstd, with padding behind it
     spans = scan_bytes(data, "tar").spans
     check_tiles(spans, len(data))
     assert len(read_bytes(data, "tar")) == spans.num_rows
