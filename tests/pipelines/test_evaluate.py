@@ -199,7 +199,7 @@ def test_on_ray_it_is_the_same_evaluation(lake):
     data = ["math@v1", "choice@v1"]
     here = evaluations.evaluate(lake, data, dataset="here").manifest
     greedy = evaluations.SIZES | {"seed": 9}  # other works, and no other answers
-    there = evaluations.evaluate(lake, data, Runner(lake, workers=1), dataset="there", generate=greedy).manifest
+    there = evaluations.evaluate(lake, data, Runner(lake, workers=2), dataset="there", generate=greedy).manifest
     columns = ["id", "task", "answer", "score"]
     rows = [read_table(lake, manifest.shards[0], columns) for manifest in (here, there)]
     assert rows[0].num_rows == 18 and rows[0].equals(rows[1])
