@@ -21,8 +21,8 @@ from gristmill.orchestration.demo.training import Score, lessons, score
 from gristmill.synth.sample import write_sample
 
 ROOT = Path(__file__).parents[1]
-LEAST = {"stories": 0.5, "copying": 0.3}
-"""Of the answers to held-out rows, that have to be right for every seed."""
+LEAST = {"stories": 0.65, "copying": 0.4}
+"""Of the answers to held-out rows, that have to be right for every seed. Measured: .78, .86, .84 and .58, .64, .59."""
 WHOLE = "recipe.exact.pattern=(?s).+"
 """Of a copy the whole answer counts; of a story what stands after ####, which is the rule anyway."""
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from gristmill.orchestration.demo.terminal import FOLDER, check, command, grist, keys, killed, result, say
 
-LEAST = 0.5
-"""Share of the held-out problems whose answer has to be right."""
+LEAST = 0.65
+"""Share of the held-out problems whose answer has to be right; of three seeds the lowest had .78 (docs/training.md)."""
 TOKENIZER, MODEL = "nano-bpe", "nano.posttrain"
 _LESSONS = ("stories", "copying")
 
