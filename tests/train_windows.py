@@ -20,6 +20,7 @@ from gristmill.model.train.objective import Batch
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage
+from gristmill.model.train.state import Reached
 
 VOCAB, WINDOW = 40, 24
 
@@ -124,3 +125,13 @@ def tiny_trainer(source: Source, folder: Path | None = None, **changes: Any) -> 
     model = arguments.pop("model", None) or Tiny()
     objective = arguments.pop("objective", None) or NextToken(model)
     return Trainer(stage(**of_stage), model, objective, source, folder=folder, **arguments)
+
+
+def run_through(source: Source) -> tuple[dict[str, Tensor], Reached]:
+    """Weights and end of a run of `Tiny` on one thread, without checkpoints: what a killed one is compared with."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model = Tiny()
+    reached = tiny_trainer(source, model=model).train()
+    torch.set_num_threads(threads)
+    return model.state_dict(), reached

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -18,19 +18,13 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.lake.accounts import ledger
-from gristmill.lake.accounts.receipt import Receipt
-from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import put_table
 from gristmill.model.processing.chat.conversation import REASONING, BadSample, Reasoning, Rules, parse, render
 from gristmill.model.processing.fim import Fim, fim
 from gristmill.model.processing.segments import END_OF_TEXT, Segment
-from gristmill.stages.containers import Item, OpenAt, ReadConfig, Unreadable, read
-from gristmill.stages.core.fates import Fates
-from gristmill.stages.core.records import KEYS, Passed, put_verdicts
+from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
 from gristmill.stages.core.shards import WriteShards
-from gristmill.stages.core.work import Outcome
-from gristmill.stages.read.reading import RECORD, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from gristmill.stages.read.reading import RECORD, content_hash
+from gristmill.stages.text.samples import SampleStage
 
 PARTS = pa.list_(pa.struct([("length", pa.int32()), ("special", pa.bool_()), ("learn", pa.bool_())]))
 SCHEMA = pa.schema(
@@ -46,7 +40,6 @@ SCHEMA = pa.schema(
     ],
     metadata={"gristmill.format": "1"},
 )
-_VERDICTS = pa.schema([*(SCHEMA.field(name) for name in KEYS), ("reason", pa.string())])
 SHARD = pa.schema(
     [SCHEMA.field(name) for name in ("id", "url", "kind", "text", "parts", "date", "source")],
     metadata={"gristmill.format": "1"},
@@ -62,10 +55,11 @@ class Judged(NamedTuple):
     content: str = ""
     reason: str | None = None
     value: str | None = None
+    error: None = None
 
 
 @dataclass(frozen=True)
-class Instruct(ReadStage):
+class Instruct(SampleStage[Judged]):
     """Outputs `text` (the samples), `screened` (their keys, by content) and fates. `form` says what a line is.
 
     chat: `messages` (OpenAI) or `conversations` (ShareGPT), with `tools`; `weight: 0` of an answer keeps it out of the
@@ -79,7 +73,7 @@ class Instruct(ReadStage):
 
     name: ClassVar[str] = "instruct"
     VERSION: ClassVar[int] = 2
-    facts: ClassVar[type[Any]] = Passed
+    schema: ClassVar[pa.Schema] = SCHEMA
 
     form: Form = "chat"
     prompt: str = "question"
@@ -107,40 +101,6 @@ class Instruct(ReadStage):
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"remove: {pattern!r} is no regular expression: {error}") from None
-
-    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
-        """The samples of a chunk (SCHEMA), and the fates of its lines that are none."""
-        fates, rows = Fates(), Rows(SCHEMA)
-        for item, sample in judged(self, store, payload):
-            row = self._row(item, sample, payload.digest, fates)
-            if row is not None:
-                rows.append(row)
-        return rows.table(), fates
-
-    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
-        """Stores the samples, their keys by content, and the fates of the lines that are none."""
-        table = table.cast(SCHEMA)  # read back from Parquet, a list's items have another name
-        verdicts = table.select(list(KEYS)).append_column("reason", pa.nulls(table.num_rows, pa.string()))
-        written, counts = fates.write(store)
-        errors = counts.errors
-        return Outcome(
-            outputs=(put_table(store, "text", table), put_verdicts(store, verdicts.cast(_VERDICTS)), written),
-            passed=ledger.tally(table),
-            dropped=counts.dropped,
-            quarantined=counts.quarantined,
-            reasons=counts.reasons,
-            errors=errors,
-            facts=Passed(pc.sum(pc.binary_length(table["text"])).as_py() or 0),
-            machine_fates=errors.get("instruct.crashed", 0) + errors.get("instruct.timeout", 0),
-        )
-
-    def text_bytes(self, receipt: Receipt) -> int:
-        """Of the samples that went on, UTF-8."""
-        return receipt.facts_as(Passed).passed_bytes
-
-    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
-        """Whole rows: of pages and plain texts nothing becomes a sample."""
-        return read(open_at, spans, kind, self.read, rows=True)
 
     def failed(self, reason: str) -> Judged:
         """No sample, and why: `instruct.timeout` or `instruct.crashed`."""
@@ -191,17 +151,10 @@ class Instruct(ReadStage):
         parts = fim(text, content_hash(text), self.fim) if self.fim is not None else None
         return parts or (Segment(text, loss_mask=True), Segment(END_OF_TEXT, special=True, loss_mask=True)), text
 
-    def _row(self, item: Item, sample: Judged, digest: str, fates: Fates) -> dict[str, Any] | None:
-        """The record as it goes on, or None when it has its fate."""
-        record = keys_of(item, digest, sample.content)
-        if isinstance(item, Unreadable):
-            fates.add(record, "quarantined", sample.reason, error=item.error)
-            return None
-        if sample.reason is not None:
-            fates.add(record, "dropped", sample.reason, sample.value)
-            return None
+    def columns(self, item: Record, sample: Judged) -> dict[str, Any]:
+        """Of a sample: those of SCHEMA that are not of RECORD."""
         spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in sample.parts]
-        return record | {
+        return {
             "content": content_hash(sample.content),
             "url": item.url,
             "kind": "code" if self.form == "code" else "chat",
@@ -210,6 +163,10 @@ class Instruct(ReadStage):
             "date": item.date,
             "source": item.source,
         }
+
+    def size(self, samples: pa.Table) -> int:
+        """Of their texts, UTF-8."""
+        return pc.sum(pc.binary_length(samples["text"])).as_py() or 0
 
 
 def parts_of(text: str, spans: Sequence[Mapping[str, Any]]) -> list[Segment]:

@@ -9,7 +9,7 @@ whoever reads samples reads these; what filters need of a record stands in small
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -17,21 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.filters.image.look import look
-from gristmill.lake.accounts import ledger
-from gristmill.lake.accounts.receipt import Receipt
-from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import put_table
 from gristmill.model.processing.chat.conversation import BadSample, Rules, parse, render
 from gristmill.model.processing.chat.fields import either
 from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image
 from gristmill.model.processing.segments import Segment
-from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
+from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
 from gristmill.stages.containers.media import MEDIA
-from gristmill.stages.core.fates import Fates
-from gristmill.stages.core.records import KEYS, Passed, put_verdicts
-from gristmill.stages.core.work import Outcome
-from gristmill.stages.read.reading import RECORD, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from gristmill.stages.read.reading import RECORD, content_hash
 from gristmill.stages.text.instruct import PARTS
+from gristmill.stages.text.samples import SampleStage
 from gristmill.stages.vision.turns import Album, names_images, placed, placeholder, with_images, with_placeholders
 
 DIGESTS = pa.list_(pa.string())
@@ -56,7 +50,6 @@ SCHEMA = pa.schema(
     ],
     metadata={"gristmill.format": "1"},
 )
-_VERDICTS = pa.schema([*(SCHEMA.field(name) for name in KEYS), ("reason", pa.string())])
 Task = Literal["caption", "pair", "chat"]
 TASKS: tuple[Task, ...] = ("caption", "pair", "chat")
 Same = Literal["images_and_text", "images"]
@@ -86,7 +79,7 @@ class BadImage(BadSample):
 
 
 @dataclass(frozen=True)
-class FormImages(ReadStage):
+class FormImages(SampleStage[Formed]):
     """Outputs `text` (the samples), `screened` (their keys, by content) and fates. `form` says what a row is.
 
     caption: one of the fields `caption`, the first that is there (of a list its first text), is said of the images
@@ -100,7 +93,7 @@ class FormImages(ReadStage):
 
     name: ClassVar[str] = "image"
     VERSION: ClassVar[int] = 1
-    facts: ClassVar[type[Any]] = Passed
+    schema: ClassVar[pa.Schema] = SCHEMA
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
 
     form: Task = "caption"
@@ -131,40 +124,6 @@ class FormImages(ReadStage):
             raise ValueError(f"max_pixels={self.max_pixels}: from 1 to {2 * MAX_PIXELS}")
         if self.seconds_per_record is not None and not self.seconds_per_record > 0:
             raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
-
-    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
-        """The samples of a chunk (SCHEMA), and the fates of its records that are none."""
-        fates, rows = Fates(), Rows(SCHEMA)
-        for item, sample in judged(self, store, payload):
-            row = self._row(item, sample, payload.digest, fates)
-            if row is not None:
-                rows.append(row)
-        return rows.table(), fates
-
-    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
-        """Stores the samples, their keys by content, and the fates of the records that are none."""
-        table = table.cast(SCHEMA)  # read back from Parquet, a list's items have another name
-        verdicts = table.select(list(KEYS)).append_column("reason", pa.nulls(table.num_rows, pa.string()))
-        written, counts = fates.write(store)
-        errors = counts.errors
-        return Outcome(
-            outputs=(put_table(store, "text", table), put_verdicts(store, verdicts.cast(_VERDICTS)), written),
-            passed=ledger.tally(table),
-            dropped=counts.dropped,
-            quarantined=counts.quarantined,
-            reasons=counts.reasons,
-            errors=errors,
-            facts=Passed(pc.sum(table["bytes"]).as_py() or 0),
-            machine_fates=errors.get("image.crashed", 0) + errors.get("image.timeout", 0),
-        )
-
-    def text_bytes(self, receipt: Receipt) -> int:
-        """Of the samples that went on: their texts and media."""
-        return receipt.facts_as(Passed).passed_bytes
-
-    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
-        """Whole rows, with their media."""
-        return read(open_at, spans, kind, self.read, rows=True)
 
     def failed(self, reason: str) -> Formed:
         """No sample, and why: `image.timeout` or `image.crashed`."""
@@ -239,18 +198,11 @@ class FormImages(ReadStage):
             return json.dumps(digests)
         return json.dumps([digests, [tuple(part) for part in parts]], ensure_ascii=False)
 
-    def _row(self, item: Item, sample: Formed, digest: str, fates: Fates) -> dict[str, Any] | None:
-        """The record as it goes on, or None when it has its fate."""
-        record = keys_of(item, digest, sample.content)
-        if isinstance(item, Unreadable):
-            fates.add(record, "quarantined", sample.reason, error=item.error)
-            return None
-        if sample.reason is not None:
-            fates.add(record, "dropped", sample.reason, sample.value, sample.error)
-            return None
+    def columns(self, item: Record, sample: Formed) -> dict[str, Any]:
+        """Of a sample: those of SCHEMA that are not of RECORD."""
         text = "".join(part.text for part in sample.parts)
         spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in sample.parts]
-        return record | {
+        return {
             "content": content_hash(sample.content),
             "url": item.url,
             "kind": "chat",
@@ -267,6 +219,10 @@ class FormImages(ReadStage):
             "bytes": len(text.encode()) + sum(len(medium["data"]) for medium in sample.media),
             "media": list(sample.media),
         }
+
+    def size(self, samples: pa.Table) -> int:
+        """Of their texts, UTF-8, and of their media."""
+        return pc.sum(samples["bytes"]).as_py() or 0
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:

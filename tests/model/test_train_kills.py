@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from train_kills import LOCAL, killed_at
-from train_windows import Tiny, stage, tiny_trainer, write_windows
+from train_windows import Tiny, run_through, stage, tiny_trainer, write_windows
 from waiting import PATIENCE
 
 from gristmill.model.train import state
@@ -37,12 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 @pytest.fixture(scope="module")
 def uninterrupted(source: Source) -> tuple[dict[str, Tensor], Reached]:
     """Weights and end of a run without checkpoints."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    model = Tiny()
-    reached = tiny_trainer(source, model=model).train()
-    torch.set_num_threads(threads)
-    return model.state_dict(), reached
+    return run_through(source)
 
 
 def killed(source: Source, folder: Path, event: str, count: int) -> bool:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from train_kills import LOCAL, REMOTE, in_child, killed_at
-from train_windows import Tiny, tiny_trainer, write_windows
+from train_windows import Tiny, run_through, tiny_trainer, write_windows
 from waiting import PATIENCE
 
 from gristmill.lake.store.base import Store
@@ -44,12 +44,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 @pytest.fixture(scope="module")
 def uninterrupted(source: Source) -> tuple[dict[str, Tensor], Reached]:
     """Weights and end of a run without checkpoints."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    model = Tiny()
-    reached = tiny_trainer(source, model=model).train()
-    torch.set_num_threads(threads)
-    return model.state_dict(), reached
+    return run_through(source)
 
 
 def train(source: Source, store: Store, **changes: Any) -> tuple[dict[str, Tensor], Reached]:

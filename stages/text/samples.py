@@ -1,0 +1,119 @@
+"""Rows become samples: what the stages have in common that make them of instruction data, and of images with words.
+
+Each row is one record with one fate: a sample, or the rule that it breaks. What a row is, which columns a sample has
+and how large it counts is said by the stage.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import pyarrow as pa
+
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_table
+from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
+from gristmill.stages.core.fates import Fates
+from gristmill.stages.core.records import KEYS, Passed, put_verdicts
+from gristmill.stages.core.work import Outcome
+from gristmill.stages.read.reading import ReadPayload, ReadStage, Rows, judged, keys_of
+
+
+class Sample(Protocol):
+    """What a row was judged to be: a sample, or why it is none."""
+
+    @property
+    def content(self) -> str:
+        """What makes two samples the same."""
+        ...
+
+    @property
+    def reason(self) -> str | None:
+        """The rule that the row breaks; None of a sample."""
+        ...
+
+    @property
+    def value(self) -> str | None:
+        """What of the row breaks it."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """What a decoder said, which quotes nothing of a record."""
+        ...
+
+
+S = TypeVar("S", bound=Sample)
+
+
+class SampleStage(ReadStage, Generic[S]):
+    """Outputs `text` (the samples, with the columns of `schema`), `screened` (their keys, by content) and fates.
+
+    `read`: what the fields of a row are called, and how large it may be. `seconds_per_record`: after which a record is
+    taken to hang; None: no limit, and records are judged in this very process.
+    """
+
+    facts: ClassVar[type[Any]] = Passed
+    schema: ClassVar[pa.Schema]
+
+    read: ReadConfig  # fields of every such stage
+    seconds_per_record: float | None
+
+    @abstractmethod
+    def judge(self, item: Item) -> S:
+        """The sample of a row, or the rule that it breaks."""
+
+    @abstractmethod
+    def failed(self, reason: str) -> S:
+        """No sample, and why: `STAGE.timeout` or `STAGE.crashed`."""
+
+    @abstractmethod
+    def columns(self, item: Record, sample: S) -> dict[str, Any]:
+        """Of a sample: those of `schema` that are not of RECORD."""
+
+    @abstractmethod
+    def size(self, samples: pa.Table) -> int:
+        """Bytes of samples, by which shards become about equal."""
+
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
+        """Whole rows, with their media: of pages and plain texts nothing becomes a sample."""
+        return read(open_at, spans, kind, self.read, rows=True)
+
+    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+        """The samples of a chunk, and the fates of its records that are none."""
+        fates, rows = Fates(), Rows(self.schema)
+        for item, sample in judged(self, store, payload):
+            record = keys_of(item, payload.digest, sample.content)
+            if isinstance(item, Unreadable):
+                fates.add(record, "quarantined", sample.reason, error=item.error)
+            elif sample.reason is not None:
+                fates.add(record, "dropped", sample.reason, sample.value, sample.error)
+            else:
+                rows.append(record | self.columns(item, sample))
+        return rows.table(), fates
+
+    def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
+        """Stores the samples, their keys by content, and the fates of the records that are none."""
+        table = table.cast(self.schema)  # read back from Parquet, a list's items have another name
+        keys = pa.schema([*(self.schema.field(name) for name in KEYS), ("reason", pa.string())])
+        verdicts = table.select(list(KEYS)).append_column("reason", pa.nulls(table.num_rows, pa.string()))
+        written, counts = fates.write(store)
+        errors = counts.errors
+        return Outcome(
+            outputs=(put_table(store, "text", table), put_verdicts(store, verdicts.cast(keys)), written),
+            passed=ledger.tally(table),
+            dropped=counts.dropped,
+            quarantined=counts.quarantined,
+            reasons=counts.reasons,
+            errors=errors,
+            facts=Passed(self.size(table)),
+            machine_fates=errors.get(f"{self.name}.crashed", 0) + errors.get(f"{self.name}.timeout", 0),
+        )
+
+    def text_bytes(self, receipt: Receipt) -> int:
+        """Of the samples that went on."""
+        return receipt.facts_as(Passed).passed_bytes
