@@ -25,7 +25,7 @@ def training(lake: str, folder: Path) -> None:
     say("Something that a small model can learn in minutes: word problems and rows to copy, and some held out.")
     lessons(lake, folder)
     grist("sample", "nano-chat", "-n", "1", "--lake", lake)
-    say("A model of a million parameters, from nothing, on one thread: pretraining, then post-training.")
+    say("A model of a million parameters, from nothing: pretraining, then post-training.")
     train = ("train", "train-nano", "--lake", lake)
     killed(*train, when=lambda: checkpointed(lake), note="after a checkpoint")
     say("The same command goes on from the checkpoint.")

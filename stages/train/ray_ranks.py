@@ -3,7 +3,7 @@
 A checkpoint is reported without one: its place is the lake, where any process finds it, while Ray wants what it is
 handed inside a storage of its own, seen by all nodes, from which it removes. So a report says only how far the run is,
 and renews the number of failures that are borne: a run of weeks may lose a rank every day, but not the same steps for
-ever. A report waits until Ray's controller has taken the report before it, seconds; hence a report in REPORT_SECONDS at most.
+ever. A report waits, for seconds, until Ray's controller has taken the report before it; hence REPORT_SECONDS between.
 """
 
 from __future__ import annotations
