@@ -82,7 +82,8 @@ def rehearse(
     for a batch that does not fit it."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     model = _blank_model(config, stage.trainable, stored or {}, fake).train()
-    module = objective(model)
+    with fake:
+        module = objective(model)
     checkpoint_activations(model, checkpointing)
     trained = trained_parameters(stage, model, module)
     batch = _blank_batch(batch, fake)
