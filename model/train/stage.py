@@ -78,8 +78,8 @@ class TrainStage:
         _chosen("loss", (self.loss,), LOSSES)
         if (trains := LOSS_TRAINS.get(self.loss)) is not None and self.trainable != trains:
             raise ValueError(
-                f"trainable={sorted(map(str, self.trainable))}: a stage with loss={self.loss} trains {', '.join(sorted(trains))},"
-                " and nothing else"
+                f"trainable={sorted(map(str, self.trainable))}: a stage with loss={self.loss} trains"
+                f" {', '.join(sorted(trains))}, and nothing else"
             )
         _chosen("precision", (self.precision,), PRECISIONS)
         _chosen("gates", self.gates, GATES)
