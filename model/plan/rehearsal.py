@@ -93,7 +93,7 @@ def rehearse(
         with fake:
             gradients = Gradients(trained)
         grown = watch.live
-        optimizer = optim.build(stage.optim, model, trained)
+        optimizer = optim.build(stage.optim, model, trained, module)
         optimizer.step()  # makes its state, which is there in every later step
         state, standing = watch.live - grown, watch.live
 
