@@ -21,15 +21,20 @@ QUADRANT = 32
 """Pixels a side."""
 _INK = (10, 10, 10)
 
-
-def background(draw: Draw) -> int:
-    """A shade of gray, between black and white."""
-    return draw.between(150, 214)
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0 to 255."""
 
 
-def scene_pixels(scene: Scene, draw: Draw, shade: int, faces: Sequence[Face] = FACES) -> np.ndarray:
+def background(draw: Draw) -> Colour:
+    """Gray, between black and white, with a cast: two empty pictures are seldom equal."""
+    shade = draw.between(150, 214)
+    return shade + draw.between(-6, 6), shade + draw.between(-6, 6), shade + draw.between(-6, 6)
+
+
+def scene_pixels(scene: Scene, draw: Draw, shade: Colour, faces: Sequence[Face] = FACES) -> np.ndarray:
     """uint8 [64, 64, 3]. `shade`: of the background, as frames of one scene share it."""
-    pixels = np.full((2 * QUADRANT, 2 * QUADRANT, 3), shade, np.uint8)
+    pixels = np.empty((2 * QUADRANT, 2 * QUADRANT, 3), np.uint8)
+    pixels[:] = shade
     for thing in scene:
         row, col = divmod(thing.place, 2)
         top, left = row * QUADRANT, col * QUADRANT
@@ -39,7 +44,8 @@ def scene_pixels(scene: Scene, draw: Draw, shade: int, faces: Sequence[Face] = F
 
 def quadrant_pixels(thing: Thing | None, draw: Draw, faces: Sequence[Face] = FACES) -> np.ndarray:
     """uint8 [32, 32, 3]: the thing alone, or nothing."""
-    pixels = np.full((QUADRANT, QUADRANT, 3), background(draw), np.uint8)
+    pixels = np.empty((QUADRANT, QUADRANT, 3), np.uint8)
+    pixels[:] = background(draw)
     if thing is not None:
         _paint(pixels, thing, draw, faces)
     return pixels
