@@ -108,7 +108,7 @@ def _files(scenes: int, held_out: int) -> list[_File]:
         _File("questions-withheld", _question, held_out, "withheld", "tar"),
         _File("frames", _frames, half, "train", "parquet"),
         _File("frames-held-out", _frames, held_out, "held_out", "parquet"),
-        _File("reading", _reading, scenes, "train", "lines"),
+        _File("reading", _reading, 2 * scenes, "train", "lines"),
         _File("reading-held-out", _reading, held_out, "held_out", "lines"),
     ]
 
