@@ -7,6 +7,7 @@ ledger say which records of which versions a model saw, and how often.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
@@ -31,6 +32,7 @@ from gristmill.stages.mix.images import Cut, TokenizeImages
 from gristmill.stages.mix.mix import CropBudget, Plan, Share, Source, plan_work
 from gristmill.stages.mix.pack import Pack, pack_works
 from gristmill.stages.mix.pack_facts import statistics_of
+from gristmill.stages.mix.pairs import TokenizePairs
 from gristmill.stages.mix.plan_rows import PlanFacts, Tokenized
 from gristmill.stages.mix.tokenize import Tokenize, tokenize_works
 from gristmill.stages.run.runner import Runner
@@ -40,6 +42,8 @@ FUNNEL = ("tokenize", "mix")
 WINDOW_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"
 IMAGE_SCHEMA = "tiles: uint8, image_sizes: int32"
 """What windows with images hold beside."""
+SEGMENTS, PAIRS = "segments", "chosen, rejected"
+"""What the schemas of a mixture of pairs say of its segments: each two of them are a pair."""
 ADDED = ("images", "max_window_crops", "shard_crops")
 """Keys of the recipe that are no part of the identity of a mixture without images: it is what it was before them."""
 
@@ -147,6 +151,7 @@ class Mixture:
             shares.append(Source(str(manifest), recipe.sources[name], samples))
             preview = manifest.model_copy(update={"shards": manifest.shards[:1]})
             manifests.append(manifest if recipe.limit is None else preview)
+        _check_pairs(manifests)
         is_preview = recipe.limit is not None
         plan = Plan(
             tuple(shares), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, is_preview, recipe.crops
@@ -180,6 +185,8 @@ class Mixture:
     def _tokenize(self, source: Manifest) -> Tokenize:
         """What makes tokens of a source."""
         digest = self.tokenizer.shards[0].sha256
+        if source.form == "preferences":
+            return TokenizePairs(digest)
         if source.form != "images":
             return Tokenize(digest)
         assert self.recipe.images is not None, "looked up with the sources"
@@ -224,7 +231,7 @@ class Mixture:
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, bundle_receipts(store, everything)),
-            schemas={"window": WINDOW_SCHEMA if self.recipe.images is None else f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}"},
+            schemas=self._schemas,
             received=received,
             kept=total(r.kept for r in merged),
             dropped=total(r.dropped for r in merged),
@@ -234,6 +241,13 @@ class Mixture:
             funnel=funnel(received.count, FUNNEL, decided),
             statistics=statistics_of(packed, facts.sources, self.recipe.window, self.recipe.crops),
         )
+
+    @property
+    def _schemas(self) -> dict[str, str]:
+        """What a window holds; and, of pairs, what its segments are."""
+        window = WINDOW_SCHEMA if self.recipe.images is None else f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}"
+        pairs = all(source.form == "preferences" for source in self.sources)
+        return {"window": window, **({SEGMENTS: PAIRS} if pairs else {})}
 
     def _planned(self, runner: Runner, tokenized: list[list[tuple[str, Receipt]]]) -> tuple[Receipt, PlanFacts]:
         """The plan of all draws. Raises BadConfig where the weights cannot be drawn."""
@@ -268,6 +282,16 @@ def _tokenizer(recipe: MixtureRecipe, versions: Versions) -> Manifest:
     if manifest.form != "tokenizer":
         raise BadConfig(f"recipe.tokenizer: {manifest} is no tokenizer; `grist tokenizer train` or `add` makes one")
     return manifest
+
+
+def _check_pairs(sources: Sequence[Manifest]) -> None:
+    """Raises BadConfig for pairs beside anything else: in a window of pairs each two segments are one."""
+    pairs = [source for source in sources if source.form == "preferences"]
+    if other := next((source for source in sources if pairs and source not in pairs), None):
+        raise BadConfig(
+            f"recipe.sources: {pairs[0]} holds {pairs[0].layout.called} and {other} {other.layout.called}: a stage of"
+            " training compares the one and learns the other, so make a mixture of each"
+        )
 
 
 def _check_apart(sources: dict[str, Manifest]) -> None:
