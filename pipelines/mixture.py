@@ -7,7 +7,6 @@ ledger say which records of which versions a model saw, and how often.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
@@ -23,7 +22,7 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.text import MissingToken
 from gristmill.pipelines.frame.assembly import bundle_receipts, funnel
 from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
-from gristmill.pipelines.frame.sources import as_inputs, check_texts, exact
+from gristmill.pipelines.frame.sources import as_inputs, check_pairs, check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.core.shards import MergeLedger, ledger_works
 from gristmill.stages.core.work import Stage
@@ -32,7 +31,7 @@ from gristmill.stages.mix.images import Cut, TokenizeImages
 from gristmill.stages.mix.mix import CropBudget, Plan, Share, Source, plan_work
 from gristmill.stages.mix.pack import Pack, pack_works
 from gristmill.stages.mix.pack_facts import statistics_of
-from gristmill.stages.mix.pairs import TokenizePairs
+from gristmill.stages.mix.pairs import PAIRS, TokenizePairs
 from gristmill.stages.mix.plan_rows import PlanFacts, Tokenized
 from gristmill.stages.mix.tokenize import Tokenize, tokenize_works
 from gristmill.stages.run.runner import Runner
@@ -42,8 +41,6 @@ FUNNEL = ("tokenize", "mix")
 WINDOW_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"
 IMAGE_SCHEMA = "tiles: uint8, image_sizes: int32"
 """What windows with images hold beside."""
-SEGMENTS, PAIRS = "segments", "chosen, rejected"
-"""What the schemas of a mixture of pairs say of its segments: each two of them are a pair."""
 ADDED = ("images", "max_window_crops", "shard_crops")
 """Keys of the recipe that are no part of the identity of a mixture without images: it is what it was before them."""
 
@@ -151,7 +148,7 @@ class Mixture:
             shares.append(Source(str(manifest), recipe.sources[name], samples))
             preview = manifest.model_copy(update={"shards": manifest.shards[:1]})
             manifests.append(manifest if recipe.limit is None else preview)
-        _check_pairs(manifests)
+        check_pairs(manifests)
         is_preview = recipe.limit is not None
         plan = Plan(
             tuple(shares), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, is_preview, recipe.crops
@@ -216,6 +213,7 @@ class Mixture:
         windows = {"packed": total(r.passed for r in packed)}
         check_balance("pack", draws, windows, what="draws", end="place in a window")
 
+        window = WINDOW_SCHEMA if self.recipe.images is None else f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}"
         decided = [*receipts, *accounted]
         fates = put_refs(store, [r.output("fates") for r in decided])
         merged = runner.map("ledger", ledger_works(fates, received.count))
@@ -231,7 +229,7 @@ class Mixture:
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, bundle_receipts(store, everything)),
-            schemas=self._schemas,
+            schemas={"window": window, **(PAIRS if self.sources[0].form == "preferences" else {})},
             received=received,
             kept=total(r.kept for r in merged),
             dropped=total(r.dropped for r in merged),
@@ -241,13 +239,6 @@ class Mixture:
             funnel=funnel(received.count, FUNNEL, decided),
             statistics=statistics_of(packed, facts.sources, self.recipe.window, self.recipe.crops),
         )
-
-    @property
-    def _schemas(self) -> dict[str, str]:
-        """What a window holds; and, of pairs, what its segments are."""
-        window = WINDOW_SCHEMA if self.recipe.images is None else f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}"
-        pairs = all(source.form == "preferences" for source in self.sources)
-        return {"window": window, **({SEGMENTS: PAIRS} if pairs else {})}
 
     def _planned(self, runner: Runner, tokenized: list[list[tuple[str, Receipt]]]) -> tuple[Receipt, PlanFacts]:
         """The plan of all draws. Raises BadConfig where the weights cannot be drawn."""
@@ -282,16 +273,6 @@ def _tokenizer(recipe: MixtureRecipe, versions: Versions) -> Manifest:
     if manifest.form != "tokenizer":
         raise BadConfig(f"recipe.tokenizer: {manifest} is no tokenizer; `grist tokenizer train` or `add` makes one")
     return manifest
-
-
-def _check_pairs(sources: Sequence[Manifest]) -> None:
-    """Raises BadConfig for pairs beside anything else: in a window of pairs each two segments are one."""
-    pairs = [source for source in sources if source.form == "preferences"]
-    if other := next((source for source in sources if pairs and source not in pairs), None):
-        raise BadConfig(
-            f"recipe.sources: {pairs[0]} holds {pairs[0].layout.called} and {other} {other.layout.called}: a stage of"
-            " training compares the one and learns the other, so make a mixture of each"
-        )
 
 
 def _check_apart(sources: dict[str, Manifest]) -> None:

@@ -6,8 +6,10 @@ stretches of their own, side by side, that do not see each other (`stages.mix.te
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from types import MappingProxyType
 from typing import ClassVar
 
 import pyarrow as pa
@@ -18,6 +20,8 @@ from gristmill.stages.mix.tokenize import SCHEMA, Rows, Tokenize, table_of
 
 REJECTED = "rejected"
 """The column of tokens: of a pair, at which token the rejected side begins."""
+PAIRS: Mapping[str, str] = MappingProxyType({"segments": "chosen, rejected"})
+"""What the schemas of a mixture say where each two segments of its windows are a pair."""
 
 
 @dataclass(frozen=True)

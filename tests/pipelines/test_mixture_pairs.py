@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import mixtures
 import numpy as np
@@ -36,7 +37,7 @@ def said(store, manifest):
     windows = []
     for window in mixtures.windows(store, manifest):
         bounds, ids, mask = (window.arrays[name] for name in ("cu_seqlens", "input_ids", "loss_mask"))
-        segments = zip(bounds[:-1], bounds[1:], strict=True)
+        segments = pairwise(bounds)
         windows.append([(tokenizer.decode(ids[a:b]), tokenizer.decode(ids[a:b][mask[a:b]])) for a, b in segments])
     return windows
 
