@@ -22,7 +22,7 @@ from gristmill.model.processing.chat.fields import either
 from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image
 from gristmill.model.processing.segments import Segment
 from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
-from gristmill.stages.containers.media import MEDIA
+from gristmill.stages.containers.media import MEDIA, digests
 from gristmill.stages.read.reading import RECORD, content_hash
 from gristmill.stages.text.instruct import PARTS
 from gristmill.stages.text.samples import SampleStage
@@ -92,8 +92,9 @@ class FormImages(SampleStage[Formed]):
     """
 
     name: ClassVar[str] = "image"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # it notes the media of all records
     schema: ClassVar[pa.Schema] = SCHEMA
+    notes_media: ClassVar[bool] = True
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
 
     form: Task = "caption"
@@ -197,6 +198,10 @@ class FormImages(SampleStage[Formed]):
         if self.same == "images" and digests:
             return json.dumps(digests)
         return json.dumps([digests, [tuple(part) for part in parts]], ensure_ascii=False)
+
+    def media_of(self, item: Record, sample: Formed) -> list[str]:
+        """Of a sample those that it speaks of."""
+        return digests(item.media) if sample.reason else [medium["sha256"] for medium in sample.media]
 
     def columns(self, item: Record, sample: Formed) -> dict[str, Any]:
         """Of a sample: those of SCHEMA that are not of RECORD."""

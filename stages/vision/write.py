@@ -15,10 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.lake.accounts import media
 from gristmill.lake.accounts.balance import Tally
-from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ObjectRef, put_table
-from gristmill.stages.core.shards import Index, WriteShards
+from gristmill.stages.core.shards import Counted, WriteShards
 from gristmill.stages.text.instruct import SHARD as SAMPLE
 from gristmill.stages.vision.form import SCHEMA
 
@@ -26,25 +25,16 @@ ROW_GROUP_BYTES = 16 << 20
 SHARD = pa.schema([*SAMPLE, SCHEMA.field("media")], metadata={"gristmill.format": "1"})
 
 
-MEDIA_TABLE = pa.schema(
-    [("sha256", pa.string()), ("id", pa.string()), ("position", pa.int32())], metadata={"gristmill.format": "1"}
-)
-"""Which media records have, and the place of each in its record, from 0."""
-
-
-class MediaTable(Index):
+class CountedMedia(Counted):
     """The media of a shard's records: counted as forming noted them, and once more as they lie in the shard."""
 
     def __init__(self) -> None:
-        self._tables = [MEDIA_TABLE.empty_table()]
         self.came, self.stored = Tally(), Tally()
 
     def add(self, rows: pa.Table, shard: pa.Table) -> None:
-        """Notes the media of these records."""
-        self.came += _tally(_listed(rows["id"], rows["digests"]))
-        stored = _listed(shard["id"], _digests(shard["media"]))
-        self.stored += _tally(stored)
-        self._tables.append(stored)
+        """Counts the media of these records."""
+        self.came += _tally(rows["id"], rows["digests"])
+        self.stored += _tally(shard["id"], _digests(shard["media"]))
 
     @property
     def children_in(self) -> Tally:
@@ -56,11 +46,6 @@ class MediaTable(Index):
         """Those that lie in the shard."""
         return {"stored": self.stored}
 
-    def put(self, store: Store) -> tuple[ObjectRef, ...]:
-        """An object of kind `media`, by digest."""
-        order = [(name, "ascending") for name in ("sha256", "id", "position")]
-        return (put_table(store, "media", pa.concat_tables(self._tables).sort_by(order), sorted_by="sha256"),)
-
 
 def _digests(media: pa.ChunkedArray) -> pa.ChunkedArray:
     """sha256 of the media of each row: a column of lists."""
@@ -68,31 +53,24 @@ def _digests(media: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array(lists, pa.list_(pa.string()))
 
 
-def _listed(ids: pa.ChunkedArray, digests: pa.ChunkedArray) -> pa.Table:
-    """MEDIA_TABLE of records and the digests of their media."""
-    table: list[dict[str, object]] = []
-    for record, of_record in zip(ids.to_pylist(), digests.to_pylist(), strict=True):
-        table += [{"sha256": sha256, "id": record, "position": n} for n, sha256 in enumerate(of_record)]
-    return pa.Table.from_pylist(table, schema=MEDIA_TABLE)
-
-
-def _tally(media: pa.Table) -> Tally:
-    return Tally.of(f"{row['id']}/{row['position']}/{row['sha256']}".encode() for row in media.to_pylist())
+def _tally(ids: pa.ChunkedArray, digests: pa.ChunkedArray) -> Tally:
+    """Of records and the digests of their media."""
+    pairs = zip(ids.to_pylist(), digests.to_pylist(), strict=True)
+    return Tally.of(media.key(record, n, sha256) for record, own in pairs for n, sha256 in enumerate(own))
 
 
 @dataclass(frozen=True)
 class WriteImages(WriteShards):
-    """Shards of samples with their media, and a table of these (`media`). `target_bytes`: of both."""
+    """Shards of samples with their media. `target_bytes`: of text and media."""
 
     name: ClassVar[str] = "image_shards"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # the table of media is made where records are read, of all of them
     schema: ClassVar[pa.Schema] = SHARD
     measured: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    indexes: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({"media": ("sha256", "id", "position")})
 
-    def index(self) -> Index:
-        """The table of media."""
-        return MediaTable()
+    def counted(self) -> CountedMedia:
+        """Their media."""
+        return CountedMedia()
 
     def groups(self, rows: pa.Table) -> Iterator[pa.Table]:
         """Rows up to ROW_GROUP_BYTES of media, one at least."""
