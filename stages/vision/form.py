@@ -23,10 +23,10 @@ from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode
 from gristmill.model.processing.segments import Segment
 from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
 from gristmill.stages.containers.media import MEDIA
+from gristmill.stages.media.turns import Album, names_images, placed, placeholder, with_images, with_placeholders
 from gristmill.stages.read.reading import RECORD, content_hash
 from gristmill.stages.text.instruct import PARTS
 from gristmill.stages.text.samples import SampleStage
-from gristmill.stages.vision.turns import Album, names_images, placed, placeholder, with_images, with_placeholders
 
 DIGESTS = pa.list_(pa.string())
 SCHEMA = pa.schema(
