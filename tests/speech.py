@@ -24,7 +24,7 @@ RATE = 16_000
 
 
 def waveform(seed: int, seconds: float = 2.0, rate: int = RATE) -> np.ndarray:
-    """Something like speech, float32 [samples]: syllables of a few harmonics, with pauses. Of two numbers two clips that
+    """Something like speech, float32 [samples]: syllables of a few tones, with pauses. Of two numbers two clips that
     sound unlike; at another rate the same sound."""
     random = np.random.RandomState(seed)
     time = np.arange(round(seconds * rate)) / rate
