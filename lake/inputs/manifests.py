@@ -103,7 +103,7 @@ def _common_voice(name: str, files: Collection[str], open_file: Open) -> Iterato
     for line in lines:
         values = line.split("\t")
         row: dict[str, Any] = {key: value for key, value in zip(columns, values, strict=False) if value}
-        path = row.get("path")
+        path = row.pop("path", None)
         if len(values) != len(columns) or path is None:
             yield _unread(name, line)
             continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,14 @@ import soundfile
 
 from gristmill.filters.audio.levels import Levels, levels
 from gristmill.filters.audio.sound import sound
-from gristmill.model.processing.audio_file import AudioError, audio_header, decode_audio
+from gristmill.model.processing.audio_file import (
+    MAX_SECONDS,
+    AudioError,
+    Header,
+    audio_blocks,
+    audio_header,
+    decode_part,
+)
 from gristmill.model.processing.chat.conversation import BadSample
 from gristmill.stages.containers.media import Media
 
@@ -68,37 +75,42 @@ def _seconds(row: Mapping[str, Any], names: Sequence[str]) -> float | None:
 
 
 def clip_of(item: Media, part: Part | None, max_seconds: float) -> Clip:
-    """Decoded and measured. Raises AudioError, among them too_long and segment_outside."""
-    header = audio_header(item.data)
-    if part is None:
-        _check_length(header.samples / header.rate, max_seconds)
-        waveform, rate = decode_audio(item.data)
-        medium = item.as_row() | {"kind": "audio", "samples": len(waveform), "rate": rate}
-        return Clip(medium, levels(waveform, rate), sound(waveform, rate), None)
-    first, samples = _place(part, header.rate, header.samples)
-    _check_length(samples / header.rate, max_seconds)
-    waveform, rate = decode_audio(item.data, first, samples)
-    data = _flac(waveform, rate)
-    cut = Media("audio", hashlib.sha256(data).hexdigest(), item.url, data)
-    origin = {"sha256": item.sha256, "url": item.url, "start": first / rate, "end": (first + samples) / rate}
-    medium = cut.as_row() | {"samples": samples, "rate": rate}
+    """Decoded and measured. Raises AudioError; BadSample: segment."""
+    header = audio_header(item.data, MAX_SECONDS if part else max_seconds)
+    place = None if part is None else _place(part, header)
+    if place is None:
+        waveform = _mono(audio_blocks(item.data, max_seconds))
+        return _clip(item, waveform, header.rate, None)
+    first, samples = place
+    if samples > max_seconds * header.rate:
+        raise AudioError("too_long", f"{samples / header.rate:.1f} seconds, allowed are {max_seconds:g}")
+    waveform = _mono([decode_part(item.data, first, samples)])
+    data = _flac(waveform, header.rate)
+    origin = {"sha256": item.sha256, "url": item.url}
+    origin |= {"start": first / header.rate, "end": (first + samples) / header.rate}
+    return _clip(Media("audio", hashlib.sha256(data).hexdigest(), item.url, data), waveform, header.rate, origin)
+
+
+def _clip(item: Media, waveform: np.ndarray, rate: int, origin: dict[str, Any] | None) -> Clip:
+    medium = item.as_row() | {"kind": "audio", "samples": len(waveform), "rate": rate}
     return Clip(medium, levels(waveform, rate), sound(waveform, rate), origin)
 
 
-def _check_length(seconds: float, max_seconds: float) -> None:
-    if seconds > max_seconds:
-        raise AudioError("too_long", f"{seconds:.1f} s, allowed are {max_seconds:g}")
+def _mono(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """The mean of the channels, float32 [samples], of blocks [samples, channels]."""
+    return np.concatenate([block_SC.mean(axis=1, dtype=np.float32) for block_SC in blocks])
 
 
-def _place(part: Part, rate: int, samples: int) -> tuple[int, int]:
-    """(first sample, samples) of a part of a file of so many."""
-    first = round(part.start * rate)
-    end = samples if part.end is None else round(part.end * rate)
-    if end > samples and end - samples <= OVERHANG * rate:
-        end = samples
-    if end > samples or first >= end:
-        raise AudioError("segment_outside", f"{part.start:g} to {end / rate:g} s of a file of {samples / rate:.3f} s")
-    return first, end - first
+def _place(part: Part, header: Header) -> tuple[int, int] | None:
+    """(first sample, samples) of a part of a file; None where it is all of it, which is stored as it came. Raises
+    BadSample: segment."""
+    first, slack = round(part.start * header.rate), OVERHANG * header.rate
+    end = header.samples if part.end is None else round(part.end * header.rate)
+    if end - header.samples > slack or first >= min(end, header.samples):
+        to = "its end" if part.end is None else f"{part.end:g} s"
+        raise BadSample("segment", f"from {part.start:g} s to {to} of a file of {header.seconds:.3f} s")
+    end = min(end, header.samples)
+    return None if first == 0 and header.samples - end <= slack else (first, end - first)
 
 
 def _flac(waveform: np.ndarray, rate: int) -> bytes:

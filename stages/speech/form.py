@@ -158,6 +158,8 @@ class FormSpeech(SampleStage[Formed]):
         messages = either(row, "messages", "conversations") if self.task == "chat" else None
         if not album.named and not names_media(messages, AUDIO):
             album.add_all()
+        if self.task != "chat":  # of a chat it is known when its parts were looked at
+            self._check_number(album.named, len(item.media))
         if self.task == "chat":
             words = Said("", "", None, language_of(row, self.fields.language, self.language), None)
             messages = with_placeholders(messages, album)

@@ -17,6 +17,8 @@ _FILE = Path(__file__).with_name("prompts.json")
 _SHORT = {
     "zho": "zh", "chi": "zh", "cmn": "zh", "eng": "en", "fra": "fr", "fre": "fr", "deu": "de", "ger": "de",
     "ita": "it", "jpn": "ja", "por": "pt", "spa": "es",
+    "chinese": "zh", "mandarin": "zh", "english": "en", "french": "fr", "german": "de", "italian": "it",
+    "japanese": "ja", "portuguese": "pt", "spanish": "es",
 }  # fmt: skip
 
 
@@ -46,6 +48,7 @@ def asked(task: str, language: str | None, target: str | None, drawn: int) -> st
 
 
 def tag(language: str) -> str:
-    """A label of a language as BCP 47 has its first part, of two letters where there are two: `en-US`, `eng` are en."""
+    """A label of a language as BCP 47 has its first part, of two letters where there are two: `en-US`, `eng`
+    and `English` (Lhotse) are en."""
     first = language.strip().replace("_", "-").partition("-")[0].lower()
     return _SHORT.get(first, first)

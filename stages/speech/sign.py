@@ -11,7 +11,7 @@ from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.media.looks import BANDS, GatherAlike, SignLooks
 from gristmill.stages.speech.form import SAME, Same
 
-BAND_BITS: Mapping[Same, int] = MappingProxyType({"clips_and_text": 20, "clips": 24, "text": 24})
+BAND_BITS: Mapping[Same, int] = MappingProxyType({"clips_and_text": 20, "clips": 24, "text": 20})
 """As of pictures (stages/vision/sign.py): the more records can be linked at all, the more values a band hashes."""
 MIN_SIMILARITY = 0.87
 """8 of 64 bits may differ. Of real clips those of other words differ in 19 and more, copies in another codec, at
@@ -35,8 +35,8 @@ class SignClips(SignLooks):
 
     @property
     def with_text(self) -> bool:
-        """Whether texts make two records the same."""
-        return self.same == "clips_and_text"
+        """Whether records with other texts are never alike."""
+        return self.same != "clips"
 
 
 @dataclass(frozen=True)
