@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
+from gristmill.lake.accounts import media
 from gristmill.lake.accounts.balance import Tally, check_balance, total
 from gristmill.lake.accounts.receipt import Receipt, StageId
-from gristmill.lake.store.objects import put_refs, read_table
+from gristmill.lake.store.objects import ObjectRef, put_refs, read_table
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
@@ -207,8 +208,8 @@ class Mixture:
         # is counted anew from the windows' members.
         plan = planned.output("plan")
         slices = read_table(store, plan, ["shard", "tokens", "input"])
-        media = [ref for source in self.sources if source.form == "images" for ref in source.shards]
-        packed = runner.map("pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices, media))
+        with_images = [ref for source in self.sources if source.form == "images" for ref in source.shards]
+        packed = runner.map("pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices, with_images))
         draws = total(r.children[DRAWN] for r in accounted)
         windows = {"packed": total(r.passed for r in packed)}
         check_balance("pack", draws, windows, what="draws", end="place in a window")
@@ -228,7 +229,7 @@ class Mixture:
             stages=run.stages,
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
-            attachments=(plan, bundle_receipts(store, everything)),
+            attachments=(plan, bundle_receipts(store, everything), *self._tables_of_media),
             schemas={"window": window, **(PAIRS if self.sources[0].form == "preferences" else {})},
             received=received,
             kept=total(r.kept for r in merged),
@@ -239,6 +240,13 @@ class Mixture:
             funnel=funnel(received.count, FUNNEL, decided),
             statistics=statistics_of(packed, facts.sources, self.recipe.window, self.recipe.crops),
         )
+
+    @property
+    def _tables_of_media(self) -> list[ObjectRef]:
+        """Which media the records of the sources have: pixels that lie in windows are found by them when a source is
+        long gone."""
+        attached = (ref for source in self.sources for ref in source.attachments if ref.kind == media.KIND)
+        return list({ref.sha256: ref for ref in attached}.values())
 
     def _planned(self, runner: Runner, tokenized: list[list[tuple[str, Receipt]]]) -> tuple[Receipt, PlanFacts]:
         """The plan of all draws. Raises BadConfig where the weights cannot be drawn."""

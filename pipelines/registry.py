@@ -12,6 +12,7 @@ from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.mixture import MixtureConfig
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.pipelines.preference import PreferenceConfig
+from gristmill.pipelines.speech import SpeechConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
 from gristmill.pipelines.train import TrainConfig
 from gristmill.pipelines.vision import VisionConfig
@@ -22,6 +23,7 @@ PIPELINES: dict[str, type[PipelineConfig]] = {
     "instruct": InstructConfig,
     "preference": PreferenceConfig,
     "vision": VisionConfig,
+    "speech": SpeechConfig,
     "tokenizer": TokenizerConfig,
     "mixture": MixtureConfig,
     "model": ModelRunConfig,

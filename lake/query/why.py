@@ -15,14 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gristmill.lake.accounts import media
 from gristmill.lake.accounts.identity import normalise_url
 from gristmill.lake.query.query import require_dataset
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import DamagedObject, rows_between
 from gristmill.lake.store.sealed import Unreadable
-from gristmill.lake.takedown.search import ids_of_medium, ids_of_page
+from gristmill.lake.takedown.search import ids_of_page
 from gristmill.lake.takedown.suppress_entries import url_heads
-from gristmill.lake.versions.chains import Row, Searched, rows_of, search
+from gristmill.lake.versions.chains import Row, Searched, chains, rows_of, search
 from gristmill.lake.versions.manifest import Manifest, Outline
 from gristmill.lake.versions.roots import missing
 from gristmill.lake.versions.versions import Versions
@@ -107,13 +108,13 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
 
     Raises NoSuchVersion for an unknown dataset, ValueError for an empty question.
     """
-    normalised, prefixes = _prefixes(versions, query)
     if dataset is not None:
         require_dataset(versions, dataset)
     names = versions.names() if dataset is None else [dataset]
     outlines, broken = dict[str, list[Outline]](), dict[str, list[int]]()
     for name in names:
         outlines[name], broken[name] = _outlines(versions, name)
+    normalised, prefixes = _prefixes(versions, outlines, query)
     searched = _search(versions.store, outlines, prefixes)
     unanswered = not any(rows for part in searched.values() for rows in part.rows.values())
     respelled = unanswered and len(prefixes) > ALIKE  # a URL that mixes spellings has another first half
@@ -146,7 +147,9 @@ def _search(store: Store, outlines: Mapping[str, Sequence[Outline]], prefixes: S
     return {name: search(store, versions, prefixes, read) for name, versions in outlines.items()}
 
 
-def _prefixes(versions: Versions, query: str) -> tuple[str | None, tuple[str, ...]]:
+def _prefixes(
+    versions: Versions, outlines: Mapping[str, Sequence[Outline]], query: str
+) -> tuple[str | None, tuple[str, ...]]:
     """(normalised URL, prefixes of ids that the question may mean)."""
     query = query.strip()
     if not query:
@@ -154,8 +157,26 @@ def _prefixes(versions: Versions, query: str) -> tuple[str | None, tuple[str, ..
     if _ID.fullmatch(query):
         return None, (query,)
     if _SHA256.fullmatch(query.lower()):
-        return None, tuple(sorted(ids_of_medium(versions, query.lower()))) or (query,)
+        return None, tuple(sorted(_having(versions, outlines, query.lower()))) or (query,)
     return normalise_url(query), url_heads(query)
+
+
+def _having(versions: Versions, outlines: Mapping[str, Sequence[Outline]], sha256: str) -> set[str]:
+    """The records that have a medium, by the tables of media of these versions; an object that several share is read
+    once. What is lost is named, unless gc took it with a withdrawn version."""
+    ids: set[str] = set()
+    read: set[str] = set()
+    for chain in (chain for of_dataset in outlines.values() for chain in chains(of_dataset)):
+        for outline in chain:
+            try:
+                for ref in versions.manifest(outline.dataset, outline.version).attachments:
+                    if ref.kind == media.KIND and ref.sha256 not in read:
+                        ids |= media.ids_having(versions.store, ref, [sha256])
+                        read.add(ref.sha256)
+                break  # the table of the newest has the rows of all that it extends
+            except (NotFound, DamagedObject) as error:
+                _say_lost(versions, outline, error)
+    return ids
 
 
 def _outlines(versions: Versions, name: str) -> tuple[list[Outline], list[int]]:

@@ -10,29 +10,28 @@ versions are too large to keep.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pyarrow as pa
 
+from gristmill.lake.accounts import media
 from gristmill.lake.accounts.fan import MEMBER
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef, is_table, iter_batches, open_parquet, read_object
-from gristmill.lake.takedown.suppress import DIGESTS, Suppression
+from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.takedown.suppress_entries import page_hash
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
 
-NO_TEXT = frozenset({"ledger", "refs", "receipts", "spans", "screened"})
+NO_TEXT = frozenset({"ledger", "refs", "receipts", "spans", "screened", media.KIND})
 """Kinds that hold keys, places and measures of records, never text nor what is computed to compare texts."""
-MEDIA, SHA256 = "media", "sha256"
 MEMBERS = "members"
-"""Kinds of tables that say which media records have, one a row, with its digest; and what lies in tars
-(lake/accounts/fan.py)."""
+"""The kind of tables that say what lies in tars (lake/accounts/fan.py)."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,10 @@ class Seen:
 
 
 class Columns(NamedTuple):
-    """Where a table has record ids, their URLs, and sha256 of their media."""
+    """Where a table has record ids, and their URLs."""
 
     id: str
     url: str | None
-    media: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -91,7 +89,7 @@ class Search:
         self.ids: set[str] = set()
         self.texts_gone = 0
         self._columns: dict[str, Columns | None] = {}
-        self._read: set[str] = set()  # receipts and texts
+        self._read: set[str] = set()  # receipts, texts, and tables of media
         self._no_url: dict[str, int] = {}  # object -> how many of its rows have none
 
     @property
@@ -107,6 +105,7 @@ class Search:
         """Raises NotFound for an object that a version needs and the lake has lost; a withdrawn version may."""
         needed: set[str] = set()
         bundles: dict[str, ObjectRef] = {}
+        tables: dict[str, ObjectRef] = {}  # of media
         self.versions = {}
         for name in self.catalogue.names():
             away = self.catalogue.withdrawn(name)
@@ -116,6 +115,10 @@ class Search:
                 if not seen.withdrawn and not self.asking:
                     needed.update(seen.looked_at)
                 bundles |= {ref.sha256: ref for ref in manifest.attachments if ref.kind == "receipts"}
+                listed = [ref for ref in manifest.attachments if ref.kind == media.KIND]
+                tables |= {ref.sha256: ref for ref in listed}
+                if not seen.withdrawn and not self.asking:
+                    needed.update(ref.sha256 for ref in listed)
         with ThreadPoolExecutor(4) as pool:
             new = [ref for ref in self.refs.values() if ref.sha256 not in self._columns]
             schemas = pool.map(lambda ref: self._schema(ref, needed=ref.sha256 in needed), new)
@@ -123,13 +126,15 @@ class Search:
                 self._columns[ref.sha256] = columns
             # URLs before ids, in everything that is new: a URL that one object has tells the id by which the record is
             # found in all others.
-            if self.request.by_url or self.request.media:
-                known = len(self.ids)
+            known = len(self.ids)
+            if self.request.by_url:
                 self._look_at_names(pool, new)
-                if self.request.domains or self.request.media or self.asking:
+                if self.request.domains or self.asking:
                     self._look_in_texts(pool, bundles.values())
-                if len(self.ids) > known:
-                    new = list(self.refs.values())  # an earlier look counted their rows, and knew fewer ids
+            if self.request.media:
+                self._look_up_media(pool, tables.values(), needed)
+            if len(self.ids) > known:
+                new = list(self.refs.values())  # an earlier look counted their rows, and knew fewer ids
             gone = self.gone
             for ref, ids in zip(new, pool.map(lambda ref: self._by_id(ref, gone), new), strict=True):
                 self.rows[ref.sha256] = None if ids is None else len(ids)
@@ -204,23 +209,41 @@ class Search:
                 raise
             return None
         texts = {name for name in schema.names if _is_text(schema.field(name).type)}
-        id_column, medium = MEMBER if ref.kind == MEMBERS else "id", SHA256 if ref.kind == MEDIA else DIGESTS
+        id_column = MEMBER if ref.kind == MEMBERS else "id"
         if id_column not in texts:
             return None
-        return Columns(id_column, "url" if "url" in texts else None, medium if medium in schema.names else None)
+        return Columns(id_column, "url" if "url" in texts else None)
 
     def _look_at_names(self, pool: ThreadPoolExecutor, refs: Iterable[ObjectRef]) -> None:
-        """Ids of records whose URL or medium is asked for, from the tables that have them."""
+        """Ids of records whose URL is asked for, from the tables that have it."""
         having: list[tuple[ObjectRef, Columns]] = []
         for ref in refs:
             columns = self._columns[ref.sha256]
-            if columns is not None and (columns.url, columns.media) != (None, None):
+            if columns is not None and columns.url is not None:
                 having.append((ref, columns))
 
         def look(item: tuple[ObjectRef, Columns]) -> list[str]:
             return list(_ids(self.store, *item, self.request, self._no_url))
 
         for ids in pool.map(look, having):
+            self.ids.update(ids)
+
+    def _look_up_media(self, pool: ThreadPoolExecutor, tables: Iterable[ObjectRef], needed: Collection[str]) -> None:
+        """Ids of records that have a medium which is asked for, from the tables of media; those that a withdrawn
+        version has lost are passed over."""
+        wanted = sorted(self.request.media)
+
+        def look(ref: ObjectRef) -> set[str]:
+            try:
+                return media.ids_having(self.store, ref, wanted)
+            except NotFound:
+                if ref.sha256 in needed:
+                    raise
+                return set()
+
+        new = [ref for ref in tables if ref.sha256 not in self._read]
+        for ref, ids in zip(new, pool.map(look, new), strict=True):
+            self._read.add(ref.sha256)
             self.ids.update(ids)
 
     def _by_id(self, ref: ObjectRef, gone: Suppression) -> list[str] | None:
@@ -258,16 +281,9 @@ class Search:
 def ids_of_page(versions: Versions, url: str) -> set[str]:
     """Ids of records whose URL is this page in whatever spelling, as far as their URL is still in the lake."""
     page = page_hash(url)
-    return set() if page is None else _ids_in(versions, Suppression(pages=frozenset((page,))))
-
-
-def ids_of_medium(versions: Versions, sha256: str) -> set[str]:
-    """Ids of records that have this medium: kept ones, and of dropped ones those whose texts are still in the lake."""
-    return _ids_in(versions, Suppression(media=frozenset((sha256,))))
-
-
-def _ids_in(versions: Versions, request: Suppression) -> set[str]:
-    search = Search(versions, request, asking=True)
+    if page is None:
+        return set()
+    search = Search(versions, Suppression(pages=frozenset((page,))), asking=True)
     search.look()
     return search.ids
 
@@ -285,7 +301,5 @@ def _ids(
         if no_url is not None and urls is not None:
             no_url[ref.sha256] = no_url.get(ref.sha256, 0) + urls.null_count
         hit = wanted.match(ids, urls)
-        if columns.media is not None:
-            hit |= wanted.match_media(batch[columns.media])
         if hit.any():
             yield from ids.filter(pa.array(hit)).to_pylist()

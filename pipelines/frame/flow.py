@@ -18,6 +18,7 @@ from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.stages.core.records import Records
 from gristmill.stages.core.shards import MergeLedger, WriteShards
 from gristmill.stages.core.work import Stage
+from gristmill.stages.read.list_media import ListMedia
 from gristmill.stages.read.reading import ReadStage
 from gristmill.stages.read.suppress import FORGET, suppressed
 
@@ -107,7 +108,8 @@ class Flow:
     def stages(self, suppression: str = "") -> tuple[StageId, ...]:
         """Every stage that decides the data. `suppression`: digest of what was taken down; "" for nothing."""
         parts = (stage for step in self.steps for stage in step.stages)
-        in_order = (suppressed(self.read, suppression), *parts, self.write, MergeLedger())
+        listing = (ListMedia(),) if self.read.notes_media else ()
+        in_order = (suppressed(self.read, suppression), *listing, *parts, self.write, MergeLedger())
         return tuple(identity for stage in in_order for identity in stage.identity())
 
     def deciders(self, suppression: str = "") -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gristmill.lake.accounts import media
 from gristmill.lake.accounts.balance import Tally, check_balance, total
 from gristmill.lake.accounts.receipt import Receipt, StageId
 from gristmill.lake.store.base import Store
@@ -34,6 +35,7 @@ from gristmill.stages.clusters.divergence import DIVERGENCE
 from gristmill.stages.core.records import Chunk, Records
 from gristmill.stages.core.shards import Statistics, ledger_works, shard_works
 from gristmill.stages.near.compact import Compact, compacted
+from gristmill.stages.read.list_media import list_media
 from gristmill.stages.run.runner import Runner
 
 PROVENANCE: Mapping[str, tuple[str, ...]] = MappingProxyType({"refs": (), "receipts": ()})
@@ -71,6 +73,8 @@ class RecordRecipe(InputRecipe):
         base = None if run.base is None else _compacted(runner, run.base, flow)
         upon = replace(run, base=base)  # steps refer to the base as the new version will: in few objects
         state = _read(self, upon)
+        if flow.read.notes_media:
+            state = _with_media(upon, state)
         for step in flow.steps:
             state = step.run(upon, state)
         written = runner.map("shards", shard_works(flow.write, store, state.records))
@@ -83,7 +87,8 @@ class RecordRecipe(InputRecipe):
 
 def _added(flow: Flow) -> dict[str, tuple[str, ...]]:
     """Kinds of attachments that every version adds to, and by which columns each is sorted."""
-    return {**flow.grows, **flow.write.indexes, **PROVENANCE}
+    listed = {media.KIND: media.KEYS} if flow.read.notes_media else {}
+    return {**flow.grows, **listed, **PROVENANCE}
 
 
 def _growing(flow: Flow, base: Manifest) -> list[tuple[Compact, list[ObjectRef]]]:
@@ -123,6 +128,14 @@ def _read(recipe: RecordRecipe, run: BuildContext) -> State:
     return State(records, decided=tuple(done))
 
 
+def _with_media(run: BuildContext, state: State) -> State:
+    """With the table of the media of all that was read, beside that of the base."""
+    before = attachments_of(run.base, media.KIND)
+    new = list_media(run.runner, state.decided)
+    kept = [ref for ref in (*before, *new) if ref.records] or new[:1]  # one stays, for its columns
+    return state.after(state.records, (), attachments=kept)
+
+
 def _check_any(receipts: Sequence[Receipt], if_none: str) -> None:
     """Raises GateFailed where every record was dropped as it was read: data of another form, not bad data."""
     reasons: Counter[str] = Counter()
@@ -149,7 +162,6 @@ def _draft(
     # Spans, without which a run over known inputs would scan them again after a gc; measures, for replay.
     own = put_refs(store, [*(scanned.spans for scanned in inputs), *state.measures])
     attached = {ref.kind for ref in state.attachments} | PROVENANCE.keys()
-    indexes = [ref for receipt in written for ref in receipt.outputs if ref.kind in recipe.flow.write.indexes]
     carried = [ref for ref in base.attachments if ref.kind not in attached] if base else []
     return Draft(
         dataset=run.dataset,
@@ -168,7 +180,6 @@ def _draft(
             *attachments_of(base, "receipts"),
             bundle_receipts(store, [*state.decided, *merged]),
             *state.attachments,
-            *indexes,
             *carried,  # of steps that are off in this recipe: the next version must not have to forget them
         ),
         schemas={"shard": str(recipe.flow.write.schema.remove_metadata())},

@@ -60,8 +60,8 @@ class ShardPayload:
     exclusions: ObjectRef
 
 
-class Index:
-    """What is noted of the records of a shard beside it, and the balance of their children: here nothing."""
+class Counted:
+    """The balance of what the records of a shard have several of: here nothing."""
 
     @property
     def children_in(self) -> Tally | None:
@@ -75,10 +75,6 @@ class Index:
 
     def add(self, rows: pa.Table, shard: pa.Table) -> None:
         """The same records, of a chunk: as they came, and as the shard has them."""
-
-    def put(self, store: Store) -> tuple[ObjectRef, ...]:
-        """Stores what was noted."""
-        return ()
 
 
 @dataclass(frozen=True)
@@ -95,9 +91,6 @@ class WriteShards(Stage[ShardPayload]):
         {"language": "language.language", "language_score": "language.language_score"}
     )
 
-    indexes: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
-    """Kinds of what `index` stores, which a version has of all its shards, and by which columns each is sorted."""
-
     target_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
@@ -109,7 +102,7 @@ class WriteShards(Stage[ShardPayload]):
         payload = work.payload
         exclusions = read_refs(store, payload.exclusions)
         fates, statistics, records = Fates(), Statistics(), 0
-        indexed = self.index()
+        counted = self.counted()
         with scratch() as folder:
             path = folder / "shard.parquet"
             with table_writer(path, self.schema) as writer:
@@ -120,22 +113,22 @@ class WriteShards(Stage[ShardPayload]):
                         writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
                     fates.add_kept(rows, values=rows["mark"] if "mark" in rows.schema.names else None)
                     statistics += Statistics.of(shard)
-                    indexed.add(rows, shard)
+                    counted.add(rows, shard)
                     records += shard.num_rows
             ref = put_file(store, "shard", path, records)
         written, counts = fates.write(store)
         return Outcome(
-            outputs=(ref, written, *indexed.put(store)),
+            outputs=(ref, written),
             received=counts.kept,
             kept=counts.kept,
             facts=statistics,
-            children_in=indexed.children_in,
-            children=indexed.children,
+            children_in=counted.children_in,
+            children=counted.children,
         )
 
-    def index(self) -> Index:
-        """What is noted of a shard's records beside the shard."""
-        return Index()
+    def counted(self) -> Counted:
+        """What is counted of a shard's records beside their number."""
+        return Counted()
 
     def groups(self, rows: pa.Table) -> Iterator[pa.Table]:
         """The rows of a chunk in tables that are written one by one, each in row groups of its own."""

@@ -11,7 +11,7 @@ import hashlib
 import io
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, BinaryIO, ClassVar, Generic, Protocol, TypeVar, cast
 
@@ -58,6 +58,16 @@ class ReadPayload:
     rows: int
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a stage read: the records that go on, with `id` and `url`, in order of the input, and the fates of the
+    others. `noted`: outputs and balance of what it notes of all of them (their media), whatever becomes of them."""
+
+    table: pa.Table
+    fates: Fates
+    noted: Outcome = Outcome(outputs=())
+
+
 class ReadStage(Stage[ReadPayload]):
     """A stage that reads records and stores the texts of those that go on, in two steps: what was taken down is left
     out between them (stages/read/suppress.py).
@@ -69,9 +79,12 @@ class ReadStage(Stage[ReadPayload]):
     named_by: ClassVar[tuple[str, ...]] = ("id", "url")
     """Columns by which a takedown finds a record: also `digests`, of its media, where it has any."""
 
+    notes_media: ClassVar[bool] = False
+    """Whether it notes the media of all records (`stages.read.list_media.noted`), from which a version has a table."""
+
     @abstractmethod
-    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
-        """The records that go on, with `id` and `url`, in order of the input, and the fates of the others."""
+    def records(self, store: Store, payload: ReadPayload) -> Reading:
+        """The records of a chunk, read and judged."""
 
     @abstractmethod
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
@@ -83,7 +96,17 @@ class ReadStage(Stage[ReadPayload]):
 
     def run(self, store: Store, work: Work[ReadPayload]) -> Outcome:
         """Reads, then stores."""
-        return self.written(store, *self.records(store, work.payload))
+        return self.stored(store, self.records(store, work.payload))
+
+    def stored(self, store: Store, reading: Reading) -> Outcome:
+        """Stores what was read."""
+        outcome, noted = self.written(store, reading.table, reading.fates), reading.noted
+        return replace(
+            outcome,
+            outputs=(*outcome.outputs, *noted.outputs),
+            children_in=noted.children_in,
+            children=noted.children,
+        )
 
 
 class Reader(Protocol, Generic[JudgedOut]):

@@ -17,13 +17,14 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.lake.accounts.media import KIND as MEDIA
 from gristmill.lake.accounts.receipt import Receipt, StageId, finished, work_key, write_receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_table
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Resources, Stage, Work, receipt_of
-from gristmill.stages.read.reading import ReadPayload, ReadStage
+from gristmill.stages.read.reading import Reading, ReadPayload, ReadStage
 
 FORGET = "forget"
 REASON = f"{FORGET}.suppressed"
@@ -71,8 +72,8 @@ class Suppressed(Stage[SuppressedPayload]):
         receipt = next(filter(None, done), None)
         if receipt is not None:
             return self._taken_over(store, receipt, suppression)
-        table, fates = self.stage.records(store, payload.reading)
-        outcome = self.stage.written(store, leave_out(suppression, table, fates), fates)
+        reading = self.stage.records(store, payload.reading)
+        outcome = self.stage.stored(store, leave_out(suppression, reading))
         if REASON not in outcome.reasons:
             plain = Work(self.stage, work.inputs, payload.reading, work.received, work.label)
             write_receipt(store, receipt_of(plain, outcome, started))
@@ -83,9 +84,14 @@ class Suppressed(Stage[SuppressedPayload]):
         text = receipt.output("text")
         keys = read_table(store, text, list(self.stage.named_by))
         if suppression.match_rows(keys).any():
+            noted = Outcome(
+                outputs=tuple(ref for ref in receipt.outputs if ref.kind == MEDIA),
+                children_in=receipt.children_in,
+                children=receipt.children,
+            )
             fates = Fates(rows=[read_table(store, receipt.output("fates"))])
-            table = leave_out(suppression, read_table(store, text), fates)
-            return self.stage.written(store, table, fates)
+            reading = Reading(read_table(store, text), fates, noted)
+            return self.stage.stored(store, leave_out(suppression, reading))
         return Outcome(
             outputs=receipt.outputs,
             passed=receipt.passed,
@@ -108,12 +114,14 @@ def keys_before(work: Work[SuppressedPayload]) -> list[str]:
     return [work_key(earlier.identity(), work.inputs or ()) for earlier in before]
 
 
-def leave_out(suppression: Suppression, table: pa.Table, fates: Fates) -> pa.Table:
-    """The rows that are not on the list; the others get their fate."""
+def leave_out(suppression: Suppression, reading: Reading) -> Reading:
+    """The rows that are not on the list; the others get their fate. What is noted of them stays: digests and ids."""
+    table = reading.table
     hit = pa.array(suppression.match_rows(table))
     lost = table.filter(hit)
-    fates.add_dropped(lost, pa.repeat(REASON, lost.num_rows))
-    return table.filter(pc.invert(hit)).combine_chunks()  # the same bytes, however the table came about
+    reading.fates.add_dropped(lost, pa.repeat(REASON, lost.num_rows))
+    left = table.filter(pc.invert(hit)).combine_chunks()  # the same bytes, however the table came about
+    return replace(reading, table=left)
 
 
 def suppressed(stage: ReadStage, suppression: str) -> Stage[Any]:

@@ -22,7 +22,7 @@ from gristmill.lake.store.objects import put_table
 from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome
-from gristmill.stages.read.reading import RECORD, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from gristmill.stages.read.reading import RECORD, Reading, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
 from gristmill.stages.text.charset import decode
 from gristmill.stages.text.complexity import TooComplex
 from gristmill.stages.text.html import ExtractConfig, PageText, is_html, page_text
@@ -87,14 +87,14 @@ class Extract(ReadStage):
         if self.seconds_per_record is not None and not self.seconds_per_record > 0:
             raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
 
-    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+    def records(self, store: Store, payload: ReadPayload) -> Reading:
         """The texts of a chunk (SCHEMA), and the fates of its records that have none."""
         fates, rows = Fates(), Rows(SCHEMA)
         for item, text in judged(self, store, payload):
             row = _row(item, text, payload.digest, fates)
             if row is not None:
                 rows.append(row)
-        return rows.table(), fates
+        return Reading(rows.table(), fates)
 
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
         """Stores the texts, and the fates of the records without one."""

@@ -7,12 +7,13 @@ and how large it counts is said by the stage.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts import ledger, media
+from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table
@@ -20,7 +21,8 @@ from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unread
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.records import KEYS, Passed, put_verdicts
 from gristmill.stages.core.work import Outcome
-from gristmill.stages.read.reading import ReadPayload, ReadStage, Rows, judged, keys_of
+from gristmill.stages.read import list_media
+from gristmill.stages.read.reading import Reading, ReadPayload, ReadStage, Rows, judged, keys_of
 
 
 class Sample(Protocol):
@@ -83,18 +85,30 @@ class SampleStage(ReadStage, Generic[S]):
         """Whole rows, with their media: of pages and plain texts nothing becomes a sample."""
         return read(open_at, spans, kind, self.read, rows=True)
 
-    def records(self, store: Store, payload: ReadPayload) -> tuple[pa.Table, Fates]:
+    def media_of(self, item: Record, sample: S) -> Sequence[str]:
+        """sha256 of the media of a record, in order; of one that is no sample, of those that it came with."""
+        return ()
+
+    def records(self, store: Store, payload: ReadPayload) -> Reading:
         """The samples of a chunk, and the fates of its records that are none."""
         fates, rows = Fates(), Rows(self.schema)
+        noted, came = Rows(media.SCHEMA), Tally()
         for item, sample in judged(self, store, payload):
             record = keys_of(item, payload.digest, sample.content)
+            if self.notes_media and isinstance(item, Record):
+                digests = self.media_of(item, sample)
+                came += Tally.of(media.key(record["id"], n, sha256) for n, sha256 in enumerate(digests))
+                for row in media.rows_of(record["id"], digests):
+                    noted.append(row)
             if isinstance(item, Unreadable):
                 fates.add(record, "quarantined", sample.reason, error=item.error)
             elif sample.reason is not None:
                 fates.add(record, "dropped", sample.reason, sample.value, sample.error)
             else:
                 rows.append(record | self.columns(item, sample))
-        return rows.table(), fates
+        if not self.notes_media:
+            return Reading(rows.table(), fates)
+        return Reading(rows.table(), fates, list_media.noted(noted.table(), came, store))
 
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
         """Stores the samples, their keys by content, and the fates of the records that are none."""

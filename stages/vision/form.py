@@ -22,11 +22,12 @@ from gristmill.model.processing.chat.fields import either
 from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image
 from gristmill.model.processing.segments import Segment
 from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
-from gristmill.stages.containers.media import MEDIA
+from gristmill.stages.containers.media import MEDIA, digests
+from gristmill.stages.media.fields import first_text, text_of
+from gristmill.stages.media.turns import IMAGE, Album, names_media, placed, with_media, with_placeholders
 from gristmill.stages.read.reading import RECORD, content_hash
 from gristmill.stages.text.instruct import PARTS
 from gristmill.stages.text.samples import SampleStage
-from gristmill.stages.vision.turns import Album, names_images, placed, placeholder, with_images, with_placeholders
 
 DIGESTS = pa.list_(pa.string())
 SCHEMA = pa.schema(
@@ -92,8 +93,9 @@ class FormImages(SampleStage[Formed]):
     """
 
     name: ClassVar[str] = "image"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # it notes the media of all records
     schema: ClassVar[pa.Schema] = SCHEMA
+    notes_media: ClassVar[bool] = True
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
 
     form: Task = "caption"
@@ -143,15 +145,15 @@ class FormImages(SampleStage[Formed]):
             return Formed(reason=f"image.{error.reason}", value=error.value)
 
     def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
-        album = Album(item.media)
+        album = Album(item.media, IMAGE)
         album.add_fields(row, self.images)
         turns = either(row, "messages", "conversations") if self.form == "chat" else None
-        if not album.images and not names_images(turns):
+        if not album.named and not names_media(turns, IMAGE):
             album.add_all()
         if self.form != "chat":
-            turns = self._turns(row, len(album.images))
+            turns = self._turns(row, len(album.named))
         messages = with_placeholders(turns, album)
-        images = album.images
+        images = album.named
         if not images and not self.text_only:
             raise BadSample("no_image", f"{len(item.media)} media")
         if len(images) > self.max_images:
@@ -159,18 +161,18 @@ class FormImages(SampleStage[Formed]):
         conversation = parse(
             {"messages": messages, "tools": row.get("tools")}, Rules(harmless=frozenset(self.harmless))
         )
-        parts = with_images(render(placed(conversation, len(images))))
+        parts = with_media(render(placed(conversation, len(images), IMAGE)), IMAGE)
         media, looks = self._decoded(images)
         return Formed(tuple(parts), self._content(parts, media), media, looks)
 
     def _turns(self, row: Mapping[str, Any], images: int) -> list[dict[str, Any]]:
         """A caption or a pair as turns; a user who says nothing shows the images."""
         if self.form == "caption":
-            prompt, response = self.ask, _first_text(row, self.caption)
+            prompt, response = self.ask, first_text(row, self.caption)
         else:
-            prompt, response = _text(row, self.prompt), _text(row, self.response)
+            prompt, response = text_of(row, self.prompt), text_of(row, self.response)
         if not prompt.strip():
-            prompt = "".join(placeholder(number) for number in range(1, images + 1))
+            prompt = "".join(IMAGE.placeholder(number) for number in range(1, images + 1))
         turns = [("user", prompt), ("assistant", response)]
         if self.system is not None:
             turns.insert(0, ("system", self.system))
@@ -198,6 +200,10 @@ class FormImages(SampleStage[Formed]):
             return json.dumps(digests)
         return json.dumps([digests, [tuple(part) for part in parts]], ensure_ascii=False)
 
+    def media_of(self, item: Record, sample: Formed) -> list[str]:
+        """Of a sample those that it speaks of."""
+        return digests(item.media) if sample.reason else [medium["sha256"] for medium in sample.media]
+
     def columns(self, item: Record, sample: Formed) -> dict[str, Any]:
         """Of a sample: those of SCHEMA that are not of RECORD."""
         text = "".join(part.text for part in sample.parts)
@@ -223,23 +229,3 @@ class FormImages(SampleStage[Formed]):
     def size(self, samples: pa.Table) -> int:
         """Of their texts, UTF-8, and of their media."""
         return pc.sum(samples["bytes"]).as_py() or 0
-
-
-def _text(row: Mapping[str, Any], name: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str):
-        raise BadSample("no_field" if name not in row else "not_text", name)
-    return value
-
-
-def _first_text(row: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Of the first of these fields that the row has; of a list its first text."""
-    for name in names:
-        value = row.get(name)
-        if isinstance(value, list):
-            value = next((item for item in value if isinstance(item, str)), None)
-        if isinstance(value, str):
-            return value
-        if value is not None:
-            raise BadSample("not_text", name)
-    raise BadSample("no_field", ", ".join(names))

@@ -1,122 +1,23 @@
-"""Shards of records with images: the columns of a sample, and their media.
-
-A row group is what a reader has in memory at a time, so it is bounded in bytes and not in rows alone: a record of a
-megabyte stands beside fifteen others, a caption without a picture beside thousands.
-"""
+"""Shards of records with images: the columns of a sample, and their media."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from gristmill.lake.accounts.balance import Tally
-from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ObjectRef, put_table
-from gristmill.stages.core.shards import Index, WriteShards
+from gristmill.stages.media.write import WriteMedia
 from gristmill.stages.text.instruct import SHARD as SAMPLE
 from gristmill.stages.vision.form import SCHEMA
 
-ROW_GROUP_BYTES = 16 << 20
 SHARD = pa.schema([*SAMPLE, SCHEMA.field("media")], metadata={"gristmill.format": "1"})
 
 
-MEDIA_TABLE = pa.schema(
-    [("sha256", pa.string()), ("id", pa.string()), ("position", pa.int32())], metadata={"gristmill.format": "1"}
-)
-"""Which media records have, and the place of each in its record, from 0."""
-
-
-class MediaTable(Index):
-    """The media of a shard's records: counted as forming noted them, and once more as they lie in the shard."""
-
-    def __init__(self) -> None:
-        self._tables = [MEDIA_TABLE.empty_table()]
-        self.came, self.stored = Tally(), Tally()
-
-    def add(self, rows: pa.Table, shard: pa.Table) -> None:
-        """Notes the media of these records."""
-        self.came += _tally(_listed(rows["id"], rows["digests"]))
-        stored = _listed(shard["id"], _digests(shard["media"]))
-        self.stored += _tally(stored)
-        self._tables.append(stored)
-
-    @property
-    def children_in(self) -> Tally:
-        """Those that forming noted."""
-        return self.came
-
-    @property
-    def children(self) -> dict[str, Tally]:
-        """Those that lie in the shard."""
-        return {"stored": self.stored}
-
-    def put(self, store: Store) -> tuple[ObjectRef, ...]:
-        """An object of kind `media`, by digest."""
-        order = [(name, "ascending") for name in ("sha256", "id", "position")]
-        return (put_table(store, "media", pa.concat_tables(self._tables).sort_by(order), sorted_by="sha256"),)
-
-
-def _digests(media: pa.ChunkedArray) -> pa.ChunkedArray:
-    """sha256 of the media of each row: a column of lists."""
-    lists = [pa.ListArray.from_arrays(chunk.offsets, pc.struct_field(chunk.values, "sha256")) for chunk in media.chunks]
-    return pa.chunked_array(lists, pa.list_(pa.string()))
-
-
-def _listed(ids: pa.ChunkedArray, digests: pa.ChunkedArray) -> pa.Table:
-    """MEDIA_TABLE of records and the digests of their media."""
-    table: list[dict[str, object]] = []
-    for record, of_record in zip(ids.to_pylist(), digests.to_pylist(), strict=True):
-        table += [{"sha256": sha256, "id": record, "position": n} for n, sha256 in enumerate(of_record)]
-    return pa.Table.from_pylist(table, schema=MEDIA_TABLE)
-
-
-def _tally(media: pa.Table) -> Tally:
-    return Tally.of(f"{row['id']}/{row['position']}/{row['sha256']}".encode() for row in media.to_pylist())
-
-
 @dataclass(frozen=True)
-class WriteImages(WriteShards):
-    """Shards of samples with their media, and a table of these (`media`). `target_bytes`: of both."""
+class WriteImages(WriteMedia):
+    """Shards of samples with their images."""
 
     name: ClassVar[str] = "image_shards"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # the table of media is made where records are read, of all of them
     schema: ClassVar[pa.Schema] = SHARD
-    measured: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    indexes: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({"media": ("sha256", "id", "position")})
-
-    def index(self) -> Index:
-        """The table of media."""
-        return MediaTable()
-
-    def groups(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """Rows up to ROW_GROUP_BYTES of media, one at least."""
-        yield from groups_of(rows)
-
-
-def groups_of(rows: pa.Table) -> Iterator[pa.Table]:
-    """Consecutive rows with a column `media`, as many as have ROW_GROUP_BYTES together, one at least."""
-    upto = np.cumsum(media_bytes(rows))
-    first = 0
-    while first < rows.num_rows:
-        before = int(upto[first - 1]) if first else 0
-        end = max(first + 1, int(np.searchsorted(upto, before + ROW_GROUP_BYTES, side="right")))
-        yield rows.slice(first, end - first)
-        first = end
-
-
-def media_bytes(rows: pa.Table) -> np.ndarray:
-    """Bytes of the media of each row, int64 [rows]."""
-    sizes = np.zeros(rows.num_rows, np.int64)
-    first = 0
-    for chunk in rows["media"].chunks:
-        data = pc.struct_field(pc.list_flatten(chunk), "data")
-        of_rows = pc.list_parent_indices(chunk).to_numpy()
-        np.add.at(sizes, first + of_rows, pc.fill_null(pc.binary_length(data), 0).to_numpy(zero_copy_only=False))
-        first += len(chunk)
-    return sizes

@@ -16,8 +16,8 @@ from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.settings.config import BadConfig, validate
 from gristmill.pipelines.vision import VisionConfig
 from gristmill.stages.containers.media import MEDIA
+from gristmill.stages.media.write import ROW_GROUP_BYTES, groups_of
 from gristmill.stages.text.instruct import parts_of
-from gristmill.stages.vision.write import ROW_GROUP_BYTES, groups_of
 
 
 def bomb(side: int = 9_000) -> bytes:

@@ -1,9 +1,10 @@
-"""Which images a row speaks of, and where they stand in its turns.
+"""Which media a row speaks of, and where they stand in its turns: images, or clips.
 
-A row names images by number (a field of Parquet, a member of a tar), by name (a path in its folder, a member), in
-fields of their own or as parts of its messages; one that names none speaks of all images of its record, in order. In a
-text the n-th is `<|image_n|>`, from 1 (LLaVA's `<image>` is the next one); where no text says, all stand before what
-the first user says. Each image stands in one place, in what users say: an answer that spells a placeholder has a text.
+A row names media by number (a field of Parquet, a member of a tar), by name (a path in its folder, a member), in
+fields of their own or as parts of its messages; one that names none speaks of all media of its record, in order. In a
+text the n-th is `<|image_n|>` or `<|audio_n|>`, from 1 (LLaVA's `<image>` is the next one); where no text says, all
+stand before what the first user says. Each stands in one place, in what users say: an answer that spells a placeholder
+has a text.
 Source: the template of microsoft/Phi-4-multimodal-instruct; OpenAI's content parts; LLaVA's conversations.
 """
 
@@ -12,7 +13,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,36 +23,55 @@ from gristmill.model.processing.chat.conversation import BadSample, Conversation
 from gristmill.model.processing.segments import Segment
 from gristmill.stages.containers.media import Media
 
-_PLACEHOLDER = re.compile(r"<\|image_(\d{1,9})\|>")
-_NEXT = re.compile(r"<image>")
-IMAGE_PARTS = ("image", "image_url", "input_image")
 USER = "<|user|>"
 
 
-def placeholder(number: int) -> str:
-    """What stands in a text for image `number`, from 1."""
-    return f"<|image_{number}|>"
+@dataclass(frozen=True)
+class Modality:
+    """What media of one kind are called. `kind`: as containers know it; `parts`: types of parts of messages."""
+
+    kind: str
+    parts: tuple[str, ...]
+
+    def placeholder(self, number: int) -> str:
+        """What stands in a text for the medium `number`, from 1."""
+        return f"<|{self.kind}_{number}|>"
+
+    @cached_property
+    def placeholders(self) -> re.Pattern[str]:
+        """Any placeholder; its group is the number."""
+        return re.compile(rf"<\|{self.kind}_(\d{{1,9}})\|>")
+
+    @property
+    def next(self) -> str:
+        """What stands in a text for the next medium that no part took yet."""
+        return f"<{self.kind}>"
+
+
+IMAGE = Modality("image", ("image", "image_url", "input_image"))
+AUDIO = Modality("audio", ("audio", "audio_url", "input_audio"))
 
 
 class Album:
-    """The media of a record, and the images among them that its row speaks of, in the order in which it does."""
+    """The media of a record, and those among them that its row speaks of, in the order in which it does. They are
+    counted as `modality`, whatever they are: who decodes them says so of one that is none."""
 
-    def __init__(self, media: Sequence[Media]) -> None:
-        self._media = media
+    def __init__(self, media: Sequence[Media], modality: Modality) -> None:
+        self._media, self.modality = media, modality
         self._numbers: dict[str, int] = {}  # name -> place among the media
         for place, item in enumerate(media):
             for name in _names(item.url or ""):
                 self._numbers.setdefault(name, place)
-        self._order: dict[int, int] = {}  # place among the media -> number of the image
+        self._order: dict[int, int] = {}  # place among the media -> its number
         self._unused: list[int] = []  # numbers that fields named, and no part of a message yet
 
     @property
-    def images(self) -> list[Media]:
-        """Those that the row speaks of; the n-th, from 1, is that of `<|image_n|>`."""
+    def named(self) -> list[Media]:
+        """Those that the row speaks of; the n-th, from 1, is that of the n-th placeholder."""
         return [self._media[place] for place in self._order]
 
     def add_fields(self, row: Mapping[str, Any], fields: Sequence[str]) -> None:
-        """The images that fields of the row name. Raises BadSample: missing."""
+        """The media that fields of the row name. Raises BadSample: missing."""
         for field in fields:
             for name in _flat(row.get(field)):
                 number = self._number(name)
@@ -63,26 +84,26 @@ class Album:
             self._unused = [self._number(place + 1) for place in range(len(self._media))]
 
     def of_part(self, part: Mapping[str, Any]) -> str:
-        """The placeholder of a part of a message: of the image that it names, else of the next one. Raises
+        """The placeholder of a part of a message: of the medium that it names, else of the next one. Raises
         BadSample."""
-        name = next((part[key] for key in IMAGE_PARTS if part.get(key) is not None), None)
+        name = next((part[key] for key in self.modality.parts if part.get(key) is not None), None)
         if isinstance(name, Mapping):
             name = name.get("url", name.get("path"))
         if name is not None:
             number = self._number(name)
             self._unused = [other for other in self._unused if other != number]
-            return placeholder(number)
-        return placeholder(self.next())
+            return self.modality.placeholder(number)
+        return self.modality.placeholder(self.next())
 
     def next(self) -> int:
-        """The number of the first image that no part took yet. Raises BadSample: missing."""
+        """The number of the first medium that no part took yet. Raises BadSample: missing."""
         if not self._unused:
-            raise BadSample("missing", f"image {len(self._order) + 1}: the record has no more")
+            raise BadSample("missing", f"{self.modality.kind} {len(self._order) + 1}: the record has no more")
         return self._unused.pop(0)
 
     def _number(self, name: Any) -> int:
-        """Of the image of this name or number among the media. Raises BadSample: missing."""
-        shown = f"image {len(self._order) + 1}"
+        """Of the medium of this name or number. Raises BadSample: missing."""
+        shown = f"{self.modality.kind} {len(self._order) + 1}"
         if isinstance(name, int) and not isinstance(name, bool) and 1 <= name <= len(self._media):
             place = name - 1
         elif isinstance(name, str):
@@ -117,18 +138,18 @@ def _flat(value: Any) -> Iterator[Any]:
         yield value
 
 
-def names_images(messages: Any) -> bool:
-    """Whether a part of a message says which image it is."""
+def names_media(messages: Any, modality: Modality) -> bool:
+    """Whether a part of a message says which medium it is."""
     if not isinstance(messages, list):
         return False
     contents = [message.get("content") for message in messages if isinstance(message, Mapping)]
     parts = [part for content in contents if isinstance(content, list) for part in content]
-    images = [part for part in parts if isinstance(part, Mapping) and part.get("type") in IMAGE_PARTS]
-    return any(part.get(key) is not None for part in images for key in IMAGE_PARTS)
+    media = [part for part in parts if isinstance(part, Mapping) and part.get("type") in modality.parts]
+    return any(part.get(key) is not None for part in media for key in modality.parts)
 
 
 def with_placeholders(messages: Any, album: Album) -> Any:
-    """Messages whose image parts became placeholders in their text; what is no list of messages, as it is. Raises
+    """Messages whose parts with media became placeholders in their text; what is no list of messages, as it is. Raises
     BadSample."""
     if not isinstance(messages, list):
         return messages
@@ -138,59 +159,63 @@ def with_placeholders(messages: Any, album: Album) -> Any:
 def _message(message: Any, album: Album) -> Any:
     if not isinstance(message, Mapping):
         return message
-    changed = dict(message)
+    changed, types = dict(message), album.modality.parts
     user = message.get("role", message.get("from")) in ("user", "human")
     for key in ("content", "value"):
         content = message.get(key)
         if isinstance(content, list):
-            if not user and any(isinstance(part, Mapping) and part.get("type") in IMAGE_PARTS for part in content):
+            if not user and any(isinstance(part, Mapping) and part.get("type") in types for part in content):
                 raise BadSample("not_of_user", str(message.get("role", message.get("from")))[:40])
             changed[key] = [_part(part, album) for part in content]
         elif isinstance(content, str) and user:
-            changed[key] = _NEXT.sub(lambda match: placeholder(album.next()), content)
+            changed[key] = _with_next(content, album)
     return changed
 
 
+def _with_next(text: str, album: Album) -> str:
+    return re.sub(album.modality.next, lambda match: album.modality.placeholder(album.next()), text)
+
+
 def _part(part: Any, album: Album) -> Any:
-    if isinstance(part, Mapping) and part.get("type") in IMAGE_PARTS:
+    if isinstance(part, Mapping) and part.get("type") in album.modality.parts:
         return {"type": "text", "text": album.of_part(part)}
     return part
 
 
-def placed(conversation: Conversation, images: int) -> Conversation:
-    """The conversation with each image in one place. Raises BadSample: placeholders."""
+def placed(conversation: Conversation, media: int, modality: Modality) -> Conversation:
+    """The conversation with each of so many media in one place. Raises BadSample: placeholders."""
     contents = [turn.content for turn in conversation.turns if turn.role == "user"]
-    numbers = [int(number) for text in contents for number in _PLACEHOLDER.findall(text)]
-    if not numbers and images:
-        before = "".join(placeholder(number) for number in range(1, images + 1))
+    numbers = [int(number) for text in contents for number in modality.placeholders.findall(text)]
+    if not numbers and media:
+        before = "".join(modality.placeholder(number) for number in range(1, media + 1))
         first = next(n for n, turn in enumerate(conversation.turns) if turn.role == "user")
         turns = list(conversation.turns)
         turns[first] = replace(turns[first], content=before + turns[first].content)
         return replace(conversation, turns=tuple(turns))
-    if sorted(numbers) != list(range(1, images + 1)):
-        raise BadSample("placeholders", f"{' '.join(map(str, numbers[:8])) or 'none'} of {images} images")
+    if sorted(numbers) != list(range(1, media + 1)):
+        raise BadSample("placeholders", f"{' '.join(map(str, numbers[:8])) or 'none'} of {media} {modality.kind}s")
     return conversation
 
 
-def with_images(parts: Sequence[Segment]) -> list[Segment]:
+def with_media(parts: Sequence[Segment], modality: Modality) -> list[Segment]:
     """The parts of a rendered conversation, with the placeholders in what users say as special tokens."""
     split: list[Segment] = []
     before: Segment | None = None
     for part in parts:
         if before == Segment(USER, special=True) and not part.special:
-            split += _split(part)
+            split += _split(part, modality)
         else:
             split.append(part)
         before = part
     return split
 
 
-def _split(part: Segment) -> Iterator[Segment]:
+def _split(part: Segment, modality: Modality) -> Iterator[Segment]:
     at = 0
-    for match in _PLACEHOLDER.finditer(part.text):
+    for match in modality.placeholders.finditer(part.text):
         if match.start() > at:
             yield part._replace(text=part.text[at : match.start()])
-        yield Segment(placeholder(int(match[1])), special=True)
+        yield Segment(modality.placeholder(int(match[1])), special=True)
         at = match.end()
     if at < len(part.text):
         yield part._replace(text=part.text[at:])
