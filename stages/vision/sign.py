@@ -3,8 +3,8 @@
 The n-th of 64 values of a signature says what the n-th bit of every picture of the record is, so that two records
 agree in a value where all their pictures do, and in none where they have other texts (`same`) or another number of
 pictures: one measure for one picture and for the frames of a video. A band is a hash of some of the values, drawn once
-for all: copies differ in few bits, and so agree in one of the bands nearly always, others by chance in none. How many
-bits, and what is found with them: docs/decisions/17.
+for all: copies differ in few bits, and so agree in one of the bands nearly always, strangers in few. How many bits, and
+what is found with them: docs/decisions/17.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -30,13 +30,22 @@ from gristmill.stages.near.minhash import GatherSignatures
 from gristmill.stages.read.reading import content_hash
 from gristmill.stages.vision.form import SAME, Same
 
-BANDS, SEED = 32, 19
-BAND_BITS: Mapping[Same, int] = MappingProxyType({"images_and_text": 20, "images": 24})
-"""Values that a band hashes. Fewer find more copies, and link more strangers by chance: among so many records that can
-be linked at all (those with one text, or all of them) that each has about one such link, 2^bits / BANDS, components
-begin to hang together: 32,000 and 500,000."""
-MIN_SIMILARITY = 0.87
-"""8 of 64 bits may differ."""
+SEED = 19
+
+
+class Bands(NamedTuple):
+    """`count` bands, each of `bits` values."""
+
+    count: int
+    bits: int
+
+
+BANDS: Mapping[Same, Bands] = MappingProxyType({"images_and_text": Bands(32, 14), "images": Bands(64, 20)})
+"""By which records are linked. Fewer bits find more copies, and link more strangers by chance: among 2^bits / count
+records that can be linked at all (those with one text, or all of them) components begin to hang together. Strangers
+are compared and stay, so they cost time and no record."""
+MIN_SIMILARITY = 0.84
+"""10 of 64 bits may differ."""
 N_IMAGES = "phash.n_images"
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -95,7 +104,7 @@ class GatherLooks(GatherSignatures):
     @classmethod
     def of(cls, same: Same, survivor: tuple[str, ...]) -> Self:
         """As records are signed."""
-        return cls(BANDS, BAND_BITS[same], survivor)
+        return cls(BANDS[same].count, BANDS[same].bits, survivor)
 
     @property
     def width(self) -> int:
@@ -127,8 +136,13 @@ class SelectPictures(SelectSurvivors):
     all pictures of both records agree."""
 
     name: ClassVar[str] = "choose_pictures"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     decider: ClassVar[str] = "phash"
     estimated: ClassVar[bool] = False
 
     min_similarity: float | None = MIN_SIMILARITY
+
+    @property
+    def places(self) -> np.ndarray:
+        """Bands of all pictures: four values in a row, which are one of 16 things each, would be rare in none."""
+        return np.array(band_places(*BANDS["images"]), np.int64)
