@@ -30,6 +30,7 @@ NAMES = (
     "generate",
     "packing",
     "image",
+    "pack_images",
     "train_ray",
     "plan",
     "optimizers",

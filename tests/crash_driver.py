@@ -1,7 +1,8 @@
-"""Kills a run of the web pipeline at the n-th step that touches the disk, for many n, and resumes it each time.
+"""Kills runs at the n-th step that touches the disk, for many n, and resumes them each time.
 
-Run as a program: `crash_driver.py SAMPLE FOLDER SEED RANDOM_POINTS`. Every run is a forked child of a process that has
-no threads (pytest may hold Ray, whose threads do not survive a fork). Prints one JSON object a crash point.
+Run as a program: `crash_driver.py web SAMPLE FOLDER SEED RANDOM_POINTS`, or `images` with an empty folder as SAMPLE for
+two nights of images and a mixture of them. Every run is a forked child of a process that has no threads (pytest may
+hold Ray, whose threads do not survive a fork). Prints one JSON object a crash point.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import image_nights
 import web
 
 from gristmill.filters.signatures import minhash
@@ -62,63 +65,80 @@ def count_steps(report: Callable[[int, str], None], crash_before: int | None) ->
         wrap(name)
 
 
-def run(lake: Path, sample: Path, note: Path, crash_before: int | None = None) -> int:
-    """One run; `note` gets the number of steps, and the number at which the commit began."""
+class Kind(NamedTuple):
+    """`run`: of a lake and a folder of inputs. `datasets`: what it makes."""
+
+    run: Callable[[Path, Path], object]
+    datasets: tuple[str, ...]
+
+
+KINDS = {
+    "web": Kind(lambda lake, sample: web.run(lake, web.crawl_files(sample)), ("web",)),
+    "images": Kind(lambda lake, sample: image_nights.run_in_process(sample, lake), image_nights.DATASETS),
+}
+
+
+def run(kind: Kind, lake: Path, sample: Path, note: Path, crash_before: int | None = None) -> int:
+    """One run; `note` gets the number of steps, and those between which it committed."""
 
     def body() -> None:
-        seen = {"steps": 0, "commit": 0}
+        steps, commits = 0, list[tuple[int, int]]()
 
         def report(n: int, name: str) -> None:
-            seen["steps"] = n
+            nonlocal steps
+            steps = n
 
         commit = Versions.commit
 
         def noted(self: Versions, *args: object, **kwargs: object) -> object:
-            seen["commit"] = seen["steps"]
+            began = steps
             result = commit(self, *args, **kwargs)  # type: ignore[arg-type]
-            seen["committed"] = seen["steps"]
+            commits.append((began, steps))
             return result
 
         Versions.commit = noted  # type: ignore[method-assign, assignment]
         count_steps(report, crash_before)
-        web.run(lake, web.crawl_files(sample))
-        note.write_text(json.dumps(seen))
+        kind.run(lake, sample)
+        note.write_text(json.dumps({"steps": steps, "commits": commits}))
 
     return in_child(body)
 
 
-def versions(lake: Path) -> list[tuple[int, str]]:
-    """(number, digest) of every version of `web`."""
+def versions(kind: Kind, lake: Path) -> list[tuple[int, str]]:
+    """(number, digest) of every version of its datasets, one dataset after the other."""
     store = Versions(open_store(str(lake), probe=False))
-    return [(m.version, m.digest) for m in store.manifests("web")]
+    return [(m.version, m.digest) for name in kind.datasets for m in store.manifests(name)]
 
 
-def main(sample: Path, folder: Path, seed: int, points: int) -> None:
-    """Crashes a run at drawn steps and at each step of its commit; prints an outcome a line."""
+def main(kind: Kind, sample: Path, folder: Path, seed: int, points: int) -> None:
+    """Crashes a run at drawn steps and at each step of its last commit; prints an outcome a line."""
     note = folder / "note.json"
     minhash.warm()  # once here, not in every child
     forest.kernels()
     english()
-    assert run(folder / "whole", sample, note) == 0
+    if kind is KINDS["images"]:
+        image_nights.write_nights(sample)
+    assert run(kind, folder / "whole", sample, note) == 0
     seen = json.loads(note.read_text())
-    whole = versions(folder / "whole")
-    commit = list(range(seen["commit"] + 1, seen["committed"] + 2))
+    whole = versions(kind, folder / "whole")
+    began, ended = seen["commits"][-1]
+    commit = list(range(began + 1, ended + 2))
     chosen = sorted({*commit, *random.Random(seed).sample(range(1, seen["steps"] + 1), points)})
     for n in chosen:
         lake = folder / f"crash{n}"
-        killed = run(lake, sample, note, crash_before=n)
-        at_crash = versions(lake) if killed < 0 else None
-        resumed = run(lake, sample, note)
+        killed = run(kind, lake, sample, note, crash_before=n)
+        at_crash = versions(kind, lake) if killed < 0 else None
+        resumed = run(kind, lake, sample, note)
         outcome = {
             "step": n,
             "in_commit": n in commit,
             "killed": killed,
             "visible_after_crash": at_crash,
             "resumed": resumed,
-            "same": versions(lake) == whole,
+            "same": versions(kind, lake) == whole,
         }
         print(json.dumps(outcome), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(KINDS[sys.argv[1]], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))

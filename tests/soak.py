@@ -1,9 +1,10 @@
-"""`make soak`: two increments of the web pipeline under seeded kill -9s, and the same content digests as without any.
+"""`make soak`: runs of pipelines under seeded kill -9s, and the same content digests as without any.
 
-An episode is an empty lake and two increments. Each run is killed after a random number of new receipts, or in the wait
-for one: the driver alone (what it started has to follow it), a worker (which Ray replaces, and the run goes on), the
-driver and all it started, or a run without Ray; the same command is given again until both increments are committed.
-Episodes go on until there were as many kills as asked, and the first ones have each kind of victim in turn.
+An episode is a lake and two increments of the web pipeline, or with `--of images` two of the vision pipeline, a
+tokenizer and a mixture of text and images. Each run is killed after a random number of new receipts, or in the wait for
+one: the driver alone (what it started has to follow it), a worker (which Ray replaces, and the run goes on), the driver
+and all it started, or a run without Ray; the same command is given again until it has committed. Episodes go on until
+there were as many kills as asked, and the first ones have each kind of victim in turn.
 Prints one JSON line a kill and one an episode; exit code 1 if a digest differs, a version is missing or one too many.
 """
 
@@ -18,8 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import image_nights
 import psutil
 import web
 
@@ -34,22 +38,61 @@ VICTIMS = ("driver", "worker", "everything", "process")
 ORPHANS: list[psutil.Process] = []
 """What killed drivers had started. All of it ends by itself; Ray takes about a minute for that."""
 _READ, _COMPARED = ["scan", "extract", "screen", "exact"], ["sign", "collect", "link", "merge_forests", "gather"]
-TASKS = frozenset([*_READ, *_COMPARED, "choose", "clusters", "shards"])
+_IMAGES = ["image", "sign_images", "collect_looks", "choose_pictures", "image_shards", "tokenize_images"]
+_MIXED = ["tokenizer", "tokenize", "plan", "account", "pack", "ledger"]
+TASKS = frozenset([*_READ, *_COMPARED, "choose", "clusters", "shards", *_IMAGES, *_MIXED])
+Run = Callable[[Path, int], list[str]]
+"""The command of a run in a lake, with so many workers."""
 
 
-def command(lake: Path, inputs: list[Path | str], workers: int) -> list[str]:
-    """A run of the web pipeline that extends `web`."""
-    settings = ["recipe.extends=web", "recipe.max_quarantine_rate=0.2", f"run.workers={workers}"]
-    settings += [f"recipe.scan.chunk_bytes={web.CHUNK}", "recipe.shards.target_bytes=100000"]
-    settings += [f"recipe.inputs={json.dumps([str(path) for path in inputs])}"]
-    sets = [part for setting in settings for part in ("--set", setting)]
-    return [sys.executable, "-m", "pipelines", "run", "conf/web.yaml", "--lake", str(lake), *sets]
+class Kind(NamedTuple):
+    """What is run. `runs`: one after the other. `datasets`: what they make."""
+
+    runs: list[Run]
+    datasets: tuple[str, ...]
 
 
-def start(lake: Path, inputs: list[Path | str], workers: int) -> subprocess.Popen[str]:
+def command(pipeline: str, lake: Path, workers: int, settings: list[str]) -> list[str]:
+    """A run of a pipeline, with these `--set`."""
+    run = [sys.executable, "-m", "pipelines", "run", f"conf/{pipeline}.yaml", "--lake", str(lake)]
+    return [*run, "--set", f"run.workers={workers}", *settings]
+
+
+def crawls(folder: Path) -> Kind:
+    """Two increments of the web pipeline."""
+    write_sample(folder / "sample", pages=150)
+    first = web.crawl_files(folder / "sample")
+
+    def increment(inputs: list[Path | str]) -> Run:
+        recipe = {"extends": "web", "max_quarantine_rate": 0.2, "scan": {"chunk_bytes": web.CHUNK}}
+        recipe |= {"shards": {"target_bytes": 100_000}, "inputs": [str(path) for path in inputs]}
+        return lambda lake, workers: command("web", lake, workers, image_nights.settings(recipe))
+
+    runs = [increment(first), increment([*first, *sorted((folder / "sample" / "night2").iterdir())])]
+    return Kind(runs, ("web",))
+
+
+def images(folder: Path) -> Kind:
+    """Two increments of the vision pipeline, a tokenizer and a mixture."""
+    image_nights.write_nights(folder)
+
+    def night(pipeline: str, recipe: dict[str, object]) -> Run:
+        def run(lake: Path, workers: int) -> list[str]:
+            image_nights.begin(folder, lake)
+            return command(pipeline, lake, workers, image_nights.settings(recipe))
+
+        return run
+
+    return Kind([night(*each) for each in image_nights.recipes(folder)], image_nights.DATASETS)
+
+
+KINDS = {"web": crawls, "images": images}
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
     """Starts a run whose output is kept."""
     return subprocess.Popen(
-        command(lake, inputs, workers),
+        command,
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -93,11 +136,11 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def hurt(lake: Path, inputs: list[Path | str], dice: random.Random, victim: str | None) -> tuple[int, int | None]:
+def hurt(lake: Path, run_of: Run, dice: random.Random, victim: str | None) -> tuple[int, int | None]:
     """(kills, exit code or None if it was killed) of one run."""
     workers = 0 if victim in ("process", None) else 2
     threshold, pause = receipts(lake) + dice.randrange(0, 12), dice.random() * 0.05
-    run = start(lake, inputs, workers)
+    run = start(run_of(lake, workers))
     killed = 0
     while victim and not killed and run.poll() is None:
         if receipts(lake) >= threshold:
@@ -114,49 +157,44 @@ def hurt(lake: Path, inputs: list[Path | str], dice: random.Random, victim: str 
     return killed, run.returncode if run.returncode == 0 else None
 
 
-def increments(sample: Path) -> list[list[Path | str]]:
-    """The inputs of the first run, and of the increment."""
-    first = web.crawl_files(sample)
-    return [first, [*first, *sorted((sample / "night2").iterdir())]]
-
-
-def episode(lake: Path, sample: Path, dice: random.Random, before: int, kills: int) -> int:
-    """Both increments; the number of kills when they are done. `before`: how many there were, of `kills` in all."""
+def episode(lake: Path, runs: list[Run], dice: random.Random, before: int, kills: int) -> int:
+    """All runs; the number of kills when they are done. `before`: how many there were, of `kills` in all."""
     done = before
-    for inputs in increments(sample):
+    for run_of in runs:
         code = None
         while code is None:
             victim = VICTIMS[done] if done < len(VICTIMS) else dice.choice(VICTIMS)
-            killed, code = hurt(lake, inputs, dice, victim if done < kills else None)
+            killed, code = hurt(lake, run_of, dice, victim if done < kills else None)
             done += killed
     return done
 
 
-def state(lake: Path) -> list[tuple[int, str]]:
+def state(lake: Path, datasets: tuple[str, ...]) -> list[tuple[int, str]]:
     """(number, digest) of every version; ends the process if the lake is not whole."""
     store = open_store(str(lake), probe=False)
-    if findings := verify(store, deep=True):
+    if findings := verify(store, list(datasets), deep=True):
         sys.exit(f"{lake}: {findings[0].message}")
-    return [(m.version, m.digest) for m in Versions(store).manifests("web")]
+    return [(m.version, m.digest) for name in datasets for m in Versions(store).manifests(name)]
 
 
 def main(arguments: list[str]) -> int:
     """So many kills, and whether the digests are those without kills."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
+    parser.add_argument("--of", choices=sorted(KINDS), default="web")
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     dice, total, started = random.Random(given.seed), 0, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="grist-soak-") as name:
         folder = Path(name)
-        write_sample(folder / "sample", pages=150)
-        episode(folder / "whole", folder / "sample", dice, 0, 0)
-        whole = state(folder / "whole")
+        kind = KINDS[given.of](folder)
+        episode(folder / "whole", kind.runs, dice, 0, 0)
+        whole = state(folder / "whole", kind.datasets)
         number = 0
         while total < given.kills:
             lake = folder / f"episode{number}"
-            before, total = total, episode(lake, folder / "sample", dice, total, given.kills)
-            same = state(lake) == whole
+            before, total = total, episode(lake, kind.runs, dice, total, given.kills)
+            same = state(lake, kind.datasets) == whole
             print(json.dumps({"episode": number, "kills": total - before, "same": same}), flush=True)
             if not same:
                 return 1

@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import image_nights
 import pytest
 import web
 from waiting import PATIENCE, until
@@ -27,19 +29,31 @@ def digest(sample, tmp_path_factory) -> str:
     return web.run(tmp_path_factory.mktemp("whole"), web.crawl_files(sample)).manifest.digest
 
 
-def test_a_kill_before_any_step_on_disk_is_resumed_to_the_same_digest(sample, tmp_path):
-    driver = [sys.executable, str(Path(__file__).with_name("crash_driver.py"))]
-    run = subprocess.run(
-        [*driver, str(sample), str(tmp_path), "0", "12"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
-    )
+def crashes(*arguments: object) -> list[dict[str, Any]]:
+    """What became of runs that were killed and resumed (tests/crash_driver.py)."""
+    driver = [sys.executable, str(Path(__file__).with_name("crash_driver.py")), *map(str, arguments)]
+    run = subprocess.run(driver, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr
     outcomes = [json.loads(line) for line in run.stdout.splitlines()]
-    assert sum(o["in_commit"] for o in outcomes) >= 4 and len(outcomes) >= 14
     assert sum(o["killed"] == -signal.SIGKILL for o in outcomes) >= len(outcomes) - 1
-    bad = [o for o in outcomes if o["resumed"] != 0 or not o["same"]]
-    assert not bad
+    assert [o for o in outcomes if o["resumed"] != 0 or not o["same"]] == []
+    return outcomes
+
+
+def test_a_kill_before_any_step_on_disk_is_resumed_to_the_same_digest(sample, tmp_path):
+    outcomes = crashes("web", sample, tmp_path, 0, 12)
+    assert sum(o["in_commit"] for o in outcomes) >= 4 and len(outcomes) >= 14
     for outcome in outcomes:  # half a version is never visible: none, or the whole one
         assert outcome["visible_after_crash"] in (None, [], [[1, _digest(tmp_path)]])
+
+
+def test_images_and_a_mixture_of_them_are_resumed_to_the_same_digests(tmp_path):
+    """Records, copies, an increment, a tokenizer and windows: each is whole, or not there."""
+    outcomes = crashes("images", tmp_path / "in", tmp_path, 0, 5)
+    versions = Versions(open_store(str(tmp_path / "whole"), probe=False))
+    whole = [[m.version, m.digest] for name in image_nights.DATASETS for m in versions.manifests(name)]
+    assert len(whole) == 4 and len({len(o["visible_after_crash"] or ()) for o in outcomes}) > 2
+    assert all(o["visible_after_crash"] in [whole[:n] for n in range(5)] for o in outcomes if o["killed"])
 
 
 def _digest(folder: Path) -> str:

@@ -67,6 +67,12 @@ class SelectSurvivors(Stage[ComponentRange]):
 
     min_similarity: float | None = 0.7
 
+    @property
+    def places(self) -> np.ndarray | None:
+        """Of the values of a signature, those by which a document of a large component finds survivors to be compared
+        with, int64 [pieces, values]; None: each four in a row."""
+        return None
+
     def __post_init__(self) -> None:
         if self.min_similarity is not None and not 0 < self.min_similarity <= 1:
             raise ValueError(
@@ -114,7 +120,16 @@ class SelectSurvivors(Stage[ComponentRange]):
     def _settled(self, members: Members, state: np.ndarray) -> Settled:
         order, starts = _in_order(members, first=state == KEPT)
         ids = members.rows["id"].combine_chunks()
-        return settle(members.values, order, starts, state, ids, self.min_similarity, estimated=self.estimated)
+        return settle(
+            members.values,
+            order,
+            starts,
+            state,
+            ids,
+            self.min_similarity,
+            estimated=self.estimated,
+            places=self.places,
+        )
 
     def _dropped(self, store: Store, members: Members, settled: Settled) -> tuple[Fates, ObjectRef, ObjectRef]:
         """Fates, exclusions and members (rows for `clusters`) of the new documents that do not survive."""

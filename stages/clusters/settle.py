@@ -26,6 +26,8 @@ SOURCE = Path(__file__).with_name("settle_kernels.py")
 NONE = np.uint32(0xFFFFFFFF)
 UNDECIDED, KEPT, DROPPED = 0, 1, 2
 """The state of a row: new, a survivor of an earlier version, dropped by an earlier version."""
+PIECE = 4
+"""Values of a piece: near duplicates share many, and one that a template fills is common and says so."""
 SCAN_LIMIT = 1024
 """Survivors of one component that a document is compared with one by one: about 10 us."""
 BUCKET_CAP = 32
@@ -86,6 +88,7 @@ def settle(
     min_similarity: float | None,
     *,
     estimated: bool = True,
+    places: np.ndarray | None = None,
 ) -> Settled:
     """The survivors of some components.
 
@@ -93,7 +96,8 @@ def settle(
     where components begin in `order`, and its length; int [components + 1]. state: UNDECIDED | KEPT | DROPPED, uint8
     [rows]; KEPT rows come first in their component. ids: record ids of the rows. With `min_similarity` None all of a
     component are alike, and `values` are not read. Unless it is `estimated`, the share of values that agree is the
-    similarity itself, and what is alike does not depend on how many survivors there are.
+    similarity itself, and what is alike does not depend on how many survivors there are. `places`: which values make
+    a piece, int64 [pieces, values], filled up with -1; None: each PIECE in a row.
     """
     bounds: tuple[int, ...]
     if min_similarity is None:
@@ -113,11 +117,18 @@ def settle(
         twins(ids, order, starts),
         np.array(bounds, np.int64),
         scan_limit,
+        np.ascontiguousarray(pieces_of(values.shape[1]) if places is None else places, np.int64),
         BUCKET_CAP,
         survivor,
         agreement,
     )
     return Settled(survivor, agreement, int(compared))
+
+
+def pieces_of(width: int) -> np.ndarray:
+    """Each PIECE values in a row of a signature, int64 [pieces, PIECE]; the last piece is filled up with -1."""
+    places = np.arange(-(-width // PIECE) * PIECE).reshape(-1, PIECE)
+    return np.where(places < width, places, -1)
 
 
 def twins(ids: pa.Array, order: np.ndarray, starts: np.ndarray) -> np.ndarray:

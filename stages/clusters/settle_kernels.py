@@ -3,8 +3,8 @@
 Plain functions until `filters.signatures.compiled` compiles them, from a copy of this file named by its content; so
 nothing of this project is imported here. A row is a document's place in `values`; a rank is a survivor's place among
 those of its component, in the order in which they were kept. The index of a large component is a hash table of chains:
-a slot holds the last survivor with a piece (some values of a signature in a row), `before` the one before it. Slots are
-not compared by key: what meets in one by chance is a candidate more, and the comparison decides.
+a slot holds the last survivor with a piece (some values of a signature), `before` the one before it. Slots are not
+compared by key: what meets in one by chance is a candidate more, and the comparison decides.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from numba.extending import register_jitable
 
 NONE = np.uint32(0xFFFFFFFF)
 UNDECIDED, KEPT, DROPPED = 0, 1, 2  # the states of stages/clusters/settle.py
-PIECE = 4
-"""Values of a piece: near duplicates share many, and one that a template fills is common and says so."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: multiplication spreads a key over the high bits
 _HIGH = np.uint64(29)
 
@@ -34,11 +32,13 @@ def _agreement(values: Any, a: Any, b: Any) -> Any:
 
 
 @register_jitable
-def _slot(values: Any, row: Any, piece: Any, mask: Any) -> Any:
+def _slot(values: Any, row: Any, places: Any, piece: Any, mask: Any) -> Any:
     """Where a row's piece stands in the table: an int64 up to `mask`, which is a power of two minus one."""
     # The number of the piece is hashed in: equal values at other places of a signature are of other hash functions.
     x = np.uint64(piece) * _MIX
-    for i in range(piece * PIECE, min((piece + 1) * PIECE, values.shape[1])):
+    for i in places[piece]:
+        if i < 0:  # a piece with fewer values than others
+            break
         x = (x ^ np.uint64(values[row, i])) * _MIX
         x ^= x >> _HIGH  # the mask takes the low bits, which a multiplication mixes least
     return np.int64(x & mask)
@@ -62,12 +62,12 @@ def _new_index(members: Any, pieces: Any) -> Any:
 
 
 @register_jitable
-def _enter(values: Any, row: Any, rank: Any, index: Any, bucket_cap: Any) -> None:
+def _enter(values: Any, row: Any, rank: Any, places: Any, index: Any, bucket_cap: Any) -> None:
     """Puts a survivor into the index, under each of its pieces that is not common yet."""
     mask, head, count, before, _ = index
     pieces = before.shape[1]
     for piece in range(pieces):
-        slot = _slot(values, row, piece, mask)
+        slot = _slot(values, row, places, piece, mask)
         if count[slot] < bucket_cap:
             before[rank, piece] = head[slot]
             head[slot] = np.uint32(rank * pieces + piece)
@@ -87,13 +87,13 @@ def _scan(values: Any, row: Any, held: Any, n: Any, need: Any) -> Any:
 
 
 @register_jitable
-def _look_up(values: Any, row: Any, held: Any, need: Any, index: Any, bucket_cap: Any) -> Any:
+def _look_up(values: Any, row: Any, held: Any, need: Any, places: Any, index: Any, bucket_cap: Any) -> Any:
     """(rank, agreement, comparisons): as `_scan`, but of the survivors that share a rare piece with the row alone."""
     mask, head, count, before, seen = index
     best, most, compared = np.int64(-1), np.int64(-1), 0
     pieces = before.shape[1]
     for piece in range(pieces):
-        slot = _slot(values, row, piece, mask)
+        slot = _slot(values, row, places, piece, mask)
         if count[slot] > bucket_cap:
             continue  # common, as a template makes it: to compare with all who have it is what the index is to avoid
         node = head[slot]
@@ -128,13 +128,14 @@ def _settle_component(
     twin: Any,
     most_survivors: Any,
     scan_limit: Any,
+    places: Any,
     bucket_cap: Any,
     held: Any,
     survivor: Any,
     agreement: Any,
 ) -> Any:
     """Fills `survivor` and `agreement` of the rows in `members`, the best first; returns the comparisons made."""
-    pieces = (values.shape[1] + PIECE - 1) // PIECE
+    pieces = len(places)
     index = _new_index(0, pieces)  # of nothing: numba wants the type of a variable known before the loop
     # n: survivors so far, held[:n]. need: in how many values a row has to agree with one of them. indexed: how many of
     # them are in the index, which is built when the component outgrows the scan.
@@ -156,9 +157,9 @@ def _settle_component(
                 if indexed == 0:
                     index = _new_index(len(members), pieces)
                 while indexed < n:  # all that the scan knew at first, then those that were kept since the last row
-                    _enter(values, held[indexed], indexed, index, bucket_cap)
+                    _enter(values, held[indexed], indexed, places, index, bucket_cap)
                     indexed += 1
-                best, most, looked_up = _look_up(values, row, held, need, index, bucket_cap)
+                best, most, looked_up = _look_up(values, row, held, need, places, index, bucket_cap)
                 compared += looked_up
             if best >= 0:
                 survivor[row], agreement[row] = held[best], most
@@ -179,6 +180,7 @@ def settle(
     twin: Any,
     most_survivors: Any,
     scan_limit: Any,
+    places: Any,
     bucket_cap: Any,
     survivor: Any,
     agreement: Any,
@@ -193,7 +195,7 @@ def settle(
     for component in range(len(starts) - 1):
         members = order[starts[component] : starts[component + 1]]
         compared += _settle_component(
-            values, members, state, twin, most_survivors, scan_limit, bucket_cap, held, survivor, agreement
+            values, members, state, twin, most_survivors, scan_limit, places, bucket_cap, held, survivor, agreement
         )
     return compared
 
@@ -213,6 +215,7 @@ SIGNATURES = {
         _ROWS,
         _COUNTS,
         types.int64,
+        _array(types.int64, 2),
         types.int64,
         _ROWS,
         _COUNTS,

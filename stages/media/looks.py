@@ -3,15 +3,15 @@
 The n-th of 64 values of a signature says what the n-th bit of every medium of the record is, so that two records agree
 in a value where all their media do, and in none where they have other texts (where these count) or another number of
 media: one measure for one picture and for the frames of a video. A band is a hash of some of the values, drawn once
-for all: copies differ in few bits, and so agree in one of the bands nearly always, others by chance in none. How many
-bits, and what is found with them: docs/decisions/17.
+for all: copies differ in few bits, and so agree in one of the bands nearly always, strangers in few. How many bits, and
+what is found with them: docs/decisions/17.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ import pyarrow as pa
 from gristmill.lake.accounts import ledger
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ROW_GROUP_ROWS, put_table
+from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.core.fates import KEYS
 from gristmill.stages.core.records import Chunk, alive
 from gristmill.stages.core.work import Outcome, Stage, Work
@@ -27,8 +28,15 @@ from gristmill.stages.read.reading import content_hash
 
 BITS = 64
 """Of a look: filters/image/look.py, filters/audio/sound.py."""
-BANDS, SEED = 32, 19
+SEED = 19
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Bands(NamedTuple):
+    """`count` bands, each of `bits` values."""
+
+    count: int
+    bits: int
 
 
 class SignLooks(Stage[Chunk]):
@@ -90,6 +98,21 @@ class GatherAlike(GatherSignatures):
                 total ^= total >> np.uint64(31)
             hashes[:, band] = total
         return hashes
+
+
+@dataclass(frozen=True)
+class SelectAlike(SelectSurvivors):
+    """Selects survivors among records whose media are alike, by all 64 values. `index_bands`: by which a record of a
+    large component finds survivors to be compared with; four values in a row, which are one of 16 things each, would be
+    rare in none."""
+
+    estimated: ClassVar[bool] = False
+    index_bands: ClassVar[Bands]
+
+    @property
+    def places(self) -> np.ndarray:
+        """int64 [bands, bits]."""
+        return np.array(band_places(*self.index_bands), np.int64)
 
 
 @lru_cache(maxsize=4)

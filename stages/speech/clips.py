@@ -15,9 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
-
-from gristmill.filters.audio.levels import Levels, levels
-from gristmill.filters.audio.sound import sound
 from gristmill.model.processing.audio_file import (
     MAX_SECONDS,
     AudioError,
@@ -26,6 +23,9 @@ from gristmill.model.processing.audio_file import (
     audio_header,
     decode_part,
 )
+
+from gristmill.filters.audio.levels import Levels, levels
+from gristmill.filters.audio.sound import sound
 from gristmill.model.processing.chat.conversation import BadSample
 from gristmill.stages.containers.media import Media
 

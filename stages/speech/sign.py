@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Self
 
-from gristmill.stages.clusters.select_survivors import SelectSurvivors
-from gristmill.stages.media.looks import BANDS, GatherAlike, SignLooks
+from gristmill.stages.media.looks import Bands, GatherAlike, SelectAlike, SignLooks
 from gristmill.stages.speech.form import SAME, Same
 
-BAND_BITS: Mapping[Same, int] = MappingProxyType({"clips_and_text": 20, "clips": 24, "text": 20})
+BANDS: Mapping[Same, Bands] = MappingProxyType(
+    {"clips_and_text": Bands(32, 20), "clips": Bands(32, 24), "text": Bands(32, 20)}
+)
 """As of pictures (stages/vision/sign.py): the more records can be linked at all, the more values a band hashes."""
 MIN_SIMILARITY = 0.87
 """8 of 64 bits may differ. Of real clips those of other words differ in 19 and more, copies in another codec, at
@@ -50,17 +51,17 @@ class GatherSounds(GatherAlike):
     @classmethod
     def of(cls, same: Same, survivor: tuple[str, ...]) -> Self:
         """As records are signed."""
-        return cls(BANDS, BAND_BITS[same], survivor)
+        return cls(*BANDS[same], survivor)
 
 
 @dataclass(frozen=True)
-class SelectClips(SelectSurvivors):
+class SelectClips(SelectAlike):
     """Selects survivors among records whose clips sound alike. `min_similarity`: the share of the 64 bits in which
     all clips of both records agree."""
 
     name: ClassVar[str] = "choose_clips"
     VERSION: ClassVar[int] = 1
     decider: ClassVar[str] = "sound"
-    estimated: ClassVar[bool] = False
+    index_bands: ClassVar[Bands] = BANDS["clips"]
 
     min_similarity: float | None = MIN_SIMILARITY

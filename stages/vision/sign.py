@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Self
 
-from gristmill.stages.clusters.select_survivors import SelectSurvivors
-from gristmill.stages.media.looks import BANDS, GatherAlike, SignLooks
+from gristmill.stages.media.looks import Bands, GatherAlike, SelectAlike, SignLooks
 from gristmill.stages.vision.form import SAME, Same
 
-BAND_BITS: Mapping[Same, int] = MappingProxyType({"images_and_text": 20, "images": 24})
-"""Values that a band hashes. Fewer find more copies, and link more strangers by chance: among so many records that can
-be linked at all (those with one text, or all of them) that each has about one such link, 2^bits / BANDS, components
-begin to hang together: 32,000 and 500,000."""
-MIN_SIMILARITY = 0.87
-"""8 of 64 bits may differ."""
+BANDS: Mapping[Same, Bands] = MappingProxyType({"images_and_text": Bands(32, 14), "images": Bands(64, 20)})
+"""By which records are linked. Fewer bits find more copies, and link more strangers by chance: among 2^bits / count
+records that can be linked at all (those with one text, or all of them) components begin to hang together. Strangers
+are compared and stay, so they cost time and no record."""
+MIN_SIMILARITY = 0.84
+"""10 of 64 bits may differ."""
 N_IMAGES = "phash.n_images"
 
 
@@ -51,17 +50,17 @@ class GatherLooks(GatherAlike):
     @classmethod
     def of(cls, same: Same, survivor: tuple[str, ...]) -> Self:
         """As records are signed."""
-        return cls(BANDS, BAND_BITS[same], survivor)
+        return cls(*BANDS[same], survivor)
 
 
 @dataclass(frozen=True)
-class SelectPictures(SelectSurvivors):
+class SelectPictures(SelectAlike):
     """Selects survivors among records whose pictures look alike. `min_similarity`: the share of the 64 bits in which
     all pictures of both records agree."""
 
     name: ClassVar[str] = "choose_pictures"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     decider: ClassVar[str] = "phash"
-    estimated: ClassVar[bool] = False
+    index_bands: ClassVar[Bands] = BANDS["images"]
 
     min_similarity: float | None = MIN_SIMILARITY

@@ -16,6 +16,8 @@ from gristmill.lake.store.opening import open_store
 from gristmill.stages.clusters import settle as settling
 from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.clusters.settle import NONE, UNDECIDED, most_survivors, settle
+from gristmill.stages.media.looks import signature
+from gristmill.stages.vision.sign import SelectPictures
 
 
 @pytest.fixture
@@ -190,3 +192,18 @@ def test_what_was_dropped_before_is_nobodys_survivor():
     ids = pa.array(["a", "b", "c"])
     settled = settle(values, np.array([0, 1, 2]), np.array([0, 3]), np.array([2, 0, 0], np.uint8), ids, 0.7)
     assert settled.survivor.tolist() == [NONE, 1, 1]
+
+
+def test_copies_of_pictures_are_found_among_many_with_one_text():
+    """Of a value that says a bit, four in a row are common among thousands; bands of twenty are not."""
+    random = np.random.default_rng(13)
+    looks = [int(look) for look in random.integers(0, 1 << 63, 3000)]
+    copies = [look ^ sum(1 << int(bit) for bit in random.permutation(63)[:6]) for look in looks[1000:1300]]
+    values = np.stack([signature([look], "the mill") for look in (*looks, *copies)])
+    n, ids = len(values), pa.array([f"{i:032x}" for i in range(len(values))])
+    stage = SelectPictures()
+    state = np.full(n, UNDECIDED, np.uint8)
+    settled = settle(values, np.arange(n), np.array([0, n]), state, ids, 0.84, estimated=False, places=stage.places)
+    assert (settled.survivor[3000:] == np.arange(1000, 1300)).mean() > 0.98
+    assert (settled.survivor[:3000] == np.arange(3000)).mean() > 0.999
+    assert settled.compared < 3000 * 1024
