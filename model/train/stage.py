@@ -21,11 +21,11 @@ from gristmill.model.train.schedule import PeakLaw, Schedule
 
 LOSSES = ("cross_entropy", "dpo")
 """On targets; of preferences against precomputed references."""
-LOSS_ARRAYS = {"dpo": "reference_logprobs"}
-"""What the windows of a mixture have to hold for a loss, beside the tokens."""
+ON_PAIRS = frozenset({"dpo"})
+"""Losses of windows whose segments are pairs; all others learn what windows hold."""
 PRECISIONS = ("float32", "bfloat16")
 """Of the operations of a pass; weights that are trained, gradients and the optimizer are float32 in any case."""
-GATES = ("frozen_parts", "text", "trained_parts", "contamination")
+GATES = ("frozen_parts", "text", "trained_parts", "contamination", "preference")
 """What can be asked of a stage's result before it is committed."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
@@ -127,7 +127,7 @@ def _rebuilt(values: dict[str, Any]) -> TrainStage:
 class DataFacts:
     """What the manifest of a mixture says of it. `window`: tokens of a window; `windows`, `tokens`: how many there are;
     `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `patch_size`: of its images, `mels`: of its
-    clips, if it has any. `arrays`: what a window holds.
+    clips, if it has any. `pairs`: whether its segments are pairs, chosen and rejected.
     """
 
     window: int
@@ -138,7 +138,7 @@ class DataFacts:
     crop_size: int | None = None
     patch_size: int | None = None
     mels: int | None = None
-    arrays: tuple[str, ...] = ("input_ids", "loss_mask", "cu_seqlens")
+    pairs: bool = False
 
 
 def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFacts) -> None:
@@ -168,9 +168,15 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         if value is not None and (section is None or getattr(section, own) != value):
             takes = "none" if section is None else getattr(section, own)
             raise ValueError(f"{place}: its {what} {value}, the model takes {takes}")
-    if (needed := LOSS_ARRAYS.get(stage.loss)) is not None and needed not in data.arrays:
+    if stage.loss in ON_PAIRS and not data.pairs:
         raise ValueError(
-            f"loss={stage.loss}: it needs windows with {needed}; those of {place} hold {', '.join(data.arrays)}"
+            f"loss={stage.loss}: it needs windows of pairs, chosen and rejected, and those of {place} have none; `grist"
+            " run conf/preference.yaml` makes pairs of your data, and a mixture of them has such windows"
+        )
+    if data.pairs and stage.loss not in ON_PAIRS:
+        raise ValueError(
+            f"loss={stage.loss}: the windows of {place} are pairs, whose rejected sides would be learned too; allowed"
+            f" are {', '.join(sorted(ON_PAIRS))}"
         )
     stage.schedule.check(steps_of(stage, data.windows, data.tokens))
 

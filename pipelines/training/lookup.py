@@ -23,6 +23,7 @@ from gristmill.model.train.stage import DataFacts, TrainStage, check, steps_of
 from gristmill.pipelines.frame.sources import check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.training.spec import STAGE, StageSpec
+from gristmill.stages.mix.pairs import PAIRS
 from gristmill.stages.mix.windows import shard_files
 from gristmill.stages.models.model_versions import part_shards, shape_of, tokenizer_shard
 from gristmill.stages.train.job import TrainInput
@@ -213,7 +214,6 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
             " with that, or give recipe.tokenizer the other"
         )
     cut = mixture.recipe.get("images") or {}
-    arrays = [field.partition(":")[0].strip() for field in mixture.schemas["window"].split(",")]
     return DataFacts(
         window=mixture.recipe["window"],
         windows=mixture.statistics["windows"],
@@ -222,7 +222,7 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
         vocab_size=tokenizer.records,
         crop_size=cut.get("crop"),
         patch_size=cut.get("patch"),
-        arrays=tuple(arrays),
+        pairs=PAIRS.items() <= mixture.schemas.items(),
     )
 
 
