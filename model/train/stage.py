@@ -19,10 +19,16 @@ from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
 
-LOSSES = ("cross_entropy", "dpo")
-"""On targets; of preferences against precomputed references."""
+LOSSES = ("cross_entropy", "dpo", "siglip")
+"""On targets; of preferences against precomputed references; of images and what is said of them, matched."""
 ON_PAIRS = frozenset({"dpo"})
 """Losses of windows whose segments are pairs; all others learn what windows hold."""
+LOSS_ARRAYS = {"siglip": "tiles"}
+"""What the windows of a mixture have to hold for a loss, beside the tokens."""
+LOSS_TRAINS = {"siglip": frozenset({Part.VISION_ENCODER})}
+"""What a stage by a loss trains, and nothing else."""
+LOSS_PASSES_BY = {"siglip": frozenset({Part.VISION_PROJECTOR})}
+"""Parts that a model of a stage by a loss has, and the loss does not reach: they may be new and not trained."""
 PRECISIONS = ("float32", "bfloat16")
 """Of the operations of a pass; weights that are trained, gradients and the optimizer are float32 in any case."""
 GATES = ("frozen_parts", "text", "trained_parts", "contamination", "preference")
@@ -72,6 +78,11 @@ class TrainStage:
         object.__setattr__(self, "init_from", MappingProxyType(sources))
         _exact("data", self.data)
         _chosen("loss", (self.loss,), LOSSES)
+        if (trains := LOSS_TRAINS.get(self.loss)) is not None and self.trainable != trains:
+            raise ValueError(
+                f"trainable={sorted(map(str, self.trainable))}: a stage with loss={self.loss} trains"
+                f" {', '.join(sorted(trains))}, and nothing else"
+            )
         _chosen("precision", (self.precision,), PRECISIONS)
         _chosen("gates", self.gates, GATES)
         for name, least in (("batch", 1), ("steps", 1), ("tokens", 1), ("max_skipped", 0)):
@@ -127,7 +138,8 @@ def _rebuilt(values: dict[str, Any]) -> TrainStage:
 class DataFacts:
     """What the manifest of a mixture says of it. `window`: tokens of a window; `windows`, `tokens`: how many there are;
     `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `patch_size`: of its images, `mels`: of its
-    clips, if it has any. `pairs`: whether its segments are pairs, chosen and rejected.
+    clips, if it has any. `arrays`: what a window holds; `pairs`: whether its
+    segments are pairs, chosen and rejected.
     """
 
     window: int
@@ -138,6 +150,7 @@ class DataFacts:
     crop_size: int | None = None
     patch_size: int | None = None
     mels: int | None = None
+    arrays: tuple[str, ...] = ("input_ids", "loss_mask", "cu_seqlens")
     pairs: bool = False
 
 
@@ -149,7 +162,7 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         for part in sorted(set(parts) - present):
             raise ValueError(f"{name} names {part}, which the model has not; it has {', '.join(sorted(present))}")
     frozen = present - stage.trainable
-    for part in sorted(frozen - set(stage.init_from)):
+    for part in sorted(frozen - set(stage.init_from) - LOSS_PASSES_BY.get(stage.loss, frozenset())):
         raise ValueError(f"init_from.{part} is missing: a part that is not trained needs the version it comes from")
     place = f"data={stage.data}"
     if data.windows < 1 or data.tokens < 1:
@@ -168,6 +181,10 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         if value is not None and (section is None or getattr(section, own) != value):
             takes = "none" if section is None else getattr(section, own)
             raise ValueError(f"{place}: its {what} {value}, the model takes {takes}")
+    if (needed := LOSS_ARRAYS.get(stage.loss)) is not None and needed not in data.arrays:
+        raise ValueError(
+            f"loss={stage.loss}: it needs windows with {needed}; those of {place} hold {', '.join(data.arrays)}"
+        )
     if stage.loss in ON_PAIRS and not data.pairs:
         raise ValueError(
             f"loss={stage.loss}: it needs windows of pairs, chosen and rejected, and those of {place} have none; `grist"

@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,12 +99,22 @@ def sample_data(
     seed: Annotated[int, typer.Option(help="Decides every page and row.")] = 0,
     stories: Annotated[int, typer.Option(min=1, help="Short word problems for a small model to train on.")] = 8000,
     copying: Annotated[int, typer.Option(min=1, help="Rows to copy, for the same.")] = 10000,
+    scenes: Annotated[int, typer.Option(min=2, help="Pictures with captions, and as many with questions.")] = 12000,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a small synthetic crawl and instruction data to try everything on, with the truth about every record."""
+    """Write a small synthetic crawl, instruction data and pictures to try everything on, with the truth about them."""
     from gristmill.synth.sample import write_sample
+    from gristmill.synth.scenes.sample import write_scenes
 
-    summary = write_sample(directory, pages=pages, seed=seed, stories=stories, copying=copying)
+    texts = write_sample(directory, pages=pages, seed=seed, stories=stories, copying=copying)
+    pictures = write_scenes(directory, seed=seed, scenes=scenes)
+    summary = replace(
+        texts,
+        files=tuple(sorted((*texts.files, *pictures.files))),
+        bytes=texts.bytes + pictures.bytes,
+        records=texts.records + sum(pictures.kinds.values()),
+        kinds=texts.kinds | pictures.kinds,
+    )
     answer(
         summary,
         as_json,

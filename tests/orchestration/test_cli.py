@@ -218,8 +218,9 @@ def test_run_prints_its_result_last(tmp_path: Path) -> None:
 
 
 def test_sample_data_and_version(tmp_path: Path) -> None:
-    result = grist("sample-data", str(tmp_path / "demo"), "--pages", "100", "--json")
+    result = grist("sample-data", str(tmp_path / "demo"), "--pages", "100", "--scenes", "20", "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["records"] > 100
+    assert {"scenes/questions.tar", "crawl/extra.jsonl.gz"} <= set(json.loads(result.stdout)["files"])
     assert grist("sample-data", str(tmp_path / "demo"), "--pages", "1").exit_code == 2
     assert grist("--version").stdout.startswith("gristmill ")
 

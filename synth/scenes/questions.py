@@ -1,0 +1,109 @@
+"""Questions about one scene, with their answers. Notable choices:
+
+- a question is only asked where it has one answer: of a shape that is there once, of the only digits;
+- half of the answers to "is there" are yes, and half of the pairs that are not there have a colour or a shape that is;
+- a withheld pair is asked for where withheld scenes are asked about, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gristmill.synth.draw import Draw
+from gristmill.synth.scenes.things import (
+    COLOURS,
+    PLACES,
+    SHAPES,
+    WITHHELD_PAIRS,
+    Part,
+    Scene,
+    Thing,
+    drawn_pair,
+    shown_at,
+)
+
+
+class Asked(NamedTuple):
+    """A question of a kind, and its answer."""
+
+    kind: str
+    question: str
+    answer: str
+
+
+def asked(scene: Scene, draw: Draw, part: Part) -> Asked:
+    """One of the questions that the scene can be asked. `part`: which pairs may be named."""
+    while True:
+        question = draw.pick(_QUESTIONS)(scene, draw, part)
+        if question is not None:
+            return question
+
+
+def shapes(scene: Scene) -> list[Thing]:
+    """Those of a scene."""
+    return [thing for thing in scene if thing.shape]
+
+
+def _place(scene: Scene, draw: Draw, part: Part) -> Asked:
+    place = draw.below(len(PLACES)) if draw.chance(0.2) else draw.pick(scene).place
+    return Asked("place", f"What is {PLACES[place]}?", shown_at(scene, place))
+
+
+def _colour(scene: Scene, draw: Draw, part: Part) -> Asked | None:
+    alone = _of_one_shape(scene)
+    if not alone:
+        return None
+    thing = draw.pick(alone)
+    return Asked("colour", f"What colour is the {thing.shape}?", thing.colour)
+
+
+def _where(scene: Scene, draw: Draw, part: Part) -> Asked | None:
+    texts = [thing for thing in scene if thing.digits]
+    alone = _of_one_shape(scene) + (texts if len(texts) == 1 else [])
+    if not alone:
+        return None
+    thing = draw.pick(alone)
+    return Asked("where", f"Where is the {thing.shape or 'text'}?", PLACES[thing.place])
+
+
+def _digits(scene: Scene, draw: Draw, part: Part) -> Asked | None:
+    texts = [thing for thing in scene if thing.digits]
+    return Asked("digits", "Which digits?", " ".join(texts[0].digits)) if len(texts) == 1 else None
+
+
+def _there(scene: Scene, draw: Draw, part: Part) -> Asked | None:
+    there = shapes(scene)
+    if not there:
+        return None
+    shown = {(thing.colour, thing.shape) for thing in there}
+    pair = draw.pick(sorted(shown))
+    if draw.chance(0.5):
+        while pair in shown:
+            pair = _other_pair(pair, draw, withheld=part == "withheld")
+    return Asked("there", f"Is there a {' '.join(pair)}?", "yes" if pair in shown else "no")
+
+
+def _other_pair(pair: tuple[str, str], draw: Draw, *, withheld: bool) -> tuple[str, str]:
+    """Half of the time of the same colour or shape; withheld pairs share neither with each other."""
+    if withheld or draw.chance(0.5):
+        return drawn_pair(draw, withheld=withheld)
+    colour, shape = pair
+    other = (draw.pick(tuple(COLOURS)), shape) if draw.chance(0.5) else (colour, draw.pick(SHAPES))
+    return pair if other in WITHHELD_PAIRS else other
+
+
+def _of_one_shape(scene: Scene) -> list[Thing]:
+    """Things whose shape no other thing of the scene has."""
+    there = shapes(scene)
+    return [thing for thing in there if sum(other.shape == thing.shape for other in there) == 1]
+
+
+_QUESTIONS: tuple[Callable[[Scene, Draw, Part], Asked | None], ...] = (
+    _place,
+    _place,
+    _colour,
+    _where,
+    _digits,
+    _there,
+)
