@@ -22,7 +22,7 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.text import MissingToken
 from gristmill.pipelines.frame.assembly import bundle_receipts, funnel
 from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
-from gristmill.pipelines.frame.sources import as_inputs, check_texts, exact
+from gristmill.pipelines.frame.sources import as_inputs, check_pairs, check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.core.shards import MergeLedger, ledger_works
 from gristmill.stages.core.work import Stage
@@ -31,6 +31,7 @@ from gristmill.stages.mix.images import Cut, TokenizeImages
 from gristmill.stages.mix.mix import CropBudget, Plan, Share, Source, plan_work
 from gristmill.stages.mix.pack import Pack, pack_works
 from gristmill.stages.mix.pack_facts import statistics_of
+from gristmill.stages.mix.pairs import PAIRS, TokenizePairs
 from gristmill.stages.mix.plan_rows import PlanFacts, Tokenized
 from gristmill.stages.mix.tokenize import Tokenize, tokenize_works
 from gristmill.stages.run.runner import Runner
@@ -147,6 +148,7 @@ class Mixture:
             shares.append(Source(str(manifest), recipe.sources[name], samples))
             preview = manifest.model_copy(update={"shards": manifest.shards[:1]})
             manifests.append(manifest if recipe.limit is None else preview)
+        check_pairs(manifests)
         is_preview = recipe.limit is not None
         plan = Plan(
             tuple(shares), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, is_preview, recipe.crops
@@ -180,6 +182,8 @@ class Mixture:
     def _tokenize(self, source: Manifest) -> Tokenize:
         """What makes tokens of a source."""
         digest = self.tokenizer.shards[0].sha256
+        if source.form == "preferences":
+            return TokenizePairs(digest)
         if source.form != "images":
             return Tokenize(digest)
         assert self.recipe.images is not None, "looked up with the sources"
@@ -209,6 +213,7 @@ class Mixture:
         windows = {"packed": total(r.passed for r in packed)}
         check_balance("pack", draws, windows, what="draws", end="place in a window")
 
+        window = WINDOW_SCHEMA if self.recipe.images is None else f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}"
         decided = [*receipts, *accounted]
         fates = put_refs(store, [r.output("fates") for r in decided])
         merged = runner.map("ledger", ledger_works(fates, received.count))
@@ -224,7 +229,7 @@ class Mixture:
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, bundle_receipts(store, everything)),
-            schemas={"window": WINDOW_SCHEMA if self.recipe.images is None else f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}"},
+            schemas={"window": window, **(PAIRS if self.sources[0].form == "preferences" else {})},
             received=received,
             kept=total(r.kept for r in merged),
             dropped=total(r.dropped for r in merged),

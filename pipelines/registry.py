@@ -11,6 +11,7 @@ from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.mixture import MixtureConfig
 from gristmill.pipelines.model import ModelRunConfig
+from gristmill.pipelines.preference import PreferenceConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
 from gristmill.pipelines.train import TrainConfig
 from gristmill.pipelines.vision import VisionConfig
@@ -19,6 +20,7 @@ from gristmill.pipelines.web import WebConfig
 PIPELINES: dict[str, type[PipelineConfig]] = {
     "web": WebConfig,
     "instruct": InstructConfig,
+    "preference": PreferenceConfig,
     "vision": VisionConfig,
     "tokenizer": TokenizerConfig,
     "mixture": MixtureConfig,

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from gristmill.lake.versions.folded import KIND
 from gristmill.lake.versions.statistics import EvaluationStatistics, TextStatistics, WindowStatistics
 
-Form = Literal["documents", "samples", "images", "audio", "windows", "verdicts", "tokenizer", "model"]
+Form = Literal["documents", "samples", "preferences", "images", "audio", "windows", "verdicts", "tokenizer", "model"]
 Holds = Literal["rows", "groups", "index", "bytes"]
 Unit = Literal["row", "group", "stretch"]
 
@@ -99,6 +99,7 @@ def _texts(called: str, *more: ShardKind) -> Layout:
 FORMS: Mapping[Form, Layout] = {
     "documents": _texts("documents"),
     "samples": _texts("samples"),
+    "preferences": _texts("pairs of preferences"),
     # Media lie raw in the record's row, or, where rows would be too large for a table, as a group of files in a tar.
     "images": _texts("images", TAR, INDEX),
     "audio": _texts("audio", TAR, INDEX),

@@ -82,7 +82,8 @@ def rehearse(
     for a batch that does not fit it."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     model = _blank_model(config, stage.trainable, stored or {}, fake).train()
-    module = objective(model)
+    with fake:
+        module = objective(model)
     checkpoint_activations(model, checkpointing)
     trained = trained_parameters(stage, model, module)
     batch = _blank_batch(batch, fake)
@@ -92,7 +93,7 @@ def rehearse(
         with fake:
             gradients = Gradients(trained)
         grown = watch.live
-        optimizer = optim.build(stage.optim, model, trained)
+        optimizer = optim.build(stage.optim, model, trained, module)
         optimizer.step()  # makes its state, which is there in every later step
         state, standing = watch.live - grown, watch.live
 

@@ -83,7 +83,7 @@ class Trainer:
             from gristmill.model.train.sharded import shard  # a second to import, of no use to replicas
 
             self.trained = shard(model, objective, self.trained, self.ranks)
-        self._optimizer = optim.build(stage.optim, model, self.trained)
+        self._optimizer = optim.build(stage.optim, model, self.trained, objective)
         self._on_step, self._metrics = on_step, metrics
         self._folder, self._mirror, self._on_checkpoint = folder, mirror, on_checkpoint
         self._identity = {"stage": stage.identity(), "base": base, "data": source.sha256}

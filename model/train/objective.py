@@ -30,7 +30,8 @@ class Batch:
     a token counts; `cu_seqlens` int64 [S + 1], where segments begin and the last one ends.
 
     `inputs`: of images and clips, as `Multimodal.embed` takes them. `reference_logprobs` float32 [S], for DPO: of each
-    segment's targets together, by the reference model.
+    segment's targets together, by the reference model. `windows` int64 [S]: the number of each segment's window, for
+    losses over windows; None: all are of one.
     """
 
     input_ids: Tensor
@@ -38,6 +39,7 @@ class Batch:
     cu_seqlens: Tensor
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     reference_logprobs: Tensor | None = None
+    windows: Tensor | None = None
 
     def __post_init__(self) -> None:
         tokens, ends = len(self.input_ids), self.cu_seqlens
@@ -57,6 +59,7 @@ class Batch:
             cu_seqlens=self.cu_seqlens.to(device, non_blocking=True),
             inputs={name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()},
             reference_logprobs=None if self.reference_logprobs is None else self.reference_logprobs.to(device),
+            windows=None if self.windows is None else self.windows.to(device),
         )
 
     @property
@@ -96,6 +99,7 @@ def collate(
         loss_mask=torch.from_numpy(np.concatenate([window["loss_mask"] for window in windows]).astype(bool)),
         cu_seqlens=torch.from_numpy(np.concatenate([[0], *ends]).astype(np.int64)),
         reference_logprobs=references,
+        windows=torch.arange(len(windows)).repeat_interleave(torch.tensor([len(own) for own in ends])),
     ).to(device)
     return replace(batch, inputs=media_inputs(windows, config, device))
 

@@ -18,10 +18,15 @@ from gristmill.model.phi4.lora import MultiLoRALinear
 from gristmill.model.train.optim_config import Optim
 
 
-def build(optim: Optim, model: nn.Module, trained: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer of `trained`, parameters of `model` by name."""
-    decaying, lr = decayed(model), optim.lr if isinstance(optim.lr, float | int) else 0.0  # the loop sets it anyway
-    by_muon = matrices(model) if optim.kind == "muon" else set()
+def build(
+    optim: Optim, model: nn.Module, trained: Mapping[str, nn.Parameter], objective: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer of `trained`, parameters by name: those of `model`, and under `objective.` those that `objective`
+    has of its own."""
+    owners = [("", model)] + ([("objective.", objective)] if objective is not None else [])
+    decaying = {prefix + name for prefix, owner in owners for name in decayed(owner)}
+    by_muon = {prefix + name for prefix, owner in owners for name in matrices(owner)} if optim.kind == "muon" else set()
+    lr = optim.lr if isinstance(optim.lr, float | int) else 0.0  # the loop sets it anyway
     by_adamw = {name: parameter for name, parameter in trained.items() if name not in by_muon}
     groups: list[dict[str, Any]] = [
         {"params": [parameter for name, parameter in by_adamw.items() if name in decaying]},

@@ -19,10 +19,14 @@ from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
 
-LOSSES = ("cross_entropy", "dpo")
-"""On targets; of preferences against precomputed references."""
-LOSS_ARRAYS = {"dpo": "reference_logprobs"}
+LOSSES = ("cross_entropy", "dpo", "siglip")
+"""On targets; of preferences against precomputed references; of images and what is said of them, matched."""
+LOSS_ARRAYS = {"dpo": "reference_logprobs", "siglip": "tiles"}
 """What the windows of a mixture have to hold for a loss, beside the tokens."""
+LOSS_TRAINS = {"siglip": frozenset({Part.VISION_ENCODER})}
+"""What a stage by a loss trains, and nothing else."""
+LOSS_PASSES_BY = {"siglip": frozenset({Part.VISION_PROJECTOR})}
+"""Parts that a model of a stage by a loss has, and the loss does not reach: they may be new and not trained."""
 PRECISIONS = ("float32", "bfloat16")
 """Of the operations of a pass; weights that are trained, gradients and the optimizer are float32 in any case."""
 GATES = ("frozen_parts", "text", "trained_parts", "contamination")
@@ -72,6 +76,11 @@ class TrainStage:
         object.__setattr__(self, "init_from", MappingProxyType(sources))
         _exact("data", self.data)
         _chosen("loss", (self.loss,), LOSSES)
+        if (trains := LOSS_TRAINS.get(self.loss)) is not None and self.trainable != trains:
+            raise ValueError(
+                f"trainable={sorted(map(str, self.trainable))}: a stage with loss={self.loss} trains"
+                f" {', '.join(sorted(trains))}, and nothing else"
+            )
         _chosen("precision", (self.precision,), PRECISIONS)
         _chosen("gates", self.gates, GATES)
         for name, least in (("batch", 1), ("steps", 1), ("tokens", 1), ("max_skipped", 0)):
@@ -149,7 +158,7 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         for part in sorted(set(parts) - present):
             raise ValueError(f"{name} names {part}, which the model has not; it has {', '.join(sorted(present))}")
     frozen = present - stage.trainable
-    for part in sorted(frozen - set(stage.init_from)):
+    for part in sorted(frozen - set(stage.init_from) - LOSS_PASSES_BY.get(stage.loss, frozenset())):
         raise ValueError(f"init_from.{part} is missing: a part that is not trained needs the version it comes from")
     place = f"data={stage.data}"
     if data.windows < 1 or data.tokens < 1:

@@ -6,6 +6,8 @@ was withdrawn, or is a preview of a few records, is refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gristmill.lake.query.query import resolve_usable
 from gristmill.lake.versions.manifest import InputFile, Manifest
 from gristmill.lake.versions.versions import NoSuchVersion, Versions, check_name
@@ -40,6 +42,16 @@ def check_texts(source: Manifest, key: str) -> bool:
     except ValueError as error:
         raise BadConfig(f"{key}: {source}: {error}") from error
     return source.form != "documents"
+
+
+def check_pairs(sources: Sequence[Manifest]) -> None:
+    """Raises BadConfig for pairs beside anything else: in a window of pairs each two segments are one."""
+    pairs = [source for source in sources if source.form == "preferences"]
+    if other := next((source for source in sources if pairs and source not in pairs), None):
+        raise BadConfig(
+            f"recipe.sources: {pairs[0]} holds {pairs[0].layout.called} and {other} {other.layout.called}: a stage of"
+            " training compares the one and learns the other, so make a mixture of each"
+        )
 
 
 def as_inputs(source: Manifest) -> tuple[InputFile, ...]:

@@ -14,7 +14,7 @@ from gristmill.filters.overlap import Overlap
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.versions.manifest import Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
-from gristmill.model.assembly.shapes import differing, of_stage
+from gristmill.model.assembly.shapes import differing, of_stage, parts_of
 from gristmill.model.hf.shape import Shape
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import ADAPTERS, Part
@@ -176,7 +176,7 @@ class StageLookup:
         """The model that the stage will make, as far as it is known before."""
         name = f"{STAGE}{self.stage.name}"
         digests = {part: source.digests[part] for part, source in self.taken.items()}
-        digests |= {part: f"{name}.{part}" for part in self.stage.trainable}
+        digests |= {part: f"{name}.{part}" for part in self.stage.trainable | (parts_of(self.config) - set(self.taken))}
         return ModelParts(
             name=name,
             shape=Shape(self.config, self.sidecars),

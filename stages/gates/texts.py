@@ -5,12 +5,12 @@ What a training record says and what an evaluation record says are read here ali
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from gristmill.filters.overlap import Texts
+from gristmill.model.processing.segments import Segment
 from gristmill.stages.text.instruct import parts_of
 
 _SYSTEM, _END = "<|system|>", "<|end|>"
@@ -18,20 +18,38 @@ _SYSTEM, _END = "<|system|>", "<|end|>"
 
 def texts_of(batch: pa.RecordBatch, samples: bool) -> Texts:
     """Of a batch with the columns of `stages.mix.tokenize.TextShard`. Excerpts of a sample are its prompt, and prompt
-    with answers, both without the system message: the same question under another instruction is the same question."""
+    with answers, both without the system message: the same question under another instruction is the same question.
+    Those of a pair are its prompt, and that with either answer."""
     if not samples:
         return Texts(batch["text"])
     rows = [
-        _read(text, spans) for text, spans in zip(batch["text"].to_pylist(), batch["parts"].to_pylist(), strict=True)
+        parts_of(text, spans) for text, spans in zip(batch["text"].to_pylist(), batch["parts"].to_pylist(), strict=True)
     ]
-    columns = [pa.array([row[number] for row in rows], pa.string()) for number in range(3)]
-    return Texts(columns[0], tuple(columns[1:]))
+    if "rejected_at" in batch.schema.names:
+        read = [_read_pair(parts, at) for parts, at in zip(rows, batch["rejected_at"].to_pylist(), strict=True)]
+        return _columns(read, 4)
+    return _columns([_read(parts) for parts in rows], 3)
 
 
-def _read(text: str, spans: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
+def _columns(rows: Sequence[Sequence[str]], count: int) -> Texts:
+    whole, *excerpts = (pa.array([row[number] for row in rows], pa.string()) for number in range(count))
+    return Texts(whole, tuple(excerpts))
+
+
+def _read_pair(parts: Sequence[Segment], rejected_at: int) -> tuple[str, str, str, str]:
+    """The whole of a pair, its prompt, and the prompt with either answer."""
+    count, at = 0, 0
+    while at < rejected_at:
+        at += len(parts[count].text)
+        count += 1
+    chosen, rejected = _read(parts[:count]), _read(parts[count:])
+    return f"{chosen[0]}\n{rejected[0]}", chosen[1], chosen[2], rejected[2]
+
+
+def _read(parts: Sequence[Segment]) -> tuple[str, str, str]:
     """The whole of a sample, its prompt, and prompt and answers."""
     whole, prompt, exchange, in_system = [], [], [], False
-    for part in parts_of(text, spans):
+    for part in parts:
         if part.special:
             in_system = part.text == _SYSTEM or (in_system and part.text != _END)
             continue

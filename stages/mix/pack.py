@@ -10,7 +10,7 @@ is stored.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -74,6 +74,8 @@ class Pack(Stage[PackInput]):
             crops=texts.crops,
             max_crops=self.max_crops,
         )
+        windows = [[part for piece in pieces for part in texts.stretches(piece)] for pieces in packing.windows]
+        packing = replace(packing, windows=windows)
         with scratch() as folder, DrawnImages(folder / "images", self.cut or Cut()) as drawn:
             for ref in work.payload.images:
                 drawn.copy(store, ref, texts.rows_with_images(ref.sha256))

@@ -16,6 +16,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_table
 from gristmill.model.processing.packing import Piece
 from gristmill.stages.mix.fitting import crops_of, mixed
+from gristmill.stages.mix.pairs import REJECTED
 from gristmill.stages.mix.plan_rows import PlanRow
 from gristmill.stages.mix.tiles import Image
 from gristmill.stages.mix.tokenize import draw_keys
@@ -34,7 +35,8 @@ class Limits:
 class Slice:
     """The draws of one row of the plan. ids (int32) and loss_mask (bool; None: all) of their tokens, end to end;
     starts: where the tokens of each draw begin, and the last ends. crops: of each, int64; images: as
-    `stages.mix.images.IMAGES` has them, empty where none of the source has any."""
+    `stages.mix.images.IMAGES` has them, empty where none of the source has any. rejected: of pairs, at which token of
+    each draw its second side begins; None: the source has no pairs."""
 
     source: str
     samples: bool
@@ -47,6 +49,7 @@ class Slice:
     loss_mask: np.ndarray | None
     crops: np.ndarray
     images: list[list[dict[str, int]]]
+    rejected: list[int] | None = None
 
     @classmethod
     def read(cls, store: Store, ref: ObjectRef, row: PlanRow, limits: Limits) -> Slice:
@@ -83,6 +86,7 @@ class Slice:
             loss_mask=None if nulls else loss_mask.flatten().to_numpy(zero_copy_only=False),
             crops=crops_of(table),
             images=table["images"].to_pylist() if "images" in table.column_names else [],
+            rejected=table[REJECTED].to_pylist() if REJECTED in table.column_names else None,
         )
         if (len(self.names), len(self.ids)) != (row.documents, row.units):
             raise ValueError(
@@ -107,6 +111,14 @@ class Texts:
     def where(self, number: int) -> tuple[Slice, int]:
         """The slice of a draw, and its place in it."""
         return self.slices[self._slice[number]], int(self._at[number])
+
+    def stretches(self, piece: Piece) -> list[Piece]:
+        """A piece as it stands in a window: of a pair, each side by itself, the chosen one first."""
+        part, at = self.where(piece.sample)
+        if part.rejected is None:
+            return [piece]
+        chosen = part.rejected[at]
+        return [Piece(piece.sample, 0, chosen), Piece(piece.sample, chosen, piece.length - chosen)]
 
     def tokens(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
         """ids and loss_mask of a stretch."""

@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
     metadata={"gristmill.format": "1"},
 )
 LENGTHS = pa.schema([("row", pa.int32()), ("key", pa.uint64()), ("tokens", pa.int32())])
-TEXT_FORMS = ("documents", "samples", "images")
+TEXT_FORMS = ("documents", "samples", "preferences", "images")
 """Forms whose records have a text to tokenize; all but documents have parts."""
 ROW_GROUP = 4096
 """Rows; tokens of a row are a few kilobytes."""
@@ -54,22 +54,27 @@ ROW_GROUP = 4096
 
 @dataclass(frozen=True)
 class TextShard:
-    """A shard of records with texts. `samples`: whether their parts have a loss mask; else they are documents."""
+    """A shard of records with texts. `samples`: whether their parts have a loss mask; else they are documents. `pairs`:
+    whether each is two samples, of which the second one begins at `rejected_at`."""
 
     shard: ObjectRef
     samples: bool
+    pairs: bool = False
 
     @property
     def columns(self) -> list[str]:
         """What of it is read."""
-        return ["id", "text", "parts"] if self.samples else ["id", "text"]
+        if not self.samples:
+            return ["id", "text"]
+        return ["id", "text", "parts", *(["rejected_at"] if self.pairs else [])]
 
 
 def text_shards(source: Manifest) -> tuple[TextShard, ...]:
     """The shards of a version, in order. Raises ValueError for one that has no texts to tokenize."""
     if source.form not in TEXT_FORMS:
         raise ValueError(f"it holds {source.layout.called}, no records with texts")
-    return tuple(TextShard(ref, source.form != "documents") for ref in source.shards)
+    samples, pairs = source.form != "documents", source.form == "preferences"
+    return tuple(TextShard(ref, samples, pairs) for ref in source.shards)
 
 
 @dataclass(frozen=True)

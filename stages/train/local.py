@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from torch import nn
+
 from gristmill.lake.store.base import Store
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.train.checkpoint_files import WEIGHTS
@@ -12,7 +14,8 @@ from gristmill.model.train.loop import Trainer
 from gristmill.model.train.metrics import Progress
 from gristmill.model.train.objective import Objective, PreferenceObjective
 from gristmill.model.train.ranks import Ranks
-from gristmill.model.train.stage import TrainStage
+from gristmill.model.train.siglip import SiglipObjective
+from gristmill.model.train.stage import LOSSES, TrainStage
 from gristmill.model.train.state import Reached
 from gristmill.stages.train.folder import RunAbout, RunFolder
 from gristmill.stages.train.job import Trained, TrainJob
@@ -75,14 +78,16 @@ def trained(folder: RunFolder, reached: Reached, world: int) -> Trained:
     return Trained(weights, reached.step, reached.position, reached.skipped, reached.order, world)
 
 
-def objective_of(stage: TrainStage, model: Multimodal) -> Objective:
+def objective_of(stage: TrainStage, model: Multimodal) -> nn.Module:
     """What the stage minimises. Raises ValueError for a loss that no stage over windows has."""
     match stage.loss:
         case "cross_entropy":
             return Objective(model)
         case "dpo":
             return PreferenceObjective(model, beta=stage.beta, nll_weight=stage.nll_weight)
-    raise ValueError(f"loss={stage.loss!r}: no stage trains by it on windows; allowed are cross_entropy, dpo")
+        case "siglip":
+            return SiglipObjective(model, seed=stage.seed)
+    raise ValueError(f"loss={stage.loss!r}: no stage trains by it on windows; allowed are {', '.join(LOSSES)}")
 
 
 def device_of(name: str) -> str:

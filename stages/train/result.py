@@ -1,4 +1,4 @@
-"""What a stage made, as shards of a version: the parts that it trained, and all others as the very objects they were.
+"""What a stage made, as shards of a version: the parts that it trained or made, all others as the objects they were.
 
 Weights are read back from the file of the last checkpoint, not from a trainer's memory, so that what is stored is what
 a run that was killed at its end would store. A part is stored with all its tensors, those that never train included.
@@ -13,6 +13,7 @@ from typing import Any
 from gristmill.lake.accounts.identity import digest_of
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_file, scratch
+from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.phi4.parts import Part, part_of
 from gristmill.stages.models.model_versions import model_statistics, put_part, put_shape
 from gristmill.stages.train.folder import RunFolder
@@ -56,7 +57,8 @@ def put_result(
     unknown = model.load_state_dict(own, strict=False).unexpected_keys
     if unknown:
         raise ValueError(f"{trained.weights}: holds {unknown[0]}, which is no parameter of this model")
-    weights = [ref for part in Part if part in job.stage.trainable for ref in put_part(store, model, part)]
+    new = parts_of(model.config) - set(job.given.parts)  # one that is not trained either is as the seed made it
+    weights = [ref for part in Part if part in job.stage.trainable | new for ref in put_part(store, model, part)]
     shape = put_shape(store, model.config, job.given.sidecars)
     lines = folder.metrics()
     losses = [line["loss"] for line in lines if line["loss"] is not None]

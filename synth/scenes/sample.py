@@ -97,7 +97,7 @@ class Counted:
 def _files(scenes: int, held_out: int) -> list[_File]:
     half = scenes // 2
     return [
-        _File("objects", _object, scenes, "train", "tar"),
+        _File("objects", _object, 2 * scenes, "train", "tar"),
         _File("objects-held-out", _object, held_out, "held_out", "tar"),
         _File("captions", _caption, scenes, "train", "folder"),
         _File("captions-held-out", _caption, held_out, "held_out", "folder"),
@@ -108,7 +108,7 @@ def _files(scenes: int, held_out: int) -> list[_File]:
         _File("questions-withheld", _question, held_out, "withheld", "tar"),
         _File("frames", _frames, half, "train", "parquet"),
         _File("frames-held-out", _frames, held_out, "held_out", "parquet"),
-        _File("reading", _reading, scenes, "train", "lines"),
+        _File("reading", _reading, 2 * scenes, "train", "lines"),
         _File("reading-held-out", _reading, held_out, "held_out", "lines"),
     ]
 

@@ -19,10 +19,10 @@ BLANK = "_"
 def told(draw: Draw, part: Part) -> Asked:
     """A scene or several, as the question, and what is said of it, or a question behind it with its answer."""
     what = draw.below(10)
-    if what < 4:
+    if what < 3:
         scene = drawn_scene(draw, part)
         return Asked("caption", lines(scene, draw), caption(scene))
-    if what < 8:
+    if what < 6:
         scene = drawn_scene(draw, part)
         frames = Frames((scene,), asked(scene, draw, part))
     else:
@@ -57,10 +57,9 @@ def _pieces(thing: Thing, draw: Draw) -> list[str]:
     """Of a quadrant, row by row."""
     if thing.digits:
         pieces = [BLANK] * 4
-        for col, digit in enumerate(thing.digits):
-            rows = draw.pick(((0,), (1,), (0, 1)))
-            for row in rows:
-                pieces[2 * row + col] = digit
+        # In the same rows, so that they are met in the order in which they are said: pieces that an encoder can imitate.
+        for row in draw.pick(((0,), (1,), (0, 1))):
+            pieces[2 * row : 2 * row + 2] = thing.digits
         return pieces
     words = [thing.colour, thing.shape]
     return draw.shuffled([*words, draw.pick((*words, BLANK)), draw.pick((*words, BLANK))])

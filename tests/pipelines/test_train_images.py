@@ -8,6 +8,7 @@ import pytest
 from image_mixtures import CUT, pictures
 from mixtures import documents, mix, texts
 from models import save_nano
+from safetensors.torch import load
 from training import stage, train
 
 from gristmill.lake.store.objects import read_object
@@ -76,3 +77,44 @@ def test_a_mixture_of_other_crops_than_the_model_takes_is_refused(store, base, c
     mix(store, {"pics@v1": 1}, window=256, images={**CUT, **cut})
     with pytest.raises(BadConfig, match=f"data=mix@v1: its crops have .*{says}"):
         train(store, adapt(), model="base@v1", tokenizer="")
+
+
+def warmup(**changes):
+    """A stage that makes an encoder from nothing, by what is said of images."""
+    return stage(
+        "warmup",
+        init_from={"language": "base@v1"},
+        trainable=["vision_encoder"],
+        loss="siglip",
+        gates=["frozen_parts", "trained_parts", "text"],
+        **{"batch": 2, "steps": 3, **changes},
+    )
+
+
+def test_an_encoder_is_warmed_up_and_a_projector_aligned_to_it(store, base):
+    mix(store, {"pics@v1": 1}, window=256, images=CUT)
+    encoder = {"language": "base@v1", "vision_encoder": "stage:warmup"}
+    align = stage("align", init_from=encoder, trainable=["vision_projector"], batch=2, steps=2)
+    result = train(store, warmup(), align, model="base@v1", tokenizer="")
+    warm = Versions(store).resolve("nano.warmup@v1")
+    parts, taken, aligned = part_shards(warm), part_shards(base), part_shards(result.manifest)
+    assert set(parts) == {Part.LANGUAGE, Part.VISION_ENCODER, Part.VISION_PROJECTOR}
+    assert parts[Part.LANGUAGE] == taken[Part.LANGUAGE] and parts[Part.VISION_ENCODER] != taken[Part.VISION_ENCODER]
+    assert aligned[Part.VISION_ENCODER] == parts[Part.VISION_ENCODER]
+    assert aligned[Part.VISION_PROJECTOR] != parts[Part.VISION_PROJECTOR], "that one is as its seed made it"
+    gates = warm.statistics["gates"]
+    assert [gates[name]["passed"] for name in ("frozen_parts", "trained_parts", "text")] == [True] * 3
+    names = {name for ref in parts[Part.VISION_ENCODER] for name in load(read_object(store, ref))}
+    assert names and all(name.startswith("vision_encoder.") for name in names), "its towers are thrown away"
+
+
+def test_what_a_warm_up_needs_is_said_before_it_runs(store, base):
+    mix(store, {"pics@v1": 1}, window=256, images=CUT)
+    mix(store, {"web@v1": 1}, window=128, dataset="text")
+    for changes, says in (
+        ({"data": "text@v1"}, "loss=siglip: it needs windows with tiles; those of data=text@v1 hold"),
+        ({"trainable": ["vision_encoder", "vision_projector"]}, "loss=siglip trains vision_encoder, and nothing else"),
+        ({"init_from": {}}, "init_from.language is missing"),
+    ):
+        with pytest.raises((BadConfig, ValueError), match=says):
+            train(store, {**warmup(), **changes}, model="base@v1", tokenizer="")

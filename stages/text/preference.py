@@ -1,0 +1,240 @@
+"""Preference: lines with a prompt, a chosen and a rejected answer become pairs, which training compares.
+
+A pair is two whole conversations in the chat template, one after the other in one text: the chosen one, up to its
+<|endoftext|>, then the rejected one. What both have in common before they part is the prompt, of which nothing is
+learned. Each line is one record with one fate, as in `stages.text.instruct`, whose rules of a conversation hold here.
+Source: TRL's preference data sets, with the prompt apart or within both sides; OpenAI's preference fine-tuning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill.model.processing.chat.conversation import (
+    REASONING,
+    ROLES,
+    BadSample,
+    Conversation,
+    Reasoning,
+    Rules,
+    Turn,
+    parse,
+    render,
+)
+from gristmill.model.processing.segments import Segment
+from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
+from gristmill.stages.core.shards import WriteShards
+from gristmill.stages.read.reading import RECORD, content_hash
+from gristmill.stages.text.instruct import PARTS
+from gristmill.stages.text.samples import SampleStage
+
+SCHEMA = pa.schema(
+    [
+        *RECORD,
+        ("content", pa.string()),  # 128-bit hash of both sides
+        ("url", pa.string()),
+        ("kind", pa.string()),  # preference
+        ("text", pa.string()),  # the chosen side, then the rejected one
+        ("parts", PARTS),  # tile the text, in characters
+        ("rejected_at", pa.int32()),  # the character at which the rejected side begins
+        ("date", pa.string()),
+        ("source", pa.string()),
+    ],
+    metadata={"gristmill.format": "1"},
+)
+SHARD = pa.schema(
+    [SCHEMA.field(name) for name in ("id", "url", "kind", "text", "parts", "rejected_at", "date", "source")],
+    metadata={"gristmill.format": "1"},
+)
+_SHARED = ("tools", "functions", "system")
+"""Fields that stand beside the sides and are of both."""
+
+
+class Pair(NamedTuple):
+    """The parts of both sides and what tells the pair from others, or the reason why it is none, with its value."""
+
+    chosen: tuple[Segment, ...] = ()
+    rejected: tuple[Segment, ...] = ()
+    content: str = ""
+    reason: str | None = None
+    value: str | None = None
+    error: None = None
+
+
+@dataclass(frozen=True)
+class Preference(SampleStage[Pair]):
+    """Outputs `text` (the pairs), `screened` (their keys, by content) and fates. `prompt`, `chosen`, `rejected`: what
+    the fields of a line are called.
+
+    A side is a text, the answer; or messages: those of the answer, or whole conversations. The prompt is a text, what
+    the user says; or messages; or an object with `messages` and `tools` (OpenAI's `input`). It may be left out where
+    the sides are whole conversations. `reasoning`, `harmless`, `seconds_per_record`: as of `Instruct`.
+    """
+
+    name: ClassVar[str] = "preference"
+    VERSION: ClassVar[int] = 1
+    schema: ClassVar[pa.Schema] = SCHEMA
+
+    prompt: str = "prompt"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    reasoning: Reasoning = "think"
+    harmless: tuple[str, ...] = ()
+    read: ReadConfig = field(default_factory=ReadConfig)
+    seconds_per_record: float | None = 60.0
+
+    def __post_init__(self) -> None:
+        if self.reasoning not in REASONING:
+            raise ValueError(f"reasoning={self.reasoning!r}: one of {', '.join(REASONING)}")
+        names = (self.prompt, self.chosen, self.rejected)
+        if len(set(names)) < len(names) or not all(names):
+            raise ValueError(f"prompt, chosen, rejected: {', '.join(map(repr, names))}: name three fields")
+        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
+            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
+
+    def failed(self, reason: str) -> Pair:
+        """No pair, and why: `preference.timeout` or `preference.crashed`."""
+        return Pair(reason=reason)
+
+    def judge(self, item: Item) -> Pair:
+        """The pair of a row, or the rule that it breaks: those of a conversation (`model.processing.chat`), no_field,
+        other_prompt (the sides answer different prompts), same_answers."""
+        if isinstance(item, Unreadable):
+            return Pair(reason="read.unreadable")
+        if item.row is None:
+            return Pair(reason="read.not_a_line", value=item.record_type)
+        try:
+            chosen, rejected = self._sides(item.row)
+        except BadSample as error:
+            return Pair(reason=f"{self.name}.{error.reason}", value=error.value)
+        content = json.dumps([[tuple(part) for part in side] for side in (chosen, rejected)], ensure_ascii=False)
+        return Pair(tuple(chosen), tuple(rejected), content)
+
+    def _sides(self, row: Mapping[str, Any]) -> tuple[list[Segment], list[Segment]]:
+        rules = Rules(self.reasoning, frozenset(self.harmless))
+        prompt, beside = self._prompt(row)
+        sides = []
+        for name in (self.chosen, self.rejected):
+            messages = _messages(row, name, "assistant")
+            if not _is_whole(messages):
+                if not prompt:
+                    raise BadSample("no_field", self.prompt)
+                messages = [*prompt, *messages]
+            elif prompt:
+                _check_same(prompt, messages, name)
+            sides.append(parse({**beside, "messages": messages}, rules))
+        shared = _shared(*sides)
+        chosen, rejected = (
+            _learned(side, shared, name) for side, name in zip(sides, ("chosen", "rejected"), strict=True)
+        )
+        return render(chosen), render(rejected)
+
+    def _prompt(self, row: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The messages before both answers, none where the row has no prompt; and what else is of both sides."""
+        beside = {name: row[name] for name in _SHARED if row.get(name) is not None}
+        given = row.get(self.prompt)
+        if given is None:
+            return [], beside
+        if isinstance(given, Mapping):
+            return _messages(given, "messages", "user"), beside | {
+                name: given[name] for name in _SHARED if name in given
+            }
+        return _messages(row, self.prompt, "user"), beside
+
+    def columns(self, item: Record, sample: Pair) -> dict[str, Any]:
+        """Of a pair: those of SCHEMA that are not of RECORD."""
+        parts = (*sample.chosen, *sample.rejected)
+        return {
+            "content": content_hash(sample.content),
+            "url": item.url,
+            "kind": self.name,
+            "text": "".join(part.text for part in parts),
+            "parts": [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in parts],
+            "rejected_at": sum(len(part.text) for part in sample.chosen),
+            "date": item.date,
+            "source": item.source,
+        }
+
+    def size(self, samples: pa.Table) -> int:
+        """Of their texts, UTF-8."""
+        return pc.sum(pc.binary_length(samples["text"])).as_py() or 0
+
+
+def _messages(row: Mapping[str, Any], name: str, role: str) -> list[Any]:
+    """A field as messages; of a text, the one that `role` says. Raises BadSample: no_field, not_text, empty_turn."""
+    given = row.get(name)
+    if given is None:
+        raise BadSample("no_field", name)
+    if isinstance(given, str):
+        return [{"role": role, "content": given}]
+    if not isinstance(given, list):
+        raise BadSample("not_text", f"{name} is a {type(given).__name__}")
+    if not given:
+        raise BadSample("empty_turn", name)
+    return given
+
+
+def _role(message: Any) -> Any:
+    return message.get("role", message.get("from")) if isinstance(message, Mapping) else None
+
+
+def _is_whole(messages: Sequence[Any]) -> bool:
+    """Whether a side is a whole conversation, which begins with what is no answer."""
+    return ROLES.get(str(_role(messages[0]))) in ("system", "user")
+
+
+def _check_same(prompt: Sequence[Any], messages: Sequence[Any], name: str) -> None:
+    """Raises BadSample where a whole conversation does not begin with the prompt that stands beside it, or, of a prompt
+    that is a text, has no such question."""
+    texts = [_text(message) for message in messages]
+    asked = [_text(message) for message in prompt]
+    if texts[: len(asked)] != asked and not (len(asked) == 1 and asked[0] in texts[:-1]):
+        raise BadSample("other_prompt", f"{name} holds other messages than the prompt")
+
+
+def _text(message: Any) -> Any:
+    return message.get("content", message.get("value")) if isinstance(message, Mapping) else None
+
+
+def _shared(chosen: Conversation, rejected: Conversation) -> int:
+    """How many turns both sides begin with. Raises BadSample where they do not part at an answer: same_answers,
+    other_prompt."""
+    pairs = zip(chosen.turns, rejected.turns, strict=False)
+    shared = sum(1 for _ in takewhile(lambda pair: _said(pair[0]) == _said(pair[1]), pairs))
+    if shared == len(chosen.turns) == len(rejected.turns):
+        raise BadSample("same_answers")
+    parting = [side.turns[shared].role if shared < len(side.turns) else "nothing" for side in (chosen, rejected)]
+    if parting != ["assistant", "assistant"]:
+        raise BadSample("other_prompt", f"the sides part at turn {shared}: {parting[0]}, {parting[1]}")
+    return shared
+
+
+def _said(turn: Turn) -> Turn:
+    """A turn as far as answers differ: not by spaces at their ends, nor by their weight."""
+    return replace(turn, content=turn.content.strip(), reasoning=turn.reasoning.strip(), loss_mask=True)
+
+
+def _learned(side: Conversation, shared: int, name: str) -> Conversation:
+    """The conversation of which nothing is learned before the sides part. Raises BadSample: nothing_learned."""
+    turns = (*(replace(turn, loss_mask=False) for turn in side.turns[:shared]), *side.turns[shared:])
+    if not any(turn.loss_mask for turn in turns if turn.role == "assistant"):
+        raise BadSample("nothing_learned", f"weight 0 in every answer of {name}")
+    return replace(side, turns=turns)
+
+
+@dataclass(frozen=True)
+class WritePairs(WriteShards):
+    """Shards of pairs."""
+
+    name: ClassVar[str] = "pairs"
+    VERSION: ClassVar[int] = 1
+    schema: ClassVar[pa.Schema] = SHARD
+    measured: ClassVar[Mapping[str, str]] = MappingProxyType({})
