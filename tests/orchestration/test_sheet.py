@@ -104,9 +104,9 @@ def test_the_command_writes_a_file_and_says_the_same_as_without(lake: Store, tmp
 
 
 def test_what_cannot_be_drawn_is_said(lake: Store, tmp_path: Path) -> None:
-    none = grist(lake, "sample", "web", "--sheet", str(tmp_path / "web.png"), code=1)
+    none = grist(lake, "sample", "web", "--sheet", str(tmp_path / "web.png"), code=2)
     assert "none of these records has an image" in none.stderr and not list(tmp_path.iterdir())
-    other = grist(lake, "sample", "pics", "--sheet", str(tmp_path / "pics.jpg"), code=1)
+    other = grist(lake, "sample", "pics", "--sheet", str(tmp_path / "pics.jpg"), code=2)
     assert "ends with .png" in other.stderr and not list(tmp_path.iterdir())
 
 
