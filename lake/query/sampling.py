@@ -12,7 +12,7 @@ import json
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -40,7 +40,7 @@ UNKNOWN = "this version keeps no receipts, so nothing says where its text is"
 @dataclass(frozen=True)
 class SampledRecord:
     """One record. `fields` are its other columns, of the shard, or of ledger and extraction; of its media what they
-    are, and never their bytes."""
+    are, and their bytes only where they were asked for."""
 
     id: str | None
     fate: str
@@ -60,6 +60,11 @@ class Drawn:
     population: int
     samples: tuple[SampledRecord, ...]
 
+    def without_data(self) -> Drawn:
+        """The same records without the bytes of their media."""
+        samples = tuple(replace(record, fields=_without_data(record.fields)) for record in self.samples)
+        return replace(self, samples=samples)
+
 
 def sample(
     versions: Versions,
@@ -69,8 +74,9 @@ def sample(
     seed: int = 0,
     fate: str | None = None,
     reason: str | None = None,
+    data: bool = False,
 ) -> Drawn:
-    """At most `n` records of one fate (default: kept), or with one reason.
+    """At most `n` records of one fate (default: kept), or with one reason. `data`: with the bytes of their media.
 
     Raises ValueError (n, fate), LookupError for a reason that this version has not, or a version without records.
     """
@@ -84,8 +90,10 @@ def sample(
     if fate in (None, "kept") and reason is None:
         if any(manifest.layout.holds(ref.kind) != "rows" for ref in manifest.shards):
             raise NoSuchVersion(f"{manifest} holds its records in tars: `grist checkout {manifest} DIR` writes them")
-        return _kept(versions.store, manifest, n, rng)
-    return _fated(versions, manifest, n, rng, fate, reason)
+        drawn = _kept(versions.store, manifest, n, rng)
+    else:
+        drawn = _fated(versions, manifest, n, rng, fate, reason)
+    return drawn if data else drawn.without_data()
 
 
 def _draw(rng: random.Random, population: int, n: int) -> list[int]:
@@ -143,7 +151,7 @@ def _rows_at(
         if ref.kind == "ledger":  # its positions are counted among the rows of one fate
             sizes = [keep(file.read_row_group(g, ["fate", "reason"])).num_rows for g in groups]
         for g, at in _grouped(positions, list(accumulate(sizes))):
-            rows += map(_without_data, keep(file.read_row_group(g)).take(at).to_pylist())
+            rows += keep(file.read_row_group(g)).take(at).to_pylist()
     return rows
 
 
@@ -257,7 +265,7 @@ def _read_texts(
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """The extracted documents of these records, as far as they are in this object."""
     hit = pc.field("ordinal").isin([ordinal for _, ordinal in asked])
-    rows = map(_without_data, read_table(store, ref, filters=hit).to_pylist())
+    rows = read_table(store, ref, filters=hit).to_pylist()
     return {(row["input"], row["ordinal"]): row for row in rows if (row["input"], row["ordinal"]) in asked}
 
 

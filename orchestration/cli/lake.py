@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -157,12 +158,16 @@ def sample(
         str | None, typer.Option(metavar="NAME@vN", help="Of a mixture: only records of this source.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Print whole documents.")] = False,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A PNG file to draw their images to, of a mixture as crops.")
+    ] = None,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print a few documents, kept or dropped; the same ones for the same seed.
 
     Of a mixture: a few records of each source as windows hold them, with what is learned between « and ».
+    With --sheet FILE.png also their images, with what is said of them; of a mixture the crops that an encoder sees.
     """
     from gristmill.lake.query.query import resolve_usable
     from gristmill.lake.query.sampling import sample as ask
@@ -178,10 +183,19 @@ def sample(
         tokenizer = tokenizer_of(versions, manifest)
         stretches = sample_stretches(versions.store, manifest, tokenizer, n, seed=seed, source=source)
         answer(stretches, as_json, lambda console: draw_stretches(console, stretches, full))
+        if sheet is not None:
+            from gristmill.orchestration.show.sheet import stretch_cells, write_sheet
+
+            write_sheet(sheet, stretch_cells(versions.store, manifest, stretches))
         return
     if source is not None:
         raise ValueError(
             f"--source {source}: {manifest} is no mixture, or what was asked for is in none of its windows"
         )
-    drawn = ask(versions, manifest, n, seed=seed, fate=fate, reason=reason)
-    answer(drawn, as_json, lambda console: draw_samples(console, drawn, full))
+    drawn = ask(versions, manifest, n, seed=seed, fate=fate, reason=reason, data=True)
+    shown = drawn.without_data()
+    answer(shown, as_json, lambda console: draw_samples(console, shown, full))
+    if sheet is not None:
+        from gristmill.orchestration.show.sheet import record_cells, write_sheet
+
+        write_sheet(sheet, record_cells(drawn))

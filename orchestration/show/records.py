@@ -162,7 +162,7 @@ def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
             console.print(Text(f"no text: {record.why_no_text}", style="yellow"))
             continue
         text = record.text if full else record.text[:CUT]
-        console.print(marked(_pieces(record), len(text)), soft_wrap=False)
+        console.print(marked(pieces_of(record), len(text)), soft_wrap=False)
         if len(text) < len(record.text):
             console.print(Text(f"... {len(record.text):,} characters in all; --full prints them", style="dim"))
 
@@ -186,7 +186,7 @@ def _medium(item: Mapping[str, Any]) -> str:
     return ", ".join(plain(part) for part in parts if part)
 
 
-def _pieces(record: SampledRecord) -> list[tuple[str, bool | None]]:
+def pieces_of(record: SampledRecord) -> list[tuple[str, bool | None]]:
     """The text of a record; of a sample with what the loss counts."""
     text, at, pieces = record.text or "", 0, list[tuple[str, bool | None]]()
     for part in record.fields.get(PARTS) or [{"length": len(text), "learn": None}]:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -23,6 +23,7 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import NoSuchVersion
 from gristmill.model.processing.text import Tokenizer
 from gristmill.model.shards.files import ShardFile, ShardReader
+from gristmill.model.shards.sample import Sample
 from gristmill.model.train.settings import Source
 
 
@@ -72,10 +73,11 @@ _SHOWN = tuple(field.name for field in fields(ShownImage))
 
 @dataclass(frozen=True)
 class Stretch:
-    """A record as it stands in a window: the tokens from `start` on, as text, each piece with whether it counts for
-    the loss. All tokens of an image are shown as one."""
+    """A record as it stands in a window, at `position` among others: its tokens from `start` on, as text, each piece
+    with whether it counts for the loss. All tokens of an image are shown as one."""
 
     window: str
+    position: int
     source: str
     id: str
     epoch: int
@@ -123,6 +125,33 @@ def sample_stretches(
     return DrawnStretches(str(manifest), population, tuple(stretches))
 
 
+class ImageCrops(NamedTuple):
+    """An image as a window holds it: `tiles` uint8 [n, S, S, 3], and height and width of what they were cut from."""
+
+    tiles: np.ndarray
+    size: tuple[int, int]
+
+
+def crops_of(store: Store, manifest: Manifest, stretches: Sequence[Stretch]) -> list[list[ImageCrops]]:
+    """Of each stretch the crops of its images, in order. Raises LookupError for a window that is not there."""
+    reader = read_windows(store, manifest)
+    keys = [key for _, index in shard_files(manifest) for key in read_table(store, index, ["key"])["key"].to_pylist()]
+    numbers = {key: number for number, key in enumerate(keys)}
+    return [_crops(reader.sample(numbers[stretch.window]), stretch.position) for stretch in stretches]
+
+
+def _crops(window: Sample, position: int) -> list[ImageCrops]:
+    """Of the images of the stretch at `position`."""
+    crops, at = list[ImageCrops](), 0
+    for number, image in enumerate(window.meta.get("images", ())):
+        end = at + image["crops"] - 1  # the global view is not kept
+        if image["stretch"] == position:
+            height, width = window.arrays["image_sizes"][number].tolist()
+            crops.append(ImageCrops(window.arrays["tiles"][at:end], (height, width)))
+        at = end
+    return crops
+
+
 def _place(store: Store, index: ObjectRef, key: str) -> int:
     """Which window of its tar a key names: where a takedown took windows, the number in the key is another."""
     return int(pc.index(read_table(store, index, ["key"])["key"], key).as_py())
@@ -144,6 +173,7 @@ def _stretch(
         ids, loss_mask = ids[shown], loss_mask[shown]
     return Stretch(
         window=window.key,
+        position=row["position"],
         source=row["source"],
         id=row["member"],
         epoch=row["epoch"],
