@@ -7,15 +7,16 @@ inputs of it), so an engine is asked in the form that was trained on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from gristmill.model.phi4.config import ModelConfig
-from gristmill.model.processing.image import CropPlan, Size, crops, plan_crops
-from gristmill.model.processing.image_file import MAX_PIXELS, decode_image, image_header
+from gristmill.model.processing.image import CropPlan, Crops, ExtremeRatio, crops, plan_crops
+from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image, image_header
 from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.text import Tokenizer
 from gristmill.model.windows.placeholders import Cut, encode, placeholders
@@ -29,6 +30,17 @@ class Medium:
     kind: str
     data: bytes | np.ndarray
     max_crops: int | None = None
+
+
+class BadMedium(ValueError):
+    """A medium that cannot be shown. `number`: from 1; `reason`: as ImageError has it, or `image.extreme_ratio`."""
+
+    def __init__(self, number: int, reason: str, message: str) -> None:
+        super().__init__(number, reason, message)  # all three, so that it can be pickled
+        self.number, self.reason, self.message = number, reason, message
+
+    def __str__(self) -> str:
+        return f"medium {self.number}: {self.message}"
 
 
 class Prompted(NamedTuple):
@@ -52,26 +64,19 @@ class Prompts:
 
     def tokens(self, parts: Sequence[Segment], media: Sequence[Medium]) -> tuple[int, ...]:
         """Raises ValueError for a placeholder without its medium, media that the model does not take, and what is no
-        text; ExtremeRatio for an image too thin to be cut, ImageError for bytes that are no image."""
+        text; BadMedium for bytes that are no image, and an image too thin to be cut."""
         used = self._used(parts, media)
-        counts = [self._plan(medium).tokens for _, medium in used]
+        counts = [self._plan(number, medium).tokens for number, medium in used]
         names = {} if self.cut is None else {"image": self.cut.token}
         return tuple(encode(self.tokenizer, [parts], names, counts).ids.tolist())
 
     def arrays(self, parts: Sequence[Segment], media: Sequence[Medium]) -> Mapping[str, np.ndarray]:
         """`tiles` and `image_sizes` of all images in the order of their placeholders; empty where there are none.
-        Raises as `tokens`, and ValueError for a file whose picture has another size than its header says."""
+        Raises as `tokens`, for what only decoding shows too."""
         used = self._used(parts, media)
         if not used or self.cut is None:
             return {}
-        cuts = []
-        for number, medium in used:
-            plan = self._plan(medium)
-            pixels = decode_image(medium.data, self.max_pixels) if isinstance(medium.data, bytes) else medium.data
-            cropped = crops(pixels, self._most(medium), self.cut.crop, self.cut.patch)
-            if cropped.plan != plan:
-                raise ValueError(f"image {number}: its header is of another size than its {pixels.shape[:2]} pixels")
-            cuts.append(cropped)
+        cuts = [self._crops(number, medium) for number, medium in used]
         return {
             "tiles": np.concatenate([cropped.tiles for cropped in cuts]),
             "image_sizes": np.array([cropped.image_size for cropped in cuts], np.int32),
@@ -90,20 +95,43 @@ class Prompts:
             used.append((number, media[number - 1]))
         return used
 
-    def _plan(self, medium: Medium) -> CropPlan:
+    def _plan(self, number: int, medium: Medium) -> CropPlan:
         assert self.cut is not None
-        return plan_crops(*self._size(medium), self._most(medium), self.cut.crop, self.cut.patch)
+        with _naming(number):
+            if isinstance(medium.data, bytes):
+                header = image_header(medium.data, self.max_pixels)
+                size = header.height, header.width
+            else:
+                size = medium.data.shape[0], medium.data.shape[1]
+            return plan_crops(*size, self._most(medium), self.cut.crop, self.cut.patch)
 
-    def _size(self, medium: Medium) -> Size:
-        if isinstance(medium.data, bytes):
-            header = image_header(medium.data, self.max_pixels)
-            return header.height, header.width
-        height, width = medium.data.shape[:2]
-        return height, width
+    def _crops(self, number: int, medium: Medium) -> Crops:
+        assert self.cut is not None
+        plan = self._plan(number, medium)
+        with _naming(number):
+            pixels = decode_image(medium.data, self.max_pixels) if isinstance(medium.data, bytes) else medium.data
+            cropped = crops(pixels, self._most(medium), self.cut.crop, self.cut.patch)
+        if cropped.plan != plan:
+            height, width, _ = pixels.shape
+            raise BadMedium(
+                number, "image.unreadable", f"its header is of another size than its {height}x{width} pixels"
+            )
+        return cropped
 
     def _most(self, medium: Medium) -> int:
         assert self.cut is not None
         return self.cut.max_crops if medium.max_crops is None else min(medium.max_crops, self.cut.max_crops)
+
+
+@contextmanager
+def _naming(number: int) -> Iterator[None]:
+    """What is wrong with an image as a BadMedium."""
+    try:
+        yield
+    except ImageError as error:
+        raise BadMedium(number, error.reason, error.message) from error
+    except ExtremeRatio as error:
+        raise BadMedium(number, "image.extreme_ratio", str(error)) from error
 
 
 def cut_of(config: ModelConfig, tokenizer: Tokenizer, max_crops: int = Cut.max_crops) -> Cut | None:
