@@ -2,8 +2,9 @@
 group of one object, however many records there are.
 
 Rows are of every record that came in, kept or not: of a sample the media that it has, in order; of a record that became
-none those that it came with. Fates are the ledger's: the table says whose they are. A mixture has the rows of what it
-drew. It names digests and ids and holds no medium, so a takedown, which searches it, leaves it as it is.
+none those that it came with. Fates are the ledger's: the table says whose they are. A mixture has the tables of what it
+was made of. It holds no medium: a takedown searches it, withdraws no version because of it, and takes its rows out of
+the version that it makes.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from gristmill.lake.inputs.patterns import MAGIC, Survey
 
@@ -47,6 +47,10 @@ class InputStore(Protocol):
     def info(self, uri: str) -> InputInfo:
         """As `lake.inputs.sources.input_info`."""
         ...
+
+    def unchanged(self, uri: str, stamp: tuple[Any, ...]) -> bool:
+        """As `lake.inputs.sources.unchanged`."""
+        return self.info(uri).stamp == stamp
 
     def survey(self, pattern: str) -> Survey:
         """The files that a pattern names, none where it names none. Raises IsADirectoryError for a folder."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from gristmill.lake.inputs.files import BUFFER, InputInfo, InputStore, check_offset, is_folder
@@ -32,6 +32,12 @@ def input_info(uri: str) -> InputInfo:
     """Raises FileNotFoundError when there is no such file or object, InputFault where nothing could tell that it
     changed, ValueError for a scheme that cannot be opened."""
     return _store_of(uri).info(uri)
+
+
+def unchanged(uri: str, stamp: tuple[Any, ...]) -> bool:
+    """Whether what is read of the input now is what it was when it had this stamp (`InputInfo.stamp`). Raises as
+    `input_info`."""
+    return _store_of(uri).unchanged(uri, stamp)
 
 
 def expand(pattern: str) -> list[str]:

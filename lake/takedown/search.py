@@ -105,7 +105,7 @@ class Search:
         """Raises NotFound for an object that a version needs and the lake has lost; a withdrawn version may."""
         needed: set[str] = set()
         bundles: dict[str, ObjectRef] = {}
-        tables: dict[str, ObjectRef] = {}  # of media
+        tables = dict[str, ObjectRef]()  # of media: no reason to withdraw a version, and cut where one is made anew
         self.versions = {}
         for name in self.catalogue.names():
             away = self.catalogue.withdrawn(name)
@@ -116,7 +116,7 @@ class Search:
                     needed.update(seen.looked_at)
                 bundles |= {ref.sha256: ref for ref in manifest.attachments if ref.kind == "receipts"}
                 listed = [ref for ref in manifest.attachments if ref.kind == media.KIND]
-                tables |= {ref.sha256: ref for ref in listed}
+                tables |= {sha: self.refs[sha] for sha in self._remembered(listed)}
                 if not seen.withdrawn and not self.asking:
                     needed.update(ref.sha256 for ref in listed)
         with ThreadPoolExecutor(4) as pool:

@@ -10,6 +10,7 @@ Source: transformers 5.23, `image_transforms.convert_to_rgb`.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,7 +82,8 @@ def image_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     shows."""
     with _opened(data, max_pixels) as image:
         width, height = image.size
-        if _orientation(image) >= 5 and image.format != "TIFF":  # whose size Pillow has turned already
+        turn = _orientation(image) if image.format != "PNG" else _orientation_of_png(data)
+        if turn >= 5 and image.format != "TIFF":  # whose size Pillow has turned already
             width, height = height, width
         return Header(str(image.format), height, width)
 
@@ -109,6 +111,8 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
+        if name := _refused(data):
+            raise ImageError("unsupported", f"{name} is not read") from None
         raise ImageError("unreadable", "no format of images is known that begins as this one does") from None
     except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", str(error)) from error
@@ -121,6 +125,17 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
 def _formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in Image.ID if name not in REFUSED)
+
+
+def _refused(data: bytes) -> str | None:
+    """The format that a file has which is known and not read; None: it is none of these."""
+    if re.match(rb".{4}ftyp(heic|heix|heim|heis|hevc|mif1|msf1)", data[:12], re.DOTALL):
+        return "HEIF"
+    for name in sorted(REFUSED & Image.OPEN.keys()):
+        accept = Image.OPEN[name][1]
+        if accept is not None and accept(data[:16]):
+            return name
+    return None
 
 
 def _check_limit(max_pixels: int) -> None:
@@ -148,6 +163,23 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # metadata of a picture that may be good: it counts as not there
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _orientation_of_png(data: bytes) -> int:
+    """The same, of a PNG. It may stand behind the pixels, and Pillow decodes them to get there: here they are cut out,
+    and what is left, a picture without any, is asked."""
+    kept, at = [data[:8]], 8
+    while len(head := data[at : at + 8]) == 8:
+        end = at + 12 + int.from_bytes(head[:4], "big")
+        if head[4:] not in (b"IDAT", b"fdAT"):
+            kept.append(data[at:end])
+        at = end
+    try:
+        with Image.open(io.BytesIO(b"".join(kept)), formats=("PNG",)) as image:
+            value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    except Exception:  # as above
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

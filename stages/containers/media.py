@@ -1,7 +1,9 @@
 """Media: the images, clips and videos that a record has, as bytes, known by the digest of these.
 
-What a thing is, its first bytes say and not its name, and nothing is decoded here: sizes and rates belong to pipelines
-that look inside. Columns are those of every dataset with media, so that a record goes into one unchanged.
+What a thing is, its first bytes say and not its name, where they say anything (those of Targa and the like do not).
+Nothing is decoded here: sizes and rates belong to pipelines that look inside. Known are all images that Pillow reads,
+and some that it does not read, or should not, which get a reason where they are decoded. Columns are those of every
+dataset with media, so that a record goes into one unchanged.
 """
 
 from __future__ import annotations
@@ -28,14 +30,32 @@ MEDIA = pa.list_(
     )
 )
 
+_IMAGES = (
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM.{12}|RIFF.{4}WEBP",
+    rb"II[*+]\0|MM\0[*+]|\0\0\0\x0cjP  |\xff\x4f\xff\x51",  # TIFF, JPEG 2000
+    rb"P[1-6]\s+[\d#]|Pf\s+\d|(?:P0CMYK|PyP|PyRGBA|PyCMYK)\s|P7 332",  # PPM and its kin
+    rb"8BPS|qoif|DDS \x7c|SIMPLE  =|FTEX|BLP[12]|DanM|LinS|/\* XPM \*/|\x59\xa6\x6a\x95",  # the last: SUN
+    rb"\x01\xda[\0\1][\1\2]|\n[\0\x02\x03\x05]\x01[\x01\x02\x04\x08]|\xb1\x68\xde\x3a",  # SGI, PCX, DCX
+    rb".{4}[\x11\x12]\xaf.{8}[\0\3]\0|\0{7}\x04|\x80\xe8\0\0|.{4}\0\0\0\x02.{12}GIMP",  # FLI, McIDAS, PIXAR, GBR
+    rb"%!PS|\xc5\xd0\xd3\xc6|\xd7\xcd\xc6\x9a\0\0|icns",  # EPS, WMF, ICNS: known, and refused by who decodes
+)
 _MAGIC = (
-    (re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM.{12}|RIFF.{4}WEBP", re.DOTALL), "image"),
-    (re.compile(rb"II\*\0|MM\0\*|\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "image"),  # TIFF, JPEG 2000
-    (re.compile(rb"RIFF.{4}WAVE|fLaC|OggS|ID3|\xff[\xe3\xf2\xf3\xfa\xfb]|FORM.{4}AIF", re.DOTALL), "audio"),
-    (re.compile(rb".{4}ftyp(avif|avis|heic|heix|mif1)", re.DOTALL), "image"),
+    (re.compile(b"|".join(_IMAGES), re.DOTALL), "image"),
+    (
+        re.compile(
+            rb"(?:RIFF|RIFX|RF64).{4}WAVE|NIST_1A|\.snd|caff|fLaC|OggS|ID3|\xff[\xe3\xf2\xf3\xfa\xfb]|FORM.{4}AIF",
+            re.DOTALL,
+        ),
+        "audio",
+    ),
+    (re.compile(rb".{4}ftyp(avif|avis|heic|heix|heim|heis|hevc|mif1|msf1)", re.DOTALL), "image"),
     (re.compile(rb".{4}ftyp(M4A |M4B )", re.DOTALL), "audio"),
     (re.compile(rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", re.DOTALL), "video"),
 )
+
+
+NAMED = frozenset({"cur", "dib", "gbr", "ico", "icb", "im", "pcd", "tga", "vda", "vst", "xbm"})
+"""Extensions of images whose beginning says too little: for these the name counts."""
 
 
 class Media(NamedTuple):
@@ -55,18 +75,18 @@ class Media(NamedTuple):
         return self._asdict() | dict.fromkeys(("height", "width", "samples", "rate"))
 
 
-def kind_of(data: bytes) -> str | None:
-    """What these bytes are by their first 32; None: no medium that is known."""
+def kind_of(data: bytes, name: str | None = None) -> str | None:
+    """What these bytes are by their first 32, else by the name of their file; None: no medium that is known."""
     head = data[:32]
     for magic, kind in _MAGIC:
         if magic.match(head):
             return kind
-    return None
+    return "image" if data and name and name.rpartition(".")[2].lower() in NAMED else None
 
 
 def medium(data: bytes, url: str | None) -> Media | None:
     """None where the bytes are none."""
-    kind = kind_of(data)
+    kind = kind_of(data, url)
     return None if kind is None else Media(kind, hashlib.sha256(data).hexdigest(), url, data)
 
 

@@ -20,10 +20,9 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_refs, put_table, read_refs, read_table
 from gristmill.stages.core.ranges import hash_ranges
 from gristmill.stages.core.work import Outcome, Stage, Work
+from gristmill.stages.read.reading import LISTED
 from gristmill.stages.run.runner import Runner
 
-LISTED = "listed"
-"""The verdict of every medium: there is no other."""
 ROWS_PER_RANGE = 2_000_000
 
 
@@ -56,16 +55,6 @@ class ListMedia(Stage[MediaRange]):
             children_in=total(media.tally(part) for part in parts),
             children={LISTED: media.tally(merged)},
         )
-
-
-def noted(table: pa.Table, came: Tally, store: Store) -> Outcome:
-    """What a stage adds to its own outcome that notes media: `table` of SCHEMA, and the tally of what it met."""
-    listed = media.sort(table)
-    return Outcome(
-        outputs=(put_table(store, media.KIND, listed, sorted_by="sha256"),),
-        children_in=came,
-        children={LISTED: media.tally(listed)},
-    )
 
 
 def list_media(runner: Runner, receipts: Sequence[Receipt]) -> list[ObjectRef]:

@@ -17,13 +17,14 @@ from typing import Any, BinaryIO, ClassVar, Generic, Protocol, TypeVar, cast
 
 import pyarrow as pa
 
+from gristmill.lake.accounts import media
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.identity import own_identity, record_id
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.inputs.files import BUFFER
-from gristmill.lake.inputs.sources import input_info, open_input
+from gristmill.lake.inputs.sources import open_input, unchanged
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ObjectRef, read_table
+from gristmill.lake.store.objects import ObjectRef, put_table, read_table
 from gristmill.stages.containers import Item, OpenAt, Record, Unreadable
 from gristmill.stages.containers.media import digests
 from gristmill.stages.core.fates import Fates
@@ -58,14 +59,37 @@ class ReadPayload:
     rows: int
 
 
+LISTED, FORGOTTEN = "listed", "forgotten"
+"""Verdicts of the media that were noted: they stand in the table of media, or were taken down."""
+
+
+@dataclass(frozen=True)
+class NotedMedia:
+    """Which media the records of a chunk have, whatever became of them: rows of `lake.accounts.media.SCHEMA`, and the
+    tallies of what came in and of what of it was taken down."""
+
+    table: pa.Table
+    came: Tally
+    forgotten: Tally = Tally()
+
+    def put(self, store: Store) -> Outcome:
+        """Stores the table; its part of an outcome."""
+        table = media.sort(self.table)
+        return Outcome(
+            outputs=(put_table(store, media.KIND, table, sorted_by="sha256"),),
+            children_in=self.came,
+            children={LISTED: media.tally(table), FORGOTTEN: self.forgotten},
+        )
+
+
 @dataclass(frozen=True)
 class Reading:
     """What a stage read: the records that go on, with `id` and `url`, in order of the input, and the fates of the
-    others. `noted`: outputs and balance of what it notes of all of them (their media), whatever becomes of them."""
+    others. `noted`: the media of both; None where a stage takes none."""
 
     table: pa.Table
     fates: Fates
-    noted: Outcome = Outcome(outputs=())
+    noted: NotedMedia | None = None
 
 
 class ReadStage(Stage[ReadPayload]):
@@ -80,7 +104,7 @@ class ReadStage(Stage[ReadPayload]):
     """Columns by which a takedown finds a record: also `digests`, of its media, where it has any."""
 
     notes_media: ClassVar[bool] = False
-    """Whether it notes the media of all records (`stages.read.list_media.noted`), from which a version has a table."""
+    """Whether it notes the media of all records, from which a version has a table (stages/read/list_media.py)."""
 
     @abstractmethod
     def records(self, store: Store, payload: ReadPayload) -> Reading:
@@ -100,13 +124,12 @@ class ReadStage(Stage[ReadPayload]):
 
     def stored(self, store: Store, reading: Reading) -> Outcome:
         """Stores what was read."""
-        outcome, noted = self.written(store, reading.table, reading.fates), reading.noted
-        return replace(
-            outcome,
-            outputs=(*outcome.outputs, *noted.outputs),
-            children_in=noted.children_in,
-            children=noted.children,
-        )
+        outcome = self.written(store, reading.table, reading.fates)
+        if reading.noted is None:
+            return outcome
+        noted = reading.noted.put(store)
+        outputs = (*outcome.outputs, *noted.outputs)
+        return replace(outcome, outputs=outputs, children_in=noted.children_in, children=noted.children)
 
 
 class Reader(Protocol, Generic[JudgedOut]):
@@ -137,12 +160,12 @@ class Reader(Protocol, Generic[JudgedOut]):
 
 def judged(stage: Reader[Judged], store: Store, payload: ReadPayload) -> Iterator[tuple[Item, Judged]]:
     """Each record of the chunk and what the stage makes of it. Raises OSError if the input is not what was scanned."""
-    if input_info(payload.uri).stamp != tuple(payload.stamp):
+    if not unchanged(payload.uri, tuple(payload.stamp)):
         raise OSError(f"{payload.uri} changed since it was scanned: run the same command again")
     spans = read_table(store, payload.spans).slice(payload.first, payload.rows)
     judge_all = _in_turn if stage.seconds_per_record is None else _isolated
     yield from judge_all(stage, payload.uri, payload.kind, spans)
-    if input_info(payload.uri).stamp != tuple(payload.stamp):  # not every store notices it in the middle of a stream
+    if not unchanged(payload.uri, tuple(payload.stamp)):  # not every store notices it in the middle of a stream
         raise OSError(f"{payload.uri} changed while it was read: run the same command again")
 
 

@@ -10,21 +10,22 @@ Without a list there is nothing here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.lake.accounts.media import KIND as MEDIA
+from gristmill.lake.accounts import media
+from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.receipt import Receipt, StageId, finished, work_key, write_receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_table
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Resources, Stage, Work, receipt_of
-from gristmill.stages.read.reading import Reading, ReadPayload, ReadStage
+from gristmill.stages.read.reading import FORGOTTEN, NotedMedia, Reading, ReadPayload, ReadStage
 
 FORGET = "forget"
 REASON = f"{FORGET}.suppressed"
@@ -74,21 +75,16 @@ class Suppressed(Stage[SuppressedPayload]):
             return self._taken_over(store, receipt, suppression)
         reading = self.stage.records(store, payload.reading)
         outcome = self.stage.stored(store, leave_out(suppression, reading))
-        if REASON not in outcome.reasons:
+        if REASON not in outcome.reasons and not outcome.children.get(FORGOTTEN, Tally()).count:
             plain = Work(self.stage, work.inputs, payload.reading, work.received, work.label)
             write_receipt(store, receipt_of(plain, outcome, started))
         return outcome
 
     def _taken_over(self, store: Store, receipt: Receipt, suppression: Suppression) -> Outcome:
         """What was read before, without what is on the list by now."""
-        text = receipt.output("text")
+        text, noted = receipt.output("text"), self._noted(store, receipt)
         keys = read_table(store, text, list(self.stage.named_by))
-        if suppression.match_rows(keys).any():
-            noted = Outcome(
-                outputs=tuple(ref for ref in receipt.outputs if ref.kind == MEDIA),
-                children_in=receipt.children_in,
-                children=receipt.children,
-            )
+        if suppression.match_rows(keys).any() or (noted is not None and _listed(suppression, noted.table)):
             fates = Fates(rows=[read_table(store, receipt.output("fates"))])
             reading = Reading(read_table(store, text), fates, noted)
             return self.stage.stored(store, leave_out(suppression, reading))
@@ -105,6 +101,13 @@ class Suppressed(Stage[SuppressedPayload]):
             children=receipt.children,
         )
 
+    def _noted(self, store: Store, receipt: Receipt) -> NotedMedia | None:
+        """The media that the stage noted, as it stored them."""
+        if not self.stage.notes_media:
+            return None
+        table = read_table(store, receipt.output(media.KIND))
+        return NotedMedia(table, receipt.children_in, receipt.children[FORGOTTEN])
+
 
 def keys_before(work: Work[SuppressedPayload]) -> list[str]:
     """Of the same reading with nothing, or less, left out."""
@@ -115,13 +118,30 @@ def keys_before(work: Work[SuppressedPayload]) -> list[str]:
 
 
 def leave_out(suppression: Suppression, reading: Reading) -> Reading:
-    """The rows that are not on the list; the others get their fate. What is noted of them stays: digests and ids."""
+    """The rows that are not on the list; the others get their fate. Of records on the list no media stay noted."""
     table = reading.table
     hit = pa.array(suppression.match_rows(table))
     lost = table.filter(hit)
     reading.fates.add_dropped(lost, pa.repeat(REASON, lost.num_rows))
     left = table.filter(pc.invert(hit)).combine_chunks()  # the same bytes, however the table came about
-    return replace(reading, table=left)
+    if reading.noted is None:
+        return replace(reading, table=left)
+    return replace(reading, table=left, noted=_without(suppression, reading.noted, lost["id"].to_pylist()))
+
+
+def _listed(suppression: Suppression, rows: pa.Table) -> list[str]:
+    """The ids of the records on the list, by a table of media."""
+    hit = suppression.match(rows["id"]) | suppression.match_media(rows["sha256"])
+    ids: list[str] = rows["id"].filter(pa.array(hit)).to_pylist()
+    return ids
+
+
+def _without(suppression: Suppression, noted: NotedMedia, lost: Sequence[str]) -> NotedMedia:
+    """What was noted without the media of records on the list; `lost`: those of them that had a text."""
+    gone = pa.array(sorted({*lost, *_listed(suppression, noted.table)}), pa.string())
+    hit = pc.is_in(noted.table["id"], gone)
+    forgotten = noted.forgotten + media.tally(noted.table.filter(hit))
+    return replace(noted, table=noted.table.filter(pc.invert(hit)), forgotten=forgotten)
 
 
 def suppressed(stage: ReadStage, suppression: str) -> Stage[Any]:

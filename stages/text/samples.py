@@ -21,8 +21,7 @@ from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unread
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.records import KEYS, Passed, put_verdicts
 from gristmill.stages.core.work import Outcome
-from gristmill.stages.read import list_media
-from gristmill.stages.read.reading import Reading, ReadPayload, ReadStage, Rows, judged, keys_of
+from gristmill.stages.read.reading import NotedMedia, Reading, ReadPayload, ReadStage, Rows, judged, keys_of
 
 
 class Sample(Protocol):
@@ -108,7 +107,7 @@ class SampleStage(ReadStage, Generic[S]):
                 rows.append(record | self.columns(item, sample))
         if not self.notes_media:
             return Reading(rows.table(), fates)
-        return Reading(rows.table(), fates, list_media.noted(noted.table(), came, store))
+        return Reading(rows.table(), fates, NotedMedia(noted.table(), came))
 
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
         """Stores the samples, their keys by content, and the fates of the records that are none."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 
 import pytest
 
 from gristmill.lake.inputs import folder_lines
+from gristmill.lake.inputs.folder import FolderInputs
 from gristmill.lake.inputs.folder_lines import lines_of, names_in, paths_of, quoted
-from gristmill.lake.inputs.sources import input_info, open_input, survey
+from gristmill.lake.inputs.sources import input_info, open_input, survey, unchanged
 
 FILES = {"a.jpg", "deep/b.png", "deep/c d.png"}
 
@@ -83,3 +85,62 @@ def test_lines_that_are_not_there_are_no_input(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"A")
     with pytest.raises(FileNotFoundError, match=r"rows\.jsonl' does not exist"):
         survey(f"folder::{tmp_path}/rows.jsonl")
+
+
+@pytest.fixture
+def surveys(monkeypatch):
+    """The folders that are listed, one entry each time."""
+    listed = []
+    listing = FolderInputs._listing
+    monkeypatch.setattr(FolderInputs, "_listing", lambda self, uri: listed.append(uri) or listing(self, uri))
+    return listed
+
+
+def test_a_folder_is_listed_once_for_all_its_chunks(tmp_path, surveys):
+    for n in range(30):
+        (tmp_path / f"{n:02d}.txt").write_bytes(bytes([n]) * 700)
+    address = f"folder::{tmp_path}"
+    stamp = input_info(address).stamp
+    data = b""
+    for chunk in range(10):
+        assert unchanged(address, stamp)
+        with open_input(address, 1 + chunk * 4608) as stream:  # three members
+            data += stream.read(4608)
+        assert unchanged(address, stamp)
+    assert len(surveys) == 1
+    with open_input(address) as stream:
+        assert stream.read()[1:46081] == data
+
+
+def test_a_file_that_is_not_what_was_listed_is_not_read(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_bytes(name.encode() * 3000)
+    address = f"folder::{tmp_path}"
+    before = input_info(address)
+    (tmp_path / "b").write_bytes(b"B" * 3000)
+    os.utime(tmp_path / "b", (1, 1))
+    assert unchanged(address, before.stamp)  # as far as it was listed: nothing else can be read by that
+    with open_input(address, 1) as stream, pytest.raises(OSError, match=r"/b changed since .* was listed: run again"):
+        stream.read()
+    now = input_info(address)
+    assert now.stamp != before.stamp and not unchanged(address, before.stamp)
+    with open_input(address, 1) as stream:
+        assert b"B" * 3000 in stream.read()
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 100, "a" * 101, "ä.png", "deep/" * 40 + "a", "\udcff.png"])
+def test_sizes_are_known_from_names(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * 700)
+    with open_input(f"folder::{tmp_path}") as stream:
+        data = stream.read()
+    assert len(data) == input_info(f"folder::{tmp_path}").size
+    with tarfile.open(fileobj=io.BytesIO(data), errors="surrogateescape") as archive:
+        assert [(member.name, member.size) for member in archive] == [(name, 700)]
+
+
+def test_lines_of_nothing_are_a_tar_of_nothing(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("\n")
+    with open_input(f"folder::{tmp_path}/rows.jsonl") as stream:
+        assert stream.read() == bytes(1024)

@@ -11,9 +11,11 @@ import pytest
 import webdataset
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from warc_files import errors, gz, plain, read_bytes, scan_bytes, tar_member, zst
 
 from gristmill.lake.inputs.sources import open_input
+from gristmill.model.processing.image_file import _formats
 from gristmill.stages.containers import ReadConfig, Record, Unreadable, read
 from gristmill.stages.containers.bytes.compressed import compression
 from gristmill.stages.containers.media import kind_of
@@ -97,11 +99,36 @@ def test_media_alone_are_a_record_and_nothing_is_lost_without_a_fate() -> None:
     [
         (b"\xff\xd8\xff\xe0", "image"), (b"RIFF\0\0\0\0WEBP", "image"), (b"RIFF\0\0\0\0WAVE", "audio"),
         (b"OggS", "audio"), (b"\0\0\0\x20ftypisom", "video"), (b"\0\0\0\x20ftypavif", "image"),
-        (b"GIF", None), (b"", None),
+        (b"GIF", None), (b"", None), (b"P6 is a road", None), (b"Python 3", None), (b"8 BPS", None),
     ],
 )  # fmt: skip
 def test_media_are_told_by_their_bytes(data, kind) -> None:
     assert kind_of(data) == kind
+
+
+HEADS = {
+    "AVIF": b"\0\0\0\x20ftypavif", "BLP": b"BLP2", "BMP": b"BM" + bytes(24), "DCX": b"\xb1\x68\xde\x3a",
+    "DDS": b"DDS |\0\0\0", "FITS": b"SIMPLE  =     T", "FLI": bytes(4) + b"\x12\xaf" + bytes(10), "FTEX": b"FTEX",
+    "GBR": b"\0\0\0\x20\0\0\0\x02" + bytes(12) + b"GIMP", "GIF": b"GIF89a", "JPEG": b"\xff\xd8\xff\xe0",
+    "JPEG2000": b"\xff\x4f\xff\x51", "MCIDAS": bytes(7) + b"\x04", "MSP": b"LinS",
+    "PCX": b"\n\x05\x01\x08", "PIXAR": b"\x80\xe8\0\0", "PNG": b"\x89PNG\r\n\x1a\n", "PPM": b"P6\n3 2\n255\n",
+    "PSD": b"8BPS", "QOI": b"qoif", "SGI": b"\x01\xda\x01\x01", "SUN": b"\x59\xa6\x6a\x95", "TIFF": b"II*\0",
+    "WEBP": b"RIFF\0\0\0\0WEBPVP8 ", "XPM": b"/* XPM */", "XVTHUMB": b"P7 332",
+}  # fmt: skip
+BY_NAME = {"DIB": ".dib", "IM": ".im", "PCD": ".pcd", "TGA": ".tga", "XBM": ".xbm"}
+NEITHER = {"IMT", "SPIDER"}
+"""Formats without first bytes of their own and without a usual name."""
+
+
+def test_every_image_that_pillow_reads_is_known() -> None:
+    assert set(_formats()) == HEADS.keys() | BY_NAME.keys() | NEITHER
+    for name, head in HEADS.items():
+        assert Image.OPEN[name][1](head.ljust(16, b"\0")), name
+        assert kind_of(head) == "image", name
+    for name, extension in BY_NAME.items():
+        assert Image.EXTENSION[extension] == name
+        assert kind_of(b"\x28\0\0\0", f"a{extension.upper()}") == "image"
+    assert kind_of(b"", "a.tga") is None and kind_of(b"words", "a.tgz") is None
 
 
 @pytest.mark.parametrize(
