@@ -20,6 +20,7 @@ from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.text import MissingToken
+from gristmill.model.windows.placeholders import Cut
 from gristmill.pipelines.frame.assembly import bundle_receipts, funnel
 from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 from gristmill.pipelines.frame.sources import as_inputs, check_pairs, check_texts, exact
@@ -27,7 +28,7 @@ from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.core.shards import MergeLedger, ledger_works
 from gristmill.stages.core.work import Stage
 from gristmill.stages.mix.account import DRAWN, Account, account_works
-from gristmill.stages.mix.images import Cut, TokenizeImages
+from gristmill.stages.mix.images import TokenizeImages
 from gristmill.stages.mix.mix import CropBudget, Plan, Share, Source, plan_work
 from gristmill.stages.mix.pack import Pack, pack_works
 from gristmill.stages.mix.pack_facts import statistics_of

@@ -20,6 +20,7 @@ from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.processing.bpe import train_tokenizer
 from gristmill.model.train.objective import Batch
+from gristmill.model.windows.media import media_inputs
 
 ROPE = RopeParameters(short_factor=(1.0,) * 3, long_factor=(1.0, 2.0, 5.0))
 TEXT = TextConfig(
@@ -128,13 +129,19 @@ def batch_of_all_kinds() -> Batch:
     return Batch(row, torch.ones(len(row), dtype=torch.bool), ends, joined)
 
 
+def inputs_of(model: Multimodal, request: Request) -> dict[str, Tensor]:
+    """What the model takes of a request's images and clips."""
+    media = media_inputs([request.media], model.config, "cpu") if request.media else {}
+    return {**(request.inputs or {}), **media}
+
+
 @torch.inference_mode()
 def greedy(model: Multimodal, request: Request, count: int) -> tuple[list[int], Tensor]:
     """`count` tokens of the model without a cache, each from the whole sequence anew; and their logits."""
     tokens, written, logits = list(request.tokens), [], []
     for _ in range(count):
         all_ids = torch.tensor([tokens])
-        inputs = dict(request.inputs or {})
+        inputs = inputs_of(model, request)
         last = model(all_ids, adapter=request.adapter or None, **inputs).logits[0, -1]
         logits.append(last)
         written.append(int(last.argmax()))
@@ -149,7 +156,7 @@ def logits_after(model: Multimodal, request: Request, tokens: Sequence[int]) -> 
     outputs = []
     for count in range(len(tokens)):
         row = torch.tensor([[*request.tokens, *tokens[:count]]])
-        outputs.append(model(row, adapter=request.adapter, **dict(request.inputs or {})).logits[0, -1])
+        outputs.append(model(row, adapter=request.adapter, **inputs_of(model, request)).logits[0, -1])
     return torch.stack(outputs)
 
 

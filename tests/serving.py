@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import threading
@@ -14,8 +15,10 @@ from typing import Any
 
 import httpx
 import openai
+import pytest
 import torch
 import uvicorn
+from models import NANO, enlivened
 from waiting import PATIENCE, until
 
 from gristmill.model.generate.engine import Completion, Engine, Options
@@ -87,6 +90,14 @@ def toy_parts() -> tuple[bytes, Multimodal]:
     """A tokenizer.json trained on LINES, and a seeded `nano` model of its vocabulary."""
     data = train_tokenizer(LINES, 400)
     return data, _model_for(data)
+
+
+@cache
+def seeing_parts() -> tuple[bytes, Multimodal]:
+    """A `nano` model that takes images, and in which every part moves what is written."""
+    data = train_tokenizer(LINES, 400)
+    text = dataclasses.replace(NANO.text, vocab_size=Tokenizer.from_bytes(data).vocab_size)
+    return data, enlivened(dataclasses.replace(NANO, text=text), 0)
 
 
 @cache
@@ -205,3 +216,37 @@ def text(server: Running, **settings: Any) -> Any:
 def texts(answer: Any) -> list[str]:
     """The text of each choice of an answer."""
     return [choice.message.content if hasattr(choice, "message") else choice.text for choice in answer.choices]
+
+
+def url(data: bytes, kind: str = "image/png") -> str:
+    """A data URL of these bytes."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def shown(data: bytes | str, **more: Any) -> dict[str, Any]:
+    """A part with an image."""
+    return {"type": "image_url", "image_url": {"url": data if isinstance(data, str) else url(data), **more}}
+
+
+def said(text: str) -> dict[str, Any]:
+    """A part with a text."""
+    return {"type": "text", "text": text}
+
+
+def asked(*parts: dict[str, Any]) -> list[Any]:
+    """Messages of a user who says and shows this."""
+    return [{"role": "user", "content": list(parts)}]
+
+
+def answer(server: Running, *parts: dict[str, Any], **more: Any) -> str:
+    """What the model says to such a message, greedily."""
+    (text,) = texts(chat(server, messages=asked(*parts), temperature=0, **more))
+    return str(text)
+
+
+def refused(server: Running, *parts: dict[str, Any], **more: Any) -> str:
+    """Why such a message is a bad request."""
+    with pytest.raises(openai.BadRequestError) as info:
+        answer(server, *parts, **more)
+    assert info.value.param == "messages"
+    return str(info.value.body["message"])  # type: ignore[index]

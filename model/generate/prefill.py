@@ -19,6 +19,7 @@ from gristmill.model.generate.requests import Completion, Options, Request, Toke
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.rope import tables
 from gristmill.model.phi4.routing import masks
+from gristmill.model.windows.media import media_inputs
 
 _NO_TOKEN = -1  # of no modality
 
@@ -65,12 +66,16 @@ class Prompt:
     logprobs: list[TokenLogprob] | None = None
 
     def prepare(self, model: Multimodal) -> None:
-        """Embeds images and audio, alone, and finds the tokens of each adapter. Raises as `Multimodal.embed`."""
+        """Embeds images and audio, alone, and finds the tokens of each adapter. Raises as `Multimodal.embed`, and
+        ValueError for media that are of another model."""
         device = model.language.norm.weight.device
         ids_1L = torch.tensor([self.tokens], device=device)
         own = len(self.request.tokens)  # of what was asked; the rest was generated
-        if self.request.inputs:
-            start_1LD = model.embed(ids_1L[:, :own], **dict(self.request.inputs))
+        inputs = dict(self.request.inputs or {})
+        if self.request.media:
+            inputs |= media_inputs([self.request.media], model.config, device)
+        if inputs:
+            start_1LD = model.embed(ids_1L[:, :own], **inputs)
             self.x = torch.cat([start_1LD, model.language.embed_tokens(ids_1L[:, own:])], 1)[0]
         routed_1L = ids_1L.clone()
         routed_1L[:, own:] = _NO_TOKEN  # a completion may write an image's token: it makes no image

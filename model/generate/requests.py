@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,7 +58,8 @@ class Options:
 @dataclass(frozen=True)
 class Request:
     """`n` completions of a prompt. `key` names run and problem: with a completion's number it decides its random
-    numbers. `inputs`: processed tensors of this prompt's images and audio, as `Multimodal.embed` takes them. `adapter`:
+    numbers. `media`: images and clips of this prompt, as a window holds them (`model.windows.media`; `model.windows.
+    prompts` makes them of files). `inputs`: the same as tensors, as `Multimodal.embed` takes them. `adapter`:
     of "token", what is generated takes none. `first`: the number of the first completion, to go on after others.
     `prompt_logprobs`: also give the log-probabilities of the prompt's tokens, and of so many most likely ones.
     `constraint`: the rules that what is generated keeps to; each completion has a copy."""
@@ -68,6 +70,7 @@ class Request:
     n: int = 1
     first: int = 0
     adapter: str | None = "auto"
+    media: Mapping[str, np.ndarray] | None = field(default=None, compare=False)
     inputs: Mapping[str, Tensor] | None = field(default=None, compare=False)
     prompt_logprobs: int | None = None
     constraint: Constraint | None = field(default=None, compare=False)

@@ -42,6 +42,19 @@ def serve(
     device: Annotated[str, typer.Option(help="As torch names it: cpu, cuda, cuda:1.")] = "cpu",
     max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait for slots; beyond: HTTP 429.")] = 256,
     api_key_env: Annotated[str, typer.Option(help="The environment variable with the API key.")] = "GRIST_API_KEY",
+    image_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="A host that images in requests may be fetched from, HOST:PORT for another port than the usual ones, "
+            "* for all; never from private addresses. Repeatable. Default: none, images come as data URLs.",
+        ),
+    ] = None,
+    max_images: Annotated[int, typer.Option(min=1, help="Images in a request, for a model that takes images.")] = 16,
+    max_crops: Annotated[
+        int,
+        typer.Option(min=1, help="Crops that an image is cut into, as in the mixture that the model was trained on."),
+    ] = 36,
     slots: Annotated[int | None, typer.Option(hidden=True)] = None,
     length: Annotated[int | None, typer.Option(hidden=True)] = None,
     lake: LakeOption = None,
@@ -65,13 +78,15 @@ def serve(
     from gristmill.model.generate.engine import Engine
     from gristmill.model.processing.detokenize import decoder
     from gristmill.orchestration.serve.engine import HostedEngine
+    from gristmill.orchestration.serve.images import ImageLimits
     from gristmill.orchestration.serve.server import make_app
 
     options = _options(max_num_seqs, max_model_len, loaded.config.text.max_position_embeddings)
     engine = Engine(loaded, options, decoder(tokenizer))
     name = model if "@" in model and not Path(model).is_dir() else Path(model).resolve().name
     with HostedEngine(engine, max_waiting) as hosted:
-        _listen(make_app(hosted, tokenizer, name, api_key=key), host, port, name, key and api_key_env)
+        images = ImageLimits(max_images=max_images, max_crops=max_crops, hosts=tuple(image_host or ()))
+        _listen(make_app(hosted, tokenizer, name, api_key=key, images=images), host, port, name, key and api_key_env)
 
 
 def _check_device(device: str) -> None:

@@ -9,7 +9,7 @@ Source: the API reference of OpenAI (chat completions, completions), types of op
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -198,8 +198,8 @@ class ChatRequest(Settings):
             raise refuse("response_format.json_schema: it is missing", "response_format")
         return wanted.json_schema.schema_
 
-    def conversation(self) -> Conversation:
-        """What the template renders. Raises ApiError."""
+    def conversation(self, kinds: Collection[str] = ()) -> Conversation:
+        """What the template renders. `kinds` of media that messages may show ("image"). Raises ApiError."""
         if self.tool_choice not in (None, "auto", "none"):
             raise refuse(f"tool_choice={self.tool_choice!r}: allowed are 'auto' and 'none'"[:500], "tool_choice")
         for tool in self.tools:
@@ -210,10 +210,11 @@ class ChatRequest(Settings):
             raise refuse("messages: there are none: send one or more", "messages")
         _check_messages(self.messages)
         try:
-            return read_history(self.messages, self.offered)
+            return read_history(self.messages, self.offered, kinds)
         except BadSample as error:
             param = "tools" if error.reason == "bad_tools" else "messages"
-            more = ": this server takes text only" if error.reason == "unsupported_content" else ""
+            takes = f"text, and of users {', '.join(kinds)}" if kinds else "text only"
+            more = f": this server takes {takes}" if error.reason == "unsupported_content" else ""
             raise refuse(f"{param}: {error}{more}", param) from error
         except (ValueError, RecursionError) as error:  # parameters that are no JSON
             raise refuse(f"tools: {error}", "tools") from error

@@ -10,17 +10,15 @@ Source: the API reference of OpenAI; server-sent events as in the HTML standard,
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -29,19 +27,21 @@ from gristmill.model.generate.constraint import Constraint, Grammars
 from gristmill.model.generate.engine import Request as Job
 from gristmill.model.generate.engine import TooLong
 from gristmill.model.processing.chat.calls import Calls
-from gristmill.model.processing.chat.template import answered
 from gristmill.model.processing.detokenize import decoded
-from gristmill.model.processing.pieces import WHITESPACE
-from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.text import Tokenizer
 from gristmill.orchestration.serve.engine import Busy, Closed, Delta, Failed, HostedEngine, Stream
 from gristmill.orchestration.serve.errors import ApiError, defect, refuse, say_error, too_long, unserved
+from gristmill.orchestration.serve.fetch import Fetcher
+from gristmill.orchestration.serve.images import ImageLimits, ImageRef, fetched, image_refs, media_of
+from gristmill.orchestration.serve.prompts import PromptReader, random_key
 from gristmill.orchestration.serve.protocol import ChatRequest, TextRequest, read
 from gristmill.orchestration.serve.reply import Reply
 from gristmill.orchestration.serve.text import Names
 from gristmill.orchestration.serve.wire import PATIENCE, Gone, read_body, say_nothing, unless_gone
 
-BODY_LIMIT = 8 << 20
+BODY_LIMIT, IMAGE_BODY_LIMIT = 8 << 20, 32 << 20
+_SHOWS = b"image_url"
+_FETCHES = 8  # requests whose images are fetched side by side: each may hold `max_total_bytes`
 _LARGE = 1 << 16  # bytes of a body from which on it waits for others of its kind alone
 _SMALL_THREADS, _LARGE_THREADS = 4, 2
 _DEFAULT_TEXT = 16  # tokens of a completion that says no number, as OpenAI's
@@ -55,16 +55,21 @@ def make_app(
     name: str,
     *,
     api_key: str | None = None,
-    body_limit: int = BODY_LIMIT,
+    body_limit: int | None = None,
     patience: float = PATIENCE,
+    images: ImageLimits | None = None,
+    fetcher: Fetcher | None = None,
 ) -> FastAPI:
     """Serves `hosted` as the model `name`. The engine must have been given `decode`, `model.processing`'s `decoder`.
 
-    `api_key`: what clients send as `Authorization: Bearer`; None: none is asked for. `body_limit`: bytes of a request.
-    `patience`: seconds that a client may take to send a body (`serve/wire.py` has more of them).
+    `api_key`: what clients send as `Authorization: Bearer`; None: none is asked for. `body_limit`: bytes of a request;
+    None: BODY_LIMIT, or IMAGE_BODY_LIMIT for a model that sees. `patience`: seconds that a client may take to send a
+    body (`serve/wire.py` has more of them). `images`: what a request may show to such a model; `fetcher`: what gets
+    images that are named by http(s), None: one for the hosts of `images`.
     `hosted` stays the caller's, to close after the server has ended.
     """
-    service = _Service(hosted, tokenizer, name, body_limit, patience)
+    images = images or ImageLimits()
+    service = _Service(hosted, tokenizer, name, body_limit, patience, images, fetcher or Fetcher(images.hosts))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -104,14 +109,33 @@ class _Prepared(NamedTuple):
     reply: Reply
 
 
+class _Fetching(NamedTuple):
+    """A request some of whose images have to be fetched first. `finish`: in a thread, with their bytes by number."""
+
+    refs: list[ImageRef]
+    finish: Callable[[Mapping[int, bytes]], _Prepared]
+
+
 class _Service:
     """The endpoints."""
 
-    def __init__(self, hosted: HostedEngine, tokenizer: Tokenizer, name: str, body_limit: int, patience: float) -> None:
+    def __init__(
+        self,
+        hosted: HostedEngine,
+        tokenizer: Tokenizer,
+        name: str,
+        body_limit: int | None,
+        patience: float,
+        images: ImageLimits,
+        fetcher: Fetcher,
+    ) -> None:
         if hosted.decode is None:
             raise ValueError("the engine has no `decode`: make it with Engine(model, options, decoder(tokenizer))")
         self.hosted, self.name, self._tokenizer = hosted, name, tokenizer
-        self._limit, self._patience = body_limit, patience
+        self._prompts = PromptReader(hosted, tokenizer, images)
+        self._limit = body_limit or (IMAGE_BODY_LIMIT if self._prompts.kinds else BODY_LIMIT)
+        self._patience, self._images, self._fetcher = patience, images, fetcher
+        self._fetching = asyncio.Semaphore(_FETCHES)
         self._names, self._calls = Names(tokenizer), Calls(tokenizer)
         self._grammars = Grammars(tokenizer, hosted.config.text.vocab_size, hosted.config.text.eos_token_id)
         self._created = int(time.time())
@@ -157,16 +181,22 @@ class _Service:
         about = {"object": "model", "created": self._created, "owned_by": "gristmill", "max_model_len": length}
         return {"id": self.name, **about}
 
-    def _chat(self, data: bytes) -> _Prepared:
+    def _chat(self, data: bytes) -> _Prepared | _Fetching:
         """In a thread: what to do about a request for a message."""
         asked = read(ChatRequest, data)
         self._check_name(asked.model)
-        self._check_length(2 * len(asked.messages) + 1, "messages", asked.limit)  # who speaks, and the end of it
-        sampling, conversation = asked.sampling(asked.limit), asked.conversation()
-        ids = self._tokens(lambda: answered(conversation), "messages", asked.limit)
-        constraint = self._constraint(asked.schema_asked)
-        jobs = [Job(_key(asked.seed, ids), ids, sampling, asked.n, constraint=constraint)]
-        return self._prepared(asked, jobs, [])
+        # Who speaks, and the end of it.
+        self._prompts.check_length(2 * len(asked.messages) + 1, "messages", asked.limit)
+        sampling, conversation = asked.sampling(asked.limit), asked.conversation(self._prompts.kinds)
+        refs = image_refs(conversation.media, self._images)
+
+        def finish(files: Mapping[int, bytes]) -> _Prepared:
+            tokens, media = self._prompts.chat(conversation, media_of(refs, files, self._images), asked.limit)
+            constraint = self._constraint(asked.schema_asked)
+            key = random_key(asked.seed, tokens, media)
+            return self._prepared(asked, [Job(key, tokens, sampling, asked.n, constraint=constraint, media=media)], [])
+
+        return _Fetching(refs, finish) if any(not ref.is_data for ref in refs) else finish({})
 
     def _text(self, data: bytes) -> _Prepared:
         """In a thread: what to do about a request for completions."""
@@ -175,20 +205,15 @@ class _Service:
         jobs: list[Job] = []
         echoed: list[str] = []
         for prompt in asked.prompts:
-            ids = self._prompt(prompt, asked.max_tokens)
+            ids = self._prompts.text(prompt, asked.max_tokens)
             if asked.echo:
                 echoed.append(prompt if isinstance(prompt, str) else decoded(self._tokenizer, ids))
             room = max(1, self.hosted.options.max_model_len - len(ids))
             sampling = asked.sampling(min(_DEFAULT_TEXT, room) if asked.max_tokens is None else asked.max_tokens)
             prompt_logprobs = asked.logprobs if asked.echo else None
-            jobs.append(Job(_key(asked.seed, ids), ids, sampling, asked.n, prompt_logprobs=prompt_logprobs))
+            key = random_key(asked.seed, ids)
+            jobs.append(Job(key, ids, sampling, asked.n, prompt_logprobs=prompt_logprobs))
         return self._prepared(asked, jobs, echoed)
-
-    def _prompt(self, prompt: str | list[int], asked: int | None) -> tuple[int, ...]:
-        if isinstance(prompt, str):
-            return self._tokens(lambda: [Segment(prompt)], "prompt", asked)
-        self._check_length(len(prompt), "prompt", asked)
-        return tuple(prompt)
 
     def _prepared(self, asked: ChatRequest | TextRequest, jobs: list[Job], echoed: Sequence[str]) -> _Prepared:
         return _Prepared(asked, jobs, Reply(asked, jobs, echoed, self._tokenizer, self._names, self._calls))
@@ -199,36 +224,17 @@ class _Service:
         except ValueError as error:
             raise refuse(f"response_format: {error}"[:500], "response_format") from error
 
-    def _tokens(self, build: Callable[[], list[Segment]], param: str, asked: int | None) -> tuple[int, ...]:
-        """Token ids of a prompt. One that cannot fit by its bytes alone is refused before it is encoded."""
-        try:
-            segments = build()
-            self._check_length(self._least_tokens(segments), param, asked)
-            return tuple(self._tokenizer.encode([segments]).ids.tolist())
-        except ValueError as error:  # no Unicode, or a tokenizer without the tokens of a chat
-            raise refuse(f"{param}: {error}", param) from error
-
-    def _least_tokens(self, segments: Sequence[Segment]) -> int:
-        """How many tokens these segments are at least; special ones may eat the blanks beside them."""
-        special, most = sum(segment.special for segment in segments), self._tokenizer.most_bytes
-        if most is None:
-            return special
-        eaten = WHITESPACE if special and self._tokenizer.eats_space else ""
-        ordinary = (segment.text for segment in segments if not segment.special)
-        texts = (text.strip(eaten) if eaten else text for text in ordinary)
-        return special + sum(-(-len(text.encode("utf-8", "surrogatepass")) // most) for text in texts)
-
-    def _check_length(self, tokens: int, param: str, asked: int | None) -> None:
-        least, length = 1 if asked is None else asked, self.hosted.options.max_model_len
-        if tokens + least > length:
-            message = f"at least {tokens} tokens of prompt and {least} to generate: the length is {length}"
-            raise too_long(message, param)
-
-    async def _answer(self, request: Request, prepare: Callable[[bytes], _Prepared]) -> Response:
+    async def _answer(self, request: Request, prepare: Callable[[bytes], _Prepared | _Fetching]) -> Response:
         body = await read_body(request.receive, self._limit, self._patience)
-        pool = self._large if len(body) >= _LARGE else self._small
+        # A small file may hold a large image, so all images are decoded where little is done at a time.
+        pool = self._large if len(body) >= _LARGE or _SHOWS in body else self._small
         loop = asyncio.get_running_loop()
-        asked, jobs, reply = await loop.run_in_executor(pool, prepare, body)
+        prepared = await loop.run_in_executor(pool, prepare, body)
+        if isinstance(prepared, _Fetching):
+            async with self._fetching:
+                files = await unless_gone(request.receive, fetched(prepared.refs, self._images, self._fetcher))
+            prepared = await loop.run_in_executor(self._large, prepared.finish, files)
+        asked, jobs, reply = prepared
         stream = await self._submit(jobs, "messages" if reply.chat else "prompt")
         if asked.stream:
             return _Events(stream, self._events(stream, reply))
@@ -262,13 +268,6 @@ class _Service:
         except Exception as error:  # a stream that just ends would pass for a whole one
             _LOG.exception("an answer could not be sent")
             yield f"data: {json.dumps(defect(error).body)}\n\n"
-
-
-def _key(seed: int | None, ids: tuple[int, ...]) -> str:
-    """What decides the random numbers: seed and prompt, or nothing that comes again."""
-    if seed is None:
-        return secrets.token_hex(16)
-    return f"{seed}/{hashlib.sha256(np.array(ids, np.int64).tobytes()).hexdigest()}"
 
 
 async def _collected(stream: Stream) -> dict[int, list[Delta]]:

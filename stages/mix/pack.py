@@ -25,8 +25,8 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_file, put_table, scratch
 from gristmill.model.processing.packing import Packing, Piece, pack
 from gristmill.model.shards.files import ShardWriter
+from gristmill.model.windows.placeholders import Cut
 from gristmill.stages.core.work import Outcome, Stage, Work, added
-from gristmill.stages.mix.images import Cut
 from gristmill.stages.mix.pack_facts import ImageFacts, PackFacts
 from gristmill.stages.mix.plan_rows import slices_of
 from gristmill.stages.mix.texts import Limits, Slice, Texts

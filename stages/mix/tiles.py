@@ -17,7 +17,7 @@ import numpy as np
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet
 from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image
-from gristmill.stages.mix.images import Cut
+from gristmill.model.windows.placeholders import Cut
 
 
 class Image(NamedTuple):

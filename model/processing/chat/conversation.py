@@ -175,6 +175,7 @@ def to_json(conversation: Conversation) -> str:
 
 
 def _message(turn: Turn) -> dict[str, Any]:
+    assert not turn.media, "media are of histories that a server reads, and are not stored"
     message: dict[str, Any] = {"role": turn.role, "content": turn.content}
     if turn.calls:
         message["tool_calls"] = plain_calls(turn)

@@ -3,38 +3,44 @@
 What a model has said is a fact, sensible or not: a call of a tool that there is not, arguments that break a schema, an
 empty turn. The rules for data to learn from (`chat`) do not apply; where they are met, the prompt is the one that
 training has. Answers of tools stand in the order of the calls they name; a name of a user has no place in the template.
+Images stand where the user's message has them: no text of a message becomes a placeholder, whatever it spells.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, NoReturn
 
 from gristmill.model.processing.chat.fields import Rules, absent, read_reasoning
 from gristmill.model.processing.chat.messages import read_content
 from gristmill.model.processing.chat.tools import BadSample, canonical
-from gristmill.model.processing.chat.turns import ROLES, Call, Conversation, Turn
+from gristmill.model.processing.chat.turns import ROLES, Call, Conversation, Shown, Turn
 
+MEDIA_PARTS: Mapping[str, Literal["image", "audio"]] = {"image_url": "image", "input_audio": "audio"}
+"""Types of parts of OpenAI's messages that are no text, and what they show."""
 _ANY = Rules(harmless=frozenset(("detail", "prompt_cache_breakpoint")))
 
 
-def read_history(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> Conversation:
-    """The conversation so far. `tools` in OpenAI's form, without their schemas being judged.
+def read_history(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], kinds: Collection[str] = ()
+) -> Conversation:
+    """The conversation so far. `tools` in OpenAI's form, without their schemas being judged. `kinds` of media that
+    users may show ("image"): parts of others are unsupported_content.
 
     Raises BadSample for what cannot be shown: unknown_role, not_text, unsupported_content, bad_tools.
     """
     turns: list[Turn] = []
     at = 0
     while at < len(messages):
-        turn, ids = _turn(messages[at])
+        turn, ids = _turn(messages[at], kinds)
         turns.append(turn)
         at += 1
         answers = []
         while turn.calls and at < len(messages) and ROLES.get(str(messages[at].get("role"))) == "tool":
             answers.append(messages[at])
             at += 1
-        turns += [_turn(answer)[0] for answer in _by_id(ids, answers)]
+        turns += [_turn(answer, ())[0] for answer in _by_id(ids, answers)]
     return Conversation(tuple(turns), tuple(map(_tool, tools)))
 
 
@@ -48,15 +54,16 @@ def _by_id(ids: Sequence[Any], answers: Sequence[Mapping[str, Any]]) -> list[Map
     return [answers[i] for i in sorted(range(len(answers)), key=places.__getitem__)]
 
 
-def _turn(message: Mapping[str, Any]) -> tuple[Turn, list[Any]]:
+def _turn(message: Mapping[str, Any], kinds: Collection[str]) -> tuple[Turn, list[Any]]:
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise BadSample("unknown_role", role if isinstance(role, str) else f"a {type(role).__name__}")
-    content, refusal = read_content(message.get("content"), _ANY), message.get("refusal")
+    content, media = _content(message.get("content"), kinds if ROLES[role] == "user" else ())
+    refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal:
         content = content or refusal
     if ROLES[role] != "assistant":
-        return Turn(ROLES[role], content), []
+        return Turn(ROLES[role], content, media=media), []
     given = message.get("tool_calls")
     if not absent(message.get("function_call")):
         given = [{"function": message["function_call"]}]
@@ -65,6 +72,20 @@ def _turn(message: Mapping[str, Any]) -> tuple[Turn, list[Any]]:
     calls = tuple(map(_call, given or ()))
     ids = [item.get("id") for item in given or ()]
     return Turn("assistant", content, calls, read_reasoning(message, "assistant")), ids
+
+
+def _content(content: Any, kinds: Collection[str]) -> tuple[str, tuple[Shown, ...]]:
+    """The text of a message, and what is shown in it."""
+    if not kinds or not isinstance(content, list):
+        return read_content(content, _ANY), ()
+    text, media = "", []
+    for part in content:
+        kind = MEDIA_PARTS.get(str(part.get("type"))) if isinstance(part, Mapping) else None
+        if kind in kinds and kind is not None:
+            media.append(Shown(kind, len(text), part))
+        else:
+            text += read_content([part], _ANY)
+    return text, tuple(media)
 
 
 def _call(item: Any) -> Call:

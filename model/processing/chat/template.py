@@ -62,15 +62,29 @@ def _rendered(conversation: Conversation) -> list[Segment]:
     if conversation.tools and (not turns or turns[0].role != "system"):
         turns.insert(0, Turn("system", ""))  # somebody has to offer the tools
     segments: list[Segment] = []
+    media = 0
     for number, turn in enumerate(turns):
         loss_mask = turn.role == "assistant" and turn.loss_mask
-        segments += [Segment(_TOKENS[turn.role], special=True), Segment(thought(turn), loss_mask=loss_mask)]
+        segments.append(Segment(_TOKENS[turn.role], special=True))
+        segments += _with_media(turn, media) if turn.media else [Segment(thought(turn), loss_mask=loss_mask)]
+        media += len(turn.media)
         if number == 0 and conversation.tools:
             segments += _between("tool", conversation.tools, loss_mask=False)
         if turn.calls:
             segments += _between("tool_call", plain_calls(turn), loss_mask=loss_mask)
         segments.append(Segment(_END, special=True, loss_mask=loss_mask))
     return [segment for segment in segments if segment.text]
+
+
+def _with_media(turn: Turn, before: int) -> list[Segment]:
+    """What a user says, with placeholders (`model.windows.placeholders`) where media stand; `before`: how many came."""
+    segments: list[Segment] = []
+    at = 0
+    for number, item in enumerate(turn.media, before + 1):
+        placeholder = Segment(f"<|{item.kind}_{number}|>", special=True)
+        segments += [Segment(turn.content[at : item.at]), placeholder]
+        at = item.at
+    return [*segments, Segment(turn.content[at:])]
 
 
 def _listed(items: Iterable[Mapping[str, Any]]) -> str:

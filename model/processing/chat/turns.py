@@ -37,15 +37,27 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """An image or a clip within what a user says: behind `at` characters of it. `source`: the part of the message that
+    names or holds it, as it came."""
+
+    kind: Literal["image", "audio"]
+    at: int
+    source: Any
+
+
+@dataclass(frozen=True)
 class Turn:
     """One message. `calls` and `reasoning` (what was thought before the content) are the assistant's; with calls,
-    content may be empty. `loss_mask`: the loss counts it, if it is the assistant's."""
+    content may be empty. `loss_mask`: the loss counts it, if it is the assistant's. `media` are the user's, in their
+    order."""
 
     role: Role
     content: str
     calls: tuple[Call, ...] = ()
     reasoning: str = ""
     loss_mask: bool = True
+    media: tuple[Shown, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,3 +66,8 @@ class Conversation:
 
     turns: tuple[Turn, ...]
     tools: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def media(self) -> tuple[Shown, ...]:
+        """Of all turns; the template numbers them in this order, from 1."""
+        return tuple(item for turn in self.turns for item in turn.media)

@@ -1,0 +1,100 @@
+"""Placeholders of images and clips in the parts of a sample, and the tokens that they become.
+
+`<|image_1|>` is a special token of a sample's parts that no tokenizer has: it names a medium of the record, from 1. It
+becomes as many tokens of its kind as the model makes embeddings of the medium, which follows from its size alone: no
+pixel is looked at. Mixtures, prompts of the engine and evaluations all come here, so a model is asked as it was taught.
+Text that spells a placeholder stays text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.text import Encoded, Tokenizer
+
+_PLACEHOLDER = re.compile(r"<\|(image|audio)_(\d{1,9})\|>")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How images are cut: into at most `max_crops` crops of `crop` pixels a side, in patches of `patch`.
+
+    `token`: what stands for an image; that of a tokenizer which `grist tokenizer` made, and in the released one
+    `<|endoftext10|>`.
+    """
+
+    max_crops: int = 36
+    crop: int = 448
+    patch: int = 14
+    token: str = "<|image|>"
+
+    def __post_init__(self) -> None:
+        if self.max_crops < 1 or self.patch < 1 or self.crop < 10 or self.crop % (2 * self.patch):
+            raise ValueError(
+                f"max_crops={self.max_crops}, crop={self.crop}, patch={self.patch}: allowed are 1 and more crops, of a"
+                " multiple of twice the patch, 10 pixels or more"
+            )
+
+
+class Placeholder(NamedTuple):
+    """What a part of a sample stands for: `image` or `audio`, and the number of the medium, from 1."""
+
+    kind: str
+    number: int
+
+
+def placeholder(kind: str, number: int) -> Segment:
+    """The part that stands for a medium, by its number from 1."""
+    return Segment(f"<|{kind}_{number}|>", special=True)
+
+
+def placeholder_of(part: Segment) -> Placeholder | None:
+    """What a part stands for; None: for itself."""
+    match = _PLACEHOLDER.fullmatch(part.text) if part.special else None
+    return Placeholder(match[1], int(match[2])) if match else None
+
+
+def placeholders(parts: Sequence[Segment]) -> list[Placeholder]:
+    """Those of a sample, in their order."""
+    return [item for item in map(placeholder_of, parts) if item is not None]
+
+
+def encode(
+    tokenizer: Tokenizer, samples: Sequence[Sequence[Segment]], names: Mapping[str, str], counts: Sequence[int]
+) -> Encoded:
+    """Tokens of samples, each placeholder repeated as often as `counts` says of all of them, end to end. `names`: of
+    the token of each kind, which no text can spell.
+
+    Raises MissingToken, and ValueError for a placeholder of another kind, and for parts that hold such a token without
+    a number.
+    """
+    ids = {tokenizer.special(name) for name in names.values()}
+    encoded = tokenizer.encode([[_named(part, names) for part in parts] for parts in samples])
+    at = np.flatnonzero(np.isin(encoded.ids, list(ids)))
+    if len(at) != len(counts):
+        raise ValueError(
+            f"{len(at)} tokens of {' and '.join(names)} for {len(counts)} media; parts hold them without a number"
+        )
+    times = np.ones(len(encoded.ids), np.int64)
+    times[at] = counts
+    ends = np.concatenate([[0], np.cumsum(times)])[np.cumsum(encoded.lengths)]
+    return Encoded(
+        np.repeat(encoded.ids, times),
+        np.repeat(encoded.loss_mask, times),
+        np.diff(ends, prepend=0).astype(np.int32),
+    )
+
+
+def _named(part: Segment, names: Mapping[str, str]) -> Segment:
+    item = placeholder_of(part)
+    if item is None:
+        return part
+    if item.kind not in names:
+        raise ValueError(f"{part.text}: there is no token for {item.kind}; there is one for {', '.join(names)}")
+    return part._replace(text=names[item.kind])

@@ -1,0 +1,248 @@
+"""Images that are named by http(s): fetched from public addresses alone, whatever a name server or a redirect says."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+import httpx
+import pytest
+from serving import Running, asked, chat, refused, said, seeing_parts, serving, shown, texts, url
+from vision import picture
+
+from gristmill.orchestration.serve.fetch import Fetcher, FetchRefused, is_public, resolve
+from gristmill.orchestration.serve.images import ImageLimits
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+PUBLIC, OTHER = "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+class Web(httpx.AsyncBaseTransport):
+    """What would be on the network: `answers` by address and path; `asked` is what was connected to."""
+
+    def __init__(self, answers: dict[str, Answer]) -> None:
+        self.answers, self.asked = answers, list[httpx.Request]()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        address = f"{request.url.host}{request.url.path}"
+        if address not in self.answers:
+            raise httpx.ConnectError("no route to host 10.1.2.3")
+        return self.answers[address](request)
+
+
+def names(**hosts: Sequence[str]) -> Any:
+    """A resolver. Each time that a name is asked for, it has the next of its addresses; the last one stays."""
+    left = {name.replace("_", "."): list(addresses) for name, addresses in hosts.items()}
+
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        if host not in left:
+            raise OSError("unknown")
+        listed = left[host]
+        return [listed.pop(0) if len(listed) > 1 else listed[0]]
+
+    return resolver
+
+
+async def _parts(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 1000):
+        yield data[start : start + 1000]
+
+
+def body(data: bytes, **headers: str) -> Answer:
+    return lambda request: httpx.Response(200, headers=headers, content=_parts(data))
+
+
+def moved(to: str) -> Answer:
+    return lambda request: httpx.Response(302, headers={"location": to})
+
+
+def get(web: Web, resolver: Any, address: str, most: int = 1000, hosts: tuple[str, ...] = ("*",)) -> bytes:
+    return asyncio.run(Fetcher(hosts, resolver, web).get(address, most))
+
+
+def test_the_connection_goes_to_the_address_that_was_looked_at_by_the_name_that_was_asked_for() -> None:
+    web = Web({f"{PUBLIC}/a.png": body(b"picture")})
+    assert get(web, names(example_org=[PUBLIC]), "https://example.org/a.png?x=1") == b"picture"
+    (request,) = web.asked
+    assert request.url == f"https://{PUBLIC}/a.png?x=1" and request.headers["host"] == "example.org"
+    assert request.extensions["sni_hostname"] == "example.org"
+
+
+def test_a_name_that_is_rebound_is_resolved_once() -> None:
+    """Public when it is looked at, private when it would be connected to."""
+    web = Web({f"{PUBLIC}/a.png": body(b"public"), "169.254.169.254/a.png": body(b"secret")})
+    resolver = names(example_org=[PUBLIC, "169.254.169.254"])
+    assert get(web, resolver, "http://example.org/a.png") == b"public"
+    with pytest.raises(FetchRefused, match="not at public addresses alone"):
+        get(web, resolver, "http://example.org/a.png")
+    assert [request.url.host for request in web.asked] == [PUBLIC]
+
+
+def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
+    web = Web({f"{PUBLIC}/": body(b"")})
+
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        return [PUBLIC, "10.0.0.1"]
+
+    with pytest.raises(FetchRefused, match="not at public addresses alone"):
+        get(web, resolver, "http://example.org/")
+    assert not web.asked
+
+
+PRIVATE = [
+    "127.0.0.1", "127.8.9.1", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
+    "255.255.255.255", "224.0.0.1", "192.0.2.1", "198.18.0.1", "240.0.0.1", "::1", "::", "fe80::1", "fe80::1%eth0",
+    "fc00::1", "fd12:3456::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1",
+    "2002:7f00:1::", "2001:0:7f00:1::", "::127.0.0.1", "2001:db8::1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_addresses_that_are_not_the_internets_are_none_to_fetch_from(address: str) -> None:
+    assert not is_public(ipaddress.ip_address(address))
+    web = Web({})
+    with pytest.raises(FetchRefused, match="not at public addresses alone"):
+        get(web, names(example_org=[address]), "http://example.org/")
+    assert not web.asked
+
+
+@pytest.mark.parametrize("address", [PUBLIC, OTHER, "1.1.1.1", "64:ff9b::101:101", "::ffff:1.1.1.1"])
+def test_public_addresses_are_public(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "127.1", "[::ffff:7f00:1]"]
+)
+def test_this_machine_by_any_of_its_names(host: str) -> None:
+    """By its own resolver, which reads more numbers than one would think."""
+    web = Web({})
+    with pytest.raises(FetchRefused, match=r"not at public addresses alone|is not known|no URL"):
+        get(web, resolve, f"http://{host}/")
+    assert not web.asked
+
+
+def test_redirects_are_looked_at_as_any_url() -> None:
+    web = Web(
+        {
+            f"{PUBLIC}/a": moved("/b"),
+            f"{PUBLIC}/b": moved("https://other.net/c"),
+            "1.1.1.1/c": body(b"there"),
+            f"{PUBLIC}/in": moved("http://inside.net/"),
+            f"{PUBLIC}/literal": moved("http://169.254.169.254/latest/meta-data"),
+            f"{PUBLIC}/file": moved("file:///etc/passwd"),
+            f"{PUBLIC}/round": moved("/round"),
+            "10.0.0.1/": body(b"secret"),
+        }
+    )
+    resolver = names(
+        example_org=[PUBLIC], other_net=["1.1.1.1"], inside_net=["10.0.0.1"], **{"169_254_169_254": ["169.254.169.254"]}
+    )
+    assert get(web, resolver, "http://example.org/a") == b"there"
+    for path, words in (
+        ("in", "not at public addresses"),
+        ("literal", "not at public addresses"),
+        ("file", "allowed are data:"),
+        ("round", "more than 3 redirects"),
+    ):
+        with pytest.raises(FetchRefused, match=words):
+            get(web, resolver, f"http://example.org/{path}")
+    with pytest.raises(FetchRefused, match=r"other\.net:443: this server fetches images from example\.org"):
+        get(web, resolver, "http://example.org/a", hosts=("example.org",))
+    assert {request.url.host for request in web.asked} == {PUBLIC, "1.1.1.1"}
+
+
+@pytest.mark.parametrize(
+    ("address", "hosts", "words"),
+    [
+        ("http://example.org/a", ("other.net",), "fetches images from other.net"),
+        ("http://sub.example.org/a", ("example.org",), "fetches images from"),
+        ("http://example.org:22/a", ("*",), "example.org:22: this server"),
+        ("http://example.org:8080/a", ("example.org",), "example.org:8080: this server"),
+        ("http://me:secret@example.org/a", ("*",), "a user or password"),
+        ("gopher://example.org/a", ("*",), "allowed are data:"),
+        ("http:///a", ("*",), "allowed are data:"),
+        ("http://nowhere.org/a", ("*",), "'nowhere.org' is not known"),
+        ("http://example.org/gone", ("*",), "answered 404"),
+        ("http://example.org/closed", ("*",), "cannot be connected to"),
+        ("http://example.org/large", ("*",), "larger than 1,000 bytes"),
+        ("http://example.org/endless", ("*",), "larger than 1,000 bytes"),
+    ],
+)
+def test_what_is_not_fetched_says_why(address: str, hosts: tuple[str, ...], words: str) -> None:
+    sent = []
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            sent.append(1)
+            yield b"x" * 100
+
+    web = Web(
+        {
+            f"{PUBLIC}/a": body(b"x"),
+            f"{PUBLIC}/gone": lambda request: httpx.Response(404),
+            f"{PUBLIC}/large": body(b"x", **{"content-length": "1001"}),
+            f"{PUBLIC}/endless": lambda request: httpx.Response(200, content=endless()),
+        }
+    )
+    with pytest.raises(FetchRefused, match=words) as info:
+        get(web, names(example_org=[PUBLIC]), address, hosts=hosts)
+    assert "10.1.2.3" not in str(info.value) and len(sent) <= 12
+
+
+def test_a_port_that_is_named_is_allowed_and_a_second_address_is_tried() -> None:
+    web = Web({f"{PUBLIC}/a": body(b"x")})
+
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        assert port == 8080
+        return [OTHER, PUBLIC]
+
+    assert get(web, resolver, "http://example.org:8080/a", hosts=("example.org:8080",)) == b"x"
+    assert [request.url.host for request in web.asked] == [OTHER, PUBLIC]
+    assert web.asked[1].headers["host"] == "example.org:8080"
+
+
+async def _never(request: httpx.Request) -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    web = Web(
+        {
+            f"{PUBLIC}/a.png": body(picture(1)),
+            f"{PUBLIC}/page": body(b"<html>"),
+            f"{PUBLIC}/never": lambda request: httpx.Response(200, content=_never(request)),
+        }
+    )
+    limits = ImageLimits(max_crops=4, hosts=("example.org", "inside.net"), seconds=0.2)
+    fetcher = Fetcher(limits.hosts, names(example_org=[PUBLIC], inside_net=["10.0.0.1"]), web)
+    with serving(parts=seeing_parts, images=limits, fetcher=fetcher) as running:
+        yield running
+
+
+def test_an_image_by_its_address_is_as_one_that_came_along(server: Running) -> None:
+    answers = [
+        texts(chat(server, messages=asked(said("the"), shown(part), shown(url(picture(2)))), temperature=0))
+        for part in ("https://example.org/a.png", url(picture(1)))
+    ]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("https://example.org/page", "image 2: no format of images"),
+        ("https://example.org/never", "image 2: url: the images of a request have not come in 0.2 s"),
+        ("https://inside.net/", "image 2: url: host 'inside.net' is not at public addresses alone"),
+        ("https://elsewhere.net/", "image 2: url: elsewhere.net:443: this server fetches images from example.org"),
+    ],
+)
+def test_what_cannot_be_fetched_is_refused_by_its_number(server: Running, address: str, words: str) -> None:
+    assert words in refused(server, shown(url(picture(1))), shown(address))
+    assert server.health().json()["samples"] == 0
