@@ -1,0 +1,205 @@
+"""`make learn`, its second half: how well a small model learns to see, trained by the recipe `train-vision-nano`.
+
+Three seeds of everything that sees, over one language model, which is trained once. After every stage it is asked of
+held-out scenes: captions, questions, frames; then of things that training never shows. With `--controls` the first seed
+also trains what each stage is compared with: as many steps on as large batches without what is new in the stage.
+Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is below what is asked of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from seen_answers import Right, answers
+
+from gristmill.lake.store.opening import open_store
+from gristmill.orchestration.demo.seeing import pictures
+from gristmill.orchestration.demo.terminal import grist, keys
+from gristmill.synth.scenes.sample import write_scenes
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "conf" / "train-vision-nano.yaml"
+STAGES = ("v1", "v2", "v3", "v4")
+HELD_OUT = ("captions-held-out", "questions-held-out", "frames-held-out")
+WITHHELD = "captions-withheld"
+CONTROLS = {"v1": HELD_OUT[0], "v2": HELD_OUT[0], "v3": HELD_OUT[1], "v4": HELD_OUT[2]}
+"""Stage -> on what it has to gain over its control."""
+
+
+def main(arguments: list[str]) -> int:
+    """Trains and evaluates once a seed. -> The exit code."""
+    parser = argparse.ArgumentParser(prog="learn_vision", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--controls", action="store_true")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args(arguments)
+    os.chdir(ROOT)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory(prefix="grist-learn-") as name:
+        folder = Path(name)
+        lake = str(folder / "lake")
+        write_scenes(folder)
+        pictures(lake, folder / "scenes")
+        held_out(lake, folder / "scenes")
+        results: dict[str, Any] = {"language_cpu_s": round(language(lake, folder))}
+        results["seeds"] = [learned(lake, folder, seed) for seed in range(given.seeds)]
+        results["controls"] = controlled(lake, folder) if given.controls else {}
+    if given.out is not None:
+        given.out.write_text(json.dumps(results, indent=1) + "\n")
+    failed = [line for seed, result in enumerate(results["seeds"]) for line in lacking(seed, result)]
+    failed += [f"{stage} does not gain over its control" for stage in STAGES if not gains(results, stage)]
+    show(results, failed)
+    return int(bool(failed))
+
+
+def held_out(lake: str, folder: Path) -> None:
+    """Datasets of what is asked and never trained on."""
+    form = {name: "caption" if name.startswith("captions") else "chat" for name in (*HELD_OUT, WITHHELD)}
+    for name, kind in form.items():
+        if (folder / name).is_dir():
+            path = f"folder::{folder}/{name}/metadata.jsonl"
+        else:
+            (path,) = map(str, folder.glob(f"{name}.*"))
+        settings = (f"dataset={name}", f"inputs=[{path}]", f"image.form={kind}", "min_similarity=null")
+        grist("run", "conf/vision.yaml", *keys(settings), "--set", "run.workers=0", "--lake", lake)
+
+
+def recipe(dataset: str, seed: int) -> dict[str, Any]:
+    """The shipped one, with a seed for all that sees. The language model is the same for every seed, trained once."""
+    config: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    config["recipe"]["dataset"] = dataset
+    for stage in config["recipe"]["stages"]:
+        if stage["trainable"] != ["language"]:
+            stage["seed"] = seed
+    return config
+
+
+def stages_of(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By name."""
+    return {stage["name"]: stage for stage in config["recipe"]["stages"]}
+
+
+def controls(seed: int) -> dict[str, Any]:
+    """For every stage one of as many steps on as large batches, without what is new in it, from where it starts too.
+
+    v1: upon an encoder that is as good as not warmed up. v2: the projector alone goes on. v3: captions go on, without
+    an adapter. v4: captions and questions go on, without frames.
+    """
+    config = recipe(f"control{seed}", seed)
+    stages = stages_of(config)
+    done = f"seeing{seed}"
+    for stage in stages.values():
+        stage["init_from"] = {
+            part: f"{done}.{source.removeprefix('stage:')}@v1" for part, source in stage.get("init_from", {}).items()
+        }
+    raw = stages["warmup"] | {"steps": 1, "optim": {"lr": 1e-6}, "schedule": {"kind": "constant"}}
+    blind = stages["v1"] | {"init_from": stages["v1"]["init_from"] | {"vision_encoder": "stage:warmup"}}
+    still = stages["v2"] | {"trainable": ["vision_projector"]}
+    captions = stages["v3"] | {"trainable": stages["v2"]["trainable"], "data": stages["v2"]["data"]}
+    single = stages["v4"] | {"data": stages["v3"]["data"]}
+    config["recipe"]["stages"] = [raw, blind, still, captions, single]
+    return config
+
+
+def trained(lake: str, folder: Path, config: dict[str, Any]) -> float:
+    """CPU seconds of a training."""
+    path = folder / f"train-{config['recipe']['dataset']}.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    before = _spent()
+    grist("train", str(path), "--lake", lake)
+    return _spent() - before
+
+
+def language(lake: str, folder: Path) -> float:
+    """CPU seconds of the language model."""
+    config = recipe("words", 0)
+    config["recipe"]["stages"] = [s for s in config["recipe"]["stages"] if s["trainable"] == ["language"]]
+    return trained(lake, folder, config)
+
+
+def learned(lake: str, folder: Path, seed: int) -> dict[str, Any]:
+    """CPU seconds of a seed, and what is right after each stage."""
+    seconds = trained(lake, folder, recipe(f"seeing{seed}", seed))
+    asked = dict.fromkeys(STAGES, HELD_OUT) | {"v4": (*HELD_OUT, WITHHELD)}
+    return {
+        "cpu_s": round(seconds),
+        "stages": {
+            stage: {data: right(lake, f"seeing{seed}.{stage}@v1", data) for data in names}
+            for stage, names in asked.items()
+        },
+    }
+
+
+def controlled(lake: str, folder: Path) -> dict[str, Any]:
+    """What is right after the control of each stage, where the stage has to gain."""
+    trained(lake, folder, controls(0))
+    return {stage: right(lake, f"control0.{stage}@v1", data) for stage, data in CONTROLS.items()}
+
+
+def right(lake: str, model: str, data: str) -> dict[str, Any]:
+    """Shares of the answers of a model."""
+    return asdict(Right.of(answers(open_store(lake), model, f"{data}@v1")))
+
+
+def lacking(seed: int, result: dict[str, Any]) -> list[str]:
+    """What a seed does not reach."""
+    last = result["stages"]["v4"]
+    return [
+        f"seed {seed}: {data} {name} {last[data][name]:.3f}, {least} is asked"
+        for (data, name), least in LEAST.items()
+        if last[data][name] < least
+    ]
+
+
+def gains(results: dict[str, Any], stage: str) -> bool:
+    """Whether the first seed is better after a stage than after its control; True where there is none."""
+    if stage not in results["controls"]:
+        return True
+    data = CONTROLS[stage]
+    return bool(results["seeds"][0]["stages"][stage][data]["exact"] > results["controls"][stage]["exact"])
+
+
+def show(results: dict[str, Any], failed: list[str]) -> None:
+    """The tables."""
+    console = Console()
+    table = Table("seed", "stage", *HELD_OUT, WITHHELD, title="train-vision-nano: exact (digits, colours and shapes)")
+    for seed, result in enumerate(results["seeds"]):
+        for stage, scores in result["stages"].items():
+            table.add_row(str(seed), stage, *(shown(scores.get(data)) for data in (*HELD_OUT, WITHHELD)))
+    for stage, scores in results["controls"].items():
+        table.add_row(
+            "0", f"control of {stage}", *(shown(scores if data == CONTROLS[stage] else None) for data in HELD_OUT)
+        )
+    console.print(table)
+    seconds = ", ".join(str(result["cpu_s"]) for result in results["seeds"])
+    console.print(f"CPU seconds: language {results['language_cpu_s']}, a seed of vision {seconds}")
+    console.print("\n".join(failed) or "learned")
+
+
+def shown(scores: dict[str, Any] | None) -> str:
+    """One cell."""
+    if scores is None:
+        return ""
+    words = [f"{scores[name]:.3f}" for name in ("digits", "colour_shape") if scores[name] is not None]
+    return f"{scores['exact']:.3f} ({', '.join(words)})"
+
+
+def _spent() -> float:
+    """CPU seconds of the commands that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
