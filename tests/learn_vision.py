@@ -3,7 +3,7 @@
 Three seeds of everything that sees, over one language model, which is trained once. After every stage it is asked of
 held-out scenes: captions, questions, frames; then of things that training never shows. With `--controls` the first seed
 also trains what each stage is compared with: as many steps on as large batches without what is new in the stage.
-Prints tables, writes all numbers as JSON with `--out`, and ends with exit code 1 if a seed is below what is asked of it.
+Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is below what is asked of it.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def language(lake: str, folder: Path) -> float:
 def learned(lake: str, folder: Path, seed: int) -> dict[str, Any]:
     """CPU seconds of a seed, and what is right after each stage."""
     seconds = trained(lake, folder, recipe(f"seeing{seed}", seed))
-    asked = {stage: HELD_OUT for stage in STAGES} | {"v4": (*HELD_OUT, WITHHELD)}
+    asked = dict.fromkeys(STAGES, HELD_OUT) | {"v4": (*HELD_OUT, WITHHELD)}
     return {
         "cpu_s": round(seconds),
         "stages": {
@@ -178,7 +178,9 @@ def show(results: dict[str, Any], failed: list[str]) -> None:
         for stage, scores in result["stages"].items():
             table.add_row(str(seed), stage, *(shown(scores.get(data)) for data in (*HELD_OUT, WITHHELD)))
     for stage, scores in results["controls"].items():
-        table.add_row("0", f"control of {stage}", *(shown(scores if data == CONTROLS[stage] else None) for data in HELD_OUT))
+        table.add_row(
+            "0", f"control of {stage}", *(shown(scores if data == CONTROLS[stage] else None) for data in HELD_OUT)
+        )
     console.print(table)
     seconds = ", ".join(str(result["cpu_s"]) for result in results["seeds"])
     console.print(f"CPU seconds: language {results['language_cpu_s']}, a seed of vision {seconds}")

@@ -79,7 +79,7 @@ class Trainer:
         self._reader = ShardReader(source.shards, source.open, seed=stage.seed)
         self.steps = steps_of(stage, len(self._reader), self._reader.tokens)
         stage.schedule.check(self.steps)
-        self._cost = Cost.of(config, stage.trainable)
+        self._cost = Cost.of(config, stage.trainable, decodes=stage.loss != "siglip")
         # Of what else is trained a rank may have nothing in a step, and would wait for it: replicas, whatever is set.
         self._sharded = self.settings.shard and self.ranks.world > 1 and stage.trainable == {Part.LANGUAGE}
         if self._sharded:

@@ -64,8 +64,9 @@ class SiglipObjective(nn.Module):
             self.pooling = PoolingHead(config)
             self.text = TextTower(config, model.config.text.hidden_size)
         self.loss = SigmoidLoss()
-        for module in (self.pooling, self.text, self.loss):
-            module.to(model.language.norm.weight.device)
+        if (device := model.language.norm.weight.device).type != "cpu":  # drawn on the CPU: the same on every device
+            for module in (self.pooling, self.text, self.loss):
+                module.to(device)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The sum over the pairs of each window, float32 [], and how many images they are of, int64 [], which the paper

@@ -30,9 +30,9 @@ class Cost:
     frame: float = 0.0
 
     @classmethod
-    def of(cls, config: ModelConfig, trained: Collection[Part]) -> Cost:
-        """Of a step that trains these parts."""
-        decoder = 3 if Part.LANGUAGE in trained else 2
+    def of(cls, config: ModelConfig, trained: Collection[Part], *, decodes: bool = True) -> Cost:
+        """Of a step that trains these parts. `decodes`: whether the language model has a part in it."""
+        decoder = 0 if not decodes else 3 if Part.LANGUAGE in trained else 2
         token, pair, target = (decoder * part for part in _of_text(config.text))
         crop = frame = 0.0
         if config.vision is not None:
