@@ -171,7 +171,7 @@ def of_tensors(case: Case, source: Source, folder: Path) -> int:
             parameter.grad = torch.zeros_like(parameter)
     with torch.profiler.profile(profile_memory=True) as profile:
         with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bfloat16"):
-            loss, _ = objective(batch)
+            loss, *_ = objective(batch)
         loss.backward()
     profile.export_chrome_trace(str(folder / "trace.json"))
     live = peak = 0

@@ -8,24 +8,25 @@ one starts, each becomes a version of a dataset of its own, and the same command
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from gristmill.lake.accounts.balance import Tally
-from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.accounts.receipt import Receipt, StageId, finished
+from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.parts import ADAPTERS, Part, part_of
-from gristmill.model.train.settings import Settings
-from gristmill.model.train.stage import TrainStage
+from gristmill.model.train.stage import ON_PAIRS, TrainStage
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts
 from gristmill.pipelines.frame.recipe import BuildContext, Chain, PipelineConfig, Recipe, Resolved
-from gristmill.pipelines.settings.config import BadConfig, Run
+from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.training.lookup import ModelParts, StageLookup, Whole
+from gristmill.pipelines.training.run import TrainRun
 from gristmill.pipelines.training.spec import STAGE, StageSpec
 from gristmill.stages.core.work import Work
 from gristmill.stages.gates.gate import GateInput, Verdict
@@ -33,7 +34,8 @@ from gristmill.stages.gates.gates import Gates
 from gristmill.stages.models.model_versions import SHAPE, WEIGHTS
 from gristmill.stages.run.unfinished import Outlook
 from gristmill.stages.train.folder import RunFolder
-from gristmill.stages.train.job import Execution, TrainInput
+from gristmill.stages.train.job import Execution, TrainInput, TrainJob
+from gristmill.stages.train.reference import ReferenceInput, reference_identity, reference_works, references_of
 from gristmill.stages.train.reporting import Report, RunProgress
 from gristmill.stages.train.result import METRICS, TrainFacts, model_shards, part_digest
 from gristmill.stages.train.work import train_identity, train_work
@@ -135,17 +137,36 @@ class ResolvedStage:
     @property
     def stages(self) -> tuple[StageId, ...]:
         """In the order in which they run."""
-        trained = train_identity(self.lookup.stage, self.lookup.config)
-        return (trained, *self.gates(Execution()).identity)
+        lookup = self.lookup
+        reference = reference_identity(lookup.stage, lookup.config) if lookup.stage.loss in ON_PAIRS else ()
+        trained = train_identity(lookup.stage, lookup.config)
+        return (*reference, trained, *self.gates(Execution()).identity)
 
     def gates(self, execution: Execution) -> Gates:
         """What is asked of the stage's result. `execution`: where that is computed."""
         lookup = self.lookup
         return Gates(lookup.stage, lookup.config, execution, lookup.held_out, lookup.overlap)
 
-    def work(self, dataset: str, execution: Execution) -> Work[TrainInput]:
-        """The training, whose result becomes a version of `dataset`."""
-        return train_work(self.lookup.stage, self.lookup.config, self.lookup.given(dataset), execution)
+    def work(self, dataset: str, execution: Execution, references: Sequence[Receipt] = ()) -> Work[TrainInput]:
+        """The training, whose result becomes a version of `dataset`. `references`: receipts of `references`, if there
+        are such works."""
+        given = replace(self.lookup.given(dataset), references=references_of(references))
+        return train_work(self.lookup.stage, self.lookup.config, given, execution)
+
+    def references(self, dataset: str, execution: Execution) -> list[Work[ReferenceInput]]:
+        """What is asked of the starting model before the training; nothing, unless the loss compares with it."""
+        if self.lookup.stage.loss not in ON_PAIRS:
+            return []
+        job = TrainJob(self.lookup.stage, self.lookup.config, self.lookup.given(dataset), execution)
+        return list(reference_works(job))
+
+    def reached(self, store: Store, dataset: str) -> int:
+        """Steps that a run without a result has done."""
+        done = [finished(store, work.key) for work in self.references(dataset, Execution())]
+        receipts = [receipt for receipt in done if receipt is not None]
+        if len(receipts) < len(done):
+            return 0
+        return len(RunFolder(store, self.work(dataset, Execution(), receipts).key).metrics())
 
     def build(self, run: BuildContext) -> Draft:
         """Raises GateFailed, Incomplete, PlanOnly."""
@@ -154,9 +175,11 @@ class ResolvedStage:
         gates = self.gates(run.how.execution)
         verdicts = gates.of_data(run.runner, lookup.mixture, lookup.bases)
         _check_passed(run.dataset, verdicts)
-        work = self.work(run.dataset, run.how.execution)
-        given = work.payload
         _check_report(run.how.report)
+        works = self.references(run.dataset, run.how.execution)
+        references = run.runner.map("reference", works) if works else []
+        work = self.work(run.dataset, run.how.execution, references)
+        given = work.payload
         with run.runner.shown_by(RunProgress(RunFolder(run.runner.store, work.key), run.dataset)):
             receipts = run.runner.map("train", [work])
         trained = receipts[0]
@@ -174,7 +197,11 @@ class ResolvedStage:
             recipe=run.resolved.identity,
             stages=run.stages,
             shards=shards,
-            attachments=(trained.output(METRICS), bundle_receipts(run.runner.store, [*receipts, *gates.receipts])),
+            attachments=(
+                trained.output(METRICS),
+                *given.references,
+                bundle_receipts(run.runner.store, [*references, *receipts, *gates.receipts]),
+            ),
             received=zero,
             kept=zero,
             dropped=zero,
@@ -213,43 +240,6 @@ def _statistics(
     return {**model, "training": training, "bases": bases, "gates": gates}
 
 
-class TrainRun(Run):
-    """How and where a training runs: none of it decides what is trained."""
-
-    workers: int = Field(default=0, ge=0)
-    trainer: Literal["in_process", "ray"] = "in_process"
-    ranks: int = Field(default=1, ge=1)
-    cpus: int = Field(default=1, ge=1)
-    gpus: float = Field(default=0, ge=0)
-    windows_per_pass: int = Field(default=1, ge=1)
-    checkpoint_every: int = Field(default=100, ge=1)
-    keep: int = Field(default=2, ge=1)
-    ahead: int = Field(default=0, ge=0)
-    shard: bool = False
-    device: str = "auto"
-    report: Report = Report()
-
-    @model_validator(mode="after")
-    def _can_be(self) -> TrainRun:
-        _ = self.execution  # refuses what cannot be
-        return self
-
-    @property
-    def execution(self) -> Execution:
-        """How a stage is carried out."""
-        settings = Settings(self.windows_per_pass, self.checkpoint_every, self.keep, self.ahead, self.shard)
-        return Execution(
-            trainer=self.trainer,
-            ranks=self.ranks,
-            cpus=self.cpus,
-            gpus=self.gpus,
-            device=self.device,
-            settings=settings,
-            report=self.report,
-            shared_filesystem=self.shared_filesystem,
-        )
-
-
 class TrainConfig(PipelineConfig):
     """`conf/train-nano.yaml`, `conf/train-paper.yaml`."""
 
@@ -281,6 +271,5 @@ class TrainConfig(PipelineConfig):
             stage = link.looked_up(versions)
             manifest = versions.find_run(link.target, link.resolve(versions, "").key(link.target))
             done += [manifest] if manifest is not None else []
-            reached = RunFolder(versions.store, stage.work(link.target, self.run.execution).key).metrics()
-            planned.append(PlannedStage(stage.lookup, manifest, len(reached)))
+            planned.append(PlannedStage(stage.lookup, manifest, stage.reached(versions.store, link.target)))
         return outlook(planned, self.run.execution)

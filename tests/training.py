@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import Any
 
 from mixtures import documents, mix, texts, tokenizer
@@ -11,6 +12,7 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.run import Result, run_pipeline
 from gristmill.pipelines.train import TrainConfig
 from gristmill.stages.run.runner import Runner
+from gristmill.stages.train import local
 
 WINDOW = 64
 
@@ -59,3 +61,26 @@ def refusals(store: Store) -> None:
     documents(store, "math", texts(30, seed=1))
     tokenizer(store, "math@v1", vocab_size=380)
     mix(store, {"web@v1": 1}, window=WINDOW, max_waste=0.1, dataset="other", tokenizer="bpe@v2")
+
+
+class Stopped(OSError):
+    """In place of a machine that goes away."""
+
+
+def stop_at(monkeypatch: Any, step: int) -> None:
+    """Lets a training end at a step, before anybody is shown it."""
+
+    shown = local.reporting
+
+    @contextmanager
+    def stopping(*run: Any) -> Any:
+        with shown(*run) as show:
+
+            def show_or_stop(progress: Any) -> None:
+                if progress.step == step:
+                    raise Stopped("the disk is gone")
+                show(progress)
+
+            yield show_or_stop
+
+    monkeypatch.setattr(local, "reporting", stopping)

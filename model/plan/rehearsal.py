@@ -100,7 +100,7 @@ def rehearse(
         watch.begin()
         loaded = watch.add(*_tensors(batch))
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.precision == "bfloat16"):
-            loss, _ = module(batch)
+            loss, *_ = module(batch)
         if loss.requires_grad:
             loss.backward()
         del loss

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,8 +43,9 @@ class Trainer:
     """Carries out a stage: `Trainer(stage, model, objective, source, base=..., folder=...).train()`.
 
     `model`: has the parts that the stage trains, which alone require a gradient from then on; `objective`: a module
-    over it whose forward takes a `Batch` and gives (sum of losses, what to divide it by), two scalars; parameters of
-    its own are trained along. `base`: what the model was before, a digest or name, with which a checkpoint must agree.
+    over it whose forward takes a `Batch` and gives (sum of losses, what to divide it by), two scalars, and behind them
+    the sums of what its attribute `measures` names, if it has one; parameters of its own are trained along. `base`:
+    what the model was before, a digest or name, with which a checkpoint must agree.
     `folder`: of the checkpoints, None: without any; `mirror`: what keeps them too. `on_step` is handed every step's
     `Progress`, `metrics` is a file for them; both by rank 0 alone. `on_checkpoint` is called after each step whose
     checkpoint rank 0 begins to write, and on every rank, so that it may wait for the others. A model that was trained
@@ -73,6 +74,8 @@ class Trainer:
         self.settings, self.ranks = settings or Settings(), ranks or Ranks()
         self.trained = trained_parameters(stage, model, objective)
         self.device = next(iter(self.trained.values())).device
+        self._measures: tuple[str, ...] = getattr(objective, "measures", ())
+        self._arrays = source.arrays
         self._reader = ShardReader(source.shards, source.open, seed=stage.seed)
         self.steps = steps_of(stage, len(self._reader), self._reader.tokens)
         stage.schedule.check(self.steps)
@@ -159,22 +162,24 @@ class Trainer:
         """Forward and backward of this rank's windows, the sum over ranks, and the optimizer if all is finite."""
         torch.manual_seed(seed_of(self.stage.seed, step, self.ranks.rank))
         gradients.clear()
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss, targets
+        # loss, targets, measures
+        totals = torch.zeros(2 + len(self._measures), dtype=torch.float64, device=self.device)
         most = share.most if self._sharded else None
         for numbers in batches.passes(len(share.windows), self.settings.windows_per_pass, most):
             # A pass of no windows is made with one of them, which then counts nothing: other ranks wait for it.
-            windows = [share.windows[number].arrays for number in numbers or (0,)]
+            windows = [self._arrays(share.windows[number]) for number in numbers or (0,)]
             batch = collate(windows, self.config, self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.stage.precision == "bfloat16"):
-                loss, targets = self.objective(batch)
+                loss, *counts = self.objective(batch)
             if not numbers:
-                loss, targets = loss * 0, torch.zeros(())
+                loss, counts = loss * 0, [torch.zeros(())] * len(counts)
             if loss.requires_grad:  # a pass may reach no trained parameter
                 loss.backward()
-            totals += torch.stack([loss.detach().double(), torch.as_tensor(targets, device=self.device).double()])
+            sums = (loss.detach(), *counts)
+            totals += torch.stack([torch.as_tensor(each, device=self.device).double() for each in sums])
         gradients.add_up(self.ranks)
         self.ranks.add(totals)
-        loss_sum, target_count = totals.tolist()
+        loss_sum, target_count, *measured = totals.tolist()
         norm = gradients.mean(int(target_count), self.stage.optim.clip)
         lr = self.stage.peak * self.stage.schedule.share(step, self.steps)
         mean = loss_sum / target_count if target_count else math.nan
@@ -183,7 +188,8 @@ class Trainer:
             for group in self._optimizer.param_groups:
                 group["lr"] = lr
             self._optimizer.step()
-        return _Result(mean, norm, lr, int(target_count), not finite)
+        measures = {name: each / max(target_count, 1) for name, each in zip(self._measures, measured, strict=True)}
+        return _Result(mean, norm, lr, int(target_count), not finite, measures)
 
     def _advanced(self, reached: Reached, share: batches.Share, result: _Result) -> Reached:
         """How far the run is after a step. Raises Diverged."""
@@ -221,6 +227,7 @@ class Trainer:
             tokens_per_second=share.tokens / seconds,
             seconds_left=left,
             mfu=utilisation(share.flops, seconds, device, self.ranks.world),
+            measures=result.measures,
         )
 
     @contextmanager
@@ -243,13 +250,15 @@ class Trainer:
 
 @dataclass(frozen=True)
 class _Result:
-    """What a step gave: the mean loss of a target, the norm of the gradient before it was clipped."""
+    """What a step gave: the mean loss of a target, the norm of the gradient before it was clipped, means of what the
+    objective measures."""
 
     loss: float
     norm: float
     lr: float
     targets: int
     skipped: bool
+    measures: Mapping[str, float]
 
 
 def trained_parameters(stage: TrainStage, model: nn.Module, objective: nn.Module) -> dict[str, nn.Parameter]:

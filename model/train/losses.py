@@ -31,14 +31,16 @@ def token_losses(head: Callable[[Tensor], Tensor], hidden_ND: Tensor, target_N: 
     return torch.cat(parts)
 
 
-def dpo_losses(policy_2P: Tensor, reference_2P: Tensor, beta: float) -> Tensor:
-    """-log sigmoid(beta * margin) of each pair, [P]: how much more than the reference the policy prefers the chosen
-    side. Both are log-probabilities of whole answers in nats; chosen and rejected of a pair follow each other.
-
-    Source: Rafailov et al. 2023, arXiv 2305.18290, equation 7.
-    """
+def preference_margins(policy_2P: Tensor, reference_2P: Tensor, beta: float) -> Tensor:
+    """Beta times how much more than the reference the policy prefers the chosen side of each pair, [P]. Both are
+    log-probabilities of whole answers in nats; chosen and rejected of a pair follow each other."""
     chosen_P, rejected_P = (policy_2P - reference_2P).unflatten(0, (-1, 2)).unbind(1)
-    return -F.logsigmoid(beta * (chosen_P - rejected_P))
+    return beta * (chosen_P - rejected_P)
+
+
+def dpo_losses(margin_P: Tensor) -> Tensor:
+    """-log sigmoid of the margin of each pair, [P]. Source: Rafailov et al. 2023, arXiv 2305.18290, equation 7."""
+    return -F.logsigmoid(margin_P)
 
 
 class SigmoidLoss(nn.Module):

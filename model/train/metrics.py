@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +24,9 @@ class Progress:
     """A step that was done. `step`: 1 to `steps`; `loss`: a target's mean over all ranks, NaN or infinite where a step
     was `skipped` for it; `norm`: of the gradient before it was clipped; `targets`, `tokens`: of all ranks together;
     `seconds` of this step, `seconds_left` at the mean speed of this process so far; `mfu`: the share of the device's
-    peak, None where that is not known; `since`: the step that this process went on from, 0 where it began the run."""
+    peak, None where that is not known; `since`: the step that this process went on from, 0 where it began the run;
+    `measures`: what else the objective says of a target, means like `loss`. A target is what the loss is divided by: a
+    token to learn, or a pair of preferences."""
 
     step: int
     steps: int
@@ -40,6 +42,7 @@ class Progress:
     seconds_left: float
     mfu: float | None
     since: int = 0
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Progress:
@@ -53,10 +56,12 @@ class Progress:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Progress:
         """The same from the values of a line. Raises ValueError where some are missing."""
-        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        known = {own.name: values[own.name] for own in fields(cls) if own.name in values}
         for name in ("loss", "norm"):
             if known.get(name, 0.0) is None:
                 known[name] = math.nan
+        measures = known.get("measures", {})
+        known["measures"] = {name: math.nan if value is None else value for name, value in measures.items()}
         try:
             return cls(**known)
         except TypeError as error:
@@ -114,6 +119,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def _finite(value: object) -> object:
-    """A number as JSON has it."""
+    """A number, or numbers by name, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
     infinite = isinstance(value, float) and not abs(value) < float("inf")
     return None if infinite else value

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.routing import Adapter
-from gristmill.model.train.losses import dpo_losses, token_losses
+from gristmill.model.train.losses import dpo_losses, preference_margins, token_losses
 from gristmill.model.windows.media import media_inputs
 
 CHUNK = 512
@@ -108,11 +108,15 @@ class Objective(nn.Module):
     """Cross-entropy of a batch's targets. `model` is its only child; `adapter` as `Multimodal.forward` takes it;
     `chunk`: targets whose logits exist at a time."""
 
+    measures: tuple[str, ...] = ()
+    """What `forward` gives beside the loss and what that is divided by, in this order: sums over the same, shown in the
+    metrics as means."""
+
     def __init__(self, model: Multimodal, *, adapter: Adapter = "auto", chunk: int = CHUNK) -> None:
         super().__init__()
         self.model, self.adapter, self.chunk = model, adapter, chunk
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch) -> tuple[Tensor, ...]:
         """The loss in nats, float32 [], and how many targets it is the sum of, int64 []. A batch without targets has a
         loss of 0, whose gradients are 0."""
         losses_N, _ = self.losses(batch)
@@ -138,6 +142,11 @@ class PreferenceObjective(Objective):
     Source: arXiv 2305.18290; the NLL term, arXiv 2404.19733, equation 1.
     """
 
+    measures = ("margin", "accuracy", "chosen_logprob", "nll")
+    """Of a pair: beta times how much more than the reference the policy prefers the chosen side (the difference of the
+    implicit rewards); 1 where that is above 0; the log-probability of the chosen side, and its cross-entropy a token,
+    in nats."""
+
     def __init__(
         self,
         model: Multimodal,
@@ -150,9 +159,9 @@ class PreferenceObjective(Objective):
         super().__init__(model, adapter=adapter, chunk=chunk)
         self.beta, self.nll_weight = beta, nll_weight
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss in nats, float32 [], and how many pairs it is the sum of, int64 []. Raises ValueError for a batch
-        without `reference_logprobs`, or whose segments are not pairs."""
+    def forward(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The loss in nats, float32 [], how many pairs it is the sum of, int64 [], and the sums of `measures`. Raises
+        ValueError for a batch without `reference_logprobs`, or whose segments are not pairs."""
         segments = len(batch.cu_seqlens) - 1
         if batch.reference_logprobs is None or segments % 2:
             given = "none" if batch.reference_logprobs is None else "there"
@@ -161,10 +170,14 @@ class PreferenceObjective(Objective):
                 "and what the reference model says of them"
             )
         policy_S, count_S = self.logprobs(batch)
-        losses_P = dpo_losses(policy_S, batch.reference_logprobs, self.beta)
+        margin_P = preference_margins(policy_S, batch.reference_logprobs, self.beta)
+        losses_P, chosen_P = dpo_losses(margin_P), policy_S[::2]
+        nll_P = -chosen_P / count_S[::2].clamp(min=1)
         if self.nll_weight:
-            losses_P = losses_P - self.nll_weight * (policy_S / count_S.clamp(min=1))[::2]
-        return losses_P.sum(), torch.tensor(segments // 2, device=losses_P.device)
+            losses_P = losses_P + self.nll_weight * nll_P
+        measures = (margin_P, (margin_P > 0).float(), chosen_P, nll_P)
+        pairs = torch.tensor(segments // 2, device=losses_P.device)
+        return losses_P.sum(), pairs, *(values.detach().sum() for values in measures)
 
     def logprobs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Of each segment the log-probability of its targets together, float32 [S], and how many they are, int64 [S].
@@ -173,3 +186,15 @@ class PreferenceObjective(Objective):
         segment_N = batch.segments[targets_N]
         sums_S = losses_N.new_zeros(len(batch.cu_seqlens) - 1).index_add(0, segment_N, -losses_N)
         return sums_S, torch.bincount(segment_N, minlength=len(sums_S))
+
+
+@torch.no_grad()
+def segment_logprobs(
+    model: Multimodal, window: Mapping[str, np.ndarray], config: ModelConfig, precision: str
+) -> tuple[Tensor, Tensor]:
+    """What a model, as a reference, says of the segments of a window: the log-probability of the targets of each
+    together in nats, float32 [S], and how many they are, int64 [S]. `precision`: as of a stage of training."""
+    device = next(model.parameters()).device
+    batch = collate([window], config, device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return PreferenceObjective(model).logprobs(batch)

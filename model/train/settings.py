@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import numpy as np
+
 from gristmill.model.shards.index import ShardFile
+from gristmill.model.shards.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,34 @@ class Settings:
                 raise ValueError(f"{name}={value}: allowed is {least} or more")
 
 
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Arrays that belong to windows and lie apart from them, as what a reference model says of each: by the window's
+    key, all in memory. `digests`: of what they were read from."""
+
+    arrays: Mapping[str, Arrays]
+    digests: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Source:
-    """The windows of a stage's mixture: its shards, in order, and what opens them by name."""
+    """The windows of a stage's mixture: its shards, in order, what opens them by name, and what belongs to them."""
 
     shards: Sequence[ShardFile]
     open: Callable[[str], BinaryIO]
+    beside: Beside = Beside({}, ())
 
     @property
     def sha256(self) -> str:
-        """Of the shards, in their order."""
-        return hashlib.sha256("\n".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+        """Of the shards, in their order, and of what lies beside them."""
+        digests = (*(shard.sha256 for shard in self.shards), *self.beside.digests)
+        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    def arrays(self, window: Sample) -> Arrays:
+        """All arrays of a window. Raises KeyError where it has none beside it, though others have."""
+        if not self.beside.arrays:
+            return window.arrays
+        return {**window.arrays, **self.beside.arrays[window.key]}

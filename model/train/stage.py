@@ -21,7 +21,9 @@ from gristmill.model.train.schedule import PeakLaw, Schedule
 
 LOSSES = ("cross_entropy", "dpo", "siglip")
 """On targets; of preferences against precomputed references; of images and what is said of them, matched."""
-LOSS_ARRAYS = {"dpo": "reference_logprobs", "siglip": "tiles"}
+ON_PAIRS = frozenset({"dpo"})
+"""Losses of windows whose segments are pairs; all others learn what windows hold."""
+LOSS_ARRAYS = {"siglip": "tiles"}
 """What the windows of a mixture have to hold for a loss, beside the tokens."""
 LOSS_TRAINS = {"siglip": frozenset({Part.VISION_ENCODER})}
 """What a stage by a loss trains, and nothing else."""
@@ -29,7 +31,7 @@ LOSS_PASSES_BY = {"siglip": frozenset({Part.VISION_PROJECTOR})}
 """Parts that a model of a stage by a loss has, and the loss does not reach: they may be new and not trained."""
 PRECISIONS = ("float32", "bfloat16")
 """Of the operations of a pass; weights that are trained, gradients and the optimizer are float32 in any case."""
-GATES = ("frozen_parts", "text", "trained_parts", "contamination")
+GATES = ("frozen_parts", "text", "trained_parts", "contamination", "preference")
 """What can be asked of a stage's result before it is committed."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
@@ -136,7 +138,8 @@ def _rebuilt(values: dict[str, Any]) -> TrainStage:
 class DataFacts:
     """What the manifest of a mixture says of it. `window`: tokens of a window; `windows`, `tokens`: how many there are;
     `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `patch_size`: of its images, `mels`: of its
-    clips, if it has any. `arrays`: what a window holds.
+    clips, if it has any. `arrays`: what a window holds; `pairs`: whether its
+    segments are pairs, chosen and rejected.
     """
 
     window: int
@@ -148,6 +151,7 @@ class DataFacts:
     patch_size: int | None = None
     mels: int | None = None
     arrays: tuple[str, ...] = ("input_ids", "loss_mask", "cu_seqlens")
+    pairs: bool = False
 
 
 def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFacts) -> None:
@@ -180,6 +184,16 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
     if (needed := LOSS_ARRAYS.get(stage.loss)) is not None and needed not in data.arrays:
         raise ValueError(
             f"loss={stage.loss}: it needs windows with {needed}; those of {place} hold {', '.join(data.arrays)}"
+        )
+    if stage.loss in ON_PAIRS and not data.pairs:
+        raise ValueError(
+            f"loss={stage.loss}: it needs windows of pairs, chosen and rejected, and those of {place} have none; `grist"
+            " run conf/preference.yaml` makes pairs of your data, and a mixture of them has such windows"
+        )
+    if data.pairs and stage.loss not in ON_PAIRS:
+        raise ValueError(
+            f"loss={stage.loss}: the windows of {place} are pairs, whose rejected sides would be learned too; allowed"
+            f" are {', '.join(sorted(ON_PAIRS))}"
         )
     stage.schedule.check(steps_of(stage, data.windows, data.tokens))
 

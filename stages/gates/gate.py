@@ -93,6 +93,10 @@ class WeightsGate(Stage[GateInput]):
         document = {"name": self.name, "version": self.VERSION, "config": values}
         return (StageId.model_validate_json(canonical(document)),)
 
+    def inputs(self, payload: GateInput) -> tuple[str, ...]:
+        """Digests of all that the gate reads."""
+        return payload.digests
+
     def job(self, payload: GateInput) -> TrainJob:
         """The training whose result is judged."""
         return TrainJob(self.stage, self.config, payload.given, self.execution)

@@ -1,8 +1,9 @@
 """The gates of a stage: what is asked of its result before it becomes a version, in which order, and the verdicts.
 
 What it was trained on is looked through before anything is trained (contamination); weights are judged afterwards, as
-they lie in the lake (frozen_parts, trained_parts, text). Each is a Work with a receipt, passed or not: a result that
-failed is neither trained nor judged again, the same run says at once what it said before. The manifest keeps verdicts.
+they lie in the lake (frozen_parts, trained_parts, text, preference). Each is a Work with a receipt, passed or not: a
+result that failed is neither trained nor judged again, the same run says at once what it said before. The manifest
+keeps verdicts.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part
-from gristmill.model.train.stage import TrainStage
+from gristmill.model.train.stage import ON_PAIRS, TrainStage
 from gristmill.stages.core.work import Work
 from gristmill.stages.gates.contamination import ancestry, contamination, contamination_stages
 from gristmill.stages.gates.gate import GateInput, Verdict, WeightsGate
+from gristmill.stages.gates.preference import PreferenceFinding, PreferenceWorked
 from gristmill.stages.gates.text import TextAlone, TextFinding
 from gristmill.stages.gates.weights import FrozenFinding, FrozenParts, TrainedFinding, TrainedParts
 from gristmill.stages.run.runner import Runner
@@ -32,6 +34,7 @@ _ON_WEIGHTS: dict[str, tuple[type[WeightsGate], type[Any]]] = {
     "frozen_parts": (FrozenParts, FrozenFinding),
     "trained_parts": (TrainedParts, TrainedFinding),
     "text": (TextAlone, TextFinding),
+    "preference": (PreferenceWorked, PreferenceFinding),
 }
 """By name, the stage of a gate and what it finds."""
 
@@ -66,10 +69,11 @@ class Gates:
 
     def of_weights(self, runner: Runner, payload: GateInput) -> dict[str, Verdict]:
         """What can be said of a result. Raises what a runner raises."""
-        verdicts = {name: Verdict(None, _NOT_FOR_LANGUAGE) for name in self.stage.gates if self._skips(name)}
+        reasons = {name: self._not_for(name) for name in self.stage.gates}
+        verdicts = {name: Verdict(None, reason) for name, reason in reasons.items() if reason is not None}
         gates = self._on_weights()
         works = [
-            Work(gate, payload.digests, payload, received=Tally(), label=f"{self.stage.name}: {name}")
+            Work(gate, gate.inputs(payload), payload, received=Tally(), label=f"{self.stage.name}: {name}")
             for name, gate in gates.items()
         ]
         if not works:
@@ -84,11 +88,16 @@ class Gates:
         return {
             name: _ON_WEIGHTS[name][0](self.stage, self.config, self.execution)
             for name in dict.fromkeys(self.stage.gates)
-            if name in _ON_WEIGHTS and not self._skips(name)
+            if name in _ON_WEIGHTS and self._not_for(name) is None
         }
 
-    def _skips(self, name: str) -> bool:
-        return name == "text" and Part.LANGUAGE in self.stage.trainable
+    def _not_for(self, name: str) -> str | None:
+        """Why a gate does not apply to the stage; None: it does."""
+        if name == "text" and Part.LANGUAGE in self.stage.trainable:
+            return _NOT_FOR_LANGUAGE
+        if name == "preference" and self.stage.loss not in ON_PAIRS:
+            return f"does not apply: the stage learns by {self.stage.loss}, without preferences"
+        return None
 
 
 _NOT_FOR_LANGUAGE = "does not apply: the stage trains the language model, so that what it makes of text has to change"

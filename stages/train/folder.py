@@ -25,6 +25,7 @@ from gristmill.lake.store.scratch import scratch
 from gristmill.lake.store.sealed import read_note, write_note
 from gristmill.lake.versions.lease import RUN_FOLDER
 from gristmill.model.train.checkpoint_files import checked
+from gristmill.stages.train.hold import Hold, RunsElsewhere
 from gristmill.stages.train.mirror import CheckpointMirror
 
 BEAT = 10.0
@@ -33,10 +34,6 @@ LAST_WRITES = 120.0
 """Seconds that a writer of checkpoints is waited for whose driver was killed: Ray ends it in less."""
 ABOUT, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 _REMEDY = "if its run is over, delete it; a live one writes it anew"
-
-
-class RunsElsewhere(RuntimeError):
-    """Another process trains this very stage now."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +61,7 @@ class RunFolder:
         self.prefix = f"runs/{key}/"
         self._remote = store.uri.startswith("s3://")
         self._local = None if self._remote else Path(store.uri, self.prefix)
+        self._hold = Hold(store, self.prefix)
         self._about: RunAbout | None = None
         self._beaten = 0.0
 
@@ -80,7 +78,7 @@ class RunFolder:
         if not self._remote:
             return None
         prefix = f"{self.prefix}{CHECKPOINTS}/"
-        return CheckpointMirror(self.store, prefix, {self.metrics_key: self.metrics_file})
+        return CheckpointMirror(self.store, prefix, {self.metrics_key: self.metrics_file}, self._hold.check)
 
     @property
     def metrics_key(self) -> str:
@@ -115,19 +113,24 @@ class RunFolder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """`placed` while this run goes on: two runs in one folder would spoil each other's checkpoints. Raises
-        RunsElsewhere. A lake on S3 knows no locks."""
+        RunsElsewhere."""
         with self.placed(), ExitStack() as stack:
-            if not self._remote and not stack.enter_context(_locked(self.local)):
+            if self._remote:
+                stack.enter_context(self._hold.taken())
+            elif not stack.enter_context(_locked(self.local)):
                 raise RunsElsewhere(self._holder())
             yield
 
     @contextmanager
     def written(self) -> Iterator[None]:
         """While this process writes checkpoints, be it the run's own or one of its ranks. A killed run may leave a rank
-        that writes on until Ray ends it: that is waited for. Raises RunsElsewhere."""
+        that writes on until Ray ends it: in a lake in a folder that is waited for, on S3 its checkpoints are refused.
+        Raises RunsElsewhere."""
         self.checkpoints.mkdir(exist_ok=True)
         with ExitStack() as stack:
-            if not self._remote and not stack.enter_context(_locked(self.checkpoints, LAST_WRITES)):
+            if self._remote:
+                self._hold.join()
+            elif not stack.enter_context(_locked(self.checkpoints, LAST_WRITES)):
                 raise RunsElsewhere(self._holder())
             yield
 

@@ -7,7 +7,7 @@ any key. In process or on Ray, a trainer is a function of (store, job, folder) t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +23,7 @@ from gristmill.stages.core.work import Resources
 from gristmill.stages.mix.windows import source_of
 from gristmill.stages.models.model_versions import fetched
 from gristmill.stages.train.folder import RunFolder
+from gristmill.stages.train.references import load_references
 from gristmill.stages.train.reporting import Report
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -57,7 +58,8 @@ class Execution:
 class TrainInput:
     """Pointers. `windows`: (tar, index) of each shard of the mixture, `steps` on them; `parts`: the weights of each
     part that is taken; `tokenizer`: that of the windows, which becomes the model's; `sidecars`: what lies beside the
-    weights. `dataset`: that the result becomes a version of, for people."""
+    weights; `references`: what the starting model says of the windows of each shard, of a stage that compares with it.
+    `dataset`: that the result becomes a version of, for people."""
 
     dataset: str
     steps: int
@@ -65,6 +67,7 @@ class TrainInput:
     parts: Mapping[Part, tuple[ObjectRef, ...]]
     tokenizer: ObjectRef
     sidecars: Mapping[str, str] = field(default_factory=dict)
+    references: tuple[ObjectRef, ...] = ()
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -72,7 +75,8 @@ class TrainInput:
         windows = (ref.sha256 for pair in self.windows for ref in pair)
         parts = (ref.sha256 for part in sorted(self.parts) for ref in self.parts[part])
         beside = [digest_of(b"sidecars", *(f"{name} {text}" for name, text in sorted(self.sidecars.items())))]
-        return (*windows, *parts, self.tokenizer.sha256, *(beside if self.sidecars else []))
+        references = (f"reference {ref.sha256}" for ref in self.references)
+        return (*windows, *parts, self.tokenizer.sha256, *(beside if self.sidecars else []), *references)
 
     @property
     def base(self) -> str:
@@ -106,8 +110,12 @@ class TrainJob:
             )
 
     def source(self, store: Store) -> Source:
-        """The windows."""
-        return source_of(store, self.given.windows)
+        """The windows, with what the starting model says of them if the stage compares with it. Raises
+        DamagedObject."""
+        source = source_of(store, self.given.windows)
+        if not self.given.references:
+            return source
+        return replace(source, beside=load_references(store, self.given.references))
 
 
 @dataclass(frozen=True)

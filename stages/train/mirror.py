@@ -12,13 +12,14 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.outage import is_outage
 from gristmill.model.train.checkpoint_files import ASIDE, OPTIMIZER, STATE, WEIGHTS
+from gristmill.stages.train.hold import RunsElsewhere
 
 _FILES = (WEIGHTS, OPTIMIZER, STATE)
 """Of a checkpoint, in the order in which they are stored."""
@@ -37,11 +38,18 @@ class StoreAway(NotKept, ConnectionError):
 class CheckpointMirror:
     """The checkpoints below a prefix of a store, "runs/<work key>/checkpoints/": see `checkpoint_files.Mirror`.
 
-    `beside`: files by their keys, of which a copy goes up with each checkpoint, before its `state.json`.
+    `beside`: files by their keys, of which a copy goes up with each checkpoint, before its `state.json`. `check` raises
+    what ends the run when its checkpoints are another process's by now.
     """
 
-    def __init__(self, store: Store, prefix: str, beside: Mapping[str, Path] | None = None) -> None:
-        self._store, self._prefix, self._beside = store, prefix, beside or {}
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        beside: Mapping[str, Path] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store, self._prefix, self._beside, self._check = store, prefix, beside or {}, check
 
     def address(self, name: str) -> str:
         """Store and key."""
@@ -60,17 +68,22 @@ class CheckpointMirror:
                     shutil.copyfileobj(source, sink, _BLOCK)
 
     def keep(self, folder: Path) -> None:
-        """Stores the files of a checkpoint, `state.json` last. Raises NotKept."""
+        """Stores the files of a checkpoint, `state.json` last. Raises NotKept, and what `check` does."""
         links = folder.with_name(f"{ASIDE}{uuid.uuid4().hex}")
         links.mkdir()
         try:
+            self._check()
             self._store.delete(f"{self._prefix}{folder.name}/{STATE}")  # of one at this step that somebody has damaged
             for key, path in self._beside.items():
                 shutil.copyfile(path, links / path.name)
                 self._store.put_file(key, links / path.name)
             for file in _FILES:
+                if file == STATE:
+                    self._check()  # the files before it take minutes
                 os.link(folder / file, links / file)
                 self._store.put_file(f"{self._prefix}{folder.name}/{file}", links / file)
+        except RunsElsewhere:
+            raise
         except Exception as error:
             kind = StoreAway if is_outage(error) else NotKept
             raise kind(f"checkpoint {self.address(folder.name)} was not stored: {error}") from error
@@ -78,7 +91,8 @@ class CheckpointMirror:
             shutil.rmtree(links)
 
     def remove_others(self, names: Collection[str]) -> None:
-        """Removes what is of no checkpoint of these names: of each `state.json` first."""
+        """Removes what is of no checkpoint of these names: of each `state.json` first. Raises what `check` does."""
+        self._check()
         for name, files in self._files().items():
             if name not in names:
                 for file in sorted(files, key=lambda file: file != STATE):

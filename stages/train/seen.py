@@ -6,7 +6,6 @@ is alive as long as a live lease names its work; that is the rule by which gc le
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import time
@@ -21,6 +20,7 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.model.runs.curve import Smoothed, half_life
 from gristmill.model.train.metrics import Progress
 from gristmill.stages.train.folder import RunAbout, RunFolder, runs
+from gristmill.stages.train.hold import process_exists
 from gristmill.stages.train.result import METRICS
 
 SILENT = 120.0
@@ -114,20 +114,9 @@ def _row(store: Store, about: RunAbout, live: Collection[str], now: float) -> Ru
 
 
 def _state(about: RunAbout, live: Collection[str], silent_for: float) -> State:
-    if about.key not in live or (about.host == platform.node() and not _is_there(about.pid)):
+    if about.key not in live or (about.host == platform.node() and not process_exists(about.pid)):
         return "ended"
     return "silent" if silent_for >= SILENT else "running"
-
-
-def _is_there(pid: int) -> bool:
-    """Whether this machine has a process of that number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def _known(value: float) -> float | None:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gristmill.model.phi4.multimodal import Multimodal
-from gristmill.model.train.losses import SigmoidLoss, dpo_losses, token_losses
+from gristmill.model.train.losses import SigmoidLoss, dpo_losses, preference_margins, token_losses
 from gristmill.model.train.objective import Batch, Objective, PreferenceObjective, collate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -150,15 +150,22 @@ def with_references(batch: Batch, seed: int = 5) -> Batch:
 @pytest.mark.parametrize("nll_weight", [0.0, 0.7])
 def test_dpo_is_its_formula(model: Multimodal, nll_weight: float) -> None:
     batch = with_references(collate([window([9, 12, 20, 6]), window([8, 8], 1)]))
-    loss, pairs = PreferenceObjective(model, beta=0.3, nll_weight=nll_weight, chunk=9)(batch)
+    loss, pairs, *measures = PreferenceObjective(model, beta=0.3, nll_weight=nll_weight, chunk=9)(batch)
     parts, reference = logprobs_alone(model, batch), batch.reference_logprobs
     assert reference is not None
-    formula = torch.zeros(())
+    formula, expected = torch.zeros(()), torch.zeros(4)
     for pair in range(3):
         chosen, rejected = 2 * pair, 2 * pair + 1
-        margin = (parts[chosen].sum() - reference[chosen]) - (parts[rejected].sum() - reference[rejected])
-        formula = formula - torch.sigmoid(0.3 * margin).log() - nll_weight * parts[chosen].mean()
+        # As TRL's DPOTrainer has it, loss_type "sigmoid": beta times (policy's log-ratio - reference's log-ratio);
+        # its metrics are rewards/margins, rewards/accuracies, logps/chosen and nll_loss.
+        chosen_reward = 0.3 * (parts[chosen].sum() - reference[chosen])
+        rejected_reward = 0.3 * (parts[rejected].sum() - reference[rejected])
+        nll = -parts[chosen].mean()
+        formula = formula - torch.sigmoid(chosen_reward - rejected_reward).log() + nll_weight * nll
+        accurate = (chosen_reward > rejected_reward).float()
+        expected += torch.stack([chosen_reward - rejected_reward, accurate, parts[chosen].sum(), nll]).detach()
     assert int(pairs) == 3
+    torch.testing.assert_close(torch.stack(measures), expected, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(loss, formula, atol=1e-3, rtol=1e-4)
     same_gradients(model, loss, formula)
 
@@ -168,12 +175,12 @@ def test_dpo_with_itself_as_reference_is_log_2_a_pair(model: Multimodal) -> None
     with torch.no_grad():
         logprobs, counts = objective.logprobs(batch)
     assert int(counts.sum()) == len(batch.targets)
-    loss, _ = objective(Batch(batch.input_ids, batch.loss_mask, batch.cu_seqlens, reference_logprobs=logprobs))
+    loss, *_ = objective(Batch(batch.input_ids, batch.loss_mask, batch.cu_seqlens, reference_logprobs=logprobs))
     assert loss.item() == pytest.approx(2 * math.log(2), rel=1e-5)
 
 
 def test_dpo_does_not_overflow() -> None:
-    losses = dpo_losses(torch.tensor([-1e5, 0.0, 0.0, -1e5]), torch.zeros(4), 0.5)
+    losses = dpo_losses(preference_margins(torch.tensor([-1e5, 0.0, 0.0, -1e5]), torch.zeros(4), 0.5))
     assert losses.tolist() == [5e4, 0.0]
 
 

@@ -90,7 +90,7 @@ UNFIT: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
     ),
     ((stage(),), {"model": "short"}, f"recipe.stages.0.data=mix@v1: its windows have {WINDOW} tokens, the model"),
     ((stage(),), {"model": "narrow"}, "recipe.stages.0.data=mix@v1: its vocabulary has"),
-    ((stage(loss="dpo"),), {}, "recipe.stages.0.loss=dpo: it needs windows with reference_logprobs"),
+    ((stage(loss="dpo"),), {}, "recipe.stages.0.loss=dpo: it needs windows of pairs"),
     (
         (stage(steps=None, epochs=0.01, schedule={"warmup": 3}),),
         {},

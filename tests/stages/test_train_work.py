@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
-from contextlib import contextmanager
 
 import pytest
 from pydantic import ValidationError
-from training import config, prepare, stage, train
+from training import config, prepare, stage, stop_at, train
 
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.upkeep.gc import plan_gc, run_gc
@@ -20,7 +19,6 @@ from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.stage import TrainStage
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete, PlanOnly
-from gristmill.stages.train import local
 from gristmill.stages.train.folder import RunAbout, RunFolder, RunsElsewhere, read_about, runs
 from gristmill.stages.train.job import Execution, TrainInput
 from gristmill.stages.train.work import train_work
@@ -31,29 +29,6 @@ def lake(store):
     """A store with a mixture of tiny windows."""
     prepare(store)
     return store
-
-
-class Stopped(OSError):
-    """In place of a machine that goes away."""
-
-
-def stop_at(monkeypatch, step):
-    """Lets a training end at a step, before anybody is shown it."""
-
-    shown = local.reporting
-
-    @contextmanager
-    def stopping(*run):
-        with shown(*run) as show:
-
-            def show_or_stop(progress):
-                if progress.step == step:
-                    raise Stopped("the disk is gone")
-                show(progress)
-
-            yield show_or_stop
-
-    monkeypatch.setattr(local, "reporting", stopping)
 
 
 def test_a_run_that_stopped_goes_on_from_its_checkpoint_with_the_same_bits(lake, tmp_path, monkeypatch):
