@@ -104,6 +104,7 @@ def controls(seed: int) -> dict[str, Any]:
             part: f"{done}.{source.removeprefix('stage:')}@v1" for part, source in stage.get("init_from", {}).items()
         }
     raw = stages["warmup"] | {"steps": 1, "optim": {"lr": 1e-6}, "schedule": {"kind": "constant"}}
+    raw["gates"] = ["frozen_parts"]  # so small a step leaves numbers as they are
     blind = stages["v1"] | {"init_from": stages["v1"]["init_from"] | {"vision_encoder": "stage:warmup"}}
     still = stages["v2"] | {"trainable": ["vision_projector"]}
     captions = stages["v3"] | {"trainable": stages["v2"]["trainable"], "data": stages["v2"]["data"]}

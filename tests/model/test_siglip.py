@@ -18,14 +18,13 @@ from train_windows import stage, write_arrays
 
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part
-from gristmill.model.phi4.vision import image_tokens
 from gristmill.model.plan.estimate import Window, estimate
 from gristmill.model.train.loop import Trainer
 from gristmill.model.train.objective import collate
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.settings import Settings, Source
-from gristmill.model.train.siglip import MOST_TOKENS, SiglipObjective, texts_of
+from gristmill.model.warmup.siglip import MOST_TOKENS, SiglipObjective, image_tokens, texts_of
 from gristmill.model.windows.cost import Cost
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -167,9 +166,7 @@ def test_it_learns_which_words_are_of_which_picture(source: Source) -> None:
     batch = collate([fresh], NANO)
     with torch.no_grad():
         text = objective.text(objective.model.language.embed_tokens(texts_of(batch)[0]), texts_of(batch)[1])
-        image = objective.pooling(
-            objective.model.vision_encoder(batch.inputs["image_pixel_values"][::2], torch.ones(6, 8, 8))
-        )
+        image = objective.pooling(encoder(batch.inputs["image_pixel_values"][::2], torch.ones(6, 8, 8)))
     assert (normalize(image, dim=1) @ normalize(text, dim=1).T).argmax(1).tolist() == list(range(6))
 
 
