@@ -33,7 +33,7 @@ MIXTURES = {
     "frames": ({"captions": 0.2, "questions": 0.25, "frames": 0.55}, 512),
 }
 """Mixture, without `seeing-` -> its sources with their weights, and tokens of a window."""
-ASKED, LEAST = 60, 0.5
+ASKED, LEAST = 60, 0.25
 """Questions about several pictures that are asked, and the share that has to be answered right."""
 _PATIENCE = 300  # seconds that a server gets to load the model
 
