@@ -42,8 +42,8 @@ LEAST = {
     ("questions-held-out", "exact"): 0.57,
     ("frames-held-out", "exact"): 0.33,
 }
-"""Of every seed after the last stage. Measured: .84, .87, .84; .92, .95, .91; .96, .96, .97; .72, .70, .64; .40, .41, .41
-(benchmarks/results/vision_learning.json)."""
+"""Of every seed after the last stage. Measured: .84, .87, .84; .92, .95, .91; .96, .96, .97; .72, .70, .64; .40, .41,
+.41 (benchmarks/results/vision_learning.json)."""
 
 
 def main(arguments: list[str]) -> int:
