@@ -44,6 +44,7 @@ class Right:
 
     @classmethod
     def of(cls, answers: Sequence[Answer]) -> Right:
+        """Counted on answers, of which there are some."""
         kinds = sorted({answer.kind for answer in answers})
         return cls(
             len(answers),

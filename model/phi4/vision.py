@@ -122,8 +122,7 @@ class Layers(nn.Module):
 
 
 class PoolingHead(nn.Module):
-    """SigLIP's attention pooling. That of the encoder is kept for the round trip of a checkpoint, and never computed;
-    the warm-up of an encoder (model.train.siglip) has one of its own."""
+    """Weights of SigLIP's attention pooling, for the round trip of a checkpoint: never computed here."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -131,13 +130,6 @@ class PoolingHead(nn.Module):
         self.attention = nn.MultiheadAttention(config.hidden_size, config.num_attention_heads, batch_first=True)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config)
-
-    def forward(self, x_NPD: Tensor) -> Tensor:
-        """[N, D], of a crop's features."""
-        probe_N1D = self.probe.expand(len(x_NPD), -1, -1)
-        pooled_N1D = self.attention(probe_N1D, x_NPD, x_NPD, need_weights=False)[0]
-        pooled_N1D = pooled_N1D + self.mlp(self.layernorm(pooled_N1D))
-        return pooled_N1D[:, 0]
 
 
 class VisionEncoder(nn.Module):
@@ -262,17 +254,6 @@ def _grids(config: VisionConfig, sizes_B2: Tensor, crops: int | None) -> list[tu
             )
         grids.append((rows, columns))
     return grids
-
-
-def image_tokens(config: VisionConfig, sizes_B2: Tensor, mask_NGG: Tensor) -> list[int]:
-    """How many tokens each image becomes, by its padded size and the real patches of its crops, end to end."""
-    grids, side = _grids(config, sizes_B2, None), config.grid // 2
-    counts = []
-    for (rows, columns), mask_nGG in zip(grids, mask_NGG.cpu().split([1 + r * c for r, c in grids]), strict=True):
-        real_rcSS = mask_nGG[1:, ::2, ::2].unflatten(0, (rows, columns))
-        height, width = int(real_rcSS[:, 0, :, 0].sum()), int(real_rcSS[0, :, 0].sum())
-        counts.append(height * (width + 1) + 1 + side * (side + 1))
-    return counts
 
 
 def embed_images(

@@ -35,7 +35,7 @@ MIXTURES = {
 """Mixture, without `seeing-` -> its sources with their weights, and tokens of a window."""
 STEPS = {"pretrain": 300, "posttrain": 150, "warmup": 400, "v1": 100, "v2": 400, "v3": 400, "v4": 250}
 """Of each stage: about half of those of the recipe, which `make learn` trains whole."""
-ASKED, LEAST = 60, 0.3
+ASKED, LEAST = 60, 0.25
 """Questions about several pictures that are asked, and the share that has to be answered right; by chance it is less
 than a fifth."""
 _PATIENCE = 300  # seconds that a server gets to load the model

@@ -14,9 +14,9 @@ from gristmill.model.train.loop import Trainer
 from gristmill.model.train.metrics import Progress
 from gristmill.model.train.objective import Objective, PreferenceObjective
 from gristmill.model.train.ranks import Ranks
-from gristmill.model.train.siglip import SiglipObjective
 from gristmill.model.train.stage import LOSSES, TrainStage
 from gristmill.model.train.state import Reached
+from gristmill.model.warmup.siglip import SiglipObjective
 from gristmill.stages.train.folder import RunAbout, RunFolder
 from gristmill.stages.train.job import Trained, TrainJob
 from gristmill.stages.train.reporting import reporting

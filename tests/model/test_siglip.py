@@ -18,24 +18,23 @@ from train_windows import stage, write_arrays
 
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part
-from gristmill.model.phi4.vision import image_tokens
 from gristmill.model.plan.estimate import Window, estimate
 from gristmill.model.train.loop import Trainer
 from gristmill.model.train.objective import collate
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.settings import Settings, Source
-from gristmill.model.train.siglip import MOST_TOKENS, SiglipObjective, texts_of
+from gristmill.model.warmup.siglip import MOST_TOKENS, SiglipObjective, image_tokens, texts_of
 from gristmill.model.windows.cost import Cost
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 COLOURS = [(220, 30, 30), (30, 180, 60), (30, 60, 220), (10, 10, 10), (240, 220, 40), (250, 250, 250)]
 NAMES = [[40, 41], [41, 40], [42, 40], [43], [42, 44, 45], [46, 40]]
-"""What is said of each colour."""
+"""The words for each colour."""
 
 
-def said(colour: int, seed: int, pictures: int = 1, names: list[int] | None = None) -> Sample:
+def captioned(colour: int, seed: int, pictures: int = 1, names: list[int] | None = None) -> Sample:
     """Pictures of a colour, then the words for it, which are learned."""
     rng = np.random.default_rng(seed)
     ids = NAMES[colour] if names is None else names
@@ -77,7 +76,7 @@ def by_the_formula(objective: SiglipObjective, given: list[tuple[Sample, int]]) 
 
 def test_the_loss_is_the_formula_of_each_window_where_equal_texts_match(model: Multimodal) -> None:
     objective = SiglipObjective(model, seed=3)
-    windows = [[(said(c, n), c) for n, c in enumerate(colours)] for colours in ([0, 1, 0, 4], [1, 1, 5])]
+    windows = [[(captioned(c, n), c) for n, c in enumerate(colours)] for colours in ([0, 1, 0, 4], [1, 1, 5])]
     arrays = [packed([each for each, _ in window]) for window in windows]
     with torch.no_grad():
         expected = [by_the_formula(objective, window) for window in windows]
@@ -91,7 +90,7 @@ def test_the_loss_is_the_formula_of_each_window_where_equal_texts_match(model: M
 
 def test_all_images_of_a_segment_have_its_text_and_one_without_text_is_no_pair(model: Multimodal) -> None:
     objective = SiglipObjective(model)
-    two, without = said(0, 1, pictures=2), said(1, 2, names=[])
+    two, without = captioned(0, 1, pictures=2), captioned(1, 2, names=[])
     mixed = packed([sample(1), without, two, sample(2)])
     with torch.no_grad():
         loss, count = objective(collate([mixed], NANO))
@@ -115,7 +114,7 @@ def test_what_an_image_becomes_is_counted_by_its_size(model: Multimodal) -> None
 
 def test_a_text_is_read_up_to_its_most_tokens() -> None:
     long = Sample([5] * 3 + list(range(100, 100 + MOST_TOKENS + 9)), [False] * 3 + [True] * (MOST_TOKENS + 9))
-    ids, real = texts_of(collate([packed([long, said(3, 0, pictures=0)])]))
+    ids, real = texts_of(collate([packed([long, captioned(3, 0, pictures=0)])]))
     assert ids.shape == real.shape == (2, MOST_TOKENS)
     assert ids[0].tolist() == list(range(100, 100 + MOST_TOKENS)) and bool(real[0].all())
     assert ids[1, real[1]].tolist() == NAMES[3] and not ids[1, ~real[1]].any()
@@ -128,7 +127,9 @@ def windows(count: int) -> list[dict[str, np.ndarray]]:
     """Of eight pictures and their words each; every fourth has no picture at all."""
     rng = np.random.default_rng(7)
     return [
-        packed([sample(number)] if number % 4 == 3 else [said(int(c), 8 * number + k) for k, c in enumerate(drawn)])
+        packed(
+            [sample(number)] if number % 4 == 3 else [captioned(int(c), 8 * number + k) for k, c in enumerate(drawn)]
+        )
         for number, drawn in enumerate(rng.integers(0, len(COLOURS), (count, 8)))
     ]
 
@@ -163,13 +164,11 @@ def warmed(source: Source, folder: Path | None = None, ranks: Ranks | None = Non
 def test_it_learns_which_words_are_of_which_picture(source: Source) -> None:
     objective = warmed(source, steps=30)
     encoder: Any = objective.model.vision_encoder
-    fresh = packed([said(c, 1000 + c) for c in range(len(COLOURS))])
+    fresh = packed([captioned(c, 1000 + c) for c in range(len(COLOURS))])
     batch = collate([fresh], NANO)
     with torch.no_grad():
         text = objective.text(objective.model.language.embed_tokens(texts_of(batch)[0]), texts_of(batch)[1])
-        image = objective.pooling(
-            objective.model.vision_encoder(batch.inputs["image_pixel_values"][::2], torch.ones(6, 8, 8))
-        )
+        image = objective.pooling(encoder(batch.inputs["image_pixel_values"][::2], torch.ones(6, 8, 8)))
     assert (normalize(image, dim=1) @ normalize(text, dim=1).T).argmax(1).tolist() == list(range(6))
 
 

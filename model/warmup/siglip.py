@@ -19,12 +19,23 @@ from torch import Tensor, nn
 
 from gristmill.model.phi4.config import VisionConfig
 from gristmill.model.phi4.multimodal import Multimodal
-from gristmill.model.phi4.vision import Layer, PoolingHead, image_tokens
+from gristmill.model.phi4.vision import Layer, PoolingHead
 from gristmill.model.train.losses import SigmoidLoss
 from gristmill.model.train.objective import Batch
 
 MOST_TOKENS = 64
 """Of a text: what lies beyond is not read, as in SigLIP."""
+
+
+class Pooling(PoolingHead):
+    """SigLIP's attention pooling, computed: the encoder's own is only kept for the round trip of a checkpoint."""
+
+    def forward(self, x_NPD: Tensor) -> Tensor:
+        """[N, D], of a crop's features."""
+        probe_N1D = self.probe.expand(len(x_NPD), -1, -1)
+        pooled_N1D = self.attention(probe_N1D, x_NPD, x_NPD, need_weights=False)[0]
+        pooled_N1D = pooled_N1D + self.mlp(self.layernorm(pooled_N1D))
+        return pooled_N1D[:, 0]
 
 
 class TextTower(nn.Module):
@@ -61,7 +72,7 @@ class SiglipObjective(nn.Module):
         self.model, self.config = model, config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.pooling = PoolingHead(config)
+            self.pooling = Pooling(config)
             self.text = TextTower(config, model.config.text.hidden_size)
         self.loss = SigmoidLoss()
         if (device := model.language.norm.weight.device).type != "cpu":  # drawn on the CPU: the same on every device
@@ -122,3 +133,15 @@ def texts_of(batch: Batch) -> tuple[Tensor, Tensor]:
     ids_SL = torch.zeros_like(real_SL, dtype=torch.int64)
     ids_SL[segment_N[read_N], place_N[read_N]] = batch.input_ids[targets_N[read_N]]
     return ids_SL, real_SL
+
+
+def image_tokens(config: VisionConfig, sizes_B2: Tensor, mask_NGG: Tensor) -> list[int]:
+    """How many tokens each image becomes, by its padded size and the real patches of its crops, end to end."""
+    grids = [(height // config.crop_size, width // config.crop_size) for height, width in sizes_B2.tolist()]
+    side = config.grid // 2
+    counts = []
+    for (rows, columns), mask_nGG in zip(grids, mask_NGG.cpu().split([1 + r * c for r, c in grids]), strict=True):
+        real_rcSS = mask_nGG[1:, ::2, ::2].unflatten(0, (rows, columns))
+        height, width = int(real_rcSS[:, 0, :, 0].sum()), int(real_rcSS[0, :, 0].sum())
+        counts.append(height * (width + 1) + 1 + side * (side + 1))
+    return counts

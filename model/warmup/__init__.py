@@ -1,0 +1,1 @@
+"""Stand-ins for pretrained encoders: objectives that warm one up from nothing."""
