@@ -7,8 +7,8 @@ many a step had, with exponential weights that are corrected at the start, so th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from gristmill.model.train.metrics import Progress
@@ -41,7 +41,8 @@ class Smoothed:
 @dataclass(frozen=True)
 class Curve:
     """A run as it is drawn, lists of equal length by step. `losses` has NaN for steps without a finite one; `resumed`:
-    steps that a process went on from; `skipped`: steps that changed nothing; `planned`: how many steps the run has."""
+    steps that a process went on from; `skipped`: steps that changed nothing; `planned`: how many steps the run has;
+    `measures`: what else the objective measured, by name, smoothed as the loss is."""
 
     steps: tuple[int, ...]
     losses: tuple[float, ...]
@@ -52,12 +53,14 @@ class Curve:
     resumed: tuple[int, ...]
     planned: int
     final_loss: float
+    measures: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not finite is null."""
         lists = {name: [_finite(value) for value in getattr(self, name)] for name in ("losses", "smoothed", "norms")}
         lists |= {name: list(getattr(self, name)) for name in ("steps", "rates", "skipped", "resumed")}
-        return {"planned": self.planned, "final_loss": _finite(self.final_loss), **lists}
+        measures = {name: [_finite(value) for value in values] for name, values in self.measures.items()}
+        return {"planned": self.planned, "final_loss": _finite(self.final_loss), **lists, "measures": measures}
 
 
 def curve_of(metrics: Sequence[Progress]) -> Curve:
@@ -75,7 +78,13 @@ def curve_of(metrics: Sequence[Progress]) -> Curve:
         resumed=tuple(sorted({progress.since for progress in metrics} - {0})),
         planned=metrics[-1].steps,
         final_loss=final_loss(metrics),
+        measures={name: _smoothed(metrics, name) for name in metrics[-1].measures},
     )
+
+
+def _smoothed(metrics: Sequence[Progress], name: str) -> tuple[float, ...]:
+    smooth = Smoothed(half_life(metrics[-1].steps))
+    return tuple(smooth.add(progress.measures.get(name, math.nan), progress.targets) for progress in metrics)
 
 
 def half_life(steps: int) -> float:

@@ -76,6 +76,7 @@ class Trainer:
         self.device = next(iter(self.trained.values())).device
         self._measures: tuple[str, ...] = getattr(objective, "measures", ())
         self._arrays = source.arrays
+        self._lines: MetricsFile | None = None
         self._reader = ShardReader(source.shards, source.open, seed=stage.seed)
         self.steps = steps_of(stage, len(self._reader), self._reader.tokens)
         stage.schedule.check(self.steps)
@@ -150,7 +151,9 @@ class Trainer:
                 if ranks.rank == 0:
                     show(self._progress(reached, share, result, now - start, left))
                 if checkpoints is not None and due and (ranks.rank == 0 or self._sharded):
-                    # After the line of its last step is in the metrics.
+                    # After the line of its last step is in the metrics, and on disk.
+                    if self._lines is not None:
+                        self._lines.sync()
                     checkpoints.save(reached, self.trained, self._optimizer)
                 if self._on_checkpoint is not None and checkpoints is not None and due:
                     self._on_checkpoint(reached)
@@ -236,7 +239,8 @@ class Trainer:
         with ExitStack() as stack:
             sinks: list[Callable[[Progress], None]] = []
             if self.ranks.rank == 0 and self._metrics is not None:
-                sinks.append(stack.enter_context(MetricsFile(self._metrics, step)).write)
+                self._lines = stack.enter_context(MetricsFile(self._metrics, step))
+                sinks.append(self._lines.write)
             if self._on_step is not None:
                 sinks.append(self._on_step)
 

@@ -93,7 +93,10 @@ class MetricsFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
         new = path.with_name(f".{path.name}.new")
-        new.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        with new.open("w", encoding="utf-8") as stream:
+            stream.writelines(f"{line}\n" for line in kept)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(new, path)
         self._stream = path.open("a", encoding="utf-8")
 
@@ -102,6 +105,11 @@ class MetricsFile:
         values = {key: _finite(value) for key, value in asdict(progress).items()}
         self._stream.write(json.dumps(values, allow_nan=False) + "\n")
         self._stream.flush()
+
+    def sync(self) -> None:
+        """All lines are on disk when this returns: a checkpoint that a machine keeps must not outlive its lines, which
+        say how many tokens were trained on."""
+        os.fsync(self._stream.fileno())
 
     def __enter__(self) -> MetricsFile:
         return self

@@ -23,6 +23,8 @@ LOSSES = ("cross_entropy", "dpo", "siglip")
 """On targets; of preferences against precomputed references; of images and what is said of them, matched."""
 ON_PAIRS = frozenset({"dpo"})
 """Losses of windows whose segments are pairs; all others learn what windows hold."""
+COUNTED = {"dpo": "pairs", "siglip": "images"}
+"""What a loss is divided by, where that is not tokens to learn."""
 LOSS_ARRAYS = {"siglip": "tiles"}
 """What the windows of a mixture have to hold for a loss, beside the tokens."""
 LOSS_TRAINS = {"siglip": frozenset({Part.VISION_ENCODER})}
@@ -138,8 +140,7 @@ def _rebuilt(values: dict[str, Any]) -> TrainStage:
 class DataFacts:
     """What the manifest of a mixture says of it. `window`: tokens of a window; `windows`, `tokens`: how many there are;
     `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `patch_size`: of its images, `mels`: of its
-    clips, if it has any. `arrays`: what a window holds; `pairs`: whether its
-    segments are pairs, chosen and rejected.
+    clips, if it has any. `arrays`: what a window holds; `pairs`: whether its segments are pairs, chosen and rejected.
     """
 
     window: int

@@ -69,7 +69,8 @@ def plot(
 
 
 def draw_curve(console: Console, curve: Curve) -> None:
-    """The loss of every step and smoothed, the learning rate below; resumes are vertical lines, skipped steps marks."""
+    """The loss of every step and smoothed, the learning rate below, and what else the objective measured; resumes are
+    vertical lines, skipped steps marks."""
     draw_facts(console, _facts(curve))
     finite = [loss for loss in curve.losses if math.isfinite(loss)]
     if not finite:
@@ -87,6 +88,9 @@ def draw_curve(console: Console, curve: Curve) -> None:
     plot(console, loss, "loss", 14, **across)
     rates = Series("LR", "*", curve.steps[thin], curve.rates[thin], line=True)
     plot(console, [rates], "learning rate", 5, **across)
+    for name, values in curve.measures.items():
+        series = Series(name, "*", curve.steps[thin], values[thin], line=True)
+        plot(console, [series], f"{name.replace('_', ' ')}, smoothed", 5, **across)
 
 
 def _facts(curve: Curve) -> Mapping[str, str]:
@@ -98,6 +102,8 @@ def _facts(curve: Curve) -> Mapping[str, str]:
     }
     if smoothed:
         facts["smoothed"] = f"{smoothed[0]:.4f} at first, {min(smoothed):.4f} at the lowest, {smoothed[-1]:.4f} last"
+    for name, values in curve.measures.items():
+        facts[name.replace("_", " ")] = f"{values[0]:.4g} at first, {values[-1]:.4g} last (smoothed)"
     facts["peak LR"] = f"{max(curve.rates):.3g}"
     if curve.resumed:
         facts["resumed"] = f"after step {_listed(curve.resumed)} (vertical lines)"

@@ -31,12 +31,14 @@ def verdict_line(verdict: Mapping[str, Any]) -> str:
 def _facts(training: Mapping[str, Any]) -> dict[str, str]:
     loss, seconds = training["final_loss"], training["seconds"]
     pace = f", {training['tokens'] / seconds:,.0f} tokens/s" if seconds else ""
+    counted_in = training.get("counted", "tokens")  # not said before there were others
+    learned = "of them to learn" if counted_in == "tokens" else counted_in
     skipped = f", {training['skipped']:,} of them skipped" if training["skipped"] else ""
     return {
         "steps": f"{training['steps']:,}{skipped}",
-        "tokens": f"{training['tokens']:,}, {training['targets']:,} of them to learn",
+        "tokens": f"{training['tokens']:,}, {training['targets']:,} {learned}",
         "windows": f"{training['positions']:,}, in the order {training['order']}",
         "peak rate": f"{training['peak_lr']:.3g}",
-        "final loss": "none that is a number" if loss is None else f"{loss:.4f} nats a token",
+        "final loss": "none that is a number" if loss is None else f"{loss:.4f} nats a {counted_in.removesuffix('s')}",
         "time": f"{seconds:,.1f} s on {counted(training['world'], 'rank')}{pace}",
     }

@@ -25,6 +25,8 @@ class TrainRun(Run):
     keep: int = Field(default=2, ge=1)
     ahead: int = Field(default=0, ge=0)
     shard: bool = False
+    recompute: bool = False
+    compile: bool = False
     device: str = "auto"
     report: Report = Report()
 
@@ -36,7 +38,15 @@ class TrainRun(Run):
     @property
     def execution(self) -> Execution:
         """How a stage is carried out."""
-        settings = Settings(self.windows_per_pass, self.checkpoint_every, self.keep, self.ahead, self.shard)
+        settings = Settings(
+            windows_per_pass=self.windows_per_pass,
+            checkpoint_every=self.checkpoint_every,
+            keep=self.keep,
+            ahead=self.ahead,
+            shard=self.shard,
+            recompute=self.recompute,
+            compile=self.compile,
+        )
         return Execution(
             trainer=self.trainer,
             ranks=self.ranks,

@@ -100,6 +100,7 @@ def values_of(progress: Progress) -> dict[str, float]:
         "train/skipped": float(progress.skipped),
         "speed/tokens_per_second": progress.tokens_per_second,
         "speed/mfu": progress.mfu,
+        **{f"train/{name}": value for name, value in progress.measures.items()},
     }
     return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 

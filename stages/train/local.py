@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from torch import nn
 
 from gristmill.lake.store.base import Store
+from gristmill.model.phi4.blocks import checkpoint_activations, compile_blocks
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.train.checkpoint_files import WEIGHTS
 from gristmill.model.train.loop import Trainer
@@ -45,6 +46,9 @@ def train_rank(
     """What each of the ranks does. `show`: is handed every step, on rank 0; `on_checkpoint`: as of a Trainer."""
     stage, execution = job.stage, job.execution
     model = job.model(store, device_of(execution.device))
+    checkpoint_activations(model, execution.settings.recompute)
+    if execution.settings.compile:
+        compile_blocks(model)
 
     def on_step(progress: Progress) -> None:
         folder.alive()

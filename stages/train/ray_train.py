@@ -83,7 +83,8 @@ def on_ray(work: RankWork[T], execution: Execution) -> T:
         raise TooSmall(
             f"train: run.ranks={execution.ranks} need {needs} each, and the cluster holds {held} of them. Give fewer"
             " ranks, or run it where it holds so many; one that is started on this machine has run.workers CPUs, and"
-            " with run.workers=0 as many as the ranks need, if the machine has them"
+            " with run.workers=0 as many as the ranks need, if the machine has them, and keeps that size as long as its"
+            " process lives: train in a process of its own where something else ran before on fewer"
         )
     from gristmill.stages.train.ray_ranks import fit  # it imports Ray, whose settings `connect` makes
 

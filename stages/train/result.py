@@ -15,6 +15,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_file, scratch
 from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.phi4.parts import Part, part_of
+from gristmill.model.train.stage import COUNTED
 from gristmill.stages.models.model_versions import model_statistics, put_part, put_shape
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.job import Trained, TrainJob
@@ -27,7 +28,8 @@ METRICS = "metrics"
 class TrainFacts:
     """What a finished stage says of itself. `tokens`, `targets`: of all steps; `final_loss`: of the last step whose
     loss was a number; `positions`: windows drawn; `order`: a hash of which, in what order; `seconds`: of all steps;
-    `model`: parameters by part and type, as of any model version."""
+    `model`: parameters by part and type, as of any model version; `counted`: what targets are, which a loss is divided
+    by (model.train.stage.COUNTED)."""
 
     steps: int
     tokens: int
@@ -40,6 +42,7 @@ class TrainFacts:
     seconds: float
     positions: int
     model: dict[str, Any]
+    counted: str = "tokens"
 
 
 def put_result(
@@ -74,6 +77,7 @@ def put_result(
         seconds=round(sum(line["seconds"] for line in lines), 3),
         positions=trained.position,
         model=model_statistics(model),
+        counted=COUNTED.get(job.stage.loss, "tokens"),
     )
     return (*weights, shape, _put_metrics(store, folder, len(lines))), facts
 
