@@ -1,8 +1,8 @@
 """Items: a sample of instruction data as a question, what is expected, and how an answer to it is judged.
 
 Which task it is follows from the sample's form: calls of tools are judged as calls, a worked solution by its last line,
-lettered options by likelihood; what is said of images by the sample's own answer, or those of several people; of any
-other conversation only whether it is refused. Code and what is asked for by name is scored by perplexity. The prompt is
+lettered options by likelihood; what is said of images by the sample's own answer; of any other conversation only
+whether it is refused. Code and what is asked for by name is scored by perplexity. The prompt is
 the sample itself up to the answer, as training has it.
 """
 
@@ -22,6 +22,8 @@ from gristmill.model.windows.placeholders import placeholder_of, placeholders
 
 Task = Literal["perplexity", "exact", "choice", "calls", "refusal", "answer", "vqa"]
 TASKS: tuple[Task, ...] = get_args(Task)
+SEVERAL = "|"
+"""Between the answers of several people to one question."""
 _ASSISTANT, _END, _USER = "<|assistant|>", "<|end|>", "<|user|>"
 
 
@@ -76,10 +78,11 @@ class _Turn(NamedTuple):
     end: int
 
 
-def item_of(segments: Sequence[Segment], rules: Rules, task: Task | None = None, accepted: Sequence[str] = ()) -> Item:
-    """The item of a sample. `task`: how it is judged; None: as its form says. `accepted`: answers of several people.
+def item_of(segments: Sequence[Segment], rules: Rules, task: Task | None = None) -> Item:
+    """The item of a sample. `task`: how it is judged; None: as its form says. "vqa" has to be asked for: the sample's
+    answer is then those of several people, with SEVERAL between them.
 
-    Raises NoItem: no_answer, no_calls, no_expected (the pattern is not in the sample's answer), no_choice, no_accepted.
+    Raises NoItem: no_answer, no_calls, no_expected (the pattern is not in the sample's answer), no_choice.
     """
     turns = _answers(segments)
     if task == "perplexity" or (task is None and not turns):
@@ -92,10 +95,11 @@ def item_of(segments: Sequence[Segment], rules: Rules, task: Task | None = None,
     last = turns[-1]
     prompt = tuple(segments[: last.start])
     answer, question = spoken(_text(segments[last.start : last.end])), _question(prompt)
-    if task == "vqa" or (task is None and accepted):
+    if task == "vqa":
+        accepted = tuple(part.strip() for part in answer.split(SEVERAL) if part.strip())
         if not accepted:
-            raise NoItem("no_accepted")
-        return Item("vqa", prompt, question, answer, accepted=tuple(accepted))
+            raise NoItem("no_answer")
+        return Item("vqa", prompt, question, answer, accepted=accepted)
     if task == "answer":
         return Item("answer", prompt, question, answer)
     if task in (None, "exact"):

@@ -178,17 +178,17 @@ def _item(row: dict[str, Any], piece: Piece, rules: Rules) -> Item | str:
         segments = (Segment(row["text"], loss_mask=True), Segment(END_OF_TEXT, special=True, loss_mask=True))
         return Item("perplexity", segments)
     try:
-        return item_of(parts_of(row["text"], row["parts"]), rules, piece.task, row.get("answers") or ())
+        return item_of(parts_of(row["text"], row["parts"]), rules, piece.task)
     except NoItem as error:
         return f"evaluate.{error.reason}"
 
 
 def _rows(store: Store, piece: Piece) -> Iterator[dict[str, Any]]:
     """The rows of a piece, from the row groups that they are in."""
-    columns = ["id", "text", "parts"] if piece.form in WITH_PARTS else ["id", "text"]
+    columns = ["id", "text"]
+    columns += ["parts"] if piece.form in WITH_PARTS else []
+    columns += ["media"] if piece.form == "images" else []
     with open_parquet(store, piece.shard) as file:
-        if piece.form == "images":
-            columns += [name for name in ("media", "answers") if name in file.schema_arrow.names]
         start = 0
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows

@@ -202,6 +202,6 @@ class Ready:
             "task": item.task,
             "prompt": hashlib.sha256(np.array(question.tokens, np.int32).tobytes()).hexdigest()[:32],
             "question": item.question or None,
-            "expected": " | ".join(item.accepted) or item.expected or None,
+            "expected": item.expected or None,
         }
         return Row(record, about | fields)

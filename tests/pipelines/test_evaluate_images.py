@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_object, read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
-from gristmill.model.evaluate.reading import reading
+from gristmill.model.evaluate.reading import reading, vqa_accuracy
 from gristmill.model.generate.engine import Request
 from gristmill.model.hf.checkpoint import save_hf
 from gristmill.model.processing.text import Tokenizer
@@ -152,6 +151,17 @@ def test_perplexity_of_records_with_images(lake: Store) -> None:
     assert 0 < short.dropped.count < len(ROWS)
 
 
+def test_answers_of_several_people_are_one_question_and_are_judged_together(lake: Store, tmp_path: Path) -> None:
+    rows = [([(64, 64)], "yes|yes|yes|no|{}"), ([(40, 100)], "|{}|")]
+    pictures(lake, tmp_path / "in", rows, dataset="people", image={"ask": "Is it?"})
+    given = {"tasks": {"people@v1": "vqa"}, "max_crops": 4, "limit": 2}
+    manifest = evaluations.evaluate(lake, ["people@v1"], dataset="people-eval", **given).manifest
+    for row in rows_of(lake, manifest):
+        accepted = [part for part in row["expected"].split("|") if part]
+        assert row["task"] == "vqa" and row["score"] == vqa_accuracy(row["answer"], accepted)
+    assert [score["metric"] for score in manifest.statistics["scores"] if score["task"] == "vqa"] == ["vqa_accuracy"]
+
+
 def test_what_a_model_cannot_see_is_refused_at_lookup(lake: Store, tmp_path: Path) -> None:
     taken_in(lake, tmp_path / "crop", "crop", crop_size=32)
     taken_in(lake, tmp_path / "token", "token", image_token_id=13)
@@ -168,4 +178,3 @@ def test_what_a_model_cannot_see_is_refused_at_lookup(lake: Store, tmp_path: Pat
 def test_attributes_that_cannot_be_looked_for_are_refused(lake: Store) -> None:
     with pytest.raises(ValueError, match=r"attributes: colour: .*: allowed are words"):
         evaluations.evaluate(lake, ["pics@v1"], dataset="refused", attributes={"colour": ["light blue"]})
-    assert json.dumps(ATTRIBUTES)
