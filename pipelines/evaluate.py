@@ -27,6 +27,7 @@ from gristmill.model.evaluate.scores import ROWS
 from gristmill.model.phi4.config import DTYPES
 from gristmill.model.processing.text import MissingToken
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel
+from gristmill.pipelines.frame.images import check_images
 from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 from gristmill.pipelines.frame.sources import as_inputs, exact
 from gristmill.pipelines.settings.config import BadConfig, Run
@@ -44,9 +45,9 @@ EVALUATED, ON = "evaluated", "on"
 
 
 class EvaluateRecipe(Recipe):
-    """What decides the answers. `data`: exact versions of samples, documents or windows. `tasks`: how the samples of a
-    version are judged, where not as their form says. `tokenizer`: of a model that brings none. `limit`: records of each
-    version."""
+    """What decides the answers. `data`: exact versions of samples, images, documents or windows. `tasks`: how the
+    samples of a version are judged, where not as their form says. `attributes`: by name, values that are looked for in
+    answers. `tokenizer`: of a model that brings none. `limit`: records of each version."""
 
     form: ClassVar[Form] = "verdicts"
 
@@ -59,6 +60,8 @@ class EvaluateRecipe(Recipe):
     generate: Generate = Generate()
     exact: Extraction = Extraction()
     judge: Judge = Judge()
+    attributes: dict[str, tuple[str, ...]] = {}
+    max_crops: int = Field(default=36, ge=1, description="crops that an image of a sample is cut into, at most")
     window: int = Field(default=4096, ge=2, description="tokens in which perplexity sees a text")
     bootstrap: Bootstrap = Bootstrap()
     chunk_items: int = Field(default=256, ge=1, description="records (of windows: windows) per piece of work")
@@ -109,6 +112,7 @@ class Evaluation:
         on = tuple(exact(versions, name, "recipe.data") for name in dict.fromkeys(recipe.data))
         _check_apart(on)
         tokenizer = _tokenizer(recipe, model, on, versions)
+        check_images(versions.store, model, on, _tokenizer_json(tokenizer))
         tasks = {str(exact(versions, name, "recipe.tasks")): task for name, task in recipe.tasks.items()}
         if strangers := sorted(tasks.keys() - set(map(str, on))):
             raise BadConfig(f"recipe.tasks: {strangers[0]} is not among recipe.data: {', '.join(map(str, on))}")
@@ -144,9 +148,10 @@ class Evaluation:
             model=self.model.digest,
             tokenizer=_tokenizer_json(self.tokenizer).sha256,
             dtype=recipe.dtype,
-            rules=Rules(recipe.exact, recipe.judge),
+            rules=Rules(recipe.exact, recipe.judge, dict(sorted(recipe.attributes.items()))),
             generate=recipe.generate,
             window=recipe.window,
+            max_crops=recipe.max_crops,
         )
 
     @property

@@ -6,7 +6,7 @@ chunks: the logits of a pass never exist whole. In shapes: T tokens of a pass, N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from gristmill.model.generate.engine import evaluating
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.processing.detokenize import find_anchor, token_bytes
 from gristmill.model.processing.text import Tokenizer
+from gristmill.model.windows.media import media_inputs
 
 PASS_TOKENS = 8192
 CHUNK = 512
@@ -33,19 +34,21 @@ class Scored(NamedTuple):
 
 class Scoring(NamedTuple):
     """A sequence of tokens, of which those from `start` on are scored. What stands before them is their context: at
-    least one token, from which the first of them can be predicted."""
+    least one token, from which the first of them can be predicted. `media`: images and clips of its tokens, as a window
+    holds them."""
 
     tokens: Sequence[int]
     start: int
+    media: Mapping[str, np.ndarray] | None = None
 
 
 def score(model: Multimodal, scorings: Sequence[Scoring], *, pass_tokens: int = PASS_TOKENS) -> list[Scored]:
     """Each in its order. Adapters as for a user ("auto"). `pass_tokens`: of a pass; a longer sequence is
     a pass of its own.
 
-    Raises ValueError for a sequence without a context or without a token to score.
+    Raises ValueError for a sequence without a context or without a token to score, and media of another model.
     """
-    for number, (tokens, start) in enumerate(scorings):
+    for number, (tokens, start, _) in enumerate(scorings):
         if not 1 <= start < len(tokens):
             raise ValueError(f"sequence {number}: {len(tokens)} tokens, scored from {start}: allowed is 1 to the last")
     scored: list[Scored | None] = [None] * len(scorings)
@@ -75,7 +78,8 @@ def _pass(model: Multimodal, scorings: Sequence[Scoring]) -> list[Scored]:
     ids_T = torch.tensor([token for scoring in scorings for token in scoring.tokens], device=device)
     lengths = torch.tensor([len(scoring.tokens) for scoring in scorings], device=device)
     segments_T = torch.repeat_interleave(torch.arange(len(scorings), device=device), lengths)
-    hidden_TD = model.hidden(ids_T[None], segment_ids=segments_T[None], adapter="auto")[0]
+    inputs = media_inputs([scoring.media for scoring in scorings if scoring.media], model.config, device)
+    hidden_TD = model.hidden(ids_T[None], segment_ids=segments_T[None], adapter="auto", **inputs)[0]
     ends = np.cumsum([len(scoring.tokens) for scoring in scorings])
     places = [np.arange(end - len(s.tokens) + s.start, end) for end, s in zip(ends, scorings, strict=True)]
     targets_N = torch.from_numpy(np.concatenate(places)).to(device)

@@ -1,8 +1,9 @@
 """Items: a sample of instruction data as a question, what is expected, and how an answer to it is judged.
 
 Which task it is follows from the sample's form: calls of tools are judged as calls, a worked solution by its last line,
-lettered options by likelihood; of any other conversation only whether it is refused. Code and what is asked for by name
-is scored by perplexity. The prompt is the sample itself up to the answer, as training has it.
+lettered options by likelihood; what is said of images by the sample's own answer; of any other conversation only
+whether it is refused. Code and what is asked for by name is scored by perplexity. The prompt is
+the sample itself up to the answer, as training has it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from gristmill.model.evaluate.answers import Extraction, choice_of, same_answer, spoken
 from gristmill.model.evaluate.calls import call_fault
+from gristmill.model.evaluate.reading import NUMBER, attributes, reading, vqa_accuracy
 from gristmill.model.evaluate.refusals import Judge
 from gristmill.model.processing.segments import Segment
+from gristmill.model.windows.placeholders import placeholder_of, placeholders
 
-Task = Literal["perplexity", "exact", "choice", "calls", "refusal"]
+Task = Literal["perplexity", "exact", "choice", "calls", "refusal", "answer", "vqa"]
 TASKS: tuple[Task, ...] = get_args(Task)
+SEVERAL = "|"
+"""Between the answers of several people to one question."""
 _ASSISTANT, _END, _USER = "<|assistant|>", "<|end|>", "<|user|>"
 
 
@@ -32,17 +37,27 @@ class NoItem(ValueError):
 
 @dataclass(frozen=True)
 class Rules:
-    """How answers are read: `exact`, where the answer of a worked solution stands; `judge`, what a refusal is."""
+    """How answers are read: `exact`, where the answer of a worked solution stands; `judge`, what a refusal is;
+    `attributes`, by name the values that are looked for in answers (`evaluate.reading.attributes`)."""
 
     exact: Extraction = field(default_factory=Extraction)
     judge: Judge = field(default_factory=Judge)
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in self.attributes.items():
+            if not values or any(value != NUMBER and not value.isalnum() for value in values):
+                raise ValueError(
+                    f"attributes: {name}: {list(values)}: allowed are words, at least one, and {NUMBER!r} for numbers"
+                )
 
 
 @dataclass(frozen=True)
 class Item:
     """`prompt`: the sample up to the answer; of perplexity all of it. `question`: what was asked last. `expected`: the
-    answer as the sample has it, of "exact" its last line alone. `options` of a choice, and which is `right`; `tools`
-    that are offered and the `calls` expected; `harmful`: the sample's own answer refuses."""
+    answer as the sample has it, of "exact" its last line alone; `accepted`: those of several people. `options` of a
+    choice, and which is `right`; `tools` that are offered and the `calls` expected; `harmful`: the sample's own answer
+    refuses."""
 
     task: Task
     prompt: tuple[Segment, ...]
@@ -53,6 +68,7 @@ class Item:
     tools: tuple[dict[str, Any], ...] = ()
     calls: tuple[dict[str, Any], ...] = ()
     harmful: bool = False
+    accepted: tuple[str, ...] = ()
 
 
 class _Turn(NamedTuple):
@@ -63,7 +79,8 @@ class _Turn(NamedTuple):
 
 
 def item_of(segments: Sequence[Segment], rules: Rules, task: Task | None = None) -> Item:
-    """The item of a sample. `task`: how it is judged; None: as its form says.
+    """The item of a sample. `task`: how it is judged; None: as its form says. "vqa" has to be asked for: the sample's
+    answer is then those of several people, with SEVERAL between them.
 
     Raises NoItem: no_answer, no_calls, no_expected (the pattern is not in the sample's answer), no_choice.
     """
@@ -78,6 +95,13 @@ def item_of(segments: Sequence[Segment], rules: Rules, task: Task | None = None)
     last = turns[-1]
     prompt = tuple(segments[: last.start])
     answer, question = spoken(_text(segments[last.start : last.end])), _question(prompt)
+    if task == "vqa":
+        accepted = tuple(part.strip() for part in answer.split(SEVERAL) if part.strip())
+        if not accepted:
+            raise NoItem("no_answer")
+        return Item("vqa", prompt, question, answer, accepted=accepted)
+    if task == "answer":
+        return Item("answer", prompt, question, answer)
     if task in (None, "exact"):
         expected = rules.exact.of(answer)
         if expected is not None:
@@ -90,6 +114,8 @@ def item_of(segments: Sequence[Segment], rules: Rules, task: Task | None = None)
             return Item("choice", prompt, question, choice.options[choice.right], choice.options, choice.right)
         if task == "choice":
             raise NoItem("no_choice")
+    if task is None and placeholders(prompt):
+        return Item("answer", prompt, question, answer)
     return Item("refusal", prompt, question, answer, harmful=rules.judge.refuses(answer))
 
 
@@ -135,8 +161,26 @@ def _question(prompt: Sequence[Segment]) -> str:
     if not starts:
         return ""
     rest = prompt[starts[-1] + 1 :]
-    end = next((n for n, segment in enumerate(rest) if segment.special), len(rest))
+    end = next((n for n, part in enumerate(rest) if part.special and not placeholder_of(part)), len(rest))
     return _text(rest[:end])
+
+
+def verdict_of(item: Item, answer: str, calls: Sequence[Mapping[str, Any]] | None, rules: Rules) -> dict[str, Any]:
+    """What a written answer to an item is worth, as columns of `scores.ROWS`: `score`, and `reason`, what is wrong with
+    it, None if nothing is. `calls`: those in it (`evaluate.calls`)."""
+    verdict: dict[str, Any] = {}
+    if item.task == "vqa":
+        score = vqa_accuracy(spoken(answer), item.accepted)
+        verdict = {"score": score, "reason": None if score == 1 else "other_answer"}
+    elif item.task == "answer":
+        near = reading(spoken(answer), item.expected)
+        verdict = near._asdict() | {"score": float(near.exact), "reason": None if near.exact else "other_answer"}
+    else:
+        fault = answer_fault(item, answer, calls, rules)
+        return {"score": float(fault is None), "reason": fault}
+    if rows := attributes(spoken(answer), item.expected, rules.attributes):
+        verdict["attributes"] = [row._asdict() for row in rows]
+    return verdict
 
 
 def answer_fault(item: Item, answer: str, calls: Sequence[Mapping[str, Any]] | None, rules: Rules) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -38,9 +38,16 @@ ROWS = pa.schema(
         ("nats", pa.float64()),  # of perplexity: of all that is scored
         ("tokens", pa.int64()),
         ("bytes", pa.int64()),
+        ("words", pa.int64()),  # of an answer with one expected text: of that, and edits between the two
+        ("word_errors", pa.int64()),
+        ("chars", pa.int64()),
+        ("char_errors", pa.int64()),
+        # of answers in which values of attributes are looked for: how many are right, of how many
+        ("attributes", pa.list_(pa.struct([("name", pa.string()), ("right", pa.int64()), ("total", pa.int64())]))),
     ],
     metadata={"gristmill.format": "1"},
 )
+ATTRIBUTES = "attributes"
 ENOUGH = 200
 """Items below which a score is mostly chance: half of an interval is then 7 points or more, at an accuracy of .5."""
 
@@ -98,6 +105,11 @@ def _over(above: str, below: str, unit: float = 1.0) -> Columns:
     return lambda rows: (_numbers(rows, above) / unit, _numbers(rows, below))
 
 
+def _without_errors(errors: str, size: str) -> Columns:
+    """Of each item what is right of its size: not less than nothing."""
+    return lambda rows: (np.maximum(0, _numbers(rows, size) - _numbers(rows, errors)), _numbers(rows, size))
+
+
 METRICS = (
     Metric("perplexity", "perplexity", _task("perplexity"), _over("nats", "tokens"), "lower", True, False),
     Metric("perplexity", "nats_per_token", _task("perplexity"), _over("nats", "tokens"), "lower", share=False),
@@ -111,9 +123,40 @@ METRICS = (
     Metric("calls", "known", _task("calls"), _reached("known")),
     Metric("calls", "valid", _task("calls"), _reached("valid")),
     Metric("calls", "accuracy", _task("calls"), _column("score")),
+    Metric("answer", "exact", _task("answer"), _column("score")),
+    Metric("answer", "word_accuracy", _task("answer"), _without_errors("word_errors", "words"), share=False),
+    Metric("answer", "ocr_accuracy", _task("answer"), _without_errors("char_errors", "chars"), share=False),
+    Metric("vqa", "vqa_accuracy", _task("vqa"), _column("score"), share=False),
     Metric("refusal", "refused_harmful", _refusable(True), _column("refused")),
     Metric("refusal", "refused_harmless", _refusable(False), _column("refused"), "lower"),
 )
+
+
+def attribute_metrics(rows: pa.Table) -> list[Metric]:
+    """A metric of each attribute that rows have, and one of all of them: the share of values that are right."""
+    present = {item["name"] for own in rows[ATTRIBUTES].to_pylist() for item in own or ()}
+    if not present:
+        return []
+    named = [(ATTRIBUTES, frozenset(present)), *((f"attribute:{name}", frozenset((name,))) for name in sorted(present))]
+    return [_attribute_metric(name, names) for name, names in named]
+
+
+def _attribute_metric(metric: str, names: frozenset[str]) -> Metric:
+    def items(rows: pa.Table) -> list[list[dict[str, Any]]]:
+        return [[item for item in own or () if item["name"] in names] for own in rows[ATTRIBUTES].to_pylist()]
+
+    def columns(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        sums = [[sum(item[key] for item in own) for key in ("right", "total")] for own in items(rows)]
+        right, total = np.array(sums, np.float64).reshape(-1, 2).T
+        return right, total
+
+    return Metric("answer", metric, lambda rows: pa.array([bool(own) for own in items(rows)]), columns, share=False)
+
+
+def rows_of(tables: Iterable[pa.Table]) -> pa.Table:
+    """Tables of rows as one; those of an earlier release lack columns, which are null."""
+    whole = pa.concat_tables([ROWS.empty_table(), *tables], promote_options="default")
+    return whole.select(ROWS.names).cast(ROWS)
 
 
 @dataclass(frozen=True)
@@ -142,7 +185,7 @@ def scores_of(rows: pa.Table, bootstrap: Bootstrap) -> list[Score]:
 
 def _parts(rows: pa.Table) -> Iterator[tuple[Metric, str, pa.Table]]:
     """(metric, source, rows that it is about); source "" for all of them."""
-    for metric in METRICS:
+    for metric in (*METRICS, *attribute_metrics(rows)):
         about = rows.filter(metric.about(rows))
         sources = sorted(set(about["source"].to_pylist()))
         if about.num_rows:

@@ -139,8 +139,9 @@ def _rebuilt(values: dict[str, Any]) -> TrainStage:
 @dataclass(frozen=True)
 class DataFacts:
     """What the manifest of a mixture says of it. `window`: tokens of a window; `windows`, `tokens`: how many there are;
-    `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `patch_size`: of its images, `mels`: of its
-    clips, if it has any. `arrays`: what a window holds; `pairs`: whether its segments are pairs, chosen and rejected.
+    `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `patch_size`: of its images, and `image_token`
+    that stands for them, `mels`: of its clips, if it has any. `arrays`: what a window holds; `pairs`: whether its
+    segments are pairs, chosen and rejected.
     """
 
     window: int
@@ -150,6 +151,7 @@ class DataFacts:
     vocab_size: int
     crop_size: int | None = None
     patch_size: int | None = None
+    image_token: int | None = None
     mels: int | None = None
     arrays: tuple[str, ...] = ("input_ids", "loss_mask", "cu_seqlens")
     pairs: bool = False
@@ -177,6 +179,7 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
     for what, value, section, own in (
         ("crops have side", data.crop_size, config.vision, "crop_size"),
         ("crops have patches of", data.patch_size, config.vision, "patch_size"),
+        ("images stand at token", data.image_token, config.vision, "image_token_id"),
         ("clips have mel bands", data.mels, config.audio, "input_size"),
     ):
         if value is not None and (section is None or getattr(section, own) != value):

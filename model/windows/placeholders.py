@@ -42,6 +42,27 @@ class Cut:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class Medium:
+    """What a placeholder stands for. `kind`: "image"; `data`: bytes of a file, or pixels uint8 [height, width, 3];
+    `max_crops`: of this one, None: as of all."""
+
+    kind: str
+    data: bytes | np.ndarray
+    max_crops: int | None = None
+
+
+class BadMedium(ValueError):
+    """A medium that cannot be shown. `number`: from 1; `reason`: as ImageError has it, or `image.extreme_ratio`."""
+
+    def __init__(self, number: int, reason: str, message: str) -> None:
+        super().__init__(number, reason, message)  # all three, so that it can be pickled
+        self.number, self.reason, self.message = number, reason, message
+
+    def __str__(self) -> str:
+        return f"medium {self.number}: {self.message}"
+
+
 class Placeholder(NamedTuple):
     """What a part of a sample stands for: `image` or `audio`, and the number of the medium, from 1."""
 

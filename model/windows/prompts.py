@@ -18,29 +18,8 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.processing.image import CropPlan, Crops, ExtremeRatio, crops, plan_crops
 from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image, image_header
 from gristmill.model.processing.segments import Segment
-from gristmill.model.processing.text import Tokenizer
-from gristmill.model.windows.placeholders import Cut, encode, placeholders
-
-
-@dataclass(frozen=True, eq=False)
-class Medium:
-    """What a placeholder stands for. `kind`: "image"; `data`: bytes of a file, or pixels uint8 [height, width, 3];
-    `max_crops`: of this one, None: as of all."""
-
-    kind: str
-    data: bytes | np.ndarray
-    max_crops: int | None = None
-
-
-class BadMedium(ValueError):
-    """A medium that cannot be shown. `number`: from 1; `reason`: as ImageError has it, or `image.extreme_ratio`."""
-
-    def __init__(self, number: int, reason: str, message: str) -> None:
-        super().__init__(number, reason, message)  # all three, so that it can be pickled
-        self.number, self.reason, self.message = number, reason, message
-
-    def __str__(self) -> str:
-        return f"medium {self.number}: {self.message}"
+from gristmill.model.processing.text import Encoded, Tokenizer
+from gristmill.model.windows.placeholders import BadMedium, Cut, Medium, encode, placeholders
 
 
 class Prompted(NamedTuple):
@@ -63,12 +42,17 @@ class Prompts:
         return Prompted(self.tokens(parts, media), self.arrays(parts, media))
 
     def tokens(self, parts: Sequence[Segment], media: Sequence[Medium]) -> tuple[int, ...]:
-        """Raises ValueError for a placeholder without its medium, media that the model does not take, and what is no
-        text; BadMedium for bytes that are no image, and an image too thin to be cut."""
+        """Those of the prompt. Raises as `encoded`."""
+        return tuple(self.encoded(parts, media).ids.tolist())
+
+    def encoded(self, parts: Sequence[Segment], media: Sequence[Medium]) -> Encoded:
+        """The prompt's tokens with their loss mask. Raises ValueError for a placeholder without its medium, media that
+        the model does not take, and what is no text; BadMedium for bytes that are no image, and an image too thin to be
+        cut."""
         used = self._used(parts, media)
         counts = [self._plan(number, medium).tokens for number, medium in used]
         names = {} if self.cut is None else {"image": self.cut.token}
-        return tuple(encode(self.tokenizer, [parts], names, counts).ids.tolist())
+        return encode(self.tokenizer, [parts], names, counts)
 
     def arrays(self, parts: Sequence[Segment], media: Sequence[Medium]) -> Mapping[str, np.ndarray]:
         """`tiles` and `image_sizes` of all images in the order of their placeholders; empty where there are none.

@@ -24,6 +24,7 @@ from gristmill.pipelines.frame.sources import check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.training.spec import STAGE, StageSpec
 from gristmill.stages.mix.pairs import PAIRS
+from gristmill.stages.mix.tokenize import load_tokenizer
 from gristmill.stages.mix.windows import shard_files
 from gristmill.stages.models.model_versions import part_shards, shape_of, tokenizer_shard
 from gristmill.stages.train.job import TrainInput
@@ -223,6 +224,7 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
         vocab_size=tokenizer.records,
         crop_size=cut.get("crop"),
         patch_size=cut.get("patch"),
+        image_token=load_tokenizer(versions.store, tokenizer).special(cut["token"]) if cut else None,
         arrays=tuple(arrays),
         pairs=PAIRS.items() <= mixture.schemas.items(),
     )

@@ -19,12 +19,12 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_table
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.model.evaluate.intervals import Bootstrap
-from gristmill.model.evaluate.scores import ROWS, Difference, differences_of
+from gristmill.model.evaluate.scores import Difference, differences_of, rows_of
 from gristmill.stages.evaluate.work import Evaluate
 
 EXAMPLES = 3
 """Items shown of each task that became right, and that became wrong."""
-_RULES = ("tasks", "generate", "exact", "judge", "window", "limit")
+_RULES = ("tasks", "generate", "exact", "judge", "attributes", "max_crops", "window", "limit")
 """Keys of a recipe that decide what an answer is and what it is worth."""
 
 
@@ -84,7 +84,7 @@ def compare(store: Store, a: Manifest, b: Manifest) -> Comparison:
 
 
 def _rows(store: Store, version: Manifest) -> pa.Table:
-    return pa.concat_tables([ROWS.empty_table(), *(read_table(store, ref).cast(ROWS) for ref in version.shards)])
+    return rows_of(read_table(store, ref) for ref in version.shards)
 
 
 def _sources(version: Manifest, role: str) -> list[tuple[str, str]]:

@@ -6,9 +6,12 @@ windows are read whole. What a piece holds follows from the manifest alone, so t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +24,19 @@ from gristmill.model.evaluate.samples import Item, NoItem, Rules, Task, item_of
 from gristmill.model.processing.segments import END_OF_TEXT, Segment
 from gristmill.model.processing.text import Tokenizer
 from gristmill.model.shards.files import ShardReader
+from gristmill.model.shards.sample import Sample
+from gristmill.model.windows.placeholders import BadMedium, Medium, placeholders
 from gristmill.stages.mix.tokenize import record_at
 from gristmill.stages.mix.windows import shard_files, source_of
 from gristmill.stages.text.instruct import parts_of
 
-FORMS = ("documents", "samples", "windows")
+if TYPE_CHECKING:  # torch takes seconds to import, and who plans an evaluation needs none
+    from gristmill.model.windows.prompts import Prompts
+
+FORMS = ("documents", "samples", "images", "windows")
 """What a model can be evaluated on."""
+WITH_PARTS = ("samples", "images")
+"""Those whose records have a question and an answer."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +74,7 @@ def pieces_of(source: Manifest, task: Task | None, records: int, limit: int | No
     """
     if source.form not in FORMS:
         raise ValueError(f"{source} holds {source.layout.called}; a model is evaluated on {', '.join(FORMS)}")
-    if source.form == "windows" and source.recipe.get("images"):
-        raise ValueError(f"{source} has images, which are not shown to a model here: evaluate on windows of texts")
-    if task not in (None, "perplexity") and source.form != "samples":
+    if task not in (None, "perplexity") and source.form not in WITH_PARTS:
         raise ValueError(f"{source} holds {source.layout.called}, which have perplexity and no {task}")
     shards: list[tuple[ObjectRef, ObjectRef | None, ObjectRef | None]]
     if source.form == "windows":
@@ -94,21 +102,34 @@ def tally_of(source: Manifest) -> Tally:
 @dataclass(frozen=True)
 class Question:
     """A record to evaluate: its keys, `source`, the item, and its tokens: those of the prompt, or, of perplexity, all,
-    with `scored`, bool [tokens]: which of them count for the loss."""
+    with `scored`, bool [tokens]: which of them count for the loss. `media`: makes the arrays of its images, as a window
+    holds them; None: it has none. They are large: whoever asks makes them when they are needed."""
 
     record: dict[str, Any]
     source: str
     item: Item
     tokens: tuple[int, ...]
     scored: np.ndarray
+    media: Callable[[], Mapping[str, np.ndarray]] | None = None
 
 
-def questions(store: Store, piece: Piece, tokenizer: Tokenizer, rules: Rules) -> Iterator[Question | tuple[Any, str]]:
+def questions(
+    store: Store, piece: Piece, prompts: Prompts, rules: Rules
+) -> Iterator[Question | tuple[dict[str, Any], str]]:
     """The records of a piece in order: each a question, or (record, reason) where it is none. Raises MissingToken for a
-    tokenizer without the tokens of the template, DamagedObject, DamagedShard."""
+    tokenizer without the tokens of the template, DamagedObject, DamagedShard, and ValueError for images that the model
+    does not take, or that cannot be read any more."""
     if piece.members is not None:
         yield from _stretches(store, piece)
-        return
+    elif piece.form == "images":
+        yield from _with_images(store, piece, prompts, rules)
+    else:
+        yield from _texts(store, piece, prompts.tokenizer, rules)
+
+
+def _texts(
+    store: Store, piece: Piece, tokenizer: Tokenizer, rules: Rules
+) -> Iterator[Question | tuple[dict[str, Any], str]]:
     records: list[dict[str, Any]] = []
     items: list[Item | str] = []
     for ordinal, row in enumerate(_rows(store, piece), piece.first):
@@ -127,6 +148,28 @@ def questions(store: Store, piece: Piece, tokenizer: Tokenizer, rules: Rules) ->
         yield Question(record, piece.source, item, tuple(encoded.ids[part].tolist()), encoded.loss_mask[part])
 
 
+def _with_images(
+    store: Store, piece: Piece, prompts: Prompts, rules: Rules
+) -> Iterator[Question | tuple[dict[str, Any], str]]:
+    """Record by record: images are bytes until a question is asked."""
+    for ordinal, row in enumerate(_rows(store, piece), piece.first):
+        record = record_at(row["id"], piece.shard.sha256, ordinal)
+        item = _item(row, piece, rules)
+        if isinstance(item, str):
+            yield record, item
+            continue
+        media = [Medium(medium["kind"], medium["data"]) for medium in row["media"]]
+        try:
+            encoded = prompts.encoded(item.prompt, media)
+        except BadMedium as error:
+            if error.reason != "image.extreme_ratio":
+                raise
+            yield record, "evaluate.extreme_ratio"
+            continue
+        arrays = partial(prompts.arrays, item.prompt, media) if placeholders(item.prompt) else None
+        yield Question(record, piece.source, item, tuple(encoded.ids.tolist()), encoded.loss_mask, arrays)
+
+
 def _item(row: dict[str, Any], piece: Piece, rules: Rules) -> Item | str:
     """The item of a row, or why it is none."""
     if not row["text"].strip():
@@ -142,7 +185,9 @@ def _item(row: dict[str, Any], piece: Piece, rules: Rules) -> Item | str:
 
 def _rows(store: Store, piece: Piece) -> Iterator[dict[str, Any]]:
     """The rows of a piece, from the row groups that they are in."""
-    columns = ["id", "text", "parts"] if piece.form == "samples" else ["id", "text"]
+    columns = ["id", "text"]
+    columns += ["parts"] if piece.form in WITH_PARTS else []
+    columns += ["media"] if piece.form == "images" else []
     with open_parquet(store, piece.shard) as file:
         start = 0
         for group in range(file.num_row_groups):
@@ -174,15 +219,30 @@ def _stretches(store: Store, piece: Piece) -> Iterator[Question | tuple[Any, str
         for number in range(piece.first, piece.end):
             window = reader.sample(number)
             ids, scored, ends = (window.arrays[name] for name in ("input_ids", "loss_mask", "cu_seqlens"))
+            media = _media_of(window)
             for n, member in enumerate(window.meta["members"]):
                 record = record_at(member["member"], piece.shard.sha256, ordinal)
                 part = slice(int(ends[n]), int(ends[n + 1]))
-                yield Question(
-                    record, member["source"], Item("perplexity", ()), tuple(ids[part].tolist()), scored[part]
-                )
+                item, tokens = Item("perplexity", ()), tuple(ids[part].tolist())
+                yield Question(record, member["source"], item, tokens, scored[part], media.get(n))
                 ordinal += 1
     finally:
         reader.close()
+
+
+def _media_of(window: Sample) -> dict[int, Callable[[], Mapping[str, np.ndarray]]]:
+    """The images of a window by the stretch that they belong to, which lie end to end in the order of stretches."""
+    media: dict[int, Callable[[], Mapping[str, np.ndarray]]] = {}
+    image = tile = 0
+    for stretch, own in groupby(window.meta.get("images", ()), key=itemgetter("stretch")):
+        crops = [about["crops"] - 1 for about in own]  # the global view is not stored
+        arrays = {
+            "tiles": window.arrays["tiles"][tile : tile + sum(crops)],
+            "image_sizes": window.arrays["image_sizes"][image : image + len(crops)],
+        }
+        media[stretch] = partial(dict, arrays)
+        image, tile = image + len(crops), tile + sum(crops)
+    return media
 
 
 def records_table(records: Sequence[dict[str, Any]]) -> pa.Table:

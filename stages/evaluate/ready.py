@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gristmill.lake.store.base import Store
-from gristmill.model.evaluate.samples import Rules, answer_fault
+from gristmill.model.evaluate.samples import Rules, verdict_of
 from gristmill.model.processing.chat.calls import Calls
 from gristmill.model.processing.detokenize import decoder
 from gristmill.model.processing.segments import Segment
-from gristmill.model.processing.text import Tokenizer
 from gristmill.stages.evaluate.pieces import Piece, Question, questions
 from gristmill.stages.evaluate.settings import PAGE, Generate, Where
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and who plans an evaluation 
     from gristmill.model.evaluate.likelihood import Scoring, Sizes
     from gristmill.model.generate.engine import Completion, Engine
     from gristmill.model.phi4.multimodal import Multimodal
+    from gristmill.model.windows.prompts import Prompts
 
 
 class Unanswered(NamedTuple):
@@ -40,14 +40,15 @@ class Row(NamedTuple):
 
 
 class Ready:
-    """A loaded model that answers questions by `rules`. `window`: tokens in which perplexity sees a text."""
+    """A loaded model that answers questions by `rules`. `window`: tokens in which perplexity sees a text; `prompts`:
+    how it is shown images."""
 
     def __init__(
-        self, model: Multimodal, tokenizer: Tokenizer, rules: Rules, generate: Generate, window: int, where: Where
+        self, model: Multimodal, prompts: Prompts, rules: Rules, generate: Generate, window: int, where: Where
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.prompts, self.tokenizer = model, prompts, prompts.tokenizer
         self.rules, self.generate, self.window, self.where = rules, generate, window, where
-        self._calls = Calls(tokenizer)
+        self._calls = Calls(self.tokenizer)
 
     @property
     def device(self) -> str:
@@ -75,26 +76,40 @@ class Ready:
     def rows(self, store: Store, piece: Piece) -> Iterator[Row | Unanswered]:
         """What became of each record of a piece, in no order."""
         by_task: dict[str, list[Question]] = {}
-        for question in questions(store, piece, self.tokenizer, self.rules):
+        seen: list[Question] = []
+        for question in questions(store, piece, self.prompts, self.rules):
             if not isinstance(question, Question):
                 yield Unanswered(*question)
                 continue
             task = question.item.task
+            if task == "perplexity" and question.media is not None:
+                # The tiles of a piece are too much to hold: they go through the model as they come.
+                seen.append(question)
+                if sum(len(other.tokens) for other in seen) >= self.where.pass_tokens:
+                    yield from self._perplexity(seen)
+                    seen = []
+                continue
             by_task.setdefault(task if task in ("perplexity", "choice") else "written", []).append(question)
+        yield from self._perplexity(seen)
         yield from self._perplexity(by_task.get("perplexity", ()))
         yield from self._choices(by_task.get("choice", ()))
         yield from self._written(by_task.get("written", ()))
 
     def _perplexity(self, asked: Sequence[Question]) -> Iterator[Row | Unanswered]:
-        """Nats of all tokens that count for the loss, each predicted from what stands before it in its piece."""
+        """Nats of all tokens that count for the loss, each predicted from what stands before it in its piece. What has
+        images is seen whole, or not asked."""
         from gristmill.model.evaluate.likelihood import Scoring, windows
 
         scorings: list[Scoring] = []
         owners: list[tuple[int, int, int]] = []  # question, first scored, end
+        long = [question for question in asked if question.media and len(question.tokens) > self.window]
+        yield from (Unanswered(question.record, "evaluate.too_long", len(question.tokens)) for question in long)
+        asked = [question for question in asked if question not in long] if long else asked
         for number, question in enumerate(asked):
+            media = question.media and question.media()
             for start, first, end in windows(len(question.tokens), self.window):
                 if question.scored[first:end].any():
-                    scorings.append(Scoring(question.tokens[start:end], first - start))
+                    scorings.append(Scoring(question.tokens[start:end], first - start, media))
                     owners.append((number, first, end))
         nats = [0.0] * len(asked)
         for (number, first, end), logprobs in zip(owners, self._scored(scorings), strict=True):
@@ -127,7 +142,8 @@ class Ready:
                 yield Unanswered(question.record, "evaluate.too_long", longest)
                 continue
             fitting.append(question)
-            scorings += [Scoring((*question.tokens, *option.tolist()), len(question.tokens)) for option in options]
+            start, media = len(question.tokens), question.media and question.media()
+            scorings += [Scoring((*question.tokens, *option.tolist()), start, media) for option in options]
         logprobs = iter(self._scored(scorings))
         for question in fitting:
             item = question.item
@@ -145,16 +161,18 @@ class Ready:
 
         generate = self.generate
         sampling = Sampling(max_tokens=generate.max_tokens, temperature=generate.temperature)
-        requests: list[Request] = []
         owners: dict[str, Question] = {}
         for question in asked:
             needed = len(question.tokens) + generate.max_tokens
             if needed > generate.context:
                 yield Unanswered(question.record, "evaluate.too_long", needed)
                 continue
-            key = f"{generate.seed}/{question.record['input']}/{question.record['ordinal']}"
-            owners[key] = question
-            requests.append(Request(key, question.tokens, sampling))
+            owners[f"{generate.seed}/{question.record['input']}/{question.record['ordinal']}"] = question
+        # One by one, as the engine asks for them: what a question shows is made when its turn comes.
+        requests = (
+            Request(key, question.tokens, sampling, media=question.media and question.media())
+            for key, question in owners.items()
+        )
         for completion in self.engine.run(requests):
             yield self._judged(owners[completion.request.key], completion)
 
@@ -164,12 +182,11 @@ class Ready:
         tokens = completion.tokens[:-1] if completion.tokens[-1] in ends else completion.tokens
         split = self._calls.split(tokens)
         item, rules = question.item, self.rules
-        fault = answer_fault(item, answer, None if split is None else split[1], rules)
+        verdict = verdict_of(item, answer, None if split is None else split[1], rules)
         return self._row(
             question,
+            **verdict,
             answer=answer,
-            score=float(fault is None),
-            reason=fault,
             harmful=item.harmful,
             refused=rules.judge.refuses(answer),
             cut=completion.finish_reason == "length",

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.lake.accounts.balance import Tally
@@ -15,7 +14,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_refs, put_table, read_refs, read_table
 from gristmill.lake.versions.form import TABLE
 from gristmill.model.evaluate.intervals import Bootstrap
-from gristmill.model.evaluate.scores import ROWS, Score, scores_of, warnings_of
+from gristmill.model.evaluate.scores import Score, rows_of, scores_of, warnings_of
 from gristmill.stages.core.work import Outcome, Stage, Work
 from gristmill.stages.evaluate.work import ROWS_KIND
 
@@ -45,14 +44,14 @@ class Tabulate(Stage[TabulateInput]):
     """`bootstrap`: how intervals are drawn."""
 
     name: ClassVar[str] = "tabulate"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
     def run(self, store: Store, work: Work[TabulateInput]) -> Outcome:
         """Output: a shard (ROWS); facts: TabulateFacts."""
         tables = [read_table(store, ref) for ref in read_refs(store, work.payload.tables)]
-        rows = pa.concat_tables([ROWS.empty_table(), *tables]).cast(ROWS)
+        rows = rows_of(tables)
         scores = tuple(scores_of(rows, self.bootstrap))
         written, cut = rows["cut"].length() - rows["cut"].null_count, pc.sum(rows["cut"]).as_py() or 0
         facts = TabulateFacts(

@@ -20,6 +20,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table, read_object
 from gristmill.model.evaluate.samples import Rules
 from gristmill.model.evaluate.scores import ROWS
+from gristmill.model.processing.image_file import MAX_PIXELS
 from gristmill.model.processing.text import Tokenizer
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Resources, WarmStage, Work, stage_id
@@ -42,10 +43,11 @@ class EvaluateFacts:
 @dataclass(frozen=True)
 class Evaluate(WarmStage[Piece, Ready]):
     """`model`: content digest of its version; `tokenizer`: sha256; `dtype`: of the weights, None: as stored.
-    `window`: tokens of a piece in which perplexity is scored. `where` is no part of its identity."""
+    `window`: tokens of a piece in which perplexity is scored; `max_crops`: of an image of a sample. `where` is no part
+    of its identity."""
 
     name: ClassVar[str] = "evaluate"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # rows have more columns
 
     deterministic = False
 
@@ -55,6 +57,7 @@ class Evaluate(WarmStage[Piece, Ready]):
     rules: Rules = field(default_factory=Rules)
     generate: Generate = field(default_factory=Generate)
     window: int = 4096
+    max_crops: int = 36
     where: Where | None = None
 
     @property
@@ -68,13 +71,20 @@ class Evaluate(WarmStage[Piece, Ready]):
 
     def setup(self, store: Store) -> Ready:
         """Loads the model. Raises as `load_model`; ValueError for another model than was asked for."""
+        from gristmill.model.windows.prompts import Prompts, cut_of
+
         assert self.where is not None
         loaded = load_model(store, self.where.model, dtype=self.dtype, device=self.where.device)
         if loaded.manifest.digest != self.model:
             raise ValueError(f"{self.where.model} has digest {loaded.manifest.digest[:12]}, not {self.model[:12]}")
         tokenizer = Tokenizer.from_bytes(read_object(store, self.where.tokenizer))
         tokenizer.check_fits(loaded.model.config.text.vocab_size)
-        return Ready(loaded.model, tokenizer, self.rules, self.generate, self.window, self.where)
+        config = loaded.model.config
+        # Without this token it is asked in words; that there are images beside them was refused at lookup.
+        sees = config.vision is not None and tokenizer.is_special(config.vision.image_token_id)
+        cut = cut_of(config, tokenizer, self.max_crops) if sees else None
+        prompts = Prompts(tokenizer, cut, 2 * MAX_PIXELS)
+        return Ready(loaded.model, prompts, self.rules, self.generate, self.window, self.where)
 
     def run_warm(self, store: Store, work: Work[Piece], warm: Ready) -> Outcome:
         """Outputs `verdicts` (ROWS) and fates; facts: EvaluateFacts. Raises MissingToken, DamagedObject."""

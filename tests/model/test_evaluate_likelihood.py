@@ -23,7 +23,7 @@ def test_scores_are_those_of_a_plain_forward_with_all_logits(pass_tokens, monkey
     monkeypatch.setattr(likelihood, "CHUNK", 7)
     model = text_model(**switching_at(64, 3))
     scorings = [Scoring(words(n, seed=n), start) for n, start in ((30, 1), (2, 1), (17, 9), (90, 60), (17, 16))]
-    for (tokens, start), scored in zip(scorings, score(model, scorings, pass_tokens=pass_tokens), strict=True):
+    for (tokens, start, _), scored in zip(scorings, score(model, scorings, pass_tokens=pass_tokens), strict=True):
         logprobs = plain(model, tokens)[start - 1 :]
         expected = logprobs.gather(1, torch.tensor(tokens[start:])[:, None])[:, 0]
         assert scored.logprobs.dtype == np.float64

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import hf
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
+from transformers import Phi4MultimodalImageProcessor
+from vision import pixels
 
 from gristmill.model.generate.engine import Engine, Options, Request
 from gristmill.model.generate.sampling import Sampling
 from gristmill.model.hf.checkpoint import load_hf
 from gristmill.model.phi4.multimodal import Multimodal
+from gristmill.model.processing.image import crops
 
 CROP, SIDE = 448, 32
 
@@ -172,13 +177,20 @@ def test_auto_is_the_adapter_of_what_a_row_has(whole: Pair) -> None:
     assert equal == {None: True, "vision": True, "speech": True, "both": True}
 
 
-def greedy(pair: Pair, ids: Tensor, given: dict[str, Tensor], count: int, adapter: str | None) -> list[int]:
+def greedy(
+    pair: Pair,
+    ids: Tensor,
+    given: dict[str, Tensor],
+    count: int,
+    adapter: str | None,
+    media: dict[str, np.ndarray] | None = None,
+) -> list[int]:
     sampling = Sampling(max_tokens=count, temperature=0.0, ignore_eos=True)
     engine = Engine(
         pair.model,
         Options(max_num_seqs=4, max_model_len=1024, max_num_partial_prefills=4, prefill_chunk_size=32, block_size=64),
     )
-    request = Request("greedy", tuple(ids[0].tolist()), sampling, adapter=adapter, inputs=given)
+    request = Request("greedy", tuple(ids[0].tolist()), sampling, adapter=adapter, inputs=given, media=media)
     (completion,) = engine.run([request])
     return completion.tokens
 
@@ -213,3 +225,16 @@ def test_the_engine_writes_what_generate_writes_of_images_and_audio(whole: Pair,
     whole.reference.enable_adapters()
     whole.reference.set_adapter(adapter)
     assert greedy(whole, ids, given, 24, "auto") == reference_greedy(whole, ids, given, 24)
+
+
+def test_the_engine_writes_of_a_picture_what_generate_writes(whole: Pair) -> None:
+    """Shown as a request shows it: crops as bytes; the reference is given its own processor's pixels of the picture."""
+    picture = pixels(1, 300, 400)
+    cropped = crops(picture, max_crops=1)
+    seen = Phi4MultimodalImageProcessor(dynamic_hd=1)(Image.fromarray(picture), return_tensors="pt")
+    given = {name: seen[name] for name in ("image_pixel_values", "image_sizes", "image_attention_mask")}
+    ids = row(words(3), (hf.IMAGE, int(seen["num_img_tokens"][0])), words(2))
+    media = {"tiles": cropped.tiles, "image_sizes": np.array([cropped.image_size], np.int32)}
+    whole.reference.enable_adapters()
+    whole.reference.set_adapter("vision")
+    assert greedy(whole, ids, {}, 24, "auto", media) == reference_greedy(whole, ids, given, 24)

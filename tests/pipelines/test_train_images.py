@@ -79,6 +79,12 @@ def test_a_mixture_of_other_crops_than_the_model_takes_is_refused(store, base, c
         train(store, adapt(), model="base@v1", tokenizer="")
 
 
+def test_a_mixture_whose_images_stand_at_another_token_than_the_models_is_refused(store, base):
+    mix(store, {"pics@v1": 1}, window=256, images={**CUT, "token": "<|audio|>"})
+    with pytest.raises(BadConfig, match="data=mix@v1: its images stand at token 12, the model takes 11"):
+        train(store, adapt(), model="base@v1", tokenizer="")
+
+
 def warmup(**changes):
     """A stage that makes an encoder from nothing, by what is said of images."""
     return stage(
