@@ -16,7 +16,7 @@ import numpy as np
 FRAME = 0.025
 """Seconds."""
 FLOOR_DB, BELOW_LOUD_DB = -60.0, 40.0
-_FULL, _TOP, _FLAT = 0.999, 0.99, 1e-4
+_FULL, _TOP, _FLAT = 0.999, 0.99, 1e-5
 _LOUD = 95
 """Percentile of the frames that counts as loud."""
 _BLOCK_FRAMES = 4000

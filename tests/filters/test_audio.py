@@ -134,13 +134,14 @@ def test_copies_sound_alike_and_others_do_not() -> None:
     for seed in range(8):
         own = waveform(seed, 3.0)
         sounds.append(sound(own, RATE))
-        quiet = np.zeros(RATE // 4, np.float32)
         copies = [
             (waveform(seed, 3.0, 44_100), 44_100), (waveform(seed, 3.0, 8_000), 8_000), (0.2 * own, RATE),
-            (own + 1e-3 * noise, RATE), (np.concatenate([quiet, own, quiet]), RATE),
+            (own + 1e-3 * noise, RATE),
         ]  # fmt: skip
-        assert max(distance(sounds[-1], sound(*copy)) for copy in copies) <= 8
-    assert min(distance(*pair) for pair in combinations(sounds, 2)) > 12
+        assert max(distance(sounds[-1], sound(*copy)) for copy in copies) <= 4
+        quiet = np.zeros(RATE // 4, np.float32)  # frames that lie otherwise over it cost some bits more
+        assert distance(sounds[-1], sound(np.concatenate([quiet, own, quiet]), RATE)) <= 12
+    assert min(distance(*pair) for pair in combinations(sounds, 2)) > 16
 
 
 def test_what_does_not_change_is_known_by_its_spectrum() -> None:

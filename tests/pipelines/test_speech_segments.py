@@ -10,12 +10,14 @@ import tarfile
 import numpy as np
 import pytest
 import soundfile
+from killed import kills_until
 from speech import RATE, SAYS, clip, encoded, run, waveform
 from vision import fates, folder_of, rows
 
 from gristmill.lake.inputs.sources import expand, open_input
 from gristmill.lake.query.dataset import Dataset
 from gristmill.lake.query.why import why
+from gristmill.lake.store.opening import open_store
 from gristmill.lake.takedown.forget import forget, plan_forget
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.upkeep.verify import verify
@@ -192,3 +194,14 @@ def test_a_dataset_grows_by_segments(store, tmp_path):
     assert new.count(("dropped", "exact.duplicate")) <= 2
     stories = why(Versions(store), hashlib.sha256(LONG).hexdigest()).stories
     assert len(stories) == 6
+
+
+def test_a_run_that_is_killed_before_any_receipt_ends_with_the_same_digest(store, tmp_path):
+    lines = [*lines_of(), {"audio": "other.wav", "text": SAYS.format(9)}]
+    address = folder_of(tmp_path / "in", lines, {"long.flac": LONG, "other.wav": OTHER})
+    scan = {"chunk_records": 3}  # the second piece of work begins with a segment of a file that the first one has
+    whole = run(open_store(str(tmp_path / "whole")), [address], scan=scan)
+    kills = kills_until(lambda: Versions(store).numbers("speech"), lambda: run(store, [address], scan=scan))
+    assert kills > 5
+    assert Versions(store).manifest("speech", 1).digest == whole.digest
+    assert not verify(store, deep=True)
