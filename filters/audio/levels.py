@@ -16,10 +16,12 @@ import numpy as np
 FRAME = 0.025
 """Seconds."""
 FLOOR_DB, BELOW_LOUD_DB = -60.0, 40.0
-_FULL, _TOP, _FLAT = 0.999, 0.99, 1e-4
+_FULL, _TOP, _FLAT = 0.999, 0.99, 1e-5
 _LOUD = 95
 """Percentile of the frames that counts as loud."""
 _BLOCK_FRAMES = 4000
+_BLOCK = 1 << 20
+"""Samples at a time."""
 
 
 class Levels(NamedTuple):
@@ -54,18 +56,18 @@ def _frames_db(waveform: np.ndarray, size: int) -> np.ndarray:
 
 
 def _clipped(waveform: np.ndarray, peak: float) -> float:
-    """The share of samples at full scale, or that are as high as a neighbour within one hundredth of the peak."""
+    """The share of samples at full scale, or in a row of three and more that are level at the top."""
     if peak <= 10 ** (FLOOR_DB / 20):
         return 0.0
     cut = 0
-    step = _BLOCK_FRAMES * 400
-    for first in range(0, len(waveform), step):
-        block = waveform[max(0, first - 1) : first + step + 1]
+    for first in range(0, len(waveform), _BLOCK):
+        before = min(first, 2)  # a row may begin in the block before, and end in the next
+        block = waveform[first - before : first + _BLOCK + 2]
         high = np.abs(block) >= _TOP * peak
-        flat = np.zeros(len(block), bool)
-        equal = (np.abs(np.diff(block)) < _FLAT * peak) & high[1:] & high[:-1]
-        flat[1:] |= equal
-        flat[:-1] |= equal
-        counted = flat | (np.abs(block) >= _FULL)
-        cut += int(counted[min(first, 1) : min(first, 1) + step].sum())
+        level = (np.abs(np.diff(block)) < _FLAT * peak) & high[1:] & high[:-1]
+        middle = level[1:] & level[:-1]  # two alike may be the sides of a crest
+        counted = np.abs(block) >= _FULL
+        for shift in range(3):
+            counted[shift : shift + len(middle)] |= middle
+        cut += int(counted[before : before + _BLOCK].sum())
     return cut / len(waveform)

@@ -20,7 +20,7 @@ _TIMES, _BANDS = 32, 16
 _TIME_WAVES, _BAND_WAVES = 16, 4
 _LOW, _HIGH = 250.0, 3400.0
 """Hz; what a telephone carries."""
-_WINDOW, _HOP = 0.064, 0.032
+_WINDOW, _HOP = 0.064, 0.016
 """Seconds."""
 _BELOW_DB = 25.0
 _STEADY_DB = 0.5

@@ -57,7 +57,7 @@ def rows_of(parts: list[str], files: Collection[str], open_file: Open) -> Iterat
     if name == KALDI:
         yield from _written(_kaldi(parts, open_file), files)
     elif len(parts) > 1:
-        yield from _written(_lhotse(*parts, open_file), files)
+        yield from _written(_lhotse(parts[0], parts[1], open_file), files)
     elif name.endswith(SUFFIXES):
         with open_file(name) as stream:
             for at, size, line in lines_of(stream):

@@ -50,7 +50,7 @@ class _Reading:
 
     def __init__(self, open_at: OpenAt | None, first: int) -> None:
         self._open_at, self._first = open_at, first
-        self._last: tuple[int, Media] | None = None
+        self._last: tuple[int, str, Media] | None = None  # where it begins, its name
 
     def parse(self, empty: Record, data: bytes, config: ReadConfig) -> Record:
         """`data`: the span. Raises RecordError."""
@@ -92,16 +92,16 @@ class _Reading:
             return self._linked(member, config)._replace(url=url)
         item = medium(member.content, url)
         if item is not None:
-            self._last = start + member.start, item
+            self._last = start + member.start, name, item
         return item
 
     def _linked(self, member: _Member, config: ReadConfig) -> Media:
         """The medium that a link names. Raises RecordError."""
         if self._last is None and self._open_at is not None and member.start < self._first:
-            self._last = member.start, self._before(self._open_at, member, config)
-        if self._last is None or self._last[0] != member.start:
+            self._last = member.start, member.link or "", self._before(self._open_at, member, config)
+        if self._last is None or self._last[:2] != (member.start, member.link):
             raise RecordError("a link of the sample is to no member before it that could be read")
-        return self._last[1]
+        return self._last[2]
 
     def _before(self, open_at: OpenAt, member: _Member, config: ReadConfig) -> Media:
         """The medium of a member before the first sample."""

@@ -85,7 +85,7 @@ def clip_of(item: Media, part: Part | None, max_seconds: float) -> Clip:
         raise AudioError("too_long", f"{samples / header.rate:.1f} seconds, allowed are {max_seconds:g}")
     waveform, rate = decode_audio(item.data, first, samples)
     data = _flac(waveform, rate)
-    origin = {"sha256": item.sha256, "url": item.url}
+    origin: dict[str, Any] = {"sha256": item.sha256, "url": item.url}
     origin |= {"start": first / rate, "end": (first + samples) / rate}
     return _clip(Media("audio", hashlib.sha256(data).hexdigest(), item.url, data), waveform, rate, origin)
 

@@ -68,7 +68,7 @@ LINES = [
     ({"audio": "float.wav", "text": SAYS.format(5)}, ("kept", None)),
     ({"audio": "bits.wav", "text": SAYS.format(6)}, ("kept", None)),
     ({"audio": "phone.wav", "text": SAYS.format(7)}, ("kept", None)),
-    ({"audio": "absurd.wav", "text": EN}, ("dropped", "audio.bad_rate")),
+    ({"audio": "absurd.wav", "text": EN}, ("dropped", "audio.rate")),
     ({"audio": "empty.wav", "text": EN}, ("dropped", "audio.empty")),
     ({"audio": "cut.wav", "text": EN}, ("dropped", "audio.truncated")),
     ({"audio": "cut.flac", "text": EN}, ("dropped", "audio.damaged")),
@@ -114,7 +114,7 @@ def test_each_record_has_one_fate_whatever_its_clips_are(store, tmp_path):
     shown = values(store, manifest)
     assert shown["audio.language"] == "ko: not one of zh en fr de it ja pt es"
     assert shown["transcript.other_language"] == "de" and float(shown["clip.clipped"]) > 0.02
-    assert shown["audio.bad_rate"].startswith("clip 1: ") and "1092676" in shown["audio.bad_rate"]
+    assert shown["audio.rate"].startswith("clip 1: ") and "1092676" in shown["audio.rate"]
     kept = rows(store, manifest)
     assert {row["media"][0]["data"] for row in kept} == {
         FILES[name.removeprefix("./")]

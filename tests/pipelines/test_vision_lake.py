@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import signal
 
 import pytest
+from killed import kills_until
 from rich.console import Console
 from vision import CAPTION, fates, folder_of, picture, rows, run
 
@@ -73,30 +72,12 @@ def test_a_digest_that_is_none_is_refused():
         Suppression.of(media=["a.png"])
 
 
-def test_a_run_that_is_killed_before_any_receipt_ends_with_the_same_digest(store, tmp_path, monkeypatch):
+def test_a_run_that_is_killed_before_any_receipt_ends_with_the_same_digest(store, tmp_path):
     lines = [{"images": [f"{n}.png", f"{(n + 1) % 6}.png"], "text": CAPTION.format(n)} for n in range(6)]
     address = folder_of(tmp_path / "in", lines, {f"{n}.png": picture(n) for n in range(6)})
     scan = {"chunk_records": 2}
     whole = run(open_store(str(tmp_path / "whole")), [address], scan=scan)
-    kills, link = 0, os.link
-    while not Versions(store).numbers("vision"):
-        pid = os.fork()
-        if not pid:  # each run writes two receipts more than were there, then dies of a signal
-            written = 0
-
-            def dying(*args: object, **kwargs: object) -> None:
-                nonlocal written
-                written += "receipts" in str(args[1])
-                if written > 2:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                link(*args, **kwargs)
-
-            os.link = dying  # type: ignore[assignment]
-            try:
-                run(store, [address], scan=scan)
-            finally:
-                os._exit(0)
-        kills += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    kills = kills_until(lambda: Versions(store).numbers("vision"), lambda: run(store, [address], scan=scan))
     assert kills > 5
     assert Versions(store).manifest("vision", 1).digest == whole.digest
     assert not verify(store, deep=True)
