@@ -11,6 +11,7 @@ from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.mixture import MixtureConfig
 from gristmill.pipelines.model import ModelRunConfig
+from gristmill.pipelines.speech import SpeechConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
 from gristmill.pipelines.train import TrainConfig
 from gristmill.pipelines.vision import VisionConfig
@@ -20,6 +21,7 @@ PIPELINES: dict[str, type[PipelineConfig]] = {
     "web": WebConfig,
     "instruct": InstructConfig,
     "vision": VisionConfig,
+    "speech": SpeechConfig,
     "tokenizer": TokenizerConfig,
     "mixture": MixtureConfig,
     "model": ModelRunConfig,

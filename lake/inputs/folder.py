@@ -4,7 +4,9 @@ Members are the files below it in the order of their paths, without hidden ones;
 of owner or time. So the digest of the input is that of every path inside, size and byte, in a fixed order: moving the
 folder, or touching a file, changes nothing. No tar is written: its headers are made, and its members opened, as they
 are asked for; where each stands follows from names and sizes. `folder::PATH/NAME.jsonl` is the tar with a sample a
-line: the line, and the files of the folder that it names (lake/inputs/folder_lines.py).
+line: the line, and the files of the folder that it names (lake/inputs/folder_lines.py). Manifests of clips are read as
+such lines (lake/inputs/manifests.py). Rows that follow one another and speak of parts of one file have it once: behind
+the first they hold a hard link to it.
 """
 
 from __future__ import annotations
@@ -20,36 +22,45 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from gristmill.lake.accounts.identity import digest_of
 from gristmill.lake.inputs.files import BUFFER, InputFault, InputInfo, InputStore, check_offset
-from gristmill.lake.inputs.folder_lines import SUFFIXES, lines_of, names_in, quoted
+from gristmill.lake.inputs.folder_lines import SUFFIXES, quoted
+from gristmill.lake.inputs.manifests import is_manifest, parts_of, rows_of
 from gristmill.lake.inputs.patterns import Survey
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 PREFIX = "folder::"
+LINKED = "GRISTMILL.linked"
+"""Of a hard link in a pax header: where the header of its member stands, in bytes of the tar, in decimal digits."""
 _END = bytes(2 * tarfile.BLOCKSIZE)
 _LARGE = 8**11
 """Bytes from which on a size is too long for the header's own field."""
 
 
 class _Member(NamedTuple):
-    """A member of the tar: `size` bytes of the file `uri` from `at` on."""
+    """A member of the tar: `size` bytes of the file `uri` from `at` on, or `data`, or a link to the member `link`."""
 
     name: str
     size: int
     uri: str
     at: int = 0
+    data: bytes = b""
+    link: str | None = None
+    link_at: int = 0  # where the header of that member stands
 
     @property
     def header_bytes(self) -> int:
         """How long its header is. Short plain names have one block; what others have is known by making it."""
         short = self.name.isascii() and len(self.name) <= tarfile.LENGTH_NAME and self.size < _LARGE
-        return tarfile.BLOCKSIZE if short else len(self.header())
+        return tarfile.BLOCKSIZE if short and self.link is None else len(self.header())
 
     def header(self) -> bytes:
         """Its header: path and size."""
         info = tarfile.TarInfo(self.name)
         info.size = self.size
+        if self.link is not None:
+            info.type, info.linkname = tarfile.LNKTYPE, self.link
+            info.pax_headers = {LINKED: str(self.link_at)}
         return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
@@ -57,10 +68,15 @@ class _Listing:
     """The members in order, where each begins, and what is known of the files that they are of."""
 
     def __init__(self, members: list[_Member], files: list[InputInfo], folder: str) -> None:
-        self.members = members
+        self.members: list[_Member] = []
         self.known = {info.uri: info.stamp for info in files}
         self.starts, at = array("q"), 0
+        begins: dict[str, int] = {}
         for member in members:
+            begins[member.name] = at
+            if member.link is not None:
+                member = member._replace(link_at=begins[member.link])
+            self.members.append(member)
             self.starts.append(at)
             at += member.header_bytes + member.size + -member.size % tarfile.BLOCKSIZE
         self.end = at + len(_END)
@@ -105,11 +121,15 @@ class FolderInputs(InputStore):
         return (kept is not None and kept.info(uri).stamp == stamp) or self.info(uri).stamp == stamp
 
     def survey(self, pattern: str) -> Survey:
-        """The folder itself, or the lines in it. What in it cannot be looked at is a fault, as for files."""
+        """The folder itself, or the manifests in it, which may be a pattern (`folder::a/**/*.trans.txt`). What in it
+        cannot be looked at is a fault, as for files."""
         where, folder = self._where(pattern), self._folder(pattern)
         store = self._store_of(folder)
-        if where != folder and not store.survey(glob.escape(where)).files:
-            return Survey([], [], [])
+        if where != folder:
+            named = store.survey(glob.escape(where))
+            named = named if named.files else store.survey(where)
+            if named.files != [where]:
+                return named._replace(files=[PREFIX + path for path in named.files])
         below = store.survey(_all_below(folder))
         return Survey([PREFIX + where] if below.files and not below.faults else [], below.faults, below.again)
 
@@ -119,7 +139,7 @@ class FolderInputs(InputStore):
 
     def _folder(self, uri: str) -> str:
         where = self._where(uri)
-        return where.rpartition("/")[0] if where.endswith(SUFFIXES) else where
+        return where.rpartition("/")[0] if is_manifest(where) else where
 
     def _listed(self, uri: str) -> _Listing:
         """The listing, made anew and kept."""
@@ -138,9 +158,7 @@ class FolderInputs(InputStore):
         if below.faults or not below.files:
             raise InputFault(f"{uri} cannot be read: {'; '.join(below.faults) or 'it holds no file'}")
         if where != folder:
-            # No file of lines is part of a sample: a line that names its own would hold all of them.
-            media = (path for path in below.files if not path.endswith(SUFFIXES))
-            return _of_lines(store, where, folder, {path[len(folder) + 1 :]: path for path in media})
+            return _of_rows(store, where, folder, {path[len(folder) + 1 :]: path for path in below.files})
         with ThreadPoolExecutor(16) as pool:
             files = list(pool.map(store.info, sorted(below.files)))
         return _Listing([_Member(info.uri[len(folder) + 1 :], info.size, info.uri) for info in files], files, folder)
@@ -151,23 +169,34 @@ def _all_below(folder: str) -> str:
     return f"{scheme}{colon}{glob.escape(rest)}/**/*"
 
 
-def _of_lines(store: InputStore, where: str, folder: str, below: dict[str, str]) -> _Listing:
-    """A sample a line of the file `where`: the line as `.json`, and the files that it names. `below`: path in the
+def _of_rows(store: InputStore, where: str, folder: str, below: dict[str, str]) -> _Listing:
+    """A sample a row of the manifest `where`: the row as `.json`, and the files that it names. `below`: path in the
     folder -> address."""
-    stem = where.rpartition("/")[2].rpartition(".")[0]
-    lines: list[tuple[int, int, list[str]]] = []
-    with store.open(where) as stream:
-        for at, size, line in lines_of(stream):
-            lines.append((at, size, names_in(line, below)))
-    named = sorted({path for _, _, paths in lines for path in paths})
+    name = where.rpartition("/")[2]
+    manifest = parts_of(name, below)
+    # No list of rows is part of a sample: a row that names its own would hold all of them.
+    media = {path: uri for path, uri in below.items() if not path.endswith(SUFFIXES) and path not in manifest}
+    rows = list(rows_of(manifest, media, lambda path: store.open(below[path])))
+    wanted = sorted({path for row in rows for path in row.files})
     with ThreadPoolExecutor(16) as pool:
-        infos = dict(zip(named, pool.map(store.info, [below[path] for path in named]), strict=True))
+        infos = dict(zip(wanted, pool.map(store.info, [media[path] for path in wanted]), strict=True))
     members: list[_Member] = []
-    for number, (at, size, paths) in enumerate(lines):
+    before: dict[str, str] = {}  # of the row before that speaks of a part: path -> the member that holds the file
+    stem = name.rpartition(".")[0]
+    for number, row in enumerate(rows):
         key = f"{stem}/{number:09d}"
-        members.append(_Member(f"{key}.json", size, where, at))
-        members += [_Member(f"{key}.{quoted(path)}", infos[path].size, infos[path].uri) for path in paths]
-    return _Listing(members, [store.info(where), *infos.values()], folder)
+        if row.at is None:
+            members.append(_Member(f"{key}.json", row.size, "", data=row.data))
+        else:
+            members.append(_Member(f"{key}.json", row.size, where, row.at))
+        held: dict[str, str] = {}
+        for path in row.files:
+            own = f"{key}.{quoted(path)}"
+            link = before.get(path) if row.is_part else None
+            members.append(_Member(own, 0 if link else infos[path].size, infos[path].uri, link=link))
+            held[path] = link or own
+        before = held if row.is_part else {}
+    return _Listing(members, [*(store.info(below[part]) for part in manifest), *infos.values()], folder)
 
 
 class _TarReader(io.RawIOBase):
@@ -212,6 +241,8 @@ class _TarReader(io.RawIOBase):
         if inside < len(self._header):
             return self._header[inside : inside + size]
         inside -= len(self._header)
+        if inside < len(member.data):
+            return member.data[inside : inside + size]
         if inside < member.size:
             return self._read(member, inside, min(size, member.size - inside))
         return bytes(min(size, member.size + -member.size % tarfile.BLOCKSIZE - inside))

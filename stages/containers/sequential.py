@@ -106,7 +106,7 @@ class Sequential:
         others)."""
         parse = self.parse_row if rows else self.parse
         columns = (spans[name].to_pylist() for name in ("ordinal", "start", "length", "c_start", "skip", "error"))
-        with Stream(open_at, _compression(open_at, spans)) as stream:
+        with Stream(open_at, compression_of(open_at, spans)) as stream:
             for ordinal, start, length, c_start, skip, error in zip(*columns, strict=True):
                 if error is not None:
                     yield Unreadable(ordinal, start, length, one_line(error))
@@ -131,8 +131,8 @@ def _parsed(parse: Parse, empty: Record, data: bytes, config: ReadConfig) -> Ite
     return Unreadable(empty.ordinal, empty.start, empty.length, error, url, warc_id)
 
 
-def _compression(open_at: OpenAt, spans: pa.Table) -> Compression:
-    """As the scan noted it; where the table lost its metadata, as the first bytes of the file say."""
+def compression_of(open_at: OpenAt, spans: pa.Table) -> Compression:
+    """How a container is compressed, by its scan; where the table lost its metadata, as its first bytes say."""
     noted = (spans.schema.metadata or {}).get(b"gristmill.compression", b"").decode()
     for how in ("none", "gzip", "zstd"):
         if how == noted:

@@ -30,8 +30,12 @@ class CountedMedia(Counted):
 
     def add(self, rows: pa.Table, shard: pa.Table) -> None:
         """Counts the media of these records."""
-        self.came += _tally(rows["id"], rows["digests"])
-        self.stored += _tally(shard["id"], _digests(shard["media"]))
+        self.came += _tally(rows["id"], rows["digests"].to_pylist())
+        self.stored += _tally(shard["id"], self.digests(shard))
+
+    def digests(self, shard: pa.Table) -> list[list[str]]:
+        """Of each row of a shard, the sha256 that it holds, in the order in which forming noted them."""
+        return digests_of(shard["media"])
 
     @property
     def children_in(self) -> Tally:
@@ -44,15 +48,16 @@ class CountedMedia(Counted):
         return {"stored": self.stored}
 
 
-def _digests(media: pa.ChunkedArray) -> pa.ChunkedArray:
-    """sha256 of the media of each row: a column of lists."""
-    lists = [pa.ListArray.from_arrays(chunk.offsets, pc.struct_field(chunk.values, "sha256")) for chunk in media.chunks]
-    return pa.chunked_array(lists, pa.list_(pa.string()))
+def digests_of(column: pa.ChunkedArray) -> list[list[str]]:
+    """The field `sha256` of the structs in each row of a column of lists of them."""
+    lists = [pa.ListArray.from_arrays(part.offsets, pc.struct_field(part.values, "sha256")) for part in column.chunks]
+    digests: list[list[str]] = pa.chunked_array(lists, pa.list_(pa.string())).to_pylist()
+    return digests
 
 
-def _tally(ids: pa.ChunkedArray, digests: pa.ChunkedArray) -> Tally:
+def _tally(ids: pa.ChunkedArray, digests: list[list[str]]) -> Tally:
     """Of records and the digests of their media."""
-    pairs = zip(ids.to_pylist(), digests.to_pylist(), strict=True)
+    pairs = zip(ids.to_pylist(), digests, strict=True)
     return Tally.of(media.key(record, n, sha256) for record, own in pairs for n, sha256 in enumerate(own))
 
 

@@ -1,0 +1,140 @@
+"""The speech pipeline: clips, segments of long files, and what is said in them in; a versioned dataset of samples out.
+
+scan -> form (rows and clips to samples of a task, each clip decoded once) -> screens (lengths, levels, transcripts) ->
+exact duplicates (by digests of clips and text) -> near duplicates (by how clips sound) -> shards -> ledger. Clips are
+stored as they came; log-Mel frames are a matter of the mixture that takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from gristmill.filters.audio.clip import SECONDS, ClipQuality
+from gristmill.filters.audio.clips import Clips, Transcripts
+from gristmill.filters.audio.transcript import SpeechRate, TranscriptQuality
+from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.flow import Flow, Step
+from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.frame.records import RecordRecipe
+from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, Screening
+from gristmill.pipelines.settings.config import BadConfig, Run
+from gristmill.stages.dedup.exact import Exact
+from gristmill.stages.near.gather import Gather
+from gristmill.stages.speech.form import FormSpeech
+from gristmill.stages.speech.sign import MIN_SIMILARITY, GatherSounds, SelectClips, SignClips
+from gristmill.stages.speech.write import WriteClips
+from gristmill.stages.text.screen import Screen
+
+RATE = "clip.min_rate"
+IF_NONE = (
+    "not one of {records} records is a sample: {reasons}. Is recipe.audio.task another one, or the name of a field?"
+    " Nothing was committed."
+)
+MOST_BYTES = 1 << 30
+"""Of a chunk and one more record: a column of bytes holds twice as many."""
+
+
+class SpeechRecipe(RecordRecipe):
+    """What decides the data. `audio.task`: what a row is a sample of; one run reads rows of one task.
+
+    `clip`, `speech_rate`, `transcript`: filters; None leaves one out. `min_similarity`: the share of 64 bits of how
+    clips sound in which two records agree to be near duplicates; None leaves the step out. `survivor`: measures by
+    which the best of them is chosen; records with another text are never compared where `audio.same` is
+    clips_and_text.
+    """
+
+    form: ClassVar[Form] = "audio"
+
+    dataset: str = "speech"
+    audio: FormSpeech = FormSpeech()
+    clip: ClipQuality = ClipQuality()
+    speech_rate: SpeechRate | None = SpeechRate()
+    transcript: TranscriptQuality | None = TranscriptQuality()
+    exact: Exact = Exact()
+    min_similarity: float | None = Field(default=MIN_SIMILARITY, gt=0, le=1)
+    survivor: tuple[str, ...] = (RATE, SECONDS)
+    shards: WriteClips = WriteClips()
+
+    @property
+    def flow(self) -> Flow:
+        """From a row to a sample with its clips, in order."""
+        steps: list[Step] = [Screening(self._of_clips, "clips")]
+        if self.transcript is not None:
+            steps.append(Screening(Screen((self.transcript,), Transcripts), "transcripts"))
+        steps.append(ExactDuplicates(self.exact))
+        if self.min_similarity is not None:
+            steps.append(
+                NearDuplicates(
+                    sign=SignClips(self.audio.same),
+                    gather_signatures=GatherSounds.of(self.audio.same, self.survivor),
+                    gather=Gather(signatures=True),
+                    select_survivors=SelectClips(self.min_similarity),
+                )
+            )
+        return Flow(self.audio, tuple(steps), self.shards, IF_NONE)
+
+    @property
+    def _of_clips(self) -> Screen[Clips]:
+        rate = () if self.speech_rate is None else (self.speech_rate,)
+        return Screen((self.clip, *rate), Clips)
+
+    @model_validator(mode="after")
+    def _fits_in_memory(self) -> SpeechRecipe:
+        if not self.survivor:
+            raise ValueError(f"survivor: name at least one measure, such as {RATE}")
+        most = self.scan.chunk_bytes + self.audio.read.max_record_bytes
+        if most > MOST_BYTES:
+            raise ValueError(
+                f"scan.chunk_bytes and audio.read.max_record_bytes are {most} together: at most {MOST_BYTES}, because"
+                " a worker holds the clips of a chunk in memory"
+            )
+        return self
+
+    def check(self, versions: Versions) -> None:
+        """Raises BadConfig for a language model that cannot be used, and for a measure that no filter takes."""
+        if self.transcript is not None:
+            try:
+                self.transcript.check()
+            except (OSError, ValueError, RuntimeError) as error:
+                raise BadConfig(f"recipe.transcript: {error}") from error
+        texts = Screen((self.transcript,), Transcripts).measures() if self.transcript is not None else []
+        measures = [GatherSounds.counted, *self._of_clips.measures(), *texts]
+        if unknown := sorted({name.removeprefix("-") for name in self.survivor} - set(measures)):
+            known = ", ".join(measures)
+            raise BadConfig(f"recipe.survivor: no measure is called {', '.join(unknown)}; there are {known}")
+
+    def identity(self, suppression: str = "") -> dict[str, Any]:
+        """Without the address of the language model: its bytes count."""
+        kept = super().identity(suppression)
+        if kept["transcript"] is not None:
+            del kept["transcript"]["model_path"]
+        return kept
+
+    def check_base(self, base: Manifest) -> None:
+        """Also raises BadConfig where other records were the same in `base`: their hashes cannot be compared."""
+        super().check_base(base)
+        before, now = base.recipe["audio"]["same"], self.audio.same
+        if before != now:
+            raise BadConfig(
+                f"recipe.audio.same: {base} has {before}, this recipe has {now}: hashes of other content cannot be"
+                " compared. Take its settings, or make another dataset of all inputs"
+            )
+
+    def fixed_by(self, base: Manifest) -> Mapping[str, str]:
+        """Near duplicates are ranked by measures that stand beside their signatures."""
+        if self.min_similarity is None and base.recipe.get("min_similarity") is None:
+            return {}
+        return {"survivor": "signatures of other settings cannot be compared"}
+
+
+class SpeechConfig(PipelineConfig):
+    """`conf/speech.yaml`."""
+
+    pipeline: str = "speech"
+    recipe: SpeechRecipe = SpeechRecipe()
+    run: Run = Run()

@@ -1,0 +1,1 @@
+"""Clips in records: decoded once, cut where a manifest says so, judged, compared, written."""

@@ -1,0 +1,120 @@
+"""A clip of a record: a file as it came, or a part of one, with what is measured of it.
+
+A part is cut at whole samples of the file, mixed to one channel and stored as FLAC of 16 bits at the file's rate: one
+writer with fixed settings, so that the same part of the same file has the same bytes. Its origin says what it is of,
+which is how a takedown of the file finds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+from gristmill.model.processing.audio_file import (
+    MAX_SECONDS,
+    AudioError,
+    Header,
+    audio_blocks,
+    audio_header,
+    decode_part,
+)
+
+from gristmill.filters.audio.levels import Levels, levels
+from gristmill.filters.audio.sound import sound
+from gristmill.model.processing.chat.conversation import BadSample
+from gristmill.stages.containers.media import Media
+
+OVERHANG = 0.1
+"""Seconds that a manifest may name beyond the end of a file: lengths are rounded, files are not."""
+
+
+class Clip(NamedTuple):
+    """`medium`: a row of MEDIA; `look`: how it sounds; `origin`: a row of ORIGINS, None of a whole file."""
+
+    medium: dict[str, Any]
+    levels: Levels
+    look: int
+    origin: dict[str, Any] | None
+
+
+class Part(NamedTuple):
+    """From second `start` to second `end`; None: to the end of the file."""
+
+    start: float
+    end: float | None
+
+
+def part_of(
+    row: Mapping[str, Any], starts: Sequence[str], ends: Sequence[str], durations: Sequence[str]
+) -> Part | None:
+    """The part that a row speaks of; None where it has no start. Raises BadSample: segment."""
+    start, end, duration = (_seconds(row, names) for names in (starts, ends, durations))
+    if start is None:
+        return None
+    if end is None and duration is not None:
+        end = start + duration
+    if start < 0 or (end is not None and end <= start):
+        raise BadSample("segment", f"from {start:g} s to {end if end is None else f'{end:g}'} s")
+    return Part(start, end)
+
+
+def _seconds(row: Mapping[str, Any], names: Sequence[str]) -> float | None:
+    for name in names:
+        value = row.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise BadSample("segment", f"{name} is no number of seconds")
+        return float(value)
+    return None
+
+
+def clip_of(item: Media, part: Part | None, max_seconds: float) -> Clip:
+    """Decoded and measured. Raises AudioError; BadSample: segment."""
+    header = audio_header(item.data, MAX_SECONDS if part else max_seconds)
+    place = None if part is None else _place(part, header)
+    if place is None:
+        waveform = _mono(audio_blocks(item.data, max_seconds))
+        return _clip(item, waveform, header.rate, None)
+    first, samples = place
+    if samples > max_seconds * header.rate:
+        raise AudioError("too_long", f"{samples / header.rate:.1f} seconds, allowed are {max_seconds:g}")
+    waveform = _mono([decode_part(item.data, first, samples)])
+    data = _flac(waveform, header.rate)
+    origin = {"sha256": item.sha256, "url": item.url}
+    origin |= {"start": first / header.rate, "end": (first + samples) / header.rate}
+    return _clip(Media("audio", hashlib.sha256(data).hexdigest(), item.url, data), waveform, header.rate, origin)
+
+
+def _clip(item: Media, waveform: np.ndarray, rate: int, origin: dict[str, Any] | None) -> Clip:
+    medium = item.as_row() | {"kind": "audio", "samples": len(waveform), "rate": rate}
+    return Clip(medium, levels(waveform, rate), sound(waveform, rate), origin)
+
+
+def _mono(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """The mean of the channels, float32 [samples], of blocks [samples, channels]."""
+    return np.concatenate([block_SC.mean(axis=1, dtype=np.float32) for block_SC in blocks])
+
+
+def _place(part: Part, header: Header) -> tuple[int, int] | None:
+    """(first sample, samples) of a part of a file; None where it is all of it, which is stored as it came. Raises
+    BadSample: segment."""
+    first, slack = round(part.start * header.rate), OVERHANG * header.rate
+    end = header.samples if part.end is None else round(part.end * header.rate)
+    if end - header.samples > slack or first >= min(end, header.samples):
+        to = "its end" if part.end is None else f"{part.end:g} s"
+        raise BadSample("segment", f"from {part.start:g} s to {to} of a file of {header.seconds:.3f} s")
+    end = min(end, header.samples)
+    return None if first == 0 and header.samples - end <= slack else (first, end - first)
+
+
+def _flac(waveform: np.ndarray, rate: int) -> bytes:
+    stream = io.BytesIO()
+    whole = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
+    soundfile.write(stream, whole, rate, format="FLAC", subtype="PCM_16")
+    return stream.getvalue()

@@ -1,0 +1,246 @@
+"""Forming: a row with its clips becomes a sample, whose text says where each clip stands.
+
+Each clip is decoded once, within bounds, in the child process that reads: for its length, its levels and how it sounds
+(by which near duplicates meet), and to know that it can be. Stored are the bytes as they came; of a row that speaks of
+a part of a file (a segment of a manifest) that part is, as FLAC, with the digest of the file that it is of. A record
+has one fate: where several clips are bad, that of the first of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from gristmill.model.processing.audio_file import AudioError
+
+from gristmill.model.processing.chat.conversation import BadSample, Rules, parse, render
+from gristmill.model.processing.chat.fields import either
+from gristmill.model.processing.segments import Segment
+from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
+from gristmill.stages.containers.media import MEDIA, Media, digests
+from gristmill.stages.media.turns import AUDIO, Album, names_media, placed, with_media, with_placeholders
+from gristmill.stages.read.reading import RECORD, content_hash
+from gristmill.stages.speech.clips import Clip, clip_of, part_of
+from gristmill.stages.speech.prompts import LANGUAGES
+from gristmill.stages.speech.tasks import TASKS, Defaults, Fields, Said, Task, language_of, said, turns
+from gristmill.stages.text.instruct import PARTS
+from gristmill.stages.text.samples import SampleStage
+
+ORIGINS = pa.list_(
+    pa.struct([("sha256", pa.string()), ("url", pa.string()), ("start", pa.float64()), ("end", pa.float64())])
+)
+"""Of each clip that is a part of a file: of which, and from which second to which. Else it is not named."""
+SCHEMA = pa.schema(
+    [
+        *RECORD,
+        ("content", pa.string()),  # 128-bit hash of what makes two records the same
+        ("url", pa.string()),
+        ("kind", pa.string()),  # chat
+        ("text", pa.string()),
+        ("parts", PARTS),  # tile the text, in characters
+        ("date", pa.string()),
+        ("source", pa.string()),
+        ("task", pa.string()),
+        ("language", pa.string()),  # in which the clips are, a tag of prompts.py; null: unknown
+        ("learned", pa.string()),  # what of the text the loss counts
+        ("learned_language", pa.string()),  # of a transcript or a translation
+        ("spoken", pa.string()),  # what is said in the clips; null: unknown
+        ("samples", pa.list_(pa.int64())),  # of a channel of each clip
+        ("rates", pa.list_(pa.int32())),  # Hz
+        ("peaks", pa.list_(pa.float32())),  # filters/audio/levels.py
+        ("silent", pa.list_(pa.float32())),
+        ("clipped", pa.list_(pa.float32())),
+        ("looks", pa.list_(pa.uint64())),  # filters/audio/sound.py
+        ("digests", pa.list_(pa.string())),  # sha256 of the media, then of the files that they are parts of
+        ("bytes", pa.int64()),  # of the text, UTF-8, and of the media
+        ("media", MEDIA),
+        ("origins", ORIGINS),
+    ],
+    metadata={"gristmill.format": "1"},
+)
+Same = Literal["clips_and_text", "clips", "text"]
+SAME: tuple[Same, ...] = ("clips_and_text", "clips", "text")
+
+
+class Formed(NamedTuple):
+    """A sample: its parts, what makes two the same, its clips, what the row says of them; or the reason why it is
+    none, with the offending value, or in `error` what a decoder said, which quotes nothing of a record."""
+
+    parts: tuple[Segment, ...] = ()
+    content: str = ""
+    clips: tuple[Clip, ...] = ()
+    words: Said | None = None
+    reason: str | None = None
+    value: str | None = None
+    error: str | None = None
+
+
+class BadClip(BadSample):
+    """A clip of a sample that cannot be had. `reason`: as AudioError has it."""
+
+    def __init__(self, number: int, error: AudioError) -> None:
+        super().__init__(error.reason.removeprefix("audio."))
+        self.error = f"clip {number}: {error}"[:500]
+
+
+@dataclass(frozen=True)
+class FormSpeech(SampleStage[Formed]):
+    """Outputs `text` (the samples), `screened` (their keys, by content) and fates.
+
+    `task`: what a row is a sample of, and `fields` what its fields are called (stages/speech/tasks.py); `language` and
+    `target` of rows that do not say; `prompts`: instead of the templates of the task. Clips are named as images are
+    (stages/media/turns.py); where nothing names any, all of a record count. A row with a start (and an end or a
+    duration, in seconds) speaks of that part of its one file. `same`: records are duplicates where clips and text are
+    equal, or clips alone, or the text alone. `text_only` keeps records without a clip. Bounds of a record:
+    `read.max_record_bytes`, `max_clips`, of each clip `max_seconds`, and `seconds_per_record`; None: no limit of time,
+    and records are judged in this very process (for debuggers).
+    """
+
+    name: ClassVar[str] = "audio"
+    VERSION: ClassVar[int] = 1
+    schema: ClassVar[pa.Schema] = SCHEMA
+    named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
+    notes_media: ClassVar[bool] = True
+
+    task: Task = "asr"
+    fields: Fields = field(default_factory=Fields)
+    language: str = ""
+    target: str = ""
+    prompts: tuple[str, ...] = ()
+    system: str | None = None
+    harmless: tuple[str, ...] = ()
+    text_only: bool = False
+    same: Same = "clips_and_text"
+    max_clips: int = 16
+    max_seconds: float = 7200.0
+    read: ReadConfig = field(default_factory=lambda: ReadConfig(max_record_bytes=400_000_000))
+    seconds_per_record: float | None = 300.0
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"task={self.task!r}: one of {', '.join(TASKS)}")
+        if self.same not in SAME:
+            raise ValueError(f"same={self.same!r}: one of {', '.join(SAME)}")
+        for name, label in (("language", self.language), ("target", self.target)):
+            if label and label not in LANGUAGES:
+                raise ValueError(f"{name}={label!r}: one of {', '.join(LANGUAGES)}, or nothing")
+        if self.max_clips < 1:
+            raise ValueError(f"max_clips={self.max_clips}: at least 1")
+        if not 0 < self.max_seconds <= 86_400:
+            raise ValueError(f"max_seconds={self.max_seconds}: more than 0, at most a day (86400)")
+        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
+            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
+
+    def failed(self, reason: str) -> Formed:
+        """No sample, and why: `audio.timeout` or `audio.crashed`."""
+        return Formed(reason=reason)
+
+    def judge(self, item: Item) -> Formed:
+        """The sample of a row, or the rule that it breaks."""
+        if isinstance(item, Unreadable):
+            return Formed(reason="read.unreadable")
+        if item.row is None:
+            return Formed(reason="read.not_a_line", value=item.record_type)
+        try:
+            return self._formed(item, item.row)
+        except BadClip as error:
+            return Formed(reason=f"audio.{error.reason}", error=error.error)
+        except BadSample as error:
+            return Formed(reason=f"audio.{error.reason}", value=error.value)
+
+    def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
+        album = Album(item.media, AUDIO)
+        album.add_fields(row, self.fields.audio)
+        messages = either(row, "messages", "conversations") if self.task == "chat" else None
+        if not album.named and not names_media(messages, AUDIO):
+            album.add_all()
+        if self.task != "chat":  # of a chat it is known when its parts were looked at
+            self._check_number(album.named, len(item.media))
+        if self.task == "chat":
+            words = Said("", "", None, language_of(row, self.fields.language, self.language), None)
+            messages = with_placeholders(messages, album)
+        else:
+            words = said(row, self.task, self.fields, Defaults(self.language, self.target, self.prompts))
+            messages = turns(words, len(album.named), self.system)
+        self._check_number(album.named, len(item.media))
+        given = {"messages": messages, "tools": row.get("tools")}
+        conversation = parse(given, Rules(harmless=frozenset(self.harmless)))
+        parts = with_media(render(placed(conversation, len(album.named), AUDIO)), AUDIO)
+        clips = self._clips(album.named, row)
+        return Formed(tuple(parts), self._content(parts, clips), clips, words)
+
+    def _check_number(self, clips: Sequence[Media], media: int) -> None:
+        if not clips and not self.text_only:
+            raise BadSample("no_clip", f"{media} media")
+        if len(clips) > self.max_clips:
+            raise BadSample("too_many_clips", f"{len(clips)}, allowed are {self.max_clips}")
+
+    def _clips(self, media: Sequence[Media], row: Mapping[str, Any]) -> tuple[Clip, ...]:
+        """Decoded, and cut where the row speaks of a part. Raises BadSample for the first that cannot be had."""
+        part = part_of(row, self.fields.start, self.fields.end, self.fields.duration)
+        if part is not None and len(media) != 1:
+            raise BadSample("segment", f"of {len(media)} clips: a part is one of one file")
+        clips = []
+        for number, item in enumerate(media, 1):
+            if item.kind not in ("audio", "video"):  # a container of films may hold a sound track alone
+                raise BadSample("not_audio", f"clip {number}: {item.kind}")
+            try:
+                clips.append(clip_of(item, part, self.max_seconds))
+            except AudioError as error:
+                raise BadClip(number, error) from None
+        return tuple(clips)
+
+    def _content(self, parts: Sequence[Segment], clips: Sequence[Clip]) -> str:
+        """What makes two records the same: their clips, their text and what of it is learned, or one of these."""
+        digests = [clip.medium["sha256"] for clip in clips]
+        text = [tuple(part) for part in parts]
+        if self.same == "clips" and digests:
+            return json.dumps(digests)
+        return json.dumps([[] if self.same == "text" else digests, text], ensure_ascii=False)
+
+    def columns(self, item: Record, sample: Formed) -> dict[str, Any]:
+        """Of a sample: those of SCHEMA that are not of RECORD."""
+        text, clips, words = "".join(part.text for part in sample.parts), sample.clips, sample.words
+        assert words is not None
+        spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in sample.parts]
+        return {
+            "content": content_hash(sample.content),
+            "url": item.url,
+            "kind": "chat",
+            "text": text,
+            "parts": spans,
+            "date": item.date,
+            "source": item.source,
+            "task": self.task,
+            "language": words.language,
+            "learned": "\n".join(part.text for part in sample.parts if part.loss_mask and not part.special),
+            "learned_language": words.learned,
+            "spoken": words.spoken,
+            "samples": [clip.medium["samples"] for clip in clips],
+            "rates": [clip.medium["rate"] for clip in clips],
+            "peaks": [clip.levels.peak for clip in clips],
+            "silent": [clip.levels.silent for clip in clips],
+            "clipped": [clip.levels.clipped for clip in clips],
+            "looks": [clip.look for clip in clips],
+            "digests": _digests(clips),
+            "bytes": len(text.encode()) + sum(len(clip.medium["data"]) for clip in clips),
+            "media": [clip.medium for clip in clips],
+            "origins": [clip.origin for clip in clips if clip.origin is not None],
+        }
+
+    def media_of(self, item: Record, sample: Formed) -> list[str]:
+        """Of a sample its clips, then the files that they are parts of."""
+        return digests(item.media) if sample.reason else _digests(sample.clips)
+
+    def size(self, samples: pa.Table) -> int:
+        """Of their texts, UTF-8, and of their media."""
+        return pc.sum(samples["bytes"]).as_py() or 0
+
+
+def _digests(clips: Sequence[Clip]) -> list[str]:
+    origins = [clip.origin["sha256"] for clip in clips if clip.origin is not None]
+    return [clip.medium["sha256"] for clip in clips] + origins
