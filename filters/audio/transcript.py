@@ -109,7 +109,9 @@ class TranscriptQuality(Filter[Transcripts]):
 
     def __post_init__(self) -> None:
         if self.min_score is not None and not 0 <= self.min_score <= 1:
-            raise ValueError(f"transcript.min_score is {self.min_score}; allowed: 0 to 1, or null")
+            raise ValueError(
+                f"transcript.min_score is {self.min_score}; allowed: 0 to 1, or null"
+            )
 
     @property
     def _labels(self) -> LanguageFilter:
