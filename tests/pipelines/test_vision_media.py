@@ -151,3 +151,18 @@ def test_an_image_leaves_records_mixtures_and_caches_and_who_saw_it_is_named(sto
     assert "saw@v1" in {derived.ref for derived in plan_forget(versions, request).derived}
     named = {key for key, data in readable(store) if sha("a.png").encode() in data}
     assert not {key for key in named if key.startswith("objects/")}
+
+
+def test_a_model_whose_mixture_is_erased_is_named_as_not_known(store, tmp_path):
+    run(store, [folder_of(tmp_path / "in", LINES[:1], FILES)])
+    versions = Versions(store)
+    tokenizer(store, "vision@v1")
+    mix(store, {"vision@v1": 1}, window=256, images=CUT, max_waste=0.5)
+    trained(versions, "saw", "mix@v1")
+    request = Suppression.of(media=[sha("a.png")])
+    assert plan_forget(versions, request).unknown == ()
+    for name in ("vision", "mix"):
+        versions.withdraw(name, 1, "by hand")
+    erase(store)
+    plan = plan_forget(versions, request)
+    assert (plan.affected, plan.derived, plan.unknown) == ((), (), ("saw@v1",))
