@@ -4,7 +4,7 @@ Members are the files below it in the order of their paths, without hidden ones;
 of owner or time. So the digest of the input is that of every path inside, size and byte, in a fixed order: moving the
 folder, or touching a file, changes nothing. No tar is written: its headers are made, and its members opened, as they
 are asked for; where each stands follows from names and sizes. `folder::PATH/NAME.jsonl` is the tar with a sample a
-line: the line, and the files of the folder that it names (lake/inputs/folder_lines.py). Manifests of clips are read as
+line: the line, and the files of the folder that it names (lake/inputs/folder_lines.py); manifests of clips are read as
 such lines (lake/inputs/manifests.py). Rows that follow one another and speak of parts of one file have it once: behind
 the first they hold a hard link to it.
 """
@@ -38,29 +38,30 @@ _LARGE = 8**11
 
 
 class _Member(NamedTuple):
-    """A member of the tar: `size` bytes of the file `uri` from `at` on, or `data`, or a link to the member `link`."""
+    """A member of the tar: `size` bytes of the file `uri` from `at` on, or `data`, or a hard link to the member number
+    `link`, whose name and beginning are `target`."""
 
     name: str
     size: int
     uri: str
     at: int = 0
     data: bytes = b""
-    link: str | None = None
-    link_at: int = 0  # where the header of that member stands
+    link: int | None = None
+    target: tuple[str, int] | None = None
 
     @property
     def header_bytes(self) -> int:
         """How long its header is. Short plain names have one block; what others have is known by making it."""
         short = self.name.isascii() and len(self.name) <= tarfile.LENGTH_NAME and self.size < _LARGE
-        return tarfile.BLOCKSIZE if short and self.link is None else len(self.header())
+        return tarfile.BLOCKSIZE if short and self.target is None else len(self.header())
 
     def header(self) -> bytes:
-        """Its header: path and size."""
+        """Its header: path and size, and of a link what it is to."""
         info = tarfile.TarInfo(self.name)
         info.size = self.size
-        if self.link is not None:
-            info.type, info.linkname = tarfile.LNKTYPE, self.link
-            info.pax_headers = {LINKED: str(self.link_at)}
+        if self.target is not None:
+            info.type, (info.linkname, start) = tarfile.LNKTYPE, self.target
+            info.pax_headers = {LINKED: str(start)}
         return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
@@ -68,15 +69,13 @@ class _Listing:
     """The members in order, where each begins, and what is known of the files that they are of."""
 
     def __init__(self, members: list[_Member], files: list[InputInfo], folder: str) -> None:
-        self.members: list[_Member] = []
+        self.members = members
         self.known = {info.uri: info.stamp for info in files}
         self.starts, at = array("q"), 0
-        begins: dict[str, int] = {}
-        for member in members:
-            begins[member.name] = at
+        for number, member in enumerate(members):
             if member.link is not None:
-                member = member._replace(link_at=begins[member.link])
-            self.members.append(member)
+                member = member._replace(target=(members[member.link].name, self.starts[member.link]))
+                members[number] = member
             self.starts.append(at)
             at += member.header_bytes + member.size + -member.size % tarfile.BLOCKSIZE
         self.end = at + len(_END)
@@ -134,7 +133,7 @@ class FolderInputs(InputStore):
         return Survey([PREFIX + where] if below.files and not below.faults else [], below.faults, below.again)
 
     def _where(self, uri: str) -> str:
-        """The folder, or the file of lines."""
+        """The folder, or the manifest in it."""
         return self._folder_of(uri.removeprefix(PREFIX)).rstrip("/")
 
     def _folder(self, uri: str) -> str:
@@ -173,28 +172,24 @@ def _of_rows(store: InputStore, where: str, folder: str, below: dict[str, str]) 
     """A sample a row of the manifest `where`: the row as `.json`, and the files that it names. `below`: path in the
     folder -> address."""
     name = where.rpartition("/")[2]
-    manifest = parts_of(name, below)
+    manifest, stem = parts_of(name, below), name.rpartition(".")[0]
     # No list of rows is part of a sample: a row that names its own would hold all of them.
     media = {path: uri for path, uri in below.items() if not path.endswith(SUFFIXES) and path not in manifest}
     rows = list(rows_of(manifest, media, lambda path: store.open(below[path])))
-    wanted = sorted({path for row in rows for path in row.files})
+    named = sorted({path for row in rows for path in row.files})
     with ThreadPoolExecutor(16) as pool:
-        infos = dict(zip(wanted, pool.map(store.info, [media[path] for path in wanted]), strict=True))
+        infos = dict(zip(named, pool.map(store.info, [media[path] for path in named]), strict=True))
     members: list[_Member] = []
-    before: dict[str, str] = {}  # of the row before that speaks of a part: path -> the member that holds the file
-    stem = name.rpartition(".")[0]
+    before: dict[str, int] = {}  # of the row before that speaks of a part: path -> number of the member with the file
     for number, row in enumerate(rows):
         key = f"{stem}/{number:09d}"
-        if row.at is None:
-            members.append(_Member(f"{key}.json", row.size, "", data=row.data))
-        else:
-            members.append(_Member(f"{key}.json", row.size, where, row.at))
-        held: dict[str, str] = {}
+        members.append(_Member(f"{key}.json", row.size, "" if row.at is None else where, row.at or 0, row.data))
+        held: dict[str, int] = {}
         for path in row.files:
-            own = f"{key}.{quoted(path)}"
             link = before.get(path) if row.is_part else None
-            members.append(_Member(own, 0 if link else infos[path].size, infos[path].uri, link=link))
-            held[path] = link or own
+            held[path] = len(members) if link is None else link
+            size = infos[path].size if link is None else 0
+            members.append(_Member(f"{key}.{quoted(path)}", size, infos[path].uri, link=link))
         before = held if row.is_part else {}
     return _Listing(members, [*(store.info(below[part]) for part in manifest), *infos.values()], folder)
 
@@ -241,14 +236,14 @@ class _TarReader(io.RawIOBase):
         if inside < len(self._header):
             return self._header[inside : inside + size]
         inside -= len(self._header)
-        if inside < len(member.data):
-            return member.data[inside : inside + size]
         if inside < member.size:
             return self._read(member, inside, min(size, member.size - inside))
         return bytes(min(size, member.size + -member.size % tarfile.BLOCKSIZE - inside))
 
     def _read(self, member: _Member, inside: int, size: int) -> bytes:
         """At most `size` bytes of a file, from `inside` on; it stays open for the next read."""
+        if member.data:
+            return member.data[inside : inside + size]
         if self._file is None:
             self._check(member)
             self._file = self._store.open(member.uri, member.at + inside)

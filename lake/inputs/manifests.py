@@ -28,8 +28,8 @@ Open = Callable[[str], BinaryIO]
 
 
 class Row(NamedTuple):
-    """`data`: JSON, in UTF-8. `files`: those that it names, paths in the folder. `at`, `size`: where it stands in the
-    manifest, byte for byte; None: it was put together. `is_part`: it speaks of a part of its file."""
+    """`files`: those that it names, paths in the folder. `at`, `size`: where it stands in the manifest, byte for byte;
+    None: it was put together, and is `data`, JSON in UTF-8. `is_part`: it speaks of a part of its file."""
 
     data: bytes
     files: list[str]
@@ -61,7 +61,7 @@ def rows_of(parts: list[str], files: Collection[str], open_file: Open) -> Iterat
     elif name.endswith(SUFFIXES):
         with open_file(name) as stream:
             for at, size, line in lines_of(stream):
-                yield Row(line, names_in(line, files), at, size, _is_part(line))
+                yield Row(b"", names_in(line, files), at, size, _is_part(line))
     else:
         read = _common_voice if name.endswith(TSV) else _librispeech
         yield from _written(read(name, files, open_file), files)

@@ -26,7 +26,7 @@ RATE, HALF_RATE = 16_000, 8_000
 LEAST_RATE, MOST_RATE = 4_000, 384_000
 BANDS, REDUCTION = 80, 8
 """Of a frame; frames of a token."""
-MOST_CHANNELS = 64
+MOST_CHANNELS = 8
 LOUDEST = 100.0
 """Above it samples are no fractions of full scale: of integers that were not divided, say."""
 PREEMPHASIS, FULL_SCALE, HIGHEST = 0.97, 32_768.0, 7_690.0

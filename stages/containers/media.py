@@ -41,7 +41,13 @@ _IMAGES = (
 )
 _MAGIC = (
     (re.compile(b"|".join(_IMAGES), re.DOTALL), "image"),
-    (re.compile(rb"RIFF.{4}WAVE|fLaC|OggS|ID3|\xff[\xe3\xf2\xf3\xfa\xfb]|FORM.{4}AIF", re.DOTALL), "audio"),
+    (
+        re.compile(
+            rb"(?:RIFF|RIFX|RF64).{4}WAVE|NIST_1A|\.snd|caff|fLaC|OggS|ID3|\xff[\xe3\xf2\xf3\xfa\xfb]|FORM.{4}AIF",
+            re.DOTALL,
+        ),
+        "audio",
+    ),
     (re.compile(rb".{4}ftyp(avif|avis|heic|heix|heim|heis|hevc|mif1|msf1)", re.DOTALL), "image"),
     (re.compile(rb".{4}ftyp(M4A |M4B )", re.DOTALL), "audio"),
     (re.compile(rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", re.DOTALL), "video"),

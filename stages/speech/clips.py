@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,9 +22,8 @@ from gristmill.model.processing.audio_file import (
     MAX_SECONDS,
     AudioError,
     Header,
-    audio_blocks,
     audio_header,
-    decode_part,
+    decode_audio,
 )
 from gristmill.model.processing.chat.conversation import BadSample
 from gristmill.stages.containers.media import Media
@@ -79,26 +78,21 @@ def clip_of(item: Media, part: Part | None, max_seconds: float) -> Clip:
     header = audio_header(item.data, MAX_SECONDS if part else max_seconds)
     place = None if part is None else _place(part, header)
     if place is None:
-        waveform = _mono(audio_blocks(item.data, max_seconds))
-        return _clip(item, waveform, header.rate, None)
+        waveform, rate = decode_audio(item.data, max_seconds=max_seconds)
+        return _clip(item, waveform, rate, None)
     first, samples = place
     if samples > max_seconds * header.rate:
         raise AudioError("too_long", f"{samples / header.rate:.1f} seconds, allowed are {max_seconds:g}")
-    waveform = _mono([decode_part(item.data, first, samples)])
-    data = _flac(waveform, header.rate)
+    waveform, rate = decode_audio(item.data, first, samples)
+    data = _flac(waveform, rate)
     origin = {"sha256": item.sha256, "url": item.url}
-    origin |= {"start": first / header.rate, "end": (first + samples) / header.rate}
-    return _clip(Media("audio", hashlib.sha256(data).hexdigest(), item.url, data), waveform, header.rate, origin)
+    origin |= {"start": first / rate, "end": (first + samples) / rate}
+    return _clip(Media("audio", hashlib.sha256(data).hexdigest(), item.url, data), waveform, rate, origin)
 
 
 def _clip(item: Media, waveform: np.ndarray, rate: int, origin: dict[str, Any] | None) -> Clip:
     medium = item.as_row() | {"kind": "audio", "samples": len(waveform), "rate": rate}
     return Clip(medium, levels(waveform, rate), sound(waveform, rate), origin)
-
-
-def _mono(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """The mean of the channels, float32 [samples], of blocks [samples, channels]."""
-    return np.concatenate([block_SC.mean(axis=1, dtype=np.float32) for block_SC in blocks])
 
 
 def _place(part: Part, header: Header) -> tuple[int, int] | None:

@@ -145,7 +145,7 @@ def test_a_file_that_is_too_long_for_a_record_costs_its_segments(store, tmp_path
     read = {"max_record_bytes": len(LONG) - 1}
     manifest = run(store, [address], audio={"read": read}, allow_empty=True, scan={"chunk_records": 2})
     assert set(fates(store, manifest).values()) == {("quarantined", "read.unreadable")}
-    errors = {row["error"] for row in Dataset(store, manifest).ledger().to_pylist()}
+    errors = {row["value"] for row in Dataset(store, manifest).ledger().to_pylist()}
     assert any("exceeds max_record_bytes" in error for error in errors)
 
 
@@ -166,8 +166,9 @@ def test_a_file_is_asked_for_and_taken_down_with_its_segments(store, tmp_path):
     third = versions.resolve("speech")
     assert [row["media"][0]["data"] for row in rows(store, third)] == [OTHER]
     assert versions.withdrawn("speech").keys() == {1, 2}
-    again = run(store, [folder_of(tmp_path / "more", lines_of(first=4), {"long.flac": LONG})], dataset="later")
-    assert set(fates(store, again).values()) == {("dropped", "forget.suppressed")}
+    files = {"long.flac": LONG, "other.wav": OTHER}
+    again = run(store, [folder_of(tmp_path / "more", [*lines_of(first=4), lines[-1]], files)], dataset="later")
+    assert [fates(store, again)[n][1] for n in range(5)] == ["forget.suppressed"] * 4 + [None]
     assert not verify(store, deep=True)
 
 

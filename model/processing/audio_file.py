@@ -1,0 +1,172 @@
+"""Bytes of an audio file, from whoever it may be, to samples: blocks of float32 [samples, channels], full scale at 1.
+
+libsndfile reads (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, NIST, ...); here stand the bounds. What a file costs is
+known from its header, before a sample is decoded: rate, channels, length; a decoder that goes on beyond is stopped.
+Blocks are decoded as they are asked for, so a file of hours takes no more memory than one of seconds. An error has one
+type and a reason of a few letters, so that a record has a fate. What libsndfile notes down of a file tells whether its
+header says more than there is; of Ogg Vorbis, NIST and VOC it does not, and a cut one is read as far as it goes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+
+from gristmill.model.processing.audio import BANDS, LOUDEST, MOST_CHANNELS, SAMPLES, frames_of, log_mel_blocks, ratio_of
+
+MAX_SECONDS = 4 * 3600.0
+MAX_VALUES = 4 * 3600 * 48_000 * 2
+"""Samples of all channels: 4 hours of stereo, which take some ten seconds to decode."""
+UNKNOWN = (1 << 31) - 1 - (1 << 16)
+"""Sizes from here on are what programs write that do not know it yet, as when they write to a pipe."""
+SLACK_BYTES, SLACK_SAMPLES = 64, 4 * 1152
+"""How much less than a header says is no damage: a byte of padding, and of MP3 what its encoder puts around a sound."""
+UNSUPPORTED = 4
+"""libsndfile's SF_ERR_UNSUPPORTED_ENCODING."""
+_SHORT = re.compile(r"^.*?:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+class AudioError(ValueError):
+    """A clip that cannot be had. `reason`: `audio.` and one of the words below; the message says which value.
+
+    too_long, too_many_channels, rate: beyond a limit. empty: no sample. truncated: less than the header says.
+    damaged: decoding stops within. not_finite, too_loud: samples that are no sound. unsupported: an encoding that is
+    not read. unreadable: no format that is known, or a header that makes no sense.
+    """
+
+    def __init__(self, word: str, message: str) -> None:
+        super().__init__(word, message)  # both, so that it can be pickled
+        self.reason, self.message = f"audio.{word}", message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself. `format` and `subtype`: libsndfile's names, as WAV and PCM_16; `rate`: Hz; `samples`:
+    a channel; of MP3 that may be a few too many."""
+
+    format: str
+    subtype: str
+    rate: int
+    channels: int
+    samples: int
+
+    @property
+    def seconds(self) -> float:
+        """How long the clip is."""
+        return self.samples / self.rate
+
+
+def audio_header(source: bytes | BinaryIO, max_seconds: float = MAX_SECONDS) -> Header:
+    """Rate, channels and length of an audio file; no sample is decoded. Raises AudioError as `audio_blocks`, for what a
+    header shows."""
+    with _opened(source) as file:
+        return _checked(file, max_seconds)
+
+
+def audio_blocks(
+    source: bytes | BinaryIO, start: int = 0, samples: int | None = None, max_seconds: float = MAX_SECONDS
+) -> Iterator[np.ndarray]:
+    """Samples of an audio file, float32 [samples, channels] a block: so many from sample `start` on, or None: all that
+    follow. Raises AudioError, some of it at the end only; ValueError for a part that begins outside of the file."""
+    with _opened(source) as file:
+        header, read = _checked(file, max_seconds), 0
+        if not 0 <= start < header.samples or (samples is not None and samples < 1):
+            raise ValueError(f"{samples} samples from {start} on: the file has {header.samples}")
+        if start:
+            file.seek(start)
+        wanted = header.samples - start if samples is None else samples
+        while len(block := file.read(SAMPLES if samples is None else min(SAMPLES, samples - read), "float32", True)):
+            read += len(block)
+            _check_length(header, start + read, max_seconds)
+            _check_values(block, start + read)
+            yield block
+        if read < wanted - SLACK_SAMPLES or not read:
+            raise AudioError("truncated", f"{start + read} samples of {start + wanted} ({header.format})")
+
+
+def decode_audio(
+    source: bytes | BinaryIO, start: int = 0, samples: int | None = None, max_seconds: float = MAX_SECONDS
+) -> tuple[np.ndarray, int]:
+    """The mean of all channels, float32 [samples], and their rate in Hz. Arguments and errors as those of
+    `audio_blocks`."""
+    rate = audio_header(source, max_seconds).rate
+    blocks = audio_blocks(source, start, samples, max_seconds)
+    return np.concatenate([block.mean(1) for block in blocks]), rate
+
+
+def file_mel(source: bytes | BinaryIO, max_seconds: float = MAX_SECONDS, *, exact: bool = False) -> np.ndarray:
+    """Log-Mel of an audio file, float32 [frames, 80], without all of its samples in memory: see `log_mel`. A clip of
+    less than 25 ms has no frames. Raises AudioError."""
+    header = audio_header(source, max_seconds)
+    mel_FM, at = np.empty((frames_of(header.samples, header.rate), BANDS), np.float32), 0
+    blocks = audio_blocks(source, max_seconds=max_seconds)
+    for block in log_mel_blocks(blocks, header.rate, exact=exact):
+        if at + len(block) > len(mel_FM):  # more than its header says
+            mel_FM = np.concatenate([mel_FM[:at], np.empty((2 * at + len(block), BANDS), np.float32)])
+        mel_FM[at : at + len(block)] = block
+        at += len(block)
+    return mel_FM[:at]
+
+
+@contextmanager
+def _opened(source: bytes | BinaryIO) -> Iterator[soundfile.SoundFile]:
+    """An audio file whose samples are not decoded yet; errors of libsndfile in the block as AudioError."""
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    stream.seek(0)
+    try:
+        file = soundfile.SoundFile(stream)
+    except soundfile.LibsndfileError as error:
+        word = "unsupported" if error.code == UNSUPPORTED else "unreadable"
+        raise AudioError(word, f"libsndfile does not read it: {error.error_string}") from None
+    with file:
+        try:
+            yield file
+        except soundfile.LibsndfileError as error:
+            text = f"decoding stops after {file.tell()} samples of {file.frames}: cut off, or damaged"
+            raise AudioError("damaged", f"{text} ({error.error_string or error.code})") from None
+
+
+def _checked(file: soundfile.SoundFile, max_seconds: float) -> Header:
+    """Raises AudioError where decoding would cost more than it may, or gives less than the header says."""
+    header = Header(file.format, file.subtype, file.samplerate, file.channels, file.frames)
+    try:
+        ratio_of(header.rate)
+    except ValueError as error:
+        raise AudioError("rate", str(error)) from None
+    if header.channels > MOST_CHANNELS:
+        raise AudioError("too_many_channels", f"{header.channels} channels, allowed are {MOST_CHANNELS}")
+    _check_length(header, header.samples, max_seconds)
+    if header.samples < 1:
+        raise AudioError("empty", f"a file of {header.format} without a sample")
+    for says, has in _SHORT.findall(file.extra_info):
+        if int(has) + SLACK_BYTES < int(says) < UNKNOWN:
+            raise AudioError("truncated", f"{has} bytes, its header says {says} ({header.format})")
+    return header
+
+
+def _check_length(header: Header, samples: int, max_seconds: float) -> None:
+    if samples > max_seconds * header.rate:
+        raise AudioError("too_long", f"{samples / header.rate:.1f} seconds, allowed are {max_seconds:g}")
+    if samples * header.channels > MAX_VALUES:
+        raise AudioError(
+            "too_long", f"{samples} samples of {header.channels} channels, allowed are {MAX_VALUES} of all"
+        )
+
+
+def _check_values(block: np.ndarray, read: int) -> None:
+    least, most = float(block.min()), float(block.max())  # of NaN both are NaN
+    where = f"samples {read - len(block)} to {read}"
+    if not (np.isfinite(least) and np.isfinite(most)):
+        raise AudioError("not_finite", f"{where} are not all numbers: from {least} to {most}")
+    if max(-least, most) > LOUDEST:
+        raise AudioError("too_loud", f"{where} reach from {least} to {most}, where full scale is -1 to 1")
