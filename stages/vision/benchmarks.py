@@ -122,18 +122,18 @@ class Benchmark:
     def matches(self, digests: Sequence[str], looks: np.ndarray, max_bits: int) -> list[Match | None]:
         """Of each image, uint64 looks [images], the image of a benchmark that it is: the first with its bytes, else the
         closest."""
-        found: list[Match | None] = [self._same(sha256) for sha256 in digests]
+        closest_of: list[Match | None] = [self._same(sha256) for sha256 in digests]
         if max_bits < 0 or not len(self._looks):
-            return found
+            return closest_of
         per_block = max(1, _BLOCK // len(self._looks))
         for first in range(0, len(looks), per_block):
             bits = np.bitwise_count(looks[first : first + per_block, None] ^ self._looks[None, :])
             closest = bits.argmin(axis=1)
             for place, item in enumerate(closest.tolist(), first):
                 differ = int(bits[place - first, item])
-                if found[place] is None and differ <= max_bits:
-                    found[place] = Match(SIMILAR, item, 1 - differ / BITS)
-        return found
+                if closest_of[place] is None and differ <= max_bits:
+                    closest_of[place] = Match(SIMILAR, item, 1 - differ / BITS)
+        return closest_of
 
     def _same(self, sha256: str) -> Match | None:
         item = self._by_digest.get(sha256)

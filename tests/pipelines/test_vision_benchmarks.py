@@ -52,9 +52,9 @@ def test_a_record_with_an_image_of_a_benchmark_is_dropped_and_the_image_named(st
         0: None, 1: "benchmark.same_image", 2: "benchmark.similar_image", 3: None
     }  # fmt: skip
     ids = {row["ordinal"]: row["id"] for row in Dataset(store, bench).ledger().to_pylist()}
-    told = values(store, manifest)
-    assert told["benchmark.same_image"] == f"image 1 is image 1 of {ids[1]} of bench@v1"
-    assert told["benchmark.similar_image"].startswith(f"image 2 is image 2 of {ids[2]} of bench@v1, alike in ")
+    shown = values(store, manifest)
+    assert shown["benchmark.same_image"] == f"image 1 is image 1 of {ids[1]} of bench@v1"
+    assert shown["benchmark.similar_image"].startswith(f"image 2 is image 2 of {ids[2]} of bench@v1, alike in ")
     (ref,) = [ref for ref in manifest.attachments if ref.kind == "contamination"]
     assert [tuple(row.values()) for row in read_table(store, ref).to_pylist()] == [
         ("bench@v1", ids[1], 0, "same_image", 1), ("bench@v1", ids[2], 1, "similar_image", 1)
