@@ -84,7 +84,7 @@ class NotedMedia:
 
 @dataclass(frozen=True)
 class Reading:
-    """Records that go on, with `id` and `url`, in order of the input; fates of the others; the media of both, if any."""
+    """Records that go on, with `id` and `url`, in order of the input; fates of the others; media of both, if any."""
 
     table: pa.Table
     fates: Fates
