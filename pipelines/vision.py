@@ -1,13 +1,14 @@
 """The vision pipeline: images, several images and video frames in, a versioned dataset of image records out.
 
-scan -> form (rows and images to samples, each image decoded once) -> screens (sizes of images, captions) -> exact
-duplicates (by digests of images and text) -> near duplicates (by how pictures look) -> shards -> ledger. Images are
-stored as they came; crops are a matter of the mixture that takes them.
+scan -> form (rows and images to samples, each image decoded once) -> screens (sizes of images, captions) -> images of
+benchmarks -> exact duplicates (by digests of images and text) -> near duplicates (by how pictures look) -> shards ->
+ledger. Images are stored as they came; crops are a matter of the mixture that takes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -19,14 +20,16 @@ from gristmill.filters.language import LanguageFilter
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.benchmarks import ROLE, Decontamination, benchmarks_of
 from gristmill.pipelines.frame.flow import Flow, Step
-from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.frame.recipe import PipelineConfig, Resolved
 from gristmill.pipelines.frame.records import RecordRecipe
 from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, Screening
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.near.gather import Gather
 from gristmill.stages.text.screen import Screen
+from gristmill.stages.vision.benchmarks import Decontaminate
 from gristmill.stages.vision.form import FormImages
 from gristmill.stages.vision.sign import MIN_SIMILARITY, GatherLooks, SelectPictures, SignImages
 from gristmill.stages.vision.write import WriteImages
@@ -43,7 +46,8 @@ MOST_BYTES = 1 << 30
 class VisionRecipe(RecordRecipe):
     """What decides the data. `image.form`: what a row is (caption, pair, chat); one run reads rows of one form.
 
-    `language`, `caption`: filters of what is learned; None leaves one out. `min_similarity`: the share of 64 bits of
+    `language`, `caption`: filters of what is learned; None leaves one out. `decontaminate`: benchmarks whose images no
+    record may have; None: none. `min_similarity`: the share of 64 bits of
     how pictures look in which two records agree to be near duplicates; None leaves the step out. `survivor`: measures
     by which the best of them is chosen, as in the web pipeline; records with another text are never compared where
     `image.same` is images_and_text.
@@ -56,6 +60,7 @@ class VisionRecipe(RecordRecipe):
     image_size: ImageSize = ImageSize()
     language: LanguageFilter | None = None
     caption: CaptionQuality | None = CaptionQuality()
+    decontaminate: Decontaminate | None = None
     exact: Exact = Exact()
     min_similarity: float | None = Field(default=MIN_SIMILARITY, gt=0, le=1)
     survivor: tuple[str, ...] = (PIXELS,)
@@ -67,6 +72,8 @@ class VisionRecipe(RecordRecipe):
         steps: list[Step] = [Screening(Screen((self.image_size,), Pictures), "images")]
         if self.text_filters:
             steps.append(Screening(Screen(self.text_filters, Captions), "captions"))
+        if self.decontaminate is not None:
+            steps.append(Decontamination(self.decontaminate))
         steps.append(ExactDuplicates(self.exact))
         if self.min_similarity is not None:
             steps.append(
@@ -95,6 +102,15 @@ class VisionRecipe(RecordRecipe):
                 " a worker holds the images of a chunk in memory"
             )
         return self
+
+    def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        """With the benchmarks as sources, of which nothing goes into the version. Raises BadConfig for one that cannot
+        be used."""
+        resolved = super().resolve(versions, suppression)
+        if self.decontaminate is None:
+            return resolved
+        benchmarks = benchmarks_of(versions, self.decontaminate)
+        return replace(resolved, sources=tuple(b.ref.model_copy(update={"role": ROLE}) for b in benchmarks))
 
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for a language model that cannot be used, and for a measure that no filter takes."""
@@ -130,10 +146,14 @@ class VisionRecipe(RecordRecipe):
             )
 
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:
-        """Near duplicates are ranked by measures that stand beside their signatures."""
-        if self.min_similarity is None and base.recipe.get("min_similarity") is None:
-            return {}
-        return {"survivor": "signatures of other settings cannot be compared"}
+        """Near duplicates are ranked by measures that stand beside their signatures; what a version holds was compared
+        with the benchmarks that it names."""
+        fixed: dict[str, str] = {}
+        if self.min_similarity is not None or base.recipe.get("min_similarity") is not None:
+            fixed["survivor"] = "signatures of other settings cannot be compared"
+        if self.decontaminate is not None or base.recipe.get("decontaminate") is not None:
+            fixed["decontaminate"] = "what it holds was not compared with the same benchmarks"
+        return fixed
 
 
 class VisionConfig(PipelineConfig):

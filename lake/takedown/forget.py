@@ -21,7 +21,8 @@ from gristmill.lake.store.objects import ObjectRef, iter_batches
 from gristmill.lake.takedown.groups import NotRewritable
 from gristmill.lake.takedown.plan import Affected, Derived, ForgetPlan, ForgetReport
 from gristmill.lake.takedown.rewrite import ROLE, clean_version
-from gristmill.lake.takedown.search import Search, Seen
+from gristmill.lake.takedown.search import Search
+from gristmill.lake.takedown.seen import Seen
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.lease import Lease
 from gristmill.lake.versions.manifest import Manifest
@@ -85,14 +86,16 @@ class _Forgetting:
         unsearched = [
             str(version) for version in given_out if version.form != WINDOWS and not self.search.knows(version)
         ]
+        derived = tuple(self._derived())
         return ForgetPlan(
             request=self.request,
             affected=tuple(affected),
-            derived=tuple(self._derived()),
+            derived=derived,
             unsearched=tuple(unsearched),
             ids=len(self.search.ids),
             texts_gone=self.search.texts_gone,
             without_url=self.search.without_url(),
+            unknown=tuple(self._unknown({version.ref for version in derived})),
         )
 
     def run(self, first: ForgetPlan, reason: str, provenance: Callable[[], dict[str, Any]]) -> ForgetReport:
@@ -201,6 +204,18 @@ class _Forgetting:
                 unknown = version.form == WINDOWS and ref in with_records and not self.search.knows(version)
                 withdraw = unknown and self._drew(version)
                 yield Derived(ref, with_records.get(ref, derived[ref]), withdraw, version.form)
+
+    def _unknown(self, known: Collection[str]) -> Iterable[str]:
+        """Models made from versions that are erased, however indirectly. Where a clean version took the place of one,
+        it tells what that held."""
+        seen = self.search.all_versions()
+        replaced = _replaced(seen, {str(version) for version in seen})
+        erased = {str(version) for version in seen if self.search.is_erased(version)} - replaced
+        reached = _reached(seen, erased, UNTOUCHED)
+        for version in seen:
+            ref = str(version)
+            if version.form == "model" and not version.withdrawn and ref in reached and ref not in known:
+                yield ref
 
     def _drew(self, version: Seen) -> bool:
         """Whether a mixture kept one of these records, and so has it in its windows. Its ledger says so."""

@@ -46,7 +46,8 @@ class ForgetPlan:
     """What would happen; nothing was changed. `ids` is how many records of the lake the request came to, with or
     without a text in a version. `unsearched` versions have shards without ids: whether they hold a record is unknown.
     `texts_gone`: extracted texts no longer there, in which a domain's dropped duplicates could not be looked
-    up. `without_url`: records of shards that are given out and have no URL, which no domain finds."""
+    up. `without_url`: records of shards that are given out and have no URL, which no domain finds. `unknown`: models
+    that were trained on versions which are erased, and of which no clean version tells what they held."""
 
     request: Suppression = field(repr=False)
     affected: tuple[Affected, ...]
@@ -55,6 +56,7 @@ class ForgetPlan:
     ids: int
     texts_gone: int
     without_url: int = 0
+    unknown: tuple[str, ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -71,6 +73,7 @@ class ForgetPlan:
             "unsearched": list(self.unsearched),
             "texts_gone": self.texts_gone,
             "without_url": self.without_url,
+            "unknown": list(self.unknown),
         }
 
 

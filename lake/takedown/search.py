@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -22,54 +21,16 @@ from gristmill.lake.accounts.fan import MEMBER
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef, is_table, iter_batches, open_parquet, read_object
+from gristmill.lake.takedown.seen import Columns, Seen
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.takedown.suppress_entries import page_hash
-from gristmill.lake.versions.form import Form
-from gristmill.lake.versions.manifest import Manifest, VersionRef
+from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 
 NO_TEXT = frozenset({"ledger", "refs", "receipts", "spans", "screened", media.KIND})
 """Kinds that hold keys, places and measures of records, never text nor what is computed to compare texts."""
 MEMBERS = "members"
 """The kind of tables that say what lies in tars (lake/accounts/fan.py)."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is remembered of a version. `tables`, `members` and `attachments` are digests of what was searched: shards
-    of records, the tables that say what lies in its tars, and the rest. `tars`: how many those are. `not_rewritable`:
-    why no clean version can be made of it; None: it can."""
-
-    ref: VersionRef
-    form: Form
-    withdrawn: bool
-    parent: VersionRef | None
-    sources: tuple[VersionRef, ...]
-    tables: tuple[str, ...]
-    tars: int
-    members: tuple[str, ...]
-    attachments: tuple[str, ...]
-    not_rewritable: str | None
-
-    @property
-    def looked_at(self) -> tuple[str, ...]:
-        """Digests of all that was searched."""
-        return (*self.tables, *self.members, *self.attachments)
-
-    def __str__(self) -> str:
-        return str(self.ref)
-
-
-class Columns(NamedTuple):
-    """Where a table has record ids, and their URLs."""
-
-    id: str
-    url: str | None
-
-    @property
-    def names(self) -> list[str]:
-        """The columns that a search reads: ids, and the others where there are any."""
-        return [name for name in self if name is not None]
 
 
 class Search:
@@ -88,6 +49,7 @@ class Search:
         self.records: dict[str, frozenset[str]] = {}
         self.ids: set[str] = set()
         self.texts_gone = 0
+        self.lost: set[str] = set()  # objects of withdrawn versions that gc took
         self._columns: dict[str, Columns | None] = {}
         self._read: set[str] = set()  # receipts, texts, and tables of media
         self._no_url: dict[str, int] = {}  # object -> how many of its rows have none
@@ -151,6 +113,10 @@ class Search:
         tables_say = all(self.rows.get(sha) is not None for sha in (*seen.tables, *seen.members))
         return tables_say and len(seen.members) == seen.tars
 
+    def is_erased(self, seen: Seen) -> bool:
+        """Whether gc took shards of it, so that nothing tells any more what it held."""
+        return seen.withdrawn and any(sha in self.lost for sha in (*seen.tables, *seen.members))
+
     def count(self, seen: Seen) -> int:
         """How many records go from its shards."""
         rows = sum(self.rows[sha] or 0 for sha in dict.fromkeys(seen.tables))
@@ -207,6 +173,7 @@ class Search:
         except NotFound:
             if needed:
                 raise
+            self.lost.add(ref.sha256)
             return None
         texts = {name for name in schema.names if _is_text(schema.field(name).type)}
         id_column = MEMBER if ref.kind == MEMBERS else "id"

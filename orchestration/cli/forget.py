@@ -121,6 +121,8 @@ def _draw(console: Console, plan: ForgetPlan, report: ForgetReport | None) -> No
         console.print(f"made from them: {derived.ref} ({plain(derived.role)}), {_outcome(derived, report is not None)}")
     for ref in plan.unsearched:
         console.print(f"not searched: {ref} has shards without record ids; whether it holds one is not known")
+    for ref in plan.unknown:
+        console.print(f"not known: {ref} was trained on versions that are erased; what they held cannot be told")
     if plan.request.domains and plan.without_url:
         console.print(
             f"{counted(plan.without_url, 'record')} of these versions have no URL, so that whether they are of these"

@@ -60,7 +60,7 @@ class ReadPayload:
 
 
 LISTED, FORGOTTEN = "listed", "forgotten"
-"""Verdicts of the media that were noted: they stand in the table of media, or were taken down."""
+"""Verdicts of media: they stand in the table of media, or were taken down."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ class NotedMedia:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a stage read: the records that go on, with `id` and `url`, in order of the input, and the fates of the
-    others. `noted`: the media of both; None where a stage takes none."""
+    """Records that go on, with `id` and `url`, in order of the input; fates of the others; media of both, if any."""
 
     table: pa.Table
     fates: Fates
@@ -127,9 +126,9 @@ class ReadStage(Stage[ReadPayload]):
         outcome = self.written(store, reading.table, reading.fates)
         if reading.noted is None:
             return outcome
-        noted = reading.noted.put(store)
-        outputs = (*outcome.outputs, *noted.outputs)
-        return replace(outcome, outputs=outputs, children_in=noted.children_in, children=noted.children)
+        own = reading.noted.put(store)
+        outputs = (*outcome.outputs, *own.outputs)
+        return replace(outcome, outputs=outputs, children_in=own.children_in, children=own.children)
 
 
 class Reader(Protocol, Generic[JudgedOut]):

@@ -61,36 +61,6 @@ def test_a_lossless_format_gives_back_its_pixels(format: str) -> None:
     assert np.array_equal(pixels, np.asarray(source.convert("RGB")))
 
 
-@pytest.mark.parametrize("format", [*LOSSLESS, *LOSSY])
-@pytest.mark.parametrize("turned", [False, True], ids=["upright", "turned"])
-def test_a_header_is_read_without_a_pixel(format: str, turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    options = {"exif": exif} if turned and format in ("AVIF", "JPEG", "PNG", "TIFF", "WEBP") else {}
-    data = file_of(picture("P" if format == "GIF" else "RGB"), format, **options)
-    expected = decode_image(data).shape[:2]
-    assert expected == ((WIDTH, HEIGHT) if options else (HEIGHT, WIDTH))
-    for kind in (Image.Image, type(Image.open(io.BytesIO(data)))):
-        monkeypatch.setattr(kind, "load", lambda self: pytest.fail("pixels are decoded"))
-    header = image_header(data)
-    assert (header.height, header.width) == expected
-
-
-def test_an_orientation_that_stands_behind_the_pixels_of_a_png_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    data = file_of(picture(), "PNG", exif=exif)
-    at = data.index(b"eXIf") - 4
-    chunk = data[at : at + 12 + int.from_bytes(data[at : at + 4], "big")]
-    moved = data.replace(chunk, b"").replace(b"\0\0\0\0IEND", chunk + b"\0\0\0\0IEND")
-    assert decode_image(moved).shape == (WIDTH, HEIGHT, 3)
-    assert (image_header(moved).height, image_header(moved).width) == (WIDTH, HEIGHT)
-
-
-def test_a_format_that_is_known_and_not_read_says_which() -> None:
-    refused(b"\0\0\0\x18ftypheic" + bytes(20), "image.unsupported", "HEIF is not read")
-
-
 @pytest.mark.parametrize("format", LOSSY)
 def test_a_lossy_format_is_read_as_pillow_reads_it(format: str) -> None:
     data = file_of(picture(), format)

@@ -59,8 +59,8 @@ def test_an_image_is_asked_for_and_taken_down_by_its_digest(store, tmp_path):
     assert [row["text"].partition("number ")[2][0] for row in rows(store, second)] == ["1", "4"]
     held = {medium["sha256"] for row in rows(store, second) for medium in row["media"]}
     assert gone not in held and len(held) == 2
-    told = {(story.versions, story.fate, story.reason) for story in why(versions, gone).stories}
-    assert ((2,), "dropped", "forget.requested") in told
+    answers = {(story.versions, story.fate, story.reason) for story in why(versions, gone).stories}
+    assert ((2,), "dropped", "forget.requested") in answers
     lines = [{"image": "a.png", "text": "Another caption of it."}, {"image": "c.png", "text": "And one of this."}]
     third = run(store, [folder_of(tmp_path / "more", lines, files)], dataset="later")
     assert fates(store, third) == {0: ("dropped", "forget.suppressed"), 1: ("kept", None)}

@@ -33,7 +33,7 @@ def table(store, manifest) -> list[tuple[str, str, int]]:
     return [tuple(row.values()) for ref in refs for row in read_table(store, ref).to_pylist()]
 
 
-def told(store, name: str) -> set[tuple[int, str, str | None]]:
+def fates_of(store, name: str) -> set[tuple[int, str, str | None]]:
     """(place in the input, fate, reason) of the records that have an image."""
     stories = why(Versions(store), sha(name)).stories
     return {(story.place.ordinal, story.fate, story.reason) for story in stories}
@@ -51,13 +51,13 @@ LINES = [
 
 def test_every_record_that_came_in_is_found_by_its_images_with_its_reason(store, tmp_path):
     manifest = run(store, [folder_of(tmp_path / "in", LINES, FILES)], scan={"chunk_records": 2})
-    assert told(store, "cut.png") == {(1, "dropped", "image.truncated"), (3, "dropped", "image.truncated")}
-    assert told(store, "c.png") == {(3, "dropped", "image.truncated")}
-    assert told(store, "thin.png") == {(2, "dropped", "image_size.too_narrow")}
-    alike = {(fate, reason) for place, fate, reason in told(store, "b.png") if place in (0, 5)}
+    assert fates_of(store, "cut.png") == {(1, "dropped", "image.truncated"), (3, "dropped", "image.truncated")}
+    assert fates_of(store, "c.png") == {(3, "dropped", "image.truncated")}
+    assert fates_of(store, "thin.png") == {(2, "dropped", "image_size.too_narrow")}
+    alike = {(fate, reason) for place, fate, reason in fates_of(store, "b.png") if place in (0, 5)}
     assert alike == {("kept", None), ("dropped", "exact.duplicate")}
-    assert told(store, "a.png") == told(store, "b.png") | {(4, "dropped", "caption.too_short")}
-    assert told(store, "d.png") == set()
+    assert fates_of(store, "a.png") == fates_of(store, "b.png") | {(4, "dropped", "caption.too_short")}
+    assert fates_of(store, "d.png") == set()
     listed = table(store, manifest)
     assert listed == sorted(listed) and len(listed) == 9
     assert all(sha256 in {hashlib.sha256(data).hexdigest() for data in FILES.values()} for sha256, _, _ in listed)
@@ -151,3 +151,18 @@ def test_an_image_leaves_records_mixtures_and_caches_and_who_saw_it_is_named(sto
     assert "saw@v1" in {derived.ref for derived in plan_forget(versions, request).derived}
     named = {key for key, data in readable(store) if sha("a.png").encode() in data}
     assert not {key for key in named if key.startswith("objects/")}
+
+
+def test_a_model_whose_mixture_is_erased_is_named_as_not_known(store, tmp_path):
+    run(store, [folder_of(tmp_path / "in", LINES[:1], FILES)])
+    versions = Versions(store)
+    tokenizer(store, "vision@v1")
+    mix(store, {"vision@v1": 1}, window=256, images=CUT, max_waste=0.5)
+    trained(versions, "saw", "mix@v1")
+    request = Suppression.of(media=[sha("a.png")])
+    assert plan_forget(versions, request).unknown == ()
+    for name in ("vision", "mix"):
+        versions.withdraw(name, 1, "by hand")
+    erase(store)
+    plan = plan_forget(versions, request)
+    assert (plan.affected, plan.derived, plan.unknown) == ((), (), ("saw@v1",))
