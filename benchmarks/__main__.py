@@ -30,6 +30,7 @@ NAMES = (
     "generate",
     "packing",
     "image",
+    "copies",
     "pack_images",
     "train_ray",
     "plan",
