@@ -31,6 +31,7 @@ NAMES = (
     "packing",
     "image",
     "copies",
+    "vision",
     "pack_images",
     "train_ray",
     "plan",
