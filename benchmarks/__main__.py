@@ -30,6 +30,8 @@ NAMES = (
     "generate",
     "packing",
     "image",
+    "copies",
+    "vision",
     "pack_images",
     "train_ray",
     "plan",

@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,7 +112,7 @@ def versions(kind: Kind, lake: Path) -> list[tuple[int, str]]:
 
 
 def main(kind: Kind, sample: Path, folder: Path, seed: int, points: int) -> None:
-    """Crashes a run at drawn steps and at each step of its last commit; prints an outcome a line."""
+    """Crashes a run at drawn steps, one with a single commit at each step of it, too; prints an outcome a line."""
     note = folder / "note.json"
     minhash.warm()  # once here, not in every child
     forest.kernels()
@@ -122,8 +123,11 @@ def main(kind: Kind, sample: Path, folder: Path, seed: int, points: int) -> None
     seen = json.loads(note.read_text())
     whole = versions(kind, folder / "whole")
     began, ended = seen["commits"][-1]
-    commit = list(range(began + 1, ended + 2))
-    chosen = sorted({*commit, *random.Random(seed).sample(range(1, seen["steps"] + 1), points)})
+    commit = list(range(began + 1, ended + 2)) if len(seen["commits"]) == 1 else []
+    # One of each equal part of a run: kills are nowhere far apart.
+    random_ = random.Random(seed)
+    edges = [1 + n * seen["steps"] // points for n in range(points + 1)]
+    chosen = sorted({*commit, *(random_.randrange(low, high) for low, high in pairwise(edges))})
     for n in chosen:
         lake = folder / f"crash{n}"
         killed = run(kind, lake, sample, note, crash_before=n)

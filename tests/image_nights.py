@@ -26,7 +26,7 @@ DATASETS = ("vision", "bpe", "mix")
 VISION = {
     "extends": "vision",
     "max_quarantine_rate": 0.5,
-    "scan": {"chunk_records": 5},
+    "scan": {"chunk_records": 8},
     "shards": {"target_bytes": 60_000},
 }
 MIXTURE = {
@@ -42,7 +42,7 @@ MIXTURE = {
 
 def write_nights(folder: Path) -> None:
     """What comes in, and `lake`: where the first run begins."""
-    mixtures.documents(open_store(str(folder / "lake")), "web", mixtures.texts(40, longest=120), shards=2)
+    mixtures.documents(open_store(str(folder / "lake")), "web", mixtures.texts(20, longest=120), shards=2)
     files = {f"{n}.png": picture(n) for n in range(16)}
     files |= {"cut.jpg": picture(90, "JPEG")[:900], "moves.gif": _animation()}
     lines: list[Any] = [{"image": f"{n}.png", "text": CAPTION.format(n)} for n in range(8)]

@@ -49,10 +49,10 @@ def test_a_kill_before_any_step_on_disk_is_resumed_to_the_same_digest(sample, tm
 
 def test_images_and_a_mixture_of_them_are_resumed_to_the_same_digests(tmp_path):
     """Records, copies, an increment, a tokenizer and windows: each is whole, or not there."""
-    outcomes = crashes("images", tmp_path / "in", tmp_path, 0, 5)
+    outcomes = crashes("images", tmp_path / "in", tmp_path, 0, 4)
     versions = Versions(open_store(str(tmp_path / "whole"), probe=False))
     whole = [[m.version, m.digest] for name in image_nights.DATASETS for m in versions.manifests(name)]
-    assert len(whole) == 4 and len({len(o["visible_after_crash"] or ()) for o in outcomes}) > 2
+    assert len(whole) == 4 and len({len(o["visible_after_crash"] or ()) for o in outcomes}) > 1
     assert all(o["visible_after_crash"] in [whole[:n] for n in range(5)] for o in outcomes if o["killed"])
 
 
