@@ -30,6 +30,7 @@ NAMES = (
     "generate",
     "packing",
     "image",
+    "audio",
     "train_ray",
     "plan",
     "optimizers",
