@@ -33,6 +33,7 @@ NAMES = (
     "copies",
     "vision",
     "pack_images",
+    "audio",
     "train_ray",
     "plan",
     "optimizers",

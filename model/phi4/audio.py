@@ -20,6 +20,8 @@ from gristmill.model.phi4.blocks import Stack
 from gristmill.model.phi4.config import AudioConfig, ModelConfig
 from gristmill.model.phi4.conformer import ConformerBlock, RelativeBias, init_weights
 
+PIECE = 4
+"""Windows that are computed at a time: of a long clip, whose first convolution alone takes 100 times its memory."""
 INPUTS = ("audio_input_features", "audio_embed_sizes", "audio_attention_mask")
 Count = TypeVar("Count", int, Tensor)
 
@@ -92,9 +94,10 @@ class Subsampling(nn.Module):
 class AudioEncoder(nn.Module):
     """Front end and Conformer. Keys of the state dict are the release's, below `audio_embed.encoder.`.
 
-    A clip of more than `window` encoder frames is cut in windows that do not see each other; the last one is filled
-    up with zeros, which it does see. A shorter clip sees its own frames only. Chunked attention is not implemented:
-    the release does not use it. `hf_compat_mask`: padding as in the reference (see the top of this file).
+    A clip of more than `window` encoder frames is cut in windows that do not see each other, a few of which are
+    computed at a time; the last one is filled up with zeros, which it does see. A shorter clip sees its own frames
+    only. Chunked attention is not implemented: the release does not use it. `hf_compat_mask`: padding as in the
+    reference (see the top of this file).
     """
 
     def __init__(self, config: AudioConfig, hf_compat_mask: bool = False) -> None:
@@ -116,34 +119,44 @@ class AudioEncoder(nn.Module):
         """
         self.check(features_BTM, mask_BT)
         length_B = None if mask_BT is None else mask_BT.sum(1)
+        frames, step = frames_after(features_BTM.shape[1], self.config.time_reduction), PIECE * self.config.window
+        pieces = [
+            self._piece(features_BTM, length_B, start, min(start + step, frames)) for start in range(0, frames, step)
+        ]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+    def _piece(self, features_BTM: Tensor, length_B: Tensor | None, start: int, end: int) -> Tensor:
+        """Hidden states `start` to `end`, [B, end - start, D]: whole windows, or the end of the clip."""
+        reduction = self.config.time_reduction
+        long = features_BTM.shape[1] > self.config.window * reduction
+        before = min(start, 1)  # the convolutions reach back by less than a frame of theirs, and not ahead
+        first = (start - before) * reduction
         # normalised in the precision of the features, then cast: log-Mel values are large beside their deviations
-        x_BTM = self.encoder_embedding(features_BTM).to(self.embed.out.weight.dtype)
-        x_BTD = self.embed(x_BTM, None if self.hf_compat_mask else length_B)
-        batch, frames, _ = x_BTD.shape
-        x_RWD = self._fold(x_BTD)
+        x_BTM = self.encoder_embedding(features_BTM[:, first : end * reduction]).to(self.embed.out.weight.dtype)
+        length_here_B = None if length_B is None or self.hf_compat_mask else (length_B - first).clamp(min=0)
+        x_BTD = self.embed(x_BTM, length_here_B)[:, before:]
+        x_RWD = self._fold(x_BTD) if long else x_BTD
         bias_RHWW = self.relative_attention_bias_layer(x_RWD.shape[1])
         if length_B is not None:
-            seen_RW = self._seen(frames_after(length_B, self.config.time_reduction), *x_RWD.shape[:2])
+            seen_RW = self._seen(frames_after(length_B, reduction), start, *x_RWD.shape[:2])
             bias_RHWW = self._with_mask(bias_RHWW, seen_RW)
         for block in self.encoders:
             x_RWD = self.encoders.call(block, x_RWD, bias_RHWW)
-        return x_RWD.reshape(batch, -1, self.config.hidden_size)[:, :frames]
+        return x_RWD.reshape(len(features_BTM), -1, self.config.hidden_size)[:, : end - start]
 
     def _fold(self, x_BTD: Tensor) -> Tensor:
         """Rows of one window each, [R, W, D]: the windows of a clip follow each other; zeros fill the last."""
-        frames, window = x_BTD.shape[1], self.config.window
-        if frames <= window:
-            return x_BTD
-        return F.pad(x_BTD, (0, 0, 0, -frames % window)).reshape(-1, window, self.config.hidden_size)
+        window = self.config.window
+        return F.pad(x_BTD, (0, 0, 0, -x_BTD.shape[1] % window)).reshape(-1, window, self.config.hidden_size)
 
-    def _seen(self, length_B: Tensor, rows: int, width: int) -> Tensor:
-        """Which keys each row sees, [R, W], of clips with `length_B` encoder frames."""
+    def _seen(self, length_B: Tensor, start: int, rows: int, width: int) -> Tensor:
+        """Which keys each row sees, [R, W], of clips with `length_B` encoder frames; a clip's rows begin at `start`."""
         window = self.config.window
         if not self.hf_compat_mask:
             # A long clip alone sees the zeros that fill its last window, so it sees them in a batch too.
             filled_B = frames_after(length_B, window) * window
             length_B = torch.where(length_B > window, filled_B, length_B)
-        at_T = torch.arange(rows * width // len(length_B), device=length_B.device)
+        at_T = start + torch.arange(rows * width // len(length_B), device=length_B.device)
         return (at_T < length_B[:, None]).reshape(rows, width)
 
     def _with_mask(self, bias_1HWW: Tensor, seen_RW: Tensor) -> Tensor:

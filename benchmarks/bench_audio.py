@@ -1,0 +1,195 @@
+"""How soon is a clip log-Mel, against the feature extractor of transformers? What does a file of two hours take?
+
+One thread. First clips of 30 and of 300 seconds in memory: exact frames have to be the reference's, bit for bit, those
+of the float32 transform nearly. Then compressed files, stage by stage: decoding, resampling, log-Mel, storing. Last the
+peak memory of a process that takes a file of two hours through all of it, against one of twelve minutes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import multiprocessing
+import resource
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from torchaudio.transforms import Resample
+from transformers.models.phi4_multimodal.feature_extraction_phi4_multimodal import Phi4MultimodalFeatureExtractor
+
+from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest
+from benchmarks.material import SHARED
+from gristmill.model.processing.audio import RATE, frames_of, log_mel, log_mel_blocks
+from gristmill.model.processing.audio_file import audio_blocks, decode_audio, file_mel
+
+REFERENCE, EXACT, FAST = "reference", "exact", "float32"
+DECODED, RESAMPLED, WHOLE, STORED = "decoded", "resampled", "file to log-Mel", "stored"
+FILE_RATE = 44_100
+CLIPS = ("lhotse__libri-1088-134315-0000.wav", "lhotse__2412-153948-0000.flac", "leopard__diarization_test.wav")
+
+
+def speech(seconds: int, rate: int = RATE) -> tuple[str, np.ndarray]:
+    """Where it is from, and float32 [samples]: real clips in turns; else generated, noise under a slow envelope."""
+    folder, samples = SHARED / "5_audio", seconds * rate
+    if not folder.is_dir():
+        time = np.arange(samples) / rate
+        envelope = 0.2 * np.abs(np.sin(2 * np.pi * 1.7 * time))
+        return "generated noise", (envelope * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
+    clips = np.concatenate([decode_audio((folder / name).read_bytes())[0] for name in CLIPS])
+    if rate != RATE:
+        clips = Resample(RATE, rate)(torch.from_numpy(clips)).numpy()
+    return "real speech", np.resize(clips, samples)
+
+
+def by_reference(extractor: Phi4MultimodalFeatureExtractor, clip: np.ndarray) -> np.ndarray:
+    """What transformers makes of it."""
+    features = extractor(clip, sampling_rate=RATE, return_tensors="pt")["audio_input_features"]
+    frames: np.ndarray = features[0].numpy()
+    return frames
+
+
+def often(work: Callable[[], Any], times: int) -> Any:
+    """What the last of so many times came to."""
+    for _ in range(times - 1):
+        work()
+    return work()
+
+
+def same_frames(outcomes: Mapping[str, np.ndarray]) -> None:
+    """Raises Differ unless exact frames are the reference's but for an ulp in a thousandth, and fast ones near."""
+    for name, share, limit in ((EXACT, 0.999, 2e-6), (FAST, 0.99, 1e-3)):
+        error = np.abs(outcomes[name] - outcomes[REFERENCE])
+        if (error <= limit).mean() < share or error.max() > 1e-2:
+            raise Differ(f"audio: frames of {name} differ from the reference's by {error.max()}")
+
+
+def first_contest(seconds: int, rounds: int, times: int) -> Times:
+    """A clip in memory to frames."""
+    clip, extractor = speech(seconds)[1], Phi4MultimodalFeatureExtractor()
+    works = {
+        REFERENCE: partial(by_reference, extractor, clip),
+        EXACT: partial(log_mel, clip, RATE),
+        FAST: partial(log_mel, clip, RATE, exact=False),
+    }
+    return contest({name: Arm(partial(often, work, times), work) for name, work in works.items()}, rounds, same_frames)
+
+
+def second_contest(data: bytes, rounds: int) -> Times:
+    """A file, one stage more in each arm but the last, which stores what the others made."""
+    mel = file_mel(data)
+
+    def resampled() -> Any:
+        return Resample(FILE_RATE, RATE)(torch.from_numpy(decode_audio(data)[0])).numpy()
+
+    def stored() -> int:
+        target = io.BytesIO()
+        np.save(target, mel)
+        return len(target.getvalue())
+
+    def check(outcomes: Mapping[str, Any]) -> None:
+        frames = frames_of(len(outcomes[DECODED]), FILE_RATE)
+        if not len(outcomes[WHOLE]) == frames == frames_of(len(outcomes[RESAMPLED])):
+            raise Differ(f"audio: {len(outcomes[WHOLE])} frames, {frames} by the length of the file")
+
+    works: dict[str, Callable[[], Any]] = {
+        DECODED: lambda: decode_audio(data)[0],
+        RESAMPLED: resampled,
+        WHOLE: partial(file_mel, data),
+        STORED: stored,
+    }
+    return contest({name: Arm(work, work) for name, work in works.items()}, rounds, check)
+
+
+def flac_of(samples: np.ndarray, rate: int) -> bytes:
+    """As corpora are stored."""
+    target = io.BytesIO()
+    soundfile.write(target, samples, rate, format="FLAC")
+    return target.getvalue()
+
+
+def peak_of(path: Path) -> tuple[int, int]:
+    """Frames of a file, which nobody keeps, and this process's peak in bytes."""
+    torch.set_num_threads(1)
+    with path.open("rb") as file:
+        frames = sum(map(len, log_mel_blocks(audio_blocks(file), FILE_RATE, exact=False)))
+    return frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def peaks(minutes: tuple[int, int]) -> list[int]:
+    """Of a process each, that reads a file of so many minutes. Raises Differ where it has other frames."""
+    minute = speech(60, FILE_RATE)[1]
+    sizes = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in minutes:
+            path = Path(folder, f"{number}.flac")
+            with soundfile.SoundFile(path, "w", FILE_RATE, 1, format="FLAC") as file:
+                for _ in range(number):
+                    file.write(minute)
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                frames, peak = pool.submit(peak_of, path).result()
+            if frames != frames_of(number * len(minute), FILE_RATE):
+                raise Differ(f"audio: {frames} frames of {number} minutes")
+            sizes.append(peak)
+    return sizes
+
+
+def run(tiny: bool) -> Report:
+    """Both contests, and memory. `tiny`: on next to nothing, for the tests."""
+    rounds, short, long, minutes = (1, 2, 3, (1, 2)) if tiny else (9, 30, 300, (12, 120))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        by_length = {short: first_contest(short, rounds, 5), long: first_contest(long, rounds, 1)}
+        file = second_contest(flac_of(speech(long, FILE_RATE)[1], FILE_RATE), rounds)
+        small, large = peaks(minutes)
+    finally:
+        torch.set_num_threads(threads)
+    same = {EXACT: "every frame, to an ulp", FAST: "99% of values within 0.001"}
+    ratios = [
+        Row(
+            f"{seconds} seconds to log-Mel, {name}, faster than transformers",
+            times.ratio(REFERENCE, name),
+            "x",
+            checked,
+        )
+        for seconds, times in by_length.items()
+        for name, checked in same.items()
+    ]
+    whole = file.seconds(WHOLE, STORED).median
+    parts = {
+        "decoding": file.seconds(DECODED).median,
+        "resampling": max(0.0, file.seconds(RESAMPLED).median - file.seconds(DECODED).median),
+        "log-Mel": max(0.0, file.seconds(WHOLE).median - file.seconds(RESAMPLED).median),
+        "storing": file.seconds(STORED).median,
+    }
+    hours = Figure(*(long / 3600 / seconds for seconds in (whole, *reversed(file.seconds(WHOLE, STORED)[1:]))))
+    growth = Figure(*[100 * large / small] * 3)
+    return Report(
+        name="audio",
+        data=f"{speech(1)[0]}: clips of {short} and {long} s at {RATE} Hz, files of FLAC at {FILE_RATE} Hz",
+        rounds=rounds,
+        rows=(
+            *ratios,
+            Row("a FLAC file to stored log-Mel, one core", hours, "h/s", "as many frames"),
+            Row(f"peak memory, {minutes[1]} minutes of that of {minutes[0]}", growth, "%", "as many frames"),
+        ),
+        notes=("a file is decoded, resampled and transformed in blocks; of its time " + shares(parts),),
+        details={
+            "cpu_seconds": parts,
+            "peak_bytes": [small, large],
+            "packages": {name: importlib.metadata.version(name) for name in ("soundfile", "torch", "torchaudio")},
+        },
+    )
+
+
+def shares(parts: Mapping[str, float]) -> str:
+    """What each part takes of all, in words."""
+    whole = sum(parts.values())
+    return ", ".join(f"{name} takes {part / whole:.0%}" for name, part in parts.items())
