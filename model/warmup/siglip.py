@@ -115,7 +115,8 @@ class SiglipObjective(nn.Module):
         crop = self.config.crop_size
         crops = [1 + (height // crop) * (width // crop) for height, width in batch.inputs["image_sizes"].tolist()]
         first_I = torch.tensor([0, *accumulate(crops[:-1])], device=pixels.device)
-        features_IPD = self.model.vision_encoder(pixels[first_I], mask[first_I.to(mask.device)])
+        encoder = self.model.get_submodule("vision_encoder")
+        features_IPD = encoder(pixels[first_I], mask[first_I.to(mask.device)])
         pooled_ID: Tensor = self.pooling(features_IPD)
         return pooled_ID
 
