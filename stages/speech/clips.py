@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
+
+from gristmill.filters.audio.levels import Levels, levels
+from gristmill.filters.audio.sound import sound
 from gristmill.model.processing.audio_file import (
     MAX_SECONDS,
     AudioError,
@@ -22,9 +25,6 @@ from gristmill.model.processing.audio_file import (
     audio_header,
     decode_audio,
 )
-
-from gristmill.filters.audio.levels import Levels, levels
-from gristmill.filters.audio.sound import sound
 from gristmill.model.processing.chat.conversation import BadSample
 from gristmill.stages.containers.media import Media
 

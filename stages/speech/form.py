@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from gristmill.model.processing.audio_file import AudioError
 
+from gristmill.model.processing.audio_file import AudioError
 from gristmill.model.processing.chat.conversation import BadSample, Rules, parse, render
 from gristmill.model.processing.chat.fields import either
 from gristmill.model.processing.segments import Segment
