@@ -215,7 +215,6 @@ class Mixture:
         windows = {"packed": total(r.passed for r in packed)}
         check_balance("pack", draws, windows, what="draws", end="place in a window")
 
-        window = WINDOW_SCHEMA if self.recipe.images is None else f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}"
         decided = [*receipts, *accounted]
         fates = put_refs(store, [r.output("fates") for r in decided])
         merged = runner.map("ledger", ledger_works(fates, received.count))
@@ -231,7 +230,7 @@ class Mixture:
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, bundle_receipts(store, everything), *self._tables_of_media),
-            schemas={"window": window, **(PAIRS if self.sources[0].form == "preferences" else {})},
+            schemas=self._schemas,
             received=received,
             kept=total(r.kept for r in merged),
             dropped=total(r.dropped for r in merged),
@@ -248,6 +247,12 @@ class Mixture:
         long gone."""
         attached = (ref for source in self.sources for ref in source.attachments if ref.kind == media.KIND)
         return list({ref.sha256: ref for ref in attached}.values())
+
+    @property
+    def _schemas(self) -> dict[str, str]:
+        """What a window holds; and, where segments are pairs, that."""
+        window = WINDOW_SCHEMA if self.recipe.images is None else f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}"
+        return {"window": window, **(PAIRS if self.sources[0].form == "preferences" else {})}
 
     def _planned(self, runner: Runner, tokenized: list[list[tuple[str, Receipt]]]) -> tuple[Receipt, PlanFacts]:
         """The plan of all draws. Raises BadConfig where the weights cannot be drawn."""

@@ -32,10 +32,10 @@ from gristmill.stages.core.work import Work
 from gristmill.stages.gates.gate import GateInput, Verdict
 from gristmill.stages.gates.gates import Gates
 from gristmill.stages.models.model_versions import SHAPE, WEIGHTS
+from gristmill.stages.reference.work import ReferenceInput, reference_identity, reference_works, references_of
 from gristmill.stages.run.unfinished import Outlook
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.job import Execution, TrainInput, TrainJob
-from gristmill.stages.train.reference import ReferenceInput, reference_identity, reference_works, references_of
 from gristmill.stages.train.reporting import Report, RunProgress
 from gristmill.stages.train.result import METRICS, TrainFacts, model_shards, part_digest
 from gristmill.stages.train.work import train_identity, train_work

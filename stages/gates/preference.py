@@ -81,6 +81,7 @@ class PreferenceWorked(WeightsGate):
 
 
 def finding(margins: Sequence[np.ndarray], gains: Sequence[np.ndarray]) -> PreferenceFinding:
+    """Of the pairs of windows: margins in nats, and what a token of the chosen answer gained."""
     of_pairs, of_tokens = np.concatenate(margins), np.concatenate(gains)
     margin, accuracy, gained = float(of_pairs.mean()), float((of_pairs > 0).mean()), float(of_tokens.mean())
     saw = (

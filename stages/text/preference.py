@@ -208,7 +208,7 @@ def _shared(chosen: Conversation, rejected: Conversation) -> int:
     """How many turns both sides begin with. Raises BadSample where they do not part at an answer: same_answers,
     other_prompt."""
     pairs = zip(chosen.turns, rejected.turns, strict=False)
-    shared = sum(1 for _ in takewhile(lambda pair: _said(pair[0]) == _said(pair[1]), pairs))
+    shared = sum(1 for _ in takewhile(lambda pair: _comparable(pair[0]) == _comparable(pair[1]), pairs))
     if shared == len(chosen.turns) == len(rejected.turns):
         raise BadSample("same_answers")
     parting = [side.turns[shared].role if shared < len(side.turns) else "nothing" for side in (chosen, rejected)]
@@ -217,7 +217,7 @@ def _shared(chosen: Conversation, rejected: Conversation) -> int:
     return shared
 
 
-def _said(turn: Turn) -> Turn:
+def _comparable(turn: Turn) -> Turn:
     """A turn as far as answers differ: not by spaces at their ends, nor by their weight."""
     return replace(turn, content=turn.content.strip(), reasoning=turn.reasoning.strip(), loss_mask=True)
 

@@ -31,7 +31,7 @@ def lake(store, tmp_path):
     return store
 
 
-def said(store, manifest):
+def segments_of(store, manifest):
     """Of every window its segments, as (text, text that is learned)."""
     tokenizer = tokenizer_of(Versions(store), manifest)
     windows = []
@@ -53,7 +53,7 @@ def expected(i):
 
 def test_windows_hold_whole_pairs_side_by_side(lake):
     manifest = Versions(lake).resolve("pairs@v1")
-    windows = said(lake, manifest)
+    windows = segments_of(lake, manifest)
     assert len(windows) > 5 and all(len(segments) % 2 == 0 for segments in windows)
     pairs = [segments[n : n + 2] for segments in windows for n in range(0, len(segments), 2)]
     assert sorted(pairs) == sorted(expected(i) for i in range(COUNT))
@@ -69,7 +69,7 @@ def test_a_pair_that_is_longer_than_a_window_is_dropped(lake, tmp_path):
     manifest = mix(lake, {"long@v1": {"weight": 1, "max_epochs": 1}}, dataset="short").manifest
     fates = [row for ref in manifest.fates for row in read_table(lake, ref).to_pylist()]
     assert sorted((row["fate"], row["reason"]) for row in fates) == [("dropped", "mix.too_long"), ("kept", None)]
-    assert said(lake, manifest) == [expected(1)]
+    assert segments_of(lake, manifest) == [expected(1)]
 
 
 def test_pairs_are_not_mixed_with_what_is_learned(lake):
@@ -84,7 +84,7 @@ def test_a_takedown_takes_both_sides(lake):
     member = mixtures.windows(lake, manifest)[0].meta["members"][0]["member"]
     do(lake, Suppression(ids=frozenset([member])))
     left = Versions(lake).resolve("pairs@v2")
-    windows = said(lake, left)
+    windows = segments_of(lake, left)
     assert sum(map(len, windows)) == 2 * COUNT - 2
     pairs = [segments[n : n + 2] for segments in windows for n in range(0, len(segments), 2)]
     assert all(

@@ -25,8 +25,8 @@ from gristmill.model.shards.files import ShardReader
 from gristmill.model.train.stage import TrainStage
 from gristmill.stages.core.work import Outcome, Resources, WarmStage, Work
 from gristmill.stages.mix.windows import source_of
+from gristmill.stages.reference.tables import REFERENCE, SCHEMA
 from gristmill.stages.train.job import TrainJob
-from gristmill.stages.train.references import REFERENCE, SCHEMA
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from gristmill.model.phi4.multimodal import Multimodal

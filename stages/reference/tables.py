@@ -1,6 +1,6 @@
 """Log-probabilities of a reference model as objects: a table for each shard of a mixture, a row a window.
 
-What makes them is stages/train/reference.py; a trainer and a gate read them here.
+What makes them is stages/reference/work.py; a trainer and a gate read them here.
 """
 
 from __future__ import annotations
