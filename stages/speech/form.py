@@ -26,7 +26,7 @@ from gristmill.stages.media.turns import AUDIO, Album, names_media, placed, with
 from gristmill.stages.read.reading import RECORD, content_hash
 from gristmill.stages.speech.clips import Clip, clip_of, part_of
 from gristmill.stages.speech.prompts import LANGUAGES
-from gristmill.stages.speech.tasks import TASKS, Defaults, Fields, Said, Task, language_of, said, turns
+from gristmill.stages.speech.tasks import TASKS, Defaults, Fields, Said, Task, language_of, turns, words_of
 from gristmill.stages.text.instruct import PARTS
 from gristmill.stages.text.samples import SampleStage
 
@@ -164,7 +164,7 @@ class FormSpeech(SampleStage[Formed]):
             words = Said("", "", None, language_of(row, self.fields.language, self.language), None)
             messages = with_placeholders(messages, album)
         else:
-            words = said(row, self.task, self.fields, Defaults(self.language, self.target, self.prompts))
+            words = words_of(row, self.task, self.fields, Defaults(self.language, self.target, self.prompts))
             messages = turns(words, len(album.named), self.system)
         self._check_number(album.named, len(item.media))
         given = {"messages": messages, "tools": row.get("tools")}

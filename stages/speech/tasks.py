@@ -68,7 +68,7 @@ class Defaults(NamedTuple):
     prompts: tuple[str, ...] = ()
 
 
-def said(row: Mapping[str, Any], task: Task, fields: Fields, defaults: Defaults) -> Said:
+def words_of(row: Mapping[str, Any], task: Task, fields: Fields, defaults: Defaults) -> Said:
     """The turns of a row that is no chat. Raises BadSample: no_field, not_text, language, no_target, target,
     same_language."""
     spoken_in = language_of(row, fields.language, defaults.language)

@@ -118,14 +118,14 @@ def test_levels_of_a_clip() -> None:
 
 
 def test_a_long_clip_measures_as_its_parts() -> None:
-    one = waveform(3, 20.0)
-    both = levels(np.concatenate([np.clip(8 * one, -1, 1)] * 8), RATE)  # blocks end within it
-    alone = levels(np.clip(8 * one, -1, 1), RATE)
+    clip = waveform(3, 20.0)
+    both = levels(np.concatenate([np.clip(8 * clip, -1, 1)] * 8), RATE)  # blocks end within it
+    alone = levels(np.clip(8 * clip, -1, 1), RATE)
     assert both == pytest.approx(alone, abs=1e-3)
 
 
-def distance(one: int, other: int) -> int:
-    return (one ^ other).bit_count()
+def distance(first: int, second: int) -> int:
+    return (first ^ second).bit_count()
 
 
 def test_copies_sound_alike_and_others_do_not() -> None:

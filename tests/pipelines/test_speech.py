@@ -217,13 +217,13 @@ def test_turns_say_where_clips_stand(store, tmp_path):
 def test_a_dataset_is_the_same_whatever_its_records_come_in(store, tmp_path):
     clips = [clip(n, "FLAC" if n % 2 else "WAV") for n in range(4)]
     names = [f"{n:03}.{'flac' if n % 2 else 'wav'}" for n in range(4)]
-    said = [SAYS.format(n) for n in range(4)]
-    lines = [{"audio": name, "text": text} for name, text in zip(names, said, strict=True)]
+    texts = [SAYS.format(n) for n in range(4)]
+    lines = [{"audio": name, "text": text} for name, text in zip(names, texts, strict=True)]
     members: dict[str, bytes] = {}
-    for name, data, text in zip(names, clips, said, strict=True):
+    for name, data, text in zip(names, clips, texts, strict=True):
         members |= {name: data, name[:3] + ".txt": text.encode()}
     rows_in = [{"audio": {"bytes": data, "path": name}, "text": text}
-               for name, data, text in zip(names, clips, said, strict=True)]  # fmt: skip
+               for name, data, text in zip(names, clips, texts, strict=True)]  # fmt: skip
     inputs = {
         "lines": folder_of(tmp_path / "lines", lines, dict(zip(names, clips, strict=True))),
         "tar": tar_of(tmp_path / "a.tar", members),
