@@ -85,7 +85,7 @@ class FormImages(SampleStage[Formed]):
 
     caption: one of the fields `caption`, the first that is there (of a list its first text), is said of the images
     after `ask`. pair: the fields `prompt` and `response`. chat: `messages` (OpenAI) or `conversations` (LLaVA), whose
-    image parts and `<image>` say where images stand. `images`: fields that name them (stages/vision/turns.py); where
+    image parts and `<image>` say where images stand. `images`: fields that name them (stages/media/turns.py); where
     there are none, all of a record count, in order: frames of a video are its images. `text_only` keeps records without
     an image. `same`: records with equal images are duplicates if their text is equal too, or whatever it is.
     Bounds of a record: `read.max_record_bytes`, `max_images`, of each image `max_pixels`, and `seconds_per_record`;
