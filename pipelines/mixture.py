@@ -219,6 +219,8 @@ class Mixture:
         fates = put_refs(store, [r.output("fates") for r in decided])
         merged = runner.map("ledger", ledger_works(fates, received.count))
         everything = [*decided, planned, *packed, *merged]
+        # Pixels in windows are found by digest when their source is long gone.
+        attached = (source.attachments for source in self.sources)
         return Draft(
             dataset=run.dataset,
             form=run.form,
@@ -229,7 +231,7 @@ class Mixture:
             stages=run.stages,
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
-            attachments=(plan, bundle_receipts(store, everything), *self._tables_of_media),
+            attachments=(plan, bundle_receipts(store, everything), *media.tables_of(chain(*attached))),
             schemas=self._schemas,
             received=received,
             kept=total(r.kept for r in merged),
@@ -240,13 +242,6 @@ class Mixture:
             funnel=funnel(received.count, FUNNEL, decided),
             statistics=statistics_of(packed, facts.sources, self.recipe.window, self.recipe.crops),
         )
-
-    @property
-    def _tables_of_media(self) -> list[ObjectRef]:
-        """Which media the records of the sources have: pixels that lie in windows are found by them when a source is
-        long gone."""
-        attached = (ref for source in self.sources for ref in source.attachments if ref.kind == media.KIND)
-        return list({ref.sha256: ref for ref in attached}.values())
 
     @property
     def _schemas(self) -> dict[str, str]:

@@ -67,3 +67,8 @@ def ids_having(store: Store, ref: ObjectRef, digests: Sequence[str]) -> set[str]
     for batch in iter_batches(store, ref, ["sha256", "id"]):
         ids.update(batch.filter(pc.is_in(batch["sha256"], wanted))["id"].to_pylist())
     return ids
+
+
+def tables_of(attachments: Iterable[ObjectRef]) -> list[ObjectRef]:
+    """The tables of media among what is attached to several versions, each of them once."""
+    return list({ref.sha256: ref for ref in attachments if ref.kind == KIND}.values())

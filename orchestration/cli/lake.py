@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOption, answer, note, to_json, versions_of
+
+if TYPE_CHECKING:  # they take time to import
+    from gristmill.lake.versions.manifest import Manifest
+    from gristmill.lake.versions.versions import Versions
 
 RefArgument = Annotated[
     str, typer.Argument(metavar="NAME[@vN|@TAG]", help="A dataset, or one version of it. Default: the latest.")
@@ -176,17 +180,7 @@ def sample(
     versions = versions_of(lake)
     manifest = resolve_usable(versions, ref)
     if manifest.layout.shown == "stretches" and fate in (None, "kept") and reason is None:
-        from gristmill.orchestration.show.windows import draw_stretches
-        from gristmill.pipelines.tokenizer import tokenizer_of
-        from gristmill.stages.mix.windows import sample_stretches
-
-        tokenizer = tokenizer_of(versions, manifest)
-        stretches = sample_stretches(versions.store, manifest, tokenizer, n, seed=seed, source=source)
-        answer(stretches, as_json, lambda console: draw_stretches(console, stretches, full))
-        if sheet is not None:
-            from gristmill.orchestration.show.sheet import stretch_cells, write_sheet
-
-            write_sheet(sheet, stretch_cells(versions.store, manifest, stretches))
+        _sample_windows(versions, manifest, n, seed, source, full=full, sheet=sheet, as_json=as_json)
         return
     if source is not None:
         raise ValueError(
@@ -199,3 +193,26 @@ def sample(
         from gristmill.orchestration.show.sheet import record_cells, write_sheet
 
         write_sheet(sheet, record_cells(drawn))
+
+
+def _sample_windows(
+    versions: Versions,
+    manifest: Manifest,
+    n: int,
+    seed: int,
+    source: str | None,
+    *,
+    full: bool,
+    sheet: Path | None,
+    as_json: bool,
+) -> None:
+    from gristmill.orchestration.show.sheet import stretch_cells, write_sheet
+    from gristmill.orchestration.show.windows import draw_stretches
+    from gristmill.pipelines.tokenizer import tokenizer_of
+    from gristmill.stages.mix.windows import sample_stretches
+
+    tokenizer = tokenizer_of(versions, manifest)
+    stretches = sample_stretches(versions.store, manifest, tokenizer, n, seed=seed, source=source)
+    answer(stretches, as_json, lambda console: draw_stretches(console, stretches, full))
+    if sheet is not None:
+        write_sheet(sheet, stretch_cells(versions.store, manifest, stretches))

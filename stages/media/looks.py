@@ -33,9 +33,9 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Bands(NamedTuple):
-    """`count` bands, each of `bits` values."""
+    """So many bands, each of `bits` values."""
 
-    count: int
+    bands: int
     bits: int
 
 

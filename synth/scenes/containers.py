@@ -53,8 +53,8 @@ def tar(rows: Iterable[Row]) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for row in rows:
-            said = {"text": row.answer} if row.question is None else {"messages": messages(row)}
-            _add(archive, f"{row.id}.json", _json({"source": row.kind, **said}).encode())
+            content = {"text": row.answer} if row.question is None else {"messages": messages(row)}
+            _add(archive, f"{row.id}.json", _json({"source": row.kind, **content}).encode())
             for number, picture in enumerate(row.pictures):
                 _add(archive, f"{row.id}.png" if len(row.pictures) == 1 else f"{row.id}.{number}.png", picture)
     return stream.getvalue()

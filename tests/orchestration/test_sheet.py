@@ -96,9 +96,9 @@ def test_of_a_mixture_a_record_has_its_own_crops_and_their_global_view(lake: Sto
 def test_the_command_writes_a_file_and_says_the_same_as_without(lake: Store, tmp_path: Path) -> None:
     for version in ("pics", "mix"):
         path = tmp_path / f"{version}.png"
-        said = grist(lake, "sample", version, "-n", "7", "--json", "--sheet", str(path))
-        assert json.loads(said.stdout) == json.loads(grist(lake, "sample", version, "-n", "7", "--json").stdout)
-        assert "images of 7 records" in said.stderr
+        answer = grist(lake, "sample", version, "-n", "7", "--json", "--sheet", str(path))
+        assert json.loads(answer.stdout) == json.loads(grist(lake, "sample", version, "-n", "7", "--json").stdout)
+        assert "images of 7 records" in answer.stderr
         with Image.open(path) as sheet:
             assert sheet.format == "PNG" and COLUMNS * WIDTH < sheet.width < COLUMNS * (WIDTH + 40)
 

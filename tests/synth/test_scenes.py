@@ -184,9 +184,9 @@ def test_withheld_things_are_shown_and_asked_for_apart(sample: Path) -> None:
             assert not any(thing in f"{row.question} {row.answer}" for thing in WITHHELD)
     for name in ("reading", "reading-held-out"):
         for row in map(json.loads, (sample / f"{name}.jsonl").read_text().splitlines()):
-            told = [thing for grid in GRID.findall(row["question"]) for thing in _read_in_words(grid).values()]
+            things = [thing for grid in GRID.findall(row["question"]) for thing in _read_in_words(grid).values()]
             asked = f"{row['question'].rpartition(chr(10))[2]} {row['answer']}"
-            assert told and not set(told) & WITHHELD and not any(thing in asked for thing in WITHHELD)
+            assert things and not set(things) & WITHHELD and not any(thing in asked for thing in WITHHELD)
     for name in ("captions-withheld", "questions-withheld"):
         things = {thing for row in lines(sample, name) for reading in row.readings for thing in reading.values()}
         assert things <= WITHHELD and len(things) > len(WITHHELD) // 2
