@@ -228,7 +228,7 @@ def shown(data: bytes | str, **more: Any) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": data if isinstance(data, str) else url(data), **more}}
 
 
-def said(text: str) -> dict[str, Any]:
+def worded(text: str) -> dict[str, Any]:
     """A part with a text."""
     return {"type": "text", "text": text}
 

@@ -63,6 +63,7 @@ def serve(
 
     Asks for the key in $GRIST_API_KEY if that is set. Ctrl-C ends it.
     """
+    # long: a parameter for each option
     for old, value, new in (("--slots", slots, "--max-num-seqs"), ("--length", length, "--max-model-len")):
         if value is not None:
             raise ValueError(f"{old} {value}: this option is called {new} now")

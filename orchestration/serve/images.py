@@ -18,8 +18,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from gristmill.model.processing.chat.turns import Shown
-from gristmill.model.windows.placeholders import Cut
-from gristmill.model.windows.prompts import Medium
+from gristmill.model.windows.placeholders import Cut, Medium
 from gristmill.orchestration.serve.errors import ApiError, refuse
 from gristmill.orchestration.serve.fetch import Fetcher, FetchRefused
 

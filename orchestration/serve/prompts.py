@@ -18,7 +18,8 @@ from gristmill.model.processing.chat.turns import Conversation
 from gristmill.model.processing.pieces import WHITESPACE
 from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.text import Tokenizer
-from gristmill.model.windows.prompts import BadMedium, Medium, Prompted, Prompts, cut_of
+from gristmill.model.windows.placeholders import BadMedium, Medium
+from gristmill.model.windows.prompts import Prompted, Prompts, cut_of
 from gristmill.orchestration.serve.engine import HostedEngine
 from gristmill.orchestration.serve.errors import refuse, too_long
 from gristmill.orchestration.serve.images import ImageLimits, wrong
@@ -89,5 +90,5 @@ def random_key(seed: int | None, tokens: Sequence[int], media: Mapping[str, np.n
     digest = hashlib.sha256(np.array(tokens, np.int64).tobytes())
     for name, array in sorted((media or {}).items()):
         digest.update(f"{name}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     return f"{seed}/{digest.hexdigest()}"

@@ -68,6 +68,7 @@ def make_app(
     images that are named by http(s), None: one for the hosts of `images`.
     `hosted` stays the caller's, to close after the server has ended.
     """
+    # long: each endpoint and each kind of error is a line
     images = images or ImageLimits()
     service = _Service(hosted, tokenizer, name, body_limit, patience, images, fetcher or Fetcher(images.hosts))
 
@@ -94,8 +95,8 @@ def make_app(
     app.add_api_route("/v1/completions", service.text, methods=["POST"], dependencies=guarded)
     app.add_exception_handler(ApiError, say_error)
     app.add_exception_handler(HTTPException, say_error)
-    app.add_exception_handler(404, say_error)
-    app.add_exception_handler(405, say_error)
+    for status in (404, 405):
+        app.add_exception_handler(status, say_error)
     app.add_exception_handler(Gone, say_nothing)
     app.add_exception_handler(Exception, say_error)
     return app

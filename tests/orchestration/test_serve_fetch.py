@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import Running, asked, chat, refused, said, seeing_parts, serving, shown, texts, url
+from serving import Running, asked, chat, refused, seeing_parts, serving, shown, texts, url, worded
 from vision import picture
 
 from gristmill.orchestration.serve.fetch import Fetcher, FetchRefused, is_public, resolve
@@ -228,7 +228,7 @@ def server() -> Iterator[Running]:
 
 def test_an_image_by_its_address_is_as_one_that_came_along(server: Running) -> None:
     answers = [
-        texts(chat(server, messages=asked(said("the"), shown(part), shown(url(picture(2)))), temperature=0))
+        texts(chat(server, messages=asked(worded("the"), shown(part), shown(url(picture(2)))), temperature=0))
         for part in ("https://example.org/a.png", url(picture(1)))
     ]
     assert answers[0] == answers[1]

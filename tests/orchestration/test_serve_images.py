@@ -14,7 +14,7 @@ import openai
 import pytest
 from models import greedy
 from PIL import Image
-from serving import Running, answer, asked, chat, refused, said, seeing_parts, serving, shown, texts, url
+from serving import Running, answer, asked, chat, refused, seeing_parts, serving, shown, texts, url, worded
 from vision import encoded, picture, pixels
 
 from gristmill.model.generate.engine import Request
@@ -22,7 +22,8 @@ from gristmill.model.processing.chat.served import read_history
 from gristmill.model.processing.chat.template import answered
 from gristmill.model.processing.image import plan_crops
 from gristmill.model.processing.text import Tokenizer
-from gristmill.model.windows.prompts import Medium, Prompts, cut_of
+from gristmill.model.windows.placeholders import Medium
+from gristmill.model.windows.prompts import Prompts, cut_of
 from gristmill.orchestration.serve.images import ImageLimits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -51,7 +52,7 @@ def expected(messages: list[Any], images: list[bytes], count: int, max_crops: in
 
 def test_the_answer_is_that_of_the_model_without_a_cache(server: Running) -> None:
     first, second = picture(1), picture(2, "JPEG", 200, 70)
-    messages = asked(said("the cat "), shown(first), said(" and "), shown(second), said(" ran"))
+    messages = asked(worded("the cat "), shown(first), worded(" and "), shown(second), worded(" ran"))
     assert texts(chat(server, messages=messages, temperature=0)) == [expected(messages, [first, second], 24)]
 
 
@@ -60,19 +61,19 @@ def test_images_of_several_turns_stand_where_they_were_shown(server: Running) ->
     messages = [
         *asked(shown(files[0])),
         {"role": "assistant", "content": "a cat"},
-        *asked(said("or "), shown(files[1])),
+        *asked(worded("or "), shown(files[1])),
     ]
     assert texts(chat(server, messages=messages, temperature=0)) == [expected(messages, files, 24)]
 
 
 def test_what_is_seen_decides(server: Running) -> None:
-    answers = {answer(server, said("the"), shown(picture(seed))) for seed in (1, 2, 3)}
-    assert len(answers) > 1 and answer(server, said("the")) not in answers
+    answers = {answer(server, worded("the"), shown(picture(seed))) for seed in (1, 2, 3)}
+    assert len(answers) > 1 and answer(server, worded("the")) not in answers
 
 
 def test_images_count_as_tokens(server: Running) -> None:
     usage = [
-        chat(server, messages=asked(said("the"), *parts)).usage.prompt_tokens for parts in ((), (shown(picture(1)),))
+        chat(server, messages=asked(worded("the"), *parts)).usage.prompt_tokens for parts in ((), (shown(picture(1)),))
     ]
     data, model = seeing_parts()
     cut = cut_of(model.config, Tokenizer.from_bytes(data), 4)
@@ -81,30 +82,30 @@ def test_images_count_as_tokens(server: Running) -> None:
 
 
 def test_detail_low_is_one_crop(server: Running) -> None:
-    messages = asked(said("the"), shown(picture(1), detail="low"))
+    messages = asked(worded("the"), shown(picture(1), detail="low"))
     assert texts(chat(server, messages=messages, temperature=0)) == [expected(messages, [picture(1)], 24, max_crops=1)]
-    assert answer(server, said("the"), shown(picture(1), detail="high")) == answer(
-        server, said("the"), shown(picture(1))
+    assert answer(server, worded("the"), shown(picture(1), detail="high")) == answer(
+        server, worded("the"), shown(picture(1))
     )
 
 
 def test_a_text_that_spells_a_placeholder_is_a_text(server: Running) -> None:
-    messages = asked(said("<|image_1|> <|image|>"), shown(picture(1)))
+    messages = asked(worded("<|image_1|> <|image|>"), shown(picture(1)))
     assert texts(chat(server, messages=messages, temperature=0)) == [expected(messages, [picture(1)], 24)]
 
 
 def test_a_seed_reproduces_and_another_picture_draws_others(server: Running) -> None:
     def drawn(seed: int) -> list[Any]:
-        return texts(chat(server, messages=asked(said("the"), shown(picture(seed))), seed=7, n=2))
+        return texts(chat(server, messages=asked(worded("the"), shown(picture(seed))), seed=7, n=2))
 
     assert drawn(1) == drawn(1) != drawn(2)
 
 
 def test_texts_are_answered_as_by_a_server_of_texts_alone_beside_images(server: Running) -> None:
-    alone = answer(server, said("the cat sat"))
+    alone = answer(server, worded("the cat sat"))
     with ThreadPoolExecutor(4) as pool:
-        seen = [pool.submit(answer, server, said("the"), shown(picture(seed))) for seed in (1, 2)]
-        read = [pool.submit(answer, server, said("the cat sat")) for _ in range(2)]
+        seen = [pool.submit(answer, server, worded("the"), shown(picture(seed))) for seed in (1, 2)]
+        read = [pool.submit(answer, server, worded("the cat sat")) for _ in range(2)]
         assert {job.result() for job in read} == {alone}
         assert all(job.result() is not None for job in seen)
 
@@ -153,13 +154,13 @@ def animation() -> bytes:
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
 def test_what_is_no_image_is_refused_by_its_number(server: Running, part: dict[str, Any], words: str) -> None:
-    assert words in refused(server, said("what is"), part)
+    assert words in refused(server, worded("what is"), part)
 
 
 def test_the_bytes_of_a_data_url_may_be_written_in_percent(server: Running) -> None:
     data = encoded(pixels(1, 32, 32))
     plain = "data:image/png," + "".join(f"%{byte:02x}" for byte in data)
-    assert answer(server, said("the"), shown(plain)) == answer(server, said("the"), shown(data))
+    assert answer(server, worded("the"), shown(plain)) == answer(server, worded("the"), shown(data))
 
 
 def test_too_many_images_too_many_bytes_and_too_many_tokens_are_refused(server: Running) -> None:
@@ -168,12 +169,12 @@ def test_too_many_images_too_many_bytes_and_too_many_tokens_are_refused(server: 
     assert "image 2: all images together are larger than 100,000 bytes" in refused(server, shown(NOISE), shown(NOISE))
     wide = encoded(np.zeros((128, 128, 3), np.uint8))
     with pytest.raises(openai.BadRequestError) as info:
-        answer(server, *[shown(wide)] * 3, said("x"), max_tokens=300)
+        answer(server, *[shown(wide)] * 3, worded("x"), max_tokens=300)
     assert info.value.code == "context_length_exceeded"
 
 
 def test_an_image_of_the_assistant_is_refused(server: Running) -> None:
-    messages = [*asked(said("hi")), {"role": "assistant", "content": [shown(picture(1))]}, *asked(said("so?"))]
+    messages = [*asked(worded("hi")), {"role": "assistant", "content": [shown(picture(1))]}, *asked(worded("so?"))]
     with pytest.raises(openai.BadRequestError, match="unsupported_content: image_url"):
         chat(server, messages=messages)
 
@@ -181,4 +182,4 @@ def test_an_image_of_the_assistant_is_refused(server: Running) -> None:
 def test_a_refused_image_leaves_nothing_behind(server: Running) -> None:
     refused(server, shown(b"no picture"))
     assert server.health().json()["samples"] == 0
-    assert answer(server, said("the"), shown(picture(1))) is not None
+    assert answer(server, worded("the"), shown(picture(1))) is not None

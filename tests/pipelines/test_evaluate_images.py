@@ -22,7 +22,8 @@ from gristmill.model.generate.engine import Request
 from gristmill.model.hf.checkpoint import save_hf
 from gristmill.model.processing.text import Tokenizer
 from gristmill.model.windows.media import media_inputs
-from gristmill.model.windows.prompts import Medium, Prompts, cut_of
+from gristmill.model.windows.placeholders import Medium
+from gristmill.model.windows.prompts import Prompts, cut_of
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.pipelines.settings.config import BadConfig
