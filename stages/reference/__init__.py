@@ -1,1 +1,1 @@
-"""What a reference model says of the windows of a stage: the work that asks it, and the tables that keep it."""
+"""What is asked of a reference model before a stage that compares with it."""

@@ -25,7 +25,7 @@ from gristmill.model.shards.files import ShardReader
 from gristmill.model.train.stage import TrainStage
 from gristmill.stages.core.work import Outcome, Resources, WarmStage, Work
 from gristmill.stages.mix.windows import source_of
-from gristmill.stages.reference.tables import REFERENCE, SCHEMA
+from gristmill.stages.models.references import REFERENCE, SCHEMA
 from gristmill.stages.train.job import TrainJob
 
 if TYPE_CHECKING:  # torch takes seconds to import

@@ -22,7 +22,7 @@ from gristmill.model.train.stage import TrainStage
 from gristmill.stages.core.work import Resources
 from gristmill.stages.mix.windows import source_of
 from gristmill.stages.models.model_versions import fetched
-from gristmill.stages.reference.tables import load_references
+from gristmill.stages.models.references import load_references
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.reporting import Report
 
