@@ -62,8 +62,8 @@ def file_of(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
 
 def scaled(picture: Image.Image, factor: float) -> Image.Image:
     """Larger or smaller."""
-    size = (max(1, round(side * factor)) for side in picture.size)
-    return picture.resize(tuple(size), Image.Resampling.BICUBIC)
+    width, height = (max(1, round(side * factor)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def cut(picture: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:

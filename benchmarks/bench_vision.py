@@ -13,7 +13,6 @@ import multiprocessing
 import struct
 import time
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -88,9 +87,9 @@ def check(outcomes: Mapping[str, list[str]]) -> None:
 
 
 @contextmanager
-def timed() -> Iterator[Counter[str]]:
+def timed() -> Iterator[dict[str, float]]:
     """CPU seconds of each of PARTS, while it is open."""
-    seconds: Counter[str] = Counter()
+    seconds = dict.fromkeys(PARTS, 0.0)
 
     def timing(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -197,10 +196,10 @@ def run(tiny: bool) -> Report:
         source = photographs(count, folder)
         each, whole = shares(folder, places, rounds)
         store = open_store(str(places.fresh()))
-        with pool_runner(store, 1) as one, pool_runner(store, 2) as two:
+        with pool_runner(store, 1) as single, pool_runner(store, 2) as double:
             arms = {
-                name: Arm(lambda runner=runner: built(places.fresh(), folder, partial(like, runner)))
-                for name, runner in (("one worker", one), ("two workers", two))
+                "one worker": Arm(lambda: built(places.fresh(), folder, partial(like, single))),
+                "two workers": Arm(lambda: built(places.fresh(), folder, partial(like, double))),
             }
             times = contest(arms, rounds, check)
     peaks = memory(tiny)

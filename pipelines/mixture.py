@@ -32,17 +32,14 @@ from gristmill.stages.mix.account import DRAWN, Account, account_works
 from gristmill.stages.mix.images import TokenizeImages
 from gristmill.stages.mix.mix import CropBudget, Plan, Share, Source, plan_work
 from gristmill.stages.mix.pack import Pack, pack_works
-from gristmill.stages.mix.pack_facts import statistics_of
-from gristmill.stages.mix.pairs import PAIRS, TokenizePairs
+from gristmill.stages.mix.pack_facts import schemas_of, statistics_of
+from gristmill.stages.mix.pairs import TokenizePairs
 from gristmill.stages.mix.plan_rows import PlanFacts, Tokenized
 from gristmill.stages.mix.tokenize import Tokenize, tokenize_works
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete
 
 FUNNEL = ("tokenize", "mix")
-WINDOW_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"
-IMAGE_SCHEMA = "tiles: uint8, image_sizes: int32"
-"""What windows with images hold beside."""
 ADDED = ("images", "max_window_crops", "shard_crops")
 """Keys of the recipe that are no part of the identity of a mixture without images: it is what it was before them."""
 
@@ -209,8 +206,9 @@ class Mixture:
         # is counted anew from the windows' members.
         plan = planned.output("plan")
         slices = read_table(store, plan, ["shard", "tokens", "input"])
-        with_images = [ref for source in self.sources if source.form == "images" for ref in source.shards]
-        packed = runner.map("pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices, with_images))
+        packed = runner.map(
+            "pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices, self._shards_with_images)
+        )
         draws = total(r.children[DRAWN] for r in accounted)
         windows = {"packed": total(r.passed for r in packed)}
         check_balance("pack", draws, windows, what="draws", end="place in a window")
@@ -220,7 +218,7 @@ class Mixture:
         merged = runner.map("ledger", ledger_works(fates, received.count))
         everything = [*decided, planned, *packed, *merged]
         # Pixels in windows are found by digest when their source is long gone.
-        attached = (source.attachments for source in self.sources)
+        attached = chain.from_iterable(source.attachments for source in self.sources)
         return Draft(
             dataset=run.dataset,
             form=run.form,
@@ -231,8 +229,8 @@ class Mixture:
             stages=run.stages,
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
-            attachments=(plan, bundle_receipts(store, everything), *media.tables_of(chain(*attached))),
-            schemas=self._schemas,
+            attachments=(plan, bundle_receipts(store, everything), *media.tables_of(attached)),
+            schemas=schemas_of(self.recipe.images is not None, self.sources[0].form == "preferences"),
             received=received,
             kept=total(r.kept for r in merged),
             dropped=total(r.dropped for r in merged),
@@ -244,10 +242,8 @@ class Mixture:
         )
 
     @property
-    def _schemas(self) -> dict[str, str]:
-        """What a window holds; and, where segments are pairs, that."""
-        window = WINDOW_SCHEMA if self.recipe.images is None else f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}"
-        return {"window": window, **(PAIRS if self.sources[0].form == "preferences" else {})}
+    def _shards_with_images(self) -> list[ObjectRef]:
+        return [ref for source in self.sources if source.form == "images" for ref in source.shards]
 
     def _planned(self, runner: Runner, tokenized: list[list[tuple[str, Receipt]]]) -> tuple[Receipt, PlanFacts]:
         """The plan of all draws. Raises BadConfig where the weights cannot be drawn."""

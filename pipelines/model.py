@@ -155,7 +155,7 @@ def export_hf(store: Store, name: str, folder: Path, merged: str | None = None) 
     from gristmill.model.assembly.adapters import merged_alone
     from gristmill.model.assembly.stand_ins import add_stand_ins
     from gristmill.model.hf.checkpoint import save_hf
-    from gristmill.pipelines.model_card import Written, model_card
+    from gristmill.pipelines.training.model_card import Written, model_card
 
     loaded = load_model(store, name)
     if merged is not None:

@@ -8,7 +8,12 @@ from typing import Any
 
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.stages.mix.mix import CropBudget
+from gristmill.stages.mix.pairs import PAIRS
 from gristmill.stages.mix.plan_rows import SourceFacts
+
+WINDOW_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"
+IMAGE_SCHEMA = "tiles: uint8, image_sizes: int32"
+"""What windows with images hold beside."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,9 @@ def statistics_of(
         **images,
         "mixture": [asdict(source) for source in sources],
     }
+
+
+def schemas_of(images: bool, pairs: bool) -> dict[str, str]:
+    """What a window holds; and, where each two of its segments are a pair, that."""
+    window = f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}" if images else WINDOW_SCHEMA
+    return {"window": window, **(PAIRS if pairs else {})}

@@ -12,7 +12,6 @@ from transformers.models.phi4_multimodal import modeling_phi4_multimodal
 from transformers.models.phi4_multimodal.configuration_phi4_multimodal import Phi4MultimodalAudioConfig
 from transformers.models.phi4_multimodal.modeling_phi4_multimodal import Phi4MultimodalAudioModel
 
-from gristmill.model.phi4 import audio
 from gristmill.model.phi4.audio import AudioEncoder, AudioProjector, frames_after
 from gristmill.model.phi4.config import AudioConfig
 from gristmill.model.phi4.presets import PRESETS
@@ -170,24 +169,6 @@ def test_padding_of_more_windows_than_any_clip_changes_nothing() -> None:
     assert bool(batch.isfinite().all())
     for row, clip in zip(batch, clips, strict=False):
         assert difference(row[: frames_after(len(clip), 8)], encoder(clip[None])[0]) < 1e-5
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("lengths", [[900], [900, 257, 60], [256, 255], [513, 64]])
-def test_a_long_clip_is_computed_in_pieces(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder, features = randomised(AudioEncoder(WINDOWED)), torch.randn(len(lengths), max(lengths), 16)
-    mask = mask_of(lengths)
-    sizes: list[int] = []
-    encoder.embed.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[1]))
-    pieces = encoder(features, mask), encoder(features)
-    assert max(sizes) <= 8 * (audio.PIECE * WINDOWED.window + 1) and len(sizes) >= 2 * (max(lengths) // 257)
-    monkeypatch.setattr(audio, "PIECE", 1_000)
-    whole = encoder(features, mask), encoder(features)
-    for number, length in enumerate(lengths):
-        assert (
-            difference(pieces[0][number, : frames_after(length, 8)], whole[0][number, : frames_after(length, 8)]) < 1e-5
-        )
-    assert difference(pieces[1], whole[1]) < 1e-5
 
 
 @torch.no_grad()

@@ -86,7 +86,9 @@ def test_float32_is_close_and_no_logit_moves(kind: str, tmp_path: Path) -> None:
     model = load_hf(tmp_path).eval()
     ids = torch.cat([torch.arange(5), torch.full((audio_tokens(len(exact)),), hf.AUDIO), torch.arange(9)])[None]
     with torch.no_grad():
-        exact_logits, fast_logits = (model(ids, audio_input_features=torch.from_numpy(mel)[None]).logits for mel in (exact, fast))
+        exact_logits, fast_logits = (
+            model(ids, audio_input_features=torch.from_numpy(mel)[None]).logits for mel in (exact, fast)
+        )
     assert exact_logits.std() > 1 and (exact_logits - fast_logits).abs().max() < 1e-3
 
 

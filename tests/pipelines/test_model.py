@@ -29,8 +29,8 @@ from gristmill.pipelines.ask import committed
 from gristmill.pipelines.command import Request, resolve
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.model import Checkpoint, ModelRecipe, ModelRunConfig
-from gristmill.pipelines.model_card import model_card
 from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.training.model_card import model_card
 from gristmill.stages.models.model_versions import load_model
 from gristmill.stages.run.runner import Runner
 
