@@ -216,9 +216,7 @@ class Mixture:
         decided = [*receipts, *accounted]
         fates = put_refs(store, [r.output("fates") for r in decided])
         merged = runner.map("ledger", ledger_works(fates, received.count))
-        everything = [*decided, planned, *packed, *merged]
-        # Pixels in windows are found by digest when their source is long gone.
-        attached = chain.from_iterable(source.attachments for source in self.sources)
+        everything = bundle_receipts(store, [*decided, planned, *packed, *merged])
         return Draft(
             dataset=run.dataset,
             form=run.form,
@@ -229,7 +227,7 @@ class Mixture:
             stages=run.stages,
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
-            attachments=(plan, bundle_receipts(store, everything), *media.tables_of(attached)),
+            attachments=(plan, everything, *self._tables_of_media),
             schemas=schemas_of(self.recipe.images is not None, self.sources[0].form == "preferences"),
             received=received,
             kept=total(r.kept for r in merged),
@@ -240,6 +238,11 @@ class Mixture:
             funnel=funnel(received.count, FUNNEL, decided),
             statistics=statistics_of(packed, facts.sources, self.recipe.window, self.recipe.crops),
         )
+
+    @property
+    def _tables_of_media(self) -> list[ObjectRef]:
+        """By which pixels in windows are found when their source is long gone."""
+        return media.tables_of(chain.from_iterable(source.attachments for source in self.sources))
 
     @property
     def _shards_with_images(self) -> list[ObjectRef]:
