@@ -204,8 +204,7 @@ class Mixture:
 
         # Windows are filled shard by shard of the mixture. Every draw that the fates speak of is in a window, and that
         # is counted anew from the windows' members.
-        plan = planned.output("plan")
-        slices = read_table(store, plan, ["shard", "tokens", "input"])
+        slices = read_table(store, plan := planned.output("plan"), ["shard", "tokens", "input"])
         packed = runner.map(
             "pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices, self._shards_with_images)
         )
