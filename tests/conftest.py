@@ -32,6 +32,8 @@ them. `make test` deals whole files to its workers, and none of these may be lef
 PLACES = (Path(__file__).parent, Path(__file__).parents[1])
 os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, PLACES), *filter(None, [os.environ.get("PYTHONPATH")])])
 
+# A process a core runs tests, and many fork: a child must not inherit a pool of threads that stayed behind.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ |= LOOPBACK | LIMITS  # a test may import Ray before a runner does, and Ray reads this when it is imported
 
 

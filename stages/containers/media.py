@@ -33,7 +33,7 @@ MEDIA = pa.list_(
 _IMAGES = (
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM.{12}|RIFF.{4}WEBP",
     rb"II[*+]\0|MM\0[*+]|\0\0\0\x0cjP  |\xff\x4f\xff\x51",  # TIFF, JPEG 2000
-    rb"P[1-6]\s+[\d#]|Pf\s+\d|(?:P0CMYK|PyP|PyRGBA|PyCMYK)\s|P7 332",  # PPM and its kin
+    rb"P[1-6]\s{1,16}[\d#]|Pf\s{1,16}\d|(?:P0CMYK|PyP|PyRGBA|PyCMYK)\s|P7 332",  # PPM and its kin
     rb"8BPS|qoif|DDS \x7c|SIMPLE  =|FTEX|BLP[12]|DanM|LinS|/\* XPM \*/|\x59\xa6\x6a\x95",  # the last: SUN
     rb"\x01\xda[\0\1][\1\2]|\n[\0\x02\x03\x05]\x01[\x01\x02\x04\x08]|\xb1\x68\xde\x3a",  # SGI, PCX, DCX
     rb".{4}[\x11\x12]\xaf.{8}[\0\3]\0|\0{7}\x04|\x80\xe8\0\0|.{4}\0\0\0\x02.{12}GIMP",  # FLI, McIDAS, PIXAR, GBR

@@ -19,8 +19,8 @@ from waiting import PATIENCE
 
 from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.text import Tokenizer
+from gristmill.orchestration.serve.prompts import PromptReader
 from gristmill.orchestration.serve.reply import Reply
-from gristmill.orchestration.serve.server import _Service
 
 BRIEFLY = 5.0
 """Seconds: long enough for a client that does something, on any machine."""
@@ -159,7 +159,7 @@ def test_large_requests_wait_for_each_other_alone(server: Running, monkeypatch: 
         return encode(self, samples)
 
     monkeypatch.setattr(Tokenizer, "encode", slow)
-    monkeypatch.setattr(_Service, "_least_tokens", lambda *_: 0)  # as with a tokenizer of which nothing is known
+    monkeypatch.setattr(PromptReader, "_least_tokens", lambda *_: 0)  # as with a tokenizer of which nothing is known
     with ThreadPoolExecutor(4) as pool:
         post = lambda: httpx.post(f"{server.url}/v1/completions", json=body, timeout=PATIENCE)  # noqa: E731
         body = {"model": "tiny", "prompt": "the cat " * 10_000}

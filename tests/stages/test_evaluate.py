@@ -17,6 +17,7 @@ from gristmill.lake.store.objects import read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.segments import Segment
+from gristmill.model.windows.prompts import Prompts
 from gristmill.pipelines.evaluate import Evaluation
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.stages.evaluate import ready, work
@@ -275,8 +276,9 @@ def test_every_piece_has_a_receipt_whose_balance_is_of_its_records(lake):
 def test_questions_of_a_piece_are_those_of_its_rows(lake, base):
     source = Versions(lake).manifest("math", 1)
     whole, *_ = pieces_of(source, None, 100)
+    prompts = Prompts(base.tokenizer)
     rules = Evaluation.of(evaluations.config(["math@v1"]).recipe, Versions(lake)).stage.rules
-    every = list(questions(lake, whole, base.tokenizer, rules))
-    part = list(questions(lake, replace(whole, first=4, end=9), base.tokenizer, rules))
+    every = list(questions(lake, whole, prompts, rules))
+    part = list(questions(lake, replace(whole, first=4, end=9), prompts, rules))
     assert [q.record for q in part] == [q.record for q in every[4:9]]
     assert [q.tokens for q in part] == [q.tokens for q in every[4:9]]

@@ -44,7 +44,8 @@ def captioned(reading: Reading) -> str:
 @pytest.mark.parametrize("name", CAPTIONS)
 def test_a_picture_shows_what_its_caption_says(sample: Path, name: str) -> None:
     rows = lines(sample, name)
-    assert len(rows) == (SCENES if name in TRAINED else HELD_OUT)
+    # of single things there are twice as many: pairs of digits take the longest to be told apart
+    assert len(rows) == (2 * SCENES if name == "objects" else SCENES if name in TRAINED else HELD_OUT)
     for row in rows:
         (reading,) = row.readings
         if row.kind == "object":
