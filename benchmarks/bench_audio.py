@@ -26,8 +26,9 @@ from transformers.models.phi4_multimodal.feature_extraction_phi4_multimodal impo
 
 from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest
 from benchmarks.material import SHARED
-from gristmill.model.processing.audio import RATE, frames_of, log_mel, log_mel_blocks
+from gristmill.model.processing.audio import frames_of, log_mel, log_mel_blocks
 from gristmill.model.processing.audio_file import audio_blocks, decode_audio, file_mel
+from gristmill.model.processing.audio_rates import RATE
 
 REFERENCE, EXACT, FAST = "reference", "exact", "float32"
 DECODED, RESAMPLED, WHOLE, STORED = "decoded", "resampled", "file to log-Mel", "stored"

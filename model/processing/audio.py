@@ -10,10 +10,8 @@ processor that was released with the weights.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -21,22 +19,13 @@ import torch
 from torch import Tensor
 from torchaudio.transforms import Resample
 
-RATE, HALF_RATE = 16_000, 8_000
-"""Hz of what is transformed."""
-LEAST_RATE, MOST_RATE = 4_000, 384_000
+from gristmill.model.processing.audio_rates import HALF_RATE, LOUDEST, MOST_CHANNELS, RATE, SAMPLES, ratio_of
+
 BANDS, REDUCTION = 80, 8
 """Of a frame; frames of a token."""
-MOST_CHANNELS = 8
-LOUDEST = 100.0
-"""Above it samples are no fractions of full scale: of integers that were not divided, say."""
 PREEMPHASIS, FULL_SCALE, HIGHEST = 0.97, 32_768.0, 7_690.0
 FRAMES = 512
 """Of a block: enough that calls cost little, few enough that a block stays in the cache."""
-SAMPLES = 1 << 17
-"""What is taken of an array at a time."""
-KERNEL = 1 << 21
-"""Weights of a resampler, about, at most: it has as many as the terms of its ratio multiplied, for two rates without a
-common divisor hundreds of millions."""
 GROUP = 16
 """Bands that are summed in one product: few, since bands far apart have no bin in common."""
 
@@ -59,23 +48,6 @@ def frames_of(samples: int, sample_rate: int = RATE) -> int:
 def audio_tokens(frames: int, reduction: int = REDUCTION) -> int:
     """Tokens of a clip of so many frames: of 30 seconds 375, of half an hour 22,500."""
     return -(-frames // reduction)
-
-
-@lru_cache
-def ratio_of(sample_rate: int) -> tuple[int, int]:
-    """By what a clip's samples are multiplied and divided on the way to the encoder's rate; of 8,000 Hz, 1 and 1.
-
-    Of a rate that has hardly a divisor in common with 16,000 it is the nearest ratio of small terms, off by less than
-    a part in 3,000. Raises ValueError for a rate that is not read.
-    """
-    if not LEAST_RATE <= sample_rate <= MOST_RATE or sample_rate != int(sample_rate):
-        raise ValueError(
-            f"a sample rate of {sample_rate} Hz: allowed are whole numbers from {LEAST_RATE:,} to {MOST_RATE:,}"
-        )
-    ratio = Fraction(1) if sample_rate == HALF_RATE else Fraction(int(sample_rate), RATE)
-    if ratio.numerator * ratio.denominator > KERNEL:
-        ratio = ratio.limit_denominator(math.isqrt(int(KERNEL / ratio)))
-    return ratio.denominator, ratio.numerator
 
 
 # Log-Mel.

@@ -17,7 +17,7 @@ from transformers.models.phi4_multimodal.feature_extraction_phi4_multimodal impo
 
 from gristmill.model.hf.checkpoint import load_hf
 from gristmill.model.phi4.audio import frames_after
-from gristmill.model.processing import audio
+from gristmill.model.processing import audio, audio_rates
 from gristmill.model.processing.audio import (
     TooShort,
     audio_tokens,
@@ -25,8 +25,8 @@ from gristmill.model.processing.audio import (
     log_mel,
     log_mel_blocks,
     mel_weights,
-    ratio_of,
 )
+from gristmill.model.processing.audio_rates import ratio_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -118,7 +118,7 @@ def test_other_rates_go_through_torchaudio(rate: int) -> None:
 @pytest.mark.parametrize("rate", [8_001, 15_999, 16_006, 44_101, 383_999])
 def test_a_rate_without_a_common_divisor_costs_no_more(rate: int) -> None:
     up, down = ratio_of(rate)
-    assert up * down <= audio.KERNEL and abs(up / down * rate / 16_000 - 1) < 1 / 3_000
+    assert up * down <= audio_rates.KERNEL and abs(up / down * rate / 16_000 - 1) < 1 / 3_000
     clip = sound("noise", rate // 2, rate)
     assert len(log_mel(clip, rate)) == frames_of(len(clip), rate)
 
