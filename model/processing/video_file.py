@@ -41,9 +41,9 @@ class VideoError(ValueError):
     """Frames of a video that cannot be had. `reason`: `video.` and one of the words below; the message says which
     value.
 
-    too_many_pixels, too_long, too_many_frames: beyond a limit. no_video: sound alone, or nothing. empty: a video without
-    a picture. truncated: the file ends early. damaged: decoding stops within. unsupported: a codec that is not read.
-    unreadable: no container that is known, or a header that makes no sense.
+    too_many_pixels, too_long, too_many_frames: beyond a limit. no_video: sound alone, or nothing. empty: a video
+    without a picture. truncated: the file ends early. damaged: decoding stops within. unsupported: a codec that is not
+    read. unreadable: no container that is known, or a header that makes no sense.
     """
 
     def __init__(self, word: str, message: str) -> None:

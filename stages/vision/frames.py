@@ -1,9 +1,9 @@
 """Videos as frames: a record that names a video has some of its frames as images, evenly spaced over its length.
 
-A video is a source, frames are what is learned from: each is stored as PNG, which loses nothing of what was decoded, and
-the digest of the video stands beside them, so that a takedown of the file, or a question for it, finds the records that
-have frames of it. In a text the video's placeholder becomes one for each frame, in order. Which FFmpeg decodes is part
-of what a frame is: another release may differ in a level of a pixel.
+A video is a source, frames are what is learned from: each is stored as PNG, which loses nothing of what was decoded,
+and the digest of the video stands beside them, so that a takedown of the file, or a question for it, finds the records
+that have frames of it. In a text the video's placeholder becomes one for each frame, in order. Which FFmpeg decodes is
+part of what a frame is: another release may differ in a level of a pixel.
 """
 
 from __future__ import annotations
