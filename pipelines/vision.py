@@ -31,8 +31,9 @@ from gristmill.stages.near.gather import Gather
 from gristmill.stages.text.screen import Screen
 from gristmill.stages.vision.benchmarks import Decontaminate
 from gristmill.stages.vision.form import FormImages
+from gristmill.stages.vision.frames import FormFrames, Video
 from gristmill.stages.vision.sign import MIN_SIMILARITY, GatherLooks, SelectPictures, SignImages
-from gristmill.stages.vision.write import WriteImages
+from gristmill.stages.vision.write import WriteFrames, WriteImages
 
 PIXELS = "image_size.pixels"
 IF_NONE = (
@@ -45,6 +46,7 @@ MOST_BYTES = 1 << 30
 
 class VisionRecipe(RecordRecipe):
     """What decides the data. `image.form`: what a row is (caption, pair, chat); one run reads rows of one form.
+    `video`: how videos become images (the extra `video`); None: a record with one is none.
 
     `language`, `caption`: filters of what is learned; None leaves one out. `decontaminate`: benchmarks whose images no
     record may have; None: none. `min_similarity`: the share of 64 bits of
@@ -57,6 +59,7 @@ class VisionRecipe(RecordRecipe):
 
     dataset: str = "vision"
     image: FormImages = FormImages()
+    video: Video | None = None
     image_size: ImageSize = ImageSize()
     language: LanguageFilter | None = None
     caption: CaptionQuality | None = CaptionQuality()
@@ -84,7 +87,10 @@ class VisionRecipe(RecordRecipe):
                     select_survivors=SelectPictures(self.min_similarity),
                 )
             )
-        return Flow(self.image, tuple(steps), self.shards, IF_NONE)
+        if self.video is None:
+            return Flow(self.image, tuple(steps), self.shards, IF_NONE)
+        form = FormFrames.of(self.image, self.video)
+        return Flow(form, tuple(steps), WriteFrames(self.shards.target_bytes), IF_NONE)
 
     @property
     def text_filters(self) -> tuple[Any, ...]:
@@ -101,6 +107,14 @@ class VisionRecipe(RecordRecipe):
                 f"scan.chunk_bytes and image.read.max_record_bytes are {most} together: at most {MOST_BYTES}, because"
                 " a worker holds the images of a chunk in memory"
             )
+        if self.video is not None:
+            per_record = self.video.max_bytes
+            if most + self.scan.chunk_records * per_record > MOST_BYTES:
+                raise ValueError(
+                    f"video: a worker holds the frames of a chunk in memory, at most {MOST_BYTES} bytes of all its"
+                    f" records. With video.max_bytes {per_record} set scan.chunk_records to at most"
+                    f" {max(0, MOST_BYTES - most) // per_record}, now {self.scan.chunk_records}"
+                )
         return self
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
@@ -113,7 +127,13 @@ class VisionRecipe(RecordRecipe):
         return replace(resolved, sources=tuple(b.ref.model_copy(update={"role": ROLE}) for b in benchmarks))
 
     def check(self, versions: Versions) -> None:
-        """Raises BadConfig for a language model that cannot be used, and for a measure that no filter takes."""
+        """Raises BadConfig for a language model that cannot be used, for videos that cannot be decoded here, and for a
+        measure that no filter takes."""
+        if self.video is not None:
+            try:
+                self.video.check()
+            except ValueError as error:
+                raise BadConfig(f"recipe.video: {error}") from error
         if self.language is not None:
             try:
                 self.language.check()
@@ -153,6 +173,8 @@ class VisionRecipe(RecordRecipe):
             fixed["survivor"] = "signatures of other settings cannot be compared"
         if self.decontaminate is not None or base.recipe.get("decontaminate") is not None:
             fixed["decontaminate"] = "what it holds was not compared with the same benchmarks"
+        if self.video is not None or base.recipe.get("video") is not None:
+            fixed["video"] = "its shards say otherwise of which videos images are frames"
         return fixed
 
 

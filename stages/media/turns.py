@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,10 +29,12 @@ USER = "<|user|>"
 
 @dataclass(frozen=True)
 class Modality:
-    """What media of one kind are called. `kind`: as containers know it; `parts`: types of parts of messages."""
+    """What media of one kind are called. `kind`: as containers know it; `parts`: types of parts of messages; `others`:
+    kinds of media that are taken for it."""
 
     kind: str
     parts: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
     def placeholder(self, number: int) -> str:
         """What stands in a text for the medium `number`, from 1."""
@@ -42,13 +45,15 @@ class Modality:
         """Any placeholder; its group is the number."""
         return re.compile(rf"<\|{self.kind}_(\d{{1,9}})\|>")
 
-    @property
-    def next(self) -> str:
+    @cached_property
+    def next(self) -> re.Pattern[str]:
         """What stands in a text for the next medium that no part took yet."""
-        return f"<{self.kind}>"
+        return re.compile("|".join(f"<{kind}>" for kind in (self.kind, *self.others)))
 
 
 IMAGE = Modality("image", ("image", "image_url", "input_image"))
+FRAMES = Modality("image", (*IMAGE.parts, "video", "video_url", "input_video"), others=("video",))
+"""Images, and videos of which a record has several."""
 AUDIO = Modality("audio", ("audio", "audio_url", "input_audio"))
 
 
@@ -173,7 +178,7 @@ def _message(message: Any, album: Album) -> Any:
 
 
 def _with_next(text: str, album: Album) -> str:
-    return re.sub(album.modality.next, lambda match: album.modality.placeholder(album.next()), text)
+    return album.modality.next.sub(lambda match: album.modality.placeholder(album.next()), text)
 
 
 def _part(part: Any, album: Album) -> Any:
@@ -219,3 +224,18 @@ def _split(part: Segment, modality: Modality) -> Iterator[Segment]:
         at = match.end()
     if at < len(part.text):
         yield part._replace(text=part.text[at:])
+
+
+def with_several(parts: Sequence[Segment], counts: Sequence[int], modality: Modality) -> list[Segment]:
+    """The parts, where medium n became so many of them: its placeholder is one of each, and those behind it are counted
+    on."""
+    first = list(accumulate(counts, initial=1))
+    several: list[Segment] = []
+    for part in parts:
+        match = modality.placeholders.fullmatch(part.text) if part.special else None
+        if match is None:
+            several.append(part)
+        else:
+            own = range(first[int(match[1]) - 1], first[int(match[1])])
+            several += [part._replace(text=modality.placeholder(number)) for number in own]
+    return several

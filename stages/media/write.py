@@ -48,6 +48,15 @@ class CountedMedia(Counted):
         return {"stored": self.stored}
 
 
+class CountedParts(CountedMedia):
+    """Media, then the files that some of them are parts of: a column `origins` of structs with a sha256."""
+
+    def digests(self, shard: pa.Table) -> list[list[str]]:
+        """Of each row of a shard."""
+        columns = (digests_of(shard[name]) for name in ("media", "origins"))
+        return [media + files for media, files in zip(*columns, strict=True)]
+
+
 def digests_of(column: pa.ChunkedArray) -> list[list[str]]:
     """The field `sha256` of the structs in each row of a column of lists of them."""
     lists = [pa.ListArray.from_arrays(part.offsets, pc.struct_field(part.values, "sha256")) for part in column.chunks]

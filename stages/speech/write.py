@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from gristmill.stages.media.write import CountedMedia, WriteMedia, digests_of
+from gristmill.stages.media.write import CountedParts, WriteMedia
 from gristmill.stages.speech.form import SCHEMA
 from gristmill.stages.text.instruct import SHARD as SAMPLE
 
@@ -15,15 +15,6 @@ SHARD = pa.schema(
     [*SAMPLE, *(SCHEMA.field(name) for name in ("task", "language", "media", "origins"))],
     metadata={"gristmill.format": "1"},
 )
-
-
-class CountedClips(CountedMedia):
-    """Clips, then the files that they are parts of."""
-
-    def digests(self, shard: pa.Table) -> list[list[str]]:
-        """Of each row of a shard."""
-        columns = (digests_of(shard[name]) for name in ("media", "origins"))
-        return [clips + files for clips, files in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -34,6 +25,6 @@ class WriteClips(WriteMedia):
     VERSION: ClassVar[int] = 1
     schema: ClassVar[pa.Schema] = SHARD
 
-    def counted(self) -> CountedClips:
+    def counted(self) -> CountedParts:
         """Their clips, and the files that these are parts of."""
-        return CountedClips()
+        return CountedParts()

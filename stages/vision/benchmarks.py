@@ -186,8 +186,10 @@ class FindBenchmarks(Stage[FindPayload]):
         )
 
     def _judged(self, rows: pa.RecordBatch, benchmark: Benchmark, fates: Fates) -> pa.Table:
-        digests = rows["digests"].to_pylist()
-        looks = np.array([bits for of_record in rows["looks"].to_pylist() for bits in of_record], np.uint64)
+        own_looks = rows["looks"].to_pylist()
+        # Behind the digests of images stand those of videos, which have no look.
+        digests = [own[: len(seen)] for own, seen in zip(rows["digests"].to_pylist(), own_looks, strict=True)]
+        looks = np.array([bits for of_record in own_looks for bits in of_record], np.uint64)
         flat = [sha256 for of_record in digests for sha256 in of_record]
         matches = iter(benchmark.matches(flat, looks, self.decontaminate.max_bits))
         judged = []

@@ -21,10 +21,20 @@ from gristmill.model.processing.chat.conversation import BadSample, Rules, parse
 from gristmill.model.processing.chat.fields import either
 from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image
 from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.video_file import VideoError
 from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
-from gristmill.stages.containers.media import MEDIA, digests
+from gristmill.stages.containers.media import MEDIA, Media, digests
 from gristmill.stages.media.fields import first_text, text_of
-from gristmill.stages.media.turns import IMAGE, Album, names_media, placed, with_media, with_placeholders
+from gristmill.stages.media.turns import (
+    IMAGE,
+    Album,
+    Modality,
+    names_media,
+    placed,
+    with_media,
+    with_placeholders,
+    with_several,
+)
 from gristmill.stages.read.reading import RECORD, content_hash
 from gristmill.stages.text.instruct import PARTS
 from gristmill.stages.text.samples import SampleStage
@@ -45,7 +55,7 @@ SCHEMA = pa.schema(
         ("heights", pa.list_(pa.int32())),
         ("widths", pa.list_(pa.int32())),
         ("looks", pa.list_(pa.uint64())),  # filters/image/look.py
-        ("digests", DIGESTS),  # sha256 of the media
+        ("digests", DIGESTS),  # sha256 of the media, then of the files that they are parts of
         ("bytes", pa.int64()),  # of the text, UTF-8, and of the media
         ("media", MEDIA),
     ],
@@ -58,25 +68,37 @@ SAME: tuple[Same, ...] = ("images_and_text", "images")
 FIELDS = ("image", "images", "file", "files", "file_name", "file_names", "frames")
 
 
+class Taken(NamedTuple):
+    """What a record takes of a medium: images as rows of MEDIA, how each looks, and the file that they are parts of."""
+
+    images: tuple[dict[str, Any], ...]
+    looks: tuple[int, ...]
+    origin: dict[str, Any] | None = None
+
+
 class Formed(NamedTuple):
-    """A sample: its parts, what makes two the same, its media as rows of MEDIA and how they look; or the reason why it
-    is none, with the offending value, or in `error` what a decoder said, which quotes nothing of a record."""
+    """A sample: its parts, what makes two the same, its media as rows of MEDIA, how they look, the files that they are
+    parts of; or the reason why it is none, with the offending value, or in `error` what a decoder said, which quotes
+    nothing of a record."""
 
     parts: tuple[Segment, ...] = ()
     content: str = ""
     media: tuple[dict[str, Any], ...] = ()
     looks: tuple[int, ...] = ()
+    origins: tuple[dict[str, Any], ...] = ()
     reason: str | None = None
     value: str | None = None
     error: str | None = None
 
 
 class BadImage(BadSample):
-    """An image of a sample that cannot be had. `reason`: as ImageError has it."""
+    """A medium of a sample that cannot be had: number `number` of those named. `reason`, `error`: what a decoder
+    said."""
 
-    def __init__(self, number: int, error: ImageError) -> None:
-        super().__init__(error.reason.removeprefix("image."))
-        self.error = f"image {number}: {error}"[:500]
+    def __init__(self, number: int, error: ImageError | VideoError) -> None:
+        kind, _, reason = error.reason.partition(".")
+        super().__init__(reason)
+        self.error = f"{kind} {number}: {error}"[:500]
 
 
 @dataclass(frozen=True)
@@ -97,6 +119,8 @@ class FormImages(SampleStage[Formed]):
     schema: ClassVar[pa.Schema] = SCHEMA
     notes_media: ClassVar[bool] = True
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
+
+    modality: ClassVar[Modality] = IMAGE
 
     form: Task = "caption"
     caption: tuple[str, ...] = ("text", "caption", "captions")
@@ -145,10 +169,10 @@ class FormImages(SampleStage[Formed]):
             return Formed(reason=f"image.{error.reason}", value=error.value)
 
     def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
-        album = Album(item.media, IMAGE)
-        album.add_fields(row, self.images)
+        album = Album(item.media, self.modality)
+        album.add_fields(row, self.naming)
         turns = either(row, "messages", "conversations") if self.form == "chat" else None
-        if not album.named and not names_media(turns, IMAGE):
+        if not album.named and not names_media(turns, self.modality):
             album.add_all()
         if self.form != "chat":
             turns = self._turns(row, len(album.named))
@@ -161,9 +185,18 @@ class FormImages(SampleStage[Formed]):
         conversation = parse(
             {"messages": messages, "tools": row.get("tools")}, Rules(harmless=frozenset(self.harmless))
         )
-        parts = with_media(render(placed(conversation, len(images), IMAGE)), IMAGE)
-        media, looks = self._decoded(images)
-        return Formed(tuple(parts), self._content(parts, media), media, looks)
+        parts = with_media(render(placed(conversation, len(images), self.modality)), self.modality)
+        taken = self._taken(images)
+        parts = with_several(parts, [len(medium.images) for medium in taken], self.modality)
+        media = tuple(image for medium in taken for image in medium.images)
+        looks = tuple(look for medium in taken for look in medium.looks)
+        origins = tuple(medium.origin for medium in taken if medium.origin is not None)
+        return Formed(tuple(parts), self._content(parts, media), media, looks, origins)
+
+    @property
+    def naming(self) -> tuple[str, ...]:
+        """Fields that name media."""
+        return self.images
 
     def _turns(self, row: Mapping[str, Any], images: int) -> list[dict[str, Any]]:
         """A caption or a pair as turns; a user who says nothing shows the images."""
@@ -178,19 +211,20 @@ class FormImages(SampleStage[Formed]):
             turns.insert(0, ("system", self.system))
         return [{"role": role, "content": content} for role, content in turns]
 
-    def _decoded(self, images: Sequence[Any]) -> tuple[tuple[dict[str, Any], ...], tuple[int, ...]]:
-        """The media with their sizes, and how they look. Raises BadSample for the first that cannot be had."""
-        rows, looks = [], []
-        for number, item in enumerate(images, 1):
-            if item.kind != "image":
-                raise BadSample("not_an_image", f"image {number}: {item.kind}")
-            try:
-                pixels = decode_image(item.data, self.max_pixels)
-            except ImageError as error:
-                raise BadImage(number, error) from None
-            rows.append(item.as_row() | {"height": pixels.shape[0], "width": pixels.shape[1]})
-            looks.append(look(pixels))
-        return tuple(rows), tuple(looks)
+    def _taken(self, media: Sequence[Media]) -> list[Taken]:
+        """Of each medium what the record has. Raises BadSample for the first that cannot be had."""
+        return [self._image(number, item) for number, item in enumerate(media, 1)]
+
+    def _image(self, number: int, item: Media) -> Taken:
+        """An image with its size, and how it looks."""
+        if item.kind != "image":
+            raise BadSample("not_an_image", f"image {number}: {item.kind}")
+        try:
+            pixels = decode_image(item.data, self.max_pixels)
+        except ImageError as error:
+            raise BadImage(number, error) from None
+        height, width = pixels.shape[:2]
+        return Taken((item.as_row() | {"height": height, "width": width},), (look(pixels),))
 
     def _content(self, parts: Sequence[Segment], media: Sequence[Mapping[str, Any]]) -> str:
         """What makes two records the same: their images, and unless the images alone count their text and what of it
@@ -201,8 +235,8 @@ class FormImages(SampleStage[Formed]):
         return json.dumps([digests, [tuple(part) for part in parts]], ensure_ascii=False)
 
     def media_of(self, item: Record, sample: Formed) -> list[str]:
-        """Of a sample those that it speaks of."""
-        return digests(item.media) if sample.reason else [medium["sha256"] for medium in sample.media]
+        """Of a sample those that it speaks of, then the files that they are parts of."""
+        return digests(item.media) if sample.reason else _digests(sample)
 
     def columns(self, item: Record, sample: Formed) -> dict[str, Any]:
         """Of a sample: those of SCHEMA that are not of RECORD."""
@@ -221,7 +255,7 @@ class FormImages(SampleStage[Formed]):
             "heights": [medium["height"] for medium in sample.media],
             "widths": [medium["width"] for medium in sample.media],
             "looks": list(sample.looks),
-            "digests": [medium["sha256"] for medium in sample.media],
+            "digests": _digests(sample),
             "bytes": len(text.encode()) + sum(len(medium["data"]) for medium in sample.media),
             "media": list(sample.media),
         }
@@ -229,3 +263,7 @@ class FormImages(SampleStage[Formed]):
     def size(self, samples: pa.Table) -> int:
         """Of their texts, UTF-8, and of their media."""
         return pc.sum(samples["bytes"]).as_py() or 0
+
+
+def _digests(sample: Formed) -> list[str]:
+    return [item["sha256"] for item in (*sample.media, *sample.origins)]
