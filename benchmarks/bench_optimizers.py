@@ -22,9 +22,9 @@ from benchmarks.harness import Report, Row, figure, require_equal
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part
 from gristmill.model.phi4.presets import PRESETS
-from gristmill.model.processing.bpe import train_tokenizer
 from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.text import Tokenizer
+from gristmill.model.processing.tokenizer.bpe import train_tokenizer
 from gristmill.model.shards.files import ShardFile, ShardWriter
 from gristmill.model.train.loop import Trainer
 from gristmill.model.train.objective import Objective, collate

@@ -34,8 +34,8 @@ from gristmill.lake.store.objects import put_file, put_table, scratch
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.model.processing.bpe import SPECIAL_TOKENS, train_tokenizer
 from gristmill.model.processing.segments import END_OF_TEXT
+from gristmill.model.processing.tokenizer.bpe import SPECIAL_TOKENS, train_tokenizer
 from gristmill.stages.core.shards import SCHEMA
 from gristmill.stages.mix.account import account_works
 from gristmill.stages.mix.mix import Plan, Share, Source, plan_work

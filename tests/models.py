@@ -18,7 +18,7 @@ from gristmill.model.hf.checkpoint import save_hf
 from gristmill.model.phi4.config import LoraConfig, ModelConfig, RopeParameters, TextConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.presets import PRESETS
-from gristmill.model.processing.bpe import train_tokenizer
+from gristmill.model.processing.tokenizer.bpe import train_tokenizer
 from gristmill.model.train.objective import Batch
 from gristmill.model.windows.media import media_inputs
 

@@ -25,10 +25,10 @@ from gristmill.model.generate.engine import Completion, Engine, Options
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.presets import PRESETS
-from gristmill.model.processing.bpe import SPECIAL_TOKENS, train_tokenizer
 from gristmill.model.processing.detokenize import decoder
 from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.text import Tokenizer
+from gristmill.model.processing.tokenizer.bpe import SPECIAL_TOKENS, train_tokenizer
 from gristmill.orchestration.serve.engine import HostedEngine
 from gristmill.orchestration.serve.server import make_app
 from gristmill.orchestration.serve.wire import PATIENCE as WITH_CLIENTS

@@ -11,9 +11,9 @@ import tokenizers
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from gristmill.model.processing.bpe import train_tokenizer
-from gristmill.model.processing.pieces import WHITESPACE
 from gristmill.model.processing.text import Encoded, Tokenizer
+from gristmill.model.processing.tokenizer.bpe import train_tokenizer
+from gristmill.model.processing.tokenizer.pieces import WHITESPACE
 
 CORPUS = [
     "The mill grinds grain into flour. It's the wheel that DOESN'T stop, isn't it?\n\n\tfor i in x:\n    i += 1\n",

@@ -1,7 +1,7 @@
 """Presets from a demo's `nano` to the paper's `multimodal`: they differ in sizes alone, and in no line of code.
 
 `nano` and `small` keep the proportions of the release (heads of 32 and 64 channels, three quarters of which rotate) and
-number their special tokens as `model.processing.bpe.train_tokenizer` does. In `nano-vision` a picture of 64
+number their special tokens as `model.processing.tokenizer.bpe.train_tokenizer` does. In `nano-vision` a picture of 64
 pixels is four crops, so that what an encoder reads in each is learned in a minute.
 Source: arXiv 2503.01743, section 2, for `mini` and `multimodal`.
 """

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gristmill.model.processing.byte_level import byte_level, is_byte_level
-from gristmill.model.processing.pieces import WHITESPACE, loses_nothing, pieces_of
 from gristmill.model.processing.segments import END_OF_TEXT, Segment, find_fault, slices
-from gristmill.model.processing.tokenizer_file import NO_TEXT, is_control, load, unknown_id
+from gristmill.model.processing.tokenizer.byte_level import byte_level, is_byte_level
+from gristmill.model.processing.tokenizer.pieces import WHITESPACE, loses_nothing, pieces_of
+from gristmill.model.processing.tokenizer.tokenizer_file import NO_TEXT, is_control, load, unknown_id
 
 _BATCH = 4096  # texts in one call of the library, which holds a few kilobytes for each
 _KNOWN = 400_000  # pieces remembered, about 60 MB

@@ -147,7 +147,7 @@ class _Times(NamedTuple):
 
 def _times(container: Any, stream: Any, limits: VideoLimits) -> _Times:
     """Of all packets of the stream. Raises VideoError."""
-    shown, keys, lasting = [], [], dict[int, int]()
+    shown, keys, lasting = list[int](), list[int](), dict[int, int]()
     for packet in container.demux(stream):
         at = packet.dts if packet.pts is None else packet.pts
         if at is None:  # the one that ends the stream

@@ -15,9 +15,9 @@ import numpy as np
 
 from gristmill.model.processing.chat.template import answered
 from gristmill.model.processing.chat.turns import Conversation
-from gristmill.model.processing.pieces import WHITESPACE
 from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.text import Tokenizer
+from gristmill.model.processing.tokenizer.pieces import WHITESPACE
 from gristmill.model.windows.placeholders import BadMedium, Medium
 from gristmill.model.windows.prompts import Prompted, Prompts, cut_of
 from gristmill.orchestration.serve.engine import HostedEngine

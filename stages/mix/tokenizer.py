@@ -18,8 +18,8 @@ from gristmill.lake.accounts.identity import digest_of
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, iter_batches, open_parquet, put_file, scratch
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.model.processing.bpe import train_tokenizer
 from gristmill.model.processing.text import Tokenizer
+from gristmill.model.processing.tokenizer.bpe import train_tokenizer
 from gristmill.stages.core.work import Outcome, Stage, Work
 from gristmill.stages.mix.fitting import mixed
 from gristmill.stages.mix.tokenize import TextShard, draw_keys, text_shards

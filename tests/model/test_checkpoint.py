@@ -20,9 +20,9 @@ from gristmill.model.hf.checkpoint import load_hf, save_hf
 from gristmill.model.phi4.config import LoraConfig, ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.presets import PRESETS
-from gristmill.model.processing.bpe import train_tokenizer
 from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.text import Tokenizer
+from gristmill.model.processing.tokenizer.bpe import train_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

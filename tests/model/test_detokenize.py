@@ -11,10 +11,10 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.model.processing.bpe import train_tokenizer
 from gristmill.model.processing.detokenize import Detokenizer, byte_of, decoded, find_anchor, token_bytes
 from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.text import Tokenizer
+from gristmill.model.processing.tokenizer.bpe import train_tokenizer
 
 WORDS = [
     "▁",

@@ -15,7 +15,7 @@ from gristmill.model.hf.checkpoint import load_hf, save_hf
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.presets import PRESETS
-from gristmill.model.processing.bpe import train_tokenizer
+from gristmill.model.processing.tokenizer.bpe import train_tokenizer
 
 TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}\n"
 TOKENIZER = train_tokenizer(["a tokenizer of some hundred entries"] * 4, 290)

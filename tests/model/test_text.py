@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizer_texts import FEW, TEXTS, changed, same, whole, without_specials, word_level
 
-from gristmill.model.processing import tokenizer_file
-from gristmill.model.processing.bpe import SPECIAL_TOKENS
-from gristmill.model.processing.pieces import WHITESPACE
 from gristmill.model.processing.segments import END_OF_TEXT, Segment
 from gristmill.model.processing.text import MissingToken, Tokenizer
+from gristmill.model.processing.tokenizer import tokenizer_file
+from gristmill.model.processing.tokenizer.bpe import SPECIAL_TOKENS
+from gristmill.model.processing.tokenizer.pieces import WHITESPACE
 
 data, tokenizer, library = tokenizer_texts.data, tokenizer_texts.tokenizer, tokenizer_texts.library
 

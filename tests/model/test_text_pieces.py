@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizer_texts import CORPUS, FEW, TEXTS, changed, same, whole, without_specials, word_level
 
-from gristmill.model.processing import pieces, segments
+from gristmill.model.processing import segments
 from gristmill.model.processing import text as module
 from gristmill.model.processing.segments import END_OF_TEXT, Segment
 from gristmill.model.processing.text import MissingToken, Tokenizer
+from gristmill.model.processing.tokenizer import pieces
 
 data, tokenizer, library = tokenizer_texts.data, tokenizer_texts.tokenizer, tokenizer_texts.library
 

@@ -13,9 +13,9 @@ import tokenizer_texts
 import tokenizers
 from tokenizer_texts import CORPUS, changed, same, whole
 
-from gristmill.model.processing.bpe import SPECIAL_TOKENS, train_tokenizer
 from gristmill.model.processing.segments import END_OF_TEXT, Segment
 from gristmill.model.processing.text import Tokenizer
+from gristmill.model.processing.tokenizer.bpe import SPECIAL_TOKENS, train_tokenizer
 
 data, tokenizer = tokenizer_texts.data, tokenizer_texts.tokenizer
 
@@ -24,7 +24,7 @@ data, tokenizer = tokenizer_texts.data, tokenizer_texts.tokenizer
 
 SCRIPT = """
 import hashlib, sys
-from gristmill.model.processing.bpe import train_tokenizer
+from gristmill.model.processing.tokenizer.bpe import train_tokenizer
 from gristmill.model.processing.text import Tokenizer
 words = ["mill", "grain", "flour", "stone", "water", "wheel", "мука", "水车", "x1", "y2"]
 texts = [" ".join(words[(i * k) % 10] + words[(i + k) % 10] for k in range(1, 9)) for i in range(400)]

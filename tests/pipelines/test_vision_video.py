@@ -152,9 +152,9 @@ def test_each_record_with_a_video_has_one_fate(store, tmp_path):
     manifest = watched(store, [folder_of(tmp_path / "in", lines, files)], video=bounds, image=image)
     reasons = [reason for _, (_, reason) in sorted(fates(store, manifest).items())]
     assert reasons == [*expected.values(), None, "image.too_many_images", "image.truncated", "image.too_many_bytes"]
-    said = values(store, manifest)
-    assert said["image.too_many_images"] == "7 with frames of videos, allowed are 6"
-    assert said["image.no_video"] == "video 1: no stream of pictures that move; streams are of type: audio"
+    texts = values(store, manifest)
+    assert texts["image.too_many_images"] == "7 with frames of videos, allowed are 6"
+    assert texts["image.no_video"] == "video 1: no stream of pictures that move; streams are of type: audio"
 
 
 @needs_av

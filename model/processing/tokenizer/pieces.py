@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gristmill.model.processing.tokenizer_file import is_control
+from gristmill.model.processing.tokenizer.tokenizer_file import is_control
 
 WHITESPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """Unicode White_Space, which is `\\s` in Rust and in Oniguruma; Python's has U+001C to U+001F as well."""

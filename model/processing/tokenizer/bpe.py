@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
-from gristmill.model.processing.pieces import O200K
 from gristmill.model.processing.segments import END_OF_TEXT, Segment, find_fault
+from gristmill.model.processing.tokenizer.pieces import O200K
 
 _EATS_SPACE = ("assistant", "end", "user", "system", "tool", "/tool", "tool_call", "/tool_call", "tool_response")
 _KEEPS_SPACE = ("image", "audio", "fim_prefix", "fim_middle", "fim_suffix")

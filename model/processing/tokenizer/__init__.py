@@ -1,0 +1,1 @@
+"""Texts to tokens and back: what a `tokenizer.json` says, and byte-pair encoding."""
