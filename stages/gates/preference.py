@@ -33,14 +33,14 @@ MOST_LOST = math.log(2)
 class PreferenceFinding:
     """Means over `pairs`. `margin`: by how many nats the chosen answer is preferred more than by the reference;
     `accuracy`: the share of pairs in which it is preferred more; `gained`: by which the chosen answer is likelier, in
-    nats a token, negative where it is less likely."""
+    nats a token, negative where it is less likely. A mean that is no number is None, and no pass."""
 
     passed: bool
     why: str
     pairs: int
-    margin: float
+    margin: float | None
     accuracy: float
-    gained: float
+    gained: float | None
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,15 @@ def finding(margins: Sequence[np.ndarray], gains: Sequence[np.ndarray]) -> Prefe
         f" higher in {accuracy:.0%} of them, and a token of the chosen answers {gained:+.3g} nats likelier"
     )
     faults: list[str] = []
-    if not (margin > 0 and accuracy > 0.5):  # NaN is no rise either
+    if not (0 < margin < math.inf and accuracy > 0.5):  # NaN is no rise either
         faults.append("the preferences were not learned: train longer, or with a higher optim.lr")
-    if not gained >= -MOST_LOST:
+    if not -MOST_LOST <= gained < math.inf:
         faults.append(
             f"chosen answers may lose {MOST_LOST:.2g} nats a token: raise nll_weight, or beta, or lower optim.lr"
         )
     why = f"{saw}; {'; '.join(faults)}" if faults else saw
-    return PreferenceFinding(not faults, why, len(of_pairs), margin, accuracy, gained)
+    return PreferenceFinding(not faults, why, len(of_pairs), _known(margin), accuracy, _known(gained))
+
+
+def _known(mean: float) -> float | None:
+    return mean if math.isfinite(mean) else None  # JSON has no other numbers
