@@ -139,6 +139,14 @@ def test_a_run_that_stopped_goes_on_with_the_same_bits(lake, prepared, tmp_path,
     assert [ref.sha256 for ref in resumed.shards] == [ref.sha256 for ref in unbroken.shards]
 
 
+def test_the_gate_looks_at_no_pair_that_was_not_trained_on(lake):
+    manifest = train(lake, prefer(steps=2, batch=2)).manifest
+    reader = read_windows(lake, Versions(lake).resolve("pairs@v1"))
+    pairs = [len(reader.sample(reader.at(place)).arrays["cu_seqlens"]) // 2 for place in range(len(reader))]
+    assert len(pairs) > 4
+    assert manifest.statistics["gates"]["preference"]["facts"]["pairs"] == sum(pairs[:4]) < sum(pairs)
+
+
 def test_plan_names_the_references_first(lake):
     runner = Runner(lake, workers=0, plan=True)
     with pytest.raises(PlanOnly) as plan:
