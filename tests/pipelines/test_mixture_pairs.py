@@ -18,6 +18,7 @@ from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.tokenizer import tokenizer_of
+from gristmill.pipelines.training.plan import window_of
 from gristmill.stages.gates.texts import texts_of
 from gristmill.stages.mix.tokenize import TextShard
 
@@ -59,6 +60,7 @@ def test_windows_hold_whole_pairs_side_by_side(lake):
     assert sorted(pairs) == sorted(expected(i) for i in range(COUNT))
     assert manifest.schemas["segments"] == "chosen, rejected"
     assert manifest.statistics["samples"] == COUNT
+    assert window_of(manifest).segments == pytest.approx(2 * COUNT / len(windows))
     assert manifest.samples.count == manifest.verdicts["packed"].count == COUNT
     assert verify(lake, ["taste", "pairs"], deep=True) == []
 
