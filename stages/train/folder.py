@@ -57,14 +57,14 @@ class RunAbout:
 
 class RunFolder:
     """`RunFolder(store, work.key)`. Within `placed` it has a folder of this machine: `local`, for checkpoints and
-    metrics; in a lake in a folder that is the run's own."""
+    metrics; in a lake in a folder that is the run's own. `holder`: in a rank, that of the run it belongs to."""
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(self, store: Store, key: str, holder: int = 0) -> None:
         self.store, self.key = store, key
         self.prefix = f"runs/{key}/"
         self._remote = store.uri.startswith("s3://")
         self._local = None if self._remote else Path(store.uri, self.prefix)
-        self._hold = Hold(store, self.prefix)
+        self._hold = Hold(store, self.prefix, holder)
         self._about: RunAbout | None = None
         self._beaten = 0.0
 
@@ -74,6 +74,11 @@ class RunFolder:
         if self._local is None:
             raise RuntimeError(f"{self.prefix} of {self.store.uri} has no place on this machine before `placed`")
         return self._local
+
+    @property
+    def holder(self) -> int:
+        """Which holder of the run this process is, or belongs to; 0 where a lock of the folder says who holds it."""
+        return self._hold.number
 
     @property
     def mirror(self) -> CheckpointMirror | None:
@@ -132,7 +137,7 @@ class RunFolder:
         self.checkpoints.mkdir(exist_ok=True)
         with ExitStack() as stack:
             if self._remote:
-                self._hold.join()
+                self._hold.check()
             elif not stack.enter_context(_locked(self.checkpoints, LAST_WRITES)):
                 raise RunsElsewhere(self._holder())
             yield

@@ -46,10 +46,11 @@ class Holder(NamedTuple):
 
 
 class Hold:
-    """`Hold(store, "runs/<work key>/")`. `number` is this process's, 0 before it has one."""
+    """`Hold(store, "runs/<work key>/")`. `number` is this process's, 0 before it has one; a rank, which another process
+    started, is handed that one's: it writes for that holder and no later one."""
 
-    def __init__(self, store: Store, prefix: str) -> None:
-        self.number = 0
+    def __init__(self, store: Store, prefix: str, number: int = 0) -> None:
+        self.number = number
         self._store, self._prefix = store, f"{prefix}holders/"
         self._nonce = uuid.uuid4().hex
 
@@ -67,10 +68,6 @@ class Hold:
             stop.set()
             beats.join()
             self._release()
-
-    def join(self) -> None:
-        """In a rank, which another process started: writes under the number of that one, which holds the run."""
-        self.number = self.number or self._newest()
 
     def check(self) -> None:
         """Raises RunsElsewhere when another process has taken the run since."""

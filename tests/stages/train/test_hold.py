@@ -183,14 +183,21 @@ def test_on_s3_two_machines_do_not_train_one_stage(s3_lake: str, monkeypatch: py
     def work() -> None:  # clients of S3 do not survive a fork: only children use them
         monkeypatch.setattr(holds, "BEAT", 0.05)
         monkeypatch.setattr(holds, "LOOK", 0.2)
-        first, second = RunFolder(S3Store(s3_lake), KEY), RunFolder(S3Store(s3_lake), KEY)
+        lake = S3Store(s3_lake)
+        first, second = RunFolder(lake, KEY), RunFolder(lake, KEY)
         monkeypatch.setattr(process, "process_exists", lambda pid: True)
         with first.held(), first.written():
             monkeypatch.setattr(platform, "node", lambda: "another")
             with pytest.raises(RunsElsewhere, match="another process trains this very stage"), second.held():
                 pass
             first._hold.check()
+            rank = RunFolder(lake, KEY, first.holder)
+            with rank.placed(), rank.written():
+                pass
         with second.held(), second.written():
             second._hold.check()
+            late = RunFolder(lake, KEY, first.holder)  # as Ray starts one again of the driver that was followed
+            with late.placed(), pytest.raises(RunsElsewhere, match="has taken over this run"), late.written():
+                pass
 
     assert in_child(work) == 0
