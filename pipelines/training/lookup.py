@@ -23,7 +23,7 @@ from gristmill.model.train.stage import DataFacts, TrainStage, check, steps_of
 from gristmill.pipelines.frame.sources import check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.training.spec import STAGE, StageSpec
-from gristmill.stages.mix.pairs import PAIRS
+from gristmill.stages.mix.pairs import of_pairs
 from gristmill.stages.mix.tokenize import load_tokenizer
 from gristmill.stages.mix.windows import shard_files
 from gristmill.stages.models.model_versions import part_shards, shape_of, tokenizer_shard
@@ -226,7 +226,7 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
         patch_size=cut.get("patch"),
         image_token=load_tokenizer(versions.store, tokenizer).special(cut["token"]) if cut else None,
         arrays=tuple(arrays),
-        pairs=PAIRS.items() <= mixture.schemas.items(),
+        pairs=of_pairs(mixture),
     )
 
 

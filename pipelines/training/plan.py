@@ -17,6 +17,7 @@ from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.phi4.parts import Part
 from gristmill.model.plan.estimate import Estimate, Pace, Window, estimate
 from gristmill.pipelines.training.lookup import StageLookup
+from gristmill.stages.mix.pairs import of_pairs
 from gristmill.stages.run.unfinished import Outlook
 from gristmill.stages.train.job import Execution
 from gristmill.stages.train.local import objective_of
@@ -54,7 +55,8 @@ def window_of(mixture: Manifest) -> Window:
     """A window of a mixture, as its manifest says they are on average."""
     statistics = mixture.statistics
     count = statistics["windows"]
-    pieces = statistics["documents"] + statistics["samples"] + statistics["documents_cut"]
+    samples = statistics["samples"] * (2 if of_pairs(mixture) else 1)  # a pair is one sample, of two segments
+    pieces = statistics["documents"] + samples + statistics["documents_cut"]
     return Window(
         length=mixture.recipe["window"],
         tokens=statistics["tokens"] / count,

@@ -26,6 +26,7 @@ from gristmill.model.processing.text import Tokenizer
 from gristmill.model.shards.files import ShardReader
 from gristmill.model.shards.sample import Sample
 from gristmill.model.windows.placeholders import BadMedium, Medium, placeholders
+from gristmill.stages.mix.pairs import of_pairs
 from gristmill.stages.mix.tokenize import record_at
 from gristmill.stages.mix.windows import shard_files, source_of
 from gristmill.stages.text.instruct import parts_of
@@ -70,12 +71,17 @@ class Piece:
 def pieces_of(source: Manifest, task: Task | None, records: int, limit: int | None = None) -> Iterator[Piece]:
     """All of a version in order, so many records (of windows: windows) a piece. `limit`: of them together.
 
-    Raises ValueError for a version of another form, or a task that its records cannot have.
+    Raises ValueError for a version of another form or of pairs, or a task that its records cannot have.
     """
     if source.form not in FORMS:
         raise ValueError(f"{source} holds {source.layout.called}; a model is evaluated on {', '.join(FORMS)}")
     if task not in (None, "perplexity") and source.form not in WITH_PARTS:
         raise ValueError(f"{source} holds {source.layout.called}, which have perplexity and no {task}")
+    if of_pairs(source):
+        raise ValueError(
+            f"{source} holds windows of pairs, whose rejected answers would be scored too; evaluate on samples, or on"
+            " a mixture of them. What was learned of pairs, the gate `preference` of a training says"
+        )
     shards: list[tuple[ObjectRef, ObjectRef | None, ObjectRef | None]]
     if source.form == "windows":
         shards = [(tar, index, m) for (tar, index), m in zip(shard_files(source), source.members, strict=True)]

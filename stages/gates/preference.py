@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -24,7 +23,7 @@ from gristmill.stages.gates.gate import GateInput, WeightsGate
 from gristmill.stages.models.model_versions import load_weights
 
 WINDOWS = 32
-"""That are looked at: the first ones in the order of training."""
+"""That are looked at at most: the first ones in the order of training."""
 MOST_LOST = math.log(2)
 """Nats a token that chosen answers may lose on average: half of a token's probability."""
 
@@ -33,14 +32,14 @@ MOST_LOST = math.log(2)
 class PreferenceFinding:
     """Means over `pairs`. `margin`: by how many nats the chosen answer is preferred more than by the reference;
     `accuracy`: the share of pairs in which it is preferred more; `gained`: by which the chosen answer is likelier, in
-    nats a token, negative where it is less likely."""
+    nats a token, negative where it is less likely. A mean that is no number is None, and no pass."""
 
     passed: bool
     why: str
     pairs: int
-    margin: float
+    margin: float | None
     accuracy: float
-    gained: float
+    gained: float | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class PreferenceWorked(WeightsGate):
     MOST_LOST."""
 
     name: ClassVar[str] = "gate_preference"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
+    """2: not more windows than were trained on."""
 
     def identity(self) -> tuple[StageId, ...]:
         """As of any gate; the precision is that of the references."""
@@ -57,8 +57,12 @@ class PreferenceWorked(WeightsGate):
         return (own.model_copy(update={"config": {**own.config, "precision": self.stage.precision}}),)
 
     def inputs(self, payload: GateInput) -> tuple[str, ...]:
-        """The windows and references too."""
-        return (*payload.digests, *payload.given.digests)
+        """The windows and references too, and how many windows are looked at."""
+        return (*payload.digests, *payload.given.digests, f"first {self.looked_at(payload)} windows")
+
+    def looked_at(self, payload: GateInput) -> int:
+        """How many windows: a short stage did not draw WINDOWS of them, and others say nothing of what it learned."""
+        return min(WINDOWS, payload.given.steps * self.stage.batch)
 
     def run(self, store: Store, work: Work[GateInput]) -> Outcome:
         """Facts: PreferenceFinding. Raises DamagedObject, NotFound, DamagedShard."""
@@ -71,7 +75,7 @@ class PreferenceWorked(WeightsGate):
         margins: list[np.ndarray] = []
         gains: list[np.ndarray] = []
         with closing(ShardReader(source.shards, source.open, seed=self.stage.seed)) as reader:
-            for position in islice(range(len(reader)), WINDOWS):
+            for position in range(min(len(reader), self.looked_at(payload))):
                 arrays = source.arrays(reader.sample(reader.at(position)))
                 sums, counts = segment_logprobs(model, arrays, self.config, self.stage.precision)
                 gain = sums.double().cpu().numpy() - arrays["reference_logprobs"]
@@ -89,11 +93,15 @@ def finding(margins: Sequence[np.ndarray], gains: Sequence[np.ndarray]) -> Prefe
         f" higher in {accuracy:.0%} of them, and a token of the chosen answers {gained:+.3g} nats likelier"
     )
     faults: list[str] = []
-    if not (margin > 0 and accuracy > 0.5):  # NaN is no rise either
+    if not (0 < margin < math.inf and accuracy > 0.5):  # NaN is no rise either
         faults.append("the preferences were not learned: train longer, or with a higher optim.lr")
-    if not gained >= -MOST_LOST:
+    if not -MOST_LOST <= gained < math.inf:
         faults.append(
             f"chosen answers may lose {MOST_LOST:.2g} nats a token: raise nll_weight, or beta, or lower optim.lr"
         )
     why = f"{saw}; {'; '.join(faults)}" if faults else saw
-    return PreferenceFinding(not faults, why, len(of_pairs), margin, accuracy, gained)
+    return PreferenceFinding(not faults, why, len(of_pairs), _known(margin), accuracy, _known(gained))
+
+
+def _known(mean: float) -> float | None:
+    return mean if math.isfinite(mean) else None  # JSON has no other numbers

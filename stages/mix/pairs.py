@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from gristmill.lake.versions.manifest import Manifest
 from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.text import Encoded, Tokenizer
 from gristmill.stages.mix.tokenize import SCHEMA, Rows, Tokenize, table_of
@@ -22,6 +23,11 @@ REJECTED = "rejected"
 """The column of tokens: of a pair, at which token the rejected side begins."""
 PAIRS: Mapping[str, str] = MappingProxyType({"segments": "chosen, rejected"})
 """What the schemas of a mixture say where each two segments of its windows are a pair."""
+
+
+def of_pairs(mixture: Manifest) -> bool:
+    """Whether each two segments of the windows of a mixture are a pair."""
+    return PAIRS.items() <= mixture.schemas.items()
 
 
 @dataclass(frozen=True)

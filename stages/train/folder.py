@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from gristmill.lake.versions.lease import RUN_FOLDER
 from gristmill.model.train.checkpoint_files import checked
 from gristmill.stages.train.hold import Hold, RunsElsewhere
 from gristmill.stages.train.mirror import CheckpointMirror
+from gristmill.stages.train.process import this_process
 
 BEAT = 10.0
 """Seconds between two signs of life."""
@@ -39,7 +39,8 @@ _REMEDY = "if its run is over, delete it; a live one writes it anew"
 @dataclass(frozen=True)
 class RunAbout:
     """What a run says of itself. `key`: of its Work; `dataset`: that its result becomes a version of; `world`: ranks;
-    `started`, `alive` (its last sign of life): seconds since 1970, by the clock of its host."""
+    `host`, `pid`, `boot`, `namespace`: as of a Process; `started`, `alive` (its last sign of life): seconds since 1970,
+    by the clock of its host."""
 
     key: str
     stage: str
@@ -48,20 +49,22 @@ class RunAbout:
     world: int
     host: str = ""
     pid: int = 0
+    boot: str = ""
+    namespace: str = ""
     started: float = 0.0
     alive: float = 0.0
 
 
 class RunFolder:
     """`RunFolder(store, work.key)`. Within `placed` it has a folder of this machine: `local`, for checkpoints and
-    metrics; in a lake in a folder that is the run's own."""
+    metrics; in a lake in a folder that is the run's own. `holder`: in a rank, that of the run it belongs to."""
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(self, store: Store, key: str, holder: int = 0) -> None:
         self.store, self.key = store, key
         self.prefix = f"runs/{key}/"
         self._remote = store.uri.startswith("s3://")
         self._local = None if self._remote else Path(store.uri, self.prefix)
-        self._hold = Hold(store, self.prefix)
+        self._hold = Hold(store, self.prefix, holder)
         self._about: RunAbout | None = None
         self._beaten = 0.0
 
@@ -71,6 +74,11 @@ class RunFolder:
         if self._local is None:
             raise RuntimeError(f"{self.prefix} of {self.store.uri} has no place on this machine before `placed`")
         return self._local
+
+    @property
+    def holder(self) -> int:
+        """Which holder of the run this process is, or belongs to; 0 where a lock of the folder says who holds it."""
+        return self._hold.number
 
     @property
     def mirror(self) -> CheckpointMirror | None:
@@ -129,7 +137,7 @@ class RunFolder:
         self.checkpoints.mkdir(exist_ok=True)
         with ExitStack() as stack:
             if self._remote:
-                self._hold.join()
+                self._hold.check()
             elif not stack.enter_context(_locked(self.checkpoints, LAST_WRITES)):
                 raise RunsElsewhere(self._holder())
             yield
@@ -158,7 +166,7 @@ class RunFolder:
     def announce(self, about: RunAbout) -> None:
         """Says that the run begins, or goes on, here."""
         now = time.time()
-        self._about = replace(about, host=platform.node(), pid=os.getpid(), started=now)
+        self._about = replace(about, **this_process()._asdict(), started=now)
         self._beaten = float("-inf")
         self.alive()
 
@@ -217,7 +225,7 @@ def read_about(store: Store, key: str) -> RunAbout | None:
         note = read_note(store, f"runs/{key}/{ABOUT}", {"key": key}, _REMEDY, stage=str)
     except NotFound:
         return None
-    return RunAbout(**{field.name: note[field.name] for field in fields(RunAbout)})
+    return RunAbout(**{field.name: note[field.name] for field in fields(RunAbout) if field.name in note})
 
 
 def runs(store: Store) -> list[RunAbout]:

@@ -10,8 +10,6 @@ was only stopped learns of it before its next checkpoint.
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import re
 import threading
 import time
@@ -22,6 +20,7 @@ from typing import Any, NamedTuple
 
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.sealed import read_note, write_note
+from gristmill.stages.train.process import Process, this_process
 
 log = logging.getLogger("gristmill")
 
@@ -47,10 +46,11 @@ class Holder(NamedTuple):
 
 
 class Hold:
-    """`Hold(store, "runs/<work key>/")`. `number` is this process's, 0 before it has one."""
+    """`Hold(store, "runs/<work key>/")`. `number` is this process's, 0 before it has one; a rank, which another process
+    started, is handed that one's: it writes for that holder and no later one."""
 
-    def __init__(self, store: Store, prefix: str) -> None:
-        self.number = 0
+    def __init__(self, store: Store, prefix: str, number: int = 0) -> None:
+        self.number = number
         self._store, self._prefix = store, f"{prefix}holders/"
         self._nonce = uuid.uuid4().hex
 
@@ -68,10 +68,6 @@ class Hold:
             stop.set()
             beats.join()
             self._release()
-
-    def join(self) -> None:
-        """In a rank, which another process started: writes under the number of that one, which holds the run."""
-        self.number = self.number or self._newest()
 
     def check(self) -> None:
         """Raises RunsElsewhere when another process has taken the run since."""
@@ -96,7 +92,7 @@ class Hold:
     def _outlast(self, holder: Holder) -> None:
         """Returns when it is released, gone or dead. Raises RunsElsewhere at its first sign of life."""
         note = self._read(holder.number)
-        if note is None or note["released"] or (note["host"] == platform.node() and not process_exists(note["pid"])):
+        if note is None or note["released"] or Process.of_note(note).is_gone():
             return
         log.info("train: this run was held by %s; it is taken over after %g s of silence", _who(note), SILENCE)
         deadline = time.monotonic() + SILENCE
@@ -145,7 +141,7 @@ class Hold:
 
     def _note(self, *, released: bool) -> bytes:
         about = {"holder": self._key(self.number)}
-        return write_note(about, host=platform.node(), pid=os.getpid(), nonce=self._nonce, released=released)
+        return write_note(about, **this_process()._asdict(), nonce=self._nonce, released=released)
 
     def _write(self, *, released: bool) -> None:
         self._store.put(self._key(self.number), self._note(released=released))
@@ -156,17 +152,6 @@ class Hold:
             return read_note(self._store, key, {"holder": key}, _REMEDY, host=str, pid=int, released=bool)
         except NotFound:  # it ended meanwhile
             return None
-
-
-def process_exists(pid: int) -> bool:
-    """Whether this machine has a process of that number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def _who(note: dict[str, Any]) -> str:

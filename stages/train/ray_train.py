@@ -52,7 +52,7 @@ def train(store: Store, job: TrainJob, folder: RunFolder) -> Trained:
         execution = replace(execution, device="cuda" if execution.gpus else "cpu")
     connect(execution.ranks * execution.cpus)
     check_reachable(store, execution.shared_filesystem)
-    work = partial(_train_rank, store.uri, replace(job, execution=execution), folder.key)
+    work = partial(_train_rank, store.uri, replace(job, execution=execution), folder.key, folder.holder)
     about = about_run(job, folder)
     with (
         reporting(execution.report, about, job.stage, folder.metrics_file) as show,
@@ -63,10 +63,13 @@ def train(store: Store, job: TrainJob, folder: RunFolder) -> Trained:
     return trained(folder, reached, world=execution.ranks)
 
 
-def _train_rank(uri: str, job: TrainJob, key: str, ranks: Ranks, on_checkpoint: Callable[[Reached], None]) -> Reached:
-    """What each rank does; its steps are shown by whoever follows the metrics."""
+def _train_rank(
+    uri: str, job: TrainJob, key: str, holder: int, ranks: Ranks, on_checkpoint: Callable[[Reached], None]
+) -> Reached:
+    """What each rank does; its steps are shown by whoever follows the metrics. `holder`: its driver's number, so that a
+    rank that is started again after another process took the run over is refused."""
     store = open_store(uri, probe=False)
-    folder = RunFolder(store, key)
+    folder = RunFolder(store, key, holder)
     with folder.placed():
         return train_rank(store, job, folder, ranks, lambda progress: None, on_checkpoint)
 

@@ -6,7 +6,6 @@ is alive as long as a live lease names its work; that is the rule by which gc le
 
 from __future__ import annotations
 
-import platform
 import re
 import time
 from collections.abc import Collection
@@ -20,7 +19,7 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.model.runs.curve import Smoothed, half_life
 from gristmill.model.train.metrics import Progress
 from gristmill.stages.train.folder import RunAbout, RunFolder, runs
-from gristmill.stages.train.hold import process_exists
+from gristmill.stages.train.process import Process
 from gristmill.stages.train.result import METRICS
 
 SILENT = 120.0
@@ -114,7 +113,8 @@ def _row(store: Store, about: RunAbout, live: Collection[str], now: float) -> Ru
 
 
 def _state(about: RunAbout, live: Collection[str], silent_for: float) -> State:
-    if about.key not in live or (about.host == platform.node() and not process_exists(about.pid)):
+    process = Process(about.host, about.pid, about.boot, about.namespace)
+    if about.key not in live or process.is_gone():
         return "ended"
     return "silent" if silent_for >= SILENT else "running"
 

@@ -18,6 +18,8 @@ from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.tokenizer import tokenizer_of
+from gristmill.pipelines.training.plan import window_of
+from gristmill.stages.evaluate.pieces import pieces_of
 from gristmill.stages.gates.texts import texts_of
 from gristmill.stages.mix.tokenize import TextShard
 
@@ -59,8 +61,14 @@ def test_windows_hold_whole_pairs_side_by_side(lake):
     assert sorted(pairs) == sorted(expected(i) for i in range(COUNT))
     assert manifest.schemas["segments"] == "chosen, rejected"
     assert manifest.statistics["samples"] == COUNT
+    assert window_of(manifest).segments == pytest.approx(2 * COUNT / len(windows))
     assert manifest.samples.count == manifest.verdicts["packed"].count == COUNT
     assert verify(lake, ["taste", "pairs"], deep=True) == []
+
+
+def test_a_model_is_not_evaluated_on_rejected_answers(lake):
+    with pytest.raises(ValueError, match=r"pairs@v1 holds windows of pairs, whose rejected .*; evaluate on samples"):
+        list(pieces_of(Versions(lake).resolve("pairs@v1"), None, 5))
 
 
 def test_a_pair_that_is_longer_than_a_window_is_dropped(lake, tmp_path):

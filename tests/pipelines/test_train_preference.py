@@ -14,13 +14,14 @@ from mixtures import mix
 from preferences import prepare_pairs
 from training import config, stage, stop_at, train
 
+from gristmill.lake.accounts.facts import facts_from_json, facts_to_json
 from gristmill.lake.store.objects import read_object, read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.parts import Part
 from gristmill.pipelines.settings.config import BadConfig
-from gristmill.stages.gates.preference import MOST_LOST, finding
+from gristmill.stages.gates.preference import MOST_LOST, PreferenceFinding, finding
 from gristmill.stages.mix.windows import read_windows
 from gristmill.stages.models.model_versions import load_model, part_shards
 from gristmill.stages.run.runner import Runner
@@ -138,6 +139,14 @@ def test_a_run_that_stopped_goes_on_with_the_same_bits(lake, prepared, tmp_path,
     assert [ref.sha256 for ref in resumed.shards] == [ref.sha256 for ref in unbroken.shards]
 
 
+def test_the_gate_looks_at_no_pair_that_was_not_trained_on(lake):
+    manifest = train(lake, prefer(steps=2, batch=2)).manifest
+    reader = read_windows(lake, Versions(lake).resolve("pairs@v1"))
+    pairs = [len(reader.sample(reader.at(place)).arrays["cu_seqlens"]) // 2 for place in range(len(reader))]
+    assert len(pairs) > 4
+    assert manifest.statistics["gates"]["preference"]["facts"]["pairs"] == sum(pairs[:4]) < sum(pairs)
+
+
 def test_plan_names_the_references_first(lake):
     runner = Runner(lake, workers=0, plan=True)
     with pytest.raises(PlanOnly) as plan:
@@ -173,6 +182,7 @@ def test_the_gate_of_preferences_does_not_apply_without_them(lake):
         ([5.0, -1.0, -1.0], 0.1, "the preferences were not learned"),  # one pair alone lifts the mean
         ([1.0, 2.0, 3.0], -MOST_LOST - 0.01, "chosen answers may lose 0.69 nats a token"),
         ([math.nan] * 3, math.nan, "the preferences were not learned.*chosen answers may lose"),
+        ([math.inf, 1.0, 1.0], -math.inf, "the preferences were not learned.*chosen answers may lose"),
     ],
 )
 def test_the_gate_asks_for_a_margin_and_for_answers_that_stay_likely(margin, gained, why):
@@ -180,3 +190,5 @@ def test_the_gate_asks_for_a_margin_and_for_answers_that_stay_likely(margin, gai
     assert verdict.passed == (why is None)
     if why is not None:
         assert re.search(why, verdict.why)
+    kept = facts_from_json(PreferenceFinding, facts_to_json(verdict), "a receipt")
+    assert kept == verdict and math.isfinite(gained) == (kept.gained is not None)

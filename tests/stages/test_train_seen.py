@@ -42,6 +42,9 @@ def test_a_run_is_alive_as_long_as_a_lease_names_its_work_and_its_process_is_the
         assert [row.state for row in run_rows(store)] == ["ended"]  # killed a moment ago: its lease is not old yet
         put_run(store, KEY, steps([4.0]), pid=gone(), host=f"not-{platform.node()}")
         assert [row.state for row in run_rows(store)] == ["running"]  # another machine's processes are its own affair
+        for field in ("boot", "namespace"):  # as a container's are that shares the name of this host
+            put_run(store, KEY, steps([4.0]), pid=gone(), **{field: "another"})
+            assert [row.state for row in run_rows(store)] == ["running"]
     assert [row.state for row in run_rows(store)] == ["ended"]
 
 

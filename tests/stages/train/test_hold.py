@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from train_kills import in_child
+from waiting import PATIENCE
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.local import LocalStore
 from gristmill.lake.store.s3 import S3Store
 from gristmill.model.train.checkpoint_files import OPTIMIZER, STATE, WEIGHTS
 from gristmill.stages.train import hold as holds
+from gristmill.stages.train import process
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.hold import Hold, RunsElsewhere
 from gristmill.stages.train.mirror import CheckpointMirror, NotKept
@@ -43,7 +48,7 @@ def elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch) -> Hold:
     """A holder on another machine, which writes no sign of life but those that a test makes it write."""
     hold = Hold(store, PREFIX)
     with monkeypatch.context() as patch:
-        patch.setattr(holds.platform, "node", lambda: "far-away")
+        patch.setattr(platform, "node", lambda: "far-away")
         hold._take()
     return hold
 
@@ -51,7 +56,7 @@ def elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch) -> Hold:
 def sign_of_life(hold: Hold, monkeypatch: pytest.MonkeyPatch, *, released: bool = False) -> None:
     """As its thread writes one; a second later by the store's clock, which may have no finer grain."""
     with monkeypatch.context() as patch:
-        patch.setattr(holds.platform, "node", lambda: "far-away")
+        patch.setattr(platform, "node", lambda: "far-away")
         hold._write(released=released)
     path = Path(hold._store.uri, hold._key(hold.number))
     os.utime(path, (path.stat().st_mtime + 1, path.stat().st_mtime + 1))
@@ -105,6 +110,22 @@ def test_after_an_end_and_after_a_death_on_this_machine_nobody_waits(
     with third.taken():
         assert (third.number, clock.looks) == (3, 0)
         assert [info.key for info in store.list(PREFIX)] == [f"{PREFIX}holders/000003.json"]
+
+
+@pytest.mark.parametrize("field", ["host", "boot", "namespace"])
+def test_a_pid_of_another_namespace_says_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    """Of a live container that shares the name of this host, and whose pids are its own."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait(PATIENCE)
+    here = process.this_process()._replace(pid=gone.pid)
+    assert here.is_gone()
+    with monkeypatch.context() as patch:
+        patch.setattr(holds, "this_process", lambda: here._replace(**{field: "another"}))
+        Hold(store, PREFIX)._take()
+    clock = Time()
+    monkeypatch.setattr(holds, "time", clock)
+    with Hold(store, PREFIX).taken():
+        assert clock.now == holds.SILENCE
 
 
 def test_of_two_that_follow_at_once_one_is_refused(
@@ -162,14 +183,21 @@ def test_on_s3_two_machines_do_not_train_one_stage(s3_lake: str, monkeypatch: py
     def work() -> None:  # clients of S3 do not survive a fork: only children use them
         monkeypatch.setattr(holds, "BEAT", 0.05)
         monkeypatch.setattr(holds, "LOOK", 0.2)
-        first, second = RunFolder(S3Store(s3_lake), KEY), RunFolder(S3Store(s3_lake), KEY)
-        monkeypatch.setattr(holds, "process_exists", lambda pid: True)
+        lake = S3Store(s3_lake)
+        first, second = RunFolder(lake, KEY), RunFolder(lake, KEY)
+        monkeypatch.setattr(process, "process_exists", lambda pid: True)
         with first.held(), first.written():
-            monkeypatch.setattr(holds.platform, "node", lambda: "another")
+            monkeypatch.setattr(platform, "node", lambda: "another")
             with pytest.raises(RunsElsewhere, match="another process trains this very stage"), second.held():
                 pass
             first._hold.check()
+            rank = RunFolder(lake, KEY, first.holder)
+            with rank.placed(), rank.written():
+                pass
         with second.held(), second.written():
             second._hold.check()
+            late = RunFolder(lake, KEY, first.holder)  # as Ray starts one again of the driver that was followed
+            with late.placed(), pytest.raises(RunsElsewhere, match="has taken over this run"), late.written():
+                pass
 
     assert in_child(work) == 0
