@@ -1,8 +1,8 @@
 """Decontamination: records with an image of a benchmark are dropped, whatever is said of it.
 
 The images of a benchmark's versions are decoded once; of each its digest and its look are kept (filters/image/look.py).
-Every image of a record is compared with all of them: equal bytes, else looks that agree in so many bits as near
-duplicates have to. Bands would miss a quarter of the copies that differ in 8 bits (docs/decisions/17), and benchmarks
+Every image of a record is compared with all of them: equal bytes, else looks that agree in as many bits as near
+duplicates have to. Bands would miss a third of the copies that differ in 10 bits (docs/decisions/17), and benchmarks
 are small: 50,000 images cost a picture less than a hundredth of what decoding it does. The value of a dropped record
 names the image of the benchmark.
 """
