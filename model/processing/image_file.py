@@ -21,6 +21,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 MAX_PIXELS = 64_000_000
 """What a file may have by default: 1.3 GB at the peak."""
+MOST_PIXELS = 2 * MAX_PIXELS
+"""What a recipe may allow at most: within it every image that a lake took in is decoded."""
 MAX_SCANS = 500
 """Of a JPEG: encoders make about 10, a file that is made to be slow makes as many as its bytes allow."""
 SEVERAL = frozenset({"AVIF", "FLI", "GIF", "PNG", "WEBP"})

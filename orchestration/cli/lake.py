@@ -177,6 +177,10 @@ def sample(
     from gristmill.lake.query.sampling import sample as ask
     from gristmill.orchestration.show.records import draw_samples
 
+    if sheet is not None:
+        from gristmill.orchestration.show.sheet import check_name, record_cells, write_sheet
+
+        check_name(sheet)
     versions = versions_of(lake)
     manifest = resolve_usable(versions, ref)
     if manifest.layout.shown == "stretches" and fate in (None, "kept") and reason is None:
@@ -186,12 +190,10 @@ def sample(
         raise ValueError(
             f"--source {source}: {manifest} is no mixture, or what was asked for is in none of its windows"
         )
-    drawn = ask(versions, manifest, n, seed=seed, fate=fate, reason=reason, data=True)
-    shown = drawn.without_data()
+    drawn = ask(versions, manifest, n, seed=seed, fate=fate, reason=reason, data=sheet is not None)
+    shown = drawn if sheet is None else drawn.without_data()
     answer(shown, as_json, lambda console: draw_samples(console, shown, full))
     if sheet is not None:
-        from gristmill.orchestration.show.sheet import record_cells, write_sheet
-
         write_sheet(sheet, record_cells(drawn))
 
 

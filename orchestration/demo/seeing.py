@@ -12,9 +12,11 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -143,18 +145,30 @@ def ask(url: str, content: list[dict[str, Any]]) -> str:
 
 @contextmanager
 def served(*arguments: str) -> Iterator[str]:
-    """A server that runs meanwhile; its address, with /v1."""
+    """A server that runs meanwhile, and whose output is shown; its address, with /v1."""
     show(*arguments, note=" &")
     server = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    addresses: Queue[str | None] = Queue()
+    # Read to its end: a server whose pipe is full would answer no more.
+    reader = Thread(target=_read_output, args=(server.stdout, addresses), daemon=True)
+    reader.start()
     try:
-        assert server.stdout is not None
-        for line in server.stdout:
-            print(line, end="", flush=True)
-            address = next((word for word in line.split() if word.startswith("http://")), None)
-            if address is not None:
-                yield address.rstrip(".,;/")
-                return
-        sys.exit(f"error: the server did not start, exit code {server.wait()}")
+        address = addresses.get()
+        if address is None:
+            sys.exit(f"error: the server did not start, exit code {server.wait()}")
+        yield address
     finally:
         server.terminate()
         server.wait()
+        reader.join()
+
+
+def _read_output(lines: Iterable[str], addresses: Queue[str | None]) -> None:
+    """Prints what a server says; the addresses in it, then None, go to the queue."""
+    for line in lines:
+        print(line, end="", flush=True)
+        for word in line.split():
+            if word.startswith("http://"):
+                addresses.put(word.rstrip(".,;/"))
+    addresses.put(None)

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from gristmill.lake.query.sampling import MEDIA, Drawn
 from gristmill.lake.store.base import Store
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image
+from gristmill.model.processing.image_file import MOST_PIXELS, ImageError, decode_image
 from gristmill.orchestration.show.records import pieces_of
 from gristmill.orchestration.show.terminal import note, plain
 
@@ -38,7 +38,9 @@ _MARK = re.compile(r"(?:<\|[^|\s]{1,40}\|>)+")
 
 
 class Cell(NamedTuple):
-    """Of one record: `pictures` uint8 [height, width, 3], and pieces of text, each with whether it is learned."""
+    """Of one record: `pictures` uint8 [height, width, 3], and pieces of text, each with whether it is learned. A
+    picture of any size can be drawn; those of records and of mixtures are no larger than a cell, so that many fit in
+    memory."""
 
     title: str
     pictures: tuple[np.ndarray, ...]
@@ -54,7 +56,7 @@ def record_cells(drawn: Drawn) -> list[Cell]:
         pictures, faults = list[np.ndarray](), list[tuple[str, bool | None]]()
         for item in media[:MOST_PICTURES]:
             try:
-                pictures.append(decode_image(item["data"], MAX_PIXELS))
+                pictures.append(_fitted(decode_image(item["data"], MOST_PIXELS)))
             except ImageError as error:
                 faults.append((f"{error}\n", None))
         if media:
@@ -71,9 +73,16 @@ def stretch_cells(store: Store, manifest: Manifest, drawn: DrawnStretches) -> li
     of_stretches = zip(drawn.stretches, crops_of(store, manifest, drawn.stretches), strict=True)
     for number, (stretch, images) in enumerate(of_stretches, 1):
         if images:
-            pictures = tuple(laid_out(image) for image in images[:MOST_PICTURES])
+            pictures = tuple(_fitted(laid_out(image)) for image in images[:MOST_PICTURES])
             cells.append(Cell(_title(number, stretch.id, len(images)), pictures, stretch.pieces))
     return cells
+
+
+def _fitted(picture: np.ndarray) -> np.ndarray:
+    """A picture shrunk to the room of a cell, if it is larger."""
+    image = Image.fromarray(picture)
+    image.thumbnail((WIDTH, HEIGHT), Image.Resampling.BOX)
+    return np.array(image)
 
 
 def _title(number: int, record: str | None, images: int) -> str:
@@ -103,10 +112,15 @@ def laid_out(image: ImageCrops) -> np.ndarray:
     return picture
 
 
-def write_sheet(path: Path, cells: Sequence[Cell]) -> None:
-    """Draws the cells to a PNG file. Raises ValueError where there are none, or for another kind of file."""
+def check_name(path: Path) -> None:
+    """Raises ValueError for a file that a sheet is not written to."""
     if path.suffix.lower() != ".png":
         raise ValueError(f"--sheet {path}: a contact sheet is a PNG file, and its name ends with .png")
+
+
+def write_sheet(path: Path, cells: Sequence[Cell]) -> None:
+    """Draws the cells to a PNG file. Raises ValueError where there are none, or for another kind of file."""
+    check_name(path)
     if not cells:
         raise ValueError(f"--sheet {path}: none of these records has an image; nothing was drawn")
     draw_sheet(cells).save(path)

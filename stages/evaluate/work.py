@@ -20,7 +20,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table, read_object
 from gristmill.model.evaluate.samples import Rules
 from gristmill.model.evaluate.scores import ROWS
-from gristmill.model.processing.image_file import MAX_PIXELS
+from gristmill.model.processing.image_file import MOST_PIXELS
 from gristmill.model.processing.text import Tokenizer
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Resources, WarmStage, Work, stage_id
@@ -83,7 +83,7 @@ class Evaluate(WarmStage[Piece, Ready]):
         # Without this token it is asked in words; that there are images beside them was refused at lookup.
         sees = config.vision is not None and tokenizer.is_special(config.vision.image_token_id)
         cut = cut_of(config, tokenizer, self.max_crops) if sees else None
-        prompts = Prompts(tokenizer, cut, 2 * MAX_PIXELS)
+        prompts = Prompts(tokenizer, cut, MOST_PIXELS)
         return Ready(loaded.model, prompts, self.rules, self.generate, self.window, self.where)
 
     def run_warm(self, store: Store, work: Work[Piece], warm: Ready) -> Outcome:

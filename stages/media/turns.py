@@ -132,15 +132,16 @@ def _names(url: str) -> Iterator[str]:
 
 
 def _flat(value: Any) -> Iterator[Any]:
-    if value is None or value == "":
-        return
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _flat(item)
-    elif isinstance(value, Mapping):  # {path} without bytes, {url}
-        yield from _flat(value.get("path", value.get("url")))
-    else:
-        yield value
+    """Names within lists of any depth, in their order; a stack of its own, as who made the row says how deep it is."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, list | tuple):
+            left.extend(reversed(item))
+        elif isinstance(item, Mapping):  # {path} without bytes, {url}
+            left.append(item.get("path", item.get("url")))
+        elif item is not None and item != "":
+            yield item
 
 
 def names_media(messages: Any, modality: Modality) -> bool:

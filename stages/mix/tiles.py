@@ -16,7 +16,7 @@ import numpy as np
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet
-from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image
+from gristmill.model.processing.image_file import MOST_PIXELS, ImageError, decode_image
 from gristmill.model.windows.placeholders import Cut
 
 
@@ -122,7 +122,7 @@ class DrawnImages:
         self._file.seek(stored.start)
         # The recipe that took the image in had a limit of its own, which was at most this one.
         try:
-            return decode_image(self._file.read(stored.length), 2 * MAX_PIXELS)
+            return decode_image(self._file.read(stored.length), MOST_PIXELS)
         except ImageError as error:
             where = f"image {image.place + 1} of row {image.row} of shard {image.shard}"
             raise ValueError(f"{where} was read when it was taken in, and is not now: {error}") from error

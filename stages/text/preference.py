@@ -27,8 +27,10 @@ from gristmill.model.processing.chat.conversation import (
     Rules,
     Turn,
     parse,
+    read_turns,
     render,
 )
+from gristmill.model.processing.chat.fields import absent
 from gristmill.model.processing.segments import Segment
 from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
 from gristmill.stages.core.shards import WriteShards
@@ -76,11 +78,12 @@ class Preference(SampleStage[Pair]):
 
     A side is a text, the answer; or messages: those of the answer, or whole conversations. The prompt is a text, what
     the user says; or messages; or an object with `messages` and `tools` (OpenAI's `input`). It may be left out where
-    the sides are whole conversations. `reasoning`, `harmless`, `seconds_per_record`: as of `Instruct`.
+    the sides are whole conversations; beside such it has to be what they begin with, or, if it is one message, what the
+    user says somewhere in them. `reasoning`, `harmless`, `seconds_per_record`: as of `Instruct`.
     """
 
     name: ClassVar[str] = "preference"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # a prompt beside whole conversations is compared as it is read
     schema: ClassVar[pa.Schema] = SCHEMA
 
     prompt: str = "prompt"
@@ -124,13 +127,13 @@ class Preference(SampleStage[Pair]):
         sides = []
         for name in (self.chosen, self.rejected):
             messages = _messages(row, name, "assistant")
-            if not _is_whole(messages):
-                if not prompt:
-                    raise BadSample("no_field", self.prompt)
-                messages = [*prompt, *messages]
-            elif prompt:
-                _check_same(prompt, messages, name)
-            sides.append(parse({**beside, "messages": messages}, rules))
+            whole = _is_whole(messages)
+            if not whole and not prompt:
+                raise BadSample("no_field", self.prompt)
+            side = parse({**beside, "messages": messages if whole else [*prompt, *messages]}, rules)
+            if whole and prompt:
+                _check_same(read_turns({**beside, "messages": prompt}, rules), side.turns, len(prompt) == 1, name)
+            sides.append(side)
         shared = _shared(*sides)
         chosen, rejected = (
             _learned(side, shared, name) for side, name in zip(sides, ("chosen", "rejected"), strict=True)
@@ -141,12 +144,11 @@ class Preference(SampleStage[Pair]):
         """The messages before both answers, none where the row has no prompt; and what else is of both sides."""
         beside = {name: row[name] for name in _SHARED if row.get(name) is not None}
         given = row.get(self.prompt)
-        if given is None:
-            return [], beside
         if isinstance(given, Mapping):
-            return _messages(given, "messages", "user"), beside | {
-                name: given[name] for name in _SHARED if name in given
-            }
+            beside |= {name: given[name] for name in _SHARED if given.get(name) is not None}
+            return ([] if _says_nothing(given.get("messages")) else _messages(given, "messages", "user")), beside
+        if _says_nothing(given):
+            return [], beside
         return _messages(row, self.prompt, "user"), beside
 
     def columns(self, item: Record, sample: Pair) -> dict[str, Any]:
@@ -191,17 +193,17 @@ def _is_whole(messages: Sequence[Any]) -> bool:
     return ROLES.get(str(_role(messages[0]))) in ("system", "user")
 
 
-def _check_same(prompt: Sequence[Any], messages: Sequence[Any], name: str) -> None:
-    """Raises BadSample where a whole conversation does not begin with the prompt that stands beside it, or, of a prompt
-    that is a text, has no such question."""
-    texts = [_text(message) for message in messages]
-    asked = [_text(message) for message in prompt]
-    if texts[: len(asked)] != asked and not (len(asked) == 1 and asked[0] in texts[:-1]):
+def _says_nothing(value: Any) -> bool:
+    """Whether a prompt is none, as in the tables of which only some rows have one."""
+    return absent(value) or (isinstance(value, str) and not value.strip())
+
+
+def _check_same(prompt: Sequence[Turn], side: Sequence[Turn], anywhere: bool, name: str) -> None:
+    """Raises BadSample where a whole conversation does not begin with the prompt that stands beside it. `anywhere`: its
+    last turn may as well stand later in the conversation, before the answer."""
+    asked, turns = [_comparable(turn) for turn in prompt], [_comparable(turn) for turn in side]
+    if turns[: len(asked)] != asked and not (anywhere and asked[-1] in turns[:-1]):
         raise BadSample("other_prompt", f"{name} holds other messages than the prompt")
-
-
-def _text(message: Any) -> Any:
-    return message.get("content", message.get("value")) if isinstance(message, Mapping) else None
 
 
 def _shared(chosen: Conversation, rejected: Conversation) -> int:

@@ -1,8 +1,8 @@
 """Decontamination: records with an image of a benchmark are dropped, whatever is said of it.
 
 The images of a benchmark's versions are decoded once; of each its digest and its look are kept (filters/image/look.py).
-Every image of a record is compared with all of them: equal bytes, else looks that agree in so many bits as near
-duplicates have to. Bands would miss a quarter of the copies that differ in 8 bits (docs/decisions/17), and benchmarks
+Every image of a record is compared with all of them: equal bytes, else looks that agree in as many bits as near
+duplicates have to. Bands would miss a third of the copies that differ in 10 bits (docs/decisions/17), and benchmarks
 are small: 50,000 images cost a picture less than a hundredth of what decoding it does. The value of a dropped record
 names the image of the benchmark.
 """
@@ -24,7 +24,7 @@ from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet, put_table, read_refs, read_table
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.model.processing.image_file import MAX_PIXELS, decode_image
+from gristmill.model.processing.image_file import MOST_PIXELS, decode_image
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.records import KEYS, KEYS_SCHEMA, Chunk, Passed, Records, alive_batches, put_verdicts
 from gristmill.stages.core.work import Outcome, Stage, Work
@@ -96,7 +96,7 @@ class LookAtBenchmark(Stage[ObjectRef]):
 def _looks_of(record: str, media: Sequence[dict]) -> Iterator[dict[str, object]]:
     for position, medium in enumerate(media):
         if medium["kind"] == "image":
-            pixels = decode_image(medium["data"], 2 * MAX_PIXELS)
+            pixels = decode_image(medium["data"], MOST_PIXELS)
             yield {"id": record, "position": position, "sha256": medium["sha256"], "look": look(pixels)}
 
 

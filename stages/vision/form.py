@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from gristmill.filters.image.look import look
 from gristmill.model.processing.chat.conversation import BadSample, Rules, parse, render
 from gristmill.model.processing.chat.fields import either
-from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image
+from gristmill.model.processing.image_file import MAX_PIXELS, MOST_PIXELS, ImageError, decode_image
 from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.video_file import VideoError
 from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
@@ -146,8 +146,8 @@ class FormImages(SampleStage[Formed]):
             raise ValueError("caption=[]: name at least one field")
         if self.max_images < 1:
             raise ValueError(f"max_images={self.max_images}: at least 1")
-        if not 1 <= self.max_pixels <= 2 * MAX_PIXELS:
-            raise ValueError(f"max_pixels={self.max_pixels}: from 1 to {2 * MAX_PIXELS}")
+        if not 1 <= self.max_pixels <= MOST_PIXELS:
+            raise ValueError(f"max_pixels={self.max_pixels}: from 1 to {MOST_PIXELS}")
         if self.seconds_per_record is not None and not self.seconds_per_record > 0:
             raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
 

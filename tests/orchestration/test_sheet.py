@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from image_mixtures import COLOURS, CUT, pictures
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from gristmill.lake.query.sampling import sample
+from gristmill.lake.query.sampling import Drawn, SampledRecord, sample
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
+from gristmill.model.processing.image_file import MAX_PIXELS, MOST_PIXELS
 from gristmill.orchestration.cli.main import app
 from gristmill.orchestration.show.sheet import (
     COLUMNS,
@@ -103,11 +105,22 @@ def test_the_command_writes_a_file_and_says_the_same_as_without(lake: Store, tmp
             assert sheet.format == "PNG" and COLUMNS * WIDTH < sheet.width < COLUMNS * (WIDTH + 40)
 
 
+def test_large_pictures_are_kept_no_larger_than_a_cell() -> None:
+    stream = io.BytesIO()
+    Image.new("1", (11_400, 5_700), 1).save(stream, "PNG")  # more than a recipe allows by default, and less than it may
+    assert MAX_PIXELS < 11_400 * 5_700 < MOST_PIXELS
+    media = [{"kind": "image", "data": stream.getvalue()}]
+    record = SampledRecord("id", "kept", None, None, "A white wall.", None, None, {"media": media})
+    (cell,) = record_cells(Drawn("walls@v1", 1, (record,)))
+    (picture,) = cell.pictures
+    assert picture.shape == (WIDTH // 2, WIDTH, 3) and picture.min() == 255 and text_of(cell) == "A white wall."
+
+
 def test_what_cannot_be_drawn_is_said(lake: Store, tmp_path: Path) -> None:
     none = grist(lake, "sample", "web", "--sheet", str(tmp_path / "web.png"), code=2)
     assert "none of these records has an image" in none.stderr and not list(tmp_path.iterdir())
     other = grist(lake, "sample", "pics", "--sheet", str(tmp_path / "pics.jpg"), code=2)
-    assert "ends with .png" in other.stderr and not list(tmp_path.iterdir())
+    assert "ends with .png" in other.stderr and not other.stdout and not list(tmp_path.iterdir())
 
 
 def test_a_sheet_holds_any_size_and_any_text() -> None:

@@ -11,6 +11,8 @@ from preferences import pair, preferences
 
 from gristmill.lake.store.objects import read_table
 from gristmill.lake.versions.versions import Versions
+from gristmill.stages.containers import Record
+from gristmill.stages.text.preference import Preference
 
 PAIR = {"prompt": "Where?", "chosen": "There, please.", "rejected": "No."}
 USER, GOOD, BAD = (
@@ -18,6 +20,7 @@ USER, GOOD, BAD = (
     {"role": "assistant", "content": "There, please."},
     {"role": "assistant", "content": "No."},
 )
+IN_PARTS = {"role": "user", "content": [{"type": "text", "text": "Where?"}]}
 BEFORE = [USER, {"role": "assistant", "content": "Who asks?"}, {"role": "user", "content": "I do."}]
 
 
@@ -65,6 +68,28 @@ def test_every_form_of_a_pair_is_the_same_pair(store, row, names):
     assert stored["kind"] == "preference"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        ("Where?", IN_PARTS),
+        ([IN_PARTS], USER),
+        (" Where?\n", USER),
+        ([{"from": "human", "value": "Where?"}], USER),
+        ("", USER),
+        (" ", USER),
+        ([], USER),
+        ({"messages": []}, USER),
+    ],
+    ids=["whole-in-parts", "in-parts", "with-spaces", "of-sharegpt", "empty", "blank", "no-messages", "openai-empty"],
+)
+def test_a_prompt_beside_whole_conversations_is_compared_as_it_is_read(prompt, asked):
+    row = {"prompt": prompt, "chosen": [asked, GOOD], "rejected": [asked, BAD]}
+    formed = Preference().judge(Record(0, 0, 0, "other", "jsonl", row=row))
+    assert (formed.reason, formed.value) == (None, None)
+    texts = ["".join(part.text for part in side) for side in (formed.chosen, formed.rejected)]
+    assert texts == [CHOSEN[0], REJECTED[0]]
+
+
 def test_nothing_is_learned_before_the_sides_part(store):
     (row,) = kept(store, {"prompt": BEFORE, "chosen": [GOOD], "rejected": [BAD]})
     assert [learned for _, learned in sides(row)] == ["There, please.<|end|>", "No.<|end|>"]
@@ -72,6 +97,13 @@ def test_nothing_is_learned_before_the_sides_part(store):
     # and neither where the turn that both have in common stands in the sides
     (other,) = kept(store, {"chosen": [*BEFORE, GOOD], "rejected": [*BEFORE, BAD]})
     assert sides(other) == sides(row)
+
+
+def test_a_prompt_beside_whole_conversations_with_a_system_message_is_theirs(store):
+    whole = {"chosen": [*BEFORE, GOOD], "rejected": [*BEFORE, BAD], "system": "Be brief."}
+    rows = kept(store, {"prompt": "I do. ", **whole}, {"prompt": BEFORE, **whole, "system": "Be kind."})
+    systems = [row["text"].partition("<|end|>")[0] for row in rows]
+    assert systems == ["<|system|>Be brief.", "<|system|>Be kind."]
 
 
 def test_tools_are_of_both_sides(store):
@@ -92,6 +124,9 @@ BROKEN = [
     ({**PAIR, "prompt": [USER, GOOD]}, "bad_order"),
     ({"chosen": [USER, GOOD], "rejected": [{**USER, "content": "When?"}, BAD]}, "other_prompt"),
     ({"prompt": "When?", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "other_prompt"),
+    ({"prompt": "There, please.", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "other_prompt"),
+    ({"prompt": BEFORE, "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "other_prompt"),
+    ({"prompt": " ", "chosen": "There.", "rejected": "No."}, "no_field"),
     ({"prompt": [USER], "chosen": [GOOD], "rejected": [GOOD, USER, BAD]}, "other_prompt"),
     ({"prompt": [USER], "chosen": [{**GOOD, "weight": 0}], "rejected": [BAD]}, "nothing_learned"),
     ({"prompt": [USER], "chosen": [{**GOOD, "mood": "fine"}], "rejected": [BAD]}, "unknown_field"),

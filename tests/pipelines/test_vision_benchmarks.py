@@ -102,22 +102,33 @@ def test_what_cannot_be_compared_with_is_refused(store, tmp_path, bench):
             run(store, [address], decontaminate={"against": against})
 
 
+def strangers(count: int, apart: int) -> np.ndarray:
+    """Looks of which any two differ in so many bits at least; uint64."""
+    random = np.random.default_rng(0)
+    looks = np.empty(0, np.uint64)
+    while len(looks) < count:
+        look = random.integers(0, 1 << 64, 1, np.uint64)
+        if np.all(np.bitwise_count(looks ^ look) >= apart):
+            looks = np.append(looks, look)
+    return looks
+
+
 def test_every_look_within_the_bits_is_found(monkeypatch):
     from gristmill.stages.vision import benchmarks
 
-    random = np.random.default_rng(0)
-    looks = random.integers(0, 1 << 63, 300, np.uint64)
+    looks = strangers(300, apart=22)
     rows = [
         {"id": f"{n:032x}", "position": 0, "sha256": f"{n:064x}", "look": int(bits)} for n, bits in enumerate(looks)
     ]
     benchmark = Benchmark([("b@v1", pa.Table.from_pylist(rows, schema=LOOKS))])
     near = looks.copy()
-    for place in range(10):  # 10 different bits of each
+    for place in range(10):  # 10 other bits in each
         near ^= np.uint64(1) << np.uint64(6 * place)
     monkeypatch.setattr(benchmarks, "_BLOCK", 1000)
     asked = Decontaminate(("b@v1",))
     assert asked.max_bits == 10
     matches = benchmark.matches(["x"] * 300, near, asked.max_bits)
     assert matches == [Match("similar_image", n, 1 - 10 / 64) for n in range(300)]
+    # With an 11th bit each is 11 bits from its own look, and as far at least from all others.
     assert benchmark.matches(["x"] * 300, near ^ np.uint64(1 << 60), asked.max_bits) == [None] * 300
     assert benchmark.matches([f"{7:064x}"], near[:1], -1) == [Match("same_image", 7, 1.0)]

@@ -21,7 +21,7 @@ from gristmill.model.processing.chat.tools import BadSample, canonical
 from gristmill.model.processing.chat.turns import ROLES, Call, Conversation, Turn
 
 __all__ = ["REASONING", "ROLES", "BadSample", "Call", "Conversation", "Reasoning", "Rules", "Turn"]
-__all__ += ["from_json", "parse", "prompt", "render", "to_json"]
+__all__ += ["from_json", "parse", "prompt", "read_turns", "render", "to_json"]
 
 _FOLLOWS: Mapping[str, tuple[str, ...]] = {
     "": ("system", "user"),
@@ -47,6 +47,13 @@ def parse(sample: Mapping[str, Any], rules: Rules | None = None) -> Conversation
     if not any(turn.loss_mask for turn in turns if turn.role == "assistant"):
         raise BadSample("nothing_learned", "weight 0 in every turn of the assistant")
     return Conversation(turns, tools)
+
+
+def read_turns(sample: Mapping[str, Any], rules: Rules | None = None) -> tuple[Turn, ...]:
+    """The turns of a part of a conversation, a prompt say, as `parse` would have them in the whole; their order is
+    free. Raises BadSample: what `parse` says of messages and tools, bad_weight."""
+    messages, _ = _read(sample, rules or Rules())
+    return tuple(message.turn for message in _joined(messages))
 
 
 def _read(sample: Mapping[str, Any], rules: Rules) -> tuple[list[Message], tuple[dict[str, Any], ...]]:
