@@ -175,7 +175,8 @@ def _of_rows(store: InputStore, where: str, folder: str, below: dict[str, str]) 
     manifest, stem = parts_of(name, below), name.rpartition(".")[0]
     # No list of rows is part of a sample: a row that names its own would hold all of them.
     media = {path: uri for path, uri in below.items() if not path.endswith(SUFFIXES) and path not in manifest}
-    rows = list(rows_of(manifest, media, lambda path: store.open(below[path])))
+    parts = [store.info(below[part]) for part in manifest]
+    rows = list(rows_of(manifest, media, lambda path: store.open(below[path]), sum(part.size for part in parts)))
     named = sorted({path for row in rows for path in row.files})
     with ThreadPoolExecutor(16) as pool:
         infos = dict(zip(named, pool.map(store.info, [media[path] for path in named]), strict=True))
@@ -194,7 +195,7 @@ def _of_rows(store: InputStore, where: str, folder: str, below: dict[str, str]) 
             size = infos[path].size if link is None else 0
             members.append(_Member(f"{key}.{quoted(path)}", size, infos[path].uri, link=link))
         before = held if can_link else {}
-    return _Listing(members, [*(store.info(below[part]) for part in manifest), *infos.values()], folder)
+    return _Listing(members, [*parts, *infos.values()], folder)
 
 
 class _TarReader(io.RawIOBase):
