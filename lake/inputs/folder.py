@@ -5,8 +5,8 @@ of owner or time. So the digest of the input is that of every path inside, size 
 folder, or touching a file, changes nothing. No tar is written: its headers are made, and its members opened, as they
 are asked for; where each stands follows from names and sizes. `folder::PATH/NAME.jsonl` is the tar with a sample a
 line: the line, and the files of the folder that it names (lake/inputs/folder_lines.py); manifests of clips are read as
-such lines (lake/inputs/manifests.py). Rows that follow one another and speak of parts of one file have it once: behind
-the first they hold a hard link to it.
+such lines (lake/inputs/manifests.py). Rows that follow one another and speak of parts of one file, their only one, have
+it once: behind the first they hold a hard link to it.
 """
 
 from __future__ import annotations
@@ -175,23 +175,27 @@ def _of_rows(store: InputStore, where: str, folder: str, below: dict[str, str]) 
     manifest, stem = parts_of(name, below), name.rpartition(".")[0]
     # No list of rows is part of a sample: a row that names its own would hold all of them.
     media = {path: uri for path, uri in below.items() if not path.endswith(SUFFIXES) and path not in manifest}
-    rows = list(rows_of(manifest, media, lambda path: store.open(below[path])))
+    parts = [store.info(below[part]) for part in manifest]
+    rows = list(rows_of(manifest, media, lambda path: store.open(below[path]), sum(part.size for part in parts)))
     named = sorted({path for row in rows for path in row.files})
     with ThreadPoolExecutor(16) as pool:
         infos = dict(zip(named, pool.map(store.info, [media[path] for path in named]), strict=True))
     members: list[_Member] = []
-    before: dict[str, int] = {}  # of the row before that speaks of a part: path -> number of the member with the file
+    # Of the row before, if it speaks of a part of its only file: path -> number of the member with the file. Who reads
+    # the tar keeps one member for links to come, so rows of several files have all of them.
+    before: dict[str, int] = {}
     for number, row in enumerate(rows):
         key = f"{stem}/{number:09d}"
         members.append(_Member(f"{key}.json", row.size, "" if row.at is None else where, row.at or 0, row.data))
         held: dict[str, int] = {}
+        can_link = row.is_part and len(row.files) == 1
         for path in row.files:
-            link = before.get(path) if row.is_part else None
+            link = before.get(path) if can_link else None
             held[path] = len(members) if link is None else link
             size = infos[path].size if link is None else 0
             members.append(_Member(f"{key}.{quoted(path)}", size, infos[path].uri, link=link))
-        before = held if row.is_part else {}
-    return _Listing(members, [*(store.info(below[part]) for part in manifest), *infos.values()], folder)
+        before = held if can_link else {}
+    return _Listing(members, [*parts, *infos.values()], folder)
 
 
 class _TarReader(io.RawIOBase):

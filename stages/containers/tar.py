@@ -3,9 +3,9 @@
 `.json` is a row, `.txt` its text where the row has none, what begins like an image, a clip or a video is a medium,
 in the order of the archive. The key is the id of a sample that names none. Other members are read and left: a sample of
 nothing else is "other". Links are left, but for those that say where in the archive their member stands, as the tars
-of manifests have them (lake/inputs/folder.py): to the member with a medium that was met last, or, at the beginning of a
-piece of work, to one before it, which is read once. So each byte of a file is read once a piece, however many parts of
-it are records.
+of manifests have them (lake/inputs/folder.py): to the member that was met last, or, at the beginning of a piece of
+work, to one before it, which is read once, whether or not it can be. So each byte of a file is read once a piece,
+however many parts of it are records.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
@@ -25,7 +25,7 @@ from gristmill.stages.containers.record import Item, ReadConfig, Record, RecordE
 from gristmill.stages.containers.rows import json_object, row_record, text_record
 from gristmill.stages.containers.sequential import Sequential, compression_of
 from gristmill.stages.containers.span_table import OpenAt
-from gristmill.stages.containers.tar_cut import BLOCK, TarCut, head_of, key_of
+from gristmill.stages.containers.tar_cut import BLOCK, MAX_META, MAX_METAS, METAS, TarCut, head_of, key_of
 
 TEXTS = ("txt", "text", "caption")
 _FAULTS = (tarfile.TarError, ValueError, EOFError, OSError, OverflowError, RecursionError)
@@ -41,8 +41,19 @@ class _Member(NamedTuple):
     link: str | None = None
 
 
+class _Target(NamedTuple):
+    """A member that links can be to: where its header begins in the archive, its name, its bytes, what medium they are
+    (None: none); or in `error` why it cannot be read, so that it is tried once."""
+
+    start: int
+    name: str
+    content: bytes = b""
+    item: Media | None = None
+    error: str | None = None
+
+
 class _Reading:
-    """Samples of a tar in order, and the last member with a medium that was met: what a link can name.
+    """Samples of a tar in order, and the last member that was met beside a row: what a link can name.
 
     `open_at`: of the archive where its bytes are stored plain, so that a member before the first sample, which stands
     at byte `first`, can be read; else None.
@@ -50,7 +61,7 @@ class _Reading:
 
     def __init__(self, open_at: OpenAt | None, first: int) -> None:
         self._open_at, self._first = open_at, first
-        self._last: tuple[int, str, Media] | None = None  # where it begins, its name
+        self._last: _Target | None = None
 
     def parse(self, empty: Record, data: bytes, config: ReadConfig) -> Record:
         """`data`: the span. Raises RecordError."""
@@ -77,49 +88,73 @@ class _Reading:
         key = ""
         for name, member in members.items():
             key, extension = key_of(name)
-            if extension in TEXTS and member.link is None:
+            if extension == "json" and member.link is None:
+                continue
+            target = self._target(name, member, start, config)
+            if extension in TEXTS:
                 field = extension if config.text in row else config.text
-                row.setdefault(field, _text(member.content, extension))
-            elif (item := self._medium(name, member, start, config)) is not None:
-                media.append(item)
+                row.setdefault(field, _text(target.content, extension))
+            elif target.item is not None:
+                media.append(target.item._replace(url=_shown(name)))
                 row.setdefault(extension, len(media))
         row.setdefault(config.id, key)
         return row, tuple(media)
 
-    def _medium(self, name: str, member: _Member, start: int, config: ReadConfig) -> Media | None:
-        url = name.encode("utf-8", "replace").decode()
-        if member.link is not None:
-            return self._linked(member, config)._replace(url=url)
-        item = medium(member.content, url)
-        if item is not None:
-            self._last = start + member.start, name, item
-        return item
-
-    def _linked(self, member: _Member, config: ReadConfig) -> Media:
-        """The medium that a link names. Raises RecordError."""
+    def _target(self, name: str, member: _Member, start: int, config: ReadConfig) -> _Target:
+        """A member, or what it is a link to. Raises RecordError."""
+        if member.link is None:
+            self._last = _Target(start + member.start, name, member.content, _medium(name, member.content))
+            return self._last
         if self._last is None and self._open_at is not None and member.start < self._first:
-            self._last = member.start, member.link or "", self._before(self._open_at, member, config)
+            self._last = _before(self._open_at, member.start, member.link, config.max_record_bytes)
         if self._last is None or self._last[:2] != (member.start, member.link):
             raise RecordError("a link of the sample is to no member before it that could be read")
-        return self._last[2]
+        if self._last.error is not None:
+            raise RecordError(self._last.error)
+        return self._last
 
-    def _before(self, open_at: OpenAt, member: _Member, config: ReadConfig) -> Media:
-        """The medium of a member before the first sample."""
-        try:
-            with open_at(member.start) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-                target = archive.next()
-                if target is None or target.name != member.link or not target.isreg():
-                    raise RecordError("a link of the sample is to another member than stands where it says")
-                if target.size > config.max_record_bytes:
-                    limit = f"max_record_bytes={config.max_record_bytes}"
-                    raise RecordError(f"the file of {target.size} bytes that the sample is a part of exceeds {limit}")
-                content = archive.extractfile(target)
-                item = medium(b"" if content is None else content.read(), None)
-        except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
-            raise RecordError(f"a link of the sample: {type(error).__name__}") from None
-        if item is None:
-            raise RecordError("a link of the sample is to a member that is no medium")
-        return item
+
+def _before(open_at: OpenAt, start: int, name: str, most: int) -> _Target:
+    """The member that begins at byte `start`, before the first sample, if it is called `name`. What stands there is
+    whatever a foreign tar says: headers are bounded before tarfile parses them, and data by `most` bytes."""
+    with open_at(start) as stream:
+        info = _member_info(_headers(stream))
+        if info is None or info.name != name or not info.isreg() or info.issparse():
+            return _Target(start, name, error="a link of the sample is to another member than stands where it says")
+        if info.size > most:
+            text = f"the file of {info.size} bytes that the sample is a part of exceeds max_record_bytes={most}"
+            return _Target(start, name, error=text)
+        content = stream.read(info.size)
+    if len(content) != info.size:
+        return _Target(start, name, error="a link of the sample is to a member that is cut off")
+    return _Target(start, name, content, _medium(name, content))
+
+
+def _headers(stream: BinaryIO) -> bytes:
+    """The header at the beginning, behind those of long names and pax records, of MAX_META bytes each at most; nothing
+    where there is no such header."""
+    read = b""
+    for _ in range(MAX_METAS + 1):
+        block = stream.read(BLOCK)
+        head = head_of(block)
+        if head is None:
+            break
+        read += block
+        if head.flag not in METAS:
+            return read
+        if head.size > MAX_META:
+            break
+        read += stream.read(head.size + -head.size % BLOCK)
+    return b""
+
+
+def _member_info(headers: bytes) -> tarfile.TarInfo | None:
+    """What tarfile makes of the headers of a member."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(headers), mode="r:") as archive:
+            return archive.next()
+    except _FAULTS:
+        return None
 
 
 def _members(data: bytes) -> dict[str, _Member]:
@@ -149,6 +184,15 @@ def _members(data: bytes) -> dict[str, _Member]:
     if len(regular) != 1 or data[end:].strip(b"\0"):
         raise RecordError("the scan found one sample here, tarfile another or more")
     return {name: member for name, member in members.items() if key_of(name)[0] in regular}
+
+
+def _shown(name: str) -> str:
+    """A name that need not be UTF-8."""
+    return name.encode("utf-8", "replace").decode()
+
+
+def _medium(name: str, content: bytes) -> Media | None:
+    return medium(content, _shown(name))
 
 
 def _text(content: bytes, extension: str) -> str:

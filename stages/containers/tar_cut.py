@@ -23,6 +23,7 @@ MAX_METAS = 4
 _MAGIC, _MAGIC_AT = b"ustar", 257
 _PAX = re.compile(rb"(\d{1,5}) (path|size)=")
 _REGULAR, _LONG_NAME, _LONG_LINK, _PAX_LOCAL, _PAX_GLOBAL = (b"0", b"\0", b"7"), b"L", b"K", b"x", b"g"
+METAS = (_LONG_NAME, _LONG_LINK, _PAX_LOCAL, _PAX_GLOBAL)
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
 
 
@@ -147,7 +148,7 @@ class TarCut:
         if not self._metas:
             self._member = self._at
         self._take(BLOCK)  # always: a search after a fault must not come upon this very header again
-        if head.flag in (_LONG_NAME, _LONG_LINK, _PAX_LOCAL, _PAX_GLOBAL):
+        if head.flag in METAS:
             self._metas += 1
             if head.size > MAX_META or self._metas > MAX_METAS:
                 self._lose(f"what is said about a member is longer than {MAX_META} bytes or {MAX_METAS} headers")

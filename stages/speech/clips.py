@@ -1,7 +1,8 @@
 """A clip of a record: a file as it came, or a part of one, with what is measured of it.
 
-A part is cut at whole samples of the file, mixed to one channel and stored as FLAC of 16 bits at the file's rate: one
-writer with fixed settings, so that the same part of the same file has the same bytes. Its origin says what it is of,
+A part is cut at whole samples of the file, mixed to one channel and stored as FLAC of 16 bits at the file's rate (as
+WAV at a rate that FLAC has not): one writer with fixed settings, so that the same part of the same file has the same
+bytes. Its origin says what it is of,
 which is how a takedown of the file finds it.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import soundfile
 
 from gristmill.filters.audio.levels import Levels, levels
 from gristmill.filters.audio.sound import sound
+from gristmill.model.processing.audio import SAMPLES
 from gristmill.model.processing.audio_file import (
     MAX_SECONDS,
     AudioError,
@@ -30,6 +31,8 @@ from gristmill.stages.containers.media import Media
 
 OVERHANG = 0.1
 """Seconds that a manifest may name beyond the end of a file: lengths are rounded, files are not."""
+MOST_SECONDS = 1e9
+"""That a row can name: 31 years, of which samples can still be counted at any rate."""
 
 
 class Clip(NamedTuple):
@@ -67,8 +70,9 @@ def _seconds(row: Mapping[str, Any], names: Sequence[str]) -> float | None:
         value = row.get(name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise BadSample("segment", f"{name} is no number of seconds")
+        # Comparing is exact for whole numbers of any length, and false for NaN.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST_SECONDS:
+            raise BadSample("segment", f"{name} is no number of seconds up to {MOST_SECONDS:g}")
         return float(value)
     return None
 
@@ -84,7 +88,7 @@ def clip_of(item: Media, part: Part | None, max_seconds: float) -> Clip:
     if samples > max_seconds * header.rate:
         raise AudioError("too_long", f"{samples / header.rate:.1f} seconds, allowed are {max_seconds:g}")
     waveform, rate = decode_audio(item.data, first, samples)
-    data = _flac(waveform, rate)
+    data = _stored(waveform, rate)
     origin: dict[str, Any] = {"sha256": item.sha256, "url": item.url}
     origin |= {"start": first / rate, "end": (first + samples) / rate}
     return _clip(Media("audio", hashlib.sha256(data).hexdigest(), item.url, data), waveform, rate, origin)
@@ -107,8 +111,14 @@ def _place(part: Part, header: Header) -> tuple[int, int] | None:
     return None if first == 0 and header.samples - end <= slack else (first, end - first)
 
 
-def _flac(waveform: np.ndarray, rate: int) -> bytes:
+def _stored(waveform: np.ndarray, rate: int) -> bytes:
+    """A file of 16 bits, of float32 [samples]."""
+    whole = np.empty(len(waveform), np.int16)
+    for first in range(0, len(waveform), SAMPLES):
+        block = waveform[first : first + SAMPLES] * np.float32(32768.0)
+        whole[first : first + SAMPLES] = np.clip(np.rint(block), -32768, 32767)
+    # A frame's header has 16 bits for a rate of Hz or of tens of Hz (RFC 9639, 9.1.2), and libFLAC writes no others.
+    has_flac = rate < 1 << 16 or rate % 10 == 0
     stream = io.BytesIO()
-    whole = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
-    soundfile.write(stream, whole, rate, format="FLAC", subtype="PCM_16")
+    soundfile.write(stream, whole, rate, format="FLAC" if has_flac else "WAV", subtype="PCM_16")
     return stream.getvalue()

@@ -6,13 +6,14 @@ import hashlib
 import io
 import json
 import tarfile
+from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
 from killed import kills_until
 from speech import RATE, SAYS, clip, encoded, run, waveform
-from vision import fates, folder_of, rows
+from vision import fates, folder_of, picture, rows
 
 from gristmill.lake.inputs.sources import expand, open_input
 from gristmill.lake.query.dataset import Dataset
@@ -22,6 +23,9 @@ from gristmill.lake.takedown.forget import forget, plan_forget
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
+from gristmill.stages.containers import ReadConfig, read, scan
+from gristmill.stages.containers.media import Media
+from gristmill.stages.speech.clips import Part, clip_of
 
 
 def long_of(seeds: range, rate: int = RATE) -> np.ndarray:
@@ -136,6 +140,29 @@ def test_parts_of_one_file_have_it_once_and_any_piece_of_work_finds_it(store, tm
     assert len(rows(store, whole)) == 7
     in_pieces = run(store, [address], dataset="two", scan={"chunk_records": 1})
     assert rows(store, in_pieces) == rows(store, whole)
+
+
+def test_rows_of_parts_that_name_more_than_one_file_are_each_whole(tmp_path):
+    files = {"f1.png": picture(1), "f2.png": picture(2), "a.wav": OTHER, "a.txt": b"what is said"}
+    lines = [{"images": ["f1.png", "f2.png"], "question": f"What is it, {n}?", "start": 0, "end": 5} for n in range(3)]
+    lines += [{"audio": "a.wav", "transcript_file": "a.txt", "start": n} for n in range(3)]
+    address = folder_of(tmp_path / "in", lines, files)
+    with open_input(address) as stream:
+        spans = scan(stream, "tar").spans
+    for first in range(len(lines)):
+        got = list(read(partial(open_input, address), spans.slice(first), "tar", ReadConfig(), rows=True))
+        media = [[medium.data for medium in item.media] for item in got]
+        assert media == ([[files["f1.png"], files["f2.png"]]] * 3 + [[OTHER]] * 3)[first:]
+
+
+@pytest.mark.parametrize("rate", [8000, 65_536, 65_537, 96_000, 96_001, 383_999])
+def test_a_part_of_a_file_of_any_rate_is_stored(rate):
+    samples = np.rint(waveform(1, 0.2, rate) * 32_768) / 32_768
+    data = encoded(samples, rate)
+    clip = clip_of(Media("audio", "0" * 64, "long.wav", data), Part(0.05, 0.15), 30.0)
+    stored, stored_rate = soundfile.read(io.BytesIO(clip.medium["data"]), dtype="float32")
+    assert stored_rate == rate and len(stored) == clip.medium["samples"] == round(0.15 * rate) - round(0.05 * rate)
+    assert np.array_equal(stored, samples[round(0.05 * rate) : round(0.15 * rate)].astype(np.float32))
 
 
 def test_a_file_that_is_too_long_for_a_record_costs_its_segments(store, tmp_path):
