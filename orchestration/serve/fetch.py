@@ -25,8 +25,11 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 REDIRECTS = 3
 _PORTS = {"http": 80, "https": 443}
-_EMBEDDED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
-"""IPv6 addresses that end in one of IPv4, which a gateway may connect to (RFC 6052, RFC 8215)."""
+_EMBEDDED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96")))
+"""IPv6 addresses that end in one of IPv4, which a gateway may connect to (RFC 6052)."""
+_LOCAL = tuple(map(ipaddress.IPv6Network, ("64:ff9b:1::/48", "fec0::/10")))
+"""IPv6 addresses that mean something in one network alone: of its gateways to IPv4, where the prefix decides which bits
+hold the address (RFC 8215), and of a site (RFC 3879). Not every Python's registries have them."""
 
 
 class FetchRefused(ValueError):
@@ -111,6 +114,8 @@ def is_public(address: Address) -> bool:
     """Whether an address is one of the Internet's: not of this machine, its network, a group, or a special use; of one
     that holds an address of IPv4, whether that is."""
     if isinstance(address, ipaddress.IPv6Address):
+        if any(address in network for network in _LOCAL):
+            return False
         inner = address.ipv4_mapped or address.sixtofour
         if inner is None and any(address in network for network in _EMBEDDED):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
