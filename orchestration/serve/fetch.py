@@ -36,6 +36,10 @@ class FetchRefused(ValueError):
     """A URL that is not fetched, or did not give what was asked for. The message is for the client."""
 
 
+class TooLarge(FetchRefused):
+    """More bytes than were asked for at most."""
+
+
 async def resolve(host: str, port: int) -> list[str]:
     """By this machine's resolver."""
     answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -52,7 +56,7 @@ class Fetcher:
     transport: httpx.AsyncBaseTransport | None = field(default=None, compare=False)
 
     async def get(self, url: str, most: int) -> bytes:
-        """What a URL gives, so many bytes at most. Raises FetchRefused. It waits as long as the caller lets it."""
+        """What a URL gives, so many bytes at most. Raises FetchRefused, TooLarge. The caller bounds the time."""
         target = _parsed(url)
         for _ in range(REDIRECTS + 1):
             answer = await self._once(target, most)
@@ -140,7 +144,7 @@ def _parsed(url: str) -> httpx.URL:
 
 
 async def _body(response: httpx.Response, most: int) -> bytes:
-    """Raises FetchRefused for more than so many bytes, by what is announced or by what comes."""
+    """Raises TooLarge for more than so many bytes, by what is announced or by what comes."""
     announced = response.headers.get("content-length", "")
     data = bytearray()
     if not (announced.isdigit() and int(announced) > most):
@@ -150,4 +154,4 @@ async def _body(response: httpx.Response, most: int) -> bytes:
                 break
         else:
             return bytes(data)
-    raise FetchRefused(f"larger than {most:,} bytes")
+    raise TooLarge(f"larger than {most:,} bytes")
