@@ -25,12 +25,19 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 REDIRECTS = 3
 _PORTS = {"http": 80, "https": 443}
-_EMBEDDED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
-"""IPv6 addresses that end in one of IPv4, which a gateway may connect to (RFC 6052, RFC 8215)."""
+_EMBEDDED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96")))
+"""IPv6 addresses that end in one of IPv4, which a gateway may connect to (RFC 6052)."""
+_LOCAL = tuple(map(ipaddress.IPv6Network, ("64:ff9b:1::/48", "fec0::/10")))
+"""IPv6 addresses that mean something in one network alone: of its gateways to IPv4, where the prefix decides which bits
+hold the address (RFC 8215), and of a site (RFC 3879). Not every Python's registries have them."""
 
 
 class FetchRefused(ValueError):
     """A URL that is not fetched, or did not give what was asked for. The message is for the client."""
+
+
+class TooLarge(FetchRefused):
+    """More bytes than were asked for at most."""
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -49,7 +56,7 @@ class Fetcher:
     transport: httpx.AsyncBaseTransport | None = field(default=None, compare=False)
 
     async def get(self, url: str, most: int) -> bytes:
-        """What a URL gives, so many bytes at most. Raises FetchRefused. It waits as long as the caller lets it."""
+        """What a URL gives, so many bytes at most. Raises FetchRefused, TooLarge. The caller bounds the time."""
         target = _parsed(url)
         for _ in range(REDIRECTS + 1):
             answer = await self._once(target, most)
@@ -111,6 +118,8 @@ def is_public(address: Address) -> bool:
     """Whether an address is one of the Internet's: not of this machine, its network, a group, or a special use; of one
     that holds an address of IPv4, whether that is."""
     if isinstance(address, ipaddress.IPv6Address):
+        if any(address in network for network in _LOCAL):
+            return False
         inner = address.ipv4_mapped or address.sixtofour
         if inner is None and any(address in network for network in _EMBEDDED):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
@@ -135,7 +144,7 @@ def _parsed(url: str) -> httpx.URL:
 
 
 async def _body(response: httpx.Response, most: int) -> bytes:
-    """Raises FetchRefused for more than so many bytes, by what is announced or by what comes."""
+    """Raises TooLarge for more than so many bytes, by what is announced or by what comes."""
     announced = response.headers.get("content-length", "")
     data = bytearray()
     if not (announced.isdigit() and int(announced) > most):
@@ -145,4 +154,4 @@ async def _body(response: httpx.Response, most: int) -> bytes:
                 break
         else:
             return bytes(data)
-    raise FetchRefused(f"larger than {most:,} bytes")
+    raise TooLarge(f"larger than {most:,} bytes")

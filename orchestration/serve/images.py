@@ -20,7 +20,7 @@ from urllib.parse import unquote_to_bytes
 from gristmill.model.processing.chat.turns import Shown
 from gristmill.model.windows.placeholders import Cut, Medium
 from gristmill.orchestration.serve.errors import ApiError, refuse
-from gristmill.orchestration.serve.fetch import Fetcher, FetchRefused
+from gristmill.orchestration.serve.fetch import Fetcher, FetchRefused, TooLarge
 
 _DETAILS: Mapping[str, int | None] = {"auto": None, "low": 1, "high": None}
 """Crops of an image at most, by `detail`; None: as many as the server cuts images into."""
@@ -86,6 +86,10 @@ def wrong(number: int, message: str) -> ApiError:
     return refuse(f"messages: image {number}: {message}", "messages", "invalid_image")
 
 
+def _too_large_together(number: int, limits: ImageLimits) -> ApiError:
+    return wrong(number, f"all images together are larger than {limits.max_total_bytes:,} bytes")
+
+
 async def fetched(refs: Sequence[ImageRef], limits: ImageLimits, fetcher: Fetcher) -> dict[int, bytes]:
     """The bytes of those images that are named by http(s), by number. One after another: a request has one connection.
     Raises ApiError."""
@@ -104,6 +108,8 @@ async def fetched(refs: Sequence[ImageRef], limits: ImageLimits, fetcher: Fetche
                 files[ref.number] = await fetcher.get(ref.url, min(limits.max_bytes, left))
                 left -= len(files[ref.number])
     except (FetchRefused, TimeoutError) as error:
+        if isinstance(error, TooLarge) and left < limits.max_bytes:
+            raise _too_large_together(ref.number, limits) from error
         late = f"the images of a request have not come in {limits.seconds:g} s"
         raise wrong(ref.number, f"url: {late if isinstance(error, TimeoutError) else error}") from error
     return files
@@ -117,7 +123,7 @@ def media_of(refs: Sequence[ImageRef], files: Mapping[int, bytes], limits: Image
         data = files[ref.number] if ref.number in files else _data(ref, limits.max_bytes)
         left -= len(data)
         if left < 0:
-            raise wrong(ref.number, f"all images together are larger than {limits.max_total_bytes:,} bytes")
+            raise _too_large_together(ref.number, limits)
         media.append(Medium("image", data, ref.max_crops))
     return media
 

@@ -11,9 +11,12 @@ import httpx
 import pytest
 from serving import Running, asked, chat, refused, seeing_parts, serving, shown, texts, url, worded
 from vision import picture
+from waiting import PATIENCE
 
+from gristmill.model.processing.chat.turns import Shown
+from gristmill.orchestration.serve.errors import ApiError
 from gristmill.orchestration.serve.fetch import Fetcher, FetchRefused, is_public, resolve
-from gristmill.orchestration.serve.images import ImageLimits
+from gristmill.orchestration.serve.images import ImageLimits, fetched, image_refs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PUBLIC, OTHER = "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
@@ -97,7 +100,8 @@ PRIVATE = [
     "127.0.0.1", "127.8.9.1", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
     "255.255.255.255", "224.0.0.1", "192.0.2.1", "198.18.0.1", "240.0.0.1", "::1", "::", "fe80::1", "fe80::1%eth0",
     "fc00::1", "fd12:3456::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1",
-    "2002:7f00:1::", "2001:0:7f00:1::", "::127.0.0.1", "2001:db8::1",
+    "2002:7f00:1::", "2001:0:7f00:1::", "::127.0.0.1", "2001:db8::1", "fec0::1", "feff::1", "64:ff9b:1::101:101",
+    "64:ff9b:1:a00:0:100:808:808", "64:ff9b:1:7f00:0:100:808:808",
 ]  # fmt: skip
 
 
@@ -204,6 +208,24 @@ def test_a_port_that_is_named_is_allowed_and_a_second_address_is_tried() -> None
     assert get(web, resolver, "http://example.org:8080/a", hosts=("example.org:8080",)) == b"x"
     assert [request.url.host for request in web.asked] == [OTHER, PUBLIC]
     assert web.asked[1].headers["host"] == "example.org:8080"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ([1001], "image 1: url: larger than 1,000 bytes"),
+        ([1000, 1000, 1], "image 3: all images together are larger than 2,000 bytes"),
+        ([1000, 600, 700], "image 3: all images together are larger than 2,000 bytes"),
+        ([600, 1001], "image 2: url: larger than 1,000 bytes"),
+    ],
+)
+def test_bytes_of_an_image_and_of_all_are_told_apart(sizes: list[int], words: str) -> None:
+    web = Web({f"{PUBLIC}/{number}": body(bytes(size)) for number, size in enumerate(sizes)})
+    limits = ImageLimits(max_bytes=1000, max_total_bytes=2000, hosts=("*",), seconds=PATIENCE)
+    parts = [Shown("image", 0, shown(f"http://example.org/{number}")) for number in range(len(sizes))]
+    fetcher = Fetcher(limits.hosts, names(example_org=[PUBLIC]), web)
+    with pytest.raises(ApiError, match=words):
+        asyncio.run(fetched(image_refs(parts, limits), limits, fetcher))
 
 
 async def _never(request: httpx.Request) -> AsyncIterator[bytes]:
