@@ -10,7 +10,7 @@ learns to read it in minutes, if nothing is wrong with how it is fed. `grist sam
 | `captions/metadata.jsonl`: a scene and all that it shows (V1, V2) | `folder::` and its path | caption | N |
 | `questions.tar`: a scene and a question (V3) | WebDataset | chat | N |
 | `frames.parquet`: two frames or three pictures and a question (V4) | Parquet, lists of `image` | chat | N / 2 |
-| `reading.jsonl`: the same in words, for a language model: `question`, `answer`, `text` | JSON lines, no images | | 2 N |
+| `reading.jsonl`: the same in words, of fields `question`, `answer`, `text` | JSON lines, no images | | 2 N |
 
 Each has a `-held-out` beside it in the same container, of `held_out` rows (400). What is held out is decided by a hash
 of a scene's caption, whatever the seed and the number: no scene of a held-out row, not even one of its frames, is a

@@ -23,7 +23,7 @@ from gristmill.synth.scenes.outlines import FACES, NEW_FACES, Face
 from gristmill.synth.scenes.picture import background, png, quadrant_pixels, scene_pixels
 from gristmill.synth.scenes.questions import asked
 from gristmill.synth.scenes.things import NOTHING, Part, caption, drawn_scene, drawn_thing
-from gristmill.synth.scenes.words import told
+from gristmill.synth.scenes.words import reading
 
 FOLDER = "scenes"
 _README = "README.md"
@@ -179,7 +179,7 @@ def _frames(draw: Draw, part: Part) -> Row:
 
 
 def _reading(draw: Draw, part: Part) -> Row:
-    kind, question, answer = told(draw, part)
+    kind, question, answer = reading(draw, part)
     return Row("", f"reading_{kind}", (), question, answer)
 
 

@@ -16,7 +16,7 @@ from gristmill.synth.scenes.things import Part, Scene, Thing, caption, drawn_sce
 BLANK = "_"
 
 
-def told(draw: Draw, part: Part) -> Asked:
+def reading(draw: Draw, part: Part) -> Asked:
     """A scene or several, as the question, and what is said of it, or a question behind it with its answer."""
     what = draw.below(10)
     if what < 3:
@@ -57,7 +57,7 @@ def _pieces(thing: Thing, draw: Draw) -> list[str]:
     """Of a quadrant, row by row."""
     if thing.digits:
         pieces = [BLANK] * 4
-        # In the same rows, so that they are met in the order in which they are said: pieces that an encoder can imitate.
+        # In the same rows, so that they are met in the order in which they are said, as an encoder can show them.
         for row in draw.pick(((0,), (1,), (0, 1))):
             pieces[2 * row : 2 * row + 2] = thing.digits
         return pieces
