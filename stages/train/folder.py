@@ -122,10 +122,11 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """`placed` while this run goes on: two runs in one folder would spoil each other's checkpoints. Raises
         RunsElsewhere."""
-        with self.placed(), ExitStack() as stack:
-            if self._remote:
+        with ExitStack() as stack:
+            if self._remote:  # first: whom it waits for may write metrics until then
                 stack.enter_context(self._hold.taken())
-            elif not stack.enter_context(_locked(self.local)):
+            stack.enter_context(self.placed())
+            if not self._remote and not stack.enter_context(_locked(self.local)):
                 raise RunsElsewhere(self._holder())
             yield
 
@@ -188,21 +189,33 @@ class RunFolder:
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def close(self, done: bool) -> None:
-        """The end of a run in this process. `done`: its receipt is written, so that nobody goes on here."""
+        """The end of a run in this process. `done`: its receipt is written, so that nobody goes on here. Another
+        process that has taken the run meanwhile keeps the folder, and closes it at its own end."""
         if not done:
             return
-        for info in list(self.store.list(self.prefix)):
-            self.store.delete(info.key)
-        if self._local is not None:
-            shutil.rmtree(self._local, ignore_errors=True)
+        with ExitStack() as stack:
+            free = self._hold.take_if_free() if self._remote else stack.enter_context(_locked(self.local))
+            if not free:
+                return
+            keys = [info.key for info in self.store.list(self.prefix)]
+            # holders last: until then nobody else takes the run
+            for key in sorted(keys, key=lambda key: (key.startswith(self._hold.prefix), key)):
+                self.store.delete(key)
+            if not self._remote:
+                shutil.rmtree(self.local, ignore_errors=True)
 
 
 @contextmanager
 def _locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Whether this process has the lock of a folder, which it waits for so many seconds."""
+    """Whether this process has the lock of a folder, which it waits for so many seconds. Of one that is gone nobody has
+    it."""
     deadline = time.monotonic() + patience
     # The kernel lets go of the lock when the process dies, however it dies.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        yield False
+        return
     try:
         while not (locked := _lock(descriptor)) and time.monotonic() < deadline:
             time.sleep(0.2)

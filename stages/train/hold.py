@@ -51,7 +51,8 @@ class Hold:
 
     def __init__(self, store: Store, prefix: str, number: int = 0) -> None:
         self.number = number
-        self._store, self._prefix = store, f"{prefix}holders/"
+        self.prefix = f"{prefix}holders/"
+        self._store = store
         self._nonce = uuid.uuid4().hex
 
     @contextmanager
@@ -70,12 +71,27 @@ class Hold:
             self._release()
 
     def check(self) -> None:
-        """Raises RunsElsewhere when another process has taken the run since."""
-        if self._newest() != self.number:
+        """Raises RunsElsewhere when another process has taken the run since, or ended it."""
+        newest = self._newest()
+        if newest == 0:
             raise RunsElsewhere(
-                f"{self._store.uri}/{self._prefix}: another process has taken over this run, because this one gave no"
+                f"{self._store.uri}/{self.prefix}: another process has finished this run, and its folder is gone. The"
+                " same command takes its result"
+            )
+        if newest != self.number:
+            raise RunsElsewhere(
+                f"{self._store.uri}/{self.prefix}: another process has taken over this run, because this one gave no"
                 f" sign of life for {SILENCE:g} s. Nothing is lost: the other one goes on from the last checkpoint"
             )
+
+    def take_if_free(self) -> bool:
+        """Takes the run, without a sign of life from then on, unless another process holds it. -> Whether it did."""
+        holder = self._holder()
+        note = None if holder is None else self._read(holder.number)
+        if note is not None and not _has_ended(note):
+            return False
+        self.number = (holder.number if holder else 0) + 1
+        return self._store.create(self._key(self.number), self._note(released=False))
 
     def _take(self) -> None:
         while True:
@@ -85,14 +101,14 @@ class Hold:
             self.number = (holder.number if holder else 0) + 1
             if self._store.create(self._key(self.number), self._note(released=False)):
                 break
-        for info in list(self._store.list(self._prefix)):
+        for info in list(self._store.list(self.prefix)):
             if info.key < self._key(self.number):
                 self._store.delete(info.key)
 
     def _outlast(self, holder: Holder) -> None:
         """Returns when it is released, gone or dead. Raises RunsElsewhere at its first sign of life."""
         note = self._read(holder.number)
-        if note is None or note["released"] or Process.of_note(note).is_gone():
+        if note is None or _has_ended(note):
             return
         log.info("train: this run was held by %s; it is taken over after %g s of silence", _who(note), SILENCE)
         deadline = time.monotonic() + SILENCE
@@ -127,8 +143,8 @@ class Hold:
     def _holder(self) -> Holder | None:
         holders = [
             Holder(int(match[1]), info.modified)
-            for info in self._store.list(self._prefix)
-            if (match := _NAME.fullmatch(info.key.removeprefix(self._prefix)))
+            for info in self._store.list(self.prefix)
+            if (match := _NAME.fullmatch(info.key.removeprefix(self.prefix)))
         ]
         return max(holders, default=None)
 
@@ -137,7 +153,7 @@ class Hold:
         return 0 if holder is None else holder.number
 
     def _key(self, number: int) -> str:
-        return f"{self._prefix}{number:06d}.json"
+        return f"{self.prefix}{number:06d}.json"
 
     def _note(self, *, released: bool) -> bytes:
         about = {"holder": self._key(self.number)}
@@ -152,6 +168,10 @@ class Hold:
             return read_note(self._store, key, {"holder": key}, _REMEDY, host=str, pid=int, released=bool)
         except NotFound:  # it ended meanwhile
             return None
+
+
+def _has_ended(note: dict[str, Any]) -> bool:
+    return bool(note["released"]) or Process.of_note(note).is_gone()
 
 
 def _who(note: dict[str, Any]) -> str:

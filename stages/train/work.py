@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gristmill.lake.accounts.balance import Tally
-from gristmill.lake.accounts.receipt import StageId, canonical
+from gristmill.lake.accounts.receipt import StageId, canonical, finished
 from gristmill.lake.store.base import Store
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.train.stage import TrainStage
 from gristmill.stages.core.work import Outcome, Resources, Stage, Work
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.job import Execution, Trained, TrainInput, TrainJob
-from gristmill.stages.train.result import put_result
+from gristmill.stages.train.result import TrainFacts, put_result
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,13 @@ class Train(Stage[TrainInput]):
 
     def run(self, store: Store, work: Work[TrainInput]) -> Outcome:
         """Outputs `weights` (trained parts), `model` (the shape), `metrics`; facts: TrainFacts. Goes on where a run of
-        the same work stopped. Raises RunsElsewhere, Diverged, and what a trainer raises."""
+        the same work stopped; where another one ended while this one waited for it, with its result. Raises
+        RunsElsewhere, Diverged, and what a trainer raises."""
         job = TrainJob(self.stage, self.config, work.payload, self.execution)
         folder = RunFolder(store, work.key)
         with folder.held():
+            if (earlier := finished(store, work.key)) is not None:
+                return Outcome(outputs=earlier.outputs, facts=earlier.facts_as(TrainFacts))
             trained = _carry_out(store, job, folder)
             outputs, facts = put_result(store, job, folder, trained)
         return Outcome(outputs=outputs, facts=facts)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 from training import config, prepare, stage, stop_at, train
 
+from gristmill.lake.accounts.receipt import finished
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.upkeep.gc import plan_gc, run_gc
 from gristmill.lake.upkeep.verify import verify
@@ -17,10 +18,13 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.stage import TrainStage
+from gristmill.stages.core.work import execute
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete, PlanOnly
+from gristmill.stages.train import work as train_stage
 from gristmill.stages.train.folder import RunAbout, RunFolder, RunsElsewhere, read_about, runs
 from gristmill.stages.train.job import Execution, TrainInput
+from gristmill.stages.train.result import put_result
 from gristmill.stages.train.work import train_work
 
 
@@ -90,6 +94,29 @@ def test_two_processes_do_not_train_in_one_folder(lake):
     with folder.held():
         pass
     assert read_about(lake, "a" * 64) == runs(lake)[0] and read_about(lake, "b" * 64) is None
+
+
+def test_a_run_that_waited_for_another_takes_its_result(lake, monkeypatch):
+    """A second process looks for the receipt, finds none, and begins when the first one has ended."""
+    kept = {}
+
+    def keep(store, job, folder, trained):
+        kept["job"], kept["key"] = job, folder.key
+        return put_result(store, job, folder, trained)
+
+    monkeypatch.setattr(train_stage, "put_result", keep)
+    train(lake, stage(gates=[]))
+    job, key = kept["job"], kept["key"]
+    receipt = finished(lake, key)
+    monkeypatch.setattr(train_stage, "_carry_out", lambda *args: pytest.fail("it was trained again"))
+    work = train_work(job.stage, job.config, job.given, job.execution)
+    assert work.key == key
+    assert execute(lake, work).identity() == receipt.identity()
+    with RunFolder(lake, key).held():
+        RunFolder(lake, key).close(done=True)  # by the first one, late
+        assert RunFolder(lake, key).local.exists()
+    RunFolder(lake, key).close(done=True)
+    assert not RunFolder(lake, key).local.exists()
 
 
 def test_a_plan_says_what_would_be_trained_and_trains_nothing(lake):

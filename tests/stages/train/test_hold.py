@@ -150,6 +150,21 @@ def test_of_two_that_follow_at_once_one_is_refused(
     first.check()
 
 
+def test_who_finished_takes_the_folder_only_where_nobody_else_has_the_run(
+    store: Store, elsewhere: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not Hold(store, PREFIX).take_if_free()
+    elsewhere.check()
+    sign_of_life(elsewhere, monkeypatch, released=True)
+    closing = Hold(store, PREFIX)
+    assert closing.take_if_free() and closing.number == 2
+    assert not Hold(store, PREFIX).take_if_free()
+    for info in list(store.list(PREFIX)):
+        store.delete(info.key)
+    with pytest.raises(RunsElsewhere, match="another process has finished this run"):
+        closing.check()
+
+
 @pytest.mark.parametrize("lost_after", [0, 2])
 def test_a_checkpoint_of_a_run_that_was_taken_over_is_no_checkpoint(
     store: Store, tmp_path: Path, lost_after: int
@@ -195,6 +210,8 @@ def test_on_s3_two_machines_do_not_train_one_stage(s3_lake: str, monkeypatch: py
             with rank.placed(), rank.written():
                 pass
         with second.held(), second.written():
+            second._hold.check()
+            RunFolder(lake, KEY).close(done=True)  # as the first one's driver does, whose receipt is written
             second._hold.check()
             late = RunFolder(lake, KEY, first.holder)  # as Ray starts one again of the driver that was followed
             with late.placed(), pytest.raises(RunsElsewhere, match="has taken over this run"), late.written():
