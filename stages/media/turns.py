@@ -14,13 +14,12 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
 from gristmill.lake.inputs.folder_lines import paths_of
 from gristmill.model.processing.chat.conversation import BadSample, Conversation
-from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.segments import Segment, placeholder, placeholders, split_at_placeholders
 from gristmill.stages.containers.media import Media
 
 USER = "<|user|>"
@@ -35,12 +34,7 @@ class Modality:
 
     def placeholder(self, number: int) -> str:
         """What stands in a text for the medium `number`, from 1."""
-        return f"<|{self.kind}_{number}|>"
-
-    @cached_property
-    def placeholders(self) -> re.Pattern[str]:
-        """Any placeholder; its group is the number."""
-        return re.compile(rf"<\|{self.kind}_(\d{{1,9}})\|>")
+        return placeholder(self.kind, number).text
 
     @property
     def next(self) -> str:
@@ -185,8 +179,8 @@ def _part(part: Any, album: Album) -> Any:
 
 def placed(conversation: Conversation, media: int, modality: Modality) -> Conversation:
     """The conversation with each of so many media in one place. Raises BadSample: placeholders."""
-    contents = [turn.content for turn in conversation.turns if turn.role == "user"]
-    numbers = [int(number) for text in contents for number in modality.placeholders.findall(text)]
+    contents = [Segment(turn.content) for turn in conversation.turns if turn.role == "user"]
+    numbers = [item.number for text in contents for item in placeholders(split_at_placeholders(text, modality.kind))]
     if not numbers and media:
         before = "".join(modality.placeholder(number) for number in range(1, media + 1))
         first = next(n for n, turn in enumerate(conversation.turns) if turn.role == "user")
@@ -204,19 +198,8 @@ def with_media(parts: Sequence[Segment], modality: Modality) -> list[Segment]:
     before: Segment | None = None
     for part in parts:
         if before == Segment(USER, special=True) and not part.special:
-            split += _split(part, modality)
+            split += split_at_placeholders(part, modality.kind)
         else:
             split.append(part)
         before = part
     return split
-
-
-def _split(part: Segment, modality: Modality) -> Iterator[Segment]:
-    at = 0
-    for match in modality.placeholders.finditer(part.text):
-        if match.start() > at:
-            yield part._replace(text=part.text[at : match.start()])
-        yield Segment(modality.placeholder(int(match[1])), special=True)
-        at = match.end()
-    if at < len(part.text):
-        yield part._replace(text=part.text[at:])
