@@ -17,8 +17,7 @@ from gristmill.model.evaluate.answers import Extraction, choice_of, same_answer,
 from gristmill.model.evaluate.calls import call_fault
 from gristmill.model.evaluate.reading import NUMBER, attributes, reading, vqa_accuracy
 from gristmill.model.evaluate.refusals import Judge
-from gristmill.model.processing.segments import Segment
-from gristmill.model.windows.placeholders import placeholder_of, placeholders
+from gristmill.model.processing.segments import Segment, placeholder_of, placeholders
 
 Task = Literal["perplexity", "exact", "choice", "calls", "refusal", "answer", "vqa"]
 TASKS: tuple[Task, ...] = get_args(Task)

@@ -1,16 +1,19 @@
 """Segments: a sample as stretches of text and special tokens, and which of them the loss counts.
 
 Who builds a sample says what is a special token; text never becomes one, whatever it spells. `model.processing.text`
-makes tokens of segments.
+makes tokens of segments. Placeholders, `<|image_1|>` or `<|audio_1|>`, are special tokens of samples that no tokenizer
+has: each stands for a medium of the sample, by its kind and its number from 1 (`model.windows.placeholders`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 END_OF_TEXT = "<|endoftext|>"
 _SLICE = 1 << 20  # characters encoded at a time
+_PLACEHOLDER = re.compile(r"<\|(image|audio)_(\d{1,9})\|>")
 
 
 class Segment(NamedTuple):
@@ -20,6 +23,40 @@ class Segment(NamedTuple):
     text: str
     special: bool = False
     loss_mask: bool = False
+
+
+class Placeholder(NamedTuple):
+    """What a part of a sample stands for: `image` or `audio`, and the number of the medium, from 1."""
+
+    kind: str
+    number: int
+
+
+def placeholder(kind: str, number: int) -> Segment:
+    """The part that stands for a medium, by its number from 1."""
+    return Segment(f"<|{kind}_{number}|>", special=True)
+
+
+def placeholder_of(part: Segment) -> Placeholder | None:
+    """What a part stands for; None: for itself."""
+    match = _PLACEHOLDER.fullmatch(part.text) if part.special else None
+    return Placeholder(match[1], int(match[2])) if match else None
+
+
+def placeholders(parts: Sequence[Segment]) -> list[Placeholder]:
+    """Those of a sample, in their order."""
+    return [item for item in map(placeholder_of, parts) if item is not None]
+
+
+def split_at_placeholders(part: Segment, kind: str) -> list[Segment]:
+    """A text, in parts where it spells placeholders of media of a kind; these become special, as their number is
+    written: `<|image_01|>` is `<|image_1|>`."""
+    split, at = list[Segment](), 0
+    for match in _PLACEHOLDER.finditer(part.text):
+        if match[1] == kind:
+            split += [part._replace(text=part.text[at : match.start()]), placeholder(kind, int(match[2]))]
+            at = match.end()
+    return [piece for piece in (*split, part._replace(text=part.text[at:])) if piece.text]
 
 
 def slices(samples: Sequence[Sequence[Segment]]) -> Iterator[Sequence[Sequence[Segment]]]:

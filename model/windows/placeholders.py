@@ -8,17 +8,13 @@ Text that spells a placeholder stays text.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.segments import Segment, placeholder_of
 from gristmill.model.processing.text import Encoded, Tokenizer
-
-_PLACEHOLDER = re.compile(r"<\|(image|audio)_(\d{1,9})\|>")
 
 
 @dataclass(frozen=True)
@@ -61,29 +57,6 @@ class BadMedium(ValueError):
 
     def __str__(self) -> str:
         return f"medium {self.number}: {self.message}"
-
-
-class Placeholder(NamedTuple):
-    """What a part of a sample stands for: `image` or `audio`, and the number of the medium, from 1."""
-
-    kind: str
-    number: int
-
-
-def placeholder(kind: str, number: int) -> Segment:
-    """The part that stands for a medium, by its number from 1."""
-    return Segment(f"<|{kind}_{number}|>", special=True)
-
-
-def placeholder_of(part: Segment) -> Placeholder | None:
-    """What a part stands for; None: for itself."""
-    match = _PLACEHOLDER.fullmatch(part.text) if part.special else None
-    return Placeholder(match[1], int(match[2])) if match else None
-
-
-def placeholders(parts: Sequence[Segment]) -> list[Placeholder]:
-    """Those of a sample, in their order."""
-    return [item for item in map(placeholder_of, parts) if item is not None]
 
 
 def encode(

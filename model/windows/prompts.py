@@ -17,9 +17,9 @@ import numpy as np
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.processing.image import CropPlan, Crops, ExtremeRatio, crops, plan_crops
 from gristmill.model.processing.image_file import MAX_PIXELS, ImageError, decode_image, image_header
-from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.segments import Segment, placeholders
 from gristmill.model.processing.text import Encoded, Tokenizer
-from gristmill.model.windows.placeholders import BadMedium, Cut, Medium, encode, placeholders
+from gristmill.model.windows.placeholders import BadMedium, Cut, Medium, encode
 
 
 class Prompted(NamedTuple):

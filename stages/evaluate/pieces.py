@@ -21,11 +21,11 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet, read_table
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.model.evaluate.samples import Item, NoItem, Rules, Task, item_of
-from gristmill.model.processing.segments import END_OF_TEXT, Segment
+from gristmill.model.processing.segments import END_OF_TEXT, Segment, placeholders
 from gristmill.model.processing.text import Tokenizer
 from gristmill.model.shards.files import ShardReader
 from gristmill.model.shards.sample import Sample
-from gristmill.model.windows.placeholders import BadMedium, Medium, placeholders
+from gristmill.model.windows.placeholders import BadMedium, Medium
 from gristmill.stages.mix.pairs import of_pairs
 from gristmill.stages.mix.tokenize import record_at
 from gristmill.stages.mix.windows import shard_files, source_of

@@ -21,7 +21,13 @@ from urllib.parse import unquote
 
 from gristmill.lake.inputs.folder_lines import paths_of
 from gristmill.model.processing.chat.conversation import BadSample, Conversation
-from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.segments import (
+    Segment,
+    placeholder,
+    placeholder_of,
+    placeholders,
+    split_at_placeholders,
+)
 from gristmill.stages.containers.media import Media
 
 USER = "<|user|>"
@@ -38,12 +44,7 @@ class Modality:
 
     def placeholder(self, number: int) -> str:
         """What stands in a text for the medium `number`, from 1."""
-        return f"<|{self.kind}_{number}|>"
-
-    @cached_property
-    def placeholders(self) -> re.Pattern[str]:
-        """Any placeholder; its group is the number."""
-        return re.compile(rf"<\|{self.kind}_(\d{{1,9}})\|>")
+        return placeholder(self.kind, number).text
 
     @cached_property
     def next(self) -> re.Pattern[str]:
@@ -190,8 +191,8 @@ def _part(part: Any, album: Album) -> Any:
 
 def placed(conversation: Conversation, media: int, modality: Modality) -> Conversation:
     """The conversation with each of so many media in one place. Raises BadSample: placeholders."""
-    contents = [turn.content for turn in conversation.turns if turn.role == "user"]
-    numbers = [int(number) for text in contents for number in modality.placeholders.findall(text)]
+    contents = [Segment(turn.content) for turn in conversation.turns if turn.role == "user"]
+    numbers = [item.number for text in contents for item in placeholders(split_at_placeholders(text, modality.kind))]
     if not numbers and media:
         before = "".join(modality.placeholder(number) for number in range(1, media + 1))
         first = next(n for n, turn in enumerate(conversation.turns) if turn.role == "user")
@@ -209,22 +210,11 @@ def with_media(parts: Sequence[Segment], modality: Modality) -> list[Segment]:
     before: Segment | None = None
     for part in parts:
         if before == Segment(USER, special=True) and not part.special:
-            split += _split(part, modality)
+            split += split_at_placeholders(part, modality.kind)
         else:
             split.append(part)
         before = part
     return split
-
-
-def _split(part: Segment, modality: Modality) -> Iterator[Segment]:
-    at = 0
-    for match in modality.placeholders.finditer(part.text):
-        if match.start() > at:
-            yield part._replace(text=part.text[at : match.start()])
-        yield Segment(modality.placeholder(int(match[1])), special=True)
-        at = match.end()
-    if at < len(part.text):
-        yield part._replace(text=part.text[at:])
 
 
 def with_several(parts: Sequence[Segment], counts: Sequence[int], modality: Modality) -> list[Segment]:
@@ -233,10 +223,10 @@ def with_several(parts: Sequence[Segment], counts: Sequence[int], modality: Moda
     first = list(accumulate(counts, initial=1))
     several: list[Segment] = []
     for part in parts:
-        match = modality.placeholders.fullmatch(part.text) if part.special else None
-        if match is None:
+        item = placeholder_of(part)
+        if item is None or item.kind != modality.kind:
             several.append(part)
         else:
-            own = range(first[int(match[1]) - 1], first[int(match[1])])
-            several += [part._replace(text=modality.placeholder(number)) for number in own]
+            numbers = range(first[item.number - 1], first[item.number])
+            several += [placeholder(modality.kind, number) for number in numbers]
     return several

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.segments import Segment, placeholders
 from gristmill.model.processing.text import Tokenizer
-from gristmill.model.windows.placeholders import Cut, encode, placeholders
+from gristmill.model.windows.placeholders import Cut, encode
 from gristmill.stages.mix.tokenize import LENGTHS, SCHEMA, Rows, TextShard, Tokenize, table_of
 
 IMAGES = pa.list_(pa.struct([("place", pa.int32()), ("tokens", pa.int32()), ("crops", pa.int32())]))

@@ -15,9 +15,9 @@ from gristmill.model.generate.engine import Engine, Options, Request
 from gristmill.model.generate.sampling import Sampling
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.processing.image import crops
-from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.segments import Segment, placeholder
 from gristmill.model.processing.text import Tokenizer
-from gristmill.model.windows.placeholders import BadMedium, Medium, placeholder
+from gristmill.model.windows.placeholders import BadMedium, Medium
 from gristmill.model.windows.prompts import Prompts, cut_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

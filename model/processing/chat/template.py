@@ -14,7 +14,7 @@ from typing import Any
 
 from gristmill.model.processing.chat.tools import canonical
 from gristmill.model.processing.chat.turns import Conversation, Role, Turn
-from gristmill.model.processing.segments import END_OF_TEXT, Segment
+from gristmill.model.processing.segments import END_OF_TEXT, Segment, placeholder
 
 _TOKENS: Mapping[Role, str] = {
     "system": "<|system|>",
@@ -77,12 +77,11 @@ def _rendered(conversation: Conversation) -> list[Segment]:
 
 
 def _with_media(turn: Turn, before: int) -> list[Segment]:
-    """What a user says, with placeholders (`model.windows.placeholders`) where media stand; `before`: how many came."""
+    """What a user says, with placeholders where media stand; `before`: how many came."""
     segments: list[Segment] = []
     at = 0
     for number, item in enumerate(turn.media, before + 1):
-        placeholder = Segment(f"<|{item.kind}_{number}|>", special=True)
-        segments += [Segment(turn.content[at : item.at]), placeholder]
+        segments += [Segment(turn.content[at : item.at]), placeholder(item.kind, number)]
         at = item.at
     return [*segments, Segment(turn.content[at:])]
 
