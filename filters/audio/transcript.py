@@ -27,7 +27,12 @@ from gristmill.filters.language import LanguageFilter
 SYLLABLES = frozenset({"zh", "ja"})
 """Languages whose characters are syllables, or nearly."""
 _WORD = re.compile(r"\w")
-_WORDS = re.compile(r"\w+")
+_SIGNS = (
+    r"\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"
+    r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+"""Kana and ideographs, which are written without blanks: each is a word."""
+_WORDS = re.compile(rf"[{_SIGNS}]|[^\W{_SIGNS}]+")
 _RATES = pa.schema(
     [
         pa.field("letters", pa.int64()),  # letters, digits and ideographs of what is said

@@ -126,9 +126,9 @@ def _resampled(signals: Iterable[Tensor], up: int, down: int) -> Iterator[Tensor
     resample = _resampler(up, down)
     reach = -(-resample.width // down)
     block = max(SAMPLES // down, reach)
-    held, before, received = torch.empty(0), 0, 0  # `before`: of `held`, multiples of `down` that were given out
+    held, before = torch.empty(0), 0  # `before`: of `held`, multiples of `down` that were given out
     for signal in signals:
-        held, received = torch.cat([held, signal]), received + len(signal)
+        held = torch.cat([held, signal])
         while len(held) >= (before + block + reach) * down:
             yield resample(held[: (before + block + reach) * down])[before * up : (before + block) * up]
             gone = before + block - reach

@@ -36,12 +36,27 @@ CLIPS = [
 REASONS = {
     "clip": [None, None, "too_short", "too_long", "rate_too_low", "silent", "mostly_silent", "clipped", *[None] * 5],
     "speech_rate": [None, None, None, "too_slow", *[None] * 5, "too_fast", "too_fast", None, "too_slow"],
-    "transcript": [None, None, "other_language", None, "repetitive", "empty", None, None],
+    "transcript": [
+        None,
+        None,
+        "other_language",
+        None,
+        "repetitive",
+        "empty",
+        None,
+        None,
+        *["repetitive"] * 3,
+        None,
+        None,
+    ],
 }
 TEXTS = [
     ("The mill stands by the river, and its wheel turns.", "en"), ("Der Müller mahlt das Korn.", None),
     ("Der Müller mahlt das Korn für alle Leute im Dorf.", "en"), ("Der Müller mahlt das Korn für alle.", "de"),
     ("thank you for watching " * 8, "en"), ("...", "en"), ("Eins zwei", "en"), ("", None),
+    ("谢谢大家观看" * 6, "zh"), ("ご視聴ありがとうございました。" * 5, "ja"), ("ﾊｲﾊｲ" * 6, "ja"),
+    ("在河边的磨坊里有一个很大很旧的轮子，每天都在转。", "zh"),
+    ("川のそばの水車小屋には、大きくて古い車輪があります。", "ja"),
 ]  # fmt: skip
 
 
