@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks is no installed package
 
 from benchmarks import (  # noqa: E402
+    bench_audio,
     bench_containers,
     bench_dedup,
     bench_gopher,
@@ -82,6 +84,20 @@ def test_a_lookup_that_tells_less_than_a_scan_is_a_difference(monkeypatch: pytes
     monkeypatch.setattr(bench_ledger, "by_why", lambda versions, url: [(*honest(versions, url)[0][:-1], "planted")])
     with pytest.raises(Differ, match="against a scan"):
         bench_ledger.run(tiny=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "error"), [(1, 2e-5), (2, 5e-6)], ids=["one value far off", "more than a thousandth off"]
+)
+def test_frames_of_audio_that_are_not_the_references_are_a_difference(values: int, error: float) -> None:
+    frames = np.zeros((10, 100), np.float32)
+    other = frames.copy()
+    other.flat[0] = 5e-6
+    outcomes = dict.fromkeys((bench_audio.REFERENCE, bench_audio.EXACT, bench_audio.FAST), frames)
+    bench_audio.same_frames(outcomes | {bench_audio.EXACT: other})
+    other.flat[:values] = error
+    with pytest.raises(Differ, match="frames of exact"):
+        bench_audio.same_frames(outcomes | {bench_audio.EXACT: other})
 
 
 def test_clusters_and_numbers_kept_have_to_be_the_same(tmp_path: Path) -> None:
