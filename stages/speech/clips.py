@@ -18,7 +18,6 @@ import soundfile
 
 from gristmill.filters.audio.levels import Levels, levels
 from gristmill.filters.audio.sound import sound
-from gristmill.model.processing.audio import SAMPLES
 from gristmill.model.processing.audio_file import (
     MAX_SECONDS,
     AudioError,
@@ -26,6 +25,7 @@ from gristmill.model.processing.audio_file import (
     audio_header,
     decode_audio,
 )
+from gristmill.model.processing.audio_rates import SAMPLES
 from gristmill.model.processing.chat.conversation import BadSample
 from gristmill.stages.containers.media import Media
 
