@@ -19,7 +19,6 @@ FLOOR_DB, BELOW_LOUD_DB = -60.0, 40.0
 _FULL, _TOP, _FLAT = 0.999, 0.99, 1e-5
 _LOUD = 95
 """Percentile of the frames that counts as loud."""
-_BLOCK_FRAMES = 4000
 _BLOCK = 1 << 20
 """Samples at a time."""
 
@@ -36,7 +35,7 @@ class Levels(NamedTuple):
 
 def levels(waveform: np.ndarray, rate: int) -> Levels:
     """Of a clip, float32 [samples] in -1 to 1, all finite, at least one; `rate` in Hz."""
-    peak = float(np.abs(waveform).max())
+    peak = max(float(waveform.max()), -float(waveform.min()))
     frames_db = _frames_db(waveform, max(1, round(rate * FRAME)))
     loud_db = float(np.percentile(frames_db, _LOUD))
     silent = frames_db < max(FLOOR_DB, loud_db - BELOW_LOUD_DB)
@@ -49,9 +48,10 @@ def _frames_db(waveform: np.ndarray, size: int) -> np.ndarray:
     if whole == 0:
         waveform, size, whole = waveform, len(waveform), 1
     powers = np.empty(whole)
-    for first in range(0, whole, _BLOCK_FRAMES):
-        block = waveform[first * size : min(first + _BLOCK_FRAMES, whole) * size].astype(np.float64)
-        powers[first : first + _BLOCK_FRAMES] = np.square(block).reshape(-1, size).mean(axis=1)
+    frames = max(1, _BLOCK // size)
+    for first in range(0, whole, frames):
+        block = waveform[first * size : min(first + frames, whole) * size].astype(np.float64)
+        powers[first : first + frames] = np.square(block).reshape(-1, size).mean(axis=1)
     return 10 * np.log10(np.maximum(powers, 1e-12))
 
 

@@ -24,8 +24,8 @@ _WINDOW, _HOP = 0.064, 0.016
 """Seconds."""
 _BELOW_DB = 25.0
 _STEADY_DB = 0.5
-_BLOCK = 1024
-"""Frames at a time: memory does not grow with length."""
+_BLOCK = 1 << 20
+"""Samples of frames at a time: memory grows with neither length nor rate."""
 
 
 def sound(waveform: np.ndarray, rate: int) -> int:
@@ -51,9 +51,10 @@ def _spectrogram(waveform: np.ndarray, rate: int) -> np.ndarray:
     sums = (band_of_bin[:, None] == np.arange(_BANDS)).astype(np.float64)
     frames = np.lib.stride_tricks.sliding_window_view(waveform, window)[::hop]
     powers = np.empty((len(frames), _BANDS))
-    for first in range(0, len(frames), _BLOCK):
-        spectrum = np.fft.rfft(frames[first : first + _BLOCK] * taper)
-        powers[first : first + _BLOCK] = (spectrum.real**2 + spectrum.imag**2) @ sums
+    at_once = max(1, _BLOCK // window)
+    for first in range(0, len(frames), at_once):
+        spectrum = np.fft.rfft(frames[first : first + at_once] * taper)
+        powers[first : first + at_once] = (spectrum.real**2 + spectrum.imag**2) @ sums
     return 10 * np.log10(np.maximum(powers, max(1e-12, 1e-4 * powers.max())))
 
 

@@ -99,9 +99,14 @@ def decode_audio(
 ) -> tuple[np.ndarray, int]:
     """The mean of all channels, float32 [samples], and their rate in Hz. Arguments and errors as those of
     `audio_blocks`."""
-    rate = audio_header(source, max_seconds).rate
-    blocks = audio_blocks(source, start, samples, max_seconds)
-    return np.concatenate([block.mean(1) for block in blocks]), rate
+    header = audio_header(source, max_seconds)
+    waveform, at = np.empty(header.samples - start if samples is None else samples, np.float32), 0
+    for block in audio_blocks(source, start, samples, max_seconds):
+        if at + len(block) > len(waveform):  # more than its header says
+            waveform = np.concatenate([waveform[:at], np.empty(2 * at + len(block), np.float32)])
+        np.mean(block, axis=1, out=waveform[at : at + len(block)])
+        at += len(block)
+    return waveform[:at], header.rate
 
 
 def file_mel(source: bytes | BinaryIO, max_seconds: float = MAX_SECONDS, *, exact: bool = False) -> np.ndarray:

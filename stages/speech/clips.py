@@ -33,6 +33,8 @@ OVERHANG = 0.1
 """Seconds that a manifest may name beyond the end of a file: lengths are rounded, files are not."""
 MOST_SECONDS = 1e9
 """That a row can name: 31 years, of which samples can still be counted at any rate."""
+MOST_SAMPLES = 7200 * 48_000
+"""Of a clip: 2 hours at 48 kHz, a waveform of 1.4 GB. What decoding takes is a matter of samples, not of seconds."""
 
 
 class Clip(NamedTuple):
@@ -81,6 +83,9 @@ def clip_of(item: Media, part: Part | None, max_seconds: float) -> Clip:
     """Decoded and measured. Raises AudioError; BadSample: segment."""
     header = audio_header(item.data, MAX_SECONDS if part else max_seconds)
     place = None if part is None else _place(part, header)
+    decoded = header.samples if place is None else place[1]
+    if decoded > MOST_SAMPLES:
+        raise AudioError("too_long", f"{decoded} samples at {header.rate} Hz, allowed are {MOST_SAMPLES}")
     if place is None:
         waveform, rate = decode_audio(item.data, max_seconds=max_seconds)
         return _clip(item, waveform, rate, None)

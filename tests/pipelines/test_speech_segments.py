@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -23,8 +24,10 @@ from gristmill.lake.takedown.forget import forget, plan_forget
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
+from gristmill.model.processing.audio_file import AudioError
 from gristmill.stages.containers import ReadConfig, read, scan
 from gristmill.stages.containers.media import Media
+from gristmill.stages.speech import clips
 from gristmill.stages.speech.clips import Part, clip_of
 
 
@@ -163,6 +166,28 @@ def test_a_part_of_a_file_of_any_rate_is_stored(rate):
     stored, stored_rate = soundfile.read(io.BytesIO(clip.medium["data"]), dtype="float32")
     assert stored_rate == rate and len(stored) == clip.medium["samples"] == round(0.15 * rate) - round(0.05 * rate)
     assert np.array_equal(stored, samples[round(0.05 * rate) : round(0.15 * rate)].astype(np.float32))
+
+
+def test_a_clip_is_refused_by_its_samples_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr(clips, "MOST_SAMPLES", 2 * RATE)
+    item = Media("audio", "0" * 64, "long.flac", LONG)
+    assert clip_of(item, Part(1.0, 3.0), 30.0).medium["samples"] == 2 * RATE
+    for part in (None, Part(1.0, 3.1)):
+        with pytest.raises(AudioError, match="allowed are 32000") as caught:
+            clip_of(item, part, 30.0)
+        assert caught.value.reason == "audio.too_long"
+
+
+def test_what_is_measured_of_a_clip_takes_no_more_memory_at_a_high_rate():
+    rate, seconds = 192_000, 20
+    item = Media("audio", "0" * 64, "long.wav", encoded(np.tile(waveform(1, 1.0, rate), seconds), rate))
+    tracemalloc.start()
+    try:
+        clip_of(item, None, 30.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * rate * seconds + (64 << 20)  # the waveform, and blocks that are the same at any rate
 
 
 def test_a_file_that_is_too_long_for_a_record_costs_its_segments(store, tmp_path):
