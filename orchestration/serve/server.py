@@ -232,8 +232,8 @@ class _Service:
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(pool, prepare, body)
         if isinstance(prepared, _Fetching):
-            async with self._fetching:
-                files = await unless_gone(request.receive, fetched(prepared.refs, self._images, self._fetcher))
+            fetching = fetched(prepared.refs, self._images, self._fetcher, self._fetching)
+            files = await unless_gone(request.receive, fetching)
             prepared = await loop.run_in_executor(self._large, prepared.finish, files)
         asked, jobs, reply = prepared
         stream = await self._submit(jobs, "messages" if reply.chat else "prompt")
