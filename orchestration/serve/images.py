@@ -19,7 +19,8 @@ from urllib.parse import unquote_to_bytes
 
 from gristmill.model.processing.chat.turns import Shown
 from gristmill.model.windows.placeholders import Cut, Medium
-from gristmill.orchestration.serve.errors import ApiError, refuse
+from gristmill.orchestration.serve.engine import Busy
+from gristmill.orchestration.serve.errors import ApiError, refuse, unserved
 from gristmill.orchestration.serve.fetch import Fetcher, FetchRefused, TooLarge
 
 _DETAILS: Mapping[str, int | None] = {"auto": None, "low": 1, "high": None}
@@ -31,7 +32,7 @@ _DATA = re.compile(r"data:([^,;]{0,100})((?:;[^,;]{0,100}){0,8}),", re.IGNORECAS
 class ImageLimits:
     """What a request may show. `max_images`; `max_bytes` of an image and `max_total_bytes` of all, as files;
     `max_pixels` of an image, and `max_crops` that it is cut into. `hosts` that images may be fetched from, as
-    `serve/fetch.py` has them; `seconds` that all fetches of a request may take together."""
+    `serve/fetch.py` has them; `seconds` that all fetches of a request, and the wait for their turn, may take."""
 
     max_images: int = 16
     max_bytes: int = 20 << 20
@@ -90,11 +91,15 @@ def _too_large_together(number: int, limits: ImageLimits) -> ApiError:
     return wrong(number, f"all images together are larger than {limits.max_total_bytes:,} bytes")
 
 
-async def fetched(refs: Sequence[ImageRef], limits: ImageLimits, fetcher: Fetcher) -> dict[int, bytes]:
-    """The bytes of those images that are named by http(s), by number. One after another: a request has one connection.
-    Raises ApiError."""
+async def fetched(
+    refs: Sequence[ImageRef], limits: ImageLimits, fetcher: Fetcher, turns: asyncio.Semaphore
+) -> dict[int, bytes]:
+    """The bytes of those images that are named by http(s), by number. One after another: a request has one connection,
+    and one of `turns` while it has it. Raises ApiError: 429 if its turn has not come."""
     named = [ref for ref in refs if not ref.is_data]
-    if named and not limits.hosts:
+    if not named:
+        return {}
+    if not limits.hosts:
         raise wrong(
             named[0].number,
             "url: this server fetches no images: send a data URL (data:image/png;base64,...), or let its operator"
@@ -102,12 +107,15 @@ async def fetched(refs: Sequence[ImageRef], limits: ImageLimits, fetcher: Fetche
         )
     files: dict[int, bytes] = {}
     left = limits.max_total_bytes
+    ref: ImageRef | None = None  # until it is this request's turn
     try:
-        async with asyncio.timeout(limits.seconds):
+        async with asyncio.timeout(limits.seconds), turns:
             for ref in named:
                 files[ref.number] = await fetcher.get(ref.url, min(limits.max_bytes, left))
                 left -= len(files[ref.number])
     except (FetchRefused, TimeoutError) as error:
+        if ref is None:
+            raise unserved(Busy("images of as many requests as may be are being fetched: ask again later")) from error
         if isinstance(error, TooLarge) and left < limits.max_bytes:
             raise _too_large_together(ref.number, limits) from error
         late = f"the images of a request have not come in {limits.seconds:g} s"

@@ -40,7 +40,6 @@ from gristmill.orchestration.serve.text import Names
 from gristmill.orchestration.serve.wire import PATIENCE, Gone, read_body, say_nothing, unless_gone
 
 BODY_LIMIT, IMAGE_BODY_LIMIT = 8 << 20, 32 << 20
-_SHOWS = b"image_url"
 _FETCHES = 8  # requests whose images are fetched side by side: each may hold `max_total_bytes`
 _LARGE = 1 << 16  # bytes of a body from which on it waits for others of its kind alone
 _SMALL_THREADS, _LARGE_THREADS = 4, 2
@@ -110,8 +109,9 @@ class _Prepared(NamedTuple):
     reply: Reply
 
 
-class _Fetching(NamedTuple):
-    """A request some of whose images have to be fetched first. `finish`: in a thread, with their bytes by number."""
+class _Seeing(NamedTuple):
+    """A request with images, of which no byte is read yet. `finish`: in a thread of large ones, since a small file may
+    hold a large image; with the bytes of those that were fetched, by number."""
 
     refs: list[ImageRef]
     finish: Callable[[Mapping[int, bytes]], _Prepared]
@@ -182,7 +182,7 @@ class _Service:
         about = {"object": "model", "created": self._created, "owned_by": "gristmill", "max_model_len": length}
         return {"id": self.name, **about}
 
-    def _chat(self, data: bytes) -> _Prepared | _Fetching:
+    def _chat(self, data: bytes) -> _Prepared | _Seeing:
         """In a thread: what to do about a request for a message."""
         asked = read(ChatRequest, data)
         self._check_name(asked.model)
@@ -197,7 +197,7 @@ class _Service:
             key = random_key(asked.seed, tokens, media)
             return self._prepared(asked, [Job(key, tokens, sampling, asked.n, constraint=constraint, media=media)], [])
 
-        return _Fetching(refs, finish) if any(not ref.is_data for ref in refs) else finish({})
+        return _Seeing(refs, finish) if refs else finish({})
 
     def _text(self, data: bytes) -> _Prepared:
         """In a thread: what to do about a request for completions."""
@@ -225,15 +225,14 @@ class _Service:
         except ValueError as error:
             raise refuse(f"response_format: {error}"[:500], "response_format") from error
 
-    async def _answer(self, request: Request, prepare: Callable[[bytes], _Prepared | _Fetching]) -> Response:
+    async def _answer(self, request: Request, prepare: Callable[[bytes], _Prepared | _Seeing]) -> Response:
         body = await read_body(request.receive, self._limit, self._patience)
-        # A small file may hold a large image, so all images are decoded where little is done at a time.
-        pool = self._large if len(body) >= _LARGE or _SHOWS in body else self._small
+        pool = self._large if len(body) >= _LARGE else self._small
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(pool, prepare, body)
-        if isinstance(prepared, _Fetching):
-            async with self._fetching:
-                files = await unless_gone(request.receive, fetched(prepared.refs, self._images, self._fetcher))
+        if isinstance(prepared, _Seeing):
+            fetching = fetched(prepared.refs, self._images, self._fetcher, self._fetching)
+            files = await unless_gone(request.receive, fetching)
             prepared = await loop.run_in_executor(self._large, prepared.finish, files)
         asked, jobs, reply = prepared
         stream = await self._submit(jobs, "messages" if reply.chat else "prompt")

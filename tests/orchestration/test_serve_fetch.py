@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
-from serving import Running, asked, chat, refused, seeing_parts, serving, shown, texts, url, worded
+from serving import Running, asked, chat, refused, seeing_parts, serving, shown, texts, toy_engine, url, worded
 from vision import picture
 from waiting import PATIENCE
 
 from gristmill.model.processing.chat.turns import Shown
+from gristmill.orchestration.serve import server as server_module
+from gristmill.orchestration.serve.engine import HostedEngine
 from gristmill.orchestration.serve.errors import ApiError
 from gristmill.orchestration.serve.fetch import Fetcher, FetchRefused, is_public, resolve
 from gristmill.orchestration.serve.images import ImageLimits, fetched, image_refs
+from gristmill.orchestration.serve.server import make_app
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PUBLIC, OTHER = "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
@@ -225,7 +229,69 @@ def test_bytes_of_an_image_and_of_all_are_told_apart(sizes: list[int], words: st
     parts = [Shown("image", 0, shown(f"http://example.org/{number}")) for number in range(len(sizes))]
     fetcher = Fetcher(limits.hosts, names(example_org=[PUBLIC]), web)
     with pytest.raises(ApiError, match=words):
-        asyncio.run(fetched(image_refs(parts, limits), limits, fetcher))
+        asyncio.run(fetched(image_refs(parts, limits), limits, fetcher, asyncio.Semaphore()))
+
+
+def test_a_request_whose_turn_does_not_come_is_told_to_ask_again() -> None:
+    web = Web({})
+    limits = ImageLimits(hosts=("*",), seconds=0.01)
+    refs = image_refs([Shown("image", 0, shown("http://example.org/a"))], limits)
+    with pytest.raises(ApiError, match="ask again later") as info:
+        asyncio.run(fetched(refs, limits, Fetcher(limits.hosts, resolve, web), asyncio.Semaphore(0)))
+    assert info.value.status == 429 and not web.asked
+
+
+def test_a_client_that_leaves_while_it_waits_for_its_turn_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request has the only turn and waits for its image; the other's client leaves before that ends."""
+    monkeypatch.setattr(server_module, "_FETCHES", 1)
+    web = Web({f"{PUBLIC}/never": lambda request: httpx.Response(200, content=_never(request))})
+    limits = ImageLimits(hosts=("*",), seconds=PATIENCE)
+    fetcher = Fetcher(limits.hosts, names(example_org=[PUBLIC]), web)
+    engine, tokenizer = toy_engine(seeing_parts)
+    messages = asked(worded("the"), shown("http://example.org/never"))
+    request = json.dumps({"model": "tiny", "messages": messages}).encode()
+
+    async def both(app: Any) -> list[int]:
+        stays = asyncio.Event()
+
+        async def ask(leaves: asyncio.Event) -> int:
+            body = [{"type": "http.request", "body": request}]
+            sent: list[Any] = []
+
+            async def receive() -> Any:
+                if body:
+                    return body.pop()
+                await leaves.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            scope = {
+                "type": "http",
+                "method": "POST",
+                "path": "/v1/chat/completions",
+                "headers": [],
+                "query_string": b"",
+            }
+            await app(scope, receive, send)
+            return int(sent[0]["status"])
+
+        first = asyncio.create_task(ask(stays))
+        while not web.asked:
+            await asyncio.sleep(0.01)
+        left = asyncio.Event()
+        left.set()
+        async with asyncio.timeout(PATIENCE):
+            second = await ask(left)
+        assert not first.done()
+        stays.set()
+        return [second, await first]
+
+    with HostedEngine(engine) as hosted:
+        app = make_app(hosted, tokenizer, "tiny", images=limits, fetcher=fetcher)
+        assert asyncio.run(both(app)) == [499, 499]
+    assert len(web.asked) == 1
 
 
 async def _never(request: httpx.Request) -> AsyncIterator[bytes]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -16,6 +19,7 @@ from models import greedy
 from PIL import Image
 from serving import Running, answer, asked, chat, refused, seeing_parts, serving, shown, texts, url, worded
 from vision import encoded, picture, pixels
+from waiting import PATIENCE
 
 from gristmill.model.generate.engine import Request
 from gristmill.model.processing.chat.served import read_history
@@ -24,6 +28,8 @@ from gristmill.model.processing.image import plan_crops
 from gristmill.model.processing.text import Tokenizer
 from gristmill.model.windows.placeholders import Medium
 from gristmill.model.windows.prompts import Prompts, cut_of
+from gristmill.orchestration.serve import images
+from gristmill.orchestration.serve import server as server_module
 from gristmill.orchestration.serve.images import ImageLimits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -171,6 +177,25 @@ def test_too_many_images_too_many_bytes_and_too_many_tokens_are_refused(server: 
     with pytest.raises(openai.BadRequestError) as info:
         answer(server, *[shown(wide)] * 3, worded("x"), max_tokens=300)
     assert info.value.code == "context_length_exceeded"
+
+
+def test_images_are_decoded_among_large_requests_however_their_part_is_spelled(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def media_of(*given: Any) -> list[Medium]:
+        threads.append(threading.current_thread().name)
+        return images.media_of(*given)
+
+    monkeypatch.setattr(server_module, "media_of", media_of)
+    body = json.dumps({"model": "tiny", "messages": asked(worded("the"), shown(picture(1))), "max_tokens": 1})
+    for text in (body, body.replace("image_url", r"image\u005furl")):
+        assert len(text) < server_module._LARGE
+        reply = httpx.post(f"{server.url}/v1/chat/completions", content=text, timeout=PATIENCE)
+        assert reply.status_code == 200
+    seen = [name for name in threads if name.startswith("large requests")]
+    assert len(seen) == 2
 
 
 def test_an_image_of_the_assistant_is_refused(server: Running) -> None:
