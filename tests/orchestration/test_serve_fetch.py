@@ -4,67 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
-from serving import Running, asked, chat, refused, seeing_parts, serving, shown, texts, toy_engine, url, worded
-from vision import picture
+from fetching import OTHER, PUBLIC, Web, body, moved, names, never
+from serving import shown
 from waiting import PATIENCE
 
 from gristmill.model.processing.chat.turns import Shown
-from gristmill.orchestration.serve import server as server_module
-from gristmill.orchestration.serve.engine import HostedEngine
 from gristmill.orchestration.serve.errors import ApiError
 from gristmill.orchestration.serve.fetch import Fetcher, FetchRefused, is_public, resolve
 from gristmill.orchestration.serve.images import ImageLimits, fetched, image_refs
-from gristmill.orchestration.serve.server import make_app
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-PUBLIC, OTHER = "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
-Answer = Callable[[httpx.Request], httpx.Response]
-
-
-class Web(httpx.AsyncBaseTransport):
-    """What would be on the network: `answers` by address and path; `asked` is what was connected to."""
-
-    def __init__(self, answers: dict[str, Answer]) -> None:
-        self.answers, self.asked = answers, list[httpx.Request]()
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        address = f"{request.url.host}{request.url.path}"
-        if address not in self.answers:
-            raise httpx.ConnectError("no route to host 10.1.2.3")
-        return self.answers[address](request)
-
-
-def names(**hosts: Sequence[str]) -> Any:
-    """A resolver. Each time that a name is asked for, it has the next of its addresses; the last one stays."""
-    left = {name.replace("_", "."): list(addresses) for name, addresses in hosts.items()}
-
-    async def resolver(host: str, port: int) -> Sequence[str]:
-        if host not in left:
-            raise OSError("unknown")
-        listed = left[host]
-        return [listed.pop(0) if len(listed) > 1 else listed[0]]
-
-    return resolver
-
-
-async def _parts(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), 1000):
-        yield data[start : start + 1000]
-
-
-def body(data: bytes, **headers: str) -> Answer:
-    return lambda request: httpx.Response(200, headers=headers, content=_parts(data))
-
-
-def moved(to: str) -> Answer:
-    return lambda request: httpx.Response(302, headers={"location": to})
 
 
 def get(web: Web, resolver: Any, address: str, most: int = 1000, hosts: tuple[str, ...] = ("*",)) -> bytes:
@@ -232,6 +186,15 @@ def test_bytes_of_an_image_and_of_all_are_told_apart(sizes: list[int], words: st
         asyncio.run(fetched(image_refs(parts, limits), limits, fetcher, asyncio.Semaphore()))
 
 
+def test_images_that_do_not_come_are_not_waited_for_for_ever() -> None:
+    web = Web({f"{PUBLIC}/never": lambda request: httpx.Response(200, content=never(request))})
+    limits = ImageLimits(hosts=("*",), seconds=0.05)
+    refs = image_refs([Shown("image", 0, shown("http://example.org/never"))], limits)
+    fetcher = Fetcher(limits.hosts, names(example_org=[PUBLIC]), web)
+    with pytest.raises(ApiError, match=r"the images of a request have not come in 0\.05 s"):
+        asyncio.run(fetched(refs, limits, fetcher, asyncio.Semaphore()))
+
+
 def test_a_request_whose_turn_does_not_come_is_told_to_ask_again() -> None:
     web = Web({})
     limits = ImageLimits(hosts=("*",), seconds=0.01)
@@ -239,98 +202,3 @@ def test_a_request_whose_turn_does_not_come_is_told_to_ask_again() -> None:
     with pytest.raises(ApiError, match="ask again later") as info:
         asyncio.run(fetched(refs, limits, Fetcher(limits.hosts, resolve, web), asyncio.Semaphore(0)))
     assert info.value.status == 429 and not web.asked
-
-
-def test_a_client_that_leaves_while_it_waits_for_its_turn_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One request has the only turn and waits for its image; the other's client leaves before that ends."""
-    monkeypatch.setattr(server_module, "_FETCHES", 1)
-    web = Web({f"{PUBLIC}/never": lambda request: httpx.Response(200, content=_never(request))})
-    limits = ImageLimits(hosts=("*",), seconds=PATIENCE)
-    fetcher = Fetcher(limits.hosts, names(example_org=[PUBLIC]), web)
-    engine, tokenizer = toy_engine(seeing_parts)
-    messages = asked(worded("the"), shown("http://example.org/never"))
-    request = json.dumps({"model": "tiny", "messages": messages}).encode()
-
-    async def both(app: Any) -> list[int]:
-        stays = asyncio.Event()
-
-        async def ask(leaves: asyncio.Event) -> int:
-            body = [{"type": "http.request", "body": request}]
-            sent: list[Any] = []
-
-            async def receive() -> Any:
-                if body:
-                    return body.pop()
-                await leaves.wait()
-                return {"type": "http.disconnect"}
-
-            async def send(message: Any) -> None:
-                sent.append(message)
-
-            scope = {
-                "type": "http",
-                "method": "POST",
-                "path": "/v1/chat/completions",
-                "headers": [],
-                "query_string": b"",
-            }
-            await app(scope, receive, send)
-            return int(sent[0]["status"])
-
-        first = asyncio.create_task(ask(stays))
-        while not web.asked:
-            await asyncio.sleep(0.01)
-        left = asyncio.Event()
-        left.set()
-        async with asyncio.timeout(PATIENCE):
-            second = await ask(left)
-        assert not first.done()
-        stays.set()
-        return [second, await first]
-
-    with HostedEngine(engine) as hosted:
-        app = make_app(hosted, tokenizer, "tiny", images=limits, fetcher=fetcher)
-        assert asyncio.run(both(app)) == [499, 499]
-    assert len(web.asked) == 1
-
-
-async def _never(request: httpx.Request) -> AsyncIterator[bytes]:
-    await asyncio.Event().wait()
-    yield b""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    web = Web(
-        {
-            f"{PUBLIC}/a.png": body(picture(1)),
-            f"{PUBLIC}/page": body(b"<html>"),
-            f"{PUBLIC}/never": lambda request: httpx.Response(200, content=_never(request)),
-        }
-    )
-    limits = ImageLimits(max_crops=4, hosts=("example.org", "inside.net"), seconds=0.2)
-    fetcher = Fetcher(limits.hosts, names(example_org=[PUBLIC], inside_net=["10.0.0.1"]), web)
-    with serving(parts=seeing_parts, images=limits, fetcher=fetcher) as running:
-        yield running
-
-
-def test_an_image_by_its_address_is_as_one_that_came_along(server: Running) -> None:
-    answers = [
-        texts(chat(server, messages=asked(worded("the"), shown(part), shown(url(picture(2)))), temperature=0))
-        for part in ("https://example.org/a.png", url(picture(1)))
-    ]
-    assert answers[0] == answers[1]
-
-
-@pytest.mark.parametrize(
-    ("address", "words"),
-    [
-        ("https://example.org/page", "image 2: no format of images"),
-        ("https://example.org/never", "image 2: url: the images of a request have not come in 0.2 s"),
-        ("https://inside.net/", "image 2: url: host 'inside.net' is not at public addresses alone"),
-        ("https://elsewhere.net/", "image 2: url: elsewhere.net:443: this server fetches images from example.org"),
-    ],
-)
-def test_what_cannot_be_fetched_is_refused_by_its_number(server: Running, address: str, words: str) -> None:
-    assert words in refused(server, shown(url(picture(1))), shown(address))
-    assert server.health().json()["samples"] == 0
