@@ -79,6 +79,18 @@ def _seconds(row: Mapping[str, Any], names: Sequence[str]) -> float | None:
     return None
 
 
+def check_channel(row: Mapping[str, Any], item: Media) -> None:
+    """A row may be of one channel of its file, as supervisions of Lhotse are, and a clip has the mean of all: who
+    speaks in another one would be heard too. Raises BadSample: channel; AudioError."""
+    value = row.get("channel")
+    named = [value] if isinstance(value, int) else value
+    if isinstance(value, bool) or not isinstance(named, list) or not all(isinstance(each, int) for each in named):
+        return  # a channel of another kind, or none
+    channels = audio_header(item.data).channels
+    if channels > 1 and len(set(named)) != channels:
+        raise BadSample("channel", f"{value} of a file of {channels}"[:200])
+
+
 def clip_of(item: Media, part: Part | None, max_seconds: float) -> Clip:
     """Decoded and measured. Raises AudioError; BadSample: segment."""
     header = audio_header(item.data, MAX_SECONDS if part else max_seconds)

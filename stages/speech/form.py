@@ -24,7 +24,7 @@ from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
 from gristmill.stages.containers.media import MEDIA, Media, digests
 from gristmill.stages.media.turns import AUDIO, Album, names_media, placed, with_media, with_placeholders
 from gristmill.stages.read.reading import RECORD, content_hash
-from gristmill.stages.speech.clips import Clip, clip_of, part_of
+from gristmill.stages.speech.clips import Clip, check_channel, clip_of, part_of
 from gristmill.stages.speech.prompts import LANGUAGES
 from gristmill.stages.speech.tasks import TASKS, Defaults, Fields, Said, Task, language_of, turns, words_of
 from gristmill.stages.text.instruct import PARTS
@@ -94,7 +94,8 @@ class FormSpeech(SampleStage[Formed]):
     `task`: what a row is a sample of, and `fields` what its fields are called (stages/speech/tasks.py); `language` and
     `target` of rows that do not say; `prompts`: instead of the templates of the task. Clips are named as images are
     (stages/media/turns.py); where nothing names any, all of a record count. A row with a start (and an end or a
-    duration, in seconds) speaks of that part of its one file. `same`: records are duplicates where clips and text are
+    duration, in seconds) speaks of that part of its one file; one with a `channel`, a number or a list of such, is
+    refused where its file has others too. `same`: records are duplicates where clips and text are
     equal, or clips alone, or the text alone. `text_only` keeps records without a clip. Bounds of a record:
     `read.max_record_bytes`, `max_clips`, of each clip `max_seconds`, and `seconds_per_record`; None: no limit of time,
     and records are judged in this very process (for debuggers).
@@ -189,6 +190,7 @@ class FormSpeech(SampleStage[Formed]):
             if item.kind not in ("audio", "video"):  # a container of films may hold a sound track alone
                 raise BadSample("not_audio", f"clip {number}: {item.kind}")
             try:
+                check_channel(row, item)
                 clips.append(clip_of(item, part, self.max_seconds))
             except AudioError as error:
                 raise BadClip(number, error) from None
