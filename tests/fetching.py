@@ -19,6 +19,7 @@ class Web(httpx.AsyncBaseTransport):
         self.answers, self.asked = answers, list[httpx.Request]()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer of an address. Raises ConnectError where nothing answers."""
         self.asked.append(request)
         address = f"{request.url.host}{request.url.path}"
         if address not in self.answers:
@@ -45,13 +46,16 @@ async def _parts(data: bytes) -> AsyncIterator[bytes]:
 
 
 def body(data: bytes, **headers: str) -> Answer:
+    """An answer with these bytes, in pieces."""
     return lambda request: httpx.Response(200, headers=headers, content=_parts(data))
 
 
 def moved(to: str) -> Answer:
+    """A redirect."""
     return lambda request: httpx.Response(302, headers={"location": to})
 
 
 async def never(request: httpx.Request) -> AsyncIterator[bytes]:
+    """Bytes that do not come."""
     await asyncio.Event().wait()
     yield b""

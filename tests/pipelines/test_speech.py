@@ -12,9 +12,7 @@ from vision import fates, folder_of, picture, rows, tar_of, values
 
 from gristmill.lake.upkeep.verify import verify
 from gristmill.pipelines.frame.assembly import GateFailed
-from gristmill.pipelines.settings.config import BadConfig, validate
-from gristmill.pipelines.speech import SpeechConfig
-from gristmill.stages.speech.prompts import LANGUAGES, tag, templates
+from gristmill.stages.speech.prompts import LANGUAGES, templates
 from gristmill.stages.text.instruct import parts_of
 
 
@@ -275,31 +273,3 @@ def test_a_run_of_another_task_commits_nothing(store, tmp_path):
     address = folder_of(tmp_path / "in", [{"audio": "a.wav", "text": EN}], {"a.wav": clip(0)})
     with pytest.raises(GateFailed, match=r"not one of 1 records is a sample: audio\.no_field \(1\)"):
         run(store, [address], audio={"task": "summary"})
-
-
-def test_tags_of_languages_are_levelled():
-    labels = ["en-US", "eng", "English", "zh_CN", "cmn", "DE", "pt-BR", "ko"]
-    assert [tag(label) for label in labels] == ["en", "en", "en", "zh", "zh", "de", "pt", "ko"]
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("audio.task", "stt", "Input should be 'asr', 'ast', .*found 'stt'"),
-        ("audio.same", "audio", "Input should be 'clips_and_text', 'clips' or 'text', found 'audio'"),
-        ("audio.language", "ko", "language='ko': one of zh, en, fr, de, it, ja, pt, es, or nothing"),
-        ("audio.max_clips", 0, "max_clips=0: at least 1"),
-        ("audio.max_seconds", 0, "max_seconds=0.0: more than 0"),
-        ("audio.fields.transcript", [], r"fields\.transcript=\[\]: name at least one field"),
-        ("transcript.min_score", 2, "allowed: 0 to 1, or null"),
-        ("scan.chunk_bytes", 1 << 30, "at most 1073741824, because a worker holds the clips of a chunk in memory"),
-        ("survivor", [], r"name at least one measure, such as clip\.min_rate"),
-    ],
-)
-def test_settings_that_cannot_work_say_so(key, value, message):
-    *path, last = key.split(".")
-    recipe: dict[str, object] = {last: value}
-    for name in reversed(path):
-        recipe = {name: recipe}
-    with pytest.raises(BadConfig, match=message):
-        validate(SpeechConfig, {"recipe": recipe})
