@@ -26,7 +26,7 @@ from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.near.gather import Gather
 from gristmill.stages.speech.form import FormSpeech
-from gristmill.stages.speech.sign import MIN_SIMILARITY, GatherSounds, SelectClips, SignClips
+from gristmill.stages.speech.sign import BANDS, MIN_SIMILARITY, GatherSounds, SelectClips, SignClips
 from gristmill.stages.speech.write import WriteClips
 from gristmill.stages.text.screen import Screen
 
@@ -71,7 +71,7 @@ class SpeechRecipe(RecordRecipe):
             steps.append(
                 NearDuplicates(
                     sign=SignClips(self.audio.same),
-                    gather_signatures=GatherSounds.of(self.audio.same, self.survivor),
+                    gather_signatures=GatherSounds.of(BANDS[self.audio.same], self.survivor),
                     gather=Gather(signatures=True),
                     select_survivors=SelectClips(self.min_similarity),
                 )

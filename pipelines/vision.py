@@ -32,7 +32,7 @@ from gristmill.stages.text.screen import Screen
 from gristmill.stages.vision.benchmarks import Decontaminate
 from gristmill.stages.vision.form import FormImages
 from gristmill.stages.vision.frames import FormFrames, Video
-from gristmill.stages.vision.sign import MIN_SIMILARITY, GatherLooks, SelectPictures, SignImages
+from gristmill.stages.vision.sign import BANDS, MIN_SIMILARITY, GatherLooks, SelectPictures, SignImages
 from gristmill.stages.vision.write import WriteFrames, WriteImages
 
 PIXELS = "image_size.pixels"
@@ -82,7 +82,7 @@ class VisionRecipe(RecordRecipe):
             steps.append(
                 NearDuplicates(
                     sign=SignImages(self.image.same),
-                    gather_signatures=GatherLooks.of(self.image.same, self.survivor),
+                    gather_signatures=GatherLooks.of(BANDS[self.image.same], self.survivor),
                     gather=Gather(signatures=True),
                     select_survivors=SelectPictures(self.min_similarity),
                 )

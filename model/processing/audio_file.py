@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 
 from gristmill.model.processing.audio_rates import LOUDEST, MOST_CHANNELS, SAMPLES, ratio_of
+from gristmill.model.processing.medium_error import MediumError
 
 MAX_SECONDS = 4 * 3600.0
 MAX_VALUES = 4 * 3600 * 48_000 * 2
@@ -33,7 +34,7 @@ UNSUPPORTED = 4
 _SHORT = re.compile(r"^.*?:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
-class AudioError(ValueError):
+class AudioError(MediumError):
     """A clip that cannot be had. `reason`: `audio.` and one of the words below; the message says which value.
 
     too_long, too_many_channels, rate: beyond a limit. empty: no sample. truncated: less than the header says.
@@ -41,12 +42,7 @@ class AudioError(ValueError):
     not read. unreadable: no format that is known, or a header that makes no sense.
     """
 
-    def __init__(self, word: str, message: str) -> None:
-        super().__init__(word, message)  # both, so that it can be pickled
-        self.reason, self.message = f"audio.{word}", message
-
-    def __str__(self) -> str:
-        return self.message
+    kind, noun = "audio", "clip"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from gristmill.model.processing.medium_error import MediumError
+
 MAX_PIXELS = 64_000_000
 """What a file may have by default: 1.3 GB at the peak."""
 MOST_PIXELS = 2 * MAX_PIXELS
@@ -55,19 +57,14 @@ UPRIGHT = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class ImageError(ValueError):
+class ImageError(MediumError):
     """An image that cannot be had. `reason`: `image.` and one of the words below; the message says which value.
 
     too_many_pixels, too_many_scans: beyond a limit. animated: of several moments. truncated: the file ends early.
     unsupported: a format or a type of pixels that is not read. unreadable: all else that is wrong with a file.
     """
 
-    def __init__(self, word: str, message: str) -> None:
-        super().__init__(word, message)  # both, so that it can be pickled
-        self.reason, self.message = f"image.{word}", message
-
-    def __str__(self) -> str:
-        return self.message
+    kind, noun = "image", "image"
 
 
 @dataclass(frozen=True)

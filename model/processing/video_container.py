@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import struct
 
+from gristmill.model.processing.medium_error import MediumError
 
-class VideoError(ValueError):
+
+class VideoError(MediumError):
     """Frames of a video that cannot be had. `reason`: `video.` and one of the words below; the message says which
     value.
 
@@ -18,12 +20,7 @@ class VideoError(ValueError):
     read. unreadable: no container that is known, or a header that makes no sense.
     """
 
-    def __init__(self, word: str, message: str) -> None:
-        super().__init__(word, message)  # both, so that it can be pickled
-        self.reason, self.message = f"video.{word}", message
-
-    def __str__(self) -> str:
-        return self.message
+    kind, noun = "video", "video"
 
 
 def container_of(data: bytes) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -40,9 +40,17 @@ class Bands(NamedTuple):
 
 
 class SignLooks(Stage[Chunk]):
-    """Signs what passed the filters. `counted`: what the number of media is called, a measure."""
+    """Signs what passed the filters. `counted`: what the number of media is called, a measure; `allowed`: what `same`
+    may be."""
 
     counted: ClassVar[str]
+    allowed: ClassVar[tuple[str, ...]]
+
+    same: str  # a field of every such stage
+
+    def __post_init__(self) -> None:
+        if self.same not in self.allowed:
+            raise ValueError(f"same={self.same!r}: one of {', '.join(self.allowed)}")
 
     @property
     def with_text(self) -> bool:
@@ -82,6 +90,11 @@ def signature(looks: list[int], text: str) -> np.ndarray:
 @dataclass(frozen=True)
 class GatherAlike(GatherSignatures):
     """Brings signatures of media together, and hashes their bands. `rows`: how many values a band hashes."""
+
+    @classmethod
+    def of(cls, bands: Bands, survivor: tuple[str, ...]) -> Self:
+        """As records are signed."""
+        return cls(*bands, survivor)
 
     @property
     def width(self) -> int:

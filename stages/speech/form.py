@@ -20,15 +20,15 @@ from gristmill.model.processing.audio_file import AudioError
 from gristmill.model.processing.chat.conversation import BadSample, Rules, parse, render
 from gristmill.model.processing.chat.fields import either
 from gristmill.model.processing.segments import Segment
-from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
+from gristmill.stages.containers import ReadConfig, Record
 from gristmill.stages.containers.media import MEDIA, Media, digests
 from gristmill.stages.media.turns import AUDIO, Album, names_media, placed, with_media, with_placeholders
-from gristmill.stages.read.reading import RECORD, content_hash
+from gristmill.stages.read.reading import RECORD
 from gristmill.stages.speech.clips import Clip, check_channel, clip_of, part_of
 from gristmill.stages.speech.prompts import LANGUAGES
 from gristmill.stages.speech.tasks import TASKS, Defaults, Fields, Said, Task, language_of, turns, words_of
 from gristmill.stages.text.instruct import PARTS
-from gristmill.stages.text.samples import SampleStage
+from gristmill.stages.text.samples import BadMedium, SampleStage, columns_of
 
 ORIGINS = pa.list_(
     pa.struct([("sha256", pa.string()), ("url", pa.string()), ("start", pa.float64()), ("end", pa.float64())])
@@ -79,14 +79,6 @@ class Formed(NamedTuple):
     error: str | None = None
 
 
-class BadClip(BadSample):
-    """A clip of a sample that cannot be had. `reason`: as AudioError has it."""
-
-    def __init__(self, number: int, error: AudioError) -> None:
-        super().__init__(error.reason.removeprefix("audio."))
-        self.error = f"clip {number}: {error}"[:500]
-
-
 @dataclass(frozen=True)
 class FormSpeech(SampleStage[Formed]):
     """Outputs `text` (the samples), `screened` (their keys, by content) and fates.
@@ -104,6 +96,7 @@ class FormSpeech(SampleStage[Formed]):
     name: ClassVar[str] = "audio"
     VERSION: ClassVar[int] = 1
     schema: ClassVar[pa.Schema] = SCHEMA
+    judgement: ClassVar[type[Formed]] = Formed
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
     notes_media: ClassVar[bool] = True
 
@@ -122,6 +115,7 @@ class FormSpeech(SampleStage[Formed]):
     seconds_per_record: float | None = 300.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.task not in TASKS:
             raise ValueError(f"task={self.task!r}: one of {', '.join(TASKS)}")
         if self.same not in SAME:
@@ -133,27 +127,9 @@ class FormSpeech(SampleStage[Formed]):
             raise ValueError(f"max_clips={self.max_clips}: at least 1")
         if not 0 < self.max_seconds <= 86_400:
             raise ValueError(f"max_seconds={self.max_seconds}: more than 0, at most a day (86400)")
-        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
-            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
 
-    def failed(self, reason: str) -> Formed:
-        """No sample, and why: `audio.timeout` or `audio.crashed`."""
-        return Formed(reason=reason)
-
-    def judge(self, item: Item) -> Formed:
-        """The sample of a row, or the rule that it breaks."""
-        if isinstance(item, Unreadable):
-            return Formed(reason="read.unreadable")
-        if item.row is None:
-            return Formed(reason="read.not_a_line", value=item.record_type)
-        try:
-            return self._formed(item, item.row)
-        except BadClip as error:
-            return Formed(reason=f"audio.{error.reason}", error=error.error)
-        except BadSample as error:
-            return Formed(reason=f"audio.{error.reason}", value=error.value)
-
-    def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
+    def formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
+        """The sample of a row. Raises BadSample for the rule that it breaks, BadMedium."""
         album = Album(item.media, AUDIO)
         album.add_fields(row, self.fields.audio)
         messages = either(row, "messages", "conversations") if self.task == "chat" else None
@@ -193,7 +169,7 @@ class FormSpeech(SampleStage[Formed]):
                 check_channel(row, item)
                 clips.append(clip_of(item, part, self.max_seconds))
             except AudioError as error:
-                raise BadClip(number, error) from None
+                raise BadMedium(number, error) from None
         return tuple(clips)
 
     def _content(self, parts: Sequence[Segment], clips: Sequence[Clip]) -> str:
@@ -206,17 +182,10 @@ class FormSpeech(SampleStage[Formed]):
 
     def columns(self, item: Record, sample: Formed) -> dict[str, Any]:
         """Of a sample: those of SCHEMA that are not of RECORD."""
-        text, clips, words = "".join(part.text for part in sample.parts), sample.clips, sample.words
+        clips, words = sample.clips, sample.words
         assert words is not None
-        spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in sample.parts]
-        return {
-            "content": content_hash(sample.content),
-            "url": item.url,
-            "kind": "chat",
-            "text": text,
-            "parts": spans,
-            "date": item.date,
-            "source": item.source,
+        columns = columns_of(item, sample.content, "chat", sample.parts)
+        return columns | {
             "task": self.task,
             "language": words.language,
             "learned": "\n".join(part.text for part in sample.parts if part.loss_mask and not part.special),
@@ -229,7 +198,7 @@ class FormSpeech(SampleStage[Formed]):
             "clipped": [clip.levels.clipped for clip in clips],
             "looks": [clip.look for clip in clips],
             "digests": _digests(clips),
-            "bytes": len(text.encode()) + sum(len(clip.medium["data"]) for clip in clips),
+            "bytes": len(columns["text"].encode()) + sum(len(clip.medium["data"]) for clip in clips),
             "media": [clip.medium for clip in clips],
             "origins": [clip.origin for clip in clips if clip.origin is not None],
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from gristmill.stages.media.looks import Bands, GatherAlike, SelectAlike, SignLooks
 from gristmill.stages.speech.form import SAME, Same
@@ -27,12 +27,9 @@ class SignClips(SignLooks):
     name: ClassVar[str] = "sign_clips"
     VERSION: ClassVar[int] = 1
     counted: ClassVar[str] = N_CLIPS
+    allowed: ClassVar[tuple[str, ...]] = SAME
 
     same: Same = "clips_and_text"
-
-    def __post_init__(self) -> None:
-        if self.same not in SAME:
-            raise ValueError(f"same={self.same!r}: one of {', '.join(SAME)}")
 
     @property
     def with_text(self) -> bool:
@@ -47,11 +44,6 @@ class GatherSounds(GatherAlike):
     name: ClassVar[str] = "collect_sounds"
     VERSION: ClassVar[int] = 1
     counted: ClassVar[str] = N_CLIPS
-
-    @classmethod
-    def of(cls, same: Same, survivor: tuple[str, ...]) -> Self:
-        """As records are signed."""
-        return cls(*BANDS[same], survivor)
 
 
 @dataclass(frozen=True)

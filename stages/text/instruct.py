@@ -16,15 +16,14 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gristmill.model.processing.chat.conversation import REASONING, BadSample, Reasoning, Rules, parse, render
 from gristmill.model.processing.fim import Fim, fim
 from gristmill.model.processing.segments import END_OF_TEXT, Segment
-from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
+from gristmill.stages.containers import ReadConfig, Record
 from gristmill.stages.core.shards import WriteShards
 from gristmill.stages.read.reading import RECORD, content_hash
-from gristmill.stages.text.samples import SampleStage
+from gristmill.stages.text.samples import SampleStage, columns_of
 
 PARTS = pa.list_(pa.struct([("length", pa.int32()), ("special", pa.bool_()), ("learn", pa.bool_())]))
 SCHEMA = pa.schema(
@@ -74,6 +73,7 @@ class Instruct(SampleStage[Judged]):
     name: ClassVar[str] = "instruct"
     VERSION: ClassVar[int] = 2
     schema: ClassVar[pa.Schema] = SCHEMA
+    judgement: ClassVar[type[Judged]] = Judged
 
     form: Form = "chat"
     prompt: str = "question"
@@ -88,34 +88,22 @@ class Instruct(SampleStage[Judged]):
     seconds_per_record: float | None = 60.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.form not in FORMS:
             raise ValueError(f"form={self.form!r}: one of {', '.join(FORMS)}")
         if self.reasoning not in REASONING:
             raise ValueError(f"reasoning={self.reasoning!r}: one of {', '.join(REASONING)}")
         if not self.code:
             raise ValueError("code=[]: name at least one field")
-        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
-            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
         for pattern in self.remove:
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"remove: {pattern!r} is no regular expression: {error}") from None
 
-    def failed(self, reason: str) -> Judged:
-        """No sample, and why: `instruct.timeout` or `instruct.crashed`."""
-        return Judged(reason=reason)
-
-    def judge(self, item: Item) -> Judged:
-        """The sample of a row, or the rule that it breaks (`model.processing.chat`)."""
-        if isinstance(item, Unreadable):
-            return Judged(reason="read.unreadable")
-        if item.row is None:
-            return Judged(reason="read.not_a_line", value=item.record_type)
-        try:
-            parts, content = self._code(item) if self.form == "code" else self._chat(item.row)
-        except BadSample as error:
-            return Judged(reason=f"instruct.{error.reason}", value=error.value)
+    def formed(self, item: Record, row: Mapping[str, Any]) -> Judged:
+        """The sample of a row. Raises BadSample for the rule that it breaks (`model.processing.chat`)."""
+        parts, content = self._code(row) if self.form == "code" else self._chat(row)
         return Judged(tuple(parts), content)
 
     def _chat(self, row: Mapping[str, Any]) -> tuple[Sequence[Segment], str]:
@@ -139,9 +127,9 @@ class Instruct(SampleStage[Judged]):
             text = re.sub(pattern, "", text)
         return text
 
-    def _code(self, item: Any) -> tuple[Sequence[Segment], str]:
+    def _code(self, row: Mapping[str, Any]) -> tuple[Sequence[Segment], str]:
         """The hole is drawn by what the text is, not by where it lies: equal texts stay equal."""
-        text = "".join(self._field(item.row, name) for name in self.code)
+        text = "".join(self._field(row, name) for name in self.code)
         if not text.strip():
             raise BadSample("empty_turn", "code")
         try:
@@ -153,20 +141,7 @@ class Instruct(SampleStage[Judged]):
 
     def columns(self, item: Record, sample: Judged) -> dict[str, Any]:
         """Of a sample: those of SCHEMA that are not of RECORD."""
-        spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in sample.parts]
-        return {
-            "content": content_hash(sample.content),
-            "url": item.url,
-            "kind": "code" if self.form == "code" else "chat",
-            "text": "".join(part.text for part in sample.parts),
-            "parts": spans,
-            "date": item.date,
-            "source": item.source,
-        }
-
-    def size(self, samples: pa.Table) -> int:
-        """Of their texts, UTF-8."""
-        return pc.sum(pc.binary_length(samples["text"])).as_py() or 0
+        return columns_of(item, sample.content, "code" if self.form == "code" else "chat", sample.parts)
 
 
 def parts_of(text: str, spans: Sequence[Mapping[str, Any]]) -> list[Segment]:

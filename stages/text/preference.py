@@ -16,7 +16,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gristmill.model.processing.chat.conversation import (
     REASONING,
@@ -32,11 +31,11 @@ from gristmill.model.processing.chat.conversation import (
 )
 from gristmill.model.processing.chat.fields import absent
 from gristmill.model.processing.segments import Segment
-from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
+from gristmill.stages.containers import ReadConfig, Record
 from gristmill.stages.core.shards import WriteShards
-from gristmill.stages.read.reading import RECORD, content_hash
+from gristmill.stages.read.reading import RECORD
 from gristmill.stages.text.instruct import PARTS
-from gristmill.stages.text.samples import SampleStage
+from gristmill.stages.text.samples import SampleStage, columns_of
 
 SCHEMA = pa.schema(
     [
@@ -85,6 +84,7 @@ class Preference(SampleStage[Pair]):
     name: ClassVar[str] = "preference"
     VERSION: ClassVar[int] = 2  # a prompt beside whole conversations is compared as it is read
     schema: ClassVar[pa.Schema] = SCHEMA
+    judgement: ClassVar[type[Pair]] = Pair
 
     prompt: str = "prompt"
     chosen: str = "chosen"
@@ -95,29 +95,17 @@ class Preference(SampleStage[Pair]):
     seconds_per_record: float | None = 60.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.reasoning not in REASONING:
             raise ValueError(f"reasoning={self.reasoning!r}: one of {', '.join(REASONING)}")
         names = (self.prompt, self.chosen, self.rejected)
         if len(set(names)) < len(names) or not all(names):
             raise ValueError(f"prompt, chosen, rejected: {', '.join(map(repr, names))}: name three fields")
-        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
-            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
 
-    def failed(self, reason: str) -> Pair:
-        """No pair, and why: `preference.timeout` or `preference.crashed`."""
-        return Pair(reason=reason)
-
-    def judge(self, item: Item) -> Pair:
-        """The pair of a row, or the rule that it breaks: those of a conversation (`model.processing.chat`), no_field,
-        other_prompt (the sides answer different prompts), same_answers."""
-        if isinstance(item, Unreadable):
-            return Pair(reason="read.unreadable")
-        if item.row is None:
-            return Pair(reason="read.not_a_line", value=item.record_type)
-        try:
-            chosen, rejected = self._sides(item.row)
-        except BadSample as error:
-            return Pair(reason=f"{self.name}.{error.reason}", value=error.value)
+    def formed(self, item: Record, row: Mapping[str, Any]) -> Pair:
+        """The pair of a row. Raises BadSample for the rule that it breaks: those of a conversation
+        (`model.processing.chat`), no_field, other_prompt (the sides answer different prompts), same_answers."""
+        chosen, rejected = self._sides(row)
         content = json.dumps([[tuple(part) for part in side] for side in (chosen, rejected)], ensure_ascii=False)
         return Pair(tuple(chosen), tuple(rejected), content)
 
@@ -154,20 +142,8 @@ class Preference(SampleStage[Pair]):
     def columns(self, item: Record, sample: Pair) -> dict[str, Any]:
         """Of a pair: those of SCHEMA that are not of RECORD."""
         parts = (*sample.chosen, *sample.rejected)
-        return {
-            "content": content_hash(sample.content),
-            "url": item.url,
-            "kind": self.name,
-            "text": "".join(part.text for part in parts),
-            "parts": [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in parts],
-            "rejected_at": sum(len(part.text) for part in sample.chosen),
-            "date": item.date,
-            "source": item.source,
-        }
-
-    def size(self, samples: pa.Table) -> int:
-        """Of their texts, UTF-8."""
-        return pc.sum(pc.binary_length(samples["text"])).as_py() or 0
+        rejected_at = sum(len(part.text) for part in sample.chosen)
+        return columns_of(item, sample.content, self.name, parts) | {"rejected_at": rejected_at}
 
 
 def _messages(row: Mapping[str, Any], name: str, role: str) -> list[Any]:

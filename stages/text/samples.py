@@ -1,27 +1,40 @@
-"""Rows become samples: what the stages have in common that make them of instruction data, and of images with words.
+"""Rows become samples: what the stages have in common that make them of instruction data, pairs, images and clips.
 
-Each row is one record with one fate: a sample, or the rule that it breaks. What a row is, which columns a sample has
-and how large it counts is said by the stage.
+Each row is one record with one fate: a sample, or the rule that it breaks. What a row is, and which columns a sample
+has beside its text, is said by the stage.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gristmill.lake.accounts import ledger, media
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table
+from gristmill.model.processing.chat.tools import BadSample
+from gristmill.model.processing.medium_error import MediumError
+from gristmill.model.processing.segments import Segment
 from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.records import KEYS, Passed, put_verdicts
 from gristmill.stages.core.work import Outcome
-from gristmill.stages.read.reading import NotedMedia, Reading, ReadPayload, ReadStage, Rows, judged, keys_of
+from gristmill.stages.read.reading import (
+    NotedMedia,
+    Reading,
+    ReadPayload,
+    ReadStage,
+    Rows,
+    content_hash,
+    judged,
+    keys_of,
+)
 
 
 class Sample(Protocol):
@@ -51,6 +64,27 @@ class Sample(Protocol):
 S = TypeVar("S", bound=Sample)
 
 
+class BadMedium(BadSample):
+    """Medium `number` of a sample, from 1, cannot be had. `error`: which it is, and what its decoder said."""
+
+    def __init__(self, number: int, error: MediumError) -> None:
+        super().__init__(error.word)
+        self.error = f"{error.noun} {number}: {error}"[:500]
+
+
+def columns_of(item: Record, content: str, kind: str, parts: Sequence[Segment]) -> dict[str, Any]:
+    """What the samples of all such stages have: `content`, of which the hash is kept, makes two of them the same."""
+    return {
+        "content": content_hash(content),
+        "url": item.url,
+        "kind": kind,
+        "text": "".join(part.text for part in parts),
+        "parts": [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in parts],
+        "date": item.date,
+        "source": item.source,
+    }
+
+
 class SampleStage(ReadStage, Generic[S]):
     """Outputs `text` (the samples, with the columns of `schema`), `screened` (their keys, by content) and fates.
 
@@ -60,25 +94,48 @@ class SampleStage(ReadStage, Generic[S]):
 
     facts: ClassVar[type[Any]] = Passed
     schema: ClassVar[pa.Schema]
+    judgement: ClassVar[type[Any]]
+    """S, of which `reason`, `value` and `error` can be given alone."""
 
     read: ReadConfig  # fields of every such stage
     seconds_per_record: float | None
 
-    @abstractmethod
+    def __post_init__(self) -> None:
+        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
+            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
+
     def judge(self, item: Item) -> S:
         """The sample of a row, or the rule that it breaks."""
+        if isinstance(item, Unreadable):
+            return self._none("read.unreadable")
+        if item.row is None:
+            return self._none("read.not_a_line", value=item.record_type)
+        try:
+            return self.formed(item, item.row)
+        except BadMedium as bad:
+            return self._none(f"{self.name}.{bad.reason}", error=bad.error)
+        except BadSample as bad:
+            return self._none(f"{self.name}.{bad.reason}", value=bad.value)
 
-    @abstractmethod
     def failed(self, reason: str) -> S:
         """No sample, and why: `STAGE.timeout` or `STAGE.crashed`."""
+        return self._none(reason)
+
+    def _none(self, reason: str, value: str | None = None, error: str | None = None) -> S:
+        judged: S = self.judgement(reason=reason, value=value, error=error)
+        return judged
+
+    @abstractmethod
+    def formed(self, item: Record, row: Mapping[str, Any]) -> S:
+        """The sample of a row. Raises BadSample for the rule that it breaks, BadMedium."""
 
     @abstractmethod
     def columns(self, item: Record, sample: S) -> dict[str, Any]:
         """Of a sample: those of `schema` that are not of RECORD."""
 
-    @abstractmethod
     def size(self, samples: pa.Table) -> int:
-        """Bytes of samples, by which shards become about equal."""
+        """Bytes of samples, by which shards become about equal: of their texts, UTF-8."""
+        return pc.sum(pc.binary_length(samples["text"])).as_py() or 0
 
     def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
         """Whole rows, with their media: of pages and plain texts nothing becomes a sample."""

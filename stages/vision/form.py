@@ -21,8 +21,7 @@ from gristmill.model.processing.chat.conversation import BadSample, Rules, parse
 from gristmill.model.processing.chat.fields import either
 from gristmill.model.processing.image_file import MAX_PIXELS, MOST_PIXELS, ImageError, decode_image
 from gristmill.model.processing.segments import Segment
-from gristmill.model.processing.video_file import VideoError
-from gristmill.stages.containers import Item, ReadConfig, Record, Unreadable
+from gristmill.stages.containers import ReadConfig, Record
 from gristmill.stages.containers.media import MEDIA, Media, digests
 from gristmill.stages.media.fields import first_text, text_of
 from gristmill.stages.media.turns import (
@@ -35,9 +34,9 @@ from gristmill.stages.media.turns import (
     with_placeholders,
     with_several,
 )
-from gristmill.stages.read.reading import RECORD, content_hash
+from gristmill.stages.read.reading import RECORD
 from gristmill.stages.text.instruct import PARTS
-from gristmill.stages.text.samples import SampleStage
+from gristmill.stages.text.samples import BadMedium, SampleStage, columns_of
 
 DIGESTS = pa.list_(pa.string())
 SCHEMA = pa.schema(
@@ -91,16 +90,6 @@ class Formed(NamedTuple):
     error: str | None = None
 
 
-class BadImage(BadSample):
-    """A medium of a sample that cannot be had: number `number` of those named. `reason`, `error`: what a decoder
-    said."""
-
-    def __init__(self, number: int, error: ImageError | VideoError) -> None:
-        kind, _, reason = error.reason.partition(".")
-        super().__init__(reason)
-        self.error = f"{kind} {number}: {error}"[:500]
-
-
 @dataclass(frozen=True)
 class FormImages(SampleStage[Formed]):
     """Outputs `text` (the samples), `screened` (their keys, by content) and fates. `form` says what a row is.
@@ -118,6 +107,7 @@ class FormImages(SampleStage[Formed]):
     VERSION: ClassVar[int] = 2  # it notes the media of all records
     schema: ClassVar[pa.Schema] = SCHEMA
     notes_media: ClassVar[bool] = True
+    judgement: ClassVar[type[Formed]] = Formed
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
 
     modality: ClassVar[Modality] = IMAGE
@@ -138,6 +128,7 @@ class FormImages(SampleStage[Formed]):
     seconds_per_record: float | None = 60.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.form not in TASKS:
             raise ValueError(f"form={self.form!r}: one of {', '.join(TASKS)}")
         if self.same not in SAME:
@@ -148,27 +139,9 @@ class FormImages(SampleStage[Formed]):
             raise ValueError(f"max_images={self.max_images}: at least 1")
         if not 1 <= self.max_pixels <= MOST_PIXELS:
             raise ValueError(f"max_pixels={self.max_pixels}: from 1 to {MOST_PIXELS}")
-        if self.seconds_per_record is not None and not self.seconds_per_record > 0:
-            raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
 
-    def failed(self, reason: str) -> Formed:
-        """No sample, and why: `image.timeout` or `image.crashed`."""
-        return Formed(reason=reason)
-
-    def judge(self, item: Item) -> Formed:
-        """The sample of a row, or the rule that it breaks."""
-        if isinstance(item, Unreadable):
-            return Formed(reason="read.unreadable")
-        if item.row is None:
-            return Formed(reason="read.not_a_line", value=item.record_type)
-        try:
-            return self._formed(item, item.row)
-        except BadImage as error:
-            return Formed(reason=f"image.{error.reason}", error=error.error)
-        except BadSample as error:
-            return Formed(reason=f"image.{error.reason}", value=error.value)
-
-    def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
+    def formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
+        """The sample of a row. Raises BadSample for the rule that it breaks, BadMedium."""
         album = Album(item.media, self.modality)
         album.add_fields(row, self.naming)
         turns = either(row, "messages", "conversations") if self.form == "chat" else None
@@ -222,7 +195,7 @@ class FormImages(SampleStage[Formed]):
         try:
             pixels = decode_image(item.data, self.max_pixels)
         except ImageError as error:
-            raise BadImage(number, error) from None
+            raise BadMedium(number, error) from None
         height, width = pixels.shape[:2]
         return Taken((item.as_row() | {"height": height, "width": width},), (look(pixels),))
 
@@ -240,23 +213,15 @@ class FormImages(SampleStage[Formed]):
 
     def columns(self, item: Record, sample: Formed) -> dict[str, Any]:
         """Of a sample: those of SCHEMA that are not of RECORD."""
-        text = "".join(part.text for part in sample.parts)
-        spans = [{"length": len(part.text), "special": part.special, "learn": part.loss_mask} for part in sample.parts]
-        return {
-            "content": content_hash(sample.content),
-            "url": item.url,
-            "kind": "chat",
-            "text": text,
-            "parts": spans,
-            "date": item.date,
-            "source": item.source,
+        columns = columns_of(item, sample.content, "chat", sample.parts)
+        return columns | {
             "learned": "\n".join(part.text for part in sample.parts if part.loss_mask and not part.special),
             "is_caption": self.form == "caption",
             "heights": [medium["height"] for medium in sample.media],
             "widths": [medium["width"] for medium in sample.media],
             "looks": list(sample.looks),
             "digests": _digests(sample),
-            "bytes": len(text.encode()) + sum(len(medium["data"]) for medium in sample.media),
+            "bytes": len(columns["text"].encode()) + sum(len(medium["data"]) for medium in sample.media),
             "media": list(sample.media),
         }
 

@@ -32,8 +32,9 @@ from gristmill.model.processing.video_file import (
 from gristmill.stages.containers import Record
 from gristmill.stages.containers.media import Media
 from gristmill.stages.media.turns import FRAMES, Modality
+from gristmill.stages.text.samples import BadMedium
 from gristmill.stages.vision.form import SCHEMA as IMAGES
-from gristmill.stages.vision.form import BadImage, Formed, FormImages, Taken
+from gristmill.stages.vision.form import Formed, FormImages, Taken
 
 ORIGINS = pa.list_(
     pa.struct(
@@ -127,7 +128,7 @@ class FormFrames(FormImages):
                 bytes_left -= len(images[-1]["data"])
                 self._check(before + len(images), bytes_left)
         except VideoError as error:
-            raise BadImage(number, error) from None
+            raise BadMedium(number, error) from None
         origin = {"sha256": item.sha256, "url": item.url, "first": before + 1, "seconds": seconds}
         return Taken(tuple(images), tuple(looks), origin)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from gristmill.stages.media.looks import Bands, GatherAlike, SelectAlike, SignLooks
 from gristmill.stages.vision.form import SAME, Same
@@ -26,12 +26,9 @@ class SignImages(SignLooks):
     name: ClassVar[str] = "sign_images"
     VERSION: ClassVar[int] = 1
     counted: ClassVar[str] = N_IMAGES
+    allowed: ClassVar[tuple[str, ...]] = SAME
 
     same: Same = "images_and_text"
-
-    def __post_init__(self) -> None:
-        if self.same not in SAME:
-            raise ValueError(f"same={self.same!r}: one of {', '.join(SAME)}")
 
     @property
     def with_text(self) -> bool:
@@ -46,11 +43,6 @@ class GatherLooks(GatherAlike):
     name: ClassVar[str] = "collect_looks"
     VERSION: ClassVar[int] = 1
     counted: ClassVar[str] = N_IMAGES
-
-    @classmethod
-    def of(cls, same: Same, survivor: tuple[str, ...]) -> Self:
-        """As records are signed."""
-        return cls(*BANDS[same], survivor)
 
 
 @dataclass(frozen=True)
