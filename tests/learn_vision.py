@@ -1,7 +1,7 @@
 """`make learn`, its second half: how well a small model learns to see, trained by the recipe `train-vision-nano`.
 
 Three seeds of everything that sees, over one language model, which is trained once. After every stage it is asked of
-held-out scenes: captions, questions, frames; then of things that training never shows. With `--controls` the first seed
+held-out scenes: captions, questions, frames; then of figures that training never shows. With `--controls` the first seed
 also trains what each stage is compared with: as many steps on as large batches without what is new in the stage.
 Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is below what is asked of it.
 """
@@ -29,8 +29,8 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.demo.seeing import pictures
 from gristmill.orchestration.demo.terminal import grist, keys
 from gristmill.orchestration.demo.terminal import result as last_line
+from gristmill.synth.scenes.figures import COLOURS, SHAPES
 from gristmill.synth.scenes.sample import write_scenes
-from gristmill.synth.scenes.things import COLOURS, SHAPES
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "conf" / "train-vision-nano.yaml"

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from gristmill.synth.scenes.figures import COLOURS, PLACES, SHAPES
 from gristmill.synth.scenes.outlines import FACES, NEW_FACES, Face, digit_mask, shape_mask
-from gristmill.synth.scenes.things import COLOURS, PLACES, SHAPES
 
 Reading = dict[str, str]
 """Place -> what is there."""
@@ -75,9 +75,9 @@ def read(picture: bytes) -> Reading:
     reading: Reading = {}
     for number, place in enumerate(PLACES[: (len(pixels) // _SIDE) ** 2]):
         top, left = (at * _SIDE for at in divmod(number, 2))
-        thing = _read_quadrant(pixels[top : top + _SIDE, left : left + _SIDE], pixels[0, 0])
-        if thing:
-            reading[place] = thing
+        figure = _read_quadrant(pixels[top : top + _SIDE, left : left + _SIDE], pixels[0, 0])
+        if figure:
+            reading[place] = figure
     return reading
 
 

@@ -1,6 +1,6 @@
 """Generated scenes: pictures of 64 x 64 pixels with what they show, what can be asked of them, and the answers.
 
-A scene has two things in two of its four quadrants: a shape in a colour, or two digits. A model of a million parameters
+Two of the four quadrants of a scene have a figure: a shape in a colour, or two digits. A model of a million parameters
 learns to read it in minutes, if nothing is wrong with how it is fed. `grist sample-data DIR --scenes N` writes, below
 `DIR/scenes` (synth/scenes/sample.py; N is 12,000 unless it is said):
 
@@ -17,7 +17,7 @@ of a scene's caption, whatever the seed and the number: no scene of a held-out r
 scene of training, in pictures or words (a quadrant alone is only drawn anew: there are 133 of them). Further:
 
 - `captions-withheld/metadata.jsonl`, `questions-withheld.tar`: scenes of nothing but the colour-shape pairs and pairs
-  of digits that training never shows and never asks for (`things.WITHHELD_PAIRS`, `WITHHELD_DIGITS`);
+  of digits that training never shows and never asks for (`figures.WITHHELD_PAIRS`, `WITHHELD_DIGITS`);
 - `captions-faces/metadata.jsonl`: held-out scenes whose digits are of designs that training does not have.
 
 A caption is `top left red circle bottom right text 3 8`, places in that order. Every row has an `id`, and its `kind` as

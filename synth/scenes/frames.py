@@ -1,8 +1,8 @@
 """Questions about several pictures: two frames, or three pictures. Notable choices:
 
-- a frame is asked for by number, about a place where both show different things, so that one frame is not enough to
+- a frame is asked for by number, about a place where both show different figures, so that one frame is not enough to
   guess by;
-- what changed is one of two things, which became another thing, went, or came to an empty place;
+- what changed is one of two figures, which became another figure, went, or came to an empty place;
 - of three pictures exactly one has the shape in the colour that is asked for.
 """
 
@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gristmill.synth.draw import Draw
-from gristmill.synth.scenes.questions import Asked, shapes
-from gristmill.synth.scenes.things import (
+from gristmill.synth.scenes.figures import (
     NOTHING,
     PLACES,
     Part,
@@ -23,6 +22,7 @@ from gristmill.synth.scenes.things import (
     part_of,
     shown_at,
 )
+from gristmill.synth.scenes.questions import Asked, shapes
 
 ORDINALS = ("first", "second", "third")
 
@@ -43,7 +43,9 @@ def drawn_frames(draw: Draw, part: Part) -> Frames:
 def _frame(draw: Draw, part: Part) -> Frames:
     while True:
         scenes = drawn_scene(draw, part), drawn_scene(draw, part)
-        differ = [thing.place for thing in scenes[0] if shown_at(scenes[1], thing.place) not in (NOTHING, str(thing))]
+        differ = [
+            figure.place for figure in scenes[0] if shown_at(scenes[1], figure.place) not in (NOTHING, str(figure))
+        ]
         if differ:
             break
     place, number = draw.pick(differ), draw.below(2)
@@ -54,7 +56,7 @@ def _frame(draw: Draw, part: Part) -> Frames:
 def _same(draw: Draw, part: Part) -> Frames:
     before, after, place = _changed_scene(draw, part)
     if draw.chance(0.5):
-        place = draw.pick([thing.place for thing in (*before, *after) if thing.place != place])
+        place = draw.pick([figure.place for figure in (*before, *after) if figure.place != place])
     same = shown_at(before, place) == shown_at(after, place)
     question = f"Is {PLACES[place]} the same in both?"
     return Frames((before, after), Asked("same", question, "yes" if same else "no"), is_video=True)
@@ -69,7 +71,7 @@ def _changed(draw: Draw, part: Part) -> Frames:
 def _which(draw: Draw, part: Part) -> Frames:
     while True:
         scenes = tuple(drawn_scene(draw, part) for _ in ORDINALS)
-        pairs = [{(thing.colour, thing.shape) for thing in shapes(scene)} for scene in scenes]
+        pairs = [{(figure.colour, figure.shape) for figure in shapes(scene)} for scene in scenes]
         number = draw.below(len(scenes))
         others = set[tuple[str, str]]().union(*pairs[:number], *pairs[number + 1 :])
         if wanted := sorted(pairs[number] - others):
@@ -83,9 +85,9 @@ def _changed_scene(draw: Draw, part: Part) -> tuple[Scene, Scene, int]:
     while True:
         scene = drawn_scene(draw, part)
         place = draw.pick(scene).place
-        other = tuple(thing for thing in scene if thing.place != place)
-        if draw.chance(0.8):  # else the thing is missing in the other frame
-            other = tuple(sorted((*other, drawn_thing(draw, place)), key=lambda thing: thing.place))
+        other = tuple(figure for figure in scene if figure.place != place)
+        if draw.chance(0.8):  # else the figure is missing in the other frame
+            other = tuple(sorted((*other, drawn_thing(draw, place)), key=lambda figure: figure.place))
         if part_of(other) == part and shown_at(scene, place) != shown_at(other, place):
             return (scene, other, place) if draw.chance(0.5) else (other, scene, place)
 

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from gristmill.synth.draw import Draw
+from gristmill.synth.scenes.figures import COLOURS, Figure, Scene
 from gristmill.synth.scenes.outlines import FACES, Face, digit_mask, shape_mask
-from gristmill.synth.scenes.things import COLOURS, Scene, Thing
 
 QUADRANT = 32
 """Pixels a side."""
@@ -35,19 +35,19 @@ def scene_pixels(scene: Scene, draw: Draw, shade: Colour, faces: Sequence[Face] 
     """uint8 [64, 64, 3]. `shade`: of the background, as frames of one scene share it."""
     pixels = np.empty((2 * QUADRANT, 2 * QUADRANT, 3), np.uint8)
     pixels[:] = shade
-    for thing in scene:
-        row, col = divmod(thing.place, 2)
+    for figure in scene:
+        row, col = divmod(figure.place, 2)
         top, left = row * QUADRANT, col * QUADRANT
-        _paint(pixels[top : top + QUADRANT, left : left + QUADRANT], thing, draw, faces)
+        _paint(pixels[top : top + QUADRANT, left : left + QUADRANT], figure, draw, faces)
     return pixels
 
 
-def quadrant_pixels(thing: Thing | None, draw: Draw, faces: Sequence[Face] = FACES) -> np.ndarray:
-    """uint8 [32, 32, 3]: the thing alone, or nothing."""
+def quadrant_pixels(figure: Figure | None, draw: Draw, faces: Sequence[Face] = FACES) -> np.ndarray:
+    """uint8 [32, 32, 3]: the figure alone, or nothing."""
     pixels = np.empty((QUADRANT, QUADRANT, 3), np.uint8)
     pixels[:] = background(draw)
-    if thing is not None:
-        _paint(pixels, thing, draw, faces)
+    if figure is not None:
+        _paint(pixels, figure, draw, faces)
     return pixels
 
 
@@ -58,13 +58,13 @@ def png(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _paint(quadrant: np.ndarray, thing: Thing, draw: Draw, faces: Sequence[Face]) -> None:
-    """Draws the thing about the middle of a quadrant."""
-    if thing.digits:
-        mask, colour, aside = _text_mask(thing.digits, draw.pick(faces)), _INK, 2
+def _paint(quadrant: np.ndarray, figure: Figure, draw: Draw, faces: Sequence[Face]) -> None:
+    """Draws the figure about the middle of a quadrant."""
+    if figure.digits:
+        mask, colour, aside = _text_mask(figure.digits, draw.pick(faces)), _INK, 2
     else:
-        mask, aside = shape_mask(thing.shape, draw.between(7, 10)), 3
-        red, green, blue = (min(255, max(0, level + draw.between(-12, 12))) for level in COLOURS[thing.colour])
+        mask, aside = shape_mask(figure.shape, draw.between(7, 10)), 3
+        red, green, blue = (min(255, max(0, level + draw.between(-12, 12))) for level in COLOURS[figure.colour])
         colour = red, green, blue
     height, width = mask.shape
     top = _at((QUADRANT - height) // 2 + draw.between(-3, 3), height)

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gristmill.synth.draw import Draw
-from gristmill.synth.scenes.things import (
+from gristmill.synth.scenes.figures import (
     COLOURS,
     PLACES,
     SHAPES,
     WITHHELD_PAIRS,
+    Figure,
     Part,
     Scene,
-    Thing,
     drawn_pair,
     shown_at,
 )
@@ -40,9 +40,9 @@ def asked(scene: Scene, draw: Draw, part: Part) -> Asked:
             return question
 
 
-def shapes(scene: Scene) -> list[Thing]:
+def shapes(scene: Scene) -> list[Figure]:
     """Those of a scene."""
-    return [thing for thing in scene if thing.shape]
+    return [figure for figure in scene if figure.shape]
 
 
 def _place(scene: Scene, draw: Draw, part: Part) -> Asked:
@@ -54,21 +54,21 @@ def _colour(scene: Scene, draw: Draw, part: Part) -> Asked | None:
     alone = _of_one_shape(scene)
     if not alone:
         return None
-    thing = draw.pick(alone)
-    return Asked("colour", f"What colour is the {thing.shape}?", thing.colour)
+    figure = draw.pick(alone)
+    return Asked("colour", f"What colour is the {figure.shape}?", figure.colour)
 
 
 def _where(scene: Scene, draw: Draw, part: Part) -> Asked | None:
-    texts = [thing for thing in scene if thing.digits]
+    texts = [figure for figure in scene if figure.digits]
     alone = _of_one_shape(scene) + (texts if len(texts) == 1 else [])
     if not alone:
         return None
-    thing = draw.pick(alone)
-    return Asked("where", f"Where is the {thing.shape or 'text'}?", PLACES[thing.place])
+    figure = draw.pick(alone)
+    return Asked("where", f"Where is the {figure.shape or 'text'}?", PLACES[figure.place])
 
 
 def _digits(scene: Scene, draw: Draw, part: Part) -> Asked | None:
-    texts = [thing for thing in scene if thing.digits]
+    texts = [figure for figure in scene if figure.digits]
     return Asked("digits", "Which digits?", " ".join(texts[0].digits)) if len(texts) == 1 else None
 
 
@@ -76,7 +76,7 @@ def _there(scene: Scene, draw: Draw, part: Part) -> Asked | None:
     there = shapes(scene)
     if not there:
         return None
-    shown = {(thing.colour, thing.shape) for thing in there}
+    shown = {(figure.colour, figure.shape) for figure in there}
     pair = draw.pick(sorted(shown))
     if draw.chance(0.5):
         while pair in shown:
@@ -93,10 +93,10 @@ def _other_pair(pair: tuple[str, str], draw: Draw, *, withheld: bool) -> tuple[s
     return pair if other in WITHHELD_PAIRS else other
 
 
-def _of_one_shape(scene: Scene) -> list[Thing]:
-    """Things whose shape no other thing of the scene has."""
+def _of_one_shape(scene: Scene) -> list[Figure]:
+    """Figures whose shape no other figure of the scene has."""
     there = shapes(scene)
-    return [thing for thing in there if sum(other.shape == thing.shape for other in there) == 1]
+    return [figure for figure in there if sum(other.shape == figure.shape for other in there) == 1]
 
 
 _QUESTIONS: tuple[Callable[[Scene, Draw, Part], Asked | None], ...] = (

@@ -18,11 +18,11 @@ import gristmill.synth.scenes
 from gristmill.synth.draw import Draw
 from gristmill.synth.scenes import containers
 from gristmill.synth.scenes.containers import Row
+from gristmill.synth.scenes.figures import NOTHING, Part, caption, drawn_scene, drawn_thing
 from gristmill.synth.scenes.frames import drawn_frames
 from gristmill.synth.scenes.outlines import FACES, NEW_FACES, Face
 from gristmill.synth.scenes.picture import background, png, quadrant_pixels, scene_pixels
 from gristmill.synth.scenes.questions import asked
-from gristmill.synth.scenes.things import NOTHING, Part, caption, drawn_scene, drawn_thing
 from gristmill.synth.scenes.words import reading
 
 FOLDER = "scenes"
@@ -151,8 +151,8 @@ def _refuse_foreign(folder: Path, files: list[_File]) -> None:
 
 
 def _object(draw: Draw, part: Part) -> Row:
-    thing = None if draw.chance(_NOTHING_SHARE) else drawn_thing(draw, 0)
-    return Row("", "object", (png(quadrant_pixels(thing, draw)),), None, str(thing or NOTHING))
+    figure = None if draw.chance(_NOTHING_SHARE) else drawn_thing(draw, 0)
+    return Row("", "object", (png(quadrant_pixels(figure, draw)),), None, str(figure or NOTHING))
 
 
 def _caption(draw: Draw, part: Part, faces: tuple[Face, ...] = FACES) -> Row:

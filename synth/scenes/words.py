@@ -2,16 +2,16 @@
 
 A picture becomes four lines of four pieces, as its four crops become rows of tokens: a piece is a word of what is there
 or a blank. Captions, questions and answers are those of pictures, so a language model that learned these rows only has
-to be shown what the words look like. Every word of a thing stands in its quadrant, up to four times, in any order but
+to be shown what the words look like. Every word of a figure stands in its quadrant, up to four times, in any order but
 that digits are read from left to right.
 """
 
 from __future__ import annotations
 
 from gristmill.synth.draw import Draw
+from gristmill.synth.scenes.figures import Figure, Part, Scene, caption, drawn_scene
 from gristmill.synth.scenes.frames import ORDINALS, Frames, drawn_frames
 from gristmill.synth.scenes.questions import Asked, asked
-from gristmill.synth.scenes.things import Part, Scene, Thing, caption, drawn_scene
 
 BLANK = "_"
 
@@ -46,20 +46,20 @@ def asked_of(pictures: list[str], question: str) -> list[str]:
 def lines(scene: Scene, draw: Draw) -> str:
     """Four lines of four pieces, each behind a space."""
     rows = [[BLANK] * 4 for _ in range(4)]
-    for thing in scene:
-        row, col = divmod(thing.place, 2)
-        for at, piece in enumerate(_pieces(thing, draw)):
+    for figure in scene:
+        row, col = divmod(figure.place, 2)
+        for at, piece in enumerate(_pieces(figure, draw)):
             rows[2 * row + at // 2][2 * col + at % 2] = piece
     return "\n".join("".join(f" {piece}" for piece in row) for row in rows)
 
 
-def _pieces(thing: Thing, draw: Draw) -> list[str]:
+def _pieces(figure: Figure, draw: Draw) -> list[str]:
     """Of a quadrant, row by row."""
-    if thing.digits:
+    if figure.digits:
         pieces = [BLANK] * 4
         # In the same rows, so that they are met in the order in which they are said, as an encoder can show them.
         for row in draw.pick(((0,), (1,), (0, 1))):
-            pieces[2 * row : 2 * row + 2] = thing.digits
+            pieces[2 * row : 2 * row + 2] = figure.digits
         return pieces
-    words = [thing.colour, thing.shape]
+    words = [figure.colour, figure.shape]
     return draw.shuffled([*words, draw.pick((*words, BLANK)), draw.pick((*words, BLANK))])

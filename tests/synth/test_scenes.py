@@ -12,8 +12,8 @@ import pytest
 import scenes
 from scenes import Line, Reading, lines
 
+from gristmill.synth.scenes.figures import NOTHING, WITHHELD_DIGITS, WITHHELD_PAIRS
 from gristmill.synth.scenes.sample import write_scenes
-from gristmill.synth.scenes.things import NOTHING, WITHHELD_DIGITS, WITHHELD_PAIRS
 
 SCENES, HELD_OUT = 160, 60
 CAPTIONS = ("captions", "captions-held-out", "captions-withheld", "captions-faces", "objects", "objects-held-out")
@@ -38,13 +38,13 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def captioned(reading: Reading) -> str:
-    return " ".join(f"{place} {thing}" for place, thing in reading.items())
+    return " ".join(f"{place} {figure}" for place, figure in reading.items())
 
 
 @pytest.mark.parametrize("name", CAPTIONS)
 def test_a_picture_shows_what_its_caption_says(sample: Path, name: str) -> None:
     rows = lines(sample, name)
-    # of single things there are twice as many: pairs of digits take the longest to be told apart
+    # of single figures there are twice as many: pairs of digits take the longest to be told apart
     assert len(rows) == (2 * SCENES if name == "objects" else SCENES if name in TRAINED else HELD_OUT)
     for row in rows:
         (reading,) = row.readings
@@ -59,17 +59,17 @@ def place(first: Reading, question: str) -> str:
 
 
 def colour(first: Reading, question: str) -> str:
-    (thing,) = [thing for thing in first.values() if thing.endswith(question.strip("?").rpartition(" ")[2])]
-    return thing.partition(" ")[0]
+    (figure,) = [figure for figure in first.values() if figure.endswith(question.strip("?").rpartition(" ")[2])]
+    return figure.partition(" ")[0]
 
 
 def where(first: Reading, question: str) -> str:
-    (at,) = [at for at, thing in first.items() if question.strip("?").rpartition(" ")[2] in thing.split()]
+    (at,) = [at for at, figure in first.items() if question.strip("?").rpartition(" ")[2] in figure.split()]
     return at
 
 
 def digits(first: Reading, question: str) -> str:
-    (text,) = [thing for thing in first.values() if thing.startswith("text")]
+    (text,) = [figure for figure in first.values() if figure.startswith("text")]
     assert question == "Which digits?"
     return text.removeprefix("text ")
 
@@ -98,8 +98,8 @@ def changed(readings: list[Reading], question: str) -> str:
 
 
 def which(readings: list[Reading], question: str) -> str:
-    thing = re.fullmatch(r"Which has a (.+)\?", question)[1]  # type: ignore[index]
-    (number,) = [number for number, reading in enumerate(readings) if thing in reading.values()]
+    figure = re.fullmatch(r"Which has a (.+)\?", question)[1]  # type: ignore[index]
+    (number,) = [number for number, reading in enumerate(readings) if figure in reading.values()]
     return ORDINALS[number]
 
 
@@ -181,16 +181,16 @@ def test_withheld_things_are_shown_and_asked_for_apart(sample: Path) -> None:
     others = (*TRAINED, "captions-held-out", "captions-faces", "questions-held-out", "frames-held-out")
     for name in others:
         for row in lines(sample, name):
-            assert not {thing for reading in row.readings for thing in reading.values()} & WITHHELD
-            assert not any(thing in f"{row.question} {row.answer}" for thing in WITHHELD)
+            assert not {figure for reading in row.readings for figure in reading.values()} & WITHHELD
+            assert not any(figure in f"{row.question} {row.answer}" for figure in WITHHELD)
     for name in ("reading", "reading-held-out"):
         for row in map(json.loads, (sample / f"{name}.jsonl").read_text().splitlines()):
-            things = [thing for grid in GRID.findall(row["question"]) for thing in _read_in_words(grid).values()]
+            figures = [figure for grid in GRID.findall(row["question"]) for figure in _read_in_words(grid).values()]
             asked = f"{row['question'].rpartition(chr(10))[2]} {row['answer']}"
-            assert things and not set(things) & WITHHELD and not any(thing in asked for thing in WITHHELD)
+            assert figures and not set(figures) & WITHHELD and not any(figure in asked for figure in WITHHELD)
     for name in ("captions-withheld", "questions-withheld"):
-        things = {thing for row in lines(sample, name) for reading in row.readings for thing in reading.values()}
-        assert things <= WITHHELD and len(things) > len(WITHHELD) // 2
+        figures = {figure for row in lines(sample, name) for reading in row.readings for figure in reading.values()}
+        assert figures <= WITHHELD and len(figures) > len(WITHHELD) // 2
 
 
 def test_the_same_seed_gives_the_same_bytes(sample: Path, tmp_path: Path) -> None:

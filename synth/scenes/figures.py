@@ -1,6 +1,6 @@
 """What a scene shows, and the words for it. Notable choices:
 
-- two of four quadrants hold a thing each, half of the things are shapes in a colour, half are two digits;
+- two of four quadrants hold a figure each, half of the figures are shapes in a colour, half are two digits;
 - some colour-shape pairs and pairs of digits are withheld: training never shows one, so that what is asked of them
   tells whether a model puts together what it knows apart;
 - which of the other scenes are held out is decided by a hash of the caption, hence the same for every seed.
@@ -31,14 +31,14 @@ WITHHELD_PAIRS = frozenset(
 )
 WITHHELD_DIGITS = frozenset({"07", "13", "29", "38", "46", "55", "64", "72", "81", "90"})
 NOTHING = "nothing"
-_HELD_OUT = 1 / 8  # of all scenes without a withheld thing
+_HELD_OUT = 1 / 8  # of all scenes without a withheld figure
 
 Part = Literal["train", "held_out", "withheld"]
-"""Scenes to train on; held out, of the same things; of withheld things alone."""
+"""Scenes to train on; held out, of the same figures; of withheld figures alone."""
 
 
 @dataclass(frozen=True)
-class Thing:
+class Figure:
     """A shape in a colour, or two `digits`, in one of PLACES."""
 
     place: int
@@ -56,39 +56,39 @@ class Thing:
         return self.digits in WITHHELD_DIGITS or (self.colour, self.shape) in WITHHELD_PAIRS
 
 
-Scene = tuple[Thing, ...]
+Scene = tuple[Figure, ...]
 """In the order of their places, of which no two are the same."""
 
 
 def caption(scene: Scene) -> str:
     """All that it shows, place by place."""
-    return " ".join(f"{PLACES[thing.place]} {thing}" for thing in scene)
+    return " ".join(f"{PLACES[figure.place]} {figure}" for figure in scene)
 
 
 def shown_at(scene: Scene, place: int) -> str:
     """The words for what is there."""
-    return next((str(thing) for thing in scene if thing.place == place), NOTHING)
+    return next((str(figure) for figure in scene if figure.place == place), NOTHING)
 
 
 def part_of(scene: Scene) -> Part | None:
-    """None: of a withheld thing and of another, which is in no part."""
-    withheld = [thing.is_withheld for thing in scene]
+    """None: of a withheld figure and of another, which is in no part."""
+    withheld = [figure.is_withheld for figure in scene]
     if any(withheld):
         return "withheld" if all(withheld) else None
     number = int.from_bytes(hashlib.blake2b(caption(scene).encode(), digest_size=8).digest(), "big")
     return "held_out" if number < _HELD_OUT * 2**64 else "train"
 
 
-def drawn_thing(draw: Draw, place: int, *, withheld: bool = False) -> Thing:
+def drawn_thing(draw: Draw, place: int, *, withheld: bool = False) -> Figure:
     """Of those that are withheld, or of the others."""
     if draw.chance(0.5):
         if withheld:
-            return Thing(place, digits=draw.pick(sorted(WITHHELD_DIGITS)))
+            return Figure(place, digits=draw.pick(sorted(WITHHELD_DIGITS)))
         digits = f"{draw.below(100):02}"
         while digits in WITHHELD_DIGITS:
             digits = f"{draw.below(100):02}"
-        return Thing(place, digits=digits)
-    return Thing(place, *drawn_pair(draw, withheld=withheld))
+        return Figure(place, digits=digits)
+    return Figure(place, *drawn_pair(draw, withheld=withheld))
 
 
 def drawn_pair(draw: Draw, *, withheld: bool) -> tuple[str, str]:
@@ -102,7 +102,7 @@ def drawn_pair(draw: Draw, *, withheld: bool) -> tuple[str, str]:
 
 
 def drawn_scene(draw: Draw, part: Part) -> Scene:
-    """Two things in two places."""
+    """Two figures in two places."""
     while True:
         places = sorted(draw.shuffled(range(len(PLACES)))[:2])
         scene = tuple(drawn_thing(draw, place, withheld=part == "withheld") for place in places)
