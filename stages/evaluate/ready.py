@@ -76,23 +76,24 @@ class Ready:
     def rows(self, store: Store, piece: Piece) -> Iterator[Row | Unanswered]:
         """What became of each record of a piece, in no order."""
         by_task: dict[str, list[Question]] = {}
-        seen: list[Question] = []
+        scored = {"perplexity": self._perplexity, "choice": self._choices}
+        seen: dict[str, list[Question]] = {task: [] for task in scored}
         for question in questions(store, piece, self.prompts, self.rules):
             if not isinstance(question, Question):
                 yield Unanswered(*question)
                 continue
             task = question.item.task
-            if task == "perplexity" and question.media is not None:
+            if task in scored and question.media is not None:
                 # The tiles of a piece are too much to hold: they go through the model as they come.
-                seen.append(question)
-                if sum(len(other.tokens) for other in seen) >= self.where.pass_tokens:
-                    yield from self._perplexity(seen)
-                    seen = []
+                seen[task].append(question)
+                if sum(map(_scored_tokens, seen[task])) >= self.where.pass_tokens:
+                    yield from scored[task](seen[task])
+                    seen[task] = []
                 continue
-            by_task.setdefault(task if task in ("perplexity", "choice") else "written", []).append(question)
-        yield from self._perplexity(seen)
-        yield from self._perplexity(by_task.get("perplexity", ()))
-        yield from self._choices(by_task.get("choice", ()))
+            by_task.setdefault(task if task in scored else "written", []).append(question)
+        for name, score in scored.items():
+            yield from score(seen[name])
+            yield from score(by_task.get(name, ()))
         yield from self._written(by_task.get("written", ()))
 
     def _perplexity(self, asked: Sequence[Question]) -> Iterator[Row | Unanswered]:
@@ -205,3 +206,8 @@ class Ready:
             "expected": item.expected or None,
         }
         return Row(record, about | fields)
+
+
+def _scored_tokens(question: Question) -> int:
+    """About: a prompt goes through the model once for each option."""
+    return len(question.tokens) * max(1, len(question.item.options))

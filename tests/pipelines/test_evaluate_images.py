@@ -28,6 +28,7 @@ from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.evaluate.compare import compare
+from gristmill.stages.evaluate.ready import Ready
 from gristmill.stages.models.model_versions import load_model
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.text.instruct import parts_of
@@ -161,6 +162,26 @@ def test_answers_of_several_people_are_one_question_and_are_judged_together(lake
         accepted = [part for part in row["expected"].split("|") if part]
         assert row["task"] == "vqa" and row["score"] == vqa_accuracy(row["answer"], accepted)
     assert [score["metric"] for score in manifest.statistics["scores"] if score["task"] == "vqa"] == ["vqa_accuracy"]
+
+
+def test_options_about_images_are_scored_a_few_at_a_time(
+    lake: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [([(64, 64)], "A"), ([(40, 100)], "B"), ([(100, 40)], "A")]
+    ask = "What grows on it?\nA. wheat\nB. rye"
+    pictures(lake, tmp_path / "in", rows, dataset="lettered", image={"ask": ask})
+    sizes: list[int] = []
+    score = Ready._choices
+    monkeypatch.setattr(Ready, "_choices", lambda self, asked: (sizes.append(len(asked)), score(self, asked))[1])
+    given = {"tasks": {"lettered@v1": "choice"}, "max_crops": 4, "limit": 3}
+    together = rows_of(lake, evaluations.evaluate(lake, ["lettered@v1"], dataset="together", **given).manifest)
+    assert max(sizes) == 3
+    sizes.clear()
+    monkeypatch.setitem(evaluations.RUN, "pass_tokens", 1)  # how it is run makes no other result, so other pieces do
+    apart = rows_of(lake, evaluations.evaluate(lake, ["lettered@v1"], dataset="apart", chunk_items=2, **given).manifest)
+    assert max(sizes) == 1 and sum(sizes) == 3
+    assert [row["task"] for row in apart] == ["choice"] * 3
+    assert {row["id"]: row["answer"] for row in apart} == {row["id"]: row["answer"] for row in together}
 
 
 def test_what_a_model_cannot_see_is_refused_at_lookup(lake: Store, tmp_path: Path) -> None:
