@@ -37,8 +37,8 @@ MIXTURES = {
     "frames": ({"captions": 0.2, "questions": 0.25, "frames": 0.55}, 512),
 }
 """Mixture, without `seeing-` -> its sources with their weights, and tokens of a window."""
-STEPS = {"pretrain": 300, "posttrain": 150, "warmup": 400, "v1": 100, "v2": 400, "v3": 400, "v4": 250}
-"""Of each stage: about half of those of the recipe, which `make learn` trains whole."""
+STEPS = {"pretrain": 300, "posttrain": 150, "warmup": 400, "v1": 100, "v2": 400, "v3": 600, "v4": 400}
+"""Of each stage: a half to three quarters of those of the recipe, which `make learn` trains whole."""
 ASKED, LEAST = 60, 0.3
 """Questions of a kind that are asked, and the share of those about a picture that has to be answered right."""
 _PATIENCE = 300  # seconds that a server gets to load the model
