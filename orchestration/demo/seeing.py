@@ -38,7 +38,7 @@ MIXTURES = {
 }
 """Mixture, without `seeing-` -> its sources with their weights, and tokens of a window."""
 STEPS = {"pretrain": 300, "posttrain": 150, "warmup": 400, "v1": 100, "v2": 400, "v3": 600, "v4": 400}
-"""Of each stage: a half to three quarters of those of the recipe, which `make learn` trains whole."""
+"""Of each stage: fewer than the recipe has, which `make learn` trains whole, but for the last two."""
 ASKED, LEAST = 60, 0.3
 """Questions of a kind that are asked, and the share of those about a picture that has to be answered right."""
 _PATIENCE = 300  # seconds that a server gets to load the model
