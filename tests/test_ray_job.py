@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,11 +15,13 @@ from pathlib import Path
 
 import pytest
 import web
+from s3_server import free_port
 from training import prepare, stage, train
 from waiting import PATIENCE, until
 
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
+from gristmill.stages.run.ray_start import LIMITS
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -32,16 +33,20 @@ def head(tmp_path_factory) -> Iterator[tuple[str, dict[str, str]]]:
     home = tmp_path_factory.mktemp("home")  # the token of this cluster, not the user's
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": str(home)}
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **LIMITS}
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
-    dashboard = free_port()
-    command = [BIN / "ray", "start", "--head", "--block", f"--dashboard-port={dashboard}"]
+    # The upper of each pair of free ports: from 10002 to 19999 Ray's workers listen
+    dashboard = free_port() + 10_000
+    # Patiently, as `grist up` starts it: on a busy machine plain `ray start` ends itself when its agent is late
+    ray = [sys.executable, "-m", "gristmill.stages.run.ray_start"]
+    command = [*ray, "start", "--head", "--block", f"--dashboard-port={dashboard}"]
     # Every fixed port of Ray is another one here: this process may have a cluster of its own on the usual ones
     for name in ("port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "ray-client-server-port"):
-        command.append(f"--{name}={free_port()}")
+        command.append(f"--{name}={free_port() + 10_000}")
     log = (home / "head.log").open("wb")
     process = subprocess.Popen(
         [*command, "--num-cpus=2", "--disable-usage-stats"],
+        cwd=ROOT,
         env=environment,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -52,18 +57,12 @@ def head(tmp_path_factory) -> Iterator[tuple[str, dict[str, str]]]:
         wait_until_it_answers(address, process, home / "head.log")
         yield address, environment
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         log.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -146,12 +146,13 @@ def _is_free(port: int) -> bool:
 
 
 def _free_port(taken: set[int]) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in taken:
+    """Above Ray's workers (10002 to 19999) and below the kernel's range for outgoing connections (Linux: 32768 and up):
+    either could take the port between this look and the server's start. Raises StackError if none is free."""
+    for _ in range(1_000):
+        port = 20_000 + secrets.randbelow(12_000)
+        if port not in taken and _is_free(port):
             return port
+    raise StackError("no free port from 20000 to 31999 on 127.0.0.1; close other servers, or name the ports")
 
 
 def environment(stack: Stack, part: str) -> dict[str, str]:
