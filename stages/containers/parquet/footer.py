@@ -41,6 +41,9 @@ class Group:
 
     rows: int = 0
     chunks: list[Chunk] = field(default_factory=list)
+    """Of its columns, by where they stand in the file."""
+    encodings: list[frozenset[int]] = field(default_factory=list)
+    """Of its columns, in the schema's order (the enumeration `Encoding` of parquet.thrift)."""
     bytes: int = 0
     largest: int = 0
     """Of the largest page of each column."""
@@ -107,7 +110,8 @@ def _group(thrift: Thrift, end: int, most: int) -> Group:
     group = Group()
     for number, kind in thrift.fields():
         if number == 1:
-            group.chunks = [_chunk(thrift) for _ in thrift.items(most)]
+            columns = [_chunk(thrift) for _ in thrift.items(most)]
+            group.chunks, group.encodings = [chunk for chunk, _ in columns], [encodings for _, encodings in columns]
         elif number == 3:
             group.rows = thrift.integer()
         else:
@@ -128,9 +132,11 @@ def _check(group: Group, end: int) -> None:
         raise LayoutError("columns of a row group overlap")
 
 
-def _chunk(thrift: Thrift) -> Chunk:
-    """ColumnChunk: 1 is another file that holds it, 3 ColumnMetaData: 7 bytes as stored, 9 and 11 where pages begin."""
+def _chunk(thrift: Thrift) -> tuple[Chunk, frozenset[int]]:
+    """ColumnChunk: 1 is another file that holds it, 3 ColumnMetaData: 2 encodings, 7 bytes as stored, 9 and 11 where
+    pages begin."""
     size = data = dictionary = 0
+    encodings: frozenset[int] = frozenset()
     for number, kind in thrift.fields():
         if number == 1:
             if thrift.binary():
@@ -140,7 +146,9 @@ def _chunk(thrift: Thrift) -> Chunk:
             thrift.skip(kind)
             continue
         for inner, inner_kind in thrift.fields():
-            if inner == 7:
+            if inner == 2:
+                encodings = frozenset(thrift.integer() for _ in thrift.items())
+            elif inner == 7:
                 size = thrift.integer()
             elif inner == 9:
                 data = thrift.integer()
@@ -150,7 +158,7 @@ def _chunk(thrift: Thrift) -> Chunk:
                 thrift.skip(inner_kind)
     # The page of the dictionary comes first, where there is one; old writers noted its offset as 0 where there is none.
     start = min(data, dictionary) if dictionary > 0 else data
-    return Chunk(start, start + size)
+    return Chunk(start, start + size), encodings
 
 
 class Page(NamedTuple):

@@ -1,24 +1,26 @@
 """Parquet: rows are records, read by Arrow a few at a time, of the columns that are wanted and no other.
 
-The scan (`layout`) says how many rows a group has and where it begins; Arrow finds its groups by its own reading of the
-footer, and a row that the scan has and Arrow has not is unreadable. A page that cannot be decoded costs the rows of its
-group from there on: Arrow reads no further in it.
+The scan (`layout`) says how many rows a group has and where it begins, and a row that the scan has and Arrow has not is
+unreadable. What the footer says of columns `footer` reads, and pyarrow is never asked: over damaged ones Arrow throws
+where pyarrow expects nothing, and the process ends. A page that cannot be decoded costs the rows of its group from
+there on: Arrow reads no further in it.
 Bounded: pages by the scan; columns of texts stay dictionaries until a row is taken out; a row by `max_record_bytes`;
 the rows of a group together by what its pages can honestly stand for.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gristmill.stages.containers.parquet.footer import MAGIC
+from gristmill.stages.containers.parquet.footer import MAGIC, Group, LayoutError, read_footer
 from gristmill.stages.containers.parquet.layout import scan
 from gristmill.stages.containers.parquet.values import fields_of, holds_media, row_bytes
 from gristmill.stages.containers.record import Item, ReadConfig, Record, RecordError, Unreadable, one_line
@@ -31,7 +33,7 @@ BATCH_ROWS, BATCH_BYTES = 1024, 64 << 20
 DECODED, DECODED_ANYWAY, DECODED_VALUE = 20, 1 << 20, 64
 """Bytes that the rows of a group may come to: per byte of its pages, for any group, and per value. A dictionary makes
 texts that repeat shorter than that only where they are short themselves."""
-_AS_DICTIONARY = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
+_AS_DICTIONARY = {0, 2, 3, 4, 8}  # PLAIN, PLAIN_DICTIONARY, RLE, BIT_PACKED, RLE_DICTIONARY
 """Encodings of texts that Arrow reads into a dictionary; DELTA ones it does not, and the scan says how far these go."""
 _FAULTS = (pa.ArrowException, OSError, ValueError, NotImplementedError)
 """What Arrow raises over bytes that it cannot read (its IOError is OSError)."""
@@ -96,11 +98,14 @@ class _File:
             self.fault = f"Arrow cannot read the file: {type(error).__name__}"
 
     def _open(self) -> None:
+        groups = read_footer(cast(BinaryIO, self._source), self._source.seek(0, io.SEEK_END))
         metadata = pq.read_metadata(self._source)
+        if metadata.num_row_groups != len(groups):
+            raise LayoutError(f"{len(groups)} row groups, {metadata.num_row_groups} by Arrow")
         self._parquet = pq.ParquetFile(
             self._source,
             metadata=metadata,
-            read_dictionary=_texts(metadata),
+            read_dictionary=_texts(metadata.schema, groups),
             buffer_size=BUFFER,
             pre_buffer=False,  # it would hold a whole row group
             page_checksum_verification=True,
@@ -111,10 +116,7 @@ class _File:
         self._columns = [
             field.name for field in schema if self._whole_rows or field.name in names or holds_media(field.type)
         ] or schema.names[:1]  # rows have to be counted, even without a field that is wanted
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
-            if group.num_rows and group.num_columns:
-                self._groups[min(_first_byte(group.column(i)) for i in range(group.num_columns))] = number
+        self._groups = {group.start: number for number, group in enumerate(groups) if group.rows and group.chunks}
 
     def items(self, offset: int, wanted: list[_Place], size: int, shared: int) -> Iterator[Item]:
         """One item for each place in the row group that begins at `offset`; `size`, `shared`: as the scan noted."""
@@ -168,23 +170,15 @@ class _File:
             return place.unreadable(str(error))._replace(url=error.url)
 
 
-def _texts(metadata: pq.FileMetaData) -> list[str]:
+def _texts(schema: pq.ParquetSchema, groups: list[Group]) -> list[str]:
     """The columns of texts that Arrow can keep as dictionaries."""
     paths = []
-    for i in range(metadata.num_columns):
-        column = metadata.schema.column(i)
-        encodings: set[str] = set()
-        for g in range(metadata.num_row_groups):
-            encodings.update(metadata.row_group(g).column(i).encodings)
+    for number in range(len(schema)):
+        column = schema.column(number)
+        encodings = set[int]().union(*(group.encodings[number] for group in groups if number < len(group.encodings)))
         if column.physical_type == "BYTE_ARRAY" and encodings <= _AS_DICTIONARY:
             paths.append(column.path)
     return paths
-
-
-def _first_byte(column: pq.ColumnChunkMetaData) -> int:
-    """Where a column of a row group begins."""
-    first, dictionary = column.data_page_offset, column.dictionary_page_offset
-    return int(min(first, dictionary) if dictionary else first)
 
 
 class _Source:
