@@ -62,7 +62,7 @@ def seeing(lake: str, folder: Path) -> None:
 def pictures(lake: str, folder: Path) -> None:
     """Datasets of scenes, in words and in pictures, a tokenizer, and a mixture for each stage of training."""
     here = ("--set", "run.workers=0", "--lake", lake)  # little data: no Ray needed
-    texts = ("dataset=reading", f"inputs=[{folder}/reading.jsonl]", "instruct.form=pair")
+    texts = ("dataset=reading", f"inputs=[{folder}/reading.jsonl]", "instruct.form=chat")
     grist("run", "conf/instruct.yaml", *keys(texts), *here)
     for dataset, form in PICTURES.items():
         # Scenes with one caption look alike, as they should: no near duplicate is looked for.
