@@ -14,19 +14,23 @@ import os
 import resource
 import sys
 import tempfile
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.table import Table
-from seen_answers import Right, answers
 
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import read_table
 from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.demo.seeing import pictures
 from gristmill.orchestration.demo.terminal import grist, keys
+from gristmill.orchestration.demo.terminal import result as last_line
 from gristmill.synth.scenes.sample import write_scenes
+from gristmill.synth.scenes.things import COLOURS, SHAPES
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "conf" / "train-vision-nano.yaml"
@@ -35,6 +39,13 @@ HELD_OUT = ("captions-held-out", "questions-held-out", "frames-held-out")
 WITHHELD = "captions-withheld"
 CONTROLS = {"v1": HELD_OUT[0], "v2": HELD_OUT[0], "v3": HELD_OUT[1], "v4": HELD_OUT[2]}
 """Stage -> on what it has to gain over its control."""
+ANSWERS = (
+    "max_crops=4",  # as the mixtures of the recipe
+    "generate.max_tokens=24",
+    "generate.context=256",
+    f"attributes={{digits: ['#'], colour_shape: [{', '.join((*COLOURS, *SHAPES))}]}}",
+)
+"""How `grist eval` asks and counts."""
 LEAST = {
     ("captions-held-out", "exact"): 0.74,
     ("captions-held-out", "digits"): 0.84,
@@ -142,24 +153,51 @@ def learned(lake: str, folder: Path, seed: int) -> dict[str, Any]:
     """CPU seconds of a seed, and what is right after each stage."""
     seconds = trained(lake, folder, recipe(f"seeing{seed}", seed))
     asked = dict.fromkeys(STAGES, HELD_OUT) | {"v4": (*HELD_OUT, WITHHELD)}
-    return {
-        "cpu_s": round(seconds),
-        "stages": {
-            stage: {data: right(lake, f"seeing{seed}.{stage}@v1", data) for data in names}
-            for stage, names in asked.items()
-        },
-    }
+    stages = {stage: right(lake, f"seeing{seed}.{stage}@v1", names) for stage, names in asked.items()}
+    return {"cpu_s": round(seconds), "stages": stages}
 
 
 def controlled(lake: str, folder: Path) -> dict[str, Any]:
     """What is right after the control of each stage, where the stage has to gain."""
     trained(lake, folder, controls(0))
-    return {stage: right(lake, f"control0.{stage}@v1", data) for stage, data in CONTROLS.items()}
+    return {stage: right(lake, f"control0.{stage}@v1", [data])[data] for stage, data in CONTROLS.items()}
 
 
-def right(lake: str, model: str, data: str) -> dict[str, Any]:
-    """Shares of the answers of a model."""
-    return asdict(Right.of(answers(open_store(lake), model, f"{data}@v1")))
+def right(lake: str, model: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Dataset -> shares of the answers of a model that are right: whole answers, by kind of question too; digits, and
+    colours with shapes, at their place. None: there are none."""
+    on = [argument for name in names for argument in ("--on", f"{name}@v1")]
+    tasks = ", ".join(f"{name}@v1: answer" for name in names)
+    settings = (*ANSWERS, f"tasks={{{tasks}}}")
+    version = last_line(grist("eval", model, *on, "--name", "seen", *keys(settings), "--lake", lake))["version"]
+    store = open_store(lake)
+    verdicts = rows(store, f"seen@v{version}")
+    return {name: shares(verdicts, f"{name}@v1", rows(store, f"{name}@v1")) for name in names}
+
+
+def rows(store: Store, version: str) -> list[dict[str, Any]]:
+    """Of all shards."""
+    shards = Versions(store).resolve(version).shards
+    return [row for ref in shards for row in read_table(store, ref).to_pylist()]
+
+
+def shares(verdicts: Sequence[dict[str, Any]], data: str, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the verdicts on a dataset of one shard; `records`: its rows."""
+    own = [verdict for verdict in verdicts if verdict["source"] == data]
+    kinds: dict[str, list[float]] = {}
+    for verdict in own:
+        kinds.setdefault(records[verdict["ordinal"]]["source"], []).append(verdict["score"])
+    scores: dict[str, Any] = {"items": len(own), "exact": mean([verdict["score"] for verdict in own])}
+    for name in ("digits", "colour_shape"):
+        counts = [count for verdict in own for count in verdict["attributes"] or () if count["name"] == name]
+        total = sum(count["total"] for count in counts)
+        scores[name] = round(sum(count["right"] for count in counts) / total, 4) if total else None
+    return scores | {"kinds": {kind: mean(kinds[kind]) for kind in sorted(kinds)}}
+
+
+def mean(scores: Sequence[float]) -> float:
+    """To four places."""
+    return round(sum(scores) / len(scores), 4)
 
 
 def lacking(seed: int, result: dict[str, Any]) -> list[str]:
