@@ -10,11 +10,11 @@ learns to read it in minutes, if nothing is wrong with how it is fed. `grist sam
 | `captions/metadata.jsonl`: a scene and all that it shows (V1, V2) | `folder::` and its path | caption | N |
 | `questions.tar`: a scene and up to four questions, turn by turn (V3) | WebDataset | chat | N |
 | `frames.parquet`: two frames or three pictures, and the same (V4) | Parquet, lists of `image` | chat | N / 2 |
-| `reading.jsonl`: the same in words, for a language model: `messages` | JSON lines, no images | | 2 N |
+| `reading.jsonl`: the same in words, for a language model: `messages`, `text` | JSON lines, no images | | 2 N |
 
 Each has a `-held-out` beside it in the same container, of `held_out` rows (400), with one question each. What is held
-out is decided by a hash of a scene's caption, whatever the seed and the number: no scene of a held-out row, not even one
-of its frames, is a scene of training, in pictures or words (a quadrant alone is only drawn anew: there are 133 of them).
+out is decided by a hash of a scene's caption, whatever the seed and the number: no scene of a held-out row, not even
+one of its frames, is a scene of training, in pictures or words (a quadrant alone is only drawn anew: there are 133).
 Further:
 
 - `captions-withheld/metadata.jsonl`, `questions-withheld.tar`: scenes of nothing but the colour-shape pairs and pairs

@@ -195,6 +195,8 @@ def _turns(part: Part) -> int:
 
 
 def _line(row: Row) -> bytes:
-    """A row of reading."""
-    fields = {"id": row.id, "source": f"reading_{row.kind}", "messages": containers.conversation(row)}
+    """A row of reading, as turns and as one text."""
+    messages = containers.conversation(row)
+    text = "\n".join(message["content"] for message in messages)
+    fields = {"id": row.id, "source": f"reading_{row.kind}", "messages": messages, "text": text}
     return json.dumps(fields).encode() + b"\n"
