@@ -68,15 +68,22 @@ def seeing(lake: str, folder: Path) -> None:
 def pictures(lake: str, folder: Path) -> None:
     """Datasets of scenes, in words and in pictures, a tokenizer, and a mixture for each stage of training."""
     here = ("--set", "run.workers=0", "--lake", lake)  # little data: no Ray needed
-    texts = ("dataset=reading", f"inputs=[{folder}/reading.jsonl]", "instruct.form=pair")
-    grist("run", "conf/instruct.yaml", *keys(texts), *here)
+    rows = f"inputs=[{folder}/reading.jsonl]"
+    # Turns, of which the answers are learned, and the same as texts, of which every token is.
+    forms = {
+        "reading": ("instruct.form=chat",),
+        "reading-text": ("instruct.form=code", "instruct.code=[text]", "instruct.fim=null"),
+    }
+    for dataset, settings in forms.items():
+        grist("run", "conf/instruct.yaml", *keys((f"dataset={dataset}", rows, *settings)), *here)
     for dataset, form in PICTURES.items():
         # Scenes with one caption look alike, as they should: no near duplicate is looked for.
         settings = (f"dataset={dataset}", f"inputs=[{_input(folder, dataset)}]", f"image.form={form}")
         grist("run", "conf/vision.yaml", *keys((*settings, "min_similarity=null")), *here)
-    grist("tokenizer", "train", "reading@v1", "--vocab-size", "512", "--name", TOKENIZER, "--lake", lake)
-    mixed = ("dataset=seeing-reading", f"tokenizer={TOKENIZER}@v1", "sources={reading@v1: 1}", "window=512")
-    grist("run", "conf/mixture.yaml", *keys(mixed), *here)
+    grist("tokenizer", "train", "reading-text@v1", "--vocab-size", "512", "--name", TOKENIZER, "--lake", lake)
+    for dataset in forms:
+        mixed = (f"dataset=seeing-{dataset}", f"tokenizer={TOKENIZER}@v1", f"sources={{{dataset}@v1: 1}}", "window=512")
+        grist("run", "conf/mixture.yaml", *keys(mixed), *here)
     for mixture, (weights, window) in MIXTURES.items():
         sources = ", ".join(f"{name}@v1: {{weight: {weight}, max_epochs: 1}}" for name, weight in weights.items())
         # Shards of many small crops: there are few of them, and each is made in one pass over the pictures.

@@ -28,56 +28,62 @@ ORDINALS = ("first", "second", "third")
 
 
 class Frames(NamedTuple):
-    """Scenes in order and a question about them; `is_video`: frames of one scene share its background."""
+    """Scenes in order and questions about them; `is_video`: frames of one scene share its background."""
 
     scenes: tuple[Scene, ...]
-    asked: Asked
+    asked: tuple[Asked, ...]
     is_video: bool = False
 
 
-def drawn_frames(draw: Draw, part: Part) -> Frames:
-    """Of one of the kinds; every scene is of `part`, which is not withheld."""
-    return draw.pick(_KINDS)(draw, part)
+def drawn_frames(draw: Draw, part: Part, count: int) -> Frames:
+    """Of one of the kinds, with up to `count` questions; every scene is of `part`, which is not withheld."""
+    frames = draw.pick(_KINDS)(draw, part)
+    return frames._replace(asked=frames.asked[:count])
 
 
 def _frame(draw: Draw, part: Part) -> Frames:
     while True:
         scenes = drawn_scene(draw, part), drawn_scene(draw, part)
-        differ = [
-            figure.place for figure in scenes[0] if shown_at(scenes[1], figure.place) not in (NOTHING, str(figure))
-        ]
-        if differ:
-            break
-    place, number = draw.pick(differ), draw.below(2)
-    question = f"What is {PLACES[place]} in the {ORDINALS[number]}?"
-    return Frames(scenes, Asked("frame", question, shown_at(scenes[number], place)))
+        if questions := _of_frames(scenes):
+            return Frames(scenes, tuple(draw.shuffled(questions)))
 
 
-def _same(draw: Draw, part: Part) -> Frames:
-    before, after, place = _changed_scene(draw, part)
-    if draw.chance(0.5):
-        place = draw.pick([figure.place for figure in (*before, *after) if figure.place != place])
-    same = shown_at(before, place) == shown_at(after, place)
-    question = f"Is {PLACES[place]} the same in both?"
-    return Frames((before, after), Asked("same", question, "yes" if same else "no"), is_video=True)
+def _of_frames(scenes: tuple[Scene, Scene]) -> list[Asked]:
+    """What is in either, at every place where both show a figure, and not the same."""
+    return [
+        Asked("frame", f"What is {PLACES[figure.place]} in the {ordinal}?", shown_at(scene, figure.place))
+        for figure in scenes[0]
+        if shown_at(scenes[1], figure.place) not in (NOTHING, str(figure))
+        for ordinal, scene in zip(ORDINALS, scenes, strict=False)
+    ]
 
 
-def _changed(draw: Draw, part: Part) -> Frames:
+def _change(draw: Draw, part: Part) -> Frames:
+    """What changed, and whether a place is the same. Each is the first question as often as the other."""
     before, after, place = _changed_scene(draw, part)
     answer = f"{PLACES[place]} {shown_at(before, place)} became {shown_at(after, place)}"
-    return Frames((before, after), Asked("changed", "What changed?", answer), is_video=True)
+    changed = Asked("changed", "What changed?", answer)
+    other = draw.pick([figure.place for figure in (*before, *after) if figure.place != place])
+    first, second = draw.shuffled([_same(place, "no"), _same(other, "yes")])
+    asked = *draw.shuffled([changed, first]), second, *draw.shuffled(_of_frames((before, after)))
+    return Frames((before, after), asked, is_video=True)
+
+
+def _same(place: int, answer: str) -> Asked:
+    return Asked("same", f"Is {PLACES[place]} the same in both?", answer)
 
 
 def _which(draw: Draw, part: Part) -> Frames:
     while True:
         scenes = tuple(drawn_scene(draw, part) for _ in ORDINALS)
         pairs = [{(figure.colour, figure.shape) for figure in shapes(scene)} for scene in scenes]
-        number = draw.below(len(scenes))
-        others = set[tuple[str, str]]().union(*pairs[:number], *pairs[number + 1 :])
-        if wanted := sorted(pairs[number] - others):
-            break
-    question = f"Which has a {' '.join(draw.pick(wanted))}?"
-    return Frames(scenes, Asked("which", question, ORDINALS[number]))
+        asked = [
+            Asked("which", f"Which has a {' '.join(pair)}?", ORDINALS[number])
+            for number, own in enumerate(pairs)
+            for pair in sorted(own.difference(*pairs[:number], *pairs[number + 1 :]))
+        ]
+        if asked:
+            return Frames(scenes, tuple(draw.shuffled(asked)))
 
 
 def _changed_scene(draw: Draw, part: Part) -> tuple[Scene, Scene, int]:
@@ -92,4 +98,4 @@ def _changed_scene(draw: Draw, part: Part) -> tuple[Scene, Scene, int]:
             return (scene, other, place) if draw.chance(0.5) else (other, scene, place)
 
 
-_KINDS: tuple[Callable[[Draw, Part], Frames], ...] = (_frame, _frame, _same, _changed, _which)
+_KINDS: tuple[Callable[[Draw, Part], Frames], ...] = (_frame, _frame, _change, _change, _which)

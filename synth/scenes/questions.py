@@ -25,19 +25,22 @@ from gristmill.synth.scenes.figures import (
 
 
 class Asked(NamedTuple):
-    """A question of a kind, and its answer."""
+    """A question of a kind, and its answer. A caption is the answer to the picture alone: its question is empty."""
 
     kind: str
     question: str
     answer: str
 
 
-def asked(scene: Scene, draw: Draw, part: Part) -> Asked:
-    """One of the questions that the scene can be asked. `part`: which pairs may be named."""
-    while True:
-        question = draw.pick(_QUESTIONS)(scene, draw, part)
+def asked(scene: Scene, draw: Draw, part: Part, count: int) -> tuple[Asked, ...]:
+    """Up to `count` different ones of the questions that the scene can be asked, at least one. `part`: which pairs may
+    be named."""
+    different: dict[str, Asked] = {}
+    for kind in draw.shuffled(_QUESTIONS):
+        question = kind(scene, draw, part)
         if question is not None:
-            return question
+            different.setdefault(question.question, question)
+    return tuple(different.values())[:count]
 
 
 def shapes(scene: Scene) -> list[Figure]:
