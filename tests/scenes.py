@@ -23,19 +23,27 @@ Reading = dict[str, str]
 _SIDE = 32
 
 
+class Turn(NamedTuple):
+    """A question, the answer, and what is thought before it."""
+
+    question: str
+    answer: str
+    thought: str = ""
+
+
 class Line(NamedTuple):
     """A row as its container has it: pictures as files, questions with their answers. A caption has no question."""
 
     kind: str
     pictures: tuple[bytes, ...]
-    asked: tuple[tuple[str, str], ...]
+    asked: tuple[Turn, ...]
 
     @property
     def caption(self) -> str:
         """Of a row without a question."""
-        ((question, answer),) = self.asked
-        assert not question
-        return answer
+        (turn,) = self.asked
+        assert not turn.question and not turn.thought
+        return turn.answer
 
     @property
     def readings(self) -> list[Reading]:
@@ -48,7 +56,7 @@ def lines(scenes: Path, name: str) -> list[Line]:
     if (scenes / name).is_dir():
         rows = [json.loads(line) for line in (scenes / name / "metadata.jsonl").read_text().splitlines()]
         return [
-            Line(row["source"], ((scenes / name / row["file_name"]).read_bytes(),), (("", row["text"]),))
+            Line(row["source"], ((scenes / name / row["file_name"]).read_bytes(),), (Turn("", row["text"]),))
             for row in rows
         ]
     if (path := scenes / f"{name}.tar").exists():
@@ -67,11 +75,18 @@ def _of_tar(path: Path) -> Iterator[Line]:
 
 def _line(row: dict[str, Any], pictures: tuple[bytes, ...]) -> Line:
     if "text" in row:
-        return Line(row["source"], pictures, (("", row["text"]),))
+        return Line(row["source"], pictures, (Turn("", row["text"]),))
     contents = [turn["content"] for turn in row["messages"]]
     assert [part["type"] for part in contents[0]].count("image") == len(pictures)
     texts = [content[-1]["text"] for content in contents]
-    return Line(row["source"], pictures, tuple(zip(texts[::2], texts[1::2], strict=True)))
+    return Line(row["source"], pictures, turns(texts, row["messages"]))
+
+
+def turns(texts: list[str], messages: list[dict[str, Any]]) -> tuple[Turn, ...]:
+    """Of the texts of messages."""
+    thoughts = [message.get("reasoning_content") or "" for message in messages]
+    assert not any(thoughts[::2])
+    return tuple(map(Turn, texts[::2], texts[1::2], thoughts[1::2]))
 
 
 @lru_cache(maxsize=4096)

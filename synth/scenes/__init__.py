@@ -1,6 +1,6 @@
 """Generated scenes: pictures of 64 x 64 pixels with what they show, what can be asked of them, and the answers.
 
-A scene has two figures in two of its four quadrants: a shape in a colour, or two digits. A model of a million parameters
+Two of the four quadrants of a scene have a figure: a shape in a colour, or two digits. A model of a million parameters
 learns to read it in minutes, if nothing is wrong with how it is fed. `grist sample-data DIR --scenes N` writes, below
 `DIR/scenes` (synth/scenes/sample.py; N is 12,000 unless it is said):
 
@@ -23,7 +23,8 @@ Further:
 
 A caption is `top left red circle bottom right text 3 8`, places in that order. Every row has an `id`, and its `kind` as
 `source`, which records keep, that of its first question: place, colour, where, digits, there; of frames: frame, same,
-changed, which. Pictures with
-one caption look alike by design, so recipes set `recipe.min_similarity=null`; crops are of 32 pixels, patches of 8:
-`recipe.images={max_crops: 4, crop: 32, patch: 8}` of the mixture, 27 tokens a picture.
+changed, which. Answers to all but place, digits and frame come after a thought (`reasoning_content`), which reads what is
+compared, figure by figure, and judges each. Pictures with one caption look alike by design, so recipes set
+`recipe.min_similarity=null`; crops are of 32 pixels, patches of 8: `recipe.images={max_crops: 4, crop: 32, patch: 8}` of
+the mixture, 27 tokens a picture.
 """

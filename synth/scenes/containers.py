@@ -20,7 +20,7 @@ from gristmill.synth.scenes.words import announced
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _PART = pa.struct([("type", pa.string()), ("text", pa.string())])
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.list_(_PART))])
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.list_(_PART)), ("reasoning_content", pa.string())])
 _SCHEMA = pa.schema(
     [("id", pa.string()), ("source", pa.string()), ("images", pa.list_(_IMAGE)), ("messages", pa.list_(_MESSAGE))]
 )
@@ -92,9 +92,10 @@ def conversation(row: Row) -> list[dict[str, Any]]:
     turns: list[dict[str, Any]] = []
     for number, asked in enumerate(row.asked):
         prompt = row.prompt if number == 0 else ""
+        thought = {"reasoning_content": asked.thought} if asked.thought else {}
         turns += [
             {"role": "user", "content": f"{prompt}{asked.question}"},
-            {"role": "assistant", "content": asked.answer},
+            {"role": "assistant", "content": asked.answer, **thought},
         ]
     return turns
 

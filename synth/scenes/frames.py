@@ -3,12 +3,13 @@
 - a frame is asked for by number, about a place where both show different figures, so that one frame is not enough to
   guess by;
 - what changed is one of two figures, which became another figure, went, or came to an empty place;
+- what is compared is read first, place by place or picture by picture, as a thought before the answer;
 - of three pictures exactly one has the shape in the colour that is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gristmill.synth.draw import Draw
@@ -22,7 +23,7 @@ from gristmill.synth.scenes.figures import (
     part_of,
     shown_at,
 )
-from gristmill.synth.scenes.questions import Asked, shapes
+from gristmill.synth.scenes.questions import Asked, is_of, judged, shapes, yes_or_no
 
 ORDINALS = ("first", "second", "third")
 
@@ -62,15 +63,25 @@ def _change(draw: Draw, part: Part) -> Frames:
     """What changed, and whether a place is the same. Each is the first question as often as the other."""
     before, after, place = _changed_scene(draw, part)
     answer = f"{PLACES[place]} {shown_at(before, place)} became {shown_at(after, place)}"
-    changed = Asked("changed", "What changed?", answer)
+    thought = "\n".join(
+        f"{_compared(before, after, at)} {yes_or_no(shown_at(before, at) == shown_at(after, at))}"
+        for at in range(len(PLACES))
+    )
+    changed = Asked("changed", "What changed?", answer, thought)
     other = draw.pick([figure.place for figure in (*before, *after) if figure.place != place])
-    first, second = draw.shuffled([_same(place, "no"), _same(other, "yes")])
+    first, second = draw.shuffled([_same(before, after, place), _same(before, after, other)])
     asked = *draw.shuffled([changed, first]), second, *draw.shuffled(_of_frames((before, after)))
     return Frames((before, after), asked, is_video=True)
 
 
-def _same(place: int, answer: str) -> Asked:
-    return Asked("same", f"Is {PLACES[place]} the same in both?", answer)
+def _same(before: Scene, after: Scene, place: int) -> Asked:
+    answer = yes_or_no(shown_at(before, place) == shown_at(after, place))
+    return Asked("same", f"Is {PLACES[place]} the same in both?", answer, _compared(before, after, place))
+
+
+def _compared(before: Scene, after: Scene, place: int) -> str:
+    """What both show at a place."""
+    return f"{PLACES[place]} first {shown_at(before, place)} second {shown_at(after, place)}"
 
 
 def _which(draw: Draw, part: Part) -> Frames:
@@ -78,12 +89,17 @@ def _which(draw: Draw, part: Part) -> Frames:
         scenes = tuple(drawn_scene(draw, part) for _ in ORDINALS)
         pairs = [{(figure.colour, figure.shape) for figure in shapes(scene)} for scene in scenes]
         asked = [
-            Asked("which", f"Which has a {' '.join(pair)}?", ORDINALS[number])
+            Asked("which", f"Which has a {' '.join(pair)}?", ORDINALS[number], _searched(scenes, pair))
             for number, own in enumerate(pairs)
             for pair in sorted(own.difference(*pairs[:number], *pairs[number + 1 :]))
         ]
         if asked:
             return Frames(scenes, tuple(draw.shuffled(asked)))
+
+
+def _searched(scenes: Sequence[Scene], pair: tuple[str, str]) -> str:
+    """Every picture's figures, and whether each is of a pair."""
+    return "\n".join(f"{ordinal} {judged(scene, is_of(pair))}" for ordinal, scene in zip(ORDINALS, scenes, strict=True))
 
 
 def _changed_scene(draw: Draw, part: Part) -> tuple[Scene, Scene, int]:

@@ -1,7 +1,9 @@
-"""Questions about one scene, with their answers. Notable choices:
+"""Questions about one scene, with their answers, and what may be thought before one. Notable choices:
 
 - a question is only asked where it has one answer: of a shape that is there once, of the only digits;
 - half of the answers to "is there" are yes, and half of the pairs that are not there have a colour or a shape that is;
+- where figures have to be compared with what is asked for, a thought reads them one by one and says of each whether it
+  is the one: that is within the reach of a small model, which a comparison in one step is not;
 - a withheld pair is asked for where withheld scenes are asked about, and nowhere else.
 """
 
@@ -25,11 +27,13 @@ from gristmill.synth.scenes.figures import (
 
 
 class Asked(NamedTuple):
-    """A question of a kind, and its answer. A caption is the answer to the picture alone: its question is empty."""
+    """A question of a kind, its answer, and the thought that leads there, if one is needed. A caption is the answer to
+    the picture alone: its question is empty."""
 
     kind: str
     question: str
     answer: str
+    thought: str = ""
 
 
 def asked(scene: Scene, draw: Draw, part: Part, count: int) -> tuple[Asked, ...]:
@@ -41,6 +45,16 @@ def asked(scene: Scene, draw: Draw, part: Part, count: int) -> tuple[Asked, ...]
         if question is not None:
             different.setdefault(question.question, question)
     return tuple(different.values())[:count]
+
+
+def judged(scene: Scene, wanted: Callable[[Figure], bool]) -> str:
+    """A caption that says of each figure whether it is wanted: `top left red circle yes bottom right text 3 8 no`."""
+    return " ".join(f"{PLACES[figure.place]} {figure} {yes_or_no(wanted(figure))}" for figure in scene)
+
+
+def yes_or_no(right: bool) -> str:
+    """As a word."""
+    return "yes" if right else "no"
 
 
 def shapes(scene: Scene) -> list[Figure]:
@@ -58,7 +72,8 @@ def _colour(scene: Scene, draw: Draw, part: Part) -> Asked | None:
     if not alone:
         return None
     figure = draw.pick(alone)
-    return Asked("colour", f"What colour is the {figure.shape}?", figure.colour)
+    thought = judged(scene, lambda other: other == figure)
+    return Asked("colour", f"What colour is the {figure.shape}?", figure.colour, thought)
 
 
 def _where(scene: Scene, draw: Draw, part: Part) -> Asked | None:
@@ -67,7 +82,8 @@ def _where(scene: Scene, draw: Draw, part: Part) -> Asked | None:
     if not alone:
         return None
     figure = draw.pick(alone)
-    return Asked("where", f"Where is the {figure.shape or 'text'}?", PLACES[figure.place])
+    thought = judged(scene, lambda other: other == figure)
+    return Asked("where", f"Where is the {figure.shape or 'text'}?", PLACES[figure.place], thought)
 
 
 def _digits(scene: Scene, draw: Draw, part: Part) -> Asked | None:
@@ -84,7 +100,12 @@ def _there(scene: Scene, draw: Draw, part: Part) -> Asked | None:
     if draw.chance(0.5):
         while pair in shown:
             pair = _other_pair(pair, draw, withheld=part == "withheld")
-    return Asked("there", f"Is there a {' '.join(pair)}?", "yes" if pair in shown else "no")
+    return Asked("there", f"Is there a {' '.join(pair)}?", yes_or_no(pair in shown), judged(scene, is_of(pair)))
+
+
+def is_of(pair: tuple[str, str]) -> Callable[[Figure], bool]:
+    """Whether a figure has a colour and a shape."""
+    return lambda figure: (figure.colour, figure.shape) == pair
 
 
 def _other_pair(pair: tuple[str, str], draw: Draw, *, withheld: bool) -> tuple[str, str]:

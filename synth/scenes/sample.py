@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -197,6 +198,12 @@ def _turns(part: Part) -> int:
 def _line(row: Row) -> bytes:
     """A row of reading, as turns and as one text."""
     messages = containers.conversation(row)
-    text = "\n".join(message["content"] for message in messages)
+    text = "\n".join(map(_text, messages))
     fields = {"id": row.id, "source": f"reading_{row.kind}", "messages": messages, "text": text}
     return json.dumps(fields).encode() + b"\n"
+
+
+def _text(message: dict[str, Any]) -> str:
+    """What is said, behind what is thought."""
+    thought = message.get("reasoning_content")
+    return f"<think>\n{thought}\n</think>\n\n{message['content']}" if thought else message["content"]

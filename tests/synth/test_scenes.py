@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import scenes
-from gristmill.model.processing.bpe import train_tokenizer
-from scenes import Reading, lines
+from scenes import Reading, Turn, lines, turns
 
 from gristmill.model.processing.segments import Segment
 from gristmill.model.processing.text import Tokenizer
+from gristmill.model.processing.tokenizer.bpe import train_tokenizer
 from gristmill.synth.scenes.figures import NOTHING, WITHHELD_DIGITS, WITHHELD_PAIRS
 from gristmill.synth.scenes.sample import write_scenes
 from gristmill.synth.scenes.words import BLANK, DIGITS
@@ -130,14 +130,55 @@ def answered(readings: list[Reading], question: str) -> str:
     return ONE[kind](readings[0], question) if kind in ONE else SEVERAL[kind](readings, question)
 
 
+def judged(reading: Reading, wanted: str) -> str:
+    """Every figure, and whether it has all the words that are wanted."""
+    fits = {at: set(wanted.split()) <= set(figure.split()) for at, figure in reading.items()}
+    return " ".join(f"{at} {figure} {'yes' if fits[at] else 'no'}" for at, figure in reading.items())
+
+
+def beside(readings: list[Reading], at: str) -> str:
+    first, second = (reading.get(at, NOTHING) for reading in readings)
+    return f"{at} first {first} second {second}"
+
+
+def compared(readings: list[Reading]) -> str:
+    first, second = readings
+    verdicts = {at: "yes" if first.get(at) == second.get(at) else "no" for at in scenes.PLACES}
+    return "\n".join(f"{beside(readings, at)} {verdict}" for at, verdict in verdicts.items())
+
+
+def searched(readings: list[Reading], wanted: str) -> str:
+    return "\n".join(
+        f"{ordinal} {judged(reading, wanted)}" for ordinal, reading in zip(ORDINALS, readings, strict=True)
+    )
+
+
+def thought(readings: list[Reading], question: str) -> str:
+    """What leads to the answer: nothing where it is read off at once."""
+    asked_for = {
+        "colour": r"What colour is the (.+)\?", "where": r"Where is the (.+)\?", "there": r"Is there a (.+)\?",
+        "which": r"Which has a (.+)\?", "same": r"Is (.+) the same in both\?",
+    }  # fmt: skip
+    kind = kind_of(question)
+    if kind == "changed":
+        return compared(readings)
+    if kind not in asked_for:
+        return ""
+    wanted = re.fullmatch(asked_for[kind], question)[1]  # type: ignore[index]
+    if kind == "same":
+        return beside(readings, wanted)
+    return searched(readings, wanted) if kind == "which" else judged(readings[0], wanted)
+
+
 @pytest.mark.parametrize("name", ASKED)
 def test_every_answer_follows_from_the_pictures(sample: Path, name: str) -> None:
     rows = lines(sample, name)
     answers: dict[str, list[str]] = {}
     for row in rows:
-        assert row.kind == kind_of(row.asked[0][0])
-        for question, answer in row.asked:
+        assert row.kind == kind_of(row.asked[0].question)
+        for question, answer, reasoning in row.asked:
             assert answer == answered(row.readings, question), question
+            assert reasoning == thought(row.readings, question), question
             answers.setdefault(kind_of(question), []).append(answer)
     kinds = Counter(row.kind for row in rows)
     assert set(kinds) == set(SEVERAL if name.startswith("frames") else ONE) and min(kinds.values()) >= 2
@@ -150,17 +191,17 @@ def test_every_answer_follows_from_the_pictures(sample: Path, name: str) -> None
 def test_training_asks_several_different_questions_and_a_held_out_row_one(sample: Path, name: str) -> None:
     counts = Counter(len(row.asked) for row in lines(sample, name))
     assert set(counts) <= {1, 2, 3, 4} and counts[4] > 10
-    assert all(len(dict(row.asked)) == len(row.asked) for row in lines(sample, name))
+    assert all(len({turn.question for turn in row.asked}) == len(row.asked) for row in lines(sample, name))
     assert {len(row.asked) for row in lines(sample, f"{name}-held-out")} == {1}
 
 
-def words_of(sample: Path, name: str) -> Iterator[tuple[str, list[Reading], list[tuple[str, str]]]]:
+def words_of(sample: Path, name: str) -> Iterator[tuple[str, list[Reading], tuple[Turn, ...]]]:
     """Kind, what its pictures show, and turns of the rows in words."""
     for row in map(json.loads, (sample / f"{name}.jsonl").read_text().splitlines()):
         texts = [message["content"] for message in row["messages"]]
         readings = [_read_in_words(*grid) for grid in GRID.findall(texts[0])]
         texts[0] = texts[0].rpartition("\n")[2]
-        yield row["source"].removeprefix("reading_"), readings, list(zip(texts[::2], texts[1::2], strict=True))
+        yield row["source"].removeprefix("reading_"), readings, turns(texts, row["messages"])
 
 
 @pytest.mark.parametrize("name", ("reading", "reading-held-out"))
@@ -168,11 +209,11 @@ def test_reading_in_words_has_the_answers_of_pictures(sample: Path, name: str) -
     for kind, readings, asked in words_of(sample, name):
         assert name == "reading" or len(asked) == 1
         if kind == "caption":
-            ((question, answer),) = asked
-            assert not question and answer == captioned(readings[0]) and len(readings) == 1
+            assert asked == (Turn("", captioned(readings[0])),) and len(readings) == 1
         else:
-            assert kind == kind_of(asked[0][0])
-            assert all(answer == answered(readings, question) for question, answer in asked)
+            assert kind == kind_of(asked[0].question)
+            for turn in asked:
+                assert turn == (turn.question, answered(readings, turn.question), thought(readings, turn.question))
 
 
 def test_a_picture_in_words_has_a_token_for_each_of_its_own(sample: Path) -> None:
