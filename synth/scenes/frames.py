@@ -23,7 +23,7 @@ from gristmill.synth.scenes.figures import (
     part_of,
     shown_at,
 )
-from gristmill.synth.scenes.questions import Asked, is_of, judged, shapes, yes_or_no
+from gristmill.synth.scenes.questions import Asked, judged, shapes, yes_or_no
 
 ORDINALS = ("first", "second", "third")
 
@@ -63,10 +63,7 @@ def _change(draw: Draw, part: Part) -> Frames:
     """What changed, and whether a place is the same. Each is the first question as often as the other."""
     before, after, place = _changed_scene(draw, part)
     answer = f"{PLACES[place]} {shown_at(before, place)} became {shown_at(after, place)}"
-    thought = "\n".join(
-        f"{_compared(before, after, at)} {yes_or_no(shown_at(before, at) == shown_at(after, at))}"
-        for at in range(len(PLACES))
-    )
+    thought = "\n".join(_compared(before, after, at) for at in range(len(PLACES)))
     changed = Asked("changed", "What changed?", answer, thought)
     other = draw.pick([figure.place for figure in (*before, *after) if figure.place != place])
     first, second = draw.shuffled([_same(before, after, place), _same(before, after, other)])
@@ -80,16 +77,17 @@ def _same(before: Scene, after: Scene, place: int) -> Asked:
 
 
 def _compared(before: Scene, after: Scene, place: int) -> str:
-    """What both show at a place."""
-    return f"{PLACES[place]} first {shown_at(before, place)} second {shown_at(after, place)}"
+    """What both show at a place, and whether it is the same."""
+    first, second = shown_at(before, place), shown_at(after, place)
+    return f"{PLACES[place]} first {first} second {second} {yes_or_no(first == second)}"
 
 
 def _which(draw: Draw, part: Part) -> Frames:
     while True:
         scenes = tuple(drawn_scene(draw, part) for _ in ORDINALS)
-        pairs = [{(figure.colour, figure.shape) for figure in shapes(scene)} for scene in scenes]
+        pairs = [set(map(str, shapes(scene))) for scene in scenes]
         asked = [
-            Asked("which", f"Which has a {' '.join(pair)}?", ORDINALS[number], _searched(scenes, pair))
+            Asked("which", f"Which has a {pair}?", ORDINALS[number], _searched(scenes, pair))
             for number, own in enumerate(pairs)
             for pair in sorted(own.difference(*pairs[:number], *pairs[number + 1 :]))
         ]
@@ -97,9 +95,9 @@ def _which(draw: Draw, part: Part) -> Frames:
             return Frames(scenes, tuple(draw.shuffled(asked)))
 
 
-def _searched(scenes: Sequence[Scene], pair: tuple[str, str]) -> str:
-    """Every picture's figures, and whether each is of a pair."""
-    return "\n".join(f"{ordinal} {judged(scene, is_of(pair))}" for ordinal, scene in zip(ORDINALS, scenes, strict=True))
+def _searched(scenes: Sequence[Scene], wanted: str) -> str:
+    """Every picture's figures, and whether each is the one that is wanted."""
+    return "\n".join(f"{ordinal} {judged(scene, wanted)}" for ordinal, scene in zip(ORDINALS, scenes, strict=True))
 
 
 def _changed_scene(draw: Draw, part: Part) -> tuple[Scene, Scene, int]:

@@ -47,9 +47,13 @@ def asked(scene: Scene, draw: Draw, part: Part, count: int) -> tuple[Asked, ...]
     return tuple(different.values())[:count]
 
 
-def judged(scene: Scene, wanted: Callable[[Figure], bool]) -> str:
-    """A caption that says of each figure whether it is wanted: `top left red circle yes bottom right text 3 8 no`."""
-    return " ".join(f"{PLACES[figure.place]} {figure} {yes_or_no(wanted(figure))}" for figure in scene)
+def judged(scene: Scene, wanted: str) -> str:
+    """A caption that says of each figure whether it has all the words that are wanted, which stand beside it again:
+    `top left red circle is red star no bottom right red star is red star yes`."""
+    return " ".join(
+        f"{PLACES[figure.place]} {figure} is {wanted} {yes_or_no(set(wanted.split()) <= set(str(figure).split()))}"
+        for figure in scene
+    )
 
 
 def yes_or_no(right: bool) -> str:
@@ -72,8 +76,7 @@ def _colour(scene: Scene, draw: Draw, part: Part) -> Asked | None:
     if not alone:
         return None
     figure = draw.pick(alone)
-    thought = judged(scene, lambda other: other == figure)
-    return Asked("colour", f"What colour is the {figure.shape}?", figure.colour, thought)
+    return Asked("colour", f"What colour is the {figure.shape}?", figure.colour, judged(scene, figure.shape))
 
 
 def _where(scene: Scene, draw: Draw, part: Part) -> Asked | None:
@@ -82,8 +85,8 @@ def _where(scene: Scene, draw: Draw, part: Part) -> Asked | None:
     if not alone:
         return None
     figure = draw.pick(alone)
-    thought = judged(scene, lambda other: other == figure)
-    return Asked("where", f"Where is the {figure.shape or 'text'}?", PLACES[figure.place], thought)
+    wanted = figure.shape or "text"
+    return Asked("where", f"Where is the {wanted}?", PLACES[figure.place], judged(scene, wanted))
 
 
 def _digits(scene: Scene, draw: Draw, part: Part) -> Asked | None:
@@ -100,12 +103,8 @@ def _there(scene: Scene, draw: Draw, part: Part) -> Asked | None:
     if draw.chance(0.5):
         while pair in shown:
             pair = _other_pair(pair, draw, withheld=part == "withheld")
-    return Asked("there", f"Is there a {' '.join(pair)}?", yes_or_no(pair in shown), judged(scene, is_of(pair)))
-
-
-def is_of(pair: tuple[str, str]) -> Callable[[Figure], bool]:
-    """Whether a figure has a colour and a shape."""
-    return lambda figure: (figure.colour, figure.shape) == pair
+    wanted = " ".join(pair)
+    return Asked("there", f"Is there a {wanted}?", yes_or_no(pair in shown), judged(scene, wanted))
 
 
 def _other_pair(pair: tuple[str, str], draw: Draw, *, withheld: bool) -> tuple[str, str]:

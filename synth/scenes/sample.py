@@ -31,7 +31,7 @@ from gristmill.synth.scenes.words import reading
 FOLDER = "scenes"
 _README = "README.md"
 _NOTHING_SHARE = 0.05
-_TURNS = 4
+_TURNS = 2
 """Questions about what a row of training shows: more is learned of each picture. What is held out is asked once."""
 _Make = Callable[[Draw, Part], Row]
 

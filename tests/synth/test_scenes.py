@@ -133,18 +133,16 @@ def answered(readings: list[Reading], question: str) -> str:
 def judged(reading: Reading, wanted: str) -> str:
     """Every figure, and whether it has all the words that are wanted."""
     fits = {at: set(wanted.split()) <= set(figure.split()) for at, figure in reading.items()}
-    return " ".join(f"{at} {figure} {'yes' if fits[at] else 'no'}" for at, figure in reading.items())
+    return " ".join(f"{at} {figure} is {wanted} {'yes' if fits[at] else 'no'}" for at, figure in reading.items())
 
 
-def beside(readings: list[Reading], at: str) -> str:
-    first, second = (reading.get(at, NOTHING) for reading in readings)
-    return f"{at} first {first} second {second}"
-
-
-def compared(readings: list[Reading]) -> str:
-    first, second = readings
-    verdicts = {at: "yes" if first.get(at) == second.get(at) else "no" for at in scenes.PLACES}
-    return "\n".join(f"{beside(readings, at)} {verdict}" for at, verdict in verdicts.items())
+def compared(readings: list[Reading], *places: str) -> str:
+    """What both frames show at each place, and whether it is the same."""
+    shown = {at: [reading.get(at, NOTHING) for reading in readings] for at in places}
+    return "\n".join(
+        f"{at} first {first} second {second} {'yes' if first == second else 'no'}"
+        for at, (first, second) in shown.items()
+    )
 
 
 def searched(readings: list[Reading], wanted: str) -> str:
@@ -161,12 +159,12 @@ def thought(readings: list[Reading], question: str) -> str:
     }  # fmt: skip
     kind = kind_of(question)
     if kind == "changed":
-        return compared(readings)
+        return compared(readings, *scenes.PLACES)
     if kind not in asked_for:
         return ""
     wanted = re.fullmatch(asked_for[kind], question)[1]  # type: ignore[index]
     if kind == "same":
-        return beside(readings, wanted)
+        return compared(readings, wanted)
     return searched(readings, wanted) if kind == "which" else judged(readings[0], wanted)
 
 
@@ -184,13 +182,13 @@ def test_every_answer_follows_from_the_pictures(sample: Path, name: str) -> None
     assert set(kinds) == set(SEVERAL if name.startswith("frames") else ONE) and min(kinds.values()) >= 2
     for kind in ("there", "same"):
         given = answers.get(kind, [])
-        assert len(given) < 20 or 0.3 < given.count("yes") / len(given) < 0.7
+        assert len(given) < 20 or 0.25 < given.count("yes") / len(given) < 0.75
 
 
 @pytest.mark.parametrize("name", ("questions", "frames"))
 def test_training_asks_several_different_questions_and_a_held_out_row_one(sample: Path, name: str) -> None:
     counts = Counter(len(row.asked) for row in lines(sample, name))
-    assert set(counts) <= {1, 2, 3, 4} and counts[4] > 10
+    assert set(counts) <= {1, 2} and counts[2] > 10
     assert all(len({turn.question for turn in row.asked}) == len(row.asked) for row in lines(sample, name))
     assert {len(row.asked) for row in lines(sample, f"{name}-held-out")} == {1}
 
