@@ -23,6 +23,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from gristmill.model.evaluate.answers import spoken
 from gristmill.orchestration.demo.terminal import FOLDER, check, command, console, grist, keys, result, say, show
 
 TOKENIZER, MODEL = "seeing-bpe", "seeing.v4"
@@ -143,7 +144,7 @@ def answers(url: str, about: str, questions: Sequence[Question]) -> float:
     """Asks them, prints the first and how many answers are right. -> Their share."""
     right = 0
     for number, question in enumerate(questions):
-        answer = ask(url, openai_parts(question.content, question.pictures))
+        answer = spoken(ask(url, openai_parts(question.content, question.pictures)))
         right += answer == question.answer
         if number < 5:
             text = question.content[-1]["text"].strip()
@@ -171,7 +172,7 @@ def ask(url: str, content: list[dict[str, Any]]) -> str:
         "model": f"{MODEL}@v1",
         "messages": [{"role": "user", "content": content}],
         "temperature": 0,
-        "max_tokens": 24,
+        "max_tokens": 96,
     }
     request = urllib.request.Request(
         f"{url}/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
