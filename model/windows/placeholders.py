@@ -3,8 +3,7 @@
 `<|image_1|>` is a special token of a sample's parts that no tokenizer has: it names an image of the record, from 1, as
 `<|audio_1|>` names a clip. It becomes as many tokens of its kind as the model makes embeddings of the medium, which
 follows from its size alone: nothing is decoded. Mixtures, prompts of the engine and evaluations all come here, so a
-model is asked as it was taught.
-Text that spells a placeholder stays text.
+model is asked as it was taught. Text that spells a placeholder stays text.
 """
 
 from __future__ import annotations
