@@ -1,0 +1,61 @@
+"""The process in which math-verify compares two answers: a line of JSON in, a line of JSON out, until the input ends.
+
+Not imported by the verifier: it is run, so that computer algebra that never ends can be killed. It limits itself, too:
+its memory, and the processor time of a request by a timer whose signal ends the process whatever it computes (Python's
+own handlers wait for the end of a bytecode, and `10**10**10` is one). So no parent has to be there to kill it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from typing import Any
+
+
+def main() -> None:
+    """Serves requests `{"gold", "answer", "cpu_s"}` from stdin; replies `{"relation"}`, one of RELATIONS."""
+    memory = int(sys.argv[1])
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a library prints is no reply
+    logging.disable(logging.CRITICAL)
+    import math_verify
+
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    replies.write(json.dumps({"ready": True}) + "\n")
+    for line in sys.stdin:
+        request = json.loads(line)
+        signal.setitimer(signal.ITIMER_PROF, request["cpu_s"])
+        relation = compared(math_verify, request["gold"], request["answer"])
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        replies.write(json.dumps({"relation": relation}) + "\n")
+
+
+def compared(math_verify: Any, gold_text: str, answer_text: str) -> str:
+    """`same`, `different`, `unparseable_gold`, `unparseable_answer`, or `failed`: the library raised or ran out of memory."""
+    try:
+        # Its own limits are alarms, which work in a main thread alone and take others' alarms away; ours is above.
+        gold = math_verify.parse(f"${gold_text}$", parsing_timeout=None, raise_on_error=True)
+        if not _is_mathematics(gold):
+            return "unparseable_gold"
+        answer = math_verify.parse(f"${answer_text}$", parsing_timeout=None, raise_on_error=True)
+        if not _is_mathematics(answer):
+            return "unparseable_answer"
+        same = math_verify.verify(gold, answer, timeout_seconds=None, raise_on_error=True)  # the gold answer is first
+    except Exception:  # of a library that parses what a model wrote: whatever it raises is no verdict
+        return "failed"
+    return "same" if same else "different"
+
+
+def _is_mathematics(parsed: list[Any]) -> bool:
+    """Whether anything beyond a text was parsed."""
+    return any(not isinstance(item, str) for item in parsed)
+
+
+if __name__ == "__main__":
+    main()

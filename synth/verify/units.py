@@ -1,0 +1,59 @@
+"""Units that an answer may carry, and what each is in the base unit of its dimension.
+
+A number with a unit equals a bare number of the same digits: gold answers often leave the unit to the question. Two
+numbers with units of the table are compared in the base unit, so `50 mm` is `5 cm`, and `5 m` is not. Words that are in
+no table (`18 eggs`) decide nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+_TABLE = """
+length m: mm millimeter millimetre 1/1000 | cm centimeter centimetre 1/100 | dm decimeter decimetre 1/10 | m meter metre 1 \
+| km kilometer kilometre 1000 | inch 127/5000 | ft foot feet 381/1250 | yd yard 1143/1250 | mi mile 201168/125
+mass g: mg milligram 1/1000 | g gram gramme 1 | kg kilogram 1000 | oz ounce 45359237/1600000 | lb pound 45359237/100000
+time s: s sec second 1 | min minute 60 | h hr hour 3600 | day 86400 | week 604800
+volume l: ml milliliter millilitre 1/1000 | l liter litre 1
+money dollar: cent ¢ 1/100 | dollar $ usd buck 1
+angle degree: degree deg ° 1
+"""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """`dimension`: such as `length`; `size`: in its base unit."""
+
+    dimension: str
+    size: Fraction
+
+
+def _units() -> dict[str, Unit]:
+    units = {}
+    for line in _TABLE.replace("\\\n", "").strip().splitlines():
+        head, _, entries = line.partition(":")
+        for entry in entries.split("|"):
+            *names, size = entry.split()
+            for name in names:
+                units[name] = Unit(head.split()[0], Fraction(size))
+    return units
+
+
+UNITS = _units()
+SHORT = frozenset(name for name in UNITS if len(name) == 1 and name.isalpha())
+"""Units of one letter, which glued to a number may as well be a variable."""
+
+
+def unit(words: str) -> Unit | None:
+    """The unit that words behind a number begin with (`meters per lap`); None: no unit of the table.
+
+    What is squared, cubed or a rate (`m^2`, `km per hour`, `km/h`) has no entry: it is compared as it stands.
+    """
+    if any(mark in words for mark in ("^", "²", "³", "/")) or " per " in f" {words} ":
+        return None
+    first = words.split()[0].rstrip(".,") if words.split() else ""
+    for name in (first, first.removesuffix("s"), first.removesuffix("es")):
+        if name in UNITS:
+            return UNITS[name]
+    return None
