@@ -82,8 +82,8 @@ class _Caller:
 
 
 class OpenAIEngine:
-    """Asks a server. `model`: as the server calls it. `use_n`: whether samples of a problem share a request. `wait`: how
-    to pause; a test gives another clock."""
+    """Asks a server. `model`: as the server calls it. `use_n`: whether samples of a problem share a request.
+    `wait`: how to pause; a test gives another clock."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class Finding:
 
 
 def probe(engine: OpenAIEngine, context: int) -> tuple[Finding, ...]:
-    """Asks a server some ten times, and sets how the engine asks from now on. `context`: tokens that it is said to take.
+    """Asks a server some ten times, and sets how the engine asks from now on. `context`: tokens that it shall take.
 
     Raises BadEndpoint for one that cannot be used, which says why.
     """
@@ -65,8 +65,8 @@ def _distinct(engine: OpenAIEngine, drawn: list[Reply]) -> Finding:
     texts = {reply.choices[0].text for reply in drawn if reply.choices}
     if len(texts) < 2:
         raise BadEndpoint(
-            f"the server draws the same text with {_SEEDS} seeds at temperature {engine.draws.temperature:g}: all samples"
-            " of a problem would be copies. Is it a server that ignores temperature? Use another"
+            f"the server draws the same text with {_SEEDS} seeds at temperature {engine.draws.temperature:g}: all"
+            " samples of a problem would be copies. Is it a server that ignores temperature? Use another"
         )
     return Finding("distinct", True, f"{len(texts)} texts of {len(drawn)} seeds")
 

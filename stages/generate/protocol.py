@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, Protocol, get_args
 
 Failure = Literal[
@@ -74,11 +75,9 @@ class Ask:
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """(first, count) of consecutive numbers."""
-        numbers = sorted(self.samples)
-        begins = [number for number in numbers if number - 1 not in self.samples]
-        for first, following in zip(begins, [*begins[1:], None], strict=True):
-            end = len(numbers) if following is None else numbers.index(following)
-            yield first, end - numbers.index(first)
+        for _, run in groupby(enumerate(sorted(self.samples)), key=lambda pair: pair[1] - pair[0]):
+            numbers = [number for _, number in run]
+            yield numbers[0], len(numbers)
 
 
 @dataclass(frozen=True)
