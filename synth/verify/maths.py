@@ -1,8 +1,8 @@
 """The verifier of mathematics: one final answer, compared with the gold answer by the cheapest tier that can tell.
 
 Equal texts, then numbers (compare.py), then math-verify in a child (symbolic.py): on GSM8K's labelled solutions the
-first two decide all and are some hundred times faster than the last. Whatever says nothing about the answer (a gold answer that
-nobody can read, a limit of time) is undecided.
+first two decide all, and are some hundred times faster than the last. Whatever says nothing about the answer (a gold
+answer that nobody can read, a limit of time) is undecided.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from gristmill.synth.verify.answer import final_answer
-from gristmill.synth.verify.compare import compare
-from gristmill.synth.verify.reading import Reading, read
-from gristmill.synth.verify.symbolic import Symbolic
+from gristmill.synth.verify.answers.compare import compare
+from gristmill.synth.verify.answers.final import final_answer
+from gristmill.synth.verify.answers.reading import Reading, read
+from gristmill.synth.verify.answers.symbolic import Symbolic
 from gristmill.synth.verify.verdict import Named, Problem, Verdict
 
 MATHS = Named("maths", 1)

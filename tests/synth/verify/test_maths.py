@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from gristmill.synth.verify.answer import final_answer
+from gristmill.synth.verify.answers.final import final_answer
+from gristmill.synth.verify.answers.number import DIGITS, number
+from gristmill.synth.verify.answers.symbolic import Symbolic, SymbolicLimits
 from gristmill.synth.verify.maths import Maths
-from gristmill.synth.verify.number import DIGITS, number
-from gristmill.synth.verify.symbolic import Symbolic, SymbolicLimits
 from gristmill.synth.verify.verdict import EVIDENCE, AllOf, Problem, Verdict
 
 NUMERIC = Maths()
@@ -30,6 +30,8 @@ def outcome(gold: str, chain: str, verifier: Maths = NUMERIC) -> str:
 
 SAME = [
     ("18", "She makes 9 * 2 = 18.\n#### 18"),
+    ("54", "20 + 7 = 27 ; 27 * 2 = 54 #### 54"),
+    ("18", "#### 1. First step\n#### Second step\nso\n#### 18"),
     ("18", "A: 18"),
     ("18", "A: $18.00"),
     ("18", "**Answer:** 18 eggs"),

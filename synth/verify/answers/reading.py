@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from gristmill.synth.verify.answer import LONGEST_ANSWER, trimmed
-from gristmill.synth.verify.number import Number, number
-from gristmill.synth.verify.units import SHORT, UNITS, Unit, unit
+from gristmill.synth.verify.answers.final import LONGEST_ANSWER, trimmed
+from gristmill.synth.verify.answers.number import Number, number
+from gristmill.synth.verify.answers.units import SHORT, UNITS, Unit, unit
 
 _REPLACED = (
     ("−", "-"), ("–", "-"), (r"\left", ""), (r"\right", ""), (r"\!", ""), (r"\,", " "), (r"\;", " "), (r"\:", " "),
-    (r"\ ", " "), ("~", " "), (r"\displaystyle", ""), (r"\dfrac", r"\frac"), (r"\tfrac", r"\frac"), (r"\cfrac", r"\frac"),
-    (r"^{\circ}", " degrees"), (r"^\circ", " degrees"), ("°", " degrees"), (r"\%", "%"), (r"\$", "$"), ("{,}", ","),
-    (r"\approx", "≈"),
+    (r"\ ", " "), ("~", " "), (r"\displaystyle", ""), (r"\dfrac", r"\frac"), (r"\tfrac", r"\frac"),
+    (r"\cfrac", r"\frac"), (r"^{\circ}", " degrees"), (r"^\circ", " degrees"), ("°", " degrees"),
+    (r"\%", "%"), (r"\$", "$"), ("{,}", ","), (r"\approx", "≈"),
 )  # fmt: skip
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname|rm)[ ]?\{([^{}]*)\}")
 _ASSIGNED = re.compile(r"^[a-z](?:_\{?\w{1,3}\}?)?(?:\([a-z]\))?\s?=\s?", re.IGNORECASE)
@@ -29,20 +29,16 @@ _CURRENCY = re.compile(r"^(-?)\s?(?:us)?([$£€¥₹])\s?")
 _RATIONAL = re.compile(r"^(-?)\s?(\d{1,20}) (\d{1,20})/(\d{1,20})$")
 _NUMERIC = re.compile(r"(?:\\(?:frac|times|cdot|div|ast)|[\d\s.,+\-*×·÷/^%(){}$])+")
 _WORDS = re.compile(r"^[^\W\d_][^\d\\{}()=<>+*]*(?:\^\{?[23]\}?)?[^\d\\{}()=<>+*]*$|^$")
-_TURNING = frozenset(
-    "not no never less more than least most over under between cannot if minus negative half twice except without wrong "
-    "incorrect false n't isn't double triple above below up".split()
-)
+_TURNS = """not no never less more than least most over under between cannot if minus negative half twice except without
+wrong incorrect false n't isn't double triple above below up"""
+_FUNCTION_NAMES = "pi sin cos tan cot sec log ln exp sqrt mod theta alpha beta inf infinity e i x y z n k"
+_COUNTED = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty"""
+_TURNING = frozenset(_TURNS.split())
 """Words that make a sentence with one number say something else than the number."""
-_FUNCTIONS = frozenset("pi sin cos tan cot sec log ln exp sqrt mod theta alpha beta inf infinity e i x y z n k".split())
+_FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
+_NUMERALS = {word: value for value, word in enumerate(_COUNTED.split())}
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
-_NUMERALS = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen twenty".split()
-    )
-}
 _OR = re.compile(r"\s(?:or|oder|ou|o)\s|\s?\\(?:lor|vee)\s?|或", re.IGNORECASE)
 _AND = re.compile(r"\s?(?:;|\band\b|,(?!\d{3}(?!\d)))\s?|[、和]", re.IGNORECASE)
 _MATHS = re.compile(r"[\d\\]|^\s*[a-zA-Z]\s*$")
@@ -103,7 +99,7 @@ def unset(text: str) -> str:
 
 
 def alternatives(plain: str) -> list[str]:
-    """The answers that a text names side by side: `x = 3 or x = 7`, `3, 7`, `\\{3, 7\\}`, `\\pm 2`; else the text alone.
+    """The answers that a text names side by side (`x = 3 or x = 7`, `\\{3, 7\\}`, `\\pm 2`); else the text alone.
 
     Commas in brackets part nothing, so a point or an interval is a single answer.
     """
@@ -176,4 +172,4 @@ def _is_symbol(words: str, glued: bool) -> bool:
     first = words.split(" ")[0].rstrip("s.")
     if first in UNITS and not (glued and first in SHORT):
         return False
-    return first in _FUNCTIONS or len(first) == 1 and first.isalpha() or words.split(" ")[0] in _FUNCTIONS
+    return first in _FUNCTIONS or (len(first) == 1 and first.isalpha()) or words.split(" ")[0] in _FUNCTIONS

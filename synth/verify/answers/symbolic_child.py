@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def compared(math_verify: Any, gold_text: str, answer_text: str) -> str:
-    """`same`, `different`, `unparseable_gold`, `unparseable_answer`, or `failed`: the library raised or ran out of memory."""
+    """`same`, `different`, `unparseable_gold`, `unparseable_answer`; `failed`: it raised, or ran out of memory."""
     try:
         # Its own limits are alarms, which work in a main thread alone and take others' alarms away; ours is above.
         gold = math_verify.parse(f"${gold_text}$", parsing_timeout=None, raise_on_error=True)

@@ -1,8 +1,9 @@
 """The symbolic tier: math-verify in children that are killed when they take too long.
 
 math-verify in the caller's process raises in a worker thread, takes the main thread's alarm away, and was seen to
-compute `10^{10^{10}}` for ten seconds. Here threads share a few warm children; a child that ran out of time, of memory
-or that crashed is replaced, and the answer stays undecided. A child ends when its stdin is closed, and by its own timer.
+compute `10^{10^{10}}` for ten seconds. Here threads share a few warm children; a child that ran out of time or
+memory, or crashed, is replaced, and the answer stays undecided. A child ends when its stdin is closed, and by its own
+timer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
-from gristmill.synth.verify.answer import LONGEST_ANSWER
+from gristmill.synth.verify.answers.final import LONGEST_ANSWER
 
 RELATIONS = ("same", "different", "unparseable_gold", "unparseable_answer", "failed", "timeout", "crashed", "too_long")
 _CHILD = Path(__file__).with_name("symbolic_child.py")

@@ -1,9 +1,10 @@
 """The final answer of a chain: which text it is, and whether there is only one.
 
 A chain says its answer in a line (`#### 18`, `A: 18`, `Answer: 18`), in `\\boxed{18}`, in a sentence ("the answer is
-18."), or, as ToRA's do, by what its last program printed. Where it says several, they have to agree: a chain that boxes every candidate is not right because one of them is.
-"The gold answer appears somewhere" accepts 433 wrong chains of 2,429 that it accepts of GSM8K's labelled solutions.
-Every reading is a pass over the text; patterns have no nested repetitions.
+18."), or, as ToRA's do, by what its last program printed. Where it says several, they have to agree: a chain that boxes
+every candidate is not right because one of them is. "The gold answer appears somewhere" accepts 433 wrong chains of
+the 2,429 that it accepts of GSM8K's labelled solutions. Every reading is a pass over the text; no pattern has nested
+repetitions.
 """
 
 from __future__ import annotations
@@ -17,15 +18,21 @@ Form = Literal["line", "boxed", "sentence", "output"]
 LONGEST_ANSWER = 400
 """Characters of an answer that is still read."""
 _LINE = re.compile(
-    r"^[ \t]*(?:####[ \t]*|(?:\*\*|#{1,6} )?(?:(?-i:A)|(?:the )?final answer|(?:the )?answer|答案|答)(?:\*\*)?[ \t]?[:：][ \t]*)"
+    r"^[ \t]*(?:(?:\*\*|#{1,6} )?(?:(?-i:A)|(?:the )?final answer|(?:the )?answer|答案|答)"
+    r"(?:\*\*)?[ \t]?[:：][ \t]*)"
     r"(\S[^\n]*)$",
     re.MULTILINE | re.IGNORECASE,
 )
+_HASHES = re.compile(r"(?<!#)####[ \t]+(\S[^\n]*)$", re.MULTILINE)
+_NUMERIC = re.compile(r"[-+$€£¥({\[\\. \t]*\d(?!\d*[.)][ \t]+\w)|\\")
+"""What follows `####` before an answer, and not in a heading: `#### 1. First step`."""
 _SENTENCE = re.compile(
     r"\b(?:answer|result)[ \t](?:is|=|equals)[ \t]?:?[ \t]*([^\n]+)|答案[是为][:：]?[ \t]*([^\n。]+)", re.IGNORECASE
 )
 _OUTPUT = re.compile(r"^```output\n([^`\n]+)\n```", re.MULTILINE)
 _BETWEEN = re.compile(r"[ \t$,.;()\[\]\\]*(?:and|or)?[ \t$,.;()\[\]\\]*")
+_NEAR = 20
+"""Characters between two boxes that may be parts of an answer."""
 _THOUGHT = "</think>"
 _BOXES = (r"\boxed", r"\fbox", r"\framebox")
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)[ \t]?\{")
@@ -34,7 +41,7 @@ _SENTENCE_END = re.compile(r"(?<=[^\s\d])\.(?:\s|$)|(?<=\d)\.(?=\s|$)|[!?](?:\s|
 
 @dataclass(frozen=True)
 class Answer:
-    """`text`: as it stands in the chain, trimmed. `others`: what the chain says the answer is elsewhere, in the same form."""
+    """`text`: as it stands in the chain, trimmed. `others`: the answers that it gives elsewhere, in the same form."""
 
     text: str
     form: Form
@@ -48,7 +55,7 @@ def final_answer(chain: str) -> Answer | None:
     """
     text = chain.rpartition(_THOUGHT)[2]
     forms: tuple[tuple[Form, list[str]], ...] = (
-        ("line", [_said(match[1]) for match in _LINE.finditer(text)]),
+        ("line", _lines(text)),
         ("boxed", boxed(text)),
         ("sentence", [_first_sentence(match[1] or match[2]) for match in _SENTENCE.finditer(text)]),
         ("output", [match[1] for match in _OUTPUT.finditer(text)][-1:]),  # programs before it print steps
@@ -78,7 +85,8 @@ def boxed(text: str) -> list[str]:
         if depth:
             break  # it swallows the rest, so no later box is outside of it
         content = text[box.end() : end - 1]
-        if contents and len(contents[-1]) <= LONGEST_ANSWER and _BETWEEN.fullmatch(text, at, box.start()):
+        is_near = bool(contents) and box.start() - at <= _NEAR and len(contents[-1]) <= LONGEST_ANSWER
+        if is_near and _BETWEEN.fullmatch(text, at, box.start()):
             contents[-1] += f", {content}"
         else:
             contents.append(content)
@@ -103,7 +111,15 @@ def trimmed(answer: str) -> str:
     return answer
 
 
-def _said(line: str) -> str:
+def _lines(text: str) -> list[str]:
+    """What stands in the answer lines of a text, in order. `####` begins a heading, too, unless it is the last line."""
+    end = len(text.rstrip())
+    matches = [match for match in _HASHES.finditer(text) if _NUMERIC.match(match[1]) or match.end() >= end]
+    matches += _LINE.finditer(text)
+    return [_in_line(match[1]) for match in sorted(matches, key=lambda match: match.start(1))]
+
+
+def _in_line(line: str) -> str:
     """The answer in an answer line, which may be a sentence: `The final answer is $18$. I hope it is correct.`"""
     line = line[: 4 * LONGEST_ANSWER]
     sentence = _SENTENCE.search(line)

@@ -1,4 +1,4 @@
-"""Arithmetic as models write it, evaluated exactly and never for long: `1,234.5`, `3/8`, `\\frac{3}{8}`, `2 \\cdot 10^3`.
+"""Arithmetic as models write it, evaluated exactly and never for long: `1,234.5`, `\\frac{3}{8}`, `2 \\cdot 10^3`.
 
 A text becomes tokens in one pass, tokens become a Fraction in one pass; both are bounded: so many characters, so many
 digits a number, so deep. A power is computed only if its result has few digits, so `10^10^10` is None at once. None is
@@ -18,7 +18,7 @@ DIGITS = 80
 DEEPEST = 12
 _LIMIT = 10**DIGITS
 
-_TOKEN = re.compile(
+ARITHMETIC = (
     r"(?P<number>\d{1,3}(?:(?:,|\\,|\{,\}|,\\!|\\!,)\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
     r"|(?P<frac>\\[dtc]?frac)"
     r"|(?P<power>\^|\*\*)"
@@ -30,6 +30,7 @@ _TOKEN = re.compile(
     r"|(?P<braceopen>\{)|(?P<braceclose>\})"
     r"|(?P<blank>\s+|\\[,;:! ]|\\\\|~|\$)"
 )
+_TOKEN = re.compile(ARITHMETIC)
 
 
 class NoNumber(Exception):
@@ -38,7 +39,7 @@ class NoNumber(Exception):
 
 @dataclass(frozen=True)
 class Number:
-    """`value`; `decimals`: places behind the point of a single decimal, None of anything computed. `percent`: it had the sign."""
+    """`value`; `decimals`: places of a single decimal, None of anything computed; `percent`: it had the sign."""
 
     value: Fraction
     decimals: int | None
@@ -172,7 +173,7 @@ class _Reader:
     @staticmethod
     def raised(base: Fraction, exponent: Fraction) -> Fraction:
         """A power whose size is known before it is computed."""
-        if exponent.denominator != 1 or not base and exponent <= 0:
+        if exponent.denominator != 1 or (not base and exponent <= 0):
             raise NoNumber
         bits = max(abs(base.numerator).bit_length(), base.denominator.bit_length())
         if abs(exponent) * (bits - 1) > DIGITS * 4 or abs(exponent) > 1000:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from gristmill.synth.verify.number import Number
-from gristmill.synth.verify.reading import Reading
+from gristmill.synth.verify.answers.number import Number
+from gristmill.synth.verify.answers.reading import Reading
 
 Relation = Literal["same", "different", "unknown"]
 
@@ -23,7 +23,7 @@ NOISE = 12
 
 @dataclass(frozen=True)
 class Comparison:
-    """`how`: the tier that decided (`exact`, `numeric`), or what is wrong (`wrong_answer`, `hedged`, `wrong_unit`, ...)."""
+    """`how`: the tier that decided (`exact`, `numeric`), or what is wrong (`wrong_answer`, `hedged`, ...)."""
 
     relation: Relation
     how: str
@@ -122,4 +122,4 @@ def _words(gold: str, answer: str) -> Comparison:
     return Comparison("unknown", "text_differs")
 
 
-_SMALL = frozenset("a an the on in at is it".split())
+_SMALL = frozenset(("a", "an", "the", "on", "in", "at", "is", "it"))

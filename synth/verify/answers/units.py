@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 _TABLE = """
-length m: mm millimeter millimetre 1/1000 | cm centimeter centimetre 1/100 | dm decimeter decimetre 1/10 | m meter metre 1 \
-| km kilometer kilometre 1000 | inch 127/5000 | ft foot feet 381/1250 | yd yard 1143/1250 | mi mile 201168/125
+length m: mm millimeter millimetre 1/1000 | cm centimeter centimetre 1/100 | dm decimeter decimetre 1/10 \
+| m meter metre 1 | km kilometer kilometre 1000 \
+| inch 127/5000 | ft foot feet 381/1250 | yd yard 1143/1250 | mi mile 201168/125
 mass g: mg milligram 1/1000 | g gram gramme 1 | kg kilogram 1000 | oz ounce 45359237/1600000 | lb pound 45359237/100000
 time s: s sec second 1 | min minute 60 | h hr hour 3600 | day 86400 | week 604800
 volume l: ml milliliter millilitre 1/1000 | l liter litre 1
@@ -31,7 +32,7 @@ class Unit:
 
 def _units() -> dict[str, Unit]:
     units = {}
-    for line in _TABLE.replace("\\\n", "").strip().splitlines():
+    for line in _TABLE.strip().splitlines():
         head, _, entries = line.partition(":")
         for entry in entries.split("|"):
             *names, size = entry.split()

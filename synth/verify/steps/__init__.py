@@ -1,0 +1,1 @@
+"""The steps of a chain: equations in running text, and whether they hold."""
