@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from waiting import PATIENCE
+
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.store.base import Store
-from gristmill.stages.core.work import Outcome, Resources, Stage, WarmStage, Work
+from gristmill.stages.core.work import Hosting, Outcome, Resources, Stage, WarmStage, Work
 
 NOBODY = Tally()
 
@@ -118,6 +121,45 @@ class Ask(WarmStage[Place, Engine]):
         warm.place.note("run")
         warm.place.obey(work.label)
         return Outcome(outputs=(), received=NOBODY, facts=AskFacts(os.getpid(), _assigned()))
+
+
+class Meeting(Engine):
+    """What works of `Meet` share: who is under way."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.barrier = threading.Barrier(2)
+
+
+@dataclass(frozen=True)
+class MeetFacts:
+    """Whether another work was under way at the same time."""
+
+    met: bool
+
+
+@dataclass(frozen=True)
+class Meet(WarmStage[Place, Meeting]):
+    """A warm stage with one worker, whose works wait for one another if there can be two of them."""
+
+    name: ClassVar[str] = "toy.meet"
+    VERSION: ClassVar[int] = 1
+
+    where: str
+    works: int = 1
+
+    @property
+    def hosting(self) -> Hosting:
+        """One worker."""
+        return Hosting(self.works, workers=1)
+
+    def setup(self, store: Store) -> Meeting:
+        return Meeting(Place(Path(self.where)))
+
+    def run_warm(self, store: Store, work: Work[Place], warm: Meeting) -> Outcome:
+        if self.works > 1:
+            warm.barrier.wait(PATIENCE)
+        return Outcome(outputs=(), received=NOBODY, facts=MeetFacts(self.works > 1))
 
 
 def plain(folder: Path, n: int) -> Work[Place]:

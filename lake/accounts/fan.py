@@ -18,6 +18,8 @@ from gristmill.lake.accounts.identity import record_id
 
 VERDICTS = ("accepted", "rejected", "undecided")
 
+FAMILIES = "samples"
+"""Kind of the ledger of children: rows of SAMPLES, sorted by id, so that the children of a parent stand together."""
 SAMPLES = pa.schema(
     [
         ("id", pa.string()),  # of the child
@@ -25,7 +27,11 @@ SAMPLES = pa.schema(
         ("sample", pa.int32()),  # 0, 1, 2, ... within the parent
         ("verdict", pa.string()),  # accepted | rejected | undecided
         ("reason", pa.string()),  # null for accepted
-        ("value", pa.string()),
+        ("value", pa.string()),  # what was compared, redacted
+        ("verifier", pa.string()),  # name@version of who judged
+        ("attempt", pa.int32()),  # how often a verdict was tried for
+        ("engine", pa.string()),  # what drew it
+        ("tokens", pa.int32()),  # of the answer; null: the engine does not say
     ],
     metadata={"gristmill.format": "1"},
 )

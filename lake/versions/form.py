@@ -15,7 +15,9 @@ from typing import Any, Literal, get_args
 from gristmill.lake.versions.folded import KIND
 from gristmill.lake.versions.statistics import EvaluationStatistics, TextStatistics, WindowStatistics
 
-Form = Literal["documents", "samples", "preferences", "images", "audio", "windows", "verdicts", "tokenizer", "model"]
+Form = Literal[
+    "documents", "samples", "preferences", "images", "audio", "windows", "verdicts", "rollouts", "tokenizer", "model"
+]
 Holds = Literal["rows", "groups", "index", "bytes"]
 Unit = Literal["row", "group", "stretch"]
 
@@ -113,6 +115,16 @@ FORMS: Mapping[Form, Layout] = {
         statistics=EvaluationStatistics,
         text="answer",
         kept_once=False,
+    ),
+    # Problems, each with its samples; these have a ledger of their own (lake/accounts/fan.py).
+    "rollouts": Layout(
+        "problems with samples",
+        (TABLE,),
+        "id",
+        one_each=True,
+        remade="its ledger of samples is one with its shards",
+        shown="texts",
+        statistics=TextStatistics,
     ),
     "tokenizer": Layout("a tokenizer", (TOKENIZER,)),
     "model": Layout("a model", (WEIGHTS, SHAPE, TOKENIZER)),

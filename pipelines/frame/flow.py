@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.receipt import Receipt, StageId
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.versions.manifest import Manifest
@@ -29,7 +30,8 @@ class State:
 
     `decided`: receipts whose fates enter the ledger. `attachments`: what the version keeps for those that extend it;
     `measures`: tables kept for replay. `outranked`: records that are kept as duplicates of one with a lower id, because
-    they came in an earlier version.
+    they came in an earlier version. Where records became several: `ledgers` of the children, how many `samples` there
+    are, and those of each verdict.
     """
 
     records: Records
@@ -38,6 +40,9 @@ class State:
     measures: tuple[ObjectRef, ...] = ()
     statistics: Mapping[str, Any] = field(default_factory=dict)
     outranked: int = 0
+    ledgers: tuple[ObjectRef, ...] = ()
+    samples: Tally | None = None
+    verdicts: Mapping[str, Tally] = field(default_factory=dict)
 
     def after(
         self,

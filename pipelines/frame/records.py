@@ -100,7 +100,7 @@ def _merging(flow: Flow, base: Manifest) -> tuple[StageId, ...]:
     """The stages that merge objects of the version that is extended: part of a run key where there is something to
     merge, since the version then refers to what they make. Known from its manifest alone."""
     stages: list[StageId] = []
-    for stage, refs in (*_growing(flow, base), (LEDGER, list(base.ledgers))):
+    for stage, refs in (*_growing(flow, base), (LEDGER, list(base.fates))):
         if stage.split(refs).merged:
             stages += stage.identity()
     return tuple(stages)
@@ -110,9 +110,10 @@ def _compacted(runner: Runner, base: Manifest, flow: Flow) -> Manifest:
     """The version that is extended, as the next one refers to it: the same rows in a bounded number of objects."""
     merged = {stage.kind: compacted(runner, stage, refs) for stage, refs in _growing(flow, base)}
     others = [ref for ref in base.attachments if ref.kind not in merged]
-    ledgers = compacted(runner, LEDGER, base.ledgers)
+    children = [ref for ref in base.ledgers if ref.kind != LEDGER.kind]
+    ledgers = (*compacted(runner, LEDGER, base.fates), *children)
     attachments = (*others, *chain.from_iterable(merged.values()))
-    return base.model_copy(update={"ledgers": tuple(ledgers), "attachments": attachments})
+    return base.model_copy(update={"ledgers": ledgers, "attachments": attachments})
 
 
 def _read(recipe: RecordRecipe, run: BuildContext) -> State:
@@ -173,7 +174,7 @@ def _draft(
         recipe=run.resolved.identity,
         stages=run.stages,
         shards=not_empty([*(base.shards if base else ()), *(r.output("shard") for r in written)]),
-        ledgers=(*(base.ledgers if base else ()), *(r.output("ledger") for r in merged)),
+        ledgers=(*(base.ledgers if base else ()), *(r.output("ledger") for r in merged), *state.ledgers),
         attachments=(
             *attachments_of(base, "refs"),
             own,
@@ -187,10 +188,20 @@ def _draft(
         kept=total(r.kept for r in merged) + (base.kept if base else Tally()),
         dropped=total(r.dropped for r in merged) + (base.dropped if base else Tally()),
         quarantined=total(r.quarantined for r in merged) + (base.quarantined if base else Tally()),
+        samples=None if state.samples is None else state.samples + (base.samples or Tally() if base else Tally()),
+        verdicts=_verdicts(state, base),
         machine_fates=sum(r.machine_fates for r in state.decided) + (base.machine_fates if base else 0),
         funnel=funnel(received.count, recipe.flow.deciders(suppression), state.decided, base.funnel if base else ()),
         statistics=_statistics(store, base, state, written),
     )
+
+
+def _verdicts(state: State, base: Manifest | None) -> dict[str, Tally]:
+    """The children by verdict, those of the base too."""
+    before = base.verdicts if base else {}
+    return {
+        name: state.verdicts.get(name, Tally()) + before.get(name, Tally()) for name in {**before, **state.verdicts}
+    }
 
 
 def _statistics(store: Store, base: Manifest | None, state: State, written: Sequence[Receipt]) -> dict[str, Any]:

@@ -45,6 +45,19 @@ class Resources:
         return " and ".join(f"{n:g} {unit}" for n, unit in ((self.cpus, "CPUs"), (self.gpus, "GPUs")) if n) or "nothing"
 
 
+@dataclass(frozen=True)
+class Hosting:
+    """How the workers of a stage with a set-up are held: each does `works` pieces side by side, in threads that share
+    what was set up, and there are at most `workers`; None: as many as fit."""
+
+    works: int = 1
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.works < 1 or (self.workers is not None and self.workers < 1):
+            raise ValueError(f"works={self.works}, workers={self.workers}: 1 or more")
+
+
 class Stage(ABC, Generic[P]):
     """A frozen dataclass whose fields are its config, with a `name`, a VERSION and `run`.
 
@@ -81,6 +94,11 @@ class WarmStage(Stage[P], Generic[P, W]):
     What `setup` returns lives as long as the worker (a Ray actor, or one `stream` in this process) and is closed at
     its end if it has `close()`. It decides nothing that is not in the identity of the stage.
     """
+
+    @property
+    def hosting(self) -> Hosting:
+        """How many pieces share a set-up at a time, and how many of those there are."""
+        return Hosting()
 
     @abstractmethod
     def setup(self, store: Store) -> W:

@@ -1,13 +1,15 @@
 """Workers on Ray: plain work is a task, the work of a WarmStage a call to an actor that was set up for its stage.
 
 Retries, restarts and resources are Ray's. Kept here is only how many are held: tasks and actors together are never
-more than `workers`, an actor gets its next work when it is done with the last, and an actor whose stage has nothing
-waiting makes room for others. Work goes to actors that are set up, so one that cannot be placed holds up nothing.
+more than `workers`, an actor has as much work at a time as its stage shares a set-up among (`Hosting`), and an actor
+whose stage has nothing waiting makes room for others. Work goes to actors that are set up, so one that cannot be placed
+holds up nothing.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.store.outage import is_outage
-from gristmill.stages.core.work import Resources, WarmStage, Work, execute, execute_warm
+from gristmill.stages.core.work import Hosting, Resources, WarmStage, Work, execute, execute_warm
 from gristmill.stages.run.cluster import check_fits, check_reachable, connect, fits_beside
 from gristmill.stages.run.workers import DEFECTS, InProcess, Piece, Result, SetUpFailed, Workers, close_warm, set_up
 
@@ -35,11 +37,13 @@ class Worker:
     def __init__(self, uri: str, stage: WarmStage[Any, Any]) -> None:
         self.store, self.stage = open_store(uri, probe=False), stage
         self.warm: list[Any] = []  # empty until it is set up: None is a result too
+        self._lock = threading.Lock()  # several pieces may come to a restarted process at a time
 
     def set_up(self) -> None:
         """Once: Ray calls it again in the process that replaces a dead one, or `run` does."""
-        if not self.warm:
-            self.warm.append(set_up(self.store, self.stage))
+        with self._lock:
+            if not self.warm:
+                self.warm.append(set_up(self.store, self.stage))
 
     def run(self, work: Work[Any]) -> Receipt:
         """Does one piece of work of the stage, and sets it up first in a process that Ray has restarted."""
@@ -58,26 +62,32 @@ def _execute(uri: str, work: Work[Any]) -> Receipt:
 
 @dataclass(eq=False)
 class _Line:
-    """What waits of one stage. `needs`: of one work; `most`: works of it that the cluster holds at a time."""
+    """What waits of one stage. `needs`: of one task or actor; `most`: of these that may be held at a time; `works` that
+    an actor does side by side."""
 
     stage: Any
     needs: Resources
     most: int
+    works: int = 1
     waiting: deque[Piece] = field(default_factory=deque)
 
 
 @dataclass(eq=False)
 class _Actor:
-    """`busy`: the ref of its set-up (until it is `ready`) or of the piece that it works on; None while it waits."""
+    """`busy`: the ref of its set-up (until it is `ready`), or of the pieces that it works on; empty while it waits."""
 
     handle: Any
     line: _Line
-    busy: Any
+    busy: set[Any]
     ready: bool = False
 
     @property
     def idle(self) -> bool:
-        return self.ready and self.busy is None
+        return self.ready and not self.busy
+
+    @property
+    def has_room(self) -> bool:
+        return self.ready and len(self.busy) < self.line.works
 
 
 class OnRay:
@@ -104,8 +114,10 @@ class OnRay:
         for line in self._lines:
             if line.stage == stage:
                 return line
-        needs = stage.resources
-        self._lines.append(_Line(stage, needs, check_fits(stage.name, needs)))
+        needs, hosting = stage.resources, stage.hosting if isinstance(stage, WarmStage) else Hosting()
+        most = check_fits(stage.name, needs)
+        most = most if hosting.workers is None else min(most, hosting.workers)
+        self._lines.append(_Line(stage, needs, most, hosting.works))
         return self._lines[-1]
 
     @property
@@ -124,7 +136,7 @@ class OnRay:
             under_way = [*self._tasks, *self._pieces]
             if not under_way and self._outage is not None:
                 raise self._outage
-            starting = [actor.busy for actor in self._actors if not actor.ready]
+            starting = [ref for actor in self._actors if not actor.ready for ref in actor.busy]
             (done,), _ = self.ray.wait([*under_way, *starting], num_returns=1)
             result = self._settled(done)
             if result is not None:
@@ -160,19 +172,23 @@ class OnRay:
     def _begin_warm(self, line: _Line) -> bool:
         """Gives a piece to an actor that waits for one, or starts another actor for what waits."""
         actors = [actor for actor in self._actors if actor.line is line]
-        for actor in actors:
-            if actor.idle:
-                piece = line.waiting.popleft()
-                actor.busy = actor.handle.run.remote(piece[1])
-                self._pieces[actor.busy] = piece
-                return True
-        # An actor that starts will take one of those that wait; more actors than that would be set up for nothing.
+        free = [actor for actor in actors if actor.has_room]
+        if free:
+            actor = min(free, key=lambda actor: len(actor.busy))
+            piece = line.waiting.popleft()
+            ref = actor.handle.run.remote(piece[1])
+            actor.busy.add(ref)
+            self._pieces[ref] = piece
+            return True
+        # An actor that starts will take some of those that wait; more actors than that would be set up for nothing.
         starting = sum(not actor.ready for actor in actors)
-        if starting >= len(line.waiting) or len(actors) >= line.most or not self._make_room():
+        if starting * line.works >= len(line.waiting) or len(actors) >= line.most or not self._make_room():
             return False
         options = {**_options(line.needs), "max_restarts": -1, "max_task_retries": RETRIES}
+        if line.works > 1:
+            options["max_concurrency"] = line.works
         handle = self.ray.remote(**options)(Worker).remote(self.store.uri, line.stage)
-        self._actors.append(_Actor(handle, line, handle.set_up.remote()))
+        self._actors.append(_Actor(handle, line, {handle.set_up.remote()}))
         return True
 
     def _make_room(self) -> bool:
@@ -198,9 +214,10 @@ class OnRay:
     def _settled(self, ref: Any) -> Result | None:
         """What a ref came to; None for an actor that is set up now, or an outage that began."""
         piece = self._tasks.pop(ref, None) or self._pieces.pop(ref, None)  # neither: the ref of an actor's set-up
-        actor = next((actor for actor in self._actors if actor.busy == ref), None)
+        actor = next((actor for actor in self._actors if ref in actor.busy), None)
         if actor is not None:
-            actor.busy, actor.ready = None, True
+            actor.busy.discard(ref)
+            actor.ready = True
         try:
             value = self.ray.get(ref)
         except self.ray.exceptions.RayTaskError as error:

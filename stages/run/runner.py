@@ -78,22 +78,22 @@ class Runner:
         receipts = {number: receipt for number, _, receipt in self._run(title, iter(todo), len(todo))}
         return [receipts[number] for number in range(len(todo))]
 
-    def stream(self, title: str, works: Iterable[Work[Any] | None]) -> Iterator[Done]:
+    def stream(self, title: str, works: Iterable[Work[Any] | None], ahead: int | None = None) -> Iterator[Done]:
         """Each work with its receipt, in the order in which they are done. Nothing runs until it is iterated.
 
-        `works` may be a generator: it is asked for the next ones when workers have little left (at most about
-        `2 * workers` are ahead of the receipts given out), and not while the caller is busy. So it may depend on the
+        `works` may be a generator: it is asked for the next ones when workers have little left (at most about twice
+        `ahead`, by default `workers`, are ahead of the receipts given out), and not while the caller is busy. So it may depend on the
         receipts that came: where it must see another one first, it yields None, and is asked again after that one.
         Raises as `map`, Incomplete when all else is done; RuntimeError where the producer waits for nothing.
         """
-        for _, work, receipt in self._run(title, iter(works), None):
+        for _, work, receipt in self._run(title, iter(works), None, ahead):
             yield Done(work, receipt)
 
     def _run(
-        self, title: str, works: Iterator[Work[Any] | None], total: int | None
+        self, title: str, works: Iterator[Work[Any] | None], total: int | None, ahead: int | None = None
     ) -> Iterator[tuple[int, Work[Any], Receipt]]:
         """Number, work and receipt of each. `total`: how many there are; None where only the producer knows."""
-        flow = _Flow(self, title, _Source(works), total)
+        flow = _Flow(self, title, _Source(works), total, self.workers if ahead is None else ahead)
         with flow.until_end:  # workers are closed and the progress ends, also where the caller leaves a stream early
             for number, work, receipt in flow.receipts():
                 self.ran.add(receipt)
@@ -160,8 +160,8 @@ class _Source:
 class _Flow:
     """One map or stream under way: what was taken from the producer, what workers have, what failed."""
 
-    def __init__(self, runner: Runner, title: str, source: _Source, total: int | None) -> None:
-        self.runner, self.title, self.source, self.total = runner, title, source, total
+    def __init__(self, runner: Runner, title: str, source: _Source, total: int | None, ahead: int) -> None:
+        self.runner, self.title, self.source, self.total, self.ahead = runner, title, source, total, ahead
         self.before = self.ran = 0
         self.todo: list[str] = []  # names of the works that had no receipt
         self.failures: list[tuple[str, Exception]] = []
@@ -187,8 +187,7 @@ class _Flow:
     def _room(self) -> int:
         """How many works to take now.
 
-        A map takes all at once. A stream takes as many as there are workers, when these have no more than that left:
-        often enough that none runs out of work, and seldom enough that works are announced and looked up together.
+        A map takes all at once. A stream takes as many as `ahead` says, when workers have no more than that left: often enough that none runs out of work, and seldom enough that works are announced and looked up together.
         """
         if self.total is not None:
             return self.total - len(self.todo) - self.before
@@ -196,7 +195,7 @@ class _Flow:
             return 0
         if self.runner.plan:
             return PLAN_AHEAD
-        slots = max(1, self.runner.workers)
+        slots = max(1, self.ahead)
         room = 2 * slots - (self._workers.pending if self._workers is not None else 0)
         return room if room >= slots else 0
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 
 import pytest
-from toy_stages import Ask, AskFacts, Place, Plain, asks, plain
+from toy_stages import Ask, AskFacts, Meet, MeetFacts, Place, Plain, asks, plain
 
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.stages.core.work import Resources, Work
@@ -107,3 +107,12 @@ def test_stages_with_and_without_a_set_up_share_the_workers_and_none_waits_for_e
     assert len(receipts) == 9 and all(isinstance(receipt, Receipt) for receipt in receipts)
     given = [work.label for work, _ in Runner(store, workers=1).stream("mixed", iter(mixed))]
     assert sorted(given) == sorted(work.label for work in mixed)
+
+
+@pytest.mark.parametrize("works", [1, 2])
+def test_works_that_share_a_set_up_are_done_side_by_side(store, tmp_path, works):
+    """Each waits until another is under way in the same process: alone it would wait for ever, and says so."""
+    shared = [Work(Meet(str(tmp_path), works), (f"digest{i}",), Place(tmp_path), label=str(i)) for i in range(4)]
+    receipts = Runner(store, workers=2).map("meet", shared)
+    assert {receipt.facts_as(MeetFacts).met for receipt in receipts} == {works > 1}
+    assert Place(tmp_path).notes("set_up") == [1], "no more workers than the stage says"

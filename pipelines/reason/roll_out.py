@@ -1,0 +1,217 @@
+"""The step that samples problems: wave after wave is drawn and judged, until every problem's stop is reached.
+
+Each chunk goes its own way: while one is judged, others are drawn, so that the engine that they share is kept full.
+What comes next follows from receipts alone. A sample without a verdict (an engine that lost it, a limit of time) is
+tried again until its attempts are spent; if more than `max_undecided_rate` of the samples end so, the run is
+incomplete, and running the same command again gives them as many attempts more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from gristmill.lake.accounts.balance import total
+from gristmill.lake.accounts.fan import FAMILIES
+from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef
+from gristmill.model.processing.text import MissingToken
+from gristmill.pipelines.frame.flow import State, Step
+from gristmill.pipelines.frame.recipe import BuildContext
+from gristmill.pipelines.frame.steps import NOTHING
+from gristmill.pipelines.reason.settings import ReasoningRun
+from gristmill.pipelines.settings.config import BadConfig
+from gristmill.stages.core.records import CONTENT, Chunk, Records
+from gristmill.stages.core.work import Stage, Work
+from gristmill.stages.generate.draw import Generate, GenerateFacts, GenerateInput
+from gristmill.stages.generate.endpoint import BadEndpoint
+from gristmill.stages.generate.judge import Verify, VerifyFacts, VerifyInput
+from gristmill.stages.generate.settle import Settle, SettleFacts, settle_work, settled_chunk
+from gristmill.stages.generate.tables import GENERATED, JUDGED, Posing, Turn
+from gristmill.stages.run.runner import Done, Runner
+from gristmill.stages.run.unfinished import Incomplete
+from gristmill.stages.run.workers import SetUpFailed
+
+log = logging.getLogger("gristmill")
+
+TITLE = "roll out"
+
+
+class Undecided(RuntimeError):
+    """Too many samples without a verdict."""
+
+
+@dataclass(frozen=True)
+class RollOut(Step):
+    """Draws, judges and settles. `attempts` at a verdict in one run; `max_undecided_rate`: samples without one, of those
+    that count, beyond which the run is incomplete."""
+
+    generate: Generate
+    verify: Verify
+    settle: Settle
+    attempts: int = 3
+    max_undecided_rate: float = 0.05
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = NOTHING
+    deciders: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return (self.generate, self.verify, self.settle)
+
+    def run(self, run: BuildContext, state: State) -> State:
+        """The problems with their samples. Raises Incomplete, BadConfig for an engine that cannot be used."""
+        assert isinstance(run.how, ReasoningRun)
+        runner = run.runner
+        drawing = _Drawing(self, replace(self.generate, hosts=run.how.hosts), posings(runner.store, state.records))
+        settled = self._settled(runner, drawing)
+        facts = [receipt.facts_as(SettleFacts) for receipt in settled]
+        chunks = [
+            settled_chunk(receipt.output(CONTENT), receipt.passed, of_chunk)
+            for receipt, of_chunk in zip(settled, facts, strict=True)
+        ]
+        state.records.check("settle", settled)
+        verdicts = {verdict: total(receipt.children[verdict] for receipt in settled) for verdict in _verdicts(settled)}
+        return replace(
+            state.after(Records.of(chunks), (), statistics={"rollouts": _statistics(facts, drawing, run.how)}),
+            ledgers=tuple(receipt.output(FAMILIES) for receipt in settled),
+            samples=total(receipt.children_in for receipt in settled),
+            verdicts=verdicts,
+        )
+
+    def _settled(self, runner: Runner, drawing: _Drawing) -> list[Receipt]:
+        """The receipts of all chunks, in order."""
+        limit = self.attempts
+        while True:
+            try:
+                judged = drawing.judged(runner, limit)
+            except Incomplete as error:
+                _refuse_engine(error)
+                raise
+            settled = runner.map("settle", [settle_work(self.settle, *pair) for pair in judged])
+            facts = [receipt.facts_as(SettleFacts) for receipt in settled]
+            undecided, samples = sum(f.undecided for f in facts), sum(f.samples for f in facts)
+            if undecided <= self.max_undecided_rate * samples:
+                return settled
+            ran_now = sum(ran for title, _, ran in runner.history if title == TITLE)
+            if ran_now or not drawing.may_be_decided:
+                raise Incomplete(TITLE, [("samples", _too_many(undecided, samples, facts))], samples - undecided)
+            limit += self.attempts  # an earlier run spent all attempts, and this one was started to try again
+
+
+def _refuse_engine(error: Incomplete) -> None:
+    """Raises BadConfig where the engine could not be set up for a reason that no rerun mends."""
+    for cause in error.errors:
+        root = cause.error if isinstance(cause, SetUpFailed) else cause
+        if isinstance(cause, SetUpFailed) and isinstance(root, BadEndpoint):
+            raise BadConfig(f"run.endpoint: {root}") from error
+        if isinstance(root, MissingToken):
+            raise BadConfig(f"recipe.engine: {root}") from error
+
+
+def _too_many(undecided: int, samples: int, facts: Sequence[SettleFacts]) -> Undecided:
+    reasons: Counter[str] = Counter()
+    for of_chunk in facts:
+        reasons.update(of_chunk.reasons)
+    mostly = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(4))
+    return Undecided(f"{undecided:,} of {samples:,} samples have no verdict; of all that were not accepted: {mostly}")
+
+
+def _verdicts(settled: Sequence[Receipt]) -> list[str]:
+    return sorted({verdict for receipt in settled for verdict in receipt.children})
+
+
+def posings(store: Store, records: Records) -> list[Posing]:
+    """The problems of each chunk."""
+    excluded = records.put_exclusions(store) if records.exclusions else None
+    return [Posing(chunk, excluded) for chunk in records.chunks]
+
+
+@dataclass
+class _Drawing:
+    """What every chunk came to so far. `last`: its judged samples; `attempts` that its undecided ones had."""
+
+    step: RollOut
+    generate: Generate
+    posings: list[Posing]
+    last: dict[int, ObjectRef] = field(default_factory=dict)
+    may_be_decided: int = 0
+    generated: list[Receipt] = field(default_factory=list)
+
+    def judged(self, runner: Runner, limit: int) -> list[tuple[Posing, ObjectRef]]:
+        """Every chunk with its samples, once no stop is open and undecided ones had `limit` attempts. Raises as
+        `Runner.stream`."""
+        self.last, self.may_be_decided, self.generated = {}, 0, []
+        waiting: deque[Work[Any]] = deque(self._wave(number, None) for number in range(len(self.posings)))
+
+        def works() -> Iterator[Work[Any] | None]:
+            while waiting or len(self.last) < len(self.posings):
+                yield waiting.popleft() if waiting else None
+
+        hosts = self.generate.hosts
+        ahead = runner.workers + (hosts.works * hosts.engines if hosts else 0)
+        for done in runner.stream(TITLE, works(), ahead=ahead):
+            waiting.extend(self._next(done, limit))
+        return [(posing, self.last[number]) for number, posing in enumerate(self.posings)]
+
+    def _wave(self, number: int, judged: ObjectRef | None, again: bool = False, attempt: int = 1) -> Work[Any]:
+        turn = Turn(judged, again, attempt)
+        posing = self.posings[number]
+        inputs = (*posing.digests, *turn.digests)
+        return Work(self.generate, inputs, GenerateInput(number, posing, turn), label=posing.chunk.label)
+
+    def _verify(self, number: int, drawn: ObjectRef | None, judged: ObjectRef | None, attempt: int) -> Work[Any]:
+        posing = self.posings[number]
+        digests = ("" if ref is None else ref.sha256 for ref in (drawn, judged))
+        inputs = (*posing.digests, *digests, f"attempt {attempt}")
+        payload = VerifyInput(number, posing, drawn, judged, attempt)
+        return Work(self.step.verify, inputs, payload, label=posing.chunk.label)
+
+    def _next(self, done: Done, limit: int) -> Iterator[Work[Any]]:
+        """What follows from a receipt: what was drawn is judged; then another attempt, another wave, or nothing."""
+        payload, receipt = done.work.payload, done.receipt
+        if isinstance(payload, GenerateInput):
+            self.generated.append(receipt)
+            turn = payload.turn
+            yield self._verify(payload.chunk, receipt.output(GENERATED), turn.judged, turn.attempt)
+            return
+        facts, judged = receipt.facts_as(VerifyFacts), receipt.output(JUDGED)
+        if facts.undecided and payload.attempt < limit:
+            if facts.lost:
+                yield self._wave(payload.chunk, judged, again=True, attempt=payload.attempt + 1)
+            else:
+                yield self._verify(payload.chunk, None, judged, payload.attempt + 1)
+        elif facts.open:
+            yield self._wave(payload.chunk, judged)
+        else:
+            self.last[payload.chunk] = judged
+            self.may_be_decided += facts.undecided
+
+
+def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningRun) -> dict[str, Any]:
+    """What was drawn, for the manifest: reasons, difficulties, tokens, what they cost."""
+    reasons: Counter[str] = Counter()
+    difficulties: Counter[str] = Counter()
+    for of_chunk in facts:
+        reasons.update(of_chunk.reasons)
+        difficulties.update(of_chunk.difficulties)
+    drawn = [receipt.facts_as(GenerateFacts) for receipt in drawing.generated]
+    tokens, prompt_tokens = sum(f.tokens for f in drawn), sum(f.prompt_tokens for f in drawn)
+    findings = sorted({str(finding) for f in drawn for finding in f.findings if not finding.kept})
+    return {
+        "samples": sum(f.samples for f in facts),
+        "surplus": sum(f.drawn - f.samples for f in facts),
+        "tokens": tokens,
+        "prompt_tokens": prompt_tokens,
+        "surplus_tokens": sum(f.tokens_drawn - f.tokens for f in facts),
+        "requests": sum(f.requests for f in drawn),
+        "cost": how.hosts.endpoint.price(prompt_tokens, tokens),
+        "engines": sorted({f.engine for f in drawn}),
+        "findings": findings,
+        "reasons": dict(sorted(reasons.items())),
+        "difficulties": dict(sorted(difficulties.items())),
+    }

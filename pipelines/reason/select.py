@@ -1,0 +1,175 @@
+"""The versions that are made of rollouts: fine-tuning samples, and pairs of preferences.
+
+choose (one Work: caps, distinct chains, shares, held-out texts) -> write (one Work a shard of rollouts) -> ledger. Both
+versions make the same choice, which is done once: its receipt serves the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gristmill.lake.accounts.balance import Tally, check_balance, total
+from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.store.objects import put_refs
+from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.manifest import Draft, Manifest
+from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel, not_empty
+from gristmill.pipelines.frame.recipe import BuildContext, Recipe, Resolved
+from gristmill.pipelines.frame.sources import as_inputs
+from gristmill.pipelines.reason.contamination import held_out, indexed, refs_of
+from gristmill.stages.core.shards import MergeLedger, Statistics, ledger_works
+from gristmill.stages.core.work import Stage
+from gristmill.stages.gates.held_out import HeldOutIndex, IndexHeldOut
+from gristmill.stages.generate.contamination import Decontaminate
+from gristmill.stages.generate.draw import Prompt
+from gristmill.stages.select.choose import CHOSEN, Choose, ChooseFacts, choose_work, report
+from gristmill.stages.select.write import WriteChains, WriteStepPairs, write_works
+from gristmill.synth.selection import Selection
+
+ROLE = "rolled_out"
+"""In which the version of rollouts stands among the sources."""
+
+
+class SelectRecipe(Recipe):
+    """Fine-tuning samples of the version `of` of rollouts. `names`: group -> names, for the report of groups."""
+
+    form: ClassVar[Form] = "samples"
+
+    of: str
+    prompt: Prompt = Prompt()
+    select: Selection = Selection()
+    decontaminate: Decontaminate | None = None
+    names: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def write(self) -> WriteChains | WriteStepPairs:
+        """What writes the shards."""
+        return WriteChains(self.prompt)
+
+    @property
+    def decider(self) -> str:
+        """What its reasons begin with."""
+        return "select"
+
+    def resolve(self, versions: Versions, suppression: str) -> Resolved:
+        """Raises BadConfig for a held-out version that cannot be used."""
+        rollouts = versions.resolve(self.of)
+        selecting = Selecting(self, rollouts)
+        identity = self.model_dump(mode="json")
+        sources = (rollouts.ref.model_copy(update={"role": ROLE}), *refs_of(versions, self.decontaminate))
+        return Resolved(identity, selecting.stages, selecting.build, sources=sources)
+
+
+class PairsRecipe(SelectRecipe):
+    """Pairs of preferences, one a problem, of the same rollouts."""
+
+    form: ClassVar[Form] = "preferences"
+
+    @property
+    def write(self) -> WriteStepPairs:
+        """What writes the shards."""
+        return WriteStepPairs(self.prompt)
+
+    @property
+    def decider(self) -> str:
+        """What its reasons begin with."""
+        return "pairs"
+
+
+@dataclass(frozen=True)
+class Selecting:
+    """A recipe with its version of rollouts looked up."""
+
+    recipe: SelectRecipe
+    rollouts: Manifest
+
+    @property
+    def choose(self) -> Choose:
+        """What decides."""
+        recipe = self.recipe
+        overlap = None if recipe.decontaminate is None else recipe.decontaminate.overlap
+        return Choose(recipe.select, overlap, recipe.names)
+
+    @property
+    def stages(self) -> tuple[StageId, ...]:
+        """In the order in which they run."""
+        asked = self.recipe.decontaminate
+        index: tuple[Stage[Any], ...] = () if asked is None else (IndexHeldOut(asked.overlap),)
+        stages: tuple[Stage[Any], ...] = (*index, self.choose, self.recipe.write, MergeLedger())
+        return tuple(part for stage in stages for part in stage.identity())
+
+    def build(self, run: BuildContext) -> Draft:
+        """Raises GateFailed where nothing was selected, Incomplete, PlanOnly, BalanceError."""
+        runner, store, recipe = run.runner, run.runner.store, self.recipe
+        index: HeldOutIndex | None = None
+        receipts = []
+        if recipe.decontaminate is not None:
+            index, indexing = indexed(runner, held_out(Versions(store), recipe.decontaminate), recipe.decontaminate)
+            receipts.append(indexing)
+        shards = [ref for ref in self.rollouts.shards if ref.records]
+        (chosen,) = runner.map("choose", [choose_work(self.choose, store, shards, index)])
+        facts = chosen.facts_as(ChooseFacts)
+        self._check_whole(facts)
+        counts = facts.samples if self.form == "samples" else [ref.records for ref in shards]
+        written = runner.map(recipe.decider, write_works(recipe.write, shards, counts, chosen.output(CHOSEN)))
+        _check_any(run.dataset, recipe.decider, [r.reasons for r in written], sum(r.kept.count for r in written))
+        received = total(receipt.received for receipt in written)
+        merged = runner.map(
+            "ledger", ledger_works(put_refs(store, [receipt.output("fates") for receipt in written]), received.count)
+        )
+        statistics = Statistics()
+        for receipt in written:
+            statistics += receipt.facts_as(Statistics)
+        return Draft(
+            dataset=run.dataset,
+            form=run.form,
+            run_key=run.key,
+            sources=run.resolved.sources,
+            inputs=tuple(as_inputs(self.rollouts)),
+            recipe=run.resolved.identity,
+            stages=run.stages,
+            shards=not_empty([receipt.output("shard") for receipt in written]),
+            ledgers=tuple(receipt.output("ledger") for receipt in merged),
+            attachments=(bundle_receipts(store, [*receipts, chosen, *written, *merged]),),
+            schemas={"shard": str(recipe.write.rows.remove_metadata())},
+            received=received,
+            kept=total(receipt.kept for receipt in merged),
+            dropped=total(receipt.dropped for receipt in merged),
+            quarantined=total(receipt.quarantined for receipt in merged),
+            funnel=funnel(received.count, (recipe.decider,), written),
+            statistics={**_as_dict(statistics), **({"selection": report(facts)} if self.form == "samples" else {})},
+        )
+
+    @property
+    def form(self) -> Form:
+        """Of the version."""
+        return self.recipe.form
+
+    def _check_whole(self, facts: ChooseFacts) -> None:
+        """Raises BalanceError unless there are as many samples as the rollouts' ledger accounts for."""
+        there = sum(facts.samples)
+        stated = self.rollouts.samples.count if self.rollouts.samples is not None else 0
+        counted = {"chosen": Tally.of(f"{n}".encode() for n in range(there))}
+        check_balance("choose", Tally.of(f"{n}".encode() for n in range(stated)), counted, what="samples", end="reason")
+
+
+def _as_dict(statistics: Statistics) -> Mapping[str, Any]:
+    return {name: getattr(statistics, name) for name in ("documents", "text_bytes", "languages", "bytes_from")}
+
+
+def _check_any(dataset: str, decider: str, reasons: list[Mapping[str, int]], kept: int) -> None:
+    """Raises GateFailed where nothing at all is left."""
+    if kept:
+        return
+    sums: dict[str, int] = {}
+    for of_shard in reasons:
+        for reason, count in of_shard.items():
+            sums[reason] = sums.get(reason, 0) + count
+    mostly = ", ".join(f"{reason} ({count:,})" for reason, count in sorted(sums.items(), key=lambda item: -item[1])[:4])
+    raise GateFailed(
+        f"{dataset}: nothing is left: {mostly or 'there are no samples'}. The rollouts are kept; change recipe."
+        f"{'pairs' if decider == 'pairs' else 'select'}, or draw more samples"
+    )

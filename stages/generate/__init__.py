@@ -1,0 +1,1 @@
+"""Generation: engines that answer problems, and the stage that asks them, wave after wave."""

@@ -1,0 +1,109 @@
+"""Decontamination of problems and chains: what gives a held-out item away is not sampled, and not trained on.
+
+A text is contaminated if it is a held-out one or its prompt, holds most of one, or shares n words in a row with one
+(`filters.overlap`). Problems are compared before anything is drawn for them; chains when they are selected, since a
+model can write down an evaluation item that it has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill.filters.overlap import Finder, Overlap, Texts
+from gristmill.lake.accounts import ledger
+from gristmill.lake.store.base import Store
+from gristmill.stages.core.fates import Fates
+from gristmill.stages.core.records import KEYS, Passed, put_verdicts
+from gristmill.stages.core.work import Outcome, Stage, Work
+from gristmill.stages.gates.held_out import HeldOutIndex
+from gristmill.stages.generate.tables import Posing
+
+NAME = "contaminated"
+IN_PROBLEM = f"{NAME}.problem"
+
+
+@dataclass(frozen=True)
+class Decontaminate:
+    """`against`: exact versions (NAME@vN) of held-out documents or samples; `overlap`: what gives one of them away."""
+
+    against: tuple[str, ...] = ()
+    overlap: Overlap = field(default_factory=Overlap)
+
+    def __post_init__(self) -> None:
+        if not self.against or len(set(self.against)) < len(self.against):
+            raise ValueError(f"against={list(self.against)}: name at least one version, and each once")
+
+
+class Contamination:
+    """Looks texts up in an index of held-out ones."""
+
+    def __init__(self, store: Store, index: HeldOutIndex, overlap: Overlap) -> None:
+        items, held_out = index.load(store)
+        self._names = [f"{v} {i}" for v, i in zip(items["version"].to_pylist(), items["id"].to_pylist(), strict=True)]
+        self._held_out, self._finder = held_out, Finder(held_out, overlap)
+
+    def items(self, texts: Sequence[str]) -> dict[int, str]:
+        """Row of a contaminated text -> a held-out item that it gives away, as `gsm8k@v1 ID`."""
+        matches = self._finder.find(Texts(pa.array(list(texts), pa.string())))
+        of_gram = self._held_out.items[self._held_out.starts[matches.grams]] if len(matches.grams) else np.zeros(0, int)
+        by_row: dict[int, str] = {}
+        for rows, items in (
+            (matches.gram_rows, of_gram),
+            (matches.near_rows, matches.near_items),
+            (matches.text_rows, matches.text_items),
+        ):
+            by_row |= {int(row): self._names[int(item)] for row, item in zip(rows, items, strict=True)}
+        return by_row
+
+
+@dataclass(frozen=True)
+class FindInput:
+    """The problems of a chunk, and what is held out."""
+
+    posing: Posing
+    index: HeldOutIndex
+
+
+@dataclass(frozen=True)
+class FindContaminated(Stage[FindInput]):
+    """Outputs `screened`, verdicts on problems, and fates; the value of a dropped one names the item."""
+
+    name: ClassVar[str] = "find_contaminated"
+    VERSION: ClassVar[int] = 1
+
+    overlap: Overlap = field(default_factory=Overlap)
+
+    def run(self, store: Store, work: Work[FindInput]) -> Outcome:
+        """Facts: Passed. Raises DamagedObject."""
+        payload = work.payload
+        rows = payload.posing.rows(store, [*KEYS, "text"])
+        items = Contamination(store, payload.index, self.overlap).items(rows["text"].to_pylist())
+        reason = pa.array([IN_PROBLEM if row in items else None for row in range(rows.num_rows)], pa.string())
+        verdicts = rows.select(list(KEYS)).append_column("reason", reason)
+        fates = Fates()
+        for row, record in enumerate(verdicts.to_pylist()):
+            if row in items:
+                fates.add(record, "dropped", IN_PROBLEM, items[row])
+        written, counts = fates.write(store)
+        kept = rows.filter(pc.is_null(reason))
+        return Outcome(
+            outputs=(put_verdicts(store, verdicts), written),
+            received=ledger.tally(rows) if work.received is None else None,
+            passed=ledger.tally(kept),
+            dropped=counts.dropped,
+            reasons=counts.reasons,
+            facts=Passed(pc.sum(pc.binary_length(kept["text"])).as_py() or 0),
+        )
+
+
+def find_works(stage: FindContaminated, posings: Sequence[Posing], index: HeldOutIndex) -> Iterator[Work[FindInput]]:
+    """One Work a chunk."""
+    for posing in posings:
+        inputs = (*posing.digests, *index.digests)
+        yield Work(stage, inputs, FindInput(posing, index), posing.received, posing.chunk.label)

@@ -1,0 +1,240 @@
+"""Generate: samples of the problems of a chunk, one wave of them, by an engine that pieces of work share.
+
+Which samples are drawn is a function of the problems and of the verdicts so far (`synth.sampling`): a wave is ordinary
+work with a receipt, and a kill costs nothing that was sealed. What an engine could not give stands in the table with
+its failure. Not exact: bits of other devices and servers differ, so the first receipt counts; on one kind of device the
+engine `compact` draws the same samples again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar, Literal, get_args
+
+import pyarrow as pa
+
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import put_table, read_object
+from gristmill.lake.versions.versions import Versions
+from gristmill.model.processing.text import Tokenizer
+from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
+from gristmill.stages.generate.compact import CompactEngine
+from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
+from gristmill.stages.generate.probe import Finding, probe
+from gristmill.stages.generate.problems import PROBLEM, problem_of, prompt_of
+from gristmill.stages.generate.protocol import Ask, Draws, Engine, Generation
+from gristmill.stages.generate.tables import (
+    GENERATED,
+    GENERATED_SCHEMA,
+    ORDER,
+    Posing,
+    Turn,
+    by_problem,
+    judged_rows,
+    may_be_decided,
+)
+from gristmill.stages.models.model_versions import load_model, tokenizer_shard
+from gristmill.synth.sampling import Stop, Waves, next_samples
+
+EngineKind = Literal["compact", "openai"]
+PAGE = 128
+"""Tokens of a page of the engine's cache."""
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Who draws. `compact`: `model` is an exact version of the lake, with `tokenizer`, one of a tokenizer, where it
+    brings none; `dtype` of its weights, None: as stored. `openai`: `model` is what a server calls it (`run.endpoint`
+    says where). `context`: tokens of prompt and answer together."""
+
+    kind: EngineKind = "compact"
+    model: str = ""
+    tokenizer: str = ""
+    dtype: str | None = None
+    context: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(EngineKind):
+            raise ValueError(f"kind={self.kind!r}: one of {', '.join(get_args(EngineKind))}")
+        if self.context < 1 or (self.kind == "compact" and self.context % PAGE):
+            raise ValueError(f"context={self.context}: whole pages of {PAGE} tokens")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a problem is posed: `template` with `{question}` in it, after `system` if there is one."""
+
+    template: str = "{question}"
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        if "{question}" not in self.template:
+            raise ValueError(f"template={self.template!r}: it says nowhere {{question}}")
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Where engines run, which decides no sample. `engines` at most, each with `cpus` and `gpus`, on `device`;
+    `works`: pieces of work that share one; `max_num_seqs`: samples that it draws side by side. `endpoint`: the server
+    of the engine `openai`."""
+
+    device: str = "cpu"
+    cpus: float = 1
+    gpus: float = 0
+    engines: int = 1
+    works: int = 4
+    max_num_seqs: int = 32
+    endpoint: Endpoint = field(default_factory=Endpoint)
+
+
+@dataclass(frozen=True)
+class GenerateInput:
+    """The problems of chunk number `chunk`, and which of their samples."""
+
+    chunk: int
+    posing: Posing
+    turn: Turn
+
+
+@dataclass(frozen=True)
+class GenerateFacts:
+    """`samples` that were asked for, of which `failed`; `tokens` of the answers, `prompt_tokens` before them, as far as
+    the engine tells, in `requests`. `findings`: what the probe of a server found."""
+
+    engine: str
+    samples: int
+    failed: int
+    tokens: int
+    prompt_tokens: int
+    requests: int
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generate(WarmStage[GenerateInput, "Drawing"]):
+    """Outputs `generated`. `hosts` is no part of its identity."""
+
+    name: ClassVar[str] = "generate"
+    VERSION: ClassVar[int] = 1
+
+    deterministic = False
+
+    engine: EngineSpec = field(default_factory=EngineSpec)
+    draws: Draws = field(default_factory=Draws)
+    prompt: Prompt = field(default_factory=Prompt)
+    waves: Waves = field(default_factory=Waves)
+    stop: Stop = field(default_factory=Stop)
+    hosts: Hosts | None = None
+
+    @property
+    def resources(self) -> Resources:
+        """Of `hosts`."""
+        return Resources() if self.hosts is None else Resources(self.hosts.cpus, self.hosts.gpus)
+
+    @property
+    def hosting(self) -> Hosting:
+        """Of `hosts`."""
+        return Hosting() if self.hosts is None else Hosting(self.hosts.works, self.hosts.engines)
+
+    def identity(self) -> tuple[StageId, ...]:
+        """Without `hosts`."""
+        return (stage_id(replace(self, hosts=None)),)
+
+    def setup(self, store: Store) -> Drawing:
+        """The engine. Raises as `load_model`; BadEndpoint for a server that the probe refuses."""
+        assert self.hosts is not None
+        if self.engine.kind == "openai":
+            client = OpenAIEngine(self.hosts.endpoint, self.engine.model, self.draws)
+            try:
+                return Drawing(client, probe(client, self.engine.context))
+            except BaseException:
+                client.close()
+                raise
+        return Drawing(compact_engine(store, self.engine, self.draws, self.hosts))
+
+    def run_warm(self, store: Store, work: Work[GenerateInput], warm: Drawing) -> Outcome:
+        """Facts: GenerateFacts. Children are the samples: `drawn`, or `failed`. Raises EngineStopped, BadEndpoint."""
+        asks = list(self._asks(store, work.payload))
+        samples = [_row(generation, warm.engine.about) for generation in warm.engine.generate(asks)]
+        table = pa.Table.from_pylist(samples, schema=GENERATED_SCHEMA).sort_by(ORDER)
+        children = {"drawn": Tally(), "failed": Tally()}
+        for name, is_failed in (("drawn", False), ("failed", True)):
+            keys = (_key(row["problem"], row["sample"]) for row in samples if (row["failure"] is not None) == is_failed)
+            children[name] = Tally.of(keys)
+        return Outcome(
+            outputs=(put_table(store, GENERATED, table),),
+            received=Tally(),
+            children_in=Tally.of(_key(ask.problem, sample) for ask in asks for sample in ask.samples),
+            children=children,
+            facts=GenerateFacts(
+                engine=warm.engine.about,
+                samples=len(samples),
+                failed=children["failed"].count,
+                tokens=sum(row["tokens"] or 0 for row in samples),
+                prompt_tokens=sum(row["prompt_tokens"] or 0 for row in samples),
+                requests=sum(row["requests"] for row in samples),
+                findings=warm.findings,
+            ),
+        )
+
+    def _asks(self, store: Store, payload: GenerateInput) -> Iterator[Ask]:
+        """What to draw now: of each problem the samples that were lost, or the next wave."""
+        turn = payload.turn
+        rows = judged_rows(store, turn.judged)
+        verdicts = by_problem(rows)
+        lost: dict[str, list[int]] = {}
+        for row in rows:
+            if row["failure"] is not None and may_be_decided(row):
+                lost.setdefault(row["problem"], []).append(row["sample"])
+        columns = ["id", *(name for name, _ in PROBLEM)]
+        for row in payload.posing.rows(store, columns).to_pylist():
+            problem = row["id"]
+            if turn.again:
+                samples = tuple(lost.get(problem, ()))
+            else:
+                samples = next_samples(verdicts.get(problem, {}), self.stop, self.waves)
+            if samples:
+                yield Ask(problem, samples, prompt_of(problem_of(row), self.prompt.template), self.prompt.system)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """An engine, and what the probe of a server found."""
+
+    engine: Engine
+    findings: tuple[Finding, ...] = ()
+
+    def close(self) -> None:
+        """Ends the engine."""
+        self.engine.close()
+
+
+def compact_engine(store: Store, spec: EngineSpec, draws: Draws, hosts: Hosts) -> CompactEngine:
+    """The project's engine with a model of the lake. Raises as `load_model`, ValueError for one without a tokenizer."""
+    from gristmill.model.generate.engine import Engine as TokenEngine
+    from gristmill.model.generate.engine import Options
+    from gristmill.model.processing.detokenize import decoder
+
+    loaded = load_model(store, spec.model, dtype=spec.dtype, device=hosts.device)
+    data = loaded.tokenizer_json
+    if spec.tokenizer:
+        ref = tokenizer_shard(Versions(store).resolve(spec.tokenizer))
+        data = None if ref is None else read_object(store, ref)
+    if data is None:
+        raise ValueError(f"{spec.model} brings no tokenizer: name one in recipe.engine.tokenizer")
+    tokenizer = Tokenizer.from_bytes(data)
+    tokenizer.check_fits(loaded.model.config.text.vocab_size)
+    options = Options(hosts.max_num_seqs, spec.context, block_size=PAGE)
+    engine = TokenEngine(loaded.model, options, decoder(tokenizer))
+    return CompactEngine(engine, tokenizer, draws, str(loaded.manifest))
+
+
+def _row(generation: Generation, engine: str) -> dict[str, object]:
+    return {**asdict(generation), "engine": engine}
+
+
+def _key(problem: str, sample: int) -> bytes:
+    return f"{problem}/{sample}".encode()

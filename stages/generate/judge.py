@@ -1,0 +1,133 @@
+"""Verify: a verdict on every sample that has none yet, or that was left undecided and is tried once more.
+
+Only a wrong answer is rejected. What an engine lost, a limit of time, or a gold answer that nobody can read is
+undecided, with the reason; the attempt is a part of what the work is made of, so that a later one is other work.
+A sample that was cut off at `max_tokens` is rejected by a reason of its own: it has not come to an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from gristmill.filters.redact import redact
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.accounts.fan import sample_tallies
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, put_table, read_table
+from gristmill.stages.core.work import Outcome, WarmStage, Work
+from gristmill.stages.generate.problems import PROBLEM, problem_of
+from gristmill.stages.generate.tables import (
+    JUDGED,
+    JUDGED_SCHEMA,
+    ORDER,
+    Posing,
+    by_problem,
+    judged_rows,
+    may_be_decided,
+)
+from gristmill.stages.generate.verifiers import Checks, Judging, judging, verifier_id
+from gristmill.synth.sampling import Stop, settle
+from gristmill.synth.verify.verdict import Kind, Problem
+
+ENGINE = "engine"
+"""Who decides of samples that no verifier sees."""
+TRUNCATED = "engine.truncated"
+
+
+@dataclass(frozen=True)
+class VerifyInput:
+    """The problems of chunk number `chunk`, what was drawn since the last verdicts (None: nothing, it is only another
+    attempt), and the verdicts so far."""
+
+    chunk: int
+    posing: Posing
+    generated: ObjectRef | None
+    judged: ObjectRef | None
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class VerifyFacts:
+    """`open`: problems whose stop is not reached. `undecided` samples that another attempt may decide, of which `lost`
+    have to be drawn again."""
+
+    open: int
+    undecided: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Verify(WarmStage[VerifyInput, Judging]):
+    """Outputs `judged`, all samples of the chunk so far. `verifier`: its name and version."""
+
+    name: ClassVar[str] = "verify"
+    VERSION: ClassVar[int] = 1
+
+    deterministic = False  # limits of time depend on the machine
+
+    kind: Kind = "maths"
+    checks: Checks = field(default_factory=Checks)
+    stop: Stop = field(default_factory=Stop)
+    verifier: str = ""
+
+    @classmethod
+    def of(cls, kind: Kind, checks: Checks, stop: Stop) -> Verify:
+        """With the verifier that there is."""
+        return cls(kind, checks, stop, verifier_id(kind, checks))
+
+    def setup(self, store: Store) -> Judging:
+        """The verifier."""
+        return judging(self.kind, self.checks)
+
+    def run_warm(self, store: Store, work: Work[VerifyInput], warm: Judging) -> Outcome:
+        """Facts: VerifyFacts. Children are all samples so far, by verdict."""
+        payload = work.payload
+        samples = {(row["problem"], row["sample"]): row for row in judged_rows(store, payload.judged)}
+        drawn = [] if payload.generated is None else read_table(store, payload.generated).to_pylist()
+        again = [key for key, row in samples.items() if row["failure"] is None and may_be_decided(row)]
+        waiting = [samples[key] for key in again] + [
+            {**row, "attempt": samples.get((row["problem"], row["sample"]), {}).get("attempt", 0)} for row in drawn
+        ]
+        columns = ["id", *(name for name, _ in PROBLEM)]
+        rows = payload.posing.rows(store, columns).to_pylist() if waiting else []
+        problems = {row["id"]: problem_of(row) for row in rows}
+        for row in waiting:
+            samples[row["problem"], row["sample"]] = self._judged(row, problems[row["problem"]], warm)
+        table = pa.Table.from_pylist(list(samples.values()), schema=JUDGED_SCHEMA).sort_by(ORDER)
+        children = sample_tallies(table.rename_columns({"problem": "parent_id"}))
+        return Outcome(
+            outputs=(put_table(store, JUDGED, table),),
+            received=Tally(),
+            children_in=Tally.of(f"{problem}/{sample}".encode() for problem, sample in samples),
+            children=children,
+            facts=self._facts(list(samples.values())),
+        )
+
+    def _judged(self, row: Mapping[str, Any], problem: Problem, warm: Judging) -> dict[str, Any]:
+        judged = {**row, "attempt": row["attempt"] + 1}
+        if row["failure"] is not None:
+            reason = f"{ENGINE}.{row['failure']}"
+            return judged | {"verdict": "undecided", "reason": reason, "value": row["detail"], "verifier": ENGINE}
+        if row["finish"] == "length":
+            value = None if row["tokens"] is None else f"{row['tokens']} tokens"
+            return judged | {"verdict": "rejected", "reason": TRUNCATED, "value": value, "verifier": ENGINE}
+        verdict = warm.verifier.verify(problem, row["text"])
+        value = redact(verdict.evidence) if verdict.evidence else None
+        return judged | {
+            "verdict": verdict.outcome,
+            "reason": verdict.reason,
+            "value": value,
+            "verifier": verdict.verifier,
+        }
+
+    def _facts(self, samples: list[dict[str, Any]]) -> VerifyFacts:
+        undecided = [row for row in samples if may_be_decided(row)]
+        return VerifyFacts(
+            open=sum(not settle(verdicts, self.stop).done for verdicts in by_problem(samples).values()),
+            undecided=len(undecided),
+            lost=sum(row["failure"] is not None for row in undecided),
+        )

@@ -1,0 +1,223 @@
+"""Problems: rows with a question and a known answer become what samples are drawn for. Each row has one fate.
+
+What a row calls its fields is the recipe's; GSM8K's answers hold a worked chain before `####`, of which the gold answer
+is what follows. A choice's options are a list, or ARC's `{text, label}`, and its answer a letter, a label, the option's
+text or its number. A problem whose answer nobody could check is dropped here, before anything is paid for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from string import ascii_uppercase
+from typing import Any, ClassVar, NamedTuple, get_args
+
+import pyarrow as pa
+
+from gristmill.model.processing.chat.conversation import BadSample
+from gristmill.model.processing.segments import Segment
+from gristmill.stages.containers import ReadConfig, Record
+from gristmill.stages.read.reading import RECORD
+from gristmill.stages.text.samples import SampleStage, columns_of
+from gristmill.synth.verify.verdict import Kind, Problem
+
+PROBLEM = (
+    ("kind", pa.string()),  # maths | choice | code
+    ("text", pa.string()),  # the question
+    ("gold", pa.string()),
+    ("choices", pa.list_(pa.string())),
+    ("tests", pa.list_(pa.string())),
+    ("prelude", pa.string()),
+    ("entry_point", pa.string()),
+    ("domain", pa.string()),
+    ("language", pa.string()),
+)
+"""Columns that say what a problem is."""
+SCHEMA = pa.schema(
+    [
+        *RECORD,
+        ("content", pa.string()),  # 128-bit hash of the problem
+        ("url", pa.string()),
+        *PROBLEM,
+        ("date", pa.string()),
+        ("source", pa.string()),
+    ],
+    metadata={"gristmill.format": "1"},
+)
+KINDS: tuple[Kind, ...] = get_args(Kind)
+LONGEST = 100_000
+"""Characters of a question, or of all tests, that are still a problem."""
+
+
+class Posed(NamedTuple):
+    """A problem, and what tells it from others; or the reason why a row is none, with the offending value."""
+
+    problem: Problem | None = None
+    content: str = ""
+    reason: str | None = None
+    value: str | None = None
+    error: None = None
+
+
+@dataclass(frozen=True)
+class Problems(SampleStage[Posed]):
+    """Outputs `text` (the problems), `screened` (their keys, by content) and fates. `kind` of all problems of a run.
+
+    Of fields: `question` and `answer`; `choices` of a choice; `tests`, `prelude` and `entry_point` of code (HumanEval:
+    test, prompt, entry_point; MBPP: test_list, test_setup_code). `domain` and `language` may be absent from a row; then
+    they are what `default_domain` and `default_language` say. `gold_after`: the gold answer is what follows the last of
+    it in `answer`, where it is there; empty: all of it.
+    """
+
+    name: ClassVar[str] = "problems"
+    VERSION: ClassVar[int] = 1
+    schema: ClassVar[pa.Schema] = SCHEMA
+    judgement: ClassVar[type[Posed]] = Posed
+
+    kind: Kind = "maths"
+    question: str = "question"
+    answer: str = "answer"
+    gold_after: str = "####"
+    choices: str = "choices"
+    tests: str = "test"
+    prelude: str = "prompt"
+    entry_point: str = "entry_point"
+    domain: str = "domain"
+    language: str = "language"
+    default_domain: str = ""
+    default_language: str = "en"
+    read: ReadConfig = field(default_factory=ReadConfig)
+    seconds_per_record: float | None = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind not in KINDS:
+            raise ValueError(f"kind={self.kind!r}: one of {', '.join(KINDS)}")
+        if not self.question or not self.answer:
+            raise ValueError("question, answer: name the fields")
+
+    def formed(self, item: Record, row: Mapping[str, Any]) -> Posed:
+        """The problem of a row. Raises BadSample: no_field, not_text, empty, too_long, lone_surrogate, no_choices,
+        unknown_choice, no_tests."""
+        if self.kind == "code":
+            problem = self._code(row)
+        elif self.kind == "choice":
+            problem = self._choice(row)
+        else:
+            problem = self._problem(row, gold=self._gold(row))
+        texts = (problem.question, problem.gold, *problem.choices, *problem.tests, problem.prelude)
+        if max(map(len, texts)) > LONGEST or sum(map(len, problem.tests)) > LONGEST:
+            raise BadSample("too_long", f"{max(map(len, texts)):,} characters, at most {LONGEST:,}")
+        content = json.dumps([self.kind, *texts], ensure_ascii=False)
+        try:
+            content.encode()
+        except UnicodeEncodeError:
+            raise BadSample("lone_surrogate") from None
+        return Posed(problem, content)
+
+    def columns(self, item: Record, sample: Posed) -> dict[str, Any]:
+        """Of a problem: those of SCHEMA that are not of RECORD."""
+        problem = sample.problem
+        assert problem is not None
+        columns = columns_of(item, sample.content, problem.kind, [Segment(problem.question)])
+        del columns["parts"]
+        names = ("gold", "prelude", "entry_point", "domain", "language")
+        lists = {"choices": list(problem.choices), "tests": list(problem.tests)}
+        return columns | lists | {name: getattr(problem, name) for name in names}
+
+    def _problem(self, row: Mapping[str, Any], **fields: Any) -> Problem:
+        question = fields.pop("question", None) or _text(row, self.question)
+        return Problem(
+            self.kind,
+            question,
+            domain=_optional(row, self.domain) or self.default_domain,
+            language=_optional(row, self.language) or self.default_language,
+            **fields,
+        )
+
+    def _gold(self, row: Mapping[str, Any]) -> str:
+        answer = row.get(self.answer)
+        if isinstance(answer, int | float) and not isinstance(answer, bool):
+            return str(answer)
+        text = _text(row, self.answer)
+        if not self.gold_after or self.gold_after not in text:
+            return text.strip()
+        gold = text.rpartition(self.gold_after)[2].strip()
+        if not gold:
+            raise BadSample("empty", self.answer)
+        return gold
+
+    def _choice(self, row: Mapping[str, Any]) -> Problem:
+        given = row.get(self.choices)
+        labels: Sequence[Any] = ascii_uppercase
+        if isinstance(given, Mapping):
+            labels, given = given.get("label") or labels, given.get("text")
+        if not isinstance(given, list) or not 2 <= len(given) <= len(ascii_uppercase):
+            raise BadSample("no_choices", self.choices)
+        if not all(isinstance(option, str) and option.strip() for option in given):
+            raise BadSample("not_text", self.choices)
+        place = _place(row.get(self.answer), given, [str(label) for label in labels])
+        return self._problem(row, gold=ascii_uppercase[place], choices=tuple(given))
+
+    def _code(self, row: Mapping[str, Any]) -> Problem:
+        given = row.get(self.tests)
+        tests = tuple(given) if isinstance(given, list) else (given,) if isinstance(given, str) else ()
+        if not tests or not all(isinstance(test, str) and test.strip() for test in tests):
+            raise BadSample("no_tests", self.tests)
+        prelude = _optional(row, self.prelude)
+        question = _optional(row, self.question) or prelude
+        if not question:
+            raise BadSample("no_field", self.question)
+        fields = {"question": question, "tests": tests, "prelude": prelude}
+        return self._problem(row, entry_point=_optional(row, self.entry_point), **fields)
+
+
+def problem_of(row: Mapping[str, Any]) -> Problem:
+    """The problem of a row of SCHEMA."""
+    return Problem(
+        kind=row["kind"],
+        question=row["text"],
+        gold=row["gold"],
+        choices=tuple(row["choices"]),
+        tests=tuple(row["tests"]),
+        prelude=row["prelude"],
+        entry_point=row["entry_point"],
+        language=row["language"],
+        domain=row["domain"],
+    )
+
+
+def prompt_of(problem: Problem, template: str) -> str:
+    """What is asked: the question, with the options of a choice below it, in place of `{question}`."""
+    options = "".join(f"\n{letter}. {option}" for letter, option in zip(ascii_uppercase, problem.choices, strict=False))
+    return template.replace("{question}", problem.question + options)
+
+
+def _place(answer: Any, options: Sequence[str], labels: Sequence[str]) -> int:
+    """Which option an answer names: by number from 0, label, letter, or its own text. Raises BadSample."""
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        if 0 <= answer < len(options):
+            return answer
+        raise BadSample("unknown_choice", f"option {answer} of {len(options)}")
+    if not isinstance(answer, str) or not answer.strip():
+        raise BadSample("no_field" if answer is None else "not_text", "the answer of a choice")
+    text = answer.strip()
+    for names in (labels, ascii_uppercase, options):
+        if text in names[: len(options)]:
+            return list(names).index(text)
+    raise BadSample("unknown_choice", text[:80])
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise BadSample("no_field" if value is None else "not_text", name)
+    if not value.strip():
+        raise BadSample("empty", name)
+    return value
+
+
+def _optional(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name) if name else None
+    return value if isinstance(value, str) else ""

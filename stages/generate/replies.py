@@ -1,0 +1,144 @@
+"""What an OpenAI-compatible server answered: choices with their tokens, or which failure it was, told apart.
+
+Nothing of an answer is trusted: its size is bounded by whoever read it, and whatever is not the protocol's is garbage.
+A failure's detail is the server's status and at most a line of its message; it never holds the request.
+Source: OpenAI's chat completions; vLLM and TGI for the words of too long a prompt.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gristmill.stages.generate.protocol import Failure, Finish
+
+_TOO_LONG = re.compile(
+    r"context.?length|maximum context|max_model_len|too (long|large)|exceeds? .{0,40}(context|tokens)", re.I
+)
+_ENDS: Mapping[str, Finish] = {"stop": "stop", "length": "length", "eos": "stop", "eos_token": "stop"}
+_AGAIN = frozenset((408, 409, 425, 429))
+"""4xx that speak of this moment, not of the request."""
+_LINE = 200
+"""Characters of a server's message that are kept."""
+
+
+@dataclass(eq=False)
+class Failed(Exception):
+    """A request without an answer. `again`: whether it may be sent once more; `pause`: seconds that the server asks to
+    wait for first; `everyone`: no request of this run would do better."""
+
+    failure: Failure
+    detail: str
+    again: bool = True
+    pause: float | None = None
+    everyone: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.failure}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer."""
+
+    text: str
+    finish: Finish
+
+
+@dataclass(frozen=True)
+class Reply:
+    """All answers of a request, and the tokens that the server counted; None: it did not."""
+
+    choices: tuple[Choice, ...]
+    prompt_tokens: int | None
+    tokens: int | None
+
+
+def read_reply(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
+    """The answers of a response. Raises Failed."""
+    if status != 200:
+        raise _refusal(status, headers, body)
+    try:
+        data = json.loads(body)
+    except ValueError as error:
+        raise _unreadable(body, error) from None
+    try:
+        choices = tuple(_choice(item) for item in sorted(data["choices"], key=lambda item: item.get("index", 0)))
+    except (KeyError, TypeError, AttributeError):
+        raise Failed("garbage", "200 with JSON that has no choices with a text") from None
+    usage = data.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return Reply(choices, _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+
+
+def _choice(item: Any) -> Choice:
+    text, ended = item["message"]["content"], item.get("finish_reason")
+    if ended == "content_filter":
+        raise Failed("refused", "the server's content filter took the answer", again=False)
+    if not isinstance(text, str) or ended not in _ENDS:
+        raise Failed("garbage", f"an answer of {type(text).__name__} that ended by {str(ended)[:40]!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Failed("garbage", "half a surrogate pair in the answer") from None
+    return Choice(text, _ENDS[ended])
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _unreadable(body: bytes, error: ValueError) -> Failed:
+    """JSON that only lacks its end broke off; anything else was never meant to be JSON."""
+    if isinstance(error, json.JSONDecodeError) and body.lstrip()[:1] == b"{" and _lacks_its_end(error):
+        return Failed("half_body", f"200 with JSON that breaks off after {len(body):,} bytes")
+    return Failed("garbage", f"200 with {len(body):,} bytes that are no JSON")
+
+
+def _lacks_its_end(error: json.JSONDecodeError) -> bool:
+    """Whether the parser stopped at the end of the text, or within a string that has none."""
+    return error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+
+
+def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> Failed:
+    message = _message(body)
+    detail = f"HTTP {status}" + (f": {message}" if message else "")
+    if status == 429:
+        return Failed("rate_limited", detail, pause=retry_after(headers))
+    if status >= 500 or status in _AGAIN:
+        return Failed("server_error", detail, pause=retry_after(headers))
+    if status in (401, 403, 404):
+        return Failed("refused", detail, again=False, everyone=True)
+    if 400 <= status < 500:
+        long = status == 413 or _TOO_LONG.search(message) is not None
+        return Failed("too_long" if long else "refused", detail, again=False)
+    return Failed("garbage", detail)
+
+
+def _message(body: bytes) -> str:
+    """The server's own words, one short line; empty where they are not JSON: a page of HTML says nothing."""
+    try:
+        error = json.loads(body)
+    except ValueError:
+        return ""
+    for name in ("error", "message", "detail"):
+        if isinstance(error, dict) and name in error:
+            error = error[name]
+    return " ".join(error.split())[:_LINE] if isinstance(error, str) else ""
+
+
+def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
+    """Seconds that a server asks to wait, by a number or a date; None: it does not say."""
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
+        return float(text)
+    try:
+        date = email.utils.parsedate_to_datetime(text)
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, date.timestamp() - (time.time() if now is None else now))

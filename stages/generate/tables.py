@@ -1,0 +1,119 @@
+"""The tables between drawing and settling: samples as an engine gave them, and as they were judged.
+
+Samples are stored before they are judged: what was paid for is kept whatever a verifier does. A judged table holds all
+samples of a chunk so far, so that the next piece of work needs it alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from gristmill.lake.accounts import ledger
+from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef, read_refs, read_table
+from gristmill.stages.core.records import Chunk, alive
+from gristmill.stages.generate.protocol import LASTING
+from gristmill.synth.sampling import Verdict
+
+GENERATED, JUDGED = "generated", "judged"
+"""Kinds of the objects."""
+_FORMAT = {"gristmill.format": "1"}
+_SAMPLE = (
+    ("problem", pa.string()),  # id of the record
+    ("sample", pa.int32()),
+    ("text", pa.string()),  # null where there is a failure
+    ("finish", pa.string()),
+    ("prompt_tokens", pa.int32()),
+    ("tokens", pa.int32()),
+    ("failure", pa.string()),
+    ("detail", pa.string()),
+    ("requests", pa.int32()),
+    ("engine", pa.string()),
+)
+GENERATED_SCHEMA = pa.schema(list(_SAMPLE), metadata=_FORMAT)
+JUDGED_SCHEMA = pa.schema(
+    [
+        *_SAMPLE,
+        ("verdict", pa.string()),
+        ("reason", pa.string()),
+        ("value", pa.string()),
+        ("verifier", pa.string()),
+        ("attempt", pa.int32()),
+    ],
+    metadata=_FORMAT,
+)
+ORDER = [("problem", "ascending"), ("sample", "ascending")]
+_LASTING_REASONS = ("unparseable_gold", "unparseable_answer", "answer_too_long", "too_few_equations", "beyond_numbers")
+"""What a verifier would say again: another attempt is no use."""
+
+
+@dataclass(frozen=True)
+class Posing:
+    """The problems of a chunk that are in. `exclusions`: those that comparisons dropped, a list object; None: none."""
+
+    chunk: Chunk
+    exclusions: ObjectRef | None = None
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """What decides which problems they are."""
+        return (*self.chunk.digests, *(() if self.exclusions is None else (self.exclusions.sha256,)))
+
+    @property
+    def received(self) -> Tally | None:
+        """The tally of the problems; None where only reading tells."""
+        return self.chunk.tally if self.exclusions is None else None
+
+    def rows(self, store: Store, columns: Sequence[str] | None = None) -> pa.Table:
+        """The problems, with these columns of the content; None: with all. In order of the input."""
+        exclusions = () if self.exclusions is None else read_refs(store, self.exclusions)
+        return alive(store, self.chunk, columns, exclusions=exclusions)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Which samples to draw: `judged`, all of the chunk so far, None: there are none yet. `again`: those that an engine
+    lost, instead of the next wave; `attempt` of that, from 1."""
+
+    judged: ObjectRef | None = None
+    again: bool = False
+    attempt: int = 1
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """What decides which samples they are, and which attempt it is."""
+        judged = "" if self.judged is None else self.judged.sha256
+        return (judged, f"{'again' if self.again else 'wave'} {self.attempt}")
+
+
+def judged_rows(store: Store, ref: ObjectRef | None) -> list[dict[str, Any]]:
+    """The rows of a judged table, in order."""
+    return [] if ref is None else read_table(store, ref).to_pylist()
+
+
+def by_problem(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, Verdict]]:
+    """Problem -> sample -> verdict."""
+    verdicts: dict[str, dict[int, Verdict]] = defaultdict(dict)
+    for row in rows:
+        verdicts[row["problem"]][row["sample"]] = row["verdict"]
+    return verdicts
+
+
+def may_be_decided(row: Mapping[str, Any]) -> bool:
+    """Whether another attempt at this sample could have another end."""
+    if row["verdict"] != "undecided":
+        return False
+    if row["failure"] is not None:
+        return row["failure"] not in LASTING
+    return not str(row["reason"]).endswith(_LASTING_REASONS)
+
+
+def tally_of(problems: pa.Table) -> Tally:
+    """The tally of problems."""
+    return ledger.tally(problems)

@@ -1,0 +1,50 @@
+"""Which verifier judges problems of a kind, put together once a worker: what it starts is ended with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gristmill.synth.verify.maths import Maths
+from gristmill.synth.verify.steps import Steps
+from gristmill.synth.verify.symbolic import Symbolic
+from gristmill.synth.verify.verdict import AllOf, Kind, Verifier
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What is asked of a chain beside its answer. `steps`: no equation of a maths chain may be false. `symbolic`:
+    answers that are no numbers are compared by math-verify in a child process."""
+
+    steps: bool = True
+    symbolic: bool = True
+
+
+@dataclass
+class Judging:
+    """A verifier, and how what it started is ended."""
+
+    verifier: Verifier
+    ends: list[Callable[[], None]] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Ends it."""
+        while self.ends:
+            self.ends.pop()()
+
+
+def judging(kind: Kind, checks: Checks) -> Judging:
+    """The verifier of problems of this kind."""
+    symbolic = Symbolic() if checks.symbolic else None
+    ends = [] if symbolic is None else [symbolic.close]
+    maths = Maths(symbolic)
+    return Judging(AllOf((maths, Steps())) if checks.steps else maths, ends)
+
+
+def verifier_id(kind: Kind, checks: Checks) -> str:
+    """`name@version` of it."""
+    made_ready = judging(kind, checks)
+    try:
+        return made_ready.verifier.id
+    finally:
+        made_ready.close()

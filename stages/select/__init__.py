@@ -1,0 +1,1 @@
+"""Selection: which samples become fine-tuning data, which pairs of them preferences, and what that does to groups."""

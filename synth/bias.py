@@ -1,0 +1,115 @@
+"""What a selection does to groups: the share of each that was proposed, accepted and selected, with intervals.
+
+Rejection sampling keeps what a model can do already, so a group that it does worse at grows thinner with every round,
+and nothing in the accepted data shows it. Here each group's rate is compared with that of all others together.
+Source: Wilson 1927 for the interval of a share; Newcombe 1998, method 10, for that of a difference of two.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import sqrt
+
+Z = 1.959964
+"""Of a 95% interval."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of a problem: samples that were proposed, that were accepted, and rows that were selected."""
+
+    proposed: int
+    accepted: int
+    selected: int
+
+
+@dataclass(frozen=True)
+class Thinning:
+    """A group. Shares are of all in the dimension, each with its interval (`low`, `high`); `kept`: the share of the
+    group's problems of which something was selected. `thinned`: it is lower than that of the others together, beyond
+    what chance explains; `difference` and its interval say by how much."""
+
+    dimension: str
+    group: str
+    problems: int
+    proposed: int
+    accepted: int
+    selected: int
+    share_proposed: tuple[float, float, float]
+    share_accepted: tuple[float, float, float]
+    share_selected: tuple[float, float, float]
+    kept: tuple[float, float, float]
+    difference: tuple[float, float, float]
+    thinned: bool
+
+
+def wilson(hits: int, of: int) -> tuple[float, float, float]:
+    """A share and the ends of its interval, to four decimals; of nothing, 0 with the widest one."""
+    if not of:
+        return 0.0, 0.0, 1.0
+    p, z2 = hits / of, Z * Z
+    middle = (p + z2 / (2 * of)) / (1 + z2 / of)
+    half = Z * sqrt(p * (1 - p) / of + z2 / (4 * of * of)) / (1 + z2 / of)
+    return round(p, 4), round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)
+
+
+def difference(a: tuple[int, int], b: tuple[int, int]) -> tuple[float, float, float]:
+    """The share of `a` (hits, of) less that of `b`, and the ends of its interval."""
+    (p, low_p, high_p), (q, low_q, high_q) = wilson(*a), wilson(*b)
+    low = (p - q) - sqrt((p - low_p) ** 2 + (high_q - q) ** 2)
+    high = (p - q) + sqrt((high_p - p) ** 2 + (q - low_q) ** 2)
+    return round(p - q, 4), round(low, 4), round(high, 4)
+
+
+def thinning(problems: Iterable[tuple[Mapping[str, str], Counts]]) -> list[Thinning]:
+    """A row for each group of each dimension, in order. `problems`: the groups of each, and its counts.
+
+    The unit of a comparison is the problem, not the sample: samples of a problem are no independent draws.
+    """
+    by_dimension: dict[str, dict[str, list[Counts]]] = defaultdict(lambda: defaultdict(list))
+    for groups, counts in problems:
+        for dimension, group in groups.items():
+            by_dimension[dimension][group].append(counts)
+    rows: list[Thinning] = []
+    for dimension, of_groups in sorted(by_dimension.items()):
+        total = Counter[str]()
+        sums = {group: _sums(members) for group, members in of_groups.items()}
+        for counted in sums.values():
+            total.update(counted)
+        rows += [_row(dimension, group, counted, total) for group, counted in sorted(sums.items())]
+    return rows
+
+
+def _sums(members: Iterable[Counts]) -> Counter[str]:
+    sums = Counter[str](problems=0, kept=0, proposed=0, accepted=0, selected=0)
+    for counts in members:
+        sums.update(
+            problems=1,
+            kept=int(counts.selected > 0),
+            proposed=counts.proposed,
+            accepted=counts.accepted,
+            selected=counts.selected,
+        )
+    return sums
+
+
+def _row(dimension: str, group: str, counted: Counter[str], total: Counter[str]) -> Thinning:
+    own = (counted["kept"], counted["problems"])
+    others = (total["kept"] - counted["kept"], total["problems"] - counted["problems"])
+    apart = difference(own, others) if others[1] else (0.0, 0.0, 0.0)
+    return Thinning(
+        dimension=dimension,
+        group=group,
+        problems=counted["problems"],
+        proposed=counted["proposed"],
+        accepted=counted["accepted"],
+        selected=counted["selected"],
+        share_proposed=wilson(counted["proposed"], total["proposed"]),
+        share_accepted=wilson(counted["accepted"], total["accepted"]),
+        share_selected=wilson(counted["selected"], total["selected"]),
+        kept=wilson(*own),
+        difference=apart,
+        thinned=apart[2] < 0,
+    )
