@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from gristmill.model.processing.audio_rates import LOUDEST, MOST_CHANNELS, SAMPLES, ratio_of
+from gristmill.model.processing.audio_rates import BANDS, LOUDEST, MOST_CHANNELS, SAMPLES, ratio_of
 from gristmill.model.processing.medium_error import MediumError
 
 MAX_SECONDS = 4 * 3600.0
@@ -109,7 +109,7 @@ def file_mel(source: bytes | BinaryIO, max_seconds: float = MAX_SECONDS, *, exac
     """Log-Mel of an audio file, float32 [frames, 80], without all of its samples in memory: see `log_mel`. A clip of
     less than 25 ms has no frames. Raises AudioError."""
     # it imports torch, which takes seconds and is not needed to decode
-    from gristmill.model.processing.audio import BANDS, frames_of, log_mel_blocks
+    from gristmill.model.processing.audio import frames_of, log_mel_blocks
 
     header = audio_header(source, max_seconds)
     mel_FM, at = np.empty((frames_of(header.samples, header.rate), BANDS), np.float32), 0

@@ -140,8 +140,8 @@ def _rebuilt(values: dict[str, Any]) -> TrainStage:
 class DataFacts:
     """What the manifest of a mixture says of it. `window`: tokens of a window; `windows`, `tokens`: how many there are;
     `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `patch_size`: of its images, and `image_token`
-    that stands for them, `mels`: of its clips, if it has any. `arrays`: what a window holds; `pairs`: whether its
-    segments are pairs, chosen and rejected.
+    that stands for them; `mels` (bands), `reduction` (frames of a token) and `audio_token`: of its clips, if it has
+    any. `arrays`: what a window holds; `pairs`: whether its segments are pairs, chosen and rejected.
     """
 
     window: int
@@ -153,6 +153,8 @@ class DataFacts:
     patch_size: int | None = None
     image_token: int | None = None
     mels: int | None = None
+    reduction: int | None = None
+    audio_token: int | None = None
     arrays: tuple[str, ...] = ("input_ids", "loss_mask", "cu_seqlens")
     pairs: bool = False
 
@@ -181,6 +183,8 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         ("crops have patches of", data.patch_size, config.vision, "patch_size"),
         ("images stand at token", data.image_token, config.vision, "image_token_id"),
         ("clips have mel bands", data.mels, config.audio, "input_size"),
+        ("clips have a token each of frames", data.reduction, config.audio, "time_reduction"),
+        ("clips stand at token", data.audio_token, config.audio, "audio_token_id"),
     ):
         if value is not None and (section is None or getattr(section, own) != value):
             takes = "none" if section is None else getattr(section, own)
