@@ -51,6 +51,7 @@ SCHEMA = pa.schema(
         ("spoken", pa.string()),  # what is said in the clips; null: unknown
         ("samples", pa.list_(pa.int64())),  # of a channel of each clip
         ("rates", pa.list_(pa.int32())),  # Hz
+        ("depths", pa.list_(pa.int32())),  # bits a sample; 0 of a lossy encoding
         ("peaks", pa.list_(pa.float32())),  # filters/audio/levels.py
         ("silent", pa.list_(pa.float32())),
         ("clipped", pa.list_(pa.float32())),
@@ -94,7 +95,7 @@ class FormSpeech(SampleStage[Formed]):
     """
 
     name: ClassVar[str] = "audio"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # depths of clips; what is loud is what moves
     schema: ClassVar[pa.Schema] = SCHEMA
     judgement: ClassVar[type[Formed]] = Formed
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
@@ -193,6 +194,7 @@ class FormSpeech(SampleStage[Formed]):
             "spoken": words.spoken,
             "samples": [clip.medium["samples"] for clip in clips],
             "rates": [clip.medium["rate"] for clip in clips],
+            "depths": [clip.depth for clip in clips],
             "peaks": [clip.levels.peak for clip in clips],
             "silent": [clip.levels.silent for clip in clips],
             "clipped": [clip.levels.clipped for clip in clips],
