@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.harness import Differ, Figure, Report, Row, figure
 from gristmill.model.processing.image import plan_crops
-from gristmill.model.processing.packing import Packing, pack
+from gristmill.model.processing.packing import Budget, Packing, pack
 
 CAP, WINDOW, BUDGET = 36, 16_384, 80
 """Crops of an image at most; tokens and crops of a window."""
@@ -93,7 +93,11 @@ def packed(samples: Samples, budget: int | None) -> tuple[Packing, list[int], fl
     """The windows, the crops of each, and the seconds that it took. Raises Differ."""
     started = time.process_time()
     packing = pack(
-        samples.tokens, samples.splittable, WINDOW, max_waste=MAX_WASTE, crops=samples.crops, max_crops=budget
+        samples.tokens,
+        samples.splittable,
+        WINDOW,
+        max_waste=MAX_WASTE,
+        budgets=[Budget("crops", samples.crops, budget)],
     )
     seconds = time.process_time() - started
     check(samples, packing, budget)

@@ -21,16 +21,17 @@ from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.text import MissingToken
-from gristmill.model.windows.placeholders import Cut
+from gristmill.model.windows.placeholders import Cut, LogMel
 from gristmill.pipelines.frame.assembly import bundle_receipts, funnel
 from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
-from gristmill.pipelines.frame.sources import as_inputs, check_pairs, check_texts, exact
+from gristmill.pipelines.frame.sources import as_inputs, check_apart, check_pairs, check_texts, exact, tokenizer_version
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.core.shards import MergeLedger, ledger_works
 from gristmill.stages.core.work import Stage
 from gristmill.stages.mix.account import DRAWN, Account, account_works
-from gristmill.stages.mix.images import TokenizeImages
-from gristmill.stages.mix.mix import CropBudget, Plan, Share, Source, plan_work
+from gristmill.stages.mix.kinds import Clips, Images
+from gristmill.stages.mix.media import NotTaken, TokenizeMedia
+from gristmill.stages.mix.mix import MediaBudget, Plan, Share, Source, plan_work
 from gristmill.stages.mix.pack import Pack, pack_works
 from gristmill.stages.mix.pack_facts import schemas_of, statistics_of
 from gristmill.stages.mix.pairs import TokenizePairs
@@ -40,17 +41,23 @@ from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete
 
 FUNNEL = ("tokenize", "mix")
-ADDED = ("images", "max_window_crops", "shard_crops")
-"""Keys of the recipe that are no part of the identity of a mixture without images: it is what it was before them."""
+KEYS = {
+    "images": ("images", "max_window_crops", "shard_crops"),
+    "audio": ("audio", "max_window_frames", "shard_frames"),
+}
+"""The recipe's keys for media of a form of records: how they are taken, and the budgets of a window and of a shard.
+They are no part of the identity of a mixture without such media: it is what it was before them."""
+TAKEN_AS = {"images": "{max_crops: 36, crop: 448, patch: 14}", "audio": "{reduction: 8}"}
+"""What to write, for example."""
 
 
 class MixtureRecipe(Recipe):
     """What decides the data. `sources`: exact versions and their shares; a bare number is a weight.
 
     `tokens`: of the whole mixture; None: as many as `max_epochs` of the sources allow. `limit`: windows, for a
-    preview, drawn from the first shard of each source. `images`: how those of image records are cut; None: there are no
-    such sources. `max_window_crops`: of a window, as the encoder sees them; None: as many as its tokens have room for.
-    `shard_crops`: of a shard about so many.
+    preview, drawn from the first shard of each source. `images`: how those of records are cut, `audio`: how clips
+    become log-Mel frames; None: there are no such sources. `max_window_crops`: of a window, as the encoder sees them,
+    and `max_window_frames`; None: as many as tokens have room for. `shard_crops`, `shard_frames`: of a shard, about.
     """
 
     form: ClassVar[Form] = "windows"
@@ -66,6 +73,9 @@ class MixtureRecipe(Recipe):
     images: Cut | None = None
     max_window_crops: int | None = Field(default=None, ge=2)
     shard_crops: int = Field(default=4096, ge=1)
+    audio: LogMel | None = None
+    max_window_frames: int | None = Field(default=None, ge=1)
+    shard_frames: int = Field(default=4 << 20, ge=1)
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -82,8 +92,10 @@ class MixtureRecipe(Recipe):
     def _fits(self) -> MixtureRecipe:
         if self.shard_tokens < self.window:
             raise ValueError(f"shard_tokens={self.shard_tokens}: at least one window of {self.window}")
-        if self.images is None and self.max_window_crops is not None:
-            raise ValueError(f"max_window_crops={self.max_window_crops}: for mixtures with images; give images, too")
+        for settings, of_window, _ in KEYS.values():
+            most = getattr(self, of_window)
+            if getattr(self, settings) is None and most is not None:
+                raise ValueError(f"{of_window}={most}: for mixtures with {settings}; give {settings}, too")
         return self
 
     @property
@@ -95,12 +107,18 @@ class MixtureRecipe(Recipe):
     @property
     def pack(self) -> Pack:
         """The stage that fills windows."""
-        return Pack(self.window, self.max_waste, self.seed, self.images, self.max_window_crops)
+        of_images, of_clips = (self.images, self.max_window_crops), (self.audio, self.max_window_frames)
+        return Pack(self.window, self.max_waste, self.seed, *of_images, *of_clips)
 
     @property
-    def crops(self) -> CropBudget | None:
+    def crops(self) -> MediaBudget | None:
         """Where there are images, how many crops there can be."""
-        return None if self.images is None else CropBudget(self.max_window_crops, self.shard_crops)
+        return None if self.images is None else MediaBudget(self.max_window_crops, self.shard_crops)
+
+    @property
+    def frames(self) -> MediaBudget | None:
+        """Where there are clips, how many frames there can be."""
+        return None if self.audio is None else MediaBudget(self.max_window_frames, self.shard_frames)
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
         """Raises BadConfig for versions that cannot be used, or not together."""
@@ -132,26 +150,25 @@ class Mixture:
             raise BadConfig(
                 "recipe.sources is empty: give exact versions and weights, e.g. {web@v3: 0.7, math@v1: 0.3}"
             )
-        tokenizer = _tokenizer(recipe, versions)
+        tokenizer = tokenizer_version(versions, recipe.tokenizer)
         named = {name: exact(versions, name, "recipe.sources") for name in recipe.sources}
-        _check_apart(named)
+        check_apart(named)
         shares: list[Source] = []
         manifests: list[Manifest] = []
         for name, manifest in sorted(named.items(), key=lambda item: (item[1].dataset, item[1].version)):
             samples = check_texts(manifest, "recipe.sources")
-            if manifest.form == "images" and recipe.images is None:
+            if manifest.form in KEYS and getattr(recipe, manifest.form) is None:
                 raise BadConfig(
-                    f"recipe.images is null, and {manifest} holds records with images: say how they are cut, as the"
-                    " model takes them, e.g. {max_crops: 36, crop: 448, patch: 14}"
+                    f"recipe.{manifest.form} is null, and {manifest} holds records with {manifest.form}: say how they"
+                    f" are taken, as the model takes them, e.g. {TAKEN_AS[manifest.form]}"
                 )
             shares.append(Source(str(manifest), recipe.sources[name], samples))
             preview = manifest.model_copy(update={"shards": manifest.shards[:1]})
             manifests.append(manifest if recipe.limit is None else preview)
         check_pairs(manifests)
         is_preview = recipe.limit is not None
-        plan = Plan(
-            tuple(shares), recipe.window, recipe.shard_tokens, recipe.budget, recipe.seed, is_preview, recipe.crops
-        )
+        size = (recipe.window, recipe.shard_tokens, recipe.budget)
+        plan = Plan(tuple(shares), *size, recipe.seed, is_preview, recipe.crops, recipe.frames)
         return cls(recipe, tokenizer, tuple(manifests), plan)
 
     @property
@@ -163,7 +180,10 @@ class Mixture:
     @property
     def identity(self) -> dict[str, Any]:
         """The recipe with the versions' own names: a tag and the version that it names are the same."""
-        left_out = {"sources", "tokenizer", *(ADDED if self.recipe.images is None else ())}
+        left_out = {"sources", "tokenizer"}
+        for settings, *budgets in KEYS.values():
+            if getattr(self.recipe, settings) is None:
+                left_out |= {settings, *budgets}
         data = self.recipe.model_dump(mode="json", exclude=left_out)
         shares = {
             source.name: {"weight": source.share.weight, "max_epochs": source.share.max_epochs}
@@ -183,10 +203,9 @@ class Mixture:
         digest = self.tokenizer.shards[0].sha256
         if source.form == "preferences":
             return TokenizePairs(digest)
-        if source.form != "images":
+        if source.form not in KEYS:
             return Tokenize(digest)
-        assert self.recipe.images is not None, "looked up with the sources"
-        return TokenizeImages(digest, self.recipe.images)
+        return TokenizeMedia(digest, self.recipe.images, self.recipe.audio)
 
     def build(self, run: BuildContext) -> Draft:
         """Raises BadConfig where the weights cannot be drawn, Incomplete, PlanOnly, BalanceError."""
@@ -206,7 +225,7 @@ class Mixture:
         # is counted anew from the windows' members.
         slices = read_table(store, plan := planned.output("plan"), ["shard", "tokens", "input"])
         packed = runner.map(
-            "pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices, self._shards_with_images)
+            "pack", pack_works(self.recipe.pack, plan, facts.shards, receipts, slices, self._shards_with_media)
         )
         draws = total(r.children[DRAWN] for r in accounted)
         windows = {"packed": total(r.passed for r in packed)}
@@ -227,7 +246,7 @@ class Mixture:
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, everything, *self._tables_of_media),
-            schemas=schemas_of(self.recipe.images is not None, self.sources[0].form == "preferences"),
+            schemas=schemas_of(self.recipe.pack.kinds, self.sources[0].form == "preferences"),
             received=received,
             kept=total(r.kept for r in merged),
             dropped=total(r.dropped for r in merged),
@@ -235,17 +254,23 @@ class Mixture:
             samples=draws,
             verdicts=windows,
             funnel=funnel(received.count, FUNNEL, decided),
-            statistics=statistics_of(packed, facts.sources, self.recipe.window, self.recipe.crops),
+            statistics=statistics_of(packed, facts.sources, self.recipe.window, self._budgets),
         )
 
     @property
     def _tables_of_media(self) -> list[ObjectRef]:
-        """By which pixels in windows are found when their source is long gone."""
+        """By which media in windows are found when their source is long gone."""
         return media.tables_of(chain.from_iterable(source.attachments for source in self.sources))
 
     @property
-    def _shards_with_images(self) -> list[ObjectRef]:
-        return [ref for source in self.sources if source.form == "images" for ref in source.shards]
+    def _shards_with_media(self) -> list[ObjectRef]:
+        return [ref for source in self.sources if source.form in KEYS for ref in source.shards]
+
+    @property
+    def _budgets(self) -> dict[tuple[str, str], MediaBudget]:
+        """Of the kinds that there are, by what statistics call them."""
+        both = {(Images.listed, Images.unit): self.recipe.crops, (Clips.listed, Clips.unit): self.recipe.frames}
+        return {names: budget for names, budget in both.items() if budget is not None}
 
     def _planned(self, runner: Runner, tokenized: list[list[tuple[str, Receipt]]]) -> tuple[Receipt, PlanFacts]:
         """The plan of all draws. Raises BadConfig where the weights cannot be drawn."""
@@ -266,30 +291,9 @@ class Mixture:
         except Incomplete as error:
             if missing := [str(cause) for cause in error.errors if isinstance(cause, MissingToken)]:
                 raise BadConfig(f"recipe.tokenizer: {missing[0]}") from error  # no rerun will help
+            if not_taken := [str(cause) for cause in error.errors if isinstance(cause, NotTaken)]:
+                raise BadConfig(f"recipe.images, recipe.audio: {not_taken[0]}") from error
             raise
         # one work a shard, in order: the shards' own digests, and what manifests say came in
         tokenized = [[(ref.sha256, next(done)) for ref in source.shards] for source in self.sources]
         return total(work.received or Tally() for work in chain.from_iterable(works)), tokenized
-
-
-def _tokenizer(recipe: MixtureRecipe, versions: Versions) -> Manifest:
-    """The version of the tokenizer. Raises BadConfig."""
-    if not recipe.tokenizer:
-        raise BadConfig("recipe.tokenizer is empty: give an exact version, e.g. bpe@v1 (`grist tokenizer` makes one)")
-    manifest = exact(versions, recipe.tokenizer, "recipe.tokenizer")
-    if manifest.form != "tokenizer":
-        raise BadConfig(f"recipe.tokenizer: {manifest} is no tokenizer; `grist tokenizer train` or `add` makes one")
-    return manifest
-
-
-def _check_apart(sources: dict[str, Manifest]) -> None:
-    """Raises BadConfig for sources that share shards: a record has one fate."""
-    holders: dict[str, str] = {}
-    for name, manifest in sources.items():
-        for ref in manifest.shards:
-            other = holders.setdefault(ref.sha256, name)
-            if other != name:
-                raise BadConfig(
-                    f"recipe.sources: {other} and {name} share shards, so that a record would be counted twice: give"
-                    " one of them, and raise its weight and max_epochs for more of it"
-                )

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,12 @@ import pyarrow as pa
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import DamagedObject, ObjectRef, put_file, put_table, read_object, read_table
 from gristmill.lake.store.scratch import scratch
-from gristmill.lake.takedown.pictures import ARRAYS, Pictures
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.form import Unit
 from gristmill.model.shards.files import ShardWriter
 from gristmill.model.shards.index import ShardFile, parse_index
 from gristmill.model.shards.sample import Sample, decode
+from gristmill.model.windows.stretches import ARRAYS, LISTS, WindowMedia
 
 CUTTABLE = frozenset({"input_ids", "loss_mask", "cu_seqlens", *ARRAYS})
 """Arrays of a window whose stretches can be told apart."""
@@ -49,15 +50,14 @@ class GroupShard:
 @dataclass(frozen=True)
 class CutShard:
     """A shard without some records. `shard`: None if nothing is left of it. `gone`: the rows of its members that went.
-    `groups`: how many groups went whole; `loss_tokens`: tokens that went and that the loss counted; `images`,
-    `crops`: that went with them."""
+    `groups`: how many groups went whole; `loss_tokens`: tokens that went and that the loss counted; `media`: that went
+    with them, counted as in `WindowMedia.counts`."""
 
     shard: GroupShard | None
     gone: pa.Table
     groups: int = 0
     loss_tokens: int = 0
-    images: int = 0
-    crops: int = 0
+    media: Mapping[str, int] = field(default_factory=dict)
 
 
 Cut = Callable[[Sample, pa.Table, np.ndarray], Sample | None]
@@ -92,7 +92,7 @@ def cut_shard(store: Store, shard: GroupShard, unit: Unit | None, wanted: Suppre
                 put_file(store, shard.index.kind, index, writer.samples),
                 put_table(store, shard.members.kind, _renumbered(members.filter(pa.array(~goes)))),
             )
-    return CutShard(left, members.filter(pa.array(goes)), cut.dropped, cut.loss_tokens, cut.images, cut.crops)
+    return CutShard(left, members.filter(pa.array(goes)), cut.dropped, cut.loss_tokens, dict(cut.media))
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ class _Cutting:
         self.cut, self.groups = cut, groups
         self.seen: set[str] = set()
         self.dropped = 0
-        self.loss_tokens = self.images = self.crops = 0
+        self.loss_tokens = 0
+        self.media = Counter[str]()
 
     @property
     def missing(self) -> list[str]:
@@ -136,15 +137,13 @@ class _Cutting:
         self.seen.add(key)
         before = decode(key, data)
         left = self.cut(before, self.groups[key].rows, self.groups[key].goes)
-        for sample, sign in ((before, 1), (left, -1)):
-            if sample is not None:
-                self.loss_tokens += sign * _loss_tokens(sample)
-                images = sample.meta.get("images", [])
-                self.images += sign * len(images)
-                self.crops += sign * sum(image["crops"] for image in images)
+        self.media.update(_media(before))
+        self.loss_tokens += _loss_tokens(before)
         if left is None:
             self.dropped += 1
         else:
+            self.media.subtract(_media(left))
+            self.loss_tokens -= _loss_tokens(left)
             writer.write(key, left.meta, left.arrays, left.files, tokens=len(left.arrays["input_ids"]))
 
 
@@ -152,6 +151,13 @@ def _loss_tokens(sample: Sample) -> int:
     """How many tokens of a group the loss counts; 0 for one that is no window."""
     mask = sample.arrays.get("loss_mask")
     return 0 if mask is None else int(mask.sum())
+
+
+def _media(sample: Sample) -> dict[str, int]:
+    """The media of a window; nothing of another group."""
+    if "cu_seqlens" not in sample.arrays:
+        return {}
+    return WindowMedia({}, {name: sample.meta.get(name, []) for name in LISTS}).counts()
 
 
 def _drop_group(sample: Sample, members: pa.Table, goes: np.ndarray) -> Sample | None:
@@ -171,7 +177,7 @@ def _cut_stretches(sample: Sample, members: pa.Table, goes: np.ndarray) -> Sampl
         raise NotRewritable(f"window {sample.key!r} holds {', '.join(unknown)}, of which it is not said whose it is")
     _check_window(sample, members)
     try:
-        pictures = Pictures.of(sample)
+        media = WindowMedia.of(sample)
     except ValueError as error:
         raise NotRewritable(f"window {sample.key!r}: {error}") from error
     if goes.all():
@@ -186,9 +192,9 @@ def _cut_stretches(sample: Sample, members: pa.Table, goes: np.ndarray) -> Sampl
         "loss_mask": sample.arrays["loss_mask"][stays],
         "cu_seqlens": np.concatenate([[0], np.cumsum(lengths[~goes])]).astype(np.int32),
     }
-    pictures = pictures.without(goes)
-    meta = {name: value for name, value in sample.meta.items() if name != "images"} | {"members": kept}
-    return Sample(sample.key, meta | pictures.meta, arrays | pictures.arrays, {})
+    media = media.only(~goes)
+    meta = {name: value for name, value in sample.meta.items() if name not in LISTS} | {"members": kept}
+    return Sample(sample.key, {**meta, **media.lists}, {**arrays, **media.arrays}, {})
 
 
 _MEMBER = ("source", "member", "epoch", "start", "length")

@@ -7,6 +7,7 @@ many windows it was cut over, because members name every stretch of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -58,8 +59,7 @@ def statistics_without(base: Manifest, cuts: Sequence[CutShard], draws: Mapping[
         documents_too_long=sum(sum(lengths) > window for lengths in documents),
         samples=len(draws) - len(documents),
         mixture=tuple(replace(share, drawn=tokens[share.source]) for share in before.mixture),
-        images=sum(cut.images for cut in cuts),
-        crops=sum(cut.crops for cut in cuts),
+        **sum((Counter(cut.media) for cut in cuts), Counter[str]()),
     )
     return before.less(gone, window).into(base.statistics)
 

@@ -91,8 +91,8 @@ class SourceShare:
     cut: int
 
 
-_OF_IMAGES = ("images", "crops", "window_crops")
-"""What is counted of windows where a mixture has images, and else not named."""
+_OF_MEDIA = ("images", "crops", "window_crops", "clips", "frames", "window_frames")
+"""What is counted of windows where a mixture has images, or clips, and else not named."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class WindowStatistics:
     """Of packed windows. `loss_tokens`: those that the loss counts. `waste`: the share of empty places. `documents`,
     `samples`: draws of records that may be cut, and that may not; `documents_cut`: those in several pieces,
     `documents_too_long`: those longer than a window. Of mixtures with images: `images`, `crops` of them that the
-    encoder sees, and `window_crops`, of which a window has room for so many; None: no bound."""
+    encoder sees, and `window_crops`, of which a window has room for so many; None: no bound. Of mixtures with clips:
+    `clips`, `frames` of them, and `window_frames`."""
 
     windows: int
     tokens: int
@@ -114,18 +115,21 @@ class WindowStatistics:
     images: int = 0
     crops: int = 0
     window_crops: int | None = None
+    clips: int = 0
+    frames: int = 0
+    window_frames: int | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
         """From a manifest's statistics. Raises KeyError for those of another form."""
         names = [item.name for item in fields(cls) if item.name != "mixture"]
-        counts = {name: data[name] for name in names if name in data or name not in _OF_IMAGES}
+        counts = {name: data[name] for name in names if name in data or name not in _OF_MEDIA}
         return cls(**counts, mixture=tuple(SourceShare(**share) for share in data["mixture"]))
 
     def into(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """`data` with these in place of what it counts of the kind."""
         counts = {item.name: getattr(self, item.name) for item in fields(self)}
-        counts = {name: count for name, count in counts.items() if name in data or name not in _OF_IMAGES}
+        counts = {name: count for name, count in counts.items() if name in data or name not in _OF_MEDIA}
         return {**data, **counts, "mixture": [asdict(share) for share in self.mixture]}
 
     def less(self, gone: WindowStatistics, window: int) -> WindowStatistics:
@@ -146,6 +150,9 @@ class WindowStatistics:
             images=self.images - gone.images,
             crops=self.crops - gone.crops,
             window_crops=self.window_crops,
+            clips=self.clips - gone.clips,
+            frames=self.frames - gone.frames,
+            window_frames=self.window_frames,
         )
 
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torchaudio.transforms import Resample
 
-from gristmill.model.processing.audio_rates import HALF_RATE, LOUDEST, MOST_CHANNELS, RATE, SAMPLES, ratio_of
+from gristmill.model.processing.audio_rates import BANDS, HALF_RATE, LOUDEST, MOST_CHANNELS, RATE, SAMPLES, ratio_of
 
-BANDS, REDUCTION = 80, 8
-"""Of a frame; frames of a token."""
+REDUCTION = 8
+"""Frames of a token."""
 PREEMPHASIS, FULL_SCALE, HIGHEST = 0.97, 32_768.0, 7_690.0
 FRAMES = 512
 """Of a block: enough that calls cost little, few enough that a block stays in the cache."""

@@ -9,6 +9,8 @@ from functools import lru_cache
 
 RATE, HALF_RATE = 16_000, 8_000
 """Hz of what is transformed."""
+BANDS = 80
+"""Of a frame of log-Mel."""
 LEAST_RATE, MOST_RATE = 4_000, 384_000
 MOST_CHANNELS = 8
 LOUDEST = 100.0

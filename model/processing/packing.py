@@ -3,14 +3,15 @@
 Best-fit decreasing (Ding et al. 2024, arXiv 2404.10830): the longest pieces first, each into the window with the least
 room that still holds it. Documents longer than a window are cut into whole windows and a rest; only if more places than
 `max_waste` stay empty are others cut, to fill them. Instruction samples never are. Ties go by number, so that lengths
-alone decide the result. Where samples have images, a window has a budget of crops beside that of tokens; a sample is as
-large as the larger of its shares of the two, and each goes where both have room.
+alone decide the result. Where samples have media, a window has budgets beside that of tokens, of crops or of frames; a
+sample is as large as the largest of its shares of them, and each goes where all have room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,15 @@ class Piece(NamedTuple):
     length: int
 
 
+class Budget(NamedTuple):
+    """What samples take of a resource beside tokens, int [samples], and how much of it a window has: `most`, None for
+    no bound. `name`: of its units, for messages."""
+
+    name: str
+    taken: np.ndarray
+    most: int | None
+
+
 @dataclass(frozen=True)
 class Packing:
     """`windows`: pieces by sample number. `waste`: the share of empty places. `split`: documents that were cut at all;
@@ -44,23 +54,26 @@ class _Bins:
     """Open windows by the room they have. A set bit says that a window with so much room is open: the least room that
     holds a piece is the lowest bit at or above its length, in two levels, so that a large window costs no more."""
 
-    def __init__(self, window: int, max_crops: int) -> None:
-        self.window, self.max_crops = window, max_crops
+    def __init__(self, window: int, budgets: Sequence[int]) -> None:
+        self.window, self.whole = window, (window, *budgets)
         self.pieces: list[list[Piece]] = []
         self.room: list[int] = []
         self._open: dict[int, list[int]] = {}
         self._blocks = [0] * ((window >> _BLOCK) + 1)  # bit i of block b: room b * 512 + i
         self._top = 0  # bit b: block b is not 0
-        self._rooms = np.zeros((2, 64), np.int64)  # of each window: room for tokens, and for crops
+        self._rooms = np.zeros((len(self.whole), 64), np.int64)  # of each window: for tokens, and for each budget
 
-    def add(self, piece: Piece, crops: int = 0) -> None:
-        """Puts a piece into the window with the least room that holds it, or into a new one."""
-        number = self._with_crops(piece.length, crops) if crops else self._without_crops(piece.length)
+    def add(self, piece: Piece, taken: Sequence[int] = ()) -> None:
+        """Puts a piece into the window with the least room that holds it, or into a new one. `taken`: of the
+        budgets."""
+        number = self._with_budgets(piece.length, taken) if any(taken) else self._without_budgets(piece.length)
         if number is None:
             number = self._new()
         self.pieces[number].append(piece)
         self.room[number] -= piece.length
-        self._rooms[:, number] -= (piece.length, crops)
+        self._rooms[0, number] -= piece.length
+        if any(taken):
+            self._rooms[1:, number] -= taken
         if self.room[number]:
             self._put(number, self.room[number])
 
@@ -70,22 +83,25 @@ class _Bins:
             self._rooms = np.concatenate([self._rooms, np.zeros_like(self._rooms)], axis=1)
         self.pieces.append([])
         self.room.append(self.window)
-        self._rooms[:, number] = (self.window, self.max_crops)
+        self._rooms[:, number] = self.whole
         return number
 
-    def _without_crops(self, length: int) -> int | None:
+    def _without_budgets(self, length: int) -> int | None:
         """The open window with the least room that holds so much, closed; None: no open window does."""
         room = self._least(length)
         return None if room is None else self._take(room)
 
-    def _with_crops(self, length: int, crops: int) -> int | None:
-        """As `_without_crops`, of the windows that have room for so many crops, too; the first of several.
-        All are looked at: bits say nothing of crops, and a shard has some thousands of windows."""
-        tokens, free = self._rooms[:, : len(self.pieces)]
-        numbers = np.flatnonzero((tokens >= length) & (free >= crops))
+    def _with_budgets(self, length: int, taken: Sequence[int]) -> int | None:
+        """As `_without_budgets`, of the windows that have room for what is taken of budgets, too; the first of several.
+        All are looked at: bits say nothing of budgets, and a shard has some thousands of windows."""
+        rooms = self._rooms[:, : len(self.pieces)]
+        fits = rooms[0] >= length
+        for free, needed in zip(rooms[1:], taken, strict=True):
+            fits &= free >= needed
+        numbers = np.flatnonzero(fits)
         if not len(numbers):
             return None
-        number = int(numbers[tokens[numbers].argmin()])
+        number = int(numbers[rooms[0, numbers].argmin()])
         return self._take(self.room[number], number)
 
     def _least(self, length: int) -> int | None:
@@ -129,21 +145,19 @@ def pack(
     window: int,
     *,
     max_waste: float = 0.02,
-    crops: np.ndarray | None = None,
-    max_crops: int | None = None,
+    budgets: Sequence[Budget] = (),
 ) -> Packing:
     """Packs samples of `lengths` tokens, int [samples], into windows of `window`; `splittable`, bool [samples], may be
-    cut. Windows stand in order of their first sample. `crops`, int [samples]: of their images, at most `max_crops` of
-    them a window (None: no bound).
+    cut. Windows stand in order of their first sample. `budgets`: of what samples take beside tokens.
 
-    Raises ValueError for an empty sample, one that may not be cut and is longer than a window or has more crops, and
-    one with crops that may be cut.
+    Raises ValueError for an empty sample, one that may not be cut and is longer than a window or takes more than a
+    budget has, and one that takes of a budget and may be cut.
     """
-    # Without a bound crops are of no account: all is as if there were none.
-    crops = np.zeros(len(lengths), np.int64) if crops is None or max_crops is None else crops
-    most = max_crops or 1
-    _check(lengths, crops, splittable, window, most)
-    bins, pieces = _Bins(window, most), list[Piece]()
+    _check(lengths, splittable, window, budgets)
+    # Without a bound a budget is of no account: all is as if there were none.
+    bounds = [(budget.taken, budget.most) for budget in budgets if budget.most is not None]
+    limits = [most for _, most in bounds]
+    bins, pieces = _Bins(window, limits), list[Piece]()
     for sample, length in enumerate(lengths.tolist()):
         if length <= window:
             pieces.append(Piece(sample, 0, length))
@@ -154,8 +168,14 @@ def pack(
         if length > whole:
             pieces.append(Piece(sample, whole, length - whole))
     # Decreasing: large pieces while there is room for them, and small ones into what those leave. Whole windows are in.
-    of = crops.tolist()
-    pieces.sort(key=lambda piece: (-max(piece.length * most, of[piece.sample] * window), piece.sample))
+    of = np.array([taken for taken, _ in bounds], np.int64).reshape(len(bounds), len(lengths)).T.tolist()
+    # Shares as whole numbers, of all budgets multiplied: two that are equal stay equal, on every machine.
+    scales = [prod(limits), *(window * prod(limits[:at] + limits[at + 1 :]) for at in range(len(limits)))]
+
+    def size(piece: Piece) -> int:
+        return max(n * scale for n, scale in zip((piece.length, *of[piece.sample]), scales, strict=True))
+
+    pieces.sort(key=lambda piece: (-size(piece), piece.sample))
     for piece in pieces:
         bins.add(piece, of[piece.sample])
     windows = _filled(bins, splittable, max_waste)
@@ -172,16 +192,17 @@ def pack(
     )
 
 
-def _check(lengths: np.ndarray, crops: np.ndarray, splittable: np.ndarray, window: int, max_crops: int) -> None:
+def _check(lengths: np.ndarray, splittable: np.ndarray, window: int, budgets: Sequence[Budget]) -> None:
     """Raises ValueError for a sample that cannot be packed."""
     if len(lengths) and lengths.min() < 1:
         raise ValueError(f"sample {int(lengths.argmin())} has no tokens")
     if len(bad := np.flatnonzero((lengths > window) & ~splittable)):
         raise ValueError(f"sample {int(bad[0])} has {int(lengths[bad[0]])} tokens, more than a window of {window}")
-    if len(bad := np.flatnonzero((crops > max_crops) | (splittable & (crops > 0)))):
-        raise ValueError(
-            f"sample {int(bad[0])} has {int(crops[bad[0]])} crops, allowed are {max_crops}, 0 if it may be cut"
-        )
+    for name, taken, most in budgets:
+        if most is not None and len(bad := np.flatnonzero((taken > most) | (splittable & (taken > 0)))):
+            raise ValueError(
+                f"sample {int(bad[0])} has {int(taken[bad[0]])} {name}, allowed are {most}, 0 if it may be cut"
+            )
 
 
 def _filled(bins: _Bins, splittable: np.ndarray, max_waste: float) -> list[list[Piece]]:

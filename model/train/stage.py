@@ -68,7 +68,7 @@ class Origin(NamedTuple):
 class TrainStage:
     """One stage. Raises ValueError that names the field.
 
-    `init_from`: the exact version of each part that it starts from, as `hear.a2@v1/audio_projector_speech` for a copy of
+    `init_from`: the exact version of each part that it starts from, `hear.a2@v1/audio_projector_speech` for a copy of
     another part; parts not named here start from `seed`.
     `trainable`: parts that it trains, all others stay the same bytes. `data`: the exact version of its mixture.
     `batch`: windows of a step, on all ranks together. `steps` or `tokens`: how long, one of them; a rate that follows
@@ -172,8 +172,8 @@ def _rebuilt(values: dict[str, Any]) -> TrainStage:
 class DataFacts:
     """What the manifest of a mixture says of it. `window`: tokens of a window; `windows`, `tokens`: how many there are;
     `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `patch_size`: of its images, and `image_token`
-    that stands for them, `mels`: of its clips, if it has any. `arrays`: what a window holds; `pairs`: whether its
-    segments are pairs, chosen and rejected.
+    that stands for them; `mels` (bands), `reduction` (frames of a token) and `audio_token`: of its clips, if it has
+    any. `arrays`: what a window holds; `pairs`: whether its segments are pairs, chosen and rejected.
     """
 
     window: int
@@ -185,6 +185,8 @@ class DataFacts:
     patch_size: int | None = None
     image_token: int | None = None
     mels: int | None = None
+    reduction: int | None = None
+    audio_token: int | None = None
     arrays: tuple[str, ...] = ("input_ids", "loss_mask", "cu_seqlens")
     pairs: bool = False
 
@@ -212,6 +214,8 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         ("crops have patches of", data.patch_size, config.vision, "patch_size"),
         ("images stand at token", data.image_token, config.vision, "image_token_id"),
         ("clips have mel bands", data.mels, config.audio, "input_size"),
+        ("clips have a token each of frames", data.reduction, config.audio, "time_reduction"),
+        ("clips stand at token", data.audio_token, config.audio, "audio_token_id"),
     ):
         if value is not None and (section is None or getattr(section, own) != value):
             takes = "none" if section is None else getattr(section, own)

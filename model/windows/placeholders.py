@@ -1,9 +1,9 @@
 """Placeholders of images and clips in the parts of a sample, and the tokens that they become.
 
-`<|image_1|>` is a special token of a sample's parts that no tokenizer has: it names a medium of the record, from 1. It
-becomes as many tokens of its kind as the model makes embeddings of the medium, which follows from its size alone: no
-pixel is looked at. Mixtures, prompts of the engine and evaluations all come here, so a model is asked as it was taught.
-Text that spells a placeholder stays text.
+`<|image_1|>` is a special token of a sample's parts that no tokenizer has: it names an image of the record, from 1, as
+`<|audio_1|>` names a clip. It becomes as many tokens of its kind as the model makes embeddings of the medium, which
+follows from its size alone: nothing is decoded. Mixtures, prompts of the engine and evaluations all come here, so a
+model is asked as it was taught. Text that spells a placeholder stays text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gristmill.model.processing.segments import Segment, placeholder_of
+from gristmill.model.processing.audio_file import MAX_SECONDS
+from gristmill.model.processing.segments import Placeholder, Segment, placeholder_of, placeholders
 from gristmill.model.processing.text import Encoded, Tokenizer
 
 
@@ -38,6 +39,27 @@ class Cut:
             )
 
 
+@dataclass(frozen=True)
+class LogMel:
+    """How clips become log-Mel frames. `exact`: in the reference's bits, or else in float32, sooner
+    (`model.processing.audio`); `max_seconds`: of a clip; `reduction`: frames of a token, as the model's encoder has it.
+
+    `token`: what stands for a clip; that of a tokenizer which `grist tokenizer` made, and in the released one
+    `<|endoftext11|>`.
+    """
+
+    exact: bool = True
+    max_seconds: float = 1800.0
+    reduction: int = 8
+    token: str = "<|audio|>"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_seconds <= MAX_SECONDS:
+            raise ValueError(f"max_seconds={self.max_seconds}: above 0, at most {MAX_SECONDS:g}")
+        if self.reduction < 2 or self.reduction & (self.reduction - 1):
+            raise ValueError(f"reduction={self.reduction}: allowed are powers of two from 2")
+
+
 @dataclass(frozen=True, eq=False)
 class Medium:
     """What a placeholder stands for. `kind`: "image"; `data`: bytes of a file, or pixels uint8 [height, width, 3];
@@ -57,6 +79,20 @@ class BadMedium(ValueError):
 
     def __str__(self) -> str:
         return f"medium {self.number}: {self.message}"
+
+
+def places_of(parts: Sequence[Segment], kinds: Sequence[str]) -> list[tuple[Placeholder, int]]:
+    """The placeholders of a sample in their order, each with the place of its medium in the record, from 0. `kinds`: of
+    the record's media; numbers count those of one kind. Raises ValueError for a placeholder without a medium."""
+    placed = []
+    for item in placeholders(parts):
+        own = [place for place, kind in enumerate(kinds) if kind == item.kind]
+        if not 1 <= item.number <= len(own):
+            raise ValueError(
+                f"<|{item.kind}_{item.number}|>: there are {len(kinds)} media beside the text, and no such {item.kind}"
+            )
+        placed.append((item, own[item.number - 1]))
+    return placed
 
 
 def encode(

@@ -43,20 +43,33 @@ def draw_mixture(console: Console, statistics: WindowStatistics) -> None:
             "documents cut": f"{cut:,} of {documents:,} drawn ({cut / max(documents, 1):.1%});"
             f" {statistics.documents_too_long:,} of them are longer than a window",
             "samples": f"{statistics.samples:,} drawn, none cut",
-            **_images(statistics),
+            **_media(statistics),
         },
     )
 
 
-def _images(statistics: WindowStatistics) -> dict[str, str]:
-    """How much of the budget of crops is used; nothing where there are no images."""
-    if not statistics.images:
-        return {}
-    crops = f"{statistics.images:,} images, {statistics.crops:,} crops with the global views"
-    if statistics.window_crops is None:
-        return {"images": crops}
-    places = statistics.windows * statistics.window_crops
-    return {"images": f"{crops}: {percent(statistics.crops, places)} of {statistics.window_crops:,} a window"}
+def _media(statistics: WindowStatistics) -> dict[str, str]:
+    """How much of the budgets of crops and frames is used; nothing where there are neither images nor clips."""
+    images, clips = statistics.images, statistics.clips
+    of = {
+        "images": (images, f"{statistics.crops:,} crops with the global views", "crops"),
+        "clips": (clips, f"{statistics.frames:,} frames of log-Mel, {_time(statistics.frames)}", "frames"),
+    }
+    facts = {}
+    for name, (count, units, unit) in of.items():
+        taken, most = getattr(statistics, unit), getattr(statistics, f"window_{unit}")
+        use = "" if most is None else f": {percent(taken, statistics.windows * most)} of {most:,} a window"
+        if count:
+            facts[name] = f"{count:,} {name}, {units}{use}"
+    return facts
+
+
+def _time(frames: int) -> str:
+    """How long clips of so many frames are: one begins every 10 ms."""
+    seconds = frames // 100
+    return (
+        f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} hours" if seconds >= 60 else f"{seconds} seconds"
+    )
 
 
 def draw_stretches(console: Console, drawn: DrawnStretches, full: bool) -> None:
@@ -74,6 +87,9 @@ def draw_stretches(console: Console, drawn: DrawnStretches, full: bool) -> None:
             for number, image in enumerate(stretch.images, 1):
                 size = f"{image.width:,} x {image.height:,} pixels, {image.crops:,} crops with the global view"
                 console.print(Text(f"image {number}: {size}, {image.tokens:,} tokens, sha256 {image.sha256[:12]}"))
+            for number, clip in enumerate(stretch.clips, 1):
+                length = f"{clip.samples / clip.rate:.2f} seconds at {clip.rate:,} Hz, {clip.frames:,} frames"
+                console.print(Text(f"clip {number}: {length}, {clip.tokens:,} tokens, sha256 {clip.sha256[:12]}"))
             if not full and (length := sum(len(piece) for piece, _ in stretch.pieces)) > CUT:
                 console.print(Text(f"... {length:,} characters in all; --full prints them", style="dim"))
             console.print()

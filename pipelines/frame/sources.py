@@ -6,7 +6,7 @@ was withdrawn, or is a preview of a few records, is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gristmill.lake.query.query import resolve_usable
 from gristmill.lake.versions.manifest import InputFile, Manifest
@@ -52,6 +52,29 @@ def check_pairs(sources: Sequence[Manifest]) -> None:
             f"recipe.sources: {pairs[0]} holds {pairs[0].layout.called} and {other} {other.layout.called}: a stage of"
             " training compares the one and learns the other, so make a mixture of each"
         )
+
+
+def tokenizer_version(versions: Versions, ref: str) -> Manifest:
+    """The version of a tokenizer that `recipe.tokenizer` names. Raises BadConfig."""
+    if not ref:
+        raise BadConfig("recipe.tokenizer is empty: give an exact version, e.g. bpe@v1 (`grist tokenizer` makes one)")
+    manifest = exact(versions, ref, "recipe.tokenizer")
+    if manifest.form != "tokenizer":
+        raise BadConfig(f"recipe.tokenizer: {manifest} is no tokenizer; `grist tokenizer train` or `add` makes one")
+    return manifest
+
+
+def check_apart(sources: Mapping[str, Manifest]) -> None:
+    """Raises BadConfig for sources that share shards: a record has one fate."""
+    holders: dict[str, str] = {}
+    for name, manifest in sources.items():
+        for ref in manifest.shards:
+            other = holders.setdefault(ref.sha256, name)
+            if other != name:
+                raise BadConfig(
+                    f"recipe.sources: {other} and {name} share shards, so that a record would be counted twice: give"
+                    " one of them, and raise its weight and max_epochs for more of it"
+                )
 
 
 def as_inputs(source: Manifest) -> tuple[InputFile, ...]:

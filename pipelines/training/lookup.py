@@ -19,6 +19,7 @@ from gristmill.model.hf.shape import Shape
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import ADAPTERS, Part
 from gristmill.model.phi4.presets import PRESETS
+from gristmill.model.processing.audio_rates import BANDS
 from gristmill.model.train.stage import DataFacts, Origin, TrainStage, check, steps_of
 from gristmill.pipelines.frame.sources import check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig
@@ -230,7 +231,8 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
             f"{key}: the windows of {mixture} were made with {source}, the model reads those of {wanted}: mix them anew"
             " with that, or give recipe.tokenizer the other"
         )
-    cut = mixture.recipe.get("images") or {}
+    cut, log_mel = (mixture.recipe.get(name) or {} for name in ("images", "audio"))
+    names = load_tokenizer(versions.store, tokenizer)
     arrays = [field.partition(":")[0].strip() for field in mixture.schemas["window"].split(",")]
     return DataFacts(
         window=mixture.recipe["window"],
@@ -240,7 +242,10 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
         vocab_size=tokenizer.records,
         crop_size=cut.get("crop"),
         patch_size=cut.get("patch"),
-        image_token=load_tokenizer(versions.store, tokenizer).special(cut["token"]) if cut else None,
+        image_token=names.special(cut["token"]) if cut else None,
+        mels=BANDS if log_mel else None,
+        reduction=log_mel.get("reduction"),
+        audio_token=names.special(log_mel["token"]) if log_mel else None,
         arrays=tuple(arrays),
         pairs=of_pairs(mixture),
     )

@@ -63,6 +63,7 @@ def window_of(mixture: Manifest) -> Window:
         segments=max(1.0, pieces / count),
         targets=statistics["loss_tokens"] / count,
         crops=statistics.get("crops", 0) / count,
+        frames=statistics.get("frames", 0) / count,
     )
 
 

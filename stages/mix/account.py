@@ -19,7 +19,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_table
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Stage, Work
-from gristmill.stages.mix.fitting import Fitting, crops_of, fitting
+from gristmill.stages.mix.fitting import UNITS, Bounds, Fitting, beyond, fitting, taken_of
 from gristmill.stages.mix.mix import Plan
 from gristmill.stages.mix.plan_rows import SourceFacts, Tokenized
 from gristmill.stages.mix.tokenize import record_at
@@ -40,7 +40,7 @@ _RECORD = pa.schema(
 @dataclass(frozen=True)
 class Drawing:
     """How a source is drawn, as its plan says (`stages.mix.mix.SourceFacts`), and by what `window` and `seed`, and of
-    how many crops a window; None: no bound."""
+    how many crops and frames a window; None: no bound."""
 
     samples: bool
     window: int
@@ -48,10 +48,16 @@ class Drawing:
     cut: int
     seed: int
     max_crops: int | None = None
+    max_frames: int | None = None
+
+    @property
+    def bounds(self) -> Bounds:
+        """In the order of UNITS."""
+        return self.max_crops, self.max_frames
 
     @property
     def digested(self) -> str:
-        """As it stands among the digests of an input; without a bound of crops as before there was one."""
+        """As it stands among the digests of an input; without a bound as before there was one."""
         return canonical({name: value for name, value in asdict(self).items() if value is not None}).decode()
 
 
@@ -85,8 +91,8 @@ class Account(Stage[AccountInput]):
         """Output: fates. Children: the draws, once by epochs and once by what the fates say of each record."""
         source, drawing = work.payload.object, work.payload.drawing
         lengths = read_table(store, source.lengths)
-        crops = crops_of(lengths)
-        fits = fitting(lengths, drawing.window, drawing.samples, drawing.seed, drawing.max_crops)
+        taken = taken_of(lengths)
+        fits = fitting(lengths, drawing.window, drawing.samples, drawing.seed, drawing.bounds)
         records = _records(read_table(store, source.tokens, ["id", "row"]), source.shard)
         part = fits.row[fits.key < drawing.cut]  # of the part epoch
         drawn = fits.row if drawing.full else part
@@ -97,7 +103,8 @@ class Account(Stage[AccountInput]):
             if drawing.samples and tokens > drawing.window:
                 fates.add(record, "dropped", "mix.too_long", tokens)
             else:
-                fates.add(record, "dropped", "mix.too_many_crops", int(crops[at]))
+                unit = beyond(taken[at], drawing.bounds)
+                fates.add(record, "dropped", f"mix.too_many_{UNITS[unit]}", int(taken[at, unit]))
         if records.num_rows:
             _add_fates(fates, records, fits, drawn, times)
         written, counts = fates.write(store)
@@ -141,7 +148,7 @@ def account_works(
     """One Work an object of tokens. `facts`: of the plan's sources; `tokenized`: of each (digest of its shard, receipt
     of its tokenization (`stages.mix.tokenize`))."""
     for source, fact, shards in zip(plan.sources, facts, tokenized, strict=True):
-        drawing = Drawing(source.samples, plan.window, fact.full, fact.cut, plan.seed, plan.max_crops)
+        drawing = Drawing(source.samples, plan.window, fact.full, fact.cut, plan.seed, *plan.bounds)
         for digest, receipt in shards:
             tokens = Tokenized.of(digest, receipt)
             yield Work(

@@ -21,7 +21,7 @@ from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table, read_table
 from gristmill.stages.core.work import Outcome, Stage, Work, added
-from gristmill.stages.mix.fitting import Fitting, fitting
+from gristmill.stages.mix.fitting import UNITS, Bounds, Fitting, fitting
 from gristmill.stages.mix.plan_rows import PLAN, PlanFacts, PlanInput, PlanRow, SourceFacts, Tokenized
 
 _BUCKET_BITS = 16
@@ -61,9 +61,9 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class CropBudget:
-    """Crops that the encoder sees, global views included: `window`: of a window at most, None: as many as its tokens
-    have room for; `shard`: of a shard about so many, since they are what makes it large."""
+class MediaBudget:
+    """Of what an encoder takes, crops with the global views or frames: `window`: of a window at most, None: as many as
+    its tokens have room for; `shard`: of a shard about so many, since they are what makes it large."""
 
     window: int | None
     shard: int
@@ -79,12 +79,12 @@ class _Material:
     samples: bool
     window: int
     seed: int
-    max_crops: int | None
+    bounds: Bounds
 
     def __iter__(self) -> Iterator[Fitting]:
         for tokenized in self.objects:
             lengths = read_table(self.store, tokenized.lengths)
-            yield fitting(lengths, self.window, self.samples, self.seed, self.max_crops)
+            yield fitting(lengths, self.window, self.samples, self.seed, self.bounds)
 
     @cached_property
     def tokens(self) -> int:
@@ -94,7 +94,7 @@ class _Material:
 @dataclass(frozen=True)
 class Plan(Stage[PlanInput]):
     """`tokens`: of the whole mixture; None: as many as the epoch caps allow. `look`: or as many as they allow, if that
-    is less (the stored name of what `--limit` asks for). `crops`: where there are images."""
+    is less (the stored name of what `--limit` asks for). `crops`, `frames`: where there are images, and clips."""
 
     name: ClassVar[str] = "plan"
     VERSION: ClassVar[int] = 1
@@ -105,17 +105,23 @@ class Plan(Stage[PlanInput]):
     tokens: int | None
     seed: int
     look: bool = False
-    crops: CropBudget | None = added()
+    crops: MediaBudget | None = added()
+    frames: MediaBudget | None = added()
 
     @property
-    def max_crops(self) -> int | None:
-        """Of a window; None: no bound."""
-        return None if self.crops is None else self.crops.window
+    def budgets(self) -> tuple[MediaBudget | None, ...]:
+        """In the order of UNITS."""
+        return self.crops, self.frames
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of a window."""
+        return [None if budget is None else budget.window for budget in self.budgets]
 
     def run(self, store: Store, work: Work[PlanInput]) -> Outcome:
         """Output `plan` (PLAN); facts: PlanFacts."""
         materials = [
-            _Material(store, objects, source.samples, self.window, self.seed, self.max_crops)
+            _Material(store, objects, source.samples, self.window, self.seed, self.bounds)
             for source, objects in zip(self.sources, work.payload.sources, strict=True)
         ]
         quotas, problem = quotas_of(self.sources, [m.tokens for m in materials], self.tokens, self.look)
@@ -126,9 +132,10 @@ class Plan(Stage[PlanInput]):
         problem = problem or _none_drawn(self.sources, quotas, drawn)
         # By the tokens of all sources together; each source is then divided over all shards.
         shards = max(1, round(sum(drawn) / self.shard_tokens))
-        if self.crops is not None:
-            crops = sum(_drawn_crops(material, draw) for material, draw in zip(materials, draws, strict=True))
-            shards = max(shards, -(-crops // self.crops.shard))
+        if any(self.budgets):
+            taken = sum(_drawn_units(material, draw) for material, draw in zip(materials, draws, strict=True))
+            for units, budget in zip(taken.tolist(), self.budgets, strict=True):
+                shards = shards if budget is None else max(shards, -(-units // budget.shard))
         rows: list[PlanRow] = []
         facts = []
         weights = sum(source.share.weight for source in self.sources)
@@ -241,10 +248,12 @@ def _drawn_tokens(material: _Material, draw: Draw) -> int:
     return draw.full * material.tokens + part
 
 
-def _drawn_crops(material: _Material, draw: Draw) -> int:
-    return sum(
-        draw.full * int(records.crops.sum()) + int(records.crops[records.key < draw.cut].sum()) for records in material
-    )
+def _drawn_units(material: _Material, draw: Draw) -> np.ndarray:
+    """Of each of UNITS, int64 [units]."""
+    units = np.zeros(len(UNITS), np.int64)
+    for records in material:
+        units += draw.full * records.taken.sum(0) + records.taken[records.key < draw.cut].sum(0)
+    return units
 
 
 def _slices(source: Source, material: _Material, draw: Draw, total: int, shards: int) -> Iterator[PlanRow]:

@@ -1,7 +1,8 @@
 """Pack: one shard of a mixture, its drawn records laid into windows by best fit, as a WebDataset tar with its index.
 
 A window is `input_ids`, `loss_mask` and `cu_seqlens`, the boundaries that attention must not cross, and where its
-records have images `tiles` and `image_sizes`; its metadata lists the members, and whose images these are. The first
+records have media, `tiles` and `image_sizes`, `mel` and `cu_frames`; its metadata lists the members, and whose media
+these are. The first
 token of each stretch has nothing before it to be predicted from, and is masked out of the loss.
 The table of members is a ledger of the version: every draw is tiled by its stretches, which is checked before anything
 is stored.
@@ -23,31 +24,34 @@ from gristmill.lake.accounts.fan import MEMBERS, check_members, draw_tally
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_file, put_table, scratch
-from gristmill.model.processing.packing import Packing, Piece, pack
+from gristmill.model.processing.packing import Budget, Packing, Piece, pack
 from gristmill.model.shards.files import ShardWriter
-from gristmill.model.windows.placeholders import Cut
+from gristmill.model.windows.placeholders import Cut, LogMel
 from gristmill.stages.core.work import Outcome, Stage, Work, added
-from gristmill.stages.mix.pack_facts import ImageFacts, PackFacts
+from gristmill.stages.mix.drawn import DrawnMedia
+from gristmill.stages.mix.fitting import UNITS, Bounds
+from gristmill.stages.mix.kinds import Kind, kinds_of
+from gristmill.stages.mix.pack_facts import MediaFacts, PackFacts
 from gristmill.stages.mix.plan_rows import slices_of
 from gristmill.stages.mix.texts import Limits, Slice, Texts
-from gristmill.stages.mix.tiles import DrawnImages
 
 
 @dataclass(frozen=True)
 class PackInput:
     """The `plan`, the number of a shard in it, the objects of tokens that it draws from, and the shards of records with
-    images that these were made of."""
+    media that these were made of."""
 
     plan: ObjectRef
     shard: int
     objects: tuple[ObjectRef, ...]
-    images: tuple[ObjectRef, ...] = ()
+    media: tuple[ObjectRef, ...] = ()
 
 
 @dataclass(frozen=True)
 class Pack(Stage[PackInput]):
-    """`window`: tokens. `max_waste`: share of empty places above which documents are cut to fill them. `cut`: how
-    images are cut, where there are any; `max_crops`: of a window, None: no bound."""
+    """`window`: tokens. `max_waste`: share of empty places above which documents are cut to fill them. `cut`,
+    `log_mel`: how images and clips are taken, where there are any; `max_crops`, `max_frames`: of a window, None: no
+    bound."""
 
     name: ClassVar[str] = "pack"
     VERSION: ClassVar[int] = 2
@@ -57,6 +61,18 @@ class Pack(Stage[PackInput]):
     seed: int
     cut: Cut | None = added()
     max_crops: int | None = added()
+    log_mel: LogMel | None = added()
+    max_frames: int | None = added()
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """Of media, by name."""
+        return kinds_of(self.cut, self.log_mel)
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of a window, in the order of UNITS."""
+        return self.max_crops, self.max_frames
 
     def run(self, store: Store, work: Work[PackInput]) -> Outcome:
         """Outputs `pack` (a tar), `index`, `members` (MEMBERS); facts: PackFacts. What comes in are draws. Raises
@@ -64,21 +80,15 @@ class Pack(Stage[PackInput]):
         number = work.payload.shard
         objects = {ref.sha256: ref for ref in work.payload.objects}
         rows = slices_of(store, work.payload.plan, number)
-        limits = Limits(self.window, self.max_crops, self.seed)
+        limits = Limits(self.window, self.bounds, self.seed)
         texts = Texts([Slice.read(store, objects[row.tokens], row, limits) for row in rows])
-        packing = pack(
-            texts.lengths,
-            texts.splittable,
-            self.window,
-            max_waste=self.max_waste,
-            crops=texts.crops,
-            max_crops=self.max_crops,
-        )
+        budgets = [Budget(unit, texts.taken[:, at], self.bounds[at]) for at, unit in enumerate(UNITS)]
+        packing = pack(texts.lengths, texts.splittable, self.window, max_waste=self.max_waste, budgets=budgets)
         windows = [[part for piece in pieces for part in texts.stretches(piece)] for pieces in packing.windows]
         packing = replace(packing, windows=windows)
-        with scratch() as folder, DrawnImages(folder / "images", self.cut or Cut()) as drawn:
-            for ref in work.payload.images:
-                drawn.copy(store, ref, texts.rows_with_images(ref.sha256))
+        with scratch() as folder, DrawnMedia(folder / "media", self.kinds) as drawn:
+            for ref in work.payload.media:
+                drawn.copy(store, ref, texts.rows_with_media(ref.sha256))
             tar, index = folder / "pack.tar", folder / "index.parquet"
             loss_tokens, members = _write(tar, index, number, texts, packing, self.window, drawn)
             check_members(members, texts.draws())
@@ -96,13 +106,18 @@ class Pack(Stage[PackInput]):
             split=packing.split,
             forced=packing.forced,
         )
-        if self.cut is not None:
-            facts = ImageFacts(**vars(facts), images=texts.images_drawn, crops=int(texts.crops.sum()))
+        if self.kinds:
+            facts = MediaFacts(
+                **vars(facts),
+                images=texts.media_drawn("image"),
+                clips=texts.media_drawn("audio"),
+                **dict(zip(UNITS, texts.taken.sum(0).tolist(), strict=True)),
+            )
         return Outcome(outputs=outputs, received=texts.tally, passed=_tally_of(members, texts), facts=facts)
 
 
 def _write(
-    tar: Path, index: Path, number: int, texts: Texts, packing: Packing, window: int, drawn: DrawnImages
+    tar: Path, index: Path, number: int, texts: Texts, packing: Packing, window: int, drawn: DrawnMedia
 ) -> tuple[int, pa.Table]:
     """The windows as files; how many tokens count for the loss, and MEMBERS."""
     loss_tokens, rows = 0, []
@@ -119,9 +134,9 @@ def _write(
                 "cu_seqlens": np.concatenate([[0], np.cumsum([piece.length for piece in pieces])]).astype(np.int32),
             }
             meta: dict[str, Any] = {"format": 1, "kind": "text", "window": window, "members": members}
-            if images := texts.images(pieces):
-                arrays |= drawn.arrays(images)
-                meta["images"] = drawn.about(images)
+            if media := texts.media(pieces):
+                arrays |= drawn.arrays(media)
+                meta |= drawn.about(media)
             writer.write(key, meta, arrays, tokens=len(loss_mask))
             rows += [{"pack": key, "position": n, **member} for n, member in enumerate(members)]
     return loss_tokens, pa.Table.from_pylist(rows, schema=MEMBERS)
@@ -159,21 +174,21 @@ def pack_works(
     shards: int,
     tokenized: Sequence[Receipt],
     slices: pa.Table,
-    with_images: Sequence[ObjectRef] = (),
+    with_media: Sequence[ObjectRef] = (),
 ) -> list[Work[PackInput]]:
-    """One Work a shard. `slices`: the plan's columns `shard`, `tokens` and `input`; `with_images`: the shards of the
-    sources that have images."""
+    """One Work a shard. `slices`: the plan's columns `shard`, `tokens` and `input`; `with_media`: the shards of the
+    sources that have media."""
     tokens = [receipt.output("tokens") for receipt in tokenized]
     refs = {ref.sha256: ref for ref in tokens}
     needed: list[dict[str, ObjectRef]] = [{} for _ in range(shards)]
-    media = {ref.sha256: ref for ref in with_images}
+    media = {ref.sha256: ref for ref in with_media}
     needed_media: list[dict[str, ObjectRef]] = [{} for _ in range(shards)]
     for number, digest, shard in zip(*(slices[c].to_pylist() for c in ("shard", "tokens", "input")), strict=True):
         needed[number][digest] = refs[digest]
         if shard in media:
             needed_media[number][shard] = media[shard]
     works = []
-    for number, (objects, images) in enumerate(zip(needed, needed_media, strict=True)):
-        payload = PackInput(plan, number, tuple(objects.values()), tuple(images.values()))
+    for number, (objects, own) in enumerate(zip(needed, needed_media, strict=True)):
+        payload = PackInput(plan, number, tuple(objects.values()), tuple(own.values()))
         works.append(Work(stage, (plan.sha256, str(number)), payload, label=f"shard {number}"))
     return works

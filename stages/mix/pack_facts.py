@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from gristmill.lake.accounts.receipt import Receipt
-from gristmill.stages.mix.mix import CropBudget
+from gristmill.stages.mix.kinds import Clips, Images
+from gristmill.stages.mix.mix import MediaBudget
 from gristmill.stages.mix.pairs import PAIRS
 from gristmill.stages.mix.plan_rows import SourceFacts
 
 WINDOW_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"
-IMAGE_SCHEMA = "tiles: uint8, image_sizes: int32"
-"""What windows with images hold beside."""
+MEDIA_SCHEMAS = {Images.name: "tiles: uint8, image_sizes: int32", Clips.name: "mel: float32, cu_frames: int32"}
+"""What windows with media of a kind hold beside."""
 
 
 @dataclass(frozen=True)
@@ -31,29 +32,30 @@ class PackFacts:
 
 
 @dataclass(frozen=True)
-class ImageFacts(PackFacts):
-    """Of a mixture with images: how many, and their crops as the encoder sees them."""
+class MediaFacts(PackFacts):
+    """Of a mixture with media: how many of each kind, the crops of images as the encoder sees them, and the frames of
+    clips."""
 
     images: int
     crops: int
+    clips: int
+    frames: int
 
 
 def statistics_of(
-    receipts: Sequence[Receipt], sources: Sequence[SourceFacts], window: int, budget: CropBudget | None
+    receipts: Sequence[Receipt],
+    sources: Sequence[SourceFacts],
+    window: int,
+    budgets: Mapping[tuple[str, str], MediaBudget],
 ) -> dict[str, Any]:
-    """Sums over the shards (lake/versions/statistics.py), and per source what was planned and drawn. `budget`: of
-    crops, where there are images."""
-    images: dict[str, int | None] = {}
-    if budget is None:
-        packed = [receipt.facts_as(PackFacts) for receipt in receipts]
-    else:
-        with_images = [receipt.facts_as(ImageFacts) for receipt in receipts]
-        images = {
-            "images": sum(shard.images for shard in with_images),
-            "crops": sum(shard.crops for shard in with_images),
-            "window_crops": budget.window,
-        }
-        packed = list[PackFacts](with_images)
+    """Sums over the shards (lake/versions/statistics.py), and per source what was planned and drawn. `budgets`: by what
+    media of a kind are called, and their unit, of the kinds that there are."""
+    facts = MediaFacts if budgets else PackFacts
+    packed: list[PackFacts] = [receipt.facts_as(facts) for receipt in receipts]
+    media: dict[str, int | None] = {}
+    for (listed, unit), budget in budgets.items():
+        media |= {name: sum(getattr(shard, name) for shard in packed) for name in (listed, unit)}
+        media[f"window_{unit}"] = budget.window
     windows, tokens = sum(shard.windows for shard in packed), sum(shard.tokens for shard in packed)
     places = windows * window
     return {
@@ -65,12 +67,13 @@ def statistics_of(
         "documents_cut": sum(shard.split for shard in packed),
         "documents_too_long": sum(shard.forced for shard in packed),
         "samples": sum(shard.samples for shard in packed),
-        **images,
+        **media,
         "mixture": [asdict(source) for source in sources],
     }
 
 
-def schemas_of(images: bool, pairs: bool) -> dict[str, str]:
-    """What a window holds; and, where each two of its segments are a pair, that."""
-    window = f"{WINDOW_SCHEMA}, {IMAGE_SCHEMA}" if images else WINDOW_SCHEMA
+def schemas_of(kinds: Collection[str], pairs: bool) -> dict[str, str]:
+    """What a window holds, where there are media of these kinds; and, where each two of its segments are a pair,
+    that."""
+    window = ", ".join([WINDOW_SCHEMA, *(MEDIA_SCHEMAS[kind] for kind in kinds)])
     return {"window": window, **(PAIRS if pairs else {})}

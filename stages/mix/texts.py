@@ -1,10 +1,11 @@
-"""Texts of a shard: the tokens of all that a mixture's plan draws for it, and the images that belong to them."""
+"""Texts of a shard: the tokens of all that a mixture's plan draws for it, and the media that belong to them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,28 +16,28 @@ from gristmill.lake.accounts.fan import Draw, draw_tally
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_table
 from gristmill.model.processing.packing import Piece
-from gristmill.stages.mix.fitting import crops_of, mixed
+from gristmill.stages.mix.drawn import Drawn
+from gristmill.stages.mix.fitting import UNITS, Bounds, mixed, taken_of, within
 from gristmill.stages.mix.pairs import REJECTED
 from gristmill.stages.mix.plan_rows import PlanRow
-from gristmill.stages.mix.tiles import Image
 from gristmill.stages.mix.tokenize import draw_keys
 
 
 @dataclass(frozen=True)
 class Limits:
-    """By what the plan chose: tokens and crops of a window (None: no bound), and the seed."""
+    """By what the plan chose: tokens of a window, bounds of media, and the seed."""
 
     window: int
-    max_crops: int | None
+    bounds: Bounds
     seed: int
 
 
 @dataclass(frozen=True)
 class Slice:
     """The draws of one row of the plan. ids (int32) and loss_mask (bool; None: all) of their tokens, end to end;
-    starts: where the tokens of each draw begin, and the last ends. crops: of each, int64; images: as
-    `stages.mix.images.IMAGES` has them, empty where none of the source has any. rejected: of pairs, at which token of
-    each draw its second side begins; None: the source has no pairs."""
+    starts: where the tokens of each draw begin, and the last ends. taken: by each of each unit, int64 [draws, units];
+    media: as `stages.mix.media.MEDIA` has them, empty where none of the source has any. rejected: of pairs, at which
+    token of each draw its second side begins; None: the source has no pairs."""
 
     source: str
     samples: bool
@@ -47,8 +48,8 @@ class Slice:
     starts: np.ndarray
     ids: np.ndarray
     loss_mask: np.ndarray | None
-    crops: np.ndarray
-    images: list[list[dict[str, int]]]
+    taken: np.ndarray
+    media: list[list[dict[str, Any]]]
     rejected: list[int] | None = None
 
     @classmethod
@@ -62,8 +63,8 @@ class Slice:
         table = read_table(store, ref)
         if row.samples:
             table = table.filter(pc.less_equal(pc.list_value_length(table["ids"]), limits.window))
-        if limits.max_crops is not None:
-            table = table.filter(pa.array(crops_of(table) <= limits.max_crops))
+        if any(most is not None for most in limits.bounds):
+            table = table.filter(pa.array(within(taken_of(table), limits.bounds)))
         if row.cut is not None:
             keys = mixed(draw_keys(table["id"].to_pylist()), limits.seed)
             table = table.filter(pa.array(keys < row.cut))
@@ -84,8 +85,8 @@ class Slice:
             starts=starts - starts[0],  # a sliced array keeps the offsets of the whole; `flatten` below begins at 0
             ids=ids.flatten().to_numpy(),
             loss_mask=None if nulls else loss_mask.flatten().to_numpy(zero_copy_only=False),
-            crops=crops_of(table),
-            images=table["images"].to_pylist() if "images" in table.column_names else [],
+            taken=taken_of(table),
+            media=table["media"].to_pylist() if "media" in table.column_names else [],
             rejected=table[REJECTED].to_pylist() if REJECTED in table.column_names else None,
         )
         if (len(self.names), len(self.ids)) != (row.documents, row.units):
@@ -97,13 +98,14 @@ class Slice:
 
 
 class Texts:
-    """All draws of a shard, numbered through. lengths: int64 [draws]; splittable: bool [draws]."""
+    """All draws of a shard, numbered through. lengths: int64 [draws]; taken: int64 [draws, units]; splittable:
+    bool [draws]."""
 
     def __init__(self, slices: Sequence[Slice]) -> None:
         self.slices = slices
         self.lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(part.starts) for part in slices)])
         counts = [len(part.names) for part in slices]
-        self.crops = np.concatenate([np.zeros(0, np.int64), *(part.crops for part in slices)])
+        self.taken = np.concatenate([np.zeros((0, len(UNITS)), np.int64), *(part.taken for part in slices)])
         self.splittable = np.repeat(np.array([not part.samples for part in slices], bool), counts)
         self._slice = np.repeat(np.arange(len(slices)), counts)
         self._at = np.concatenate([np.zeros(0, np.int64), *(np.arange(n) for n in counts)])
@@ -129,24 +131,23 @@ class Texts:
         loss_mask[0] = False  # nothing stands before it in its segment, from which it could be predicted
         return part.ids[first:end], loss_mask
 
-    def images(self, pieces: Sequence[Piece]) -> list[Image]:
+    def media(self, pieces: Sequence[Piece]) -> list[Drawn]:
         """Those of a window, in the order of their tokens."""
-        images = []
+        media = []
         for stretch, piece in enumerate(pieces):
             part, at = self.where(piece.sample)
-            own = part.images[at] if part.images else []
-            images += [Image(stretch, part.input, part.rows[at], **image) for image in own]
-        return images
+            own = part.media[at] if part.media else []
+            media += [Drawn(stretch, part.input, part.rows[at], **medium) for medium in own]
+        return media
 
-    def rows_with_images(self, shard: str) -> set[int]:
-        """Of a shard, the rows with images that are drawn."""
-        parts = [part for part in self.slices if part.input == shard and part.images]
-        return {row for part in parts for row, own in zip(part.rows, part.images, strict=True) if own}
+    def rows_with_media(self, shard: str) -> set[int]:
+        """Of a shard, the rows with media that are drawn."""
+        parts = [part for part in self.slices if part.input == shard and part.media]
+        return {row for part in parts for row, own in zip(part.rows, part.media, strict=True) if own}
 
-    @property
-    def images_drawn(self) -> int:
-        """How many all draws have."""
-        return sum(len(own) for part in self.slices for own in part.images)
+    def media_drawn(self, kind: str) -> int:
+        """How many of a kind all draws have."""
+        return sum(medium["kind"] == kind for part in self.slices for own in part.media for medium in own)
 
     def draws(self) -> dict[Draw, int]:
         """Each draw, and how many tokens it has."""

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow.compute as pc
@@ -68,13 +68,24 @@ class ShownImage:
     tokens: int
 
 
-_SHOWN = tuple(field.name for field in fields(ShownImage))
+@dataclass(frozen=True)
+class ShownClip:
+    """A clip of a stretch: samples of a channel and their rate in Hz, frames of log-Mel, and its tokens."""
+
+    sha256: str
+    samples: int
+    rate: int
+    frames: int
+    tokens: int
+
+
+Shown = TypeVar("Shown", ShownImage, ShownClip)
 
 
 @dataclass(frozen=True)
 class Stretch:
     """A record as it stands in a window, at `position` among others: its tokens from `start` on, as text, each piece
-    with whether it counts for the loss. All tokens of an image are shown as one."""
+    with whether it counts for the loss. All tokens of an image, or of a clip, are shown as one."""
 
     window: str
     position: int
@@ -85,6 +96,7 @@ class Stretch:
     tokens: int
     pieces: tuple[tuple[str, bool], ...]
     images: tuple[ShownImage, ...] = ()
+    clips: tuple[ShownClip, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,7 +133,7 @@ def sample_stretches(
             within = position - sum(sizes[:at])
             row = read_table(store, tables[at], filters=pc.field("source") == name).slice(within, 1).to_pylist()[0]
             number = (ends[at - 1] if at else 0) + _place(store, files[at][1], row["pack"])
-            stretches.append(_stretch(reader, number, row, tokenizer, manifest.recipe.get("images")))
+            stretches.append(_stretch(reader, number, row, tokenizer, manifest.recipe))
     return DrawnStretches(str(manifest), population, tuple(stretches))
 
 
@@ -132,12 +144,23 @@ class ImageCrops(NamedTuple):
     size: tuple[int, int]
 
 
-def crops_of(store: Store, manifest: Manifest, stretches: Sequence[Stretch]) -> list[list[ImageCrops]]:
-    """Of each stretch the crops of its images, in order. Raises LookupError for a window that is not there."""
+class StretchMedia(NamedTuple):
+    """Of a stretch, in order: `images`, and of clips `mels`, float32 [frames, 80] each."""
+
+    images: list[ImageCrops]
+    mels: list[np.ndarray]
+
+
+def media_of(store: Store, manifest: Manifest, stretches: Sequence[Stretch]) -> list[StretchMedia]:
+    """Of each stretch its media as its window holds them. Raises LookupError for a window that is not there."""
     reader = read_windows(store, manifest)
     keys = [key for _, index in shard_files(manifest) for key in read_table(store, index, ["key"])["key"].to_pylist()]
     numbers = {key: number for number, key in enumerate(keys)}
-    return [_crops(reader.sample(numbers[stretch.window]), stretch.position) for stretch in stretches]
+    windows = (reader.sample(numbers[stretch.window]) for stretch in stretches)
+    return [
+        StretchMedia(_crops(window, stretch.position), _mels(window, stretch.position))
+        for window, stretch in zip(windows, stretches, strict=True)
+    ]
 
 
 def _crops(window: Sample, position: int) -> list[ImageCrops]:
@@ -152,25 +175,34 @@ def _crops(window: Sample, position: int) -> list[ImageCrops]:
     return crops
 
 
+def _mels(window: Sample, position: int) -> list[np.ndarray]:
+    """Of the clips of the stretch at `position`."""
+    of_stretch = [number for number, clip in enumerate(window.meta.get("clips", ())) if clip["stretch"] == position]
+    ends = window.arrays.get("cu_frames", np.zeros(1, np.int32))
+    return [window.arrays["mel"][ends[number] : ends[number + 1]] for number in of_stretch]
+
+
 def _place(store: Store, index: ObjectRef, key: str) -> int:
     """Which window of its tar a key names: where a takedown took windows, the number in the key is another."""
     return int(pc.index(read_table(store, index, ["key"])["key"], key).as_py())
 
 
 def _stretch(
-    reader: ShardReader, number: int, row: dict[str, Any], tokenizer: Tokenizer, cut: Mapping[str, Any] | None
+    reader: ShardReader, number: int, row: dict[str, Any], tokenizer: Tokenizer, recipe: Mapping[str, Any]
 ) -> Stretch:
-    """`cut`: how the mixture cuts images, if it has any."""
+    """`recipe`: of the mixture, which says what stands for media."""
     window = reader.sample(number)
     if window.key != row["pack"]:
         raise ValueError(f"window {number} is {window.key}, the members say {row['pack']}")
     first, end = window.arrays["cu_seqlens"][row["position"] :][:2]
     ids, loss_mask = window.arrays["input_ids"][first:end], window.arrays["loss_mask"][first:end]
-    about = [image for image in window.meta.get("images", ()) if image["stretch"] == row["position"]]
-    images = tuple(ShownImage(**{name: image[name] for name in _SHOWN}) for image in about)
-    if images and cut is not None:
-        shown = _one_each(ids, tokenizer.special(cut["token"]), [image.tokens for image in images])
-        ids, loss_mask = ids[shown], loss_mask[shown]
+    images = _shown(window, row["position"], "images", ShownImage)
+    clips = _shown(window, row["position"], "clips", ShownClip)
+    for settings, media in (("images", images), ("audio", clips)):
+        if media:
+            token = tokenizer.special(recipe[settings]["token"])
+            shown = _one_each(ids, token, [medium.tokens for medium in media])
+            ids, loss_mask = ids[shown], loss_mask[shown]
     return Stretch(
         window=window.key,
         position=row["position"],
@@ -181,7 +213,15 @@ def _stretch(
         tokens=row["length"],
         pieces=tuple(tokenizer.show(ids.tolist(), loss_mask.tolist())),
         images=images,
+        clips=clips,
     )
+
+
+def _shown(window: Sample, position: int, listed: str, shown: type[Shown]) -> tuple[Shown, ...]:
+    """The media of a stretch that a window's metadata lists."""
+    names = [field.name for field in fields(shown)]
+    about = [medium for medium in window.meta.get(listed, ()) if medium["stretch"] == position]
+    return tuple(shown(**{name: medium[name] for name in names}) for medium in about)
 
 
 def _one_each(ids: np.ndarray, token: int, counts: Sequence[int]) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.model.processing.packing import SLIVER, Packing, pack
+from gristmill.model.processing.packing import SLIVER, Budget, Packing, pack
 
 
 def check(packing: Packing, lengths: np.ndarray, splittable: np.ndarray, window: int) -> None:
@@ -110,7 +110,7 @@ def mixed_samples(seed, n=600, window=4096):
 @pytest.mark.parametrize("seed", range(4))
 def test_no_window_has_more_crops_or_tokens_than_its_budgets_and_every_sample_is_in_one(seed):
     lengths, crops = mixed_samples(seed)
-    packed = pack(lengths, np.zeros(len(lengths), bool), 4096, crops=crops, max_crops=20)
+    packed = pack(lengths, np.zeros(len(lengths), bool), 4096, budgets=[Budget("crops", crops, 20)])
     assert sorted(piece for window in packed.windows for piece in window) == [
         (sample, 0, length) for sample, length in enumerate(lengths.tolist())
     ]
@@ -127,13 +127,13 @@ def test_a_budget_that_does_not_bind_leaves_as_few_empty_places_as_without_it():
     documents = np.random.default_rng(6).integers(50, 3000, 400)
     lengths, crops = np.concatenate([lengths, documents]), np.concatenate([crops, np.zeros(400, int)])
     splittable = np.arange(len(lengths)) >= 3000
-    bound = pack(lengths, splittable, 4096, crops=crops, max_crops=60)
+    bound = pack(lengths, splittable, 4096, budgets=[Budget("crops", crops, 60)])
     assert bound.waste <= 0.02 and pack(lengths, splittable, 4096).waste <= 0.02
-    unbound = pack(lengths, splittable, 4096, crops=crops)
+    unbound = pack(lengths, splittable, 4096, budgets=[Budget("crops", crops, None)])
     assert unbound == pack(lengths, splittable, 4096)
 
 
 @pytest.mark.parametrize(("crops", "splittable"), [([3], [False]), ([1], [True])])
 def test_a_sample_beyond_the_budget_of_crops_and_one_with_crops_that_may_be_cut_are_refused(crops, splittable):
     with pytest.raises(ValueError, match="crops, allowed are 2, 0 if it may be cut"):
-        pack(np.array([5]), np.array(splittable), 16, crops=np.array(crops), max_crops=2)
+        pack(np.array([5]), np.array(splittable), 16, budgets=[Budget("crops", np.array(crops), 2)])
