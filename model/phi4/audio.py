@@ -51,6 +51,11 @@ class Normalise(nn.Module):
         self.register_buffer("global_mean", torch.zeros(config.input_size))
         self.register_buffer("global_invstd", torch.ones(config.input_size))
 
+    def scale_to(self, mean: Sequence[float], invstd: Sequence[float]) -> None:
+        """Sets both, a value for each band."""
+        for buffer, values in ((self.global_mean, mean), (self.global_invstd, invstd)):
+            buffer.copy_(torch.tensor(values, dtype=torch.float64))
+
     def forward(self, x_BTM: Tensor) -> Tensor:
         """[B, T, mels], in natural logarithms of power, -> the same shape."""
         return (x_BTM - self.global_mean) * self.global_invstd
