@@ -1,9 +1,9 @@
 """What do cheaper forms of log-Mel do to a model's logits? The float32 transform, and frames stored as float16.
 
 Models of random weights of unit gain, so that logits are of order one and every layer counts: `nano`, and the released
-shapes with the first blocks of the encoder and the first layers of the decoder, in float32. Clips of speech stand before
-a question; of each form the largest difference of any logit from that of exact frames. A form is harmless, and may be
-a default, where no logit of a clip moves by more than 1e-3.
+shapes with the first blocks of the encoder and the first layers of the decoder, in float32. Clips of speech stand
+before a question; of each form the largest difference of any logit from that of exact frames. A form is harmless, and
+may be a default, where no logit of a clip moves by more than 1e-3.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def released() -> ModelConfig:
     """The widths of the release."""
     whole = PRESETS["multimodal"]
     assert whole.audio is not None
-    text = replace(whole.text, num_hidden_layers=LAYERS, vocab_size=ENTRIES, bos_token_id=0, pad_token_id=0)
+    ends = {"bos_token_id": 0, "pad_token_id": 0, "eos_token_id": (0,)}
+    text = replace(whole.text, num_hidden_layers=LAYERS, vocab_size=ENTRIES, **ends)
     audio = replace(whole.audio, num_blocks=BLOCKS, audio_token_id=12)
-    return ModelConfig(replace(text, eos_token_id=(0,)), None, audio, ())
+    return ModelConfig(text, None, audio, ())
 
 
 def lively(config: ModelConfig, seed: int, mel: np.ndarray) -> Multimodal:
@@ -103,8 +104,8 @@ def run(tiny: bool) -> Report:
             harmless.append(f"{form} at {shape}: {verdict} {HARMLESS:g}")
     return Report(
         name="log_mel",
-        data=f"{data}: {count} clips of {seconds} s; random weights of unit gain, released shapes with {BLOCKS} blocks of"
-        f" the encoder and {LAYERS} layers of the decoder",
+        data=f"{data}: {count} clips of {seconds} s; random weights of unit gain, released shapes with {BLOCKS} blocks"
+        f" of the encoder and {LAYERS} layers of the decoder",
         rounds=rounds,
         rows=tuple(rows),
         notes=("; ".join(harmless),),
