@@ -48,12 +48,14 @@ def asked(scene: Scene, draw: Draw, part: Part, count: int) -> tuple[Asked, ...]
 
 
 def judged(scene: Scene, wanted: str) -> str:
-    """A caption that says of each figure whether it has all the words that are wanted, which stand beside it again:
+    """A caption that says of each figure whether it is what is wanted, which stands beside it again:
     `top left red circle is red star no bottom right red star is red star yes`."""
-    return " ".join(
-        f"{PLACES[figure.place]} {figure} is {wanted} {yes_or_no(set(wanted.split()) <= set(str(figure).split()))}"
-        for figure in scene
-    )
+    return " ".join(f"{PLACES[figure.place]} {fit(figure, wanted)}" for figure in scene)
+
+
+def fit(figure: Figure, wanted: str) -> str:
+    """Whether a figure is what is wanted, or has the one word that is."""
+    return f"{figure} is {wanted} {yes_or_no(wanted in (str(figure), *str(figure).split()))}"
 
 
 def yes_or_no(right: bool) -> str:

@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gristmill.synth.draw import Draw
-from gristmill.synth.scenes.figures import Figure, Part, Scene, caption, drawn_scene
+from gristmill.synth.scenes.figures import Figure, Part, Scene, caption, drawn_scene, drawn_thing
 from gristmill.synth.scenes.frames import ORDINALS, Frames, drawn_frames
-from gristmill.synth.scenes.questions import Asked, asked
+from gristmill.synth.scenes.questions import Asked, asked, fit, yes_or_no
 
 BLANK = "blank"
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SEPARATOR = "-"
+_PAIRS = 4
 _PICTURE = ":\n"
 """Before a picture in words: a token of a role takes spaces behind it away, that of the first piece too."""
 
@@ -36,7 +37,9 @@ class Reading(NamedTuple):
 
 def reading(draw: Draw, part: Part, count: int) -> Reading:
     """A scene or several, and what is said of it, or up to `count` questions with their answers."""
-    what = draw.below(10)
+    what = draw.below(12)
+    if what >= 10:
+        return _alike(draw)
     if what < 2:
         scene = drawn_scene(draw, part)
         frames = Frames((scene,), (Asked("caption", "", caption(scene)),))
@@ -48,6 +51,40 @@ def reading(draw: Draw, part: Part, count: int) -> Reading:
     pictures = [lines(scene, draw) for scene in frames.scenes]
     prompt = "".join(announced(pictures))
     return Reading(prompt if len(pictures) > 1 else f"{_PICTURE}{prompt}", frames.asked)
+
+
+def _alike(draw: Draw) -> Reading:
+    """Pairs of figures without a place: which are the same, in the words of a thought. Few figures of two scenes are
+    alike but for one word, so that what is in doubt would be compared too seldom there."""
+    pairs = [_near_pair(draw) for _ in range(_PAIRS)]
+    prompt = "".join(f"- {first}, {second}\n" for first, second in pairs)
+    if draw.chance(0.5):
+        lines = [f"first {first} second {second} {yes_or_no(first == second)}" for first, second in pairs]
+        return Reading(prompt, (Asked("alike", "Which are the same?", "\n".join(lines)),))
+    lines = []
+    for figure, other in pairs:
+        wanted = other.shape if other.shape and draw.chance(0.3) else str(other)
+        lines.append(f"- {fit(figure, wanted)}")
+    return Reading(prompt, (Asked("alike", "Which are as the second?", "\n".join(lines)),))
+
+
+def _near_pair(draw: Draw) -> tuple[Figure, Figure]:
+    """The same figure twice, or two of a kind, most of which differ in a word or a digit."""
+    figure = drawn_thing(draw, 0)
+    if draw.chance(0.4):
+        return figure, figure
+    shared = draw.pick((0, 1, 1))
+    while True:
+        other = drawn_thing(draw, 0)
+        if bool(other.digits) == bool(figure.digits) and _shared(figure, other) == shared:
+            return figure, other
+
+
+def _shared(figure: Figure, other: Figure) -> int:
+    """In how many of two words or digits two figures of a kind are alike."""
+    if figure.digits:
+        return sum(a == b for a, b in zip(figure.digits, other.digits, strict=True))
+    return (figure.colour == other.colour) + (figure.shape == other.shape)
 
 
 def announced(pictures: Sequence[str]) -> list[str]:

@@ -198,7 +198,7 @@ def words_of(sample: Path, name: str) -> Iterator[tuple[str, list[Reading], tupl
     for row in map(json.loads, (sample / f"{name}.jsonl").read_text().splitlines()):
         texts = [message["content"] for message in row["messages"]]
         readings = [_read_in_words(*grid) for grid in GRID.findall(texts[0])]
-        texts[0] = texts[0].rpartition("\n")[2]
+        texts[0] = texts[0].rpartition("\n")[2] if readings else texts[0]
         yield row["source"].removeprefix("reading_"), readings, turns(texts, row["messages"])
 
 
@@ -208,10 +208,33 @@ def test_reading_in_words_has_the_answers_of_pictures(sample: Path, name: str) -
         assert name == "reading" or len(asked) == 1
         if kind == "caption":
             assert asked == (Turn("", captioned(readings[0])),) and len(readings) == 1
+        elif kind == "alike":
+            assert asked == (Turn(asked[0].question, alike(asked[0])),)
         else:
             assert kind == kind_of(asked[0].question)
             for turn in asked:
                 assert turn == (turn.question, answered(readings, turn.question), thought(readings, turn.question))
+
+
+def alike(turn: Turn) -> str:
+    """Whether the two figures of each line are the same, or the first has the word that stands for the second."""
+    *listed, question = turn.question.split("\n")
+    verdicts = []
+    for line, answer in zip(listed, turn.answer.split("\n"), strict=True):
+        first, second = line.removeprefix("- ").split(", ")
+        if question == "Which are the same?":
+            verdicts.append(f"first {first} second {second} {'yes' if first == second else 'no'}")
+            continue
+        wanted = second.rpartition(" ")[2] if f"is {second} " not in answer else second
+        fits = first == wanted or wanted == first.rpartition(" ")[2]
+        verdicts.append(f"- {first} is {wanted} {'yes' if fits else 'no'}")
+    return "\n".join(verdicts)
+
+
+def test_pairs_in_words_are_alike_and_not(sample: Path) -> None:
+    turns_of = [asked[0] for kind, _, asked in words_of(sample, "reading") if kind == "alike"]
+    verdicts = [line.rpartition(" ")[2] for turn in turns_of for line in turn.answer.split("\n")]
+    assert len(verdicts) > 50 and 0.3 < verdicts.count("yes") / len(verdicts) < 0.7
 
 
 def test_a_picture_in_words_has_a_token_for_each_of_its_own(sample: Path) -> None:
@@ -266,9 +289,13 @@ def test_withheld_things_are_shown_and_asked_for_apart(sample: Path) -> None:
             assert not {figure for reading in row.readings for figure in reading.values()} & WITHHELD
             assert not any(figure in f"{row.asked}" for figure in WITHHELD)
     for name in ("reading", "reading-held-out"):
-        for _, readings, asked in words_of(sample, name):
+        for kind, readings, asked in words_of(sample, name):
             figures = {figure for reading in readings for figure in reading.values()}
-            assert figures and not figures & WITHHELD and not any(figure in f"{asked}" for figure in WITHHELD)
+            assert (
+                (figures or kind == "alike")
+                and not figures & WITHHELD
+                and not any(figure in f"{asked}" for figure in WITHHELD)
+            )
     for name in ("captions-withheld", "questions-withheld"):
         figures = {figure for row in lines(sample, name) for reading in row.readings for figure in reading.values()}
         assert figures <= WITHHELD and len(figures) > len(WITHHELD) // 2
