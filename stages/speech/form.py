@@ -71,8 +71,8 @@ SAME: tuple[Same, ...] = ("clips_and_text", "clips", "text")
 
 
 class Formed(NamedTuple):
-    """A sample: its parts, what makes two the same, its clips and images, what the row says of them; or the reason why it is
-    none, with the offending value, or in `error` what a decoder said, which quotes nothing of a record."""
+    """A sample: its parts, what makes two the same, its clips and images, what the row says of them; or the reason why
+    it is none, with the offending value, or in `error` what a decoder said, which quotes nothing of a record."""
 
     parts: tuple[Segment, ...] = ()
     content: str = ""
@@ -154,8 +154,10 @@ class FormSpeech(SampleStage[Formed]):
             words = words_of(row, self.task, self.fields, Defaults(self.language, self.target, self.prompts))
             messages = turns(words, len(album.named), self.system)
         self._check_number(album.named, len(item.media))
-        shown = Album((), IMAGE) if self.max_images is None else album_of(item.media, row, messages)
-        messages = with_placeholders(messages, shown)
+        shown = Album((), IMAGE)
+        if self.max_images is not None:
+            shown = album_of(item.media, row, messages)
+            messages = with_placeholders(messages, shown)
         given = {"messages": messages, "tools": row.get("tools")}
         conversation = parse(given, Rules(harmless=frozenset(self.harmless)))
         conversation = placed(placed(conversation, len(album.named), AUDIO), len(shown.named), IMAGE)
