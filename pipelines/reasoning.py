@@ -49,8 +49,8 @@ ENGINE = "drawn_by"
 
 
 class Sampling(InputRecipe):
-    """What decides the samples. `problems`: what a line is; `engine`: who draws, `draws`: how; `prompt`: how a problem is
-    posed. `waves` and `stop`: how many samples of a problem. `checks`: what is asked of a chain beside its answer.
+    """What decides the samples. `problems`: what a line is; `engine`: who draws, `draws`: how; `prompt`: how a problem
+    is posed. `waves` and `stop`: how many samples of a problem. `checks`: what is asked of a chain beside its answer.
     `attempts` at a verdict; `max_undecided_rate`: of samples without one. `decontaminate`: what is held out."""
 
     problems: Problems = Problems()
@@ -70,8 +70,8 @@ class Sampling(InputRecipe):
     def _fits(self) -> Sampling:
         if self.draws.max_tokens >= self.engine.context:
             raise ValueError(
-                f"draws.max_tokens={self.draws.max_tokens}: less than engine.context={self.engine.context}, which has to"
-                " hold the prompt too"
+                f"draws.max_tokens={self.draws.max_tokens}: less than engine.context={self.engine.context}, which has"
+                " to hold the prompt too"
             )
         if self.engine.dtype is not None and self.engine.dtype not in DTYPES:
             raise ValueError(f"engine.dtype={self.engine.dtype!r}: one of {', '.join(DTYPES)}, or null: as stored")

@@ -17,6 +17,7 @@ from typing import Any
 
 from gristmill.lake.accounts import media
 from gristmill.lake.accounts.identity import normalise_url
+from gristmill.lake.query.families import Child, children_of
 from gristmill.lake.query.query import require_dataset
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import DamagedObject, rows_between
@@ -89,6 +90,7 @@ class Story:
 @dataclass(frozen=True)
 class Answer:
     """`prefixes` were searched in `searched` (dataset -> versions). `withdrawn` and `unreadable` qualify them.
+    `children`: samples of these records, or those that were asked for.
 
     `unscanned`: whether URL columns, which would tell of a URL that mixes spellings, were not looked at."""
 
@@ -100,6 +102,7 @@ class Answer:
     withdrawn: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     unscanned: bool = False
+    children: tuple[Child, ...] = ()
 
 
 def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
@@ -138,6 +141,7 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         withdrawn=tuple(f"{name}@v{n}" for name in names for n in sorted(versions.withdrawn(name))),
         unreadable=tuple(unreadable),
         unscanned=unscanned,
+        children=children_of(versions, outlines, prefixes),
     )
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from gristmill.lake.accounts import media
-from gristmill.lake.accounts.fan import MEMBER
+from gristmill.lake.accounts.fan import FAMILIES, MEMBER
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef, is_table, iter_batches, open_parquet, read_object
@@ -50,6 +50,7 @@ class Search:
         self.ids: set[str] = set()
         self.texts_gone = 0
         self.lost: set[str] = set()  # objects of withdrawn versions that gc took
+        self._families: dict[str, ObjectRef] = {}  # ledgers of children (lake/accounts/fan.py)
         self._columns: dict[str, Columns | None] = {}
         self._read: set[str] = set()  # receipts, texts, and tables of media
         self._no_url: dict[str, int] = {}  # object -> how many of its rows have none
@@ -77,6 +78,7 @@ class Search:
                 if not seen.withdrawn and not self.asking:
                     needed.update(seen.looked_at)
                 bundles |= {ref.sha256: ref for ref in manifest.attachments if ref.kind == "receipts"}
+                self._families |= {ref.sha256: ref for ref in manifest.ledgers if ref.kind == FAMILIES}
                 listed = [ref for ref in manifest.attachments if ref.kind == media.KIND]
                 tables |= {sha: self.refs[sha] for sha in self._remembered(listed)}
                 if not seen.withdrawn and not self.asking:
@@ -95,6 +97,7 @@ class Search:
                     self._look_in_texts(pool, bundles.values())
             if self.request.media:
                 self._look_up_media(pool, tables.values(), needed)
+            self._look_in_families()
             if len(self.ids) > known:
                 new = list(self.refs.values())  # an earlier look counted their rows, and knew fewer ids
             gone = self.gone
@@ -212,6 +215,16 @@ class Search:
         for ref, ids in zip(new, pool.map(look, new), strict=True):
             self._read.add(ref.sha256)
             self.ids.update(ids)
+
+    def _look_in_families(self) -> None:
+        """Ids of the children of records that go: what was made of a child is known by its id alone."""
+        for ref in self._families.values():
+            try:
+                for batch in iter_batches(self.store, ref, ["id", "parent_id"]):
+                    hit = self.gone.match(batch["parent_id"])
+                    self.ids.update(batch["id"].filter(pa.array(hit)).to_pylist())
+            except NotFound:  # of a withdrawn version; its children are known by what else names them
+                continue
 
     def _by_id(self, ref: ObjectRef, gone: Suppression) -> list[str] | None:
         """The ids in it that go, by id alone: an object may have lost the URL of a record that another still has."""

@@ -108,7 +108,7 @@ def lineage(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = Fal
 
 
 def why(
-    query: Annotated[str, typer.Argument(metavar="URL|ID", help="A URL, a source key, an id or 8 characters of one.")],
+    query: Annotated[str, typer.Argument(metavar="URL|ID", help="A URL, a source key, an id (of a sample, too) or 8 characters of one.")],
     dataset: Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Search only here.")] = None,
     lake: LakeOption = None,
     as_json: JsonOption = False,
@@ -118,9 +118,10 @@ def why(
     from gristmill.orchestration.show.records import draw_why, not_found
 
     history = ask(versions_of(lake), query, dataset)
-    if history.stories or as_json:
+    known = history.stories or history.children
+    if known or as_json:
         answer(history, as_json, lambda console: draw_why(console, history))
-    if not history.stories:
+    if not known:
         note(not_found(history))
         raise typer.Exit(NOT_FOUND)
 

@@ -18,6 +18,7 @@ from rich.text import Text
 from gristmill.lake.query.diff import Diff
 from gristmill.lake.query.sampling import MEDIA, Drawn, SampledRecord
 from gristmill.lake.query.why import ALIKE, Answer, Place, Story
+from gristmill.orchestration.show.children import draw_children
 from gristmill.orchestration.show.tables import SHOWN, counted, draw_facts, grid, heading, indented, ruled
 from gristmill.orchestration.show.terminal import plain
 from gristmill.orchestration.show.windows import marked
@@ -70,6 +71,7 @@ def draw_why(console: Console, answer: Answer) -> None:
             fate = Text(story.fate, style=STYLES.get(story.fate, ""))
             table.add_row(f"  {story.dataset}", versions, fate, _because(story))
         console.print(table)
+    draw_children(console, answer)
     _qualify(console, answer)
 
 

@@ -25,7 +25,7 @@ from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.pipelines.frame.steps import NOTHING
 from gristmill.pipelines.reason.settings import ReasoningRun
 from gristmill.pipelines.settings.config import BadConfig
-from gristmill.stages.core.records import CONTENT, Chunk, Records
+from gristmill.stages.core.records import CONTENT, Records
 from gristmill.stages.core.work import Stage, Work
 from gristmill.stages.generate.draw import Generate, GenerateFacts, GenerateInput
 from gristmill.stages.generate.endpoint import BadEndpoint
@@ -41,14 +41,27 @@ log = logging.getLogger("gristmill")
 TITLE = "roll out"
 
 
-class Undecided(RuntimeError):
-    """Too many samples without a verdict."""
+class Undecided(Incomplete):
+    """Too many samples without a verdict; the same command tries them again."""
+
+    def __init__(self, undecided: int, samples: int, reasons: Mapping[str, int]) -> None:
+        RuntimeError.__init__(self, undecided, samples, reasons)
+        self.errors = ()
+        self.undecided, self.samples, self.reasons = undecided, samples, reasons
+
+    def __str__(self) -> str:
+        mostly = ", ".join(f"{reason} ({count:,})" for reason, count in Counter(self.reasons).most_common(4))
+        return (
+            f"{TITLE}: {self.undecided:,} of {self.samples:,} samples have no verdict, more than"
+            f" recipe.max_undecided_rate allows; of all that were not accepted: {mostly}.\nWhat is done is kept: run the"
+            " same command again to try only these."
+        )
 
 
 @dataclass(frozen=True)
 class RollOut(Step):
-    """Draws, judges and settles. `attempts` at a verdict in one run; `max_undecided_rate`: samples without one, of those
-    that count, beyond which the run is incomplete."""
+    """Draws, judges and settles. `attempts` at a verdict in one run; `max_undecided_rate`: samples without one, of
+    those that count, beyond which the run is incomplete."""
 
     generate: Generate
     verify: Verify
@@ -99,7 +112,7 @@ class RollOut(Step):
                 return settled
             ran_now = sum(ran for title, _, ran in runner.history if title == TITLE)
             if ran_now or not drawing.may_be_decided:
-                raise Incomplete(TITLE, [("samples", _too_many(undecided, samples, facts))], samples - undecided)
+                raise Undecided(undecided, samples, _reasons(facts))
             limit += self.attempts  # an earlier run spent all attempts, and this one was started to try again
 
 
@@ -113,12 +126,11 @@ def _refuse_engine(error: Incomplete) -> None:
             raise BadConfig(f"recipe.engine: {root}") from error
 
 
-def _too_many(undecided: int, samples: int, facts: Sequence[SettleFacts]) -> Undecided:
+def _reasons(facts: Sequence[SettleFacts]) -> Counter[str]:
     reasons: Counter[str] = Counter()
     for of_chunk in facts:
         reasons.update(of_chunk.reasons)
-    mostly = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(4))
-    return Undecided(f"{undecided:,} of {samples:,} samples have no verdict; of all that were not accepted: {mostly}")
+    return reasons
 
 
 def _verdicts(settled: Sequence[Receipt]) -> list[str]:
@@ -194,10 +206,8 @@ class _Drawing:
 
 def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningRun) -> dict[str, Any]:
     """What was drawn, for the manifest: reasons, difficulties, tokens, what they cost."""
-    reasons: Counter[str] = Counter()
     difficulties: Counter[str] = Counter()
     for of_chunk in facts:
-        reasons.update(of_chunk.reasons)
         difficulties.update(of_chunk.difficulties)
     drawn = [receipt.facts_as(GenerateFacts) for receipt in drawing.generated]
     tokens, prompt_tokens = sum(f.tokens for f in drawn), sum(f.prompt_tokens for f in drawn)
@@ -212,6 +222,6 @@ def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningR
         "cost": how.hosts.endpoint.price(prompt_tokens, tokens),
         "engines": sorted({f.engine for f in drawn}),
         "findings": findings,
-        "reasons": dict(sorted(reasons.items())),
+        "reasons": dict(sorted(_reasons(facts).items())),
         "difficulties": dict(sorted(difficulties.items())),
     }

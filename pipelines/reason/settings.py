@@ -1,4 +1,4 @@
-"""How and where the reasoning pipeline runs: none of it can change which samples are drawn, but for an engine's bits."""
+"""How and where the reasoning pipeline runs: nothing of it decides which samples are asked for."""
 
 from __future__ import annotations
 

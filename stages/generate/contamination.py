@@ -82,7 +82,7 @@ class FindContaminated(Stage[FindInput]):
     def run(self, store: Store, work: Work[FindInput]) -> Outcome:
         """Facts: Passed. Raises DamagedObject."""
         payload = work.payload
-        rows = payload.posing.rows(store, [*KEYS, "text"])
+        rows = payload.posing.rows(store, ["text"])
         items = Contamination(store, payload.index, self.overlap).items(rows["text"].to_pylist())
         reason = pa.array([IN_PROBLEM if row in items else None for row in range(rows.num_rows)], pa.string())
         verdicts = rows.select(list(KEYS)).append_column("reason", reason)

@@ -189,7 +189,7 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
         for row in rows:
             if row["failure"] is not None and may_be_decided(row):
                 lost.setdefault(row["problem"], []).append(row["sample"])
-        columns = ["id", *(name for name, _ in PROBLEM)]
+        columns = [name for name, _ in PROBLEM]
         for row in payload.posing.rows(store, columns).to_pylist():
             problem = row["id"]
             if turn.again:

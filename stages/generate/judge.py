@@ -92,7 +92,7 @@ class Verify(WarmStage[VerifyInput, Judging]):
         waiting = [samples[key] for key in again] + [
             {**row, "attempt": samples.get((row["problem"], row["sample"]), {}).get("attempt", 0)} for row in drawn
         ]
-        columns = ["id", *(name for name, _ in PROBLEM)]
+        columns = [name for name, _ in PROBLEM]
         rows = payload.posing.rows(store, columns).to_pylist() if waiting else []
         problems = {row["id"]: problem_of(row) for row in rows}
         for row in waiting:
@@ -112,7 +112,7 @@ class Verify(WarmStage[VerifyInput, Judging]):
         if row["failure"] is not None:
             reason = f"{ENGINE}.{row['failure']}"
             return judged | {"verdict": "undecided", "reason": reason, "value": row["detail"], "verifier": ENGINE}
-        if row["finish"] == "length":
+        if row["finish"] == "length" and not self.checks.truncated:
             value = None if row["tokens"] is None else f"{row['tokens']} tokens"
             return judged | {"verdict": "rejected", "reason": TRUNCATED, "value": value, "verifier": ENGINE}
         verdict = warm.verifier.verify(problem, row["text"])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from string import ascii_uppercase
 from typing import Any, ClassVar, NamedTuple, get_args
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from gristmill.model.processing.segments import Segment
 from gristmill.stages.containers import ReadConfig, Record
 from gristmill.stages.read.reading import RECORD
 from gristmill.stages.text.samples import SampleStage, columns_of
+from gristmill.synth.verify.choice import LETTERS
 from gristmill.synth.verify.verdict import Kind, Problem
 
 PROBLEM = (
@@ -150,15 +150,15 @@ class Problems(SampleStage[Posed]):
 
     def _choice(self, row: Mapping[str, Any]) -> Problem:
         given = row.get(self.choices)
-        labels: Sequence[Any] = ascii_uppercase
+        labels: Sequence[Any] = LETTERS
         if isinstance(given, Mapping):
             labels, given = given.get("label") or labels, given.get("text")
-        if not isinstance(given, list) or not 2 <= len(given) <= len(ascii_uppercase):
+        if not isinstance(given, list) or not 2 <= len(given) <= len(LETTERS):
             raise BadSample("no_choices", self.choices)
         if not all(isinstance(option, str) and option.strip() for option in given):
             raise BadSample("not_text", self.choices)
         place = _place(row.get(self.answer), given, [str(label) for label in labels])
-        return self._problem(row, gold=ascii_uppercase[place], choices=tuple(given))
+        return self._problem(row, gold=LETTERS[place], choices=tuple(given))
 
     def _code(self, row: Mapping[str, Any]) -> Problem:
         given = row.get(self.tests)
@@ -190,7 +190,7 @@ def problem_of(row: Mapping[str, Any]) -> Problem:
 
 def prompt_of(problem: Problem, template: str) -> str:
     """What is asked: the question, with the options of a choice below it, in place of `{question}`."""
-    options = "".join(f"\n{letter}. {option}" for letter, option in zip(ascii_uppercase, problem.choices, strict=False))
+    options = "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, problem.choices, strict=False))
     return template.replace("{question}", problem.question + options)
 
 
@@ -203,7 +203,7 @@ def _place(answer: Any, options: Sequence[str], labels: Sequence[str]) -> int:
     if not isinstance(answer, str) or not answer.strip():
         raise BadSample("no_field" if answer is None else "not_text", "the answer of a choice")
     text = answer.strip()
-    for names in (labels, ascii_uppercase, options):
+    for names in (labels, LETTERS, options):
         if text in names[: len(options)]:
             return list(names).index(text)
     raise BadSample("unknown_choice", text[:80])

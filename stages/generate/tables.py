@@ -17,7 +17,7 @@ from gristmill.lake.accounts import ledger
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_refs, read_table
-from gristmill.stages.core.records import Chunk, alive
+from gristmill.stages.core.records import KEYS, Chunk, alive
 from gristmill.stages.generate.protocol import LASTING
 from gristmill.synth.sampling import Verdict
 
@@ -71,7 +71,8 @@ class Posing:
         return self.chunk.tally if self.exclusions is None else None
 
     def rows(self, store: Store, columns: Sequence[str] | None = None) -> pa.Table:
-        """The problems, with these columns of the content; None: with all. In order of the input."""
+        """The problems, with their keys and these columns of the content; None: with all. In order of the input."""
+        columns = None if columns is None else list(dict.fromkeys((*KEYS, *columns)))
         exclusions = () if self.exclusions is None else read_refs(store, self.exclusions)
         return alive(store, self.chunk, columns, exclusions=exclusions)
 

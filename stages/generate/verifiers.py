@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gristmill.synth.verify.choice import Choice
 from gristmill.synth.verify.maths import Maths
-from gristmill.synth.verify.steps import Steps
-from gristmill.synth.verify.symbolic import Symbolic
+from gristmill.synth.verify.steps.check import Steps
+from gristmill.synth.verify.answers.symbolic import Symbolic
 from gristmill.synth.verify.verdict import AllOf, Kind, Verifier
 
 
 @dataclass(frozen=True)
 class Checks:
-    """What is asked of a chain beside its answer. `steps`: no equation of a maths chain may be false. `symbolic`:
-    answers that are no numbers are compared by math-verify in a child process."""
+    """What is asked of a chain beside its answer. `steps`: no equation of it may be false. `symbolic`: answers that are
+    no numbers are compared by math-verify in a child process. `truncated`: chains that were cut off at `max_tokens` are
+    judged as well; else they are rejected as such."""
 
     steps: bool = True
     symbolic: bool = True
+    truncated: bool = False
 
 
 @dataclass
@@ -34,17 +37,21 @@ class Judging:
 
 
 def judging(kind: Kind, checks: Checks) -> Judging:
-    """The verifier of problems of this kind."""
-    symbolic = Symbolic() if checks.symbolic else None
-    ends = [] if symbolic is None else [symbolic.close]
-    maths = Maths(symbolic)
-    return Judging(AllOf((maths, Steps())) if checks.steps else maths, ends)
+    """The verifier of problems of this kind. Raises ValueError for one that there is none of."""
+    if kind == "choice":
+        return Judging(AllOf((Choice(), Steps())) if checks.steps else Choice())
+    if kind == "maths":
+        symbolic = Symbolic() if checks.symbolic else None
+        ends = [] if symbolic is None else [symbolic.close]
+        maths = Maths(symbolic)
+        return Judging(AllOf((maths, Steps())) if checks.steps else maths, ends)
+    raise ValueError(f"kind={kind!r}: nothing judges it")
 
 
 def verifier_id(kind: Kind, checks: Checks) -> str:
     """`name@version` of it."""
-    made_ready = judging(kind, checks)
+    ready = judging(kind, checks)
     try:
-        return made_ready.verifier.id
+        return ready.verifier.id
     finally:
-        made_ready.close()
+        ready.close()
