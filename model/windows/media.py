@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from gristmill.model.phi4.config import AudioConfig, ModelConfig, VisionConfig
 from gristmill.model.processing.image import Size, grid_of, image_inputs
@@ -83,8 +82,4 @@ def _clip_inputs(windows: Sequence[Arrays], config: AudioConfig, device: torch.d
             raise ValueError(f"cu_frames {ends.tolist()}: needed is 0, rising to the {len(mel)} frames of mel")
         lengths += own
     mel_FM = torch.from_numpy(np.concatenate([window["mel"] for window in windows])).to(device, non_blocking=True)
-    length_C = torch.tensor(lengths, device=device)
-    return {
-        "audio_input_features": pad_sequence(mel_FM.float().split(lengths), batch_first=True),
-        "audio_attention_mask": torch.arange(max(lengths), device=device) < length_C[:, None],
-    }
+    return {"audio_input_features": mel_FM.float(), "audio_frames": torch.tensor(lengths)}

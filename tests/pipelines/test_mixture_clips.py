@@ -82,7 +82,7 @@ def test_the_model_makes_as_many_embeddings_of_a_window_as_it_has_audio_tokens(l
     window = next(w for w in mixtures.windows(lake, manifest) if "mel" in w.arrays)
     inputs = media_inputs([window.arrays], NANO, "cpu")
     token = tokenizer_of(Versions(lake), manifest).special("<|audio|>")
-    tokens = (-(-inputs["audio_attention_mask"].sum(1) // 8)).sum()
+    tokens = (-(-inputs["audio_frames"] // 8)).sum()
     assert int(tokens) == int((window.arrays["input_ids"] == token).sum())
 
 
