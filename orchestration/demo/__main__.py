@@ -37,7 +37,7 @@ def main() -> int:
     second = [*grow, f"recipe.inputs=[{data}/crawl/*, {data}/night2/*]"]
 
     say("A generated crawl: pages, spam, copies, errors, damage; a second crawl; the truth about each record.")
-    grist("sample-data", str(data))
+    grist("sample-data", str(data), "--scenes", "5000")
     say("The first run: language, quality, exact and near duplicates, shards, ledger, version.")
     first_run = result(grist(*first, "--lake", lake))
     grist("show", "web", "--lake", lake)
