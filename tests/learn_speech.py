@@ -15,30 +15,21 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from answering import answers
 from rich.console import Console
 from rich.table import Table
 from torchaudio.functional import edit_distance
 
-from gristmill.lake.store.objects import read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
-from gristmill.model.evaluate.samples import Rules, item_of
-from gristmill.model.generate.engine import Engine, Options, Request
-from gristmill.model.generate.sampling import Sampling
-from gristmill.model.processing.detokenize import decoder
-from gristmill.model.processing.segments import Segment, placeholder_of
-from gristmill.model.windows.placeholders import LogMel, Medium
-from gristmill.model.windows.prompts import Prompts, cut_of, log_mel_of
 from gristmill.orchestration.demo.seeing import CUT, PICTURES
 from gristmill.orchestration.demo.terminal import grist, keys
-from gristmill.stages.models.model_versions import load_model
-from gristmill.stages.text.instruct import parts_of
 from gristmill.synth.scenes.sample import write_scenes
 from gristmill.synth.speech.hearing import ASKED
 from gristmill.synth.speech.sample import write_speech
@@ -118,7 +109,7 @@ def rows(lake: str, folder: Path) -> None:
         grist("run", "conf/vision.yaml", *keys((*what, "min_similarity=null")), *here)
     for dataset, task in CLIPS.items():
         for part in ("", HELD_OUT, VOICES):
-            prompts = (f"audio.prompts=[{ASKED}]",) if task == "asr" else ("audio.max_images=1",)
+            prompts = (f"audio.prompts={json.dumps([ASKED])}",) if task == "asr" else ("audio.max_images=1",)
             inputs = place(folder / "speech", f"{FILES[dataset]}{part}")
             what = (f"dataset={dataset}{part}", f"inputs=[{inputs}]", f"audio.task={task}", *prompts)
             grist("run", "conf/speech.yaml", *keys((*what, "min_similarity=null")), *here)
@@ -216,43 +207,6 @@ def gates(lake: str, dataset: str) -> dict[str, dict[str, Any]]:
 
 
 # Answers.
-
-
-def answers(lake: str, model: str, data: str, without: str | None = None) -> list[tuple[str, str]]:
-    """(expected, answered) of each row of a dataset, greedily. `without`: the kind of media that is left out."""
-    store = open_store(lake)
-    loaded = load_model(store, model)
-    tokenizer, config = loaded.tokenizer, loaded.model.config
-    assert tokenizer is not None
-    log_mel = log_mel_of(config, tokenizer, LogMel(exact=False))
-    prompts = Prompts(tokenizer, cut_of(config, tokenizer, 4), log_mel=log_mel)
-    expected: list[str] = []
-
-    def requests() -> Iterator[Request]:
-        for row in _rows(lake, data):
-            item = item_of(parts_of(row["text"], row["parts"]), Rules(), "answer")
-            shown = [part for part in item.prompt if _kind(part) is None or _kind(part) != without]
-            asked = prompts.of(shown, [Medium(medium["kind"], medium["data"]) for medium in row["media"]])
-            sampling = Sampling(max_tokens=24, temperature=0)
-            yield Request(str(len(expected)), asked.tokens, sampling, media=asked.media or None)
-            expected.append(item.expected)
-
-    engine = Engine(loaded.model, Options(max_num_seqs=32, max_model_len=256, block_size=64))
-    decode, ends = decoder(tokenizer), config.text.eos_token_id
-    said = {int(each.request.key): each.text(decode, ends) for each in engine.run(requests())}
-    return [(text, said[number].strip()) for number, text in enumerate(expected)]
-
-
-def _rows(lake: str, data: str) -> Iterator[dict[str, Any]]:
-    store = open_store(lake)
-    for ref in Versions(store).resolve(data).shards:
-        yield from read_table(store, ref).to_pylist()
-
-
-def _kind(part: Segment) -> str | None:
-    """Of the medium that a part stands for; None: it is text."""
-    found = placeholder_of(part)
-    return None if found is None else found.kind
 
 
 def errors(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:

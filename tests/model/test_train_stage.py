@@ -15,7 +15,7 @@ from gristmill.model.phi4.parts import Part
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
-from gristmill.model.train.spec_augment import SpecAugment
+from gristmill.model.augment.spec_augment import SpecAugment
 from gristmill.model.train.stage import DataFacts, check, steps_of
 
 NANO = PRESETS["nano"]

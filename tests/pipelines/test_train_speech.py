@@ -208,9 +208,9 @@ def test_what_a2_made_transcribes_alike_in_transformers_with_peft(store, base, t
     train(store, spec, model="lively@v1", tokenizer="")
     exported = CliRunner().invoke(app, ["export", "hf", "nano.a2@v1", str(tmp_path / "out"), "--lake", store.uri])
     assert exported.exit_code == 0, exported.output
-    ours = load_model(store, "nano.a2@v1")
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation=hf.ATTENTION).eval()
-    theirs.load_adapter(str(tmp_path / "out" / "speech-lora"), adapter_name="speech")
+    loaded = load_model(store, "nano.a2@v1")
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation=hf.ATTENTION).eval()
+    reference.load_adapter(str(tmp_path / "out" / "speech-lora"), adapter_name="speech")
     transcripts, without = [], 0
     for number, (seconds, rate) in enumerate([(1.0, 16_000), (0.7, 16_000), (1.6, 16_000)]):
         sound = waveform(100 + number, seconds, rate)
@@ -224,15 +224,15 @@ def test_what_a2_made_transcribes_alike_in_transformers_with_peft(store, base, t
         media = {"mel": mel, "cu_frames": np.array([0, len(mel)], np.int32)}
         asked = Request(str(number), tuple(tokens), Sampling(max_tokens=8, temperature=0, ignore_eos=True), media=media)
         engine = Engine(
-            ours.model, Options(max_num_seqs=4, max_num_partial_prefills=4, max_model_len=128, block_size=32)
+            loaded.model, Options(max_num_seqs=4, max_num_partial_prefills=4, max_model_len=128, block_size=32)
         )
         (answer,) = engine.run([asked])
-        theirs.set_adapter("speech")
-        assert list(answer.tokens) == greedy(theirs, tokens, given, 8)
+        reference.set_adapter("speech")
+        assert list(answer.tokens) == greedy(reference, tokens, given, 8)
         transcripts.append(tuple(answer.tokens))
-        theirs.disable_adapters()
-        without += greedy(theirs, tokens, given, 8) != list(answer.tokens)
-        theirs.enable_adapters()
+        reference.disable_adapters()
+        without += greedy(reference, tokens, given, 8) != list(answer.tokens)
+        reference.enable_adapters()
     assert without and len(set(transcripts)) > 1, "neither the adapter nor the clip is beside the point"
 
 
