@@ -258,18 +258,6 @@ def test_the_projector() -> None:
     assert difference(projector(x), gelu @ projector.down.weight.T + projector.down.bias) < 1e-5
 
 
-def test_start_values() -> None:
-    encoder = AudioEncoder(PRESETS["nano"].audio or TINY)
-    for name, tensor in encoder.state_dict().items():
-        if "layer_norm" in name or name.startswith("encoder_embedding"):
-            ones = name.endswith(("weight", "invstd"))
-            assert bool((tensor == (1 if ones else 0)).all()), name
-        elif tensor.numel() > 1000:
-            assert abs(float(tensor.std()) - 0.02) < 0.002, name
-        elif name.endswith((".bias", ".b1", ".b2")):
-            assert not tensor.any(), name
-
-
 @torch.no_grad()
 def test_half_precision() -> None:
     encoder = randomised(AudioEncoder(TINY))

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import shutil
 
+import hf
 import numpy as np
 import pytest
+import torch
 from clip_mixtures import TAKEN, spoken
 from image_mixtures import CUT, pictures
 from mixtures import documents, mix, texts
-from models import save_nano
+from models import AUDIO, NANO, enlivened, save_nano, small_tokenizer
 from pydantic import ValidationError
 from safetensors.torch import load
+from speech import waveform
 from training import stage, stop_at, train
+from transformers import AutoModelForCausalLM
+from transformers.models.phi4_multimodal import Phi4MultimodalFeatureExtractor
+from typer.testing import CliRunner
 
 from gristmill.lake.store.objects import read_object
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
+from gristmill.model.generate.engine import Engine, Options, Request
+from gristmill.model.generate.sampling import Sampling
+from gristmill.model.hf.checkpoint import save_hf
 from gristmill.model.phi4.parts import Part
+from gristmill.model.processing.audio import audio_tokens, log_mel
+from gristmill.orchestration.cli.main import app
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
 from gristmill.stages.mix.windows import read_windows
-from gristmill.stages.models.model_versions import part_shards
+from gristmill.stages.models.model_versions import load_model, part_shards
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete
 
@@ -185,3 +196,50 @@ def test_what_the_mixture_lacks_is_said_before_anything_runs(store, base):
     joint["init_from"] |= dict.fromkeys(("audio_encoder", "audio_projector_speech", "lora_speech"), "base@v1")
     with pytest.raises(BadConfig, match=r"init_from\.audio_projector_vision is missing"):
         trained(store, joint)
+
+
+def test_what_a2_made_transcribes_alike_in_transformers_with_peft(store, base, tmp_path):
+    """Clips go in as their waveforms, through the reference's own extractor."""
+    save_hf(enlivened(NANO, 0), tmp_path / "lively", tokenizer=small_tokenizer())
+    taken_in = {"recipe": {"dataset": "lively", "folder": str(tmp_path / "lively")}}
+    run_pipeline(ModelRunConfig.model_validate(taken_in), store, Runner(store, workers=0))
+    heard = dict.fromkeys(map(str, set(Part) - {Part.LORA_SPEECH}), "lively@v1")
+    spec = stage("a2", init_from=heard, trainable=["audio_projector_speech", "lora_speech"], data="clips@v1", steps=6)
+    train(store, spec, model="lively@v1", tokenizer="")
+    exported = CliRunner().invoke(app, ["export", "hf", "nano.a2@v1", str(tmp_path / "out"), "--lake", store.uri])
+    assert exported.exit_code == 0, exported.output
+    loaded = load_model(store, "nano.a2@v1")
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation=hf.ATTENTION).eval()
+    reference.load_adapter(str(tmp_path / "out" / "speech-lora"), adapter_name="speech")
+    transcripts, without = [], 0
+    for number, (seconds, rate) in enumerate([(1.0, 16_000), (0.7, 16_000), (1.6, 16_000)]):
+        sound = waveform(100 + number, seconds, rate)
+        mel = log_mel(sound, rate)
+        features = Phi4MultimodalFeatureExtractor()(sound, sampling_rate=rate, return_tensors="pt")
+        tokens = [7, *[AUDIO] * audio_tokens(len(mel)), 3, 5]  # as <|user|> and its end, with ids of the tokenizer
+        given = {
+            "audio_input_features": features["audio_input_features"],
+            "audio_embed_sizes": features["audio_embed_sizes"],
+        }
+        media = {"mel": mel, "cu_frames": np.array([0, len(mel)], np.int32)}
+        asked = Request(str(number), tuple(tokens), Sampling(max_tokens=8, temperature=0, ignore_eos=True), media=media)
+        engine = Engine(
+            loaded.model, Options(max_num_seqs=4, max_num_partial_prefills=4, max_model_len=128, block_size=32)
+        )
+        (answer,) = engine.run([asked])
+        reference.set_adapter("speech")
+        assert list(answer.tokens) == greedy(reference, tokens, given, 8)
+        transcripts.append(tuple(answer.tokens))
+        reference.disable_adapters()
+        without += greedy(reference, tokens, given, 8) != list(answer.tokens)
+        reference.enable_adapters()
+    assert without and len(set(transcripts)) > 1, "neither the adapter nor the clip is beside the point"
+
+
+@torch.no_grad()
+def greedy(model, tokens, given, count):
+    """The most likely tokens, each from the whole of what stands before it, as use_cache=False has it."""
+    ids = list(tokens)
+    for _ in range(count):
+        ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False, **given).logits[0, -1].argmax()))
+    return ids[len(tokens) :]
