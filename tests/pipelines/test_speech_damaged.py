@@ -93,7 +93,7 @@ ODD = {
     "nine channels": (encoded(np.zeros((100, 9), np.float32)), "audio.too_many_channels"),
     "claimed bytes": (with_number(WAV, 40, "<I", 0x7FFF0000 - (1 << 17)), "audio.truncated"),
     "claimed samples": (FLAC[:21] + bytes([FLAC[21] | 15]) + b"\xff" * 4 + FLAC[26:], "audio.too_long"),
-    "some samples more": (FLAC[:22] + struct.pack(">I", 50_000_000) + FLAC[26:], "audio.truncated"),
+    "some samples more": (FLAC[:22] + struct.pack(">I", 50_000_000) + FLAC[26:], "audio.damaged"),
     "tags alone": (ID3, "audio.unreadable"),
     "tags and noise": (ID3 + np.random.RandomState(0).bytes(4000), "audio.unreadable"),
     "zeros behind a frame": (b"\xff\xfb\x90\x00" + bytes(4000), "audio."),
