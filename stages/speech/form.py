@@ -83,6 +83,11 @@ class Formed(NamedTuple):
     value: str | None = None
     error: str | None = None
 
+    @property
+    def media(self) -> list[Picture | Clip]:
+        """In the order in which they are stored."""
+        return [*self.pictures, *self.clips]
+
 
 @dataclass(frozen=True)
 class FormSpeech(SampleStage[Formed]):
@@ -164,7 +169,7 @@ class FormSpeech(SampleStage[Formed]):
         parts = with_media(render(conversation), AUDIO, IMAGE)
         pictures = pictures_of(shown.named, self.max_images or 0)
         clips = self._clips(album.named, row)
-        return Formed(tuple(parts), self._content(parts, clips, pictures), clips, pictures, words)
+        return Formed(tuple(parts), self._content(parts, [*pictures, *clips]), clips, pictures, words)
 
     def _check_number(self, clips: Sequence[Media], media: int) -> None:
         if not clips and not self.text_only:
@@ -188,9 +193,9 @@ class FormSpeech(SampleStage[Formed]):
                 raise BadMedium(number, error) from None
         return tuple(clips)
 
-    def _content(self, parts: Sequence[Segment], clips: Sequence[Clip], pictures: Sequence[Picture]) -> str:
+    def _content(self, parts: Sequence[Segment], media: Sequence[Picture | Clip]) -> str:
         """What makes two records the same: their media, their text and what of it is learned, or one of these."""
-        digests = [medium.medium["sha256"] for medium in (*pictures, *clips)]
+        digests = [item.medium["sha256"] for item in media]
         text = [tuple(part) for part in parts]
         if self.same == "clips" and digests:
             return json.dumps(digests)
@@ -199,7 +204,7 @@ class FormSpeech(SampleStage[Formed]):
     def columns(self, item: Record, sample: Formed) -> dict[str, Any]:
         """Of a sample: those of SCHEMA that are not of RECORD."""
         clips, words = sample.clips, sample.words
-        media = [medium.medium for medium in (*sample.pictures, *clips)]
+        media = [item.medium for item in sample.media]
         assert words is not None
         columns = columns_of(item, sample.content, "chat", sample.parts)
         return columns | {
@@ -214,7 +219,7 @@ class FormSpeech(SampleStage[Formed]):
             "peaks": [clip.levels.peak for clip in clips],
             "silent": [clip.levels.silent for clip in clips],
             "clipped": [clip.levels.clipped for clip in clips],
-            "looks": [medium.look for medium in (*sample.pictures, *clips)],
+            "looks": [item.look for item in sample.media],
             "digests": _digests(sample),
             "bytes": len(columns["text"].encode()) + sum(len(medium["data"]) for medium in media),
             "media": media,
@@ -232,4 +237,4 @@ class FormSpeech(SampleStage[Formed]):
 
 def _digests(sample: Formed) -> list[str]:
     origins = [clip.origin["sha256"] for clip in sample.clips if clip.origin is not None]
-    return [medium.medium["sha256"] for medium in (*sample.pictures, *sample.clips)] + origins
+    return [item.medium["sha256"] for item in sample.media] + origins
