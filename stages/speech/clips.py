@@ -117,7 +117,7 @@ def clip_of(item: Media, part: Part | None, max_seconds: float, files: Files | N
     if samples > max_seconds * header.rate:
         raise AudioError("too_long", f"{samples / header.rate:.1f} seconds, allowed are {max_seconds:g}")
     waveform = parts.part(first, samples)
-    data = _stored(waveform, rate)
+    data = stored(waveform, rate)
     origin: dict[str, Any] = {"sha256": item.sha256, "url": item.url}
     origin |= {"start": first / rate, "end": (first + samples) / rate}
     return _clip(Media("audio", hashlib.sha256(data).hexdigest(), item.url, data), header, waveform, origin)
@@ -141,7 +141,7 @@ def _place(part: Part, header: Header) -> tuple[int, int] | None:
     return None if first == 0 and header.samples - end <= slack else (first, end - first)
 
 
-def _stored(waveform: np.ndarray, rate: int) -> bytes:
+def stored(waveform: np.ndarray, rate: int) -> bytes:
     """A file of 16 bits, of float32 [samples]."""
     whole = np.empty(len(waveform), np.int16)
     for first in range(0, len(waveform), SAMPLES):

@@ -39,6 +39,7 @@ from gristmill.stages.speech.clips import Clip, Files, check_channel, clip_of, p
 from gristmill.stages.speech.cut import CutFiles, read_segments
 from gristmill.stages.speech.pictures import Picture, album_of, pictures_of
 from gristmill.stages.speech.prompts import LANGUAGES
+from gristmill.stages.speech.speak import SPOKEN_TASKS, Speak
 from gristmill.stages.speech.tasks import TASKS, Defaults, Fields, Said, Task, language_of, turns, words_of
 from gristmill.stages.text.instruct import PARTS
 from gristmill.stages.text.samples import BadMedium, SampleStage, columns_of
@@ -73,6 +74,7 @@ SCHEMA = pa.schema(
         ("bytes", pa.int64()),  # of the text, UTF-8, and of the media
         ("media", MEDIA),
         ("origins", ORIGINS),
+        ("parent", pa.string()),  # of spoken text: the id of the row that it is of
     ],
     metadata={"gristmill.format": "1"},
 )
@@ -85,17 +87,24 @@ _files = Files()
 
 
 class Formed(NamedTuple):
-    """A sample: its parts, what makes two the same, its clips and images, what the row says of them; or the reason why
-    it is none, with the offending value, or in `error` what a decoder said, which quotes nothing of a record."""
+    """A sample: its parts, what makes two the same, its clips and images, what the row says of them, the id of the text
+    that it was spoken from; or the reason why it is none, with the offending value, or in `error` what a decoder said,
+    which quotes nothing of a record."""
 
     parts: tuple[Segment, ...] = ()
     content: str = ""
     clips: tuple[Clip, ...] = ()
     pictures: tuple[Picture, ...] = ()
     words: Said | None = None
+    parent: str | None = None
     reason: str | None = None
     value: str | None = None
     error: str | None = None
+
+    @property
+    def media(self) -> list[Picture | Clip]:
+        """In the order in which they are stored."""
+        return [*self.pictures, *self.clips]
 
 
 @dataclass(frozen=True)
@@ -107,8 +116,9 @@ class FormSpeech(SampleStage[Formed]):
     (stages/media/turns.py); where nothing names any, all of a record count. A row with a start (and an end or a
     duration, in seconds) speaks of that part of its one file; one with a `channel`, a number or a list of such, is
     refused where its file has others too. `max_images`: of a record, beside its clips; None: an image is no clip, and
-    its record is refused. `cut`: how files of which nothing is said are cut in their pauses, before they are read
-    (stages/speech/cut.py); None: they stay whole. `same`: records are duplicates where clips and text are
+    its record is refused. `speak`: how what users say in a record without a clip is spoken (stages/speech/speak.py).
+    `cut`: how files of which nothing is said are cut in their pauses, before they are read (stages/speech/cut.py);
+    None: they stay whole. `same`: records are duplicates where clips and text are
     equal, or clips alone, or the text alone. `text_only` keeps records without a clip. Bounds of a record:
     `read.max_record_bytes`, `max_clips`, of each clip `max_seconds`, and `seconds_per_record`; None: no limit of time,
     and records are judged in this very process (for debuggers).
@@ -136,6 +146,7 @@ class FormSpeech(SampleStage[Formed]):
     read: ReadConfig = field(default_factory=lambda: ReadConfig(max_record_bytes=400_000_000))
     seconds_per_record: float | None = 300.0
     max_images: int | None = added()
+    speak: Speak | None = added()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -157,6 +168,8 @@ class FormSpeech(SampleStage[Formed]):
             raise ValueError(f"max_clips={self.max_clips}: at least 1")
         if self.max_images is not None and self.max_images < 1:
             raise ValueError(f"max_images={self.max_images}: at least 1, or null")
+        if self.speak is not None and self.task not in SPOKEN_TASKS:
+            raise ValueError(f"speak with task={self.task!r}: spoken are {' and '.join(SPOKEN_TASKS)}")
         if not 0 < self.max_seconds <= 86_400:
             raise ValueError(f"max_seconds={self.max_seconds}: more than 0, at most a day (86400)")
 
@@ -175,6 +188,15 @@ class FormSpeech(SampleStage[Formed]):
 
     def formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
         """The sample of a row. Raises BadSample for the rule that it breaks, BadMedium."""
+        if self.speak is None or item.media:
+            return self._formed(item, row)
+        language = language_of(row, self.fields.language, self.language)
+        aloud = self.speak.aloud(row, self.task, self.fields.question, language)
+        formed = self._formed(item._replace(media=aloud.clips), aloud.row)
+        assert formed.words is not None
+        return formed._replace(words=formed.words._replace(spoken=aloud.said), parent=item.id)
+
+    def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
         is_clip = [self.max_images is None or each.kind != IMAGE.kind for each in item.media]
         album = Album(list(compress(item.media, is_clip)), AUDIO)
         album.add_fields(row, self.fields.audio)
@@ -198,7 +220,7 @@ class FormSpeech(SampleStage[Formed]):
         parts = with_media(self._rendered(given, len(album.named), len(shown.named)), AUDIO, IMAGE)
         pictures = pictures_of(shown.named, self.max_images or 0)
         clips = self._clips(album.named, row)
-        return Formed(tuple(parts), self._content(parts, clips, pictures), clips, pictures, words)
+        return Formed(tuple(parts), self._content(parts, [*pictures, *clips]), clips, pictures, words)
 
     def _rendered(self, given: Mapping[str, Any], clips: int, images: int) -> list[Segment]:
         """A conversation to learn from, or a request alone. Raises BadSample."""
@@ -229,9 +251,9 @@ class FormSpeech(SampleStage[Formed]):
                 raise BadMedium(number, error) from None
         return tuple(clips)
 
-    def _content(self, parts: Sequence[Segment], clips: Sequence[Clip], pictures: Sequence[Picture]) -> str:
+    def _content(self, parts: Sequence[Segment], media: Sequence[Picture | Clip]) -> str:
         """What makes two records the same: their media, their text and what of it is learned, or one of these."""
-        digests = [medium.medium["sha256"] for medium in (*pictures, *clips)]
+        digests = [item.medium["sha256"] for item in media]
         text = [tuple(part) for part in parts]
         if self.same == "clips" and digests:
             return json.dumps(digests)
@@ -240,7 +262,7 @@ class FormSpeech(SampleStage[Formed]):
     def columns(self, item: Record, sample: Formed) -> dict[str, Any]:
         """Of a sample: those of SCHEMA that are not of RECORD."""
         clips, words = sample.clips, sample.words
-        media = [medium.medium for medium in (*sample.pictures, *clips)]
+        media = [item.medium for item in sample.media]
         assert words is not None
         columns = columns_of(item, sample.content, "chat", sample.parts)
         return columns | {
@@ -255,10 +277,11 @@ class FormSpeech(SampleStage[Formed]):
             "peaks": [clip.levels.peak for clip in clips],
             "silent": [clip.levels.silent for clip in clips],
             "clipped": [clip.levels.clipped for clip in clips],
-            "looks": [medium.look for medium in (*sample.pictures, *clips)],
+            "looks": [item.look for item in sample.media],
             "digests": _digests(sample),
             "bytes": len(columns["text"].encode()) + sum(len(medium["data"]) for medium in media),
             "media": media,
+            "parent": sample.parent,
             "origins": [clip.origin for clip in clips if clip.origin is not None],
         }
 
@@ -273,4 +296,4 @@ class FormSpeech(SampleStage[Formed]):
 
 def _digests(sample: Formed) -> list[str]:
     origins = [clip.origin["sha256"] for clip in sample.clips if clip.origin is not None]
-    return [medium.medium["sha256"] for medium in (*sample.pictures, *sample.clips)] + origins
+    return [item.medium["sha256"] for item in sample.media] + origins
