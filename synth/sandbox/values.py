@@ -126,6 +126,6 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "c": lambda parts: complex(float.fromhex(parts[0]), float.fromhex(parts[1])),
     "b": bytes.fromhex,
     "a": bytearray.fromhex,
-    "r": lambda parts: range(*parts),
+    "r": lambda parts: range(parts[0], parts[1], parts[2]),
     "n": lambda name: _TYPES[name],
 }
