@@ -4,6 +4,8 @@
 |---|---|---|
 | plain | `question`, `gold`, `chain`, `right` (and `choices`) | `right` |
 | GSM8K's model solutions | `question`, `ground_truth`, and per model `solution`, `is_correct` | `is_correct` |
+| HumanEval | `prompt`, `canonical_solution`, `test`, `entry_point` | right |
+| MBPP | `code`, `test_list` (`test_setup_code`, `challenge_test_list`) | right |
 | ToRA's and Qwen's outputs | `question`, `gt`, `code` (chains), `pred`, maybe `score` | `score`; else `pred` is `gt` |
 
 The form follows from the keys of each line. A line that has none of them is an error with its number: an audit of a
@@ -57,14 +59,32 @@ def _samples(row: Any, at: str) -> Iterator[Labelled]:
         yield Labelled(problem, _text(row["chain"], at, "chain"), _flag(row["right"], at, "right"), at)
     elif {"question", "ground_truth"} <= keys:
         yield from _gsm8k(row, at)
+    elif {"prompt", "canonical_solution", "test", "entry_point"} <= keys:
+        yield Labelled(humaneval(row, at), _text(row["canonical_solution"], at, "canonical_solution"), True, at)
+    elif {"code", "test_list"} <= keys:
+        yield Labelled(mbpp(row, at), _text(row["code"], at, "code"), True, at)
     elif {"gt", "code", "pred"} <= keys:
         yield from _outputs(row, at)
     else:
         named = ", ".join(sorted(map(str, keys))) or f"{type(row).__name__}, not an object"
         raise ValueError(
             f"{at}: no form of labelled samples has these keys: {named}. Allowed are gold, chain, right; "
-            "question, ground_truth and models with solution and is_correct; gt, code, pred and maybe score"
+            "question, ground_truth and models with solution and is_correct; gt, code, pred and maybe score; "
+            "a row of HumanEval or MBPP"
         )
+
+
+def humaneval(row: dict[str, Any], at: str) -> Problem:
+    """The problem of a row of HumanEval."""
+    prompt, test, name = (_text(row[key], at, key) for key in ("prompt", "test", "entry_point"))
+    return Problem("code", prompt, tests=(test, f"check({name})"), prelude=prompt, entry_point=name)
+
+
+def mbpp(row: dict[str, Any], at: str) -> Problem:
+    """The problem of a row of MBPP. What is set up uses the program's classes, so it is the first of the tests."""
+    tests = [row.get("test_setup_code", ""), *row["test_list"], *row.get("challenge_test_list", ())]
+    texts = tuple(_text(test, at, "test") for test in tests)
+    return Problem("code", str(row.get("text", "")), tests=tuple(filter(None, texts)))
 
 
 def _gsm8k(row: dict[str, Any], at: str) -> Iterator[Labelled]:
