@@ -1,4 +1,4 @@
-"""Children of records, for `why`: the samples that were drawn of a problem, or one of them, from the ledgers of children.
+"""Children of records, for `why`: the samples that were drawn of a problem, or one of them, from their ledgers.
 
 A child's id shares the first half with its parent's, and such a ledger is sorted by id: so the children of a record, or
 a single one, are a range of rows, whether the question was the parent's id or URL, or the child's own id.
