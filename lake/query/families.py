@@ -58,7 +58,7 @@ def children_of(
             try:
                 children += _children(versions, dataset, tuple(numbers[sha256]), ref, prefixes)
             except (NotFound, DamagedObject) as error:
-                if isinstance(error, DamagedObject) or set(numbers[sha256]) - versions.withdrawn(dataset):
+                if isinstance(error, DamagedObject) or set(numbers[sha256]) - set(versions.withdrawn(dataset)):
                     versions.warn(f"{dataset}: a part of the answer is missing: {error}")
     return tuple(sorted(children, key=lambda child: (child.parent_id, child.dataset, child.sample)))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import pyarrow as pa
 
@@ -232,7 +232,7 @@ def compact_engine(store: Store, spec: EngineSpec, draws: Draws, hosts: Hosts) -
     return CompactEngine(engine, tokenizer, draws, str(loaded.manifest))
 
 
-def _row(generation: Generation, engine: str) -> dict[str, object]:
+def _row(generation: Generation, engine: str) -> dict[str, Any]:
     return {**asdict(generation), "engine": engine}
 
 
