@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 from aiohttp import web
-from strange_server import Clock, completion, drawn, engine, good, replying, strange
+from strange_server import Clock, Strange, completion, drawn, engine, good, replying, strange
 from waiting import until
 
 from gristmill.stages.generate.endpoint import BadEndpoint, Endpoint
