@@ -8,7 +8,7 @@ those of the ledger of children (`lake/accounts/fan.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -92,6 +92,24 @@ class Named:
     def undecided(self, what: str, evidence: str) -> Verdict:
         """Nothing is known about the answer, for this reason."""
         return Verdict("undecided", f"{self.name}.{what}", self.id, evidence)
+
+
+@dataclass(frozen=True)
+class ByKind:
+    """The verifier of a problem's kind."""
+
+    verifiers: Mapping[Kind, Verifier]
+
+    @property
+    def id(self) -> str:
+        """`maths@1|choice@1`."""
+        return "|".join(verifier.id for verifier in self.verifiers.values())
+
+    def verify(self, problem: Problem, chain: str) -> Verdict:
+        """The verdict of that verifier, in its name. Raises ValueError for a kind that has none."""
+        if problem.kind not in self.verifiers:
+            raise ValueError(f"no verifier for problems of the kind {problem.kind!r}, only {', '.join(self.verifiers)}")
+        return self.verifiers[problem.kind].verify(problem, chain)
 
 
 @dataclass(frozen=True)

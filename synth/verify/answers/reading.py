@@ -14,16 +14,16 @@ from functools import lru_cache
 
 from gristmill.synth.verify.answers.final import LONGEST_ANSWER, trimmed
 from gristmill.synth.verify.answers.number import Number, number
-from gristmill.synth.verify.answers.units import SHORT, UNITS, Unit, unit
+from gristmill.synth.verify.answers.units import SHORT, Unit, unit
 
 _REPLACED = (
-    ("−", "-"), ("–", "-"), (r"\left", ""), (r"\right", ""), (r"\!", ""), (r"\,", " "), (r"\;", " "), (r"\:", " "),
-    (r"\ ", " "), ("~", " "), (r"\displaystyle", ""), (r"\dfrac", r"\frac"), (r"\tfrac", r"\frac"),
+    ("−", "-"), ("–", "-"), (r",\! ", ","), (r"\left", ""), (r"\right", ""), (r"\!", ""), (r"\,", " "), (r"\;", " "),
+    (r"\:", " "), (r"\ ", " "), ("~", " "), (r"\displaystyle", ""), (r"\dfrac", r"\frac"), (r"\tfrac", r"\frac"),
     (r"\cfrac", r"\frac"), (r"^{\circ}", " degrees"), (r"^\circ", " degrees"), ("°", " degrees"),
     (r"\%", "%"), (r"\$", "$"), ("{,}", ","), (r"\approx", "≈"),
 )  # fmt: skip
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname|rm)[ ]?\{([^{}]*)\}")
-_ASSIGNED = re.compile(r"^[a-z](?:_\{?\w{1,3}\}?)?(?:\([a-z]\))?\s?=\s?", re.IGNORECASE)
+_ASSIGNED = re.compile(r"^[a-z](?:_\{?\w{1,3}\}?)?(?:\([a-z]\))?\s?(?:=|\\in\b)\s?", re.IGNORECASE)
 _ABOUT = re.compile(r"^(?:≈|approximately|about|approx\.?|roughly|exactly|only|=)\s?")
 _CURRENCY = re.compile(r"^(-?)\s?(?:us)?([$£€¥₹])\s?")
 _RATIONAL = re.compile(r"^(-?)\s?(\d{1,20}) (\d{1,20})/(\d{1,20})$")
@@ -95,7 +95,7 @@ def unset(text: str) -> str:
             break
     for old, new in _REPLACED:
         text = text.replace(old, new)
-    return " ".join(text.split()).strip(" .;")
+    return " ".join(text.split()).strip(" ;").rstrip(".")
 
 
 def alternatives(plain: str) -> list[str]:
@@ -154,7 +154,7 @@ def _number_and_words(text: str) -> tuple[Number | None, str]:
     if match is None:
         return None, ""
     before, after = text[: match.start()].strip(), text[match.end() :].strip()
-    value = number(match[0].strip(" ,."))
+    value = number(match[0].strip(" ,").rstrip("."))
     if value is None or not _WORDS.match(before) or not _WORDS.match(after):
         return None, ""
     if {*before.split()} & _TURNING or _is_symbol(after, glued=not match[0].endswith(" ")) or before in _FUNCTIONS:
@@ -168,8 +168,8 @@ def _number_and_words(text: str) -> tuple[Number | None, str]:
 
 
 def _is_symbol(words: str, glued: bool) -> bool:
-    """Whether what stands behind a number is a factor (`4a`, `2 sin x`) rather than a unit."""
-    first = words.split(" ")[0].rstrip("s.")
-    if first in UNITS and not (glued and first in SHORT):
-        return False
-    return first in _FUNCTIONS or (len(first) == 1 and first.isalpha()) or words.split(" ")[0] in _FUNCTIONS
+    """Whether what stands behind a number is a factor (`4a`, `3s^2`, `2 sin x`) rather than a unit."""
+    first = re.split(r"[ ^.,/]", words, maxsplit=1)[0]
+    if len(first) == 1 and first.isalpha():
+        return glued or first not in SHORT
+    return first in _FUNCTIONS

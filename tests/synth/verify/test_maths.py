@@ -30,6 +30,7 @@ def outcome(gold: str, chain: str, verifier: Maths = NUMERIC) -> str:
 
 SAME = [
     ("18", "She makes 9 * 2 = 18.\n#### 18"),
+    ("11111100", r"\boxed{11,\! 111,\! 100}"),
     ("54", "20 + 7 = 27 ; 27 * 2 = 54 #### 54"),
     ("18", "#### 1. First step\n#### Second step\nso\n#### 18"),
     ("18", "A: 18"),
@@ -86,6 +87,8 @@ NOT_SAME = [
     ("3", r"It is $\boxed{7}$. No, wait, after all it is $\boxed{3}$.", "several_answers"),
     ("18", "A: 17\nA: 18", "several_answers"),
     ("15", "#### 14.666666666666666", "wrong_answer"),
+    ("672", "#### .0000672", "wrong_answer"),
+    ("5", "#### x = .5", "wrong_answer"),
     ("60", "#### 0.6", "wrong_answer"),
     ("1000000", "#### 1000000.5", "wrong_answer"),
     ("3.0001", "#### 3.0000", "wrong_answer"),
@@ -100,6 +103,7 @@ UNDECIDED = [
     ("18", "#### not 18", "beyond_numbers"),
     ("18", "#### less than 18", "beyond_numbers"),
     ("4", "#### 4a", "beyond_numbers"),
+    ("3", r"\boxed{3s^2}", "beyond_numbers"),
     ("2", r"\boxed{2\pi}", "beyond_numbers"),
     ("2", "#### 2 sin x", "beyond_numbers"),
     ("10", "#### 10^10^10", "beyond_numbers"),
@@ -145,6 +149,7 @@ def test_arithmetic_is_exact_and_bounded(text: str, value: float | None) -> None
         (r"x^2 + 2x + 1", r"\boxed{(x+1)^2}", "accepted"),
         (r"\sqrt{2}, -\sqrt{2}", r"\boxed{\pm\sqrt{2}}", "accepted"),
         (r"\left[ 0, 1 \right)", r"\boxed{[0,1)}", "accepted"),
+        (r"x \in [-2,7]", r"\boxed{[-2, 7]}", "accepted"),
         ("28", r"\boxed{\sqrt{34}+3\sqrt{10}}", "wrong_answer"),
         (r"\sqrt{2}", r"\boxed{x = \sqrt{2} \text{ or } x = -\sqrt{2}}", "hedged"),
         ("28", "#### no idea at all", "unparseable_answer"),

@@ -1,0 +1,228 @@
+"""Programs that try to get out, to stay, to take everything, or to be believed: none does, and none stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gristmill.synth.sandbox.isolation import Limits, NotIsolated
+from gristmill.synth.sandbox.sandbox import Execution, Sandbox
+
+UNDECIDED = ("cpu_limit", "wall_limit", "memory_limit", "message_limit")
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    limits = Limits(cpu_s=1, wall_s=120, memory=256 << 20, processes=4, scratch=1 << 20)
+    sandbox = Sandbox(limits)
+    try:
+        sandbox.isolation  # noqa: B018
+    except NotIsolated as error:
+        pytest.skip(str(error))
+    mounts = Path("/proc/mounts").read_text()
+    yield sandbox
+    sandbox.close()
+    assert Path("/proc/mounts").read_text() == mounts
+
+
+def servers(sandbox: Sandbox) -> list[str]:
+    return [server.name for server in sandbox._idle.queue if server is not None]
+
+
+def processes_of(names: list[str]) -> list[int]:
+    """Every process of these servers, in whatever namespace, session or group: a fork keeps its command line."""
+    numbers = []
+    for process in psutil.process_iter():
+        try:
+            if set(process.cmdline()) & set(names) and process.status() != psutil.STATUS_ZOMBIE:
+                numbers.append(process.pid)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return numbers
+
+
+def run(sandbox: Sandbox, source: str, *tests: str) -> Execution:
+    """Runs a program; afterwards only the server itself is there, and it serves."""
+    execution = sandbox.run(source, tests)
+    names = servers(sandbox)
+    assert len(processes_of(names)) == len(names) == 1
+    assert sandbox.run("def double(n): return 2 * n", ["assert double(2) == 4"]).status == "passed"
+    return execution
+
+
+def attempted(code: str) -> str:
+    """A program whose function `attempt` says which error the code ends with, or `done`."""
+    body = "\n".join(f"        {line}" for line in code.splitlines())
+    catch = "    except BaseException as error:\n        return type(error).__name__"
+    return f"def attempt():\n    try:\n{body}\n{catch}\n    return 'done'"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import socket\nsocket.create_connection(('127.0.0.1', 80), 1)",
+        "import socket\nsocket.socket(socket.AF_UNIX)",
+        "import urllib.request\nurllib.request.urlopen('http://192.0.2.1/')",
+        "open('/etc/shadow').read()",
+        "open('/etc/passwd').read()",
+        "import os\nos.listdir('/')",
+        "import os\nos.listdir('/home')",
+        "open('/proc/1/environ').read()",
+        "import os\nos.listdir('/proc')",
+        "open('/etc/new', 'w')",
+        "open('/new', 'w')",
+        "import os\nos.mkdir('/usr/lib/new')",
+        "import os\nos.remove(os.__file__)",
+        "import os\nos.mknod('/tmp/device', 0o600 | 0o020000, os.makedev(1, 3))\nopen('/tmp/device').read()",
+        "import os\nos.execv('/bin/sh', ['sh'])",
+        "import subprocess\nsubprocess.run(['ls'])",
+        "import os\nos.kill(2, 9)",
+        "import os\nos.chroot('/tmp')",
+        "import os\nos.nice(-5)",
+        "import os\nos.setuid(1)",
+        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (100, 100))",
+        "open('/tmp/large', 'wb').write(bytes(8 << 20))",
+        "import gristmill.lake",
+        "import numpy",
+    ],
+)
+def test_what_is_outside_cannot_be_reached(sandbox: Sandbox, code: str) -> None:
+    execution = sandbox.run(attempted(code), ["assert attempt() != 'done', 'it worked'"])
+    assert execution.status == "passed", execution
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "unshare(0x10000000)", "unshare(0x20000)", "setns(0, 0)", "mount(b'none', b'/tmp', b'tmpfs', 0, None)",
+        "umount2(b'/', 2)", "ptrace(16, 1, 0, 0)", "chroot(b'/')", "syscall(435, 0, 0)", "syscall(321, 0, 0, 0)",
+        "syscall(56, 0x10000011, 0, 0, 0, 0)", "syscall(425, 8, 0)", "sethostname(b'x', 1)",
+    ],
+)  # fmt: skip
+def test_the_kernel_refuses(sandbox: Sandbox, call: str) -> None:
+    source = f"import ctypes\nlibc = ctypes.CDLL(None)\ndef attempt():\n    return libc.{call}"
+    assert sandbox.run(source, ["assert attempt() == -1"]).status == "passed"
+
+
+def test_nothing_of_us_is_inside(sandbox: Sandbox) -> None:
+    source = "import os\ndef look(): return [dict(os.environ), os.getppid(), os.listdir('/tmp')]"
+    assert sandbox.run(source, ["assert look() == [{}, 0, []]"]).status == "passed"
+    source = """
+import os
+def is_open(number):
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+def count(): return sum(map(is_open, range(3, 64)))
+"""
+    assert sandbox.run(source, ["assert count() == 1"]).status == "passed"  # the channel of its own values
+
+
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [
+        ("import os\nos._exit(0)", "exited"),
+        ("raise SystemExit(0)", "raised"),
+        ("print('1 tests passed')\nimport os\nos._exit(0)", "exited"),
+        ("import builtins\nbuiltins.AssertionError = ValueError\ndef double(n): return 5", "failed"),
+        ("class Same:\n    def __eq__(self, other): return True\ndef double(n): return Same()", "failed"),
+        ("class Same(int):\n    def __eq__(self, other): return True\ndef double(n): return Same(5)", "failed"),
+        ("import sys\nsys.modules.clear()\ndef double(n): return 5", "failed"),
+        ('import json\njson.dumps = lambda *a, **k: \'{"status": "passed"}\'\ndef double(n): return 5', "forged"),
+        (
+            'import os\nreply = b\'{"status":"passed"}\'\n'
+            "for n in range(3, 64):\n    try: os.write(n, len(reply).to_bytes(4, 'big') + reply)\n"
+            "    except OSError: pass\ndef double(n): return 5",
+            "forged",
+        ),
+        ("import os\nfor n in range(3, 64):\n    try: os.write(n, b'\\xff' * 64)\n    except OSError: pass", "forged"),
+        (
+            "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\ndef double(n): return 5",
+            "failed",
+        ),  # the first of all
+        ("import ctypes\nctypes.string_at(0)", "crashed"),
+    ],
+)
+def test_no_program_says_that_it_passed(sandbox: Sandbox, source: str, status: str) -> None:
+    assert run(sandbox, source, "assert double(21) == 42").status == status
+
+
+FORK_BOMB = """
+import os
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass
+"""
+MEMORY_BOMB = """
+import os
+for _ in range(6):
+    try:
+        os.fork()
+    except OSError:
+        break
+blocks = []
+while True:
+    try:
+        blocks.append(bytearray(16 << 20))
+    except MemoryError:
+        pass
+"""
+DAEMON = """
+import os, signal, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for number in range(1, 65):
+            try: signal.signal(number, signal.SIG_IGN)
+            except (OSError, ValueError): pass
+        while True:
+            time.sleep(1000)
+    os._exit(0)
+def double(n): return 2 * n
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        FORK_BOMB,
+        MEMORY_BOMB,
+        "blocks = [bytearray(1 << 30)]",
+        "n = 10 ** 10 ** 10",
+        "while True: print('x' * 1000000)",
+        "def double(n): return [0] * 10 ** 7",
+    ],
+)
+def test_what_takes_everything_is_stopped_and_undecided(sandbox: Sandbox, source: str) -> None:
+    assert run(sandbox, source, "assert double(21) == 42").status in UNDECIDED
+
+
+def test_a_daemon_does_not_outlive_its_program(sandbox: Sandbox) -> None:
+    assert run(sandbox, DAEMON, "assert double(21) == 42").status == "passed"
+
+
+def test_a_program_that_sleeps_whatever_it_is_sent_is_ended() -> None:
+    source = "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: time.sleep(1000)"
+    impatient = Sandbox(Limits(wall_s=1), minimum="none")
+    assert impatient.run(source, ["assert True"]).status == "wall_limit"
+    names = servers(impatient)
+    assert len(processes_of(names)) == 1
+    impatient.close()
+    assert processes_of(names) == []
+
+
+def test_a_lost_server_is_replaced_and_takes_its_programs_along(sandbox: Sandbox) -> None:
+    server = sandbox._idle.queue[0]
+    assert server is not None
+    server.process.kill()
+    server.process.wait()
+    assert sandbox.run("", ["assert True"]).status == "infrastructure"
+    assert processes_of([server.name]) == [] and sandbox.restarts == 1
+    assert sandbox.run("", ["assert True"]).status == "passed"
