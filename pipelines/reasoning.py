@@ -37,6 +37,7 @@ from gristmill.stages.generate.protocol import Draws
 from gristmill.stages.generate.settle import Settle, WriteRollouts
 from gristmill.stages.generate.verifiers import Checks
 from gristmill.stages.models.model_versions import shape_of, tokenizer_shard
+from gristmill.stages.read.scan import Scan
 from gristmill.synth.sampling import Stop, Waves
 from gristmill.synth.selection import Selection
 
@@ -53,6 +54,7 @@ class Sampling(InputRecipe):
     is posed. `waves` and `stop`: how many samples of a problem. `checks`: what is asked of a chain beside its answer.
     `attempts` at a verdict; `max_undecided_rate`: of samples without one. `decontaminate`: what is held out."""
 
+    scan: Scan = Scan(chunk_records=256)  # problems per piece of work: what a kill can cost
     problems: Problems = Problems()
     exact: Exact = Exact()
     decontaminate: Decontaminate | None = None

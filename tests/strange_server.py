@@ -16,6 +16,9 @@ from typing import Any
 from aiohttp import web
 from waiting import PATIENCE
 
+from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
+from gristmill.stages.generate.protocol import Draws
+
 Answer = Callable[["Strange", dict[str, Any], web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -105,3 +108,33 @@ def strange(answer: Answer = good) -> Iterator[Strange]:
         assert server.loop is not None and stop is not None
         server.loop.call_soon_threadsafe(stop.set)
         thread.join()
+
+
+def replying(status: int = 200, text: str = "", **headers: str) -> Answer:
+    """Always this answer."""
+
+    async def answer(server: Strange, body: dict[str, Any], request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, text=text, headers=headers)
+
+    return answer
+
+
+DRAWS = Draws(max_tokens=16, seed=3)
+
+
+class Clock:
+    """Pauses that take no time, and are noted."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def wait(self, seconds: float) -> None:
+        """Notes it, and lets others go on."""
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+
+
+def engine(server: Strange, clock: Clock | None = None, use_n: bool = False, **settings: Any) -> OpenAIEngine:
+    """A client of the server that pauses by a clock of its own and tries three times."""
+    given = {"url": server.url, "tries": 3, "key_env": "", **settings}
+    return OpenAIEngine(Endpoint(**given), "tiny", DRAWS, wait=(clock or Clock()).wait, use_n=use_n)

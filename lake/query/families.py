@@ -1,4 +1,4 @@
-"""Children of records, for `why`: the samples that were drawn of a problem, or one of them, from the ledgers of children.
+"""Children of records, for `why`: the samples that were drawn of a problem, or one of them, from their ledgers.
 
 A child's id shares the first half with its parent's, and such a ledger is sorted by id: so the children of a record, or
 a single one, are a range of rows, whether the question was the parent's id or URL, or the child's own id.
@@ -58,7 +58,7 @@ def children_of(
             try:
                 children += _children(versions, dataset, tuple(numbers[sha256]), ref, prefixes)
             except (NotFound, DamagedObject) as error:
-                if isinstance(error, DamagedObject) or set(numbers[sha256]) - versions.withdrawn(dataset):
+                if isinstance(error, DamagedObject) or set(numbers[sha256]) - set(versions.withdrawn(dataset)):
                     versions.warn(f"{dataset}: a part of the answer is missing: {error}")
     return tuple(sorted(children, key=lambda child: (child.parent_id, child.dataset, child.sample)))
 

@@ -108,7 +108,10 @@ def lineage(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = Fal
 
 
 def why(
-    query: Annotated[str, typer.Argument(metavar="URL|ID", help="A URL, a source key, an id (of a sample, too) or 8 characters of one.")],
+    query: Annotated[
+        str,
+        typer.Argument(metavar="URL|ID", help="A URL, a source key, an id (of a sample, too) or 8 characters of one."),
+    ],
     dataset: Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Search only here.")] = None,
     lake: LakeOption = None,
     as_json: JsonOption = False,

@@ -45,7 +45,7 @@ class Undecided(Incomplete):
     """Too many samples without a verdict; the same command tries them again."""
 
     def __init__(self, undecided: int, samples: int, reasons: Mapping[str, int]) -> None:
-        RuntimeError.__init__(self, undecided, samples, reasons)
+        Exception.__init__(self, undecided, samples, reasons)
         self.errors = ()
         self.undecided, self.samples, self.reasons = undecided, samples, reasons
 
@@ -53,8 +53,8 @@ class Undecided(Incomplete):
         mostly = ", ".join(f"{reason} ({count:,})" for reason, count in Counter(self.reasons).most_common(4))
         return (
             f"{TITLE}: {self.undecided:,} of {self.samples:,} samples have no verdict, more than"
-            f" recipe.max_undecided_rate allows; of all that were not accepted: {mostly}.\nWhat is done is kept: run the"
-            " same command again to try only these."
+            f" recipe.max_undecided_rate allows; of all that were not accepted: {mostly}.\nWhat is done is kept: run"
+            " the same command again to try only these."
         )
 
 
@@ -121,7 +121,7 @@ def _refuse_engine(error: Incomplete) -> None:
     for cause in error.errors:
         root = cause.error if isinstance(cause, SetUpFailed) else cause
         if isinstance(cause, SetUpFailed) and isinstance(root, BadEndpoint):
-            raise BadConfig(f"run.endpoint: {root}") from error
+            raise BadConfig(f"run.hosts.endpoint: {root}") from error
         if isinstance(root, MissingToken):
             raise BadConfig(f"recipe.engine: {root}") from error
 
@@ -145,20 +145,23 @@ def posings(store: Store, records: Records) -> list[Posing]:
 
 @dataclass
 class _Drawing:
-    """What every chunk came to so far. `last`: its judged samples; `attempts` that its undecided ones had."""
+    """What every chunk came to so far. `last`: its judged samples, and what of them may still be decided."""
 
     step: RollOut
     generate: Generate
     posings: list[Posing]
-    last: dict[int, ObjectRef] = field(default_factory=dict)
-    may_be_decided: int = 0
+    last: dict[int, tuple[ObjectRef, VerifyFacts]] = field(default_factory=dict)
     generated: list[Receipt] = field(default_factory=list)
 
     def judged(self, runner: Runner, limit: int) -> list[tuple[Posing, ObjectRef]]:
         """Every chunk with its samples, once no stop is open and undecided ones had `limit` attempts. Raises as
         `Runner.stream`."""
-        self.last, self.may_be_decided, self.generated = {}, 0, []
-        waiting: deque[Work[Any]] = deque(self._wave(number, None) for number in range(len(self.posings)))
+        waiting: deque[Work[Any]] = deque()
+        for number in range(len(self.posings)):
+            if number not in self.last:
+                waiting.append(self._wave(number, None))
+            elif self.last[number][1].below(limit)[0]:  # all that was drawn stays; what has no verdict is tried again
+                waiting.extend(self._following(number, *self.last.pop(number), limit))
 
         def works() -> Iterator[Work[Any] | None]:
             while waiting or len(self.last) < len(self.posings):
@@ -168,19 +171,24 @@ class _Drawing:
         ahead = runner.workers + (hosts.works * hosts.engines if hosts else 0)
         for done in runner.stream(TITLE, works(), ahead=ahead):
             waiting.extend(self._next(done, limit))
-        return [(posing, self.last[number]) for number, posing in enumerate(self.posings)]
+        return [(posing, self.last[number][0]) for number, posing in enumerate(self.posings)]
 
-    def _wave(self, number: int, judged: ObjectRef | None, again: bool = False, attempt: int = 1) -> Work[Any]:
-        turn = Turn(judged, again, attempt)
+    @property
+    def may_be_decided(self) -> bool:
+        """Whether another attempt may decide anything."""
+        return any(facts.undecided for _, facts in self.last.values())
+
+    def _wave(self, number: int, judged: ObjectRef | None, again_below: int = 0) -> Work[Any]:
+        turn = Turn(judged, again_below)
         posing = self.posings[number]
         inputs = (*posing.digests, *turn.digests)
         return Work(self.generate, inputs, GenerateInput(number, posing, turn), label=posing.chunk.label)
 
-    def _verify(self, number: int, drawn: ObjectRef | None, judged: ObjectRef | None, attempt: int) -> Work[Any]:
+    def _verify(self, number: int, drawn: ObjectRef | None, judged: ObjectRef | None, again_below: int) -> Work[Any]:
         posing = self.posings[number]
         digests = ("" if ref is None else ref.sha256 for ref in (drawn, judged))
-        inputs = (*posing.digests, *digests, f"attempt {attempt}")
-        payload = VerifyInput(number, posing, drawn, judged, attempt)
+        inputs = (*posing.digests, *digests, f"again below {again_below}")
+        payload = VerifyInput(number, posing, drawn, judged, again_below)
         return Work(self.step.verify, inputs, payload, label=posing.chunk.label)
 
     def _next(self, done: Done, limit: int) -> Iterator[Work[Any]]:
@@ -189,19 +197,20 @@ class _Drawing:
         if isinstance(payload, GenerateInput):
             self.generated.append(receipt)
             turn = payload.turn
-            yield self._verify(payload.chunk, receipt.output(GENERATED), turn.judged, turn.attempt)
+            yield self._verify(payload.chunk, receipt.output(GENERATED), turn.judged, turn.again_below)
             return
-        facts, judged = receipt.facts_as(VerifyFacts), receipt.output(JUDGED)
-        if facts.undecided and payload.attempt < limit:
-            if facts.lost:
-                yield self._wave(payload.chunk, judged, again=True, attempt=payload.attempt + 1)
-            else:
-                yield self._verify(payload.chunk, None, judged, payload.attempt + 1)
+        yield from self._following(payload.chunk, receipt.output(JUDGED), receipt.facts_as(VerifyFacts), limit)
+
+    def _following(self, number: int, judged: ObjectRef, facts: VerifyFacts, limit: int) -> Iterator[Work[Any]]:
+        undecided, lost = facts.below(limit)
+        if lost:
+            yield self._wave(number, judged, again_below=limit)
+        elif undecided:
+            yield self._verify(number, None, judged, again_below=limit)
         elif facts.open:
-            yield self._wave(payload.chunk, judged)
+            yield self._wave(number, judged)
         else:
-            self.last[payload.chunk] = judged
-            self.may_be_decided += facts.undecided
+            self.last[number] = judged, facts
 
 
 def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningRun) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import pyarrow as pa
 
@@ -187,12 +187,12 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
         verdicts = by_problem(rows)
         lost: dict[str, list[int]] = {}
         for row in rows:
-            if row["failure"] is not None and may_be_decided(row):
+            if row["failure"] is not None and may_be_decided(row) and row["attempt"] < turn.again_below:
                 lost.setdefault(row["problem"], []).append(row["sample"])
         columns = [name for name, _ in PROBLEM]
         for row in payload.posing.rows(store, columns).to_pylist():
             problem = row["id"]
-            if turn.again:
+            if turn.again_below:
                 samples = tuple(lost.get(problem, ()))
             else:
                 samples = next_samples(verdicts.get(problem, {}), self.stop, self.waves)
@@ -232,7 +232,7 @@ def compact_engine(store: Store, spec: EngineSpec, draws: Draws, hosts: Hosts) -
     return CompactEngine(engine, tokenizer, draws, str(loaded.manifest))
 
 
-def _row(generation: Generation, engine: str) -> dict[str, object]:
+def _row(generation: Generation, engine: str) -> dict[str, Any]:
     return {**asdict(generation), "engine": engine}
 
 

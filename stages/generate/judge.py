@@ -7,6 +7,7 @@ A sample that was cut off at `max_tokens` is rejected by a reason of its own: it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -41,23 +42,28 @@ TRUNCATED = "engine.truncated"
 @dataclass(frozen=True)
 class VerifyInput:
     """The problems of chunk number `chunk`, what was drawn since the last verdicts (None: nothing, it is only another
-    attempt), and the verdicts so far."""
+    attempt), and the verdicts so far. `again_below`: undecided samples that had fewer attempts than this are judged
+    once more; 0: none."""
 
     chunk: int
     posing: Posing
     generated: ObjectRef | None
     judged: ObjectRef | None
-    attempt: int = 1
+    again_below: int = 0
 
 
 @dataclass(frozen=True)
 class VerifyFacts:
-    """`open`: problems whose stop is not reached. `undecided` samples that another attempt may decide, of which `lost`
-    have to be drawn again."""
+    """`open`: problems whose stop is not reached. `undecided`: of samples that another attempt may decide, (attempts so
+    far, how many samples, how many of these have to be drawn again)."""
 
     open: int
-    undecided: int
-    lost: int
+    undecided: tuple[tuple[int, int, int], ...] = ()
+
+    def below(self, attempts: int) -> tuple[int, int]:
+        """(samples, of these to be drawn again) that had fewer attempts."""
+        rows = [row for row in self.undecided if row[0] < attempts]
+        return sum(row[1] for row in rows), sum(row[2] for row in rows)
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,12 @@ class Verify(WarmStage[VerifyInput, Judging]):
         payload = work.payload
         samples = {(row["problem"], row["sample"]): row for row in judged_rows(store, payload.judged)}
         drawn = [] if payload.generated is None else read_table(store, payload.generated).to_pylist()
-        again = [key for key, row in samples.items() if row["failure"] is None and may_be_decided(row)]
-        waiting = [samples[key] for key in again] + [
+        again = [
+            row
+            for row in samples.values()
+            if row["failure"] is None and may_be_decided(row) and row["attempt"] < payload.again_below
+        ]
+        waiting = again + [
             {**row, "attempt": samples.get((row["problem"], row["sample"]), {}).get("attempt", 0)} for row in drawn
         ]
         columns = [name for name, _ in PROBLEM]
@@ -125,9 +135,11 @@ class Verify(WarmStage[VerifyInput, Judging]):
         }
 
     def _facts(self, samples: list[dict[str, Any]]) -> VerifyFacts:
-        undecided = [row for row in samples if may_be_decided(row)]
+        undecided, lost = Counter[int](), Counter[int]()
+        for row in filter(may_be_decided, samples):
+            undecided[row["attempt"]] += 1
+            lost[row["attempt"]] += row["failure"] is not None
         return VerifyFacts(
             open=sum(not settle(verdicts, self.stop).done for verdicts in by_problem(samples).values()),
-            undecided=len(undecided),
-            lost=sum(row["failure"] is not None for row in undecided),
+            undecided=tuple((attempt, count, lost[attempt]) for attempt, count in sorted(undecided.items())),
         )

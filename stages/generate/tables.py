@@ -79,18 +79,17 @@ class Posing:
 
 @dataclass(frozen=True)
 class Turn:
-    """Which samples to draw: `judged`, all of the chunk so far, None: there are none yet. `again`: those that an engine
-    lost, instead of the next wave; `attempt` of that, from 1."""
+    """Which samples to draw: `judged`, all of the chunk so far, None: there are none yet. `again_below`: those that an
+    engine lost, and that had fewer attempts than this, instead of the next wave; 0: the next wave."""
 
     judged: ObjectRef | None = None
-    again: bool = False
-    attempt: int = 1
+    again_below: int = 0
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """What decides which samples they are, and which attempt it is."""
+        """What decides which samples they are; how often each was tried stands in the judged table."""
         judged = "" if self.judged is None else self.judged.sha256
-        return (judged, f"{'again' if self.again else 'wave'} {self.attempt}")
+        return (judged, f"again below {self.again_below}" if self.again_below else "wave")
 
 
 def judged_rows(store: Store, ref: ObjectRef | None) -> list[dict[str, Any]]:

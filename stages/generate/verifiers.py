@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gristmill.synth.verify.answers.symbolic import Symbolic
 from gristmill.synth.verify.choice import Choice
 from gristmill.synth.verify.maths import Maths
 from gristmill.synth.verify.steps.check import Steps
-from gristmill.synth.verify.answers.symbolic import Symbolic
 from gristmill.synth.verify.verdict import AllOf, Kind, Verifier
 
 
