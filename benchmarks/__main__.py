@@ -34,6 +34,7 @@ NAMES = (
     "vision",
     "pack_images",
     "audio",
+    "sounds",
     "train_ray",
     "plan",
     "optimizers",
