@@ -35,6 +35,7 @@ NAMES = (
     "pack_images",
     "audio",
     "log_mel",
+    "sounds",
     "train_ray",
     "plan",
     "optimizers",
