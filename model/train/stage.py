@@ -14,11 +14,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gristmill.model.assembly.shapes import parts_of
+from gristmill.model.augment.spec_augment import SpecAugment
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
-from gristmill.model.augment.spec_augment import SpecAugment
 
 LOSSES = ("cross_entropy", "dpo", "siglip")
 """On targets; of preferences against precomputed references; of images and what is said of them, matched."""

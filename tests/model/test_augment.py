@@ -7,9 +7,9 @@ import pytest
 import torch
 from models import NANO
 
-from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.augment.masking import Masking
 from gristmill.model.augment.spec_augment import SpecAugment
+from gristmill.model.phi4.multimodal import Multimodal
 
 MEAN = torch.arange(80) / 10
 

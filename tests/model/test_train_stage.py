@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from train_windows import stage
 
+from gristmill.model.augment.spec_augment import SpecAugment
 from gristmill.model.phi4.config import LoraConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
-from gristmill.model.augment.spec_augment import SpecAugment
 from gristmill.model.train.stage import DataFacts, check, steps_of
 
 NANO = PRESETS["nano"]
