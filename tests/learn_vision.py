@@ -70,9 +70,12 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="grist-learn-") as name:
         folder = given.folder or Path(name)
         lake = str(folder / "lake")
-        write_scenes(folder)
-        pictures(lake, folder / "scenes")
-        held_out(lake, folder / "scenes")
+        prepared = folder / "prepared"
+        if not prepared.exists():
+            write_scenes(folder)
+            pictures(lake, folder / "scenes")
+            held_out(lake, folder / "scenes")
+            prepared.touch()
         results: dict[str, Any] = {"language_cpu_s": round(language(lake, folder))}
         results["seeds"] = [learned(lake, folder, seed) for seed in given.seeds]
         results["controls"] = controlled(lake, folder, given.seeds[0]) if given.controls else {}
