@@ -12,7 +12,7 @@ from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.mixture import MixtureConfig
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.pipelines.preference import PreferenceConfig
-from gristmill.pipelines.reasoning import ReasoningConfig
+from gristmill.pipelines.reason.reasoning import ReasoningConfig
 from gristmill.pipelines.speech import SpeechConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
 from gristmill.pipelines.train import TrainConfig

@@ -15,7 +15,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.run import Result, run_pipeline
-from gristmill.pipelines.reasoning import ReasoningConfig
+from gristmill.pipelines.reason.reasoning import ReasoningConfig
 from gristmill.stages.generate.verifiers import Judging
 from gristmill.stages.run.runner import Runner
 from gristmill.synth.verify.verdict import Named, Problem, Verdict

@@ -35,6 +35,7 @@ from gristmill.stages.generate.tables import GENERATED, JUDGED, Posing, Turn
 from gristmill.stages.run.runner import Done, Runner
 from gristmill.stages.run.unfinished import Incomplete
 from gristmill.stages.run.workers import SetUpFailed
+from gristmill.synth.sandbox.isolation import NotIsolated
 
 log = logging.getLogger("gristmill")
 
@@ -122,6 +123,8 @@ def _refuse_engine(error: Incomplete) -> None:
         root = cause.error if isinstance(cause, SetUpFailed) else cause
         if isinstance(cause, SetUpFailed) and isinstance(root, BadEndpoint):
             raise BadConfig(f"run.hosts.endpoint: {root}") from error
+        if isinstance(root, NotIsolated):
+            raise BadConfig(f"recipe.checks.isolation: {root}") from error
         if isinstance(root, MissingToken):
             raise BadConfig(f"recipe.engine: {root}") from error
 
@@ -231,6 +234,7 @@ def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningR
         "cost": how.hosts.endpoint.price(prompt_tokens, tokens),
         "engines": sorted({f.engine for f in drawn}),
         "findings": findings,
+        "isolation": sorted({facts.isolation for _, facts in drawing.last.values() if facts.isolation is not None}),
         "reasons": dict(sorted(_reasons(facts).items())),
         "difficulties": dict(sorted(difficulties.items())),
     }

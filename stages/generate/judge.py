@@ -55,9 +55,10 @@ class VerifyInput:
 @dataclass(frozen=True)
 class VerifyFacts:
     """`open`: problems whose stop is not reached. `undecided`: of samples that another attempt may decide, (attempts so
-    far, how many samples, how many of these have to be drawn again)."""
+    far, how many samples, how many of these have to be drawn again). `isolation` that programs were run at."""
 
     open: int
+    isolation: str | None = None
     undecided: tuple[tuple[int, int, int], ...] = ()
 
     def below(self, attempts: int) -> tuple[int, int]:
@@ -114,7 +115,7 @@ class Verify(WarmStage[VerifyInput, Judging]):
             received=Tally(),
             children_in=Tally.of(f"{problem}/{sample}".encode() for problem, sample in samples),
             children=children,
-            facts=self._facts(list(samples.values())),
+            facts=self._facts(list(samples.values()), warm.isolation),
         )
 
     def _judged(self, row: Mapping[str, Any], problem: Problem, warm: Judging) -> dict[str, Any]:
@@ -134,12 +135,13 @@ class Verify(WarmStage[VerifyInput, Judging]):
             "verifier": verdict.verifier,
         }
 
-    def _facts(self, samples: list[dict[str, Any]]) -> VerifyFacts:
+    def _facts(self, samples: list[dict[str, Any]], isolation: str | None) -> VerifyFacts:
         undecided, lost = Counter[int](), Counter[int]()
         for row in filter(may_be_decided, samples):
             undecided[row["attempt"]] += 1
             lost[row["attempt"]] += row["failure"] is not None
         return VerifyFacts(
             open=sum(not settle(verdicts, self.stop).done for verdicts in by_problem(samples).values()),
+            isolation=isolation,
             undecided=tuple((attempt, count, lost[attempt]) for attempt, count in sorted(undecided.items())),
         )

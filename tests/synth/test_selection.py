@@ -1,0 +1,171 @@
+"""What is selected of samples, what pairs are made, how many are drawn: functions of verdicts alone."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from gristmill.synth.bias import Counts, difference, thinning, wilson
+from gristmill.synth.groups import groups_of, length, names, pronouns
+from gristmill.synth.preferences import Chain, best_pair, first_divergence, steps_of
+from gristmill.synth.sampling import Stop, Waves, difficulty, next_samples, pass_rate, settle
+from gristmill.synth.selection import Balance, Candidate, Selection, select
+
+A, R, U = "accepted", "rejected", "undecided"
+
+
+def verdicts(text: str) -> dict[int, str]:
+    return {i: {"a": A, "r": R, "u": U}[letter] for i, letter in enumerate(text)}
+
+
+# How many are drawn
+
+
+@pytest.mark.parametrize(
+    ("drawn", "following"),
+    [("", (0, 1, 2)), ("arr", (3, 4)), ("ara", ()), ("rrrrr", (5,)), ("rrrrrr", ()), ("auu", (3, 4)), ("raa", ())],
+)
+def test_the_next_wave_follows_from_the_verdicts(drawn, following):
+    assert next_samples(verdicts(drawn), Stop(2, 6), Waves(3, 2)) == following
+
+
+def test_what_is_drawn_after_the_stop_is_surplus_whatever_it_is():
+    stop = Stop(2, 6)
+    assert settle(verdicts("araaaa"), stop).counted == 3 == settle(verdicts("ararrr"), stop).counted
+    assert settle(verdicts("araaaa"), stop).surplus == (3, 4, 5)
+
+
+def test_the_pass_rate_is_not_biased_by_the_stop():
+    """Over many problems of one difficulty the mean estimate is the rate; the share of successes is not."""
+    draw, stop, rate = random.Random(0), Stop(3, 80), 0.3
+    estimates, shares = [], []
+    for _ in range(2000):
+        drawn = {n: A if draw.random() < rate else R for n in range(80)}
+        n = settle(drawn, stop).counted
+        estimates.append(pass_rate(drawn, stop))
+        shares.append(3 / n)
+    assert sum(estimates) / len(estimates) == pytest.approx(rate, abs=0.015)
+    assert sum(shares) / len(shares) > rate + 0.04
+
+
+@pytest.mark.parametrize(
+    ("drawn", "rate"),
+    [("aa", 1.0), ("ara", 1 / 2), ("rrraa", 1 / 4), ("rrrrrr", 0.0), ("arrrrr", 1 / 6), ("uuuuuu", None), ("aua", 1.0)],
+)
+def test_the_pass_rate_of_a_problem(drawn, rate):
+    assert pass_rate(verdicts(drawn), Stop(2, 6)) == (None if rate is None else pytest.approx(rate))
+
+
+def test_one_success_tells_no_rate():
+    assert pass_rate(verdicts("ra"), Stop(1, 6)) is None and difficulty(1, 2, None) == "medium"
+
+
+def test_difficulties():
+    by_rate = [difficulty(2, 4, rate) for rate in (1.0, 0.8, 0.79, 0.4, 0.39, 0.01)]
+    assert by_rate == ["easy", "easy", "medium", "medium", "hard", "hard"]
+    assert (difficulty(0, 6, 0.0), difficulty(0, 0, None)) == ("unsolved", "unknown")
+
+
+# Pairs
+
+
+def test_steps_are_lines_sentences_or_what_stands_between_semicolons():
+    assert steps_of("3 + 4 = 7\n\n 7 * 2 = 14 \n#### 14") == ["3 + 4 = 7", "7 * 2 = 14", "#### 14"]
+    assert steps_of("She has 3. She buys 4.5 more. Now 7.5") == ["She has 3.", "She buys 4.5 more.", "Now 7.5"]
+    assert steps_of("1 + 1 = 2 ; 2 * 2 = 4 #### 4") == ["1 + 1 = 2", "2 * 2 = 4 #### 4"] and steps_of(" \n") == []
+
+
+def test_a_pair_parts_as_late_as_possible():
+    accepted = [Chain(4, "a\nb\nc\n#### 1"), Chain(1, "x\n#### 1")]
+    rejected = [Chain(0, "a\nz\n#### 2"), Chain(3, "a\nb\ny\n#### 2"), Chain(2, "q")]
+    pair = best_pair(accepted, rejected)
+    assert (pair.chosen.sample, pair.rejected.sample, pair.step, pair.steps) == (4, 3, 2, 4)
+    assert best_pair(accepted, []) is None is best_pair([], rejected)
+    tie = best_pair([Chain(1, "a"), Chain(0, "b")], [Chain(3, "c"), Chain(2, "d")])
+    assert (tie.chosen.sample, tie.rejected.sample) == (0, 2), "whatever the order of the input"
+
+
+def test_where_one_chain_begins_the_other_they_part_at_its_end():
+    assert first_divergence(["a", "b"], ["a", "b", "c"]) == 2 and first_divergence([], ["a"]) == 0
+
+
+# Selection
+
+
+def candidate(id: str, problem: str, text: str, verdict: str = A, group: str = "easy", contaminated: bool = False):
+    return Candidate(id, problem, verdict, None, text, {"difficulty": group}, contaminated)
+
+
+def test_equal_chains_count_once_and_a_problem_is_capped():
+    chains = [candidate(f"p{i}", "p", text) for i, text in enumerate(["x  1", "x 1\n", "y", "z", "w"])]
+    chains += [candidate("r", "p", "v", R), candidate("u", "p", "u", U), candidate("c", "p", "k", contaminated=True)]
+    chains += [candidate("e", "p", " \n")]
+    reasons, costs = select(chains, Selection(per_problem=3))
+    assert Counter(reasons.values()) == {
+        None: 3, "duplicate_chain": 1, "per_problem": 1, R: 1, U: 1, "contaminated": 1, "empty": 1
+    }  # fmt: skip
+    assert costs == [] and len({reasons["p0"], reasons["p1"]}) == 2, "one of the two that are equal"
+
+
+def test_what_is_selected_depends_on_no_order_and_another_seed_selects_others():
+    chains = [candidate(f"s{i}", f"p{i % 5}", f"text {i}") for i in range(60)]
+    first = select(chains, Selection(2))[0]
+    shuffled = random.Random(1).sample(chains, len(chains))
+    assert select(shuffled, Selection(2))[0] == first
+    assert select(chains, Selection(2, seed=1))[0] != first
+
+
+def test_shares_hold_and_tell_what_they_cost():
+    chains = [candidate(f"e{i}", f"e{i}", "x", group="easy") for i in range(90)]
+    chains += [candidate(f"h{i}", f"h{i}", "x", group="hard") for i in range(10)]
+    reasons, costs = select(chains, Selection(balance=Balance("difficulty", {"easy": 0.5, "hard": 0.5})))
+    kept = Counter(id[0] for id, reason in reasons.items() if reason is None)
+    assert kept == {"e": 10, "h": 10} and Counter(reasons.values())["balance"] == 80
+    assert [(cost.group, cost.before, cost.after) for cost in costs] == [("easy", 90, 10), ("hard", 10, 10)]
+
+
+def test_without_shares_those_of_what_was_drawn_are_held():
+    """Hard problems are half of what was drawn, and a tenth of what was right."""
+    chains = [candidate(f"e{i}", f"e{i}", "x", group="easy") for i in range(50)]
+    chains += [candidate(f"h{i}", f"h{i}", "x", A if i < 5 else R, group="hard") for i in range(50)]
+    reasons, _ = select(chains, Selection(balance=Balance("difficulty")))
+    assert Counter(id[0] for id, reason in reasons.items() if reason is None) == {"e": 5, "h": 5}
+
+
+def test_a_group_of_which_nothing_is_there_leaves_nothing():
+    chains = [candidate(f"e{i}", f"e{i}", "x") for i in range(4)]
+    reasons, costs = select(chains, Selection(balance=Balance("difficulty", {"easy": 0.5, "hard": 0.5})))
+    assert set(reasons.values()) == {"balance"} and [cost.after for cost in costs] == [0, 0]
+
+
+# What it does to groups
+
+
+def test_groups_of_a_question():
+    known = {"ana": "a", "tom": "b"}
+    assert pronouns("She sold hers.") == "she" and pronouns("He gave her his.") == "several"
+    assert pronouns("The mill stands.") == "none" and pronouns("Themes there") == "none"
+    assert names("Ana and Tom walk", known) == "several" and names("TOM walks", known) == "b"
+    assert length("x" * 99) == "0-99" and length("x" * 100) == "100-199" and length("x" * 9999) == "800 and more"
+    german = groups_of("Sie hat ihn.", "", "de", "easy", known)
+    assert german["pronouns"] == german["names"] == "unknown" and german["domain"] == "unknown"
+
+
+def test_intervals_of_shares():
+    assert wilson(0, 0) == (0.0, 0.0, 1.0) and wilson(5, 10) == (0.5, 0.2366, 0.7634)
+    assert wilson(0, 100)[1] == 0 < wilson(0, 100)[2] < 0.04
+    value, low, high = difference((56, 70), (48, 80))  # Newcombe's own example (1998): .2, .0524 to .3339
+    assert (value, low, high) == (0.2, pytest.approx(0.0524, abs=2e-4), pytest.approx(0.3339, abs=2e-4))
+
+
+def test_a_group_that_selection_thins_out_is_named_and_chance_is_not():
+    thin = [({"domain": "hard"}, Counts(4, 1, int(i % 5 == 0))) for i in range(100)]
+    thick = [({"domain": "easy"}, Counts(4, 3, int(i % 5 != 0))) for i in range(100)]
+    easy, hard = thinning(thin + thick)
+    assert (hard.group, hard.thinned, easy.thinned) == ("hard", True, False)
+    assert hard.share_proposed[0] == 0.5 and hard.share_accepted[0] == 0.25 and hard.share_selected[0] == 0.2
+    assert hard.difference[0] == pytest.approx(-0.6) and hard.difference[2] < 0
+    few = [({"domain": name}, Counts(4, 2, int(i == 0))) for i, name in enumerate("xxyy")]
+    assert not any(row.thinned for row in thinning(few)), "four problems say nothing"
