@@ -35,6 +35,7 @@ NAMES = (
     "pack_images",
     "audio",
     "sounds",
+    "speech",
     "train_ray",
     "plan",
     "optimizers",
