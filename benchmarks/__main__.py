@@ -36,6 +36,7 @@ NAMES = (
     "audio",
     "log_mel",
     "sounds",
+    "speech",
     "train_ray",
     "plan",
     "optimizers",
