@@ -3,8 +3,8 @@
 One language model and one model that sees, then seeds of everything that hears: after A1 and A2 they are asked of
 digits that no row of training says, in voices of training and in others; beside them a projector goes on alone for as
 many steps as A2 has. After the joint stage they are asked spoken questions about pictures: with both, with one of them
-alone, with one of them from another row. Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is
-below what is asked of it. `--folder`: where everything is kept, and gone on with.
+alone, with one of them from another row. Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a
+seed is below what is asked of it. `--folder`: where everything is kept, and gone on with.
 """
 
 from __future__ import annotations
