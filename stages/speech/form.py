@@ -194,7 +194,7 @@ class FormSpeech(SampleStage[Formed]):
         aloud = self.speak.aloud(row, self.task, self.fields.question, language)
         formed = self._formed(item._replace(media=aloud.clips), aloud.row)
         assert formed.words is not None
-        return formed._replace(words=formed.words._replace(spoken=aloud.said), parent=item.id)
+        return formed._replace(words=formed.words._replace(spoken=aloud.spoken), parent=item.id)
 
     def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
         is_clip = [self.max_images is None or each.kind != IMAGE.kind for each in item.media]
