@@ -34,6 +34,8 @@ NAMES = (
     "vision",
     "pack_images",
     "audio",
+    "sounds",
+    "speech",
     "train_ray",
     "plan",
     "optimizers",

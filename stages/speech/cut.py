@@ -41,6 +41,8 @@ SEGMENTS = pa.schema(
     metadata={"gristmill.format": "1"},
 )
 SEGMENT = "segment"
+PIECE_SECONDS = 3600.0
+"""Of segments that a piece of work reads and stores, up to 350 MB: a file of two hours is work for two."""
 
 
 class Places(NamedTuple):
@@ -155,14 +157,27 @@ def cut_inputs(runner: Runner, stage: CutFiles, inputs: Sequence[ScannedInput]) 
         children = total(receipt.children[SEGMENT] for receipt in own)
         check_balance("segments", children, {"row": _tally(scanned.digest, spans)}, what="segments", end="row")
         chunks, first = list[tuple[int, int]](), 0
-        for table in tables:
-            chunks.append((first, table.num_rows))
-            first += table.num_rows
+        for rows in (rows for table in tables for rows in _pieces(table)):
+            chunks.append((first, rows))
+            first += rows
         stored = put_table(runner.store, "spans", spans)
         tally = tally_of_spans(scanned.digest, spans)
         cut.append(replace(scanned, spans=stored, chunks=tuple(chunks), tally=tally))
     numbers = CutFacts(*(sum(getattr(own, name) for own in facts) for name in ("files", "segments", "seconds")))
     return CutInputs(tuple(cut), numbers, sum(receipt.machine_fates for receipt in receipts))
+
+
+def _pieces(table: pa.Table) -> Iterator[int]:
+    """Rows of each piece of work, which holds the segments that it reads: no more than are begun in PIECE_SECONDS."""
+    rows, seconds = 0, 0.0
+    for start, end in zip(table["from"].to_pylist(), table["to"].to_pylist(), strict=True):
+        if rows and seconds >= PIECE_SECONDS:
+            yield rows
+            rows, seconds = 0, 0.0
+        rows += 1
+        seconds += 0.0 if start is None else end - start
+    if rows:
+        yield rows
 
 
 def _spans(spans: pa.Table, table: pa.Table) -> pa.Table:

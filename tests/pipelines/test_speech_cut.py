@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from killed import kills_until
 from pydantic import ValidationError
-from speech import RATE, clip, encoded, parquet_of, run, waveform
+from speech import RATE, SAYS, clip, encoded, parquet_of, run, waveform
 from vision import fates, folder_of, rows, tar_of
 
 from gristmill.lake.query.dataset import Dataset
@@ -82,10 +82,13 @@ def test_each_file_has_a_fate_whatever_it_is(store, tmp_path):
     assert not verify(store, deep=True)
 
 
-def test_a_dataset_is_the_same_in_pieces_and_in_any_container(store, tmp_path):
+def test_a_dataset_is_the_same_in_pieces_and_in_any_container(store, tmp_path, monkeypatch):
     address = folder_of(tmp_path / "in", LINES, FILES)
     whole = rows(store, run(store, [address], audio=AUDIO))
-    assert rows(store, run(store, [address], audio=AUDIO, dataset="pieces", scan={"chunk_records": 1})) == whole
+    with monkeypatch.context() as patched:
+        patched.setattr(cutting, "PIECE_SECONDS", 4.0)  # a file is work for several
+        pieces = run(store, [address], audio=AUDIO, dataset="pieces", scan={"chunk_records": 1})
+    assert rows(store, pieces) == whole and not verify(store, ["pieces"], deep=True)
     members = {f"{n}.{line['audio']}": FILES[line["audio"]] for n, line in enumerate(LINES)}
     inputs = {
         "tar": tar_of(tmp_path / "a.tar", members | {f"{n}.json": json.dumps({"n": n}).encode() for n in range(3)}),
@@ -116,6 +119,23 @@ def test_a_file_is_asked_for_and_taken_down_with_its_segments(store, tmp_path):
     again = run(store, [folder_of(tmp_path / "more", LINES[:2], FILES)], audio=AUDIO, dataset="later")
     assert [fates(store, again)[n][1] for n in range(5)] == ["forget.suppressed"] * 4 + [None]
     assert not verify(store, deep=True)
+
+
+def test_a_manifest_with_transcripts_gives_the_same_parts(store, tmp_path):
+    kept = rows(store, run(store, [folder_of(tmp_path / "in", LINES, FILES)], audio=AUDIO, dataset="segments"))
+    segments = [row for row in kept if row["origins"]]
+    lines = [
+        {"audio": origin["url"].partition(".")[2], "start": origin["start"], "end": origin["end"],
+         "text": SAYS.format(n)}
+        for n, origin in enumerate(row["origins"][0] for row in segments)
+    ]  # fmt: skip
+    told = rows(store, run(store, [folder_of(tmp_path / "told", lines, FILES)]))
+    assert [row["media"][0]["data"] for row in told] == [row["media"][0]["data"] for row in segments]
+    places = [
+        [{name: row["origins"][0][name] for name in ("sha256", "start", "end")} for row in of]
+        for of in (told, segments)
+    ]
+    assert places[0] == places[1]
 
 
 def test_a_dataset_of_segments_grows(store, tmp_path):
