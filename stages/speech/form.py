@@ -125,7 +125,7 @@ class FormSpeech(SampleStage[Formed]):
     """
 
     name: ClassVar[str] = "audio"
-    VERSION: ClassVar[int] = 2  # depths of clips; what is loud is what moves
+    VERSION: ClassVar[int] = 3  # depths of clips, what is loud is what moves; the parent of spoken text
     schema: ClassVar[pa.Schema] = SCHEMA
     judgement: ClassVar[type[Formed]] = Formed
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
