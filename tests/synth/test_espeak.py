@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gristmill.synth.speech.tts import NoEngine, NotSpoken, Waveform, engine
+from gristmill.synth.speech.engines import engine
+from gristmill.synth.speech.tts import NoEngine, NotSpoken, Waveform
 from gristmill.synth.speech.voices import HELD_OUT_VOICES, VOICES
 
 espeakng_loader = pytest.importorskip("espeakng_loader", reason="the extra `speech` is not installed")
