@@ -75,11 +75,11 @@ def observe(lake: Path) -> dict[str, Any]:
         | mixture(lake.with_name("mixed"))
         | vision(lake.with_name("pictures"))
         | clips(lake.with_name("clips"))
-        | speech(lake.with_name("speech")),
+        | recordings(lake.with_name("speech")),
     }
 
 
-def speech(lake: Path) -> dict[str, Any]:
+def recordings(lake: Path) -> dict[str, Any]:
     """Records with clips: good ones, copies, a part of a file, and those that cannot be had; then where a file is cut.
     WAV alone, and a part at a rate that FLAC has not: what an encoder makes of a clip differs with its release."""
     store = open_store(str(lake))

@@ -66,9 +66,11 @@ JOINT: dict[str, dict[str, str]] = {
 """How the joint stage is asked -> of which kind of media something else is shown, or nothing. A model that has both
 learned to expect both; with what belongs to another row it guesses as well as it can from one."""
 MOST_WRONG = {("digits", HELD_OUT): 0.08, ("digits", VOICES): 0.12}
-"""Words of a hundred that may be wrong after A2, of every seed."""
-LEAST_GAINED = 0.15
-"""By how much spoken questions about pictures are answered better with both than with either alone, of every seed."""
+"""The share of words that may be wrong after A2, of every seed. Measured: .039, .046, .044 and .039, .047, .065
+(benchmarks/results/speech_learning.json)."""
+LEAST_GAINED = 0.2
+"""By how much more spoken questions about pictures are answered right with both than otherwise, of every seed. Measured:
+.48, .38, .39, and in other voices .45, .35, .38."""
 
 
 def main(arguments: list[str]) -> int:
@@ -235,8 +237,11 @@ def lacking(seed: int, result: dict[str, Any]) -> list[str]:
     """What a seed does not reach."""
     lines = []
     for (data, part), most in MOST_WRONG.items():
-        if (wer := result["wer"]["a2"][f"{data}{part}"]["wer"]) > most:
-            lines.append(f"seed {seed}: {data}{part} has a word error rate of {wer:.3f}, at most {most} is asked")
+        rates = {name: scores[f"{data}{part}"]["wer"] for name, scores in result["wer"].items()}
+        if rates["a2"] > most:
+            lines.append(f"seed {seed}: {data}{part} has a word error rate of {rates['a2']}, at most {most} is asked")
+        if rates["a2"] >= rates["control"]:
+            lines.append(f"seed {seed}: {data}{part} does not gain by A2 over the projector alone, {rates['control']}")
     for data, shares in result["joint"].items():
         alone = max(shares[how]["exact"] for how, other in JOINT.items() if other)
         if (gained := shares["both"]["exact"] - alone) < LEAST_GAINED:
