@@ -69,8 +69,8 @@ MOST_WRONG = {("digits", HELD_OUT): 0.08, ("digits", VOICES): 0.12}
 """The share of words that may be wrong after A2, of every seed. Measured: .039, .046, .044 and .039, .047, .065
 (benchmarks/results/speech_learning.json)."""
 LEAST_GAINED = 0.2
-"""By how much more spoken questions about pictures are answered right with both than otherwise, of every seed. Measured:
-.48, .38, .39, and in other voices .45, .35, .38."""
+"""By how much more spoken questions about pictures are answered right with both than otherwise, by every seed.
+Measured: .48, .38, .39, and in other voices .45, .35, .38."""
 
 
 def main(arguments: list[str]) -> int:
