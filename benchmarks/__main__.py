@@ -33,6 +33,7 @@ NAMES = (
     "copies",
     "vision",
     "pack_images",
+    "pack_clips",
     "audio",
     "log_mel",
     "sounds",

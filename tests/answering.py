@@ -19,8 +19,11 @@ from gristmill.stages.models.model_versions import load_model
 from gristmill.stages.text.instruct import parts_of
 
 
-def answers(lake: str, model: str, data: str, without: str | None = None) -> list[tuple[str, str]]:
-    """(expected, answered) of each row of a dataset, greedily. `without`: the kind of media that is left out."""
+def answers(
+    lake: str, model: str, data: str, without: str | None = None, exchanged: str | None = None
+) -> list[tuple[str, str]]:
+    """(expected, answered) of each row of a dataset, greedily. `without`: the kind of media that is left out;
+    `exchanged`: the kind of which each row has that of the row before it."""
     store = open_store(lake)
     loaded = load_model(store, model)
     tokenizer, config = loaded.tokenizer, loaded.model.config
@@ -30,10 +33,15 @@ def answers(lake: str, model: str, data: str, without: str | None = None) -> lis
     expected: list[str] = []
 
     def requests() -> Iterator[Request]:
-        for row in _rows(lake, data):
+        rows = list(_rows(lake, data))
+        for number, row in enumerate(rows):
             item = item_of(parts_of(row["text"], row["parts"]), Rules(), "answer")
             shown = [part for part in item.prompt if _kind(part) is None or _kind(part) != without]
-            asked = prompts.of(shown, [Medium(medium["kind"], medium["data"]) for medium in row["media"]])
+            media = [
+                Medium(own["kind"], (before if own["kind"] == exchanged else own)["data"])
+                for own, before in zip(row["media"], rows[number - 1]["media"], strict=True)
+            ]
+            asked = prompts.of(shown, media)
             sampling = Sampling(max_tokens=24, temperature=0)
             yield Request(str(len(expected)), asked.tokens, sampling, media=asked.media or None)
             expected.append(item.expected)

@@ -2,9 +2,9 @@
 
 One language model and one model that sees, then seeds of everything that hears: after A1 and A2 they are asked of
 digits that no row of training says, in voices of training and in others; beside them a projector goes on alone for as
-many steps as A2 has. After the joint stage they are asked spoken questions about pictures: with both, with the picture
-alone, with the question alone. Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is
-below what is asked of it. `--folder`: where everything is kept, and gone on with.
+many steps as A2 has. After the joint stage they are asked spoken questions about pictures: with both, with one of them
+alone, with one of them from another row. Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a
+seed is below what is asked of it. `--folder`: where everything is kept, and gone on with.
 """
 
 from __future__ import annotations
@@ -56,12 +56,21 @@ MIXTURES = {
 """Mixture, without `hearing-` -> its sources with their weights, and tokens of a window."""
 HEARING = ("a1", "a2", "vs")
 """Stages of a seed; all before them are trained once."""
-WITHOUT = {"both": None, "picture alone": "audio", "question alone": "image"}
-"""How the joint stage is asked -> the kind of media that is left out."""
+JOINT: dict[str, dict[str, str]] = {
+    "both": {},
+    "picture alone": {"without": "audio"},
+    "question alone": {"without": "image"},
+    "another question": {"exchanged": "audio"},
+    "another picture": {"exchanged": "image"},
+}
+"""How the joint stage is asked -> of which kind of media something else is shown, or nothing. A model that has both
+learned to expect both; with what belongs to another row it guesses as well as it can from one."""
 MOST_WRONG = {("digits", HELD_OUT): 0.08, ("digits", VOICES): 0.12}
-"""Words of a hundred that may be wrong after A2, of every seed."""
-LEAST_GAINED = 0.15
-"""By how much spoken questions about pictures are answered better with both than with either alone, of every seed."""
+"""The share of words that may be wrong after A2, of every seed. Measured: .039, .046, .044 and .039, .047, .065
+(benchmarks/results/speech_learning.json)."""
+LEAST_GAINED = 0.2
+"""By how much more spoken questions about pictures are answered right with both than otherwise, by every seed.
+Measured: .48, .38, .39, and in other voices .45, .35, .38."""
 
 
 def main(arguments: list[str]) -> int:
@@ -193,7 +202,7 @@ def learned(lake: str, folder: Path, seed: int) -> dict[str, Any]:
         for name, model in models.items()
     }
     joint = {
-        data: {how: right(answers(lake, f"hearing{seed}.vs@v1", f"{data}@v1", kind)) for how, kind in WITHOUT.items()}
+        data: {how: right(answers(lake, f"hearing{seed}.vs@v1", f"{data}@v1", **other)) for how, other in JOINT.items()}
         for data in (f"asked{HELD_OUT}", f"asked{VOICES}")
     }
     return {"cpu_s": round(seconds), "wer": wrong, "joint": joint, "gates": gates(lake, f"hearing{seed}")}
@@ -228,10 +237,13 @@ def lacking(seed: int, result: dict[str, Any]) -> list[str]:
     """What a seed does not reach."""
     lines = []
     for (data, part), most in MOST_WRONG.items():
-        if (wer := result["wer"]["a2"][f"{data}{part}"]["wer"]) > most:
-            lines.append(f"seed {seed}: {data}{part} has a word error rate of {wer:.3f}, at most {most} is asked")
+        rates = {name: scores[f"{data}{part}"]["wer"] for name, scores in result["wer"].items()}
+        if rates["a2"] > most:
+            lines.append(f"seed {seed}: {data}{part} has a word error rate of {rates['a2']}, at most {most} is asked")
+        if rates["a2"] >= rates["control"]:
+            lines.append(f"seed {seed}: {data}{part} does not gain by A2 over the projector alone, {rates['control']}")
     for data, shares in result["joint"].items():
-        alone = max(shares[how]["exact"] for how, kind in WITHOUT.items() if kind)
+        alone = max(shares[how]["exact"] for how, other in JOINT.items() if other)
         if (gained := shares["both"]["exact"] - alone) < LEAST_GAINED:
             lines.append(f"seed {seed}: {data} gains {gained:.3f} over one alone, {LEAST_GAINED} is asked")
     failed = [f"{name}: {gate}" for name, own in result["gates"].items() for gate, passed in own.items() if not passed]
@@ -243,12 +255,12 @@ def show(results: dict[str, Any], failed: list[str]) -> None:
     console = Console()
     columns = [f"{data}{part}" for data, part in MOST_WRONG]
     table = Table("seed", "after", *columns, title="train-speech-nano: word error rates (rows that are right)")
-    joint = Table("seed", "asked", *WITHOUT, title="spoken questions about pictures that are answered right")
+    joint = Table("seed", "asked", *JOINT, title="spoken questions about pictures that are answered right")
     for seed, result in results["seeds"].items():
         for name, scores in result["wer"].items():
             table.add_row(str(seed), name, *(f"{scores[c]['wer']:.3f} ({scores[c]['exact']:.3f})" for c in columns))
         for data, shares in result["joint"].items():
-            joint.add_row(str(seed), data, *(f"{shares[how]['exact']:.3f}" for how in WITHOUT))
+            joint.add_row(str(seed), data, *(f"{shares[how]['exact']:.3f}" for how in JOINT))
     console.print(table)
     console.print(joint)
     seconds = ", ".join(str(result["cpu_s"]) for result in results["seeds"].values())

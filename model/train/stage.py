@@ -214,7 +214,7 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         ("crops have patches of", data.patch_size, config.vision, "patch_size"),
         ("images stand at token", data.image_token, config.vision, "image_token_id"),
         ("clips have mel bands", data.mels, config.audio, "input_size"),
-        ("clips have a token each of frames", data.reduction, config.audio, "time_reduction"),
+        ("clips are reduced by", data.reduction, config.audio, "time_reduction"),
         ("clips stand at token", data.audio_token, config.audio, "audio_token_id"),
     ):
         if value is not None and (section is None or getattr(section, own) != value):

@@ -125,7 +125,7 @@ class FormSpeech(SampleStage[Formed]):
     """
 
     name: ClassVar[str] = "audio"
-    VERSION: ClassVar[int] = 2  # depths of clips; what is loud is what moves
+    VERSION: ClassVar[int] = 3  # depths of clips, what is loud is what moves; the parent of spoken text
     schema: ClassVar[pa.Schema] = SCHEMA
     judgement: ClassVar[type[Formed]] = Formed
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
@@ -194,7 +194,7 @@ class FormSpeech(SampleStage[Formed]):
         aloud = self.speak.aloud(row, self.task, self.fields.question, language)
         formed = self._formed(item._replace(media=aloud.clips), aloud.row)
         assert formed.words is not None
-        return formed._replace(words=formed.words._replace(spoken=aloud.said), parent=item.id)
+        return formed._replace(words=formed.words._replace(spoken=aloud.spoken), parent=item.id)
 
     def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
         is_clip = [self.max_images is None or each.kind != IMAGE.kind for each in item.media]

@@ -50,7 +50,7 @@ class Aloud(NamedTuple):
     """A row with clips: these, what is said in them, and `row`, in which placeholders stand for what was said."""
 
     clips: tuple[Media, ...]
-    said: str
+    spoken: str
     row: Mapping[str, Any]
 
 

@@ -40,8 +40,8 @@ def hearing(draw: Draw, part: Part) -> Heard:
         shown = drawn_shown(draw, part)
         heard = pieces(shown.question, draw)
         return Heard(f"hearing_{shown.kind}", f"{_CLIP}{lines(shown.scene, draw)}{heard}", shown.answer)
-    said = drawn_digits(draw, part) if kind < 0.75 else drawn_phrase(draw, part)
-    return Heard(f"hearing_{said.kind}", f"{_CLIP}{pieces(said.words, draw)}\n{ASKED}", said.fields["text"])
+    sentence = drawn_digits(draw, part) if kind < 0.75 else drawn_phrase(draw, part)
+    return Heard(f"hearing_{sentence.kind}", f"{_CLIP}{pieces(sentence.words, draw)}\n{ASKED}", sentence.fields["text"])
 
 
 def pieces(words: str, draw: Draw) -> str:

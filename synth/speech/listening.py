@@ -38,8 +38,8 @@ class Listened(NamedTuple):
 
 def about_words(draw: Draw, part: Part, engine: Espeak, manner: Manner) -> Listened:
     """A question about digits that are said."""
-    said = drawn_digits(draw, part)
-    digits = said.fields["text"].split()
+    sentence = drawn_digits(draw, part)
+    digits = sentence.fields["text"].split()
     kind = draw.below(4)
     if kind == 0:
         question, answer = "How many digits?", str(len(digits))
@@ -50,26 +50,26 @@ def about_words(draw: Draw, part: Part, engine: Espeak, manner: Manner) -> Liste
         among = draw.chance(0.5)
         question, answer = f"Is {draw.pick(digits if among else others)} among them?", "yes" if among else "no"
     return Listened(
-        "words", spoken(engine, said.words, manner), {**said.fields, "question": question, "answer": answer}
+        "words", spoken(engine, sentence.words, manner), {**sentence.fields, "question": question, "answer": answer}
     )
 
 
 def about_sound(draw: Draw, part: Part, engine: Espeak, manner: Manner) -> Listened:
     """A question that a transcript does not answer."""
-    said = drawn_digits(draw, part)
+    sentence = drawn_digits(draw, part)
     kind = draw.pick(("pace", "higher", "louder"))
     answer = draw.below(2)
     if kind == "pace":
-        clip = spoken(engine, said.words, manner._replace(rate=draw.between(*(SLOW, FAST)[answer])))
+        clip = spoken(engine, sentence.words, manner._replace(rate=draw.between(*(SLOW, FAST)[answer])))
         asked = {"question": "Fast or slow?", "answer": ("slow", "fast")[answer]}
-        return Listened(kind, clip, said.fields | asked)
+        return Listened(kind, clip, sentence.fields | asked)
     manners = [manner, manner]
     if kind == "higher":
         manners = [manner._replace(pitch=draw.between(*pitch)) for pitch in (LOW, HIGH)]
     else:
         manners = [manner._replace(gain=gain) for gain in (0.15, 0.9)]
-    twice = [spoken(engine, said.words, each) for each in (manners if answer else reversed(manners))]
-    text = f"{said.fields['text']} {said.fields['text']}"
+    twice = [spoken(engine, sentence.words, each) for each in (manners if answer else reversed(manners))]
+    text = f"{sentence.fields['text']} {sentence.fields['text']}"
     return Listened(kind, joined(twice), {"text": text, "question": f"Which is {kind}?", "answer": ORDINALS[answer]})
 
 

@@ -21,25 +21,25 @@ from gristmill.synth.speech.voices import Manner, Speaker, drawn_manner, spoken
 
 def digits(draw: Draw, part: Part, speaker: Speaker) -> Row:
     """Digits to transcribe."""
-    return _said(drawn_digits(draw, part), draw, speaker)
+    return _sentence(drawn_digits(draw, part), draw, speaker)
 
 
 def phrase(draw: Draw, part: Part, speaker: Speaker) -> Row:
     """Words for scenes to transcribe."""
-    return _said(drawn_phrase(draw, part), draw, speaker)
+    return _sentence(drawn_phrase(draw, part), draw, speaker)
 
 
 def question(draw: Draw, part: Part, speaker: Speaker) -> Row:
     """A spoken question about digits."""
-    return _said(drawn_question(draw, part), draw, speaker)
+    return _sentence(drawn_question(draw, part), draw, speaker)
 
 
 def scene(draw: Draw, part: Part, speaker: Speaker) -> Row:
     """A spoken question about a picture."""
     shown = drawn_shown(draw, part)
     picture = shown.picture(draw)
-    said = Spoken(shown.kind, shown.question, {"question": shown.question, "answer": shown.answer})
-    return _said(said, draw, speaker)._replace(picture=picture)
+    sentence = Spoken(shown.kind, shown.question, {"question": shown.question, "answer": shown.answer})
+    return _sentence(sentence, draw, speaker)._replace(picture=picture)
 
 
 def translation(draw: Draw, part: Part, speaker: Speaker) -> Row:
@@ -66,10 +66,10 @@ def report(draw: Draw, part: Part, speaker: Speaker) -> Row:
     return _listened(drawn_report, draw, part, speaker)
 
 
-def _said(said: Spoken, draw: Draw, speaker: Speaker) -> Row:
+def _sentence(sentence: Spoken, draw: Draw, speaker: Speaker) -> Row:
     manner = drawn_manner(draw, speaker.voices)
-    clip = spoken(speaker.engine, said.words, manner)
-    return Row("", said.kind, clip, {**said.fields, "language": "en", "voice": manner.voice})
+    clip = spoken(speaker.engine, sentence.words, manner)
+    return Row("", sentence.kind, clip, {**sentence.fields, "language": "en", "voice": manner.voice})
 
 
 def _listened(drawn: Callable[[Draw, Part, Espeak, Manner], Listened], draw: Draw, part: Part, speaker: Speaker) -> Row:

@@ -57,8 +57,8 @@ def test_a_written_question_is_asked_aloud(store, tmp_path):
         ("dropped", "audio.language"),
     ]
     ledger = Dataset(store, manifest).ledger().to_pylist()
-    said = sorted(row["value"] for row in ledger if row["reason"] == "audio.not_spoken")
-    assert said == [
+    faults = sorted(row["value"] for row in ledger if row["reason"] == "audio.not_spoken")
+    assert faults == [
         "1000 characters, allowed are 600",
         "9 of 36 characters are signs that nobody says",
         "nothing_to_say: no letter and no digit",

@@ -15,7 +15,7 @@ from models import AUDIO, NANO, enlivened, save_nano, small_tokenizer
 from pydantic import ValidationError
 from safetensors.torch import load
 from speech import waveform
-from training import stage, stop_at, train
+from training import config, stage, stop_at, train
 from transformers import AutoModelForCausalLM
 from transformers.models.phi4_multimodal import Phi4MultimodalFeatureExtractor
 from typer.testing import CliRunner
@@ -37,6 +37,7 @@ from gristmill.stages.mix.windows import read_windows
 from gristmill.stages.models.model_versions import load_model, part_shards
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete
+from gristmill.stages.train.folder import runs
 
 LENGTHS = [(1.2, 16_000), (0.8, 8_000), (0.9, 22_050)] * 6
 VISION = ("vision_encoder", "vision_projector", "lora_vision")
@@ -165,6 +166,9 @@ def test_what_is_hidden_of_clips_is_hidden_again_where_a_run_goes_on(store, base
         stop_at(patch, 5)
         with pytest.raises(Incomplete, match="the disk is gone"):
             trained(store, hidden)
+    (about,) = runs(store)
+    recipe = config(hidden, model="base@v1", tokenizer="").recipe
+    assert recipe.link([]).looked_up(Versions(store)).reached(store, about.dataset) == 5, "the scale is measured, too"
     resumed, unbroken = trained(store, hidden), trained(other, hidden)
     assert [ref.sha256 for ref in resumed.shards] == [ref.sha256 for ref in unbroken.shards]
     assert resumed.recipe["stage"]["spec_augment"]["time_width"] == 20

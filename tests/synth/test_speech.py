@@ -99,10 +99,10 @@ def test_answers_of_questions_are_right() -> None:
 def test_clips_in_words_can_be_read() -> None:
     """As a decoder of connectionist temporal classification reads: repeats are one, blanks none."""
     for number in range(200):
-        said = drawn_digits(Draw("read", number), "train")
-        line = pieces(said.words, Draw("line", number)).split(" ")[1:]
+        sentence = drawn_digits(Draw("read", number), "train")
+        line = pieces(sentence.words, Draw("line", number)).split(" ")[1:]
         heard = [word for before, word in zip([BLANK, *line], line, strict=False) if word not in (BLANK, before)]
-        assert " ".join(str(DIGITS.index(word)) for word in heard) == said.fields["text"]
+        assert " ".join(str(DIGITS.index(word)) for word in heard) == sentence.fields["text"]
 
 
 def test_the_answer_to_a_spoken_question_is_in_the_picture_it_comes_with(sample: Path) -> None:
