@@ -38,7 +38,7 @@ VICTIMS = ("driver", "worker", "everything", "process")
 ORPHANS: list[psutil.Process] = []
 """What killed drivers had started. All of it ends by itself; Ray takes about a minute for that."""
 _READ, _COMPARED = ["scan", "extract", "screen", "exact"], ["sign", "collect", "link", "merge_forests", "gather"]
-_IMAGES = ["image", "sign_images", "collect_looks", "choose_pictures", "image_shards", "tokenize_images"]
+_IMAGES = ["image", "sign_images", "collect_looks", "choose_pictures", "image_shards", "tokenize_media"]
 _MIXED = ["tokenizer", "tokenize", "plan", "account", "pack", "ledger"]
 TASKS = frozenset([*_READ, *_COMPARED, "choose", "clusters", "shards", *_IMAGES, *_MIXED])
 Run = Callable[[Path, int], list[str]]
