@@ -34,12 +34,14 @@ test: $(STAMP)
 soak: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py --of images
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py --of speech
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak_train.py
 
-# Trains small models from nothing with three seeds, some forty CPU minutes: what they answer right of what they never saw.
+# Trains small models from nothing with three seeds, an hour of a CPU: what they answer right of what they never met.
 learn: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn_vision.py --controls
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn_speech.py
 
 check: format lint types layers test
 

@@ -36,6 +36,8 @@ NAMES = (
     "pack_clips",
     "audio",
     "log_mel",
+    "sounds",
+    "speech",
     "train_ray",
     "plan",
     "optimizers",

@@ -1,13 +1,15 @@
 """The speech pipeline: clips, segments of long files, and what is said in them in; a versioned dataset of samples out.
 
-scan -> form (rows and clips to samples of a task, each clip decoded once) -> screens (lengths, levels, transcripts) ->
-exact duplicates (by digests of clips and text) -> near duplicates (by how clips sound) -> shards -> ledger. Clips are
-stored as they came; log-Mel frames are a matter of the mixture that takes them.
+scan -> cut (if asked for: long files to segments, in their pauses) -> form (rows and clips to samples of a task, each
+clip decoded once) -> screens (lengths, levels, transcripts) -> exact duplicates (by digests of clips and text) -> near
+duplicates (by how clips sound) -> shards -> ledger. Clips are stored as they came; log-Mel frames are a matter of the
+mixture that takes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -15,16 +17,18 @@ from pydantic import Field, model_validator
 from gristmill.filters.audio.clip import DEPTH, HEARD_RATE, RATE, SECONDS, ClipQuality
 from gristmill.filters.audio.clips import Clips, Transcripts
 from gristmill.filters.audio.transcript import SpeechRate, TranscriptQuality
+from gristmill.lake.accounts.receipt import StageId
 from gristmill.lake.versions.form import Form
-from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.flow import Flow, Step
-from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
 from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, Screening
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.near.gather import Gather
+from gristmill.stages.speech.cut import cut_inputs
 from gristmill.stages.speech.form import FormSpeech
 from gristmill.stages.speech.sign import BANDS, MIN_SIMILARITY, GatherSounds, SelectClips, SignClips
 from gristmill.stages.speech.write import WriteClips
@@ -76,6 +80,23 @@ class SpeechRecipe(RecordRecipe):
                 )
             )
         return Flow(self.audio, tuple(steps), self.shards, IF_NONE)
+
+    def stages(self, suppression: str = "") -> tuple[StageId, ...]:
+        """Also the one that cuts, behind the scan."""
+        scan, cutting = self.scan.identity(), self.audio.cutting
+        rest = super().stages(suppression)[len(scan) :]
+        return (*scan, *(() if cutting is None else cutting.identity()), *rest)
+
+    def _build(self, run: BuildContext) -> Draft:
+        """As of every recipe of records, which are segments where files are cut."""
+        if self.audio.cutting is None:
+            return super()._build(run)
+        inputs, facts, machine_fates = cut_inputs(run.runner, self.audio.cutting, run.inputs)
+        draft = super()._build(replace(run, inputs=inputs))
+        before = (run.base.statistics if run.base else {}).get("cut", {})
+        counts = {name: round(value + before.get(name, 0), 2) for name, value in asdict(facts).items()}
+        statistics = {**draft.statistics, "cut": counts}
+        return draft.model_copy(update={"statistics": statistics, "machine_fates": draft.machine_fates + machine_fates})
 
     @property
     def _of_clips(self) -> Screen[Clips]:

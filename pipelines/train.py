@@ -21,7 +21,7 @@ from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.parts import ADAPTERS, Part, part_of
-from gristmill.model.train.stage import ON_PAIRS, TrainStage
+from gristmill.model.train.stage import ON_PAIRS, Origin, TrainStage
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts
 from gristmill.pipelines.frame.recipe import BuildContext, Chain, PipelineConfig, Recipe, Resolved
 from gristmill.pipelines.settings.config import BadConfig
@@ -63,7 +63,7 @@ class TrainRecipe(Chain):
             if spec.name in before:
                 raise ValueError(f"stages.{number}.name: {spec.name!r} is the name of an earlier stage too")
             for part, ref in spec.init_from.items():
-                if ref.startswith(STAGE) and ref.removeprefix(STAGE) not in before:
+                if ref.startswith(STAGE) and Origin.of(part, ref).model.removeprefix(STAGE) not in before:
                     there = ", ".join(f"{STAGE}{name}" for name in before) or "none"
                     raise ValueError(
                         f"stages.{number}.init_from.{part}: {ref!r} is no earlier stage; there are {there}"
@@ -140,33 +140,35 @@ class ResolvedStage:
         lookup = self.lookup
         reference = reference_identity(lookup.stage, lookup.config) if lookup.stage.loss in ON_PAIRS else ()
         trained = train_identity(lookup.stage, lookup.config)
-        return (*reference, trained, *self.gates(Execution()).identity)
+        return (*lookup.beginning.identity, *reference, trained, *self.gates(Execution()).identity)
 
     def gates(self, execution: Execution) -> Gates:
         """What is asked of the stage's result. `execution`: where that is computed."""
         lookup = self.lookup
         return Gates(lookup.stage, lookup.config, execution, lookup.held_out, lookup.overlap)
 
-    def work(self, dataset: str, execution: Execution, references: Sequence[Receipt] = ()) -> Work[TrainInput]:
-        """The training, whose result becomes a version of `dataset`. `references`: receipts of `references`, if there
-        are such works."""
-        given = replace(self.lookup.given(dataset), references=references_of(references))
+    def work(self, given: TrainInput, execution: Execution, references: Sequence[Receipt] = ()) -> Work[TrainInput]:
+        """The training. `references`: receipts of `references`, if there are such works."""
+        given = replace(given, references=references_of(references))
         return train_work(self.lookup.stage, self.lookup.config, given, execution)
 
-    def references(self, dataset: str, execution: Execution) -> list[Work[ReferenceInput]]:
+    def references(self, given: TrainInput, execution: Execution) -> list[Work[ReferenceInput]]:
         """What is asked of the starting model before the training; nothing, unless the loss compares with it."""
         if self.lookup.stage.loss not in ON_PAIRS:
             return []
-        job = TrainJob(self.lookup.stage, self.lookup.config, self.lookup.given(dataset), execution)
-        return list(reference_works(job))
+        return list(reference_works(TrainJob(self.lookup.stage, self.lookup.config, given, execution)))
 
     def reached(self, store: Store, dataset: str) -> int:
         """Steps that a run without a result has done."""
-        done = [finished(store, work.key) for work in self.references(dataset, Execution())]
-        receipts = [receipt for receipt in done if receipt is not None]
-        if len(receipts) < len(done):
+        beginning, given = self.lookup.beginning, self.lookup.given(dataset)
+        made = _finished(store, beginning.works(given))
+        if made is None:
             return 0
-        return len(RunFolder(store, self.work(dataset, Execution(), receipts).key).metrics())
+        given = beginning.given(given, made)
+        references = _finished(store, self.references(given, Execution()))
+        if references is None:
+            return 0
+        return len(RunFolder(store, self.work(given, Execution(), references).key).metrics())
 
     def build(self, run: BuildContext) -> Draft:
         """Raises GateFailed, Incomplete, PlanOnly."""
@@ -176,9 +178,13 @@ class ResolvedStage:
         verdicts = gates.of_data(run.runner, lookup.mixture, lookup.bases)
         _check_passed(run.dataset, verdicts)
         _check_report(run.how.report)
-        works = self.references(run.dataset, run.how.execution)
+        given = lookup.given(run.dataset)
+        starts = lookup.beginning.works(given)
+        made = run.runner.map("start", starts) if starts else []
+        given = lookup.beginning.given(given, made)
+        works = self.references(given, run.how.execution)
         references = run.runner.map("reference", works) if works else []
-        work = self.work(run.dataset, run.how.execution, references)
+        work = self.work(given, run.how.execution, references)
         given = work.payload
         with run.runner.shown_by(RunProgress(RunFolder(run.runner.store, work.key), run.dataset)):
             receipts = run.runner.map("train", [work])
@@ -200,7 +206,7 @@ class ResolvedStage:
             attachments=(
                 trained.output(METRICS),
                 *given.references,
-                bundle_receipts(run.runner.store, [*references, *receipts, *gates.receipts]),
+                bundle_receipts(run.runner.store, [*made, *references, *receipts, *gates.receipts]),
             ),
             received=zero,
             kept=zero,
@@ -208,6 +214,13 @@ class ResolvedStage:
             quarantined=zero,
             statistics=_statistics(lookup.stage, trained.facts_as(TrainFacts), shards, verdicts),
         )
+
+
+def _finished(store: Store, works: Sequence[Work[Any]]) -> list[Receipt] | None:
+    """Receipts of these works; None where one is not done."""
+    receipts = [finished(store, work.key) for work in works]
+    done = [receipt for receipt in receipts if receipt is not None]
+    return done if len(done) == len(receipts) else None
 
 
 def _check_report(report: Report) -> None:

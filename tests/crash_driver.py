@@ -1,8 +1,9 @@
 """Kills runs at the n-th step that touches the disk, for many n, and resumes them each time.
 
-Run as a program: `crash_driver.py web SAMPLE FOLDER SEED RANDOM_POINTS`, or `images` with an empty folder as SAMPLE for
-two nights of images and a mixture of them. Every run is a forked child of a process that has no threads (pytest may
-hold Ray, whose threads do not survive a fork). Prints one JSON object a crash point.
+Run as a program: `crash_driver.py web SAMPLE FOLDER SEED RANDOM_POINTS`; with an empty folder as SAMPLE `images` for
+two nights of images and a mixture of them, or `speech` for two nights of clips and files that are cut. Every run is a
+forked child of a process that has no threads (pytest may hold Ray, whose threads do not survive a fork). Prints one
+JSON object a crash point.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import image_nights
+import speech_nights
 import web
 
 from gristmill.filters.signatures import minhash
@@ -76,6 +78,7 @@ class Kind(NamedTuple):
 KINDS = {
     "web": Kind(lambda lake, sample: web.run(lake, web.crawl_files(sample)), ("web",)),
     "images": Kind(lambda lake, sample: image_nights.run_in_process(sample, lake), image_nights.DATASETS),
+    "speech": Kind(lambda lake, sample: speech_nights.run_in_process(sample, lake), speech_nights.DATASETS),
 }
 
 
@@ -119,6 +122,8 @@ def main(kind: Kind, sample: Path, folder: Path, seed: int, points: int) -> None
     english()
     if kind is KINDS["images"]:
         image_nights.write_nights(sample)
+    elif kind is KINDS["speech"]:
+        speech_nights.write_nights(sample)
     assert run(kind, folder / "whole", sample, note) == 0
     seen = json.loads(note.read_text())
     whole = versions(kind, folder / "whole")

@@ -19,8 +19,8 @@ import mixtures
 import numpy as np
 import pyarrow as pa
 import soundfile
-import speech
 import web
+from speech import parquet_of, run
 
 from gristmill.lake.accounts.balance import total
 from gristmill.lake.accounts.receipt import Receipt, canonical
@@ -29,6 +29,7 @@ from gristmill.lake.store.objects import ObjectRef, read_object, read_refs, read
 from gristmill.lake.store.opening import open_store
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.instruct import InstructConfig
+from gristmill.pipelines.speech import SpeechConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
 from gristmill.pipelines.vision import VisionConfig
 from gristmill.stages.core.work import Stage, Work
@@ -73,8 +74,23 @@ def observe(lake: Path) -> dict[str, Any]:
         | _stages(increments(files, lake.with_name("nights")), "night: ")
         | mixture(lake.with_name("mixed"))
         | vision(lake.with_name("pictures"))
-        | clips(lake.with_name("clips")),
+        | clips(lake.with_name("clips"))
+        | speech(lake.with_name("speech")),
     }
+
+
+def speech(lake: Path) -> dict[str, Any]:
+    """Records with clips: good ones, copies, a part of a file, and those that cannot be had; then where a file is cut.
+    WAV alone, and a part at a rate that FLAC has not: what an encoder makes of a clip differs with its release."""
+    store = open_store(str(lake))
+    recorder, cutting = Recorder(store), Recorder(store)
+    lines = {"inputs": [f"folder::{GOLDEN / 'speech' / 'lines.jsonl'}"], "max_quarantine_rate": 0.5}
+    read = {"language": "en", "seconds_per_record": None}
+    run_pipeline(SpeechConfig.model_validate({"recipe": {**lines, "audio": read}}), store, recorder)
+    cut = {"target_seconds": 1.2, "longest_seconds": 1.5, "least_pause": 0.1, "margin": 0.05}
+    unlabelled = {**lines, "dataset": "cut", "audio": {**read, "task": "unlabelled", "cut": cut}}
+    run_pipeline(SpeechConfig.model_validate({"recipe": unlabelled}), store, cutting)
+    return _stages(recorder, "speech: ") | {"speech: cut": _stages(cutting, "")["cut"]}
 
 
 def vision(lake: Path) -> dict[str, Any]:
@@ -103,9 +119,9 @@ def clips(lake: Path) -> dict[str, Any]:
         rows.append({"audio": {"bytes": _clip(number, 16_000 * seconds, 16_000), "path": None}, "text": "It turns."})
     lake.mkdir(parents=True, exist_ok=True)
     every = {"min_seconds": 0.01, "min_peak": None, "max_silent_ratio": None, "max_clipped_ratio": None}
-    speech.run(
+    run(
         store,
-        [speech.parquet_of(lake / "clips.parquet", rows)],
+        [parquet_of(lake / "clips.parquet", rows)],
         clip=every,
         **dict.fromkeys(("speech_rate", "transcript", "min_similarity")),
     )

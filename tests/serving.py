@@ -228,6 +228,11 @@ def shown(data: bytes | str, **more: Any) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": data if isinstance(data, str) else url(data), **more}}
 
 
+def heard(data: bytes, format: str = "wav", **more: Any) -> dict[str, Any]:
+    """A part with a clip."""
+    return {"type": "input_audio", "input_audio": {"data": base64.b64encode(data).decode(), "format": format, **more}}
+
+
 def worded(text: str) -> dict[str, Any]:
     """A part with a text."""
     return {"type": "text", "text": text}

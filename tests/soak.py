@@ -1,10 +1,11 @@
 """`make soak`: runs of pipelines under seeded kill -9s, and the same content digests as without any.
 
-An episode is a lake and two increments of the web pipeline, or with `--of images` two of the vision pipeline, a
-tokenizer and a mixture of text and images. Each run is killed after a random number of new receipts, or in the wait for
-one: the driver alone (what it started has to follow it), a worker (which Ray replaces, and the run goes on), the driver
-and all it started, or a run without Ray; the same command is given again until it has committed. Episodes go on until
-there were as many kills as asked, and the first ones have each kind of victim in turn.
+An episode is a lake and two increments of the web pipeline, with `--of images` two of the vision pipeline, a tokenizer
+and a mixture of text and images, or with `--of speech` two of the speech pipeline, long files that are cut and a mixture of clips. Each
+run is killed after a random number of new receipts, or in the wait for one: the driver alone (what it started has to
+follow it), a worker (which Ray replaces, and the run goes on), the driver and all it started, or a run without Ray;
+the same command is given again until it has committed. Episodes go on until there were as many kills as asked, and
+the first ones have each kind of victim in turn.
 Prints one JSON line a kill and one an episode; exit code 1 if a digest differs, a version is missing or one too many.
 """
 
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 import image_nights
 import psutil
+import speech_nights
 import web
 
 from gristmill.lake.store.opening import open_store
@@ -39,8 +41,9 @@ ORPHANS: list[psutil.Process] = []
 """What killed drivers had started. All of it ends by itself; Ray takes about a minute for that."""
 _READ, _COMPARED = ["scan", "extract", "screen", "exact"], ["sign", "collect", "link", "merge_forests", "gather"]
 _IMAGES = ["image", "sign_images", "collect_looks", "choose_pictures", "image_shards", "tokenize_media"]
+_SPEECH = ["cut", "audio", "sign_clips", "collect_sounds", "choose_clips", "clip_shards"]
 _MIXED = ["tokenizer", "tokenize", "plan", "account", "pack", "ledger"]
-TASKS = frozenset([*_READ, *_COMPARED, "choose", "clusters", "shards", *_IMAGES, *_MIXED])
+TASKS = frozenset([*_READ, *_COMPARED, "choose", "clusters", "shards", *_IMAGES, *_SPEECH, *_MIXED])
 Run = Callable[[Path, int], list[str]]
 """The command of a run in a lake, with so many workers."""
 
@@ -86,7 +89,17 @@ def images(folder: Path) -> Kind:
     return Kind([night(*each) for each in image_nights.recipes(folder)], image_nights.DATASETS)
 
 
-KINDS = {"web": crawls, "images": images}
+def speech(folder: Path) -> Kind:
+    """Two increments of the speech pipeline, and one of long files that are cut."""
+    speech_nights.write_nights(folder)
+
+    def night(pipeline: str, recipe: dict[str, object]) -> Run:
+        return lambda lake, workers: command(pipeline, lake, workers, image_nights.settings(recipe))
+
+    return Kind([night(*each) for each in speech_nights.recipes(folder)], speech_nights.DATASETS)
+
+
+KINDS = {"web": crawls, "images": images, "speech": speech}
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:

@@ -58,6 +58,8 @@ def test_the_golden_input_takes_every_kind_of_way():
         "instruct.bad_arguments", "instruct.no_assistant", "mix.not_drawn", "mix.too_long",
         "image.missing", "image.no_image", "image.too_many_pixels", "image_size.too_narrow", "caption.boilerplate",
         "phash.duplicate",
+        "audio.missing", "audio.truncated", "audio.segment", "clip.too_short", "clip.silent", "speech_rate.too_fast",
+        "sound.duplicate",
     }  # fmt: skip
     assert stages["extract"]["pieces"] > 3 and stages["shards"]["pieces"] > 1
 

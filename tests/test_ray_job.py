@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from pathlib import Path
 
 import pytest
 import web
+from mixtures import mix
+from preferences import prepare_pairs
 from s3_server import free_port
 from training import prepare, stage, train
 from waiting import PATIENCE, until
 
+from gristmill.lake.store.objects import read_object
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.stages.run.ray_start import LIMITS
@@ -129,3 +133,32 @@ def test_a_submitted_job_trains_in_two_ranks_of_the_cluster(head, store, tmp_pat
     here = train(local, stage(batch=4, steps=6)).manifest.statistics["training"]
     assert (there["world"], there["order"]) == (2, here["order"])
     assert there["final_loss"] == pytest.approx(here["final_loss"], abs=1e-4)
+
+
+def test_a_submitted_job_learns_preferences_in_two_ranks_as_in_one_process(head, store, tmp_path):
+    """Each rank has some of the pairs of a step, and the mean is over the pairs of both."""
+    prepare_pairs(store, tmp_path / "in", window=128)
+    mix(store, {"web@v1": 1}, window=128, max_waste=0.1)
+    train(store, stage())
+    other = open_store(shutil.copytree(store.uri, tmp_path / "other").as_posix())
+    fields = {"init_from": {"language": "nano.pretrain@v1"}, "data": "pairs@v1", "loss": "dpo", "batch": 3, "steps": 4}
+    prefer = stage("prefer", **fields, nll_weight=0.5, optim={"lr": 3e-3}, gates=["preference"])
+    recipe = {"dataset": "nano", "tokenizer": "bpe@v1", "stages": [prefer]}
+    sets = [f"recipe.{name}={json.dumps(value)}" for name, value in recipe.items()]
+    sets += ["run.trainer=ray", "run.ranks=2", "run.checkpoint_every=2"]
+    settings = [part for setting in sets for part in ("--set", setting)]
+    job = submit(head, "--lake", store.uri, *settings, config="conf/train-nano.yaml")
+    assert job.returncode == 0, job.stdout + job.stderr
+    there = Versions(store).manifest("nano.prefer", 1)
+    here = train(other, prefer).manifest
+    assert there.statistics["training"]["world"] == 2 and there.statistics["gates"]["preference"]["passed"]
+    assert there.statistics["training"]["order"] == here.statistics["training"]["order"]
+    for ours, theirs in zip(steps_of(other, here), steps_of(store, there), strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-4)
+        assert theirs["measures"] == pytest.approx(ours["measures"], abs=1e-3)
+
+
+def steps_of(store, manifest):
+    """The metrics of a version, a line a step."""
+    ref = next(ref for ref in manifest.attachments if ref.kind == "metrics")
+    return [json.loads(line) for line in read_object(store, ref).splitlines()]

@@ -3,8 +3,8 @@
 Silence is what no speaker could be heard in: frames of 25 ms below 60 dB under full scale, or 40 dB under the loud
 frames of the clip, so that a quiet recording is no silence and a noisy one can be. Cut off are samples at full scale,
 and tops that are flat, which a clipped recording keeps when it is made softer. What is loud is what moves: the mean
-and the slope of a frame are an offset of the recorder, which nobody hears. Measured in blocks: memory does not grow with
-length.
+and the slope of a frame are an offset of the recorder, which nobody hears. Measured in blocks: memory does not grow
+with length.
 Source: EBU Tech 3341 for levels below full scale; flat tops as in sox's `stats` ("Flat factor").
 """
 

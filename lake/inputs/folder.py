@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from gristmill.lake.accounts.identity import digest_of
 from gristmill.lake.inputs.files import BUFFER, InputFault, InputInfo, InputStore, check_offset
-from gristmill.lake.inputs.folder_lines import SUFFIXES, quoted
+from gristmill.lake.inputs.folder_lines import SUFFIXES, ZIPPED, quoted
 from gristmill.lake.inputs.manifests import is_manifest, parts_of, rows_of
 from gristmill.lake.inputs.patterns import Survey
 
@@ -174,7 +174,9 @@ def _of_rows(store: InputStore, where: str, folder: str, below: dict[str, str]) 
     name = where.rpartition("/")[2]
     manifest, stem = parts_of(name, below), name.rpartition(".")[0]
     # No list of rows is part of a sample: a row that names its own would hold all of them.
-    media = {path: uri for path, uri in below.items() if not path.endswith(SUFFIXES) and path not in manifest}
+    media = {
+        path: uri for path, uri in below.items() if not path.endswith((*SUFFIXES, *ZIPPED)) and path not in manifest
+    }
     parts = [store.info(below[part]) for part in manifest]
     rows = list(rows_of(manifest, media, lambda path: store.open(below[path]), sum(part.size for part in parts)))
     named = sorted({path for row in rows for path in row.files})

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 SUFFIXES = (".jsonl", ".ndjson")
+ZIPPED = (".jsonl.gz", ".ndjson.gz")
 MAX_LINE = 16 << 20
 LONGEST = 4096
 """Characters of a path."""

@@ -4,9 +4,10 @@ A row is what a line of `folder::PATH/NAME.jsonl` would say: its fields, and in 
 rows are only put together (a line of `segments` with its text and its recording); what they mean is not known, and a
 line that does not have the form of its file becomes a row that says so and names nothing. Kaldi's commands (`sox |`)
 name no file, and are not run. All but rows of JSON lines is text in UTF-8; a line is as long as MAX_LINE at most.
-What is joined says again what stands once in a file: all rows together are bounded by a multiple of its bytes.
-Source: https://kaldi-asr.org/doc/data_prep.html; Lhotse 1.30, `RecordingSet` and `SupervisionSet`; the release notes of
-Common Voice and of LibriSpeech.
+What is joined says again what stands once in a file, and what is compressed says more than it has bytes: all rows
+together are bounded by a multiple of these.
+Source: https://kaldi-asr.org/doc/data_prep.html; the release notes of Common Voice and of LibriSpeech; Lhotse's are in
+lake/inputs/lhotse.py.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ import posixpath
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from gristmill.lake.inputs.folder_lines import LONGEST, MAX_LINE, SUFFIXES, lines_of, names_in
+from gristmill.lake.inputs.folder_lines import LONGEST, MAX_LINE, SUFFIXES, ZIPPED, lines_of, names_in
+from gristmill.lake.inputs.lhotse import is_cut, row_of_cut, row_of_supervision, source_of
+from gristmill.lake.inputs.unzipped import EXPANSION, Broken, unzipped
 
 KALDI, TSV, LIBRISPEECH = "wav.scp", ".tsv", ".trans.txt"
-MANIFESTS = (*SUFFIXES, TSV, LIBRISPEECH)
+LINES = (*SUFFIXES, *ZIPPED)
+MANIFESTS = (*LINES, TSV, LIBRISPEECH)
 _CLIPS = "clips/"
 """Where Common Voice has the files whose bare names its rows give."""
 MULTIPLE, LEAST_ROWS = 16, 1 << 20
-"""Rows that are put together have so many times the bytes of the files of their manifest at most, or LEAST_ROWS bytes;
-what is more is unread."""
+"""Rows that are put together have so many times the bytes of the files of their manifest at most (of compressed ones
+EXPANSION times), or LEAST_ROWS bytes; what is more is unread."""
 LONGEST_COLUMNS = 1 << 16
 """Characters of the line that names columns: every row says them again."""
 _SOUNDS = (".flac", ".wav", ".mp3", ".ogg", ".opus")
@@ -54,7 +58,10 @@ def parts_of(name: str, beside: Collection[str]) -> list[str]:
     if name == KALDI:
         return [name, *(other for other in ("segments", "text", "utt2lang") if other in beside)]
     recordings = name.replace("supervisions", "recordings")
-    return [name, recordings] if name.endswith(SUFFIXES) and recordings != name and recordings in beside else [name]
+    if not name.endswith(LINES) or recordings == name:
+        return [name]
+    plain = recordings.removesuffix(".gz")  # either of the two may be compressed
+    return [name, *[path for path in (recordings, plain, f"{plain}.gz") if path in beside][:1]]
 
 
 def rows_of(parts: list[str], files: Collection[str], open_file: Open, size: int) -> Iterator[Row]:
@@ -62,28 +69,36 @@ def rows_of(parts: list[str], files: Collection[str], open_file: Open, size: int
     bytes of the manifest's files together."""
     name = parts[0]
     if name == KALDI:
-        yield from _written(name, _kaldi(parts, open_file), files, size)
+        rows = _kaldi(parts, open_file)
     elif len(parts) > 1:
-        yield from _written(name, _lhotse(parts[0], parts[1], open_file), files, size)
+        rows = _lhotse(parts[0], parts[1], open_file)
+    elif name.endswith(LINES) and is_cut(_first(name, open_file)):
+        rows = _cuts(name, open_file)
     elif name.endswith(SUFFIXES):
         with open_file(name) as stream:
             for at, length, line in lines_of(stream):
                 yield Row(b"", names_in(line, files), at, length, _is_part(line))
+        return
+    elif name.endswith(ZIPPED):
+        rows = (_object(line) or _unread(name, line) for line in _lines(name, open_file))
     else:
         read = _common_voice if name.endswith(TSV) else _librispeech
-        yield from _written(name, read(name, files, open_file), files, size)
+        rows = read(name, files, open_file)
+    yield from _written(name, rows, files, size, EXPANSION if name.endswith(ZIPPED) else MULTIPLE)
 
 
-def _written(name: str, rows: Iterator[dict[str, Any]], files: Collection[str], size: int) -> Iterator[Row]:
-    most, written = max(LEAST_ROWS, MULTIPLE * size), 0
+def _written(
+    name: str, rows: Iterator[dict[str, Any]], files: Collection[str], size: int, multiple: int
+) -> Iterator[Row]:
+    most, written = max(LEAST_ROWS, multiple * size), 0
     for row in rows:
         data = json.dumps(row).encode()
         if len(data) > MAX_LINE or written + len(data) > most:
             row = _unread(name, f"a row of {len(data)} bytes, of {MAX_LINE} allowed, and {most} of all rows")
             data = json.dumps(row).encode()
         written += len(data)
-        named = names_in(json.dumps({"audio": row.get("audio")}).encode(), files)
-        yield Row(data, named, None, len(data), "start" in row)
+        line = data if name.endswith(ZIPPED) else json.dumps({"audio": row.get("audio")}).encode()
+        yield Row(data, names_in(line, files), None, len(data), _has_start(row))
 
 
 def _is_part(line: bytes) -> bool:
@@ -94,13 +109,27 @@ def _is_part(line: bytes) -> bool:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    return isinstance(row, dict) and (row.get("start", row.get("offset")) is not None)
+    return isinstance(row, dict) and _has_start(row)
+
+
+def _has_start(row: dict[str, Any]) -> bool:
+    return row.get("start", row.get("offset")) is not None
 
 
 def _lines(name: str, open_file: Open) -> Iterator[str]:
+    """The lines of a file; of a compressed one that breaks off, a last one that says so, and is no row of any kind."""
     with open_file(name) as stream:
-        for at, _, line in lines_of(stream):
-            yield line.removeprefix(b"\xef\xbb\xbf" if at == 0 else b"").decode("utf-8", "replace").rstrip("\r")
+        plain = unzipped(stream) if name.endswith(".gz") else stream
+        try:
+            for at, _, line in lines_of(plain):
+                yield line.removeprefix(b"\xef\xbb\xbf" if at == 0 else b"").decode("utf-8", "replace").rstrip("\r")
+        except Broken as broken:
+            yield str(broken)
+
+
+def _first(name: str, open_file: Open) -> dict[str, Any]:
+    """The first line of a file of JSON lines; nothing where it is none."""
+    return _object(next(_lines(name, open_file), "")) or {}
 
 
 def _unread(name: str, line: str) -> dict[str, Any]:
@@ -190,25 +219,23 @@ def _pair(line: str) -> tuple[str, str]:
 
 
 def _lhotse(supervisions: str, recordings: str, open_file: Open) -> Iterator[dict[str, Any]]:
-    """Supervisions, each with the file of its recording."""
-    files = dict(_sources(recordings, open_file))
+    """Supervisions, each with the file of its recording. Of recordings with one id the first counts."""
+    files: dict[str, str] = {}
+    for line in _lines(recordings, open_file):
+        recording = _object(line)
+        if recording is None:
+            yield _unread(recordings, line)
+        elif (source := source_of(recording)) is not None:
+            files.setdefault(*source)
     for line in _lines(supervisions, open_file):
         row = _object(line)
-        if row is None:
-            yield _unread(supervisions, line)
-            continue
-        recording = row.get("recording_id")
-        audio = files.get(recording) if isinstance(recording, str) else None
-        yield row | ({} if audio is None else {"audio": audio})
+        yield _unread(supervisions, line) if row is None else row_of_supervision(row, files)
 
 
-def _sources(recordings: str, open_file: Open) -> Iterator[tuple[str, str]]:
-    """(id, file) of recordings that lie in one file."""
-    for line in _lines(recordings, open_file):
-        row = _object(line) or {}
-        match row:
-            case {"id": str(key), "sources": [{"type": "file", "source": str(path)}]} if len(path) <= LONGEST:
-                yield key, path
+def _cuts(name: str, open_file: Open) -> Iterator[dict[str, Any]]:
+    for line in _lines(name, open_file):
+        row = row_of_cut(_object(line) or {})
+        yield _unread(name, line) if row is None else row
 
 
 def _object(line: str) -> dict[str, Any] | None:

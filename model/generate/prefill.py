@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from gristmill.model.generate.cache import Cache
-from gristmill.model.generate.requests import Completion, Options, Request, TokenLogprob
+from gristmill.model.generate.clips import ClipEmbeddings, clips_of
+from gristmill.model.generate.clips import tokens_of as tokens_of_clips
+from gristmill.model.generate.requests import Clip, Completion, Options, Request, TokenLogprob
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.rope import tables
-from gristmill.model.phi4.routing import masks
-from gristmill.model.windows.media import media_inputs
+from gristmill.model.phi4.routing import masks, tokens_of
+from gristmill.model.windows.media import IMAGES, media_inputs
 
 _NO_TOKEN = -1  # of no modality
 
@@ -49,8 +51,9 @@ class Prompt:
     back here with all its tokens: it is computed again from its start, with the other frequencies.
 
     `done`: tokens computed so far. `logits` [V]: of the token that comes next, once all are computed. `x` [tokens, D]:
-    embeddings, where they are more than those of the tokens. `masks`: of each adapter the tokens that take it, bool
-    [tokens]. `logprobs`: of the tokens so far, where they are asked for.
+    embeddings, where they are more than those of the tokens. `clips`: what its tokens of audio are, which stand where
+    `heard` says, bool [tokens asked]. `masks`: of each adapter the tokens that take it, bool [tokens]. `logprobs`: of
+    the tokens so far, where they are asked for.
     """
 
     request: Request
@@ -62,25 +65,36 @@ class Prompt:
     pages: list[int] = field(default_factory=list)
     logits: Tensor | None = None
     x: Tensor | None = None
+    clips: ClipEmbeddings | None = None
+    heard: Tensor | None = None
     masks: dict[str, Tensor] = field(default_factory=dict)
     logprobs: list[TokenLogprob] | None = None
 
     def prepare(self, model: Multimodal) -> None:
-        """Embeds images and audio, alone, and finds the tokens of each adapter. Raises as `Multimodal.embed`, and
-        ValueError for media that are of another model."""
+        """Embeds images, alone, and finds the tokens of each adapter; clips are embedded when their tokens' turn comes.
+        Raises as `Multimodal.embed`, and ValueError for media that are of another model."""
         device = model.language.norm.weight.device
         ids_1L = torch.tensor([self.tokens], device=device)
         own = len(self.request.tokens)  # of what was asked; the rest was generated
         inputs = dict(self.request.inputs or {})
         if self.request.media:
-            inputs |= media_inputs([self.request.media], model.config, device)
+            images = {name: self.request.media[name] for name in IMAGES if name in self.request.media}
+            inputs |= media_inputs([images], model.config, device)
         if inputs:
             start_1LD = model.embed(ids_1L[:, :own], **inputs)
             self.x = torch.cat([start_1LD, model.language.embed_tokens(ids_1L[:, own:])], 1)[0]
+        if clips := clips_of(self.request, model):
+            self._hear(model, clips, ids_1L[0, :own])
         routed_1L = ids_1L.clone()
         routed_1L[:, own:] = _NO_TOKEN  # a completion may write an image's token: it makes no image
         by_adapter = masks(model.config, self.request.adapter, routed_1L, torch.zeros_like(ids_1L))
         self.masks = {name: mask_1L[0] for name, mask_1L in by_adapter.items() if bool(mask_1L.any())}
+
+    def _hear(self, model: Multimodal, clips: tuple[Clip, ...], own_L: Tensor) -> None:
+        self.heard = tokens_of(model.config, "audio", own_L)
+        if (count := int(self.heard.sum())) != (made := tokens_of_clips(clips, model)):
+            raise ValueError(f"the prompt has {count} tokens of audio, its clips make {made}")
+        self.clips = ClipEmbeddings(model, clips, bool(tokens_of(model.config, "vision", own_L).any()))
 
     @property
     def adapter(self) -> str | None:
@@ -145,7 +159,8 @@ class Prefill:
         for prompt in self.pending:
             tokens = prompt.tokens[prompt.done : prompt.done + self.chunk]
             ids_RC[prompt.row, : len(tokens)] = torch.tensor(tokens)
-            pages[prompt.row] = prompt.pages
+            # Pages that no token of the chunk sees are not looked at: what is hidden adds nothing, and takes time.
+            pages[prompt.row] = prompt.pages[: -(-(prompt.done + self.chunk) // self.cache.block)]
             start[prompt.row], last[prompt.row], long[prompt.row] = prompt.done, len(tokens) - 1, prompt.long
         positions_RC = (torch.tensor(start)[:, None] + torch.arange(self.chunk)).to(device)
         x_RCD = self._embedded(ids_RC.to(device))
@@ -164,6 +179,10 @@ class Prefill:
             if prompt.x is not None:
                 x_LD = prompt.x[prompt.done : prompt.done + self.chunk]
                 x_RCD[prompt.row, : len(x_LD)] = x_LD.to(x_RCD.dtype)
+            if prompt.clips is not None and prompt.heard is not None:
+                places = prompt.heard[prompt.done : prompt.done + self.chunk].nonzero()[:, 0]
+                if len(places):
+                    x_RCD[prompt.row, places] = prompt.clips.take(len(places)).to(x_RCD.dtype)
         return x_RCD
 
     def _move_computed(self, hidden_RCD: Tensor, last_R: Tensor) -> None:

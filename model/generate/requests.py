@@ -56,13 +56,22 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A clip of a prompt that is read as it is computed, so that one of hours is never whole in memory. `blocks` gives
+    its log-Mel frames, float [n, bands] at a time, anew at each call: exactly `frames` of them."""
+
+    frames: int
+    blocks: Callable[[], Iterable[np.ndarray]]
+
+
+@dataclass(frozen=True)
 class Request:
     """`n` completions of a prompt. `key` names run and problem: with a completion's number it decides its random
     numbers. `media`: images and clips of this prompt, as a window holds them (`model.windows.media`; `model.windows.
-    prompts` makes them of files). `inputs`: the same as tensors, as `Multimodal.embed` takes them. `adapter`:
-    of "token", what is generated takes none. `first`: the number of the first completion, to go on after others.
-    `prompt_logprobs`: also give the log-probabilities of the prompt's tokens, and of so many most likely ones.
-    `constraint`: the rules that what is generated keeps to; each completion has a copy."""
+    prompts` makes them of files). `clips`: instead of those in `media`. `inputs`: media as tensors, as
+    `Multimodal.embed` takes them. `adapter`: of "token", what is generated takes none. `first`: the number of the first
+    completion, to go on after others. `prompt_logprobs`: also give the log-probabilities of the prompt's tokens, and of
+    so many most likely ones. `constraint`: the rules that what is generated keeps to; each completion has a copy."""
 
     key: str
     tokens: tuple[int, ...]
@@ -71,6 +80,7 @@ class Request:
     first: int = 0
     adapter: str | None = "auto"
     media: Mapping[str, np.ndarray] | None = field(default=None, compare=False)
+    clips: tuple[Clip, ...] = field(default=(), compare=False)
     inputs: Mapping[str, Tensor] | None = field(default=None, compare=False)
     prompt_logprobs: int | None = None
     constraint: Constraint | None = field(default=None, compare=False)

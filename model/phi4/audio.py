@@ -9,7 +9,7 @@ Source: arXiv 2503.01743, section 2.2; parity with transformers' phi4_multimodal
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -51,6 +51,11 @@ class Normalise(nn.Module):
         super().__init__()
         self.register_buffer("global_mean", torch.zeros(config.input_size))
         self.register_buffer("global_invstd", torch.ones(config.input_size))
+
+    def scale_to(self, mean: Sequence[float], invstd: Sequence[float]) -> None:
+        """Sets both, a value for each band."""
+        for buffer, values in ((self.global_mean, mean), (self.global_invstd, invstd)):
+            buffer.copy_(torch.tensor(values, dtype=torch.float64))
 
     def forward(self, x_BTM: Tensor) -> Tensor:
         """[B, T, mels], in natural logarithms of power, -> the same shape."""
@@ -120,30 +125,60 @@ class AudioEncoder(nn.Module):
         """
         self.check(features_BTM, mask_BT)
         length_B = None if mask_BT is None else mask_BT.sum(1)
-        frames, step = frames_after(features_BTM.shape[1], self.config.time_reduction), PIECE * self.config.window
-        pieces = [
-            self._piece(features_BTM, length_B, start, min(start + step, frames)) for start in range(0, frames, step)
-        ]
+        total, reduction = features_BTM.shape[1], self.config.time_reduction
+        frames, step, is_long = frames_after(total, reduction), PIECE * self.config.window, self._is_long(total)
+        pieces = []
+        for start in range(0, frames, step):
+            end, before = min(start + step, frames), min(start, 1)
+            own_BTM = features_BTM[:, (start - before) * reduction : end * reduction]
+            pieces.append(self._piece(own_BTM, length_B, start, end, is_long))
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
 
-    def _piece(self, features_BTM: Tensor, length_B: Tensor | None, start: int, end: int) -> Tensor:
-        """Hidden states `start` to `end`, [B, end - start, D]: whole windows, or the end of the clip."""
+    def stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Hidden states of one clip, [n, D] at a time, of log-Mel frames that come in blocks [n, mels] of any length:
+        those of `forward`, bit for bit, in memory that does not grow with the clip. Raises ValueError as `forward`."""
         reduction = self.config.time_reduction
-        long = features_BTM.shape[1] > self.config.window * reduction
+        step = PIECE * self.config.window * reduction  # of frames, as all that follows
+        held_TM, start = torch.zeros(0, self.config.input_size), 0
+        for block_TM in blocks:
+            if len(block_TM):
+                self.check(block_TM[None], None)
+            held_TM = torch.cat([held_TM.to(block_TM), block_TM])
+            while len(held_TM) >= (size := step + min(start, reduction)):
+                yield self._streamed(held_TM[:size], start, is_long=True)
+                held_TM, start = held_TM[size - reduction :], start + step
+        if len(held_TM) > min(start, reduction) or not start:
+            yield self._streamed(held_TM, start, is_long=bool(start) or self._is_long(len(held_TM)))
+
+    def _streamed(self, own_TM: Tensor, start: int, is_long: bool) -> Tensor:
+        """Of a piece that begins with frame `start`, and its features."""
+        self.check(own_TM[None], None)
+        reduction = self.config.time_reduction
+        first, frames = start // reduction, len(own_TM) - min(start, reduction)
+        return self._piece(own_TM[None], None, first, first + frames_after(frames, reduction), is_long)[0]
+
+    def _is_long(self, frames: int) -> bool:
+        """Whether a clip is cut in windows."""
+        return frames > self.config.window * self.config.time_reduction
+
+    def _piece(self, own_BTM: Tensor, length_B: Tensor | None, start: int, end: int, is_long: bool) -> Tensor:
+        """Hidden states `start` to `end`, [B, end - start, D]: whole windows, or the end of the clip. `own_BTM`: its
+        features, and those of a hidden state before them where there is one; `length_B`: features of each clip."""
+        reduction = self.config.time_reduction
         before = min(start, 1)  # the convolutions reach back by less than a frame of theirs, and not ahead
-        first = (start - before) * reduction
         # normalised in the precision of the features, then cast: log-Mel values are large beside their deviations
-        x_BTM = self.encoder_embedding(features_BTM[:, first : end * reduction]).to(self.embed.out.weight.dtype)
+        x_BTM = self.encoder_embedding(own_BTM).to(self.embed.out.weight.dtype)
+        first = (start - before) * reduction
         length_here_B = None if length_B is None or self.hf_compat_mask else (length_B - first).clamp(min=0)
         x_BTD = self.embed(x_BTM, length_here_B)[:, before:]
-        x_RWD = self._fold(x_BTD) if long else x_BTD
+        x_RWD = self._fold(x_BTD) if is_long else x_BTD
         bias_RHWW = self.relative_attention_bias_layer(x_RWD.shape[1])
         if length_B is not None:
             seen_RW = self._seen(frames_after(length_B, reduction), start, *x_RWD.shape[:2])
             bias_RHWW = self._with_mask(bias_RHWW, seen_RW)
         for block in self.encoders:
             x_RWD = self.encoders.call(block, x_RWD, bias_RHWW)
-        return x_RWD.reshape(len(features_BTM), -1, self.config.hidden_size)[:, : end - start]
+        return x_RWD.reshape(len(own_BTM), -1, self.config.hidden_size)[:, : end - start]
 
     def _fold(self, x_BTD: Tensor) -> Tensor:
         """Rows of one window each, [R, W, D]: the windows of a clip follow each other; zeros fill the last."""

@@ -2,7 +2,8 @@
 
 `nano` and `small` keep the proportions of the release (heads of 32 and 64 channels, three quarters of which rotate) and
 number their special tokens as `model.processing.tokenizer.bpe.train_tokenizer` does. In `nano-vision` a picture of 64
-pixels is four crops, so that what an encoder reads in each is learned in a minute.
+pixels is four crops, so that what an encoder reads in each is learned in a minute; `nano-speech` is that one with ears,
+whose encoder is larger than that of `nano`.
 Source: arXiv 2503.01743, section 2, for `mini` and `multimodal`.
 """
 
@@ -68,6 +69,14 @@ _NANO_AUDIO = AudioConfig(
     nemo_conv_channels=32,
     audio_token_id=12,
 )
+_NANO_CLIPS = AudioConfig(
+    hidden_size=128,
+    intermediate_size=192,
+    num_blocks=2,
+    num_attention_heads=4,
+    nemo_conv_channels=32,
+    audio_token_id=12,
+)
 _SMALL_VISION = VisionConfig(
     hidden_size=384,
     intermediate_size=1536,
@@ -97,6 +106,7 @@ def _adapters(vision_rank: int, speech_rank: int) -> tuple[LoraConfig, LoraConfi
 PRESETS = {
     "nano": ModelConfig(_NANO, _NANO_VISION, _NANO_AUDIO, _adapters(16, 16)),
     "nano-vision": ModelConfig(_NANO, _NANO_CROPS, None, _adapters(16, 16)[:1]),
+    "nano-speech": ModelConfig(_NANO, _NANO_CROPS, _NANO_CLIPS, _adapters(16, 16)),
     "small": ModelConfig(_SMALL, _SMALL_VISION, _SMALL_AUDIO, _adapters(64, 80)),
     "mini": ModelConfig(),
     "multimodal": ModelConfig(TextConfig(), VisionConfig(), AudioConfig(), _adapters(256, 320)),

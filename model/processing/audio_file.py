@@ -154,7 +154,7 @@ def _opened(source: bytes | BinaryIO) -> Iterator[soundfile.SoundFile]:
         try:
             yield file
         except soundfile.LibsndfileError as error:
-            text = f"decoding stops after {file.tell()} samples of {file.frames}: cut off, or damaged"
+            text = f"decoding stops after {max(0, file.tell())} samples of {file.frames}: cut off, or damaged"
             raise AudioError("damaged", f"{text} ({error.error_string or error.code})") from None
 
 

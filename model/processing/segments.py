@@ -2,7 +2,8 @@
 
 Who builds a sample says what is a special token; text never becomes one, whatever it spells. `model.processing.text`
 makes tokens of segments. Placeholders, `<|image_1|>` or `<|audio_1|>`, are special tokens of samples that no tokenizer
-has: each stands for a medium of the sample, by its kind and its number from 1 (`model.windows.placeholders`).
+has: each stands for a medium of the sample, by its kind and its number among those, from 1
+(`model.windows.placeholders`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Segment(NamedTuple):
 
 
 class Placeholder(NamedTuple):
-    """What a part of a sample stands for: `image` or `audio`, and the number of the medium, from 1."""
+    """What a part of a sample stands for: `image` or `audio`, and the number of the medium among those, from 1."""
 
     kind: str
     number: int

@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
+from gristmill.model.train.spec_augment import SpecAugment
 
 LOSSES = ("cross_entropy", "dpo", "siglip")
 """On targets; of preferences against precomputed references; of images and what is said of them, matched."""
@@ -31,24 +32,49 @@ LOSS_TRAINS = {"siglip": frozenset({Part.VISION_ENCODER})}
 """What a stage by a loss trains, and nothing else."""
 LOSS_PASSES_BY = {"siglip": frozenset({Part.VISION_PROJECTOR})}
 """Parts that a model of a stage by a loss has, and the loss does not reach: they may be new and not trained."""
+BUILT_ALIKE = frozenset({Part.AUDIO_PROJECTOR_SPEECH, Part.AUDIO_PROJECTOR_VISION})
+"""Parts of equal shape, of which one may start as a copy of another."""
 PRECISIONS = ("float32", "bfloat16")
 """Of the operations of a pass; weights that are trained, gradients and the optimizer are float32 in any case."""
-GATES = ("frozen_parts", "text", "trained_parts", "contamination", "preference")
+GATES = ("frozen_parts", "text", "vision", "speech", "trained_parts", "contamination", "preference")
 """What can be asked of a stage's result before it is committed."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 _VERSION = re.compile(r"[^@\s]+@v[1-9][0-9]*")
 
 
+class Origin(NamedTuple):
+    """Where a part comes from: a part of a model, mostly the same one. `model`: a version, or a stage of a recipe."""
+
+    model: str
+    part: Part
+
+    @classmethod
+    def of(cls, part: Part, ref: str) -> Origin:
+        """`ref`: `MODEL`, or `MODEL/PART` for a copy of another part. Raises ValueError for a part that is none, or of
+        another shape."""
+        model, slash, name = ref.partition("/")
+        if not slash:
+            return cls(model, part)
+        source = _part(f"init_from.{part}", name)
+        if part == source or not {part, source} <= BUILT_ALIKE:
+            raise ValueError(
+                f"init_from.{part}={ref!r}: allowed are copies of one of {', '.join(sorted(BUILT_ALIKE))} as the other"
+            )
+        return cls(model, source)
+
+
 @dataclass(frozen=True)
 class TrainStage:
     """One stage. Raises ValueError that names the field.
 
-    `init_from`: the exact version of each part that it starts from; parts not named here start from `seed`.
+    `init_from`: the exact version of each part that it starts from, `hear.a2@v1/audio_projector_speech` for a copy of
+    another part; parts not named here start from `seed`.
     `trainable`: parts that it trains, all others stay the same bytes. `data`: the exact version of its mixture.
     `batch`: windows of a step, on all ranks together. `steps` or `tokens`: how long, one of them; a rate that follows
     the law needs tokens. `precision`: of a pass through the model, by autocast. `max_skipped`: steps in a row whose
     loss or gradient may be no finite number. `beta`, `nll_weight`: of the loss `dpo` (model.train.objective).
+    `spec_augment`: what is hidden of clips; None: nothing.
     """
 
     name: str
@@ -67,6 +93,7 @@ class TrainStage:
     max_skipped: int = 3
     beta: float = 0.1
     nll_weight: float = 0.0
+    spec_augment: SpecAugment | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -76,7 +103,7 @@ class TrainStage:
             raise ValueError(f"trainable is empty: stage {self.name!r} trains nothing; allowed are {', '.join(Part)}")
         sources = {_part("init_from", part): version for part, version in self.init_from.items()}
         for part, version in sources.items():
-            _exact(f"init_from.{part}", version)
+            _exact(f"init_from.{part}", Origin.of(part, version).model)
         object.__setattr__(self, "init_from", MappingProxyType(sources))
         _exact("data", self.data)
         _chosen("loss", (self.loss,), LOSSES)
@@ -129,6 +156,11 @@ class TrainStage:
         values = {**vars(self), "trainable": sorted(self.trainable), "init_from": dict(sorted(self.init_from.items()))}
         values |= {"optim": asdict(self.optim), "schedule": asdict(self.schedule), "gates": list(self.gates)}
         values["optim"]["betas"] = list(self.optim.betas)
+        # A key that came later: a stage without it is the stage that it was.
+        if self.spec_augment is None:
+            del values["spec_augment"]
+        else:
+            values["spec_augment"] = asdict(self.spec_augment)
         return values
 
 
@@ -166,8 +198,7 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
     for name, parts in (("trainable", stage.trainable), ("init_from", stage.init_from)):
         for part in sorted(set(parts) - present):
             raise ValueError(f"{name} names {part}, which the model has not; it has {', '.join(sorted(present))}")
-    frozen = present - stage.trainable
-    for part in sorted(frozen - set(stage.init_from) - LOSS_PASSES_BY.get(stage.loss, frozenset())):
+    for part in sorted(present - stage.trainable - set(stage.init_from) - passed_by(stage, data)):
         raise ValueError(f"init_from.{part} is missing: a part that is not trained needs the version it comes from")
     place = f"data={stage.data}"
     if data.windows < 1 or data.tokens < 1:
@@ -193,6 +224,10 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         raise ValueError(
             f"loss={stage.loss}: it needs windows with {needed}; those of {place} hold {', '.join(data.arrays)}"
         )
+    if stage.spec_augment is not None and "mel" not in data.arrays:
+        raise ValueError(
+            f"spec_augment: the windows of {place} have no clips, of which it would hide parts; leave it out"
+        )
     if stage.loss in ON_PAIRS and not data.pairs:
         raise ValueError(
             f"loss={stage.loss}: it needs windows of pairs, chosen and rejected, and those of {place} have none; `grist"
@@ -204,6 +239,13 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
             f" are {', '.join(sorted(ON_PAIRS))}"
         )
     stage.schedule.check(steps_of(stage, data.windows, data.tokens))
+
+
+def passed_by(stage: TrainStage, data: DataFacts) -> frozenset[Part]:
+    """Parts that nothing of the stage reaches: they may be new and not trained, and stay as the seed made them."""
+    parts = LOSS_PASSES_BY.get(stage.loss, frozenset())
+    # Sound goes through it where there is an image too.
+    return parts if {"tiles", "mel"} <= set(data.arrays) else parts | {Part.AUDIO_PROJECTOR_VISION}
 
 
 def steps_of(stage: TrainStage, windows: int, tokens: int) -> int:

@@ -18,12 +18,13 @@ from gristmill.model.windows.cost import Cost
 
 
 class Share(NamedTuple):
-    """What a rank does in a step. `position`: of the step's first window; `windows`: of this rank, in their order;
-    `most`: windows of the rank that has the most; `keys`: of the step's windows, and `tokens`, `flops` (`Cost`): of all
-    of them, on all ranks."""
+    """What a rank does in a step. `position`: of the step's first window; `windows`: of this rank, in their order, and
+    `epochs`: which time each is met; `most`: windows of the rank that has the most; `keys`: of the step's windows, and
+    `tokens`, `flops` (`Cost`): of all of them, on all ranks."""
 
     position: int
     windows: list[Sample]
+    epochs: list[int]
     most: int
     keys: list[str]
     tokens: int
@@ -52,7 +53,8 @@ def _shares(
     try:
         for step in planned:
             own = [window for _, window in islice(windows, len(step.mine))]
-            yield Share(step.position, own, step.most, step.keys, step.tokens, step.flops)
+            epochs = [place // len(reader) for place in step.mine]
+            yield Share(step.position, own, epochs, step.most, step.keys, step.tokens, step.flops)
     finally:
         windows.close()
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gristmill.model.phi4.config import AudioConfig, ModelConfig, VisionConfig
+from gristmill.model.phi4.config import ModelConfig, VisionConfig
 from gristmill.model.processing.image import Size, grid_of, image_inputs
 
 Arrays = Mapping[str, np.ndarray]
@@ -29,8 +29,8 @@ def media_inputs(
 
     Raises ValueError for arrays that are of another model, or do not fit each other.
     """
-    with_images = [window for window in windows if _has(window, IMAGES)]
-    with_clips = [window for window in windows if _has(window, CLIPS)]
+    with_images = [window for window in windows if has_media(window, IMAGES)]
+    with_clips = [window for window in windows if has_media(window, CLIPS)]
     inputs: dict[str, Tensor] = {}
     if with_images:
         vision = None if config is None else config.vision
@@ -38,14 +38,11 @@ def media_inputs(
             raise ValueError("a window has tiles, and no config of a model with vision is given")
         inputs |= _image_inputs(with_images, vision, device)
     if with_clips:
-        audio = None if config is None else config.audio
-        if audio is None:
-            raise ValueError("a window has mel, and no config of a model with audio is given")
-        inputs |= _clip_inputs(with_clips, audio, device)
+        inputs |= _clip_inputs(with_clips, config, device)
     return inputs
 
 
-def _has(window: Arrays, names: tuple[str, str]) -> bool:
+def has_media(window: Arrays, names: tuple[str, str]) -> bool:
     """Whether a window has the arrays of a modality, and anything in them."""
     there = [name for name in names if name in window]
     if len(there) == 1:
@@ -69,17 +66,24 @@ def _image_inputs(windows: Sequence[Arrays], config: VisionConfig, device: torch
     return image_inputs(tiles_NSSC, sizes, config.patch_size)
 
 
-def _clip_inputs(windows: Sequence[Arrays], config: AudioConfig, device: torch.device | str) -> dict[str, Tensor]:
-    lengths: list[int] = []
-    for window in windows:
-        mel, ends = window["mel"], window["cu_frames"]
-        if mel.ndim != 2 or mel.shape[1] != config.input_size or mel.dtype.kind != "f":
-            raise ValueError(
-                f"mel is {mel.dtype} {list(mel.shape)}: the model takes floats [frames, {config.input_size}]"
-            )
-        own = np.diff(ends).tolist()
-        if len(ends) < 2 or ends[0] != 0 or ends[-1] != len(mel) or min(own) < 1:
-            raise ValueError(f"cu_frames {ends.tolist()}: needed is 0, rising to the {len(mel)} frames of mel")
-        lengths += own
+def clip_lengths(window: Arrays, config: ModelConfig | None) -> list[int]:
+    """Frames of each clip of a window. Raises ValueError for arrays that are of another model, or do not fit each
+    other."""
+    audio = None if config is None else config.audio
+    if audio is None:
+        raise ValueError("a window has mel, and no config of a model with audio is given")
+    mel, ends = window["mel"], window["cu_frames"]
+    if mel.ndim != 2 or mel.shape[1] != audio.input_size or mel.dtype.kind != "f":
+        raise ValueError(f"mel is {mel.dtype} {list(mel.shape)}: the model takes floats [frames, {audio.input_size}]")
+    lengths: list[int] = np.diff(ends).tolist()
+    if len(ends) < 2 or ends[0] != 0 or ends[-1] != len(mel) or min(lengths) < 1:
+        raise ValueError(f"cu_frames {ends.tolist()}: needed is 0, rising to the {len(mel)} frames of mel")
+    return lengths
+
+
+def _clip_inputs(
+    windows: Sequence[Arrays], config: ModelConfig | None, device: torch.device | str
+) -> dict[str, Tensor]:
+    lengths = [length for window in windows for length in clip_lengths(window, config)]
     mel_FM = torch.from_numpy(np.concatenate([window["mel"] for window in windows])).to(device, non_blocking=True)
     return {"audio_input_features": mel_FM.float(), "audio_frames": torch.tensor(lengths)}

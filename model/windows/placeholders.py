@@ -63,23 +63,31 @@ class LogMel:
 
 @dataclass(frozen=True, eq=False)
 class Medium:
-    """What a placeholder stands for. `kind`: "image"; `data`: bytes of a file, or pixels uint8 [height, width, 3];
-    `max_crops`: of this one, None: as of all."""
+    """What a placeholder stands for. `kind`: "image" or "audio"; `data`: bytes of a file, or pixels uint8 [height,
+    width, 3], or log-Mel frames float [frames, bands]. `max_crops`: of this image, None: as of all; `frames` of this
+    clip, where it was decoded before; None: as its header says, which may be a few too many."""
 
     kind: str
     data: bytes | np.ndarray
     max_crops: int | None = None
+    frames: int | None = None
 
 
 class BadMedium(ValueError):
-    """A medium that cannot be shown. `number`: from 1; `reason`: as ImageError has it, or `image.extreme_ratio`."""
+    """A medium that cannot be shown. `number`: from 1, of its kind; `reason`: as ImageError or AudioError has it,
+    `image.extreme_ratio` or `audio.too_short`."""
 
     def __init__(self, number: int, reason: str, message: str) -> None:
         super().__init__(number, reason, message)  # all three, so that it can be pickled
         self.number, self.reason, self.message = number, reason, message
 
+    @property
+    def kind(self) -> str:
+        """ "image" or "audio"."""
+        return self.reason.partition(".")[0]
+
     def __str__(self) -> str:
-        return f"medium {self.number}: {self.message}"
+        return f"{self.kind} {self.number}: {self.message}"
 
 
 def places_of(parts: Sequence[Segment], kinds: Sequence[str]) -> list[tuple[Placeholder, int]]:

@@ -55,11 +55,15 @@ def serve(
         int,
         typer.Option(min=1, help="Crops that an image is cut into, as in the mixture that the model was trained on."),
     ] = 36,
+    max_clips: Annotated[int, typer.Option(min=1, help="Clips in a request, for a model that takes audio.")] = 16,
+    max_clip_seconds: Annotated[
+        float, typer.Option(min=0.025, help="Length of a clip, and of all in a request together.")
+    ] = 1800.0,
     slots: Annotated[int | None, typer.Option(hidden=True)] = None,
     length: Annotated[int | None, typer.Option(hidden=True)] = None,
     lake: LakeOption = None,
 ) -> None:
-    """Serve a model over HTTP, as OpenAI's API: chat completions, completions, models.
+    """Serve a model over HTTP, as OpenAI's API: chat completions, completions, transcriptions, models.
 
     Asks for the key in $GRIST_API_KEY if that is set. Ctrl-C ends it.
     """
@@ -78,6 +82,7 @@ def serve(
 
     from gristmill.model.generate.engine import Engine
     from gristmill.model.processing.detokenize import decoder
+    from gristmill.orchestration.serve.clips import AudioLimits
     from gristmill.orchestration.serve.engine import HostedEngine
     from gristmill.orchestration.serve.images import ImageLimits
     from gristmill.orchestration.serve.server import make_app
@@ -87,7 +92,9 @@ def serve(
     name = model if "@" in model and not Path(model).is_dir() else Path(model).resolve().name
     with HostedEngine(engine, max_waiting) as hosted:
         images = ImageLimits(max_images=max_images, max_crops=max_crops, hosts=tuple(image_host or ()))
-        _listen(make_app(hosted, tokenizer, name, api_key=key, images=images), host, port, name, key and api_key_env)
+        audio = AudioLimits(max_clips=max_clips, max_seconds=max_clip_seconds, max_total_seconds=max_clip_seconds)
+        app = make_app(hosted, tokenizer, name, api_key=key, images=images, audio=audio)
+        _listen(app, host, port, name, key and api_key_env)
 
 
 def _check_device(device: str) -> None:

@@ -64,6 +64,8 @@ class Reply:
     `jobs`: a request of the engine for each prompt. `prompts`: their texts, where they are echoed.
     """
 
+    media_type = "application/json"
+
     def __init__(
         self,
         request: ChatRequest | TextRequest,

@@ -1,4 +1,4 @@
-"""The HTTP server of `grist serve`: OpenAI's chat completions and completions over one hosted engine.
+"""The HTTP server of `grist serve`: OpenAI's chat completions, completions and transcriptions over one hosted engine.
 
 The event loop only waits: the engine has its thread (`serve/engine.py`); requests are read, prompts encoded and answers
 put together in threads of their own, large ones apart from small ones. A client that goes away, whole answer or stream,
@@ -14,38 +14,32 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from gristmill.model.generate.constraint import Constraint, Grammars
 from gristmill.model.generate.engine import Request as Job
 from gristmill.model.generate.engine import TooLong
-from gristmill.model.processing.chat.calls import Calls
-from gristmill.model.processing.detokenize import decoded
 from gristmill.model.processing.text import Tokenizer
+from gristmill.orchestration.serve.clips import AudioLimits
 from gristmill.orchestration.serve.engine import Busy, Closed, Delta, Failed, HostedEngine, Stream
 from gristmill.orchestration.serve.errors import ApiError, defect, refuse, say_error, too_long, unserved
 from gristmill.orchestration.serve.fetch import Fetcher
-from gristmill.orchestration.serve.images import ImageLimits, ImageRef, fetched, image_refs, media_of
-from gristmill.orchestration.serve.prompts import PromptReader, random_key
-from gristmill.orchestration.serve.protocol import ChatRequest, TextRequest, read
-from gristmill.orchestration.serve.reply import Reply
-from gristmill.orchestration.serve.text import Names
+from gristmill.orchestration.serve.images import ImageLimits, fetched
+from gristmill.orchestration.serve.reading import Answer, Prepared, RequestReader, WithMedia
 from gristmill.orchestration.serve.wire import PATIENCE, Gone, read_body, say_nothing, unless_gone
 
-BODY_LIMIT, IMAGE_BODY_LIMIT = 8 << 20, 32 << 20
+BODY_LIMIT, MEDIA_BODY_LIMIT = 8 << 20, 32 << 20
 _FETCHES = 8  # requests whose images are fetched side by side: each may hold `max_total_bytes`
 _LARGE = 1 << 16  # bytes of a body from which on it waits for others of its kind alone
 _SMALL_THREADS, _LARGE_THREADS = 4, 2
-_DEFAULT_TEXT = 16  # tokens of a completion that says no number, as OpenAI's
 _LOG = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 
 def make_app(
@@ -58,18 +52,20 @@ def make_app(
     patience: float = PATIENCE,
     images: ImageLimits | None = None,
     fetcher: Fetcher | None = None,
+    audio: AudioLimits | None = None,
 ) -> FastAPI:
     """Serves `hosted` as the model `name`. The engine must have been given `decode`, `model.processing`'s `decoder`.
 
     `api_key`: what clients send as `Authorization: Bearer`; None: none is asked for. `body_limit`: bytes of a request;
-    None: BODY_LIMIT, or IMAGE_BODY_LIMIT for a model that sees. `patience`: seconds that a client may take to send a
-    body (`serve/wire.py` has more of them). `images`: what a request may show to such a model; `fetcher`: what gets
-    images that are named by http(s), None: one for the hosts of `images`.
+    None: BODY_LIMIT, or MEDIA_BODY_LIMIT for a model that sees or hears. `patience`: seconds that a client may take to
+    send a body (`serve/wire.py` has more of them). `images`: what a request may show to such a model; `fetcher`: what
+    gets images that are named by http(s), None: one for the hosts of `images`; `audio`: which clips it may hear.
     `hosted` stays the caller's, to close after the server has ended.
     """
     # long: each endpoint and each kind of error is a line
     images = images or ImageLimits()
-    service = _Service(hosted, tokenizer, name, body_limit, patience, images, fetcher or Fetcher(images.hosts))
+    reader = RequestReader(hosted, tokenizer, name, images, audio or AudioLimits())
+    service = _Service(hosted, name, reader, body_limit, patience, images, fetcher or Fetcher(images.hosts))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -92,6 +88,7 @@ def make_app(
     app.add_api_route("/v1/models/{model:path}", service.model, methods=["GET"], dependencies=guarded)
     app.add_api_route("/v1/chat/completions", service.chat, methods=["POST"], dependencies=guarded)
     app.add_api_route("/v1/completions", service.text, methods=["POST"], dependencies=guarded)
+    app.add_api_route("/v1/audio/transcriptions", service.transcript, methods=["POST"], dependencies=guarded)
     app.add_exception_handler(ApiError, say_error)
     app.add_exception_handler(HTTPException, say_error)
     for status in (404, 405):
@@ -101,30 +98,14 @@ def make_app(
     return app
 
 
-class _Prepared(NamedTuple):
-    """A request that was read: what the engine is to do, and how to answer."""
-
-    asked: ChatRequest | TextRequest
-    jobs: list[Job]
-    reply: Reply
-
-
-class _Seeing(NamedTuple):
-    """A request with images, of which no byte is read yet. `finish`: in a thread of large ones, since a small file may
-    hold a large image; with the bytes of those that were fetched, by number."""
-
-    refs: list[ImageRef]
-    finish: Callable[[Mapping[int, bytes]], _Prepared]
-
-
 class _Service:
     """The endpoints."""
 
     def __init__(
         self,
         hosted: HostedEngine,
-        tokenizer: Tokenizer,
         name: str,
+        reader: RequestReader,
         body_limit: int | None,
         patience: float,
         images: ImageLimits,
@@ -132,13 +113,10 @@ class _Service:
     ) -> None:
         if hosted.decode is None:
             raise ValueError("the engine has no `decode`: make it with Engine(model, options, decoder(tokenizer))")
-        self.hosted, self.name, self._tokenizer = hosted, name, tokenizer
-        self._prompts = PromptReader(hosted, tokenizer, images)
-        self._limit = body_limit or (IMAGE_BODY_LIMIT if self._prompts.kinds else BODY_LIMIT)
+        self.hosted, self.name, self._reader = hosted, name, reader
+        self._limit = body_limit or (MEDIA_BODY_LIMIT if reader.kinds else BODY_LIMIT)
         self._patience, self._images, self._fetcher = patience, images, fetcher
         self._fetching = asyncio.Semaphore(_FETCHES)
-        self._names, self._calls = Names(tokenizer), Calls(tokenizer)
-        self._grammars = Grammars(tokenizer, hosted.config.text.vocab_size, hosted.config.text.eos_token_id)
         self._created = int(time.time())
         self._small = ThreadPoolExecutor(_SMALL_THREADS, "requests")
         self._large = ThreadPoolExecutor(_LARGE_THREADS, "large requests")
@@ -161,87 +139,42 @@ class _Service:
 
     async def model(self, model: str) -> dict[str, Any]:
         """GET /v1/models/NAME."""
-        self._check_name(model)
+        self._reader.check_name(model)
         return self._card()
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
-        return await self._answer(request, self._chat)
+        return await self._answer(request, self._reader.chat)
 
     async def text(self, request: Request) -> Response:
         """POST /v1/completions."""
-        return await self._answer(request, self._text)
+        return await self._answer(request, self._reader.text)
 
-    def _check_name(self, model: str) -> None:
-        if model != self.name:
-            message = f"model={model!r}: this server has {self.name!r}"
-            raise ApiError(404, message, param="model", code="model_not_found")
+    async def transcript(self, request: Request) -> Response:
+        """POST /v1/audio/transcriptions."""
+        return await self._answer(request, partial(self._reader.transcript, request.headers.get("content-type", "")))
 
     def _card(self) -> dict[str, Any]:
         length = self.hosted.options.max_model_len
         about = {"object": "model", "created": self._created, "owned_by": "gristmill", "max_model_len": length}
         return {"id": self.name, **about}
 
-    def _chat(self, data: bytes) -> _Prepared | _Seeing:
-        """In a thread: what to do about a request for a message."""
-        asked = read(ChatRequest, data)
-        self._check_name(asked.model)
-        # Who speaks, and the end of it.
-        self._prompts.check_length(2 * len(asked.messages) + 1, "messages", asked.limit)
-        sampling, conversation = asked.sampling(asked.limit), asked.conversation(self._prompts.kinds)
-        refs = image_refs(conversation.media, self._images)
-
-        def finish(files: Mapping[int, bytes]) -> _Prepared:
-            tokens, media = self._prompts.chat(conversation, media_of(refs, files, self._images), asked.limit)
-            constraint = self._constraint(asked.schema_asked)
-            key = random_key(asked.seed, tokens, media)
-            return self._prepared(asked, [Job(key, tokens, sampling, asked.n, constraint=constraint, media=media)], [])
-
-        return _Seeing(refs, finish) if refs else finish({})
-
-    def _text(self, data: bytes) -> _Prepared:
-        """In a thread: what to do about a request for completions."""
-        asked = read(TextRequest, data)
-        self._check_name(asked.model)
-        jobs: list[Job] = []
-        echoed: list[str] = []
-        for prompt in asked.prompts:
-            ids = self._prompts.text(prompt, asked.max_tokens)
-            if asked.echo:
-                echoed.append(prompt if isinstance(prompt, str) else decoded(self._tokenizer, ids))
-            room = max(1, self.hosted.options.max_model_len - len(ids))
-            sampling = asked.sampling(min(_DEFAULT_TEXT, room) if asked.max_tokens is None else asked.max_tokens)
-            prompt_logprobs = asked.logprobs if asked.echo else None
-            key = random_key(asked.seed, ids)
-            jobs.append(Job(key, ids, sampling, asked.n, prompt_logprobs=prompt_logprobs))
-        return self._prepared(asked, jobs, echoed)
-
-    def _prepared(self, asked: ChatRequest | TextRequest, jobs: list[Job], echoed: Sequence[str]) -> _Prepared:
-        return _Prepared(asked, jobs, Reply(asked, jobs, echoed, self._tokenizer, self._names, self._calls))
-
-    def _constraint(self, schema: dict[str, Any] | None) -> Constraint | None:
-        try:
-            return None if schema is None else self._grammars.json_schema(schema)
-        except ValueError as error:
-            raise refuse(f"response_format: {error}"[:500], "response_format") from error
-
-    async def _answer(self, request: Request, prepare: Callable[[bytes], _Prepared | _Seeing]) -> Response:
+    async def _answer(self, request: Request, prepare: Callable[[bytes], Prepared | WithMedia]) -> Response:
         body = await read_body(request.receive, self._limit, self._patience)
         pool = self._large if len(body) >= _LARGE else self._small
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(pool, prepare, body)
-        if isinstance(prepared, _Seeing):
+        if isinstance(prepared, WithMedia):
             fetching = fetched(prepared.refs, self._images, self._fetcher, self._fetching)
             files = await unless_gone(request.receive, fetching)
             prepared = await loop.run_in_executor(self._large, prepared.finish, files)
-        asked, jobs, reply = prepared
-        stream = await self._submit(jobs, "messages" if reply.chat else "prompt")
-        if asked.stream:
-            return _Events(stream, self._events(stream, reply))
+        stream = await self._submit(prepared.jobs, prepared.param)
+        if prepared.stream:
+            return _Events(stream, self._events(stream, prepared.reply))
         with stream:
             grown = await unless_gone(request.receive, _collected(stream))
-        answer = await loop.run_in_executor(self._whole, reply.whole, grown)
-        return Response(answer, media_type="application/json")
+        answer = await loop.run_in_executor(self._whole, prepared.reply.whole, grown)
+        return Response(answer, media_type=prepared.reply.media_type)
 
     async def _submit(self, jobs: Sequence[Job], param: str) -> Stream:
         try:
@@ -253,7 +186,7 @@ class _Service:
         except (Busy, Failed, Closed) as error:
             raise unserved(error) from error
 
-    async def _events(self, stream: Stream, reply: Reply) -> AsyncIterator[str]:
+    async def _events(self, stream: Stream, reply: Answer) -> AsyncIterator[str]:
         """Server-sent events. The status is sent by now: an error is an event, which OpenAI's clients raise."""
         loop = asyncio.get_running_loop()
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from gristmill.model.processing.audio_file import audio_header, decode_audio
+from gristmill.model.processing.audio_rates import BANDS
 
 MOST_SECONDS = 60.0
 """Of a clip that are drawn."""
@@ -22,7 +23,7 @@ _COLOURS = np.array(((8, 6, 36), (80, 18, 124), (183, 55, 121), (252, 137, 97), 
 def clip_picture(data: bytes, width: int) -> np.ndarray:
     """Of an audio file its first MOST_SECONDS, as `spectrogram` draws them. Raises AudioError."""
     # It imports torch, which takes seconds.
-    from gristmill.model.processing.audio import BANDS, TooShort, log_mel
+    from gristmill.model.processing.audio import TooShort, log_mel
 
     header = audio_header(data)
     most = max(1, round(MOST_SECONDS * header.rate))

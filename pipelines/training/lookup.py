@@ -20,7 +20,7 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import ADAPTERS, Part
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.processing.audio_rates import BANDS
-from gristmill.model.train.stage import DataFacts, TrainStage, check, steps_of
+from gristmill.model.train.stage import DataFacts, Origin, TrainStage, check, steps_of
 from gristmill.pipelines.frame.sources import check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.training.spec import STAGE, StageSpec
@@ -28,6 +28,7 @@ from gristmill.stages.mix.pairs import of_pairs
 from gristmill.stages.mix.tokenize import load_tokenizer
 from gristmill.stages.mix.windows import shard_files
 from gristmill.stages.models.model_versions import part_shards, shape_of, tokenizer_shard
+from gristmill.stages.start.works import Beginning
 from gristmill.stages.train.job import TrainInput
 from gristmill.stages.train.result import part_digest
 
@@ -99,7 +100,7 @@ class Whole:
 @dataclass(frozen=True)
 class StageLookup:
     """A stage with all that it names. `stage`: with exact versions and its length in steps or tokens; `taken`: by part
-    the model that it comes from."""
+    the model that it comes from; `copies`: of the parts that start as a copy of another part of it, which."""
 
     stage: TrainStage
     config: ModelConfig
@@ -109,6 +110,7 @@ class StageLookup:
     held_out: tuple[Manifest, ...]
     overlap: Overlap
     taken: Mapping[Part, ModelParts]
+    copies: Mapping[Part, Part]
 
     @classmethod
     def of(
@@ -120,8 +122,15 @@ class StageLookup:
         mixture = exact(versions, spec.data, f"{key}.data")
         facts = data_facts(versions, mixture, whole, f"{key}.data")
         held_out = tuple(_held_out(versions, name, f"{key}.held_out") for name in spec.held_out)
-        taken = {part: _source(part, ref, versions, results, key) for part, ref in spec.init_from.items()}
-        stage = spec.resolved({part: source.name for part, source in taken.items()}, facts.tokens)
+        origins = {part: Origin.of(part, ref) for part, ref in spec.init_from.items()}
+        taken = {
+            part: _source(origin, versions, results, f"{key}.init_from.{part}") for part, origin in origins.items()
+        }
+        copies = {part: origin.part for part, origin in origins.items() if origin.part != part}
+        names = {
+            part: f"{source.name}/{copies[part]}" if part in copies else source.name for part, source in taken.items()
+        }
+        stage = spec.resolved(names, facts.tokens)
         config = of_stage(whole.shape.config, taken, stage.trainable)
         for part, source in taken.items():
             _check_fits(part, source, config, whole.tokenizer, f"{key}.init_from.{part}")
@@ -130,7 +139,7 @@ class StageLookup:
             check(stage, config, whole.tokenizer.sha256, facts)
         except ValueError as error:
             raise BadConfig(f"{key}.{error}") from error
-        return cls(stage, config, whole, mixture, facts, held_out, spec.overlap, taken)
+        return cls(stage, config, whole, mixture, facts, held_out, spec.overlap, taken, copies)
 
     @property
     def steps(self) -> int:
@@ -166,19 +175,26 @@ class StageLookup:
         language = self.taken.get(Part.LANGUAGE)
         return self.whole.shape.sidecars if language is None else language.shape.sidecars
 
+    @property
+    def beginning(self) -> Beginning:
+        """What is made before the stage starts."""
+        hears = Part.AUDIO_ENCODER in self.stage.trainable - set(self.taken) and "mel" in self.facts.arrays
+        return Beginning(self.copies, hears)
+
     def given(self, dataset: str) -> TrainInput:
-        """Pointers to all that the stage starts from. Raises AssertionError before it is made."""
+        """Pointers to all that the stage starts from, but what is made before it (`beginning`). Raises AssertionError
+        before it is made."""
         parts: dict[Part, tuple[ObjectRef, ...]] = {}
         for part, source in self.taken.items():
             assert source.manifest is not None, "the stages before it are done"
-            parts[part] = part_shards(source.manifest)[part]
+            parts[part] = part_shards(source.manifest)[self.copies.get(part, part)]
         windows = tuple(shard_files(self.mixture))
         return TrainInput(dataset, self.steps, windows, parts, self.whole.tokenizer, dict(self.sidecars))
 
     def result(self) -> ModelParts:
         """The model that the stage will make, as far as it is known before."""
         name = f"{STAGE}{self.stage.name}"
-        digests = {part: source.digests[part] for part, source in self.taken.items()}
+        digests = {part: source.digests[self.copies.get(part, part)] for part, source in self.taken.items()}
         digests |= {part: f"{name}.{part}" for part in self.stage.trainable | (parts_of(self.config) - set(self.taken))}
         return ModelParts(
             name=name,
@@ -240,15 +256,15 @@ def _given_out(versions: Versions, refs: Iterable[VersionRef]) -> VersionRef | N
     return next((ref for ref in refs if ref.version not in versions.withdrawn(ref.dataset)), None)
 
 
-def _source(part: Part, ref: str, versions: Versions, results: Mapping[str, ModelParts], key: str) -> ModelParts:
+def _source(origin: Origin, versions: Versions, results: Mapping[str, ModelParts], key: str) -> ModelParts:
     """The model that a part comes from. Raises BadConfig for one without the part."""
-    key = f"{key}.init_from.{part}"
-    if ref.startswith(STAGE):
-        source = results[ref.removeprefix(STAGE)]  # that it is an earlier one, the recipe has checked
+    name, part = origin
+    if name.startswith(STAGE):
+        source = results[name.removeprefix(STAGE)]  # that it is an earlier one, the recipe has checked
     else:
-        source = ModelParts.of(versions, exact(versions, ref, key), key)
+        source = ModelParts.of(versions, exact(versions, name, key), key)
     if part not in source.digests:
-        raise BadConfig(f"{key}: {source.name} has no such part; it has {', '.join(sorted(source.digests))}")
+        raise BadConfig(f"{key}: {source.name} has no {part}; it has {', '.join(sorted(source.digests))}")
     return source
 
 

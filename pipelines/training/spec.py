@@ -15,6 +15,7 @@ from gristmill.filters.overlap import Overlap
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import Schedule
+from gristmill.model.train.spec_augment import SpecAugment
 from gristmill.model.train.stage import TrainStage
 from gristmill.pipelines.settings.config import Root
 
@@ -27,9 +28,10 @@ _MADE = "made@v1"
 class StageSpec(Root):
     """A stage as a recipe gives it: the fields of `model.train.stage.TrainStage`, by the same names.
 
-    `init_from` may name an earlier stage of the recipe, as `stage:pretrain`. `epochs`: how long, of the mixture's
-    tokens, in place of `steps` or `tokens`. `held_out`: exact versions of evaluation data, no record of which may be in
-    what is trained on, by the gate `contamination`; `overlap`: what counts as being in it.
+    `init_from` may name an earlier stage of the recipe, as `stage:pretrain`, or `stage:a2/audio_projector_speech` for a
+    copy of another of its parts. `epochs`: how long, of the mixture's tokens, in place of `steps` or `tokens`.
+    `held_out`: exact versions of evaluation data, no record of which may be in what is trained on, by the gate
+    `contamination`; `overlap`: what counts as being in it.
     """
 
     name: str
@@ -49,6 +51,7 @@ class StageSpec(Root):
     max_skipped: int = 3
     beta: float = 0.1
     nll_weight: float = 0.0
+    spec_augment: SpecAugment | None = None
     held_out: tuple[str, ...] = ()
     overlap: Overlap = Overlap()
 
@@ -56,8 +59,7 @@ class StageSpec(Root):
     def _can_be(self) -> StageSpec:
         if self.epochs is not None and (self.steps is not None or self.tokens is not None):
             raise ValueError(f"epochs={self.epochs}: say how long by one of steps, tokens, epochs")
-        versions = {part: ref for part, ref in self.init_from.items() if not ref.startswith(STAGE)}
-        self.resolved(versions, 1 << 40)
+        self.resolved(self.init_from, 1 << 40)
         if ("contamination" in self.gates) != bool(self.held_out):
             raise ValueError(
                 f"held_out={list(self.held_out)}, gates={list(self.gates)}: the gate contamination looks for records of"
@@ -73,5 +75,11 @@ class StageSpec(Root):
         values = {field.name: getattr(self, field.name) for field in fields(TrainStage)}
         if self.epochs is not None:
             values["tokens"] = max(1, round(self.epochs * data_tokens))
-        values["init_from"] = {part: _MADE if ref.startswith(STAGE) else ref for part, ref in init_from.items()}
+        values["init_from"] = {part: _exactly(ref) for part, ref in init_from.items()}
         return TrainStage(**{**values, "trainable": frozenset(self.trainable)})
+
+
+def _exactly(ref: str) -> str:
+    """As the trainer takes it: of an earlier stage that is not done, an exact version in place of its name."""
+    model, slash, part = ref.partition("/")
+    return f"{_MADE}{slash}{part}" if model.startswith(STAGE) else ref

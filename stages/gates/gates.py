@@ -1,9 +1,8 @@
 """The gates of a stage: what is asked of its result before it becomes a version, in which order, and the verdicts.
 
 What it was trained on is looked through before anything is trained (contamination); weights are judged afterwards, as
-they lie in the lake (frozen_parts, trained_parts, text, preference). Each is a Work with a receipt, passed or not: a
-result that failed is neither trained nor judged again, the same run says at once what it said before. The manifest
-keeps verdicts.
+they lie in the lake (all others). Each is a Work with a receipt, passed or not: a result that failed is neither trained
+nor judged again, the same run says at once what it said before. The manifest keeps verdicts.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ from gristmill.lake.accounts.receipt import Receipt, StageId
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.config import ModelConfig
-from gristmill.model.phi4.parts import Part
 from gristmill.model.train.stage import ON_PAIRS, TrainStage
 from gristmill.stages.core.work import Work
 from gristmill.stages.gates.contamination import ancestry, contamination, contamination_stages
 from gristmill.stages.gates.gate import GateInput, Verdict, WeightsGate
+from gristmill.stages.gates.kinds import READS, KindFinding, SpeechAlone, TextAlone, VisionAlone, not_for
 from gristmill.stages.gates.preference import PreferenceFinding, PreferenceWorked
-from gristmill.stages.gates.text import TextAlone, TextFinding
 from gristmill.stages.gates.weights import FrozenFinding, FrozenParts, TrainedFinding, TrainedParts
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.train.job import Execution
@@ -33,7 +31,9 @@ CONTAMINATION = "contamination"
 _ON_WEIGHTS: dict[str, tuple[type[WeightsGate], type[Any]]] = {
     "frozen_parts": (FrozenParts, FrozenFinding),
     "trained_parts": (TrainedParts, TrainedFinding),
-    "text": (TextAlone, TextFinding),
+    "text": (TextAlone, KindFinding),
+    "vision": (VisionAlone, KindFinding),
+    "speech": (SpeechAlone, KindFinding),
     "preference": (PreferenceWorked, PreferenceFinding),
 }
 """By name, the stage of a gate and what it finds."""
@@ -93,11 +93,8 @@ class Gates:
 
     def _not_for(self, name: str) -> str | None:
         """Why a gate does not apply to the stage; None: it does."""
-        if name == "text" and Part.LANGUAGE in self.stage.trainable:
-            return _NOT_FOR_LANGUAGE
+        if name in READS:
+            return not_for(name, self.stage, self.config)
         if name == "preference" and self.stage.loss not in ON_PAIRS:
             return f"does not apply: the stage learns by {self.stage.loss}, without preferences"
         return None
-
-
-_NOT_FOR_LANGUAGE = "does not apply: the stage trains the language model, so that what it makes of text has to change"

@@ -268,7 +268,7 @@ class Rows:
         return pa.concat_tables(self._tables)
 
 
-def read_works(stage: ReadStage, inputs: Iterable[ScannedInput]) -> Iterator[Work[ReadPayload]]:
+def read_works(stage: Stage[ReadPayload], inputs: Iterable[ScannedInput]) -> Iterator[Work[ReadPayload]]:
     """One Work a chunk of an input; what comes in is what the boundary scan counted."""
     for scanned in inputs:
         uri, digest = scanned.uris[0], scanned.digest

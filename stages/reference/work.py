@@ -100,7 +100,7 @@ def reference_works(job: TrainJob) -> Iterator[Work[ReferenceInput]]:
     for number, (tar, index) in enumerate(given.windows):
         yield Work(
             Reference(job),
-            (tar.sha256, index.sha256, *parts),
+            (tar.sha256, index.sha256, *parts, *given.scaled),
             ReferenceInput((tar, index)),
             received=Tally(),
             label=f"{job.stage.name} shard {number}",

@@ -2,8 +2,8 @@
 
 A part is cut at whole samples of the file, mixed to one channel and stored as FLAC of 16 bits at the file's rate (as
 WAV at a rate that FLAC has not): one writer with fixed settings, so that the same part of the same file has the same
-bytes. Its origin says what it is of,
-which is how a takedown of the file finds it.
+bytes. Its origin says what it is of, which is how a takedown of the file finds it. Parts of one file that follow each
+other are decoded in one pass over it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,11 @@ import soundfile
 
 from gristmill.filters.audio.levels import Levels, levels
 from gristmill.filters.audio.sound import sound
-from gristmill.model.processing.audio_file import (
-    MAX_SECONDS,
-    AudioError,
-    Header,
-    audio_header,
-    decode_audio,
-)
+from gristmill.model.processing.audio_file import MAX_SECONDS, AudioError, Header, audio_header, decode_audio
 from gristmill.model.processing.audio_rates import SAMPLES
 from gristmill.model.processing.chat.conversation import BadSample
 from gristmill.stages.containers.media import Media
+from gristmill.stages.speech.parts import AudioParts
 
 OVERHANG = 0.1
 """Seconds that a manifest may name beyond the end of a file: lengths are rounded, files are not."""
@@ -93,21 +88,36 @@ def check_channel(row: Mapping[str, Any], item: Media) -> None:
         raise BadSample("channel", f"{value} of a file of {channels}"[:200])
 
 
-def clip_of(item: Media, part: Part | None, max_seconds: float) -> Clip:
-    """Decoded and measured. Raises AudioError; BadSample: segment."""
-    header = audio_header(item.data, MAX_SECONDS if part else max_seconds)
+class Files:
+    """The file of which a part was decoded last, for the parts of it that follow."""
+
+    def __init__(self) -> None:
+        self._sha256, self._parts = "", None  # type: tuple[str, AudioParts | None]
+
+    def parts_of(self, item: Media) -> AudioParts:
+        """Its parts. Raises AudioError for what its header shows."""
+        if self._parts is None or self._sha256 != item.sha256:
+            self._parts = None  # not two files at a time
+            self._sha256, self._parts = item.sha256, AudioParts(item.data, MAX_SECONDS)
+        return self._parts
+
+
+def clip_of(item: Media, part: Part | None, max_seconds: float, files: Files | None = None) -> Clip:
+    """Decoded and measured; `files`: for the parts of a file in turn. Raises AudioError; BadSample: segment."""
+    parts = None if part is None else (files or Files()).parts_of(item)
+    header = audio_header(item.data, max_seconds) if parts is None else parts.header
     place = None if part is None else _place(part, header)
     decoded = header.samples if place is None else place[1]
     if decoded > MOST_SAMPLES:
         raise AudioError("too_long", f"{decoded} samples at {header.rate} Hz, allowed are {MOST_SAMPLES}")
-    if place is None:
-        waveform, rate = decode_audio(item.data, max_seconds=max_seconds)
+    if parts is None or place is None:
+        waveform, _ = decode_audio(item.data, max_seconds=max_seconds)
         return _clip(item, header, waveform, None)
-    first, samples = place
+    (first, samples), rate = place, header.rate
     if samples > max_seconds * header.rate:
         raise AudioError("too_long", f"{samples / header.rate:.1f} seconds, allowed are {max_seconds:g}")
-    waveform, rate = decode_audio(item.data, first, samples)
-    data = _stored(waveform, rate)
+    waveform = parts.part(first, samples)
+    data = stored(waveform, rate)
     origin: dict[str, Any] = {"sha256": item.sha256, "url": item.url}
     origin |= {"start": first / rate, "end": (first + samples) / rate}
     return _clip(Media("audio", hashlib.sha256(data).hexdigest(), item.url, data), header, waveform, origin)
@@ -131,7 +141,7 @@ def _place(part: Part, header: Header) -> tuple[int, int] | None:
     return None if first == 0 and header.samples - end <= slack else (first, end - first)
 
 
-def _stored(waveform: np.ndarray, rate: int) -> bytes:
+def stored(waveform: np.ndarray, rate: int) -> bytes:
     """A file of 16 bits, of float32 [samples]."""
     whole = np.empty(len(waveform), np.int16)
     for first in range(0, len(waveform), SAMPLES):

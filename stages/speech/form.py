@@ -9,7 +9,7 @@ has one fate: where several clips are bad, that of the first of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -17,18 +17,29 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.filters.audio.pauses import Cut
 from gristmill.model.processing.audio_file import AudioError
-from gristmill.model.processing.chat.conversation import BadSample, Rules, parse, render
+from gristmill.model.processing.chat.conversation import (
+    BadSample,
+    Conversation,
+    Rules,
+    parse,
+    prompt,
+    read_turns,
+    render,
+)
 from gristmill.model.processing.chat.fields import either
 from gristmill.model.processing.segments import Segment
-from gristmill.stages.containers import ReadConfig, Record
+from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record
 from gristmill.stages.containers.media import MEDIA, Media, digests
 from gristmill.stages.core.work import added
 from gristmill.stages.media.turns import AUDIO, IMAGE, Album, names_media, placed, with_media, with_placeholders
 from gristmill.stages.read.reading import RECORD
-from gristmill.stages.speech.clips import Clip, check_channel, clip_of, part_of
+from gristmill.stages.speech.clips import Clip, Files, check_channel, clip_of, part_of
+from gristmill.stages.speech.cut import CutFiles, read_segments
 from gristmill.stages.speech.pictures import Picture, album_of, pictures_of
 from gristmill.stages.speech.prompts import LANGUAGES
+from gristmill.stages.speech.speak import SPOKEN_TASKS, Speak
 from gristmill.stages.speech.tasks import TASKS, Defaults, Fields, Said, Task, language_of, turns, words_of
 from gristmill.stages.text.instruct import PARTS
 from gristmill.stages.text.samples import BadMedium, SampleStage, columns_of
@@ -63,6 +74,7 @@ SCHEMA = pa.schema(
         ("bytes", pa.int64()),  # of the text, UTF-8, and of the media
         ("media", MEDIA),
         ("origins", ORIGINS),
+        ("parent", pa.string()),  # of spoken text: the id of the row that it is of
     ],
     metadata={"gristmill.format": "1"},
 )
@@ -70,18 +82,29 @@ Same = Literal["clips_and_text", "clips", "text"]
 SAME: tuple[Same, ...] = ("clips_and_text", "clips", "text")
 
 
+_files = Files()
+"""What this process decodes parts of: segments of a file follow each other, and a long file is decoded once for all."""
+
+
 class Formed(NamedTuple):
-    """A sample: its parts, what makes two the same, its clips and images, what the row says of them; or the reason why
-    it is none, with the offending value, or in `error` what a decoder said, which quotes nothing of a record."""
+    """A sample: its parts, what makes two the same, its clips and images, what the row says of them, the id of the text
+    that it was spoken from; or the reason why it is none, with the offending value, or in `error` what a decoder said,
+    which quotes nothing of a record."""
 
     parts: tuple[Segment, ...] = ()
     content: str = ""
     clips: tuple[Clip, ...] = ()
     pictures: tuple[Picture, ...] = ()
     words: Said | None = None
+    parent: str | None = None
     reason: str | None = None
     value: str | None = None
     error: str | None = None
+
+    @property
+    def media(self) -> list[Picture | Clip]:
+        """In the order in which they are stored."""
+        return [*self.pictures, *self.clips]
 
 
 @dataclass(frozen=True)
@@ -93,14 +116,16 @@ class FormSpeech(SampleStage[Formed]):
     (stages/media/turns.py); where nothing names any, all of a record count. A row with a start (and an end or a
     duration, in seconds) speaks of that part of its one file; one with a `channel`, a number or a list of such, is
     refused where its file has others too. `max_images`: of a record, beside its clips; None: an image is no clip, and
-    its record is refused. `same`: records are duplicates where clips and text are
+    its record is refused. `speak`: how what users say in a record without a clip is spoken (stages/speech/speak.py).
+    `cut`: how files of which nothing is said are cut in their pauses, before they are read (stages/speech/cut.py);
+    None: they stay whole. `same`: records are duplicates where clips and text are
     equal, or clips alone, or the text alone. `text_only` keeps records without a clip. Bounds of a record:
     `read.max_record_bytes`, `max_clips`, of each clip `max_seconds`, and `seconds_per_record`; None: no limit of time,
     and records are judged in this very process (for debuggers).
     """
 
     name: ClassVar[str] = "audio"
-    VERSION: ClassVar[int] = 2  # depths of clips; what is loud is what moves
+    VERSION: ClassVar[int] = 3  # depths of clips, what is loud is what moves; the parent of spoken text
     schema: ClassVar[pa.Schema] = SCHEMA
     judgement: ClassVar[type[Formed]] = Formed
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
@@ -114,12 +139,14 @@ class FormSpeech(SampleStage[Formed]):
     system: str | None = None
     harmless: tuple[str, ...] = ()
     text_only: bool = False
+    cut: Cut | None = None
     same: Same = "clips_and_text"
     max_clips: int = 16
     max_seconds: float = 7200.0
     read: ReadConfig = field(default_factory=lambda: ReadConfig(max_record_bytes=400_000_000))
     seconds_per_record: float | None = 300.0
     max_images: int | None = added()
+    speak: Speak | None = added()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,15 +157,46 @@ class FormSpeech(SampleStage[Formed]):
         for name, label in (("language", self.language), ("target", self.target)):
             if label and label not in LANGUAGES:
                 raise ValueError(f"{name}={label!r}: one of {', '.join(LANGUAGES)}, or nothing")
+        if self.cut is not None and self.task != "unlabelled":
+            raise ValueError(
+                f"cut with task={self.task!r}: what is said of a file is not said of its segments. Cut it as task"
+                " unlabelled, or name its parts in a manifest"
+            )
+        if self.cut is not None and not (self.fields.start and self.fields.end):
+            raise ValueError("cut: fields.start and fields.end name no field, by which a segment knows where it is")
         if self.max_clips < 1:
             raise ValueError(f"max_clips={self.max_clips}: at least 1")
         if self.max_images is not None and self.max_images < 1:
             raise ValueError(f"max_images={self.max_images}: at least 1, or null")
+        if self.speak is not None and self.task not in SPOKEN_TASKS:
+            raise ValueError(f"speak with task={self.task!r}: spoken are {' and '.join(SPOKEN_TASKS)}")
         if not 0 < self.max_seconds <= 86_400:
             raise ValueError(f"max_seconds={self.max_seconds}: more than 0, at most a day (86400)")
 
+    @property
+    def cutting(self) -> CutFiles | None:
+        """The stage that says where files are cut, before they are read."""
+        if self.cut is None:
+            return None
+        return CutFiles(self.cut, self.fields.start, self.read, self.seconds_per_record)
+
+    def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
+        """Whole rows, with their media; one a segment, where files were cut."""
+        if self.cut is None:
+            return super().items(open_at, spans, kind)
+        return read_segments(open_at, spans, kind, self.read, (self.fields.start[0], self.fields.end[0]))
+
     def formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
         """The sample of a row. Raises BadSample for the rule that it breaks, BadMedium."""
+        if self.speak is None or item.media:
+            return self._formed(item, row)
+        language = language_of(row, self.fields.language, self.language)
+        aloud = self.speak.aloud(row, self.task, self.fields.question, language)
+        formed = self._formed(item._replace(media=aloud.clips), aloud.row)
+        assert formed.words is not None
+        return formed._replace(words=formed.words._replace(spoken=aloud.spoken), parent=item.id)
+
+    def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
         is_clip = [self.max_images is None or each.kind != IMAGE.kind for each in item.media]
         album = Album(list(compress(item.media, is_clip)), AUDIO)
         album.add_fields(row, self.fields.audio)
@@ -159,12 +217,17 @@ class FormSpeech(SampleStage[Formed]):
             shown = album_of(item.media, row, messages)
             messages = with_placeholders(messages, shown)
         given = {"messages": messages, "tools": row.get("tools")}
-        conversation = parse(given, Rules(harmless=frozenset(self.harmless)))
-        conversation = placed(placed(conversation, len(album.named), AUDIO), len(shown.named), IMAGE)
-        parts = with_media(render(conversation), AUDIO, IMAGE)
+        parts = with_media(self._rendered(given, len(album.named), len(shown.named)), AUDIO, IMAGE)
         pictures = pictures_of(shown.named, self.max_images or 0)
         clips = self._clips(album.named, row)
-        return Formed(tuple(parts), self._content(parts, clips, pictures), clips, pictures, words)
+        return Formed(tuple(parts), self._content(parts, [*pictures, *clips]), clips, pictures, words)
+
+    def _rendered(self, given: Mapping[str, Any], clips: int, images: int) -> list[Segment]:
+        """A conversation to learn from, or a request alone. Raises BadSample."""
+        rules = Rules(harmless=frozenset(self.harmless))
+        conversation = Conversation(read_turns(given, rules)) if self.task == "unlabelled" else parse(given, rules)
+        conversation = placed(placed(conversation, clips, AUDIO), images, IMAGE)
+        return prompt(conversation) if self.task == "unlabelled" else render(conversation)
 
     def _check_number(self, clips: Sequence[Media], media: int) -> None:
         if not clips and not self.text_only:
@@ -183,14 +246,14 @@ class FormSpeech(SampleStage[Formed]):
                 raise BadSample("not_audio", f"clip {number}: {item.kind}")
             try:
                 check_channel(row, item)
-                clips.append(clip_of(item, part, self.max_seconds))
+                clips.append(clip_of(item, part, self.max_seconds, _files))
             except AudioError as error:
                 raise BadMedium(number, error) from None
         return tuple(clips)
 
-    def _content(self, parts: Sequence[Segment], clips: Sequence[Clip], pictures: Sequence[Picture]) -> str:
+    def _content(self, parts: Sequence[Segment], media: Sequence[Picture | Clip]) -> str:
         """What makes two records the same: their media, their text and what of it is learned, or one of these."""
-        digests = [medium.medium["sha256"] for medium in (*pictures, *clips)]
+        digests = [item.medium["sha256"] for item in media]
         text = [tuple(part) for part in parts]
         if self.same == "clips" and digests:
             return json.dumps(digests)
@@ -199,7 +262,7 @@ class FormSpeech(SampleStage[Formed]):
     def columns(self, item: Record, sample: Formed) -> dict[str, Any]:
         """Of a sample: those of SCHEMA that are not of RECORD."""
         clips, words = sample.clips, sample.words
-        media = [medium.medium for medium in (*sample.pictures, *clips)]
+        media = [item.medium for item in sample.media]
         assert words is not None
         columns = columns_of(item, sample.content, "chat", sample.parts)
         return columns | {
@@ -214,10 +277,11 @@ class FormSpeech(SampleStage[Formed]):
             "peaks": [clip.levels.peak for clip in clips],
             "silent": [clip.levels.silent for clip in clips],
             "clipped": [clip.levels.clipped for clip in clips],
-            "looks": [medium.look for medium in (*sample.pictures, *clips)],
+            "looks": [item.look for item in sample.media],
             "digests": _digests(sample),
             "bytes": len(columns["text"].encode()) + sum(len(medium["data"]) for medium in media),
             "media": media,
+            "parent": sample.parent,
             "origins": [clip.origin for clip in clips if clip.origin is not None],
         }
 
@@ -232,4 +296,4 @@ class FormSpeech(SampleStage[Formed]):
 
 def _digests(sample: Formed) -> list[str]:
     origins = [clip.origin["sha256"] for clip in sample.clips if clip.origin is not None]
-    return [medium.medium["sha256"] for medium in (*sample.pictures, *sample.clips)] + origins
+    return [item.medium["sha256"] for item in sample.media] + origins

@@ -2,7 +2,8 @@
 
 asr: what is said. ast: the same in another language; ast_cot: both, as a chain of thought. sqa: a question in writing
 about what is said. sqqa: the question is what is said. summary, understanding: of a clip as a whole. chat: the turns
-stand in the row. What is said (`spoken`), where a row tells it, is what its clip is judged by, whatever is learned.
+stand in the row. unlabelled: the request to transcribe, which nobody has answered yet. What is said (`spoken`), where
+a row tells it, is what its clip is judged by, whatever is learned.
 Source: Microsoft 2025, arXiv 2503.01743, 4.2; `<sep>` as in the prompts of microsoft/Phi-4-multimodal-instruct.
 """
 
@@ -18,8 +19,10 @@ from gristmill.stages.media.turns import AUDIO
 from gristmill.stages.read.reading import content_hash
 from gristmill.stages.speech.prompts import LANGUAGES, asked, tag
 
-Task = Literal["asr", "ast", "ast_cot", "sqa", "sqqa", "summary", "understanding", "chat"]
-TASKS: tuple[Task, ...] = ("asr", "ast", "ast_cot", "sqa", "sqqa", "summary", "understanding", "chat")
+Task = Literal["asr", "ast", "ast_cot", "sqa", "sqqa", "summary", "understanding", "chat", "unlabelled"]
+TASKS: tuple[Task, ...] = (
+    "asr", "ast", "ast_cot", "sqa", "sqqa", "summary", "understanding", "chat", "unlabelled",
+)  # fmt: skip
 TRANSLATIONS = ("ast", "ast_cot")
 SEPARATOR = "<sep>"
 NEEDED = ("transcript", "translation", "question", "answer", "summary", "language", "target")
@@ -79,7 +82,7 @@ def words_of(row: Mapping[str, Any], task: Task, fields: Fields, defaults: Defau
         drawn = int(content_hash(response)[:8], 16)
         if defaults.prompts:
             return defaults.prompts[drawn % len(defaults.prompts)]
-        return asked(task, spoken_in, into, drawn)
+        return asked("asr" if task == "unlabelled" else task, spoken_in, into, drawn)
 
     if task in TRANSLATIONS:
         into = language_of(row, fields.target, defaults.target, "target")
@@ -95,6 +98,8 @@ def words_of(row: Mapping[str, Any], task: Task, fields: Fields, defaults: Defau
     if task == "asr":
         transcript = first_text(row, fields.transcript)
         return Said(ask(transcript), transcript, transcript, spoken_in, spoken_in)
+    if task == "unlabelled":
+        return Said(ask(""), "", spoken, spoken_in, None)
     if task == "summary":
         summary = first_text(row, fields.summary)
         return Said(ask(summary), summary, spoken, spoken_in, None)
@@ -118,9 +123,11 @@ def language_of(row: Mapping[str, Any], names: Sequence[str], default: str, reas
 
 
 def turns(words: Said, clips: int, system: str | None) -> list[dict[str, str]]:
-    """As messages; the clips of a user who asks nothing stand alone."""
+    """As messages; the clips of a user who asks nothing stand alone, and a request without a response is the last."""
     prompt = words.prompt
     if not prompt.strip():
         prompt = "".join(AUDIO.placeholder(number) for number in range(1, clips + 1))
-    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": words.response}]
+    messages = [{"role": "user", "content": prompt}]
+    if words.response:
+        messages.append({"role": "assistant", "content": words.response})
     return messages if system is None else [{"role": "system", "content": system}, *messages]

@@ -19,6 +19,7 @@ from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage
+from gristmill.model.windows.sound_scale import BandScale
 from gristmill.stages.core.work import Resources
 from gristmill.stages.mix.windows import source_of
 from gristmill.stages.models.model_versions import fetched
@@ -58,8 +59,9 @@ class Execution:
 class TrainInput:
     """Pointers. `windows`: (tar, index) of each shard of the mixture, `steps` on them; `parts`: the weights of each
     part that is taken; `tokenizer`: that of the windows, which becomes the model's; `sidecars`: what lies beside the
-    weights; `references`: what the starting model says of the windows of each shard, of a stage that compares with it.
-    `dataset`: that the result becomes a version of, for people."""
+    weights; `references`: what the starting model says of the windows of each shard, of a stage that compares with it;
+    `scale`: of the clips of the windows, where an encoder of them is new. `dataset`: that the result becomes a version
+    of, for people."""
 
     dataset: str
     steps: int
@@ -68,6 +70,7 @@ class TrainInput:
     tokenizer: ObjectRef
     sidecars: Mapping[str, str] = field(default_factory=dict)
     references: tuple[ObjectRef, ...] = ()
+    scale: BandScale | None = None
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -76,12 +79,19 @@ class TrainInput:
         parts = (ref.sha256 for part in sorted(self.parts) for ref in self.parts[part])
         beside = [digest_of(b"sidecars", *(f"{name} {text}" for name, text in sorted(self.sidecars.items())))]
         references = (f"reference {ref.sha256}" for ref in self.references)
-        return (*windows, *parts, self.tokenizer.sha256, *(beside if self.sidecars else []), *references)
+        beside = beside if self.sidecars else []
+        return (*windows, *parts, self.tokenizer.sha256, *beside, *references, *self.scaled)
 
     @property
     def base(self) -> str:
-        """A digest of the parts that are taken."""
-        return digest_of(b"base", *(f"{part} {ref.sha256}" for part in sorted(self.parts) for ref in self.parts[part]))
+        """A digest of the parts that are taken, and the scale of a new encoder."""
+        parts = (f"{part} {ref.sha256}" for part in sorted(self.parts) for ref in self.parts[part])
+        return digest_of(b"base", *parts, *self.scaled)
+
+    @property
+    def scaled(self) -> tuple[str, ...]:
+        """The digest of the scale, if there is one."""
+        return () if self.scale is None else (f"scale {self.scale.digest}",)
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class TrainJob:
 
         with scratch() as folder:
             stored = [fetched(store, ref, folder) for refs in self.given.parts.values() for ref in refs]
-            return starting_model(
+            model = starting_model(
                 self.config,
                 stored,
                 self.given.parts,
@@ -108,6 +118,9 @@ class TrainJob:
                 folder=folder,
                 device=device,
             )
+        if self.given.scale is not None:
+            model.audio_encoder.encoder_embedding.scale_to(self.given.scale.mean, self.given.scale.invstd)
+        return model
 
     def source(self, store: Store) -> Source:
         """The windows, with what the starting model says of them if the stage compares with it. Raises

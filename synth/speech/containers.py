@@ -26,12 +26,13 @@ _PARQUET_ROWS = 200
 
 
 class Row(NamedTuple):
-    """A row: its clip, and `fields` beside it, texts all."""
+    """A row: its clip, `fields` beside it, texts all, and a picture, a PNG file, where it has one."""
 
     id: str
     kind: str
     clip: Waveform
     fields: Mapping[str, str]
+    picture: bytes | None = None
 
 
 def encoded(clip: Waveform, form: str) -> bytes:
@@ -53,11 +54,13 @@ def write_folder(path: Path, rows: Iterable[Row]) -> None:
 
 
 def write_tar(path: Path, rows: Iterable[Row]) -> None:
-    """A sample a row: `ID.json` with the fields, and `ID.flac`."""
+    """A sample a row: `ID.json` with the fields, `ID.flac`, and `ID.png` of a picture."""
     with tarfile.open(path, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for row in rows:
             _add(archive, f"{row.id}.json", _json({"source": row.kind, **row.fields}).encode())
             _add(archive, f"{row.id}.flac", encoded(row.clip, "FLAC"))
+            if row.picture is not None:
+                _add(archive, f"{row.id}.png", row.picture)
 
 
 def write_parquet(path: Path, rows: Iterable[Row]) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gristmill.synth.draw import Draw
+from gristmill.synth.scenes.words import BLANK, lines
+from gristmill.synth.speech.pictures import drawn_shown
 from gristmill.synth.speech.sentences import Part, drawn_digits, drawn_phrase, drawn_question
 
-BLANK = "blank"
 ASKED = "What is said?"
 """The prompt of a transcript, in words and of clips."""
 _CLIP = ":\n"
@@ -30,13 +31,17 @@ class Heard(NamedTuple):
 
 
 def hearing(draw: Draw, part: Part) -> Heard:
-    """A clip to transcribe, or a question to answer."""
+    """A clip to transcribe, or a question to answer, about digits or about a picture, whose words stand before it."""
     kind = draw.fraction()
-    if kind < 0.25:
+    if kind < 0.15:
         question = drawn_question(draw, part)
         return Heard("hearing_question", f"{_CLIP}{pieces(question.words, draw)}", question.fields["answer"])
-    said = drawn_digits(draw, part) if kind < 0.7 else drawn_phrase(draw, part)
-    return Heard(f"hearing_{said.kind}", f"{_CLIP}{pieces(said.words, draw)}\n{ASKED}", said.fields["text"])
+    if kind < 0.4:
+        shown = drawn_shown(draw, part)
+        heard = pieces(shown.question, draw)
+        return Heard(f"hearing_{shown.kind}", f"{_CLIP}{lines(shown.scene, draw)}{heard}", shown.answer)
+    sentence = drawn_digits(draw, part) if kind < 0.75 else drawn_phrase(draw, part)
+    return Heard(f"hearing_{sentence.kind}", f"{_CLIP}{pieces(sentence.words, draw)}\n{ASKED}", sentence.fields["text"])
 
 
 def pieces(words: str, draw: Draw) -> str:

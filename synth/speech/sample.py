@@ -12,18 +12,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import gristmill.synth.speech
 from gristmill.synth.draw import Draw
 from gristmill.synth.scenes.sample import Written
 from gristmill.synth.speech import containers
+from gristmill.synth.speech import rows as rows_of
 from gristmill.synth.speech.containers import Row
 from gristmill.synth.speech.espeak import Espeak
 from gristmill.synth.speech.hearing import hearing
-from gristmill.synth.speech.sentences import Part, Spoken, drawn_digits, drawn_phrase, drawn_question
-from gristmill.synth.speech.voices import HELD_OUT_VOICES, VOICES, drawn_manner, spoken
+from gristmill.synth.speech.sentences import Part
+from gristmill.synth.speech.voices import HELD_OUT_VOICES, VOICES, Speaker
 
 FOLDER = "speech"
+HELD_OUT = 240
 _README = "README.md"
 _WRITERS = {"tar": containers.write_tar, "parquet": containers.write_parquet, "folder": containers.write_folder}
 
@@ -33,7 +36,7 @@ class _File:
     """Rows with clips. `name` without an extension, which is the container's."""
 
     name: str
-    drawn: Callable[[Draw, Part], Spoken]
+    make: Callable[[Draw, Part, Speaker], Row]
     count: int
     part: Part
     container: str
@@ -45,16 +48,40 @@ class _File:
         return self.name if self.container == "folder" else f"{self.name}.{self.container}"
 
 
-def write_speech(directory: Path, *, rows: int = 6000, held_out: int = 240, seed: int = 0) -> Written:
-    """Writes `directory`/speech: `rows` clips of digits to train on, half as many of each other kind, and `held_out` in
-    each file that is asked. What the files are: synth/speech/__init__.py.
+class _Kind(NamedTuple):
+    """Files of one kind of row. `share`: of the rows that are asked for, to train on; `unheard`: whether held-out
+    voices say some too."""
+
+    make: Callable[[Draw, Part, Speaker], Row]
+    container: str
+    share: float
+    unheard: bool = False
+
+
+_KINDS = {
+    "digits": _Kind(rows_of.digits, "tar", 1, True),
+    "phrases": _Kind(rows_of.phrase, "folder", 1 / 2, True),
+    "questions": _Kind(rows_of.question, "parquet", 1 / 4, True),
+    "scenes": _Kind(rows_of.scene, "tar", 1 / 2, True),
+    "translations": _Kind(rows_of.translation, "parquet", 1 / 10),
+    "listening": _Kind(rows_of.listening, "folder", 1 / 10),
+    "sounds": _Kind(rows_of.sound, "tar", 1 / 10),
+    "reports": _Kind(rows_of.report, "parquet", 1 / 50),
+}
+
+
+def write_speech(directory: Path, *, rows: int = 6000, held_out: int | None = None, seed: int = 0) -> Written:
+    """Writes `directory`/speech: `rows` clips of digits to train on, fewer of each other kind, and `held_out` in each
+    file that is asked: 240 of 2,000 rows and more, else an eighth of them. What the files are:
+    synth/speech/__init__.py.
 
     Files of an earlier run are overwritten; a file that this run does not write, as of a run with more rows, raises
-    FileExistsError before anything is touched. ValueError for fewer than 2 rows or 1 held-out row; NoEngine where
+    FileExistsError before anything is touched. ValueError for fewer than 1 row or 1 held-out row; NoEngine where
     espeak-ng is not installed.
     """
-    if rows < 2 or held_out < 1:
-        raise ValueError(f"rows={rows}, held_out={held_out}: at least 2 and 1 are needed")
+    held_out = min(HELD_OUT, -(-rows // 8)) if held_out is None else held_out
+    if rows < 1 or held_out < 1:
+        raise ValueError(f"rows={rows}, held_out={held_out}: at least 1 of each is needed")
     engine = Espeak()
     folder = Path(directory) / FOLDER
     files = _files(rows, held_out)
@@ -78,27 +105,20 @@ def write_speech(directory: Path, *, rows: int = 6000, held_out: int = 240, seed
 
 
 def _files(rows: int, held_out: int) -> list[_File]:
-    half = rows // 2
-    return [
-        _File("digits", drawn_digits, rows, "train", "tar"),
-        _File("digits-held-out", drawn_digits, held_out, "held_out", "tar"),
-        _File("digits-voices", drawn_digits, held_out, "held_out", "tar", HELD_OUT_VOICES),
-        _File("phrases", drawn_phrase, half, "train", "folder"),
-        _File("phrases-held-out", drawn_phrase, held_out, "held_out", "folder"),
-        _File("phrases-voices", drawn_phrase, held_out, "held_out", "folder", HELD_OUT_VOICES),
-        _File("questions", drawn_question, half, "train", "parquet"),
-        _File("questions-held-out", drawn_question, held_out, "held_out", "parquet"),
-        _File("questions-voices", drawn_question, held_out, "held_out", "parquet", HELD_OUT_VOICES),
-    ]
+    files = []
+    for name, kind in _KINDS.items():
+        count = max(1, round(kind.share * rows))
+        files.append(_File(name, kind.make, count, "train", kind.container))
+        files.append(_File(f"{name}-held-out", kind.make, held_out, "held_out", kind.container))
+        if kind.unheard:
+            files.append(_File(f"{name}-voices", kind.make, held_out, "held_out", kind.container, HELD_OUT_VOICES))
+    return files
 
 
 def _rows(file: _File, seed: int, engine: Espeak) -> Iterator[Row]:
     for number in range(file.count):
-        draw = Draw(seed, FOLDER, file.name, number)
-        said = file.drawn(draw, file.part)
-        manner = drawn_manner(draw, file.voices)
-        fields = {**said.fields, "language": "en", "voice": manner.voice}
-        yield Row(f"{file.name}-{number:05}", said.kind, spoken(engine, said.words, manner), fields)
+        row = file.make(Draw(seed, FOLDER, file.name, number), file.part, Speaker(engine, file.voices))
+        yield row._replace(id=f"{file.name}-{number:05}")
 
 
 def _counted(rows: Iterator[Row], kinds: Counter[str]) -> Iterator[Row]:

@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 from gristmill.synth.draw import Draw
 from gristmill.synth.scenes.figures import COLOURS, PLACES, SHAPES, caption, drawn_scene, drawn_thing
+from gristmill.synth.scenes.words import DIGITS
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHORTEST, LONGEST = 3, 5
 """Digits of a sentence."""
 _HELD_OUT = 1 / 8

@@ -2,12 +2,11 @@
 
 - one method; what it returns depends on its arguments alone, so that a clip can be made again anywhere;
 - a text that cannot be said is a `NotSpoken` with a reason, never a silent or shortened clip;
-- `espeak` is embedded (espeak.py); any other engine is named `module:object`, and called to make one.
+- `espeak` is embedded (espeak.py); any other engine is named `module:object` (engines.py).
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -55,20 +54,3 @@ class TTS(Protocol):
     def say(self, text: str, voice: str, rate: int = WORDS_PER_MINUTE) -> Waveform:
         """`text`, by `voice`, at `rate` words a minute: the same for the same arguments, whatever was said before, and
         from any thread. Raises NotSpoken; ValueError for a voice that it has not."""
-
-
-def engine(address: str) -> TTS:
-    """`module:object`, which is called without arguments. Raises NoEngine where it is none."""
-    module, colon, name = address.partition(":")
-    if not (module and colon and name.isidentifier()):
-        raise NoEngine(f"tts={address!r}: `espeak`, or module:object, an engine of your own (synth/speech/tts.py)")
-    try:
-        made_by = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise NoEngine(
-            f"tts={address!r} cannot be imported: {error}. Is it on the PYTHONPATH of the workers?"
-        ) from error
-    speaker = made_by()
-    if not isinstance(speaker, TTS):
-        raise NoEngine(f"tts={address!r} gives a {type(speaker).__name__}, which has not version, check and say")
-    return speaker

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,15 @@ VOICES = (
     "en-us", "en-us+m1", "en-us+m3", "en-us+m7", "en-us+f1", "en-us+f2", "en-us+f3", "en", "en+m2", "en+f1",
 )  # fmt: skip
 HELD_OUT_VOICES = ("en-us+m5", "en-us+f4", "en-gb-x-rp+m4")
+PAUSE = 0.25
+"""Seconds between sentences that are said one by one."""
+
+
+class Speaker(NamedTuple):
+    """An engine, and those of its voices that may be drawn."""
+
+    engine: Espeak
+    voices: tuple[str, ...] = VOICES
 
 
 class Manner(NamedTuple):
@@ -41,3 +51,12 @@ def spoken(engine: Espeak, text: str, manner: Manner) -> Waveform:
     """`text` as it is said in this manner."""
     sound = engine.say(text, manner.voice, manner.rate, manner.pitch)
     return sound._replace(samples=sound.samples * np.float32(manner.gain))
+
+
+def joined(sounds: Iterable[Waveform]) -> Waveform:
+    """One after the other, with pauses between."""
+    parts: list[np.ndarray] = []
+    rate = 0
+    for samples, rate in sounds:
+        parts += [np.zeros(round(PAUSE * rate), np.float32)] * bool(parts) + [samples]
+    return Waveform(np.concatenate(parts), rate)

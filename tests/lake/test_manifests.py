@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 
 import pytest
 
+from gristmill.lake.inputs import unzipped
 from gristmill.lake.inputs.folder_lines import LONGEST, MAX_LINE
-from gristmill.lake.inputs.manifests import LEAST_ROWS, LONGEST_COLUMNS, MULTIPLE, rows_of
+from gristmill.lake.inputs.manifests import LEAST_ROWS, LONGEST_COLUMNS, MULTIPLE, parts_of, rows_of
+from gristmill.lake.inputs.unzipped import EXPANSION
 
 
 def rows(files: dict[str, bytes]) -> list[dict[str, object]]:
@@ -77,3 +80,105 @@ def test_a_joined_row_and_the_names_of_columns_have_a_limit():
     assert [set(row) for row in got] == [{"unread"}] and "allowed" in str(got[0]["unread"])
     columns = b"path\t" + b"x" * LONGEST_COLUMNS
     assert rows({"a.tsv": columns + b"\na.wav\tb\n"}) == [{"unread": "a.tsv: a.wav\tb"}]
+
+
+def lines(*rows: object) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+RECORDING = {"id": "r", "sources": [{"type": "file", "channels": [0], "source": "/corpus/a.wav"}]}
+SAID = {
+    "id": "s",
+    "recording_id": "r",
+    "start": 1.5,
+    "duration": 2.0,
+    "channel": 0,
+    "text": "A mill.",
+    "language": "en",
+}
+CUT = {"id": "c", "start": 1.5, "duration": 2.0, "channel": 0, "type": "MonoCut", "recording": RECORDING,
+       "supervisions": [SAID | {"start": 0}], "features": {"type": "fbank"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("zipped", [(False, True), (True, False), (True, True)])
+def test_lhotse_is_read_compressed(zipped):
+    files = {"x_supervisions.jsonl": lines(SAID), "x_recordings.jsonl": lines(RECORDING, {**RECORDING, "sources": []})}
+    packed = {
+        name + ".gz" if zip else name: gzip.compress(data) if zip else data
+        for zip, (name, data) in zip(zipped, files.items(), strict=True)
+    }
+    assert parts_of(next(iter(packed)), packed) == list(packed)
+    assert rows(packed) == [SAID | {"audio": "/corpus/a.wav"}]
+
+
+@pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
+def test_cuts_of_lhotse_are_rows(name):
+    two = CUT | {"supervisions": [SAID, SAID | {"text": "Two mills.", "language": "de"}, {"id": "silent"}]}
+    none = {**CUT, "supervisions": [], "type": "MultiCut", "channel": [0, 1]}
+    odd = [CUT | {"type": "MixedCut"}, CUT | {"supervisions": "x"}, {"type": "PaddingCut"}, ["c"], 7]
+    data = lines(CUT, two, none, {name: value for name, value in CUT.items() if name != "recording"}, *odd)
+    got = rows({name: gzip.compress(data) if name.endswith("gz") else data})
+    place = {"id": "c", "start": 1.5, "duration": 2.0, "channel": 0}
+    assert got[:4] == [
+        place | {"audio": "/corpus/a.wav", "text": "A mill.", "language": "en"},
+        place | {"audio": "/corpus/a.wav", "text": "A mill. Two mills."},
+        place | {"audio": "/corpus/a.wav", "channel": [0, 1]},
+        place | {"text": "A mill.", "language": "en"},
+    ]
+    assert [list(row) for row in got[4:]] == [["unread"]] * 5
+
+
+def test_lines_of_json_may_be_compressed_and_marked():
+    data = (
+        b"\xef\xbb\xbf" + lines({"audio": "a.wav", "text": "A mill."}, {"audio": "b.wav", "start": 1}) + b"no line\r\n"
+    )
+    for packed in (gzip.compress(data), gzip.compress(data[:9]) + gzip.compress(data[9:]), data):
+        got = list(rows_of(["a.jsonl.gz"], ["a.wav", "b.wav"], lambda _, data=packed: io.BytesIO(data), len(packed)))
+        assert [(row.files, row.is_part) for row in got] == [(["a.wav"], False), (["b.wav"], True), ([], False)]
+        assert json.loads(got[2].data) == {"unread": "a.jsonl.gz: no line"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [(lambda data: data[:-12], "EOFError"), (lambda data: data[:-6] + b"\0" * 6, "BadGzipFile"),
+     (lambda data: data[:200] + b"\xff" * 99 + data[299:], "error")],
+)  # fmt: skip
+def test_a_compressed_manifest_that_breaks_off_says_so(damage, why):
+    random = [{"audio": "a.wav", "text": hex(n * 7919**9)} for n in range(300)]
+    got = rows({"a.jsonl.gz": damage(gzip.compress(lines(*random)))})
+    assert got[:-1] == random[: len(got) - 1]
+    assert "breaks off after" in str(got[-1]["unread"]) and why in str(got[-1]["unread"])
+
+
+def test_a_compressed_manifest_expands_so_far(monkeypatch):
+    monkeypatch.setattr(unzipped, "ANYWAY", 10_000)
+    bomb = gzip.compress(lines({"audio": "a.wav"}) * 100_000)
+    got = rows({"a.jsonl.gz": bomb})
+    assert f"expands more than {EXPANSION} times" in str(got[-1]["unread"]) and len(got) < 50_000
+
+
+def test_of_recordings_with_one_id_the_first_counts_and_a_line_that_is_none_is_a_row():
+    other = RECORDING | {"sources": [{"type": "file", "source": "b.wav"}]}
+    files = {"supervisions.jsonl": lines(SAID), "recordings.jsonl": lines(RECORDING, other) + b"{no\n"}
+    assert rows(files) == [{"unread": "recordings.jsonl: {no"}, SAID | {"audio": "/corpus/a.wav"}]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_ends_of_lines_and_marks_change_nothing(end):
+    def of(*lines: bytes) -> bytes:
+        return b"\xef\xbb\xbf" + end.join(lines) + end
+
+    table = {"a.tsv": of(b"path\tsentence", b"a.wav\tA mill.")}
+    assert rows(table) == [{"audio": "a.wav", "sentence": "A mill."}]
+    assert rows({"a.trans.txt": of(b"a A MILL", b"a")}) == [
+        {"id": "a", "audio": "a.wav", "text": "A MILL"}, {"unread": "a.trans.txt: a"},
+    ]  # fmt: skip
+    kaldi = {
+        "wav.scp": of(b"r /x/a.wav"),
+        "segments": of(b"u r 0 1"),
+        "text": of(b"u A mill."),
+        "utt2lang": of(b"u en"),
+    }
+    assert rows(kaldi) == [
+        {"id": "u", "audio": "/x/a.wav", "text": "A mill.", "language": "en", "start": 0.0, "end": 1.0}
+    ]

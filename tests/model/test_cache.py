@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from models import TEXT
 from torch import Tensor
 
+from gristmill.model.generate import cache as cache_module
 from gristmill.model.generate.cache import Cache
 from gristmill.model.phi4.config import TextConfig
 
@@ -218,3 +219,26 @@ def test_its_size_is_known_before() -> None:
     held, pages = Rows(torch.bfloat16), 1 + ROWS * LENGTH // BLOCK
     expected = 2 * 2 * pages * GROUPS * BLOCK * DIM * 2
     assert held.cache.bytes == Cache.size(CONFIG, ROWS, LENGTH, BLOCK, torch.bfloat16) == expected
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pages_by_sixteens_give_the_same_bits_as_all_at_once(
+    count: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of 1, 16, 17, 40 and 300 pages, which lie apart, beside one that rests."""
+    pick, lengths = torch.Generator().manual_seed(0), (1, 16, 17, 40, 300, 0)
+    held = Cache(CONFIG, len(lengths), 300 * BLOCK, BLOCK, dtype, CPU)
+    held.keys.normal_(generator=pick)
+    held.values.normal_(generator=pick)
+    order = (1 + torch.randperm(sum(lengths), generator=pick)).split(lengths)
+    pages = [part.tolist() for part in order]
+    ends = torch.tensor([max(0, length * BLOCK - count) for length in lengths])
+    positions = ends[:, None] + torch.arange(count)
+    new = [torch.randn(len(lengths), heads, count, DIM, generator=pick).to(dtype) for heads in (HEADS, GROUPS, GROUPS)]
+    outputs = []
+    for most in (1 << 40, 0):
+        monkeypatch.setattr(cache_module, "SCORES", most)
+        outputs.append(held.at(pages, positions)(1, *new))
+    assert torch.equal(outputs[0][:-1], outputs[1][:-1])
+    assert outputs[1].isfinite().all()

@@ -14,15 +14,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from speech import waveform
 from torch import Tensor
 from transformers import Phi4MultimodalImageProcessor
+from transformers.models.phi4_multimodal.feature_extraction_phi4_multimodal import Phi4MultimodalFeatureExtractor
 from vision import pixels
 
 from gristmill.model.generate.engine import Engine, Options, Request
 from gristmill.model.generate.sampling import Sampling
 from gristmill.model.hf.checkpoint import load_hf
 from gristmill.model.phi4.multimodal import Multimodal
+from gristmill.model.processing.audio import log_mel
 from gristmill.model.processing.image import crops
+from gristmill.model.windows.media import media_inputs
 
 CROP, SIDE = 448, 32
 
@@ -238,3 +242,28 @@ def test_the_engine_writes_of_a_picture_what_generate_writes(whole: Pair) -> Non
     whole.reference.enable_adapters()
     whole.reference.set_adapter("vision")
     assert greedy(whole, ids, {}, 24, "auto", media) == reference_greedy(whole, ids, given, 24)
+
+
+@pytest.mark.parametrize("with_picture", [False, True])
+def test_the_engine_writes_of_a_clip_what_generate_writes(whole: Pair, with_picture: bool) -> None:
+    """Heard as a request lets it be heard: log-Mel of samples; the reference is given its own extractor's features, and
+    of a spoken question about a picture its own processor's pixels. Logits of the prompt are the same within 1e-4."""
+    extracted = Phi4MultimodalFeatureExtractor()(waveform(1, 3.1), sampling_rate=16_000, return_tensors="pt")
+    mel = log_mel(waveform(1, 3.1), 16_000)
+    given: dict[str, Tensor] = {name: extracted[name] for name in ("audio_input_features", "audio_embed_sizes")}
+    media = {"mel": mel, "cu_frames": np.array([0, len(mel)], np.int32)}
+    parts: list[Tensor | tuple[int, int]] = [words(3), (hf.AUDIO, int(given["audio_embed_sizes"][0])), words(2)]
+    if with_picture:
+        cropped = crops(pixels(1, 300, 400), max_crops=1)
+        seen = Phi4MultimodalImageProcessor(dynamic_hd=1)(Image.fromarray(pixels(1, 300, 400)), return_tensors="pt")
+        given |= {name: seen[name] for name in ("image_pixel_values", "image_sizes", "image_attention_mask")}
+        media |= {"tiles": cropped.tiles, "image_sizes": np.array([cropped.image_size], np.int32)}
+        parts.insert(1, (hf.IMAGE, int(seen["num_img_tokens"][0])))
+    ids = row(*parts)
+    whole.reference.enable_adapters()
+    whole.reference.set_adapter("vision" if with_picture else "speech")
+    with torch.no_grad():
+        logits = whole.model(ids, **media_inputs([media], whole.model.config, "cpu")).logits
+        assert float((logits - whole.reference(ids, **given).logits).abs().max()) < 1e-4
+    count = 8 if with_picture else 24  # the reference encodes the picture for each token
+    assert greedy(whole, ids, {}, count, "auto", media) == reference_greedy(whole, ids, given, count)

@@ -28,7 +28,7 @@ from gristmill.model.processing.image import plan_crops
 from gristmill.model.processing.text import Tokenizer
 from gristmill.model.windows.placeholders import Medium
 from gristmill.model.windows.prompts import Prompts, cut_of
-from gristmill.orchestration.serve import images
+from gristmill.orchestration.serve import images, reading
 from gristmill.orchestration.serve import server as server_module
 from gristmill.orchestration.serve.images import ImageLimits
 
@@ -155,7 +155,7 @@ def animation() -> bytes:
         ({"type": "image_url", "image_url": "x"}, "allowed is an object with url"),
         ({"type": "image_url"}, "allowed is an object with url"),
         ({"type": "image_url", "image_url": {"url": url(picture(1)), "size": 3}}, "size is not supported"),
-        ({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}, "takes text, and of users image"),
+        ({"type": "video_url", "video_url": {"url": ""}}, "takes text, and of users image, audio"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
@@ -188,7 +188,7 @@ def test_images_are_decoded_among_large_requests_however_their_part_is_spelled(
         threads.append(threading.current_thread().name)
         return images.media_of(*given)
 
-    monkeypatch.setattr(server_module, "media_of", media_of)
+    monkeypatch.setattr(reading, "media_of", media_of)
     body = json.dumps({"model": "tiny", "messages": asked(worded("the"), shown(picture(1))), "max_tokens": 1})
     for text in (body, body.replace("image_url", r"image\u005furl")):
         assert len(text) < server_module._LARGE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -81,7 +82,15 @@ def lhotse(folder):
     return f"folder::{written(folder, texts | {'wavs/long.flac': LONG, 'wavs/other.wav': OTHER})}/a_supervisions.jsonl"
 
 
-@pytest.mark.parametrize("manifest_of", [kaldi, lhotse])
+def lhotse_compressed(folder):
+    lhotse(folder)
+    for path in folder.glob("*.jsonl"):
+        path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    return f"folder::{folder}/a_supervisions.jsonl.gz"
+
+
+@pytest.mark.parametrize("manifest_of", [kaldi, lhotse, lhotse_compressed])
 def test_manifests_of_segments_are_read(store, tmp_path, manifest_of):
     manifest = run(store, [manifest_of(tmp_path / "in")], audio={"language": ""})
     kept = {row["text"].partition("number ")[2][0]: row for row in rows(store, manifest)}

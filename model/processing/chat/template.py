@@ -9,6 +9,7 @@ Source: the chat templates of microsoft/Phi-4-mini-instruct and Phi-4-mini-reaso
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -62,12 +63,11 @@ def _rendered(conversation: Conversation) -> list[Segment]:
     if conversation.tools and (not turns or turns[0].role != "system"):
         turns.insert(0, Turn("system", ""))  # somebody has to offer the tools
     segments: list[Segment] = []
-    media = 0
+    media: Counter[str] = Counter()
     for number, turn in enumerate(turns):
         loss_mask = turn.role == "assistant" and turn.loss_mask
         segments.append(Segment(_TOKENS[turn.role], special=True))
         segments += _with_media(turn, media) if turn.media else [Segment(thought(turn), loss_mask=loss_mask)]
-        media += len(turn.media)
         if number == 0 and conversation.tools:
             segments += _between("tool", conversation.tools, loss_mask=False)
         if turn.calls:
@@ -76,12 +76,13 @@ def _rendered(conversation: Conversation) -> list[Segment]:
     return [segment for segment in segments if segment.text]
 
 
-def _with_media(turn: Turn, before: int) -> list[Segment]:
-    """What a user says, with placeholders where media stand; `before`: how many came."""
+def _with_media(turn: Turn, count: Counter[str]) -> list[Segment]:
+    """What a user says, with placeholders where media stand; `count`: how many of each kind came, with these."""
     segments: list[Segment] = []
     at = 0
-    for number, item in enumerate(turn.media, before + 1):
-        segments += [Segment(turn.content[at : item.at]), placeholder(item.kind, number)]
+    for item in turn.media:
+        count[item.kind] += 1
+        segments += [Segment(turn.content[at : item.at]), placeholder(item.kind, count[item.kind])]
         at = item.at
     return [*segments, Segment(turn.content[at:])]
 

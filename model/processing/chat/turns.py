@@ -69,5 +69,5 @@ class Conversation:
 
     @property
     def media(self) -> tuple[Shown, ...]:
-        """Of all turns; the template numbers them in this order, from 1."""
+        """Of all turns; the template numbers those of a kind in this order, from 1."""
         return tuple(item for turn in self.turns for item in turn.media)

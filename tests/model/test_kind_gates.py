@@ -1,4 +1,4 @@
-"""The text gate on models that keep text as it was, and on mutants of each kind that do not."""
+"""The gates of kinds on models that keep text, images or sound as they were, and on mutants of each that do not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models import NANO, TEXT, enlivened
 from torch import Tensor
 
 from gristmill.model.assembly.adapters import merge_adapter
-from gristmill.model.gates.text import fill_zero_adapters, language_config, probe, text_bits
+from gristmill.model.gates.kinds import base_config, fill_zero_adapters, kind_bits, probe
 from gristmill.model.generate import prefill
 from gristmill.model.phi4 import multimodal
 from gristmill.model.phi4.config import LoraConfig, ModelConfig
@@ -30,27 +30,38 @@ def whole_and_language(config: ModelConfig = NANO) -> tuple[Multimodal, Multimod
 
 
 def language_of(model: Multimodal) -> Multimodal:
-    language = Multimodal(language_config(model.config)).eval()
-    own = {name: tensor for name, tensor in model.state_dict().items() if name in language.state_dict()}
-    language.load_state_dict({name: tensor.clone() for name, tensor in own.items()}, assign=True)
-    return language
+    return base_of(model, "text")
+
+
+def base_of(model: Multimodal, kind: str) -> Multimodal:
+    """The model without what comes after a kind of samples."""
+    base = Multimodal(base_config(model.config, kind)).eval()
+    own = {name: tensor for name, tensor in model.state_dict().items() if name in base.state_dict()}
+    base.load_state_dict({name: tensor.clone() for name, tensor in own.items()}, assign=True)
+    return base
 
 
 def differing(model: Multimodal, language: Multimodal) -> list[str]:
     """Where text is not what the language model by itself makes of it."""
+    return unlike(model, language, "text")
+
+
+def unlike(model: Multimodal, base: Multimodal, kind: str) -> list[str]:
+    """Where samples of a kind are not what the base makes of them."""
     given = probe(model.config)
-    digests, base = text_bits(model, given).digests, text_bits(language, given).digests
-    assert digests.keys() == base.keys()
-    return [name for name in digests if digests[name] != base[name]]
+    digests, others = (kind_bits(each, given, kind).digests for each in (model, base))
+    assert digests.keys() == others.keys()
+    return [name for name in digests if digests[name] != others[name]]
 
 
 def test_text_is_that_of_the_language_model_wherever_it_stands_and_in_bfloat16() -> None:
     model, language = whole_and_language()
     assert differing(model, language) == []
     given = probe(NANO)
-    assert sum("packed" in name for name in given.texts) == 3 and sum("padded" in name for name in given.texts) == 1
-    bits = text_bits(whole_and_language()[0], given)
-    assert len(bits.digests) == 2 * (len(given.texts) + 1) and bits.acting == {"vision", "speech"}
+    names = given.names("text")
+    assert sum("packed" in name for name in names) == 3 and sum("padded" in name for name in names) == 1
+    bits = kind_bits(whole_and_language()[0], given, "text")
+    assert len(bits.digests) == 2 * (len(names) + 1) and bits.acting == {"vision", "speech"}
 
 
 def test_a_language_model_in_bfloat16_with_adapters_in_float32_keeps_its_text() -> None:
@@ -106,9 +117,9 @@ def test_slots_that_take_the_adapter_of_another_are_seen_in_the_engine(monkeypat
     adapter = prefill.Prompt.adapter.fget
     assert adapter is not None
     model, language = whole_and_language()
-    base = text_bits(language, probe(NANO)).digests
+    base = kind_bits(language, probe(NANO), "text").digests
     monkeypatch.setattr(prefill.Prompt, "adapter", property(lambda self: adapter(self) or "vision"))
-    digests = text_bits(model, probe(NANO)).digests
+    digests = kind_bits(model, probe(NANO), "text").digests
     names = [name for name in digests if digests[name] != base[name]]
     assert len(names) == 2 and all("engine" in name for name in names)
 
@@ -116,7 +127,7 @@ def test_slots_that_take_the_adapter_of_another_are_seen_in_the_engine(monkeypat
 def test_an_adapter_that_became_part_of_the_language_model_is_seen_everywhere() -> None:
     model, language = whole_and_language()
     merge_adapter(model, "speech")
-    assert len(differing(model, language)) == 2 * (len(probe(NANO).texts) + 1)
+    assert len(differing(model, language)) == 2 * (len(probe(NANO).names("text")) + 1)
 
 
 def test_one_weight_of_the_language_model_off_by_its_last_place_is_seen() -> None:
@@ -137,8 +148,10 @@ def test_adapters_that_add_nothing_are_given_values_and_named() -> None:
     assert fill_zero_adapters(model) == ("vision",)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert all(name.endswith((".adapters.vision.B", ".adapters.speech.B")) for name in changed)
-    assert text_bits(model, probe(NANO)).acting == {"vision", "speech"}
-    assert text_bits(Multimodal.seeded(NANO, 0), probe(NANO)).acting == frozenset(), "as they come they add nothing"
+    assert kind_bits(model, probe(NANO), "text").acting == {"vision", "speech"}
+    assert kind_bits(Multimodal.seeded(NANO, 0), probe(NANO), "text").acting == frozenset(), (
+        "as they come they add nothing"
+    )
 
 
 @pytest.mark.parametrize("sections", [{"vision": None}, {"audio": None}, {"vision": None, "audio": None}])
@@ -159,4 +172,40 @@ def test_the_same_model_is_asked_the_same() -> None:
 def test_a_model_of_text_with_adapters_that_nothing_reaches_has_none_that_act() -> None:
     model, language = whole_and_language(ModelConfig(TEXT, adapters=(LoraConfig("vision", 4, 8.0),)))
     assert differing(model, language) == []
-    assert text_bits(model, probe(model.config)).acting == frozenset()
+    assert kind_bits(model, probe(model.config), "text").acting == frozenset()
+
+
+def test_images_are_what_the_model_without_sound_makes_of_them() -> None:
+    model, _ = whole_and_language()
+    base = base_of(model, "vision")
+    assert base.config.audio is None and [adapter.name for adapter in base.config.adapters] == ["vision"]
+    assert unlike(model, base, "vision") == []
+    names = probe(NANO).names("vision")
+    assert len(names) == 2 and len(kind_bits(base, probe(NANO), "vision").digests) == 2 * (len(names) + 1)
+
+
+def test_images_that_take_the_adapter_of_speech_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def speech_too(masks_BL: dict[str, Tensor], ids_BL: Tensor) -> None:
+        if "speech" in masks_BL and len(ids_BL) > 2:
+            masks_BL["speech"][2] = True  # row 2 of the batch, with an image
+
+    model, _ = whole_and_language()
+    base = base_of(model, "vision")
+    monkeypatch.setattr(multimodal, "masks", routed(speech_too))
+    assert {name.partition(",")[0] for name in unlike(model, base, "vision")} == {"vision in row 2"}
+
+
+def test_sound_stays_whatever_is_trained_of_vision_and_changes_with_its_own_parts() -> None:
+    base, _ = whole_and_language()
+    bits = kind_bits(base, probe(NANO), "speech").digests
+    for names, changes in (
+        (("vision_encoder", "vision_projector", "adapters.vision", "audio_projector_vision"), False),
+        (("audio_projector_speech",), True),
+        (("adapters.speech",), True),
+    ):
+        model, _ = whole_and_language()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if any(part in name for part in names):
+                    parameter.mul_(1.5)
+        assert (kind_bits(model, probe(NANO), "speech").digests != bits) == changes, names

@@ -1,9 +1,11 @@
-"""The text gate: what a model with its adapters does to text alone is, bit for bit, what its language model does.
+"""The gates of kinds: what a model makes of samples of a kind is, bit for bit, what it made of them before a stage.
 
-Asked on the user's path: adapters that are not zero, the automatic router, and a batch in which text stands beside
-images, speech and padding, in rows of its own and packed with others; then the engine, where a text prompt generates
-beside prompts of other kinds. The other side is the base's language model without adapters, on the same tokens: shapes
-decide how a product rounds, so they are equal. What images and clips show does not matter, so both are noise.
+Asked on the user's path: adapters that are not zero, the automatic router, and a batch in which samples of the kind
+stand beside others and padding, in rows of their own and packed with others; then the engine, where a prompt of the
+kind generates beside prompts of other kinds. The other side is the base, on the same tokens, without what comes after
+the kind in the order of precedence (`model.phi4.modalities`): of text the language model alone, of images without
+sound, of sound with images. Shapes decide how a product rounds, so they are equal. What images and clips show does not
+matter, so both are noise.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from gristmill.model.generate.engine import Engine, Options, Request
 from gristmill.model.generate.sampling import Sampling
 from gristmill.model.phi4.audio import frames_after
 from gristmill.model.phi4.config import ModelConfig
+from gristmill.model.phi4.modalities import MODALITIES
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.routing import Adapter
 
@@ -44,10 +47,9 @@ class Probe:
     segments: Mapping[str, tuple[int, int, int]]
     requests: tuple[Request, ...]
 
-    @property
-    def texts(self) -> list[str]:
-        """Names of the samples that are text alone."""
-        return [name for name in self.segments if name.startswith("text")]
+    def names(self, kind: str) -> list[str]:
+        """Of the samples of a kind: "text", "vision", "speech", "vision-speech"."""
+        return [name for name in self.segments if name.partition(" ")[0] == kind]
 
     def holds(self, adapter: str) -> bool:
         """Whether any sample is one that this adapter is for: the kinds of samples are called as their adapters."""
@@ -145,10 +147,11 @@ class _Maker:
 
 @torch.inference_mode()
 def batch_bits(model: Multimodal, given: Probe, adapter: Adapter = "auto") -> dict[str, str]:
-    """A digest of the logits of each sample of the probe's batch, by its name. For a language model by itself images
-    and clips are tokens like others."""
+    """A digest of the logits of each sample of the probe's batch, by its name. For a model without a modality what
+    stands for it are tokens like others."""
     device = model.language.norm.weight.device
-    inputs = given.inputs if model.config.vision or model.config.audio else {}
+    takes = {name for modality in MODALITIES if getattr(model.config, modality.name) for name in modality.inputs}
+    inputs = {name: tensor for name, tensor in given.inputs.items() if name in takes}
     hidden_BLD = model.hidden(
         given.input_ids.to(device),
         given.attention_mask.to(device),
@@ -163,27 +166,29 @@ def batch_bits(model: Multimodal, given: Probe, adapter: Adapter = "auto") -> di
     }
 
 
-def engine_bits(model: Multimodal, given: Probe) -> str:
-    """A digest of the tokens and log-probabilities that the engine generates for the text prompt, greedily, while those
-    of other kinds are in its other slots; a language model by itself cannot be given these."""
-    whole = model.config.vision or model.config.audio
-    requests = [request for request in given.requests if whole or request.key == "text"]
+def engine_bits(model: Multimodal, given: Probe, kind: str) -> str:
+    """A digest of the tokens and log-probabilities that the engine generates for the prompt of a kind, greedily, while
+    those of other kinds are in its other slots, but those that the model does not take."""
+    lacks = {"vision": model.config.vision is None, "speech": model.config.audio is None}
+    requests = [
+        request for request in given.requests if not any(lack and what in request.key for what, lack in lacks.items())
+    ]
     longest = max(len(request.tokens) for request in given.requests) + _NEW_TOKENS
     options = Options(max_num_seqs=4, max_model_len=-(-longest // 32) * 32, max_num_partial_prefills=4, block_size=32)
-    text = next(each for each in Engine(model, options).run(requests) if each.request.key == "text")
-    return hashlib.sha256(f"{text.tokens} {[value.hex() for value in text.logprobs]}".encode()).hexdigest()
+    answer = next(each for each in Engine(model, options).run(requests) if each.request.key == kind)
+    return hashlib.sha256(f"{answer.tokens} {[value.hex() for value in answer.logprobs]}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class TextBits:
-    """What a model makes of text, a digest by the name of each place where it stands; and of the adapters that it has,
-    those that change what it makes of their own kinds of samples."""
+class KindBits:
+    """What a model makes of a kind of samples, a digest by the name of each place where one stands; and of the adapters
+    that it has, those that change what it makes of their own kinds of samples."""
 
     digests: Mapping[str, str]
     acting: frozenset[str]
 
 
-def text_bits(model: Multimodal, given: Probe) -> TextBits:
+def kind_bits(model: Multimodal, given: Probe, kind: str) -> KindBits:
     """Of the batch and the engine, as the model is stored and in bfloat16, in which it is left. In evaluation mode."""
     model.eval()
     digests: dict[str, str] = {}
@@ -192,8 +197,8 @@ def text_bits(model: Multimodal, given: Probe) -> TextBits:
         if precision == "bfloat16":
             model.to(torch.bfloat16)
         bits = batch_bits(model, given)
-        digests |= {f"{name}, {precision}": bits[name] for name in given.texts}
-        digests[f"text generated by the engine, {precision}"] = engine_bits(model, given)
+        digests |= {f"{name}, {precision}": bits[name] for name in given.names(kind)}
+        digests[f"{kind} generated by the engine, {precision}"] = engine_bits(model, given, kind)
         if precision == "as stored" and model.config.adapters:
             without = batch_bits(model, given, adapter=None)
             acting |= {
@@ -202,12 +207,19 @@ def text_bits(model: Multimodal, given: Probe) -> TextBits:
                 for name in given.segments
                 if name.startswith(adapter.name) and bits[name] != without[name]
             }
-    return TextBits(digests, frozenset(acting))
+    return KindBits(digests, frozenset(acting))
 
 
-def language_config(config: ModelConfig) -> ModelConfig:
-    """That of the language model by itself."""
-    return replace(config, vision=None, audio=None, adapters=())
+def base_config(config: ModelConfig, kind: str) -> ModelConfig:
+    """That of a model without the modalities that come after a kind, which decide nothing of it: of text, the language
+    model by itself."""
+    kept = 0
+    for number, modality in enumerate(MODALITIES, 1):
+        if modality.adapter == kind:
+            kept = number
+    left_out = {modality.name: None for modality in MODALITIES[kept:]}
+    adapters = {modality.adapter for modality in MODALITIES[:kept]}
+    return replace(config, **left_out, adapters=tuple(each for each in config.adapters if each.name in adapters))
 
 
 def fill_zero_adapters(model: Multimodal, seed: int = 0) -> tuple[str, ...]:

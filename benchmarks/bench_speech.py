@@ -1,0 +1,191 @@
+"""How many hours of recordings become a dataset in a second, and what of the time goes where? With two workers? What
+does a recording of two hours take that is cut in its pauses?
+
+A tar of clips of ten seconds, FLAC, each with a transcript of its own, through the whole speech pipeline: decoded, its
+levels measured and its sound hashed, judged, compared, written. Its parts are timed where the pipeline calls them. Then
+a recording of two hours, silence behind every sentence, becomes segments in a process of its own, whose peak of memory
+is compared with that of twelve minutes: what grows is the file and what is stored of it, which no waveform is.
+(Log-Mel of such files, with decoding and resampling: bench_audio.py.)
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import soundfile
+
+from benchmarks.bench_audio import flac_of, speech
+from benchmarks.harness import Arm, Differ, Figure, Places, Report, Row, contest, figure, require_equal
+from gristmill.lake.store.opening import open_store
+from gristmill.model.processing.audio_rates import RATE
+from gristmill.pipelines.frame.run import run_pipeline
+from gristmill.pipelines.speech import SpeechConfig
+from gristmill.stages.core import shards
+from gristmill.stages.read import reading
+from gristmill.stages.run.runner import Runner
+from gristmill.stages.speech import clips
+from gristmill.stages.text import samples
+
+SECONDS, PIECES = 10, 4
+PARTS = ("decode", "levels", "sound", "write")
+CUT = {"target_seconds": 20, "longest_seconds": 30}
+
+
+def tar_of(path: Path, count: int) -> str:
+    """Writes so many clips of SECONDS with a transcript each; says what they are."""
+    source, whole = speech(SECONDS * 5)
+    with tarfile.open(path, "w") as tar:
+        for n in range(count):
+            clip = np.roll(whole, -n * 7919)[: SECONDS * RATE]
+            text = f"The mill by the river has a wheel with number {n:06} on it, and it turns all day."
+            for name, data in ((f"{n:06}.flac", flac_of(clip, RATE)), (f"{n:06}.txt", text.encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return source
+
+
+def built(lake: Path, path: Path, workers: int) -> str:
+    """The digest of the version of a tar."""
+    store = open_store(str(lake))
+    audio: dict[str, Any] = {"language": "en"} | ({} if workers else {"seconds_per_record": None})
+    recipe = {"inputs": [str(path)], "scan": {"chunk_bytes": path.stat().st_size // PIECES + 1}, "audio": audio}
+    recipe |= {"shards": {"target_bytes": path.stat().st_size // PIECES}}
+    config = SpeechConfig.model_validate({"recipe": recipe})
+    return run_pipeline(config, store, Runner(store, workers=workers)).manifest.content_digest
+
+
+@contextmanager
+def timed() -> Iterator[dict[str, float]]:
+    """CPU seconds of each of PARTS, while it is open."""
+    seconds = dict.fromkeys(PARTS, 0.0)
+
+    def timing(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            started = time.process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds[part] += time.process_time() - started
+
+        return run
+
+    with (
+        mock.patch.object(clips, "decode_audio", timing("decode", clips.decode_audio)),
+        mock.patch.object(clips, "levels", timing("levels", clips.levels)),
+        mock.patch.object(clips, "sound", timing("sound", clips.sound)),
+        mock.patch.object(samples, "put_table", timing("write", samples.put_table)),
+        mock.patch.object(reading, "put_table", timing("write", reading.put_table)),
+        mock.patch.object(shards.WriteShards, "run", timing("write", shards.WriteShards.run)),
+    ):
+        yield seconds
+
+
+def parts_of(path: Path, places: Places, count: int, rounds: int) -> tuple[dict[str, float], Figure]:
+    """% of the CPU time of each part and of all else; hours of audio in a CPU second."""
+    rows, hours = list[dict[str, float]](), count * SECONDS / 3600
+    for n in range(rounds + 1):
+        started = time.process_time()
+        with timed() as seconds:
+            built(places.fresh(), path, 0)
+        whole = time.process_time() - started
+        if n:  # the first one imports
+            rows.append({**seconds, "else": whole - sum(seconds.values()), "whole": whole})
+    parts = {name: 100 * figure([row[name] / row["whole"] for row in rows]).median for name in (*PARTS, "else")}
+    return parts, figure([hours / row["whole"] for row in rows])
+
+
+# A long recording.
+
+
+def recording(path: Path, minutes: int) -> None:
+    """A FLAC of so many minutes: real speech, silence behind every twelve seconds."""
+    sentence = np.concatenate([speech(12)[1], np.zeros(RATE // 2, np.float32)])
+    with soundfile.SoundFile(path, "w", RATE, 1, format="FLAC") as file:
+        for _ in range(round(minutes * 60 * RATE / len(sentence))):
+            file.write(sentence)
+
+
+def peak_of_cutting(folder: Path) -> tuple[int, int]:
+    """Segments of the recording in a folder, and the peak of this process in bytes. On Linux alone."""
+    store = open_store(str(folder.with_name(f"{folder.name}-lake")))
+    audio = {"task": "unlabelled", "language": "en", "cut": CUT, "seconds_per_record": None}
+    recipe = {"inputs": [f"folder::{folder}"], "audio": audio, "min_similarity": None, "exact": {}}
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, that of imports, is forgotten
+    manifest = run_pipeline(SpeechConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return int(manifest.statistics["cut"]["segments"]), peak
+
+
+def peaks(folder: Path, minutes: tuple[int, int]) -> list[dict[str, int]]:
+    """Of a process each, that cuts a recording of so many minutes."""
+    sizes = []
+    for number in minutes:
+        own = folder / f"minutes{number}"
+        own.mkdir()
+        recording(own / "long.flac", number)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            segments, peak = pool.submit(peak_of_cutting, own).result()
+        if not segments >= number * 2:
+            raise Differ(f"speech: {segments} segments of {number} minutes")
+        sizes.append({"minutes": number, "peak": peak, "file": (own / "long.flac").stat().st_size})
+    return sizes
+
+
+def same(outcomes: Mapping[str, str]) -> None:
+    """Raises Differ unless all came to one version."""
+    first, *others = outcomes.items()
+    for name, digest in others:
+        require_equal(f"speech: {first[0]} and {name}", [first[1]], [digest])
+
+
+def run(tiny: bool) -> Report:
+    """Parts, workers, memory. `tiny`: on next to nothing, without Ray, for the tests."""
+    count, rounds, minutes = (12, 1, (1, 2)) if tiny else (360, 3, (12, 120))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        places, path = Places(folder), folder / "clips.tar"
+        source = tar_of(path, count)
+        parts, speed = parts_of(path, places, count, rounds)
+        workers = (0,) if tiny else (1, 2)
+        arms = {f"{n} workers": Arm(partial(lambda n: built(places.fresh(), path, n), n)) for n in workers}
+        times = contest(arms, rounds, same)
+        small, large = peaks(folder, minutes)
+    rows = [Row("clips to a dataset, one core", speed, "h/s", "one version")]
+    if not tiny:
+        one, two = (times.wall[f"{n} workers"] for n in workers)
+        faster = figure([a / b for a, b in zip(one, two, strict=True)])
+        rows.append(Row("two workers, faster than one", faster, "x", "one version"))
+    growth = large["peak"] - small["peak"]
+    per_byte = growth / (large["file"] - small["file"])
+    rows.append(
+        Row(
+            f"peak memory of cutting {minutes[1]} minutes, beyond that of {minutes[0]}, in bytes a byte of the file",
+            Figure(*[per_byte] * 3),
+            "x",
+            "every segment",
+        )
+    )
+    shown = ", ".join(f"{part} {share:.0f}%" for part, share in parts.items())
+    return Report(
+        name="speech",
+        data=f"{source}: {count} clips of {SECONDS} s and recordings of {minutes[0]} and {minutes[1]} min, FLAC",
+        rounds=rounds,
+        rows=tuple(rows),
+        notes=(f"of the CPU time of a build: {shown}",),
+        details={"shares": parts, "peaks": json.loads(json.dumps([small, large]))},
+    )

@@ -1,0 +1,54 @@
+"""What Lhotse's manifests say, as rows: supervisions with the file of their recording, and cuts.
+
+A cut of one recording is a row: the file, from which second to which, and what its supervisions say, in their order.
+Cuts that are put together of several (`MixedCut`), padding and what lies elsewhere than in one file (a command, a URL,
+features alone) name no file, so that they have a fate without a clip.
+Source: Lhotse 1.30, `RecordingSet`, `SupervisionSet`, `MonoCut` and `MultiCut` as they are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gristmill.lake.inputs.folder_lines import LONGEST
+
+CUTS = ("MonoCut", "MultiCut", "MixedCut", "PaddingCut")
+_OWN = ("id", "start", "duration", "channel")
+
+
+def is_cut(row: Mapping[str, Any]) -> bool:
+    """Whether a line is one of a manifest of cuts."""
+    return row.get("type") in CUTS
+
+
+def source_of(recording: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(id, file) of a recording that lies in one file."""
+    match recording:
+        case {"id": str(key), "sources": [{"type": "file", "source": str(path)}]} if len(path) <= LONGEST:
+            return key, path
+    return None
+
+
+def row_of_supervision(supervision: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    """A supervision, with its file, if it has one. `files`: by the id of a recording."""
+    recording = supervision.get("recording_id")
+    audio = files.get(recording) if isinstance(recording, str) else None
+    return {**supervision} if audio is None else {**supervision, "audio": audio}
+
+
+def row_of_cut(cut: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A cut as a row; None for one that is not of one recording."""
+    if cut.get("type") not in ("MonoCut", "MultiCut"):
+        return None
+    said = cut.get("supervisions") or []
+    if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
+        return None
+    row = {name: cut[name] for name in _OWN if name in cut}
+    recording = cut.get("recording")
+    source = source_of(recording) if isinstance(recording, dict) else None
+    texts = [each["text"] for each in said if isinstance(each.get("text"), str) and each["text"].strip()]
+    languages = {each["language"] for each in said if isinstance(each.get("language"), str)}
+    row |= {} if source is None else {"audio": source[1]}
+    row |= {"text": " ".join(texts)} if texts else {}
+    return row | ({"language": languages.pop()} if len(languages) == 1 else {})

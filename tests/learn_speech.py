@@ -1,0 +1,312 @@
+"""`make learn`, its third part: how well a small model learns to hear, trained by the recipe `train-speech-nano`.
+
+One language model and one model that sees, then seeds of everything that hears: after A1 and A2 they are asked of
+digits that no row of training says, in voices of training and in others; beside them a projector goes on alone for as
+many steps as A2 has. After the joint stage they are asked spoken questions about pictures: with both, with the picture
+alone, with the question alone. Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is
+below what is asked of it. `--folder`: where everything is kept, and gone on with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.table import Table
+from torchaudio.functional import edit_distance
+
+from gristmill.lake.store.objects import read_table
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.versions import Versions
+from gristmill.model.evaluate.samples import Rules, item_of
+from gristmill.model.generate.engine import Engine, Options, Request
+from gristmill.model.generate.sampling import Sampling
+from gristmill.model.processing.detokenize import decoder
+from gristmill.model.processing.segments import Segment, placeholder_of
+from gristmill.model.windows.placeholders import LogMel, Medium
+from gristmill.model.windows.prompts import Prompts, cut_of, log_mel_of
+from gristmill.orchestration.demo.seeing import CUT, PICTURES
+from gristmill.orchestration.demo.terminal import grist, keys
+from gristmill.stages.models.model_versions import load_model
+from gristmill.stages.text.instruct import parts_of
+from gristmill.synth.scenes.sample import write_scenes
+from gristmill.synth.speech.hearing import ASKED
+from gristmill.synth.speech.sample import write_speech
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "conf" / "train-speech-nano.yaml"
+TOKENIZER = "hearing-bpe"
+WORDS = {"reading": ("scenes/reading.jsonl", "chat"), "hearing": ("speech/hearing.jsonl", "pair")}
+"""Dataset -> its rows below the sample, in words, and their form."""
+CLIPS = {"digits": "asr", "phrases": "asr", "sums": "sqqa", "asked": "sqqa"}
+"""Dataset -> what a row of it is a sample of (`audio.task`): the last one has a picture too."""
+FILES = {"digits": "digits", "phrases": "phrases", "sums": "questions", "asked": "scenes"}
+"""Dataset -> its file below the sample, which has others beside it."""
+HELD_OUT, VOICES = "-held-out", "-voices"
+MIXTURES = {
+    "objects": ({"objects": 1.0}, 1024),
+    "captions": ({"captions": 1.0}, 512),
+    "questions": ({"captions": 0.35, "questions": 0.65}, 512),
+    "frames": ({"captions": 0.2, "questions": 0.4, "frames": 0.4}, 512),
+    "clips": ({"digits": 0.6, "phrases": 0.4}, 512),
+    "spoken": ({"digits": 0.5, "phrases": 0.3, "sums": 0.2}, 512),
+    "both": ({"asked": 0.7, "questions": 0.2, "digits": 0.1}, 512),
+}
+"""Mixture, without `hearing-` -> its sources with their weights, and tokens of a window."""
+HEARING = ("a1", "a2", "vs")
+"""Stages of a seed; all before them are trained once."""
+WITHOUT = {"both": None, "picture alone": "audio", "question alone": "image"}
+"""How the joint stage is asked -> the kind of media that is left out."""
+MOST_WRONG = {("digits", HELD_OUT): 0.08, ("digits", VOICES): 0.12}
+"""Words of a hundred that may be wrong after A2, of every seed."""
+LEAST_GAINED = 0.15
+"""By how much spoken questions about pictures are answered better with both than with either alone, of every seed."""
+
+
+def main(arguments: list[str]) -> int:
+    """Trains and evaluates each seed. -> The exit code."""
+    parser = argparse.ArgumentParser(prog="learn_speech", description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args(arguments)
+    os.chdir(ROOT)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory(prefix="grist-learn-") as name:
+        folder = given.folder or Path(name)
+        lake = str(folder / "lake")
+        if not (folder / "speech").is_dir():
+            write_scenes(folder)
+            write_speech(folder, rows=4000)
+        rows(lake, folder)
+        results: dict[str, Any] = {"before_cpu_s": round(trained(lake, folder, before()))}
+        results["seeds"] = {seed: learned(lake, folder, seed) for seed in given.seeds}
+    if given.out is not None:
+        given.out.write_text(json.dumps(results, indent=1) + "\n")
+    failed = [line for seed, result in results["seeds"].items() for line in lacking(seed, result)]
+    show(results, failed)
+    return int(bool(failed))
+
+
+# Rows.
+
+
+def rows(lake: str, folder: Path) -> None:
+    """Datasets of scenes and speech, in words, pictures and clips, a tokenizer, and a mixture for each stage."""
+    here = ("--set", "run.workers=0", "--lake", lake)
+    for dataset, (path, form) in WORDS.items():
+        text = ("instruct.form=code", "instruct.code=[text]", "instruct.fim=null")
+        for name, settings in ((dataset, (f"instruct.form={form}",)), (f"{dataset}-text", text)):
+            what = (f"dataset={name}", f"inputs=[{folder}/{path}]", *settings)
+            grist("run", "conf/instruct.yaml", *keys(what), *here)
+    texts = [f"{dataset}-text@v1" for dataset in WORDS]
+    grist("tokenizer", "train", *texts, "--vocab-size", "640", "--name", TOKENIZER, "--lake", lake)
+    for suffix in ("", "-text"):
+        mixed(lake, f"words{suffix}", {f"reading{suffix}": 0.6, f"hearing{suffix}": 0.4}, 512, max_epochs=4)
+    for dataset, form in PICTURES.items():
+        what = (f"dataset={dataset}", f"inputs=[{place(folder / 'scenes', dataset)}]", f"image.form={form}")
+        grist("run", "conf/vision.yaml", *keys((*what, "min_similarity=null")), *here)
+    for dataset, task in CLIPS.items():
+        for part in ("", HELD_OUT, VOICES):
+            prompts = (f"audio.prompts=[{ASKED}]",) if task == "asr" else ("audio.max_images=1",)
+            inputs = place(folder / "speech", f"{FILES[dataset]}{part}")
+            what = (f"dataset={dataset}{part}", f"inputs=[{inputs}]", f"audio.task={task}", *prompts)
+            grist("run", "conf/speech.yaml", *keys((*what, "min_similarity=null")), *here)
+    for mixture, (weights, window) in MIXTURES.items():
+        mixed(lake, mixture, weights, window)
+
+
+def place(folder: Path, name: str) -> str:
+    """The address of a dataset's rows, in whatever container they are."""
+    if (folder / name).is_dir():
+        return f"folder::{folder}/{name}/metadata.jsonl"
+    (path,) = folder.glob(f"{name}.*")
+    return str(path)
+
+
+def mixed(lake: str, mixture: str, weights: Mapping[str, float], window: int, max_epochs: int = 1) -> None:
+    """A mixture, `hearing-NAME`."""
+    each = {name: f"{{weight: {weight}, max_epochs: {max_epochs}}}" for name, weight in weights.items()}
+    sources = ", ".join(f"{name}@v1: {share}" for name, share in each.items())
+    what = [f"dataset=hearing-{mixture}", f"tokenizer={TOKENIZER}@v1", f"sources={{{sources}}}", f"window={window}"]
+    if not set(weights).isdisjoint((*PICTURES, "asked")):
+        what += [CUT, "shard_crops=65536"]
+    if not set(weights).isdisjoint(CLIPS):
+        what.append("audio={exact: false}")
+    grist("run", "conf/mixture.yaml", *keys(what), "--set", "run.workers=0", "--lake", lake)
+
+
+# Training.
+
+
+def stages_of(dataset: str, names: Sequence[str], seed: int) -> dict[str, Any]:
+    """The recipe with these stages alone; what they start from else are versions that were trained before."""
+    config: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    stages = [stage for stage in config["recipe"]["stages"] if stage["name"] in names]
+    config["recipe"] |= {"dataset": dataset, "stages": stages}
+    for stage in stages:
+        stage["seed"] = seed
+        stage["init_from"] = {part: _before(ref, names) for part, ref in stage.get("init_from", {}).items()}
+    return config
+
+
+def _before(ref: str, names: Sequence[str]) -> str:
+    """Where a part comes from: a stage of this run, or a version of `hearing`."""
+    stage, slash, part = ref.removeprefix("stage:").partition("/")
+    return ref if stage in names else f"hearing.{stage}@v1{slash}{part}"
+
+
+def before() -> dict[str, Any]:
+    """The language model, and what sees."""
+    config: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    names = [stage["name"] for stage in config["recipe"]["stages"] if stage["name"] not in HEARING]
+    return stages_of("hearing", names, 0)
+
+
+def control(seed: int) -> dict[str, Any]:
+    """In place of A2: the projector alone goes on, on the same windows for as many steps."""
+    config = stages_of(f"control{seed}", ["a2"], seed)
+    (stage,) = config["recipe"]["stages"]
+    for part in ("audio_encoder", "audio_projector_speech"):
+        stage["init_from"][part] = f"hearing{seed}.a1@v1"
+    stage["trainable"] = ["audio_projector_speech"]
+    return config
+
+
+def trained(lake: str, folder: Path, config: dict[str, Any]) -> float:
+    """CPU seconds of a training."""
+    path = folder / f"train-{config['recipe']['dataset']}.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    start = _spent()
+    grist("train", str(path), "--lake", lake)
+    return _spent() - start
+
+
+def learned(lake: str, folder: Path, seed: int) -> dict[str, Any]:
+    """CPU seconds of a seed, word error rates after each stage, and what is answered about pictures."""
+    seconds = trained(lake, folder, stages_of(f"hearing{seed}", HEARING, seed))
+    trained(lake, folder, control(seed))
+    models = {"a1": f"hearing{seed}.a1@v1", "a2": f"hearing{seed}.a2@v1", "control": f"control{seed}.a2@v1"}
+    wrong = {
+        name: {f"{data}{part}": errors(answers(lake, model, f"{data}{part}@v1")) for data, part in MOST_WRONG}
+        for name, model in models.items()
+    }
+    joint = {
+        data: {how: right(answers(lake, f"hearing{seed}.vs@v1", f"{data}@v1", kind)) for how, kind in WITHOUT.items()}
+        for data in (f"asked{HELD_OUT}", f"asked{VOICES}")
+    }
+    return {"cpu_s": round(seconds), "wer": wrong, "joint": joint, "gates": gates(lake, f"hearing{seed}")}
+
+
+def gates(lake: str, dataset: str) -> dict[str, dict[str, Any]]:
+    """By stage, what the gates said."""
+    versions = Versions(open_store(lake))
+    verdicts = {name: versions.resolve(f"{dataset}.{name}@v1").statistics["gates"] for name in HEARING}
+    return {name: {gate: each["passed"] for gate, each in own.items()} for name, own in verdicts.items()}
+
+
+# Answers.
+
+
+def answers(lake: str, model: str, data: str, without: str | None = None) -> list[tuple[str, str]]:
+    """(expected, answered) of each row of a dataset, greedily. `without`: the kind of media that is left out."""
+    store = open_store(lake)
+    loaded = load_model(store, model)
+    tokenizer, config = loaded.tokenizer, loaded.model.config
+    assert tokenizer is not None
+    log_mel = log_mel_of(config, tokenizer, LogMel(exact=False))
+    prompts = Prompts(tokenizer, cut_of(config, tokenizer, 4), log_mel=log_mel)
+    expected: list[str] = []
+
+    def requests() -> Iterator[Request]:
+        for row in _rows(lake, data):
+            item = item_of(parts_of(row["text"], row["parts"]), Rules(), "answer")
+            shown = [part for part in item.prompt if _kind(part) is None or _kind(part) != without]
+            asked = prompts.of(shown, [Medium(medium["kind"], medium["data"]) for medium in row["media"]])
+            sampling = Sampling(max_tokens=24, temperature=0)
+            yield Request(str(len(expected)), asked.tokens, sampling, media=asked.media or None)
+            expected.append(item.expected)
+
+    engine = Engine(loaded.model, Options(max_num_seqs=32, max_model_len=256, block_size=64))
+    decode, ends = decoder(tokenizer), config.text.eos_token_id
+    said = {int(each.request.key): each.text(decode, ends) for each in engine.run(requests())}
+    return [(text, said[number].strip()) for number, text in enumerate(expected)]
+
+
+def _rows(lake: str, data: str) -> Iterator[dict[str, Any]]:
+    store = open_store(lake)
+    for ref in Versions(store).resolve(data).shards:
+        yield from read_table(store, ref).to_pylist()
+
+
+def _kind(part: Segment) -> str | None:
+    """Of the medium that a part stands for; None: it is text."""
+    found = placeholder_of(part)
+    return None if found is None else found.kind
+
+
+def errors(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The word error rate, and in how many rows every word is right."""
+    wrong = sum(edit_distance(expected.split(), answer.split()) for expected, answer in pairs)
+    words = sum(len(expected.split()) for expected, _ in pairs)
+    return {"wer": round(wrong / words, 4), **right(pairs)}
+
+
+def right(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The share of answers that are right, of so many rows."""
+    return {"exact": round(float(np.mean([expected == answer for expected, answer in pairs])), 4), "items": len(pairs)}
+
+
+# What came of it.
+
+
+def lacking(seed: int, result: dict[str, Any]) -> list[str]:
+    """What a seed does not reach."""
+    lines = []
+    for (data, part), most in MOST_WRONG.items():
+        if (wer := result["wer"]["a2"][f"{data}{part}"]["wer"]) > most:
+            lines.append(f"seed {seed}: {data}{part} has a word error rate of {wer:.3f}, at most {most} is asked")
+    for data, shares in result["joint"].items():
+        alone = max(shares[how]["exact"] for how, kind in WITHOUT.items() if kind)
+        if (gained := shares["both"]["exact"] - alone) < LEAST_GAINED:
+            lines.append(f"seed {seed}: {data} gains {gained:.3f} over one alone, {LEAST_GAINED} is asked")
+    failed = [f"{name}: {gate}" for name, own in result["gates"].items() for gate, passed in own.items() if not passed]
+    return lines + [f"seed {seed}: {gate} did not pass" for gate in failed]
+
+
+def show(results: dict[str, Any], failed: list[str]) -> None:
+    """The tables."""
+    console = Console()
+    columns = [f"{data}{part}" for data, part in MOST_WRONG]
+    table = Table("seed", "after", *columns, title="train-speech-nano: word error rates (rows that are right)")
+    joint = Table("seed", "asked", *WITHOUT, title="spoken questions about pictures that are answered right")
+    for seed, result in results["seeds"].items():
+        for name, scores in result["wer"].items():
+            table.add_row(str(seed), name, *(f"{scores[c]['wer']:.3f} ({scores[c]['exact']:.3f})" for c in columns))
+        for data, shares in result["joint"].items():
+            joint.add_row(str(seed), data, *(f"{shares[how]['exact']:.3f}" for how in WITHOUT))
+    console.print(table)
+    console.print(joint)
+    seconds = ", ".join(str(result["cpu_s"]) for result in results["seeds"].values())
+    console.print(f"CPU seconds: language and vision {results['before_cpu_s']}, a seed of speech {seconds}")
+    console.print("\n".join(failed) or "learned")
+
+
+def _spent() -> float:
+    """CPU seconds of the commands that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
