@@ -1,7 +1,7 @@
 """`make soak`: runs of pipelines under seeded kill -9s, and the same content digests as without any.
 
 An episode is a lake and two increments of the web pipeline, with `--of images` two of the vision pipeline, a tokenizer
-and a mixture of text and images, or with `--of speech` two of the speech pipeline and long files that are cut. Each
+and a mixture of text and images, or with `--of speech` two of the speech pipeline, long files that are cut and a mixture of clips. Each
 run is killed after a random number of new receipts, or in the wait for one: the driver alone (what it started has to
 follow it), a worker (which Ray replaces, and the run goes on), the driver and all it started, or a run without Ray;
 the same command is given again until it has committed. Episodes go on until there were as many kills as asked, and
@@ -40,7 +40,7 @@ VICTIMS = ("driver", "worker", "everything", "process")
 ORPHANS: list[psutil.Process] = []
 """What killed drivers had started. All of it ends by itself; Ray takes about a minute for that."""
 _READ, _COMPARED = ["scan", "extract", "screen", "exact"], ["sign", "collect", "link", "merge_forests", "gather"]
-_IMAGES = ["image", "sign_images", "collect_looks", "choose_pictures", "image_shards", "tokenize_images"]
+_IMAGES = ["image", "sign_images", "collect_looks", "choose_pictures", "image_shards", "tokenize_media"]
 _SPEECH = ["cut", "audio", "sign_clips", "collect_sounds", "choose_clips", "clip_shards"]
 _MIXED = ["tokenizer", "tokenize", "plan", "account", "pack", "ledger"]
 TASKS = frozenset([*_READ, *_COMPARED, "choose", "clusters", "shards", *_IMAGES, *_SPEECH, *_MIXED])

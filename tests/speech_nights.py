@@ -1,5 +1,5 @@
 """Two nights of speech, as programs that get killed run them: a manifest of segments with copies and odd files, then a
-tar of it as well; and long files that are cut in their pauses."""
+tar of it as well; long files that are cut in their pauses; and a tokenizer and a mixture over the two nights."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.stages.run.runner import Runner
 
-DATASETS = ("speech", "segments")
+DATASETS = ("speech", "segments", "bpe", "mix")
 COMMON = {"max_quarantine_rate": 0.5, "scan": {"chunk_records": 6}, "shards": {"target_bytes": 150_000}}
+MIXTURE = {
+    "tokenizer": "bpe@v1",
+    "sources": {"speech@v2": 1},
+    "window": 256,
+    "audio": {},
+    "max_window_frames": 1500,
+    "shard_frames": 2500,
+    "max_waste": 0.5,
+}
 CUT = {"target_seconds": 4, "longest_seconds": 5, "least_pause": 0.3, "margin": 0.1}
 
 
@@ -50,12 +59,15 @@ def recipes(folder: Path) -> list[tuple[str, dict[str, Any]]]:
         ("speech", {**speech, "inputs": [first]}),
         ("speech", {**speech, "inputs": [first, str(folder / "second.tar")]}),
         ("speech", {**COMMON, "dataset": "segments", "audio": cut, "inputs": [long]}),
+        ("tokenizer", {"dataset": "bpe", "sources": ["speech@v2"], "train": {"vocab_size": 400}}),
+        ("mixture", MIXTURE),
     ]
 
 
 def run_in_process(folder: Path, lake: Path) -> None:
     """All of them, without Ray and without a child process."""
     for pipeline, recipe in recipes(folder):
-        recipe = {**recipe, "audio": {**recipe["audio"], "seconds_per_record": None}}
+        if pipeline == "speech":
+            recipe = {**recipe, "audio": {**recipe["audio"], "seconds_per_record": None}}
         store = open_store(str(lake))
         run_pipeline(PIPELINES[pipeline].model_validate({"recipe": recipe}), store, Runner(store, workers=0))

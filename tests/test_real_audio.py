@@ -8,10 +8,15 @@ from __future__ import annotations
 import json
 from itertools import groupby
 
+import mixtures
+import numpy as np
 from speech import run
 from vision import fates, rows
 
 from gristmill.lake.upkeep.verify import verify
+from gristmill.lake.versions.versions import Versions
+from gristmill.model.processing.audio_file import file_mel
+from gristmill.pipelines.tokenizer import tokenizer_of
 
 BY_LIST = {
     "WhisperKit__jfk_441khz.m4a": "audio.unsupported",  # AAC in MP4, which libsndfile does not read
@@ -75,3 +80,26 @@ def test_each_file_of_the_folder_has_the_fate_that_it_should_have(store, shared_
     dropped = {records[n][0].name: reason for n, (fate, reason) in fates(store, manifest).items() if fate != "kept"}
     assert dropped == IN_FOLDER
     assert not verify(store, deep=True)
+
+
+def test_windows_of_the_list_hold_each_clip_and_what_is_said_in_it(store, shared_data):
+    folder = shared_data / "5_audio"
+    kept = rows(store, run(store, [f"folder::{folder}/transcripts.jsonl"], audio={"language": ""}))
+    mixtures.tokenizer(store, "speech@v1", vocab_size=600)
+    manifest = mixtures.mix(store, {"speech@v1": {"weight": 1, "max_epochs": 1}}, window=1024, audio={}).manifest
+    records, tokenizer = {row["id"]: row for row in kept}, tokenizer_of(Versions(store), manifest)
+    token, left = tokenizer.special("<|audio|>"), set(records)
+    for window in mixtures.windows(store, manifest):
+        bounds, ends, ids = (window.arrays[name] for name in ("cu_seqlens", "cu_frames", "input_ids"))
+        for n, member in enumerate(window.meta["members"]):
+            row, own = records[member["member"]], ids[bounds[n] : bounds[n + 1]]
+            frames = file_mel(row["media"][0]["data"])
+            assert np.array_equal(window.arrays["mel"][ends[n] : ends[n + 1]], frames)
+            assert (own == token).sum() == -(-len(frames) // 8)
+            # In the text the clip is a placeholder; in the window as many tokens as it has.
+            said = own[own != token].tolist()
+            shown = "".join(text for text, _ in tokenizer.show(said, [True] * len(said)))
+            assert shown == row["text"].replace("<|audio_1|>", ""), shown
+            left.remove(row["id"])
+    assert not left and manifest.statistics["clips"] == len(kept)
+    assert manifest.statistics["frames"] == sum(len(file_mel(row["media"][0]["data"])) for row in kept)

@@ -226,6 +226,14 @@ def test_sample_data_and_version(tmp_path: Path) -> None:
     assert grist("--version").stdout.startswith("gristmill ")
 
 
+def test_sample_data_has_speech_where_it_is_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("espeakng_loader", reason="the extra `speech` is not installed")
+    result = grist("sample-data", str(tmp_path), "--pages", "100", "--scenes", "2", "--speech", "1", "--json")
+    written = json.loads(result.stdout)
+    assert {"speech/digits.tar", "speech/scenes-voices.tar", "scenes/questions.tar"} <= set(written["files"])
+    assert written["kinds"]["speech_digits"] == 3 and (tmp_path / "speech" / "README.md").exists()
+
+
 def test_text_of_a_document_cannot_drive_the_terminal() -> None:
     assert plain("a\x1b[2Jb\x9bc\r\n\td\u202e") == "a\\x1b[2Jb\\x9bc\\r\n\td\\u202e"
 

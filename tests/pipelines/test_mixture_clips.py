@@ -178,23 +178,29 @@ def test_texts_images_and_clips_share_windows_and_each_sample_is_seen_as_if_it_w
     model = enlivened(NANO, 2)
     special = tokenizer_of(Versions(store), of_all_kinds).special
     assert (special("<|image|>"), special("<|audio|>")) == (IMAGE, AUDIO)
-    windows = mixtures.windows(store, of_all_kinds)
-    window = max(windows, key=lambda each: ("mel" in each.arrays) + ("tiles" in each.arrays))
-    media, bounds, ids = WindowMedia.of(window), window.arrays["cu_seqlens"], window.arrays["input_ids"]
-    sources = [member["source"] for member in window.meta["members"]]
-    assert len(set(sources)) > 2 and "asked@v1" in sources, sources
-    row = torch.from_numpy(ids.astype(np.int64))[None]
-    segments = torch.from_numpy(np.repeat(np.arange(len(sources)), np.diff(bounds)))[None]
+    kinds = {"web@v1": set(), "pics@v1": {"images"}, "speech@v1": {"clips"}, "asked@v1": {"images", "clips"}}
+    seen, mixed = set(), 0
+    for window in mixtures.windows(store, of_all_kinds):
+        sources = [member["source"] for member in window.meta["members"]]
+        seen |= set(sources)
+        mixed += len(set(sources) - {"web@v1"}) > 1
+        check_stretches(model, window, [kinds[source] for source in sources])
+    assert seen == set(kinds) and mixed
+
+
+def check_stretches(model, window, kinds):
+    """Hidden states of a window's stretches, which have media of these kinds, are those of each alone."""
+    media, bounds = WindowMedia.of(window), window.arrays["cu_seqlens"]
+    row = torch.from_numpy(window.arrays["input_ids"].astype(np.int64))[None]
+    segments = torch.from_numpy(np.repeat(np.arange(len(kinds)), np.diff(bounds)))[None]
     with torch.no_grad():
         packed = model.hidden(row, segment_ids=segments, **media_inputs([window.arrays], NANO, "cpu"))[0]
-        for number, source in enumerate(sources):
+        for number, own_kinds in enumerate(kinds):
             first, end = bounds[number : number + 2]
-            own = media.only(np.arange(len(sources)) == number)
-            kinds = {"pics@v1": {"images"}, "speech@v1": {"clips"}, "asked@v1": {"images", "clips"}}
-            assert own.lists.keys() == kinds.get(source, set())
+            own = media.only(np.arange(len(kinds)) == number)
+            assert own.lists.keys() == own_kinds
             alone = model.hidden(row[:, first:end], **media_inputs([own.arrays], NANO, "cpu"))[0]
             torch.testing.assert_close(packed[first:end], alone, atol=2e-4, rtol=1e-4)
-    assert own.counts().keys() == {"images", "crops", "clips", "frames"}
 
 
 def test_the_statistics_and_the_index_count_both(store, of_all_kinds):
