@@ -204,6 +204,8 @@ class Ready:
             "prompt": hashlib.sha256(np.array(question.tokens, np.int32).tobytes()).hexdigest()[:32],
             "question": item.question or None,
             "expected": item.expected or None,
+            "language": item.language,
+            "kind": question.kind,
         }
         return Row(record, about | fields)
 

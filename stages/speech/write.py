@@ -1,4 +1,4 @@
-"""Shards of records with clips: the columns of a sample, its task and language, its media and their origins."""
+"""Shards of records with clips: the columns of a sample, its task and languages, its media and their origins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gristmill.stages.speech.form import SCHEMA
 from gristmill.stages.text.instruct import SHARD as SAMPLE
 
 SHARD = pa.schema(
-    [*SAMPLE, *(SCHEMA.field(name) for name in ("task", "language", "media", "origins"))],
+    [*SAMPLE, *(SCHEMA.field(name) for name in ("task", "language", "learned_language", "media", "origins"))],
     metadata={"gristmill.format": "1"},
 )
 
@@ -22,7 +22,7 @@ class WriteClips(WriteMedia):
     """Shards of samples with their clips."""
 
     name: ClassVar[str] = "clip_shards"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # the language of what is learned, by which translations are scored
     schema: ClassVar[pa.Schema] = SHARD
 
     def counted(self) -> CountedParts:
