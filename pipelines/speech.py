@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from gristmill.filters.audio.clip import SECONDS, ClipQuality
+from gristmill.filters.audio.clip import DEPTH, HEARD_RATE, RATE, SECONDS, ClipQuality
 from gristmill.filters.audio.clips import Clips, Transcripts
 from gristmill.filters.audio.transcript import SpeechRate, TranscriptQuality
 from gristmill.lake.versions.form import Form
@@ -30,7 +30,6 @@ from gristmill.stages.speech.sign import BANDS, MIN_SIMILARITY, GatherSounds, Se
 from gristmill.stages.speech.write import WriteClips
 from gristmill.stages.text.screen import Screen
 
-RATE = "clip.min_rate"
 IF_NONE = (
     "not one of {records} records is a sample: {reasons}. Is recipe.audio.task another one, or the name of a field?"
     " Nothing was committed."
@@ -57,7 +56,7 @@ class SpeechRecipe(RecordRecipe):
     transcript: TranscriptQuality | None = TranscriptQuality()
     exact: Exact = Exact()
     min_similarity: float | None = Field(default=MIN_SIMILARITY, gt=0, le=1)
-    survivor: tuple[str, ...] = (RATE, SECONDS)
+    survivor: tuple[str, ...] = (HEARD_RATE, DEPTH, RATE, SECONDS)
     shards: WriteClips = WriteClips()
 
     @property

@@ -1,9 +1,10 @@
 """`make learn`, its second half: how well a small model learns to see, trained by the recipe `train-vision-nano`.
 
 Three seeds of everything that sees, over one language model, which is trained once. After every stage it is asked of
-held-out scenes: captions, questions, frames; then of figures that training never shows. With `--controls` seed 0
-also trains what each stage is compared with: as many steps on as large batches without what is new in the stage.
-Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is below what is asked of it.
+held-out scenes: captions, questions, frames; then of figures that training never shows. With `--controls` the first
+seed also trains what each stage is compared with: as many steps on as large batches without what is new in the stage.
+Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is below what is asked of it. With
+`--folder` the lake stays, and a run that was stopped goes on there; CPU seconds are those of the last run.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ CONTROLS = {"v1": HELD_OUT[0], "v2": HELD_OUT[0], "v3": HELD_OUT[1], "v4": HELD_
 """Stage -> on what it has to gain over its control."""
 ANSWERS = (
     "max_crops=4",  # as the mixtures of the recipe
-    "generate.max_tokens=24",
+    "generate.max_tokens=96",  # a thought is up to 80
     "generate.context=256",
     f"attributes={{digits: ['#'], colour_shape: [{', '.join((*COLOURS, *SHAPES))}]}}",
 )
@@ -58,26 +59,27 @@ LEAST = {
 
 
 def main(arguments: list[str]) -> int:
-    """Trains and evaluates once a seed. -> The exit code."""
+    """Trains and evaluates each seed. -> The exit code."""
     parser = argparse.ArgumentParser(prog="learn_vision", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--controls", action="store_true")
+    parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="grist-learn-") as name:
-        folder = Path(name)
+        folder = given.folder or Path(name)
         lake = str(folder / "lake")
         write_scenes(folder)
         pictures(lake, folder / "scenes")
         held_out(lake, folder / "scenes")
         results: dict[str, Any] = {"language_cpu_s": round(language(lake, folder))}
-        results["seeds"] = [learned(lake, folder, seed) for seed in range(given.seeds)]
-        results["controls"] = controlled(lake, folder) if given.controls else {}
+        results["seeds"] = [learned(lake, folder, seed) for seed in given.seeds]
+        results["controls"] = controlled(lake, folder, given.seeds[0]) if given.controls else {}
     if given.out is not None:
         given.out.write_text(json.dumps(results, indent=1) + "\n")
-    failed = [line for seed, result in enumerate(results["seeds"]) for line in lacking(seed, result)]
+    failed = [line for result in results["seeds"] for line in lacking(result)]
     failed += [f"{stage} does not gain over its control" for stage in STAGES if not gains(results, stage)]
     show(results, failed)
     return int(bool(failed))
@@ -154,13 +156,13 @@ def learned(lake: str, folder: Path, seed: int) -> dict[str, Any]:
     seconds = trained(lake, folder, recipe(f"seeing{seed}", seed))
     asked = dict.fromkeys(STAGES, HELD_OUT) | {"v4": (*HELD_OUT, WITHHELD)}
     stages = {stage: right(lake, f"seeing{seed}.{stage}@v1", names) for stage, names in asked.items()}
-    return {"cpu_s": round(seconds), "stages": stages}
+    return {"seed": seed, "cpu_s": round(seconds), "stages": stages}
 
 
-def controlled(lake: str, folder: Path) -> dict[str, Any]:
+def controlled(lake: str, folder: Path, seed: int) -> dict[str, Any]:
     """What is right after the control of each stage, where the stage has to gain."""
-    trained(lake, folder, controls(0))
-    return {stage: right(lake, f"control0.{stage}@v1", [data])[data] for stage, data in CONTROLS.items()}
+    trained(lake, folder, controls(seed))
+    return {stage: right(lake, f"control{seed}.{stage}@v1", [data])[data] for stage, data in CONTROLS.items()}
 
 
 def right(lake: str, model: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -200,11 +202,11 @@ def mean(scores: Sequence[float]) -> float:
     return round(sum(scores) / len(scores), 4)
 
 
-def lacking(seed: int, result: dict[str, Any]) -> list[str]:
+def lacking(result: dict[str, Any]) -> list[str]:
     """What a seed does not reach."""
     last = result["stages"]["v4"]
     return [
-        f"seed {seed}: {data} {name} {last[data][name]:.3f}, {least} is asked"
+        f"seed {result['seed']}: {data} {name} {last[data][name]:.3f}, {least} is asked"
         for (data, name), least in LEAST.items()
         if last[data][name] < least
     ]
@@ -222,12 +224,12 @@ def show(results: dict[str, Any], failed: list[str]) -> None:
     """The tables."""
     console = Console()
     table = Table("seed", "stage", *HELD_OUT, WITHHELD, title="train-vision-nano: exact (digits, colours and shapes)")
-    for seed, result in enumerate(results["seeds"]):
+    for result in results["seeds"]:
         for stage, scores in result["stages"].items():
-            table.add_row(str(seed), stage, *(shown(scores.get(data)) for data in (*HELD_OUT, WITHHELD)))
+            table.add_row(str(result["seed"]), stage, *(shown(scores.get(data)) for data in (*HELD_OUT, WITHHELD)))
     for stage, scores in results["controls"].items():
         table.add_row(
-            "0", f"control of {stage}", *(shown(scores if data == CONTROLS[stage] else None) for data in HELD_OUT)
+            "", f"control of {stage}", *(shown(scores if data == CONTROLS[stage] else None) for data in HELD_OUT)
         )
     console.print(table)
     seconds = ", ".join(str(result["cpu_s"]) for result in results["seeds"])

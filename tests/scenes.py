@@ -23,13 +23,27 @@ Reading = dict[str, str]
 _SIDE = 32
 
 
+class Turn(NamedTuple):
+    """A question, the answer, and what is thought before it."""
+
+    question: str
+    answer: str
+    thought: str = ""
+
+
 class Line(NamedTuple):
-    """A row as its container has it: pictures as files, what is asked, if anything, and the answer."""
+    """A row as its container has it: pictures as files, questions with their answers. A caption has no question."""
 
     kind: str
     pictures: tuple[bytes, ...]
-    question: str
-    answer: str
+    asked: tuple[Turn, ...]
+
+    @property
+    def caption(self) -> str:
+        """Of a row without a question."""
+        (turn,) = self.asked
+        assert not turn.question and not turn.thought
+        return turn.answer
 
     @property
     def readings(self) -> list[Reading]:
@@ -42,7 +56,8 @@ def lines(scenes: Path, name: str) -> list[Line]:
     if (scenes / name).is_dir():
         rows = [json.loads(line) for line in (scenes / name / "metadata.jsonl").read_text().splitlines()]
         return [
-            Line(row["source"], ((scenes / name / row["file_name"]).read_bytes(),), "", row["text"]) for row in rows
+            Line(row["source"], ((scenes / name / row["file_name"]).read_bytes(),), (Turn("", row["text"]),))
+            for row in rows
         ]
     if (path := scenes / f"{name}.tar").exists():
         return list(_of_tar(path))
@@ -60,12 +75,18 @@ def _of_tar(path: Path) -> Iterator[Line]:
 
 def _line(row: dict[str, Any], pictures: tuple[bytes, ...]) -> Line:
     if "text" in row:
-        return Line(row["source"], pictures, "", row["text"])
-    user, assistant = row["messages"]
-    assert sum(part["type"] == "image" for part in user["content"]) == len(pictures)
-    texts = [part["text"] for part in user["content"] if part["type"] == "text"]
-    (answer,) = assistant["content"]
-    return Line(row["source"], pictures, texts[-1].strip(), answer["text"])
+        return Line(row["source"], pictures, (Turn("", row["text"]),))
+    contents = [turn["content"] for turn in row["messages"]]
+    assert [part["type"] for part in contents[0]].count("image") == len(pictures)
+    texts = [content[-1]["text"] for content in contents]
+    return Line(row["source"], pictures, turns(texts, row["messages"]))
+
+
+def turns(texts: list[str], messages: list[dict[str, Any]]) -> tuple[Turn, ...]:
+    """Of the texts of messages."""
+    thoughts = [message.get("reasoning_content") or "" for message in messages]
+    assert not any(thoughts[::2])
+    return tuple(map(Turn, texts[::2], texts[1::2], thoughts[1::2]))
 
 
 @lru_cache(maxsize=4096)
@@ -93,7 +114,7 @@ def _read_quadrant(pixels: np.ndarray, shade: np.ndarray) -> str:
     name, difference = min(
         ((name, _difference(share, mask)) for name, mask in _outlines(share.shape)), key=lambda pair: pair[1]
     )
-    assert difference < 0.02, (name, difference)
+    assert difference < 0.03, (name, difference)
     if name in SHAPES:
         colour = min(COLOURS, key=lambda other: np.abs(pixels[strongest] - COLOURS[other]).max())
         assert np.abs(pixels[strongest] - COLOURS[colour]).max() <= 12

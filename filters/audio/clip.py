@@ -18,7 +18,10 @@ import pyarrow as pa
 from gristmill.filters.audio.clips import LEVELS, Clips
 from gristmill.filters.base import Filter, above, below, first_reason
 
-SECONDS = "clip.seconds"
+HEARD_RATE, DEPTH, RATE, SECONDS = "clip.heard_rate", "clip.min_depth", "clip.min_rate", "clip.seconds"
+"""Measures by which the better of two copies is known."""
+ENCODER_RATE = 16_000
+"""Hz; what a file has beyond it is thrown away before the model hears it."""
 _SCHEMA = pa.schema(
     [
         pa.field("n_clips", pa.int64()),
@@ -26,6 +29,8 @@ _SCHEMA = pa.schema(
         pa.field("min_seconds", pa.float64()),  # of the shortest; null for none
         pa.field("max_seconds", pa.float64()),
         pa.field("min_rate", pa.int64()),  # samples a second
+        pa.field("heard_rate", pa.int64()),  # the same, and what the encoder hears of it
+        pa.field("min_depth", pa.int64()),  # bits a sample; 0 of a lossy encoding
         pa.field("min_peak", pa.float64()),  # of the softest clip; 1 is full scale
         pa.field("silent_ratio", pa.float64()),  # of frames, in the worst clip
         pa.field("clipped_ratio", pa.float64()),  # of samples, in the worst clip
@@ -47,7 +52,7 @@ class ClipQuality(Filter[Clips]):
     max_clipped_ratio: float | None = 0.02
 
     name: ClassVar[str] = "clip"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # it measures depths
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "too_many_clips": "n_clips",
@@ -62,7 +67,7 @@ class ClipQuality(Filter[Clips]):
 
     def measure(self, clips: Clips, /) -> pa.RecordBatch:
         """Of each record; nulls for one without a clip."""
-        columns = (clips.seconds, clips.rates, *(clips.level(name) for name in LEVELS))
+        columns = (clips.seconds, clips.rates, clips.depths, *(clips.level(name) for name in LEVELS))
         rows = [_measured(*of_record) for of_record in zip(*columns, strict=True)]
         return pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
 
@@ -85,7 +90,12 @@ class ClipQuality(Filter[Clips]):
 
 
 def _measured(
-    seconds: list[float], rates: list[int], peaks: list[float], silent: list[float], clipped: list[float]
+    seconds: list[float],
+    rates: list[int],
+    depths: list[int],
+    peaks: list[float],
+    silent: list[float],
+    clipped: list[float],
 ) -> dict[str, float]:
     """The measures of a record, but those that are undefined."""
     if not seconds:
@@ -96,6 +106,8 @@ def _measured(
         "min_seconds": round(min(seconds), 4),
         "max_seconds": round(max(seconds), 4),
         "min_rate": min(rates),
+        "heard_rate": min(ENCODER_RATE, *rates),
+        "min_depth": min(depths),
         "min_peak": round(min(peaks), 6),
         "silent_ratio": round(max(silent), 4),
         "clipped_ratio": round(max(clipped), 6),

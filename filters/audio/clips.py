@@ -18,13 +18,13 @@ LEVELS = ("peaks", "silent", "clipped")
 
 
 class Clips:
-    """`samples`, `rates`: of each clip, lists [rows]; `peaks`, `silent`, `clipped`: filters/audio/levels.py.
+    """`samples`, `rates`, `depths`: of each clip, lists [rows]; `peaks`, `silent`, `clipped`: filters/audio/levels.py.
 
     `spoken`: what is said in the clips of a record, null where nobody knows; `language`: of it; `sizes`: bytes of text
     and media.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("samples", "rates", *LEVELS, "spoken", "language", "bytes")
+    columns: ClassVar[tuple[str, ...]] = ("samples", "rates", "depths", *LEVELS, "spoken", "language", "bytes")
 
     def __init__(self, rows: pa.RecordBatch) -> None:
         self._rows = rows
@@ -39,7 +39,7 @@ class Clips:
         """A batch of no records."""
         numbers, texts = pa.array([], pa.list_(pa.float32())), pa.array([], pa.string())
         whole = pa.array([], pa.list_(pa.int64()))
-        columns = [whole, whole, *(numbers for _ in LEVELS), texts, texts, pa.array([], pa.int64())]
+        columns = [whole, whole, whole, *(numbers for _ in LEVELS), texts, texts, pa.array([], pa.int64())]
         return cls(pa.record_batch(columns, names=list(cls.columns)))
 
     def __len__(self) -> int:
@@ -65,6 +65,12 @@ class Clips:
     def rates(self) -> list[list[int]]:
         """Samples a second, of each clip of each record."""
         values: list[list[int]] = self._rows["rates"].to_pylist()
+        return values
+
+    @property
+    def depths(self) -> list[list[int]]:
+        """Bits a sample of each clip of each record; 0 of a lossy encoding."""
+        values: list[list[int]] = self._rows["depths"].to_pylist()
         return values
 
     @property

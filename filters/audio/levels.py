@@ -2,8 +2,9 @@
 
 Silence is what no speaker could be heard in: frames of 25 ms below 60 dB under full scale, or 40 dB under the loud
 frames of the clip, so that a quiet recording is no silence and a noisy one can be. Cut off are samples at full scale,
-and tops that are flat, which a clipped recording keeps when it is made softer. Measured in blocks: memory does not grow
-with length.
+and tops that are flat, which a clipped recording keeps when it is made softer. What is loud is what moves: the mean
+and the slope of a frame are an offset of the recorder, which nobody hears. Measured in blocks: memory does not grow with
+length.
 Source: EBU Tech 3341 for levels below full scale; flat tops as in sox's `stats` ("Flat factor").
 """
 
@@ -24,8 +25,8 @@ _BLOCK = 1 << 20
 
 
 class Levels(NamedTuple):
-    """`peak`: the greatest sample, 1.0 is full scale; `loud_db`: of the loud frames, below full scale; `silent` and
-    `clipped`: shares, 0 to 1."""
+    """`peak`: the greatest sample beside the offset of its frame, 1.0 is full scale; `loud_db`: of the loud frames,
+    below full scale; `silent` and `clipped`: shares, 0 to 1."""
 
     peak: float
     loud_db: float
@@ -35,28 +36,46 @@ class Levels(NamedTuple):
 
 def levels(waveform: np.ndarray, rate: int) -> Levels:
     """Of a clip, float32 [samples] in -1 to 1, all finite, at least one; `rate` in Hz."""
-    peak = max(float(waveform.max()), -float(waveform.min()))
-    frames_db = _frames_db(waveform, max(1, round(rate * FRAME)))
+    beside_offset, frames_db = _frames(waveform, max(1, round(rate * FRAME)))
+    # A line through a frame of a low sound is a part of it: so the sample as it is, where that is the smaller one.
+    peak = min(beside_offset, _peak(waveform))
     loud_db = float(np.percentile(frames_db, _LOUD))
     silent = frames_db < max(FLOOR_DB, loud_db - BELOW_LOUD_DB)
-    return Levels(peak, round(loud_db, 3), float(silent.mean()), _clipped(waveform, peak))
+    return Levels(peak, round(loud_db, 3), float(silent.mean()), _clipped(waveform))
 
 
-def _frames_db(waveform: np.ndarray, size: int) -> np.ndarray:
-    """The level of each frame of `size` samples, float64; a last one that is not whole counts where it is alone."""
+def _frames(waveform: np.ndarray, size: int) -> tuple[float, np.ndarray]:
+    """The greatest sample, and the level of each frame of `size` samples, float64, both without offsets; a last frame
+    that is not whole has a level where it is alone."""
     whole = len(waveform) // size
     if whole == 0:
-        waveform, size, whole = waveform, len(waveform), 1
-    powers = np.empty(whole)
-    frames = max(1, _BLOCK // size)
-    for first in range(0, whole, frames):
-        block = waveform[first * size : min(first + frames, whole) * size].astype(np.float64)
-        powers[first : first + frames] = np.square(block).reshape(-1, size).mean(axis=1)
-    return 10 * np.log10(np.maximum(powers, 1e-12))
+        size, whole = len(waveform), 1
+    powers, peak = np.empty(whole), 0.0
+    at_once = max(1, _BLOCK // size)
+    for first in range(0, whole, at_once):
+        sounds = _without_offset(waveform[first * size : min(first + at_once, whole) * size].reshape(-1, size))
+        powers[first : first + at_once] = np.square(sounds).mean(axis=1)
+        peak = max(peak, float(np.abs(sounds).max()))
+    if len(waveform) > whole * size:
+        peak = max(peak, float(np.abs(_without_offset(waveform[None, -size:])).max()))
+    return peak, 10 * np.log10(np.maximum(powers, 1e-12))
 
 
-def _clipped(waveform: np.ndarray, peak: float) -> float:
+def _without_offset(frames: np.ndarray) -> np.ndarray:
+    """Frames less the straight line through each, float64 [frames, samples]."""
+    line = np.linspace(-1.0, 1.0, frames.shape[1]) if frames.shape[1] > 1 else np.zeros(1)
+    level = frames - frames.mean(axis=1, keepdims=True, dtype=np.float64)
+    slope = (level @ line) / max(float(line @ line), 1e-12)
+    return level - slope[:, None] * line
+
+
+def _peak(waveform: np.ndarray) -> float:
+    return max(float(waveform.max()), -float(waveform.min()))
+
+
+def _clipped(waveform: np.ndarray) -> float:
     """The share of samples at full scale, or in a row of three and more that are level at the top."""
+    peak = _peak(waveform)
     if peak <= 10 ** (FLOOR_DB / 20):
         return 0.0
     cut = 0

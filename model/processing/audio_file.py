@@ -29,6 +29,15 @@ UNKNOWN = (1 << 31) - 1 - (1 << 16)
 """Sizes from here on are what programs write that do not know it yet, as when they write to a pipe."""
 SLACK_BYTES, SLACK_SAMPLES = 64, 4 * 1152
 """How much less than a header says is no damage: a byte of padding, and of MP3 what its encoder puts around a sound."""
+DEPTHS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 24, "DOUBLE": 53,
+          "ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24, "ALAC_32": 32}  # fmt: skip
+"""Bits of a sample by libsndfile's name of an encoding that loses none; of floats those of the fraction."""
+OTHERS = (
+    (4, b"ftyp", "MP4, as of .m4a and .mov"), (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+    (0, b"#!AMR", "AMR"), (0, b"MAC ", "Monkey's Audio"), (0, b"wvpk", "WavPack"), (0, b"ajkg", "Shorten"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF, as of .wma"), (0, b"TTA", "True Audio"), (0, b"DSD ", "DSF"),
+)  # fmt: skip
+"""Formats with sound that libsndfile does not read: where their mark stands, and what they are."""
 UNSUPPORTED = 4
 """libsndfile's SF_ERR_UNSUPPORTED_ENCODING."""
 _SHORT = re.compile(r"^.*?:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -60,6 +69,11 @@ class Header:
     def seconds(self) -> float:
         """How long the clip is."""
         return self.samples / self.rate
+
+    @property
+    def depth(self) -> int:
+        """Bits of a sample; 0 of an encoding that loses some."""
+        return DEPTHS.get(self.subtype, 0)
 
 
 def audio_header(source: bytes | BinaryIO, max_seconds: float = MAX_SECONDS) -> Header:
@@ -131,6 +145,10 @@ def _opened(source: bytes | BinaryIO) -> Iterator[soundfile.SoundFile]:
         file = soundfile.SoundFile(stream)
     except soundfile.LibsndfileError as error:
         word = "unsupported" if error.code == UNSUPPORTED else "unreadable"
+        if other := _other(stream):
+            raise AudioError(
+                "unsupported", f"{other}, which libsndfile does not read: convert it, to FLAC say"
+            ) from None
         raise AudioError(word, f"libsndfile does not read it: {error.error_string}") from None
     with file:
         try:
@@ -138,6 +156,13 @@ def _opened(source: bytes | BinaryIO) -> Iterator[soundfile.SoundFile]:
         except soundfile.LibsndfileError as error:
             text = f"decoding stops after {file.tell()} samples of {file.frames}: cut off, or damaged"
             raise AudioError("damaged", f"{text} ({error.error_string or error.code})") from None
+
+
+def _other(stream: BinaryIO) -> str | None:
+    """What a file is that libsndfile does not read, where its first bytes tell."""
+    stream.seek(0)
+    head = stream.read(16)
+    return next((name for at, mark, name in OTHERS if head[at:].startswith(mark)), None)
 
 
 def _checked(file: soundfile.SoundFile, max_seconds: float) -> Header:

@@ -163,7 +163,7 @@ def sample(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Print whole documents.")] = False,
     sheet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A PNG file to draw their images to, of a mixture as crops.")
+        Path | None, typer.Option(metavar="FILE", help="A PNG file to draw their images and clips to.")
     ] = None,
     lake: LakeOption = None,
     as_json: JsonOption = False,
@@ -171,7 +171,8 @@ def sample(
     """Print a few documents, kept or dropped; the same ones for the same seed.
 
     Of a mixture: a few records of each source as windows hold them, with what is learned between « and ».
-    With --sheet FILE.png also their images, with what is said of them; of a mixture the crops that an encoder sees.
+    With --sheet FILE.png also their images, with what is said of them, of a mixture the crops that an encoder sees;
+    and their clips, as spectrograms.
     """
     from gristmill.lake.query.query import resolve_usable
     from gristmill.lake.query.sampling import sample as ask

@@ -100,20 +100,26 @@ def sample_data(
     stories: Annotated[int, typer.Option(min=1, help="Short word problems for a small model to train on.")] = 8000,
     copying: Annotated[int, typer.Option(min=1, help="Rows to copy, for the same.")] = 10000,
     scenes: Annotated[int, typer.Option(min=2, help="Pictures with captions, and as many with questions.")] = 12000,
+    speech: Annotated[
+        int, typer.Option(min=0, help="Clips of spoken digits, which the extra `speech` of the package says.")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a small synthetic crawl, instruction data and pictures to try everything on, with the truth about them."""
+    """Write a small synthetic crawl, instruction data, pictures and speech to try everything on, with the truth about
+    them."""
     from gristmill.synth.sample import write_sample
     from gristmill.synth.scenes.sample import write_scenes
+    from gristmill.synth.speech.sample import write_speech
 
+    clips = [write_speech(directory, seed=seed, rows=speech)] if speech else []
     texts = write_sample(directory, pages=pages, seed=seed, stories=stories, copying=copying)
-    pictures = write_scenes(directory, seed=seed, scenes=scenes)
+    media = [write_scenes(directory, seed=seed, scenes=scenes), *clips]
     summary = replace(
         texts,
-        files=tuple(sorted((*texts.files, *pictures.files))),
-        bytes=texts.bytes + pictures.bytes,
-        records=texts.records + sum(pictures.kinds.values()),
-        kinds=texts.kinds | pictures.kinds,
+        files=tuple(sorted((*texts.files, *(name for written in media for name in written.files)))),
+        bytes=texts.bytes + sum(written.bytes for written in media),
+        records=texts.records + sum(sum(written.kinds.values()) for written in media),
+        kinds=texts.kinds | {kind: count for written in media for kind, count in written.kinds.items()},
     )
     answer(
         summary,

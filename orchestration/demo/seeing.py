@@ -23,6 +23,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from gristmill.model.evaluate.answers import spoken
 from gristmill.orchestration.demo.terminal import FOLDER, check, command, console, grist, keys, result, say, show
 
 TOKENIZER, MODEL = "seeing-bpe", "seeing.v4"
@@ -68,15 +69,22 @@ def seeing(lake: str, folder: Path) -> None:
 def pictures(lake: str, folder: Path) -> None:
     """Datasets of scenes, in words and in pictures, a tokenizer, and a mixture for each stage of training."""
     here = ("--set", "run.workers=0", "--lake", lake)  # little data: no Ray needed
-    texts = ("dataset=reading", f"inputs=[{folder}/reading.jsonl]", "instruct.form=pair")
-    grist("run", "conf/instruct.yaml", *keys(texts), *here)
+    rows = f"inputs=[{folder}/reading.jsonl]"
+    # Turns, of which the answers are learned, and the same as texts, of which every token is.
+    forms = {
+        "reading": ("instruct.form=chat",),
+        "reading-text": ("instruct.form=code", "instruct.code=[text]", "instruct.fim=null"),
+    }
+    for dataset, settings in forms.items():
+        grist("run", "conf/instruct.yaml", *keys((f"dataset={dataset}", rows, *settings)), *here)
     for dataset, form in PICTURES.items():
         # Scenes with one caption look alike, as they should: no near duplicate is looked for.
         settings = (f"dataset={dataset}", f"inputs=[{_input(folder, dataset)}]", f"image.form={form}")
         grist("run", "conf/vision.yaml", *keys((*settings, "min_similarity=null")), *here)
-    grist("tokenizer", "train", "reading@v1", "--vocab-size", "512", "--name", TOKENIZER, "--lake", lake)
-    mixed = ("dataset=seeing-reading", f"tokenizer={TOKENIZER}@v1", "sources={reading@v1: 1}", "window=512")
-    grist("run", "conf/mixture.yaml", *keys(mixed), *here)
+    grist("tokenizer", "train", "reading-text@v1", "--vocab-size", "512", "--name", TOKENIZER, "--lake", lake)
+    for dataset in forms:
+        mixed = (f"dataset=seeing-{dataset}", f"tokenizer={TOKENIZER}@v1", f"sources={{{dataset}@v1: 1}}", "window=512")
+        grist("run", "conf/mixture.yaml", *keys(mixed), *here)
     for mixture, (weights, window) in MIXTURES.items():
         sources = ", ".join(f"{name}@v1: {{weight: {weight}, max_epochs: 1}}" for name, weight in weights.items())
         # Shards of many small crops: there are few of them, and each is made in one pass over the pictures.
@@ -136,7 +144,7 @@ def answers(url: str, about: str, questions: Sequence[Question]) -> float:
     """Asks them, prints the first and how many answers are right. -> Their share."""
     right = 0
     for number, question in enumerate(questions):
-        answer = ask(url, openai_parts(question.content, question.pictures))
+        answer = spoken(ask(url, openai_parts(question.content, question.pictures)))
         right += answer == question.answer
         if number < 5:
             text = question.content[-1]["text"].strip()
@@ -164,7 +172,7 @@ def ask(url: str, content: list[dict[str, Any]]) -> str:
         "model": f"{MODEL}@v1",
         "messages": [{"role": "user", "content": content}],
         "temperature": 0,
-        "max_tokens": 24,
+        "max_tokens": 96,
     }
     request = urllib.request.Request(
         f"{url}/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}

@@ -1,14 +1,16 @@
-"""Contact sheets: the images of sampled records side by side, with what is said of them, as one PNG file.
+"""Contact sheets: the images and clips of sampled records side by side, with what is said of them, as one PNG file.
 
 Of a dataset they are pictures as they came; of a mixture what an encoder is shown: each image as its crops, a gap
-between, and beside them the global view. Small ones are enlarged by whole numbers, so that single pixels are seen.
-A text is cut where it is long, and a letter that Pillow's own font lacks is a box: `grist sample` prints texts whole.
+between, and beside them the global view. Small ones are enlarged by whole numbers, so that single pixels are seen. A
+clip is its spectrogram in both. A text is cut where it is long, and a letter that Pillow's own font lacks is a box:
+`grist sample` prints texts whole.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,8 +21,10 @@ from PIL import Image, ImageDraw, ImageFont
 from gristmill.lake.query.sampling import MEDIA, Drawn
 from gristmill.lake.store.base import Store
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.model.processing.image_file import MOST_PIXELS, ImageError, decode_image
+from gristmill.model.processing.image_file import MOST_PIXELS, decode_image
+from gristmill.model.processing.medium_error import MediumError
 from gristmill.orchestration.show.records import pieces_of
+from gristmill.orchestration.show.spectrogram import MOST_SECONDS, clip_picture, spectrogram
 from gristmill.orchestration.show.terminal import note, plain
 
 if TYPE_CHECKING:  # a sheet of records needs no torch
@@ -31,6 +35,9 @@ COLUMNS, WIDTH, HEIGHT = 3, 400, 300
 MOST_PICTURES = 8
 """Of a record that are drawn."""
 MOST_LINES = 6
+_KINDS = {"image": "image", "audio": "clip"}
+"""Media that are drawn, and what a title calls them."""
+_MOST_FRAMES = round(MOST_SECONDS * 100)
 _GAP, _MARGIN, _LETTER = 4, 14, 15
 _PAPER, _BETWEEN = (255, 255, 255), (255, 0, 255)
 _INK = {True: (0, 110, 50), False: (70, 70, 70), None: (0, 0, 0)}
@@ -48,33 +55,42 @@ class Cell(NamedTuple):
 
 
 def record_cells(drawn: Drawn) -> list[Cell]:
-    """Records with images, of a sample with the bytes of its media. A picture that cannot be decoded is left out, and
-    its record says why."""
+    """Records with images or clips, of a sample with the bytes of its media. One that cannot be decoded is left out,
+    and its record says why."""
     cells = []
     for number, record in enumerate(drawn.samples, 1):
-        media = [item for item in record.fields.get(MEDIA) or () if item["kind"] == "image"]
+        media = [item for item in record.fields.get(MEDIA) or () if item["kind"] in _KINDS]
         pictures, faults = list[np.ndarray](), list[tuple[str, bool | None]]()
         for item in media[:MOST_PICTURES]:
             try:
-                pictures.append(_fitted(decode_image(item["data"], MOST_PIXELS)))
-            except ImageError as error:
+                pictures.append(_picture(item["kind"], item["data"]))
+            except MediumError as error:
                 faults.append((f"{error}\n", None))
         if media:
             pieces = (*faults, *pieces_of(record))
-            cells.append(Cell(_title(number, record.id, len(media)), tuple(pictures), pieces))
+            counts = Counter(item["kind"] for item in media)
+            cells.append(Cell(_title(number, record.id, counts), tuple(pictures), pieces))
     return cells
 
 
+def _picture(kind: str, data: bytes) -> np.ndarray:
+    if kind == "image":
+        return _fitted(decode_image(data, MOST_PIXELS))
+    return clip_picture(data, WIDTH)
+
+
 def stretch_cells(store: Store, manifest: Manifest, drawn: DrawnStretches) -> list[Cell]:
-    """Records with images as the windows of a mixture hold them."""
-    from gristmill.stages.mix.windows import crops_of
+    """Records with images or clips as the windows of a mixture hold them."""
+    from gristmill.stages.mix.windows import media_of
 
     cells = []
-    of_stretches = zip(drawn.stretches, crops_of(store, manifest, drawn.stretches), strict=True)
-    for number, (stretch, images) in enumerate(of_stretches, 1):
-        if images:
-            pictures = tuple(_fitted(laid_out(image)) for image in images[:MOST_PICTURES])
-            cells.append(Cell(_title(number, stretch.id, len(images)), pictures, stretch.pieces))
+    of_stretches = zip(drawn.stretches, media_of(store, manifest, drawn.stretches), strict=True)
+    for number, (stretch, media) in enumerate(of_stretches, 1):
+        images = [_fitted(laid_out(image)) for image in media.images]
+        clips = [spectrogram(mel[:_MOST_FRAMES], WIDTH) for mel in media.mels]
+        if images or clips:
+            title = _title(number, stretch.id, Counter(image=len(images), audio=len(clips)))
+            cells.append(Cell(title, tuple([*images, *clips][:MOST_PICTURES]), stretch.pieces))
     return cells
 
 
@@ -85,9 +101,12 @@ def _fitted(picture: np.ndarray) -> np.ndarray:
     return np.array(image)
 
 
-def _title(number: int, record: str | None, images: int) -> str:
-    more = f", {images} images" if images > 1 else ""
-    more += f", of which {MOST_PICTURES}" if images > MOST_PICTURES else ""
+def _title(number: int, record: str | None, counts: Mapping[str, int]) -> str:
+    """`counts`: media by kind; of a single one nothing is said."""
+    total = sum(counts.values())
+    named = [f"{count} {_KINDS[kind]}{'s' if count > 1 else ''}" for kind, count in counts.items() if count]
+    more = f", {', '.join(named)}" if total > 1 else ""
+    more += f", of which {MOST_PICTURES}" if total > MOST_PICTURES else ""
     return f"{number}. {record or 'no id'}{more}"
 
 
@@ -122,9 +141,9 @@ def write_sheet(path: Path, cells: Sequence[Cell]) -> None:
     """Draws the cells to a PNG file. Raises ValueError where there are none, or for another kind of file."""
     check_name(path)
     if not cells:
-        raise ValueError(f"--sheet {path}: none of these records has an image; nothing was drawn")
+        raise ValueError(f"--sheet {path}: none of these records has an image or a clip; nothing was drawn")
     draw_sheet(cells).save(path)
-    note(f"images of {len(cells)} records: {path}")
+    note(f"images and clips of {len(cells)} records: {path}")
 
 
 def draw_sheet(cells: Sequence[Cell]) -> Image.Image:

@@ -204,17 +204,22 @@ def placed(conversation: Conversation, media: int, modality: Modality) -> Conver
     return conversation
 
 
-def with_media(parts: Sequence[Segment], modality: Modality) -> list[Segment]:
+def with_media(parts: Sequence[Segment], *modalities: Modality) -> list[Segment]:
     """The parts of a rendered conversation, with the placeholders in what users say as special tokens."""
     split: list[Segment] = []
     before: Segment | None = None
     for part in parts:
+        pieces = [part]
         if before == Segment(USER, special=True) and not part.special:
-            split += split_at_placeholders(part, modality.kind)
-        else:
-            split.append(part)
+            for modality in modalities:
+                pieces = [piece for each in pieces for piece in _split(each, modality)]
+        split += pieces
         before = part
     return split
+
+
+def _split(part: Segment, modality: Modality) -> list[Segment]:
+    return [part] if part.special else split_at_placeholders(part, modality.kind)
 
 
 def with_several(parts: Sequence[Segment], counts: Sequence[int], modality: Modality) -> list[Segment]:

@@ -144,12 +144,23 @@ class ImageCrops(NamedTuple):
     size: tuple[int, int]
 
 
-def crops_of(store: Store, manifest: Manifest, stretches: Sequence[Stretch]) -> list[list[ImageCrops]]:
-    """Of each stretch the crops of its images, in order. Raises LookupError for a window that is not there."""
+class StretchMedia(NamedTuple):
+    """Of a stretch, in order: `images`, and of clips `mels`, float32 [frames, 80] each."""
+
+    images: list[ImageCrops]
+    mels: list[np.ndarray]
+
+
+def media_of(store: Store, manifest: Manifest, stretches: Sequence[Stretch]) -> list[StretchMedia]:
+    """Of each stretch its media as its window holds them. Raises LookupError for a window that is not there."""
     reader = read_windows(store, manifest)
     keys = [key for _, index in shard_files(manifest) for key in read_table(store, index, ["key"])["key"].to_pylist()]
     numbers = {key: number for number, key in enumerate(keys)}
-    return [_crops(reader.sample(numbers[stretch.window]), stretch.position) for stretch in stretches]
+    windows = (reader.sample(numbers[stretch.window]) for stretch in stretches)
+    return [
+        StretchMedia(_crops(window, stretch.position), _mels(window, stretch.position))
+        for window, stretch in zip(windows, stretches, strict=True)
+    ]
 
 
 def _crops(window: Sample, position: int) -> list[ImageCrops]:
@@ -162,6 +173,13 @@ def _crops(window: Sample, position: int) -> list[ImageCrops]:
             crops.append(ImageCrops(window.arrays["tiles"][at:end], (height, width)))
         at = end
     return crops
+
+
+def _mels(window: Sample, position: int) -> list[np.ndarray]:
+    """Of the clips of the stretch at `position`."""
+    of_stretch = [number for number, clip in enumerate(window.meta.get("clips", ())) if clip["stretch"] == position]
+    ends = window.arrays.get("cu_frames", np.zeros(1, np.int32))
+    return [window.arrays["mel"][ends[number] : ends[number + 1]] for number in of_stretch]
 
 
 def _place(store: Store, index: ObjectRef, key: str) -> int:

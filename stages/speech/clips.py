@@ -38,9 +38,11 @@ MOST_SAMPLES = 7200 * 48_000
 
 
 class Clip(NamedTuple):
-    """`medium`: a row of MEDIA; `look`: how it sounds; `origin`: a row of ORIGINS, None of a whole file."""
+    """`medium`: a row of MEDIA; `depth`: bits a sample of the file, 0 of a lossy encoding; `look`: how it sounds;
+    `origin`: a row of ORIGINS, None of a whole file."""
 
     medium: dict[str, Any]
+    depth: int
     levels: Levels
     look: int
     origin: dict[str, Any] | None
@@ -100,7 +102,7 @@ def clip_of(item: Media, part: Part | None, max_seconds: float) -> Clip:
         raise AudioError("too_long", f"{decoded} samples at {header.rate} Hz, allowed are {MOST_SAMPLES}")
     if place is None:
         waveform, rate = decode_audio(item.data, max_seconds=max_seconds)
-        return _clip(item, waveform, rate, None)
+        return _clip(item, header, waveform, None)
     first, samples = place
     if samples > max_seconds * header.rate:
         raise AudioError("too_long", f"{samples / header.rate:.1f} seconds, allowed are {max_seconds:g}")
@@ -108,12 +110,13 @@ def clip_of(item: Media, part: Part | None, max_seconds: float) -> Clip:
     data = _stored(waveform, rate)
     origin: dict[str, Any] = {"sha256": item.sha256, "url": item.url}
     origin |= {"start": first / rate, "end": (first + samples) / rate}
-    return _clip(Media("audio", hashlib.sha256(data).hexdigest(), item.url, data), waveform, rate, origin)
+    return _clip(Media("audio", hashlib.sha256(data).hexdigest(), item.url, data), header, waveform, origin)
 
 
-def _clip(item: Media, waveform: np.ndarray, rate: int, origin: dict[str, Any] | None) -> Clip:
+def _clip(item: Media, header: Header, waveform: np.ndarray, origin: dict[str, Any] | None) -> Clip:
+    rate = header.rate
     medium = item.as_row() | {"kind": "audio", "samples": len(waveform), "rate": rate}
-    return Clip(medium, levels(waveform, rate), sound(waveform, rate), origin)
+    return Clip(medium, header.depth, levels(waveform, rate), sound(waveform, rate), origin)
 
 
 def _place(part: Part, header: Header) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
@@ -22,9 +23,11 @@ from gristmill.model.processing.chat.fields import either
 from gristmill.model.processing.segments import Segment
 from gristmill.stages.containers import ReadConfig, Record
 from gristmill.stages.containers.media import MEDIA, Media, digests
-from gristmill.stages.media.turns import AUDIO, Album, names_media, placed, with_media, with_placeholders
+from gristmill.stages.core.work import added
+from gristmill.stages.media.turns import AUDIO, IMAGE, Album, names_media, placed, with_media, with_placeholders
 from gristmill.stages.read.reading import RECORD
 from gristmill.stages.speech.clips import Clip, check_channel, clip_of, part_of
+from gristmill.stages.speech.pictures import Picture, album_of, pictures_of
 from gristmill.stages.speech.prompts import LANGUAGES
 from gristmill.stages.speech.tasks import TASKS, Defaults, Fields, Said, Task, language_of, turns, words_of
 from gristmill.stages.text.instruct import PARTS
@@ -51,10 +54,11 @@ SCHEMA = pa.schema(
         ("spoken", pa.string()),  # what is said in the clips; null: unknown
         ("samples", pa.list_(pa.int64())),  # of a channel of each clip
         ("rates", pa.list_(pa.int32())),  # Hz
+        ("depths", pa.list_(pa.int32())),  # bits a sample; 0 of a lossy encoding
         ("peaks", pa.list_(pa.float32())),  # filters/audio/levels.py
         ("silent", pa.list_(pa.float32())),
         ("clipped", pa.list_(pa.float32())),
-        ("looks", pa.list_(pa.uint64())),  # filters/audio/sound.py
+        ("looks", pa.list_(pa.uint64())),  # of images (filters/image/look.py), then of clips (filters/audio/sound.py)
         ("digests", pa.list_(pa.string())),  # sha256 of the media, then of the files that they are parts of
         ("bytes", pa.int64()),  # of the text, UTF-8, and of the media
         ("media", MEDIA),
@@ -67,12 +71,13 @@ SAME: tuple[Same, ...] = ("clips_and_text", "clips", "text")
 
 
 class Formed(NamedTuple):
-    """A sample: its parts, what makes two the same, its clips, what the row says of them; or the reason why it is
-    none, with the offending value, or in `error` what a decoder said, which quotes nothing of a record."""
+    """A sample: its parts, what makes two the same, its clips and images, what the row says of them; or the reason why
+    it is none, with the offending value, or in `error` what a decoder said, which quotes nothing of a record."""
 
     parts: tuple[Segment, ...] = ()
     content: str = ""
     clips: tuple[Clip, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     words: Said | None = None
     reason: str | None = None
     value: str | None = None
@@ -87,14 +92,15 @@ class FormSpeech(SampleStage[Formed]):
     `target` of rows that do not say; `prompts`: instead of the templates of the task. Clips are named as images are
     (stages/media/turns.py); where nothing names any, all of a record count. A row with a start (and an end or a
     duration, in seconds) speaks of that part of its one file; one with a `channel`, a number or a list of such, is
-    refused where its file has others too. `same`: records are duplicates where clips and text are
+    refused where its file has others too. `max_images`: of a record, beside its clips; None: an image is no clip, and
+    its record is refused. `same`: records are duplicates where clips and text are
     equal, or clips alone, or the text alone. `text_only` keeps records without a clip. Bounds of a record:
     `read.max_record_bytes`, `max_clips`, of each clip `max_seconds`, and `seconds_per_record`; None: no limit of time,
     and records are judged in this very process (for debuggers).
     """
 
     name: ClassVar[str] = "audio"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # depths of clips; what is loud is what moves
     schema: ClassVar[pa.Schema] = SCHEMA
     judgement: ClassVar[type[Formed]] = Formed
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
@@ -113,6 +119,7 @@ class FormSpeech(SampleStage[Formed]):
     max_seconds: float = 7200.0
     read: ReadConfig = field(default_factory=lambda: ReadConfig(max_record_bytes=400_000_000))
     seconds_per_record: float | None = 300.0
+    max_images: int | None = added()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,12 +132,15 @@ class FormSpeech(SampleStage[Formed]):
                 raise ValueError(f"{name}={label!r}: one of {', '.join(LANGUAGES)}, or nothing")
         if self.max_clips < 1:
             raise ValueError(f"max_clips={self.max_clips}: at least 1")
+        if self.max_images is not None and self.max_images < 1:
+            raise ValueError(f"max_images={self.max_images}: at least 1, or null")
         if not 0 < self.max_seconds <= 86_400:
             raise ValueError(f"max_seconds={self.max_seconds}: more than 0, at most a day (86400)")
 
     def formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
         """The sample of a row. Raises BadSample for the rule that it breaks, BadMedium."""
-        album = Album(item.media, AUDIO)
+        is_clip = [self.max_images is None or each.kind != IMAGE.kind for each in item.media]
+        album = Album(list(compress(item.media, is_clip)), AUDIO)
         album.add_fields(row, self.fields.audio)
         messages = either(row, "messages", "conversations") if self.task == "chat" else None
         if not album.named and not names_media(messages, AUDIO):
@@ -144,11 +154,17 @@ class FormSpeech(SampleStage[Formed]):
             words = words_of(row, self.task, self.fields, Defaults(self.language, self.target, self.prompts))
             messages = turns(words, len(album.named), self.system)
         self._check_number(album.named, len(item.media))
+        shown = Album((), IMAGE)
+        if self.max_images is not None:
+            shown = album_of(item.media, row, messages)
+            messages = with_placeholders(messages, shown)
         given = {"messages": messages, "tools": row.get("tools")}
         conversation = parse(given, Rules(harmless=frozenset(self.harmless)))
-        parts = with_media(render(placed(conversation, len(album.named), AUDIO)), AUDIO)
+        conversation = placed(placed(conversation, len(album.named), AUDIO), len(shown.named), IMAGE)
+        parts = with_media(render(conversation), AUDIO, IMAGE)
+        pictures = pictures_of(shown.named, self.max_images or 0)
         clips = self._clips(album.named, row)
-        return Formed(tuple(parts), self._content(parts, clips), clips, words)
+        return Formed(tuple(parts), self._content(parts, clips, pictures), clips, pictures, words)
 
     def _check_number(self, clips: Sequence[Media], media: int) -> None:
         if not clips and not self.text_only:
@@ -172,9 +188,9 @@ class FormSpeech(SampleStage[Formed]):
                 raise BadMedium(number, error) from None
         return tuple(clips)
 
-    def _content(self, parts: Sequence[Segment], clips: Sequence[Clip]) -> str:
-        """What makes two records the same: their clips, their text and what of it is learned, or one of these."""
-        digests = [clip.medium["sha256"] for clip in clips]
+    def _content(self, parts: Sequence[Segment], clips: Sequence[Clip], pictures: Sequence[Picture]) -> str:
+        """What makes two records the same: their media, their text and what of it is learned, or one of these."""
+        digests = [medium.medium["sha256"] for medium in (*pictures, *clips)]
         text = [tuple(part) for part in parts]
         if self.same == "clips" and digests:
             return json.dumps(digests)
@@ -183,6 +199,7 @@ class FormSpeech(SampleStage[Formed]):
     def columns(self, item: Record, sample: Formed) -> dict[str, Any]:
         """Of a sample: those of SCHEMA that are not of RECORD."""
         clips, words = sample.clips, sample.words
+        media = [medium.medium for medium in (*sample.pictures, *clips)]
         assert words is not None
         columns = columns_of(item, sample.content, "chat", sample.parts)
         return columns | {
@@ -193,25 +210,26 @@ class FormSpeech(SampleStage[Formed]):
             "spoken": words.spoken,
             "samples": [clip.medium["samples"] for clip in clips],
             "rates": [clip.medium["rate"] for clip in clips],
+            "depths": [clip.depth for clip in clips],
             "peaks": [clip.levels.peak for clip in clips],
             "silent": [clip.levels.silent for clip in clips],
             "clipped": [clip.levels.clipped for clip in clips],
-            "looks": [clip.look for clip in clips],
-            "digests": _digests(clips),
-            "bytes": len(columns["text"].encode()) + sum(len(clip.medium["data"]) for clip in clips),
-            "media": [clip.medium for clip in clips],
+            "looks": [medium.look for medium in (*sample.pictures, *clips)],
+            "digests": _digests(sample),
+            "bytes": len(columns["text"].encode()) + sum(len(medium["data"]) for medium in media),
+            "media": media,
             "origins": [clip.origin for clip in clips if clip.origin is not None],
         }
 
     def media_of(self, item: Record, sample: Formed) -> list[str]:
-        """Of a sample its clips, then the files that they are parts of."""
-        return digests(item.media) if sample.reason else _digests(sample.clips)
+        """Of a sample its images and clips, then the files that these are parts of."""
+        return digests(item.media) if sample.reason else _digests(sample)
 
     def size(self, samples: pa.Table) -> int:
         """Of their texts, UTF-8, and of their media."""
         return pc.sum(samples["bytes"]).as_py() or 0
 
 
-def _digests(clips: Sequence[Clip]) -> list[str]:
-    origins = [clip.origin["sha256"] for clip in clips if clip.origin is not None]
-    return [clip.medium["sha256"] for clip in clips] + origins
+def _digests(sample: Formed) -> list[str]:
+    origins = [clip.origin["sha256"] for clip in sample.clips if clip.origin is not None]
+    return [medium.medium["sha256"] for medium in (*sample.pictures, *sample.clips)] + origins

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gristmill.synth.scenes.words import asked_of
+from gristmill.synth.scenes.questions import Asked
+from gristmill.synth.scenes.words import announced
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _PART = pa.struct([("type", pa.string()), ("text", pa.string())])
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.list_(_PART))])
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.list_(_PART)), ("reasoning_content", pa.string())])
 _SCHEMA = pa.schema(
     [("id", pa.string()), ("source", pa.string()), ("images", pa.list_(_IMAGE)), ("messages", pa.list_(_MESSAGE))]
 )
@@ -27,13 +28,23 @@ _PARQUET_ROWS = 1000
 
 
 class Row(NamedTuple):
-    """A row: files of pictures, and an `answer` to a question about them; without a question it is a caption."""
+    """A row: files of pictures, and what is asked about them, turn by turn, or one caption. `prompt`: text before the
+    first question, instead of pictures."""
 
     id: str
-    kind: str
     pictures: tuple[bytes, ...]
-    question: str | None
-    answer: str
+    asked: tuple[Asked, ...]
+    prompt: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Of what is asked first."""
+        return self.asked[0].kind
+
+    @property
+    def caption(self) -> str | None:
+        """None: questions are asked."""
+        return None if self.asked[0].question else self.asked[0].answer
 
 
 def folder(rows: Iterable[Row]) -> dict[str, bytes]:
@@ -43,7 +54,7 @@ def folder(rows: Iterable[Row]) -> dict[str, bytes]:
     for row in rows:
         (picture,) = row.pictures
         files[f"{row.id}.png"] = picture
-        lines.append(_json({"id": row.id, "source": row.kind, "file_name": f"{row.id}.png", "text": row.answer}))
+        lines.append(_json({"id": row.id, "source": row.kind, "file_name": f"{row.id}.png", "text": row.caption}))
     files["metadata.jsonl"] = "".join(f"{line}\n" for line in lines).encode()
     return files
 
@@ -53,7 +64,7 @@ def tar(rows: Iterable[Row]) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for row in rows:
-            content = {"text": row.answer} if row.question is None else {"messages": messages(row)}
+            content = {"messages": messages(row)} if row.caption is None else {"text": row.caption}
             _add(archive, f"{row.id}.json", _json({"source": row.kind, **content}).encode())
             for number, picture in enumerate(row.pictures):
                 _add(archive, f"{row.id}.png" if len(row.pictures) == 1 else f"{row.id}.{number}.png", picture)
@@ -76,15 +87,31 @@ def parquet(rows: Iterable[Row]) -> bytes:
     return stream.getvalue()
 
 
+def conversation(row: Row) -> list[dict[str, Any]]:
+    """The turns of a row in words, whose first has the prompt."""
+    turns: list[dict[str, Any]] = []
+    for number, asked in enumerate(row.asked):
+        prompt = row.prompt if number == 0 else ""
+        thought = {"reasoning_content": asked.thought} if asked.thought else {}
+        turns += [
+            {"role": "user", "content": f"{prompt}{asked.question}"},
+            {"role": "assistant", "content": asked.answer, **thought},
+        ]
+    return turns
+
+
 def messages(row: Row) -> list[dict[str, Any]]:
-    """What a user asks of the pictures, which are parts of the message, and the answer. ValueError for a caption."""
-    if row.question is None:
+    """The turns of a row, whose first shows the pictures, as parts. ValueError for a caption."""
+    if row.caption is not None:
         raise ValueError(f"{row.id} is a caption: nobody asks")
     picture = ""  # no text of a message is empty
-    parts = asked_of([picture] * len(row.pictures), row.question)
-    content = [{"type": "text", "text": part} if part != picture else {"type": "image"} for part in parts]
-    answer = [{"type": "text", "text": row.answer}]
-    return [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+    shown = [
+        {"type": "text", "text": part} if part != picture else {"type": "image"}
+        for part in announced([picture] * len(row.pictures))
+    ]
+    turns = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in conversation(row)]
+    turns[0]["content"] = [*shown, *turns[0]["content"]]
+    return turns
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -3,12 +3,13 @@
 - a frame is asked for by number, about a place where both show different figures, so that one frame is not enough to
   guess by;
 - what changed is one of two figures, which became another figure, went, or came to an empty place;
+- what is compared is read first, place by place or picture by picture, as a thought before the answer;
 - of three pictures exactly one has the shape in the colour that is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gristmill.synth.draw import Draw
@@ -22,62 +23,81 @@ from gristmill.synth.scenes.figures import (
     part_of,
     shown_at,
 )
-from gristmill.synth.scenes.questions import Asked, shapes
+from gristmill.synth.scenes.questions import Asked, judged, shapes, yes_or_no
 
 ORDINALS = ("first", "second", "third")
 
 
 class Frames(NamedTuple):
-    """Scenes in order and a question about them; `is_video`: frames of one scene share its background."""
+    """Scenes in order and questions about them; `is_video`: frames of one scene share its background."""
 
     scenes: tuple[Scene, ...]
-    asked: Asked
+    asked: tuple[Asked, ...]
     is_video: bool = False
 
 
-def drawn_frames(draw: Draw, part: Part) -> Frames:
-    """Of one of the kinds; every scene is of `part`, which is not withheld."""
-    return draw.pick(_KINDS)(draw, part)
+def drawn_frames(draw: Draw, part: Part, count: int) -> Frames:
+    """Of one of the kinds, with up to `count` questions; every scene is of `part`, which is not withheld."""
+    frames = draw.pick(_KINDS)(draw, part)
+    return frames._replace(asked=frames.asked[:count])
 
 
 def _frame(draw: Draw, part: Part) -> Frames:
     while True:
         scenes = drawn_scene(draw, part), drawn_scene(draw, part)
-        differ = [
-            figure.place for figure in scenes[0] if shown_at(scenes[1], figure.place) not in (NOTHING, str(figure))
-        ]
-        if differ:
-            break
-    place, number = draw.pick(differ), draw.below(2)
-    question = f"What is {PLACES[place]} in the {ORDINALS[number]}?"
-    return Frames(scenes, Asked("frame", question, shown_at(scenes[number], place)))
+        if questions := _of_frames(scenes):
+            return Frames(scenes, tuple(draw.shuffled(questions)))
 
 
-def _same(draw: Draw, part: Part) -> Frames:
-    before, after, place = _changed_scene(draw, part)
-    if draw.chance(0.5):
-        place = draw.pick([figure.place for figure in (*before, *after) if figure.place != place])
-    same = shown_at(before, place) == shown_at(after, place)
-    question = f"Is {PLACES[place]} the same in both?"
-    return Frames((before, after), Asked("same", question, "yes" if same else "no"), is_video=True)
+def _of_frames(scenes: tuple[Scene, Scene]) -> list[Asked]:
+    """What is in either, at every place where both show a figure, and not the same."""
+    return [
+        Asked("frame", f"What is {PLACES[figure.place]} in the {ordinal}?", shown_at(scene, figure.place))
+        for figure in scenes[0]
+        if shown_at(scenes[1], figure.place) not in (NOTHING, str(figure))
+        for ordinal, scene in zip(ORDINALS, scenes, strict=False)
+    ]
 
 
-def _changed(draw: Draw, part: Part) -> Frames:
+def _change(draw: Draw, part: Part) -> Frames:
+    """What changed, and whether a place is the same. Each is the first question as often as the other."""
     before, after, place = _changed_scene(draw, part)
     answer = f"{PLACES[place]} {shown_at(before, place)} became {shown_at(after, place)}"
-    return Frames((before, after), Asked("changed", "What changed?", answer), is_video=True)
+    thought = "\n".join(_compared(before, after, at) for at in range(len(PLACES)))
+    changed = Asked("changed", "What changed?", answer, thought)
+    other = draw.pick([figure.place for figure in (*before, *after) if figure.place != place])
+    first, second = draw.shuffled([_same(before, after, place), _same(before, after, other)])
+    asked = *draw.shuffled([changed, first]), second, *draw.shuffled(_of_frames((before, after)))
+    return Frames((before, after), asked, is_video=True)
+
+
+def _same(before: Scene, after: Scene, place: int) -> Asked:
+    answer = yes_or_no(shown_at(before, place) == shown_at(after, place))
+    return Asked("same", f"Is {PLACES[place]} the same in both?", answer, _compared(before, after, place))
+
+
+def _compared(before: Scene, after: Scene, place: int) -> str:
+    """What both show at a place, and whether it is the same."""
+    first, second = shown_at(before, place), shown_at(after, place)
+    return f"{PLACES[place]} first {first} second {second} {yes_or_no(first == second)}"
 
 
 def _which(draw: Draw, part: Part) -> Frames:
     while True:
         scenes = tuple(drawn_scene(draw, part) for _ in ORDINALS)
-        pairs = [{(figure.colour, figure.shape) for figure in shapes(scene)} for scene in scenes]
-        number = draw.below(len(scenes))
-        others = set[tuple[str, str]]().union(*pairs[:number], *pairs[number + 1 :])
-        if wanted := sorted(pairs[number] - others):
-            break
-    question = f"Which has a {' '.join(draw.pick(wanted))}?"
-    return Frames(scenes, Asked("which", question, ORDINALS[number]))
+        pairs = [set(map(str, shapes(scene))) for scene in scenes]
+        asked = [
+            Asked("which", f"Which has a {pair}?", ORDINALS[number], _searched(scenes, pair))
+            for number, own in enumerate(pairs)
+            for pair in sorted(own.difference(*pairs[:number], *pairs[number + 1 :]))
+        ]
+        if asked:
+            return Frames(scenes, tuple(draw.shuffled(asked)))
+
+
+def _searched(scenes: Sequence[Scene], wanted: str) -> str:
+    """Every picture's figures, and whether each is the one that is wanted."""
+    return "\n".join(f"{ordinal} {judged(scene, wanted)}" for ordinal, scene in zip(ORDINALS, scenes, strict=True))
 
 
 def _changed_scene(draw: Draw, part: Part) -> tuple[Scene, Scene, int]:
@@ -92,4 +112,4 @@ def _changed_scene(draw: Draw, part: Part) -> tuple[Scene, Scene, int]:
             return (scene, other, place) if draw.chance(0.5) else (other, scene, place)
 
 
-_KINDS: tuple[Callable[[Draw, Part], Frames], ...] = (_frame, _frame, _same, _changed, _which)
+_KINDS: tuple[Callable[[Draw, Part], Frames], ...] = (_frame, _frame, _change, _change, _which)

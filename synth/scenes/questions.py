@@ -1,7 +1,9 @@
-"""Questions about one scene, with their answers. Notable choices:
+"""Questions about one scene, with their answers, and what may be thought before one. Notable choices:
 
 - a question is only asked where it has one answer: of a shape that is there once, of the only digits;
 - half of the answers to "is there" are yes, and half of the pairs that are not there have a colour or a shape that is;
+- where figures have to be compared with what is asked for, a thought reads them one by one and says of each whether it
+  is the one: that is within the reach of a small model, which a comparison in one step is not;
 - a withheld pair is asked for where withheld scenes are asked about, and nowhere else.
 """
 
@@ -25,19 +27,38 @@ from gristmill.synth.scenes.figures import (
 
 
 class Asked(NamedTuple):
-    """A question of a kind, and its answer."""
+    """A question of a kind, its answer, and the thought that leads there, if one is needed. A caption is the answer to
+    the picture alone: its question is empty."""
 
     kind: str
     question: str
     answer: str
+    thought: str = ""
 
 
-def asked(scene: Scene, draw: Draw, part: Part) -> Asked:
-    """One of the questions that the scene can be asked. `part`: which pairs may be named."""
-    while True:
-        question = draw.pick(_QUESTIONS)(scene, draw, part)
+def asked(scene: Scene, draw: Draw, part: Part, count: int) -> tuple[Asked, ...]:
+    """Up to `count` different ones of the questions that the scene can be asked, at least one. `part`: which pairs may
+    be named."""
+    different: dict[str, Asked] = {}
+    for kind in draw.shuffled(_QUESTIONS):
+        question = kind(scene, draw, part)
         if question is not None:
-            return question
+            different.setdefault(question.question, question)
+    return tuple(different.values())[:count]
+
+
+def judged(scene: Scene, wanted: str) -> str:
+    """A caption that says of each figure whether it has all the words that are wanted, which stand beside it again:
+    `top left red circle is red star no bottom right red star is red star yes`."""
+    return " ".join(
+        f"{PLACES[figure.place]} {figure} is {wanted} {yes_or_no(set(wanted.split()) <= set(str(figure).split()))}"
+        for figure in scene
+    )
+
+
+def yes_or_no(right: bool) -> str:
+    """As a word."""
+    return "yes" if right else "no"
 
 
 def shapes(scene: Scene) -> list[Figure]:
@@ -55,7 +76,7 @@ def _colour(scene: Scene, draw: Draw, part: Part) -> Asked | None:
     if not alone:
         return None
     figure = draw.pick(alone)
-    return Asked("colour", f"What colour is the {figure.shape}?", figure.colour)
+    return Asked("colour", f"What colour is the {figure.shape}?", figure.colour, judged(scene, figure.shape))
 
 
 def _where(scene: Scene, draw: Draw, part: Part) -> Asked | None:
@@ -64,7 +85,8 @@ def _where(scene: Scene, draw: Draw, part: Part) -> Asked | None:
     if not alone:
         return None
     figure = draw.pick(alone)
-    return Asked("where", f"Where is the {figure.shape or 'text'}?", PLACES[figure.place])
+    wanted = figure.shape or "text"
+    return Asked("where", f"Where is the {wanted}?", PLACES[figure.place], judged(scene, wanted))
 
 
 def _digits(scene: Scene, draw: Draw, part: Part) -> Asked | None:
@@ -81,7 +103,8 @@ def _there(scene: Scene, draw: Draw, part: Part) -> Asked | None:
     if draw.chance(0.5):
         while pair in shown:
             pair = _other_pair(pair, draw, withheld=part == "withheld")
-    return Asked("there", f"Is there a {' '.join(pair)}?", "yes" if pair in shown else "no")
+    wanted = " ".join(pair)
+    return Asked("there", f"Is there a {wanted}?", yes_or_no(pair in shown), judged(scene, wanted))
 
 
 def _other_pair(pair: tuple[str, str], draw: Draw, *, withheld: bool) -> tuple[str, str]:

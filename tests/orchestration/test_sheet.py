@@ -100,7 +100,7 @@ def test_the_command_writes_a_file_and_says_the_same_as_without(lake: Store, tmp
         path = tmp_path / f"{version}.png"
         answer = grist(lake, "sample", version, "-n", "7", "--json", "--sheet", str(path))
         assert json.loads(answer.stdout) == json.loads(grist(lake, "sample", version, "-n", "7", "--json").stdout)
-        assert "images of 7 records" in answer.stderr
+        assert "images and clips of 7 records" in answer.stderr
         with Image.open(path) as sheet:
             assert sheet.format == "PNG" and COLUMNS * WIDTH < sheet.width < COLUMNS * (WIDTH + 40)
 
@@ -118,7 +118,7 @@ def test_large_pictures_are_kept_no_larger_than_a_cell() -> None:
 
 def test_what_cannot_be_drawn_is_said(lake: Store, tmp_path: Path) -> None:
     none = grist(lake, "sample", "web", "--sheet", str(tmp_path / "web.png"), code=2)
-    assert "none of these records has an image" in none.stderr and not list(tmp_path.iterdir())
+    assert "none of these records has an image or a clip" in none.stderr and not list(tmp_path.iterdir())
     other = grist(lake, "sample", "pics", "--sheet", str(tmp_path / "pics.jpg"), code=2)
     assert "ends with .png" in other.stderr and not other.stdout and not list(tmp_path.iterdir())
 

@@ -260,6 +260,19 @@ def test_copies_of_a_clip_are_found_and_the_best_is_kept(store, tmp_path):
     assert {reason for _, reason in fates(store, manifest).values()} == {None, "sound.duplicate"}
 
 
+def test_a_lossy_copy_gives_way_to_its_source(store, tmp_path):
+    """Whatever the header of the copy says: an MP3 is a little longer, and one of a higher rate is no better."""
+    source, loud = waveform(1, 3.0), waveform(2, 3.0, 48_000)
+    files = {"0.wav": encoded(source, 16_000), "0a.mp3": encoded(waveform(1, 3.0, 44_100), 44_100, "MP3"),
+             "0b.ogg": encoded(source, 16_000, "OGG", "OPUS"), "1.wav": encoded(loud, 48_000, subtype="PCM_24"),
+             "1a.wav": encoded(loud, 48_000, subtype="PCM_U8"), "1b.wav": encoded(waveform(2, 3.0), subtype="PCM_24"),
+             "1c.wav": encoded(waveform(2, 3.0, 8_000), 8_000, subtype="PCM_24")}  # fmt: skip
+    lines = [{"audio": name, "text": SAYS.format(name[0])} for name in files]
+    manifest = run(store, [folder_of(tmp_path / "in", lines, files)])
+    got = {lines[n]["audio"]: fate for n, (fate, _) in fates(store, manifest).items()}
+    assert sorted(name for name, fate in got.items() if fate == "kept") == ["0.wav", "1.wav"]
+
+
 @pytest.mark.parametrize(("same", "kept"), [("clips_and_text", 4), ("clips", 2), ("text", 2)])
 def test_what_makes_two_records_the_same(store, tmp_path, same, kept):
     lines = [{"audio": name, "text": SAYS.format(n)} for name in ("a.wav", "b.wav") for n in range(2)]

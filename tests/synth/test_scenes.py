@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import scenes
-from scenes import Line, Reading, lines
+from scenes import Reading, Turn, lines, turns
 
+from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.text import Tokenizer
+from gristmill.model.processing.tokenizer.bpe import train_tokenizer
 from gristmill.synth.scenes.figures import NOTHING, WITHHELD_DIGITS, WITHHELD_PAIRS
 from gristmill.synth.scenes.sample import write_scenes
+from gristmill.synth.scenes.words import BLANK, DIGITS
 
 SCENES, HELD_OUT = 160, 60
 CAPTIONS = ("captions", "captions-held-out", "captions-withheld", "captions-faces", "objects", "objects-held-out")
 ASKED = ("questions", "questions-held-out", "questions-withheld", "frames", "frames-held-out")
 TRAINED = ("captions", "objects", "questions", "frames")
 ORDINALS = ("first", "second", "third")
-GRID = re.compile(r"(?:^ .+$\n?){4}", re.MULTILINE)
+GRID = re.compile(r"((?:^ .+\n){4})-\n((?:^ .+\n){2})", re.MULTILINE)
 WITHHELD = {" ".join(pair) for pair in WITHHELD_PAIRS} | {f"text {' '.join(digits)}" for digits in WITHHELD_DIGITS}
 
 
@@ -44,14 +48,13 @@ def captioned(reading: Reading) -> str:
 @pytest.mark.parametrize("name", CAPTIONS)
 def test_a_picture_shows_what_its_caption_says(sample: Path, name: str) -> None:
     rows = lines(sample, name)
-    # of single figures there are twice as many: pairs of digits take the longest to be told apart
-    assert len(rows) == (2 * SCENES if name == "objects" else SCENES if name in TRAINED else HELD_OUT)
+    assert len(rows) == {"objects": 2 * SCENES, "captions": SCENES}.get(name, HELD_OUT)
     for row in rows:
         (reading,) = row.readings
         if row.kind == "object":
-            assert row.answer == reading.get("top left", NOTHING)
+            assert row.caption == reading.get("top left", NOTHING)
         else:
-            assert row.answer == captioned(reading) and len(reading) == 2
+            assert row.caption == captioned(reading) and len(reading) == 2
 
 
 def place(first: Reading, question: str) -> str:
@@ -111,51 +114,130 @@ SEVERAL: dict[str, Callable[[list[Reading], str], str]] = {
 }  # fmt: skip
 
 
-def answered(row: Line) -> str:
-    """The answer by what the pictures show, and by the question."""
-    if row.kind in ONE:
-        (reading,) = row.readings
-        return ONE[row.kind](reading, row.question)
-    return SEVERAL[row.kind](row.readings, row.question)
+def kind_of(question: str) -> str:
+    """By its words."""
+    forms = {
+        "What changed": "changed", "Is there": "there", "What colour": "colour", "Where": "where",
+        "Which digits": "digits", "Which has": "which", "Is ": "same",
+    }  # fmt: skip
+    named = (kind for start, kind in forms.items() if question.startswith(start))
+    return next(named, "frame" if " in the " in question else "place")
+
+
+def answered(readings: list[Reading], question: str) -> str:
+    """The answer by what the pictures show."""
+    kind = kind_of(question)
+    return ONE[kind](readings[0], question) if kind in ONE else SEVERAL[kind](readings, question)
+
+
+def judged(reading: Reading, wanted: str) -> str:
+    """Every figure, and whether it has all the words that are wanted."""
+    fits = {at: set(wanted.split()) <= set(figure.split()) for at, figure in reading.items()}
+    return " ".join(f"{at} {figure} is {wanted} {'yes' if fits[at] else 'no'}" for at, figure in reading.items())
+
+
+def compared(readings: list[Reading], *places: str) -> str:
+    """What both frames show at each place, and whether it is the same."""
+    shown = {at: [reading.get(at, NOTHING) for reading in readings] for at in places}
+    return "\n".join(
+        f"{at} first {first} second {second} {'yes' if first == second else 'no'}"
+        for at, (first, second) in shown.items()
+    )
+
+
+def searched(readings: list[Reading], wanted: str) -> str:
+    return "\n".join(
+        f"{ordinal} {judged(reading, wanted)}" for ordinal, reading in zip(ORDINALS, readings, strict=True)
+    )
+
+
+def thought(readings: list[Reading], question: str) -> str:
+    """What leads to the answer: nothing where it is read off at once."""
+    asked_for = {
+        "colour": r"What colour is the (.+)\?", "where": r"Where is the (.+)\?", "there": r"Is there a (.+)\?",
+        "which": r"Which has a (.+)\?", "same": r"Is (.+) the same in both\?",
+    }  # fmt: skip
+    kind = kind_of(question)
+    if kind == "changed":
+        return compared(readings, *scenes.PLACES)
+    if kind not in asked_for:
+        return ""
+    wanted = re.fullmatch(asked_for[kind], question)[1]  # type: ignore[index]
+    if kind == "same":
+        return compared(readings, wanted)
+    return searched(readings, wanted) if kind == "which" else judged(readings[0], wanted)
 
 
 @pytest.mark.parametrize("name", ASKED)
 def test_every_answer_follows_from_the_pictures(sample: Path, name: str) -> None:
     rows = lines(sample, name)
+    answers: dict[str, list[str]] = {}
     for row in rows:
-        assert row.answer == answered(row), row.question
+        assert row.kind == kind_of(row.asked[0].question)
+        for question, answer, reasoning in row.asked:
+            assert answer == answered(row.readings, question), question
+            assert reasoning == thought(row.readings, question), question
+            answers.setdefault(kind_of(question), []).append(answer)
     kinds = Counter(row.kind for row in rows)
     assert set(kinds) == set(SEVERAL if name.startswith("frames") else ONE) and min(kinds.values()) >= 2
-    for kind, least in (("there", 0.3), ("same", 0.3)):
-        answers = [row.answer for row in rows if row.kind == kind]
-        assert not answers or len(answers) < 20 or least < answers.count("yes") / len(answers) < 1 - least
+    for kind in ("there", "same"):
+        given = answers.get(kind, [])
+        assert len(given) < 20 or 0.25 < given.count("yes") / len(given) < 0.75
 
 
-def test_reading_in_words_has_the_answers_of_pictures(sample: Path) -> None:
-    for name in ("reading", "reading-held-out"):
-        for row in map(json.loads, (sample / f"{name}.jsonl").read_text().splitlines()):
-            readings = [_read_in_words(grid) for grid in GRID.findall(row["question"])]
-            question, kind = row["question"].rpartition("\n")[2], row["source"].removeprefix("reading_")
-            if kind == "caption":
-                assert row["answer"] == captioned(readings[0]) and len(readings) == 1
-            elif kind in ONE:
-                assert row["answer"] == ONE[kind](readings[0], question) and len(readings) == 1
-            else:
-                assert row["answer"] == SEVERAL[kind](readings, question)
-            assert row["text"] == f"{row['question']}\n{row['answer']}"
+@pytest.mark.parametrize("name", ("questions", "frames"))
+def test_training_asks_several_different_questions_and_a_held_out_row_one(sample: Path, name: str) -> None:
+    counts = Counter(len(row.asked) for row in lines(sample, name))
+    assert set(counts) <= {1, 2} and counts[2] > 10
+    assert all(len({turn.question for turn in row.asked}) == len(row.asked) for row in lines(sample, name))
+    assert {len(row.asked) for row in lines(sample, f"{name}-held-out")} == {1}
 
 
-def _read_in_words(grid: str) -> Reading:
-    rows = [line.split() for line in grid.strip("\n").splitlines()]
+def words_of(sample: Path, name: str) -> Iterator[tuple[str, list[Reading], tuple[Turn, ...]]]:
+    """Kind, what its pictures show, and turns of the rows in words."""
+    for row in map(json.loads, (sample / f"{name}.jsonl").read_text().splitlines()):
+        texts = [message["content"] for message in row["messages"]]
+        readings = [_read_in_words(*grid) for grid in GRID.findall(texts[0])]
+        texts[0] = texts[0].rpartition("\n")[2]
+        yield row["source"].removeprefix("reading_"), readings, turns(texts, row["messages"])
+
+
+@pytest.mark.parametrize("name", ("reading", "reading-held-out"))
+def test_reading_in_words_has_the_answers_of_pictures(sample: Path, name: str) -> None:
+    for kind, readings, asked in words_of(sample, name):
+        assert name == "reading" or len(asked) == 1
+        if kind == "caption":
+            assert asked == (Turn("", captioned(readings[0])),) and len(readings) == 1
+        else:
+            assert kind == kind_of(asked[0].question)
+            for turn in asked:
+                assert turn == (turn.question, answered(readings, turn.question), thought(readings, turn.question))
+
+
+def test_a_picture_in_words_has_a_token_for_each_of_its_own(sample: Path) -> None:
+    """So that a place is as far away in words as it is in a picture."""
+    rows = [json.loads(line) for line in (sample / "reading.jsonl").read_text().splitlines()]
+    texts = [message["content"] for row in rows for message in row["messages"]]
+    tokenizer = Tokenizer(train_tokenizer(texts, 512))
+    for text in texts[::2]:
+        for grid in GRID.finditer(text):
+            whole = tokenizer.encode([[Segment(f":\n{grid[0]}")]]).ids
+            assert len(whole) == 1 + 27  # 4 rows of 4 and an end, a separator, 2 rows of 2 and an end
+
+
+def _read_in_words(near: str, far: str) -> Reading:
+    rows = [line.split() for line in near.splitlines()]
+    small = [line.split() for line in far.splitlines()]
     reading: Reading = {}
     for number, at in enumerate(scenes.PLACES):
-        top, left = (2 * n for n in divmod(number, 2))
-        cells = [rows[top + y][left + x] for y in (0, 1) for x in (0, 1)]
-        words = set(cells) - {"_"}
-        if any(word.isdigit() for word in words):
-            columns = [{cells[x], cells[x + 2]} - {"_"} for x in (0, 1)]
+        row, col = divmod(number, 2)
+        cells = [rows[2 * row + y][2 * col + x] for y in (0, 1) for x in (0, 1)]
+        words = set(cells) - {BLANK}
+        assert small[row][col] in cells
+        if words & set(DIGITS):
+            columns = [{cells[x], cells[x + 2]} - {BLANK} for x in (0, 1)]
             ((first,), (second,)) = columns
-            reading[at] = f"text {first} {second}"
+            reading[at] = f"text {DIGITS.index(first)} {DIGITS.index(second)}"
         elif words:
             (name,) = words & set(scenes.COLOURS)
             (shape,) = words - {name}
@@ -182,12 +264,11 @@ def test_withheld_things_are_shown_and_asked_for_apart(sample: Path) -> None:
     for name in others:
         for row in lines(sample, name):
             assert not {figure for reading in row.readings for figure in reading.values()} & WITHHELD
-            assert not any(figure in f"{row.question} {row.answer}" for figure in WITHHELD)
+            assert not any(figure in f"{row.asked}" for figure in WITHHELD)
     for name in ("reading", "reading-held-out"):
-        for row in map(json.loads, (sample / f"{name}.jsonl").read_text().splitlines()):
-            figures = [figure for grid in GRID.findall(row["question"]) for figure in _read_in_words(grid).values()]
-            asked = f"{row['question'].rpartition(chr(10))[2]} {row['answer']}"
-            assert figures and not set(figures) & WITHHELD and not any(figure in asked for figure in WITHHELD)
+        for _, readings, asked in words_of(sample, name):
+            figures = {figure for reading in readings for figure in reading.values()}
+            assert figures and not figures & WITHHELD and not any(figure in f"{asked}" for figure in WITHHELD)
     for name in ("captions-withheld", "questions-withheld"):
         figures = {figure for row in lines(sample, name) for reading in row.readings for figure in reading.values()}
         assert figures <= WITHHELD and len(figures) > len(WITHHELD) // 2
