@@ -27,6 +27,8 @@ SEVERAL = "|"
 """Between the answers of several people to one question."""
 SEPARATOR = "<sep>"
 """In an answer that transcribes, and then translates: what stands behind it is the translation."""
+QUOTING: frozenset[Task] = frozenset(("transcript", "translation"))
+"""Tasks whose answers are what somebody else says: to write down a refusal is not to refuse."""
 _ASSISTANT, _END, _USER = "<|assistant|>", "<|end|>", "<|user|>"
 
 
