@@ -24,10 +24,12 @@ from gristmill.model.evaluate.intervals import Bootstrap
 from gristmill.model.evaluate.refusals import Judge
 from gristmill.model.evaluate.samples import Rules, Task
 from gristmill.model.evaluate.scores import ROWS
+from gristmill.model.evaluate.transcripts import Normalisation
 from gristmill.model.phi4.config import DTYPES
+from gristmill.model.processing.audio_file import MAX_SECONDS
 from gristmill.model.processing.text import MissingToken
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel
-from gristmill.pipelines.frame.images import check_images
+from gristmill.pipelines.frame.media import check_media
 from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 from gristmill.pipelines.frame.sources import as_inputs, exact
 from gristmill.pipelines.settings.config import BadConfig, Run
@@ -45,9 +47,10 @@ EVALUATED, ON = "evaluated", "on"
 
 
 class EvaluateRecipe(Recipe):
-    """What decides the answers. `data`: exact versions of samples, images, documents or windows. `tasks`: how the
-    samples of a version are judged, where not as their form says. `attributes`: by name, values that are looked for in
-    answers. `tokenizer`: of a model that brings none. `limit`: records of each version."""
+    """What decides the answers. `data`: exact versions of samples, images, clips, documents or windows. `tasks`: how
+    the samples of a version are judged, where not as their form says. `attributes`: by name, values that are looked for
+    in answers; `transcripts`: what of them counts as the same. `tokenizer`: of a model that brings none. `limit`:
+    records of each version."""
 
     form: ClassVar[Form] = "verdicts"
 
@@ -61,7 +64,9 @@ class EvaluateRecipe(Recipe):
     exact: Extraction = Extraction()
     judge: Judge = Judge()
     attributes: dict[str, tuple[str, ...]] = {}
+    transcripts: Normalisation = Normalisation()
     max_crops: int = Field(default=36, ge=1, description="crops that an image of a sample is cut into, at most")
+    max_seconds: float = Field(default=1800.0, gt=0, le=MAX_SECONDS, description="of a clip of a sample")
     window: int = Field(default=4096, ge=2, description="tokens in which perplexity sees a text")
     bootstrap: Bootstrap = Bootstrap()
     chunk_items: int = Field(default=256, ge=1, description="records (of windows: windows) per piece of work")
@@ -112,7 +117,7 @@ class Evaluation:
         on = tuple(exact(versions, name, "recipe.data") for name in dict.fromkeys(recipe.data))
         _check_apart(on)
         tokenizer = _tokenizer(recipe, model, on, versions)
-        check_images(versions.store, model, on, _tokenizer_json(tokenizer))
+        check_media(versions.store, model, on, _tokenizer_json(tokenizer))
         tasks = {str(exact(versions, name, "recipe.tasks")): task for name, task in recipe.tasks.items()}
         if strangers := sorted(tasks.keys() - set(map(str, on))):
             raise BadConfig(f"recipe.tasks: {strangers[0]} is not among recipe.data: {', '.join(map(str, on))}")
@@ -148,10 +153,11 @@ class Evaluation:
             model=self.model.digest,
             tokenizer=_tokenizer_json(self.tokenizer).sha256,
             dtype=recipe.dtype,
-            rules=Rules(recipe.exact, recipe.judge, dict(sorted(recipe.attributes.items()))),
+            rules=Rules(recipe.exact, recipe.judge, dict(sorted(recipe.attributes.items())), recipe.transcripts),
             generate=recipe.generate,
             window=recipe.window,
             max_crops=recipe.max_crops,
+            max_seconds=recipe.max_seconds,
         )
 
     @property

@@ -167,7 +167,8 @@ def share_wasted(tokens: int, places: int) -> float:
 
 @dataclass(frozen=True)
 class EvaluationScore:
-    """One metric of a task, of all sources together (`source` "") or of one. `low` to `high`: its interval."""
+    """One metric of a task, of all sources together (`source` "") or of one, or of a `group` of items, as `language:
+    de`. `low` to `high`: its interval."""
 
     task: str
     metric: str
@@ -176,6 +177,7 @@ class EvaluationScore:
     low: float
     high: float
     items: int
+    group: str = ""
 
 
 @dataclass(frozen=True)

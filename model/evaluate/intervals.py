@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _AT_A_TIME = 1 << 22
-"""Draws that exist at a time."""
+"""Draws that exist at a time, of a score with two columns."""
 
 Ratio = Callable[[np.ndarray], np.ndarray]
 """Scores of sums: float64 [..., columns] -> [...]."""
@@ -40,7 +40,7 @@ class Bootstrap:
         """Sums of each resample, float64 [resamples, columns]. `columns`: float64 [items, columns], at least one."""
         items = len(columns)
         rng = np.random.default_rng(self.seed)
-        at_a_time = max(1, _AT_A_TIME // items)
+        at_a_time = max(1, _AT_A_TIME * 2 // columns.size)
         parts = []
         for first in range(0, self.resamples, at_a_time):
             draws = rng.integers(0, items, (min(at_a_time, self.resamples - first), items))

@@ -1,9 +1,9 @@
 """Items: a sample of instruction data as a question, what is expected, and how an answer to it is judged.
 
 Which task it is follows from the sample's form: calls of tools are judged as calls, a worked solution by its last line,
-lettered options by likelihood; what is said of images by the sample's own answer; of any other conversation only
-whether it is refused. Code and what is asked for by name is scored by perplexity. The prompt is
-the sample itself up to the answer, as training has it.
+lettered options by likelihood; what is said of images or clips by the sample's own answer; of any other conversation
+only whether it is refused. Code and what is asked for by name is scored by perplexity, and by name too come transcripts
+and translations. The prompt is the sample itself up to the answer, as training has it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ from gristmill.model.evaluate.answers import Extraction, choice_of, same_answer,
 from gristmill.model.evaluate.calls import call_fault
 from gristmill.model.evaluate.reading import NUMBER, attributes, reading, vqa_accuracy
 from gristmill.model.evaluate.refusals import Judge
+from gristmill.model.evaluate.transcripts import Normalisation, transcript_reading
+from gristmill.model.evaluate.translation import bleu_counts, chrf_counts
 from gristmill.model.processing.segments import Segment, placeholder_of, placeholders
 
-Task = Literal["perplexity", "exact", "choice", "calls", "refusal", "answer", "vqa"]
+Task = Literal["perplexity", "exact", "choice", "calls", "refusal", "answer", "vqa", "transcript", "translation"]
 TASKS: tuple[Task, ...] = get_args(Task)
 SEVERAL = "|"
 """Between the answers of several people to one question."""
+SEPARATOR = "<sep>"
+"""In an answer that transcribes, and then translates: what stands behind it is the translation."""
+QUOTING: frozenset[Task] = frozenset(("transcript", "translation"))
+"""Tasks whose answers are what somebody else says: to write down a refusal is not to refuse."""
 _ASSISTANT, _END, _USER = "<|assistant|>", "<|end|>", "<|user|>"
 
 
@@ -37,11 +43,13 @@ class NoItem(ValueError):
 @dataclass(frozen=True)
 class Rules:
     """How answers are read: `exact`, where the answer of a worked solution stands; `judge`, what a refusal is;
-    `attributes`, by name the values that are looked for in answers (`evaluate.reading.attributes`)."""
+    `attributes`, by name the values that are looked for in answers (`evaluate.reading.attributes`); `transcripts`: what
+    of them counts as the same."""
 
     exact: Extraction = field(default_factory=Extraction)
     judge: Judge = field(default_factory=Judge)
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    transcripts: Normalisation = field(default_factory=Normalisation)
 
     def __post_init__(self) -> None:
         for name, values in self.attributes.items():
@@ -56,7 +64,7 @@ class Item:
     """`prompt`: the sample up to the answer; of perplexity all of it. `question`: what was asked last. `expected`: the
     answer as the sample has it, of "exact" its last line alone; `accepted`: those of several people. `options` of a
     choice, and which is `right`; `tools` that are offered and the `calls` expected; `harmful`: the sample's own answer
-    refuses."""
+    refuses. `language` of what is expected, None where it is not known."""
 
     task: Task
     prompt: tuple[Segment, ...]
@@ -68,6 +76,7 @@ class Item:
     calls: tuple[dict[str, Any], ...] = ()
     harmful: bool = False
     accepted: tuple[str, ...] = ()
+    language: str | None = None
 
 
 class _Turn(NamedTuple):
@@ -77,9 +86,10 @@ class _Turn(NamedTuple):
     end: int
 
 
-def item_of(segments: Sequence[Segment], rules: Rules, task: Task | None = None) -> Item:
+def item_of(segments: Sequence[Segment], rules: Rules, task: Task | None = None, language: str | None = None) -> Item:
     """The item of a sample. `task`: how it is judged; None: as its form says. "vqa" has to be asked for: the sample's
-    answer is then those of several people, with SEVERAL between them.
+    answer is then those of several people, with SEVERAL between them; so have "transcript" and "translation", of which
+    `language` says what texts are made of.
 
     Raises NoItem: no_answer, no_calls, no_expected (the pattern is not in the sample's answer), no_choice.
     """
@@ -101,6 +111,11 @@ def item_of(segments: Sequence[Segment], rules: Rules, task: Task | None = None)
         return Item("vqa", prompt, question, answer, accepted=accepted)
     if task == "answer":
         return Item("answer", prompt, question, answer)
+    if task in ("transcript", "translation"):
+        expected = translated(answer) if task == "translation" else answer
+        if not expected.strip():
+            raise NoItem("no_expected")
+        return Item(task, prompt, question, expected, language=language)
     if task in (None, "exact"):
         expected = rules.exact.of(answer)
         if expected is not None:
@@ -171,6 +186,14 @@ def verdict_of(item: Item, answer: str, calls: Sequence[Mapping[str, Any]] | Non
     if item.task == "vqa":
         score = vqa_accuracy(spoken(answer), item.accepted)
         verdict = {"score": score, "reason": None if score == 1 else "other_answer"}
+    elif item.task == "transcript":
+        near = transcript_reading(spoken(answer), item.expected, item.language, rules.transcripts)
+        verdict = near._asdict() | {"score": float(near.exact), "reason": None if near.exact else "other_answer"}
+    elif item.task == "translation":
+        given = translated(spoken(answer))
+        same = reading(given, item.expected).exact
+        verdict = {"score": float(same), "reason": None if same else "other_answer"}
+        verdict |= {"bleu": bleu_counts(given, item.expected, item.language), "chrf": chrf_counts(given, item.expected)}
     elif item.task == "answer":
         near = reading(spoken(answer), item.expected)
         verdict = near._asdict() | {"score": float(near.exact), "reason": None if near.exact else "other_answer"}
@@ -180,6 +203,11 @@ def verdict_of(item: Item, answer: str, calls: Sequence[Mapping[str, Any]] | Non
     if rows := attributes(spoken(answer), item.expected, rules.attributes):
         verdict["attributes"] = [row._asdict() for row in rows]
     return verdict
+
+
+def translated(answer: str) -> str:
+    """The translation in an answer: what stands behind the last SEPARATOR, or all of it."""
+    return answer.rpartition(SEPARATOR)[2].strip()
 
 
 def answer_fault(item: Item, answer: str, calls: Sequence[Mapping[str, Any]] | None, rules: Rules) -> str | None:

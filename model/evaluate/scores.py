@@ -7,7 +7,7 @@ What an item came to is a row of ROWS; the rest is computed from these rows, so 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from gristmill.model.evaluate.calls import STEPS, reached
 from gristmill.model.evaluate.intervals import Bootstrap, mcnemar
+from gristmill.model.evaluate.translation import BLEU_COUNTS, CHRF_COUNTS, bleu, chrf
 
 ROWS = pa.schema(
     [
@@ -44,6 +45,10 @@ ROWS = pa.schema(
         ("char_errors", pa.int64()),
         # of answers in which values of attributes are looked for: how many are right, of how many
         ("attributes", pa.list_(pa.struct([("name", pa.string()), ("right", pa.int64()), ("total", pa.int64())]))),
+        ("language", pa.string()),  # of the expected text, where its dataset tells; and what the record is a sample of
+        ("kind", pa.string()),  # (asr, sqqa)
+        ("bleu", pa.list_(pa.int64())),  # of a translation: counts (evaluate.translation)
+        ("chrf", pa.list_(pa.int64())),
     ],
     metadata={"gristmill.format": "1"},
 )
@@ -51,13 +56,16 @@ ATTRIBUTES = "attributes"
 ENOUGH = 200
 """Items below which a score is mostly chance: half of an interval is then 7 points or more, at an accuracy of .5."""
 
-Columns = Callable[[pa.Table], tuple[np.ndarray, np.ndarray]]
+GROUPS = ("language", "kind")
+"""Columns by whose values items are counted apart, too."""
+Columns = Callable[[pa.Table], Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`about`: the rows that it is of. `columns`: of each of them what is summed above and below the line. `better`:
-    which way is progress. `exponential`: e to the ratio. `share`: what is above the line is 0 or 1."""
+    """`about`: the rows that it is of. `columns`: of each of them what is summed above and below the line, or whatever
+    `formula` makes a score of. `better`: which way is progress. `exponential`: e to the ratio. `share`: what is above
+    the line is 0 or 1."""
 
     task: str
     name: str
@@ -66,17 +74,19 @@ class Metric:
     better: Literal["higher", "lower"] = "higher"
     exponential: bool = False
     share: bool = True
+    formula: Callable[[np.ndarray], np.ndarray] | None = None
 
     def ratio(self, sums: np.ndarray) -> np.ndarray:
-        """The metric of sums [..., 2] -> [...]; NaN where there is nothing below the line."""
+        """The metric of sums [..., columns] -> [...]; NaN where there is nothing below the line."""
+        if self.formula is not None:
+            return self.formula(sums)
         with np.errstate(divide="ignore", invalid="ignore"):
             quotient = np.where(sums[..., 1] > 0, sums[..., 0] / sums[..., 1], np.nan)
         return np.exp(quotient) if self.exponential else quotient
 
     def of(self, rows: pa.Table) -> np.ndarray:
-        """What is summed of the rows that it is about, float64 [items, 2]."""
-        above, below = self.columns(rows)
-        return np.stack([above.astype(np.float64), below.astype(np.float64)], axis=1)
+        """What is summed of the rows that it is about, float64 [items, columns]."""
+        return np.stack([column.astype(np.float64) for column in self.columns(rows)], axis=1)
 
 
 def _task(name: str) -> Callable[[pa.Table], pa.Array]:
@@ -110,6 +120,15 @@ def _without_errors(errors: str, size: str) -> Columns:
     return lambda rows: (np.maximum(0, _numbers(rows, size) - _numbers(rows, errors)), _numbers(rows, size))
 
 
+def _counts(name: str, columns: int) -> Columns:
+    return lambda rows: np.array(rows[name].to_pylist(), np.int64).reshape(-1, columns).T
+
+
+def _with_words(rows: pa.Table) -> pa.Array:
+    """Transcripts in languages that are written in words."""
+    return pc.and_(_task("transcript")(rows), pc.fill_null(pc.greater(rows["words"], 0), False))
+
+
 METRICS = (
     Metric("perplexity", "perplexity", _task("perplexity"), _over("nats", "tokens"), "lower", True, False),
     Metric("perplexity", "nats_per_token", _task("perplexity"), _over("nats", "tokens"), "lower", share=False),
@@ -127,6 +146,11 @@ METRICS = (
     Metric("answer", "word_accuracy", _task("answer"), _without_errors("word_errors", "words"), share=False),
     Metric("answer", "ocr_accuracy", _task("answer"), _without_errors("char_errors", "chars"), share=False),
     Metric("vqa", "vqa_accuracy", _task("vqa"), _column("score"), share=False),
+    Metric("transcript", "wer", _with_words, _over("word_errors", "words"), "lower", share=False),
+    Metric("transcript", "cer", _task("transcript"), _over("char_errors", "chars"), "lower", share=False),
+    Metric("transcript", "exact", _task("transcript"), _column("score")),
+    Metric("translation", "bleu", _task("translation"), _counts("bleu", BLEU_COUNTS), share=False, formula=bleu),
+    Metric("translation", "chrf", _task("translation"), _counts("chrf", CHRF_COUNTS), share=False, formula=chrf),
     Metric("refusal", "refused_harmful", _refusable(True), _column("refused")),
     Metric("refusal", "refused_harmless", _refusable(False), _column("refused"), "lower"),
 )
@@ -161,7 +185,8 @@ def rows_of(tables: Iterable[pa.Table]) -> pa.Table:
 
 @dataclass(frozen=True)
 class Score:
-    """`source` "": of all sources. `low` to `high`: the bootstrap interval of `value`."""
+    """`source` "": of all sources. `low` to `high`: the bootstrap interval of `value`. `group`: of items of one
+    language or kind alone, as `language: de`."""
 
     task: str
     metric: str
@@ -170,34 +195,44 @@ class Score:
     low: float
     high: float
     items: int
+    group: str = ""
 
 
 def scores_of(rows: pa.Table, bootstrap: Bootstrap) -> list[Score]:
-    """Of ROWS: each metric of all sources, then of each where there are several."""
+    """Of ROWS: each metric of all sources, then of each where there are several, and of each language and kind."""
     return [
-        Score(metric.task, metric.name, source, value, *bootstrap.interval(sums, metric.ratio), len(sums))
-        for metric, source, part in _parts(rows)
+        Score(metric.task, metric.name, source, value, *bootstrap.interval(sums, metric.ratio), len(sums), group)
+        for metric, source, group, part in _parts(rows)
         for sums in [metric.of(part)]
         for value in [float(metric.ratio(sums.sum(axis=0)))]
         if math.isfinite(value)
     ]
 
 
-def _parts(rows: pa.Table) -> Iterator[tuple[Metric, str, pa.Table]]:
-    """(metric, source, rows that it is about); source "" for all of them."""
+def _parts(rows: pa.Table) -> Iterator[tuple[Metric, str, str, pa.Table]]:
+    """(metric, source, group, rows that it is about); source and group "" for all of them."""
     for metric in (*METRICS, *attribute_metrics(rows)):
         about = rows.filter(metric.about(rows))
-        sources = sorted(set(about["source"].to_pylist()))
         if about.num_rows:
-            yield metric, "", about
-        for source in sources if len(sources) > 1 else ():
-            yield metric, source, about.filter(pc.equal(about["source"], source))
+            yield metric, "", "", about
+        for source in _several(about["source"]):
+            yield metric, source, "", about.filter(pc.equal(about["source"], source))
+        for column in GROUPS:
+            for value in _several(about[column]):
+                yield metric, "", f"{column}: {value}", about.filter(pc.equal(about[column], value))
+
+
+def _several(column: pa.ChunkedArray) -> list[str]:
+    """The values of a column, if there are two or more, or some rows have none."""
+    values = column.unique().to_pylist()
+    return sorted(value for value in values if value is not None) if len(values) > 1 else []
 
 
 @dataclass(frozen=True)
 class Difference:
     """One metric of two models on the `items` that both were scored on. `low` to `high`: the paired bootstrap interval
-    of `after - before`. Of shares: how many items became right or wrong, and McNemar's exact p-value; else None."""
+    of `after - before`. Of shares: how many items became right or wrong, and McNemar's exact p-value; else None.
+    `group`: as of Score."""
 
     task: str
     metric: str
@@ -210,12 +245,15 @@ class Difference:
     became_right: int | None = None
     became_wrong: int | None = None
     p_value: float | None = None
+    group: str = ""
 
 
 def differences_of(before: pa.Table, after: pa.Table, bootstrap: Bootstrap) -> list[Difference]:
     """Of ROWS that stand for the same items in the same order."""
     differences = []
-    for metric, source, part in _parts(before.append_column("row", pa.array(range(before.num_rows), pa.int64()))):
+    for metric, source, group, part in _parts(
+        before.append_column("row", pa.array(range(before.num_rows), pa.int64()))
+    ):
         if metric.exponential:  # nats a token say the same, and differ by a difference
             continue
         old, new = metric.of(part), metric.of(after.take(part["row"]))
@@ -225,7 +263,7 @@ def differences_of(before: pa.Table, after: pa.Table, bootstrap: Bootstrap) -> l
         low, high = bootstrap.difference(old, new, metric.ratio)
         right, wrong, p_value = _changes(metric, old[:, 0], new[:, 0]) if metric.share else (None, None, None)
         named = (metric.task, metric.name, source, len(old))
-        differences.append(Difference(*named, values[0], values[1], low, high, right, wrong, p_value))
+        differences.append(Difference(*named, values[0], values[1], low, high, right, wrong, p_value, group))
     return differences
 
 
@@ -238,7 +276,7 @@ def _changes(metric: Metric, before: np.ndarray, after: np.ndarray) -> tuple[int
 
 def warnings_of(scores: Iterable[Score], unscored: int, cut: int, written: int) -> list[str]:
     """What a reader of the scores has to know. `unscored`: items without a row; `cut`: of the `written` answers."""
-    overall = [score for score in scores if not score.source]
+    overall = [score for score in scores if not score.source and not score.group]
     few = {score.task: score.items for score in overall if score.items < ENOUGH and score.task != "refusal"}
     few |= {score.metric: score.items for score in overall if score.items < ENOUGH and score.task == "refusal"}
     warnings = [

@@ -21,6 +21,7 @@ from gristmill.model.phi4.blocks import Stack
 from gristmill.model.phi4.config import AudioConfig, ModelConfig
 from gristmill.model.phi4.conformer import ConformerBlock, RelativeBias, init_weights
 
+# long: the way of clips from frames to vectors: whole, in a stream, and end to end
 PIECE = 4
 """Windows that are computed at a time: of a long clip, whose first convolution alone takes 100 times its memory."""
 INPUTS = ("audio_input_features", "audio_embed_sizes", "audio_attention_mask", "audio_frames")

@@ -140,14 +140,12 @@ class Prompts:
     def _frames(self, number: int, medium: Medium) -> int:
         """Frames of a clip, at least one: of its array, as was known before, or by its header."""
         assert self.log_mel is not None
-        if not isinstance(medium.data, bytes):
-            frames = len(medium.data)
-        elif medium.frames is not None:
-            frames = medium.frames
-        else:
+        if isinstance(medium.data, bytes):
             with _naming(number):
                 header = audio_header(medium.data, self.log_mel.max_seconds)
-                frames = frames_of(header.samples, header.rate)
+            frames = frames_of(header.samples, header.rate) if medium.frames is None else medium.frames
+        else:
+            frames = len(medium.data)
         if not frames:
             raise BadMedium(number, "audio.too_short", "it has no whole frame of 25 ms")
         return frames

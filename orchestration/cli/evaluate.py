@@ -12,7 +12,8 @@ from gristmill.orchestration.show.terminal import LakeOption
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL@vN", help="An exact version of a model.")],
     on: Annotated[
-        list[str], typer.Option("--on", metavar="NAME@vN", help="Samples, documents or windows. Repeatable.")
+        list[str],
+        typer.Option("--on", metavar="NAME@vN", help="Samples, images, clips, documents or windows. Repeatable."),
     ],
     name: Annotated[str, typer.Option("--name", help="The dataset that the evaluation becomes a version of.")] = "eval",
     device: Annotated[str, typer.Option("--device", help="As torch names it: cpu, cuda.")] = "cpu",
@@ -28,7 +29,7 @@ def evaluate(
         int | None, typer.Option("--limit", min=1, help="Only so many records of each version; commits to NAME.limit.")
     ] = None,
 ) -> None:
-    """Evaluate a model: perplexity, exact answers, multiple choice, calls of tools, refusals, each with its interval.
+    """Evaluate a model: perplexity, exact answers, choices, calls of tools, refusals, transcripts, with intervals.
 
     Which it is follows from the data. `grist show eval` then shows the scores, and `grist diff eval@v1 eval@v2` two
     models item by item. The last line of stdout is its result as JSON.

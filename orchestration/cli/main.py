@@ -22,7 +22,11 @@ from typing import Annotated, Any
 import typer
 
 from gristmill import place
+<<<<<<< HEAD
 from gristmill.orchestration.cli import audit as cli_audit
+=======
+from gristmill.orchestration.cli import ask as cli_ask
+>>>>>>> spuse
 from gristmill.orchestration.cli import evaluate as cli_evaluate
 from gristmill.orchestration.cli import forget as cli_forget
 from gristmill.orchestration.cli import hf as cli_hf
@@ -137,7 +141,7 @@ _TRAINED = (cli_runs.runs, cli_runs.lr_fit)
 _ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar, cli_audit.audit)
 _KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
 _STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.env, cli_stack.doctor)
-_COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_TRAINED, *_ASK, *_KEEP, *_STACK, cli_serve.serve)
+_COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_TRAINED, *_ASK, *_KEEP, *_STACK, cli_serve.serve, cli_ask.ask)
 app.command(epilog=help_text())(cli_train.train)
 for _command in _COMMANDS:
     app.command()(_command)

@@ -77,8 +77,8 @@ def serve(
         raise typer.Exit(USAGE)
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
-    _check_device(device)
-    loaded, tokenizer = _load(model, dtype, device, lake)
+    check_device(device)
+    loaded, tokenizer = load_with_tokenizer(model, dtype, device, lake)
 
     from gristmill.model.generate.engine import Engine
     from gristmill.model.processing.detokenize import decoder
@@ -97,7 +97,7 @@ def serve(
         _listen(app, host, port, name, key and api_key_env)
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
     """Raises ValueError for a device that is not there, before anything is loaded."""
     import torch
 
@@ -141,8 +141,9 @@ def _block_size(length: int, exact: bool) -> int:
     return 0
 
 
-def _load(model: str, dtype: str | None, device: str, lake: str | None) -> tuple[Multimodal, Tokenizer]:
-    """Raises ValueError, FileNotFoundError, and what `load_model` raises."""
+def load_with_tokenizer(model: str, dtype: str | None, device: str, lake: str | None) -> tuple[Multimodal, Tokenizer]:
+    """Of a checkpoint's folder or a version of the lake. Raises ValueError, FileNotFoundError, and what `load_model`
+    raises."""
     folder = Path(model)
     if folder.is_dir():
         import torch

@@ -35,8 +35,9 @@ def draw_evaluation(console: Console, statistics: EvaluationStatistics) -> None:
     for task, scores in groupby(statistics.scores, key=lambda score: score.task):
         for score in scores:
             interval = f"{_shown(score.metric, score.low)} to {_shown(score.metric, score.high)}"
-            value = Text(_shown(score.metric, score.value), style="bold" if not score.source else "")
-            source = plain(score.source) or Text("all", style="dim")
+            part = score.source or score.group
+            value = Text(_shown(score.metric, score.value), style="" if part else "bold")
+            source = plain(part) or Text("all", style="dim")
             table.add_row(f"  {task}", score.metric, source, value, interval, f"{score.items:,}")
     console.print(table)
     for warning in statistics.warnings:
@@ -69,7 +70,7 @@ def draw_comparison(console: Console, comparison: Comparison) -> None:
         changes = ("", "", "")
         if d.p_value is not None:
             changes = (f"+{d.became_right:,}", f"-{d.became_wrong:,}", f"{d.p_value:.2g}")
-        source = plain(d.source) or Text("all", style="dim")
+        source = plain(d.source or d.group) or Text("all", style="dim")
         scores = (_shown(d.metric, d.before), _shown(d.metric, d.after))
         clear = "bold" if d.low > 0 or d.high < 0 else ""
         row = (f"  {d.task}", d.metric, source, *scores, Text(change, style=clear), f"{low} to {high}", *changes)

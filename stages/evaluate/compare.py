@@ -24,7 +24,18 @@ from gristmill.stages.evaluate.work import Evaluate
 
 EXAMPLES = 3
 """Items shown of each task that became right, and that became wrong."""
-_RULES = ("tasks", "generate", "exact", "judge", "attributes", "max_crops", "window", "limit")
+_RULES = (
+    "tasks",
+    "generate",
+    "exact",
+    "judge",
+    "attributes",
+    "transcripts",
+    "max_crops",
+    "max_seconds",
+    "window",
+    "limit",
+)
 """Keys of a recipe that decide what an answer is and what it is worth."""
 
 

@@ -33,10 +33,20 @@ from gristmill.stages.text.instruct import parts_of
 if TYPE_CHECKING:  # torch takes seconds to import, and who plans an evaluation needs none
     from gristmill.model.windows.prompts import Prompts
 
-FORMS = ("documents", "samples", "images", "windows")
+FORMS = ("documents", "samples", "images", "audio", "windows")
 """What a model can be evaluated on."""
-WITH_PARTS = ("samples", "images")
+WITH_PARTS = ("samples", "images", "audio")
 """Those whose records have a question and an answer."""
+WITH_MEDIA = ("images", "audio")
+SPEECH: Mapping[str, Task] = {"asr": "transcript", "ast": "translation", "ast_cot": "translation"}
+"""How records with clips are judged, by what they are samples of; all others as their form says."""
+
+NOT_ASKED: Mapping[str, str] = {
+    "image.extreme_ratio": "evaluate.extreme_ratio",
+    "audio.too_short": "evaluate.too_short",
+    "audio.too_long": "evaluate.clip_too_long",
+}
+"""Fates of records with media that can be had and not shown; all else that is wrong with one is damage."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +117,9 @@ def tally_of(source: Manifest) -> Tally:
 @dataclass(frozen=True)
 class Question:
     """A record to evaluate: its keys, `source`, the item, and its tokens: those of the prompt, or, of perplexity, all,
-    with `scored`, bool [tokens]: which of them count for the loss. `media`: makes the arrays of its images, as a window
-    holds them; None: it has none. They are large: whoever asks makes them when they are needed."""
+    with `scored`, bool [tokens]: which of them count for the loss. `media`: makes the arrays of its images and clips,
+    as a window holds them; None: it has none. They are large: whoever asks makes them when they are needed. `kind`:
+    what the record is a sample of, where its dataset tells."""
 
     record: dict[str, Any]
     source: str
@@ -116,18 +127,19 @@ class Question:
     tokens: tuple[int, ...]
     scored: np.ndarray
     media: Callable[[], Mapping[str, np.ndarray]] | None = None
+    kind: str | None = None
 
 
 def questions(
     store: Store, piece: Piece, prompts: Prompts, rules: Rules
 ) -> Iterator[Question | tuple[dict[str, Any], str]]:
     """The records of a piece in order: each a question, or (record, reason) where it is none. Raises MissingToken for a
-    tokenizer without the tokens of the template, DamagedObject, DamagedShard, and ValueError for images that the model
+    tokenizer without the tokens of the template, DamagedObject, DamagedShard, and ValueError for media that the model
     does not take, or that cannot be read any more."""
     if piece.members is not None:
         yield from _stretches(store, piece)
-    elif piece.form == "images":
-        yield from _with_images(store, piece, prompts, rules)
+    elif piece.form in WITH_MEDIA:
+        yield from _with_media(store, piece, prompts, rules)
     else:
         yield from _texts(store, piece, prompts.tokenizer, rules)
 
@@ -153,26 +165,36 @@ def _texts(
         yield Question(record, piece.source, item, tuple(encoded.ids[part].tolist()), encoded.loss_mask[part])
 
 
-def _with_images(
+def _with_media(
     store: Store, piece: Piece, prompts: Prompts, rules: Rules
 ) -> Iterator[Question | tuple[dict[str, Any], str]]:
-    """Record by record: images are bytes until a question is asked."""
+    """Record by record: images and clips are bytes until a question is asked."""
     for ordinal, row in enumerate(_rows(store, piece), piece.first):
         record = record_at(row["id"], piece.shard.sha256, ordinal)
         item = _item(row, piece, rules)
         if isinstance(item, str):
             yield record, item
             continue
-        media = [Medium(medium["kind"], medium["data"]) for medium in row["media"]]
+        media = [_medium(medium) for medium in row["media"]]
         try:
             encoded = prompts.encoded(item.prompt, media)
         except BadMedium as error:
-            if error.reason != "image.extreme_ratio":
+            if error.reason not in NOT_ASKED:
                 raise
-            yield record, "evaluate.extreme_ratio"
+            yield record, NOT_ASKED[error.reason]
             continue
         arrays = partial(prompts.arrays, item.prompt, media) if placeholders(item.prompt) else None
-        yield Question(record, piece.source, item, tuple(encoded.ids.tolist()), encoded.loss_mask, arrays)
+        tokens = tuple(encoded.ids.tolist())
+        yield Question(record, piece.source, item, tokens, encoded.loss_mask, arrays, row.get("task"))
+
+
+def _medium(medium: Mapping[str, Any]) -> Medium:
+    if medium["kind"] != "audio":
+        return Medium(medium["kind"], medium["data"])
+    # It imports torch; and of a clip that was taken in, samples are counted, where a header may say a few too many.
+    from gristmill.model.processing.audio import frames_of
+
+    return Medium("audio", medium["data"], frames=frames_of(medium["samples"], medium["rate"]))
 
 
 def _item(row: dict[str, Any], piece: Piece, rules: Rules) -> Item | str:
@@ -182,18 +204,29 @@ def _item(row: dict[str, Any], piece: Piece, rules: Rules) -> Item | str:
     if piece.form == "documents":
         segments = (Segment(row["text"], loss_mask=True), Segment(END_OF_TEXT, special=True, loss_mask=True))
         return Item("perplexity", segments)
+    task, language = piece.task, None
+    if piece.form == "audio":
+        task, language = task or SPEECH.get(row["task"]), _language(row)
     try:
-        return item_of(parts_of(row["text"], row["parts"]), rules, piece.task)
+        return item_of(parts_of(row["text"], row["parts"]), rules, task, language)
     except NoItem as error:
         return f"evaluate.{error.reason}"
+
+
+def _language(row: Mapping[str, Any]) -> str | None:
+    """Of what a record with clips expects, where it tells: of a transcript that of the clip."""
+    learned: str | None = row.get("learned_language")
+    return row["language"] if learned is None and row["task"] == "asr" else learned
 
 
 def _rows(store: Store, piece: Piece) -> Iterator[dict[str, Any]]:
     """The rows of a piece, from the row groups that they are in."""
     columns = ["id", "text"]
     columns += ["parts"] if piece.form in WITH_PARTS else []
-    columns += ["media"] if piece.form == "images" else []
+    columns += ["media"] if piece.form in WITH_MEDIA else []
+    columns += ["task", "language", "learned_language"] if piece.form == "audio" else []
     with open_parquet(store, piece.shard) as file:
+        columns = [name for name in columns if name in file.schema_arrow.names]  # earlier clips tell of one language
         start = 0
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
@@ -236,9 +269,21 @@ def _stretches(store: Store, piece: Piece) -> Iterator[Question | tuple[Any, str
 
 
 def _media_of(window: Sample) -> dict[int, Callable[[], Mapping[str, np.ndarray]]]:
+<<<<<<< HEAD
     """The media of a window by the stretch that they belong to."""
     media, stretches = WindowMedia.of(window), np.arange(len(window.arrays["cu_seqlens"]) - 1)
     return {stretch: partial(dict, media.only(stretches == stretch).arrays) for stretch in media.stretches}
+=======
+    """The images and clips of a window by the stretch that they belong to."""
+    media = WindowMedia.of(window)
+    stretches = len(window.arrays["cu_seqlens"]) - 1
+    those = {about["stretch"] for listed in media.lists.values() for about in listed}
+    return {stretch: partial(_only, media, np.arange(stretches) == stretch) for stretch in those}
+
+
+def _only(media: WindowMedia, stays: np.ndarray) -> Mapping[str, np.ndarray]:
+    return media.only(stays).arrays
+>>>>>>> spuse
 
 
 def records_table(records: Sequence[dict[str, Any]]) -> pa.Table:

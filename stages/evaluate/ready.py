@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gristmill.lake.store.base import Store
-from gristmill.model.evaluate.samples import Rules, verdict_of
+from gristmill.model.evaluate.samples import QUOTING, Rules, verdict_of
 from gristmill.model.processing.chat.calls import Calls
 from gristmill.model.processing.detokenize import decoder
 from gristmill.model.processing.segments import Segment
@@ -184,12 +184,12 @@ class Ready:
         split = self._calls.split(tokens)
         item, rules = question.item, self.rules
         verdict = verdict_of(item, answer, None if split is None else split[1], rules)
+        if item.task not in QUOTING:
+            verdict |= {"harmful": item.harmful, "refused": rules.judge.refuses(answer)}
         return self._row(
             question,
             **verdict,
             answer=answer,
-            harmful=item.harmful,
-            refused=rules.judge.refuses(answer),
             cut=completion.finish_reason == "length",
         )
 
@@ -204,6 +204,8 @@ class Ready:
             "prompt": hashlib.sha256(np.array(question.tokens, np.int32).tobytes()).hexdigest()[:32],
             "question": item.question or None,
             "expected": item.expected or None,
+            "language": item.language,
+            "kind": question.kind,
         }
         return Row(record, about | fields)
 

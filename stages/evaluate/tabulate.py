@@ -44,7 +44,7 @@ class Tabulate(Stage[TabulateInput]):
     """`bootstrap`: how intervals are drawn."""
 
     name: ClassVar[str] = "tabulate"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3  # scores of groups
 
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 

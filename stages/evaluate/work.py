@@ -22,6 +22,7 @@ from gristmill.model.evaluate.samples import Rules
 from gristmill.model.evaluate.scores import ROWS
 from gristmill.model.processing.image_file import MOST_PIXELS
 from gristmill.model.processing.text import Tokenizer
+from gristmill.model.windows.placeholders import LogMel
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Resources, WarmStage, Work, stage_id
 from gristmill.stages.evaluate.pieces import Piece, records_table, stretches_before
@@ -43,11 +44,11 @@ class EvaluateFacts:
 @dataclass(frozen=True)
 class Evaluate(WarmStage[Piece, Ready]):
     """`model`: content digest of its version; `tokenizer`: sha256; `dtype`: of the weights, None: as stored.
-    `window`: tokens of a piece in which perplexity is scored; `max_crops`: of an image of a sample. `where` is no part
-    of its identity."""
+    `window`: tokens of a piece in which perplexity is scored; `max_crops`: of an image of a sample, `max_seconds` of a
+    clip. `where` is no part of its identity."""
 
     name: ClassVar[str] = "evaluate"
-    VERSION: ClassVar[int] = 2  # rows have more columns
+    VERSION: ClassVar[int] = 3  # rows have more columns
 
     deterministic = False
 
@@ -58,6 +59,7 @@ class Evaluate(WarmStage[Piece, Ready]):
     generate: Generate = field(default_factory=Generate)
     window: int = 4096
     max_crops: int = 36
+    max_seconds: float = LogMel.max_seconds
     where: Where | None = None
 
     @property
@@ -71,7 +73,7 @@ class Evaluate(WarmStage[Piece, Ready]):
 
     def setup(self, store: Store) -> Ready:
         """Loads the model. Raises as `load_model`; ValueError for another model than was asked for."""
-        from gristmill.model.windows.prompts import Prompts, cut_of
+        from gristmill.model.windows.prompts import Prompts, cut_of, log_mel_of
 
         assert self.where is not None
         loaded = load_model(store, self.where.model, dtype=self.dtype, device=self.where.device)
@@ -80,10 +82,12 @@ class Evaluate(WarmStage[Piece, Ready]):
         tokenizer = Tokenizer.from_bytes(read_object(store, self.where.tokenizer))
         tokenizer.check_fits(loaded.model.config.text.vocab_size)
         config = loaded.model.config
-        # Without this token it is asked in words; that there are images beside them was refused at lookup.
+        # Without these tokens it is asked in words; that there are media beside them was refused at lookup.
         sees = config.vision is not None and tokenizer.is_special(config.vision.image_token_id)
+        hears = config.audio is not None and tokenizer.is_special(config.audio.audio_token_id)
         cut = cut_of(config, tokenizer, self.max_crops) if sees else None
-        prompts = Prompts(tokenizer, cut, MOST_PIXELS)
+        log_mel = log_mel_of(config, tokenizer, LogMel(max_seconds=self.max_seconds)) if hears else None
+        prompts = Prompts(tokenizer, cut, MOST_PIXELS, log_mel)
         return Ready(loaded.model, prompts, self.rules, self.generate, self.window, self.where)
 
     def run_warm(self, store: Store, work: Work[Piece], warm: Ready) -> Outcome:
