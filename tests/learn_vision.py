@@ -1,10 +1,10 @@
 """`make learn`, its second half: how well a small model learns to see, trained by the recipe `train-vision-nano`.
 
 Three seeds of everything that sees, over one language model, which is trained once. After every stage it is asked of
-held-out scenes what it was taught: captions, questions, frames; then of figures that training never shows. With `--controls` the first
-seed also trains what each stage is compared with: as many steps on as large batches without what is new in the stage.
-Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is below what is asked of it. With
-`--folder` the lake stays, and a run that was stopped goes on there.
+held-out scenes what it was taught: captions, questions, frames; then of figures that training never shows. With
+`--controls` the first seed also trains what each stage is compared with: as many steps on as large batches without
+what is new in the stage. Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is below
+what is asked of it. With `--folder` the lake stays, and a run that was stopped goes on there.
 """
 
 from __future__ import annotations
