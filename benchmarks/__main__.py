@@ -37,6 +37,7 @@ NAMES = (
     "train_ray",
     "plan",
     "optimizers",
+    "verify",
 )
 GPU_NAMES = ("generate_gpu",)
 """Run by name only, where there is a GPU."""

@@ -74,7 +74,7 @@ class Isolation:
         needs = {
             "process": ("limits", "no_new_privileges"),
             "restricted": ("seccomp",),
-            "namespaces": ("pid_namespace", "network_namespace", "ipc_namespace", "mount_namespace", "jail"),
+            "namespaces": ("pid_namespace", "network_namespace", "ipc_namespace", "mount_namespace"),
         }
         below = LEVELS[1 : LEVELS.index(level) + 1]
         names = [name for step in below for name in needs[step] if not getattr(self, name)]

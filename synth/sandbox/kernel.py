@@ -10,14 +10,16 @@ import ctypes
 import os
 import platform
 import struct
+from functools import cache
+from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH = 2
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_SECCOMP = 1, 4, 24, 22
-_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 36, 38, 47
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 1, 4, 22
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -100,11 +102,7 @@ def stay_dumpable() -> None:
 
 
 def drop_capabilities() -> None:
-    """Gives up all capabilities, for good."""
-    _prctl("AMBIENT", _PR_CAP_AMBIENT, 4)  # clear all
-    for capability in range(64):
-        if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), *[ctypes.c_ulong(0)] * 3) < 0:
-            break  # beyond the last that the kernel knows, or none may be dropped, since there are none
+    """Gives up all capabilities; for good, if no new privileges can be gained."""
     header = struct.pack("Ii", 0x20080522, 0)
     _checked(_libc.capset(header, bytes(24)), "capset")
 
@@ -148,6 +146,13 @@ def landlock(readable: list[str], writable: list[str]) -> int:
 
 def filter_calls() -> None:
     """Lets the calls in DENIED, and those of another architecture, fail from here on. Raises OSError."""
+    result = _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), filter_program(), ctypes.c_ulong(0), ctypes.c_ulong(0))
+    _checked(result, "seccomp")
+
+
+@cache
+def filter_program() -> Any:
+    """The filter as the kernel takes it (a `sock_fprog`); made once, before the forks. Raises OSError."""
     machine = platform.machine()
     if machine not in _AUDIT_ARCH:
         raise OSError(95, f"no table of system calls for {machine}")
@@ -168,5 +173,5 @@ def filter_calls() -> None:
     buffer = ctypes.create_string_buffer(instructions, len(instructions))
     program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(buffer))
     pointer = ctypes.create_string_buffer(program, len(program))
-    result = _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), pointer, ctypes.c_ulong(0), ctypes.c_ulong(0))
-    _checked(result, "seccomp")
+    pointer.instructions = buffer  # type: ignore[attr-defined]  # it lives as long as what points to it
+    return pointer

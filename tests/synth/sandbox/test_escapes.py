@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from gristmill.synth.sandbox import sandbox as sandbox_module
 from gristmill.synth.sandbox.isolation import Limits, NotIsolated
 from gristmill.synth.sandbox.sandbox import Execution, Sandbox
 
@@ -197,7 +200,7 @@ def double(n): return 2 * n
         "blocks = [bytearray(1 << 30)]",
         "n = 10 ** 10 ** 10",
         "while True: print('x' * 1000000)",
-        "def double(n): return [0] * 10 ** 7",
+        "def double(n): return 'x' * (32 << 20)",
     ],
 )
 def test_what_takes_everything_is_stopped_and_undecided(sandbox: Sandbox, source: str) -> None:
@@ -226,3 +229,40 @@ def test_a_lost_server_is_replaced_and_takes_its_programs_along(sandbox: Sandbox
     assert sandbox.run("", ["assert True"]).status == "infrastructure"
     assert processes_of([server.name]) == [] and sandbox.restarts == 1
     assert sandbox.run("", ["assert True"]).status == "passed"
+
+
+# A machine that refuses namespaces
+
+REFUSING = """
+from gristmill.synth.sandbox import kernel, server
+def refuse(flags):
+    raise PermissionError(1, 'refused')
+kernel.unshare = refuse
+server.main()
+"""
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork servers are refused namespaces, and there is no bubblewrap."""
+    monkeypatch.setattr(sandbox_module, "_command", lambda: [sys.executable, "-P", "-c", REFUSING])
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+
+@pytest.mark.usefixtures("refusing")
+def test_without_namespaces_nothing_runs_and_the_message_says_what_is_missing() -> None:
+    with pytest.raises(NotIsolated, match="the minimum is 'namespaces': missing are pid_namespace, network_namespace"):
+        Sandbox().run("", ["assert True"])
+
+
+@pytest.mark.usefixtures("refusing")
+def test_without_namespaces_a_lower_minimum_still_leaves_nothing_behind() -> None:
+    sandbox = Sandbox(Limits(cpu_s=2, wall_s=60), minimum="process")
+    if sandbox.isolation.level != "restricted":
+        pytest.skip(f"this machine reaches {sandbox.isolation.level!r} without namespaces")
+    run(sandbox, DAEMON, "assert double(21) == 42")
+    for code in ("open('/etc/passwd')", "import socket; socket.socket()", "import os; os.kill(os.getppid(), 9)"):
+        assert sandbox.run(attempted(code), ["assert attempt() == 'PermissionError'"]).status == "passed"
+    names = servers(sandbox)
+    sandbox.close()
+    assert processes_of(names) == []
