@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import signal
 import struct
 from functools import cache
 from typing import Any
@@ -58,6 +59,15 @@ def _checked(result: int, what: str) -> int:
 def unshare(flags: int) -> None:
     """Leaves the namespaces that `flags` name for new ones; of processes, that is for the children to come."""
     _checked(_libc.unshare(flags), "unshare")
+
+
+def clone(flags: int) -> int:
+    """fork(2) into new namespaces: 0 in the child, which is the first process of a namespace of processes.
+
+    Python's own hooks for forks are not run, so this process has to have a single thread.
+    """
+    number = _CLONE[0 if platform.machine() == "x86_64" else 1]
+    return _checked(_libc.syscall(number, ctypes.c_ulong(flags | signal.SIGCHLD), 0, 0, 0, 0), "clone")
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
