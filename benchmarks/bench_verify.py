@@ -37,6 +37,8 @@ SOLUTIONS = ("gsm8k_example_model_solutions", "tora_70b_gsm8k_outputs", "qwen_ma
 PROGRAMS = ("humaneval", "mbpp")
 _ALGEBRA = (("4a-2", "-2+4a"), (r"\sqrt{8}", r"2\sqrt{2}"), ("x^2+2x+1", "(x+1)^2"), (r"2\pi", r"\pi + \pi"))
 _DOUBLE = "def double(n):\n    return 2 * n\n"
+SAMPLES = 8
+"""Programs of a problem, one after the other."""
 _MUTANTS = 3
 """Of each program of HumanEval, with a mistake each."""
 
@@ -60,12 +62,15 @@ def chains(tiny: bool) -> tuple[str, list[Labelled]]:
 
 
 def programs(tiny: bool) -> list[Labelled]:
-    """Programs with their tests: of HumanEval, else a generated one again and again."""
+    """Programs with their tests, SAMPLES of a problem one after the other, as a wave of samples is verified.
+
+    Every sixth of HumanEval's solutions, else a generated one.
+    """
     file = FOLDER / "humaneval.jsonl"
     if file.is_file() and not tiny:
-        return list(labelled(file.read_bytes().splitlines()))
+        return [sample for sample in list(labelled(file.read_bytes().splitlines()))[::6] for _ in range(SAMPLES)]
     doubled = Problem("code", "", tests=("assert double(21) == 42",), entry_point="double")
-    return [Labelled(doubled, _DOUBLE, True, "")] * 4
+    return [Labelled(doubled, _DOUBLE, True, "")] * SAMPLES
 
 
 def judged(verifier: Verifier, samples: Sequence[Labelled]) -> list[bool]:
@@ -202,7 +207,7 @@ def run(tiny: bool) -> Report:
     ratio = maths.ratio("math-verify", "tiers")
     rows.append(Row("math-verify alone costs, times the tiers", ratio, "x", f"{few} verdicts"))
     rows.append(Row("programs in the sandbox: a CPU-second", _rate(len(tested), code, "sandbox"), "/s"))
-    same = f"{len(tested)} programs"
+    same = f"{len(tested)} programs, {SAMPLES} a problem"
     peers = {"imports": "with the modules that the sandbox offers", "interpreter": "with none but its own"}
     for arm, what in peers.items():
         rows.append(Row(f"a fresh interpreter {what} costs, times the sandbox", code.ratio(arm, "sandbox"), "x", same))

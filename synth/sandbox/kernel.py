@@ -122,10 +122,10 @@ def landlock_version() -> int:
     return max(0, int(_libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(1))))
 
 
-def landlock(readable: list[str], writable: list[str]) -> int:
-    """Confines this process to files below these folders, without TCP, and without signals to processes outside.
+def landlock_rules(readable: list[str], writable: list[str]) -> int:
+    """A descriptor of rules: files below these folders, no TCP, no signals to processes outside. Raises OSError.
 
-    Returns the version of the interface. Folders that do not exist are left out. Raises OSError.
+    Made once: `landlock` confines a process by them.
     """
     version = landlock_version()
     if not version:
@@ -136,22 +136,23 @@ def landlock(readable: list[str], writable: list[str]) -> int:
     scopes = 3 if version >= 6 else 0  # abstract sockets, signals
     attributes = struct.pack("QQQ", files, network, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]
     rules = _checked(_libc.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0), "landlock")
-    try:
-        for folder in [*readable, *writable]:
-            if not os.path.exists(folder):
-                continue
-            allowed = files & ~_EXECUTE if folder in writable else _READ_FILE | _READ_DIR
-            if not os.path.isdir(folder):
-                allowed &= _READ_FILE
-            descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-            rule = struct.pack("=Qi", allowed, descriptor)
-            added = _libc.syscall(_LANDLOCK_ADD, ctypes.c_int(rules), 1, rule, 0)
-            os.close(descriptor)
-            _checked(added, f"landlock rule for {folder}")
-        _checked(_libc.syscall(_LANDLOCK_RESTRICT, ctypes.c_int(rules), 0), "landlock_restrict_self")
-    finally:
-        os.close(rules)
-    return version
+    for folder in [*readable, *writable]:
+        if not os.path.exists(folder):
+            continue
+        allowed = files & ~_EXECUTE if folder in writable else _READ_FILE | _READ_DIR
+        if not os.path.isdir(folder):
+            allowed &= _READ_FILE
+        descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+        rule = struct.pack("=Qi", allowed, descriptor)
+        added = _libc.syscall(_LANDLOCK_ADD, ctypes.c_int(rules), 1, rule, 0)
+        os.close(descriptor)
+        _checked(added, f"landlock rule for {folder}")
+    return rules
+
+
+def landlock(rules: int) -> None:
+    """Confines this process, and what it starts, by rules. Needs `no_new_privileges` before it."""
+    _checked(_libc.syscall(_LANDLOCK_RESTRICT, ctypes.c_int(rules), 0), "landlock_restrict_self")
 
 
 def filter_calls() -> None:

@@ -37,13 +37,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Setting:
-    """What every execution of a server has in common. `proc`: /proc, opened; `readable`: folders of the libraries."""
+    """What every execution of a server has in common. `proc`: /proc, opened; `rules`: of Landlock, -1 without it.
+
+    `baseline`: bytes of address space that the server itself has.
+    """
 
     limits: Limits
     entry: Entry
     layers: dict[str, Any]
-    readable: list[str]
     proc: int
+    rules: int
     baseline: int
 
 
@@ -72,13 +75,13 @@ def _become(setting: Setting, channel: socket.socket, uid: int, gid: int) -> Non
         kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
         kernel.mount("scratch", "/tmp", "tmpfs", flags, f"size={limits.scratch},nr_inodes=1000,mode=1777")
         os.chdir("/tmp")
-    close_all_but(channel.fileno())
+    close_all_but(channel.fileno(), *([setting.rules] if setting.rules >= 0 else []))
     os.environ.clear()
     random.seed(0)  # the same program does the same, whenever it is run
     limit_memory(limits, setting.baseline)
     _limit((resource.RLIMIT_CPU, limits.cpu_s), (resource.RLIMIT_NPROC, limits.processes))
     kernel.die_with_parent()
-    layers = confine([*setting.readable, "/dev", "/etc/localtime"], ["/tmp"] if entry.spaces else [])
+    layers = confine(setting.rules)
     spaces = dict.fromkeys(("user_namespace", "pid_namespace", "ipc_namespace"), entry.spaces)
     reached = {**layers, **spaces, "uid_dropped": entry.drop, "limits": True}
     send(channel, {name: value or setting.layers.get(name, False) for name, value in reached.items()}, limits.message)
@@ -110,20 +113,23 @@ def _limit(*kinds: tuple[int, int]) -> None:
         resource.setrlimit(kind, (value, value))
 
 
-def confine(readable: list[str], writable: list[str]) -> dict[str, Any]:
+def confine(rules: int) -> dict[str, Any]:
     """Gives up privileges, files and system calls, as far as the kernel can. Returns which layers were reached."""
     layers: dict[str, Any] = {}
     for name, step in (
         ("no_new_privileges", kernel.no_new_privileges),
         ("capabilities_dropped", kernel.drop_capabilities),
-        ("landlock", lambda: kernel.landlock(readable, writable)),
+        ("landlock", lambda: kernel.landlock(rules)),
         ("seccomp", kernel.filter_calls),
     ):
         try:
-            result = step()
+            step()
         except OSError:  # a layer that this kernel lacks: the level says so, and the minimum decides
-            continue
-        layers[name] = True if result is None else result
+            layers[name] = False
+        else:
+            layers[name] = True
+    if rules >= 0:
+        os.close(rules)
     return layers
 
 

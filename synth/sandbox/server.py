@@ -78,6 +78,10 @@ def prepare(first: dict[str, Any]) -> tuple[Setting, dict[str, Any]]:
         layers |= {"network_namespace": True, "mount_namespace": True, "jail": left}
     if first["bubblewrap"]:  # one namespace a server is less than one an execution, which is still tried below
         layers |= {"pid_namespace": True, "ipc_namespace": True}
+    try:  # a jail holds nothing that may not be read, and nothing that can be written but its own /tmp
+        rules = kernel.landlock_rules([] if left else [*folders, "/dev", "/etc/localtime"], ["/"] if left else [])
+    except OSError:  # a kernel without it
+        rules = -1
     with contextlib.suppress(OSError):  # another architecture: then no program has it, and the level says so
         kernel.filter_program()
     gc.collect()
@@ -86,7 +90,7 @@ def prepare(first: dict[str, Any]) -> tuple[Setting, dict[str, Any]]:
     for entry in ENTRIES:
         if entry.drop and os.getuid():
             continue
-        setting = Setting(limits, entry, layers, folders, proc, baseline)
+        setting = Setting(limits, entry, layers, proc, rules, baseline)
         testers = Testers(setting, None)
         report = testers.execute(_TRIAL)
         testers.end()

@@ -160,7 +160,7 @@ def run_tester(channel: socket.socket, setting: Setting, work: dict[str, Any]) -
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
         kernel.stay_dumpable()
-    close_all_but(channel.fileno(), setting.proc)
+    close_all_but(channel.fileno(), setting.proc, *([setting.rules] if setting.rules >= 0 else []))
     limit_memory(limits, setting.baseline)
     kernel.die_with_parent()
     kernel.no_new_privileges()

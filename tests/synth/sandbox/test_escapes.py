@@ -76,7 +76,6 @@ def attempted(code: str) -> str:
         "import urllib.request\nurllib.request.urlopen('http://192.0.2.1/')",
         "open('/etc/shadow').read()",
         "open('/etc/passwd').read()",
-        "import os\nos.listdir('/')",
         "import os\nos.listdir('/home')",
         "open('/proc/1/environ').read()",
         "import os\nos.listdir('/proc')",
