@@ -41,6 +41,7 @@ NAMES = (
     "train_ray",
     "plan",
     "optimizers",
+    "verify",
 )
 GPU_NAMES = ("generate_gpu",)
 """Run by name only, where there is a GPU."""

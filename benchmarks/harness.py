@@ -76,7 +76,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. unit: "x" (how many times), "ms", "MB/s", "%" or "KB". same: how equal work was seen."""
+    """One line of the table. unit: "x" (how often), "/s", "ms", "MB/s", "%" or "KB". same: how equal work was seen."""
 
     what: str
     figure: Figure
@@ -138,7 +138,8 @@ def cpu_seconds() -> float:
     """User and system time of this process and its children, those that ended and those that are kept."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     kept = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
-    return sum(u.ru_utime + u.ru_stime for u in usages) + sum(c.user + c.system for c in kept)
+    ended = sum(c.children_user + c.children_system for c in kept)  # what kept children had themselves
+    return sum(u.ru_utime + u.ru_stime for u in usages) + sum(c.user + c.system for c in kept) + ended
 
 
 def contest(arms: Mapping[str, Arm], rounds: int, check: Callable[[Mapping[str, Any]], None]) -> Times:

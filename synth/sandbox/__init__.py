@@ -1,8 +1,8 @@
 """Programs that nobody trusts, run against tests: what they may use is limited, and what they say is not believed.
 
     fork server   a process of its own (server.py): everything is imported, the root of its files is a jail
-      tester      a fork for one execution (tester.py): runs the tests, compares values, decides
-        program   a fork of that, alone in its namespaces (program.py): only computes what it is called with
+      tester      a fork for one problem (tester.py): runs its tests, compares values, decides
+        program   a fork for one execution, alone in its namespaces (program.py): only computes what it is called with
 
 The program never sees a test, an expected value or the channel of the verdict; it is sent calls and sends values.
 """

@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Isolation:
-    """Which layers a program is behind. `landlock`: the version of its interface, 0 without it."""
+    """Which layers a program is behind. `cgroup`: limits of memory and processes for all that a server starts."""
 
     limits: bool = False
     no_new_privileges: bool = False
@@ -55,7 +55,7 @@ class Isolation:
     mount_namespace: bool = False
     jail: bool = False
     seccomp: bool = False
-    landlock: int = 0
+    landlock: bool = False
     cgroup: bool = False
     bubblewrap: bool = False
 
@@ -74,7 +74,7 @@ class Isolation:
         needs = {
             "process": ("limits", "no_new_privileges"),
             "restricted": ("seccomp",),
-            "namespaces": ("pid_namespace", "network_namespace", "ipc_namespace", "mount_namespace", "jail"),
+            "namespaces": ("pid_namespace", "network_namespace", "ipc_namespace", "mount_namespace"),
         }
         below = LEVELS[1 : LEVELS.index(level) + 1]
         names = [name for step in below for name in needs[step] if not getattr(self, name)]

@@ -20,8 +20,8 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV
 
 
-def leave() -> tuple[bool, bool]:
-    """Leaves the machine's network, host name and mounts. Returns (network namespace, mount namespace).
+def leave() -> bool:
+    """Leaves the machine's network, host name and mounts for namespaces of its own. Returns whether that is allowed.
 
     As root directly; else as the root of a user namespace of its own.
     """
@@ -34,8 +34,8 @@ def leave() -> tuple[bool, bool]:
         else:
             kernel.unshare(flags)
     except OSError:
-        return False, False
-    return True, True
+        return False
+    return True
 
 
 def map_identity(uid: int, gid: int, proc: int) -> None:

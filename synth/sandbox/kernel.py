@@ -9,15 +9,18 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import signal
 import struct
+from functools import cache
+from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH = 2
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_SECCOMP = 1, 4, 24, 22
-_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 36, 38, 47
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 1, 4, 22
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -56,6 +59,15 @@ def _checked(result: int, what: str) -> int:
 def unshare(flags: int) -> None:
     """Leaves the namespaces that `flags` name for new ones; of processes, that is for the children to come."""
     _checked(_libc.unshare(flags), "unshare")
+
+
+def clone(flags: int) -> int:
+    """fork(2) into new namespaces: 0 in the child, which is the first process of a namespace of processes.
+
+    Python's own hooks for forks are not run, so this process has to have a single thread.
+    """
+    number = _CLONE[0 if platform.machine() == "x86_64" else 1]
+    return _checked(_libc.syscall(number, ctypes.c_ulong(flags | signal.SIGCHLD), 0, 0, 0, 0), "clone")
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
@@ -100,11 +112,7 @@ def stay_dumpable() -> None:
 
 
 def drop_capabilities() -> None:
-    """Gives up all capabilities, for good."""
-    _prctl("AMBIENT", _PR_CAP_AMBIENT, 4)  # clear all
-    for capability in range(64):
-        if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), *[ctypes.c_ulong(0)] * 3) < 0:
-            break  # beyond the last that the kernel knows, or none may be dropped, since there are none
+    """Gives up all capabilities; for good, if no new privileges can be gained."""
     header = struct.pack("Ii", 0x20080522, 0)
     _checked(_libc.capset(header, bytes(24)), "capset")
 
@@ -114,10 +122,10 @@ def landlock_version() -> int:
     return max(0, int(_libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(1))))
 
 
-def landlock(readable: list[str], writable: list[str]) -> int:
-    """Confines this process to files below these folders, without TCP, and without signals to processes outside.
+def landlock_rules(readable: list[str], writable: list[str]) -> int:
+    """A descriptor of rules: files below these folders, no TCP, no signals to processes outside. Raises OSError.
 
-    Returns the version of the interface. Folders that do not exist are left out. Raises OSError.
+    Made once: `landlock` confines a process by them.
     """
     version = landlock_version()
     if not version:
@@ -128,26 +136,34 @@ def landlock(readable: list[str], writable: list[str]) -> int:
     scopes = 3 if version >= 6 else 0  # abstract sockets, signals
     attributes = struct.pack("QQQ", files, network, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]
     rules = _checked(_libc.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0), "landlock")
-    try:
-        for folder in [*readable, *writable]:
-            if not os.path.exists(folder):
-                continue
-            allowed = files & ~_EXECUTE if folder in writable else _READ_FILE | _READ_DIR
-            if not os.path.isdir(folder):
-                allowed &= _READ_FILE
-            descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-            rule = struct.pack("=Qi", allowed, descriptor)
-            added = _libc.syscall(_LANDLOCK_ADD, ctypes.c_int(rules), 1, rule, 0)
-            os.close(descriptor)
-            _checked(added, f"landlock rule for {folder}")
-        _checked(_libc.syscall(_LANDLOCK_RESTRICT, ctypes.c_int(rules), 0), "landlock_restrict_self")
-    finally:
-        os.close(rules)
-    return version
+    for folder in [*readable, *writable]:
+        if not os.path.exists(folder):
+            continue
+        allowed = files & ~_EXECUTE if folder in writable else _READ_FILE | _READ_DIR
+        if not os.path.isdir(folder):
+            allowed &= _READ_FILE
+        descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+        rule = struct.pack("=Qi", allowed, descriptor)
+        added = _libc.syscall(_LANDLOCK_ADD, ctypes.c_int(rules), 1, rule, 0)
+        os.close(descriptor)
+        _checked(added, f"landlock rule for {folder}")
+    return rules
+
+
+def landlock(rules: int) -> None:
+    """Confines this process, and what it starts, by rules. Needs `no_new_privileges` before it."""
+    _checked(_libc.syscall(_LANDLOCK_RESTRICT, ctypes.c_int(rules), 0), "landlock_restrict_self")
 
 
 def filter_calls() -> None:
     """Lets the calls in DENIED, and those of another architecture, fail from here on. Raises OSError."""
+    result = _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), filter_program(), ctypes.c_ulong(0), ctypes.c_ulong(0))
+    _checked(result, "seccomp")
+
+
+@cache
+def filter_program() -> Any:
+    """The filter as the kernel takes it (a `sock_fprog`); made once, before the forks. Raises OSError."""
     machine = platform.machine()
     if machine not in _AUDIT_ARCH:
         raise OSError(95, f"no table of system calls for {machine}")
@@ -168,5 +184,5 @@ def filter_calls() -> None:
     buffer = ctypes.create_string_buffer(instructions, len(instructions))
     program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(buffer))
     pointer = ctypes.create_string_buffer(program, len(program))
-    result = _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), pointer, ctypes.c_ulong(0), ctypes.c_ulong(0))
-    _checked(result, "seccomp")
+    pointer.instructions = buffer  # type: ignore[attr-defined]  # it lives as long as what points to it
+    return pointer

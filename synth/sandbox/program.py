@@ -8,6 +8,7 @@ number.
 from __future__ import annotations
 
 import os
+import random
 import resource
 import socket
 from dataclasses import dataclass, field
@@ -15,10 +16,75 @@ from typing import Any
 
 from gristmill.synth.sandbox import kernel
 from gristmill.synth.sandbox.isolation import Limits
+from gristmill.synth.sandbox.jail import map_identity
 from gristmill.synth.sandbox.values import BadMessage, decode, encode, receive, send
 
 _ITEMS = 1_000_000
 """Items of an iterator that are passed at most."""
+
+
+NOBODY = 65534
+"""The user and group that programs have where the server is root."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a program enters namespaces. `drop`: as NOBODY; `spaces`: its own user, processes, IPC and mounts."""
+
+    drop: bool
+    spaces: bool
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every execution of a server has in common. `proc`: /proc, opened; `rules`: of Landlock, -1 without it.
+
+    `baseline`: bytes of address space that the server itself has.
+    """
+
+    limits: Limits
+    entry: Entry
+    layers: dict[str, Any]
+    proc: int
+    rules: int
+    baseline: int
+
+
+def start(setting: Setting) -> tuple[int, socket.socket]:
+    """Forks the program's process. Returns its number and the channel by which it is called. Raises OSError."""
+    spaces = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNS
+    uid, gid = os.getuid(), os.getgid()
+    callers, channel = socket.socketpair()
+    child = kernel.clone(spaces if setting.entry.spaces else 0)
+    if child:
+        channel.close()
+        return child, callers
+    try:
+        _become(setting, channel, uid, gid)
+        Program(channel, setting.limits.message).serve()
+    finally:
+        os._exit(0)
+
+
+def _become(setting: Setting, channel: socket.socket, uid: int, gid: int) -> None:
+    """Shuts every door, then says which layers were reached."""
+    limits, entry = setting.limits, setting.entry
+    if entry.spaces:
+        map_identity(uid, gid, setting.proc)
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+        kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+        kernel.mount("scratch", "/tmp", "tmpfs", flags, f"size={limits.scratch},nr_inodes=1000,mode=1777")
+        os.chdir("/tmp")
+    close_all_but(channel.fileno(), *([setting.rules] if setting.rules >= 0 else []))
+    os.environ.clear()
+    random.seed(0)  # the same program does the same, whenever it is run
+    limit_memory(limits, setting.baseline)
+    _limit((resource.RLIMIT_CPU, limits.cpu_s), (resource.RLIMIT_NPROC, limits.processes))
+    kernel.die_with_parent()
+    layers = confine(setting.rules)
+    spaces = dict.fromkeys(("user_namespace", "pid_namespace", "ipc_namespace"), entry.spaces)
+    reached = {**layers, **spaces, "uid_dropped": entry.drop, "limits": True}
+    send(channel, {name: value or setting.layers.get(name, False) for name, value in reached.items()}, limits.message)
 
 
 def close_all_but(*kept: int) -> None:
@@ -33,35 +99,37 @@ def close_all_but(*kept: int) -> None:
     os.closerange(first, 1 << 16)
 
 
-def limit(limits: Limits, baseline: int, processes: int, scratch: int) -> None:
-    """Limits of this process and what it starts. `baseline`: bytes of address space that the fork server has itself."""
-    for kind, value in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, limits.cpu_s),  # soft and hard: SIGKILL
-        (resource.RLIMIT_FSIZE, scratch),
-        (resource.RLIMIT_NOFILE, limits.files),
-        (resource.RLIMIT_NPROC, processes),
-        (resource.RLIMIT_AS, limits.memory + baseline),
-    ):
+def limit_memory(limits: Limits, baseline: int) -> None:
+    """Limits what this process and those it starts may hold. `baseline`: bytes of address space that it began with."""
+    _limit((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, limits.scratch))
+    _limit((resource.RLIMIT_NOFILE, limits.files), (resource.RLIMIT_AS, limits.memory + baseline))
+
+
+def _limit(*kinds: tuple[int, int]) -> None:
+    """Soft and hard limits alike, as far as they are not lower already."""
+    for kind, value in kinds:
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
 
 
-def confine(readable: list[str], writable: list[str]) -> dict[str, Any]:
+def confine(rules: int) -> dict[str, Any]:
     """Gives up privileges, files and system calls, as far as the kernel can. Returns which layers were reached."""
     layers: dict[str, Any] = {}
     for name, step in (
         ("no_new_privileges", kernel.no_new_privileges),
         ("capabilities_dropped", kernel.drop_capabilities),
-        ("landlock", lambda: kernel.landlock(readable, writable)),
+        ("landlock", lambda: kernel.landlock(rules)),
         ("seccomp", kernel.filter_calls),
     ):
         try:
-            result = step()
+            step()
         except OSError:  # a layer that this kernel lacks: the level says so, and the minimum decides
-            continue
-        layers[name] = True if result is None else result
+            layers[name] = False
+        else:
+            layers[name] = True
+    if rules >= 0:
+        os.close(rules)
     return layers
 
 

@@ -24,7 +24,6 @@ from typing import Any, Literal
 
 from gristmill.synth.sandbox import groups
 from gristmill.synth.sandbox.isolation import Isolation, Level, Limits, require
-from gristmill.synth.sandbox.jail import readable_folders
 from gristmill.synth.sandbox.values import BadMessage, receive, send
 
 Status = Literal[
@@ -149,12 +148,13 @@ class _Server:
 
     def __init__(self, limits: Limits, modules: tuple[str, ...], wrapper: str | None) -> None:
         self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self.groups = groups.make(self.name, 2 * limits.memory + (512 << 20), 2 * limits.processes + 16)
+        self.groups: list[str] = []
+        if wrapper is None:  # within its namespaces no group can be joined
+            self.groups = groups.make(self.name, 2 * limits.memory + (512 << 20), 2 * limits.processes + 16)
         self.channel, remote = socket.socketpair()
         with remote:
-            command = [sys.executable, "-P", "-m", "gristmill.synth.sandbox.server", str(remote.fileno()), self.name]
             self.process = subprocess.Popen(
-                [*_wrapped(wrapper), *command],
+                [*_wrapped(wrapper), *_command(), str(remote.fileno()), self.name],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 pass_fds=(remote.fileno(),), env=_environment(), start_new_session=True,
             )  # fmt: skip
@@ -183,6 +183,10 @@ class _Server:
         self._ended()
 
 
+def _command() -> list[str]:
+    return [sys.executable, "-P", "-m", "gristmill.synth.sandbox.server"]
+
+
 def _end(process: subprocess.Popen[bytes], channel: socket.socket, folders: list[str]) -> None:
     """Closes the channel, upon which a server kills what it runs and ends; one that does not is killed.
 
@@ -205,13 +209,7 @@ def _environment() -> dict[str, str]:
 
 
 def _wrapped(wrapper: str | None) -> list[str]:
-    """The command that starts a server in bubblewrap's namespaces, with only what an interpreter needs."""
+    """The command that starts a server in bubblewrap's namespaces; files are then Landlock's matter."""
     if wrapper is None:
         return []
-    folders = {*readable_folders(), os.path.realpath(sys.prefix), sys.prefix, sys.base_prefix, "/usr/bin"}
-    folders |= {path for path in map(os.path.abspath, sys.path) if os.path.isdir(path)}
-    folders |= {os.path.realpath(folder) for folder in folders}
-    command = [wrapper, "--unshare-all", "--die-with-parent", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
-    for folder in sorted(folders):
-        command += ["--ro-bind-try", folder, folder]
-    return [*command, "--"]
+    return [wrapper, "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--"]

@@ -1,7 +1,8 @@
-"""The fork server: a fresh interpreter that imports what programs use, shuts itself in, and forks for each execution.
+"""The fork server: a fresh interpreter that imports what programs use, shuts itself in, and forks testers.
 
-It runs one execution at a time, waits for its report or its limit of time, and kills all that is left of it before it
-answers. It ends with whoever started it: the channel closes, in the middle of an execution too.
+It runs one execution at a time and waits for its report or its limit of time; a tester that comes to no clean end is
+killed with all that it started before there is an answer. It ends with whoever started it: the channel closes, in the
+middle of an execution too.
 
     python -P -m gristmill.synth.sandbox.server DESCRIPTOR NAME
 """
@@ -16,23 +17,23 @@ import select
 import signal
 import socket
 import sys
-import time
 import traceback
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gristmill.synth.sandbox import groups, jail, kernel
 from gristmill.synth.sandbox.isolation import Limits
-from gristmill.synth.sandbox.tester import ENTRIES, Entry, Setting, run_tester
+from gristmill.synth.sandbox.program import Setting
+from gristmill.synth.sandbox.tester import ENTRIES, run_tester
 from gristmill.synth.sandbox.values import BadMessage, receive, send
 
-IMPORTED = """abc array ast base64 bisect calendar cmath collections contextlib copy csv ctypes dataclasses datetime
-decimal difflib enum fractions functools hashlib heapq inspect io itertools json locale math numbers operator os pprint
-queue random re sched secrets statistics string struct sys textwrap threading time timeit traceback types typing
-unicodedata uuid zlib"""
-"""Modules that every program finds imported: a fork costs less than an import."""
-_TRIAL = {"source": "def double(n):\n    return 2 * n\n", "tests": ["assert double(21) == 42"]}
+IMPORTED = """array bisect cmath collections copy datetime decimal functools heapq itertools math operator random re
+string typing"""
+"""Modules that every program finds imported, since most want them. Others are imported when they are asked for: a fork
+costs in proportion to what is there."""
+_TRIAL = {"source": "def double(n): return 2 * n", "tests": ["assert double(2) == 4"], "prelude": "", "hidden": []}
+_CLEAN = ("passed", "failed", "raised", "exited", "crashed")
+"""After these the tester may test another program."""
 
 
 def main() -> None:
@@ -50,11 +51,13 @@ def main() -> None:
         send(channel, {"failed": traceback.format_exc()}, 1 << 20)
         return
     send(channel, {"layers": layers}, 1 << 20)
-    while (job := receive(channel, setting.limits.message)) is not None:
-        result = execute(channel, setting, job)
-        if result is None:
-            return
-        send(channel, result, setting.limits.message)
+    testers = Testers(setting, channel)
+    while (work := receive(channel, setting.limits.message)) is not None:
+        report = testers.execute(work)
+        if report is None:
+            break
+        send(channel, report, setting.limits.message)
+    testers.end()
 
 
 def prepare(first: dict[str, Any]) -> tuple[Setting, dict[str, Any]]:
@@ -68,106 +71,117 @@ def prepare(first: dict[str, Any]) -> tuple[Setting, dict[str, Any]]:
     proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
     baseline = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     folders = jail.readable_folders()
-    layers["network_namespace"], layers["mount_namespace"] = jail.leave()
-    if layers["mount_namespace"]:
+    left = jail.leave()
+    if left:
         jail.enter(folders)
-        layers["jail"] = True
+    if left or first["bubblewrap"]:
+        layers |= {"network_namespace": True, "mount_namespace": True, "jail": left}
+    if first["bubblewrap"]:  # one namespace a server is less than one an execution, which is still tried below
+        layers |= {"pid_namespace": True, "ipc_namespace": True}
+    try:  # a jail holds nothing that may not be read, and nothing that can be written but its own /tmp
+        rules = kernel.landlock_rules([] if left else [*folders, "/dev", "/etc/localtime"], ["/"] if left else [])
+    except OSError:  # a kernel without it
+        rules = -1
+    with contextlib.suppress(OSError):  # another architecture: then no program has it, and the level says so
+        kernel.filter_program()
     gc.collect()
     gc.freeze()  # so that a fork does not copy what is never freed
-    setting = Setting(limits, Entry(False, False, False), layers, folders, proc, baseline)
-    ways = [entry for entry in ENTRIES if not entry.drop or not os.getuid()]
-    for entry in (*ways, Entry(not os.getuid(), False, False)):
-        trial = replace(setting, entry=entry)
-        result = execute(None, trial, job(_TRIAL))
-        if result is not None and result["status"] == "passed":
-            return trial, result["layers"]
-    raise RuntimeError(f"the trial program does not run: {result}")
+    report: dict[str, Any] | None = None
+    for entry in ENTRIES:
+        if entry.drop and os.getuid():
+            continue
+        setting = Setting(limits, entry, layers, proc, rules, baseline)
+        testers = Testers(setting, None)
+        report = testers.execute(_TRIAL)
+        testers.end()
+        if report is not None and report["status"] == "passed":
+            return setting, report["layers"]
+    raise RuntimeError(f"the trial program does not run: {report}")
 
 
-def job(fields: dict[str, Any]) -> dict[str, Any]:
-    """A job with the defaults of what `fields` leaves out."""
-    return {"prelude": "", "hidden": [], "tests": [], **fields}
+class Testers:
+    """Runs jobs in testers, a tester a problem: samples of one problem that come one after the other share it.
 
+    `channel`: watched during an execution, since whoever asked may go.
+    """
 
-def execute(channel: socket.socket | None, setting: Setting, work: dict[str, Any]) -> dict[str, Any] | None:
-    """Runs a job and leaves no process of it. None: whoever asked is gone. `channel`: watched for that."""
-    reports, testers = socket.socketpair()
-    tester = os.fork()
-    if not tester:
+    def __init__(self, setting: Setting, channel: socket.socket | None) -> None:
+        self.setting, self.channel = setting, channel
+        self.reports: socket.socket | None = None
+        self.tester = 0
+        self.work: dict[str, Any] = {}
+
+    def execute(self, job: dict[str, Any]) -> dict[str, Any] | None:
+        """Runs a job, and leaves no process of its program. None: whoever asked is gone."""
+        work = {key: value for key, value in job.items() if key != "source"}
+        if self.reports is None or work != self.work:
+            self.end()
+            self._fork(work)
+        assert self.reports is not None
         try:
-            reports.close()
-            run_tester(testers, setting, work)
+            send(self.reports, {"source": job["source"]}, self.setting.limits.message)
+            report = self._awaited(self.reports)
+        except (BadMessage, ConnectionError) as error:
+            report = {"status": "infrastructure", "detail": repr(error)}
+        if report is None or report["status"] not in _CLEAN or not self.setting.entry.spaces:
+            self.end()  # without a namespace of its own a program may have left processes behind
+        return report
+
+    def _fork(self, work: dict[str, Any]) -> None:
+        self.reports, testers = socket.socketpair()
+        self.work = work
+        self.tester = os.fork()
+        if self.tester:
+            testers.close()
+            return
+        try:
+            run_tester(testers, self.setting, work)
         except BaseException as error:  # reported as what it is: no verdict on the program
             with contextlib.suppress(OSError, BadMessage):
                 send(testers, {"status": "infrastructure", "detail": repr(error)[:500]}, 1 << 20)
         finally:
             os._exit(0)
-    testers.close()
-    processes = [tester]
-    try:
-        with reports:
-            report = _awaited(channel, reports, setting.limits, processes)
-    finally:
-        used = _end(processes, setting.proc)
-    if report is not None and report["status"] == "killed":
-        over = used.get(processes[-1], 0.0) >= setting.limits.cpu_s - 0.5
-        report |= {"status": "cpu_limit" if over else "memory_limit"}
-    return report
 
+    def _awaited(self, reports: socket.socket) -> dict[str, Any] | None:
+        wall_s = self.setting.limits.wall_s
+        watched = [reports] if self.channel is None else [reports, self.channel]
+        ready, _, _ = select.select(watched, [], [], wall_s)
+        if not ready:
+            return {"status": "wall_limit", "detail": f"{wall_s} s"}
+        if self.channel in ready:
+            return None
+        report = receive(reports, self.setting.limits.message)
+        if not isinstance(report, dict):
+            return {"status": "infrastructure", "detail": "the tester ended without a report"}
+        return report
 
-def _end(processes: list[int], proc: int) -> dict[int, float]:
-    """Kills and reaps every process below this one. Returns the processor seconds that each used.
+    def end(self) -> None:
+        """Kills and reaps every process below this one: the tester, and what it left, which becomes ours as it ends.
 
-    Nobody else reaps, so a number in `processes` is still that of its process. Without a namespace of processes,
-    orphans come to this process as its children, and go the same way.
-    """
-    used: dict[int, float] = {}
-    targets = set(processes)
-    while True:
-        for process in targets | _children(proc):
-            with contextlib.suppress(ProcessLookupError):
+        Nobody else reaps them, so a number that is known, or that /proc names, is still that of the process.
+        """
+        if self.reports is None:
+            return
+        self.reports.close()
+        self.reports = None
+        known = {self.tester}
+        while True:
+            for process in known | _children(self.setting.proc):
                 os.kill(process, signal.SIGKILL)
-        try:
-            process, _, usage = os.wait4(-1, 0)
-        except ChildProcessError:
-            return used
-        targets.discard(process)
-        used[process] = usage.ru_utime + usage.ru_stime
+            try:
+                ended, _ = os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
+            known.discard(ended)
 
 
 def _children(proc: int) -> set[int]:
     try:
         file = os.open(f"self/task/{os.getpid()}/children", os.O_RDONLY, dir_fd=proc)
-    except FileNotFoundError:  # a kernel without this file, or a /proc of other namespaces
+    except FileNotFoundError:  # a kernel without this file: what the tester started ends with it
         return set()
     with open(file) as children:
         return {int(number) for number in children.read().split()}
-
-
-def _awaited(
-    channel: socket.socket | None, reports: socket.socket, limits: Limits, processes: list[int]
-) -> dict[str, Any] | None:
-    """The tester's report, with the layers; the program's process is added to `processes` when it is known."""
-    deadline = time.monotonic() + limits.wall_s
-    layers: dict[str, Any] = {}
-    watched = [reports] if channel is None else [reports, channel]
-    while True:
-        ready, _, _ = select.select(watched, [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            return {"status": "wall_limit", "detail": f"{limits.wall_s} s", "layers": layers}
-        if channel in ready:
-            return None
-        try:
-            report = receive(reports, limits.message)
-        except BadMessage as error:
-            report = {"status": "infrastructure", "detail": str(error)}
-        if report is None:
-            report = {"status": "infrastructure", "detail": "the tester ended without a report"}
-        if "program" in report:
-            processes.append(int(report["program"]))
-            layers = report["layers"]
-        else:
-            return {**report, "layers": layers}
 
 
 if __name__ == "__main__":

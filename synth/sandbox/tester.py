@@ -1,4 +1,4 @@
-"""The tester's process: it forks the program into namespaces of its own, runs the tests, and decides.
+"""The tester's process: it forks programs into namespaces of their own, runs the tests of one problem, and decides.
 
 Tests are Python statements that raise where the program is wrong. They run here, with the functions of the program
 replaced by stand-ins that send a call and receive a value; so a program that prints the words of success, ends itself
@@ -9,44 +9,18 @@ from __future__ import annotations
 
 import builtins
 import os
+import random
 import signal
 import socket
-from dataclasses import dataclass
 from typing import Any
 
 from gristmill.synth.sandbox import kernel
 from gristmill.synth.sandbox.isolation import Limits
-from gristmill.synth.sandbox.jail import map_identity
-from gristmill.synth.sandbox.program import Program, close_all_but, confine, limit
+from gristmill.synth.sandbox.program import NOBODY, Entry, Setting, close_all_but, limit_memory, start
 from gristmill.synth.sandbox.values import BadMessage, decode, encode, receive, send
 
-NOBODY = 65534
-"""The user and group that programs have where the server is root."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """How a tester enters namespaces. `user`: a user namespace; `drop`: the uid of NOBODY; `spaces`: the other ones."""
-
-    drop: bool
-    user: bool
-    spaces: bool
-
-
-ENTRIES = (Entry(True, True, True), Entry(True, False, True), Entry(False, True, True))
-"""From the best; what comes after is only the uid, then nothing."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What every execution of a server has in common. `proc`: /proc, opened; `readable`: folders of the libraries."""
-
-    limits: Limits
-    entry: Entry
-    layers: dict[str, Any]
-    readable: list[str]
-    proc: int
-    baseline: int
+ENTRIES = (Entry(True, True), Entry(False, True), Entry(True, False), Entry(False, False))
+"""From the best. Only root has a uid to drop."""
 
 
 class ProgramGone(Exception):
@@ -175,73 +149,38 @@ class Names(dict[str, Any]):
         return self.remote.ask(do="name", name=name)
 
 
-def enter(entry: Entry, proc: int, scratch: int) -> dict[str, Any]:
-    """Moves this process into new namespaces, and what it forks from here on. Raises OSError. Returns the layers."""
-    spaces = kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNS if entry.spaces else 0
-    if not entry.user and spaces:
-        kernel.unshare(spaces)
-        _scratch(scratch)
-    if entry.drop:
+def run_tester(channel: socket.socket, setting: Setting, work: dict[str, Any]) -> None:
+    """The life of a tester: gives up its rights, then tests one program after the other, all for the same tests.
+
+    `work`: `prelude`, `hidden`, `tests`. A request is `source`; an answer what came of it, with the `layers` reached.
+    """
+    limits = setting.limits
+    if setting.entry.drop:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
         kernel.stay_dumpable()
-    if entry.user:
-        uid, gid = os.getuid(), os.getgid()
-        kernel.unshare(spaces | kernel.CLONE_NEWUSER)
-        map_identity(uid, gid, proc)
-        _scratch(scratch)
-    return {
-        "uid_dropped": entry.drop, "user_namespace": entry.user,
-        "pid_namespace": entry.spaces, "ipc_namespace": entry.spaces,
-    }  # fmt: skip
-
-
-def _scratch(size: int) -> None:
-    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-    kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-    kernel.mount("scratch", "/tmp", "tmpfs", flags, f"size={size},nr_inodes=1000,mode=1777")
-
-
-def run_tester(report: socket.socket, setting: Setting, job: dict[str, Any]) -> None:
-    """The life of a tester: forks the program, says who that is, tests it, says what came of it."""
-    limits = setting.limits
-    layers = dict(setting.layers)
-    layers |= enter(setting.entry, setting.proc, limits.scratch)
-    mine, programs = socket.socketpair()
-    child = os.fork()
-    if not child:
+    close_all_but(channel.fileno(), setting.proc, *([setting.rules] if setting.rules >= 0 else []))
+    limit_memory(limits, setting.baseline)
+    kernel.die_with_parent()
+    kernel.no_new_privileges()
+    while (request := receive(channel, limits.message)) is not None:
+        child, calls = start(setting)
         try:
-            _run_program(programs, setting)
+            with calls:
+                layers = receive(calls, limits.message)
+                random.seed(0)  # tests that draw their cases draw the same
+                report = judge(Remote(calls, limits.message), work | request) if layers else {"status": "no_start"}
+                if report["status"] == "gone":
+                    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it ends by itself; or the server's time is up
         finally:
-            os._exit(0)
-    programs.close()
-    close_all_but(mine.fileno(), report.fileno())
-    kernel.die_with_parent()
-    limit(limits, setting.baseline, limits.processes, 1)
-    confine([], [])
-    ready = receive(mine, limits.message)
-    if ready is None:
-        send(report, {"status": "infrastructure", "detail": "the program's process did not start"}, limits.message)
-        return
-    send(report, {"program": child, "layers": layers | ready}, limits.message)
-    result = judge(Remote(mine, limits.message), job)
-    if result["status"] == "gone":
-        result = _how_it_ended(child)
-    send(report, result, limits.message)
-
-
-def _run_program(channel: socket.socket, setting: Setting) -> None:
-    limits = setting.limits
-    close_all_but(channel.fileno())
-    os.environ.clear()
-    if setting.layers.get("jail") or setting.entry.spaces:
-        os.chdir("/tmp")
-    limit(limits, setting.baseline, limits.processes, limits.scratch)
-    layers = confine([*setting.readable, "/dev", "/etc/localtime"], ["/tmp"] if setting.entry.spaces else [])
-    kernel.die_with_parent()
-    send(channel, layers | {"limits": True}, limits.message)
-    Program(channel, limits.message).serve()
+            os.kill(child, signal.SIGKILL)  # not reaped yet: the number is its own
+            _, status, usage = os.wait4(child, 0)
+        if report["status"] == "gone":
+            report = how_it_ended(status, usage.ru_utime + usage.ru_stime, limits)
+        elif report["status"] == "no_start":
+            report = {"status": "infrastructure", "detail": f"the program's process did not start: {status}"}
+        send(channel, {**report, "layers": setting.layers | (layers or {})}, limits.message)
 
 
 def judge(remote: Remote, job: dict[str, Any]) -> dict[str, Any]:
@@ -287,11 +226,12 @@ def _failure(error: BaseException, number: int) -> dict[str, Any]:
     return {"status": "failed", "detail": detail, "test": number}
 
 
-def _how_it_ended(child: int) -> dict[str, Any]:
-    """How the program's process ended. It is not reaped: its number has to stay its own until the server did."""
-    ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    if ended is None or ended.si_code == os.CLD_EXITED:
-        return {"status": "exited", "detail": f"exit status {ended.si_status if ended else '?'}"}
-    if ended.si_status == signal.SIGKILL:
-        return {"status": "killed", "detail": "SIGKILL"}
-    return {"status": "crashed", "detail": signal.Signals(ended.si_status).name}
+def how_it_ended(status: int, cpu_s: float, limits: Limits) -> dict[str, Any]:
+    """What a program's end, before its tests were through, says about it. `status`: as wait(2) gives it."""
+    if not os.WIFSIGNALED(status):
+        return {"status": "exited", "detail": f"exit status {os.waitstatus_to_exitcode(status)}"}
+    number = os.WTERMSIG(status)
+    if number in (signal.SIGKILL, signal.SIGXCPU):
+        over = cpu_s >= limits.cpu_s - 0.5
+        return {"status": "cpu_limit" if over else "memory_limit", "detail": f"killed after {cpu_s:.1f} s"}
+    return {"status": "crashed", "detail": signal.Signals(number).name}

@@ -134,7 +134,7 @@ def test_depth_is_bounded() -> None:
 
 
 def test_below_the_minimum_nothing_runs() -> None:
-    reached = Isolation(limits=True, no_new_privileges=True, seccomp=True, landlock=4, capabilities_dropped=True)
+    reached = Isolation(limits=True, no_new_privileges=True, seccomp=True, landlock=True, capabilities_dropped=True)
     assert reached.level == "restricted" and reached.to_json()["level"] == "restricted"
     require(reached, "restricted")
     with pytest.raises(NotIsolated, match=r"'restricted', the minimum is 'namespaces': missing are pid_namespace"):
