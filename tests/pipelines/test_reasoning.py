@@ -16,6 +16,10 @@ from gristmill.lake.takedown.forget import forget, plan_forget
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.frame.run import run_pipeline
+from gristmill.pipelines.reason.reasoning import RolloutRecipe
+from gristmill.pipelines.reason.settings import ReasoningRun
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.core import work as core
 from gristmill.stages.run.runner import Runner
@@ -215,6 +219,27 @@ def test_what_a_kill_interrupts_comes_to_the_same_versions(lake, whole, bare, mo
     assert [m.content_digest for m in three(bare, "whole")] == [m.content_digest for m in whole]
 
 
+class RolloutConfig(PipelineConfig):
+    """The first version of the chain alone."""
+
+    pipeline: str = "rollouts"
+    recipe: RolloutRecipe
+    run: ReasoningRun
+
+
+def test_on_ray_pieces_share_an_engine_and_come_to_the_same_version(lake, bare):
+    """Judged by the real verifier, which finds nothing right in what a random model writes."""
+    config = reasonings.config([lake.problems], dataset="ray", draws={"max_tokens": 6, "seed": 9})
+    rollouts = []
+    for store, workers in ((lake, 0), (bare, 2)):
+        run = config.run.model_copy(update={"workers": workers})
+        alone = RolloutConfig(recipe=config.recipe.link([]), run=run)
+        rollouts.append(run_pipeline(alone, store, Runner(store, workers=workers)).manifest)
+    here, there = rollouts
+    assert here.content_digest == there.content_digest and here.samples.count == 6 * COUNT
+    assert here.verdicts["rejected"] == here.samples
+
+
 # What is refused, planned, limited, extended
 
 
@@ -287,7 +312,7 @@ def test_a_dataset_grows_by_new_problems_and_all_samples_are_selected_from(lake,
     assert len(why(Versions(lake), family[0]["parent_id"], "grown.rollouts").children) >= 2
 
 
-def test_a_takedown_of_a_problem_takes_what_was_made_of_it(bare, tmp_path):
+def test_a_takedown_of_a_problem_takes_what_was_versions_made_it(bare, tmp_path):
     store = bare
     file = reasonings.lines(tmp_path / "in.jsonl", [reasonings.problem(i) for i in range(12)])
     reasonings.reason(store, [file])
