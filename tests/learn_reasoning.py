@@ -1,4 +1,4 @@
-"""`make learn`, reasoning: a small model learns from its own chains, as far as they were verified, and from what else it
+"""`make learn`, reasoning: a small model learns from its own chains as far as they were verified, or from what else it
 could have learned. Short word problems, held-out ones asked; a step-matched control for each thing that a round adds:
 
 - seed only: as many steps more on the chains that the base was trained on;

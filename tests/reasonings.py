@@ -11,7 +11,9 @@ from typing import Any
 import evaluations
 import mixtures
 
+from gristmill.lake.accounts.fan import FAMILIES
 from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import read_table
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.run import Result, run_pipeline
@@ -90,3 +92,18 @@ def latest(store: Store, dataset: str) -> Manifest:
     number = versions.latest(dataset)
     assert number is not None
     return versions.manifest(dataset, number)
+
+
+def three(store: Store, dataset: str) -> list[Manifest]:
+    """The newest rollouts, pairs and samples of a run."""
+    return [latest(store, f"{dataset}{suffix}") for suffix in (".rollouts", ".pairs", "")]
+
+
+def rows_of(store: Store, manifest: Manifest) -> list[dict[str, Any]]:
+    """The rows of its shards."""
+    return [row for ref in manifest.shards for row in read_table(store, ref).to_pylist()]
+
+
+def family_of(store: Store, manifest: Manifest) -> list[dict[str, Any]]:
+    """The rows of its ledgers of samples."""
+    return [row for ref in manifest.ledgers if ref.kind == FAMILIES for row in read_table(store, ref).to_pylist()]

@@ -36,8 +36,8 @@ CLUSTER_SHOWN = 10
 ALIKE = 2
 """Prefixes of a URL that can be spelled in one way: as a URL, and as a source key."""
 SCANNED_RECORDS = 1_000_000
-"""Up to so many records a URL that no id answers is looked for in the URL columns: a second. In larger lakes that would
-be no lookup any more, and `grist forget --urls` (which looks, and without --yes does no more) is named instead."""
+"""Up to so many records a URL that no id answers is looked for in the URL columns: a second. In larger lakes
+`grist forget --urls` (which looks, and without --yes does no more) is named instead."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,6 @@ class Story:
 class Answer:
     """`prefixes` were searched in `searched` (dataset -> versions). `withdrawn` and `unreadable` qualify them.
     `children`: samples of these records, or those that were asked for.
-
     `unscanned`: whether URL columns, which would tell of a URL that mixes spellings, were not looked at."""
 
     query: str

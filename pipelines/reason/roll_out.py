@@ -28,7 +28,7 @@ from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.core.records import CONTENT, Records
 from gristmill.stages.core.work import Stage, Work
 from gristmill.stages.generate.draw import Generate, GenerateFacts, GenerateInput
-from gristmill.stages.generate.endpoint import BadEndpoint
+from gristmill.stages.generate.endpoint import Away, BadEndpoint
 from gristmill.stages.generate.judge import Verify, VerifyFacts, VerifyInput
 from gristmill.stages.generate.settle import Settle, SettleFacts, settle_work, settled_chunk
 from gristmill.stages.generate.tables import GENERATED, JUDGED, Posing, Turn
@@ -121,7 +121,7 @@ def _refuse_engine(error: Incomplete) -> None:
     """Raises BadConfig where the engine could not be set up for a reason that no rerun mends."""
     for cause in error.errors:
         root = cause.error if isinstance(cause, SetUpFailed) else cause
-        if isinstance(cause, SetUpFailed) and isinstance(root, BadEndpoint):
+        if isinstance(cause, SetUpFailed) and isinstance(root, BadEndpoint) and not isinstance(root, Away):
             raise BadConfig(f"run.hosts.endpoint: {root}") from error
         if isinstance(root, NotIsolated):
             raise BadConfig(f"recipe.checks.isolation: {root}") from error

@@ -27,6 +27,10 @@ class BadEndpoint(RuntimeError):
     """A server that cannot be used for this run, and why."""
 
 
+class Away(BadEndpoint):
+    """A server that may answer at another time."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a server is and how it is asked, which decides no sample.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gristmill.stages.generate.endpoint import BadEndpoint, OpenAIEngine
+from gristmill.stages.generate.endpoint import Away, BadEndpoint, OpenAIEngine
 from gristmill.stages.generate.protocol import Ask
 from gristmill.stages.generate.replies import Failed, Reply
 
@@ -37,7 +37,7 @@ class Finding:
 def probe(engine: OpenAIEngine, context: int) -> tuple[Finding, ...]:
     """Asks a server some ten times, and sets how the engine asks from now on. `context`: tokens that it shall take.
 
-    Raises BadEndpoint for one that cannot be used, which says why.
+    Raises BadEndpoint for one that cannot be used, which says why; Away for one that may answer at another time.
     """
     ask = Ask("probe", (0,), _QUESTION)
     seeds = [engine.draws.number("probe", sample) for sample in range(_SEEDS)]
@@ -58,7 +58,8 @@ def _asked(engine: OpenAIEngine, body: dict[str, object]) -> Reply:
     try:
         return engine.ask(body)
     except Failed as failed:
-        raise BadEndpoint(f"the server does not answer a simple question: {failed}") from None
+        kind = Away if failed.again else BadEndpoint
+        raise kind(f"the server does not answer a simple question: {failed}") from None
 
 
 def _distinct(engine: OpenAIEngine, drawn: list[Reply]) -> Finding:

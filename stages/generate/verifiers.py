@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gristmill.synth.verify.answers.symbolic import Symbolic
 from gristmill.synth.sandbox.isolation import LEVELS, Level, Limits
 from gristmill.synth.sandbox.sandbox import Sandbox
+from gristmill.synth.verify.answers.symbolic import Symbolic
 from gristmill.synth.verify.choice import Choice
 from gristmill.synth.verify.code import CODE, Code
 from gristmill.synth.verify.maths import Maths

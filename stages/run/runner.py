@@ -82,8 +82,9 @@ class Runner:
         """Each work with its receipt, in the order in which they are done. Nothing runs until it is iterated.
 
         `works` may be a generator: it is asked for the next ones when workers have little left (at most about twice
-        `ahead`, by default `workers`, are ahead of the receipts given out), and not while the caller is busy. So it may depend on the
-        receipts that came: where it must see another one first, it yields None, and is asked again after that one.
+        `ahead`, by default `workers`, are ahead of the receipts given out), and not while the caller is busy. So it may
+        depend on the receipts that came: where it must see another one first, it yields None, and is asked again after
+        that one.
         Raises as `map`, Incomplete when all else is done; RuntimeError where the producer waits for nothing.
         """
         for _, work, receipt in self._run(title, iter(works), None, ahead):
@@ -187,7 +188,8 @@ class _Flow:
     def _room(self) -> int:
         """How many works to take now.
 
-        A map takes all at once. A stream takes as many as `ahead` says, when workers have no more than that left: often enough that none runs out of work, and seldom enough that works are announced and looked up together.
+        A map takes all at once. A stream takes as many as `ahead` says, when workers have no more than that left: often
+        enough that none runs out of work, and seldom enough that works are announced and looked up together.
         """
         if self.total is not None:
             return self.total - len(self.todo) - self.before

@@ -156,6 +156,14 @@ def test_a_server_that_cannot_be_used_is_refused_by_the_probe(store, file):
         run(store, file, server)
 
 
+def test_a_server_that_is_away_is_waited_for_by_another_run(store, file):
+    with strange(status(503)) as server:
+        with pytest.raises(Incomplete, match="does not answer a simple question: server_error: HTTP 503"):
+            run(store, file, server)
+        server.answer = answers
+        assert run(store, file, server).new
+
+
 def test_what_the_probe_made_of_a_server_is_told(store, file):
     async def seedless(server, body, request):
         if number_of(body) < 0:
@@ -166,3 +174,90 @@ def test_what_the_probe_made_of_a_server_is_told(store, file):
         run(store, file, server)
     (finding,) = family(store)[0].statistics["rollouts"]["findings"]
     assert finding.startswith("seed: another text by the same seed")
+
+
+# Other sources than word problems
+
+
+def sources(store, tmp_path, rows, server, **recipe):
+    """A run over rows of another form; -> the rows of its rollouts."""
+    file = reasonings.lines(tmp_path / "rows.jsonl", rows)
+    run(store, file, server, **recipe)
+    manifest = reasonings.latest(store, "reasoning.rollouts")
+    return [row for ref in manifest.shards for row in read_table(store, ref).to_pylist()]
+
+
+def replying_with(texts):
+    """Answers each question by the text that stands behind a word of it, and the probe as a good server."""
+
+    async def answer(server, body, request):
+        question = body["messages"][-1]["content"]
+        text = next((text for word, text in texts.items() if word in question), None)
+        return await good(server, body, request) if text is None else web.json_response(completion(body, text))
+
+    return answer
+
+
+def test_choices_are_posed_with_their_options_and_judged_by_them(store, tmp_path):
+    rows = [
+        {"question": "What grinds grain, a beak or a mill?", "choices": ["a beak", "a mill"], "answer": "B"},
+        {"question": "What floats?", "choices": {"text": ["a stone", "a boat"], "label": ["1", "2"]}, "answer": "2"},
+        {"question": "What burns?", "choices": ["ice", "wood"], "answer": "coal"},
+        {"question": "What sings?", "choices": ["a lark"], "answer": 0},
+    ]
+    texts = {"grinds": "Grain is for mills.\nAnswer: B", "floats": "Boats sink.\nAnswer: A"}
+    with strange(replying_with(texts)) as server:
+        problems = sources(store, tmp_path, rows, server, problems={"kind": "choice"})
+        asked = {body["messages"][-1]["content"] for body in server.requests}
+    assert "What floats?\nA. a stone\nB. a boat" in asked
+    assert [(row["gold"], row["accepted"] > 0, row["rejected"] > 0) for row in problems] == [
+        ("B", True, False),
+        ("B", False, True),
+    ]
+    dropped = {reason for row in reasonings.latest(store, "reasoning.rollouts").funnel for reason in row.dropped}
+    assert dropped == {"problems.unknown_choice", "problems.no_choices"}
+
+
+def test_programs_are_run_against_tests_and_the_isolation_is_told(store, tmp_path):
+    rows = [
+        {"prompt": f"def {name}(n):\n    '''Doubles n.'''\n", "entry_point": name, "test": "assert candidate(2) == 4"}
+        for name in ("twice", "thrice")
+    ]
+    rows = [row | {"test": f"def check(candidate):\n    {row['test']}\n\ncheck({row['entry_point']})"} for row in rows]
+    rows.append({"prompt": "def f(n):\n", "test": []})
+    texts = {"twice": "```python\ndef twice(n):\n    return 2 * n\n```"}
+    texts["thrice"] = "```python\ndef thrice(n):\n    return 3 * n\n```"
+    with strange(replying_with(texts)) as server:
+        recipe = {"problems": {"kind": "code"}, "checks": {"isolation": "process"}}
+        problems = sources(store, tmp_path, rows, server, **recipe)
+    assert [(row["entry_point"], row["accepted"], row["rejected"]) for row in problems] == [
+        ("twice", 2, 0),
+        ("thrice", 0, 4),
+    ]
+    assert {sample["reason"] for sample in problems[1]["samples"]} == {"code.failed_test"}
+    (reached,) = reasonings.latest(store, "reasoning.rollouts").statistics["rollouts"]["isolation"]
+    assert reached in ("process", "restricted", "namespaces")
+
+
+def test_what_is_held_out_is_not_asked_and_not_written_down(store, file, tmp_path):
+    import mixtures
+
+    texts = [reasonings.problem(2)["question"], "the quick brown fox jumps over the lazy dog while nine mills grind on"]
+    mixtures.documents(store, "held", texts)
+
+    async def leaking(server, body, request):
+        if number_of(body) == 5:
+            return web.json_response(completion(body, f"Recall: {texts[1]}.\n#### 11"))
+        return await answers(server, body, request)
+
+    with strange(leaking) as server:
+        run(store, file, server, decontaminate={"against": ["held@v1"]})
+        asked = {number_of(body) for body in server.requests}
+    assert asked == {-1, 0, 1, 3, 4, 5, 6, 7}
+    rollouts = reasonings.latest(store, "reasoning.rollouts")
+    assert {reason: n for row in rollouts.funnel for reason, n in row.dropped.items()} == {"contaminated.problem": 1}
+    chains = reasonings.latest(store, "reasoning")
+    assert chains.statistics["selection"]["reasons"]["contaminated"] == 2
+    kept = [row["text"] for ref in chains.shards for row in read_table(store, ref).to_pylist()]
+    assert kept and not any("quick brown fox" in text for text in kept)
+    assert [(str(ref), ref.role) for ref in chains.sources][1] == ("held@v1", "held_out")
