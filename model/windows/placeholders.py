@@ -42,13 +42,8 @@ class Cut:
 @dataclass(frozen=True)
 class LogMel:
     """How clips become log-Mel frames. `exact`: in the reference's bits, or else in float32, sooner, which moves no
-<<<<<<< HEAD
     logit by 1e-3 (benchmarks/bench_log_mel.py; float16 would); `max_seconds`: of a clip; `reduction`: frames of a
     token, as the model's encoder has it.
-=======
-    logit by 1e-3 (`benchmarks/bench_log_mel.py`); `max_seconds`: of a clip; `reduction`: frames of a token, as the
-    model's encoder has it.
->>>>>>> spmix
 
     `token`: what stands for a clip; that of a tokenizer which `grist tokenizer` made, and in the released one
     `<|endoftext11|>`.

@@ -22,11 +22,8 @@ from typing import Annotated, Any
 import typer
 
 from gristmill import place
-<<<<<<< HEAD
-from gristmill.orchestration.cli import audit as cli_audit
-=======
 from gristmill.orchestration.cli import ask as cli_ask
->>>>>>> spuse
+from gristmill.orchestration.cli import audit as cli_audit
 from gristmill.orchestration.cli import evaluate as cli_evaluate
 from gristmill.orchestration.cli import forget as cli_forget
 from gristmill.orchestration.cli import hf as cli_hf

@@ -269,21 +269,9 @@ def _stretches(store: Store, piece: Piece) -> Iterator[Question | tuple[Any, str
 
 
 def _media_of(window: Sample) -> dict[int, Callable[[], Mapping[str, np.ndarray]]]:
-<<<<<<< HEAD
-    """The media of a window by the stretch that they belong to."""
+    """The images and clips of a window by the stretch that they belong to."""
     media, stretches = WindowMedia.of(window), np.arange(len(window.arrays["cu_seqlens"]) - 1)
     return {stretch: partial(dict, media.only(stretches == stretch).arrays) for stretch in media.stretches}
-=======
-    """The images and clips of a window by the stretch that they belong to."""
-    media = WindowMedia.of(window)
-    stretches = len(window.arrays["cu_seqlens"]) - 1
-    those = {about["stretch"] for listed in media.lists.values() for about in listed}
-    return {stretch: partial(_only, media, np.arange(stretches) == stretch) for stretch in those}
-
-
-def _only(media: WindowMedia, stays: np.ndarray) -> Mapping[str, np.ndarray]:
-    return media.only(stays).arrays
->>>>>>> spuse
 
 
 def records_table(records: Sequence[dict[str, Any]]) -> pa.Table:

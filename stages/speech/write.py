@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Shards of records with clips: columns of a sample, its task and language, its media and their origins, its parent."""
-=======
-"""Shards of records with clips: the columns of a sample, its task and languages, its media and their origins."""
->>>>>>> spuse
+"""Shards of records with clips: the columns of a sample, its task and languages, its media, their origins, its parent."""
 
 from __future__ import annotations
 
@@ -16,11 +12,10 @@ from gristmill.stages.speech.form import SCHEMA
 from gristmill.stages.text.instruct import SHARD as SAMPLE
 
 SHARD = pa.schema(
-<<<<<<< HEAD
-    [*SAMPLE, *(SCHEMA.field(name) for name in ("task", "language", "media", "origins", "parent"))],
-=======
-    [*SAMPLE, *(SCHEMA.field(name) for name in ("task", "language", "learned_language", "media", "origins"))],
->>>>>>> spuse
+    [
+        *SAMPLE,
+        *(SCHEMA.field(name) for name in ("task", "language", "learned_language", "media", "origins", "parent")),
+    ],
     metadata={"gristmill.format": "1"},
 )
 
@@ -30,11 +25,7 @@ class WriteClips(WriteMedia):
     """Shards of samples with their clips."""
 
     name: ClassVar[str] = "clip_shards"
-<<<<<<< HEAD
-    VERSION: ClassVar[int] = 2  # the parent of spoken text
-=======
-    VERSION: ClassVar[int] = 2  # the language of what is learned, by which translations are scored
->>>>>>> spuse
+    VERSION: ClassVar[int] = 2  # the parent of spoken text, the language of what is learned
     schema: ClassVar[pa.Schema] = SHARD
 
     def counted(self) -> CountedParts:
