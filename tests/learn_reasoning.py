@@ -198,7 +198,7 @@ class Lesson:
 
     def _score(self, model: str) -> float:
         recipe = {"dataset": "eval", "model": model, "data": ["held@v1"]}
-        recipe |= {"generate": {"max_tokens": 64, "context": WINDOW}, "bootstrap": {"resamples": 10}}
+        recipe |= {"generate": {"max_tokens": 64, "context": WINDOW}, "bootstrap": {"resamples": 100}}
         manifest = self._run(EvaluateConfig, recipe, {"max_num_seqs": 64, "workers": 0})
         score = manifest.statistics["scores"][0]["value"]
         print(f"  {model}: {score:.3f}", flush=True)

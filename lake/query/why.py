@@ -33,8 +33,7 @@ _ID = re.compile(r"[0-9a-f]{8,32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEY = ("id", "input", "ordinal")
 CLUSTER_SHOWN = 10
-ALIKE = 2
-"""Prefixes of a URL that can be spelled in one way: as a URL, and as a source key."""
+ALIKE = 2  # prefixes of a URL that can be spelled in one way: as a URL, and as a source key
 SCANNED_RECORDS = 1_000_000
 """Up to so many records a URL that no id answers is looked for in the URL columns: a second. In larger lakes
 `grist forget --urls` (which looks, and without --yes does no more) is named instead."""
