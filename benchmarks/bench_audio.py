@@ -25,7 +25,7 @@ from torchaudio.transforms import Resample
 from transformers.models.phi4_multimodal.feature_extraction_phi4_multimodal import Phi4MultimodalFeatureExtractor
 
 from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest
-from benchmarks.material import SHARED
+from benchmarks.material import flac_of, speech
 from gristmill.model.processing.audio import frames_of, log_mel, log_mel_blocks
 from gristmill.model.processing.audio_file import audio_blocks, decode_audio, file_mel
 from gristmill.model.processing.audio_rates import RATE
@@ -35,20 +35,6 @@ DECODED, RESAMPLED, WHOLE, STORED = "decoded", "resampled", "file to log-Mel", "
 BOUNDS = {EXACT: (0.999, 2e-6, 1e-5), FAST: (0.99, 1e-3, 1e-2)}
 """A share of values that differ from the reference's by so much at most, and how much any does."""
 FILE_RATE = 44_100
-CLIPS = ("lhotse__libri-1088-134315-0000.wav", "lhotse__2412-153948-0000.flac", "leopard__diarization_test.wav")
-
-
-def speech(seconds: int, rate: int = RATE) -> tuple[str, np.ndarray]:
-    """Where it is from, and float32 [samples]: real clips in turns; else generated, noise under a slow envelope."""
-    folder, samples = SHARED / "5_audio", seconds * rate
-    if not folder.is_dir():
-        time = np.arange(samples) / rate
-        envelope = 0.2 * np.abs(np.sin(2 * np.pi * 1.7 * time))
-        return "generated noise", (envelope * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
-    clips = np.concatenate([decode_audio((folder / name).read_bytes())[0] for name in CLIPS])
-    if rate != RATE:
-        clips = Resample(RATE, rate)(torch.from_numpy(clips)).numpy()
-    return "real speech", np.resize(clips, samples)
 
 
 def by_reference(extractor: Phi4MultimodalFeatureExtractor, clip: np.ndarray) -> np.ndarray:
@@ -109,13 +95,6 @@ def second_contest(data: bytes, rounds: int) -> Times:
         STORED: stored,
     }
     return contest({name: Arm(work, work) for name, work in works.items()}, rounds, check)
-
-
-def flac_of(samples: np.ndarray, rate: int) -> bytes:
-    """As corpora are stored."""
-    target = io.BytesIO()
-    soundfile.write(target, samples, rate, format="FLAC")
-    return target.getvalue()
 
 
 def peak_of(path: Path) -> tuple[int, int]:

@@ -27,9 +27,13 @@ from unittest import mock
 import numpy as np
 import soundfile
 
-from benchmarks.bench_audio import flac_of, speech
 from benchmarks.harness import Arm, Differ, Figure, Places, Report, Row, contest, figure, require_equal
+from benchmarks.material import flac_of, speech
+from gristmill.filters.audio.levels import levels
+from gristmill.filters.audio.sound import sound
+from gristmill.lake.store.objects import put_table
 from gristmill.lake.store.opening import open_store
+from gristmill.model.processing.audio_file import decode_audio
 from gristmill.model.processing.audio_rates import RATE
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.speech import SpeechConfig
@@ -84,11 +88,11 @@ def timed() -> Iterator[dict[str, float]]:
         return run
 
     with (
-        mock.patch.object(clips, "decode_audio", timing("decode", clips.decode_audio)),
-        mock.patch.object(clips, "levels", timing("levels", clips.levels)),
-        mock.patch.object(clips, "sound", timing("sound", clips.sound)),
-        mock.patch.object(samples, "put_table", timing("write", samples.put_table)),
-        mock.patch.object(reading, "put_table", timing("write", reading.put_table)),
+        mock.patch.object(clips, "decode_audio", timing("decode", decode_audio)),
+        mock.patch.object(clips, "levels", timing("levels", levels)),
+        mock.patch.object(clips, "sound", timing("sound", sound)),
+        mock.patch.object(samples, "put_table", timing("write", put_table)),
+        mock.patch.object(reading, "put_table", timing("write", put_table)),
         mock.patch.object(shards.WriteShards, "run", timing("write", shards.WriteShards.run)),
     ):
         yield seconds
@@ -167,8 +171,8 @@ def run(tiny: bool) -> Report:
         small, large = peaks(folder, minutes)
     rows = [Row("clips to a dataset, one core", speed, "h/s", "one version")]
     if not tiny:
-        one, two = (times.wall[f"{n} workers"] for n in workers)
-        faster = figure([a / b for a, b in zip(one, two, strict=True)])
+        alone, together = (times.wall[f"{n} workers"] for n in workers)
+        faster = figure([a / b for a, b in zip(alone, together, strict=True)])
         rows.append(Row("two workers, faster than one", faster, "x", "one version"))
     growth = large["peak"] - small["peak"]
     per_byte = growth / (large["file"] - small["file"])

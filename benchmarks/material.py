@@ -7,6 +7,7 @@ Real data lies in ../shared/data and is never copied into the repository. Genera
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import random
 import re
@@ -18,8 +19,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from gristmill.lake.store.objects import scratch
+from gristmill.model.processing.audio_file import decode_audio
+from gristmill.model.processing.audio_rates import RATE
 from gristmill.synth.sample import write_sample
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
@@ -123,3 +127,31 @@ def disguised(text: str) -> str:
 def _accented() -> dict[str, str]:
     forms = ((unicodedata.normalize("NFD", chr(point)), chr(point)) for point in range(0xC0, 0x2000))
     return {base[0]: char for base, char in forms if len(base) == 2 and base[0].isascii() and base[0].isalpha()}
+
+
+# Speech.
+
+CLIPS = ("lhotse__libri-1088-134315-0000.wav", "lhotse__2412-153948-0000.flac", "leopard__diarization_test.wav")
+
+
+def speech(seconds: int, rate: int = RATE) -> tuple[str, np.ndarray]:
+    """Where it is from, and float32 [samples]: real clips in turns; else generated, noise under a slow envelope."""
+    folder, samples = SHARED / "5_audio", seconds * rate
+    if not folder.is_dir():
+        time = np.arange(samples) / rate
+        envelope = 0.2 * np.abs(np.sin(2 * np.pi * 1.7 * time))
+        return "generated noise", (envelope * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
+    clips = np.concatenate([decode_audio((folder / name).read_bytes())[0] for name in CLIPS])
+    if rate != RATE:
+        import torch  # takes seconds, and few benchmarks have another rate
+        from torchaudio.transforms import Resample
+
+        clips = Resample(RATE, rate)(torch.from_numpy(clips)).numpy()
+    return "real speech", np.resize(clips, samples)
+
+
+def flac_of(samples: np.ndarray, rate: int) -> bytes:
+    """As corpora are stored."""
+    target = io.BytesIO()
+    soundfile.write(target, samples, rate, format="FLAC")
+    return target.getvalue()

@@ -41,14 +41,14 @@ def row_of_cut(cut: Mapping[str, Any]) -> dict[str, Any] | None:
     """A cut as a row; None for one that is not of one recording."""
     if cut.get("type") not in ("MonoCut", "MultiCut"):
         return None
-    said = cut.get("supervisions") or []
-    if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
+    supervisions = cut.get("supervisions") or []
+    if not isinstance(supervisions, list) or not all(isinstance(each, dict) for each in supervisions):
         return None
     row = {name: cut[name] for name in _OWN if name in cut}
     recording = cut.get("recording")
     source = source_of(recording) if isinstance(recording, dict) else None
-    texts = [each["text"] for each in said if isinstance(each.get("text"), str) and each["text"].strip()]
-    languages = {each["language"] for each in said if isinstance(each.get("language"), str)}
+    texts = [each["text"] for each in supervisions if isinstance(each.get("text"), str) and each["text"].strip()]
+    languages = {each["language"] for each in supervisions if isinstance(each.get("language"), str)}
     row |= {} if source is None else {"audio": source[1]}
     row |= {"text": " ".join(texts)} if texts else {}
     return row | ({"language": languages.pop()} if len(languages) == 1 else {})

@@ -129,11 +129,11 @@ def test_a_manifest_with_transcripts_gives_the_same_parts(store, tmp_path):
          "text": SAYS.format(n)}
         for n, origin in enumerate(row["origins"][0] for row in segments)
     ]  # fmt: skip
-    told = rows(store, run(store, [folder_of(tmp_path / "told", lines, FILES)]))
-    assert [row["media"][0]["data"] for row in told] == [row["media"][0]["data"] for row in segments]
+    labelled = rows(store, run(store, [folder_of(tmp_path / "labelled", lines, FILES)]))
+    assert [row["media"][0]["data"] for row in labelled] == [row["media"][0]["data"] for row in segments]
     places = [
         [{name: row["origins"][0][name] for name in ("sha256", "start", "end")} for row in of]
-        for of in (told, segments)
+        for of in (labelled, segments)
     ]
     assert places[0] == places[1]
 

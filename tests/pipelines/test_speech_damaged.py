@@ -46,9 +46,9 @@ def damaged(data: bytes, other: bytes, dice: random.Random) -> bytes:
 
 def highest(pid: int) -> int:
     """Bytes that a process had in memory at its peak."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) << 10
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert peak is not None
+    return int(peak[1]) << 10
 
 
 def test_damaged_files_cost_themselves_alone(store, tmp_path):
