@@ -153,9 +153,9 @@ def test_a_submitted_job_learns_preferences_in_two_ranks_as_in_one_process(head,
     here = train(other, prefer).manifest
     assert there.statistics["training"]["world"] == 2 and there.statistics["gates"]["preference"]["passed"]
     assert there.statistics["training"]["order"] == here.statistics["training"]["order"]
-    for ours, theirs in zip(steps_of(other, here), steps_of(store, there), strict=True):
-        assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-4)
-        assert theirs["measures"] == pytest.approx(ours["measures"], abs=1e-3)
+    for alone, together in zip(steps_of(other, here), steps_of(store, there), strict=True):
+        assert together["loss"] == pytest.approx(alone["loss"], abs=1e-4)
+        assert together["measures"] == pytest.approx(alone["measures"], abs=1e-3)
 
 
 def steps_of(store, manifest):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -217,7 +218,7 @@ def base_config(config: ModelConfig, kind: str) -> ModelConfig:
     for number, modality in enumerate(MODALITIES, 1):
         if modality.adapter == kind:
             kept = number
-    left_out = {modality.name: None for modality in MODALITIES[kept:]}
+    left_out: dict[str, Any] = {modality.name: None for modality in MODALITIES[kept:]}
     adapters = {modality.adapter for modality in MODALITIES[:kept]}
     return replace(config, **left_out, adapters=tuple(each for each in config.adapters if each.name in adapters))
 

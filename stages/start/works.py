@@ -14,7 +14,7 @@ from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.receipt import Receipt, StageId
 from gristmill.model.phi4.parts import Part
 from gristmill.model.windows.sound_scale import BandScale, BandSums
-from gristmill.stages.core.work import Work
+from gristmill.stages.core.work import Stage, Work
 from gristmill.stages.start.copy import CopyInput, CopyPart
 from gristmill.stages.start.sound import MeasureSound, SoundInput
 from gristmill.stages.train.job import TrainInput
@@ -30,7 +30,7 @@ class Beginning:
     @property
     def identity(self) -> tuple[StageId, ...]:
         """Of the stages that run, in this order."""
-        stages = [*self._copies(), *([MeasureSound()] if self.measures else [])]
+        stages: list[Stage[Any]] = [*self._copies(), *([MeasureSound()] if self.measures else [])]
         return tuple(part for stage in stages for part in stage.identity())
 
     def works(self, given: TrainInput) -> list[Work[Any]]:

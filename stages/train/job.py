@@ -106,6 +106,7 @@ class TrainJob:
     def model(self, store: Store, device: str = "cpu") -> Multimodal:
         """The model that the stage starts from, every file's digest checked. Raises DamagedObject, NotFound."""
         from gristmill.model.assembly.start import starting_model
+        from gristmill.model.phi4.audio import Normalise
 
         with scratch() as folder:
             stored = [fetched(store, ref, folder) for refs in self.given.parts.values() for ref in refs]
@@ -119,7 +120,9 @@ class TrainJob:
                 device=device,
             )
         if self.given.scale is not None:
-            model.audio_encoder.encoder_embedding.scale_to(self.given.scale.mean, self.given.scale.invstd)
+            normalise = model.get_submodule("audio_encoder.encoder_embedding")
+            assert isinstance(normalise, Normalise)
+            normalise.scale_to(self.given.scale.mean, self.given.scale.invstd)
         return model
 
     def source(self, store: Store) -> Source:

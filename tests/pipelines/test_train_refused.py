@@ -112,7 +112,7 @@ UNFIT: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
     (
         (stage(), stage("b", **FIT), stage("c", init_from={"audio_encoder": "stage:b"})),
         {},
-        "stage:b has no such part",
+        "stage:b has no audio_encoder; it has language",
     ),
     (
         (stage(), stage("b", **FIT), stage("c", init_from={"language": "stage:b", "lora_vision": "stage:b"})),
