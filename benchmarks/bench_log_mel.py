@@ -38,7 +38,7 @@ def released() -> ModelConfig:
     """The widths of the release."""
     whole = PRESETS["multimodal"]
     assert whole.audio is not None
-    ends = {"bos_token_id": 0, "pad_token_id": 0, "eos_token_id": (0,)}
+    ends: dict[str, Any] = {"bos_token_id": 0, "pad_token_id": 0, "eos_token_id": (0,)}
     text = replace(whole.text, num_hidden_layers=LAYERS, vocab_size=ENTRIES, **ends)
     audio = replace(whole.audio, num_blocks=BLOCKS, audio_token_id=12)
     return ModelConfig(text, None, audio, ())
@@ -52,7 +52,8 @@ def lively(config: ModelConfig, seed: int, mel: np.ndarray) -> Multimodal:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=parameter[0].numel() ** -0.5, generator=pick)
-        normalise = model.audio_encoder.encoder_embedding
+        encoder: Any = model.audio_encoder
+        normalise = encoder.encoder_embedding
         normalise.global_mean.copy_(torch.from_numpy(mel.mean(0)))
         normalise.global_invstd.copy_(torch.from_numpy(1 / mel.std(0)))
     return model

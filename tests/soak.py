@@ -1,11 +1,11 @@
 """`make soak`: runs of pipelines under seeded kill -9s, and the same content digests as without any.
 
 An episode is a lake and two increments of the web pipeline, with `--of images` two of the vision pipeline, a tokenizer
-and a mixture of text and images, or with `--of speech` two of the speech pipeline, long files that are cut and a mixture of clips. Each
-run is killed after a random number of new receipts, or in the wait for one: the driver alone (what it started has to
-follow it), a worker (which Ray replaces, and the run goes on), the driver and all it started, or a run without Ray;
-the same command is given again until it has committed. Episodes go on until there were as many kills as asked, and
-the first ones have each kind of victim in turn.
+and a mixture of text and images, or with `--of speech` two of the speech pipeline, long files that are cut, and a
+mixture of clips. Each run is killed after a random number of new receipts, or in the wait for one: the driver alone
+(what it started has to follow it), a worker (which Ray replaces, and the run goes on), the driver and all it started,
+or a run without Ray; the same command is given again until it has committed. Episodes go on until there were as many
+kills as asked, and the first ones have each kind of victim in turn.
 Prints one JSON line a kill and one an episode; exit code 1 if a digest differs, a version is missing or one too many.
 """
 
@@ -90,7 +90,7 @@ def images(folder: Path) -> Kind:
 
 
 def speech(folder: Path) -> Kind:
-    """Two increments of the speech pipeline, and one of long files that are cut."""
+    """Two increments of the speech pipeline, one of long files that are cut, a tokenizer and a mixture."""
     speech_nights.write_nights(folder)
 
     def night(pipeline: str, recipe: dict[str, object]) -> Run:

@@ -58,12 +58,12 @@ def test_images_and_a_mixture_of_them_are_resumed_to_the_same_digests(tmp_path):
 
 
 def test_speech_is_resumed_to_the_same_digests(tmp_path):
-    """Clips, segments of a manifest, copies over two nights, and files that are cut in their pauses."""
+    """Clips, segments of a manifest, copies over two nights, files that are cut in their pauses, and windows."""
     outcomes = crashes("speech", tmp_path / "in", tmp_path, 0, 3)
     versions = Versions(open_store(str(tmp_path / "whole"), probe=False))
     whole = [[m.version, m.digest] for name in speech_nights.DATASETS for m in versions.manifests(name)]
-    assert len(whole) == 3
-    assert all(o["visible_after_crash"] in [whole[:n] for n in range(4)] for o in outcomes if o["killed"])
+    assert len(whole) == 5
+    assert all(o["visible_after_crash"] in [whole[:n] for n in range(6)] for o in outcomes if o["killed"])
 
 
 def _digest(folder: Path) -> str:
