@@ -34,6 +34,7 @@ NAMES = (
     "vision",
     "pack_images",
     "audio",
+    "long_audio",
     "log_mel",
     "train_ray",
     "plan",

@@ -1,8 +1,9 @@
 """What do 2.8 hours of audio take, 126,000 tokens, from a file through log-Mel, encoder and prompt at nano's shape?
 
 A process for each length reads a FLAC file as the engine asks for it, and writes one token. Its peak memory, beside
-libraries, weights, and what has to grow with the context (caches of keys and values, tables of angles), has to be that
-of a clip of ten minutes. CPU seconds of one thread. What the full shape takes is computed (`model.plan.prompt`): no such run is made.
+libraries, weights, and what has to grow with the context (caches of keys and values, tables of angles), has to be about
+that of a clip of ten minutes. CPU seconds of one thread; the longest clip takes a quarter of an hour of them. What the
+full shape takes is computed (`model.plan.prompt`): no such run is made.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def taken_by(path: Path, seconds: int) -> Taken:
 
 
 def memory(name: str) -> int:
-    """Bytes of this process: not `ru_maxrss`, which a child inherits, so that it would be the peak of what ran before."""
+    """Bytes of this process. Not `ru_maxrss`, which a child inherits: it would be the peak of what ran before."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
