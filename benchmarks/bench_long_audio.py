@@ -105,7 +105,7 @@ def run(tiny: bool) -> Report:
                 took[seconds] = pool.submit(taken_by, path, seconds).result()
             path.unlink()
     short, long = took[lengths[0]], took[lengths[-1]]
-    full = {seconds: full_shape(one.tokens, seconds) for seconds, one in took.items()}
+    full = {seconds: full_shape(each.tokens, seconds) for seconds, each in took.items()}
     rows = [
         Row(
             f"memory that {lengths[-1]:,} s of audio take beside their context, of that of {lengths[0]} s",
@@ -114,8 +114,8 @@ def run(tiny: bool) -> Report:
             "one token written after each",
         ),
         *(
-            Row(f"{seconds:,} s of audio, {one.tokens:,} tokens, to the first token", Figure(*[one.seconds] * 3), "s")
-            for seconds, one in took.items()
+            Row(f"{seconds:,} s of audio, {each.tokens:,} tokens, to the first token", Figure(*[each.seconds] * 3), "s")
+            for seconds, each in took.items()
         ),
     ]
     return Report(
@@ -124,13 +124,13 @@ def run(tiny: bool) -> Report:
         rounds=1,
         rows=tuple(rows),
         notes=tuple(
-            f"the full shape, {seconds:,} s in bfloat16: {one.bytes / 2**30:.1f} GiB, of which {one.cache / 2**30:.1f}"
-            f" are keys and values; {one.flops / 1e15:.2f} PFLOP, {one.attention_flops / one.flops:.0%} of it attention"
-            for seconds, one in full.items()
+            f"the full shape, {seconds:,} s in bfloat16: {shape.bytes / 2**30:.1f} GiB, of which {shape.cache / 2**30:.1f}"
+            f" are keys and values; {shape.flops / 1e15:.2f} PFLOP, {shape.attention_flops / shape.flops:.0%} of it attention"
+            for seconds, shape in full.items()
         ),
         details={
-            "took": {str(seconds): one._asdict() for seconds, one in took.items()},
-            "full_shape": {str(seconds): asdict(one) for seconds, one in full.items()},
+            "took": {str(seconds): each._asdict() for seconds, each in took.items()},
+            "full_shape": {str(seconds): asdict(shape) for seconds, shape in full.items()},
         },
     )
 
