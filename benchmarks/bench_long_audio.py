@@ -123,15 +123,20 @@ def run(tiny: bool) -> Report:
         data=f"{speech(1)[0]}: FLAC at {RATE} Hz, nano, prompts in chunks of {PAGE} tokens, one thread",
         rounds=1,
         rows=tuple(rows),
-        notes=tuple(
-            f"the full shape, {seconds:,} s in bfloat16: {shape.bytes / 2**30:.1f} GiB, of which {shape.cache / 2**30:.1f}"
-            f" are keys and values; {shape.flops / 1e15:.2f} PFLOP, {shape.attention_flops / shape.flops:.0%} of it attention"
-            for seconds, shape in full.items()
-        ),
+        notes=tuple(sentence_of(seconds, shape) for seconds, shape in full.items()),
         details={
             "took": {str(seconds): each._asdict() for seconds, each in took.items()},
             "full_shape": {str(seconds): asdict(shape) for seconds, shape in full.items()},
         },
+    )
+
+
+def sentence_of(seconds: int, shape: PromptEstimate) -> str:
+    """What the full shape takes, in words."""
+    return (
+        f"the full shape, {seconds:,} s in bfloat16: {shape.bytes / 2**30:.1f} GiB, of which"
+        f" {shape.cache / 2**30:.1f} are keys and values; {shape.flops / 1e15:.2f} PFLOP,"
+        f" {shape.attention_flops / shape.flops:.0%} of it attention"
     )
 
 
