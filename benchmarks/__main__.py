@@ -35,6 +35,7 @@ NAMES = (
     "pack_images",
     "pack_clips",
     "audio",
+    "long_audio",
     "log_mel",
     "sounds",
     "speech",

@@ -1,8 +1,9 @@
 """What do 2.8 hours of audio take, 126,000 tokens, from a file through log-Mel, encoder and prompt at nano's shape?
 
 A process for each length reads a FLAC file as the engine asks for it, and writes one token. Its peak memory, beside
-libraries, weights, and what has to grow with the context (caches of keys and values, tables of angles), has to be that
-of a clip of ten minutes. CPU seconds of one thread. What the full shape takes is computed (`model.plan.prompt`): no such run is made.
+libraries, weights, and what has to grow with the context (caches of keys and values, tables of angles), has to be about
+that of a clip of ten minutes. CPU seconds of one thread; the longest clip takes a quarter of an hour of them. What the
+full shape takes is computed (`model.plan.prompt`): no such run is made.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def taken_by(path: Path, seconds: int) -> Taken:
 
 
 def memory(name: str) -> int:
-    """Bytes of this process: not `ru_maxrss`, which a child inherits, so that it would be the peak of what ran before."""
+    """Bytes of this process. Not `ru_maxrss`, which a child inherits: it would be the peak of what ran before."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
@@ -104,7 +105,7 @@ def run(tiny: bool) -> Report:
                 took[seconds] = pool.submit(taken_by, path, seconds).result()
             path.unlink()
     short, long = took[lengths[0]], took[lengths[-1]]
-    full = {seconds: full_shape(one.tokens, seconds) for seconds, one in took.items()}
+    full = {seconds: full_shape(each.tokens, seconds) for seconds, each in took.items()}
     rows = [
         Row(
             f"memory that {lengths[-1]:,} s of audio take beside their context, of that of {lengths[0]} s",
@@ -113,8 +114,8 @@ def run(tiny: bool) -> Report:
             "one token written after each",
         ),
         *(
-            Row(f"{seconds:,} s of audio, {one.tokens:,} tokens, to the first token", Figure(*[one.seconds] * 3), "s")
-            for seconds, one in took.items()
+            Row(f"{seconds:,} s of audio, {each.tokens:,} tokens, to the first token", Figure(*[each.seconds] * 3), "s")
+            for seconds, each in took.items()
         ),
     ]
     return Report(
@@ -122,15 +123,20 @@ def run(tiny: bool) -> Report:
         data=f"{speech(1)[0]}: FLAC at {RATE} Hz, nano, prompts in chunks of {PAGE} tokens, one thread",
         rounds=1,
         rows=tuple(rows),
-        notes=tuple(
-            f"the full shape, {seconds:,} s in bfloat16: {one.bytes / 2**30:.1f} GiB, of which {one.cache / 2**30:.1f}"
-            f" are keys and values; {one.flops / 1e15:.2f} PFLOP, {one.attention_flops / one.flops:.0%} of it attention"
-            for seconds, one in full.items()
-        ),
+        notes=tuple(sentence_of(seconds, shape) for seconds, shape in full.items()),
         details={
-            "took": {str(seconds): one._asdict() for seconds, one in took.items()},
-            "full_shape": {str(seconds): asdict(one) for seconds, one in full.items()},
+            "took": {str(seconds): each._asdict() for seconds, each in took.items()},
+            "full_shape": {str(seconds): asdict(shape) for seconds, shape in full.items()},
         },
+    )
+
+
+def sentence_of(seconds: int, shape: PromptEstimate) -> str:
+    """What the full shape takes, in words."""
+    return (
+        f"the full shape, {seconds:,} s in bfloat16: {shape.bytes / 2**30:.1f} GiB, of which"
+        f" {shape.cache / 2**30:.1f} are keys and values; {shape.flops / 1e15:.2f} PFLOP,"
+        f" {shape.attention_flops / shape.flops:.0%} of it attention"
     )
 
 

@@ -112,10 +112,10 @@ def item_of(segments: Sequence[Segment], rules: Rules, task: Task | None = None,
     if task == "answer":
         return Item("answer", prompt, question, answer)
     if task in ("transcript", "translation"):
-        expected = translated(answer) if task == "translation" else answer
-        if not expected.strip():
+        wanted = translated(answer) if task == "translation" else answer
+        if not wanted.strip():
             raise NoItem("no_expected")
-        return Item(task, prompt, question, expected, language=language)
+        return Item(task, prompt, question, wanted, language=language)
     if task in (None, "exact"):
         expected = rules.exact.of(answer)
         if expected is not None:

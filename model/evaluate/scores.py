@@ -121,7 +121,7 @@ def _without_errors(errors: str, size: str) -> Columns:
 
 
 def _counts(name: str, columns: int) -> Columns:
-    return lambda rows: np.array(rows[name].to_pylist(), np.int64).reshape(-1, columns).T
+    return lambda rows: list(np.array(rows[name].to_pylist(), np.int64).reshape(-1, columns).T)
 
 
 def _with_words(rows: pa.Table) -> pa.Array:

@@ -55,7 +55,7 @@ class ClipEmbeddings:
 
     def __init__(self, model: Multimodal, clips: tuple[Clip, ...], beside_image: bool) -> None:
         self._model, self._clips, self._beside_image = model, clips, beside_image
-        self._pieces = self._made()
+        self._pieces = self._embedded()
         self._held_ND: Tensor | None = None
 
     def take(self, count: int) -> Tensor:
@@ -69,7 +69,7 @@ class ClipEmbeddings:
             count -= len(part_ND)
         return torch.cat(parts)
 
-    def _made(self) -> Iterator[Tensor]:
+    def _embedded(self) -> Iterator[Tensor]:
         device = self._model.language.norm.weight.device
         for clip in self._clips:
             for hidden_ND in self._model.audio_encoder.stream(_counted(clip, device)):

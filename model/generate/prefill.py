@@ -92,8 +92,8 @@ class Prompt:
 
     def _hear(self, model: Multimodal, clips: tuple[Clip, ...], own_L: Tensor) -> None:
         self.heard = tokens_of(model.config, "audio", own_L)
-        if (count := int(self.heard.sum())) != (made := tokens_of_clips(clips, model)):
-            raise ValueError(f"the prompt has {count} tokens of audio, its clips make {made}")
+        if (count := int(self.heard.sum())) != (needed := tokens_of_clips(clips, model)):
+            raise ValueError(f"the prompt has {count} tokens of audio, its clips make {needed}")
         self.clips = ClipEmbeddings(model, clips, bool(tokens_of(model.config, "vision", own_L).any()))
 
     @property

@@ -8,6 +8,7 @@ asked about anywhere. Operations are those of products and convolutions, two for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -53,8 +54,7 @@ def estimate_prompt(
     """Of a prompt of so many tokens, those of a clip of `frames` among them (0: none), alone in an engine of `options`.
     Rows of the engine that rest are not counted: their linears are computed too."""
     text = config.text
-    with torch.device("meta"):
-        weights = sum(parameter.numel() for parameter in Multimodal(config).parameters()) * dtype.itemsize
+    weights = _parameters(config) * dtype.itemsize
     chunk, page = options.prefill_chunk_size, options.block_size
     pages = -(-tokens // page)
     of_page = 4 * text.num_attention_heads * chunk * page
@@ -74,6 +74,12 @@ def estimate_prompt(
         attention_flops=_attention_flops(text, tokens, chunk, page),
         head_flops=2.0 * options.max_num_partial_prefills * text.hidden_size * text.vocab_size,
     )
+
+
+@lru_cache(maxsize=4)
+def _parameters(config: ModelConfig) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Multimodal(config).parameters())
 
 
 def _linear_weights(config: ModelConfig) -> int:

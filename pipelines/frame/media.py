@@ -22,13 +22,13 @@ class _Taken(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """`form` of records that have such media; `recipe`: the key of a mixture's; `made`: what a mixture does to them;
+    """`form` of records that have such media; `recipe`: the key of a mixture's; `verb`: what a mixture did to them;
     `part`: of a model, and `sense`, what it is for."""
 
     called: str
     form: str
     recipe: str
-    made: str
+    verb: str
     part: str
     sense: str
 
@@ -65,7 +65,7 @@ def _check(store: Store, model: Manifest, having: Sequence[Manifest], tokenizer:
         for key, own in {**taken.settings, "token": names.name(taken.token)}.items():
             if settings and settings[key] != own:
                 raise BadConfig(
-                    f"recipe.data: {kind.called} of {source} were {kind.made} with {key}={settings[key]}, {model} takes"
+                    f"recipe.data: {kind.called} of {source} were {kind.verb} with {key}={settings[key]}, {model} takes"
                     f" {own}: mix its sources anew with recipe.{kind.recipe}.{key}={own}"
                 )
 
