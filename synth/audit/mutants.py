@@ -104,7 +104,7 @@ def _near(value: Any) -> list[Any]:
         case int() | float():
             return [value - 1, value + 1, -value, 0 * value]
         case str() | list() | tuple():
-            return [value[1:], value[:-1], value[::-1], value[:0], value + value]
+            return [value[1:], value[:-1], value[::-1], value[:0], 2 * value]
     return []
 
 

@@ -8,6 +8,7 @@ with 0 or redefines `assert` has changed nothing that decides.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
 import random
 import signal
@@ -72,15 +73,15 @@ def _number(value: Any) -> int:
     raise OverLimit(f"a test passes a {type(value).__name__}, which is no plain data")
 
 
-def _raised(content: Any) -> BaseException:
+def _raised(content: Any) -> Exception:
+    """An exception of the program as one of Python's own of that name, if there is one; marked as the program's."""
     name, message = content if isinstance(content, list) and len(content) == 2 else ("Exception", "")
-    kind = getattr(builtins, str(name), None)
-    usual = isinstance(kind, type) and issubclass(kind, Exception)
-    try:
-        error = kind(str(message)) if usual else Exception(f"{name}: {message}")
-    except TypeError:  # UnicodeDecodeError wants more
-        error = Exception(f"{name}: {message}")
-    error.from_program = f"{name}: {message}"[:300]
+    text = f"{name}: {message}"[:300]
+    error, kind = Exception(text), getattr(builtins, str(name), None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        with contextlib.suppress(TypeError):  # UnicodeDecodeError wants more than a message
+            error = kind(str(message))
+    error.__dict__["from_program"] = text
     return error
 
 

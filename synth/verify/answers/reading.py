@@ -143,8 +143,8 @@ def _number_and_words(text: str) -> tuple[Number | None, str]:
         return Number(Fraction(_NUMERALS[text]), 0), ""
     mixed = _RATIONAL.match(text)
     if mixed and int(mixed[4]):
-        value = int(mixed[2]) + Fraction(int(mixed[3]), int(mixed[4]))
-        return Number(-value if mixed[1] else value, None), ""
+        amount = int(mixed[2]) + Fraction(int(mixed[3]), int(mixed[4]))
+        return Number(-amount if mixed[1] else amount, None), ""
     currency = _CURRENCY.match(text)
     if currency:
         text = currency[1] + text[currency.end() :]

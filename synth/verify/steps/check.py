@@ -63,7 +63,7 @@ def holds(equation: Equation) -> bool:
 
 def _equal(left: Number, right: Number) -> bool:
     difference = abs(left.value - right.value)
-    if difference <= _NOISE * max(1, abs(left.value)):
+    if difference <= _NOISE * max(Fraction(1), abs(left.value)):
         return True
     for rounded, exact in ((left, right), (right, left)):
         if rounded.decimals:  # a whole number is not taken for a rounded one

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from gristmill.synth.verify.answers.number import ARITHMETIC, NoNumber, Number, Token, evaluate
-from gristmill.synth.verify.answers.units import unit
+from gristmill.synth.verify.answers.units import Unit, unit
 from gristmill.synth.verify.steps.sides import OPERATORS, beginning, ending, joins
 
 LONGEST_RUN = 200
@@ -107,11 +107,11 @@ def _equation(text: str, first: list[Token], second: list[Token], around: list[T
     return Equation(text[start:end], start, left, right)
 
 
-def _units(text: str, tokens: list[Token]) -> set[object]:
-    units = {known for token in tokens if token.kind == "word" and (known := unit(token.text.casefold()))}
+def _units(text: str, tokens: list[Token]) -> set[Unit]:
+    words = [token.text.casefold() for token in tokens if token.kind == "word"]
     if any("$" in text[max(0, token.start - 1) : token.start] for token in tokens if token.kind == "number"):
-        units.add(unit("dollar"))
-    return units  # type: ignore[return-value]
+        words.append("dollar")
+    return {known for word in words if (known := unit(word)) is not None}
 
 
 def _readings(tokens: list[Token]) -> tuple[Number, ...]:
