@@ -18,9 +18,9 @@ from typing import Any
 import mixtures
 import numpy as np
 import pyarrow as pa
-import soundfile
-import speech
 import web
+from clip_mixtures import spoken_steps
+from speech import parquet_of, run
 
 from gristmill.lake.accounts.balance import total
 from gristmill.lake.accounts.receipt import Receipt, canonical
@@ -75,11 +75,11 @@ def observe(lake: Path) -> dict[str, Any]:
         | mixture(lake.with_name("mixed"))
         | vision(lake.with_name("pictures"))
         | clips(lake.with_name("clips"))
-        | recordings(lake.with_name("recordings")),
+        | speech(lake.with_name("speech")),
     }
 
 
-def recordings(lake: Path) -> dict[str, Any]:
+def speech(lake: Path) -> dict[str, Any]:
     """Records with clips: good ones, copies, a part of a file, and those that cannot be had; then where a file is cut.
     WAV alone, and a part at a rate that FLAC has not: what an encoder makes of a clip differs with its release."""
     store = open_store(str(lake))
@@ -112,16 +112,13 @@ def clips(lake: Path) -> dict[str, Any]:
     """A mixture of clips, of rates that are taken as they are and one that is resampled; one is too long, one has no
     whole frame, one more frames than a window may. Their samples are whole numbers, the same on every machine."""
     store = open_store(str(lake))
-    rows = []
-    for number, (samples, rate) in enumerate([(24_000, 16_000), (9_000, 8_000), (33_075, 22_050), (300, 16_000)]):
-        rows.append({"audio": {"bytes": _clip(number, samples, rate), "path": None}, "text": f"Wheel {number} turns."})
-    for number, seconds in enumerate((3, 5), 4):
-        rows.append({"audio": {"bytes": _clip(number, 16_000 * seconds, 16_000), "path": None}, "text": "It turns."})
+    sizes = [(24_000, 16_000), (9_000, 8_000), (33_075, 22_050), (300, 16_000), (48_000, 16_000), (80_000, 16_000)]
+    rows = [spoken_steps(number, samples, rate) for number, (samples, rate) in enumerate(sizes)]
     lake.mkdir(parents=True, exist_ok=True)
     every = {"min_seconds": 0.01, "min_peak": None, "max_silent_ratio": None, "max_clipped_ratio": None}
-    speech.run(
+    run(
         store,
-        [speech.parquet_of(lake / "clips.parquet", rows)],
+        [parquet_of(lake / "clips.parquet", rows)],
         clip=every,
         **dict.fromkeys(("speech_rate", "transcript", "min_similarity")),
     )
@@ -130,14 +127,6 @@ def clips(lake: Path) -> dict[str, Any]:
     taken = {"max_seconds": 4}
     mixtures.mix(store, {"speech@v1": 1}, mixed, audio=taken, window=128, max_window_frames=250, max_waste=0.5)
     return {f"heard: {title}": _portable(stage) for title, stage in _stages(mixed, "").items()}
-
-
-def _clip(number: int, samples: int, rate: int) -> bytes:
-    """Steps of a length and a height of its own."""
-    steps = (np.arange(samples) // (30 + 7 * number) % 5 - 2) * (900 + 50 * number)
-    stream = io.BytesIO()
-    soundfile.write(stream, steps.astype(np.int16), rate, format="WAV", subtype="PCM_16")
-    return stream.getvalue()
 
 
 def mixture(lake: Path) -> dict[str, Any]:

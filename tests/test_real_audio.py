@@ -97,8 +97,8 @@ def test_windows_of_the_list_hold_each_clip_and_what_is_said_in_it(store, shared
             assert np.array_equal(window.arrays["mel"][ends[n] : ends[n + 1]], frames)
             assert (own == token).sum() == -(-len(frames) // 8)
             # In the text the clip is a placeholder; in the window as many tokens as it has.
-            said = own[own != token].tolist()
-            shown = "".join(text for text, _ in tokenizer.show(said, [True] * len(said)))
+            words = own[own != token].tolist()
+            shown = "".join(text for text, _ in tokenizer.show(words, [True] * len(words)))
             assert shown == row["text"].replace("<|audio_1|>", ""), shown
             left.remove(row["id"])
     assert not left and manifest.statistics["clips"] == len(kept)

@@ -8,6 +8,7 @@ Source: arXiv 2503.01743, section 2.2; parity with transformers' phi4_multimodal
 
 from __future__ import annotations
 
+# long: an encoder, a projector, and clips in the three forms in which they come
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar

@@ -172,10 +172,7 @@ def pack(
     # Shares as whole numbers, of all budgets multiplied: two that are equal stay equal, on every machine.
     scales = [prod(limits), *(window * prod(limits[:at] + limits[at + 1 :]) for at in range(len(limits)))]
 
-    def size(piece: Piece) -> int:
-        return max(n * scale for n, scale in zip((piece.length, *of[piece.sample]), scales, strict=True))
-
-    pieces.sort(key=lambda piece: (-size(piece), piece.sample))
+    pieces.sort(key=lambda piece: (-_size(piece.length, of[piece.sample], scales), piece.sample))
     for piece in pieces:
         bins.add(piece, of[piece.sample])
     windows = _filled(bins, splittable, max_waste)
@@ -190,6 +187,11 @@ def pack(
         split=sum(n > 1 for n in cut.values()),
         forced=int((lengths > window).sum()),
     )
+
+
+def _size(length: int, taken: Sequence[int], scales: Sequence[int]) -> int:
+    """The largest share of a piece, of tokens or of a budget."""
+    return max(n * scale for n, scale in zip((length, *taken), scales, strict=True))
 
 
 def _check(lengths: np.ndarray, splittable: np.ndarray, window: int, budgets: Sequence[Budget]) -> None:

@@ -42,7 +42,7 @@ class _Stored(NamedTuple):
 
     start: int
     length: int
-    said: Mapping[str, Any]
+    described: Mapping[str, Any]
 
 
 class DrawnMedia:
@@ -75,8 +75,8 @@ class DrawnMedia:
 
     def _add(self, shard: str, row: int, media: Sequence[Mapping[str, Any]]) -> None:
         for place, medium in enumerate(media):
-            said = {name: value for name, value in medium.items() if name != "data"}
-            self._stored[shard, row, place] = _Stored(self._file.seek(0, 2), len(medium["data"]), said)
+            described = {name: value for name, value in medium.items() if name != "data"}
+            self._stored[shard, row, place] = _Stored(self._file.seek(0, 2), len(medium["data"]), described)
             self._file.write(medium["data"])
 
     def arrays(self, media: Sequence[Drawn]) -> dict[str, np.ndarray]:
@@ -105,8 +105,8 @@ class DrawnMedia:
         """What a window's metadata says of these, in the order of its arrays."""
         lists: dict[str, list[dict[str, Any]]] = {}
         for medium in media:
-            kind, said = self.kinds[medium.kind], self._stored[medium.shard, medium.row, medium.place].said
-            measures = {name: said[name] for name in ("sha256", *kind.measures)}
+            kind, described = self.kinds[medium.kind], self._stored[medium.shard, medium.row, medium.place].described
+            measures = {name: described[name] for name in ("sha256", *kind.measures)}
             costs = {kind.unit: medium.units, "tokens": medium.tokens}
             lists.setdefault(kind.listed, []).append({"stretch": medium.stretch, **measures, **costs})
         return lists
