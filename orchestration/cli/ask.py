@@ -69,8 +69,8 @@ def ask(
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     (done,) = Engine(network, options, decode).run([Request(str(seed), prompt.tokens, sampling, media=prompt.media)])
     text = done.text(decode, network.config.text.eos_token_id)
-    said = Answered(text, len(prompt.tokens), len(done.tokens), done.adapter, done.finish_reason or "length")
-    answer(said, as_json, lambda console: console.print(said.text, markup=False, highlight=False, soft_wrap=True))
+    reply = Answered(text, len(prompt.tokens), len(done.tokens), done.adapter, done.finish_reason or "length")
+    answer(reply, as_json, lambda console: console.print(reply.text, markup=False, highlight=False, soft_wrap=True))
 
 
 def _prompt(

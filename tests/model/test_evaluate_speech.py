@@ -168,10 +168,10 @@ def test_verdicts() -> None:
     assert right == {
         "words": 2, "word_errors": 0, "chars": 8, "char_errors": 0, "score": 1.0, "reason": None,
     }  # fmt: skip
-    said = Item("translation", (), expected="die Mühle mahlt", language="de")
-    verdict = verdict_of(said, "the mill grinds <sep> die Mühle mahlt", None, Rules())
+    item = Item("translation", (), expected="die Mühle mahlt", language="de")
+    verdict = verdict_of(item, "the mill grinds <sep> die Mühle mahlt", None, Rules())
     assert verdict["score"] == 1.0 and verdict["bleu"] == bleu_counts("die Mühle mahlt", "die Mühle mahlt")
-    assert verdict_of(said, "die Mühle", None, Rules())["reason"] == "other_answer"
+    assert verdict_of(item, "die Mühle", None, Rules())["reason"] == "other_answer"
     assert translated("a <sep> b <sep> c") == "c" and translated(" a ") == "a"
 
 

@@ -54,7 +54,7 @@ def test_the_answer_is_that_of_the_model_without_a_cache(
     given = [str(folder / text) if "." in text else text for text in options]
     result = asked(folder, "what grinds?", "--max-tokens", "6", "--max-crops", "4", "--json", *given)
     assert result.exit_code == 0, result.output
-    said = json.loads(result.output)
+    reply = json.loads(result.output)
     model = load_hf(folder / "nano")
     tokenizer = Tokenizer.from_bytes((folder / "nano" / "tokenizer.json").read_bytes())
     prompts = Prompts(tokenizer, cut_of(model.config, tokenizer, 4), log_mel=log_mel_of(model.config, tokenizer))
@@ -69,8 +69,8 @@ def test_the_answer_is_that_of_the_model_without_a_cache(
     prompt = prompts.of(parts, [Medium(kind, files[kind]) for kind in kinds])
     written, _ = greedy(model, Request("", prompt.tokens, media=prompt.media), 6)
     ends = [place for place, token in enumerate(written) if token in model.config.text.eos_token_id]
-    assert said["text"] == tokenizer.decode(written[: ends[0]] if ends else written)
-    assert (said["prompt_tokens"], said["adapter"]) == (len(prompt.tokens), adapter)
+    assert reply["text"] == tokenizer.decode(written[: ends[0]] if ends else written)
+    assert (reply["prompt_tokens"], reply["adapter"]) == (len(prompt.tokens), adapter)
 
 
 @pytest.mark.parametrize(

@@ -175,9 +175,9 @@ def test_two_models_are_compared_by_rates_and_counts(lake: Store, tmp_path: Path
         evaluations.evaluate(lake, ["asr@v1", "ast@v1"], dataset="pair", model=f"{name}@v1").manifest
         for name in ("base", "other")
     ]
-    found = {(item.metric, item.group): item for item in compare(lake, *pair).differences}
-    assert {("wer", ""), ("cer", "language: zh"), ("bleu", ""), ("chrf", "")} <= found.keys()
-    assert all(item.low <= item.after - item.before <= item.high for item in found.values() if item.items > 1)
+    by_metric = {(item.metric, item.group): item for item in compare(lake, *pair).differences}
+    assert {("wer", ""), ("cer", "language: zh"), ("bleu", ""), ("chrf", "")} <= by_metric.keys()
+    assert all(item.low <= item.after - item.before <= item.high for item in by_metric.values() if item.items > 1)
 
 
 def refused(store: Store, folder: Path, name: str, **audio: Any) -> str:
