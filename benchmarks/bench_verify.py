@@ -171,7 +171,7 @@ def audited(symbolic: Symbolic, sandbox: Sandbox) -> dict[str, Any]:
 
 
 def mutated(sandbox: Sandbox, file: Path) -> Iterator[tuple[str, str]]:
-    """(fate, what it was) of mutants: `caught`, `same` near all inputs of the tests, or `missed` by the tests."""
+    """(fate, what it was) of mutants: `caught`, `same` near all inputs of the tests, `missed` by the tests, ..."""
     code = Code(sandbox)
     for line, sample in zip(file.read_bytes().splitlines(), labelled(file.read_bytes().splitlines()), strict=True):
         row = json.loads(line)
@@ -183,6 +183,9 @@ def mutated(sandbox: Sandbox, file: Path) -> Iterator[tuple[str, str]]:
                 yield "caught" if verdict.outcome == "rejected" else "undecided", what
                 continue
             calls = inputs(row["test"], frozenset({"candidate"}))
+            if not calls:
+                yield "not compared", f"{what}: the tests compute their arguments"
+                continue
             tests = [f"assert same({call!r}), {call!r}" for call in calls]
             compared = sandbox.run(comparison(source, mutant.source, row["entry_point"]), tests)
             yield {"passed": "same", "failed": "missed"}.get(compared.status, compared.status), f"{what}: {compared}"
