@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_SHE = frozenset("she her hers herself".split())
-_HE = frozenset("he him his himself".split())
-_THEY = frozenset("they them their theirs themselves".split())
+_SHE = frozenset(["she", "her", "hers", "herself"])
+_HE = frozenset(["he", "him", "his", "himself"])
+_THEY = frozenset(["they", "them", "their", "theirs", "themselves"])
 _WORD = re.compile(r"[A-Za-z]+")
 LENGTHS = (0, 100, 200, 400, 800)
 """Lower edges of the bins of a question's length, in characters."""
