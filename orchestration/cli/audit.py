@@ -38,8 +38,8 @@ def audit(
     from gristmill.orchestration.show.audit import draw_audit
     from gristmill.synth.audit.audit import audit as run_audit
     from gristmill.synth.audit.samples import labelled
-    from gristmill.synth.sandbox.sandbox import Sandbox
     from gristmill.synth.verify.answers.symbolic import Symbolic
+    from gristmill.synth.sandbox.sandbox import Sandbox
     from gristmill.synth.verify.choice import Choice
     from gristmill.synth.verify.code import Code
     from gristmill.synth.verify.maths import Maths
