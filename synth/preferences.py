@@ -37,7 +37,7 @@ def steps_of(text: str) -> list[str]:
 
 
 def first_divergence(a: Sequence[str], b: Sequence[str]) -> int:
-    """The first place at which two lists of steps differ; where one begins with the other, the length of the shorter."""
+    """The first place at which two lists of steps differ; where one begins the other, the length of the shorter."""
     for place, (left, right) in enumerate(zip(a, b, strict=False)):
         if left != right:
             return place

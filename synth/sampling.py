@@ -60,7 +60,7 @@ def settle(verdicts: Mapping[int, Verdict], stop: Stop) -> Settled:
 
 
 def next_samples(verdicts: Mapping[int, Verdict], stop: Stop, waves: Waves) -> tuple[int, ...]:
-    """The numbers of the samples to draw next; none where the stop is reached. Drawn so far are 0..n-1 without a gap."""
+    """The numbers of the samples to draw next; none where the stop is reached. Drawn so far: 0..n-1 without a gap."""
     drawn = len(verdicts)
     if drawn and settle(verdicts, stop).done:
         return ()

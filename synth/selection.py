@@ -1,7 +1,7 @@
 """Which accepted chains become fine-tuning samples: distinct ones, a few of each problem, groups in shares.
 
-A sampler finds the same chain again and again: of 13,789 right samples 1,979 were distinct. So equal chains of a problem
-count once; a problem has at most `per_problem`; then, where shares are asked for, groups that have more than theirs
+A sampler finds the same chain again and again: of 13,789 right samples 1,979 were distinct. So equal chains count
+once; a problem has at most `per_problem`; then, where shares are asked for, groups that have more than theirs
 give up rows until the shares hold, and it is counted what that cost. Which rows stay is drawn by a hash of seed and id:
 the same whatever the order of the input, and not the earliest, which are the easiest.
 """
