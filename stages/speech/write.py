@@ -1,4 +1,4 @@
-"""Shards of records with clips: the columns of a sample, its task and languages, its media, their origins, its parent."""
+"""Shards of records with clips: columns of a sample, its task and languages, its media, their origins, its parent."""
 
 from __future__ import annotations
 
