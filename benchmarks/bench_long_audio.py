@@ -19,8 +19,8 @@ from typing import NamedTuple
 import soundfile
 import torch
 
-from benchmarks.bench_audio import speech
 from benchmarks.harness import Differ, Figure, Report, Row
+from benchmarks.material import speech
 from gristmill.model.generate.engine import Engine, Options, Request
 from gristmill.model.generate.requests import Clip
 from gristmill.model.generate.sampling import Sampling

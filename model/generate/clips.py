@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gristmill.model.generate.requests import Clip, Request
-from gristmill.model.phi4.audio import frames_after, project
+from gristmill.model.phi4.audio import AudioEncoder, frames_after, project
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.windows.media import CLIPS, clip_lengths, has_media
 
@@ -71,10 +71,17 @@ class ClipEmbeddings:
 
     def _embedded(self) -> Iterator[Tensor]:
         device = self._model.language.norm.weight.device
+        encoder = self._model.audio_encoder
+        assert isinstance(encoder, AudioEncoder)
         for clip in self._clips:
-            for hidden_ND in self._model.audio_encoder.stream(_counted(clip, device)):
+            for hidden_ND in encoder.stream(_counted(clip, device)):
                 beside_N = torch.full((len(hidden_ND),), self._beside_image, device=device)
-                yield project(self._model, hidden_ND, lambda _, beside=beside_N: beside)
+                yield project(self._model, hidden_ND, partial(_beside, beside_N))
+
+
+def _beside(beside_N: Tensor, modality: str) -> Tensor:
+    """Whether each embedding stands beside the other modality, as `project` asks."""
+    return beside_N
 
 
 def _counted(clip: Clip, device: torch.device) -> Iterator[Tensor]:

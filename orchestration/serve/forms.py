@@ -6,7 +6,7 @@ Source: RFC 7578.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -61,7 +61,7 @@ class _Parts:
         self._data: list[bytes] = []
 
     @property
-    def callbacks(self) -> dict:  # type: ignore[type-arg]  # the library's own type is not exported
+    def callbacks(self) -> Any:  # the library's own type is not exported
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._header_field,
