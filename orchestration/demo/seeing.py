@@ -40,7 +40,7 @@ MIXTURES = {
 """Mixture, without `seeing-` -> its sources with their weights, and tokens of a window."""
 STEPS = {"pretrain": 600, "posttrain": 400, "warmup": 400, "v1": 60, "v2": 200, "v3": 150, "v4": 150}
 """Of each stage: fewer than the recipe has, which `make learn` trains whole, but for the first."""
-ASKED, LEAST = 60, 0.3
+ASKED, LEAST = 60, 0.35
 """Questions of a kind that are asked, and the share of those about a picture that has to be answered right."""
 _PATIENCE = 300  # seconds that a server gets to load the model
 
