@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import scenes
+from scene_answers import ONE, SEVERAL, answered, kind_of, thought
 from scenes import Reading, Turn, lines, turns
 
 from gristmill.model.processing.segments import Segment
@@ -23,7 +24,6 @@ SCENES, HELD_OUT = 160, 60
 CAPTIONS = ("captions", "captions-held-out", "captions-withheld", "captions-faces", "objects", "objects-held-out")
 ASKED = ("questions", "questions-held-out", "questions-withheld", "frames", "frames-held-out")
 TRAINED = ("captions", "objects", "questions", "frames")
-ORDINALS = ("first", "second", "third")
 GRID = re.compile(r"((?:^ .+\n){4})-\n((?:^ .+\n){2})", re.MULTILINE)
 WITHHELD = {" ".join(pair) for pair in WITHHELD_PAIRS} | {f"text {' '.join(digits)}" for digits in WITHHELD_DIGITS}
 
@@ -55,117 +55,6 @@ def test_a_picture_shows_what_its_caption_says(sample: Path, name: str) -> None:
             assert row.caption == reading.get("top left", NOTHING)
         else:
             assert row.caption == captioned(reading) and len(reading) == 2
-
-
-def place(first: Reading, question: str) -> str:
-    return first.get(question.removeprefix("What is ").strip("?"), NOTHING)
-
-
-def colour(first: Reading, question: str) -> str:
-    (figure,) = [figure for figure in first.values() if figure.endswith(question.strip("?").rpartition(" ")[2])]
-    return figure.partition(" ")[0]
-
-
-def where(first: Reading, question: str) -> str:
-    (at,) = [at for at, figure in first.items() if question.strip("?").rpartition(" ")[2] in figure.split()]
-    return at
-
-
-def digits(first: Reading, question: str) -> str:
-    (text,) = [figure for figure in first.values() if figure.startswith("text")]
-    assert question == "Which digits?"
-    return text.removeprefix("text ")
-
-
-def there(first: Reading, question: str) -> str:
-    return "yes" if re.fullmatch(r"Is there a (.+)\?", question)[1] in first.values() else "no"  # type: ignore[index]
-
-
-def frame(readings: list[Reading], question: str) -> str:
-    where, ordinal = re.fullmatch(r"What is (.+) in the (\w+)\?", question).groups()  # type: ignore[union-attr]
-    assert all(where in reading for reading in readings)
-    return readings[ORDINALS.index(ordinal)][where]
-
-
-def same(readings: list[Reading], question: str) -> str:
-    before, after = readings
-    at = re.fullmatch(r"Is (.+) the same in both\?", question)[1]  # type: ignore[index]
-    return "yes" if before.get(at) == after.get(at) else "no"
-
-
-def changed(readings: list[Reading], question: str) -> str:
-    before, after = readings
-    assert question == "What changed?"
-    (at,) = [at for at in {**before, **after} if before.get(at) != after.get(at)]
-    return f"{at} {before.get(at, NOTHING)} became {after.get(at, NOTHING)}"
-
-
-def which(readings: list[Reading], question: str) -> str:
-    figure = re.fullmatch(r"Which has a (.+)\?", question)[1]  # type: ignore[index]
-    (number,) = [number for number, reading in enumerate(readings) if figure in reading.values()]
-    return ORDINALS[number]
-
-
-ONE: dict[str, Callable[[Reading, str], str]] = {
-    "place": place, "colour": colour, "where": where, "digits": digits, "there": there,
-}  # fmt: skip
-SEVERAL: dict[str, Callable[[list[Reading], str], str]] = {
-    "frame": frame, "same": same, "changed": changed, "which": which,
-}  # fmt: skip
-
-
-def kind_of(question: str) -> str:
-    """By its words."""
-    forms = {
-        "What changed": "changed", "Is there": "there", "What colour": "colour", "Where": "where",
-        "Which digits": "digits", "Which has": "which", "Is ": "same",
-    }  # fmt: skip
-    named = (kind for start, kind in forms.items() if question.startswith(start))
-    return next(named, "frame" if " in the " in question else "place")
-
-
-def answered(readings: list[Reading], question: str) -> str:
-    """The answer by what the pictures show."""
-    kind = kind_of(question)
-    return ONE[kind](readings[0], question) if kind in ONE else SEVERAL[kind](readings, question)
-
-
-def judged(reading: Reading, wanted: str) -> str:
-    """Every figure, and whether it has all the words that are wanted."""
-    fits = {at: set(wanted.split()) <= set(figure.split()) for at, figure in reading.items()}
-    return " ".join(f"{at} {figure} is {wanted} {'yes' if fits[at] else 'no'}" for at, figure in reading.items())
-
-
-def compared(readings: list[Reading], *places: str) -> str:
-    """What both frames show at each place, and whether it is the same."""
-    shown = {at: [reading.get(at, NOTHING) for reading in readings] for at in places}
-    return "\n".join(
-        f"{at} first {first} second {second} {'yes' if first == second else 'no'}"
-        for at, (first, second) in shown.items()
-    )
-
-
-def searched(readings: list[Reading], wanted: str) -> str:
-    return "\n".join(
-        f"{ordinal} {judged(reading, wanted)}" for ordinal, reading in zip(ORDINALS, readings, strict=True)
-    )
-
-
-def thought(readings: list[Reading], question: str) -> str:
-    """What leads to the answer: nothing where it is read off at once."""
-    asked_for = {
-        "colour": r"What colour is the (.+)\?", "where": r"Where is the (.+)\?", "there": r"Is there a (.+)\?",
-        "which": r"Which has a (.+)\?", "same": r"Is (.+) the same in both\?",
-    }  # fmt: skip
-    kind = kind_of(question)
-    if kind == "changed":
-        return compared(readings, *scenes.PLACES)
-    if kind not in asked_for:
-        return ""
-    wanted = re.fullmatch(asked_for[kind], question)[1]  # type: ignore[index]
-    if kind == "same":
-        return compared(readings, wanted)
-    return searched(readings, wanted) if kind == "which" else judged(readings[0], wanted)
 
 
 @pytest.mark.parametrize("name", ASKED)
