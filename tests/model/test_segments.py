@@ -39,4 +39,4 @@ def test_a_text_is_split_where_it_spells_placeholders_of_a_kind() -> None:
 
 def test_the_chat_template_numbers_media_with_the_same_placeholders() -> None:
     turns = (Turn("user", "ab", media=(Shown("image", 1, None), Shown("audio", 2, None))),)
-    assert placeholders(prompt(Conversation(turns))) == [Placeholder("image", 1), Placeholder("audio", 2)]
+    assert placeholders(prompt(Conversation(turns))) == [Placeholder("image", 1), Placeholder("audio", 1)]
