@@ -187,4 +187,4 @@ def test_rows_that_do_not_say_what_is_learned_are_refused(math):
         0, "math@v1", bad.sha256, "x", samples=True, epoch=0, cut=None, first=0, end=30, documents=30, units=0
     )
     with pytest.raises(ValueError, match="1 of 30 rows do not say what is learned"):
-        Slice.read(math, bad, row, Limits(128, None, 0))
+        Slice.read(math, bad, row, Limits(128, (None, None), 0))

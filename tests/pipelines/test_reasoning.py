@@ -154,7 +154,7 @@ def test_why_tells_of_a_problem_and_of_a_sample(lake, whole):
         "parity@1",
         "base@v1",
     )
-    assert {story.dataset for story in answer.stories} == {"whole"}, "its fate among what is fine-tuned on"
+    assert {story.dataset for story in answer.stories} >= {"whole"}, "its fate among what is fine-tuned on"
 
 
 # What is refused, planned, limited, extended
