@@ -21,6 +21,8 @@ _ALIKE = ("Resample",)
 """Transforms of a recording after which it is what its file has, at the same times."""
 _OVERHANG = 0.1
 """Seconds that a supervision may reach beyond its cut: times are rounded."""
+_MOST = 1e9
+"""Seconds: 31 years."""
 
 
 def is_cut(row: Mapping[str, Any]) -> bool:
@@ -70,14 +72,18 @@ def row_of_cut(cut: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _begin(supervision: Mapping[str, Any]) -> float:
     """Seconds from the beginning of its cut; of one without a time, 0."""
-    start = supervision.get("start")
-    return start if isinstance(start, int | float) else 0.0
+    return _seconds(supervision.get("start")) or 0.0
 
 
 def _within(supervision: Mapping[str, Any], cut: Mapping[str, Any]) -> bool:
     """Whether a supervision lies in its cut, as far as both have times."""
-    if _begin(supervision) < -_OVERHANG:
-        return False
-    durations = supervision.get("duration"), cut.get("duration")
-    own, whole = (each if isinstance(each, int | float) else None for each in durations)
-    return own is None or whole is None or _begin(supervision) + own <= whole + _OVERHANG
+    own, whole = _seconds(supervision.get("duration")), _seconds(cut.get("duration"))
+    end = None if own is None else _begin(supervision) + own
+    return _begin(supervision) >= -_OVERHANG and (end is None or whole is None or end <= whole + _OVERHANG)
+
+
+def _seconds(value: Any) -> float | None:
+    """Of a number of seconds; None of anything else, and of what no recording has."""
+    # Comparing is exact for whole numbers of any length, and false for NaN.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) <= _MOST else None

@@ -129,7 +129,10 @@ def test_cuts_of_lhotse_are_rows(name):
     assert [list(row) for row in got[4:]] == [["unread"]] * 5
 
 
-@pytest.mark.parametrize(("start", "duration", "said"), [(-0.5, 1.0, False), (1.2, 1.0, False), (-0.05, 2.1, True)])
+@pytest.mark.parametrize(
+    ("start", "duration", "said"),
+    [(-0.5, 1.0, False), (1.2, 1.0, False), (-0.05, 2.1, True), (10**400, 1.0, True), ("1", None, True)],
+)
 def test_a_cut_has_no_text_of_what_is_not_heard_in_it(start, duration, said):
     beyond = SAID | {"start": start, "duration": duration, "text": "And more."}
     (row,) = rows({"cuts.jsonl": lines(CUT | {"supervisions": [SAID | {"start": 0}, beyond]})})
