@@ -44,7 +44,7 @@ class Masking:
         """The arrays of a window, by its key, with parts of its clips hidden; of one without clips, the same."""
         if self.how is None or "mel" not in window:
             return window
-        mel_FM, mean = np.array(window["mel"]), self.mean.cpu().numpy()
+        mel_FM, mean = np.array(window["mel"]), self.mean.float().cpu().numpy()  # a part may be stored in bfloat16
         with torch.random.fork_rng(devices=[]):
             for number, (start, end) in enumerate(pairwise(window["cu_frames"].tolist())):
                 torch.manual_seed(_seed(self.seed, key, number, epoch))

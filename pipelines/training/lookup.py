@@ -24,6 +24,7 @@ from gristmill.model.train.stage import DataFacts, Origin, TrainStage, check, st
 from gristmill.pipelines.frame.sources import check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.training.spec import STAGE, StageSpec
+from gristmill.stages.mix.pack_facts import arrays_of
 from gristmill.stages.mix.pairs import of_pairs
 from gristmill.stages.mix.tokenize import load_tokenizer
 from gristmill.stages.mix.windows import shard_files
@@ -233,7 +234,6 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
         )
     cut, log_mel = (mixture.recipe.get(name) or {} for name in ("images", "audio"))
     names = load_tokenizer(versions.store, tokenizer)
-    arrays = [field.partition(":")[0].strip() for field in mixture.schemas["window"].split(",")]
     return DataFacts(
         window=mixture.recipe["window"],
         windows=mixture.statistics["windows"],
@@ -246,7 +246,7 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
         mels=BANDS if log_mel else None,
         reduction=log_mel.get("reduction"),
         audio_token=names.special(log_mel["token"]) if log_mel else None,
-        arrays=tuple(arrays),
+        arrays=arrays_of(mixture),
         pairs=of_pairs(mixture),
     )
 

@@ -40,7 +40,7 @@ class TokenizeMedia(Tokenize):
     """`cut`, `log_mel`: how images and clips are taken; None: there are none."""
 
     name: ClassVar[str] = "tokenize_media"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # not of requests that nobody has answered
     schema: ClassVar[pa.Schema] = pa.schema([*SCHEMA, ("media", MEDIA), *_TAKEN], SCHEMA.metadata)
     lengths: ClassVar[pa.Schema] = pa.schema([*LENGTHS, *_TAKEN])
 
@@ -57,11 +57,16 @@ class TokenizeMedia(Tokenize):
         return [*texts.columns, *_MEASURES]
 
     def rows(self, batch: pa.RecordBatch, samples: bool) -> Rows:
-        """Without those that have a medium which the settings refuse."""
+        """Without those that have a medium which the settings refuse, and those of which nothing is learned: requests
+        that nobody has answered, as the task `unlabelled` has them."""
         rows = super().rows(batch, samples)
         media = batch["media"].to_pylist()
         for i, parts in list(rows.segments.items()):
             assert not isinstance(parts, str), "records with media have parts"
+            if not any(part.loss_mask for part in parts):
+                rows.refused[i] = ("tokenize.nothing_learned", None)
+                del rows.segments[i]
+                continue
             try:
                 self._planned(parts, media[i])
             except Refused as error:

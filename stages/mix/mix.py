@@ -167,7 +167,9 @@ def quotas_of(
     whole = sum(weights)
     for source, have in zip(sources, there, strict=True):
         if not have:
-            return [Fraction(0)] * len(sources), f"{source.name} has nothing that fits a window, and a weight above 0"
+            return [Fraction(0)] * len(sources), (
+                f"{source.name} has nothing that fits a window and is learned from, and a weight above 0"
+            )
     # the largest mixture in which this source is not drawn more often than it may be
     most = [
         Fraction(source.share.max_epochs) * have * whole / weight

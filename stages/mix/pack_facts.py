@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.versions.manifest import Manifest
 from gristmill.stages.mix.kinds import Clips, Images
 from gristmill.stages.mix.mix import MediaBudget
 from gristmill.stages.mix.pairs import PAIRS
@@ -77,3 +78,14 @@ def schemas_of(kinds: Collection[str], pairs: bool) -> dict[str, str]:
     that."""
     window = ", ".join([WINDOW_SCHEMA, *(MEDIA_SCHEMAS[kind] for kind in kinds)])
     return {"window": window, **(PAIRS if pairs else {})}
+
+
+def arrays_of(mixture: Manifest) -> tuple[str, ...]:
+    """The arrays that windows of a mixture hold: what its schema says, but of a kind of media of which it has none."""
+    none = {kind.name for kind in (Images, Clips) if mixture.statistics.get(kind.listed) == 0}
+    left_out = {name for kind in none for name in _names(MEDIA_SCHEMAS[kind])}
+    return tuple(name for name in _names(mixture.schemas["window"]) if name not in left_out)
+
+
+def _names(schema: str) -> list[str]:
+    return [field.partition(":")[0].strip() for field in schema.split(",")]

@@ -40,7 +40,7 @@ from gristmill.stages.speech.cut import CutFiles, read_segments
 from gristmill.stages.speech.pictures import Picture, album_of, pictures_of
 from gristmill.stages.speech.prompts import LANGUAGES
 from gristmill.stages.speech.speak import SPOKEN_TASKS, Speak
-from gristmill.stages.speech.tasks import TASKS, Defaults, Fields, Said, Task, language_of, turns, words_of
+from gristmill.stages.speech.tasks import TASKS, Defaults, Fields, Said, Task, language_of, learned_of, turns, words_of
 from gristmill.stages.text.instruct import PARTS
 from gristmill.stages.text.samples import BadMedium, SampleStage, columns_of
 
@@ -60,7 +60,7 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("task", pa.string()),
         ("language", pa.string()),  # in which the clips are, a tag of prompts.py; null: unknown
-        ("learned", pa.string()),  # what of the text the loss counts
+        ("learned", pa.string()),  # what of the text the loss counts; of ast_cot the translation
         ("learned_language", pa.string()),  # of a transcript or a translation
         ("spoken", pa.string()),  # what is said in the clips; null: unknown
         ("samples", pa.list_(pa.int64())),  # of a channel of each clip
@@ -125,7 +125,7 @@ class FormSpeech(SampleStage[Formed]):
     """
 
     name: ClassVar[str] = "audio"
-    VERSION: ClassVar[int] = 3  # depths of clips, what is loud is what moves; the parent of spoken text
+    VERSION: ClassVar[int] = 4  # translations behind a transcript are judged, and have a language
     schema: ClassVar[pa.Schema] = SCHEMA
     judgement: ClassVar[type[Formed]] = Formed
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
@@ -268,7 +268,7 @@ class FormSpeech(SampleStage[Formed]):
         return columns | {
             "task": self.task,
             "language": words.language,
-            "learned": "\n".join(part.text for part in sample.parts if part.loss_mask and not part.special),
+            "learned": learned_of(sample.parts, self.task),
             "learned_language": words.learned,
             "spoken": words.spoken,
             "samples": [clip.medium["samples"] for clip in clips],

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from gristmill.model.processing.chat.conversation import BadSample
+from gristmill.model.processing.segments import Segment
 from gristmill.stages.media.fields import first_text, optional_text
 from gristmill.stages.media.turns import AUDIO
 from gristmill.stages.read.reading import content_hash
@@ -94,7 +95,7 @@ def words_of(row: Mapping[str, Any], task: Task, fields: Fields, defaults: Defau
         if task == "ast":
             return Said(ask(translation, into), translation, spoken, spoken_in, into)
         both = f"{first_text(row, fields.transcript)} {SEPARATOR} {translation}"
-        return Said(ask(both, into), both, spoken, spoken_in, None)
+        return Said(ask(both, into), both, spoken, spoken_in, into)
     if task == "asr":
         transcript = first_text(row, fields.transcript)
         return Said(ask(transcript), transcript, transcript, spoken_in, spoken_in)
@@ -109,6 +110,13 @@ def words_of(row: Mapping[str, Any], task: Task, fields: Fields, defaults: Defau
         return Said("", answer, spoken if question is None else question, spoken_in, None)
     prompt = optional_text(row, fields.question) if task == "understanding" else first_text(row, fields.question)
     return Said(ask(answer) if prompt is None else prompt, answer, spoken, spoken_in, None)
+
+
+def learned_of(parts: Sequence[Segment], task: Task) -> str:
+    """What of a sample the loss counts, as a text; of a transcript with its translation the latter, which has one
+    language."""
+    text = "\n".join(part.text for part in parts if part.loss_mask and not part.special)
+    return text.rpartition(SEPARATOR)[2].strip() if task == "ast_cot" else text
 
 
 def language_of(row: Mapping[str, Any], names: Sequence[str], default: str, reason: str = "language") -> str | None:

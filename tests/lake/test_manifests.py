@@ -113,7 +113,8 @@ def test_lhotse_is_read_compressed(zipped):
 
 @pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
 def test_cuts_of_lhotse_are_rows(name):
-    two = CUT | {"supervisions": [SAID, SAID | {"text": "Two mills.", "language": "de"}, {"id": "silent"}]}
+    second = SAID | {"start": 1.0, "duration": 1.0, "text": "Two mills.", "language": "de"}
+    two = CUT | {"supervisions": [second, SAID | {"start": 0, "duration": 1.0}, {"id": "silent"}]}
     none = {**CUT, "supervisions": [], "type": "MultiCut", "channel": [0, 1]}
     odd = [CUT | {"type": "MixedCut"}, CUT | {"supervisions": "x"}, {"type": "PaddingCut"}, ["c"], 7]
     data = lines(CUT, two, none, {name: value for name, value in CUT.items() if name != "recording"}, *odd)
@@ -126,6 +127,26 @@ def test_cuts_of_lhotse_are_rows(name):
         place | {"text": "A mill.", "language": "en"},
     ]
     assert [list(row) for row in got[4:]] == [["unread"]] * 5
+
+
+@pytest.mark.parametrize(
+    ("start", "duration", "said"),
+    [(-0.5, 1.0, False), (1.2, 1.0, False), (-0.05, 2.1, True), (10**400, 1.0, True), ("1", None, True)],
+)
+def test_a_cut_has_no_text_of_what_is_not_heard_in_it(start, duration, said):
+    beyond = SAID | {"start": start, "duration": duration, "text": "And more."}
+    (row,) = rows({"cuts.jsonl": lines(CUT | {"supervisions": [SAID | {"start": 0}, beyond]})})
+    assert ("text" in row) == said and row["audio"] == "/corpus/a.wav"
+
+
+def test_a_recording_that_is_not_as_it_lies_in_its_file_names_no_file():
+    speed = {"name": "Speed", "kwargs": {"factor": 1.1}}
+    for transforms, named in (([speed], False), ("x", False), ([{"name": "Resample"}, speed], False),
+                              ([{"name": "Resample"}], True), (None, True)):  # fmt: skip
+        recording = RECORDING | {"transforms": transforms}
+        (cut,) = rows({"cuts.jsonl": lines(CUT | {"recording": recording})})
+        (said,) = rows({"x_supervisions.jsonl": lines(SAID), "x_recordings.jsonl": lines(recording)})
+        assert ("audio" in cut) == ("audio" in said) == named
 
 
 def test_lines_of_json_may_be_compressed_and_marked():

@@ -81,3 +81,14 @@ def test_what_is_hidden_is_zero_to_the_encoder() -> None:
 def test_what_cannot_be_hidden_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"spec_augment.{name}=-1: allowed is 0 or more"):
         SpecAugment(**{name: -1})
+
+
+def test_an_encoder_that_is_stored_in_bfloat16_hides_its_own_mean() -> None:
+    model = Multimodal.seeded(NANO, 0).to(torch.bfloat16)
+    mean = model.get_submodule("audio_encoder.encoder_embedding").get_buffer("global_mean")
+    mean.copy_(MEAN)
+    given = window(300)
+    shown = Masking.of(SpecAugment(), model, 0).masked(given, "w1", 0)["mel"]
+    where = shown != given["mel"]
+    assert where.any() and shown.dtype == np.float32
+    assert np.array_equal(shown[where], np.broadcast_to(mean.float().numpy(), shown.shape)[where])

@@ -123,7 +123,7 @@ def test_translations_have_counts_of_what_stands_behind_the_transcript(lake: Sto
     manifest = evaluations.evaluate(lake, [f"{name}@v1"], dataset=f"{name}said").manifest
     rows = rows_of(lake, manifest)
     assert {row["task"] for row in rows} == {"translation"}
-    assert {row["language"] for row in rows} == {"de" if name == "ast" else None}
+    assert {row["language"] for row in rows} == {"de"}
     for row in rows:
         assert row["expected"].startswith("Die Mühle") and "<sep>" not in row["expected"]
         given = row["answer"].rpartition("<sep>")[2].strip()

@@ -25,11 +25,14 @@ from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.audio import audio_tokens, frames_of, log_mel
 from gristmill.model.windows.media import media_inputs
+from gristmill.model.windows.placeholders import LogMel
 from gristmill.model.windows.stretches import WindowMedia
 from gristmill.orchestration.cli.main import app
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.tokenizer import tokenizer_of
 from gristmill.pipelines.training.lookup import data_facts
+from gristmill.stages.mix.media import TokenizeMedia
+from gristmill.stages.mix.tokenize import tokenize_works
 from gristmill.stages.mix.windows import read_windows
 from gristmill.stages.models.model_versions import tokenizer_shard
 from gristmill.stages.run.runner import Runner
@@ -110,6 +113,17 @@ def test_what_does_not_fit_is_dropped_with_the_reason_and_the_value(store, tmp_p
     assert int(dropped["mix.too_long"]) > 112 and frames_of(9 * 8_000, 8_000) > 300
     assert dropped["mix.too_many_frames"] == str(frames_of(4 * 16_000))
     assert len(rows) == 5 and manifest.statistics["clips"] == 4, "the first alone, four times"
+
+
+def test_a_request_that_nobody_has_answered_is_in_no_window(lake, tmp_path):
+    unlabelled = {"task": "unlabelled", "language": "en"}
+    asked = spoken(lake, tmp_path / "asked", LENGTHS, dataset="asked", audio=unlabelled)
+    with pytest.raises(BadConfig, match="asked@v1 has nothing that fits a window and is learned from"):
+        mix(lake, {"web@v1": 1, "asked@v1": 1}, **MIX)
+    shard = tokenizer_shard(Versions(lake).resolve("bpe@v1"))
+    works = tokenize_works(asked, shard, TokenizeMedia(shard.sha256, log_mel=LogMel(**TAKEN)))
+    (receipt,) = Runner(lake, workers=0).map("tokenize", works)
+    assert dict(receipt.reasons) == {"tokenize.nothing_learned": len(LENGTHS)} and not receipt.passed.count
 
 
 NO = {"min_seconds": 0.01, "min_peak": None, "max_silent_ratio": None}

@@ -200,7 +200,8 @@ def test_every_task_asks_in_every_language_and_names_what_it_translates_to():
             assert all(("<sep>" in text) == (task == "ast_cot") for text in own)
 
 
-def test_what_a_translation_lacks_is_said(store, tmp_path):
+@pytest.mark.parametrize("task", ["ast", "ast_cot"])
+def test_what_a_translation_lacks_is_said(store, tmp_path, task):
     lines = [
         (WORDS | {"target_lang": "de"}, "audio.same_language"),
         (WORDS | {"target_lang": "nl"}, "audio.target"),
@@ -210,8 +211,10 @@ def test_what_a_translation_lacks_is_said(store, tmp_path):
         (WORDS, None),
     ]
     address = folder_of(tmp_path / "in", [line | {"audio": "a.wav"} for line, _ in lines], {"a.wav": clip(0)})
-    got = fates(store, run(store, [address], audio={"task": "ast"}))
+    manifest = run(store, [address], audio={"task": task})
+    got = fates(store, manifest)
     assert [got[n][1] for n in range(len(lines))] == [reason for _, reason in lines]
+    assert [row["learned_language"] for row in rows(store, manifest)] == ["en"]
 
 
 def test_turns_say_where_clips_stand(store, tmp_path):

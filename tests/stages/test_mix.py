@@ -149,7 +149,7 @@ def test_weights_that_cannot_be_drawn_say_what_can():
         " recipe.tokens=800 can be drawn with these weights; or give it less weight, or raise its max_epochs"
     )
     assert quotas_of(sources, [1000, 100], 800)[1] is None
-    assert "math@v1 has nothing that fits a window" in str(quotas_of(sources, [1000, 0], None)[1])
+    assert "math@v1 has nothing that fits a window and is learned from" in str(quotas_of(sources, [1000, 0], None)[1])
 
 
 @pytest.mark.parametrize(
