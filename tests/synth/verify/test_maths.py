@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -153,12 +154,35 @@ def test_arithmetic_is_exact_and_bounded(text: str, value: float | None) -> None
         ("28", r"\boxed{\sqrt{34}+3\sqrt{10}}", "wrong_answer"),
         (r"\sqrt{2}", r"\boxed{x = \sqrt{2} \text{ or } x = -\sqrt{2}}", "hedged"),
         ("28", "#### no idea at all", "unparseable_answer"),
+        ("28", "#### " + "4a + " * 90 + "1", "answer_too_long"),
+        ("28", r"#### \frac{4a}{", "unparseable_answer"),
+        ("4a + " * 90 + "1", "#### 5a", "unparseable_gold"),
         (r"\text{whatever it is}", "#### 4a", "unparseable_gold"),
         (r"\{x \mid -2 \le x < 1\}", r"\boxed{1}", "unparseable_gold"),
     ],
 )
 def test_computer_algebra_decides_what_is_no_number(gold: str, chain: str, expected: str, algebra: Symbolic) -> None:
     assert outcome(gold, chain, Maths(algebra)) == expected
+
+
+@pytest.mark.parametrize("chain", ["#### no idea at all", "#### " + "4a + " * 90 + "1"])
+def test_an_answer_that_nobody_can_read_is_rejected_and_a_gold_answer_says_nothing(
+    chain: str, algebra: Symbolic
+) -> None:
+    assert Maths(algebra).verify(Problem("maths", "", "28"), chain).outcome == "rejected"
+    unreadable = Maths(algebra).verify(Problem("maths", "", chain.removeprefix("#### ")), "#### 28a")
+    assert (unreadable.outcome, unreadable.reason) == ("undecided", "maths.unparseable_gold")
+
+
+def test_computer_algebra_sees_none_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "no-business-of-a-child")
+    symbolic = Symbolic()
+    assert symbolic.relation("4a", "4a + 0") == "same"
+    child = symbolic._idle.queue[0]
+    assert child is not None
+    environment = Path(f"/proc/{child.process.pid}/environ").read_bytes()
+    symbolic.close()
+    assert b"PATH=" in environment and b"no-business" not in environment
 
 
 def test_a_child_that_computes_for_ever_or_dies_is_replaced() -> None:
