@@ -15,6 +15,7 @@ from gristmill.synth.verify.answers.compare import compare
 from gristmill.synth.verify.answers.final import LONGEST_ANSWER, final_answer
 from gristmill.synth.verify.answers.reading import Reading, read
 from gristmill.synth.verify.answers.symbolic import Symbolic
+from gristmill.synth.verify.answers.units import parted
 from gristmill.synth.verify.verdict import Named, Problem, Verdict
 
 MATHS = Named("maths", 2)
@@ -71,15 +72,17 @@ class Maths:
         named = self._named
         if self.symbolic is None:
             return named.undecided("beyond_numbers", evidence)
-        if any(mark in gold.plain for mark in _SET_BUILDER):  # math-verify reads the 1 of `{x | x < 1}`
+        gold_text, answer_text = _braced(gold), _braced(answer)
+        (gold_bare, gold_unit), (answer_bare, answer_unit) = parted(gold_text), parted(answer_text)
+        if gold_unit == answer_unit or not gold_unit or not answer_unit:  # either may leave its unit to the question
+            gold_text, answer_text = gold_bare, answer_bare
+        if any(mark in gold_text for mark in _SET_BUILDER):  # math-verify reads the 1 of `{x | x < 1}`
             return named.undecided("unparseable_gold", evidence)
-        if (
-            _WORD.search(gold.plain) or len(_braced(gold)) > LONGEST_ANSWER
-        ):  # of which it would make a product of letters
+        if _WORD.search(gold_text) or len(gold_text) > LONGEST_ANSWER:  # of which it would make a product of letters
             return named.undecided("unparseable_gold", evidence)
-        if _WORD.search(answer.plain):
+        if _WORD.search(answer_text):
             return named.reject("unparseable_answer", evidence)
-        relation = self.symbolic.relation(_braced(gold), _braced(answer))
+        relation = self.symbolic.relation(gold_text, answer_text)
         if relation == "same":
             return named.accept(f"symbolic: {evidence}")
         if relation == "different":

@@ -11,6 +11,7 @@ import pytest
 from gristmill.synth.verify.answers.final import final_answer
 from gristmill.synth.verify.answers.number import DIGITS, number
 from gristmill.synth.verify.answers.symbolic import Symbolic, SymbolicLimits
+from gristmill.synth.verify.answers.units import parted
 from gristmill.synth.verify.maths import Maths
 from gristmill.synth.verify.verdict import EVIDENCE, AllOf, Problem, Verdict
 
@@ -154,6 +155,11 @@ def test_arithmetic_is_exact_and_bounded(text: str, value: float | None) -> None
         ("28", r"\boxed{\sqrt{34}+3\sqrt{10}}", "wrong_answer"),
         (r"\sqrt{2}", r"\boxed{x = \sqrt{2} \text{ or } x = -\sqrt{2}}", "hedged"),
         ("28", "#### no idea at all", "unparseable_answer"),
+        (r"2\sqrt{3}", r"\boxed{2\sqrt{3} \text{ meters}}", "accepted"),
+        (r"6\sqrt{2} \text{ cm}", r"\boxed{\sqrt{72}}", "accepted"),
+        (r"2\pi", r"\boxed{2\pi \text{ square units}}", "accepted"),
+        (r"2\pi", r"\boxed{3\pi \text{ cm}^2}", "wrong_answer"),
+        (r"3", r"\boxed{3 \cdot \text{width}}", "unparseable_answer"),
         ("28", "#### " + "4a + " * 90 + "1", "answer_too_long"),
         ("28", r"#### \frac{4a}{", "unparseable_answer"),
         ("4a + " * 90 + "1", "#### 5a", "unparseable_gold"),
@@ -163,6 +169,11 @@ def test_arithmetic_is_exact_and_bounded(text: str, value: float | None) -> None
 )
 def test_computer_algebra_decides_what_is_no_number(gold: str, chain: str, expected: str, algebra: Symbolic) -> None:
     assert outcome(gold, chain, Maths(algebra)) == expected
+
+
+def test_a_letter_behind_a_number_is_a_variable_and_a_word_of_the_table_a_unit() -> None:
+    assert parted(r"2\pi h") == (r"2\pi h", "") and parted("2x + 1") == ("2x + 1", "")
+    assert parted(r"2\pi cm^2") == (r"2\pi", "cm^2") and parted(r"(1 + \sqrt{2}) Feet") == (r"(1 + \sqrt{2})", "feet")
 
 
 @pytest.mark.parametrize("chain", ["#### no idea at all", "#### " + "4a + " * 90 + "1"])
