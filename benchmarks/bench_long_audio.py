@@ -54,7 +54,7 @@ class Taken(NamedTuple):
 
 def options_for(tokens: int) -> Options:
     """Of an engine with room for a prompt of so many, and a token."""
-    return Options(1, (tokens // PAGE + 1) * PAGE, 1, prefill_chunk_size=PAGE, block_size=PAGE)
+    return Options(4, (tokens // PAGE + 1) * PAGE, 4, prefill_chunk_size=PAGE, block_size=PAGE)
 
 
 def taken_by(path: Path, seconds: int) -> Taken:

@@ -3,7 +3,8 @@
 Each chunk goes its own way: while one is judged, others are drawn, so that the engine that they share is kept full.
 What comes next follows from receipts alone. A sample without a verdict (an engine that lost it, a limit of time) is
 tried again until its attempts are spent; if more than `max_undecided_rate` of the samples end so, the run is
-incomplete, and running the same command again gives them as many attempts more.
+incomplete, and running the same command again gives them as many attempts more. Where another attempt would end like
+the last (a gold answer that nobody can read, a request that is refused) it fails, and says what to change.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.model.processing.text import MissingToken
+from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.flow import State, Step
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.pipelines.frame.steps import NOTHING
@@ -51,12 +53,26 @@ class Undecided(Incomplete):
         self.undecided, self.samples, self.reasons = undecided, samples, reasons
 
     def __str__(self) -> str:
-        mostly = ", ".join(f"{reason} ({count:,})" for reason, count in Counter(self.reasons).most_common(4))
         return (
-            f"{TITLE}: {self.undecided:,} of {self.samples:,} samples have no verdict, more than"
-            f" recipe.max_undecided_rate allows; of all that were not accepted: {mostly}.\nWhat is done is kept: run"
-            " the same command again to try only these."
+            f"{_too_many(self.undecided, self.samples, self.reasons)}\nWhat is done is kept: run the same command again"
+            " to try only these."
         )
+
+
+def _too_many(undecided: int, samples: int, reasons: Mapping[str, int]) -> str:
+    mostly = ", ".join(f"{reason} ({count:,})" for reason, count in Counter(reasons).most_common(4))
+    return (
+        f"{TITLE}: {undecided:,} of {samples:,} samples have no verdict, more than recipe.max_undecided_rate allows; of"
+        f" all that were not accepted: {mostly}."
+    )
+
+
+def _never_decided(undecided: int, samples: int, reasons: Mapping[str, int]) -> str:
+    return (
+        f"{_too_many(undecided, samples, reasons)}\nAnother attempt would end like the last. Leave out the problems"
+        " whose gold answers are no mathematics, or change what the engine refuses; or raise recipe.max_undecided_rate."
+        " What is done is kept."
+    )
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,8 @@ class RollOut(Step):
         return (self.generate, self.verify, self.settle)
 
     def run(self, run: BuildContext, state: State) -> State:
-        """The problems with their samples. Raises Incomplete, BadConfig for an engine that cannot be used."""
+        """The problems with their samples. Raises Incomplete, BadConfig for an engine that cannot be used, GateFailed
+        where too many samples never get a verdict."""
         assert isinstance(run.how, ReasoningRun)
         runner = run.runner
         drawing = _Drawing(self, replace(self.generate, hosts=run.how.hosts), posings(runner.store, state.records))
@@ -111,8 +128,10 @@ class RollOut(Step):
             undecided, samples = sum(f.undecided for f in facts), sum(f.samples for f in facts)
             if undecided <= self.max_undecided_rate * samples:
                 return settled
+            if not drawing.may_be_decided:
+                raise GateFailed(_never_decided(undecided, samples, _reasons(facts)))
             ran_now = sum(ran for title, _, ran in runner.history if title == TITLE)
-            if ran_now or not drawing.may_be_decided:
+            if ran_now:
                 raise Undecided(undecided, samples, _reasons(facts))
             limit += self.attempts  # an earlier run spent all attempts, and this one was started to try again
 

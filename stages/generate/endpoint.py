@@ -13,14 +13,18 @@ import os
 import queue
 import random
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 
 from gristmill.stages.generate.protocol import Ask, Draws, Generation
-from gristmill.stages.generate.replies import Failed, Reply, read_reply
+from gristmill.stages.generate.replies import Failed, Reply, read_reply, shares
+
+_SHORTEST_KEY = 8
+"""Characters of a key that is taken for a secret; servers without keys are given words such as `EMPTY`."""
 
 
 class BadEndpoint(RuntimeError):
@@ -64,12 +68,10 @@ class Endpoint:
                 f" longest_pause_seconds={self.longest_pause_seconds}: a timeout above 0, pauses from 0, the first not"
                 " above the longest"
             )
+        if set(self.url) & set("@?#"):  # not quoted: it may be a secret
+            raise ValueError("url: a user, a password or a query stands in it; the key is given by key_env")
         if self.url and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url={self.url!r}: begins with http:// or https://")
-        if "@" in self.url.partition("://")[2].partition("/")[0]:
-            raise ValueError(
-                "url: a user or password stands in it; give the key in the environment variable of key_env"
-            )
 
     def price(self, prompt_tokens: int, tokens: int) -> float | None:
         """What so many tokens cost; None where no prices are given."""
@@ -151,7 +153,7 @@ class OpenAIEngine:
         draws = self.draws
         body: dict[str, Any] = {"model": self.model, "messages": messages, "max_tokens": draws.max_tokens}
         body |= {"temperature": draws.temperature, "top_p": draws.top_p}
-        body["seed"] = draws.number(ask.problem, ask.samples[0])
+        body |= {"seed": draws.number(ask.problem, ask.samples[0])}
         if draws.stop:
             body["stop"] = list(draws.stop)
         return body | ({"n": n} if n > 1 else {}) | more
@@ -196,7 +198,7 @@ class OpenAIEngine:
             tries = self.endpoint.tries if failed.again else 1
             return [_failed(ask, n, failed, tries) for n in ask.samples]
         lacking = Failed("no_choice", f"{len(reply.choices)} answers, and {len(ask.samples)} were asked for")
-        tokens = _shares(reply.tokens, len(reply.choices))
+        tokens = shares(reply.tokens, len(reply.choices))
         return [
             Generation(
                 ask.problem,
@@ -213,12 +215,10 @@ class OpenAIEngine:
         ]
 
     async def _sent(self, body: dict[str, Any]) -> tuple[Reply, int]:
-        """The reply, and how often it was asked for. A pause holds no place among the requests under way."""
+        """The reply, and how often it was asked for."""
         endpoint = self.endpoint
         for tried in range(1, endpoint.tries + 1):
-            async with self._slots:
-                if (left := self._held_until - self._loop.time()) > 0:
-                    await self._wait(left)
+            async with self._place():
                 try:
                     return await self._once(body), tried
                 except Failed as failed:
@@ -227,6 +227,21 @@ class OpenAIEngine:
                     pause = self._pause(tried, failed)
             await self._wait(pause)
         raise AssertionError("the last try returns or raises")
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A place among the requests under way, once no pause is on that a server asked for: who waits holds none."""
+        waited = 0.0  # the time until which it was waited for
+        while True:
+            until = self._held_until
+            if until > max(waited, now := self._loop.time()):
+                await self._wait(until - now)
+                waited = until
+                continue
+            async with self._slots:
+                if self._held_until <= max(waited, self._loop.time()):  # none began while a place was waited for
+                    yield
+                    return
 
     def _pause(self, tried: int, failed: Failed) -> float:
         endpoint = self.endpoint
@@ -240,11 +255,12 @@ class OpenAIEngine:
 
     async def _once(self, body: dict[str, Any]) -> Reply:
         """One request. Raises Failed."""
-        began = False
+        began, key = False, self._key()
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             async with asyncio.timeout(self.endpoint.timeout_seconds):
                 url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
-                async with self._client.stream("POST", url, json=body, headers=self._headers()) as response:
+                async with self._client.stream("POST", url, json=body, headers=headers) as response:
                     began = True
                     content = await self._read(response)
         except (TimeoutError, httpx.TimeoutException):
@@ -252,6 +268,8 @@ class OpenAIEngine:
         except httpx.HTTPError as error:  # by kind alone: its words can hold the address
             failure = "half_body" if began else "unreachable"
             raise Failed(failure, type(error).__name__) from None  # type: ignore[arg-type]
+        if response.status_code != 200 and len(key) >= _SHORTEST_KEY:
+            content = content.replace(key.encode(), b"***")  # servers quote the key that they refuse
         return read_reply(response.status_code, response.headers, content)
 
     async def _read(self, response: httpx.Response) -> bytes:
@@ -262,17 +280,13 @@ class OpenAIEngine:
                 raise Failed("garbage", f"an answer of more than {self.endpoint.most_bytes:,} bytes")
         return bytes(content)
 
-    def _headers(self) -> dict[str, str]:
-        key = os.environ.get(self.endpoint.key_env, "") if self.endpoint.key_env else ""
-        return {"Authorization": f"Bearer {key}"} if key else {}
+    def _key(self) -> str:
+        """The key; empty: there is none. Raises BadEndpoint for one that no header can hold, without quoting it."""
+        key = os.environ.get(self.endpoint.key_env, "").strip() if self.endpoint.key_env else ""
+        if not (key.isascii() and key.isprintable()):
+            raise BadEndpoint(f"the key in {self.endpoint.key_env} has characters that no header may have")
+        return key
 
 
 def _failed(ask: Ask, number: int, failed: Failed, requests: int) -> Generation:
     return Generation(ask.problem, number, failure=failed.failure, detail=failed.detail, requests=requests)
-
-
-def _shares(total: int | None, parts: int) -> list[int | None]:
-    """A count over several answers, of which the server tells the sum: even shares that add up to it."""
-    if total is None or not parts:
-        return [None] * parts
-    return [total // parts + (place < total % parts) for place in range(parts)]

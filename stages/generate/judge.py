@@ -1,7 +1,8 @@
 """Verify: a verdict on every sample that has none yet, or that was left undecided and is tried once more.
 
-Only a wrong answer is rejected. What an engine lost, a limit of time, or a gold answer that nobody can read is
-undecided, with the reason; the attempt is a part of what the work is made of, so that a later one is other work.
+Only a wrong answer is rejected, and one that nobody can read. What an engine lost, a limit of time, or a gold answer
+that nobody can read is undecided, with the reason; the attempt is a part of what the work is made of, so that a later
+one is other work.
 A sample that was cut off at `max_tokens` is rejected by a reason of its own: it has not come to an answer.
 """
 
@@ -72,7 +73,7 @@ class Verify(WarmStage[VerifyInput, Judging]):
     """Outputs `judged`, all samples of the chunk so far. `verifier`: its name and version."""
 
     name: ClassVar[str] = "verify"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     deterministic = False  # limits of time depend on the machine
 
@@ -122,7 +123,8 @@ class Verify(WarmStage[VerifyInput, Judging]):
         judged = {**row, "attempt": row["attempt"] + 1}
         if row["failure"] is not None:
             reason = f"{ENGINE}.{row['failure']}"
-            return judged | {"verdict": "undecided", "reason": reason, "value": row["detail"], "verifier": ENGINE}
+            value = redact(row["detail"]) if row["detail"] else None
+            return judged | {"verdict": "undecided", "reason": reason, "value": value, "verifier": ENGINE}
         if row["finish"] == "length" and not self.checks.truncated:
             value = None if row["tokens"] is None else f"{row['tokens']} tokens"
             return judged | {"verdict": "rejected", "reason": TRUNCATED, "value": value, "verifier": ENGINE}

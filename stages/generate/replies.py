@@ -23,6 +23,8 @@ _TOO_LONG = re.compile(
 _ENDS: Mapping[str, Finish] = {"stop": "stop", "length": "length", "eos": "stop", "eos_token": "stop"}
 _AGAIN = frozenset((408, 409, 425, 429))
 """4xx that speak of this moment, not of the request."""
+_MOST_TOKENS = (1 << 31) - 1
+"""A count beyond it is none, and no column takes it."""
 _LINE = 200
 """Characters of a server's message that are kept."""
 
@@ -65,7 +67,7 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
         raise _refusal(status, headers, body)
     try:
         data = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(body, error) from None
     try:
         choices = tuple(_choice(item) for item in sorted(data["choices"], key=lambda item: item.get("index", 0)))
@@ -90,10 +92,10 @@ def _choice(item: Any) -> Choice:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS else None
 
 
-def _unreadable(body: bytes, error: ValueError) -> Failed:
+def _unreadable(body: bytes, error: Exception) -> Failed:
     """JSON that only lacks its end broke off; anything else was never meant to be JSON."""
     if isinstance(error, json.JSONDecodeError) and body.lstrip()[:1] == b"{" and _lacks_its_end(error):
         return Failed("half_body", f"200 with JSON that breaks off after {len(body):,} bytes")
@@ -124,7 +126,7 @@ def _message(body: bytes) -> str:
     """The server's own words, one short line; empty where they are not JSON: a page of HTML says nothing."""
     try:
         error = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     for name in ("error", "message", "detail"):
         if isinstance(error, dict) and name in error:
@@ -138,7 +140,14 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
         return float(text)
     try:
-        date = email.utils.parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+        date = email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
         return None
-    return max(0.0, date.timestamp() - (time.time() if now is None else now))
+    return max(0.0, date - (time.time() if now is None else now))
+
+
+def shares(total: int | None, parts: int) -> list[int | None]:
+    """A count over several answers, of which the server tells the sum: even shares that add up to it."""
+    if total is None or not parts:
+        return [None] * parts
+    return [total // parts + (place < total % parts) for place in range(parts)]

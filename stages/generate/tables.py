@@ -49,7 +49,7 @@ JUDGED_SCHEMA = pa.schema(
     metadata=_FORMAT,
 )
 ORDER = [("problem", "ascending"), ("sample", "ascending")]
-_LASTING_REASONS = ("unparseable_gold", "unparseable_answer", "answer_too_long", "too_few_equations", "beyond_numbers")
+_LASTING_REASONS = ("unparseable_gold", "too_few_equations", "beyond_numbers", "no_tests", "broken_tests")
 """What a verifier would say again: another attempt is no use."""
 
 

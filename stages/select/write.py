@@ -55,7 +55,7 @@ PAIRS = pa.schema(
     metadata={"gristmill.format": "1"},
 )
 _ROLLED = ["id", "url", *(name for name, _ in PROBLEM), "difficulty", "samples", "date", "source"]
-_NO_CONTENT = (TRUNCATED, ".no_answer", ".several_answers")
+_NO_CONTENT = (TRUNCATED, ".no_answer", ".several_answers", ".unparseable_answer", ".answer_too_long")
 """Reasons of rejected samples that say nothing of a wrong step: they are no rejected side."""
 
 

@@ -1,8 +1,9 @@
 """The verifier of mathematics: one final answer, compared with the gold answer by the cheapest tier that can tell.
 
 Equal texts, then numbers (compare.py), then math-verify in a child (symbolic.py): on GSM8K's labelled solutions the
-first two decide all, and are some hundred times faster than the last. Whatever says nothing about the answer (a gold
-answer that nobody can read, a limit of time) is undecided.
+first two decide all, and are some hundred times faster than the last. An answer that nobody can read is rejected, since
+asking again would not help whoever wrote it; what says nothing about the answer (a gold answer that nobody can read, a
+limit of time) is undecided.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import re
 from dataclasses import dataclass, field
 
 from gristmill.synth.verify.answers.compare import compare
-from gristmill.synth.verify.answers.final import final_answer
+from gristmill.synth.verify.answers.final import LONGEST_ANSWER, final_answer
 from gristmill.synth.verify.answers.reading import Reading, read
 from gristmill.synth.verify.answers.symbolic import Symbolic
+from gristmill.synth.verify.answers.units import parted
 from gristmill.synth.verify.verdict import Named, Problem, Verdict
 
-MATHS = Named("maths", 1)
+MATHS = Named("maths", 2)
 _SET_BUILDER = ("|", r"\mid", r"\vert", ":")
 _WORD = re.compile(
     r"(?<![\\a-zA-Z])(?!sqrt|sin|cos|tan|cot|sec|csc|log|arc|exp|infty|frac|max|min|gcd|lcm)[a-zA-Z]{3,}"
@@ -25,10 +27,9 @@ _UNDECIDED = {
     "failed": "symbolic_failed",
     "timeout": "symbolic_timeout",
     "crashed": "symbolic_crashed",
-    "too_long": "answer_too_long",
     "unparseable_gold": "unparseable_gold",
-    "unparseable_answer": "unparseable_answer",
 }
+_UNREADABLE = {"unparseable_answer": "unparseable_answer", "too_long": "answer_too_long"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Maths:
 
     @property
     def id(self) -> str:
-        """`maths@1`; without the symbolic tier `maths-numeric@1`."""
+        """`maths@2`; without the symbolic tier `maths-numeric@2`."""
         return self._named.id
 
     @property
@@ -71,17 +72,23 @@ class Maths:
         named = self._named
         if self.symbolic is None:
             return named.undecided("beyond_numbers", evidence)
-        if any(mark in gold.plain for mark in _SET_BUILDER):  # math-verify reads the 1 of `{x | x < 1}`
+        gold_text, answer_text = _braced(gold), _braced(answer)
+        (gold_bare, gold_unit), (answer_bare, answer_unit) = parted(gold_text), parted(answer_text)
+        if gold_unit == answer_unit or not gold_unit or not answer_unit:  # either may leave its unit to the question
+            gold_text, answer_text = gold_bare, answer_bare
+        if any(mark in gold_text for mark in _SET_BUILDER):  # math-verify reads the 1 of `{x | x < 1}`
             return named.undecided("unparseable_gold", evidence)
-        if _WORD.search(gold.plain):  # of which it would make a product of letters
+        if _WORD.search(gold_text) or len(gold_text) > LONGEST_ANSWER:  # of which it would make a product of letters
             return named.undecided("unparseable_gold", evidence)
-        if _WORD.search(answer.plain):
-            return named.undecided("unparseable_answer", evidence)
-        relation = self.symbolic.relation(_braced(gold), _braced(answer))
+        if _WORD.search(answer_text):
+            return named.reject("unparseable_answer", evidence)
+        relation = self.symbolic.relation(gold_text, answer_text)
         if relation == "same":
             return named.accept(f"symbolic: {evidence}")
         if relation == "different":
             return named.reject("wrong_answer", evidence)
+        if relation in _UNREADABLE:
+            return named.reject(_UNREADABLE[relation], evidence)
         return named.undecided(_UNDECIDED[relation], evidence)
 
 

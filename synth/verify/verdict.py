@@ -1,7 +1,8 @@
 """What a verifier is asked, and what it answers.
 
-Only a wrong answer is rejected. What says nothing about the answer (a timeout, a server that is down, a gold answer
-that nobody can read) is undecided: it may be tried again, and is never trained on, neither as right nor as wrong.
+Only a wrong answer is rejected, and one that nobody can read. What says nothing about the answer (a timeout, a server
+that is down, a gold answer that nobody can read) is undecided: it may be tried again, and is never trained on, neither
+as right nor as wrong.
 A verdict names its verifier with its version, so that a ledger tells which rule judged; the words of an outcome are
 those of the ledger of children (`lake/accounts/fan.py`).
 """
@@ -102,7 +103,7 @@ class ByKind:
 
     @property
     def id(self) -> str:
-        """`maths@1|choice@1`."""
+        """`maths@2|choice@1`."""
         return "|".join(verifier.id for verifier in self.verifiers.values())
 
     def verify(self, problem: Problem, chain: str) -> Verdict:
@@ -120,7 +121,7 @@ class AllOf:
 
     @property
     def id(self) -> str:
-        """`maths@1+steps@1`."""
+        """`maths@2+steps@1`."""
         return "+".join(verifier.id for verifier in self.verifiers)
 
     def verify(self, problem: Problem, chain: str) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 
 import pytest
@@ -28,6 +29,7 @@ def lake(tmp_path_factory):
     reasonings.lake(store, folder)
     rows = [reasonings.problem(i) for i in range(COUNT)]
     store.problems = reasonings.lines(folder / "in" / "problems.jsonl", [*rows, rows[3], {"question": "No answer?"}])
+    os.utime(store.problems, (1, 1))  # what was written just now may change unseen, and its scan is not remembered
     return store
 
 
@@ -154,7 +156,8 @@ def test_why_tells_of_a_problem_and_of_a_sample(lake, whole):
         "parity@1",
         "base@v1",
     )
-    assert {story.dataset for story in answer.stories} >= {"whole"}, "its fate among what is fine-tuned on"
+    datasets = {story.dataset for story in answer.stories}
+    assert "whole" in datasets <= {"whole", "tuned"}, "its fate among what is fine-tuned on, and in a mixture of it"
 
 
 # What is refused, planned, limited, extended

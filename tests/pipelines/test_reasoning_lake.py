@@ -94,8 +94,9 @@ class RolloutConfig(PipelineConfig):
     run: ReasoningRun
 
 
-def test_on_ray_pieces_share_an_engine_and_come_to_the_same_version(lake, bare):
-    """Judged by the real verifier, which finds nothing right in what a random model writes."""
+def test_on_ray_pieces_share_an_engine_and_come_to_the_same_version(lake, bare, monkeypatch):
+    """Judged by the real verifier here too, which finds nothing right in what a random model writes."""
+    monkeypatch.undo()
     config = reasonings.config([lake.problems], dataset="ray", draws={"max_tokens": 6, "seed": 9})
     rollouts = []
     for store, workers in ((lake, 0), (bare, 2)):

@@ -14,6 +14,7 @@ from strange_server import completion, good, strange
 
 from gristmill.lake.accounts.fan import FAMILIES
 from gristmill.lake.store.objects import read_table
+from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.reason.roll_out import Undecided
 from gristmill.pipelines.settings.config import BadConfig
@@ -146,6 +147,22 @@ def test_too_many_without_a_verdict_are_no_version_and_the_same_command_tries_th
     assert Counter(row["verdict"] for row in rows)["undecided"] <= 4, "a refused request is not asked again"
     healed = [row for row in rows if row["number"] < 5]
     assert {row["verdict"] for row in healed} <= {"accepted", "rejected"} and max(r["attempt"] for r in healed) > 4
+
+
+def test_what_no_attempt_can_decide_fails_the_run_and_is_not_tried_again(store, tmp_path):
+    rows = [reasonings.problem(i) for i in range(4)] + [
+        reasonings.problem(i) | {"answer": "whatever \\\\frac{she} likes best"} for i in range(4, 6)
+    ]
+    problems = reasonings.lines(tmp_path / "in.jsonl", rows)
+    with strange(answers) as server:
+        for _ in range(2):
+            with pytest.raises(GateFailed, match=r"samples have no verdict.*\n.*end like the last.*max_undecided_rate"):
+                run(store, problems, server, max_undecided_rate=0.2)
+        asked = Counter(map(number_of, server.requests))
+        assert asked[4] == asked[5] == 4, "once each"
+        run(store, problems, server, max_undecided_rate=0.9)
+    _, rows = family(store)
+    assert {(r["verdict"], r["attempt"]) for r in rows if r["number"] > 3} == {("undecided", 1)}
 
 
 def test_a_server_that_cannot_be_used_is_refused_by_the_probe(store, file):

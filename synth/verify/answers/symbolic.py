@@ -101,7 +101,7 @@ class _Child:
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(_CHILD), str(limits.memory)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env=_environment(),
         )  # fmt: skip
         self._ended = weakref.finalize(self, _end, self.process)
         self.buffer = b""
@@ -145,6 +145,12 @@ class _Child:
 
     def end(self) -> None:
         self._ended()
+
+
+def _environment() -> dict[str, str]:
+    """A child's environment: nothing of ours, above all no secret, since it parses what a model wrote."""
+    path = os.pathsep.join(path for path in sys.path if path)
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

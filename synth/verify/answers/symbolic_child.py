@@ -37,14 +37,13 @@ def main() -> None:
 
 
 def compared(math_verify: Any, gold_text: str, answer_text: str) -> str:
-    """`same`, `different`, `unparseable_gold`, `unparseable_answer`; `failed`: it raised, or ran out of memory."""
+    """`same`, `different`, `unparseable_gold`, `unparseable_answer`; `failed`: comparing raised, or memory ran out."""
     try:
-        # Its own limits are alarms, which work in a main thread alone and take others' alarms away; ours is above.
-        gold = math_verify.parse(f"${gold_text}$", parsing_timeout=None, raise_on_error=True)
-        if not _is_mathematics(gold):
+        gold = parsed(math_verify, gold_text)
+        if gold is None:
             return "unparseable_gold"
-        answer = math_verify.parse(f"${answer_text}$", parsing_timeout=None, raise_on_error=True)
-        if not _is_mathematics(answer):
+        answer = parsed(math_verify, answer_text)
+        if answer is None:
             return "unparseable_answer"
         same = math_verify.verify(gold, answer, timeout_seconds=None, raise_on_error=True)  # the gold answer is first
     except Exception:  # of a library that parses what a model wrote: whatever it raises is no verdict
@@ -52,9 +51,15 @@ def compared(math_verify: Any, gold_text: str, answer_text: str) -> str:
     return "same" if same else "different"
 
 
-def _is_mathematics(parsed: list[Any]) -> bool:
-    """Whether anything beyond a text was parsed."""
-    return any(not isinstance(item, str) for item in parsed)
+def parsed(math_verify: Any, text: str) -> list[Any] | None:
+    """A text as mathematics; None: nothing beyond a text. Raises MemoryError."""
+    try:  # its own limits are alarms, which work in a main thread alone and take others' alarms away; ours is above
+        items: list[Any] = math_verify.parse(f"${text}$", parsing_timeout=None, raise_on_error=True)
+    except MemoryError:
+        raise
+    except Exception:  # whatever a parser raises upon what a model wrote: it cannot be read
+        return None
+    return items if any(not isinstance(item, str) for item in items) else None
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ no table (`18 eggs`) decide nothing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -44,6 +45,20 @@ def _units() -> dict[str, Unit]:
 UNITS = _units()
 SHORT = frozenset(name for name in UNITS if len(name) == 1 and name.isalpha())
 """Units of one letter, which glued to a number may as well be a variable."""
+
+
+_BEHIND = re.compile(r"^(.*(?:[\d})\]]|\\pi)) ((?:[a-z]+(?:\^\{?[23]\}?)?)(?: [a-z]+)*)$", re.IGNORECASE)
+_COUNTED = frozenset(("unit", "units", "square", "cubic"))
+
+
+def parted(plain: str) -> tuple[str, str]:
+    """What is no number by itself (`2\\sqrt{3} cm^2`), and the unit behind it; "": there is none of the table."""
+    match = _BEHIND.match(plain)
+    if match is None:
+        return plain, ""
+    first = match[2].split()[0].partition("^")[0].lower()
+    is_unit = first in _COUNTED or (first not in SHORT and unit(first) is not None)  # `2\\pi h` has a variable
+    return (match[1], match[2].lower()) if is_unit else (plain, "")
 
 
 def unit(words: str) -> Unit | None:

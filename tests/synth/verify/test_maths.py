@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from gristmill.synth.verify.answers.final import final_answer
 from gristmill.synth.verify.answers.number import DIGITS, number
 from gristmill.synth.verify.answers.symbolic import Symbolic, SymbolicLimits
+from gristmill.synth.verify.answers.units import parted
 from gristmill.synth.verify.maths import Maths
 from gristmill.synth.verify.verdict import EVIDENCE, AllOf, Problem, Verdict
 
@@ -153,12 +155,45 @@ def test_arithmetic_is_exact_and_bounded(text: str, value: float | None) -> None
         ("28", r"\boxed{\sqrt{34}+3\sqrt{10}}", "wrong_answer"),
         (r"\sqrt{2}", r"\boxed{x = \sqrt{2} \text{ or } x = -\sqrt{2}}", "hedged"),
         ("28", "#### no idea at all", "unparseable_answer"),
+        (r"2\sqrt{3}", r"\boxed{2\sqrt{3} \text{ meters}}", "accepted"),
+        (r"6\sqrt{2} \text{ cm}", r"\boxed{\sqrt{72}}", "accepted"),
+        (r"2\pi", r"\boxed{2\pi \text{ square units}}", "accepted"),
+        (r"2\pi", r"\boxed{3\pi \text{ cm}^2}", "wrong_answer"),
+        (r"3", r"\boxed{3 \cdot \text{width}}", "unparseable_answer"),
+        ("28", "#### " + "4a + " * 90 + "1", "answer_too_long"),
+        ("28", r"#### \frac{4a}{", "unparseable_answer"),
+        ("4a + " * 90 + "1", "#### 5a", "unparseable_gold"),
         (r"\text{whatever it is}", "#### 4a", "unparseable_gold"),
         (r"\{x \mid -2 \le x < 1\}", r"\boxed{1}", "unparseable_gold"),
     ],
 )
 def test_computer_algebra_decides_what_is_no_number(gold: str, chain: str, expected: str, algebra: Symbolic) -> None:
     assert outcome(gold, chain, Maths(algebra)) == expected
+
+
+def test_a_letter_behind_a_number_is_a_variable_and_a_word_of_the_table_a_unit() -> None:
+    assert parted(r"2\pi h") == (r"2\pi h", "") and parted("2x + 1") == ("2x + 1", "")
+    assert parted(r"2\pi cm^2") == (r"2\pi", "cm^2") and parted(r"(1 + \sqrt{2}) Feet") == (r"(1 + \sqrt{2})", "feet")
+
+
+@pytest.mark.parametrize("chain", ["#### no idea at all", "#### " + "4a + " * 90 + "1"])
+def test_an_answer_that_nobody_can_read_is_rejected_and_a_gold_answer_says_nothing(
+    chain: str, algebra: Symbolic
+) -> None:
+    assert Maths(algebra).verify(Problem("maths", "", "28"), chain).outcome == "rejected"
+    unreadable = Maths(algebra).verify(Problem("maths", "", chain.removeprefix("#### ")), "#### 28a")
+    assert (unreadable.outcome, unreadable.reason) == ("undecided", "maths.unparseable_gold")
+
+
+def test_computer_algebra_sees_none_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "no-business-of-a-child")
+    symbolic = Symbolic()
+    assert symbolic.relation("4a", "4a + 0") == "same"
+    child = symbolic._idle.queue[0]
+    assert child is not None
+    environment = Path(f"/proc/{child.process.pid}/environ").read_bytes()
+    symbolic.close()
+    assert b"PATH=" in environment and b"no-business" not in environment
 
 
 def test_a_child_that_computes_for_ever_or_dies_is_replaced() -> None:
