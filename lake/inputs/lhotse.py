@@ -60,10 +60,10 @@ def row_of_cut(cut: Mapping[str, Any]) -> dict[str, Any] | None:
     row = {name: cut[name] for name in _OWN if name in cut}
     recording = cut.get("recording")
     source = source_of(recording) if isinstance(recording, dict) else None
-    said = [each for each in supervisions if isinstance(each.get("text"), str) and each["text"].strip()]
-    if not all(_within(each, cut) for each in said):
-        said = []
-    texts = [each["text"] for each in sorted(said, key=_begin)]
+    with_text = [each for each in supervisions if isinstance(each.get("text"), str) and each["text"].strip()]
+    if not all(_within(each, cut) for each in with_text):
+        with_text = []
+    texts = [each["text"] for each in sorted(with_text, key=_begin)]
     languages = {each["language"] for each in supervisions if isinstance(each.get("language"), str)}
     row |= {} if source is None else {"audio": source[1]}
     row |= {"text": " ".join(texts)} if texts else {}

@@ -130,13 +130,13 @@ def test_cuts_of_lhotse_are_rows(name):
 
 
 @pytest.mark.parametrize(
-    ("start", "duration", "said"),
+    ("start", "duration", "has_text"),
     [(-0.5, 1.0, False), (1.2, 1.0, False), (-0.05, 2.1, True), (10**400, 1.0, True), ("1", None, True)],
 )
-def test_a_cut_has_no_text_of_what_is_not_heard_in_it(start, duration, said):
+def test_a_cut_has_no_text_of_what_is_not_heard_in_it(start, duration, has_text):
     beyond = SAID | {"start": start, "duration": duration, "text": "And more."}
     (row,) = rows({"cuts.jsonl": lines(CUT | {"supervisions": [SAID | {"start": 0}, beyond]})})
-    assert ("text" in row) == said and row["audio"] == "/corpus/a.wav"
+    assert ("text" in row) == has_text and row["audio"] == "/corpus/a.wav"
 
 
 def test_a_recording_that_is_not_as_it_lies_in_its_file_names_no_file():
@@ -145,8 +145,8 @@ def test_a_recording_that_is_not_as_it_lies_in_its_file_names_no_file():
                               ([{"name": "Resample"}], True), (None, True)):  # fmt: skip
         recording = RECORDING | {"transforms": transforms}
         (cut,) = rows({"cuts.jsonl": lines(CUT | {"recording": recording})})
-        (said,) = rows({"x_supervisions.jsonl": lines(SAID), "x_recordings.jsonl": lines(recording)})
-        assert ("audio" in cut) == ("audio" in said) == named
+        (supervision,) = rows({"x_supervisions.jsonl": lines(SAID), "x_recordings.jsonl": lines(recording)})
+        assert ("audio" in cut) == ("audio" in supervision) == named
 
 
 def test_lines_of_json_may_be_compressed_and_marked():
