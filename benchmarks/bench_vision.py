@@ -38,7 +38,7 @@ from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.mixture import MixtureConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
 from gristmill.pipelines.vision import VisionConfig
-from gristmill.stages.mix import pack, tiles
+from gristmill.stages.mix import kinds, pack
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.vision import form
 
@@ -104,7 +104,7 @@ def timed() -> Iterator[dict[str, float]]:
     decode, write = timing("decode", decode_image), timing("write", put_file)
     with (
         mock.patch.object(form, "decode_image", decode),
-        mock.patch.object(tiles, "decode_image", decode),
+        mock.patch.object(kinds, "decode_image", decode),
         mock.patch.object(form, "look", timing("look", look)),
         mock.patch.object(processing, "crops", timing("cut", processing.crops)),
         mock.patch.object(pack, "put_file", write),

@@ -80,7 +80,7 @@ def test_a_name_that_is_none_says_which_there_are_and_a_path_says_what_to_type(i
     unknown = elsewhere(tmp_path, installed / "grist", "run", "webb", "--lake", "lake")
     assert (
         unknown.returncode == 2
-        and "there are evaluate, instruct, mixture, model, preference, speech, tokenizer, train-nano, train-paper,"
+        and "there are evaluate, instruct, mixture, model, preference, reasoning, speech, tokenizer, train-nano, train-paper,"
         " train-speech-nano, train-speech-paper, train-vision-nano, train-vision-paper, train, vision, web"
         in unknown.stderr
     )
