@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from gristmill.synth.bias import Counts, difference, thinning, wilson
+from gristmill.synth.bias import Counts, difference, share, thinning
 from gristmill.synth.groups import groups_of, length, names, pronouns
 from gristmill.synth.preferences import Chain, best_pair, first_divergence, steps_of
 from gristmill.synth.sampling import Stop, Waves, difficulty, next_samples, pass_rate, settle
@@ -154,8 +154,8 @@ def test_groups_of_a_question():
 
 
 def test_intervals_of_shares():
-    assert wilson(0, 0) == (0.0, 0.0, 1.0) and wilson(5, 10) == (0.5, 0.2366, 0.7634)
-    assert wilson(0, 100)[1] == 0 < wilson(0, 100)[2] < 0.04
+    assert share(0, 0) == (0.0, 0.0, 1.0) and share(5, 10) == (0.5, 0.2366, 0.7634)
+    assert share(0, 100)[1] == 0 < share(0, 100)[2] < 0.04
     value, low, high = difference((56, 70), (48, 80))  # Newcombe's own example (1998): .2, .0524 to .3339
     assert (value, low, high) == (0.2, pytest.approx(0.0524, abs=2e-4), pytest.approx(0.3339, abs=2e-4))
 
