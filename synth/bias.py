@@ -2,7 +2,7 @@
 
 Rejection sampling keeps what a model can do already, so a group that it does worse at grows thinner with every round,
 and nothing in the accepted data shows it. Here each group's rate is compared with that of all others together.
-Source: Wilson 1927 for the interval of a share; Newcombe 1998, method 10, for that of a difference of two.
+Source: Newcombe 1998, method 10, for the interval of a difference of two shares.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 
-Z = 1.959964
-"""Of a 95% interval."""
+from gristmill.synth.intervals import wilson
 
 
 @dataclass(frozen=True)
@@ -45,19 +44,17 @@ class Thinning:
     thinned: bool
 
 
-def wilson(hits: int, of: int) -> tuple[float, float, float]:
+def share(hits: int, of: int) -> tuple[float, float, float]:
     """A share and the ends of its interval, to four decimals; of nothing, 0 with the widest one."""
     if not of:
         return 0.0, 0.0, 1.0
-    p, z2 = hits / of, Z * Z
-    middle = (p + z2 / (2 * of)) / (1 + z2 / of)
-    half = Z * sqrt(p * (1 - p) / of + z2 / (4 * of * of)) / (1 + z2 / of)
-    return round(p, 4), round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)
+    low, high = wilson(hits, of)
+    return round(hits / of, 4), round(low, 4), round(high, 4)
 
 
 def difference(a: tuple[int, int], b: tuple[int, int]) -> tuple[float, float, float]:
     """The share of `a` (hits, of) less that of `b`, and the ends of its interval."""
-    (p, low_p, high_p), (q, low_q, high_q) = wilson(*a), wilson(*b)
+    (p, low_p, high_p), (q, low_q, high_q) = share(*a), share(*b)
     low = (p - q) - sqrt((p - low_p) ** 2 + (high_q - q) ** 2)
     high = (p - q) + sqrt((high_p - p) ** 2 + (q - low_q) ** 2)
     return round(p - q, 4), round(low, 4), round(high, 4)
@@ -106,10 +103,10 @@ def _row(dimension: str, group: str, counted: Counter[str], total: Counter[str])
         proposed=counted["proposed"],
         accepted=counted["accepted"],
         selected=counted["selected"],
-        share_proposed=wilson(counted["proposed"], total["proposed"]),
-        share_accepted=wilson(counted["accepted"], total["accepted"]),
-        share_selected=wilson(counted["selected"], total["selected"]),
-        kept=wilson(*own),
+        share_proposed=share(counted["proposed"], total["proposed"]),
+        share_accepted=share(counted["accepted"], total["accepted"]),
+        share_selected=share(counted["selected"], total["selected"]),
+        kept=share(*own),
         difference=apart,
         thinned=apart[2] < 0,
     )

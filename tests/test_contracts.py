@@ -19,19 +19,18 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table
 from gristmill.lake.versions.manifest import Draft, VersionRef, run_key
 from gristmill.lake.versions.versions import CommitConflict, Versions
-from gristmill.synth.sampling import Stop, settle
+from gristmill.synth.sampling import Judged, Stop, settle
 
 # (a)
 
 
 def sampled(store: Store, order: list[tuple[str, int]], stop: Stop) -> Draft:
     """Samples are judged in `order`; a problem is asked for more until its stop is reached."""
-    arrived: dict[str, dict[int, str]] = {}
+    arrived: dict[str, dict[int, Judged]] = {}
     done: set[str] = set()
     for problem, n in order:
-        arrived.setdefault(problem, {})[n] = ["rejected", "accepted", "undecided"][
-            int(digest_of(problem, str(n)), 16) % 3
-        ]
+        verdict = ["rejected", "accepted", "undecided"][int(digest_of(problem, str(n)), 16) % 3]
+        arrived.setdefault(problem, {})[n] = Judged.of(verdict, f"chain {n % 3}")
         if settle(arrived[problem], stop).done:
             done.add(problem)
     assert done == arrived.keys()
@@ -40,7 +39,7 @@ def sampled(store: Store, order: list[tuple[str, int]], stop: Stop) -> Draft:
         settled = settle(arrived[problem], stop)
         surplus += len(settled.surplus)
         for n in range(settled.counted):
-            verdict = arrived[problem][n]
+            verdict = arrived[problem][n].verdict
             reason = None if verdict == "accepted" else f"verify.{verdict}"
             rows.append(
                 {
@@ -81,9 +80,10 @@ def test_fan_out_with_adaptive_stop_has_one_digest_in_any_order_of_arrival(store
 
 def test_a_stop_is_known_only_when_no_earlier_verdict_is_open():
     stop = Stop(accept=1, at_most=4)
-    assert not settle({1: "accepted", 2: "accepted"}, stop).done  # sample 0 may still be the first success
-    assert settle({0: "rejected", 1: "accepted", 3: "accepted"}, stop).counted == 2
-    assert settle({0: "rejected", 1: "accepted", 3: "accepted"}, stop).surplus == (3,)
+    rejected, accepted = Judged("rejected"), Judged("accepted", "1 + 1 = 2")
+    assert not settle({1: accepted, 2: accepted}, stop).done  # sample 0 may still be the first success
+    assert settle({0: rejected, 1: accepted, 3: accepted}, stop).counted == 2
+    assert settle({0: rejected, 1: accepted, 3: accepted}, stop).surplus == (3,)
 
 
 def test_a_lost_or_doubled_sample_is_refused():

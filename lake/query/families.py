@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from gristmill.lake.accounts.fan import FAMILIES
+from gristmill.lake.query.query import say_lost
 from gristmill.lake.store.base import NotFound
 from gristmill.lake.store.objects import DamagedObject, ObjectRef, rows_between
 from gristmill.lake.versions.manifest import Outline
@@ -58,8 +59,7 @@ def children_of(
             try:
                 children += _children(versions, dataset, tuple(numbers[sha256]), ref, prefixes)
             except (NotFound, DamagedObject) as error:
-                if isinstance(error, DamagedObject) or set(numbers[sha256]) - set(versions.withdrawn(dataset)):
-                    versions.warn(f"{dataset}: a part of the answer is missing: {error}")
+                say_lost(versions, dataset, numbers[sha256], error)
     return tuple(sorted(children, key=lambda child: (child.parent_id, child.dataset, child.sample)))
 
 

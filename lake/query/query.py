@@ -7,11 +7,14 @@ costs a few small reads. Withdrawn versions are shown and marked, never silently
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gristmill.lake.query.diff import changed_on_the_way
+from gristmill.lake.store.base import NotFound
+from gristmill.lake.store.objects import DamagedObject
 from gristmill.lake.store.sealed import Unreadable
 from gristmill.lake.versions.manifest import InputFile, Manifest, VersionRef
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
@@ -112,6 +115,15 @@ def require_dataset(versions: Versions, name: str) -> None:
     if not versions.numbers(name):
         have = ", ".join(versions.names()) or "none"
         raise NoSuchVersion(f"there is no dataset {name!r} in {versions.store.uri}; it has {have}")
+
+
+def say_lost(versions: Versions, name: str, numbers: Collection[int], error: NotFound | DamagedObject) -> None:
+    """Warns of a part of an answer that cannot be read, which these versions of a dataset have; unless gc took it,
+    with withdrawn versions."""
+    erased = isinstance(error, NotFound) and set(numbers) <= set(versions.withdrawn(name))
+    if not erased:
+        of = ", ".join(f"v{number}" for number in sorted(numbers))
+        versions.warn(f"{name}@{of}: a part of the answer is missing: {error}")
 
 
 def _read_row(versions: Versions, name: str, number: int, tags: dict[str, int], gone: dict[int, str]) -> VersionRow:

@@ -18,7 +18,7 @@ from typing import Any
 from gristmill.lake.accounts import media
 from gristmill.lake.accounts.identity import normalise_url
 from gristmill.lake.query.families import Child, children_of
-from gristmill.lake.query.query import require_dataset
+from gristmill.lake.query.query import require_dataset, say_lost
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import DamagedObject, rows_between
 from gristmill.lake.store.sealed import Unreadable
@@ -121,8 +121,10 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
     respelled = unanswered and len(prefixes) > ALIKE  # a URL that mixes spellings has another first half
     latest = [of_dataset[-1] for of_dataset in outlines.values() if of_dataset]
     unscanned = respelled and sum(outline.received.count for outline in latest) > SCANNED_RECORDS
+    heads: Sequence[str] = prefixes
     if respelled and not unscanned and (ids := ids_of_page(versions, query)):
-        searched = _search(versions.store, outlines, sorted(ids))
+        heads = sorted(ids)
+        searched = _search(versions.store, outlines, heads)
     for part in searched.values():
         for message in part.damage:
             versions.warn(message)
@@ -139,7 +141,7 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         withdrawn=tuple(f"{name}@v{n}" for name in names for n in sorted(versions.withdrawn(name))),
         unreadable=tuple(unreadable),
         unscanned=unscanned,
-        children=children_of(versions, outlines, prefixes),
+        children=children_of(versions, outlines, heads),
     )
 
 
@@ -177,7 +179,7 @@ def _having(versions: Versions, outlines: Mapping[str, Sequence[Outline]], sha25
                         read.add(ref.sha256)
                 break  # the table of the newest has the rows of all that it extends
             except (NotFound, DamagedObject) as error:
-                _say_lost(versions, outline, error)
+                say_lost(versions, outline.dataset, [outline.version], error)
     return ids
 
 
@@ -252,15 +254,8 @@ def _rows_or_none(versions: Versions, outline: Outline, record: str) -> list[Row
     try:
         return rows_of(versions.store, outline, [record])
     except (NotFound, DamagedObject) as error:
-        _say_lost(versions, outline, error)
+        say_lost(versions, outline.dataset, [outline.version], error)
         return []
-
-
-def _say_lost(versions: Versions, manifest: Manifest | Outline, error: NotFound | DamagedObject) -> None:
-    """Warns of a part of the answer that cannot be read, unless gc took it with a withdrawn version."""
-    erased = isinstance(error, NotFound) and manifest.version in versions.withdrawn(manifest.dataset)
-    if not erased:
-        versions.warn(f"{manifest.dataset}@v{manifest.version}: a part of the answer is missing: {error}")
 
 
 def _with_clusters(versions: Versions, stories: Sequence[Story]) -> list[Story]:
@@ -294,6 +289,6 @@ def _cluster(versions: Versions, manifest: Manifest, survivor: str) -> Cluster |
             try:
                 others += rows_between(versions.store, ref, "survivor", survivor, survivor + "g")["id"].to_pylist()
             except (NotFound, DamagedObject) as error:  # a cluster is an extra: the rest is answered
-                _say_lost(versions, manifest, error)
+                say_lost(versions, manifest.dataset, [manifest.version], error)
                 return None
     return Cluster(survivor, len(others) + 1, tuple(sorted(others)[:CLUSTER_SHOWN])) if others else None

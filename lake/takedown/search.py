@@ -78,11 +78,12 @@ class Search:
                 if not seen.withdrawn and not self.asking:
                     needed.update(seen.looked_at)
                 bundles |= {ref.sha256: ref for ref in manifest.attachments if ref.kind == "receipts"}
-                self._families |= {ref.sha256: ref for ref in manifest.ledgers if ref.kind == FAMILIES}
+                families = {ref.sha256: ref for ref in manifest.ledgers if ref.kind == FAMILIES}
+                self._families |= families
                 listed = [ref for ref in manifest.attachments if ref.kind == media.KIND]
                 tables |= {sha: self.refs[sha] for sha in self._remembered(listed)}
                 if not seen.withdrawn and not self.asking:
-                    needed.update(ref.sha256 for ref in listed)
+                    needed.update((*(ref.sha256 for ref in listed), *families))
         with ThreadPoolExecutor(4) as pool:
             new = [ref for ref in self.refs.values() if ref.sha256 not in self._columns]
             schemas = pool.map(lambda ref: self._schema(ref, needed=ref.sha256 in needed), new)
@@ -97,7 +98,7 @@ class Search:
                     self._look_in_texts(pool, bundles.values())
             if self.request.media:
                 self._look_up_media(pool, tables.values(), needed)
-            self._look_in_families()
+            self._look_in_families(needed)
             if len(self.ids) > known:
                 new = list(self.refs.values())  # an earlier look counted their rows, and knew fewer ids
             gone = self.gone
@@ -216,15 +217,17 @@ class Search:
             self._read.add(ref.sha256)
             self.ids.update(ids)
 
-    def _look_in_families(self) -> None:
-        """Ids of the children of records that go: what was made of a child is known by its id alone."""
+    def _look_in_families(self, needed: Collection[str]) -> None:
+        """Ids of the children of records that go: what was made of a child is known by its id alone. Those that a
+        withdrawn version has lost are passed over."""
         for ref in self._families.values():
             try:
                 for batch in iter_batches(self.store, ref, ["id", "parent_id"]):
                     hit = self.gone.match(batch["parent_id"])
                     self.ids.update(batch["id"].filter(pa.array(hit)).to_pylist())
-            except NotFound:  # of a withdrawn version; its children are known by what else names them
-                continue
+            except NotFound:
+                if ref.sha256 in needed:
+                    raise
 
     def _by_id(self, ref: ObjectRef, gone: Suppression) -> list[str] | None:
         """The ids in it that go, by id alone: an object may have lost the URL of a record that another still has."""

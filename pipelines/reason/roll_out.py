@@ -238,8 +238,10 @@ class _Drawing:
 def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningRun) -> dict[str, Any]:
     """What was drawn, for the manifest: reasons, difficulties, tokens, what they cost."""
     difficulties: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
     for of_chunk in facts:
         difficulties.update(of_chunk.difficulties)
+        ends.update(of_chunk.ends)
     drawn = [receipt.facts_as(GenerateFacts) for receipt in drawing.generated]
     tokens, prompt_tokens = sum(f.tokens for f in drawn), sum(f.prompt_tokens for f in drawn)
     findings = sorted({str(finding) for f in drawn for finding in f.findings if not finding.kept})
@@ -256,4 +258,6 @@ def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningR
         "isolation": sorted({facts.isolation for _, facts in drawing.last.values() if facts.isolation is not None}),
         "reasons": dict(sorted(_reasons(facts).items())),
         "difficulties": dict(sorted(difficulties.items())),
+        "distinct": sum(f.distinct for f in facts),
+        "ends": dict(sorted(ends.items())),
     }

@@ -118,7 +118,7 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
     """Outputs `generated`. `hosts` is no part of its identity."""
 
     name: ClassVar[str] = "generate"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     deterministic = False
 
@@ -184,7 +184,7 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
         """What to draw now: of each problem the samples that were lost, or the next wave."""
         turn = payload.turn
         rows = judged_rows(store, turn.judged)
-        verdicts = by_problem(rows)
+        judged = by_problem(rows)
         lost: dict[str, list[int]] = {}
         for row in rows:
             if row["failure"] is not None and may_be_decided(row) and row["attempt"] < turn.again_below:
@@ -195,7 +195,7 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
             if turn.again_below:
                 samples = tuple(lost.get(problem, ()))
             else:
-                samples = next_samples(verdicts.get(problem, {}), self.stop, self.waves)
+                samples = next_samples(judged.get(problem, {}), self.stop, self.waves)
             if samples:
                 yield Ask(problem, samples, prompt_of(problem_of(row), self.prompt.template), self.prompt.system)
 

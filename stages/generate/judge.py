@@ -73,7 +73,7 @@ class Verify(WarmStage[VerifyInput, Judging]):
     """Outputs `judged`, all samples of the chunk so far. `verifier`: its name and version."""
 
     name: ClassVar[str] = "verify"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     deterministic = False  # limits of time depend on the machine
 
@@ -143,7 +143,7 @@ class Verify(WarmStage[VerifyInput, Judging]):
             undecided[row["attempt"]] += 1
             lost[row["attempt"]] += row["failure"] is not None
         return VerifyFacts(
-            open=sum(not settle(verdicts, self.stop).done for verdicts in by_problem(samples).values()),
+            open=sum(not settle(judged, self.stop).done for judged in by_problem(samples).values()),
             isolation=isolation,
             undecided=tuple((attempt, count, lost[attempt]) for attempt, count in sorted(undecided.items())),
         )

@@ -8,7 +8,7 @@ difficulty are kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -25,7 +25,8 @@ from gristmill.stages.core.work import Outcome, Stage, Work
 from gristmill.stages.generate.problems import PROBLEM
 from gristmill.stages.generate.problems import SCHEMA as POSED
 from gristmill.stages.generate.tables import Posing, by_problem, judged_rows, tally_of
-from gristmill.synth.sampling import Stop, difficulty, pass_rate, settle
+from gristmill.synth.pass_rate import pass_rate
+from gristmill.synth.sampling import Judged, Settled, Stop, difficulty, settle
 
 SAMPLE = pa.struct(
     [
@@ -66,7 +67,8 @@ class SettleInput:
 @dataclass(frozen=True)
 class SettleFacts:
     """`passed_bytes` of questions and samples. Of samples that count and of all that were drawn: how many, and their
-    tokens. `reasons` of those that were not accepted; `difficulties`: problems of each."""
+    tokens. `reasons` of those that were not accepted; `difficulties`: problems of each. `distinct` accepted chains;
+    `ends`: why problems are sampled no more, and how many of each."""
 
     passed_bytes: int
     samples: int
@@ -76,6 +78,8 @@ class SettleFacts:
     undecided: int
     reasons: dict[str, int] = field(default_factory=dict)
     difficulties: dict[str, int] = field(default_factory=dict)
+    distinct: int = 0
+    ends: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Settle(Stage[SettleInput]):
     """Outputs `text` (SCHEMA), the chunk from here on, and `samples` (`lake.accounts.fan.SAMPLES`)."""
 
     name: ClassVar[str] = "settle"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     stop: Stop = field(default_factory=Stop)
 
@@ -95,12 +99,13 @@ class Settle(Stage[SettleInput]):
         of_problem: dict[str, list[dict[str, Any]]] = {}
         for row in judged:
             of_problem.setdefault(row["problem"], []).append(row)
-        verdicts = by_problem(judged)
-        counts = {problem: settle(verdicts[problem], self.stop).counted for problem in verdicts}
+        samples = by_problem(judged)
+        settled = {problem: settle(samples[problem], self.stop) for problem in samples}
+        counts = {problem: settled[problem].counted for problem in samples}
         rolled, family = [], []
         for problem in posed["id"].to_pylist():
             kept = [row for row in of_problem.get(problem, ()) if row["sample"] < counts[problem]]
-            rolled.append(self._rolled(problem, kept, verdicts.get(problem, {})))
+            rolled.append(self._rolled(problem, kept, samples.get(problem, {})))
             family += [_child(problem, row) for row in kept]
         columns = pa.Table.from_pylist(rolled, schema=pa.schema(list(ROLLED)))
         table = posed.select(POSED.names)
@@ -116,21 +121,21 @@ class Settle(Stage[SettleInput]):
             passed=tally_of(table),
             children_in=samples_asked(counts),
             children=sample_tallies(children),
-            facts=_facts(judged, family, rolled, posed),
+            facts=_facts(judged, family, rolled, posed, settled.values()),
         )
 
-    def _rolled(self, problem: str, kept: Sequence[Mapping[str, Any]], verdicts: Any) -> dict[str, Any]:
+    def _rolled(self, problem: str, kept: Sequence[Mapping[str, Any]], samples: Mapping[int, Judged]) -> dict[str, Any]:
         count = Counter(row["verdict"] for row in kept)
-        rate = pass_rate(verdicts, self.stop)
+        rate = pass_rate(samples, self.stop)
         names = ("sample", "text", "finish", "verdict", "reason", "verifier", "tokens")
-        samples = [{"id": child_id(problem, row["sample"])} | {name: row[name] for name in names} for row in kept]
+        children = [{"id": child_id(problem, row["sample"])} | {name: row[name] for name in names} for row in kept]
         return {
             "accepted": count["accepted"],
             "rejected": count["rejected"],
             "undecided": count["undecided"],
             "pass_rate": rate,
             "difficulty": difficulty(count["accepted"], count["accepted"] + count["rejected"], rate),
-            "samples": samples,
+            "samples": children,
         }
 
 
@@ -144,6 +149,7 @@ def _facts(
     family: Sequence[Mapping[str, Any]],
     rolled: Sequence[Mapping[str, Any]],
     posed: pa.Table,
+    settled: Collection[Settled],
 ) -> SettleFacts:
     texts = sum(len((sample["text"] or "").encode()) for row in rolled for sample in row["samples"])
     reasons = Counter(row["reason"] for row in family if row["reason"] is not None)
@@ -156,6 +162,8 @@ def _facts(
         undecided=sum(row["verdict"] == "undecided" for row in family),
         reasons=dict(sorted(reasons.items())),
         difficulties=dict(sorted(Counter(row["difficulty"] for row in rolled).items())),
+        distinct=sum(of_problem.distinct for of_problem in settled),
+        ends=dict(sorted(Counter(of_problem.end or "open" for of_problem in settled).items())),
     )
 
 

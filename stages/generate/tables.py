@@ -19,7 +19,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_refs, read_table
 from gristmill.stages.core.records import KEYS, Chunk, alive
 from gristmill.stages.generate.protocol import LASTING
-from gristmill.synth.sampling import Verdict
+from gristmill.synth.sampling import Judged
 
 GENERATED, JUDGED = "generated", "judged"
 """Kinds of the objects."""
@@ -97,12 +97,12 @@ def judged_rows(store: Store, ref: ObjectRef | None) -> list[dict[str, Any]]:
     return [] if ref is None else read_table(store, ref).to_pylist()
 
 
-def by_problem(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, Verdict]]:
-    """Problem -> sample -> verdict."""
-    verdicts: dict[str, dict[int, Verdict]] = defaultdict(dict)
+def by_problem(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, Judged]]:
+    """Problem -> sample -> its verdict and chain."""
+    samples: dict[str, dict[int, Judged]] = defaultdict(dict)
     for row in rows:
-        verdicts[row["problem"]][row["sample"]] = row["verdict"]
-    return verdicts
+        samples[row["problem"]][row["sample"]] = Judged.of(row["verdict"], row["text"])
+    return samples
 
 
 def may_be_decided(row: Mapping[str, Any]) -> bool:

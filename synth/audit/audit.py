@@ -3,24 +3,21 @@
 Precision is how many of the accepted are right: the rest is trained on. Recall is how many of the right are accepted:
 the rest is thrown away. Undecided chains are neither, and are counted apart. Disagreements are listed,
 so that each can be read: a label may be wrong, too.
-Source: Wilson 1927, the score interval of a share.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gristmill.synth.audit.samples import Labelled
+from gristmill.synth.intervals import wilson
 from gristmill.synth.verify.answers.final import final_answer
 from gristmill.synth.verify.verdict import Outcome, Verifier
 
 ENDING = 100
 """Characters of the end of a chain that a disagreement shows."""
-_Z = 1.959963984540054
-"""Of the normal distribution, for an interval of 95%."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +35,7 @@ class Share:
     @property
     def interval(self) -> tuple[float, float] | None:
         """Its bounds."""
-        if not self.whole:
-            return None
-        n, p = self.whole, self.part / self.whole
-        middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-        half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson(self.part, self.whole) if self.whole else None
 
     def to_json(self) -> dict[str, object]:
         """Counts, share and interval."""

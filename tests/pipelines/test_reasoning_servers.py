@@ -248,7 +248,7 @@ def test_programs_are_run_against_tests_and_the_isolation_is_told(store, tmp_pat
         recipe = {"problems": {"kind": "code"}, "checks": {"isolation": "process"}}
         problems = sources(store, tmp_path, rows, server, **recipe)
     assert [(row["entry_point"], row["accepted"], row["rejected"]) for row in problems] == [
-        ("twice", 2, 0),
+        ("twice", 4, 0),  # the same program each time: one chain
         ("thrice", 0, 4),
     ]
     assert {sample["reason"] for sample in problems[1]["samples"]} == {"code.failed_test"}
@@ -274,7 +274,7 @@ def test_what_is_held_out_is_not_asked_and_not_written_down(store, file, tmp_pat
     rollouts = reasonings.latest(store, "reasoning.rollouts")
     assert {reason: n for row in rollouts.funnel for reason, n in row.dropped.items()} == {"contaminated.problem": 1}
     chains = reasonings.latest(store, "reasoning")
-    assert chains.statistics["selection"]["reasons"]["contaminated"] == 2
+    assert chains.statistics["selection"]["reasons"]["contaminated"] == 4
     kept = [row["text"] for ref in chains.shards for row in read_table(store, ref).to_pylist()]
     assert kept and not any("quick brown fox" in text for text in kept)
     assert [(str(ref), ref.role) for ref in chains.sources][1] == ("held@v1", "held_out")

@@ -1,4 +1,4 @@
-"""What is selected of samples, what pairs are made, how many are drawn: functions of verdicts alone."""
+"""What is selected of samples, and what pairs are made: functions of verdicts alone."""
 
 from __future__ import annotations
 
@@ -7,65 +7,12 @@ from collections import Counter
 
 import pytest
 
-from gristmill.synth.bias import Counts, difference, thinning, wilson
+from gristmill.synth.bias import Counts, difference, share, thinning
 from gristmill.synth.groups import groups_of, length, names, pronouns
 from gristmill.synth.preferences import Chain, best_pair, first_divergence, steps_of
-from gristmill.synth.sampling import Stop, Waves, difficulty, next_samples, pass_rate, settle
 from gristmill.synth.selection import Balance, Candidate, Selection, select
 
 A, R, U = "accepted", "rejected", "undecided"
-
-
-def verdicts(text: str) -> dict[int, str]:
-    return {i: {"a": A, "r": R, "u": U}[letter] for i, letter in enumerate(text)}
-
-
-# How many are drawn
-
-
-@pytest.mark.parametrize(
-    ("drawn", "following"),
-    [("", (0, 1, 2)), ("arr", (3, 4)), ("ara", ()), ("rrrrr", (5,)), ("rrrrrr", ()), ("auu", (3, 4)), ("raa", ())],
-)
-def test_the_next_wave_follows_from_the_verdicts(drawn, following):
-    assert next_samples(verdicts(drawn), Stop(2, 6), Waves(3, 2)) == following
-
-
-def test_what_is_drawn_after_the_stop_is_surplus_whatever_it_is():
-    stop = Stop(2, 6)
-    assert settle(verdicts("araaaa"), stop).counted == 3 == settle(verdicts("ararrr"), stop).counted
-    assert settle(verdicts("araaaa"), stop).surplus == (3, 4, 5)
-
-
-def test_the_pass_rate_is_not_biased_by_the_stop():
-    """Over many problems of one difficulty the mean estimate is the rate; the share of successes is not."""
-    draw, stop, rate = random.Random(0), Stop(3, 80), 0.3
-    estimates, shares = [], []
-    for _ in range(2000):
-        drawn = {n: A if draw.random() < rate else R for n in range(80)}
-        n = settle(drawn, stop).counted
-        estimates.append(pass_rate(drawn, stop))
-        shares.append(3 / n)
-    assert sum(estimates) / len(estimates) == pytest.approx(rate, abs=0.015)
-    assert sum(shares) / len(shares) > rate + 0.04
-
-
-@pytest.mark.parametrize(
-    ("drawn", "rate"),
-    [("aa", 1.0), ("ara", 1 / 2), ("rrraa", 1 / 4), ("rrrrrr", 0.0), ("arrrrr", 1 / 6), ("uuuuuu", None), ("aua", 1.0)],
-)
-def test_the_pass_rate_of_a_problem(drawn, rate):
-    assert pass_rate(verdicts(drawn), Stop(2, 6)) == (None if rate is None else pytest.approx(rate))
-
-
-def test_one_success_tells_no_rate():
-    assert pass_rate(verdicts("ra"), Stop(1, 6)) is None and difficulty(1, 2, None) == "medium"
-
-
-def test_difficulties():
-    by_rate = [difficulty(2, 4, rate) for rate in (1.0, 0.8, 0.79, 0.4, 0.39, 0.01)]
-    assert by_rate == ["easy", "easy", "medium", "medium", "hard", "hard"]
-    assert (difficulty(0, 6, 0.0), difficulty(0, 0, None)) == ("unsolved", "unknown")
 
 
 # Pairs
@@ -154,8 +101,8 @@ def test_groups_of_a_question():
 
 
 def test_intervals_of_shares():
-    assert wilson(0, 0) == (0.0, 0.0, 1.0) and wilson(5, 10) == (0.5, 0.2366, 0.7634)
-    assert wilson(0, 100)[1] == 0 < wilson(0, 100)[2] < 0.04
+    assert share(0, 0) == (0.0, 0.0, 1.0) and share(5, 10) == (0.5, 0.2366, 0.7634)
+    assert share(0, 100)[1] == 0 < share(0, 100)[2] < 0.04
     value, low, high = difference((56, 70), (48, 80))  # Newcombe's own example (1998): .2, .0524 to .3339
     assert (value, low, high) == (0.2, pytest.approx(0.0524, abs=2e-4), pytest.approx(0.3339, abs=2e-4))
 
