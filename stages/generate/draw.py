@@ -65,7 +65,8 @@ class EngineSpec:
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a problem is posed: `template` with `{question}` in it, after `system` if there is one."""
+    """How a problem is posed: `template` with `{question}` in it, and `{tests}` if a program is to see its tests, after
+    `system` if there is one."""
 
     template: str = "{question}"
     system: str | None = None
