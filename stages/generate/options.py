@@ -1,7 +1,7 @@
 """The options of a multiple choice, and its answer, as data sets write them.
 
-A list (MMLU), with letters before the options (AQuA), `{text, label}` (ARC), a mapping from letters (GAOKAO), or one text
-with all of them (SAT). Letters are taken off, since a prompt writes its own: `A. A) 5` would name an option twice.
+A list (MMLU), with letters before the options (AQuA), `{text, label}` (ARC), a mapping from letters (GAOKAO), or one
+text with all of them (SAT). Letters are taken off, since a prompt writes its own: `A. A) 5` would name an option twice.
 """
 
 from __future__ import annotations

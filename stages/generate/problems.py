@@ -72,10 +72,10 @@ class Problems(SampleStage[Posed]):
     """Outputs `text` (the problems), `screened` (their keys, by content) and fates. `kind` of all problems of a run.
 
     Of fields: `question` and `answer`, and `context`, a text before the question; `choices` of a choice; `tests`,
-    `prelude` and `entry_point` of code (HumanEval: test, prompt, entry_point; MBPP: test_list), with `setup`, which runs
-    before the tests and may use the program. `domain` and `language` may be absent from a row; then they are what
+    `prelude` and `entry_point` of code (HumanEval: test, prompt, entry_point; MBPP: test_list), with `setup`, which is
+    run before the tests and may use the program. `domain` and `language` may be absent from a row; then they are what
     `default_domain` and `default_language` say. `gold_after`: the gold answer is what follows the last of it in
-    `answer`, where it is there, else what its last box holds; empty: all of it.
+    `answer`, where it is there, else what its last box holds; empty: all of it. `answer` empty: rows have none.
     """
 
     name: ClassVar[str] = "problems"
@@ -104,8 +104,8 @@ class Problems(SampleStage[Posed]):
         super().__post_init__()
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r}: one of {', '.join(KINDS)}")
-        if not self.question or not self.answer:
-            raise ValueError("question, answer: name the fields")
+        if not self.question:
+            raise ValueError("question: name the field")
 
     def formed(self, item: Record, row: Mapping[str, Any]) -> Posed:
         """The problem of a row. Raises BadSample: no_field, not_text, empty, too_long, lone_surrogate, no_choices,
@@ -149,6 +149,8 @@ class Problems(SampleStage[Posed]):
         )
 
     def _gold(self, row: Mapping[str, Any]) -> str:
+        if not self.answer:
+            return ""
         answer = row.get(self.answer)
         if isinstance(answer, int | float) and not isinstance(answer, bool):
             return str(answer)
@@ -165,8 +167,8 @@ class Problems(SampleStage[Posed]):
 
     def _choice(self, row: Mapping[str, Any]) -> Problem:
         options, labels = options_of(row.get(self.choices), self.choices)
-        place = place_of(row.get(self.answer), options, labels)
-        return self._problem(row, gold=LETTERS[place], choices=tuple(options))
+        gold = LETTERS[place_of(row.get(self.answer), options, labels)] if self.answer else ""
+        return self._problem(row, gold=gold, choices=tuple(options))
 
     def _code(self, row: Mapping[str, Any]) -> Problem:
         given = row.get(self.tests)
