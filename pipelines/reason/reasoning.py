@@ -45,8 +45,8 @@ IF_NONE = (
     "not one of {records} lines is a problem: {reasons}. Do recipe.problems.question and answer name the fields, and is"
     " recipe.problems.kind right? Nothing was committed."
 )
-ENGINE = "drawn_by"
-"""The role of the model that drew the samples."""
+ENGINE, JUDGE = "drawn_by", "judged_by"
+"""The roles of the model that drew the samples, and of the one that judged them."""
 
 
 class Sampling(InputRecipe):
@@ -77,6 +77,19 @@ class Sampling(InputRecipe):
             )
         if self.engine.dtype is not None and self.engine.dtype not in DTYPES:
             raise ValueError(f"engine.dtype={self.engine.dtype!r}: one of {', '.join(DTYPES)}, or null: as stored")
+        votes, kind = self.checks.votes, self.problems.kind
+        if kind == "code" and (votes is not None or self.checks.judge is not None):
+            raise ValueError("checks.votes, checks.judge: programs are judged by their tests; leave them null")
+        if kind != "code" and (votes is None) != bool(self.problems.answer):
+            raise ValueError(
+                f"problems.answer={self.problems.answer!r}: a field with the gold answer; or empty, with checks.votes,"
+                " where problems have none"
+            )
+        if votes is not None and votes.at_least > min(self.waves.first, self.stop.at_most):
+            raise ValueError(
+                f"checks.votes.at_least={votes.at_least}: those samples vote, so waves.first={self.waves.first} and"
+                f" stop.at_most={self.stop.at_most} are that many or more"
+            )
         return self
 
 
@@ -98,10 +111,18 @@ class RolloutRecipe(Sampling, RecordRecipe):
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
         """Raises BadConfig for a model or a held-out version that cannot be used."""
-        drawn_by = tuple(manifest.ref.model_copy(update={"role": ENGINE}) for manifest in engine_of(self, versions))
+        models = {ENGINE: engine_of(self, versions), JUDGE: judge_of(self, versions)}
+        named = tuple(
+            manifest.ref.model_copy(update={"role": role})
+            for role, manifests in models.items()
+            for manifest in manifests
+        )
         resolved = super().resolve(versions, suppression)
-        reproducible = resolved.reproducible and self.engine.kind == "compact"
-        sources = (*drawn_by, *refs_of(versions, self.decontaminate))
+        judge = self.checks.judge
+        reproducible = (
+            resolved.reproducible and self.engine.kind == "compact" and (judge is None or judge.kind == "compact")
+        )
+        sources = (*named, *refs_of(versions, self.decontaminate))
         return replace(resolved, sources=sources, reproducible=reproducible)
 
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:
@@ -126,6 +147,7 @@ class ReasoningRecipe(Sampling, Chain):
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for a model or a held-out version that cannot be used."""
         engine_of(self, versions)
+        judge_of(self, versions)
         refs_of(versions, self.decontaminate)
 
     def stages(self, suppression: str = "") -> tuple[Any, ...]:
@@ -167,38 +189,48 @@ class ReasoningConfig(PipelineConfig):
         super().check(versions)
         if self.recipe.engine.kind == "openai" and not self.run.hosts.endpoint.url:
             raise BadConfig("run.hosts.endpoint.url is empty: give the address of the server, up to and with /v1")
+        judge, there = self.recipe.checks.judge, self.run.judge or self.run.hosts
+        if judge is not None and judge.kind == "openai" and not there.endpoint.url:
+            raise BadConfig(
+                "run.judge.endpoint.url is empty: give the address of the judge's server, up to and with /v1"
+            )
 
 
 def engine_of(recipe: Sampling, versions: Versions) -> list[Manifest]:
     """The versions that the engine is made of: a model, and its tokenizer where that is another version; none of a
     server. Raises BadConfig."""
-    engine = recipe.engine
+    return _models(recipe.engine, "recipe.engine", versions)
+
+
+def judge_of(recipe: Sampling, versions: Versions) -> list[Manifest]:
+    """The versions that a model that judges is made of, as `engine_of`; none where no model judges."""
+    judge = recipe.checks.judge
+    return [] if judge is None else _models(judge, "recipe.checks.judge", versions)
+
+
+def _models(engine: EngineSpec, key: str, versions: Versions) -> list[Manifest]:
     if not engine.model:
-        raise BadConfig(
-            "recipe.engine.model is empty: give an exact version of a model, or what a server calls its own"
-        )
+        raise BadConfig(f"{key}.model is empty: give an exact version of a model, or what a server calls its own")
     if engine.kind != "compact":
         if engine.tokenizer:
-            raise BadConfig(f"recipe.engine.tokenizer: {engine.tokenizer!r}: a server has its own; leave it empty")
+            raise BadConfig(f"{key}.tokenizer: {engine.tokenizer!r}: a server has its own; leave it empty")
         return []
-    model = _exact(versions, engine.model, "recipe.engine.model")
+    model = _exact(versions, engine.model, f"{key}.model")
     if model.form != "model":
-        raise BadConfig(f"recipe.engine.model: {model} is no model: it holds {model.layout.called}")
+        raise BadConfig(f"{key}.model: {model} is no model: it holds {model.layout.called}")
     most = shape_of(versions.store, model).config.text.max_position_embeddings
     if engine.context > most:
-        raise BadConfig(f"recipe.engine.context: {engine.context}; the context of {model} is {most} tokens")
+        raise BadConfig(f"{key}.context: {engine.context}; the context of {model} is {most} tokens")
     if not engine.tokenizer:
         if tokenizer_shard(model) is None:
-            raise BadConfig(f"recipe.engine.tokenizer is empty, and {model} brings none: give an exact version")
+            raise BadConfig(f"{key}.tokenizer is empty, and {model} brings none: give an exact version")
         return [model]
-    tokenizer = _exact(versions, engine.tokenizer, "recipe.engine.tokenizer")
+    tokenizer = _exact(versions, engine.tokenizer, f"{key}.tokenizer")
     own, given = tokenizer_shard(model), tokenizer_shard(tokenizer)
     if given is None:
-        raise BadConfig(f"recipe.engine.tokenizer: {tokenizer} has none: it holds {tokenizer.layout.called}")
+        raise BadConfig(f"{key}.tokenizer: {tokenizer} has none: it holds {tokenizer.layout.called}")
     if own is not None and own.sha256 != given.sha256:
-        raise BadConfig(
-            f"recipe.engine.tokenizer: {tokenizer} is not the tokenizer that {model} brings: leave it empty"
-        )
+        raise BadConfig(f"{key}.tokenizer: {tokenizer} is not the tokenizer that {model} brings: leave it empty")
     return [model, tokenizer]
 
 

@@ -42,6 +42,8 @@ from gristmill.synth.sandbox.isolation import NotIsolated
 log = logging.getLogger("gristmill")
 
 TITLE = "roll out"
+_SERVERS = {Generate.name: "run.hosts.endpoint", Verify.name: "run.judge.endpoint, or run.hosts.endpoint"}
+"""Which key names the server of a stage."""
 
 
 class Undecided(Incomplete):
@@ -98,7 +100,12 @@ class RollOut(Step):
         where too many samples never get a verdict."""
         assert isinstance(run.how, ReasoningRun)
         runner = run.runner
-        drawing = _Drawing(self, replace(self.generate, hosts=run.how.hosts), posings(runner.store, state.records))
+        hosted = replace(
+            self,
+            generate=replace(self.generate, hosts=run.how.hosts),
+            verify=replace(self.verify, hosts=run.how.judge or run.how.hosts),
+        )
+        drawing = _Drawing(hosted, hosted.generate, posings(runner.store, state.records))
         settled = self._settled(runner, drawing)
         facts = [receipt.facts_as(SettleFacts) for receipt in settled]
         chunks = [
@@ -141,7 +148,7 @@ def _refuse_engine(error: Incomplete) -> None:
     for cause in error.errors:
         root = cause.error if isinstance(cause, SetUpFailed) else cause
         if isinstance(cause, SetUpFailed) and isinstance(root, BadEndpoint) and not isinstance(root, Away):
-            raise BadConfig(f"run.hosts.endpoint: {root}") from error
+            raise BadConfig(f"{_SERVERS[cause.stage]}: {root}") from error
         if isinstance(root, NotIsolated):
             raise BadConfig(f"recipe.checks.isolation: {root}") from error
         if isinstance(root, MissingToken):

@@ -169,7 +169,8 @@ def _check_any(dataset: str, decider: str, reasons: list[Mapping[str, int]], kep
         for reason, count in of_shard.items():
             sums[reason] = sums.get(reason, 0) + count
     mostly = ", ".join(f"{reason} ({count:,})" for reason, count in sorted(sums.items(), key=lambda item: -item[1])[:4])
+    remedy = "recipe.pairs=false goes on without pairs" if decider == "pairs" else "change recipe.select"
     raise GateFailed(
-        f"{dataset}: nothing is left: {mostly or 'there are no samples'}. The rollouts are kept; change recipe."
-        f"{'pairs' if decider == 'pairs' else 'select'}, or draw more samples"
+        f"{dataset}: nothing is left: {mostly or 'there are no samples'}. The rollouts are kept; {remedy}, or draw more"
+        " samples"
     )

@@ -7,6 +7,7 @@ from gristmill.stages.generate.draw import Hosts
 
 
 class ReasoningRun(Run):
-    """`hosts`: where engines run, and how a server is asked."""
+    """`hosts`: where engines run, and how a server is asked; `judge`: the same of a model that judges, None: there."""
 
     hosts: Hosts = Hosts()
+    judge: Hosts | None = None

@@ -21,6 +21,7 @@ from gristmill.lake.store.objects import put_table, read_object
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.text import Tokenizer
 from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
+from gristmill.stages.generate.agreement import without_agreement
 from gristmill.stages.generate.compact import CompactEngine
 from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
 from gristmill.stages.generate.probe import Finding, probe
@@ -65,7 +66,8 @@ class EngineSpec:
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a problem is posed: `template` with `{question}` in it, after `system` if there is one."""
+    """How a problem is posed: `template` with `{question}` in it, and `{tests}` if a program is to see its tests, after
+    `system` if there is one."""
 
     template: str = "{question}"
     system: str | None = None
@@ -184,7 +186,7 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
         """What to draw now: of each problem the samples that were lost, or the next wave."""
         turn = payload.turn
         rows = judged_rows(store, turn.judged)
-        judged = by_problem(rows)
+        judged, hopeless = by_problem(rows), without_agreement(rows)
         lost: dict[str, list[int]] = {}
         for row in rows:
             if row["failure"] is not None and may_be_decided(row) and row["attempt"] < turn.again_below:
@@ -192,6 +194,8 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
         columns = [name for name, _ in PROBLEM]
         for row in payload.posing.rows(store, columns).to_pylist():
             problem = row["id"]
+            if problem in hopeless:
+                continue
             if turn.again_below:
                 samples = tuple(lost.get(problem, ()))
             else:

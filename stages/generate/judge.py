@@ -3,14 +3,16 @@
 Only a wrong answer is rejected, and one that nobody can read. What an engine lost, a limit of time, or a gold answer
 that nobody can read is undecided, with the reason; the attempt is a part of what the work is made of, so that a later
 one is other work.
-A sample that was cut off at `max_tokens` is rejected by a reason of its own: it has not come to an answer.
+A sample that was cut off at `max_tokens` is rejected by a reason of its own: it has not come to an answer. Problems
+without a gold answer have the one that their first samples agree on (`stages.generate.agreement`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -18,9 +20,13 @@ import pyarrow as pa
 from gristmill.filters.redact import redact
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.fan import sample_tallies
+from gristmill.lake.accounts.receipt import StageId
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
-from gristmill.stages.core.work import Outcome, WarmStage, Work
+from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
+from gristmill.stages.generate.agreement import VOTES, Agreement, agreement, without_agreement
+from gristmill.stages.generate.draw import Hosts
+from gristmill.stages.generate.model_judge import judge_engine, side_by_side
 from gristmill.stages.generate.problems import PROBLEM, problem_of
 from gristmill.stages.generate.tables import (
     JUDGED,
@@ -70,7 +76,8 @@ class VerifyFacts:
 
 @dataclass(frozen=True)
 class Verify(WarmStage[VerifyInput, Judging]):
-    """Outputs `judged`, all samples of the chunk so far. `verifier`: its name and version."""
+    """Outputs `judged`, all samples of the chunk so far. `verifier`: its name and version. `hosts`, where a model that
+    judges runs, is no part of its identity."""
 
     name: ClassVar[str] = "verify"
     VERSION: ClassVar[int] = 3
@@ -81,15 +88,47 @@ class Verify(WarmStage[VerifyInput, Judging]):
     checks: Checks = field(default_factory=Checks)
     stop: Stop = field(default_factory=Stop)
     verifier: str = ""
+    hosts: Hosts | None = None
 
     @classmethod
     def of(cls, kind: Kind, checks: Checks, stop: Stop) -> Verify:
         """With the verifier that there is."""
-        return cls(kind, checks, stop, verifier_id(kind, checks))
+        votes = "" if checks.votes is None else f"{VOTES.id}>"
+        return cls(kind, checks, stop, f"{votes}{verifier_id(kind, checks)}")
+
+    @property
+    def _hosts(self) -> Hosts | None:
+        return self.hosts if self.checks.judge is not None else None
+
+    @property
+    def resources(self) -> Resources:
+        """Those of the engine of a model that judges."""
+        return Resources() if self._hosts is None else Resources(self._hosts.cpus, self._hosts.gpus)
+
+    @property
+    def hosting(self) -> Hosting:
+        """Of `hosts`."""
+        return Hosting() if self._hosts is None else Hosting(self._hosts.works, self._hosts.engines)
+
+    def identity(self) -> tuple[StageId, ...]:
+        """Without `hosts`."""
+        return (stage_id(replace(self, hosts=None)),)
 
     def setup(self, store: Store) -> Judging:
-        """The verifier."""
-        return judging(self.kind, self.checks)
+        """The verifier, with the engine of a model that judges."""
+        spec = self.checks.judge
+        if spec is None:
+            return judging(self.kind, self.checks)
+        assert self.hosts is not None
+        engine = judge_engine(store, spec, self.hosts)
+        try:
+            ready = judging(self.kind, self.checks, engine)
+        except BaseException:
+            engine.close()
+            raise
+        ready.ends.append(engine.close)
+        ready.side_by_side = side_by_side(spec, self.hosts)
+        return ready
 
     def run_warm(self, store: Store, work: Work[VerifyInput], warm: Judging) -> Outcome:
         """Facts: VerifyFacts. Children are all samples so far, by verdict."""
@@ -107,8 +146,14 @@ class Verify(WarmStage[VerifyInput, Judging]):
         columns = [name for name, _ in PROBLEM]
         rows = payload.posing.rows(store, columns).to_pylist() if waiting else []
         problems = {row["id"]: problem_of(row) for row in rows}
-        for row in waiting:
-            samples[row["problem"], row["sample"]] = self._judged(row, problems[row["problem"]], warm)
+        agreed = self._agreed(problems, [*samples.values(), *drawn])
+
+        def judged(row: Mapping[str, Any]) -> dict[str, Any]:
+            return self._judged(row, problems[row["problem"]], agreed.get(row["problem"]), warm)
+
+        with ThreadPoolExecutor(warm.side_by_side) as threads:
+            for row in threads.map(judged, waiting):
+                samples[row["problem"], row["sample"]] = row
         table = pa.Table.from_pylist(list(samples.values()), schema=JUDGED_SCHEMA).sort_by(ORDER)
         children = sample_tallies(table.rename_columns({"problem": "parent_id"}))
         return Outcome(
@@ -119,7 +164,19 @@ class Verify(WarmStage[VerifyInput, Judging]):
             facts=self._facts(list(samples.values()), warm.isolation),
         )
 
-    def _judged(self, row: Mapping[str, Any], problem: Problem, warm: Judging) -> dict[str, Any]:
+    def _agreed(self, problems: Mapping[str, Problem], rows: list[dict[str, Any]]) -> dict[str, Agreement]:
+        """What samples agree on, of problems that are judged so. `rows`: a later one takes the place of an earlier."""
+        if self.checks.votes is None:
+            return {}
+        samples: dict[str, dict[int, dict[str, Any]]] = {problem: {} for problem in problems}
+        for row in rows:
+            if row["problem"] in samples:
+                samples[row["problem"]][row["sample"]] = row
+        return {name: agreement(self.checks.votes, problems[name], own) for name, own in samples.items()}
+
+    def _judged(
+        self, row: Mapping[str, Any], problem: Problem, agreed: Agreement | None, warm: Judging
+    ) -> dict[str, Any]:
         judged = {**row, "attempt": row["attempt"] + 1}
         if row["failure"] is not None:
             reason = f"{ENGINE}.{row['failure']}"
@@ -128,7 +185,13 @@ class Verify(WarmStage[VerifyInput, Judging]):
         if row["finish"] == "length" and not self.checks.truncated:
             value = None if row["tokens"] is None else f"{row['tokens']} tokens"
             return judged | {"verdict": "rejected", "reason": TRUNCATED, "value": value, "verifier": ENGINE}
-        verdict = warm.verifier.verify(problem, row["text"])
+        if agreed is None:
+            verdict = warm.verifier.verify(problem, row["text"])
+        elif agreed.gold is None:
+            verdict = agreed.verdict
+        else:
+            verdict = warm.verifier.verify(replace(problem, gold=agreed.gold), row["text"])
+            verdict = replace(verdict, verifier=f"{VOTES.id}>{verdict.verifier}")
         value = redact(verdict.evidence) if verdict.evidence else None
         return judged | {
             "verdict": verdict.outcome,
@@ -142,8 +205,10 @@ class Verify(WarmStage[VerifyInput, Judging]):
         for row in filter(may_be_decided, samples):
             undecided[row["attempt"]] += 1
             lost[row["attempt"]] += row["failure"] is not None
+        hopeless = without_agreement(samples)
+        wanted = (judged for name, judged in by_problem(samples).items() if name not in hopeless)
         return VerifyFacts(
-            open=sum(not settle(judged, self.stop).done for judged in by_problem(samples).values()),
+            open=sum(not settle(judged, self.stop).done for judged in wanted),
             isolation=isolation,
             undecided=tuple((attempt, count, lost[attempt]) for attempt, count in sorted(undecided.items())),
         )

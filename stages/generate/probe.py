@@ -54,6 +54,11 @@ def probe(engine: OpenAIEngine, context: int) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
+def check_answers(engine: OpenAIEngine) -> None:
+    """Asks one simple question. Raises as `probe`."""
+    _asked(engine, engine.body(Ask("probe", (0,), _QUESTION), max_tokens=1))
+
+
 def _asked(engine: OpenAIEngine, body: dict[str, object]) -> Reply:
     try:
         return engine.ask(body)

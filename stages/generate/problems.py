@@ -1,14 +1,16 @@
 """Problems: rows with a question and a known answer become what samples are drawn for. Each row has one fate.
 
 What a row calls its fields is the recipe's; GSM8K's answers hold a worked chain before `####`, of which the gold answer
-is what follows. A choice's options are a list, or ARC's `{text, label}`, and its answer a letter, a label, the option's
-text or its number. A problem whose answer nobody could check is dropped here, before anything is paid for it.
+is what follows, MATH's solutions have it in a box. HumanEval's tests define `check`, which is called with the program's
+function: without that call they test nothing. A problem whose answer nobody could check is dropped here, before
+anything is paid for it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, get_args
 
@@ -17,8 +19,10 @@ import pyarrow as pa
 from gristmill.model.processing.chat.conversation import BadSample
 from gristmill.model.processing.segments import Segment
 from gristmill.stages.containers import ReadConfig, Record
+from gristmill.stages.generate.options import options_of, place_of
 from gristmill.stages.read.reading import RECORD
 from gristmill.stages.text.samples import SampleStage, columns_of
+from gristmill.synth.verify.answers.final import boxed
 from gristmill.synth.verify.choice import LETTERS
 from gristmill.synth.verify.verdict import Kind, Problem
 
@@ -46,6 +50,9 @@ SCHEMA = pa.schema(
     metadata={"gristmill.format": "1"},
 )
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_CHECK = re.compile(r"^def check\(candidate\b", re.MULTILINE)
+_CALL = re.compile(r"^check\(", re.MULTILINE)
+_PLACE = re.compile(r"\{(question|tests)\}")
 LONGEST = 100_000
 """Characters of a question, or of all tests, that are still a problem."""
 
@@ -64,14 +71,15 @@ class Posed(NamedTuple):
 class Problems(SampleStage[Posed]):
     """Outputs `text` (the problems), `screened` (their keys, by content) and fates. `kind` of all problems of a run.
 
-    Of fields: `question` and `answer`; `choices` of a choice; `tests`, `prelude` and `entry_point` of code (HumanEval:
-    test, prompt, entry_point; MBPP: test_list, test_setup_code). `domain` and `language` may be absent from a row; then
-    they are what `default_domain` and `default_language` say. `gold_after`: the gold answer is what follows the last of
-    it in `answer`, where it is there; empty: all of it.
+    Of fields: `question` and `answer`, and `context`, a text before the question; `choices` of a choice; `tests`,
+    `prelude` and `entry_point` of code (HumanEval: test, prompt, entry_point; MBPP: test_list), with `setup`, which is
+    run before the tests and may use the program. `domain` and `language` may be absent from a row; then they are what
+    `default_domain` and `default_language` say. `gold_after`: the gold answer is what follows the last of it in
+    `answer`, where it is there, else what its last box holds; empty: all of it. `answer` empty: rows have none.
     """
 
     name: ClassVar[str] = "problems"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     schema: ClassVar[pa.Schema] = SCHEMA
     judgement: ClassVar[type[Posed]] = Posed
 
@@ -79,8 +87,10 @@ class Problems(SampleStage[Posed]):
     question: str = "question"
     answer: str = "answer"
     gold_after: str = "####"
+    context: str = ""
     choices: str = "choices"
     tests: str = "test"
+    setup: str = "test_setup_code"
     prelude: str = "prompt"
     entry_point: str = "entry_point"
     domain: str = "domain"
@@ -94,8 +104,8 @@ class Problems(SampleStage[Posed]):
         super().__post_init__()
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r}: one of {', '.join(KINDS)}")
-        if not self.question or not self.answer:
-            raise ValueError("question, answer: name the fields")
+        if not self.question:
+            raise ValueError("question: name the field")
 
     def formed(self, item: Record, row: Mapping[str, Any]) -> Posed:
         """The problem of a row. Raises BadSample: no_field, not_text, empty, too_long, lone_surrogate, no_choices,
@@ -128,6 +138,8 @@ class Problems(SampleStage[Posed]):
 
     def _problem(self, row: Mapping[str, Any], **fields: Any) -> Problem:
         question = fields.pop("question", None) or _text(row, self.question)
+        if context := _optional(row, self.context).strip():
+            question = f"{context}\n{question}"
         return Problem(
             self.kind,
             question,
@@ -137,40 +149,45 @@ class Problems(SampleStage[Posed]):
         )
 
     def _gold(self, row: Mapping[str, Any]) -> str:
+        if not self.answer:
+            return ""
         answer = row.get(self.answer)
         if isinstance(answer, int | float) and not isinstance(answer, bool):
             return str(answer)
         text = _text(row, self.answer)
-        if not self.gold_after or self.gold_after not in text:
+        if not self.gold_after:
             return text.strip()
-        gold = text.rpartition(self.gold_after)[2].strip()
+        if self.gold_after in text:
+            gold = text.rpartition(self.gold_after)[2].strip()
+        else:
+            gold = boxes[-1].strip() if (boxes := boxed(text)) else text.strip()
         if not gold:
             raise BadSample("empty", self.answer)
         return gold
 
     def _choice(self, row: Mapping[str, Any]) -> Problem:
-        given = row.get(self.choices)
-        labels: Sequence[Any] = LETTERS
-        if isinstance(given, Mapping):
-            labels, given = given.get("label") or labels, given.get("text")
-        if not isinstance(given, list) or not 2 <= len(given) <= len(LETTERS):
-            raise BadSample("no_choices", self.choices)
-        if not all(isinstance(option, str) and option.strip() for option in given):
-            raise BadSample("not_text", self.choices)
-        place = _place(row.get(self.answer), given, [str(label) for label in labels])
-        return self._problem(row, gold=LETTERS[place], choices=tuple(given))
+        options, labels = options_of(row.get(self.choices), self.choices)
+        gold = LETTERS[place_of(row.get(self.answer), options, labels)] if self.answer else ""
+        return self._problem(row, gold=gold, choices=tuple(options))
 
     def _code(self, row: Mapping[str, Any]) -> Problem:
         given = row.get(self.tests)
         tests = tuple(given) if isinstance(given, list) else (given,) if isinstance(given, str) else ()
         if not tests or not all(isinstance(test, str) and test.strip() for test in tests):
             raise BadSample("no_tests", self.tests)
-        prelude = _optional(row, self.prelude)
+        prelude, name = _optional(row, self.prelude), _optional(row, self.entry_point)
+        whole = "\n".join(tests)
+        if _CHECK.search(whole) and not _CALL.search(whole):
+            if not name.isidentifier():
+                raise BadSample("no_tests", f"{self.tests} defines check, and {self.entry_point} names no function")
+            tests = (*tests, f"check({name})")
+        if setup := _optional(row, self.setup).strip():
+            tests = (setup, *tests)
         question = _optional(row, self.question) or prelude
         if not question:
             raise BadSample("no_field", self.question)
         fields = {"question": question, "tests": tests, "prelude": prelude}
-        return self._problem(row, entry_point=_optional(row, self.entry_point), **fields)
+        return self._problem(row, entry_point=name, **fields)
 
 
 def problem_of(row: Mapping[str, Any]) -> Problem:
@@ -189,24 +206,11 @@ def problem_of(row: Mapping[str, Any]) -> Problem:
 
 
 def prompt_of(problem: Problem, template: str) -> str:
-    """What is asked: the question, with the options of a choice below it, in place of `{question}`."""
+    """What is asked: the question, with the options of a choice below it, in place of `{question}`; the tests of a
+    program in place of `{tests}`, for those that alone say what a function is called."""
     options = "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, problem.choices, strict=False))
-    return template.replace("{question}", problem.question + options)
-
-
-def _place(answer: Any, options: Sequence[str], labels: Sequence[str]) -> int:
-    """Which option an answer names: by number from 0, label, letter, or its own text. Raises BadSample."""
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        if 0 <= answer < len(options):
-            return answer
-        raise BadSample("unknown_choice", f"option {answer} of {len(options)}")
-    if not isinstance(answer, str) or not answer.strip():
-        raise BadSample("no_field" if answer is None else "not_text", "the answer of a choice")
-    text = answer.strip()
-    for names in (labels, LETTERS, options):
-        if text in names[: len(options)]:
-            return list(names).index(text)
-    raise BadSample("unknown_choice", text[:80])
+    texts = {"question": problem.question + options, "tests": "\n".join(problem.tests)}
+    return _PLACE.sub(lambda place: texts[place[1]], template)
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:

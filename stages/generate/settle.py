@@ -22,6 +22,7 @@ from gristmill.lake.store.objects import ObjectRef, put_table
 from gristmill.stages.core.records import CONTENT, Chunk
 from gristmill.stages.core.shards import Counted, WriteShards
 from gristmill.stages.core.work import Outcome, Stage, Work
+from gristmill.stages.generate.agreement import NO_AGREEMENT
 from gristmill.stages.generate.problems import PROBLEM
 from gristmill.stages.generate.problems import SCHEMA as POSED
 from gristmill.stages.generate.tables import Posing, by_problem, judged_rows, tally_of
@@ -67,7 +68,8 @@ class SettleInput:
 @dataclass(frozen=True)
 class SettleFacts:
     """`passed_bytes` of questions and samples. Of samples that count and of all that were drawn: how many, and their
-    tokens. `reasons` of those that were not accepted; `difficulties`: problems of each. `distinct` accepted chains;
+    tokens. `undecided`: of which another answer was wanted, not those of problems on which samples do not agree.
+    `reasons` of those that were not accepted; `difficulties`: problems of each. `distinct` accepted chains;
     `ends`: why problems are sampled no more, and how many of each."""
 
     passed_bytes: int
@@ -159,7 +161,7 @@ def _facts(
         tokens=sum(row["tokens"] or 0 for row in family),
         drawn=len(judged),
         tokens_drawn=sum(row["tokens"] or 0 for row in judged),
-        undecided=sum(row["verdict"] == "undecided" for row in family),
+        undecided=sum(row["verdict"] == "undecided" and row["reason"] != NO_AGREEMENT for row in family),
         reasons=dict(sorted(reasons.items())),
         difficulties=dict(sorted(Counter(row["difficulty"] for row in rolled).items())),
         distinct=sum(of_problem.distinct for of_problem in settled),

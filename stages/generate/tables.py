@@ -49,7 +49,10 @@ JUDGED_SCHEMA = pa.schema(
     metadata=_FORMAT,
 )
 ORDER = [("problem", "ascending"), ("sample", "ascending")]
-_LASTING_REASONS = ("unparseable_gold", "too_few_equations", "beyond_numbers", "no_tests", "broken_tests")
+_LASTING_REASONS = (
+    *("unparseable_gold", "too_few_equations", "beyond_numbers", "no_tests", "broken_tests"),
+    *("no_agreement", "chain_too_long"),
+)
 """What a verifier would say again: another attempt is no use."""
 
 

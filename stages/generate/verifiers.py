@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gristmill.stages.generate.model_judge import JudgeSpec, model_judge
+from gristmill.stages.generate.protocol import Engine
 from gristmill.synth.sandbox.isolation import LEVELS, Level, Limits
 from gristmill.synth.sandbox.sandbox import Sandbox
 from gristmill.synth.verify.answers.symbolic import Symbolic
 from gristmill.synth.verify.choice import Choice
 from gristmill.synth.verify.code import CODE, Code
 from gristmill.synth.verify.maths import Maths
+from gristmill.synth.verify.resort import Resort
 from gristmill.synth.verify.steps.check import Steps
 from gristmill.synth.verify.verdict import AllOf, Kind, Verifier
+from gristmill.synth.verify.votes import Majority
 
 
 @dataclass(frozen=True)
@@ -20,26 +24,33 @@ class Checks:
     """What is asked of a chain beside its answer. `steps`: no equation of it may be false. `symbolic`: answers that are
     no numbers are compared by math-verify in a child process. `truncated`: chains that were cut off at `max_tokens` are
     judged as well; else they are rejected as such. Of code: `isolation`, the level below which no program is run, and
-    `limits` of a program."""
+    `limits` of a program. `judge`: a language model, asked where no rule can compare an answer with the gold answer.
+    `votes`: problems have no gold answer; it is what most of the first samples of a problem agree on."""
 
     steps: bool = True
     symbolic: bool = True
     truncated: bool = False
     isolation: Level = "namespaces"
     limits: Limits = field(default_factory=Limits)
+    judge: JudgeSpec | None = None
+    votes: Majority | None = None
 
     def __post_init__(self) -> None:
+        if self.votes is not None and self.votes.share < 0.5:
+            raise ValueError(f"votes.share={self.votes.share}: 0.5 or more, since two answers could have less each")
         if self.isolation not in LEVELS:
             raise ValueError(f"isolation={self.isolation!r}: one of {', '.join(LEVELS)}")
 
 
 @dataclass
 class Judging:
-    """A verifier, and how what it started is ended. `isolation`: the level that programs are run at; None: none are."""
+    """A verifier, and how what it started is ended. `isolation`: the level that programs are run at; None: none are.
+    `side_by_side`: chains that are judged at a time."""
 
     verifier: Verifier
     isolation: Level | None = None
     ends: list[Callable[[], None]] = field(default_factory=list)
+    side_by_side: int = 1
 
     def close(self) -> None:
         """Ends it."""
@@ -47,21 +58,25 @@ class Judging:
             self.ends.pop()()
 
 
-def judging(kind: Kind, checks: Checks) -> Judging:
-    """The verifier of problems of this kind. Raises NotIsolated where programs could not be run apart enough."""
-    if kind == "choice":
-        return Judging(AllOf((Choice(), Steps())) if checks.steps else Choice())
+def judging(kind: Kind, checks: Checks, engine: Engine | None = None) -> Judging:
+    """The verifier of problems of this kind; `engine`: of the model that judges, if one does. Raises NotIsolated where
+    programs could not be run apart enough."""
+    if kind == "code":
+        sandbox = Sandbox(checks.limits, checks.isolation)
+        try:
+            return Judging(Code(sandbox), sandbox.isolation.level, [sandbox.close])
+        except BaseException:
+            sandbox.close()
+            raise
+    ends: list[Callable[[], None]] = []
+    verifier: Verifier = Choice()
     if kind == "maths":
         symbolic = Symbolic() if checks.symbolic else None
-        ends = [] if symbolic is None else [symbolic.close]
-        maths = Maths(symbolic)
-        return Judging(AllOf((maths, Steps())) if checks.steps else maths, ends=ends)
-    sandbox = Sandbox(checks.limits, checks.isolation)
-    try:
-        return Judging(Code(sandbox), sandbox.isolation.level, [sandbox.close])
-    except BaseException:
-        sandbox.close()
-        raise
+        ends += [] if symbolic is None else [symbolic.close]
+        verifier = Maths(symbolic)
+    if checks.judge is not None:
+        verifier = Resort(verifier, model_judge(checks.judge, engine))
+    return Judging(AllOf((verifier, Steps())) if checks.steps else verifier, ends=ends)
 
 
 def verifier_id(kind: Kind, checks: Checks) -> str:

@@ -14,7 +14,7 @@ from gristmill.synth.verify.answers.final import final_answer, trimmed
 from gristmill.synth.verify.answers.reading import read, unset
 from gristmill.synth.verify.verdict import Named, Problem, Verdict
 
-CHOICE = Named("choice", 1)
+CHOICE = Named("choice", 2)
 LETTERS = "ABCDEFGHIJ"
 _LETTER = re.compile(r"(?:option|choice|answer)?\s*[(（\[]?([A-Ja-j])[)）\].:：]?(?:\s+|$)(.*)", re.IGNORECASE)
 _BARE = re.compile(r"[(（]?([A-J])[)）.:：]")
@@ -27,7 +27,7 @@ class Choice:
 
     @property
     def id(self) -> str:
-        """`choice@1`."""
+        """`choice@2`."""
         return CHOICE.id
 
     def verify(self, problem: Problem, chain: str) -> Verdict:
@@ -62,10 +62,12 @@ def gold_option(gold: str, choices: tuple[str, ...]) -> int | None:
 def option(text: str, choices: tuple[str, ...]) -> int | str:
     """Which option a text names, from 0; else what is wrong: `no_option`, `hedged`, `contradicts` (letter and text)."""
     plain = unset(trimmed(text))
-    if _SEVERAL.search(plain):
-        return "hedged"
     by_text = _by_text(plain, choices)
     match = _LETTER.fullmatch(plain)
+    texts = [plain] if match is None else [plain, match[2]]
+    names_options = any(_same_text(part, choice) for part in texts for choice in choices)  # an option `A and D`
+    if not names_options and _SEVERAL.search(plain):
+        return "hedged"
     if match is None or match[1].upper() not in LETTERS[: len(choices)]:
         return "no_option" if by_text is None else by_text
     number = LETTERS.index(match[1].upper())
@@ -75,6 +77,10 @@ def option(text: str, choices: tuple[str, ...]) -> int | str:
         return "no_option"  # `a triangle` is no letter with a text
     rest = _by_text(match[2], choices)
     return number if rest in (None, number) else "contradicts"
+
+
+def _same_text(part: str, choice: str) -> bool:
+    return part.casefold().split() == unset(trimmed(choice)).casefold().split() != []
 
 
 def _by_text(plain: str, choices: tuple[str, ...]) -> int | None:

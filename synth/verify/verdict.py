@@ -103,7 +103,7 @@ class ByKind:
 
     @property
     def id(self) -> str:
-        """`maths@2|choice@1`."""
+        """`maths@2|choice@2`."""
         return "|".join(verifier.id for verifier in self.verifiers.values())
 
     def verify(self, problem: Problem, chain: str) -> Verdict:

@@ -38,18 +38,21 @@ class Majority:
 
     def vote(self, chains: Sequence[str]) -> Vote:
         """The answer of most chains, if more than `share` of them give it and no other is given as often."""
+        return self.among([clear_answer(chain) for chain in chains])
+
+    def among(self, answers: Sequence[str | None]) -> Vote:
+        """As `vote`, of answers; None: a sample without a clear one."""
         votes: dict[object, int] = {}
         texts: dict[object, str] = {}
-        for chain in chains:
-            answer = clear_answer(chain)
+        for answer in answers:
             if answer is not None:
                 key = read(answer).key
                 votes[key] = votes.get(key, 0) + 1
                 texts.setdefault(key, answer)
         most = max(votes.values(), default=0)
         leaders = [key for key, count in votes.items() if count == most]
-        is_clear = len(leaders) == 1 and len(chains) >= self.at_least and most > self.share * len(chains)
-        return Vote(texts[leaders[0]] if is_clear else None, most, len(chains))
+        is_clear = len(leaders) == 1 and len(answers) >= self.at_least and most > self.share * len(answers)
+        return Vote(texts[leaders[0]] if is_clear else None, most, len(answers))
 
 
 def clear_answer(chain: str) -> str | None:

@@ -12,10 +12,19 @@ from gristmill.synth.verify.votes import Majority
 SHAPES = Problem("choice", "Which has three sides?", "B", ("a square", "a triangle", "a circle", "None of these"))
 NUMBERS = Problem("choice", "How long?", "C", ("5 cm", "50 cm", r"$\frac{1}{2}$ cm", "7 cm"))
 
+CRATERS = Problem("choice", "What is common?", "D", ("ejecta", "raised rims", "A and C", "A and B only", "A B and C"))
+
 
 @pytest.mark.parametrize(
     ("problem", "chain", "expected"),
     [
+        (CRATERS, "The answer is D.", "accepted"),
+        (CRATERS, "Answer: A and B only", "accepted"),
+        (CRATERS, "Answer: D. A and B only", "accepted"),
+        (CRATERS, "Answer: A and C", "wrong_answer"),
+        (CRATERS, "Answer: A B and C", "wrong_answer"),
+        (CRATERS, "Answer: D) A and C", "contradicts"),
+        (CRATERS, "Answer: A and B", "hedged"),
         (SHAPES, "The answer is (B).", "accepted"),
         (SHAPES, "Answer : B", "accepted"),
         (SHAPES, r"\boxed{\text{B}}", "accepted"),
