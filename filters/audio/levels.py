@@ -17,9 +17,9 @@ import numpy as np
 FRAME = 0.025
 """Seconds."""
 FLOOR_DB, BELOW_LOUD_DB = -60.0, 40.0
-_FULL, _TOP, _FLAT = 0.999, 0.99, 1e-5
-_LOUD = 95
+LOUD = 95
 """Percentile of the frames that counts as loud."""
+_FULL, _TOP, _FLAT = 0.999, 0.99, 1e-5
 _BLOCK = 1 << 20
 """Samples at a time."""
 
@@ -39,7 +39,7 @@ def levels(waveform: np.ndarray, rate: int) -> Levels:
     beside_offset, frames_db = _frames(waveform, max(1, round(rate * FRAME)))
     # A line through a frame of a low sound is a part of it: so the sample as it is, where that is the smaller one.
     peak = min(beside_offset, _peak(waveform))
-    loud_db = float(np.percentile(frames_db, _LOUD))
+    loud_db = float(np.percentile(frames_db, LOUD))
     silent = frames_db < max(FLOOR_DB, loud_db - BELOW_LOUD_DB)
     return Levels(peak, round(loud_db, 3), float(silent.mean()), _clipped(waveform))
 
@@ -58,7 +58,12 @@ def _frames(waveform: np.ndarray, size: int) -> tuple[float, np.ndarray]:
         peak = max(peak, float(np.abs(sounds).max()))
     if len(waveform) > whole * size:
         peak = max(peak, float(np.abs(_without_offset(waveform[None, -size:])).max()))
-    return peak, 10 * np.log10(np.maximum(powers, 1e-12))
+    return peak, decibels(powers)
+
+
+def decibels(powers: np.ndarray) -> np.ndarray:
+    """Of mean squares, below full scale; no lower than -120."""
+    return 10 * np.log10(np.maximum(powers, 1e-12))
 
 
 def _without_offset(frames: np.ndarray) -> np.ndarray:
