@@ -38,10 +38,11 @@ def levels(waveform: np.ndarray, rate: int) -> Levels:
     """Of a clip, float32 [samples] in -1 to 1, all finite, at least one; `rate` in Hz."""
     beside_offset, frames_db = _frames(waveform, max(1, round(rate * FRAME)))
     # A line through a frame of a low sound is a part of it: so the sample as it is, where that is the smaller one.
-    peak = min(beside_offset, _peak(waveform))
+    greatest = max(float(waveform.max()), -float(waveform.min()))
+    peak = min(beside_offset, greatest)
     loud_db = float(np.percentile(frames_db, LOUD))
     silent = frames_db < max(FLOOR_DB, loud_db - BELOW_LOUD_DB)
-    return Levels(peak, round(loud_db, 3), float(silent.mean()), _clipped(waveform))
+    return Levels(peak, round(loud_db, 3), float(silent.mean()), _clipped(waveform, greatest))
 
 
 def _frames(waveform: np.ndarray, size: int) -> tuple[float, np.ndarray]:
@@ -74,13 +75,8 @@ def _without_offset(frames: np.ndarray) -> np.ndarray:
     return level - slope[:, None] * line
 
 
-def _peak(waveform: np.ndarray) -> float:
-    return max(float(waveform.max()), -float(waveform.min()))
-
-
-def _clipped(waveform: np.ndarray) -> float:
+def _clipped(waveform: np.ndarray, peak: float) -> float:
     """The share of samples at full scale, or in a row of three and more that are level at the top."""
-    peak = _peak(waveform)
     if peak <= 10 ** (FLOOR_DB / 20):
         return 0.0
     cut = 0
