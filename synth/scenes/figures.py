@@ -79,7 +79,7 @@ def part_of(scene: Scene) -> Part | None:
     return "held_out" if number < _HELD_OUT * 2**64 else "train"
 
 
-def drawn_thing(draw: Draw, place: int, *, withheld: bool = False) -> Figure:
+def drawn_figure(draw: Draw, place: int, *, withheld: bool = False) -> Figure:
     """Of those that are withheld, or of the others."""
     if draw.chance(0.5):
         if withheld:
@@ -105,6 +105,6 @@ def drawn_scene(draw: Draw, part: Part) -> Scene:
     """Two figures in two places."""
     while True:
         places = sorted(draw.shuffled(range(len(PLACES)))[:2])
-        scene = tuple(drawn_thing(draw, place, withheld=part == "withheld") for place in places)
+        scene = tuple(drawn_figure(draw, place, withheld=part == "withheld") for place in places)
         if part_of(scene) == part:
             return scene

@@ -21,7 +21,7 @@ import gristmill.synth.scenes
 from gristmill.synth.draw import Draw
 from gristmill.synth.scenes import containers
 from gristmill.synth.scenes.containers import Row
-from gristmill.synth.scenes.figures import NOTHING, Part, caption, drawn_scene, drawn_thing
+from gristmill.synth.scenes.figures import NOTHING, Part, caption, drawn_scene, drawn_figure
 from gristmill.synth.scenes.frames import drawn_frames
 from gristmill.synth.scenes.outlines import FACES, NEW_FACES, Face
 from gristmill.synth.scenes.picture import background, png, quadrant_pixels, scene_pixels
@@ -156,7 +156,7 @@ def _refuse_foreign(folder: Path, files: list[_File]) -> None:
 
 
 def _object(draw: Draw, part: Part) -> Row:
-    figure = None if draw.chance(_NOTHING_SHARE) else drawn_thing(draw, 0)
+    figure = None if draw.chance(_NOTHING_SHARE) else drawn_figure(draw, 0)
     return _captioned("object", quadrant_pixels(figure, draw), str(figure or NOTHING))
 
 

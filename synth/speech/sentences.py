@@ -13,7 +13,7 @@ import re
 from typing import Literal, NamedTuple
 
 from gristmill.synth.draw import Draw
-from gristmill.synth.scenes.figures import COLOURS, PLACES, SHAPES, caption, drawn_scene, drawn_thing
+from gristmill.synth.scenes.figures import COLOURS, PLACES, SHAPES, caption, drawn_scene, drawn_figure
 from gristmill.synth.scenes.words import DIGITS
 
 SHORTEST, LONGEST = 3, 5
@@ -65,7 +65,7 @@ def drawn_phrase(draw: Draw, part: Part) -> Spoken:
         return transcribed("asked", _of_scenes(draw))
     if draw.chance(0.5):
         place = draw.below(len(PLACES))
-        return transcribed("quadrant", f"{PLACES[place]} {drawn_thing(draw, place)}")
+        return transcribed("quadrant", f"{PLACES[place]} {drawn_figure(draw, place)}")
     return transcribed("scene", caption(drawn_scene(draw, "train")))
 
 
