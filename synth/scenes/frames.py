@@ -18,8 +18,8 @@ from gristmill.synth.scenes.figures import (
     PLACES,
     Part,
     Scene,
-    drawn_scene,
     drawn_figure,
+    drawn_scene,
     part_of,
     shown_at,
 )

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gristmill.synth.draw import Draw
-from gristmill.synth.scenes.figures import Figure, Part, Scene, caption, drawn_scene, drawn_figure
+from gristmill.synth.scenes.figures import Figure, Part, Scene, caption, drawn_figure, drawn_scene
 from gristmill.synth.scenes.frames import ORDINALS, Frames, drawn_frames
 from gristmill.synth.scenes.questions import Asked, asked, fit, yes_or_no
 

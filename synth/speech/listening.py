@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from gristmill.synth.draw import Draw
 from gristmill.synth.scenes.figures import COLOURS, SHAPES
+from gristmill.synth.scenes.frames import ORDINALS
+from gristmill.synth.scenes.questions import yes_or_no
 from gristmill.synth.speech.espeak import Espeak
 from gristmill.synth.speech.sentences import Part, drawn_digits, part_of
 from gristmill.synth.speech.tts import Waveform
@@ -25,7 +27,6 @@ LOW, HIGH = (5, 25), (75, 95)
 REPORT = (6, 12)
 """Sentences of a report, and of a long one:"""
 LONG_REPORT, LONG_SHARE = (60, 90), 0.02
-ORDINALS = ("first", "second")
 
 
 class Listened(NamedTuple):
@@ -48,7 +49,7 @@ def about_words(draw: Draw, part: Part, engine: Espeak, manner: Manner) -> Liste
     else:
         others = [str(digit) for digit in range(10) if str(digit) not in digits]
         among = draw.chance(0.5)
-        question, answer = f"Is {draw.pick(digits if among else others)} among them?", "yes" if among else "no"
+        question, answer = f"Is {draw.pick(digits if among else others)} among them?", yes_or_no(among)
     return Listened(
         "words", spoken(engine, sentence.words, manner), {**sentence.fields, "question": question, "answer": answer}
     )
