@@ -17,9 +17,9 @@ import numpy as np
 FRAME = 0.025
 """Seconds."""
 FLOOR_DB, BELOW_LOUD_DB = -60.0, 40.0
-_FULL, _TOP, _FLAT = 0.999, 0.99, 1e-5
-_LOUD = 95
+LOUD = 95
 """Percentile of the frames that counts as loud."""
+_FULL, _TOP, _FLAT = 0.999, 0.99, 1e-5
 _BLOCK = 1 << 20
 """Samples at a time."""
 
@@ -38,10 +38,11 @@ def levels(waveform: np.ndarray, rate: int) -> Levels:
     """Of a clip, float32 [samples] in -1 to 1, all finite, at least one; `rate` in Hz."""
     beside_offset, frames_db = _frames(waveform, max(1, round(rate * FRAME)))
     # A line through a frame of a low sound is a part of it: so the sample as it is, where that is the smaller one.
-    peak = min(beside_offset, _peak(waveform))
-    loud_db = float(np.percentile(frames_db, _LOUD))
+    greatest = max(float(waveform.max()), -float(waveform.min()))
+    peak = min(beside_offset, greatest)
+    loud_db = float(np.percentile(frames_db, LOUD))
     silent = frames_db < max(FLOOR_DB, loud_db - BELOW_LOUD_DB)
-    return Levels(peak, round(loud_db, 3), float(silent.mean()), _clipped(waveform))
+    return Levels(peak, round(loud_db, 3), float(silent.mean()), _clipped(waveform, greatest))
 
 
 def _frames(waveform: np.ndarray, size: int) -> tuple[float, np.ndarray]:
@@ -58,7 +59,12 @@ def _frames(waveform: np.ndarray, size: int) -> tuple[float, np.ndarray]:
         peak = max(peak, float(np.abs(sounds).max()))
     if len(waveform) > whole * size:
         peak = max(peak, float(np.abs(_without_offset(waveform[None, -size:])).max()))
-    return peak, 10 * np.log10(np.maximum(powers, 1e-12))
+    return peak, decibels(powers)
+
+
+def decibels(powers: np.ndarray) -> np.ndarray:
+    """Of mean squares, below full scale; no lower than -120."""
+    return 10 * np.log10(np.maximum(powers, 1e-12))
 
 
 def _without_offset(frames: np.ndarray) -> np.ndarray:
@@ -69,13 +75,8 @@ def _without_offset(frames: np.ndarray) -> np.ndarray:
     return level - slope[:, None] * line
 
 
-def _peak(waveform: np.ndarray) -> float:
-    return max(float(waveform.max()), -float(waveform.min()))
-
-
-def _clipped(waveform: np.ndarray) -> float:
+def _clipped(waveform: np.ndarray, peak: float) -> float:
     """The share of samples at full scale, or in a row of three and more that are level at the top."""
-    peak = _peak(waveform)
     if peak <= 10 ** (FLOOR_DB / 20):
         return 0.0
     cut = 0

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gristmill.filters.audio.levels import BELOW_LOUD_DB, FLOOR_DB, LOUD, decibels
+
 HOP = 0.01
 """Seconds of a frame, about: it is a whole number of samples."""
-FLOOR_DB, BELOW_LOUD_DB = -60.0, 40.0
-"""Below full scale, and below the loud frames: what is softer is silence in any recording."""
-NOISE, LOUD = 5, 95
-"""Percentiles of the frames that count as noise and as loud."""
+NOISE = 5
+"""Percentile of the frames that counts as noise."""
 ABOVE_NOISE = 0.35
 """Of the way from noise to loud."""
 PAUSED_DB = 10.0
@@ -54,38 +54,19 @@ class Cut:
             raise ValueError(f"cut: margin={self.margin:g}; allowed: 0 to a quarter of target_seconds")
 
 
-class FrameLevels:
-    """The level of each frame of a waveform that comes in blocks: what is held grows by a number a frame."""
-
-    def __init__(self, rate: int) -> None:
-        self.size = max(1, round(rate * HOP))
-        self._rest = np.empty(0, np.float32)
-        self._levels: list[np.ndarray] = []
-
-    def add(self, block: np.ndarray) -> None:
-        """The next samples, float32 [samples] in -1 to 1."""
-        block = np.concatenate([self._rest, block])
-        whole = len(block) // self.size * self.size
-        self._rest = block[whole:]
-        if whole:
-            frames = block[:whole].reshape(-1, self.size).astype(np.float64)
-            self._levels.append(_decibels(frames.var(axis=1)))
-
-    def levels(self) -> np.ndarray:
-        """Decibels below full scale of each whole frame so far, without its offset, float64 [frames]."""
-        return np.concatenate([np.empty(0), *self._levels])
-
-
-def _decibels(powers: np.ndarray) -> np.ndarray:
-    return np.round(10 * np.log10(np.maximum(powers, 1e-12)), 1)
-
-
 def frame_levels(blocks: Iterable[np.ndarray], rate: int) -> tuple[np.ndarray, float]:
-    """(decibels of each frame, seconds of a frame) of a waveform, float32 [samples, channels] a block."""
-    frames = FrameLevels(rate)
+    """(decibels below full scale of each whole frame without its offset, float64 [frames]; seconds of a frame) of a
+    waveform that comes in blocks, float32 [samples, channels] in -1 to 1: what is held grows by a number a frame."""
+    size = max(1, round(rate * HOP))
+    rest, levels = np.empty(0, np.float32), [np.empty(0)]
     for block in blocks:
-        frames.add(block.mean(axis=1))
-    return frames.levels(), frames.size / rate
+        samples = np.concatenate([rest, block.mean(axis=1)])
+        whole = len(samples) // size * size
+        rest = samples[whole:]
+        if whole:
+            frames = samples[:whole].reshape(-1, size).astype(np.float64)
+            levels.append(np.round(decibels(frames.var(axis=1)), 1))
+    return np.concatenate(levels), size / rate
 
 
 def segments(levels_db: np.ndarray, hop: float, cut: Cut) -> list[tuple[float, float]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ ROW_GROUP_ROWS = 16_384
 
 WHOLE_BYTES = 8 << 20
 """What is no larger is read and hashed whole, even for a few rows of it."""
-
 _BLOCK = 1 << 20
 _PARQUET = b"PAR1"
 
@@ -110,7 +109,9 @@ def file_sha256(path: Path) -> str:
 def put_file(store: Store, kind: str, path: Path, records: int, *, first: str = "", last: str = "") -> ObjectRef:
     """Stores the file under its digest. Writing it again is harmless and renews its age, which gc looks at."""
     size, sums = path.stat().st_size, ""
-    if size > WHOLE_BYTES and _is_parquet(path):
+    with path.open("rb") as stream:
+        is_large_table = size > WHOLE_BYTES and stream.read(len(_PARQUET)) == _PARQUET
+    if is_large_table:
         sha256, blocks = digests(path)
         sums = hashlib.sha256(blocks).hexdigest()
         store.put(object_key(sums), blocks)
@@ -121,20 +122,19 @@ def put_file(store: Store, kind: str, path: Path, records: int, *, first: str = 
     return ref
 
 
-def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(len(_PARQUET)) == _PARQUET
-
-
-def put_table(store: Store, kind: str, table: pa.Table, *, sorted_by: str | None = None) -> ObjectRef:
-    """Stores a table as Parquet; `sorted_by` names the string column whose range goes into the pointer."""
+def put_table(
+    store: Store, kind: str, table: pa.Table, *, sorted_by: str | None = None, groups: Iterable[pa.Table] | None = None
+) -> ObjectRef:
+    """Stores a table as Parquet; `sorted_by` names the string column whose range goes into the pointer; `groups`: the
+    table in parts, each with row groups of its own."""
     first = last = ""
     if sorted_by is not None and table.num_rows:
-        first, last = table[sorted_by][0].as_py(), table[sorted_by][-1].as_py()
+        first, last = (table[sorted_by][at].as_py() for at in (0, -1))
     with scratch() as folder:
         path = folder / "table.parquet"
         with table_writer(path, table.schema) as writer:
-            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+            for group in (table,) if groups is None else groups:
+                writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
         return put_file(store, kind, path, table.num_rows, first=first, last=last)
 
 
@@ -190,10 +190,10 @@ def copy_object(store: Store, ref: ObjectRef, target: Path) -> None:
 def is_table(store: Store, ref: ObjectRef) -> bool:
     """Whether it is Parquet. What does not look like it is hashed, or a changed byte would hide its rows."""
     with store.open(ref.key) as source:
-        head = source.read(len(_PARQUET))
-    if head != _PARQUET:
+        known = bool(source.read(len(_PARQUET)) == _PARQUET)
+    if not known:
         _hash_once(store, ref)
-    return bool(head == _PARQUET)
+    return known
 
 
 def read_table(store: Store, ref: ObjectRef, columns: list[str] | None = None, filters: Any = None) -> pa.Table:

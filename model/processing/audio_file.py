@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ SLACK_BYTES, SLACK_SAMPLES = 64, 4 * 1152
 DEPTHS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 24, "DOUBLE": 53,
           "ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24, "ALAC_32": 32}  # fmt: skip
 """Bits of a sample by libsndfile's name of an encoding that loses none; of floats those of the fraction."""
+IN_MEMORY = 1 << 24
+"""Samples of a waveform that is held in memory: 64 MB, 17 minutes at 16,000 Hz."""
 OTHERS = (
     (4, b"ftyp", "MP4, as of .m4a and .mov"), (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
     (0, b"#!AMR", "AMR"), (0, b"MAC ", "Monkey's Audio"), (0, b"wvpk", "WavPack"), (0, b"ajkg", "Shorten"),
@@ -107,16 +110,24 @@ def audio_blocks(
 def decode_audio(
     source: bytes | BinaryIO, start: int = 0, samples: int | None = None, max_seconds: float = MAX_SECONDS
 ) -> tuple[np.ndarray, int]:
-    """The mean of all channels, float32 [samples], and their rate in Hz. Arguments and errors as those of
-    `audio_blocks`."""
+    """The mean of all channels, float32 [samples], and their rate in Hz; of a long clip a map of a file. Arguments and
+    errors as those of `audio_blocks`."""
     header = audio_header(source, max_seconds)
-    waveform, at = np.empty(header.samples - start if samples is None else samples, np.float32), 0
+    waveform, at = _empty(header.samples - start if samples is None else samples), 0
     for block in audio_blocks(source, start, samples, max_seconds):
         if at + len(block) > len(waveform):  # more than its header says
             waveform = np.concatenate([waveform[:at], np.empty(2 * at + len(block), np.float32)])
         np.mean(block, axis=1, out=waveform[at : at + len(block)])
         at += len(block)
     return waveform[:at], header.rate
+
+
+def _empty(samples: int) -> np.ndarray:
+    """float32 [samples], to be written: in memory, or of a long clip in a file of no name, of which it is a map."""
+    if samples <= IN_MEMORY:
+        return np.empty(samples, np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=(samples,))
 
 
 def file_mel(source: bytes | BinaryIO, max_seconds: float = MAX_SECONDS, *, exact: bool = False) -> np.ndarray:

@@ -1,19 +1,20 @@
 """Media: the images, clips and videos that a record has, as bytes, known by the digest of these.
 
 What a thing is, its first bytes say and not its name, where they say anything (those of Targa and the like do not).
-Nothing is decoded here: sizes and rates belong to pipelines that look inside. Known are all images that Pillow reads,
-and some that it does not read, or should not, which get a reason where they are decoded. Columns are those of every
-dataset with media, so that a record goes into one unchanged.
+A file of hours is not held in memory (bytes/long_file.py). Nothing is decoded here: sizes and rates belong to pipelines
+that look inside. Known are all images that Pillow reads, and some that it does not read, or should not, which get a
+reason where they are decoded. Columns are those of every dataset with media, so that a record goes into one unchanged.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
+
+from gristmill.stages.containers.bytes.long_file import Content, head_of, sha256_of, stream_of
 
 MEDIA = pa.list_(
     pa.struct(
@@ -49,40 +50,51 @@ _MAGIC = (
 )
 
 
+HEAD = 32
 NAMED = frozenset({"cur", "dib", "gbr", "ico", "icb", "im", "pcd", "tga", "vda", "vst", "xbm"})
 """Extensions of images whose beginning says too little: for these the name counts."""
 
 
 class Media(NamedTuple):
-    """`kind`: image, audio or video; `url`: its name in the container, or its address; `sha256` of `data`, in hex."""
+    """`kind`: image, audio or video; `url`: its name in the container, or its address; `sha256`: in hex."""
 
     kind: str
     sha256: str
     url: str | None
-    data: bytes
+    content: Content
+
+    @property
+    def data(self) -> bytes:
+        """All of its bytes, in memory."""
+        return self.content if isinstance(self.content, bytes) else self.content.read()
+
+    def open(self) -> BinaryIO:
+        """A stream of its bytes, with a position of its own."""
+        return stream_of(self.content)
 
     def without_data(self) -> Media:
         """Its digest alone, and where it came from."""
-        return self._replace(data=b"")
+        return self._replace(content=b"")
 
     def as_row(self) -> dict[str, Any]:
         """An element of a column MEDIA; what only a decoder can know is null."""
-        return self._asdict() | dict.fromkeys(("height", "width", "samples", "rate"))
+        row = {"kind": self.kind, "sha256": self.sha256, "url": self.url, "data": self.data}
+        return row | dict.fromkeys(("height", "width", "samples", "rate"))
 
 
 def kind_of(data: bytes, name: str | None = None) -> str | None:
-    """What these bytes are by their first 32, else by the name of their file; None: no medium that is known."""
-    head = data[:32]
+    """What these bytes are by the first HEAD of them, else by the name of their file; None: no medium that is known."""
+    head = data[:HEAD]
     for magic, kind in _MAGIC:
         if magic.match(head):
             return kind
     return "image" if data and name and name.rpartition(".")[2].lower() in NAMED else None
 
 
-def medium(data: bytes, url: str | None) -> Media | None:
+def medium(content: Content, url: str | None) -> Media | None:
     """None where the bytes are none."""
-    kind = kind_of(data, url)
-    return None if kind is None else Media(kind, hashlib.sha256(data).hexdigest(), url, data)
+    kind = kind_of(head_of(content, HEAD), url)
+    return None if kind is None else Media(kind, sha256_of(content), url, content)
 
 
 def digests(media: Iterable[Media]) -> list[str]:

@@ -16,7 +16,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -58,8 +58,10 @@ class Cut(Protocol):
         ...
 
 
-Parse = Callable[[Record, bytes, ReadConfig], Record]
-"""From a record that says only where it stands, and the bytes of its span, to the record. Raises RecordError."""
+Parse = Callable[[Record, Any, ReadConfig], Record]
+"""From a record that says only where it stands, and what `span` takes of it, to the record. Raises RecordError."""
+Span = Callable[[Stream, int, int, int, int], Any]
+"""What a parser is handed: of a span from where to where; `bytes`, or where a parser knows them, a long file."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Sequential:
     cut: Callable[[Emit], Cut]
     parse: Parse
     parse_row: Parse
+    span: Span = Stream.bytes_of
 
     def scan(self, stream: BinaryIO) -> ScanResult:
         """Only `read` is asked of the stream."""
@@ -114,11 +117,11 @@ class Sequential:
                     limit = f"max_record_bytes={config.max_record_bytes}"
                     yield Unreadable(ordinal, start, length, f"record of {length} bytes is longer than {limit}")
                 else:
-                    data = stream.bytes_of(start, length, c_start, skip)
+                    data = self.span(stream, start, length, c_start, skip)
                     yield _parsed(parse, Record(ordinal, start, length, "other", ""), data, config)
 
 
-def _parsed(parse: Parse, empty: Record, data: bytes, config: ReadConfig) -> Item:
+def _parsed(parse: Parse, empty: Record, data: Any, config: ReadConfig) -> Item:
     """The record, or what is wrong with it."""
     try:
         return parse(empty, data, config)

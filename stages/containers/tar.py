@@ -20,6 +20,8 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 
 from gristmill.lake.inputs.folder import LINKED
+from gristmill.stages.containers.bytes.long_file import Content, LongFile, blocks_of, is_long, stream_of
+from gristmill.stages.containers.bytes.stream import Stream
 from gristmill.stages.containers.media import Media, medium
 from gristmill.stages.containers.record import Item, ReadConfig, Record, RecordError
 from gristmill.stages.containers.rows import json_object, row_record, text_record
@@ -37,7 +39,7 @@ class _Member(NamedTuple):
     that it is, whose header is at byte `start` of the archive."""
 
     start: int
-    content: bytes
+    content: Content
     link: str | None = None
 
 
@@ -47,7 +49,7 @@ class _Target(NamedTuple):
 
     start: int
     name: str
-    content: bytes = b""
+    content: Content = b""
     item: Media | None = None
     error: str | None = None
 
@@ -63,7 +65,7 @@ class _Reading:
         self._open_at, self._first = open_at, first
         self._last: _Target | None = None
 
-    def parse(self, empty: Record, data: bytes, config: ReadConfig) -> Record:
+    def parse(self, empty: Record, data: Content, config: ReadConfig) -> Record:
         """`data`: the span. Raises RecordError."""
         row, media = self._sample(empty.start, data, config)
         item = empty._replace(record_type="tar", media=media)
@@ -71,19 +73,19 @@ class _Reading:
             return text_record(item, row, config)
         return row_record(item, row, config)._replace(kind="other", row=None)
 
-    def parse_row(self, empty: Record, data: bytes, config: ReadConfig) -> Record:
+    def parse_row(self, empty: Record, data: Content, config: ReadConfig) -> Record:
         """The same with all fields of the row. A medium stands in it as its number, from 1, under its extension."""
         row, media = self._sample(empty.start, data, config)
         return row_record(empty._replace(record_type="tar", media=media), row, config)
 
-    def _sample(self, start: int, data: bytes, config: ReadConfig) -> tuple[dict[str, Any], tuple[Media, ...]]:
+    def _sample(self, start: int, data: Content, config: ReadConfig) -> tuple[dict[str, Any], tuple[Media, ...]]:
         """The row of a sample, which begins at byte `start` of the archive, and its media."""
         # Rows first, wherever the archive has them: whether a .txt is the text depends on what the .json says.
         members = _members(data)
         row: dict[str, Any] = {}
         for name, member in members.items():
             if key_of(name)[1] == "json" and member.link is None:
-                row |= json_object(member.content, "the .json member")
+                row |= json_object(_bytes(member.content), "the .json member")
         media: list[Media] = []
         key = ""
         for name, member in members.items():
@@ -93,7 +95,7 @@ class _Reading:
             target = self._target(name, member, start, config)
             if extension in TEXTS:
                 field = extension if config.text in row else config.text
-                row.setdefault(field, _text(target.content, extension))
+                row.setdefault(field, _text(_bytes(target.content), extension))
             elif target.item is not None:
                 media.append(target.item._replace(url=_shown(name)))
                 row.setdefault(extension, len(media))
@@ -124,7 +126,7 @@ def _before(open_at: OpenAt, start: int, name: str, most: int) -> _Target:
         if info.size > most:
             text = f"the file of {info.size} bytes that the sample is a part of exceeds max_record_bytes={most}"
             return _Target(start, name, error=text)
-        content = stream.read(info.size)
+        content = _content(stream, info.size)
     if len(content) != info.size:
         return _Target(start, name, error="a link of the sample is to a member that is cut off")
     return _Target(start, name, content, _medium(name, content))
@@ -157,12 +159,12 @@ def _member_info(headers: bytes) -> tarfile.TarInfo | None:
         return None
 
 
-def _members(data: bytes) -> dict[str, _Member]:
+def _members(data: Content) -> dict[str, _Member]:
     """By name the regular members and the links that say where their member is. Raises RecordError unless they are one
     sample, whole."""
     members: dict[str, _Member] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+        with tarfile.open(fileobj=stream_of(data), mode="r:") as archive:
             for member in archive:
                 linked = member.pax_headers.get(LINKED, "") if member.islnk() else ""
                 if not member.isreg() and not re.fullmatch(r"\d{1,18}", linked, re.ASCII):
@@ -172,8 +174,7 @@ def _members(data: bytes) -> dict[str, _Member]:
                 if member.islnk():
                     members[member.name] = _Member(int(linked), b"", member.linkname)
                     continue
-                stream = archive.extractfile(member)
-                content = stream.read() if stream is not None and not member.issparse() else b""
+                content = b"" if member.issparse() else _member(archive, member, data)
                 if len(content) != member.size:
                     raise RecordError("a member is sparse, or shorter than its header says")
                 members[member.name] = _Member(member.offset, content)
@@ -181,9 +182,33 @@ def _members(data: bytes) -> dict[str, _Member]:
     except _FAULTS as error:
         raise RecordError(f"tarfile: {type(error).__name__}") from None
     regular = {key_of(name)[0] for name, member in members.items() if member.link is None}
-    if len(regular) != 1 or data[end:].strip(b"\0"):
+    if len(regular) != 1 or not _is_zero(data, end):
         raise RecordError("the scan found one sample here, tarfile another or more")
     return {name: member for name, member in members.items() if key_of(name)[0] in regular}
+
+
+def _content(stream: BinaryIO, size: int) -> Content:
+    """So many bytes of a stream, or those that it has."""
+    return LongFile.of(blocks_of(stream, size)) if is_long(size) else stream.read(size)
+
+
+def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, span: Content) -> Content:
+    """What a regular member of the span has."""
+    if isinstance(span, LongFile) and is_long(member.size):
+        return span.part(member.offset_data, min(member.size, len(span) - member.offset_data))
+    stream = archive.extractfile(member)
+    return stream.read() if stream is not None else b""
+
+
+def _is_zero(span: Content, start: int) -> bool:
+    """Whether nothing but zeros stands in a span from `start` on."""
+    stream = stream_of(span)
+    stream.seek(start)
+    return not any(block.strip(b"\0") for block in blocks_of(stream, len(span)))
+
+
+def _bytes(content: Content) -> bytes:
+    return content if isinstance(content, bytes) else content.read()
 
 
 def _shown(name: str) -> str:
@@ -191,7 +216,7 @@ def _shown(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def _medium(name: str, content: bytes) -> Media | None:
+def _medium(name: str, content: Content) -> Media | None:
     return medium(content, _shown(name))
 
 
@@ -202,12 +227,12 @@ def _text(content: bytes, extension: str) -> str:
         raise RecordError(f"the .{extension} member is not UTF-8: byte {error.start} ({error.reason})") from None
 
 
-def parse(empty: Record, data: bytes, config: ReadConfig) -> Record:
+def parse(empty: Record, data: Content, config: ReadConfig) -> Record:
     """A sample by itself: links in it are faults. Raises RecordError."""
     return _Reading(None, 0).parse(empty, data, config)
 
 
-def parse_row(empty: Record, data: bytes, config: ReadConfig) -> Record:
+def parse_row(empty: Record, data: Content, config: ReadConfig) -> Record:
     """The same with all fields of the row."""
     return _Reading(None, 0).parse_row(empty, data, config)
 
@@ -232,4 +257,5 @@ TAR = Tar(
     cut=TarCut,
     parse=parse,
     parse_row=parse_row,
+    span=Stream.content_of,
 )

@@ -106,8 +106,7 @@ class WriteShards(Stage[ShardPayload]):
         with scratch() as folder:
             path = folder / "shard.parquet"
             with table_writer(path, self.schema) as writer:
-                for chunk in payload.chunks:
-                    rows = self._kept(store, chunk, exclusions)
+                for rows in (rows for chunk in payload.chunks for rows in self.kept(store, chunk, exclusions)):
                     shard = rows.select(self.schema.names).cast(self.schema)
                     for group in self.groups(shard):
                         writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
@@ -135,11 +134,12 @@ class WriteShards(Stage[ShardPayload]):
         if rows.num_rows:
             yield rows
 
-    def _kept(self, store: Store, chunk: Chunk, exclusions: Sequence[ObjectRef]) -> pa.Table:
-        """The records of a chunk that are still in, in order of the input, with the columns of the shards."""
+    def kept(self, store: Store, chunk: Chunk, exclusions: Sequence[ObjectRef]) -> Iterator[pa.Table]:
+        """The records of a chunk that are still in, in order of the input, with the columns of the shards, in a table
+        or in several that follow each other."""
         names = {measure: column for column, measure in self.measured.items()}
         rows = alive(store, chunk, None, measures=list(names), exclusions=exclusions)
-        return rows.rename_columns([names.get(name, name) for name in rows.schema.names])
+        yield rows.rename_columns([names.get(name, name) for name in rows.schema.names])
 
 
 @dataclass(frozen=True)

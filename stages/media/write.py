@@ -6,8 +6,9 @@ megabyte stands beside fifteen others, a caption without a picture beside thousa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -17,6 +18,9 @@ import pyarrow.compute as pc
 
 from gristmill.lake.accounts import media
 from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef
+from gristmill.stages.core.records import Chunk, alive_groups
 from gristmill.stages.core.shards import Counted, WriteShards
 
 ROW_GROUP_BYTES = 16 << 20
@@ -80,9 +84,40 @@ class WriteMedia(WriteShards):
         """Their media."""
         return CountedMedia()
 
+    def kept(self, store: Store, chunk: Chunk, exclusions: Sequence[ObjectRef]) -> Iterator[pa.Table]:
+        """As every such stage; never more in memory than a row group of the content and one of the shard."""
+        held = list[tuple[int, pa.Table]]()
+        for block, rows in alive_groups(store, chunk, exclusions):
+            if not rows.num_rows:
+                continue
+            held.append((block, rows))
+            whole = list(groups_of(_table(held)))[:-1]  # the last one may have room for more
+            yield from whole
+            held = _behind(held, sum(group.num_rows for group in whole))
+        if held:
+            yield from groups_of(_table(held))
+
     def groups(self, rows: pa.Table) -> Iterator[pa.Table]:
         """Rows up to ROW_GROUP_BYTES of media, one at least."""
         yield from groups_of(rows)
+
+
+def _table(held: Sequence[tuple[int, pa.Table]]) -> pa.Table:
+    """Rows of numbered blocks in order. The bytes of a row group depend on how its rows are cut into chunks, and must
+    not on how they came: of a block all are one chunk."""
+    blocks = (pa.concat_tables(rows for _, rows in own) for _, own in groupby(held, key=lambda pair: pair[0]))
+    return pa.concat_tables(block.combine_chunks() for block in blocks)
+
+
+def _behind(held: Sequence[tuple[int, pa.Table]], count: int) -> list[tuple[int, pa.Table]]:
+    """Without the first `count` rows."""
+    left = list[tuple[int, pa.Table]]()
+    for block, rows in held:
+        gone = min(count, rows.num_rows)
+        count -= gone
+        if gone < rows.num_rows:
+            left.append((block, rows.slice(gone)))
+    return left
 
 
 def groups_of(rows: pa.Table) -> Iterator[pa.Table]:

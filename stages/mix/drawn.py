@@ -16,7 +16,7 @@ import numpy as np
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet
-from gristmill.stages.mix.kinds import Kind, Planned
+from gristmill.stages.mix.kinds import Encoded, Kind, Planned
 
 
 class Drawn(NamedTuple):
@@ -91,15 +91,25 @@ class DrawnMedia:
     def _of_kind(self, kind: Kind, media: Sequence[Drawn]) -> dict[str, np.ndarray]:
         rows, entries, at = kind.room([medium.planned for medium in media]), [], 0
         for medium in media:
-            try:
-                encoded = kind.encoded(self._data(medium), medium.planned)
-            except ValueError as error:
-                where = f"{medium.kind} {medium.place + 1} of row {medium.row} of shard {medium.shard}"
-                raise ValueError(f"{where}: {error}") from error
+            encoded = self._encoded(kind, medium)
             rows[at : at + len(encoded.rows)] = encoded.rows
             entries.append(encoded.entry)
             at += len(encoded.rows)
         return kind.arrays(rows, entries)
+
+    def _encoded(self, kind: Kind, medium: Drawn) -> Encoded:
+        """Raises ValueError for a file that is not read, or comes out other than its record says."""
+        where = f"{medium.kind} {medium.place + 1} of row {medium.row} of shard {medium.shard}"
+        try:
+            encoded = kind.encoded(self._data(medium))
+        except ValueError as error:
+            raise ValueError(f"{where}: it was read when it was taken in, and is not now: {error}") from error
+        if encoded.cost != medium.planned:
+            raise ValueError(
+                f"{where}: {encoded.cost.tokens} tokens of {encoded.cost.units} {kind.unit}, planned were"
+                f" {medium.tokens} of {medium.units}: its record gives another size than its bytes have"
+            )
+        return encoded
 
     def about(self, media: Sequence[Drawn]) -> dict[str, list[dict[str, Any]]]:
         """What a window's metadata says of these, in the order of its arrays."""

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from gristmill.model.processing.audio_file import MAX_SECONDS, AudioError, file_mel
+from gristmill.model.processing.audio_file import MAX_SECONDS, file_mel
 from gristmill.model.processing.audio_rates import BANDS
-from gristmill.model.processing.image_file import MOST_PIXELS, ImageError, decode_image
+from gristmill.model.processing.image_file import MOST_PIXELS, decode_image
 from gristmill.model.windows.placeholders import Cut, LogMel
 
 # Torch is imported where it is needed: a mixture that is only looked up does without, and starts seconds earlier.
@@ -36,10 +36,11 @@ class Refused(ValueError):
 
 
 class Encoded(NamedTuple):
-    """What a medium became: `rows` of its large array, and its entry in the small one beside."""
+    """What a medium became: `rows` of its large array, its entry in the small one beside, and what it then costs."""
 
     rows: np.ndarray
     entry: Any
+    cost: Planned
 
 
 class Kind(Protocol):
@@ -61,8 +62,8 @@ class Kind(Protocol):
     def room(self, planned: Sequence[Planned]) -> np.ndarray:
         """For the rows of all media of a window."""
 
-    def encoded(self, data: bytes, planned: Planned) -> Encoded:
-        """Raises ValueError for a file that is not read, or comes out other than it was planned."""
+    def encoded(self, data: bytes) -> Encoded:
+        """Of a file. Raises ValueError, MediumError among them, for one that cannot be taken."""
 
     def arrays(self, rows: np.ndarray, entries: Sequence[Any]) -> dict[str, np.ndarray]:
         """What a window holds."""
@@ -100,18 +101,14 @@ class Images:
         side = self.cut.crop
         return np.empty((sum(each.units - 1 for each in planned), side, side, 3), np.uint8)
 
-    def encoded(self, data: bytes, planned: Planned) -> Encoded:
+    def encoded(self, data: bytes) -> Encoded:
         """As Kind."""
         from gristmill.model.processing.image import crops
 
-        try:
-            # The recipe that took the image in had a limit of its own, which was at most this one.
-            pixels = decode_image(data, MOST_PIXELS)
-        except ImageError as error:
-            raise ValueError(f"it was read when it was taken in, and is not now: {error}") from error
+        # The recipe that took the image in had a limit of its own, which was at most this one.
+        pixels = decode_image(data, MOST_PIXELS)
         cropped = crops(pixels, self.cut.max_crops, self.cut.crop, self.cut.patch)
-        _check(planned, Planned(cropped.tokens, 1 + len(cropped.tiles)), self.unit)
-        return Encoded(cropped.tiles, cropped.image_size)
+        return Encoded(cropped.tiles, cropped.image_size, Planned(cropped.tokens, 1 + len(cropped.tiles)))
 
     def arrays(self, rows: np.ndarray, entries: Sequence[Any]) -> dict[str, np.ndarray]:
         """As Kind."""
@@ -153,29 +150,16 @@ class Clips:
         """As Kind."""
         return np.empty((sum(each.units for each in planned), BANDS), np.float32)
 
-    def encoded(self, data: bytes, planned: Planned) -> Encoded:
+    def encoded(self, data: bytes) -> Encoded:
         """As Kind."""
         from gristmill.model.processing.audio import audio_tokens
 
-        try:
-            mel = file_mel(data, MAX_SECONDS, exact=self.log_mel.exact)  # [frames, 80]
-        except AudioError as error:
-            raise ValueError(f"it was read when it was taken in, and is not now: {error}") from error
-        _check(planned, Planned(audio_tokens(len(mel), self.log_mel.reduction), len(mel)), self.unit)
-        return Encoded(mel, len(mel))
+        mel = file_mel(data, MAX_SECONDS, exact=self.log_mel.exact)  # [frames, 80]
+        return Encoded(mel, len(mel), Planned(audio_tokens(len(mel), self.log_mel.reduction), len(mel)))
 
     def arrays(self, rows: np.ndarray, entries: Sequence[Any]) -> dict[str, np.ndarray]:
         """As Kind."""
         return {"mel": rows, "cu_frames": np.cumsum([0, *entries]).astype(np.int32)}
-
-
-def _check(planned: Planned, decoded: Planned, unit: str) -> None:
-    """Raises ValueError where a file came out other than its record says."""
-    if decoded != planned:
-        raise ValueError(
-            f"{decoded.tokens} tokens of {decoded.units} {unit}, planned were {planned.tokens} of {planned.units}: its"
-            " record gives another size than its bytes have"
-        )
 
 
 def kinds_of(cut: Cut | None, log_mel: LogMel | None) -> dict[str, Kind]:

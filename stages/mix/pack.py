@@ -2,8 +2,7 @@
 
 A window is `input_ids`, `loss_mask` and `cu_seqlens`, the boundaries that attention must not cross, and where its
 records have media, `tiles` and `image_sizes`, `mel` and `cu_frames`; its metadata lists the members, and whose media
-these are. The first
-token of each stretch has nothing before it to be predicted from, and is masked out of the loss.
+these are. The first token of each stretch has nothing before it to be predicted from, and is masked out of the loss.
 The table of members is a ledger of the version: every draw is tiled by its stretches, which is checked before anything
 is stored.
 """

@@ -40,7 +40,6 @@ RECORD = (
     ("length", pa.int64()),
 )
 """Columns of every table of records that were read: who each is, and where it stands."""
-BATCH_ROWS = 4096
 Judged = TypeVar("Judged")
 JudgedOut = TypeVar("JudgedOut", covariant=True)
 
@@ -244,28 +243,6 @@ def _open(uri: str, offset: int) -> BinaryIO:
     with watchdog.asleep():
         stream = open_input(uri, offset)
     return cast(BinaryIO, io.BufferedReader(_Untimed(stream), BUFFER))
-
-
-class Rows:
-    """A table that grows row by row; what is complete is held as Arrow, of which a row takes a tenth of a dict."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._schema, self._tables, self._loose = schema, list[pa.Table](), list[dict[str, Any]]()
-
-    def append(self, row: dict[str, Any]) -> None:
-        """Adds a row; it has every column of the schema."""
-        self._loose.append(row)
-        if len(self._loose) == BATCH_ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._tables.append(pa.Table.from_pylist(self._loose, schema=self._schema))
-        self._loose = []
-
-    def table(self) -> pa.Table:
-        """All rows so far, in order."""
-        self._flush()
-        return pa.concat_tables(self._tables)
 
 
 def read_works(stage: Stage[ReadPayload], inputs: Iterable[ScannedInput]) -> Iterator[Work[ReadPayload]]:

@@ -123,7 +123,9 @@ def leave_out(suppression: Suppression, reading: Reading) -> Reading:
     hit = pa.array(suppression.match_rows(table))
     lost = table.filter(hit)
     reading.fates.add_dropped(lost, pa.repeat(REASON, lost.num_rows))
-    left = table.filter(pc.invert(hit)).combine_chunks()  # the same bytes, however the table came about
+    left = table
+    if lost.num_rows or any(column.num_chunks > 1 for column in table.columns):
+        left = table.filter(pc.invert(hit)).combine_chunks()  # the same bytes, however the table came about
     if reading.noted is None:
         return replace(reading, table=left)
     return replace(reading, table=left, noted=_without(suppression, reading.noted, lost["id"].to_pylist()))

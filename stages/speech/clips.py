@@ -83,7 +83,7 @@ def check_channel(row: Mapping[str, Any], item: Media) -> None:
     named = [value] if isinstance(value, int) else value
     if isinstance(value, bool) or not isinstance(named, list) or not all(isinstance(each, int) for each in named):
         return  # a channel of another kind, or none
-    channels = audio_header(item.data).channels
+    channels = audio_header(item.open()).channels
     if channels > 1 and len(set(named)) != channels:
         raise BadSample("channel", f"{value} of a file of {channels}"[:200])
 
@@ -98,20 +98,20 @@ class Files:
         """Its parts. Raises AudioError for what its header shows."""
         if self._parts is None or self._sha256 != item.sha256:
             self._parts = None  # not two files at a time
-            self._sha256, self._parts = item.sha256, AudioParts(item.data, MAX_SECONDS)
+            self._sha256, self._parts = item.sha256, AudioParts(item.open, MAX_SECONDS)
         return self._parts
 
 
 def clip_of(item: Media, part: Part | None, max_seconds: float, files: Files | None = None) -> Clip:
     """Decoded and measured; `files`: for the parts of a file in turn. Raises AudioError; BadSample: segment."""
     parts = None if part is None else (files or Files()).parts_of(item)
-    header = audio_header(item.data, max_seconds) if parts is None else parts.header
+    header = audio_header(item.open(), max_seconds) if parts is None else parts.header
     place = None if part is None else _place(part, header)
     decoded = header.samples if place is None else place[1]
     if decoded > MOST_SAMPLES:
         raise AudioError("too_long", f"{decoded} samples at {header.rate} Hz, allowed are {MOST_SAMPLES}")
     if parts is None or place is None:
-        waveform, _ = decode_audio(item.data, max_seconds=max_seconds)
+        waveform, _ = decode_audio(item.open(), max_seconds=max_seconds)
         return _clip(item, header, waveform, None)
     (first, samples), rate = place, header.rate
     if samples > max_seconds * header.rate:

@@ -85,10 +85,10 @@ class CutFiles(Stage[ReadPayload]):
         try:
             if clip.kind not in ("audio", "video") or part_of(item.row, self.starts, (), ()) is not None:
                 return Places()
-            header = audio_header(clip.data, MAX_SECONDS)
+            header = audio_header(clip.open(), MAX_SECONDS)
             if header.seconds <= self.cut.longest_seconds:
                 return Places()
-            levels, hop = frame_levels(audio_blocks(clip.data, max_seconds=MAX_SECONDS), header.rate)
+            levels, hop = frame_levels(audio_blocks(clip.open(), max_seconds=MAX_SECONDS), header.rate)
         except (AudioError, BadSample):  # who reads it again says so, and that is its fate
             return Places()
         return Places(tuple(segments(levels, hop, self.cut)))

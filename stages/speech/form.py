@@ -9,7 +9,7 @@ has one fate: where several clips are bad, that of the first of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -34,6 +34,7 @@ from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record
 from gristmill.stages.containers.media import MEDIA, Media, digests
 from gristmill.stages.core.work import added
 from gristmill.stages.media.turns import AUDIO, IMAGE, Album, names_media, placed, with_media, with_placeholders
+from gristmill.stages.media.write import groups_of
 from gristmill.stages.read.reading import RECORD
 from gristmill.stages.speech.clips import Clip, Files, check_channel, clip_of, part_of
 from gristmill.stages.speech.cut import CutFiles, read_segments
@@ -80,8 +81,6 @@ SCHEMA = pa.schema(
 )
 Same = Literal["clips_and_text", "clips", "text"]
 SAME: tuple[Same, ...] = ("clips_and_text", "clips", "text")
-
-
 _files = Files()
 """What this process decodes parts of: segments of a file follow each other, and a long file is decoded once for all."""
 
@@ -118,14 +117,13 @@ class FormSpeech(SampleStage[Formed]):
     refused where its file has others too. `max_images`: of a record, beside its clips; None: an image is no clip, and
     its record is refused. `speak`: how what users say in a record without a clip is spoken (stages/speech/speak.py).
     `cut`: how files of which nothing is said are cut in their pauses, before they are read (stages/speech/cut.py);
-    None: they stay whole. `same`: records are duplicates where clips and text are
-    equal, or clips alone, or the text alone. `text_only` keeps records without a clip. Bounds of a record:
-    `read.max_record_bytes`, `max_clips`, of each clip `max_seconds`, and `seconds_per_record`; None: no limit of time,
-    and records are judged in this very process (for debuggers).
+    None: they stay whole. `same`: records are duplicates where clips and text are equal, or clips alone, or the text
+    alone. `text_only` keeps records without a clip. Bounds of a record: `read.max_record_bytes`, `max_clips`, of each
+    clip `max_seconds`, and `seconds_per_record`; None: no limit, and records are judged in this process (debuggers).
     """
 
     name: ClassVar[str] = "audio"
-    VERSION: ClassVar[int] = 4  # translations behind a transcript are judged, and have a language
+    VERSION: ClassVar[int] = 5  # row groups are bounded in bytes
     schema: ClassVar[pa.Schema] = SCHEMA
     judgement: ClassVar[type[Formed]] = Formed
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
@@ -203,12 +201,11 @@ class FormSpeech(SampleStage[Formed]):
         messages = either(row, "messages", "conversations") if self.task == "chat" else None
         if not album.named and not names_media(messages, AUDIO):
             album.add_all()
-        if self.task != "chat":  # of a chat it is known when its parts were looked at
-            self._check_number(album.named, len(item.media))
-        if self.task == "chat":
+        if self.task == "chat":  # whose number of clips is known when its parts were looked at
             words = Said("", "", None, language_of(row, self.fields.language, self.language), None)
             messages = with_placeholders(messages, album)
         else:
+            self._check_number(album.named, len(item.media))
             words = words_of(row, self.task, self.fields, Defaults(self.language, self.target, self.prompts))
             messages = turns(words, len(album.named), self.system)
         self._check_number(album.named, len(item.media))
@@ -288,6 +285,10 @@ class FormSpeech(SampleStage[Formed]):
     def media_of(self, item: Record, sample: Formed) -> list[str]:
         """Of a sample its images and clips, then the files that these are parts of."""
         return digests(item.media) if sample.reason else _digests(sample)
+
+    def groups(self, samples: pa.Table) -> Iterable[pa.Table]:
+        """Bounded in bytes of media: an hour of segments is never written or read at once."""
+        return groups_of(samples) if samples.num_rows else (samples,)
 
     def size(self, samples: pa.Table) -> int:
         """Of their texts, UTF-8, and of their media."""

@@ -8,7 +8,8 @@ overlap, and one further back begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import numpy as np
 
@@ -18,11 +19,11 @@ HELD_SECONDS = 60
 
 
 class AudioParts:
-    """`header`: of the file. Raises AudioError for what it shows."""
+    """`open_file`: gives a stream of the file's bytes; `header`: of the file. Raises AudioError for what it shows."""
 
-    def __init__(self, data: bytes, max_seconds: float) -> None:
-        self.header = audio_header(data, max_seconds)
-        self._data, self._max_seconds = data, max_seconds
+    def __init__(self, open_file: Callable[[], BinaryIO], max_seconds: float) -> None:
+        self.header = audio_header(open_file(), max_seconds)
+        self._open, self._max_seconds = open_file, max_seconds
         self._blocks: Iterator[np.ndarray] | None = None
         self._held, self._from = np.empty(0, np.float32), 0
 
@@ -30,11 +31,11 @@ class AudioParts:
         """So many samples from `first` on, the mean of all channels, float32 [samples]. Raises AudioError; ValueError
         for a part that begins outside of the file."""
         if self.header.depth:
-            return decode_audio(self._data, first, samples, self._max_seconds)[0]
+            return decode_audio(self._open(), first, samples, self._max_seconds)[0]
         if not 0 <= first < self.header.samples or samples < 1:
             raise ValueError(f"{samples} samples from {first} on: the file has {self.header.samples}")
         if self._blocks is None or first < self._from:
-            self._blocks = audio_blocks(self._data, max_seconds=self._max_seconds)
+            self._blocks = audio_blocks(self._open(), max_seconds=self._max_seconds)
             self._held, self._from = np.empty(0, np.float32), 0
         try:
             return self._decoded(self._blocks, first, first + samples)

@@ -22,7 +22,8 @@ from gristmill.lake.store.objects import put_table
 from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome
-from gristmill.stages.read.reading import RECORD, Reading, ReadPayload, ReadStage, Rows, content_hash, judged, keys_of
+from gristmill.stages.read.reading import RECORD, Reading, ReadPayload, ReadStage, content_hash, judged, keys_of
+from gristmill.stages.read.rows import Rows
 from gristmill.stages.text.charset import decode
 from gristmill.stages.text.complexity import TooComplex
 from gristmill.stages.text.html import ExtractConfig, PageText, is_html, page_text

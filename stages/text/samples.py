@@ -7,7 +7,7 @@ has beside its text, is said by the stage.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
@@ -30,11 +30,11 @@ from gristmill.stages.read.reading import (
     Reading,
     ReadPayload,
     ReadStage,
-    Rows,
     content_hash,
     judged,
     keys_of,
 )
+from gristmill.stages.read.rows import Rows
 
 
 class Sample(Protocol):
@@ -141,6 +141,10 @@ class SampleStage(ReadStage, Generic[S]):
         """Whole rows, with their media: of pages and plain texts nothing becomes a sample."""
         return read(open_at, spans, kind, self.read, rows=True)
 
+    def groups(self, samples: pa.Table) -> Iterable[pa.Table]:
+        """The samples in tables that are stored in row groups of their own, by which they are read later."""
+        return (samples,)
+
     def media_of(self, item: Record, sample: S) -> Sequence[str]:
         """sha256 of the media of a record, in order; of one that is no sample, of those that it came with."""
         return ()
@@ -174,7 +178,11 @@ class SampleStage(ReadStage, Generic[S]):
         written, counts = fates.write(store)
         errors = counts.errors
         return Outcome(
-            outputs=(put_table(store, "text", table), put_verdicts(store, verdicts.cast(keys)), written),
+            outputs=(
+                put_table(store, "text", table, groups=self.groups(table)),
+                put_verdicts(store, verdicts.cast(keys)),
+                written,
+            ),
             passed=ledger.tally(table),
             dropped=counts.dropped,
             quarantined=counts.quarantined,

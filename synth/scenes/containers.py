@@ -65,9 +65,9 @@ def tar(rows: Iterable[Row]) -> bytes:
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for row in rows:
             content = {"messages": messages(row)} if row.caption is None else {"text": row.caption}
-            _add(archive, f"{row.id}.json", _json({"source": row.kind, **content}).encode())
+            add_member(archive, f"{row.id}.json", _json({"source": row.kind, **content}).encode())
             for number, picture in enumerate(row.pictures):
-                _add(archive, f"{row.id}.png" if len(row.pictures) == 1 else f"{row.id}.{number}.png", picture)
+                add_member(archive, f"{row.id}.png" if len(row.pictures) == 1 else f"{row.id}.{number}.png", picture)
     return stream.getvalue()
 
 
@@ -114,7 +114,8 @@ def messages(row: Row) -> list[dict[str, Any]]:
     return turns
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def add_member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    """A file of a tar, whose header says its name and size and nothing of the machine."""
     member = tarfile.TarInfo(name)  # of mode 0644, owned by nobody, from 1970
     member.size = len(data)
     archive.addfile(member, io.BytesIO(data))

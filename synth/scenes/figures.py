@@ -31,7 +31,7 @@ WITHHELD_PAIRS = frozenset(
 )
 WITHHELD_DIGITS = frozenset({"07", "13", "29", "38", "46", "55", "64", "72", "81", "90"})
 NOTHING = "nothing"
-_HELD_OUT = 1 / 8  # of all scenes without a withheld figure
+_HELD_OUT = 1 / 8  # of scenes without a withheld figure, and of sentences
 
 Part = Literal["train", "held_out", "withheld"]
 """Scenes to train on; held out, of the same figures; of withheld figures alone."""
@@ -75,11 +75,16 @@ def part_of(scene: Scene) -> Part | None:
     withheld = [figure.is_withheld for figure in scene]
     if any(withheld):
         return "withheld" if all(withheld) else None
-    number = int.from_bytes(hashlib.blake2b(caption(scene).encode(), digest_size=8).digest(), "big")
-    return "held_out" if number < _HELD_OUT * 2**64 else "train"
+    return "held_out" if is_held_out(caption(scene)) else "train"
 
 
-def drawn_thing(draw: Draw, place: int, *, withheld: bool = False) -> Figure:
+def is_held_out(text: str) -> bool:
+    """Whether a text is one of the eighth that nothing is trained on, by its hash alone."""
+    number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    return number < _HELD_OUT * 2**64
+
+
+def drawn_figure(draw: Draw, place: int, *, withheld: bool = False) -> Figure:
     """Of those that are withheld, or of the others."""
     if draw.chance(0.5):
         if withheld:
@@ -105,6 +110,6 @@ def drawn_scene(draw: Draw, part: Part) -> Scene:
     """Two figures in two places."""
     while True:
         places = sorted(draw.shuffled(range(len(PLACES)))[:2])
-        scene = tuple(drawn_thing(draw, place, withheld=part == "withheld") for place in places)
+        scene = tuple(drawn_figure(draw, place, withheld=part == "withheld") for place in places)
         if part_of(scene) == part:
             return scene

@@ -18,8 +18,8 @@ from gristmill.synth.scenes.figures import (
     PLACES,
     Part,
     Scene,
+    drawn_figure,
     drawn_scene,
-    drawn_thing,
     part_of,
     shown_at,
 )
@@ -107,7 +107,7 @@ def _changed_scene(draw: Draw, part: Part) -> tuple[Scene, Scene, int]:
         place = draw.pick(scene).place
         other = tuple(figure for figure in scene if figure.place != place)
         if draw.chance(0.8):  # else the figure is missing in the other frame
-            other = tuple(sorted((*other, drawn_thing(draw, place)), key=lambda figure: figure.place))
+            other = tuple(sorted((*other, drawn_figure(draw, place)), key=lambda figure: figure.place))
         if part_of(other) == part and shown_at(scene, place) != shown_at(other, place):
             return (scene, other, place) if draw.chance(0.5) else (other, scene, place)
 

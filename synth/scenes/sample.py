@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ import gristmill.synth.scenes
 from gristmill.synth.draw import Draw
 from gristmill.synth.scenes import containers
 from gristmill.synth.scenes.containers import Row
-from gristmill.synth.scenes.figures import NOTHING, Part, caption, drawn_scene, drawn_thing
+from gristmill.synth.scenes.figures import NOTHING, Part, caption, drawn_figure, drawn_scene
 from gristmill.synth.scenes.frames import drawn_frames
 from gristmill.synth.scenes.outlines import FACES, NEW_FACES, Face
 from gristmill.synth.scenes.picture import background, png, quadrant_pixels, scene_pixels
@@ -68,7 +68,7 @@ def write_scenes(directory: Path, *, scenes: int = 12_000, held_out: int = 400, 
         raise ValueError(f"scenes={scenes}, held_out={held_out}: at least 2 and 1 are needed")
     folder = Path(directory) / FOLDER
     files = _files(scenes, held_out)
-    _refuse_foreign(folder, files)
+    refuse_foreign(folder, _expected(files))
     readme = (gristmill.synth.scenes.__doc__ or "").encode()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _README).write_bytes(readme)
@@ -137,18 +137,23 @@ def _written(file: _File, rows: Counted) -> Iterator[tuple[str, bytes]]:
         yield f"{file.name}.jsonl", b"".join(map(_line, rows))
 
 
-def _refuse_foreign(folder: Path, files: list[_File]) -> None:
-    """Raises FileExistsError for what another run left."""
+def _expected(files: list[_File]) -> set[str]:
+    """Names below the folder."""
     expected = {_README} | {f"{file.name}.{'jsonl' if file.container == 'lines' else file.container}" for file in files}
     for file in files:
         if file.container == "folder":
             expected |= {f"{file.name}/{file.name}-{number:05}.png" for number in range(file.count)}
             expected.add(f"{file.name}/metadata.jsonl")
+    return expected
+
+
+def refuse_foreign(folder: Path, expected: Set[str]) -> None:
+    """Raises FileExistsError for a file below a folder that is not expected there: what another run left."""
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     if foreign := sorted(present - expected):
         raise FileExistsError(
-            f"{folder} holds {', '.join(foreign[:3])}, which these scenes do not have: choose an empty directory, or "
-            f"remove {FOLDER} first"
+            f"{folder} holds {', '.join(foreign[:3])}, which this run does not write: choose an empty directory, or"
+            f" remove {folder.name} first"
         )
 
 
@@ -156,7 +161,7 @@ def _refuse_foreign(folder: Path, files: list[_File]) -> None:
 
 
 def _object(draw: Draw, part: Part) -> Row:
-    figure = None if draw.chance(_NOTHING_SHARE) else drawn_thing(draw, 0)
+    figure = None if draw.chance(_NOTHING_SHARE) else drawn_figure(draw, 0)
     return _captioned("object", quadrant_pixels(figure, draw), str(figure or NOTHING))
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gristmill.synth.draw import Draw
-from gristmill.synth.scenes.figures import Figure, Part, Scene, caption, drawn_scene, drawn_thing
+from gristmill.synth.scenes.figures import Figure, Part, Scene, caption, drawn_figure, drawn_scene
 from gristmill.synth.scenes.frames import ORDINALS, Frames, drawn_frames
 from gristmill.synth.scenes.questions import Asked, asked, fit, yes_or_no
 
@@ -70,12 +70,12 @@ def _alike(draw: Draw) -> Reading:
 
 def _near_pair(draw: Draw) -> tuple[Figure, Figure]:
     """The same figure twice, or two of a kind, most of which differ in a word or a digit."""
-    figure = drawn_thing(draw, 0)
+    figure = drawn_figure(draw, 0)
     if draw.chance(0.4):
         return figure, figure
     shared = draw.pick((0, 1, 1))
     while True:
-        other = drawn_thing(draw, 0)
+        other = drawn_figure(draw, 0)
         if bool(other.digits) == bool(figure.digits) and _shared(figure, other) == shared:
             return figure, other
 

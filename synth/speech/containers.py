@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
+from gristmill.synth.scenes.containers import add_member
 from gristmill.synth.speech.tts import Waveform
 
 _AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -57,10 +58,10 @@ def write_tar(path: Path, rows: Iterable[Row]) -> None:
     """A sample a row: `ID.json` with the fields, `ID.flac`, and `ID.png` of a picture."""
     with tarfile.open(path, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for row in rows:
-            _add(archive, f"{row.id}.json", _json({"source": row.kind, **row.fields}).encode())
-            _add(archive, f"{row.id}.flac", encoded(row.clip, "FLAC"))
+            add_member(archive, f"{row.id}.json", _json({"source": row.kind, **row.fields}).encode())
+            add_member(archive, f"{row.id}.flac", encoded(row.clip, "FLAC"))
             if row.picture is not None:
-                _add(archive, f"{row.id}.png", row.picture)
+                add_member(archive, f"{row.id}.png", row.picture)
 
 
 def write_parquet(path: Path, rows: Iterable[Row]) -> None:
@@ -86,12 +87,6 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
     left = iter(rows)
     while group := list(islice(left, _PARQUET_ROWS)):
         yield group
-
-
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)  # of mode 0644, owned by nobody, from 1970
-    member.size = len(data)
-    archive.addfile(member, io.BytesIO(data))
 
 
 def _json(fields: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 - of digits it is asked how many, which is first or last, and whether one is among them: half of these answers are yes;
 - what is asked about the sound (fast or slow, higher, louder) is certain: it is how the clip was made, and the two that
   are compared are far apart;
-- a report says of things, again and again, which colour they have now; its summary is what holds at its end, so that a
+- a report says of shapes, again and again, which colour they have now; its summary is what holds at its end, so that a
   long clip has a short answer that no single sentence of it gives.
 """
 
@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from gristmill.synth.draw import Draw
 from gristmill.synth.scenes.figures import COLOURS, SHAPES
+from gristmill.synth.scenes.frames import ORDINALS
+from gristmill.synth.scenes.questions import yes_or_no
 from gristmill.synth.speech.espeak import Espeak
 from gristmill.synth.speech.sentences import Part, drawn_digits, part_of
 from gristmill.synth.speech.tts import Waveform
@@ -25,7 +27,6 @@ LOW, HIGH = (5, 25), (75, 95)
 REPORT = (6, 12)
 """Sentences of a report, and of a long one:"""
 LONG_REPORT, LONG_SHARE = (60, 90), 0.02
-ORDINALS = ("first", "second")
 
 
 class Listened(NamedTuple):
@@ -48,7 +49,7 @@ def about_words(draw: Draw, part: Part, engine: Espeak, manner: Manner) -> Liste
     else:
         others = [str(digit) for digit in range(10) if str(digit) not in digits]
         among = draw.chance(0.5)
-        question, answer = f"Is {draw.pick(digits if among else others)} among them?", "yes" if among else "no"
+        question, answer = f"Is {draw.pick(digits if among else others)} among them?", yes_or_no(among)
     return Listened(
         "words", spoken(engine, sentence.words, manner), {**sentence.fields, "question": question, "answer": answer}
     )
@@ -74,18 +75,18 @@ def about_sound(draw: Draw, part: Part, engine: Espeak, manner: Manner) -> Liste
 
 
 def report(draw: Draw, part: Part, engine: Espeak, manner: Manner) -> Listened:
-    """Sentences about two or three things, and their summary: which colour each has at the end."""
+    """Sentences about two or three shapes, and their summary: which colour each has at the end."""
     while True:
-        things = draw.shuffled(SHAPES)[: draw.between(2, 3)]
+        shapes = draw.shuffled(SHAPES)[: draw.between(2, 3)]
         count = draw.between(*(LONG_REPORT if draw.chance(LONG_SHARE) else REPORT))
         now: dict[str, str] = {}
         sentences = []
         for number in range(count):
-            thing = things[number] if number < len(things) else draw.pick(things)
-            now[thing] = draw.pick([colour for colour in COLOURS if colour != now.get(thing)])
-            sentences.append(f"The {thing} is {now[thing]}.")
+            shape = shapes[number] if number < len(shapes) else draw.pick(shapes)
+            now[shape] = draw.pick([colour for colour in COLOURS if colour != now.get(shape)])
+            sentences.append(f"The {shape} is {now[shape]}.")
         if part_of(" ".join(sentences)) == part:
             break
-    summary = " ".join(f"The {thing} is {now[thing]}." for thing in things)
+    summary = " ".join(f"The {shape} is {now[shape]}." for shape in shapes)
     clip = joined(spoken(engine, sentence, manner) for sentence in sentences)
     return Listened("report", clip, {"text": " ".join(sentences), "summary": summary})

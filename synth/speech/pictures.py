@@ -16,7 +16,7 @@ from gristmill.synth.speech.sentences import Part
 
 
 class Shown(NamedTuple):
-    """`question`: as it is written; `picture`: a PNG file."""
+    """A scene, and a question about it as it is written."""
 
     kind: str
     scene: Scene

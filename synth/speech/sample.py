@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import gristmill.synth.speech
 from gristmill.synth.draw import Draw
-from gristmill.synth.scenes.sample import Written
+from gristmill.synth.scenes.sample import Written, refuse_foreign
 from gristmill.synth.speech import containers
 from gristmill.synth.speech import rows as rows_of
 from gristmill.synth.speech.containers import Row
@@ -89,7 +89,7 @@ def write_speech(directory: Path, *, rows: int = 6000, held_out: int | None = No
         "hearing": (2 * rows, "train"),
         "hearing-held-out": (held_out, "held_out"),
     }
-    _refuse_foreign(folder, files, [f"{name}.jsonl" for name in words])
+    refuse_foreign(folder, _expected(files) | {f"{name}.jsonl" for name in words})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _README).write_text(gristmill.synth.speech.__doc__ or "", encoding="utf-8")
     kinds = Counter[str]()
@@ -128,19 +128,14 @@ def _counted(rows: Iterator[Row], kinds: Counter[str]) -> Iterator[Row]:
         yield row
 
 
-def _refuse_foreign(folder: Path, files: list[_File], lines: list[str]) -> None:
-    """Raises FileExistsError for what another run left."""
-    expected = {_README, *lines} | {file.path for file in files}
+def _expected(files: list[_File]) -> set[str]:
+    """Names below the folder, of files with clips."""
+    expected = {_README} | {file.path for file in files}
     for file in files:
         if file.container == "folder":
             expected |= {f"{file.name}/{file.name}-{number:05}.wav" for number in range(file.count)}
             expected.add(f"{file.name}/metadata.jsonl")
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if foreign := sorted(present - expected):
-        raise FileExistsError(
-            f"{folder} holds {', '.join(foreign[:3])}, which this speech does not have: choose an empty directory, or"
-            f" remove {FOLDER} first"
-        )
+    return expected
 
 
 def _line(name: str, number: int, kind: str, prompt: str, answer: str) -> str:

@@ -8,17 +8,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Literal, NamedTuple
 
 from gristmill.synth.draw import Draw
-from gristmill.synth.scenes.figures import COLOURS, PLACES, SHAPES, caption, drawn_scene, drawn_thing
+from gristmill.synth.scenes.figures import COLOURS, PLACES, SHAPES, caption, drawn_figure, drawn_scene, is_held_out
 from gristmill.synth.scenes.words import DIGITS
 
 SHORTEST, LONGEST = 3, 5
 """Digits of a sentence."""
-_HELD_OUT = 1 / 8
 
 Part = Literal["train", "held_out"]
 
@@ -43,8 +41,7 @@ def in_words(text: str) -> str:
 
 def part_of(text: str) -> Part:
     """Whether a text of digits or of a question is held out."""
-    number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-    return "held_out" if number < _HELD_OUT * 2**64 else "train"
+    return "held_out" if is_held_out(text) else "train"
 
 
 def drawn_digits(draw: Draw, part: Part) -> Spoken:
@@ -65,7 +62,7 @@ def drawn_phrase(draw: Draw, part: Part) -> Spoken:
         return transcribed("asked", _of_scenes(draw))
     if draw.chance(0.5):
         place = draw.below(len(PLACES))
-        return transcribed("quadrant", f"{PLACES[place]} {drawn_thing(draw, place)}")
+        return transcribed("quadrant", f"{PLACES[place]} {drawn_figure(draw, place)}")
     return transcribed("scene", caption(drawn_scene(draw, "train")))
 
 

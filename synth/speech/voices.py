@@ -28,7 +28,7 @@ class Speaker(NamedTuple):
     """An engine, and those of its voices that may be drawn."""
 
     engine: Espeak
-    voices: tuple[str, ...] = VOICES
+    voices: tuple[str, ...]
 
 
 class Manner(NamedTuple):
@@ -40,7 +40,7 @@ class Manner(NamedTuple):
     gain: float
 
 
-def drawn_manner(draw: Draw, voices: tuple[str, ...] = VOICES) -> Manner:
+def drawn_manner(draw: Draw, voices: tuple[str, ...]) -> Manner:
     """One of the voices; 150 to 200 words a minute; up to 6 dB softer than it is."""
     return Manner(
         draw.pick(voices), draw.between(150, 200), draw.between(30, 69), round(0.5 + 0.5 * draw.fraction(), 3)

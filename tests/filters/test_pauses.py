@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from speech import RATE, waveform
 
-from gristmill.filters.audio.pauses import Cut, FrameLevels, frame_levels, segments
+from gristmill.filters.audio.pauses import Cut, frame_levels, segments
 
 QUIET = 1e-4
 
@@ -78,12 +78,10 @@ def test_noise_does_not_hide_pauses() -> None:
 
 @pytest.mark.parametrize("rate", [8000, 22_050, 44_100])
 def test_how_a_stream_comes_changes_nothing(rate: int) -> None:
-    samples = waveform(1, 3.0, rate)
-    whole, pieces = FrameLevels(rate), FrameLevels(rate)
-    whole.add(samples)
-    for first in range(0, len(samples), 777):
-        pieces.add(samples[first : first + 777])
-    assert np.array_equal(whole.levels(), pieces.levels()) and len(whole.levels()) == len(samples) // whole.size
+    samples = waveform(1, 3.0, rate)[:, None]
+    whole, hop = frame_levels([samples], rate)
+    pieces, _ = frame_levels((samples[first : first + 777] for first in range(0, len(samples), 777)), rate)
+    assert np.array_equal(whole, pieces) and len(whole) == len(samples) // round(hop * rate)
 
 
 @pytest.mark.parametrize(

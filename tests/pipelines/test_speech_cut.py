@@ -21,6 +21,7 @@ from gristmill.lake.takedown.forget import forget, plan_forget
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
+from gristmill.stages.containers.bytes import long_file
 from gristmill.stages.speech import cut as cutting
 
 CUT = {"target_seconds": 4, "longest_seconds": 5, "least_pause": 0.3, "margin": 0.1}
@@ -89,6 +90,10 @@ def test_a_dataset_is_the_same_in_pieces_and_in_any_container(store, tmp_path, m
         patched.setattr(cutting, "PIECE_SECONDS", 4.0)  # a file is work for several
         pieces = run(store, [address], audio=AUDIO, dataset="pieces", scan={"chunk_records": 1})
     assert rows(store, pieces) == whole and not verify(store, ["pieces"], deep=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(long_file, "IN_MEMORY", 1000)  # no file is held in memory
+        on_disk = run(open_store(str(tmp_path / "disk")), [address], audio=AUDIO)
+    assert on_disk.content_digest == Versions(store).manifest("speech", 1).content_digest
     members = {f"{n}.{line['audio']}": FILES[line["audio"]] for n, line in enumerate(LINES)}
     inputs = {
         "tar": tar_of(tmp_path / "a.tar", members | {f"{n}.json": json.dumps({"n": n}).encode() for n in range(3)}),

@@ -168,10 +168,10 @@ def test_a_report_is_summarised_by_what_holds_at_its_end(sample: Path) -> None:
     for row in (*clips(sample, "reports"), *clips(sample, "reports-held-out")):
         now: dict[str, str] = {}
         for sentence in row.words.removesuffix(".").split(". "):
-            _, thing, _, colour = sentence.split()
-            assert now.get(thing) != colour
-            now[thing] = colour
-        assert row.fields["summary"] == " ".join(f"The {thing} is {colour}." for thing, colour in now.items())
+            _, shape, _, colour = sentence.split()
+            assert now.get(shape) != colour
+            now[shape] = colour
+        assert row.fields["summary"] == " ".join(f"The {shape} is {colour}." for shape, colour in now.items())
         sound, rate = row.sound
         assert len(sound) / rate > 5
 

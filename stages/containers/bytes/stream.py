@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from gristmill.stages.containers.bytes.compressed import Compression
+from gristmill.stages.containers.bytes.long_file import Content, LongFile, is_long
 from gristmill.stages.containers.bytes.raw import MemberError, Raw, gzip_member
 from gristmill.stages.containers.bytes.zstd import Dictionary, zstd_dictionary, zstd_frame
 from gristmill.stages.containers.span_table import OpenAt
@@ -39,13 +40,24 @@ class Stream:
 
     def bytes_of(self, start: int, length: int, c_start: int, skip: int) -> bytes:
         """The bytes of a span. Raises OSError when the file does not hold what was scanned."""
+        pieces = list(self._span(start, length, c_start, skip))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def content_of(self, start: int, length: int, c_start: int, skip: int) -> Content:
+        """The same; a long span lies in a file."""
+        if is_long(length):
+            return LongFile.of(self._span(start, length, c_start, skip))
+        return self.bytes_of(start, length, c_start, skip)
+
+    def _span(self, start: int, length: int, c_start: int, skip: int) -> Iterator[bytes]:
         try:
             if self._must_move(start, c_start):
                 self._move(c_start, start - skip)
             if self._address > start:
                 raise ValueError(f"spans are not in order: {start} follows {self._address}; hand them as scanned")
-            self._take(start - self._address, keep=False)
-            return self._take(length, keep=True)
+            for _ in self._take(start - self._address):
+                pass  # what stands between two spans
+            yield from self._take(length)
         except (MemberError, EOFError) as error:
             raise OSError(f"the file is not the one that was scanned ({error}): scan it again") from error
 
@@ -87,8 +99,8 @@ class Stream:
             else:
                 yield raw.take(PIECE)
 
-    def _take(self, n: int, *, keep: bool) -> bytes:
-        parts = []
+    def _take(self, n: int) -> Iterator[bytes]:
+        """The next bytes, in pieces."""
         while n:
             if not self._left():
                 piece = next(self._pieces, None)
@@ -96,9 +108,8 @@ class Stream:
                     raise EOFError(f"decompressed data end at {self._address}, {n} bytes early")
                 self._piece, self._used = piece, 0
             size = min(n, self._left())
-            if keep:
-                parts.append(self._piece[self._used : self._used + size])
+            piece = self._piece[self._used : self._used + size]
             self._used += size
             self._address += size
             n -= size
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            yield piece
