@@ -161,10 +161,10 @@ class ResolvedStage:
     def reached(self, store: Store, dataset: str) -> int:
         """Steps that a run without a result has done."""
         beginning, given = self.lookup.beginning, self.lookup.given(dataset)
-        made = _finished(store, beginning.works(given))
-        if made is None:
+        starts = _finished(store, beginning.works(given))
+        if starts is None:
             return 0
-        given = beginning.given(given, made)
+        given = beginning.given(given, starts)
         references = _finished(store, self.references(given, Execution()))
         if references is None:
             return 0
@@ -179,9 +179,9 @@ class ResolvedStage:
         _check_passed(run.dataset, verdicts)
         _check_report(run.how.report)
         given = lookup.given(run.dataset)
-        starts = lookup.beginning.works(given)
-        made = run.runner.map("start", starts) if starts else []
-        given = lookup.beginning.given(given, made)
+        works: list[Work[Any]] = lookup.beginning.works(given)
+        starts = run.runner.map("start", works) if works else []
+        given = lookup.beginning.given(given, starts)
         works = self.references(given, run.how.execution)
         references = run.runner.map("reference", works) if works else []
         work = self.work(given, run.how.execution, references)
@@ -206,7 +206,7 @@ class ResolvedStage:
             attachments=(
                 trained.output(METRICS),
                 *given.references,
-                bundle_receipts(run.runner.store, [*made, *references, *receipts, *gates.receipts]),
+                bundle_receipts(run.runner.store, [*starts, *references, *receipts, *gates.receipts]),
             ),
             received=zero,
             kept=zero,

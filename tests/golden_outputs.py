@@ -18,6 +18,8 @@ from typing import Any
 import mixtures
 import numpy as np
 import pyarrow as pa
+import soundfile
+import speech
 import web
 
 from gristmill.lake.accounts.balance import total
@@ -72,7 +74,8 @@ def observe(lake: Path) -> dict[str, Any]:
         | _stages(increments(files, lake.with_name("nights")), "night: ")
         | mixture(lake.with_name("mixed"))
         | vision(lake.with_name("pictures"))
-        | speech(lake.with_name("clips")),
+        | clips(lake.with_name("clips"))
+        | speech(lake.with_name("speech")),
     }
 
 
@@ -103,6 +106,38 @@ def vision(lake: Path) -> dict[str, Any]:
     cut = {"max_crops": 4, "crop": 64, "patch": 8}
     mixtures.mix(recorder.store, {"vision@v1": 1}, mixed, images=cut, window=256, max_window_crops=10)
     return observed | {f"seen: {title}": _portable(stage) for title, stage in _stages(mixed, "").items()}
+
+
+def clips(lake: Path) -> dict[str, Any]:
+    """A mixture of clips, of rates that are taken as they are and one that is resampled; one is too long, one has no
+    whole frame, one more frames than a window may. Their samples are whole numbers, the same on every machine."""
+    store = open_store(str(lake))
+    rows = []
+    for number, (samples, rate) in enumerate([(24_000, 16_000), (9_000, 8_000), (33_075, 22_050), (300, 16_000)]):
+        rows.append({"audio": {"bytes": _clip(number, samples, rate), "path": None}, "text": f"Wheel {number} turns."})
+    for number, seconds in enumerate((3, 5), 4):
+        rows.append({"audio": {"bytes": _clip(number, 16_000 * seconds, 16_000), "path": None}, "text": "It turns."})
+    lake.mkdir(parents=True, exist_ok=True)
+    every = {"min_seconds": 0.01, "min_peak": None, "max_silent_ratio": None, "max_clipped_ratio": None}
+    speech.run(
+        store,
+        [speech.parquet_of(lake / "clips.parquet", rows)],
+        clip=every,
+        **dict.fromkeys(("speech_rate", "transcript", "min_similarity")),
+    )
+    mixtures.tokenizer(store, "speech@v1", vocab_size=380)
+    mixed = Recorder(store)
+    taken = {"max_seconds": 4}
+    mixtures.mix(store, {"speech@v1": 1}, mixed, audio=taken, window=128, max_window_frames=250, max_waste=0.5)
+    return {f"heard: {title}": _portable(stage) for title, stage in _stages(mixed, "").items()}
+
+
+def _clip(number: int, samples: int, rate: int) -> bytes:
+    """Steps of a length and a height of its own."""
+    steps = (np.arange(samples) // (30 + 7 * number) % 5 - 2) * (900 + 50 * number)
+    stream = io.BytesIO()
+    soundfile.write(stream, steps.astype(np.int16), rate, format="WAV", subtype="PCM_16")
+    return stream.getvalue()
 
 
 def mixture(lake: Path) -> dict[str, Any]:
@@ -179,12 +214,12 @@ def _outputs(store: Store, receipts: Sequence[Receipt]) -> dict[str, Any]:
 
 
 def _windows(store: Store, ref: ObjectRef) -> pa.Table:
-    """A tar's members; the tar's own bytes are those of `webdataset`. Of tiles the shape: how a picture is resized
-    differs by a level between machines (tests/model/test_image.py compares their pixels)."""
+    """A tar's members; the tar's own bytes are those of `webdataset`. Of tiles and frames the shape: how a picture is
+    resized differs by a level between machines, and a frame by its last bit (tests/model compares their values)."""
     with store.open(ref.key) as stream, tarfile.open(fileobj=stream) as tar:
         rows = [{"name": file.name, "data": tar.extractfile(file).read()} for file in tar]  # type: ignore[union-attr]
     for row in rows:
-        if row["name"].endswith(".tiles.npy"):
+        if row["name"].endswith((".tiles.npy", ".mel.npy")):
             row["data"] = str(np.load(io.BytesIO(row["data"])).shape).encode()
     return pa.Table.from_pylist(rows)
 

@@ -2,9 +2,9 @@
 
 One language model and one model that sees, then seeds of everything that hears: after A1 and A2 they are asked of
 digits that no row of training says, in voices of training and in others; beside them a projector goes on alone for as
-many steps as A2 has. After the joint stage they are asked spoken questions about pictures: with both, with the picture
-alone, with the question alone. Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is
-below what is asked of it. `--folder`: where everything is kept, and gone on with.
+many steps as A2 has. After the joint stage they are asked spoken questions about pictures: with both, with one of them
+alone, with one of them from another row. Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a
+seed is below what is asked of it. `--folder`: where everything is kept, and gone on with.
 """
 
 from __future__ import annotations
@@ -15,30 +15,21 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from answering import answers
 from rich.console import Console
 from rich.table import Table
 from torchaudio.functional import edit_distance
 
-from gristmill.lake.store.objects import read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
-from gristmill.model.evaluate.samples import Rules, item_of
-from gristmill.model.generate.engine import Engine, Options, Request
-from gristmill.model.generate.sampling import Sampling
-from gristmill.model.processing.detokenize import decoder
-from gristmill.model.processing.segments import Segment, placeholder_of
-from gristmill.model.windows.placeholders import LogMel, Medium
-from gristmill.model.windows.prompts import Prompts, cut_of, log_mel_of
 from gristmill.orchestration.demo.seeing import CUT, PICTURES
 from gristmill.orchestration.demo.terminal import grist, keys
-from gristmill.stages.models.model_versions import load_model
-from gristmill.stages.text.instruct import parts_of
 from gristmill.synth.scenes.sample import write_scenes
 from gristmill.synth.speech.hearing import ASKED
 from gristmill.synth.speech.sample import write_speech
@@ -65,8 +56,15 @@ MIXTURES = {
 """Mixture, without `hearing-` -> its sources with their weights, and tokens of a window."""
 HEARING = ("a1", "a2", "vs")
 """Stages of a seed; all before them are trained once."""
-WITHOUT = {"both": None, "picture alone": "audio", "question alone": "image"}
-"""How the joint stage is asked -> the kind of media that is left out."""
+JOINT: dict[str, dict[str, str]] = {
+    "both": {},
+    "picture alone": {"without": "audio"},
+    "question alone": {"without": "image"},
+    "another question": {"exchanged": "audio"},
+    "another picture": {"exchanged": "image"},
+}
+"""How the joint stage is asked -> of which kind of media something else is shown, or nothing. A model that has both
+learned to expect both; with what belongs to another row it guesses as well as it can from one."""
 MOST_WRONG = {("digits", HELD_OUT): 0.08, ("digits", VOICES): 0.12}
 """Words of a hundred that may be wrong after A2, of every seed."""
 LEAST_GAINED = 0.15
@@ -118,7 +116,7 @@ def rows(lake: str, folder: Path) -> None:
         grist("run", "conf/vision.yaml", *keys((*what, "min_similarity=null")), *here)
     for dataset, task in CLIPS.items():
         for part in ("", HELD_OUT, VOICES):
-            prompts = (f"audio.prompts=[{ASKED}]",) if task == "asr" else ("audio.max_images=1",)
+            prompts = (f"audio.prompts={json.dumps([ASKED])}",) if task == "asr" else ("audio.max_images=1",)
             inputs = place(folder / "speech", f"{FILES[dataset]}{part}")
             what = (f"dataset={dataset}{part}", f"inputs=[{inputs}]", f"audio.task={task}", *prompts)
             grist("run", "conf/speech.yaml", *keys((*what, "min_similarity=null")), *here)
@@ -202,7 +200,7 @@ def learned(lake: str, folder: Path, seed: int) -> dict[str, Any]:
         for name, model in models.items()
     }
     joint = {
-        data: {how: right(answers(lake, f"hearing{seed}.vs@v1", f"{data}@v1", kind)) for how, kind in WITHOUT.items()}
+        data: {how: right(answers(lake, f"hearing{seed}.vs@v1", f"{data}@v1", **other)) for how, other in JOINT.items()}
         for data in (f"asked{HELD_OUT}", f"asked{VOICES}")
     }
     return {"cpu_s": round(seconds), "wer": wrong, "joint": joint, "gates": gates(lake, f"hearing{seed}")}
@@ -216,43 +214,6 @@ def gates(lake: str, dataset: str) -> dict[str, dict[str, Any]]:
 
 
 # Answers.
-
-
-def answers(lake: str, model: str, data: str, without: str | None = None) -> list[tuple[str, str]]:
-    """(expected, answered) of each row of a dataset, greedily. `without`: the kind of media that is left out."""
-    store = open_store(lake)
-    loaded = load_model(store, model)
-    tokenizer, config = loaded.tokenizer, loaded.model.config
-    assert tokenizer is not None
-    log_mel = log_mel_of(config, tokenizer, LogMel(exact=False))
-    prompts = Prompts(tokenizer, cut_of(config, tokenizer, 4), log_mel=log_mel)
-    expected: list[str] = []
-
-    def requests() -> Iterator[Request]:
-        for row in _rows(lake, data):
-            item = item_of(parts_of(row["text"], row["parts"]), Rules(), "answer")
-            shown = [part for part in item.prompt if _kind(part) is None or _kind(part) != without]
-            asked = prompts.of(shown, [Medium(medium["kind"], medium["data"]) for medium in row["media"]])
-            sampling = Sampling(max_tokens=24, temperature=0)
-            yield Request(str(len(expected)), asked.tokens, sampling, media=asked.media or None)
-            expected.append(item.expected)
-
-    engine = Engine(loaded.model, Options(max_num_seqs=32, max_model_len=256, block_size=64))
-    decode, ends = decoder(tokenizer), config.text.eos_token_id
-    said = {int(each.request.key): each.text(decode, ends) for each in engine.run(requests())}
-    return [(text, said[number].strip()) for number, text in enumerate(expected)]
-
-
-def _rows(lake: str, data: str) -> Iterator[dict[str, Any]]:
-    store = open_store(lake)
-    for ref in Versions(store).resolve(data).shards:
-        yield from read_table(store, ref).to_pylist()
-
-
-def _kind(part: Segment) -> str | None:
-    """Of the medium that a part stands for; None: it is text."""
-    found = placeholder_of(part)
-    return None if found is None else found.kind
 
 
 def errors(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -277,7 +238,7 @@ def lacking(seed: int, result: dict[str, Any]) -> list[str]:
         if (wer := result["wer"]["a2"][f"{data}{part}"]["wer"]) > most:
             lines.append(f"seed {seed}: {data}{part} has a word error rate of {wer:.3f}, at most {most} is asked")
     for data, shares in result["joint"].items():
-        alone = max(shares[how]["exact"] for how, kind in WITHOUT.items() if kind)
+        alone = max(shares[how]["exact"] for how, other in JOINT.items() if other)
         if (gained := shares["both"]["exact"] - alone) < LEAST_GAINED:
             lines.append(f"seed {seed}: {data} gains {gained:.3f} over one alone, {LEAST_GAINED} is asked")
     failed = [f"{name}: {gate}" for name, own in result["gates"].items() for gate, passed in own.items() if not passed]
@@ -289,12 +250,12 @@ def show(results: dict[str, Any], failed: list[str]) -> None:
     console = Console()
     columns = [f"{data}{part}" for data, part in MOST_WRONG]
     table = Table("seed", "after", *columns, title="train-speech-nano: word error rates (rows that are right)")
-    joint = Table("seed", "asked", *WITHOUT, title="spoken questions about pictures that are answered right")
+    joint = Table("seed", "asked", *JOINT, title="spoken questions about pictures that are answered right")
     for seed, result in results["seeds"].items():
         for name, scores in result["wer"].items():
             table.add_row(str(seed), name, *(f"{scores[c]['wer']:.3f} ({scores[c]['exact']:.3f})" for c in columns))
         for data, shares in result["joint"].items():
-            joint.add_row(str(seed), data, *(f"{shares[how]['exact']:.3f}" for how in WITHOUT))
+            joint.add_row(str(seed), data, *(f"{shares[how]['exact']:.3f}" for how in JOINT))
     console.print(table)
     console.print(joint)
     seconds = ", ".join(str(result["cpu_s"]) for result in results["seeds"].values())

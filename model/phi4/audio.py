@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from gristmill.model.phi4.blocks import Stack
 from gristmill.model.phi4.config import AudioConfig, ModelConfig
@@ -22,7 +23,7 @@ from gristmill.model.phi4.conformer import ConformerBlock, RelativeBias, init_we
 
 PIECE = 4
 """Windows that are computed at a time: of a long clip, whose first convolution alone takes 100 times its memory."""
-INPUTS = ("audio_input_features", "audio_embed_sizes", "audio_attention_mask")
+INPUTS = ("audio_input_features", "audio_embed_sizes", "audio_attention_mask", "audio_frames")
 Count = TypeVar("Count", int, Tensor)
 
 
@@ -241,10 +242,16 @@ def parts(config: ModelConfig) -> dict[str, nn.Module]:
 
 
 def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
-    """Encoder frames of all clips, end to end: [tokens, D]. Without sizes, as many of a clip as its mask says."""
-    features_BTM, sizes_B, mask_BT = (inputs.get(name) for name in INPUTS)
+    """Encoder frames of all clips, end to end: [tokens, D]. Without sizes, as many of a clip as its mask says.
+
+    Clips that come end to end, [frames, mels], are padded among those of like length alone: in one batch seconds beside
+    half an hour would take the memory of as many half hours.
+    """
+    features_BTM, sizes_B, mask_BT, frames_B = (inputs.get(name) for name in INPUTS)
     assert features_BTM is not None
     device = model.language.norm.weight.device
+    if frames_B is not None:
+        return _end_to_end(model.audio_encoder, features_BTM.to(device), frames_B.tolist())
     mask_BT = None if mask_BT is None else mask_BT.bool().to(device)
     clips = _encoded(model.audio_encoder, features_BTM.to(device), mask_BT)
     if sizes_B is None:
@@ -274,11 +281,34 @@ def _encoded(encoder: AudioEncoder, features_BTM: Tensor, mask_BT: Tensor | None
     return [clips[number] for number in range(len(clips))]
 
 
-def groups(lengths: Sequence[int]) -> list[tuple[list[int], int]]:
-    """Numbers of clips of like length, and the length of the longest in it: no clip is shorter than three quarters."""
+def _end_to_end(encoder: AudioEncoder, features_FM: Tensor, frames: Sequence[int]) -> Tensor:
+    """Encoder states of clips of so many frames that follow each other, [tokens, D]. Raises ValueError where they are
+    others."""
+    if features_FM.ndim != 2 or sum(frames) != len(features_FM) or min(frames, default=0) < 1:
+        raise ValueError(
+            f"audio_frames {list(frames)}: the frames of each clip, of features [frames, mels], not"
+            f" {list(features_FM.shape)}"
+        )
+    parts = features_FM.split(list(frames))
+    reduction, most = encoder.config.time_reduction, PIECE * encoder.config.window * encoder.config.time_reduction
+    together = [(list(range(len(parts))), max(frames))] if encoder.hf_compat_mask else groups(frames, most)
+    clips: dict[int, Tensor] = {}
+    for numbers, longest in together:
+        length_B = torch.tensor([frames[number] for number in numbers], device=features_FM.device)
+        mask_BT = torch.arange(longest, device=features_FM.device) < length_B[:, None]
+        padded_BTM = pad_sequence([parts[number] for number in numbers], batch_first=True)
+        for number, hidden_TD in zip(numbers, encoder(padded_BTM, mask_BT), strict=True):
+            clips[number] = hidden_TD[: frames_after(frames[number], reduction)]
+    return torch.cat([clips[number] for number in range(len(clips))])
+
+
+def groups(lengths: Sequence[int], most: int | None = None) -> list[tuple[list[int], int]]:
+    """Numbers of clips of like length, and the length of the longest in it: no clip is shorter than three quarters.
+    `most`: frames of several clips together, padded; a longer one is alone."""
     grouped: list[tuple[list[int], int]] = []
     for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
-        if not grouped or 4 * lengths[number] < 3 * grouped[-1][1]:
+        full = grouped and most is not None and (len(grouped[-1][0]) + 1) * grouped[-1][1] > most
+        if not grouped or full or 4 * lengths[number] < 3 * grouped[-1][1]:
             grouped.append(([], lengths[number]))
         grouped[-1][0].append(number)
     return grouped

@@ -104,7 +104,8 @@ class Multimodal(nn.Module):
         `image_sizes` [images, 2]: height, width in pixels, which say how many crops are whose; `image_attention_mask`
         [crops, G, G]: 1 is a real patch. As in the reference too, [images, crops, ...], padded to the most crops.
         `audio_input_features` [clips, frames, mels]: log-Mel; `audio_embed_sizes` [clips]: tokens of each;
-        `audio_attention_mask` [clips, frames]: 1 is a real frame.
+        `audio_attention_mask` [clips, frames]: 1 is a real frame. Or, without these two, features [frames, mels], clips
+        end to end, and `audio_frames` [clips]: the frames of each.
         Raises ValueError if tokens and inputs do not match in number, TypeError for other inputs.
         """
         if unknown := sorted(set(inputs) - {name for modality in MODALITIES for name in modality.inputs}):

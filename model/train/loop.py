@@ -19,18 +19,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from gristmill.model.augment.masking import Masking
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part, trainable
 from gristmill.model.shards.files import ShardReader
-from gristmill.model.shards.sample import Sample
 from gristmill.model.train import optim
 from gristmill.model.train.checkpoint_files import Mirror
 from gristmill.model.train.gradients import Gradients, ShardedGradients
-from gristmill.model.train.masking import Masking
 from gristmill.model.train.metrics import MetricsFile, Progress, utilisation
 from gristmill.model.train.objective import collate
 from gristmill.model.train.ranks import Ranks
-from gristmill.model.train.settings import Arrays, Settings, Source
+from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage, steps_of
 from gristmill.model.train.state import Checkpoints, Reached, restore
 from gristmill.model.windows import batches
@@ -77,7 +76,7 @@ class Trainer:
         self.trained = trained_parameters(stage, model, objective)
         self.device = next(iter(self.trained.values())).device
         self._measures: tuple[str, ...] = getattr(objective, "measures", ())
-        self._source, self._masking = source, Masking.of(stage, model)
+        self._source, self._masking = source, Masking.of(stage.spec_augment, model, stage.seed)
         self._lines: MetricsFile | None = None
         self._reader = ShardReader(source.shards, source.open, seed=stage.seed)
         self.steps = steps_of(stage, len(self._reader), self._reader.tokens)
@@ -172,7 +171,8 @@ class Trainer:
         most = share.most if self._sharded else None
         for numbers in batches.passes(len(share.windows), self.settings.windows_per_pass, most):
             # A pass of no windows is made with one of them, which then counts nothing: other ranks wait for it.
-            windows = [self._arrays(share.windows[number], share.epochs[number]) for number in numbers or (0,)]
+            own = [(share.windows[number], share.epochs[number]) for number in numbers or (0,)]
+            windows = [self._masking.masked(self._source.arrays(window), window.key, epoch) for window, epoch in own]
             batch = collate(windows, self.config, self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.stage.precision == "bfloat16"):
                 loss, *counts = self.objective(batch)
@@ -195,10 +195,6 @@ class Trainer:
             self._optimizer.step()
         measures = {name: each / max(target_count, 1) for name, each in zip(self._measures, measured, strict=True)}
         return _Result(mean, norm, lr, int(target_count), not finite, measures)
-
-    def _arrays(self, window: Sample, epoch: int) -> Arrays:
-        """Of a window as it is trained on in an epoch."""
-        return self._masking.masked(self._source.arrays(window), window.key, epoch)
 
     def _advanced(self, reached: Reached, share: batches.Share, result: _Result) -> Reached:
         """How far the run is after a step. Raises Diverged."""

@@ -14,11 +14,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gristmill.model.assembly.shapes import parts_of
+from gristmill.model.augment.spec_augment import SpecAugment
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
-from gristmill.model.train.spec_augment import SpecAugment
 
 LOSSES = ("cross_entropy", "dpo", "siglip")
 """On targets; of preferences against precomputed references; of images and what is said of them, matched."""
@@ -214,7 +214,7 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         ("crops have patches of", data.patch_size, config.vision, "patch_size"),
         ("images stand at token", data.image_token, config.vision, "image_token_id"),
         ("clips have mel bands", data.mels, config.audio, "input_size"),
-        ("clips have a token each of frames", data.reduction, config.audio, "time_reduction"),
+        ("clips are reduced by", data.reduction, config.audio, "time_reduction"),
         ("clips stand at token", data.audio_token, config.audio, "audio_token_id"),
     ):
         if value is not None and (section is None or getattr(section, own) != value):

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from gristmill.model.phi4.config import ModelConfig, VisionConfig
 from gristmill.model.processing.image import Size, grid_of, image_inputs
@@ -87,8 +86,4 @@ def _clip_inputs(
 ) -> dict[str, Tensor]:
     lengths = [length for window in windows for length in clip_lengths(window, config)]
     mel_FM = torch.from_numpy(np.concatenate([window["mel"] for window in windows])).to(device, non_blocking=True)
-    length_C = torch.tensor(lengths, device=device)
-    return {
-        "audio_input_features": pad_sequence(mel_FM.float().split(lengths), batch_first=True),
-        "audio_attention_mask": torch.arange(max(lengths), device=device) < length_C[:, None],
-    }
+    return {"audio_input_features": mel_FM.float(), "audio_frames": torch.tensor(lengths)}

@@ -80,6 +80,11 @@ class WindowMedia:
                 raise ValueError(f"its {layout.listed} are of stretches {whose}, not those of the window in order")
         return cls(arrays, lists)
 
+    @property
+    def stretches(self) -> list[int]:
+        """Those that have any, by number."""
+        return sorted({medium["stretch"] for about in self.lists.values() for medium in about})
+
     def only(self, stays: np.ndarray) -> WindowMedia:
         """Those of the stretches that stay, which are counted anew. `stays`: bool [stretches]."""
         number = np.cumsum(stays) - 1  # of a stretch, among those that stay

@@ -88,8 +88,8 @@ def draw_stretches(console: Console, drawn: DrawnStretches, full: bool) -> None:
                 size = f"{image.width:,} x {image.height:,} pixels, {image.crops:,} crops with the global view"
                 console.print(Text(f"image {number}: {size}, {image.tokens:,} tokens, sha256 {image.sha256[:12]}"))
             for number, clip in enumerate(stretch.clips, 1):
-                length = f"{clip.samples / clip.rate:.2f} seconds at {clip.rate:,} Hz, {clip.frames:,} frames"
-                console.print(Text(f"clip {number}: {length}, {clip.tokens:,} tokens, sha256 {clip.sha256[:12]}"))
+                lasts = f"{clip.samples / clip.rate:.2f} seconds at {clip.rate:,} Hz, {clip.frames:,} frames"
+                console.print(Text(f"clip {number}: {lasts}, {clip.tokens:,} tokens, sha256 {clip.sha256[:12]}"))
             if not full and (length := sum(len(piece) for piece, _ in stretch.pieces)) > CUT:
                 console.print(Text(f"... {length:,} characters in all; --full prints them", style="dim"))
             console.print()

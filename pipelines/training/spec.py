@@ -12,10 +12,10 @@ from dataclasses import fields
 from pydantic import Field, model_validator
 
 from gristmill.filters.overlap import Overlap
+from gristmill.model.augment.spec_augment import SpecAugment
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import Schedule
-from gristmill.model.train.spec_augment import SpecAugment
 from gristmill.model.train.stage import TrainStage
 from gristmill.pipelines.settings.config import Root
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from gristmill.model.processing.text import Tokenizer
 from gristmill.model.shards.files import ShardReader
 from gristmill.model.shards.sample import Sample
 from gristmill.model.windows.placeholders import BadMedium, Medium
+from gristmill.model.windows.stretches import WindowMedia
 from gristmill.stages.mix.pairs import of_pairs
 from gristmill.stages.mix.tokenize import record_at
 from gristmill.stages.mix.windows import shard_files, source_of
@@ -237,18 +236,9 @@ def _stretches(store: Store, piece: Piece) -> Iterator[Question | tuple[Any, str
 
 
 def _media_of(window: Sample) -> dict[int, Callable[[], Mapping[str, np.ndarray]]]:
-    """The images of a window by the stretch that they belong to, which lie end to end in the order of stretches."""
-    media: dict[int, Callable[[], Mapping[str, np.ndarray]]] = {}
-    image = tile = 0
-    for stretch, own in groupby(window.meta.get("images", ()), key=itemgetter("stretch")):
-        crops = [about["crops"] - 1 for about in own]  # the global view is not stored
-        arrays = {
-            "tiles": window.arrays["tiles"][tile : tile + sum(crops)],
-            "image_sizes": window.arrays["image_sizes"][image : image + len(crops)],
-        }
-        media[stretch] = partial(dict, arrays)
-        image, tile = image + len(crops), tile + sum(crops)
-    return media
+    """The media of a window by the stretch that they belong to."""
+    media, stretches = WindowMedia.of(window), np.arange(len(window.arrays["cu_seqlens"]) - 1)
+    return {stretch: partial(dict, media.only(stretches == stretch).arrays) for stretch in media.stretches}
 
 
 def records_table(records: Sequence[dict[str, Any]]) -> pa.Table:

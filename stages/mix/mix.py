@@ -133,8 +133,8 @@ class Plan(Stage[PlanInput]):
         # By the tokens of all sources together; each source is then divided over all shards.
         shards = max(1, round(sum(drawn) / self.shard_tokens))
         if any(self.budgets):
-            taken = sum(_drawn_units(material, draw) for material, draw in zip(materials, draws, strict=True))
-            for units, budget in zip(taken.tolist(), self.budgets, strict=True):
+            taken = [_drawn_units(material, draw) for material, draw in zip(materials, draws, strict=True)]
+            for units, budget in zip(np.sum(taken, axis=0).tolist(), self.budgets, strict=True):
                 shards = shards if budget is None else max(shards, -(-units // budget.shard))
         rows: list[PlanRow] = []
         facts = []

@@ -24,6 +24,7 @@ from forget_lake import (
     sound,
     two_nights,
 )
+from killed import Killed, Killing, state, steps
 from tar_lake import pictures
 
 from gristmill.lake.store.base import Store
@@ -44,43 +45,6 @@ def web(store) -> list[Manifest]:
 # crashes and company
 
 
-class Killed(Exception):
-    pass
-
-
-def steps(store: Store, act: Callable[[Store], Any]) -> list[str]:
-    """What the act writes, in order."""
-    seen: list[str] = []
-    act(Killing(store, -1, seen))
-    return seen
-
-
-class Killing:
-    """A store that dies at its n-th write; `late`: the write is done, and the answer never comes."""
-
-    def __init__(self, store: Store, n: int, seen: list[str], late: bool = False) -> None:
-        self.store, self.n, self.seen, self.late = store, n, seen, late
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self.store, name)
-        if name not in ("create", "put", "put_file"):
-            return attribute
-
-        def call(key: str, *args: Any) -> Any:
-            if key.startswith("runs/"):
-                return attribute(key, *args)
-            self.seen.append(key)
-            fatal = len(self.seen) - 1 == self.n
-            if fatal and not self.late:
-                raise Killed(key)
-            result = attribute(key, *args)
-            if fatal:
-                raise Killed(key)
-            return result
-
-        return call
-
-
 def lake_of(tmp_path: Path, name: str) -> Store:
     """A copy of one lake: two increments of `web`, a dataset that holds a text of them, tars of images of their pages,
     and windows that do not say what they hold."""
@@ -93,11 +57,6 @@ def lake_of(tmp_path: Path, name: str) -> Store:
         pictures(store, [["a"], ["b"]], [["h"]])
     shutil.copytree(tmp_path / "lake", tmp_path / name)
     return open_store(str(tmp_path / name), probe=False)
-
-
-def state(store: Store) -> dict[str, Any]:
-    versions = Versions(store)
-    return {name: ([m.digest for m in versions.manifests(name)], versions.withdrawn(name)) for name in versions.names()}
 
 
 def test_killed_at_any_step_the_same_command_ends_where_an_undisturbed_one_does(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from media_windows import CROP, PATCH, Sample, packed, sample, samples_of_all_kinds, write_media_windows
-from models import NANO, enlivened, text_model
+from models import AUDIO, NANO, enlivened, text_model
 from ranks import in_ranks
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -138,7 +138,8 @@ def test_media_are_stored_as_they_are_and_floats_are_made_of_them() -> None:
     inputs = collate([half], NANO).inputs
     assert window["tiles"].dtype == np.uint8 and inputs["image_pixel_values"].dtype == torch.float32
     assert inputs["audio_input_features"].dtype == torch.float32
-    assert torch.equal(inputs["audio_input_features"][0], torch.from_numpy(half["mel"]).float())
+    assert torch.equal(inputs["audio_input_features"], torch.from_numpy(half["mel"]).float())
+    assert inputs["audio_frames"].tolist() == [24]
     assert collate([window], NANO, "meta").inputs["image_pixel_values"].is_meta  # made where it is used
 
 
@@ -149,6 +150,26 @@ def test_a_short_clip_is_not_padded_to_a_long_one() -> None:
     Objective(model)(collate([window], NANO))
     assert shapes == [(2, 900), (3, 40), (1, 5)]
     assert audio.groups([3, 4, 4]) == [([1, 2, 0], 4)] and audio.groups([]) == []
+    assert audio.groups([3, 4, 4, 20, 3], 11) == [([3], 20), ([1, 2], 4), ([0, 4], 3)]
+
+
+def test_many_short_clips_go_through_the_encoder_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a convolution takes of memory then does not grow with the clips of a window."""
+    model, shapes = enlivened(NANO, 2), list[tuple[int, int]]()
+    window = packed([sample(number, clips=[40, 40]) for number in range(3)])
+    together = Objective(model)(collate([window], NANO))[0]
+    most, groups = list[int](), audio.groups
+    monkeypatch.setattr(audio, "groups", lambda lengths, frames: (most.append(frames), groups(lengths, 80))[1])
+    model.audio_encoder.register_forward_pre_hook(lambda _module, given: shapes.append(tuple(given[0].shape[:2])))
+    torch.testing.assert_close(Objective(model)(collate([window], NANO))[0], together)
+    assert shapes == [(2, 40)] * 3 and most == [16_000], "as many as four windows of a long clip have"
+
+
+@pytest.mark.parametrize(("frames", "shape"), [([3, 4], (8, 80)), ([8, 0], (8, 80)), ([8], (1, 8, 80))])
+def test_frames_that_are_not_those_of_the_clips_are_refused(frames: list[int], shape: tuple[int, ...]) -> None:
+    model = enlivened(NANO, 2)
+    with pytest.raises(ValueError, match=r"audio_frames \[.*the frames of each clip"):
+        model.embed(torch.tensor([[AUDIO]]), audio_input_features=torch.zeros(shape), audio_frames=torch.tensor(frames))
 
 
 def changed(**arrays: Any) -> dict[str, np.ndarray]:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from train_windows import stage
 
+from gristmill.model.augment.spec_augment import SpecAugment
 from gristmill.model.phi4.config import LoraConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
-from gristmill.model.train.spec_augment import SpecAugment
 from gristmill.model.train.stage import DataFacts, check, steps_of
 
 NANO = PRESETS["nano"]
@@ -116,6 +116,8 @@ def test_a_stage_fits_its_model_and_data() -> None:
         ({}, {}, {"vocab_size": 2049}, "its vocabulary has 2049 entries, the model 2048"),
         ({}, {}, {"crop_size": 64}, "its crops have side 64, the model takes none"),
         ({}, {}, {"mels": 80}, "its clips have mel bands 80, the model takes none"),
+        ({}, {}, {"reduction": 8}, "its clips are reduced by 8, the model takes none"),
+        ({}, {}, {"audio_token": 12}, "its clips stand at token 12, the model takes none"),
         ({}, {}, {"windows": 0}, "the mixture has 0 windows"),
         ({"steps": None, "tokens": 6000, "schedule": Schedule(warmup=3)}, {}, {}, "the stage has 2 steps"),
     ],

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
+from types import SimpleNamespace
 
 import mixtures
 import numpy as np
 import pytest
 import soundfile
+import torch
 from clip_mixtures import TAKEN, spoken
-from forget_lake import do, erase, readable
 from image_mixtures import CUT, pictures
 from mixtures import documents, mix, texts, tokenizer
-from models import NANO
+from models import AUDIO, IMAGE, NANO, enlivened
+from speech import clip, run
 from typer.testing import CliRunner
+from vision import picture, tar_of
 
 from gristmill.lake.store.objects import iter_batches, read_table
-from gristmill.lake.takedown.suppress import Suppression
-from gristmill.lake.upkeep.verify import verify
+from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.audio import audio_tokens, frames_of, log_mel
 from gristmill.model.windows.media import media_inputs
+from gristmill.model.windows.stretches import WindowMedia
 from gristmill.orchestration.cli.main import app
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.tokenizer import tokenizer_of
+from gristmill.pipelines.training.lookup import data_facts
 from gristmill.stages.mix.windows import read_windows
+from gristmill.stages.models.model_versions import tokenizer_shard
 from gristmill.stages.run.runner import Runner
 
 LENGTHS = [(2.0, 16_000), (1.3, 8_000), (3.1, 44_100), (0.5, 16_000), (2.4, 22_050)] * 3
@@ -86,7 +93,7 @@ def test_the_model_makes_as_many_embeddings_of_a_window_as_it_has_audio_tokens(l
     window = next(w for w in mixtures.windows(lake, manifest) if "mel" in w.arrays)
     inputs = media_inputs([window.arrays], NANO, "cpu")
     token = tokenizer_of(Versions(lake), manifest).special("<|audio|>")
-    tokens = (-(-inputs["audio_attention_mask"].sum(1) // 8)).sum()
+    tokens = (-(-inputs["audio_frames"] // 8)).sum()
     assert int(tokens) == int((window.arrays["input_ids"] == token).sum())
 
 
@@ -108,10 +115,12 @@ def test_what_does_not_fit_is_dropped_with_the_reason_and_the_value(store, tmp_p
 NO = {"min_seconds": 0.01, "min_peak": None, "max_silent_ratio": None}
 
 
-def test_the_same_data_has_the_same_digest_with_any_number_of_workers(lake):
-    first = mix(lake, {"web@v1": 1, "speech@v1": 1}, Runner(lake, workers=1), **MIX).manifest
-    other = mix(lake, {"web@v1": 1, "speech@v1": 1}, Runner(lake, workers=2), dataset="other", **MIX).manifest
-    assert first.content_digest == other.content_digest
+def test_a_mixture_is_the_same_with_any_number_of_workers(lake, tmp_path):
+    other = open_store(str(shutil.copytree(lake.uri, tmp_path / "other")))  # nothing of it is done there
+    given = {**MIX, "shard_frames": 1000}
+    here = mix(lake, {"web@v1": 1, "speech@v1": 1}, **given).manifest
+    on_ray = mix(other, {"web@v1": 1, "speech@v1": 1}, Runner(other, workers=2), **given).manifest
+    assert here.content_digest == on_ray.content_digest and len(here.shards) > 4
 
 
 def test_log_mel_of_other_settings_is_a_mixture_of_its_own(lake):
@@ -144,3 +153,97 @@ def test_what_the_recipe_lacks_is_said(lake, changes, says):
 def test_settings_that_make_no_sense_are_refused(changes, says):
     with pytest.raises(ValueError, match=says):
         mixtures.recipe({"web@v1": 1}, **{**MIX, **changes})
+
+
+@pytest.fixture
+def of_all_kinds(store, tmp_path):
+    """Windows of texts, pictures, clips, and questions that are spoken about pictures."""
+    documents(store, "web", texts(12, longest=60))
+    pictures(store, tmp_path / "pictures", [([(64, 64)], "It is {}."), ([(40, 100), (64, 64)], "Both are {}.")])
+    spoken(store, tmp_path / "clips", LENGTHS[:5])
+    records = {}
+    for n in range(3):
+        records[f"{n}.json"] = json.dumps({"question": "What is there?", "answer": f"Mill {n}."}).encode()
+        records |= {f"{n}.wav": clip(n + 20), f"{n}.png": picture(n)}
+    address = tar_of(tmp_path / "asked.tar", records)
+    asked = {"dataset": "asked", "speech_rate": None, "audio": {"task": "sqqa", "max_images": 1}}
+    run(store, [address], min_similarity=None, **asked)
+    tokenizer(store, "web@v1", "speech@v1")
+    sources = {"web@v1": 1, "pics@v1": 1, "speech@v1": 1, "asked@v1": 1}
+    bounds = {"max_window_crops": 20, "max_window_frames": 2000}
+    return mix(store, sources, window=512, images=CUT, audio=TAKEN, **bounds).manifest
+
+
+def test_texts_images_and_clips_share_windows_and_each_sample_is_seen_as_if_it_were_alone(store, of_all_kinds):
+    model = enlivened(NANO, 2)
+    special = tokenizer_of(Versions(store), of_all_kinds).special
+    assert (special("<|image|>"), special("<|audio|>")) == (IMAGE, AUDIO)
+    windows = mixtures.windows(store, of_all_kinds)
+    window = max(windows, key=lambda each: ("mel" in each.arrays) + ("tiles" in each.arrays))
+    media, bounds, ids = WindowMedia.of(window), window.arrays["cu_seqlens"], window.arrays["input_ids"]
+    sources = [member["source"] for member in window.meta["members"]]
+    assert len(set(sources)) > 2 and "asked@v1" in sources, sources
+    row = torch.from_numpy(ids.astype(np.int64))[None]
+    segments = torch.from_numpy(np.repeat(np.arange(len(sources)), np.diff(bounds)))[None]
+    with torch.no_grad():
+        packed = model.hidden(row, segment_ids=segments, **media_inputs([window.arrays], NANO, "cpu"))[0]
+        for number, source in enumerate(sources):
+            first, end = bounds[number : number + 2]
+            own = media.only(np.arange(len(sources)) == number)
+            kinds = {"pics@v1": {"images"}, "speech@v1": {"clips"}, "asked@v1": {"images", "clips"}}
+            assert own.lists.keys() == kinds.get(source, set())
+            alone = model.hidden(row[:, first:end], **media_inputs([own.arrays], NANO, "cpu"))[0]
+            torch.testing.assert_close(packed[first:end], alone, atol=2e-4, rtol=1e-4)
+    assert own.counts().keys() == {"images", "crops", "clips", "frames"}
+
+
+def test_the_statistics_and_the_index_count_both(store, of_all_kinds):
+    reader, statistics = read_windows(store, of_all_kinds), of_all_kinds.statistics
+    counts = [reader.counts(number) for number in range(len(reader))]
+    for unit, most in (("crops", 20), ("frames", 2000)):
+        taken = [getattr(count, unit) for count in counts]
+        assert sum(taken) == statistics[unit] > 0 and max(taken) <= most == statistics[f"window_{unit}"]
+
+
+def test_a_stage_of_training_is_told_how_clips_were_taken(store, of_all_kinds):
+    tokens = tokenizer_shard(Versions(store).resolve("bpe"))
+    facts = data_facts(
+        Versions(store), of_all_kinds, SimpleNamespace(tokenizer=tokens, tokenizer_version="bpe@v1"), "data"
+    )
+    assert (facts.mels, facts.reduction, facts.audio_token, facts.image_token) == (80, 8, AUDIO, IMAGE)
+    assert facts.arrays[-4:] == ("tiles", "image_sizes", "mel", "cu_frames")
+
+
+def test_a_record_with_images_in_a_mixture_that_takes_clips_alone_is_refused(store, of_all_kinds):
+    with pytest.raises(BadConfig, match=r"recipe\.images, recipe\.audio: a record has media of kind image"):
+        mix(store, {"asked@v1": 1}, window=512, audio=TAKEN)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays, meta: arrays.update(cu_frames=arrays["cu_frames"][:-1]),
+        lambda arrays, meta: arrays.update(mel=arrays["mel"][1:]),
+        lambda arrays, meta: meta["clips"][0].update(frames=meta["clips"][0]["frames"] + 1),
+        lambda arrays, meta: meta["clips"][0].update(stretch=99),
+        lambda arrays, meta: meta.pop("clips"),
+    ],
+)
+def test_a_window_whose_metadata_is_of_other_clips_is_not_taken_apart(lake, change):
+    manifest = mix(lake, {"speech@v1": 1}, **MIX).manifest
+    window = next(each for each in mixtures.windows(lake, manifest) if len(each.meta["clips"]) > 1)
+    WindowMedia.of(window)
+    change(window.arrays, window.meta)
+    with pytest.raises(ValueError, match="clips"):
+        WindowMedia.of(window)
+
+
+def test_a_window_is_shown_with_a_line_a_clip(lake, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    mix(lake, {"speech@v1": 1}, **MIX)
+    answer = CliRunner().invoke(app, ["sample", "mix@v1", "--lake", lake.uri, "-n", "40"])
+    assert answer.exit_code == 0, answer.output
+    assert "clip 1: 1.30 seconds at 8,000 Hz, 128 frames, 16 tokens, sha256" in answer.output
+    assert "<|audio|><|audio|>" not in answer.output
+    shown = CliRunner().invoke(app, ["show", "mix@v1", "--lake", lake.uri])
+    assert "frames of log-Mel" in shown.output and "of 900 a window" in shown.output, shown.output

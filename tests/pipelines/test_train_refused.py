@@ -102,7 +102,7 @@ UNFIT: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
         {},
         "recipe.stages.0.init_from.vision_projector is missing",
     ),
-    ((stage(),), {"model": "giant"}, "recipe.model: 'giant': allowed are nano, nano-vision, small"),
+    ((stage(),), {"model": "giant"}, "recipe.model: 'giant': allowed are nano, nano-vision, nano-speech, small"),
     ((stage(),), {"model": "mix@v1"}, "recipe.model: mix@v1 is no model: it holds packed windows"),
     ((stage(),), {"tokenizer": ""}, "recipe.tokenizer is empty"),
     ((stage(),), {"tokenizer": "mix@v1"}, "recipe.tokenizer: mix@v1 has no tokenizer; it holds packed windows"),

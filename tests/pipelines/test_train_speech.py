@@ -15,7 +15,7 @@ from models import AUDIO, NANO, enlivened, save_nano, small_tokenizer
 from pydantic import ValidationError
 from safetensors.torch import load
 from speech import waveform
-from training import stage, stop_at, train
+from training import config, stage, stop_at, train
 from transformers import AutoModelForCausalLM
 from transformers.models.phi4_multimodal import Phi4MultimodalFeatureExtractor
 from typer.testing import CliRunner
@@ -37,6 +37,7 @@ from gristmill.stages.mix.windows import read_windows
 from gristmill.stages.models.model_versions import load_model, part_shards
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete
+from gristmill.stages.train.folder import runs
 
 LENGTHS = [(1.2, 16_000), (0.8, 8_000), (0.9, 22_050)] * 6
 VISION = ("vision_encoder", "vision_projector", "lora_vision")
@@ -165,6 +166,9 @@ def test_what_is_hidden_of_clips_is_hidden_again_where_a_run_goes_on(store, base
         stop_at(patch, 5)
         with pytest.raises(Incomplete, match="the disk is gone"):
             trained(store, hidden)
+    (about,) = runs(store)
+    recipe = config(hidden, model="base@v1", tokenizer="").recipe
+    assert recipe.link([]).looked_up(Versions(store)).reached(store, about.dataset) == 5, "the scale is measured, too"
     resumed, unbroken = trained(store, hidden), trained(other, hidden)
     assert [ref.sha256 for ref in resumed.shards] == [ref.sha256 for ref in unbroken.shards]
     assert resumed.recipe["stage"]["spec_augment"]["time_width"] == 20
@@ -208,9 +212,9 @@ def test_what_a2_made_transcribes_alike_in_transformers_with_peft(store, base, t
     train(store, spec, model="lively@v1", tokenizer="")
     exported = CliRunner().invoke(app, ["export", "hf", "nano.a2@v1", str(tmp_path / "out"), "--lake", store.uri])
     assert exported.exit_code == 0, exported.output
-    ours = load_model(store, "nano.a2@v1")
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation=hf.ATTENTION).eval()
-    theirs.load_adapter(str(tmp_path / "out" / "speech-lora"), adapter_name="speech")
+    loaded = load_model(store, "nano.a2@v1")
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation=hf.ATTENTION).eval()
+    reference.load_adapter(str(tmp_path / "out" / "speech-lora"), adapter_name="speech")
     transcripts, without = [], 0
     for number, (seconds, rate) in enumerate([(1.0, 16_000), (0.7, 16_000), (1.6, 16_000)]):
         sound = waveform(100 + number, seconds, rate)
@@ -224,15 +228,15 @@ def test_what_a2_made_transcribes_alike_in_transformers_with_peft(store, base, t
         media = {"mel": mel, "cu_frames": np.array([0, len(mel)], np.int32)}
         asked = Request(str(number), tuple(tokens), Sampling(max_tokens=8, temperature=0, ignore_eos=True), media=media)
         engine = Engine(
-            ours.model, Options(max_num_seqs=4, max_num_partial_prefills=4, max_model_len=128, block_size=32)
+            loaded.model, Options(max_num_seqs=4, max_num_partial_prefills=4, max_model_len=128, block_size=32)
         )
         (answer,) = engine.run([asked])
-        theirs.set_adapter("speech")
-        assert list(answer.tokens) == greedy(theirs, tokens, given, 8)
+        reference.set_adapter("speech")
+        assert list(answer.tokens) == greedy(reference, tokens, given, 8)
         transcripts.append(tuple(answer.tokens))
-        theirs.disable_adapters()
-        without += greedy(theirs, tokens, given, 8) != list(answer.tokens)
-        theirs.enable_adapters()
+        reference.disable_adapters()
+        without += greedy(reference, tokens, given, 8) != list(answer.tokens)
+        reference.enable_adapters()
     assert without and len(set(transcripts)) > 1, "neither the adapter nor the clip is beside the point"
 
 

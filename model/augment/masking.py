@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import mask_along_axis
 
-from gristmill.model.train.spec_augment import SpecAugment
-from gristmill.model.train.stage import TrainStage
+from gristmill.model.augment.spec_augment import SpecAugment
 
 TIME, BANDS = 2, 3
 """Axes of [1, 1, frames, bands], as torchaudio counts them."""
@@ -35,12 +34,11 @@ class Masking:
     seed: int
 
     @classmethod
-    def of(cls, stage: TrainStage, model: nn.Module) -> Masking:
-        """Raises AttributeError for a stage that hides parts of clips, with a model that takes none."""
-        if stage.spec_augment is None:
-            return cls(None, torch.empty(0), stage.seed)
-        mean = model.get_submodule("audio_encoder.encoder_embedding").get_buffer("global_mean")
-        return cls(stage.spec_augment, mean, stage.seed)
+    def of(cls, how: SpecAugment | None, model: nn.Module, seed: int) -> Masking:
+        """With the mean of a model's encoder. Raises AttributeError for a model without one, if anything is hidden."""
+        if how is None:
+            return cls(None, torch.empty(0), seed)
+        return cls(how, model.get_submodule("audio_encoder.encoder_embedding").get_buffer("global_mean"), seed)
 
     def masked(self, window: Mapping[str, np.ndarray], key: str, epoch: int) -> Mapping[str, np.ndarray]:
         """The arrays of a window, by its key, with parts of its clips hidden; of one without clips, the same."""

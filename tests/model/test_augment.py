@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from models import NANO
-from train_windows import stage
 
+from gristmill.model.augment.masking import Masking
+from gristmill.model.augment.spec_augment import SpecAugment
 from gristmill.model.phi4.multimodal import Multimodal
-from gristmill.model.train.masking import Masking
-from gristmill.model.train.spec_augment import SpecAugment
 
 MEAN = torch.arange(80) / 10
 
@@ -63,7 +62,7 @@ def test_a_window_without_clips_and_a_stage_that_hides_nothing_change_nothing() 
     given = window(40)
     text = {"input_ids": np.arange(3)}
     assert Masking(SpecAugment(), MEAN, 0).masked(text, "w1", 0) is text
-    assert Masking.of(stage(), torch.nn.Linear(1, 1)).masked(given, "w1", 0) is given
+    assert Masking.of(None, torch.nn.Linear(1, 1), 0).masked(given, "w1", 0) is given
     nothing = SpecAugment(time_masks=0, band_masks=0)
     assert np.array_equal(Masking(nothing, MEAN, 0).masked(given, "w1", 0)["mel"], given["mel"])
 
@@ -72,7 +71,7 @@ def test_what_is_hidden_is_zero_to_the_encoder() -> None:
     model = Multimodal.seeded(NANO, 0)
     scale = model.audio_encoder.encoder_embedding
     scale.scale_to(MEAN.tolist(), [0.25] * 80)
-    masking = Masking.of(stage(spec_augment=SpecAugment(band_masks=2, band_width=40)), model)
+    masking = Masking.of(SpecAugment(band_masks=2, band_width=40), model, 0)
     shown = torch.from_numpy(masking.masked(window(60), "w1", 0)["mel"])
     seen = scale(shown[None])[0]
     assert torch.equal(seen == 0, shown == MEAN) and bool((seen == 0).any())

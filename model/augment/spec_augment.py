@@ -1,6 +1,6 @@
 """SpecAugment, as data that a recipe holds: how much of a clip is hidden while it is trained on. Read without torch.
 
-`model.train.masking` carries it out. What is hidden of a clip follows from the seed of the stage, the clip and the
+`model.augment.masking` carries it out. What is hidden of a clip follows from the seed of the stage, the clip and the
 epoch, so a run that goes on hides the same, on however many ranks; and each epoch hides something else.
 Source: arXiv 1904.08779, section 2, without time warping, which it found to gain little; p as in its equation 2.
 """
