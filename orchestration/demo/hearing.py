@@ -78,7 +78,7 @@ def clips(lake: str, folder: Path) -> None:
     for dataset, task in CLIPS.items():
         path = folder / FILES[dataset]
         address = f"folder::{path}/metadata.jsonl" if path.is_dir() else str(path)
-        asked = f"audio.prompts=[{PROMPT}]" if task == "asr" else "audio.max_images=1"
+        asked = f'audio.prompts=["{PROMPT}"]' if task == "asr" else "audio.max_images=1"
         # Many clips say the same in other voices, as they should: no near duplicate is looked for.
         settings = (f"dataset={dataset}", f"inputs=[{address}]", f"audio.task={task}", asked, "min_similarity=null")
         grist("run", "conf/speech.yaml", *keys(settings), *here)
