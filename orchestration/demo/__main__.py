@@ -3,8 +3,8 @@
 A crawl of a few thousand generated pages goes in; an accounted, versioned dataset comes out, and an increment adds
 to it. Then the promises: the same command again does nothing, a run killed with SIGKILL is finished by the same
 command and ends with the digest of one that was never killed, every record can be asked why, a text can be looked up,
-what somebody wants forgotten goes, every byte is checked. Small models learn, and answer what they have not seen: one
-word problems, the other what generated pictures show.
+what somebody wants forgotten goes, every byte is checked. Small models learn, and answer what they have not met: one
+word problems, the other what generated pictures show and generated voices say.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gristmill import place
+from gristmill.orchestration.demo.hearing import hearing
 from gristmill.orchestration.demo.seeing import seeing
 from gristmill.orchestration.demo.terminal import FOLDER, check, command, console, grist, keys, killed, result, say
 from gristmill.orchestration.demo.training import training
@@ -37,7 +38,7 @@ def main() -> int:
     second = [*grow, f"recipe.inputs=[{data}/crawl/*, {data}/night2/*]"]
 
     say("A generated crawl: pages, spam, copies, errors, damage; a second crawl; the truth about each record.")
-    grist("sample-data", str(data), "--scenes", "5000")
+    grist("sample-data", str(data), "--scenes", "5000", "--speech", "1200")
     say("The first run: language, quality, exact and near duplicates, shards, ledger, version.")
     first_run = result(grist(*first, "--lake", lake))
     grist("show", "web", "--lake", lake)
@@ -67,7 +68,8 @@ def main() -> int:
 
     mixture(lake, data / "instruct")
     training(lake, data / "nano")
-    seeing(lake, data / "scenes")
+    seeing(lake, data / "scenes", data / "speech" / "hearing.jsonl")
+    hearing(lake, data / "speech")
     take_down(other)
     say("Is every byte of every version what it was, and every record accounted for?")
     grist("verify", "--deep", "--lake", lake)
