@@ -16,8 +16,8 @@ same release on one kind of machine. `grist sample-data DIR --speech N` writes, 
 | `reports.parquet`: 6 to 12 sentences (now and then 60 to 90), and what holds at the end | Parquet | summary | N / 50 |
 | `hearing.jsonl`: the first four told in words: `question`, `answer`, `text` | JSON lines, no clips | | 2 N |
 
-Each has, in the same container, a `-held-out` beside it of `held_out` rows (240, or N / 8 if that is less): sentences
-that no row to train on says, decided by a hash of the sentence, whatever the seed and the number; of pictures it is the
+Each has, in the same container, a `-held-out` beside it of `held_out` rows (240, or N / 8 if that is less, or as many
+as there are to train on): sentences that no row to train on says, decided by a hash of the sentence, whatever the seed and the number; of pictures it is the
 scene. The first four have a `-voices` too, of as many held-out sentences in three voices of which training has none
 (`voices.HELD_OUT_VOICES`; it has ten others).
 
