@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gristmill import place
-from gristmill.orchestration.demo.hearing import hearing
+from gristmill.orchestration.demo.hearing import ROWS, hearing, lacking
 from gristmill.orchestration.demo.seeing import seeing
 from gristmill.orchestration.demo.terminal import FOLDER, check, command, console, grist, keys, killed, result, say
 from gristmill.orchestration.demo.training import training
@@ -38,7 +38,10 @@ def main() -> int:
     second = [*grow, f"recipe.inputs=[{data}/crawl/*, {data}/night2/*]"]
 
     say("A generated crawl: pages, spam, copies, errors, damage; a second crawl; the truth about each record.")
-    grist("sample-data", str(data), "--scenes", "5000", "--speech", "1200")
+    voiceless = lacking()
+    if voiceless:
+        say(voiceless)
+    grist("sample-data", str(data), "--scenes", "5000", *(() if voiceless else ("--speech", ROWS)))
     say("The first run: language, quality, exact and near duplicates, shards, ledger, version.")
     first_run = result(grist(*first, "--lake", lake))
     grist("show", "web", "--lake", lake)
@@ -68,8 +71,11 @@ def main() -> int:
 
     mixture(lake, data / "instruct")
     training(lake, data / "nano")
-    seeing(lake, data / "scenes", data / "speech" / "hearing.jsonl")
-    hearing(lake, data / "speech")
+    seeing(lake, data / "scenes", None if voiceless else data / "speech" / "hearing.jsonl")
+    if voiceless:
+        say(voiceless)
+    else:
+        hearing(lake, data / "speech")
     take_down(other)
     say("Is every byte of every version what it was, and every record accounted for?")
     grist("verify", "--deep", "--lake", lake)

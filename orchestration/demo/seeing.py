@@ -47,9 +47,9 @@ ASKED, LEAST = 60, 0.35
 PATIENCE = 300  # seconds that a server gets to load the model
 
 
-def seeing(lake: str, folder: Path, heard: Path) -> None:
-    """`folder`: scenes/ of the sample data, `heard`: speech in words. Raises SystemExit where a promise does not
-    hold."""
+def seeing(lake: str, folder: Path, heard: Path | None) -> None:
+    """`folder`: scenes/ of the sample data, `heard`: speech in words, if there is any. Raises SystemExit where a promise
+    does not hold."""
     say(
         "Generated pictures in a folder, in tars and in Parquet: what they show, questions, frames of before and after."
     )
