@@ -1,8 +1,8 @@
 """A figure of clips, as a PNG file: spectrograms with axes, what is said above, what a model heard below.
 
-All clips of a figure have one scale, so that a long one looks long; the vertical axis is that of the log-Mel bands, with
-frequencies where they lie. Of what was heard, words as they were said are green, others red, and a red dash stands for
-each that is missing. Pillow's own font is enough for English.
+All clips of a figure have one scale, so that a long one looks long; the vertical axis is that of the log-Mel bands,
+with frequencies where they lie. Of what was heard, words as they were said are green, others red, and a red dash stands
+for each that is missing. Pillow's own font is enough for English.
 """
 
 from __future__ import annotations

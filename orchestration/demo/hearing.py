@@ -198,8 +198,8 @@ def rows_of_tar(path: Path) -> list[Heard]:
     """The first rows of a tar of samples, KEY.json with KEY.flac and KEY.png."""
     with tarfile.open(path) as archive:
         files = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
-    names = [name.removesuffix(".json") for name in files if name.endswith(".json")][:ASKED]
-    return [_heard(json.loads(files[f"{name}.json"]), files[f"{name}.flac"], files.get(f"{name}.png")) for name in names]
+    ids = [name.removesuffix(".json") for name in files if name.endswith(".json")][:ASKED]
+    return [_heard(json.loads(files[f"{id}.json"]), files[f"{id}.flac"], files.get(f"{id}.png")) for id in ids]
 
 
 def rows_of_parquet(path: Path) -> list[Heard]:

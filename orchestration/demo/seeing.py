@@ -48,8 +48,8 @@ PATIENCE = 300  # seconds that a server gets to load the model
 
 
 def seeing(lake: str, folder: Path, heard: Path | None) -> None:
-    """`folder`: scenes/ of the sample data, `heard`: speech in words, if there is any. Raises SystemExit where a promise
-    does not hold."""
+    """`folder`: scenes/ of the sample data, `heard`: speech in words, if there is any. Raises SystemExit where a
+    promise does not hold."""
     say(
         "Generated pictures in a folder, in tars and in Parquet: what they show, questions, frames of before and after."
     )
