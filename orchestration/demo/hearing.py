@@ -61,13 +61,16 @@ class Heard(NamedTuple):
     picture: bytes | None = None
 
 
-def lacking() -> str | None:
-    """Why there can be no generated speech, with what to install; None: there can."""
+LEFT_OUT = "espeak-ng is not installed, so the demo leaves speech out: pip install 'gristmill[speech]' brings it."
+
+
+def speaks() -> bool:
+    """Whether speech can be generated here."""
     try:
         Espeak()
-    except NoEngine as error:
-        return f"The demo goes on without speech: {error}."
-    return None
+    except NoEngine:
+        return False
+    return True
 
 
 def hearing(lake: str, folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from speech import encoded
 
+from gristmill.orchestration.demo import __main__ as demo
 from gristmill.orchestration.demo import figure, hearing
 from gristmill.orchestration.demo.figure import HEIGHT, RIGHT, WIDTH, WRONG, Panel, write_figure
 from gristmill.orchestration.show.spectrogram import clip_picture
@@ -83,8 +84,22 @@ def test_stages_start_from_what_was_trained_before_or_from_each_other() -> None:
     assert stages["vs"]["init_from"]["audio_projector_vision"] == "stage:a2/audio_projector_speech"
 
 
-def test_without_a_voice_the_demo_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert hearing.lacking() is None
+def test_without_espeak_the_demo_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acts: list[tuple[str, object]] = []
+    monkeypatch.chdir(tmp_path)  # and back behind the demo, which goes to the project's root
+    monkeypatch.setattr(demo, "prepare", lambda: None)
+    monkeypatch.setattr(demo, "grist", lambda *arguments: acts.append(("grist", arguments)) or "{}")
+    for act in ("crawls", "mixture", "training", "take_down"):
+        monkeypatch.setattr(demo, act, lambda *_: None)
+    monkeypatch.setattr(demo, "seeing", lambda *given: acts.append(("seeing", given[2])))
+    monkeypatch.setattr(demo, "hearing", lambda *given: acts.append(("hearing", given[1])))
+    words, speech = demo.FOLDER / "data" / "speech" / "hearing.jsonl", demo.FOLDER / "data" / "speech"
+    demo.main()
+    assert "--speech" in acts[0][1] and acts[1:3] == [("seeing", words), ("hearing", speech)]
+    acts.clear()
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    note = hearing.lacking()
-    assert note is not None and "pip install 'gristmill[speech]'" in note
+    demo.main()
+    assert "--speech" not in acts[0][1] and acts[1] == ("seeing", None)
+    assert "hearing" not in dict(acts) and "pip install 'gristmill[speech]'" in capsys.readouterr().out
