@@ -112,7 +112,7 @@ def clips(lake: str, folder: Path) -> None:
         settings = (f"dataset={dataset}", f"inputs=[{address}]", f"audio.task={task}", asked, "min_similarity=null")
         grist("run", "conf/speech.yaml", *keys(settings), *here)
     for mixture, weights in MIXTURES.items():
-        sources = ", ".join(f"{name}@v1: {{weight: {weight}, max_epochs: 4}}" for name, weight in weights.items())
+        sources = ", ".join(f"{name}@v1: {{weight: {weight}, max_epochs: 1}}" for name, weight in weights.items())
         what = [f"dataset=hearing-{mixture}", f"tokenizer={TOKENIZER}@v1", f"sources={{{sources}}}", "window=512"]
         what += ["audio={exact: false}", *([CUT, "shard_crops=65536"] if mixture == "both" else [])]
         grist("run", "conf/mixture.yaml", *keys(what), *here)
