@@ -191,6 +191,11 @@ def mel_weights() -> np.ndarray:
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
 
 
+def band_of(hertz: float) -> float:
+    """The band, from 0, in whose middle a frequency is; it is between whole numbers for one between two middles."""
+    return float(_mel(np.array(hertz)) / _mel(np.array(HIGHEST))) * (BANDS + 1) - 1
+
+
 def _mel(hertz: np.ndarray) -> np.ndarray:
     return 1127.0 * np.log(1.0 + hertz / 700.0)
 

@@ -3,8 +3,8 @@
 A crawl of a few thousand generated pages goes in; an accounted, versioned dataset comes out, and an increment adds
 to it. Then the promises: the same command again does nothing, a run killed with SIGKILL is finished by the same
 command and ends with the digest of one that was never killed, every record can be asked why, a text can be looked up,
-what somebody wants forgotten goes, every byte is checked. Small models learn, and answer what they have not seen: one
-word problems, the other what generated pictures show.
+what somebody wants forgotten goes, every byte is checked. Small models learn, and answer what they have not met: one
+word problems, the other what generated pictures show and generated voices say.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gristmill import place
+from gristmill.orchestration.demo.hearing import LEFT_OUT, ROWS, hearing, speaks
 from gristmill.orchestration.demo.seeing import seeing
 from gristmill.orchestration.demo.terminal import FOLDER, check, command, console, grist, keys, killed, result, say
 from gristmill.orchestration.demo.training import training
@@ -32,12 +33,31 @@ def main() -> int:
     os.chdir(place.ROOT)
     prepare()
     lake, other, data = str(FOLDER / "lake"), str(FOLDER / "never-killed"), FOLDER / "data"
+    say("A generated crawl: pages, spam, copies, errors, damage; a second crawl; the truth about each record.")
+    with_speech = speaks()
+    grist("sample-data", str(data), "--scenes", "5000", *(("--speech", ROWS) if with_speech else ()))
+    crawls(lake, other, data)
+    mixture(lake, data / "instruct")
+    training(lake, data / "nano")
+    seeing(lake, data / "scenes", data / "speech" / "hearing.jsonl" if with_speech else None)
+    if with_speech:
+        hearing(lake, data / "speech")
+    else:
+        say(LEFT_OUT)
+    take_down(other)
+    say("Is every byte of every version what it was, and every record accounted for?")
+    grist("verify", "--deep", "--lake", lake)
+    grist("ls", "--lake", lake)
+    console.print(f"\n[bold]Done in {time.monotonic() - started:.0f} s.[/] The lake is {lake}; look around with")
+    console.print(f"  .venv/bin/grist sample web --fate dropped --lake {lake}")
+    return 0
+
+
+def crawls(lake: str, other: str, data: Path) -> None:
+    """A dataset of pages, then an increment that is killed and goes on; both again in another lake, never killed."""
     grow = ["run", "conf/web.yaml", "--set", "recipe.extends=web", "--set"]
     first = [*grow, f"recipe.inputs=[{data}/crawl/*]"]
     second = [*grow, f"recipe.inputs=[{data}/crawl/*, {data}/night2/*]"]
-
-    say("A generated crawl: pages, spam, copies, errors, damage; a second crawl; the truth about each record.")
-    grist("sample-data", str(data), "--scenes", "5000")
     say("The first run: language, quality, exact and near duplicates, shards, ledger, version.")
     first_run = result(grist(*first, "--lake", lake))
     grist("show", "web", "--lake", lake)
@@ -64,17 +84,6 @@ def main() -> int:
     grist("similar", "web", str(FOLDER / "page.txt"), "--lake", lake)
     say("What did the increment bring?")
     grist("diff", "web@v1", "web@v2", "--lake", lake)
-
-    mixture(lake, data / "instruct")
-    training(lake, data / "nano")
-    seeing(lake, data / "scenes")
-    take_down(other)
-    say("Is every byte of every version what it was, and every record accounted for?")
-    grist("verify", "--deep", "--lake", lake)
-    grist("ls", "--lake", lake)
-    console.print(f"\n[bold]Done in {time.monotonic() - started:.0f} s.[/] The lake is {lake}; look around with")
-    console.print(f"  .venv/bin/grist sample web --fate dropped --lake {lake}")
-    return 0
 
 
 FORMS = {"math": "pair", "code": "code", "chat": "chat", "tools": "chat", "refusals": "chat"}

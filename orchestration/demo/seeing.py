@@ -38,19 +38,22 @@ MIXTURES = {
     "frames": ({"captions": 0.2, "questions": 0.25, "frames": 0.55}, 512),
 }
 """Mixture, without `seeing-` -> its sources with their weights, and tokens of a window."""
+WORDS = {"reading": 0.6, "hearing": 0.4}
+"""Shares of what the language model reads, where it reads both."""
 STEPS = {"pretrain": 600, "posttrain": 400, "warmup": 400, "v1": 60, "v2": 200, "v3": 150, "v4": 150}
 """Of each stage: fewer than the recipe has, which `make learn` trains whole, but for the first."""
 ASKED, LEAST = 60, 0.35
 """Questions of a kind that are asked, and the share of those about a picture that has to be answered right."""
-_PATIENCE = 300  # seconds that a server gets to load the model
+PATIENCE = 300  # seconds that a server gets to load the model
 
 
-def seeing(lake: str, folder: Path) -> None:
-    """`folder`: scenes/ of the sample data. Raises SystemExit where a promise does not hold."""
+def seeing(lake: str, folder: Path, heard: Path | None) -> None:
+    """`folder`: scenes/ of the sample data, `heard`: speech in words, if there is any. Raises SystemExit where a
+    promise does not hold."""
     say(
         "Generated pictures in a folder, in tars and in Parquet: what they show, questions, frames of before and after."
     )
-    pictures(lake, folder)
+    pictures(lake, folder, heard)
     look(lake)
     say("A model that sees, from nothing: language, a warm-up of the encoder, and the four stages of vision.")
     steps = [f"stages.{number}.steps={steps}" for number, steps in enumerate(STEPS.values())]
@@ -66,24 +69,26 @@ def seeing(lake: str, folder: Path) -> None:
     check(right >= LEAST, f"at least {LEAST:.0%} of the answers about a picture are right")
 
 
-def pictures(lake: str, folder: Path) -> None:
-    """Datasets of scenes, in words and in pictures, a tokenizer, and a mixture for each stage of training."""
+def pictures(lake: str, folder: Path, heard: Path | None = None) -> None:
+    """Datasets of scenes, in words and in pictures, a tokenizer, and a mixture for each stage of training. `heard`:
+    speech in words, which the language model learns to read as well."""
     here = ("--set", "run.workers=0", "--lake", lake)  # little data: no Ray needed
-    rows = f"inputs=[{folder}/reading.jsonl]"
+    words = {"reading": (folder / "reading.jsonl", "chat")} | ({} if heard is None else {"hearing": (heard, "pair")})
     # Turns, of which the answers are learned, and the same as texts, of which every token is.
-    forms = {
-        "reading": ("instruct.form=chat",),
-        "reading-text": ("instruct.form=code", "instruct.code=[text]", "instruct.fim=null"),
-    }
-    for dataset, settings in forms.items():
-        grist("run", "conf/instruct.yaml", *keys((f"dataset={dataset}", rows, *settings)), *here)
+    text = ("instruct.form=code", "instruct.code=[text]", "instruct.fim=null")
+    for dataset, (path, form) in words.items():
+        for name, settings in ((dataset, (f"instruct.form={form}",)), (f"{dataset}-text", text)):
+            grist("run", "conf/instruct.yaml", *keys((f"dataset={name}", f"inputs=[{path}]", *settings)), *here)
     for dataset, form in PICTURES.items():
         # Scenes with one caption look alike, as they should: no near duplicate is looked for.
         settings = (f"dataset={dataset}", f"inputs=[{_input(folder, dataset)}]", f"image.form={form}")
         grist("run", "conf/vision.yaml", *keys((*settings, "min_similarity=null")), *here)
-    grist("tokenizer", "train", "reading-text@v1", "--vocab-size", "512", "--name", TOKENIZER, "--lake", lake)
-    for dataset in forms:
-        mixed = (f"dataset=seeing-{dataset}", f"tokenizer={TOKENIZER}@v1", f"sources={{{dataset}@v1: 1}}", "window=512")
+    texts = [f"{dataset}-text@v1" for dataset in words]
+    size = "512" if heard is None else "640"  # each word that is said is a token as well
+    grist("tokenizer", "train", *texts, "--vocab-size", size, "--name", TOKENIZER, "--lake", lake)
+    for suffix in ("", "-text"):
+        sources = ", ".join(f"{dataset}{suffix}@v1: {WORDS[dataset]}" for dataset in words)
+        mixed = (f"dataset=seeing-reading{suffix}", f"tokenizer={TOKENIZER}@v1", f"sources={{{sources}}}", "window=512")
         grist("run", "conf/mixture.yaml", *keys(mixed), *here)
     for mixture, (weights, window) in MIXTURES.items():
         sources = ", ".join(f"{name}@v1: {{weight: {weight}, max_epochs: 1}}" for name, weight in weights.items())
@@ -166,10 +171,10 @@ def openai_parts(content: Sequence[dict[str, Any]], pictures: Sequence[bytes]) -
     return parts
 
 
-def ask(url: str, content: list[dict[str, Any]]) -> str:
+def ask(url: str, content: list[dict[str, Any]], model: str = f"{MODEL}@v1") -> str:
     """The answer of a server to what a user says and shows."""
     body = {
-        "model": f"{MODEL}@v1",
+        "model": model,
         "messages": [{"role": "user", "content": content}],
         "temperature": 0,
         "max_tokens": 96,
@@ -177,7 +182,7 @@ def ask(url: str, content: list[dict[str, Any]]) -> str:
     request = urllib.request.Request(
         f"{url}/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=_PATIENCE) as reply:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
         return str(json.load(reply)["choices"][0]["message"]["content"])
 
 

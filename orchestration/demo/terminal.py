@@ -25,7 +25,7 @@ def keys(settings: Iterable[str]) -> list[str]:
 
 def say(text: str) -> None:
     """Prints a heading."""
-    console.print(f"\n[bold cyan]{text}[/]", soft_wrap=True)
+    console.print(f"\n{text}", style="bold cyan", markup=False, soft_wrap=True)
 
 
 def check(holds: bool, what: str) -> None:

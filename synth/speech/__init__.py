@@ -16,10 +16,10 @@ same release on one kind of machine. `grist sample-data DIR --speech N` writes, 
 | `reports.parquet`: 6 to 12 sentences (now and then 60 to 90), and what holds at the end | Parquet | summary | N / 50 |
 | `hearing.jsonl`: the first four told in words: `question`, `answer`, `text` | JSON lines, no clips | | 2 N |
 
-Each has, in the same container, a `-held-out` beside it of `held_out` rows (240, or N / 8 if that is less): sentences
-that no row to train on says, decided by a hash of the sentence, whatever the seed and the number; of pictures it is the
-scene. The first four have a `-voices` too, of as many held-out sentences in three voices of which training has none
-(`voices.HELD_OUT_VOICES`; it has ten others).
+Each has, in the same container, a `-held-out` beside it of `held_out` rows (240, or N / 8 if that is less, or as many
+as there are to train on): sentences that no row to train on says, decided by a hash of the sentence, whatever the seed
+and the number; of pictures it is the scene. The first four have a `-voices` too, of as many held-out sentences in three
+voices of which training has none (`voices.HELD_OUT_VOICES`; it has ten others).
 
 Every row has an `id`, its kind as `source`, its `language` and its `voice`. Ask for transcripts as `hearing.jsonl`
 does: `recipe.audio.prompts=["What is said?"]`; and since many clips say the same in another voice, as they should, set

@@ -72,22 +72,21 @@ _KINDS = {
 
 def write_speech(directory: Path, *, rows: int = 6000, held_out: int | None = None, seed: int = 0) -> Written:
     """Writes `directory`/speech: `rows` clips of digits to train on, fewer of each other kind, and `held_out` in each
-    file that is asked: 240 of 2,000 rows and more, else an eighth of them. What the files are:
-    synth/speech/__init__.py.
+    file that is asked: 240 of 2,000 rows and more, else an eighth of them, and of no kind more than there are to train
+    on. What the files are: synth/speech/__init__.py.
 
     Files of an earlier run are overwritten; a file that this run does not write, as of a run with more rows, raises
     FileExistsError before anything is touched. ValueError for fewer than 1 row or 1 held-out row; NoEngine where
     espeak-ng is not installed.
     """
-    held_out = min(HELD_OUT, -(-rows // 8)) if held_out is None else held_out
-    if rows < 1 or held_out < 1:
+    if rows < 1 or (held_out is not None and held_out < 1):
         raise ValueError(f"rows={rows}, held_out={held_out}: at least 1 of each is needed")
     engine = Espeak()
     folder = Path(directory) / FOLDER
     files = _files(rows, held_out)
     words: dict[str, tuple[int, Part]] = {
         "hearing": (2 * rows, "train"),
-        "hearing-held-out": (held_out, "held_out"),
+        "hearing-held-out": (_asked(2 * rows, rows) if held_out is None else held_out, "held_out"),
     }
     refuse_foreign(folder, _expected(files) | {f"{name}.jsonl" for name in words})
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,15 +103,21 @@ def write_speech(directory: Path, *, rows: int = 6000, held_out: int | None = No
     return Written(tuple(names), sum(path.stat().st_size for path in written), dict(sorted(kinds.items())))
 
 
-def _files(rows: int, held_out: int) -> list[_File]:
+def _files(rows: int, held_out: int | None) -> list[_File]:
     files = []
     for name, kind in _KINDS.items():
         count = max(1, round(kind.share * rows))
+        asked = _asked(count, rows) if held_out is None else held_out
         files.append(_File(name, kind.make, count, "train", kind.container))
-        files.append(_File(f"{name}-held-out", kind.make, held_out, "held_out", kind.container))
+        files.append(_File(f"{name}-held-out", kind.make, asked, "held_out", kind.container))
         if kind.unheard:
-            files.append(_File(f"{name}-voices", kind.make, held_out, "held_out", kind.container, HELD_OUT_VOICES))
+            files.append(_File(f"{name}-voices", kind.make, asked, "held_out", kind.container, HELD_OUT_VOICES))
     return files
+
+
+def _asked(count: int, rows: int) -> int:
+    """Held-out rows of a file of which `count` are trained on, where nobody says how many."""
+    return min(HELD_OUT, -(-rows // 8), count)
 
 
 def _rows(file: _File, seed: int, engine: Espeak) -> Iterator[Row]:
