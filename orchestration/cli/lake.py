@@ -165,6 +165,9 @@ def sample(
     source: Annotated[
         str | None, typer.Option(metavar="NAME@vN", help="Of a mixture: only records of this source.")
     ] = None,
+    verdict: Annotated[
+        str | None, typer.Option(help="Of rollouts: only samples that are accepted, rejected or undecided.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Print whole documents.")] = False,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A PNG file to draw their images and clips to.")
@@ -175,11 +178,14 @@ def sample(
     """Print a few documents, kept or dropped; the same ones for the same seed.
 
     Of a mixture: a few records of each source as windows hold them, with what is learned between « and ».
+    Of rollouts: problems with all their samples; with --verdict a few samples, of which --reason is then asked.
     With --sheet FILE.png also their images, with what is said of them, of a mixture the crops that an encoder sees;
     and their clips, as spectrograms.
     """
+    from gristmill.lake.query.chains import sample_chains
     from gristmill.lake.query.query import resolve_usable
     from gristmill.lake.query.sampling import sample as ask
+    from gristmill.orchestration.show.children import draw_chains
     from gristmill.orchestration.show.records import draw_samples
 
     if sheet is not None:
@@ -188,6 +194,12 @@ def sample(
         check_name(sheet)
     versions = versions_of(lake)
     manifest = resolve_usable(versions, ref)
+    if verdict is not None:
+        if fate is not None or source is not None or sheet is not None:
+            raise ValueError("--verdict asks for samples of problems, which have no --fate, --source or --sheet")
+        drawn_chains = sample_chains(versions.store, manifest, verdict, n, seed=seed, reason=reason)
+        answer(drawn_chains, as_json, lambda console: draw_chains(console, drawn_chains, full))
+        return
     if manifest.layout.shown == "stretches" and fate in (None, "kept") and reason is None:
         _sample_windows(versions, manifest, n, seed, source, full=full, sheet=sheet, as_json=as_json)
         return
