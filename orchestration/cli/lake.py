@@ -165,6 +165,9 @@ def sample(
     source: Annotated[
         str | None, typer.Option(metavar="NAME@vN", help="Of a mixture: only records of this source.")
     ] = None,
+    verdict: Annotated[
+        str | None, typer.Option(help="Of rollouts: only samples that are accepted, rejected or undecided.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Print whole documents.")] = False,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A PNG file to draw their images and clips to.")
@@ -175,19 +178,23 @@ def sample(
     """Print a few documents, kept or dropped; the same ones for the same seed.
 
     Of a mixture: a few records of each source as windows hold them, with what is learned between « and ».
+    Of rollouts: problems with all their samples; with --verdict a few samples, of which --reason is then asked.
     With --sheet FILE.png also their images, with what is said of them, of a mixture the crops that an encoder sees;
     and their clips, as spectrograms.
     """
     from gristmill.lake.query.query import resolve_usable
-    from gristmill.lake.query.sampling import sample as ask
-    from gristmill.orchestration.show.records import draw_samples
 
     if sheet is not None:
-        from gristmill.orchestration.show.sheet import check_name, record_cells, write_sheet
+        from gristmill.orchestration.show.sheet import check_name
 
         check_name(sheet)
     versions = versions_of(lake)
     manifest = resolve_usable(versions, ref)
+    if verdict is not None:
+        if fate is not None or source is not None or sheet is not None:
+            raise ValueError("--verdict asks for samples of problems, which have no --fate, --source or --sheet")
+        _sample_chains(versions, manifest, n, seed, verdict, reason, full=full, as_json=as_json)
+        return
     if manifest.layout.shown == "stretches" and fate in (None, "kept") and reason is None:
         _sample_windows(versions, manifest, n, seed, source, full=full, sheet=sheet, as_json=as_json)
         return
@@ -195,11 +202,49 @@ def sample(
         raise ValueError(
             f"--source {source}: {manifest} is no mixture, or what was asked for is in none of its windows"
         )
+    _sample_records(versions, manifest, n, seed, fate, reason, full=full, sheet=sheet, as_json=as_json)
+
+
+def _sample_records(
+    versions: Versions,
+    manifest: Manifest,
+    n: int,
+    seed: int,
+    fate: str | None,
+    reason: str | None,
+    *,
+    full: bool,
+    sheet: Path | None,
+    as_json: bool,
+) -> None:
+    from gristmill.lake.query.sampling import sample as ask
+    from gristmill.orchestration.show.records import draw_samples
+
     drawn = ask(versions, manifest, n, seed=seed, fate=fate, reason=reason, data=sheet is not None)
     shown = drawn if sheet is None else drawn.without_data()
     answer(shown, as_json, lambda console: draw_samples(console, shown, full))
     if sheet is not None:
+        from gristmill.orchestration.show.sheet import record_cells, write_sheet
+
         write_sheet(sheet, record_cells(drawn))
+
+
+def _sample_chains(
+    versions: Versions,
+    manifest: Manifest,
+    n: int,
+    seed: int,
+    verdict: str,
+    reason: str | None,
+    *,
+    full: bool,
+    as_json: bool,
+) -> None:
+    from gristmill.lake.query.chains import sample_chains
+    from gristmill.orchestration.show.children import draw_chains
+
+    drawn = sample_chains(versions.store, manifest, verdict, n, seed=seed, reason=reason)
+    answer(drawn, as_json, lambda console: draw_chains(console, drawn, full))
 
 
 def _sample_windows(

@@ -18,7 +18,7 @@ from rich.text import Text
 from gristmill.lake.query.diff import Diff
 from gristmill.lake.query.sampling import MEDIA, Drawn, SampledRecord
 from gristmill.lake.query.why import ALIKE, Answer, Place, Story
-from gristmill.orchestration.show.children import draw_children
+from gristmill.orchestration.show.children import draw_children, draw_family
 from gristmill.orchestration.show.tables import SHOWN, counted, draw_facts, grid, heading, indented, ruled
 from gristmill.orchestration.show.terminal import plain
 from gristmill.orchestration.show.windows import marked
@@ -31,6 +31,8 @@ CUT = 600
 """Characters of a document shown without --full."""
 PARTS = "parts"
 """The column in which a sample says what is learned (stages.text.instruct)."""
+FAMILY = "samples"
+"""The column of a problem with the samples that were drawn of it (stages.generate.settle)."""
 STYLES = {"kept": "green", "dropped": "red", "quarantined": "yellow"}
 
 
@@ -167,6 +169,7 @@ def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
         console.print(marked(pieces_of(record), len(text)), soft_wrap=False)
         if len(text) < len(record.text):
             console.print(Text(f"... {len(record.text):,} characters in all; --full prints them", style="dim"))
+        draw_family(console, record.fields.get(FAMILY) or (), full)
 
 
 def _about(record: SampledRecord) -> dict[str, str]:
@@ -174,7 +177,7 @@ def _about(record: SampledRecord) -> dict[str, str]:
     by = f" by {record.reason}" if record.reason else ""
     value = f", value {record.value}" if record.value else ""
     place = {} if record.place is None else {"from": where(record.place)}
-    fields = {k: str(v) for k, v in record.fields.items() if v is not None and k not in (PARTS, MEDIA)}
+    fields = {k: str(v) for k, v in record.fields.items() if v is not None and k not in (PARTS, MEDIA, FAMILY)}
     for number, item in enumerate(record.fields.get(MEDIA) or (), 1):
         fields[f"{item['kind']} {number}"] = _medium(item)
     marks = {"learned": "what stands between « and »"} if PARTS in record.fields else {}

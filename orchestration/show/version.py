@@ -18,6 +18,7 @@ from rich.tree import Tree
 from gristmill.lake.query.query import Description, Node, stored_bytes
 from gristmill.lake.versions.manifest import FunnelRow, Manifest
 from gristmill.lake.versions.statistics import EvaluationStatistics, TextStatistics, WindowStatistics
+from gristmill.orchestration.show.children import draw_rollouts, draw_selection
 from gristmill.orchestration.show.evaluation import draw_evaluation
 from gristmill.orchestration.show.tables import SHOWN, bar, counted, draw_facts, grid, heading, indented, percent, when
 from gristmill.orchestration.show.terminal import plain
@@ -147,6 +148,10 @@ def draw_statistics(console: Console, m: Manifest) -> None:
         heading(console, "Parts, in parameters")
         draw_histogram(console, list(parts.items()))
     draw_training(console, m.statistics)
+    if "rollouts" in m.statistics:
+        draw_rollouts(console, m)
+    if "selection" in m.statistics:
+        draw_selection(console, m)
     if clusters := m.statistics.get("clusters"):
         draw_clusters(console, clusters)
     if m.layout.statistics is TextStatistics:
