@@ -19,8 +19,8 @@ import pyarrow as pa
 from gristmill.model.processing.chat.conversation import BadSample
 from gristmill.model.processing.segments import Segment
 from gristmill.stages.containers import ReadConfig, Record
-from gristmill.stages.generate.options import options_of, place_of
 from gristmill.stages.read.reading import RECORD
+from gristmill.stages.text.options import options_of, place_of
 from gristmill.stages.text.samples import SampleStage, columns_of
 from gristmill.synth.verify.answers.final import boxed
 from gristmill.synth.verify.choice import LETTERS
