@@ -32,5 +32,5 @@ def test_pages_and_solutions_lie_far_apart(shared_data: Path):
     with open(shared_data / "3_math_code" / "math_test.jsonl") as file:
         solutions = [json.loads(line)["solution"] for line in list(file)[:1000]]
     pages = [page for page in pages if len(page.split()) >= 100]
-    assert len(pages) >= 80 and max(map(density, pages)) < 15
-    assert sum(density(solution) > 20 for solution in solutions) > 0.99 * len(solutions)
+    assert len(pages) >= 80 and max(map(density, pages)) < 5
+    assert sum(density(solution) > 10 for solution in solutions) > 0.99 * len(solutions)
