@@ -2,7 +2,8 @@
 
 Rejection sampling keeps what a model can do already, so a group that it does worse at grows thinner with every round,
 and nothing in the accepted data shows it. Here each group's rate is compared with that of all others together.
-Source: Newcombe 1998, method 10, for the interval of a difference of two shares.
+The samples of a problem are no independent draws, and of a hard one more are drawn: so intervals take the problem as
+the unit. Source: Newcombe 1998, method 10, for the interval of a difference of two shares; `synth.intervals`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 
-from gristmill.synth.intervals import wilson
+from gristmill.synth.intervals import clustered, wilson
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,14 @@ class Counts:
     selected: int
 
 
+_COUNTED = ("proposed", "accepted", "selected")
+
+
 @dataclass(frozen=True)
 class Thinning:
-    """A group. Shares are of all in the dimension, each with its interval (`low`, `high`); `kept`: the share of the
-    group's problems of which something was selected. `thinned`: it is lower than that of the others together, beyond
-    what chance explains; `difference` and its interval say by how much."""
+    """A group. Shares are of all samples in the dimension, each with its interval (`low`, `high`); `kept`: the share of
+    the group's problems of which something was selected. `thinned`: it is lower than that of the others together,
+    beyond what chance explains; `difference` and its interval say by how much."""
 
     dimension: str
     group: str
@@ -61,10 +65,7 @@ def difference(a: tuple[int, int], b: tuple[int, int]) -> tuple[float, float, fl
 
 
 def thinning(problems: Iterable[tuple[Mapping[str, str], Counts]]) -> list[Thinning]:
-    """A row for each group of each dimension, in order. `problems`: the groups of each, and its counts.
-
-    The unit of a comparison is the problem, not the sample: samples of a problem are no independent draws.
-    """
+    """A row for each group of each dimension, in order. `problems`: the groups of each, and its counts."""
     by_dimension: dict[str, dict[str, list[Counts]]] = defaultdict(lambda: defaultdict(list))
     for groups, counts in problems:
         for dimension, group in groups.items():
@@ -89,7 +90,17 @@ def _sums(members: Iterable[Counts]) -> Counter[str]:
             accepted=counts.accepted,
             selected=counts.selected,
         )
+        sums.update({f"{name}_squared": getattr(counts, name) ** 2 for name in _COUNTED})
     return sums
+
+
+def _share_of(name: str, counted: Counter[str], total: Counter[str]) -> tuple[float, float, float]:
+    """The share of a group in all that is counted so, with its interval."""
+    if not total[name]:
+        return 0.0, 0.0, 1.0
+    squares = f"{name}_squared"
+    low, high = clustered(counted[name], counted[squares], total[name], total[squares])
+    return round(counted[name] / total[name], 4), round(low, 4), round(high, 4)
 
 
 def _row(dimension: str, group: str, counted: Counter[str], total: Counter[str]) -> Thinning:
@@ -103,9 +114,9 @@ def _row(dimension: str, group: str, counted: Counter[str], total: Counter[str])
         proposed=counted["proposed"],
         accepted=counted["accepted"],
         selected=counted["selected"],
-        share_proposed=share(counted["proposed"], total["proposed"]),
-        share_accepted=share(counted["accepted"], total["accepted"]),
-        share_selected=share(counted["selected"], total["selected"]),
+        share_proposed=_share_of("proposed", counted, total),
+        share_accepted=_share_of("accepted", counted, total),
+        share_selected=_share_of("selected", counted, total),
         kept=share(*own),
         difference=apart,
         thinned=apart[2] < 0,

@@ -24,7 +24,7 @@ _SPACES = re.compile(r"\s+")
 @dataclass(frozen=True)
 class Balance:
     """`by`: one of DIMENSIONS. `shares`: group -> its share of the rows, together 1; empty: of all groups that are
-    there the share that they have of what was proposed, so that selection thins none of them out."""
+    there the share that they have of the problems, so that selection thins none of them out."""
 
     by: str = "difficulty"
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -148,8 +148,10 @@ def _balanced(
 def _shares_proposed(
     proposed: Iterable[Candidate], by: str, rows: Mapping[str, Sequence[Candidate]]
 ) -> dict[str, float]:
-    """Of the samples that were drawn of the groups of which something is left: a group without any cannot be held."""
-    counts = Counter(group for candidate in proposed if (group := candidate.groups[by]) in rows)
+    """Of the problems of the groups of which something is left: a group without any cannot be held. Not of samples, of
+    which a hard problem has many, since it is drawn for until enough are right."""
+    groups = {candidate.problem: group for candidate in proposed if (group := candidate.groups[by]) in rows}
+    counts = Counter(groups.values())
     return {group: count / counts.total() for group, count in counts.items()}
 
 

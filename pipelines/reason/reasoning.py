@@ -25,7 +25,7 @@ from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.frame.steps import ExactDuplicates
 from gristmill.pipelines.reason.contamination import Decontamination, refs_of
 from gristmill.pipelines.reason.roll_out import RollOut
-from gristmill.pipelines.reason.select import PairsRecipe, SelectRecipe
+from gristmill.pipelines.reason.select import PairsRecipe, QuestionsRecipe, SelectRecipe
 from gristmill.pipelines.reason.settings import ReasoningRun
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.dedup.exact import Exact
@@ -78,9 +78,14 @@ class Sampling(InputRecipe):
         if self.engine.dtype is not None and self.engine.dtype not in DTYPES:
             raise ValueError(f"engine.dtype={self.engine.dtype!r}: one of {', '.join(DTYPES)}, or null: as stored")
         votes, kind = self.checks.votes, self.problems.kind
-        if kind == "code" and (votes is not None or self.checks.judge is not None):
-            raise ValueError("checks.votes, checks.judge: programs are judged by their tests; leave them null")
-        if kind != "code" and (votes is None) != bool(self.problems.answer):
+        if kind in ("code", "seed") and (votes is not None or self.checks.judge is not None):
+            raise ValueError(
+                "checks.votes, checks.judge: programs are judged by their tests, problems from seeds by their form;"
+                " leave them null"
+            )
+        if kind == "seed" and self.prompt == Prompt():
+            raise ValueError("prompt.template: say what to write from {question}, and to begin it with `Problem:`")
+        if kind not in ("code", "seed") and (votes is None) != bool(self.problems.answer):
             raise ValueError(
                 f"problems.answer={self.problems.answer!r}: a field with the gold answer; or empty, with checks.votes,"
                 " where problems have none"
@@ -160,8 +165,9 @@ class ReasoningRecipe(Sampling, Chain):
             own = {name: getattr(self, name) for name in Sampling.model_fields}
             extends = None if self.extends is None else f"{self.dataset}.rollouts"
             return RolloutRecipe(**own | {"dataset": f"{self.dataset}.rollouts", "extends": extends})
-        kinds: list[tuple[type[SelectRecipe], str]] = [(SelectRecipe, self.dataset)]
-        if self.pairs:
+        writes = QuestionsRecipe if self.problems.kind == "seed" else SelectRecipe
+        kinds: list[tuple[type[SelectRecipe], str]] = [(writes, self.dataset)]
+        if self.pairs and self.problems.kind != "seed":
             kinds.insert(0, (PairsRecipe, f"{self.dataset}.pairs"))
         if len(done) > len(kinds):
             return None

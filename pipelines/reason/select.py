@@ -26,6 +26,7 @@ from gristmill.stages.gates.held_out import HeldOutIndex, IndexHeldOut
 from gristmill.stages.generate.contamination import Decontaminate
 from gristmill.stages.generate.draw import Prompt
 from gristmill.stages.select.choose import CHOSEN, Choose, ChooseFacts, choose_work, report
+from gristmill.stages.select.questions import WriteQuestions
 from gristmill.stages.select.write import WriteChains, WriteStepPairs, write_works
 from gristmill.synth.selection import Selection
 
@@ -37,6 +38,8 @@ class SelectRecipe(Recipe):
     """Fine-tuning samples of the version `of` of rollouts. `names`: group -> names, for the report of groups."""
 
     form: ClassVar[Form] = "samples"
+    per_sample: ClassVar[bool] = True
+    """Whether its records are samples of the rollouts, or their problems."""
 
     of: str
     prompt: Prompt = Prompt()
@@ -45,7 +48,7 @@ class SelectRecipe(Recipe):
     names: dict[str, tuple[str, ...]] = {}
 
     @property
-    def write(self) -> WriteChains | WriteStepPairs:
+    def write(self) -> WriteChains | WriteQuestions | WriteStepPairs:
         """What writes the shards."""
         return WriteChains(self.prompt)
 
@@ -63,10 +66,22 @@ class SelectRecipe(Recipe):
         return Resolved(identity, selecting.stages, selecting.build, sources=sources)
 
 
+class QuestionsRecipe(SelectRecipe):
+    """Problems that were written from seeds, as texts."""
+
+    form: ClassVar[Form] = "documents"
+
+    @property
+    def write(self) -> WriteQuestions:
+        """What writes the shards."""
+        return WriteQuestions()
+
+
 class PairsRecipe(SelectRecipe):
     """Pairs of preferences, one a problem, of the same rollouts."""
 
     form: ClassVar[Form] = "preferences"
+    per_sample: ClassVar[bool] = False
 
     @property
     def write(self) -> WriteStepPairs:
@@ -113,7 +128,7 @@ class Selecting:
         (chosen,) = runner.map("choose", [choose_work(self.choose, store, shards, index)])
         facts = chosen.facts_as(ChooseFacts)
         self._check_whole(facts)
-        counts = facts.samples if self.form == "samples" else [ref.records for ref in shards]
+        counts = facts.samples if recipe.per_sample else [ref.records for ref in shards]
         written = runner.map(recipe.decider, write_works(recipe.write, shards, counts, chosen.output(CHOSEN)))
         _check_any(run.dataset, recipe.decider, [r.reasons for r in written], sum(r.kept.count for r in written))
         received = total(receipt.received for receipt in written)
@@ -140,13 +155,8 @@ class Selecting:
             dropped=total(receipt.dropped for receipt in merged),
             quarantined=total(receipt.quarantined for receipt in merged),
             funnel=funnel(received.count, (recipe.decider,), written),
-            statistics={**_as_dict(statistics), **({"selection": report(facts)} if self.form == "samples" else {})},
+            statistics={**_as_dict(statistics), **({"selection": report(facts)} if recipe.per_sample else {})},
         )
-
-    @property
-    def form(self) -> Form:
-        """Of the version."""
-        return self.recipe.form
 
     def _check_whole(self, facts: ChooseFacts) -> None:
         """Raises BalanceError unless there are as many samples as the rollouts' ledger accounts for."""

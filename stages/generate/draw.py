@@ -21,7 +21,6 @@ from gristmill.lake.store.objects import put_table, read_object
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.text import Tokenizer
 from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
-from gristmill.stages.generate.agreement import without_agreement
 from gristmill.stages.generate.compact import CompactEngine
 from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
 from gristmill.stages.generate.probe import Finding, probe
@@ -36,6 +35,7 @@ from gristmill.stages.generate.tables import (
     by_problem,
     judged_rows,
     may_be_decided,
+    without_agreement,
 )
 from gristmill.stages.models.model_versions import load_model, tokenizer_shard
 from gristmill.synth.sampling import Stop, Waves, next_samples

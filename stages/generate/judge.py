@@ -4,7 +4,7 @@ Only a wrong answer is rejected, and one that nobody can read. What an engine lo
 that nobody can read is undecided, with the reason; the attempt is a part of what the work is made of, so that a later
 one is other work.
 A sample that was cut off at `max_tokens` is rejected by a reason of its own: it has not come to an answer. Problems
-without a gold answer have the one that their first samples agree on (`stages.generate.agreement`).
+without a gold answer have the one that their first samples agree on (`synth.verify.agreement`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from gristmill.lake.accounts.receipt import StageId
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
 from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
-from gristmill.stages.generate.agreement import VOTES, Agreement, agreement, without_agreement
 from gristmill.stages.generate.draw import Hosts
 from gristmill.stages.generate.model_judge import judge_engine, side_by_side
 from gristmill.stages.generate.problems import PROBLEM, problem_of
+from gristmill.stages.generate.protocol import LASTING
 from gristmill.stages.generate.tables import (
     JUDGED,
     JUDGED_SCHEMA,
@@ -36,9 +36,11 @@ from gristmill.stages.generate.tables import (
     by_problem,
     judged_rows,
     may_be_decided,
+    without_agreement,
 )
 from gristmill.stages.generate.verifiers import Checks, Judging, judging, verifier_id
 from gristmill.synth.sampling import Stop, settle
+from gristmill.synth.verify.agreement import VOTES, Agreement, agreement
 from gristmill.synth.verify.verdict import Kind, Problem
 
 ENGINE = "engine"
@@ -172,7 +174,15 @@ class Verify(WarmStage[VerifyInput, Judging]):
         for row in rows:
             if row["problem"] in samples:
                 samples[row["problem"]][row["sample"]] = row
-        return {name: agreement(self.checks.votes, problems[name], own) for name, own in samples.items()}
+        return {name: self._agreement(problems[name], own) for name, own in samples.items()}
+
+    def _agreement(self, problem: Problem, samples: Mapping[int, Mapping[str, Any]]) -> Agreement:
+        votes = self.checks.votes
+        assert votes is not None
+        first = [samples.get(number) for number in range(votes.at_least)]
+        lost = [row is None or (row["failure"] is not None and row["failure"] not in LASTING) for row in first]
+        chains = [None if row is None or row["finish"] == "length" else row["text"] for row in first]
+        return agreement(votes, problem, chains, complete=not any(lost))
 
     def _judged(
         self, row: Mapping[str, Any], problem: Problem, agreed: Agreement | None, warm: Judging

@@ -19,9 +19,10 @@ import pyarrow as pa
 from gristmill.model.processing.chat.conversation import BadSample
 from gristmill.model.processing.segments import Segment
 from gristmill.stages.containers import ReadConfig, Record
-from gristmill.stages.generate.options import options_of, place_of
 from gristmill.stages.read.reading import RECORD
+from gristmill.stages.text.options import options_of, place_of
 from gristmill.stages.text.samples import SampleStage, columns_of
+from gristmill.stages.text.seeds import density, excerpt
 from gristmill.synth.verify.answers.final import boxed
 from gristmill.synth.verify.choice import LETTERS
 from gristmill.synth.verify.verdict import Kind, Problem
@@ -76,6 +77,8 @@ class Problems(SampleStage[Posed]):
     run before the tests and may use the program. `domain` and `language` may be absent from a row; then they are what
     `default_domain` and `default_language` say. `gold_after`: the gold answer is what follows the last of it in
     `answer`, where it is there, else what its last box holds; empty: all of it. `answer` empty: rows have none.
+    Of a seed, `excerpt` characters of `question` are shown, and one with fewer signs of mathematics than `least_maths`
+    in a thousand words is none (`stages.text.seeds`).
     """
 
     name: ClassVar[str] = "problems"
@@ -88,6 +91,8 @@ class Problems(SampleStage[Posed]):
     answer: str = "answer"
     gold_after: str = "####"
     context: str = ""
+    excerpt: int = 2000
+    least_maths: float = 0.0
     choices: str = "choices"
     tests: str = "test"
     setup: str = "test_setup_code"
@@ -104,14 +109,18 @@ class Problems(SampleStage[Posed]):
         super().__post_init__()
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r}: one of {', '.join(KINDS)}")
+        if self.excerpt < 1 or self.least_maths < 0:
+            raise ValueError(f"excerpt={self.excerpt}: 1 or more; least_maths={self.least_maths}: 0 or more")
         if not self.question:
             raise ValueError("question: name the field")
 
     def formed(self, item: Record, row: Mapping[str, Any]) -> Posed:
         """The problem of a row. Raises BadSample: no_field, not_text, empty, too_long, lone_surrogate, no_choices,
-        unknown_choice, no_tests."""
+        unknown_choice, no_tests, no_maths."""
         if self.kind == "code":
             problem = self._code(row)
+        elif self.kind == "seed":
+            problem = self._seed(row)
         elif self.kind == "choice":
             problem = self._choice(row)
         else:
@@ -169,6 +178,12 @@ class Problems(SampleStage[Posed]):
         options, labels = options_of(row.get(self.choices), self.choices)
         gold = LETTERS[place_of(row.get(self.answer), options, labels)] if self.answer else ""
         return self._problem(row, gold=gold, choices=tuple(options))
+
+    def _seed(self, row: Mapping[str, Any]) -> Problem:
+        text = _text(row, self.question)
+        if (signs := density(text)) < self.least_maths:
+            raise BadSample("no_maths", f"{signs:.1f}")
+        return self._problem(row, question=excerpt(text, self.excerpt))
 
     def _code(self, row: Mapping[str, Any]) -> Problem:
         given = row.get(self.tests)

@@ -22,12 +22,12 @@ from gristmill.lake.store.objects import ObjectRef, put_table
 from gristmill.stages.core.records import CONTENT, Chunk
 from gristmill.stages.core.shards import Counted, WriteShards
 from gristmill.stages.core.work import Outcome, Stage, Work
-from gristmill.stages.generate.agreement import NO_AGREEMENT
 from gristmill.stages.generate.problems import PROBLEM
 from gristmill.stages.generate.problems import SCHEMA as POSED
 from gristmill.stages.generate.tables import Posing, by_problem, judged_rows, tally_of
 from gristmill.synth.pass_rate import pass_rate
 from gristmill.synth.sampling import Judged, Settled, Stop, difficulty, settle
+from gristmill.synth.verify.agreement import NO_AGREEMENT
 
 SAMPLE = pa.struct(
     [

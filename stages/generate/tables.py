@@ -20,6 +20,7 @@ from gristmill.lake.store.objects import ObjectRef, read_refs, read_table
 from gristmill.stages.core.records import KEYS, Chunk, alive
 from gristmill.stages.generate.protocol import LASTING
 from gristmill.synth.sampling import Judged
+from gristmill.synth.verify.agreement import NO_AGREEMENT
 
 GENERATED, JUDGED = "generated", "judged"
 """Kinds of the objects."""
@@ -115,6 +116,11 @@ def may_be_decided(row: Mapping[str, Any]) -> bool:
     if row["failure"] is not None:
         return row["failure"] not in LASTING
     return not str(row["reason"]).endswith(_LASTING_REASONS)
+
+
+def without_agreement(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The problems of judged rows whose samples do not agree: another sample would change nothing."""
+    return {row["problem"] for row in rows if row["reason"] == NO_AGREEMENT}
 
 
 def tally_of(problems: pa.Table) -> Tally:

@@ -17,6 +17,7 @@ from gristmill.synth.verify.resort import Resort
 from gristmill.synth.verify.steps.check import Steps
 from gristmill.synth.verify.verdict import AllOf, Kind, Verifier
 from gristmill.synth.verify.votes import Majority
+from gristmill.synth.verify.wording import Wording
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def judging(kind: Kind, checks: Checks, engine: Engine | None = None) -> Judging
         except BaseException:
             sandbox.close()
             raise
+    if kind == "seed":
+        return Judging(Wording())
     ends: list[Callable[[], None]] = []
     verifier: Verifier = Choice()
     if kind == "maths":

@@ -66,7 +66,7 @@ class Choose(Stage[ChooseInput]):
     `selection` balances by them."""
 
     name: ClassVar[str] = "choose_samples"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     selection: Selection = field(default_factory=Selection)
     overlap: Overlap | None = None

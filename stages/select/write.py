@@ -109,8 +109,32 @@ class _Write(Stage[WriteInput]):
         )
 
 
+class WritesSamples(_Write):
+    """A row for each sample that was chosen."""
+
+    def row(self, problem: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
+        """Of a chosen sample."""
+        raise NotImplementedError
+
+    def sample_outcome(self, store: Store, payload: WriteInput) -> Outcome:
+        """The rows, and the fates of all samples."""
+        fates, rows = Fates(), []
+        digest = payload.shard.sha256
+        for problem, samples in self.read(store, payload):
+            for sample in samples:
+                record = _record(sample["id"], digest, sample["ordinal"])
+                chosen = sample["chosen"]
+                if chosen["reason"] is not None:
+                    value = chosen["contaminated"] if chosen["reason"] == "contaminated" else sample["reason"]
+                    fates.add(record, "dropped", f"select.{chosen['reason']}", value)
+                else:
+                    fates.add(record, "kept", None)
+                    rows.append(self.row(problem, sample))
+        return self.outcome(store, rows, fates)
+
+
 @dataclass(frozen=True)
-class WriteChains(_Write):
+class WriteChains(WritesSamples):
     """Outputs a shard of samples, and the fates of all samples of the shard of rollouts."""
 
     name: ClassVar[str] = "chains"
@@ -121,21 +145,10 @@ class WriteChains(_Write):
 
     def run(self, store: Store, work: Work[WriteInput]) -> Outcome:
         """Reasons are `select.` and why; the value is the verifier's reason, or the held-out item."""
-        fates, rows = Fates(), []
-        digest = work.payload.shard.sha256
-        for problem, samples in self.read(store, work.payload):
-            for sample in samples:
-                record = _record(sample["id"], digest, sample["ordinal"])
-                chosen = sample["chosen"]
-                if chosen["reason"] is not None:
-                    value = chosen["contaminated"] if chosen["reason"] == "contaminated" else sample["reason"]
-                    fates.add(record, "dropped", f"select.{chosen['reason']}", value)
-                else:
-                    fates.add(record, "kept", None)
-                    rows.append(self._row(problem, sample))
-        return self.outcome(store, rows, fates)
+        return self.sample_outcome(store, work.payload)
 
-    def _row(self, problem: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
+    def row(self, problem: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
+        """A conversation, and where it comes from."""
         parts = self.parts(problem, sample["text"])
         return _columns(problem, sample["id"], "chat", parts) | {
             "parent_id": problem["id"],

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 Outcome = Literal["accepted", "rejected", "undecided"]
-Kind = Literal["maths", "choice", "code"]
+Kind = Literal["maths", "choice", "code", "seed"]
 
 EVIDENCE = 300
 """Characters of evidence that a verdict keeps at most."""
@@ -22,7 +22,8 @@ EVIDENCE = 300
 
 @dataclass(frozen=True)
 class Problem:
-    """What a chain answers. `gold`: the known answer, as a text; a letter, or the option's text, of a choice.
+    """What a chain answers; a `seed` is a text that a problem is to be written from. `gold`: the known answer, as a
+    text; a letter, or the option's text, of a choice.
 
     `choices`: the options of a choice, without their letters. `tests`: Python statements that raise where a program is
     wrong; `prelude`: what stands before a program (imports, the beginning of a function); `entry_point`: the function

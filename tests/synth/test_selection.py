@@ -9,6 +9,7 @@ import pytest
 
 from gristmill.synth.bias import Counts, difference, share, thinning
 from gristmill.synth.groups import groups_of, length, names, pronouns
+from gristmill.synth.intervals import clustered, wilson
 from gristmill.synth.preferences import Chain, best_pair, first_divergence, steps_of
 from gristmill.synth.selection import Balance, Candidate, Selection, select
 
@@ -73,10 +74,11 @@ def test_shares_hold_and_tell_what_they_cost():
     assert [(cost.group, cost.before, cost.after) for cost in costs] == [("easy", 90, 10), ("hard", 10, 10)]
 
 
-def test_without_shares_those_of_what_was_drawn_are_held():
-    """Hard problems are half of what was drawn, and a tenth of what was right."""
+def test_without_shares_those_of_the_problems_are_held():
+    """Hard problems are half of all, a tenth of what was right, and three quarters of what was drawn."""
     chains = [candidate(f"e{i}", f"e{i}", "x", group="easy") for i in range(50)]
     chains += [candidate(f"h{i}", f"h{i}", "x", A if i < 5 else R, group="hard") for i in range(50)]
+    chains += [candidate(f"h{i}/{n}", f"h{i}", "x", R, group="hard") for i in range(50) for n in range(2)]
     reasons, _ = select(chains, Selection(balance=Balance("difficulty")))
     assert Counter(id[0] for id, reason in reasons.items() if reason is None) == {"e": 5, "h": 5}
 
@@ -105,6 +107,19 @@ def test_intervals_of_shares():
     assert share(0, 100)[1] == 0 < share(0, 100)[2] < 0.04
     value, low, high = difference((56, 70), (48, 80))  # Newcombe's own example (1998): .2, .0524 to .3339
     assert (value, low, high) == (0.2, pytest.approx(0.0524, abs=2e-4), pytest.approx(0.3339, abs=2e-4))
+
+
+def test_samples_of_a_problem_are_no_independent_draws():
+    """Forty samples of one problem each are worth more than forty of four problems; as many as there are problems."""
+    apart = [({"domain": name}, Counts(1, 1, 1)) for name in "xy" * 20]
+    together = [({"domain": name}, Counts(10, 10, 10)) for name in "xyxy"]
+    assert thinning(apart)[0].share_proposed == (0.5, *(round(end, 4) for end in wilson(20, 40)))
+    assert thinning(together)[0].share_proposed == (0.5, *(round(end, 4) for end in wilson(2, 4)))
+    uneven = [({"domain": name}, Counts(count, 0, 0)) for name, count in (("x", 40), ("y", 2), ("y", 2), ("y", 2))]
+    low, high = thinning(uneven)[0].share_proposed[1:]
+    assert (low, high) == tuple(round(end, 4) for end in clustered(40, 1600, 46, 1612))
+    assert high - low > 1.5 * (wilson(40, 46)[1] - wilson(40, 46)[0])
+    assert thinning(uneven)[0].share_accepted == (0.0, 0.0, 1.0)
 
 
 def test_a_group_that_selection_thins_out_is_named_and_chance_is_not():

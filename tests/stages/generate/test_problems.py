@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gristmill.model.processing.chat.conversation import BadSample
-from gristmill.stages.generate.options import options_of, place_of
 from gristmill.stages.generate.problems import Problems, prompt_of
+from gristmill.stages.text.options import options_of, place_of
 from gristmill.synth.sandbox.isolation import Limits
 from gristmill.synth.sandbox.sandbox import Sandbox
 from gristmill.synth.verify.code import Code
