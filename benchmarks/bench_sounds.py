@@ -1,9 +1,10 @@
 """Which copies of clips are found, and which clips are taken for others?
 
 Stretches of five seconds of real speech, each with copies as they come about: another rate, another codec, softer or
-louder, noise, silence around it, a tenth of a second cut off. Bits that differ are counted for each kind of copy; then
+louder, noise, silence around it, something cut off its ends. Bits that differ are counted for each kind of copy; then
 the speech pipeline drops what it takes for a copy, among records of one text and whatever is said of them, and each
-that is dropped has to have a survivor of its own clip.
+that is dropped has to have a survivor of its own clip. Last, sentences that one synthesiser says in several voices:
+how many of their trimmed copies are found, and how many pairs of two voices, or of two sentences, are taken for one.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.speech import SpeechConfig
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.speech.sign import MIN_SIMILARITY
+from gristmill.synth.scenes.words import DIGITS
+from gristmill.synth.speech.espeak import Espeak
+from gristmill.synth.speech.voices import VOICES, Manner, spoken
 
 RATE, SECONDS = 16_000, 5
 AGAIN = ("whisper.cpp__jfk", "fmt_p001", "8-bit", "stereo")
@@ -83,7 +87,9 @@ COPIES: dict[str, Callable[[np.ndarray], bytes]] = {
     "noise 10 dB below": lambda clip: file_of(noisy(clip, 10)),
     "half a second of silence around it": lambda clip: file_of(np.concatenate([AROUND, clip, AROUND])),
     "100 ms cut off its beginning": lambda clip: file_of(clip[CUT:]),
+    "100 ms cut off its end": lambda clip: file_of(clip[:-CUT]),
     "100 ms cut off each end": lambda clip: file_of(clip[CUT:-CUT]),
+    "250 ms cut off each end": lambda clip: file_of(clip[5 * CUT // 2 : -5 * CUT // 2]),
 }
 
 
@@ -124,6 +130,34 @@ def originals(tiny: bool) -> tuple[str, list[np.ndarray]]:
         return "generated clips", [generated(number) for number in range(4)]
     clips = list(stretches(folder))
     return f"{len(clips)} stretches of real speech of {SECONDS} s", clips
+
+
+def bits_apart(sounds: Sequence[int]) -> np.ndarray:
+    """int64 [sounds, sounds]."""
+    bits = np.unpackbits(np.array(sounds, ">u8").view(np.uint8).reshape(-1, 8), axis=1)
+    return np.asarray((bits[:, None] != bits[None]).sum(-1))
+
+
+def of_voices(tiny: bool) -> dict[str, float]:
+    """% of generated sentences of which a copy without 100 ms at each end is found; % of pairs of one sentence in two
+    voices, and of two sentences, that are taken for copies."""
+    engine, random = Espeak(), np.random.default_rng(0)
+    sentences = [" ".join(DIGITS[digit] for digit in random.integers(0, 10, 5)) for _ in range(3 if tiny else 20)]
+    said = list[tuple[int, int, int]]()  # sentence, sound, and sound of the trimmed one
+    for number, text in enumerate(sentences):
+        for voice in VOICES[: 8 : 4 if tiny else 1]:
+            samples, rate = spoken(engine, text, Manner(voice, 165, 50, 0.8))
+            cut = rate // 10
+            said.append((number, sound(samples, rate), sound(samples[cut:-cut], rate)))
+    apart = bits_apart([whole for _, whole, _ in said])
+    numbers = np.array([number for number, _, _ in said])
+    pairs = np.triu(np.ones_like(apart, bool), 1)
+    same = numbers[:, None] == numbers[None]
+    return {
+        "trimmed_copies": 100 * float(np.mean([(a ^ b).bit_count() <= DISTANCE for _, a, b in said])),
+        "other_voices": 100 * float((apart[pairs & same] <= DISTANCE).mean()),
+        "other_sentences": 100 * float((apart[pairs & ~same] <= DISTANCE).mean()),
+    }
 
 
 def through_pipeline(files: Sequence[Sound], folder: Path, same: str) -> dict[str, float]:
@@ -170,6 +204,7 @@ def run(tiny: bool) -> Report:
     kinds = np.array([each.kind for each in files])
     first = bits[: len(clips)]
     between = (first[:, None] != first[None]).sum(-1) + BITS * np.eye(len(clips), dtype=np.int64)
+    voices = of_voices(tiny)
     with scratch() as folder:
         ways = {same: through_pipeline(files, folder / same, same) for same in SAME}
     rows = [Row("copies within the distance", exactly(100 * float((apart[kinds != ""] <= DISTANCE).mean())), "%")]
@@ -178,6 +213,9 @@ def run(tiny: bool) -> Report:
             Row(f"pipeline, clips {shown}: {what}", exactly(ways[same][what]), "%", "every fate")
             for what in ("recall", "precision")
         ]
+    rows.append(Row("generated speech: trimmed copies found", exactly(voices["trimmed_copies"]), "%"))
+    for name, shown in (("other_voices", "one sentence in two voices"), ("other_sentences", "two sentences")):
+        rows.append(Row(f"generated speech: {shown}, not taken for one", exactly(100 - voices[name]), "%"))
     return Report(
         name="sounds",
         data=f"{source}, each with {len(COPIES)} copies",
@@ -189,5 +227,6 @@ def run(tiny: bool) -> Report:
             "median_bits": {kind: float(np.median(apart[kinds == kind])) for kind in COPIES},
             "closest_strangers": int(between.min()),
             "pipeline": ways,
+            "voices": voices,
         },
     )

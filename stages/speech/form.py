@@ -123,7 +123,7 @@ class FormSpeech(SampleStage[Formed]):
     """
 
     name: ClassVar[str] = "audio"
-    VERSION: ClassVar[int] = 5  # row groups are bounded in bytes
+    VERSION: ClassVar[int] = 6  # row groups bounded in bytes; how a clip sounds is told around its loud centre
     schema: ClassVar[pa.Schema] = SCHEMA
     judgement: ClassVar[type[Formed]] = Formed
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")

@@ -15,8 +15,8 @@ BANDS: Mapping[Same, Bands] = MappingProxyType(
 )
 """As of pictures (stages/vision/sign.py): the more records can be linked at all, the more values a band hashes."""
 MIN_SIMILARITY = 0.87
-"""8 of 64 bits may differ. Of real clips other words differ in 21 and more; copies in another codec, at another rate,
-softer, with noise 20 dB below or half a second of silence around them in at most 6, nearly all in at most 3."""
+"""8 of 64 bits may differ. Other words differ in 17 and more; of copies in another codec, at another rate,
+softer, with noise 20 dB below or half a second of silence around them 97% in at most 8, nearly all in at most 3."""
 N_CLIPS = "sound.n_clips"
 
 
