@@ -45,8 +45,9 @@ def test_words_that_are_not_as_expected_are_marked() -> None:
 def test_a_figure_has_one_scale_and_shows_pictures_and_answers(tmp_path: Path) -> None:
     sight = Image.new("RGB", (64, 64), (10, 20, 240))
     sight.save(tmp_path / "sight.png")
-    short = Panel("short", tone(1000, 0.5), (Answer("heard:", "4 2", "4 2", by_word=True),), (tmp_path / "sight.png").read_bytes())
-    long = Panel("long", tone(1000, 1.0), (Answer("heard:", "4 2", "7"),))
+    right, wrong = Answer("heard:", "4 2", "4 2", by_word=True), Answer("heard:", "4 2", "7")
+    short = Panel("short", tone(1000, 0.5), (right,), (tmp_path / "sight.png").read_bytes())
+    long = Panel("long", tone(1000, 1.0), (wrong,))
     write_figure(tmp_path / "figure.png", "Two clips", [short, long])
     pixels = np.array(Image.open(tmp_path / "figure.png").convert("RGB")).astype(int)
     colours = {tuple(colour) for colour in pixels.reshape(-1, 3)}
