@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,10 +89,15 @@ def test_stages_start_from_what_was_trained_before_or_from_each_other() -> None:
 def test_without_espeak_the_demo_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    acts: list[tuple[str, object]] = []
+    acts: list[tuple[str, Any]] = []
+
+    def grist(*arguments: str) -> str:
+        acts.append(("grist", arguments))
+        return "{}"
+
     monkeypatch.chdir(tmp_path)  # and back behind the demo, which goes to the project's root
     monkeypatch.setattr(demo, "prepare", lambda: None)
-    monkeypatch.setattr(demo, "grist", lambda *arguments: acts.append(("grist", arguments)) or "{}")
+    monkeypatch.setattr(demo, "grist", grist)
     for act in ("crawls", "mixture", "training", "take_down"):
         monkeypatch.setattr(demo, act, lambda *_: None)
     monkeypatch.setattr(demo, "seeing", lambda *given: acts.append(("seeing", given[2])))
