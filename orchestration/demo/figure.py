@@ -1,8 +1,8 @@
 """A figure of clips, as a PNG file: spectrograms with axes, what is said above, what a model heard below.
 
 All clips of a figure have one scale, so that a long one looks long; the vertical axis is that of the log-Mel bands,
-with frequencies where they lie. Of what was heard, words as they were said are green, others red, and a red dash stands
-for each that is missing. Pillow's own font is enough for English.
+with frequencies where they lie. Of a transcript, words as they were said are green, others red, and a red dash stands
+for each that is missing; an answer is right or wrong as a whole. Pillow's own font is enough for English.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -32,14 +33,22 @@ _EDGE, _LEFT, _TITLE, _AXIS, _LINE, _TICK = 18, 46, 30, 44, 22, 4
 _SIDE = 128  # of a picture beside a spectrogram
 
 
+class Answer(NamedTuple):
+    """A line below a spectrogram: what was `expected` and what came, `text`. `by_word`: whether each word counts."""
+
+    label: str
+    expected: str
+    text: str
+    by_word: bool = False
+
+
 @dataclass(frozen=True)
 class Panel:
-    """A clip with its title. `answers`: lines below it, each a label, what was expected and what came; `picture`: an
-    image file that is shown beside it."""
+    """A clip with its title, and answers below it. `picture`: an image file that is shown beside it."""
 
     title: str
     clip: bytes
-    answers: tuple[tuple[str, str, str], ...]
+    answers: tuple[Answer, ...]
     picture: bytes | None = None
 
 
@@ -76,7 +85,7 @@ def _panel(panel: Panel, spectrogram: np.ndarray, scale: float) -> Image.Image:
     image.paste(Image.fromarray(spectrogram).resize((width, HEIGHT)), (beside + _LEFT, _TITLE))
     _axes(draw, beside + _LEFT, width, _FRAMES * scale)
     for number, answer in enumerate(panel.answers):
-        _answer(draw, beside + _LEFT, _TITLE + HEIGHT + _AXIS + number * _LINE, *answer)
+        _answer(draw, beside + _LEFT, _TITLE + HEIGHT + _AXIS + number * _LINE, answer)
     return image
 
 
@@ -106,12 +115,14 @@ def row_of(hertz: float) -> int:
     return round((BANDS - 0.5 - band_of(hertz)) / BANDS * HEIGHT)
 
 
-def _answer(draw: ImageDraw.ImageDraw, left: int, top: int, label: str, expected: str, answer: str) -> None:
-    """A line: a label, then words in two colours."""
+def _answer(draw: ImageDraw.ImageDraw, left: int, top: int, answer: Answer) -> None:
+    """A label, then words in two colours."""
     font = ImageFont.load_default(16)
-    draw.text((left, top), label, fill=_FAINT, font=font)
-    at = left + font.getlength(f"{label} ")
-    for word, right in marked(expected.split(), answer.split()):
+    draw.text((left, top), answer.label, fill=_FAINT, font=font)
+    at = left + font.getlength(f"{answer.label} ")
+    whole = [(answer.text, answer.text == answer.expected)]
+    words = marked(answer.expected.split(), answer.text.split()) if answer.by_word else whole
+    for word, right in words:
         draw.text((at, top), word, fill=RIGHT if right else WRONG, font=font)
         at += font.getlength(f"{word} ")
 

@@ -22,7 +22,7 @@ import yaml
 
 from gristmill import place
 from gristmill.model.evaluate.reading import reading
-from gristmill.orchestration.demo.figure import Panel, write_figure
+from gristmill.orchestration.demo.figure import Answer, Panel, write_figure
 from gristmill.orchestration.demo.seeing import CUT, PATIENCE, TOKENIZER, ask, served
 from gristmill.orchestration.demo.terminal import FOLDER, check, console, grist, keys, result, say
 from gristmill.synth.speech.espeak import Espeak
@@ -43,8 +43,8 @@ MIXTURES = {
 """Mixture, without `hearing-` -> its sources with their weights."""
 STEPS = {"a1": 200, "a2": 60, "vs": 150}
 """Of each stage: fewer than the recipe has, which `make learn` trains whole."""
-ASKED, DRAWN = 40, 6
-"""Clips of a kind that are asked, and those that are drawn."""
+ASKED, PICTURES, DRAWN = 40, 100, 6
+"""Clips of a kind that are asked, those about pictures, and those that are drawn."""
 MOST_WRONG = {"held-out": 0.4, "voices": 0.4}
 """Of sentences that are held out, in voices of training and in others: the share of words that may be wrong."""
 LEAST_GAINED = 0.1
@@ -137,12 +137,12 @@ def stages_upon(seen: str) -> dict[str, Any]:
 
 def transcribe(url: str, folder: Path, part: str) -> float:
     """Digits that it has never heard; the first are drawn. -> The word error rate."""
-    rows = rows_of_tar(folder / f"digits-{part}.tar")
+    rows = rows_of_tar(folder / f"digits-{part}.tar", ASKED)
     texts = [transcript(url, row.clip) for row in rows]
     wrong = words_wrong([row.answer for row in rows], texts)
     console.print(f"{wrong:.1%} of the words are wrong, {_PARTS[part]} ({len(rows)} clips)")
     panels = [
-        Panel(f"{row.said}   ({row.voice})", row.clip, (("heard:", row.answer, text),))
+        Panel(f"{row.said}   ({row.voice})", row.clip, (Answer("heard:", row.answer, text, by_word=True),))
         for row, text in zip(rows[:DRAWN], texts, strict=False)
     ]
     drawn(f"heard-{part}.png", f"Digits {_PARTS[part]}, and what the model hears", panels)
@@ -151,7 +151,7 @@ def transcribe(url: str, folder: Path, part: str) -> float:
 
 def add(url: str, folder: Path) -> None:
     """Spoken questions about digits. How many it answers, the language model decides, which calculates little."""
-    rows = rows_of_parquet(folder / "questions-held-out.parquet")
+    rows = rows_of_parquet(folder / "questions-held-out.parquet", ASKED)
     answers = [ask(url, [sound(row.clip)], f"{MODEL}@v1") for row in rows]
     for row, answer in list(zip(rows, answers, strict=True))[:3]:
         console.print(f"{row.said} {answer}   (right: {row.answer})", markup=False)
@@ -162,7 +162,7 @@ def add(url: str, folder: Path) -> None:
 def look_and_listen(url: str, folder: Path) -> float:
     """Spoken questions about pictures. -> By how much more of them are answered right than without the question, or
     with that of the row before: who does not hear can guess."""
-    rows = rows_of_tar(folder / "scenes-held-out.tar")
+    rows = rows_of_tar(folder / "scenes-held-out.tar", PICTURES)
     others = [rows[number - 1] for number in range(len(rows))]
     ways = {
         "with the question": [[shown(row), sound(row.clip)] for row in rows],
@@ -173,10 +173,10 @@ def look_and_listen(url: str, folder: Path) -> float:
     right = {way: sum(a == row.answer for a, row in zip(texts, rows, strict=True)) for way, texts in answers.items()}
     for way, count in right.items():
         console.print(f"{count} of {len(rows)} answers about a picture are right, {way}")
-    panels = [
-        Panel(row.said, row.clip, tuple((f"{way}:", row.answer, answers[way][number]) for way in ways), row.picture)
-        for number, row in enumerate(rows[:DRAWN])
-    ]
+    panels = []
+    for number, row in enumerate(rows[:DRAWN]):
+        lines = tuple(Answer(f"{way}:", row.answer, answers[way][number]) for way in ways)
+        panels.append(Panel(row.said, row.clip, lines, row.picture))
     drawn("asked.png", "Spoken questions about pictures, and what the model answers", panels)
     heard, *guessed = right.values()
     return (heard - max(guessed)) / len(rows)
@@ -197,17 +197,17 @@ def words_wrong(references: Sequence[str], texts: Sequence[str]) -> float:
 # Rows of the sample data, and messages to a server.
 
 
-def rows_of_tar(path: Path) -> list[Heard]:
+def rows_of_tar(path: Path, count: int) -> list[Heard]:
     """The first rows of a tar of samples, KEY.json with KEY.flac and KEY.png."""
     with tarfile.open(path) as archive:
         files = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
-    ids = [name.removesuffix(".json") for name in files if name.endswith(".json")][:ASKED]
+    ids = [name.removesuffix(".json") for name in files if name.endswith(".json")][:count]
     return [_heard(json.loads(files[f"{id}.json"]), files[f"{id}.flac"], files.get(f"{id}.png")) for id in ids]
 
 
-def rows_of_parquet(path: Path) -> list[Heard]:
+def rows_of_parquet(path: Path, count: int) -> list[Heard]:
     """The first rows of a Parquet file."""
-    return [_heard(row, row["audio"]["bytes"]) for row in pq.read_table(path).slice(0, ASKED).to_pylist()]
+    return [_heard(row, row["audio"]["bytes"]) for row in pq.read_table(path).slice(0, count).to_pylist()]
 
 
 def _heard(row: dict[str, Any], clip: bytes, picture: bytes | None = None) -> Heard:

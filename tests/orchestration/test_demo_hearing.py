@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from speech import encoded
 
 from gristmill.orchestration.demo import __main__ as demo
 from gristmill.orchestration.demo import figure, hearing
-from gristmill.orchestration.demo.figure import HEIGHT, RIGHT, WIDTH, WRONG, Panel, write_figure
+from gristmill.orchestration.demo.figure import HEIGHT, RIGHT, WIDTH, WRONG, Answer, Panel, write_figure
 from gristmill.orchestration.show.spectrogram import clip_picture
 from gristmill.synth.speech.sample import write_speech
 
@@ -45,8 +46,9 @@ def test_words_that_are_not_as_expected_are_marked() -> None:
 def test_a_figure_has_one_scale_and_shows_pictures_and_answers(tmp_path: Path) -> None:
     sight = Image.new("RGB", (64, 64), (10, 20, 240))
     sight.save(tmp_path / "sight.png")
-    short = Panel("short", tone(1000, 0.5), (("heard:", "4 2", "4 2"),), (tmp_path / "sight.png").read_bytes())
-    long = Panel("long", tone(1000, 1.0), (("heard:", "4 2", "7"),))
+    right, wrong = Answer("heard:", "4 2", "4 2", by_word=True), Answer("heard:", "4 2", "7")
+    short = Panel("short", tone(1000, 0.5), (right,), (tmp_path / "sight.png").read_bytes())
+    long = Panel("long", tone(1000, 1.0), (wrong,))
     write_figure(tmp_path / "figure.png", "Two clips", [short, long])
     pixels = np.array(Image.open(tmp_path / "figure.png").convert("RGB")).astype(int)
     colours = {tuple(colour) for colour in pixels.reshape(-1, 3)}
@@ -59,9 +61,9 @@ def test_a_figure_has_one_scale_and_shows_pictures_and_answers(tmp_path: Path) -
 
 def test_rows_are_read_with_what_is_said_and_what_is_answered(tmp_path: Path) -> None:
     write_speech(tmp_path, rows=2, held_out=2)
-    digits = hearing.rows_of_tar(tmp_path / "speech" / "digits-voices.tar")
-    scenes = hearing.rows_of_tar(tmp_path / "speech" / "scenes-held-out.tar")
-    sums = hearing.rows_of_parquet(tmp_path / "speech" / "questions-held-out.parquet")
+    digits = hearing.rows_of_tar(tmp_path / "speech" / "digits-voices.tar", 9)
+    scenes = hearing.rows_of_tar(tmp_path / "speech" / "scenes-held-out.tar", 9)
+    sums = hearing.rows_of_parquet(tmp_path / "speech" / "questions-held-out.parquet", 9)
     assert [len(rows) for rows in (digits, scenes, sums)] == [2, 2, 2]
     for row in digits:
         assert row.said == row.answer and set(row.said) <= set("0123456789 ") and row.picture is None
@@ -87,10 +89,15 @@ def test_stages_start_from_what_was_trained_before_or_from_each_other() -> None:
 def test_without_espeak_the_demo_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    acts: list[tuple[str, object]] = []
+    acts: list[tuple[str, Any]] = []
+
+    def grist(*arguments: str) -> str:
+        acts.append(("grist", arguments))
+        return "{}"
+
     monkeypatch.chdir(tmp_path)  # and back behind the demo, which goes to the project's root
     monkeypatch.setattr(demo, "prepare", lambda: None)
-    monkeypatch.setattr(demo, "grist", lambda *arguments: acts.append(("grist", arguments)) or "{}")
+    monkeypatch.setattr(demo, "grist", grist)
     for act in ("crawls", "mixture", "training", "take_down"):
         monkeypatch.setattr(demo, act, lambda *_: None)
     monkeypatch.setattr(demo, "seeing", lambda *given: acts.append(("seeing", given[2])))
