@@ -20,8 +20,8 @@ from torch import Tensor
 
 from gristmill.model.generate.engine import Engine, Options, Request
 from gristmill.model.generate.sampling import Sampling
-from gristmill.model.phi4.audio import frames_after
 from gristmill.model.phi4.config import ModelConfig
+from gristmill.model.phi4.conformer import frames_after
 from gristmill.model.phi4.modalities import MODALITIES
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.routing import Adapter

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from gristmill.model.generate.requests import Clip, Request
-from gristmill.model.phi4.audio import AudioEncoder, frames_after, project
+from gristmill.model.phi4.audio import AudioEncoder, project
+from gristmill.model.phi4.conformer import frames_after
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.windows.media import CLIPS, clip_lengths, has_media
 

@@ -8,10 +8,9 @@ Source: arXiv 2503.01743, section 2.2; parity with transformers' phi4_multimodal
 
 from __future__ import annotations
 
-# long: an encoder, a projector, and clips in the three forms in which they come
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,83 +19,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gristmill.model.phi4.blocks import Stack
 from gristmill.model.phi4.config import AudioConfig, ModelConfig
-from gristmill.model.phi4.conformer import ConformerBlock, RelativeBias, init_weights
+from gristmill.model.phi4.conformer import (
+    ConformerBlock,
+    Normalise,
+    RelativeBias,
+    Subsampling,
+    frames_after,
+    init_weights,
+)
 
-# long: the way of clips from frames to vectors: whole, in a stream, and end to end
 PIECE = 4
 """Windows that are computed at a time: of a long clip, whose first convolution alone takes 100 times its memory."""
 INPUTS = ("audio_input_features", "audio_embed_sizes", "audio_attention_mask", "audio_frames")
-Count = TypeVar("Count", int, Tensor)
-
-
-def frames_after(frames: Count, reduction: int) -> Count:
-    """Frames (or frequencies) that `reduction` leaves of `frames`, rounded up."""
-    return -(-frames // reduction)
-
-
-def _zero_beyond(x: Tensor, length_B: Tensor, dim: int) -> Tensor:
-    """`x` [B, ...] with zeros from `length_B` on along `dim`: filled, not multiplied, so that NaN goes too."""
-    at_T = torch.arange(x.shape[dim], device=x.device)
-    beyond_BT = at_T >= length_B[:, None]
-    shape = [1] * x.ndim
-    shape[0], shape[dim] = beyond_BT.shape
-    return x.masked_fill(beyond_BT.view(shape), 0.0)
-
-
-class Normalise(nn.Module):
-    """Log-Mel values to mean 0 and deviation 1 of the training data; buffers of the checkpoint, never trained."""
-
-    global_mean: Tensor
-    global_invstd: Tensor
-
-    def __init__(self, config: AudioConfig) -> None:
-        super().__init__()
-        self.register_buffer("global_mean", torch.zeros(config.input_size))
-        self.register_buffer("global_invstd", torch.ones(config.input_size))
-
-    def scale_to(self, mean: Sequence[float], invstd: Sequence[float]) -> None:
-        """Sets both, a value for each band."""
-        for buffer, values in ((self.global_mean, mean), (self.global_invstd, invstd)):
-            buffer.copy_(torch.tensor(values, dtype=torch.float64))
-
-    def forward(self, x_BTM: Tensor) -> Tensor:
-        """[B, T, mels], in natural logarithms of power, -> the same shape."""
-        return (x_BTM - self.global_mean) * self.global_invstd
-
-
-class Subsampling(nn.Module):
-    """The convolutional front end: each step halves time and frequency, rounding up; then a linear over channels and
-    frequencies. The first step is a plain convolution, further ones are depthwise and pointwise; each ends in ReLU."""
-
-    def __init__(self, config: AudioConfig) -> None:
-        super().__init__()
-        channels = config.nemo_conv_channels
-        layers: list[nn.Module] = [nn.Conv2d(1, channels, 3, stride=2, padding=1), nn.ReLU()]
-        for _ in range(config.conv_steps - 1):
-            layers += [
-                nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels),
-                nn.Conv2d(channels, channels, 1),
-                nn.ReLU(),
-            ]
-        self.conv = nn.Sequential(*layers)
-        self.out = nn.Linear(channels * frames_after(config.input_size, config.time_reduction), config.hidden_size)
-
-    def forward(self, x_BTM: Tensor, length_B: Tensor | None) -> Tensor:
-        """Frames [B, T, mels] -> [B, ceil(T/reduction), D]. With `length_B`, frames of each clip, the rest is zero:
-        before, between and after the convolutions. None: every frame counts."""
-        if length_B is not None:
-            x_BTM = _zero_beyond(x_BTM, length_B, dim=1)
-        x_BCTF = x_BTM[:, None]
-        for layer in self.conv:
-            # The next convolution would see the bias of padded frames where a clip alone ends in zeros. Before ReLU,
-            # which keeps zeros and saves its output for backward: after it, a second copy would be kept.
-            if length_B is not None and isinstance(layer, nn.ReLU):
-                length_B = frames_after(length_B, 2)
-                x_BCTF = _zero_beyond(x_BCTF, length_B, dim=2)
-            x_BCTF = layer(x_BCTF)
-        x_BTD = self.out(x_BCTF.transpose(1, 2).flatten(-2))
-        # the padding of a clip's last window is zeros, not the linear's bias
-        return x_BTD if length_B is None else _zero_beyond(x_BTD, length_B, dim=1)
 
 
 class AudioEncoder(nn.Module):
@@ -117,6 +51,11 @@ class AudioEncoder(nn.Module):
         self.relative_attention_bias_layer = RelativeBias(config)
         self.encoders = Stack(ConformerBlock(config) for _ in range(config.num_blocks))
         self.apply(init_weights)
+
+    @property
+    def piece(self) -> int:
+        """Log-Mel frames that are computed at a time, PIECE windows."""
+        return PIECE * self.config.window * self.config.time_reduction
 
     def forward(self, features_BTM: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """Log-Mel frames [B, T, mels] -> hidden states [B, ceil(T/reduction), D].
@@ -139,8 +78,7 @@ class AudioEncoder(nn.Module):
     def stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Hidden states of one clip, [n, D] at a time, of log-Mel frames that come in blocks [n, mels] of any length:
         those of `forward`, bit for bit, in memory that does not grow with the clip. Raises ValueError as `forward`."""
-        reduction = self.config.time_reduction
-        step = PIECE * self.config.window * reduction  # of frames, as all that follows
+        reduction, step = self.config.time_reduction, self.piece  # of frames, as all that follows
         held_TM, start = torch.zeros(0, self.config.input_size), 0
         for block_TM in blocks:
             if len(block_TM):
@@ -244,11 +182,8 @@ def parts(config: ModelConfig) -> dict[str, nn.Module]:
 
 
 def encode(model: Any, inputs: Mapping[str, Tensor | None]) -> Tensor:
-    """Encoder frames of all clips, end to end: [tokens, D]. Without sizes, as many of a clip as its mask says.
-
-    Clips that come end to end, [frames, mels], are padded among those of like length alone: in one batch seconds beside
-    half an hour would take the memory of as many half hours.
-    """
+    """Encoder frames of all clips, end to end: [tokens, D], of features [clips, frames, mels] or, with `audio_frames`,
+    [frames, mels]. Without sizes, as many of a clip as its mask says. Raises ValueError for sizes that do not fit."""
     features_BTM, sizes_B, mask_BT, frames_B = (inputs.get(name) for name in INPUTS)
     assert features_BTM is not None
     device = model.language.norm.weight.device
@@ -292,8 +227,8 @@ def _end_to_end(encoder: AudioEncoder, features_FM: Tensor, frames: Sequence[int
             f" {list(features_FM.shape)}"
         )
     parts = features_FM.split(list(frames))
-    reduction, most = encoder.config.time_reduction, PIECE * encoder.config.window * encoder.config.time_reduction
-    together = [(list(range(len(parts))), max(frames))] if encoder.hf_compat_mask else groups(frames, most)
+    reduction = encoder.config.time_reduction
+    together = [(list(range(len(parts))), max(frames))] if encoder.hf_compat_mask else groups(frames, encoder.piece)
     clips: dict[int, Tensor] = {}
     for numbers, longest in together:
         length_B = torch.tensor([frames[number] for number in numbers], device=features_FM.device)

@@ -1,12 +1,16 @@
-"""Conformer blocks: half a feed-forward, attention with relative bias, a causal convolution, half a feed-forward.
+"""What the encoder of sound is made of: a front end of convolutions, and Conformer blocks with their relative bias.
 
-Modules are named as in the released checkpoint, so that its keys load without a table. Everything here works on rows
-of one window; which frames are padding is the encoder's business (`model/phi4/audio.py`) and arrives in the bias.
+A block is half a feed-forward, attention with relative bias, a causal convolution, half a feed-forward. Blocks work on
+rows of one window; which frames are padding is the encoder's business (`audio.py`), and arrives in the bias. The names
+of modules are those of the released checkpoint, so that its keys load without a table.
 Chunked attention (`chunk_size` above 0 in the reference) is not implemented: the release has -1, all of a window.
 Source: arXiv 2005.08100 (Conformer); arXiv 2503.01743, section 2.2; parity with transformers' phi4_multimodal.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +19,7 @@ from torch import Tensor, nn
 from gristmill.model.phi4.config import AudioConfig
 
 INIT_STD = 0.02
+Count = TypeVar("Count", int, Tensor)
 
 
 def init_weights(module: nn.Module) -> None:
@@ -32,6 +37,76 @@ def init_weights(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=INIT_STD)
+
+
+def frames_after(frames: Count, reduction: int) -> Count:
+    """Frames (or frequencies) that `reduction` leaves of `frames`, rounded up."""
+    return -(-frames // reduction)
+
+
+def _zero_beyond(x: Tensor, length_B: Tensor, dim: int) -> Tensor:
+    """`x` [B, ...] with zeros from `length_B` on along `dim`: filled, not multiplied, so that NaN goes too."""
+    at_T = torch.arange(x.shape[dim], device=x.device)
+    beyond_BT = at_T >= length_B[:, None]
+    shape = [1] * x.ndim
+    shape[0], shape[dim] = beyond_BT.shape
+    return x.masked_fill(beyond_BT.view(shape), 0.0)
+
+
+class Normalise(nn.Module):
+    """Log-Mel values to mean 0 and deviation 1 of the training data; buffers of the checkpoint, never trained."""
+
+    global_mean: Tensor
+    global_invstd: Tensor
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.register_buffer("global_mean", torch.zeros(config.input_size))
+        self.register_buffer("global_invstd", torch.ones(config.input_size))
+
+    def scale_to(self, mean: Sequence[float], invstd: Sequence[float]) -> None:
+        """Sets both, a value for each band."""
+        for buffer, values in ((self.global_mean, mean), (self.global_invstd, invstd)):
+            buffer.copy_(torch.tensor(values, dtype=torch.float64))
+
+    def forward(self, x_BTM: Tensor) -> Tensor:
+        """[B, T, mels], in natural logarithms of power, -> the same shape."""
+        return (x_BTM - self.global_mean) * self.global_invstd
+
+
+class Subsampling(nn.Module):
+    """The convolutional front end: each step halves time and frequency, rounding up; then a linear over channels and
+    frequencies. The first step is a plain convolution, further ones are depthwise and pointwise; each ends in ReLU."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        channels = config.nemo_conv_channels
+        layers: list[nn.Module] = [nn.Conv2d(1, channels, 3, stride=2, padding=1), nn.ReLU()]
+        for _ in range(config.conv_steps - 1):
+            layers += [
+                nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels),
+                nn.Conv2d(channels, channels, 1),
+                nn.ReLU(),
+            ]
+        self.conv = nn.Sequential(*layers)
+        self.out = nn.Linear(channels * frames_after(config.input_size, config.time_reduction), config.hidden_size)
+
+    def forward(self, x_BTM: Tensor, length_B: Tensor | None) -> Tensor:
+        """Frames [B, T, mels] -> [B, ceil(T/reduction), D]. With `length_B`, frames of each clip, the rest is zero:
+        before, between and after the convolutions. None: every frame counts."""
+        if length_B is not None:
+            x_BTM = _zero_beyond(x_BTM, length_B, dim=1)
+        x_BCTF = x_BTM[:, None]
+        for layer in self.conv:
+            # The next convolution would see the bias of padded frames where a clip alone ends in zeros. Before ReLU,
+            # which keeps zeros and saves its output for backward: after it, a second copy would be kept.
+            if length_B is not None and isinstance(layer, nn.ReLU):
+                length_B = frames_after(length_B, 2)
+                x_BCTF = _zero_beyond(x_BCTF, length_B, dim=2)
+            x_BCTF = layer(x_BCTF)
+        x_BTD = self.out(x_BCTF.transpose(1, 2).flatten(-2))
+        # the padding of a clip's last window is zeros, not the linear's bias
+        return x_BTD if length_B is None else _zero_beyond(x_BTD, length_B, dim=1)
 
 
 class RelativeBias(nn.Module):

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gristmill.model.phi4.audio import frames_after
 from gristmill.model.phi4.config import ModelConfig
+from gristmill.model.phi4.conformer import frames_after
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part
 from gristmill.model.plan.rehearsal import Memory, Rehearsal, rehearse

@@ -14,8 +14,9 @@ import torch
 
 from gristmill.model.generate.cache import GROUP, SCORES, Cache
 from gristmill.model.generate.requests import Options
-from gristmill.model.phi4.audio import PIECE, frames_after
+from gristmill.model.phi4.audio import PIECE
 from gristmill.model.phi4.config import AudioConfig, ModelConfig, TextConfig
+from gristmill.model.phi4.conformer import frames_after
 from gristmill.model.phi4.multimodal import Multimodal
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from gristmill.model.phi4.audio import frames_after
 from gristmill.model.phi4.config import AudioConfig, ModelConfig, TextConfig, VisionConfig
+from gristmill.model.phi4.conformer import frames_after
 from gristmill.model.phi4.parts import Part
 from gristmill.model.shards.counts import Counts
 

@@ -1,6 +1,6 @@
 """The scale of clips: mean and deviation of each mel band over all frames of a mixture, which an encoder begins with.
 
-The encoder normalises what it is given by two vectors of its checkpoint (`model.phi4.audio.Normalise`). They are
+The encoder normalises what it is given by two vectors of its checkpoint (`conformer.Normalise`). They are
 statistics of what it is first trained on, so they are summed up over the windows of that stage, in float64, shard by
 shard, and not learned.
 """

@@ -106,7 +106,7 @@ class TrainJob:
     def model(self, store: Store, device: str = "cpu") -> Multimodal:
         """The model that the stage starts from, every file's digest checked. Raises DamagedObject, NotFound."""
         from gristmill.model.assembly.start import starting_model
-        from gristmill.model.phi4.audio import Normalise
+        from gristmill.model.phi4.conformer import Normalise
 
         with scratch() as folder:
             stored = [fetched(store, ref, folder) for refs in self.given.parts.values() for ref in refs]

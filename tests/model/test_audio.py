@@ -12,8 +12,9 @@ from transformers.models.phi4_multimodal import modeling_phi4_multimodal
 from transformers.models.phi4_multimodal.configuration_phi4_multimodal import Phi4MultimodalAudioConfig
 from transformers.models.phi4_multimodal.modeling_phi4_multimodal import Phi4MultimodalAudioModel
 
-from gristmill.model.phi4.audio import AudioEncoder, AudioProjector, frames_after
+from gristmill.model.phi4.audio import AudioEncoder, AudioProjector
 from gristmill.model.phi4.config import AudioConfig
+from gristmill.model.phi4.conformer import frames_after
 from gristmill.model.phi4.presets import PRESETS
 
 TINY = AudioConfig(

@@ -16,7 +16,7 @@ from torchaudio.functional import resample
 from transformers.models.phi4_multimodal.feature_extraction_phi4_multimodal import Phi4MultimodalFeatureExtractor
 
 from gristmill.model.hf.checkpoint import load_hf
-from gristmill.model.phi4.audio import frames_after
+from gristmill.model.phi4.conformer import frames_after
 from gristmill.model.processing import audio, audio_rates
 from gristmill.model.processing.audio import (
     TooShort,

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from gristmill.model.phi4 import audio
-from gristmill.model.phi4.audio import AudioEncoder, frames_after
+from gristmill.model.phi4.audio import AudioEncoder
+from gristmill.model.phi4.conformer import frames_after
 from tests.model.test_audio import WINDOWED, difference, mask_of, randomised
 
 
