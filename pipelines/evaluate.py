@@ -28,6 +28,7 @@ from gristmill.model.evaluate.transcripts import Normalisation
 from gristmill.model.phi4.config import DTYPES
 from gristmill.model.processing.audio_file import MAX_SECONDS
 from gristmill.model.processing.text import MissingToken
+from gristmill.model.windows.placeholders import LogMel
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel
 from gristmill.pipelines.frame.media import check_media
 from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
@@ -66,7 +67,7 @@ class EvaluateRecipe(Recipe):
     attributes: dict[str, tuple[str, ...]] = {}
     transcripts: Normalisation = Normalisation()
     max_crops: int = Field(default=36, ge=1, description="crops that an image of a sample is cut into, at most")
-    max_seconds: float = Field(default=1800.0, gt=0, le=MAX_SECONDS, description="of a clip of a sample")
+    max_seconds: float = Field(default=LogMel.max_seconds, gt=0, le=MAX_SECONDS, description="of a clip of a sample")
     window: int = Field(default=4096, ge=2, description="tokens in which perplexity sees a text")
     bootstrap: Bootstrap = Bootstrap()
     chunk_items: int = Field(default=256, ge=1, description="records (of windows: windows) per piece of work")

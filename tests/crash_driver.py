@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import image_nights
 import speech_nights
@@ -69,16 +69,23 @@ def count_steps(report: Callable[[int, str], None], crash_before: int | None) ->
 
 
 class Kind(NamedTuple):
-    """`run`: of a lake and a folder of inputs. `datasets`: what it makes."""
+    """`run`: of a lake and a folder of inputs. `datasets`: what it makes. `write`: the inputs, where the folder is
+    empty."""
 
     run: Callable[[Path, Path], object]
     datasets: tuple[str, ...]
+    write: Callable[[Path], object] = lambda sample: None
+
+
+def nights(module: Any) -> Kind:
+    """Of a module of recipes that run in turn."""
+    return Kind(lambda lake, sample: module.run_in_process(sample, lake), module.DATASETS, module.write_nights)
 
 
 KINDS = {
     "web": Kind(lambda lake, sample: web.run(lake, web.crawl_files(sample)), ("web",)),
-    "images": Kind(lambda lake, sample: image_nights.run_in_process(sample, lake), image_nights.DATASETS),
-    "speech": Kind(lambda lake, sample: speech_nights.run_in_process(sample, lake), speech_nights.DATASETS),
+    "images": nights(image_nights),
+    "speech": nights(speech_nights),
 }
 
 
@@ -120,10 +127,7 @@ def main(kind: Kind, sample: Path, folder: Path, seed: int, points: int) -> None
     minhash.warm()  # once here, not in every child
     forest.kernels()
     english()
-    if kind is KINDS["images"]:
-        image_nights.write_nights(sample)
-    elif kind is KINDS["speech"]:
-        speech_nights.write_nights(sample)
+    kind.write(sample)
     assert run(kind, folder / "whole", sample, note) == 0
     seen = json.loads(note.read_text())
     whole = versions(kind, folder / "whole")

@@ -54,11 +54,3 @@ def _of_tar(path: Path) -> Iterator[Clip]:
         if name.endswith(".json"):
             key = name.removesuffix(".json")
             yield Clip(json.loads(data), files[f"{key}.flac"], files.get(f"{key}.png"))
-
-
-def address(speech: Path, name: str) -> str:
-    """Of the rows of a file, as an input of a pipeline."""
-    if (speech / name).is_dir():
-        return f"folder::{speech}/{name}/metadata.jsonl"
-    (path,) = (path for path in (speech / f"{name}.tar", speech / f"{name}.parquet") if path.exists())
-    return str(path)

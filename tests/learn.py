@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
 import tempfile
 from pathlib import Path
 
+from cpu_time import spent
 from rich.console import Console
 from rich.table import Table
 
@@ -55,18 +55,12 @@ def learned(lake: str, seed: int, settings: list[str]) -> tuple[float, dict[str,
     """CPU seconds of the training with a seed, and scores by file of the sample."""
     dataset = f"nano{seed}"
     sets = [f"recipe.dataset={dataset}", *(f"recipe.stages.{n}.seed={seed}" for n in range(2)), *settings]
-    before = _spent()
+    before = spent()
     grist("train", "train-nano", *(part for setting in sets for part in ("--set", setting)), "--lake", lake)
-    seconds = _spent() - before
+    seconds = spent() - before
     model = f"{dataset}.posttrain@v1"
     stories = score(lake, model, "stories-held-out@v1")
     return seconds, {"stories": stories, "copying": score(lake, model, "copying-held-out@v1", WHOLE)}
-
-
-def _spent() -> float:
-    """CPU seconds of the commands that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def shown(score: Score) -> str:

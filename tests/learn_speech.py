@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,13 +21,14 @@ from typing import Any
 import numpy as np
 import yaml
 from answering import answers
+from cpu_time import spent
 from rich.console import Console
 from rich.table import Table
 from torchaudio.functional import edit_distance
 
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.demo.seeing import CUT, PICTURES
+from gristmill.orchestration.demo.seeing import CUT, PICTURES, address
 from gristmill.orchestration.demo.terminal import grist, keys
 from gristmill.synth.scenes.sample import write_scenes
 from gristmill.synth.speech.hearing import ASKED
@@ -114,24 +114,16 @@ def rows(lake: str, folder: Path) -> None:
     for suffix in ("", "-text"):
         mixed(lake, f"words{suffix}", {f"reading{suffix}": 0.6, f"hearing{suffix}": 0.4}, 512, max_epochs=4)
     for dataset, form in PICTURES.items():
-        what = (f"dataset={dataset}", f"inputs=[{place(folder / 'scenes', dataset)}]", f"image.form={form}")
+        what = (f"dataset={dataset}", f"inputs=[{address(folder / 'scenes', dataset)}]", f"image.form={form}")
         grist("run", "conf/vision.yaml", *keys((*what, "min_similarity=null")), *here)
     for dataset, task in CLIPS.items():
         for part in ("", HELD_OUT, VOICES):
             prompts = (f"audio.prompts={json.dumps([ASKED])}",) if task == "asr" else ("audio.max_images=1",)
-            inputs = place(folder / "speech", f"{FILES[dataset]}{part}")
+            inputs = address(folder / "speech", f"{FILES[dataset]}{part}")
             what = (f"dataset={dataset}{part}", f"inputs=[{inputs}]", f"audio.task={task}", *prompts)
             grist("run", "conf/speech.yaml", *keys((*what, "min_similarity=null")), *here)
     for mixture, (weights, window) in MIXTURES.items():
         mixed(lake, mixture, weights, window)
-
-
-def place(folder: Path, name: str) -> str:
-    """The address of a dataset's rows, in whatever container they are."""
-    if (folder / name).is_dir():
-        return f"folder::{folder}/{name}/metadata.jsonl"
-    (path,) = folder.glob(f"{name}.*")
-    return str(path)
 
 
 def mixed(lake: str, mixture: str, weights: Mapping[str, float], window: int, max_epochs: int = 1) -> None:
@@ -187,9 +179,9 @@ def trained(lake: str, folder: Path, config: dict[str, Any]) -> float:
     """CPU seconds of a training."""
     path = folder / f"train-{config['recipe']['dataset']}.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    start = _spent()
+    start = spent()
     grist("train", str(path), "--lake", lake)
-    return _spent() - start
+    return spent() - start
 
 
 def learned(lake: str, folder: Path, seed: int) -> dict[str, Any]:
@@ -266,12 +258,6 @@ def show(results: dict[str, Any], failed: list[str]) -> None:
     seconds = ", ".join(str(result["cpu_s"]) for result in results["seeds"].values())
     console.print(f"CPU seconds: language and vision {results['before_cpu_s']}, a seed of speech {seconds}")
     console.print("\n".join(failed) or "learned")
-
-
-def _spent() -> float:
-    """CPU seconds of the commands that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make learn`, its second half: how well a small model learns to see, trained by the recipe `train-vision-nano`.
+"""`make learn`, its second part: how well a small model learns to see, trained by the recipe `train-vision-nano`.
 
 Three seeds of everything that sees, over one language model, which is trained once. After every stage it is asked of
 held-out scenes what it was taught: captions, questions, frames; then of figures that training never shows. With
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cpu_time import spent
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +27,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.demo.seeing import pictures
+from gristmill.orchestration.demo.seeing import address, pictures
 from gristmill.orchestration.demo.terminal import grist, keys
 from gristmill.orchestration.demo.terminal import result as last_line
 from gristmill.synth.scenes.figures import COLOURS, SHAPES
@@ -93,11 +93,7 @@ def held_out(lake: str, folder: Path) -> None:
     """Datasets of what is asked and never trained on."""
     form = {name: "caption" if name.startswith("captions") else "chat" for name in (*HELD_OUT, WITHHELD)}
     for name, kind in form.items():
-        if (folder / name).is_dir():
-            path = f"folder::{folder}/{name}/metadata.jsonl"
-        else:
-            (path,) = map(str, folder.glob(f"{name}.*"))
-        settings = (f"dataset={name}", f"inputs=[{path}]", f"image.form={kind}", "min_similarity=null")
+        settings = (f"dataset={name}", f"inputs=[{address(folder, name)}]", f"image.form={kind}", "min_similarity=null")
         grist("run", "conf/vision.yaml", *keys(settings), "--set", "run.workers=0", "--lake", lake)
 
 
@@ -143,9 +139,9 @@ def trained(lake: str, folder: Path, config: dict[str, Any]) -> float:
     """CPU seconds of a training, here and in earlier runs that ended."""
     path = folder / f"train-{config['recipe']['dataset']}.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    before = _spent()
+    before = spent()
     new = last_line(grist("train", str(path), "--lake", lake))["new"]
-    seconds = _spent() - before if new else 0.0
+    seconds = spent() - before if new else 0.0
     earlier = path.with_suffix(".seconds")
     if earlier.exists():
         seconds += float(earlier.read_text())
@@ -251,12 +247,6 @@ def shown(scores: dict[str, Any] | None) -> str:
         return ""
     words = [f"{scores[name]:.3f}" for name in ("digits", "colour_shape") if scores[name] is not None]
     return f"{scores['exact']:.3f} ({', '.join(words)})"
-
-
-def _spent() -> float:
-    """CPU seconds of the commands that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

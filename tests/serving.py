@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -255,3 +256,28 @@ def refused(server: Running, *parts: dict[str, Any], **more: Any) -> str:
         answer(server, *parts, **more)
     assert info.value.param == "messages"
     return str(info.value.body["message"])  # type: ignore[index]
+
+
+def connected(server: Running, data: bytes) -> socket.socket:
+    """A connection over which this was sent."""
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
+    connection.sendall(data)
+    return connection
+
+
+def posted(path: str, **fields: Any) -> bytes:
+    """A request, as it is sent."""
+    body = json.dumps({"model": "tiny"} | fields).encode()
+    return b"POST /v1/%b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    """All that comes until the server closes, which this waits for."""
+    data = b""
+    try:
+        while received := connection.recv(1 << 16):
+            data += received
+    except ConnectionResetError:
+        pass
+    return data

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from image_mixtures import CUT, pictures
 from mixtures import documents, mix, texts, tokenizer
 
 from gristmill.lake.store.base import Store
@@ -15,19 +18,22 @@ from gristmill.stages.run.runner import Runner
 from gristmill.stages.train import local
 
 WINDOW = 64
+SEES = ("lora_vision", "vision_encoder", "vision_projector")
+"""Parts that images reach."""
 
 
 def prepare(store: Store) -> None:
-    """`web@v1`, `bpe@v1` and `mix@v1`, a mixture of a few windows of WINDOW tokens."""
+    """`web@v1`, `bpe@v1` and `mix@v1`, a mixture of a few windows of WINDOW tokens; `pics@v1`, and `seen@v1` of it."""
     documents(store, "web", texts(40, longest=60))
     tokenizer(store, "web@v1")
     mix(store, {"web@v1": 1}, window=WINDOW, max_waste=0.1)
+    with tempfile.TemporaryDirectory() as folder:
+        pictures(store, Path(folder), [([(32, 32)], "It is {}, that is all there is.") for _ in range(4)])
+    mix(store, {"pics@v1": 1}, window=WINDOW, max_waste=0.5, dataset="seen", images=CUT)
 
 
 def stage(name: str = "pretrain", **changes: Any) -> dict[str, Any]:
-    """A stage of 3 steps of 2 windows that trains `language`, as a recipe has it. Of an adapter, which texts do not
-    reach, only the gate of frozen parts is asked."""
-    reached = "lora_vision" not in changes.get("trainable", ())
+    """A stage of 3 steps of 2 windows that trains `language`, as a recipe has it."""
     return {
         "name": name,
         "trainable": ["language"],
@@ -35,9 +41,20 @@ def stage(name: str = "pretrain", **changes: Any) -> dict[str, Any]:
         "batch": 2,
         "steps": 3,
         "optim": {"lr": 1e-3},
-        "gates": ["frozen_parts", *(["trained_parts"] if reached else [])],
+        "gates": ["frozen_parts", "trained_parts"],
         **changes,
     }
+
+
+def adapt(language: str = "stage:pretrain", **changes: Any) -> dict[str, Any]:
+    """A stage that trains what sees, an adapter with it, upon a language model."""
+    fields = {"init_from": {"language": language}, "trainable": [*SEES], "data": "seen@v1"}
+    return stage(**{"name": "adapt", **fields, **changes})
+
+
+def adapted(source: str) -> dict[str, str]:
+    """All parts of what `adapt` made, as a stage starts from them."""
+    return dict.fromkeys(("language", *SEES), source)
 
 
 def config(*stages: dict[str, Any], run: dict[str, Any] | None = None, **recipe: Any) -> TrainConfig:

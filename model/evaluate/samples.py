@@ -19,14 +19,12 @@ from gristmill.model.evaluate.reading import NUMBER, attributes, reading, vqa_ac
 from gristmill.model.evaluate.refusals import Judge
 from gristmill.model.evaluate.transcripts import Normalisation, transcript_reading
 from gristmill.model.evaluate.translation import bleu_counts, chrf_counts
-from gristmill.model.processing.segments import Segment, placeholder_of, placeholders
+from gristmill.model.processing.segments import Segment, placeholder_of, placeholders, translated
 
 Task = Literal["perplexity", "exact", "choice", "calls", "refusal", "answer", "vqa", "transcript", "translation"]
 TASKS: tuple[Task, ...] = get_args(Task)
 SEVERAL = "|"
 """Between the answers of several people to one question."""
-SEPARATOR = "<sep>"
-"""In an answer that transcribes, and then translates: what stands behind it is the translation."""
 QUOTING: frozenset[Task] = frozenset(("transcript", "translation"))
 """Tasks whose answers are what somebody else says: to write down a refusal is not to refuse."""
 _ASSISTANT, _END, _USER = "<|assistant|>", "<|end|>", "<|user|>"
@@ -203,11 +201,6 @@ def verdict_of(item: Item, answer: str, calls: Sequence[Mapping[str, Any]] | Non
     if rows := attributes(spoken(answer), item.expected, rules.attributes):
         verdict["attributes"] = [row._asdict() for row in rows]
     return verdict
-
-
-def translated(answer: str) -> str:
-    """The translation in an answer: what stands behind the last SEPARATOR, or all of it."""
-    return answer.rpartition(SEPARATOR)[2].strip()
 
 
 def answer_fault(item: Item, answer: str, calls: Sequence[Mapping[str, Any]] | None, rules: Rules) -> str | None:

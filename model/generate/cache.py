@@ -21,7 +21,8 @@ from torch import Tensor
 
 from gristmill.model.phi4.config import TextConfig
 
-_GROUP = 16  # pages whose results are added up one by one
+GROUP = 16
+"""Pages whose results are added up one by one."""
 SCORES = 1 << 26
 """Bytes of scores up to which all pages are computed at once."""
 NOWHERE = 0
@@ -70,8 +71,8 @@ class Cache:
 
     def copy(self, source: Cache, pages: Sequence[int], to: Sequence[int]) -> None:
         """Copies pages of another cache to pages of this one, in their order; a few at a time, as they are gathered."""
-        for first in range(0, len(pages), _GROUP):
-            other, own = list(pages[first : first + _GROUP]), list(to[first : first + _GROUP])
+        for first in range(0, len(pages), GROUP):
+            other, own = list(pages[first : first + GROUP]), list(to[first : first + GROUP])
             self.keys[:, own] = source.keys[:, other]
             self.values[:, own] = source.values[:, other]
 
@@ -127,8 +128,8 @@ class Access:
     def _groups(self) -> list[_Part]:
         """The pages that rows have, by sixteens of each row, in order."""
         groups = []
-        for first in range(0, len(self._table_NB), _GROUP):
-            table_NB = self._table_NB[first : first + _GROUP]
+        for first in range(0, len(self._table_NB), GROUP):
+            table_NB = self._table_NB[first : first + GROUP]
             numbers, rows = np.nonzero(table_NB != NOWHERE)
             owned = np.array([NOWHERE, *table_NB[numbers, rows]])
             own_NB = np.zeros_like(table_NB)
@@ -226,7 +227,7 @@ class _Sum:
         sum_, count = self._levels[level]
         sum_, count = term if sum_ is None else sum_ + term, count + 1
         self._levels[level] = (sum_, count)
-        if count == _GROUP:
+        if count == GROUP:
             self._levels[level] = (None, 0)
             self.add(sum_, level + 1)
 
@@ -242,9 +243,9 @@ class _Sum:
 def _sum_in_order(terms_N: Tensor) -> Tensor:
     """The sum over the first dimension, by sixteens, and sixteens of those: zeros at the end change no bit, and many
     pages take few steps. torch's own sum would group the terms by how many there are."""
-    while len(terms_N) > _GROUP:
-        whole = torch.cat([terms_N, terms_N.new_zeros(-len(terms_N) % _GROUP, *terms_N.shape[1:])])
-        terms_N = _sum_one_by_one(whole.unflatten(0, (-1, _GROUP)).transpose(0, 1))
+    while len(terms_N) > GROUP:
+        whole = torch.cat([terms_N, terms_N.new_zeros(-len(terms_N) % GROUP, *terms_N.shape[1:])])
+        terms_N = _sum_one_by_one(whole.unflatten(0, (-1, GROUP)).transpose(0, 1))
     return _sum_one_by_one(terms_N)
 
 

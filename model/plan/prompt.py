@@ -12,14 +12,12 @@ from functools import lru_cache
 
 import torch
 
-from gristmill.model.generate.cache import SCORES, Cache
+from gristmill.model.generate.cache import GROUP, SCORES, Cache
 from gristmill.model.generate.requests import Options
 from gristmill.model.phi4.audio import PIECE
 from gristmill.model.phi4.config import AudioConfig, ModelConfig, TextConfig
 from gristmill.model.phi4.conformer import frames_after
 from gristmill.model.phi4.multimodal import Multimodal
-
-_SIXTEEN = 16
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def estimate_prompt(
     chunk, page = options.prefill_chunk_size, options.block_size
     pages = -(-tokens // page)
     of_page = 4 * text.num_attention_heads * chunk * page
-    scores = of_page * (pages if pages * of_page <= SCORES else _SIXTEEN)
+    scores = of_page * (pages if (1 + pages) * of_page <= SCORES else GROUP)  # one more: that of rows that rest
     rotary = int(text.head_dim * text.rope_parameters.partial_rotary_factor)
     windows = (
         0 if config.audio is None else -(-frames_after(frames, config.audio.time_reduction) // config.audio.window)
@@ -99,11 +97,10 @@ def _linear_weights(config: ModelConfig) -> int:
 
 def _attention_flops(text: TextConfig, tokens: int, chunk: int, page: int) -> float:
     """Whole pages up to each chunk; where scores are too many to hold, they are computed twice."""
-    pairs = times = 0.0
+    times = 0.0
     for start in range(0, tokens, chunk):
         pages = -(-(start + chunk) // page)
         products = 2 if 4 * (1 + pages) * page * text.num_attention_heads * chunk <= SCORES else 3
-        pairs += pages * page * chunk
         times += products * pages * page * chunk
     return 2.0 * times * text.num_attention_heads * text.head_dim * text.num_hidden_layers
 

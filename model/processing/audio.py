@@ -118,7 +118,8 @@ def _resampled(signals: Iterable[Tensor], up: int, down: int) -> Iterator[Tensor
     """Signals in blocks at `up / down` of their rate: what torchaudio makes of all of them at once.
 
     `up` samples come of `down`, and of so many neighbours as the filter reaches. So blocks are cut at multiples of
-    `down`, with neighbours on both sides, whose own samples are then left out.
+    `down`, with neighbours on both sides, whose own samples are then left out. A block is given out when another one is
+    there behind it: none is short but that of a short clip, since the library sums those in another order.
     """
     if up == down:
         yield from signals
@@ -129,7 +130,7 @@ def _resampled(signals: Iterable[Tensor], up: int, down: int) -> Iterator[Tensor
     held, before = torch.empty(0), 0  # `before`: of `held`, multiples of `down` that were given out
     for signal in signals:
         held = torch.cat([held, signal])
-        while len(held) >= (before + block + reach) * down:
+        while len(held) >= (before + 2 * block + reach) * down:
             yield resample(held[: (before + block + reach) * down])[before * up : (before + block) * up]
             gone = before + block - reach
             held, before = held[gone * down :], reach
@@ -140,7 +141,8 @@ def _resampled(signals: Iterable[Tensor], up: int, down: int) -> Iterator[Tensor
 
 @lru_cache(maxsize=8)
 def _resampler(up: int, down: int) -> Resample:
-    return Resample(down, up)
+    """Its filter is computed in float32, as `torchaudio.functional.resample` has it: their bits are the same."""
+    return Resample(down, up, dtype=torch.float32)
 
 
 # The transform.

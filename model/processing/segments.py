@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 END_OF_TEXT = "<|endoftext|>"
+SEPARATOR = "<sep>"
+"""In an answer that transcribes, and then translates: what stands behind it is the translation."""
 _SLICE = 1 << 20  # characters encoded at a time
 _PLACEHOLDER = re.compile(r"<\|(image|audio)_(\d{1,9})\|>")
 
@@ -58,6 +60,11 @@ def split_at_placeholders(part: Segment, kind: str) -> list[Segment]:
             split += [part._replace(text=part.text[at : match.start()]), placeholder(kind, int(match[2]))]
             at = match.end()
     return [piece for piece in (*split, part._replace(text=part.text[at:])) if piece.text]
+
+
+def translated(answer: str) -> str:
+    """The translation in an answer: what stands behind the last SEPARATOR, or all of it."""
+    return answer.rpartition(SEPARATOR)[2].strip()
 
 
 def slices(samples: Sequence[Sequence[Segment]]) -> Iterator[Sequence[Sequence[Segment]]]:

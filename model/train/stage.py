@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from gristmill.model.assembly.reached import check_reached
 from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.augment.spec_augment import SpecAugment
 from gristmill.model.phi4.config import ModelConfig
@@ -228,6 +229,7 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         raise ValueError(
             f"spec_augment: the windows of {place} have no clips, of which it would hide parts; leave it out"
         )
+    check_reached(stage.trainable, data.arrays, stage.data)
     if stage.loss in ON_PAIRS and not data.pairs:
         raise ValueError(
             f"loss={stage.loss}: it needs windows of pairs, chosen and rejected, and those of {place} have none; `grist"

@@ -48,8 +48,6 @@ def ask(
 ) -> None:
     """Ask a model one thing. Images stand before clips, and both before the question, as in training data."""
     # long: a parameter for each option
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
     if not (question.strip() or image or audio):
         raise ValueError("there is nothing to ask: give a question, --image or --audio")
     check_device(device)

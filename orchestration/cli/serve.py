@@ -41,6 +41,14 @@ def serve(
     dtype: Annotated[str | None, typer.Option(help=f"{', '.join(DTYPES)}. Default: as stored.")] = None,
     device: Annotated[str, typer.Option(help="As torch names it: cpu, cuda, cuda:1.")] = "cpu",
     max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait for slots; beyond: HTTP 429.")] = 256,
+    max_inflight_bytes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Bytes that requests may hold together, in bodies, and in images and clips as the model takes them; "
+            "beyond: HTTP 429.",
+        ),
+    ] = 2 << 30,
     api_key_env: Annotated[str, typer.Option(help="The environment variable with the API key.")] = "GRIST_API_KEY",
     image_host: Annotated[
         list[str] | None,
@@ -75,8 +83,6 @@ def serve(
     if host not in _LOOPBACK and key is None:
         note(f"error: --host {host}: others than {', '.join(_LOOPBACK)} need an API key: set ${api_key_env}")
         raise typer.Exit(USAGE)
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
     check_device(device)
     loaded, tokenizer = load_with_tokenizer(model, dtype, device, lake)
 
@@ -93,7 +99,15 @@ def serve(
     with HostedEngine(engine, max_waiting) as hosted:
         images = ImageLimits(max_images=max_images, max_crops=max_crops, hosts=tuple(image_host or ()))
         audio = AudioLimits(max_clips=max_clips, max_seconds=max_clip_seconds, max_total_seconds=max_clip_seconds)
-        app = make_app(hosted, tokenizer, name, api_key=key, images=images, audio=audio)
+        app = make_app(
+            hosted,
+            tokenizer,
+            name,
+            api_key=key,
+            images=images,
+            audio=audio,
+            max_inflight_bytes=max_inflight_bytes,
+        )
         _listen(app, host, port, name, key and api_key_env)
 
 
@@ -144,6 +158,8 @@ def _block_size(length: int, exact: bool) -> int:
 def load_with_tokenizer(model: str, dtype: str | None, device: str, lake: str | None) -> tuple[Multimodal, Tokenizer]:
     """Of a checkpoint's folder or a version of the lake. Raises ValueError, FileNotFoundError, and what `load_model`
     raises."""
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
     folder = Path(model)
     if folder.is_dir():
         import torch

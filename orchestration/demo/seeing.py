@@ -81,7 +81,7 @@ def pictures(lake: str, folder: Path, heard: Path | None = None) -> None:
             grist("run", "conf/instruct.yaml", *keys((f"dataset={name}", f"inputs=[{path}]", *settings)), *here)
     for dataset, form in PICTURES.items():
         # Scenes with one caption look alike, as they should: no near duplicate is looked for.
-        settings = (f"dataset={dataset}", f"inputs=[{_input(folder, dataset)}]", f"image.form={form}")
+        settings = (f"dataset={dataset}", f"inputs=[{address(folder, dataset)}]", f"image.form={form}")
         grist("run", "conf/vision.yaml", *keys((*settings, "min_similarity=null")), *here)
     texts = [f"{dataset}-text@v1" for dataset in words]
     size = "512" if heard is None else "640"  # each word that is said is a token as well
@@ -98,8 +98,9 @@ def pictures(lake: str, folder: Path, heard: Path | None = None) -> None:
         grist("run", "conf/mixture.yaml", *keys((*what, CUT, *size)), *here)
 
 
-def _input(folder: Path, dataset: str) -> str:
-    """The address of a dataset's rows: each of three containers."""
+def address(folder: Path, dataset: str) -> str:
+    """Of a dataset's rows below a folder of the sample data, in whichever of three containers they are, as an input of
+    a pipeline."""
     if (folder / dataset).is_dir():
         return f"folder::{folder}/{dataset}/metadata.jsonl"
     (path,) = (path for path in (folder / f"{dataset}.tar", folder / f"{dataset}.parquet") if path.exists())

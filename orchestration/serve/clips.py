@@ -9,8 +9,6 @@ Source: OpenAI's API reference, chat completions, content parts.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +17,7 @@ from gristmill.model.processing.audio_file import AudioError, audio_header
 from gristmill.model.processing.chat.turns import Shown
 from gristmill.model.windows.placeholders import Medium
 from gristmill.orchestration.serve.errors import ApiError, refuse
+from gristmill.orchestration.serve.images import from_base64
 
 FORMATS = ("wav", "mp3", "flac", "ogg", "aiff")
 """That a part may name: OpenAI's two, and others that libsndfile reads."""
@@ -27,7 +26,8 @@ FORMATS = ("wav", "mp3", "flac", "ogg", "aiff")
 @dataclass(frozen=True)
 class AudioLimits:
     """What a request may let the model hear. `max_clips`; `max_bytes` of a clip and `max_total_bytes` of all, as files;
-    `max_seconds` of a clip and `max_total_seconds` of all. Rates and channels: `model/processing/audio_rates.py`."""
+    `max_seconds` of a clip and `max_total_seconds` of all. Rates and channels: `model/processing/audio_rates.py`. By
+    default a file may be as large as OpenAI takes one; how large a body may be, follows (server.default_body_limit)."""
 
     max_clips: int = 16
     max_bytes: int = 25 << 20
@@ -93,13 +93,10 @@ def clips_of(refs: Sequence[ClipRef], limits: AudioLimits) -> list[Medium]:
 
 def _data(ref: ClipRef, most: int) -> bytes:
     """The bytes of a clip. Raises ApiError."""
-    too_large = bad_clip(ref.number, f"larger than {most:,} bytes: send a shorter or a compressed clip")
-    if len(ref.data) > 4 * (most // 3 + 2):
-        raise too_large
     try:
-        data = base64.b64decode(ref.data, validate=True)
-    except (binascii.Error, ValueError) as error:
+        data = from_base64(ref.data, most)
+    except ValueError as error:
         raise bad_clip(ref.number, f"data: no base64: {error}") from error
     if len(data) > most:
-        raise too_large
+        raise bad_clip(ref.number, f"larger than {most:,} bytes: send a shorter or a compressed clip")
     return data

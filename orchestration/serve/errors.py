@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -37,10 +38,11 @@ def too_long(message: str, param: str) -> ApiError:
     return refuse(f"the prompt is too long: {message}", param, "context_length_exceeded")
 
 
-def unserved(error: Exception) -> ApiError:
+def unserved(error: Exception, headers: Mapping[str, str] = MappingProxyType({})) -> ApiError:
     """What the host of the engine says: come again, go elsewhere, or that it failed."""
     if isinstance(error, Busy):
-        return ApiError(429, str(error), "rate_limit_error", code="rate_limit_exceeded", headers={"Retry-After": "1"})
+        again = {"Retry-After": "1", **headers}
+        return ApiError(429, str(error), "rate_limit_error", code="rate_limit_exceeded", headers=again)
     return ApiError(503 if isinstance(error, Closed) else 500, str(error), "server_error")
 
 

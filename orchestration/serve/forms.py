@@ -1,11 +1,13 @@
 """Forms that clients send files in: multipart/form-data, read from a body that is in memory and bounded.
 
 Read by python-multipart, in one pass; how many parts there are and how large their headers, is bounded here and there.
+What is wrong with a form is told to whoever sent it, and is no line of the server's log.
 Source: RFC 7578.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 from python_multipart.exceptions import FormParserError
@@ -14,18 +16,18 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from gristmill.orchestration.serve.errors import refuse
 
 MOST_PARTS = 64
+_SILENT = logging.Logger("forms", logging.CRITICAL + 1)
 
 
 class Field(NamedTuple):
-    """A part of a form. `file`: the name that its file had with the client; None: it is no file."""
+    """A part of a form."""
 
     name: str
     data: bytes
-    file: str | None
 
     @property
     def text(self) -> str:
-        """What a part that is no file says. Raises ApiError."""
+        """What a part that is no file's says. Raises ApiError."""
         try:
             return self.data.decode()
         except UnicodeDecodeError as error:
@@ -41,6 +43,7 @@ def read_form(content_type: str, body: bytes) -> list[Field]:
     try:
         # The library's type names all of its callbacks; these are all that a form needs.
         parser = MultipartParser(options[b"boundary"], parts.callbacks)
+        parser.logger = _SILENT  # it would warn of each form that it refuses
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
@@ -92,11 +95,10 @@ class _Parts:
 
     def _part_end(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        name, file = options.get(b"name", b""), options.get(b"filename")
+        name = options.get(b"name", b"")
         if not name:
             raise refuse("the body has a part without a name")
-        named = None if file is None else file.decode("utf-8", "replace")
-        self.fields.append(Field(name.decode("utf-8", "replace"), b"".join(self._data), named))
+        self.fields.append(Field(name.decode("utf-8", "replace"), b"".join(self._data)))
 
     def _end(self) -> None:
         self.ended = True

@@ -33,11 +33,8 @@ _T = TypeVar("_T")
 class PromptReader:
     """For one engine and its tokenizer. `kinds` of media that the model takes."""
 
-    def __init__(
-        self, hosted: HostedEngine, tokenizer: Tokenizer, images: ImageLimits, audio: AudioLimits | None = None
-    ) -> None:
+    def __init__(self, hosted: HostedEngine, tokenizer: Tokenizer, images: ImageLimits, audio: AudioLimits) -> None:
         self._tokenizer, self._max_length = tokenizer, hosted.options.max_model_len
-        audio = audio or AudioLimits()
         cut = _or_none(lambda: cut_of(hosted.config, tokenizer, images.max_crops))
         log_mel = _or_none(lambda: log_mel_of(hosted.config, tokenizer, LogMel(max_seconds=audio.max_seconds)))
         self._prompts = Prompts(tokenizer, cut, images.max_pixels, log_mel)

@@ -21,7 +21,7 @@ from gristmill.model.processing.chat.calls import Calls
 from gristmill.model.processing.text import Tokenizer
 from gristmill.orchestration.serve.engine import Delta
 from gristmill.orchestration.serve.protocol import ChatRequest, TextRequest
-from gristmill.orchestration.serve.text import Growing, Names
+from gristmill.orchestration.serve.text import Growing, Names, compact, event
 
 _LEAST = -9999.0
 """What OpenAI's API says of a token that cannot be: JSON has no infinity."""
@@ -95,12 +95,12 @@ class Reply:
             if self.chat:
                 message: dict[str, Any] = {"role": "assistant", "content": None if calls and not text else text}
                 message |= {"refusal": None} | ({"tool_calls": calls} if calls else {})
-                choices.append(f'"message":{_json(message)}')
+                choices.append(f'"message":{compact(message)}')
             else:
-                choices.append(f'"text":{_json(text)}')
+                choices.append(f'"text":{compact(text)}')
             choices.append(',"logprobs":')
             choices += self._logprobs(index, [token for piece in pieces for token in piece.tokens])
-            choices.append(f',"finish_reason":{_json(pieces[-1].finish_reason)}}}')
+            choices.append(f',"finish_reason":{compact(pieces[-1].finish_reason)}}}')
         kind = "chat.completion" if self.chat else "text_completion"
         pieces_of_json = [self._head(kind), *choices[1:], f'],"usage":{self._usage()}}}']
         return "".join(pieces_of_json).encode()
@@ -124,7 +124,7 @@ class Reply:
         """Events after all else: what it used, if that was asked for."""
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         last = [f'{self._head(kind)}],"usage":{self._usage()}}}'] if self._request.with_usage else []
-        return [_event(text) for text in (*last, "[DONE]")]
+        return [event(text) for text in (*last, "[DONE]")]
 
     def _growing(self, job: Request) -> Growing:
         # A completion goes on with its prompt's text; a message begins anew.
@@ -202,10 +202,10 @@ class Reply:
     def _chunk(self, piece: Piece, fields: Mapping[str, Any]) -> str:
         """An event with one choice. `fields`: of the choice, what depends on the endpoint."""
         logprobs = "".join(self._logprobs(piece.index, piece.tokens)) if piece.tokens else "null"
-        choice = f'{{"index":{piece.index},{_json(fields)[1:-1]},"logprobs":{logprobs},'
+        choice = f'{{"index":{piece.index},{compact(fields)[1:-1]},"logprobs":{logprobs},'
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         usage = ',"usage":null' if self._request.with_usage else ""
-        return _event(f'{self._head(kind)}{choice}"finish_reason":{_json(piece.finish_reason)}}}]{usage}}}')
+        return event(f'{self._head(kind)}{choice}"finish_reason":{compact(piece.finish_reason)}}}]{usage}}}')
 
     def _logprobs(self, index: int, tokens: Sequence[ScoredToken]) -> Iterator[str]:
         """Log-probabilities as pieces of JSON."""
@@ -227,13 +227,13 @@ class Reply:
             offsets.append(choice.offset)
             choice.offset += self._names.of(item.token).characters
         yield '{"tokens":['
-        yield ",".join(_json(self._names.of(item.token).text) for item in tokens)
+        yield ",".join(compact(self._names.of(item.token).text) for item in tokens)
         yield '],"token_logprobs":['
         yield ",".join(_number(item.logprob) for item in tokens)
         yield '],"top_logprobs":['
         for number, item in enumerate(tokens):
             top = {self._names.of(token).text: max(logprob, _LEAST) for token, logprob in item.top_logprobs}
-            yield f"{',' if number else ''}{'null' if item.logprob is None else _json(top)}"
+            yield f"{',' if number else ''}{'null' if item.logprob is None else compact(top)}"
         yield f'],"text_offset":{json.dumps(offsets)}}}'
 
     def _likely(self, token: int, logprob: float | None) -> str:
@@ -242,20 +242,12 @@ class Reply:
     def _usage(self) -> str:
         prompt = sum(len(job.tokens) for job in self._jobs)
         used = {"prompt_tokens": prompt, "completion_tokens": self._count, "total_tokens": prompt + self._count}
-        return _json(used)
+        return compact(used)
 
     def _head(self, kind: str) -> str:
         about = {"id": self._id, "object": kind, "created": self._created, "model": self._request.model}
-        return f'{_json(about)[:-1]},"choices":['
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return f'{compact(about)[:-1]},"choices":['
 
 
 def _number(logprob: float | None) -> str:
     return "null" if logprob is None else repr(max(logprob, _LEAST))
-
-
-def _event(text: str) -> str:
-    return f"data: {text}\n\n"

@@ -14,9 +14,9 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -33,9 +33,12 @@ from gristmill.orchestration.serve.errors import ApiError, defect, refuse, say_e
 from gristmill.orchestration.serve.fetch import Fetcher
 from gristmill.orchestration.serve.images import ImageLimits, fetched
 from gristmill.orchestration.serve.reading import Answer, Prepared, RequestReader, WithMedia
-from gristmill.orchestration.serve.wire import PATIENCE, Gone, read_body, say_nothing, unless_gone
+from gristmill.orchestration.serve.wire import PATIENCE, Gone, Held, Memory, read_body, say_nothing, unless_gone
 
-BODY_LIMIT, MEDIA_BODY_LIMIT = 8 << 20, 32 << 20
+BODY_LIMIT = 8 << 20
+"""Bytes of a request beside its media."""
+MAX_INFLIGHT_BYTES = 2 << 30
+"""That requests may hold together."""
 _FETCHES = 8  # requests whose images are fetched side by side: each may hold `max_total_bytes`
 _LARGE = 1 << 16  # bytes of a body from which on it waits for others of its kind alone
 _SMALL_THREADS, _LARGE_THREADS = 4, 2
@@ -53,19 +56,23 @@ def make_app(
     images: ImageLimits | None = None,
     fetcher: Fetcher | None = None,
     audio: AudioLimits | None = None,
+    max_inflight_bytes: int = MAX_INFLIGHT_BYTES,
 ) -> FastAPI:
     """Serves `hosted` as the model `name`. The engine must have been given `decode`, `model.processing`'s `decoder`.
 
     `api_key`: what clients send as `Authorization: Bearer`; None: none is asked for. `body_limit`: bytes of a request;
-    None: BODY_LIMIT, or MEDIA_BODY_LIMIT for a model that sees or hears. `patience`: seconds that a client may take to
-    send a body (`serve/wire.py` has more of them). `images`: what a request may show to such a model; `fetcher`: what
-    gets images that are named by http(s), None: one for the hosts of `images`; `audio`: which clips it may hear.
+    None: `default_body_limit`. `patience`: seconds that a client may take to send a body (`serve/wire.py` has more of
+    them). `images`: what a request may show to a model that sees; `fetcher`: what gets images that are named by
+    http(s), None: one for the hosts of `images`; `audio`: which clips it may hear. `max_inflight_bytes`: that requests
+    may hold together, in bodies, fetched images, and media as the model takes them.
     `hosted` stays the caller's, to close after the server has ended.
     """
     # long: each endpoint and each kind of error is a line
-    images = images or ImageLimits()
-    reader = RequestReader(hosted, tokenizer, name, images, audio or AudioLimits())
-    service = _Service(hosted, name, reader, body_limit, patience, images, fetcher or Fetcher(images.hosts))
+    images, audio = images or ImageLimits(), audio or AudioLimits()
+    reader = RequestReader(hosted, tokenizer, name, images, audio)
+    limit = body_limit or default_body_limit(reader.kinds, images, audio)
+    memory = Memory(max_inflight_bytes)
+    service = _Service(hosted, name, reader, limit, patience, images, fetcher or Fetcher(images.hosts), memory)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -98,6 +105,13 @@ def make_app(
     return app
 
 
+def default_body_limit(kinds: Collection[str], images: ImageLimits, audio: AudioLimits) -> int:
+    """Bytes of a body in which whatever the limits of media allow has room: in base64, beside BODY_LIMIT of texts.
+    `kinds`: of media that the model takes."""
+    most = {"image": images.max_total_bytes, "audio": audio.max_total_bytes}
+    return BODY_LIMIT + sum(4 * -(-most[kind] // 3) for kind in kinds)
+
+
 class _Service:
     """The endpoints."""
 
@@ -106,15 +120,16 @@ class _Service:
         hosted: HostedEngine,
         name: str,
         reader: RequestReader,
-        body_limit: int | None,
+        body_limit: int,
         patience: float,
         images: ImageLimits,
         fetcher: Fetcher,
+        memory: Memory,
     ) -> None:
         if hosted.decode is None:
             raise ValueError("the engine has no `decode`: make it with Engine(model, options, decoder(tokenizer))")
         self.hosted, self.name, self._reader = hosted, name, reader
-        self._limit = body_limit or (MEDIA_BODY_LIMIT if reader.kinds else BODY_LIMIT)
+        self._limit, self._memory = body_limit, memory
         self._patience, self._images, self._fetcher = patience, images, fetcher
         self._fetching = asyncio.Semaphore(_FETCHES)
         self._created = int(time.time())
@@ -131,7 +146,7 @@ class _Service:
         if self.hosted.failure is not None:
             return JSONResponse({"status": "failed", "error": self.hosted.failure}, 503)
         samples, waiting = self.hosted.load
-        return JSONResponse({"status": "ok", "samples": samples, "waiting": waiting})
+        return JSONResponse({"status": "ok", "samples": samples, "waiting": waiting, "bytes": self._memory.held})
 
     async def models(self) -> dict[str, Any]:
         """GET /v1/models: the one model that is served."""
@@ -160,21 +175,37 @@ class _Service:
         return {"id": self.name, **about}
 
     async def _answer(self, request: Request, prepare: Callable[[bytes], Prepared | WithMedia]) -> Response:
-        body = await read_body(request.receive, self._limit, self._patience)
+        with ExitStack() as until_answered:
+            held = until_answered.enter_context(self._memory.request())
+            try:
+                prepared = await self._prepared(request, prepare, held)
+            except Busy as error:
+                raise unserved(error) from error
+            stream = until_answered.enter_context(await self._submit(prepared.jobs, prepared.param))
+            if prepared.stream:
+                return _Events(until_answered.pop_all(), self._events(stream, prepared.reply))
+            grown = await unless_gone(request.receive, _collected(stream))
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._whole, prepared.reply.whole, grown)
+            return Response(answer, media_type=prepared.reply.media_type)
+
+    async def _prepared(
+        self, request: Request, prepare: Callable[[bytes], Prepared | WithMedia], held: Held
+    ) -> Prepared:
+        """A request that was read. What it is made of stays with it until it is answered, and counts as long. Raises
+        ApiError, Gone, Busy."""
+        body = await read_body(request.receive, self._limit, self._patience, held)
         pool = self._large if len(body) >= _LARGE else self._small
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(pool, prepare, body)
         if isinstance(prepared, WithMedia):
             fetching = fetched(prepared.refs, self._images, self._fetcher, self._fetching)
             files = await unless_gone(request.receive, fetching)
+            held.grow(sum(map(len, files.values())))
             prepared = await loop.run_in_executor(self._large, prepared.finish, files)
-        stream = await self._submit(prepared.jobs, prepared.param)
-        if prepared.stream:
-            return _Events(stream, self._events(stream, prepared.reply))
-        with stream:
-            grown = await unless_gone(request.receive, _collected(stream))
-        answer = await loop.run_in_executor(self._whole, prepared.reply.whole, grown)
-        return Response(answer, media_type=prepared.reply.media_type)
+            media = (array for job in prepared.jobs for array in (job.media or {}).values())
+            held.grow(sum(array.nbytes for array in media))
+        return prepared
 
     async def _submit(self, jobs: Sequence[Job], param: str) -> Stream:
         try:
@@ -216,12 +247,13 @@ async def _collected(stream: Stream) -> dict[int, list[Delta]]:
 
 
 class _Events(StreamingResponse):
-    """Events until the client goes away, which is noticed also while there is nothing to send."""
+    """Events until the client goes away, which is noticed also while there is nothing to send. `until_answered`: what
+    ends with them."""
 
-    def __init__(self, stream: Stream, events: AsyncIterator[str]) -> None:
+    def __init__(self, until_answered: ExitStack, events: AsyncIterator[str]) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-        self._stream = stream
+        self._until_answered = until_answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._stream, suppress(Gone):
+        with self._until_answered, suppress(Gone):
             await unless_gone(receive, self.stream_response(send))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gristmill.model.processing.detokenize import Detokenizer, find_anchor, token_bytes
 from gristmill.model.processing.text import Tokenizer
@@ -44,6 +44,16 @@ class Growing:
         """Characters at the end that a stop text may begin with."""
         sizes = (k for stop in self._stops for k in range(1, len(stop)) if self._held.endswith(stop[:k]))
         return max(sizes, default=0)
+
+
+def compact(value: Any) -> str:
+    """JSON without blanks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def event(data: str) -> str:
+    """A server-sent event."""
+    return f"data: {data}\n\n"
 
 
 class Named(NamedTuple):

@@ -8,7 +8,6 @@ Source: the API reference of OpenAI, audio/transcriptions; types of openai-pytho
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from gristmill.model.processing.text import Tokenizer
 from gristmill.orchestration.serve.engine import Delta
 from gristmill.orchestration.serve.errors import refuse
 from gristmill.orchestration.serve.forms import Field
-from gristmill.orchestration.serve.text import Growing
+from gristmill.orchestration.serve.text import Growing, compact, event
 from gristmill.stages.speech.prompts import LANGUAGES, asked, tag
 
 FORMATS = ("json", "text", "verbose_json")
@@ -80,7 +79,7 @@ def read_transcript(fields: Sequence[Field]) -> TranscriptRequest:
             f"response_format={form[:40]!r}: allowed are {', '.join(FORMATS)}; times of words are not known",
             "response_format",
         )
-    stream = _choice(texts, "stream", {"true": True, "false": False}, False)
+    stream = _stream(texts.get("stream", "false"))
     if stream and form == "verbose_json":
         raise refuse("response_format='verbose_json' with stream: allowed are json and text", "response_format")
     return TranscriptRequest(
@@ -89,9 +88,9 @@ def read_transcript(fields: Sequence[Field]) -> TranscriptRequest:
         _language(texts.get("language")),
         texts.get("prompt"),
         form,
-        _number(texts, "temperature", 0.0, 1.0),
+        _temperature(texts.get("temperature", "0")),
         stream,
-        _whole(texts, "seed"),
+        _seed(texts.get("seed")),
     )
 
 
@@ -104,32 +103,27 @@ def _language(text: str | None) -> str | None:
     return language
 
 
-def _choice(texts: Mapping[str, str], name: str, values: Mapping[str, bool], default: bool) -> bool:
-    text = texts.get(name)
-    if text is None:
-        return default
-    if text.lower() not in values:
-        raise refuse(f"{name}={text[:40]!r}: allowed are {', '.join(values)}", name)
-    return values[text.lower()]
+def _stream(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise refuse(f"stream={text[:40]!r}: allowed are true, false", "stream")
+    return text.lower() == "true"
 
 
-def _number(texts: Mapping[str, str], name: str, least: float, most: float) -> float:
-    text = texts.get(name, str(least))
+def _temperature(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not least <= number <= most:  # NaN neither
-        raise refuse(f"{name}={text[:40]!r}: allowed is {least:g} to {most:g}", name)
+    if not 0 <= number <= 1:  # NaN neither
+        raise refuse(f"temperature={text[:40]!r}: allowed is 0 to 1", "temperature")
     return number
 
 
-def _whole(texts: Mapping[str, str], name: str) -> int | None:
-    text = texts.get(name)
+def _seed(text: str | None) -> int | None:
     if text is None:
         return None
     if not text.removeprefix("-").isdecimal() or len(text) > 20:
-        raise refuse(f"{name}={text[:40]!r}: allowed is a whole number", name)
+        raise refuse(f"seed={text[:40]!r}: allowed is a whole number", "seed")
     return int(text)
 
 
@@ -156,10 +150,10 @@ class TranscriptReply:
         if self._request.response_format == "text":
             return text.encode()
         if self._request.response_format == "json":
-            return _json({"text": text, "usage": self._usage()}).encode()
+            return compact({"text": text, "usage": self._usage()}).encode()
         about = {"task": "transcribe", "language": self._request.language or "unknown", "duration": self._seconds}
         used = {"type": "duration", "seconds": math.ceil(self._seconds)}
-        return _json(about | {"text": text, "usage": used}).encode()
+        return compact(about | {"text": text, "usage": used}).encode()
 
     def opening(self) -> list[str]:
         """Events before all else: none."""
@@ -168,12 +162,12 @@ class TranscriptReply:
     def events(self, items: Iterable[Delta]) -> list[str]:
         """Events for what can be said now."""
         texts = [text for text in map(self._add, items) if text]
-        return [_event({"type": "transcript.text.delta", "delta": text}) for text in texts]
+        return [event(compact({"type": "transcript.text.delta", "delta": text})) for text in texts]
 
     def closing(self) -> list[str]:
         """The last event: all of the text, and what it used."""
         done = {"type": "transcript.text.done", "text": "".join(self._texts), "usage": self._usage()}
-        return [_event(done), "data: [DONE]\n\n"]
+        return [event(compact(done)), event("[DONE]")]
 
     def _add(self, item: Delta) -> str:
         """What can be said after one more token."""
@@ -196,11 +190,3 @@ class TranscriptReply:
             "output_tokens": self._count,
             "total_tokens": self._prompt + self._count,
         }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _event(fields: Mapping[str, Any]) -> str:
-    return f"data: {_json(fields)}\n\n"

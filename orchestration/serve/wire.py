@@ -2,6 +2,8 @@
 
 A client has a bounded time to do its part: to end its headers, to send its body, to read a piece of the answer. A peer
 that has vanished without a word is found by TCP's own probes. A client that leaves is no error of the server's.
+How many requests there are says nothing of memory: one holds anything from a kilobyte to hundreds of megabytes, from
+its body to its images and clips as the model takes them. So what all hold together is bounded in bytes.
 Source: RFC 1122, 4.2.3.6 (keep-alive); Linux tcp(7); slowloris.
 """
 
@@ -10,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import uvicorn
 from starlette.requests import Request
@@ -18,7 +21,8 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gristmill.orchestration.serve.errors import ApiError
+from gristmill.orchestration.serve.engine import Busy
+from gristmill.orchestration.serve.errors import ApiError, unserved
 
 PATIENCE = 60.0
 """Seconds that a client may take for its headers, for its body, and for a piece of the answer."""
@@ -110,23 +114,72 @@ def _probe(connection: socket.socket | None, seconds: float) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
-async def read_body(receive: Receive, limit: int, seconds: float) -> bytes:
-    """The body of a request. Raises ApiError for one that is too large or does not come, Gone."""
+class Memory:
+    """Bytes that requests hold together, `most`, from the first of a body to the last of the answer. For one event
+    loop: nothing here may be called from another thread. Raises ValueError for `most` below 1."""
+
+    def __init__(self, most: int) -> None:
+        if most < 1:
+            raise ValueError(f"max_inflight_bytes={most}: allowed is 1 or more")
+        self.most, self.held = most, 0
+
+    def request(self) -> Held:
+        """What one request holds, nothing as yet: to use in `with`, or to close."""
+        return Held(self)
+
+
+class Held:
+    """Bytes that one request holds, until it is closed."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory, self._size = memory, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def grow(self, size: int) -> None:
+        """Adds to them. Raises Busy where there is no room for that."""
+        others = self._memory.held - self._size
+        if others and self._memory.held + size > self._memory.most:
+            raise Busy(
+                f"other requests hold {others:,} bytes and this one would hold {self._size + size:,}, of"
+                f" {self._memory.most:,} for all together: try again later"
+            )
+        self._size += size
+        self._memory.held += size
+
+    def close(self) -> None:
+        """Gives all of them back. May be called again."""
+        self._memory.held -= self._size
+        self._size = 0
+
+
+async def read_body(receive: Receive, limit: int, seconds: float, held: Held) -> bytes:
+    """The body of a request, which grows what that holds. Raises ApiError for one that is too large, finds no room or
+    does not come; Gone."""
     data = bytearray()
     close = {"Connection": "close"}  # what is still to come is not read
     try:
         async with asyncio.timeout(seconds):
             while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
+                part = await receive()
+                if part["type"] == "http.disconnect":
                     raise Gone
-                data += message.get("body", b"")
-                if len(data) > limit:
-                    raise ApiError(413, f"the body is larger than {limit:,} bytes: send less", headers=close)
-                if not message.get("more_body", False):
+                piece = part.get("body", b"")
+                if len(data) + len(piece) > limit:
+                    message = f"the body is larger than {limit:,} bytes, the most that this server takes: send less"
+                    raise ApiError(413, message, headers=close)
+                held.grow(len(piece))
+                data += piece
+                if not part.get("more_body", False):
                     return bytes(data)
     except TimeoutError:
         raise ApiError(408, f"the body has not come in {seconds:g} s: send it again", headers=close) from None
+    except Busy as error:
+        raise unserved(error, close) from error
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T:

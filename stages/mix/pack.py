@@ -53,7 +53,7 @@ class Pack(Stage[PackInput]):
     bound."""
 
     name: ClassVar[str] = "pack"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3  # clips of other rates have other last bits
 
     window: int
     max_waste: float

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from gristmill.model.processing.chat.conversation import BadSample
-from gristmill.model.processing.segments import Segment
+from gristmill.model.processing.segments import SEPARATOR, Segment, translated
 from gristmill.stages.media.fields import first_text, optional_text
 from gristmill.stages.media.turns import AUDIO
 from gristmill.stages.read.reading import content_hash
@@ -25,7 +25,6 @@ TASKS: tuple[Task, ...] = (
     "asr", "ast", "ast_cot", "sqa", "sqqa", "summary", "understanding", "chat", "unlabelled",
 )  # fmt: skip
 TRANSLATIONS = ("ast", "ast_cot")
-SEPARATOR = "<sep>"
 NEEDED = ("transcript", "translation", "question", "answer", "summary", "language", "target")
 
 
@@ -116,7 +115,7 @@ def learned_of(parts: Sequence[Segment], task: Task) -> str:
     """What of a sample the loss counts, as a text; of a transcript with its translation the latter, which has one
     language."""
     text = "\n".join(part.text for part in parts if part.loss_mask and not part.special)
-    return text.rpartition(SEPARATOR)[2].strip() if task == "ast_cot" else text
+    return translated(text) if task == "ast_cot" else text
 
 
 def language_of(row: Mapping[str, Any], names: Sequence[str], default: str, reason: str = "language") -> str | None:

@@ -16,11 +16,11 @@ from torchaudio.functional import edit_distance
 
 from gristmill.model.evaluate.intervals import Bootstrap
 from gristmill.model.evaluate.reading import edits
-from gristmill.model.evaluate.samples import Item, NoItem, Rules, item_of, translated, verdict_of
+from gristmill.model.evaluate.samples import Item, NoItem, Rules, item_of, verdict_of
 from gristmill.model.evaluate.scores import ROWS, Score, scores_of
 from gristmill.model.evaluate.transcripts import NORMALISATIONS, Normalisation, plain, transcript_reading
 from gristmill.model.evaluate.translation import bleu, bleu_counts, chrf, chrf_counts
-from gristmill.model.processing.segments import Segment, placeholder
+from gristmill.model.processing.segments import Segment, placeholder, translated
 
 TEXT = st.text(alphabet="ab c", max_size=12)
 

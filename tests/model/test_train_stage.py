@@ -95,8 +95,33 @@ def test_a_stage_is_plain_values_and_does_not_change() -> None:
 def test_a_stage_fits_its_model_and_data() -> None:
     check(stage(), TEXT, "abc", FACTS)
     base = dict.fromkeys((part for part in Part if part is not Part.VISION_PROJECTOR), "base@v1")
-    seeing = replace(FACTS, crop_size=64)
+    seeing = replace(FACTS, crop_size=64, arrays=(*FACTS.arrays, "tiles"))
     check(stage(trainable={Part.VISION_PROJECTOR}, init_from=base), NANO, "abc", seeing)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "arrays", "message"),
+    [
+        (set(Part) - {Part.LANGUAGE}, (), "whose windows have no clips and no images: train them on a mixture with"),
+        ({Part.AUDIO_ENCODER, Part.LORA_SPEECH}, ("tiles",), "trainable: audio_encoder, lora_speech would get no grad"),
+        ({Part.VISION_ENCODER, Part.LANGUAGE}, ("mel",), "trainable: vision_encoder would get no gradient from data="),
+        ({Part.AUDIO_PROJECTOR_VISION}, ("mel",), "no gradient from data=mix@v1, whose windows have no images: train"),
+        ({Part.AUDIO_PROJECTOR_VISION}, ("tiles",), "audio_projector_vision would get no gradient"),
+        (set(Part), ("tiles", "mel"), None),
+        ({Part.AUDIO_ENCODER, Part.AUDIO_PROJECTOR_SPEECH, Part.LORA_SPEECH}, ("mel",), None),
+    ],
+)
+def test_parts_that_no_window_reaches_are_named(
+    trainable: set[Part], arrays: tuple[str, ...], message: str | None
+) -> None:
+    base = dict.fromkeys(set(Part) - trainable, "base@v1")
+    facts = replace(FACTS, arrays=(*FACTS.arrays, *arrays))
+    if message is None:
+        check(stage(trainable=trainable, init_from=base), NANO, "abc", facts)
+        return
+    with pytest.raises(ValueError) as error:
+        check(stage(trainable=trainable, init_from=base), NANO, "abc", facts)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(

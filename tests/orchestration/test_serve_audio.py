@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 import threading
@@ -29,6 +30,7 @@ from gristmill.orchestration.serve import clips as clips_module
 from gristmill.orchestration.serve import prompts as prompts_module
 from gristmill.orchestration.serve.clips import AudioLimits
 from gristmill.orchestration.serve.images import ImageLimits
+from gristmill.orchestration.serve.server import BODY_LIMIT, default_body_limit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LIMITS = AudioLimits(max_clips=3, max_bytes=200_000, max_total_bytes=300_000, max_seconds=4, max_total_seconds=6)
@@ -201,6 +203,20 @@ def test_a_model_of_texts_alone_takes_no_clip() -> None:
         assert "this server takes text only" in refused(deaf, heard(clip(1)))
         with pytest.raises(Exception, match="takes no audio"):
             deaf.client.audio.transcriptions.create(model="tiny", file=("a.wav", clip(1)))
+
+
+def test_the_limit_that_a_clip_meets_is_its_own() -> None:
+    most = AudioLimits().max_bytes
+    with serving(parts=seeing_parts) as server:
+        assert "libsndfile does not read it" in refused(server, heard(bytes(most)))
+        assert f"clip 1: larger than {most:,} bytes" in refused(server, heard(bytes(most + 1)))
+
+
+def test_a_body_has_room_for_all_that_the_limits_of_media_allow() -> None:
+    images, audio = ImageLimits(max_total_bytes=1_000), AudioLimits(max_total_bytes=5_000)
+    sizes = {"image": len(base64.b64encode(bytes(1_000))), "audio": len(base64.b64encode(bytes(5_000)))}
+    for kinds in ([], ["image"], ["audio"], ["image", "audio"]):
+        assert default_body_limit(kinds, images, audio) == BODY_LIMIT + sum(sizes[kind] for kind in kinds)
 
 
 @pytest.mark.parametrize("name", ["max_clips", "max_bytes", "max_total_bytes", "max_seconds", "max_total_seconds"])

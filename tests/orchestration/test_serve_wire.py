@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import struct
@@ -14,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import HELLO, Running, chat, serving, text, texts, toy_parts
+from serving import HELLO, Running, chat, connected, posted, rest_of, serving, text, texts, toy_parts
 from waiting import PATIENCE
 
 from gristmill.model.processing.segments import Segment
@@ -45,29 +44,6 @@ def log(hasty: Running) -> Iterator[list[str]]:
     yield lines
     for name in names:
         logging.getLogger(name).removeHandler(handler)
-
-
-def connected(server: Running, data: bytes) -> socket.socket:
-    host, port = server.url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
-    connection.sendall(data)
-    return connection
-
-
-def posted(path: str, **fields: Any) -> bytes:
-    body = json.dumps({"model": "tiny"} | fields).encode()
-    return b"POST /v1/%b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
-
-
-def rest_of(connection: socket.socket) -> bytes:
-    """All that comes until the server closes, which this waits for."""
-    data = b""
-    try:
-        while received := connection.recv(1 << 16):
-            data += received
-    except ConnectionResetError:
-        pass
-    return data
 
 
 HALF_OPEN = {

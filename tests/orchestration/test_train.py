@@ -6,7 +6,7 @@ import json
 
 import pytest
 import yaml
-from training import config, prepare, stage
+from training import adapt, adapted, config, prepare, stage
 from typer.testing import CliRunner
 
 from gristmill.lake.store.opening import open_store
@@ -23,9 +23,8 @@ def lake(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     store = open_store(str(folder / "lake"))
     prepare(store)
-    adapt = stage("adapt", init_from={"language": "stage:pretrain"}, trainable=["lora_vision"])
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(json.loads(config(stage(), adapt).model_dump_json())))
+    path.write_text(yaml.safe_dump(json.loads(config(stage(), adapt()).model_dump_json())))
     result = CliRunner().invoke(app, ["train", str(path), "--lake", store.uri])
     assert result.exit_code == 0, result.output
     last = json.loads(result.stdout.splitlines()[-1])
@@ -68,7 +67,7 @@ def test_show_says_how_a_model_was_trained(lake):
         assert words in shown
     base = json.loads(grist(store, "show", "nano.adapt", "--json").stdout)["statistics"]["bases"]["lora_vision"]
     assert f"lora_vision  {base}" in shown
-    assert "trained_on mix@v1" in grist(store, "lineage", "nano.adapt").stdout
+    assert "trained_on seen@v1" in grist(store, "lineage", "nano.adapt").stdout
 
 
 def test_a_gate_that_does_not_apply_is_not_said_to_have_passed():
@@ -95,10 +94,10 @@ def test_a_plan_and_what_is_refused(lake, tmp_path):
 
 
 def test_a_model_that_does_not_pass_a_gate_is_not_committed_and_not_trained_again(lake, tmp_path, caplog):
-    """An adapter without a gradient and without decay stays what it was."""
+    """A step that is smaller than any number has room for leaves a part what it was."""
     store, _ = lake
-    still = stage("still", init_from={"language": "nano.adapt@v1", "lora_vision": "nano.adapt@v1"})
-    still |= {"trainable": ["lora_vision"], "optim": {"lr": 1e-3, "weight_decay": 0}, "gates": ["trained_parts"]}
+    still = adapt(name="still", init_from=adapted("nano.adapt@v1"), trainable=["lora_vision"])
+    still |= {"optim": {"lr": 1e-30, "weight_decay": 0}, "gates": ["trained_parts"]}
     path = tmp_path / "still.yaml"
     path.write_text(yaml.safe_dump(json.loads(config(still).model_dump_json())))
     failed = grist(store, "train", str(path), code=GATE).stderr

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from image_mixtures import CUT, pictures
 from mixtures import documents, mix, texts
 from models import save_nano
-from training import WINDOW, config, prepare, stage, train
+from training import SEES, WINDOW, adapt, adapted, config, prepare, stage, train
 
 from gristmill.lake.query.query import lineage
 from gristmill.lake.store.opening import open_store
@@ -53,10 +54,9 @@ def test_a_stage_becomes_a_version_of_a_model_and_is_never_trained_again(lake):
     assert Versions(lake).numbers("nano.pretrain") == [1]
 
 
-def second(**changes):
-    """A stage after `pretrain` that trains an adapter upon it."""
-    fields = {"init_from": {"language": "stage:pretrain"}, "trainable": ["lora_vision"], "seed": 3}
-    return stage("adapt", **{**fields, **changes})
+def second(language="stage:pretrain"):
+    """A stage after `pretrain` that trains an adapter upon it, with all that sees."""
+    return adapt(language, seed=3)
 
 
 def weights(manifest):
@@ -69,23 +69,21 @@ def test_a_chain_makes_a_version_a_stage_and_goes_on_at_the_first_without_one(la
     versions = Versions(lake)
     first = versions.resolve("nano.pretrain@v1")
     assert str(last) == "nano.adapt@v1" and {str(ref): ref.role for ref in last.sources} == {
-        "mix@v1": "trained_on",
+        "seen@v1": "trained_on",
         "nano.pretrain@v1": "init_from.language",
         "bpe@v1": "tokenizer",
     }
-    assert set(weights(last)) == {Part.LANGUAGE, Part.LORA_VISION}
+    assert set(weights(last)) == {Part.LANGUAGE, *SEES}
     assert weights(last)[Part.LANGUAGE] == weights(first)[Part.LANGUAGE]
     # the second stage again by itself, on the version that the first one made: the very same training
     runner = Runner(lake, workers=0)
-    alone = train(lake, second(init_from={"language": "nano.pretrain@v1"}), runner=runner)
+    alone = train(lake, second("nano.pretrain@v1"), runner=runner)
     assert not alone.new and str(alone.manifest) == "nano.adapt@v1"
     # a third one is added: only that is trained
     runner = Runner(lake, workers=0)
-    third = stage(
-        "more", init_from={"language": "stage:adapt", "lora_vision": "stage:adapt"}, trainable=["lora_vision"]
-    )
+    third = adapt(name="more", init_from=adapted("stage:adapt"), trainable=["lora_vision"])
     assert str(train(lake, stage(), second(), third, runner=runner).manifest) == "nano.more@v1"
-    assert runner.history == [("train", 0, 1), ("gates", 0, 1)]
+    assert runner.history == [("train", 0, 1), ("gates", 0, 2)]
     assert versions.numbers("nano.pretrain") == versions.numbers("nano.adapt") == [1]
 
 
@@ -100,7 +98,8 @@ def test_lineage_goes_down_to_what_came_in(lake):
 
     walk(lineage(Versions(lake), "nano.adapt"))
     assert (1, "init_from.language", "nano.pretrain@v1") in origins
-    assert (1, "trained_on", "mix@v1") in origins and (2, "mixed", "web@v1") in origins
+    assert (1, "trained_on", "seen@v1") in origins and (2, "mixed", "pics@v1") in origins
+    assert (2, "trained_on", "mix@v1") in origins and (3, "mixed", "web@v1") in origins
 
 
 def test_a_takedown_names_every_model_that_was_trained_on_what_it_removes(lake):
@@ -111,6 +110,7 @@ def test_a_takedown_names_every_model_that_was_trained_on_what_it_removes(lake):
     plan = plan_forget(versions, Suppression.of(urls=[url]))
     assert {(derived.ref, derived.role, derived.form, derived.withdraw) for derived in plan.derived} == {
         ("bpe@v1", "trained_on", "tokenizer", False),
+        ("seen@v1", "tokenizer", "windows", False),
         ("nano.pretrain@v1", "trained_on", "model", False),
         ("nano.adapt@v1", "trained_on", "model", False),
     }
@@ -147,7 +147,8 @@ def test_a_model_that_was_taken_in_is_trained_further_and_its_other_parts_are_th
     base = run_pipeline(ModelRunConfig.model_validate(taken_in), store, Runner(store, workers=0)).manifest
     added = {"recipe": {"dataset": "bpe", "file": str(folder / "tokenizer.json")}}
     run_pipeline(TokenizerConfig.model_validate(added), store, Runner(store, workers=0))
-    mix(store, {"web@v1": 1}, window=WINDOW, max_waste=0.1)
+    pictures(store, tmp_path / "in", [([(32, 32)], "It is {}.")] * 4)
+    mix(store, {"pics@v1": 1}, window=WINDOW, max_waste=0.5, images=CUT)
 
     parts = dict.fromkeys(part_shards(base), "base@v1")
     trained = train(

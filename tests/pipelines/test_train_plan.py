@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from training import config, prepare, stage, train
+from training import SEES, adapt, config, prepare, stage, train
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.versions.versions import Versions
@@ -29,9 +29,7 @@ def lake(store: Store) -> Store:
 
 
 def adapters(**changes: Any) -> dict[str, Any]:
-    return stage(
-        "adapt", init_from={"language": "stage:pretrain"}, trainable=["lora_vision"], optim={"lr": 5e-4}, **changes
-    )
+    return adapt(optim={"lr": 5e-4}, **changes)
 
 
 def planned(store: Store, *stages: dict[str, Any], **how: Any) -> Outlook:
@@ -52,8 +50,9 @@ def test_a_plan_says_of_every_stage_what_it_needs(lake: Store) -> None:
     assert first["checkpoint_bytes"] == pytest.approx(12 * language, rel=0.01)
     assert first["memory"]["peak"] > 16 * language and first["seconds_a_step"] > 0
     assert first["seconds_left"] == 3 * first["seconds_a_step"]
-    assert second["frozen"] == {"language": language} and set(second["trained"]) == {"lora_vision"}
-    assert second["memory"]["gradients"] == 4 * second["trained"]["lora_vision"]
+    assert second["frozen"] == {"language": language} and set(second["trained"]) == set(SEES)
+    assert second["memory"]["gradients"] == 4 * sum(second["trained"].values())
+    mixture = Versions(lake).resolve("seen@v1").statistics
     assert second["tokens"] == round(15 * mixture["tokens"] / mixture["windows"])
     assert (first["done"], second["done"], second["steps_reached"]) == (None, None, 0)
 

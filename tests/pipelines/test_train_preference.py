@@ -19,11 +19,10 @@ from gristmill.lake.store.objects import read_object, read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
-from gristmill.model.phi4.parts import Part
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.gates.preference import MOST_LOST, PreferenceFinding, finding
 from gristmill.stages.mix.windows import read_windows
-from gristmill.stages.models.model_versions import load_model, part_shards
+from gristmill.stages.models.model_versions import load_model
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete, PlanOnly
 from gristmill.stages.train.folder import runs
@@ -116,12 +115,9 @@ def test_references_serve_every_stage_from_the_same_model_on_the_same_windows(la
     assert other.history[0] == ("reference", 0, 1)
 
 
-def test_a_fresh_adapter_learns_preferences_upon_a_model_that_stays(lake):
-    """The reference is the model without the adapter, which begins as nothing."""
-    base = Versions(lake).resolve("nano.pretrain@v1")
-    stages = prefer(trainable=["lora_vision"], steps=1, gates=["frozen_parts"])
-    manifest = train(lake, stages).manifest
-    assert part_shards(manifest)[Part.LANGUAGE] == part_shards(base)[Part.LANGUAGE]
+def test_an_adapter_that_no_pair_reaches_is_refused(lake):
+    with pytest.raises(BadConfig, match="lora_vision would get no gradient from data=pairs@v1, whose windows have no"):
+        train(lake, prefer(trainable=["lora_vision"]))
 
 
 def test_a_run_that_stopped_goes_on_with_the_same_bits(lake, prepared, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from training import WINDOW, config, prepare, refusals, stage, train
+from training import WINDOW, adapt, adapted, config, prepare, refusals, stage, train
 
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train.stage import TrainStage
@@ -71,7 +71,6 @@ def lake(store, monkeypatch):
     return store
 
 
-FIT: dict[str, Any] = {"init_from": {"language": "stage:pretrain"}, "trainable": ["lora_vision"]}
 UNFIT: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
     ((stage(data="none@v1"),), {}, "recipe.stages.0.data: there is no dataset 'none'"),
     ((stage(data="mix@v7"),), {}, "recipe.stages.0.data: mix has no v7; it has v1"),
@@ -98,6 +97,12 @@ UNFIT: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
     ),
     ((stage(trainable=["lora_vision"]),), {}, "recipe.stages.0.init_from.language is missing"),
     (
+        (stage(), adapt(data="mix@v1")),
+        {},
+        "recipe.stages.1.trainable: lora_vision, vision_encoder, vision_projector would get no gradient from"
+        " data=mix@v1, whose windows have no images: train them on a mixture with images, or leave them out",
+    ),
+    (
         (stage(trainable=["language", "vision_encoder"]),),
         {},
         "recipe.stages.0.init_from.vision_projector is missing",
@@ -110,24 +115,24 @@ UNFIT: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
     ((), {}, "recipe.stages is empty"),
     # the third stage is looked at before the first one runs
     (
-        (stage(), stage("b", **FIT), stage("c", init_from={"audio_encoder": "stage:b"})),
+        (stage(), adapt(), stage("c", init_from={"audio_encoder": "stage:adapt"})),
         {},
-        "stage:b has no audio_encoder; it has language",
+        "stage:adapt has no audio_encoder; it has language",
     ),
     (
-        (stage(), stage("b", **FIT), stage("c", init_from={"language": "stage:b", "lora_vision": "stage:b"})),
+        (stage(), adapt(), stage("c", init_from=adapted("stage:adapt"))),
         {},
-        "recipe.stages.2.init_from.lora_vision: stage:b: the adapter belongs to the language model that it was",
+        "recipe.stages.2.init_from.lora_vision: stage:adapt: the adapter belongs to the language model that it was",
     ),
     (
         (
             stage(),
-            stage("b", **FIT),
+            adapt(),
             stage("c", init_from={"language": "stage:pretrain"}),
-            stage("d", init_from={"language": "stage:c", "lora_vision": "stage:b"}, trainable=["lora_vision"]),
+            adapt(name="d", init_from=adapted("stage:adapt") | {"language": "stage:c"}),
         ),
         {},
-        "recipe.stages.3.init_from.lora_vision: the adapter of stage:b was trained upon another language model",
+        "recipe.stages.3.init_from.lora_vision: the adapter of stage:adapt was trained upon another language model",
     ),
 )
 """Stages, other keys of the recipe, and what is wrong with them."""
@@ -144,13 +149,12 @@ def test_what_does_not_fit_is_refused_before_anything_runs(lake):
 
 def test_an_adapter_of_one_branch_does_not_go_with_the_language_model_of_another(lake):
     """As `init_from` names versions: by the digests in their manifests."""
-    train(lake, stage(), stage("adapt", init_from={"language": "stage:pretrain"}, trainable=["lora_vision"]))
+    train(lake, stage(), adapt())
     train(lake, stage(seed=1), dataset="rival")
-    parts = {"language": "rival.pretrain@v1", "lora_vision": "nano.adapt@v1"}
+    parts = adapted("nano.adapt@v1")
     with pytest.raises(BadConfig, match="was trained upon another language model"):
-        train(lake, stage("both", init_from=parts, trainable=["lora_vision"]))
-    parts["language"] = "nano.adapt@v1"
-    assert train(lake, stage("both", init_from=parts, trainable=["lora_vision"])).new
+        train(lake, adapt(name="both", init_from=parts | {"language": "rival.pretrain@v1"}))
+    assert train(lake, adapt(name="both", init_from=parts)).new
 
 
 def test_a_part_of_another_shape_or_vocabulary_is_refused(lake, monkeypatch):
