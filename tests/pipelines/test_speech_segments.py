@@ -97,7 +97,7 @@ def test_manifests_of_segments_are_read(store, tmp_path, manifest_of):
     assert sorted(kept) == ["0", "1", "2", "3", "9"]
     lost = "audio.no_field" if manifest_of is kaldi else "audio.empty_turn"
     others = [fates(store, manifest)[n][1] for n in (5, 6, 7)]
-    assert others == [lost, "audio.missing" if manifest_of is kaldi else "audio.no_clip", "audio.no_clip"]
+    assert others == [lost, "audio.missing" if manifest_of is kaldi else "audio.no_clip", "audio.unread"]
     whole = hashlib.sha256(LONG).hexdigest()
     for n in range(4):
         (medium,), (origin,) = kept[str(n)]["media"], kept[str(n)]["origins"]
@@ -122,7 +122,7 @@ def test_common_voice_is_read(store, tmp_path):
     manifest = run(store, [f"folder::{folder}/validated.tsv"], audio={"language": ""})
     assert sorted(row["media"][0]["data"] for row in rows(store, manifest)) == sorted(files.values())
     reasons = [fates(store, manifest)[n][1] for n in range(6)]
-    assert reasons == [None] * 3 + ["audio.missing", "audio.no_clip", "audio.no_field"]
+    assert reasons == [None] * 3 + ["audio.missing", "audio.unread", "audio.no_field"]
 
 
 def test_librispeech_is_read_by_a_pattern(store, tmp_path):
