@@ -136,13 +136,22 @@ class SpeechRecipe(RecordRecipe):
         return kept
 
     def check_base(self, base: Manifest) -> None:
-        """Also raises BadConfig where other records were the same in `base`: their hashes cannot be compared."""
+        """Also raises BadConfig where other records were the same in `base`, or its clips were signed otherwise: their
+        hashes cannot be compared."""
         super().check_base(base)
         before, now = base.recipe["audio"]["same"], self.audio.same
         if before != now:
             raise BadConfig(
                 f"recipe.audio.same: {base} has {before}, this recipe has {now}: hashes of other content cannot be"
                 " compared. Take its settings, or make another dataset of all inputs"
+            )
+
+        signed = {stage.version for stage in base.stages if stage.name == SignClips.name}
+        if self.min_similarity is not None and signed - {SignClips.VERSION}:
+            raise BadConfig(
+                f"recipe.extends: {base} was made by a release that told otherwise how clips sound: signatures of both"
+                " cannot be compared. Make another dataset of all inputs, or set recipe.min_similarity=null, and near"
+                " copies stay"
             )
 
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:

@@ -33,6 +33,9 @@ LONGEST_COLUMNS = 1 << 16
 """Characters of the line that names columns: every row says them again."""
 _SOUNDS = (".flac", ".wav", ".mp3", ".ogg", ".opus")
 
+UNREAD = "unread"
+"""The only field of a row that stands for a line of which none can be made, or for the missing end of a file."""
+
 Open = Callable[[str], BinaryIO]
 """Of the path of a file beside the manifest."""
 
@@ -134,7 +137,7 @@ def _first(name: str, open_file: Open) -> dict[str, Any]:
 
 def _unread(name: str, line: str) -> dict[str, Any]:
     """A line of which no row can be made: a record without a clip, so that it has a fate."""
-    return {"unread": f"{name}: {line[:200]}"}
+    return {UNREAD: f"{name}: {line[:200]}"}
 
 
 def _common_voice(name: str, files: Collection[str], open_file: Open) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ libsndfile reads (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, NIST, ...); here st
 known from its header, before a sample is decoded: rate, channels, length; a decoder that goes on beyond is stopped.
 Blocks are decoded as they are asked for, so a file of hours takes no more memory than one of seconds. An error has one
 type and a reason of a few letters, so that a record has a fate. What libsndfile notes down of a file tells whether its
-header says more than there is; of Ogg Vorbis, NIST and VOC it does not, and a cut one is read as far as it goes.
+header says more than there is; of Ogg, NIST and VOC it does not, and a cut one is read as far as it goes.
 """
 
 from __future__ import annotations

@@ -33,7 +33,9 @@ class Rows:
     def append(self, row: dict[str, Any]) -> None:
         """Adds a row; it has every column of the schema."""
         if self._has_media:
-            row = row | {_COLUMN: [medium | {"data": self._data.put(medium["data"])} for medium in row[_COLUMN]]}
+            for medium in row[_COLUMN]:
+                self._data.put(medium["data"])
+            row = row | {_COLUMN: [medium | {"data": None} for medium in row[_COLUMN]]}
         self._loose.append(row)
         if len(self._loose) == BATCH_ROWS or self._data.size >= BATCH_BYTES:
             self._flush()
@@ -60,7 +62,7 @@ class _Data:
         self._ends, self.size = [0], 0
 
     def put(self, data: bytes) -> None:
-        """Takes these. What stands in their place is null."""
+        """Takes these."""
         if self._file is None:
             self._file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - its map outlives it
         self._file.write(data)

@@ -18,10 +18,12 @@ import soundfile
 
 from gristmill.filters.audio.levels import Levels, levels
 from gristmill.filters.audio.sound import sound
+from gristmill.lake.inputs.manifests import UNREAD
 from gristmill.model.processing.audio_file import MAX_SECONDS, AudioError, Header, audio_header, decode_audio
 from gristmill.model.processing.audio_rates import SAMPLES
 from gristmill.model.processing.chat.conversation import BadSample
 from gristmill.stages.containers.media import Media
+from gristmill.stages.speech.ending import check_end
 from gristmill.stages.speech.parts import AudioParts
 
 OVERHANG = 0.1
@@ -76,6 +78,12 @@ def _seconds(row: Mapping[str, Any], names: Sequence[str]) -> float | None:
     return None
 
 
+def check_read(row: Mapping[str, Any]) -> None:
+    """Raises BadSample, unread, for a row that stands for a line that is none, or for the missing end of a manifest."""
+    if row.keys() <= {UNREAD, "id"} and isinstance(row.get(UNREAD), str):
+        raise BadSample("unread", row[UNREAD][:200])
+
+
 def check_channel(row: Mapping[str, Any], item: Media) -> None:
     """A row may be of one channel of its file, as supervisions of Lhotse are, and a clip has the mean of all: who
     speaks in another one would be heard too. Raises BadSample: channel; AudioError."""
@@ -88,6 +96,13 @@ def check_channel(row: Mapping[str, Any], item: Media) -> None:
         raise BadSample("channel", f"{value} of a file of {channels}"[:200])
 
 
+def header_of(item: Media, max_seconds: float) -> Header:
+    """Of a file that is all there. Raises AudioError."""
+    stream = item.open()
+    check_end(stream)
+    return audio_header(stream, max_seconds)
+
+
 class Files:
     """The file of which a part was decoded last, for the parts of it that follow."""
 
@@ -98,6 +113,7 @@ class Files:
         """Its parts. Raises AudioError for what its header shows."""
         if self._parts is None or self._sha256 != item.sha256:
             self._parts = None  # not two files at a time
+            header_of(item, MAX_SECONDS)
             self._sha256, self._parts = item.sha256, AudioParts(item.open, MAX_SECONDS)
         return self._parts
 
@@ -105,7 +121,7 @@ class Files:
 def clip_of(item: Media, part: Part | None, max_seconds: float, files: Files | None = None) -> Clip:
     """Decoded and measured; `files`: for the parts of a file in turn. Raises AudioError; BadSample: segment."""
     parts = None if part is None else (files or Files()).parts_of(item)
-    header = audio_header(item.open(), max_seconds) if parts is None else parts.header
+    header = header_of(item, max_seconds) if parts is None else parts.header
     place = None if part is None else _place(part, header)
     decoded = header.samples if place is None else place[1]
     if decoded > MOST_SAMPLES:

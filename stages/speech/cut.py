@@ -20,7 +20,7 @@ from gristmill.filters.audio.pauses import Cut, frame_levels, segments
 from gristmill.lake.accounts.balance import Tally, check_balance, total
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table, read_table
-from gristmill.model.processing.audio_file import MAX_SECONDS, AudioError, audio_blocks, audio_header
+from gristmill.model.processing.audio_file import MAX_SECONDS, AudioError, audio_blocks
 from gristmill.model.processing.chat.conversation import BadSample
 from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
 from gristmill.stages.containers.span_table import SCHEMA as SPANS
@@ -29,7 +29,7 @@ from gristmill.stages.read.inputs import ScannedInput
 from gristmill.stages.read.reading import ReadPayload, judged, read_works
 from gristmill.stages.read.scan import tally_of_spans
 from gristmill.stages.run.runner import Runner
-from gristmill.stages.speech.clips import part_of
+from gristmill.stages.speech.clips import header_of, part_of
 
 SEGMENTS = pa.schema(
     [
@@ -66,7 +66,7 @@ class CutFiles(Stage[ReadPayload]):
     """Says where the files of a chunk are cut. `starts`: fields of a row that speaks of a part already."""
 
     name: ClassVar[str] = "cut"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # an Ogg or NIST file that is cut off stays whole, and its fate says so
 
     cut: Cut
     starts: tuple[str, ...]
@@ -85,7 +85,7 @@ class CutFiles(Stage[ReadPayload]):
         try:
             if clip.kind not in ("audio", "video") or part_of(item.row, self.starts, (), ()) is not None:
                 return Places()
-            header = audio_header(clip.open(), MAX_SECONDS)
+            header = header_of(clip, MAX_SECONDS)
             if header.seconds <= self.cut.longest_seconds:
                 return Places()
             levels, hop = frame_levels(audio_blocks(clip.open(), max_seconds=MAX_SECONDS), header.rate)

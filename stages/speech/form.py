@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
@@ -36,7 +35,7 @@ from gristmill.stages.core.work import added
 from gristmill.stages.media.turns import AUDIO, IMAGE, Album, names_media, placed, with_media, with_placeholders
 from gristmill.stages.media.write import groups_of
 from gristmill.stages.read.reading import RECORD
-from gristmill.stages.speech.clips import Clip, Files, check_channel, clip_of, part_of
+from gristmill.stages.speech.clips import Clip, Files, check_channel, check_read, clip_of, part_of
 from gristmill.stages.speech.cut import CutFiles, read_segments
 from gristmill.stages.speech.pictures import Picture, album_of, pictures_of
 from gristmill.stages.speech.prompts import LANGUAGES
@@ -195,8 +194,8 @@ class FormSpeech(SampleStage[Formed]):
         return formed._replace(words=formed.words._replace(spoken=aloud.spoken), parent=item.id)
 
     def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
-        is_clip = [self.max_images is None or each.kind != IMAGE.kind for each in item.media]
-        album = Album(list(compress(item.media, is_clip)), AUDIO)
+        check_read(row)
+        album = Album([each for each in item.media if self.max_images is None or each.kind != IMAGE.kind], AUDIO)
         album.add_fields(row, self.fields.audio)
         messages = either(row, "messages", "conversations") if self.task == "chat" else None
         if not album.named and not names_media(messages, AUDIO):

@@ -25,7 +25,7 @@ class SignClips(SignLooks):
     """Signs what passed the filters. `same`: as `FormSpeech` has it."""
 
     name: ClassVar[str] = "sign_clips"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # clips sound by a window around their loud centre
     counted: ClassVar[str] = N_CLIPS
     allowed: ClassVar[tuple[str, ...]] = SAME
 

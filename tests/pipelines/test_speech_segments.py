@@ -26,10 +26,12 @@ from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.audio_file import AudioError
+from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.containers import ReadConfig, read, scan
 from gristmill.stages.containers.media import Media
 from gristmill.stages.speech import clips
 from gristmill.stages.speech.clips import Part, clip_of
+from gristmill.stages.speech.sign import SignClips
 
 
 def long_of(seeds: range, rate: int = RATE) -> np.ndarray:
@@ -97,7 +99,7 @@ def test_manifests_of_segments_are_read(store, tmp_path, manifest_of):
     assert sorted(kept) == ["0", "1", "2", "3", "9"]
     lost = "audio.no_field" if manifest_of is kaldi else "audio.empty_turn"
     others = [fates(store, manifest)[n][1] for n in (5, 6, 7)]
-    assert others == [lost, "audio.missing" if manifest_of is kaldi else "audio.no_clip", "audio.no_clip"]
+    assert others == [lost, "audio.missing" if manifest_of is kaldi else "audio.no_clip", "audio.unread"]
     whole = hashlib.sha256(LONG).hexdigest()
     for n in range(4):
         (medium,), (origin,) = kept[str(n)]["media"], kept[str(n)]["origins"]
@@ -122,7 +124,7 @@ def test_common_voice_is_read(store, tmp_path):
     manifest = run(store, [f"folder::{folder}/validated.tsv"], audio={"language": ""})
     assert sorted(row["media"][0]["data"] for row in rows(store, manifest)) == sorted(files.values())
     reasons = [fates(store, manifest)[n][1] for n in range(6)]
-    assert reasons == [None] * 3 + ["audio.missing", "audio.no_clip", "audio.no_field"]
+    assert reasons == [None] * 3 + ["audio.missing", "audio.unread", "audio.no_field"]
 
 
 def test_librispeech_is_read_by_a_pattern(store, tmp_path):
@@ -255,6 +257,17 @@ def test_a_dataset_grows_by_segments(store, tmp_path):
     assert new.count(("dropped", "exact.duplicate")) <= 2
     stories = why(Versions(store), hashlib.sha256(LONG).hexdigest()).stories
     assert len(stories) == 6
+
+
+def test_clips_that_were_signed_otherwise_are_not_compared(store, tmp_path, monkeypatch):
+    address = folder_of(tmp_path / "in", lines_of()[:2], {"long.flac": LONG})
+    more = folder_of(tmp_path / "more", lines_of(), {"long.flac": LONG})
+    with monkeypatch.context() as before:
+        before.setattr(SignClips, "VERSION", SignClips.VERSION - 1)
+        run(store, [address])
+    with pytest.raises(BadConfig, match=r"recipe\.extends: speech@v1 .* told otherwise how clips sound"):
+        run(store, [address, more], extends="speech")
+    assert run(store, [address, more], extends="speech", min_similarity=None).version == 2
 
 
 def test_a_run_that_is_killed_before_any_receipt_ends_with_the_same_digest(store, tmp_path):

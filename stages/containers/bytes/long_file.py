@@ -78,7 +78,10 @@ def sha256_of(content: Content) -> str:
     """In hex."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
-    return hashlib.file_digest(content.open(), "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for block in blocks_of(content.open(), len(content)):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def blocks_of(stream: BinaryIO, length: int) -> Iterable[bytes]:
