@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,22 @@ def test_without_espeak_the_demo_says_what_to_install(
     demo.main()
     assert "--speech" not in acts[0][1] and acts[1] == ("seeing", None)
     assert "hearing" not in dict(acts) and "pip install 'gristmill[speech]'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "gained", "what"),
+    [(0.9, 0.5, "of the words are wrong"), (0.0, 0.0, "more of them right"), (0.0, 0.5, "")],
+)
+def test_a_model_that_learned_nothing_ends_the_demo(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: float, gained: float, what: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hearing.FOLDER.mkdir()
+    monkeypatch.setattr(hearing, "grist", lambda *_: '{"new": false, "digest": "d"}')
+    monkeypatch.setattr(hearing, "served", lambda *_: nullcontext("http://127.0.0.1:1/v1"))
+    monkeypatch.setattr(hearing, "clips", lambda *_: None)
+    monkeypatch.setattr(hearing, "add", lambda *_: None)
+    monkeypatch.setattr(hearing, "transcribe", lambda *_: wrong)
+    monkeypatch.setattr(hearing, "look_and_listen", lambda *_: gained)
+    with pytest.raises(SystemExit, match=what) if what else nullcontext():
+        hearing.hearing("lake", tmp_path)
