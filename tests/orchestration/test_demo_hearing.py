@@ -113,10 +113,11 @@ def test_without_espeak_the_demo_says_what_to_install(
     assert "hearing" not in dict(acts) and "pip install 'gristmill[speech]'" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("wrong", "gained", "what"),
-    [(0.9, 0.5, "of the words are wrong"), (0.0, 0.0, "more of them right"), (0.0, 0.5, "")],
-)
+LEARNED = [(0.9, 0.5, "of the words are wrong"), (0.0, 0.0, "more of them right"), (0.0, 0.5, "")]
+"""Words wrong, answers gained by the question, and what ends the demo."""
+
+
+@pytest.mark.parametrize(("wrong", "gained", "what"), LEARNED)
 def test_a_model_that_learned_nothing_ends_the_demo(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: float, gained: float, what: str
 ) -> None:
