@@ -158,9 +158,7 @@ def add(url: str, folder: Path) -> None:
     for row, answer in list(zip(rows, answers, strict=True))[:3]:
         console.print(f"{row.said} {answer}   (right: {row.answer})", markup=False)
     right = sum(answer == row.answer for row, answer in zip(rows, answers, strict=True))
-    console.print(
-        f"{right} of {len(rows)} spoken questions about digits are answered right; a guess is right in a tenth"
-    )
+    console.print(f"{right} of {len(rows)} spoken questions about digits are answered right; a guess is in a tenth")
 
 
 def look_and_listen(url: str, folder: Path) -> float:
