@@ -45,10 +45,12 @@ STEPS = {"a1": 200, "a2": 60, "vs": 150}
 """Of each stage: fewer than the recipe has, which `make learn` trains whole."""
 ASKED, PICTURES, DRAWN = 40, 100, 6
 """Clips of a kind that are asked, those about pictures, and those that are drawn."""
-MOST_WRONG = {"held-out": 0.4, "voices": 0.4}
-"""Of sentences that are held out, in voices of training and in others: the share of words that may be wrong."""
+MOST_WRONG = {"held-out": 0.25, "voices": 0.25}
+"""Of sentences that are held out, in voices of training and in others: the share of words that may be wrong. Measured
+with two seeds: .08 and .07, in other voices .11 and .13; of a model that hears nothing nearly all are."""
 LEAST_GAINED = 0.1
-"""By how much more spoken questions about pictures are answered right than the same pictures with other questions."""
+"""By how much more spoken questions about pictures are answered right than the same pictures with other questions, or
+without one. Measured: .29 and .30."""
 
 
 class Heard(NamedTuple):
@@ -156,7 +158,7 @@ def add(url: str, folder: Path) -> None:
     for row, answer in list(zip(rows, answers, strict=True))[:3]:
         console.print(f"{row.said} {answer}   (right: {row.answer})", markup=False)
     right = sum(answer == row.answer for row, answer in zip(rows, answers, strict=True))
-    console.print(f"{right} of {len(rows)} spoken questions about digits are answered right")
+    console.print(f"{right} of {len(rows)} spoken questions about digits are answered right; a guess is in a tenth")
 
 
 def look_and_listen(url: str, folder: Path) -> float:

@@ -84,8 +84,8 @@ def pictures(lake: str, folder: Path, heard: Path | None = None) -> None:
         settings = (f"dataset={dataset}", f"inputs=[{address(folder, dataset)}]", f"image.form={form}")
         grist("run", "conf/vision.yaml", *keys((*settings, "min_similarity=null")), *here)
     texts = [f"{dataset}-text@v1" for dataset in words]
-    size = "512" if heard is None else "640"  # each word that is said is a token as well
-    grist("tokenizer", "train", *texts, "--vocab-size", size, "--name", TOKENIZER, "--lake", lake)
+    vocabulary = "512" if heard is None else "640"  # each word that is said is a token as well
+    grist("tokenizer", "train", *texts, "--vocab-size", vocabulary, "--name", TOKENIZER, "--lake", lake)
     for suffix in ("", "-text"):
         sources = ", ".join(f"{dataset}{suffix}@v1: {WORDS[dataset]}" for dataset in words)
         mixed = (f"dataset=seeing-reading{suffix}", f"tokenizer={TOKENIZER}@v1", f"sources={{{sources}}}", "window=512")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from speech import encoded
 from gristmill.orchestration.demo import __main__ as demo
 from gristmill.orchestration.demo import figure, hearing
 from gristmill.orchestration.demo.figure import HEIGHT, RIGHT, WIDTH, WRONG, Answer, Panel, write_figure
+from gristmill.orchestration.demo.terminal import FOLDER
 from gristmill.orchestration.show.spectrogram import clip_picture
 from gristmill.synth.speech.sample import write_speech
 
@@ -54,8 +56,8 @@ def test_a_figure_has_one_scale_and_shows_pictures_and_answers(tmp_path: Path) -
     colours = {tuple(colour) for colour in pixels.reshape(-1, 3)}
     assert {(10, 20, 240), RIGHT, WRONG} <= colours
     # What is dark and no letter is a spectrogram: a row through both has as many such pixels as the clips are long.
-    left, right = np.array_split(pixels, 2, axis=1)
-    dark = [int(((half.sum(2) < 300) & (half[..., 2] > half[..., 1])).sum(1).max()) for half in (left, right)]
+    halves = np.array_split(pixels, 2, axis=1)
+    dark = [int(((half.sum(2) < 300) & (half[..., 2] > half[..., 1])).sum(1).max()) for half in halves]
     assert dark[1] == pytest.approx(WIDTH, abs=40) and dark[0] - 128 < 0.6 * dark[1]
 
 
@@ -102,7 +104,7 @@ def test_without_espeak_the_demo_says_what_to_install(
         monkeypatch.setattr(demo, act, lambda *_: None)
     monkeypatch.setattr(demo, "seeing", lambda *given: acts.append(("seeing", given[2])))
     monkeypatch.setattr(demo, "hearing", lambda *given: acts.append(("hearing", given[1])))
-    words, speech = demo.FOLDER / "data" / "speech" / "hearing.jsonl", demo.FOLDER / "data" / "speech"
+    words, speech = FOLDER / "data" / "speech" / "hearing.jsonl", FOLDER / "data" / "speech"
     demo.main()
     assert "--speech" in acts[0][1] and acts[1:3] == [("seeing", words), ("hearing", speech)]
     acts.clear()
@@ -110,3 +112,23 @@ def test_without_espeak_the_demo_says_what_to_install(
     demo.main()
     assert "--speech" not in acts[0][1] and acts[1] == ("seeing", None)
     assert "hearing" not in dict(acts) and "pip install 'gristmill[speech]'" in capsys.readouterr().out
+
+
+LEARNED = [(0.9, 0.5, "of the words are wrong"), (0.0, 0.0, "more of them right"), (0.0, 0.5, "")]
+"""Words wrong, answers gained by the question, and what ends the demo."""
+
+
+@pytest.mark.parametrize(("wrong", "gained", "what"), LEARNED)
+def test_a_model_that_learned_nothing_ends_the_demo(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: float, gained: float, what: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    FOLDER.mkdir()
+    monkeypatch.setattr(hearing, "grist", lambda *_: '{"new": false, "digest": "d"}')
+    monkeypatch.setattr(hearing, "served", lambda *_: nullcontext("http://127.0.0.1:1/v1"))
+    monkeypatch.setattr(hearing, "clips", lambda *_: None)
+    monkeypatch.setattr(hearing, "add", lambda *_: None)
+    monkeypatch.setattr(hearing, "transcribe", lambda *_: wrong)
+    monkeypatch.setattr(hearing, "look_and_listen", lambda *_: gained)
+    with pytest.raises(SystemExit, match=what) if what else nullcontext():
+        hearing.hearing("lake", tmp_path)

@@ -209,6 +209,13 @@ def test_what_another_run_left_is_not_mixed_in(sample: Path, tmp_path: Path) -> 
         write_speech(tmp_path, rows=0)
 
 
+def test_no_kind_holds_out_more_rows_than_it_trains_on(tmp_path: Path) -> None:
+    write_speech(tmp_path, rows=12)
+    counts = {name: [len(clips(tmp_path / "speech", f"{name}{part}")) for part in ("", "-held-out")] for name in NAMES}
+    assert counts["digits"] == [12, 2] and counts["phrases"] == [6, 2] and counts["reports"] == [1, 1]
+    assert all(1 <= held_out <= min(2, trained) for trained, held_out in counts.values())
+
+
 def test_without_the_package_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
