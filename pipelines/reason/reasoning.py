@@ -54,7 +54,7 @@ class Sampling(InputRecipe):
     is posed. `waves` and `stop`: how many samples of a problem. `checks`: what is asked of a chain beside its answer.
     `attempts` at a verdict; `max_undecided_rate`: of samples without one. `decontaminate`: what is held out."""
 
-    scan: Scan = Scan(chunk_records=256)  # problems per piece of work: what a kill can cost
+    scan: Scan = Scan(chunk_records=64)  # problems per piece of work: what a kill can cost
     problems: Problems = Problems()
     exact: Exact = Exact()
     decontaminate: Decontaminate | None = None

@@ -25,7 +25,7 @@ from gristmill.stages.generate.compact import CompactEngine
 from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
 from gristmill.stages.generate.probe import Finding, probe
 from gristmill.stages.generate.problems import PROBLEM, problem_of, prompt_of
-from gristmill.stages.generate.protocol import Ask, Draws, Engine, Generation
+from gristmill.stages.generate.protocol import Ask, Draws, Engine, Generation, Load
 from gristmill.stages.generate.tables import (
     GENERATED,
     GENERATED_SCHEMA,
@@ -42,6 +42,9 @@ from gristmill.synth.sampling import Stop, Waves, next_samples
 EngineKind = Literal["compact", "openai"]
 PAGE = 128
 """Tokens of a page of the engine's cache."""
+_SAMPLES_A_WORK = 4
+"""Samples that a piece of work has under way at least, on average over its waves; the last ones are of few problems."""
+_LEAST_WORKS = 8
 
 
 @dataclass(frozen=True)
@@ -78,16 +81,23 @@ class Prompt:
 @dataclass(frozen=True)
 class Hosts:
     """Where engines run, which decides no sample. `engines` at most, each with `cpus` and `gpus`, on `device`;
-    `works`: pieces of work that share one; `max_num_seqs`: samples that it draws side by side. `endpoint`: the server
-    of the engine `openai`."""
+    `works`: pieces of work that share one; None: as many as keep it full, though late waves are small. `max_num_seqs`:
+    samples that it draws side by side. `endpoint`: the server of the engine `openai`."""
 
     device: str = "cpu"
     cpus: float = 1
     gpus: float = 0
     engines: int = 1
-    works: int = 4
+    works: int | None = None
     max_num_seqs: int = 32
     endpoint: Endpoint = field(default_factory=Endpoint)
+
+    def sharing(self, kind: EngineKind) -> int:
+        """Pieces of work that share an engine of this kind."""
+        if self.works is not None:
+            return self.works
+        side_by_side = self.endpoint.in_flight if kind == "openai" else self.max_num_seqs
+        return max(_LEAST_WORKS, side_by_side // _SAMPLES_A_WORK)
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,8 @@ class GenerateInput:
 @dataclass(frozen=True)
 class GenerateFacts:
     """`samples` that were asked for, of which `failed`; `tokens` of the answers, `prompt_tokens` before them, as far as
-    the engine tells, in `requests`. `findings`: what the probe of a server found."""
+    the engine tells, in `requests`. `findings`: what the probe of a server found. `load`: of the engine, since a piece
+    of work last told it."""
 
     engine: str
     samples: int
@@ -111,6 +122,7 @@ class GenerateFacts:
     prompt_tokens: int
     requests: int
     findings: tuple[Finding, ...] = ()
+    load: Load = Load()
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,7 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
     @property
     def hosting(self) -> Hosting:
         """Of `hosts`."""
-        return Hosting() if self.hosts is None else Hosting(self.hosts.works, self.hosts.engines)
+        return Hosting() if self.hosts is None else Hosting(self.hosts.sharing(self.engine.kind), self.hosts.engines)
 
     def identity(self) -> tuple[StageId, ...]:
         """Without `hosts`."""
@@ -177,6 +189,7 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
                 prompt_tokens=sum(row["prompt_tokens"] or 0 for row in samples),
                 requests=sum(row["requests"] for row in samples),
                 findings=warm.findings,
+                load=warm.engine.load(),
             ),
         )
 

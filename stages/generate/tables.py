@@ -49,7 +49,15 @@ JUDGED_SCHEMA = pa.schema(
     metadata=_FORMAT,
 )
 ORDER = [("problem", "ascending"), ("sample", "ascending")]
-_LASTING_REASONS = ("unparseable_gold", "too_few_equations", "beyond_numbers", "no_tests", "broken_tests")
+_LASTING_REASONS = (
+    "unparseable_gold",
+    "too_few_equations",
+    "beyond_numbers",
+    "symbolic_failed",
+    "symbolic_timeout",  # of processor time, which does not depend on what else runs
+    "no_tests",
+    "broken_tests",
+)
 """What a verifier would say again: another attempt is no use."""
 
 

@@ -12,7 +12,7 @@ from waiting import until
 from gristmill.stages.generate.compact import CompactEngine, EngineStopped
 from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
 from gristmill.stages.generate.probe import probe
-from gristmill.stages.generate.protocol import Ask, Draws, Generation
+from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load
 
 DRAWS = Draws(max_tokens=12, seed=5)
 PROBLEMS = [f"problem {i}" for i in range(6)]
@@ -46,7 +46,7 @@ def test_a_sample_depends_on_nothing_but_run_problem_and_number(engine):
 
 def test_callers_share_the_slots_and_each_gets_its_own(engine):
     alone = {problem: by_place(engine.generate([ask(problem, *range(5))])) for problem in PROBLEMS[:3]}
-    steps = engine.load.steps
+    steps = engine.load().steps
     together: dict[str, dict] = {}
 
     def call(problem: str) -> None:
@@ -58,8 +58,15 @@ def test_callers_share_the_slots_and_each_gets_its_own(engine):
     for thread in threads:
         thread.join()
     assert together == alone
-    assert engine.load.steps - steps < steps, "slots that one caller leaves empty are another's"
-    assert 0 < engine.load.busy <= 1
+    shared = engine.load()
+    assert 0 < shared.steps < steps, "slots that one caller leaves empty are another's"
+    assert shared.places == shared.steps * 4 and 0 < shared.busy <= shared.held / shared.places <= 1
+    assert engine.load() == Load() and Load().busy is None, "what was told is told once"
+
+
+def test_what_an_engine_waited_makes_it_less_busy():
+    load = Load(steps=2, places=8, held=6, worked=3.0) + Load(steps=2, places=8, held=8, worked=3.0, waited=2.0)
+    assert load == Load(4, 16, 14, 6.0, 2.0) and load.busy == 14 / 16 * 6 / 8
 
 
 def test_a_prompt_that_does_not_fit_is_a_failure_and_the_others_are_samples(engine):
