@@ -27,6 +27,13 @@ class EngineStopped(RuntimeError):
     """The engine was closed, or broke, while samples were waited for."""
 
 
+def _stopped(reason: BaseException) -> EngineStopped:
+    """What callers are told, whether they waited when the engine ended or come afterwards."""
+    if isinstance(reason, EngineStopped):
+        return EngineStopped(f"the engine stopped: {reason}")
+    return EngineStopped(f"the engine stopped: {type(reason).__name__}: {reason}")
+
+
 class _Meter:
     """Counts how full an engine is. Whoever takes a count gets what was counted since the last one was taken, so that
     the counts of all pieces of work add up to those of the engine."""
@@ -103,7 +110,7 @@ class CompactEngine:
         for _ in range(wanted):
             answer = caller.answers.get()
             if isinstance(answer, BaseException):
-                raise EngineStopped(f"the engine stopped: {type(answer).__name__}: {answer}") from answer
+                raise _stopped(answer) from answer
             yield self._generation(answer)
 
     def load(self) -> Load:
@@ -119,7 +126,7 @@ class CompactEngine:
 
     def _check_runs(self) -> None:
         if self._ended is not None:
-            raise EngineStopped(f"the engine stopped: {self._ended}") from self._ended
+            raise _stopped(self._ended) from self._ended
 
     def _prompt(self, ask: Ask) -> tuple[int, ...]:
         turns = [Turn("user", ask.prompt)]
