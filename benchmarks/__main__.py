@@ -43,6 +43,7 @@ NAMES = (
     "plan",
     "optimizers",
     "verify",
+    "adaptive",
 )
 GPU_NAMES = ("generate_gpu",)
 """Run by name only, where there is a GPU."""

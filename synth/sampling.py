@@ -46,7 +46,7 @@ class Stop:
     accept: int = 4
     at_most: int = 64
     least_chance: float = 0.1
-    confidence: float = 0.8
+    confidence: float = 0.9
 
     def __post_init__(self) -> None:
         if not 1 <= self.accept <= self.at_most:
@@ -84,7 +84,7 @@ class Settled:
 
 @dataclass(frozen=True)
 class Waves:
-    """How many samples of a problem are drawn before the first verdict, `first`, and at most in each wave after it,
+    """How many samples of a problem are drawn at most before the first verdict, `first`, and in each wave after it,
     `then`."""
 
     first: int = 4
@@ -125,17 +125,17 @@ def next_samples(samples: Mapping[int, Judged], stop: Stop, waves: Waves) -> tup
     """The numbers of the samples to draw next; none where the stop is reached. Drawn so far: 0..n-1 without a gap.
 
     No wave is larger than what has to be drawn before the problem can be given up. Fewer samples than chains are
-    missing cannot be enough; of a problem whose chains are rare it is half as many as bring what is missing on average,
-    so that there are few waves and little surplus.
+    missing cannot be enough, and the first wave has no more. Of a problem whose chains are rare it is half as many as
+    bring what is missing on average, so that there are few waves and little surplus.
     """
     drawn = len(samples)
     if not drawn:
-        return tuple(range(min(waves.first, stop.at_most)))
+        return tuple(range(min(waves.first, stop.accept)))
     settled = settle(samples, stop)
     if settled.done:
         return ()
     missing = stop.accept - settled.distinct
-    likely = missing * drawn // (2 * settled.distinct) if settled.distinct else waves.then
+    likely = missing * (drawn + 1) // (2 * (settled.distinct + 1))
     size = min(max(missing, likely), waves.then, stop.patience - settled.dry, stop.at_most - drawn)
     return tuple(range(drawn, drawn + size))
 

@@ -32,6 +32,7 @@ from gristmill.stages.core.work import Stage, Work
 from gristmill.stages.generate.draw import Generate, GenerateFacts, GenerateInput
 from gristmill.stages.generate.endpoint import Away, BadEndpoint
 from gristmill.stages.generate.judge import Verify, VerifyFacts, VerifyInput
+from gristmill.stages.generate.protocol import Load
 from gristmill.stages.generate.settle import Settle, SettleFacts, settle_work, settled_chunk
 from gristmill.stages.generate.tables import GENERATED, JUDGED, Posing, Turn
 from gristmill.stages.run.runner import Done, Runner
@@ -197,7 +198,7 @@ class _Drawing:
                 yield waiting.popleft() if waiting else None
 
         hosts = self.generate.hosts
-        ahead = runner.workers + (hosts.works * hosts.engines if hosts else 0)
+        ahead = runner.workers + (hosts.sharing(self.generate.engine.kind) * hosts.engines if hosts else 0)
         for done in runner.stream(TITLE, works(), ahead=ahead):
             waiting.extend(self._next(done, limit))
         return [(posing, self.last[number][0]) for number, posing in enumerate(self.posings)]
@@ -251,6 +252,7 @@ def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningR
         ends.update(of_chunk.ends)
     drawn = [receipt.facts_as(GenerateFacts) for receipt in drawing.generated]
     tokens, prompt_tokens = sum(f.tokens for f in drawn), sum(f.prompt_tokens for f in drawn)
+    busy = sum((f.load for f in drawn), Load()).busy
     findings = sorted({str(finding) for f in drawn for finding in f.findings if not finding.kept})
     return {
         "samples": sum(f.samples for f in facts),
@@ -261,6 +263,7 @@ def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningR
         "requests": sum(f.requests for f in drawn),
         "cost": how.hosts.endpoint.price(prompt_tokens, tokens),
         "engines": sorted({f.engine for f in drawn}),
+        "busy": None if busy is None else round(busy, 4),
         "findings": findings,
         "isolation": sorted({facts.isolation for _, facts in drawing.last.values() if facts.isolation is not None}),
         "reasons": dict(sorted(_reasons(facts).items())),

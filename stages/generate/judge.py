@@ -25,7 +25,6 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
 from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
 from gristmill.stages.generate.draw import Hosts
-from gristmill.stages.generate.model_judge import judge_engine, side_by_side
 from gristmill.stages.generate.problems import PROBLEM, problem_of
 from gristmill.stages.generate.protocol import LASTING
 from gristmill.stages.generate.tables import (
@@ -38,7 +37,7 @@ from gristmill.stages.generate.tables import (
     may_be_decided,
     without_agreement,
 )
-from gristmill.stages.generate.verifiers import Checks, Judging, judging, verifier_id
+from gristmill.stages.generate.verifiers import Checks, Judging, judge_engine, judging, side_by_side, verifier_id
 from gristmill.synth.sampling import Stop, settle
 from gristmill.synth.verify.agreement import VOTES, Agreement, agreement
 from gristmill.synth.verify.verdict import Kind, Problem
@@ -110,7 +109,8 @@ class Verify(WarmStage[VerifyInput, Judging]):
     @property
     def hosting(self) -> Hosting:
         """Of `hosts`."""
-        return Hosting() if self._hosts is None else Hosting(self._hosts.works, self._hosts.engines)
+        judge, hosts = self.checks.judge, self._hosts
+        return Hosting() if judge is None or hosts is None else Hosting(hosts.sharing(judge.kind), hosts.engines)
 
     def identity(self) -> tuple[StageId, ...]:
         """Without `hosts`."""
