@@ -141,13 +141,14 @@ class RolloutRecipe(Sampling, RecordRecipe):
 
 class ReasoningRecipe(Sampling, Chain):
     """What decides the data. `select`: which right chains are fine-tuned on; `names`: group -> names of people, for the
-    report of what selection did to groups. `pairs`: whether preferences are made too."""
+    report of what selection did to groups; None: common first names of English. `pairs`: whether preferences are made
+    too."""
 
     form: ClassVar[Form] = "samples"
 
     dataset: str = "reasoning"
     select: Selection = Selection()
-    names: dict[str, tuple[str, ...]] = {}
+    names: dict[str, tuple[str, ...]] | None = None
     pairs: bool = True
 
     def check(self, versions: Versions) -> None:

@@ -120,6 +120,7 @@ def test_what_selection_did_to_groups_is_told(whole):
     groups = {(row["dimension"], row["group"]): row for row in selection["groups"]}
     assert {dimension for dimension, _ in groups} == {"domain", "difficulty", "length", "language", "pronouns", "names"}
     assert groups["pronouns", "she"]["problems"] == groups["pronouns", "he"]["problems"] == COUNT // 2
+    assert groups["names", "mostly women's"]["problems"] == groups["names", "mostly men's"]["problems"] == COUNT // 2
     assert sum(row["selected"] for (d, _), row in groups.items() if d == "pronouns") == whole[2].kept.count
     low, high = groups["pronouns", "she"]["kept"][1:]
     assert 0 <= low < high <= 1
