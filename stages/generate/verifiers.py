@@ -7,7 +7,9 @@ of its own. What an engine could not give leaves the chain undecided, by the eng
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import queue
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -69,13 +71,29 @@ def side_by_side(spec: JudgeSpec, hosts: Hosts) -> int:
     return hosts.endpoint.in_flight if spec.kind == "openai" else hosts.max_num_seqs
 
 
-def model_judge(spec: JudgeSpec, engine: Engine | None) -> Judge:
-    """The judge. Without an engine it has a name alone, and nothing can be asked of it."""
+@dataclass(frozen=True)
+class Spent:
+    """What judging took: `requests`, tokens of prompts and of replies, as far as the engine tells."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.requests + other.requests, self.prompt_tokens + other.prompt_tokens, self.tokens + other.tokens
+        )
+
+
+def model_judge(spec: JudgeSpec, engine: Engine | None, spent: Callable[[Spent], None]) -> Judge:
+    """The judge; what each reply took goes to `spent`. Without an engine it has a name alone, and nothing can be asked
+    of it."""
 
     def ask(prompt: str) -> str:
         assert engine is not None
         name = hashlib.sha256(prompt.encode()).hexdigest()  # the same prompt is answered by the same draw
         (reply,) = engine.generate([Ask(name, (0,), prompt)])
+        spent(Spent(reply.requests, reply.prompt_tokens or 0, reply.tokens or 0))
         if reply.text is None:
             raise EngineFailed(f"{reply.failure}: {reply.detail}")
         return reply.text
@@ -109,12 +127,21 @@ class Checks:
 @dataclass
 class Judging:
     """A verifier, and how what it started is ended. `isolation`: the level that programs are run at; None: none are.
-    `side_by_side`: chains that are judged at a time."""
+    `side_by_side`: chains that are judged at a time. `bills`: what a model that judges took for each."""
 
     verifier: Verifier
     isolation: Level | None = None
     ends: list[Callable[[], None]] = field(default_factory=list)
     side_by_side: int = 1
+    bills: queue.SimpleQueue[Spent] = field(default_factory=queue.SimpleQueue)
+
+    def spent(self) -> Spent:
+        """What judging took since this was asked last, whichever piece of work it was for."""
+        sum_of_bills = Spent()
+        with contextlib.suppress(queue.Empty):  # other pieces of work empty it as well
+            while True:
+                sum_of_bills += self.bills.get_nowait()
+        return sum_of_bills
 
     def close(self) -> None:
         """Ends it."""
@@ -140,9 +167,10 @@ def judging(kind: Kind, checks: Checks, engine: Engine | None = None) -> Judging
         symbolic = Symbolic() if checks.symbolic else None
         ends += [] if symbolic is None else [symbolic.close]
         verifier = Maths(symbolic)
+    bills: queue.SimpleQueue[Spent] = queue.SimpleQueue()
     if checks.judge is not None:
-        verifier = Resort(verifier, model_judge(checks.judge, engine))
-    return Judging(AllOf((verifier, Steps())) if checks.steps else verifier, ends=ends)
+        verifier = Resort(verifier, model_judge(checks.judge, engine, bills.put))
+    return Judging(AllOf((verifier, Steps())) if checks.steps else verifier, ends=ends, bills=bills)
 
 
 def verifier_id(kind: Kind, checks: Checks) -> str:

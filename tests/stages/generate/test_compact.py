@@ -13,7 +13,7 @@ from gristmill.stages.generate.compact import CompactEngine, EngineStopped
 from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
 from gristmill.stages.generate.probe import probe
 from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load
-from gristmill.stages.generate.verifiers import JudgeSpec, model_judge
+from gristmill.stages.generate.verifiers import JudgeSpec, Spent, model_judge
 from gristmill.synth.verify.verdict import Problem
 
 DRAWS = Draws(max_tokens=12, seed=5)
@@ -155,10 +155,12 @@ def test_the_projects_own_server_passes_the_probe_and_answers():
 
 
 def test_a_model_of_the_lake_judges_by_the_same_words_each_time(engine):
-    judge = model_judge(JudgeSpec(model="tiny@v1", max_tokens=12, context=256), engine)
+    bills: list[Spent] = []
+    judge = model_judge(JudgeSpec(model="tiny@v1", max_tokens=12, context=256), engine, bills.append)
     problem = Problem("maths", "How many?", "the empty set")
     verdicts = [judge.verify(problem, "#### none") for _ in range(2)]
     assert verdicts[0] == verdicts[1], "the same prompt is answered by the same draw"
     assert (verdicts[0].reason, verdicts[0].verifier) == ("judge.unparseable_reply", "judge:tiny@v1@1")
+    assert bills[0] == bills[1] and 1 <= bills[0].tokens <= 12 and bills[0].prompt_tokens > 50
     too_long = judge.verify(problem, "mill " * 900)
     assert (too_long.reason, too_long.evidence[:8]) == ("judge.engine_failed", "too_long")
