@@ -8,8 +8,9 @@ own, and chains are judged by the verifiers of the pipeline: the answer and ever
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -81,20 +82,30 @@ def trained(seed: int, varied: bool, steps: int) -> Multimodal:
     """A model after `steps` batches of 48 stories."""
     language = replace(PRESETS["nano"].text, vocab_size=len(_PIECES), eos_token_id=(0,), num_hidden_layers=3)
     model, draw = Multimodal.seeded(ModelConfig(language), seed), random.Random(f"train {seed}")
-    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.dim() != 2 or "embed" in name]
-    rates = {torch.optim.Muon(matrices, lr=0.02, weight_decay=0.0): 0.02, torch.optim.AdamW(others, lr=4e-3): 4e-3}
-    for step in range(steps):
+    step = stepping(model, steps)
+    for _ in range(steps):
+        ids, targets = _batch([story(draw, varied) for _ in range(48)])
+        cross_entropy(model(ids).logits.flatten(0, 1), targets.flatten(), ignore_index=-100).backward()
+        step()
+    return model.eval()
+
+
+def stepping(model: Multimodal, steps: int) -> Callable[[], None]:
+    """What is called after each `backward`, `steps` times: Muon for matrices, AdamW for the rest."""
+    inner = {name: p for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name}
+    others = [p for name, p in model.named_parameters() if name not in inner]
+    rates = {torch.optim.Muon(inner.values(), lr=0.02, weight_decay=0.0): 0.02, torch.optim.AdamW(others): 4e-3}
+    numbers = count()
+
+    def step() -> None:
+        number = next(numbers)
         for optimizer, rate in rates.items():
             for group in optimizer.param_groups:
-                group["lr"] = rate * min(1.0, (step + 1) / 20, (steps - step) / (0.5 * steps))
-        ids, targets = _batch([story(draw, varied) for _ in range(48)])
-        loss = cross_entropy(model(ids).logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
-        loss.backward()
-        for optimizer in rates:
+                group["lr"] = rate * min(1.0, (number + 1) / 20, (steps - number) / (0.5 * steps))
             optimizer.step()
             optimizer.zero_grad()
-    return model.eval()
+
+    return step
 
 
 def _batch(stories: Sequence[Story]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,10 +2,10 @@
 
 Both take the same samples of the same problems in the same order; of a problem as many distinct accepted chains count
 as selection keeps, four unless it says otherwise. Adaptive sampling draws wave by wave with the stop's defaults and
-pays for its surplus too. Fixed N draws the first N of every problem, N as small as comes to the same: to as many chains in
-all, or to as many problems with all the chains that they may have. Between two N the cost is drawn out evenly, as if
-some problems got one sample more. Where chances are known, `possible` is the same ratio for a rule that knows of every
-problem how likely the next sample brings a new chain, and draws where that is likeliest: no rule can save more.
+pays for its surplus too. Fixed N draws the first N of every problem, N as small as comes to the same: to as many chains
+in all, or to as many problems with all the chains that they may have. Between two N the cost is drawn out evenly, as
+if some problems got one sample more. Where chances are known, `possible` is the same ratio for a rule that knows of
+every problem how likely the next sample brings a new chain, and draws where that is likeliest: none saves more.
 """
 
 from __future__ import annotations

@@ -33,8 +33,10 @@ def length(question: str) -> str:
 
 
 def names(question: str, known: Mapping[str, str]) -> str:
-    """The group of the names in a question, by a list of names (lower case -> group); `several`, `none`."""
-    groups = {known[word.lower()] for word in _WORD.findall(question) if word.lower() in known}
+    """The group of the names in a question, by a list of names (lower case -> group); `several`, `none`. A name begins
+    with a capital: `will` is none."""
+    capitals = (word.lower() for word in _WORD.findall(question) if word[0].isupper())
+    groups = {known[word] for word in capitals if word in known}
     return MIXED if len(groups) > 1 else groups.pop() if groups else NONE
 
 

@@ -54,7 +54,7 @@ class Sampling(InputRecipe):
     is posed. `waves` and `stop`: how many samples of a problem. `checks`: what is asked of a chain beside its answer.
     `attempts` at a verdict; `max_undecided_rate`: of samples without one. `decontaminate`: what is held out."""
 
-    scan: Scan = Scan(chunk_records=256)  # problems per piece of work: what a kill can cost
+    scan: Scan = Scan(chunk_records=64)  # problems per piece of work: what a kill can cost
     problems: Problems = Problems()
     exact: Exact = Exact()
     decontaminate: Decontaminate | None = None
@@ -85,15 +85,14 @@ class Sampling(InputRecipe):
             )
         if kind == "seed" and self.prompt == Prompt():
             raise ValueError("prompt.template: say what to write from {question}, and to begin it with `Problem:`")
-        if kind not in ("code", "seed") and (votes is None) != bool(self.problems.answer):
+        if kind not in ("code", "seed") and (votes is None) == (self.problems.answer is None):
             raise ValueError(
-                f"problems.answer={self.problems.answer!r}: a field with the gold answer; or empty, with checks.votes,"
+                f"problems.answer={self.problems.answer!r}: a field with the gold answer; or null, with checks.votes,"
                 " where problems have none"
             )
-        if votes is not None and votes.at_least > min(self.waves.first, self.stop.at_most):
+        if votes is not None and votes.at_least > self.stop.at_most:
             raise ValueError(
-                f"checks.votes.at_least={votes.at_least}: those samples vote, so waves.first={self.waves.first} and"
-                f" stop.at_most={self.stop.at_most} are that many or more"
+                f"checks.votes.at_least={votes.at_least}: so many samples vote, and stop.at_most={self.stop.at_most}"
             )
         return self
 
@@ -109,7 +108,9 @@ class RolloutRecipe(Sampling, RecordRecipe):
         steps: list[Step] = [ExactDuplicates(self.exact)]
         if self.decontaminate is not None:
             steps.append(Decontamination(self.decontaminate))
-        generate = Generate(self.engine, self.draws, self.prompt, self.waves, self.stop)
+        votes = self.checks.votes
+        voters = 0 if votes is None else votes.at_least
+        generate = Generate(self.engine, self.draws, self.prompt, self.waves, self.stop, voters)
         verify = Verify.of(self.problems.kind, self.checks, self.stop)
         steps.append(RollOut(generate, verify, Settle(self.stop), self.attempts, self.max_undecided_rate))
         return Flow(self.problems, tuple(steps), self.rollouts, IF_NONE)
@@ -140,13 +141,14 @@ class RolloutRecipe(Sampling, RecordRecipe):
 
 class ReasoningRecipe(Sampling, Chain):
     """What decides the data. `select`: which right chains are fine-tuned on; `names`: group -> names of people, for the
-    report of what selection did to groups. `pairs`: whether preferences are made too."""
+    report of what selection did to groups; None: common first names of English. `pairs`: whether preferences are made
+    too."""
 
     form: ClassVar[Form] = "samples"
 
     dataset: str = "reasoning"
     select: Selection = Selection()
-    names: dict[str, tuple[str, ...]] = {}
+    names: dict[str, tuple[str, ...]] | None = None
     pairs: bool = True
 
     def check(self, versions: Versions) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 from gristmill.lake.accounts.balance import total
@@ -32,8 +32,10 @@ from gristmill.stages.core.work import Stage, Work
 from gristmill.stages.generate.draw import Generate, GenerateFacts, GenerateInput
 from gristmill.stages.generate.endpoint import Away, BadEndpoint
 from gristmill.stages.generate.judge import Verify, VerifyFacts, VerifyInput
+from gristmill.stages.generate.protocol import Load
 from gristmill.stages.generate.settle import Settle, SettleFacts, settle_work, settled_chunk
 from gristmill.stages.generate.tables import GENERATED, JUDGED, Posing, Turn
+from gristmill.stages.generate.verifiers import Spent
 from gristmill.stages.run.runner import Done, Runner
 from gristmill.stages.run.unfinished import Incomplete
 from gristmill.stages.run.workers import SetUpFailed
@@ -174,13 +176,15 @@ def posings(store: Store, records: Records) -> list[Posing]:
 
 @dataclass
 class _Drawing:
-    """What every chunk came to so far. `last`: its judged samples, and what of them may still be decided."""
+    """What every chunk came to so far. `last`: its judged samples, and what of them may still be decided;
+    `spent`: what a model that judges took."""
 
     step: RollOut
     generate: Generate
     posings: list[Posing]
     last: dict[int, tuple[ObjectRef, VerifyFacts]] = field(default_factory=dict)
     generated: list[Receipt] = field(default_factory=list)
+    spent: Spent = Spent()
 
     def judged(self, runner: Runner, limit: int) -> list[tuple[Posing, ObjectRef]]:
         """Every chunk with its samples, once no stop is open and undecided ones had `limit` attempts. Raises as
@@ -197,7 +201,7 @@ class _Drawing:
                 yield waiting.popleft() if waiting else None
 
         hosts = self.generate.hosts
-        ahead = runner.workers + (hosts.works * hosts.engines if hosts else 0)
+        ahead = runner.workers + (hosts.sharing(self.generate.engine.kind) * hosts.engines if hosts else 0)
         for done in runner.stream(TITLE, works(), ahead=ahead):
             waiting.extend(self._next(done, limit))
         return [(posing, self.last[number][0]) for number, posing in enumerate(self.posings)]
@@ -228,7 +232,9 @@ class _Drawing:
             turn = payload.turn
             yield self._verify(payload.chunk, receipt.output(GENERATED), turn.judged, turn.again_below)
             return
-        yield from self._following(payload.chunk, receipt.output(JUDGED), receipt.facts_as(VerifyFacts), limit)
+        facts = receipt.facts_as(VerifyFacts)
+        self.spent += facts.judge
+        yield from self._following(payload.chunk, receipt.output(JUDGED), facts, limit)
 
     def _following(self, number: int, judged: ObjectRef, facts: VerifyFacts, limit: int) -> Iterator[Work[Any]]:
         undecided, lost = facts.below(limit)
@@ -242,6 +248,14 @@ class _Drawing:
             self.last[number] = judged, facts
 
 
+def _judged(spent: Spent, how: ReasoningRun) -> dict[str, Any] | None:
+    """What a model that judges took; None: it was asked nothing."""
+    if not spent.requests:
+        return None
+    price = (how.judge or how.hosts).endpoint.price(spent.prompt_tokens, spent.tokens)
+    return asdict(spent) | {"cost": price}
+
+
 def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningRun) -> dict[str, Any]:
     """What was drawn, for the manifest: reasons, difficulties, tokens, what they cost."""
     difficulties: Counter[str] = Counter()
@@ -251,6 +265,7 @@ def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningR
         ends.update(of_chunk.ends)
     drawn = [receipt.facts_as(GenerateFacts) for receipt in drawing.generated]
     tokens, prompt_tokens = sum(f.tokens for f in drawn), sum(f.prompt_tokens for f in drawn)
+    busy = sum((f.load for f in drawn), Load()).busy
     findings = sorted({str(finding) for f in drawn for finding in f.findings if not finding.kept})
     return {
         "samples": sum(f.samples for f in facts),
@@ -260,7 +275,9 @@ def _statistics(facts: Sequence[SettleFacts], drawing: _Drawing, how: ReasoningR
         "surplus_tokens": sum(f.tokens_drawn - f.tokens for f in facts),
         "requests": sum(f.requests for f in drawn),
         "cost": how.hosts.endpoint.price(prompt_tokens, tokens),
+        "judge": _judged(drawing.spent, how),
         "engines": sorted({f.engine for f in drawn}),
+        "busy": None if busy is None else round(busy, 4),
         "findings": findings,
         "isolation": sorted({facts.isolation for _, facts in drawing.last.values() if facts.isolation is not None}),
         "reasons": dict(sorted(_reasons(facts).items())),

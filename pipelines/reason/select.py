@@ -28,6 +28,7 @@ from gristmill.stages.generate.draw import Prompt
 from gristmill.stages.select.choose import CHOSEN, Choose, ChooseFacts, choose_work, report
 from gristmill.stages.select.questions import WriteQuestions
 from gristmill.stages.select.write import WriteChains, WriteStepPairs, write_works
+from gristmill.synth.first_names import COMMON
 from gristmill.synth.selection import Selection
 
 ROLE = "rolled_out"
@@ -35,7 +36,8 @@ ROLE = "rolled_out"
 
 
 class SelectRecipe(Recipe):
-    """Fine-tuning samples of the version `of` of rollouts. `names`: group -> names, for the report of groups."""
+    """Fine-tuning samples of the version `of` of rollouts. `names`: group -> names, for the report of groups;
+    None: common first names of English."""
 
     form: ClassVar[Form] = "samples"
     per_sample: ClassVar[bool] = True
@@ -45,7 +47,7 @@ class SelectRecipe(Recipe):
     prompt: Prompt = Prompt()
     select: Selection = Selection()
     decontaminate: Decontaminate | None = None
-    names: dict[str, tuple[str, ...]] = {}
+    names: dict[str, tuple[str, ...]] | None = None
 
     @property
     def write(self) -> WriteChains | WriteQuestions | WriteStepPairs:
@@ -106,7 +108,7 @@ class Selecting:
         """What decides."""
         recipe = self.recipe
         overlap = None if recipe.decontaminate is None else recipe.decontaminate.overlap
-        return Choose(recipe.select, overlap, recipe.names)
+        return Choose(recipe.select, overlap, COMMON if recipe.names is None else recipe.names)
 
     @property
     def stages(self) -> tuple[StageId, ...]:

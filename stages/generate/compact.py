@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gristmill.model.processing.chat.conversation import Conversation, Turn, prompt
 from gristmill.model.processing.text import Tokenizer
-from gristmill.stages.generate.protocol import Ask, Draws, Generation
+from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load
 
 if TYPE_CHECKING:  # torch takes seconds to import, and who plans a run needs none
     from gristmill.model.generate.engine import Completion, Request
@@ -33,19 +34,31 @@ def _stopped(reason: BaseException) -> EngineStopped:
     return EngineStopped(f"the engine stopped: {type(reason).__name__}: {reason}")
 
 
-@dataclass
-class Load:
-    """How full the engine was: `steps`, and in all of them together the slots that were `held` by a completion, of
-    `slots`."""
+class _Meter:
+    """Counts how full an engine is. Whoever takes a count gets what was counted since the last one was taken, so that
+    the counts of all pieces of work add up to those of the engine."""
 
-    slots: int
-    steps: int = 0
-    held: int = 0
+    def __init__(self, slots: int) -> None:
+        self._slots, self._lock, self._load = slots, threading.Lock(), Load()
 
-    @property
-    def busy(self) -> float:
-        """The share of places in steps that had a completion; 0 before the first step."""
-        return self.held / (self.steps * self.slots) if self.steps else 0.0
+    def stepped(self, held: int, seconds: float) -> None:
+        """One step, in which so many slots were held."""
+        held = min(held, self._slots)  # a slot that is refilled within a step was held once
+        self._add(Load(steps=1, held=held, places=self._slots, worked=seconds))
+
+    def waited(self, seconds: float) -> None:
+        """Nothing was asked for."""
+        self._add(Load(waited=seconds))
+
+    def _add(self, load: Load) -> None:
+        with self._lock:
+            self._load += load
+
+    def taken(self) -> Load:
+        """What was counted since."""
+        with self._lock:
+            load, self._load = self._load, Load()
+            return load
 
 
 @dataclass(eq=False)
@@ -67,9 +80,10 @@ class CompactEngine:
         self._engine, self._tokenizer, self._draws, self._about = engine, tokenizer, draws, about
         self._sampling = Sampling(draws.max_tokens, draws.temperature, draws.top_p, draws.stop)
         self._decode: Callable[[Sequence[int]], str] = decoder(tokenizer)
-        self.load = Load(engine.options.max_num_seqs)
+        self._meter = _Meter(engine.options.max_num_seqs)
         self._inbox: queue.SimpleQueue[_Caller | None] = queue.SimpleQueue()
         self._ended: BaseException | None = None  # why nothing is generated any more
+        self._began = False  # whether anything was asked for yet
         self._lock = threading.Lock()  # of `_ended` and of what is put into the inbox
         self._thread = threading.Thread(target=self._host, name="engine", daemon=True)
         self._thread.start()
@@ -98,6 +112,10 @@ class CompactEngine:
             if isinstance(answer, BaseException):
                 raise _stopped(answer) from answer
             yield self._generation(answer)
+
+    def load(self) -> Load:
+        """As `Engine.load`."""
+        return self._meter.taken()
 
     def close(self) -> None:
         """Ends the thread after the step that it is in."""
@@ -148,9 +166,9 @@ class CompactEngine:
             while self._take(owners):
                 if self._ended is not None:
                     raise self._ended
-                self.load.steps += 1
+                began = time.monotonic()
                 grown = self._engine.step()
-                self.load.held += len(grown)
+                self._meter.stepped(len(grown), time.monotonic() - began)
                 for completion in grown:
                     if completion.finish_reason:
                         caller, _ = owners.pop(id(completion))
@@ -161,10 +179,14 @@ class CompactEngine:
     def _take(self, owners: dict[int, tuple[_Caller, Completion]]) -> bool:
         """Submits what came; waits for something where nothing is left to do. False: it was closed."""
         while True:
+            began, waits = time.monotonic(), self._engine.idle
             try:
-                caller = self._inbox.get(block=self._engine.idle)
+                caller = self._inbox.get(block=waits)
             except queue.Empty:
                 return True
+            if waits and self._began:
+                self._meter.waited(time.monotonic() - began)
+            self._began = True
             if caller is None:
                 raise EngineStopped("it was closed")
             try:

@@ -25,7 +25,7 @@ from gristmill.stages.generate.compact import CompactEngine
 from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
 from gristmill.stages.generate.probe import Finding, probe
 from gristmill.stages.generate.problems import PROBLEM, problem_of, prompt_of
-from gristmill.stages.generate.protocol import Ask, Draws, Engine, Generation
+from gristmill.stages.generate.protocol import Ask, Draws, Engine, Generation, Load
 from gristmill.stages.generate.tables import (
     GENERATED,
     GENERATED_SCHEMA,
@@ -43,6 +43,9 @@ from gristmill.synth.sampling import Stop, Waves, next_samples
 EngineKind = Literal["compact", "openai"]
 PAGE = 128
 """Tokens of a page of the engine's cache."""
+_SAMPLES_A_WORK = 4
+"""Samples that a piece of work has under way at least, on average over its waves; the last ones are of few problems."""
+_LEAST_WORKS = 8
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,23 @@ class Prompt:
 @dataclass(frozen=True)
 class Hosts:
     """Where engines run, which decides no sample. `engines` at most, each with `cpus` and `gpus`, on `device`;
-    `works`: pieces of work that share one; `max_num_seqs`: samples that it draws side by side. `endpoint`: the server
-    of the engine `openai`."""
+    `works`: pieces of work that share one; None: as many as keep it full, though late waves are small. `max_num_seqs`:
+    samples that it draws side by side. `endpoint`: the server of the engine `openai`."""
 
     device: str = "cpu"
     cpus: float = 1
     gpus: float = 0
     engines: int = 1
-    works: int = 4
+    works: int | None = None
     max_num_seqs: int = 32
     endpoint: Endpoint = field(default_factory=Endpoint)
+
+    def sharing(self, kind: EngineKind) -> int:
+        """Pieces of work that share an engine of this kind."""
+        if self.works is not None:
+            return self.works
+        side_by_side = self.endpoint.in_flight if kind == "openai" else self.max_num_seqs
+        return max(_LEAST_WORKS, side_by_side // _SAMPLES_A_WORK)
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,8 @@ class GenerateInput:
 @dataclass(frozen=True)
 class GenerateFacts:
     """`samples` that were asked for, of which `failed`; `tokens` of the answers, `prompt_tokens` before them, as far as
-    the engine tells, in `requests`. `findings`: what the probe of a server found."""
+    the engine tells, in `requests`. `findings`: what the probe of a server found. `load`: of the engine, since a piece
+    of work last told it."""
 
     engine: str
     samples: int
@@ -113,11 +124,13 @@ class GenerateFacts:
     prompt_tokens: int
     requests: int
     findings: tuple[Finding, ...] = ()
+    load: Load = Load()
 
 
 @dataclass(frozen=True)
 class Generate(WarmStage[GenerateInput, "Drawing"]):
-    """Outputs `generated`. `hosts` is no part of its identity."""
+    """Outputs `generated`. `voters`: samples that vote on the answer of their problem, all in its first wave; 0: none
+    do. `hosts` is no part of its identity."""
 
     name: ClassVar[str] = "generate"
     VERSION: ClassVar[int] = 2
@@ -129,6 +142,7 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
     prompt: Prompt = field(default_factory=Prompt)
     waves: Waves = field(default_factory=Waves)
     stop: Stop = field(default_factory=Stop)
+    voters: int = 0
     hosts: Hosts | None = None
 
     @property
@@ -139,7 +153,7 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
     @property
     def hosting(self) -> Hosting:
         """Of `hosts`."""
-        return Hosting() if self.hosts is None else Hosting(self.hosts.works, self.hosts.engines)
+        return Hosting() if self.hosts is None else Hosting(self.hosts.sharing(self.engine.kind), self.hosts.engines)
 
     def identity(self) -> tuple[StageId, ...]:
         """Without `hosts`."""
@@ -179,6 +193,7 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
                 prompt_tokens=sum(row["prompt_tokens"] or 0 for row in samples),
                 requests=sum(row["requests"] for row in samples),
                 findings=warm.findings,
+                load=warm.engine.load(),
             ),
         )
 
@@ -198,6 +213,8 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
                 continue
             if turn.again_below:
                 samples = tuple(lost.get(problem, ()))
+            elif self.voters and problem not in judged:
+                samples = tuple(range(self.voters))
             else:
                 samples = next_samples(judged.get(problem, {}), self.stop, self.waves)
             if samples:

@@ -20,7 +20,8 @@ from typing import Any
 
 import httpx
 
-from gristmill.stages.generate.protocol import Ask, Draws, Generation
+from gristmill.stages.generate.address import check_address
+from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load
 from gristmill.stages.generate.replies import Failed, Reply, read_reply, shares
 
 _SHORTEST_KEY = 8
@@ -68,10 +69,8 @@ class Endpoint:
                 f" longest_pause_seconds={self.longest_pause_seconds}: a timeout above 0, pauses from 0, the first not"
                 " above the longest"
             )
-        if set(self.url) & set("@?#"):  # not quoted: it may be a secret
-            raise ValueError("url: a user, a password or a query stands in it; the key is given by key_env")
-        if self.url and not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"url={self.url!r}: begins with http:// or https://")
+        if self.url:
+            check_address(self.url)
 
     def price(self, prompt_tokens: int, tokens: int) -> float | None:
         """What so many tokens cost; None where no prices are given."""
@@ -157,6 +156,10 @@ class OpenAIEngine:
         if draws.stop:
             body["stop"] = list(draws.stop)
         return body | ({"n": n} if n > 1 else {}) | more
+
+    def load(self) -> Load:
+        """As `Engine.load`."""
+        return Load()
 
     def close(self) -> None:
         """Ends what is under way, the connections and the thread."""

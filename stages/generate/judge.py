@@ -25,7 +25,6 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
 from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
 from gristmill.stages.generate.draw import Hosts
-from gristmill.stages.generate.model_judge import judge_engine, side_by_side
 from gristmill.stages.generate.problems import PROBLEM, problem_of
 from gristmill.stages.generate.protocol import LASTING
 from gristmill.stages.generate.tables import (
@@ -38,7 +37,7 @@ from gristmill.stages.generate.tables import (
     may_be_decided,
     without_agreement,
 )
-from gristmill.stages.generate.verifiers import Checks, Judging, judging, verifier_id
+from gristmill.stages.generate.verifiers import Checks, Judging, Spent, judge_engine, judging, side_by_side, verifier_id
 from gristmill.synth.sampling import Stop, settle
 from gristmill.synth.verify.agreement import VOTES, Agreement, agreement
 from gristmill.synth.verify.verdict import Kind, Problem
@@ -64,11 +63,13 @@ class VerifyInput:
 @dataclass(frozen=True)
 class VerifyFacts:
     """`open`: problems whose stop is not reached. `undecided`: of samples that another attempt may decide, (attempts so
-    far, how many samples, how many of these have to be drawn again). `isolation` that programs were run at."""
+    far, how many samples, how many of these have to be drawn again). `isolation` that programs were run at. `judge`:
+    what a model that judges took since a piece of work last told it."""
 
     open: int
     isolation: str | None = None
     undecided: tuple[tuple[int, int, int], ...] = ()
+    judge: Spent = Spent()
 
     def below(self, attempts: int) -> tuple[int, int]:
         """(samples, of these to be drawn again) that had fewer attempts."""
@@ -110,7 +111,8 @@ class Verify(WarmStage[VerifyInput, Judging]):
     @property
     def hosting(self) -> Hosting:
         """Of `hosts`."""
-        return Hosting() if self._hosts is None else Hosting(self._hosts.works, self._hosts.engines)
+        judge, hosts = self.checks.judge, self._hosts
+        return Hosting() if judge is None or hosts is None else Hosting(hosts.sharing(judge.kind), hosts.engines)
 
     def identity(self) -> tuple[StageId, ...]:
         """Without `hosts`."""
@@ -163,7 +165,7 @@ class Verify(WarmStage[VerifyInput, Judging]):
             received=Tally(),
             children_in=Tally.of(f"{problem}/{sample}".encode() for problem, sample in samples),
             children=children,
-            facts=self._facts(list(samples.values()), warm.isolation),
+            facts=replace(self._facts(list(samples.values()), warm.isolation), judge=warm.spent()),
         )
 
     def _agreed(self, problems: Mapping[str, Problem], rows: list[dict[str, Any]]) -> dict[str, Agreement]:

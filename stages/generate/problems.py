@@ -76,7 +76,7 @@ class Problems(SampleStage[Posed]):
     `prelude` and `entry_point` of code (HumanEval: test, prompt, entry_point; MBPP: test_list), with `setup`, which is
     run before the tests and may use the program. `domain` and `language` may be absent from a row; then they are what
     `default_domain` and `default_language` say. `gold_after`: the gold answer is what follows the last of it in
-    `answer`, where it is there, else what its last box holds; empty: all of it. `answer` empty: rows have none.
+    `answer`, where it is there, else what its last box holds; empty: all of it. `answer` None: rows have none.
     Of a seed, `excerpt` characters of `question` are shown, and one with fewer signs of mathematics than `least_maths`
     in a thousand words is none (`stages.text.seeds`).
     """
@@ -88,7 +88,7 @@ class Problems(SampleStage[Posed]):
 
     kind: Kind = "maths"
     question: str = "question"
-    answer: str = "answer"
+    answer: str | None = "answer"
     gold_after: str = "####"
     context: str = ""
     excerpt: int = 2000
@@ -111,8 +111,8 @@ class Problems(SampleStage[Posed]):
             raise ValueError(f"kind={self.kind!r}: one of {', '.join(KINDS)}")
         if self.excerpt < 1 or self.least_maths < 0:
             raise ValueError(f"excerpt={self.excerpt}: 1 or more; least_maths={self.least_maths}: 0 or more")
-        if not self.question:
-            raise ValueError("question: name the field")
+        if not self.question or self.answer == "":
+            raise ValueError("question, answer: name the fields; an answer that is null: rows have none")
 
     def formed(self, item: Record, row: Mapping[str, Any]) -> Posed:
         """The problem of a row. Raises BadSample: no_field, not_text, empty, too_long, lone_surrogate, no_choices,
@@ -158,7 +158,7 @@ class Problems(SampleStage[Posed]):
         )
 
     def _gold(self, row: Mapping[str, Any]) -> str:
-        if not self.answer:
+        if self.answer is None:
             return ""
         answer = row.get(self.answer)
         if isinstance(answer, int | float) and not isinstance(answer, bool):
@@ -176,7 +176,7 @@ class Problems(SampleStage[Posed]):
 
     def _choice(self, row: Mapping[str, Any]) -> Problem:
         options, labels = options_of(row.get(self.choices), self.choices)
-        gold = LETTERS[place_of(row.get(self.answer), options, labels)] if self.answer else ""
+        gold = "" if self.answer is None else LETTERS[place_of(row.get(self.answer), options, labels)]
         return self._problem(row, gold=gold, choices=tuple(options))
 
     def _seed(self, row: Mapping[str, Any]) -> Problem:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Literal, Protocol, get_args
 
@@ -102,6 +102,29 @@ class Generation:
             raise ValueError(f"sample {self.sample}: either a text that ended somehow, or a failure")
 
 
+@dataclass(frozen=True)
+class Load:
+    """How full an engine was: its `steps`, the slots that there were in all of them together, `places`, and those that
+    were `held` by a sample; seconds in which it made steps, and in which it `waited` between two requests."""
+
+    steps: int = 0
+    places: int = 0
+    held: int = 0
+    worked: float = 0.0
+    waited: float = 0.0
+
+    def __add__(self, other: Load) -> Load:
+        names = [item.name for item in fields(self)]
+        return Load(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+    @property
+    def busy(self) -> float | None:
+        """The share of its slots that was held over the time of generation; None: it made no step."""
+        if not self.steps:
+            return None
+        return self.held / self.places * (self.worked / (self.worked + self.waited) if self.worked else 1.0)
+
+
 class Engine(Protocol):
     """Something that answers. Thread-safe."""
 
@@ -113,6 +136,10 @@ class Engine(Protocol):
     @property
     def about(self) -> str:
         """What answered, for ledgers: a model with its version, a server's model. Never a key or an address."""
+        ...
+
+    def load(self) -> Load:
+        """How full it was since this was asked last; of a server nothing is known."""
         ...
 
     def close(self) -> None:

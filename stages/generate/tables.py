@@ -51,8 +51,15 @@ JUDGED_SCHEMA = pa.schema(
 )
 ORDER = [("problem", "ascending"), ("sample", "ascending")]
 _LASTING_REASONS = (
-    *("unparseable_gold", "too_few_equations", "beyond_numbers", "no_tests", "broken_tests"),
-    *("no_agreement", "chain_too_long"),
+    "unparseable_gold",
+    "too_few_equations",
+    "beyond_numbers",
+    "symbolic_failed",
+    "symbolic_timeout",  # of processor time, which does not depend on what else runs
+    "no_tests",
+    "broken_tests",
+    "no_agreement",
+    "chain_too_long",
 )
 """What a verifier would say again: another attempt is no use."""
 

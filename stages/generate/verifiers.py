@@ -1,23 +1,104 @@
-"""Which verifier judges problems of a kind, put together once a worker: what it starts is ended with it."""
+"""Which verifier judges problems of a kind, put together once a worker: what it starts is ended with it.
+
+A language model that judges is asked through an engine of this package, with one prompt a chain and nearly greedily, as
+many side by side as the engine takes. It may be the model that drew the samples or another, of the lake or on a server
+of its own. What an engine could not give leaves the chain undecided, by the engine's own word for it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import queue
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gristmill.stages.generate.model_judge import JudgeSpec, model_judge
-from gristmill.stages.generate.protocol import Engine
+from gristmill.lake.store.base import Store
+from gristmill.stages.generate.draw import EngineSpec, Hosts, compact_engine
+from gristmill.stages.generate.endpoint import OpenAIEngine
+from gristmill.stages.generate.probe import check_answers
+from gristmill.stages.generate.protocol import Ask, Draws, Engine
 from gristmill.synth.sandbox.isolation import LEVELS, Level, Limits
 from gristmill.synth.sandbox.sandbox import Sandbox
 from gristmill.synth.verify.answers.symbolic import Symbolic
 from gristmill.synth.verify.choice import Choice
 from gristmill.synth.verify.code import CODE, Code
+from gristmill.synth.verify.judge import EngineFailed, Judge
 from gristmill.synth.verify.maths import Maths
 from gristmill.synth.verify.resort import Resort
 from gristmill.synth.verify.steps.check import Steps
 from gristmill.synth.verify.verdict import AllOf, Kind, Verifier
 from gristmill.synth.verify.votes import Majority
 from gristmill.synth.verify.wording import Wording
+
+
+@dataclass(frozen=True)
+class JudgeSpec(EngineSpec):
+    """Who judges, as `EngineSpec`. `max_tokens` of a reply, which has to end in its ruling; `temperature` of it."""
+
+    max_tokens: int = 1024
+    temperature: float = 0.1
+
+    @property
+    def draws(self) -> Draws:
+        """How a reply is drawn."""
+        return Draws(self.max_tokens, self.temperature)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draws.max_tokens >= self.context:
+            raise ValueError(
+                f"max_tokens={self.max_tokens}: less than context={self.context}, which holds the prompt too"
+            )
+
+
+def judge_engine(store: Store, spec: JudgeSpec, hosts: Hosts) -> Engine:
+    """The engine of a judge. Raises as `compact_engine`, and as `probe` for a server that does not answer; one that
+    draws copies is welcome here."""
+    if spec.kind == "openai":
+        engine = OpenAIEngine(hosts.endpoint, spec.model, spec.draws)
+        try:
+            check_answers(engine)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+    return compact_engine(store, spec, spec.draws, hosts)
+
+
+def side_by_side(spec: JudgeSpec, hosts: Hosts) -> int:
+    """How many chains are judged at a time."""
+    return hosts.endpoint.in_flight if spec.kind == "openai" else hosts.max_num_seqs
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What judging took: `requests`, tokens of prompts and of replies, as far as the engine tells."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.requests + other.requests, self.prompt_tokens + other.prompt_tokens, self.tokens + other.tokens
+        )
+
+
+def model_judge(spec: JudgeSpec, engine: Engine | None, spent: Callable[[Spent], None]) -> Judge:
+    """The judge; what each reply took goes to `spent`. Without an engine it has a name alone, and nothing can be asked
+    of it."""
+
+    def ask(prompt: str) -> str:
+        assert engine is not None
+        name = hashlib.sha256(prompt.encode()).hexdigest()  # the same prompt is answered by the same draw
+        (reply,) = engine.generate([Ask(name, (0,), prompt)])
+        spent(Spent(reply.requests, reply.prompt_tokens or 0, reply.tokens or 0))
+        if reply.text is None:
+            raise EngineFailed(f"{reply.failure}: {reply.detail}")
+        return reply.text
+
+    return Judge(ask, spec.model)
 
 
 @dataclass(frozen=True)
@@ -46,12 +127,21 @@ class Checks:
 @dataclass
 class Judging:
     """A verifier, and how what it started is ended. `isolation`: the level that programs are run at; None: none are.
-    `side_by_side`: chains that are judged at a time."""
+    `side_by_side`: chains that are judged at a time. `bills`: what a model that judges took for each."""
 
     verifier: Verifier
     isolation: Level | None = None
     ends: list[Callable[[], None]] = field(default_factory=list)
     side_by_side: int = 1
+    bills: queue.SimpleQueue[Spent] = field(default_factory=queue.SimpleQueue)
+
+    def spent(self) -> Spent:
+        """What judging took since this was asked last, whichever piece of work it was for."""
+        sum_of_bills = Spent()
+        with contextlib.suppress(queue.Empty):  # other pieces of work empty it as well
+            while True:
+                sum_of_bills += self.bills.get_nowait()
+        return sum_of_bills
 
     def close(self) -> None:
         """Ends it."""
@@ -77,9 +167,10 @@ def judging(kind: Kind, checks: Checks, engine: Engine | None = None) -> Judging
         symbolic = Symbolic() if checks.symbolic else None
         ends += [] if symbolic is None else [symbolic.close]
         verifier = Maths(symbolic)
+    bills: queue.SimpleQueue[Spent] = queue.SimpleQueue()
     if checks.judge is not None:
-        verifier = Resort(verifier, model_judge(checks.judge, engine))
-    return Judging(AllOf((verifier, Steps())) if checks.steps else verifier, ends=ends)
+        verifier = Resort(verifier, model_judge(checks.judge, engine, bills.put))
+    return Judging(AllOf((verifier, Steps())) if checks.steps else verifier, ends=ends, bills=bills)
 
 
 def verifier_id(kind: Kind, checks: Checks) -> str:

@@ -1,9 +1,9 @@
 """A worked problem as a template: which of its numbers may be drawn again, so that its own steps give the new answer.
 
-GSM8K writes each step of a solution as `<<48/2=24>>`. A number of a step is an earlier result, a number of the
-question, or a constant that words of the question explain (twice, a dozen, percent). A problem is a template only if
-each number of each step is exactly one of these, and if its steps come to its answer: where two readings are possible,
-or a number comes from nowhere, it may depend on what is drawn again, and the problem is refused with a reason.
+GSM8K writes each step of a solution as `<<48/2=24>>`, others write it on a line. A number of a step is an earlier
+result, a number of the question, or a constant that words of the question explain (twice, a dozen, percent). A problem
+is a template only if each number of each step is exactly one of these, and if its steps come to its answer: where two
+readings are possible, or a number comes from nowhere, it may depend on what is drawn again, and the problem is refused.
 Source: Mirzadeh et al. 2024, GSM-Symbolic (arXiv 2410.05229), whose templates are written by hand.
 """
 
@@ -20,6 +20,7 @@ from gristmill.synth.evolve.expressions import BadExpression, Expression, parsed
 LONGEST = 4000
 """Characters of a question, and of a solution, that are still read."""
 _STEP = re.compile(r"<<([^<>=\n]{1,100})=([^<>=\n]{1,40})>>")
+_LINE = re.compile(r"^[ \t]*([-+*/x×÷().\d \t]{1,100})=[ \t]*([\d.,]{1,40})[ \t]*$", re.MULTILINE)
 _NUMBER = re.compile(r"(?<![\w.])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<![\w.])\.\d+")
 _WORD = re.compile(r"[A-Za-z]+")
 _COUNTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -92,11 +93,13 @@ class Template:
 
 
 def template(question: str, solution: str, gold: str) -> Template:
-    """The template of a problem with steps as GSM8K writes them. Raises NoTemplate: too_long, no_steps, false_step,
-    unreadable_step, answer_is_no_result, ambiguous, unexplained_number, nothing_free."""
+    """The template of a problem with steps as GSM8K writes them, or on lines where none is so. Raises NoTemplate:
+    too_long, no_steps, false_step, unreadable_step, answer_is_no_result, ambiguous, unexplained_number, nothing_free.
+    """
     if max(len(question), len(solution)) > LONGEST:
         raise NoTemplate("too_long")
-    written = [(match[1], match[2]) for match in _STEP.finditer(solution)]
+    marked = list(_STEP.finditer(solution))
+    written = [(match[1], match[2]) for match in marked or _LINE.finditer(solution)]
     if not written:
         raise NoTemplate("no_steps")
     places = [_place(question, match) for match in _NUMBER.finditer(question)]

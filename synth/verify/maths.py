@@ -18,7 +18,7 @@ from gristmill.synth.verify.answers.symbolic import Symbolic
 from gristmill.synth.verify.answers.units import parted
 from gristmill.synth.verify.verdict import Named, Problem, Verdict
 
-MATHS = Named("maths", 2)
+MATHS = Named("maths", 3)
 _SET_BUILDER = ("|", r"\mid", r"\vert", ":")
 _WORD = re.compile(
     r"(?<![\\a-zA-Z])(?!sqrt|sin|cos|tan|cot|sec|csc|log|arc|exp|infty|frac|max|min|gcd|lcm)[a-zA-Z]{3,}"
@@ -26,6 +26,7 @@ _WORD = re.compile(
 _UNDECIDED = {
     "failed": "symbolic_failed",
     "timeout": "symbolic_timeout",
+    "hung": "symbolic_hung",
     "crashed": "symbolic_crashed",
     "unparseable_gold": "unparseable_gold",
 }
@@ -40,7 +41,7 @@ class Maths:
 
     @property
     def id(self) -> str:
-        """`maths@2`; without the symbolic tier `maths-numeric@2`."""
+        """`maths@3`; without the symbolic tier `maths-numeric@3`."""
         return self._named.id
 
     @property
@@ -58,7 +59,7 @@ class Maths:
             return named.reject("no_answer", chain[-80:])
         value = read(answer.text)
         for other in answer.others:
-            if read(other).key != value.key:
+            if not self._is_one(read(other), value):
                 return named.reject("several_answers", f"{other} and {answer.text}")
         comparison = compare(gold, value)
         evidence = f"{answer.text} for {problem.gold}"
@@ -66,14 +67,30 @@ class Maths:
             return named.accept(f"{comparison.how}: {evidence}")
         if comparison.relation == "different":
             return named.reject(comparison.how, evidence)
-        return self._beyond_numbers(gold, value, evidence)
+        return self._beyond_numbers(gold, value, evidence, (problem.gold, answer.text))
 
-    def _beyond_numbers(self, gold: Reading, answer: Reading, evidence: str) -> Verdict:
+    def _is_one(self, other: Reading, answer: Reading) -> bool:
+        """Whether two answers that a chain gives are the same, compared as with a gold answer."""
+        if other.key == answer.key:
+            return True
+        relation = compare(other, answer).relation
+        if relation in ("same", "different") or self.symbolic is None:
+            return relation == "same"
+        texts = _braced(other), _braced(answer)
+        if any(_WORD.search(text) or len(text) > LONGEST_ANSWER for text in texts):
+            return False
+        return self.symbolic.relation(*texts) == "same"
+
+    def _beyond_numbers(self, gold: Reading, answer: Reading, evidence: str, typeset: tuple[str, str]) -> Verdict:
+        """By the symbolic tier. `typeset`: both as they were written."""
         named = self._named
         if self.symbolic is None:
             return named.undecided("beyond_numbers", evidence)
         gold_text, answer_text = _braced(gold), _braced(answer)
-        (gold_bare, gold_unit), (answer_bare, answer_unit) = parted(gold_text), parted(answer_text)
+        (gold_bare, gold_unit), (answer_bare, answer_unit) = (
+            parted(gold_text, typeset[0]),
+            parted(answer_text, typeset[1]),
+        )
         if gold_unit == answer_unit or not gold_unit or not answer_unit:  # either may leave its unit to the question
             gold_text, answer_text = gold_bare, answer_bare
         if any(mark in gold_text for mark in _SET_BUILDER):  # math-verify reads the 1 of `{x | x < 1}`

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gristmill.synth.verify.verdict import Problem, Verdict, Verifier
 
-BEYOND = (".unparseable_gold", ".beyond_numbers")
+BEYOND = (".unparseable_gold", ".beyond_numbers", ".symbolic_failed", ".symbolic_timeout")
 """What a rule says of answers that it cannot compare, whenever it is asked."""
 
 
@@ -23,7 +23,7 @@ class Resort:
 
     @property
     def id(self) -> str:
-        """`maths@2>judge:MODEL@1`."""
+        """`maths@3>judge:MODEL@1`."""
         return f"{self.first.id}>{self.last.id}"
 
     def verify(self, problem: Problem, chain: str) -> Verdict:

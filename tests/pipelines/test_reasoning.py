@@ -63,15 +63,20 @@ def test_every_problem_has_a_fate_and_every_sample_a_verdict(lake, whole):
 
 
 def test_a_problem_has_as_many_samples_as_its_stop_says(lake, whole):
+    chains = 0
     for row in rows_of(lake, whole[0]):
         verdicts = [sample["verdict"] for sample in row["samples"]]
         accepted = verdicts.count("accepted")
+        distinct = len({" ".join(s["text"].split()) for s in row["samples"] if s["verdict"] == "accepted"})
         assert [sample["sample"] for sample in row["samples"]] == list(range(len(verdicts)))
-        assert (accepted == 2 and verdicts[-1] == "accepted") or (accepted < 2 and len(verdicts) == 6)
+        assert (distinct == 2 and verdicts[-1] == "accepted") or (distinct < 2 and len(verdicts) == 6)
+        chains += distinct
         assert (row["accepted"], row["rejected"]) == (accepted, verdicts.count("rejected"))
     statistics = whole[0].statistics["rollouts"]
-    assert statistics["surplus"] > 0 and statistics["surplus_tokens"] > 0 and statistics["cost"] is None
-    assert sum(statistics["difficulties"].values()) == COUNT
+    assert statistics["surplus"] == statistics["surplus_tokens"] == 0, "no wave has more than may end it"
+    assert statistics["cost"] is None and 0 < statistics["busy"] <= 1 and statistics["distinct"] == chains > COUNT
+    assert sum(statistics["difficulties"].values()) == sum(statistics["ends"].values()) == COUNT
+    assert set(statistics["ends"]) == {"enough", "at_most"}
 
 
 def test_fine_tuning_samples_are_distinct_right_chains_with_their_lineage(lake, whole):
@@ -115,6 +120,7 @@ def test_what_selection_did_to_groups_is_told(whole):
     groups = {(row["dimension"], row["group"]): row for row in selection["groups"]}
     assert {dimension for dimension, _ in groups} == {"domain", "difficulty", "length", "language", "pronouns", "names"}
     assert groups["pronouns", "she"]["problems"] == groups["pronouns", "he"]["problems"] == COUNT // 2
+    assert groups["names", "mostly women's"]["problems"] == groups["names", "mostly men's"]["problems"] == COUNT // 2
     assert sum(row["selected"] for (d, _), row in groups.items() if d == "pronouns") == whole[2].kept.count
     low, high = groups["pronouns", "she"]["kept"][1:]
     assert 0 <= low < high <= 1

@@ -23,7 +23,7 @@ RECIPE = {
     "max_undecided_rate": 0.0,
 }
 HERE = {"seconds_per_record": None}  # no child process
-VOTED = {"problems": {"answer": ""} | HERE, "checks": {"symbolic": False, "votes": {"at_least": 5}}}
+VOTED = {"problems": {"answer": None} | HERE, "checks": {"symbolic": False, "votes": {"at_least": 5}}}
 FIVE = {"accept": 4, "at_most": 5}
 # What a server answers to each problem in turn, whatever it is asked for; `!`: it fails.
 ANSWERS = {
@@ -79,8 +79,8 @@ def test_right_is_what_most_of_the_first_samples_agree_on(store, tmp_path):
     samples, ledger = samples_of(store)
     assert [sample["verdict"][0] for sample in samples["agreed"]] == ["a", "a", "r", "a", "a"]
     assert {sample["verifier"] for sample in samples["agreed"]} == {
-        "votes@1>maths-numeric@2+steps@1",
-        "votes@1>maths-numeric@2",
+        "votes@1>maths-numeric@3+steps@1",
+        "votes@1>maths-numeric@3",
     }
     assert ledger[samples["agreed"][2]["id"]]["reason"] == "maths-numeric.wrong_answer"
     for name, votes in (("split", 1), ("cut", 2)):  # what was cut off votes for nothing
@@ -128,7 +128,7 @@ def test_choices_are_voted_on_by_option(store, tmp_path):
     file = reasonings.lines(tmp_path / "choices.jsonl", rows)
     with strange(answer) as server:
         hosts = {"hosts": {"endpoint": {"url": server.url, "in_flight": 1, "key_env": ""}}}
-        recipe = RECIPE | VOTED | {"problems": {"kind": "choice", "answer": ""} | HERE, "pairs": False}
+        recipe = RECIPE | VOTED | {"problems": {"kind": "choice", "answer": None} | HERE, "pairs": False}
         run_pipeline(reasonings.config([file], run=hosts, **recipe), store, Runner(store, workers=0))
     (row,) = reasonings.rows_of(store, reasonings.latest(store, "reasoning.rollouts"))
     verdicts = defaultdict(set)
@@ -177,8 +177,11 @@ def test_a_model_judges_what_no_rule_can_compare(store, tmp_path):
         right = "some" not in sample["text"]
         judge = "judge:critic@1"
         assert sample["verdict"] == ("accepted" if right else "rejected")
-        assert sample["verifier"] == (f"maths-numeric@2>{judge}+steps@1" if right else judge)
+        assert sample["verifier"] == (f"maths-numeric@3>{judge}+steps@1" if right else judge)
         assert sample["reason"] == (None if right else "judge.wrong_answer")
+    told = reasonings.latest(store, "reasoning.rollouts").statistics["rollouts"]["judge"]
+    assert (told["tokens"], told["prompt_tokens"], told["cost"]) == (5 * told["requests"], 7 * told["requests"], None)
+    assert told["requests"] >= len(every), "some are surplus"
     assert any("VERDICT: wrong" in str(row["value"]) for row in ledger.values())
 
 
@@ -207,10 +210,13 @@ def test_a_judge_that_refuses_everybody_is_a_wrong_setting(store, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "problem"),
     [
-        ({"problems": {"answer": ""}}, "problems.answer='': a field with the gold answer; or empty, with checks.votes"),
+        (
+            {"problems": {"answer": None}},
+            "problems.answer=None: a field with the gold answer; or null, with",
+        ),
         ({"checks": {"votes": {"at_least": 3}}}, "problems.answer='answer'"),
-        (VOTED | {"waves": {"first": 4}}, "checks.votes.at_least=5: those samples vote"),
-        ({"problems": {"answer": ""}, "checks": {"votes": {"share": 0.4}}}, "votes.share=0.4: 0.5 or more"),
+        (VOTED | {"stop": {"accept": 2, "at_most": 4}}, "checks.votes.at_least=5: so many samples vote"),
+        ({"problems": {"answer": None}, "checks": {"votes": {"share": 0.4}}}, "votes.share=0.4: 0.5 or more"),
         ({"problems": {"kind": "code"}, "checks": {"judge": {"model": "m"}}}, "programs are judged by their tests"),
         ({"checks": {"judge": {"max_tokens": 5000, "model": "m"}}}, "max_tokens=5000: less than context=4096"),
     ],

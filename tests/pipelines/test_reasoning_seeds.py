@@ -57,7 +57,7 @@ def test_problems_from_pages_are_kept_where_answers_agree(store, tmp_path):
         run(store, server, pages, dataset="posed", problems=seeds, prompt={"template": TEMPLATE})
         asked = [body["messages"][-1]["content"] for body in server.requests]
         posed = checked_out(lake, "posed@v1", tmp_path / "posed")
-        voted = {"question": "text", "answer": "", "seconds_per_record": None}
+        voted = {"question": "text", "answer": None, "seconds_per_record": None}
         run(store, server, posed, dataset="solved", problems=voted, checks={"votes": {"at_least": 5}}, pairs=False)
     assert not any("bakery" in prompt for prompt in asked)
     rollouts = reasonings.latest(store, "posed.rollouts")

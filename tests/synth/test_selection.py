@@ -97,6 +97,7 @@ def test_groups_of_a_question():
     assert pronouns("She sold hers.") == "she" and pronouns("He gave her his.") == "several"
     assert pronouns("The mill stands.") == "none" and pronouns("Themes there") == "none"
     assert names("Ana and Tom walk", known) == "several" and names("TOM walks", known) == "b"
+    assert names("Where will she go?", {"will": "b"}) == "none" and names("Will goes", {"will": "b"}) == "b"
     assert length("x" * 99) == "0-99" and length("x" * 100) == "100-199" and length("x" * 9999) == "800 and more"
     german = groups_of("Sie hat ihn.", "", "de", "easy", known)
     assert german["pronouns"] == german["names"] == "unknown" and german["domain"] == "unknown"

@@ -23,7 +23,17 @@ from pathlib import Path
 
 from gristmill.synth.verify.answers.final import LONGEST_ANSWER
 
-RELATIONS = ("same", "different", "unparseable_gold", "unparseable_answer", "failed", "timeout", "crashed", "too_long")
+RELATIONS = (
+    "same",
+    "different",
+    "unparseable_gold",
+    "unparseable_answer",
+    "failed",  # comparing raised: it would again
+    "timeout",  # it took `cpu_s`: it would again
+    "hung",  # `wall_s` passed before that: the machine is busy
+    "crashed",
+    "too_long",
+)
 _CHILD = Path(__file__).with_name("symbolic_child.py")
 _START_S = 120.0
 """Seconds that a child may take to import computer algebra on a loaded machine."""
@@ -70,7 +80,7 @@ class Symbolic:
             if child is None:
                 child = _Child(self.limits)
             relation = child.relation(gold, answer)
-            if relation in ("timeout", "crashed"):
+            if relation in ("timeout", "hung", "crashed"):
                 child.end()
                 child = None
                 with self._lock:
@@ -123,7 +133,9 @@ class _Child:
         line = self.line(self.limits.wall_s)
         if line is None:
             status = self.process.poll()
-            return "timeout" if status in (None, -signal.SIGPROF) else "crashed"  # its own limit ends it by SIGPROF
+            if status is None:
+                return "hung"
+            return "timeout" if status == -signal.SIGPROF else "crashed"  # its own limit ends it by SIGPROF
         return str(json.loads(line)["relation"])
 
     def line(self, wall_s: float) -> bytes | None:

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+from dataclasses import replace
 from typing import Any
 
 
@@ -46,15 +47,32 @@ def compared(math_verify: Any, gold_text: str, answer_text: str) -> str:
         if answer is None:
             return "unparseable_answer"
         same = math_verify.verify(gold, answer, timeout_seconds=None, raise_on_error=True)  # the gold answer is first
+        same = same and same_symbols(gold[0], answer[0])
     except Exception:  # of a library that parses what a model wrote: whatever it raises is no verdict
         return "failed"
     return "same" if same else "different"
 
 
+def same_symbols(gold: Any, answer: Any) -> bool:
+    """Whether two expressions that are said to be the same have the same variables, those apart that cancel out."""
+    import sympy
+
+    both = gold, answer
+    if not all(isinstance(item, sympy.Expr) for item in both) or gold.free_symbols == answer.free_symbols:
+        return True
+    return bool(sympy.simplify(gold).free_symbols == sympy.simplify(answer).free_symbols)
+
+
 def parsed(math_verify: Any, text: str) -> list[Any] | None:
-    """A text as mathematics; None: nothing beyond a text. Raises MemoryError."""
+    """A text as mathematics; None: nothing beyond a text. Raises MemoryError.
+
+    Units are not taken out by math-verify, to which the `h` of `2\\pi h` is an hour: the caller has done it (units.py).
+    """
+    latex = math_verify.LatexExtractionConfig()
+    latex = replace(latex, normalization_config=replace(latex.normalization_config, units=False))
+    kinds = (latex, math_verify.ExprExtractionConfig())
     try:  # its own limits are alarms, which work in a main thread alone and take others' alarms away; ours is above
-        items: list[Any] = math_verify.parse(f"${text}$", parsing_timeout=None, raise_on_error=True)
+        items: list[Any] = math_verify.parse(f"${text}$", kinds, parsing_timeout=None, raise_on_error=True)
     except MemoryError:
         raise
     except Exception:  # whatever a parser raises upon what a model wrote: it cannot be read

@@ -47,18 +47,22 @@ SHORT = frozenset(name for name in UNITS if len(name) == 1 and name.isalpha())
 """Units of one letter, which glued to a number may as well be a variable."""
 
 
-_BEHIND = re.compile(r"^(.*(?:[\d})\]]|\\pi)) ((?:[a-z]+(?:\^\{?[23]\}?)?)(?: [a-z]+)*)$", re.IGNORECASE)
+_BEHIND = re.compile(r"^(.*(?:[\d})\]]|\\pi)) ((?:[a-z]+(?: ?\^\{?[23]\}?)?)(?: [a-z]+)*)$", re.IGNORECASE)
+_SET_AS_TEXT = re.compile(
+    r"\\(?:text|textrm|mathrm|mbox|operatorname|rm)[ ]?\{\s*[a-z]+(?: [a-z]+)*\s*\}[\^{}\d]{0,5}\W{0,4}$", re.IGNORECASE
+)
 _COUNTED = frozenset(("unit", "units", "square", "cubic"))
 
 
-def parted(plain: str) -> tuple[str, str]:
-    """What is no number by itself (`2\\sqrt{3} cm^2`), and the unit behind it; "": there is none of the table."""
+def parted(plain: str, typeset: str) -> tuple[str, str]:
+    """What is no number by itself (`2\\sqrt{3} cm^2`), and the unit behind it; "": there is none of the table.
+    `typeset`: the same with its LaTeX, which tells the unit of `2\\pi\\text{ h}` from the variable of `2\\pi h`."""
     match = _BEHIND.match(plain)
     if match is None:
         return plain, ""
     first = match[2].split()[0].partition("^")[0].lower()
-    is_unit = first in _COUNTED or (first not in SHORT and unit(first) is not None)  # `2\\pi h` has a variable
-    return (match[1], match[2].lower()) if is_unit else (plain, "")
+    is_known = unit(first) is not None and (first not in SHORT or _SET_AS_TEXT.search(typeset) is not None)
+    return (match[1], match[2].lower().replace(" ^", "^")) if first in _COUNTED or is_known else (plain, "")
 
 
 def unit(words: str) -> Unit | None:

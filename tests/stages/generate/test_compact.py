@@ -11,9 +11,9 @@ from waiting import until
 
 from gristmill.stages.generate.compact import CompactEngine, EngineStopped
 from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
-from gristmill.stages.generate.model_judge import JudgeSpec, model_judge
 from gristmill.stages.generate.probe import probe
-from gristmill.stages.generate.protocol import Ask, Draws, Generation
+from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load
+from gristmill.stages.generate.verifiers import JudgeSpec, Spent, model_judge
 from gristmill.synth.verify.verdict import Problem
 
 DRAWS = Draws(max_tokens=12, seed=5)
@@ -48,7 +48,7 @@ def test_a_sample_depends_on_nothing_but_run_problem_and_number(engine):
 
 def test_callers_share_the_slots_and_each_gets_its_own(engine):
     alone = {problem: by_place(engine.generate([ask(problem, *range(5))])) for problem in PROBLEMS[:3]}
-    steps = engine.load.steps
+    steps = engine.load().steps
     together: dict[str, dict] = {}
 
     def call(problem: str) -> None:
@@ -60,8 +60,15 @@ def test_callers_share_the_slots_and_each_gets_its_own(engine):
     for thread in threads:
         thread.join()
     assert together == alone
-    assert engine.load.steps - steps < steps, "slots that one caller leaves empty are another's"
-    assert 0 < engine.load.busy <= 1
+    shared = engine.load()
+    assert 0 < shared.steps < steps, "slots that one caller leaves empty are another's"
+    assert shared.places == shared.steps * 4 and 0 < shared.busy <= shared.held / shared.places <= 1
+    assert engine.load() == Load() and Load().busy is None, "what was told is told once"
+
+
+def test_what_an_engine_waited_makes_it_less_busy():
+    load = Load(steps=2, places=8, held=6, worked=3.0) + Load(steps=2, places=8, held=8, worked=3.0, waited=2.0)
+    assert load == Load(4, 16, 14, 6.0, 2.0) and load.busy == 14 / 16 * 6 / 8
 
 
 def test_a_prompt_that_does_not_fit_is_a_failure_and_the_others_are_samples(engine):
@@ -148,10 +155,12 @@ def test_the_projects_own_server_passes_the_probe_and_answers():
 
 
 def test_a_model_of_the_lake_judges_by_the_same_words_each_time(engine):
-    judge = model_judge(JudgeSpec(model="tiny@v1", max_tokens=12, context=256), engine)
+    bills: list[Spent] = []
+    judge = model_judge(JudgeSpec(model="tiny@v1", max_tokens=12, context=256), engine, bills.append)
     problem = Problem("maths", "How many?", "the empty set")
     verdicts = [judge.verify(problem, "#### none") for _ in range(2)]
     assert verdicts[0] == verdicts[1], "the same prompt is answered by the same draw"
     assert (verdicts[0].reason, verdicts[0].verifier) == ("judge.unparseable_reply", "judge:tiny@v1@1")
+    assert bills[0] == bills[1] and 1 <= bills[0].tokens <= 12 and bills[0].prompt_tokens > 50
     too_long = judge.verify(problem, "mill " * 900)
     assert (too_long.reason, too_long.evidence[:8]) == ("judge.engine_failed", "too_long")

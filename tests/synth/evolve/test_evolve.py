@@ -119,6 +119,15 @@ def test_what_words_and_measures_mean_stays(question, solution, gold, fixed):
     assert fixed in template(question, solution, gold).fixed
 
 
+def test_steps_may_be_lines():
+    question = "Omar has 39 coins. The number doubles. He sells 7. How many now?"
+    origin = template(question, "39*2=78\n78 - 7 = 71\nso 1 + 1 = 3 is no line of it\n", "71")
+    assert sorted(int(place.value) for place in origin.free.values()) == [7, 39] and len(origin.steps) == 2
+    again = next(variants(origin, 1, 0))
+    solution, _, gold = again["answer"].rpartition("####")
+    assert template(again["question"], solution, gold).steps[-1].expression.tokens[1] == "-", "it evolves further"
+
+
 # Variants
 
 
