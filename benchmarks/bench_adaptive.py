@@ -118,8 +118,8 @@ def compared(world: World, stop: Stop) -> Compared:
     possible = None
     if of_chains is not None and world[0][0].chance is not None:
         possible = of_chains / knowing(world, stop.accept, adaptive.chains)
-    ratios = (None if tokens is None else tokens / adaptive.tokens for tokens in (of_chains, of_full))
-    return Compared(adaptive, *ratios, possible)
+    chains, full = (None if tokens is None else tokens / adaptive.tokens for tokens in (of_chains, of_full))
+    return Compared(adaptive, chains, full, possible)
 
 
 def by_model(seed: int, *, varied: bool, steps: int, problems: int, each: int) -> World:
