@@ -9,6 +9,7 @@ while a wave is judged. Which samples count is the same, whoever shares the engi
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,14 @@ def run(tiny: bool) -> Report:
     """The runs. `tiny`: on next to nothing and without Ray, for the tests."""
     count, steps, workers = (3, 2, 0) if tiny else (300, 170, 2)
     with scratch() as folder:
-        manifests: dict[str, Manifest] = {}
+        learned = folder / "learned"
+        learned.mkdir()
+        import_trained(open_store(str(learned / "lake")), learned, steps)
+        file, manifests = problems(folder / "problems.jsonl", count), dict[str, Manifest]()
         for name, hosts in ((DEFAULT, {}), (ALONE, {"works": 1})):
             place = folder / str(len(manifests))  # a lake of its own, in which nothing was drawn yet
-            place.mkdir()
-            store = open_store(str(place / "lake"))
-            import_trained(store, place, steps)
-            manifests[name] = rolled_out(store, problems(place / "problems.jsonl", count), "busy", workers, hosts)
+            shutil.copytree(learned / "lake", place)
+            manifests[name] = rolled_out(open_store(str(place)), file, "busy", workers, hosts)
     digests = {manifest.content_digest for manifest in manifests.values()}
     if len(digests) != 1:
         raise Differ("busy: other samples, by who shared the engine")
