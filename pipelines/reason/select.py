@@ -6,7 +6,9 @@ versions make the same choice, which is done once: its receipt serves the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,6 +30,8 @@ from gristmill.stages.generate.draw import Prompt
 from gristmill.stages.select.choose import CHOSEN, Choose, ChooseFacts, choose_work, report
 from gristmill.stages.select.write import WriteChains, WriteStepPairs, write_works
 from gristmill.synth.selection import Selection
+
+log = logging.getLogger("gristmill")
 
 ROLE = "rolled_out"
 """In which the version of rollouts stands among the sources."""
@@ -115,7 +119,8 @@ class Selecting:
         self._check_whole(facts)
         counts = facts.samples if self.form == "samples" else [ref.records for ref in shards]
         written = runner.map(recipe.decider, write_works(recipe.write, shards, counts, chosen.output(CHOSEN)))
-        _check_any(run.dataset, recipe.decider, [r.reasons for r in written], sum(r.kept.count for r in written))
+        if not total(receipt.kept for receipt in written).count:
+            self._nothing(run.dataset, facts, [receipt.reasons for receipt in written])
         received = total(receipt.received for receipt in written)
         merged = runner.map(
             "ledger", ledger_works(put_refs(store, [receipt.output("fates") for receipt in written]), received.count)
@@ -148,6 +153,23 @@ class Selecting:
         """Of the version."""
         return self.recipe.form
 
+    def _nothing(self, dataset: str, facts: ChooseFacts, reasons: Sequence[Mapping[str, int]]) -> None:
+        """Says that a version is empty, where that is no fault: no problem has a right chain and a wrong one, and there
+        are chains to fine-tune on. Raises GateFailed where nothing at all came of the rollouts."""
+        mostly = _most_frequent(reasons)
+        if self.form == "preferences" and facts.selected:
+            log.warning(
+                "%s is empty, and no stage can be trained on it: not one of %s problems has both a right chain and a"
+                " wrong one: %s. The right chains go into their own version; for pairs draw more samples of a problem"
+                " (recipe.stop), or harder problems",
+                *(dataset, f"{sum(ref.records for ref in self.rollouts.shards):,}", mostly),
+            )
+            return
+        raise GateFailed(
+            f"{dataset}: nothing is left: {mostly or 'there are no samples'}. The rollouts are kept; change recipe."
+            f"{'stop' if self.form == 'preferences' else 'select'}, or draw more samples"
+        )
+
     def _check_whole(self, facts: ChooseFacts) -> None:
         """Raises BalanceError unless there are as many samples as the rollouts' ledger accounts for."""
         there = sum(facts.samples)
@@ -160,16 +182,9 @@ def _as_dict(statistics: Statistics) -> Mapping[str, Any]:
     return {name: getattr(statistics, name) for name in ("documents", "text_bytes", "languages", "bytes_from")}
 
 
-def _check_any(dataset: str, decider: str, reasons: list[Mapping[str, int]], kept: int) -> None:
-    """Raises GateFailed where nothing at all is left."""
-    if kept:
-        return
-    sums: dict[str, int] = {}
+def _most_frequent(reasons: Sequence[Mapping[str, int]]) -> str:
+    """Of all shards together, with how often."""
+    sums: Counter[str] = Counter()
     for of_shard in reasons:
-        for reason, count in of_shard.items():
-            sums[reason] = sums.get(reason, 0) + count
-    mostly = ", ".join(f"{reason} ({count:,})" for reason, count in sorted(sums.items(), key=lambda item: -item[1])[:4])
-    raise GateFailed(
-        f"{dataset}: nothing is left: {mostly or 'there are no samples'}. The rollouts are kept; change recipe."
-        f"{'pairs' if decider == 'pairs' else 'select'}, or draw more samples"
-    )
+        sums.update(of_shard)
+    return ", ".join(f"{reason} ({count:,})" for reason, count in sums.most_common(4))
