@@ -14,13 +14,14 @@ from gristmill.filters.overlap import Overlap
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.versions.manifest import Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
+from gristmill.model.assembly.fits import DataFacts, check
 from gristmill.model.assembly.shapes import differing, of_stage, parts_of
 from gristmill.model.hf.shape import Shape
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import ADAPTERS, Part
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.processing.audio_rates import BANDS
-from gristmill.model.train.stage import DataFacts, Origin, TrainStage, check, steps_of
+from gristmill.model.train.stage import Origin, TrainStage, steps_of
 from gristmill.pipelines.frame.sources import check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.training.spec import STAGE, StageSpec
