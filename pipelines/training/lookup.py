@@ -26,7 +26,7 @@ from gristmill.pipelines.frame.sources import check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.training.spec import STAGE, StageSpec
 from gristmill.stages.mix.pack_facts import arrays_of
-from gristmill.stages.mix.pairs import of_pairs
+from gristmill.stages.mix.pairs import of_graded, of_pairs
 from gristmill.stages.mix.tokenize import load_tokenizer
 from gristmill.stages.mix.windows import shard_files
 from gristmill.stages.models.model_versions import part_shards, shape_of, tokenizer_shard
@@ -249,6 +249,7 @@ def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) ->
         audio_token=names.special(log_mel["token"]) if log_mel else None,
         arrays=arrays_of(mixture),
         pairs=of_pairs(mixture),
+        graded=of_graded(mixture),
     )
 
 
