@@ -43,11 +43,13 @@ from gristmill.stages.train.work import train_identity, train_work
 
 class TrainRecipe(Chain):
     """What decides the models. `dataset`: its stage NAME makes versions of `dataset.NAME`. `model`: the shape, a preset
-    (model/phi4/presets.py) or an exact version of a model. `tokenizer`: an exact version; empty: the model's."""
+    (model/phi4/presets.py) or an exact version of a model. `tokenizer`: an exact version; empty: the model's.
+    `until`: the last stage that is trained now, where what later ones learn from is still to be made; empty: all."""
 
     form: ClassVar[Form] = "model"
 
     dataset: str = "model"
+    until: str = ""
     model: str = "nano"
     tokenizer: str = ""
     stages: tuple[StageSpec, ...] = ()
@@ -69,7 +71,15 @@ class TrainRecipe(Chain):
                         f"stages.{number}.init_from.{part}: {ref!r} is no earlier stage; there are {there}"
                     )
             before.append(spec.name)
+        if self.until and self.until not in before:
+            raise ValueError(f"until: {self.until!r} is no stage; there are {', '.join(before) or 'none'}")
         return self
+
+    @property
+    def trained_now(self) -> tuple[StageSpec, ...]:
+        """The stages up to `until`."""
+        names = [spec.name for spec in self.stages]
+        return self.stages[: names.index(self.until) + 1] if self.until else self.stages
 
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for whatever in any of the stages cannot be used, or does not fit the rest."""
@@ -78,19 +88,19 @@ class TrainRecipe(Chain):
         self.lookups(versions)
 
     def lookups(self, versions: Versions) -> list[StageLookup]:
-        """Every stage, with what it names; of what earlier stages make, as much as is known before. Raises
-        BadConfig."""
+        """Every stage that is trained now, with what it names; of what earlier stages make, as much as is known before.
+        Raises BadConfig."""
         lookups: list[StageLookup] = []
         results: dict[str, ModelParts] = {}
         whole = Whole.of(self.model, self.tokenizer, versions)
-        for number, spec in enumerate(self.stages):
+        for number, spec in enumerate(self.trained_now):
             lookups.append(StageLookup.of(spec, number, whole, versions, results))
             results[spec.name] = lookups[-1].result()
         return lookups
 
     def link(self, done: Sequence[Manifest]) -> StageRecipe | None:
         """The next stage."""
-        if len(done) == len(self.stages):
+        if len(done) == len(self.trained_now):
             return None
         name = f"{self.dataset}.{self.stages[len(done)].name}"
         return StageRecipe(dataset=name, of=self, done=tuple(map(str, done)))
