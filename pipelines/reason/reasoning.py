@@ -49,10 +49,10 @@ ENGINE = "drawn_by"
 """The role of the model that drew the samples."""
 
 
-class Sampling(InputRecipe):
-    """What decides the samples. `problems`: what a line is; `engine`: who draws, `draws`: how; `prompt`: how a problem
-    is posed. `waves` and `stop`: how many samples of a problem. `checks`: what is asked of a chain beside its answer.
-    `attempts` at a verdict; `max_undecided_rate`: of samples without one. `decontaminate`: what is held out."""
+class Asking(InputRecipe):
+    """What decides a sample. `problems`: what a line is; `engine`: who draws, `draws`: how; `prompt`: how a problem is
+    posed. `checks`: what is asked of a chain beside its answer. `attempts` at a verdict; `max_undecided_rate`: of
+    samples without one. `decontaminate`: what is held out."""
 
     scan: Scan = Scan(chunk_records=256)  # problems per piece of work: what a kill can cost
     problems: Problems = Problems()
@@ -61,15 +61,13 @@ class Sampling(InputRecipe):
     engine: EngineSpec = EngineSpec()
     draws: Draws = Draws()
     prompt: Prompt = Prompt()
-    waves: Waves = Waves()
-    stop: Stop = Stop()
     checks: Checks = Checks()
     attempts: int = Field(default=3, ge=1)
     max_undecided_rate: float = Field(default=0.05, ge=0, le=1)
     rollouts: WriteRollouts = WriteRollouts()
 
     @model_validator(mode="after")
-    def _fits(self) -> Sampling:
+    def _fits(self) -> Asking:
         if self.draws.max_tokens >= self.engine.context:
             raise ValueError(
                 f"draws.max_tokens={self.draws.max_tokens}: less than engine.context={self.engine.context}, which has"
@@ -80,6 +78,13 @@ class Sampling(InputRecipe):
         return self
 
 
+class Sampling(Asking):
+    """What decides the samples. `waves` and `stop`: how many of a problem."""
+
+    waves: Waves = Waves()
+    stop: Stop = Stop()
+
+
 class RolloutRecipe(Sampling, RecordRecipe):
     """Problems with their samples, judged."""
 
@@ -88,13 +93,17 @@ class RolloutRecipe(Sampling, RecordRecipe):
     @property
     def flow(self) -> Flow:
         """From a line to a problem with its samples, in order."""
+        generate = Generate(self.engine, self.draws, self.prompt, self.waves, self.stop)
+        verify = Verify.of(self.problems.kind, self.checks, self.stop)
+        roll_out = RollOut(generate, verify, Settle(self.stop), self.attempts, self.max_undecided_rate)
+        return Flow(self.problems, (*self.before_drawing(), roll_out), self.rollouts, IF_NONE)
+
+    def before_drawing(self) -> list[Step]:
+        """Which problems samples are drawn for, in order."""
         steps: list[Step] = [ExactDuplicates(self.exact)]
         if self.decontaminate is not None:
             steps.append(Decontamination(self.decontaminate))
-        generate = Generate(self.engine, self.draws, self.prompt, self.waves, self.stop)
-        verify = Verify.of(self.problems.kind, self.checks, self.stop)
-        steps.append(RollOut(generate, verify, Settle(self.stop), self.attempts, self.max_undecided_rate))
-        return Flow(self.problems, tuple(steps), self.rollouts, IF_NONE)
+        return steps
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
         """Raises BadConfig for a model or a held-out version that cannot be used."""
@@ -169,7 +178,7 @@ class ReasoningConfig(PipelineConfig):
             raise BadConfig("run.hosts.endpoint.url is empty: give the address of the server, up to and with /v1")
 
 
-def engine_of(recipe: Sampling, versions: Versions) -> list[Manifest]:
+def engine_of(recipe: Asking, versions: Versions) -> list[Manifest]:
     """The versions that the engine is made of: a model, and its tokenizer where that is another version; none of a
     server. Raises BadConfig."""
     engine = recipe.engine
