@@ -72,6 +72,12 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
         if value is not None and (section is None or getattr(section, own) != value):
             takes = "none" if section is None else getattr(section, own)
             raise ValueError(f"{place}: its {what} {value}, the model takes {takes}")
+    _check_loss(stage, data, place)
+    stage.schedule.check(steps_of(stage, data.windows, data.tokens))
+
+
+def _check_loss(stage: TrainStage, data: DataFacts, place: str) -> None:
+    """Raises ValueError for windows that the stage's loss is not for."""
     if (needed := LOSS_ARRAYS.get(stage.loss)) is not None and needed not in data.arrays:
         raise ValueError(
             f"loss={stage.loss}: it needs windows with {needed}; those of {place} hold {', '.join(data.arrays)}"
@@ -100,7 +106,6 @@ def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFact
             f"loss={stage.loss}: the windows of {place} are samples with advantages, wrong ones among them; allowed are"
             f" {', '.join(sorted(ON_GRADED))}"
         )
-    stage.schedule.check(steps_of(stage, data.windows, data.tokens))
 
 
 def passed_by(stage: TrainStage, data: DataFacts) -> frozenset[Part]:

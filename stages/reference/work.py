@@ -78,11 +78,11 @@ class Reference(WarmStage[ReferenceInput, "Multimodal"]):
             for number in range(len(reader)):
                 window = reader.sample(number)
                 keys.append(window.key)
-                logprobs.append(self.said(warm, window.arrays))
+                logprobs.append(self.logprobs(warm, window.arrays))
         table = pa.table([pa.array(keys, pa.string()), pa.array(logprobs, SCHEMA.field(1).type)], schema=SCHEMA)
         return Outcome(outputs=(put_table(store, self.kind, table),))
 
-    def said(self, model: Multimodal, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    def logprobs(self, model: Multimodal, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """Of each segment of a window its targets together, float32 [segments]."""
         from gristmill.model.train.objective import segment_logprobs
 
@@ -97,7 +97,7 @@ class TokenReference(Reference):
     VERSION: ClassVar[int] = 1
     kind: ClassVar[str] = TOKENS
 
-    def said(self, model: Multimodal, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    def logprobs(self, model: Multimodal, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """Of each target of a window, in order, float32 [targets]."""
         from gristmill.model.train.objective import token_logprobs
 

@@ -113,8 +113,10 @@ def test_the_kl_estimate_is_unbiased_under_the_policy_and_never_negative() -> No
 
 def test_groups_of_equal_rewards_have_no_gradient_where_the_policy_is_its_own_reference(model: Multimodal) -> None:
     own = window([9, 12])
-    said = token_logprobs(model, own, model.config, "float32").numpy()
-    batch = collate([own | {"advantages": np.zeros(2, np.float32), "old_logprobs": said, "base_logprobs": said}])
+    logprobs = token_logprobs(model, own, model.config, "float32").numpy()
+    batch = collate(
+        [own | {"advantages": np.zeros(2, np.float32), "old_logprobs": logprobs, "base_logprobs": logprobs}]
+    )
     loss, _, kl, *_ = PolicyObjective(model)(batch)
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-6) and kl.item() == pytest.approx(0, abs=1e-6)

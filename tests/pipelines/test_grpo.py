@@ -140,8 +140,8 @@ def beside(lake, number, kind):
 
 def test_windows_have_the_advantages_of_their_samples_and_what_both_policies_say_of_each_token(learned):
     (advantages,) = beside(learned, 2, ADVANTAGES)
-    said = beside(learned, 2, TOKENS)
-    assert len(said) == 2 and len(beside(learned, 1, TOKENS)) == 1, "the first policy is its own reference"
+    references = beside(learned, 2, TOKENS)
+    assert len(references) == 2 and len(beside(learned, 1, TOKENS)) == 1, "the first policy is its own reference"
     of_sample = {row["id"]: row["advantage"] for row in rows_of(learned, latest(learned, "grpo.graded"))}
     reader = read_windows(learned, latest(learned, "grpo.windows"))
     models = [load_model(learned, name).model for name in ("grpo@v1", "base@v1")]
@@ -150,7 +150,7 @@ def test_windows_have_the_advantages_of_their_samples_and_what_both_policies_say
         members = [member["member"] for member in window.meta["members"]]
         assert advantages[window.key] == pytest.approx([of_sample[member] for member in members])
         bounds, ids, mask = (window.arrays[name] for name in ("cu_seqlens", "input_ids", "loss_mask"))
-        for model, logprobs in zip(models, said, strict=True):
+        for model, logprobs in zip(models, references, strict=True):
             expected = []
             for start, end in pairwise(bounds):
                 own = torch.from_numpy(ids[start:end].astype(np.int64))
