@@ -37,7 +37,7 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.stages.run.runner import Runner
-from gristmill.synth.tasks.leftovers import FOLDER, write_leftovers
+from gristmill.synth.tasks.leftovers import leftover_files
 
 RECIPE = Path(__file__).parents[1] / "conf" / "train-reasoning-nano.yaml"
 ROUNDS = {"r1": "first", "r2": "second"}
@@ -84,7 +84,7 @@ class Lesson:
     def __init__(self, folder: Path, seed: int) -> None:
         self.seed = seed
         self.folder = folder
-        self.files = folder / FOLDER
+        self.files = folder / "reasoning"
         self.store = open_store(str(folder / "lake"))
         self.versions = Versions(self.store)
         self.recipe: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
@@ -108,8 +108,9 @@ class Lesson:
 
     def given(self) -> None:
         """Worked and held-out problems as samples, a tokenizer, and the base's mixture."""
-        if not self.files.is_dir():
-            write_leftovers(self.folder, seed=self.seed)
+        self.files.mkdir(exist_ok=True)
+        for name, data in leftover_files(self.seed)[0].items():
+            (self.folder / name).write_bytes(data)
         words = {"form": "code", "code": ["text"], "fim": None}
         for name, form in (("worked", {"form": "pair"}), ("held-out", {"form": "pair"}), ("words", words)):
             self.instructed(f"leftovers-{name}", self.files / f"{name}.jsonl", form)
