@@ -184,8 +184,8 @@ def write_sample(
     """Writes the demo crawl, the instruction data and what a small model learns, and says what it wrote.
 
     Files of an earlier run are overwritten; a file in crawl/, night2/, instruct/, nano/ or reasoning/ that this run
-    does not write raises FileExistsError before anything is touched. `pages` counts the first crawl's pages and texts, roughly;
-    at least 100, else ValueError. `stories`, `copying`: rows to train on in nano/, 1 or more.
+    does not write raises FileExistsError before anything is touched. `pages` counts the first crawl's pages and texts,
+    roughly; at least 100, else ValueError. `stories`, `copying`: rows to train on in nano/, 1 or more.
     """
     if pages < 100:
         raise ValueError(

@@ -219,8 +219,8 @@ class Lesson:
     def origins(self) -> dict[str, list[str]]:
         """Versions, and files of rows, that the last model comes from."""
         nodes = list(flat(lineage(self.versions, f"reasoner.{list(ROUNDS)[-1]}@v1")))
-        files = {file.path for node in nodes for file in node.inputs}
-        return {"versions": sorted({node.ref for node in nodes}), "files": sorted(Path(file).name for file in files)}
+        files = {Path(name).name for node in nodes for file in node.inputs for name in file.names}
+        return {"versions": sorted({node.ref for node in nodes}), "files": sorted(files)}
 
 
 def dataset_of(way: str) -> str:
@@ -269,7 +269,7 @@ def written(results: dict[str, Any]) -> dict[str, Any]:
     """As it is kept in benchmarks/results."""
     return {
         "name": "reasoning_learning",
-        "recipe": f"train-reasoning-nano; {DRAWN} samples of each of 1,000 problems a round, 400 held-out problems,"
+        "recipe": f"train-reasoning-nano; {DRAWN} samples of each of 1,400 problems a round, 400 held-out problems,"
         " greedy; every way from the same base, with as many steps",
         "machine": "two virtual cores with other work on them, one thread: CPU seconds are upper bounds",
         "seeds": results,

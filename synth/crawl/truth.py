@@ -89,6 +89,6 @@ JSON lines with `id`, `question`, `answer`, all of them right, and both as one `
 - `nano/copying.jsonl`, `nano/copying-held-out.jsonl`: words, letters or digits to write once more as a list, once or
   twice as they are, or (`Without repeats:`) where each stands one to three times, with blanks `_` between.
 - `reasoning/`: word problems about what is left over, 0 to 4, which a wrong chain often hits by luck. `worked.jsonl`
-  has chains, `first.jsonl` and `second.jsonl` have the answers alone, for a model to draw chains for, `held-out.jsonl` is
-  asked; `words.jsonl` is for a tokenizer, its numbers have one digit.
+  has chains, `first.jsonl` and `second.jsonl` have the answers alone, for a model to draw chains for, `held-out.jsonl`
+  is asked; `words.jsonl` is for a tokenizer, its numbers have one digit.
 """
