@@ -42,6 +42,7 @@ learn: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn_vision.py --controls
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn_speech.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn_reasoning.py
 
 check: format lint types layers test
 
