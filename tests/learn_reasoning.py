@@ -193,7 +193,8 @@ class Lesson:
 
     def from_base(self, dataset: str, data: Mapping[str, str]) -> dict[str, Any]:
         """The recipe of the rounds on other data, from the same base."""
-        stages = [{**stage, "data": data[stage["name"]]} for stage in self.recipe["recipe"]["stages"][1:]]
+        stages = [stage for stage in self.recipe["recipe"]["stages"] if stage["name"] in data]
+        stages = [{**stage, "data": data[stage["name"]]} for stage in stages]
         stages[0]["init_from"] = {"language": "reasoner.base@v1"}
         return {"dataset": dataset, "stages": stages}
 
@@ -201,13 +202,13 @@ class Lesson:
         """The recipe, with these keys in place of its own."""
         self.run("train", {**self.recipe["recipe"], **changes}, self.recipe["run"])
 
-    def score(self, model: str) -> float:
+    def score(self, model: str, data: str = "leftovers-held-out@v1") -> float:
         """The share of held-out problems that a model answers right, greedily."""
         generate = {"max_tokens": 64, "context": WINDOW}
-        recipe = {"dataset": "eval", "model": model, "data": ["leftovers-held-out@v1"], "generate": generate}
+        recipe = {"dataset": "eval", "model": model, "data": [data], "generate": generate}
         manifest = self.run("evaluate", recipe, {"max_num_seqs": 64})
         value = float(manifest.statistics["scores"][0]["value"])
-        print(f"seed {self.seed}: {model} {value:.3f}", flush=True)
+        print(f"seed {self.seed}: {model} {value:.3f} of {data}", flush=True)
         return round(value, 4)
 
     def run(self, pipeline: str, recipe: Mapping[str, Any], how: Mapping[str, Any] | None = None) -> Manifest:
