@@ -48,8 +48,6 @@ SEED_ONLY = "seed only"
 DRAWN = 8
 """Samples of each problem, for every way alike."""
 WINDOW = 256
-SHARES = {"worked": 1.0, "chains": 2.0}
-"""Of the tokens of a round's mixture."""
 GAINED, OVER_CONTROLS = 0.35, 0.2
 """Of held-out problems, answered right after two rounds: by so much more than by the base, and by each control."""
 
@@ -116,30 +114,27 @@ class Lesson:
             self.instructed(f"leftovers-{name}", self.files / f"{name}.jsonl", form)
         train = {"vocab_size": 512}
         self.run("tokenizer", {"dataset": "reasoner-bpe", "sources": ["leftovers-words@v1"], "train": train})
-        self.mixed("reasoner-worked", {"leftovers-worked@v1": 1.0})
+        self.mixed("reasoner-worked", ["leftovers-worked@v1"])
 
     def instructed(self, dataset: str, file: Path, form: dict[str, Any]) -> None:
         """Rows of a file as a version of samples."""
         self.run("instruct", {"dataset": dataset, "inputs": [str(file)], "instruct": form})
 
-    def mixed(self, dataset: str, shares: Mapping[str, float]) -> None:
-        """A mixture of windows."""
-        sources = {name: {"weight": share, "max_epochs": 4} for name, share in shares.items()}
-        tokenizer, seed = "reasoner-bpe@v1", self.seed
-        recipe = {"dataset": dataset, "tokenizer": tokenizer, "sources": sources, "window": WINDOW, "seed": seed}
-        self.run("mixture", recipe)
+    def mixed(self, dataset: str, sources: list[str]) -> None:
+        """Windows of as many tokens of each source."""
+        given = {"sources": dict.fromkeys(sources, 1.0), "window": WINDOW, "seed": self.seed}
+        self.run("mixture", {"dataset": dataset, "tokenizer": "reasoner-bpe@v1", **given})
 
     # Rounds.
 
     def two_rounds(self, way: str) -> list[dict[str, Any]]:
         """Draws, selects and trains, twice. -> What became of the samples."""
-        model, rounds = "reasoner.base@v1", []
+        model, rounds, sources = "reasoner.base@v1", [], ["leftovers-worked@v1"]
         for stage, problems in ROUNDS.items():
             chains = f"{dataset_of(way)}-{problems}-chains"
             rounds.append(self.drawn(way, chains, problems, model))
-            source = self.all_samples(chains) if way == "unfiltered" else f"{chains}@v1"
-            mixture = f"{dataset_of(way)}-{problems}"
-            self.mixed(mixture, {"leftovers-worked@v1": SHARES["worked"], source: SHARES["chains"]})
+            sources.append(self.all_samples(chains) if way == "unfiltered" else f"{chains}@v1")
+            self.mixed(f"{dataset_of(way)}-{problems}", sources)
             if way == "verified":
                 self.train({"until": stage})
             else:

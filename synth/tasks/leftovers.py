@@ -1,12 +1,13 @@
-"""Word problems whose right answer is often hit by luck: what is left over when things are packed in bags. Choices:
+"""Word problems whose right answer is often hit by luck: what is left over when things are packed. Choices:
 
-- the story is that of `stories.py`, of one to three events; then as many as possible go in bags of three, four or five,
-  and what is asked is what is left, 0 to 4: a chain with a false step has the right answer once in four times;
+- the story is that of `stories.py`, of one to three events; then all is packed by three, four or five, and what
+  is asked is what is left, 0 to 4: a chain with a false step has the right answer once in four times;
 - every step is an equation that can be checked, the last one `4*6+2=26`, so that whoever looks at the steps, not at the
   answer alone, tells such a chain from a right one;
 - a problem has one shortest chain and many wrong ones: of distinct chains with the right answer, a model that is not
   good yet writes more wrong ones than right ones;
-- held-out problems hold pairs of numbers that no other one has, as in `stories.py`.
+- two numbers that follow each other in a held-out problem never do in another one, as in `stories.py`: no 13 words in
+  a row are in both.
 """
 
 from __future__ import annotations
@@ -37,8 +38,7 @@ def leftover(draw: Draw, *, held_out: bool = False) -> Row:
         if all(is_held_out(a.operand, b.operand) == held_out for a, b in pairwise(steps)):
             bags = [bag for bag in _BAGS if is_held_out(steps[-1].operand, bag) == held_out]
     bag = draw.pick(bags)
-    sentences, who = told(draw, steps)
-    question = " ".join([*sentences, f"{who} packs them in bags of {bag}. How many are left over?"])
+    question = " ".join([*told(draw, steps), f"Packed by {bag}, how many are left?"])
     total = steps[-1].after
     full, left = divmod(total, bag)
     answer = "\n".join([*map(str, steps), f"{bag}*{full}+{left}={total}", f"#### {left}"])

@@ -51,20 +51,19 @@ def story(draw: Draw, *, held_out: bool = False) -> Row:
     steps = chain(draw, count)
     while any(is_held_out(a.operand, b.operand) != held_out for a, b in pairwise(steps)):
         steps = chain(draw, count)
-    sentences, _ = told(draw, steps)
     answer = "\n".join([*map(str, steps), f"#### {steps[-1].after}"])
-    return Row(f"story_{count}_steps", {"question": " ".join([*sentences, "How many now?"]), "answer": answer})
+    return Row(f"story_{count}_steps", {"question": " ".join([*told(draw, steps), "How many now?"]), "answer": answer})
 
 
-def told(draw: Draw, steps: Sequence[Step]) -> tuple[list[str], str]:
-    """The sentences that tell these steps, and how whom they are about is called in them: She or He."""
+def told(draw: Draw, steps: Sequence[Step]) -> list[str]:
+    """The sentences that tell these steps."""
     she = draw.chance(0.5)
     name, things, who = draw.pick(_SHE if she else _HE), draw.pick(_THINGS), "She" if she else "He"
     sentences = [f"{name} has {steps[0].before} {things}."]
     for step in steps:
         event = draw.pick(_EVENTS[f"*{step.operand}" if step.sign == "*" else step.sign])
         sentences.append(event.format(who=who, n=step.operand))
-    return sentences, who
+    return sentences
 
 
 def chain(draw: Draw, count: int) -> list[Step]:
