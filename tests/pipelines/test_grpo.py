@@ -18,6 +18,8 @@ from training import stage, stop_at, train
 from gristmill.lake.query.query import lineage
 from gristmill.lake.store.objects import read_object, read_table
 from gristmill.lake.store.opening import open_store
+from gristmill.lake.takedown.forget import forget, plan_forget
+from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.assembly import GateFailed
@@ -193,6 +195,22 @@ def test_a_run_that_stopped_in_its_second_round_goes_on_to_the_same_bits(bare, l
         for number in (1, 2):
             own, whole = (Versions(each).resolve(f"{dataset}@v{number}") for each in (lake, learned))
             assert own.digest == whole.digest, (dataset, number)
+
+
+def test_a_takedown_takes_the_samples_of_a_problem_out_and_names_every_policy(learned, tmp_path):
+    shutil.copytree(learned.uri, tmp_path / "lake")
+    lake = open_store(str(tmp_path / "lake"))
+    versions = Versions(lake)
+    problem = rows_of(lake, versions.resolve("grpo.graded@v1"))[0]["parent_id"]
+    plan = plan_forget(versions, Suppression.of(ids=[problem]))
+    assert {"grpo@v1", "grpo@v2"} <= {derived.ref for derived in plan.derived if derived.form == "model"}
+    report = forget(versions, plan, "asked by mail")
+    assert {f"{dataset}@v1" for dataset in DATASETS[:3]} <= set(report.withdrawn)
+    left = dict(report.made)
+    graded, windows = (versions.resolve(left[f"{dataset}@v1"]) for dataset in DATASETS[1:3])
+    assert problem not in {row["parent_id"] for row in rows_of(lake, graded)}
+    assert windows.schemas["segments"] == "samples with advantages"
+    assert verify(lake, [str(graded), str(windows)], deep=True) == []
 
 
 def test_rounds_take_shares_that_meet_no_problem_twice(bare, tmp_path, monkeypatch):
