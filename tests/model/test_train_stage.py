@@ -46,6 +46,11 @@ FACTS = DataFacts(window=1024, windows=100, tokens=100_000, tokenizer="abc", voc
         ({"optim": Optim(PeakLaw(1.0))}, "tokens is not given: optim.lr is a law of the tokens"),
         ({"schedule": Schedule("cosine", 12)}, "schedule.warmup=12: the stage has 12 steps"),
         ({"schedule": Schedule("wsd", 10, decay=0.5)}, "of which the rate falls in 6"),
+        ({"loss": "dpo", "beta": 0}, "beta=0: allowed is above 0"),
+        ({"loss": "grpo", "beta": -0.1}, "beta=-0.1: allowed is above 0, or 0"),
+        ({"loss": "grpo", "clip_ratio": 0}, "clip_ratio=0: allowed is above 0, below 1"),
+        ({"loss": "grpo", "reference": "base"}, "reference='base': allowed is an exact version"),
+        ({"loss": "dpo", "reference": "base@v1"}, "reference='base@v1': for loss=grpo"),
     ],
 )
 def test_a_stage_that_cannot_be_is_refused_by_field(changes: dict[str, Any], message: str) -> None:
@@ -86,6 +91,9 @@ def test_a_stage_is_plain_values_and_does_not_change() -> None:
     assert values["trainable"] == ["vision_projector"] and values["optim"]["betas"] == [0.9, 0.95]
     later = {"spec_augment", "clip_ratio", "reference"}
     assert set(values) == set(vars(v1)) - later, "keys that came later, where they are not given"
+    policy = stage(**fields, loss="grpo", reference="lm@v1")
+    assert policy.to_dict()["reference"] == "lm@v1" and policy.to_dict()["clip_ratio"] == 0.2
+    assert policy.identity() == stage(**fields, loss="grpo", reference="lm@v2").identity(), "names decide no weights"
     hiding = stage(**fields, spec_augment=SpecAugment(time_width=20))
     assert hiding.to_dict()["spec_augment"]["time_width"] == 20 and hiding.identity() != v1.identity()
     with pytest.raises(TypeError):

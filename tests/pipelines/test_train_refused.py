@@ -30,6 +30,7 @@ LAW = {"optim": {"lr": {"b": 0.02}}}
         ({"data": "mix@best"}, "data='mix@best': allowed is an exact version"),
         ({"init_from": {"language": "nano.pretrain@latest"}}, "init_from.language='nano.pretrain@latest': allowed is"),
         ({"init_from": {"language": "stage:later"}}, "stages.0.init_from.language: 'stage:later' is no earlier stage"),
+        ({"loss": "grpo", "reference": "stage:later"}, "stages.0.reference: 'stage:later' is no earlier stage"),
         ({"steps": None}, "steps=None, tokens=None: say how long"),
         ({"steps": 3, "epochs": 1}, "epochs=1.0: say how long by one of steps, tokens, epochs"),
         (LAW, "tokens is not given: optim.lr is a law of the tokens of the stage"),
