@@ -42,6 +42,8 @@ learn: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn_vision.py --controls
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn_speech.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn_reasoning.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/learn_preferences.py
 
 check: format lint types layers test
 

@@ -24,7 +24,7 @@ from gristmill.model.processing.text import MissingToken
 from gristmill.model.windows.placeholders import Cut, LogMel
 from gristmill.pipelines.frame.assembly import bundle_receipts, funnel
 from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
-from gristmill.pipelines.frame.sources import as_inputs, check_apart, check_pairs, check_texts, exact, tokenizer_version
+from gristmill.pipelines.frame.sources import as_inputs, check_alike, check_apart, check_texts, exact, tokenizer_version
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.core.shards import MergeLedger, ledger_works
 from gristmill.stages.core.work import Stage
@@ -165,7 +165,7 @@ class Mixture:
             shares.append(Source(str(manifest), recipe.sources[name], samples))
             preview = manifest.model_copy(update={"shards": manifest.shards[:1]})
             manifests.append(manifest if recipe.limit is None else preview)
-        check_pairs(manifests)
+        check_alike(manifests)
         is_preview = recipe.limit is not None
         size = (recipe.window, recipe.shard_tokens, recipe.budget)
         plan = Plan(tuple(shares), *size, recipe.seed, is_preview, recipe.crops, recipe.frames)
@@ -246,7 +246,7 @@ class Mixture:
             shards=tuple(ref for r in packed for ref in (r.output("pack"), r.output("index"))),
             ledgers=(*(r.output("ledger") for r in merged), *(r.output("members") for r in packed)),
             attachments=(plan, everything, *self._tables_of_media),
-            schemas=schemas_of(self.recipe.pack.kinds, self.sources[0].form == "preferences"),
+            schemas=schemas_of(self.recipe.pack.kinds, self.sources[0].form),
             received=received,
             kept=total(r.kept for r in merged),
             dropped=total(r.dropped for r in merged),

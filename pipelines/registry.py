@@ -12,6 +12,7 @@ from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.mixture import MixtureConfig
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.pipelines.preference import PreferenceConfig
+from gristmill.pipelines.reason.grpo import GrpoConfig
 from gristmill.pipelines.reason.reasoning import ReasoningConfig
 from gristmill.pipelines.speech import SpeechConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
@@ -31,4 +32,5 @@ PIPELINES: dict[str, type[PipelineConfig]] = {
     "evaluate": EvaluateConfig,
     "train": TrainConfig,
     "reasoning": ReasoningConfig,
+    "grpo": GrpoConfig,
 }

@@ -8,7 +8,7 @@ one starts, each becomes a version of a dataset of its own, and the same command
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from pydantic import model_validator
@@ -21,7 +21,7 @@ from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.parts import ADAPTERS, Part, part_of
-from gristmill.model.train.stage import ON_PAIRS, Origin, TrainStage
+from gristmill.model.train.stage import Origin, TrainStage
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts
 from gristmill.pipelines.frame.recipe import BuildContext, Chain, PipelineConfig, Recipe, Resolved
 from gristmill.pipelines.settings.config import BadConfig
@@ -32,10 +32,9 @@ from gristmill.stages.core.work import Work
 from gristmill.stages.gates.gate import GateInput, Verdict
 from gristmill.stages.gates.gates import Gates
 from gristmill.stages.models.model_versions import SHAPE, WEIGHTS
-from gristmill.stages.reference.work import ReferenceInput, reference_identity, reference_works, references_of
 from gristmill.stages.run.unfinished import Outlook
 from gristmill.stages.train.folder import RunFolder
-from gristmill.stages.train.job import Execution, TrainInput, TrainJob
+from gristmill.stages.train.job import Execution, TrainInput
 from gristmill.stages.train.reporting import Report, RunProgress
 from gristmill.stages.train.result import METRICS, TrainFacts, model_shards, part_digest
 from gristmill.stages.train.work import train_identity, train_work
@@ -43,11 +42,13 @@ from gristmill.stages.train.work import train_identity, train_work
 
 class TrainRecipe(Chain):
     """What decides the models. `dataset`: its stage NAME makes versions of `dataset.NAME`. `model`: the shape, a preset
-    (model/phi4/presets.py) or an exact version of a model. `tokenizer`: an exact version; empty: the model's."""
+    (model/phi4/presets.py) or an exact version of a model. `tokenizer`: an exact version; empty: the model's.
+    `until`: the last stage that is trained now, where what later ones learn from is still to be made; empty: all."""
 
     form: ClassVar[Form] = "model"
 
     dataset: str = "model"
+    until: str = ""
     model: str = "nano"
     tokenizer: str = ""
     stages: tuple[StageSpec, ...] = ()
@@ -62,14 +63,21 @@ class TrainRecipe(Chain):
         for number, spec in enumerate(self.stages):
             if spec.name in before:
                 raise ValueError(f"stages.{number}.name: {spec.name!r} is the name of an earlier stage too")
-            for part, ref in spec.init_from.items():
-                if ref.startswith(STAGE) and Origin.of(part, ref).model.removeprefix(STAGE) not in before:
+            names = {f"init_from.{part}": Origin.of(part, ref).model for part, ref in spec.init_from.items()}
+            for key, ref in {**names, "reference": spec.reference}.items():
+                if ref.startswith(STAGE) and ref.removeprefix(STAGE) not in before:
                     there = ", ".join(f"{STAGE}{name}" for name in before) or "none"
-                    raise ValueError(
-                        f"stages.{number}.init_from.{part}: {ref!r} is no earlier stage; there are {there}"
-                    )
+                    raise ValueError(f"stages.{number}.{key}: {ref!r} is no earlier stage; there are {there}")
             before.append(spec.name)
+        if self.until and self.until not in before:
+            raise ValueError(f"until: {self.until!r} is no stage; there are {', '.join(before) or 'none'}")
         return self
+
+    @property
+    def trained_now(self) -> tuple[StageSpec, ...]:
+        """The stages up to `until`."""
+        names = [spec.name for spec in self.stages]
+        return self.stages[: names.index(self.until) + 1] if self.until else self.stages
 
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for whatever in any of the stages cannot be used, or does not fit the rest."""
@@ -78,19 +86,19 @@ class TrainRecipe(Chain):
         self.lookups(versions)
 
     def lookups(self, versions: Versions) -> list[StageLookup]:
-        """Every stage, with what it names; of what earlier stages make, as much as is known before. Raises
-        BadConfig."""
+        """Every stage that is trained now, with what it names; of what earlier stages make, as much as is known before.
+        Raises BadConfig."""
         lookups: list[StageLookup] = []
         results: dict[str, ModelParts] = {}
         whole = Whole.of(self.model, self.tokenizer, versions)
-        for number, spec in enumerate(self.stages):
+        for number, spec in enumerate(self.trained_now):
             lookups.append(StageLookup.of(spec, number, whole, versions, results))
             results[spec.name] = lookups[-1].result()
         return lookups
 
     def link(self, done: Sequence[Manifest]) -> StageRecipe | None:
         """The next stage."""
-        if len(done) == len(self.stages):
+        if len(done) == len(self.trained_now):
             return None
         name = f"{self.dataset}.{self.stages[len(done)].name}"
         return StageRecipe(dataset=name, of=self, done=tuple(map(str, done)))
@@ -138,9 +146,8 @@ class ResolvedStage:
     def stages(self) -> tuple[StageId, ...]:
         """In the order in which they run."""
         lookup = self.lookup
-        reference = reference_identity(lookup.stage, lookup.config) if lookup.stage.loss in ON_PAIRS else ()
         trained = train_identity(lookup.stage, lookup.config)
-        return (*lookup.beginning.identity, *reference, trained, *self.gates(Execution()).identity)
+        return (*lookup.beginning.identity, *lookup.comparison.identity, trained, *self.gates(Execution()).identity)
 
     def gates(self, execution: Execution) -> Gates:
         """What is asked of the stage's result. `execution`: where that is computed."""
@@ -148,24 +155,18 @@ class ResolvedStage:
         return Gates(lookup.stage, lookup.config, execution, lookup.held_out, lookup.overlap)
 
     def work(self, given: TrainInput, execution: Execution, references: Sequence[Receipt] = ()) -> Work[TrainInput]:
-        """The training. `references`: receipts of `references`, if there are such works."""
-        given = replace(given, references=references_of(references))
+        """The training. `references`: receipts of what its comparison asks for, if there are such works."""
+        given = self.lookup.comparison.given(given, references)
         return train_work(self.lookup.stage, self.lookup.config, given, execution)
-
-    def references(self, given: TrainInput, execution: Execution) -> list[Work[ReferenceInput]]:
-        """What is asked of the starting model before the training; nothing, unless the loss compares with it."""
-        if self.lookup.stage.loss not in ON_PAIRS:
-            return []
-        return list(reference_works(TrainJob(self.lookup.stage, self.lookup.config, given, execution)))
 
     def reached(self, store: Store, dataset: str) -> int:
         """Steps that a run without a result has done."""
-        beginning, given = self.lookup.beginning, self.lookup.given(dataset)
+        lookup, beginning, given = self.lookup, self.lookup.beginning, self.lookup.given(dataset)
         starts = _finished(store, beginning.works(given))
         if starts is None:
             return 0
         given = beginning.given(given, starts)
-        references = _finished(store, self.references(given, Execution()))
+        references = _finished(store, lookup.comparison.works(Versions(store), given, Execution()))
         if references is None:
             return 0
         return len(RunFolder(store, self.work(given, Execution(), references).key).metrics())
@@ -182,7 +183,7 @@ class ResolvedStage:
         works: list[Work[Any]] = lookup.beginning.works(given)
         starts = run.runner.map("start", works) if works else []
         given = lookup.beginning.given(given, starts)
-        works = self.references(given, run.how.execution)
+        works = lookup.comparison.works(Versions(run.runner.store), given, run.how.execution)
         references = run.runner.map("reference", works) if works else []
         work = self.work(given, run.how.execution, references)
         given = work.payload
@@ -205,7 +206,7 @@ class ResolvedStage:
             shards=shards,
             attachments=(
                 trained.output(METRICS),
-                *given.references,
+                *dict.fromkeys(ref for refs in given.beside.values() for ref in refs),
                 bundle_receipts(run.runner.store, [*starts, *references, *receipts, *gates.receipts]),
             ),
             received=zero,

@@ -21,6 +21,7 @@ from gristmill.synth.tasks import instructions, tools
 from gristmill.synth.tasks.code import snippet
 from gristmill.synth.tasks.copying import copying
 from gristmill.synth.tasks.instructions import RowTruth, distinct, written
+from gristmill.synth.tasks.leftovers import leftover_files
 from gristmill.synth.tasks.maths import problem
 from gristmill.synth.tasks.refusals import refusal
 from gristmill.synth.tasks.stories import story
@@ -171,7 +172,10 @@ def _build(pages: int, seed: int, learnable: dict[str, int]) -> tuple[dict[str, 
     files["README.md"] = README.format(pages=pages, seed=seed, damaged=bad.name).encode()
     more, truth = _instruct(seed)
     small, kinds = _nano(seed, learnable)
-    return files | more | small, kinds + Counter([row.kind for row in rows] + [row.kind for row in truth])
+    chains, kinds_of_chains = leftover_files(seed)
+    return files | more | small | chains, kinds + kinds_of_chains + Counter(
+        [row.kind for row in rows] + [row.kind for row in truth]
+    )
 
 
 def write_sample(
@@ -179,9 +183,9 @@ def write_sample(
 ) -> Summary:
     """Writes the demo crawl, the instruction data and what a small model learns, and says what it wrote.
 
-    Files of an earlier run are overwritten; a file in crawl/, night2/, instruct/ or nano/ that this run does not write
-    raises FileExistsError before anything is touched. `pages` counts the first crawl's pages and texts, roughly;
-    at least 100, else ValueError. `stories`, `copying`: rows to train on in nano/, 1 or more.
+    Files of an earlier run are overwritten; a file in crawl/, night2/, instruct/, nano/ or reasoning/ that this run
+    does not write raises FileExistsError before anything is touched. `pages` counts the first crawl's pages and texts,
+    roughly; at least 100, else ValueError. `stories`, `copying`: rows to train on in nano/, 1 or more.
     """
     if pages < 100:
         raise ValueError(

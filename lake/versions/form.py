@@ -16,7 +16,17 @@ from gristmill.lake.versions.folded import KIND
 from gristmill.lake.versions.statistics import EvaluationStatistics, TextStatistics, WindowStatistics
 
 Form = Literal[
-    "documents", "samples", "preferences", "images", "audio", "windows", "verdicts", "rollouts", "tokenizer", "model"
+    "documents",
+    "samples",
+    "preferences",
+    "graded",
+    "images",
+    "audio",
+    "windows",
+    "verdicts",
+    "rollouts",
+    "tokenizer",
+    "model",
 ]
 Holds = Literal["rows", "groups", "index", "bytes"]
 Unit = Literal["row", "group", "stretch"]
@@ -102,6 +112,7 @@ FORMS: Mapping[Form, Layout] = {
     "documents": _texts("documents"),
     "samples": _texts("samples"),
     "preferences": _texts("pairs of preferences"),
+    "graded": _texts("samples with advantages"),  # right ones and wrong ones, as a policy drew them
     # Media lie raw in the record's row, or, where rows would be too large for a table, as a group of files in a tar.
     "images": _texts("images", TAR, INDEX),
     "audio": _texts("audio", TAR, INDEX),

@@ -3,7 +3,8 @@
 `nano` and `small` keep the proportions of the release (heads of 32 and 64 channels, three quarters of which rotate) and
 number their special tokens as `model.processing.tokenizer.bpe.train_tokenizer` does. In `nano-vision` a picture of 64
 pixels is four crops, so that what an encoder reads in each is learned in a minute; `nano-speech` is that one with ears,
-whose encoder is larger than that of `nano`.
+whose encoder is larger than that of `nano`. `nano-math` reads alone, and is so small that hundreds of thousands of its
+samples are drawn in minutes.
 Source: arXiv 2503.01743, section 2, for `mini` and `multimodal`.
 """
 
@@ -26,6 +27,18 @@ _NANO = TextConfig(
     num_attention_heads=4,
     num_key_value_heads=2,
     intermediate_size=352,
+    rope_parameters=RopeParameters(short_factor=(1.0,) * 12, long_factor=LONG_FACTOR[::4]),
+    bos_token_id=0,
+    pad_token_id=0,
+    eos_token_id=(0, 3),
+)
+_NANO_MATH = TextConfig(
+    vocab_size=512,
+    hidden_size=96,
+    num_hidden_layers=3,
+    num_attention_heads=3,
+    num_key_value_heads=3,
+    intermediate_size=256,
     rope_parameters=RopeParameters(short_factor=(1.0,) * 12, long_factor=LONG_FACTOR[::4]),
     bos_token_id=0,
     pad_token_id=0,
@@ -105,6 +118,7 @@ def _adapters(vision_rank: int, speech_rank: int) -> tuple[LoraConfig, LoraConfi
 
 PRESETS = {
     "nano": ModelConfig(_NANO, _NANO_VISION, _NANO_AUDIO, _adapters(16, 16)),
+    "nano-math": ModelConfig(_NANO_MATH),
     "nano-vision": ModelConfig(_NANO, _NANO_CROPS, None, _adapters(16, 16)[:1]),
     "nano-speech": ModelConfig(_NANO, _NANO_CROPS, _NANO_CLIPS, _adapters(16, 16)),
     "small": ModelConfig(_SMALL, _SMALL_VISION, _SMALL_AUDIO, _adapters(64, 80)),

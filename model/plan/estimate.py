@@ -21,10 +21,14 @@ from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.parts import Part
 from gristmill.model.plan.rehearsal import Memory, Rehearsal, rehearse
 from gristmill.model.plan.speed import SHARE, measured, reckoned
-from gristmill.model.train.objective import Batch, Objective, PreferenceObjective
-from gristmill.model.train.stage import TrainStage
+from gristmill.model.train.objective import Batch, Drawn, Objective, PolicyObjective, PreferenceObjective
+from gristmill.model.train.stage import ON_GRADED, ON_PAIRS, TrainStage
 
-OBJECTIVES: Mapping[str, Callable[[Multimodal], nn.Module]] = {"cross_entropy": Objective, "dpo": PreferenceObjective}
+OBJECTIVES: Mapping[str, Callable[[Multimodal], nn.Module]] = {
+    "cross_entropy": Objective,
+    "dpo": PreferenceObjective,
+    "grpo": PolicyObjective,
+}
 """What a loss is of a model, for those that need nothing else."""
 
 
@@ -102,7 +106,11 @@ def estimate(
         )
     windows = -(-stage.batch // pace.ranks)  # of the rank that has most
     of_pass = min(pace.windows_per_pass, windows)
-    batch = batch_of(config, window, of_pass, pairs=stage.loss == "dpo")
+    batch = batch_of(config, window, of_pass, pairs=stage.loss in ON_PAIRS)
+    if stage.loss in ON_GRADED:
+        segments, targets = len(batch.cu_seqlens) - 1, len(batch.targets)
+        drawn = Drawn(*(torch.empty(count, device="meta") for count in (segments, targets, targets)))
+        batch = replace(batch, drawn=drawn)
     rehearsal = rehearse(stage, config, batch, objective, stored=stored, checkpointing=pace.checkpointing)
     # Memory is that of full windows, time that of windows as they are on average.
     passes = windows / of_pass * window.tokens / window.length

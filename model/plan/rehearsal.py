@@ -25,7 +25,7 @@ from gristmill.model.plan.operations import Phase, Watch, size
 from gristmill.model.train import optim
 from gristmill.model.train.gradients import Gradients
 from gristmill.model.train.loop import trained_parameters
-from gristmill.model.train.objective import Batch
+from gristmill.model.train.objective import Batch, Drawn
 from gristmill.model.train.stage import TrainStage
 
 
@@ -146,7 +146,10 @@ def _blank_batch(batch: Batch, fake: FakeTensorMode) -> Batch:
     media = {modality.inputs[0] for modality in MODALITIES}
     inputs = {name: blank(tensor) if name in media else tensor for name, tensor in batch.inputs.items()}
     references = None if batch.reference_logprobs is None else blank(batch.reference_logprobs)
-    return replace(batch, inputs=inputs, reference_logprobs=references)
+    drawn = None
+    if batch.drawn is not None:
+        drawn = Drawn(*map(blank, (batch.drawn.advantages, batch.drawn.old_logprobs, batch.drawn.base_logprobs)))
+    return replace(batch, inputs=inputs, reference_logprobs=references, drawn=drawn)
 
 
 def _standing(model: Multimodal, watch: Watch) -> dict[Part, int]:
@@ -167,5 +170,7 @@ def _numbers(trained: Mapping[str, nn.Parameter]) -> dict[Part, int]:
 
 
 def _tensors(batch: Batch) -> list[Tensor]:
-    every = (batch.input_ids, batch.loss_mask, batch.cu_seqlens, batch.reference_logprobs, *batch.inputs.values())
+    every = [batch.input_ids, batch.loss_mask, batch.cu_seqlens, batch.reference_logprobs, *batch.inputs.values()]
+    if batch.drawn is not None:
+        every += [batch.drawn.advantages, batch.drawn.old_logprobs, batch.drawn.base_logprobs]
     return [tensor for tensor in every if tensor is not None]

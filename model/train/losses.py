@@ -1,4 +1,4 @@
-"""Losses: cross-entropy of tokens without all their logits, preferences (DPO), and the sigmoid loss of SigLIP.
+"""Losses: cross-entropy of tokens without all their logits, preferences (DPO), policies (GRPO), SigLIP's sigmoid loss.
 
 Each is a sum or a value for every item, never a mean over a batch: whoever accumulates over batches and ranks divides
 once, by what was counted everywhere. In shapes: N tokens or items, D channels, V vocabulary, P pairs.
@@ -41,6 +41,30 @@ def preference_margins(policy_2P: Tensor, reference_2P: Tensor, beta: float) -> 
 def dpo_losses(margin_P: Tensor) -> Tensor:
     """-log sigmoid of the margin of each pair, [P]. Source: Rafailov et al. 2023, arXiv 2305.18290, equation 7."""
     return -F.logsigmoid(margin_P)
+
+
+def clipped_losses(policy_N: Tensor, old_N: Tensor, advantage_N: Tensor, clip_ratio: float) -> tuple[Tensor, Tensor]:
+    """GRPO's loss of each token without its KL term, [N], and whether clipping took its gradient away, bool [N].
+
+    `policy_N`, `old_N`: log-probabilities in nats, of the model that learns and of the one that drew the tokens. The
+    loss is -min(r A, clip(r, 1 - e, 1 + e) A), where r is how much likelier the token has become: what has moved as far
+    as the advantage A asks for, by a factor of `clip_ratio` = e, moves no further; what moved against it comes back.
+    Source: DeepSeekMath, arXiv 2402.03300, equation 3; PPO, arXiv 1707.06347, equation 7.
+    """
+    ratio_N = (policy_N - old_N).exp()
+    kept_N = ratio_N.clamp(1 - clip_ratio, 1 + clip_ratio)
+    free_N, bound_N = ratio_N * advantage_N, kept_N * advantage_N
+    return -torch.minimum(free_N, bound_N), bound_N < free_N
+
+
+def kl_estimates(policy_N: Tensor, reference_N: Tensor) -> Tensor:
+    """Of each token an estimate of the KL divergence of the policy from a reference in nats, [N]: never negative, and
+    unbiased for tokens that the policy drew. Both are log-probabilities.
+
+    Source: DeepSeekMath, arXiv 2402.03300, equation 4; Schulman 2020, "Approximating KL Divergence", k3.
+    """
+    log_ratio_N = reference_N - policy_N
+    return log_ratio_N.exp() - log_ratio_N - 1
 
 
 class SigmoidLoss(nn.Module):

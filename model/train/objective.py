@@ -17,11 +17,34 @@ from torch import Tensor, nn
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.routing import Adapter
-from gristmill.model.train.losses import dpo_losses, preference_margins, token_losses
+from gristmill.model.train.losses import clipped_losses, dpo_losses, kl_estimates, preference_margins, token_losses
 from gristmill.model.windows.media import media_inputs
 
 CHUNK = 512
 """Targets whose logits exist at a time: 410 MB in float32 with the vocabulary of the release."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Of segments that a policy drew: `advantages` float32 [S]; of each target, in order, what it was to the policy
+    that drew it and to the reference that the learner is held to, log-probabilities in nats, float32 [N]."""
+
+    advantages: Tensor
+    old_logprobs: Tensor
+    base_logprobs: Tensor
+
+    @classmethod
+    def of(cls, windows: Sequence[Mapping[str, np.ndarray]]) -> Drawn | None:
+        """Of windows end to end; None where they have no advantages."""
+        if not any("advantages" in window for window in windows):
+            return None
+        names = ("advantages", "old_logprobs", "base_logprobs")
+        arrays = (np.concatenate([window[name] for window in windows]) for name in names)
+        return cls(*(torch.from_numpy(array.astype(np.float32)) for array in arrays))
+
+    def to(self, device: torch.device | str) -> Drawn:
+        """The same on another device."""
+        return Drawn(*(values.to(device) for values in (self.advantages, self.old_logprobs, self.base_logprobs)))
 
 
 @dataclass(frozen=True)
@@ -31,7 +54,7 @@ class Batch:
 
     `inputs`: of images and clips, as `Multimodal.embed` takes them. `reference_logprobs` float32 [S], for DPO: of each
     segment's targets together, by the reference model. `windows` int64 [S]: the number of each segment's window, for
-    losses over windows; None: all are of one.
+    losses over windows; None: all are of one. `drawn`: for GRPO.
     """
 
     input_ids: Tensor
@@ -40,6 +63,7 @@ class Batch:
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     reference_logprobs: Tensor | None = None
     windows: Tensor | None = None
+    drawn: Drawn | None = None
 
     def __post_init__(self) -> None:
         tokens, ends = len(self.input_ids), self.cu_seqlens
@@ -60,6 +84,7 @@ class Batch:
             inputs={name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()},
             reference_logprobs=None if self.reference_logprobs is None else self.reference_logprobs.to(device),
             windows=None if self.windows is None else self.windows.to(device),
+            drawn=None if self.drawn is None else self.drawn.to(device),
         )
 
     @property
@@ -84,8 +109,8 @@ def collate(
 ) -> Batch:
     """A batch, on a device, of windows as shards hold them: arrays `input_ids`, `loss_mask`, `cu_seqlens`, those of
     images and clips (`model.windows.media`), for which the config of the model is needed, and, for DPO,
-    `reference_logprobs`. Raises ValueError for no window, and for media that do not fit; KeyError for a window without
-    an array."""
+    `reference_logprobs`, for GRPO those of `Drawn`. Raises ValueError for no window, and for media that do not fit;
+    KeyError for a window without an array."""
     if not windows:
         raise ValueError("a batch of no windows: needed is 1 or more")
     starts = np.cumsum([0, *(len(window["input_ids"]) for window in windows)])
@@ -100,6 +125,7 @@ def collate(
         cu_seqlens=torch.from_numpy(np.concatenate([[0], *ends]).astype(np.int64)),
         reference_logprobs=references,
         windows=torch.arange(len(windows)).repeat_interleave(torch.tensor([len(own) for own in ends])),
+        drawn=Drawn.of(windows),
     ).to(device)
     return replace(batch, inputs=media_inputs(windows, config, device))
 
@@ -186,6 +212,64 @@ class PreferenceObjective(Objective):
         segment_N = batch.segments[targets_N]
         sums_S = losses_N.new_zeros(len(batch.cu_seqlens) - 1).index_add(0, segment_N, -losses_N)
         return sums_S, torch.bincount(segment_N, minlength=len(sums_S))
+
+
+class PolicyObjective(Objective):
+    """GRPO: each segment is an answer that a policy drew, with its advantage over the others to the same prompt.
+
+    The loss of an answer is the mean over its tokens of the clipped loss and `beta` times the KL estimate. `beta`: how
+    dear it is to leave the reference; 0: it is free. `clip_ratio`: by which factor a token may become likelier or less
+    likely than it was when it was drawn, before the gradient ends.
+    Source: DeepSeekMath, arXiv 2402.03300, equations 3 and 4; outcome supervision, section 4.1.2.
+    """
+
+    measures = ("kl", "clipped", "drift")
+    """Of an answer, means over its tokens: the KL estimate in nats; the share that clipping held; by how much less
+    likely than when it was drawn a token has become, in nats."""
+
+    def __init__(
+        self,
+        model: Multimodal,
+        *,
+        beta: float = 0.1,
+        clip_ratio: float = 0.2,
+        adapter: Adapter = "auto",
+        chunk: int = CHUNK,
+    ) -> None:
+        super().__init__(model, adapter=adapter, chunk=chunk)
+        self.beta, self.clip_ratio = beta, clip_ratio
+
+    def forward(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The loss in nats, float32 [], how many answers it is the sum of, int64 [], and the sums of `measures`. An
+        answer without a target counts for nothing. Raises ValueError for a batch without `drawn`, or one that does not
+        fit it."""
+        losses_N, targets_N = self.losses(batch)
+        segments, drawn = len(batch.cu_seqlens) - 1, batch.drawn
+        if drawn is None or (len(drawn.advantages), len(drawn.old_logprobs)) != (segments, len(losses_N)):
+            of = "none" if drawn is None else f"of {len(drawn.advantages)} and {len(drawn.old_logprobs)}"
+            raise ValueError(
+                f"{segments} segments with {len(losses_N)} targets, advantages and log-probabilities {of}: GRPO needs"
+                " the advantage of each segment, and of each target what it was when it was drawn"
+            )
+        segment_N, policy_N = batch.segments[targets_N], -losses_N
+        clipped_N, held_N = clipped_losses(policy_N, drawn.old_logprobs, drawn.advantages[segment_N], self.clip_ratio)
+        kl_N = kl_estimates(policy_N, drawn.base_logprobs)
+        counts_S = torch.bincount(segment_N, minlength=segments)
+        weight_N = 1 / counts_S[segment_N]  # the mean over an answer's tokens
+        if self.beta:
+            clipped_N = clipped_N + self.beta * kl_N
+        loss = (clipped_N * weight_N).sum()
+        measures = (kl_N, held_N.float(), drawn.old_logprobs - policy_N)
+        return loss, (counts_S > 0).sum(), *((values.detach() * weight_N).sum() for values in measures)
+
+
+@torch.no_grad()
+def token_logprobs(model: Multimodal, window: Mapping[str, np.ndarray], config: ModelConfig, precision: str) -> Tensor:
+    """What a model says of the targets of a window, in order: log-probabilities in nats, float32 [N]. `precision`: as
+    of a stage of training."""
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return -Objective(model).losses(collate([window], config, device))[0]
 
 
 @torch.no_grad()

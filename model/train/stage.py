@@ -1,8 +1,8 @@
 """A stage of training as data: what it starts from, which parts it trains, on which version, by which loss, how long.
 
-What can be refused is refused here, before a worker starts, by the name of the field: a stage alone when it is made,
-and `check` when the shape of the model and the data are known. Versions are exact, so a stage says the same in a year.
-Nothing here opens a version: names are resolved above.
+What can be refused of a stage alone is refused here, before a worker starts, by the name of the field; whether it fits
+a model and a mixture, `model.assembly.fits` says. Versions are exact, so a stage says the same in a year. Nothing here
+opens a version: names are resolved above.
 """
 
 from __future__ import annotations
@@ -13,26 +13,24 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from gristmill.model.assembly.reached import check_reached
-from gristmill.model.assembly.shapes import parts_of
 from gristmill.model.augment.spec_augment import SpecAugment
-from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
 
-LOSSES = ("cross_entropy", "dpo", "siglip")
-"""On targets; of preferences against precomputed references; of images and what is said of them, matched."""
+LOSSES = ("cross_entropy", "dpo", "grpo", "siglip")
+"""On targets; of preferences against precomputed references; of samples that were drawn, by their advantages; of images
+and what is said of them, matched."""
 ON_PAIRS = frozenset({"dpo"})
 """Losses of windows whose segments are pairs; all others learn what windows hold."""
-COUNTED = {"dpo": "pairs", "siglip": "images"}
+ON_GRADED = frozenset({"grpo"})
+"""Losses of windows whose segments are samples with advantages, wrong ones among them."""
+COMPARES = ON_PAIRS | ON_GRADED
+"""Losses for which models are asked of the windows before the training."""
+COUNTED = {"dpo": "pairs", "grpo": "samples", "siglip": "images"}
 """What a loss is divided by, where that is not tokens to learn."""
-LOSS_ARRAYS = {"siglip": "tiles"}
-"""What the windows of a mixture have to hold for a loss, beside the tokens."""
 LOSS_TRAINS = {"siglip": frozenset({Part.VISION_ENCODER})}
 """What a stage by a loss trains, and nothing else."""
-LOSS_PASSES_BY = {"siglip": frozenset({Part.VISION_PROJECTOR})}
-"""Parts that a model of a stage by a loss has, and the loss does not reach: they may be new and not trained."""
 BUILT_ALIKE = frozenset({Part.AUDIO_PROJECTOR_SPEECH, Part.AUDIO_PROJECTOR_VISION})
 """Parts of equal shape, of which one may start as a copy of another."""
 PRECISIONS = ("float32", "bfloat16")
@@ -74,8 +72,9 @@ class TrainStage:
     `trainable`: parts that it trains, all others stay the same bytes. `data`: the exact version of its mixture.
     `batch`: windows of a step, on all ranks together. `steps` or `tokens`: how long, one of them; a rate that follows
     the law needs tokens. `precision`: of a pass through the model, by autocast. `max_skipped`: steps in a row whose
-    loss or gradient may be no finite number. `beta`, `nll_weight`: of the loss `dpo` (model.train.objective).
-    `spec_augment`: what is hidden of clips; None: nothing.
+    loss or gradient may be no finite number. `beta`, `nll_weight`: of the loss `dpo`; `beta`, `clip_ratio`: of `grpo`
+    (model.train.objective), whose `reference` is the exact version of a model that it is held to; "": the one that the
+    stage starts from. `spec_augment`: what is hidden of clips; None: nothing.
     """
 
     name: str
@@ -94,6 +93,8 @@ class TrainStage:
     max_skipped: int = 3
     beta: float = 0.1
     nll_weight: float = 0.0
+    clip_ratio: float = 0.2
+    reference: str = ""
     spec_augment: SpecAugment | None = None
 
     def __post_init__(self) -> None:
@@ -119,10 +120,7 @@ class TrainStage:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name}={value}: allowed is {least} or more")
-        if not self.beta > 0:
-            raise ValueError(f"beta={self.beta}: allowed is above 0")
-        if not self.nll_weight >= 0:
-            raise ValueError(f"nll_weight={self.nll_weight}: allowed is 0 or more")
+        self._check_comparison()
         if isinstance(self.optim.lr, PeakLaw) and self.tokens is None:
             raise ValueError(
                 "tokens is not given: optim.lr is a law of the tokens of the stage; say how many, not steps"
@@ -131,6 +129,20 @@ class TrainStage:
             raise ValueError(f"steps={self.steps}, tokens={self.tokens}: say how long by one of them")
         if self.steps is not None:
             self.schedule.check(self.steps)
+
+    def _check_comparison(self) -> None:
+        """Raises ValueError for what the losses that compare models cannot have."""
+        is_free = self.loss in ON_GRADED and self.beta == 0
+        if not (self.beta > 0 or is_free):
+            raise ValueError(f"beta={self.beta}: allowed is above 0{', or 0' if self.loss in ON_GRADED else ''}")
+        if not self.nll_weight >= 0:
+            raise ValueError(f"nll_weight={self.nll_weight}: allowed is 0 or more")
+        if not 0 < self.clip_ratio < 1:
+            raise ValueError(f"clip_ratio={self.clip_ratio}: allowed is above 0, below 1")
+        if self.reference:
+            _exact("reference", self.reference)
+            if self.loss not in ON_GRADED:
+                raise ValueError(f"reference={self.reference!r}: for loss=grpo; the reference of {self.loss} is no key")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """How it travels to workers: what keeps `init_from` from being changed cannot be pickled."""
@@ -148,8 +160,8 @@ class TrainStage:
     def identity(self) -> dict[str, Any]:
         """What of it decides the weights, beside the data and what it starts from: names and gates do not."""
         values = self.to_dict()
-        for name in ("name", "data", "init_from", "gates"):
-            del values[name]
+        for name in ("name", "data", "init_from", "gates", "reference"):
+            values.pop(name, None)
         return values
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,7 +169,9 @@ class TrainStage:
         values = {**vars(self), "trainable": sorted(self.trainable), "init_from": dict(sorted(self.init_from.items()))}
         values |= {"optim": asdict(self.optim), "schedule": asdict(self.schedule), "gates": list(self.gates)}
         values["optim"]["betas"] = list(self.optim.betas)
-        # A key that came later: a stage without it is the stage that it was.
+        # Keys that came later: a stage without them is the stage that it was.
+        if self.loss not in ON_GRADED:
+            del values["clip_ratio"], values["reference"]
         if self.spec_augment is None:
             del values["spec_augment"]
         else:
@@ -167,87 +181,6 @@ class TrainStage:
 
 def _rebuilt(values: dict[str, Any]) -> TrainStage:
     return TrainStage(**values)
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What the manifest of a mixture says of it. `window`: tokens of a window; `windows`, `tokens`: how many there are;
-    `tokenizer`: its digest; `vocab_size`: entries of it. `crop_size`, `patch_size`: of its images, and `image_token`
-    that stands for them; `mels` (bands), `reduction` (frames of a token) and `audio_token`: of its clips, if it has
-    any. `arrays`: what a window holds; `pairs`: whether its segments are pairs, chosen and rejected.
-    """
-
-    window: int
-    windows: int
-    tokens: int
-    tokenizer: str
-    vocab_size: int
-    crop_size: int | None = None
-    patch_size: int | None = None
-    image_token: int | None = None
-    mels: int | None = None
-    reduction: int | None = None
-    audio_token: int | None = None
-    arrays: tuple[str, ...] = ("input_ids", "loss_mask", "cu_seqlens")
-    pairs: bool = False
-
-
-def check(stage: TrainStage, config: ModelConfig, tokenizer: str, data: DataFacts) -> None:
-    """Raises ValueError, which names the field, if the stage does not fit a model of this config and tokenizer digest,
-    or the mixture does not."""
-    present = parts_of(config)
-    for name, parts in (("trainable", stage.trainable), ("init_from", stage.init_from)):
-        for part in sorted(set(parts) - present):
-            raise ValueError(f"{name} names {part}, which the model has not; it has {', '.join(sorted(present))}")
-    for part in sorted(present - stage.trainable - set(stage.init_from) - passed_by(stage, data)):
-        raise ValueError(f"init_from.{part} is missing: a part that is not trained needs the version it comes from")
-    place = f"data={stage.data}"
-    if data.windows < 1 or data.tokens < 1:
-        raise ValueError(f"{place}: the mixture has {data.windows} windows of {data.tokens} tokens in all")
-    if data.window > (longest := config.text.max_position_embeddings):
-        raise ValueError(f"{place}: its windows have {data.window} tokens, the model takes {longest}")
-    if data.tokenizer != tokenizer:
-        raise ValueError(f"{place}: its tokenizer is {data.tokenizer}, the model's is {tokenizer}; mix it with that")
-    if data.vocab_size > config.text.vocab_size:
-        raise ValueError(f"{place}: its vocabulary has {data.vocab_size} entries, the model {config.text.vocab_size}")
-    for what, value, section, own in (
-        ("crops have side", data.crop_size, config.vision, "crop_size"),
-        ("crops have patches of", data.patch_size, config.vision, "patch_size"),
-        ("images stand at token", data.image_token, config.vision, "image_token_id"),
-        ("clips have mel bands", data.mels, config.audio, "input_size"),
-        ("clips are reduced by", data.reduction, config.audio, "time_reduction"),
-        ("clips stand at token", data.audio_token, config.audio, "audio_token_id"),
-    ):
-        if value is not None and (section is None or getattr(section, own) != value):
-            takes = "none" if section is None else getattr(section, own)
-            raise ValueError(f"{place}: its {what} {value}, the model takes {takes}")
-    if (needed := LOSS_ARRAYS.get(stage.loss)) is not None and needed not in data.arrays:
-        raise ValueError(
-            f"loss={stage.loss}: it needs windows with {needed}; those of {place} hold {', '.join(data.arrays)}"
-        )
-    if stage.spec_augment is not None and "mel" not in data.arrays:
-        raise ValueError(
-            f"spec_augment: the windows of {place} have no clips, of which it would hide parts; leave it out"
-        )
-    check_reached(stage.trainable, data.arrays, stage.data)
-    if stage.loss in ON_PAIRS and not data.pairs:
-        raise ValueError(
-            f"loss={stage.loss}: it needs windows of pairs, chosen and rejected, and those of {place} have none; `grist"
-            " run conf/preference.yaml` makes pairs of your data, and a mixture of them has such windows"
-        )
-    if data.pairs and stage.loss not in ON_PAIRS:
-        raise ValueError(
-            f"loss={stage.loss}: the windows of {place} are pairs, whose rejected sides would be learned too; allowed"
-            f" are {', '.join(sorted(ON_PAIRS))}"
-        )
-    stage.schedule.check(steps_of(stage, data.windows, data.tokens))
-
-
-def passed_by(stage: TrainStage, data: DataFacts) -> frozenset[Part]:
-    """Parts that nothing of the stage reaches: they may be new and not trained, and stay as the seed made them."""
-    parts = LOSS_PASSES_BY.get(stage.loss, frozenset())
-    # Sound goes through it where there is an image too.
-    return parts if {"tiles", "mel"} <= set(data.arrays) else parts | {Part.AUDIO_PROJECTOR_VISION}
 
 
 def steps_of(stage: TrainStage, windows: int, tokens: int) -> int:

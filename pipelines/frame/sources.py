@@ -44,12 +44,16 @@ def check_texts(source: Manifest, key: str) -> bool:
     return source.form != "documents"
 
 
-def check_pairs(sources: Sequence[Manifest]) -> None:
-    """Raises BadConfig for pairs beside anything else: in a window of pairs each two segments are one."""
-    pairs = [source for source in sources if source.form == "preferences"]
-    if other := next((source for source in sources if pairs and source not in pairs), None):
+def check_alike(sources: Sequence[Manifest]) -> None:
+    """Raises BadConfig for pairs, or samples with advantages, beside anything else: a stage of training has one loss
+    for all segments of its windows."""
+    compared = [source for source in sources if source.form in ("preferences", "graded")]
+    if not compared:
+        return
+    first = compared[0]
+    if other := next((source for source in sources if source.form != first.form), None):
         raise BadConfig(
-            f"recipe.sources: {pairs[0]} holds {pairs[0].layout.called} and {other} {other.layout.called}: a stage of"
+            f"recipe.sources: {first} holds {first.layout.called} and {other} {other.layout.called}: a stage of"
             " training compares the one and learns the other, so make a mixture of each"
         )
 

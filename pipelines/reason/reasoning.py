@@ -49,10 +49,10 @@ ENGINE, JUDGE = "drawn_by", "judged_by"
 """The roles of the model that drew the samples, and of the one that judged them."""
 
 
-class Sampling(InputRecipe):
-    """What decides the samples. `problems`: what a line is; `engine`: who draws, `draws`: how; `prompt`: how a problem
-    is posed. `waves` and `stop`: how many samples of a problem. `checks`: what is asked of a chain beside its answer.
-    `attempts` at a verdict; `max_undecided_rate`: of samples without one. `decontaminate`: what is held out."""
+class Asking(InputRecipe):
+    """What decides a sample. `problems`: what a line is; `engine`: who draws, `draws`: how; `prompt`: how a problem is
+    posed. `checks`: what is asked of a chain beside its answer. `attempts` at a verdict; `max_undecided_rate`: of
+    samples without one. `decontaminate`: what is held out."""
 
     scan: Scan = Scan(chunk_records=64)  # problems per piece of work: what a kill can cost
     problems: Problems = Problems()
@@ -61,15 +61,13 @@ class Sampling(InputRecipe):
     engine: EngineSpec = EngineSpec()
     draws: Draws = Draws()
     prompt: Prompt = Prompt()
-    waves: Waves = Waves()
-    stop: Stop = Stop()
     checks: Checks = Checks()
     attempts: int = Field(default=3, ge=1)
     max_undecided_rate: float = Field(default=0.05, ge=0, le=1)
     rollouts: WriteRollouts = WriteRollouts()
 
     @model_validator(mode="after")
-    def _fits(self) -> Sampling:
+    def _fits(self) -> Asking:
         if self.draws.max_tokens >= self.engine.context:
             raise ValueError(
                 f"draws.max_tokens={self.draws.max_tokens}: less than engine.context={self.engine.context}, which has"
@@ -90,6 +88,18 @@ class Sampling(InputRecipe):
                 f"problems.answer={self.problems.answer!r}: a field with the gold answer; or null, with checks.votes,"
                 " where problems have none"
             )
+        return self
+
+
+class Sampling(Asking):
+    """What decides the samples. `waves` and `stop`: how many of a problem."""
+
+    waves: Waves = Waves()
+    stop: Stop = Stop()
+
+    @model_validator(mode="after")
+    def _enough_vote(self) -> Sampling:
+        votes = self.checks.votes
         if votes is not None and votes.at_least > self.stop.at_most:
             raise ValueError(
                 f"checks.votes.at_least={votes.at_least}: so many samples vote, and stop.at_most={self.stop.at_most}"
@@ -105,15 +115,19 @@ class RolloutRecipe(Sampling, RecordRecipe):
     @property
     def flow(self) -> Flow:
         """From a line to a problem with its samples, in order."""
-        steps: list[Step] = [ExactDuplicates(self.exact)]
-        if self.decontaminate is not None:
-            steps.append(Decontamination(self.decontaminate))
         votes = self.checks.votes
         voters = 0 if votes is None else votes.at_least
         generate = Generate(self.engine, self.draws, self.prompt, self.waves, self.stop, voters)
         verify = Verify.of(self.problems.kind, self.checks, self.stop)
-        steps.append(RollOut(generate, verify, Settle(self.stop), self.attempts, self.max_undecided_rate))
-        return Flow(self.problems, tuple(steps), self.rollouts, IF_NONE)
+        roll_out = RollOut(generate, verify, Settle(self.stop), self.attempts, self.max_undecided_rate)
+        return Flow(self.problems, (*self.before_drawing(), roll_out), self.rollouts, IF_NONE)
+
+    def before_drawing(self) -> list[Step]:
+        """Which problems samples are drawn for, in order."""
+        steps: list[Step] = [ExactDuplicates(self.exact)]
+        if self.decontaminate is not None:
+            steps.append(Decontamination(self.decontaminate))
+        return steps
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
         """Raises BadConfig for a model or a held-out version that cannot be used."""
@@ -204,7 +218,7 @@ class ReasoningConfig(PipelineConfig):
             )
 
 
-def engine_of(recipe: Sampling, versions: Versions) -> list[Manifest]:
+def engine_of(recipe: Asking, versions: Versions) -> list[Manifest]:
     """The versions that the engine is made of: a model, and its tokenizer where that is another version; none of a
     server. Raises BadConfig."""
     return _models(recipe.engine, "recipe.engine", versions)

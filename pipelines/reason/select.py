@@ -6,21 +6,20 @@ versions make the same choice, which is done once: its receipt serves the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gristmill.lake.accounts.balance import Tally, check_balance, total
 from gristmill.lake.accounts.receipt import StageId
-from gristmill.lake.store.objects import put_refs
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel, not_empty
+from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.recipe import BuildContext, Recipe, Resolved
-from gristmill.pipelines.frame.sources import as_inputs
 from gristmill.pipelines.reason.contamination import held_out, indexed, refs_of
-from gristmill.stages.core.shards import MergeLedger, Statistics, ledger_works
+from gristmill.pipelines.reason.derived import ROLE, draft_of, most_frequent, samples_of, summed
+from gristmill.stages.core.shards import MergeLedger, Statistics
 from gristmill.stages.core.work import Stage
 from gristmill.stages.gates.held_out import HeldOutIndex, IndexHeldOut
 from gristmill.stages.generate.contamination import Decontaminate
@@ -31,8 +30,7 @@ from gristmill.stages.select.write import WriteChains, WriteStepPairs, write_wor
 from gristmill.synth.first_names import COMMON
 from gristmill.synth.selection import Selection
 
-ROLE = "rolled_out"
-"""In which the version of rollouts stands among the sources."""
+log = logging.getLogger("gristmill")
 
 
 class SelectRecipe(Recipe):
@@ -132,57 +130,37 @@ class Selecting:
         self._check_whole(facts)
         counts = facts.samples if recipe.per_sample else [ref.records for ref in shards]
         written = runner.map(recipe.decider, write_works(recipe.write, shards, counts, chosen.output(CHOSEN)))
-        _check_any(run.dataset, recipe.decider, [r.reasons for r in written], sum(r.kept.count for r in written))
-        received = total(receipt.received for receipt in written)
-        merged = runner.map(
-            "ledger", ledger_works(put_refs(store, [receipt.output("fates") for receipt in written]), received.count)
-        )
-        statistics = Statistics()
-        for receipt in written:
-            statistics += receipt.facts_as(Statistics)
-        return Draft(
-            dataset=run.dataset,
-            form=run.form,
-            run_key=run.key,
-            sources=run.resolved.sources,
-            inputs=tuple(as_inputs(self.rollouts)),
-            recipe=run.resolved.identity,
-            stages=run.stages,
-            shards=not_empty([receipt.output("shard") for receipt in written]),
-            ledgers=tuple(receipt.output("ledger") for receipt in merged),
-            attachments=(bundle_receipts(store, [*receipts, chosen, *written, *merged]),),
-            schemas={"shard": str(recipe.write.rows.remove_metadata())},
-            received=received,
-            kept=total(receipt.kept for receipt in merged),
-            dropped=total(receipt.dropped for receipt in merged),
-            quarantined=total(receipt.quarantined for receipt in merged),
-            funnel=funnel(received.count, (recipe.decider,), written),
-            statistics={**_as_dict(statistics), **({"selection": report(facts)} if recipe.per_sample else {})},
+        if not total(receipt.kept for receipt in written).count:
+            self._nothing(run.dataset, facts, most_frequent(written))
+        statistics = summed([receipt.facts_as(Statistics) for receipt in written])
+        more = {"selection": report(facts)} if recipe.per_sample else {}
+        rows = recipe.write.rows
+        return draft_of(run, self.rollouts, recipe.decider, rows, written, [*receipts, chosen], statistics, **more)
+
+    @property
+    def form(self) -> Form:
+        """Of the version."""
+        return self.recipe.form
+
+    def _nothing(self, dataset: str, facts: ChooseFacts, mostly: str) -> None:
+        """Says that a version is empty, where that is no fault: no problem has a right chain and a wrong one, and there
+        are chains to fine-tune on. Raises GateFailed where nothing at all came of the rollouts."""
+        if self.form == "preferences" and facts.selected:
+            log.warning(
+                "%s is empty, and no stage can be trained on it: not one of %s problems has both a right chain and a"
+                " wrong one: %s. The right chains go into their own version; for pairs draw more samples of a problem"
+                " (recipe.stop), or harder problems",
+                *(dataset, f"{sum(ref.records for ref in self.rollouts.shards):,}", mostly),
+            )
+            return
+        raise GateFailed(
+            f"{dataset}: nothing is left: {mostly or 'there are no samples'}. The rollouts are kept; change recipe."
+            f"{'stop' if self.form == 'preferences' else 'select'}, or draw more samples"
         )
 
     def _check_whole(self, facts: ChooseFacts) -> None:
         """Raises BalanceError unless there are as many samples as the rollouts' ledger accounts for."""
         there = sum(facts.samples)
-        stated = self.rollouts.samples.count if self.rollouts.samples is not None else 0
+        stated = samples_of(self.rollouts)
         counted = {"chosen": Tally.of(f"{n}".encode() for n in range(there))}
         check_balance("choose", Tally.of(f"{n}".encode() for n in range(stated)), counted, what="samples", end="reason")
-
-
-def _as_dict(statistics: Statistics) -> Mapping[str, Any]:
-    return {name: getattr(statistics, name) for name in ("documents", "text_bytes", "languages", "bytes_from")}
-
-
-def _check_any(dataset: str, decider: str, reasons: list[Mapping[str, int]], kept: int) -> None:
-    """Raises GateFailed where nothing at all is left."""
-    if kept:
-        return
-    sums: dict[str, int] = {}
-    for of_shard in reasons:
-        for reason, count in of_shard.items():
-            sums[reason] = sums.get(reason, 0) + count
-    mostly = ", ".join(f"{reason} ({count:,})" for reason, count in sorted(sums.items(), key=lambda item: -item[1])[:4])
-    remedy = "recipe.pairs=false goes on without pairs" if decider == "pairs" else "change recipe.select"
-    raise GateFailed(
-        f"{dataset}: nothing is left: {mostly or 'there are no samples'}. The rollouts are kept; {remedy}, or draw more"
-        " samples"
-    )

@@ -14,21 +14,20 @@ from gristmill.filters.overlap import Overlap
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.versions.manifest import Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
+from gristmill.model.assembly.fits import DataFacts, check
 from gristmill.model.assembly.shapes import differing, of_stage, parts_of
 from gristmill.model.hf.shape import Shape
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.parts import ADAPTERS, Part
 from gristmill.model.phi4.presets import PRESETS
-from gristmill.model.processing.audio_rates import BANDS
-from gristmill.model.train.stage import DataFacts, Origin, TrainStage, check, steps_of
-from gristmill.pipelines.frame.sources import check_texts, exact
+from gristmill.model.train.stage import Origin, TrainStage, steps_of
+from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.training.data import data_facts, held_out
 from gristmill.pipelines.training.spec import STAGE, StageSpec
-from gristmill.stages.mix.pack_facts import arrays_of
-from gristmill.stages.mix.pairs import of_pairs
-from gristmill.stages.mix.tokenize import load_tokenizer
 from gristmill.stages.mix.windows import shard_files
 from gristmill.stages.models.model_versions import part_shards, shape_of, tokenizer_shard
+from gristmill.stages.reference.compare import Comparison
 from gristmill.stages.start.works import Beginning
 from gristmill.stages.train.job import TrainInput
 from gristmill.stages.train.result import part_digest
@@ -101,7 +100,8 @@ class Whole:
 @dataclass(frozen=True)
 class StageLookup:
     """A stage with all that it names. `stage`: with exact versions and its length in steps or tokens; `taken`: by part
-    the model that it comes from; `copies`: of the parts that start as a copy of another part of it, which."""
+    the model that it comes from; `copies`: of the parts that start as a copy of another part of it, which. `base`: the
+    model that a policy is held to, where the stage names it."""
 
     stage: TrainStage
     config: ModelConfig
@@ -112,6 +112,7 @@ class StageLookup:
     overlap: Overlap
     taken: Mapping[Part, ModelParts]
     copies: Mapping[Part, Part]
+    base: ModelParts | None = None
 
     @classmethod
     def of(
@@ -121,8 +122,8 @@ class StageLookup:
         BadConfig."""
         key = f"recipe.stages.{number}"
         mixture = exact(versions, spec.data, f"{key}.data")
-        facts = data_facts(versions, mixture, whole, f"{key}.data")
-        held_out = tuple(_held_out(versions, name, f"{key}.held_out") for name in spec.held_out)
+        facts = data_facts(versions, mixture, whole.tokenizer, whole.tokenizer_version, f"{key}.data")
+        held = tuple(held_out(versions, name, f"{key}.held_out") for name in spec.held_out)
         origins = {part: Origin.of(part, ref) for part, ref in spec.init_from.items()}
         taken = {
             part: _source(origin, versions, results, f"{key}.init_from.{part}") for part, origin in origins.items()
@@ -131,16 +132,20 @@ class StageLookup:
         names = {
             part: f"{source.name}/{copies[part]}" if part in copies else source.name for part, source in taken.items()
         }
-        stage = spec.resolved(names, facts.tokens)
+        origin = Origin.of(Part.LANGUAGE, spec.reference)
+        base = _source(origin, versions, results, f"{key}.reference") if spec.reference else None
+        stage = spec.resolved(names, facts.tokens, "" if base is None else base.name)
         config = of_stage(whole.shape.config, taken, stage.trainable)
         for part, source in taken.items():
             _check_fits(part, source, config, whole.tokenizer, f"{key}.init_from.{part}")
         _check_bases(taken, stage, key)
+        if base is not None:
+            _check_base(base, config, whole.tokenizer, f"{key}.reference")
         try:
             check(stage, config, whole.tokenizer.sha256, facts)
         except ValueError as error:
             raise BadConfig(f"{key}.{error}") from error
-        return cls(stage, config, whole, mixture, facts, held_out, spec.overlap, taken, copies)
+        return cls(stage, config, whole, mixture, facts, held, spec.overlap, taken, copies, base)
 
     @property
     def steps(self) -> int:
@@ -167,6 +172,9 @@ class StageLookup:
             refs.append(manifest.ref.model_copy(update={"role": f"init_from.{part}"}))
         if self.whole.tokenizer_version is not None:
             refs.append(self.whole.tokenizer_version.model_copy(update={"role": "tokenizer"}))
+        if self.base is not None:
+            assert self.base.manifest is not None, "the stages before it are done"
+            refs.append(self.base.manifest.ref.model_copy(update={"role": "reference"}))
         refs += [manifest.ref.model_copy(update={"role": "held_out"}) for manifest in self.held_out]
         return tuple(refs)
 
@@ -181,6 +189,17 @@ class StageLookup:
         """What is made before the stage starts."""
         hears = Part.AUDIO_ENCODER in self.stage.trainable - set(self.taken) and "mel" in self.facts.arrays
         return Beginning(self.copies, hears)
+
+    @property
+    def comparison(self) -> Comparison:
+        """What is asked of models before the stage is trained, where its loss compares. Raises AssertionError before
+        the stages before it are done."""
+        parts: dict[Part, tuple[ObjectRef, ...]] | None = None
+        if self.base is not None:
+            assert self.base.manifest is not None, "the stages before it are done"
+            stored = part_shards(self.base.manifest)
+            parts = {part: stored[part] for part in parts_of(self.config)}
+        return Comparison(self.stage, self.config, self.mixture, parts)
 
     def given(self, dataset: str) -> TrainInput:
         """Pointers to all that the stage starts from, but what is made before it (`beginning`). Raises AssertionError
@@ -204,51 +223,6 @@ class StageLookup:
             bases={part: digests[Part.LANGUAGE] for part in digests if part in ADAPTERS.values()},
             tokenizer=self.whole.tokenizer,
         )
-
-
-def _held_out(versions: Versions, ref: str, key: str) -> Manifest:
-    """A version of evaluation data. Raises BadConfig, which begins with `key`, for one without records with texts."""
-    manifest = exact(versions, ref, key)
-    check_texts(manifest, key)
-    if not manifest.kept.count:
-        raise BadConfig(f"{key}: {manifest} holds no record: nothing would be looked for")
-    return manifest
-
-
-def data_facts(versions: Versions, mixture: Manifest, whole: Whole, key: str) -> DataFacts:
-    """What the manifest of a mixture says of its windows. Raises BadConfig, which begins with `key`, for a version that
-    is none, or one of another tokenizer than the model's."""
-    try:
-        shard_files(mixture)
-    except ValueError as error:
-        raise BadConfig(f"{key}: {error}") from error
-    source = next((ref for ref in mixture.sources if ref.role == "tokenizer"), None)
-    tokenizer = None if source is None else tokenizer_shard(versions.manifest(source.dataset, source.version))
-    if tokenizer is None:
-        raise BadConfig(f"{key}: {mixture} does not say which tokenizer made its windows; mix it anew")
-    if tokenizer.sha256 != whole.tokenizer.sha256:
-        wanted = whole.tokenizer_version or "the tokenizer of recipe.model"
-        raise BadConfig(
-            f"{key}: the windows of {mixture} were made with {source}, the model reads those of {wanted}: mix them anew"
-            " with that, or give recipe.tokenizer the other"
-        )
-    cut, log_mel = (mixture.recipe.get(name) or {} for name in ("images", "audio"))
-    names = load_tokenizer(versions.store, tokenizer)
-    return DataFacts(
-        window=mixture.recipe["window"],
-        windows=mixture.statistics["windows"],
-        tokens=mixture.statistics["tokens"],
-        tokenizer=tokenizer.sha256,
-        vocab_size=tokenizer.records,
-        crop_size=cut.get("crop"),
-        patch_size=cut.get("patch"),
-        image_token=names.special(cut["token"]) if cut else None,
-        mels=BANDS if log_mel else None,
-        reduction=log_mel.get("reduction"),
-        audio_token=names.special(log_mel["token"]) if log_mel else None,
-        arrays=arrays_of(mixture),
-        pairs=of_pairs(mixture),
-    )
 
 
 def _given_out(versions: Versions, refs: Iterable[VersionRef]) -> VersionRef | None:
@@ -277,6 +251,14 @@ def _check_fits(part: Part, source: ModelParts, config: ModelConfig, tokenizer: 
             f"{key}: the tokenizer of {source.name} is {source.tokenizer.sha256[:12]}, that of the recipe"
             f" {tokenizer.sha256[:12]}: give recipe.tokenizer the version that {source.name} was trained with"
         )
+
+
+def _check_base(base: ModelParts, config: ModelConfig, tokenizer: ObjectRef, key: str) -> None:
+    """Raises BadConfig for a model that a policy of this shape cannot be held to."""
+    for part in sorted(parts_of(config)):
+        if part not in base.digests:
+            raise BadConfig(f"{key}: {base.name} has no {part}; it has {', '.join(sorted(base.digests))}")
+        _check_fits(part, base, config, tokenizer, key)
 
 
 def _check_bases(taken: Mapping[Part, ModelParts], stage: TrainStage, key: str) -> None:

@@ -25,22 +25,12 @@ _MADE = "made@v1"
 """Stands for the version of a stage that is still to come: what is checked does not depend on which it is."""
 
 
-class StageSpec(Root):
-    """A stage as a recipe gives it: the fields of `model.train.stage.TrainStage`, by the same names.
+class StageSettings(Root):
+    """How a stage is trained, whatever it is trained on: fields of `model.train.stage.TrainStage`, by the same names.
+    `epochs`: how long, of the mixture's tokens, in place of `steps` or `tokens`."""
 
-    `init_from` may name an earlier stage of the recipe, as `stage:pretrain`, or `stage:a2/audio_projector_speech` for a
-    copy of another of its parts. `epochs`: how long, of the mixture's tokens, in place of `steps` or `tokens`.
-    `held_out`: exact versions of evaluation data, no record of which may be in what is trained on, by the gate
-    `contamination`; `overlap`: what counts as being in it.
-    """
-
-    name: str
-    trainable: tuple[Part, ...]
-    data: str
     batch: int
     optim: Optim
-    init_from: dict[Part, str] = {}
-    loss: str = "cross_entropy"
     steps: int | None = None
     tokens: int | None = None
     epochs: float | None = Field(default=None, gt=0)
@@ -50,7 +40,24 @@ class StageSpec(Root):
     precision: str = "float32"
     max_skipped: int = 3
     beta: float = 0.1
+    clip_ratio: float = 0.2
+
+
+class StageSpec(StageSettings):
+    """A stage as a recipe gives it: the fields of `model.train.stage.TrainStage`, by the same names.
+
+    `init_from` may name an earlier stage of the recipe, as `stage:pretrain`, or `stage:a2/audio_projector_speech` for a
+    copy of another of its parts, and `reference` too. `held_out`: exact versions of evaluation data, no record of which
+    may be in what is trained on, by the gate `contamination`; `overlap`: what counts as being in it.
+    """
+
+    name: str
+    trainable: tuple[Part, ...]
+    data: str
+    init_from: dict[Part, str] = {}
+    loss: str = "cross_entropy"
     nll_weight: float = 0.0
+    reference: str = ""
     spec_augment: SpecAugment | None = None
     held_out: tuple[str, ...] = ()
     overlap: Overlap = Overlap()
@@ -59,7 +66,7 @@ class StageSpec(Root):
     def _can_be(self) -> StageSpec:
         if self.epochs is not None and (self.steps is not None or self.tokens is not None):
             raise ValueError(f"epochs={self.epochs}: say how long by one of steps, tokens, epochs")
-        self.resolved(self.init_from, 1 << 40)
+        self.resolved(self.init_from, 1 << 40, self.reference)
         if ("contamination" in self.gates) != bool(self.held_out):
             raise ValueError(
                 f"held_out={list(self.held_out)}, gates={list(self.gates)}: the gate contamination looks for records of"
@@ -69,12 +76,13 @@ class StageSpec(Root):
             raise ValueError("name='limit': names in .limit are for runs with a limit; give another")
         return self
 
-    def resolved(self, init_from: Mapping[Part, str], data_tokens: int) -> TrainStage:
-        """The stage on a mixture of so many tokens. `init_from`: exact versions; of an earlier stage that is not done,
-        its name as it stands in the recipe. Raises ValueError."""
+    def resolved(self, init_from: Mapping[Part, str], data_tokens: int, reference: str) -> TrainStage:
+        """The stage on a mixture of so many tokens. `init_from`, `reference`: exact versions; of an earlier stage that
+        is not done, its name as it stands in the recipe. Raises ValueError."""
         values = {field.name: getattr(self, field.name) for field in fields(TrainStage)}
         if self.epochs is not None:
             values["tokens"] = max(1, round(self.epochs * data_tokens))
+        values["reference"] = _exactly(reference)
         values["init_from"] = {part: _exactly(ref) for part, ref in init_from.items()}
         return TrainStage(**{**values, "trainable": frozenset(self.trainable)})
 

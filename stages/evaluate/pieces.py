@@ -25,7 +25,7 @@ from gristmill.model.shards.files import ShardReader
 from gristmill.model.shards.sample import Sample
 from gristmill.model.windows.placeholders import BadMedium, Medium
 from gristmill.model.windows.stretches import WindowMedia
-from gristmill.stages.mix.pairs import of_pairs
+from gristmill.stages.mix.pairs import of_graded, of_pairs
 from gristmill.stages.mix.tokenize import record_at
 from gristmill.stages.mix.windows import shard_files, source_of
 from gristmill.stages.text.instruct import parts_of
@@ -90,6 +90,11 @@ def pieces_of(source: Manifest, task: Task | None, records: int, limit: int | No
         raise ValueError(
             f"{source} holds windows of pairs, whose rejected answers would be scored too; evaluate on samples, or on"
             " a mixture of them. What was learned of pairs, the gate `preference` of a training says"
+        )
+    if of_graded(source):
+        raise ValueError(
+            f"{source} holds windows of samples with advantages, wrong ones among them, which would be scored too;"
+            " evaluate on samples, or on a mixture of them"
         )
     shards: list[tuple[ObjectRef, ObjectRef | None, ObjectRef | None]]
     if source.form == "windows":

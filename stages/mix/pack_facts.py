@@ -7,15 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.stages.mix.kinds import Clips, Images
 from gristmill.stages.mix.mix import MediaBudget
-from gristmill.stages.mix.pairs import PAIRS
+from gristmill.stages.mix.pairs import GRADED, PAIRS
 from gristmill.stages.mix.plan_rows import SourceFacts
 
 WINDOW_SCHEMA = "input_ids: int32, loss_mask: bool, cu_seqlens: int32"
 MEDIA_SCHEMAS = {Images.name: "tiles: uint8, image_sizes: int32", Clips.name: "mel: float32, cu_frames: int32"}
 """What windows with media of a kind hold beside."""
+SEGMENTS: Mapping[Form, Mapping[str, str]] = {"preferences": PAIRS, "graded": GRADED}
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ def statistics_of(
     }
 
 
-def schemas_of(kinds: Collection[str], pairs: bool) -> dict[str, str]:
-    """What a window holds, where there are media of these kinds; and, where each two of its segments are a pair,
-    that."""
+def schemas_of(kinds: Collection[str], form: Form) -> dict[str, str]:
+    """What a window holds, where there are media of these kinds; and, of sources of this form, what its segments are if
+    they are no samples to learn as they stand."""
     window = ", ".join([WINDOW_SCHEMA, *(MEDIA_SCHEMAS[kind] for kind in kinds)])
-    return {"window": window, **(PAIRS if pairs else {})}
+    return {"window": window, **SEGMENTS.get(form, {})}
 
 
 def arrays_of(mixture: Manifest) -> tuple[str, ...]:

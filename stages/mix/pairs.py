@@ -23,11 +23,18 @@ REJECTED = "rejected"
 """The column of tokens: of a pair, at which token the rejected side begins."""
 PAIRS: Mapping[str, str] = MappingProxyType({"segments": "chosen, rejected"})
 """What the schemas of a mixture say where each two segments of its windows are a pair."""
+GRADED: Mapping[str, str] = MappingProxyType({"segments": "samples with advantages"})
+"""What they say where each segment is a sample with an advantage, which its source has."""
 
 
 def of_pairs(mixture: Manifest) -> bool:
     """Whether each two segments of the windows of a mixture are a pair."""
     return PAIRS.items() <= mixture.schemas.items()
+
+
+def of_graded(mixture: Manifest) -> bool:
+    """Whether each segment of the windows of a mixture is a sample with an advantage."""
+    return GRADED.items() <= mixture.schemas.items()
 
 
 @dataclass(frozen=True)

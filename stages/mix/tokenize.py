@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
     metadata={"gristmill.format": "1"},
 )
 LENGTHS = pa.schema([("row", pa.int32()), ("key", pa.uint64()), ("tokens", pa.int32())])
-TEXT_FORMS = ("documents", "samples", "preferences", "images", "audio")
+TEXT_FORMS = ("documents", "samples", "preferences", "graded", "images", "audio")
 """Forms whose records have a text to tokenize; all but documents have parts."""
 ROW_GROUP = 4096
 """Rows; tokens of a row are a few kilobytes."""

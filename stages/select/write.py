@@ -54,7 +54,8 @@ PAIRS = pa.schema(
     ],
     metadata={"gristmill.format": "1"},
 )
-_ROLLED = ["id", "url", *(name for name, _ in PROBLEM), "difficulty", "samples", "date", "source"]
+ROLLED = ["id", "url", *(name for name, _ in PROBLEM), "difficulty", "samples", "date", "source"]
+"""Columns of a shard of rollouts that what is made of it takes over."""
 _NO_CONTENT = (TRUNCATED, ".no_answer", ".several_answers", ".unparseable_answer", ".answer_too_long")
 """Reasons of rejected samples that say nothing of a wrong step: they are no rejected side."""
 
@@ -74,20 +75,13 @@ class _Write(Stage[WriteInput]):
     rows: ClassVar[pa.Schema]
     """Of its shards."""
 
-    def parts(self, row: Mapping[str, Any], text: str) -> list[Segment]:
-        """A conversation: the problem as it was posed, and a chain."""
-        turns = [Turn("user", prompt_of(problem_of(row), self.prompt.template)), Turn("assistant", text)]
-        if self.prompt.system is not None:
-            turns.insert(0, Turn("system", self.prompt.system))
-        return render(Conversation(tuple(turns)))
-
     def read(self, store: Store, payload: WriteInput) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """(problem, its samples) in order, each sample with `chosen`: its row of CHOSEN_SCHEMA. Raises ValueError where
         the table does not speak of this shard."""
         decided = read_table(store, payload.chosen, filters=pc.field("shard") == payload.shard.sha256)
         chosen = {row["ordinal"]: row for row in decided.cast(CHOSEN_SCHEMA).to_pylist()}
         ordinal = 0
-        for row in read_table(store, payload.shard, _ROLLED).to_pylist():
+        for row in read_table(store, payload.shard, ROLLED).to_pylist():
             samples = row.pop("samples")
             for sample in samples:
                 if chosen.get(ordinal, {}).get("id") != sample["id"]:
@@ -122,7 +116,7 @@ class WritesSamples(_Write):
         digest = payload.shard.sha256
         for problem, samples in self.read(store, payload):
             for sample in samples:
-                record = _record(sample["id"], digest, sample["ordinal"])
+                record = record_of(sample["id"], digest, sample["ordinal"])
                 chosen = sample["chosen"]
                 if chosen["reason"] is not None:
                     value = chosen["contaminated"] if chosen["reason"] == "contaminated" else sample["reason"]
@@ -149,8 +143,8 @@ class WriteChains(WritesSamples):
 
     def row(self, problem: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
         """A conversation, and where it comes from."""
-        parts = self.parts(problem, sample["text"])
-        return _columns(problem, sample["id"], "chat", parts) | {
+        parts = conversation(self.prompt, problem, sample["text"])
+        return columns_of(problem, sample["id"], "chat", parts) | {
             "parent_id": problem["id"],
             "sample": sample["sample"],
             "verifier": sample["verifier"],
@@ -174,7 +168,7 @@ class WriteStepPairs(_Write):
         fates, rows = Fates(), []
         digest = work.payload.shard.sha256
         for ordinal, (problem, samples) in enumerate(self.read(store, work.payload)):
-            record = _record(problem["id"], digest, ordinal)
+            record = record_of(problem["id"], digest, ordinal)
             usable = [sample for sample in samples if sample["text"] and sample["chosen"]["contaminated"] is None]
             accepted = [sample for sample in usable if sample["verdict"] == "accepted"]
             rejected = [sample for sample in usable if _is_wrong(sample)]
@@ -187,8 +181,11 @@ class WriteStepPairs(_Write):
         return self.outcome(store, rows, fates)
 
     def _row(self, problem: Mapping[str, Any], samples: Mapping[int, Mapping[str, Any]], pair: Pair) -> dict[str, Any]:
-        chosen, rejected = self.parts(problem, pair.chosen.text), self.parts(problem, pair.rejected.text)
-        return _columns(problem, problem["id"], "preference", [*chosen, *rejected]) | {
+        chosen, rejected = (
+            conversation(self.prompt, problem, pair.chosen.text),
+            conversation(self.prompt, problem, pair.rejected.text),
+        )
+        return columns_of(problem, problem["id"], "preference", [*chosen, *rejected]) | {
             "rejected_at": sum(len(part.text) for part in chosen),
             "chosen_id": samples[pair.chosen.sample]["id"],
             "rejected_id": samples[pair.rejected.sample]["id"],
@@ -200,6 +197,14 @@ class WriteStepPairs(_Write):
         }
 
 
+def conversation(prompt: Prompt, problem: Mapping[str, Any], text: str) -> list[Segment]:
+    """The problem as it was posed, and a chain that answers it."""
+    turns = [Turn("user", prompt_of(problem_of(problem), prompt.template)), Turn("assistant", text)]
+    if prompt.system is not None:
+        turns.insert(0, Turn("system", prompt.system))
+    return render(Conversation(tuple(turns)))
+
+
 def _chains(samples: Sequence[Mapping[str, Any]]) -> list[Chain]:
     return [Chain(sample["sample"], sample["text"]) for sample in samples]
 
@@ -209,11 +214,13 @@ def _is_wrong(sample: Mapping[str, Any]) -> bool:
     return sample["verdict"] == "rejected" and not str(sample["reason"]).endswith(_NO_CONTENT)
 
 
-def _record(id: str, digest: str, ordinal: int) -> dict[str, Any]:
+def record_of(id: str, digest: str, ordinal: int) -> dict[str, Any]:
+    """A record that stands in a shard, by its place in it, for fates."""
     return {"id": id, "input": digest, "ordinal": ordinal, "start": 0, "length": 0}
 
 
-def _columns(problem: Mapping[str, Any], id: str, kind: str, parts: Sequence[Segment]) -> dict[str, Any]:
+def columns_of(problem: Mapping[str, Any], id: str, kind: str, parts: Sequence[Segment]) -> dict[str, Any]:
+    """What every row has that is made of a problem's samples."""
     return {
         "id": id,
         "url": problem["url"],

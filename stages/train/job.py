@@ -23,7 +23,7 @@ from gristmill.model.windows.sound_scale import BandScale
 from gristmill.stages.core.work import Resources
 from gristmill.stages.mix.windows import source_of
 from gristmill.stages.models.model_versions import fetched
-from gristmill.stages.models.references import load_references
+from gristmill.stages.models.references import beside_digests, load_beside
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.reporting import Report
 
@@ -59,7 +59,7 @@ class Execution:
 class TrainInput:
     """Pointers. `windows`: (tar, index) of each shard of the mixture, `steps` on them; `parts`: the weights of each
     part that is taken; `tokenizer`: that of the windows, which becomes the model's; `sidecars`: what lies beside the
-    weights; `references`: what the starting model says of the windows of each shard, of a stage that compares with it;
+    weights; `beside`: of a stage that compares, array of a window -> a table for each shard (stages.models.references);
     `scale`: of the clips of the windows, where an encoder of them is new. `dataset`: that the result becomes a version
     of, for people."""
 
@@ -69,7 +69,7 @@ class TrainInput:
     parts: Mapping[Part, tuple[ObjectRef, ...]]
     tokenizer: ObjectRef
     sidecars: Mapping[str, str] = field(default_factory=dict)
-    references: tuple[ObjectRef, ...] = ()
+    beside: Mapping[str, tuple[ObjectRef, ...]] = field(default_factory=dict)
     scale: BandScale | None = None
 
     @property
@@ -77,10 +77,10 @@ class TrainInput:
         """Of all that decides the result."""
         windows = (ref.sha256 for pair in self.windows for ref in pair)
         parts = (ref.sha256 for part in sorted(self.parts) for ref in self.parts[part])
-        beside = [digest_of(b"sidecars", *(f"{name} {text}" for name, text in sorted(self.sidecars.items())))]
-        references = (f"reference {ref.sha256}" for ref in self.references)
-        beside = beside if self.sidecars else []
-        return (*windows, *parts, self.tokenizer.sha256, *beside, *references, *self.scaled)
+        sidecars = [digest_of(b"sidecars", *(f"{name} {text}" for name, text in sorted(self.sidecars.items())))]
+        sidecars = sidecars if self.sidecars else []
+        beside = beside_digests(self.beside)
+        return (*windows, *parts, self.tokenizer.sha256, *sidecars, *beside, *self.scaled)
 
     @property
     def base(self) -> str:
@@ -126,12 +126,11 @@ class TrainJob:
         return model
 
     def source(self, store: Store) -> Source:
-        """The windows, with what the starting model says of them if the stage compares with it. Raises
-        DamagedObject."""
+        """The windows, with what lies beside them if the stage compares. Raises DamagedObject."""
         source = source_of(store, self.given.windows)
-        if not self.given.references:
+        if not self.given.beside:
             return source
-        return replace(source, beside=load_references(store, self.given.references))
+        return replace(source, beside=load_beside(store, self.given.beside))
 
 
 @dataclass(frozen=True)

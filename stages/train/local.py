@@ -13,7 +13,7 @@ from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.train.checkpoint_files import WEIGHTS
 from gristmill.model.train.loop import Trainer
 from gristmill.model.train.metrics import Progress
-from gristmill.model.train.objective import Objective, PreferenceObjective
+from gristmill.model.train.objective import Objective, PolicyObjective, PreferenceObjective
 from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.stage import LOSSES, TrainStage
 from gristmill.model.train.state import Reached
@@ -89,6 +89,8 @@ def objective_of(stage: TrainStage, model: Multimodal) -> nn.Module:
             return Objective(model)
         case "dpo":
             return PreferenceObjective(model, beta=stage.beta, nll_weight=stage.nll_weight)
+        case "grpo":
+            return PolicyObjective(model, beta=stage.beta, clip_ratio=stage.clip_ratio)
         case "siglip":
             return SiglipObjective(model, seed=stage.seed)
     raise ValueError(f"loss={stage.loss!r}: no stage trains by it on windows; allowed are {', '.join(LOSSES)}")

@@ -53,7 +53,7 @@ network addresses, cards and accounts are test values.
 - `benchmark.jsonl`: invented word problems; some pages leak them.
 - `truth.jsonl`: one row a record: file, ordinal, url, warc_id, kind, expected, reasons, family, jaccard, ...
 - `instruct/`: instruction data with a truth of its own, see below.
-- `nano/`: what a model of a million parameters learns in minutes, see below.
+- `nano/`, `reasoning/`: what a model of a million parameters learns in minutes, see below.
 
 How to read the truth: `expected` is the fate under a pipeline that keeps English, applies Gopher quality,
 removes duplicates and decontaminates against `benchmark.jsonl`; a pipeline without one of these keeps what
@@ -88,4 +88,7 @@ JSON lines with `id`, `question`, `answer`, all of them right, and both as one `
   one step `a+b=c`, the last is `#### N`. Two numbers that follow each other in a held-out problem never do in another.
 - `nano/copying.jsonl`, `nano/copying-held-out.jsonl`: words, letters or digits to write once more as a list, once or
   twice as they are, or (`Without repeats:`) where each stands one to three times, with blanks `_` between.
+- `reasoning/`: word problems about what is left over, 0 to 4, which a wrong chain often hits by luck. `worked.jsonl`
+  has chains, `first.jsonl` and `second.jsonl` have the answers alone, for a model to draw chains for, `held-out.jsonl`
+  is asked; `words.jsonl` is for a tokenizer, its numbers have one digit.
 """

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -50,15 +51,19 @@ def story(draw: Draw, *, held_out: bool = False) -> Row:
     steps = chain(draw, count)
     while any(is_held_out(a.operand, b.operand) != held_out for a, b in pairwise(steps)):
         steps = chain(draw, count)
+    answer = "\n".join([*map(str, steps), f"#### {steps[-1].after}"])
+    return Row(f"story_{count}_steps", {"question": " ".join([*told(draw, steps), "How many now?"]), "answer": answer})
+
+
+def told(draw: Draw, steps: Sequence[Step]) -> list[str]:
+    """The sentences that tell these steps."""
     she = draw.chance(0.5)
     name, things, who = draw.pick(_SHE if she else _HE), draw.pick(_THINGS), "She" if she else "He"
     sentences = [f"{name} has {steps[0].before} {things}."]
     for step in steps:
         event = draw.pick(_EVENTS[f"*{step.operand}" if step.sign == "*" else step.sign])
         sentences.append(event.format(who=who, n=step.operand))
-    sentences.append("How many now?")
-    answer = "\n".join([*map(str, steps), f"#### {steps[-1].after}"])
-    return Row(f"story_{count}_steps", {"question": " ".join(sentences), "answer": answer})
+    return sentences
 
 
 def chain(draw: Draw, count: int) -> list[Step]:

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from train_windows import stage
 
+from gristmill.model.assembly.fits import DataFacts, check
 from gristmill.model.augment.spec_augment import SpecAugment
 from gristmill.model.phi4.config import LoraConfig
 from gristmill.model.phi4.parts import Part
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.train.optim_config import Optim
 from gristmill.model.train.schedule import PeakLaw, Schedule
-from gristmill.model.train.stage import DataFacts, check, steps_of
+from gristmill.model.train.stage import steps_of
 
 NANO = PRESETS["nano"]
 TEXT = replace(NANO, vision=None, audio=None, adapters=())
@@ -45,6 +46,11 @@ FACTS = DataFacts(window=1024, windows=100, tokens=100_000, tokenizer="abc", voc
         ({"optim": Optim(PeakLaw(1.0))}, "tokens is not given: optim.lr is a law of the tokens"),
         ({"schedule": Schedule("cosine", 12)}, "schedule.warmup=12: the stage has 12 steps"),
         ({"schedule": Schedule("wsd", 10, decay=0.5)}, "of which the rate falls in 6"),
+        ({"loss": "dpo", "beta": 0}, "beta=0: allowed is above 0"),
+        ({"loss": "grpo", "beta": -0.1}, "beta=-0.1: allowed is above 0, or 0"),
+        ({"loss": "grpo", "clip_ratio": 0}, "clip_ratio=0: allowed is above 0, below 1"),
+        ({"loss": "grpo", "reference": "base"}, "reference='base': allowed is an exact version"),
+        ({"loss": "dpo", "reference": "base@v1"}, "reference='base@v1': for loss=grpo"),
     ],
 )
 def test_a_stage_that_cannot_be_is_refused_by_field(changes: dict[str, Any], message: str) -> None:
@@ -83,7 +89,11 @@ def test_a_stage_is_plain_values_and_does_not_change() -> None:
     assert values == v1.to_dict()
     assert values["init_from"] == {"language": "lm@v3", "vision_encoder": "v@v2"}
     assert values["trainable"] == ["vision_projector"] and values["optim"]["betas"] == [0.9, 0.95]
-    assert set(values) == set(vars(v1)) - {"spec_augment"}, "a key that came later, where it is not given"
+    later = {"spec_augment", "clip_ratio", "reference"}
+    assert set(values) == set(vars(v1)) - later, "keys that came later, where they are not given"
+    policy = stage(**fields, loss="grpo", reference="lm@v1")
+    assert policy.to_dict()["reference"] == "lm@v1" and policy.to_dict()["clip_ratio"] == 0.2
+    assert policy.identity() == stage(**fields, loss="grpo", reference="lm@v2").identity(), "names decide no weights"
     hiding = stage(**fields, spec_augment=SpecAugment(time_width=20))
     assert hiding.to_dict()["spec_augment"]["time_width"] == 20 and hiding.identity() != v1.identity()
     with pytest.raises(TypeError):

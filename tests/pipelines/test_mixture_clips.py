@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from types import SimpleNamespace
 
 import mixtures
 import numpy as np
@@ -30,7 +29,7 @@ from gristmill.model.windows.stretches import WindowMedia
 from gristmill.orchestration.cli.main import app
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.tokenizer import tokenizer_of
-from gristmill.pipelines.training.lookup import data_facts
+from gristmill.pipelines.training.data import data_facts
 from gristmill.stages.mix.media import TokenizeMedia
 from gristmill.stages.mix.tokenize import tokenize_works
 from gristmill.stages.mix.windows import read_windows
@@ -227,9 +226,7 @@ def test_the_statistics_and_the_index_count_both(store, of_all_kinds):
 
 def test_a_stage_of_training_is_told_how_clips_were_taken(store, of_all_kinds):
     tokens = tokenizer_shard(Versions(store).resolve("bpe"))
-    facts = data_facts(
-        Versions(store), of_all_kinds, SimpleNamespace(tokenizer=tokens, tokenizer_version="bpe@v1"), "data"
-    )
+    facts = data_facts(Versions(store), of_all_kinds, tokens, None, "data")
     assert (facts.mels, facts.reduction, facts.audio_token, facts.image_token) == (80, 8, AUDIO, IMAGE)
     assert facts.arrays[-4:] == ("tiles", "image_sizes", "mel", "cu_frames")
 

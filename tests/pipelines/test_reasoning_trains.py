@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
+import evaluations
 import pytest
 import reasonings
 from mixtures import mix, windows
 from reasonings import rows_of, three
 from training import stage, train
 
+from gristmill.lake.store.objects import read_object
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.upkeep.verify import verify
 from gristmill.model.phi4.parts import Part
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.stages.models.model_versions import part_shards
+from gristmill.stages.run.runner import Runner
 
 WINDOW = 128
 UPON = {"init_from": {"language": "base@v1"}, "batch": 2, "steps": 4, "optim": {"lr": 1e-4}}
@@ -30,6 +36,12 @@ def lake(tmp_path_factory):
     return store
 
 
+def perplexity(store, model):
+    """Of worked answers that no stage here has seen."""
+    config = evaluations.config(["math@v1"], dataset="eval", model=model, tasks={"math@v1": "perplexity"})
+    return run_pipeline(config, store, Runner(store, workers=0)).manifest.statistics["scores"][0]["value"]
+
+
 def test_pairs_are_mixed_and_preferences_learned_of_them(lake):
     pairs = three(lake, "reasoning")[1]
     mixture = mix(lake, {str(pairs): {"weight": 1, "max_epochs": 1}}, window=WINDOW, dataset="pairs").manifest
@@ -39,6 +51,12 @@ def test_pairs_are_mixed_and_preferences_learned_of_them(lake):
     manifest = train(lake, prefer, model="base@v1").manifest
     verdict = manifest.statistics["gates"]["preference"]
     assert verdict["passed"] and verdict["facts"]["margin"] > 0 and verdict["facts"]["pairs"] > 2
+    ref = next(ref for ref in manifest.attachments if ref.kind == "metrics")
+    first, *_, last = [json.loads(line)["measures"] for line in read_object(lake, ref).splitlines()]
+    assert first["margin"] == pytest.approx(0, abs=1e-4) and last["margin"] > 0.01
+    assert verdict["facts"]["gained"] > 0, "a token of the right chains is likelier than before"
+    before, after = perplexity(lake, "base@v1"), perplexity(lake, "nano.prefer@v1")
+    assert after < 1.1 * before, "answers that are in no pair are as likely as they were"
     assert verify(lake, ["nano.prefer", "pairs"], deep=True) == []
 
 

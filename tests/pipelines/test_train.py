@@ -87,6 +87,18 @@ def test_a_chain_makes_a_version_a_stage_and_goes_on_at_the_first_without_one(la
     assert versions.numbers("nano.pretrain") == versions.numbers("nano.adapt") == [1]
 
 
+def test_stages_are_trained_up_to_one_where_the_data_of_later_ones_are_still_to_be_made(lake):
+    later = second(data="to-come@v1")
+    with pytest.raises(BadConfig, match=r"recipe\.stages\.1\.data: there is no dataset 'to-come'"):
+        train(lake, stage(), later)
+    first = train(lake, stage(), later, until="pretrain")
+    assert first.new and str(first.manifest) == "nano.pretrain@v1"
+    mix(lake, {"web@v1": 1}, window=WINDOW, max_waste=0.1, dataset="to-come", seed=1)
+    runner = Runner(lake, workers=0)
+    last = train(lake, stage(), later, until="adapt", runner=runner)
+    assert str(last.manifest) == "nano.adapt@v1" and runner.history == [("train", 0, 1), ("gates", 0, 1)]
+
+
 def test_lineage_goes_down_to_what_came_in(lake):
     train(lake, stage(), second())
     origins = []

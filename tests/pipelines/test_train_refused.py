@@ -30,6 +30,7 @@ LAW = {"optim": {"lr": {"b": 0.02}}}
         ({"data": "mix@best"}, "data='mix@best': allowed is an exact version"),
         ({"init_from": {"language": "nano.pretrain@latest"}}, "init_from.language='nano.pretrain@latest': allowed is"),
         ({"init_from": {"language": "stage:later"}}, "stages.0.init_from.language: 'stage:later' is no earlier stage"),
+        ({"loss": "grpo", "reference": "stage:later"}, "stages.0.reference: 'stage:later' is no earlier stage"),
         ({"steps": None}, "steps=None, tokens=None: say how long"),
         ({"steps": 3, "epochs": 1}, "epochs=1.0: say how long by one of steps, tokens, epochs"),
         (LAW, "tokens is not given: optim.lr is a law of the tokens of the stage"),
@@ -53,11 +54,13 @@ def test_a_rank_without_a_window_is_refused(lake):
     assert not runner.history
 
 
-def test_two_stages_of_a_name_and_a_limit_are_refused():
+def test_two_stages_of_a_name_a_limit_and_a_last_stage_that_is_none_are_refused():
     with pytest.raises(ValidationError, match=r"stages\.1\.name: 'pretrain' is the name of an earlier stage"):
         config(stage(), stage())
     with pytest.raises(ValidationError, match="a model is trained whole"):
         config(stage(), limit=3)
+    with pytest.raises(ValidationError, match="until: 'r9' is no stage; there are pretrain"):
+        config(stage(), until="r9")
 
 
 @pytest.fixture
@@ -107,7 +110,11 @@ UNFIT: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
         {},
         "recipe.stages.0.init_from.vision_projector is missing",
     ),
-    ((stage(),), {"model": "giant"}, "recipe.model: 'giant': allowed are nano, nano-vision, nano-speech, small"),
+    (
+        (stage(),),
+        {"model": "giant"},
+        "recipe.model: 'giant': allowed are nano, nano-math, nano-vision, nano-speech, small",
+    ),
     ((stage(),), {"model": "mix@v1"}, "recipe.model: mix@v1 is no model: it holds packed windows"),
     ((stage(),), {"tokenizer": ""}, "recipe.tokenizer is empty"),
     ((stage(),), {"tokenizer": "mix@v1"}, "recipe.tokenizer: mix@v1 has no tokenizer; it holds packed windows"),
