@@ -125,12 +125,12 @@ def sampled(model: Multimodal, seed: int, varied: bool, problems: int, each: int
     draw = random.Random(f"pose {seed}")
     posed = {str(place): story(draw, varied) for place in range(problems)}
     sampling = Sampling(max_tokens=_MOST_TOKENS)
-    requests = [Request(key, told.question, sampling, n=each) for key, told in posed.items()]
+    requests = [Request(key, problem.question, sampling, n=each) for key, problem in posed.items()]
     samples: dict[str, dict[int, tuple[Judged, int]]] = {key: {} for key in posed}
     verifier = AllOf((Maths(), Steps()))
     for completion in Engine(model, Options(64, _WIDTH, block_size=32)).run(requests):
         key, chain = completion.request.key, text(completion.tokens)
-        outcome = "rejected"
+        outcome: Outcome = "rejected"
         if completion.finish_reason == "stop":
             outcome = verifier.verify(Problem("maths", "", str(posed[key].answer)), chain).outcome
         samples[key][completion.number] = Judged.of(outcome, chain), len(completion.tokens)

@@ -30,8 +30,8 @@ def check_reached(trainable: Collection[Part], arrays: Collection[str], data: st
     lacking = {part: kinds for part in sorted(trainable) if (kinds := absent.intersection(_NEEDED.get(part, ())))}
     if not lacking:
         return
-    kinds = sorted(set().union(*lacking.values()))
+    needed = sorted(set().union(*lacking.values()))
     raise ValueError(
         f"trainable: {', '.join(lacking)} would get no gradient from data={data}, whose windows have no"
-        f" {' and no '.join(kinds)}: train them on a mixture with {' and '.join(kinds)}, or leave them out"
+        f" {' and no '.join(needed)}: train them on a mixture with {' and '.join(needed)}, or leave them out"
     )
