@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 VICTIMS = ("driver", "worker", "everything", "process")
 """`process`: a run without Ray."""
 NOT_STARTED = "The current node timed out during startup"
-"""What Ray says on a machine that is busy with what the last victims left: no fault of the run, which is given again."""
+"""What Ray says on a machine that is busy with what victims left: no fault of the run, which is given again."""
 ORPHANS: list[psutil.Process] = []
 """What killed drivers had started. All of it ends by itself; Ray takes about a minute for that."""
 _READ, _COMPARED = ["scan", "extract", "screen", "exact"], ["sign", "collect", "link", "merge_forests", "gather"]
