@@ -186,11 +186,12 @@ class Access:
     def _in_groups(self, q_BGMD: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The same, with the scores of sixteen pages of each row at a time, computed twice: the weights of the first
         page need the largest score of the last one."""
-        largest = [
-            part.by_row(self._scores(part, q_BGMD, keys).amax(-1, keepdim=True), -torch.inf).amax(0)
-            for part in self._groups
-        ]
-        most_BGM1 = torch.stack(largest).amax(0)
+        most_BGM1: Tensor | None = None
+        for part in self._groups:
+            largest_BGM1 = part.by_row(self._scores(part, q_BGMD, keys).amax(-1, keepdim=True), -torch.inf).amax(0)
+            # one tensor for all groups: of many, each would lie where large scores were, which then need a new place
+            most_BGM1 = largest_BGM1 if most_BGM1 is None else torch.maximum(most_BGM1, largest_BGM1, out=most_BGM1)
+        assert most_BGM1 is not None
         y, total = _Sum(), _Sum()
         for part in self._groups:
             terms = self._weighted(part, self._scores(part, q_BGMD, keys), most_BGM1, values)

@@ -26,6 +26,13 @@ class EngineStopped(RuntimeError):
     """The engine was closed, or broke, while samples were waited for."""
 
 
+def _stopped(reason: BaseException) -> EngineStopped:
+    """What callers are told, whether they waited when the engine ended or come afterwards."""
+    if isinstance(reason, EngineStopped):
+        return EngineStopped(f"the engine stopped: {reason}")
+    return EngineStopped(f"the engine stopped: {type(reason).__name__}: {reason}")
+
+
 @dataclass
 class Load:
     """How full the engine was: `steps`, and in all of them together the slots that were `held` by a completion, of
@@ -89,7 +96,7 @@ class CompactEngine:
         for _ in range(wanted):
             answer = caller.answers.get()
             if isinstance(answer, BaseException):
-                raise EngineStopped(f"the engine stopped: {type(answer).__name__}: {answer}") from answer
+                raise _stopped(answer) from answer
             yield self._generation(answer)
 
     def close(self) -> None:
@@ -101,7 +108,7 @@ class CompactEngine:
 
     def _check_runs(self) -> None:
         if self._ended is not None:
-            raise EngineStopped(f"the engine stopped: {self._ended}") from self._ended
+            raise _stopped(self._ended) from self._ended
 
     def _prompt(self, ask: Ask) -> tuple[int, ...]:
         turns = [Turn("user", ask.prompt)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import sysconfig
 
 from gristmill.synth.sandbox import kernel
@@ -48,25 +49,42 @@ def map_identity(uid: int, gid: int, proc: int) -> None:
             os.close(file)
 
 
+def standard_library() -> list[str]:
+    """The folders of Python's own modules, at real paths. A virtual environment has none: they are its base's."""
+    bases = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
+    paths = sysconfig.get_paths(vars=bases)
+    return sorted({os.path.realpath(paths[name]) for name in ("stdlib", "platstdlib")})
+
+
 def readable_folders() -> list[str]:
     """What the standard library needs, at real paths, none within another."""
-    paths = sysconfig.get_paths()
-    folders = {os.path.realpath(path) for path in (paths["stdlib"], paths["platstdlib"], *_LIBRARIES)}
+    folders = {*standard_library(), *map(os.path.realpath, _LIBRARIES)}
     folders = {folder for folder in folders if os.path.isdir(folder)}
     return sorted(folder for folder in folders if not any(folder.startswith(f"{other}/") for other in folders))
 
 
+def _installed() -> set[str]:
+    """Folders of installed packages, which are no part of the standard library, and nobody's business: this Python's,
+    and those of its base, whose own path may not name them."""
+    libraries = standard_library()
+    own = {*libraries, *(f"{library}/lib-dynload" for library in libraries)}
+    return {*map(os.path.realpath, sys.path), *(f"{library}/site-packages" for library in libraries)} - own
+
+
 def enter(folders: list[str]) -> None:
-    """Makes the jail the root of this mount namespace. Raises OSError."""
+    """Makes the jail the root of this mount namespace. Raises OSError; RuntimeError for a Python that lies below /tmp,
+    which is every program's own."""
+    if below := [folder for folder in folders if f"{folder}/".startswith("/tmp/")]:
+        raise RuntimeError(f"programs have a /tmp of their own, and Python's standard library lies there: {below[0]}")
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     root = _MOUNT_POINT
     kernel.mount("jail", root, "tmpfs", _FLAGS, "size=1m,nr_inodes=2000,mode=755")
     for folder in folders:
         os.makedirs(root + folder, exist_ok=True)
         _bind(folder, root + folder, kernel.MS_NODEV)
-    packages = f"{root}{os.path.realpath(sysconfig.get_paths()['stdlib'])}/site-packages"
-    if os.path.isdir(packages):  # what is installed there is no part of the standard library, and nobody's business
-        kernel.mount("hidden", packages, "tmpfs", _FLAGS | kernel.MS_RDONLY, "size=4k,mode=755")
+    for packages in _installed():
+        if os.path.isdir(root + packages):
+            kernel.mount("hidden", root + packages, "tmpfs", _FLAGS | kernel.MS_RDONLY, "size=4k,mode=755")
     for link in _LIBRARIES:
         if os.path.islink(link) and not os.path.lexists(root + link):
             os.symlink(os.readlink(link), root + link)

@@ -90,7 +90,7 @@ def test_an_engine_that_breaks_ends_all_who_wait_and_all_who_come(engine):
     for thread in threads:
         thread.join()
     assert len(met) == 3 and all("RuntimeError: out of memory" in str(error) for error in met)
-    with pytest.raises(EngineStopped, match="out of memory"):
+    with pytest.raises(EngineStopped, match="the engine stopped: RuntimeError: out of memory"):
         list(engine.generate([ask("another", 0)]))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +101,26 @@ def attempted(code: str) -> str:
 def test_what_is_outside_cannot_be_reached(sandbox: Sandbox, code: str) -> None:
     execution = sandbox.run(attempted(code), ["assert attempt() != 'done', 'it worked'"])
     assert execution.status == "passed", execution
+
+
+def test_what_is_installed_is_not_there_in_a_virtual_environment_either(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The other tests' Python may be found by a link, whose packages a jail would miss by luck."""
+    venv.create(tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv/bin/python"
+    packages = subprocess.check_output(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+    )
+    Path(packages.strip(), "installed.py").write_text("")
+    program = (
+        "from gristmill.synth.sandbox.sandbox import Sandbox\n"
+        "import installed\n"
+        "sandbox = Sandbox()\n"
+        "print([sandbox.run(f'import {name}', ['pass']).status for name in ('installed', 'numpy', 'wave')])\n"
+        "sandbox.close()\n"
+    )
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    output = subprocess.check_output([python, "-c", program], env={**os.environ, "PYTHONPATH": path}, text=True)
+    assert output.strip() == "['raised', 'raised', 'passed']"
 
 
 @pytest.mark.parametrize(
