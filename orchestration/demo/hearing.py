@@ -54,10 +54,10 @@ without one. Measured: .29 and .30."""
 
 
 class Heard(NamedTuple):
-    """A clip: what is `said` in it, in whose `voice`, the `answer` that is expected, and the picture it asks about."""
+    """A clip: the `words` in it, in whose `voice`, the `answer` that is expected, and the picture it asks about."""
 
     clip: bytes
-    said: str
+    words: str
     voice: str
     answer: str
     picture: bytes | None = None
@@ -144,7 +144,7 @@ def transcribe(url: str, folder: Path, part: str) -> float:
     wrong = words_wrong([row.answer for row in rows], texts)
     console.print(f"{wrong:.1%} of the words are wrong, {_PARTS[part]} ({len(rows)} clips)")
     panels = [
-        Panel(f"{row.said}   ({row.voice})", row.clip, (Answer("heard:", row.answer, text, by_word=True),))
+        Panel(f"{row.words}   ({row.voice})", row.clip, (Answer("heard:", row.answer, text, by_word=True),))
         for row, text in zip(rows[:DRAWN], texts, strict=False)
     ]
     drawn(f"heard-{part}.png", f"Digits {_PARTS[part]}, and what the model hears", panels)
@@ -156,7 +156,7 @@ def add(url: str, folder: Path) -> None:
     rows = rows_of_parquet(folder / "questions-held-out.parquet", ASKED)
     answers = [ask(url, [sound(row.clip)], f"{MODEL}@v1") for row in rows]
     for row, answer in list(zip(rows, answers, strict=True))[:3]:
-        console.print(f"{row.said} {answer}   (right: {row.answer})", markup=False)
+        console.print(f"{row.words} {answer}   (right: {row.answer})", markup=False)
     right = sum(answer == row.answer for row, answer in zip(rows, answers, strict=True))
     console.print(f"{right} of {len(rows)} spoken questions about digits are answered right; a guess is in a tenth")
 
@@ -178,7 +178,7 @@ def look_and_listen(url: str, folder: Path) -> float:
     panels = []
     for number, row in enumerate(rows[:DRAWN]):
         lines = tuple(Answer(f"{way}:", row.answer, answers[way][number]) for way in ways)
-        panels.append(Panel(row.said, row.clip, lines, row.picture))
+        panels.append(Panel(row.words, row.clip, lines, row.picture))
     drawn("asked.png", "Spoken questions about pictures, and what the model answers", panels)
     heard, *guessed = right.values()
     return (heard - max(guessed)) / len(rows)

@@ -68,9 +68,9 @@ def test_rows_are_read_with_what_is_said_and_what_is_answered(tmp_path: Path) ->
     sums = hearing.rows_of_parquet(tmp_path / "speech" / "questions-held-out.parquet", 9)
     assert [len(rows) for rows in (digits, scenes, sums)] == [2, 2, 2]
     for row in digits:
-        assert row.said == row.answer and set(row.said) <= set("0123456789 ") and row.picture is None
+        assert row.words == row.answer and set(row.words) <= set("0123456789 ") and row.picture is None
     for row in (*scenes, *sums):
-        assert row.said.endswith("?") and row.answer != row.said and row.clip.startswith(b"fLaC")
+        assert row.words.endswith("?") and row.answer != row.words and row.clip.startswith(b"fLaC")
     assert all(row.picture is not None and row.picture.startswith(b"\x89PNG") for row in scenes)
 
 
