@@ -83,6 +83,7 @@ class Lesson:
         self.seed = seed
         self.folder = folder
         self.files = folder / "reasoning"
+        self.cpu = folder / "cpu_s"
         self.store = open_store(str(folder / "lake"))
         self.versions = Versions(self.store)
         self.recipe: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
@@ -91,7 +92,6 @@ class Lesson:
 
     def learned(self) -> dict[str, Any]:
         """Accuracy of every model on held-out problems, and what became of the samples of each round."""
-        before = time.process_time()
         self.given()
         self.train({"until": "base"})
         accuracy = {"base": self.score("reasoner.base@v1")}
@@ -99,8 +99,7 @@ class Lesson:
         self.train(self.from_base("seed-only", dict.fromkeys(ROUNDS, "reasoner-worked@v1")))
         for way in (*CHECKED, SEED_ONLY):
             accuracy[way] = {stage: self.score(f"{dataset_of(way)}.{stage}@v1") for stage in ROUNDS}
-        seconds = round(time.process_time() - before)
-        return {"cpu_s": seconds, "accuracy": accuracy, "rounds": rounds, "origins": self.origins()}
+        return {"cpu_s": round(self.spent()), "accuracy": accuracy, "rounds": rounds, "origins": self.origins()}
 
     # What is given.
 
@@ -187,8 +186,10 @@ class Lesson:
     # Models.
 
     def from_base(self, dataset: str, data: Mapping[str, str]) -> dict[str, Any]:
-        """The recipe of the rounds on other data, from the same base."""
-        stages = [{**stage, "data": data[stage["name"]]} for stage in self.recipe["recipe"]["stages"][1:]]
+        """The recipe of the rounds on other data, from the same base. What is not selected is not decontaminated."""
+        other = {"held_out": [], "gates": ["frozen_parts", "trained_parts"]}
+        stages = [stage for stage in self.recipe["recipe"]["stages"] if stage["name"] in data]
+        stages = [{**stage, **other, "data": data[stage["name"]]} for stage in stages]
         stages[0]["init_from"] = {"language": "reasoner.base@v1"}
         return {"dataset": dataset, "stages": stages}
 
@@ -209,7 +210,15 @@ class Lesson:
         """A pipeline in this process, to its end."""
         given = {"recipe": recipe, "run": {"workers": 0, **(how or {})}}
         config = PIPELINES[pipeline].model_validate(given)
-        return run_pipeline(config, self.store, Runner(self.store, workers=0)).manifest
+        before = time.process_time()
+        try:
+            return run_pipeline(config, self.store, Runner(self.store, workers=0)).manifest
+        finally:
+            self.cpu.write_text(str(self.spent() + time.process_time() - before))
+
+    def spent(self) -> float:
+        """CPU seconds of all pipelines so far, those of processes before this one too."""
+        return float(self.cpu.read_text()) if self.cpu.exists() else 0.0
 
     def origins(self) -> dict[str, list[str]]:
         """Versions, and files of rows, that the last model comes from."""
