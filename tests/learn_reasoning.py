@@ -3,13 +3,9 @@
 
 Word problems of `synth.tasks.leftovers`, whose right answer is often hit by luck. The base model draws chains for
 problems of which the answer alone is known; what is verified trains it further; then the same with that model and other
-problems. Beside it as many steps on as large batches, each from the same base:
-
-- outcome only: the same rounds, on distinct chains with the right answer, whatever their steps;
-- unfiltered: the same rounds, on all distinct chains;
-- seed only: the worked answers alone, which the base learned from.
-
-Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is below what is asked of it.
+problems. Beside it as many steps on as large batches, from the same base: the same rounds on distinct chains with the
+right answer, whatever their steps (outcome only), or on all distinct ones (unfiltered); the worked answers alone (seed
+only). Prints tables, writes all as JSON with `--out`, and ends with exit code 1 if a seed is below what is asked of it.
 `--folder`: where everything is kept, and gone on with.
 """
 
@@ -80,8 +76,7 @@ class Lesson:
     """One seed: a lake, what it is given, and models one after another."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.seed = seed
-        self.folder = folder
+        self.seed, self.folder = seed, folder
         self.files = folder / "reasoning"
         self.cpu = folder / "cpu_s"
         self.store = open_store(str(folder / "lake"))
@@ -100,8 +95,6 @@ class Lesson:
         for way in (*CHECKED, SEED_ONLY):
             accuracy[way] = {stage: self.score(f"{dataset_of(way)}.{stage}@v1") for stage in ROUNDS}
         return {"cpu_s": round(self.spent()), "accuracy": accuracy, "rounds": rounds, "origins": self.origins()}
-
-    # What is given.
 
     def given(self) -> None:
         """Worked and held-out problems as samples, a tokenizer, and the base's mixture."""
@@ -249,23 +242,20 @@ def pass_rates(problems: list[dict[str, Any]]) -> dict[str, float]:
     return shares
 
 
-# What came of it.
-
-
 def lacking(seed: str, result: dict[str, Any]) -> list[str]:
     """What a seed does not reach."""
-    last = list(ROUNDS)[-1]
-    accuracy = result["accuracy"]
+    accuracy, last = result["accuracy"], list(ROUNDS)[-1]
     reached = accuracy["verified"][last]
-    lines = []
-    if (gained := reached - accuracy["base"]) < GAINED:
-        lines.append(f"seed {seed}: two rounds gain {gained:.3f} over the base, {GAINED} is asked")
-    for way in (*CHECKED, SEED_ONLY):
-        if way != "verified" and (over := reached - accuracy[way][last]) < OVER_CONTROLS:
-            lines.append(f"seed {seed}: two rounds are {over:.3f} above {way}, {OVER_CONTROLS} is asked")
-    missing = {"leftovers-words@v1", *(f"reasoner.{stage}@v1" for stage in ("base", *ROUNDS))}
-    missing |= {f"reasoner-{problems}-chains.rollouts@v1" for problems in ROUNDS.values()}
-    missing -= set(result["origins"]["versions"])
+    least = {"base": (accuracy["base"], GAINED)}
+    least |= {way: (accuracy[way][last], OVER_CONTROLS) for way in ("outcome only", "unfiltered", SEED_ONLY)}
+    lines = [
+        f"seed {seed}: two rounds are {reached - value:.3f} above {name}, {asked} is asked"
+        for name, (value, asked) in least.items()
+        if reached - value < asked
+    ]
+    stages = {f"reasoner.{stage}@v1" for stage in ("base", *ROUNDS)}
+    origins = {*stages, "worked.jsonl", *(f"{problems}.jsonl" for problems in ROUNDS.values())}
+    missing = origins.difference(*result["origins"].values())
     return lines + [f"seed {seed}: {name} is not among what the last model comes from" for name in sorted(missing)]
 
 
