@@ -24,7 +24,7 @@ from gristmill.model.phi4.presets import PRESETS
 from gristmill.synth.sampling import Judged
 from gristmill.synth.verify.maths import Maths
 from gristmill.synth.verify.steps.check import Steps
-from gristmill.synth.verify.verdict import AllOf, Problem
+from gristmill.synth.verify.verdict import AllOf, Outcome, Problem
 
 _NAMES = [f"{name} has " for name in ("ana", "ben", "cleo", "dan", "eva")]
 _MANY = [f" {many} . " for many in ("books", "eggs", "shells", "stamps")]

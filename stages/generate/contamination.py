@@ -1,8 +1,8 @@
 """Decontamination of problems and chains: what gives a held-out item away is not sampled, and not trained on.
 
 A text is contaminated if it is a held-out one or its prompt, holds most of one, or shares n words in a row with one
-(`filters.overlap`). Problems are compared before anything is drawn for them; chains when they are selected, since a
-model can write down an evaluation item that it has seen.
+(`filters.overlap`). Problems are compared before anything is drawn for them; chains, behind their problems, when they
+are selected, since a model can write down an evaluation item that it has seen.
 """
 
 from __future__ import annotations
@@ -48,9 +48,11 @@ class Contamination:
         self._names = [f"{v} {i}" for v, i in zip(items["version"].to_pylist(), items["id"].to_pylist(), strict=True)]
         self._held_out, self._finder = held_out, Finder(held_out, overlap)
 
-    def items(self, texts: Sequence[str]) -> dict[int, str]:
-        """Row of a contaminated text -> a held-out item that it gives away, as `gsm8k@v1 ID`."""
-        matches = self._finder.find(Texts(pa.array(list(texts), pa.string())))
+    def items(self, texts: Sequence[str], excerpts: Sequence[str] | None = None) -> dict[int, str]:
+        """Row of a contaminated text -> a held-out item that it gives away, as `gsm8k@v1 ID`. `excerpts`: a part of
+        each text, which is compared whole as well."""
+        parts = () if excerpts is None else (pa.array(list(excerpts), pa.string()),)
+        matches = self._finder.find(Texts(pa.array(list(texts), pa.string()), parts))
         of_gram = self._held_out.items[self._held_out.starts[matches.grams]] if len(matches.grams) else np.zeros(0, int)
         by_row: dict[int, str] = {}
         for rows, items in (

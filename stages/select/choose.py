@@ -8,7 +8,7 @@ of problems (`synth.bias`), and what shares cost (`synth.selection`).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -80,18 +80,20 @@ class Choose(Stage[ChooseInput]):
             assert self.overlap is not None
             contamination = Contamination(store, payload.index, self.overlap)
         places: list[dict[str, Any]] = []
+        asked: list[str] = []  # the problem of each sample
         candidates: list[Candidate] = []
         problems: dict[str, Mapping[str, str]] = {}
         counts: list[int] = []
         for shard in read_refs(store, payload.shards):
             before = len(places)
-            for ordinal, (problem, groups, sample) in enumerate(self._samples(store, shard)):
+            for ordinal, (problem, question, groups, sample) in enumerate(self._samples(store, shard)):
                 problems[problem] = groups
+                asked.append(question)
                 text = sample["text"] or ""
                 places.append({"shard": shard.sha256, "ordinal": ordinal, "id": sample["id"], "problem": problem})
                 candidates.append(Candidate(sample["id"], problem, sample["verdict"], sample["reason"], text, groups))
             counts.append(len(places) - before)
-        held = {} if contamination is None else contamination.items([candidate.text for candidate in candidates])
+        held = {} if contamination is None else _held(contamination, asked, [each.text for each in candidates])
         candidates = [candidate._replace(contaminated=row in held) for row, candidate in enumerate(candidates)]
         reasons, costs = select(candidates, self.selection)
         rows = [
@@ -109,14 +111,20 @@ class Choose(Stage[ChooseInput]):
             ),
         )
 
-    def _samples(self, store: Store, shard: ObjectRef) -> Iterator[tuple[str, Mapping[str, str], dict[str, Any]]]:
-        """(problem, its groups, sample) of every sample, in order."""
+    def _samples(self, store: Store, shard: ObjectRef) -> Iterator[tuple[str, str, Mapping[str, str], dict[str, Any]]]:
+        """(problem, its question, its groups, sample) of every sample, in order."""
         known = {name.lower(): group for group, names in self.names.items() for name in names}
         for batch in iter_batches(store, shard, COLUMNS):
             for row in batch.to_pylist():
                 groups = groups_of(row["text"], row["domain"], row["language"], row["difficulty"], known)
                 for sample in row["samples"]:
-                    yield row["id"], groups, sample
+                    yield row["id"], row["text"], groups, sample
+
+
+def _held(contamination: Contamination, asked: Sequence[str], chains: Sequence[str]) -> dict[int, str]:
+    """Row of a contaminated sample -> what it gives away: as it is trained on, a problem with its chain behind it."""
+    whole = [f"{question}\n{chain}" for question, chain in zip(asked, chains, strict=True)]
+    return contamination.items(whole, chains)
 
 
 def _of_problems(

@@ -21,7 +21,7 @@ from itertools import pairwise
 
 from gristmill.synth.draw import Draw
 from gristmill.synth.tasks.instructions import Row, distinct
-from gristmill.synth.tasks.stories import chain, is_held_out, told
+from gristmill.synth.tasks.stories import chain, is_held_out, sentences
 
 FOLDER = "reasoning"
 _BAGS = (3, 4, 5)
@@ -38,7 +38,7 @@ def leftover(draw: Draw, *, held_out: bool = False) -> Row:
         if all(is_held_out(a.operand, b.operand) == held_out for a, b in pairwise(steps)):
             bags = [bag for bag in _BAGS if is_held_out(steps[-1].operand, bag) == held_out]
     bag = draw.pick(bags)
-    question = " ".join([*told(draw, steps), f"Packed by {bag}, how many are left?"])
+    question = " ".join([*sentences(draw, steps), f"Packed by {bag}, how many are left?"])
     total = steps[-1].after
     full, left = divmod(total, bag)
     answer = "\n".join([*map(str, steps), f"{bag}*{full}+{left}={total}", f"#### {left}"])

@@ -51,19 +51,20 @@ def story(draw: Draw, *, held_out: bool = False) -> Row:
     steps = chain(draw, count)
     while any(is_held_out(a.operand, b.operand) != held_out for a, b in pairwise(steps)):
         steps = chain(draw, count)
+    question = " ".join([*sentences(draw, steps), "How many now?"])
     answer = "\n".join([*map(str, steps), f"#### {steps[-1].after}"])
-    return Row(f"story_{count}_steps", {"question": " ".join([*told(draw, steps), "How many now?"]), "answer": answer})
+    return Row(f"story_{count}_steps", {"question": question, "answer": answer})
 
 
-def told(draw: Draw, steps: Sequence[Step]) -> list[str]:
+def sentences(draw: Draw, steps: Sequence[Step]) -> list[str]:
     """The sentences that tell these steps."""
     she = draw.chance(0.5)
     name, things, who = draw.pick(_SHE if she else _HE), draw.pick(_THINGS), "She" if she else "He"
-    sentences = [f"{name} has {steps[0].before} {things}."]
+    lines = [f"{name} has {steps[0].before} {things}."]
     for step in steps:
         event = draw.pick(_EVENTS[f"*{step.operand}" if step.sign == "*" else step.sign])
-        sentences.append(event.format(who=who, n=step.operand))
-    return sentences
+        lines.append(event.format(who=who, n=step.operand))
+    return lines
 
 
 def chain(draw: Draw, count: int) -> list[Step]:

@@ -260,6 +260,7 @@ def test_what_is_held_out_is_not_asked_and_not_written_down(store, file, tmp_pat
     import mixtures
 
     texts = [reasonings.problem(2)["question"], "the quick brown fox jumps over the lazy dog while nine mills grind on"]
+    texts.append("And he buys 8 more. How many are there? There are 7 + 8 = 15 mills.")  # a question's end, then a chain
     mixtures.documents(store, "held", texts)
 
     async def leaking(server, body, request):
@@ -276,5 +277,5 @@ def test_what_is_held_out_is_not_asked_and_not_written_down(store, file, tmp_pat
     chains = reasonings.latest(store, "reasoning")
     assert chains.statistics["selection"]["reasons"]["contaminated"] == 4
     kept = [row["text"] for ref in chains.shards for row in read_table(store, ref).to_pylist()]
-    assert kept and not any("quick brown fox" in text for text in kept)
+    assert kept and not any("quick brown fox" in text or "he buys 8 more" in text for text in kept)
     assert [(str(ref), ref.role) for ref in chains.sources][1] == ("held@v1", "held_out")
