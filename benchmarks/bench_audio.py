@@ -1,9 +1,9 @@
 """How soon is a clip log-Mel, against the feature extractor of transformers? What does a file of two hours take?
 
 One thread. First clips of 30 and of 300 seconds in memory: exact frames have to be the reference's within 1e-5, 99.9%
-of values within 2e-6 (sums may have another order), those of the float32 transform nearly. Then compressed files, stage
-by stage: decoding, resampling, log-Mel, storing. Last the peak memory of a process that takes a file of two hours
-through all of it, against one of twelve minutes.
+of values within 2e-6 (sums may have another order), those of the float32 transform nearly. Then compressed files, with
+what decoding, resampling, log-Mel and storing take of their time. Last the peak memory of a process that takes a file
+of two hours through all of it, against one of twelve minutes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import soundfile
@@ -24,14 +25,28 @@ import torch
 from torchaudio.transforms import Resample
 from transformers.models.phi4_multimodal.feature_extraction_phi4_multimodal import Phi4MultimodalFeatureExtractor
 
-from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest
+from benchmarks.harness import (
+    Arm,
+    Differ,
+    Figure,
+    Report,
+    Row,
+    Times,
+    clocked,
+    contest,
+    figure,
+    forget_peak,
+    resident,
+)
 from benchmarks.material import flac_of, speech
+from gristmill.model.processing import audio
 from gristmill.model.processing.audio import frames_of, log_mel, log_mel_blocks
 from gristmill.model.processing.audio_file import audio_blocks, decode_audio, file_mel
 from gristmill.model.processing.audio_rates import RATE
 
 REFERENCE, EXACT, FAST = "reference", "exact", "float32"
-DECODED, RESAMPLED, WHOLE, STORED = "decoded", "resampled", "file to log-Mel", "stored"
+WHOLE, STORED = "file to log-Mel", "stored"
+PARTS = ("decoding", "resampling", "log-Mel", "storing")
 BOUNDS = {EXACT: (0.999, 2e-6, 1e-5), FAST: (0.99, 1e-3, 1e-2)}
 """A share of values that differ from the reference's by so much at most, and how much any does."""
 FILE_RATE = 44_100
@@ -71,12 +86,17 @@ def first_contest(seconds: int, rounds: int, times: int) -> Times:
     return contest({name: Arm(partial(often, work, times), work) for name, work in works.items()}, rounds, same_frames)
 
 
-def second_contest(data: bytes, rounds: int) -> Times:
-    """A file, one stage more in each arm but the last, which stores what the others made."""
-    mel = file_mel(data)
+def second_contest(data: bytes, rounds: int) -> tuple[Times, dict[str, float]]:
+    """A file to frames, and their storing; with the CPU seconds of each part of that."""
+    mel, samples = file_mel(data), len(decode_audio(data)[0])
+    parts = dict.fromkeys(PARTS, 0.0)
 
-    def resampled() -> Any:
-        return Resample(FILE_RATE, RATE)(torch.from_numpy(decode_audio(data)[0])).numpy()
+    def whole() -> np.ndarray:
+        with (
+            mock.patch.object(Resample, "forward", clocked(Resample.forward, parts, "resampling")),
+            mock.patch.object(audio._Transform, "__call__", clocked(audio._Transform.__call__, parts, "log-Mel")),
+        ):
+            return file_mel(data)
 
     def stored() -> int:
         target = io.BytesIO()
@@ -84,28 +104,22 @@ def second_contest(data: bytes, rounds: int) -> Times:
         return len(target.getvalue())
 
     def check(outcomes: Mapping[str, Any]) -> None:
-        frames = frames_of(len(outcomes[DECODED]), FILE_RATE)
-        if not len(outcomes[WHOLE]) == frames == frames_of(len(outcomes[RESAMPLED])):
-            raise Differ(f"audio: {len(outcomes[WHOLE])} frames, {frames} by the length of the file")
+        if len(outcomes[WHOLE]) != frames_of(samples, FILE_RATE):
+            raise Differ(f"audio: {len(outcomes[WHOLE])} frames, {frames_of(samples, FILE_RATE)} by the file's length")
 
-    works: dict[str, Callable[[], Any]] = {
-        DECODED: lambda: decode_audio(data)[0],
-        RESAMPLED: resampled,
-        WHOLE: partial(file_mel, data),
-        STORED: stored,
-    }
-    return contest({name: Arm(work, work) for name, work in works.items()}, rounds, check)
+    works = {WHOLE: clocked(whole, parts, "decoding"), STORED: clocked(stored, parts, "storing")}
+    times = contest({name: Arm(work, work) for name, work in works.items()}, rounds, check)
+    parts["decoding"] -= parts["resampling"] + parts["log-Mel"]  # what is left of the whole
+    return times, parts
 
 
 def peak_of(path: Path) -> tuple[int, int]:
-    """Frames of a file, which nobody keeps, and this process's peak in bytes since it began to read. On Linux alone."""
+    """Frames of a file, which nobody keeps, and this process's peak in bytes since it began to read."""
     torch.set_num_threads(1)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, that of imports, is forgotten
+    forget_peak()
     with path.open("rb") as file:
         frames = sum(map(len, log_mel_blocks(audio_blocks(file), FILE_RATE, exact=False)))
-    # Not `ru_maxrss`, which a child inherits: it would be the peak of what ran before.
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return frames, 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return frames, resident("VmHWM")
 
 
 def peaks(minutes: tuple[int, int]) -> list[int]:
@@ -133,7 +147,7 @@ def run(tiny: bool) -> Report:
     torch.set_num_threads(1)
     try:
         by_length = {short: first_contest(short, rounds, 5), long: first_contest(long, rounds, 1)}
-        file = second_contest(flac_of(speech(long, FILE_RATE)[1], FILE_RATE), rounds)
+        file, parts = second_contest(flac_of(speech(long, FILE_RATE)[1], FILE_RATE), rounds)
         small, large = peaks(minutes)
     finally:
         torch.set_num_threads(threads)
@@ -152,14 +166,8 @@ def run(tiny: bool) -> Report:
         for name, checked in same.items()
     ]
     whole = file.seconds(WHOLE, STORED).median
-    parts = {
-        "decoding": file.seconds(DECODED).median,
-        "resampling": max(0.0, file.seconds(RESAMPLED).median - file.seconds(DECODED).median),
-        "log-Mel": max(0.0, file.seconds(WHOLE).median - file.seconds(RESAMPLED).median),
-        "storing": file.seconds(STORED).median,
-    }
     hours = Figure(*(long / 3600 / seconds for seconds in (whole, *reversed(file.seconds(WHOLE, STORED)[1:]))))
-    growth = Figure(*[100 * large / small] * 3)
+    growth = figure([100 * large / small])
     return Report(
         name="audio",
         data=f"{speech(1)[0]}: clips of {short} and {long} s at {RATE} Hz, files of FLAC at {FILE_RATE} Hz",
@@ -171,7 +179,7 @@ def run(tiny: bool) -> Report:
         ),
         notes=("a file is decoded, resampled and transformed in blocks; of its time " + shares(parts),),
         details={
-            "cpu_seconds": parts,
+            "shares": {part: seconds / sum(parts.values()) for part, seconds in parts.items()},
             "peak_bytes": [small, large],
             "packages": {name: importlib.metadata.version(name) for name in ("soundfile", "torch", "torchaudio")},
         },

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from benchmarks.bench_image import noise
-from benchmarks.harness import Differ, Figure, Report, Row
+from benchmarks.harness import Differ, Report, Row, figure
 from benchmarks.material import SHARED
 from gristmill.filters.image.look import BITS, look
 from gristmill.lake.query.dataset import Dataset
@@ -190,8 +190,7 @@ def judged(files: Sequence[Picture], bits: np.ndarray, distance: int) -> dict[st
 
 
 def through_pipeline(files: Sequence[Picture], folder: Path, same: str) -> dict[str, float]:
-    """recall: % of the records that are more than one of a picture and are dropped; precision: % of those dropped that
-    have a survivor of their own picture. Raises Differ where a record has no fate."""
+    """What `dropped_right` says of the records that the files become."""
     folder.mkdir()
     rows = []
     for n, each in enumerate(files):
@@ -205,23 +204,23 @@ def through_pipeline(files: Sequence[Picture], folder: Path, same: str) -> dict[
     }
     store = open_store(str(folder / "lake"))
     manifest = run_pipeline(VisionConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
-    ledger = Dataset(store, manifest).ledger().to_pylist()
-    originals = {row["id"]: files[row["ordinal"]].original for row in ledger}
+    recall, precision, lost = dropped_right("copies", Dataset(store, manifest), [each.original for each in files])
+    return {"recall": recall, "precision": precision, "pictures_lost": lost}
+
+
+def dropped_right(what: str, dataset: Dataset, originals: Sequence[int]) -> tuple[float, float, int]:
+    """recall: % of the records that are more than one of an original and are dropped; precision: % of those dropped
+    that have a survivor of their own original; how many originals have no record any more. `originals`: of each record,
+    by its ordinal. Raises Differ where a record has no fate."""
+    ledger = dataset.ledger().to_pylist()
+    of_id = {row["id"]: originals[row["ordinal"]] for row in ledger}
     dropped = [row for row in ledger if row["fate"] == "dropped"]
-    if len(ledger) != len(files) or any(row["survivor"] is None for row in dropped):
-        raise Differ(f"copies: {len(ledger)} fates of {len(files)} records: {dropped[:1]}")
-    right = sum(originals[row["survivor"]] == originals[row["id"]] for row in dropped)
-    lost = len(set(originals.values())) - len({originals[row["id"]] for row in ledger if row["fate"] == "kept"})
-    return {
-        "recall": 100 * right / (len(files) - len(set(originals.values()))),
-        "precision": 100 * right / max(1, len(dropped)),
-        "pictures_lost": lost,
-    }
-
-
-def exactly(value: float) -> Figure:
-    """Counted once: the same in every run."""
-    return Figure(value, value, value)
+    if len(ledger) != len(originals) or any(row["survivor"] is None for row in dropped):
+        raise Differ(f"{what}: {len(ledger)} fates of {len(originals)} records: {dropped[:1]}")
+    right = sum(of_id[row["survivor"]] == of_id[row["id"]] for row in dropped)
+    every = set(originals)
+    lost = len(every - {of_id[row["id"]] for row in ledger if row["fate"] == "kept"})
+    return 100 * right / (len(originals) - len(every)), 100 * right / max(1, len(dropped)), lost
 
 
 def run(tiny: bool) -> Report:
@@ -233,15 +232,15 @@ def run(tiny: bool) -> Report:
     with scratch() as folder:
         ways = {same: through_pipeline(files, folder / same, same) for same in SAME}
     copies = f"every one of {len(files) - len(pictures):,} copies"
-    rows = [Row(f"{name}: copies found", exactly(of["recall"]), "%", copies) for name, of in hashes.items()]
+    rows = [Row(f"{name}: copies found", figure([of["recall"]]), "%", copies) for name, of in hashes.items()]
     pairs = f"{len(pictures) * (len(pictures) - 1) // 2:,} pairs"
     rows += [
-        Row(f"{name}: pictures that are not taken for another", exactly(100 - of["strangers"]), "%", pairs)
+        Row(f"{name}: pictures that are not taken for another", figure([100 - of["strangers"]]), "%", pairs)
         for name, of in hashes.items()
     ]
     for same, shown in zip(SAME, ("of one text", "whatever is said of them"), strict=True):
         rows += [
-            Row(f"pipeline, pictures {shown}: {what}", exactly(ways[same][what]), "%", "every fate")
+            Row(f"pipeline, pictures {shown}: {what}", figure([ways[same][what]]), "%", "every fate")
             for what in ("recall", "precision")
         ]
     return Report(

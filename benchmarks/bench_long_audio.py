@@ -19,7 +19,7 @@ from typing import NamedTuple
 import soundfile
 import torch
 
-from benchmarks.harness import Differ, Figure, Report, Row
+from benchmarks.harness import Differ, Report, Row, figure, forget_peak, resident
 from benchmarks.material import speech
 from gristmill.model.generate.engine import Engine, Options, Request
 from gristmill.model.generate.requests import Clip
@@ -52,40 +52,34 @@ class Taken(NamedTuple):
         return self.peak - self.before
 
 
-def options_for(tokens: int) -> Options:
-    """Of an engine with room for a prompt of so many, and a token."""
-    return Options(4, (tokens // PAGE + 1) * PAGE, 4, prefill_chunk_size=PAGE, block_size=PAGE)
+def options_for(tokens: int, page: int) -> Options:
+    """Of an engine with room for a prompt of so many, and a token, in pages and chunks of so many."""
+    return Options(4, (tokens // page + 1) * page, 4, prefill_chunk_size=page, block_size=page)
 
 
 def taken_by(path: Path, seconds: int) -> Taken:
-    """What a file takes, in this process, which has done nothing else. On Linux alone."""
+    """What a file takes, in this process, which has done nothing else."""
     torch.set_num_threads(1)
     frames = frames_of(seconds * RATE)
     model = Multimodal.seeded(PRESETS["nano"], 0).eval()
     assert model.config.audio is not None
     tokens = (*range(20, 20 + WORDS), *(model.config.audio.audio_token_id,) * audio_tokens(frames))
-    options = options_for(len(tokens))
+    options = options_for(len(tokens), PAGE)
     engine = Engine(model, options)
     angles = sum(table.nbytes for table in (engine._angles._cos_2LR, engine._angles._sin_2LR))
     context = options.bytes(model.config, torch.float32) + angles
     for cache in (engine._cache, engine._prefill.cache):  # written to, or their memory would be counted as it is used
         cache.keys.fill_(0)
         cache.values.fill_(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, that of imports, is forgotten
-    before, started = memory("VmRSS"), time.process_time()
+    forget_peak()
+    before, started = resident(), time.process_time()
     with path.open("rb") as file:
         clip = Clip(frames, lambda: log_mel_blocks(audio_blocks(file), RATE, exact=False))
         sampling = Sampling(max_tokens=1, temperature=0, ignore_eos=True)
         (done,) = engine.run([Request("long", tokens, sampling, clips=(clip,))])
     if len(done.tokens) != 1 or done.adapter != "speech":
         raise Differ(f"long_audio: {done.tokens} by adapter {done.adapter}")
-    return Taken(len(tokens), before, memory("VmHWM"), context, time.process_time() - started)
-
-
-def memory(name: str) -> int:
-    """Bytes of this process. Not `ru_maxrss`, which a child inherits: it would be the peak of what ran before."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+    return Taken(len(tokens), before, resident("VmHWM"), context, time.process_time() - started)
 
 
 def written(path: Path, seconds: int) -> None:
@@ -112,12 +106,12 @@ def run(tiny: bool) -> Report:
     rows = [
         Row(
             f"memory that {lengths[-1]:,} s of audio take beside their context, of that of {lengths[0]} s",
-            Figure(*[100 * long.grown / short.grown] * 3),
+            figure([100 * long.grown / short.grown]),
             "%",
             "one token written after each",
         ),
         *(
-            Row(f"{seconds:,} s of audio, {each.tokens:,} tokens, to the first token", Figure(*[each.seconds] * 3), "s")
+            Row(f"{seconds:,} s of audio, {each.tokens:,} tokens, to the first token", figure([each.seconds]), "s")
             for seconds, each in took.items()
         ),
     ]
@@ -145,5 +139,5 @@ def sentence_of(seconds: int, shape: PromptEstimate) -> str:
 
 def full_shape(tokens: int, seconds: int) -> PromptEstimate:
     """What a prompt with a clip takes of the release's shape, in bfloat16, one alone in its engine."""
-    options = Options(4, (tokens // 128 + 1) * 128, 4, prefill_chunk_size=128, block_size=128)
-    return estimate_prompt(PRESETS["multimodal"], tokens, frames_of(seconds * RATE), options, torch.bfloat16)
+    shape, options = PRESETS["multimodal"], options_for(tokens, 128)
+    return estimate_prompt(shape, tokens, frames_of(seconds * RATE), options, torch.bfloat16)

@@ -11,17 +11,15 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from benchmarks.bench_pack_images import spread, usual, with_images
-from benchmarks.harness import Differ, Figure, Report, Row, figure
+from benchmarks.bench_pack_images import check, spread, taken, usual, with_images
+from benchmarks.harness import Figure, Report, Row, figure, forget_peak, resident
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.processing.audio import audio_tokens, frames_of
@@ -84,28 +82,8 @@ def packed(samples: Samples, frames: int | None) -> tuple[Packing, list[int], fl
     budgets = [Budget("crops", samples.crops, CROPS), Budget("frames", samples.frames, frames)]
     packing = pack(samples.tokens, samples.splittable, WINDOW, max_waste=MAX_WASTE, budgets=budgets)
     seconds = time.process_time() - started
-    check(samples, packing, frames)
+    check("pack_clips", samples.tokens, packing, WINDOW, budgets)
     return packing, taken(samples.frames, packing), seconds
-
-
-def taken(units: np.ndarray, packing: Packing) -> list[int]:
-    """Of each window."""
-    return [int(sum(units[piece.sample] for piece in window)) for window in packing.windows]
-
-
-def check(samples: Samples, packing: Packing, frames: int | None) -> None:
-    """Raises Differ unless each sample is tiled by its pieces and each window stays within its budgets."""
-    tokens: Counter[int] = Counter()
-    for window in packing.windows:
-        if sum(piece.length for piece in window) > WINDOW:
-            raise Differ("pack_clips: a window of more tokens than it has places")
-        for piece in window:
-            tokens[piece.sample] += piece.length
-    if [tokens[number] for number in range(len(samples.tokens))] != samples.tokens.tolist():
-        raise Differ("pack_clips: a sample is not in the windows, or twice")
-    for units, most in ((samples.crops, CROPS), (samples.frames, frames)):
-        if most is not None and max(taken(units, packing)) > most:
-            raise Differ("pack_clips: a window of more than its budget")
 
 
 def measures(samples: Samples) -> dict[str, float]:
@@ -149,21 +127,15 @@ def window_of(frames: Sequence[int], tokens: int) -> dict[str, np.ndarray]:
 
 
 def peak_of(frames: Sequence[int], tokens: int) -> int:
-    """The most that this process grew by in a step that trains all parts. On Linux alone."""
+    """Bytes that this process grew by, at most, in a step that trains all parts."""
     torch.set_num_threads(1)
     model, window = Multimodal.seeded(PRESETS["nano"], 0), window_of(frames, tokens)
     gc.collect()
-    before = _size("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = resident()
+    forget_peak()
     loss, _ = Objective(model)(collate([window], PRESETS["nano"]))
     loss.backward()
-    return _size("VmHWM") - before
-
-
-def _size(name: str) -> int:
-    """Bytes, of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+    return resident("VmHWM") - before
 
 
 def peaks(tokens: int) -> dict[str, int]:

@@ -92,35 +92,32 @@ def fitting(rows: Sequence[tuple[int, int, bool]]) -> Samples:
 def packed(samples: Samples, budget: int | None) -> tuple[Packing, list[int], float]:
     """The windows, the crops of each, and the seconds that it took. Raises Differ."""
     started = time.process_time()
-    packing = pack(
-        samples.tokens,
-        samples.splittable,
-        WINDOW,
-        max_waste=MAX_WASTE,
-        budgets=[Budget("crops", samples.crops, budget)],
-    )
+    budgets = [Budget("crops", samples.crops, budget)]
+    packing = pack(samples.tokens, samples.splittable, WINDOW, max_waste=MAX_WASTE, budgets=budgets)
     seconds = time.process_time() - started
-    check(samples, packing, budget)
-    return packing, crops_of(samples, packing), seconds
+    check("pack_images", samples.tokens, packing, WINDOW, budgets)
+    return packing, taken(samples.crops, packing), seconds
 
 
-def crops_of(samples: Samples, packing: Packing) -> list[int]:
-    """Of each window."""
-    return [int(sum(samples.crops[piece.sample] for piece in window)) for window in packing.windows]
+def taken(units: np.ndarray, packing: Packing) -> list[int]:
+    """Units of each window. `units`: of each sample."""
+    return [int(sum(units[piece.sample] for piece in window)) for window in packing.windows]
 
 
-def check(samples: Samples, packing: Packing, budget: int | None) -> None:
-    """Raises Differ unless each sample is tiled by its pieces and each window stays within its budgets."""
+def check(what: str, sizes: np.ndarray, packing: Packing, places: int, budgets: Sequence[Budget]) -> None:
+    """Raises Differ unless each sample is tiled by its pieces and each window stays within its budgets. `sizes`: tokens
+    of each sample; `places`: of a window."""
     tokens: Counter[int] = Counter()
     for window in packing.windows:
-        if sum(piece.length for piece in window) > WINDOW:
-            raise Differ("pack_images: a window of more tokens than it has places")
+        if sum(piece.length for piece in window) > places:
+            raise Differ(f"{what}: a window of more tokens than it has places")
         for piece in window:
             tokens[piece.sample] += piece.length
-    if [tokens[number] for number in range(len(samples.tokens))] != samples.tokens.tolist():
-        raise Differ("pack_images: a sample is not in the windows, or twice")
-    if budget is not None and max(crops_of(samples, packing)) > budget:
-        raise Differ("pack_images: a window of more crops than its budget")
+    if [tokens[number] for number in range(len(sizes))] != sizes.tolist():
+        raise Differ(f"{what}: a sample is not in the windows, or twice")
+    for budget in budgets:
+        if budget.most is not None and max(taken(budget.taken, packing)) > budget.most:
+            raise Differ(f"{what}: a window of more {budget.name} than its budget")
 
 
 def measures(samples: Samples) -> dict[str, float]:

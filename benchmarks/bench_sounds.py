@@ -20,8 +20,8 @@ import soundfile
 import torch
 from torchaudio.transforms import Resample
 
-from benchmarks.bench_copies import exactly
-from benchmarks.harness import Differ, Report, Row
+from benchmarks.bench_copies import dropped_right
+from benchmarks.harness import Report, Row, figure
 from benchmarks.material import SHARED
 from gristmill.filters.audio.levels import levels
 from gristmill.filters.audio.sound import BITS, sound
@@ -161,8 +161,7 @@ def of_voices(tiny: bool) -> dict[str, float]:
 
 
 def through_pipeline(files: Sequence[Sound], folder: Path, same: str) -> dict[str, float]:
-    """recall: % of the records that are more than one of a clip and are dropped; precision: % of those dropped that
-    have a survivor of their own clip. Raises Differ where a record has no fate."""
+    """What `dropped_right` says of the records that the files become, and % of those kept that no lossy copy is."""
     folder.mkdir()
     lines = []
     for n, each in enumerate(files):
@@ -177,20 +176,11 @@ def through_pipeline(files: Sequence[Sound], folder: Path, same: str) -> dict[st
     }
     store = open_store(str(folder / "lake"))
     manifest = run_pipeline(SpeechConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
-    ledger = Dataset(store, manifest).ledger().to_pylist()
-    of_id = {row["id"]: files[row["ordinal"]] for row in ledger}
-    dropped = [row for row in ledger if row["fate"] == "dropped"]
-    if len(ledger) != len(files) or any(row["survivor"] is None for row in dropped):
-        raise Differ(f"sounds: {len(ledger)} fates of {len(files)} records: {dropped[:1]}")
-    clips = {each.original for each in files}
-    right = sum(of_id[row["survivor"]].original == of_id[row["id"]].original for row in dropped)
-    kept = [of_id[row["id"]] for row in ledger if row["fate"] == "kept"]
-    return {
-        "recall": 100 * right / (len(files) - len(clips)),
-        "precision": 100 * right / max(1, len(dropped)),
-        "clips_lost": len(clips - {each.original for each in kept}),
-        "lossless_survivors": 100 * sum(not each.kind or "Hz" in each.kind for each in kept) / len(kept),
-    }
+    dataset = Dataset(store, manifest)
+    recall, precision, lost = dropped_right("sounds", dataset, [each.original for each in files])
+    kept = [files[row["ordinal"]].kind for row in dataset.ledger().to_pylist() if row["fate"] == "kept"]
+    lossless = 100 * sum(not kind or "Hz" in kind for kind in kept) / len(kept)
+    return {"recall": recall, "precision": precision, "clips_lost": lost, "lossless_survivors": lossless}
 
 
 def run(tiny: bool) -> Report:
@@ -207,10 +197,10 @@ def run(tiny: bool) -> Report:
     voices = of_voices(tiny)
     with scratch() as folder:
         ways = {same: through_pipeline(files, folder / same, same) for same in SAME}
-    rows = [Row("copies within the distance", exactly(100 * float((apart[kinds != ""] <= DISTANCE).mean())), "%")]
+    rows = [Row("copies within the distance", figure([100 * float((apart[kinds != ""] <= DISTANCE).mean())]), "%")]
     for same, shown in zip(SAME, ("of one text", "whatever is said of them"), strict=True):
         rows += [
-            Row(f"pipeline, clips {shown}: {what}", exactly(ways[same][what]), "%", "every fate")
+            Row(f"pipeline, clips {shown}: {what}", figure([ways[same][what]]), "%", "every fate")
             for what in ("recall", "precision")
         ]
     rows.append(Row("generated speech: trimmed copies found", exactly(voices["trimmed_copies"]), "%"))

@@ -11,12 +11,11 @@ is compared with that of twelve minutes: what grows is the file and what is stor
 from __future__ import annotations
 
 import io
-import json
 import multiprocessing
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +26,20 @@ from unittest import mock
 import numpy as np
 import soundfile
 
-from benchmarks.harness import Arm, Differ, Figure, Places, Report, Row, contest, figure, require_equal
+from benchmarks.harness import (
+    Arm,
+    Differ,
+    Figure,
+    Places,
+    Report,
+    Row,
+    clocked,
+    contest,
+    figure,
+    forget_peak,
+    require_equal,
+    resident,
+)
 from benchmarks.material import flac_of, speech
 from gristmill.filters.audio.levels import levels
 from gristmill.filters.audio.sound import sound
@@ -76,24 +88,14 @@ def built(lake: Path, path: Path, workers: int) -> str:
 def timed() -> Iterator[dict[str, float]]:
     """CPU seconds of each of PARTS, while it is open."""
     seconds = dict.fromkeys(PARTS, 0.0)
-
-    def timing(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            started = time.process_time()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                seconds[part] += time.process_time() - started
-
-        return run
-
+    write = clocked(put_table, seconds, "write")
     with (
-        mock.patch.object(clips, "decode_audio", timing("decode", decode_audio)),
-        mock.patch.object(clips, "levels", timing("levels", levels)),
-        mock.patch.object(clips, "sound", timing("sound", sound)),
-        mock.patch.object(samples, "put_table", timing("write", put_table)),
-        mock.patch.object(reading, "put_table", timing("write", put_table)),
-        mock.patch.object(shards.WriteShards, "run", timing("write", shards.WriteShards.run)),
+        mock.patch.object(clips, "decode_audio", clocked(decode_audio, seconds, "decode")),
+        mock.patch.object(clips, "levels", clocked(levels, seconds, "levels")),
+        mock.patch.object(clips, "sound", clocked(sound, seconds, "sound")),
+        mock.patch.object(samples, "put_table", write),
+        mock.patch.object(reading, "put_table", write),
+        mock.patch.object(shards.WriteShards, "run", clocked(shards.WriteShards.run, seconds, "write")),
     ):
         yield seconds
 
@@ -124,15 +126,13 @@ def recording(path: Path, minutes: int) -> None:
 
 
 def peak_of_cutting(folder: Path) -> tuple[int, int]:
-    """Segments of the recording in a folder, and the peak of this process in bytes. On Linux alone."""
+    """Segments of the recording in a folder, and the peak of this process in bytes."""
     store = open_store(str(folder.with_name(f"{folder.name}-lake")))
     audio = {"task": "unlabelled", "language": "en", "cut": CUT, "seconds_per_record": None}
     recipe = {"inputs": [f"folder::{folder}"], "audio": audio, "min_similarity": None, "exact": {}}
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, that of imports, is forgotten
+    forget_peak()
     manifest = run_pipeline(SpeechConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
-    lines = Path("/proc/self/status").read_text().splitlines()
-    peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    return int(manifest.statistics["cut"]["segments"]), peak
+    return int(manifest.statistics["cut"]["segments"]), resident("VmHWM")
 
 
 def peaks(folder: Path, minutes: tuple[int, int]) -> list[dict[str, int]]:
@@ -179,7 +179,7 @@ def run(tiny: bool) -> Report:
     rows.append(
         Row(
             f"peak memory of cutting {minutes[1]} minutes, beyond that of {minutes[0]}, in bytes a byte of the file",
-            Figure(*[per_byte] * 3),
+            figure([per_byte]),
             "x",
             "every segment",
         )
@@ -191,5 +191,5 @@ def run(tiny: bool) -> Report:
         rounds=rounds,
         rows=tuple(rows),
         notes=(f"of the CPU time of a build: {shown}",),
-        details={"shares": parts, "peaks": json.loads(json.dumps([small, large]))},
+        details={"shares": parts, "peaks": [small, large]},
     )

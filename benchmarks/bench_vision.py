@@ -25,7 +25,19 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.bench_image import noise
-from benchmarks.harness import Arm, Figure, Places, Report, Row, contest, figure, require_equal
+from benchmarks.harness import (
+    Arm,
+    Figure,
+    Places,
+    Report,
+    Row,
+    clocked,
+    contest,
+    figure,
+    forget_peak,
+    require_equal,
+    resident,
+)
 from benchmarks.material import SHARED
 from benchmarks.pool import Memory, PoolRunner, pool_runner
 from gristmill.filters.image.look import look
@@ -90,25 +102,14 @@ def check(outcomes: Mapping[str, list[str]]) -> None:
 def timed() -> Iterator[dict[str, float]]:
     """CPU seconds of each of PARTS, while it is open."""
     seconds = dict.fromkeys(PARTS, 0.0)
-
-    def timing(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            started = time.process_time()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                seconds[part] += time.process_time() - started
-
-        return run
-
-    decode, write = timing("decode", decode_image), timing("write", put_file)
+    decode, write = clocked(decode_image, seconds, "decode"), clocked(put_file, seconds, "write")
     with (
         mock.patch.object(form, "decode_image", decode),
         mock.patch.object(kinds, "decode_image", decode),
-        mock.patch.object(form, "look", timing("look", look)),
-        mock.patch.object(processing, "crops", timing("cut", processing.crops)),
+        mock.patch.object(form, "look", clocked(look, seconds, "look")),
+        mock.patch.object(processing, "crops", clocked(processing.crops, seconds, "cut")),
         mock.patch.object(pack, "put_file", write),
-        mock.patch.object(ShardWriter, "write", timing("write", ShardWriter.write)),
+        mock.patch.object(ShardWriter, "write", clocked(ShardWriter.write, seconds, "write")),
     ):
         yield seconds
 
@@ -147,23 +148,17 @@ def plain(height: int, width: int, format: str) -> bytes:
 
 
 def peak(make: Callable[[], bytes]) -> tuple[float, str]:
-    """MB that reading an image adds to what this process has, and what became of it. On Linux alone."""
+    """MB that reading an image adds to what this process has, and what became of it."""
     data = make()
     decode_image(plain(64, 64, "JPEG"))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, that of imports, is forgotten
-    before = most_resident()
+    forget_peak()
+    before = resident("VmHWM")
     try:
         look(decode_image(data, LIMIT))
         fate = "read"
     except ImageError as error:
         fate = error.reason
-    return most_resident() - before, fate
-
-
-def most_resident() -> float:
-    """MB that this process had at most since its peak was forgotten."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    return (resident("VmHWM") - before) / 2**20, fate
 
 
 def memory(tiny: bool) -> dict[str, tuple[float, str]]:
@@ -215,7 +210,7 @@ def run(tiny: bool) -> Report:
             *(Row(f"an image: {part}", each[part], "ms") for part in (*PARTS, "else")),
             Row("two workers, of the CPU time of one", times.ratio("two workers", "one worker"), "x", same),
             *(
-                Row(f"memory of {name}: {fate}", Figure(*[max(size, 0.001)] * 3), "MB")
+                Row(f"memory of {name}: {fate}", figure([max(size, 0.001)]), "MB")
                 for name, (size, fate) in peaks.items()
             ),
         ),

@@ -27,11 +27,11 @@ def check_reached(trainable: Collection[Part], arrays: Collection[str], data: st
     """Raises ValueError where parts that are to be trained would get no gradient. `arrays`: what windows of the mixture
     `data` hold."""
     absent = {kind for kind, array in _ARRAYS.items() if array not in arrays}
-    lacking = {part: kinds for part in sorted(trainable) if (kinds := absent.intersection(_NEEDED.get(part, ())))}
-    if not lacking:
+    unreached = [part for part in sorted(trainable) if absent.intersection(_NEEDED.get(part, ()))]
+    if not unreached:
         return
-    needed = sorted(set().union(*lacking.values()))
+    lacking = sorted(absent.intersection(kind for part in unreached for kind in _NEEDED[part]))
     raise ValueError(
-        f"trainable: {', '.join(lacking)} would get no gradient from data={data}, whose windows have no"
-        f" {' and no '.join(needed)}: train them on a mixture with {' and '.join(needed)}, or leave them out"
+        f"trainable: {', '.join(unreached)} would get no gradient from data={data}, whose windows have no"
+        f" {' and no '.join(lacking)}: train them on a mixture with {' and '.join(lacking)}, or leave them out"
     )
