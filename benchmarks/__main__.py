@@ -44,6 +44,8 @@ NAMES = (
     "optimizers",
     "verify",
     "adaptive",
+    "in_flight",
+    "busy",
 )
 GPU_NAMES = ("generate_gpu",)
 """Run by name only, where there is a GPU."""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.adaptive_toy import sampled, trained
-from benchmarks.adaptive_worlds import MIXES, Drawn, Mix, World, recorded, simulated
+from benchmarks.adaptive_worlds import MIXES, RECORDED, Drawn, Mix, World, recorded, simulated
 from benchmarks.harness import Differ, Report, Row, figure
 from gristmill.synth.sampling import Stop, Waves, next_samples, settle
 
@@ -118,8 +118,8 @@ def compared(world: World, stop: Stop) -> Compared:
     possible = None
     if of_chains is not None and world[0][0].chance is not None:
         possible = of_chains / knowing(world, stop.accept, adaptive.chains)
-    ratios = (None if tokens is None else tokens / adaptive.tokens for tokens in (of_chains, of_full))
-    return Compared(adaptive, *ratios, possible)
+    chains, full = (None if tokens is None else tokens / adaptive.tokens for tokens in (of_chains, of_full))
+    return Compared(adaptive, chains, full, possible)
 
 
 def by_model(seed: int, *, varied: bool, steps: int, problems: int, each: int) -> World:
@@ -128,18 +128,21 @@ def by_model(seed: int, *, varied: bool, steps: int, problems: int, each: int) -
     return [[Drawn(*sample) for sample in of_problem] for of_problem in samples]
 
 
-def _worlds(tiny: bool) -> dict[str, Sequence[World]]:
+def _worlds(tiny: bool) -> dict[str, Sequence[Callable[[], World]]]:
+    """How each is come by, for every seed: one at a time is in memory."""
     seeds = range(1 if tiny else SEEDS)
-    problems, each = (20, 64) if tiny else (400, 1024)
+    problems, each = (20, 64) if tiny else (200, 512)
     mixes: Sequence[Mix] = MIXES[:1] if tiny else MIXES
-    worlds = {f"simulated: {mix.name}": [simulated(mix, problems, each, seed) for seed in seeds] for mix in mixes}
-    size = {"steps": 2, "problems": 4, "each": 16} if tiny else {"steps": 220, "problems": 60, "each": 128}
+    worlds: dict[str, Sequence[Callable[[], World]]] = {
+        f"simulated: {mix.name}": [partial(simulated, mix, problems, each, seed) for seed in seeds] for mix in mixes
+    }
+    size = {"steps": 2, "problems": 4, "each": 16} if tiny else {"steps": 170, "problems": 60, "each": 96}
     for name, varied in (("a chain in many ways", True), ("a chain in one way", False)):
-        learned = partial(by_model, varied=varied, **size)
-        of_seeds = seeds if varied else seeds[:1]
-        worlds[f"the project's engine, a trained model: {name}"] = [learned(seed) for seed in of_seeds]
-    if not tiny and (real := [recorded(each, seed) for seed in seeds])[0]:
-        worlds["recorded: Qwen2.5-Math on 44 problems of MATH"] = real
+        of_seeds = seeds[: 2 if varied else 1]
+        learned = [partial(by_model, seed, varied=varied, **size) for seed in of_seeds]
+        worlds[f"the project's engine, a trained model: {name}"] = learned
+    if not tiny and RECORDED.is_file():
+        worlds["recorded: Qwen2.5-Math on 44 problems of MATH"] = [partial(recorded, each, seed) for seed in seeds]
     return worlds
 
 
@@ -158,28 +161,37 @@ def _rows(name: str, most: int, results: Sequence[Compared]) -> list[Row]:
     return rows
 
 
+def _details(results: Sequence[Compared], problems: int) -> Mapping[str, object]:
+    """Of all seeds together, which have so many problems."""
+    return {
+        "samples' tokens a problem": sum(result.adaptive.tokens for result in results) / problems,
+        "chains a problem": sum(result.adaptive.chains for result in results) / problems,
+        "problems with all": sum(result.adaptive.full for result in results) / problems,
+        "fixed N costs, for as many chains": [result.chains for result in results],
+        "of that possible": [result.possible for result in results],
+    }
+
+
 def run(tiny: bool) -> Report:
     """The comparison. `tiny`: on next to nothing, for the tests."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        worlds = _worlds(tiny)
-    finally:
-        torch.set_num_threads(threads)
     rows: list[Row] = []
     details: dict[str, Mapping[str, object]] = {}
-    for name, of_seeds in worlds.items():
-        for most, stop in STOPS.items():
-            results = [compared(world, stop) for world in of_seeds]
-            rows += _rows(name, most, results)
-            problems = sum(map(len, of_seeds))
-            details[f"{name}; up to {most}"] = {
-                "samples' tokens a problem": sum(result.adaptive.tokens for result in results) / problems,
-                "chains a problem": sum(result.adaptive.chains for result in results) / problems,
-                "problems with all": sum(result.adaptive.full for result in results) / problems,
-                "fixed N costs, for as many chains": [result.chains for result in results],
-                "of that possible": [result.possible for result in results],
-            }
+    try:
+        for name, makes in _worlds(tiny).items():
+            results: dict[int, list[Compared]] = {most: [] for most in STOPS}
+            problems = 0
+            for make in makes:
+                world = make()
+                problems += len(world)
+                for most, stop in STOPS.items():
+                    results[most].append(compared(world, stop))
+            for most, of_seeds in results.items():
+                rows += _rows(name, most, of_seeds)
+                details[f"{name}; up to {most}"] = _details(of_seeds, problems)
+    finally:
+        torch.set_num_threads(threads)
     notes = (
         "`possible` in the details: what a rule that knew every chance would save; where that is below 2, none saves 2",
         "recorded samples are eight a problem, drawn again and again: a problem has at most eight chains",

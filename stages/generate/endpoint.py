@@ -22,7 +22,7 @@ import httpx
 
 from gristmill.stages.generate.address import check_address
 from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load
-from gristmill.stages.generate.replies import Failed, Reply, read_reply, shares
+from gristmill.stages.generate.replies import Failed, Reply, failed_sample, read_reply, samples_of
 
 _SHORTEST_KEY = 8
 """Characters of a key that is taken for a secret; servers without keys are given words such as `EMPTY`."""
@@ -106,9 +106,13 @@ class OpenAIEngine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
         self._thread.start()
-        limits = httpx.Limits(max_connections=endpoint.in_flight, max_keepalive_connections=endpoint.in_flight)
-        self._client = httpx.AsyncClient(limits=limits, timeout=None, follow_redirects=False)
-        self._slots = asyncio.Semaphore(endpoint.in_flight)
+        # A client of one connection a place: one with many looks at all of them for each request.
+        self._places: asyncio.LifoQueue[httpx.AsyncClient | None] = asyncio.LifoQueue()
+        for _ in range(endpoint.in_flight):
+            self._places.put_nowait(None)  # connected by whoever takes it
+        self._clients: list[httpx.AsyncClient] = []
+        # What certificates are checked by, read once for all; an address without TLS has none.
+        self._tls = httpx.create_ssl_context() if endpoint.url.startswith("https:") else False
         self._held_until = 0.0  # the loop's time before which nothing is sent: a server asked for a pause
         self._closed = False
 
@@ -176,7 +180,8 @@ class OpenAIEngine:
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     async def _answered(self, caller: _Caller, ask: Ask) -> None:
         """Puts what became of each of these samples."""
@@ -199,31 +204,16 @@ class OpenAIEngine:
             if failed.everyone:
                 raise BadEndpoint(f"the server refuses every request: {failed.detail}") from None
             tries = self.endpoint.tries if failed.again else 1
-            return [_failed(ask, n, failed, tries) for n in ask.samples]
-        lacking = Failed("no_choice", f"{len(reply.choices)} answers, and {len(ask.samples)} were asked for")
-        tokens = shares(reply.tokens, len(reply.choices))
-        return [
-            Generation(
-                ask.problem,
-                number,
-                reply.choices[place].text,
-                reply.choices[place].finish,
-                reply.prompt_tokens,
-                tokens[place],
-                requests=requests,
-            )
-            if place < len(reply.choices)
-            else _failed(ask, number, lacking, requests)
-            for place, number in enumerate(ask.samples)
-        ]
+            return [failed_sample(ask, n, failed, tries) for n in ask.samples]
+        return samples_of(ask, reply, requests)
 
     async def _sent(self, body: dict[str, Any]) -> tuple[Reply, int]:
         """The reply, and how often it was asked for."""
         endpoint = self.endpoint
         for tried in range(1, endpoint.tries + 1):
-            async with self._place():
+            async with self._place() as client:
                 try:
-                    return await self._once(body), tried
+                    return await self._once(client, body), tried
                 except Failed as failed:
                     if not failed.again or tried == endpoint.tries:
                         raise
@@ -232,7 +222,7 @@ class OpenAIEngine:
         raise AssertionError("the last try returns or raises")
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _place(self) -> AsyncIterator[httpx.AsyncClient]:
         """A place among the requests under way, once no pause is on that a server asked for: who waits holds none."""
         waited = 0.0  # the time until which it was waited for
         while True:
@@ -241,10 +231,20 @@ class OpenAIEngine:
                 await self._wait(until - now)
                 waited = until
                 continue
-            async with self._slots:
+            client = await self._places.get()
+            try:
                 if self._held_until <= max(waited, self._loop.time()):  # none began while a place was waited for
-                    yield
+                    client = client or self._connected()
+                    yield client
                     return
+            finally:
+                self._places.put_nowait(client)
+
+    def _connected(self) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=1)
+        client = httpx.AsyncClient(verify=self._tls, limits=limits, timeout=None, follow_redirects=False)
+        self._clients.append(client)
+        return client
 
     def _pause(self, tried: int, failed: Failed) -> float:
         endpoint = self.endpoint
@@ -256,14 +256,14 @@ class OpenAIEngine:
             pause += asked
         return pause
 
-    async def _once(self, body: dict[str, Any]) -> Reply:
+    async def _once(self, client: httpx.AsyncClient, body: dict[str, Any]) -> Reply:
         """One request. Raises Failed."""
         began, key = False, self._key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             async with asyncio.timeout(self.endpoint.timeout_seconds):
                 url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
-                async with self._client.stream("POST", url, json=body, headers=headers) as response:
+                async with client.stream("POST", url, json=body, headers=headers) as response:
                     began = True
                     content = await self._read(response)
         except (TimeoutError, httpx.TimeoutException):
@@ -289,7 +289,3 @@ class OpenAIEngine:
         if not (key.isascii() and key.isprintable()):
             raise BadEndpoint(f"the key in {self.endpoint.key_env} has characters that no header may have")
         return key
-
-
-def _failed(ask: Ask, number: int, failed: Failed, requests: int) -> Generation:
-    return Generation(ask.problem, number, failure=failed.failure, detail=failed.detail, requests=requests)

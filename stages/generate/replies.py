@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gristmill.stages.generate.protocol import Failure, Finish
+from gristmill.stages.generate.protocol import Ask, Failure, Finish, Generation
 
 _TOO_LONG = re.compile(
     r"context.?length|maximum context|max_model_len|too (long|large)|exceeds? .{0,40}(context|tokens)", re.I
@@ -144,6 +144,26 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
     except (ValueError, TypeError, OverflowError):
         return None
     return max(0.0, date - (time.time() if now is None else now))
+
+
+def samples_of(ask: Ask, reply: Reply, requests: int) -> list[Generation]:
+    """What a reply to a request for these samples gives each of them."""
+    lacking = Failed("no_choice", f"{len(reply.choices)} answers, and {len(ask.samples)} were asked for")
+    tokens = shares(reply.tokens, len(reply.choices))
+    samples = []
+    for place, number in enumerate(ask.samples):
+        if place < len(reply.choices):
+            choice = reply.choices[place]
+            counts = reply.prompt_tokens, tokens[place]
+            samples.append(Generation(ask.problem, number, choice.text, choice.finish, *counts, requests=requests))
+        else:
+            samples.append(failed_sample(ask, number, lacking, requests))
+    return samples
+
+
+def failed_sample(ask: Ask, number: int, failed: Failed, requests: int) -> Generation:
+    """A sample that could not be had."""
+    return Generation(ask.problem, number, failure=failed.failure, detail=failed.detail, requests=requests)
 
 
 def shares(total: int | None, parts: int) -> list[int | None]:

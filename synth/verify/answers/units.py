@@ -49,7 +49,8 @@ SHORT = frozenset(name for name in UNITS if len(name) == 1 and name.isalpha())
 
 _BEHIND = re.compile(r"^(.*(?:[\d})\]]|\\pi)) ((?:[a-z]+(?: ?\^\{?[23]\}?)?)(?: [a-z]+)*)$", re.IGNORECASE)
 _SET_AS_TEXT = re.compile(
-    r"\\(?:text|textrm|mathrm|mbox|operatorname|rm)[ ]?\{\s*[a-z]+(?: [a-z]+)*\s*\}[\^{}\d]{0,5}\W{0,4}$", re.IGNORECASE
+    r"\\(?:text|textrm|mathrm|mbox|operatorname|rm)[ ]?\{\s*([a-z]+(?: [a-z]+)*)\s*\}[\^{}\d]{0,5}\W{0,4}$",
+    re.IGNORECASE,
 )
 _COUNTED = frozenset(("unit", "units", "square", "cubic"))
 
@@ -57,11 +58,18 @@ _COUNTED = frozenset(("unit", "units", "square", "cubic"))
 def parted(plain: str, typeset: str) -> tuple[str, str]:
     """What is no number by itself (`2\\sqrt{3} cm^2`), and the unit behind it; "": there is none of the table.
     `typeset`: the same with its LaTeX, which tells the unit of `2\\pi\\text{ h}` from the variable of `2\\pi h`."""
-    match = _BEHIND.match(plain)
+    as_text = _SET_AS_TEXT.search(typeset)
+    # Behind what is a variable too, where it is set as text: `x \\text{ cm}`.
+    behind = (
+        _BEHIND
+        if as_text is None
+        else re.compile(rf"^(.+) ({re.escape(as_text[1])}(?: ?\^\{{?[23]\}}?)?)$", re.IGNORECASE)
+    )
+    match = behind.match(plain)
     if match is None:
         return plain, ""
     first = match[2].split()[0].partition("^")[0].lower()
-    is_known = unit(first) is not None and (first not in SHORT or _SET_AS_TEXT.search(typeset) is not None)
+    is_known = unit(first) is not None and (first not in SHORT or as_text is not None)
     return (match[1], match[2].lower().replace(" ^", "^")) if first in _COUNTED or is_known else (plain, "")
 
 

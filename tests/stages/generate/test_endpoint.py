@@ -203,7 +203,7 @@ def test_a_pause_that_a_server_asks_for_holds_no_place_among_the_requests():
 
     class Watch(Clock):
         async def wait(self, seconds: float) -> None:
-            held.append(client._slots.locked())
+            held.append(client._places.empty())
             await super().wait(seconds)
 
     held: list[bool] = []

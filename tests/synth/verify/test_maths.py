@@ -187,6 +187,8 @@ def test_a_letter_behind_a_number_is_a_variable_and_a_word_of_the_table_a_unit()
         (r"2\pi h", r"2\pi\text{ h}", (r"2\pi", "h")),
         ("2x + 1", "2x + 1", ("2x + 1", "")),
         (r"2\pi cm ^2", r"2\pi\text{ cm}^2", (r"2\pi", "cm^2")),
+        ("5 - x cm", r"5 - x \text{ cm}", ("5 - x", "cm")),
+        ("5 - x apples", r"5 - x \text{ apples}", ("5 - x apples", "")),
         (r"(1 + \sqrt{2}) Feet", r"(1 + \sqrt{2}) Feet", (r"(1 + \sqrt{2})", "feet")),
     ):
         assert parted(plain, typeset) == parts
