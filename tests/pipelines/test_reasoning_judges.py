@@ -179,9 +179,12 @@ def test_a_model_judges_what_no_rule_can_compare(store, tmp_path):
         assert sample["verdict"] == ("accepted" if right else "rejected")
         assert sample["verifier"] == (f"maths-numeric@3>{judge}+steps@1" if right else judge)
         assert sample["reason"] == (None if right else "judge.wrong_answer")
-    told = reasonings.latest(store, "reasoning.rollouts").statistics["rollouts"]["judge"]
-    assert (told["tokens"], told["prompt_tokens"], told["cost"]) == (5 * told["requests"], 7 * told["requests"], None)
-    assert told["requests"] >= len(every), "some are surplus"
+    judge_took = reasonings.latest(store, "reasoning.rollouts").statistics["rollouts"]["judge"]
+    requests = judge_took["requests"]
+    assert (judge_took["tokens"], judge_took["prompt_tokens"]) == (5 * requests, 7 * requests) and judge_took[
+        "cost"
+    ] is None
+    assert requests >= len(every), "some are surplus"
     assert any("VERDICT: wrong" in str(row["value"]) for row in ledger.values())
 
 

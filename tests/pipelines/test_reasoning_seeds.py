@@ -76,8 +76,8 @@ def test_problems_from_pages_are_kept_where_answers_agree(store, tmp_path):
     assert kept == {row["source"] for row in questions.values() if " plus 4 plus" not in row["text"]}
     reasons = reasonings.latest(store, "solved.rollouts").statistics["rollouts"]["reasons"]
     assert reasons == {"votes.no_agreement": 10}
-    told = CliRunner().invoke(app, ["why", next(iter(questions)), "--lake", lake, "--json"])
-    assert told.exit_code == 0 and json.loads(told.stdout)["children"][0]["verifier"] == "wording@1"
+    answered = CliRunner().invoke(app, ["why", next(iter(questions)), "--lake", lake, "--json"])
+    assert answered.exit_code == 0 and json.loads(answered.stdout)["children"][0]["verifier"] == "wording@1"
 
 
 def test_seeds_need_words_that_say_what_to_write(tmp_path):
