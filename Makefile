@@ -35,6 +35,7 @@ soak: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py --of images
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py --of speech
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py --of reasoning
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak_train.py
 
 # Trains small models from nothing with three seeds, an hour of a CPU: what they answer right of what they never met.

@@ -1,7 +1,8 @@
 """Kills runs at the n-th step that touches the disk, for many n, and resumes them each time.
 
 Run as a program: `crash_driver.py web SAMPLE FOLDER SEED RANDOM_POINTS`; with an empty folder as SAMPLE `images` for
-two nights of images and a mixture of them, or `speech` for two nights of clips and files that are cut. Every run is a
+two nights of images and a mixture of them, `speech` for two nights of clips and files that are cut, or `reasoning` for
+two nights of problems whose samples are drawn, judged and selected. Every run is a
 forked child of a process that has no threads (pytest may hold Ray, whose threads do not survive a fork). Prints one
 JSON object a crash point.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import image_nights
+import reasoning_nights
 import speech_nights
 import web
 
@@ -79,6 +81,7 @@ KINDS = {
     "web": Kind(lambda lake, sample: web.run(lake, web.crawl_files(sample)), ("web",)),
     "images": Kind(lambda lake, sample: image_nights.run_in_process(sample, lake), image_nights.DATASETS),
     "speech": Kind(lambda lake, sample: speech_nights.run_in_process(sample, lake), speech_nights.DATASETS),
+    "reasoning": Kind(lambda lake, sample: reasoning_nights.run_in_process(sample, lake), reasoning_nights.DATASETS),
 }
 
 
@@ -124,6 +127,8 @@ def main(kind: Kind, sample: Path, folder: Path, seed: int, points: int) -> None
         image_nights.write_nights(sample)
     elif kind is KINDS["speech"]:
         speech_nights.write_nights(sample)
+    elif kind is KINDS["reasoning"]:  # in a child, which takes the threads of torch along
+        assert in_child(lambda: reasoning_nights.write_nights(sample)) == 0
     assert run(kind, folder / "whole", sample, note) == 0
     seen = json.loads(note.read_text())
     whole = versions(kind, folder / "whole")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import reasonings
 from aiohttp import web
+from solving import RECIPE, answers, family, number_of, solved
 from strange_server import completion, good, strange
 
-from gristmill.lake.accounts.fan import FAMILIES
 from gristmill.lake.store.objects import read_table
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.run import run_pipeline
@@ -22,40 +21,6 @@ from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete
 
 COUNT = 8
-RECIPE = {
-    "engine": {"kind": "openai", "model": "tiny", "context": 1000},
-    "checks": {"symbolic": False},
-    "waves": {"first": 2, "then": 2},
-    "stop": {"accept": 2, "at_most": 4},
-    "attempts": 2,
-    "max_undecided_rate": 1.0,
-    "scan": {"chunk_records": 3},
-    "pairs": False,
-}
-
-
-def solved(body) -> str:
-    """A chain that is right, or, by its seed, wrong in its answer, in a step, or without an answer."""
-    a, b = map(int, re.findall(r"\d+", body["messages"][-1]["content"])[:2])
-    kind = body["seed"] % 4
-    if kind == 0:
-        return f"There are {a} + {b} = {a + b}.\n#### {a + b + 1}"
-    if kind == 1:
-        return f"There are {a} + {b} = {a + b + 1}, so less one.\n#### {a + b}"
-    return f"There are {a} + {b} = {a + b} mills, by seed {body['seed']}.\n#### {a + b}"
-
-
-def number_of(body) -> int:
-    """Which problem it is; -1: a question of the probe."""
-    match = re.search(r"has (\d+) mills", body["messages"][-1]["content"])
-    return int(match[1]) if match else -1
-
-
-async def answers(server, body, request):
-    """As a good server, with chains for problems."""
-    if number_of(body) < 0:
-        return await good(server, body, request)
-    return web.json_response(completion(body, solved(body)))
 
 
 async def half(server, body, request):
@@ -98,15 +63,6 @@ def run(store, file, server, **recipe):
     endpoint |= {"timeout_seconds": 0.3, "key_env": "SOME_KEY", "prompt_price": 1.0, "answer_price": 2.0}
     config = reasonings.config([file], run={"hosts": {"endpoint": endpoint}}, **RECIPE | recipe)
     return run_pipeline(config, store, Runner(store, workers=0))
-
-
-def family(store, dataset="reasoning"):
-    manifest = reasonings.latest(store, f"{dataset}.rollouts")
-    rows = [row for ref in manifest.ledgers if ref.kind == FAMILIES for row in read_table(store, ref).to_pylist()]
-    problems = {row["id"]: row["text"] for ref in manifest.shards for row in read_table(store, ref).to_pylist()}
-    for row in rows:
-        row["number"] = int(re.search(r"has (\d+) mills", problems[row["parent_id"]])[1])
-    return manifest, rows
 
 
 def test_every_failure_is_in_the_ledger_and_none_is_a_wrong_answer(store, file, monkeypatch):
