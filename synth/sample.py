@@ -43,7 +43,7 @@ _BROKEN = {  # how a broken row is made, the faults, how many of each
 _NANO = {"stories": (story, 400), "copying": (copying, 200)}
 # files below nano/ with word problems of which the last line of the answer alone is told; rows of each
 _PROBLEMS = ("problems", "more-problems")
-_PER_PROBLEMS = 600
+_PER_PROBLEMS = 1000
 
 
 @dataclass(frozen=True)
