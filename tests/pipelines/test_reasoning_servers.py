@@ -59,15 +59,17 @@ async def faulty(server, body, request):
 
 @pytest.fixture(autouse=True)
 def short_of_patience(monkeypatch):
-    """Only a request that is never answered comes to the end of its time, however slow the machine is."""
-    once = OpenAIEngine._once
+    """Only a request that is never answered comes to the end of its time, however slow the machine is. -> Problems whose
+    requests are such."""
+    once, silent = OpenAIEngine._once, {SILENT}
 
     async def by_problem(self, body):
         own = copy.copy(self)
-        own.endpoint = replace(self.endpoint, timeout_seconds=0.05 if number_of(body) == SILENT else 600)
+        own.endpoint = replace(self.endpoint, timeout_seconds=0.05 if number_of(body) in silent else 600)
         return await once(own, body)
 
     monkeypatch.setattr(OpenAIEngine, "_once", by_problem)
+    return silent
 
 
 @pytest.fixture
@@ -103,7 +105,9 @@ def test_every_failure_is_in_the_ledger_and_none_is_a_wrong_answer(store, file, 
     assert b"sk-secret" not in everything and server.url.encode() not in everything
 
 
-def test_too_many_without_a_verdict_are_no_version_and_the_same_command_tries_them_again(store, file):
+def test_too_many_without_a_verdict_are_no_version_and_the_same_command_tries_them_again(
+    store, file, short_of_patience
+):
     with strange(faulty) as server:
         with pytest.raises(Undecided, match=r"24 of \d+ samples have no verdict.*engine\.") as error:
             run(store, file, server, max_undecided_rate=0.2)
@@ -115,6 +119,7 @@ def test_too_many_without_a_verdict_are_no_version_and_the_same_command_tries_th
         assert again[0] == 2 * asked[0], "it was tried as often again"
         assert again[7] == asked[7], "what has a verdict is not asked again"
         server.answer = answers
+        short_of_patience.clear()
         run(store, file, server, max_undecided_rate=0.2)
     _, rows = family(store)
     assert Counter(row["verdict"] for row in rows)["undecided"] <= 4, "a refused request is not asked again"
