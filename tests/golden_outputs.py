@@ -100,7 +100,7 @@ def reasoning(lake: Path) -> dict[str, Any]:
         run_pipeline(reasonings.config([file], run=run, **recipe), recorder.store, recorder)
     observed = _stages(recorder, "reasoning: ")
     of_shards = [f"reasoning: {title}" for title in ("choose", "pairs", "select", "ledger")]
-    return observed | {title: _portable(observed[title]) for title in of_shards}
+    return observed | {title: _portable(observed[title], "shard") for title in of_shards}
 
 
 def speech(lake: Path) -> dict[str, Any]:
@@ -174,10 +174,10 @@ def mixture(lake: Path) -> dict[str, Any]:
     return observed | {f"mix: {title}": _portable(stage) for title, stage in _stages(recorder, "").items()}
 
 
-def _portable(stage: dict[str, Any]) -> dict[str, Any]:
-    """Without what depends on the sha256 of Parquet files: with another pyarrow they are others."""
+def _portable(stage: dict[str, Any], *more: str) -> dict[str, Any]:
+    """Without what depends on the sha256 of Parquet files: with another pyarrow they are others. `more`: columns."""
     for output in stage["outputs"].values():
-        output["columns"] = {k: v for k, v in output["columns"].items() if k not in ("input", "shard", "tokens")}
+        output["columns"] = {k: v for k, v in output["columns"].items() if k not in ("input", "tokens", *more)}
     return {k: v for k, v in stage.items() if k not in ("tallies", "facts")}
 
 

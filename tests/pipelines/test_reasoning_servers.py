@@ -59,8 +59,8 @@ async def faulty(server, body, request):
 
 @pytest.fixture(autouse=True)
 def short_of_patience(monkeypatch):
-    """Only a request that is never answered comes to the end of its time, however slow the machine is. -> Problems whose
-    requests are such."""
+    """Only a request that is never answered comes to the end of its time, however slow the machine is. -> The problems
+    whose requests are such."""
     once, silent = OpenAIEngine._once, {SILENT}
 
     async def by_problem(self, body):
