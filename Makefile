@@ -30,11 +30,13 @@ test: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Thirty random kills over two nights of the web pipeline, some minutes: the digests must be those without kills. As many
-# over two nights of images and a mixture of them; sixty of runs of the trainer, whose weights must be the same bits.
+# over two nights of images and a mixture of them, of speech, and of problems whose chains a model draws; sixty of runs of
+# the trainer, whose weights must be the same bits.
 soak: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py --of images
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py --of speech
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py --of reasoning
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak_train.py
 
 # Trains small models from nothing with three seeds, an hour of a CPU: what they answer right of what they never met.

@@ -203,9 +203,9 @@ def run(tiny: bool) -> Report:
             Row(f"pipeline, clips {shown}: {what}", figure([ways[same][what]]), "%", "every fate")
             for what in ("recall", "precision")
         ]
-    rows.append(Row("generated speech: trimmed copies found", exactly(voices["trimmed_copies"]), "%"))
+    rows.append(Row("generated speech: trimmed copies found", figure([voices["trimmed_copies"]]), "%"))
     for name, shown in (("other_voices", "one sentence in two voices"), ("other_sentences", "two sentences")):
-        rows.append(Row(f"generated speech: {shown}, not taken for one", exactly(100 - voices[name]), "%"))
+        rows.append(Row(f"generated speech: {shown}, not taken for one", figure([100 - voices[name]]), "%"))
     return Report(
         name="sounds",
         data=f"{source}, each with {len(COPIES)} copies",

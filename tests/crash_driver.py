@@ -1,7 +1,8 @@
 """Kills runs at the n-th step that touches the disk, for many n, and resumes them each time.
 
 Run as a program: `crash_driver.py web SAMPLE FOLDER SEED RANDOM_POINTS`; with an empty folder as SAMPLE `images` for
-two nights of images and a mixture of them, or `speech` for two nights of clips and files that are cut. Every run is a
+two nights of images and a mixture of them, `speech` for two nights of clips and files that are cut, or `reasoning` for
+two nights of problems whose samples are drawn, judged and selected. Every run is a
 forked child of a process that has no threads (pytest may hold Ray, whose threads do not survive a fork). Prints one
 JSON object a crash point.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import image_nights
+import reasoning_nights
 import speech_nights
 import web
 
@@ -86,6 +88,7 @@ KINDS = {
     "web": Kind(lambda lake, sample: web.run(lake, web.crawl_files(sample)), ("web",)),
     "images": nights(image_nights),
     "speech": nights(speech_nights),
+    "reasoning": nights(reasoning_nights),
 }
 
 

@@ -1,8 +1,8 @@
 """What every stage of the web pipeline is and does on the records of golden/input, and how that is compared.
 
 `observe` runs the pipelines and describes each stage: identity, tallies, reasons, and one hash a column of the rows
-themselves. Parquet bytes are not looked at, so that another pyarrow is no failure. `compare` says in one line what
-differs from golden/stages.json, and what to do (tests/test_golden.py).
+themselves. Parquet bytes are not looked at, so that another pyarrow is no failure. tests/golden_compare.py says what
+differs from golden/stages.json (tests/test_golden.py).
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import mixtures
 import numpy as np
 import pyarrow as pa
+import reasonings
+import solving
 import web
 from clip_mixtures import spoken_steps
 from speech import parquet_of, run
+from strange_server import strange
 
 from gristmill.lake.accounts.balance import total
 from gristmill.lake.accounts.receipt import Receipt, canonical
@@ -33,11 +36,10 @@ from gristmill.pipelines.speech import SpeechConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
 from gristmill.pipelines.vision import VisionConfig
 from gristmill.stages.core.work import Stage, Work
-from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.runner import Done, Runner
 
 GOLDEN = Path(__file__).parent / "golden"
 FILE = GOLDEN / "stages.json"
-WRITE = "python tests/test_golden.py --write"
 # Several chunks a file and several shards, though the files are tiny; 2 of 26 records are damaged.
 RECIPE = {
     "scan": {"chunk_bytes": 3000},
@@ -61,6 +63,13 @@ class Recorder(Runner):
             self.seen.append((title, todo[0].stage, receipts))
         return receipts
 
+    def stream(self, title: str, works: Iterable[Work | None], ahead: int | None = None) -> Iterator[Done]:
+        by_stage: dict[str, tuple[Stage, list[Receipt]]] = {}
+        for done in super().stream(title, works, ahead):
+            by_stage.setdefault(done.work.stage.name, (done.work.stage, []))[1].append(done.receipt)
+            yield done
+        self.seen += [(f"{title}, {name}", stage, receipts) for name, (stage, receipts) in by_stage.items()]
+
 
 def observe(lake: Path) -> dict[str, Any]:
     """What every stage is and did, as stages.json has it."""
@@ -75,8 +84,23 @@ def observe(lake: Path) -> dict[str, Any]:
         | mixture(lake.with_name("mixed"))
         | vision(lake.with_name("pictures"))
         | clips(lake.with_name("clips"))
-        | speech(lake.with_name("speech")),
+        | speech(lake.with_name("speech"))
+        | reasoning(lake.with_name("reasoning")),
     }
+
+
+def reasoning(lake: Path) -> dict[str, Any]:
+    """Problems whose samples a server draws, the same on every machine: in waves, judged, settled, selected, paired."""
+    recorder = Recorder(open_store(str(lake)))
+    rows: list[Any] = [reasonings.problem(number) for number in range(8)]
+    file = reasonings.lines(lake.with_name("problems.jsonl"), [*rows, rows[3], {"question": "No answer?"}, b"no line"])
+    recipe = {**solving.RECIPE, "pairs": True, "select": {"per_problem": 1}, "max_quarantine_rate": 0.5}
+    with strange(solving.answers) as server:
+        run = {"hosts": {"endpoint": {"url": server.url, "key_env": ""}}}
+        run_pipeline(reasonings.config([file], run=run, **recipe), recorder.store, recorder)
+    observed = _stages(recorder, "reasoning: ")
+    of_shards = [f"reasoning: {title}" for title in ("choose", "pairs", "select", "ledger")]
+    return observed | {title: _portable(observed[title], "shard") for title in of_shards}
 
 
 def speech(lake: Path) -> dict[str, Any]:
@@ -150,10 +174,10 @@ def mixture(lake: Path) -> dict[str, Any]:
     return observed | {f"mix: {title}": _portable(stage) for title, stage in _stages(recorder, "").items()}
 
 
-def _portable(stage: dict[str, Any]) -> dict[str, Any]:
-    """Without what depends on the sha256 of Parquet files: with another pyarrow they are others."""
+def _portable(stage: dict[str, Any], *more: str) -> dict[str, Any]:
+    """Without what depends on the sha256 of Parquet files: with another pyarrow they are others. `more`: columns."""
     for output in stage["outputs"].values():
-        output["columns"] = {k: v for k, v in output["columns"].items() if k not in ("input", "tokens")}
+        output["columns"] = {k: v for k, v in output["columns"].items() if k not in ("input", "tokens", *more)}
     return {k: v for k, v in stage.items() if k not in ("tallies", "facts")}
 
 
@@ -252,48 +276,3 @@ def _shown(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     return round(value, 4) if isinstance(value, float) else value
-
-
-def compare(golden: dict[str, Any], observed: dict[str, Any]) -> str | None:
-    """What is wrong, or None. Only the first stage that differs is named: what follows it follows from it."""
-    if golden["inputs"] != observed["inputs"]:
-        return f"tests/golden/input is not what it was when stages.json was written: restore it, or delete {FILE.name}"
-    for title, now in observed["stages"].items():
-        then = golden["stages"].get(title)
-        if then is None:
-            return f"stage {title!r} is new: run `{WRITE}` and commit the file"
-        raised = _identities(then, now)
-        if raised:
-            return f"stage {title!r} is not the one of stages.json ({raised}): if that is meant, run `{WRITE}`"
-        changed = list(_changes(then, now, ""))
-        if changed:
-            return _unversioned(title, now, changed)
-    gone = golden["stages"].keys() - observed["stages"].keys()
-    return f"stage {', '.join(sorted(gone))} did not run: if that is meant, run `{WRITE}`" if gone else None
-
-
-def _unversioned(title: str, now: dict[str, Any], changed: Sequence[str]) -> str:
-    versions = ", ".join(f"{part['name']} {part['version']}" for part in now["identity"])
-    return (
-        f"stage {title!r} gives another output ({', '.join(changed[:6])}) under the same VERSION ({versions}): receipts"
-        f" of lakes that exist would pass for work of this code. Raise the VERSION of what changed, and run `{WRITE}`"
-    )
-
-
-def _identities(then: dict[str, Any], now: dict[str, Any]) -> str:
-    before, after = ({part["name"]: part for part in at["identity"]} for at in (then, now))
-    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    shown = [f"{name}: {_version(before.get(name))} -> {_version(after.get(name))}" for name in names]
-    return "; ".join(shown) or ("another order" if then["identity"] != now["identity"] else "")
-
-
-def _version(part: dict[str, Any] | None) -> str:
-    return "none" if part is None else f"VERSION {part['version']} {json.dumps(part['config'])}"
-
-
-def _changes(then: Any, now: Any, path: str) -> Iterable[str]:
-    if isinstance(then, dict) and isinstance(now, dict):
-        for name in sorted(then.keys() | now.keys()):
-            yield from _changes(then.get(name), now.get(name), f"{path}.{name}" if path else name)
-    elif then != now:
-        yield path.removeprefix("outputs.")

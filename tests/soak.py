@@ -1,8 +1,10 @@
 """`make soak`: runs of pipelines under seeded kill -9s, and the same content digests as without any.
 
 An episode is a lake and two increments of the web pipeline, with `--of images` two of the vision pipeline, a tokenizer
-and a mixture of text and images, or with `--of speech` two of the speech pipeline, long files that are cut, and a
-mixture of clips. Each run is killed after a random number of new receipts, or in the wait for one: the driver alone
+and a mixture of text and images, with `--of speech` two of the speech pipeline, long files that are cut, and a
+mixture of clips, or with `--of reasoning` two of the reasoning pipeline, whose samples a model in the lake draws, and a
+mixture of the chains that were selected.
+Each run is killed after a random number of new receipts, or in the wait for one: the driver alone
 (what it started has to follow it), a worker (which Ray replaces, and the run goes on), the driver and all it started,
 or a run without Ray; the same command is given again until it has committed. Episodes go on until there were as many
 kills as asked, and the first ones have each kind of victim in turn.
@@ -26,6 +28,7 @@ from typing import NamedTuple
 
 import image_nights
 import psutil
+import reasoning_nights
 import speech_nights
 import web
 
@@ -45,7 +48,10 @@ _READ, _COMPARED = ["scan", "extract", "screen", "exact"], ["sign", "collect", "
 _IMAGES = ["image", "sign_images", "collect_looks", "choose_pictures", "image_shards", "tokenize_media"]
 _SPEECH = ["cut", "audio", "sign_clips", "collect_sounds", "choose_clips", "clip_shards"]
 _MIXED = ["tokenizer", "tokenize", "plan", "account", "pack", "ledger"]
-TASKS = frozenset([*_READ, *_COMPARED, "choose", "clusters", "shards", *_IMAGES, *_SPEECH, *_MIXED])
+_CHAINS = ["problems", "settle", "rollouts", "choose_samples", "chains", "step_pairs"]
+_HOSTED = ["Worker", "Worker.run"]
+"""Who hosts what is dear to set up, as engines and verifiers."""
+TASKS = frozenset([*_READ, *_COMPARED, "choose", "clusters", "shards", *_IMAGES, *_SPEECH, *_CHAINS, *_MIXED, *_HOSTED])
 Run = Callable[[Path, int], list[str]]
 """The command of a run in a lake, with so many workers."""
 
@@ -101,7 +107,21 @@ def speech(folder: Path) -> Kind:
     return Kind([night(*each) for each in speech_nights.recipes(folder)], speech_nights.DATASETS)
 
 
-KINDS = {"web": crawls, "images": images, "speech": speech}
+def reasoning(folder: Path) -> Kind:
+    """Two increments of the reasoning pipeline, three versions each, and a mixture."""
+    reasoning_nights.write_nights(folder)
+
+    def night(pipeline: str, recipe: dict[str, object]) -> Run:
+        def run(lake: Path, workers: int) -> list[str]:
+            reasoning_nights.begin(folder, lake)
+            return command(pipeline, lake, workers, reasoning_nights.settings(pipeline, recipe))
+
+        return run
+
+    return Kind([night(*each) for each in reasoning_nights.recipes(folder)], reasoning_nights.DATASETS)
+
+
+KINDS = {"web": crawls, "images": images, "speech": speech, "reasoning": reasoning}
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:

@@ -16,7 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from golden_outputs import FILE, GOLDEN, WRITE, compare, observe
+from golden_compare import WRITE, compare
+from golden_outputs import FILE, GOLDEN, observe
 
 from gristmill.filters.gopher import GopherQuality
 from gristmill.stages.text import extract
@@ -60,6 +61,7 @@ def test_the_golden_input_takes_every_kind_of_way():
         "phash.duplicate",
         "audio.missing", "audio.truncated", "audio.segment", "clip.too_short", "clip.silent", "speech_rate.too_fast",
         "sound.duplicate", "tokenize.clip_too_short", "tokenize.clip_too_long", "mix.too_many_frames",
+        "problems.no_field", "select.rejected", "select.per_problem", "pairs.none_accepted", "pairs.none_rejected",
     }  # fmt: skip
     assert stages["extract"]["pieces"] > 3 and stages["shards"]["pieces"] > 1
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import image_nights
 import pytest
+import reasoning_nights
 import speech_nights
 import web
 from waiting import PATIENCE, until
@@ -64,6 +65,17 @@ def test_speech_is_resumed_to_the_same_digests(tmp_path):
     whole = [[m.version, m.digest] for name in speech_nights.DATASETS for m in versions.manifests(name)]
     assert len(whole) == 5
     assert all(o["visible_after_crash"] in [whole[:n] for n in range(6)] for o in outcomes if o["killed"])
+
+
+def test_reasoning_is_resumed_to_the_same_digests(tmp_path):
+    """Samples in waves, verdicts, selected chains and pairs, an increment, and windows; a model is taught first."""
+    outcomes = crashes("reasoning", tmp_path / "in", tmp_path, 0, 3)
+    versions = Versions(open_store(str(tmp_path / "whole"), probe=False))
+    names = reasoning_nights.DATASETS
+    whole = {name: [[m.version, m.digest] for m in versions.manifests(name)] for name in names}
+    assert [len(whole[name]) for name in names] == [2, 2, 2, 1]
+    every = [version for name in names for version in whole[name]]
+    assert all(version in every for o in outcomes for version in o["visible_after_crash"] or ())
 
 
 def _digest(folder: Path) -> str:

@@ -209,8 +209,12 @@ class ReasoningConfig(PipelineConfig):
     def check(self, versions: Versions) -> None:
         """Raises BadConfig as the recipe does, and for a server without an address."""
         super().check(versions)
-        if self.recipe.engine.kind == "openai" and not self.run.hosts.endpoint.url:
-            raise BadConfig("run.hosts.endpoint.url is empty: give the address of the server, up to and with /v1")
+        endpoint = self.run.hosts.endpoint
+        if self.recipe.engine.kind == "openai" and not endpoint.url and not endpoint.batch_folder:
+            raise BadConfig(
+                "run.hosts.endpoint.url is empty: give the address of the server, up to and with /v1; or batch_folder,"
+                " for batch files of a provider"
+            )
         judge, there = self.recipe.checks.judge, self.run.judge or self.run.hosts
         if judge is not None and judge.kind == "openai" and not there.endpoint.url:
             raise BadConfig(

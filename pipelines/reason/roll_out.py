@@ -29,6 +29,7 @@ from gristmill.pipelines.reason.settings import ReasoningRun
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.core.records import CONTENT, Records
 from gristmill.stages.core.work import Stage, Work
+from gristmill.stages.generate.batch import RESULTS, BatchWaits
 from gristmill.stages.generate.draw import Generate, GenerateFacts, GenerateInput
 from gristmill.stages.generate.endpoint import Away, BadEndpoint
 from gristmill.stages.generate.judge import Verify, VerifyFacts, VerifyInput
@@ -60,6 +61,26 @@ class Undecided(Incomplete):
         return (
             f"{_too_many(self.undecided, self.samples, self.reasons)}\nWhat is done is kept: run the same command again"
             " to try only these."
+        )
+
+
+class BatchesWait(Incomplete):
+    """Requests wait for results of a provider's batch API; the same command reads them."""
+
+    def __init__(self, waits: Sequence[BatchWaits], folder: str) -> None:
+        Exception.__init__(self, waits, folder)
+        self.errors = tuple(waits)
+        self.requests = sum(wait.requests for wait in waits)
+        self.files = tuple(file for wait in waits for file in wait.files)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        shown = "".join(f"\n  {file}" for file in self.files[:10])
+        more = f"\n  and {len(self.files) - 10:,} more" if len(self.files) > 10 else ""
+        return (
+            f"{TITLE}: {self.requests:,} requests wait for their results:{shown}{more}\nGive these files to the"
+            " provider's batch API (endpoint /v1/chat/completions), put its output and error files into"
+            f" {self.folder}/{RESULTS}, and run the same command again. What is done is kept."
         )
 
 
@@ -131,7 +152,10 @@ class RollOut(Step):
                 judged = drawing.judged(runner, limit)
             except Incomplete as error:
                 _refuse_engine(error)
-                raise
+                waits = [cause for cause in error.errors if isinstance(cause, BatchWaits)]
+                if not waits or len(waits) < len(error.errors):
+                    raise
+                raise BatchesWait(waits, drawing.batch_folder) from error
             settled = runner.map("settle", [settle_work(self.settle, *pair) for pair in judged])
             facts = [receipt.facts_as(SettleFacts) for receipt in settled]
             undecided, samples = sum(f.undecided for f in facts), sum(f.samples for f in facts)
@@ -205,6 +229,11 @@ class _Drawing:
         for done in runner.stream(TITLE, works(), ahead=ahead):
             waiting.extend(self._next(done, limit))
         return [(posing, self.last[number][0]) for number, posing in enumerate(self.posings)]
+
+    @property
+    def batch_folder(self) -> str:
+        """Where requests are written down."""
+        return "" if self.generate.hosts is None else self.generate.hosts.endpoint.batch_folder
 
     @property
     def may_be_decided(self) -> bool:

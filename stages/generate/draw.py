@@ -21,6 +21,7 @@ from gristmill.lake.store.objects import put_table, read_object
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.text import Tokenizer
 from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
+from gristmill.stages.generate.batch import BatchEngine
 from gristmill.stages.generate.compact import CompactEngine
 from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
 from gristmill.stages.generate.probe import Finding, probe
@@ -162,6 +163,8 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
     def setup(self, store: Store) -> Drawing:
         """The engine. Raises as `load_model`; BadEndpoint for a server that the probe refuses."""
         assert self.hosts is not None
+        if self.engine.kind == "openai" and self.hosts.endpoint.batch_folder:
+            return Drawing(BatchEngine(self.hosts.endpoint, self.engine.model, self.draws))
         if self.engine.kind == "openai":
             client = OpenAIEngine(self.hosts.endpoint, self.engine.model, self.draws)
             try:
@@ -172,7 +175,8 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
         return Drawing(compact_engine(store, self.engine, self.draws, self.hosts))
 
     def run_warm(self, store: Store, work: Work[GenerateInput], warm: Drawing) -> Outcome:
-        """Facts: GenerateFacts. Children are the samples: `drawn`, or `failed`. Raises EngineStopped, BadEndpoint."""
+        """Facts: GenerateFacts. Children are the samples: `drawn`, or `failed`. Raises EngineStopped, BadEndpoint,
+        BatchWaits where requests were written down and have no results yet."""
         asks = list(self._asks(store, work.payload))
         samples = [_row(generation, warm.engine.about) for generation in warm.engine.generate(asks)]
         table = pa.Table.from_pylist(samples, schema=GENERATED_SCHEMA).sort_by(ORDER)
@@ -202,23 +206,25 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
         turn = payload.turn
         rows = judged_rows(store, turn.judged)
         judged, hopeless = by_problem(rows), without_agreement(rows)
-        lost: dict[str, list[int]] = {}
+        lost: dict[str, dict[int, list[int]]] = {}  # problem -> attempts so far -> samples
         for row in rows:
             if row["failure"] is not None and may_be_decided(row) and row["attempt"] < turn.again_below:
-                lost.setdefault(row["problem"], []).append(row["sample"])
+                lost.setdefault(row["problem"], {}).setdefault(row["attempt"], []).append(row["sample"])
         columns = [name for name, _ in PROBLEM]
         for row in payload.posing.rows(store, columns).to_pylist():
             problem = row["id"]
             if problem in hopeless:
                 continue
             if turn.again_below:
-                samples = tuple(lost.get(problem, ()))
+                wanted = {attempt: tuple(samples) for attempt, samples in sorted(lost.get(problem, {}).items())}
             elif self.voters and problem not in judged:
-                samples = tuple(range(self.voters))
+                wanted = {0: tuple(range(self.voters))}
             else:
-                samples = next_samples(judged.get(problem, {}), self.stop, self.waves)
-            if samples:
-                yield Ask(problem, samples, prompt_of(problem_of(row), self.prompt.template), self.prompt.system)
+                wanted = {0: next_samples(judged.get(problem, {}), self.stop, self.waves)}
+            prompt = prompt_of(problem_of(row), self.prompt.template)
+            for attempt, samples in wanted.items():
+                if samples:
+                    yield Ask(problem, samples, prompt, self.prompt.system, attempt)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 from gristmill.stages.generate.address import check_address
-from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load
+from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load, chat_body
 from gristmill.stages.generate.replies import Failed, Reply, failed_sample, read_reply, samples_of
 
 _SHORTEST_KEY = 8
@@ -43,6 +43,8 @@ class Endpoint:
     `url`: up to and with `/v1`. `key_env`: the environment variable with its key, if that is set. `in_flight`: requests
     under way at a time. `timeout_seconds`: of a request with its answer. `tries` of a request; `first_pause_seconds`
     after the first of them, doubled up to `longest_pause_seconds`, which is also the most that a server may ask for.
+    `batch_folder`: no server is asked, but files of requests are written there for a provider's batch API, and results
+    read from its folder `results` (`stages.generate.batch`); empty: the server is asked.
     `share_prompts`: several samples of a problem in one request, if the server takes `n`.
     `prompt_price`, `answer_price`: of a million tokens, in whatever currency; None: what it costs is not told.
     """
@@ -55,6 +57,7 @@ class Endpoint:
     first_pause_seconds: float = 1.0
     longest_pause_seconds: float = 60.0
     most_bytes: int = 16 << 20
+    batch_folder: str = ""
     share_prompts: bool = False
     prompt_price: float | None = None
     answer_price: float | None = None
@@ -150,16 +153,7 @@ class OpenAIEngine:
 
     def body(self, ask: Ask, n: int = 1, **more: Any) -> dict[str, Any]:
         """The request for the first of these samples, or for `n` from it on."""
-        messages = [{"role": "user", "content": ask.prompt}]
-        if ask.system is not None:
-            messages.insert(0, {"role": "system", "content": ask.system})
-        draws = self.draws
-        body: dict[str, Any] = {"model": self.model, "messages": messages, "max_tokens": draws.max_tokens}
-        body |= {"temperature": draws.temperature, "top_p": draws.top_p}
-        body |= {"seed": draws.number(ask.problem, ask.samples[0])}
-        if draws.stop:
-            body["stop"] = list(draws.stop)
-        return body | ({"n": n} if n > 1 else {}) | more
+        return chat_body(self.model, self.draws, ask, n, **more)
 
     def load(self) -> Load:
         """As `Engine.load`."""

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from itertools import groupby
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 Failure = Literal[
     "timeout",  # no answer in time
@@ -21,6 +21,7 @@ Failure = Literal[
     "half_body",  # an answer that broke off
     "garbage",  # an answer that is none of this protocol
     "no_choice",  # fewer answers than were asked for
+    "unanswered",  # a batch came back without it
     "refused",  # 4xx: this request, not this moment
     "too_long",  # prompt and answer do not fit the engine's context
 ]
@@ -66,12 +67,13 @@ class Draws:
 @dataclass(frozen=True)
 class Ask:
     """The samples of a problem that are wanted, by number. `prompt`: what the user says; `system`: what stands before
-    it, None: nothing."""
+    it, None: nothing. `attempt`: how often these were lost before."""
 
     problem: str
     samples: tuple[int, ...]
     prompt: str
     system: str | None = None
+    attempt: int = 0
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """(first, count) of consecutive numbers."""
@@ -123,6 +125,19 @@ class Load:
         if not self.steps:
             return None
         return self.held / self.places * (self.worked / (self.worked + self.waited) if self.worked else 1.0)
+
+
+def chat_body(model: str, draws: Draws, ask: Ask, n: int = 1, **more: Any) -> dict[str, Any]:
+    """A request of OpenAI's chat completions for the first of these samples, or for `n` from it on."""
+    messages = [{"role": "user", "content": ask.prompt}]
+    if ask.system is not None:
+        messages.insert(0, {"role": "system", "content": ask.system})
+    body: dict[str, Any] = {"model": model, "messages": messages, "max_tokens": draws.max_tokens}
+    body |= {"temperature": draws.temperature, "top_p": draws.top_p}
+    body |= {"seed": draws.number(ask.problem, ask.samples[0])}
+    if draws.stop:
+        body["stop"] = list(draws.stop)
+    return body | ({"n": n} if n > 1 else {}) | more
 
 
 class Engine(Protocol):

@@ -19,6 +19,7 @@ from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.reason.reasoning import RolloutRecipe
 from gristmill.pipelines.reason.settings import ReasoningRun
 from gristmill.stages.core import work as core
+from gristmill.stages.generate.compact import CompactEngine
 from gristmill.stages.run.runner import Runner
 
 COUNT = 12
@@ -83,6 +84,57 @@ def test_what_a_kill_interrupts_comes_to_the_same_versions(lake, whole, bare, mo
         except Killed:
             kills += 1
     assert kills > 1
+    assert [m.content_digest for m in three(bare, "whole")] == [m.content_digest for m in whole]
+
+
+def test_a_kill_between_drawing_and_judging_draws_nothing_again(lake, whole, bare, monkeypatch):
+    """Samples are stored before they are judged: the second run judges those that the first one drew."""
+    asked: list[tuple[str, int]] = []
+    generate, proved = CompactEngine.generate, core._proved
+
+    def noted(self, asks):
+        asks = list(asks)
+        asked.extend((ask.problem, sample) for ask in asks for sample in ask.samples)
+        yield from generate(self, asks)
+
+    def killed(*args):
+        receipt = proved(*args)
+        if receipt.stages[-1].name == "generate":
+            raise Killed
+        return receipt
+
+    monkeypatch.setattr(CompactEngine, "generate", noted)
+    monkeypatch.setattr(core, "_proved", killed)
+    with pytest.raises(Killed):
+        reasonings.reason(bare, [lake.problems], dataset="whole")
+    drawn = set(asked)
+    assert len(drawn) == 2 * reasonings.RECIPE["scan"]["chunk_records"]
+    monkeypatch.setattr(core, "_proved", proved)
+    reasonings.reason(bare, [lake.problems], dataset="whole")
+    assert len(asked) == len(set(asked)) > len(drawn), "no sample was drawn twice"
+    assert [m.content_digest for m in three(bare, "whole")] == [m.content_digest for m in whole]
+
+
+def test_a_kill_in_the_middle_of_a_wave_costs_that_piece_alone(lake, whole, bare, monkeypatch):
+    """Killed while the second wave of a chunk is drawn, some of whose samples are there already."""
+    asked: list[tuple[str, int]] = []
+    generate = CompactEngine.generate
+
+    def dying(self, asks):
+        asks = list(asks)
+        asked.extend((ask.problem, sample) for ask in asks for sample in ask.samples)
+        second = all(min(ask.samples) == 2 for ask in asks)
+        for number, sample in enumerate(generate(self, asks)):
+            if second and number == 3:
+                raise Killed
+            yield sample
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CompactEngine, "generate", dying)
+        with pytest.raises(Killed):
+            reasonings.reason(bare, [lake.problems], dataset="whole")
+    assert {sample for _, sample in asked} == {0, 1, 2, 3}, "the first wave was whole, and judged"
+    reasonings.reason(bare, [lake.problems], dataset="whole")
     assert [m.content_digest for m in three(bare, "whole")] == [m.content_digest for m in whole]
 
 

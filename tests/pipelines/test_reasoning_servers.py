@@ -2,60 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import reasonings
 from aiohttp import web
+from solving import RECIPE, answers, family, number_of, solved
 from strange_server import completion, good, strange
 
-from gristmill.lake.accounts.fan import FAMILIES
 from gristmill.lake.store.objects import read_table
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.reason.roll_out import Undecided
 from gristmill.pipelines.settings.config import BadConfig
+from gristmill.stages.generate.endpoint import OpenAIEngine
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete
 
 COUNT = 8
-RECIPE = {
-    "engine": {"kind": "openai", "model": "tiny", "context": 1000},
-    "checks": {"symbolic": False},
-    "waves": {"first": 2, "then": 2},
-    "stop": {"accept": 2, "at_most": 4},
-    "attempts": 2,
-    "max_undecided_rate": 1.0,
-    "scan": {"chunk_records": 3},
-    "pairs": False,
-}
-
-
-def solved(body) -> str:
-    """A chain that is right, or, by its seed, wrong in its answer, in a step, or without an answer."""
-    a, b = map(int, re.findall(r"\d+", body["messages"][-1]["content"])[:2])
-    kind = body["seed"] % 4
-    if kind == 0:
-        return f"There are {a} + {b} = {a + b}.\n#### {a + b + 1}"
-    if kind == 1:
-        return f"There are {a} + {b} = {a + b + 1}, so less one.\n#### {a + b}"
-    return f"There are {a} + {b} = {a + b} mills, by seed {body['seed']}.\n#### {a + b}"
-
-
-def number_of(body) -> int:
-    """Which problem it is; -1: a question of the probe."""
-    match = re.search(r"has (\d+) mills", body["messages"][-1]["content"])
-    return int(match[1]) if match else -1
-
-
-async def answers(server, body, request):
-    """As a good server, with chains for problems."""
-    if number_of(body) < 0:
-        return await good(server, body, request)
-    return web.json_response(completion(body, solved(body)))
 
 
 async def half(server, body, request):
@@ -80,12 +48,28 @@ async def garbage(server, body, request):
 
 
 FAULTS = {0: status(500), 1: status(429), 2: garbage, 3: half, 4: nothing, 5: status(400)}
+SILENT = 4
 NAMES = ["server_error", "rate_limited", "garbage", "half_body", "timeout", "refused"]
 
 
 async def faulty(server, body, request):
     """Problems 0 to 5 meet a fault each, whenever they are asked."""
     return await FAULTS.get(number_of(body), answers)(server, body, request)
+
+
+@pytest.fixture(autouse=True)
+def short_of_patience(monkeypatch):
+    """Only a request that is never answered comes to the end of its time, however slow the machine is. -> The problems
+    whose requests are such."""
+    once, silent = OpenAIEngine._once, {SILENT}
+
+    async def by_problem(self, body):
+        own = copy.copy(self)
+        own.endpoint = replace(self.endpoint, timeout_seconds=0.05 if number_of(body) in silent else 600)
+        return await once(own, body)
+
+    monkeypatch.setattr(OpenAIEngine, "_once", by_problem)
+    return silent
 
 
 @pytest.fixture
@@ -95,18 +79,9 @@ def file(tmp_path):
 
 def run(store, file, server, **recipe):
     endpoint = {"url": server.url, "tries": 1, "first_pause_seconds": 0, "longest_pause_seconds": 0}
-    endpoint |= {"timeout_seconds": 0.3, "key_env": "SOME_KEY", "prompt_price": 1.0, "answer_price": 2.0}
+    endpoint |= {"key_env": "SOME_KEY", "prompt_price": 1.0, "answer_price": 2.0}
     config = reasonings.config([file], run={"hosts": {"endpoint": endpoint}}, **RECIPE | recipe)
     return run_pipeline(config, store, Runner(store, workers=0))
-
-
-def family(store, dataset="reasoning"):
-    manifest = reasonings.latest(store, f"{dataset}.rollouts")
-    rows = [row for ref in manifest.ledgers if ref.kind == FAMILIES for row in read_table(store, ref).to_pylist()]
-    problems = {row["id"]: row["text"] for ref in manifest.shards for row in read_table(store, ref).to_pylist()}
-    for row in rows:
-        row["number"] = int(re.search(r"has (\d+) mills", problems[row["parent_id"]])[1])
-    return manifest, rows
 
 
 def test_every_failure_is_in_the_ledger_and_none_is_a_wrong_answer(store, file, monkeypatch):
@@ -130,7 +105,9 @@ def test_every_failure_is_in_the_ledger_and_none_is_a_wrong_answer(store, file, 
     assert b"sk-secret" not in everything and server.url.encode() not in everything
 
 
-def test_too_many_without_a_verdict_are_no_version_and_the_same_command_tries_them_again(store, file):
+def test_too_many_without_a_verdict_are_no_version_and_the_same_command_tries_them_again(
+    store, file, short_of_patience
+):
     with strange(faulty) as server:
         with pytest.raises(Undecided, match=r"24 of \d+ samples have no verdict.*engine\.") as error:
             run(store, file, server, max_undecided_rate=0.2)
@@ -142,6 +119,7 @@ def test_too_many_without_a_verdict_are_no_version_and_the_same_command_tries_th
         assert again[0] == 2 * asked[0], "it was tried as often again"
         assert again[7] == asked[7], "what has a verdict is not asked again"
         server.answer = answers
+        short_of_patience.clear()
         run(store, file, server, max_undecided_rate=0.2)
     _, rows = family(store)
     assert Counter(row["verdict"] for row in rows)["undecided"] <= 4, "a refused request is not asked again"
@@ -260,7 +238,8 @@ def test_what_is_held_out_is_not_asked_and_not_written_down(store, file, tmp_pat
     import mixtures
 
     texts = [reasonings.problem(2)["question"], "the quick brown fox jumps over the lazy dog while nine mills grind on"]
-    texts.append("And he buys 8 more. How many are there? There are 7 + 8 = 15 mills.")  # a question's end, then a chain
+    # the end of a question, then a chain
+    texts.append("And he buys 8 more. How many are there? There are 7 + 8 = 15 mills.")
     mixtures.documents(store, "held", texts)
 
     async def leaking(server, body, request):

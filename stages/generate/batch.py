@@ -1,0 +1,177 @@
+"""The engine `openai` by batch files: requests are written down for a provider's batch API, and its results read.
+
+A piece of work whose requests have no result yet writes them to `batch_folder` and raises BatchWaits: the run goes on
+with the other pieces and ends as incomplete, and the same command goes on once files with results lie in the folder's
+`results`, whatever they are called and however requests were put together. A result is known by its `custom_id`, which
+names problem, sample, attempt and the request itself: one of another prompt or model is nobody's. Which requests came
+back failed, and which of a piece did not come back at all, is a failure of that sample, as a server's would be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from gristmill.stages.generate.endpoint import BadEndpoint, Endpoint
+from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load, chat_body
+from gristmill.stages.generate.replies import Failed, Reply, read_reply
+from gristmill.synth.batches import MOST_BYTES, MOST_REQUESTS, Result, request_line, result_of
+
+RESULTS = "results"
+"""The folder below `batch_folder` with output and error files of batches."""
+_BLOCK = 1 << 20
+
+log = logging.getLogger("gristmill")
+
+
+class BatchWaits(RuntimeError):
+    """Requests that were written down and have no result yet: `requests` in `files`."""
+
+    def __init__(self, requests: int, files: tuple[str, ...]) -> None:
+        super().__init__(requests, files)
+        self.requests, self.files = requests, files
+
+    def __str__(self) -> str:
+        return f"{self.requests:,} requests without results in {', '.join(self.files)}"
+
+
+class _Place(NamedTuple):
+    """Where the line of a result stands; `answered`: by status 200."""
+
+    file: Path
+    start: int
+    length: int
+    answered: bool
+
+
+class BatchEngine:
+    """Answers from files. What lies in `results` is looked through once, here. Raises BadEndpoint for a folder that
+    cannot be written to."""
+
+    def __init__(self, endpoint: Endpoint, model: str, draws: Draws) -> None:
+        self.folder, self.model, self.draws = Path(endpoint.batch_folder), model, draws
+        self._most_bytes = endpoint.most_bytes
+        try:
+            (self.folder / RESULTS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadEndpoint(f"batch_folder {self.folder}: {error.strerror}") from None
+        self._places: dict[str, _Place] = {}
+        for path in sorted((self.folder / RESULTS).iterdir()):
+            if path.is_file():
+                self._index(path)
+
+    @property
+    def about(self) -> str:
+        """The provider's model."""
+        return self.model
+
+    def generate(self, asks: Iterable[Ask]) -> Iterator[Generation]:
+        """As `Engine.generate`. Raises BatchWaits where not one of these requests has a result."""
+        requests: dict[str, tuple[Ask, bytes]] = {}
+        for ask in asks:
+            for sample in ask.samples:
+                own = replace(ask, samples=(sample,))
+                custom_id, line = self._request(own)
+                requests[custom_id] = own, line
+        if requests and not requests.keys() & self._places.keys():
+            raise BatchWaits(len(requests), self._written([line for _, line in requests.values()]))
+        for custom_id, (ask, _) in requests.items():
+            yield self._generation(ask, self._places.get(custom_id))
+
+    def load(self) -> Load:
+        """As `Engine.load`."""
+        return Load()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _request(self, ask: Ask) -> tuple[str, bytes]:
+        body = chat_body(self.model, self.draws, ask)
+        digest = hashlib.blake2b(request_line("-", body), digest_size=6).hexdigest()
+        custom_id = f"{ask.problem}/{ask.samples[0]}/{ask.attempt}/{digest}"
+        return custom_id, request_line(custom_id, body)
+
+    def _generation(self, ask: Ask, place: _Place | None) -> Generation:
+        (sample,) = ask.samples
+        try:
+            if place is None:
+                raise Failed("unanswered", "the batch came back without this request")
+            reply = _reply(_read(place))
+            if not reply.choices:
+                raise Failed("no_choice", "no answer, and one was asked for")
+        except Failed as failed:
+            return Generation(ask.problem, sample, failure=failed.failure, detail=failed.detail)
+        choice = reply.choices[0]
+        return Generation(ask.problem, sample, choice.text, choice.finish, reply.prompt_tokens, reply.tokens)
+
+    def _written(self, lines: list[bytes]) -> tuple[str, ...]:
+        """The files with these requests, written whole or not at all; a file is named by what it holds."""
+        names = []
+        for data in _files(lines):
+            path = self.folder / f"requests-{hashlib.blake2b(data, digest_size=8).hexdigest()}.jsonl"
+            if not path.exists():
+                scratch = path.with_suffix(f".{os.getpid()}.tmp")
+                scratch.write_bytes(data)
+                scratch.replace(path)
+            names.append(str(path))
+        return tuple(names)
+
+    def _index(self, path: Path) -> None:
+        """Notes where each result stands: of several for one request the first that was answered, else the first."""
+        unknown = 0
+        with path.open("rb") as file:
+            for start, line in _lines(file, self._most_bytes):
+                try:
+                    result = result_of(line)
+                except ValueError:
+                    unknown += bool(line.strip())
+                    continue
+                before = self._places.get(result.custom_id)
+                if before is None or (result.answered and not before.answered):
+                    self._places[result.custom_id] = _Place(path, start, len(line), result.answered)
+        if unknown:
+            log.warning("%s: %d lines are no results, and whose they are is not known", path, unknown)
+
+
+def _lines(file: BinaryIO, most: int) -> Iterator[tuple[int, bytes]]:
+    """(start, line) of each; of one that is longer than `most` bytes only the beginning, which is no JSON."""
+    start = 0
+    while line := file.readline(most):
+        yield start, line
+        start += len(line)
+        while not line.endswith(b"\n") and (line := file.readline(_BLOCK)):
+            start += len(line)
+
+
+def _read(place: _Place) -> Result:
+    with place.file.open("rb") as file:
+        file.seek(place.start)
+        return result_of(file.read(place.length))
+
+
+def _reply(result: Result) -> Reply:
+    """The answers of a result. Raises Failed."""
+    if result.status is not None:
+        return read_reply(result.status, {}, result.body)
+    if result.error == "batch_expired":
+        raise Failed("timeout", "the batch expired before this request")
+    raise Failed("server_error", f"no response: {str(result.error)[:80]}")
+
+
+def _files(lines: list[bytes]) -> Iterator[bytes]:
+    """The contents of as many files as the bounds of a batch ask for."""
+    block: list[bytes] = []
+    size = 0
+    for line in lines:
+        if block and (len(block) == MOST_REQUESTS or size + len(line) > MOST_BYTES):
+            yield b"".join(block)
+            block, size = [], 0
+        block.append(line)
+        size += len(line)
+    if block:
+        yield b"".join(block)
