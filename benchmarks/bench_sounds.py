@@ -143,18 +143,18 @@ def of_voices(tiny: bool) -> dict[str, float]:
     voices, and of two sentences, that are taken for copies."""
     engine, random = Espeak(), np.random.default_rng(0)
     sentences = [" ".join(DIGITS[digit] for digit in random.integers(0, 10, 5)) for _ in range(3 if tiny else 20)]
-    said = list[tuple[int, int, int]]()  # sentence, sound, and sound of the trimmed one
+    utterances = list[tuple[int, int, int]]()  # sentence, sound, and sound of the trimmed one
     for number, text in enumerate(sentences):
         for voice in VOICES[: 8 : 4 if tiny else 1]:
             samples, rate = spoken(engine, text, Manner(voice, 165, 50, 0.8))
             cut = rate // 10
-            said.append((number, sound(samples, rate), sound(samples[cut:-cut], rate)))
-    apart = bits_apart([whole for _, whole, _ in said])
-    numbers = np.array([number for number, _, _ in said])
+            utterances.append((number, sound(samples, rate), sound(samples[cut:-cut], rate)))
+    apart = bits_apart([whole for _, whole, _ in utterances])
+    numbers = np.array([number for number, _, _ in utterances])
     pairs = np.triu(np.ones_like(apart, bool), 1)
     same = numbers[:, None] == numbers[None]
     return {
-        "trimmed_copies": 100 * float(np.mean([(a ^ b).bit_count() <= DISTANCE for _, a, b in said])),
+        "trimmed_copies": 100 * float(np.mean([(a ^ b).bit_count() <= DISTANCE for _, a, b in utterances])),
         "other_voices": 100 * float((apart[pairs & same] <= DISTANCE).mean()),
         "other_sentences": 100 * float((apart[pairs & ~same] <= DISTANCE).mean()),
     }

@@ -80,11 +80,11 @@ def test_a_long_file_is_read_as_a_short_one(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(long_file, "IN_MEMORY", 1000)
     for expected, got in ((short, items_of(address)), (later, items_of(address, 2))):
         assert len(got) == len(expected) and not any(isinstance(item, Unreadable) for item in got)
-        for one, other in zip(expected, got, strict=True):
-            media = [medium._replace(content=medium.data) for medium in other.media]
-            assert other._replace(media=tuple(media)) == one
-            assert [isinstance(medium.content, LongFile) for medium in other.media] == [
-                len(medium.data) > 1000 for medium in one.media
+        for from_memory, from_file in zip(expected, got, strict=True):
+            media = [medium._replace(content=medium.data) for medium in from_file.media]
+            assert from_file._replace(media=tuple(media)) == from_memory
+            assert [isinstance(medium.content, LongFile) for medium in from_file.media] == [
+                len(medium.data) > 1000 for medium in from_memory.media
             ]
 
 
@@ -97,8 +97,9 @@ def test_what_stands_behind_a_long_member_is_looked_at(
     path.write_bytes(whole[: len(whole) // 10_240 * 10_240 - 10_240] + end if end else whole[:3000])
     short = items_of(str(path))
     monkeypatch.setattr(long_file, "IN_MEMORY", 1000)
-    for one, other in zip(short, items_of(str(path)), strict=True):
-        assert type(one) is type(other) and getattr(one, "error", "") == getattr(other, "error", "")
+    for from_memory, from_file in zip(short, items_of(str(path)), strict=True):
+        assert type(from_memory) is type(from_file)
+        assert getattr(from_memory, "error", "") == getattr(from_file, "error", "")
 
 
 def test_streams_of_a_part_have_positions_of_their_own(all_long: None) -> None:
