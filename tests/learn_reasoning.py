@@ -274,20 +274,22 @@ def show(results: dict[str, Any], failed: list[str]) -> None:
     """The tables."""
     console = Console()
     scores = Table("seed", "CPU s", "base", *CHECKED, SEED_ONLY, title="held-out problems answered right, r1 and r2")
-    samples = Table("seed", "way", "round", "samples", "accepted", "chains", "pass rate", "why not")
+    lines = []
     for seed, result in results.items():
         accuracy = result["accuracy"]
         ways = (" ".join(f"{value:.3f}" for value in accuracy[way].values()) for way in (*CHECKED, SEED_ONLY))
         scores.add_row(seed, str(result["cpu_s"]), f"{accuracy['base']:.3f}", *ways)
         for way, rounds in result["rounds"].items():
             for stage, counts in zip(ROUNDS, rounds, strict=True):
-                share = f"{counts['accepted'] / counts['samples']:.3f}"
+                share = counts["accepted"] / counts["samples"]
                 rates = ", ".join(f"{domain} {rate:.2f}" for domain, rate in counts["pass_rate"].items())
                 reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts["reasons"].items())
-                row = (f"{counts['samples']:,}", share, f"{counts['chains']:,}", rates, reasons)
-                samples.add_row(seed, way, stage, *row)
+                lines.append(
+                    f"seed {seed}, {way}, {stage}: of {counts['samples']:,} samples {share:.3f} accepted ({rates}),"
+                    f" {counts['chains']:,} distinct chains selected; not accepted: {reasons}"
+                )
     console.print(scores)
-    console.print(samples)
+    console.print("\n".join(lines))
     console.print("\n".join(failed) or "learned")
 
 
