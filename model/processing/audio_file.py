@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -147,13 +147,31 @@ def file_mel(source: bytes | BinaryIO, max_seconds: float = MAX_SECONDS, *, exac
     return mel_FM[:at]
 
 
+class _Seekable:
+    """A file for libsndfile, which a damaged one sends to a place before its beginning: it stays where it is then. An
+    error in its callback would be printed, and nobody could catch it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As that of a file."""
+        try:
+            return self._stream.seek(offset, whence)
+        except (ValueError, OSError):
+            return self._stream.tell()
+
+
 @contextmanager
 def _opened(source: bytes | BinaryIO) -> Iterator[soundfile.SoundFile]:
     """An audio file whose samples are not decoded yet; errors of libsndfile in the block as AudioError."""
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     stream.seek(0)
     try:
-        file = soundfile.SoundFile(stream)
+        file = soundfile.SoundFile(_Seekable(stream))
     except soundfile.LibsndfileError as error:
         word = "unsupported" if error.code == UNSUPPORTED else "unreadable"
         if other := _other(stream):

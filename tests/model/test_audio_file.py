@@ -219,6 +219,7 @@ def test_a_name_does_not_count() -> None:
         assert audio_header(file_of(clip(), format)).format == format
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # an error that libsndfile cannot tell
 @settings(max_examples=60, deadline=None)
 @given(
     format=st.sampled_from(["WAV", "FLAC", "OGG", "MP3", "AIFF", "NIST"]),
@@ -238,6 +239,11 @@ def test_a_damaged_file_is_refused_or_read_within_its_bounds(
         assert error.reason.split(".")[0] == "audio"
     else:
         assert np.isfinite(mel).all() and len(mel) <= frames_of(60 * header.rate, header.rate)
+
+
+def test_a_seek_to_before_the_beginning_is_no_error_that_nobody_can_catch() -> None:
+    stream = audio_file._Seekable(io.BytesIO(b"RIFF"))
+    assert stream.seek(2) == 2 and stream.seek(-5, io.SEEK_CUR) == 2 and stream.read(2) == b"FF"
 
 
 # Real clips.
