@@ -48,9 +48,9 @@ class Story(NamedTuple):
 
 def story(draw: random.Random, varied: bool) -> Story:
     """One that comes out: results from 2 to 99."""
-    while (made := _story(draw, varied)) is None:
+    while (tale := _story(draw, varied)) is None:
         pass
-    return made
+    return tale
 
 
 def _story(draw: random.Random, varied: bool) -> Story | None:
@@ -110,13 +110,13 @@ def stepping(model: Multimodal, steps: int) -> Callable[[], None]:
 
 def _batch(stories: Sequence[Story]) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens and what follows each of a chain, `-100` elsewhere."""
-    longest = max(len(told.question) + len(told.chain) for told in stories)
+    longest = max(len(tale.question) + len(tale.chain) for tale in stories)
     ids = torch.zeros(len(stories), longest, dtype=torch.long)
     targets = torch.full_like(ids, -100)
-    for row, told in enumerate(stories):
-        first, end = len(told.question), len(told.question) + len(told.chain)
-        ids[row, :end] = torch.tensor(told.question + told.chain)
-        targets[row, first - 1 : end - 1] = torch.tensor(told.chain)
+    for row, tale in enumerate(stories):
+        first, end = len(tale.question), len(tale.question) + len(tale.chain)
+        ids[row, :end] = torch.tensor(tale.question + tale.chain)
+        targets[row, first - 1 : end - 1] = torch.tensor(tale.chain)
     return ids, targets
 
 
@@ -125,7 +125,7 @@ def sampled(model: Multimodal, seed: int, varied: bool, problems: int, each: int
     draw = random.Random(f"pose {seed}")
     posed = {str(place): story(draw, varied) for place in range(problems)}
     sampling = Sampling(max_tokens=_MOST_TOKENS)
-    requests = [Request(key, told.question, sampling, n=each) for key, told in posed.items()]
+    requests = [Request(key, tale.question, sampling, n=each) for key, tale in posed.items()]
     samples: dict[str, dict[int, tuple[Judged, int]]] = {key: {} for key in posed}
     verifier = AllOf((Maths(), Steps()))
     for completion in Engine(model, Options(64, _WIDTH, block_size=32)).run(requests):
