@@ -32,8 +32,8 @@ BATCH = 32
 def problems(path: Path, count: int) -> Path:
     """A file of so many, in GSM8K's form."""
     draw = random.Random("posed")
-    told = [story(draw, True) for _ in range(count)]
-    rows = [{"question": text(one.question), "answer": text(one.chain)} for one in told]
+    tales = [story(draw, True) for _ in range(count)]
+    rows = [{"question": text(tale.question), "answer": text(tale.chain)} for tale in tales]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -41,7 +41,7 @@ def problems(path: Path, count: int) -> Path:
 def import_trained(store: Store, folder: Path, steps: int) -> None:
     """`base@v1`: a model that learned for so many steps, with its tokenizer."""
     draw = random.Random("learned")
-    texts = [text(told.question + told.chain) for told in (story(draw, True) for _ in range(400))]
+    texts = [text(tale.question + tale.chain) for tale in (story(draw, True) for _ in range(400))]
     data = train_tokenizer(texts, _VOCAB)
     tokenizer = Tokenizer.from_bytes(data)
     language = replace(PRESETS["nano"].text, vocab_size=tokenizer.vocab_size, num_hidden_layers=3)
@@ -58,10 +58,10 @@ def import_trained(store: Store, folder: Path, steps: int) -> None:
 
 def _batch(tokenizer: Tokenizer, draw: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens, and what follows each of a chain, -100 elsewhere."""
-    told = [story(draw, True) for _ in range(BATCH)]
-    asked = [prompt(Conversation((Turn("user", text(one.question)),))) for one in told]
+    tales = [story(draw, True) for _ in range(BATCH)]
+    asked = [prompt(Conversation((Turn("user", text(tale.question)),))) for tale in tales]
     questions = [tokenizer.encode([question]).ids.tolist() for question in asked]
-    chains = [[*tokenizer.encode([[Segment(text(one.chain))]]).ids.tolist(), _END] for one in told]
+    chains = [[*tokenizer.encode([[Segment(text(tale.chain))]]).ids.tolist(), _END] for tale in tales]
     return _padded(questions, chains)
 
 

@@ -243,7 +243,7 @@ def test_a_damaged_file_is_refused_or_read_within_its_bounds(
 
 def test_a_seek_to_before_the_beginning_is_no_error_that_nobody_can_catch() -> None:
     stream = audio_file._Seekable(io.BytesIO(b"RIFF"))
-    assert stream.seek(2) == 2 and stream.seek(-5, io.SEEK_CUR) == 2 and stream.read(2) == b"FF"
+    assert stream.seek(2) == 2 and stream.seek(-1) == 2 and stream.read(2) == b"FF"
 
 
 # Real clips.
