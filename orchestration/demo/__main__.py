@@ -30,7 +30,6 @@ MARKER = FOLDER / ".gristmill-demo"
 def main() -> int:
     """Runs the demo in ./demo, which it empties first. Raises SystemExit where a promise does not hold."""
     started = time.monotonic()
-    os.chdir(place.ROOT)
     prepare()
     lake, other, data = str(FOLDER / "lake"), str(FOLDER / "never-killed"), FOLDER / "data"
     grow = ["run", "conf/web.yaml", "--set", "recipe.extends=web", "--set"]
@@ -123,7 +122,8 @@ def take_down(lake: str) -> None:
 
 
 def prepare() -> None:
-    """An empty demo folder. Only a folder that an earlier demo made is removed."""
+    """An empty demo folder in the project's root. Only a folder that an earlier demo made is removed."""
+    os.chdir(place.ROOT)
     if FOLDER.exists() and not MARKER.exists():
         sys.exit(f"error: {FOLDER.resolve()} is there and was not made by the demo: move it away, then run again")
     shutil.rmtree(FOLDER, ignore_errors=True)
