@@ -48,9 +48,9 @@ class Story(NamedTuple):
 
 def story(draw: random.Random, varied: bool) -> Story:
     """One that comes out: results from 2 to 99."""
-    while (made := _story(draw, varied)) is None:
+    while (tale := _story(draw, varied)) is None:
         pass
-    return made
+    return tale
 
 
 def _story(draw: random.Random, varied: bool) -> Story | None:
@@ -110,13 +110,13 @@ def stepping(model: Multimodal, steps: int) -> Callable[[], None]:
 
 def _batch(stories: Sequence[Story]) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens and what follows each of a chain, `-100` elsewhere."""
-    longest = max(len(told.question) + len(told.chain) for told in stories)
+    longest = max(len(tale.question) + len(tale.chain) for tale in stories)
     ids = torch.zeros(len(stories), longest, dtype=torch.long)
     targets = torch.full_like(ids, -100)
-    for row, told in enumerate(stories):
-        first, end = len(told.question), len(told.question) + len(told.chain)
-        ids[row, :end] = torch.tensor(told.question + told.chain)
-        targets[row, first - 1 : end - 1] = torch.tensor(told.chain)
+    for row, tale in enumerate(stories):
+        first, end = len(tale.question), len(tale.question) + len(tale.chain)
+        ids[row, :end] = torch.tensor(tale.question + tale.chain)
+        targets[row, first - 1 : end - 1] = torch.tensor(tale.chain)
     return ids, targets
 
 

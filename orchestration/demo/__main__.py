@@ -4,8 +4,7 @@ A crawl of a few thousand generated pages goes in; an accounted, versioned datas
 to it. Then the promises: the same command again does nothing, a run killed with SIGKILL is finished by the same
 command and ends with the digest of one that was never killed, every record can be asked why, a text can be looked up,
 what somebody wants forgotten goes, every byte is checked. Small models learn, and answer what they have not met: one
-word problems, and better so once it has learned from its own chains, the other what generated pictures show and
-generated voices say.
+word problems, the other what generated pictures show and generated voices say.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from urllib.parse import urlsplit
 
 from gristmill import place
 from gristmill.orchestration.demo.hearing import LEFT_OUT, ROWS, hearing, speaks
-from gristmill.orchestration.demo.reasoning import reasoning
 from gristmill.orchestration.demo.seeing import seeing
 from gristmill.orchestration.demo.terminal import FOLDER, check, command, console, grist, keys, killed, result, say
 from gristmill.orchestration.demo.training import training
@@ -41,7 +39,6 @@ def main() -> int:
     crawls(lake, other, data)
     mixture(lake, data / "instruct")
     training(lake, data / "nano")
-    reasoning(lake, data / "nano")
     seeing(lake, data / "scenes", data / "speech" / "hearing.jsonl" if with_speech else None)
     if with_speech:
         hearing(lake, data / "speech")
