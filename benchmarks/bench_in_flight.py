@@ -21,8 +21,8 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from benchmarks.harness import Differ, Report, Row, figure
-from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
-from gristmill.stages.generate.protocol import Ask, Draws, Generation
+from gristmill.stages.generate.engines.endpoint import Endpoint, OpenAIEngine
+from gristmill.stages.generate.engines.protocol import Ask, Draws, Generation
 
 IN_FLIGHT, LATENCY, CALLERS, EACH = 64, 8.0, 16, 4
 _REPLY = b'{"choices": [{"index": 0, "message": {"content": "#### 18"}, "finish_reason": "stop"}], "usage": {}}'

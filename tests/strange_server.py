@@ -16,8 +16,8 @@ from typing import Any
 from aiohttp import web
 from waiting import PATIENCE
 
-from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
-from gristmill.stages.generate.protocol import Draws
+from gristmill.stages.generate.engines.endpoint import Endpoint, OpenAIEngine
+from gristmill.stages.generate.engines.protocol import Draws
 
 Answer = Callable[["Strange", dict[str, Any], web.Request], Awaitable[web.StreamResponse]]
 

@@ -122,7 +122,8 @@ def has_key(section: Any, parts: list[str]) -> bool:
         if isinstance(section, type) and issubclass(section, BaseModel):
             fields = {name: field.annotation for name, field in section.model_fields.items()}
         elif dataclasses.is_dataclass(section):
-            fields = {field.name: field.type for field in dataclasses.fields(section)}
+            kinds = typing.get_type_hints(section)  # a field's own type may be a text
+            fields = {field.name: kinds[field.name] for field in dataclasses.fields(section)}
         if part not in fields:
             return False
         section = fields[part]

@@ -31,9 +31,9 @@ from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.generate.contamination import Decontaminate
 from gristmill.stages.generate.draw import EngineSpec, Generate, Prompt
+from gristmill.stages.generate.engines.protocol import Draws
 from gristmill.stages.generate.judge import Verify
 from gristmill.stages.generate.problems import Problems
-from gristmill.stages.generate.protocol import Draws
 from gristmill.stages.generate.settle import Settle, WriteRollouts
 from gristmill.stages.generate.verifiers import Checks
 from gristmill.stages.models.model_versions import shape_of, tokenizer_shard

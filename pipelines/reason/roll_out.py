@@ -26,14 +26,15 @@ from gristmill.pipelines.frame.flow import State, Step
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.pipelines.frame.steps import NOTHING
 from gristmill.pipelines.reason.settings import ReasoningRun
+from gristmill.pipelines.reason.unfinished import TITLE, BatchesWait, Undecided, never_decided
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.core.records import CONTENT, Records
 from gristmill.stages.core.work import Stage, Work
-from gristmill.stages.generate.batch import RESULTS, BatchWaits
 from gristmill.stages.generate.draw import Generate, GenerateFacts, GenerateInput
-from gristmill.stages.generate.endpoint import Away, BadEndpoint
+from gristmill.stages.generate.engines.batch import BatchWaits
+from gristmill.stages.generate.engines.endpoint import Away, BadEndpoint
+from gristmill.stages.generate.engines.protocol import Load
 from gristmill.stages.generate.judge import Verify, VerifyFacts, VerifyInput
-from gristmill.stages.generate.protocol import Load
 from gristmill.stages.generate.settle import Settle, SettleFacts, settle_work, settled_chunk
 from gristmill.stages.generate.tables import GENERATED, JUDGED, Posing, Turn
 from gristmill.stages.generate.verifiers import Spent
@@ -44,60 +45,8 @@ from gristmill.synth.sandbox.isolation import NotIsolated
 
 log = logging.getLogger("gristmill")
 
-TITLE = "roll out"
 _SERVERS = {Generate.name: "run.hosts.endpoint", Verify.name: "run.judge.endpoint, or run.hosts.endpoint"}
 """Which key names the server of a stage."""
-
-
-class Undecided(Incomplete):
-    """Too many samples without a verdict; the same command tries them again."""
-
-    def __init__(self, undecided: int, samples: int, reasons: Mapping[str, int]) -> None:
-        Exception.__init__(self, undecided, samples, reasons)
-        self.errors = ()
-        self.undecided, self.samples, self.reasons = undecided, samples, reasons
-
-    def __str__(self) -> str:
-        return (
-            f"{_too_many(self.undecided, self.samples, self.reasons)}\nWhat is done is kept: run the same command again"
-            " to try only these."
-        )
-
-
-class BatchesWait(Incomplete):
-    """Requests wait for results of a provider's batch API; the same command reads them."""
-
-    def __init__(self, waits: Sequence[BatchWaits], folder: str) -> None:
-        Exception.__init__(self, waits, folder)
-        self.errors = tuple(waits)
-        self.requests = sum(wait.requests for wait in waits)
-        self.files = tuple(file for wait in waits for file in wait.files)
-        self.folder = folder
-
-    def __str__(self) -> str:
-        shown = "".join(f"\n  {file}" for file in self.files[:10])
-        more = f"\n  and {len(self.files) - 10:,} more" if len(self.files) > 10 else ""
-        return (
-            f"{TITLE}: {self.requests:,} requests wait for their results:{shown}{more}\nGive these files to the"
-            " provider's batch API (endpoint /v1/chat/completions), put its output and error files into"
-            f" {self.folder}/{RESULTS}, and run the same command again. What is done is kept."
-        )
-
-
-def _too_many(undecided: int, samples: int, reasons: Mapping[str, int]) -> str:
-    mostly = ", ".join(f"{reason} ({count:,})" for reason, count in Counter(reasons).most_common(4))
-    return (
-        f"{TITLE}: {undecided:,} of {samples:,} samples have no verdict, more than recipe.max_undecided_rate allows; of"
-        f" all that were not accepted: {mostly}."
-    )
-
-
-def _never_decided(undecided: int, samples: int, reasons: Mapping[str, int]) -> str:
-    return (
-        f"{_too_many(undecided, samples, reasons)}\nAnother attempt would end like the last. Leave out the problems"
-        " whose gold answers are no mathematics, or change what the engine refuses; or raise recipe.max_undecided_rate."
-        " What is done is kept."
-    )
 
 
 @dataclass(frozen=True)
@@ -162,7 +111,7 @@ class RollOut(Step):
             if undecided <= self.max_undecided_rate * samples:
                 return settled
             if not drawing.may_be_decided:
-                raise GateFailed(_never_decided(undecided, samples, _reasons(facts)))
+                raise GateFailed(never_decided(undecided, samples, _reasons(facts)))
             ran_now = sum(ran for title, _, ran in runner.history if title == TITLE)
             if ran_now:
                 raise Undecided(undecided, samples, _reasons(facts))

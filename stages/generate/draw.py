@@ -21,12 +21,12 @@ from gristmill.lake.store.objects import put_table, read_object
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.text import Tokenizer
 from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
-from gristmill.stages.generate.batch import BatchEngine
-from gristmill.stages.generate.compact import CompactEngine
-from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
-from gristmill.stages.generate.probe import Finding, probe
+from gristmill.stages.generate.engines.batch import BatchEngine
+from gristmill.stages.generate.engines.compact import CompactEngine
+from gristmill.stages.generate.engines.endpoint import Endpoint, OpenAIEngine
+from gristmill.stages.generate.engines.probe import Finding, probe
+from gristmill.stages.generate.engines.protocol import Ask, Draws, Engine, Generation, Load
 from gristmill.stages.generate.problems import PROBLEM, problem_of, prompt_of
-from gristmill.stages.generate.protocol import Ask, Draws, Engine, Generation, Load
 from gristmill.stages.generate.tables import (
     GENERATED,
     GENERATED_SCHEMA,

@@ -25,8 +25,8 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
 from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
 from gristmill.stages.generate.draw import Hosts
+from gristmill.stages.generate.engines.protocol import LASTING
 from gristmill.stages.generate.problems import PROBLEM, problem_of
-from gristmill.stages.generate.protocol import LASTING
 from gristmill.stages.generate.tables import (
     JUDGED,
     JUDGED_SCHEMA,

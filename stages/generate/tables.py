@@ -18,7 +18,7 @@ from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_refs, read_table
 from gristmill.stages.core.records import KEYS, Chunk, alive
-from gristmill.stages.generate.protocol import LASTING
+from gristmill.stages.generate.engines.protocol import LASTING
 from gristmill.synth.sampling import Judged
 from gristmill.synth.verify.agreement import NO_AGREEMENT
 

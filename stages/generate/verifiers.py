@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 from gristmill.lake.store.base import Store
 from gristmill.stages.generate.draw import EngineSpec, Hosts, compact_engine
-from gristmill.stages.generate.endpoint import OpenAIEngine
-from gristmill.stages.generate.probe import check_answers
-from gristmill.stages.generate.protocol import Ask, Draws, Engine
+from gristmill.stages.generate.engines.endpoint import OpenAIEngine
+from gristmill.stages.generate.engines.probe import check_answers
+from gristmill.stages.generate.engines.protocol import Ask, Draws, Engine
 from gristmill.synth.sandbox.isolation import LEVELS, Level, Limits
 from gristmill.synth.sandbox.sandbox import Sandbox
 from gristmill.synth.verify.answers.symbolic import Symbolic

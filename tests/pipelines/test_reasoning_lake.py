@@ -19,7 +19,7 @@ from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.reason.reasoning import RolloutRecipe
 from gristmill.pipelines.reason.settings import ReasoningRun
 from gristmill.stages.core import work as core
-from gristmill.stages.generate.compact import CompactEngine
+from gristmill.stages.generate.engines.compact import CompactEngine
 from gristmill.stages.run.runner import Runner
 
 COUNT = 12

@@ -19,7 +19,7 @@ from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.reason.roll_out import Undecided
 from gristmill.pipelines.settings.config import BadConfig
-from gristmill.stages.generate.endpoint import OpenAIEngine
+from gristmill.stages.generate.engines.endpoint import OpenAIEngine
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gristmill.stages.generate.endpoint import Away, BadEndpoint, OpenAIEngine
-from gristmill.stages.generate.protocol import Ask
-from gristmill.stages.generate.replies import Failed, Reply
+from gristmill.stages.generate.engines.endpoint import Away, BadEndpoint, OpenAIEngine
+from gristmill.stages.generate.engines.protocol import Ask
+from gristmill.stages.generate.engines.replies import Failed, Reply
 
 Check = Literal["answers", "distinct", "n", "seed", "overlong", "usage"]
 _QUESTION = "Think of a number between 1 and 1000, and write a sentence about it."

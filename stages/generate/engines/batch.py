@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from gristmill.stages.generate.endpoint import BadEndpoint, Endpoint
-from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load, chat_body
-from gristmill.stages.generate.replies import Failed, Reply, read_reply
+from gristmill.stages.generate.engines.endpoint import BadEndpoint, Endpoint
+from gristmill.stages.generate.engines.protocol import Ask, Draws, Generation, Load, chat_body
+from gristmill.stages.generate.engines.replies import Failed, Reply, read_reply
 from gristmill.synth.batches import MOST_BYTES, MOST_REQUESTS, Result, request_line, result_of
 
 RESULTS = "results"

@@ -12,9 +12,9 @@ from aiohttp import web
 from strange_server import Clock, Strange, completion, drawn, engine, good, replying, strange
 from waiting import until
 
-from gristmill.stages.generate.endpoint import BadEndpoint, Endpoint
-from gristmill.stages.generate.protocol import Ask, Generation
-from gristmill.stages.generate.replies import Failed, read_reply, retry_after
+from gristmill.stages.generate.engines.endpoint import BadEndpoint, Endpoint
+from gristmill.stages.generate.engines.protocol import Ask, Generation
+from gristmill.stages.generate.engines.replies import Failed, read_reply, retry_after
 
 HUGE = {"prompt_tokens": 1 << 31, "completion_tokens": 10**30}
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import httpx
 
-from gristmill.stages.generate.address import check_address
-from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load, chat_body
-from gristmill.stages.generate.replies import Failed, Reply, failed_sample, read_reply, samples_of
+from gristmill.stages.generate.engines.address import check_address
+from gristmill.stages.generate.engines.protocol import Ask, Draws, Generation, Load, chat_body
+from gristmill.stages.generate.engines.replies import Failed, Reply, failed_sample, read_reply, samples_of
 
 _SHORTEST_KEY = 8
 """Characters of a key that is taken for a secret; servers without keys are given words such as `EMPTY`."""
@@ -44,7 +44,7 @@ class Endpoint:
     under way at a time. `timeout_seconds`: of a request with its answer. `tries` of a request; `first_pause_seconds`
     after the first of them, doubled up to `longest_pause_seconds`, which is also the most that a server may ask for.
     `batch_folder`: no server is asked, but files of requests are written there for a provider's batch API, and results
-    read from its folder `results` (`stages.generate.batch`); empty: the server is asked.
+    read from its folder `results` (`stages.generate.engines.batch`); empty: the server is asked.
     `share_prompts`: several samples of a problem in one request, if the server takes `n`.
     `prompt_price`, `answer_price`: of a million tokens, in whatever currency; None: what it costs is not told.
     """

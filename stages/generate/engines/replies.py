@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gristmill.stages.generate.protocol import Ask, Failure, Finish, Generation
+from gristmill.stages.generate.engines.protocol import Ask, Failure, Finish, Generation
 
 _TOO_LONG = re.compile(
     r"context.?length|maximum context|max_model_len|too (long|large)|exceeds? .{0,40}(context|tokens)", re.I

@@ -6,8 +6,8 @@ import pytest
 from aiohttp import web
 from strange_server import engine, replying, strange
 
-from gristmill.stages.generate.endpoint import BadEndpoint
-from gristmill.stages.generate.protocol import Ask
+from gristmill.stages.generate.engines.endpoint import BadEndpoint
+from gristmill.stages.generate.engines.protocol import Ask
 
 
 def test_a_key_is_sent_and_stands_nowhere_else(monkeypatch, caplog):

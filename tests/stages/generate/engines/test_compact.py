@@ -9,10 +9,10 @@ import serving
 from serving import ToyEngine, toy_engine
 from waiting import until
 
-from gristmill.stages.generate.compact import CompactEngine, EngineStopped
-from gristmill.stages.generate.endpoint import Endpoint, OpenAIEngine
-from gristmill.stages.generate.probe import probe
-from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load
+from gristmill.stages.generate.engines.compact import CompactEngine, EngineStopped
+from gristmill.stages.generate.engines.endpoint import Endpoint, OpenAIEngine
+from gristmill.stages.generate.engines.probe import probe
+from gristmill.stages.generate.engines.protocol import Ask, Draws, Generation, Load
 from gristmill.stages.generate.verifiers import JudgeSpec, Spent, model_judge
 from gristmill.synth.verify.verdict import Problem
 

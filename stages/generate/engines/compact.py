@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gristmill.model.processing.chat.conversation import Conversation, Turn, prompt
 from gristmill.model.processing.text import Tokenizer
-from gristmill.stages.generate.protocol import Ask, Draws, Generation, Load
+from gristmill.stages.generate.engines.protocol import Ask, Draws, Generation, Load
 
 if TYPE_CHECKING:  # torch takes seconds to import, and who plans a run needs none
     from gristmill.model.generate.engine import Completion, Request

@@ -6,9 +6,9 @@ import pytest
 from aiohttp import web
 from strange_server import completion, drawn, engine, good, replying, strange
 
-from gristmill.stages.generate.endpoint import BadEndpoint
-from gristmill.stages.generate.probe import probe
-from gristmill.stages.generate.protocol import Ask
+from gristmill.stages.generate.engines.endpoint import BadEndpoint
+from gristmill.stages.generate.engines.probe import probe
+from gristmill.stages.generate.engines.protocol import Ask
 
 
 def probed(answer, **settings):
