@@ -4,7 +4,7 @@ A crawl of a few thousand generated pages goes in; an accounted, versioned datas
 to it. Then the promises: the same command again does nothing, a run killed with SIGKILL is finished by the same
 command and ends with the digest of one that was never killed, every record can be asked why, a text can be looked up,
 what somebody wants forgotten goes, every byte is checked. Small models learn, and answer what they have not seen: one
-word problems, the other what generated pictures show.
+word problems, and better so once it has learned from its own chains, the other what generated pictures show.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gristmill import place
+from gristmill.orchestration.demo.reasoning import reasoning
 from gristmill.orchestration.demo.seeing import seeing
 from gristmill.orchestration.demo.terminal import FOLDER, check, command, console, grist, keys, killed, result, say
 from gristmill.orchestration.demo.training import training
@@ -29,7 +30,6 @@ MARKER = FOLDER / ".gristmill-demo"
 def main() -> int:
     """Runs the demo in ./demo, which it empties first. Raises SystemExit where a promise does not hold."""
     started = time.monotonic()
-    os.chdir(place.ROOT)
     prepare()
     lake, other, data = str(FOLDER / "lake"), str(FOLDER / "never-killed"), FOLDER / "data"
     grow = ["run", "conf/web.yaml", "--set", "recipe.extends=web", "--set"]
@@ -67,6 +67,7 @@ def main() -> int:
 
     mixture(lake, data / "instruct")
     training(lake, data / "nano")
+    reasoning(lake, data / "nano")
     seeing(lake, data / "scenes")
     take_down(other)
     say("Is every byte of every version what it was, and every record accounted for?")
@@ -121,7 +122,8 @@ def take_down(lake: str) -> None:
 
 
 def prepare() -> None:
-    """An empty demo folder. Only a folder that an earlier demo made is removed."""
+    """An empty demo folder in the project's root. Only a folder that an earlier demo made is removed."""
+    os.chdir(place.ROOT)
     if FOLDER.exists() and not MARKER.exists():
         sys.exit(f"error: {FOLDER.resolve()} is there and was not made by the demo: move it away, then run again")
     shutil.rmtree(FOLDER, ignore_errors=True)
