@@ -20,7 +20,7 @@ from gristmill.synth.draw import Draw
 from gristmill.synth.tasks import instructions, tools
 from gristmill.synth.tasks.code import snippet
 from gristmill.synth.tasks.copying import copying
-from gristmill.synth.tasks.instructions import RowTruth, distinct, written
+from gristmill.synth.tasks.instructions import Row, RowTruth, distinct, written
 from gristmill.synth.tasks.leftovers import leftover_files
 from gristmill.synth.tasks.maths import problem
 from gristmill.synth.tasks.refusals import refusal
@@ -42,6 +42,9 @@ _BROKEN = {  # how a broken row is made, the faults, how many of each
 }
 # file below nano/, and the one beside it for evaluation: how a row is made, how many rows of that one
 _NANO = {"stories": (story, 400), "copying": (copying, 200)}
+# files below nano/ with word problems of which the last line of the answer alone is told; rows of each
+_PROBLEMS = ("problems", "more-problems")
+_PER_PROBLEMS = 1000
 
 
 @dataclass(frozen=True)
@@ -144,13 +147,34 @@ def _line(ident: str, fields: dict[str, str]) -> bytes:
     return json.dumps({"id": ident, **fields, "text": text}).encode() + b"\n"
 
 
+def _problem(ident: str, fields: dict[str, str]) -> bytes:
+    """A story whose worked answer is kept back: `#### N`, and as its domain how many steps it takes."""
+    *steps, last = fields["answer"].splitlines()
+    row = {"id": ident, "question": fields["question"], "answer": last, "domain": f"{len(steps)} steps"}
+    return json.dumps(row).encode() + b"\n"
+
+
+def _problems(rows: list[Row]) -> dict[str, bytes]:
+    """The files of these problems, with what is asked and the result alone."""
+    parts = {name: rows[n * _PER_PROBLEMS : (n + 1) * _PER_PROBLEMS] for n, name in enumerate(_PROBLEMS)}
+    return {
+        f"nano/{name}.jsonl": b"".join(_problem(f"{name}-{i}", row.fields) for i, row in enumerate(part))
+        for name, part in parts.items()
+    }
+
+
 def _nano(seed: int, counts: dict[str, int]) -> tuple[dict[str, bytes], Counter[str]]:
     """The files of nano/ and how many rows of each kind they have; `counts`: rows to train on, by name."""
     files: dict[str, bytes] = {}
     kinds: Counter[str] = Counter()
     for name, (make, held_out) in _NANO.items():
         for file, count, of in ((name, counts[name], False), (f"{name}-held-out", held_out, True)):
-            rows = distinct(partial(make, held_out=of), count, seed, "nano", file)
+            unworked = _PER_PROBLEMS * len(_PROBLEMS) if file == "stories" else 0
+            rows = distinct(partial(make, held_out=of), count + unworked, seed, "nano", file)
+            if unworked:
+                files |= _problems(rows[count:])
+                kinds["unworked_story"] = unworked
+                del rows[count:]
             files[f"nano/{file}.jsonl"] = b"".join(_line(f"{file}-{i}", row.fields) for i, row in enumerate(rows))
             kinds.update(row.kind for row in rows)
     return files, kinds

@@ -4,7 +4,8 @@ A crawl of a few thousand generated pages goes in; an accounted, versioned datas
 to it. Then the promises: the same command again does nothing, a run killed with SIGKILL is finished by the same
 command and ends with the digest of one that was never killed, every record can be asked why, a text can be looked up,
 what somebody wants forgotten goes, every byte is checked. Small models learn, and answer what they have not met: one
-word problems, the other what generated pictures show and generated voices say.
+word problems, and better so once it has learned from its own chains, the other what generated pictures show and
+generated voices say.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 from gristmill import place
 from gristmill.orchestration.demo.hearing import LEFT_OUT, ROWS, hearing, speaks
+from gristmill.orchestration.demo.reasoning import reasoning
 from gristmill.orchestration.demo.seeing import seeing
 from gristmill.orchestration.demo.terminal import FOLDER, check, command, console, grist, keys, killed, result, say
 from gristmill.orchestration.demo.training import training
@@ -30,7 +32,6 @@ MARKER = FOLDER / ".gristmill-demo"
 def main() -> int:
     """Runs the demo in ./demo, which it empties first. Raises SystemExit where a promise does not hold."""
     started = time.monotonic()
-    os.chdir(place.ROOT)
     prepare()
     lake, other, data = str(FOLDER / "lake"), str(FOLDER / "never-killed"), FOLDER / "data"
     say("A generated crawl: pages, spam, copies, errors, damage; a second crawl; the truth about each record.")
@@ -39,6 +40,7 @@ def main() -> int:
     crawls(lake, other, data)
     mixture(lake, data / "instruct")
     training(lake, data / "nano")
+    reasoning(lake, data / "nano")
     seeing(lake, data / "scenes", data / "speech" / "hearing.jsonl" if with_speech else None)
     if with_speech:
         hearing(lake, data / "speech")
@@ -130,7 +132,8 @@ def take_down(lake: str) -> None:
 
 
 def prepare() -> None:
-    """An empty demo folder. Only a folder that an earlier demo made is removed."""
+    """An empty demo folder in the project's root. Only a folder that an earlier demo made is removed."""
+    os.chdir(place.ROOT)
     if FOLDER.exists() and not MARKER.exists():
         sys.exit(f"error: {FOLDER.resolve()} is there and was not made by the demo: move it away, then run again")
     shutil.rmtree(FOLDER, ignore_errors=True)

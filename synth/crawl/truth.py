@@ -86,6 +86,8 @@ JSON lines with `id`, `question`, `answer`, all of them right, and both as one `
 
 - `nano/stories.jsonl`, `nano/stories-held-out.jsonl`: short word problems of two to four steps. A line of an answer is
   one step `a+b=c`, the last is `#### N`. Two numbers that follow each other in a held-out problem never do in another.
+- `nano/problems.jsonl`, `nano/more-problems.jsonl`: word problems of the same kind, none of them a story above, with
+  the last line of their answers alone, for a model that draws chains itself and learns from those that are right.
 - `nano/copying.jsonl`, `nano/copying-held-out.jsonl`: words, letters or digits to write once more as a list, once or
   twice as they are, or (`Without repeats:`) where each stands one to three times, with blanks `_` between.
 - `reasoning/`: word problems about what is left over, 0 to 4, which a wrong chain often hits by luck. `worked.jsonl`
