@@ -147,8 +147,8 @@ class PreferenceLesson(Lesson):
         """The recipe's own stage r3."""
         self.mixed("reasoner-pairs", ["third-chains.pairs@v1"])
         (stage,) = (stage for stage in self.recipe["recipe"]["stages"] if stage["name"] == "r3")
-        self.train({"dataset": "preferred", "stages": [{**stage, "init_from": {"language": START}}]})
-        return "preferred.r3@v1"
+        recipe = {"dataset": "preferred", "stages": [{**stage, "init_from": {"language": START}}]}
+        return str(self.run("train", {**self.recipe["recipe"], **recipe}, self.recipe["run"]))
 
     def choose(self) -> str:
         """On the chosen sides of the pairs."""
