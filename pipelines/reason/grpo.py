@@ -167,7 +167,7 @@ class GrpoRecipe(Asking, Chain):
                 "draws": replace(self.draws, seed=self.draws.seed + number),
             },
             waves=Waves(self.group, self.group),
-            stop=Stop(self.group, self.group),
+            stop=Stop(self.group, self.group, least_chance=0),  # a group is whole
             take=TakeShare(self.share, number, self.draws.seed),
         )
 
