@@ -116,6 +116,15 @@ def test_a_vote_that_stays_open_is_tried_again(store, tmp_path):
     assert Counter(sample["verdict"] for sample in samples["open"])["accepted"] == 3
 
 
+def test_nothing_is_drawn_beyond_a_vote_that_stays_open(store, tmp_path):
+    answer, came = scripted({"open": ["3", "!", "3", "4", "5", "!", "3"], "agreed": ["7"]})
+    with strange(answer) as server:
+        run(store, tmp_path, server, ["open", "agreed"], **VOTED, max_undecided_rate=0.9)
+        samples, _ = samples_of(store)
+        assert came["open"] == 6, "the first five, and the lost one once more"
+        assert Counter(sample["verdict"] for sample in samples["open"]) == {"undecided": 5}
+
+
 def test_choices_are_voted_on_by_option(store, tmp_path):
     texts = ["B", "a mill", "(B)", "A", "both A and B"]
 
