@@ -60,6 +60,7 @@ _LASTING_REASONS = (
     "broken_tests",
     "no_agreement",
     "chain_too_long",
+    "engine_refused",
 )
 """What a verifier would say again: another attempt is no use."""
 
