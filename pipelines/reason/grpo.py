@@ -27,7 +27,7 @@ from gristmill.pipelines.frame.steps import NOTHING
 from gristmill.pipelines.mixture import MixtureRecipe
 from gristmill.pipelines.reason.contamination import refs_of
 from gristmill.pipelines.reason.grade import GradeRecipe
-from gristmill.pipelines.reason.reasoning import Asking, RolloutRecipe, engine_of
+from gristmill.pipelines.reason.reasoning import Asking, RolloutRecipe, check_servers, engine_of, judge_of
 from gristmill.pipelines.reason.roll_out import posings
 from gristmill.pipelines.reason.settings import ReasoningRun
 from gristmill.pipelines.settings.config import BadConfig
@@ -102,12 +102,16 @@ class GrpoRecipe(Asking, Chain):
             )
         if self.engine.kind != "compact":
             raise ValueError(f"engine.kind={self.engine.kind!r}: the policy is trained here, so allowed is compact")
+        votes = self.checks.votes
+        if votes is not None and votes.at_least > self.group:
+            raise ValueError(f"checks.votes.at_least={votes.at_least}: so many samples vote, and group={self.group}")
         self.stage(0, "policy@v1", _WINDOWS)
         return self
 
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for a model, a tokenizer or a held-out version that cannot be used."""
         (model, *_) = engine_of(self, versions)
+        judge_of(self, versions)
         if not self.engine.tokenizer:
             raise BadConfig("recipe.engine.tokenizer is empty: give the exact version, by which windows are made")
         tokenizer_version(versions, self.engine.tokenizer)
@@ -182,3 +186,8 @@ class GrpoConfig(PipelineConfig):
     pipeline: str = "grpo"
     recipe: GrpoRecipe = GrpoRecipe()
     run: GrpoRun = GrpoRun()
+
+    def check(self, versions: Versions) -> None:
+        """Raises BadConfig as the recipe does, and for a judge's server without an address."""
+        super().check(versions)
+        check_servers(self.recipe, self.run)

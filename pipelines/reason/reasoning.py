@@ -209,17 +209,20 @@ class ReasoningConfig(PipelineConfig):
     def check(self, versions: Versions) -> None:
         """Raises BadConfig as the recipe does, and for a server without an address."""
         super().check(versions)
-        endpoint = self.run.hosts.endpoint
-        if self.recipe.engine.kind == "openai" and not endpoint.url and not endpoint.batch_folder:
-            raise BadConfig(
-                "run.hosts.endpoint.url is empty: give the address of the server, up to and with /v1; or batch_folder,"
-                " for batch files of a provider"
-            )
-        judge, there = self.recipe.checks.judge, self.run.judge or self.run.hosts
-        if judge is not None and judge.kind == "openai" and not there.endpoint.url:
-            raise BadConfig(
-                "run.judge.endpoint.url is empty: give the address of the judge's server, up to and with /v1"
-            )
+        check_servers(self.recipe, self.run)
+
+
+def check_servers(recipe: Asking, run: ReasoningRun) -> None:
+    """Raises BadConfig for a server without an address."""
+    endpoint = run.hosts.endpoint
+    if recipe.engine.kind == "openai" and not endpoint.url and not endpoint.batch_folder:
+        raise BadConfig(
+            "run.hosts.endpoint.url is empty: give the address of the server, up to and with /v1; or batch_folder,"
+            " for batch files of a provider"
+        )
+    judge, there = recipe.checks.judge, run.judge or run.hosts
+    if judge is not None and judge.kind == "openai" and not there.endpoint.url:
+        raise BadConfig("run.judge.endpoint.url is empty: give the address of the judge's server, up to and with /v1")
 
 
 def engine_of(recipe: Asking, versions: Versions) -> list[Manifest]:
@@ -228,7 +231,7 @@ def engine_of(recipe: Asking, versions: Versions) -> list[Manifest]:
     return _models(recipe.engine, "recipe.engine", versions)
 
 
-def judge_of(recipe: Sampling, versions: Versions) -> list[Manifest]:
+def judge_of(recipe: Asking, versions: Versions) -> list[Manifest]:
     """The versions that a model that judges is made of, as `engine_of`; none where no model judges."""
     judge = recipe.checks.judge
     return [] if judge is None else _models(judge, "recipe.checks.judge", versions)

@@ -205,7 +205,7 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
         """What to draw now: of each problem the samples that were lost, or the next wave."""
         turn = payload.turn
         rows = judged_rows(store, turn.judged)
-        judged, hopeless = by_problem(rows), without_agreement(rows)
+        judged, unagreed = by_problem(rows), without_agreement(rows)
         lost: dict[str, dict[int, list[int]]] = {}  # problem -> attempts so far -> samples
         for row in rows:
             if row["failure"] is not None and may_be_decided(row) and row["attempt"] < turn.again_below:
@@ -213,10 +213,10 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
         columns = [name for name, _ in PROBLEM]
         for row in payload.posing.rows(store, columns).to_pylist():
             problem = row["id"]
-            if problem in hopeless:
-                continue
             if turn.again_below:
                 wanted = {attempt: tuple(samples) for attempt, samples in sorted(lost.get(problem, {}).items())}
+            elif problem in unagreed:
+                continue
             elif self.voters and problem not in judged:
                 wanted = {0: tuple(range(self.voters))}
             else:

@@ -62,7 +62,7 @@ class VerifyInput:
 
 @dataclass(frozen=True)
 class VerifyFacts:
-    """`open`: problems whose stop is not reached. `undecided`: of samples that another attempt may decide, (attempts so
+    """`open`: problems that want another sample. `undecided`: of samples that another attempt may decide, (attempts so
     far, how many samples, how many of these have to be drawn again). `isolation` that programs were run at. `judge`:
     what a model that judges took since a piece of work last told it."""
 
@@ -217,8 +217,8 @@ class Verify(WarmStage[VerifyInput, Judging]):
         for row in filter(may_be_decided, samples):
             undecided[row["attempt"]] += 1
             lost[row["attempt"]] += row["failure"] is not None
-        hopeless = without_agreement(samples)
-        wanted = (judged for name, judged in by_problem(samples).items() if name not in hopeless)
+        unagreed = without_agreement(samples)
+        wanted = (judged for name, judged in by_problem(samples).items() if name not in unagreed)
         return VerifyFacts(
             open=sum(not settle(judged, self.stop).done for judged in wanted),
             isolation=isolation,

@@ -20,7 +20,7 @@ from gristmill.lake.store.objects import ObjectRef, read_refs, read_table
 from gristmill.stages.core.records import KEYS, Chunk, alive
 from gristmill.stages.generate.engines.protocol import LASTING
 from gristmill.synth.sampling import Judged
-from gristmill.synth.verify.agreement import NO_AGREEMENT
+from gristmill.synth.verify.agreement import NO_AGREEMENT, OPEN
 
 GENERATED, JUDGED = "generated", "judged"
 """Kinds of the objects."""
@@ -60,6 +60,7 @@ _LASTING_REASONS = (
     "broken_tests",
     "no_agreement",
     "chain_too_long",
+    "engine_refused",
 )
 """What a verifier would say again: another attempt is no use."""
 
@@ -126,8 +127,9 @@ def may_be_decided(row: Mapping[str, Any]) -> bool:
 
 
 def without_agreement(rows: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The problems of judged rows whose samples do not agree: another sample would change nothing."""
-    return {row["problem"] for row in rows if row["reason"] == NO_AGREEMENT}
+    """The problems of judged rows whose first samples do not agree, or not before a lost one is drawn again: a sample
+    behind them would change nothing."""
+    return {row["problem"] for row in rows if row["reason"] in (NO_AGREEMENT, OPEN)}
 
 
 def tally_of(problems: pa.Table) -> Tally:

@@ -17,7 +17,7 @@ from gristmill.lake.store.base import Store
 from gristmill.stages.generate.draw import EngineSpec, Hosts, compact_engine
 from gristmill.stages.generate.engines.endpoint import OpenAIEngine
 from gristmill.stages.generate.engines.probe import check_answers
-from gristmill.stages.generate.engines.protocol import Ask, Draws, Engine
+from gristmill.stages.generate.engines.protocol import LASTING, Ask, Draws, Engine
 from gristmill.synth.sandbox.isolation import LEVELS, Level, Limits
 from gristmill.synth.sandbox.sandbox import Sandbox
 from gristmill.synth.verify.answers.symbolic import Symbolic
@@ -95,7 +95,7 @@ def model_judge(spec: JudgeSpec, engine: Engine | None, spent: Callable[[Spent],
         (reply,) = engine.generate([Ask(name, (0,), prompt)])
         spent(Spent(reply.requests, reply.prompt_tokens or 0, reply.tokens or 0))
         if reply.text is None:
-            raise EngineFailed(f"{reply.failure}: {reply.detail}")
+            raise EngineFailed(f"{reply.failure}: {reply.detail}", lasting=reply.failure in LASTING)
         return reply.text
 
     return Judge(ask, spec.model)

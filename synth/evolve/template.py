@@ -16,28 +16,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gristmill.synth.evolve.expressions import BadExpression, Expression, parsed
+from gristmill.synth.evolve.words import constants, meanings
 
 LONGEST = 4000
 """Characters of a question, and of a solution, that are still read."""
 _STEP = re.compile(r"<<([^<>=\n]{1,100})=([^<>=\n]{1,40})>>")
 _LINE = re.compile(r"^[ \t]*([-+*/x×÷().\d \t]{1,100})=[ \t]*([\d.,]{1,40})[ \t]*$", re.MULTILINE)
 _NUMBER = re.compile(r"(?<![\w.])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<![\w.])\.\d+")
-_WORD = re.compile(r"[A-Za-z]+")
-_COUNTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_EXPLAINED: Mapping[str, tuple[int, ...]] = {
-    **{word: (number,) for number, word in enumerate(_COUNTS)},
-    **dict.fromkeys(("twice", "double", "doubled", "doubles", "half", "halves", "halved"), (2,)),
-    **dict.fromkeys(("both", "couple", "pair", "pairs", "twin", "twins"), (2,)),
-    **dict.fromkeys(("thrice", "triple", "tripled", "third", "thirds", "triples"), (3,)),
-    **dict.fromkeys(("quarter", "quarters", "fourth", "fourths", "quadruple", "quadrupled"), (4,)),
-    **dict.fromkeys(("fifth", "fifths"), (5,)),
-    **dict.fromkeys(("dozen", "dozens", "foot", "feet", "inch", "inches"), (12,)),
-    **dict.fromkeys(("week", "weeks", "weekly", "daily", "day", "days"), (7,)),
-    **dict.fromkeys(("hour", "hours", "minute", "minutes", "hourly", "seconds"), (60,)),
-    **dict.fromkeys(("year", "years", "month", "months", "monthly", "yearly", "annual", "annually"), (12,)),
-    **dict.fromkeys(("percent", "percentage", "cents", "cent"), (100,)),
-}
-"""Constants that a word stands for. What else it could mean (days: 24, 30, 365) refuses the problem if it is used."""
 _ALWAYS = frozenset((1,))
 _YEARS = range(1800, 2101)
 _MEASURES = frozenset((12, 24, 30, 52, 60, 100, 360, 365, 366))
@@ -56,7 +41,7 @@ class NoTemplate(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """A number of the question: where it stands, and what it is. `is_share`: a sign of percent stands behind it."""
+    """A number of the question: where it stands, and what it is. `is_share`: percent stands behind it."""
 
     start: int
     end: int
@@ -104,7 +89,8 @@ def template(question: str, solution: str, gold: str) -> Template:
         raise NoTemplate("no_steps")
     places = [_place(question, match) for match in _NUMBER.finditer(question)]
     mentions = Counter(place.value for place in places)
-    explained = _explained(question) | ({Fraction(100)} if "%" in question else set())
+    explained = constants(question) | ({Fraction(100)} if "%" in question else set())
+    possible = explained | meanings(question)
     named = {place.value: f"q{number}" for number, place in enumerate(places) if mentions[place.value] == 1}
     steps: list[Step] = []
     used: set[str] = set()
@@ -118,7 +104,7 @@ def template(question: str, solution: str, gold: str) -> Template:
         }
         used.update(names.values())
         steps.append(Step(expression, names, result))
-        if result in results or result in mentions:
+        if result in results or result in mentions or result in possible:
             results[result] = ""  # whichever it is, a later step does not tell
         else:
             results[result] = f"r{number}"
@@ -127,7 +113,7 @@ def template(question: str, solution: str, gold: str) -> Template:
     free = {
         name: place
         for number, place in enumerate(places)
-        if (name := f"q{number}") in used and place.value not in explained and _may_vary(question, place)
+        if (name := f"q{number}") in used and place.value not in possible and _may_vary(question, place)
     }
     if not free:
         raise NoTemplate("nothing_free")
@@ -149,7 +135,7 @@ def _origin(
 ) -> str | None:
     """What a number of a step is: the name of a result or of a number of the question; None: a constant."""
     if value in results:
-        if not results[value] or value in explained:
+        if not results[value]:
             raise NoTemplate("ambiguous")
         return results[value]
     if value in mentions:  # where it is mentioned twice, or is a word's constant too, it stays as it is
@@ -177,7 +163,7 @@ def _read(left: str, right: str) -> tuple[Expression, Fraction]:
 def _place(question: str, match: re.Match[str]) -> Place:
     value = _number(match[0])
     assert value is not None
-    return Place(match.start(), match.end(), value, question[match.end() :].lstrip()[:1] == "%")
+    return Place(match.start(), match.end(), value, question[match.end() :].lstrip().startswith(("%", "percent")))
 
 
 def _may_vary(question: str, place: Place) -> bool:
@@ -189,11 +175,6 @@ def _may_vary(question: str, place: Place) -> bool:
     if before in ("/", ":", "-", "#") or behind[:1] in ("/", ":") or behind[:1].isalpha():
         return False
     return not (behind[:1] in ("-", "–") and behind[1:].isdigit())
-
-
-def _explained(question: str) -> set[Fraction]:
-    words = {word.casefold() for word in _WORD.findall(question)}
-    return {Fraction(number) for word in words for number in _EXPLAINED.get(word, ())}
 
 
 def _number(text: str) -> Fraction | None:

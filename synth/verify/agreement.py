@@ -17,7 +17,7 @@ from gristmill.synth.verify.verdict import Named, Problem, Verdict
 from gristmill.synth.verify.votes import Majority, clear_answer
 
 VOTES = Named("votes", 1)
-NO_AGREEMENT = f"{VOTES.name}.no_agreement"
+NO_AGREEMENT, OPEN = f"{VOTES.name}.no_agreement", f"{VOTES.name}.open"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,12 @@ _ANY = re.compile(r"verdict\s*:", re.IGNORECASE)
 
 
 class EngineFailed(Exception):
-    """An engine gave no reply: it is down, refused, or ran out of time. Says nothing about the chain."""
+    """An engine gave no reply: it is down, refused, or ran out of time. Says nothing about the chain. `lasting`: to
+    this prompt it will give none at another time either."""
+
+    def __init__(self, words: str, *, lasting: bool = False) -> None:
+        super().__init__(words)
+        self.lasting = lasting
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Judge:
         try:
             reply = self.ask(prompt(problem, chain))
         except EngineFailed as error:
-            return self._signed(named.undecided("engine_failed", str(error)))
+            return self._signed(named.undecided("engine_refused" if error.lasting else "engine_failed", str(error)))
         ruling = parsed(reply)
         if ruling is None:
             return self._signed(named.undecided("unparseable_reply", reply[-120:]))

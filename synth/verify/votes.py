@@ -1,17 +1,27 @@
 """What most samples answer: an answer for a problem that has none, or a second opinion on one that has.
 
 Votes are counted by value (`1/2`, `0.5` and `\\frac12` are one answer), in sample order, so the same samples give the
-same answer. Samples without one clear answer vote for nothing, but count: a majority is of all samples.
+same answer. Samples without one clear answer vote for nothing, but count: a majority is of all samples. That nothing
+can be said is no answer, however many say it.
 Source: Wang et al. 2022, self-consistency (arXiv 2203.11171).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gristmill.synth.verify.answers.final import final_answer
 from gristmill.synth.verify.answers.reading import read
+
+_SAYS_NOTHING = re.compile(
+    r"\b(?:unknown|unclear|undetermined|indeterminate|cannot|can't|could not|unable|insufficient|not enough|not sure"
+    r"|not (?:be )?(?:given|provided|specified|known|determined)|not know|don't know|nan|n/a|your answer|answer here)\b"
+    r"|/ ?0(?![\d.])|\\frac\{[^{}]*\}\{0\}|\{\{|^[^\w∅∞\\]*$",
+    re.IGNORECASE,
+)
+"""Refusals, blanks of a form, and what has no value."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +66,10 @@ class Majority:
 
 
 def clear_answer(chain: str) -> str | None:
-    """The only answer of a chain; None: it gives none, several, or hedges."""
+    """The only answer of a chain; None: it gives none, several, or hedges, or says that there is none to give."""
     answer = final_answer(chain)
     if answer is None:
         return None
     value = read(answer.text)
     agree = all(read(other).key == value.key for other in answer.others)
-    return answer.text if agree and value.plain else None
+    return answer.text if agree and value.plain and not _SAYS_NOTHING.search(value.plain) else None

@@ -266,6 +266,9 @@ def test_windows_of_graded_samples_are_for_no_other_loss(learned):
         ({"training": TRAINING | {"clip_ratio": 1.5}}, r"clip_ratio=1\.5: allowed is above 0, below 1"),
         ({"training": TRAINING | {"beta": -1}}, r"beta=-1\.0: allowed is above 0, or 0"),
         ({"training": TRAINING | {"epochs": 1}}, "say how long by one of steps, tokens, epochs"),
+        ({"problems": {"answer": None}, "checks": {"votes": {"at_least": 5}}}, "so many samples vote, and group=4"),
+        ({"checks": {"judge": {"kind": "openai", "model": "critic"}}}, r"run\.judge\.endpoint\.url is empty"),
+        ({"checks": {"judge": {"model": "nobody@v1"}}}, r"recipe\.checks\.judge\.model: there is no dataset 'nobody'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_drawn(learned, recipe, message):

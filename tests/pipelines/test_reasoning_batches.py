@@ -18,6 +18,10 @@ from strange_server import completion, strange
 
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.reason.roll_out import BatchesWait
+from gristmill.stages.generate.engines import batch
+from gristmill.stages.generate.engines.batch import BatchEngine, BatchWaits
+from gristmill.stages.generate.engines.endpoint import BadEndpoint, Endpoint
+from gristmill.stages.generate.engines.protocol import Ask, Draws
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete
 
@@ -122,11 +126,11 @@ def test_what_came_back_failed_or_not_at_all_is_in_the_ledger_and_asked_once_mor
 
     faults = {
         0: error(500),
-        1: error(429),
+        1: error(429, "\udfff"),
         2: error(None, "batch_expired"),
         3: lambda custom_id, body: Provider.MISSING,
         4: lambda custom_id, body: f'{{"custom_id": "{custom_id}", "resp',
-        5: error(400, "bad temperature"),
+        5: error(400, "bad temperature \ud800"),
         6: lambda custom_id, body: json.dumps({"custom_id": custom_id, "response": "x" * 5000}),
     }
     names = ["server_error", "rate_limited", "timeout", "unanswered", "unanswered", "refused", "unanswered"]
@@ -154,6 +158,46 @@ def test_a_later_answer_to_the_same_request_counts_and_one_to_another_is_nobodys
     Provider(folder).answer()  # output-3.jsonl: read after the failures
     finished(store, file, Provider(folder))
     assert {row["attempt"] for row in family(store)[1]} == {1}
+
+
+def test_a_piece_waits_for_all_of_its_files(store, file, tmp_path, monkeypatch):
+    """A file that is still with the provider lost nothing: none of its requests is asked again."""
+    monkeypatch.setattr(batch, "MOST_REQUESTS", 5)
+    folder, whole = tmp_path / "batch", {"scan": {"chunk_records": COUNT}}
+    with pytest.raises(BatchesWait) as first:
+        run(store, file, folder, **whole)
+    late = Path(first.value.files[0])
+    provider = Provider(folder)
+    provider.seen = {late}
+    provider.answer()
+    with pytest.raises(BatchesWait, match="5 requests wait") as second:
+        run(store, file, folder, **whole)
+    assert len(first.value.files) == 4 and second.value.files == (str(late),)
+    provider.seen = provider.seen - {late} | {folder / "another", folder / "name"}  # the number of its results
+    finished(store, file, provider, **whole)
+    assert {row["attempt"] for row in family(store)[1]} == {1}
+
+
+@pytest.mark.parametrize("change", ["other", "shorter", "gone"])
+def test_results_that_change_while_they_are_read_are_no_results(tmp_path, change):
+    endpoint = Endpoint(batch_folder=str(tmp_path))
+    asks = [Ask(name, (0,), f"Of {name}?") for name in "ab"]
+    with pytest.raises(BatchWaits) as waits:
+        list(BatchEngine(endpoint, "tiny", Draws()).generate(asks))
+    requests = [json.loads(line) for line in Path(waits.value.files[0]).read_text().splitlines()]
+    rows = [
+        {"custom_id": r["custom_id"], "response": {"status_code": 200, "body": completion(r["body"], "4")}}
+        for r in requests
+    ]
+    path = tmp_path / "results" / "output.jsonl"
+    reasonings.lines(path, rows)
+    engine = BatchEngine(endpoint, "tiny", Draws())
+    if change == "gone":
+        path.unlink()
+    else:
+        reasonings.lines(path, rows[::-1] if change == "other" else [b""])
+    with pytest.raises(BadEndpoint, match=r"output\.jsonl is another file than it was"):
+        list(engine.generate(asks))
 
 
 def test_another_prompt_is_another_request(store, file, tmp_path):

@@ -10,6 +10,7 @@ import reasonings
 from aiohttp import web
 from strange_server import completion, good, strange
 
+from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.reason.roll_out import Undecided
 from gristmill.pipelines.settings.config import BadConfig
@@ -116,6 +117,15 @@ def test_a_vote_that_stays_open_is_tried_again(store, tmp_path):
     assert Counter(sample["verdict"] for sample in samples["open"])["accepted"] == 3
 
 
+def test_nothing_is_drawn_beyond_a_vote_that_stays_open(store, tmp_path):
+    answer, came = scripted({"open": ["3", "!", "3", "4", "5", "!", "3"], "agreed": ["7"]})
+    with strange(answer) as server:
+        run(store, tmp_path, server, ["open", "agreed"], **VOTED, max_undecided_rate=0.9)
+        samples, _ = samples_of(store)
+        assert came["open"] == 6, "the first five, and the lost one once more"
+        assert Counter(sample["verdict"] for sample in samples["open"]) == {"undecided": 5}
+
+
 def test_choices_are_voted_on_by_option(store, tmp_path):
     texts = ["B", "a mill", "(B)", "A", "both A and B"]
 
@@ -197,6 +207,18 @@ def test_a_judge_that_fails_decides_nothing(store, tmp_path):
         return await answer(server, body, request)
 
     with strange(failing) as server, pytest.raises(Undecided, match=r"judge\.engine_failed"):
+        run(store, tmp_path, server, ["one"], gold="the empty set", **JUDGED)
+
+
+def test_what_a_judge_will_never_take_is_no_reason_to_run_again(store, tmp_path):
+    answer = judging(at_least=1)
+
+    async def short(server, body, request):
+        if not body["messages"][-1]["content"].startswith("Judge whether"):
+            return await answer(server, body, request)
+        return web.json_response({"error": {"message": "maximum context length"}}, status=400)
+
+    with strange(short) as server, pytest.raises(GateFailed, match=r"judge\.engine_refused"):
         run(store, tmp_path, server, ["one"], gold="the empty set", **JUDGED)
 
 

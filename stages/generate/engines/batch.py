@@ -1,10 +1,11 @@
 """The engine `openai` by batch files: requests are written down for a provider's batch API, and its results read.
 
-A piece of work whose requests have no result yet writes them to `batch_folder` and raises BatchWaits: the run goes on
-with the other pieces and ends as incomplete, and the same command goes on once files with results lie in the folder's
-`results`, whatever they are called and however requests were put together. A result is known by its `custom_id`, which
-names problem, sample, attempt and the request itself: one of another prompt or model is nobody's. Which requests came
-back failed, and which of a piece did not come back at all, is a failure of that sample, as a server's would be.
+A piece of work with a file of requests that has no result yet writes it to `batch_folder` and raises BatchWaits: the
+run goes on with the other pieces and ends as incomplete, and the same command goes on once files with results lie in
+the folder's `results`, whatever they are called and however requests were put together. A result is known by its
+`custom_id`, which names problem, sample, attempt and the request itself: one of another prompt or model is nobody's.
+Which requests came back failed, and which of a file did not come back at all, is a failure of that sample, as a
+server's would be.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from gristmill.stages.generate.engines.endpoint import BadEndpoint, Endpoint
 from gristmill.stages.generate.engines.protocol import Ask, Draws, Generation, Load, chat_body
-from gristmill.stages.generate.engines.replies import Failed, Reply, read_reply
+from gristmill.stages.generate.engines.replies import Failed, Reply, quoted, read_reply
 from gristmill.synth.batches import MOST_BYTES, MOST_REQUESTS, Result, request_line, result_of
 
 RESULTS = "results"
@@ -71,17 +72,20 @@ class BatchEngine:
         return self.model
 
     def generate(self, asks: Iterable[Ask]) -> Iterator[Generation]:
-        """As `Engine.generate`. Raises BatchWaits where not one of these requests has a result."""
-        requests: dict[str, tuple[Ask, bytes]] = {}
+        """As `Engine.generate`. Raises BatchWaits where not one request of a file has a result, BadEndpoint where a
+        file of results is another than it was."""
+        samples: dict[str, Ask] = {}
+        lines: dict[str, bytes] = {}
         for ask in asks:
             for sample in ask.samples:
                 own = replace(ask, samples=(sample,))
                 custom_id, line = self._request(own)
-                requests[custom_id] = own, line
-        if requests and not requests.keys() & self._places.keys():
-            raise BatchWaits(len(requests), self._written([line for _, line in requests.values()]))
-        for custom_id, (ask, _) in requests.items():
-            yield self._generation(ask, self._places.get(custom_id))
+                samples[custom_id], lines[custom_id] = own, line
+        waiting = [file for file in _files(lines) if not file.keys() & self._places.keys()]
+        if waiting:
+            raise BatchWaits(sum(map(len, waiting)), tuple(self._written(file.values()) for file in waiting))
+        for custom_id, ask in samples.items():
+            yield self._generation(ask, custom_id)
 
     def load(self) -> Load:
         """As `Engine.load`."""
@@ -96,12 +100,12 @@ class BatchEngine:
         custom_id = f"{ask.problem}/{ask.samples[0]}/{ask.attempt}/{digest}"
         return custom_id, request_line(custom_id, body)
 
-    def _generation(self, ask: Ask, place: _Place | None) -> Generation:
-        (sample,) = ask.samples
+    def _generation(self, ask: Ask, custom_id: str) -> Generation:
+        (sample,), place = ask.samples, self._places.get(custom_id)
         try:
             if place is None:
                 raise Failed("unanswered", "the batch came back without this request")
-            reply = _reply(_read(place))
+            reply = _reply(_read(place, custom_id))
             if not reply.choices:
                 raise Failed("no_choice", "no answer, and one was asked for")
         except Failed as failed:
@@ -109,17 +113,15 @@ class BatchEngine:
         choice = reply.choices[0]
         return Generation(ask.problem, sample, choice.text, choice.finish, reply.prompt_tokens, reply.tokens)
 
-    def _written(self, lines: list[bytes]) -> tuple[str, ...]:
-        """The files with these requests, written whole or not at all; a file is named by what it holds."""
-        names = []
-        for data in _files(lines):
-            path = self.folder / f"requests-{hashlib.blake2b(data, digest_size=8).hexdigest()}.jsonl"
-            if not path.exists():
-                scratch = path.with_suffix(f".{os.getpid()}.tmp")
-                scratch.write_bytes(data)
-                scratch.replace(path)
-            names.append(str(path))
-        return tuple(names)
+    def _written(self, lines: Iterable[bytes]) -> str:
+        """The file with these requests, written whole or not at all; it is named by what it holds."""
+        data = b"".join(lines)
+        path = self.folder / f"requests-{hashlib.blake2b(data, digest_size=8).hexdigest()}.jsonl"
+        if not path.exists():
+            scratch = path.with_suffix(f".{os.getpid()}.tmp")
+            scratch.write_bytes(data)
+            scratch.replace(path)
+        return str(path)
 
     def _index(self, path: Path) -> None:
         """Notes where each result stands: of several for one request the first that was answered, else the first."""
@@ -148,10 +150,17 @@ def _lines(file: BinaryIO, most: int) -> Iterator[tuple[int, bytes]]:
             start += len(line)
 
 
-def _read(place: _Place) -> Result:
-    with place.file.open("rb") as file:
-        file.seek(place.start)
-        return result_of(file.read(place.length))
+def _read(place: _Place, custom_id: str) -> Result:
+    """The result that stood there. Raises BadEndpoint where it does no more."""
+    try:
+        with place.file.open("rb") as file:
+            file.seek(place.start)
+            result = result_of(file.read(place.length))
+    except (OSError, ValueError):
+        result = None
+    if result is None or result.custom_id != custom_id:
+        raise BadEndpoint(f"{place.file} is another file than it was: leave results as they are, and run again")
+    return result
 
 
 def _reply(result: Result) -> Reply:
@@ -160,18 +169,18 @@ def _reply(result: Result) -> Reply:
         return read_reply(result.status, {}, result.body)
     if result.error == "batch_expired":
         raise Failed("timeout", "the batch expired before this request")
-    raise Failed("server_error", f"no response: {str(result.error)[:80]}")
+    raise Failed("server_error", f"no response: {quoted(str(result.error))}")
 
 
-def _files(lines: list[bytes]) -> Iterator[bytes]:
-    """The contents of as many files as the bounds of a batch ask for."""
-    block: list[bytes] = []
+def _files(lines: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
+    """The requests of as many files as the bounds of a batch ask for, by `custom_id`."""
+    file: dict[str, bytes] = {}
     size = 0
-    for line in lines:
-        if block and (len(block) == MOST_REQUESTS or size + len(line) > MOST_BYTES):
-            yield b"".join(block)
-            block, size = [], 0
-        block.append(line)
+    for custom_id, line in lines.items():
+        if file and (len(file) == MOST_REQUESTS or size + len(line) > MOST_BYTES):
+            yield file
+            file, size = {}, 0
+        file[custom_id] = line
         size += len(line)
-    if block:
-        yield b"".join(block)
+    if file:
+        yield file

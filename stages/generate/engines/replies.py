@@ -131,7 +131,12 @@ def _message(body: bytes) -> str:
     for name in ("error", "message", "detail"):
         if isinstance(error, dict) and name in error:
             error = error[name]
-    return " ".join(error.split())[:_LINE] if isinstance(error, str) else ""
+    return quoted(error) if isinstance(error, str) else ""
+
+
+def quoted(words: str) -> str:
+    """A server's words as a detail has them: a short line that can be stored."""
+    return " ".join(words.split())[:_LINE].encode(errors="replace").decode()
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:

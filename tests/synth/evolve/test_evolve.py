@@ -84,6 +84,11 @@ def test_numbers_of_the_question_are_free_where_steps_use_them():
         ("Of 9 and 5, and 14 more?", "<<9+5=14>><<14+14=28>>", "28", "ambiguous"),
         ("Of 6 and 8 a dozen?", "<<20-8=12>>", "12", "unexplained_number"),
         ("How much are 3 and 2?", "<<3+2=5>>", "5", "nothing_free"),
+        # Which 24 is the day's, and which is the result?
+        ("A pump fills 9 tanks of 6 liters in an hour. In a day?", "<<24*24=576>>", "576", "unexplained_number"),
+        ("A pump fills 4 tanks of 6 liters in an hour. In a day?", "<<4*6=24>><<24*24=576>>", "576", "ambiguous"),
+        ("Ana works 4 hours a day, 5 days a week. In a month?", "<<4*5=20>><<20*4=80>>", "80", "nothing_free"),
+        ("Of 16 pounds 8 ounces are eaten each day. For how long?", "<<16*16=256>><<256/8=32>>", "32", "nothing_free"),
         ("x" * 5000, "<<5+6=11>>", "11", "too_long"),
     ],
 )
@@ -113,6 +118,9 @@ def test_a_number_that_may_be_something_else_stays(question):
         ("In 24 hours Ana bakes 96 buns. How many an hour?", "<<96/24=4>>", "4", 24),
         ("In 1969 Ana had 40 eggs.", "<<1969-40=1929>>", "1929", 1969),
         ("Five of 40 eggs break, and 5 are lost.", "<<40-5=35>>", "35", 5),
+        ("Twenty pupils share 20 boxes of 9 pens.", "<<20*9=180>><<180/20=9>>", "9", 20),
+        ("Twenty-five pupils share 25 boxes of 40 pens.", "<<25*40=1000>><<1000/25=40>>", "40", 25),
+        ("Two hundred pupils share 200 boxes of 40 pens.", "<<200*40=8000>><<8000/200=40>>", "40", 200),
     ],
 )
 def test_what_words_and_measures_mean_stays(question, solution, gold, fixed):

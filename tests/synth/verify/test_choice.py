@@ -74,6 +74,33 @@ def test_most_samples_decide_by_value() -> None:
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "unknown",
+            "I cannot answer",
+            "not enough information",
+            r"\text{cannot be determined}",
+            "?",
+            "-",
+            "nan",
+            "N/A",
+        ),
+        *("1/0", r"\frac{5}{0}", "{{answer}}", "your answer here", "I don't know", "it is not known"),
+    ],
+)
+def test_that_nothing_can_be_said_is_no_answer_however_many_say_it(answer):
+    assert Majority().vote([rf"So it is \boxed{{{answer}}}"] * 5).answer is None
+
+
+@pytest.mark.parametrize(
+    "answer", ["no", "x/0.5", "none", "no solution", "undefined", r"\infty", r"\emptyset", "Anna", "0"]
+)
+def test_what_is_a_word_or_a_sign_may_be_an_answer(answer):
+    assert Majority().vote([rf"So it is \boxed{{{answer}}}"] * 5).answer is not None
+
+
+@pytest.mark.parametrize(
     ("reply", "outcome", "reason"),
     [
         ("Both say 5.\nVERDICT: right", "accepted", None),

@@ -234,6 +234,9 @@ def test_a_message_of_a_server_is_one_short_line():
     with pytest.raises(Failed) as failed:
         read_reply(400, {}, json.dumps({"error": {"message": "a\nb" * 999}}).encode())
     assert len(str(failed.value)) < 250 and "\n" not in str(failed.value)
+    with pytest.raises(Failed) as failed:
+        read_reply(500, {}, b'{"error": "half of \\ud83d"}')
+    assert failed.value.detail.encode() == b"HTTP 500: half of ?", "a table takes it"
 
 
 def test_a_closed_engine_leaves_nobody_waiting():
