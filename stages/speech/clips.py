@@ -78,9 +78,10 @@ def _seconds(row: Mapping[str, Any], names: Sequence[str]) -> float | None:
     return None
 
 
-def check_read(row: Mapping[str, Any]) -> None:
-    """Raises BadSample, unread, for a row that stands for a line that is none, or for the missing end of a manifest."""
-    if row.keys() <= {UNREAD, "id"} and isinstance(row.get(UNREAD), str):
+def check_read(row: Mapping[str, Any], id_field: str) -> None:
+    """Raises BadSample, unread, for a row that stands for a line that is none, or for the missing end of a manifest,
+    which has an id in `id_field` at most."""
+    if row.keys() <= {UNREAD, id_field} and isinstance(row.get(UNREAD), str):
         raise BadSample("unread", row[UNREAD][:200])
 
 
