@@ -146,9 +146,7 @@ def _blank_batch(batch: Batch, fake: FakeTensorMode) -> Batch:
     media = {modality.inputs[0] for modality in MODALITIES}
     inputs = {name: blank(tensor) if name in media else tensor for name, tensor in batch.inputs.items()}
     references = None if batch.reference_logprobs is None else blank(batch.reference_logprobs)
-    drawn = None
-    if batch.drawn is not None:
-        drawn = Drawn(*map(blank, (batch.drawn.advantages, batch.drawn.old_logprobs, batch.drawn.base_logprobs)))
+    drawn = None if batch.drawn is None else Drawn(*map(blank, batch.drawn))
     return replace(batch, inputs=inputs, reference_logprobs=references, drawn=drawn)
 
 
@@ -171,6 +169,5 @@ def _numbers(trained: Mapping[str, nn.Parameter]) -> dict[Part, int]:
 
 def _tensors(batch: Batch) -> list[Tensor]:
     every = [batch.input_ids, batch.loss_mask, batch.cu_seqlens, batch.reference_logprobs, *batch.inputs.values()]
-    if batch.drawn is not None:
-        every += [batch.drawn.advantages, batch.drawn.old_logprobs, batch.drawn.base_logprobs]
+    every += batch.drawn or ()
     return [tensor for tensor in every if tensor is not None]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -112,22 +112,28 @@ def decode_audio(
 ) -> tuple[np.ndarray, int]:
     """The mean of all channels, float32 [samples], and their rate in Hz; of a long clip a map of a file. Arguments and
     errors as those of `audio_blocks`."""
-    header = audio_header(source, max_seconds)
-    waveform, at = _empty(header.samples - start if samples is None else samples), 0
-    for block in audio_blocks(source, start, samples, max_seconds):
+    header, at = audio_header(source, max_seconds), 0
+    blocks = (block.mean(axis=1) for block in audio_blocks(source, start, samples, max_seconds))
+    expected = header.samples - start if samples is None else samples
+    if expected > IN_MEMORY:
+        return _mapped(blocks), header.rate
+    waveform = np.empty(expected, np.float32)
+    for block in blocks:
         if at + len(block) > len(waveform):  # more than its header says
             waveform = np.concatenate([waveform[:at], np.empty(2 * at + len(block), np.float32)])
-        np.mean(block, axis=1, out=waveform[at : at + len(block)])
+        waveform[at : at + len(block)] = block
         at += len(block)
     return waveform[:at], header.rate
 
 
-def _empty(samples: int) -> np.ndarray:
-    """float32 [samples], to be written: in memory, or of a long clip in a file of no name, of which it is a map."""
-    if samples <= IN_MEMORY:
-        return np.empty(samples, np.float32)
+def _mapped(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """All float32 [samples] of these, as a map of a file of no name. They are written and not mapped first: a disk that
+    is full raises OSError then, and does not kill the process."""
     with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=(samples,))
+        for block in blocks:
+            file.write(block.data)
+        file.flush()
+        return np.memmap(file, np.float32, "r+")
 
 
 def file_mel(source: bytes | BinaryIO, max_seconds: float = MAX_SECONDS, *, exact: bool = False) -> np.ndarray:

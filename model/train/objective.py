@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +25,7 @@ CHUNK = 512
 """Targets whose logits exist at a time: 410 MB in float32 with the vocabulary of the release."""
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(NamedTuple):
     """Of segments that a policy drew: `advantages` float32 [S]; of each target, in order, what it was to the policy
     that drew it and to the reference that the learner is held to, log-probabilities in nats, float32 [N]."""
 
@@ -38,13 +38,12 @@ class Drawn:
         """Of windows end to end; None where they have no advantages."""
         if not any("advantages" in window for window in windows):
             return None
-        names = ("advantages", "old_logprobs", "base_logprobs")
-        arrays = (np.concatenate([window[name] for window in windows]) for name in names)
+        arrays = (np.concatenate([window[name] for window in windows]) for name in cls._fields)
         return cls(*(torch.from_numpy(array.astype(np.float32)) for array in arrays))
 
     def to(self, device: torch.device | str) -> Drawn:
         """The same on another device."""
-        return Drawn(*(values.to(device) for values in (self.advantages, self.old_logprobs, self.base_logprobs)))
+        return Drawn(*(values.to(device) for values in self))
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,10 @@ def _seconds(row: Mapping[str, Any], names: Sequence[str]) -> float | None:
     return None
 
 
-def check_read(row: Mapping[str, Any]) -> None:
-    """Raises BadSample, unread, for a row that stands for a line that is none, or for the missing end of a manifest."""
-    if row.keys() <= {UNREAD, "id"} and isinstance(row.get(UNREAD), str):
+def check_read(row: Mapping[str, Any], id_field: str) -> None:
+    """Raises BadSample, unread, for a row that stands for a line that is none, or for the missing end of a manifest,
+    which has an id in `id_field` at most."""
+    if row.keys() <= {UNREAD, id_field} and isinstance(row.get(UNREAD), str):
         raise BadSample("unread", row[UNREAD][:200])
 
 
@@ -97,10 +98,11 @@ def check_channel(row: Mapping[str, Any], item: Media) -> None:
 
 
 def header_of(item: Media, max_seconds: float) -> Header:
-    """Of a file that is all there. Raises AudioError."""
+    """Of a file that is all there. Raises AudioError: first for one that is not read at all, whatever its length."""
     stream = item.open()
+    header = audio_header(stream, max_seconds)
     check_end(stream)
-    return audio_header(stream, max_seconds)
+    return header
 
 
 class Files:
@@ -110,11 +112,12 @@ class Files:
         self._sha256, self._parts = "", None  # type: tuple[str, AudioParts | None]
 
     def parts_of(self, item: Media) -> AudioParts:
-        """Its parts. Raises AudioError for what its header shows."""
+        """Its parts. Raises AudioError as `header_of`."""
         if self._parts is None or self._sha256 != item.sha256:
             self._parts = None  # not two files at a time
-            header_of(item, MAX_SECONDS)
-            self._sha256, self._parts = item.sha256, AudioParts(item.open, MAX_SECONDS)
+            parts = AudioParts(item.open, MAX_SECONDS)
+            check_end(item.open())
+            self._sha256, self._parts = item.sha256, parts
         return self._parts
 
 

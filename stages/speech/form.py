@@ -194,7 +194,7 @@ class FormSpeech(SampleStage[Formed]):
         return formed._replace(words=formed.words._replace(spoken=aloud.spoken), parent=item.id)
 
     def _formed(self, item: Record, row: Mapping[str, Any]) -> Formed:
-        check_read(row)
+        check_read(row, self.read.id)
         album = Album([each for each in item.media if self.max_images is None or each.kind != IMAGE.kind], AUDIO)
         album.add_fields(row, self.fields.audio)
         messages = either(row, "messages", "conversations") if self.task == "chat" else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,20 @@ def test_a_long_file_is_read_from_the_disk_block_by_block(tmp_path: Path) -> Non
             places.append(file.tell())
         assert max(sizes) == audio_file.SAMPLES and places == sorted(set(places)) and len(places) == 6
         assert np.array_equal(file_mel(file), file_mel(path.read_bytes()))
+
+
+def test_the_waveform_of_a_long_clip_is_a_map_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = file_of(clip(2, 300_000))
+    expected, _ = decode_audio(data)
+    monkeypatch.setattr(audio_file, "IN_MEMORY", 1_000)
+    waveform, _ = decode_audio(data)
+    assert isinstance(waveform, np.memmap) and not isinstance(expected, np.memmap)
+    assert np.array_equal(waveform, expected)
+    assert np.array_equal(decode_audio(data, 123, 2_000)[0], expected[123:2_123])
+    # A map of a file that has no place yet would end the process where the disk is full.
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "w+b"))
+    with pytest.raises(OSError, match="No space left on device"):
+        decode_audio(data)
 
 
 # What is refused, and what is not.

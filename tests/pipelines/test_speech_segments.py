@@ -100,6 +100,8 @@ def test_manifests_of_segments_are_read(store, tmp_path, manifest_of):
     lost = "audio.no_field" if manifest_of is kaldi else "audio.empty_turn"
     others = [fates(store, manifest)[n][1] for n in (5, 6, 7)]
     assert others == [lost, "audio.missing" if manifest_of is kaldi else "audio.no_clip", "audio.unread"]
+    renamed = run(store, [manifest_of(tmp_path / "in")], audio={"language": "", "read": {"id": "utt"}})
+    assert [fates(store, renamed)[n][1] for n in (5, 6, 7)] == others
     whole = hashlib.sha256(LONG).hexdigest()
     for n in range(4):
         (medium,), (origin,) = kept[str(n)]["media"], kept[str(n)]["origins"]
