@@ -30,8 +30,9 @@ from gristmill.pipelines.reason.settings import ReasoningRun
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.generate.contamination import Decontaminate
-from gristmill.stages.generate.draw import EngineSpec, Generate, Prompt
+from gristmill.stages.generate.draw import EngineSpec, Generate, Hosts, Prompt
 from gristmill.stages.generate.engines.protocol import Draws
+from gristmill.stages.generate.engines.vllm_server import BadServer, installed
 from gristmill.stages.generate.judge import Verify
 from gristmill.stages.generate.problems import Problems
 from gristmill.stages.generate.settle import Settle, WriteRollouts
@@ -207,13 +208,13 @@ class ReasoningConfig(PipelineConfig):
     run: ReasoningRun = ReasoningRun()
 
     def check(self, versions: Versions) -> None:
-        """Raises BadConfig as the recipe does, and for a server without an address."""
+        """Raises BadConfig as the recipe does, for a server without an address, and for an interpreter without vLLM."""
         super().check(versions)
         check_servers(self.recipe, self.run)
 
 
 def check_servers(recipe: Asking, run: ReasoningRun) -> None:
-    """Raises BadConfig for a server without an address."""
+    """Raises BadConfig for a server without an address, and for an interpreter without vLLM."""
     endpoint = run.hosts.endpoint
     if recipe.engine.kind == "openai" and not endpoint.url and not endpoint.batch_folder:
         raise BadConfig(
@@ -223,6 +224,18 @@ def check_servers(recipe: Asking, run: ReasoningRun) -> None:
     judge, there = recipe.checks.judge, run.judge or run.hosts
     if judge is not None and judge.kind == "openai" and not there.endpoint.url:
         raise BadConfig("run.judge.endpoint.url is empty: give the address of the judge's server, up to and with /v1")
+    _check_vllm(recipe.engine, run.hosts, "run.hosts.vllm")
+    if judge is not None:
+        _check_vllm(judge, there, "run.judge.vllm, or run.hosts.vllm")
+
+
+def _check_vllm(engine: EngineSpec, hosts: Hosts, key: str) -> None:
+    """Raises BadConfig where the engine is vLLM, and the interpreter has none."""
+    if engine.kind == "vllm":
+        try:
+            installed(hosts.vllm.python)
+        except BadServer as error:
+            raise BadConfig(f"{key}: {error}") from error
 
 
 def engine_of(recipe: Asking, versions: Versions) -> list[Manifest]:
@@ -240,7 +253,7 @@ def judge_of(recipe: Asking, versions: Versions) -> list[Manifest]:
 def _models(engine: EngineSpec, key: str, versions: Versions) -> list[Manifest]:
     if not engine.model:
         raise BadConfig(f"{key}.model is empty: give an exact version of a model, or what a server calls its own")
-    if engine.kind != "compact":
+    if engine.kind == "openai":
         if engine.tokenizer:
             raise BadConfig(f"{key}.tokenizer: {engine.tokenizer!r}: a server has its own; leave it empty")
         return []

@@ -34,6 +34,7 @@ from gristmill.stages.generate.draw import Generate, GenerateFacts, GenerateInpu
 from gristmill.stages.generate.engines.batch import BatchWaits
 from gristmill.stages.generate.engines.endpoint import Away, BadEndpoint
 from gristmill.stages.generate.engines.protocol import Load
+from gristmill.stages.generate.engines.vllm_server import BadServer
 from gristmill.stages.generate.judge import Verify, VerifyFacts, VerifyInput
 from gristmill.stages.generate.settle import Settle, SettleFacts, settle_work, settled_chunk
 from gristmill.stages.generate.tables import GENERATED, JUDGED, Posing, Turn
@@ -45,8 +46,8 @@ from gristmill.synth.sandbox.isolation import NotIsolated
 
 log = logging.getLogger("gristmill")
 
-_SERVERS = {Generate.name: "run.hosts.endpoint", Verify.name: "run.judge.endpoint, or run.hosts.endpoint"}
-"""Which key names the server of a stage."""
+_SERVERS = {Generate.name: "run.hosts.{key}", Verify.name: "run.judge.{key}, or run.hosts.{key}"}
+"""Which key names the server of a stage: `endpoint`, or `vllm`."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ def _refuse_engine(error: Incomplete) -> None:
     for cause in error.errors:
         root = cause.error if isinstance(cause, SetUpFailed) else cause
         if isinstance(cause, SetUpFailed) and isinstance(root, BadEndpoint) and not isinstance(root, Away):
-            raise BadConfig(f"{_SERVERS[cause.stage]}: {root}") from error
+            raise BadConfig(f"{_SERVERS[cause.stage].format(key='endpoint')}: {root}") from error
+        if isinstance(cause, SetUpFailed) and isinstance(root, BadServer):
+            raise BadConfig(f"{_SERVERS[cause.stage].format(key='vllm')}: {root}") from error
         if isinstance(root, NotIsolated):
             raise BadConfig(f"recipe.checks.isolation: {root}") from error
         if isinstance(root, MissingToken):

@@ -16,16 +16,20 @@ import pyarrow as pa
 
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.receipt import StageId
+from gristmill.lake.query.query import resolve_usable
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table, read_object
+from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.processing.text import Tokenizer
 from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
 from gristmill.stages.generate.engines.batch import BatchEngine
 from gristmill.stages.generate.engines.compact import CompactEngine
-from gristmill.stages.generate.engines.endpoint import Endpoint, OpenAIEngine
+from gristmill.stages.generate.engines.endpoint import Away, BadEndpoint, Endpoint, OpenAIEngine
 from gristmill.stages.generate.engines.probe import Finding, probe
 from gristmill.stages.generate.engines.protocol import Ask, Draws, Engine, Generation, Load
+from gristmill.stages.generate.engines.vllm import Hosted, VllmEngine
+from gristmill.stages.generate.engines.vllm_server import BadServer, Vllm
 from gristmill.stages.generate.problems import PROBLEM, problem_of, prompt_of
 from gristmill.stages.generate.tables import (
     GENERATED,
@@ -41,7 +45,7 @@ from gristmill.stages.generate.tables import (
 from gristmill.stages.models.model_versions import load_model, tokenizer_shard
 from gristmill.synth.sampling import Stop, Waves, next_samples
 
-EngineKind = Literal["compact", "openai"]
+EngineKind = Literal["compact", "openai", "vllm"]
 PAGE = 128
 """Tokens of a page of the engine's cache."""
 _SAMPLES_A_WORK = 4
@@ -51,9 +55,9 @@ _LEAST_WORKS = 8
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """Who draws. `compact`: `model` is an exact version of the lake, with `tokenizer`, one of a tokenizer, where it
-    brings none; `dtype` of its weights, None: as stored. `openai`: `model` is what a server calls it (`run.endpoint`
-    says where). `context`: tokens of prompt and answer together."""
+    """Who draws. `compact`, `vllm`: `model` is an exact version of the lake, with `tokenizer`, one of a tokenizer,
+    where it brings none; `dtype` of its weights, None: as stored. `openai`: `model` is what a server calls it
+    (`run.hosts.endpoint` says where). `context`: tokens of prompt and answer together."""
 
     kind: EngineKind = "compact"
     model: str = ""
@@ -85,7 +89,8 @@ class Prompt:
 class Hosts:
     """Where engines run, which decides no sample. `engines` at most, each with `cpus` and `gpus`, on `device`;
     `works`: pieces of work that share one; None: as many as keep it full, though late waves are small. `max_num_seqs`:
-    samples that it draws side by side. `endpoint`: the server of the engine `openai`."""
+    samples that it draws side by side. `endpoint`: the server of the engine `openai`, and how that of `vllm` is asked;
+    `vllm`: how it is started."""
 
     device: str = "cpu"
     cpus: float = 1
@@ -94,13 +99,17 @@ class Hosts:
     works: int | None = None
     max_num_seqs: int = 32
     endpoint: Endpoint = field(default_factory=Endpoint)
+    vllm: Vllm = field(default_factory=Vllm)
 
     def sharing(self, kind: EngineKind) -> int:
         """Pieces of work that share an engine of this kind."""
         if self.works is not None:
             return self.works
-        side_by_side = self.endpoint.in_flight if kind == "openai" else self.max_num_seqs
-        return max(_LEAST_WORKS, side_by_side // _SAMPLES_A_WORK)
+        return max(_LEAST_WORKS, self.side_by_side(kind) // _SAMPLES_A_WORK)
+
+    def side_by_side(self, kind: EngineKind) -> int:
+        """Samples that an engine of this kind has under way at a time."""
+        return self.max_num_seqs if kind == "compact" else self.endpoint.in_flight
 
 
 @dataclass(frozen=True)
@@ -161,7 +170,8 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
         return (stage_id(replace(self, hosts=None)),)
 
     def setup(self, store: Store) -> Drawing:
-        """The engine. Raises as `load_model`; BadEndpoint for a server that the probe refuses."""
+        """The engine. Raises as `load_model`; BadEndpoint for a server that the probe refuses; BadServer for vLLM that
+        does not start, or that the probe refuses."""
         assert self.hosts is not None
         if self.engine.kind == "openai" and self.hosts.endpoint.batch_folder:
             return Drawing(BatchEngine(self.hosts.endpoint, self.engine.model, self.draws))
@@ -171,6 +181,15 @@ class Generate(WarmStage[GenerateInput, "Drawing"]):
                 return Drawing(client, probe(client, self.engine.context))
             except BaseException:
                 client.close()
+                raise
+        if self.engine.kind == "vllm":
+            hosted = vllm_engine(store, self.engine, self.draws, self.hosts)
+            try:
+                return Drawing(hosted, probe(hosted.client, self.engine.context))
+            except BaseException as error:
+                hosted.close()
+                if isinstance(error, BadEndpoint) and not isinstance(error, Away):
+                    raise BadServer(str(error)) from error
                 raise
         return Drawing(compact_engine(store, self.engine, self.draws, self.hosts))
 
@@ -246,17 +265,27 @@ def compact_engine(store: Store, spec: EngineSpec, draws: Draws, hosts: Hosts) -
     from gristmill.model.processing.detokenize import decoder
 
     loaded = load_model(store, spec.model, dtype=spec.dtype, device=hosts.device)
-    data = loaded.tokenizer_json
-    if spec.tokenizer:
-        ref = tokenizer_shard(Versions(store).resolve(spec.tokenizer))
-        data = None if ref is None else read_object(store, ref)
-    if data is None:
-        raise ValueError(f"{spec.model} brings no tokenizer: name one in recipe.engine.tokenizer")
-    tokenizer = Tokenizer.from_bytes(data)
+    tokenizer = Tokenizer.from_bytes(_tokenizer(store, spec, loaded.manifest))
     tokenizer.check_fits(loaded.model.config.text.vocab_size)
     options = Options(hosts.max_num_seqs, spec.context, block_size=PAGE)
     engine = TokenEngine(loaded.model, options, decoder(tokenizer))
     return CompactEngine(engine, tokenizer, draws, str(loaded.manifest))
+
+
+def vllm_engine(store: Store, spec: EngineSpec, draws: Draws, hosts: Hosts) -> VllmEngine:
+    """vLLM with a model of the lake. Raises as `compact_engine`; BadServer for vLLM that does not start."""
+    model = resolve_usable(Versions(store), spec.model)
+    tokenizer = _tokenizer(store, spec, model)
+    hosted = Hosted(model, tokenizer, spec.dtype, spec.context, hosts.max_num_seqs)
+    return VllmEngine(store, hosted, draws, hosts.vllm, hosts.endpoint)
+
+
+def _tokenizer(store: Store, spec: EngineSpec, model: Manifest) -> bytes:
+    """The tokenizer.json that is named, or that the model brings. Raises ValueError where there is none."""
+    ref = tokenizer_shard(Versions(store).resolve(spec.tokenizer) if spec.tokenizer else model)
+    if ref is None:
+        raise ValueError(f"{spec.model} brings no tokenizer: name one in recipe.engine.tokenizer")
+    return read_object(store, ref)
 
 
 def _row(generation: Generation, engine: str) -> dict[str, Any]:

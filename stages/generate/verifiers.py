@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gristmill.lake.store.base import Store
-from gristmill.stages.generate.draw import EngineSpec, Hosts, compact_engine
+from gristmill.stages.generate.draw import EngineSpec, Hosts, compact_engine, vllm_engine
 from gristmill.stages.generate.engines.endpoint import OpenAIEngine
 from gristmill.stages.generate.engines.probe import check_answers
 from gristmill.stages.generate.engines.protocol import LASTING, Ask, Draws, Engine
@@ -53,8 +53,8 @@ class JudgeSpec(EngineSpec):
 
 
 def judge_engine(store: Store, spec: JudgeSpec, hosts: Hosts) -> Engine:
-    """The engine of a judge. Raises as `compact_engine`, and as `probe` for a server that does not answer; one that
-    draws copies is welcome here."""
+    """The engine of a judge. Raises as `compact_engine` and `vllm_engine`, and as `probe` for a server that does not
+    answer; one that draws copies is welcome here."""
     if spec.kind == "openai":
         engine = OpenAIEngine(hosts.endpoint, spec.model, spec.draws)
         try:
@@ -63,12 +63,14 @@ def judge_engine(store: Store, spec: JudgeSpec, hosts: Hosts) -> Engine:
             engine.close()
             raise
         return engine
+    if spec.kind == "vllm":
+        return vllm_engine(store, spec, spec.draws, hosts)
     return compact_engine(store, spec, spec.draws, hosts)
 
 
 def side_by_side(spec: JudgeSpec, hosts: Hosts) -> int:
     """How many chains are judged at a time."""
-    return hosts.endpoint.in_flight if spec.kind == "openai" else hosts.max_num_seqs
+    return hosts.side_by_side(spec.kind)
 
 
 @dataclass(frozen=True)

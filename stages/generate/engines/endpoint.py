@@ -24,6 +24,7 @@ from gristmill.stages.generate.engines.address import check_address
 from gristmill.stages.generate.engines.protocol import Ask, Draws, Generation, Load, chat_body
 from gristmill.stages.generate.engines.replies import Failed, Reply, failed_sample, read_reply, samples_of
 
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 _SHORTEST_KEY = 8
 """Characters of a key that is taken for a secret; servers without keys are given words such as `EMPTY`."""
 
@@ -236,7 +237,10 @@ class OpenAIEngine:
 
     def _connected(self) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=1)
-        client = httpx.AsyncClient(verify=self._tls, limits=limits, timeout=None, follow_redirects=False)
+        here = httpx.URL(self.endpoint.url).host in _THIS_MACHINE  # which no proxy knows
+        client = httpx.AsyncClient(
+            verify=self._tls, limits=limits, timeout=None, follow_redirects=False, trust_env=not here
+        )
         self._clients.append(client)
         return client
 

@@ -148,6 +148,17 @@ def test_nobody_there_is_unreachable():
     assert (sample.failure, sample.requests) == ("unreachable", 3)
 
 
+def test_a_server_on_this_machine_is_asked_without_the_proxy_of_the_environment(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with strange() as server:
+        client = engine(server, tries=1)
+        (sample,) = client.generate([Ask("a", (0,), "one")])
+        client.close()
+    assert sample.failure is None
+
+
 def test_an_answer_without_end_is_read_no_further_than_allowed():
     async def endless(server, body, request):
         response = web.StreamResponse()
