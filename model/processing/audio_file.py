@@ -131,7 +131,7 @@ def _mapped(blocks: Iterable[np.ndarray]) -> np.ndarray:
     is full raises OSError then, and does not kill the process."""
     with tempfile.TemporaryFile() as file:
         for block in blocks:
-            file.write(block)
+            file.write(block.data)
         file.flush()
         return np.memmap(file, np.float32, "r+")
 

@@ -123,7 +123,7 @@ def test_the_waveform_of_a_long_clip_is_a_map_of_a_file(monkeypatch: pytest.Monk
     assert np.array_equal(waveform, expected)
     assert np.array_equal(decode_audio(data, 123, 2_000)[0], expected[123:2_123])
     # A map of a file that has no place yet would end the process where the disk is full.
-    monkeypatch.setattr(audio_file.tempfile, "TemporaryFile", partial(open, "/dev/full", "w+b"))
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "w+b"))
     with pytest.raises(OSError, match="No space left on device"):
         decode_audio(data)
 
