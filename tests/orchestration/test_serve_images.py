@@ -6,10 +6,12 @@ import io
 import json
 import struct
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import httpx
 import numpy as np
@@ -167,6 +169,21 @@ def test_the_bytes_of_a_data_url_may_be_written_in_percent(server: Running) -> N
     data = encoded(pixels(1, 32, 32))
     plain = "data:image/png," + "".join(f"%{byte:02x}" for byte in data)
     assert answer(server, worded("the"), shown(plain)) == answer(server, worded("the"), shown(data))
+
+
+def test_percents_are_read_in_pieces_which_break_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_PIECE", 5)
+    text = "%41%4%%zz%c3%A9 é%ff%4"
+    for first in range(len(text)):
+        assert images.from_percents(text[first:], 99) == unquote_to_bytes(text[first:])
+    assert images.from_percents("%41" * 100, 6) == b"A" * 7
+    monkeypatch.undo()
+    tracemalloc.start()
+    try:
+        assert len(images.from_percents("%41" * 2_000_000, 1 << 30)) == 2_000_000
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_too_many_images_too_many_bytes_and_too_many_tokens_are_refused(server: Running) -> None:
