@@ -63,10 +63,10 @@ def short_of_patience(monkeypatch):
     whose requests are such."""
     once, silent = OpenAIEngine._once, {SILENT}
 
-    async def by_problem(self, body):
+    async def by_problem(self, client, body):
         own = copy.copy(self)
         own.endpoint = replace(self.endpoint, timeout_seconds=0.05 if number_of(body) in silent else 600)
-        return await once(own, body)
+        return await once(own, client, body)
 
     monkeypatch.setattr(OpenAIEngine, "_once", by_problem)
     return silent
