@@ -254,7 +254,10 @@ def test_what_is_held_out_is_not_asked_and_not_written_down(store, file, tmp_pat
     rollouts = reasonings.latest(store, "reasoning.rollouts")
     assert {reason: n for row in rollouts.funnel for reason, n in row.dropped.items()} == {"contaminated.problem": 1}
     chains = reasonings.latest(store, "reasoning")
-    assert chains.statistics["selection"]["reasons"]["contaminated"] == 4
+    drawn = [(row["text"], sample) for row in reasonings.rows_of(store, rollouts) for sample in row["samples"]]
+    right = [(question, sample["text"]) for question, sample in drawn if sample["verdict"] == "accepted"]
+    given_away = [chain for question, chain in right if texts[1] in chain or "he buys 8 more" in question]
+    assert chains.statistics["selection"]["reasons"]["contaminated"] == len(given_away) >= 4
     kept = [row["text"] for ref in chains.shards for row in read_table(store, ref).to_pylist()]
     assert kept and not any("quick brown fox" in text or "he buys 8 more" in text for text in kept)
     assert [(str(ref), ref.role) for ref in chains.sources][1] == ("held@v1", "held_out")
