@@ -32,8 +32,16 @@ them. `make test` deals whole files to its workers, and none of these may be lef
 PLACES = (Path(__file__).parent, Path(__file__).parents[1])
 os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, PLACES), *filter(None, [os.environ.get("PYTHONPATH")])])
 
-# A process a core runs tests, and many fork: a child must not inherit a pool of threads that stayed behind.
+# A process a core runs tests, and many fork: a child must not wait for a pool of threads that stayed behind.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def _one_thread_of_torch() -> None:
+    if set_num_threads := getattr(sys.modules.get("torch"), "set_num_threads", None):
+        set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_one_thread_of_torch)  # some test may have asked for more
 os.environ |= LOOPBACK | LIMITS  # a test may import Ray before a runner does, and Ray reads this when it is imported
 
 
