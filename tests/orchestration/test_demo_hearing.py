@@ -100,7 +100,7 @@ def test_without_espeak_the_demo_says_what_to_install(
     monkeypatch.chdir(tmp_path)  # and back behind the demo, which goes to the project's root
     monkeypatch.setattr(demo, "prepare", lambda: None)
     monkeypatch.setattr(demo, "grist", grist)
-    for act in ("crawls", "mixture", "training", "take_down"):
+    for act in ("crawls", "mixture", "training", "reasoning", "take_down"):
         monkeypatch.setattr(demo, act, lambda *_: None)
     monkeypatch.setattr(demo, "seeing", lambda *given: acts.append(("seeing", given[2])))
     monkeypatch.setattr(demo, "hearing", lambda *given: acts.append(("hearing", given[1])))

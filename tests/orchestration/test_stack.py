@@ -55,6 +55,7 @@ def test_the_mark_finds_children_that_left_session_and_parent():
     mark = f"test-{os.getpid()}"
     code = f"import subprocess, sys; subprocess.Popen({SLEEP!r}, start_new_session=True)"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, MARK: mark}, check=True)
+    until(lambda: processes.marked(MARK, mark), "a child to be what it was started as")
     (orphan,) = processes.marked(MARK, mark)
     assert processes.marked(MARK, mark[:-1]) == []
     assert processes.end(lambda: processes.marked(MARK, mark), 5) == 1

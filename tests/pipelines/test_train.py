@@ -88,7 +88,7 @@ def test_a_chain_makes_a_version_a_stage_and_goes_on_at_the_first_without_one(la
 
 
 def test_stages_are_trained_up_to_one_where_the_data_of_later_ones_are_still_to_be_made(lake):
-    later = second(data="to-come@v1")
+    later = stage("adapt", init_from={"language": "stage:pretrain"}, data="to-come@v1")
     with pytest.raises(BadConfig, match=r"recipe\.stages\.1\.data: there is no dataset 'to-come'"):
         train(lake, stage(), later)
     first = train(lake, stage(), later, until="pretrain")
@@ -96,7 +96,7 @@ def test_stages_are_trained_up_to_one_where_the_data_of_later_ones_are_still_to_
     mix(lake, {"web@v1": 1}, window=WINDOW, max_waste=0.1, dataset="to-come", seed=1)
     runner = Runner(lake, workers=0)
     last = train(lake, stage(), later, until="adapt", runner=runner)
-    assert str(last.manifest) == "nano.adapt@v1" and runner.history == [("train", 0, 1), ("gates", 0, 1)]
+    assert str(last.manifest) == "nano.adapt@v1" and runner.history == [("train", 0, 1), ("gates", 0, 2)]
 
 
 def test_lineage_goes_down_to_what_came_in(lake):
