@@ -162,7 +162,7 @@ def test_a_new_encoder_has_the_scale_of_the_clips_that_it_is_first_trained_on(st
 def test_a_mixture_without_a_clip_has_none_to_measure_or_to_hide(store, base):
     mix(store, {"web@v1": 1}, dataset="deaf", window=128, max_waste=0.3, audio=TAKEN)
     assert Versions(store).resolve("deaf@v1").statistics["clips"] == 0
-    with pytest.raises(BadConfig, match="audio_encoder, .* would get no gradient from data=deaf@v1"):
+    with pytest.raises(BadConfig, match=r"audio_encoder, .* would get no gradient from data=deaf@v1"):
         trained(store, a1(data="deaf@v1", gates=["frozen_parts"]))
     with pytest.raises(BadConfig, match="spec_augment: the windows of data=deaf@v1 have no clips"):
         trained(store, a1(data="deaf@v1", spec_augment=HIDING))
