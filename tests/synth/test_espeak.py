@@ -97,13 +97,13 @@ class Hum:
 
 
 def test_another_engine_is_named_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "humming", SimpleNamespace(Hum=Hum, Silent=lambda: object()))  # type: ignore[arg-type]
-    assert engine("humming:Hum").say("abc", "").seconds == 3 / 8000
+    monkeypatch.setitem(sys.modules, "purring", SimpleNamespace(Hum=Hum, Silent=lambda: object()))  # type: ignore[arg-type]
+    assert engine("purring:Hum").say("abc", "").seconds == 3 / 8000
     for address, match in (
-        ("humming", "module:object"),
-        ("humming:Nobody", "cannot be imported"),
+        ("purring", "module:object"),
+        ("purring:Nobody", "cannot be imported"),
         ("nowhere_at_all:Hum", "PYTHONPATH"),
-        ("humming:Silent", "version, check and say"),
+        ("purring:Silent", "version, check and say"),
     ):
         with pytest.raises(NoEngine, match=match):
             engine(address)

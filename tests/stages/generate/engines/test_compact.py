@@ -163,4 +163,4 @@ def test_a_model_of_the_lake_judges_by_the_same_words_each_time(engine):
     assert (verdicts[0].reason, verdicts[0].verifier) == ("judge.unparseable_reply", "judge:tiny@v1@1")
     assert bills[0] == bills[1] and 1 <= bills[0].tokens <= 12 and bills[0].prompt_tokens > 50
     too_long = judge.verify(problem, "mill " * 900)
-    assert (too_long.reason, too_long.evidence[:8]) == ("judge.engine_failed", "too_long")
+    assert (too_long.reason, too_long.evidence[:8]) == ("judge.engine_refused", "too_long")
