@@ -201,13 +201,13 @@ def test_a_takedown_takes_the_samples_of_a_problem_out_and_names_every_policy(le
     shutil.copytree(learned.uri, tmp_path / "lake")
     lake = open_store(str(tmp_path / "lake"))
     versions = Versions(lake)
-    problem = rows_of(lake, versions.resolve("grpo.graded@v1"))[0]["parent_id"]
+    problem = rows_of(lake, versions.resolve("grpo.graded@v2"))[0]["parent_id"]
     plan = plan_forget(versions, Suppression.of(ids=[problem]))
     assert {"grpo@v1", "grpo@v2"} <= {derived.ref for derived in plan.derived if derived.form == "model"}
     report = forget(versions, plan, "asked by mail")
-    assert {f"{dataset}@v1" for dataset in DATASETS[:3]} <= set(report.withdrawn)
+    assert {f"{dataset}@v2" for dataset in DATASETS[:3]} <= set(report.withdrawn)
     left = dict(report.made)
-    graded, windows = (versions.resolve(left[f"{dataset}@v1"]) for dataset in DATASETS[1:3])
+    graded, windows = (versions.resolve(left[f"{dataset}@v2"]) for dataset in DATASETS[1:3])
     assert problem not in {row["parent_id"] for row in rows_of(lake, graded)}
     assert windows.schemas["segments"] == "samples with advantages"
     assert verify(lake, [str(graded), str(windows)], deep=True) == []
