@@ -13,15 +13,12 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gristmill.filters.overlap import Finder, Overlap, Texts
-from gristmill.lake.accounts import ledger
 from gristmill.lake.store.base import Store
-from gristmill.stages.core.fates import Fates
-from gristmill.stages.core.records import KEYS, Passed, put_verdicts
 from gristmill.stages.core.work import Outcome, Stage, Work
 from gristmill.stages.gates.held_out import HeldOutIndex
+from gristmill.stages.generate.screen import screened
 from gristmill.stages.generate.tables import Posing
 
 NAME = "contaminated"
@@ -86,22 +83,7 @@ class FindContaminated(Stage[FindInput]):
         payload = work.payload
         rows = payload.posing.rows(store, ["text"])
         items = Contamination(store, payload.index, self.overlap).items(rows["text"].to_pylist())
-        reason = pa.array([IN_PROBLEM if row in items else None for row in range(rows.num_rows)], pa.string())
-        verdicts = rows.select(list(KEYS)).append_column("reason", reason)
-        fates = Fates()
-        for row, record in enumerate(verdicts.to_pylist()):
-            if row in items:
-                fates.add(record, "dropped", IN_PROBLEM, items[row])
-        written, counts = fates.write(store)
-        kept = rows.filter(pc.is_null(reason))
-        return Outcome(
-            outputs=(put_verdicts(store, verdicts), written),
-            received=ledger.tally(rows) if work.received is None else None,
-            passed=ledger.tally(kept),
-            dropped=counts.dropped,
-            reasons=counts.reasons,
-            facts=Passed(pc.sum(pc.binary_length(kept["text"])).as_py() or 0),
-        )
+        return screened(store, work, rows, IN_PROBLEM, items)
 
 
 def find_works(stage: FindContaminated, posings: Sequence[Posing], index: HeldOutIndex) -> Iterator[Work[FindInput]]:

@@ -11,14 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from gristmill.lake.accounts import ledger
 from gristmill.lake.store.base import Store
-from gristmill.stages.core.fates import Fates
-from gristmill.stages.core.records import KEYS, Passed, put_verdicts
 from gristmill.stages.core.work import Outcome, Stage, Work
+from gristmill.stages.generate.screen import screened
 from gristmill.stages.generate.tables import Posing
 
 OTHER_ROUND = "share.other_round"
@@ -40,23 +35,8 @@ class TakeShare(Stage[Posing]):
     def run(self, store: Store, work: Work[Posing]) -> Outcome:
         """Facts: Passed. Raises DamagedObject."""
         rows = work.payload.rows(store, ["text"])
-        is_in = [self.takes(problem) for problem in rows["id"].to_pylist()]
-        reason = pa.array([None if own else OTHER_ROUND for own in is_in], pa.string())
-        verdicts = rows.select(list(KEYS)).append_column("reason", reason)
-        fates = Fates()
-        for own, record in zip(is_in, verdicts.to_pylist(), strict=True):
-            if not own:
-                fates.add(record, "dropped", OTHER_ROUND)
-        written, counts = fates.write(store)
-        kept = rows.filter(pc.is_null(reason))
-        return Outcome(
-            outputs=(put_verdicts(store, verdicts), written),
-            received=ledger.tally(rows) if work.received is None else None,
-            passed=ledger.tally(kept),
-            dropped=counts.dropped,
-            reasons=counts.reasons,
-            facts=Passed(pc.sum(pc.binary_length(kept["text"])).as_py() or 0),
-        )
+        out = {row: None for row, problem in enumerate(rows["id"].to_pylist()) if not self.takes(problem)}
+        return screened(store, work, rows, OTHER_ROUND, out)
 
     def takes(self, problem: str) -> bool:
         """Whether a problem, by its id, is in."""

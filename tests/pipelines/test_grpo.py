@@ -203,7 +203,7 @@ def test_a_takedown_takes_the_samples_of_a_problem_out_and_names_every_policy(le
     versions = Versions(lake)
     problem = rows_of(lake, latest(lake, "grpo.graded"))[0]["parent_id"]  # a group of the last round says something
     plan = plan_forget(versions, Suppression.of(ids=[problem]))
-    assert "grpo@v2" in {derived.ref for derived in plan.derived if derived.form == "model"}
+    assert {"grpo@v1", "grpo@v2"} <= {derived.ref for derived in plan.derived if derived.form == "model"}
     report = forget(versions, plan, "asked by mail")
     assert {f"{dataset}@v2" for dataset in DATASETS[:3]} <= set(report.withdrawn)
     left = dict(report.made)
