@@ -67,7 +67,7 @@ class Layout:
     shards anew without a record, so that the version is withdrawn and made again; None: it can. `shown`: what `sample`
     draws from kept records, `text` the column that it shows; `statistics`: how the version's statistics are read; None:
     there is nothing of the kind. `kept_once`: whether no id is kept twice; else a record may be in two sources, or in
-    several pieces.
+    several pieces. `children`: the column with what was drawn of each record (lake/accounts/fan.py); None: there are none.
     """
 
     called: str
@@ -79,6 +79,7 @@ class Layout:
     statistics: type[TextStatistics] | type[WindowStatistics] | type[EvaluationStatistics] | None = None
     text: str = "text"
     kept_once: bool = True
+    children: str | None = None
 
     def kind(self, name: str) -> ShardKind | None:
         """The kind that a shard's pointer names; None for one that this form does not have."""
@@ -136,6 +137,7 @@ FORMS: Mapping[Form, Layout] = {
         remade="its ledger of samples is one with its shards",
         shown="texts",
         statistics=TextStatistics,
+        children="samples",
     ),
     "tokenizer": Layout("a tokenizer", (TOKENIZER,)),
     "model": Layout("a model", (WEIGHTS, SHAPE, TOKENIZER)),

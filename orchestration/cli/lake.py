@@ -222,7 +222,7 @@ def _sample_records(
 
     drawn = ask(versions, manifest, n, seed=seed, fate=fate, reason=reason, data=sheet is not None)
     shown = drawn if sheet is None else drawn.without_data()
-    answer(shown, as_json, lambda console: draw_samples(console, shown, full))
+    answer(shown, as_json, lambda console: draw_samples(console, shown, full, manifest.layout.children))
     if sheet is not None:
         from gristmill.orchestration.show.sheet import record_cells, write_sheet
 

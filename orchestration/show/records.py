@@ -31,8 +31,6 @@ CUT = 600
 """Characters of a document shown without --full."""
 PARTS = "parts"
 """The column in which a sample says what is learned (stages.text.instruct)."""
-FAMILY = "samples"
-"""The column of a problem with the samples that were drawn of it (stages.generate.settle)."""
 STYLES = {"kept": "green", "dropped": "red", "quarantined": "yellow"}
 
 
@@ -153,14 +151,15 @@ def not_found(answer: Answer) -> str:
     return "\n".join(lines)
 
 
-def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
-    """`grist sample` of documents or samples. `full`: texts are not cut at CUT characters."""
+def draw_samples(console: Console, drawn: Drawn, full: bool, children: str | None = None) -> None:
+    """`grist sample` of documents or samples. `full`: texts are not cut at CUT characters. `children`: the column with
+    the samples of a problem, as the version's form names it."""
     console.print(
         Text(f"{len(drawn.samples)} of {counted(drawn.population, 'record')} of {drawn.version}", style="dim")
     )
     for record in drawn.samples:
         ruled(console, record.id or "no id")
-        draw_facts(console, _about(record))
+        draw_facts(console, _about(record, children))
         console.print()
         if record.text is None:
             console.print(Text(f"no text: {record.why_no_text}", style="yellow"))
@@ -169,15 +168,16 @@ def draw_samples(console: Console, drawn: Drawn, full: bool) -> None:
         console.print(marked(pieces_of(record), len(text)), soft_wrap=False)
         if len(text) < len(record.text):
             console.print(Text(f"... {len(record.text):,} characters in all; --full prints them", style="dim"))
-        draw_family(console, record.fields.get(FAMILY) or (), full)
+        if children is not None:
+            draw_family(console, record.fields.get(children) or (), full)
 
 
-def _about(record: SampledRecord) -> dict[str, str]:
+def _about(record: SampledRecord, children: str | None) -> dict[str, str]:
     """What stands above a record's text: its fate, where it came from, and its columns."""
     by = f" by {record.reason}" if record.reason else ""
     value = f", value {record.value}" if record.value else ""
     place = {} if record.place is None else {"from": where(record.place)}
-    fields = {k: str(v) for k, v in record.fields.items() if v is not None and k not in (PARTS, MEDIA, FAMILY)}
+    fields = {k: str(v) for k, v in record.fields.items() if v is not None and k not in (PARTS, MEDIA, children)}
     for number, item in enumerate(record.fields.get(MEDIA) or (), 1):
         fields[f"{item['kind']} {number}"] = _medium(item)
     marks = {"learned": "what stands between « and »"} if PARTS in record.fields else {}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 
 import numpy as np
 import pytest
+from rich.console import Console
 from speech import RATE, SAYS, clip, encoded, parquet_of, run, waveform
 from vision import fates, folder_of, picture, rows, tar_of, values
 
+from gristmill.lake.query.sampling import sample
 from gristmill.lake.upkeep.verify import verify
+from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.show.records import draw_samples
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.stages.speech.prompts import LANGUAGES, templates
 from gristmill.stages.text.instruct import parts_of
@@ -149,6 +154,16 @@ def test_each_record_has_one_fate_whatever_its_clips_are(store, tmp_path):
     }
     assert {row["media"][0]["rate"] for row in kept} == {16000, 8000} and all(row["origins"] == [] for row in kept)
     assert not verify(store, deep=True)
+
+
+def test_a_sample_shows_clips_of_every_fate(store, tmp_path):
+    lines = [line for line, _ in LINES if not isinstance(line, bytes)]
+    manifest = run(store, [folder_of(tmp_path / "in", lines, FILES)])
+    for fate, shown in (("kept", "good.mp3"), ("dropped", "silence.wav")):
+        drawn, screen = sample(Versions(store), manifest, 100, fate=fate), io.StringIO()
+        draw_samples(Console(file=screen, width=400), drawn, full=False, children=manifest.layout.children)
+        assert shown in screen.getvalue()
+        assert (fate == "dropped") == ("silent" in screen.getvalue())
 
 
 def test_a_record_is_a_sample_with_its_clip(store, tmp_path):
