@@ -67,7 +67,7 @@ class Layout:
     shards anew without a record, so that the version is withdrawn and made again; None: it can. `shown`: what `sample`
     draws from kept records, `text` the column that it shows; `statistics`: how the version's statistics are read; None:
     there is nothing of the kind. `kept_once`: whether no id is kept twice; else a record may be in two sources, or in
-    several pieces. `children`: the column with what was drawn of each record (lake/accounts/fan.py); None: there are none.
+    several pieces. `children`: the column with what was drawn of a record (lake/accounts/fan.py); None: nothing is.
     """
 
     called: str
