@@ -24,7 +24,7 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from learn_reasoning import DRAWN, WINDOW, Lesson
+from learn_reasoning import WINDOW, Lesson
 from rich.console import Console
 from rich.table import Table
 from seeds import Result, Study, main
@@ -36,6 +36,8 @@ from gristmill.synth.tasks.leftovers import leftover
 
 PROBLEMS, DEVELOPMENT, HELD_OUT = 400, 200, 400
 """Rows: to learn from, to see whether accuracy falls, and to compare ways by."""
+DRAWN = 8
+"""Samples of each problem."""
 START = "reasoner.r2@v1"
 ARMS = ("DPO", "chosen side alone", "rejection sampling", "GRPO")
 STEPS, BATCH, ROUNDS = 40, 12, 4

@@ -39,8 +39,8 @@ ROUNDS = {"r1": "first", "r2": "second"}
 CHECKED = {"verified": True, "outcome only": False, "unfiltered": False}
 """Way to learn from samples -> whether the steps of a chain are checked."""
 SEED_ONLY = "seed only"
-DRAWN = 8
-"""Samples of each problem, for every way alike."""
+AT_MOST = 16
+"""Samples of a problem, drawn until one is accepted. A problem has one shortest chain: a second one brings little."""
 WINDOW = 256
 GAINED, OVER_CONTROLS = 0.35, 0.2
 """Of held-out problems, answered right after two rounds: by so much more than by the base, and by each control."""
@@ -87,8 +87,9 @@ class Lesson:
         self.run("instruct", {"dataset": dataset, "inputs": [str(file)], "instruct": form})
 
     def mixed(self, dataset: str, sources: list[str]) -> None:
-        """Windows of as many tokens of each source."""
-        given = {"sources": dict.fromkeys(sources, 1.0), "window": WINDOW, "seed": self.seed}
+        """Windows of these versions, each of their samples about as often as another: their texts are equally long."""
+        weights = {source: self.versions.resolve(source).kept.count for source in sources}
+        given = {"sources": weights, "window": WINDOW, "seed": self.seed}
         self.run("mixture", {"dataset": dataset, "tokenizer": "reasoner-bpe@v1", **given})
 
     # Rounds.
@@ -117,8 +118,7 @@ class Lesson:
             "decontaminate": {"against": ["leftovers-held-out@v1"]},
             "engine": {"model": model, "context": WINDOW},
             "draws": {"max_tokens": 64, "seed": self.seed},
-            "waves": {"first": DRAWN},
-            "stop": {"accept": DRAWN, "at_most": DRAWN},
+            "stop": {"accept": 1, "at_most": AT_MOST},
             "checks": {"steps": CHECKED[way], "symbolic": False},
             "pairs": False,
         }
@@ -207,12 +207,13 @@ def flat(node: Node) -> Iterator[Node]:
 
 
 def pass_rates(problems: list[dict[str, Any]]) -> dict[str, float]:
-    """The share of decided samples that were accepted, by how many events a problem has."""
+    """The share of first samples that were accepted, by how many events a problem has: all others were drawn because
+    those before them were not."""
     shares = {}
     for domain in sorted({row["domain"] for row in problems}):
-        own = [row for row in problems if row["domain"] == domain]
-        accepted = sum(row["accepted"] for row in own)
-        shares[domain] = round(accepted / (accepted + sum(row["rejected"] for row in own)), 4)
+        samples = [sample for row in problems if row["domain"] == domain for sample in row["samples"]]
+        first = [sample for sample in samples if sample["sample"] == 0]
+        shares[domain] = round(sum(sample["verdict"] == "accepted" for sample in first) / len(first), 4)
     return shares
 
 
@@ -258,8 +259,8 @@ def show(results: Mapping[str, Result], failed: list[str]) -> None:
 
 STUDY = Study(
     name="reasoning_learning",
-    recipe=f"train-reasoning-nano; {DRAWN} samples of each of 1,400 problems a round, 400 held-out problems, greedy; every"
-    " way from the same base, with as many steps",
+    recipe=f"train-reasoning-nano; 600 worked problems; up to {AT_MOST} samples of each of 3,000 problems a round,"
+    " until one is accepted; 400 held-out problems, greedy; every way from the same base, with as many steps",
     kept="result.json",
     learned=lambda folder, seed: Lesson(folder, seed).learned(),
     lacking=lacking,

@@ -1,5 +1,5 @@
-"""What is learned, once a seed: a seed's result is kept as it comes, so that a lesson that was broken off goes on at the
-seed that it had reached; then what a seed lacks, the tables, and the file of benchmarks/results.
+"""What is learned, once a seed: a seed's result is kept as it comes, so that what was broken off goes on at the seed
+that it had reached; then what a seed lacks, the tables, and the file of benchmarks/results.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MACHINE = "two virtual cores with other work on them, one thread: CPU seconds ar
 
 @dataclass(frozen=True)
 class Study:
-    """`name`, as in benchmarks/results, and `recipe`, what was done, in words. `learned`: from a folder and a seed, what
+    """`name`, as in benchmarks/results, and `recipe`, what was done, in words. `learned`: of a folder and a seed, what
     was measured; `kept`: the file of the folder that holds it. `lacking`: where a seed is below what is asked of it, a
     line each; `show`: prints the tables of the results, by seed, and these lines."""
 

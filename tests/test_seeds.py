@@ -1,4 +1,4 @@
-"""Lessons of several seeds: what was kept is not learned again, what is lacking fails, what is written names the rest."""
+"""Lessons of several seeds: what was kept is not learned again, and what is lacking fails at the end."""
 
 from __future__ import annotations
 
