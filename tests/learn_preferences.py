@@ -16,21 +16,18 @@ is below that. `--folder`: where everything is kept, and gone on with.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from learn_reasoning import DRAWN, WINDOW, Lesson
+from learn_reasoning import WINDOW, Lesson
 from rich.console import Console
 from rich.table import Table
+from seeds import Result, Study, main
 
 from gristmill.lake.store.objects import read_object
 from gristmill.lake.versions.manifest import Manifest
@@ -39,6 +36,8 @@ from gristmill.synth.tasks.leftovers import leftover
 
 PROBLEMS, DEVELOPMENT, HELD_OUT = 400, 200, 400
 """Rows: to learn from, to see whether accuracy falls, and to compare ways by."""
+DRAWN = 8
+"""Samples of each problem."""
 START = "reasoner.r2@v1"
 ARMS = ("DPO", "chosen side alone", "rejection sampling", "GRPO")
 STEPS, BATCH, ROUNDS = 40, 12, 4
@@ -51,32 +50,6 @@ OPTIM: dict[str, dict[str, Any]] = {
 """The chosen side as DPO in the recipe; rejection sampling as in the rounds before, a third as fast."""
 MOST_LOST = 0.05
 """By how much accuracy on problems for development may fall in a stage that works: a standard error and a half."""
-
-
-def main(arguments: list[str]) -> int:
-    """Trains and evaluates each seed. -> The exit code."""
-    parser = argparse.ArgumentParser(prog="learn_preferences", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--folder", type=Path, help="as of learn_reasoning: models that are there are not trained again"
-    )
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="grist-learn-") as name:
-        for seed in given.seeds:
-            folder = Path(given.folder or name, f"seed-{seed}")
-            kept = folder / "preferences.json"
-            if not kept.exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                kept.write_text(json.dumps(PreferenceLesson(folder, seed).compared()))
-            results[str(seed)] = json.loads(kept.read_text())
-    if given.out is not None:
-        given.out.write_text(json.dumps(written(results), indent=1) + "\n")
-    failed = [line for seed, result in results.items() for line in lacking(seed, result)]
-    show(results, failed)
-    return int(bool(failed))
 
 
 class PreferenceLesson(Lesson):
@@ -212,7 +185,7 @@ class PreferenceLesson(Lesson):
         return [json.loads(line) for line in read_object(self.store, ref).splitlines()]
 
 
-def lacking(seed: str, result: dict[str, Any]) -> list[str]:
+def lacking(seed: str, result: Result) -> list[str]:
     """Where the stage of preferences did not work."""
     first, last = (result["preference"][name] for name in ("first", "last"))
     lines = [] if result["preference"]["passed"] else [f"seed {seed}: the gate `preference` did not pass"]
@@ -224,18 +197,7 @@ def lacking(seed: str, result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def written(results: dict[str, Any]) -> dict[str, Any]:
-    """As it is kept in benchmarks/results."""
-    return {
-        "name": "preference_learning",
-        "recipe": f"upon r2 of train-reasoning-nano, {STEPS} steps of {BATCH} windows of {WINDOW} tokens each; {DRAWN}"
-        f" samples of each of {PROBLEMS:,} problems; {HELD_OUT:,} held-out problems, greedy",
-        "machine": "two virtual cores with other work on them, one thread: CPU seconds are upper bounds",
-        "seeds": results,
-    }
-
-
-def show(results: dict[str, Any], failed: list[str]) -> None:
+def show(results: Mapping[str, Result], failed: list[str]) -> None:
     """The tables."""
     console = Console()
     scores = Table("seed", "CPU s", "start", *ARMS, title="held-out problems answered right")
@@ -264,5 +226,15 @@ def show(results: dict[str, Any], failed: list[str]) -> None:
     console.print("\n".join(failed) or "worked")
 
 
+STUDY = Study(
+    name="preference_learning",
+    recipe=f"upon r2 of train-reasoning-nano, {STEPS} steps of {BATCH} windows of {WINDOW} tokens each; {DRAWN} samples"
+    f" of each of {PROBLEMS:,} problems; {HELD_OUT:,} held-out problems, greedy",
+    kept="preferences.json",
+    learned=lambda folder, seed: PreferenceLesson(folder, seed).compared(),
+    lacking=lacking,
+    show=show,
+)
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], STUDY, __doc__))

@@ -11,11 +11,8 @@ only). Prints tables, writes all as JSON with `--out`, and ends with exit code 1
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +21,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 from rich.table import Table
+from seeds import Result, Study, main
 
 from gristmill.lake.query.query import Node, lineage
 from gristmill.lake.store.objects import read_table
@@ -41,35 +39,11 @@ ROUNDS = {"r1": "first", "r2": "second"}
 CHECKED = {"verified": True, "outcome only": False, "unfiltered": False}
 """Way to learn from samples -> whether the steps of a chain are checked."""
 SEED_ONLY = "seed only"
-DRAWN = 8
-"""Samples of each problem, for every way alike."""
+AT_MOST = 16
+"""Samples of a problem, drawn until one is accepted. A problem has one shortest chain: a second one brings little."""
 WINDOW = 256
 GAINED, OVER_CONTROLS = 0.35, 0.2
 """Of held-out problems, answered right after two rounds: by so much more than by the base, and by each control."""
-
-
-def main(arguments: list[str]) -> int:
-    """Trains and evaluates each seed. -> The exit code."""
-    parser = argparse.ArgumentParser(prog="learn_reasoning", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="grist-learn-") as name:
-        for seed in given.seeds:
-            folder = Path(given.folder or name, f"seed-{seed}")
-            kept = folder / "result.json"
-            if not kept.exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                kept.write_text(json.dumps(Lesson(folder, seed).learned()))
-            results[str(seed)] = json.loads(kept.read_text())
-    if given.out is not None:
-        given.out.write_text(json.dumps(written(results), indent=1) + "\n")
-    failed = [line for seed, result in results.items() for line in lacking(seed, result)]
-    show(results, failed)
-    return int(bool(failed))
 
 
 class Lesson:
@@ -113,8 +87,9 @@ class Lesson:
         self.run("instruct", {"dataset": dataset, "inputs": [str(file)], "instruct": form})
 
     def mixed(self, dataset: str, sources: list[str]) -> None:
-        """Windows of as many tokens of each source."""
-        given = {"sources": dict.fromkeys(sources, 1.0), "window": WINDOW, "seed": self.seed}
+        """Windows of these versions, each of their samples about as often as another: their texts are equally long."""
+        weights = {source: self.versions.resolve(source).kept.count for source in sources}
+        given = {"sources": weights, "window": WINDOW, "seed": self.seed}
         self.run("mixture", {"dataset": dataset, "tokenizer": "reasoner-bpe@v1", **given})
 
     # Rounds.
@@ -143,8 +118,7 @@ class Lesson:
             "decontaminate": {"against": ["leftovers-held-out@v1"]},
             "engine": {"model": model, "context": WINDOW},
             "draws": {"max_tokens": 64, "seed": self.seed},
-            "waves": {"first": DRAWN},
-            "stop": {"accept": DRAWN, "at_most": DRAWN},
+            "stop": {"accept": 1, "at_most": AT_MOST},
             "checks": {"steps": CHECKED[way], "symbolic": False},
             "pairs": False,
         }
@@ -233,16 +207,17 @@ def flat(node: Node) -> Iterator[Node]:
 
 
 def pass_rates(problems: list[dict[str, Any]]) -> dict[str, float]:
-    """The share of decided samples that were accepted, by how many events a problem has."""
+    """The share of first samples that were accepted, by how many events a problem has: all others were drawn because
+    those before them were not."""
     shares = {}
     for domain in sorted({row["domain"] for row in problems}):
-        own = [row for row in problems if row["domain"] == domain]
-        accepted = sum(row["accepted"] for row in own)
-        shares[domain] = round(accepted / (accepted + sum(row["rejected"] for row in own)), 4)
+        samples = [sample for row in problems if row["domain"] == domain for sample in row["samples"]]
+        first = [sample for sample in samples if sample["sample"] == 0]
+        shares[domain] = round(sum(sample["verdict"] == "accepted" for sample in first) / len(first), 4)
     return shares
 
 
-def lacking(seed: str, result: dict[str, Any]) -> list[str]:
+def lacking(seed: str, result: Result) -> list[str]:
     """What a seed does not reach."""
     accuracy, last = result["accuracy"], list(ROUNDS)[-1]
     reached = accuracy["verified"][last]
@@ -259,18 +234,7 @@ def lacking(seed: str, result: dict[str, Any]) -> list[str]:
     return lines + [f"seed {seed}: {name} is not among what the last model comes from" for name in sorted(missing)]
 
 
-def written(results: dict[str, Any]) -> dict[str, Any]:
-    """As it is kept in benchmarks/results."""
-    return {
-        "name": "reasoning_learning",
-        "recipe": f"train-reasoning-nano; {DRAWN} samples of each of 1,400 problems a round, 400 held-out problems,"
-        " greedy; every way from the same base, with as many steps",
-        "machine": "two virtual cores with other work on them, one thread: CPU seconds are upper bounds",
-        "seeds": results,
-    }
-
-
-def show(results: dict[str, Any], failed: list[str]) -> None:
+def show(results: Mapping[str, Result], failed: list[str]) -> None:
     """The tables."""
     console = Console()
     scores = Table("seed", "CPU s", "base", *CHECKED, SEED_ONLY, title="held-out problems answered right, r1 and r2")
@@ -293,5 +257,15 @@ def show(results: dict[str, Any], failed: list[str]) -> None:
     console.print("\n".join(failed) or "learned")
 
 
+STUDY = Study(
+    name="reasoning_learning",
+    recipe=f"train-reasoning-nano; 600 worked problems; up to {AT_MOST} samples of each of 3,000 problems a round,"
+    " until one is accepted; 400 held-out problems, greedy; every way from the same base, with as many steps",
+    kept="result.json",
+    learned=lambda folder, seed: Lesson(folder, seed).learned(),
+    lacking=lacking,
+    show=show,
+)
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], STUDY, __doc__))

@@ -47,7 +47,7 @@ def leftover(draw: Draw, *, held_out: bool = False) -> Row:
 
 
 def leftover_files(
-    seed: int, *, worked: int = 900, problems: int = 1400, held_out: int = 400
+    seed: int, *, worked: int = 600, problems: int = 3000, held_out: int = 400
 ) -> tuple[dict[str, bytes], Counter[str]]:
     """The files of reasoning/ and how many rows of each kind they have: `worked` problems with their chains, in two
     files `problems` each with the answer alone, and `held_out`. In words.jsonl are the texts of the worked ones with
