@@ -71,7 +71,8 @@ def answers(port):
         return client.connect_ex(("127.0.0.1", port)) == 0
 connect(1)
 node = ray._private.worker._global_node
-ports = [node.metrics_agent_port, node.metrics_export_port, node.dashboard_agent_listen_port, node.runtime_env_agent_port]
+ports = [node.metrics_agent_port, node.metrics_export_port]
+ports += [node.dashboard_agent_listen_port, node.runtime_env_agent_port]
 assert len(set(ports)) == 4
 until(lambda: all(map(answers, ports)), "the agents")
 print("all answer")
