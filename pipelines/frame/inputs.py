@@ -36,8 +36,9 @@ def versions_read(inputs: Iterable[str], versions: Versions) -> list[Manifest]:
     named = [exact(versions, ref, "recipe.inputs") for ref in dict.fromkeys(inputs) if is_exact(ref)]
     for manifest in named:
         if manifest.form not in READABLE:
+            allowed = " and ".join(READABLE)
             raise BadConfig(
-                f"recipe.inputs: {manifest} holds {manifest.layout.called}; of versions, {' and '.join(READABLE)} are read"
+                f"recipe.inputs: {manifest} holds {manifest.layout.called}; of versions, {allowed} are read"
             )
     return named
 

@@ -96,8 +96,8 @@ class GrpoRecipe(Asking, Chain):
             raise ValueError("extends, limit: a policy is trained whole; give fewer rounds, and dataset another name")
         if self.problems.kind == "seed":
             raise ValueError(
-                "problems.kind='seed': a policy is rewarded for right answers, and what is written from a seed has none;"
-                " allowed are maths, choice and code. Make problems by `grist run conf/reasoning.yaml` first"
+                "problems.kind='seed': a policy is rewarded for right answers, and what is written from a seed has"
+                " none; allowed are maths, choice and code. `conf/reasoning.yaml` makes problems of seeds"
             )
         draws = self.draws
         if draws.temperature != 1 or draws.top_p != 1 or draws.stop:

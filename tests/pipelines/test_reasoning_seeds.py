@@ -133,7 +133,7 @@ def test_a_version_of_something_else_is_no_input(store, tmp_path):
             BadConfig, match=r"posed\.rollouts@v1 holds problems with samples; of versions, documents and"
         ):
             run(store, server, ["posed.rollouts@v1"], dataset="again", problems=SEEDS, prompt={"template": TEMPLATE})
-        with pytest.raises(BadConfig, match="read.id='key': pages@v1 has the ids of its records in 'id'"):
+        with pytest.raises(BadConfig, match=r"read\.id='key': pages@v1 has the ids of its records in 'id'"):
             read = SEEDS | {"read": {"id": "key"}}
             run(store, server, ["pages@v1"], dataset="again", problems=read, prompt={"template": TEMPLATE})
 
