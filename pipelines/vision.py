@@ -124,7 +124,8 @@ class VisionRecipe(RecordRecipe):
         if self.decontaminate is None:
             return resolved
         benchmarks = benchmarks_of(versions, self.decontaminate)
-        return replace(resolved, sources=tuple(b.ref.model_copy(update={"role": ROLE}) for b in benchmarks))
+        held_out = (b.ref.model_copy(update={"role": ROLE}) for b in benchmarks)
+        return replace(resolved, sources=(*resolved.sources, *held_out))
 
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for a language model that cannot be used, for videos that cannot be decoded here, and for a

@@ -38,6 +38,7 @@ from gristmill.lake.versions.roots import slot_key
 log = logging.getLogger("gristmill")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+_EXACT = re.compile(_NAME.pattern + r"@v[1-9][0-9]*")
 _SLOT = re.compile(r"(\d{8,})\.json")
 _TAG = re.compile(r"(?!v\d+$|latest$)[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -289,6 +290,11 @@ class Versions:
 def _check_place(manifest: Manifest | Outline, name: str, version: int) -> None:
     if (manifest.dataset, manifest.version) != (name, version):
         raise ValueError(f"it is the manifest of {manifest}")
+
+
+def is_exact(text: str) -> bool:
+    """Whether it has the form of a version's name with its number: NAME@vN."""
+    return _EXACT.fullmatch(text) is not None
 
 
 def check_name(name: str) -> None:

@@ -29,8 +29,10 @@ from gristmill.pipelines.frame.allowed import read_allowed
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel, not_empty
 from gristmill.pipelines.frame.flow import Flow, State, attachments_of
 from gristmill.pipelines.frame.growth import divergence_counts
+from gristmill.pipelines.frame.inputs import versions_read
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, Resolved
 from gristmill.pipelines.frame.refused import check_quarantine
+from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.clusters.divergence import DIVERGENCE
 from gristmill.stages.core.records import Chunk, Records
 from gristmill.stages.core.shards import Statistics, ledger_works, shard_works
@@ -41,6 +43,8 @@ from gristmill.stages.run.runner import Runner
 PROVENANCE: Mapping[str, tuple[str, ...]] = MappingProxyType({"refs": (), "receipts": ()})
 """Attachments that every version adds to, whatever its steps: lists of objects (spans, measures), and receipts."""
 
+ID = "id"
+"""The column of a version's rows with the ids of its records."""
 LEDGER = Compact("ledger", ("id", "input", "ordinal"))
 """Merges small ledgers of earlier versions; each of them is sorted by these columns."""
 
@@ -63,9 +67,13 @@ class RecordRecipe(InputRecipe):
         return (*self.scan.identity(), *self.flow.stages(suppression))
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
-        """There is nothing to look up: its records come from the inputs alone."""
+        """Its records come from the inputs alone; versions among these are its sources. Raises BadConfig."""
         identity, stages = self.identity(suppression), self.stages(suppression)
-        return Resolved(identity, stages, self._build, merging=partial(_merging, self.flow))
+        read = versions_read(self.inputs, versions)
+        if read and self.flow.read.read.id != ID:
+            raise BadConfig(f"read.id={self.flow.read.read.id!r}: {read[0]} has the ids of its records in {ID!r}")
+        sources = tuple(manifest.ref for manifest in read)
+        return Resolved(identity, stages, self._build, sources, merging=partial(_merging, self.flow))
 
     def _build(self, run: BuildContext) -> Draft:
         """The version of these inputs on top of a base. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""

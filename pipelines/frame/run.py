@@ -27,7 +27,7 @@ from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import CommitConflict, Versions
 from gristmill.pipelines.frame.assembly import GateFailed, provenance
 from gristmill.pipelines.frame.growth import growth_report
-from gristmill.pipelines.frame.inputs import input_files, scanned_inputs
+from gristmill.pipelines.frame.inputs import input_files, of_versions, scanned_inputs, versions_read
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, PipelineConfig, Recipe, Resolved
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.read.inputs import ScannedInput
@@ -89,15 +89,16 @@ def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result
 def _run_link(recipe: Recipe, how: Run, store: Store, runner: Runner) -> Result:
     """Makes one version, or returns it. Raises as `run_pipeline`."""
     started = time.time()
-    files = input_files(recipe.inputs) if isinstance(recipe, InputRecipe) else None
+    versions = Versions(store)
+    files = input_files(recipe.inputs, versions) if isinstance(recipe, InputRecipe) else None
     with Lease(store, recipe.target) as lease:
         runner.begin(lease.announce)
         inputs: tuple[ScannedInput, ...] = ()
         if isinstance(recipe, InputRecipe) and files is not None:
-            inputs = scanned_inputs(runner, recipe, files)
+            inputs = of_versions(scanned_inputs(runner, recipe, files), versions_read(recipe.inputs, versions))
         # After the scan, which may take hours, and before sources are looked up: what goes from now on is noticed.
         suppression = guarded_list(store)
-        resolved = recipe.resolve(Versions(store), suppression.digest)
+        resolved = recipe.resolve(versions, suppression.digest)
         run = _Run(runner, recipe, resolved, how, inputs, suppression, started)
         if isinstance(recipe, InputRecipe) and recipe.extends is not None:
             return run.extend(recipe)

@@ -94,6 +94,11 @@ class GrpoRecipe(Asking, Chain):
     def _can_be(self) -> GrpoRecipe:
         if self.extends is not None or self.limit is not None:
             raise ValueError("extends, limit: a policy is trained whole; give fewer rounds, and dataset another name")
+        if self.problems.kind == "seed":
+            raise ValueError(
+                "problems.kind='seed': a policy is rewarded for right answers, and what is written from a seed has"
+                " none; allowed are maths, choice and code. `conf/reasoning.yaml` makes problems of seeds"
+            )
         draws = self.draws
         if draws.temperature != 1 or draws.top_p != 1 or draws.stop:
             raise ValueError(

@@ -143,7 +143,7 @@ class RolloutRecipe(Sampling, RecordRecipe):
         reproducible = (
             resolved.reproducible and self.engine.kind == "compact" and (judge is None or judge.kind == "compact")
         )
-        sources = (*named, *refs_of(versions, self.decontaminate))
+        sources = (*resolved.sources, *named, *refs_of(versions, self.decontaminate))
         return replace(resolved, sources=sources, reproducible=reproducible)
 
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:

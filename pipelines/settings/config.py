@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gristmill.lake.inputs.sources import is_absolute
+from gristmill.lake.versions.versions import is_exact
 from gristmill.pipelines.settings.plain import one_line
 from gristmill.pipelines.settings.yaml_text import MAX_CHARACTERS, BadYaml, read_yaml, unshared
 
@@ -181,7 +182,7 @@ def lake_uri(given: str | None, configured: str, *, in_job: bool) -> str:
 def check_inputs_absolute(inputs: Iterable[str], key: str = "recipe.inputs") -> None:
     """Raises BadConfig for a relative input inside a job: it would name a file of the job's temporary folder."""
     for uri in inputs:
-        if not is_absolute(uri):
+        if not is_absolute(uri) and not is_exact(uri):
             raise BadConfig(f"{key}: {uri!r} is relative; inside a job give an absolute path or s3://")
 
 

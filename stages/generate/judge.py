@@ -83,7 +83,7 @@ class Verify(WarmStage[VerifyInput, Judging]):
     judges runs, is no part of its identity."""
 
     name: ClassVar[str] = "verify"
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     deterministic = False  # limits of time depend on the machine
 
@@ -197,12 +197,13 @@ class Verify(WarmStage[VerifyInput, Judging]):
         if row["finish"] == "length" and not self.checks.truncated:
             value = None if row["tokens"] is None else f"{row['tokens']} tokens"
             return judged | {"verdict": "rejected", "reason": TRUNCATED, "value": value, "verifier": ENGINE}
+        verifier = warm.at(row["attempt"])
         if agreed is None:
-            verdict = warm.verifier.verify(problem, row["text"])
+            verdict = verifier.verify(problem, row["text"])
         elif agreed.gold is None:
             verdict = agreed.verdict
         else:
-            verdict = warm.verifier.verify(replace(problem, gold=agreed.gold), row["text"])
+            verdict = verifier.verify(replace(problem, gold=agreed.gold), row["text"])
             verdict = replace(verdict, verifier=f"{VOTES.id}>{verdict.verifier}")
         value = redact(verdict.evidence) if verdict.evidence else None
         return judged | {

@@ -87,14 +87,14 @@ class Spent:
         )
 
 
-def model_judge(spec: JudgeSpec, engine: Engine | None, spent: Callable[[Spent], None]) -> Judge:
-    """The judge; what each reply took goes to `spent`. Without an engine it has a name alone, and nothing can be asked
-    of it."""
+def model_judge(spec: JudgeSpec, engine: Engine | None, spent: Callable[[Spent], None], attempt: int = 0) -> Judge:
+    """The judge; what each reply took goes to `spent`. `attempt`: how often it judged these chains before; a reply that
+    was no ruling is not drawn once more. Without an engine it has a name alone, and nothing can be asked of it."""
 
     def ask(prompt: str) -> str:
         assert engine is not None
-        name = hashlib.sha256(prompt.encode()).hexdigest()  # the same prompt is answered by the same draw
-        (reply,) = engine.generate([Ask(name, (0,), prompt)])
+        name = hashlib.sha256(prompt.encode()).hexdigest()  # at one attempt the same prompt has the same draw
+        (reply,) = engine.generate([Ask(name, (attempt,), prompt)])
         spent(Spent(reply.requests, reply.prompt_tokens or 0, reply.tokens or 0))
         if reply.text is None:
             raise EngineFailed(f"{reply.failure}: {reply.detail}", lasting=reply.failure in LASTING)
@@ -128,14 +128,20 @@ class Checks:
 
 @dataclass
 class Judging:
-    """A verifier, and how what it started is ended. `isolation`: the level that programs are run at; None: none are.
-    `side_by_side`: chains that are judged at a time. `bills`: what a model that judges took for each."""
+    """A verifier, and how what it started is ended. `later`: the one of another attempt, counted from 0, at which a
+    model draws other replies; None: it says the same again. `isolation`: the level that programs are run at; None: none
+    are. `side_by_side`: chains that are judged at a time. `bills`: what a model that judges took for each."""
 
     verifier: Verifier
     isolation: Level | None = None
     ends: list[Callable[[], None]] = field(default_factory=list)
     side_by_side: int = 1
     bills: queue.SimpleQueue[Spent] = field(default_factory=queue.SimpleQueue)
+    later: Callable[[int], Verifier] | None = None
+
+    def at(self, attempt: int) -> Verifier:
+        """The verifier of this attempt, counted from 0."""
+        return self.verifier if self.later is None or not attempt else self.later(attempt)
 
     def spent(self) -> Spent:
         """What judging took since this was asked last, whichever piece of work it was for."""
@@ -164,15 +170,20 @@ def judging(kind: Kind, checks: Checks, engine: Engine | None = None) -> Judging
     if kind == "seed":
         return Judging(Wording())
     ends: list[Callable[[], None]] = []
-    verifier: Verifier = Choice()
+    rule: Verifier = Choice()
     if kind == "maths":
         symbolic = Symbolic() if checks.symbolic else None
         ends += [] if symbolic is None else [symbolic.close]
-        verifier = Maths(symbolic)
+        rule = Maths(symbolic)
     bills: queue.SimpleQueue[Spent] = queue.SimpleQueue()
-    if checks.judge is not None:
-        verifier = Resort(verifier, model_judge(checks.judge, engine, bills.put))
-    return Judging(AllOf((verifier, Steps())) if checks.steps else verifier, ends=ends, bills=bills)
+
+    def at(attempt: int) -> Verifier:
+        verifier = rule
+        if checks.judge is not None:
+            verifier = Resort(rule, model_judge(checks.judge, engine, bills.put, attempt))
+        return AllOf((verifier, Steps())) if checks.steps else verifier
+
+    return Judging(at(0), ends=ends, bills=bills, later=at)
 
 
 def verifier_id(kind: Kind, checks: Checks) -> str:

@@ -34,7 +34,8 @@ SHOWN = 50
 
 @dataclass(frozen=True)
 class ScannedInput:
-    """One input by content. `chunks` are (first row, rows) of the span table; `stamp` proves the file unchanged."""
+    """One input by content. `chunks` are (first row, rows) of the span table; `stamp` proves the file unchanged.
+    `shard_of`: of a version of this lake, which and the number of the shard; its rows keep their ids."""
 
     digest: str
     uris: tuple[str, ...]
@@ -44,6 +45,7 @@ class ScannedInput:
     spans: ObjectRef
     chunks: tuple[tuple[int, int], ...]
     tally: Tally
+    shard_of: str = ""
 
     @property
     def records(self) -> int:
@@ -52,7 +54,8 @@ class ScannedInput:
 
     def as_input(self) -> InputFile:
         """As a manifest has it."""
-        return InputFile(digest=self.digest, bytes=self.bytes, records=self.records, names=self.uris)
+        names = (self.shard_of,) if self.shard_of else self.uris
+        return InputFile(digest=self.digest, bytes=self.bytes, records=self.records, names=names)
 
 
 class EmptyInputs(ValueError):

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from gristmill.lake.accounts import media
 from gristmill.lake.accounts.balance import Tally
-from gristmill.lake.accounts.identity import own_identity, record_id
+from gristmill.lake.accounts.identity import is_record_id, own_identity, record_id
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.inputs.files import BUFFER
 from gristmill.lake.inputs.sources import open_input, unchanged
@@ -47,7 +47,8 @@ JudgedOut = TypeVar("JudgedOut", covariant=True)
 @dataclass(frozen=True)
 class ReadPayload:
     """Some records of an input: where it lies, what it was like when it was scanned (`stamp`: size, modified, etag),
-    its kind and digest, and which rows of its spans to read."""
+    its kind and digest, and which rows of its spans to read. `keeps_ids`: its rows are records of a version of this
+    lake, and stay these records."""
 
     uri: str
     stamp: tuple[Any, ...]
@@ -56,8 +57,11 @@ class ReadPayload:
     spans: ObjectRef
     first: int
     rows: int
+    keeps_ids: bool = False
 
 
+KEEPS_IDS = "keeps ids"
+"""In the key of work on rows of a version: of the same bytes in a file each record would get another id."""
 LISTED, FORGOTTEN = "listed", "forgotten"
 """Verdicts of media: they stand in the table of media, or were taken down."""
 
@@ -249,20 +253,29 @@ def read_works(stage: Stage[ReadPayload], inputs: Iterable[ScannedInput]) -> Ite
     """One Work a chunk of an input; what comes in is what the boundary scan counted."""
     for scanned in inputs:
         uri, digest = scanned.uris[0], scanned.digest
+        keeps_ids = bool(scanned.shard_of)
+        named_by = (KEEPS_IDS,) if keeps_ids else ()
         for first, rows in scanned.chunks:
-            payload = ReadPayload(uri, scanned.stamp, scanned.kind, digest, scanned.spans, first, rows)
+            payload = ReadPayload(uri, scanned.stamp, scanned.kind, digest, scanned.spans, first, rows, keeps_ids)
             tally = Tally.of_records([digest] * rows, range(first, first + rows))
-            yield Work(stage, (digest, f"{first}+{rows}"), payload, tally, f"{uri} records {first}+{rows}")
+            place = f"{scanned.shard_of or uri} records {first}+{rows}"
+            yield Work(stage, (digest, f"{first}+{rows}", *named_by), payload, tally, place)
 
 
-def keys_of(item: Item, digest: str, text: str | None) -> dict[str, Any]:
-    """Who a record is, and where it stands. Rows have no identity of their own: their place and text are it."""
+def keys_of(item: Item, payload: ReadPayload, text: str | None) -> dict[str, Any]:
+    """Who a record is, and where it stands. Rows have no identity of their own: their place and text are it; unless
+    they are records of a version, which have an id."""
+    digest = payload.digest
     record: dict[str, Any] = {
         "input": digest,
         "ordinal": item.ordinal,
         "start": item.start,
         "length": item.length,
     }
+    if payload.keeps_ids and isinstance(item, Record):
+        if item.id is None or not is_record_id(item.id):  # the frame reads only versions that have such ids
+            raise ValueError(f"row {item.ordinal} of a version has {item.id!r} for an id, not 32 hex digits")
+        return record | {"id": item.id}
     fallback = f"{digest}:{item.ordinal}"
     if isinstance(item, Unreadable):
         return record | {"id": record_id(url=item.url, source_key=fallback, own=fallback.encode())}

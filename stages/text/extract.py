@@ -92,7 +92,7 @@ class Extract(ReadStage):
         """The texts of a chunk (SCHEMA), and the fates of its records that have none."""
         fates, rows = Fates(), Rows(SCHEMA)
         for item, text in judged(self, store, payload):
-            row = _row(item, text, payload.digest, fates)
+            row = _row(item, text, payload, fates)
             if row is not None:
                 rows.append(row)
         return Reading(rows.table(), fates)
@@ -160,10 +160,10 @@ class Extract(ReadStage):
         return Text(None, "read.truncated", item.truncated)
 
 
-def _row(item: Item, page: Text, digest: str, fates: Fates) -> dict[str, Any] | None:
+def _row(item: Item, page: Text, payload: ReadPayload, fates: Fates) -> dict[str, Any] | None:
     """The record as it goes on, or None when it has its fate."""
     text, reason, value, mark = page
-    record = keys_of(item, digest, text)
+    record = keys_of(item, payload, text)
     if isinstance(item, Unreadable):
         fates.add(record, "quarantined", reason, error=item.error)
         return None

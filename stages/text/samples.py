@@ -154,7 +154,7 @@ class SampleStage(ReadStage, Generic[S]):
         fates, rows = Fates(), Rows(self.schema)
         noted, came = Rows(media.SCHEMA), Tally()
         for item, sample in judged(self, store, payload):
-            record = keys_of(item, payload.digest, sample.content)
+            record = keys_of(item, payload, sample.content)
             if self.notes_media and isinstance(item, Record):
                 digests = self.media_of(item, sample)
                 came += Tally.of(media.key(record["id"], n, sha256) for n, sha256 in enumerate(digests))

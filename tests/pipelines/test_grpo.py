@@ -67,6 +67,12 @@ def copied(bare, folder):
     return store
 
 
+def test_texts_to_write_problems_from_are_refused():
+    seeds, prompt = {"kind": "seed"}, {"template": "Write a problem. {question}"}
+    with pytest.raises(ValueError, match=r"problems\.kind='seed': a policy is rewarded for right answers"):
+        GrpoConfig.model_validate({"recipe": {"problems": seeds, "prompt": prompt}})
+
+
 @pytest.fixture(autouse=True)
 def parity(monkeypatch):
     reasonings.by_parity(monkeypatch)

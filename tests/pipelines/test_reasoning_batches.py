@@ -18,6 +18,7 @@ from strange_server import completion, strange
 
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.reason.roll_out import BatchesWait
+from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.generate.engines import batch
 from gristmill.stages.generate.engines.batch import BatchEngine, BatchWaits
 from gristmill.stages.generate.engines.endpoint import BadEndpoint, Endpoint
@@ -114,6 +115,50 @@ def test_batches_come_to_what_a_server_with_the_same_answers_comes_to(store, fil
     assert batched == live
     statistics = reasonings.latest(store, "batched.rollouts").statistics["rollouts"]
     assert statistics["cost"] == (statistics["prompt_tokens"] + 2 * statistics["tokens"]) / 1e6 > 0
+
+
+def refused(status: int):
+    """The line of a request that a provider refused."""
+    body = {"error": {"message": "The model `writer` does not exist"}}
+    return lambda custom_id, _: {
+        "custom_id": custom_id,
+        "response": {"status_code": status, "body": body},
+        "error": None,
+    }
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_provider_that_refuses_all_ends_the_run_and_costs_no_sample(store, file, tmp_path, status):
+    provider = Provider(tmp_path / "batch", refused(status))
+    with pytest.raises(BatchesWait):
+        run(store, file, provider.folder)
+    provider.answer()
+    written = sorted(provider.folder.glob("requests-*.jsonl"))
+    with pytest.raises(BadConfig, match=rf"run\.hosts\.endpoint: .*refused all 16 requests \(HTTP {status}: The model"):
+        run(store, file, provider.folder)
+    assert sorted(provider.folder.glob("requests-*.jsonl")) == written
+    provider.seen.clear()  # the same files once more, with another key
+    provider.fault = lambda custom_id, body: None
+    provider.answer()
+    finished(store, file, provider)
+    _, rows = family(store)
+    assert {row["attempt"] for row in rows} == {1} and not any("engine" in (row["reason"] or "") for row in rows)
+
+
+def test_a_request_that_is_refused_beside_answers_is_asked_once_more(store, file, tmp_path):
+    once: set[str] = set()
+
+    def fault(custom_id, body):
+        sample = custom_id.rsplit("/", 2)[0]
+        if number_of(body) or sample in once:
+            return None
+        once.add(sample)
+        return refused(404)(custom_id, body)
+
+    finished(store, file, Provider(tmp_path / "batch", fault), scan={"chunk_records": COUNT})
+    _, rows = family(store)
+    assert once and all(row["attempt"] == 2 for row in rows if row["number"] == 0)
+    assert not any("engine" in (row["reason"] or "") for row in rows)
 
 
 def test_what_came_back_failed_or_not_at_all_is_in_the_ledger_and_asked_once_more(store, file, tmp_path):

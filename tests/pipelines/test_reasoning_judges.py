@@ -210,6 +210,24 @@ def test_a_judge_that_fails_decides_nothing(store, tmp_path):
         run(store, tmp_path, server, ["one"], gold="the empty set", **JUDGED)
 
 
+def test_an_unreadable_ruling_is_drawn_anew(store, tmp_path):
+    """A server says the same to the same prompt and seed."""
+    answer, first = judging(at_least=1), dict[str, int]()
+
+    async def mumbling(server, body, request):
+        prompt = body["messages"][-1]["content"]
+        if prompt.startswith("Judge whether") and first.setdefault(prompt, body["seed"]) == body["seed"]:
+            return web.json_response(completion(body, "Well. VERDICT: perhaps"))
+        return await answer(server, body, request)
+
+    with strange(mumbling) as server:
+        run(store, tmp_path, server, ["one"], gold="the empty set", **JUDGED)
+    samples, ledger = samples_of(store)
+    judged = [sample for sample in samples["one"] if "judge" in sample["verifier"]]
+    assert judged and {sample["verdict"] for sample in judged} <= {"accepted", "rejected"}
+    assert {ledger[sample["id"]]["attempt"] for sample in judged} == {2}
+
+
 def test_what_a_judge_will_never_take_is_no_reason_to_run_again(store, tmp_path):
     answer = judging(at_least=1)
 

@@ -12,8 +12,14 @@ from aiohttp import web
 from strange_server import completion, good, strange
 from typer.testing import CliRunner
 
+from gristmill.lake.query.query import lineage
+from gristmill.lake.takedown.forget import forget, plan_forget
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.upkeep.verify import verify
+from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.cli.main import app
 from gristmill.pipelines.frame.run import run_pipeline
+from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.run.runner import Runner
 
 NEWS = "The mill by the river was sold on Friday, and its new owner wants to open a bakery in it next year."
@@ -42,23 +48,28 @@ def run(store, server, inputs, **recipe):
     run_pipeline(config, store, Runner(store, workers=0))
 
 
-def checked_out(lake: str, version: str, folder) -> list:
-    result = CliRunner().invoke(app, ["checkout", version, str(folder), "--lake", lake])
-    assert result.exit_code == 0, result.output
-    return sorted(folder.rglob("*.parquet"))
+SEEDS = {"kind": "seed", "question": "text", "least_maths": 20.0, "seconds_per_record": None}
+VOTED = {"question": "text", "answer": None, "seconds_per_record": None}
+
+
+def pose(store, server):
+    """Two problems of each page of `pages@v1`, and chains of those on which answers agree."""
+    run(store, server, ["pages@v1"], dataset="posed", problems=SEEDS, prompt={"template": TEMPLATE})
+    votes = {"votes": {"at_least": 5}}
+    run(store, server, ["posed@v1"], dataset="solved", problems=VOTED, checks=votes, pairs=False)
+
+
+def above(node):
+    """Every version of a lineage."""
+    return {node.ref, *(ref for origin in node.origins for ref in above(origin))}
 
 
 def test_problems_from_pages_are_kept_where_answers_agree(store, tmp_path):
     lake = str(tmp_path / "lake")
     mixtures.documents(store, "pages", [*PAGES, NEWS])
     with strange(answer) as server:
-        seeds = {"kind": "seed", "question": "text", "least_maths": 20.0, "seconds_per_record": None}
-        pages = checked_out(lake, "pages@v1", tmp_path / "pages")
-        run(store, server, pages, dataset="posed", problems=seeds, prompt={"template": TEMPLATE})
+        pose(store, server)
         asked = [body["messages"][-1]["content"] for body in server.requests]
-        posed = checked_out(lake, "posed@v1", tmp_path / "posed")
-        voted = {"question": "text", "answer": None, "seconds_per_record": None}
-        run(store, server, posed, dataset="solved", problems=voted, checks={"votes": {"at_least": 5}}, pairs=False)
     assert not any("bakery" in prompt for prompt in asked)
     rollouts = reasonings.latest(store, "posed.rollouts")
     assert {reason: n for row in rollouts.funnel for reason, n in row.dropped.items()} == {"problems.no_maths": 1}
@@ -76,8 +87,55 @@ def test_problems_from_pages_are_kept_where_answers_agree(store, tmp_path):
     assert kept == {row["source"] for row in questions.values() if " plus 4 plus" not in row["text"]}
     reasons = reasonings.latest(store, "solved.rollouts").statistics["rollouts"]["reasons"]
     assert reasons == {"votes.no_agreement": 10}
-    answered = CliRunner().invoke(app, ["why", next(iter(questions)), "--lake", lake, "--json"])
-    assert answered.exit_code == 0 and json.loads(answered.stdout)["children"][0]["verifier"] == "wording@1"
+    question = next(iter(questions))
+    answered = CliRunner().invoke(app, ["why", question, "--lake", lake, "--json"])
+    assert answered.exit_code == 0, answered.output
+    judges = {child["verifier"] for child in json.loads(answered.stdout)["children"] if child["id"] == question}
+    assert judges == {"wording@1"}, "it is a sample of its page, and has samples of its own"
+
+
+def test_lineage_and_takedowns_go_from_a_page_to_the_last_chain(store, tmp_path):
+    pages = {row["text"]: row["id"] for row in reasonings.rows_of(store, mixtures.documents(store, "pages", PAGES))}
+    with strange(answer) as server:
+        pose(store, server)
+    versions = Versions(store)
+    reached = {"solved@v1", "solved.rollouts@v1", "posed@v1", "posed.rollouts@v1", "pages@v1"}
+    assert above(lineage(versions, "solved@v1")) == reached
+    seeds = reasonings.latest(store, "posed.rollouts")
+    assert {row["id"] for row in reasonings.rows_of(store, seeds)} == set(pages.values()), "a page stays that record"
+    assert seeds.inputs[0].names == ("pages@v1 shard 0",)
+    before = {row["text"] for row in reasonings.rows_of(store, reasonings.latest(store, "posed"))}
+
+    gone = Suppression(ids=frozenset({pages[PAGES[0]]}))
+    forget(versions, plan_forget(versions, gone), "request 1")
+    assert {
+        name: list(versions.withdrawn(name)) for name in ("posed.rollouts", "solved.rollouts", "posed", "solved")
+    } == {
+        "posed.rollouts": [1],
+        "solved.rollouts": [1],
+        "posed": [1],
+        "solved": [1],
+    }
+    left = {row["text"] for row in reasonings.rows_of(store, reasonings.latest(store, "posed"))}
+    assert left == {text for text in before if " plus 3 plus" not in text} != before
+    chains = reasonings.rows_of(store, reasonings.latest(store, "solved"))
+    assert chains and not any(" plus 3 plus" in row["text"] for row in chains)
+    assert not verify(store, ["pages", "posed", "solved"], deep=True)
+    with strange(answer) as server, pytest.raises(BadConfig, match=r"recipe\.inputs: .*pages@v1 was withdrawn"):
+        pose(store, server)
+
+
+def test_a_version_of_something_else_is_no_input(store, tmp_path):
+    mixtures.documents(store, "pages", PAGES)
+    with strange(answer) as server:
+        run(store, server, ["pages@v1"], dataset="posed", problems=SEEDS, prompt={"template": TEMPLATE})
+        with pytest.raises(
+            BadConfig, match=r"posed\.rollouts@v1 holds problems with samples; of versions, documents and"
+        ):
+            run(store, server, ["posed.rollouts@v1"], dataset="again", problems=SEEDS, prompt={"template": TEMPLATE})
+        with pytest.raises(BadConfig, match=r"read\.id='key': pages@v1 has the ids of its records in 'id'"):
+            read = SEEDS | {"read": {"id": "key"}}
+            run(store, server, ["pages@v1"], dataset="again", problems=read, prompt={"template": TEMPLATE})
 
 
 def test_seeds_need_words_that_say_what_to_write(tmp_path):

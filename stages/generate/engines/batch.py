@@ -5,7 +5,8 @@ run goes on with the other pieces and ends as incomplete, and the same command g
 the folder's `results`, whatever they are called and however requests were put together. A result is known by its
 `custom_id`, which names problem, sample, attempt and the request itself: one of another prompt or model is nobody's.
 Which requests came back failed, and which of a file did not come back at all, is a failure of that sample, as a
-server's would be.
+server's would be. A key or a model that the provider does not know (401, 403, 404) is the operator's to mend where
+nothing at all was answered: no sample is charged with it. Beside answers it is that request's, and asked once more.
 """
 
 from __future__ import annotations
@@ -42,17 +43,19 @@ class BatchWaits(RuntimeError):
 
 
 class _Place(NamedTuple):
-    """Where the line of a result stands; `answered`: by status 200."""
+    """Where the line of a result stands; `answered`: by status 200. `refused`: as any request with this key and model
+    would be, in the provider's words; None: it was not."""
 
     file: Path
     start: int
     length: int
     answered: bool
+    refused: str | None
 
 
 class BatchEngine:
     """Answers from files. What lies in `results` is looked through once, here. Raises BadEndpoint for a folder that
-    cannot be written to."""
+    cannot be written to, and for a provider that refused every request."""
 
     def __init__(self, endpoint: Endpoint, model: str, draws: Draws) -> None:
         self.folder, self.model, self.draws = Path(endpoint.batch_folder), model, draws
@@ -65,6 +68,7 @@ class BatchEngine:
         for path in sorted((self.folder / RESULTS).iterdir()):
             if path.is_file():
                 self._index(path)
+        self._check_not_refused()
 
     @property
     def about(self) -> str:
@@ -113,6 +117,17 @@ class BatchEngine:
         choice = reply.choices[0]
         return Generation(ask.problem, sample, choice.text, choice.finish, reply.prompt_tokens, reply.tokens)
 
+    def _check_not_refused(self) -> None:
+        """Raises BadEndpoint where all results say that the key or the model is unknown."""
+        refused = [place for place in self._places.values() if place.refused is not None]
+        if refused and len(refused) == len(self._places):
+            raise BadEndpoint(
+                f"the provider refused all {len(refused):,} requests ({refused[0].refused}; the first in"
+                f" {refused[0].file}). Give it the same files of {self.folder} again, with a key that may use the model"
+                f" {self.model}, and put what comes back beside these results; for another model set"
+                " recipe.engine.model"
+            )
+
     def _written(self, lines: Iterable[bytes]) -> str:
         """The file with these requests, written whole or not at all; it is named by what it holds."""
         data = b"".join(lines)
@@ -135,7 +150,8 @@ class BatchEngine:
                     continue
                 before = self._places.get(result.custom_id)
                 if before is None or (result.answered and not before.answered):
-                    self._places[result.custom_id] = _Place(path, start, len(line), result.answered)
+                    place = _Place(path, start, len(line), result.answered, _refused(result))
+                    self._places[result.custom_id] = place
         if unknown:
             log.warning("%s: %d lines are no results, and whose they are is not known", path, unknown)
 
@@ -163,8 +179,20 @@ def _read(place: _Place, custom_id: str) -> Result:
     return result
 
 
+def _refused(result: Result) -> str | None:
+    """How the provider refused all that it was sent with this key and for this model; None: it did not."""
+    try:
+        if result.status is not None and not result.answered:
+            read_reply(result.status, {}, result.body)
+    except Failed as failed:
+        return failed.detail if failed.everyone else None
+    return None
+
+
 def _reply(result: Result) -> Reply:
     """The answers of a result. Raises Failed."""
+    if words := _refused(result):
+        raise Failed("server_error", f"{words}, while others were answered")
     if result.status is not None:
         return read_reply(result.status, {}, result.body)
     if result.error == "batch_expired":

@@ -13,7 +13,7 @@ from gristmill.stages.generate.engines.compact import CompactEngine, EngineStopp
 from gristmill.stages.generate.engines.endpoint import Endpoint, OpenAIEngine
 from gristmill.stages.generate.engines.probe import probe
 from gristmill.stages.generate.engines.protocol import Ask, Draws, Generation, Load
-from gristmill.stages.generate.verifiers import JudgeSpec, Spent, model_judge
+from gristmill.stages.generate.verifiers import Checks, JudgeSpec, Spent, judging, model_judge
 from gristmill.synth.verify.verdict import Problem
 
 DRAWS = Draws(max_tokens=12, seed=5)
@@ -152,6 +152,16 @@ def test_the_projects_own_server_passes_the_probe_and_answers():
     assert len(samples) == 12 and all(sample.failure is None and sample.tokens for sample in samples.values())
     place = (PROBLEMS[3], 1)
     assert again[place].text == samples[place].text
+
+
+def test_a_judge_draws_another_reply_at_another_attempt(engine):
+    """The same reply would be as unreadable each time, until the attempts of its chain are spent."""
+    spec = JudgeSpec(model="tiny@v1", max_tokens=12, context=256, temperature=1.0)
+    ready = judging("maths", Checks(symbolic=False, judge=spec), engine)
+    problem = Problem("maths", "How many?", "the empty set")
+    replies = [ready.at(attempt).verify(problem, "#### none").evidence for attempt in (0, 1, 2, 0)]
+    assert len(set(replies)) == 3 and replies[0] == replies[3]
+    assert {ready.at(attempt).id for attempt in range(3)} == {ready.verifier.id}
 
 
 def test_a_model_of_the_lake_judges_by_the_same_words_each_time(engine):
