@@ -28,6 +28,7 @@ from gristmill.orchestration.cli import evaluate as cli_evaluate
 from gristmill.orchestration.cli import forget as cli_forget
 from gristmill.orchestration.cli import hf as cli_hf
 from gristmill.orchestration.cli import keep as cli_keep
+from gristmill.orchestration.cli import kickoff as cli_kickoff
 from gristmill.orchestration.cli import lake as cli_lake
 from gristmill.orchestration.cli import runs as cli_runs
 from gristmill.orchestration.cli import serve as cli_serve
@@ -174,6 +175,7 @@ _KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, 
 _STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.env, cli_stack.doctor)
 _COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_TRAINED, *_ASK, *_KEEP, *_STACK, cli_serve.serve, cli_ask.ask)
 app.command(epilog=help_text())(cli_train.train)
+app.command(epilog=help_text())(cli_kickoff.kickoff)
 for _command in _COMMANDS:
     app.command()(_command)
 app.command("eval")(cli_evaluate.evaluate)

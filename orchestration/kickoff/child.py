@@ -1,0 +1,41 @@
+"""A node in a process of its own: `python -m gristmill.orchestration.kickoff.child`, with its config on stdin.
+
+The config is one line of JSON. Stdin stays open for as long as the kickoff lives: when it ends, however it ends, this
+process stops what it does, as by Ctrl-C, and is gone some seconds later in any case. So a kickoff that is killed leaves
+nothing behind that the next one would meet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+from gristmill.pipelines.command import Request, run, set_up_logging
+from gristmill.pipelines.settings.exits import INCOMPLETE
+
+GRACE_SECONDS = 10.0
+"""From the end of stdin to the end of this process."""
+
+
+def end_with_stdin() -> None:
+    """Waits for the end of stdin, then ends this process."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)  # `run` takes it as Ctrl-C
+    time.sleep(GRACE_SECONDS)
+    os._exit(INCOMPLETE)
+
+
+def main() -> int:
+    """Runs the config of stdin's first line; returns its exit code."""
+    set_up_logging()
+    config = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=end_with_stdin, name="end with stdin", daemon=True).start()
+    return run(Request(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

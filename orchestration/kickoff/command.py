@@ -1,0 +1,84 @@
+"""`grist kickoff` from its arguments to its exit code, and where its nodes run.
+
+With $PREFECT_API_URL it is a flow run of that server, whose tasks are the nodes (orchestration/kickoff/flow.py). Without
+one nodes run on this machine; in both cases they start by `run_graph` and are brought by `bring`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gristmill.lake.store.base import UnknownFormat, UnsafeStore
+from gristmill.lake.store.outage import Unreachable
+from gristmill.orchestration.kickoff.local import Processes, here, inline, threaded
+from gristmill.orchestration.kickoff.show import Shown, draw_ends, draw_plan, stderr
+from gristmill.orchestration.show.terminal import plain
+from gristmill.pipelines.kickoff.bring import End
+from gristmill.pipelines.kickoff.prepare import Asked, Prepared, prepare
+from gristmill.pipelines.kickoff.run import code_of, run_graph
+from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.settings.exits import BAD_CONFIG, DONE, INCOMPLETE
+from gristmill.stages.run.cluster import stop_on_sigterm
+
+SERVER = "PREFECT_API_URL"
+"""The variable that says where a Prefect server is; `grist env` prints it."""
+
+
+def run(asked: Asked, plan: bool = False, logs: Path | None = None) -> int:
+    """Runs or plans a kickoff; the last line of stdout is a JSON document. -> The exit code."""
+    try:
+        stop_on_sigterm()
+        if plan:
+            return _planned(prepare(asked, for_plan=True))
+        if os.environ.get(SERVER):
+            from gristmill.orchestration.kickoff.flow import run_flow  # Prefect takes seconds to import
+
+            ends = run_flow(asked)
+        else:
+            ends = on_this_machine(prepare(asked), logs)
+    except (BadConfig, UnsafeStore, UnknownFormat) as error:
+        return _failed(error, BAD_CONFIG)
+    except (OSError, Unreachable) as error:
+        return _failed(f"{error}; what is done is kept: run the same command again", INCOMPLETE)
+    except KeyboardInterrupt:
+        return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
+    draw_ends(stderr(), ends)
+    print(json.dumps({"kickoff": str(asked.config), "nodes": [to_json(end) for end in ends]}), flush=True)
+    return code_of(ends)
+
+
+def on_this_machine(prepared: Prepared, logs: Path | None = None) -> list[End]:
+    """Brings the nodes in this process, or in processes of their own, as `run.nodes` says."""
+    with Shown(len(prepared.chosen), stderr(), logs) as shown:
+        processes = Processes(shown.said)
+        alone = prepared.config.run.nodes == 0
+        bring = prepared.bringing(here if alone else processes)
+        start = inline if alone else threaded
+        try:
+            return run_graph(prepared.graph, prepared.chosen, prepared.done, bring, start, prepared.room, shown)
+        finally:
+            processes.stop()
+
+
+def _planned(prepared: Prepared) -> int:
+    plan = prepared.plan()
+    draw_plan(stderr(), plan)
+    print(json.dumps(plan.to_json()), flush=True)
+    return DONE
+
+
+def to_json(end: End) -> dict[str, object]:
+    """An end as a script reads it."""
+    versions: Sequence[str] = [str(manifest) for manifest in end.versions]
+    digests = [manifest.digest for manifest in end.versions]
+    about = {"node": end.node, "state": end.state, "versions": versions, "digests": digests}
+    return {**about, "why": end.why, "code": end.code, "seconds": round(end.seconds, 1)}
+
+
+def _failed(error: Exception | str, code: int) -> int:
+    print(f"error: {plain(str(error))}", file=sys.stderr, flush=True)
+    return code
