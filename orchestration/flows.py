@@ -51,7 +51,11 @@ Setting = Annotated[str, Field(json_schema_extra={"pattern": r"^(?!.*\[/)"})]
 
 
 class JobFailed(RuntimeError):
-    """The job came to an end that no other attempt would change, or the attempts are used up."""
+    """The job came to an end that no other attempt would change, or the attempts are used up. `code`: its exit code."""
+
+    def __init__(self, message: str, code: int = INCOMPLETE) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class OneLine(logging.Filter):
@@ -156,7 +160,7 @@ def bring(
             raise JobFailed(f"{job.id} was stopped by hand (`ray job stop`); what is done is kept")
         elif submitted_here and job.exit_code is not None and job.exit_code >= DEFECT:
             if job.exit_code not in (CONFLICT, INCOMPLETE) and job.exit_code < 128:  # 128: killed, as a shell says it
-                raise JobFailed(f"{job.id} failed with exit code {job.exit_code}: {_reason(lines)}")
+                raise JobFailed(f"{job.id} failed with exit code {job.exit_code}: {_reason(lines)}", job.exit_code)
             if job.exit_code < 128 and tried < attempts:
                 log.warning("%s; next attempt in %d s", why, pause)
                 time.sleep(pause)

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from io import FileIO
 
 from gristmill.pipelines.command import Request, run, set_up_logging
 from gristmill.pipelines.settings.exits import INCOMPLETE
@@ -21,9 +22,9 @@ GRACE_SECONDS = 10.0
 """From the end of stdin to the end of this process."""
 
 
-def end_with_stdin() -> None:
+def end_with(stdin: FileIO) -> None:
     """Waits for the end of stdin, then ends this process."""
-    sys.stdin.buffer.read()
+    stdin.read()
     os.kill(os.getpid(), signal.SIGTERM)  # `run` takes it as Ctrl-C
     time.sleep(GRACE_SECONDS)
     os._exit(INCOMPLETE)
@@ -32,8 +33,9 @@ def end_with_stdin() -> None:
 def main() -> int:
     """Runs the config of stdin's first line; returns its exit code."""
     set_up_logging()
-    config = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=end_with_stdin, name="end with stdin", daemon=True).start()
+    stdin = FileIO(sys.stdin.fileno(), closefd=False)  # without a buffer, whose lock a waiting thread would hold
+    config = json.loads(stdin.readline())
+    threading.Thread(target=end_with, args=(stdin,), name="end with stdin", daemon=True).start()
     return run(Request(config))
 
 

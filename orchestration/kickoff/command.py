@@ -1,7 +1,7 @@
 """`grist kickoff` from its arguments to its exit code, and where its nodes run.
 
-With $PREFECT_API_URL it is a flow run of that server, whose tasks are the nodes (orchestration/kickoff/flow.py). Without
-one nodes run on this machine; in both cases they start by `run_graph` and are brought by `bring`.
+With $PREFECT_API_URL it is a flow run of that server, whose tasks are the nodes (orchestration/kickoff/flow.py). Else
+nodes run on this machine; in both cases they start by `run_graph` and are brought by `bring`.
 """
 
 from __future__ import annotations

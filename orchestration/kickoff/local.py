@@ -8,6 +8,7 @@ that a job on a cluster leaves behind.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -19,12 +20,16 @@ from gristmill.pipelines.command import Ended, carry_out
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.kickoff.bring import End
 from gristmill.pipelines.kickoff.graph import Node
+from gristmill.pipelines.settings.exits import DEFECT, DONE, INCOMPLETE
 
 COMMAND = (sys.executable, "-m", "gristmill.orchestration.kickoff.child")
 LAST_LINES = 30
 """Of a node's output that are kept, to say why it failed."""
 STOP_SECONDS = 20.0
 """That a process gets to end before it is killed."""
+
+KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""Signals by which somebody else ends a process, as where memory is short; by others it ends by a fault of its own."""
 
 Say = Callable[[str, str], None]
 """Hears (node, line)."""
@@ -64,9 +69,12 @@ class Processes:
                 lines.append(text.rstrip("\n"))
                 self.say(node.name, lines[-1])
             code = process.wait()
-        if code == 0:
+        if code == DONE:
             return Ended(code)
-        return Ended(code if code > 0 else 128 - code, reason(lines) or f"it was ended by signal {-code}")
+        if -code in KILLS:
+            killed = f"its process was killed (signal {-code}); what is done is kept: run the same command again"
+            return Ended(INCOMPLETE, killed)
+        return Ended(code if code > 0 else DEFECT, reason(lines) or f"its process ended with exit code {code}")
 
     @contextmanager
     def _process(self, node: str) -> Iterator[subprocess.Popen[str]]:

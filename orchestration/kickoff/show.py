@@ -1,7 +1,7 @@
 """How a kickoff is shown: while it runs, what it came to, and what it would do.
 
-On a terminal each end is a line that stays, and below stand the nodes under way, with the last line that each said; in a
-log a line a start and an end, and one a minute for each node under way. Everything goes to stderr.
+On a terminal each end is a line that stays, and below stand the nodes under way, with the last line that each said; in
+a log a line a start and an end, and one a minute for each node under way. Everything goes to stderr.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ class Shown:
         with self._lock:
             running, over = dict(self.running), self.over
         for node, (since, line) in running.items():
-            table.add_row(node, f"{time.monotonic() - since:.0f} s", Text(plain(line), overflow="ellipsis", no_wrap=True))
+            table.add_row(
+                node, f"{time.monotonic() - since:.0f} s", Text(plain(line), overflow="ellipsis", no_wrap=True)
+            )
         table.add_row(Text(f"{over} of {self.total} nodes", style="bold"), "", "")
         return table
 
@@ -123,7 +125,9 @@ def _in_words(end: End) -> str:
 
 
 def _line(end: End) -> Text:
-    return Text.assemble((f"{WORDS[end.state]:<12}", _STYLES.get(end.state, "")), f"{end.node}: ", plain(_in_words(end)))
+    return Text.assemble(
+        (f"{WORDS[end.state]:<12}", _STYLES.get(end.state, "")), f"{end.node}: ", plain(_in_words(end))
+    )
 
 
 def draw_ends(console: Console, ends: Sequence[End]) -> None:

@@ -148,6 +148,10 @@ class Chain(Recipe):
     def link(self, done: Sequence[Manifest]) -> Recipe | None:
         """As in Recipe."""
 
+    @abstractmethod
+    def makes(self) -> Mapping[str, Form]:
+        """As in Recipe."""
+
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
         """Raises TypeError: what a link names may be what the one before it makes."""
         raise TypeError(f"{self.dataset}: a chain is resolved link by link")

@@ -1,4 +1,4 @@
-"""How long a node will take, by the receipts of the last time that its datasets were made; unknown where there are none.
+"""How long a node will take, by the receipts of the last time that its datasets were made; unknown where there is none.
 
 What counts is the work: seconds of every piece that a version's receipts tell, whenever it was done. Where it is known
 how much there is to do now (bytes of new inputs or of sources, tokens of a training), it is scaled by that; else it is
@@ -9,7 +9,7 @@ kickoff has one. Nothing is guessed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -66,12 +66,13 @@ class Estimator:
     def of(self, node: Node, config: PipelineConfig | None) -> Estimate | None:
         """None where no receipt says anything. `config`: with exact versions, if they are known yet."""
         last = [self._last(node, number) for number in range(len(node.makes))]
-        if None in last:
-            return None
         versions = [manifest for manifest in last if manifest is not None]
+        works = [self._work(manifest) for manifest in versions]
+        if None in works or len(versions) < len(last):
+            return None
         then, now = sum(map(_amount, versions)), self._amount_now(node, config, versions)
         scale = now / then if now is not None and then else None
-        work = (1 if scale is None else scale) * sum(map(self._work, versions))
+        work = (1 if scale is None else scale) * sum(work or 0 for work in works)
         share, run = share_of(node.outline), node.outline.run
         side_by_side = 1 if isinstance(run, TrainRun) else max(1, run.workers)
         held = share if isinstance(run, TrainRun) else Share(1, share.gpus / side_by_side)
@@ -79,24 +80,25 @@ class Estimator:
 
     def _last(self, node: Node, number: int) -> Manifest | None:
         """The latest version of what a node makes; else of what others make by the same pipeline, the newest one."""
-        names = [list(node.makes)[number]]
-        others = (other for other in self.graph.nodes.values() if other.pipeline == node.pipeline)
-        alike = [list(other.makes)[number] for other in others if list(other.makes.values()) == list(node.makes.values())]
-        for candidates in (names, [] if isinstance(node.outline.recipe, TrainRecipe) else alike):
+        forms = list(node.makes.values())
+        others = [other for other in self.graph.nodes.values() if other.pipeline == node.pipeline]
+        alike = [list(other.makes)[number] for other in others if list(other.makes.values()) == forms]
+        if isinstance(node.outline.recipe, TrainRecipe):  # a stage says nothing about another one
+            alike = []
+        for candidates in ([list(node.makes)[number]], alike):
             numbers = {name: self.versions.latest(name) for name in candidates}
             there = [self.versions.manifest(name, latest) for name, latest in numbers.items() if latest is not None]
             if there:
                 return max(there, key=lambda manifest: manifest.made.get("at", ""))
         return None
 
-    def _work(self, manifest: Manifest) -> float:
-        """Seconds of all pieces of work that a version's receipts tell."""
-        return sum(_seconds(receipt) for receipt in self._receipts(manifest))
-
-    def _receipts(self, manifest: Manifest) -> Iterator[Mapping[str, object]]:
-        for ref in manifest.attachments:
-            if ref.kind == "receipts":
-                yield from map(json.loads, read_object(self.store, ref).splitlines())
+    def _work(self, manifest: Manifest) -> float | None:
+        """Seconds of all pieces of work that a version's receipts tell; None where it keeps none."""
+        bundles = [ref for ref in manifest.attachments if ref.kind == "receipts"]
+        if not bundles:
+            return None
+        lines = (line for ref in bundles for line in read_object(self.store, ref).splitlines())
+        return sum(_seconds(json.loads(line)) for line in lines)
 
     def _amount_now(self, node: Node, config: PipelineConfig | None, last: Sequence[Manifest]) -> float | None:
         """In the unit of `_amount`."""
@@ -111,8 +113,9 @@ class Estimator:
             return sum((count or 0) * tokens for count, tokens in zip(steps, per_step, strict=True))
         if config is None:
             return None
-        refs = [self.versions.resolve(version.ref) for version in named(config.recipe)]
-        return sum(ref.bytes for manifest in refs if manifest.form not in ("model", "tokenizer") for ref in manifest.shards)
+        sources = [self.versions.resolve(version.ref) for version in named(config.recipe)]
+        records = [source for source in sources if source.layout.has_records]
+        return sum(ref.bytes for source in records for ref in source.shards)
 
     def _new_bytes(self, recipe: InputRecipe) -> int:
         """Of the inputs that a run would take."""

@@ -56,7 +56,7 @@ class Node:
         which begins with the node."""
         by_ref = {ref: _version_of(ref, versions[ref.node]) for ref in self.stands_for.values()}
         with naming(self.name):
-            return _validated(self.data, {**self.data, "recipe": replaced(self.data["recipe"], by_ref.__getitem__)})
+            return _validated(self.data, replaced(self.data["recipe"], by_ref.__getitem__))
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,7 @@ class Graph:
         nodes: dict[str, Node] = {}
         for name in _in_order(needs):
             with naming(name):
-                stands_for = _stand_ins(data[name]["recipe"], nodes)
-                stand_ins = {ref: text for text, ref in stands_for.items()}
-                outline = _validated(data[name], {**data[name], "recipe": replaced(data[name]["recipe"], stand_ins.__getitem__)})
-                if outline.recipe.limit is not None:
-                    raise BadConfig("recipe.limit: a preview, on which nothing is built; leave it out of a kickoff")
-                nodes[name] = Node(name, data[name], needs[name], config.nodes[name].accept, outline, stands_for)
+                nodes[name] = _node(name, data[name], needs[name], config.nodes[name].accept, nodes)
         return cls(nodes)
 
     def before(self, name: str) -> set[str]:
@@ -102,6 +97,18 @@ class Graph:
         if not only and not since:
             return list(self.nodes)
         return [name for name in self.nodes if name in only or ({name} | self.before(name)) & set(since)]
+
+
+def _node(
+    name: str, data: Mapping[str, Any], needs: tuple[str, ...], accept: tuple[str, ...], before: Mapping[str, Node]
+) -> Node:
+    """A node after those `before`. Raises BadConfig."""
+    stands_for = _stand_ins(data["recipe"], before)
+    stand_ins = {ref: text for text, ref in stands_for.items()}
+    outline = _validated(data, replaced(data["recipe"], stand_ins.__getitem__))
+    if outline.recipe.limit is not None:
+        raise BadConfig("recipe.limit: a preview, on which nothing is built; leave it out of a kickoff")
+    return Node(name, data, needs, accept, outline, stands_for)
 
 
 @contextmanager
@@ -175,7 +182,8 @@ def _from_nodes(name: str, config: str, data: dict[str, Any], trained: Mapping[t
 def _needs(name: str, also: Sequence[str], data: Mapping[str, dict[str, Any]]) -> tuple[str, ...]:
     """The nodes that one needs. Raises BadConfig for one that is not there."""
     with naming(name):
-        pairs = [*(("needs", need) for need in also), *((key, ref.node) for key, ref in references(data[name]["recipe"]))]
+        named = [(key, ref.node) for key, ref in references(data[name]["recipe"])]
+        pairs = [*(("needs", need) for need in also), *named]
         for key, need in pairs:
             if need not in data:
                 raise BadConfig(f"{key}: {need!r}: there is no such node; there are {', '.join(data)}")
@@ -208,7 +216,7 @@ def _stand_ins(recipe: Mapping[str, Any], nodes: Mapping[str, Node]) -> dict[str
 
 
 def dataset_of(ref: Ref, node: Node, key: str) -> str:
-    """The dataset that a reference means. Raises BadConfig, which begins with `key`, where the node does not make it."""
+    """The dataset that a reference means. Raises BadConfig, which begins with `key`, where its node makes another."""
     datasets = list(node.makes)
     wanted = f"{node.outline.recipe.dataset}{ref.link}" if ref.link else datasets[-1]
     if wanted not in datasets:
@@ -223,5 +231,6 @@ def _version_of(ref: Ref, versions: Sequence[Manifest]) -> str:
     return str(next(m for m in reversed(versions) if m.dataset.endswith(ref.link)))
 
 
-def _validated(data: Mapping[str, Any], exact: Mapping[str, Any]) -> PipelineConfig:
-    return validate(PIPELINES[data["pipeline"]], exact)
+def _validated(data: Mapping[str, Any], recipe: Any) -> PipelineConfig:
+    """The config with this recipe in place of its own. Raises BadConfig."""
+    return validate(PIPELINES[data["pipeline"]], {**data, "recipe": recipe})

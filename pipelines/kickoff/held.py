@@ -30,5 +30,7 @@ def _before(store: Store, manifest: Manifest) -> Manifest | None:
     """The version before this one that is given out; None for a first one."""
     versions = Versions(store)
     gone = versions.withdrawn(manifest.dataset)
-    earlier = [number for number in versions.numbers(manifest.dataset) if number < manifest.version and number not in gone]
+    earlier = [
+        number for number in versions.numbers(manifest.dataset) if number < manifest.version and number not in gone
+    ]
     return versions.manifest(manifest.dataset, max(earlier)) if earlier else None

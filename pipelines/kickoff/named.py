@@ -106,8 +106,6 @@ def _of_stage(spec: StageSpec, key: str) -> Iterator[Named]:
     models = {f"init_from.{part}": Origin.of(part, ref).model for part, ref in spec.init_from.items()}
     if spec.reference:
         models["reference"] = spec.reference
-    own = (ref.startswith(STAGE) for ref in models.values())
-    yield from (
-        Named(f"{key}.{field}", ref, *_MODEL) for (field, ref), earlier in zip(models.items(), own, strict=True) if not earlier
-    )
+    versions = {field: ref for field, ref in models.items() if not ref.startswith(STAGE)}
+    yield from (Named(f"{key}.{field}", ref, *_MODEL) for field, ref in versions.items())
     yield from (Named(f"{key}.held_out", ref, *_TEXTS) for ref in spec.held_out)

@@ -1,8 +1,8 @@
 """`node:NAME`: the version that a node makes, in a recipe that has to name exact ones.
 
 `node:chains.pairs` is what the node `chains` makes under the name of its dataset with `.pairs`; without that it is the
-last that it makes. `node:a2/audio_projector_speech` is a part of a model, as in `init_from`. A reference is the whole of
-a value, or of a key. Once the node is done it becomes `dataset@vN`, before anything hashes it.
+last that it makes. `node:a2/audio_projector_speech` is a part of a model, as in `init_from`. A reference is the whole
+of a value, or of a key. Once the node is done it becomes `dataset@vN`, before anything hashes it.
 """
 
 from __future__ import annotations

@@ -51,13 +51,14 @@ def standing(graph: Graph, names: Sequence[str], store: Store) -> dict[str, list
 
 def given(graph: Graph, chosen: Sequence[str], store: Store) -> dict[str, list[Manifest]]:
     """The versions of what the chosen nodes need and is not among them. Raises BadConfig where it is not done."""
-    outside = [name for name in graph.nodes if any(name in graph.before(node) for node in chosen) and name not in chosen]
+    before = set[str]().union(*(graph.before(name) for name in chosen)) - set(chosen)
+    outside = [name for name in graph.nodes if name in before]
     done = standing(graph, outside, store) if outside else {}
     if missing := [name for name in outside if name not in done]:
         needs = next(node for node in chosen if missing[-1] in graph.before(node))
         raise BadConfig(
-            f"{needs} needs {missing[-1]}, which is not done, or held by a gate: run that first, or leave out --only and"
-            " --from"
+            f"{needs} needs {missing[-1]}, which is not done, or held by a gate: run that first, or leave out --only"
+            " and --from"
         )
     return done
 

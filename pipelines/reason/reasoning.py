@@ -196,7 +196,6 @@ class ReasoningRecipe(Sampling, Chain):
             names=self.names,
         )
 
-
     def _selections(self) -> list[tuple[type[SelectRecipe], str]]:
         """What is made of the rollouts, in order, and the dataset of each."""
         writes = QuestionsRecipe if self.problems.kind == "seed" else SelectRecipe
