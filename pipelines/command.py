@@ -70,7 +70,8 @@ def resolve(request: Request, in_job: bool | None = None) -> PipelineConfig:
     kind = data.get("pipeline")
     if not isinstance(kind, str) or kind not in PIPELINES:
         where = f"{request.config}: " if isinstance(request.config, Path) else ""
-        raise BadConfig(f"{where}pipeline: {kind!r}; allowed: {', '.join(PIPELINES)}")
+        hint = "; it has nodes, and is for `grist kickoff`" if "nodes" in data else ""
+        raise BadConfig(f"{where}pipeline: {kind!r}; allowed: {', '.join(PIPELINES)}{hint}")
     config = validate(PIPELINES[kind], data)
     uri = lake_uri(request.lake, config.run.lake, in_job=in_job)
     if in_job:

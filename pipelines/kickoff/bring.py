@@ -70,6 +70,6 @@ def bring(node: Node, done: Done, store: Store, carry_out: CarryOut, patience: P
         return end("failed", why=str(error), code=BAD_CONFIG)
     if versions is None:
         return end("failed", why="what it reads changed while it ran: run the same command again", code=INCOMPLETE)
-    if why := patience.wait(lambda: held_back(store, versions, node.accept)):
+    if why := patience.wait(lambda: held_back(store, versions, node.given.gates, node.given.accept)):
         return end("gated", versions, why, GATE)
     return end(state, versions)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from gristmill.pipelines.gates.held import Gates
 from gristmill.pipelines.kickoff.refs import NAME
 from gristmill.pipelines.settings.config import Root, load, override, validate
 from gristmill.pipelines.settings.shipped import find_config
@@ -22,7 +23,8 @@ class NodeConfig(Root):
     """A node. `config`: a file of a pipeline, or the name of one that comes along; `recipe`, `run`: keys laid over it.
 
     `stage`: of a recipe of training stages only this one, by its name, with keys laid over it. `needs`: nodes that have
-    to be done before, beside those that it names. `accept`: versions of it that may go on though a gate holds them.
+    to be done before, beside those that it names. `gates`: when what it makes is held; None: never. `accept`: versions
+    of it that may go on though a gate holds them.
     """
 
     config: str
@@ -30,6 +32,7 @@ class NodeConfig(Root):
     recipe: dict[str, Any] = {}
     run: dict[str, Any] = {}
     needs: tuple[str, ...] = ()
+    gates: Gates | None = Gates()
     accept: tuple[str, ...] = ()
 
 

@@ -31,13 +31,13 @@ _STAND_IN = 900_000_000
 
 @dataclass(frozen=True)
 class Node:
-    """`data`: a config as a file would hold it, with references; `needs`: nodes that come before it. `outline`: the
-    same with stand-ins, by which it is known what it makes; `stands_for`: stand-in -> reference."""
+    """`given`: as the file has it; `data`: its config, still with references; `needs`: nodes that come before it.
+    `outline`: the config with stand-ins, by which it is known what it makes; `stands_for`: stand-in -> reference."""
 
     name: str
+    given: NodeConfig
     data: Mapping[str, Any]
     needs: tuple[str, ...]
-    accept: tuple[str, ...]
     outline: PipelineConfig
     stands_for: Mapping[str, Ref] = field(default_factory=dict)
 
@@ -81,7 +81,7 @@ class Graph:
         nodes: dict[str, Node] = {}
         for name in _in_order(needs):
             with naming(name):
-                nodes[name] = _node(name, data[name], needs[name], config.nodes[name].accept, nodes)
+                nodes[name] = _node(name, config.nodes[name], data[name], needs[name], nodes)
         return cls(nodes)
 
     def before(self, name: str) -> set[str]:
@@ -100,7 +100,7 @@ class Graph:
 
 
 def _node(
-    name: str, data: Mapping[str, Any], needs: tuple[str, ...], accept: tuple[str, ...], before: Mapping[str, Node]
+    name: str, given: NodeConfig, data: Mapping[str, Any], needs: tuple[str, ...], before: Mapping[str, Node]
 ) -> Node:
     """A node after those `before`. Raises BadConfig."""
     stands_for = _stand_ins(data["recipe"], before)
@@ -108,7 +108,7 @@ def _node(
     outline = _validated(data, replaced(data["recipe"], stand_ins.__getitem__))
     if outline.recipe.limit is not None:
         raise BadConfig("recipe.limit: a preview, on which nothing is built; leave it out of a kickoff")
-    return Node(name, data, needs, accept, outline, stands_for)
+    return Node(name, given, data, needs, outline, stands_for)
 
 
 @contextmanager

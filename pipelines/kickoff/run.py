@@ -44,7 +44,7 @@ def standing(graph: Graph, names: Sequence[str], store: Store) -> dict[str, list
     for name, node in graph.nodes.items():
         if name in wanted and all(need in done for need in node.needs):
             versions = all_committed(node.config(done), store)
-            if versions is not None and not held_back(store, versions, node.accept):
+            if versions is not None and not held_back(store, versions, node.given.gates, node.given.accept):
                 done[name] = versions
     return done
 
