@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gristmill.orchestration.show.terminal import LakeOption
+from gristmill.orchestration.show.terminal import JsonOption, LakeOption
 
 
 def kickoff(
@@ -29,12 +29,13 @@ def kickoff(
     logs: Annotated[
         Path | None, typer.Option("--logs", metavar="DIR", help="Where to write what each node says, NODE.log.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a graph of pipelines: what is done is not done again, branches run side by side, and any kill is continued by
     the same command.
 
     A node that fails, or that a gate holds back, keeps what needs it from starting, and nothing else. With
-    $PREFECT_API_URL each node is a task of a flow run there. The last line of stdout is one JSON document.
+    $PREFECT_API_URL each node is a task of a flow run there.
     """
     from gristmill.orchestration.kickoff.command import run
     from gristmill.pipelines.command import set_up_logging
@@ -42,4 +43,4 @@ def kickoff(
 
     set_up_logging()
     asked = Asked(config, tuple(settings or ()), lake, tuple(only or ()), tuple(since or ()))
-    raise typer.Exit(run(asked, plan, logs))
+    raise typer.Exit(run(asked, plan, logs, as_json))

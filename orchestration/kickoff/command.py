@@ -6,7 +6,6 @@ nodes run on this machine; in both cases they start by `run_graph` and are broug
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from gristmill.lake.store.base import UnknownFormat, UnsafeStore
 from gristmill.lake.store.outage import Unreachable
 from gristmill.orchestration.kickoff.local import Processes, here, inline, threaded
 from gristmill.orchestration.kickoff.show import Shown, draw_ends, draw_plan, stderr
-from gristmill.orchestration.show.terminal import plain
+from gristmill.orchestration.show.terminal import answer, plain
 from gristmill.pipelines.kickoff.bring import End
 from gristmill.pipelines.kickoff.prepare import Asked, Prepared, prepare
 from gristmill.pipelines.kickoff.run import code_of, run_graph
@@ -28,12 +27,14 @@ SERVER = "PREFECT_API_URL"
 """The variable that says where a Prefect server is; `grist env` prints it."""
 
 
-def run(asked: Asked, plan: bool = False, logs: Path | None = None) -> int:
-    """Runs or plans a kickoff; the last line of stdout is a JSON document. -> The exit code."""
+def run(asked: Asked, plan: bool = False, logs: Path | None = None, as_json: bool = False) -> int:
+    """Runs or plans a kickoff, and says on stdout what it came to. -> The exit code."""
     try:
         stop_on_sigterm()
         if plan:
-            return _planned(prepare(asked, for_plan=True))
+            planned = prepare(asked, for_plan=True).plan()
+            answer(planned, as_json, lambda console: draw_plan(console, planned))
+            return DONE
         if os.environ.get(SERVER):
             from gristmill.orchestration.kickoff.flow import run_flow  # Prefect takes seconds to import
 
@@ -46,8 +47,8 @@ def run(asked: Asked, plan: bool = False, logs: Path | None = None) -> int:
         return _failed(f"{error}; what is done is kept: run the same command again", INCOMPLETE)
     except KeyboardInterrupt:
         return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
-    draw_ends(stderr(), ends)
-    print(json.dumps({"kickoff": str(asked.config), "nodes": [to_json(end) for end in ends]}), flush=True)
+    document = {"kickoff": str(asked.config), "nodes": [to_json(end) for end in ends]}
+    answer(document, as_json, lambda console: draw_ends(console, ends))
     return code_of(ends)
 
 
@@ -62,13 +63,6 @@ def on_this_machine(prepared: Prepared, logs: Path | None = None) -> list[End]:
             return run_graph(prepared.graph, prepared.chosen, prepared.done, bring, start, prepared.room, shown)
         finally:
             processes.stop()
-
-
-def _planned(prepared: Prepared) -> int:
-    plan = prepared.plan()
-    draw_plan(stderr(), plan)
-    print(json.dumps(plan.to_json()), flush=True)
-    return DONE
 
 
 def to_json(end: End) -> dict[str, object]:

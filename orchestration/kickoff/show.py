@@ -1,7 +1,7 @@
 """How a kickoff is shown: while it runs, what it came to, and what it would do.
 
 On a terminal each end is a line that stays, and below stand the nodes under way, with the last line that each said; in
-a log a line a start and an end, and one a minute for each node under way. Everything goes to stderr.
+a log a line a start and an end, and one a minute for each node under way: both on stderr. What it came to is stdout's.
 """
 
 from __future__ import annotations

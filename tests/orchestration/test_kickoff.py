@@ -43,40 +43,36 @@ def graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Graphs:
     return Graphs(tmp_path)
 
 
-def last_line(output: str) -> Any:
-    return json.loads(output.splitlines()[-1])
+def told(graphs: Graphs, capsys: pytest.CaptureFixture[str], plan: bool = False, **how: Any) -> tuple[int, Any]:
+    """The exit code of a kickoff, and what it says as JSON."""
+    code = run(graphs.asked(nodes(graphs), **how), plan, as_json=True)
+    return code, json.loads(capsys.readouterr().out)
 
 
 def nodes(graphs: Graphs) -> dict[str, Any]:
     return {"a": graphs.upper("a"), "b": graphs.upper("b", "node:a")}
 
 
-def test_the_last_line_of_stdout_says_what_every_node_came_to(graphs, capsys):
-    assert run(graphs.asked(nodes(graphs))) == 0
-    captured = capsys.readouterr()
-    ends = last_line(captured.out)["nodes"]
-    assert [(end["node"], end["state"], end["versions"]) for end in ends] == [
-        ("a", "made", ["a@v1"]),
-        ("b", "made", ["b@v1"]),
-    ]
-    assert len(captured.out.splitlines()) == 1 and "done now" in captured.err
+def test_what_every_node_came_to_is_a_table_or_json(graphs, capsys):
+    code, document = told(graphs, capsys)
+    ends = [(end["node"], end["state"], end["versions"]) for end in document["nodes"]]
+    assert code == 0 and ends == [("a", "made", ["a@v1"]), ("b", "made", ["b@v1"])]
     assert run(graphs.asked(nodes(graphs))) == 0 and RUNS == ["a.jsonl", "b.jsonl"]
-    assert "done before" in capsys.readouterr().err
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in table[1:]] == [["a", "done", "before", "a@v1"], ["b", "done", "before", "b@v1"]]
 
 
-def test_a_plan_is_a_table_and_json_and_runs_nothing(graphs, capsys):
+def test_a_plan_runs_nothing(graphs, capsys):
     assert run(graphs.asked(nodes(graphs)), plan=True) == 0 and not RUNS
-    captured = capsys.readouterr()
-    assert [each["done"] for each in last_line(captured.out)["plan"]] == [None, None]
-    assert "2 nodes, 0 done, 2 to run" in captured.err and "unknown, no receipt tells" in captured.err
-    run(graphs.asked(nodes(graphs)))
-    capsys.readouterr()
+    table = capsys.readouterr().out
+    assert "2 nodes, 0 done, 2 to run" in table and "unknown, no receipt tells of any of them" in table
+    told(graphs, capsys)
     graphs.lines("b", 2)
+    code, document = told(graphs, capsys, plan=True)
+    assert code == 0 and [each["done"] for each in document["plan"]] == [["a@v1"], None]
+    assert document["plan"][1]["estimate"]["from"] == ["b@v1"] and document["unknown"] == 0
     assert run(graphs.asked(nodes(graphs), run={"cost_per_cpu_hour": 2}), plan=True) == 0
-    captured = capsys.readouterr()
-    assert (
-        last_line(captured.out)["plan"][1]["estimate"]["from"] == ["b@v1"] and "(by receipts); cost: " in captured.err
-    )
+    assert "(by receipts); cost: " in capsys.readouterr().out
 
 
 def test_what_is_refused_is_one_line_a_mistake_and_exit_code_2(graphs, capsys):
@@ -87,11 +83,11 @@ def test_what_is_refused_is_one_line_a_mistake_and_exit_code_2(graphs, capsys):
 
 def test_the_command_takes_its_options(graphs):
     asked = graphs.asked(nodes(graphs))
-    result = CliRunner().invoke(app, ["kickoff", str(asked.config), "--lake", str(asked.lake), "--only", "a"])
-    assert result.exit_code == 0 and [end["node"] for end in last_line(result.stdout)["nodes"]] == ["a"]
-    more = ["--from", "b", "--set", "run.nodes=0", "--lake", str(asked.lake), "--plan"]
-    result = CliRunner().invoke(app, ["kickoff", str(asked.config), *more])
-    assert [each["chosen"] for each in last_line(result.stdout)["plan"]] == [False, True]
+    always = ["kickoff", str(asked.config), "--lake", str(asked.lake), "--json"]
+    result = CliRunner().invoke(app, [*always, "--only", "a"])
+    assert result.exit_code == 0 and [end["node"] for end in json.loads(result.stdout)["nodes"]] == ["a"]
+    result = CliRunner().invoke(app, [*always, "--from", "b", "--set", "run.nodes=0", "--plan"])
+    assert [each["chosen"] for each in json.loads(result.stdout)["plan"]] == [False, True]
 
 
 # Processes
@@ -222,7 +218,16 @@ def test_kill_9_in_the_middle_leaves_no_process_and_the_same_command_finishes_wi
     config = small(tmp_path)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    command = [sys.executable, "-m", "gristmill.orchestration.cli.main", "kickoff", str(config), "--lake", str(killed)]
+    command = [
+        sys.executable,
+        "-m",
+        "gristmill.orchestration.cli.main",
+        "kickoff",
+        str(config),
+        "--lake",
+        str(killed),
+        "--json",
+    ]
     for receipts in (1, 8):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         waiting.until(
@@ -235,9 +240,9 @@ def test_kill_9_in_the_middle_leaves_no_process_and_the_same_command_finishes_wi
         waiting.until(lambda: not any(map(_runs, family)), "the end of what it started")  # noqa: B023
     finished = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert finished.returncode == 0, finished.stderr
-    assert {end["state"] for end in last_line(finished.stdout)["nodes"]} <= {"there", "made"}
+    assert {end["state"] for end in json.loads(finished.stdout)["nodes"]} <= {"there", "made"}
     again = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert {end["state"] for end in last_line(again.stdout)["nodes"]} == {"there"}
+    assert {end["state"] for end in json.loads(again.stdout)["nodes"]} == {"there"}
     result = CliRunner().invoke(app, ["kickoff", str(config), "--lake", str(whole), "--set", "run.nodes=0"])
     assert result.exit_code == 0 and digests(killed) == digests(whole)
     assert {name: len(found) for name, found in digests(killed).items()} == dict.fromkeys(
