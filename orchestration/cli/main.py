@@ -30,6 +30,7 @@ from gristmill.orchestration.cli import hf as cli_hf
 from gristmill.orchestration.cli import keep as cli_keep
 from gristmill.orchestration.cli import kickoff as cli_kickoff
 from gristmill.orchestration.cli import lake as cli_lake
+from gristmill.orchestration.cli import report as cli_report
 from gristmill.orchestration.cli import runs as cli_runs
 from gristmill.orchestration.cli import serve as cli_serve
 from gristmill.orchestration.cli import similar as cli_similar
@@ -170,7 +171,7 @@ def evolve(
 
 _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
 _TRAINED = (cli_runs.runs, cli_runs.lr_fit)
-_ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar, cli_audit.audit)
+_ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar, cli_audit.audit, cli_report.report)
 _KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
 _STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.env, cli_stack.doctor)
 _COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_TRAINED, *_ASK, *_KEEP, *_STACK, cli_serve.serve, cli_ask.ask)
