@@ -48,11 +48,18 @@ class Graphs:
         recipe = {"dataset": name, "inputs": [f"${{data}}/{name}.jsonl"], "sources": list(sources)}
         return {"config": str(self.folder / "upper.yaml"), "recipe": recipe} | more
 
-    def asked(self, nodes: Mapping[str, Any], run: Mapping[str, Any] | None = None, **how: Any) -> Asked:
+    def asked(
+        self,
+        nodes: Mapping[str, Any],
+        run: Mapping[str, Any] | None = None,
+        report: Mapping[str, Any] | None = None,
+        **how: Any,
+    ) -> Asked:
         """A kickoff of these nodes."""
         path = self.folder / "kickoff.yaml"
         settings = {"nodes": 0, "each": {"workers": 0}, "patience_seconds": 0, **(run or {})}
         data = {"kickoff": "toy", "paths": {"data": str(self.folder)}, "run": settings, "nodes": dict(nodes)}
+        data["report"] = report
         path.write_text(yaml.safe_dump(data, sort_keys=False))
         return Asked(path, **{"lake": str(self.folder / "lake"), **how})
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from gristmill.lake.store.base import UnknownFormat, UnsafeStore
 from gristmill.lake.store.outage import Unreachable
 from gristmill.orchestration.kickoff.local import Processes, here, inline, threaded
-from gristmill.orchestration.kickoff.show import Shown, draw_ends, draw_plan, stderr
+from gristmill.orchestration.kickoff.show import Shown, draw_plan, stderr
+from gristmill.orchestration.kickoff.summary import summary
 from gristmill.orchestration.show.terminal import answer, plain
 from gristmill.pipelines.kickoff.bring import End
 from gristmill.pipelines.kickoff.prepare import Asked, Prepared, prepare
@@ -38,17 +38,18 @@ def run(asked: Asked, plan: bool = False, logs: Path | None = None, as_json: boo
         if os.environ.get(SERVER):
             from gristmill.orchestration.kickoff.flow import run_flow  # Prefect takes seconds to import
 
-            ends = run_flow(asked)
+            prepared, ends = run_flow(asked)
         else:
-            ends = on_this_machine(prepare(asked), logs)
+            prepared = prepare(asked)
+            ends = on_this_machine(prepared, logs)
+        result = summary(prepared, ends)
     except (BadConfig, UnsafeStore, UnknownFormat) as error:
         return _failed(error, BAD_CONFIG)
     except (OSError, Unreachable) as error:
         return _failed(f"{error}; what is done is kept: run the same command again", INCOMPLETE)
     except KeyboardInterrupt:
         return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
-    document = {"kickoff": str(asked.config), "nodes": [to_json(end) for end in ends]}
-    answer(document, as_json, lambda console: draw_ends(console, ends))
+    answer(result, as_json, result.draw)
     return code_of(ends)
 
 
@@ -63,14 +64,6 @@ def on_this_machine(prepared: Prepared, logs: Path | None = None) -> list[End]:
             return run_graph(prepared.graph, prepared.chosen, prepared.done, bring, start, prepared.room, shown)
         finally:
             processes.stop()
-
-
-def to_json(end: End) -> dict[str, object]:
-    """An end as a script reads it."""
-    versions: Sequence[str] = [str(manifest) for manifest in end.versions]
-    digests = [manifest.digest for manifest in end.versions]
-    about = {"node": end.node, "state": end.state, "versions": versions, "digests": digests}
-    return {**about, "why": end.why, "code": end.code, "seconds": round(end.seconds, 1)}
 
 
 def _failed(error: Exception | str, code: int) -> int:

@@ -88,16 +88,15 @@ ENDS: dict[str, list[End]] = {}
 """Flow run -> the ends of its nodes, for the process that ran it."""
 
 
-def run_flow(asked: Asked) -> list[End]:
+def run_flow(asked: Asked) -> tuple[Prepared, list[End]]:
     """Runs the flow in this process, seen by the server. Raises BadConfig where it was refused."""
-    prepare(asked, in_job=by_jobs(), for_plan=True)  # so that what is refused is refused before there is a flow run
+    prepared = prepare(asked, in_job=by_jobs())  # so that what is refused is refused before there is a flow run
     arguments = (list(asked.settings), asked.lake, list(asked.only), list(asked.since))
     state: State[Any] = kickoff(str(asked.config), *arguments, return_state=True)
-    details = state.state_details
-    ends = ENDS.pop(str(details.flow_run_id), None)
+    ends = ENDS.pop(str(state.state_details.flow_run_id), None)
     if ends is None:
         raise BadConfig(state.message or f"the flow run ended as {state.name}")
-    return ends
+    return prepared, ends
 
 
 def by_jobs() -> bool:

@@ -56,12 +56,20 @@ class KickoffRun(Root):
         return len(os.sched_getaffinity(0)) if self.cpus is None else self.cpus
 
 
+class ReportConfig(Root):
+    """A page on what these nodes made, written at the end of each kickoff, as far as they are done."""
+
+    nodes: tuple[str, ...]
+    file: str = "report.html"
+
+
 class KickoffConfig(Root):
     """`conf/everything.yaml`. `paths`: name -> folder or address, for `${name}` in values of nodes."""
 
     kickoff: str
     paths: dict[str, str] = {}
     nodes: dict[str, NodeConfig]
+    report: ReportConfig | None = None
     run: KickoffRun = KickoffRun()
 
     @field_validator("nodes")

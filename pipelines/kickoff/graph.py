@@ -78,6 +78,9 @@ class Graph:
                 data[name] = _laid(given, files[given.config], config.run.each, paths, lake)
         data = _with_stages(config.nodes, data)
         needs = {name: _needs(name, given.needs, data) for name, given in config.nodes.items()}
+        for name in () if config.report is None else config.report.nodes:
+            if name not in data:
+                raise BadConfig(f"report.nodes: {name!r}: there is no such node; there are {', '.join(data)}")
         nodes: dict[str, Node] = {}
         for name in _in_order(needs):
             with naming(name):

@@ -75,6 +75,20 @@ def test_a_plan_runs_nothing(graphs, capsys):
     assert "(by receipts); cost: " in capsys.readouterr().out
 
 
+def test_a_page_on_what_nodes_made_is_written_as_far_as_they_are_done(graphs, capsys):
+    page = {"file": str(graphs.folder / "pages" / "kickoff.html"), "nodes": ["a", "b"]}
+    code, document = told(graphs, capsys, report=page, only=("a",))
+    assert code == 0 and document["report"] == page["file"]
+    assert "a@v1" in Path(page["file"]).read_text() and "b@v1" not in Path(page["file"]).read_text()
+    assert run(graphs.asked(nodes(graphs), report=page)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {page['file']}"
+    assert "b@v1" in Path(page["file"]).read_text()
+    code, document = told(graphs, capsys)
+    assert document["report"] is None
+    assert run(graphs.asked(nodes(graphs), report={**page, "nodes": ["x"]})) == 2
+    assert "report.nodes: 'x': there is no such node; there are a, b" in capsys.readouterr().err
+
+
 def test_what_is_refused_is_one_line_a_mistake_and_exit_code_2(graphs, capsys):
     wrong = {"a": graphs.upper("a", "node:x"), "b": graphs.upper("b")}
     assert run(graphs.asked(wrong)) == 2
