@@ -8,10 +8,8 @@ Notable choice: `run` is the same function that a Ray job runs, so its exit code
 
 from __future__ import annotations
 
-import atexit
 import importlib.metadata
 import io
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -37,6 +35,7 @@ from gristmill.orchestration.cli import similar as cli_similar
 from gristmill.orchestration.cli import stack as cli_stack
 from gristmill.orchestration.cli import tokenizer as cli_tokenizer
 from gristmill.orchestration.cli import train as cli_train
+from gristmill.orchestration.ending import without_destructors
 from gristmill.orchestration.show.terminal import Grist, JsonOption, LakeOption, answer
 from gristmill.pipelines.settings.exits import BROKEN_PIPE, help_text
 
@@ -188,8 +187,7 @@ app.add_typer(cli_hf.export_app, name="export")
 def main() -> None:
     """The command `grist`; ends the process with its exit code (pipelines/settings/exits.py)."""
     code: Any = 0
-    ended: list[int] = []
-    atexit.register(_skip_destructors, ended)  # the first to be registered is the last to be run
+    ended = without_destructors()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a bar, or a page's title, where the terminal's charset has none
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -204,19 +202,6 @@ def main() -> None:
     if code is None or isinstance(code, int):
         ended.append(code or 0)
     sys.exit(code)
-
-
-def _skip_destructors(ended: list[int]) -> None:
-    """Ends a command that looked into a lake when all of Python's own endings are done.
-
-    What is left are destructors of C++ libraries, in which a pool of threads was seen to end the process by an abort
-    ("terminate called without an active exception", once in some two hundred commands), after the answer was printed.
-    """
-    if ended and "ray" not in sys.modules:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ended[0])
 
 
 if __name__ == "__main__":

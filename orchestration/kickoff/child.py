@@ -15,6 +15,7 @@ import threading
 import time
 from io import FileIO
 
+from gristmill.orchestration.ending import without_destructors
 from gristmill.pipelines.command import Request, run, set_up_logging
 from gristmill.pipelines.settings.exits import INCOMPLETE
 
@@ -32,11 +33,14 @@ def end_with(stdin: FileIO) -> None:
 
 def main() -> int:
     """Runs the config of stdin's first line; returns its exit code."""
+    ended = without_destructors()
     set_up_logging()
     stdin = FileIO(sys.stdin.fileno(), closefd=False)  # without a buffer, whose lock a waiting thread would hold
     config = json.loads(stdin.readline())
     threading.Thread(target=end_with, args=(stdin,), name="end with stdin", daemon=True).start()
-    return run(Request(config))
+    code = run(Request(config))
+    ended.append(code)
+    return code
 
 
 if __name__ == "__main__":

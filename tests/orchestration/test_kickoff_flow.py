@@ -73,7 +73,7 @@ def test_each_node_is_a_task_with_its_funnel_and_what_fails_holds_back_what_need
 
 
 def test_what_cannot_be_is_refused_before_there_is_a_flow_run(graphs):
-    with pytest.raises(BadConfig, match="nodes.a: recipe.sources.0: 'x': there is no such node"):
+    with pytest.raises(BadConfig, match=r"nodes.a: recipe.sources.0: 'x': there is no such node"):
         flow.run_flow(graphs.asked({"a": graphs.upper("a", "node:x")}))
 
 

@@ -59,7 +59,27 @@ def test_stages_follow_each_other_and_rounds_of_reasoning_draw_with_the_model_be
     assert "chains-third" in graph.before("r3") and "a1" not in graph.before("v4")
 
 
-def test_every_key_of_a_kickoff_stands_in_the_file_with_its_default():
-    data = yaml.safe_load((CONF / "everything.yaml").read_text())
-    config = load_kickoff(CONF / "everything.yaml")
+def test_the_papers_scale_is_the_same_graph():
+    graph = Graph.of(load_kickoff(CONF / "everything-paper.yaml"), "/lake")
+    assert [name for name in graph.nodes if name in STAGES] == [
+        "pretrain",
+        "posttrain",
+        "v1",
+        "v2",
+        "v3",
+        "v4",
+        "a1",
+        "a2",
+        "vs",
+    ]
+    pairs = ["siglip v1", "posttrain v1", "v4 vs", "recogniser a1", "posttrain r1", "r2 own-chains", "own-chains r3"]
+    for earlier, later in map(str.split, pairs):
+        assert earlier in graph.before(later)
+    assert not any("@v1" in str(node.data["recipe"]) for node in graph.nodes.values())
+
+
+@pytest.mark.parametrize("name", ["everything", "everything-paper"])
+def test_every_key_of_a_kickoff_stands_in_the_file(name):
+    data = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    config = load_kickoff(CONF / f"{name}.yaml")
     assert set(data) == set(type(config).model_fields) and set(data["run"]) == set(type(config.run).model_fields)
