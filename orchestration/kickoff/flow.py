@@ -13,12 +13,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run as current
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
@@ -47,11 +47,14 @@ from gristmill.pipelines.settings.exits import DONE
 JOB_SERVER = "RAY_API_SERVER_ADDRESS"
 """The variable that says where Ray's job server is; `grist env` prints it."""
 
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)
+"""How many nodes run at a time says run.nodes."""
+
 
 @flow(
     name="kickoff",
     persist_result=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=64),  # how many nodes run at a time says run.nodes
+    task_runner=RUNNER,
     on_crashed=[stop_job_of],
     on_cancellation=[stop_job_of],
 )
@@ -92,7 +95,7 @@ def run_flow(asked: Asked) -> tuple[Prepared, list[End]]:
     """Runs the flow in this process, seen by the server. Raises BadConfig where it was refused."""
     prepared = prepare(asked, in_job=by_jobs())  # so that what is refused is refused before there is a flow run
     arguments = (list(asked.settings), asked.lake, list(asked.only), list(asked.since))
-    state: State[Any] = kickoff(str(asked.config), *arguments, return_state=True)
+    state: Any = kickoff(str(asked.config), *arguments, return_state=True)
     ends = ENDS.pop(str(state.state_details.flow_run_id), None)
     if ends is None:
         raise BadConfig(state.message or f"the flow run ended as {state.name}")

@@ -201,7 +201,8 @@ def _in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
     except CycleError as error:
         raise BadConfig(f"nodes: {' needs '.join(reversed(error.args[1]))}: nothing could come first") from None
     place = {name: number for number, name in enumerate(needs)}
-    ready, order = [], []
+    ready: list[str] = []
+    order: list[str] = []
     while sorter.is_active():
         ready = sorted([*ready, *sorter.get_ready()], key=place.__getitem__)
         order.append(ready.pop(0))

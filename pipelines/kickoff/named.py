@@ -39,7 +39,7 @@ def _holds(form: Form) -> tuple[Callable[[Layout], bool], str]:
 
 _TEXTS = (lambda layout: layout.shown == "texts", "records with texts")
 _ANYTHING = (lambda layout: True, "anything")
-_TOKENIZER, _MODEL, _WINDOWS, _IMAGES = map(_holds, ("tokenizer", "model", "windows", "images"))
+_TOKENIZER, _MODEL, _WINDOWS, _IMAGES = _holds("tokenizer"), _holds("model"), _holds("windows"), _holds("images")
 _BRINGS_TOKENIZER = (
     lambda layout: layout in (FORMS["tokenizer"], FORMS["model"]),
     "a tokenizer, or a model that brings one",
