@@ -152,8 +152,7 @@ def reap(jobs: Jobs, log: Any) -> None:
 
 def prefect_server() -> Server:
     """The server that this process speaks to."""
-    password = PREFECT_API_AUTH_STRING.value()
-    return Server.with_password(PREFECT_API_URL.value() or "", password.get_secret_value() if password else "")
+    return Server.with_password(str(PREFECT_API_URL.value()), str(PREFECT_API_AUTH_STRING.value() or ""))
 
 
 def ended(flow_run_id: str) -> bool | None:

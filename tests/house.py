@@ -68,10 +68,10 @@ class House:
             if deployment["name"] == name
         )
 
-    def start(self, name: str, settings: list[str] | None = None) -> str:
+    def start(self, name: str, settings: list[str] | None = None, parameters: dict[str, Any] | None = None) -> str:
         """A run by hand of the deployment without a schedule; by default cut small: there is time to hurt it."""
         settings = settings or [*self.settings, f"recipe.scan.chunk_bytes={SMALL}"]
-        body = {"parameters": {"settings": settings, "lake": self.lake(name)}}
+        body = {"parameters": {"settings": settings, "lake": self.lake(name), **(parameters or {})}}
         path = f"/deployments/{self.deployment('by-hand')}/create_flow_run"
         return str(self.ask(path, body)["id"])
 
