@@ -9,13 +9,16 @@ do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from gristmill.lake.query.sampling import sample
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.statistics import TextStatistics
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.gates.drift import changes, common, stability_index, topic_drift
+from gristmill.pipelines.settings.config import BadConfig
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,17 @@ class Gates:
         for name in ("topic_records", "min_records"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 1")
+
+
+def limits_of(given: Mapping[str, Any] | None) -> Gates:
+    """The defaults with these in their place. Raises BadConfig."""
+    known = [item.name for item in fields(Gates)]
+    if unknown := sorted(set(given or {}) - set(known)):
+        raise BadConfig(f"gates: {unknown[0]}: unknown key; allowed here: {', '.join(known)}")
+    try:
+        return Gates(**(given or {}))
+    except (TypeError, ValueError) as error:
+        raise BadConfig(f"gates: {error}") from None
 
 
 @dataclass(frozen=True)
