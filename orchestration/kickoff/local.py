@@ -14,8 +14,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from gristmill.orchestration.secrets import Secrets
 from gristmill.pipelines.command import Ended, carry_out
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.kickoff.bring import End
@@ -55,6 +56,7 @@ class Processes:
 
     def __init__(self, say: Say) -> None:
         self.say = say
+        self._secrets = Secrets.of_environment()
         self._running: dict[str, subprocess.Popen[str]] = {}
 
     def __call__(self, node: Node, config: PipelineConfig) -> Ended:
@@ -62,11 +64,12 @@ class Processes:
         with self._process(node.name) as process:
             assert process.stdin is not None and process.stdout is not None
             line = json.dumps(config.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
-            process.stdin.write(f"{line}\n")
-            process.stdin.flush()
+            with suppress(BrokenPipeError):  # it ended before it read that; its exit code says how
+                process.stdin.write(f"{line}\n")
+                process.stdin.flush()
             lines: deque[str] = deque(maxlen=LAST_LINES)
             for text in process.stdout:
-                lines.append(text.rstrip("\n"))
+                lines.append(self._secrets.hidden(text.rstrip("\n")))
                 self.say(node.name, lines[-1])
             code = process.wait()
         if code == DONE:
@@ -88,7 +91,7 @@ class Processes:
             errors="replace",
         )
         self._running[node] = process
-        with process:
+        with suppress(BrokenPipeError), process:  # closing writes what it never read
             yield process
         del self._running[node]
 

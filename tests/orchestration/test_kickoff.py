@@ -125,6 +125,15 @@ def test_a_process_gets_its_config_on_stdin_and_what_it_says_is_handed_on(graphs
     assert processes(*node_and_config(graphs)).code == 0 and lines == ["a: a"]
 
 
+def test_no_secret_of_the_environment_is_handed_on(graphs, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG")
+    processes, lines = child(
+        monkeypatch, "import os; print('key', os.environ['AWS_SECRET_ACCESS_KEY']); raise SystemExit(3)"
+    )
+    ended = processes(*node_and_config(graphs))
+    assert lines == ["a: key ***"] and ended.error == "key ***"
+
+
 @pytest.mark.parametrize(
     ("text", "code", "why"),
     [

@@ -1,5 +1,5 @@
-"""Every command of docs/kickoff.md is run, in its order, on a small sample; those of `everything` are only planned: it is
-what `make demo` runs.
+"""Every command of docs/kickoff.md is run, in its order, on a small sample; those of `everything`, which trains for
+minutes, are only planned.
 """
 
 from __future__ import annotations
