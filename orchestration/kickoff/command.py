@@ -55,9 +55,9 @@ def run(asked: Asked, plan: bool = False, logs: Path | None = None, as_json: boo
 
 def on_this_machine(prepared: Prepared, logs: Path | None = None) -> list[End]:
     """Brings the nodes in this process, or in processes of their own, as `run.nodes` says."""
-    with Shown(len(prepared.chosen), stderr(), logs) as shown:
+    alone = prepared.config.run.nodes == 0
+    with Shown(len(prepared.chosen), stderr(), logs, live=not alone) as shown:
         processes = Processes(shown.said)
-        alone = prepared.config.run.nodes == 0
         bring = prepared.bringing(here if alone else processes)
         start = inline if alone else threaded
         try:

@@ -47,10 +47,14 @@ def stderr() -> Console:
 
 
 class Shown:
-    """Told of starts, lines and ends, from any thread. `logs`: a folder that gets what each node said."""
+    """Told of starts, lines and ends, from any thread. `logs`: a folder that gets what each node said; `live`: whether
+    a terminal shows who is under way, which it cannot where nodes draw bars of their own on it."""
 
-    def __init__(self, total: int, console: Console, logs: Path | None = None, every: float = EVERY) -> None:
+    def __init__(
+        self, total: int, console: Console, logs: Path | None = None, every: float = EVERY, live: bool = True
+    ) -> None:
         self.total, self.console, self.logs, self.every = total, console, logs, every
+        self.live = live and console.is_terminal
         self.running: dict[str, tuple[float, str]] = {}
         self.over = 0
         self._lock = threading.Lock()
@@ -60,7 +64,7 @@ class Shown:
     def __enter__(self) -> Shown:
         if self.logs is not None:
             self.logs.mkdir(parents=True, exist_ok=True)
-        if self.console.is_terminal:
+        if self.live:
             self._live = Live(get_renderable=self._under_way, console=self.console, transient=True)
             self._until_end.enter_context(self._live)
         else:

@@ -50,7 +50,7 @@ class End:
 
 
 def bring(node: Node, done: Done, store: Store, carry_out: CarryOut, patience: Patience) -> End:
-    """The end of a node. `done`: of all that it needs. Raises KeyboardInterrupt, the end of a patience, and defects."""
+    """The end of a node. `done`: of all that it needs. Raises KeyboardInterrupt, and defects."""
     started = time.monotonic()
 
     def end(state: State, versions: Sequence[Manifest] = (), why: str = "", code: int = DONE) -> End:
@@ -68,6 +68,8 @@ def bring(node: Node, done: Done, store: Store, carry_out: CarryOut, patience: P
             versions = patience.wait(lambda: all_committed(config, store))
     except BadConfig as error:
         return end("failed", why=str(error), code=BAD_CONFIG)
+    except OSError as error:  # the store (Unreachable) or an input that went away
+        return end("failed", why=f"{error}; what is done is kept: run the same command again", code=INCOMPLETE)
     if versions is None:
         return end("failed", why="what it reads changed while it ran: run the same command again", code=INCOMPLETE)
     if why := patience.wait(lambda: held_back(store, versions, node.given.gates, node.given.accept)):

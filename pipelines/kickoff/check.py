@@ -17,16 +17,19 @@ from gristmill.pipelines.frame.recipe import InputRecipe, PipelineConfig
 from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.kickoff.graph import Graph, Node, dataset_of, naming
 from gristmill.pipelines.kickoff.named import Named, named
-from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.settings.config import BadConfig, check_inputs_absolute
 
 
-def check(graph: Graph, names: Iterable[str], versions: Versions) -> None:
-    """Raises BadConfig with a line for each mistake in these nodes."""
+def check(graph: Graph, names: Iterable[str], versions: Versions, in_job: bool = False) -> None:
+    """Raises BadConfig with a line for each mistake in these nodes. `in_job`: they run elsewhere, where a relative
+    address means nothing."""
     mistakes: list[str] = []
     for name in names:
         try:
             with naming(name):
                 _check_node(graph, graph.nodes[name], versions)
+                for key, addresses in graph.nodes[name].outline.recipe.addresses().items() if in_job else ():
+                    check_inputs_absolute(addresses, key)
         except BadConfig as error:
             mistakes.append(str(error))
     if mistakes:

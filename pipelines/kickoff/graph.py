@@ -89,8 +89,14 @@ class Graph:
 
     def before(self, name: str) -> set[str]:
         """All nodes that come before this one, at whatever distance."""
-        needs = self.nodes[name].needs
-        return {*needs, *(earlier for need in needs for earlier in self.before(need))}
+        earlier: set[str] = set()
+        waiting = list(self.nodes[name].needs)
+        while waiting:
+            need = waiting.pop()
+            if need not in earlier:
+                earlier.add(need)
+                waiting += self.nodes[need].needs
+        return earlier
 
     def selected(self, only: Sequence[str], since: Sequence[str]) -> list[str]:
         """The nodes that are asked for, in order: those of `only`, those of `since` with all that come after them; all

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,12 @@ from toy_chain import LinesConfig
 from toy_pipeline import RUNS, Upper, UpperConfig
 
 from gristmill.lake.store.base import Store
+from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.ask import all_committed
+from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.kickoff import bring
+from gristmill.pipelines.kickoff.prepare import prepare
 from gristmill.pipelines.kickoff.run import code_of
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.pipelines.settings.config import BadConfig
@@ -208,7 +214,7 @@ def texts(graphs: Graphs, distinct: int, **more: object) -> dict[str, object]:
     (graphs.folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     recipe = {"dataset": "rows", "inputs": ["${data}/rows.jsonl"], "instruct": {"form": "pair"}}
     rows_node = {"config": "instruct", "recipe": recipe, "gates": {"min_records": 10}, **more}
-    bpe = {"config": "tokenizer", "recipe": {"dataset": "bpe", "sources": ["node:rows"], "train": {"vocab_size": 280}}}
+    bpe = {"config": "tokenizer", "recipe": {"dataset": "bpe", "sources": ["node:rows"], "train": {"vocab_size": 300}}}
     return {"rows": rows_node, "bpe": bpe, "a": graphs.upper("a")}
 
 
@@ -225,3 +231,35 @@ def test_a_version_that_drifted_is_made_and_holds_back_what_would_be_made_of_it_
     assert [str(ref) for ref in ends["bpe"].versions[0].sources] == ["rows@v2"]
     ends, _ = graphs.run(texts(graphs, 5, gates=None))
     assert {end.state for end in ends.values()} == {"there"}
+
+
+def test_a_store_that_went_away_is_incomplete_and_other_branches_are_asked_all_the_same(graphs, monkeypatch):
+    def away(config: PipelineConfig, store: Store) -> list[Manifest] | None:
+        if config.recipe.dataset == "b":
+            raise ConnectionError("no route to the store")
+        return all_committed(config, store)
+
+    graphs.run(diamond(graphs))
+    monkeypatch.setattr(bring, "all_committed", away)
+    ends, _ = graphs.run(diamond(graphs))
+    assert {name: end.state for name, end in ends.items()} == {"a": "there", "b": "failed", "c": "there", "d": "held"}
+    assert "no route to the store" in ends["b"].why and ends["b"].code == 5
+
+
+def test_where_nodes_run_elsewhere_a_relative_address_is_refused(graphs):
+    nodes = {"a": graphs.upper("a")}
+    nodes["a"]["recipe"]["inputs"] = [os.path.relpath(graphs.folder / "a.jsonl")]
+    with pytest.raises(BadConfig, match=r"nodes.a: recipe.inputs: '.*a.jsonl' is relative"):
+        prepare(graphs.asked(nodes), in_job=True)
+    assert graphs.prepared(nodes).chosen == ["a"]
+
+
+def test_what_comes_before_a_node_is_found_in_a_graph_of_many_ways(graphs):
+    layers = {"a": graphs.upper("a")}
+    before = ["a"]
+    for number in range(30):  # a thousand million ways from the last one to the first
+        pair = [f"left-{number}", f"right-{number}"]
+        layers |= {name: graphs.upper("b", needs=before) for name in pair}
+        before = pair
+    graph = graphs.prepared(layers).graph
+    assert len(graph.before("left-29")) == 59 and graph.selected([], ["left-29"]) == ["left-29"]
