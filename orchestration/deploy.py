@@ -1,11 +1,13 @@
 """A step of `prefect deploy`: parameters that no run could use are refused when they are deployed.
 
 prefect.yaml hands them to `check` (a `build` step) by a YAML alias, so that a copy of that file checks its own. Nothing
-is run and no input is opened: what is missing now may arrive before the next run, so that is only a warning.
+is run and no input is opened: what is missing now may arrive before the next run, so that is only a warning. Where
+$GRIST_NOTIFY_URL is given, it also sets up who is told of runs that fail.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +17,11 @@ from rich.errors import MarkupError
 from rich.markup import render
 
 from gristmill.lake.inputs.sources import is_local
-from gristmill.pipelines.command import Request, resolve
+from gristmill.orchestration.notices import NOTIFY_URL, set_up
+from gristmill.orchestration.wanted import Asked
 from gristmill.pipelines.frame.inputs import input_files
 from gristmill.pipelines.frame.recipe import InputRecipe
+from gristmill.pipelines.gates.held import limits_of
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import BAD_CONFIG
 
@@ -33,6 +37,8 @@ def check(parameters: Mapping[str, Any]) -> dict[str, str]:
     except BadConfig as error:
         print(f"error: not deployed: {'; '.join(str(error).splitlines())}", file=sys.stderr, flush=True)
         raise SystemExit(BAD_CONFIG) from None
+    if url := os.environ.get(NOTIFY_URL):
+        set_up(url)
     return {"clone": str(Path.cwd())}
 
 
@@ -48,9 +54,8 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
                 " brackets, such as recipe.inputs=['/data/crawl/*.warc.gz']"
             )
     config = parameters.get("config") or "conf/web.yaml"
-    source = Path(config) if isinstance(config, str) else config
-    lake = parameters.get("lake") or LAKE_LATER
-    recipe = resolve(Request(source, tuple(settings), lake), in_job=True).recipe
+    recipe = Asked.of(config, settings, parameters.get("lake") or LAKE_LATER).outline.recipe
+    limits_of(parameters.get("gates"))
     if isinstance(recipe, InputRecipe):
         if not recipe.inputs:
             raise BadConfig("recipe.inputs is empty: say in prefect.yaml what to read, absolute or s3://")

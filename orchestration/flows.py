@@ -1,9 +1,10 @@
-"""The nightly flow: one request brought to its version, whatever was done before and whatever dies on the way.
+"""The flows: one request of any pipeline brought to its version, whatever was done before and dies on the way.
 
 Ask the lake; attach to the request's live job or submit one; follow its log; ask again. Prefect says when and shows
 how it went, Ray runs, and the lake alone knows what is done: no result is persisted, no cache key is trusted. A flow
 run that is cancelled stops its job on its way out; one that was killed cannot, so the worker's crash hook does, and
-every flow first stops the jobs of flow runs that are over. Only this module imports prefect; nothing imports it.
+every flow first ends the runs whose process died, and stops the jobs of runs that are over. A version that gates let
+pass is announced by an event, which starts what is made from it; nothing polls.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
@@ -21,7 +21,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.exceptions import FailedRun, ObjectNotFound
 from prefect.runtime import flow_run as current
-from prefect.settings import PREFECT_LOGGING_MARKUP
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_LOGGING_MARKUP
 from prefect.states import Completed, Failed
 from pydantic import Field
 from rich.markup import escape
@@ -31,11 +31,18 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.outage import Patience, Unreachable, brief
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.announce import announce_version
 from gristmill.orchestration.jobs import FLOW_RUN, Job, Jobs, result_line, stale
-from gristmill.orchestration.wanted import Wanted
+from gristmill.orchestration.secrets import Secrets
+from gristmill.orchestration.stack.folder import POOL
+from gristmill.orchestration.stack.health import Server
+from gristmill.orchestration.stack.reaper import end_orphans
+from gristmill.orchestration.stage_runs import shown_by_stages
+from gristmill.orchestration.wanted import Asked, Wanted
 from gristmill.pipelines.ask import committed
-from gristmill.pipelines.command import Request, open_lake, resolve
+from gristmill.pipelines.command import open_lake
 from gristmill.pipelines.frame.growth import growth_report
+from gristmill.pipelines.gates.held import held, limits_of
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import CONFLICT, DEFECT, DONE, INCOMPLETE
 
@@ -51,7 +58,11 @@ Setting = Annotated[str, Field(json_schema_extra={"pattern": r"^(?!.*\[/)"})]
 
 
 class JobFailed(RuntimeError):
-    """The job came to an end that no other attempt would change, or the attempts are used up."""
+    """The job came to an end that no other attempt would change, or the attempts are used up. `code`: its exit code."""
+
+    def __init__(self, message: str, code: int = INCOMPLETE) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class OneLine(logging.Filter):
@@ -75,49 +86,77 @@ def stop_job_of(flow: Any, flow_run: Any, state: Any) -> None:
             jobs.stop(job.id)
 
 
-@flow(
-    name="nightly",
-    persist_result=False,
-    on_crashed=[stop_job_of],
-    on_cancellation=[stop_job_of],
-)
-def nightly(
+def dataset(
     config: str | dict[str, Any] = "conf/web.yaml",
     settings: list[Setting] | None = None,
     lake: str | None = None,
     attempts: int = 3,
+    version: str | None = None,
+    gates: dict[str, Any] | None = None,
+    accept: list[str] | None = None,
 ) -> Any:
-    """Brings a dataset up to date with its inputs, and returns the version, such as "web@v3".
+    """Brings a dataset or a model up to date with what it is made from, and returns the version, such as "web@v3".
 
     Args:
         config: a YAML file, from the clone's root, or what such a file holds.
-        settings: laid over it, such as "recipe.inputs=['/data/crawl/*.warc.gz']"; patterns are expanded at each run.
+        settings: laid over it, such as "recipe.inputs=['/data/crawl/*.warc.gz']"; patterns are expanded at each run,
+            and ${mixture} stands for an exact version of the dataset `mixture`: `version`, else the latest.
         lake: where the dataset lives, absolute or s3://; else run.lake of the config, else $GRIST_LAKE of the worker.
         attempts: how many Ray jobs a run may take if work fails or jobs are killed.
+        version: what ${...} of its dataset stands for, such as "mixture@v3"; the event of a new version gives it.
+        gates: thresholds by which the version is held back from what is made from it, laid over the defaults.
+        accept: versions that pass though a gate holds them, such as "web@v3".
     """
     log = get_run_logger()
-    source = Path(config) if isinstance(config, str) else config
     try:
-        wanted = Wanted.of(resolve(Request(source, tuple(settings or ()), lake), in_job=True))
-        run = wanted.config.run
-        log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], run.lake)
-        say = partial(log.warning, "%s")
-        jobs = Jobs(Patience("Ray's job server", run.patience_seconds, say=say))
+        limits = limits_of(gates)
+        asked = Asked.of(config, settings or (), lake)
+        jobs = Jobs(Patience("Ray's job server", asked.patience_seconds, say=partial(log.warning, "%s")))
         reap(jobs, log)
-        patience = Patience(f"store {run.lake}", run.patience_seconds, say=say)
-        store = patience.wait(lambda: open_lake(run.lake))
+        patience = Patience(f"store {asked.lake}", asked.patience_seconds, say=partial(log.warning, "%s"))
+        store = patience.wait(lambda: open_lake(asked.lake))
+        wanted = Wanted.of(asked.config(Versions(store), version))
+        log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], asked.lake)
         manifest, how = bring(wanted, store, jobs, attempts, log, patience)
     except (BadConfig, JobFailed, Unreachable) as error:  # said in one line: a traceback would hide it
         return Failed(message="; ".join(str(error).splitlines()))
-    publish(manifest, changed_on_the_way(Versions(store), manifest))
+    versions = Versions(store)
+    publish(manifest, changed_on_the_way(versions, manifest))
+    reasons = [] if str(manifest) in (accept or ()) else held(versions, manifest, limits)
+    if reasons:
+        advice = f"look at it, and deploy with `accept: [{manifest}]`, or with other `gates`"
+        return Completed(name=HELD, message=f"{manifest}: {how}; held back: {'; '.join(reasons)}. {advice}")
+    announce_version(prefect_server(), manifest, asked.lake)
     return Completed(message=f"{manifest}: {how}", data=str(manifest))
 
 
+HELD = "Held"
+"""The name of the state of a run whose version is there, but goes no further: not failed, and not to be overlooked."""
+
+
+def _flow(name: str) -> Any:
+    """The same flow by another name, which Prefect shows and counts apart. What is made from new versions, and when,
+    prefect.yaml says."""
+    hooks = [stop_job_of]
+    return flow(name=name, persist_result=False, on_crashed=hooks, on_cancellation=hooks)(dataset)
+
+
+nightly, weekly, mixing, training = _flow("nightly"), _flow("weekly"), _flow("mixing"), _flow("training")
+
+
 def reap(jobs: Jobs, log: Any) -> None:
-    """Stops the jobs of flow runs that are over: whoever waits for one attaches to nothing that may be stopped."""
+    """Ends flow runs whose process died with its worker, and stops the jobs of flow runs that are over: whoever waits
+    for one attaches to nothing that may be stopped."""
+    for run in end_orphans(prefect_server(), POOL, str(current.id or "")):
+        log.warning("flow run %s was %s, but its process is gone: it is %s now", run.name, run.was, run.now)
     for job in stale(jobs.all(), ended):
         log.warning("stopping %s: its flow run %s is over", job.id, job.metadata[FLOW_RUN])
         jobs.stop(job.id)
+
+
+def prefect_server() -> Server:
+    """The server that this process speaks to."""
+    return Server.with_password(str(PREFECT_API_URL.value()), str(PREFECT_API_AUTH_STRING.value() or ""))
 
 
 def ended(flow_run_id: str) -> bool | None:
@@ -156,7 +195,7 @@ def bring(
             raise JobFailed(f"{job.id} was stopped by hand (`ray job stop`); what is done is kept")
         elif submitted_here and job.exit_code is not None and job.exit_code >= DEFECT:
             if job.exit_code not in (CONFLICT, INCOMPLETE) and job.exit_code < 128:  # 128: killed, as a shell says it
-                raise JobFailed(f"{job.id} failed with exit code {job.exit_code}: {_reason(lines)}")
+                raise JobFailed(f"{job.id} failed with exit code {job.exit_code}: {_reason(lines)}", job.exit_code)
             if job.exit_code < 128 and tried < attempts:
                 log.warning("%s; next attempt in %d s", why, pause)
                 time.sleep(pause)
@@ -178,17 +217,18 @@ def run_job(wanted: Wanted, jobs: Jobs, log: Any) -> tuple[Job, bool, list[str]]
         mine = id if submitted_here else ""
         log.info("%s Ray job %s", "submitted" if submitted_here else "another flow run's job does it: attached to", id)
         lines: deque[str] = deque(maxlen=20)
+        secrets = Secrets.of_environment()
         started = heard = time.monotonic()
-        for item in jobs.follow(id):
+        for item, log_here in shown_by_stages(jobs.follow(id), log):
             if isinstance(item, Job):
                 return item, submitted_here, list(lines)
             now = time.monotonic()
             if item is not None:
-                lines.append(item)
-                log.info("%s", _unmarked(item))
+                lines.append(secrets.hidden(item))
+                log_here.info("%s", _unmarked(lines[-1]))
                 heard = now
             elif now - heard > SILENCE:
-                log.info("%s still runs, %d s now", id, now - started)
+                log_here.info("%s still runs, %d s now", id, now - started)
                 heard = now
         raise AssertionError("a job that is followed ends")
     except BaseException as error:  # a cancelled flow run: Prefect raises it in here, and it is no Exception

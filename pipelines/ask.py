@@ -21,13 +21,19 @@ def committed(config: PipelineConfig, store: Store) -> Manifest | None:
 
     Raises BadConfig where an input is not to be found, or a version cannot be used.
     """
+    done = all_committed(config, store)
+    return done[-1] if done else None
+
+
+def all_committed(config: PipelineConfig, store: Store) -> list[Manifest] | None:
+    """As `committed`, the versions of all links of a chain in order; None where one is still to be made."""
     done: list[Manifest] = []
     while (link := config.recipe.link(done)) is not None:
         manifest = _of_link(link, store)
         if manifest is None:
             return None
         done.append(manifest)
-    return done[-1]
+    return done
 
 
 def _of_link(recipe: Recipe, store: Store) -> Manifest | None:

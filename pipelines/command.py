@@ -24,7 +24,7 @@ from gristmill.lake.versions.versions import CommitConflict, MissingObjects
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.growth import nothing_new
 from gristmill.pipelines.frame.recipe import InputRecipe, PipelineConfig
-from gristmill.pipelines.frame.run import last_line, run_pipeline
+from gristmill.pipelines.frame.run import Result, last_line, run_pipeline
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.pipelines.settings.config import (
     BadConfig,
@@ -70,7 +70,8 @@ def resolve(request: Request, in_job: bool | None = None) -> PipelineConfig:
     kind = data.get("pipeline")
     if not isinstance(kind, str) or kind not in PIPELINES:
         where = f"{request.config}: " if isinstance(request.config, Path) else ""
-        raise BadConfig(f"{where}pipeline: {kind!r}; allowed: {', '.join(PIPELINES)}")
+        hint = "; it has nodes, and is for `grist kickoff`" if "nodes" in data else ""
+        raise BadConfig(f"{where}pipeline: {kind!r}; allowed: {', '.join(PIPELINES)}{hint}")
     config = validate(PIPELINES[kind], data)
     uri = lake_uri(request.lake, config.run.lake, in_job=in_job)
     if in_job:
@@ -79,46 +80,67 @@ def resolve(request: Request, in_job: bool | None = None) -> PipelineConfig:
     return config.model_copy(update={"run": config.run.model_copy(update={"lake": uri})})
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What a run came to: its exit code, and what stood against it or the version that it is about; a plan has
+    neither."""
+
+    code: int
+    error: str = ""
+    result: Result | None = None
+
+
 def run(request: Request) -> int:
     """Runs the pipeline, prints its result as the last line of stdout, and returns the exit code."""
     try:
         stop_on_sigterm()
-        config = resolve(request)
-        how = config.run
+        ended = carry_out(resolve(request), plan=request.plan)
+    except BadConfig as error:
+        ended = Ended(BAD_CONFIG, str(error))
+    except KeyboardInterrupt:
+        ended = Ended(INCOMPLETE, "interrupted; what is done is kept: run the same command again")
+    if ended.error:
+        print(f"error: {plain(ended.error)}", file=sys.stderr, flush=True)
+    elif ended.result is not None:
+        print(last_line(ended.result), flush=True)
+    return ended.code
+
+
+def carry_out(config: PipelineConfig, *, plan: bool = False) -> Ended:
+    """Runs the pipeline of a config that is resolved, as far as it goes. Raises KeyboardInterrupt, and defects."""
+    how = config.run
+    try:
         patience = Patience(f"store {how.lake}, inputs or cluster", how.patience_seconds)
         store = patience.wait(lambda: open_lake(how.lake))
-        runner = Runner(store, workers=how.workers, shared_filesystem=how.shared_filesystem, plan=request.plan)
+        runner = Runner(store, workers=how.workers, shared_filesystem=how.shared_filesystem, plan=plan)
         # Tried again after an outage: what was done before it has receipts.
         result = patience.wait(lambda: run_pipeline(config, store, runner))
-    except PlanOnly as plan:
-        _print_plan(runner, plan)
-        return DONE
+    except PlanOnly as planned:
+        _print_plan(runner, planned)
+        return Ended(DONE)
     except (BadConfig, NotPrivate, WrongCluster, UnsafeStore, UnknownFormat) as error:
-        return _failed(error, BAD_CONFIG)
+        return Ended(BAD_CONFIG, str(error))
     except (GateFailed, ListNotWhole) as error:
-        return _failed(error, GATE)
+        return Ended(GATE, str(error))
     except CommitConflict as error:
-        return _failed(error, CONFLICT)
+        return Ended(CONFLICT, str(error))
     except Incomplete as error:
-        return _failed(error, INCOMPLETE)
+        return Ended(INCOMPLETE, str(error))
     except MissingObjects as error:
-        return _failed(f"{error}: run the same command again to make them", INCOMPLETE)
+        return Ended(INCOMPLETE, f"{error}: run the same command again to make them")
     except (
         OSError,
         NotFound,
     ) as error:  # of this process, not a worker's: a full disk, a store, input or object that went away
         log.debug("the run stopped", exc_info=True)
-        return _failed(f"{error}; what is done is kept: run the same command again", INCOMPLETE)
+        return Ended(INCOMPLETE, f"{error}; what is done is kept: run the same command again")
     except Exception as error:
         if not type(error).__module__.startswith("botocore"):  # S3 refused: credentials that expired, no permission
             raise
-        return _failed(f"{brief(error)}; what is done is kept: run the same command again", INCOMPLETE)
-    except KeyboardInterrupt:
-        return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
+        return Ended(INCOMPLETE, f"{brief(error)}; what is done is kept: run the same command again")
     if not result.new:
         log.info("%s", _nothing_to_do(config, result.manifest))
-    print(last_line(result), flush=True)
-    return DONE
+    return Ended(DONE, result=result)
 
 
 def _nothing_to_do(config: PipelineConfig, there: Manifest) -> str:
@@ -140,11 +162,6 @@ def open_lake(uri: str) -> Store:
         if is_outage(error) or not (refused or isinstance(error, OSError | ValueError)):
             raise
         raise BadConfig(f"the lake {uri!r} cannot be opened: {error}") from error
-
-
-def _failed(error: Exception | str, code: int) -> int:
-    print(f"error: {plain(str(error))}", file=sys.stderr, flush=True)
-    return code
 
 
 def _print_plan(runner: Runner, plan: PlanOnly) -> None:

@@ -79,6 +79,10 @@ class TrainRecipe(Chain):
         names = [spec.name for spec in self.stages]
         return self.stages[: names.index(self.until) + 1] if self.until else self.stages
 
+    def makes(self) -> Mapping[str, Form]:
+        """A model a stage."""
+        return {f"{self.dataset}.{spec.name}": self.form for spec in self.trained_now}
+
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for whatever in any of the stages cannot be used, or does not fit the rest."""
         if not self.stages:

@@ -21,6 +21,7 @@ from gristmill.lake.store.objects import put_refs, put_table
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.assembly import bundle_receipts
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, PipelineConfig, Resolved
 from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.settings.config import Run
@@ -107,6 +108,7 @@ class UpperRecipe(InputRecipe):
             stages=run.stages,
             shards=(*(ref for m in before for ref in m.shards), *(r.output("shard") for r in receipts)),
             ledgers=(*(ref for m in before for ref in m.ledgers), *(r.output("ledger") for r in merged)),
+            attachments=(bundle_receipts(run.runner.store, [*receipts, *merged]),),
             received=received,
             kept=received,
             dropped=Tally(),

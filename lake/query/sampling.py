@@ -186,9 +186,14 @@ def _fated(
     rows: list[dict[str, Any]] = []
     for i, at in _grouped(_draw(rng, sum(sizes), n), list(accumulate(sizes))):
         rows += _rows_at(store, ledgers[i], at, wanted)
+    return Drawn(str(manifest), sum(sizes), of_ledger(versions, manifest, rows))
+
+
+def of_ledger(versions: Versions, manifest: Manifest, rows: Sequence[dict[str, Any]]) -> tuple[SampledRecord, ...]:
+    """These rows of a version's ledger, each with its text, or why it has none."""
     texts = _texts(versions, manifest, rows)
     names = names_of(ancestors(versions, manifest))
-    return Drawn(str(manifest), sum(sizes), tuple(_ledger_sample(row, texts, names) for row in rows))
+    return tuple(_ledger_sample(row, texts, names) for row in rows)
 
 
 def _ledger_sample(

@@ -8,10 +8,8 @@ Notable choice: `run` is the same function that a Ray job runs, so its exit code
 
 from __future__ import annotations
 
-import atexit
 import importlib.metadata
 import io
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -28,13 +26,16 @@ from gristmill.orchestration.cli import evaluate as cli_evaluate
 from gristmill.orchestration.cli import forget as cli_forget
 from gristmill.orchestration.cli import hf as cli_hf
 from gristmill.orchestration.cli import keep as cli_keep
+from gristmill.orchestration.cli import kickoff as cli_kickoff
 from gristmill.orchestration.cli import lake as cli_lake
+from gristmill.orchestration.cli import report as cli_report
 from gristmill.orchestration.cli import runs as cli_runs
 from gristmill.orchestration.cli import serve as cli_serve
 from gristmill.orchestration.cli import similar as cli_similar
 from gristmill.orchestration.cli import stack as cli_stack
 from gristmill.orchestration.cli import tokenizer as cli_tokenizer
 from gristmill.orchestration.cli import train as cli_train
+from gristmill.orchestration.ending import without_destructors
 from gristmill.orchestration.show.terminal import Grist, JsonOption, LakeOption, answer
 from gristmill.pipelines.settings.exits import BROKEN_PIPE, help_text
 
@@ -169,11 +170,12 @@ def evolve(
 
 _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
 _TRAINED = (cli_runs.runs, cli_runs.lr_fit)
-_ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar, cli_audit.audit)
+_ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar, cli_audit.audit, cli_report.report)
 _KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
 _STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.env, cli_stack.doctor)
 _COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_TRAINED, *_ASK, *_KEEP, *_STACK, cli_serve.serve, cli_ask.ask)
 app.command(epilog=help_text())(cli_train.train)
+app.command(epilog=help_text())(cli_kickoff.kickoff)
 for _command in _COMMANDS:
     app.command()(_command)
 app.command("eval")(cli_evaluate.evaluate)
@@ -185,8 +187,7 @@ app.add_typer(cli_hf.export_app, name="export")
 def main() -> None:
     """The command `grist`; ends the process with its exit code (pipelines/settings/exits.py)."""
     code: Any = 0
-    ended: list[int] = []
-    atexit.register(_skip_destructors, ended)  # the first to be registered is the last to be run
+    ended = without_destructors()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a bar, or a page's title, where the terminal's charset has none
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -201,19 +202,6 @@ def main() -> None:
     if code is None or isinstance(code, int):
         ended.append(code or 0)
     sys.exit(code)
-
-
-def _skip_destructors(ended: list[int]) -> None:
-    """Ends a command that looked into a lake when all of Python's own endings are done.
-
-    What is left are destructors of C++ libraries, in which a pool of threads was seen to end the process by an abort
-    ("terminate called without an active exception", once in some two hundred commands), after the answer was printed.
-    """
-    if ended and "ray" not in sys.modules:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ended[0])
 
 
 if __name__ == "__main__":

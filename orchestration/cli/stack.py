@@ -16,7 +16,7 @@ from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOpt
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gristmill.orchestration.stack.doctor import Finding
+    from gristmill.orchestration.stack.finding import Finding
     from gristmill.orchestration.stack.folder import Stack
 
 StackOption = Annotated[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # `grist show` needs no model
 
 CUT = 300
 """Characters of a text that are shown."""
-_NUMBERS = ("perplexity", "nats_per_token", "bits_per_byte")
+NUMBERS = ("perplexity", "nats_per_token", "bits_per_byte")
 """Metrics that are no share of items."""
 
 
@@ -34,9 +34,9 @@ def draw_evaluation(console: Console, statistics: EvaluationStatistics) -> None:
     table = grid("  task", "metric", "source~", "value>", "interval>", "items>")
     for task, scores in groupby(statistics.scores, key=lambda score: score.task):
         for score in scores:
-            interval = f"{_shown(score.metric, score.low)} to {_shown(score.metric, score.high)}"
+            interval = f"{shown(score.metric, score.low)} to {shown(score.metric, score.high)}"
             part = score.source or score.group
-            value = Text(_shown(score.metric, score.value), style="" if part else "bold")
+            value = Text(shown(score.metric, score.value), style="" if part else "bold")
             source = plain(part) or Text("all", style="dim")
             table.add_row(f"  {task}", score.metric, source, value, interval, f"{score.items:,}")
     console.print(table)
@@ -44,8 +44,9 @@ def draw_evaluation(console: Console, statistics: EvaluationStatistics) -> None:
         console.print(Text(f"  caution: {plain(warning)}", style="yellow"))
 
 
-def _shown(metric: str, value: float) -> str:
-    if metric in _NUMBERS:
+def shown(metric: str, value: float) -> str:
+    """A value, or an end of its interval, in the unit of its metric."""
+    if metric in NUMBERS:
         return f"{value:,.3f}" if value < 1000 else f"{value:,.0f}"
     return f"{value:.1%}"
 
@@ -71,7 +72,7 @@ def draw_comparison(console: Console, comparison: Comparison) -> None:
         if d.p_value is not None:
             changes = (f"+{d.became_right:,}", f"-{d.became_wrong:,}", f"{d.p_value:.2g}")
         source = plain(d.source or d.group) or Text("all", style="dim")
-        scores = (_shown(d.metric, d.before), _shown(d.metric, d.after))
+        scores = (shown(d.metric, d.before), shown(d.metric, d.after))
         clear = "bold" if d.low > 0 or d.high < 0 else ""
         row = (f"  {d.task}", d.metric, source, *scores, Text(change, style=clear), f"{low} to {high}", *changes)
         table.add_row(*row)
@@ -83,7 +84,7 @@ def draw_comparison(console: Console, comparison: Comparison) -> None:
 
 def _change(metric: str, value: float) -> str:
     """In points of per cent for a share."""
-    return f"{value:+,.3f}" if metric in _NUMBERS else f"{100 * value:+.1f} pp"
+    return f"{value:+,.3f}" if metric in NUMBERS else f"{100 * value:+.1f} pp"
 
 
 def _draw_examples(console: Console, examples: Iterable[Example]) -> None:

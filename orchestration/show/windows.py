@@ -43,12 +43,12 @@ def draw_mixture(console: Console, statistics: WindowStatistics) -> None:
             "documents cut": f"{cut:,} of {documents:,} drawn ({cut / max(documents, 1):.1%});"
             f" {statistics.documents_too_long:,} of them are longer than a window",
             "samples": f"{statistics.samples:,} drawn, none cut",
-            **_media(statistics),
+            **media_facts(statistics),
         },
     )
 
 
-def _media(statistics: WindowStatistics) -> dict[str, str]:
+def media_facts(statistics: WindowStatistics) -> dict[str, str]:
     """How much of the budgets of crops and frames is used; nothing where there are neither images nor clips."""
     images, clips = statistics.images, statistics.clips
     of = {

@@ -17,38 +17,34 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from gristmill import place
 from gristmill.filters import lid
 from gristmill.orchestration.stack import health
+from gristmill.orchestration.stack.finding import OK, WARN, WRONG, Finding
 from gristmill.orchestration.stack.folder import PARTS, POOL, Stack
 from gristmill.orchestration.stack.health import Unreachable
+from gristmill.orchestration.stack.run_checks import runs
 from gristmill.orchestration.stack.stack import fault
 from gristmill.pipelines.settings.config import LAKE_ENV
 from gristmill.stages.run.private import weaknesses
 
 ROOT = place.ROOT
-OK, WARN, WRONG = "ok", "warn", "wrong"
 LITTLE, VERY_LITTLE = 10 << 30, 1 << 30
 """Bytes free: below the first is a warning, below the second wrong (SQLite and Ray's spilling fail suddenly)."""
 LIMITS = {
     "fastapi": ((0, 151), "Prefect 3.8's server dies with a newer one"),
     "sqlalchemy": ((2, 1), "with a newer one Prefect's cron schedules silently never fire"),
 }
+LOST = {
+    "ray": "its jobs died with it and are forgotten. What they did has receipts; a flow run that waits submits again",
+    "prefect": "no schedule fires meanwhile. Flow runs go on, and say how they ended when it is back",
+    "worker": "no flow run starts meanwhile. Those that it had started may go on; `grist up` ends those that died",
+}
+"""What the death of a part means."""
 SETUP = "run `make setup`" if (ROOT / "Makefile").exists() else "pip install --upgrade --force-reinstall gristmill"
 NEEDED = ("prefect", "ray")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check says. level: ok, warn or wrong. found: what is there. fix: what to do, empty where nothing is."""
-
-    check: str
-    level: str
-    found: str
-    fix: str = ""
 
 
 def examine(name: str, lake: str | None) -> list[Finding]:
@@ -69,6 +65,7 @@ def examine(name: str, lake: str | None) -> list[Finding]:
         "ports": lambda: ports(stack()),
         "parts": lambda: parts(stack()),
         "schedules": lambda: schedules(stack()),
+        "flow runs": lambda: runs(stack()),
     }
     return [finding for title, check in checks.items() for finding in _outcome(title, check)]
 
@@ -229,6 +226,8 @@ def parts(stack: Stack) -> list[Finding]:
         wrong = fault(stack, part)
         fix = f"`grist up`; if it stays so: {stack.log(part)}" if wrong else ""
         process = stack.process(part)
+        if wrong and process is None and part in stack.state().get("parts", {}):  # it ran, and nobody ended it
+            wrong = f"{wrong}: it was killed, or ended by itself; {LOST[part]}"
         findings.append(
             Finding(part, WRONG if wrong else OK, wrong or f"answers, pid {process.pid if process else '?'}", fix)
         )

@@ -21,6 +21,7 @@ from pathlib import Path
 from gristmill.orchestration.stack import health, processes
 from gristmill.orchestration.stack.folder import MARK, PARTS, POOL, PORTS, Stack, StackError, private
 from gristmill.orchestration.stack.health import Unreachable
+from gristmill.orchestration.stack.reaper import end_orphans
 from gristmill.stages.run.cluster import LOOPBACK
 from gristmill.stages.run.private import NotPrivate, new_folder, weaknesses
 from gristmill.stages.run.ray_start import LIMITS
@@ -68,6 +69,8 @@ def up(
             started = time.monotonic()
             _start(stack, "worker", _worker(stack))
             _wait(stack, "worker", started, say)
+        for run in end_orphans(stack.prefect, POOL):
+            say(f"flow run {run.name} was {run.was}, but its process is gone: it is {run.now} now")
 
 
 def down(stack: Stack, say: Callable[[str], None] = print) -> int:

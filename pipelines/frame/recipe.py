@@ -120,6 +120,10 @@ class Recipe(Root):
         """Files and patterns by the key that names them: inside a job they have to be absolute."""
         return {}
 
+    def makes(self) -> Mapping[str, Form]:
+        """Dataset -> form of each version that it comes to, in the order in which they are made."""
+        return {self.target: self.form}
+
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for what can be seen before any work, in every link of a chain."""
 
@@ -142,6 +146,10 @@ class Chain(Recipe):
 
     @abstractmethod
     def link(self, done: Sequence[Manifest]) -> Recipe | None:
+        """As in Recipe."""
+
+    @abstractmethod
+    def makes(self) -> Mapping[str, Form]:
         """As in Recipe."""
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:

@@ -153,6 +153,12 @@ class GrpoRecipe(Asking, Chain):
         whole = TrainRecipe(dataset=self.dataset, model=policy, tokenizer=self.engine.tokenizer, stages=(stage,))
         return StageRecipe(dataset=self.dataset, of=whole, done=())
 
+    def makes(self) -> Mapping[str, Form]:
+        """Of each round four versions, of the same datasets: they are told apart by their numbers."""
+        name = self.dataset
+        before: dict[str, Form] = {f"{name}.rollouts": "rollouts", f"{name}.graded": "graded"}
+        return {**before, f"{name}.windows": "windows", name: self.form}
+
     def stage(self, number: int, policy: str, windows: str) -> StageSpec:
         """That trains the policy in a round. Raises ValueError for settings that cannot be."""
         settings = {name: getattr(self.training, name) for name in StageSettings.model_fields}

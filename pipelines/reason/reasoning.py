@@ -182,10 +182,7 @@ class ReasoningRecipe(Sampling, Chain):
             own = {name: getattr(self, name) for name in Sampling.model_fields}
             extends = None if self.extends is None else f"{self.dataset}.rollouts"
             return RolloutRecipe(**own | {"dataset": f"{self.dataset}.rollouts", "extends": extends})
-        writes = QuestionsRecipe if self.problems.kind == "seed" else SelectRecipe
-        kinds: list[tuple[type[SelectRecipe], str]] = [(writes, self.dataset)]
-        if self.pairs and self.problems.kind != "seed":
-            kinds.insert(0, (PairsRecipe, f"{self.dataset}.pairs"))
+        kinds = self._selections()
         if len(done) > len(kinds):
             return None
         kind, dataset = kinds[len(done) - 1]
@@ -198,6 +195,20 @@ class ReasoningRecipe(Sampling, Chain):
             decontaminate=self.decontaminate,
             names=self.names,
         )
+
+    def _selections(self) -> list[tuple[type[SelectRecipe], str]]:
+        """What is made of the rollouts, in order, and the dataset of each."""
+        writes = QuestionsRecipe if self.problems.kind == "seed" else SelectRecipe
+        kinds: list[tuple[type[SelectRecipe], str]] = [(writes, self.dataset)]
+        if self.pairs and self.problems.kind != "seed":
+            kinds.insert(0, (PairsRecipe, f"{self.dataset}.pairs"))
+        return kinds
+
+    def makes(self) -> Mapping[str, Form]:
+        """Rollouts, pairs, fine-tuning samples."""
+        suffix = "" if self.limit is None else ".limit"
+        selections = {f"{dataset}{suffix}": kind.form for kind, dataset in self._selections()}
+        return {f"{self.dataset}.rollouts{suffix}": RolloutRecipe.form, **selections}
 
 
 class ReasoningConfig(PipelineConfig):

@@ -102,6 +102,27 @@ def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]
     return result
 
 
+def lay_over(section: Any, data: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `data`, key by key in sections of the config class `section`. What is no section is replaced as
+    a whole: a value, a list, and a mapping of names, as a mixture's sources."""
+    result = dict(data)
+    for key, value in over.items():
+        inner = _section_at(section, key)
+        if inner is not None and isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = lay_over(inner, result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def _section_at(section: Any, key: str) -> Any:
+    """The config class or leaf that a key holds; None for a key that is not there, or holds none."""
+    hints = typing.get_type_hints(section) if isinstance(section, type) else {}
+    kind = _leaf(hints[key]) if key in hints else None
+    is_section = isinstance(kind, type) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind))
+    return kind if is_section else None
+
+
 def _place(entries: list[Any], name: str, shown: str) -> int:
     """The entry of a list that a key names by its number. Raises BadConfig."""
     if not re.fullmatch(r"[0-9]{1,9}", name) or int(name) >= len(entries):

@@ -18,6 +18,8 @@ log = logging.getLogger("gristmill")
 
 EVERY = 60.0
 """Seconds between two lines in a log."""
+BEGINS, DONE_BEFORE = "begins", "done before"
+"""How the line of a stage's begin starts, and how that of one with nothing to do ends: flows tell stages by both."""
 
 
 class Progress:
@@ -34,7 +36,8 @@ class Progress:
     def stage(self, title: str, *, total: int | None, done: int) -> Iterator[Callable[[Receipt], None]]:
         """The progress of one stage with `total` pieces, `done` of them before this run; call it with each receipt."""
         if done == total:
-            log.info("%s: %s done before", title, "its only piece was" if total == 1 else f"all {total:,} pieces")
+            what = "its only piece was" if total == 1 else f"all {total:,} pieces"
+            log.info("%s: %s %s", title, what, DONE_BEFORE)
             yield lambda receipt: None
         elif self.terminal:
             with self._bar(title, total, done) as advance:
@@ -78,6 +81,7 @@ class Progress:
     def _lines(self, title: str, total: int | None, done: int) -> Iterator[Callable[[Receipt], None]]:
         """A thread says where the stage stands, also while no piece comes to its end."""
         standing, over = Standing(title, total, done), threading.Event()
+        log.info("%s", standing.first_line())
 
         def tell() -> None:
             while not over.wait(self.every):
@@ -109,6 +113,13 @@ class Standing:
         self.last = self.clock()
         if self.ran == 1:
             self.first = self.last
+
+    def first_line(self) -> str:
+        """When it begins."""
+        if self.total is None:
+            return f"{self.title}: {BEGINS}"
+        before = f", {self.done:,} of them {DONE_BEFORE} now" if self.done else ""
+        return f"{self.title}: {BEGINS}, {counted(self.total, 'piece')}{before}"
 
     def line(self) -> str:
         """While it works."""

@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from toy_pipeline import RUNS, Upper, UpperRecipe
+from toy_chain import LinesConfig
+from toy_pipeline import RUNS, Upper
 
 from gristmill.lake.store.base import Store
-from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.lease import live_runs
-from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.ask import committed
-from gristmill.pipelines.frame.recipe import Chain, PipelineConfig, Recipe
 from gristmill.pipelines.frame.run import Result, run_pipeline
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.run.runner import Runner
-from gristmill.stages.run.unfinished import Incomplete, Outlook, PlanOnly
-
-
-class LinesRecipe(Chain):
-    """A version a file, each made from those before it."""
-
-    form: ClassVar[Form] = "documents"
-
-    dataset: str = "lines"
-    files: tuple[str, ...] = ()
-
-    def check(self, versions: Versions) -> None:
-        if missing := [file for file in self.files if not Path(file).exists()]:
-            raise BadConfig(f"recipe.files: {missing[0]} is not there")
-
-    def link(self, done: Sequence[Manifest]) -> Recipe | None:
-        if len(done) == len(self.files):
-            return None
-        file = self.files[len(done)]
-        before = tuple(str(manifest) for manifest in done)
-        return UpperRecipe(dataset=f"{self.dataset}.{Path(file).stem}", inputs=(file,), sources=before)
-
-
-class LinesConfig(PipelineConfig):
-    """A run of `lines`."""
-
-    pipeline: str = "lines"
-    recipe: LinesRecipe = LinesRecipe()
-
-    def outlook(self, versions: Versions) -> Outlook:
-        count = len(self.recipe.files)
-        return Outlook((f"{count} files",), [{"files": count}])
+from gristmill.stages.run.unfinished import Incomplete, PlanOnly
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,214 @@
+"""A kickoff under Prefect: a flow run whose tasks are the nodes, each with what became of it as an artifact.
+
+The graph, its order and how a node is brought are those of a kickoff without a server; what differs is that a node's
+work starts as a task, and runs as a Ray job where there is a job server ($RAY_API_SERVER_ADDRESS), which is found again
+if another flow run submitted it. Nothing is kept in Prefect: a flow run that follows one that was killed asks the lake.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture, wait
+from prefect.runtime import flow_run as current
+from prefect.states import Cancelled, Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+from rich.console import Console
+
+from gristmill.lake.query.diff import changed_on_the_way
+from gristmill.lake.store.base import Store
+from gristmill.lake.store.outage import Patience, Unreachable
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.statistics import EvaluationStatistics
+from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.flows import JobFailed, Setting, bring, funnel, reap, stop_job_of
+from gristmill.orchestration.jobs import FLOW_RUN, Jobs
+from gristmill.orchestration.kickoff.local import Processes
+from gristmill.orchestration.show.evaluation import draw_evaluation
+from gristmill.orchestration.show.runs import training_of_version
+from gristmill.orchestration.wanted import Wanted
+from gristmill.pipelines.command import Ended
+from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.kickoff.bring import CarryOut, End
+from gristmill.pipelines.kickoff.graph import Node
+from gristmill.pipelines.kickoff.prepare import Asked, Prepared, prepare
+from gristmill.pipelines.kickoff.room import Room
+from gristmill.pipelines.kickoff.run import code_of, run_graph
+from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.settings.exits import DONE
+
+JOB_SERVER = "RAY_API_SERVER_ADDRESS"
+"""The variable that says where Ray's job server is; `grist env` prints it."""
+
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)
+"""How many nodes run at a time says run.nodes."""
+
+
+@flow(
+    name="kickoff",
+    persist_result=False,
+    task_runner=RUNNER,
+    on_crashed=[stop_job_of],
+    on_cancellation=[stop_job_of],
+)
+def kickoff(
+    config: str = "everything",
+    settings: list[Setting] | None = None,
+    lake: str | None = None,
+    only: list[str] | None = None,
+    since: list[str] | None = None,
+    attempts: int = 3,
+) -> Any:
+    """Brings the nodes of a graph to their versions, and returns the exit code of each that has one.
+
+    Args:
+        config: a YAML file of nodes, from the clone's root, or the name of one that comes along.
+        settings: laid over it, such as "paths.data=/data".
+        lake: where all is kept, absolute or s3://; else run.lake of the file, else $GRIST_LAKE of the worker.
+        only: these nodes alone.
+        since: these nodes, and all that come after them.
+        attempts: how many Ray jobs a node may take if work fails or jobs are killed.
+    """
+    log = get_run_logger()
+    try:
+        asked = Asked(Path(config), tuple(settings or ()), lake, tuple(only or ()), tuple(since or ()))
+        ends = bring_as_tasks(asked, attempts, log)
+    except (BadConfig, Unreachable) as error:  # said in one line: a traceback would hide it
+        return Failed(message="; ".join(str(error).splitlines()))
+    ENDS[str(current.id)] = ends
+    message = "; ".join(in_words(end) for end in ends if not end.passes) or f"all {len(ends)} nodes are done"
+    return Completed(message=message) if code_of(ends) == DONE else Failed(message=message)
+
+
+ENDS: dict[str, list[End]] = {}
+"""Flow run -> the ends of its nodes, for the process that ran it."""
+
+
+def run_flow(asked: Asked) -> tuple[Prepared, list[End]]:
+    """Runs the flow in this process, seen by the server. Raises BadConfig where it was refused."""
+    prepared = prepare(asked, in_job=by_jobs())  # so that what is refused is refused before there is a flow run
+    arguments = (list(asked.settings), asked.lake, list(asked.only), list(asked.since))
+    state: Any = kickoff(str(asked.config), *arguments, return_state=True)
+    ends = ENDS.pop(str(state.state_details.flow_run_id), None)
+    if ends is None:
+        raise BadConfig(state.message or f"the flow run ended as {state.name}")
+    return prepared, ends
+
+
+def by_jobs() -> bool:
+    """Whether nodes run as Ray jobs."""
+    return bool(os.environ.get(JOB_SERVER))
+
+
+def bring_as_tasks(asked: Asked, attempts: int, log: Any) -> list[End]:
+    """The end of each node. Its jobs are stopped where this is interrupted."""
+    prepared = prepare(asked, in_job=by_jobs())
+    if not by_jobs():
+        processes = Processes(lambda node, line: log.info("%s: %s", node, line))
+        try:
+            return _brought(prepared, processes, prepared.room, log)
+        finally:
+            processes.stop()
+    jobs = Jobs(Patience("Ray's job server", prepared.config.run.patience_seconds, say=log.warning))
+    reap(jobs, log)
+    try:
+        # The cluster places what each job needs; here only the number of jobs is bounded.
+        return _brought(prepared, of_jobs(prepared, jobs, attempts, log), Room(max(1, prepared.config.run.nodes)), log)
+    except BaseException:  # a cancelled flow run: Prefect raises it in here, and it is no Exception
+        for job in jobs.all():
+            if job.live and job.metadata.get(FLOW_RUN) == str(current.id):
+                jobs.stop(job.id)
+        raise
+
+
+def _brought(prepared: Prepared, carry_out: CarryOut, room: Room, log: Any) -> list[End]:
+    bring_node = prepared.bringing(carry_out)
+    tasks: list[PrefectFuture[Any]] = []
+
+    def start(node: Node, work: Callable[[], End]) -> None:
+        @task(name=node.name, task_run_name=node.name, cache_policy=NO_CACHE, persist_result=False)
+        def brought() -> State[Any]:
+            end = work()
+            for manifest in end.versions:
+                publish(prepared.store, manifest)
+            return state_of(end)
+
+        tasks.append(brought.submit())
+
+    ends = run_graph(prepared.graph, prepared.chosen, prepared.done, bring_node, start, room, Logged(log))
+    wait(tasks)  # for what they publish
+    return ends
+
+
+class Logged:
+    """Says starts and ends in the flow's log."""
+
+    def __init__(self, log: Any) -> None:
+        self.log = log
+
+    def started(self, node: str) -> None:
+        """A node starts."""
+        self.log.info("%s: starts", node)
+
+    def ended(self, end: End) -> None:
+        """A node ended, or will not start."""
+        self.log.log(20 if end.passes else 40, "%s", in_words(end))
+
+
+def of_jobs(prepared: Prepared, jobs: Jobs, attempts: int, log: Any) -> CarryOut:
+    """Runs nodes as Ray jobs."""
+
+    def carry_out(node: Node, config: PipelineConfig) -> Ended:
+        try:
+            bring(Wanted.of(config), prepared.store, jobs, attempts, log, prepared.patience)
+        except JobFailed as error:
+            return Ended(error.code, str(error))
+        return Ended(DONE)
+
+    return carry_out
+
+
+def in_words(end: End) -> str:
+    """One line on a node."""
+    about = ", ".join(map(str, end.versions))
+    why = f"held by {end.why}" if end.state == "held" else end.why.replace("\n", "; ")
+    words = {"there": "done before", "made": "done now", "gated": "held back by a gate", "held": ""}
+    return ": ".join(part for part in (end.node, words.get(end.state, end.state), about, why) if part)
+
+
+def state_of(end: End) -> State[Any]:
+    """A node's end as the state of its task."""
+    if end.passes:
+        return Completed(message=in_words(end))
+    return Cancelled(message=in_words(end)) if end.state == "stopped" else Failed(message=in_words(end))
+
+
+def publish(store: Store, manifest: Manifest) -> None:
+    """The funnel of a version, or the curve of a training, as an artifact of the task."""
+    key = f"{manifest.form}-{manifest.dataset}"
+    key = "".join(c if c.isalnum() else "-" for c in key)
+    create_markdown_artifact(described(store, manifest), key=key, description=f"What {manifest} came to")
+
+
+def described(store: Store, manifest: Manifest) -> str:
+    """Markdown: curves of a training, scores of an evaluation, else the funnel."""
+    if manifest.form == "model" and (training := training_of_version(store, manifest)) is not None:
+        return _drawn(str(manifest), training.draw)
+    if manifest.form == "verdicts":
+        statistics = EvaluationStatistics.of(manifest.statistics)
+        return _drawn(str(manifest), lambda console: draw_evaluation(console, statistics))
+    return funnel(manifest, changed_on_the_way(Versions(store), manifest))
+
+
+def _drawn(title: str, draw: Callable[[Console], None]) -> str:
+    """What a terminal shows, as a block of Markdown that fits a page of 1,400 pixels."""
+    page = StringIO()
+    draw(Console(file=page, width=110, markup=False, emoji=False, highlight=False, force_terminal=False))
+    return f"## {title}\n\n```\n{page.getvalue().rstrip()}\n```\n"

@@ -1,0 +1,54 @@
+"""What is said of a kickoff when it is over: what every node came to, and the page on what it made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from gristmill.lake.versions.manifest import Manifest
+from gristmill.orchestration.kickoff.show import draw_ends
+from gristmill.orchestration.report.page import write_report
+from gristmill.pipelines.kickoff.bring import End
+from gristmill.pipelines.kickoff.prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`report`: the page that `report` of the file asks for; None: it asks for none, or none of its nodes is done."""
+
+    kickoff: str
+    ends: Sequence[End]
+    report: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a script reads it."""
+        report = None if self.report is None else str(self.report)
+        return {"kickoff": self.kickoff, "nodes": [_to_json(end) for end in self.ends], "report": report}
+
+    def draw(self, console: Console) -> None:
+        """A table, and where the page is."""
+        draw_ends(console, self.ends)
+        if self.report is not None:
+            console.print(f"report: {self.report}", soft_wrap=True)
+
+
+def summary(prepared: Prepared, ends: Sequence[End]) -> Summary:
+    """Writes the page, if there is to be one. Raises DamagedObject."""
+    done: Mapping[str, Sequence[Manifest]] = {**prepared.done, **{end.node: end.versions for end in ends}}
+    asked = prepared.config.report
+    named = () if asked is None else asked.nodes
+    versions = [str(manifest) for name in named for manifest in done.get(name, ())]
+    path = None
+    if asked is not None and versions:
+        path = write_report(prepared.store, versions, Path(asked.file)).resolve()
+    return Summary(prepared.config.kickoff, ends, path)
+
+
+def _to_json(end: End) -> dict[str, Any]:
+    about = {"node": end.node, "state": end.state, "versions": [str(manifest) for manifest in end.versions]}
+    digests = [manifest.digest for manifest in end.versions]
+    return {**about, "digests": digests, "why": end.why, "code": end.code, "seconds": round(end.seconds, 1)}

@@ -1,0 +1,1 @@
+"""Gates between pipelines: whether a version may go on to what is made from it."""

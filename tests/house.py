@@ -1,0 +1,173 @@
+"""A stack of its own for tests of flows, and what is looked at in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import web
+import yaml
+from waiting import PATIENCE, until
+
+from gristmill.filters.signatures.compiled import cache_folder
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.stack import health, processes
+from gristmill.orchestration.stack.folder import POOL, PORTS, Stack
+from gristmill.orchestration.stack.processes import Identity
+from gristmill.orchestration.stack.stack import down, up
+
+ROOT = Path(__file__).parents[1]
+OVER = ("Completed", "Failed", "Crashed", "Cancelled", "Held")
+SMALL = 10_000
+"""Bytes of a piece in the lake that is hurt."""
+
+
+@dataclass(frozen=True)
+class House:
+    """The stack, where it keeps its lakes, and the settings that every run has."""
+
+    stack: Stack
+    folder: Path
+    settings: list[str]
+
+    def ask(self, path: str, body: Any = None) -> Any:
+        """Prefect's server, however long it takes: `status` wants an answer at once, a test does not."""
+        return self.stack.prefect.ask(path, body, timeout=PATIENCE)
+
+    def lake(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def versions(self, name: str) -> list[str]:
+        versions = Versions(open_store(self.lake(name)))
+        return [versions.manifest("web", number).digest for number in versions.numbers("web")]
+
+    def jobs(self, name: str) -> list[dict[str, Any]]:
+        """Every job there ever was of this lake, first attempt first."""
+        jobs = [
+            job for job in self.stack.ray.ask("/api/jobs/", timeout=PATIENCE) if self.lake(name) in job["entrypoint"]
+        ]
+        return sorted((job for job in jobs if job["submission_id"]), key=lambda job: job["submission_id"])
+
+    def live(self, name: str) -> list[str]:
+        return [job["submission_id"] for job in self.jobs(name) if job["status"] in ("PENDING", "RUNNING")]
+
+    def deployment(self, name: str) -> str:
+        return next(
+            str(deployment["id"])
+            for deployment in health.deployments(self.stack.prefect, POOL)
+            if deployment["name"] == name
+        )
+
+    def start(self, name: str, settings: list[str] | None = None, parameters: dict[str, Any] | None = None) -> str:
+        """A run by hand of the deployment without a schedule; by default cut small: there is time to hurt it."""
+        settings = settings or [*self.settings, f"recipe.scan.chunk_bytes={SMALL}"]
+        body = {"parameters": {"settings": settings, "lake": self.lake(name), **(parameters or {})}}
+        path = f"/deployments/{self.deployment('by-hand')}/create_flow_run"
+        return str(self.ask(path, body)["id"])
+
+    def state(self, run: str) -> tuple[str, str]:
+        state = self.ask(f"/flow_runs/{run}")["state"]
+        return state["name"], state["message"] or ""
+
+    @property
+    def growing(self) -> list[str]:
+        """What the schedule runs with: a folder that files are added to."""
+        return [*self.settings, "recipe.extends=web", f"recipe.inputs=['{self.folder}/crawl/*']"]
+
+    def ended(self, run: str) -> tuple[str, str]:
+        return until(lambda: (s := self.state(run))[0] in OVER and s, f"the end of flow run {run}")
+
+    def held(self, name: str, run: str, receipts: int = 0) -> Identity:
+        """The driver of this lake's job, stopped (SIGSTOP) once it has written so many receipts: what is done to it
+        then happens in the middle of its work, however fast that is. The end of `run` before that is a failure."""
+
+        def look() -> Identity | None:
+            driver = self._find(name, b"-m\0gristmill.pipelines\0run")
+            if driver is None or self.receipts(name) < before + receipts:
+                assert self.state(run)[0] not in OVER, f"flow run {run} ended: {self.state(run)}"
+                return None
+            return driver if processes.send(driver, signal.SIGSTOP) else None
+
+        before = self.receipts(name)
+        return until(look, f"a driver for {name} with {receipts} receipts")
+
+    def receipts(self, name: str) -> int:
+        return sum(1 for _ in Path(self.lake(name), "receipts").rglob("*.json"))
+
+    def flow(self, run: str) -> Identity:
+        wanted = f"PREFECT__FLOW_RUN_ID={run}".encode()
+        candidates = [process for process in self.stack.family() if wanted in read(process, "environ").split(b"\0")]
+        flows = [
+            process
+            for process in candidates
+            if b"prefect.engine" in read(process, "cmdline") or b"flow_runs" in read(process, "cmdline")
+        ]
+        return (flows or candidates)[-1]
+
+    def _find(self, name: str, command: bytes) -> Identity | None:
+        lake = self.lake(name).encode()
+        lines = [(process, read(process, "cmdline")) for process in self.stack.family()]
+        return next(
+            (process for process, line in lines if line.startswith(b"python") and command in line and lake in line),
+            None,
+        )
+
+
+def read(process: Identity, what: str) -> bytes:
+    try:
+        return (processes.PROC / str(process.pid) / what).read_bytes()
+    except OSError:
+        return b""
+
+
+@contextmanager
+def stack_at(folder: Path, sample: Path, variables: Mapping[str, str] | None = None) -> Iterator[House]:
+    """A stack that runs, below this folder, with a copy of the sample's crawl. `variables`: of its environment."""
+    stack = Stack(folder / "state" / "test")
+    settings = [f"recipe.inputs=['{sample}/crawl/*']", "recipe.max_quarantine_rate=0.2"]
+    settings += [f"recipe.scan.chunk_bytes={web.CHUNK}", "recipe.shards.target_bytes=100000"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRIST_CACHE", str(cache_folder()))  # this process has loaded kernels from there
+        patch.setenv("HOME", str(folder))
+        patch.delenv("GRIST_LAKE", raising=False)
+        for name, value in (variables or {}).items():
+            patch.setenv(name, value)
+        try:
+            shutil.copytree(sample / "crawl", folder / "crawl")
+            up(stack, cpus=2, ports=dict.fromkeys(PORTS, 0))
+            yield House(stack, folder, settings)
+        finally:
+            down(stack)
+            left = stack.family()
+            assert not left, f"processes outlive `down`: {left}"
+
+
+def prefect_yaml() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """(the repository's own file, its deployments by name)."""
+    config = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    return config, {deployment["name"]: deployment for deployment in config["deployments"]}
+
+
+def deploy(house: House, deployments: list[dict[str, Any]]) -> None:
+    """These deployments, by Prefect's own command."""
+    file = house.folder / "prefect.yaml"
+    file.write_text(yaml.safe_dump({**prefect_yaml()[0], "deployments": deployments}))
+    command = [Path(sys.executable).parent / "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file]
+    environment = {**os.environ, **house.stack.exports(), "PREFECT_HOME": str(house.folder / "client")}
+    deployed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+
+
+def by_hand(nightly: dict[str, Any]) -> dict[str, Any]:
+    """The same without a schedule, and as many runs at a time as are started."""
+    return {k: v for k, v in nightly.items() if k != "concurrency_limit"} | {"name": "by-hand", "schedules": []}

@@ -1,0 +1,76 @@
+"""What tests of the kickoff share: graphs of the toy pipeline, written as a user would, and who is told how it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gristmill.pipelines.command import carry_out
+from gristmill.pipelines.kickoff.bring import End
+from gristmill.pipelines.kickoff.prepare import Asked, Prepared, prepare
+from gristmill.pipelines.kickoff.run import run_graph
+
+
+class Told:
+    """Notes starts and ends."""
+
+    def __init__(self) -> None:
+        self.starts: list[str] = []
+        self.ends: list[str] = []
+
+    def started(self, node: str) -> None:
+        self.starts.append(node)
+
+    def ended(self, end: End) -> None:
+        self.ends.append(f"{end.node} {end.state}")
+
+
+class Graphs:
+    """A folder with files of lines, the toy pipelines' configs, and kickoffs over them, each into one lake."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for pipeline in ("upper", "lines"):
+            (folder / f"{pipeline}.yaml").write_text(f"pipeline: {pipeline}\nrecipe: {{}}\n")
+        for name in "abcd":
+            self.lines(name, 1)
+
+    def lines(self, name: str, count: int) -> None:
+        """A file of so many lines."""
+        lines = (f'{{"text": "{name} {number}"}}\n' for number in range(count))
+        (self.folder / f"{name}.jsonl").write_text("".join(lines))
+
+    def upper(self, name: str, *sources: str, **more: Any) -> dict[str, Any]:
+        """A node that makes `name` of its file, and names these sources."""
+        recipe = {"dataset": name, "inputs": [f"${{data}}/{name}.jsonl"], "sources": list(sources)}
+        return {"config": str(self.folder / "upper.yaml"), "recipe": recipe} | more
+
+    def asked(
+        self,
+        nodes: Mapping[str, Any],
+        run: Mapping[str, Any] | None = None,
+        report: Mapping[str, Any] | None = None,
+        **how: Any,
+    ) -> Asked:
+        """A kickoff of these nodes."""
+        path = self.folder / "kickoff.yaml"
+        settings = {"nodes": 0, "each": {"workers": 0}, "patience_seconds": 0, **(run or {})}
+        data = {"kickoff": "toy", "paths": {"data": str(self.folder)}, "run": settings, "nodes": dict(nodes)}
+        data["report"] = report
+        path.write_text(yaml.safe_dump(data, sort_keys=False))
+        return Asked(path, **{"lake": str(self.folder / "lake"), **how})
+
+    def prepared(self, nodes: Mapping[str, Any], run: Mapping[str, Any] | None = None, **how: Any) -> Prepared:
+        """The same, looked up and checked. Raises BadConfig."""
+        return prepare(self.asked(nodes, run, **how))
+
+    def run(self, nodes: Mapping[str, Any], **how: Any) -> tuple[dict[str, End], Told]:
+        """Brings the nodes in this process. -> Their ends, and what was told meanwhile."""
+        prepared, told = self.prepared(nodes, **how), Told()
+        bring = prepared.bringing(lambda node, config: carry_out(config))
+        given = (prepared.graph, prepared.chosen, prepared.done, bring)
+        ends = run_graph(*given, lambda node, work: work() and None, prepared.room, told)
+        return {end.node: end for end in ends}, told

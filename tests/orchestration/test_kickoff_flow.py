@@ -1,0 +1,97 @@
+"""A kickoff under Prefect: a task a node, its artifact, its state; jobs that fail give their exit code.
+
+One server serves all tests (some 10 s to start); nodes run as processes, of a Python that knows the toy pipeline.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kickoffs import Graphs
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+from toy_pipeline import RUNS, UpperConfig
+
+from gristmill.orchestration.flows import JobFailed
+from gristmill.orchestration.kickoff import flow, local
+from gristmill.pipelines.command import Ended
+from gristmill.pipelines.kickoff.bring import End
+from gristmill.pipelines.registry import PIPELINES
+from gristmill.pipelines.settings.config import BadConfig
+
+CHILD = """
+import sys
+from toy_pipeline import UpperConfig
+from gristmill.orchestration.kickoff.child import main
+from gristmill.pipelines.registry import PIPELINES
+PIPELINES["upper"] = UpperConfig
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=1800):
+        yield
+
+
+@pytest.fixture
+def graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Graphs:
+    monkeypatch.setattr("gristmill.stages.read.scan.SETTLED", -1)  # the files were written just now
+    monkeypatch.setitem(PIPELINES, "upper", UpperConfig)
+    monkeypatch.delenv(flow.JOB_SERVER, raising=False)
+    monkeypatch.setattr(local, "COMMAND", (sys.executable, "-c", CHILD))
+    RUNS.clear()
+    return Graphs(tmp_path)
+
+
+def tasks() -> dict[str, str]:
+    """Name -> state of each task of the newest flow run."""
+    with get_client(sync_client=True) as client:
+        newest = max(client.read_flow_runs(), key=lambda run: run.created)
+        runs = client.read_task_runs(flow_run_filter={"id": {"any_": [str(newest.id)]}})  # type: ignore[arg-type]
+        return {run.name: run.state_name or "" for run in runs}
+
+
+def test_each_node_is_a_task_with_its_funnel_and_what_fails_holds_back_what_needs_it(graphs, server):
+    nodes = {"a": graphs.upper("a"), "b": graphs.upper("b", "node:a")}
+    prepared, ends = flow.run_flow(graphs.asked(nodes, run={"nodes": 2}))
+    assert {end.node: end.state for end in ends} == {"a": "made", "b": "made"} and prepared.chosen == ["a", "b"]
+    assert tasks() == {"a": "Completed", "b": "Completed"}
+    with get_client(sync_client=True) as client:
+        artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
+    assert "## b@v1" in str(artifacts["documents-b"].data) and artifacts["documents-a"].task_run_id is not None
+    (graphs.folder / "c.jsonl").write_bytes(b"\x1f\x8b broken")
+    more = nodes | {"c": graphs.upper("c"), "d": graphs.upper("d", "node:c")}
+    _, ends = flow.run_flow(graphs.asked(more, run={"nodes": 2}))
+    assert {end.node: end.state for end in ends} == {"a": "there", "b": "there", "c": "failed", "d": "held"}
+    assert tasks() == {"a": "Completed", "b": "Completed", "c": "Failed"}
+
+
+def test_what_cannot_be_is_refused_before_there_is_a_flow_run(graphs):
+    with pytest.raises(BadConfig, match=r"nodes.a: recipe.sources.0: 'x': there is no such node"):
+        flow.run_flow(graphs.asked({"a": graphs.upper("a", "node:x")}))
+
+
+def test_a_job_that_fails_gives_its_exit_code_and_its_reason(graphs, monkeypatch):
+    prepared = graphs.prepared({"a": graphs.upper("a")})
+    node = prepared.graph.nodes["a"]
+
+    def bring(*arguments: Any) -> None:
+        raise JobFailed("a-1 failed with exit code 3: error: too much", 3)
+
+    monkeypatch.setattr(flow, "bring", bring)
+    carry_out = flow.of_jobs(prepared, None, 3, None)  # type: ignore[arg-type]
+    assert carry_out(node, node.outline) == Ended(3, "a-1 failed with exit code 3: error: too much")
+    monkeypatch.setattr(flow, "bring", lambda *arguments: None)
+    assert carry_out(node, node.outline) == Ended(0)
+
+
+def test_a_task_says_in_a_line_what_its_node_came_to():
+    states = [flow.state_of(End("a", state, why="a line\nand one", code=3)) for state in ("failed", "gated", "stopped")]
+    assert [state.name for state in states] == ["Failed", "Failed", "Cancelled"]
+    assert states[1].message == "a: held back by a gate: a line; and one"

@@ -1,0 +1,203 @@
+"""What follows from a new version, what holds it, who ends what was killed, and that no secret is shown: on one stack.
+
+The repository's own prefect.yaml is deployed, with a schedule of every minute and data of the test. What is started by
+an event is a tokenizer instead of a training, because it takes seconds. Planted secrets are in the environment of all.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+import pytest
+import web
+from house import House, by_hand, deploy, prefect_yaml, stack_at
+from typer.testing import CliRunner
+from waiting import PATIENCE, until
+
+from gristmill.orchestration.announce import COMMITTED
+from gristmill.orchestration.cli.main import app
+from gristmill.orchestration.jobs import FLOW_RUN
+from gristmill.orchestration.stack import processes
+from gristmill.orchestration.stack.stack import up
+
+PLANTED = "planted-7Kq2vX9wLmZ4"
+TOLD: list[str] = []
+"""What the webhook was sent."""
+
+
+class Webhook(BaseHTTPRequestHandler):
+    """Takes what is sent."""
+
+    def do_POST(self) -> None:
+        """As a chat's webhook."""
+        TOLD.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def webhook() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/{PLANTED}-address"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, sample: Path, webhook: str) -> Iterator[House]:
+    secrets = {"AWS_SECRET_ACCESS_KEY": f"{PLANTED}-aws", "HF_TOKEN": f"{PLANTED}-hub", "GRIST_NOTIFY_URL": webhook}
+    with stack_at(tmp_path_factory.mktemp("flows"), sample, secrets) as house:
+        _, files = prefect_yaml()
+        nightly, mixture = files["nightly"], files["mixture"]
+        nightly["schedules"][0]["cron"] = "* * * * *"
+        nightly["parameters"] |= {"settings": house.growing, "lake": house.lake("scheduled")}
+        mixture["parameters"] = {
+            "config": "conf/tokenizer.yaml",
+            "settings": ["recipe.sources=['${web}']", "recipe.train.vocab_size=300", "run.workers=0"],
+            "lake": house.lake("scheduled"),
+        }
+        mixture["build"][0]["gristmill.orchestration.deploy.check"]["parameters"] = mixture["parameters"]
+        deploy(house, [nightly, by_hand(nightly), mixture])
+        yield house
+
+
+def runs_of(house: House, name: str, *states: str) -> list[dict[str, Any]]:
+    query = {"flow_runs": {"deployment_id": {"any_": [house.deployment(name)]}}, "sort": "START_TIME_ASC"}
+    if states:
+        query["flow_runs"]["state"] = {"type": {"any_": list(states)}}  # type: ignore[index]
+    return list(house.ask("/flow_runs/filter", query))
+
+
+def announced(house: House, lake: str) -> list[str]:
+    """Versions of a lake that an event tells of."""
+    events = house.ask("/events/filter", {"filter": {"event": {"name": [COMMITTED]}}, "limit": 50})["events"]
+    resources = [event["resource"] for event in events]
+    return [resource["gristmill.version"] for resource in resources if resource["gristmill.lake"] == house.lake(lake)]
+
+
+def doctor(house: House) -> dict[str, str]:
+    """check -> what it found and what to do, of those that are not ok."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRIST_HOME", str(house.stack.folder.parent))
+        done = CliRunner().invoke(app, ["doctor", "--stack", house.stack.name, "--json"])
+    return {
+        finding["check"]: f"{finding['found']} -> {finding['fix']}"
+        for finding in json.loads(done.stdout)["findings"]
+        if finding["level"] != "ok"
+    }
+
+
+def test_a_version_of_the_schedule_starts_what_is_made_from_it_by_an_event(house: House) -> None:
+    def followed() -> list[dict[str, Any]]:
+        failed = runs_of(house, "nightly", "FAILED", "CRASHED") + runs_of(house, "mixture", "FAILED", "CRASHED")
+        assert not failed, [run["state"]["message"] for run in failed]
+        return runs_of(house, "mixture", "COMPLETED")
+
+    (run,) = until(followed, "what an event starts")
+    assert run["created_by"]["type"] == "AUTOMATION" and run["parameters"]["version"] == "web@v1"
+    assert run["state"]["message"].startswith("tokenizer@v1: committed by this run")
+    until(lambda: len(runs_of(house, "nightly", "COMPLETED")) >= 2, "a second run of the schedule")
+    house.ask(f"/deployments/{house.deployment('nightly')}/pause_deployment", {})
+    first, second = runs_of(house, "nightly", "COMPLETED")[:2]
+    assert first["state"]["message"].startswith("web@v1: committed")
+    assert second["state"]["message"] == "web@v1: nothing new, no job was needed"
+    assert sorted(announced(house, "scheduled")) == ["tokenizer@v1", "web@v1"]  # each of them once
+    assert len(runs_of(house, "mixture")) == 1
+    (deployment,) = [d for d in house.ask("/deployments/filter", {}) if d["name"] == "nightly"]
+    assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    # its stages are task runs, in the order in which they ran, with what they came to
+    query = {"flow_runs": {"id": {"any_": [first["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
+    stages = house.ask("/task_runs/filter", query)
+    names = [stage["name"] for stage in stages]
+    assert {"scan", "extract", "shards", "ledger"} <= set(names) and names.index("scan") < names.index("ledger")
+    assert {stage["state_type"] for stage in stages} == {"COMPLETED"}
+    assert any("records" in (stage["state"]["message"] or "") for stage in stages)
+
+
+def test_a_version_that_a_gate_holds_starts_nothing_and_somebody_is_told(house: House) -> None:
+    parameters = {"settings": house.settings, "lake": house.lake("held"), "gates": {"min_kept_rate": 0.99}}
+    run = house.start("held", parameters=parameters)
+    name, message = house.ended(run)
+    assert name == "Held" and message.startswith("web@v1: committed by this run")
+    assert "held back: kept rate: web@v1 kept" in message and "`accept: [web@v1]`" in message
+    assert house.versions("held") and announced(house, "held") == []
+    until(lambda: any("held back: kept rate" in text for text in TOLD), "the webhook to be told")
+    assert house.ended(house.start("held", parameters={**parameters, "accept": ["web@v1"]}))[0] == "Completed"
+    assert announced(house, "held") == ["web@v1"]
+
+
+def test_after_kill_9_of_everything_the_doctor_says_what_is_lost_and_up_mends_it(house: House, sample: Path) -> None:
+    stack = house.stack
+    run = house.start("hurt")
+    driver = house.held("hurt", run, receipts=3)
+    (job,) = house.live("hurt")
+    worker, flow = stack.process("worker"), house.flow(run)
+    assert worker is not None
+    for process in (worker, flow):  # in this order, so that nobody sees the end of the flow
+        processes.send(process, SIGKILL)
+        until(lambda process=process: not processes.alive(process), "its death")  # type: ignore[misc]
+    assert house.state(run)[0] == "Running"
+    said = doctor(house)
+    assert "it was killed, or ended by itself; no flow run starts meanwhile" in said["worker"]
+    (name,) = (name for name in said if name.startswith("flow run "))
+    assert "is Running, but its process is gone -> `grist up`" in said[name]
+    assert "its flow run" in said[f"job {job}"] and "`ray job stop`" in said[f"job {job}"]
+    head, server = stack.process("ray"), stack.process("prefect")
+    assert head is not None and server is not None
+    processes.send(head, SIGKILL)
+    until(lambda: not processes.alive(head), "the head's death")
+    assert "its jobs died with it and are forgotten" in doctor(house)["ray"]
+    processes.send(server, SIGKILL)
+    until(lambda: not processes.alive(server), "the server's death")
+    said = doctor(house)
+    assert "no schedule fires meanwhile" in said["prefect"] and "`grist up`" in said["flow runs"]
+    lines: list[str] = []
+    up(stack, cpus=2, say=lines.append)
+    assert any("but its process is gone: it is Crashed now" in line for line in lines), lines
+    name, message = house.state(run)
+    assert name == "Crashed" and "died together with its worker" in message
+    assert not [check for check in doctor(house) if check.startswith(("flow run", "job", "ray", "prefect", "worker"))]
+    until(lambda: not processes.alive(driver), "the end of the driver with its head")
+    assert house.ended(house.start("hurt"))[0] == "Completed"
+    cut = {"chunk_bytes": 10_000}
+    alone = web.run(house.folder / "alone", web.crawl_files(sample), scan=cut).manifest.digest
+    assert house.versions("hurt") == [alone]
+
+
+def test_no_planted_secret_is_shown_anywhere(house: House) -> None:
+    """Parameters, runtime environments, commands, logs and events: all that the servers tell, and all files of logs."""
+    refused = house.start("refused", parameters={"settings": [f"recipe.inputs=['/x/{PLANTED}-aws']"]})
+    assert "the value of $AWS_SECRET_ACCESS_KEY, which Ray and Prefect would show" in house.ended(refused)[1]
+    shown = [house.stack.ray.ask("/api/jobs/", timeout=PATIENCE)]
+    for what in ("deployments", "task_runs", "artifacts"):
+        shown.append(house.ask(f"/{what}/filter", {}))
+    shown.append(house.ask("/logs/filter", {"limit": 200, "sort": "TIMESTAMP_DESC"}))
+    shown.append(house.ask("/block_documents/filter", {}))
+    shown.append([run for run in house.ask("/flow_runs/filter", {}) if run["id"] != refused])
+    text = json.dumps(shown)
+    assert FLOW_RUN in text and "minhash" in text  # it is what it looks like
+    assert PLANTED not in text
+    logs = list((house.stack.folder / "logs").iterdir())
+    session = house.stack.ray_folder
+    assert session is not None
+    logs += [path for path in session.rglob("*") if path.is_file() and path.suffix in (".log", ".out", ".err")]
+    assert len(logs) > 5
+    assert [path.name for path in logs if PLANTED.encode() in path.read_bytes()] == []
+    lines = [house_line for process in house.stack.family() for house_line in [_command(process)]]
+    assert not any(PLANTED in line for line in lines)
+
+
+def _command(process: processes.Identity) -> str:
+    try:
+        return (processes.PROC / str(process.pid) / "cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
