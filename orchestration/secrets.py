@@ -20,11 +20,13 @@ _NO_VALUE = re.compile(r"_(PATH|FILE|DIR|URI|MODE|ID)$")
 _LEAST = 12
 """Characters of a value that is taken for a secret: shorter ones are words, which stand in paths too."""
 _IN_ADDRESS = (
-    re.compile(r"(?P<where>[a-z][a-z0-9+.-]{1,20}://[^/\s:@'\"]{0,200}:)[^/\s@'\"]{1,200}@"),
+    re.compile(r"(?P<where>[a-z][a-z0-9+.-]{1,20}://[^/\s:@'\"]{0,200}:)[^/\s@'\"]{1,200}(?=@)"),
     re.compile(
-        r"(?P<where>[?&](x-amz-signature|x-amz-security-token|signature|sig|token|access_token|api_?key)=)\w", re.I
+        r"(?P<where>[?&](x-amz-signature|x-amz-security-token|signature|sig|token|access_token|api_?key)=)[^\s&'\"]+",
+        re.I,
     ),
 )
+"""A password, and what signs a request, behind what they stand after."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,7 @@ class Secrets:
         for value in self.values.values():
             text = text.replace(value, "***")
         for pattern in _IN_ADDRESS:
-            if pattern.search(text):
-                text = re.sub(pattern.pattern + r"[^\s&'\"@]*", r"\g<where>***", text, flags=pattern.flags)
+            text = pattern.sub(r"\g<where>***", text)
         return text
 
     def check(self, text: str, what: str) -> None:

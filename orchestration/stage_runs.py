@@ -25,7 +25,7 @@ from gristmill.stages.run.progress import BEGINS, DONE_BEFORE
 Item = TypeVar("Item", bound="str | Job | None")
 
 _LINE = re.compile(r"\d\d:\d\d:\d\d INFO (?P<title>[^:\n]{1,60}): (?P<what>[^\n]{1,500})")
-_ENDED = re.compile(r"\d[\d,]* pieces?\b.*, \d+\.\d s$")
+_ENDED = re.compile(r"[\d,]+ (?P<not_all>of [\d,]+ )?pieces?\b.*, \d+\.\d s$")
 
 
 def shown_by_stages(items: Iterator[Item], log: Any) -> Iterator[tuple[Item, Any]]:
@@ -58,9 +58,9 @@ class StageRuns:
         elif what.endswith(DONE_BEFORE):
             self._begin(title, what, Completed(name="Cached", message=what))
             return self._open.pop(title, (None, self.log))[1]
-        elif title in self._open and _ENDED.match(what):
+        elif title in self._open and (ended := _ENDED.match(what)):
             run, log = self._open.pop(title)
-            self._set(run, Completed(message=what))
+            self._set(run, Failed(message=what) if ended["not_all"] else Completed(message=what))
             return log
         return self._open[title][1] if title in self._open else self.log
 

@@ -21,24 +21,29 @@ from gristmill.pipelines.gates.drift import changes, common, stability_index, to
 from gristmill.pipelines.settings.config import BadConfig
 
 
+MOST_QUARANTINED = 0.05
+"""Of the records of a version whose recipe does not say."""
+
+
 @dataclass(frozen=True)
 class Gates:
-    """When a version is held. None leaves a gate out.
+    """When a version is held. None leaves a gate out, but for `max_quarantine_rate`: there it is the recipe's own key of
+    this name, and 5% where a recipe has none.
 
     `min_kept_rate`: of the records that came in; by default only a version that kept nothing is held, since curation
-    of a crawl keeps 1% and chats nearly all. `max_quarantine_rate`: as `recipe.max_quarantine_rate`, 5%.
+    of a crawl keeps 1% and chats nearly all.
     `max_kept_change`: by what factor the kept rate may rise or fall; our choice, nothing published says.
     `max_language_drift`, `max_length_drift`: the population stability index of the two distributions, of which .25
     is called a significant shift since Siddiqi, Credit Risk Scorecards (2006).
     `max_topic_drift`: Jensen-Shannon divergence (base 2, 0 to 1) of the words of `topic_records` records of each side.
-    Measured on crawl pages and 12 sets of maths, code and science questions: two halves of a set of 250 records or more
-    are .01 to .05 apart, train and test of GSM8K .016, different sets .14 to .98 (but two of olympiad questions .07).
+    Measured on crawl pages and 12 sets of maths, code and science questions: halves of 127 to 400 records
+    are .01 to .05 apart, train and test of GSM8K .016, different sets .14 to .98 (MATH and Gaokao alone .07).
     `min_records`: with fewer on either side nothing is compared: by chance alone the index of ten bins then passes .17
     once in twenty times (it is chi-squared of nine degrees of freedom, times 1/n + 1/m: Yurdakul 2018).
     """
 
     min_kept_rate: float | None = 0.0
-    max_quarantine_rate: float | None = 0.05
+    max_quarantine_rate: float | None = None
     max_kept_change: float | None = 2.0
     max_language_drift: float | None = 0.25
     max_length_drift: float | None = 0.25
@@ -79,19 +84,20 @@ class Intake:
     kept: int
     quarantined: int
     texts: TextStatistics | None
+    max_quarantine_rate: float
 
     @classmethod
     def of(cls, manifest: Manifest, base: Manifest | None = None) -> Intake:
         """`base`: the version that it extends."""
         counts = [manifest.received.count, manifest.kept.count, manifest.quarantined.count]
-        texts = _texts_of(manifest)
+        texts, most = _texts_of(manifest), float(manifest.recipe.get("max_quarantine_rate", MOST_QUARANTINED))
         if base is None:
-            return cls(str(manifest), str(manifest), *counts, texts)
+            return cls(str(manifest), str(manifest), *counts, texts, most)
         before = [base.received.count, base.kept.count, base.quarantined.count]
         old = _texts_of(base)
         added = [now - then for now, then in zip(counts, before, strict=True)]
         texts = texts.less(old) if texts is not None and old is not None else None
-        return cls(f"what {manifest} added", str(manifest), *added, texts)
+        return cls(f"what {manifest} added", str(manifest), *added, texts, most)
 
     @property
     def kept_rate(self) -> float:
@@ -162,10 +168,11 @@ def _held_alone(new: Intake, gates: Gates) -> list[str]:
             f" {least} has to be kept; `grist show {new.version}` says why records were dropped"
         )
     rate = new.quarantined / new.received
-    if gates.max_quarantine_rate is not None and rate > gates.max_quarantine_rate:
+    most = new.max_quarantine_rate if gates.max_quarantine_rate is None else gates.max_quarantine_rate
+    if rate > most:
         reasons.append(
             f"quarantine: {new.quarantined:,} of the {new.received:,} records of {new.name} ({rate:.1%}) could not be"
-            f" read, at most {gates.max_quarantine_rate:.1%} are allowed;"
+            f" read, at most {most:.1%} are allowed;"
             f" `grist sample {new.version} --fate quarantined` shows some"
         )
     return reasons

@@ -12,9 +12,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gristmill.orchestration import deploy
+from gristmill.orchestration.announce import COMMITTED
 from gristmill.orchestration.cli.main import app
 from gristmill.orchestration.deploy import check, check_parameters
-from gristmill.orchestration.stack.folder import Stack
+from gristmill.orchestration.stack.folder import POOL, Stack
 from gristmill.pipelines.settings.config import BadConfig
 
 ROOT = Path(__file__).parents[2]
@@ -78,16 +79,51 @@ def test_inputs_that_are_not_there_yet_are_only_said(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_the_file_in_the_repository_passes_its_own_check(monkeypatch):
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
+def test_the_file_in_the_repository_passes_its_own_check(deployment, monkeypatch):
     monkeypatch.chdir(ROOT)
-    (nightly,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    ((step, given),) = nightly["build"][0].items()
-    assert step == "gristmill.orchestration.deploy.check" and given["parameters"] == nightly["parameters"]
+    ((step, given),) = deployment["build"][0].items()
+    assert step == "gristmill.orchestration.deploy.check" and given["parameters"] == deployment["parameters"]
     check_parameters(given["parameters"])
-    assert nightly["pull"][0]["prefect.deployments.steps.set_working_directory"]["directory"] == "{{ clone }}"
+    assert deployment["pull"][0]["prefect.deployments.steps.set_working_directory"]["directory"] == "{{ clone }}"
+    assert deployment["work_pool"] == {"name": POOL}
+    assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/nightly.md", "prefect.yaml"])
+def test_what_an_event_starts_waits_for_the_event_that_flows_send():
+    triggers = [
+        (deployment["name"], trigger) for deployment in DEPLOYMENTS for trigger in deployment.get("triggers", [])
+    ]
+    assert [name for name, _ in triggers] == ["training", "mixture"]
+    for name, trigger in triggers:
+        assert trigger["expect"] == [COMMITTED]
+        dataset = trigger["match"]["prefect.resource.id"].removeprefix("gristmill.dataset.")
+        (settings,) = (deployment["parameters"]["settings"] for deployment in DEPLOYMENTS if deployment["name"] == name)
+        assert any(f"${{{dataset}}}" in setting for setting in settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"gates": {"max_topics": 1}}, "gates: max_topics: unknown key; allowed here: min_kept_rate"),
+        ({"gates": {"max_kept_change": 0}}, "gates: max_kept_change=0: a factor"),
+        (
+            {"settings": ["recipe.inputs=['https://me:passw0rd@host/x']"]},
+            "settings: recipe.inputs holds a secret after",
+        ),
+        ({"settings": ["recipe.inputs=['https://host/x?X-Amz-Signature=ab12']"]}, "holds a secret after"),
+    ],
+)
+def test_gates_and_secrets_are_checked_before_a_deployment(given, message):
+    with pytest.raises(BadConfig) as refused:
+        check_parameters({**parameters("recipe.inputs=['/data/*']"), **given})
+    assert message in str(refused.value) and "passw0rd" not in str(refused.value)
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/nightly.md", "docs/operations.md", "prefect.yaml"])
 def test_every_example_for_prefect_is_quoted_and_the_shell_is_pointed_to_the_stack(file):
     text = (ROOT / file).read_text()
     for line in text.splitlines():

@@ -45,6 +45,7 @@ def commit(
     upon: Manifest | None = None,
     role: str = "input",
     form: str = "documents",
+    recipe: dict[str, Any] | None = None,
 ) -> Manifest:
     """A version with these texts kept. `upon`: the version that it extends, whose counts are in its own."""
     base = upon.shards if upon else ()
@@ -58,7 +59,7 @@ def commit(
     fates = {"kept": len(texts), "dropped": dropped, "quarantined": quarantined}
     fields = {name: so_far(name, n) for name, n in fates.items()}
     fields["received"] = so_far("received", sum(fates.values()))
-    fields |= {"statistics": statistics or {}, "form": form}
+    fields |= {"statistics": statistics or {}, "form": form, "recipe": recipe or {}}
     if upon:
         fields["parent"] = upon.ref.model_copy(update={"role": role})
     shard = put_table(store, "shard", rows)
@@ -71,8 +72,11 @@ def test_the_first_version_is_held_only_by_what_it_is(store):
     assert held(versions, good) == []
     (nothing,) = held_by_counts(commit(store, [], dropped=50), None)
     assert "web@v2 kept 0 of 50 records (0.0%)" in nothing and "`grist show web@v2`" in nothing
+    unreadable = commit(store, texts_of(COOKING, 70), quarantined=30, recipe={"max_quarantine_rate": 0.4})
+    assert held_by_counts(unreadable, None) == []  # as its recipe allows
+    assert len(held_by_counts(unreadable, None, Gates(max_quarantine_rate=0.1))) == 1
     (unread,) = held_by_counts(commit(store, texts_of(COOKING, 80), quarantined=20), None)
-    assert "20 of the 100 records of web@v3 (20.0%) could not be read, at most 5.0%" in unread
+    assert "20 of the 100 records of web@v4 (20.0%) could not be read, at most 5.0%" in unread
     assert held_by_counts(good, None, Gates(min_kept_rate=0.5))[0].startswith("kept rate: web@v1 kept 300 of 3,030")
 
 
