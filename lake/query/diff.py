@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.lake.accounts.receipt import canonical
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, generations, iter_batches
-from gristmill.lake.versions.growth import ancestors
+from gristmill.lake.versions.catalogue import Catalogue
 from gristmill.lake.versions.manifest import InputFile, Manifest
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 
@@ -71,7 +72,8 @@ def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
     only_a = [ref for sha, ref in refs_a.items() if sha not in shared]
     only_b = [ref for sha, ref in refs_b.items() if sha not in shared]
     counts, examples = _compare(store, only_a, only_b)
-    before, after = (_inputs(store, m) for m in (a, b))
+    catalogue = Catalogue(Versions(store))
+    before, after = (_inputs(catalogue, m) for m in (a, b))
     return Diff(
         a=str(a),
         b=str(b),
@@ -91,9 +93,9 @@ def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
     )
 
 
-def _inputs(store: Store, manifest: Manifest) -> dict[str, InputFile]:
+def _inputs(catalogue: Catalogue, manifest: Manifest) -> dict[str, InputFile]:
     """By digest, those of the versions that it extends as well."""
-    return {file.digest: file for m in ancestors(Versions(store), manifest) for file in m.inputs}
+    return {file.digest: file for m in (manifest, *catalogue.ancestors(manifest)) for file in m.inputs}
 
 
 def _order(item: tuple[tuple[str, str], int]) -> tuple[int, tuple[str, str]]:
@@ -244,12 +246,17 @@ def changed_on_the_way(versions: Versions, manifest: Manifest) -> tuple[str, ...
     """In what a version's ancestors were made otherwise than itself: keys of the recipe, and stages whose VERSION is
     another; or that one of them is not in this lake. Empty for one that extends nothing."""
     changes: set[str] = set()
+    own = {stage.name: stage.version for stage in manifest.stages}
+    compared: set[bytes] = set()
     try:
-        for ancestor in ancestors(versions, manifest):
+        for ancestor in Catalogue(versions).ancestors(manifest):
+            made_by = canonical([ancestor.recipe, ancestor.stages])
+            if made_by in compared:  # as nearly all of a thousand are
+                continue
+            compared.add(made_by)
             changes.update(recipe_changes(ancestor.recipe, manifest.recipe))
-            own, earlier = ({stage.name: stage.version for stage in m.stages} for m in (manifest, ancestor))
-            both = own.keys() & earlier.keys()
-            changes.update(f"stage {name}" for name in both if own[name] != earlier[name])
+            both = own.keys() & ancestor.stages.keys()
+            changes.update(f"stage {name}" for name in both if own[name] != ancestor.stages[name])
     except NoSuchVersion:
         changes.add("an ancestor that is not in this lake")
     return tuple(sorted(changes))

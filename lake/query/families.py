@@ -13,7 +13,8 @@ from gristmill.lake.accounts.fan import FAMILIES
 from gristmill.lake.query.query import say_lost
 from gristmill.lake.store.base import NotFound
 from gristmill.lake.store.objects import DamagedObject, ObjectRef, rows_between
-from gristmill.lake.versions.manifest import Outline
+from gristmill.lake.store.sealed import Unreadable
+from gristmill.lake.versions.history import Summary
 from gristmill.lake.versions.versions import Versions
 
 HALF = 16
@@ -42,25 +43,36 @@ _STORED = [field.name for field in fields(Child) if field.name not in ("dataset"
 
 
 def children_of(
-    versions: Versions, outlines: Mapping[str, Sequence[Outline]], prefixes: Sequence[str]
+    versions: Versions, summaries: Mapping[str, Sequence[Summary]], prefixes: Sequence[str]
 ) -> tuple[Child, ...]:
     """The children whose own id, or whose parent's, begins with one of the prefixes; in order of parents and numbers.
     What is lost is named, unless gc took it with a withdrawn version."""
     children: list[Child] = []
-    for dataset, of_dataset in outlines.items():
+    for dataset, of_dataset in summaries.items():
         numbers: dict[str, list[int]] = {}
         refs: dict[str, ObjectRef] = {}
-        for outline in of_dataset:
-            for ref in outline.ledgers:
-                if ref.kind == FAMILIES:
-                    refs[ref.sha256] = ref
-                    numbers.setdefault(ref.sha256, []).append(outline.version)
+        for summary in of_dataset:
+            for ref in _ledgers(versions, summary):
+                refs[ref.sha256] = ref
+                numbers.setdefault(ref.sha256, []).append(summary.version)
         for sha256, ref in refs.items():
             try:
                 children += _children(versions, dataset, tuple(numbers[sha256]), ref, prefixes)
             except (NotFound, DamagedObject) as error:
                 say_lost(versions, dataset, numbers[sha256], error)
     return tuple(sorted(children, key=lambda child: (child.parent_id, child.dataset, child.sample)))
+
+
+def _ledgers(versions: Versions, summary: Summary) -> list[ObjectRef]:
+    """Those of children that a version has; none of one whose manifest is damaged, which `versions` warns of."""
+    if FAMILIES not in summary.ledgers:
+        return []
+    try:
+        ledgers = versions.outline(summary.dataset, summary.version).ledgers
+    except (Unreadable, DamagedObject) as error:
+        versions.warn(error)
+        return []
+    return [ref for ref in ledgers if ref.kind == FAMILIES]
 
 
 def _children(

@@ -8,7 +8,6 @@ costs a few small reads. Withdrawn versions are shown and marked, never silently
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +15,8 @@ from gristmill.lake.query.diff import changed_on_the_way
 from gristmill.lake.store.base import NotFound
 from gristmill.lake.store.objects import DamagedObject
 from gristmill.lake.store.sealed import Unreadable
+from gristmill.lake.versions.catalogue import Catalogue
+from gristmill.lake.versions.history import Summary
 from gristmill.lake.versions.manifest import InputFile, Manifest, VersionRef
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 
@@ -66,7 +67,7 @@ class Description:
 
     def to_json(self) -> dict[str, Any]:
         """As `grist show --json` prints it: the manifest, and what is known beside it."""
-        about = {"tags": list(self.tags), "withdrawn": self.withdrawn, "bytes": stored_bytes(self.manifest)}
+        about = {"tags": list(self.tags), "withdrawn": self.withdrawn, "bytes": self.manifest.stored_bytes}
         return {**self.manifest.model_dump(mode="json"), **about, "changed_on_the_way": list(self.changed)}
 
 
@@ -85,11 +86,6 @@ class Node:
     origins: tuple[Node, ...] = field(default=())
 
 
-def stored_bytes(manifest: Manifest) -> int:
-    """Bytes of the distinct shards and ledgers of a version."""
-    return sum({ref.sha256: ref.bytes for ref in (*manifest.shards, *manifest.ledgers)}.values())
-
-
 def list_datasets(versions: Versions) -> list[DatasetRow]:
     """Every dataset of the lake, by name; of each only the latest manifest is read."""
     rows = []
@@ -104,10 +100,10 @@ def list_datasets(versions: Versions) -> list[DatasetRow]:
 def list_versions(versions: Versions, name: str) -> list[VersionRow]:
     """Every version of a dataset, newest first. Raises NoSuchVersion if there is no such dataset."""
     require_dataset(versions, name)
-    tags, gone = versions.tags(name), versions.withdrawn(name)
-    with ThreadPoolExecutor(8) as pool:
-        numbers = reversed(versions.numbers(name))
-        return list(pool.map(lambda number: _read_row(versions, name, number, tags, gone), numbers))
+    tags, gone, told = versions.tags(name), versions.withdrawn(name), Catalogue(versions).of(name)
+    rows = {number: _row(summary, tags, gone) for number, summary in told.summaries.items()}
+    rows |= {number: _problem_row(name, number, problem, tags, gone) for number, problem in told.problems.items()}
+    return [rows[number] for number in sorted(rows, reverse=True)]
 
 
 def require_dataset(versions: Versions, name: str) -> None:
@@ -129,55 +125,65 @@ def say_lost(versions: Versions, name: str, numbers: Collection[int], error: Not
 def _read_row(versions: Versions, name: str, number: int, tags: dict[str, int], gone: dict[int, str]) -> VersionRow:
     """The line of a version; where its manifest cannot be read, what is known without it."""
     try:
-        return _row(versions.manifest(name, number), tags, gone)
+        return _row(versions.read(name, number)[1], tags, gone)
     except Unreadable as error:
         versions.warn(error)
-        return VersionRow(
-            dataset=name,
-            version=number,
-            at=None,
-            received=0,
-            kept=0,
-            dropped=0,
-            quarantined=0,
-            shards=0,
-            bytes=0,
-            digest="",
-            parent=None,
-            commit=None,
-            dirty=None,
-            tags=tuple(sorted(tag for tag, tagged in tags.items() if tagged == number)),
-            withdrawn=gone.get(number),
-            problem=str(error),
-        )
+        return _problem_row(name, number, str(error), tags, gone)
 
 
-def _row(manifest: Manifest, tags: dict[str, int], gone: dict[int, str]) -> VersionRow:
-    """The line of a version from its manifest. `tags`: name -> version, `gone`: withdrawn version -> reason."""
+def _problem_row(name: str, number: int, problem: str, tags: dict[str, int], gone: dict[int, str]) -> VersionRow:
+    """The line of a version whose manifest cannot be read."""
     return VersionRow(
-        dataset=manifest.dataset,
-        version=manifest.version,
-        at=manifest.made.get("at"),
-        received=manifest.received.count,
-        kept=manifest.kept.count,
-        dropped=manifest.dropped.count,
-        quarantined=manifest.quarantined.count,
-        shards=len(manifest.shards),
-        bytes=stored_bytes(manifest),
-        digest=manifest.digest,
-        parent=None if manifest.parent is None else str(manifest.parent),
-        commit=manifest.made.get("commit"),
-        dirty=manifest.made.get("dirty"),
-        tags=tuple(sorted(tag for tag, number in tags.items() if number == manifest.version)),
-        withdrawn=gone.get(manifest.version),
+        dataset=name,
+        version=number,
+        at=None,
+        received=0,
+        kept=0,
+        dropped=0,
+        quarantined=0,
+        shards=0,
+        bytes=0,
+        digest="",
+        parent=None,
+        commit=None,
+        dirty=None,
+        tags=_tags_of(number, tags),
+        withdrawn=gone.get(number),
+        problem=problem,
     )
+
+
+def _row(summary: Summary, tags: dict[str, int], gone: dict[int, str]) -> VersionRow:
+    """The line of a version. `tags`: name -> version, `gone`: withdrawn version -> reason."""
+    return VersionRow(
+        dataset=summary.dataset,
+        version=summary.version,
+        at=summary.at,
+        received=summary.received,
+        kept=summary.kept,
+        dropped=summary.dropped,
+        quarantined=summary.quarantined,
+        shards=summary.shards,
+        bytes=summary.bytes,
+        digest=summary.digest,
+        parent=None if summary.parent is None else str(summary.parent),
+        commit=summary.commit,
+        dirty=summary.dirty,
+        tags=_tags_of(summary.version, tags),
+        withdrawn=gone.get(summary.version),
+    )
+
+
+def _tags_of(number: int, tags: dict[str, int]) -> tuple[str, ...]:
+    return tuple(sorted(tag for tag, tagged in tags.items() if tagged == number))
 
 
 def describe(versions: Versions, ref: str) -> Description:
     """Everything about one version; a withdrawn one too, with the reason. Raises NoSuchVersion."""
     manifest = versions.resolve(ref)
-    row = _row(manifest, versions.tags(manifest.dataset), versions.withdrawn(manifest.dataset))
-    return Description(manifest, row.tags, row.withdrawn, changed_on_the_way(versions, manifest))
+    tags, gone = versions.tags(manifest.dataset), versions.withdrawn(manifest.dataset)
+    changed = changed_on_the_way(versions, manifest)
+    return Description(manifest, _tags_of(manifest.version, tags), gone.get(manifest.version), changed)
 
 
 def resolve_usable(versions: Versions, ref: str) -> Manifest:
@@ -198,39 +204,64 @@ def lineage(versions: Versions, ref: str) -> Node:
     A version reached twice shows its origins once. An origin that is gone, or whose digest is not the one that
     was recorded, stays in the tree as a node with a `problem`.
     """
-    manifest = versions.resolve(ref)
-    gone: dict[str, dict[int, str]] = {}
-    return _node(versions, manifest.ref.model_copy(update={"role": ""}), set(), gone)
+    return tree_of(Catalogue(versions), versions.resolve(ref))
 
 
-def _node(versions: Versions, ref: VersionRef, seen: set[str], gone: dict[str, dict[int, str]]) -> Node:
-    """A version and what it comes from. `seen`: versions of the tree whose origins are shown; `gone`: what is withdrawn
-    of each dataset, read once."""
-    if ref.dataset not in gone:
-        gone[ref.dataset] = versions.withdrawn(ref.dataset)
+def tree_of(catalogue: Catalogue, manifest: Manifest) -> Node:
+    """`lineage` of a manifest."""
+    seen, gone = set[str](), dict[str, dict[int, str]]()
+    # A dataset that grew a thousand times has a tree of that depth: deeper than Python's calls go.
+    path = [_Growing(*_about(catalogue, manifest.ref.model_copy(update={"role": ""}), seen, gone))]
+    while True:
+        tip = path[-1]
+        if tip.todo:
+            path.append(_Growing(*_about(catalogue, tip.todo.pop(0), seen, gone)))
+            continue
+        node = replace(tip.node, origins=tuple(tip.origins))
+        path.pop()
+        if not path:
+            return node
+        path[-1].origins.append(node)
+
+
+@dataclass
+class _Growing:
+    """A node whose origins are being looked up: `todo` are those to come."""
+
+    node: Node
+    todo: list[VersionRef]
+    origins: list[Node] = field(default_factory=list)
+
+
+def _about(
+    catalogue: Catalogue, ref: VersionRef, seen: set[str], gone: dict[str, dict[int, str]]
+) -> tuple[Node, list[VersionRef]]:
+    """A version without its origins, and these. `seen`: versions of the tree whose origins are shown; `gone`: what is
+    withdrawn of each dataset, read once."""
     try:
-        manifest = versions.manifest(ref.dataset, ref.version)
+        summary = catalogue.summary(ref.dataset, ref.version)
     except NoSuchVersion as error:
-        return Node(str(ref), ref.role, ref.digest, problem=f"not in this lake: {error}")
+        return Node(str(ref), ref.role, ref.digest, problem=f"not in this lake: {error}"), []
     except Unreadable as error:
-        return Node(str(ref), ref.role, ref.digest, problem=str(error))
+        return Node(str(ref), ref.role, ref.digest, problem=str(error)), []
+    if ref.dataset not in gone:
+        gone[ref.dataset] = catalogue.versions.withdrawn(ref.dataset)
     problem = None
-    if manifest.digest != ref.digest:
-        problem = f"its digest is {manifest.digest[:12]}, not {ref.digest[:12]} as recorded: run `grist verify {ref}`"
-    about = Node(
+    if summary.digest != ref.digest:
+        problem = f"its digest is {summary.digest[:12]}, not {ref.digest[:12]} as recorded: run `grist verify {ref}`"
+    node = Node(
         ref=str(ref),
         role=ref.role,
-        digest=manifest.digest,
-        kept=manifest.kept.count,
+        digest=summary.digest,
+        kept=summary.kept,
         withdrawn=gone[ref.dataset].get(ref.version),
         problem=problem,
     )
     if str(ref) in seen:
-        return replace(about, repeated=True)
+        return replace(node, repeated=True), []
     seen.add(str(ref))
-    above = list(manifest.sources)
-    if manifest.parent is not None:
-        role = manifest.parent.role if manifest.parent.role == "forget" else "extends"
-        above.insert(0, manifest.parent.model_copy(update={"role": role}))
-    origins = tuple(_node(versions, origin, seen, gone) for origin in above)
-    return replace(about, inputs=manifest.inputs, origins=origins)
+    above = list(summary.sources)
+    if summary.parent is not None:
+        role = summary.parent.role if summary.parent.role == "forget" else "extends"
+        above.insert(0, summary.parent.model_copy(update={"role": role}))
+    return replace(node, inputs=summary.inputs), above

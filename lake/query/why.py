@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,14 +18,14 @@ from gristmill.lake.accounts import media
 from gristmill.lake.accounts.identity import normalise_url
 from gristmill.lake.query.families import Child, children_of
 from gristmill.lake.query.query import require_dataset, say_lost
-from gristmill.lake.store.base import NotFound, Store
+from gristmill.lake.store.base import NotFound
 from gristmill.lake.store.objects import DamagedObject, rows_between
-from gristmill.lake.store.sealed import Unreadable
 from gristmill.lake.takedown.search import ids_of_page
 from gristmill.lake.takedown.suppress_entries import url_heads
+from gristmill.lake.versions.catalogue import Catalogue
 from gristmill.lake.versions.chains import Row, Searched, chains, rows_of, search
-from gristmill.lake.versions.manifest import Manifest, Outline
-from gristmill.lake.versions.roots import missing
+from gristmill.lake.versions.history import Summary
+from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 
 _ID = re.compile(r"[0-9a-f]{8,32}")
@@ -112,47 +111,49 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
     if dataset is not None:
         require_dataset(versions, dataset)
     names = versions.names() if dataset is None else [dataset]
-    outlines, broken = dict[str, list[Outline]](), dict[str, list[int]]()
-    for name in names:
-        outlines[name], broken[name] = _outlines(versions, name)
-    normalised, prefixes = _prefixes(versions, outlines, query)
-    searched = _search(versions.store, outlines, prefixes)
+    catalogue = Catalogue(versions)
+    summaries = {name: catalogue.of(name).in_order() for name in names}
+    normalised, prefixes = _prefixes(versions, summaries, query)
+    searched = _search(versions, summaries, prefixes)
     unanswered = not any(rows for part in searched.values() for rows in part.rows.values())
     respelled = unanswered and len(prefixes) > ALIKE  # a URL that mixes spellings has another first half
-    latest = [of_dataset[-1] for of_dataset in outlines.values() if of_dataset]
-    unscanned = respelled and sum(outline.received.count for outline in latest) > SCANNED_RECORDS
+    latest = [of_dataset[-1] for of_dataset in summaries.values() if of_dataset]
+    unscanned = respelled and sum(summary.received for summary in latest) > SCANNED_RECORDS
     heads: Sequence[str] = prefixes
     if respelled and not unscanned and (ids := ids_of_page(versions, query)):
         heads = sorted(ids)
-        searched = _search(versions.store, outlines, heads)
+        searched = _search(versions, summaries, heads)
     for part in searched.values():
         for message in part.damage:
             versions.warn(message)
-    stories = [story for name in names for story in _stories(outlines[name], searched[name].rows)]
+    stories = [story for name in names for story in _stories(summaries[name], searched[name].rows)]
     unreadable: list[str] = []
     for name in names:
-        unreadable += [f"{name}@v{number}" for number in sorted({*broken[name], *searched[name].unreadable})]
+        unread = {*catalogue.of(name).problems, *searched[name].unreadable}
+        unreadable += [f"{name}@v{number}" for number in sorted(unread)]
     return Answer(
         query=query,
         normalised=normalised,
         prefixes=prefixes,
-        searched={name: tuple(m.version for m in ms) for name, ms in outlines.items()},
-        stories=tuple(_with_clusters(versions, _with_survivors(versions, outlines, stories))),
+        searched={name: tuple(m.version for m in ms) for name, ms in summaries.items()},
+        stories=tuple(_with_clusters(versions, _with_survivors(versions, summaries, stories))),
         withdrawn=tuple(f"{name}@v{n}" for name in names for n in sorted(versions.withdrawn(name))),
         unreadable=tuple(unreadable),
         unscanned=unscanned,
-        children=children_of(versions, outlines, heads),
+        children=children_of(versions, summaries, heads),
     )
 
 
-def _search(store: Store, outlines: Mapping[str, Sequence[Outline]], prefixes: Sequence[str]) -> dict[str, Searched]:
+def _search(
+    versions: Versions, summaries: Mapping[str, Sequence[Summary]], prefixes: Sequence[str]
+) -> dict[str, Searched]:
     """By dataset. An object that several datasets share is read once."""
     read: dict[str, list[Row]] = {}
-    return {name: search(store, versions, prefixes, read) for name, versions in outlines.items()}
+    return {name: search(versions, of_dataset, prefixes, read) for name, of_dataset in summaries.items()}
 
 
 def _prefixes(
-    versions: Versions, outlines: Mapping[str, Sequence[Outline]], query: str
+    versions: Versions, summaries: Mapping[str, Sequence[Summary]], query: str
 ) -> tuple[str | None, tuple[str, ...]]:
     """(normalised URL, prefixes of ids that the question may mean)."""
     query = query.strip()
@@ -161,52 +162,32 @@ def _prefixes(
     if _ID.fullmatch(query):
         return None, (query,)
     if _SHA256.fullmatch(query.lower()):
-        return None, tuple(sorted(_having(versions, outlines, query.lower()))) or (query,)
+        return None, tuple(sorted(_having(versions, summaries, query.lower()))) or (query,)
     return normalise_url(query), url_heads(query)
 
 
-def _having(versions: Versions, outlines: Mapping[str, Sequence[Outline]], sha256: str) -> set[str]:
+def _having(versions: Versions, summaries: Mapping[str, Sequence[Summary]], sha256: str) -> set[str]:
     """The records that have a medium, by the tables of media of these versions; an object that several share is read
     once. What is lost is named, unless gc took it with a withdrawn version."""
     ids: set[str] = set()
     read: set[str] = set()
-    for chain in (chain for of_dataset in outlines.values() for chain in chains(of_dataset)):
-        for outline in chain:
+    for chain in (chain for of_dataset in summaries.values() for chain in chains(of_dataset)):
+        for summary in chain:
             try:
-                for ref in versions.manifest(outline.dataset, outline.version).attachments:
+                for ref in versions.manifest(summary.dataset, summary.version).attachments:
                     if ref.kind == media.KIND and ref.sha256 not in read:
                         ids |= media.ids_having(versions.store, ref, [sha256])
                         read.add(ref.sha256)
                 break  # the table of the newest has the rows of all that it extends
             except (NotFound, DamagedObject) as error:
-                say_lost(versions, outline.dataset, [outline.version], error)
+                say_lost(versions, summary.dataset, [summary.version], error)
     return ids
 
 
-def _outlines(versions: Versions, name: str) -> tuple[list[Outline], list[int]]:
-    """The versions of a dataset in order, and the numbers of those that cannot be read."""
-    broken: list[int] = []
-
-    def read(number: int) -> Outline | None:
-        try:
-            return versions.outline(name, number)
-        except (Unreadable, DamagedObject) as error:
-            versions.warn(error)
-            broken.append(number)
-            return None
-
-    numbers = versions.numbers(name)
-    for number in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
-        versions.warn(missing(name, number))
-        broken.append(number)
-    with ThreadPoolExecutor(16) as pool:  # many small GETs; a remote store answers them side by side
-        return [outline for outline in pool.map(read, numbers) if outline is not None], broken
-
-
-def _stories(manifests: Sequence[Outline], rows: Mapping[int, Sequence[Row]]) -> list[Story]:
+def _stories(manifests: Sequence[Summary], rows: Mapping[int, Sequence[Row]]) -> list[Story]:
     """The stories of one dataset. `rows`: those of each version."""
     # The same fate in several versions is one story, with the row of the first of them.
-    agreeing: dict[tuple[Any, ...], tuple[Outline, Row, list[int]]] = {}
+    agreeing: dict[tuple[Any, ...], tuple[Summary, Row, list[int]]] = {}
     for manifest in manifests:
         for row in rows.get(manifest.version, ()):
             key = tuple(row[name] for name in (*_KEY, "fate", "reason", "value", "survivor"))
@@ -221,7 +202,7 @@ def _stories(manifests: Sequence[Outline], rows: Mapping[int, Sequence[Row]]) ->
     return sorted(stories, key=lambda s: (s.place.id, s.place.input, s.place.ordinal, s.versions))
 
 
-def names_of(manifests: Iterable[Manifest | Outline]) -> dict[str, tuple[str, ...]]:
+def names_of(manifests: Iterable[Manifest | Summary]) -> dict[str, tuple[str, ...]]:
     """input digest -> addresses; a version that grew names only its own inputs, its ancestors name theirs."""
     return {file.digest: file.names for manifest in manifests for file in manifest.inputs if file.names}
 
@@ -232,29 +213,29 @@ def place_of(row: dict[str, Any], names: dict[str, tuple[str, ...]]) -> Place:
     return Place(**where, names=names.get(row["input"], ()))
 
 
-def _with_survivors(versions: Versions, outlines: dict[str, list[Outline]], stories: Sequence[Story]) -> list[Story]:
+def _with_survivors(versions: Versions, summaries: dict[str, list[Summary]], stories: Sequence[Story]) -> list[Story]:
     """The stories with each survivor as the newest version of its story knows it."""
     done = []
     for story in stories:
         if story.survivor is None:
             done.append(story)
             continue
-        newest = next(m for m in outlines[story.dataset] if m.version == story.versions[-1])
+        newest = next(m for m in summaries[story.dataset] if m.version == story.versions[-1])
         known = _rows_or_none(versions, newest, story.survivor.id)
         best = min(known, key=lambda row: row["fate"] != "kept", default=None)  # kept sorts first
         if best is not None:
-            place = place_of(best, names_of(outlines[story.dataset]))
+            place = place_of(best, names_of(summaries[story.dataset]))
             survivor = Survivor(story.survivor.id, best["fate"], best["reason"], place)
             story = replace(story, survivor=survivor)
         done.append(story)
     return done
 
 
-def _rows_or_none(versions: Versions, outline: Outline, record: str) -> list[Row]:
+def _rows_or_none(versions: Versions, summary: Summary, record: str) -> list[Row]:
     try:
-        return rows_of(versions.store, outline, [record])
+        return rows_of(versions.store, versions.outline(summary.dataset, summary.version), [record])
     except (NotFound, DamagedObject) as error:
-        say_lost(versions, outline.dataset, [outline.version], error)
+        say_lost(versions, summary.dataset, [summary.version], error)
         return []
 
 

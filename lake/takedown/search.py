@@ -24,10 +24,11 @@ from gristmill.lake.store.objects import ObjectRef, is_table, iter_batches, open
 from gristmill.lake.takedown.seen import Columns, Seen
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.takedown.suppress_entries import page_hash
+from gristmill.lake.versions.history import KIND as HISTORY
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 
-NO_TEXT = frozenset({"ledger", "refs", "receipts", "spans", "screened", media.KIND})
+NO_TEXT = frozenset({"ledger", "refs", "receipts", "spans", "screened", media.KIND, HISTORY})
 """Kinds that hold keys, places and measures of records, never text nor what is computed to compare texts."""
 MEMBERS = "members"
 """The kind of tables that say what lies in tars (lake/accounts/fan.py)."""

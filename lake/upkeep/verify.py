@@ -17,11 +17,13 @@ from functools import partial
 from gristmill.lake.accounts.fan import MEMBER
 from gristmill.lake.accounts.proof import Proof, prove
 from gristmill.lake.query.query import require_dataset
-from gristmill.lake.store.base import Info, Store
-from gristmill.lake.store.objects import ObjectRef
+from gristmill.lake.store.base import Info, NotFound, Store
+from gristmill.lake.store.objects import DamagedObject, ObjectRef
 from gristmill.lake.takedown.suppress_guard import Witness, list_problems
 from gristmill.lake.upkeep.inventory import take_inventory, unheld
 from gristmill.lake.upkeep.verify_content import DEFECT, Finding, compare
+from gristmill.lake.versions.history import KIND as HISTORY
+from gristmill.lake.versions.history import read_block
 from gristmill.lake.versions.manifest import RESTORE, Manifest, VersionRef
 from gristmill.lake.versions.roots import Slot, list_slots, read_slots, slot_key
 from gristmill.lake.versions.versions import Versions
@@ -47,6 +49,7 @@ def verify(
     wanted = None if refs is None else _wanted(store, refs)
     survey = _Survey(store, wanted)
     findings = list(survey.findings)
+    findings += survey.wrong_histories(deep=deep)
     problems = list_problems(store, survey.witnesses.values())
     findings += [Finding("error", "suppression", key, (), message) for key, message in problems]
     sizes = _sizes(store, survey.objects, listed=wanted is None)
@@ -116,6 +119,7 @@ class _Survey:
         self._digests: dict[str, str] = {}
         self._named: list[tuple[str, str, VersionRef]] = []
         self.witnesses: dict[str, list[Witness]] = {}  # of the suppression list
+        self._told: dict[tuple[str, int], str] = {}  # the digest of each version's summary
         if wanted is None:
             self.findings += [Finding("warning", f.what, f.key, (), f.message) for f in self.listed.faults]
         for slot in read_slots(store, self.listed):
@@ -123,6 +127,8 @@ class _Survey:
                 self.findings += [Finding("error", f.what, f.key, (str(slot),), f.message) for f in slot.faults]
             if slot.manifest is not None:
                 self.witnesses.setdefault(slot.dataset, []).append(Witness.of(slot.manifest))
+            if slot.summary is not None:
+                self._told[slot.dataset, slot.version] = slot.summary.fingerprint
             if slot.manifest is not None and not slot.withdrawn:
                 self._add(slot, slot.manifest)
                 self._digests[str(slot)] = slot.manifest.digest
@@ -144,6 +150,24 @@ class _Survey:
                     f"{version} was made from {ref} of digest {ref.digest[:12]}, which now has {there[:12]}; {RESTORE}"
                 )
                 yield Finding("error", "source", key, (version,), message)
+
+    def wrong_histories(self, *, deep: bool) -> Iterator[Finding]:
+        """Blocks of summaries that do not say what manifests do. With `deep`, damaged ones are named with all other
+        objects."""
+        for ref in (ref for ref in self.objects.values() if ref.kind == HISTORY):
+            try:
+                rows = read_block(self.store, ref)
+            except NotFound:  # named with all other objects
+                continue
+            except (DamagedObject, ValueError) as error:
+                if not deep:
+                    yield _of_object(ref, ("corrupt", f"cannot be read ({error})"), self.harmed(ref.sha256))
+                continue
+            for row in rows:
+                there = self._told.get((row.dataset, row.version))
+                if there not in (None, row.fingerprint):
+                    message = f"history {ref.sha256[:12]} does not say of {row} what its manifest does. {DEFECT}"
+                    yield Finding("error", "history", ref.sha256, self.harmed(ref.sha256), message)
 
     def _wants(self, slot: Slot) -> bool:
         return self.wanted is None or (slot.dataset, slot.version) in self.wanted

@@ -15,7 +15,10 @@ from typing import Any
 from gristmill.lake.accounts import ledger
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import DamagedObject, ObjectRef
+from gristmill.lake.store.sealed import Unreadable
+from gristmill.lake.versions.history import Summary
 from gristmill.lake.versions.manifest import Manifest, Outline
+from gristmill.lake.versions.versions import Versions
 
 Row = dict[str, Any]
 
@@ -30,20 +33,20 @@ class Searched:
 
 
 def search(
-    store: Store, manifests: Sequence[Outline], prefixes: Sequence[str], read: dict[str, list[Row]] | None = None
+    versions: Versions, summaries: Sequence[Summary], prefixes: Sequence[str], read: dict[str, list[Row]] | None = None
 ) -> Searched:
     """The ledger rows whose id has one of the prefixes, in each of these versions of one dataset.
 
     `read`: rows by object, of what an earlier search with these prefixes read; it is added to.
     """
     searched, read = Searched(), {} if read is None else read
-    for chain in chains(manifests):
+    for chain in chains(summaries):
         for i, head in enumerate(chain):
             try:
-                rows = rows_of(store, head, prefixes, read)
-            except (NotFound, DamagedObject) as error:
+                rows = rows_of(versions.store, versions.outline(head.dataset, head.version), prefixes, read)
+            except (NotFound, DamagedObject, Unreadable) as error:
                 searched.unreadable.append(head.version)
-                if isinstance(error, DamagedObject):  # else gc took the ledger of a withdrawn version
+                if not isinstance(error, NotFound):  # else gc took the ledger of a withdrawn version
                     searched.damage.append(str(error))
                 continue
             _share(searched, chain[i:], rows)
@@ -51,10 +54,10 @@ def search(
     return searched
 
 
-def chains(manifests: Sequence[Outline]) -> list[list[Outline]]:
+def chains(manifests: Sequence[Summary]) -> list[list[Summary]]:
     """All versions, each in one chain, newest first: every version of a chain has all records of the next one."""
     by_number = {manifest.version: manifest for manifest in manifests}
-    done: list[list[Outline]] = []
+    done: list[list[Summary]] = []
     seen: set[int] = set()
     for head in sorted(manifests, key=lambda manifest: -manifest.version):
         if head.version in seen:
@@ -90,7 +93,7 @@ def rows_of(
     return [row for ref in refs for row in read[ref.sha256]]
 
 
-def _above(by_number: Mapping[int, Outline], child: Outline) -> Outline | None:
+def _above(by_number: Mapping[int, Summary], child: Summary) -> Summary | None:
     """The version that this one has all records of; None if it extends none, or takedown changed its rows."""
     ref = child.parent
     if ref is None or ref.role == "forget" or ref.dataset != child.dataset:
@@ -100,10 +103,10 @@ def _above(by_number: Mapping[int, Outline], child: Outline) -> Outline | None:
         return None
     # The counts have to say so too: a chain that is no superset would give a version rows that it never had.
     own = sum(item.records for item in child.inputs)
-    return parent if child.received.count == parent.received.count + own else None
+    return parent if child.received == parent.received + own else None
 
 
-def _share(searched: Searched, chain: Sequence[Outline], rows: Sequence[Row]) -> None:
+def _share(searched: Searched, chain: Sequence[Summary], rows: Sequence[Row]) -> None:
     """Gives each version of a chain the head's rows that it had."""
     oldest_first = list(reversed(chain))
     since: dict[str, int] = {}  # input digest -> the first version of the chain, by its place in it, that has it

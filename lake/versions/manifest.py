@@ -122,6 +122,11 @@ class Draft(Frozen):
         """Shards, ledgers and attachments, in this order."""
         return (*self.shards, *self.ledgers, *self.attachments)
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of its distinct shards and ledgers."""
+        return sum({ref.sha256: ref.bytes for ref in (*self.shards, *self.ledgers)}.values())
+
     def check_shards(self) -> None:
         """Raises ValueError unless every shard is of a kind that this form has."""
         if unknown := sorted({ref.kind for ref in self.shards if self.layout.kind(ref.kind) is None}):
@@ -169,17 +174,14 @@ class Manifest(Draft):
 
 
 class Outline(BaseModel):
-    """What a question over all versions of a dataset needs of each: the rest of its manifest is not looked at."""
+    """What looking a record up needs of a version: the rest of its manifest is not looked at."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     dataset: str
     version: int
     digest: str
-    parent: VersionRef | None = None
-    inputs: tuple[InputFile, ...] = ()
     ledgers: tuple[ObjectRef, ...] = ()
-    received: JsonTally = Field(validation_alias="came_in", serialization_alias="came_in")
 
     @property
     def fates(self) -> tuple[ObjectRef, ...]:

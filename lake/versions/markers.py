@@ -7,8 +7,24 @@ withdrawal: a takedown that could be undone would be none.
 
 from __future__ import annotations
 
+import re
+
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.sealed import read_note, write_note
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+_EXACT = re.compile(_NAME.pattern + r"@v[1-9][0-9]*")
+
+
+def is_exact(text: str) -> bool:
+    """Whether it has the form of a version's name with its number: NAME@vN."""
+    return _EXACT.fullmatch(text) is not None
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for what cannot be the name of a dataset."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"dataset name {name!r}: lower-case letters, digits, '_', '-', parts joined by '.'")
 
 
 def tag_key(name: str, tag: str) -> str:

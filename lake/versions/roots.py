@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gristmill.lake.accounts.balance import BalanceError
-from gristmill.lake.store.base import NotFound, Store
+from gristmill.lake.store.base import Info, NotFound, Store
 from gristmill.lake.store.objects import DamagedObject, ObjectRef, read_refs
 from gristmill.lake.versions.folded import Unfolder
+from gristmill.lake.versions.history import Summary
 from gristmill.lake.versions.manifest import RESTORE as _RESTORE
 from gristmill.lake.versions.manifest import Manifest, parse, unfolded
 from gristmill.lake.versions.manifest import content_digest as digest_over
 
 _PLACE = re.compile(r"datasets/([^/]+)/(versions|withdrawn)/(\d{8,})\.json")
+_SLOT = re.compile(r"(\d{8,})\.json")
 _AT_ONCE = 16
 
 
@@ -51,7 +53,8 @@ class Slots:
 class Slot:
     """One slot. `manifest` is None where it is missing or cannot be read; `faults` say why, and what else is wrong.
 
-    `lists`: objects that list its shards and ledgers, where those are many."""
+    `lists`: objects that list its shards and ledgers, where those are many. `summary`: what later versions say of it.
+    """
 
     dataset: str
     version: int
@@ -59,6 +62,7 @@ class Slot:
     withdrawn: bool
     faults: tuple[Fault, ...]
     lists: tuple[ObjectRef, ...] = ()
+    summary: Summary | None = None
 
     def objects(self) -> tuple[ObjectRef, ...]:
         """All that the version holds, lists of pointers included; nothing where it cannot be read."""
@@ -71,6 +75,13 @@ class Slot:
 def slot_key(dataset: str, version: int) -> str:
     """Where the manifest of a version stands."""
     return f"datasets/{dataset}/versions/{version:08d}.json"
+
+
+def slots_below(store: Store, prefix: str) -> Iterator[tuple[int, Info]]:
+    """Each file that is named like a slot, with its number; `verify` reports what else lies there."""
+    for info in store.list(prefix):
+        if match := _SLOT.fullmatch(info.key, len(prefix)):
+            yield int(match[1]), info
 
 
 def missing(dataset: str, version: int) -> str:
@@ -146,7 +157,8 @@ def _slot(unfolder: Unfolder, name: str, n: int, data: bytes | None, before: byt
     except (ValueError, NotFound, DamagedObject) as error:
         message = f"{name}@v{n}: its manifest {key} cannot be read ({error}); {_RESTORE}"
         return Slot(name, n, None, withdrawn, (Fault("manifest", key, message),))
-    return Slot(name, n, manifest, withdrawn, tuple(_faults(name, n, manifest, before)), lists)
+    faults = tuple(_faults(name, n, manifest, before))
+    return Slot(name, n, manifest, withdrawn, faults, lists, Summary.of(manifest, data))
 
 
 def _faults(name: str, n: int, manifest: Manifest, before: bytes | None) -> Iterator[Fault]:

@@ -19,7 +19,9 @@ from contextlib import contextmanager, suppress
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.store.sealed import Unreadable
+from gristmill.lake.versions import history
 from gristmill.lake.versions.folded import Unfolder
+from gristmill.lake.versions.history import Summary
 from gristmill.lake.versions.manifest import (
     FORMAT,
     RESTORE,
@@ -32,23 +34,19 @@ from gristmill.lake.versions.manifest import (
     parse_outline,
     unfolded,
 )
+from gristmill.lake.versions.markers import check_name as check_name
 from gristmill.lake.versions.markers import create_tag, create_withdrawal, read_reason, read_tag
-from gristmill.lake.versions.roots import slot_key
+from gristmill.lake.versions.present import MissingObjects as MissingObjects
+from gristmill.lake.versions.present import missing
+from gristmill.lake.versions.roots import slot_key, slots_below
 
 log = logging.getLogger("gristmill")
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
-_EXACT = re.compile(_NAME.pattern + r"@v[1-9][0-9]*")
-_SLOT = re.compile(r"(\d{8,})\.json")
 _TAG = re.compile(r"(?!v\d+$|latest$)[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class CommitConflict(Exception):
     """The slot after the expected parent is taken by another run: what depends on the parent must be redone."""
-
-
-class MissingObjects(FileNotFoundError):
-    """Objects of a draft are not in the store (gc took them, or a person did): their work is to be done again."""
 
 
 class NoSuchVersion(LookupError):
@@ -78,13 +76,11 @@ class Versions:
 
     def numbers(self, name: str) -> list[int]:
         """Version numbers in order; a withdrawn version keeps its number."""
-        return [number for number, _ in self._slots(f"datasets/{name}/versions/")]
+        return list(self.slots(name))
 
-    def _slots(self, prefix: str) -> Iterator[tuple[int, str]]:
-        """(number, key) of each file that is named like a slot; `verify` reports what else lies there."""
-        for info in self.store.list(prefix):
-            if match := _SLOT.fullmatch(info.key, len(prefix)):
-                yield int(match[1]), info.key
+    def slots(self, name: str) -> dict[int, int]:
+        """Version numbers in order, with the sizes of their manifests' files."""
+        return {number: info.size for number, info in slots_below(self.store, f"datasets/{name}/versions/")}
 
     def latest(self, name: str) -> int | None:
         """The newest version that is not withdrawn."""
@@ -93,8 +89,18 @@ class Versions:
 
     def manifest(self, name: str, version: int) -> Manifest:
         """A version, compared with its seal and its slot. Raises NoSuchVersion, Unreadable, DamagedObject."""
+        return self._manifest(name, version, self._in_slot(name, version))
+
+    def read(self, name: str, version: int) -> tuple[Manifest, Summary]:
+        """A version, and the summary that later ones have of it. Raises as `manifest`."""
+        file = self._in_slot(name, version)
+        manifest = self._manifest(name, version, file)
         with self._naming(name, version):
-            manifest = parse(self._in_slot(name, version))
+            return manifest, Summary.of(manifest, file)
+
+    def _manifest(self, name: str, version: int, file: bytes) -> Manifest:
+        with self._naming(name, version):
+            manifest = parse(file)
             _check_place(manifest, name, version)
             manifest = unfolded(self._unfolder, manifest)
             if manifest.digest != manifest.content_digest:
@@ -102,7 +108,7 @@ class Versions:
             return manifest
 
     def outline(self, name: str, version: int) -> Outline:
-        """What there is to know of a version without its shards. Raises as `manifest`."""
+        """The ledgers of a version. Raises as `manifest`."""
         with self._naming(name, version):
             outline = parse_outline(self._in_slot(name, version))
             _check_place(outline, name, version)
@@ -220,30 +226,34 @@ class Versions:
                 )
 
     def _numbered(self, draft: Draft, number: int) -> Manifest:
-        """The draft as the manifest of this slot, chained to the one before. Raises NoSuchVersion for a gap."""
-        previous = None
-        if number > 1:
-            try:
-                previous = hashlib.sha256(self.store.get(slot_key(draft.dataset, number - 1))).hexdigest()
-            except NotFound:
-                raise NoSuchVersion(self._missing(draft.dataset, f"v{number - 1}")) from None
+        """The draft as the manifest of this slot, chained to those before. Raises NoSuchVersion for a gap."""
         fields = {name: getattr(draft, name) for name in Draft.model_fields}
         fields["format"] = FORMAT  # a clean successor of an old version is none
+        previous = None
+        if number > 1:
+            file = self._in_slot(draft.dataset, number - 1)
+            previous = hashlib.sha256(file).hexdigest()
+            # A draft that extends a version may have that one's history, which is shorter.
+            others = (ref for ref in draft.attachments if ref.kind != history.KIND)
+            fields["attachments"] = (*others, *self._history(draft.dataset, number - 1, file))
         return Manifest(**fields, version=number, previous=previous, digest=draft.content_digest)
+
+    def _history(self, name: str, last: int, file: bytes) -> tuple[ObjectRef, ...]:
+        """Blocks of summaries of versions 1 to `last`, whose manifest is `file`; what it has of them is taken over."""
+        if last < history.BLOCK:
+            return ()
+        blocks: tuple[ObjectRef, ...] = ()
+        if last not in self.withdrawn(name):  # else gc takes what it alone holds, perhaps at this moment
+            with suppress(ValueError):  # a manifest that cannot be read: `verify` and whoever asks for it say so
+                blocks = history.blocks_of(parse(file).attachments)
+        if self.missing(blocks):
+            blocks = ()
+        return history.extended(self.store, blocks, last, lambda number: self.read(name, number)[1])
 
     def missing(self, refs: Iterable[ObjectRef]) -> list[str]:
         """One line for every object that is not there or has another size."""
 
-        def fault(ref: ObjectRef) -> str | None:
-            info = self.store.info(ref.key)
-            if info is None:
-                return f"{ref.kind} {ref.sha256[:12]} is missing"
-            wrong = info.size != ref.bytes
-            return f"{ref.kind} {ref.sha256[:12]} has {info.size} bytes, not {ref.bytes}" if wrong else None
-
-        different = {ref.sha256: ref for ref in refs}
-        with ThreadPoolExecutor(8) as pool:
-            return [text for text in pool.map(fault, different.values()) if text]
+        return missing(self.store, refs)
 
     def tags(self, name: str) -> dict[str, int]:
         """Tags that can be read; `warn` is told of others."""
@@ -273,12 +283,12 @@ class Versions:
         """Withdrawn versions and the reason given. The name of the file is what withdraws: where the reason cannot be
         read the version stays withdrawn."""
         reasons: dict[int, str] = {}
-        for number, key in self._slots(f"datasets/{name}/withdrawn/"):
+        for number, info in slots_below(self.store, f"datasets/{name}/withdrawn/"):
             try:
                 reasons[number] = read_reason(self.store, name, number)
             except Unreadable as error:
                 self.warn(error)
-                reasons[number] = f"{key} does not say why"
+                reasons[number] = f"{info.key} does not say why"
         return reasons
 
     def withdraw(self, name: str, version: int, reason: str) -> None:
@@ -290,14 +300,3 @@ class Versions:
 def _check_place(manifest: Manifest | Outline, name: str, version: int) -> None:
     if (manifest.dataset, manifest.version) != (name, version):
         raise ValueError(f"it is the manifest of {manifest}")
-
-
-def is_exact(text: str) -> bool:
-    """Whether it has the form of a version's name with its number: NAME@vN."""
-    return _EXACT.fullmatch(text) is not None
-
-
-def check_name(name: str) -> None:
-    """Raises ValueError for what cannot be the name of a dataset."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"dataset name {name!r}: lower-case letters, digits, '_', '-', parts joined by '.'")

@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from rich.text import Text
 from rich.tree import Tree
 
-from gristmill.lake.query.query import Description, Node, stored_bytes
+from gristmill.lake.query.query import Description, Node
 from gristmill.lake.versions.manifest import FunnelRow, Manifest
 from gristmill.lake.versions.statistics import EvaluationStatistics, TextStatistics, WindowStatistics
 from gristmill.orchestration.show.children import draw_rollouts, draw_selection
@@ -103,7 +103,7 @@ def _draw_inputs(console: Console, m: Manifest) -> None:
 
 
 def _draw_shards(console: Console, m: Manifest) -> None:
-    heading(console, f"Shards  {counted(len(m.shards), 'file')}, {decimal(stored_bytes(m))} with the ledger")
+    heading(console, f"Shards  {counted(len(m.shards), 'file')}, {decimal(m.stored_bytes)} with the ledger")
     table = grid("  sha256", "kind", "records>", "size>")
     for ref in m.shards[:SHOWN]:
         table.add_row(f"  {ref.sha256[:12]}", ref.kind, f"{ref.records:,}", decimal(ref.bytes))

@@ -18,7 +18,8 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.outage import is_outage
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.lake.versions.versions import Versions, is_exact
+from gristmill.lake.versions.markers import is_exact
+from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.recipe import InputRecipe
 from gristmill.pipelines.frame.sources import exact

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gristmill.lake.inputs.sources import is_absolute
-from gristmill.lake.versions.versions import is_exact
+from gristmill.lake.versions.markers import is_exact
 from gristmill.pipelines.settings.plain import one_line
 from gristmill.pipelines.settings.yaml_text import MAX_CHARACTERS, BadYaml, read_yaml, unshared
 
