@@ -55,11 +55,11 @@ def _cells(score: EvaluationScore) -> list[Content]:
     return [of, value, f"{low} to {high}", f"{score.items:,}", _bar(score, f"{value} ({low} to {high})")]
 
 
-def _bar(score: EvaluationScore, said: str) -> Html:
+def _bar(score: EvaluationScore, words: str) -> Html:
     """A share as a point on a line; what is no share has none."""
     if score.metric in NUMBERS or not 0 <= score.value <= MOST_BARS:
         return NOTHING
-    return interval(score.value, score.low, score.high, said)
+    return interval(score.value, score.low, score.high, words)
 
 
 def answers(subject: Subject) -> Html:
@@ -89,7 +89,7 @@ def beside(subjects: Sequence[Subject]) -> Html:
         for score in EvaluationStatistics.of(m.statistics).scores:
             if not score.source and not score.group:
                 link = element("a", str(m), href=f"#{anchor(str(m))}")
-                of, value, bounds, items, drawn = _cells(score)
+                _, value, bounds, items, drawn = _cells(score)
                 rows.append([joined([name(evaluated(m)), " in ", link]), _task(score), value, bounds, items, drawn])
     heads = ("Model", "task and metric", "value>", "95% interval>", "items>", "0 to 100%|")
     return section(

@@ -9,7 +9,7 @@ from typing import Any
 from gristmill.lake.query.sampling import MEDIA, SampledRecord
 from gristmill.orchestration.report.html import Content, Html, element, foreign, joined
 from gristmill.orchestration.report.media import Room, clip_figure, image_figure, mel_figure, picture
-from gristmill.orchestration.report.pieces import NOTHING, facts, figure, name, section, side_by_side
+from gristmill.orchestration.report.pieces import NOTHING, facts, figure, folded, name, section, side_by_side
 from gristmill.orchestration.report.subject import Subject, Windows
 from gristmill.orchestration.show.records import FAMILY, PARTS, pieces_of, where
 from gristmill.orchestration.show.sheet import laid_out
@@ -18,27 +18,29 @@ CUT = 500
 """Characters of a text."""
 MEDIA_EACH = 3
 """Images and clips of a record."""
+UNFOLDED = 3
+"""Reasons whose examples are seen at once."""
 CHAINS = 3
 """Samples of a problem."""
-_BESIDE = frozenset({PARTS, MEDIA, FAMILY, "stage", "survivor"})
+_BESIDE = frozenset({PARTS, MEDIA, FAMILY, "stage", "survivor", "content", "input"})
 _VERDICTS = {"accepted": "good", "rejected": "bad"}
 
 
 def kept(subject: Subject, room: Room) -> Html:
     """A few records as they were kept."""
-    if subject.kept is None or not subject.kept.samples:
+    if subject.kept is None or subject.manifest.form == "verdicts":  # whose answers have a table
         return NOTHING
     drawn = [_record(record, "kept", room) for record in subject.kept.samples]
     notes = f"{len(drawn)} of {subject.kept.population:,} records, drawn by the version's digest."
-    return section("Examples of what was kept", *drawn, note=notes)
+    return section("Examples of what was kept", side_by_side(drawn, "examples"), note=notes)
 
 
 def refused(subject: Subject, room: Room) -> Html:
     """Records that went, by reason, with the value that decided."""
     groups = []
     for reason, records in subject.refused.items():
-        groups.append(element("h4", name(reason)))
-        groups += [_record(record, record.fate, room) for record in records]
+        drawn = side_by_side([_record(record, record.fate, room) for record in records], "examples")
+        groups.append(folded(name(reason), drawn, open_=len(groups) < UNFOLDED))
     notes = "Of the most frequent reasons, with the value that decided. Texts stay in the lake for a while only."
     return section("Examples of what went", *groups, note=notes)
 
@@ -46,7 +48,7 @@ def refused(subject: Subject, room: Room) -> Html:
 def _record(record: SampledRecord, fate: str, room: Room) -> Html:
     about: dict[str, Content] = {}
     if record.value is not None:
-        about["value"] = name(record.value)
+        about["value"] = element("strong", name(record.value))
     if (survivor := record.fields.get("survivor")) is not None:
         about["same as"] = element("code", str(survivor))
     for key, value in record.fields.items():
@@ -115,7 +117,7 @@ def windows(subject: Subject, room: Room) -> Html:
         return NOTHING
     drawn = [_stretch(subject.windows, number, room) for number in range(len(subject.windows.drawn.stretches))]
     notes = "A few records of each source as a model is shown them; what is marked is learned."
-    return section("What a model sees", *drawn, note=notes)
+    return section("What a model sees", side_by_side(drawn, "examples"), note=notes)
 
 
 def _stretch(shown: Windows, number: int, room: Room) -> Html:

@@ -2,7 +2,7 @@
 
 Light and dark follow the system, and the switch overrules it for one visit: where the page cannot store anything, as
 a file from a mail, nothing breaks. Colours are those of Okabe and Ito (2008), which the colour-blind tell apart, a
-lighter step of them on dark ground; text has a contrast of 4.5 to 1 at least. On paper it is light, and all is unfolded.
+lighter step of them on dark ground; text has a contrast of 4.5 to 1 at least. On paper it is light, and all unfolded.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ outline-offset:2px}
 code,pre,.code{font-family:ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.86em}
 pre{white-space:pre-wrap;margin:6px 0;line-height:1.45}
 button{font:inherit;font-size:.88rem;color:inherit;background:var(--card);border:1px solid var(--rule);
-border-radius:8px;padding:6px 12px;cursor:pointer;min-height:36px}
+border-radius:8px;padding:6px 12px;cursor:pointer;min-height:36px;white-space:nowrap;flex:none}
 .top{display:flex;gap:12px;align-items:flex-start;justify-content:space-between}
 .top>div{min-width:0}
 nav ul{display:flex;flex-wrap:wrap;gap:4px 16px;list-style:none;padding:0;margin:10px 0 0;font-size:.92rem}
 article{border-top:3px solid var(--rule);margin-top:36px;padding-top:20px}
 .lead{font-size:1.06rem}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:12px;margin:16px 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:16px 0}
 .tiles>div{background:var(--card);border-radius:12px;padding:12px 14px}
 .tiles dt{font-size:.84rem;color:var(--dim)}
 .tiles dd{margin:0}.tiles b{display:block;font-size:1.5rem;line-height:1.25;font-variant-numeric:tabular-nums}
@@ -53,6 +53,11 @@ article{border-top:3px solid var(--rule);margin-top:36px;padding-top:20px}
 .facts>div{display:grid;grid-template-columns:minmax(90px,150px) 1fr;gap:12px}
 .facts dt{color:var(--dim)}.facts dd{margin:0;min-width:0}
 .scroll{overflow-x:auto;margin:8px 0}
+table.narrow{max-width:680px}
+td.empty{border-bottom:1px solid var(--rule)}
+.examples{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,480px),1fr));gap:0 28px}
+.example .facts{font-size:.88rem;gap:0}.example .facts>div{grid-template-columns:minmax(70px,110px) 1fr}
+
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 caption{text-align:left;font-size:.86rem;padding-bottom:4px}
 th,td{text-align:left;vertical-align:top;padding:4px 10px 4px 0;border-bottom:1px solid var(--rule);min-width:3.2em}
@@ -60,10 +65,9 @@ tbody th{font-weight:500;min-width:8em}
 thead th{font-size:.84rem;color:var(--dim);font-weight:500;vertical-align:bottom;overflow-wrap:normal}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .drawn{width:32%;min-width:110px}
-.sub th{font-weight:400;padding-left:18px}
 .bar{display:block;width:100%;margin-top:4px;overflow:visible}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:16px;margin:10px 0}
-.media{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,250px),1fr));gap:16px;margin:10px 0}
+.media{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,250px),1fr));gap:16px;margin:10px 0}
 figure{margin:0;background:var(--card);border-radius:12px;padding:12px;min-width:0}
 figcaption{font-size:.88rem;line-height:1.4;margin-top:4px}
 .chart{display:block;width:100%;height:auto;max-width:560px;margin:0 auto}
@@ -84,10 +88,10 @@ figcaption{font-size:.88rem;line-height:1.4;margin-top:4px}
 .example.kept{border-color:var(--kept)}.example.dropped{border-color:var(--dropped)}
 .example.quarantined{border-color:var(--quarantined)}
 .example h4{margin:0}
-.learned{background:color-mix(in srgb,var(--other) 22%,transparent)}
+.learned{color:inherit;background:color-mix(in srgb,var(--other) 22%,transparent)}
 img{max-width:100%;height:auto;display:block;border-radius:6px}
 img.small{width:100%;max-width:224px;image-rendering:pixelated}
-img.wide{width:100%;image-rendering:pixelated}
+img.wide{width:100%;height:150px;image-rendering:pixelated}
 audio{width:100%;margin-top:6px;height:40px}
 .caution{background:var(--warnbg);color:var(--warn);border-radius:8px;padding:8px 12px}
 .good{color:var(--kept);font-weight:600}.bad{color:var(--dropped);font-weight:600}
@@ -96,8 +100,14 @@ details{margin:8px 0}summary{cursor:pointer;padding:4px 0}
 .tree>li,.tree ul>li{padding:1px 0}
 footer{color:var(--dim);font-size:.88rem;margin-top:48px;padding-bottom:40px}
 @media (max-width:560px){header,main,footer{padding-left:14px;padding-right:14px}h1{font-size:1.5rem}
-h2{font-size:1.25rem}.facts>div{grid-template-columns:1fr;gap:0}.tiles{grid-template-columns:repeat(2,1fr)}
-.tiles b{font-size:1.25rem}th,td{padding-right:8px}tbody th{min-width:6.5em}}
+h2{font-size:1.25rem}
+thead{position:absolute;left:-9999px}table,caption,tbody,tr,tbody th,td{display:block}
+tr{display:flex;flex-wrap:wrap;gap:0 14px;border-bottom:1px solid var(--rule);padding:5px 0}
+th,td{border:0;padding:0;min-width:0}tbody th{flex:0 0 100%}td.empty{display:none}
+td{flex:0 1 auto;text-align:left}td[data-label]::before{content:attr(data-label) " ";color:var(--dim);font-size:.84rem}
+td.drawn{flex:0 0 100%;width:auto}td.drawn::before{display:none}
+.facts>div,.example .facts>div{grid-template-columns:92px 1fr;gap:8px}.tiles{grid-template-columns:repeat(2,1fr)}
+.tiles b{font-size:1.25rem}}
 @media print{:root,:root[data-theme=dark]{color-scheme:light;"""
     + _LIGHT
     + """}

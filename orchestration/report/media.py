@@ -1,4 +1,4 @@
-"""Pictures and clips as data URIs, decoded by our own readers and written anew, so that no foreign byte reaches a browser.
+"""Pictures and clips as data URIs, decoded and written anew, so that no foreign byte reaches a browser's decoders.
 
 A page has room for MOST_BYTES of them; what comes after that is named and left out, so that a page can be opened and
 mailed. Pictures are shrunk to the room that they get; of a clip the first seconds are heard, and all that the house's

@@ -6,7 +6,6 @@ import json
 from collections.abc import Collection, Sequence
 
 from gristmill.lake.query.query import Node, stored_bytes
-from gristmill.lake.versions.manifest import Manifest
 from gristmill.orchestration.report.html import Content, Html, element, foreign, joined
 from gristmill.orchestration.report.pieces import (
     MOST_ROWS,
@@ -44,8 +43,8 @@ def cost(works: Sequence[Work], of: str) -> Html:
     lines = [[*_stage(row, with_gpu), _bar(row, whole)] for row in rows[:MOST_ROWS]]
     gpu = f" and {span(sum(row.gpu_seconds or 0 for row in rows))} of GPUs" if with_gpu else ""
     notes = (
-        f"{span(whole)} of workers{gpu}, by the receipts of {len({work.key for work in works}):,} works. Work that was done"
-        " before, by another run or for an earlier version, is counted with its own time."
+        f"{span(whole)} of workers{gpu}, by the receipts of {len({work.key for work in works}):,} works. Work that was"
+        " done before, by another run or for an earlier version, is counted with its own time."
     )
     return section("What it took", table(f"Time by stage of {of}", heads, lines, len(rows) - len(lines)), note=notes)
 

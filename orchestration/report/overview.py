@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.statistics import EvaluationStatistics, WindowStatistics
 from gristmill.orchestration.report.evaluation import evaluated
 from gristmill.orchestration.report.html import Content, Html, element
@@ -19,17 +19,18 @@ def summary(subject: Subject) -> Html:
     """One version in a sentence."""
     m = subject.manifest
     made = f" Made {when(m.made.get('at'))} UTC." if m.made.get("at") else ""
-    return element("p", f"{sentence(m)}{made}", class_="lead")
+    return element("p", f"{sentence(subject)}{made}", class_="lead")
 
 
-def sentence(m: Manifest) -> str:
+def sentence(subject: Subject) -> str:
     """What a version is, and what it came to."""
+    m = subject.manifest
     called = m.layout.called[:1].upper() + m.layout.called[1:]
     if m.form == "model":
-        return f"{called} of {m.statistics.get('parameters', 0):,} parameters{_learned(m)}."
+        return f"{called} of {m.statistics.get('parameters', 0):,} parameters{_learned(subject)}."
     if m.layout.statistics is WindowStatistics:
         windows = WindowStatistics.of(m.statistics)
-        return f"{windows.windows:,} packed windows of {windows.tokens:,} tokens, drawn from {len(windows.mixture)} sources."
+        return f"{windows.windows:,} packed windows of {windows.tokens:,} tokens from {len(windows.mixture)} sources."
     if m.layout.statistics is EvaluationStatistics:
         return f"An evaluation of {evaluated(m)} on {EvaluationStatistics.of(m.statistics).items:,} items."
     if not m.received.count:
@@ -38,12 +39,17 @@ def sentence(m: Manifest) -> str:
     return f"{called}: of {m.received.count:,} records that came in, {kept}."
 
 
-def _learned(m: Manifest) -> str:
-    training = m.statistics.get("training")
+def _learned(subject: Subject) -> str:
+    training = subject.manifest.statistics.get("training")
     if not training:
         return ", taken in as it was"
-    loss = "" if training["final_loss"] is None else f", to a loss of {training['final_loss']:.3f}"
-    return f", trained for {training['steps']:,} steps on {training['tokens']:,} tokens{loss}"
+    return f", trained for {training['steps']:,} steps on {training['tokens']:,} tokens, to {_loss(subject)}"
+
+
+def _loss(subject: Subject) -> str:
+    """The mean over the last steps, as the curve's caption has it."""
+    final = math.nan if subject.curve is None else subject.curve.final_loss
+    return f"a loss of {final:.3f}" if math.isfinite(final) else "no loss that is a number"
 
 
 def overview(subjects: Sequence[Subject]) -> Html:
@@ -58,12 +64,13 @@ def _row(subject: Subject) -> list[Content]:
     m = subject.manifest
     link = element("a", subject.ref, href=f"#{anchor(subject.ref)}")
     if not m.received.count:
-        return [link, m.layout.called, "-", "-", _short(m), ""]
-    return [link, m.layout.called, f"{m.received.count:,}", f"{m.kept.count:,}", _short(m), fates_bar(m)]
+        return [link, m.layout.called, "-", "-", _short(subject), ""]
+    return [link, m.layout.called, f"{m.received.count:,}", f"{m.kept.count:,}", _short(subject), fates_bar(m)]
 
 
-def _short(m: Manifest) -> str:
+def _short(subject: Subject) -> str:
     """The figure that says most of it."""
+    m = subject.manifest
     if m.layout.statistics is EvaluationStatistics:
         scores = [
             score for score in EvaluationStatistics.of(m.statistics).scores if not score.source and not score.group
@@ -75,8 +82,7 @@ def _short(m: Manifest) -> str:
         return f"{WindowStatistics.of(m.statistics).tokens:,} tokens"
     training = m.statistics.get("training")
     if training:
-        loss = training["final_loss"]
-        return "no finite loss" if loss is None else f"loss {loss:.3f} after {training['steps']:,} steps"
+        return f"{_loss(subject)} after {training['steps']:,} steps"
     if m.samples is not None and m.samples.count and "accepted" in m.verdicts:
         return f"{percent(m.verdicts['accepted'].count, m.samples.count)} of {m.samples.count:,} samples right"
     return percent(m.kept.count, m.received.count) + " kept" if m.received.count else ""

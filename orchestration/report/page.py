@@ -3,7 +3,7 @@
 What is looked at first stands first: what came in, what was kept, why the rest went, whether the model learned; then
 examples, where it comes from and what it took. Everything is read from the lake, and a section without data is left
 out. The page is a function of the versions: written again it is the same. Its policy allows one style sheet and one
-script, by their digests, and pictures and sounds that stand in it; nothing else is loaded or run, whatever a record says.
+script, by their digests, and pictures and sounds that stand in it; nothing else is loaded or run, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from gristmill.lake.query.query import Node
 from gristmill.lake.store.base import Store
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 from gristmill.orchestration.report import examples, reasoning, records
@@ -32,15 +31,16 @@ from gristmill.orchestration.show.tables import when
 from gristmill.pipelines.frame.growth import growth_report
 
 
-def write_report(store: Store, versions: Sequence[str], path: Path) -> Path:
+def write_report(store: Store, versions: Sequence[str], path: Path, title: str = "") -> Path:
     """Writes the page of these versions, `NAME`, `NAME@vN` or `NAME@TAG`, to a file, and returns its path.
 
     One of them is a page on it; several are one on all of them, in this order, with what they have in common first. A
-    single one may be the key of a training that still runs. Raises NoSuchVersion, DamagedObject, ValueError for none.
+    single one may be the key of a training that still runs. `title`: of the page, where another says more than names of
+    versions. Raises NoSuchVersion, DamagedObject, ValueError for none.
     """
     if not versions:
         raise ValueError("a report needs a version at least")
-    content = page(Versions(store), versions)
+    content = page(Versions(store), versions, title)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(content, encoding="utf-8")
@@ -58,7 +58,7 @@ def default_name(store: Store, refs: Sequence[str]) -> str:
     return f"report-{anchor(last)}{more}.html"
 
 
-def page(versions: Versions, refs: Sequence[str]) -> str:
+def page(versions: Versions, refs: Sequence[str], title: str = "") -> str:
     """The page itself. Raises as `write_report`."""
     try:
         subjects = [read_subject(versions, ref) for ref in dict.fromkeys(refs)]
@@ -67,72 +67,42 @@ def page(versions: Versions, refs: Sequence[str]) -> str:
         if running is None:
             raise
         return running
+    return drawn_page(subjects, title)
+
+
+def drawn_page(subjects: Sequence[Subject], title: str = "") -> str:
+    """The page of what was read. `title`: as of `write_report`."""
     room = Room()
     if len(subjects) == 1:
         (subject,) = subjects
-        body = joined(_single(versions, subject, room))
-        return _document(subject.ref, summary(subject), NOTHING, body)
-    common = _common(subjects)
-    articles = [_article(versions, subject, room) for subject in subjects]
-    ending = joined([all_lineages(subjects), cost([work for each in subjects for work in each.works], "all")])
+        rounds, origins = reasoning.rounds(subject.rounds), lineage(subject.origins, ())
+        ending = (rounds, origins, cost(subject.works, subject.ref), provenance(subject))
+        return _document(title or subject.ref, summary(subject), NOTHING, joined([*_sections(subject, room), *ending]))
+    articles = [_article(subject, room) for subject in subjects]
+    works = [work for subject in subjects for work in subject.works]
+    body = joined([_common(subjects), *articles, all_lineages(subjects), cost(works, "all versions")])
     links = joined(element("li", element("a", each.ref, href=f"#{anchor(each.ref)}")) for each in subjects)
-    title = f"{subjects[-1].ref} and {len(subjects) - 1} more"
     first, last = subjects[0].manifest.made.get("at"), subjects[-1].manifest.made.get("at")
     about = element("p", f"{len(subjects)} versions, made from {when(first)} to {when(last)} UTC.", class_="lead")
-    return _document(title, about, links, joined([common, *articles, ending]))
+    return _document(title or f"{subjects[0].ref} to {subjects[-1].ref}", about, links, body)
 
 
 def _common(subjects: Sequence[Subject]) -> Html:
     """What several versions have in common: what came of each, whether models learned, rounds."""
     trained = [small_curve(each.curve, each.ref, anchor(each.ref)) for each in subjects if each.curve is not None]
     learned = section("Did it learn", side_by_side(trained)) if len(trained) > 1 else NOTHING
-    rounds = reasoning.rounds([each.manifest for each in subjects if each.manifest.form == "rollouts"])
-    return joined([overview(subjects), beside(subjects), learned, rounds])
+    rounds = {str(m): m for subject in subjects for m in subject.rounds}
+    return joined([overview(subjects), beside(subjects), learned, reasoning.rounds(list(rounds.values()))])
 
 
-def _single(versions: Versions, subject: Subject, room: Room) -> list[Html]:
-    """All of a page on one version."""
-    return [
-        *_sections(versions, subject, room),
-        _rounds_before(versions, subject),
-        lineage(subject.origins, ()),
-        cost(subject.works, subject.ref),
-        provenance(subject),
-    ]
-
-
-def _rounds_before(versions: Versions, subject: Subject) -> Html:
-    """Acceptance by round, of all versions of rollouts that this one comes from, the earliest first."""
-    drawn = []
-    for ref in _below(subject):
-        manifest = versions.resolve(ref)
-        if manifest.form == "rollouts":
-            drawn.append(manifest)
-    return reasoning.rounds(drawn)
-
-
-def _below(subject: Subject) -> list[str]:
-    """A version and all that it comes from and that are there, origins before what was made of them."""
-    refs: dict[str, None] = {}
-
-    def walk(node: Node) -> None:
-        for origin in node.origins:
-            walk(origin)
-        if node.problem is None:
-            refs.setdefault(node.ref)
-
-    walk(subject.origins)
-    return list(refs)
-
-
-def _article(versions: Versions, subject: Subject, room: Room) -> Html:
+def _article(subject: Subject, room: Room) -> Html:
     """A version among others."""
     head = element("h2", name(subject.ref))
-    body = joined([*_sections(versions, subject, room), provenance(subject)])
+    body = joined([*_sections(subject, room), provenance(subject)])
     return element("article", head, summary(subject), body, id=anchor(subject.ref))
 
 
-def _sections(versions: Versions, subject: Subject, room: Room) -> list[Html]:
+def _sections(subject: Subject, room: Room) -> list[Html]:
     """What is particular to a version, in the order in which it is asked for."""
     m = subject.manifest
     return [
@@ -149,7 +119,7 @@ def _sections(versions: Versions, subject: Subject, room: Room) -> list[Html]:
         records.clusters(m),
         answers(subject),
         examples.windows(subject, room),
-        NOTHING if m.form == "verdicts" else examples.kept(subject, room),
+        examples.kept(subject, room),
         examples.refused(subject, room),
     ]
 

@@ -1,7 +1,8 @@
 """What every section is made of: headings, tables with headers, facts, figures, tiles, and one form for each number.
 
-A table scrolls within itself where a phone is too narrow for it, and can be reached by keyboard for that. Its first
-column is the header of its rows. Nothing is shown of what is not there: a piece of no rows is empty.
+A table's first column is the header of its rows; on a phone a row is set as lines. What is still too wide scrolls
+within itself, and can be reached by keyboard for that. Nothing is shown of what is not there: a piece of no rows is
+empty.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from collections.abc import Mapping, Sequence
 
 from rich.filesize import decimal
 
-from gristmill.orchestration.report.html import Content, Html, element, foreign, joined
+from gristmill.orchestration.report.html import Content, Html, element, escaped, foreign, joined
 
 LONGEST_NAME = 120
 """Characters of a name, a reason, a URL or a value that are shown."""
+NARROW = 4
+"""Columns up to which a table needs no more than half of a wide page."""
 MOST_ROWS = 40
 """Of a table; the rest is counted."""
 NOTHING = Html("")
@@ -30,7 +33,9 @@ def size(number: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """0.4 s, 35 s, 12 min 5 s, 3 h 20 min."""
+    """45 ms, 2.4 s, 35 s, 12 min 5 s, 3 h 20 min."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -57,26 +62,38 @@ def section(title: str, *content: Content, note: Content = None) -> Html:
 
 
 def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Content]], more: int = 0) -> Html:
-    """A table. Of `columns` those that end with > hold numbers, with | charts; `more`: rows that are not shown."""
+    """A table. Of `columns` those that end with > hold numbers, with | charts; `more`: rows that are not shown.
+
+    Each cell names its column, too: on a phone a row is set as lines of names and values. Roles are given because a
+    browser takes a table's from it where it is laid out otherwise.
+    """
     if not rows:
         return NOTHING
     kinds = [{">": "number", "|": "drawn"}.get(column[-1:]) for column in columns]
+    names = [column[:1].upper() + column[1:].rstrip(">|") for column in columns]
     heads = [
-        element("th", column.rstrip(">|"), scope="col", class_=kind)
-        for column, kind in zip(columns, kinds, strict=True)
+        element("th", title, scope="col", role="columnheader", class_=kind)
+        for title, kind in zip(names, kinds, strict=True)
     ]
     lines = []
     for row in rows:
-        cells = [element("th", row[0], scope="row")]
-        cells += [element("td", cell, class_=kind) for cell, kind in zip(row[1:], kinds[1:], strict=True)]
-        lines.append(element("tr", *cells))
+        cells = [element("th", row[0], scope="row", role="rowheader")]
+        for cell, title, kind in zip(row[1:], names[1:], kinds[1:], strict=True):
+            if escaped(cell):
+                cells.append(element("td", cell, role="cell", class_=kind, data_label=title))
+            else:
+                cells.append(element("td", role="cell", class_="empty"))
+        lines.append(element("tr", *cells, role="row"))
     if more:
-        rest = element("td", f"and {more:,} more", colspan=len(columns), class_="dim")
-        lines.append(element("tr", rest))
-    parts = (element("caption", caption), element("thead", element("tr", *heads)), element("tbody", *lines))
-    return element(
-        "div", element("table", *parts), class_="scroll", tabindex=0, role="region", aria_label=f"Table: {caption}"
+        rest = element("td", f"and {more:,} more", colspan=len(columns), class_="dim", role="cell")
+        lines.append(element("tr", rest, role="row"))
+    parts = (
+        element("caption", caption),
+        element("thead", element("tr", *heads, role="row"), role="rowgroup"),
+        element("tbody", *lines, role="rowgroup"),
     )
+    drawn = element("table", *parts, role="table", class_="narrow" if len(columns) <= NARROW else None)
+    return element("div", drawn, class_="scroll", tabindex=0, role="region", aria_label=f"Table: {caption}")
 
 
 def facts(pairs: Mapping[str, Content]) -> Html:
@@ -111,6 +128,11 @@ def folded(title: Content, *content: Html, open_: bool = False) -> Html:
     """What is unfolded on a click; nothing where it would be empty."""
     parts = joined(content)
     return element("details", element("summary", title), parts, open=open_) if parts else NOTHING
+
+
+def remark(text: str) -> Html:
+    """A sentence that is worth knowing."""
+    return element("p", element("strong", "Note: "), text, class_="note")
 
 
 def caution(text: str) -> Html:

@@ -1,4 +1,4 @@
-"""Chains of thought: how samples were judged, what share is right round after round, and what a selection did to groups."""
+"""Chains of thought: how samples were judged, what is right round after round, what a selection did to groups."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def rounds(versions: Sequence[Manifest]) -> Html:
         problems, unsolved = m.kept.count, int(m.statistics["rollouts"]["difficulties"].get("unsolved", 0))
         accepted = m.verdicts["accepted"].count if "accepted" in m.verdicts else 0
         solved, low, high = share(problems - unsolved, problems)
-        said = f"{solved:.1%} of problems solved ({low:.1%} to {high:.1%})"
+        words = f"{solved:.1%} of problems solved ({low:.1%} to {high:.1%})"
         rows.append(
             [
                 str(number),
@@ -82,7 +82,7 @@ def rounds(versions: Sequence[Manifest]) -> Html:
                 count(m.samples.count),
                 percent(accepted, m.samples.count),
                 f"{solved:.1%}",
-                interval(solved, low, high, said),
+                interval(solved, low, high, words),
             ]
         )
     heads = ("Round", "version", "drawn by", "samples>", "right>", "problems solved>", "0 to 100%|")
@@ -121,8 +121,8 @@ def _groups(dimension: str, rows: Sequence[Mapping[str, Any]]) -> Html:
     lines: list[list[Content]] = []
     for row in rows:
         kept, low, high = row["kept"]
-        said = f"{kept:.1%} of problems kept ({low:.1%} to {high:.1%})"
-        picture = interval(kept, low, high, said, "dropped" if row["thinned"] else "kept")
+        words = f"{kept:.1%} of problems kept ({low:.1%} to {high:.1%})"
+        picture = interval(kept, low, high, words, "dropped" if row["thinned"] else "kept")
         flag = element("strong", " thinned out") if row["thinned"] else NOTHING
         shares = [_share(row[f"share_{what}"]) for what in ("proposed", "accepted", "selected")]
         lines.append(
@@ -140,8 +140,8 @@ def _share(of: _Share) -> Html:
 def _thinned(row: Mapping[str, Any]) -> Html:
     apart, low, high = (100 * each for each in row["difference"])
     return caution(
-        f"{row['dimension']} {row['group']} is thinned out: {row['kept'][0]:.1%} of its {row['problems']:,} problems have"
-        f" a selected chain, {apart:+.1f} points ({low:+.1f} to {high:+.1f}) against all others together"
+        f"{row['dimension']} {row['group']} is thinned out: {row['kept'][0]:.1%} of its {row['problems']:,} problems"
+        f" have a selected chain, {apart:+.1f} points ({low:+.1f} to {high:+.1f}) against all others together"
     )
 
 

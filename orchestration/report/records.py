@@ -1,4 +1,4 @@
-"""What came in and what became of it: fates, the funnel stage by stage, reasons, distributions, clusters of duplicates."""
+"""What came in and what became of it: fates, the funnel by stage, reasons, distributions, clusters of duplicates."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from gristmill.orchestration.report.pieces import (
     count,
     figure,
     name,
+    remark,
     section,
     side_by_side,
     table,
     tiles,
 )
 from gristmill.orchestration.report.subject import Scores, Subject
-from gristmill.orchestration.report.svg import Part, bar, columns, short
-from gristmill.orchestration.show.tables import percent
+from gristmill.orchestration.report.svg import Part, bar, columns, short, ticks
+from gristmill.orchestration.show.tables import counted, percent
 
 LANGUAGES = 20
 BINS = 20
@@ -37,7 +38,7 @@ def fates(m: Manifest) -> Html:
     if not m.received.count:
         return NOTHING
     whole = m.received.count
-    rows = [("Came in", count(whole), f"records of {count(len(m.inputs))} files" if m.inputs else "records")]
+    rows = [("Came in", count(whole), f"records of {counted(len(m.inputs), 'file')}" if m.inputs else "records")]
     for fate in FATES:
         n = getattr(m, fate).count
         rows.append((fate.capitalize(), count(n), f"{percent(n, whole)} of what came in"))
@@ -99,7 +100,7 @@ def reasons(m: Manifest) -> Html:
         kind = "quarantined" if reason in unreadable else "dropped"
         cells = (kind, count(n), percent(n, gone), percent(n, m.received.count))
         rows.append([name(reason), *cells, bar(Part(n / most, kind, f"{n:,} records"))])
-    heads = ("Reason", "fate", "records>", "of these>", "of all>", "records|")
+    heads = ("Reason", "fate", "records>", "of these>", "of all>", "compared|")
     body = table(f"Records of {m} by the reason that they went for", heads, rows, len(counts) - len(rows))
     notes = f"{count(gone)} records did not get through; each has one reason, that of the first rule which it broke."
     return section("Why the rest went", body, note=notes)
@@ -133,7 +134,7 @@ def _languages(texts: TextStatistics) -> Html:
     ]
     return table(
         "Languages of kept records",
-        ("Language", "records>", "share>", "records|"),
+        ("Language", "records>", "share>", "compared|"),
         rows,
         len(texts.languages) - len(rows),
     )
@@ -144,13 +145,22 @@ def _scores(scores: Scores) -> Html:
     values = values[np.isfinite(values)]
     if not len(values) or values.min() == values.max():
         return NOTHING
-    counts, ends = np.histogram(values, BINS)
-    rows = [(short(float(low)), float(n)) for low, n in zip(ends, counts, strict=False)]
+    ends = _round_edges(float(values.min()), float(values.max()))
+    counts, _ = np.histogram(values, ends)
+    rows = [(short(low), float(n)) for low, n in zip(ends, counts, strict=False)]
     spoken = scores.column.replace("_", " ")
     quartiles = ", ".join(f"{value:.3g}" for value in np.quantile(values, (0.25, 0.5, 0.75)))
     drawn = "" if scores.rows >= scores.of else f"; {scores.rows:,} records out of {scores.of:,}"
     caption = joined([name(spoken.capitalize()), f": quartiles {quartiles}{drawn}"])
     return figure(caption, columns(spoken, rows, f"{spoken[:40]}, from"))
+
+
+def _round_edges(low: float, high: float) -> list[float]:
+    """Edges of about BINS bins at round numbers, around all values."""
+    inner = ticks(low, high, BINS)
+    step = inner[1] - inner[0] if len(inner) > 1 else (high - low)
+    below = [inner[0] - step] if inner[0] > low else []
+    return [round(edge, 12) for edge in (*below, *inner, *([inner[-1] + step] if inner[-1] <= high else []))]
 
 
 def clusters(m: Manifest) -> Html:
@@ -165,9 +175,9 @@ def clusters(m: Manifest) -> Html:
         [f"{low:,} to {2 * (low - 1):,}" if low > 4 else f"{low}", count(n), bar(Part(n / most, "kept", f"{n:,}"))]
         for low, n in sorted(sizes.items())
     ]
-    notes = f"{count(about['clusters'])} clusters of texts that are nearly the same, the largest of {count(about['largest'])}."
+    notes = f"{about['clusters']:,} clusters of texts that are nearly the same, the largest of {about['largest']:,}."
     body = table(
-        "Clusters by how many records they have, with the survivor", ("Records", "clusters>", "clusters|"), rows
+        "Clusters by how many records they have, with the survivor", ("Records", "clusters>", "compared|"), rows
     )
     return section("Near duplicates", body, note=notes)
 
@@ -179,6 +189,4 @@ def cautions(subject: Subject, growth: str | None) -> Html:
         lines.append(f"this version was withdrawn ({subject.about.withdrawn}), and its data is not given out")
     if m.machine_fates:
         lines.append(f"{m.machine_fates:,} fates were decided by limits of the machine: digests may differ")
-    if growth:
-        lines.append(growth)
-    return joined(caution(line) for line in lines)
+    return joined([*(caution(line) for line in lines), remark(growth) if growth else NOTHING])

@@ -83,7 +83,8 @@ class Work:
 
 @dataclass(frozen=True)
 class Subject:
-    """A version of a report. `refused`: reason -> records. `curve`: of a model that was trained here."""
+    """A version of a report. `refused`: reason -> records. `curve`: of a model that was trained here. `rounds`: the
+    versions of rollouts that it comes from, the earliest first, and itself."""
 
     about: Description
     origins: Node
@@ -93,6 +94,7 @@ class Subject:
     windows: Windows | None = None
     scores: tuple[Scores, ...] = ()
     works: tuple[Work, ...] = ()
+    rounds: tuple[Manifest, ...] = ()
 
     @property
     def manifest(self) -> Manifest:
@@ -122,6 +124,7 @@ def read_subject(versions: Versions, ref: str) -> Subject:
         windows=_windows(versions, m) if m.layout.shown == "stretches" else None,
         scores=tuple(_scores(store, m)),
         works=tuple(_works(store, m)),
+        rounds=tuple(_rounds(versions, origins)),
     )
 
 
@@ -137,6 +140,22 @@ def times(works: Sequence[Work]) -> list[StageTime]:
         seconds, records = sum(work.seconds for work in of_stage), sum(work.records for work in of_stage)
         rows.append(StageTime(stage, len(of_stage), seconds, gpu_seconds, records))
     return sorted(rows, key=lambda row: (-row.seconds, row.stage))
+
+
+def _rounds(versions: Versions, node: Node) -> Iterator[Manifest]:
+    """Versions of rollouts in a lineage, origins before what was made of them. They are few, and told from others by
+    their manifests, each of which is read once."""
+    for ref in dict.fromkeys(_below(node)):
+        manifest = versions.resolve(ref)
+        if manifest.form == "rollouts":
+            yield manifest
+
+
+def _below(node: Node) -> Iterator[str]:
+    for origin in node.origins:
+        yield from _below(origin)
+    if node.problem is None:
+        yield node.ref
 
 
 def _tables(m: Manifest) -> bool:

@@ -1,9 +1,9 @@
 """Charts as inline SVG: bars and intervals that stand in the cells of tables, histograms, and lines over steps.
 
 What stands in a cell is drawn in per cent of its width, so that it fits a phone as well as a wall; whole charts are
-drawn for a phone's width and set beside each other where there is more room, so that their letters stay readable. Colour
-is by class and never says anything alone: marks have titles, lines a dash of their own. Numbers of charts stand in a
-table or in their description as well.
+drawn for a phone's width and set beside each other where there is more room, so that their letters stay readable.
+Colour is by class and never says anything alone: marks have titles, lines a dash of their own. Numbers of charts stand
+in a table or in their description as well.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from gristmill.orchestration.report.html import Html, element, joined
 
 WIDTH, HEIGHT = 360, 220
 """Of a whole chart, in units of its drawing."""
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 38
+LEFT, RIGHT, TOP, BOTTOM = 58, 10, 10, 38
 """Room around the area that the axes frame."""
 POINTS = 400
 """Of a line, at most."""
-TICKS = 5
-MOST_SAID = 1000
+TICKS = 6
+MOST_LABEL = 1000
 """Characters of a chart's description."""
 _BAR, _DOT = 14, 16
 """Heights in a cell."""
@@ -104,14 +104,14 @@ def columns(title: str, rows: Sequence[tuple[str, float]], across: str, kind: st
     stride = -(-len(rows) // 7)
     for number, (label, count) in enumerate(rows):
         left, right, up = frame.x(number + 0.08), frame.x(number + 0.92), frame.y(count)
-        say = element("title", f"{label}: {count:,} ({count / whole:.1%})")
+        say = element("title", f"{label}: {count:,.0f} ({count / whole:.1%})")
         place = {"x": f"{left:.1f}", "y": f"{up:.1f}", "width": f"{right - left:.1f}"}
         marks.append(element("rect", say, class_=kind, height=f"{frame.y(0) - up:.1f}", **place))
         if number % stride == 0:
             marks.append(frame.label_x(frame.x(number + 0.5), label))
     marks.append(frame.name_x(across))
-    said = ", ".join(f"{label}: {count:,}" for label, count in rows)
-    return _chart(f"{title}: {said}", marks)
+    words = ", ".join(f"{label}: {count:,.0f}" for label, count in rows)
+    return _chart(f"{title}: {words}", marks)
 
 
 def lines(title: str, series: Sequence[Series], across: str, up: str, marks: Sequence[tuple[float, str]] = ()) -> Html:
@@ -204,6 +204,6 @@ def _text(x: float, y: float, text: str, anchor: str) -> Html:
     return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor)
 
 
-def _chart(said: str, marks: Sequence[Html]) -> Html:
+def _chart(words: str, marks: Sequence[Html]) -> Html:
     box = f"0 0 {WIDTH} {HEIGHT}"
-    return element("svg", joined(marks), class_="chart", viewBox=box, role="img", aria_label=said[:MOST_SAID])
+    return element("svg", joined(marks), class_="chart", viewBox=box, role="img", aria_label=words[:MOST_LABEL])

@@ -26,6 +26,8 @@ from gristmill.orchestration.report.svg import Part, Series, bar, lines
 from gristmill.orchestration.show.tables import percent
 from gristmill.orchestration.show.windows import media_facts
 
+_GATE_WORDS = {True: ("passed", "good"), False: ("failed", "bad"), None: ("does not apply", "dim")}
+
 
 def mixture(m: Manifest) -> Html:
     """What was asked for, and what was drawn, by source."""
@@ -70,10 +72,9 @@ def gates(m: Manifest) -> Html:
     verdicts: Mapping[str, Any] = m.statistics.get("gates") or {}
     rows: list[list[Content]] = []
     for gate, verdict in verdicts.items():
-        words = {True: ("passed", "good"), False: ("failed", "bad"), None: ("does not apply", "dim")}
-        said, class_ = words[verdict["passed"]]
+        words, class_ = _GATE_WORDS[verdict["passed"]]
         rows.append(
-            [name(gate.replace("_", " ")), element("span", said, class_=class_), element("bdi", verdict["why"])]
+            [name(gate.replace("_", " ")), element("span", words, class_=class_), element("bdi", verdict["why"])]
         )
     return section("Gates", table(f"Gates of {m}", ("Gate", "verdict", "why"), rows))
 
@@ -89,7 +90,7 @@ def _training(m: Manifest, curve: Curve | None) -> Html:
         known = {
             "steps": f"{about['steps']:,}{skipped}",
             "tokens": f"{about['tokens']:,}, {about['targets']:,} {about.get('counted', 'tokens')} counted by the loss",
-            "final loss": "none that is a number" if loss is None else f"{loss:.4f}",
+            "loss of the last step": "none that is a number" if loss is None else f"{loss:.4f}",
             "time": f"{span(seconds)} on {about['world']:,} rank{'s' if about['world'] > 1 else ''}{pace}",
         }
     drawn = NOTHING if curve is None else curves(curve, str(m))

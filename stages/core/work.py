@@ -75,6 +75,12 @@ class Stage(ABC, Generic[P]):
         return Resources()
 
     @property
+    def held(self) -> tuple[float, float]:
+        """CPUs and GPUs that one piece of work holds in all, for its receipt: more than `resources` where it starts
+        workers of its own."""
+        return self.resources.cpus, self.resources.gpus
+
+    @property
     def deterministic(self) -> bool:
         """Whether two attempts give the same bytes. False: the first that wrote its receipt counts."""
         return True
@@ -261,5 +267,7 @@ def receipt_of(work: Work[Any], outcome: Outcome, started: float) -> Receipt:
             "seconds": round(time.time() - started, 3),
             "host": platform.node(),
             "pid": os.getpid(),
+            "cpus": work.stage.held[0],
+            "gpus": work.stage.held[1],
         },
     )

@@ -41,6 +41,13 @@ class Train(Stage[TrainInput]):
             return Resources(cpus=0)
         return Resources(cpus=1, gpus=self.execution.gpus)
 
+    @property
+    def held(self) -> tuple[float, float]:
+        """Those of all ranks."""
+        if self.execution.trainer == "ray":
+            return self.execution.ranks * self.execution.cpus, self.execution.ranks * self.execution.gpus
+        return self.resources.cpus, self.resources.gpus
+
     def identity(self) -> tuple[StageId, ...]:
         """What decides the weights beside the inputs."""
         return (train_identity(self.stage, self.config),)
