@@ -41,10 +41,7 @@ def export_dataset(
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a version for other tools: data, Croissant metadata, a card. Killed, the same command goes on.
-
-    Example: grist export dataset web@v3 web-v3 --as hf
-    """
+    """Write a version for other tools: data, Croissant metadata, a card. Killed, the same command goes on."""
     if ":/" in str(directory):
         raise ValueError(f"export writes to a local folder, not to {directory}; copy it there afterwards")
     if public and push is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gristmill.model.phi4.config import DTYPES
-from gristmill.orchestration.show.terminal import USAGE, LakeOption, note, open_lake, say
+from gristmill.orchestration.show.terminal import USAGE, LakeOption, fail, open_lake, say
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -81,7 +81,7 @@ def serve(
             raise ValueError(f"{old} {value}: this option is called {new} now")
     key = os.environ.get(api_key_env) or None
     if host not in _LOOPBACK and key is None:
-        note(f"error: --host {host}: others than {', '.join(_LOOPBACK)} need an API key: set ${api_key_env}")
+        fail(f"--host {host}: others than {', '.join(_LOOPBACK)} need an API key: set ${api_key_env}")
         raise typer.Exit(USAGE)
     check_device(device)
     loaded, tokenizer = load_with_tokenizer(model, dtype, device, lake)

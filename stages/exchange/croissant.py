@@ -2,8 +2,8 @@
 
 Each file is a FileObject with its sha256. The records are a RecordSet over a FileSet: the Parquet files of the folder,
 or the `.json` members of the tars. A field is a column: texts, numbers, lists of them (`repeated`), lists of structs
-one level deep (`subField`), pictures and clips. What lies deeper is in the files and not among the fields: Croissant 1.0
-has no way to say it.
+one level deep (`subField`), pictures and clips. What lies deeper is in the files and not among the fields: Croissant
+1.0 has no way to say it.
 Source: Croissant format specification 1.0 (http://mlcommons.org/croissant/1.0), its JSON-LD context.
 """
 
